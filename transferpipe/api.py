@@ -1,0 +1,108 @@
+"""The same as the command line does, from Python, on files, builders and live models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transferpipe.execute.live import transfer_live
+from transferpipe.execute.opening import live_model, open_recipe
+from transferpipe.execute.run import Prepared, Report, execute, prepare_opened
+from transferpipe.plan.chain import read_recipe
+from transferpipe.plan.model import Plan
+from transferpipe.recipe.locate import locate
+from transferpipe.weights.formats import open_source
+from transferpipe.weights.spec import Catalog
+
+_LIVE = "live://"
+
+
+def catalog(source: Any) -> Catalog:
+    """Return the names, shapes and dtypes of a file's or model's weights.
+
+    Args:
+        source: a path, or a built `keras.Model`.
+
+    Raises:
+        FileError: the file cannot be read.
+        RecipeError: two weights get one name.
+    """
+    if isinstance(source, str | Path):
+        return open_source(locate(str(source))).catalog
+    return live_model(source, "model").walked.catalog
+
+
+def plan(source: Any, target: Any, **recipe: Any) -> Plan:
+    """Return the plan without changing or writing anything; print it, or look at it in a notebook.
+
+    Args:
+        source: where weights come from: a path, a built `keras.Model`, a mapping as under `source:` in a recipe, a
+            mapping of names to those for several sources, or None.
+        target: where they go: a path, a built `keras.Model`, or a mapping as under `target:`.
+        **recipe: the other keys of a recipe: mapping, unmatched, unused, ignore, edit, freeze, verify, seed, expect.
+
+    Raises:
+        RecipeError: with all problems of the recipe or of the plan.
+    """
+    return _prepare(source, target, recipe).plan
+
+
+def transfer(source: Any, target: Any, *, folder: str | Path | None = None, **recipe: Any) -> Report:
+    """Carry out a transfer and return the report.
+
+    A live model as the target is changed only after every value has been computed and checked, and only as a whole: if
+    anything fails it is what it was. With `save` (or with a target that is not a live model) the result is also written,
+    and proved, in `folder` (the working directory if left out).
+
+    Args:
+        source: as for `plan`.
+        target: as for `plan`.
+        folder: where `save` is relative to.
+        **recipe: as for `plan`, and `save`.
+
+    Raises:
+        RecipeError: with all problems of the recipe or of the plan.
+        VerificationError: a value was refused, or the result is not what the plan says.
+        FileError: something cannot be read or written.
+    """
+    live = not isinstance(target, str | Path | Mapping)
+    prepared = _prepare(source, target, recipe)
+    report = None
+    if recipe.get("save") is not None or not live:
+        report = execute(prepared, Path(folder) if folder is not None else Path())
+    if not live:
+        assert report is not None
+        return report
+    return transfer_live(prepared, report)
+
+
+def _prepare(source: Any, target: Any, recipe: Mapping[str, Any]) -> Prepared:
+    models: dict[str, Any] = {}
+    data: dict[str, Any] = {k: _plain(v) for k, v in recipe.items()}
+    several = isinstance(source, Mapping) and "path" not in source and "_target_" not in source
+    if several:
+        data["sources"] = {str(k): _origin(v, str(k), models) for k, v in source.items()}
+    elif source is not None:
+        data["source"] = _origin(source, "source", models)
+    data["target"] = _origin(target, "target", models)
+    parsed = read_recipe(data, absolute_save=True)
+    return prepare_opened(parsed, open_recipe(parsed, live=models))
+
+
+def _origin(value: Any, name: str, models: dict[str, Any]) -> Any:
+    """Return what stands in the recipe for `value`; a live model goes into `models` under its name."""
+    if isinstance(value, Mapping):
+        return _plain(value)
+    if isinstance(value, str | Path):
+        return {"path": str(value)}
+    models[name] = value
+    return {"path": f"{_LIVE}{name}"}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value

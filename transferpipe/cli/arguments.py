@@ -1,0 +1,118 @@
+"""Reading the command line: the verb, its flags, and the overrides that are Hydra's to read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from transferpipe.errors import Problem, RecipeError, did_you_mean
+
+VERBS: Mapping[str, str] = {
+    "run": "carry out a recipe: plan, copy, prove, save (the default)",
+    "plan": "print the plan of a recipe and write nothing",
+    "inspect": "list the weights of a file: transferpipe inspect PATH",
+    "verify": "prove a finished run again: transferpipe verify FOLDER",
+    "recipes": "list the recipes with their commands",
+}
+
+# Flag -> (verbs it belongs to, whether it takes a value, what it does)
+FLAGS: Mapping[str, tuple[tuple[str, ...], bool, str]] = {
+    "--json": (("plan", "inspect", "verify", "recipes"), False, "print JSON"),
+    "--all": (("inspect",), False, "list also what is not a weight (optimizer, counters)"),
+    "--stats": (("inspect",), False, "read the values: mean, spread, range, NaN"),
+    "--trust": (("run", "plan"), True, "let the recipe use this Python package (repeatable)"),
+    "--config-dir": (("run", "plan", "recipes"), True, "a further folder with recipe/*.yaml"),
+    "--cfg": (("run", "plan"), True, "print the composed recipe instead of running it: --cfg job"),
+    "--traceback": (tuple(VERBS), False, "show where in the code an error arose"),
+}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The command line, split.
+
+    Attributes:
+        verb: what to do.
+        overrides: Hydra overrides such as ``recipe=digits``.
+        positional: paths.
+        flags: flags without a value.
+        values: the values of flags that take one.
+    """
+
+    verb: str
+    overrides: tuple[str, ...] = ()
+    positional: tuple[str, ...] = ()
+    flags: frozenset[str] = frozenset()
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def value(self, flag: str) -> str | None:
+        """Return the last value of `flag`."""
+        return self.values.get(flag, (None,))[-1]
+
+
+def parse_arguments(argv: Sequence[str]) -> Arguments:
+    """Split `argv`, without the program's name.
+
+    Raises:
+        RecipeError: an unknown verb or flag.
+    """
+    rest = list(argv)
+    verb = "run"
+    if rest and not rest[0].startswith(("-", "+", "~")) and "=" not in rest[0]:
+        verb = rest.pop(0)
+        if verb not in VERBS:
+            hint = did_you_mean(verb, VERBS) or f"the verbs are {', '.join(VERBS)}"
+            raise RecipeError(Problem("command line", f"unknown verb {verb!r}", hint))
+    overrides, positional, flags = [], [], set()
+    values: dict[str, tuple[str, ...]] = {}
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-"):
+            (positional if verb in ("inspect", "verify") and not word.startswith(("+", "~")) else overrides).append(
+                word
+            )
+            continue
+        flag, equals, value = word.partition("=")
+        _check_flag(flag, verb)
+        if FLAGS[flag][1]:
+            if not equals and not rest:
+                raise RecipeError(Problem(flag, "needs a value", f"write {flag} VALUE"))
+            values[flag] = (*values.get(flag, ()), value if equals else rest.pop(0))
+        else:
+            flags.add(flag)
+    return Arguments(verb, tuple(overrides), tuple(positional), frozenset(flags), values)
+
+
+def _check_flag(flag: str, verb: str) -> None:
+    if flag not in FLAGS:
+        hint = did_you_mean(flag, [*FLAGS, "--help", "--version"]) or "see transferpipe --help"
+        raise RecipeError(Problem("command line", f"unknown flag {flag!r}", hint))
+    if verb not in FLAGS[flag][0]:
+        raise RecipeError(
+            Problem("command line", f"{flag} does not go with {verb!r}", f"it goes with {', '.join(FLAGS[flag][0])}")
+        )
+
+
+def help_text() -> str:
+    """Return the help: one screen."""
+    verbs = "\n".join(f"  {verb:<10} {text}" for verb, text in VERBS.items())
+    flags = "\n".join(f"  {flag + (' X' if takes else ''):<16} {text}" for flag, (_, takes, text) in FLAGS.items())
+    return f"""transferpipe [VERB] [KEY=VALUE ...] [FLAGS]
+
+Move weights between Keras models by a YAML recipe.
+
+verbs
+{verbs}
+
+overrides (Hydra's grammar; quote patterns twice: 'mapping.trunk.to="enc/(.*)"')
+  recipe=NAME            choose a recipe (see `transferpipe recipes`), from here or from ./recipes
+  mapping.RULE.to=...    change a rule; +mapping.NEW.to=... adds one; mapping.RULE=null switches one off
+  freeze=[...]  seed=1  save.path=out.keras  expect=CHECKSUM  hydra.run.dir=FOLDER
+
+flags
+{flags}
+  --help, --version
+
+exit status: 0 done, 1 internal error, 2 recipe, plan or override wrong (nothing written),
+3 verification failed, 4 a file could not be read or written, 5 refused as unsafe
+"""

@@ -1,0 +1,92 @@
+"""The entry point: dispatches a verb and turns errors into messages and exit statuses."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from transferpipe.cli.arguments import Arguments, help_text, parse_arguments
+from transferpipe.errors import TransferError
+
+_MOST_PROBLEMS = 20
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if os.environ.get("COMP_LINE") or any(w in ("-sc", "--shell-completion") for w in words):
+        from transferpipe.cli.completion import complete
+
+        return complete(words)
+    if any(w in ("-h", "--help", "help") for w in words):
+        print(help_text(), end="")
+        return 0
+    if words == ["--version"]:
+        from transferpipe import __version__
+
+        print(f"transferpipe {__version__}")
+        return 0
+    try:
+        return _guarded(words)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _guarded(words: list[str]) -> int:
+    show_trace = "--traceback" in words
+    try:
+        arguments = parse_arguments(words)
+        status = _verb(arguments.verb)(arguments)
+        sys.stdout.flush()
+    except TransferError as error:
+        if show_trace:
+            traceback.print_exc()
+        _print_error(error)
+        return error.status
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if show_trace:
+            traceback.print_exc()
+        print(f"internal error: {type(error).__name__}: {error}", file=sys.stderr)
+        print("this is a bug in transferpipe; run again with --traceback and report it", file=sys.stderr)
+        return 1
+    return status
+
+
+def _verb(name: str) -> Callable[[Arguments], int]:
+    # Each verb's module is imported only when it runs: `--help` must not wait for Hydra.
+    if name in ("run", "plan"):
+        from transferpipe.cli import transfer
+
+        return transfer.run if name == "run" else transfer.plan
+    if name == "inspect":
+        from transferpipe.cli.inspect import inspect
+
+        return inspect
+    if name == "verify":
+        from transferpipe.cli.verify import verify
+
+        return verify
+    from transferpipe.cli.recipes import recipes
+
+    return recipes
+
+
+def _print_error(error: TransferError) -> None:
+    problems = error.problems
+    count = f" ({len(problems)} problems)" if len(problems) > 1 else ""
+    print(f"error: {error.title}{count}", file=sys.stderr)
+    for problem in problems[:_MOST_PROBLEMS]:
+        place = f"{problem.where}: " if problem.where else ""
+        print(f"  {place}{problem.what}", file=sys.stderr)
+        if problem.mend:
+            print(f"      -> {problem.mend}", file=sys.stderr)
+    if len(problems) > _MOST_PROBLEMS:
+        print(f"  ... and {len(problems) - _MOST_PROBLEMS} more", file=sys.stderr)

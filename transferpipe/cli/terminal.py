@@ -1,0 +1,50 @@
+"""What a person sees: colour and progress bars on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from transferpipe.execute.verify import Progress as Report
+from transferpipe.show.plan_table import PLAIN_WIDTH
+
+
+def is_terminal() -> bool:
+    """Tell whether a person reads the output."""
+    return sys.stdout.isatty()
+
+
+def width() -> int:
+    """Return how wide tables may be: the terminal's width, or wide enough for a pipe not to wrap."""
+    return shutil.get_terminal_size().columns if is_terminal() else PLAIN_WIDTH
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """Yield a callback that shows how far each step is: bars on a terminal, one line a step elsewhere."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    columns = (TextColumn("{task.description:<8}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def update(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(step, total=total)
+            bars.update(tasks[step], completed=done, total=total)
+
+        yield update
+
+
+class _Lines:
+    """Prints a line when a step is complete."""
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        if done >= total:
+            print(f"{step}: {total:,} bytes", file=sys.stderr)

@@ -1,0 +1,118 @@
+"""The verbs `run` and `plan`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf, open_dict
+
+from transferpipe.cli.arguments import Arguments
+from transferpipe.cli.compose import Composed, compose_recipe
+from transferpipe.cli.terminal import is_terminal, progress, width
+from transferpipe.errors import Problem, RecipeError
+from transferpipe.execute.run import Prepared, Report, execute, prepare
+from transferpipe.plan.chain import read_recipe
+from transferpipe.recipe.model import Recipe
+from transferpipe.show.plan_table import plan_text
+from transferpipe.show.score_table import score_text
+
+_NAME = re.compile(r"[\w][\w.+-]*")
+
+
+def plan(arguments: Arguments) -> int:
+    """Print the plan and write nothing."""
+    composed, recipe = _read(arguments)
+    if _print_config(arguments, composed):
+        return 0
+    prepared = prepare(recipe, arguments.values.get("--trust", ()))
+    if "--json" in arguments.flags:
+        print(json.dumps({"checksum": prepared.plan.checksum, **prepared.plan.to_data()}, indent=1))
+    else:
+        print(plan_text(prepared.plan, colour=is_terminal(), width=width()))
+    return 0
+
+
+def run(arguments: Arguments) -> int:
+    """Carry out the recipe and print what was done."""
+    composed, recipe = _read(arguments)
+    if _print_config(arguments, composed):
+        return 0
+    trusted = arguments.values.get("--trust", ())
+    prepared = prepare(recipe, trusted)
+    print(plan_text(prepared.plan, colour=is_terminal(), width=width()), flush=True)
+    print()
+    folder = _claim_folder(composed, prepared)
+    with progress() as report_progress:
+        report = execute(prepared, folder, report_progress)
+    _write_hydra(folder, composed)
+    _print_report(report)
+    if recipe.score:
+        _score(recipe, report, trusted)
+    return 0
+
+
+def _read(arguments: Arguments) -> tuple[Composed, Recipe]:
+    composed = compose_recipe(arguments.overrides, arguments.value("--config-dir"))
+    recipe = read_recipe(composed.data, absolute_save=composed.absolute_save)
+    if not _NAME.fullmatch(recipe.name):
+        raise RecipeError(Problem("name", f"{recipe.name!r} names the run folder", "use letters, digits and . _ + -"))
+    return composed, recipe
+
+
+def _print_config(arguments: Arguments, composed: Composed) -> bool:
+    wanted = arguments.value("--cfg")
+    if wanted is None:
+        return False
+    parts: Mapping[str, Any] = {"job": composed.data, "hydra": composed.config.hydra, "all": composed.config}
+    if wanted not in parts:
+        raise RecipeError(Problem("--cfg", f"is one of {', '.join(parts)}, not {wanted!r}"))
+    print(OmegaConf.to_yaml(OmegaConf.create(parts[wanted])), end="")
+    return True
+
+
+def _claim_folder(composed: Composed, prepared: Prepared) -> Path:
+    """Return the run folder: the one that was asked for, or a new one that no other run uses."""
+    OmegaConf.register_new_resolver("plan_checksum", lambda: prepared.plan.checksum, replace=True, use_cache=False)
+    HydraConfig.instance().set_config(composed.config)
+    folder = Path(str(composed.config.hydra.run.dir))
+    if any(o.lstrip("+").startswith("hydra.run.dir=") for o in composed.overrides):
+        return folder
+    chosen, count = folder, 1
+    while chosen.exists():
+        count += 1
+        chosen = folder.with_name(f"{folder.name}-{count}")
+    return chosen
+
+
+def _write_hydra(folder: Path, composed: Composed) -> None:
+    """Leave the configuration beside the result, in the files that Hydra itself writes."""
+    job = composed.config.copy()
+    with open_dict(job):
+        hydra = job.pop("hydra")
+    inner = folder / ".hydra"
+    inner.mkdir(exist_ok=True)
+    (inner / "config.yaml").write_text(OmegaConf.to_yaml(job))
+    (inner / "hydra.yaml").write_text(OmegaConf.to_yaml({"hydra": hydra}))
+    (inner / "overrides.yaml").write_text(OmegaConf.to_yaml(list(composed.overrides)))
+
+
+def _print_report(report: Report) -> None:
+    manifest = report.manifest
+    for warning in report.warnings[len(report.plan.warnings) :]:
+        print(f"warning  {warning.where}: {warning.text}")
+    print(f"verdict  {report.verdict}: {len(manifest['weights'])} weights read back and compared bit for bit")
+    for artifact in manifest["artifacts"]:
+        print(f"saved    {artifact['path']}  {artifact['bytes']:,} bytes, freezing {artifact['freezing']}")
+    print(f"record   {report.folder}/manifest.json", flush=True)
+
+
+def _score(recipe: Recipe, report: Report, trusted: tuple[str, ...]) -> None:
+    from transferpipe.execute.score_run import score_run
+
+    assert report.folder is not None
+    print(score_text(score_run(recipe, report, trusted)))

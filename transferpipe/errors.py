@@ -1,0 +1,97 @@
+"""The one family of errors that a user can cause: what, where, both values, and how to mend it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        where: the place the user would look at: a recipe key, a weight's name, a file.
+        what: what is wrong there, with both values where two disagree.
+        mend: what to do about it; empty where nothing but the fact can be said.
+    """
+
+    where: str
+    what: str
+    mend: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text} -> {self.mend}" if self.mend else text
+
+
+class TransferError(Exception):
+    """Everything that transferpipe refuses, with all its problems at once.
+
+    Attributes:
+        problems: one entry a problem, in the order in which a reader meets them.
+        status: the exit status of the command line.
+    """
+
+    status: ClassVar[int] = 1
+    title: ClassVar[str] = "cannot go on"
+
+    def __init__(self, problems: Iterable[Problem] | Problem) -> None:
+        self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        super().__init__("\n".join(str(p) for p in self.problems))
+
+
+class RecipeError(TransferError):
+    """The recipe, the plan or an override is wrong; nothing was written."""
+
+    status = 2
+    title = "the recipe does not fit"
+
+
+class VerificationError(TransferError):
+    """A value, or the finished file, is not what it must be."""
+
+    status = 3
+    title = "verification failed"
+
+
+class FileError(TransferError):
+    """A file could not be read or written."""
+
+    status = 4
+    title = "a file could not be read or written"
+
+
+class UnsafeError(TransferError):
+    """Refused because a recipe or a file asked for more than data may ask for."""
+
+    status = 5
+    title = "refused as unsafe"
+
+
+@dataclass
+class Problems:
+    """Collects problems so that all of them are reported at once."""
+
+    found: list[Problem] = field(default_factory=list)
+
+    def add(self, where: str, what: str, mend: str = "") -> None:
+        """Note one problem; see `Problem` for the parts."""
+        self.found.append(Problem(where, what, mend))
+
+    def raise_as(self, error: type[TransferError]) -> None:
+        """Raise `error` with everything found so far, or return if there is nothing."""
+        if self.found:
+            raise error(self.found)
+
+
+def did_you_mean(word: str, choices: Iterable[str], most: int = 3) -> str:
+    """Return ``did you mean 'a', 'b'?`` for the choices nearest to `word`, or an empty string.
+
+    >>> did_you_mean("mappping", ["mapping", "freeze"])
+    "did you mean 'mapping'?"
+    """
+    near = difflib.get_close_matches(word, list(choices), n=most, cutoff=0.6)
+    return f"did you mean {', '.join(repr(n) for n in near)}?" if near else ""

@@ -1,0 +1,1 @@
+"""Carrying out a plan: opening, building, copying, writing, proving. Decides nothing."""

@@ -1,0 +1,122 @@
+"""Calling the builders that a recipe names. The only room, with `keras_walk`, in which Keras models are made."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from transferpipe.errors import Problem, RecipeError, TransferError
+from transferpipe.recipe.model import Build
+from transferpipe.recipe.trust import resolve
+
+
+def import_keras() -> Any:
+    """Import Keras on the TensorFlow backend, without the start-up chatter of TensorFlow's C++ code."""
+    if "keras" in sys.modules:
+        return sys.modules["keras"]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    # oneDNN's reordered sums make results differ from machine to machine; recipes promise the same bytes.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    with _quiet_start():
+        import keras
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()  # looks for GPUs now, while nobody is listening
+    return keras
+
+
+@contextlib.contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Hold back what C++ code writes to the error stream; if the body fails, it is shown after all."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def build_model(build: Build, seed: int, trusted: Collection[str] = ()) -> Any:
+    """Return the built `keras.Model` that `build` describes.
+
+    Names that Keras makes up start over and fresh weights are drawn from `seed`, so that the same call gives the same
+    model however often and after whatever else it is made.
+
+    Raises:
+        RecipeError: the builder raises, or returns something other than a built model.
+        UnsafeError: the recipe may not name this builder.
+    """
+    keras = import_keras()
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    model = call(build, trusted)
+    if not isinstance(model, keras.Model):
+        what = f"{build.target} returned a {type(model).__name__}, not a keras.Model"
+        raise RecipeError(Problem(build.where, what, "return the model itself"))
+    if not model.built:
+        what = f"{build.target} returned a model without weights: it was never built"
+        raise RecipeError(
+            Problem(build.where, what, "call model.build(input_shape), or the model on data, in the builder")
+        )
+    return model
+
+
+def call(build: Build, trusted: Collection[str] = (), first: tuple[Any, ...] = ()) -> Any:
+    """Call what `build` names with its arguments, inner calls first.
+
+    Args:
+        build: the callable and its keyword arguments.
+        trusted: packages the command line vouched for.
+        first: positional arguments that go before those of the recipe.
+
+    Raises:
+        RecipeError: the callable raises.
+        UnsafeError: the recipe may not name it.
+    """
+    function = resolve(build.target, f"{build.where}._target_", trusted)
+    arguments = {key: _value(value, trusted) for key, value in build.arguments.items()}
+    try:
+        return function(*first, **arguments)
+    except TransferError:
+        raise
+    except Exception as error:
+        what = f"{build.target} raised {type(error).__name__}: {error}"
+        raise RecipeError(Problem(build.where, what, "mend the builder or its arguments")) from error
+
+
+def _value(value: Any, trusted: Collection[str]) -> Any:
+    if isinstance(value, Build):
+        return call(value, trusted)
+    if isinstance(value, Mapping):
+        return {k: _value(v, trusted) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_value(v, trusted) for v in value]
+    return value
+
+
+def describe_build(build: Build) -> str:
+    """Return the call as text, such as ``my_models.build(classes=2)``; equal texts mean equal calls."""
+    arguments = ", ".join(f"{k}={_text(v)}" for k, v in sorted(build.arguments.items()))
+    return f"{build.target}({arguments})"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Build):
+        return describe_build(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{k!r}: {_text(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_text(v) for v in value) + "]"
+    return repr(value)

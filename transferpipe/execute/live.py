@@ -1,0 +1,51 @@
+"""Transfers into a model that lives in the user's process: all at once, last, and undone if anything fails."""
+
+from __future__ import annotations
+
+import dataclasses
+from transferpipe.errors import Problems, VerificationError
+from transferpipe.execute.run import Prepared, Report
+from transferpipe.execute.target import ModelTarget
+from transferpipe.execute.value_warnings import value_warnings
+from transferpipe.execute.values import Values, same_bits
+
+
+def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
+    """Change the live target of `prepared` as planned and prove it; `saved` is the report of what was written before.
+
+    Raises:
+        VerificationError: a value was refused, or reads back differently; the model is what it was.
+    """
+    target = prepared.opened.target
+    assert isinstance(target, ModelTarget)
+    plan = prepared.plan
+    values = Values(plan, prepared.opened.sources, target, prepared.recipe.verify)
+    changed = sorted({a.target for a in plan.assignments} | {e.at for e in plan.edits})
+    new = {name: values.value(name) for name in changed}
+    warnings = (*plan.warnings, *value_warnings(plan, values))
+    untouched = {w.name: target.read(w.name) for w in target.structure.catalog if w.name not in new}
+    undo = target.assign(new)
+    try:
+        problems = Problems()
+        for name, value in {**new, **untouched}.items():
+            if not same_bits(target.read(name), value):
+                problems.add(name, "does not read back as it was assigned")
+        problems.raise_as(VerificationError)
+        with target.frozen(plan.freezing.layers) as frozen:
+            _prove_frozen(target, prepared)
+            frozen.commit()
+    except BaseException:
+        undo()
+        raise
+    return dataclasses.replace(saved, warnings=warnings) if saved else Report(plan, "pass", warnings=warnings)
+
+
+def _prove_frozen(target: ModelTarget, prepared: Prepared) -> None:
+    trainable = {id(v) for v in target.model.trainable_variables}
+    planned = set(prepared.plan.freezing.frozen_weights)
+    problems = Problems()
+    for weight in target.structure.trainable_weights:
+        if (id(target.walked.values[weight]) in trainable) == (weight in planned):
+            what = "is to be frozen, but is trainable" if weight in planned else "is to be trainable, but is frozen"
+            problems.add(weight, f"{what}, seen from the model")
+    problems.raise_as(VerificationError)

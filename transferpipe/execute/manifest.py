@@ -1,0 +1,89 @@
+"""The manifest: what a run did, to the last weight, as JSON beside the model."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transferpipe.errors import FileError, Problem
+from transferpipe.plan.model import Plan
+from transferpipe.weights.spec import Catalog
+
+MANIFEST, PLAN = "manifest.json", "plan.json"
+_PACKAGES = ("transferpipe", "keras", "tensorflow", "numpy", "h5py", "hydra-core")
+_CHUNK = 1 << 20
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a run's result."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def weight_entries(
+    plan: Plan, catalog: Catalog, digests: Mapping[str, str], casts: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Return one entry a target weight: name, place, status, rule, sources, transforms, shape, dtype, digest."""
+    edited = {e.at: e.name for e in plan.edits}
+    entries: list[dict[str, Any]] = []
+    for a in plan.assignments:
+        entry = {"name": a.target, "status": "assigned", "rule": a.rule, "shape": list(a.shape), "dtype": a.dtype}
+        entry["sources"] = [f"{r.source}:{r.name}" for r in a.sources]
+        if a.transforms or a.merge is not None:
+            entry["transforms"] = [*([a.merge] if a.merge is not None else []), *a.transforms]
+        if a.target in casts:
+            entry["cast"] = {"from": a.cast_from, "largest_relative_error": casts[a.target]}
+        entries.append(entry)
+    for k in plan.kept:
+        entries.append(
+            {
+                "name": k.target,
+                "status": "kept",
+                "rule": k.rule,
+                "reason": k.reason,
+                "shape": list(k.shape),
+                "dtype": k.dtype,
+            }
+        )
+    for entry in entries:
+        if entry["name"] in edited:
+            entry["edits"] = [e.name for e in plan.edits if e.at == entry["name"]]
+        entry["where"] = catalog[entry["name"]].where
+        entry["digest"] = f"xxh3:{digests[entry['name']]}"
+    return entries
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON mapping in a run folder's file.
+
+    Raises:
+        FileError: it is missing or damaged.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        mend = "give the folder of a finished run: it holds plan.json and manifest.json"
+        raise FileError(Problem(str(path), "there is no such file", mend)) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise FileError(
+            Problem(str(path), f"cannot be read: {error}", "the run folder is damaged: run again")
+        ) from error
+    if not isinstance(data, dict):
+        raise FileError(Problem(str(path), "does not hold a mapping", "the run folder is damaged: run again"))
+    return data

@@ -1,0 +1,121 @@
+"""Opening what a recipe names: source and target files and builders."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from transferpipe.errors import Problem, RecipeError
+from transferpipe.execute.build import build_model, describe_build, import_keras
+from transferpipe.execute.keras_walk import Walked, walk
+from transferpipe.execute.target import FileTarget, ModelTarget, Target
+from transferpipe.recipe.locate import locate
+from transferpipe.recipe.model import Origin, Recipe
+from transferpipe.weights.formats import open_source
+from transferpipe.weights.spec import Catalog, Source
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A built model that weights are read from."""
+
+    walked: Walked = field(repr=False)
+    label: str
+    format: str = "model"
+
+    @property
+    def catalog(self) -> Catalog:
+        """The model's weights."""
+        return self.walked.catalog
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Return the variable's value."""
+        return self.walked.read(name)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Everything a recipe names, opened.
+
+    Attributes:
+        sources: by their names.
+        target: the target.
+        labels: what each is, as the recipe says it (not as this machine resolves it).
+    """
+
+    sources: Mapping[str, Source]
+    target: Target
+    labels: Mapping[str, str]
+
+
+def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str, Any] | None = None) -> Opened:
+    """Open the sources and the target of `recipe`.
+
+    Args:
+        recipe: the checked recipe.
+        trusted: packages the command line vouched for.
+        live: models of the user's own process that stand for sources, or for ``target``, by their names.
+
+    Raises:
+        FileError: a file cannot be read.
+        RecipeError: a builder raises or does not return a model.
+        UnsafeError: the recipe, or a file, asks for more than it may.
+    """
+    assert recipe.target is not None
+    models = {name: live_model(model, name) for name, model in (live or {}).items()}
+    sources: dict[str, Source] = {}
+    labels = {}
+    for alias, origin in recipe.sources.items():
+        model = models.get(alias)
+        sources[alias] = (
+            ModelSource(model.walked, model.label) if model else open_origin(origin, alias, recipe.seed, trusted)
+        )
+        labels[alias] = model.label if model else describe_origin(origin)
+    target: Target = models.get("target") or open_target(recipe.target, recipe.seed, trusted)
+    labels["target"] = target.structure.label if "target" in models else describe_origin(recipe.target)
+    return Opened(sources, target, labels)
+
+
+def live_model(model: Any, name: str) -> ModelTarget:
+    """Return a model of the user's own process as a target.
+
+    Raises:
+        RecipeError: it is not a `keras.Model`, or has no weights yet.
+    """
+    keras = import_keras()
+    if not isinstance(model, keras.Model):
+        raise RecipeError(
+            Problem(name, f"is a {type(model).__name__}, not a keras.Model", "give a path or a built model")
+        )
+    if not model.built:
+        mend = "build it first: model.build(input_shape), or call it on data"
+        raise RecipeError(Problem(name, f"{model.name!r} has no weights yet", mend))
+    return ModelTarget(model, f"{type(model).__name__} {model.name!r}")
+
+
+def describe_origin(origin: Origin) -> str:
+    """Return the path as written, or the builder's call."""
+    return describe_build(origin.build) if origin.build else str(origin.path)
+
+
+def open_origin(origin: Origin, where: str, seed: int, trusted: Collection[str]) -> Source:
+    """Open one source."""
+    if origin.build:
+        model = build_model(origin.build, seed, trusted)
+        return ModelSource(walk(model, describe_build(origin.build)), describe_build(origin.build))
+    assert origin.path is not None
+    return open_source(locate(origin.path, f"{where}.path"), origin.format)
+
+
+def open_target(origin: Origin, seed: int, trusted: Collection[str]) -> Target:
+    """Open or build the target."""
+    if origin.build:
+        return ModelTarget(build_model(origin.build, seed, trusted), describe_build(origin.build))
+    assert origin.path is not None
+    source = open_source(locate(origin.path, "target.path"), origin.format)
+    if not len(source.catalog):
+        raise RecipeError(Problem("target.path", f"{origin.path} holds no weights"))
+    return FileTarget(source)

@@ -1,0 +1,234 @@
+"""The target of a run: a model that was built, or a file whose architecture and weights are the starting point."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from transferpipe.errors import Problem, RecipeError
+from transferpipe.execute.keras_walk import Walked, has_assets, keras_version, model_config, walk
+from transferpipe.plan.structure import LayerState, TargetStructure
+from transferpipe.weights.file_source import FileSource, SavedGroup
+from transferpipe.weights.keras_config import Config, is_layer_config, saved_layer_config
+from transferpipe.weights.naming import SavedLayer, readable_names
+
+_NEVER_TRAINED = ("moving_mean", "moving_variance", "mean", "variance", "count", "vector_u")
+
+
+class Target(Protocol):
+    """What a run starts from."""
+
+    @property
+    def structure(self) -> TargetStructure:
+        """What the planner needs to know."""
+
+    @property
+    def groups(self) -> tuple[SavedGroup, ...]:
+        """The Keras layout of its weights; empty if it has none."""
+
+    @property
+    def keras_version(self) -> str:
+        """The version of Keras that the saved model will name."""
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Return the value that a kept weight has."""
+
+    def config(self, frozen: Collection[str]) -> str | None:
+        """Return config.json with the layers called `frozen` switched off, or None if there is no architecture."""
+
+
+@dataclass(frozen=True)
+class FileTarget:
+    """A file as the target. Keras is not needed."""
+
+    source: FileSource
+
+    @property
+    def groups(self) -> tuple[SavedGroup, ...]:
+        """The layout of the file itself."""
+        return self.source.groups
+
+    @property
+    def keras_version(self) -> str:
+        """The version that wrote the file."""
+        return self.source.details.get("keras_version", "3")
+
+    @cached_property
+    def structure(self) -> TargetStructure:
+        """What the file tells of its weights and layers."""
+        return file_structure(self.source)
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Return the value in the file."""
+        return self.source.read(name)
+
+    def config(self, frozen: Collection[str]) -> str | None:
+        """Return the file's configuration with the flags of `frozen` layers switched off."""
+        if self.source.config is None:
+            return None
+        config = copy.deepcopy(dict(self.source.config))
+        for name, found in _configs(self.source.groups, config).items():
+            if name in frozen and found is not None:
+                _switch_off(found)
+        return json.dumps(config)
+
+
+def _switch_off(layer: Config) -> None:
+    layer["config"]["trainable"] = False
+
+
+def _configs(groups: tuple[SavedGroup, ...], config: Config | None) -> dict[str, Config | None]:
+    """Return the serialised layer of every group by the layer's readable name, None where it is not recorded."""
+    names = {g.path: g.name for g in groups}
+    readable = _readable(groups)
+    return {readable[g.path]: saved_layer_config(config, g.path, names) if config else None for g in groups}
+
+
+def _readable(groups: tuple[SavedGroup, ...]) -> dict[str, str]:
+    # The names of the weights are settled already; a layer with weights goes by what stands before theirs.
+    table = readable_names(SavedLayer(g.path, g.name) for g in groups)
+    return {g.path: g.entries[0][1].rpartition("/")[0] if g.entries else table[g.path] for g in groups}
+
+
+def _is_recorded(found: Config | None) -> bool:
+    return found is not None and is_layer_config(found) and "name" in found["config"]
+
+
+def file_structure(source: FileSource) -> TargetStructure:
+    """Return the target structure that a file tells: layers and flags as far as its configuration records them."""
+    layers = []
+    classes = {w.layer: w.layer_class for w in source.catalog}
+    for name, found in _configs(source.groups, source.config).items():
+        recorded = _is_recorded(found)
+        trainable = bool(found["config"].get("trainable", True)) if found is not None and recorded else True
+        layer_class = found["class_name"] if found is not None else classes.get(name)
+        layers.append(LayerState(name, layer_class, trainable, recorded))
+    layers.sort(key=lambda layer: (layer.name != "", layer.name.count("/")))
+    trained = frozenset(w.name for w in source.catalog if w.own_name not in _NEVER_TRAINED)
+    return TargetStructure(source.label, source.catalog, tuple(layers), trained)
+
+
+@dataclass
+class ModelTarget:
+    """A built model as the target.
+
+    Attributes:
+        model: the `keras.Model`.
+        label: what messages call it.
+        keras_version: the version of Keras that made it.
+    """
+
+    model: Any = field(repr=False)
+    label: str
+    keras_version: str = field(default_factory=keras_version)
+
+    @cached_property
+    def walked(self) -> Walked:
+        """The model as Keras would save it."""
+        return walk(self.model, self.label)
+
+    @property
+    def groups(self) -> tuple[SavedGroup, ...]:
+        """The layout that Keras would give the file."""
+        return self.walked.groups
+
+    @cached_property
+    def structure(self) -> TargetStructure:
+        """The model's weights and layers."""
+        import keras
+
+        recorded = _configs(self.groups, self._recorded_config())
+        layers = []
+        for name, layer in sorted(self.walked.layers.items(), key=lambda item: (item[0] != "", item[0].count("/"))):
+            is_norm = isinstance(layer, keras.layers.BatchNormalization)
+            layer_class = "BatchNormalization" if is_norm else type(layer).__name__
+            layers.append(LayerState(name, layer_class, bool(layer.trainable), _is_recorded(recorded.get(name))))
+        walked = self.walked
+        return TargetStructure(self.label, walked.catalog, tuple(layers), walked.trainable, walked.fixed)
+
+    def _recorded_config(self) -> Config | None:
+        try:
+            return dict(json.loads(model_config(self.model)))
+        except Exception:  # a user's own get_config may fail in any way; then no flag is recorded
+            return None
+
+    @property
+    def needs_keras_save(self) -> bool:
+        """Whether only Keras itself can write the model: it saves more than plain variables."""
+        return bool(self.walked.fixed) or has_assets(self.model)
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Return the variable's value."""
+        return self.walked.read(name)
+
+    def config(self, frozen: Collection[str]) -> str | None:
+        """Return the configuration that the model has while the layers called `frozen` are switched off."""
+        try:
+            with self.frozen(frozen):
+                return model_config(self.model)
+        except Exception as error:
+            what = f"its configuration cannot be written: {type(error).__name__}: {error}"
+            mend = "give its classes a get_config, or save weights only (.weights.h5, .safetensors, .npz)"
+            raise RecipeError(Problem(self.label, what, mend)) from error
+
+    def frozen(self, names: Collection[str]) -> _Frozen:
+        """Return a context in which the layers called `names` are switched off; `commit` makes it last."""
+        return _Frozen(self.walked.layers, names)
+
+    def assign(self, values: Mapping[str, NDArray[Any]]) -> Callable[[], None]:
+        """Assign `values` to the variables and return what undoes it.
+
+        If any assignment fails, all are undone before the error goes on.
+        """
+        old: dict[str, NDArray[Any]] = {}
+
+        def undo() -> None:
+            for name, value in old.items():
+                self.walked.values[name].assign(value)
+
+        try:
+            for name, value in values.items():
+                old[name] = self.read(name)
+                self.walked.values[name].assign(value)
+        except BaseException:
+            undo()
+            raise
+        return undo
+
+
+class _Frozen:
+    """Switches layers off, outermost first, and puts every flag back on leaving unless told to commit."""
+
+    def __init__(self, layers: Mapping[str, Any], names: Collection[str]) -> None:
+        self._layers, self._names, self._keep = layers, names, False
+        self._flags: list[tuple[Any, bool]] = []
+        self._variables: list[tuple[Any, bool]] = []
+
+    def commit(self) -> None:
+        """Keep the layers switched off after leaving."""
+        self._keep = True
+
+    def __enter__(self) -> _Frozen:
+        for layer in self._layers.values():
+            self._flags.append((layer, layer._trainable))
+            self._variables += [
+                (v, v.trainable) for v in (*layer._trainable_variables, *layer._non_trainable_variables)
+            ]
+        for name in self._names:
+            self._layers[name].trainable = False
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._keep:
+            return
+        # Setting `layer.trainable` reaches everything below, so the flags are put back one by one, without recursion.
+        for layer, flag in self._flags:
+            layer._trainable = flag
+        for variable, flag in self._variables:
+            variable.trainable = flag

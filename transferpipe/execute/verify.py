@@ -1,0 +1,125 @@
+"""Proving a finished file: read again by the readers, every value computed again, compared bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+from numpy.typing import NDArray
+
+from transferpipe.errors import Problems, VerificationError
+from transferpipe.execute.target import file_structure
+from transferpipe.execute.values import same_bits
+from transferpipe.plan.freezing import effective
+from transferpipe.plan.model import Plan
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.formats import open_source
+from transferpipe.weights.spec import Catalog, WeightSpec
+
+Progress = Callable[[str, int, int], None]
+"""Called with a step's name, the bytes done and the bytes to do."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a verification found.
+
+    Attributes:
+        digests: xxh3-128 of every weight's bytes, by name, as read from the finished file.
+        freezing: ``proved``, or why there was nothing to prove.
+    """
+
+    digests: Mapping[str, str]
+    freezing: str
+
+
+def digest(value: NDArray[Any]) -> str:
+    """Return the xxh3-128 of the value's bytes in C order."""
+    return xxhash.xxh3_128_hexdigest(value.tobytes())
+
+
+def verify_file(
+    path: Path, catalog: Catalog, plan: Plan, expected: Callable[[str], NDArray[Any]], progress: Progress | None = None
+) -> Proof:
+    """Prove that the file at `path` holds exactly what `plan` says.
+
+    Args:
+        path: the finished file.
+        catalog: the target's catalog; names, shapes, dtypes and places must be found again.
+        plan: the plan.
+        expected: computes the value of a weight anew.
+        progress: told how far the proof is.
+
+    Raises:
+        VerificationError: with everything that differs.
+    """
+    problems = Problems()
+    source = open_source(path)
+    found = _match(catalog, source, problems)
+    digests, done = {}, 0
+    for weight in catalog:
+        if weight.name in found:
+            value = source.read(found[weight.name].name)
+            if not same_bits(value, expected(weight.name)):
+                problems.add(f"{path.name}: {weight.name}", "the value in the file is not the one that the plan gives")
+            digests[weight.name] = digest(value)
+        done += weight.nbytes
+        if progress:
+            progress("verify", done, catalog.nbytes)
+    freezing = _prove_freezing(source, plan, problems)
+    problems.raise_as(VerificationError)
+    return Proof(digests, freezing)
+
+
+def _match(catalog: Catalog, source: FileSource, problems: Problems) -> dict[str, WeightSpec]:
+    """Return the file's weight for each of the target's, by its place where files number their weights."""
+    by_place = {w.where: w for w in source.catalog}
+    found, claimed = {}, set()
+    for weight in catalog:
+        there = by_place.get(weight.where) if source.groups else source.catalog.by_name.get(weight.name)
+        if there is None:
+            problems.add(f"{source.path.name}: {weight.name}", "is missing from the file")
+        elif (there.shape, there.dtype) != (weight.shape, weight.dtype):
+            what = f"is {there.dtype}{list(there.shape)} in the file, {weight.dtype}{list(weight.shape)} in the plan"
+            problems.add(f"{source.path.name}: {weight.name}", what)
+        else:
+            found[weight.name] = there
+        claimed.add(there.name if there else None)
+    for extra in source.catalog:
+        if extra.name not in claimed:
+            problems.add(f"{source.path.name}: {extra.name}", "is in the file but not in the plan")
+    return found
+
+
+def _prove_freezing(source: FileSource, plan: Plan, problems: Problems) -> str:
+    """Check what the file's own configuration makes trainable against the plan."""
+    if source.config is None:
+        return "not recorded: the format holds no configuration"
+    structure = file_structure(source)
+    flags = {layer.name: layer.trainable for layer in structure.layers}
+    unrecorded = [n for n in plan.freezing.layers if not _is_kept(n, structure.by_name, plan)]
+    if unrecorded:
+        return f"not recorded for {len(unrecorded)} layers inside subclassed models, the first {unrecorded[0]}"
+    seen = effective(structure, flags, ())
+    by_place = {w.name: w.where for w in source.catalog}
+    frozen_there = {by_place[n] for n in seen.frozen_weights}
+    planned = set(plan.freezing.frozen_weights)
+    for weight, there in ((w, by_place.get(w)) for w in planned):
+        if there is not None and there not in frozen_there:
+            problems.add(f"{source.path.name}: {weight}", "is to be frozen, but its configuration makes it trainable")
+    for name in seen.frozen_weights:
+        if name not in planned and name in {a.target for a in plan.assignments} | {k.target for k in plan.kept}:
+            problems.add(f"{source.path.name}: {name}", "is to be trainable, but its configuration freezes it")
+    return "proved"
+
+
+def _is_kept(name: str, layers: Mapping[str, Any], plan: Plan) -> bool:
+    frozen = set(plan.freezing.layers)
+    while name:
+        if name in frozen and name in layers and layers[name].recorded:
+            return True
+        name = name.rpartition("/")[0]
+    return "" in frozen

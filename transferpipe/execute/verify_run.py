@@ -1,0 +1,188 @@
+"""Proving a finished run again, from its manifest and its sources. Keras is not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from transferpipe.errors import FileError, Problem, Problems, TransferError, VerificationError
+from transferpipe.execute.manifest import MANIFEST, PLAN, read_json, sha256
+from transferpipe.execute.values import Values, same_bits
+from transferpipe.execute.verify import Progress, digest
+from transferpipe.plan.model import Plan, plan_from_data
+from transferpipe.recipe.model import Verify
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.formats import open_source
+from transferpipe.weights.spec import Source
+
+PASS, INCONCLUSIVE = "pass", "inconclusive"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What proving a run again gave.
+
+    Attributes:
+        verdict: ``pass``, or ``inconclusive`` where something that is needed is no longer there; a failure raises.
+        checked: what was compared, in words.
+        notes: what could not be.
+    """
+
+    verdict: str
+    checked: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Again:
+    """The state of one proof."""
+
+    plan: Plan
+    manifest: Mapping[str, Any]
+    sources: dict[str, Source] = field(default_factory=dict)
+    target: Source | None = None
+    notes: list[str] = field(default_factory=list)
+    problems: Problems = field(default_factory=Problems)
+    recomputed: int = 0
+    by_digest: int = 0
+
+
+def verify_run(folder: Path, progress: Progress | None = None) -> Verdict:
+    """Prove the run in `folder` again.
+
+    Every artifact must have its recorded SHA-256; every weight in it its recorded digest; and every weight whose sources
+    are files that still lie there is computed again and compared bit for bit.
+
+    Raises:
+        FileError: the folder is not that of a run, or an artifact is missing.
+        VerificationError: something differs.
+    """
+    plan, manifest = _load(folder)
+    again = _Again(plan, manifest)
+    _open_sources(again)
+    for artifact in manifest["artifacts"]:
+        _verify_artifact(folder, artifact, again, progress)
+    again.problems.raise_as(VerificationError)
+    checked = (
+        f"{again.recomputed} weights computed again from their sources, {again.by_digest} compared with their digests"
+    )
+    return Verdict(INCONCLUSIVE if again.notes else PASS, checked, tuple(again.notes))
+
+
+def _load(folder: Path) -> tuple[Plan, Mapping[str, Any]]:
+    data, manifest = read_json(folder / PLAN), read_json(folder / MANIFEST)
+    try:
+        plan = plan_from_data(data)
+        recorded = (data["checksum"], manifest["checksum"])
+        parts = (manifest["artifacts"], manifest["weights"], manifest["sources"], manifest["verify"])
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"is not what a run writes: {type(error).__name__} {error}"
+        raise FileError(Problem(str(folder / PLAN), what, "the run folder is damaged: run again")) from error
+    assert all(p is not None for p in parts)
+    for name, checksum in zip((PLAN, MANIFEST), recorded, strict=True):
+        if checksum != plan.checksum:
+            what = f"says the plan is {checksum}, but the recorded plan is {plan.checksum}"
+            raise VerificationError(Problem(str(folder / name), what, "it was changed after the run"))
+    return plan, manifest
+
+
+def _open_sources(again: _Again) -> None:
+    for alias, entry in again.manifest["sources"].items():
+        if entry["format"] == "model":
+            again.notes.append(
+                f"{alias} was built by {entry['label']}: its weights are compared with their digests only"
+            )
+            continue
+        source = _try_open(entry["path"], alias, again)
+        if source:
+            again.sources[alias] = source
+    if again.manifest.get("target_file"):
+        again.target = _try_open(again.manifest["target_file"], "target", again)
+
+
+def _try_open(path: str, alias: str, again: _Again) -> FileSource | None:
+    try:
+        return open_source(Path(path))
+    except TransferError as error:
+        again.notes.append(f"{alias} cannot be read any more: {error}")
+        return None
+
+
+def _verify_artifact(folder: Path, artifact: Mapping[str, Any], again: _Again, progress: Progress | None) -> None:
+    path = _find(folder, Path(artifact["path"]))
+    if (found := sha256(path)) != artifact["sha256"]:
+        again.problems.add(
+            str(path), f"its SHA-256 is {found}, the manifest says {artifact['sha256']}", "it was changed"
+        )
+    source = open_source(path)
+    values = Values(again.plan, again.sources, _Kept(again.target), Verify(**again.manifest["verify"]))
+    done, total = 0, source.catalog.nbytes
+    for entry, weight in _pairs(again, source):
+        value = source.read(weight)
+        done += value.nbytes
+        _compare(path, entry, value, values, again)
+        if progress:
+            progress("verify", done, total)
+
+
+def _find(folder: Path, recorded: Path) -> Path:
+    """Return the artifact, also when the whole run folder was moved since."""
+    for path in (folder / recorded.name, recorded):
+        if path.is_file():
+            return path
+    raise FileError(Problem(str(recorded), "the artifact is missing", "run again"))
+
+
+def _pairs(again: _Again, source: FileSource) -> list[tuple[Mapping[str, Any], str]]:
+    """Pair the manifest's weights with the file's: by name, or by place where the file numbers its weights."""
+    entries = {e["name"]: e for e in again.manifest["weights"]}
+    pairs, missing = [], dict(entries)
+    rest = []
+    for weight in source.catalog:
+        if weight.name in missing:
+            pairs.append((missing.pop(weight.name), weight.name))
+        else:
+            rest.append(weight)
+    by_place = {e["where"]: e for e in missing.values() if "where" in e}
+    for weight in rest:
+        entry = by_place.pop(weight.where, None)
+        if entry is None:
+            again.problems.add(f"{source.path.name}: {weight.name}", "is in the file but not in the manifest")
+        else:
+            missing.pop(entry["name"])
+            pairs.append((entry, weight.name))
+    for name in missing:
+        again.problems.add(f"{source.path.name}: {name}", "is in the manifest but not in the file")
+    return pairs
+
+
+def _compare(path: Path, entry: Mapping[str, Any], value: NDArray[Any], values: Values, again: _Again) -> None:
+    name, where = entry["name"], f"{path.name}: {entry['name']}"
+    if f"xxh3:{digest(value)}" != entry["digest"]:
+        again.problems.add(where, "its digest is not the one in the manifest", "the file was changed after the run")
+        return
+    needed = {s.partition(":")[0] for s in entry.get("sources", ())}
+    if not needed <= again.sources.keys() or (entry["status"] == "kept" and again.target is None):
+        again.by_digest += 1
+        return
+    try:
+        expected = values.value(name)
+    except (TransferError, KeyError) as error:
+        again.problems.add(where, f"cannot be computed again: {error}", "the source was changed after the run")
+        return
+    again.recomputed += 1
+    if not same_bits(value, expected):
+        again.problems.add(where, "differs from what its sources give now", "a source was changed after the run")
+
+
+@dataclass(frozen=True)
+class _Kept:
+    target: Source | None
+
+    def read(self, name: str) -> NDArray[Any]:
+        assert self.target is not None
+        return self.target.read(name)

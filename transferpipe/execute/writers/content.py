@@ -1,0 +1,33 @@
+"""What a writer is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from transferpipe.weights.file_source import SavedGroup
+from transferpipe.weights.spec import Catalog
+
+
+@dataclass(frozen=True)
+class Content:
+    """The finished model, its values computed one at a time when the writer asks for them.
+
+    Attributes:
+        catalog: names, shapes and dtypes.
+        value: returns the value of the weight called so.
+        groups: the Keras layout, for the formats that have one.
+        config: config.json, for the format that holds the architecture.
+        keras_version: the version of Keras that the file claims.
+        assets: further members of the archive: (name, bytes).
+    """
+
+    catalog: Catalog
+    value: Callable[[str], NDArray[Any]]
+    groups: tuple[SavedGroup, ...] = ()
+    config: str | None = None
+    keras_version: str = "3"
+    assets: Callable[[], Iterable[tuple[str, bytes]]] = tuple

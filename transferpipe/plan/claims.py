@@ -1,0 +1,61 @@
+"""Which weights a pattern brings: layers are tried first, outermost first, then single weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transferpipe.recipe.patterns import NameMatch, Pattern
+from transferpipe.weights.spec import Catalog
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A layer or a single weight that a pattern matched, with the weights that it brings.
+
+    Attributes:
+        match: what the pattern matched.
+        is_layer: whether it is a layer (or container) rather than a weight.
+        weights: names of the weights, in the catalog's order.
+    """
+
+    match: NameMatch
+    is_layer: bool
+    weights: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the layer or weight."""
+        return self.match.name
+
+    def relative(self, weight: str) -> str:
+        """Return the name of `weight` seen from the unit; empty for the unit itself."""
+        return weight[len(self.name) + 1 :] if self.name else weight
+
+
+def find_units(pattern: Pattern, catalog: Catalog, excepts: Sequence[Pattern] = ()) -> list[Unit]:
+    """Return what `pattern` matches in `catalog`, in the catalog's order.
+
+    A matched layer brings every weight below it, so what lies below is not matched again. Weights that one of `excepts`
+    matches, by their own or by one of their layers' names, are left out.
+    """
+    out = _excepted(excepts, catalog)
+    units, brought = [], set()
+    for layer, below in catalog.layers.items():
+        match = pattern.match(layer) if not brought.issuperset(below) else None
+        if match:
+            brought.update(below)
+            units.append(Unit(match, True, tuple(w for w in below if w not in out)))
+    for weight in catalog:
+        match = pattern.match(weight.name) if weight.name not in brought else None
+        if match and weight.name not in out:
+            units.append(Unit(match, False, (weight.name,)))
+    position = {w.name: i for i, w in enumerate(catalog)}
+    return sorted((u for u in units if u.weights), key=lambda u: position[u.weights[0]])
+
+
+def _excepted(excepts: Sequence[Pattern], catalog: Catalog) -> set[str]:
+    out: set[str] = set()
+    for pattern in excepts:
+        out.update(w for unit in find_units(pattern, catalog) for w in unit.weights)
+    return out

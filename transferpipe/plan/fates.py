@@ -1,0 +1,111 @@
+"""Giving each target weight its fate, with shapes and dtypes checked through merges and transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from transferpipe.errors import Problems
+from transferpipe.plan.chain import chain_of
+from transferpipe.plan.model import UNMATCHED_RULE, Assignment, Kept, SourceRef
+from transferpipe.plan.pairing import Found
+from transferpipe.plan.structure import TargetStructure
+from transferpipe.plan.transforms import TransformError, infer
+from transferpipe.recipe.model import Rule
+from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
+
+Reason = Literal["from: null", "no rule", "shape differs"]
+
+
+@dataclass
+class Fates:
+    """What has been settled so far.
+
+    Attributes:
+        target: the target's structure.
+        sources: the sources' catalogs by their names.
+        problems: what is wrong.
+        assignments: weights that get a value, by name.
+        kept: weights that keep theirs, by name.
+    """
+
+    target: TargetStructure
+    sources: Mapping[str, Catalog]
+    problems: Problems
+    assignments: dict[str, Assignment] = field(default_factory=dict)
+    kept: dict[str, Kept] = field(default_factory=dict)
+
+    def keep(self, names: Iterable[str], rule: str, reason: Reason) -> None:
+        """Keep the weights called `names` as they are."""
+        for name in names:
+            spec = self.target.catalog[name]
+            self.kept[name] = Kept(name, rule, reason, spec.shape, spec.dtype)
+
+
+def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Found]) -> None:
+    """Assign the source weights `found` to the target weight `name`, or note why that cannot be.
+
+    Args:
+        fates: takes the assignment, or the problem.
+        rule: the rule behind it; None under ``unmatched: same_name``.
+        name: the target weight.
+        found: its source weights, in the order of the rule's `from`.
+    """
+    spec = fates.target.catalog[name]
+    where = rule.where if rule else UNMATCHED_RULE
+    refs = tuple(SourceRef(a, n, fates.sources[a][n].shape, fates.sources[a][n].dtype) for a, n in found)
+    merge = rule.merge if rule else None
+    transforms = rule.transforms_of(spec.own_name) if rule else ()
+    if name in fates.target.fixed:
+        fates.problems.add(
+            where, f"{name} is saved by its layer in a way of its own and cannot be assigned", "keep it: from=null"
+        )
+        return
+    try:
+        shape, dtype = infer(chain_of(merge, transforms), [r.shape for r in refs], [r.dtype for r in refs])
+    except TransformError as error:
+        fates.problems.add(where, f"{name} from {_named(refs)}: {error.what}", error.mend)
+        return
+    if shape != spec.shape:
+        if rule and rule.on_mismatch == "keep" and rule.pair == "name":
+            fates.keep([name], rule.name, "shape differs")
+        else:
+            _report_shape(fates, where, spec, refs, shape, bool(transforms))
+        return
+    if kind_of(dtype) != kind_of(spec.dtype):
+        fates.problems.add(
+            where, f"{name} is {spec.dtype}, {_named(refs)} gives {dtype}: a cast between kinds changes what a number means",
+            f"if it is meant, add the transform {{cast: {spec.dtype}}}",
+        )  # fmt: skip
+        return
+    rule_name = rule.name if rule else UNMATCHED_RULE
+    fates.assignments[name] = Assignment(name, rule_name, refs, spec.shape, spec.dtype, dtype, merge, transforms)
+
+
+def _named(refs: Sequence[SourceRef]) -> str:
+    return ", ".join(r.name for r in refs)
+
+
+def _report_shape(
+    fates: Fates, where: str, spec: WeightSpec, refs: Sequence[SourceRef], shape: tuple[int, ...], transformed: bool
+) -> None:
+    after = " after the transforms" if transformed else ""
+    mend = "mend the mapping, add a transform, or set on_mismatch: keep"
+    if shape == spec.shape[::-1] and len(shape) > 1:
+        mend = "the axes are reversed: add the transform {transpose: " + str(list(range(len(shape)))[::-1]) + "}"
+    fates.problems.add(
+        where, f"{spec.name} has shape {list(spec.shape)}, {_named(refs)} has shape {list(shape)}{after}", mend
+    )
+
+
+def kind_of(dtype: str) -> str:
+    """Return what a number of this dtype is: a float, an integer, a truth value or something else."""
+    kind = numpy_dtype(dtype)
+    if kind.kind in "iu":
+        return "integer"
+    if kind.kind == "f" or np.issubdtype(kind, np.floating) or kind.name.startswith(("bfloat", "float")):
+        return "float"
+    return kind.kind

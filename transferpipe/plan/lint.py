@@ -1,0 +1,143 @@
+"""Warnings about what is legal but probably wrong. Each is one function over the finished plan."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+from transferpipe.plan.model import UNMATCHED_RULE, Assignment, Plan, Warning_
+from transferpipe.plan.structure import TargetStructure, ancestors
+from transferpipe.weights.layer_classes import is_made_up
+from transferpipe.weights.spec import Catalog
+
+_MANY = 3
+
+
+def lint(plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog], found: tuple[Warning_, ...] = ()) -> Plan:
+    """Return `plan` with its warnings; `found` are those that pairing noted."""
+    warnings = [
+        *found,
+        *_square_kernels(plan),
+        *_made_up_names(plan),
+        *_frozen_fresh(plan),
+        *_unrecorded_freezing(plan, target),
+        *_nothing_trainable(plan, target),
+        *_unused(plan),
+        *_swapped_roles(plan),
+        *_half_kept_layers(plan, target),
+    ]
+    return dataclasses.replace(plan, warnings=tuple(_summarise(warnings)))
+
+
+def _summarise(warnings: list[Warning_]) -> Iterator[Warning_]:
+    """Yield the warnings with long runs of one kind at one place cut to the first few and a count."""
+    groups: dict[tuple[str, str], list[Warning_]] = {}
+    for warning in warnings:
+        groups.setdefault((warning.code, warning.where), []).append(warning)
+    for (code, where), group in groups.items():
+        yield from group[:_MANY]
+        if len(group) > _MANY:
+            yield Warning_(code, where, f"and {len(group) - _MANY} more like these")
+
+
+def _where(assignment: Assignment) -> str:
+    return UNMATCHED_RULE if assignment.rule == UNMATCHED_RULE else f"mapping.{assignment.rule}"
+
+
+def _square_kernels(plan: Plan) -> Iterator[Warning_]:
+    """A square matrix fits transposed as well as straight; only names under which Keras saved it vouch for it."""
+    for a in plan.assignments:
+        square = len(a.shape) >= 2 and a.shape[-1] == a.shape[-2] > 1 and "kernel" in a.target.rpartition("/")[2]
+        foreign = any(r.name.rpartition("/")[2] != a.target.rpartition("/")[2] for r in a.sources)
+        transposed = any(t == "transpose" or (isinstance(t, Mapping) and "transpose" in t) for t in a.transforms)
+        if square and (foreign or transposed):
+            names = ", ".join(r.name for r in a.sources)
+            text = f"{a.target} {list(a.shape)} is square: its shape cannot tell whether {names} must be transposed"
+            yield Warning_("square-kernel", _where(a), text)
+
+
+def _made_up_names(plan: Plan) -> Iterator[Warning_]:
+    for a in plan.assignments:
+        for ref in a.sources:
+            made_up = [
+                s
+                for s in (*ref.name.split("/")[:-1], *a.target.split("/")[:-1])
+                if is_made_up(s) and "_" in s and s[-1].isdigit()
+            ]
+            if made_up and len(a.target.split("/")) > 1:
+                text = (
+                    f"relies on names that Keras made up, such as {made_up[0]}: they change with the order of building"
+                )
+                yield Warning_("made-up-names", _where(a), f"{text}; consider `pair: order`, or name the layers")
+                break
+
+
+def _frozen_fresh(plan: Plan) -> Iterator[Warning_]:
+    assigned = {a.target for a in plan.assignments}
+    kept = {k.target: k for k in plan.kept}
+    switched = set(plan.freezing.layers)
+    for name in plan.freezing.frozen_weights:
+        if name not in assigned and plan.assignments and switched.intersection(ancestors(name)):
+            rule = kept[name].rule if name in kept else "?"
+            where = UNMATCHED_RULE if rule == UNMATCHED_RULE else f"mapping.{rule}"
+            yield Warning_(
+                "frozen-fresh", where, f"{name} is frozen and keeps its fresh value: training will never change it"
+            )
+
+
+def _unrecorded_freezing(plan: Plan, target: TargetStructure) -> Iterator[Warning_]:
+    if not plan.freezing.layers:
+        return
+    weights_only = [p for p in plan.save if not p.endswith(".keras")]
+    if weights_only:
+        yield Warning_("freeze-not-saved", "save", f"{weights_only[0]} holds weights only: the freezing is not in it")
+    frozen = set(plan.freezing.layers)
+    for name in plan.freezing.layers:
+        recorded = [n for n in (name, *ancestors(name)) if n in frozen and target.by_name[n].recorded]
+        if not recorded and len(weights_only) < len(plan.save):
+            text = f"{name} is frozen in a model whose configuration does not record the flags of its inner layers"
+            yield Warning_("freeze-not-saved", "freeze", f"{text}: after load_model it is trainable again")
+
+
+def _nothing_trainable(plan: Plan, target: TargetStructure) -> Iterator[Warning_]:
+    if target.trainable_weights and not plan.freezing.trainable_parameters:
+        root = target.by_name.get("")
+        why = " (the model itself is frozen, and a frozen ancestor wins)" if root and not root.trainable else ""
+        yield Warning_("nothing-trainable", "freeze", f"no parameter of the result is trainable{why}")
+
+
+def _unused(plan: Plan) -> Iterator[Warning_]:
+    unused = plan.unused
+    if unused and plan.assignments:
+        more = f" and {len(unused) - _MANY} more" if len(unused) > _MANY else ""
+        names = ", ".join(w.name for w in unused[:_MANY])
+        yield Warning_("unused", "unused", f"{len(unused)} source weights are not used: {names}{more}")
+
+
+def _swapped_roles(plan: Plan) -> Iterator[Warning_]:
+    """A weight that takes one with another role (gamma from beta) fits by shape and is nearly always a mistake."""
+    roles = ("gamma", "beta", "moving_mean", "moving_variance", "mean", "variance")
+    for a in plan.assignments:
+        own = a.target.rpartition("/")[2]
+        for ref in a.sources:
+            theirs = ref.name.rpartition("/")[2]
+            if own in roles and theirs in roles and own.removeprefix("moving_") != theirs.removeprefix("moving_"):
+                yield Warning_("other-role", _where(a), f"{a.target} takes {ref.name}: {own} from {theirs}")
+
+
+def _half_kept_layers(plan: Plan, target: TargetStructure) -> Iterator[Warning_]:
+    """A layer of which some weights are new and some stay as built computes something that neither model did."""
+    assigned = {a.target: a for a in plan.assignments}
+    layers: dict[str, list[str]] = {}
+    for weight in target.catalog:
+        layers.setdefault(weight.layer, []).append(weight.name)
+    mismatched = {k.target: k for k in plan.kept if k.reason == "shape differs"}
+    for names in layers.values():
+        kept = [n for n in names if n in mismatched]
+        if kept and any(n in assigned for n in names):
+            got = next(n for n in names if n in assigned)
+            yield Warning_(
+                "half-transferred",
+                f"mapping.{mismatched[kept[0]].rule}",
+                f"{got} is transferred, but {kept[0]} of the same layer is kept",
+            )

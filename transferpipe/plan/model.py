@@ -1,0 +1,185 @@
+"""The plan: an explicit account of every weight on both sides, as plain data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from transferpipe.recipe.model import Edit
+
+UNMATCHED_RULE = "unmatched"
+"""The rule name under which weights stand that no rule of the recipe claimed."""
+
+
+@dataclass(frozen=True)
+class SourceRef:
+    """One weight of one source."""
+
+    source: str
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A target weight and where its value comes from.
+
+    Attributes:
+        target: the target weight's name.
+        rule: the rule behind it.
+        sources: the source weights, more than one only with `merge` or a transform that takes several.
+        merge: the merge method as written, or None.
+        transforms: the transforms as written, in order.
+        shape: shape of the target weight.
+        dtype: dtype of the target weight.
+        cast_from: the dtype that the value has before it is cast to `dtype`; equal where nothing is cast.
+    """
+
+    target: str
+    rule: str
+    sources: tuple[SourceRef, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    cast_from: str
+    merge: Any = None
+    transforms: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A target weight that stays as it was built or saved, and why."""
+
+    target: str
+    rule: str
+    reason: Literal["from: null", "no rule", "shape differs"]
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class SourceWeight:
+    """A source weight and what becomes of it."""
+
+    source: str
+    name: str
+    fate: Literal["used", "unused", "ignored"]
+
+
+@dataclass(frozen=True)
+class Freezing:
+    """What will be trainable, seen from the root as Keras sees it.
+
+    Attributes:
+        layers: layers whose own flag the plan switches off, outermost first.
+        frozen_weights: names of all weights that training will not change because a layer or one above it is frozen.
+        trainable_parameters: elements that training will change.
+        parameters: elements of all weights.
+        batch_norms: BatchNormalization layers, and of them those that run on stored statistics.
+        stored_statistics: those of `batch_norms` that neither use nor update batch statistics during training.
+    """
+
+    layers: tuple[str, ...] = ()
+    frozen_weights: tuple[str, ...] = ()
+    trainable_parameters: int = 0
+    parameters: int = 0
+    batch_norms: tuple[str, ...] = ()
+    stored_statistics: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Warning_:
+    """Something legal that is probably not meant."""
+
+    code: str
+    where: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do, to the last weight. Print it, compare it, pin it by its checksum.
+
+    Attributes:
+        recipe: name of the recipe.
+        target: what the target is: its path or builder with arguments.
+        sources: the same for each source by its name.
+        assignments: target weights that get a value, in the target's order.
+        kept: target weights that keep theirs, in the target's order.
+        edits: changes of single elements after that.
+        source_weights: the fate of every source weight.
+        freezing: what will be trainable.
+        seed: the seed of all fresh weights.
+        save: the files to write.
+        warnings: legal but probably wrong.
+    """
+
+    recipe: str
+    target: str
+    sources: Mapping[str, str]
+    assignments: tuple[Assignment, ...]
+    kept: tuple[Kept, ...]
+    source_weights: tuple[SourceWeight, ...]
+    edits: tuple[Edit, ...] = ()
+    freezing: Freezing = field(default_factory=Freezing)
+    seed: int = 0
+    save: tuple[str, ...] = ()
+    warnings: tuple[Warning_, ...] = ()
+
+    @property
+    def unused(self) -> tuple[SourceWeight, ...]:
+        """Source weights that nothing used and nobody expected to stay unused."""
+        return tuple(w for w in self.source_weights if w.fate == "unused")
+
+    @cached_property
+    def checksum(self) -> str:
+        """A short digest of everything that decides what will be written; warnings and the recipe's name do not."""
+        data = self.to_data()
+        decisive = {k: v for k, v in data.items() if k not in ("recipe", "warnings", "checksum")}
+        text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
+        # The letter keeps a digest such as 12e45 from being read as a number on a command line.
+        return "p" + hashlib.sha256(text.encode()).hexdigest()[:11]
+
+    def to_data(self) -> dict[str, Any]:
+        """Return the plan as mappings, lists, texts and numbers, as in plan.json (without the checksum)."""
+        data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return data
+
+    def __str__(self) -> str:
+        # Imported here: `show` reads plans, and a plan is useful without it.
+        from transferpipe.show.plan_table import plan_text
+
+        return plan_text(self)
+
+    def _repr_html_(self) -> str:
+        from transferpipe.show.plan_table import plan_html
+
+        return plan_html(self)
+
+
+def plan_from_data(data: Mapping[str, Any]) -> Plan:
+    """Return the plan that `Plan.to_data` wrote.
+
+    Raises:
+        KeyError, TypeError, ValueError: the data is not that of a plan.
+    """
+    fields = {k: v for k, v in data.items() if k != "checksum"}
+    fields["assignments"] = tuple(_assignment(a) for a in data["assignments"])
+    fields["kept"] = tuple(Kept(**{**k, "shape": tuple(k["shape"])}) for k in data["kept"])
+    fields["source_weights"] = tuple(SourceWeight(**w) for w in data["source_weights"])
+    fields["edits"] = tuple(Edit(**{**e, "index": tuple(e["index"])}) for e in data["edits"])
+    fields["freezing"] = Freezing(**{k: tuple(v) if isinstance(v, list) else v for k, v in data["freezing"].items()})
+    fields["save"] = tuple(data["save"])
+    fields["warnings"] = tuple(Warning_(**w) for w in data["warnings"])
+    return Plan(**fields)
+
+
+def _assignment(data: Mapping[str, Any]) -> Assignment:
+    sources = tuple(SourceRef(**{**s, "shape": tuple(s["shape"])}) for s in data["sources"])
+    return Assignment(
+        **{**data, "sources": sources, "shape": tuple(data["shape"]), "transforms": tuple(data["transforms"])}
+    )

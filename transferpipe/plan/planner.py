@@ -1,0 +1,158 @@
+"""Rules and catalogs in, plan out. Reads no value and touches no model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from transferpipe.errors import Problems, RecipeError, did_you_mean
+from transferpipe.plan.claims import Unit, find_units
+from transferpipe.plan.edits import check_edits
+from transferpipe.plan.fates import Fates, assign
+from transferpipe.plan.freezing import plan_freezing
+from transferpipe.plan.lint import lint
+from transferpipe.plan.model import UNMATCHED_RULE, Plan, SourceWeight
+from transferpipe.plan.pairing import Pairing, pair_numbered, pair_rule
+from transferpipe.plan.structure import TargetStructure
+from transferpipe.recipe.model import Recipe, Rule
+from transferpipe.weights.spec import Catalog
+
+
+def make_plan(
+    recipe: Recipe, sources: Mapping[str, Catalog], target: TargetStructure, labels: Mapping[str, str]
+) -> Plan:
+    """Return the plan for `recipe`.
+
+    Args:
+        recipe: the checked recipe.
+        sources: the catalog of each source by its name.
+        target: the target's structure.
+        labels: what each source (by its name) and the target (``target``) is, for the plan to say.
+
+    Raises:
+        RecipeError: with everything that keeps the rules from giving each weight exactly one fate.
+    """
+    problems = Problems()
+    pairing = Pairing(sources, target.catalog, problems)
+    claims = {rule.name: _claim(rule, target, problems) for rule in recipe.rules}
+    _check_disjoint(recipe, claims, problems)
+    fates = Fates(target, sources, problems)
+    for rule in recipe.rules:
+        units = claims[rule.name]
+        if rule.keep:
+            fates.keep([w for u in units for w in u.weights], rule.name, "from: null")
+        else:
+            for weight, found in pair_rule(rule, units, pairing).items():
+                assign(fates, rule, weight, found)
+    claimed = {w for units in claims.values() for u in units for w in u.weights}
+    _settle_unmatched(recipe, fates, pairing, claimed)
+    source_weights = _account(recipe, sources, fates, problems)
+    check_edits(recipe.edits, target, problems)
+    freezing = plan_freezing(recipe, target, {a.target for a in fates.assignments.values()}, problems)
+    problems.raise_as(RecipeError)
+    order = [w.name for w in target.catalog]
+    plan = Plan(
+        recipe=recipe.name,
+        target=labels["target"],
+        sources={alias: labels[alias] for alias in sources},
+        assignments=tuple(fates.assignments[n] for n in order if n in fates.assignments),
+        kept=tuple(fates.kept[n] for n in order if n in fates.kept),
+        source_weights=source_weights,
+        edits=recipe.edits,
+        freezing=freezing,
+        seed=recipe.seed,
+        save=(recipe.save.path, *recipe.save.also),
+    )
+    return lint(plan, target, sources, tuple(pairing.warnings))
+
+
+def _claim(rule: Rule, target: TargetStructure, problems: Problems) -> list[Unit]:
+    units = find_units(rule.to, target.catalog, rule.excepts)
+    if not units and not rule.optional:
+        empty = [x.name for x in target.layers if x.name and rule.to.match(x.name)]
+        if empty and not find_units(rule.to, target.catalog):
+            what, mend = f"matches only layers without weights, such as {empty[0]!r}", ""
+        else:
+            what = f"{rule.to.text!r} matches nothing in {target.label}" + (" after `except`" if rule.excepts else "")
+            names = [*target.catalog.layers, *target.catalog.by_name]
+            mend = did_you_mean(rule.to.text.replace("\\", ""), names)
+        problems.add(f"{rule.where}.to", what, mend or "`optional: true` lets a rule match nothing")
+    return units
+
+
+def _check_disjoint(recipe: Recipe, claims: Mapping[str, list[Unit]], problems: Problems) -> None:
+    owner: dict[str, str] = {}
+    shared: dict[tuple[str, str], list[str]] = {}
+    for rule in recipe.rules:
+        for weight in (w for unit in claims[rule.name] for w in unit.weights):
+            first = owner.setdefault(weight, rule.name)
+            if first != rule.name:
+                shared.setdefault((first, rule.name), []).append(weight)
+    for (first, second), weights in shared.items():
+        more = f" and {len(weights) - 1} more" if len(weights) > 1 else ""
+        problems.add(
+            f"mapping.{first}, mapping.{second}",
+            f"both claim {weights[0]}{more}",
+            "take it out of one of them with `except`, or switch one off with null",
+        )
+
+
+def _settle_unmatched(recipe: Recipe, fates: Fates, pairing: Pairing, claimed: set[str]) -> None:
+    left = [w.name for w in fates.target.catalog if w.name not in claimed]
+    if recipe.unmatched == "keep":
+        fates.keep(left, UNMATCHED_RULE, "no rule")
+    elif recipe.unmatched == "error":
+        if left:
+            more = f" and {len(left) - 5} more" if len(left) > 5 else ""
+            fates.problems.add(
+                "unmatched",
+                f"no rule claims {len(left)} target weight{'s' * (len(left) != 1)}: {', '.join(left[:5])}{more}",
+                "add a rule (`from: null` keeps weights as built), or set unmatched=keep",
+            )
+    else:
+        for name in left:
+            _settle_same_name(recipe, name, fates, pairing)
+
+
+def _settle_same_name(recipe: Recipe, name: str, fates: Fates, pairing: Pairing) -> None:
+    layer = name.rpartition("/")[0]
+    found = []
+    for alias, catalog in fates.sources.items():
+        source = name if name in catalog else pair_numbered(name, layer, catalog, pairing, UNMATCHED_RULE)
+        if source:
+            found.append((alias, source))
+    if len(found) == 1:
+        assign(fates, None, name, found)
+    elif len(found) > 1:
+        fates.problems.add(
+            "unmatched", f"{name} is in several sources: {', '.join(a for a, _ in found)}", "give it a rule"
+        )
+    elif recipe.unmatched == "same_name_or_keep":
+        fates.keep([name], UNMATCHED_RULE, "no rule")
+    else:
+        near = did_you_mean(name, [n for c in fates.sources.values() for n in c.by_name])
+        fates.problems.add("unmatched", f"no source has a weight called {name}", near or "give it a rule")
+
+
+def _account(
+    recipe: Recipe, sources: Mapping[str, Catalog], fates: Fates, problems: Problems
+) -> tuple[SourceWeight, ...]:
+    used = {(ref.source, ref.name) for a in fates.assignments.values() for ref in a.sources}
+    ignored = set()
+    for ignore in recipe.ignore:
+        for alias, catalog in sources.items():
+            if ignore.source in (None, alias):
+                ignored.update((alias, w) for unit in find_units(ignore.pattern, catalog) for w in unit.weights)
+    account = []
+    for alias, catalog in sources.items():
+        for weight in catalog:
+            key = (alias, weight.name)
+            account.append(SourceWeight(*key, "used" if key in used else "ignored" if key in ignored else "unused"))
+    unused = [w.name for w in account if w.fate == "unused"]
+    if recipe.unused == "error" and unused and not problems.found:
+        more = f" and {len(unused) - 5} more" if len(unused) > 5 else ""
+        problems.add(
+            "unused",
+            f"nothing uses {len(unused)} source weights: {', '.join(unused[:5])}{more}",
+            "add a rule, or `ignore` them",
+        )
+    return tuple(account)

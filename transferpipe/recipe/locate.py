@@ -1,0 +1,39 @@
+"""From a path as written in a recipe to a file: relative paths, ``~`` and ``pkg://package/inner/path``."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path, PurePosixPath
+
+from transferpipe.errors import FileError, Problem, UnsafeError, did_you_mean
+
+_PACKAGE = "pkg://"
+
+
+def locate(text: str, where: str = "") -> Path:
+    """Return the path that `text` means. A file inside an installed package is found without importing the package.
+
+    Raises:
+        FileError: the package is not installed or holds no such file.
+        UnsafeError: the path leaves the package.
+    """
+    if not text.startswith(_PACKAGE):
+        return Path(text).expanduser()
+    package, _, inner = text.removeprefix(_PACKAGE).partition("/")
+    if ".." in PurePosixPath(inner).parts or not package.isidentifier():
+        raise UnsafeError(Problem(where or text, f"{text!r} leaves the package", "name a file inside of it"))
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        raise FileError(
+            Problem(
+                where or text,
+                f"the package {package!r} is not installed here",
+                f"pip install {package.replace('_', '-')}",
+            )
+        )
+    folders = [Path(p) for p in spec.submodule_search_locations or ()]
+    for folder in folders:
+        if (folder / inner).exists():
+            return folder / inner
+    near = [str(p.relative_to(f)) for f in folders for p in (f / inner).parent.glob("*")]
+    raise FileError(Problem(where or text, f"the package {package!r} holds no {inner!r}", did_you_mean(inner, near)))

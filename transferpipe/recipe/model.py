@@ -1,0 +1,158 @@
+"""The recipe as checked values. Everything here is frozen and holds no model and no tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from transferpipe.recipe.patterns import Pattern
+from transferpipe.recipe.templates import Template
+
+Unmatched = Literal["error", "keep", "same_name", "same_name_or_keep"]
+UNMATCHED: tuple[Unmatched, ...] = ("error", "keep", "same_name", "same_name_or_keep")
+SINGLE = "source"
+"""The name under which a recipe's only `source:` goes."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """A Python callable to call and its arguments, which may hold further `Build`s.
+
+    Attributes:
+        target: the dotted name.
+        arguments: keyword arguments.
+        where: the recipe key, for messages.
+    """
+
+    target: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model or its weights come from: a file or a builder, exactly one of them."""
+
+    path: str | None = None
+    build: Build | None = None
+    format: str | None = None
+    layout: str = "auto"
+
+    @property
+    def label(self) -> str:
+        """The path, or the builder's dotted name."""
+        return self.path or (self.build.target if self.build else "?")
+
+
+@dataclass(frozen=True)
+class From:
+    """One entry of a rule's `from`: the source's name and a template, or a pattern under ``pair: order``."""
+
+    source: str
+    text: str
+    template: Template | None = None
+    pattern: Pattern | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One mapping rule.
+
+    Attributes:
+        name: its key in `mapping`.
+        to: pattern over target names.
+        froms: where values come from; empty with `keep`; one without text means "the same name".
+        keep: ``from: null``, the weights stay as built.
+        pair: by ``name`` or by ``order``.
+        excepts: patterns taken out of `to`.
+        transform: transforms as written: one list for all weights, or a mapping by the weight's own name.
+        merge: how several sources become one, as written.
+        on_mismatch: what a shape that differs after the transforms does.
+        optional: the rule may match nothing.
+    """
+
+    name: str
+    to: Pattern
+    froms: tuple[From, ...] = ()
+    keep: bool = False
+    pair: Literal["name", "order"] = "name"
+    excepts: tuple[Pattern, ...] = ()
+    transform: tuple[Any, ...] | Mapping[str, tuple[Any, ...]] = ()
+    merge: Any = None
+    on_mismatch: Literal["error", "keep"] = "error"
+    optional: bool = False
+
+    @property
+    def where(self) -> str:
+        """The rule's place in the recipe."""
+        return f"mapping.{self.name}"
+
+    def transforms_of(self, own_name: str) -> tuple[Any, ...]:
+        """Return the transforms, as written, for a weight with this own name."""
+        if isinstance(self.transform, Mapping):
+            return self.transform.get(own_name, ())
+        return self.transform
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change of single elements of one target weight, after the mapping."""
+
+    name: str
+    at: str
+    index: tuple[int | str, ...]
+    operation: Literal["set", "add", "multiply"]
+    value: float
+
+    @property
+    def where(self) -> str:
+        """The edit's place in the recipe."""
+        return f"edit.{self.name}"
+
+
+@dataclass(frozen=True)
+class Ignore:
+    """A pattern of source names that are expected to stay unused; `source` None means any source."""
+
+    source: str | None
+    pattern: Pattern
+
+
+@dataclass(frozen=True)
+class Save:
+    """Where the finished model goes, relative to the run folder unless absolute."""
+
+    path: str = "model.keras"
+    also: tuple[str, ...] = ()
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Verify:
+    """How strict the proof is."""
+
+    reload: bool = False
+    nonfinite: Literal["error", "allow"] = "error"
+    negative_variance: Literal["error", "allow"] = "error"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole recipe. See `transferpipe.recipe.parse.parse_recipe` for the keys."""
+
+    target: Origin | None
+    sources: Mapping[str, Origin] = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
+    unmatched: Unmatched = "error"
+    unused: Literal["report", "error"] = "report"
+    ignore: tuple[Ignore, ...] = ()
+    edits: tuple[Edit, ...] = ()
+    freeze: tuple[Pattern, ...] = ()
+    freeze_transferred: bool = False
+    save: Save = field(default_factory=Save)
+    verify: Verify = field(default_factory=Verify)
+    score: Build | None = None
+    seed: int = 0
+    name: str = "recipe"
+    expect: str | None = None

@@ -1,0 +1,74 @@
+"""Reading `source`, `sources` and `target`: a file, or a builder with nested arguments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from transferpipe.errors import Problems
+from transferpipe.recipe.fields import Fields, describe
+from transferpipe.recipe.model import Build, Origin
+
+_TARGET = "_target_"
+LAYOUTS = ("auto", "keras")
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+
+
+def is_build(value: Any) -> bool:
+    """Tell whether `value` names a Python callable."""
+    return isinstance(value, Mapping) and _TARGET in value
+
+
+def parse_origin(value: Any, where: str, problems: Problems) -> Origin | None:
+    """Return the file or builder that `value` describes, or None with the problems noted."""
+    if isinstance(value, str):
+        value = {"path": value}
+    if not isinstance(value, Mapping):
+        problems.add(where, f"must be a path or a mapping, not {describe(value)}")
+        return None
+    if "path" in value and _TARGET in value:
+        problems.add(where, "`path` and `_target_` are both given", "keep one of them")
+        return None
+    if is_build(value):
+        layout = value.get("layout") if value.get("layout") in LAYOUTS else None
+        arguments = {k: v for k, v in value.items() if not (k == "layout" and layout)}
+        build = parse_build(arguments, where, problems)
+        return Origin(build=build, layout=layout or "auto") if build else None
+    fields = Fields(value, where, problems)
+    path = fields.text("path")
+    if not path and not any(p.where == fields.at("path") for p in problems.found):
+        fields.note("path", "neither `path:` nor `_target_:` is given", "name a file or a builder")
+    origin = Origin(path=path, format=fields.text("format"), layout=fields.choice("layout", LAYOUTS, "auto"))
+    fields.finish()
+    return origin if path else None
+
+
+def parse_build(value: Mapping[str, Any], where: str, problems: Problems) -> Build | None:
+    """Return the callable and its arguments, nested callables included."""
+    name = value[_TARGET]
+    if not isinstance(name, str) or not _DOTTED.fullmatch(name):
+        problems.add(
+            f"{where}.{_TARGET}", f"must be a dotted Python name such as my_models.build, not {describe(name)}"
+        )
+        return None
+    arguments = {}
+    for key, inner in value.items():
+        if key == _TARGET:
+            continue
+        if not isinstance(key, str) or not key.isidentifier() or key.startswith("_"):
+            problems.add(f"{where}.{key}", "is not the name of an argument")
+        arguments[str(key)] = _argument(inner, f"{where}.{key}", problems)
+    return Build(name, arguments, where)
+
+
+def _argument(value: Any, where: str, problems: Problems) -> Any:
+    if isinstance(value, str) and value == "???":
+        problems.add(where, "a value is required", f"give one: {where}=...")
+    if is_build(value):
+        return parse_build(value, where, problems)
+    if isinstance(value, Mapping):
+        return {k: _argument(v, f"{where}.{k}", problems) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_argument(v, f"{where}.{i}", problems) for i, v in enumerate(value)]
+    return value

@@ -1,0 +1,172 @@
+"""Reading `mapping` and `edit`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from transferpipe.errors import Problems
+from transferpipe.recipe.fields import Fields, describe
+from transferpipe.recipe.model import SINGLE, Edit, From, Rule
+from transferpipe.recipe.patterns import Pattern
+from transferpipe.recipe.templates import Template
+
+_OPERATIONS: tuple[Literal["set", "add", "multiply"], ...] = ("set", "add", "multiply")
+_SLICE = re.compile(r"\s*(-?\d+)?\s*:\s*(-?\d+)?\s*(:\s*(-?\d+)?\s*)?")
+
+
+def compile_pattern(text: str, where: str, problems: Problems) -> Pattern | None:
+    """Return the pattern, or None with the problem noted."""
+    try:
+        return Pattern(text)
+    except ValueError as error:
+        problems.add(where, str(error))
+        return None
+
+
+def compile_patterns(texts: Sequence[str], where: str, problems: Problems) -> tuple[Pattern, ...]:
+    """Return those of the patterns that are valid."""
+    return tuple(p for t in texts if (p := compile_pattern(t, where, problems)))
+
+
+def split_source(text: str, sources: Sequence[str]) -> tuple[str | None, str]:
+    r"""Split ``teacher:block\1`` into the source's name and the rest; a prefix that names no source is part of the name."""
+    alias, colon, rest = text.partition(":")
+    return (alias, rest) if colon and alias in sources else (None, text)
+
+
+def parse_rule(name: str, value: Any, sources: Sequence[str], problems: Problems) -> Rule | None:
+    """Return one rule, or None with the problems noted."""
+    if not isinstance(value, Mapping):
+        problems.add(f"mapping.{name}", f"must be a mapping with `to` and `from`, or null, not {describe(value)}")
+        return None
+    before = len(problems.found)
+    fields = Fields(value, f"mapping.{name}", problems)
+    to_text = fields.text("to")
+    if not to_text and len(problems.found) == before:
+        fields.note("to", "a pattern over target names is required")
+    to = compile_pattern(to_text, fields.at("to"), problems) if to_text else None
+    pair = fields.choice("pair", ("name", "order"), "name")
+    rule = dict(
+        keep=fields.has("from") and fields.raw("from") is None,
+        froms=_parse_froms(fields, to, pair, sources) if to else (),
+        pair=pair,
+        excepts=compile_patterns(fields.texts("except"), fields.at("except"), problems),
+        transform=_parse_transform(fields),
+        merge=fields.raw("merge"),
+        on_mismatch=fields.choice("on_mismatch", ("error", "keep"), "error"),
+        optional=fields.flag("optional"),
+    )
+    _check_keep(fields, bool(rule["keep"]))
+    fields.finish()
+    return Rule(name=name, to=to, **rule) if to and len(problems.found) == before else None  # type: ignore[arg-type]
+
+
+def _check_keep(fields: Fields, keep: bool) -> None:
+    for key in ("transform", "merge"):
+        if keep and fields.has(key) and fields.raw(key) is not None:
+            fields.note(key, "has nothing to work on: `from` is null, which keeps the weights as built")
+
+
+def _parse_froms(fields: Fields, to: Pattern, pair: str, sources: Sequence[str]) -> tuple[From, ...]:
+    value = fields.raw("from")
+    if fields.has("from") and value is None:
+        return ()
+    texts = fields.texts("from") if fields.has("from") else (r"\0",)
+    if pair == "order" and len(texts) != 1:
+        fields.note("from", f"takes one pattern with `pair: order`, not {len(texts)}")
+    if pair == "order" and not fields.has("from"):
+        texts = (to.text,)
+    return tuple(f for t in texts if (f := _parse_from(t, fields, to, pair, sources)))
+
+
+def _parse_from(text: str, fields: Fields, to: Pattern, pair: str, sources: Sequence[str]) -> From | None:
+    alias, rest = split_source(text, sources)
+    if alias is None and len(sources) > 1:
+        fields.note(
+            "from", f"{text!r} does not say which source", f"write one of {', '.join(f'{s}:...' for s in sources)}"
+        )
+        return None
+    source = alias or (sources[0] if sources else SINGLE)
+    if pair == "order":
+        pattern = compile_pattern(rest, fields.at("from"), fields.problems)
+        return From(source, rest, pattern=pattern) if pattern else None
+    try:
+        template = Template(rest)
+    except ValueError as error:
+        fields.note("from", str(error))
+        return None
+    unknown = template.unknown_groups(to)
+    if unknown:
+        has = f"{to.group_count} group(s)" + (
+            f" and the names {', '.join(sorted(to.group_names))}" if to.group_names else ""
+        )
+        fields.note(
+            "from", f"{rest!r} uses {', '.join(unknown)}, but `to: {to.text}` has {has}", "add the group to `to`"
+        )
+        return None
+    return From(source, rest, template=template)
+
+
+def _parse_transform(fields: Fields) -> tuple[Any, ...] | dict[str, tuple[Any, ...]]:
+    value = fields.raw("transform")
+    if value is None:
+        return ()
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    if isinstance(value, Mapping) and all(isinstance(v, list | tuple) for v in value.values()):
+        return {str(k): tuple(v) for k, v in value.items()}
+    fields.note("transform", f"must be a list of transforms, or a list for each weight name, not {describe(value)}")
+    return ()
+
+
+def parse_edit(name: str, value: Any, problems: Problems) -> Edit | None:
+    """Return one edit, or None with the problems noted (null switches an edit off)."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        problems.add(
+            f"edit.{name}", f"must be a mapping with `at`, `index` and one of set, add, multiply, not {describe(value)}"
+        )
+        return None
+    before = len(problems.found)
+    fields = Fields(value, f"edit.{name}", problems)
+    at = fields.text("at")
+    if not at and len(problems.found) == before:
+        fields.note("at", "the name of a target weight is required")
+    index = _parse_index(fields)
+    given = [op for op in _OPERATIONS if fields.raw(op) is not None]
+    if len(given) != 1 and len(problems.found) == before:
+        problems.add(
+            f"edit.{name}", f"needs exactly one of {', '.join(_OPERATIONS)}; it has {', '.join(given) or 'none'}"
+        )
+    number = fields.raw(given[0]) if given else None
+    if given and (isinstance(number, bool) or not isinstance(number, int | float)):
+        fields.note(given[0], f"must be a number, not {describe(number)}")
+    fields.finish()
+    if len(problems.found) > before or at is None or not given:
+        return None
+    return Edit(name, at, index, given[0], number if isinstance(number, int) else float(number or 0.0))
+
+
+def _parse_index(fields: Fields) -> tuple[int | str, ...]:
+    value = fields.raw("index")
+    items = [value] if isinstance(value, int | str) and not isinstance(value, bool) else value
+    if items is None:
+        fields.note("index", "a list with one entry an axis is required", "such as [3, 5], or ['0:3', ':']")
+        return ()
+    if not isinstance(items, list | tuple):
+        fields.note("index", f"must be a list with one entry an axis, not {describe(value)}")
+        return ()
+    for item in items:
+        good = isinstance(item, int) and not isinstance(item, bool)
+        if not good and not (isinstance(item, str) and _SLICE.fullmatch(item)):
+            fields.note("index", f"an entry must be an integer or a slice such as '0:3', not {describe(item)}")
+    return tuple(items)
+
+
+def as_slice(text: str) -> slice:
+    """Return the slice that a text such as ``0:3`` or ``::2`` stands for."""
+    parts = [int(p) if p.strip() else None for p in text.split(":")]
+    return slice(*parts)

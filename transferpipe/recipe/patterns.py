@@ -1,0 +1,69 @@
+"""Patterns over names: RE2 regular expressions, linear in time whatever a recipe from anybody says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import re2
+
+# A pattern that needs more than this to compile is a mistake or an attack.
+_MOST_MEMORY = 8 << 20
+
+
+@dataclass(frozen=True)
+class NameMatch:
+    """A name that a pattern matched as a whole, and its groups; a group that took no part is None."""
+
+    name: str
+    groups: tuple[str | None, ...] = ()
+    named: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A regular expression that must match a whole name.
+
+    Raises:
+        ValueError: it is not a valid RE2 expression; the text says why and what to do instead.
+
+    >>> Pattern(r"block(\\d)_conv(\\d)").match("block3_conv1").groups
+    ('3', '1')
+    """
+
+    text: str
+    _compiled: Any = field(init=False, repr=False, compare=False, hash=False)
+
+    def __post_init__(self) -> None:
+        options = re2.Options()
+        options.log_errors = False
+        options.max_mem = _MOST_MEMORY
+        try:
+            compiled = re2.compile(self.text, options)
+        except re2.error as error:
+            raise ValueError(_explain(self.text, error)) from None
+        object.__setattr__(self, "_compiled", compiled)
+
+    def match(self, name: str) -> NameMatch | None:
+        """Return the match of the whole of `name`, or None."""
+        found = self._compiled.fullmatch(name)
+        return NameMatch(name, found.groups(), found.groupdict()) if found else None
+
+    @property
+    def group_count(self) -> int:
+        """Number of groups."""
+        return int(self._compiled.groups)
+
+    @property
+    def group_names(self) -> frozenset[str]:
+        """Names of the named groups."""
+        return frozenset(self._compiled.groupindex)
+
+
+def _explain(text: str, error: Exception) -> str:
+    reason = error.args[0] if error.args else error
+    message = reason.decode() if isinstance(reason, bytes) else str(reason)
+    if any(mark in text for mark in ("(?=", "(?!", "(?<=", "(?<!")):
+        return f"{text!r} uses lookaround, which RE2 does not have; take names out with `except`"
+    return f"{text!r} is not a regular expression: {message}"

@@ -1,0 +1,119 @@
+r"""Templates for source names: ``\1``, ``\g<name>``, and integer arithmetic on named groups, ``{i+1}``."""
+
+from __future__ import annotations
+
+import ast
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from transferpipe.recipe.patterns import NameMatch, Pattern
+
+_TOKEN = re.compile(
+    r"\\g<(?P<named>[^>]*)>|\\(?P<number>\d+)|\\(?P<escaped>.)|(?P<twice>\{\{|\}\})|\{(?P<sum>[^{}]*)\}"
+)
+_MOST_DIGITS = 18
+
+_OPERATORS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+}
+
+
+@dataclass(frozen=True)
+class Template:
+    r"""A source name in terms of what the rule's `to` matched.
+
+    Raises:
+        ValueError: the text cannot be parsed; says which part.
+
+    >>> Template(r"stage{i+1}/conv\2").fill(Pattern(r"block(?P<i>\d)_conv(\d)").match("block3_conv1"))
+    'stage4/conv1'
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        for token in self._tokens():
+            if token["sum"] is not None:
+                _parse_sum(token["sum"])
+            elif token["escaped"] is not None and token["escaped"].isalnum():
+                raise ValueError(f"{self.text!r} has \\{token['escaped']}, which is neither \\1 nor \\g<name>")
+        rest = _TOKEN.sub("", self.text)
+        if "{" in rest or "}" in rest:
+            raise ValueError(f"{self.text!r} has an unpaired brace; write {{{{ or }}}} for the character itself")
+
+    def _tokens(self) -> list[re.Match[str]]:
+        return list(_TOKEN.finditer(self.text))
+
+    def unknown_groups(self, pattern: Pattern) -> list[str]:
+        """Return the groups that the template uses and `pattern` does not have."""
+        unknown = []
+        for token in self._tokens():
+            if token["number"] is not None and not 0 <= int(token["number"]) <= pattern.group_count:
+                unknown.append(f"\\{token['number']}")
+            elif token["named"] is not None and token["named"] not in pattern.group_names:
+                unknown.append(f"\\g<{token['named']}>")
+            elif token["sum"] is not None:
+                names = _names_in(_parse_sum(token["sum"]))
+                unknown += [f"{{{n}}}" for n in sorted(names - pattern.group_names)]
+        return unknown
+
+    def fill(self, match: NameMatch) -> str:
+        """Return the name for one match; an optional group that matched nothing is empty, and 0 in arithmetic.
+
+        Raises:
+            ValueError: a group used in arithmetic is not an integer, or the sum cannot be computed.
+        """
+
+        def replace(token: re.Match[str]) -> str:
+            if token["number"] is not None:
+                k = int(token["number"])
+                return (match.groups[k - 1] if k else match.name) or ""
+            if token["named"] is not None:
+                return match.named[token["named"]] or ""
+            if token["sum"] is not None:
+                return str(_evaluate(_parse_sum(token["sum"]), match.named))
+            return (token["escaped"] or token["twice"])[0]
+
+        return _TOKEN.sub(replace, self.text)
+
+
+def _parse_sum(text: str) -> ast.expr:
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise ValueError(f"{{{text}}} is not integer arithmetic on named groups, such as {{i+1}}") from None
+    for node in ast.walk(tree):
+        allowed = isinstance(node, ast.BinOp | ast.Name | ast.operator | ast.USub | ast.expr_context) or (
+            (isinstance(node, ast.Constant) and type(node.value) is int)
+            or (isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub))
+        )
+        if not allowed or (isinstance(node, ast.BinOp) and type(node.op) not in _OPERATORS):
+            raise ValueError(f"{{{text}}} may use only named groups, integers and + - * // %")
+    return tree
+
+
+def _names_in(tree: ast.expr) -> frozenset[str]:
+    return frozenset(n.id for n in ast.walk(tree) if isinstance(n, ast.Name))
+
+
+def _evaluate(node: ast.expr, named: Mapping[str, str | None]) -> int:
+    if isinstance(node, ast.Name):
+        text = named[node.id] or "0"
+        if not re.fullmatch(r"\d+", text) or len(text) > _MOST_DIGITS:
+            raise ValueError(f"the group {node.id!r} matched {text!r}, which is not an integer")
+        return int(text)
+    if isinstance(node, ast.Constant):
+        return int(node.value)  # type: ignore[arg-type]
+    if isinstance(node, ast.UnaryOp):
+        return -_evaluate(node.operand, named)
+    assert isinstance(node, ast.BinOp)
+    left, right = _evaluate(node.left, named), _evaluate(node.right, named)
+    if right == 0 and isinstance(node.op, ast.FloorDiv | ast.Mod):
+        raise ValueError("division by zero in the template")
+    return _OPERATORS[type(node.op)](left, right)

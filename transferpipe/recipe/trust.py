@@ -1,0 +1,135 @@
+"""The one place where a recipe's dotted name becomes a Python object.
+
+A recipe is data from anybody, so it may name only what is made for being named: Keras's and KerasHub's models,
+transferpipe's own builders and scores, and modules whose files lie under the working directory. Anything else needs the
+user's word on the command line. What counts is the object that was reached, not how its name was spelled.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from transferpipe.errors import Problem, RecipeError, UnsafeError, did_you_mean
+
+# Public name -> the modules in which the objects behind it may be defined.
+_LIBRARIES = {"keras.applications": "keras.src.applications", "keras_hub": "keras_hub"}
+# Packages of our own, of which only the exported names are for recipes.
+_OWN = ("transferpipe.zoo", "transferpipe.score")
+
+
+def resolve(dotted: str, where: str, trusted: Collection[str] = ()) -> Callable[..., Any]:
+    """Return the callable called `dotted`.
+
+    Args:
+        dotted: a name such as ``keras.applications.VGG16`` or ``my_models.build``.
+        where: the recipe key that names it.
+        trusted: further top-level packages that the command line vouched for.
+
+    Raises:
+        UnsafeError: the name, or the object it leads to, is not one that a recipe may use.
+        RecipeError: there is no such object, or it cannot be called.
+    """
+    folder = Path.cwd().resolve()
+    _check_spelling(dotted, where, trusted, folder)
+    found = _reach(dotted, where)
+    if not callable(found):
+        raise RecipeError(Problem(where, f"{dotted} is a {type(found).__name__}, which cannot be called"))
+    if not _is_allowed(found, dotted, trusted, folder):
+        module = getattr(found, "__module__", None) or type(found).__module__
+        raise UnsafeError(Problem(where, f"{dotted} leads to {module}, which a recipe may not use", _mend(module)))
+    return found
+
+
+def _mend(module: str) -> str:
+    return f"if you trust it, say so on the command line: --trust {module.partition('.')[0]}"
+
+
+def _check_spelling(dotted: str, where: str, trusted: Collection[str], folder: Path) -> None:
+    top = dotted.partition(".")[0]
+    if top in trusted or any(dotted.startswith(f"{p}.") for p in (*_LIBRARIES, *_OWN)):
+        return
+    if top in sys.modules and not _lies_under(sys.modules[top], folder):
+        raise UnsafeError(Problem(where, f"{dotted} is not one of the things a recipe may name", _mend(top)))
+    if str(folder) not in sys.path and "" not in sys.path:
+        sys.path.append(str(folder))  # last, so that a user's file never stands in for an installed package
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        near = [p.stem for p in folder.glob("*.py")] + ["keras", "keras_hub", "transferpipe"]
+        hint = did_you_mean(top, near) or f"put {top}.py into the working directory"
+        raise RecipeError(Problem(where, f"there is no module {top!r} in the working directory or installed", hint))
+    places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
+    if not any(_is_users_file(p, folder) for p in places):
+        raise UnsafeError(Problem(where, f"{dotted} is not one of the things a recipe may name", _mend(top)))
+
+
+def _is_users_file(place: str | None, folder: Path) -> bool:
+    if not place:
+        return False
+    path = Path(place).resolve()
+    # A virtual environment often lies inside the working directory; what is installed there is not the user's own.
+    return path.is_relative_to(folder) and "site-packages" not in path.relative_to(folder).parts
+
+
+def _lies_under(module: Any, folder: Path) -> bool:
+    places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+    return any(_is_users_file(p, folder) for p in places)
+
+
+def _reach(dotted: str, where: str) -> Any:
+    parts = dotted.split(".")
+    here: Any = _import(parts[0], where)
+    for i, part in enumerate(parts[1:], 1):
+        if not hasattr(here, part):
+            # What a package exports wins over a module of the same name in it, as in an import statement.
+            _import_inner(here, ".".join(parts[: i + 1]), where)
+        if not hasattr(here, part):
+            raise RecipeError(Problem(where, f"{'.'.join(parts[:i])} has no {part!r}", did_you_mean(part, dir(here))))
+        here = getattr(here, part)
+    return here
+
+
+def _import(name: str, where: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name == name:
+            raise RecipeError(Problem(where, f"there is no module {name!r}", f"pip install {name}")) from error
+        raise _import_failure(name, where, error) from error
+    except Exception as error:
+        raise _import_failure(name, where, error) from error
+
+
+def _import_inner(package: Any, name: str, where: str) -> None:
+    if not hasattr(package, "__path__"):
+        return
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:  # the module is there, but something that it imports is not
+            raise _import_failure(name, where, error) from error
+    except Exception as error:
+        raise _import_failure(name, where, error) from error
+
+
+def _import_failure(name: str, where: str, error: Exception) -> RecipeError:
+    return RecipeError(Problem(where, f"importing {name} failed: {type(error).__name__}: {error}", "mend the module"))
+
+
+def _is_allowed(found: Any, dotted: str, trusted: Collection[str], folder: Path) -> bool:
+    package, _, name = dotted.rpartition(".")
+    if package in _OWN:
+        return name in importlib.import_module(package).__all__
+    module = getattr(found, "__module__", None)
+    if not isinstance(module, str):
+        return False
+    if module.partition(".")[0] in trusted:
+        return True
+    for public, defined in _LIBRARIES.items():
+        if dotted.startswith(f"{public}."):
+            return module == defined or module.startswith(f"{defined}.")
+    return _lies_under(sys.modules.get(module), folder)

@@ -1,0 +1,172 @@
+"""Short training of what is trainable in a model, from given weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.score.frozen import check_unchanged, frozen_bytes, live_weights
+
+if TYPE_CHECKING:
+    import keras
+
+Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]
+Weights = list[NDArray[Any]]
+Forward = Callable[..., Any]
+
+LEARNING_RATE = 0.01
+
+
+@dataclass(frozen=True)
+class Division:
+    """A model in two parts, applied one after the other.
+
+    Attributes:
+        frozen: turns images into the inputs of the other part; computed once a training.
+        trained: holds everything that is trained.
+    """
+
+    frozen: Forward
+    trained: Forward
+
+
+def correct_after_training(
+    model: keras.Model, runs: Sequence[tuple[Weights, Labelled]], test: Labelled, epochs: int
+) -> NDArray[np.bool_]:
+    """Train the trainable part of `model` once for each of `runs`, and test it each time.
+
+    One epoch is one step of Adam on all labelled images at once. The model is given back as it came.
+
+    Args:
+        model: a built classifier; its `trainable` flags decide what is trained.
+        runs: of each run the weights to start from, in the order of ``model.weights``, and the labelled images: images
+            of shape (n, ...) and class numbers of shape (n,).
+        test: images and class numbers to test on.
+        epochs: steps of each training.
+
+    Returns:
+        Of shape (runs, test images): whether the trained model gave the image its right class. An answer that is not
+        finite is wrong.
+
+    Raises:
+        VerificationError: a frozen weight changed.
+    """
+    images, classes = test
+    correct = []
+    with _given_back(model):
+        parts = divide(model, images)
+        fit = _fit_function(model, parts.trained, _gives_probabilities(model, images), epochs)
+        for run, (start, labelled) in enumerate(runs):
+            _start_from(model, start, run)
+            before = frozen_bytes(model)
+            fit(parts.frozen(labelled[0]), labelled[1])
+            answers = np.asarray(parts.trained(parts.frozen(images), training=False)).astype(np.float32)
+            check_unchanged(before, frozen_bytes(model))
+            correct.append((answers.argmax(-1) == classes) & np.isfinite(answers).all(-1))
+    return np.stack(correct)
+
+
+def divide(model: keras.Model, images: NDArray[np.float32]) -> Division:
+    """Divide `model` so that the frozen part is large, but only where this changes nothing.
+
+    The parts are the trunk and the last layer if only the last layer is live and both together give, bit for bit, what
+    the model gives; else nothing and the whole model.
+
+    Args:
+        model: a built model.
+        images: what the two are compared on, of shape (n, ...).
+    """
+    import tensorflow as tf
+
+    whole = Division(tf.constant, model)
+    trunk, head = _trunk_and_head(model)
+    if trunk is None:
+        return whole
+    # A dropout in a frozen trunk still drops while training: features computed once would then be something else.
+    features = trunk(images, training=False)
+    same = _same_bits(features, trunk(images, training=True))
+    same = same and _same_bits(head(features, training=False), model(images, training=False))
+    return Division(lambda inputs: trunk(inputs, training=False), head) if same else whole
+
+
+def _trunk_and_head(model: keras.Model) -> tuple[Any, Any]:
+    """Return the model up to its last layer, and that layer, or (None, None) if more than that layer is live."""
+    import keras
+
+    head = model.layers[-1]
+    in_head = {id(weight) for weight in head.weights}
+    if any(id(weight) not in in_head for weight in live_weights(model)):
+        return None, None
+    try:
+        if len(model.inputs) != 1 or len(model.outputs) != 1 or model.outputs[0] is not head.output:
+            return None, None
+        return keras.Model(model.inputs[0], head.input), head
+    except (AttributeError, ValueError):  # not a graph of layers, or a layer that is used in several places
+        return None, None
+
+
+def _same_bits(a: Any, b: Any) -> bool:
+    return np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def _gives_probabilities(model: keras.Model, images: NDArray[np.float32]) -> bool:
+    """Tell whether the outputs are probabilities already, or logits."""
+    outputs = np.asarray(model(images, training=False)).astype(np.float32)
+    finite = outputs[np.isfinite(outputs).all(-1)]
+    return bool((finite >= 0).all() and np.allclose(finite.sum(-1), 1, atol=1e-2))
+
+
+def _fit_function(model: keras.Model, trained: Forward, probabilities: bool, epochs: int) -> Callable[..., None]:
+    """Return ``fit(inputs, classes)``, which starts with a fresh optimizer at every call but is traced only once."""
+    import keras
+    import tensorflow as tf
+
+    variables = model.trainable_variables
+    optimizer = keras.optimizers.Adam(LEARNING_RATE)
+    optimizer.build(variables)
+    fresh = [variable.numpy() for variable in optimizer.variables]
+
+    def take_steps(inputs: Any, classes: Any) -> None:
+        for _ in tf.range(epochs):
+            with tf.GradientTape() as tape:
+                outputs = tf.cast(trained(inputs, training=True), tf.float32)
+                losses = keras.losses.sparse_categorical_crossentropy(classes, outputs, from_logits=not probabilities)
+                loss = tf.reduce_mean(losses)
+            optimizer.apply(tape.gradient(loss, variables), variables)
+
+    # The loop lies inside the graph: a step costs microseconds instead of the milliseconds of `Model.fit`.
+    compiled = tf.function(take_steps)
+
+    def fit(inputs: Any, classes: NDArray[np.int64]) -> None:
+        for variable, value in zip(optimizer.variables, fresh, strict=True):
+            variable.assign(value)
+        compiled(inputs, tf.constant(classes))
+
+    return fit
+
+
+def _seed_states(model: keras.Model) -> list[keras.Variable]:
+    return [variable for variable in model.variables if variable.name == "seed_generator_state"]
+
+
+def _start_from(model: keras.Model, start: Weights, run: int) -> None:
+    """Set all weights, and the random states too: Keras seeds a dropout by chance whenever it loads a model."""
+    model.set_weights(start)
+    for number, state in enumerate(_seed_states(model)):
+        state.assign(np.array([run, number], np.uint32))
+
+
+@contextmanager
+def _given_back(model: keras.Model) -> Iterator[None]:
+    """Put weights and random states back at the end, whatever happened."""
+    before = [(variable, variable.numpy()) for variable in [*model.weights, *_seed_states(model)]]
+    try:
+        yield
+    finally:
+        for variable, value in before:
+            variable.assign(value)

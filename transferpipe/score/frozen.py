@@ -1,0 +1,42 @@
+"""Which weights a training may move, and the proof that it moved no other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from transferpipe.errors import Problems, VerificationError
+
+if TYPE_CHECKING:
+    import keras
+
+
+def live_weights(layer: keras.Layer) -> list[keras.Variable]:
+    """Return the weights that training may move: those of layers that are not frozen, under no frozen layer.
+
+    Moving statistics of a live batch normalization are among them, although no gradient reaches them.
+    """
+    if not layer.trainable:
+        return []
+    inner = layer._flatten_layers(include_self=False, recursive=False)  # Keras has no public way down for all layers
+    below = {id(weight) for child in inner for weight in child.weights}
+    own = [weight for weight in layer.weights if id(weight) not in below]
+    return own + [weight for child in inner for weight in live_weights(child)]
+
+
+def frozen_bytes(model: keras.Model) -> list[tuple[str, bytes]]:
+    """Return path and value of every weight that is not live, in the order of ``model.weights``."""
+    live = {id(weight) for weight in live_weights(model)}
+    return [(weight.path, weight.numpy().tobytes()) for weight in model.weights if id(weight) not in live]
+
+
+def check_unchanged(before: list[tuple[str, bytes]], after: list[tuple[str, bytes]]) -> None:
+    """Compare two results of `frozen_bytes` bit for bit.
+
+    Raises:
+        VerificationError: with every weight that differs.
+    """
+    problems = Problems()
+    for (path, old), (_, new) in zip(before, after, strict=True):
+        if old != new:
+            problems.add(path, "this frozen weight changed during the training", "see what the call of its layer does")
+    problems.raise_as(VerificationError)

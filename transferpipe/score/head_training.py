@@ -1,0 +1,180 @@
+"""A score by training: how well a short training of what is not frozen does on digits, with and without transfer."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.errors import Problems, RecipeError
+from transferpipe.score.comparison import compare, mean_and_spread
+from transferpipe.score.fit import Labelled, Weights, correct_after_training
+from transferpipe.score.frozen import live_weights
+from transferpipe.score.result import Control, Score
+from transferpipe.zoo.digits import SHAPE, load_digits
+
+if TYPE_CHECKING:
+    import keras
+
+
+def head_training(  # noqa: PLR0913 - one argument a key of the recipe's `score`
+    model: keras.Model,
+    *,
+    labels: Sequence[int] = (5, 6, 7, 8, 9),
+    train_per_class: int = 10,
+    epochs: int = 300,
+    seeds: int = 5,
+    seed: int = 0,
+) -> Score:
+    """Train what is trainable in `model` on a few labelled digits and return the test accuracy, next to two controls.
+
+    The training starts from the weights the model has, the head's included, and is repeated with different labelled
+    images. The controls get the same labelled images, steps and test images:
+
+    * ``random trunk``: the same model with fresh weights everywhere (moving statistics too), frozen in the same places;
+    * ``raw pixels``: one Dense layer with softmax on the pixels.
+
+    Equal arguments give equal scores on the same machine. Who ranks many variants by this number picks the winner with
+    the test images: its accuracy is then a little too good.
+
+    Args:
+        model: a finished classifier from images (n, 8, 8, 1), values 0 to 1, to (n, classes), probabilities or logits.
+            It is given back as it came.
+        labels: the digits to tell apart, in the order of the model's outputs.
+        train_per_class: labelled images of each digit.
+        epochs: training steps, each on all labelled images at once.
+        seeds: how often to repeat with other labelled images and other fresh weights.
+        seed: number of the first repetition.
+
+    Returns:
+        The mean accuracy, 0 to 1, with the standard deviation over repetitions as spread.
+
+    Raises:
+        RecipeError: the model does not fit the digits, nothing in it is trainable, or an argument is out of range.
+        VerificationError: a frozen weight changed during the training.
+    """
+    started = time.perf_counter()
+    _check_numbers({"epochs": (epochs, 1), "seeds": (seeds, 1), "seed": (seed, 0)})
+    numbers = range(seed, seed + seeds)
+    draws = [load_digits(labels, per_class=train_per_class, seed=number) for number in numbers]
+    test = load_digits(labels, split="test")
+    _check_model(model, labels)
+
+    with _seeded(seed):
+        starts = [model.get_weights()] * seeds + [fresh_weights(model, number) for number in numbers]
+        both = correct_after_training(model, list(zip(starts, draws * 2, strict=True)), test, epochs)
+        linear = _linear_model(len(labels))
+        linear_starts = [fresh_weights(linear, number) for number in numbers]
+        pixels = correct_after_training(linear, list(zip(linear_starts, draws, strict=True)), test, epochs)
+    return _score(both[:seeds], {"random trunk": both[seeds:], "raw pixels": pixels}, (draws, test, epochs), started)
+
+
+def fresh_weights(model: keras.Model, seed: int) -> Weights:
+    """Return initial values for all weights of `model`, drawn by its own initializers.
+
+    Initializers that carry a fixed seed are given a new one, so that `seed` alone decides.
+
+    Returns:
+        One array for each of ``model.weights``.
+    """
+    from keras import saving
+
+    # The classes are at hand in the model: nobody has to have registered them.
+    classes = {saving.get_registered_name(type(layer)): type(layer) for layer in model._flatten_layers()}
+    with _seeded(seed), saving.custom_object_scope(classes):
+        copy = type(model).from_config(_without_seeds(model.get_config()))
+        copy(np.zeros((1, *SHAPE), np.float32))  # builds what its configuration does not
+    weights: Weights = copy.get_weights()
+    assert [w.shape for w in weights] == [tuple(w.shape) for w in model.weights], "a copy differs from its model"
+    return weights
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed Python's generator, from which Keras draws where it is given no seed, and put its state back at the end."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def _without_seeds(config: Any) -> Any:
+    """Return a copy of a Keras configuration whose initializers have no seed of their own."""
+    if isinstance(config, list | tuple):
+        return type(config)(_without_seeds(item) for item in config)
+    if not isinstance(config, dict):
+        return config
+    copy = {key: _without_seeds(value) for key, value in config.items()}
+    if copy.get("module") == "keras.initializers" and "seed" in copy.get("config", {}):
+        copy["config"]["seed"] = None
+    return copy
+
+
+def _linear_model(classes: int) -> keras.Model:
+    from keras import Sequential, layers
+
+    return Sequential([layers.Input(SHAPE), layers.Flatten(), layers.Dense(classes, activation="softmax")])
+
+
+def _score(
+    transferred: NDArray[np.bool_],
+    controls: dict[str, NDArray[np.bool_]],
+    setting: tuple[list[Labelled], Labelled, int],
+    started: float,
+) -> Score:
+    """Put the right and wrong answers of all runs together."""
+    draws, test, epochs = setting
+    labelled, classes = len(draws[0][1]), len(set(test[1].tolist()))
+    setup = (
+        f"{labelled} labelled images ({labelled // classes} of each class), {len(draws)} different draws, "
+        f"{epochs} training steps each, {len(test[1])} test images; the spread is the standard deviation over draws"
+    )
+    value, spread = mean_and_spread(transferred)
+    return Score(
+        value=value,
+        name="test accuracy",
+        higher_is_better=True,
+        kind="trained",
+        controls=tuple(Control(name, *mean_and_spread(answers)) for name, answers in controls.items()),
+        notes=(setup, *(compare(transferred, answers, name) for name, answers in controls.items())),
+        spread=spread,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _check_numbers(numbers: dict[str, tuple[Any, int]]) -> None:
+    """Raise for each (number, least value) that is not a whole number from that value up."""
+    problems = Problems()
+    for name, (number, least) in numbers.items():
+        if not isinstance(number, int) or number < least:
+            problems.add(f"score.{name}", f"{number!r} is not a whole number from {least} up", "change it")
+    problems.raise_as(RecipeError)
+
+
+def _check_model(model: keras.Model, labels: Sequence[int]) -> None:
+    """Raise everything that keeps `model` from being trained on the digits."""
+    problems = Problems()
+    taken = getattr(model, "input_shape", None)  # a subclassed model does not know it
+    if taken is not None and not _takes_digits(taken):
+        problems.add("score", f"the model takes {taken}, the digits are {(None, *SHAPE)}", "use a model for 8x8 digits")
+    if not any(weight.trainable for weight in live_weights(model)):
+        problems.add("score", "nothing in the model is trainable", "leave the head out of `freeze`")
+    problems.raise_as(RecipeError)
+    given = tuple(model.compute_output_shape((None, *SHAPE)))[1:]
+    if given != (len(labels),):
+        what = f"the model gives {given} for an image, {len(labels)} digits need {(len(labels),)}"
+        problems.add("score.labels", what, "give the target as many classes as there are labels")
+    problems.raise_as(RecipeError)
+
+
+def _takes_digits(shape: Any) -> bool:
+    """Tell whether an input shape, its None standing for any size, admits the digits."""
+    wanted = (None, *SHAPE)
+    return len(shape) == len(wanted) and all(a is None or a == b for a, b in zip(shape, wanted, strict=True))

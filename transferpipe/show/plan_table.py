@@ -1,0 +1,86 @@
+"""A plan as a table, for the terminal and for notebooks."""
+
+from __future__ import annotations
+
+import html
+import io
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from transferpipe.plan.model import Plan
+from transferpipe.show.plan_rows import Row, plan_rows
+
+PLAIN_WIDTH = 200
+
+
+def render(item: RenderableType, *, colour: bool = False, width: int = PLAIN_WIDTH) -> str:
+    """Return what `item` looks like on a terminal, without colour unless asked for, lines stripped on the right."""
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=colour, no_color=not colour, width=width, highlight=False, emoji=False)
+    console.print(item)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def plan_text(plan: Plan, *, colour: bool = False, width: int = PLAIN_WIDTH) -> str:
+    """Return the plan as text: what goes where, what stays, what is trainable, what looks wrong, the checksum."""
+    return render(Group(*_parts(plan)), colour=colour, width=width)
+
+
+def _parts(plan: Plan) -> list[RenderableType]:
+    head = Table.grid(padding=(0, 2))
+    head.add_row(Text("recipe", "bold"), Text(plan.recipe))
+    for alias, label in plan.sources.items():
+        head.add_row(Text(alias, "bold"), Text(label))
+    head.add_row(Text("target", "bold"), Text(plan.target))
+    parts: list[RenderableType] = [head, Text(), _table(plan_rows(plan)), Text()]
+    parts += [Text(line) for line in _summary(plan)]
+    parts += [Text.assemble(("warning  ", "yellow"), f"{w.where}: {w.text}") for w in plan.warnings]
+    parts.append(Text.assemble("plan ", (plan.checksum, "bold")))
+    return parts
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("rule", "target", "from"):
+        table.add_column(name, overflow="fold")
+    table.add_column("weights", justify="right")
+    table.add_column("parameters", justify="right")
+    table.add_column("notes", overflow="fold")
+    for row in rows:
+        style = "dim" if row.kept else ""
+        cells = (row.rule, row.target, row.origin, f"{row.weights:,}", f"{row.parameters:,}", row.notes)
+        table.add_row(*(Text(c, style) for c in cells))
+    return table
+
+
+def _summary(plan: Plan) -> list[str]:
+    freezing = plan.freezing
+    total = len(plan.assignments) + len(plan.kept)
+    fates = {fate: sum(w.fate == fate for w in plan.source_weights) for fate in ("used", "unused", "ignored")}
+    lines = [f"{total} target weights: {len(plan.assignments)} assigned, {len(plan.kept)} kept"]
+    if plan.source_weights:
+        counts = ", ".join(f"{n} {fate}" for fate, n in fates.items())
+        lines.append(f"{len(plan.source_weights)} source weights: {counts}")
+    for edit in plan.edits:
+        index = ", ".join(str(i) for i in edit.index)
+        lines.append(f"edit {edit.name}: {edit.operation} {edit.at}[{index}] {edit.value}")
+    lines.append(f"trainable parameters: {freezing.trainable_parameters:,} of {freezing.parameters:,}")
+    if freezing.batch_norms:
+        stored, norms = len(freezing.stored_statistics), len(freezing.batch_norms)
+        lines.append(f"BatchNormalization on stored statistics: {stored} of {norms}")
+    return lines
+
+
+def plan_html(plan: Plan) -> str:
+    """Return the plan as an HTML fragment for notebooks."""
+    cells = ("rule", "target", "from", "weights", "parameters", "notes")
+    header = "".join(f"<th>{c}</th>" for c in cells)
+    body = ""
+    for r in plan_rows(plan):
+        values = (r.rule, r.target, r.origin, f"{r.weights:,}", f"{r.parameters:,}", r.notes)
+        body += "<tr>" + "".join(f"<td>{html.escape(v)}</td>" for v in values) + "</tr>"
+    lines = [*_summary(plan), *(f"warning: {w.where}: {w.text}" for w in plan.warnings), f"plan {plan.checksum}"]
+    notes = "".join(f"<div>{html.escape(line)}</div>" for line in lines)
+    return f"<div><table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>{notes}</div>"

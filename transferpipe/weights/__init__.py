@@ -1,0 +1,1 @@
+"""Names and shapes of weights, and where they can be read from."""

@@ -1,0 +1,67 @@
+"""An opened weight file: its catalog, what else lies in it, and a way to read one value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from transferpipe.weights.spec import Catalog, WeightSpec
+
+
+@dataclass(frozen=True)
+class SavedGroup:
+    """One group of a Keras weights file, as the writer of the same file must lay it out again.
+
+    Attributes:
+        path: the group's path without the final ``vars``, such as ``layers/dense_1``; empty for the root.
+        name: the layer's name that Keras notes on the group; None where the file has none.
+        entries: (key inside ``vars``, name of the weight in the catalog), in file order.
+    """
+
+    path: str
+    name: str | None
+    entries: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """A file opened for reading. Values are read one at a time, when asked for.
+
+    Attributes:
+        path: where the file lies.
+        format: name of the format, as in the table of `transferpipe.weights.formats`.
+        catalog: the weights.
+        others: what the file holds beside weights (optimizer slots, counters, metric and random state).
+        read_entry: returns the value of one of `catalog` or `others`.
+        config: the Keras model configuration found in the file, if any.
+        groups: the Keras layout of the file, if it has one.
+        assets: names of the archive's further members, such as vocabularies.
+        details: facts worth showing, such as ``keras_version``.
+    """
+
+    path: Path
+    format: str
+    catalog: Catalog
+    read_entry: Callable[[WeightSpec], NDArray[Any]] = field(repr=False)
+    others: tuple[WeightSpec, ...] = ()
+    config: Mapping[str, Any] | None = field(default=None, repr=False)
+    groups: tuple[SavedGroup, ...] = field(default=(), repr=False)
+    assets: tuple[str, ...] = ()
+    details: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The path as text."""
+        return str(self.path)
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Return the value of the weight called `name`.
+
+        Raises:
+            FileError: the file ends early, changed, or is damaged.
+        """
+        return self.read_entry(self.catalog[name])

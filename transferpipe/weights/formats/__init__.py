@@ -1,0 +1,79 @@
+"""The file formats: which there are, how to tell them apart by content, and opening a file in its own."""
+
+from __future__ import annotations
+
+import importlib
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from transferpipe.errors import FileError, Problem, RecipeError, did_you_mean
+from transferpipe.weights.file_source import FileSource
+
+# Name of the format: where its open function is. Modules are imported when needed, so that start-up stays light.
+FORMATS: dict[str, tuple[str, str]] = {
+    "keras": ("keras_archive", "open_keras"),
+    "weights_h5": ("keras_h5", "open_weights_h5"),
+    "h5": ("legacy_h5", "open_h5"),
+    "safetensors": ("safetensors_file", "open_safetensors"),
+    "npz": ("npz", "open_npz"),
+}
+
+
+def open_source(path: Path, format: str | None = None) -> FileSource:
+    """Open a weight file. Its values are read later, one at a time.
+
+    Args:
+        path: the file.
+        format: a key of `FORMATS`; None tells it from the content.
+
+    Raises:
+        FileError: missing, not readable, empty, damaged, or of an unknown format.
+        RecipeError: there is no such format, or two weights of the file have one name.
+        UnsafeError: the file asks for more than data may ask for.
+    """
+    if format is not None and format not in FORMATS:
+        mend = did_you_mean(format, FORMATS) or _listed()
+        raise RecipeError(Problem("format", f"there is no format {format!r}", mend))
+    _check_file(path)
+    if format is None:
+        from transferpipe.weights.formats.detection import detect_format
+
+        format = detect_format(path, _listed())
+    return _opener(format)(path)
+
+
+def _listed() -> str:
+    return f"formats that can be read: {', '.join(FORMATS)}"
+
+
+def _opener(format: str) -> Callable[[Path], FileSource]:
+    module, function = FORMATS[format]
+    opener: Callable[[Path], FileSource] = getattr(importlib.import_module(f"{__name__}.{module}"), function)
+    return opener
+
+
+def _check_file(path: Path) -> None:
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise FileError(Problem(str(path), "there is no such file", _near(path))) from error
+    except (OSError, ValueError) as error:
+        raise FileError(Problem(str(path), f"cannot be read: {error}", "check the path and who may read it")) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise FileError(Problem(str(path), "is a directory, and none can be read yet", _listed()))
+    if not stat.S_ISREG(status.st_mode):
+        raise FileError(Problem(str(path), "is not an ordinary file", _listed()))
+    if not status.st_size:
+        raise FileError(Problem(str(path), "is empty", "download or save it again"))
+
+
+def _near(path: Path) -> str:
+    """Say what there is instead of `path`."""
+    if not path.parent.is_dir():
+        return f"there is no folder {str(path.parent)!r} either"
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        names = []
+    return did_you_mean(path.name, names) or f"check the path (the folder holds {len(names)} other files)"

@@ -1,0 +1,85 @@
+"""Telling the format of a file from its content; the suffix is never asked."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from transferpipe.errors import FileError, Problem, UnsafeError
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_NO_PICKLES = "pickled objects are never loaded"
+_AS_SAFETENSORS = "save the weights as safetensors with the library that wrote the file"
+
+
+def detect_format(path: Path, listed: str) -> str:
+    """Return the name of the format of `path`.
+
+    Args:
+        path: an existing, non-empty file.
+        listed: the formats there are, for the message.
+
+    Raises:
+        FileError: not readable, or of an unknown format.
+        UnsafeError: it is a pickle.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+        if head.startswith(_ZIP):
+            return _zip_format(path, listed)
+        if _is_hdf5(path):
+            return _hdf5_format(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise FileError(Problem(str(path), f"cannot be read: {error}", "download or save it again")) from error
+    if _is_safetensors(head, path.stat().st_size):
+        return "safetensors"
+    if head[:1] == b"\x80" and head[1:2] <= b"\x05":
+        raise UnsafeError(Problem(str(path), f"is a Python pickle, and {_NO_PICKLES}", _AS_SAFETENSORS))
+    raise _unknown(path, "is of no known format", listed)
+
+
+def _unknown(path: Path, what: str, listed: str) -> FileError:
+    return FileError(Problem(str(path), what, f"{listed}; if it is one of these, it is damaged"))
+
+
+def _zip_format(path: Path, listed: str) -> str:
+    with zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+    if {"config.json", "model.weights.h5"} <= names:
+        return "keras"
+    if any(name.endswith(".npy") for name in names):
+        return "npz"
+    if any(name.endswith("data.pkl") for name in names):
+        raise UnsafeError(Problem(str(path), f"is a PyTorch pickle, and {_NO_PICKLES}", _AS_SAFETENSORS))
+    raise _unknown(path, "is a zip archive, but neither of Keras nor of NumPy", listed)
+
+
+def _is_hdf5(path: Path) -> bool:
+    """Look for the signature where the HDF5 specification (II.A) allows it: at 0, 512, 1024, 2048..."""
+    size, offset = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while offset + len(_HDF5) <= size:
+            file.seek(offset)
+            if file.read(len(_HDF5)) == _HDF5:
+                return True
+            offset = offset * 2 or 512
+    return False
+
+
+def _hdf5_format(path: Path) -> str:
+    from transferpipe.weights.formats.hdf5 import open_hdf5
+    from transferpipe.weights.formats.hdf5_dataset import damage_named
+
+    with open_hdf5(path, str(path)) as file, damage_named(str(path)):
+        # Names are compared one by one, because `in` would follow a link to another file.
+        legacy = any(name in file.attrs for name in ("layer_names", "layer_names0")) or "model_weights" in list(file)
+    return "h5" if legacy else "weights_h5"
+
+
+def _is_safetensors(head: bytes, size: int) -> bool:
+    from transferpipe.weights.formats.safetensors_file import MOST_HEADER
+
+    length = int.from_bytes(head[:8], "little")
+    return 2 <= length <= min(size - 8, MOST_HEADER) and head[8:9] == b"{"

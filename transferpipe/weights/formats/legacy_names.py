@@ -1,0 +1,98 @@
+"""Names of the weights in a legacy Keras file.
+
+Such a file groups weights by the outermost layer and stores them under the names their variables were born with. Those
+hold whatever names were in scope at that time: ``a/kernel`` for a layer of a nested Functional model, ``mid/c/kernel``
+for one of a nested Sequential, ``sequential_2/dense/kernel`` under a root built late, ``conv2d_1_1/kernel:0`` where
+Keras 2 met a name twice. So the scope is looked up among the layers that the configuration tells of, and the layer
+gives the name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from transferpipe.weights.formats.legacy_owners import Owner, find_owners, is_cell
+from transferpipe.weights.formats.legacy_tree import Config, LegacyLayer, Scope, layer_trees
+from transferpipe.weights.layer_classes import Shape, stem
+from transferpipe.weights.naming import SavedLayer, readable_names
+
+_STACK = "stacked_rnn_cells"
+# What Keras 3 calls the weights that Keras 1 and 2 called otherwise.
+_KERAS_1 = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
+_KERAS_2 = {("DepthwiseConv1D", "depthwise_kernel"): "kernel", ("DepthwiseConv2D", "depthwise_kernel"): "kernel"}
+
+
+@dataclass(frozen=True)
+class LegacyWeight:
+    """One weight as a legacy file lists it: the outermost layer, the name it is stored under, its shape."""
+
+    group: str
+    stored: str
+    shape: Shape
+
+    @property
+    def scope(self) -> Scope:
+        """The names before the weight's own."""
+        return tuple(s for s in self.stored.split("/")[:-1] if s)
+
+    @property
+    def own_name(self) -> str:
+        """The weight's own name, without the output number of Keras 2 (``kernel:0``)."""
+        return re.sub(r":\d+$", "", self.stored.rpartition("/")[2])
+
+
+@dataclass(frozen=True)
+class NamedWeight:
+    """The name of a weight in the catalog, the class of its layer, and its place among the weights of its group."""
+
+    name: str
+    layer_class: str | None
+    place: int
+
+
+def name_weights(weights: Sequence[LegacyWeight], config: Config | None) -> list[NamedWeight]:
+    """Return the name of every weight.
+
+    Args:
+        weights: the weights in the order of the file.
+        config: the model's configuration, None if the file has none.
+
+    Raises:
+        ValueError: the configuration is nested too deeply.
+    """
+    groups: dict[str, list[int]] = {}
+    for k, weight in enumerate(weights):
+        groups.setdefault(weight.group, []).append(k)
+    trees = layer_trees(config, groups)
+    owners: dict[int, Owner] = {}
+    for group, members in groups.items():
+        found = find_owners(trees[group], group, [(weights[k].scope, weights[k].own_name) for k in members])
+        owners.update(zip(members, found, strict=True))
+    shapes: dict[str, list[Shape]] = {}
+    for k, owner in sorted(owners.items()):
+        if not owner.inside:
+            shapes.setdefault(owner.layer.saved, []).append(weights[k].shape)
+    layers = [layer for tree in trees.values() for layer in tree]
+    readable = readable_names(SavedLayer(la.saved, la.name, tuple(shapes.get(la.saved, ()))) for la in layers)
+    places = {layer.saved: i for i, layer in enumerate(layers)}
+    return [_named(w, owners[k], readable, places) for k, w in enumerate(weights)]
+
+
+def _named(weight: LegacyWeight, owner: Owner, readable: Mapping[str, str], places: Mapping[str, int]) -> NamedWeight:
+    layer, inside = owner.layer, owner.inside
+    layer_class = layer.layer_class if not inside else None
+    if inside and is_cell(inside[-1]) and stem((weight.group, *inside)[-2]) != _STACK:
+        inside = (*inside[:-1], "cell")  # a recurrent layer whose class the file does not tell
+    own = _own_name(weight, layer, layer_class)
+    return NamedWeight("/".join((readable[layer.saved], *inside, own)), layer_class, places[layer.saved])
+
+
+def _own_name(weight: LegacyWeight, layer: LegacyLayer, layer_class: str | None) -> str:
+    own = weight.own_name
+    # Keras 1 put the layer's name before the weight's: block1_conv1_W_1.
+    if layer.name and own.startswith(f"{layer.name}_"):
+        own = re.sub(r"_\d+$", "", own.removeprefix(f"{layer.name}_"))
+        own = _KERAS_1.get(own, own)
+    return _KERAS_2.get((layer_class or "", own), own)

@@ -1,0 +1,36 @@
+"""Noticing that a file changed between being opened and being read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transferpipe.errors import FileError, Problem
+
+Stamp = tuple[int, int, int]
+
+
+def file_stamp(path: Path) -> Stamp:
+    """Return what identifies the content of `path` without reading it: inode, size, time of the last change.
+
+    Raises:
+        FileError: the file cannot be looked at.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise FileError(Problem(str(path), f"cannot be read: {error.strerror or error}", "check the path")) from error
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def check_unchanged(path: Path, stamp: Stamp) -> None:
+    """Refuse to go on if `path` is no longer the file that `stamp` was taken of.
+
+    Raises:
+        FileError: it was replaced, changed or removed.
+    """
+    now = file_stamp(path)
+    if now != stamp:
+        sizes = f" from {stamp[1]:,} to {now[1]:,} bytes" if now[1] != stamp[1] else ""
+        raise FileError(
+            Problem(str(path), f"changed{sizes} since it was opened", "run again once nothing writes to it")
+        )

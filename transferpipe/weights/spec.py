@@ -1,0 +1,154 @@
+"""What a model or file holds: `WeightSpec`, `Catalog` and the `Source` protocol. No values, no models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.errors import Problems, RecipeError
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """Return the NumPy dtype called `name`, ml_dtypes' extended floats included.
+
+    >>> numpy_dtype("bfloat16").itemsize
+    2
+    """
+    extended = getattr(ml_dtypes, name, None)
+    return np.dtype(extended if extended is not None else name)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSpec:
+    """One weight without its value.
+
+    Attributes:
+        name: the layer names from just below the root down to the owning layer, then the weight's own name, joined by ``/``.
+        shape: its shape.
+        dtype: the NumPy name of its dtype (``float32``, ``bfloat16``, ...).
+        layer_class: the class of the owning layer where it is known.
+        where: the place in the file or model that an error message points at.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    layer_class: str | None = None
+    where: str = ""
+
+    @property
+    def layer(self) -> str:
+        """Name of the owning layer; empty for a weight of the root itself."""
+        return self.name.rpartition("/")[0]
+
+    @property
+    def own_name(self) -> str:
+        """The weight's own name inside its layer, such as ``kernel``."""
+        return self.name.rpartition("/")[2]
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes of the value."""
+        return self.size * numpy_dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The ordered weights of a model or file.
+
+    Raises:
+        RecipeError: two weights got one name; both places are given.
+    """
+
+    weights: tuple[WeightSpec, ...]
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        seen: dict[str, WeightSpec] = {}
+        problems = Problems()
+        for weight in self.weights:
+            first = seen.setdefault(weight.name, weight)
+            if first is not weight:
+                problems.add(
+                    f"{self.label}: {weight.name}" if self.label else weight.name,
+                    f"two weights have this name, one at {first.where or '?'} and one at {weight.where or '?'}",
+                    "give the layers (or the weights inside one layer) different names",
+                )
+        problems.raise_as(RecipeError)
+
+    def __iter__(self) -> Iterator[WeightSpec]:
+        return iter(self.weights)
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.by_name
+
+    def __getitem__(self, name: str) -> WeightSpec:
+        return self.by_name[name]
+
+    @cached_property
+    def by_name(self) -> dict[str, WeightSpec]:
+        """The weights by their names."""
+        return {w.name: w for w in self.weights}
+
+    @cached_property
+    def layers(self) -> dict[str, tuple[str, ...]]:
+        """Every inner node of the name tree with the names of all weights below it, outermost nodes first.
+
+        A node is a layer, or a container of layers; one without weights does not appear.
+        """
+        nodes: dict[str, list[str]] = {}
+        for weight in self.weights:
+            node = weight.layer
+            while node:
+                nodes.setdefault(node, []).append(weight.name)
+                node = node.rpartition("/")[0]
+        return {n: tuple(nodes[n]) for n in sorted(nodes, key=lambda n: n.count("/"))}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all values together."""
+        return sum(w.nbytes for w in self.weights)
+
+    @property
+    def parameters(self) -> int:
+        """Elements of all values together."""
+        return sum(w.size for w in self.weights)
+
+
+def catalog_of(weights: Iterable[WeightSpec], label: str = "") -> Catalog:
+    """Return the catalog of `weights` in the order given."""
+    return Catalog(tuple(weights), label)
+
+
+class Source(Protocol):
+    """Something that weights are read from: a file, or a model that was built."""
+
+    @property
+    def label(self) -> str:
+        """What messages call it: its path, or the builder's name."""
+
+    @property
+    def format(self) -> str:
+        """The format's name, such as ``keras`` or ``safetensors``; ``model`` for a built model."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """The weights it holds."""
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Return the value of the weight called `name`; the caller must not write into it."""
