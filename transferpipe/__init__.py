@@ -1,7 +1,9 @@
-"""Move weights between Keras models by a YAML recipe: planned, checked, proved, saved.
+r"""Move weights between Keras models by a YAML recipe: planned, checked, proved, saved.
 
->>> import transferpipe as tp
->>> report = tp.transfer("backbone.keras", model, mapping={"trunk": {"to": r"enc/(.*)", "from": r"\\1"}})  # doctest: +SKIP
+import transferpipe as tp
+
+mapping = {"trunk": {"to": r"enc/(.*)", "from": r"\1"}}
+report = tp.transfer("backbone.keras", model, mapping=mapping, freeze=["enc/.*"])
 """
 
 from __future__ import annotations

@@ -52,8 +52,8 @@ def transfer(source: Any, target: Any, *, folder: str | Path | None = None, **re
     """Carry out a transfer and return the report.
 
     A live model as the target is changed only after every value has been computed and checked, and only as a whole: if
-    anything fails it is what it was. With `save` (or with a target that is not a live model) the result is also written,
-    and proved, in `folder` (the working directory if left out).
+    anything fails it is what it was. With `save` (or with a target that is not a live model) the result is also
+    written, and proved, in `folder` (the working directory if left out).
 
     Args:
         source: as for `plan`.

@@ -63,7 +63,9 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
         if verb not in VERBS:
             hint = did_you_mean(verb, VERBS) or f"the verbs are {', '.join(VERBS)}"
             raise RecipeError(Problem("command line", f"unknown verb {verb!r}", hint))
-    overrides, positional, flags = [], [], set()
+    overrides: list[str] = []
+    positional: list[str] = []
+    flags: set[str] = set()
     values: dict[str, tuple[str, ...]] = {}
     while rest:
         word = rest.pop(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+
 from transferpipe.errors import Problems, VerificationError
 from transferpipe.execute.run import Prepared, Report
 from transferpipe.execute.target import ModelTarget

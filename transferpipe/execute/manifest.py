@@ -43,7 +43,13 @@ def weight_entries(
     edited = {e.at: e.name for e in plan.edits}
     entries: list[dict[str, Any]] = []
     for a in plan.assignments:
-        entry = {"name": a.target, "status": "assigned", "rule": a.rule, "shape": list(a.shape), "dtype": a.dtype}
+        entry: dict[str, Any] = {
+            "name": a.target,
+            "status": "assigned",
+            "rule": a.rule,
+            "shape": list(a.shape),
+            "dtype": a.dtype,
+        }
         entry["sources"] = [f"{r.source}:{r.name}" for r in a.sources]
         if a.transforms or a.merge is not None:
             entry["transforms"] = [*([a.merge] if a.merge is not None else []), *a.transforms]
@@ -51,16 +57,8 @@ def weight_entries(
             entry["cast"] = {"from": a.cast_from, "largest_relative_error": casts[a.target]}
         entries.append(entry)
     for k in plan.kept:
-        entries.append(
-            {
-                "name": k.target,
-                "status": "kept",
-                "rule": k.rule,
-                "reason": k.reason,
-                "shape": list(k.shape),
-                "dtype": k.dtype,
-            }
-        )
+        kept = {"name": k.target, "status": "kept", "rule": k.rule, "reason": k.reason}
+        entries.append({**kept, "shape": list(k.shape), "dtype": k.dtype})
     for entry in entries:
         if entry["name"] in edited:
             entry["edits"] = [e.name for e in plan.edits if e.at == entry["name"]]

@@ -18,7 +18,7 @@ from transferpipe.execute.save import save_file
 from transferpipe.execute.value_warnings import value_warnings
 from transferpipe.execute.values import Values
 from transferpipe.execute.verify import Progress, Proof, verify_file
-from transferpipe.plan.model import Plan, Warning_
+from transferpipe.plan.model import Plan, PlanWarning
 from transferpipe.plan.planner import make_plan
 from transferpipe.recipe.model import Recipe
 from transferpipe.recipe.trust import resolve
@@ -51,7 +51,7 @@ class Report:
     folder: Path | None = None
     artifacts: tuple[Path, ...] = ()
     manifest: dict[str, Any] = field(default_factory=dict, repr=False)
-    warnings: tuple[Warning_, ...] = ()
+    warnings: tuple[PlanWarning, ...] = ()
 
     def __str__(self) -> str:
         counts = f"{len(self.plan.assignments)} weights assigned, {len(self.plan.kept)} kept"

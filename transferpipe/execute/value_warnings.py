@@ -7,28 +7,28 @@ from collections.abc import Iterator
 import numpy as np
 
 from transferpipe.execute.values import Values, same_bits
-from transferpipe.plan.model import Plan, Warning_
+from transferpipe.plan.model import Plan, PlanWarning
 
 # What these hold in a layer that was built and never trained.
 _FRESH = {"bias": 0.0, "beta": 0.0, "gamma": 1.0, "moving_mean": 0.0, "moving_variance": 1.0}
 
 
-def value_warnings(plan: Plan, values: Values) -> Iterator[Warning_]:
+def value_warnings(plan: Plan, values: Values) -> Iterator[PlanWarning]:
     """Yield what is suspicious about the values of a plan that has been carried out."""
     yield from _already_equal(plan, values)
     yield from _untrained(plan, values)
 
 
-def _already_equal(plan: Plan, values: Values) -> Iterator[Warning_]:
+def _already_equal(plan: Plan, values: Values) -> Iterator[PlanWarning]:
     kernels = [a.target for a in plan.assignments if len(a.shape) > 1]
     if kernels and all(same_bits(values.before_edits(n), values.kept.read(n)) for n in kernels):
         text = f"the target already equals its source: all {len(kernels)} assigned kernels had these values before"
-        yield Warning_("already-equal", "source", text)
+        yield PlanWarning("already-equal", "source", text)
 
 
-def _untrained(plan: Plan, values: Values) -> Iterator[Warning_]:
+def _untrained(plan: Plan, values: Values) -> Iterator[PlanWarning]:
     """A trained layer moves its biases and statistics; where all of them are as built, the source looks untrained."""
     telling = [(a, _FRESH[n]) for a in plan.assignments if (n := a.sources[0].name.rpartition("/")[2]) in _FRESH]
     if telling and all(np.all(values.before_edits(a.target) == fresh) for a, fresh in telling):
         text = f"looks untrained: all {len(telling)} biases and statistics taken from it are exactly as freshly built"
-        yield Warning_("untrained-source", "source", text)
+        yield PlanWarning("untrained-source", "source", text)

@@ -166,5 +166,5 @@ def same_bits(one: NDArray[Any], other: NDArray[Any]) -> bool:
     """Tell whether two arrays agree in shape, dtype and every bit (NaN equals the same NaN, 0 differs from -0)."""
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
-    flat = (np.ascontiguousarray(a).reshape(-1).view(np.uint8) for a in (one, other))
-    return np.array_equal(*flat)
+    first, second = (np.ascontiguousarray(a).reshape(-1).view(np.uint8) for a in (one, other))
+    return np.array_equal(first, second)

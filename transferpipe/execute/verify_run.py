@@ -54,8 +54,8 @@ class _Again:
 def verify_run(folder: Path, progress: Progress | None = None) -> Verdict:
     """Prove the run in `folder` again.
 
-    Every artifact must have its recorded SHA-256; every weight in it its recorded digest; and every weight whose sources
-    are files that still lie there is computed again and compared bit for bit.
+    Every artifact must have its recorded SHA-256; every weight in it its recorded digest; and every weight whose
+    sources are files that still lie there is computed again and compared bit for bit.
 
     Raises:
         FileError: the folder is not that of a run, or an artifact is missing.

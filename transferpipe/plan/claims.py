@@ -40,7 +40,8 @@ def find_units(pattern: Pattern, catalog: Catalog, excepts: Sequence[Pattern] = 
     matches, by their own or by one of their layers' names, are left out.
     """
     out = _excepted(excepts, catalog)
-    units, brought = [], set()
+    units: list[Unit] = []
+    brought: set[str] = set()
     for layer, below in catalog.layers.items():
         match = pattern.match(layer) if not brought.issuperset(below) else None
         if match:

@@ -15,7 +15,7 @@ from transferpipe.plan.pairing import Found
 from transferpipe.plan.structure import TargetStructure
 from transferpipe.plan.transforms import TransformError, infer
 from transferpipe.recipe.model import Rule
-from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
+from transferpipe.weights.spec import Catalog, numpy_dtype
 
 Reason = Literal["from: null", "no rule", "shape differs"]
 
@@ -73,13 +73,12 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Found]) -
         if rule and rule.on_mismatch == "keep" and rule.pair == "name":
             fates.keep([name], rule.name, "shape differs")
         else:
-            _report_shape(fates, where, spec, refs, shape, bool(transforms))
+            what = f"{name} has shape {list(spec.shape)}, {_named(refs)} has shape {list(shape)}"
+            fates.problems.add(where, what + " after the transforms" * bool(transforms), _mend_shape(spec.shape, shape))
         return
     if kind_of(dtype) != kind_of(spec.dtype):
-        fates.problems.add(
-            where, f"{name} is {spec.dtype}, {_named(refs)} gives {dtype}: a cast between kinds changes what a number means",
-            f"if it is meant, add the transform {{cast: {spec.dtype}}}",
-        )  # fmt: skip
+        what = f"{name} is {spec.dtype}, {_named(refs)} gives {dtype}: a cast between kinds changes what a number means"
+        fates.problems.add(where, what, f"if it is meant, add the transform {{cast: {spec.dtype}}}")
         return
     rule_name = rule.name if rule else UNMATCHED_RULE
     fates.assignments[name] = Assignment(name, rule_name, refs, spec.shape, spec.dtype, dtype, merge, transforms)
@@ -89,16 +88,10 @@ def _named(refs: Sequence[SourceRef]) -> str:
     return ", ".join(r.name for r in refs)
 
 
-def _report_shape(
-    fates: Fates, where: str, spec: WeightSpec, refs: Sequence[SourceRef], shape: tuple[int, ...], transformed: bool
-) -> None:
-    after = " after the transforms" if transformed else ""
-    mend = "mend the mapping, add a transform, or set on_mismatch: keep"
-    if shape == spec.shape[::-1] and len(shape) > 1:
-        mend = "the axes are reversed: add the transform {transpose: " + str(list(range(len(shape)))[::-1]) + "}"
-    fates.problems.add(
-        where, f"{spec.name} has shape {list(spec.shape)}, {_named(refs)} has shape {list(shape)}{after}", mend
-    )
+def _mend_shape(wanted: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    if shape == wanted[::-1] and len(shape) > 1:
+        return "the axes are reversed: add the transform {transpose: " + str(list(range(len(shape)))[::-1]) + "}"
+    return "mend the mapping, add a transform, or set on_mismatch: keep"
 
 
 def kind_of(dtype: str) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 
-from transferpipe.plan.model import UNMATCHED_RULE, Assignment, Plan, Warning_
+from transferpipe.plan.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
 from transferpipe.plan.structure import TargetStructure, ancestors
 from transferpipe.weights.layer_classes import is_made_up
-from transferpipe.weights.spec import Catalog
 
 _MANY = 3
 
 
-def lint(plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog], found: tuple[Warning_, ...] = ()) -> Plan:
+def lint(
+    plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog], found: tuple[PlanWarning, ...] = ()
+) -> Plan:
     """Return `plan` with its warnings; `found` are those that pairing noted."""
     warnings = [
         *found,
@@ -29,22 +30,22 @@ def lint(plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog], fo
     return dataclasses.replace(plan, warnings=tuple(_summarise(warnings)))
 
 
-def _summarise(warnings: list[Warning_]) -> Iterator[Warning_]:
+def _summarise(warnings: list[PlanWarning]) -> Iterator[PlanWarning]:
     """Yield the warnings with long runs of one kind at one place cut to the first few and a count."""
-    groups: dict[tuple[str, str], list[Warning_]] = {}
+    groups: dict[tuple[str, str], list[PlanWarning]] = {}
     for warning in warnings:
         groups.setdefault((warning.code, warning.where), []).append(warning)
     for (code, where), group in groups.items():
         yield from group[:_MANY]
         if len(group) > _MANY:
-            yield Warning_(code, where, f"and {len(group) - _MANY} more like these")
+            yield PlanWarning(code, where, f"and {len(group) - _MANY} more like these")
 
 
 def _where(assignment: Assignment) -> str:
     return UNMATCHED_RULE if assignment.rule == UNMATCHED_RULE else f"mapping.{assignment.rule}"
 
 
-def _square_kernels(plan: Plan) -> Iterator[Warning_]:
+def _square_kernels(plan: Plan) -> Iterator[PlanWarning]:
     """A square matrix fits transposed as well as straight; only names under which Keras saved it vouch for it."""
     for a in plan.assignments:
         square = len(a.shape) >= 2 and a.shape[-1] == a.shape[-2] > 1 and "kernel" in a.target.rpartition("/")[2]
@@ -53,10 +54,10 @@ def _square_kernels(plan: Plan) -> Iterator[Warning_]:
         if square and (foreign or transposed):
             names = ", ".join(r.name for r in a.sources)
             text = f"{a.target} {list(a.shape)} is square: its shape cannot tell whether {names} must be transposed"
-            yield Warning_("square-kernel", _where(a), text)
+            yield PlanWarning("square-kernel", _where(a), text)
 
 
-def _made_up_names(plan: Plan) -> Iterator[Warning_]:
+def _made_up_names(plan: Plan) -> Iterator[PlanWarning]:
     for a in plan.assignments:
         for ref in a.sources:
             made_up = [
@@ -68,11 +69,11 @@ def _made_up_names(plan: Plan) -> Iterator[Warning_]:
                 text = (
                     f"relies on names that Keras made up, such as {made_up[0]}: they change with the order of building"
                 )
-                yield Warning_("made-up-names", _where(a), f"{text}; consider `pair: order`, or name the layers")
+                yield PlanWarning("made-up-names", _where(a), f"{text}; consider `pair: order`, or name the layers")
                 break
 
 
-def _frozen_fresh(plan: Plan) -> Iterator[Warning_]:
+def _frozen_fresh(plan: Plan) -> Iterator[PlanWarning]:
     assigned = {a.target for a in plan.assignments}
     kept = {k.target: k for k in plan.kept}
     switched = set(plan.freezing.layers)
@@ -80,41 +81,41 @@ def _frozen_fresh(plan: Plan) -> Iterator[Warning_]:
         if name not in assigned and plan.assignments and switched.intersection(ancestors(name)):
             rule = kept[name].rule if name in kept else "?"
             where = UNMATCHED_RULE if rule == UNMATCHED_RULE else f"mapping.{rule}"
-            yield Warning_(
+            yield PlanWarning(
                 "frozen-fresh", where, f"{name} is frozen and keeps its fresh value: training will never change it"
             )
 
 
-def _unrecorded_freezing(plan: Plan, target: TargetStructure) -> Iterator[Warning_]:
+def _unrecorded_freezing(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
     if not plan.freezing.layers:
         return
     weights_only = [p for p in plan.save if not p.endswith(".keras")]
     if weights_only:
-        yield Warning_("freeze-not-saved", "save", f"{weights_only[0]} holds weights only: the freezing is not in it")
+        yield PlanWarning("freeze-not-saved", "save", f"{weights_only[0]} holds weights only, not the freezing")
     frozen = set(plan.freezing.layers)
     for name in plan.freezing.layers:
         recorded = [n for n in (name, *ancestors(name)) if n in frozen and target.by_name[n].recorded]
         if not recorded and len(weights_only) < len(plan.save):
             text = f"{name} is frozen in a model whose configuration does not record the flags of its inner layers"
-            yield Warning_("freeze-not-saved", "freeze", f"{text}: after load_model it is trainable again")
+            yield PlanWarning("freeze-not-saved", "freeze", f"{text}: after load_model it is trainable again")
 
 
-def _nothing_trainable(plan: Plan, target: TargetStructure) -> Iterator[Warning_]:
+def _nothing_trainable(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
     if target.trainable_weights and not plan.freezing.trainable_parameters:
         root = target.by_name.get("")
         why = " (the model itself is frozen, and a frozen ancestor wins)" if root and not root.trainable else ""
-        yield Warning_("nothing-trainable", "freeze", f"no parameter of the result is trainable{why}")
+        yield PlanWarning("nothing-trainable", "freeze", f"no parameter of the result is trainable{why}")
 
 
-def _unused(plan: Plan) -> Iterator[Warning_]:
+def _unused(plan: Plan) -> Iterator[PlanWarning]:
     unused = plan.unused
     if unused and plan.assignments:
         more = f" and {len(unused) - _MANY} more" if len(unused) > _MANY else ""
         names = ", ".join(w.name for w in unused[:_MANY])
-        yield Warning_("unused", "unused", f"{len(unused)} source weights are not used: {names}{more}")
+        yield PlanWarning("unused", "unused", f"{len(unused)} source weights are not used: {names}{more}")
 
 
-def _swapped_roles(plan: Plan) -> Iterator[Warning_]:
+def _swapped_roles(plan: Plan) -> Iterator[PlanWarning]:
     """A weight that takes one with another role (gamma from beta) fits by shape and is nearly always a mistake."""
     roles = ("gamma", "beta", "moving_mean", "moving_variance", "mean", "variance")
     for a in plan.assignments:
@@ -122,10 +123,10 @@ def _swapped_roles(plan: Plan) -> Iterator[Warning_]:
         for ref in a.sources:
             theirs = ref.name.rpartition("/")[2]
             if own in roles and theirs in roles and own.removeprefix("moving_") != theirs.removeprefix("moving_"):
-                yield Warning_("other-role", _where(a), f"{a.target} takes {ref.name}: {own} from {theirs}")
+                yield PlanWarning("other-role", _where(a), f"{a.target} takes {ref.name}: {own} from {theirs}")
 
 
-def _half_kept_layers(plan: Plan, target: TargetStructure) -> Iterator[Warning_]:
+def _half_kept_layers(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
     """A layer of which some weights are new and some stay as built computes something that neither model did."""
     assigned = {a.target: a for a in plan.assignments}
     layers: dict[str, list[str]] = {}
@@ -136,7 +137,7 @@ def _half_kept_layers(plan: Plan, target: TargetStructure) -> Iterator[Warning_]
         kept = [n for n in names if n in mismatched]
         if kept and any(n in assigned for n in names):
             got = next(n for n in names if n in assigned)
-            yield Warning_(
+            yield PlanWarning(
                 "half-transferred",
                 f"mapping.{mismatched[kept[0]].rule}",
                 f"{got} is transferred, but {kept[0]} of the same layer is kept",

@@ -92,7 +92,7 @@ class Freezing:
 
 
 @dataclass(frozen=True)
-class Warning_:
+class PlanWarning:
     """Something legal that is probably not meant."""
 
     code: str
@@ -128,7 +128,7 @@ class Plan:
     freezing: Freezing = field(default_factory=Freezing)
     seed: int = 0
     save: tuple[str, ...] = ()
-    warnings: tuple[Warning_, ...] = ()
+    warnings: tuple[PlanWarning, ...] = ()
 
     @property
     def unused(self) -> tuple[SourceWeight, ...]:
@@ -172,9 +172,10 @@ def plan_from_data(data: Mapping[str, Any]) -> Plan:
     fields["kept"] = tuple(Kept(**{**k, "shape": tuple(k["shape"])}) for k in data["kept"])
     fields["source_weights"] = tuple(SourceWeight(**w) for w in data["source_weights"])
     fields["edits"] = tuple(Edit(**{**e, "index": tuple(e["index"])}) for e in data["edits"])
-    fields["freezing"] = Freezing(**{k: tuple(v) if isinstance(v, list) else v for k, v in data["freezing"].items()})
+    freezing: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data["freezing"].items()}
+    fields["freezing"] = Freezing(**freezing)
     fields["save"] = tuple(data["save"])
-    fields["warnings"] = tuple(Warning_(**w) for w in data["warnings"])
+    fields["warnings"] = tuple(PlanWarning(**w) for w in data["warnings"])
     return Plan(**fields)
 
 

@@ -11,7 +11,8 @@ from transferpipe.plan.fates import Fates, assign
 from transferpipe.plan.freezing import plan_freezing
 from transferpipe.plan.lint import lint
 from transferpipe.plan.model import UNMATCHED_RULE, Plan, SourceWeight
-from transferpipe.plan.pairing import Pairing, pair_numbered, pair_rule
+from transferpipe.plan.pairing import Pairing, pair_numbered
+from transferpipe.plan.pairing_rules import pair_rule
 from transferpipe.plan.structure import TargetStructure
 from transferpipe.recipe.model import Recipe, Rule
 from transferpipe.weights.spec import Catalog
@@ -62,7 +63,7 @@ def make_plan(
         seed=recipe.seed,
         save=(recipe.save.path, *recipe.save.also),
     )
-    return lint(plan, target, sources, tuple(pairing.warnings))
+    return lint(plan, target, tuple(pairing.warnings))
 
 
 def _claim(rule: Rule, target: TargetStructure, problems: Problems) -> list[Unit]:
@@ -117,7 +118,7 @@ def _settle_same_name(recipe: Recipe, name: str, fates: Fates, pairing: Pairing)
     layer = name.rpartition("/")[0]
     found = []
     for alias, catalog in fates.sources.items():
-        source = name if name in catalog else pair_numbered(name, layer, catalog, pairing, UNMATCHED_RULE)
+        source = name if name in catalog else pair_numbered(name, layer, catalog, pairing)
         if source:
             found.append((alias, source))
     if len(found) == 1:
@@ -137,7 +138,7 @@ def _account(
     recipe: Recipe, sources: Mapping[str, Catalog], fates: Fates, problems: Problems
 ) -> tuple[SourceWeight, ...]:
     used = {(ref.source, ref.name) for a in fates.assignments.values() for ref in a.sources}
-    ignored = set()
+    ignored: set[tuple[str, str]] = set()
     for ignore in recipe.ignore:
         for alias, catalog in sources.items():
             if ignore.source in (None, alias):

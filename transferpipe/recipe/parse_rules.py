@@ -31,7 +31,7 @@ def compile_patterns(texts: Sequence[str], where: str, problems: Problems) -> tu
 
 
 def split_source(text: str, sources: Sequence[str]) -> tuple[str | None, str]:
-    r"""Split ``teacher:block\1`` into the source's name and the rest; a prefix that names no source is part of the name."""
+    r"""Split ``teacher:block\1`` into the source's name and the rest; other prefixes are part of the name."""
     alias, colon, rest = text.partition(":")
     return (alias, rest) if colon and alias in sources else (None, text)
 
@@ -48,7 +48,7 @@ def parse_rule(name: str, value: Any, sources: Sequence[str], problems: Problems
         fields.note("to", "a pattern over target names is required")
     to = compile_pattern(to_text, fields.at("to"), problems) if to_text else None
     pair = fields.choice("pair", ("name", "order"), "name")
-    rule = dict(
+    rule: dict[str, Any] = dict(  # noqa: C408 -- the keys are the arguments of Rule
         keep=fields.has("from") and fields.raw("from") is None,
         froms=_parse_froms(fields, to, pair, sources) if to else (),
         pair=pair,
@@ -60,7 +60,7 @@ def parse_rule(name: str, value: Any, sources: Sequence[str], problems: Problems
     )
     _check_keep(fields, bool(rule["keep"]))
     fields.finish()
-    return Rule(name=name, to=to, **rule) if to and len(problems.found) == before else None  # type: ignore[arg-type]
+    return Rule(name=name, to=to, **rule) if to and len(problems.found) == before else None
 
 
 def _check_keep(fields: Fields, keep: bool) -> None:

@@ -23,12 +23,12 @@ class NameMatch:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A regular expression that must match a whole name.
+    r"""A regular expression that must match a whole name.
 
     Raises:
         ValueError: it is not a valid RE2 expression; the text says why and what to do instead.
 
-    >>> Pattern(r"block(\\d)_conv(\\d)").match("block3_conv1").groups
+    >>> Pattern(r"block(\d)_conv(\d)").match("block3_conv1").groups
     ('3', '1')
     """
 

@@ -36,7 +36,7 @@ def resolve(dotted: str, where: str, trusted: Collection[str] = ()) -> Callable[
     """
     folder = Path.cwd().resolve()
     _check_spelling(dotted, where, trusted, folder)
-    found = _reach(dotted, where)
+    found: Callable[..., Any] = _reach(dotted, where)
     if not callable(found):
         raise RecipeError(Problem(where, f"{dotted} is a {type(found).__name__}, which cannot be called"))
     if not _is_allowed(found, dotted, trusted, folder):

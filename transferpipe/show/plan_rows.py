@@ -45,9 +45,10 @@ class _Group:
 def plan_rows(plan: Plan) -> list[Row]:
     """Return the table's rows in the order of the target's weights."""
     groups: dict[tuple[Any, ...], _Group] = {}
-    position = {}
+    position: dict[tuple[Any, ...], int] = {}
     frozen = set(plan.freezing.frozen_weights)
-    for i, entry in enumerate([*plan.assignments, *plan.kept]):
+    entries: list[Assignment | Kept] = [*plan.assignments, *plan.kept]
+    for i, entry in enumerate(entries):
         kept = isinstance(entry, Kept)
         origins = [] if isinstance(entry, Kept) else [_ref(plan, entry, k) for k in range(len(entry.sources))]
         notes = _notes(plan, entry, frozen)

@@ -63,7 +63,7 @@ _PARTS: dict[str, dict[str, str]] = {
     "LSTM": {"cell": "LSTMCell"},
     "GRU": {"cell": "GRUCell"},
     "SimpleRNN": {"cell": "SimpleRNNCell"},
-    **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), {"cell": "ConvLSTMCell"}),
+    **{name: {"cell": "ConvLSTMCell"} for name in ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")},
 }
 
 # Which configuration switch a normalization's weight depends on; RMS scaling leaves only gamma.

@@ -115,7 +115,7 @@ _COMPOSITES = (
 
 
 def _has_built_in_shapes(shapes: tuple[Shape, ...]) -> bool:
-    """Tell whether the weights of a leaf have the shapes of a dense, convolution, embedding, norm or recurrent layer."""
+    """Tell whether a leaf's weights have the shapes of a dense, convolution, embedding, norm or recurrent layer."""
     if not shapes or any(not s for s in shapes):
         return False
     first, *rest = shapes

@@ -30,7 +30,8 @@ class WeightSpec:
     """One weight without its value.
 
     Attributes:
-        name: the layer names from just below the root down to the owning layer, then the weight's own name, joined by ``/``.
+        name: the layer names from just below the root down to the owning layer, then the weight's own name, joined by
+            ``/``.
         shape: its shape.
         dtype: the NumPy name of its dtype (``float32``, ``bfloat16``, ...).
         layer_class: the class of the owning layer where it is known.

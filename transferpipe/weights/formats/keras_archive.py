@@ -97,7 +97,7 @@ def _weights_file(path: Path, archive: zipfile.ZipFile) -> BinaryIO:
     info = archive.getinfo(WEIGHTS)
     try:
         if info.compress_type == zipfile.ZIP_STORED:
-            return io.BufferedReader(_Window(path, _data_offset(path, info), info.file_size))  # type: ignore[return-value]
+            return io.BufferedReader(_Window(path, _data_offset(path, info), info.file_size))
         unpacked = tempfile.TemporaryFile()  # noqa: SIM115 -- lives as long as the source
         with archive.open(info) as member:
             while chunk := member.read(_CHUNK):
@@ -105,11 +105,11 @@ def _weights_file(path: Path, archive: zipfile.ZipFile) -> BinaryIO:
     except (zipfile.BadZipFile, OSError, EOFError) as error:
         raise FileError(Problem(f"{path}: {WEIGHTS}", f"cannot be read: {error}", "copy or save it again")) from error
     unpacked.seek(0)
-    return unpacked  # type: ignore[return-value]
+    return unpacked
 
 
 def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
-    """Return where the member's bytes begin: behind its local header, whose name and extra field may have any length."""
+    """Return where the member's bytes begin: behind its local header, which has room for a name and extra fields."""
     with path.open("rb") as file:
         file.seek(info.header_offset)
         header = file.read(30)
@@ -151,7 +151,7 @@ class _Window(io.RawIOBase):
 
 
 class _CheckOnce:
-    """Checks the archive's own checksum of the weights before the first value is believed: a flipped bit is an error."""
+    """Checks the archive's own checksum of the weights before the first value is believed."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self._path, self._archive, self._done, self._lock = path, archive, False, threading.Lock()

@@ -61,7 +61,9 @@ def read_store(path: Path, file: Path | BinaryIO, config: Config | None, format_
     groups = [unordered[p] for p in walk_order({p: g.address for p, g in unordered.items()}, listed)]
     readable = readable_names(SavedLayer(g.path, g.name, g.shapes) for g in groups if not _is_other(g.path))
     classes = _layer_classes(groups, config, names)
-    weights, others, saved = [], [], []
+    weights: list[WeightSpec] = []
+    others: list[WeightSpec] = []
+    saved = []
     datasets: dict[str, h5py.Dataset] = {}
     for group in groups:
         specs = _specs(group, readable.get(group.path), classes.get(group.path), config, names)
@@ -120,7 +122,7 @@ def _listed_layers(config: Config, names: Mapping[str, str | None]) -> dict[str,
 
 
 def _layer_classes(groups: list[_Group], config: Config | None, names: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the class of each saved layer where it is known: from the configuration, its parent, its path or its name."""
+    """Return the class of each saved layer where it is known: by configuration, parent, path or name."""
     classes: dict[str, str] = {}
     for group in sorted(groups, key=lambda g: g.path.count("/")):
         parent, _, segment = group.path.rpartition("/")

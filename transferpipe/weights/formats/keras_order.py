@@ -12,8 +12,8 @@ from transferpipe.weights.naming import MODEL_LAYERS
 def walk_order(addresses: Mapping[str, int], listed: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Return the saved paths in Keras's order: a layer before its parts, attributes by name, private ones last.
 
-    Inside a list the order is that of the list. Where a configuration lists the layers, it decides; else the numbers that
-    Keras counts per class do, and between classes the place in the file.
+    Inside a list the order is that of the list. Where a configuration lists the layers, it decides; else the numbers
+    that Keras counts per class do, and between classes the place in the file.
 
     Args:
         addresses: the highest address that anything of each saved path's group has in the file. HDF5 hands out growing
