@@ -12,9 +12,7 @@ from transferpipe.weights.layer_classes import is_made_up
 _MANY = 3
 
 
-def lint(
-    plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog], found: tuple[PlanWarning, ...] = ()
-) -> Plan:
+def lint(plan: Plan, target: TargetStructure, found: tuple[PlanWarning, ...] = ()) -> Plan:
     """Return `plan` with its warnings; `found` are those that pairing noted."""
     warnings = [
         *found,

@@ -82,9 +82,7 @@ def pair_numbered(weight: str, layer: str, catalog: Catalog, pairing: Pairing) -
     numbers = all(n.rpartition("/")[2].isdigit() for n in theirs)
     if not theirs or not numbers or catalog[theirs[0]].layer_class in _BUILT_IN_CLASSES or len(theirs) != len(ours):
         return None
-    text = (
-        f"{catalog.label} numbers the weights of {layer or 'the model itself'} without names: they are taken in order"
-    )
+    text = f"{catalog.label} numbers the weights of {layer or 'the model itself'}: they are taken in order"
     pairing.warn("numbered-weights", layer or "the model", text)
     return theirs[ours.index(weight)]
 

@@ -79,12 +79,11 @@ def _report_no_layer(wanted: Wanted, pairing: Pairing) -> None:
     if name in catalog:
         what, mend = f"{name!r} is a weight, but `to` matched the layer {wanted.unit.name}", "take the layer"
     else:
-        what, mend = (
-            f"{catalog.label} has no layer {name!r} (for {wanted.unit.name})",
-            did_you_mean(name, catalog.layers),
-        )
+        what = f"{catalog.label} has no layer {name!r} (for {wanted.unit.name})"
         first = next(iter(catalog.layers), None)
-        mend = mend or (f"its layers begin with {first!r}; see `transferpipe inspect`" if first else "it has no layers")
+        mend = did_you_mean(name, catalog.layers) or (
+            f"its layers begin with {first!r}; see `transferpipe inspect`" if first else "it has no layers"
+        )
     pairing.problems.add(wanted.where, what, mend)
 
 
