@@ -47,7 +47,7 @@ class RecipeError(TransferError):
     """The recipe, the plan or an override is wrong; nothing was written."""
 
     status = 2
-    title = "the recipe does not fit"
+    title = "the recipe or the command does not fit"
 
 
 class VerificationError(TransferError):
@@ -93,5 +93,5 @@ def did_you_mean(word: str, choices: Iterable[str], most: int = 3) -> str:
     >>> did_you_mean("mappping", ["mapping", "freeze"])
     "did you mean 'mapping'?"
     """
-    near = difflib.get_close_matches(word, list(choices), n=most, cutoff=0.6)
+    near = difflib.get_close_matches(word, list(dict.fromkeys(choices)), n=most, cutoff=0.6)
     return f"did you mean {', '.join(repr(n) for n in near)}?" if near else ""

@@ -205,7 +205,7 @@ def test_some_chunks_missing(path):
 
 def test_declared_size_beyond_what_compression_can_do(path, monkeypatch):
     with h5py.File(path, "w") as file:
-        file.create_dataset("x", data=np.zeros(10_000), compression="gzip")
+        file.create_dataset("x", data=np.zeros(10_000), chunks=(500,), compression="gzip")
     assert names_in(path) == ["x"]
     monkeypatch.setattr(hdf5_dataset, "_MOST_RATIO", 10)
     with pytest.raises(FileError, match=r"label: x: declares 80,000 bytes, of which the file has at most"):
@@ -230,10 +230,12 @@ def test_size_patched_into_the_file_allocates_nothing(path, everywhere):
     assert data.count(at) >= 2
     path.write_bytes(data.replace(at, huge) if everywhere else data.replace(at, huge, 2))
     tracemalloc.start()
-    with pytest.raises(FileError, match="label"):
-        names_in(path)
-    assert tracemalloc.get_traced_memory()[1] < 1 << 24
-    tracemalloc.stop()
+    try:
+        with pytest.raises(FileError, match="label"):
+            names_in(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
 
 
 def test_dataset_without_a_dataspace(path):
@@ -263,12 +265,12 @@ def test_truncated_at_any_length(path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "there is no such file"), (b"", "is truncated|not an HDF5 file"), (b"text" * 999, "is not an HDF5 file")],
+    [(None, "there is no such file"), (b"", "is not an HDF5 file"), (b"text" * 999, "is not an HDF5 file")],
 )
 def test_what_is_no_hdf5_file(path, content, message):
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(FileError, match=rf"label: ({message})"):
+    with pytest.raises(FileError, match=f"label: {message}"):
         open_hdf5(path, "label")
 
 

@@ -80,7 +80,7 @@ def test_a_backbone_with_two_inputs_is_refused():
         nested_classifier(backbone, 2)
 
 
-def test_builders_read_no_value_and_so_build_without_any():
+def test_builders_build_in_a_scope_that_makes_no_values():
     with keras.StatelessScope(initialize_variables=False):
         model = nested_classifier(digits_cnn().get_layer("trunk"), 3)
         small_mlp()

@@ -69,11 +69,12 @@ def _unknown_key(key: str, message: str, overrides: Sequence[str]) -> Problem:
         known = _keys(compose("config", groups))
     except Exception:  # the groups themselves are wrong; then that is the first thing to mend
         known = []
-    near = did_you_mean(key, known)
+    near = did_you_mean(key, known, most=1)
     adding = next((o for o in overrides if o.lstrip("+~").startswith(key)), key)
     mend = near or f"to add it, write +{adding}"
-    already = "is there already" if "append" in message else "is no key of this recipe"
-    return Problem(key, already, f"write {adding.lstrip('+')}" if "append" in message else mend)
+    if message.startswith("Could not append"):
+        return Problem(key, "is there already", f"write {adding.lstrip('+')}")
+    return Problem(key, "is no key of this recipe", mend)
 
 
 def _keys(config: DictConfig) -> list[str]:

@@ -58,7 +58,7 @@ class RecipesFolder(FileConfigSource):
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         """List the recipes."""
         if config_path == _GROUP and results_filter in (None, ObjectType.CONFIG):
-            return super().list("", ObjectType.CONFIG)
+            return sorted(p.stem for p in Path(self.path).glob("*.yaml"))
         return []
 
     @staticmethod

@@ -63,7 +63,7 @@ def build_model(build: Build, seed: int, trusted: Collection[str] = ()) -> Any:
     keras.utils.set_random_seed(seed)
     model = call(build, trusted)
     if not isinstance(model, keras.Model):
-        what = f"{build.target} returned a {type(model).__name__}, not a keras.Model"
+        what = f"{build.target} returned an object of type {type(model).__name__}, not a keras.Model"
         raise RecipeError(Problem(build.where, what, "return the model itself"))
     if not model.built:
         what = f"{build.target} returned a model without weights: it was never built"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from transferpipe.plan.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
 from transferpipe.plan.structure import TargetStructure, ancestors
-from transferpipe.weights.layer_classes import is_made_up
+from transferpipe.weights.layer_classes import is_made_up, stem
 
 _MANY = 3
 
@@ -56,19 +56,15 @@ def _square_kernels(plan: Plan) -> Iterator[PlanWarning]:
 
 
 def _made_up_names(plan: Plan) -> Iterator[PlanWarning]:
+    """Numbers that Keras counts up change with the order of building; one warning a rule."""
+    found: dict[str, list[str]] = {}
     for a in plan.assignments:
-        for ref in a.sources:
-            made_up = [
-                s
-                for s in (*ref.name.split("/")[:-1], *a.target.split("/")[:-1])
-                if is_made_up(s) and "_" in s and s[-1].isdigit()
-            ]
-            if made_up and len(a.target.split("/")) > 1:
-                text = (
-                    f"relies on names that Keras made up, such as {made_up[0]}: they change with the order of building"
-                )
-                yield PlanWarning("made-up-names", _where(a), f"{text}; consider `pair: order`, or name the layers")
-                break
+        layers = [s for name in (a.target, *(r.name for r in a.sources)) for s in name.split("/")[:-1]]
+        found.setdefault(_where(a), []).extend(s for s in layers if is_made_up(s) and stem(s) != s)
+    for where, names in found.items():
+        if names:
+            text = f"relies on names that Keras made up, such as {names[0]}: they change with the order of building"
+            yield PlanWarning("made-up-names", where, f"{text}; consider `pair: order`, or name the layers")
 
 
 def _frozen_fresh(plan: Plan) -> Iterator[PlanWarning]:

@@ -21,13 +21,10 @@ _DARKEST = 16.0  # every pixel counts the dark dots of a 4x4 block, 0..16
 
 @functools.cache
 def _read_all() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return all images and the digits they show; read-only, since every caller shares them."""
+    """Return all images and the digits they show."""
     table = np.loadtxt(DATA / "digits.csv.gz", delimiter=",", dtype=np.float32)
     images = (table[:, :-1] / _DARKEST).reshape(-1, *SHAPE)
-    digits = table[:, -1].astype(np.int64)
-    for array in (images, digits):
-        array.setflags(write=False)
-    return images, digits
+    return images, table[:, -1].astype(np.int64)
 
 
 def _rows_of(digit: int, split: Split) -> NDArray[np.int64]:
@@ -75,7 +72,7 @@ def load_digits(
         parts = [random.choice(rows, per_class, replace=False) for rows in parts]
     images, _ = _read_all()
     classes = np.repeat(np.arange(len(parts)), [len(rows) for rows in parts])
-    return images[np.concatenate(parts)], classes
+    return images[np.concatenate(parts)], classes  # a copy: callers never share what is cached
 
 
 def _are_different_digits(labels: Sequence[Any]) -> bool:

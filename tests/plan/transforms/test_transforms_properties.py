@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from transferpipe.plan.transforms import TransformError, apply_chain, infer
@@ -17,8 +17,8 @@ from transferpipe.plan.transforms.select import Slice, Take
 from transferpipe.plan.transforms.values import DTYPES, Cast, Scale
 from transferpipe.weights.spec import numpy_dtype
 
-# Timing says nothing here: the first example pays for imports.
-unhurried = settings(deadline=None, max_examples=150)
+# Timing says nothing here: the machine may be busy with other tests.
+unhurried = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 
 FLOATS = [name for name in DTYPES if "float" in name]
 MERGED = ["float64", "float32", "float16", "bfloat16"]

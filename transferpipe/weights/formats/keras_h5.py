@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,11 +73,17 @@ def read_store(path: Path, file: Path | BinaryIO, config: Config | None, format_
         entries = tuple((key, s.name) for (key, _), s in zip(group.datasets, specs, strict=True))
         if not _is_other(group.path):
             saved.append(SavedGroup(group.path, group.name, entries))
+
+    def read_entry(spec: WeightSpec) -> Any:
+        return read_dataset(datasets[spec.where], label)
+
+    # HDF5 crashes if it has to close a file of Python's own after the interpreter is gone: close it with the source.
+    weakref.finalize(read_entry, h5.close)
     return FileSource(
         path=path,
         format=format_name,
         catalog=Catalog(tuple(weights), label),
-        read_entry=lambda spec: read_dataset(datasets[spec.where], label),
+        read_entry=read_entry,
         others=tuple(others),
         config=config,
         groups=tuple(saved),
