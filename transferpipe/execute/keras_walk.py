@@ -6,6 +6,7 @@ agree by construction. It is tested against files that Keras wrote; a version th
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -167,11 +168,26 @@ def _own_names(layer: Any, entries: list[tuple[str, Any]]) -> list[str]:
 
 
 def model_config(model: Any) -> str:
-    """Return the model's config.json, as Keras writes it."""
+    """Return the model's config.json as Keras writes it, but for one thing.
+
+    Keras marks objects that occur more than once with their address in memory; here they are numbered in the order of
+    their appearance, so that the same model gives the same text in every process.
+    """
     from keras.src.saving import saving_lib
 
-    config, _ = saving_lib._serialize_model_as_json(model)
-    return str(config)
+    text, _ = saving_lib._serialize_model_as_json(model)
+    config = json.loads(text)
+    _number_shared(config, {})
+    return json.dumps(config)
+
+
+def _number_shared(data: Any, numbers: dict[int, int]) -> None:
+    if isinstance(data, dict):
+        address = data.get("shared_object_id")
+        if isinstance(address, int):
+            data["shared_object_id"] = numbers.setdefault(address, len(numbers) + 1)
+    for value in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
+        _number_shared(value, numbers)
 
 
 def has_assets(model: Any) -> bool:
