@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from transferpipe.errors import Problem, RecipeError, TransferError
+from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 from transferpipe.recipe.model import Build
 from transferpipe.recipe.trust import resolve
 
@@ -52,16 +52,18 @@ def build_model(build: Build, seed: int, trusted: Collection[str] = ()) -> Any:
     """Return the built `keras.Model` that `build` describes.
 
     Names that Keras makes up start over and fresh weights are drawn from `seed`, so that the same call gives the same
-    model however often and after whatever else it is made.
+    model however often and after whatever else it is made. Where it is safe, the weights are neither allocated nor
+    drawn until they are read: a transfer replaces most of them.
 
     Raises:
         RecipeError: the builder raises, or returns something other than a built model.
         UnsafeError: the recipe may not name this builder.
     """
     keras = import_keras()
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(seed)
-    model = call(build, trusted)
+    model = _build_deferred(keras, build, seed, trusted)
+    if model is None:
+        _start_over(keras, seed)
+        model = call(build, trusted)
     if not isinstance(model, keras.Model):
         what = f"{build.target} returned an object of type {type(model).__name__}, not a keras.Model"
         raise RecipeError(Problem(build.where, what, "return the model itself"))
@@ -71,6 +73,54 @@ def build_model(build: Build, seed: int, trusted: Collection[str] = ()) -> Any:
             Problem(build.where, what, "call model.build(input_shape), or the model on data, in the builder")
         )
     return model
+
+
+def _start_over(keras: Any, seed: int) -> None:
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+
+
+def _build_deferred(keras: Any, build: Build, seed: int, trusted: Collection[str]) -> Any:
+    """Return the model with its initial values still to be drawn, or None where only an ordinary build is certain.
+
+    Each of Keras's initializers carries its own seed from the moment it is made, so a value drawn later, alone or in
+    another order, is the one that an ordinary build draws. That does not hold for a builder that assigns to variables
+    (it loads weights, or runs the model): inside the scope such assignments do not last, but they are noticed. Nor does
+    it hold for initializers of a user's own.
+    """
+    _start_over(keras, seed)
+    scope = keras.StatelessScope(initialize_variables=False)
+    try:
+        with scope:
+            model = call(build, trusted)
+    except UnsafeError:
+        raise
+    except (
+        Exception
+    ):  # compile() or a variable made from an array; an ordinary build tells whether it is more than that
+        model = None
+    finally:
+        # Keras keeps a list of what it has still to initialise; the next scope would initialise all of it.
+        keras.utils.clear_session(free_memory=False)
+    certain = isinstance(model, keras.Model) and model.built and not scope.state_mapping and not model.compiled
+    return model if certain and _draws_the_same_later(model) else None
+
+
+def _draws_the_same_later(model: Any) -> bool:
+    from transferpipe.execute.keras_walk import walk
+
+    try:
+        walked = walk(model, "")
+    except Exception:  # whatever is wrong shows again, and better, in the ordinary build
+        return False
+    return not walked.fixed and all(_is_repeatable(v._initializer) for v in walked.values.values())
+
+
+def _is_repeatable(initializer: Any) -> bool:
+    """Tell whether every call of an initializer gives the same value."""
+    kind = initializer if hasattr(initializer, "__qualname__") else type(initializer)
+    seed = getattr(initializer, "seed", None)
+    return str(kind.__module__).startswith("keras.") and (seed is None or isinstance(seed, int))
 
 
 def call(build: Build, trusted: Collection[str] = (), first: tuple[Any, ...] = ()) -> Any:

@@ -34,6 +34,7 @@ class Walked:
         values: the variable, or what the layer computes on saving, by weight name.
         fixed: weights whose saved value is not a variable, so that nothing can be assigned to them.
         trainable: weights that training changes as long as their layers are trainable.
+        switched_off: weights of trainable layers that only the flag of their own variable keeps from training.
     """
 
     catalog: Catalog
@@ -42,6 +43,7 @@ class Walked:
     values: Mapping[str, Any]
     fixed: frozenset[str]
     trainable: frozenset[str]
+    switched_off: frozenset[str]
 
     def read(self, name: str) -> NDArray[Any]:
         """Return the current value of a weight."""
@@ -123,7 +125,10 @@ def walk(model: Any, label: str) -> Walked:
     shapes = {path: tuple(_shape(v) for _, v in entries) for path, _, entries, _ in recorded}
     readable = readable_names(SavedLayer(path, name, shapes[path]) for path, name, _, _ in recorded)
     weights: list[WeightSpec] = []
-    groups, layers, values, fixed, trainable = [], {}, {}, set(), set()
+    groups, layers, values = [], {}, {}
+    fixed: set[str] = set()
+    trainable: set[str] = set()
+    switched_off: set[str] = set()
     for path, name, entries, layer in recorded:
         layers[readable[path]] = layer
         names = [f"{readable[path]}/{n}".lstrip("/") for n in _own_names(layer, entries)]
@@ -136,8 +141,9 @@ def walk(model: Any, label: str) -> Walked:
             if not isinstance(value, keras.Variable):
                 fixed.add(weight)
             elif id(value) in own_trainable:
-                trainable.add(weight)
-    return Walked(Catalog(tuple(weights), label), tuple(groups), layers, values, frozenset(fixed), frozenset(trainable))
+                (trainable if value.trainable or not layer.trainable else switched_off).add(weight)
+    flags = (frozenset(fixed), frozenset(trainable), frozenset(switched_off))
+    return Walked(Catalog(tuple(weights), label), tuple(groups), layers, values, *flags)
 
 
 def _shape(value: Any) -> tuple[int, ...]:

@@ -35,6 +35,8 @@ def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
         with target.frozen(plan.freezing.layers) as frozen:
             _prove_frozen(target, prepared)
             frozen.commit()
+        # A compiled model goes on training what was trainable at its last `fit`; without its traced step it looks anew.
+        target.model.train_function = None
     except BaseException:
         undo()
         raise

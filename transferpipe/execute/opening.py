@@ -35,6 +35,9 @@ class ModelSource:
         """Return the variable's value."""
         return self.walked.read(name)
 
+    def locate(self, _: str) -> None:
+        """Return None: the values lie in memory."""
+
 
 @dataclass(frozen=True)
 class Opened:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,14 +114,20 @@ def execute(prepared: Prepared, folder: Path, progress: Progress | None = None) 
             remove_stale(path.parent)
         temporaries = stack.enter_context(_temporaries(paths))
         values = _values(prepared)
-        proofs, timings = [], {}
         for temporary in temporaries:
             save_file(temporary, prepared.opened.target, plan, values, progress)
-            timings["save"] = time.perf_counter() - started
-            proofs.append(_prove(temporary, prepared, progress))
+        timings = {"save": time.perf_counter() - started}
+        with ThreadPoolExecutor(1) as pool:
+            # Hashing and waiting for the disk take no part in the comparison: they go on beside it.
+            seals = [pool.submit(_seal, t) for t in temporaries]
+            proofs = [_prove(t, prepared, progress) for t in temporaries]
         _check_reload(temporaries, prepared)
         timings["verify"] = time.perf_counter() - started - timings["save"]
-        manifest = _manifest(prepared, paths, temporaries, proofs, values)
+        artifacts = [
+            {"path": str(p), "bytes": t.stat().st_size, "sha256": seal.result(), "freezing": proof.freezing}
+            for p, t, seal, proof in zip(paths, temporaries, seals, proofs, strict=True)
+        ]
+        manifest = {**_manifest(prepared, proofs[0], values), "artifacts": artifacts}
         warnings = (*plan.warnings, *value_warnings(plan, _values(prepared)))
         manifest["warnings"] = [f"{w.where}: {w.text}" for w in warnings]
         manifest["seconds"] = {k: round(v, 3) for k, v in timings.items()}
@@ -155,11 +162,16 @@ def _temporaries(paths: list[Path]) -> Iterator[list[Path]]:
             temporary.unlink(missing_ok=True)
 
 
+def _seal(path: Path) -> str:
+    """Flush a finished file to the disk and return its SHA-256."""
+    flush(path)
+    return sha256(path)
+
+
 def _prove(temporary: Path, prepared: Prepared, progress: Progress | None) -> Proof:
     # Everything is computed anew from the sources: nothing that the writer computed is believed.
-    expected = _values(prepared).value
-    flush(temporary)
-    return verify_file(temporary, prepared.opened.target.structure.catalog, prepared.plan, expected, progress)
+    catalog = prepared.opened.target.structure.catalog
+    return verify_file(temporary, catalog, prepared.plan, _values(prepared), progress)
 
 
 def _check_reload(temporaries: list[Path], prepared: Prepared) -> None:
@@ -172,9 +184,7 @@ def _check_reload(temporaries: list[Path], prepared: Prepared) -> None:
             verify_reload(temporary, prepared.opened.target.structure.catalog, prepared.plan, _values(prepared).value)
 
 
-def _manifest(
-    prepared: Prepared, paths: list[Path], temporaries: list[Path], proofs: list[Proof], values: Values
-) -> dict[str, Any]:
+def _manifest(prepared: Prepared, proof: Proof, values: Values) -> dict[str, Any]:
     plan = prepared.plan
     return {
         "recipe": plan.recipe,
@@ -191,10 +201,6 @@ def _manifest(
             "negative_variance": prepared.recipe.verify.negative_variance,
             "reload": prepared.recipe.verify.reload,
         },
-        "artifacts": [
-            {"path": str(p), "bytes": t.stat().st_size, "sha256": sha256(t), "freezing": proof.freezing}
-            for p, t, proof in zip(paths, temporaries, proofs, strict=True)
-        ],
-        "weights": weight_entries(plan, prepared.opened.target.structure.catalog, proofs[0].digests, values.casts),
+        "weights": weight_entries(plan, prepared.opened.target.structure.catalog, proof.digests, values.casts),
         "versions": versions(),
     }

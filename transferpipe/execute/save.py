@@ -43,17 +43,22 @@ def content_of(path: Path, target: Target, plan: Plan, values: Values, progress:
     """Return what the writer of `path` needs."""
     catalog, done = target.structure.catalog, 0
 
-    def value(name: str) -> NDArray[Any]:
+    def moved(count: int) -> None:
         nonlocal done
-        array = values.value(name)
-        done += catalog[name].nbytes
+        done += count
         if progress:
             progress("save", done, catalog.nbytes)
+
+    def value(name: str) -> NDArray[Any]:
+        array = values.value(name)
+        moved(catalog[name].nbytes)
         return array
 
     return Content(
         catalog=catalog,
         value=value,
+        segment=values.segment,
+        moved=moved,
         groups=target.groups,
         config=target.config(plan.freezing.layers) if path.name.endswith(".keras") else None,
         keras_version=target.keras_version,

@@ -17,6 +17,7 @@ from transferpipe.plan.structure import LayerState, TargetStructure
 from transferpipe.weights.file_source import FileSource, SavedGroup
 from transferpipe.weights.keras_config import Config, is_layer_config, saved_layer_config
 from transferpipe.weights.naming import SavedLayer, readable_names
+from transferpipe.weights.segment import Segment
 
 _NEVER_TRAINED = ("moving_mean", "moving_variance", "mean", "variance", "count", "vector_u")
 
@@ -38,6 +39,9 @@ class Target(Protocol):
 
     def read(self, name: str) -> NDArray[Any]:
         """Return the value that a kept weight has."""
+
+    def locate(self, name: str) -> Segment | None:
+        """Return where that value lies in a file as it is in memory; None if it does not."""
 
     def config(self, frozen: Collection[str]) -> str | None:
         """Return config.json with the layers called `frozen` switched off, or None if there is no architecture."""
@@ -67,6 +71,10 @@ class FileTarget:
     def read(self, name: str) -> NDArray[Any]:
         """Return the value in the file."""
         return self.source.read(name)
+
+    def locate(self, name: str) -> Segment | None:
+        """Return where the value lies in the file."""
+        return self.source.locate(name)
 
     def config(self, frozen: Collection[str]) -> str | None:
         """Return the file's configuration with the flags of `frozen` layers switched off."""
@@ -150,7 +158,9 @@ class ModelTarget:
             layer_class = "BatchNormalization" if is_norm else type(layer).__name__
             layers.append(LayerState(name, layer_class, bool(layer.trainable), _is_recorded(recorded.get(name))))
         walked = self.walked
-        return TargetStructure(self.label, walked.catalog, tuple(layers), walked.trainable, walked.fixed)
+        return TargetStructure(
+            self.label, walked.catalog, tuple(layers), walked.trainable, walked.fixed, walked.switched_off
+        )
 
     def _recorded_config(self) -> Config | None:
         try:
@@ -166,6 +176,9 @@ class ModelTarget:
     def read(self, name: str) -> NDArray[Any]:
         """Return the variable's value."""
         return self.walked.read(name)
+
+    def locate(self, _: str) -> None:
+        """Return None: the values lie in memory."""
 
     def config(self, frozen: Collection[str]) -> str | None:
         """Return the configuration that the model has while the layers called `frozen` are switched off."""

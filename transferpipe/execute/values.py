@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from transferpipe.plan.fates import kind_of
 from transferpipe.plan.model import Assignment, Plan, SourceRef
 from transferpipe.plan.transforms import apply_chain
 from transferpipe.recipe.model import Edit, Verify
+from transferpipe.weights.segment import Segment
 from transferpipe.weights.spec import Source, numpy_dtype
 
 _VARIANCES = ("moving_variance", "variance", "running_var")
@@ -26,6 +27,9 @@ class KeptValues(Protocol):
 
     def read(self, name: str) -> NDArray[Any]:
         """Return the value of the weight called `name`."""
+
+    def locate(self, name: str) -> Segment | None:
+        """Return where that value lies in a file as it is in memory; None if it does not."""
 
 
 @dataclass
@@ -67,6 +71,27 @@ class Values:
                 apply_edit(value, edit)
         return value
 
+    def segment(self, name: str) -> Segment | None:
+        """Return where the value of `name` lies in a file exactly as it is to be, or None if it must be computed.
+
+        The values there are not checked here; see `checks`.
+        """
+        if name in self._edits:
+            return None
+        assignment = self._assignments.get(name)
+        if assignment is None:
+            return self.kept.locate(name)
+        plain = assignment.merge is None and not assignment.transforms and len(assignment.sources) == 1
+        ref = assignment.sources[0]
+        if not plain or not ref.dtype == assignment.cast_from == assignment.dtype:
+            return None
+        return self.sources[ref.source].locate(ref.name)
+
+    def checks(self, name: str) -> Callable[[NDArray[Any]], None]:
+        """Return what looks for refused values in a part of the value of `name`, as it lies in its segment."""
+        assignment = self._assignments.get(name)
+        return (lambda part: self._check(part, assignment.sources[0])) if assignment else (lambda _: None)
+
     def before_edits(self, name: str) -> NDArray[Any]:
         """Return the value without the edits."""
         assignment = self._assignments.get(name)
@@ -81,14 +106,18 @@ class Values:
         return result
 
     def _read(self, ref: SourceRef) -> NDArray[Any]:
-        source = self.sources[ref.source]
-        value = source.read(ref.name)
-        where = f"{source.label}: {ref.name}"
+        value = self.sources[ref.source].read(ref.name)
+        self._check(value, ref)
+        return value
+
+    def _check(self, value: NDArray[Any], ref: SourceRef) -> None:
+        self._check_values(value, f"{self.sources[ref.source].label}: {ref.name}", ref.name)
+
+    def _check_values(self, value: NDArray[Any], where: str, name: str) -> None:
         if self.verify.nonfinite == "error":
             check_finite(value, where)
-        if self.verify.negative_variance == "error" and ref.name.rpartition("/")[2] in _VARIANCES:
+        if self.verify.negative_variance == "error" and name.rpartition("/")[2] in _VARIANCES:
             check_variance(value, where)
-        return value
 
 
 def check_finite(value: NDArray[Any], where: str) -> None:

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problems, VerificationError
 from transferpipe.execute.target import file_structure
-from transferpipe.execute.values import same_bits
+from transferpipe.execute.values import Values, same_bits
 from transferpipe.plan.freezing import effective
 from transferpipe.plan.model import Plan
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
-from transferpipe.weights.spec import Catalog, WeightSpec
+from transferpipe.weights.segment import CHUNK, Segment, opened, read_into
+from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
 
 Progress = Callable[[str, int, int], None]
 """Called with a step's name, the bytes done and the bytes to do."""
@@ -41,16 +43,14 @@ def digest(value: NDArray[Any]) -> str:
     return xxhash.xxh3_128_hexdigest(value.tobytes())
 
 
-def verify_file(
-    path: Path, catalog: Catalog, plan: Plan, expected: Callable[[str], NDArray[Any]], progress: Progress | None = None
-) -> Proof:
+def verify_file(path: Path, catalog: Catalog, plan: Plan, values: Values, progress: Progress | None = None) -> Proof:
     """Prove that the file at `path` holds exactly what `plan` says.
 
     Args:
         path: the finished file.
         catalog: the target's catalog; names, shapes, dtypes and places must be found again.
         plan: the plan.
-        expected: computes the value of a weight anew.
+        values: computes the values anew, and finds those that lie unchanged in a source.
         progress: told how far the proof is.
 
     Raises:
@@ -62,16 +62,46 @@ def verify_file(
     digests, done = {}, 0
     for weight in catalog:
         if weight.name in found:
-            value = source.read(found[weight.name].name)
-            if not same_bits(value, expected(weight.name)):
+            same, digests[weight.name] = _compare(source, found[weight.name].name, values, weight.name)
+            if not same:
                 problems.add(f"{path.name}: {weight.name}", "the value in the file is not the one that the plan gives")
-            digests[weight.name] = digest(value)
         done += weight.nbytes
         if progress:
             progress("verify", done, catalog.nbytes)
     freezing = _prove_freezing(source, plan, problems)
     problems.raise_as(VerificationError)
     return Proof(digests, freezing)
+
+
+def _compare(source: FileSource, there: str, values: Values, name: str) -> tuple[bool, str]:
+    """Tell whether the weight `there` of the file is what the plan gives `name`, and return its digest."""
+    written, wanted = source.locate(there), values.segment(name)
+    if written is not None and wanted is not None:
+        return compare_segments(written, wanted, values.checks(name))
+    value = source.read(there)
+    return same_bits(value, values.value(name)), digest(value)
+
+
+def compare_segments(written: Segment, wanted: Segment, check: Callable[[NDArray[Any]], None]) -> tuple[bool, str]:
+    """Compare two values where they lie, in small parts; return whether they agree and the digest of `written`.
+
+    Args:
+        written: the value in the finished file.
+        wanted: the value in the source.
+        check: called with each part of `wanted`; raises on a refused value.
+    """
+    state, same = xxhash.xxh3_128(), written.nbytes == wanted.nbytes
+    one, other = memoryview(bytearray(CHUNK)), memoryview(bytearray(CHUNK))
+    dtype = numpy_dtype(wanted.dtype)
+    with opened(written.path) as here, opened(wanted.path) as there:
+        for begin in range(0, written.nbytes, CHUNK):
+            count = min(CHUNK, written.nbytes - begin)
+            read_into(here, one[:count], written.offset + begin, written.path)
+            read_into(there, other[:count], wanted.offset + begin, wanted.path)
+            state.update(one[:count])
+            check(np.frombuffer(other[:count], dtype))
+            same = same and one[:count] == other[:count]
+    return same, state.hexdigest()
 
 
 def _match(catalog: Catalog, source: FileSource, problems: Problems) -> dict[str, WeightSpec]:

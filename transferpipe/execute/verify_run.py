@@ -17,6 +17,7 @@ from transferpipe.plan.model import Plan, plan_from_data
 from transferpipe.recipe.model import Verify
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
+from transferpipe.weights.segment import Segment
 from transferpipe.weights.spec import Source
 
 PASS, INCONCLUSIVE = "pass", "inconclusive"
@@ -186,3 +187,6 @@ class _Kept:
     def read(self, name: str) -> NDArray[Any]:
         assert self.target is not None
         return self.target.read(name)
+
+    def locate(self, name: str) -> Segment | None:
+        return self.target.locate(name) if self.target else None

@@ -20,7 +20,9 @@ def lint(plan: Plan, target: TargetStructure, found: tuple[PlanWarning, ...] = (
         *_made_up_names(plan),
         *_frozen_fresh(plan),
         *_unrecorded_freezing(plan, target),
+        *_switched_off_variables(target),
         *_nothing_trainable(plan, target),
+        *_nothing_transferred(plan),
         *_unused(plan),
         *_swapped_roles(plan),
         *_half_kept_layers(plan, target),
@@ -94,11 +96,24 @@ def _unrecorded_freezing(plan: Plan, target: TargetStructure) -> Iterator[PlanWa
             yield PlanWarning("freeze-not-saved", "freeze", f"{text}: after load_model it is trainable again")
 
 
+def _switched_off_variables(target: TargetStructure) -> Iterator[PlanWarning]:
+    for name in sorted(target.switched_off):
+        text = f"{name} is switched off by its variable's own flag, which no file keeps: freeze its layer instead"
+        yield PlanWarning("variable-flag", "target", text)
+
+
 def _nothing_trainable(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
     if target.trainable_weights and not plan.freezing.trainable_parameters:
         root = target.by_name.get("")
         why = " (the model itself is frozen, and a frozen ancestor wins)" if root and not root.trainable else ""
         yield PlanWarning("nothing-trainable", "freeze", f"no parameter of the result is trainable{why}")
+
+
+def _nothing_transferred(plan: Plan) -> Iterator[PlanWarning]:
+    count = len(plan.source_weights)
+    if count and not plan.assignments:
+        text = f"nothing is transferred: none of the {count} source weights is used"
+        yield PlanWarning("nothing-transferred", "mapping", text)
 
 
 def _unused(plan: Plan) -> Iterator[PlanWarning]:

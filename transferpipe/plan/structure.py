@@ -37,6 +37,7 @@ class TargetStructure:
         layers: its layers with the root, outermost first.
         trainable_weights: weights that training changes while their layers are trainable (not moving statistics).
         fixed: weights that a layer saves in a way of its own, so that they can be kept but not assigned.
+        switched_off: weights of trainable layers that only the flag of their own variable keeps from training.
     """
 
     label: str
@@ -44,6 +45,7 @@ class TargetStructure:
     layers: tuple[LayerState, ...] = ()
     trainable_weights: frozenset[str] = frozenset()
     fixed: frozenset[str] = frozenset()
+    switched_off: frozenset[str] = frozenset()
 
     @cached_property
     def by_name(self) -> dict[str, LayerState]:

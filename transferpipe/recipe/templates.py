@@ -1,4 +1,4 @@
-r"""Templates for source names: ``\1``, ``\g<name>``, and integer arithmetic on named groups, ``{i+1}``."""
+r"""Templates for source names: ``\1``, ``\g<1>``, ``\g<name>``, and integer arithmetic on named groups, ``{i+1}``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ _TOKEN = re.compile(
     r"\\g<(?P<named>[^>]*)>|\\(?P<number>\d+)|\\(?P<escaped>.)|(?P<twice>\{\{|\}\})|\{(?P<sum>[^{}]*)\}"
 )
 _MOST_DIGITS = 18
+_MOST_GROUPS = 999
+# Longer sums are a mistake or an attack; short ones neither nest deeply nor grow large.
+_LONGEST_SUM = 60
 
 _OPERATORS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: operator.add,
@@ -43,6 +46,8 @@ class Template:
                 _parse_sum(token["sum"])
             elif token["escaped"] is not None and token["escaped"].isalnum():
                 raise ValueError(f"{self.text!r} has \\{token['escaped']}, which is neither \\1 nor \\g<name>")
+            elif isinstance(group := _reference(token), int) and group > _MOST_GROUPS:
+                raise ValueError(f"{self.text!r} has {token[0]}, but no pattern has so many groups; write \\g<1>0 for \\1 and 0")
         rest = _TOKEN.sub("", self.text)
         if "{" in rest or "}" in rest:
             raise ValueError(f"{self.text!r} has an unpaired brace; write {{{{ or }}}} for the character itself")
@@ -54,10 +59,10 @@ class Template:
         """Return the groups that the template uses and `pattern` does not have."""
         unknown = []
         for token in self._tokens():
-            if token["number"] is not None and not 0 <= int(token["number"]) <= pattern.group_count:
-                unknown.append(f"\\{token['number']}")
-            elif token["named"] is not None and token["named"] not in pattern.group_names:
-                unknown.append(f"\\g<{token['named']}>")
+            group = _reference(token)
+            known = group <= pattern.group_count if isinstance(group, int) else group in pattern.group_names
+            if group is not None and not known:
+                unknown.append(token[0])
             elif token["sum"] is not None:
                 names = _names_in(_parse_sum(token["sum"]))
                 unknown += [f"{{{n}}}" for n in sorted(names - pattern.group_names)]
@@ -71,11 +76,11 @@ class Template:
         """
 
         def replace(token: re.Match[str]) -> str:
-            if token["number"] is not None:
-                k = int(token["number"])
-                return (match.groups[k - 1] if k else match.name) or ""
-            if token["named"] is not None:
-                return match.named[token["named"]] or ""
+            group = _reference(token)
+            if isinstance(group, int):
+                return (match.groups[group - 1] if group else match.name) or ""
+            if group is not None:
+                return match.named[group] or ""
             if token["sum"] is not None:
                 return str(_evaluate(_parse_sum(token["sum"]), match.named))
             return (token["escaped"] or token["twice"])[0]
@@ -83,7 +88,17 @@ class Template:
         return _TOKEN.sub(replace, self.text)
 
 
+def _reference(token: re.Match[str]) -> int | str | None:
+    """Return the number or the name of the group that a token refers to."""
+    text: str | None = token["named"] if token["number"] is None else token["number"]
+    if text is None or not text.isdecimal():
+        return text
+    return int(text) if len(text) <= len(str(_MOST_GROUPS)) else _MOST_GROUPS + 1
+
+
 def _parse_sum(text: str) -> ast.expr:
+    if len(text) > _LONGEST_SUM:
+        raise ValueError(f"{{{text[:_LONGEST_SUM]}...}} is longer than {_LONGEST_SUM} characters")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from transferpipe.weights.segment import Segment
 from transferpipe.weights.spec import Catalog, WeightSpec
 
 
@@ -37,6 +38,7 @@ class FileSource:
         catalog: the weights.
         others: what the file holds beside weights (optimizer slots, counters, metric and random state).
         read_entry: returns the value of one of `catalog` or `others`.
+        locate_entry: returns where that value lies as it is in memory, or None if it must be unpacked or converted.
         config: the Keras model configuration found in the file, if any.
         groups: the Keras layout of the file, if it has one.
         assets: names of the archive's further members, such as vocabularies.
@@ -47,6 +49,7 @@ class FileSource:
     format: str
     catalog: Catalog
     read_entry: Callable[[WeightSpec], NDArray[Any]] = field(repr=False)
+    locate_entry: Callable[[WeightSpec], Segment | None] = field(default=lambda _: None, repr=False)
     others: tuple[WeightSpec, ...] = ()
     config: Mapping[str, Any] | None = field(default=None, repr=False)
     groups: tuple[SavedGroup, ...] = field(default=(), repr=False)
@@ -65,3 +68,11 @@ class FileSource:
             FileError: the file ends early, changed, or is damaged.
         """
         return self.read_entry(self.catalog[name])
+
+    def locate(self, name: str) -> Segment | None:
+        """Return where the value of the weight called `name` lies as it is in memory, if it does.
+
+        Raises:
+            FileError: the file changed, or is damaged.
+        """
+        return self.locate_entry(self.catalog[name])

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problems, RecipeError
+from transferpipe.weights.segment import Segment
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
@@ -153,3 +154,6 @@ class Source(Protocol):
 
     def read(self, name: str) -> NDArray[Any]:
         """Return the value of the weight called `name`; the caller must not write into it."""
+
+    def locate(self, name: str) -> Segment | None:
+        """Return where that value lies in a file as it is in memory; None if it does not."""

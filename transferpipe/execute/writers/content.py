@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from transferpipe.weights.file_source import SavedGroup
+from transferpipe.weights.segment import Segment
 from transferpipe.weights.spec import Catalog
 
 
@@ -19,6 +20,8 @@ class Content:
     Attributes:
         catalog: names, shapes and dtypes.
         value: returns the value of the weight called so.
+        segment: returns where that value lies in a file as it is, or None if it must be computed.
+        moved: told how many bytes of segments were moved, by several threads.
         groups: the Keras layout, for the formats that have one.
         config: config.json, for the format that holds the architecture.
         keras_version: the version of Keras that the file claims.
@@ -27,6 +30,8 @@ class Content:
 
     catalog: Catalog
     value: Callable[[str], NDArray[Any]]
+    segment: Callable[[str], Segment | None]
+    moved: Callable[[int], None]
     groups: tuple[SavedGroup, ...] = ()
     config: str | None = None
     keras_version: str = "3"

@@ -1,41 +1,40 @@
-"""Writes Keras 3 `.keras`: the members that Keras writes, uncompressed, with fixed times."""
+"""Writes Keras 3 `.keras`: the members that Keras writes, uncompressed, with fixed times, values put in place."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-import zipfile
+import os
 from pathlib import Path
 
 from transferpipe.execute.writers.content import Content
-from transferpipe.execute.writers.keras_h5 import write_weights_h5
+from transferpipe.execute.writers.fill import fill, whole_crc
+from transferpipe.execute.writers.h5_layout import lay_out
+from transferpipe.execute.writers.stored_zip import StoredZip
+from transferpipe.weights.window import Window
 
-# The earliest date a zip archive can hold: equal content gives equal bytes.
-_DATE = (1980, 1, 1, 0, 0, 0)
+_WEIGHTS = "model.weights.h5"
+# Keras notes the time of saving; a fixed one keeps equal content equal in bytes.
 _DATE_SAVED = "1980-01-01@00:00:00"
-_CHUNK = 1 << 20
 
 
 def write_keras(path: Path, content: Content) -> None:
-    """Write the model to `path`. The weights pass through a file beside it, so that memory holds one weight."""
+    """Write the model to `path`. Memory holds one computed value, or one small buffer a thread."""
     assert content.config is not None
-    metadata = json.dumps({"keras_version": content.keras_version, "date_saved": _DATE_SAVED})
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(_member("metadata.json"), metadata)
-        archive.writestr(_member("config.json"), content.config)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.") as folder:
-            weights = Path(folder) / "model.weights.h5"
-            write_weights_h5(weights, content)
-            info = _member("model.weights.h5")
-            info.file_size = weights.stat().st_size
-            with weights.open("rb") as file, archive.open(info, "w", force_zip64=info.file_size > 1 << 31) as member:
-                shutil.copyfileobj(file, member, _CHUNK)
+    metadata = {"keras_version": content.keras_version, "date_saved": _DATE_SAVED}
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        archive = StoredZip(descriptor)
+        archive.add("metadata.json", json.dumps(metadata).encode())
+        archive.add("config.json", content.config.encode())
+        base = archive.reserve(_WEIGHTS)
+        with Window(os.dup(descriptor), base) as window:
+            places = lay_out(window, content)  # type: ignore[arg-type]
+            size = max([window.size, *(p.offset + p.nbytes for p in places)])
+        os.ftruncate(descriptor, base + size)
+        written = fill(descriptor, base, places, content)
+        archive.finish(_WEIGHTS, size, whole_crc(path, base, size, written))
         for name, data in content.assets():
-            archive.writestr(_member(name), data)
-
-
-def _member(name: str) -> zipfile.ZipInfo:
-    info = zipfile.ZipInfo(name, _DATE)
-    info.external_attr = 0o600 << 16
-    return info
+            archive.add(name, data)
+        archive.close()
+    finally:
+        os.close(descriptor)

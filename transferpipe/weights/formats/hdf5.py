@@ -21,11 +21,12 @@ from transferpipe.weights.formats.hdf5_dataset import (
     check_dataset,
     damage_named,
     dataset_dtype,
+    dataset_offset,
     read_dataset,
     read_strings,
 )
 
-__all__ = ["dataset_dtype", "open_hdf5", "read_dataset", "read_strings", "walk_datasets"]
+__all__ = ["dataset_dtype", "dataset_offset", "open_hdf5", "read_dataset", "read_strings", "walk_datasets"]
 
 # Models nest a few levels; only a file made to exhaust the stack nests more.
 _MOST_DEPTH = 100

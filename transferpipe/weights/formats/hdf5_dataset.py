@@ -125,6 +125,16 @@ def read_dataset(dataset: h5py.Dataset, label: str) -> NDArray[Any]:
     return values.view(dtype) if values.dtype.kind == "V" else values.astype(dtype, copy=False)
 
 
+def dataset_offset(dataset: h5py.Dataset) -> int | None:
+    """Return where the values begin in the HDF5 file if they lie there as in memory, in one piece; else None."""
+    if dataset.chunks or dataset.file.userblock_size or dataset.id.get_type().get_size() != dataset.dtype.itemsize:
+        return None
+    if dataset.dtype.kind == "b" or not dataset.dtype.isnative:  # stored bools are an enumeration of any values
+        return None
+    offset = dataset.id.get_offset()
+    return int(offset) if offset is not None else None
+
+
 def read_strings(item: h5py.Group | h5py.Dataset, name: str, where: str) -> list[str] | None:
     """Return the text of attribute `name`, one entry a string, or None if there is no such attribute.
 

@@ -15,7 +15,9 @@ from typing import Any, BinaryIO
 from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.keras_h5 import read_store
+from transferpipe.weights.segment import Segment
 from transferpipe.weights.spec import WeightSpec
+from transferpipe.weights.window import Window
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 # deflate cannot do better than about 1032:1; anything beyond is a lie about the size.
@@ -39,17 +41,22 @@ def open_keras(path: Path) -> FileSource:
         raise FileError(
             Problem(str(path), f"{CONFIG} does not describe a Keras model", "save it again with model.save")
         )
-    store = read_store(path, _weights_file(path, archive), config, "keras")
+    file, base = _weights_file(path, archive)
+    store = read_store(path, file, config, "keras", base)
     check = _CheckOnce(path, archive)
 
     def read_entry(spec: WeightSpec) -> Any:
         check()
         return store.read_entry(spec)
 
+    def locate_entry(spec: WeightSpec) -> Segment | None:
+        check()
+        return store.locate_entry(spec)
+
     version = metadata.get("keras_version")
     assets = tuple(n for n in archive.namelist() if n not in (CONFIG, METADATA, WEIGHTS))
     details = {"keras_version": str(version)} if version else {}
-    return dataclasses.replace(store, read_entry=read_entry, details=details, assets=assets)
+    return dataclasses.replace(store, read_entry=read_entry, locate_entry=locate_entry, details=details, assets=assets)
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
@@ -92,12 +99,14 @@ def _read_json(path: Path, archive: zipfile.ZipFile, member: str) -> dict[str, A
     return data
 
 
-def _weights_file(path: Path, archive: zipfile.ZipFile) -> BinaryIO:
-    """Return the weights member as a seekable file; one that is stored as it is is read in place."""
+def _weights_file(path: Path, archive: zipfile.ZipFile) -> tuple[BinaryIO, int | None]:
+    """Return the weights member as a seekable file, and where it begins if it is read in place."""
     info = archive.getinfo(WEIGHTS)
     try:
         if info.compress_type == zipfile.ZIP_STORED:
-            return io.BufferedReader(_Window(path, _data_offset(path, info), info.file_size))
+            base = _data_offset(path, info)
+            window = Window(os.open(path, os.O_RDONLY), base, info.file_size)
+            return io.BufferedReader(window), base
         unpacked = tempfile.TemporaryFile()  # noqa: SIM115 -- lives as long as the source
         with archive.open(info) as member:
             while chunk := member.read(_CHUNK):
@@ -105,7 +114,7 @@ def _weights_file(path: Path, archive: zipfile.ZipFile) -> BinaryIO:
     except (zipfile.BadZipFile, OSError, EOFError) as error:
         raise FileError(Problem(f"{path}: {WEIGHTS}", f"cannot be read: {error}", "copy or save it again")) from error
     unpacked.seek(0)
-    return unpacked
+    return unpacked, None
 
 
 def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
@@ -117,37 +126,6 @@ def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
         raise zipfile.BadZipFile("the local header of the weights is missing")
     name, extra = int.from_bytes(header[26:28], "little"), int.from_bytes(header[28:30], "little")
     return info.header_offset + 30 + name + extra
-
-
-class _Window(io.RawIOBase):
-    """A stretch of a file, read in place."""
-
-    def __init__(self, path: Path, start: int, size: int) -> None:
-        self._file = path.open("rb", buffering=0)
-        self._start, self._size, self._at = start, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer)[: max(0, self._size - self._at)]
-        count = os.preadv(self._file.fileno(), [view], self._start + self._at) if len(view) else 0
-        self._at += count
-        return count
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
 
 
 class _CheckOnce:

@@ -11,11 +11,13 @@ from typing import Any, BinaryIO
 import h5py
 
 from transferpipe.weights.file_source import FileSource, SavedGroup
-from transferpipe.weights.formats.hdf5 import dataset_dtype, open_hdf5, read_dataset, walk_datasets
+from transferpipe.weights.formats.hdf5 import dataset_dtype, dataset_offset, open_hdf5, read_dataset, walk_datasets
 from transferpipe.weights.formats.keras_order import walk_order
+from transferpipe.weights.formats.stamp import check_unchanged, file_stamp
 from transferpipe.weights.keras_config import Config, child_layers, layer_name, saved_layer_config
 from transferpipe.weights.layer_classes import BUILT_IN, part_class, stem, weight_names
 from transferpipe.weights.naming import MODEL_LAYERS, SavedLayer, readable_names
+from transferpipe.weights.segment import Segment
 from transferpipe.weights.spec import Catalog, WeightSpec
 
 _VARS = "vars"
@@ -45,7 +47,9 @@ def open_weights_h5(path: Path) -> FileSource:
     return read_store(path, path, None, "weights_h5")
 
 
-def read_store(path: Path, file: Path | BinaryIO, config: Config | None, format_name: str) -> FileSource:
+def read_store(
+    path: Path, file: Path | BinaryIO, config: Config | None, format_name: str, base: int | None = 0
+) -> FileSource:
     """Return the source for a Keras weights store.
 
     Args:
@@ -53,6 +57,7 @@ def read_store(path: Path, file: Path | BinaryIO, config: Config | None, format_
         file: the HDF5 file itself: `path`, or a window into the archive at `path`.
         config: the serialised model that belongs to it, None if the file has none.
         format_name: what the source calls its format.
+        base: where in `path` the HDF5 file begins; None if it does not lie there as it is.
     """
     label = str(path)
     h5 = open_hdf5(file, label)
@@ -74,8 +79,16 @@ def read_store(path: Path, file: Path | BinaryIO, config: Config | None, format_
         if not _is_other(group.path):
             saved.append(SavedGroup(group.path, group.name, entries))
 
+    stamp = file_stamp(path)
+
     def read_entry(spec: WeightSpec) -> Any:
+        check_unchanged(path, stamp)
         return read_dataset(datasets[spec.where], label)
+
+    def locate_entry(spec: WeightSpec) -> Segment | None:
+        check_unchanged(path, stamp)
+        offset = None if base is None else dataset_offset(datasets[spec.where])
+        return None if offset is None or base is None else Segment(path, base + offset, spec.nbytes, spec.dtype)
 
     # HDF5 crashes if it has to close a file of Python's own after the interpreter is gone: close it with the source.
     weakref.finalize(read_entry, h5.close)
@@ -84,6 +97,7 @@ def read_store(path: Path, file: Path | BinaryIO, config: Config | None, format_
         format=format_name,
         catalog=Catalog(tuple(weights), label),
         read_entry=read_entry,
+        locate_entry=locate_entry,
         others=tuple(others),
         config=config,
         groups=tuple(saved),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ class _File:
         return strings[0] if strings else None
 
 
-def _source(file: _File, check: Any) -> FileSource:
+def _source(file: _File, check: Callable[[], None]) -> FileSource:
     config = _config(file)
     specs = [*_root_weights(file, config), *_layer_weights(file, config)]
     used = {s.where for s in specs}
@@ -133,7 +133,7 @@ def _config(file: _File) -> dict[str, Any] | None:
 def _entries(file: _File, group: str) -> Iterator[tuple[str, str, h5py.Dataset]]:
     """Yield the stored name, the place and the dataset of every weight that a group lists."""
     for stored in file.listed(file.group(group), "weight_names"):
-        where = "/".join(s for s in f"{group}/{stored}".split("/") if s)
+        where = f"{group}/{stored}"
         if where not in file.datasets:
             raise FileError(Problem(f"{file.label}: {where}", "is listed, but there is no such dataset", _AGAIN))
         yield stored, where, file.datasets[where]
@@ -157,7 +157,7 @@ def _layer_weights(file: _File, config: Mapping[str, Any] | None) -> list[Weight
 
     The file itself lists a nested model's trainable weights first, so its order would change with what is frozen.
     """
-    layers = [n for n in file.listed(file.group(file.top), "layer_names") if n != _ROOT_WEIGHTS]
+    layers = file.listed(file.group(file.top), "layer_names")
     found = [(layer, *entry) for layer in layers for entry in _entries(file, f"{file.top}{layer}")]
     try:
         named = name_weights([LegacyWeight(layer, stored, d.shape) for layer, stored, _, d in found], config)

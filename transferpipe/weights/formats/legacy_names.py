@@ -35,7 +35,7 @@ class LegacyWeight:
     @property
     def scope(self) -> Scope:
         """The names before the weight's own."""
-        return tuple(s for s in self.stored.split("/")[:-1] if s)
+        return tuple(self.stored.split("/")[:-1])
 
     @property
     def own_name(self) -> str:

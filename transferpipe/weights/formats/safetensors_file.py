@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from transferpipe.errors import FileError, Problem, Problems, UnsafeError
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.flat_names import flat_names, is_weight
 from transferpipe.weights.formats.stamp import check_unchanged, file_stamp
+from transferpipe.weights.segment import Segment
 from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
 
 MOST_HEADER = 100_000_000  # the limit of the safetensors library
@@ -61,6 +63,12 @@ def open_safetensors(path: Path) -> FileSource:
         check_unchanged(path, stamp)
         return _read(path, spec, begins[spec.where])
 
+    def locate_entry(spec: WeightSpec) -> Segment | None:
+        check_unchanged(path, stamp)
+        if spec.dtype == "bool" or sys.byteorder != "little":
+            return None
+        return Segment(path, begins[spec.where], spec.nbytes, spec.dtype)
+
     names = flat_names(t.key for t in tensors)
     specs = [WeightSpec(names[t.key], t.shape, t.dtype, None, t.key) for t in tensors]
     return FileSource(
@@ -68,6 +76,7 @@ def open_safetensors(path: Path) -> FileSource:
         format="safetensors",
         catalog=Catalog(tuple(s for s in specs if is_weight(s.name)), str(path)),
         read_entry=read_entry,
+        locate_entry=locate_entry,
         others=tuple(s for s in specs if not is_weight(s.name)),
         details=_details(metadata),
     )

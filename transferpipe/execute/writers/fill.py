@@ -1,0 +1,141 @@
+"""Putting values where a layout has made room for them: whole stretches of files through one small buffer a thread."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from transferpipe.execute.writers.content import Content
+from transferpipe.execute.writers.crc import combine
+from transferpipe.execute.writers.h5_layout import Place
+from transferpipe.weights.segment import CHUNK, Segment, opened, read_into
+
+_THREADS = 2
+# Large values are cut, so that several threads share one; small ones go in one piece.
+_PIECE = 32 << 20
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some bytes of a segment and where they go."""
+
+    segment: Segment
+    begin: int
+    nbytes: int
+    to: int
+
+
+@dataclass(frozen=True)
+class Written:
+    """Bytes that were put in place, counted from the layout's beginning, and their CRC-32."""
+
+    to: int
+    nbytes: int
+    crc: int
+
+
+def fill(descriptor: int, base: int, places: Sequence[Place], content: Content) -> list[Written]:
+    """Put the value of every place into the file and return what was written where, with its CRC-32.
+
+    Args:
+        descriptor: the file that is written.
+        base: where in it the layout begins.
+        places: where each value belongs, counted from `base`.
+        content: gives the values, as segments of other files where they are needed as they are.
+    """
+    pieces: list[_Piece] = []
+    written: list[Written] = []
+    for place in places:
+        segment = content.segment(place.name)
+        if segment is None:
+            written.append(_put(descriptor, base, place, content))
+            continue
+        pieces += _cut(segment, place.offset)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        shares = _shares(pieces)
+        for done in pool.map(lambda share: _move_all(descriptor, base, share, content), shares):
+            written += done
+    return written
+
+
+def _cut(segment: Segment, to: int) -> list[_Piece]:
+    begins = range(0, segment.nbytes, _PIECE)
+    return [_Piece(segment, begin, min(_PIECE, segment.nbytes - begin), to + begin) for begin in begins]
+
+
+def _shares(pieces: Sequence[_Piece]) -> list[list[_Piece]]:
+    """Cut the pieces into runs of about equal size, so that a thread opens a file once a run and not once a weight."""
+    shares: list[list[_Piece]] = [[]]
+    size = 0
+    for piece in pieces:
+        if size + piece.nbytes > _PIECE and shares[-1]:
+            shares.append([])
+            size = 0
+        shares[-1].append(piece)
+        size += piece.nbytes
+    return shares
+
+
+def _put(descriptor: int, base: int, place: Place, content: Content) -> Written:
+    array = np.ascontiguousarray(content.value(place.name))
+    view = memoryview(array.reshape(-1).view(np.uint8).data)
+    _write(descriptor, view, base + place.offset)
+    return Written(place.offset, len(view), zlib.crc32(view))
+
+
+def _move_all(descriptor: int, base: int, pieces: Iterable[_Piece], content: Content) -> list[Written]:
+    buffer = memoryview(bytearray(CHUNK))
+    written = []
+    descriptors: dict[Path, int] = {}
+    try:
+        for piece in pieces:
+            path = piece.segment.path
+            if path not in descriptors:
+                descriptors[path] = os.open(path, os.O_RDONLY)
+            written.append(_move(descriptors[path], descriptor, base, piece, buffer))
+            content.moved(piece.nbytes)
+    finally:
+        for source in descriptors.values():
+            os.close(source)
+    return written
+
+
+def _move(source: int, descriptor: int, base: int, piece: _Piece, buffer: memoryview) -> Written:
+    done = crc = 0
+    while done < piece.nbytes:
+        chunk = buffer[: min(CHUNK, piece.nbytes - done)]
+        read_into(source, chunk, piece.segment.offset + piece.begin + done, piece.segment.path)
+        crc = zlib.crc32(chunk, crc)
+        _write(descriptor, chunk, base + piece.to + done)
+        done += len(chunk)
+    return Written(piece.to, piece.nbytes, crc)
+
+
+def _write(descriptor: int, view: memoryview, offset: int) -> None:
+    done = 0
+    while done < len(view):
+        done += os.pwrite(descriptor, view[done:], offset + done)
+
+
+def whole_crc(path: Path, base: int, size: int, written: Iterable[Written]) -> int:
+    """Return the CRC-32 of `size` bytes from `base` on, reading only what lies between the values."""
+    ordered = sorted(written, key=lambda w: w.to)
+    ends = [Written(0, 0, 0), *ordered, Written(size, 0, 0)]
+    crc = 0
+    with opened(path) as descriptor:
+        for before, after in pairwise(ends):
+            at = before.to + before.nbytes
+            while at < after.to:
+                gap = memoryview(bytearray(min(CHUNK, after.to - at)))
+                read_into(descriptor, gap, base + at, path)
+                crc = zlib.crc32(gap, crc)
+                at += len(gap)
+            crc = combine(crc, after.crc, after.nbytes)
+    return crc

@@ -1,0 +1,66 @@
+"""Bytes of a value that lie in a file as they are in memory, so that they can be moved without being understood."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from transferpipe.errors import FileError, Problem
+
+CHUNK = 1 << 20
+"""Bytes that are moved at a time: small enough to stay in the processor's cache, large enough to be few calls."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a file that holds one value: little endian, in C order, uncompressed.
+
+    Attributes:
+        path: the file.
+        offset: where the value begins.
+        nbytes: how long it is.
+        dtype: NumPy name of its dtype.
+    """
+
+    path: Path
+    offset: int
+    nbytes: int
+    dtype: str
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """Yield a descriptor of `path` for reading.
+
+    Raises:
+        FileError: it cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise FileError(Problem(str(path), f"cannot be read: {error.strerror}", "check the path")) from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def read_into(descriptor: int, buffer: memoryview, offset: int, path: Path) -> None:
+    """Fill `buffer` from `offset` of the file.
+
+    Raises:
+        FileError: the file ends early, or cannot be read.
+    """
+    done = 0
+    while done < len(buffer):
+        try:
+            count = os.preadv(descriptor, [buffer[done:]], offset + done)
+        except OSError as error:
+            raise FileError(Problem(str(path), f"cannot be read: {error.strerror}", "check the disk")) from error
+        if not count:
+            what = f"ends at byte {offset + done:,}, before the values that it declares"
+            raise FileError(Problem(str(path), what, "it is truncated, or changed while it was read: run again"))
+        done += count
