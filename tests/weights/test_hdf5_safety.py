@@ -119,6 +119,15 @@ def test_compressed_chunks_are_read(path):
     assert np.array_equal(only_value(path)[1], value)
 
 
+def test_values_in_the_header_of_their_dataset(path):
+    compact = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    compact.set_layout(h5py.h5d.COMPACT)
+    with h5py.File(path, "w") as file:
+        dataset = h5py.h5d.create(file.id, b"x", h5py.h5t.NATIVE_FLOAT, h5py.h5s.create_simple((3,)), compact)
+        dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, np.ones(3, "f4"))
+    assert only_value(path)[1].tolist() == [1, 1, 1]
+
+
 def test_a_dataset_under_two_names_is_fine(path):
     with h5py.File(path, "w") as file:
         file["a/x"] = [1.0]
@@ -274,6 +283,23 @@ def test_what_is_no_hdf5_file(path, content, message):
         open_hdf5(path, "label")
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(13, "Permission denied"), "permission denied"),
+        (OSError("Unable to open file (unable to lock file, errno = 11)"), "is being written by another process"),
+        (OSError("Unable to open file (something else)"), "cannot be opened as HDF5: .*something else"),
+    ],
+)
+def test_why_a_file_cannot_be_opened(path, monkeypatch, error, message):
+    def refuse(*_args):
+        raise error
+
+    monkeypatch.setattr(h5py, "File", refuse)
+    with pytest.raises(FileError, match=f"label: {message}"):
+        open_hdf5(path, "label")
+
+
 def test_open_binary_file_in_place_of_a_path(path):
     with h5py.File(path, "w") as file:
         file["x"] = [1.0, 2.0]
@@ -299,6 +325,7 @@ def test_text_attributes(path):
         file.attrs["none"] = []
         file.attrs["number"] = 3
         file.attrs["not utf-8"] = np.array([b"\xff"])
+        file.attrs["nor this"] = "a\udcff"
     with open_hdf5(path, "label") as file:
         assert read_strings(file, "bytes", "label") == ["a", "bc"]
         assert read_strings(file, "text", "label") == ["é"]
@@ -306,5 +333,6 @@ def test_text_attributes(path):
         assert read_strings(file, "missing", "label") is None
         with pytest.raises(FileError, match="label: attribute number holds int64 where text belongs"):
             read_strings(file, "number", "label")
-        with pytest.raises(FileError, match="label: attribute not utf-8: cannot be read"):
-            read_strings(file, "not utf-8", "label")
+        for name in ("not utf-8", "nor this"):
+            with pytest.raises(FileError, match=f"label: attribute {name}: cannot be read"):
+                read_strings(file, name, "label")

@@ -172,14 +172,17 @@ def test_two_backbones_of_one_builder():
 
 def test_classes_of_the_owning_layers(path):
     bi = wrapper("Bidirectional", "bi", layer("LSTM", "lstm"))
-    config = model("root", model("inner", layer("Dense", "a")), bi, layer("MultiHeadAttention", "att"))
+    inner, att = model("inner", layer("Dense", "a")), layer("MultiHeadAttention", "att")
+    config = model("root", inner, bi, att, layer("LSTM", "enc"))
     stored = {"inner": ["a/kernel", "b/kernel"], "bi": ["bi/forward_lstm/lstm_cell/bias"], "att": ["att/query/bias"]}
+    stored["enc"] = ["enc/lstm_cell_3/kernel:0"]
     write(path, {**stored, "dense_7": ["dense_7/kernel"], "own": ["own/kernel"]}, config)
     assert {w.name: w.layer_class for w in open_h5(path).catalog} == {
         "inner/a/kernel": "Dense",
         "inner/b/kernel": None,
         "bi/forward_lstm/cell/bias": "LSTMCell",
         "att/query/bias": "EinsumDense",
+        "enc/cell/kernel": "LSTMCell",
         "dense_7/kernel": "Dense",
         "own/kernel": None,
     }
@@ -276,7 +279,7 @@ def test_listed_weight_that_is_no_dataset_of_its_group(path, listed):
     write(path, {"a": ["a/kernel"], "b": ["kernel"]})
     with h5py.File(path, "a") as file:
         file["model_weights/a"].attrs["weight_names"] = [name.encode() for name in listed]
-    with pytest.raises(FileError, match=r"is listed, but there is no such dataset"):
+    with pytest.raises(FileError, match=rf"{path}: model_weights/a/.*: is listed, but there is no such dataset"):
         open_h5(path)
 
 

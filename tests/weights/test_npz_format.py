@@ -108,6 +108,13 @@ def test_notes_that_make_no_sense(path, notes):
         open_npz(path)
 
 
+def test_notes_beyond_the_limit(path, monkeypatch):
+    monkeypatch.setattr(npz, "_MOST_NOTES", 10)
+    write(path, {"x.npy": npy(np.ones(2, "u2")), "transferpipe.json": b'{"dtypes": {}}'})
+    with pytest.raises(FileError, match=r"transferpipe.json: cannot be read: more than 10 bytes"):
+        open_npz(path)
+
+
 @pytest.mark.parametrize("dtype", ["u1", "i2", "f2"])
 def test_note_that_does_not_fit_the_array(path, dtype):
     write(path, {"x.npy": npy(np.ones(2, dtype)), "transferpipe.json": b'{"dtypes": {"x": "bfloat16"}}'})

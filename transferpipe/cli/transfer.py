@@ -15,12 +15,15 @@ from transferpipe.cli.arguments import Arguments
 from transferpipe.cli.compose import Composed, compose_recipe
 from transferpipe.cli.terminal import is_terminal, progress, width
 from transferpipe.errors import Problem, RecipeError
+from transferpipe.execute.atomic import write_text
 from transferpipe.execute.run import Prepared, Report, execute, prepare
 from transferpipe.plan.chain import read_recipe
 from transferpipe.recipe.model import Recipe
 from transferpipe.show.plan_table import plan_text
+from transferpipe.show.report_page import report_page
 from transferpipe.show.score_table import score_text
 
+REPORT = "report.html"
 _NAME = re.compile(r"[\w][\w.+-]*")
 
 
@@ -51,8 +54,8 @@ def run(arguments: Arguments) -> int:
         report = execute(prepared, folder, report_progress)
     _write_hydra(folder, composed)
     _print_report(report)
-    if recipe.score:
-        _score(recipe, report, trusted)
+    score = _score(recipe, report, trusted) if recipe.score else None
+    write_text(folder / REPORT, report_page(report.plan, report.manifest, score))
     return 0
 
 
@@ -111,8 +114,10 @@ def _print_report(report: Report) -> None:
     print(f"record   {report.folder}/manifest.json", flush=True)
 
 
-def _score(recipe: Recipe, report: Report, trusted: tuple[str, ...]) -> None:
+def _score(recipe: Recipe, report: Report, trusted: tuple[str, ...]) -> Mapping[str, Any]:
     from transferpipe.execute.score_run import score_run
 
     assert report.folder is not None
-    print(score_text(score_run(recipe, report, trusted)))
+    score = score_run(recipe, report, trusted)
+    print(score_text(score))
+    return score

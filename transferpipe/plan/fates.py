@@ -73,8 +73,10 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Found]) -
         if rule and rule.on_mismatch == "keep" and rule.pair == "name":
             fates.keep([name], rule.name, "shape differs")
         else:
-            what = f"{name} has shape {list(spec.shape)}, {_named(refs)} has shape {list(shape)}"
-            fates.problems.add(where, what + " after the transforms" * bool(transforms), _mend_shape(spec.shape, shape))
+            what = f"{name} has shape {list(spec.shape)}, {_named(refs)} gives {list(shape)}"
+            fates.problems.add(
+                where, what + " after the transforms" * bool(transforms), _mend_shape(rule, spec.shape, shape)
+            )
         return
     if kind_of(dtype) != kind_of(spec.dtype):
         what = f"{name} is {spec.dtype}, {_named(refs)} gives {dtype}: a cast between kinds changes what a number means"
@@ -88,10 +90,12 @@ def _named(refs: Sequence[SourceRef]) -> str:
     return ", ".join(r.name for r in refs)
 
 
-def _mend_shape(wanted: tuple[int, ...], shape: tuple[int, ...]) -> str:
+def _mend_shape(rule: Rule | None, wanted: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    give = "" if rule else "give it a rule: "
     if shape == wanted[::-1] and len(shape) > 1:
-        return "the axes are reversed: add the transform {transpose: " + str(list(range(len(shape)))[::-1]) + "}"
-    return "mend the mapping, add a transform, or set on_mismatch: keep"
+        return f"{give}the axes are reversed: add the transform {{transpose: {list(range(len(shape)))[::-1]}}}"
+    keep = ", or set on_mismatch: keep" if not rule or rule.pair == "name" else ""
+    return f"{give}mend the mapping, add a transform{keep}"
 
 
 def kind_of(dtype: str) -> str:

@@ -1,4 +1,9 @@
-"""What `freeze` means for the whole model, seen from the root as Keras sees it: a frozen ancestor wins."""
+"""What `freeze` means for the whole model, seen from the root as Keras sees it.
+
+Freezing a layer freezes everything below it. A layer that was switched on again below a frozen one does train (the
+idiom ``base.trainable = False; base.layers[-1].trainable = True``), unless it is the root that is frozen (Keras 3:
+`Layer.trainable` sets the flags below, `trainable_variables` asks the root's flag and each variable's own).
+"""
 
 from __future__ import annotations
 
@@ -34,7 +39,7 @@ def plan_freezing(
     if recipe.freeze_transferred:
         whole = {n for n, below in target.catalog.layers.items() if all(w in transferred for w in below)}
         chosen |= {n for n in whole if not whole.intersection(ancestors(n))}
-        if not whole:
+        if not whole and not problems.found:  # rules that failed leave nothing transferred: they are the problem
             problems.add("freeze", "'transferred' matches nothing: no layer gets all of its weights from a source")
     flags = frozen_flags(target, chosen)
     return effective(target, flags, tuple(n for n in flags if not flags[n] and _was_on(target, n)))
@@ -52,13 +57,22 @@ def frozen_flags(target: TargetStructure, chosen: Collection[str]) -> dict[str, 
     }
 
 
+def _is_on(weight: str, target: TargetStructure, flags: Mapping[str, bool]) -> bool:
+    for name in ancestors(weight):
+        if not flags.get(name, True):
+            return False
+        if name in target.by_name and target.by_name[name].recorded:
+            return flags.get("", True)
+        # A file does not tell the flag of a layer inside a layer: it has that of the nearest one that is recorded.
+    return True
+
+
 def effective(target: TargetStructure, flags: Mapping[str, bool], switched_off: tuple[str, ...]) -> Freezing:
     """Return what the layers' own `flags` make of the model, seen from the root."""
     frozen, trainable, parameters = [], 0, 0
     for weight in target.catalog:
-        on = all(flags.get(n, True) for n in ancestors(weight.name))
         parameters += weight.size
-        if not on:
+        if not _is_on(weight.name, target, flags):
             frozen.append(weight.name)
         elif weight.name in target.trainable_weights:
             trainable += weight.size

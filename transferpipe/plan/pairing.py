@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from transferpipe.errors import Problems
+from transferpipe.errors import Problems, did_you_mean
 from transferpipe.plan.claims import Unit
 from transferpipe.plan.model import PlanWarning
 from transferpipe.weights.layer_classes import BUILT_IN
 from transferpipe.weights.spec import Catalog
 
+_MOST_HINTS = 20
 _BUILT_IN_CLASSES = frozenset(BUILT_IN.values())
 
 Found = tuple[str, str]
@@ -32,6 +33,12 @@ class Pairing:
     target: Catalog
     problems: Problems
     warnings: list[PlanWarning] = field(default_factory=list)
+    _hints: int = _MOST_HINTS
+
+    def near(self, name: str, choices: Iterable[str]) -> str:
+        """Return a "did you mean"; empty after the first few, since comparing thousands of names takes minutes."""
+        self._hints -= 1
+        return did_you_mean(name, choices) if self._hints >= 0 else ""
 
     def warn(self, code: str, where: str, text: str) -> None:
         """Note a warning once."""
@@ -66,8 +73,13 @@ class Wanted:
 
 def some(names: Sequence[str], most: int = 5) -> str:
     """Return the first few of `names`, and how many more there are."""
+    return listed([repr(n) for n in names], most)
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Return the first few of `names` as they are, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(repr(n) for n in names[:most]) + more
+    return ", ".join(names[:most]) + more
 
 
 def pair_numbered(weight: str, layer: str, catalog: Catalog, pairing: Pairing) -> str | None:

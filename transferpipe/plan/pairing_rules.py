@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transferpipe.errors import did_you_mean
 from transferpipe.plan.claims import Unit, find_units
 from transferpipe.plan.pairing import Found, Pairing, Wanted, pair_numbered, some
 from transferpipe.recipe.model import From, Rule
@@ -52,7 +51,7 @@ def _pair_weight(wanted: Wanted, pairing: Pairing) -> dict[str, str]:
         pairing.problems.add(wanted.where, what, "end both with the weight's name")
     else:
         what = f"{catalog.label} has no weight {name!r} (for {unit.name})"
-        pairing.problems.add(wanted.where, what, did_you_mean(name, catalog.by_name))
+        pairing.problems.add(wanted.where, what, pairing.near(name, catalog.by_name))
     return {}
 
 
@@ -82,7 +81,7 @@ def _report_no_layer(wanted: Wanted, pairing: Pairing) -> None:
     else:
         what = f"{catalog.label} has no layer {name!r} (for {wanted.unit.name})"
         first = next(iter(catalog.layers), None)
-        mend = did_you_mean(name, catalog.layers) or (
+        mend = pairing.near(name, catalog.layers) or (
             f"its layers begin with {first!r}; see `transferpipe inspect`" if first else "it has no layers"
         )
     pairing.problems.add(wanted.where, what, mend)
@@ -97,7 +96,7 @@ def _report_missing(wanted: Wanted, missing: Sequence[str], pairing: Pairing) ->
             "if both layers are configured alike, use `pair: order`"
         )
     else:
-        mend = did_you_mean(missing[0], wanted.held) or "take it out with `except`, or give it a rule of its own"
+        mend = pairing.near(missing[0], wanted.held) or "take it out with `except`, or give it a rule of its own"
     source = wanted.name or wanted.catalog.label
     what = f"{wanted.unit.name} takes {source}, which holds no {some(missing)}; it holds {some(wanted.held)}"
     pairing.problems.add(wanted.where, what, mend)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from transferpipe.errors import Problems, RecipeError, did_you_mean
 from transferpipe.plan.claims import Unit, find_units
@@ -11,7 +11,7 @@ from transferpipe.plan.fates import Fates, assign
 from transferpipe.plan.freezing import plan_freezing
 from transferpipe.plan.lint import lint
 from transferpipe.plan.model import UNMATCHED_RULE, Plan, SourceWeight
-from transferpipe.plan.pairing import Pairing, pair_numbered
+from transferpipe.plan.pairing import Pairing, listed, pair_numbered, some
 from transferpipe.plan.pairing_rules import pair_rule
 from transferpipe.plan.structure import TargetStructure
 from transferpipe.recipe.model import Recipe, Rule
@@ -35,22 +35,18 @@ def make_plan(
     problems = Problems()
     pairing = Pairing(sources, target.catalog, problems)
     claims = {rule.name: _claim(rule, target, problems) for rule in recipe.rules}
-    _check_disjoint(recipe, claims, problems)
+    rules = _in_target_order(recipe.rules, claims, target)
+    _check_disjoint(rules, claims, problems)
     fates = Fates(target, sources, problems)
-    for rule in recipe.rules:
-        units = claims[rule.name]
-        if rule.keep:
-            fates.keep([w for u in units for w in u.weights], rule.name, "from: null")
-        else:
-            for weight, found in pair_rule(rule, units, pairing).items():
-                assign(fates, rule, weight, found)
+    for rule in rules:
+        _settle(rule, claims[rule.name], fates, pairing)
     claimed = {w for units in claims.values() for u in units for w in u.weights}
     _settle_unmatched(recipe, fates, pairing, claimed)
     source_weights = _account(recipe, sources, fates, problems)
     check_edits(recipe.edits, target, problems)
-    freezing = plan_freezing(recipe, target, {a.target for a in fates.assignments.values()}, problems)
+    freezing = plan_freezing(recipe, target, fates.assignments.keys(), problems)
     problems.raise_as(RecipeError)
-    order = [w.name for w in target.catalog]
+    order = list(target.catalog.by_name)
     plan = Plan(
         recipe=recipe.name,
         target=labels["target"],
@@ -58,7 +54,7 @@ def make_plan(
         assignments=tuple(fates.assignments[n] for n in order if n in fates.assignments),
         kept=tuple(fates.kept[n] for n in order if n in fates.kept),
         source_weights=source_weights,
-        edits=recipe.edits,
+        edits=tuple(sorted(recipe.edits, key=lambda e: (order.index(e.at), e.name))),
         freezing=freezing,
         seed=recipe.seed,
         save=(recipe.save.path, *recipe.save.also),
@@ -66,8 +62,16 @@ def make_plan(
     return lint(plan, target, tuple(pairing.warnings))
 
 
+def _in_target_order(rules: Sequence[Rule], claims: Mapping[str, list[Unit]], target: TargetStructure) -> list[Rule]:
+    """Return the rules by the first weight that each claims, so that their order in the recipe means nothing."""
+    position = {w.name: i for i, w in enumerate(target.catalog)}
+    first = {name: min((position[u.weights[0]] for u in units), default=-1) for name, units in claims.items()}
+    return sorted(rules, key=lambda rule: (first[rule.name], rule.name))
+
+
 def _claim(rule: Rule, target: TargetStructure, problems: Problems) -> list[Unit]:
     units = find_units(rule.to, target.catalog, rule.excepts)
+    _check_own_names(rule, units, problems)
     if not units and not rule.optional:
         empty = [x.name for x in target.layers if x.name and rule.to.match(x.name)]
         if empty and not find_units(rule.to, target.catalog):
@@ -80,10 +84,19 @@ def _claim(rule: Rule, target: TargetStructure, problems: Problems) -> list[Unit
     return units
 
 
-def _check_disjoint(recipe: Recipe, claims: Mapping[str, list[Unit]], problems: Problems) -> None:
+def _check_own_names(rule: Rule, units: Sequence[Unit], problems: Problems) -> None:
+    """Note transforms for an own name that no claimed weight has: they would do nothing."""
+    own_names = list(dict.fromkeys(w.rpartition("/")[2] for unit in units for w in unit.weights))
+    for name in rule.transform if isinstance(rule.transform, Mapping) and units else ():
+        if name not in own_names:
+            mend = did_you_mean(name, own_names) or f"it claims {some(own_names)}"
+            problems.add(f"{rule.where}.transform.{name}", "the rule claims no weight of that name", mend)
+
+
+def _check_disjoint(rules: Sequence[Rule], claims: Mapping[str, list[Unit]], problems: Problems) -> None:
     owner: dict[str, str] = {}
     shared: dict[tuple[str, str], list[str]] = {}
-    for rule in recipe.rules:
+    for rule in rules:
         for weight in (w for unit in claims[rule.name] for w in unit.weights):
             first = owner.setdefault(weight, rule.name)
             if first != rule.name:
@@ -97,16 +110,27 @@ def _check_disjoint(recipe: Recipe, claims: Mapping[str, list[Unit]], problems: 
         )
 
 
+def _settle(rule: Rule, units: Sequence[Unit], fates: Fates, pairing: Pairing) -> None:
+    for pattern in rule.excepts:
+        if not find_units(pattern, fates.target.catalog):
+            text = f"`except: {pattern.text}` matches nothing, so it takes nothing out"
+            pairing.warn("except-nothing", rule.where, text)
+    if rule.keep:
+        fates.keep([w for u in units for w in u.weights], rule.name, "from: null")
+        return
+    for weight, found in pair_rule(rule, units, pairing).items():
+        assign(fates, rule, weight, found)
+
+
 def _settle_unmatched(recipe: Recipe, fates: Fates, pairing: Pairing, claimed: set[str]) -> None:
     left = [w.name for w in fates.target.catalog if w.name not in claimed]
     if recipe.unmatched == "keep":
         fates.keep(left, UNMATCHED_RULE, "no rule")
     elif recipe.unmatched == "error":
         if left:
-            more = f" and {len(left) - 5} more" if len(left) > 5 else ""
             fates.problems.add(
                 "unmatched",
-                f"no rule claims {len(left)} target weight{'s' * (len(left) != 1)}: {', '.join(left[:5])}{more}",
+                f"no rule claims {len(left)} target weight{'s' * (len(left) != 1)}: {listed(left)}",
                 "add a rule (`from: null` keeps weights as built), or set unmatched=keep",
             )
     else:
@@ -130,7 +154,7 @@ def _settle_same_name(recipe: Recipe, name: str, fates: Fates, pairing: Pairing)
     elif recipe.unmatched == "same_name_or_keep":
         fates.keep([name], UNMATCHED_RULE, "no rule")
     else:
-        near = did_you_mean(name, [n for c in fates.sources.values() for n in c.by_name])
+        near = pairing.near(name, [n for c in fates.sources.values() for n in c.by_name])
         fates.problems.add("unmatched", f"no source has a weight called {name}", near or "give it a rule")
 
 
@@ -144,16 +168,12 @@ def _account(
             if ignore.source in (None, alias):
                 ignored.update((alias, w) for unit in find_units(ignore.pattern, catalog) for w in unit.weights)
     account = []
-    for alias, catalog in sources.items():
+    for alias, catalog in sorted(sources.items()):
         for weight in catalog:
             key = (alias, weight.name)
             account.append(SourceWeight(*key, "used" if key in used else "ignored" if key in ignored else "unused"))
-    unused = [w.name for w in account if w.fate == "unused"]
+    unused = [f"{w.source}:{w.name}" if len(sources) > 1 else w.name for w in account if w.fate == "unused"]
     if recipe.unused == "error" and unused and not problems.found:
-        more = f" and {len(unused) - 5} more" if len(unused) > 5 else ""
-        problems.add(
-            "unused",
-            f"nothing uses {len(unused)} source weights: {', '.join(unused[:5])}{more}",
-            "add a rule, or `ignore` them",
-        )
+        what = f"nothing uses {len(unused)} source weight{'s' * (len(unused) != 1)}: {listed(unused)}"
+        problems.add("unused", what, "add a rule, or `ignore` them")
     return tuple(account)

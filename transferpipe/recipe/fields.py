@@ -17,6 +17,7 @@ class Fields:
     def __init__(self, data: Mapping[str, Any], where: str, problems: Problems) -> None:
         self._data, self._where, self.problems = data, where, problems
         self._known: list[str] = []
+        self._required: set[str] = set()
 
     def at(self, key: str) -> str:
         """Return the dotted place of `key` in the recipe."""
@@ -27,17 +28,24 @@ class Fields:
         self.problems.add(self.at(key), what, mend)
 
     def has(self, key: str) -> bool:
-        """Tell whether `key` is written, be it with null."""
+        """Tell whether `key` is written, be it with null or left at ``???``."""
         return key in self._data
+
+    def is_null(self, key: str) -> bool:
+        """Tell whether null is written for `key`."""
+        self._known.append(key)
+        return key in self._data and self._data[key] is None
 
     def raw(self, key: str, default: Any = None) -> Any:
         """Return the value as it is; a required value that was left at ``???`` is a problem."""
         self._known.append(key)
         value = self._data.get(key, default)
-        if isinstance(value, str) and value == MISSING:
+        if not is_missing(value):
+            return value
+        if key not in self._required:
+            self._required.add(key)
             self.note(key, "a value is required", f"give one: {self.at(key)}=...")
-            return default
-        return value
+        return default
 
     def _typed(self, key: str, default: Any, types: tuple[type, ...], name: str) -> Any:
         value = self.raw(key, default)
@@ -93,8 +101,13 @@ class Fields:
         """Note every key that nothing has asked for."""
         for key in self._data:
             if key not in self._known:
-                hint = did_you_mean(str(key), self._known) or f"known here: {', '.join(sorted(self._known))}"
+                hint = did_you_mean(str(key), self._known) or f"known here: {', '.join(sorted(set(self._known)))}"
                 self.note(str(key), "unknown key", hint)
+
+
+def is_missing(value: Any) -> bool:
+    """Tell whether `value` is a required one that was left at ``???``."""
+    return isinstance(value, str) and value == MISSING
 
 
 def describe(value: Any) -> str:

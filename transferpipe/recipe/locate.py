@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from importlib.machinery import ModuleSpec
 from pathlib import Path, PurePosixPath
 
 from transferpipe.errors import FileError, Problem, UnsafeError, did_you_mean
@@ -14,15 +15,18 @@ def locate(text: str, where: str = "") -> Path:
     """Return the path that `text` means. A file inside an installed package is found without importing the package.
 
     Raises:
-        FileError: the package is not installed or holds no such file.
+        FileError: the package is not installed or holds no such file, or there is no such home folder.
         UnsafeError: the path leaves the package.
     """
     if not text.startswith(_PACKAGE):
-        return Path(text).expanduser()
+        return _expand(text, where)
     package, _, inner = text.removeprefix(_PACKAGE).partition("/")
-    if ".." in PurePosixPath(inner).parts or not package.isidentifier():
+    if ".." in PurePosixPath(inner).parts or PurePosixPath(inner).is_absolute():
         raise UnsafeError(Problem(where or text, f"{text!r} leaves the package", "name a file inside of it"))
-    spec = importlib.util.find_spec(package)
+    if not package.isidentifier():
+        mend = "write it as in an import statement, such as pkg://my_package/inner/path"
+        raise FileError(Problem(where or text, f"{package!r} is not the name of a package", mend))
+    spec = _find(package)
     if spec is None:
         raise FileError(
             Problem(
@@ -37,3 +41,17 @@ def locate(text: str, where: str = "") -> Path:
             return folder / inner
     near = [str(p.relative_to(f)) for f in folders for p in (f / inner).parent.glob("*")]
     raise FileError(Problem(where or text, f"the package {package!r} holds no {inner!r}", did_you_mean(inner, near)))
+
+
+def _find(package: str) -> ModuleSpec | None:
+    try:
+        return importlib.util.find_spec(package)
+    except ValueError:  # a module that was made without a specification, such as __main__
+        return None
+
+
+def _expand(text: str, where: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise FileError(Problem(where or text, f"{text!r} names no home folder: {error}", "write it out")) from error

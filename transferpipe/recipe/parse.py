@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any
@@ -11,10 +12,12 @@ from transferpipe.recipe.fields import Fields, describe
 from transferpipe.recipe.model import SINGLE, UNMATCHED, Build, Ignore, Origin, Recipe, Rule, Save, Verify
 from transferpipe.recipe.parse_origin import is_build, parse_build, parse_origin
 from transferpipe.recipe.parse_rules import compile_pattern, compile_patterns, parse_edit, parse_rule, split_source
-from transferpipe.recipe.patterns import Pattern
 
 SAVE_SUFFIXES = (".keras", ".weights.h5", ".safetensors", ".npz")
 TRANSFERRED, NOTHING = "transferred", "none"
+_TARGET, _UNMATCHED = "target", "unmatched"
+_ALIAS = re.compile(r"\w[\w.-]*")
+_LARGEST_SEED = 2**32 - 1  # what NumPy and Keras take
 
 RuleCheck = Callable[[Rule, Problems], None]
 """A further check of one rule, such as that of its transforms, which another room knows how to read."""
@@ -33,21 +36,23 @@ def parse_recipe(data: Mapping[str, Any], check_rule: RuleCheck, *, absolute_sav
     """
     problems = Problems()
     fields = Fields(data, "", problems)
-    sources = _parse_sources(fields)
+    written = _written_sources(fields)
+    aliases = tuple(written)
+    freeze = fields.texts("freeze")
     recipe = Recipe(
         target=_parse_target(fields),
-        sources=sources,
-        rules=_parse_rules(fields, tuple(sources), check_rule),
+        sources=_parse_sources(fields, written),
+        rules=_parse_rules(fields, aliases, check_rule),
         unmatched=fields.choice("unmatched", UNMATCHED, "error"),
         unused=fields.choice("unused", ("report", "error"), "report"),
-        ignore=_parse_ignore(fields, tuple(sources)),
-        edits=tuple(e for k, v in fields.mapping("edit").items() if (e := parse_edit(k, v, problems))),
-        freeze=_parse_freeze(fields),
-        freeze_transferred=TRANSFERRED in fields.texts("freeze"),
+        ignore=_parse_ignore(fields, aliases),
+        edits=tuple(e for k, v in fields.mapping("edit").items() if (e := parse_edit(str(k), v, problems))),
+        freeze=compile_patterns([t for t in freeze if t not in (TRANSFERRED, NOTHING)], "freeze", problems),
+        freeze_transferred=TRANSFERRED in freeze,
         save=_parse_save(fields, absolute_save),
         verify=_parse_verify(fields),
         score=_parse_score(fields),
-        seed=fields.integer("seed", 0),
+        seed=_parse_seed(fields),
         name=fields.text("name") or "recipe",
         expect=fields.text("expect"),
     )
@@ -57,18 +62,35 @@ def parse_recipe(data: Mapping[str, Any], check_rule: RuleCheck, *, absolute_sav
     return recipe
 
 
-def _parse_sources(fields: Fields) -> dict[str, Origin]:
+def _written_sources(fields: Fields) -> dict[str, Any]:
     single, several = fields.raw("source"), fields.mapping("sources")
     if single is not None and several:
         fields.note("sources", "`source` and `sources` are both given", "keep one of them")
-    written = {SINGLE: single} if single is not None else dict(several)
-    where = "" if single is not None else "sources."
+    if single is not None:
+        return {SINGLE: single}
+    for alias in several:
+        if not _ALIAS.fullmatch(str(alias)) or alias == _TARGET:
+            fields.note(f"sources.{alias}", f"{alias!r} cannot be a source's name", "use letters, digits and _ - .")
+    return {str(alias): value for alias, value in several.items()}
+
+
+def _parse_sources(fields: Fields, written: Mapping[str, Any]) -> dict[str, Origin]:
+    where = "sources." if fields.raw(SINGLE) is None else ""
     parsed = {alias: parse_origin(value, f"{where}{alias}", fields.problems) for alias, value in written.items()}
     return {alias: origin for alias, origin in parsed.items() if origin}
 
 
+def _parse_seed(fields: Fields) -> int:
+    seed = fields.integer("seed", 0)
+    if seed > _LARGEST_SEED:
+        fields.note("seed", f"must be at most {_LARGEST_SEED}, not {seed}")
+    return seed
+
+
 def _parse_target(fields: Fields) -> Origin | None:
-    value = fields.raw("target")
+    value = fields.raw(_TARGET)
+    if value is None and fields.has(_TARGET) and not fields.is_null(_TARGET):
+        return None  # left at ???, which is noted
     if value is None:
         fields.note("target", "a target is required", "give `_target_:` of a builder, or `path:` of a saved model")
         return None
@@ -76,15 +98,18 @@ def _parse_target(fields: Fields) -> Origin | None:
 
 
 def _parse_rules(fields: Fields, sources: tuple[str, ...], check: RuleCheck) -> tuple[Rule, ...]:
-    rules = []
+    rules: dict[str, Rule] = {}
     for name, value in fields.mapping("mapping").items():
         if value is None:  # an overlay switched the rule off
             continue
+        if name == _UNMATCHED or str(name) in rules:
+            what = "is what plans call the weights without a rule" if name == _UNMATCHED else "names two rules"
+            fields.note(f"mapping.{name}", what, "choose another name")
         rule = parse_rule(str(name), value, sources, fields.problems)
         if rule:
             check(rule, fields.problems)
-            rules.append(rule)
-    return tuple(rules)
+            rules[rule.name] = rule
+    return tuple(rules.values())
 
 
 def _parse_ignore(fields: Fields, sources: tuple[str, ...]) -> tuple[Ignore, ...]:
@@ -97,11 +122,6 @@ def _parse_ignore(fields: Fields, sources: tuple[str, ...]) -> tuple[Ignore, ...
     return tuple(found)
 
 
-def _parse_freeze(fields: Fields) -> tuple[Pattern, ...]:
-    texts = [t for t in fields.texts("freeze") if t not in (TRANSFERRED, NOTHING)]
-    return compile_patterns(texts, "freeze", fields.problems)
-
-
 def _parse_save(fields: Fields, absolute: bool) -> Save:
     value = fields.raw("save")
     if isinstance(value, str):
@@ -109,19 +129,24 @@ def _parse_save(fields: Fields, absolute: bool) -> Save:
     if value is not None and not isinstance(value, Mapping):
         fields.note("save", f"must be a path or a mapping, not {describe(value)}")
     inner = Fields(value if isinstance(value, Mapping) else {}, "save", fields.problems)
-    save = Save(inner.text("path", Save.path) or Save.path, inner.texts("also"), inner.flag("overwrite"))
-    for path in (save.path, *save.also):
-        _check_save_path(path, inner, absolute)
-    if len({save.path, *save.also}) < 1 + len(save.also):
+    path = inner.text("path", Save.path)
+    save = Save(Save.path if path is None else path, inner.texts("also"), inner.flag("overwrite"))
+    for key, paths in (("path", (save.path,)), ("also", save.also)):
+        for path in paths:
+            _check_save_path(path, key, inner, absolute)
+    if len({PurePath(p) for p in (save.path, *save.also)}) < 1 + len(save.also):
         inner.note("also", f"names the same file twice: {', '.join((save.path, *save.also))}")
     inner.finish()
     return save
 
 
-def _check_save_path(path: str, inner: Fields, absolute: bool) -> None:
-    key = "path" if path == inner.raw("path", Save.path) else "also"
+def _check_save_path(path: str, key: str, inner: Fields, absolute: bool) -> None:
     if not path.endswith(SAVE_SUFFIXES):
         inner.note(key, f"{path!r} has none of the suffixes {', '.join(SAVE_SUFFIXES)}, which choose the format")
+    elif PurePath(path).name in SAVE_SUFFIXES:
+        inner.note(key, f"{path!r} is a suffix without a name", f"such as model{PurePath(path).name}")
+    if path.startswith("~"):
+        inner.note(key, f"{path!r} begins with ~, which is not expanded here", "write the folder out")
     if PurePath(path).is_absolute() and not absolute:
         inner.note(
             key,

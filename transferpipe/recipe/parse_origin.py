@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from transferpipe.errors import Problems
-from transferpipe.recipe.fields import Fields, describe
+from transferpipe.recipe.fields import Fields, describe, is_missing
 from transferpipe.recipe.model import Build, Origin
 
 _TARGET = "_target_"
@@ -37,7 +37,7 @@ def parse_origin(value: Any, where: str, problems: Problems) -> Origin | None:
         return Origin(build=build, layout=layout or "auto") if build else None
     fields = Fields(value, where, problems)
     path = fields.text("path")
-    if not path and not any(p.where == fields.at("path") for p in problems.found):
+    if not path and (value.get("path") is None or path == ""):
         fields.note("path", "neither `path:` nor `_target_:` is given", "name a file or a builder")
     origin = Origin(path=path, format=fields.text("format"), layout=fields.choice("layout", LAYOUTS, "auto"))
     fields.finish()
@@ -47,6 +47,9 @@ def parse_origin(value: Any, where: str, problems: Problems) -> Origin | None:
 def parse_build(value: Mapping[str, Any], where: str, problems: Problems) -> Build | None:
     """Return the callable and its arguments, nested callables included."""
     name = value[_TARGET]
+    if is_missing(name):
+        problems.add(f"{where}.{_TARGET}", "a value is required", f"give one: {where}.{_TARGET}=...")
+        return None
     if not isinstance(name, str) or not _DOTTED.fullmatch(name):
         problems.add(
             f"{where}.{_TARGET}", f"must be a dotted Python name such as my_models.build, not {describe(name)}"
@@ -63,7 +66,7 @@ def parse_build(value: Mapping[str, Any], where: str, problems: Problems) -> Bui
 
 
 def _argument(value: Any, where: str, problems: Problems) -> Any:
-    if isinstance(value, str) and value == "???":
+    if is_missing(value):
         problems.add(where, "a value is required", f"give one: {where}=...")
     if is_build(value):
         return parse_build(value, where, problems)

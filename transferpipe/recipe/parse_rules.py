@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,7 +14,9 @@ from transferpipe.recipe.patterns import Pattern
 from transferpipe.recipe.templates import Template
 
 _OPERATIONS: tuple[Literal["set", "add", "multiply"], ...] = ("set", "add", "multiply")
-_SLICE = re.compile(r"\s*(-?\d+)?\s*:\s*(-?\d+)?\s*(:\s*(-?\d+)?\s*)?")
+_PAIRS: tuple[Literal["name", "order"], ...] = ("name", "order")
+_LARGEST = sys.float_info.max
+_SLICE = re.compile(r"\s*(-?\d{1,18})?\s*:\s*(-?\d{1,18})?\s*(:\s*(-?\d{1,18})?\s*)?")
 
 
 def compile_pattern(text: str, where: str, problems: Problems) -> Pattern | None:
@@ -47,10 +50,12 @@ def parse_rule(name: str, value: Any, sources: Sequence[str], problems: Problems
     if not to_text and len(problems.found) == before:
         fields.note("to", "a pattern over target names is required")
     to = compile_pattern(to_text, fields.at("to"), problems) if to_text else None
-    pair = fields.choice("pair", ("name", "order"), "name")
-    rule: dict[str, Any] = dict(  # noqa: C408 -- the keys are the arguments of Rule
-        keep=fields.has("from") and fields.raw("from") is None,
-        froms=_parse_froms(fields, to, pair, sources) if to else (),
+    pair = fields.choice("pair", _PAIRS, "name")
+    rule = Rule(
+        name=name,
+        to=to or Pattern(""),  # with a problem noted, the rule is only looked at for further problems
+        keep=fields.is_null("from"),
+        froms=_parse_froms(fields, to, pair, sources),
         pair=pair,
         excepts=compile_patterns(fields.texts("except"), fields.at("except"), problems),
         transform=_parse_transform(fields),
@@ -58,30 +63,34 @@ def parse_rule(name: str, value: Any, sources: Sequence[str], problems: Problems
         on_mismatch=fields.choice("on_mismatch", ("error", "keep"), "error"),
         optional=fields.flag("optional"),
     )
-    _check_keep(fields, bool(rule["keep"]))
+    _check_combination(fields, rule)
     fields.finish()
-    return Rule(name=name, to=to, **rule) if to and len(problems.found) == before else None
+    return rule
 
 
-def _check_keep(fields: Fields, keep: bool) -> None:
+def _check_combination(fields: Fields, rule: Rule) -> None:
     for key in ("transform", "merge"):
-        if keep and fields.has(key) and fields.raw(key) is not None:
+        if rule.keep and fields.raw(key) is not None:
             fields.note(key, "has nothing to work on: `from` is null, which keeps the weights as built")
+    if rule.pair == "order" and rule.on_mismatch == "keep":
+        fields.note("on_mismatch", "cannot be keep with `pair: order`, under which every shape must agree")
 
 
-def _parse_froms(fields: Fields, to: Pattern, pair: str, sources: Sequence[str]) -> tuple[From, ...]:
-    value = fields.raw("from")
-    if fields.has("from") and value is None:
+def _parse_froms(fields: Fields, to: Pattern | None, pair: str, sources: Sequence[str]) -> tuple[From, ...]:
+    if fields.is_null("from"):
         return ()
-    texts = fields.texts("from") if fields.has("from") else (r"\0",)
-    if pair == "order" and len(texts) != 1:
+    if not fields.has("from"):
+        texts: tuple[str, ...] = (r"\0",) if pair == "name" else (to.text,) if to else ()
+    else:
+        texts = fields.texts("from")
+        if fields.raw("from") == []:
+            fields.note("from", "is an empty list", "name a source, or set it to null to keep the weights")
+    if pair == "order" and len(texts) > 1:
         fields.note("from", f"takes one pattern with `pair: order`, not {len(texts)}")
-    if pair == "order" and not fields.has("from"):
-        texts = (to.text,)
     return tuple(f for t in texts if (f := _parse_from(t, fields, to, pair, sources)))
 
 
-def _parse_from(text: str, fields: Fields, to: Pattern, pair: str, sources: Sequence[str]) -> From | None:
+def _parse_from(text: str, fields: Fields, to: Pattern | None, pair: str, sources: Sequence[str]) -> From | None:
     alias, rest = split_source(text, sources)
     if alias is None and len(sources) > 1:
         fields.note(
@@ -97,8 +106,8 @@ def _parse_from(text: str, fields: Fields, to: Pattern, pair: str, sources: Sequ
     except ValueError as error:
         fields.note("from", str(error))
         return None
-    unknown = template.unknown_groups(to)
-    if unknown:
+    unknown = template.unknown_groups(to) if to else []
+    if to and unknown:
         has = f"{to.group_count} group(s)" + (
             f" and the names {', '.join(sorted(to.group_names))}" if to.group_names else ""
         )
@@ -141,20 +150,30 @@ def parse_edit(name: str, value: Any, problems: Problems) -> Edit | None:
         problems.add(
             f"edit.{name}", f"needs exactly one of {', '.join(_OPERATIONS)}; it has {', '.join(given) or 'none'}"
         )
-    number = fields.raw(given[0]) if given else None
-    if given and (isinstance(number, bool) or not isinstance(number, int | float)):
-        fields.note(given[0], f"must be a number, not {describe(number)}")
+    numbers = [_parse_number(fields, op) for op in given]
     fields.finish()
     if len(problems.found) > before or at is None or not given:
         return None
-    return Edit(name, at, index, given[0], number if isinstance(number, int) else float(number or 0.0))
+    return Edit(name, at, index, given[0], numbers[0])
+
+
+def _parse_number(fields: Fields, key: str) -> int | float:
+    value = fields.raw(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        fields.note(key, f"must be a number, not {describe(value)}")
+    elif not -_LARGEST <= value <= _LARGEST:
+        fields.note(key, f"must be a finite number, not {describe(value)}")
+    else:
+        return value
+    return 0
 
 
 def _parse_index(fields: Fields) -> tuple[int | str, ...]:
     value = fields.raw("index")
     items = [value] if isinstance(value, int | str) and not isinstance(value, bool) else value
     if items is None:
-        fields.note("index", "a list with one entry an axis is required", "such as [3, 5], or ['0:3', ':']")
+        if not fields.has("index") or fields.is_null("index"):
+            fields.note("index", "a list with one entry an axis is required", "such as [3, 5], or ['0:3', ':']")
         return ()
     if not isinstance(items, list | tuple):
         fields.note("index", f"must be a list with one entry an axis, not {describe(value)}")

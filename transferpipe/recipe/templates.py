@@ -47,7 +47,7 @@ class Template:
             elif token["escaped"] is not None and token["escaped"].isalnum():
                 raise ValueError(f"{self.text!r} has \\{token['escaped']}, which is neither \\1 nor \\g<name>")
             elif isinstance(group := _reference(token), int) and group > _MOST_GROUPS:
-                raise ValueError(f"{self.text!r} has {token[0]}, but no pattern has so many groups; write \\g<1>0 for \\1 and 0")
+                raise ValueError(f"{self.text!r} has {token[0]}; write \\g<1>0 for group 1 and a digit")
         rest = _TOKEN.sub("", self.text)
         if "{" in rest or "}" in rest:
             raise ValueError(f"{self.text!r} has an unpaired brace; write {{{{ or }}}} for the character itself")

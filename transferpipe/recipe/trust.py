@@ -7,9 +7,12 @@ user's word on the command line. What counts is the object that was reached, not
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
+import inspect
 import sys
+import sysconfig
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -17,9 +20,13 @@ from typing import Any
 from transferpipe.errors import Problem, RecipeError, UnsafeError, did_you_mean
 
 # Public name -> the modules in which the objects behind it may be defined.
-_LIBRARIES = {"keras.applications": "keras.src.applications", "keras_hub": "keras_hub"}
-# Packages of our own, of which only the exported names are for recipes.
-_OWN = ("transferpipe.zoo", "transferpipe.score")
+_HUB = "keras_hub"
+_LIBRARIES = {"keras.applications": "keras.src.applications", _HUB: _HUB}
+# Packages of our own, of which only the exported names are for recipes: the rest of us writes files and grants trust.
+_US = "transferpipe"
+_OWN = (f"{_US}.zoo", f"{_US}.score")
+_INSTALLED = {"site-packages", "dist-packages"}
+_ABSENT = object()
 
 
 def resolve(dotted: str, where: str, trusted: Collection[str] = ()) -> Callable[..., Any]:
@@ -51,12 +58,16 @@ def _mend(module: str) -> str:
 
 def _check_spelling(dotted: str, where: str, trusted: Collection[str], folder: Path) -> None:
     top = dotted.partition(".")[0]
-    if top in trusted or any(dotted.startswith(f"{p}.") for p in (*_LIBRARIES, *_OWN)):
+    if any(dotted.startswith(f"{p}.") for p in (*_LIBRARIES, *_OWN)):
         return
-    if top in sys.modules and not _lies_under(sys.modules[top], folder):
-        raise UnsafeError(Problem(where, f"{dotted} is not one of the things a recipe may name", _mend(top)))
     if str(folder) not in sys.path and "" not in sys.path:
         sys.path.append(str(folder))  # last, so that a user's file never stands in for an installed package
+    if top in trusted:
+        return
+    if top == _US or (top in sys.modules and not _lies_under(sys.modules[top], folder)):
+        raise UnsafeError(Problem(where, f"{dotted} is not one of the things a recipe may name", _mend(top)))
+    if top in sys.modules:
+        return
     spec = importlib.util.find_spec(top)
     if spec is None:
         near = [p.stem for p in folder.glob("*.py")] + ["keras", "keras_hub", "transferpipe"]
@@ -68,11 +79,18 @@ def _check_spelling(dotted: str, where: str, trusted: Collection[str], folder: P
 
 
 def _is_users_file(place: str | None, folder: Path) -> bool:
-    if not place:
+    if not place or not Path(place).is_absolute():  # built into the interpreter: a word such as 'frozen'
         return False
     path = Path(place).resolve()
-    # A virtual environment often lies inside the working directory; what is installed there is not the user's own.
-    return path.is_relative_to(folder) and "site-packages" not in path.relative_to(folder).parts
+    # A virtual environment, or all of Python where the working directory is ``/`` or a home folder, often lies inside
+    # the working directory; what is installed there is not the user's own.
+    return path.is_relative_to(folder) and not _is_installed(path)
+
+
+def _is_installed(path: Path) -> bool:
+    libraries = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    within = any(path.is_relative_to(Path(library).resolve()) for library in libraries)
+    return within or not _INSTALLED.isdisjoint(path.parts)
 
 
 def _lies_under(module: Any, folder: Path) -> bool:
@@ -84,13 +102,23 @@ def _reach(dotted: str, where: str) -> Any:
     parts = dotted.split(".")
     here: Any = _import(parts[0], where)
     for i, part in enumerate(parts[1:], 1):
-        if not hasattr(here, part):
+        name = ".".join(parts[: i + 1])
+        found = _attribute(here, part, name, where)
+        if found is _ABSENT:
             # What a package exports wins over a module of the same name in it, as in an import statement.
-            _import_inner(here, ".".join(parts[: i + 1]), where)
-        if not hasattr(here, part):
+            _import_inner(here, name, where)
+            found = _attribute(here, part, name, where)
+        if found is _ABSENT:
             raise RecipeError(Problem(where, f"{'.'.join(parts[:i])} has no {part!r}", did_you_mean(part, dir(here))))
-        here = getattr(here, part)
+        here = found
     return here
+
+
+def _attribute(here: Any, part: str, name: str, where: str) -> Any:
+    try:
+        return getattr(here, part, _ABSENT)
+    except Exception as error:  # a package that imports its parts only when they are asked for
+        raise _import_failure(name, where, error) from error
 
 
 def _import(name: str, where: str) -> Any:
@@ -100,7 +128,7 @@ def _import(name: str, where: str) -> Any:
         if error.name == name:
             raise RecipeError(Problem(where, f"there is no module {name!r}", f"pip install {name}")) from error
         raise _import_failure(name, where, error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _import_failure(name, where, error) from error
 
 
@@ -112,24 +140,41 @@ def _import_inner(package: Any, name: str, where: str) -> None:
     except ModuleNotFoundError as error:
         if error.name != name:  # the module is there, but something that it imports is not
             raise _import_failure(name, where, error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _import_failure(name, where, error) from error
 
 
-def _import_failure(name: str, where: str, error: Exception) -> RecipeError:
+def _import_failure(name: str, where: str, error: BaseException) -> RecipeError:
     return RecipeError(Problem(where, f"importing {name} failed: {type(error).__name__}: {error}", "mend the module"))
 
 
 def _is_allowed(found: Any, dotted: str, trusted: Collection[str], folder: Path) -> bool:
-    package, _, name = dotted.rpartition(".")
-    if package in _OWN:
-        return name in importlib.import_module(package).__all__
+    while isinstance(found, functools.partial):
+        found = found.func
     module = getattr(found, "__module__", None)
     if not isinstance(module, str):
         return False
-    if module.partition(".")[0] in trusted:
+    top = module.partition(".")[0]
+    if top in trusted:
         return True
+    if top == _US:
+        return any(found is _exported(package, name) for package in _OWN for name in _exports(package))
     for public, defined in _LIBRARIES.items():
         if dotted.startswith(f"{public}."):
-            return module == defined or module.startswith(f"{defined}.")
+            inside = module == defined or module.startswith(f"{defined}.")
+            return inside and (public != _HUB or _makes_a_model(found))
     return _lies_under(sys.modules.get(module), folder)
+
+
+def _exports(package: str) -> Collection[str]:
+    names: Collection[str] = importlib.import_module(package).__all__
+    return names
+
+
+def _exported(package: str, name: str) -> Any:
+    return getattr(importlib.import_module(package), name)
+
+
+def _makes_a_model(found: Any) -> bool:
+    """Tell a class, or its `from_preset`, from what KerasHub also holds: functions and methods that write or upload."""
+    return isinstance(found, type) or (inspect.ismethod(found) and found.__name__ == "from_preset")

@@ -6,11 +6,13 @@ them for the layers of Keras 3 that have weights (source: the ``add_weight`` cal
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 Shape = tuple[int, ...]
+Names = tuple[str, ...]
 
 _WITHOUT_WEIGHTS = """
     Activation ActivityRegularization AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D
@@ -19,7 +21,7 @@ _WITHOUT_WEIGHTS = """
     ContrastLimitedAdaptiveHistogramEqualization Cropping1D Cropping2D Cropping3D CutMix Discretization Dot Dropout
     ELU Equalization Flatten FlaxLayer Functional GaussianDropout GaussianNoise GlobalAveragePooling1D
     GlobalAveragePooling2D GlobalAveragePooling3D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D
-    GroupQueryAttention GRU HashedCrossing Hashing Identity InputLayer IntegerLookup JaxLayer LSTM Lambda
+    GroupedQueryAttention GRU HashedCrossing Hashing Identity InputLayer IntegerLookup JaxLayer LSTM Lambda
     LeakyReLU Masking MaxNumBoundingBoxes MaxPooling1D MaxPooling2D MaxPooling3D Maximum MelSpectrogram Minimum
     MixUp MultiHeadAttention Multiply Permute Pipeline RNN RandAugment RandomBrightness
     RandomColorDegeneration RandomColorJitter RandomContrast RandomCrop RandomElasticTransform RandomErasing
@@ -36,13 +38,16 @@ _SEPARABLE = ("depthwise_kernel", "pointwise_kernel", "bias")
 _RECURRENT = ("kernel", "recurrent_kernel", "bias")
 
 # The weights that a layer of the class has when every optional one is present; optional ones are left out from the end.
-_WEIGHTS: dict[str, tuple[str, ...]] = {
+_WEIGHTS: dict[str, Names] = {
     **dict.fromkeys(("Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D"), _KERNEL),
     **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), _KERNEL),
     **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), _KERNEL),
     **dict.fromkeys(("SeparableConv1D", "SeparableConv2D"), _SEPARABLE),
     **dict.fromkeys(("LSTMCell", "GRUCell", "SimpleRNNCell", "ConvLSTMCell"), _RECURRENT),
-    "BatchNormalization": ("gamma", "beta", "moving_mean", "moving_variance"),
+    "BatchNormalization": (
+        *("gamma", "beta", "moving_mean", "moving_variance"),
+        *("moving_stddev", "renorm_mean", "renorm_stddev"),
+    ),
     "LayerNormalization": ("gamma", "beta"),
     "GroupNormalization": ("gamma", "beta"),
     "RMSNormalization": ("scale",),
@@ -51,13 +56,27 @@ _WEIGHTS: dict[str, tuple[str, ...]] = {
     "PReLU": ("alpha",),
     "Normalization": ("mean", "variance", "count"),
     "SpectralNormalization": ("kernel", "vector_u"),
+    "Attention": ("scale", "concat_score_weight"),
     "AdditiveAttention": ("scale",),
 }
 
-# Classes of the parts that composite layers make themselves, by the attribute under which Keras saves them.
+# Which configuration switch a weight depends on, and whether it is there when the configuration does not say.
+_SCALE_AND_CENTER = {"gamma": ("scale", True), "beta": ("center", True)}
+_SWITCHES: dict[str, dict[str, tuple[str, bool]]] = {
+    "BatchNormalization": {
+        **_SCALE_AND_CENTER,
+        **dict.fromkeys(("moving_stddev", "renorm_mean", "renorm_stddev"), ("renorm", False)),
+    },
+    "LayerNormalization": _SCALE_AND_CENTER,
+    "GroupNormalization": _SCALE_AND_CENTER,
+    "Attention": {"scale": ("use_scale", False), "concat_score_weight": ("score_mode", False)},
+}
+
+# Classes of the parts that composite layers make themselves, by the attribute under which Keras saves them, whose
+# leading underscore differs between versions.
 _PARTS: dict[str, dict[str, str]] = {
     **dict.fromkeys(
-        ("MultiHeadAttention", "GroupQueryAttention"),
+        ("MultiHeadAttention", "GroupedQueryAttention"),
         dict.fromkeys(("query_dense", "key_dense", "value_dense", "output_dense"), "EinsumDense"),
     ),
     "LSTM": {"cell": "LSTMCell"},
@@ -65,10 +84,6 @@ _PARTS: dict[str, dict[str, str]] = {
     "SimpleRNN": {"cell": "SimpleRNNCell"},
     **{name: {"cell": "ConvLSTMCell"} for name in ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")},
 }
-
-# Which configuration switch a normalization's weight depends on; RMS scaling leaves only gamma.
-_OPTIONAL = {"gamma": "scale", "beta": "center"}
-_NORMALIZATIONS = ("BatchNormalization", "LayerNormalization", "GroupNormalization")
 
 
 def snake_case(class_name: str) -> str:
@@ -98,10 +113,10 @@ def is_made_up(name: str) -> bool:
 
 def part_class(parent_class: str | None, attribute: str) -> str | None:
     """Return the class of the part that a layer of `parent_class` keeps in `attribute`, if that is known."""
-    return _PARTS.get(parent_class or "", {}).get(attribute)
+    return _PARTS.get(parent_class or "", {}).get(attribute.lstrip("_"))
 
 
-def weight_names(layer_class: str | None, config: Mapping[str, Any] | None, count: int) -> tuple[str, ...] | None:
+def weight_names(layer_class: str | None, config: Mapping[str, Any] | None, count: int) -> Names | None:
     """Return the names of the `count` numbered weights of a layer, or None where they cannot be known.
 
     Args:
@@ -115,21 +130,25 @@ def weight_names(layer_class: str | None, config: Mapping[str, Any] | None, coun
     True
     """
     full = _WEIGHTS.get(layer_class or "")
-    if full is None:
+    if full is None or not count:
         return None
-    if layer_class in _NORMALIZATIONS:
-        return _normalization_names(full, config, count)
-    return full[:count] if 0 < count <= len(full) else None
+    switches = _SWITCHES.get(layer_class or "")
+    if switches is None:
+        return full[:count] if count <= len(full) else None
+    present = [_present(full, switches, config)] if config else _all_present(full, switches)
+    fitting = {names for names in present if len(names) == count}
+    return fitting.pop() if len(fitting) == 1 else None
 
 
-def _normalization_names(full: Sequence[str], config: Mapping[str, Any] | None, count: int) -> tuple[str, ...] | None:
-    if count == len(full):
-        return tuple(full)
-    if count == len(full) - len(_OPTIONAL):
-        return tuple(n for n in full if n not in _OPTIONAL)
-    if not config:
-        return None
+def _present(full: Sequence[str], switches: Mapping[str, tuple[str, bool]], config: Mapping[str, Any]) -> Names:
+    """Return those of the weights `full` that a layer with `config` has."""
     if config.get("rms_scaling"):
-        return ("gamma",) if count == 1 else None
-    present = tuple(n for n in full if n not in _OPTIONAL or config.get(_OPTIONAL[n], True))
-    return present if len(present) == count else None
+        return ("gamma",)
+    return tuple(n for n in full if n not in switches or config.get(*switches[n]) in (True, "concat"))
+
+
+def _all_present(full: Sequence[str], switches: Mapping[str, tuple[str, bool]]) -> list[Names]:
+    """Return what the layer may have, whatever its configuration."""
+    keys = sorted({key for key, _ in switches.values()})
+    settings = itertools.product((True, False), repeat=len(keys))
+    return [_present(full, switches, dict(zip(keys, setting, strict=True))) for setting in settings]

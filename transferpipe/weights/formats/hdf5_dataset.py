@@ -154,4 +154,5 @@ def read_strings(item: h5py.Group | h5py.Dataset, name: str, where: str) -> list
         value = item.attrs[name]
     entries = [value] if isinstance(value, str | bytes) else np.asarray(value).ravel().tolist()
     with damage_named(f"{where}: attribute {name}"):
-        return [e.decode("utf-8") if isinstance(e, bytes) else str(e) for e in entries]
+        # h5py hides bytes that are not UTF-8 in text that cannot be encoded again: go back to the bytes first.
+        return [(e if isinstance(e, bytes) else e.encode("utf-8", "surrogateescape")).decode("utf-8") for e in entries]

@@ -1,0 +1,99 @@
+"""The report of a run as one HTML page that needs nothing else: no network, no script."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from transferpipe.plan.model import Plan
+from transferpipe.show.plan_table import plan_html
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1c2024; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.5rem; margin-bottom: 0 } h2 { font-size: 1.1rem; margin-top: 2rem }
+.verdict { display: inline-block; padding: .1rem .7rem; border-radius: 1rem; background: #d8f3dc; color: #14532d }
+.muted { color: #60646c } .scroll { overflow-x: auto }
+table { border-collapse: collapse; font-size: .87rem } th { text-align: left; color: #60646c; font-weight: 500 }
+th, td { padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #e6e8eb; vertical-align: top }
+td { font-family: ui-monospace, monospace; font-size: .82rem } li { margin: .2rem 0 }
+@media (prefers-color-scheme: dark) {
+  body { background: #16181b; color: #e6e8eb } th, td { border-color: #2f3338 }
+  .verdict { background: #14532d; color: #d8f3dc } }
+"""
+
+
+def report_page(plan: Plan, manifest: Mapping[str, Any], score: Mapping[str, Any] | None = None) -> str:
+    """Return the page: verdict, plan, warnings, files, score, every weight.
+
+    Args:
+        plan: the plan that was carried out.
+        manifest: the content of manifest.json.
+        score: the content of score.json, if the run was scored.
+    """
+    sections = [
+        f"<h1>{_text(plan.recipe)}</h1>",
+        f"<p><span class=verdict>{_text(manifest['verdict'])}</span> "
+        f"<span class=muted>plan {_text(plan.checksum)}</span></p>",
+        f"<h2>Plan</h2><div class=scroll>{plan_html(plan)}</div>",
+        _list("Warnings from the values", _value_warnings(plan, manifest)),
+        _files(manifest["artifacts"]),
+        _score(score) if score else "",
+        _weights(manifest["weights"]),
+        _table("Made with", ("package", "version"), manifest["versions"].items()),
+    ]
+    head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><title>{_text(plan.recipe)}</title>"
+    body = "".join(sections)
+    return f"<!doctype html><html lang=en><head>{head}<style>{_STYLE}</style></head><body>{body}</body></html>"
+
+
+def _value_warnings(plan: Plan, manifest: Mapping[str, Any]) -> list[str]:
+    planned = {f"{w.where}: {w.text}" for w in plan.warnings}
+    return [w for w in manifest.get("warnings", ()) if w not in planned]
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value))
+
+
+def _list(title: str, items: Iterable[str]) -> str:
+    entries = "".join(f"<li>{_text(i)}</li>" for i in items)
+    return f"<h2>{title}</h2><ul>{entries}</ul>" if entries else ""
+
+
+def _table(title: str, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    head = "".join(f"<th>{_text(h)}</th>" for h in header)
+    body = "".join("<tr>" + "".join(f"<td>{_text(c)}</td>" for c in row) + "</tr>" for row in rows)
+    return f"<h2>{title}</h2><div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _files(artifacts: Iterable[Mapping[str, Any]]) -> str:
+    rows = [(a["path"], f"{a['bytes']:,}", a["sha256"], a["freezing"]) for a in artifacts]
+    return _table("Files", ("path", "bytes", "sha256", "freezing"), rows)
+
+
+def _score(score: Mapping[str, Any]) -> str:
+    rows = [
+        ("this model", score["value"], score.get("spread")),
+        *((c["name"], c["value"], c["spread"]) for c in score.get("controls", ())),
+    ]
+    shown = [(n, f"{v:.4f}", "" if s is None else f"± {s:.4f}") for n, v, s in rows]
+    return _table(f"Score: {_text(score['name'])}", ("", "value", "spread"), shown) + _list(
+        "What it allows", score.get("notes", ())
+    )
+
+
+def _weights(weights: Iterable[Mapping[str, Any]]) -> str:
+    rows = [
+        (
+            w["name"],
+            w["status"],
+            w["rule"],
+            ", ".join(w.get("sources", ())),
+            "×".join(map(str, w["shape"])),
+            w["dtype"],
+            w["digest"],
+        )
+        for w in weights
+    ]
+    return _table("Weights", ("name", "status", "rule", "from", "shape", "dtype", "digest"), rows)
