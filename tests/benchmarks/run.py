@@ -1,0 +1,165 @@
+"""All measurements, in one command and one table: ``python tests/benchmarks/run.py [--quick] [--out TABLE.md]``.
+
+Whole processes on one machine, in pairs, medians of at least five (``--quick``: one). Files lie in the page cache of a
+machine that was idle otherwise ("warm"); outputs are removed between runs. Not part of the test suite.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from measure import median, pairs, ratio, run_once
+
+HERE = Path(__file__).parent
+MODELS = ("VGG16", "ResNet50", "MobileNetV2")
+GOALS = {
+    ("two-files", "VGG16"): 0.10, ("two-files", "ResNet50"): 0.15, ("two-files", "MobileNetV2"): 0.15,
+    ("builder", "VGG16"): 0.55, ("builder", "ResNet50"): 0.75, ("builder", "MobileNetV2"): 0.90,
+}  # fmt: skip
+RECIPES = {
+    "two-files": """
+source: {{path: {folder}/{name}_source.keras}}
+target: {{path: {folder}/{name}_target.keras}}
+mapping: {{all: {{to: '.*', except: predictions}}, head: {{to: predictions, from: null}}}}
+ignore: [predictions]
+""",
+    "builder": """
+source: {{path: {folder}/{name}_source.keras}}
+target: {{_target_: keras.applications.{name}, weights: null, classes: 10}}
+mapping: {{all: {{to: '.*', except: predictions}}, head: {{to: predictions, from: null}}}}
+ignore: [predictions]
+""",
+}
+MAKE_MODELS = """
+import sys, keras
+folder, names = sys.argv[1], sys.argv[2:]
+for name in names:
+    for seed, kind in enumerate(("source", "target")):
+        keras.utils.set_random_seed(seed)
+        model = getattr(keras.applications, name)(weights=None)
+        model.save(f"{folder}/{name}_{kind}.keras")
+"""
+MAKE_LARGE = """
+import sys, keras
+from keras import layers
+folder = sys.argv[1]
+for seed, kind in enumerate(("source", "target")):
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential([keras.Input((8192,)), *(layers.Dense(8192, name=f"d{i}") for i in range(16))])
+    model.save(f"{folder}/Dense4GiB_{kind}.keras")
+"""
+
+
+def transferpipe(*arguments):
+    """Return the command line of transferpipe."""
+    return [sys.executable, "-m", "transferpipe", *arguments]
+
+
+def prepare(folder, large):
+    """Write the models and the recipes."""
+    subprocess.run([sys.executable, "-c", MAKE_MODELS, str(folder), *MODELS], check=True, stderr=subprocess.DEVNULL)
+    names = list(MODELS)
+    if large:
+        subprocess.run([sys.executable, "-c", MAKE_LARGE, str(folder)], check=True, stderr=subprocess.DEVNULL)
+        names.append("Dense4GiB")
+    recipes = folder / "recipes"
+    recipes.mkdir()
+    for kind, text in RECIPES.items():
+        for name in names:
+            body = text.format(folder=folder, name=name)
+            if name == "Dense4GiB":
+                body = body.replace("{to: '.*', except: predictions}", "{to: '.*'}").replace(
+                    ", head: {to: predictions, from: null}", "").replace("ignore: [predictions]\n", "")  # fmt: skip
+            (recipes / f"{kind}_{name}.yaml").write_text("# @package _global_" + body)
+
+
+def clean(folder):
+    """Return a function that removes what the last run wrote."""
+
+    def remove():
+        shutil.rmtree(folder / "out", ignore_errors=True)
+        for path in folder.glob("out*.keras"):
+            path.unlink()
+
+    return remove
+
+
+def against_scripts(folder, count):
+    """Yield a row a model and kind of target: transferpipe, verified and flushed, against the hand-written script."""
+    for kind in ("two-files", "builder"):
+        for name in MODELS:
+            ours = transferpipe("run", f"recipe={kind}_{name}", "hydra.run.dir=out")
+            second = str(folder / f"{name}_target.keras") if kind == "two-files" else name
+            script = [sys.executable, str(HERE / "scripts.py"), kind, str(folder / f"{name}_source.keras"), second]
+            mine, theirs = pairs(ours, [*script, str(folder / "out.keras")], folder, count, clean(folder))
+            found, goal = ratio(mine, theirs), GOALS[kind, name]
+            yield (
+                f"{kind}, {name}", f"{median(mine):.2f} s", f"{median(theirs):.2f} s", f"{found:.3f}", f"≤ {goal:.2f}",
+                "yes" if found <= goal else "no", f"{median(mine, 'megabytes'):.0f} MB",
+                f"{median(theirs, 'megabytes'):.0f} MB",
+            )  # fmt: skip
+
+
+def against_cp(folder, count, large):
+    """Yield a row a size: file to file, verified and flushed, against copying the same bytes and flushing them."""
+    for name in ("VGG16", *(("Dense4GiB",) if large else ())):
+        ours = transferpipe("run", f"recipe=two-files_{name}", "hydra.run.dir=out")
+        copy = ["sh", "-c", f"cp {name}_source.keras out.keras && sync out.keras"]
+        mine, theirs = pairs(ours, copy, folder, count, clean(folder))
+        found = ratio(mine, theirs)
+        size = (folder / f"{name}_source.keras").stat().st_size
+        yield (
+            f"`cp` + flush, {size / 1e6:,.0f} MB", f"{median(mine):.2f} s", f"{median(theirs):.2f} s", f"{found:.2f}",
+            "≤ 2", "yes" if found <= 2 else "no", f"{median(mine, 'megabytes'):.0f} MB", "",
+        )  # fmt: skip
+
+
+def start_up(folder, count):
+    """Yield a row a command: how long the whole process takes."""
+    commands = {
+        "`transferpipe --help`": (transferpipe("--help"), 0.3),
+        "`transferpipe plan`, two files": (transferpipe("plan", "recipe=two-files_MobileNetV2"), 0.6),
+        "`transferpipe inspect`": (transferpipe("inspect", "MobileNetV2_source.keras"), 0.6),
+    }
+    for name, (command, goal) in commands.items():
+        run_once(command, folder)
+        found = median([run_once(command, folder) for _ in range(count)])
+        yield name, f"{found:.2f} s", "", "", f"≤ {goal} s", "yes" if found <= goal else "no", "", ""
+
+
+def table(rows):
+    """Return the rows as a Markdown table."""
+    header = ("against", "transferpipe", "other", "ratio", "goal", "reached", "peak memory", "of the other")
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def main():
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one run of each, without the 4 GiB model")
+    parser.add_argument("--out", type=Path, help="also write the table to this file")
+    arguments = parser.parse_args()
+    count = 1 if arguments.quick else 5
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare(folder, large=not arguments.quick)
+        rows = []
+        for row in (
+            *start_up(folder, count),
+            *against_scripts(folder, count),
+            *against_cp(folder, count, large=not arguments.quick),
+        ):
+            rows.append(row)
+            print(*row, sep=" | ", flush=True)
+    text = table(rows)
+    print(text)
+    if arguments.out:
+        arguments.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
