@@ -21,6 +21,18 @@ LABELS = [5, 6, 7, 8, 9]
 SHORT = {"epochs": 20, "seeds": 2, "train_per_class": 5}
 
 
+class Subclassed(keras.Model):
+    """A model that is no graph of layers, and that nobody registered."""
+
+    def __init__(self, **rest):
+        super().__init__(**rest)
+        self.flat, self.hidden = layers.Flatten(), layers.Dense(32, activation="relu", trainable=False)
+        self.out = layers.Dense(5, activation="softmax")
+
+    def call(self, inputs):
+        return self.out(self.hidden(self.flat(inputs)))
+
+
 @pytest.fixture(scope="module")
 def source():
     return keras.models.load_model(DATA / "digits_0_4.keras")
@@ -112,6 +124,14 @@ def test_a_live_trunk_is_trained_as_a_whole_with_moving_statistics(model):
     assert all_bytes(model) == before
 
 
+def test_a_live_layer_that_does_the_same_in_training_is_trained_too():
+    model = dense_model(layers.Dense(8, name="before"))
+    images = load_digits(LABELS, per_class=1)[0]
+    assert divide(model, images).trained is model.get_layer("head")
+    model.get_layer("before").trainable = True
+    assert divide(model, images).trained is model
+
+
 def test_a_live_layer_under_a_frozen_one_is_frozen(model):
     assert {weight.name for weight in live_weights(model)} == {"kernel", "bias"}
     assert len(live_weights(model)) == 2
@@ -142,8 +162,21 @@ def test_a_nested_backbone_and_a_head_of_logits_are_trained_too(source):
     nested = head_training(nested_classifier(trunk, 5), seeds=2)
     assert nested.value > 0.9
     logits = head_training(dense_model(activation=None), seeds=2)
-    pixels = logits.controls[1].value
-    assert logits.value == pytest.approx(pixels, abs=0.03)
+    assert logits.value == pytest.approx(logits.controls[1].value, abs=0.03)
+
+
+def test_a_subclassed_model_is_trained_as_a_whole():
+    model = Subclassed()
+    images, _ = load_digits(LABELS, per_class=1)
+    model(images)
+    assert divide(model, images).trained is model
+    assert head_training(model, **SHORT).value > 0.5
+
+
+@pytest.mark.parametrize(("activation", "expected"), [("softmax", True), (None, False), ("softplus", False)])
+def test_probabilities_are_told_from_logits_by_their_values(activation, expected):
+    model = dense_model(activation=activation)
+    assert fit._gives_probabilities(model, load_digits(LABELS, per_class=2)[0]) is expected
 
 
 def test_answers_that_are_not_finite_are_wrong(model):
@@ -159,7 +192,7 @@ def test_a_trunk_that_tells_nothing_apart_loses_to_the_pixels(model):
     trunk.set_weights([np.zeros_like(weight) for weight in trunk.get_weights()])
     score = head_training(model, **SHORT)
     assert score.value == pytest.approx(0.2, abs=0.02)
-    assert score.notes[2].startswith("worse than raw pixels: 0.6")
+    assert score.notes[2].startswith("worse than raw pixels: -0.6")
 
 
 def test_fresh_weights_follow_the_seed_alone_with_fresh_statistics(source):
@@ -234,9 +267,9 @@ def test_the_error_of_a_difference_counts_draws_and_test_images():
 @pytest.mark.parametrize(
     ("score", "control", "sentence"),
     [
-        (0.9, 0.5, "better than raw pixels: 0.3"),
-        (0.5, 0.9, "worse than raw pixels: 0.4"),
-        (0.71, 0.70, "not clearly different from raw pixels: 0.0"),
+        (0.9, 0.5, "better than raw pixels: +0.3"),
+        (0.5, 0.9, "worse than raw pixels: -0.4"),
+        (0.71, 0.70, "not clearly different from raw pixels: -0.0"),
     ],
 )
 def test_the_notes_claim_what_the_numbers_allow(score, control, sentence):
@@ -247,4 +280,4 @@ def test_the_notes_claim_what_the_numbers_allow(score, control, sentence):
 
 def test_equal_answers_are_no_difference():
     same = answers("x.", "xx")
-    assert compare(same, same, "raw pixels").startswith("not clearly different from raw pixels: 0.000")
+    assert compare(same, same, "raw pixels").startswith("not clearly different from raw pixels: +0.000")

@@ -30,6 +30,13 @@ def import_keras() -> Any:
     return keras
 
 
+def keras_settings() -> tuple[str, ...]:
+    """Return the global settings of Keras that change what a builder makes."""
+    keras = import_keras()
+    policy = keras.config.dtype_policy()
+    return (str(policy.name), keras.config.floatx(), keras.config.image_data_format())
+
+
 @contextlib.contextmanager
 def _quiet_start() -> Iterator[None]:
     """Hold back what C++ code writes to the error stream; if the body fails, it is shown after all."""
@@ -48,8 +55,8 @@ def _quiet_start() -> Iterator[None]:
             os.close(kept)
 
 
-def build_model(build: Build, seed: int, trusted: Collection[str] = ()) -> Any:
-    """Return the built `keras.Model` that `build` describes.
+def build_model(build: Build, seed: int, trusted: Collection[str] = ()) -> tuple[Any, bool]:
+    """Return the built `keras.Model` that `build` describes, and whether its weights are still to be drawn.
 
     Names that Keras makes up start over and fresh weights are drawn from `seed`, so that the same call gives the same
     model however often and after whatever else it is made. Where it is safe, the weights are neither allocated nor
@@ -60,8 +67,8 @@ def build_model(build: Build, seed: int, trusted: Collection[str] = ()) -> Any:
         UnsafeError: the recipe may not name this builder.
     """
     keras = import_keras()
-    model = _build_deferred(keras, build, seed, trusted)
-    if model is None:
+    deferred = model = _build_deferred(keras, build, seed, trusted)
+    if deferred is None:
         _start_over(keras, seed)
         model = call(build, trusted)
     if not isinstance(model, keras.Model):
@@ -72,7 +79,26 @@ def build_model(build: Build, seed: int, trusted: Collection[str] = ()) -> Any:
         raise RecipeError(
             Problem(build.where, what, "call model.build(input_shape), or the model on data, in the builder")
         )
-    return model
+    return model, deferred is not None
+
+
+def callables_of(build: Build, trusted: Collection[str] = ()) -> tuple[Any, ...]:
+    """Return the Python callables that `build` names, itself first.
+
+    Raises:
+        RecipeError, UnsafeError: as `transferpipe.recipe.trust.resolve`.
+    """
+    found: list[Any] = [resolve(build.target, f"{build.where}._target_", trusted)]
+
+    def visit(value: Any) -> None:
+        if isinstance(value, Build):
+            found.extend(callables_of(value, trusted))
+        for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+            visit(inner)
+
+    for argument in build.arguments.values():
+        visit(argument)
+    return tuple(found)
 
 
 def _start_over(keras: Any, seed: int) -> None:
@@ -95,9 +121,7 @@ def _build_deferred(keras: Any, build: Build, seed: int, trusted: Collection[str
             model = call(build, trusted)
     except UnsafeError:
         raise
-    except (
-        Exception
-    ):  # compile() or a variable made from an array; an ordinary build tells whether it is more than that
+    except Exception:  # compile(), or a variable made from an array; an ordinary build tells whether that is all
         model = None
     finally:
         # Keras keeps a list of what it has still to initialise; the next scope would initialise all of it.

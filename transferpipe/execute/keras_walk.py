@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.weights.file_source import SavedGroup
-from transferpipe.weights.layer_classes import snake_case, weight_names
-from transferpipe.weights.naming import SavedLayer, readable_names
+from transferpipe.weights.layer_classes import class_label, weight_names
+from transferpipe.weights.naming import SavedLayer, readable_names, refuse_namesakes
 from transferpipe.weights.spec import Catalog, WeightSpec
 
 _MADE_UP_WEIGHT = re.compile(r"variable(_\d+)?")
@@ -57,93 +58,96 @@ def to_numpy(value: Any) -> NDArray[Any]:
     return np.asarray(keras.ops.convert_to_numpy(value))
 
 
-def _record(model: Any) -> list[tuple[str, str | None, list[tuple[str, Any]]]]:
-    """Return (path, layer name, [(key, value)]) for every group that Keras would write, in its order."""
+@dataclass(frozen=True)
+class _Recorded:
+    """One group that Keras would write: its path, the name noted on it, whose it is and what it would hold."""
+
+    path: str
+    name: str | None
+    owner: Any
+    entries: list[tuple[str, Any]]
+
+
+def _record(model: Any) -> list[_Recorded]:
+    """Return every group that Keras would write, in its order."""
     from keras.src.saving import saving_lib
 
     class Recorder(saving_lib.H5IOStore):  # type: ignore[misc]
         def __init__(self) -> None:
             self.mode = "w"
-            self.groups: list[tuple[str, str | None, list[tuple[str, Any]]]] = []
+            self.groups: list[_Recorded] = []
 
         def __bool__(self) -> bool:
             return True
 
         def make(self, path: str, metadata: dict[str, str] | None = None) -> Any:
-            self.groups.append((path, (metadata or {}).get("name"), []))
+            # Keras tells a store the path but not whose it is. To look the path up once more would be to trust that
+            # every attribute on it, and every property, gives the same again.
+            caller = sys._getframe(1).f_locals
+            self.groups.append(_Recorded(path, (metadata or {}).get("name"), caller["saveable"], []))
             return self
 
         def __setitem__(self, key: str, value: Any) -> None:
-            self.groups[-1][2].append((key, value))
+            self.groups[-1].entries.append((key, value))
 
         def __len__(self) -> int:
-            return len(self.groups[-1][2]) if self.groups else 0
+            return len(self.groups[-1].entries) if self.groups else 0
 
     recorder = Recorder()
     saving_lib._save_state(model, weights_store=recorder, assets_store=None, inner_path="", visited_saveables=set())
     return recorder.groups
 
 
-def _resolve(model: Any, path: str) -> Any:
-    """Return the object that Keras saves under `path`."""
-    here = model
-    for segment in path.split("/") if path else []:
-        if isinstance(here, dict):
-            here = list(here.values())
-        here = _in_container(here, segment) if isinstance(here, list | tuple) else getattr(here, segment)
-    return here
-
-
-def _in_container(container: Any, segment: str) -> Any:
-    from keras.src.saving.keras_saveable import KerasSaveable
-
-    used: dict[str, int] = {}
-    for item in container:
-        if isinstance(item, KerasSaveable):
-            base = snake_case(type(item).__name__)
-        elif isinstance(item, list | dict | tuple):
-            base = "container"
-        else:
-            continue
-        count = used.get(base, -1) + 1
-        used[base] = count
-        if segment == (f"{base}_{count}" if count else base):
-            return item
-    raise LookupError(segment)
-
-
 def walk(model: Any, label: str) -> Walked:
     """Return what Keras would save of the built `model`.
 
     Raises:
-        RecipeError: two weights get one name.
+        RecipeError: two weights, or two layers that own weights, get one name.
     """
     import keras
 
-    recorded = [(path, name, entries, _resolve(model, path)) for path, name, entries in _record(model)]
-    recorded = [group for group in recorded if isinstance(group[3], keras.layers.Layer)]
-    shapes = {path: tuple(_shape(v) for _, v in entries) for path, _, entries, _ in recorded}
-    readable = readable_names(SavedLayer(path, name, shapes[path]) for path, name, _, _ in recorded)
+    recorded = [group for group in _record(model) if isinstance(group.owner, keras.layers.Layer)]
+    readable = readable_names(SavedLayer(g.path, g.name, tuple(_shape(v) for _, v in g.entries)) for g in recorded)
     weights: list[WeightSpec] = []
-    groups, layers, values = [], {}, {}
-    fixed: set[str] = set()
-    trainable: set[str] = set()
-    switched_off: set[str] = set()
-    for path, name, entries, layer in recorded:
-        layers[readable[path]] = layer
-        names = [f"{readable[path]}/{n}".lstrip("/") for n in _own_names(layer, entries)]
-        groups.append(SavedGroup(path, name, tuple((key, n) for (key, _), n in zip(entries, names, strict=True))))
-        own_trainable = {id(v) for v in layer._trainable_variables}
-        for weight, (key, value) in zip(names, entries, strict=True):
-            where = f"{path}/vars/{key}".lstrip("/")
-            weights.append(WeightSpec(weight, _shape(value), _dtype(value), type(layer).__name__, where))
-            values[weight] = value
-            if not isinstance(value, keras.Variable):
-                fixed.add(weight)
-            elif id(value) in own_trainable:
-                (trainable if value.trainable or not layer.trainable else switched_off).add(weight)
-    flags = (frozenset(fixed), frozenset(trainable), frozenset(switched_off))
-    return Walked(Catalog(tuple(weights), label), tuple(groups), layers, values, *flags)
+    groups: list[SavedGroup] = []
+    values: dict[str, Any] = {}
+    for group in recorded:
+        specs = _specs(group, readable[group.path])
+        weights.extend(specs)
+        names = [s.name for s in specs]
+        groups.append(SavedGroup(group.path, group.name, tuple(zip((k for k, _ in group.entries), names, strict=True))))
+        values.update(zip(names, (v for _, v in group.entries), strict=True))
+    catalog = Catalog(tuple(weights), label)
+    refuse_namesakes(readable, (g.path for g in recorded if g.entries), label)
+    layers = {readable[g.path]: g.owner for g in recorded}
+    return Walked(catalog, tuple(groups), layers, values, **_flags(layers, values))
+
+
+def _specs(group: _Recorded, layer: str) -> list[WeightSpec]:
+    """Return the weights of one group, whose readable name is `layer`."""
+    specs = []
+    for name, (key, value) in zip(_own_names(group), group.entries, strict=True):
+        full, where = (f"{layer}/{name}", f"{group.path}/vars/{key}") if group.path else (name, f"vars/{key}")
+        specs.append(WeightSpec(full, _shape(value), _dtype(value), _class_of(group.owner), where))
+    return specs
+
+
+def _class_of(layer: Any) -> str:
+    return class_label(type(layer).__name__, type(layer).__module__)
+
+
+def _flags(layers: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, frozenset[str]]:
+    """Return the sets of weights that `Walked` explains."""
+    import keras
+
+    flags: dict[str, set[str]] = {"fixed": set(), "trainable": set(), "switched_off": set()}
+    for weight, value in values.items():
+        layer = layers[weight.rpartition("/")[0]]
+        if not isinstance(value, keras.Variable):
+            flags["fixed"].add(weight)
+        elif any(value is v for v in layer._trainable_variables):
+            flags["trainable" if value.trainable or not layer.trainable else "switched_off"].add(weight)
+    return {flag: frozenset(names) for flag, names in flags.items()}
 
 
 def _shape(value: Any) -> tuple[int, ...]:
@@ -156,19 +160,18 @@ def _dtype(value: Any) -> str:
     return str(keras.backend.standardize_dtype(value.dtype))
 
 
-def _own_names(layer: Any, entries: list[tuple[str, Any]]) -> list[str]:
+def _own_names(group: _Recorded) -> list[str]:
     """Return the weights' own names: the variables' where somebody gave them one, else what the file can tell."""
     import keras
 
+    table = weight_names(_class_of(group.owner), None, [_shape(v) for _, v in group.entries])
     names = []
-    for i, (key, value) in enumerate(entries):
-        given = value.name if isinstance(value, keras.Variable) and not _MADE_UP_WEIGHT.fullmatch(value.name) else None
+    for i, (key, value) in enumerate(group.entries):
         if not key.isdigit():
             names.append(key)
-        elif given:
-            names.append(given)
+        elif isinstance(value, keras.Variable) and not _MADE_UP_WEIGHT.fullmatch(value.name):
+            names.append(value.name)
         else:
-            table = weight_names(type(layer).__name__, None, len(entries))
             names.append(table[i] if table else key)
     return names
 

@@ -9,13 +9,20 @@ from typing import Any
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.execute.build import build_model, describe_build, import_keras
-from transferpipe.execute.keras_walk import Walked, walk
+from transferpipe.execute.build import build_model, callables_of, describe_build, import_keras, keras_settings
+from transferpipe.execute.keras_walk import Walked
+from transferpipe.execute.reuse import Recent
 from transferpipe.execute.target import FileTarget, ModelTarget, Target
 from transferpipe.recipe.locate import locate
-from transferpipe.recipe.model import Origin, Recipe
+from transferpipe.recipe.model import Build, Origin, Recipe
+from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
+from transferpipe.weights.formats.stamp import file_stamp
 from transferpipe.weights.spec import Catalog, Source
+
+# Enough for a teacher, a student and their targets; an opened file holds no values, and a kept build no weights.
+_FILES: Recent[FileSource] = Recent(8)
+_BUILDS: Recent[ModelTarget] = Recent(4)
 
 
 @dataclass(frozen=True)
@@ -107,18 +114,40 @@ def describe_origin(origin: Origin) -> str:
 def open_origin(origin: Origin, where: str, seed: int, trusted: Collection[str]) -> Source:
     """Open one source."""
     if origin.build:
-        model = build_model(origin.build, seed, trusted)
-        return ModelSource(walk(model, describe_build(origin.build)), describe_build(origin.build))
-    assert origin.path is not None
-    return open_source(locate(origin.path, f"{where}.path"), origin.format)
+        built = _build(origin.build, seed, trusted)
+        return ModelSource(built.walked, built.label)
+    return _open_file(origin, f"{where}.path")
 
 
 def open_target(origin: Origin, seed: int, trusted: Collection[str]) -> Target:
     """Open or build the target."""
     if origin.build:
-        return ModelTarget(build_model(origin.build, seed, trusted), describe_build(origin.build))
-    assert origin.path is not None
-    source = open_source(locate(origin.path, "target.path"), origin.format)
+        return _build(origin.build, seed, trusted)
+    source = _open_file(origin, "target.path")
     if not len(source.catalog):
         raise RecipeError(Problem("target.path", f"{origin.path} holds no weights"))
     return FileTarget(source)
+
+
+def _open_file(origin: Origin, where: str) -> FileSource:
+    """Open a file, or return it as it was opened before if it has not changed since."""
+    assert origin.path is not None
+    path = locate(origin.path, where)
+    key = (path.resolve(), str(path), origin.format, file_stamp(path)) if path.is_file() else None
+    known = _FILES.get(key) if key else None
+    return known or _FILES.keep(key, open_source(path, origin.format))
+
+
+def _build(build: Build, seed: int, trusted: Collection[str]) -> ModelTarget:
+    """Build a model, or return the one that the same callables built before from the same arguments and seed.
+
+    Only a model whose weights are still to be drawn is kept: it is small, and no builder that loads weights from
+    somewhere, which may change, gives one.
+    """
+    key = (callables_of(build, trusted), describe_build(build), seed, keras_settings())
+    known = _BUILDS.get(key)
+    if known:
+        return known
+    model, deferred = build_model(build, seed, trusted)
+    target = ModelTarget(model, describe_build(build))
+    return _BUILDS.keep(key, target) if deferred else target

@@ -15,7 +15,7 @@ from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.keras_walk import Walked, has_assets, keras_version, model_config, walk
 from transferpipe.plan.structure import LayerState, TargetStructure
 from transferpipe.weights.file_source import FileSource, SavedGroup
-from transferpipe.weights.keras_config import Config, is_layer_config, saved_layer_config
+from transferpipe.weights.keras_config import Config, is_layer_config, layer_configs
 from transferpipe.weights.naming import SavedLayer, readable_names
 from transferpipe.weights.segment import Segment
 
@@ -93,9 +93,9 @@ def _switch_off(layer: Config) -> None:
 
 def _configs(groups: tuple[SavedGroup, ...], config: Config | None) -> dict[str, Config | None]:
     """Return the serialised layer of every group by the layer's readable name, None where it is not recorded."""
-    names = {g.path: g.name for g in groups}
+    configs = layer_configs(config, {g.path: g.name for g in groups})
     readable = _readable(groups)
-    return {readable[g.path]: saved_layer_config(config, g.path, names) if config else None for g in groups}
+    return {readable[g.path]: configs.get(g.path) for g in groups}
 
 
 def _readable(groups: tuple[SavedGroup, ...]) -> dict[str, str]:
@@ -135,6 +135,7 @@ class ModelTarget:
     model: Any = field(repr=False)
     label: str
     keras_version: str = field(default_factory=keras_version)
+    _written: dict[frozenset[str], str] = field(default_factory=dict, repr=False)
 
     @cached_property
     def walked(self) -> Walked:
@@ -164,8 +165,8 @@ class ModelTarget:
 
     def _recorded_config(self) -> Config | None:
         try:
-            return dict(json.loads(model_config(self.model)))
-        except Exception:  # a user's own get_config may fail in any way; then no flag is recorded
+            return dict(json.loads(self.config(())))
+        except RecipeError:  # a user's own get_config may fail in any way; then no flag is recorded
             return None
 
     @property
@@ -180,8 +181,14 @@ class ModelTarget:
     def locate(self, _: str) -> None:
         """Return None: the values lie in memory."""
 
-    def config(self, frozen: Collection[str]) -> str | None:
+    def config(self, frozen: Collection[str]) -> str:
         """Return the configuration that the model has while the layers called `frozen` are switched off."""
+        key = frozenset(frozen)
+        if key not in self._written:
+            self._written[key] = self._write_config(key)
+        return self._written[key]
+
+    def _write_config(self, frozen: Collection[str]) -> str:
         try:
             with self.frozen(frozen):
                 return model_config(self.model)

@@ -9,15 +9,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.errors import Problem, VerificationError
+from transferpipe.execute.edit_values import apply_edit
+from transferpipe.execute.value_checks import cast, check_finite, check_step, check_variance
 from transferpipe.plan.chain import chain_of
-from transferpipe.plan.edits import index_of
-from transferpipe.plan.fates import kind_of
 from transferpipe.plan.model import Assignment, Plan, SourceRef
 from transferpipe.plan.transforms import apply_chain
+from transferpipe.plan.transforms.values import Cast
 from transferpipe.recipe.model import Edit, Verify
 from transferpipe.weights.segment import Segment
-from transferpipe.weights.spec import Source, numpy_dtype
+from transferpipe.weights.spec import Source
 
 _VARIANCES = ("moving_variance", "variance", "running_var")
 
@@ -90,7 +90,10 @@ class Values:
     def checks(self, name: str) -> Callable[[NDArray[Any]], None]:
         """Return what looks for refused values in a part of the value of `name`, as it lies in its segment."""
         assignment = self._assignments.get(name)
-        return (lambda part: self._check(part, assignment.sources[0])) if assignment else (lambda _: None)
+        if assignment is None:
+            return lambda _: None
+        ref = assignment.sources[0]
+        return lambda part: self._check(part, ref, _is_variance(name))
 
     def before_edits(self, name: str) -> NDArray[Any]:
         """Return the value without the edits."""
@@ -98,11 +101,16 @@ class Values:
         return self._assigned(assignment) if assignment else self.kept.read(name)
 
     def _assigned(self, assignment: Assignment) -> NDArray[Any]:
-        arrays = [self._read(ref) for ref in assignment.sources]
-        value = apply_chain(chain_of(assignment.merge, assignment.transforms), arrays)
-        result, error = cast(value, assignment.dtype, assignment.target)
-        if error:
-            self.casts[assignment.target] = error
+        arrays, error = [self._read(ref) for ref in assignment.sources], 0.0
+        for step in chain_of(assignment.merge, assignment.transforms):
+            before, arrays = arrays, [apply_chain([step], arrays)]
+            if self.verify.nonfinite == "error" or isinstance(step, Cast):
+                error = max(error, check_step(step, before, arrays[0], assignment.target))
+        result, last = cast(arrays[0], assignment.dtype, assignment.target)
+        if error or last:
+            self.casts[assignment.target] = max(error, last)
+        if self.verify.negative_variance == "error" and _is_variance(assignment.target):
+            check_variance(result, assignment.target)
         return result
 
     def _read(self, ref: SourceRef) -> NDArray[Any]:
@@ -110,85 +118,16 @@ class Values:
         self._check(value, ref)
         return value
 
-    def _check(self, value: NDArray[Any], ref: SourceRef) -> None:
-        self._check_values(value, f"{self.sources[ref.source].label}: {ref.name}", ref.name)
-
-    def _check_values(self, value: NDArray[Any], where: str, name: str) -> None:
+    def _check(self, value: NDArray[Any], ref: SourceRef, becomes_variance: bool = False) -> None:
+        where = f"{self.sources[ref.source].label}: {ref.name}"
         if self.verify.nonfinite == "error":
             check_finite(value, where)
-        if self.verify.negative_variance == "error" and name.rpartition("/")[2] in _VARIANCES:
+        if self.verify.negative_variance == "error" and (becomes_variance or _is_variance(ref.name)):
             check_variance(value, where)
 
 
-def check_finite(value: NDArray[Any], where: str) -> None:
-    """Raise if `value` holds NaN or infinity."""
-    if kind_of(value.dtype.name) != "float":
-        return
-    bad = ~np.isfinite(value)
-    if bad.any():
-        first = [int(i) for i in np.argwhere(bad)[0]]
-        what = f"holds {int(bad.sum())} values that are NaN or infinite, the first, {value[tuple(first)]}, at {first}"
-        raise VerificationError(Problem(where, what, "mend the source; to copy it as it is: verify.nonfinite=allow"))
-
-
-def check_variance(value: NDArray[Any], where: str) -> None:
-    """Raise if a variance is negative."""
-    if value.size and (lowest := value.min()) < 0:
-        what = f"a variance is negative: {lowest}"
-        raise VerificationError(
-            Problem(where, what, "mend the source; to copy it as it is: verify.negative_variance=allow")
-        )
-
-
-def cast(value: NDArray[Any], dtype: str, where: str) -> tuple[NDArray[Any], float]:
-    """Return `value` as `dtype` and the largest relative error that the cast makes.
-
-    Raises:
-        VerificationError: a value does not fit the dtype.
-    """
-    wanted = numpy_dtype(dtype)
-    if value.dtype == wanted:
-        return value, 0.0
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        result = value.astype(wanted)
-        wide = np.float64 if kind_of(dtype) == "float" else value.dtype
-        back, original = result.astype(wide), value.astype(wide)
-    finite = np.isfinite(original) if kind_of(dtype) == "float" else np.ones(value.shape, bool)
-    fits = np.isfinite(back) if kind_of(dtype) == "float" else back == original
-    if not fits[finite].all():
-        first = original[finite & ~fits].flat[0]
-        mend = f"choose a target dtype that holds it, or scale the values; a transform {{cast: {dtype}}} allows it"
-        raise VerificationError(
-            Problem(where, f"{first} does not fit {dtype} (the source is {value.dtype.name})", mend)
-        )
-    return result, _relative_error(original[finite], back[finite])
-
-
-def _relative_error(original: NDArray[Any], back: NDArray[Any]) -> float:
-    if not original.size:
-        return 0.0
-    difference = np.abs(back.astype(np.float64) - original.astype(np.float64))
-    size = np.abs(original.astype(np.float64))
-    return float(np.divide(difference, size, out=np.zeros_like(difference), where=size > 0).max())
-
-
-def apply_edit(value: NDArray[Any], edit: Edit) -> None:
-    """Change the elements of `value` that `edit` names, in place.
-
-    Raises:
-        VerificationError: the new value does not fit the weight's dtype.
-    """
-    index = index_of(edit)
-    old = value[index].astype(np.float64)
-    operations = {"set": np.full_like(old, edit.value), "add": old + edit.value, "multiply": old * edit.value}
-    new = operations[edit.operation]
-    with np.errstate(over="ignore", invalid="ignore"):
-        value[index] = new.astype(value.dtype)
-    back = value[index].astype(np.float64)
-    whole = kind_of(value.dtype.name) != "float"
-    if (whole and not np.array_equal(back, new)) or (np.isfinite(new) & ~np.isfinite(back)).any():
-        what = f"{edit.operation} {edit.value} gives {new.flat[0]}, which does not fit {value.dtype.name}"
-        raise VerificationError(Problem(f"{edit.where}.{edit.operation}", what, "choose a value that the dtype holds"))
+def _is_variance(name: str) -> bool:
+    return name.rpartition("/")[2] in _VARIANCES
 
 
 def same_bits(one: NDArray[Any], other: NDArray[Any]) -> bool:

@@ -40,10 +40,9 @@ def difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[flo
 def compare(score: NDArray[np.bool_], control: NDArray[np.bool_], name: str) -> str:
     """Return a sentence on whether the scored model did better than the control `name`."""
     by, error = difference(score, control)
-    size = f"{abs(by):.3f} (standard error {error:.3f})"
-    side = "above" if by > 0 else "below"
-    if abs(by) <= ERRORS_FOR_A_CLAIM * error or by == 0:
-        return f"not clearly different from {name}: {size} {side}, within {ERRORS_FOR_A_CLAIM:.0f} standard errors"
+    size = f"{by:+.3f} (standard error {error:.3f})"
+    if abs(by) <= ERRORS_FOR_A_CLAIM * error:
+        return f"not clearly different from {name}: {size}, within {ERRORS_FOR_A_CLAIM:.0f} standard errors"
     if by > 0:
-        return f"better than {name}: {size} above"
-    return f"worse than {name}: {size} below; this transfer does not pay here"
+        return f"better than {name}: {size}"
+    return f"worse than {name}: {size}; this transfer does not pay here"

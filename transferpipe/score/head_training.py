@@ -160,6 +160,8 @@ def _check_numbers(numbers: dict[str, tuple[Any, int]]) -> None:
 
 def _check_model(model: keras.Model, labels: Sequence[int]) -> None:
     """Raise everything that keeps `model` from being trained on the digits."""
+    import keras
+
     problems = Problems()
     taken = getattr(model, "input_shape", None)  # a subclassed model does not know it
     if taken is not None and not _takes_digits(taken):
@@ -167,7 +169,7 @@ def _check_model(model: keras.Model, labels: Sequence[int]) -> None:
     if not any(weight.trainable for weight in live_weights(model)):
         problems.add("score", "nothing in the model is trainable", "leave the head out of `freeze`")
     problems.raise_as(RecipeError)
-    given = tuple(model.compute_output_shape((None, *SHAPE)))[1:]
+    given = tuple(model.compute_output_spec(keras.KerasTensor((None, *SHAPE))).shape)[1:]
     if given != (len(labels),):
         what = f"the model gives {given} for an image, {len(labels)} digits need {(len(labels),)}"
         problems.add("score.labels", what, "give the target as many classes as there are labels")

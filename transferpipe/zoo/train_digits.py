@@ -1,6 +1,6 @@
 """Train the digits classifier that the shipped recipes start from: ``python -m transferpipe.zoo.train_digits``.
 
-It made ``data/digits_0_4.keras``: digits 0 to 4 only, from the training part of `transferpipe.zoo.digits`, so that a
+It made ``data/digits_0_4.keras`` and its weights alone, ``data/digits_0_4.weights.h5``: digits 0 to 4 only, from the training part of `transferpipe.zoo.digits`, so that a
 recipe can move its trunk to a model for the digits 5 to 9, which it has never seen.
 """
 
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out: Path = parser.parse_args(arguments).out
     model, accuracy = train_digits()
     model.save(out)
+    model.save_weights(out.with_suffix(".weights.h5"))
     print(f"digits {LABELS[0]} to {LABELS[-1]}: test accuracy {accuracy:.4f}, saved in {out}")  # noqa: T201 - a script
 
 

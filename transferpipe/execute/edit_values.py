@@ -1,0 +1,61 @@
+"""Changing single elements of a weight."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.errors import Problem, VerificationError
+from transferpipe.plan.edits import index_of
+from transferpipe.plan.fates import kind_of
+from transferpipe.recipe.model import Edit
+
+
+def apply_edit(value: NDArray[Any], edit: Edit) -> None:
+    """Change the elements of `value` that `edit` names, in place.
+
+    Raises:
+        VerificationError: a new value does not fit the weight's dtype; nothing was changed.
+    """
+    index = index_of(edit)
+    old = np.asarray(value[index])
+    exact = kind_of(value.dtype.name) in ("integer", "b")
+    value[index] = _whole(old, edit) if exact else _rounded(old, edit)
+
+
+def _edited(old: NDArray[Any], edit: Edit, number: Any) -> NDArray[Any]:
+    if edit.operation == "set":
+        return np.full(old.shape, number, dtype=old.dtype)
+    return np.asarray(old + number if edit.operation == "add" else old * number)
+
+
+def _whole(old: NDArray[Any], edit: Edit) -> NDArray[Any]:
+    """Compute with whole numbers exactly: a float does not hold all that 64 bits do."""
+    low, high = (0, 1) if old.dtype.kind == "b" else (ml_dtypes.iinfo(old.dtype).min, ml_dtypes.iinfo(old.dtype).max)
+    whole = old.astype(np.int64) if old.dtype != np.uint64 else old
+    new = _edited(whole.astype(object), edit, Fraction(edit.value))
+    for number in new.flat:
+        if number != int(number) or not low <= number <= high:
+            raise _does_not_fit(edit, float(number), old)
+    return np.vectorize(int, otypes=[object])(new).astype(old.dtype) if new.size else old
+
+
+def _rounded(old: NDArray[Any], edit: Edit) -> NDArray[Any]:
+    """Compute in double precision and round once."""
+    with np.errstate(all="ignore"):
+        new = _edited(old.astype(np.complex128 if old.dtype.kind == "c" else np.float64), edit, edit.value)
+        back = new.astype(old.dtype)
+    overflow = ~np.isfinite(back) & (np.isfinite(old) | np.isfinite(new))
+    lost = overflow | ((back == 0) & (new != 0))
+    if lost.any():
+        raise _does_not_fit(edit, new[lost].flat[0], old)
+    return back
+
+
+def _does_not_fit(edit: Edit, number: Any, old: NDArray[Any]) -> VerificationError:
+    what = f"{edit.operation} {edit.value} gives {number}, which does not fit {old.dtype.name}"
+    return VerificationError(Problem(f"{edit.where}.{edit.operation}", what, "choose a value that the dtype holds"))

@@ -1,0 +1,90 @@
+"""What is refused of a value: NaN, infinity, a negative variance, a number that its dtype does not hold."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.errors import Problem, VerificationError
+from transferpipe.plan.fates import kind_of
+from transferpipe.plan.transforms import Transform
+from transferpipe.plan.transforms.merge import Linear, Mean
+from transferpipe.plan.transforms.values import Cast, Scale
+from transferpipe.weights.spec import numpy_dtype
+
+# The transforms that compute; all others pass values on as they are.
+_ARITHMETIC = (Scale, Mean, Linear)
+
+
+def check_finite(value: NDArray[Any], where: str) -> None:
+    """Raise if `value` holds NaN or infinity."""
+    if kind_of(value.dtype.name) != "float":
+        return
+    bad = ~np.isfinite(value)
+    if bad.any():
+        first = [int(i) for i in np.argwhere(bad)[0]]
+        what = f"holds {int(bad.sum())} values that are NaN or infinite, the first, {value[tuple(first)]}, at {first}"
+        raise VerificationError(Problem(where, what, "mend the source; to copy it as it is: verify.nonfinite=allow"))
+
+
+def check_variance(value: NDArray[Any], where: str) -> None:
+    """Raise if a variance is negative."""
+    negative = value < 0
+    if negative.any():
+        what = f"a variance is negative: {value[negative].min()}"
+        raise VerificationError(
+            Problem(where, what, "mend the source; to copy it as it is: verify.negative_variance=allow")
+        )
+
+
+def check_step(step: Transform, before: list[NDArray[Any]], after: NDArray[Any], where: str) -> float:
+    """Return the largest relative error that a transform makes of values that were to stay the same.
+
+    Raises:
+        VerificationError: finite numbers became NaN or infinite in a computation.
+    """
+    if isinstance(step, Cast):
+        return relative_error(before[0], after)
+    if isinstance(step, _ARITHMETIC) and not np.isfinite(after).all() and all(np.isfinite(b).all() for b in before):
+        count = int((~np.isfinite(after)).sum())
+        what = f"{step} makes {count} finite values infinite or NaN: they do not fit {after.dtype.name}"
+        raise VerificationError(Problem(where, what, "use smaller factors, or cast to a wider dtype first"))
+    return 0.0
+
+
+def cast(value: NDArray[Any], dtype: str, where: str) -> tuple[NDArray[Any], float]:
+    """Return `value` as `dtype` and the largest relative error that the cast makes.
+
+    Raises:
+        VerificationError: a value does not fit the dtype.
+    """
+    wanted = numpy_dtype(dtype)
+    if value.dtype == wanted:
+        return value, 0.0
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        result = value.astype(wanted)
+    if kind_of(dtype) in ("float", "c"):
+        fits = np.isfinite(result) | ~np.isfinite(value)
+    else:  # between dtypes of one width, numbers wrap around and back again, but change their sign
+        fits = (result.astype(value.dtype) == value) & ((result < 0) == (value < 0))
+    if not fits.all():
+        first = value[~fits].flat[0]
+        mend = f"choose a target dtype that holds it, or scale the values; a transform {{cast: {dtype}}} allows it"
+        raise VerificationError(
+            Problem(where, f"{first} does not fit {dtype} (the source is {value.dtype.name})", mend)
+        )
+    return result, relative_error(value, result)
+
+
+def relative_error(original: NDArray[Any], result: NDArray[Any]) -> float:
+    """Return the largest relative difference from a finite number of `original`, at most the largest float."""
+    wide = np.complex128 if "c" in (original.dtype.kind, result.dtype.kind) else np.float64
+    with np.errstate(all="ignore"):
+        old, new = original.astype(wide), result.astype(wide)
+        known = np.isfinite(old) & (old != 0)
+        errors = np.abs(new[known] - old[known]) / np.abs(old[known])
+    largest = sys.float_info.max  # JSON has no infinity
+    return float(np.nan_to_num(errors, nan=largest, posinf=largest).max(initial=0.0))
