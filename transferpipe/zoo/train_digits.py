@@ -1,7 +1,8 @@
 """Train the digits classifier that the shipped recipes start from: ``python -m transferpipe.zoo.train_digits``.
 
-It made ``data/digits_0_4.keras`` and its weights alone, ``data/digits_0_4.weights.h5``: digits 0 to 4 only, from the training part of `transferpipe.zoo.digits`, so that a
-recipe can move its trunk to a model for the digits 5 to 9, which it has never seen.
+It made ``data/digits_0_4.keras`` and, the weights alone, ``data/digits_0_4.weights.h5``: digits 0 to 4 only, from the
+training part of `transferpipe.zoo.digits`, so that a recipe can move its trunk to a model for the digits 5 to 9, which
+it has never seen.
 """
 
 from __future__ import annotations
