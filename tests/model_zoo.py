@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import keras
 import numpy as np
 from keras import layers as kl
@@ -9,7 +11,7 @@ from keras import layers as kl
 register = keras.saving.register_keras_serializable("zoo")
 
 
-# Custom layers ---------------------------------------------------------------------------------------------------------
+# Custom layers -------------------------------------------------------------------------------------------------------
 
 
 @register
@@ -123,6 +125,23 @@ class Tower(kl.Layer):
 
 
 @register
+class Stack(kl.Layer):
+    """A layer that calls a list of others as a model calls its own."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.layers = [kl.Dense(4), kl.Dense(4, name="final")]
+
+    def build(self, shape):
+        for layer in self.layers:
+            layer.build(shape)
+        self.built = True
+
+    def call(self, x):
+        return self.layers[1](self.layers[0](x))
+
+
+@register
 class Container(kl.Layer):
     """A layer whose class is called as Keras calls a list inside a list."""
 
@@ -215,7 +234,7 @@ class Recorded(keras.Model):
 
     def build(self, shape):
         self.total = self.add_weight(shape=(1, 1, 4), name="total")
-        self.call(keras.KerasTensor(shape) if False else keras.ops.zeros((1, *shape[1:])))
+        self.call(keras.ops.zeros((1, *shape[1:])))
         self.built = True
 
     def call(self, x):
@@ -263,18 +282,10 @@ class Moody(keras.Model):
     def __init__(self):
         super().__init__(name="moody")
         self._parts = {"one": [kl.Dense(3), (kl.Dense(3), [kl.Dense(3)])], "two": kl.Dense(3)}
-        self.calls = 0
 
     @property
     def broken(self):
         raise RuntimeError("not today")
-
-    @property
-    def fickle(self):
-        self.calls += 1
-        if self.calls % 2 == 0:
-            raise RuntimeError("every second time")
-        return self._parts["two"]
 
     @property
     def fresh(self):
@@ -288,6 +299,25 @@ def moody():
     model = Moody()
     model(np.zeros((2, 4), "float32"))
     return model
+
+
+class Fickle(keras.Model):
+    """A model with a property that gives a layer once, and then no more."""
+
+    def __init__(self):
+        super().__init__(name="fickle")
+        self._layer = kl.Dense(3)
+        self.asked = 0
+
+    @property
+    def dense(self):
+        self.asked += 1
+        if self.asked > 1:
+            raise RuntimeError("once is enough")
+        return self._layer
+
+    def call(self, x):
+        return self._layer(x)
 
 
 class Diamond(keras.Model):
@@ -345,6 +375,13 @@ class Extended(keras.Model):
 
     def get_config(self):
         return {}
+
+
+def _quietly(make):
+    """Return what `make` returns, without Keras's warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return make()
 
 
 # Functional and Sequential --------------------------------------------------------------------------------------------
@@ -414,7 +451,9 @@ def recurrent():
         kl.SimpleRNN(3, return_sequences=True, use_bias=False),
         kl.Bidirectional(kl.LSTM(3, return_sequences=True)),
         kl.Bidirectional(kl.GRU(3, return_sequences=True, name="g"), name="bi"),
-        kl.Bidirectional(kl.LSTM(2, return_sequences=True), backward_layer=kl.GRU(2, return_sequences=True, go_backwards=True)),
+        kl.Bidirectional(
+            kl.LSTM(2, return_sequences=True), backward_layer=kl.GRU(2, return_sequences=True, go_backwards=True)
+        ),
         kl.RNN(kl.LSTMCell(3), return_sequences=True),
         kl.RNN(kl.GRUCell(3, name="given"), return_sequences=True),
         kl.RNN(cells, return_sequences=True),
@@ -444,7 +483,6 @@ def wrappers():
         kl.TimeDistributed(kl.Dense(4)),
         kl.TimeDistributed(kl.Dense(4, name="inner"), name="outer"),
         kl.TimeDistributed(dense_net("net")),
-        kl.TimeDistributed(kl.TimeDistributed(kl.Dense(2)))  if False else kl.Dense(4),
         kl.SpectralNormalization(kl.Dense(4)),
         kl.SpectralNormalization(kl.Dense(4, name="tight"), name="spectral"),
     )
@@ -460,7 +498,7 @@ def norms():
         kl.LayerNormalization(),
         kl.LayerNormalization(center=False),
         kl.LayerNormalization(scale=False, name="ln"),
-        kl.LayerNormalization(rms_scaling=True) if "rms_scaling" in kl.LayerNormalization.__init__.__code__.co_varnames else kl.LayerNormalization(),
+        _quietly(lambda: kl.LayerNormalization(rms_scaling=True)),
         kl.RMSNormalization(),
         kl.GroupNormalization(2),
         kl.GroupNormalization(2, scale=False),
@@ -522,9 +560,20 @@ def lookup():
 def customs():
     """Custom layers in a graph: unnamed, several of one class, named."""
     return stack(
-        (4,), Scaled(), Linear(4), Linear(4), Linear(4, name="mine"), Nameless(), TwoScalars(), Counting(), Block(4),
-        Block(4), Block(4, name="deep"), Tower(name="main"), Tower(),
-    )  # fmt: skip
+        (4,),
+        Scaled(),
+        Linear(4),
+        Linear(4),
+        Linear(4, name="mine"),
+        Nameless(),
+        TwoScalars(),
+        Counting(),
+        Block(4),
+        Block(4),
+        Block(4, name="deep"),
+        Tower(name="main"),
+        Tower(),
+    )
 
 
 def fitted():
@@ -549,7 +598,7 @@ def with_dtype(dtype):
 
 def quantized():
     model = stack((4,), kl.Dense(4), kl.Dense(3, use_bias=False), kl.EinsumDense("ab,bc->ac", output_shape=(2,)))
-    model.quantize("int8")
+    _quietly(lambda: model.quantize("int8"))
     return model
 
 
@@ -610,17 +659,27 @@ ZOO = {
     "attributes": held(
         a=lambda: kl.Dense(4), block3=sequential_held, m=sequential_held, z=lambda: kl.Dense(4), _p=lambda: kl.Dense(4)
     ),
-    "named": held(a=lambda: kl.Dense(4, name="entry"), b=lambda: kl.Dense(4, name="dense_9"), net=lambda: dense_net("n")),
+    "named": held(
+        a=lambda: kl.Dense(4, name="entry"), b=lambda: kl.Dense(4, name="dense_9"), net=lambda: dense_net("n")
+    ),
     "custom_attributes": held(
-        a=lambda: Scaled(), b=lambda: Linear(4), c=lambda: Linear(4), d=lambda: Linear(4, name="mine"),
-        e=lambda: Nameless(), f=lambda: Block(4), g=lambda: Block(4, name="deep"), h=lambda: Tower(),
-        k=lambda: TwoScalars(), z=lambda: Block(4),
-    ),  # fmt: skip
+        a=lambda: Scaled(),
+        b=lambda: Linear(4),
+        c=lambda: Linear(4),
+        d=lambda: Linear(4, name="mine"),
+        e=lambda: Nameless(),
+        f=lambda: Block(4),
+        g=lambda: Block(4, name="deep"),
+        h=lambda: Tower(),
+        k=lambda: TwoScalars(),
+        z=lambda: Block(4),
+    ),
     "one_custom": held(core=lambda: Linear(4)),
+    "layers_in_layers": held(deep=lambda: Stack(), tail=lambda: Stack(name="given")),
     "held_composites": held(
         bi=lambda: kl.Reshape((1, 4)),
         direction=lambda: kl.Bidirectional(kl.LSTM(2, return_sequences=True)),
         each=lambda: kl.TimeDistributed(kl.Dense(4)),
         gru=lambda: kl.GRU(4, name="memory"),
     ),
-}  # fmt: skip
+}

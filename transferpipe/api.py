@@ -87,7 +87,8 @@ def _prepare(source: Any, target: Any, recipe: Mapping[str, Any]) -> Prepared:
         data["source"] = _origin(source, "source", models)
     data["target"] = _origin(target, "target", models)
     parsed = read_recipe(data, absolute_save=True)
-    return prepare_opened(parsed, open_recipe(parsed, live=models))
+    saves = "target" not in models or recipe.get("save") is not None
+    return prepare_opened(parsed, open_recipe(parsed, live=models), saves)
 
 
 def _origin(value: Any, name: str, models: dict[str, Any]) -> Any:

@@ -26,9 +26,21 @@ def wrapper(class_name, name, inner, **config):
     return layer(class_name, name, layer=inner, **config)
 
 
+# Of a recurrent cell with three units.
+SHAPES = {"kernel": (2, 12), "recurrent_kernel": (3, 12), "bias": (12,)}
+
+
+def _own(stored):
+    return stored.split("/")[-1].removesuffix(":0")
+
+
 def names(groups, config=None):
-    """Return the names for {group: [stored names]}; all weights are 2 by 3 kernels."""
-    weights = [LegacyWeight(group, stored, (2, 3)) for group, listed in groups.items() for stored in listed]
+    """Return the names for {group: [stored names]}."""
+    weights = [
+        LegacyWeight(group, stored, SHAPES.get(_own(stored), (2, 3)))
+        for group, listed in groups.items()
+        for stored in listed
+    ]
     return [named.name for named in name_weights(weights, config)]
 
 
@@ -54,9 +66,6 @@ def path(tmp_path):
     return tmp_path / "model.h5"
 
 
-LSTM = ["kernel", "recurrent_kernel", "bias"]
-
-
 @pytest.mark.parametrize(
     ("group", "stored", "expected"),
     [
@@ -77,7 +86,9 @@ LSTM = ["kernel", "recurrent_kernel", "bias"]
         ("lstm", "lstm/lstm_cell_3/kernel:0", "lstm/cell/kernel"),
         ("lstm_1", "lstm_1/kernel:0", "lstm_1/cell/kernel"),
         ("enc", "enc/gru_cell/bias", "enc/cell/bias"),
-        ("bidirectional", "bidirectional/forward_lstm/lstm_cell_1/kernel:0", "bidirectional/forward_lstm/cell/kernel"),
+        ("bidirectional", "bidirectional/forward_lstm/lstm_cell_1/kernel:0", "bidirectional/forward_layer/cell/kernel"),
+        ("bi", "bi_1/backward_gru_1/bias:0", "bi/backward_layer/cell/bias"),
+        ("bi", "bi/forward_mine/gru_cell/bias", "bi/forward_mine/cell/bias"),
         ("rnn", "rnn/stacked_rnn_cells/lstm_cell_1/kernel", "rnn/stacked_rnn_cells/lstm_cell_1/kernel"),
         ("att", "att/query/kernel", "att/query/kernel"),
         ("multi_head_attention", "multi_head_attention/query/kernel", "multi_head_attention/query/kernel"),
@@ -111,7 +122,6 @@ def test_names_without_a_configuration(group, stored, expected):
         (layer("LSTM", "enc"), "enc", "enc_1/recurrent_kernel:0", "enc/cell/recurrent_kernel"),
         (layer("ConvLSTM2D", "c"), "c", "c/conv_lstm_cell/kernel", "c/cell/kernel"),
         (layer("RNN", "r", cell=layer("LSTMCell", "lstm_cell_2")), "r", "r/lstm_cell_2/kernel", "r/cell/kernel"),
-        (layer("RNN", "r", cell=layer("LSTMCell", "mine")), "r", "r/mine/kernel", "r/mine/kernel"),
         (
             layer("RNN", "r", cell=layer("StackedRNNCells", "stacked_rnn_cells", cells=[
                 layer("LSTMCell", "lstm_cell_4"), layer("LSTMCell", "lstm_cell_9"), layer("GRUCell", "mine")])),
@@ -119,11 +129,11 @@ def test_names_without_a_configuration(group, stored, expected):
         ),
         (
             wrapper("Bidirectional", "bi", layer("LSTM", "forward_lstm_1")),
-            "bi", "bi/backward_lstm_1/lstm_cell/bias", "bi/backward_lstm_1/cell/bias",
+            "bi", "bi/backward_lstm_1/lstm_cell/bias", "bi/backward_layer/cell/bias",
         ),
         (
             wrapper("Bidirectional", "bi", layer("LSTM", "lstm_1")),
-            "bi", "bi_1/forward_lstm_1/kernel:0", "bi/forward_lstm_1/cell/kernel",
+            "bi", "bi_1/forward_lstm_1/kernel:0", "bi/forward_layer/cell/kernel",
         ),
         (
             wrapper("Bidirectional", "bi", layer("LSTM", "forward_lstm"), backward_layer=layer("GRU", "gru")),
@@ -134,11 +144,26 @@ def test_names_without_a_configuration(group, stored, expected):
         (wrapper("TimeDistributed", "td", layer("Dense", "proj")), "td", "td/proj/kernel", "td/proj/kernel"),
         (wrapper("TimeDistributed", "td", layer("LSTM", "l")), "td", "td/l/lstm_cell/bias", "td/l/cell/bias"),
         (wrapper("TimeDistributed", "td", model("sub", layer("Dense", "z"))), "td", "z/kernel", "td/sub/z/kernel"),
-        (layer("MultiHeadAttention", "att"), "att", "att/attention_output/bias", "att/attention_output/bias"),
     ],
 )  # fmt: skip
 def test_names_with_a_configuration(config, group, stored, expected):
     assert names({group: [stored]}, model("root", layer("InputLayer", "input"), config)) == [expected]
+
+
+def test_given_names_of_parts_stay():
+    config = model(
+        "root",
+        layer("RNN", "r", cell=layer("LSTMCell", "mine")),
+        wrapper("Bidirectional", "bi", layer("GRU", "forward_g")),
+        layer("MultiHeadAttention", "att"),
+    )
+    stored = {"r": [f"r/mine/{own}" for own in SHAPES], "bi": [f"bi/forward_g/gru_cell/{own}:0" for own in SHAPES]}
+    stored["att"] = ["att/attention_output/kernel", "att/attention_output/bias"]
+    assert names(stored, config) == [
+        *(f"r/mine/{own}" for own in SHAPES),
+        *(f"bi/forward_g/cell/{own}" for own in SHAPES),
+        *stored["att"],
+    ]
 
 
 def test_root_name_before_nested_names():
@@ -180,7 +205,7 @@ def test_classes_of_the_owning_layers(path):
     assert {w.name: w.layer_class for w in open_h5(path).catalog} == {
         "inner/a/kernel": "Dense",
         "inner/b/kernel": None,
-        "bi/forward_lstm/cell/bias": "LSTMCell",
+        "bi/forward_layer/cell/bias": "LSTMCell",
         "att/query/bias": "EinsumDense",
         "enc/cell/kernel": "LSTMCell",
         "dense_7/kernel": "Dense",

@@ -108,6 +108,7 @@ def walk(model: Any, label: str) -> Walked:
 
     recorded = [group for group in _record(model) if isinstance(group.owner, keras.layers.Layer)]
     readable = readable_names(SavedLayer(g.path, g.name, tuple(_shape(v) for _, v in g.entries)) for g in recorded)
+    refuse_namesakes(readable, (g.path for g in recorded if g.entries), label)
     weights: list[WeightSpec] = []
     groups: list[SavedGroup] = []
     values: dict[str, Any] = {}
@@ -117,10 +118,8 @@ def walk(model: Any, label: str) -> Walked:
         names = [s.name for s in specs]
         groups.append(SavedGroup(group.path, group.name, tuple(zip((k for k, _ in group.entries), names, strict=True))))
         values.update(zip(names, (v for _, v in group.entries), strict=True))
-    catalog = Catalog(tuple(weights), label)
-    refuse_namesakes(readable, (g.path for g in recorded if g.entries), label)
     layers = {readable[g.path]: g.owner for g in recorded}
-    return Walked(catalog, tuple(groups), layers, values, **_flags(layers, values))
+    return Walked(Catalog(tuple(weights), label), tuple(groups), layers, values, **_flags(layers, values))
 
 
 def _specs(group: _Recorded, layer: str) -> list[WeightSpec]:

@@ -71,8 +71,13 @@ def prepare(recipe: Recipe, trusted: Collection[str] = ()) -> Prepared:
     return prepare_opened(recipe, open_recipe(recipe, trusted))
 
 
-def prepare_opened(recipe: Recipe, opened: Opened) -> Prepared:
+def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepared:
     """Plan with everything opened already.
+
+    Args:
+        recipe: the checked recipe.
+        opened: what it names.
+        saves: whether the result is to be written, so that the target must have what its format needs.
 
     Raises:
         RecipeError: the plan cannot be made, or is not the expected one.
@@ -82,7 +87,8 @@ def prepare_opened(recipe: Recipe, opened: Opened) -> Prepared:
     if recipe.expect and recipe.expect != plan.checksum:
         what = f"the recipe expects the plan {recipe.expect}, but this plan is {plan.checksum}"
         raise RecipeError(Problem("expect", what, "look at the plan; if it is right, expect its checksum"))
-    _check_formats(recipe, opened)
+    if saves:
+        _check_formats(recipe, opened)
     return Prepared(recipe, opened, plan)
 
 

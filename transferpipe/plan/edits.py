@@ -56,7 +56,8 @@ def _check_index(edit: Edit, shape: tuple[int, ...], problems: Problems) -> bool
                 out = not range(*chosen.indices(size)) or any(not -size <= e <= size for e in ends)
                 what = f"axis {axis} has {size} elements, the slice {entry!r} is empty or out of range"
         if out:
-            problems.add(where, f"{what} (shape {list(shape)} of {edit.at})", f"indices go from 0 to {size - 1}")
+            mend = f"indices go from 0 to {size - 1}" if size else "it cannot be edited"
+            problems.add(where, f"{what} (shape {list(shape)} of {edit.at})", mend)
             good = False
     return good
 

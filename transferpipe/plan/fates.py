@@ -74,9 +74,8 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Found]) -
             fates.keep([name], rule.name, "shape differs")
         else:
             what = f"{name} has shape {list(spec.shape)}, {_named(refs)} gives {list(shape)}"
-            fates.problems.add(
-                where, what + " after the transforms" * bool(transforms), _mend_shape(rule, spec.shape, shape)
-            )
+            what += " after the transforms" * bool(transforms)
+            fates.problems.add(where, what, _mend_shape(rule, spec.shape, shape))
         return
     if kind_of(dtype) != kind_of(spec.dtype):
         what = f"{name} is {spec.dtype}, {_named(refs)} gives {dtype}: a cast between kinds changes what a number means"

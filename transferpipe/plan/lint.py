@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from transferpipe.plan.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
+from transferpipe.plan.pairing import listed
 from transferpipe.plan.structure import TargetStructure, ancestors
 from transferpipe.weights.layer_classes import is_made_up, stem
 
 _MANY = 3
 
 
-def lint(plan: Plan, target: TargetStructure, found: tuple[PlanWarning, ...] = ()) -> Plan:
-    """Return `plan` with its warnings; `found` are those that pairing noted."""
+def lint(
+    plan: Plan, target: TargetStructure, found: tuple[PlanWarning, ...] = (), by_order: Collection[str] = ()
+) -> Plan:
+    """Return `plan` with its warnings.
+
+    Args:
+        plan: the finished plan.
+        target: the target's structure.
+        found: the warnings that pairing noted.
+        by_order: names of the rules that pair by order, to which names mean nothing.
+    """
     warnings = [
         *found,
         *_square_kernels(plan),
-        *_made_up_names(plan),
+        *_made_up_names(plan, by_order),
         *_frozen_fresh(plan),
         *_unrecorded_freezing(plan, target),
         *_switched_off_variables(target),
@@ -57,10 +67,10 @@ def _square_kernels(plan: Plan) -> Iterator[PlanWarning]:
             yield PlanWarning("square-kernel", _where(a), text)
 
 
-def _made_up_names(plan: Plan) -> Iterator[PlanWarning]:
+def _made_up_names(plan: Plan, by_order: Collection[str]) -> Iterator[PlanWarning]:
     """Numbers that Keras counts up change with the order of building; one warning a rule."""
     found: dict[str, list[str]] = {}
-    for a in plan.assignments:
+    for a in (a for a in plan.assignments if a.rule not in by_order):
         layers = [s for name in (a.target, *(r.name for r in a.sources)) for s in name.split("/")[:-1]]
         found.setdefault(_where(a), []).extend(s for s in layers if is_made_up(s) and stem(s) != s)
     for where, names in found.items():
@@ -112,16 +122,16 @@ def _nothing_trainable(plan: Plan, target: TargetStructure) -> Iterator[PlanWarn
 def _nothing_transferred(plan: Plan) -> Iterator[PlanWarning]:
     count = len(plan.source_weights)
     if count and not plan.assignments:
-        text = f"nothing is transferred: none of the {count} source weights is used"
+        text = f"nothing is transferred: none of the source weights ({count}) is used"
         yield PlanWarning("nothing-transferred", "mapping", text)
 
 
 def _unused(plan: Plan) -> Iterator[PlanWarning]:
     unused = plan.unused
     if unused and plan.assignments:
-        more = f" and {len(unused) - _MANY} more" if len(unused) > _MANY else ""
-        names = ", ".join(w.name for w in unused[:_MANY])
-        yield PlanWarning("unused", "unused", f"{len(unused)} source weights are not used: {names}{more}")
+        names = listed([f"{w.source}:{w.name}" if len(plan.sources) > 1 else w.name for w in unused], _MANY)
+        count = f"{len(unused)} source weights are" if len(unused) > 1 else "1 source weight is"
+        yield PlanWarning("unused", "unused", f"{count} not used: {names}")
 
 
 def _swapped_roles(plan: Plan) -> Iterator[PlanWarning]:

@@ -172,7 +172,7 @@ def plan_from_data(data: Mapping[str, Any]) -> Plan:
     fields["kept"] = tuple(Kept(**{**k, "shape": tuple(k["shape"])}) for k in data["kept"])
     fields["source_weights"] = tuple(SourceWeight(**w) for w in data["source_weights"])
     fields["edits"] = tuple(Edit(**{**e, "index": tuple(e["index"])}) for e in data["edits"])
-    freezing: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data["freezing"].items()}
+    freezing: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in dict(data["freezing"]).items()}
     fields["freezing"] = Freezing(**freezing)
     fields["save"] = tuple(data["save"])
     fields["warnings"] = tuple(PlanWarning(**w) for w in data["warnings"])

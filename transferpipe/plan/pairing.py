@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from transferpipe.errors import Problems, did_you_mean
 from transferpipe.plan.claims import Unit
 from transferpipe.plan.model import PlanWarning
-from transferpipe.weights.layer_classes import BUILT_IN
+from transferpipe.weights.layer_classes import BUILT_IN, weight_names
 from transferpipe.weights.spec import Catalog
 
 _MOST_HINTS = 20
@@ -89,14 +89,32 @@ def pair_numbered(weight: str, layer: str, catalog: Catalog, pairing: Pairing) -
     which is which, if the two layers hold equally many weights. For built-in classes the names are known, and where
     they are not (a normalization without gamma or beta), guessing by position is how gamma becomes beta.
     """
-    theirs = _directly_in(catalog, layer)
+    theirs = _numbered_in(catalog, layer)
     ours = _directly_in(pairing.target, weight.rpartition("/")[0])
-    numbers = all(n.rpartition("/")[2].isdigit() for n in theirs)
-    if not theirs or not numbers or catalog[theirs[0]].layer_class in _BUILT_IN_CLASSES or len(theirs) != len(ours):
+    if not theirs or len(theirs) != len(ours) or catalog[theirs[0]].layer_class in _BUILT_IN_CLASSES:
+        return None
+    kind, shapes = pairing.target[weight].layer_class, [catalog[n].shape for n in theirs]
+    if kind in _BUILT_IN_CLASSES and not weight_names(kind, None, shapes):
         return None
     text = f"{catalog.label} numbers the weights of {layer or 'the model itself'}: they are taken in order"
     pairing.warn("numbered-weights", layer or "the model", text)
     return theirs[ours.index(weight)]
+
+
+def unclear_names(layer: str, catalog: Catalog) -> tuple[str, str] | None:
+    """Return what is unclear about the weights of a source layer that only have numbers, and the mend; else None."""
+    numbered = _numbered_in(catalog, layer)
+    if not numbered:
+        return None
+    kind = catalog[numbered[0]].layer_class or "layer"
+    what = f"the file numbers the weights of this {kind} and does not say which optional ones it has"
+    return what, "if both layers are configured alike, use `pair: order`"
+
+
+def _numbered_in(catalog: Catalog, layer: str) -> list[str]:
+    """Return the weights that the layer itself holds if the file only numbers them."""
+    theirs = _directly_in(catalog, layer)
+    return theirs if all(n.rpartition("/")[2].isdigit() for n in theirs) else []
 
 
 def _directly_in(catalog: Catalog, layer: str) -> list[str]:

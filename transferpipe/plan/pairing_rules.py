@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from transferpipe.plan.claims import Unit, find_units
-from transferpipe.plan.pairing import Found, Pairing, Wanted, pair_numbered, some
+from transferpipe.plan.pairing import Found, Pairing, Wanted, pair_numbered, some, unclear_names
 from transferpipe.recipe.model import From, Rule
 from transferpipe.weights.layer_classes import is_made_up
 from transferpipe.weights.spec import Catalog
@@ -88,13 +88,10 @@ def _report_no_layer(wanted: Wanted, pairing: Pairing) -> None:
 
 
 def _report_missing(wanted: Wanted, missing: Sequence[str], pairing: Pairing) -> None:
-    unclear = [w for w in wanted.below or () if w.rpartition("/")[2].isdigit()]
+    places = {f"{wanted.name}/{relative}".strip("/").rpartition("/")[0] for relative in missing}
+    unclear = next((found for layer in sorted(places) if (found := unclear_names(layer, wanted.catalog))), None)
     if unclear:
-        kind = wanted.catalog[unclear[0]].layer_class or "layer"
-        mend = (
-            f"the file numbers the weights of this {kind} and does not say which optional ones it has; "
-            "if both layers are configured alike, use `pair: order`"
-        )
+        mend = "; ".join(unclear)
     else:
         mend = pairing.near(missing[0], wanted.held) or "take it out with `except`, or give it a rule of its own"
     source = wanted.name or wanted.catalog.label

@@ -11,7 +11,7 @@ from transferpipe.plan.fates import Fates, assign
 from transferpipe.plan.freezing import plan_freezing
 from transferpipe.plan.lint import lint
 from transferpipe.plan.model import UNMATCHED_RULE, Plan, SourceWeight
-from transferpipe.plan.pairing import Pairing, listed, pair_numbered, some
+from transferpipe.plan.pairing import Pairing, listed, pair_numbered, some, unclear_names
 from transferpipe.plan.pairing_rules import pair_rule
 from transferpipe.plan.structure import TargetStructure
 from transferpipe.recipe.model import Recipe, Rule
@@ -59,7 +59,7 @@ def make_plan(
         seed=recipe.seed,
         save=(recipe.save.path, *recipe.save.also),
     )
-    return lint(plan, target, tuple(pairing.warnings))
+    return lint(plan, target, tuple(pairing.warnings), {r.name for r in rules if r.pair == "order"})
 
 
 def _in_target_order(rules: Sequence[Rule], claims: Mapping[str, list[Unit]], target: TargetStructure) -> list[Rule]:
@@ -153,6 +153,9 @@ def _settle_same_name(recipe: Recipe, name: str, fates: Fates, pairing: Pairing)
         )
     elif recipe.unmatched == "same_name_or_keep":
         fates.keep([name], UNMATCHED_RULE, "no rule")
+    elif unclear := next((u for c in fates.sources.values() if (u := unclear_names(layer, c))), None):
+        what, mend = unclear
+        fates.problems.add("unmatched", f"no source has a weight called {name}: {what}", mend)
     else:
         near = pairing.near(name, [n for c in fates.sources.values() for n in c.by_name])
         fates.problems.add("unmatched", f"no source has a weight called {name}", near or "give it a rule")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ import re2
 
 # A pattern that needs more than this to compile is a mistake or an attack.
 _MOST_MEMORY = 8 << 20
+_NAMED = re.compile(r"\\.|\(\?P?<(\w+)>")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ class Pattern:
             compiled = re2.compile(self.text, options)
         except re2.error as error:
             raise ValueError(_explain(self.text, error)) from None
+        names = [n for n in _NAMED.findall(self.text) if n]
+        if len(names) > len(compiled.groupindex):  # which of two groups a name means would depend on the library
+            twice = next(n for n in names if names.count(n) > 1)
+            raise ValueError(f"{self.text!r} has two groups named {twice!r}; give them different names")
         object.__setattr__(self, "_compiled", compiled)
 
     def match(self, name: str) -> NameMatch | None:

@@ -45,9 +45,11 @@ def resolve(dotted: str, where: str, trusted: Collection[str] = ()) -> Callable[
     _check_spelling(dotted, where, trusted, folder)
     found: Callable[..., Any] = _reach(dotted, where)
     if not callable(found):
-        raise RecipeError(Problem(where, f"{dotted} is a {type(found).__name__}, which cannot be called"))
-    if not _is_allowed(found, dotted, trusted, folder):
-        module = getattr(found, "__module__", None) or type(found).__module__
+        what = f"{dotted} cannot be called: it is an object of type {type(found).__name__}"
+        raise RecipeError(Problem(where, what, "name a function or a class"))
+    behind = _behind(found)
+    if not _is_allowed(behind, dotted, trusted, folder):
+        module = getattr(behind, "__module__", None) or type(behind).__module__
         raise UnsafeError(Problem(where, f"{dotted} leads to {module}, which a recipe may not use", _mend(module)))
     return found
 
@@ -148,9 +150,14 @@ def _import_failure(name: str, where: str, error: BaseException) -> RecipeError:
     return RecipeError(Problem(where, f"importing {name} failed: {type(error).__name__}: {error}", "mend the module"))
 
 
-def _is_allowed(found: Any, dotted: str, trusted: Collection[str], folder: Path) -> bool:
+def _behind(found: Any) -> Any:
+    """Return the function that a partial call, however nested, leads to."""
     while isinstance(found, functools.partial):
         found = found.func
+    return found
+
+
+def _is_allowed(found: Any, dotted: str, trusted: Collection[str], folder: Path) -> bool:
     module = getattr(found, "__module__", None)
     if not isinstance(module, str):
         return False

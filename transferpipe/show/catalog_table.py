@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from transferpipe.show.plan_table import PLAIN_WIDTH, render
+from transferpipe.show.visible import cell
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import WeightSpec
 
@@ -70,7 +71,7 @@ def catalog_text(
     if others:
         total += f"; {len(others)} further entries that are not weights"
     return render(
-        Group(Text(f"{source.label} ({source.format}{details})"), table, Text(total)), colour=colour, width=width
+        Group(cell(f"{source.label} ({source.format}{details})"), table, cell(total)), colour=colour, width=width
     )
 
 
@@ -79,4 +80,4 @@ def _cells(weight: WeightSpec, stats: Stats) -> list[Text]:
     for column in _COLUMNS if stats else ():
         number = stats[weight.name][column]
         cells.append("-" if number is None else f"{number:.4g}" if isinstance(number, float) else str(number))
-    return [Text(c) for c in cells]
+    return [cell(c) for c in cells]

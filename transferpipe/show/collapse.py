@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-_NUMBER = re.compile(r"\d+")
+_NUMBER = re.compile(r"\d{1,18}")
 
 
 def shape_of(name: str) -> str:
@@ -15,6 +15,15 @@ def shape_of(name: str) -> str:
     'block#_conv#/kernel'
     """
     return _NUMBER.sub("#", name)
+
+
+def numbers_of(name: str) -> tuple[int, ...]:
+    """Return the numbers in `name`.
+
+    >>> numbers_of("block1_conv2/kernel")
+    (1, 2)
+    """
+    return tuple(int(n) for n in _NUMBER.findall(name))
 
 
 def collapse(names: Sequence[str]) -> str:
@@ -34,6 +43,11 @@ def collapse(names: Sequence[str]) -> str:
     for column, piece in zip(columns, pieces[1:], strict=True):
         text += _range(column) + piece
     return text
+
+
+def counted(count: int, noun: str) -> str:
+    """Return ``1 weight``, ``2 weights``."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _range(values: Iterable[str]) -> str:

@@ -10,7 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from transferpipe.plan.model import Plan
+from transferpipe.show.collapse import counted
 from transferpipe.show.plan_rows import Row, plan_rows
+from transferpipe.show.visible import cell, visible
 
 PLAIN_WIDTH = 200
 
@@ -30,13 +32,11 @@ def plan_text(plan: Plan, *, colour: bool = False, width: int = PLAIN_WIDTH) -> 
 
 def _parts(plan: Plan) -> list[RenderableType]:
     head = Table.grid(padding=(0, 2))
-    head.add_row(Text("recipe", "bold"), Text(plan.recipe))
-    for alias, label in plan.sources.items():
-        head.add_row(Text(alias, "bold"), Text(label))
-    head.add_row(Text("target", "bold"), Text(plan.target))
+    for name, label in (("recipe", plan.recipe), *plan.sources.items(), ("target", plan.target)):
+        head.add_row(cell(name, "bold"), cell(label))
     parts: list[RenderableType] = [head, Text(), _table(plan_rows(plan)), Text()]
-    parts += [Text(line) for line in _summary(plan)]
-    parts += [Text.assemble(("warning  ", "yellow"), f"{w.where}: {w.text}") for w in plan.warnings]
+    parts += [cell(line) for line in _summary(plan)]
+    parts += [Text.assemble(("warning  ", "yellow"), visible(f"{w.where}: {w.text}")) for w in plan.warnings]
     parts.append(Text.assemble("plan ", (plan.checksum, "bold")))
     return parts
 
@@ -45,13 +45,13 @@ def _table(rows: list[Row]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("rule", "target", "from"):
         table.add_column(name, overflow="fold")
-    table.add_column("weights", justify="right")
-    table.add_column("parameters", justify="right")
+    table.add_column("weights", justify="right", no_wrap=True)  # names are folded, numbers are never cut
+    table.add_column("parameters", justify="right", no_wrap=True)
     table.add_column("notes", overflow="fold")
     for row in rows:
         style = "dim" if row.kept else ""
         cells = (row.rule, row.target, row.origin, f"{row.weights:,}", f"{row.parameters:,}", row.notes)
-        table.add_row(*(Text(c, style) for c in cells))
+        table.add_row(*(cell(c, style) for c in cells))
     return table
 
 
@@ -59,10 +59,10 @@ def _summary(plan: Plan) -> list[str]:
     freezing = plan.freezing
     total = len(plan.assignments) + len(plan.kept)
     fates = {fate: sum(w.fate == fate for w in plan.source_weights) for fate in ("used", "unused", "ignored")}
-    lines = [f"{total} target weights: {len(plan.assignments)} assigned, {len(plan.kept)} kept"]
+    lines = [f"{counted(total, 'target weight')}: {len(plan.assignments):,} assigned, {len(plan.kept):,} kept"]
     if plan.source_weights:
-        counts = ", ".join(f"{n} {fate}" for fate, n in fates.items())
-        lines.append(f"{len(plan.source_weights)} source weights: {counts}")
+        counts = ", ".join(f"{n:,} {fate}" for fate, n in fates.items())
+        lines.append(f"{counted(len(plan.source_weights), 'source weight')}: {counts}")
     for edit in plan.edits:
         index = ", ".join(str(i) for i in edit.index)
         lines.append(f"edit {edit.name}: {edit.operation} {edit.at}[{index}] {edit.value}")

@@ -72,18 +72,29 @@ _SWITCHES: dict[str, dict[str, tuple[str, bool]]] = {
     "Attention": {"scale": ("use_scale", False), "concat_score_weight": ("score_mode", False)},
 }
 
+# How many axes the weights have, for classes whose names users also give to classes of their own.
+_AXES: dict[str, tuple[int, ...]] = {
+    "Dense": (2, 1),
+    "Embedding": (2,),
+    "Attention": (0, 0),
+    "AdditiveAttention": (1,),
+    "BatchNormalization": (1,) * 7,
+}
+
 # Classes of the parts that composite layers make themselves, by the attribute under which Keras saves them, whose
 # leading underscore differs between versions.
+_HEADS = {"query_dense": "query", "key_dense": "key", "value_dense": "value", "output_dense": "attention_output"}
 _PARTS: dict[str, dict[str, str]] = {
-    **dict.fromkeys(
-        ("MultiHeadAttention", "GroupedQueryAttention"),
-        dict.fromkeys(("query_dense", "key_dense", "value_dense", "output_dense"), "EinsumDense"),
-    ),
+    **dict.fromkeys(("MultiHeadAttention", "GroupedQueryAttention"), dict.fromkeys(_HEADS, "EinsumDense")),
     "LSTM": {"cell": "LSTMCell"},
     "GRU": {"cell": "GRUCell"},
     "SimpleRNN": {"cell": "SimpleRNNCell"},
     **{name: {"cell": "ConvLSTMCell"} for name in ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")},
 }
+
+
+# Configurations call this class by the name under which Keras exports it.
+_ALIASES = {"GroupQueryAttention": "GroupedQueryAttention"}
 
 
 def snake_case(class_name: str) -> str:
@@ -106,6 +117,24 @@ def stem(segment: str) -> str:
     return re.sub(r"_\d+$", "", segment)
 
 
+def counter(segment: str) -> int:
+    """Return the counter that Keras appended to `segment`, 0 if there is none."""
+    match = re.search(r"_(\d+)$", segment)
+    return int(match[1]) if match else 0
+
+
+def class_label(name: str, module: str) -> str:
+    """Return what a catalog calls the layer class `name`: a user's own class never passes for a built-in one.
+
+    >>> class_label("Dense", "keras.layers"), class_label("Block", "my.nets"), class_label("Attention", "my.nets")
+    ('Dense', 'Block', 'my.nets.Attention')
+    """
+    name = _ALIASES.get(name, name)
+    package = module.partition(".")[0]
+    of_keras = package.startswith("keras") or package == "tf_keras"
+    return name if of_keras or name not in BUILT_IN.values() else f"{module}.{name}"
+
+
 def is_made_up(name: str) -> bool:
     """Tell whether `name` is one that Keras itself gives to a built-in layer without a name, such as ``conv2d_7``."""
     return name in BUILT_IN or stem(name) in BUILT_IN
@@ -116,27 +145,43 @@ def part_class(parent_class: str | None, attribute: str) -> str | None:
     return _PARTS.get(parent_class or "", {}).get(attribute.lstrip("_"))
 
 
-def weight_names(layer_class: str | None, config: Mapping[str, Any] | None, count: int) -> Names | None:
-    """Return the names of the `count` numbered weights of a layer, or None where they cannot be known.
+def part_name(parent_class: str | None, attribute: str) -> str | None:
+    """Return the name that every layer of `parent_class` gives to the part in `attribute`, if there is one."""
+    attention = parent_class in ("MultiHeadAttention", "GroupedQueryAttention")
+    return _HEADS.get(attribute.lstrip("_")) if attention else None
+
+
+def can_hold(layer_class: str, shapes: Sequence[Shape]) -> bool:
+    """Tell whether a layer of a built-in class can hold weights of these shapes.
+
+    >>> can_hold("Attention", [()]), can_hold("Attention", [(4, 3), (3,)]), can_hold("Dropout", [(3,)])
+    (True, False, False)
+    """
+    axes = _AXES.get(layer_class)
+    if axes and any(len(s) != n for s, n in zip(shapes, axes, strict=False)):
+        return False
+    return len(shapes) <= len(_WEIGHTS.get(layer_class, ()))
+
+
+def weight_names(layer_class: str | None, config: Mapping[str, Any] | None, shapes: Sequence[Shape]) -> Names | None:
+    """Return the names of the numbered weights of a layer, or None where they cannot be known.
 
     Args:
         layer_class: the layer's class, None if unknown.
         config: the layer's configuration, None if unknown.
-        count: how many weights the file holds for the layer.
+        shapes: the shapes of the weights that the file holds for the layer.
 
-    >>> weight_names("Dense", None, 2)
+    >>> weight_names("Dense", None, [(4, 3), (3,)])
     ('kernel', 'bias')
-    >>> weight_names("BatchNormalization", None, 3) is None  # gamma or beta is missing: the file does not say which
-    True
+    >>> weight_names("BatchNormalization", None, [(3,), (3,), (3,)])  # without gamma, or beta? The file does not say.
     """
-    full = _WEIGHTS.get(layer_class or "")
-    if full is None or not count:
+    if layer_class is None or not shapes or not can_hold(layer_class, shapes):
         return None
-    switches = _SWITCHES.get(layer_class or "")
+    full, switches = _WEIGHTS[layer_class], _SWITCHES.get(layer_class)
     if switches is None:
-        return full[:count] if count <= len(full) else None
-    present = [_present(full, switches, config)] if config else _all_present(full, switches)
-    fitting = {names for names in present if len(names) == count}
+        return full[: len(shapes)]
+    possible = [_present(full, switches, config)] if config else _all_present(full, switches)
+    fitting = {names for names in possible if len(names) == len(shapes)}
     return fitting.pop() if len(fitting) == 1 else None
 
 

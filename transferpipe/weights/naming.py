@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from transferpipe.errors import Problems, RecipeError
 from transferpipe.weights.layer_classes import BUILT_IN, Shape, stem
+from transferpipe.weights.layer_shapes import looks_built_in, looks_like_cell
 
 # Keras 2.13 wrote the second of these where later versions write the first.
 MODEL_LAYERS = ("layers", "_layer_checkpoint_dependencies")
@@ -47,19 +49,40 @@ def readable_names(layers: Iterable[SavedLayer]) -> dict[str, str]:
     return {path: _readable(path, table, evidence) for path in table}
 
 
+def refuse_namesakes(readable: Mapping[str, str], owners: Iterable[str], label: str) -> None:
+    """Refuse two layers with weights that go by one name: what is said of that layer would reach only one of them.
+
+    Args:
+        readable: the layers' readable names by their saved paths.
+        owners: the saved paths of the layers that own weights.
+        label: what messages call the file or model.
+
+    Raises:
+        RecipeError: naming every such pair and where both are.
+    """
+    holders = {"/".join(parts[:i]) for p in owners if (parts := p.split("/")) for i in range(1, len(parts) + 1)}
+    seen: dict[str, str] = {}
+    problems = Problems()
+    for path, name in readable.items():
+        first = seen.setdefault(name, path) if path in holders else path
+        if first != path:
+            what = f"two layers have this name, one at {first} and one at {path}"
+            problems.add(f"{label}: {name}" if label else name, what, "give the layers different names")
+    problems.raise_as(RecipeError)
+
+
 def _readable(path: str, table: Mapping[str, SavedLayer], evidence: _Evidence) -> str:
     segments, parts = path.split("/") if path else [], []
     for i, segment in enumerate(segments):
-        here = "/".join(segments[: i + 1])
-        layer = table.get(here)
+        layer = table.get("/".join(segments[: i + 1]))
         if segment in MODEL_LAYERS and layer is None and i + 1 < len(segments):
             continue
         if layer is None or layer.name is None or layer.name == segment:
             parts.append(segment)
-        elif i > 0 and segments[i - 1] in MODEL_LAYERS:
+        elif i > 0 and segments[i - 1] in MODEL_LAYERS and "/".join(segments[:i]) not in table:
             parts.append(layer.name)
         else:
-            parts.append(segment if evidence.made_up(layer, segment) else layer.name)
+            parts.append(segment if evidence.made_up(layer) else layer.name)
     return "/".join(parts)
 
 
@@ -67,41 +90,48 @@ class _Evidence:
     """What the whole file says about which names were made up."""
 
     def __init__(self, table: Mapping[str, SavedLayer]) -> None:
+        self._table = table
         self._children: dict[str, set[str]] = {}
-        self._list_stems: set[str] = set()
+        self._classes = set(BUILT_IN)  # as they stand in made-up names
         for path in table:
             parent, _, segment = path.rpartition("/")
             self._children.setdefault(parent, set()).add(segment)
-            if parent.rpartition("/")[2] in MODEL_LAYERS:
-                owner = parent.rpartition("/")[0]
-                self._children.setdefault(owner, set()).add("layers")
-            elif parent and parent not in table:
-                self._list_stems.add(stem(segment))
+            if parent and parent not in table:
+                self._classes.add(stem(segment))
+                owner, _, container = parent.rpartition("/")
+                self._children.setdefault(owner, set()).add(container)
         names = {layer.name for path, layer in table.items() if path and layer.name}
-        self._series = {stem(n) for n in names if stem(n) != n and stem(n) in names}
+        self._classes |= {stem(n) for n in names if stem(n) != n and stem(n) in names}
 
-    def made_up(self, layer: SavedLayer, segment: str) -> bool:
+    def made_up(self, layer: SavedLayer) -> bool:
         """Tell whether Keras made up the name of a layer that an attribute, a list or a dict holds.
 
-        Keras makes a name from the class: ``Dense`` gives ``dense``, ``dense_1``... For the built-in classes that is
-        certain. A user's own class is not written in the file: its name counts as made up where the file shows its
-        stem as that of a class (a list holds one, or ``block`` and ``block_1`` both occur), and otherwise unless the
-        layer is recognisably of a built-in class, whose made-up name would have been another one.
+        Keras makes a name from the class: ``Dense`` gives ``dense``, ``dense_1``... In a list the segment tells the
+        class, and for the built-in classes the name does. A user's own class in an attribute is not written in the
+        file: its name counts as made up where the file shows its stem as that of a class (a list holds one, or
+        ``block`` and ``block_1`` both occur), and otherwise unless the layer is recognisably of a built-in class, whose
+        made-up name would have been another one.
         """
+        parent, _, segment = layer.path.rpartition("/")
         name = layer.name or ""
+        if parent and parent not in self._table:
+            return stem(segment) in (name, stem(name))
+        if segment in _DIRECTIONS:  # Bidirectional makes these names of the name of the layer that it wraps
+            name = name.removeprefix(_DIRECTIONS[segment])
         if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
             return False
-        base = stem(name)
-        if {base, name} & (BUILT_IN.keys() | self._list_stems) or base in self._series:
-            return True
-        return not self._is_built_in(layer)
+        return bool({name, stem(name)} & self._classes) or not self._is_built_in(layer)
 
     def _is_built_in(self, layer: SavedLayer) -> bool:
-        children = self._children.get(layer.path, set())
+        children = {c.lstrip("_") for c in self._children.get(layer.path, ())}
         if children:
             return any(children >= parts for parts in _COMPOSITES)
-        return _has_built_in_shapes(layer.shapes)
+        if layer.path.rpartition("/")[2] == "cell":
+            return looks_like_cell(layer.shapes)
+        return looks_built_in(layer.shapes)
 
+
+_DIRECTIONS = {"forward_layer": "forward_", "backward_layer": "backward_"}
 
 # Attributes by which the composite layers of Keras are known.
 _COMPOSITES = (
@@ -112,18 +142,3 @@ _COMPOSITES = (
     {"forward_layer", "backward_layer"},
     {"query_dense", "key_dense", "value_dense", "output_dense"},
 )
-
-
-def _has_built_in_shapes(shapes: tuple[Shape, ...]) -> bool:
-    """Tell whether a leaf's weights have the shapes of a dense, convolution, embedding, norm or recurrent layer."""
-    if not shapes or any(not s for s in shapes):
-        return False
-    first, *rest = shapes
-    if len(first) == 1:
-        return bool(rest) and all(s == first for s in rest)
-    if not rest:
-        return first[0] != 1 or len(first) == 2
-    *kernels, bias = rest
-    if kernels:  # separable and recurrent layers: all but the bias have at least two axes
-        return all(len(k) > 1 for k in kernels)
-    return len(bias) < len(first) or len(bias) == len(first) > 1

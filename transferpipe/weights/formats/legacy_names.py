@@ -13,12 +13,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from transferpipe.weights.formats.legacy_owners import Owner, find_owners, is_cell
+from transferpipe.weights.formats.legacy_owners import RECURRENT, Owner, find_owners, is_cell
 from transferpipe.weights.formats.legacy_tree import Config, LegacyLayer, Scope, layer_trees
 from transferpipe.weights.layer_classes import Shape, stem
 from transferpipe.weights.naming import SavedLayer, readable_names
 
 _STACK = "stacked_rnn_cells"
+_DIRECTION = re.compile(r"(forward|backward)_(lstm|gru|simple_rnn|rnn)(_\d+)?")
 # What Keras 3 calls the weights that Keras 1 and 2 called otherwise.
 _KERAS_1 = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
 _KERAS_2 = {("DepthwiseConv1D", "depthwise_kernel"): "kernel", ("DepthwiseConv2D", "depthwise_kernel"): "kernel"}
@@ -83,10 +84,19 @@ def name_weights(weights: Sequence[LegacyWeight], config: Config | None) -> list
 def _named(weight: LegacyWeight, owner: Owner, readable: Mapping[str, str], places: Mapping[str, int]) -> NamedWeight:
     layer, inside = owner.layer, owner.inside
     layer_class = layer.layer_class if not inside else None
-    if inside and is_cell(inside[-1]) and stem((weight.group, *inside)[-2]) != _STACK:
-        inside = (*inside[:-1], "cell")  # a recurrent layer whose class the file does not tell
     own = _own_name(weight, layer, layer_class)
+    inside = _without_made_up((weight.group, *inside), own)[1:]
     return NamedWeight("/".join((readable[layer.saved], *inside, own)), layer_class, places[layer.saved])
+
+
+def _without_made_up(scope: Scope, own: str) -> Scope:
+    """Replace the names that recurrent layers make up for their parts, where the file does not describe those."""
+    parts = [scope[0], *(f"{m[1]}_layer" if (m := _DIRECTION.fullmatch(p)) else p for p in scope[1:])]
+    if len(parts) > 1 and is_cell(parts[-1]) and stem(parts[-2]) != _STACK:
+        parts[-1] = "cell"
+    elif parts[-1] != scope[-1] and own in RECURRENT:
+        parts.append("cell")
+    return tuple(parts)
 
 
 def _own_name(weight: LegacyWeight, layer: LegacyLayer, layer_class: str | None) -> str:

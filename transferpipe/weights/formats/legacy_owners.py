@@ -10,7 +10,7 @@ from transferpipe.weights.formats.legacy_tree import LegacyLayer, Scope
 from transferpipe.weights.layer_classes import stem
 
 _CELL = re.compile(r"(conv_lstm|lstm|gru|simple_rnn)_cell(_\d+)?")
-_RECURRENT = ("kernel", "recurrent_kernel", "bias")
+RECURRENT = ("kernel", "recurrent_kernel", "bias")
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,6 @@ def _descend(owner: Owner, own_name: str, by_saved: Mapping[str, LegacyLayer]) -
     if cell and cell.layer_class != "StackedRNNCells":
         if inside and is_cell(inside[0]):
             return Owner(cell, inside[1:])
-        if not inside and own_name in _RECURRENT:
+        if not inside and own_name in RECURRENT:
             return Owner(cell)
     return owner

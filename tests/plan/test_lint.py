@@ -1,0 +1,147 @@
+"""Warnings about what is legal and probably wrong."""
+
+import pytest
+from compact import codes, plan_of, structure
+
+
+def warned(plan, code):
+    return [(w.where, w.text) for w in plan.warnings if w.code == code]
+
+
+def test_a_plan_as_it_should_be_has_none():
+    assert codes(plan_of("a/kernel 3x3\n a/bias 3", "b/kernel 3x3\n b/bias 3", {"r": {"to": "a", "from": "b"}})) == []
+
+
+# Square kernels -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "transform"),
+    [
+        ("a/kernel 4x4", "b/weight 4x4", []),
+        ("a/kernel 3x3x4x4", "b/weight 3x3x4x4", []),
+        ("a/kernel 4x4", "b/kernel 4x4", ["transpose"]),
+        ("a/kernel 4x4", "b/kernel 4x4", [{"transpose": [1, 0]}]),
+        ("a/recurrent_kernel 4x4", "b/weight_hh 4x4", []),
+    ],
+)
+def test_a_square_kernel_that_may_have_to_be_transposed(target, source, transform):
+    own, theirs = target.split()[0], source.split()[0]
+    plan = plan_of(target, source, {"r": {"to": own, "from": theirs, "transform": transform}})
+    ((where, text),) = warned(plan, "square-kernel")
+    assert where == "mapping.r"
+    assert text.startswith(f"{own} [")
+    assert text.endswith(f"] is square: its shape cannot tell whether {theirs} must be transposed")
+
+
+@pytest.mark.parametrize(
+    ("target", "source"),
+    [
+        ("a/kernel 4x4", "b/kernel 4x4"),
+        ("a/kernel 4x5", "b/weight 4x5"),
+        ("a/kernel 1x1", "b/weight 1x1"),
+        ("a/kernel 3x3x4x5", "b/weight 3x3x4x5"),
+        ("a/embeddings 4x4", "b/weight 4x4"),
+        ("a/kernel 4", "b/weight 4"),
+    ],
+)
+def test_kernels_that_say_enough(target, source):
+    plan = plan_of(target, source, {"r": {"to": target.split()[0], "from": source.split()[0]}})
+    assert warned(plan, "square-kernel") == []
+
+
+# Names --------------------------------------------------------------------------------------------------------------
+
+
+def test_names_that_keras_made_up():
+    text = "relies on names that Keras made up, such as {}: they change with the order of building"
+    mend = "; consider `pair: order`, or name the layers"
+    plan = plan_of(
+        "conv2d_7/kernel\n x/k", "first/kernel\n x/k", {"r": {"to": "conv2d_7", "from": "first"}, "x": {"to": "x"}}
+    )
+    assert warned(plan, "made-up-names") == [("mapping.r", text.format("conv2d_7") + mend)]
+    plan = plan_of("a/enc/kernel", "b/dense_1/kernel", {"r": {"to": "a/enc", "from": "b/dense_1"}})
+    assert warned(plan, "made-up-names") == [("mapping.r", text.format("dense_1") + mend)]
+    plan = plan_of("dense_2/kernel", "dense_2/kernel", unmatched="same_name")
+    assert warned(plan, "made-up-names") == [("unmatched", text.format("dense_2") + mend)]
+
+
+@pytest.mark.parametrize("name", ["dense", "block_1", "head", "my_dense_1"])
+def test_names_that_stay(name):
+    assert warned(plan_of(f"{name}/kernel", f"{name}/kernel", {"r": {"to": name}}), "made-up-names") == []
+
+
+def test_own_names_are_no_layer_names():
+    assert warned(plan_of("a/dense_1", "a/dense_1", {"r": {"to": "a"}}), "made-up-names") == []
+
+
+def test_names_mean_nothing_to_a_rule_that_pairs_by_order():
+    mapping = {"r": {"to": "dense_.", "from": "dense_.", "pair": "order"}}
+    assert warned(plan_of("dense_2/kernel", "dense_1/kernel", mapping), "made-up-names") == []
+
+
+# What is used for what ----------------------------------------------------------------------------------------------
+
+
+def test_a_weight_from_one_with_another_role():
+    mapping = {"r": {"to": "a/gamma", "from": "b/beta"}, "m": {"to": "a/moving_mean", "from": "b/variance"}}
+    plan = plan_of("a/gamma 3\n a/moving_mean 3", "b/beta 3\n b/variance 3", mapping)
+    assert warned(plan, "other-role") == [
+        ("mapping.r", "a/gamma takes b/beta: gamma from beta"),
+        ("mapping.m", "a/moving_mean takes b/variance: moving_mean from variance"),
+    ]
+    plan = plan_of(
+        "a/moving_mean 3\n a/gamma 3",
+        "b/mean 3\n b/weight 3",
+        {"r": {"to": "a/moving_mean", "from": "b/mean"}, "g": {"to": "a/gamma", "from": "b/weight"}},
+    )
+    assert warned(plan, "other-role") == []
+
+
+def test_a_layer_half_of_which_is_kept_for_its_shape():
+    target, source = "a/kernel 2x3\n a/bias 3\n c/kernel 3x3", "b/kernel 2x4\n b/bias 3\n c/kernel 4x4"
+    mapping = {"r": {"to": "a", "from": "b", "on_mismatch": "keep"}, "c": {"to": "c", "on_mismatch": "keep"}}
+    plan = plan_of(target, source, mapping)
+    assert warned(plan, "half-transferred") == [
+        ("mapping.r", "a/bias is transferred, but a/kernel of the same layer is kept")
+    ]
+    mapping = {"r": {"to": "a/kernel", "from": "b/kernel"}, "k": {"to": "a/bias", "from": None}}
+    plan = plan_of("a/kernel 2x3\n a/bias 3", "b/kernel 2x3", mapping)
+    assert warned(plan, "half-transferred") == []
+
+
+def test_unused_source_weights():
+    plan = plan_of("a/k", "a/k\n b\n c\n d\n e", {"r": {"to": "a"}})
+    assert warned(plan, "unused") == [("unused", "4 source weights are not used: b, c, d and 1 more")]
+    plan = plan_of("a/k", {"s": "a/k\n b", "t": ""}, {"r": {"to": "a", "from": "s:a"}})
+    assert warned(plan, "unused") == [("unused", "1 source weight is not used: s:b")]
+    assert warned(plan_of("a/k", "a/k\n b", {"r": {"to": "a"}}, ignore=["b"]), "unused") == []
+
+
+def test_a_source_of_which_nothing_is_used():
+    plan = plan_of("a/k", "b/k\n b/l", unmatched="keep")
+    assert codes(plan) == ["nothing-transferred"]
+    assert plan.warnings[0].text == "nothing is transferred: none of the source weights (2) is used"
+
+
+def test_variables_switched_off_one_by_one():
+    import dataclasses
+
+    target = dataclasses.replace(structure("a/k\n b/k"), switched_off=frozenset({"b/k", "a/k"}))
+    assert [w.partition(" ")[0] for _, w in warned(plan_of(target, None, unmatched="keep"), "variable-flag")] == [
+        "a/k",
+        "b/k",
+    ]
+
+
+# Many of one kind ---------------------------------------------------------------------------------------------------
+
+
+def test_many_of_one_kind_are_cut():
+    names = "\n".join(f"l{i}/kernel 4x4" for i in range(10))
+    mapping = {"r": {"to": r"l(\d)/kernel", "from": r"m/\1"}, "s": {"to": "z/kernel", "from": "m/9"}}
+    plan = plan_of(f"{names}\n z/kernel 4x4", "\n".join(f"m/{i} 4x4 float32 Mine" for i in range(10)), mapping)
+    found = warned(plan, "square-kernel")
+    assert [w for w, _ in found] == ["mapping.r"] * 4 + ["mapping.s"]
+    assert [t.partition(" ")[0] for _, t in found] == ["l0/kernel", "l1/kernel", "l2/kernel", "and", "z/kernel"]
+    assert found[3][1] == "and 7 more like these"

@@ -1,0 +1,131 @@
+"""Target weights that no rule claims, and source weights that nothing uses."""
+
+from compact import kept, pairs, plan_of, problems_of
+
+SOURCE = """
+    old/c1/kernel 3x3x1x4
+    old/c1/bias 4
+    old/c2/kernel 3x3x4x4
+    old/c2/bias 4
+    old/out/kernel 4x10
+    old/out/bias 10
+"""
+TARGET = """
+    enc/conv1/kernel 3x3x1x4
+    enc/conv1/bias 4
+    enc/conv2/kernel 3x3x4x4
+    enc/conv2/bias 4
+    head/kernel 4x2
+    head/bias 2
+"""
+TRUNK = {"to": r"enc/conv(\d)", "from": r"old/c\1"}
+HEAD = {"to": "head", "from": None}
+PAIRS = {
+    "enc/conv1/kernel": "old/c1/kernel",
+    "enc/conv1/bias": "old/c1/bias",
+    "enc/conv2/kernel": "old/c2/kernel",
+    "enc/conv2/bias": "old/c2/bias",
+}
+
+
+def fates(plan):
+    return {f"{w.source}:{w.name}" if len(plan.sources) > 1 else w.name: w.fate for w in plan.source_weights}
+
+
+# What no rule claims --------------------------------------------------------------------------------------------------
+
+
+def test_unmatched_error():
+    expected = "-> add a rule (`from: null` keeps weights as built), or set unmatched=keep"
+    assert problems_of(TARGET, SOURCE, {"trunk": TRUNK}) == [
+        f"unmatched: no rule claims 2 target weights: head/kernel, head/bias {expected}"
+    ]
+    assert problems_of("a/kernel", "b/kernel") == [f"unmatched: no rule claims 1 target weight: a/kernel {expected}"]
+    many = "\n".join(f"a/w{i}" for i in range(8))
+    assert problems_of(many, many) == [
+        f"unmatched: no rule claims 8 target weights: a/w0, a/w1, a/w2, a/w3, a/w4 and 3 more {expected}"
+    ]
+
+
+def test_unmatched_keep():
+    plan = plan_of(TARGET, SOURCE, {"trunk": TRUNK}, unmatched="keep")
+    assert pairs(plan) == PAIRS
+    assert kept(plan) == dict.fromkeys(("head/kernel", "head/bias"), "unmatched: no rule")
+
+
+def test_unmatched_same_name():
+    both = "a/kernel\n a/bias 3"
+    plan = plan_of(both, f"{both}\n x", unmatched="same_name")
+    assert pairs(plan) == {"a/kernel": "a/kernel", "a/bias": "a/bias"}
+    assert {a.rule for a in plan.assignments} == {"unmatched"}
+    assert problems_of(both, "a/kernel\n a/bais 3", unmatched="same_name") == [
+        "unmatched: no source has a weight called a/bias -> did you mean 'a/bais'?"
+    ]
+    assert problems_of("q", "a/kernel", unmatched="same_name") == [
+        "unmatched: no source has a weight called q -> give it a rule"
+    ]
+
+
+def test_unmatched_same_name_or_keep():
+    plan = plan_of("a/kernel\n b/kernel", "a/kernel\n c/kernel", unmatched="same_name_or_keep")
+    assert pairs(plan) == {"a/kernel": "a/kernel"}
+    assert kept(plan) == {"b/kernel": "unmatched: no rule"}
+
+
+def test_unmatched_same_name_with_another_shape():
+    for unmatched in ("same_name", "same_name_or_keep"):
+        (text,) = problems_of("a/kernel 2x3", "a/kernel 2x4", unmatched=unmatched)
+        assert text == (
+            "unmatched: a/kernel has shape [2, 3], a/kernel gives [2, 4]"
+            " -> give it a rule: mend the mapping, add a transform, or set on_mismatch: keep"
+        )
+
+
+def test_unmatched_same_name_in_several_sources():
+    sources = {"one": "a/kernel\n b/kernel", "two": "a/kernel\n c/kernel"}
+    assert problems_of("a/kernel\n b/kernel\n c/kernel", sources, unmatched="same_name") == [
+        "unmatched: a/kernel is in several sources: one, two -> give it a rule"
+    ]
+    plan = plan_of("b/kernel\n c/kernel", sources, unmatched="same_name")
+    assert pairs(plan) == {"b/kernel": "one:b/kernel", "c/kernel": "two:c/kernel"}
+
+
+def test_a_rule_goes_before_unmatched():
+    plan = plan_of("a/kernel\n b/kernel", "a/kernel\n b/kernel", {"r": {"to": "a", "from": "b"}}, unmatched="same_name")
+    assert pairs(plan) == {"a/kernel": "b/kernel", "b/kernel": "b/kernel"}
+
+
+# What nothing uses ----------------------------------------------------------------------------------------------------
+
+
+def test_unused_error_and_ignore():
+    keys = {"unused": "error", "unmatched": "keep"}
+    mend = "-> add a rule, or `ignore` them"
+    assert problems_of(TARGET, SOURCE, {"trunk": TRUNK}, **keys) == [
+        f"unused: nothing uses 2 source weights: old/out/kernel, old/out/bias {mend}"
+    ]
+    assert problems_of(TARGET, SOURCE, {"trunk": TRUNK}, **keys, ignore=[".*/bias"]) == [
+        f"unused: nothing uses 1 source weight: old/out/kernel {mend}"
+    ]
+    plan = plan_of(TARGET, SOURCE, {"trunk": TRUNK}, **keys, ignore=["old/out"])
+    assert [n for n, fate in fates(plan).items() if fate == "ignored"] == ["old/out/kernel", "old/out/bias"]
+
+
+def test_what_is_used_is_not_ignored():
+    plan = plan_of(TARGET, SOURCE, {"trunk": TRUNK}, unmatched="keep", ignore=[".*"])
+    assert fates(plan)["old/c1/kernel"] == "used"
+    assert not plan.unused
+
+
+def test_ignore_of_one_of_several_sources():
+    sources = {"one": "a/kernel\n b/kernel", "two": "a/kernel\n b/kernel"}
+    keys = {"mapping": {"r": {"to": "a", "from": "one:a"}}, "unused": "error"}
+    assert problems_of("a/kernel", sources, **keys, ignore=["two:.*"]) == [
+        "unused: nothing uses 1 source weight: one:b/kernel -> add a rule, or `ignore` them"
+    ]
+    assert plan_of("a/kernel", sources, **keys, ignore=["b", "two:a"]).assignments
+
+
+def test_unused_is_not_asked_while_rules_fail():
+    (text,) = problems_of("a/kernel", "b/kernel", {"r": {"to": "a", "from": "c"}}, unused="error")
+    assert text.startswith("mapping.r.from")

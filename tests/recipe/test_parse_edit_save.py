@@ -1,0 +1,110 @@
+"""Edits, freezing and saving, as written and as read."""
+
+import pytest
+from recipe_data import SMALL, one_problem, parse
+
+from transferpipe.recipe.model import Edit, Save
+
+# Edits ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        ({"index": [3, 5], "set": 99.0}, Edit("e", "w", (3, 5), "set", 99.0)),
+        ({"index": ["0:3", ":"], "add": -1}, Edit("e", "w", ("0:3", ":"), "add", -1)),
+        ({"index": 4, "multiply": 0.5}, Edit("e", "w", (4,), "multiply", 0.5)),
+        ({"index": "::-2", "set": 0}, Edit("e", "w", ("::-2",), "set", 0)),
+        ({"index": [], "set": 2**53 + 1}, Edit("e", "w", (), "set", 2**53 + 1)),
+    ],
+)
+def test_forms_of_an_edit(edit, expected):
+    (found,) = parse({**SMALL, "edit": {"e": {"at": "w", **edit}}}).edits
+    assert found == expected
+    assert type(found.value) is type(expected.value)
+
+
+@pytest.mark.parametrize(
+    ("edit", "text"),
+    [
+        ({"index": [0], "set": 1}, "edit.e.at: the name of a target weight is required"),
+        ({"at": "w", "set": 1}, "edit.e.index: a list with one entry an axis is required -> such as [3, 5], or"),
+        ({"at": "w", "index": None, "set": 1}, "edit.e.index: a list with one entry an axis is required"),
+        ({"at": "w", "index": 1.5, "set": 1}, "edit.e.index: must be a list with one entry an axis, not number 1.5"),
+        ({"at": "w", "index": {"a": 1}, "set": 1}, "edit.e.index: must be a list with one entry an axis, not mapping"),
+        ({"at": "w", "index": [True], "set": 1}, "edit.e.index: an entry must be an integer or a slice such as '0:3'"),
+        ({"at": "w", "index": ["3"], "set": 1}, "edit.e.index: an entry must be an integer or a slice such as '0:3'"),
+        ({"at": "w", "index": ["1:2:3:4"], "set": 1}, "edit.e.index: an entry must be an integer or a slice"),
+        ({"at": "w", "index": ["9" * 99 + ":"], "set": 1}, "edit.e.index: an entry must be an integer or a slice"),
+        ({"at": "w", "index": [0]}, "edit.e: needs exactly one of set, add, multiply; it has none"),
+        ({"at": "w", "index": [0], "set": 1, "add": 2}, "edit.e: needs exactly one of set, add, multiply; it has set,"),
+        ({"at": "w", "index": [0], "set": "1"}, "edit.e.set: must be a number, not text '1'"),
+        ({"at": "w", "index": [0], "set": True}, "edit.e.set: must be a number, not true/false True"),
+        ({"at": "w", "index": [0], "add": float("nan")}, "edit.e.add: must be a finite number, not number nan"),
+        ({"at": "w", "index": [0], "add": float("-inf")}, "edit.e.add: must be a finite number, not number -inf"),
+        ({"at": "w", "index": [0], "multiply": 10**400}, "edit.e.multiply: must be a finite number, not integer 1000"),
+    ],
+)
+def test_what_is_wrong_with_an_edit(edit, text):
+    assert one_problem({**SMALL, "edit": {"e": edit}}).startswith(text)
+
+
+# Freezing and saving --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("freeze", "patterns", "transferred"),
+    [
+        (None, (), False),
+        ("none", (), False),
+        (["none"], (), False),
+        ("transferred", (), True),
+        (["transferred", "a.*"], ("a.*",), True),
+        ("a.*", ("a.*",), False),
+        ([], (), False),
+    ],
+)
+def test_freeze(freeze, patterns, transferred):
+    recipe = parse({**SMALL, "freeze": freeze})
+    assert (tuple(p.text for p in recipe.freeze), recipe.freeze_transferred) == (patterns, transferred)
+
+
+@pytest.mark.parametrize("path", ["m.keras", "sub/m.weights.h5", "m.safetensors", "m.npz", "a.b.keras", "..m.npz"])
+def test_where_a_recipe_may_save(path):
+    assert parse({**SMALL, "save": path}).save == parse({**SMALL, "save": {"path": path}}).save == Save(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("m.h5", "'m.h5' has none of the suffixes .keras, .weights.h5, .safetensors, .npz, which choose the format"),
+        ("", "'' has none of the suffixes"),
+        ("m.keras/", "'m.keras/' has none of the suffixes"),
+        (".keras", "'.keras' is a suffix without a name -> such as model.keras"),
+        ("sub/.weights.h5", "'sub/.weights.h5' is a suffix without a name -> such as model.weights.h5"),
+        ("../m.npz", "'../m.npz' leaves the run folder -> give a path without '..'"),
+        ("a/../m.npz", "'a/../m.npz' leaves the run folder"),
+        ("~/m.npz", "'~/m.npz' begins with ~, which is not expanded here -> write the folder out"),
+    ],
+)
+def test_where_nobody_may_save(path, text):
+    for absolute in (False, True):
+        assert one_problem({**SMALL, "save": path}, absolute_save=absolute).startswith(f"save.path: {text}")
+        data = {**SMALL, "save": {"also": ["x.npz", path]}}
+        assert one_problem(data, absolute_save=absolute).startswith(f"save.also: {text}")
+
+
+def test_only_the_command_line_may_save_elsewhere():
+    text = one_problem({**SMALL, "save": "/tmp/m.keras"})
+    assert text == (
+        "save.path: '/tmp/m.keras' is absolute; a recipe writes inside its run folder"
+        " -> say it on the command line: save.path=..."
+    )
+    assert parse({**SMALL, "save": "/tmp/m.keras"}, absolute_save=True).save.path == "/tmp/m.keras"
+
+
+@pytest.mark.parametrize("also", [["m.npz"], ["./m.npz"], ["x.npz", "sub//x.npz", "sub/x.npz"]])
+def test_a_file_named_twice(also):
+    assert one_problem({**SMALL, "save": {"path": "m.npz", "also": also}}).startswith(
+        "save.also: names the same file twice: m.npz, "
+    )

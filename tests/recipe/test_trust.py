@@ -1,0 +1,199 @@
+"""What a recipe may name: decided by the object that is reached, not by how its name is spelled."""
+
+import sys
+import types
+
+import pytest
+from recipe_data import refused_name
+
+from transferpipe.errors import RecipeError
+from transferpipe.recipe.trust import resolve
+
+# The user's own modules -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "dotted",
+    [
+        *("my_models.build", "my_models.Net", "my_models.Net.small", "my_models.wrapped", "my_models.half"),
+        *("my_models.inner", "helpers.inner.inner"),
+    ],
+)
+def test_what_lies_under_the_working_directory(folder, dotted):
+    assert callable(resolve(dotted, "target"))
+
+
+def test_what_our_own_zoo_exports_may_be_reached_through_a_users_module(folder):
+    from transferpipe.zoo import small_mlp
+
+    assert resolve("my_models.small_mlp", "target") is small_mlp is resolve("transferpipe.zoo.small_mlp", "target")
+
+
+def test_a_users_script_that_runs(folder, monkeypatch):
+    script = types.ModuleType("__main__")
+    script.__file__ = str(folder / "script.py")
+    script.__spec__ = None
+    exec("def build(): pass", script.__dict__)
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    assert resolve("__main__.build", "target") is script.build
+
+
+@pytest.mark.parametrize(
+    ("dotted", "module"),
+    [
+        ("my_models.os.system", "posix"),
+        ("my_models.build_all", "posix"),
+        ("my_models.shutil.rmtree", "shutil"),
+        ("my_models.subprocess.run", "subprocess"),
+        ("my_models.subprocess.Popen", "subprocess"),
+        ("my_models.np.load", "numpy"),
+        ("my_models.functools.partial", "functools"),
+        ("my_models.half_of_the_shell", "posix"),
+        ("my_models.main", "transferpipe"),
+        ("my_models.build.__call__", "builtins"),
+        ("my_models.build.__globals__.clear", "builtins"),
+        ("my_models.build.__class__", "builtins"),
+        ("my_models.Net.__subclasses__", "builtins"),
+    ],
+)
+def test_the_object_counts_however_it_is_reached(folder, dotted, module):
+    assert refused_name(dotted).startswith(f"{dotted} leads to {module}")
+
+
+@pytest.mark.parametrize(
+    "dotted",
+    [
+        *(
+            "os.system",
+            "builtins.eval",
+            "builtins.exec",
+            "subprocess.run",
+            "shutil.rmtree",
+            "numpy.load",
+            "posix.system",
+        ),
+        *("importlib.import_module", "pickle.loads", "keras.models.load_model", "tensorflow.io.write_file"),
+        *("transferpipe.cli.main.main", "transferpipe.api.transfer", "transferpipe.execute.atomic.write_text"),
+        *("_pytest.main.Session", "wave.open", "this.x", "__phello__.main", "_ctypes_test.func_si"),
+    ],
+)
+def test_what_is_installed_is_refused_name(folder, dotted, capsys):
+    top = dotted.partition(".")[0]
+    expected = f"{dotted} is not one of the things a recipe may name -> "
+    assert refused_name(dotted) == f"{expected}if you trust it, say so on the command line: --trust {top}"
+    assert capsys.readouterr().out == ""
+
+
+def test_refusing_imports_nothing(folder):
+    for name in ("wave", "this", "__phello__"):
+        sys.modules.pop(name, None)
+        refused_name(f"{name}.open")
+        assert name not in sys.modules
+
+
+# Trust ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_line_may_vouch_for_a_package(folder):
+    import json
+
+    assert resolve("json.loads", "target", ["json"]) is json.loads
+    assert resolve("my_models.shutil.rmtree", "target", ["shutil"]).__name__ == "rmtree"
+    assert resolve("my_models.build", "target", ["my_models"]) is resolve("my_models.build", "target")
+    assert refused_name("json.decoder.scanner.NUMBER_RE.match.__class__", ["json"]).startswith("json.decoder")
+    assert "--trust shutil" in refused_name("my_models.shutil.rmtree", ["my_models"])
+    assert refused_name("os.system", ["os"]).endswith("--trust posix")
+
+
+def test_a_trusted_module_in_the_working_directory_is_found(folder):
+    assert resolve("my_models.build", "target", ["my_models"])() == 2
+
+
+# Where modules lie ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cwd", ["/", "stdlib", "prefix"])
+def test_python_itself_below_the_working_directory_is_not_the_users(cwd, monkeypatch):
+    import shutil
+    from pathlib import Path
+
+    home = Path(shutil.__file__).resolve().parent
+    monkeypatch.chdir({"/": "/", "stdlib": home, "prefix": home.parents[1]}[cwd])
+    for dotted in ("shutil.rmtree", "subprocess.run", "numpy.load", "wave.open"):
+        refused_name(dotted)
+
+
+@pytest.mark.parametrize("libraries", ["site-packages", "dist-packages"])
+def test_an_environment_below_the_working_directory_is_not_the_users(folder, monkeypatch, libraries):
+    place = folder / ".venv" / "lib" / "python3" / libraries
+    (place / "pkg").mkdir(parents=True)
+    (place / "pkg" / "__init__.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.syspath_prepend(place)
+    assert refused_name("pkg.build").startswith("pkg.build is not one of the things a recipe may name")
+    assert "pkg" not in sys.modules
+
+
+def test_a_file_does_not_stand_in_for_an_installed_module(folder):
+    (folder / "wave.py").write_text("def open(): pass\n")
+    (folder / "json.py").write_text("def loads(): pass\n")
+    for dotted in ("wave.open", "json.loads"):
+        refused_name(dotted)
+
+
+def test_another_working_directory_is_not_this_one(folder, monkeypatch, tmp_path_factory):
+    resolve("my_models.build", "target")
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    refused_name("my_models.build")
+
+
+# What is not there ----------------------------------------------------------------------------------------------------
+
+
+def test_a_module_that_is_not_there(folder):
+    text = refused_name("my_modles.build", error=RecipeError)
+    assert text.startswith(
+        "there is no module 'my_modles' in the working directory or installed -> did you mean 'my_mod"
+    )
+    text = refused_name("qqq.build", error=RecipeError)
+    assert text.endswith("installed -> put qqq.py into the working directory")
+
+
+def test_an_attribute_that_is_not_there(folder):
+    assert refused_name("my_models.biuld", error=RecipeError) == "my_models has no 'biuld' -> did you mean 'build'?"
+    assert refused_name("my_models.Net.smal", error=RecipeError).startswith(
+        "my_models.Net has no 'smal' -> did you mean"
+    )
+    assert refused_name("helpers.iner.inner", error=RecipeError).startswith("helpers has no 'iner'")
+
+
+def test_what_cannot_be_called(folder):
+    assert refused_name("my_models.number", error=RecipeError).startswith(
+        "my_models.number cannot be called: it is an object of"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("import sys; sys.exit('no')", "SystemExit: no"),
+        ("import nothing_of_that_name", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
+        ("from os import nothing", "ImportError: cannot import name 'nothing' from 'os'"),
+        ("def (", "SyntaxError: "),
+    ],
+)
+@pytest.mark.parametrize("inner", [False, True])
+def test_a_module_whose_import_fails(folder, text, reason, inner):
+    (folder / "broken").mkdir()
+    (folder / "broken" / "__init__.py").write_text("" if inner else text)
+    (folder / "broken" / "part.py").write_text(text)
+    dotted, name = ("broken.part.build", "broken.part") if inner else ("broken.build", "broken")
+    found = refused_name(dotted, error=RecipeError)
+    assert found.startswith(f"importing {name} failed: {reason}")
+    assert found.endswith(" -> mend the module")
+
+
+def test_a_package_whose_parts_fail_when_asked_for(folder):
+    (folder / "broken.py").write_text("def __getattr__(name): raise ImportError('not today')\n")
+    text = refused_name("broken.build", error=RecipeError)
+    assert text == "importing broken.build failed: ImportError: not today -> mend the module"

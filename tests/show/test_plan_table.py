@@ -1,0 +1,172 @@
+"""A plan as text and as HTML: what goes where, to the last pair."""
+
+import pytest
+from compact import plan_of, structure
+
+from transferpipe.show.plan_rows import plan_rows
+from transferpipe.show.plan_table import plan_html, plan_text
+from transferpipe.show.visible import visible
+from transferpipe.weights.spec import WeightSpec, catalog_of
+
+
+def shown(*args, **keys):
+    return [(r.target, r.origin) for r in plan_rows(plan_of(*args, **keys))]
+
+
+def series(name, numbers, own=("k",)):
+    return "\n".join(f"{name.format(*n) if isinstance(n, tuple) else name.format(n)}/{o}" for n in numbers for o in own)
+
+
+# Rows ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_series_is_one_row():
+    mapping = {"r": {"to": r"a(?P<i>\d)", "from": "b{i+3}"}}
+    target, source = series("a{}", range(3), ("k", "b")), series("b{}", range(3, 6), ("k", "b"))
+    assert shown(target, source, mapping) == [("a{0..2}/{k,b}", "b{3..5}/{k,b}")]
+    (row,) = plan_rows(plan_of(target, source, mapping))
+    assert (row.rule, row.weights, row.parameters, row.notes, row.kept) == ("r", 6, 36, "", False)
+
+
+def test_numbers_with_gaps_that_count_up_together():
+    mapping = {"r": {"to": "a.", "from": "b.", "pair": "order"}}
+    assert shown(series("a{}", range(3)), series("b{}", (2, 5, 7)), mapping) == [("a{0..2}/k", "b{2,5,7}/k")]
+
+
+def test_pairs_of_numbers_that_count_up_together():
+    grid = [(i, j) for i in (1, 2) for j in (1, 2)]
+    mapping = {"r": {"to": r"a(\d)_(\d)", "from": r"b\1/c\2"}}
+    assert shown(series("a{}_{}", grid), series("b{}/c{}", grid), mapping) == [
+        ("a{1..2}_{1..2}/k", "b{1..2}/c{1..2}/k")
+    ]
+
+
+def test_all_from_one():
+    mapping = {"r": {"to": r"a\d", "from": "b1"}}
+    assert shown(series("a{}", range(3)), "b1/k", mapping) == [("a{0..2}/k", "b1/k")]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "template"),
+    [([0, 1, 2], "b{2-i}"), ([0, 1, 2, 3], "b{i//2}"), ([0, 1, 2], "b{i*2%3}")],
+)
+def test_what_does_not_count_up_together_is_shown_one_by_one(numbers, template):
+    mapping = {"r": {"to": r"a(?P<i>\d)", "from": template}}
+    plan = plan_of(series("a{}", numbers), series("b{}", numbers), mapping)
+    assert [(r.target, r.origin) for r in plan_rows(plan)] == [(a.target, a.sources[0].name) for a in plan.assignments]
+
+
+def test_swapped_numbers_are_shown_one_by_one():
+    grid = [(i, j) for i in (1, 2) for j in (1, 2)]
+    mapping = {"r": {"to": r"a(\d)_(\d)", "from": r"b\2_\1"}}
+    assert shown(series("a{}_{}", grid), series("b{}_{}", grid), mapping) == [
+        (f"a{i}_{j}/k", f"b{j}_{i}/k") for i, j in grid
+    ]
+
+
+def test_own_names_that_change_places_are_shown_one_by_one():
+    mapping = {"r": {"to": "a./.", "from": "b./.", "pair": "order"}}
+    target, source = "a1/k\n a1/l\n a2/k\n a2/l", "b1/x\n b1/y\n b2/y\n b2/x"
+    assert shown(target, source, mapping) == [("a1/{k,l}", "b1/{x,y}"), ("a2/{k,l}", "b2/{y,x}")]
+    mapping = {"r": {"to": r"a/(?P<i>\d)", "from": "b/{i//2}"}}
+    assert shown("a/0\n a/1\n a/2", "b/0\n b/1", mapping) == [("a/0", "b/0"), ("a/1", "b/0"), ("a/2", "b/1")]
+
+
+def test_several_sources_must_all_line_up():
+    mapping = {"r": {"to": r"a(?P<i>\d)", "from": ["s:b{i}", "t:b{1-i}"], "merge": "mean"}}
+    both = series("b{}", range(2))
+    assert shown(series("a{}", range(2)), {"s": both, "t": both}, mapping) == [
+        ("a0/k", "s:b0/k + t:b1/k"),
+        ("a1/k", "s:b1/k + t:b0/k"),
+    ]
+    mapping["r"]["from"][1] = "t:b{i}"
+    assert shown(series("a{}", range(2)), {"s": both, "t": both}, mapping) == [
+        ("a{0..1}/k", "s:b{0..1}/k + t:b{0..1}/k")
+    ]
+
+
+def test_kept_weights_say_why():
+    mapping = {"null": {"to": "a", "from": None}, "shape": {"to": "b", "on_mismatch": "keep"}}
+    plan = plan_of("a/k\n b/k\n c1/k\n c2/k\n w", "b/k 9x9", mapping, unmatched="keep")
+    assert [(r.rule, r.target, r.origin, r.kept) for r in plan_rows(plan)] == [
+        ("null", "a/k", "as built", True),
+        ("shape", "b/k", "as built (shape differs)", True),
+        ("unmatched", "c{1..2}/k", "as built (no rule)", True),
+        ("unmatched", "w", "as built (no rule)", True),
+    ]
+
+
+def test_notes_tell_series_apart():
+    target = structure("a1/k 2x3 float16\n a2/k 2x3 float16\n a3/k 2x3\n a4/k 3x2")
+    mapping = {
+        "r": {"to": "a[123]"},
+        "t": {"to": "a4", "transform": ["transpose"]},
+    }
+    edits = {"e": {"at": "a2/k", "index": [0, 0], "set": 1}}
+    plan = plan_of(target, series("a{}", range(1, 5)), mapping, edit=edits, freeze=["a4"])
+    assert [(r.target, r.notes) for r in plan_rows(plan)] == [
+        ("a1/k", "float32 -> float16"),
+        ("a2/k", "float32 -> float16, edit e"),
+        ("a3/k", ""),
+        ("a4/k", "transpose, frozen"),
+    ]
+
+
+# Text ---------------------------------------------------------------------------------------------------------------
+
+MAPPING = {"[bold]r": {"to": "a"}}
+
+
+def test_the_text_ends_with_the_checksum_and_has_no_spaces_at_line_ends():
+    plan = plan_of("a/k", "a/k", MAPPING)
+    text = plan_text(plan)
+    assert text.splitlines()[-1] == f"plan {plan.checksum}"
+    assert all(line == line.rstrip() for line in text.splitlines())
+    assert "[bold]r" in text
+    assert "\x1b" not in text
+
+
+def test_colour_only_where_it_is_asked_for():
+    plan = plan_of("a/k", "a/k", MAPPING)
+    coloured = plan_text(plan, colour=True)
+    assert "\x1b[1m" in coloured
+
+
+def test_narrow_terminals_fold_names_and_cut_nothing():
+    name = "/".join(["a_long_layer_name"] * 6)
+    weight = f"{name}/k 1234x1000"
+    text = plan_text(plan_of(weight, weight, unmatched="same_name"), width=60)
+    assert max(map(len, text.splitlines())) <= 60
+    assert "1,234,000" in text
+    assert "…" not in text
+
+
+def test_names_cannot_command_the_terminal():
+    weights = catalog_of([WeightSpec("a\x1b]0;owned\x07/k\n", (1,), "float32")])
+    plan = plan_of(structure(weights), None, unmatched="keep")
+    for colour in (False, True):
+        text = plan_text(plan, colour=colour)
+        assert "\x1b]" not in text
+        assert "\x07" not in text
+        assert r"a\x1b]0;owned\x07/k\n" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("слой/λ é", "слой/λ é"), ("a\tb\r", r"a\tb\r"), ("\u202e", r"\u202e"), ("a\\b", "a\\b")]
+)
+def test_what_is_visible(name, expected):
+    assert visible(name) == expected
+
+
+# HTML ---------------------------------------------------------------------------------------------------------------
+
+
+def test_html_has_the_same_and_escapes_it():
+    plan = plan_of("a/k\n b/<script>", "a/k\n more", MAPPING, unmatched="keep")
+    page = plan_html(plan)
+    assert "<td>b/&lt;script&gt;</td>" in page
+    assert "<script>" not in page
+    assert "<td>[bold]r</td><td>a/k</td><td>a/k</td><td>1</td><td>6</td><td></td>" in page
+    assert f"<div>plan {plan.checksum}</div>" in page
+    assert "<div>warning: unused: 1 source weight is not used: more</div>" in page
+    assert "<div>2 target weights: 1 assigned, 1 kept</div>" in page
