@@ -77,7 +77,7 @@ def test_the_object_counts_however_it_is_reached(folder, dotted, module):
         *("_pytest.main.Session", "wave.open", "this.x", "__phello__.main", "_ctypes_test.func_si"),
     ],
 )
-def test_what_is_installed_is_refused_name(folder, dotted, capsys):
+def test_what_is_installed_is_refused(folder, dotted, capsys):
     top = dotted.partition(".")[0]
     expected = f"{dotted} is not one of the things a recipe may name -> "
     assert refused_name(dotted) == f"{expected}if you trust it, say so on the command line: --trust {top}"

@@ -27,7 +27,7 @@ V = (8,)
         ("SimpleRNN", "simple_rnn"),
         ("PReLU", "p_re_lu"),
         ("StackedRNNCells", "stacked_rnn_cells"),
-        ("My_Block2X", "my__block2_x"),
+        ("My_Block2X", "my__block2x"),
     ],
 )
 def test_snake_case_is_the_stem_of_made_up_names(name, snake):
@@ -55,6 +55,7 @@ def test_made_up_names_are_those_of_built_in_classes():
         ("SeparableConv2D", None, 2, "depthwise_kernel pointwise_kernel"),
         ("BatchNormalization", None, 4, "gamma beta moving_mean moving_variance"),
         ("BatchNormalization", None, 2, "moving_mean moving_variance"),
+        ("BatchNormalization", {}, 2, "moving_mean moving_variance"),
         ("BatchNormalization", None, 5, "moving_mean moving_variance moving_stddev renorm_mean renorm_stddev"),
         ("BatchNormalization", {"scale": False}, 3, "beta moving_mean moving_variance"),
         ("BatchNormalization", {"center": False}, 3, "gamma moving_mean moving_variance"),

@@ -54,7 +54,7 @@ def weight_entries(
         if a.transforms or a.merge is not None:
             entry["transforms"] = [*([a.merge] if a.merge is not None else []), *a.transforms]
         if a.target in casts:
-            entry["cast"] = {"from": a.cast_from, "largest_relative_error": casts[a.target]}
+            entry["cast"] = {"from": a.sources[0].dtype, "largest_relative_error": casts[a.target]}
         entries.append(entry)
     for k in plan.kept:
         kept = {"name": k.target, "status": "kept", "rule": k.rule, "reason": k.reason}

@@ -100,7 +100,7 @@ def _mend_shape(rule: Rule | None, wanted: tuple[int, ...], shape: tuple[int, ..
 def kind_of(dtype: str) -> str:
     """Return what a number of this dtype is: a float, an integer, a truth value or something else."""
     kind = numpy_dtype(dtype)
-    if kind.kind in "iu":
+    if kind.kind in "iu" or kind.name.startswith(("int", "uint")):
         return "integer"
     if kind.kind == "f" or np.issubdtype(kind, np.floating) or kind.name.startswith(("bfloat", "float")):
         return "float"

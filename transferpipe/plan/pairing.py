@@ -26,13 +26,13 @@ class Pairing:
         sources: the catalogs by the sources' names.
         target: the target's catalog.
         problems: what is wrong.
-        warnings: what is legal but probably wrong.
+        warnings: what is legal but probably wrong, each once.
     """
 
     sources: Mapping[str, Catalog]
     target: Catalog
     problems: Problems
-    warnings: list[PlanWarning] = field(default_factory=list)
+    warnings: dict[PlanWarning, None] = field(default_factory=dict)
     _hints: int = _MOST_HINTS
 
     def near(self, name: str, choices: Iterable[str]) -> str:
@@ -42,9 +42,7 @@ class Pairing:
 
     def warn(self, code: str, where: str, text: str) -> None:
         """Note a warning once."""
-        warning = PlanWarning(code, where, text)
-        if warning not in self.warnings:
-            self.warnings.append(warning)
+        self.warnings.setdefault(PlanWarning(code, where, text))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,105 @@
+"""Casts on the way to a target weight: what they change is reported, what does not fit is refused."""
+
+import numpy as np
+import pytest
+from in_memory import array, one, refused
+
+from transferpipe.execute.values import same_bits
+
+
+def test_a_cast_is_reported_with_its_largest_relative_error():
+    found = one(array(0, 0, 0, dtype="float16"), array(1, 1 / 3, 0))
+    result = found.value("a/kernel")
+    assert result.dtype == np.float16
+    assert found.casts == {"a/kernel": pytest.approx(abs(float(np.float16(1 / 3)) - float(np.float32(1 / 3))) * 3)}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "number"),
+    [("float64", "float32", 1 / 3), ("float16", "float32", -0.5), ("float32", "bfloat16", 1.5), ("int64", "int8", -5)],
+)
+def test_a_cast_that_changes_nothing_is_not_reported(ours, theirs, number):
+    source = array(0, number, dtype=theirs)
+    found = one(array(0, 0, dtype=ours), source)
+    assert found.value("a/kernel").tolist() == source.tolist()
+    assert found.casts == {}
+
+
+def test_a_number_that_becomes_zero_is_wholly_wrong():
+    found = one(array(0, 0, dtype="float16"), array(1, 1e-12))
+    assert found.value("a/kernel").tolist() == [1, 0]
+    assert found.casts == {"a/kernel": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "number"),
+    [
+        ("float16", "float32", 1e5),
+        ("float16", "float32", -1e5),
+        ("float32", "float64", 1e39),
+        ("bfloat16", "float64", 1e39),
+        ("float8_e4m3fn", "float32", 1000),
+        ("int8", "int32", 128),
+        ("int8", "int32", -129),
+        ("int8", "int32", 256),
+        ("uint8", "int32", -1),
+        ("int8", "uint8", 200),
+        ("uint8", "int8", -1),
+        ("uint64", "int64", -1),
+        ("int64", "uint64", 2**63),
+        ("int32", "int64", 2**32),
+        ("int4", "int8", 8),
+    ],
+)
+def test_a_number_that_does_not_fit(ours, theirs, number):
+    source = array([1, number, 1], dtype=theirs)
+    text = refused(one(array([0, 0, 0], dtype=ours), source))
+    shown = source[0, 1]
+    assert text == (
+        f"a/kernel: {shown} does not fit {ours} (the source is {theirs})"
+        f" -> choose a target dtype that holds it, or scale the values; a transform {{cast: {ours}}} allows it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [("uint8", "int8"), ("int8", "uint8"), ("int64", "uint64"), ("int4", "int32")]
+)
+def test_integers_that_fit(ours, theirs):
+    found = one(array(0, 0, dtype=ours), array(0, 7, dtype=theirs))
+    assert found.value("a/kernel").astype(int).tolist() == [0, 7]
+    assert found.casts == {}
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (0, 3)])
+@pytest.mark.parametrize(("ours", "theirs"), [("float16", "float32"), ("int8", "int32"), ("bfloat16", "float64")])
+def test_casts_of_scalars_and_of_nothing(shape, ours, theirs):
+    target, source = np.zeros(shape, array(dtype=ours).dtype), np.ones(shape, theirs)
+    assert same_bits(one(target, source).value("a/kernel"), np.ones(shape, target.dtype))
+
+
+@pytest.mark.parametrize(("ours", "theirs", "number"), [("float16", "float32", 1e30), ("int8", "int32", 1000)])
+def test_a_scalar_that_does_not_fit(ours, theirs, number):
+    assert "does not fit" in refused(one(np.zeros((), ours), np.array(number, theirs)))
+
+
+def test_a_cast_that_is_asked_for_may_overflow_and_is_reported():
+    found = one(array(0, 0, dtype="float16"), array(1, 1e5), {"cast": "float16"})
+    assert found.value("a/kernel").tolist() == [1, np.inf]
+    assert found.casts == {"a/kernel": np.finfo("float64").max}
+    found = one(array(0, 0, dtype="float16"), array(1, 1 / 3), {"cast": "float16"})
+    found.value("a/kernel")
+    assert found.casts["a/kernel"] == pytest.approx(2.4e-4, rel=0.1)
+
+
+def test_a_cast_that_is_asked_for_may_cross_kinds():
+    found = one(array(0, 0, dtype="int8"), array(2.5, -300), {"cast": "int16"}, {"cast": "int8"})
+    assert found.value("a/kernel").tolist() == [2, -44]
+    assert found.casts["a/kernel"] > 0.8
+    found = one(array(0, 0), array(3, 5, dtype="int8"), {"cast": "float32"})
+    assert found.value("a/kernel").tolist() == [3, 5]
+    assert found.casts == {}
+
+
+def test_a_cast_to_somewhere_else_does_not_allow_the_last_one():
+    found = one(array(0, dtype="float16"), array(1e5), {"cast": "float64"})
+    assert "100000.0 does not fit float16" in refused(found)
