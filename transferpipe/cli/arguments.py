@@ -57,35 +57,39 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
         RecipeError: an unknown verb or flag.
     """
     rest = list(argv)
-    verb = "run"
-    if rest and not rest[0].startswith(("-", "+", "~")) and "=" not in rest[0]:
-        verb = rest.pop(0)
-        if verb not in VERBS:
-            hint = did_you_mean(verb, VERBS) or f"the verbs are {', '.join(VERBS)}"
-            raise RecipeError(Problem("command line", f"unknown verb {verb!r}", hint))
-    overrides: list[str] = []
-    positional: list[str] = []
+    verb = _take_verb(rest)
+    plain: list[str] = []
     flags: set[str] = set()
     values: dict[str, tuple[str, ...]] = {}
     while rest:
         word = rest.pop(0)
-        if not word.startswith("-"):
-            (positional if verb in ("inspect", "verify") and not word.startswith(("+", "~")) else overrides).append(
-                word
-            )
-            continue
         flag, equals, value = word.partition("=")
-        _check_flag(flag, verb)
-        if FLAGS[flag][1]:
+        if not word.startswith("-"):
+            plain.append(word)
+        elif _takes_value(flag, verb):
             if not equals and not rest:
                 raise RecipeError(Problem(flag, "needs a value", f"write {flag} VALUE"))
             values[flag] = (*values.get(flag, ()), value if equals else rest.pop(0))
+        elif equals:
+            raise RecipeError(Problem(flag, f"takes no value, but {value!r} is given", f"write {flag}"))
         else:
             flags.add(flag)
-    return Arguments(verb, tuple(overrides), tuple(positional), frozenset(flags), values)
+    if verb in ("inspect", "verify"):
+        return Arguments(verb, (), tuple(plain), frozenset(flags), values)
+    return Arguments(verb, tuple(plain), (), frozenset(flags), values)
 
 
-def _check_flag(flag: str, verb: str) -> None:
+def _take_verb(words: list[str]) -> str:
+    if not words or words[0].startswith(("-", "+", "~")) or "=" in words[0]:
+        return "run"
+    verb = words.pop(0)
+    if verb not in VERBS:
+        hint = did_you_mean(verb, VERBS) or f"the verbs are {', '.join(VERBS)}; a recipe is chosen by recipe={verb}"
+        raise RecipeError(Problem("command line", f"unknown verb {verb!r}", hint))
+    return verb
+
+
+def _takes_value(flag: str, verb: str) -> bool:
     if flag not in FLAGS:
         hint = did_you_mean(flag, [*FLAGS, "--help", "--version"]) or "see transferpipe --help"
         raise RecipeError(Problem("command line", f"unknown flag {flag!r}", hint))
@@ -93,6 +97,7 @@ def _check_flag(flag: str, verb: str) -> None:
         raise RecipeError(
             Problem("command line", f"{flag} does not go with {verb!r}", f"it goes with {', '.join(FLAGS[flag][0])}")
         )
+    return FLAGS[flag][1]
 
 
 def help_text() -> str:
@@ -108,7 +113,7 @@ verbs
 
 overrides (Hydra's grammar; quote patterns twice: 'mapping.trunk.to="enc/(.*)"')
   recipe=NAME            choose a recipe (see `transferpipe recipes`), from here or from ./recipes
-  mapping.RULE.to=...    change a rule; +mapping.NEW.to=... adds one; mapping.RULE=null switches one off
+  mapping.RULE.to=...    change a rule; +mapping.NEW.to=... adds one; mapping.RULE=null: off
   freeze=[...]  seed=1  save.path=out.keras  expect=CHECKSUM  hydra.run.dir=FOLDER
 
 flags

@@ -1,36 +1,94 @@
-"""Tab completion: Hydra's own, with our verb taken off the line."""
+"""Tab completion: verbs and flags here; keys, recipes and values are Hydra's, which never sees our verbs and flags."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
+from dataclasses import dataclass
 
-from transferpipe.cli.arguments import VERBS
+from transferpipe.cli.arguments import FLAGS, VERBS
+from transferpipe.errors import TransferError
+
+_COMPOSING = ("run", "plan")
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A half typed command line.
+
+    Attributes:
+        words: the answer, as far as it is ours.
+        rest: what Hydra is to complete; None where it has nothing to say.
+        config_dir: the value of ``--config-dir``.
+    """
+
+    words: tuple[str, ...]
+    rest: str | None = None
+    config_dir: str | None = None
 
 
 def complete(words: list[str]) -> int:
     """Answer a completion request, or print the script that installs it (``-sc install=bash``)."""
+    config_dir = None
+    if line := os.environ.get("COMP_LINE"):
+        read = _read(line)
+        if read.words:
+            print(" ".join(read.words))
+        if read.rest is None:
+            return 0
+        os.environ["COMP_LINE"], config_dir = read.rest, read.config_dir
+        os.environ["COMP_POINT"] = str(len(read.rest))
+    try:
+        # Somebody is in the middle of a line: what is wrong with it, they hear when they have typed it.
+        with contextlib.redirect_stderr(io.StringIO()) if line else contextlib.nullcontext():
+            _ask_hydra(words[1:] if words[:1] and words[0] in VERBS else words, config_dir)
+    except TransferError as error:
+        return error.status
+    return 0
+
+
+def _read(line: str) -> _Line:
+    program, *typed = line.split(" ")
+    last = typed.pop() if typed else ""
+    verb = next((w for w in typed[:1] if w in VERBS), "run")
+    if last.startswith("-"):
+        own = [flag for flag, (verbs, _, _) in FLAGS.items() if verb in verbs]
+        return _Line(tuple(f for f in (*own, "--help") if f.startswith(last)))
+    if typed and typed[-1] in FLAGS and FLAGS[typed[-1]][1]:
+        return _Line(("job",) if typed[-1] == "--cfg" else ())
+    if verb not in _COMPOSING:
+        return _Line(())  # the shell completes paths
+    overrides, config_dir = _overrides(typed)
+    verbs = tuple(v for v in VERBS if v.startswith(last)) if not typed else ()
+    return _Line(verbs, " ".join([program, *overrides, last]), config_dir)
+
+
+def _overrides(typed: list[str]) -> tuple[list[str], str | None]:
+    """Return what Hydra reads of the finished words, and the value of ``--config-dir``."""
+    words, overrides, config_dir = list(typed), [], None
+    while words:
+        word = words.pop(0)
+        flag, equals, value = word.partition("=")
+        if flag in FLAGS:
+            taken = value if equals or not FLAGS[flag][1] else words.pop(0) if words else ""
+            config_dir = taken if flag == "--config-dir" else config_dir
+        elif word not in VERBS:
+            overrides.append(word)
+    return overrides, config_dir
+
+
+def _ask_hydra(words: list[str], config_dir: str | None) -> None:
     import hydra
 
     from transferpipe.cli.compose import session
     from transferpipe.cli.recipe_folders import conf_folder
 
-    line = os.environ.get("COMP_LINE")
-    if line:
-        program, _, rest = line.partition(" ")
-        verb, space, after = rest.lstrip().partition(" ")
-        if not space and "=" not in verb:
-            print("\n".join(v for v in VERBS if v.startswith(verb)))
-        os.environ["COMP_LINE"] = f"{program} {after}" if verb in VERBS else line
-        os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
-    if words and words[0] in VERBS:
-        words = words[1:]
-
     @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
     def _app(_: object) -> None: ...
 
-    with session(None):
+    with session(config_dir):
         pass
     sys.argv = [sys.argv[0], *words]
     _app()
-    return 0

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
 from transferpipe.cli.override_errors import explain
-from transferpipe.cli.recipe_folders import FolderSearch, RecipesFolder, conf_folder
+from transferpipe.cli.recipe_folders import ConfigDir, FolderSearch, UserFolder, conf_folder, user_folder
+from transferpipe.cli.resolving import no_environment, resolve
 from transferpipe.errors import Problem, RecipeError, UnsafeError
 
-_SAVE_OVERRIDE = re.compile(r"\+{0,2}save(\.(path|also)|=)")
+_RECIPE = "recipe"
+_OF_THE_COMPOSITION = ("hydra.runtime", "hydra.overrides", "hydra.job.override_dirname")
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,18 @@ class Composed:
 
     @property
     def absolute_save(self) -> bool:
-        """Whether the command line itself said where to save."""
-        return any(_SAVE_OVERRIDE.match(o) for o in self.overrides)
+        """Whether every absolute path under `save` was given on the command line, and none by the recipe."""
+        given = {o.lstrip("+").partition("=")[0] for o in self.overrides}
+        save = self.data.get("save")
+        if "save" in given or not isinstance(save, Mapping):
+            return "save" in given
+        return all(f"save.{key}" in given or not _has_absolute(value) for key, value in save.items())
+
+
+def _has_absolute(value: Any) -> bool:
+    return any(
+        isinstance(v, str) and PurePath(v).is_absolute() for v in (value if isinstance(value, list) else [value])
+    )
 
 
 def compose_recipe(overrides: Sequence[str], config_dir: str | None = None) -> Composed:
@@ -48,34 +58,50 @@ def compose_recipe(overrides: Sequence[str], config_dir: str | None = None) -> C
     Raises:
         RecipeError: an override is refused, names nothing, or an interpolation cannot be resolved.
     """
-    with session(config_dir):
+    with session(config_dir), no_environment():
         try:
             config = compose("config", list(overrides), return_hydra_config=True)
         except Exception as error:
             raise explain(error, overrides) from error
+        _check_hydra_is_ours(config, overrides)
         HydraConfig.instance().set_config(config)
         job = config.copy()
         with open_dict(job):
             del job["hydra"]
-        return Composed(_plain(job), config, tuple(overrides))
+        data = resolve(job)
+    if isinstance(name := data.get("mapping"), str):  # no such group: Hydra took it for a value
+        mend = f"put rules into recipes/mapping/{name}.yaml, or change one: mapping.RULE.to=..."
+        raise RecipeError(Problem("mapping", f"there is no file of rules called {name!r}", mend))
+    return Composed(data, config, tuple(overrides))
 
 
-def _plain(job: DictConfig) -> Mapping[str, Any]:
-    def refuse(*_: str) -> str:
-        raise UnsafeError(
-            Problem("recipe", "reads the environment with ${oc.env:...}", "give the value as an override")
-        )
+def _check_hydra_is_ours(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuse a recipe that changes Hydra's own part, by whatever spelling: compose once more without it and compare."""
+    if not user_folder().is_dir() and FolderSearch.further is None:
+        return
+    without = compose("config", [f"~{_RECIPE}", *_beside_recipe(overrides)], return_hydra_config=True)
+    here, there = (dict(_leaves(OmegaConf.to_container(c.hydra), "hydra")) for c in (config, without))
+    changed = sorted(k for k in here.keys() | there.keys() if here.get(k) != there.get(k))
+    if changed:
+        what = f"a recipe cannot set keys of hydra, but {', '.join(changed[:5])} would be another with it"
+        raise UnsafeError(Problem("recipe", what, f"say it on the command line: {changed[0]}=..."))
 
-    OmegaConf.register_new_resolver("oc.env", refuse, replace=True)
-    try:
-        data = OmegaConf.to_container(job, resolve=True)
-    except OmegaConfBaseException as error:
-        if isinstance(error.__cause__, UnsafeError):
-            raise error.__cause__ from None
-        where = str(getattr(error, "full_key", "") or "recipe")
-        raise RecipeError(Problem(where, str(error).splitlines()[0], "mend the interpolation")) from error
-    assert isinstance(data, dict)
-    return {str(k): v for k, v in data.items()}
+
+def _beside_recipe(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides that choose neither recipe nor rules and change nothing inside of them."""
+    keys = {o: o.lstrip("+~").partition("=")[0].partition("@")[0] for o in overrides}
+    return [o for o, k in keys.items() if k.startswith("hydra") or ("." not in k and k not in (_RECIPE, "mapping"))]
+
+
+def _leaves(data: Any, where: str) -> Iterator[tuple[str, str]]:
+    """Yield the values of Hydra's part by their keys, without those that tell of the composition itself."""
+    if where in _OF_THE_COMPOSITION:
+        return
+    if isinstance(data, dict):
+        for key, inner in data.items():
+            yield from _leaves(inner, f"{where}.{key}")
+    else:
+        yield where, repr(data)
 
 
 @contextmanager
@@ -83,7 +109,7 @@ def session(config_dir: str | None) -> Iterator[None]:
     """Initialise Hydra with our conf folder, the user's `./recipes` and `config_dir` on the search path."""
     FolderSearch.further = _further(config_dir)
     plugins = Plugins.instance()
-    for plugin in (RecipesFolder, FolderSearch):
+    for plugin in (UserFolder, ConfigDir, FolderSearch):
         plugins.register(plugin)
     with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name="transferpipe"):
         yield

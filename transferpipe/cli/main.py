@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -16,11 +17,14 @@ _MOST_PROBLEMS = 20
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a character that the terminal does not know is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     if os.environ.get("COMP_LINE") or any(w in ("-sc", "--shell-completion") for w in words):
         from transferpipe.cli.completion import complete
 
         return complete(words)
-    if any(w in ("-h", "--help", "help") for w in words):
+    if words[:1] == ["help"] or any(w in ("-h", "--help") for w in words):
         print(help_text(), end="")
         return 0
     if words == ["--version"]:
@@ -47,7 +51,7 @@ def _guarded(words: list[str]) -> int:
         _print_error(error)
         return error.status
     except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
+        print("interrupted: no file is left half written", file=sys.stderr)
         return 130
     except BrokenPipeError:
         raise

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from transferpipe.cli.arguments import Arguments
 from transferpipe.cli.compose import Composed, compose_recipe
 from transferpipe.cli.terminal import is_terminal, progress, width
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.execute.atomic import write_text
+from transferpipe.execute.atomic import unused_folder, write_text
 from transferpipe.execute.run import Prepared, Report, execute, prepare
 from transferpipe.plan.chain import read_recipe
 from transferpipe.recipe.model import Recipe
@@ -24,7 +27,7 @@ from transferpipe.show.report_page import report_page
 from transferpipe.show.score_table import score_text
 
 REPORT = "report.html"
-_NAME = re.compile(r"[\w][\w.+-]*")
+_NAME = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)*")
 
 
 def plan(arguments: Arguments) -> int:
@@ -32,8 +35,10 @@ def plan(arguments: Arguments) -> int:
     composed, recipe = _read(arguments)
     if _print_config(arguments, composed):
         return 0
-    prepared = prepare(recipe, arguments.values.get("--trust", ()))
-    if "--json" in arguments.flags:
+    as_json = "--json" in arguments.flags
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():  # a builder may print
+        prepared = prepare(recipe, arguments.values.get("--trust", ()))
+    if as_json:
         print(json.dumps({"checksum": prepared.plan.checksum, **prepared.plan.to_data()}, indent=1))
     else:
         print(plan_text(prepared.plan, colour=is_terminal(), width=width()))
@@ -49,13 +54,15 @@ def run(arguments: Arguments) -> int:
     prepared = prepare(recipe, trusted)
     print(plan_text(prepared.plan, colour=is_terminal(), width=width()), flush=True)
     print()
-    folder = _claim_folder(composed, prepared)
-    with progress() as report_progress:
-        report = execute(prepared, folder, report_progress)
-    _write_hydra(folder, composed)
-    _print_report(report)
-    score = _score(recipe, report, trusted) if recipe.score else None
-    write_text(folder / REPORT, report_page(report.plan, report.manifest, score))
+    with _run_folder(composed, prepared) as folder:
+        with progress() as report_progress:
+            report = execute(prepared, folder, report_progress, _hydra_files(composed))
+        _print_report(report)
+        score = None
+        try:
+            score = _score(recipe, report, trusted) if recipe.score else None
+        finally:  # a score that fails takes nothing back: the model is finished and proved
+            write_text(folder / REPORT, report_page(report.plan, report.manifest, score))
     return 0
 
 
@@ -78,30 +85,33 @@ def _print_config(arguments: Arguments, composed: Composed) -> bool:
     return True
 
 
-def _claim_folder(composed: Composed, prepared: Prepared) -> Path:
-    """Return the run folder: the one that was asked for, or a new one that no other run uses."""
+@contextlib.contextmanager
+def _run_folder(composed: Composed, prepared: Prepared) -> Iterator[Path]:
+    """Yield the run folder: the one that was asked for, or a new one that no other run uses."""
+    folder = _named_folder(composed, prepared)
+    if any(o.lstrip("+").startswith("hydra.run.dir=") for o in composed.overrides):
+        yield folder
+        return
+    with unused_folder(folder) as chosen:
+        yield chosen
+
+
+def _named_folder(composed: Composed, prepared: Prepared) -> Path:
     OmegaConf.register_new_resolver("plan_checksum", lambda: prepared.plan.checksum, replace=True, use_cache=False)
     HydraConfig.instance().set_config(composed.config)
-    folder = Path(str(composed.config.hydra.run.dir))
-    if any(o.lstrip("+").startswith("hydra.run.dir=") for o in composed.overrides):
-        return folder
-    chosen, count = folder, 1
-    while chosen.exists():
-        count += 1
-        chosen = folder.with_name(f"{folder.name}-{count}")
-    return chosen
+    try:
+        return Path(str(composed.config.hydra.run.dir))
+    except OmegaConfBaseException as error:
+        raise RecipeError(Problem("hydra.run.dir", str(error).splitlines()[0], "give a folder")) from error
 
 
-def _write_hydra(folder: Path, composed: Composed) -> None:
-    """Leave the configuration beside the result, in the files that Hydra itself writes."""
+def _hydra_files(composed: Composed) -> dict[str, str]:
+    """Return the configuration in the files that Hydra itself leaves beside a result."""
     job = composed.config.copy()
     with open_dict(job):
         hydra = job.pop("hydra")
-    inner = folder / ".hydra"
-    inner.mkdir(exist_ok=True)
-    (inner / "config.yaml").write_text(OmegaConf.to_yaml(job))
-    (inner / "hydra.yaml").write_text(OmegaConf.to_yaml({"hydra": hydra}))
-    (inner / "overrides.yaml").write_text(OmegaConf.to_yaml(list(composed.overrides)))
+    contents = {"config": job, "hydra": {"hydra": hydra}, "overrides": list(composed.overrides)}
+    return {f".hydra/{name}.yaml": OmegaConf.to_yaml(content) for name, content in contents.items()}
 
 
 def _print_report(report: Report) -> None:
@@ -109,8 +119,8 @@ def _print_report(report: Report) -> None:
     for warning in report.warnings[len(report.plan.warnings) :]:
         print(f"warning  {warning.where}: {warning.text}")
     print(f"verdict  {report.verdict}: {len(manifest['weights'])} weights read back and compared bit for bit")
-    for artifact in manifest["artifacts"]:
-        print(f"saved    {artifact['path']}  {artifact['bytes']:,} bytes, freezing {artifact['freezing']}")
+    for path, artifact in zip(report.artifacts, manifest["artifacts"], strict=True):
+        print(f"saved    {path}  {artifact['bytes']:,} bytes, freezing {artifact['freezing']}")
     print(f"record   {report.folder}/manifest.json", flush=True)
 
 

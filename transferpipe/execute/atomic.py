@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import platform
 import re
@@ -56,17 +57,36 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-def publish(temporary: Path, path: Path) -> None:
-    """Give the finished file its name; whatever stood there before is replaced in one step.
+def publish(temporary: Path, path: Path, replace: bool = True) -> None:
+    """Give the finished file its name; whatever stood there before is replaced in one step, or nothing is done.
 
     Raises:
-        FileError: that cannot be done.
+        FileError: that cannot be done, or something stands there that is not to be replaced.
     """
     try:
-        temporary.replace(path)
+        if replace:
+            temporary.replace(path)
+        else:
+            _rename_to_free(temporary, path)
         flush(path.parent)
+    except FileExistsError as error:
+        what = "exists already: something else wrote it during this run"
+        raise FileError(Problem(str(path), what, "look at it, then choose another name")) from error
     except OSError as error:
-        raise _cannot_be_written(path, error) from error
+        raise cannot_be_written(path, error) from error
+
+
+def _rename_to_free(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)  # unlike a rename, it fails where the name is taken
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise FileExistsError(str(path)) from None
+        temporary.replace(path)
+    else:
+        temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -81,13 +101,16 @@ def write_text(path: Path, text: str) -> None:
         flush(temporary)
         publish(temporary, path)
     except OSError as error:
-        raise _cannot_be_written(path, error) from error
+        raise cannot_be_written(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _cannot_be_written(path: Path, error: OSError) -> FileError:
-    return FileError(Problem(str(path), f"cannot be written: {error}", "make room, or save elsewhere"))
+def cannot_be_written(path: Path, error: OSError) -> FileError:
+    """Return the error that says so."""
+    return FileError(
+        Problem(str(path), f"cannot be written: {error.strerror or error}", "make room, or save elsewhere")
+    )
 
 
 @contextlib.contextmanager
@@ -98,18 +121,52 @@ def new_folders(folder: Path) -> Iterator[None]:
         FileError: the folder cannot be made or written.
     """
     made: list[Path] = []
-    try:
-        made += [p for p in (folder, *folder.parents) if not p.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(f"no permission to write in {folder}")
-    except OSError as error:
-        remove_empty(made)
-        raise FileError(Problem(str(folder), f"cannot be written: {error}", "choose another folder")) from error
+    with _removed_on_failure(made):
+        try:
+            made += [p for p in (folder, *folder.parents) if not p.exists()]
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK):
+                raise PermissionError(f"no permission to write in {folder}")
+        except FileExistsError as error:
+            raise FileError(
+                Problem(str(folder), "cannot be written: it is a file, not a folder", "choose another folder")
+            ) from error
+        except OSError as error:
+            what = f"cannot be written: {error.strerror or error}"
+            raise FileError(Problem(str(folder), what, "choose another folder")) from error
+        yield
+
+
+@contextlib.contextmanager
+def unused_folder(folder: Path) -> Iterator[Path]:
+    """Make and yield a folder that nobody else uses: `folder`, or the first that is free of folder-2, folder-3, ...
+
+    If the body fails, it is removed as by `new_folders`.
+
+    Raises:
+        FileError: no such folder can be made.
+    """
+    with new_folders(folder.parent):
+        for count in itertools.count(1):
+            chosen = folder if count == 1 else folder.with_name(f"{folder.name}-{count}")
+            try:
+                chosen.mkdir()
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise cannot_be_written(chosen, error) from error
+            with _removed_on_failure([chosen]):
+                yield chosen
+            return
+
+
+@contextlib.contextmanager
+def _removed_on_failure(folders: list[Path]) -> Iterator[None]:
+    """Remove those of `folders`, innermost first, that are empty if the body fails."""
     try:
         yield
     except BaseException:
-        remove_empty(made)
+        remove_empty(folders)
         raise
 
 

@@ -9,7 +9,8 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
+from transferpipe.errors import Problem, RecipeError, TransferError
+from transferpipe.execute.deferred import build_deferred, has_pending
 from transferpipe.recipe.model import Build
 from transferpipe.recipe.trust import resolve
 
@@ -60,26 +61,45 @@ def build_model(build: Build, seed: int, trusted: Collection[str] = ()) -> tuple
 
     Names that Keras makes up start over and fresh weights are drawn from `seed`, so that the same call gives the same
     model however often and after whatever else it is made. Where it is safe, the weights are neither allocated nor
-    drawn until they are read: a transfer replaces most of them.
+    drawn until they are read: a transfer replaces most of them. Where it turns out not to be, the builder is called a
+    second time, from the same start. Keras's global dtype policy is what it was afterwards.
 
     Raises:
         RecipeError: the builder raises, or returns something other than a built model.
         UnsafeError: the recipe may not name this builder.
     """
     keras = import_keras()
-    deferred = model = _build_deferred(keras, build, seed, trusted)
-    if deferred is None:
-        _start_over(keras, seed)
-        model = call(build, trusted)
+    policy = keras.config.dtype_policy()
+
+    def start_over() -> None:
+        keras.utils.clear_session(free_memory=False)
+        keras.config.set_dtype_policy(policy)
+        keras.utils.set_random_seed(seed)
+
+    try:
+        start_over()
+        callables_of(build, trusted)  # imports, so that models which a module makes on import are ordinary ones
+        deferred = model = build_deferred(keras, lambda: call(build, trusted), start_over)
+        if deferred is None:
+            start_over()
+            model = call(build, trusted)
+            _check_model(keras, model, build)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    return model, deferred is not None
+
+
+def _check_model(keras: Any, model: Any, build: Build) -> None:
     if not isinstance(model, keras.Model):
         what = f"{build.target} returned an object of type {type(model).__name__}, not a keras.Model"
         raise RecipeError(Problem(build.where, what, "return the model itself"))
     if not model.built:
         what = f"{build.target} returned a model without weights: it was never built"
-        raise RecipeError(
-            Problem(build.where, what, "call model.build(input_shape), or the model on data, in the builder")
-        )
-    return model, deferred is not None
+        mend = "call model.build(input_shape), or the model on data, in the builder"
+        raise RecipeError(Problem(build.where, what, mend))
+    if has_pending(model):
+        what = f"{build.target} returned a model with weights that have no values yet"
+        raise RecipeError(Problem(build.where, what, "build it outside of any StatelessScope"))
 
 
 def callables_of(build: Build, trusted: Collection[str] = ()) -> tuple[Any, ...]:
@@ -101,52 +121,6 @@ def callables_of(build: Build, trusted: Collection[str] = ()) -> tuple[Any, ...]
     return tuple(found)
 
 
-def _start_over(keras: Any, seed: int) -> None:
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(seed)
-
-
-def _build_deferred(keras: Any, build: Build, seed: int, trusted: Collection[str]) -> Any:
-    """Return the model with its initial values still to be drawn, or None where only an ordinary build is certain.
-
-    Each of Keras's initializers carries its own seed from the moment it is made, so a value drawn later, alone or in
-    another order, is the one that an ordinary build draws. That does not hold for a builder that assigns to variables
-    (it loads weights, or runs the model): inside the scope such assignments do not last, but they are noticed. Nor does
-    it hold for initializers of a user's own.
-    """
-    _start_over(keras, seed)
-    scope = keras.StatelessScope(initialize_variables=False)
-    try:
-        with scope:
-            model = call(build, trusted)
-    except UnsafeError:
-        raise
-    except Exception:  # compile(), or a variable made from an array; an ordinary build tells whether that is all
-        model = None
-    finally:
-        # Keras keeps a list of what it has still to initialise; the next scope would initialise all of it.
-        keras.utils.clear_session(free_memory=False)
-    certain = isinstance(model, keras.Model) and model.built and not scope.state_mapping and not model.compiled
-    return model if certain and _draws_the_same_later(model) else None
-
-
-def _draws_the_same_later(model: Any) -> bool:
-    from transferpipe.execute.keras_walk import walk
-
-    try:
-        walked = walk(model, "")
-    except Exception:  # whatever is wrong shows again, and better, in the ordinary build
-        return False
-    return not walked.fixed and all(_is_repeatable(v._initializer) for v in walked.values.values())
-
-
-def _is_repeatable(initializer: Any) -> bool:
-    """Tell whether every call of an initializer gives the same value."""
-    kind = initializer if hasattr(initializer, "__qualname__") else type(initializer)
-    seed = getattr(initializer, "seed", None)
-    return str(kind.__module__).startswith("keras.") and (seed is None or isinstance(seed, int))
-
-
 def call(build: Build, trusted: Collection[str] = (), first: tuple[Any, ...] = ()) -> Any:
     """Call what `build` names with its arguments, inner calls first.
 
@@ -165,7 +139,7 @@ def call(build: Build, trusted: Collection[str] = (), first: tuple[Any, ...] = (
         return function(*first, **arguments)
     except TransferError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = f"{build.target} raised {type(error).__name__}: {error}"
         raise RecipeError(Problem(build.where, what, "mend the builder or its arguments")) from error
 

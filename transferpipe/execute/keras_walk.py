@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,8 @@ def _record(model: Any) -> list[_Recorded]:
             return self
 
         def __setitem__(self, key: str, value: Any) -> None:
-            self.groups[-1].entries.append((key, value))
+            # A layer of a user's own may hand over a plain number or a list, which Keras turns into an array.
+            self.groups[-1].entries.append((key, value if hasattr(value, "dtype") else np.asarray(value)))
 
         def __len__(self) -> int:
             return len(self.groups[-1].entries) if self.groups else 0
@@ -201,6 +203,17 @@ def _number_shared(data: Any, numbers: dict[int, int]) -> None:
 def has_assets(model: Any) -> bool:
     """Tell whether a layer of the model saves files beside its weights, such as a vocabulary."""
     return any(callable(getattr(layer, "save_assets", None)) for layer in model._flatten_layers())
+
+
+def save_assets(model: Any, folder: Path) -> None:
+    """Let the layers of the model write their files below `folder`, where Keras would put them."""
+    from keras.src.saving import saving_lib
+
+    class Folder(saving_lib.DiskIOStore):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.mode, self.archive, self.working_dir = "w", None, str(folder)
+
+    saving_lib._save_state(model, weights_store=None, assets_store=Folder(), inner_path="", visited_saveables=set())
 
 
 def keras_version() -> str:

@@ -16,13 +16,28 @@ from transferpipe.weights.spec import Catalog
 
 MANIFEST, PLAN = "manifest.json", "plan.json"
 _PACKAGES = ("transferpipe", "keras", "tensorflow", "numpy", "h5py", "hydra-core")
-_CHUNK = 1 << 20
+_SEAL = "seal"
 
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seal(manifest: Mapping[str, Any], plan_text: str) -> dict[str, Any]:
+    """Return `manifest` with the digest of the text of plan.json, and with its own."""
+    whole = {**manifest, "plan_sha256": hashlib.sha256(plan_text.encode()).hexdigest()}
+    return {**whole, _SEAL: _digest(whole)}
+
+
+def is_sealed(manifest: Mapping[str, Any]) -> bool:
+    """Tell whether nothing in a manifest has changed since it was sealed."""
+    return manifest.get(_SEAL) == _digest({k: v for k, v in manifest.items() if k != _SEAL})
+
+
+def _digest(data: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:

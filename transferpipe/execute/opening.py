@@ -121,12 +121,11 @@ def open_origin(origin: Origin, where: str, seed: int, trusted: Collection[str])
 
 def open_target(origin: Origin, seed: int, trusted: Collection[str]) -> Target:
     """Open or build the target."""
-    if origin.build:
-        return _build(origin.build, seed, trusted)
-    source = _open_file(origin, "target.path")
-    if not len(source.catalog):
-        raise RecipeError(Problem("target.path", f"{origin.path} holds no weights"))
-    return FileTarget(source)
+    target = _build(origin.build, seed, trusted) if origin.build else FileTarget(_open_file(origin, "target.path"))
+    if not len(target.structure.catalog):
+        what = f"{describe_origin(origin)} holds no weights, so there is nothing to transfer"
+        raise RecipeError(Problem("target", what, "name another, or build all its layers in the builder"))
+    return target
 
 
 def _open_file(origin: Origin, where: str) -> FileSource:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
+import inspect
 import json
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from transferpipe.errors import FileError, Problem, RecipeError
-from transferpipe.execute.atomic import flush, new_folders, publish, remove_stale, temporary_beside, write_text
-from transferpipe.execute.manifest import MANIFEST, PLAN, sha256, versions, weight_entries
+from transferpipe.execute.atomic import flush
+from transferpipe.execute.manifest import MANIFEST, PLAN, seal, sha256, versions, weight_entries
 from transferpipe.execute.opening import Opened, open_recipe
 from transferpipe.execute.save import save_file
+from transferpipe.execute.staging import Staging
+from transferpipe.execute.target import FileTarget
 from transferpipe.execute.value_warnings import value_warnings
 from transferpipe.execute.values import Values
 from transferpipe.execute.verify import Progress, Proof, verify_file
 from transferpipe.plan.model import Plan, PlanWarning
 from transferpipe.plan.planner import make_plan
-from transferpipe.recipe.model import Recipe
+from transferpipe.recipe.model import Build, Recipe
 from transferpipe.recipe.trust import resolve
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.spec import Source
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,23 @@ def prepare(recipe: Recipe, trusted: Collection[str] = ()) -> Prepared:
         FileError, UnsafeError: a source or the target cannot be opened.
     """
     if recipe.score:
-        resolve(recipe.score.target, "score._target_", trusted)
+        _check_score(recipe, recipe.score, trusted)
     return prepare_opened(recipe, open_recipe(recipe, trusted))
+
+
+def _check_score(recipe: Recipe, score: Build, trusted: Collection[str]) -> None:
+    """Find out before a run what would keep its result from being scored."""
+    function = resolve(score.target, "score._target_", trusted)
+    try:
+        inspect.signature(function).bind(None, **score.arguments)
+    except TypeError as error:
+        raise RecipeError(Problem("score", f"{score.target}: {error}", "mend its arguments")) from error
+    except ValueError:  # written in C, without a signature
+        pass
+    if not any(path.endswith(".keras") for path in (recipe.save.path, *recipe.save.also)):
+        raise RecipeError(
+            Problem("score", "needs a model, but none is saved", "save a .keras file too: save.also=[...]")
+        )
 
 
 def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepared:
@@ -103,52 +123,73 @@ def _check_formats(recipe: Recipe, opened: Opened) -> None:
             raise RecipeError(Problem("save", what, "save as .weights.h5, or give a builder as the target"))
 
 
-def execute(prepared: Prepared, folder: Path, progress: Progress | None = None) -> Report:
+def execute(
+    prepared: Prepared, folder: Path, progress: Progress | None = None, texts: Mapping[str, str] = MappingProxyType({})
+) -> Report:
     """Carry out the plan into `folder`.
+
+    Args:
+        prepared: what to do.
+        folder: the run folder; it need not exist.
+        progress: told how far each step is.
+        texts: further small files to leave in the folder, by their paths in it.
 
     Raises:
         VerificationError: a value was refused, or a finished file is not what the plan says.
         FileError: something could not be read or written. In both cases nothing is left behind.
     """
-    started = time.perf_counter()
     recipe, plan = prepared.recipe, prepared.plan
-    paths = [folder / p for p in (recipe.save.path, *recipe.save.also)]
+    names = (recipe.save.path, *recipe.save.also)
+    paths = tuple(folder / name for name in names)
     _check_free(paths, recipe.save.overwrite)
-    with new_folders(folder), contextlib.ExitStack() as stack:
-        for path in paths:
-            stack.enter_context(new_folders(path.parent))
-            remove_stale(path.parent)
-        temporaries = stack.enter_context(_temporaries(paths))
-        values = _values(prepared)
-        for temporary in temporaries:
-            save_file(temporary, prepared.opened.target, plan, values, progress)
-        timings = {"save": time.perf_counter() - started}
-        with ThreadPoolExecutor(1) as pool:
-            # Hashing and waiting for the disk take no part in the comparison: they go on beside it.
-            seals = [pool.submit(_seal, t) for t in temporaries]
-            proofs = [_prove(t, prepared, progress) for t in temporaries]
-        _check_reload(temporaries, prepared)
-        timings["verify"] = time.perf_counter() - started - timings["save"]
-        artifacts = [
-            {"path": str(p), "bytes": t.stat().st_size, "sha256": seal.result(), "freezing": proof.freezing}
-            for p, t, seal, proof in zip(paths, temporaries, seals, proofs, strict=True)
-        ]
-        manifest = {**_manifest(prepared, proofs[0], values), "artifacts": artifacts}
+    with Staging() as staging:
+        temporaries = [staging.place(path, recipe.save.overwrite) for path in paths]
+        made = _make(prepared, temporaries, progress)
         warnings = (*plan.warnings, *value_warnings(plan, _values(prepared)))
-        manifest["warnings"] = [f"{w.where}: {w.text}" for w in warnings]
-        manifest["seconds"] = {k: round(v, 3) for k, v in timings.items()}
-        for temporary, path in zip(temporaries, paths, strict=True):
-            publish(temporary, path)
-        write_text(folder / PLAN, json.dumps({"checksum": plan.checksum, **plan.to_data()}, indent=1))
-        write_text(folder / MANIFEST, json.dumps(manifest, indent=1))
-    return Report(plan, "pass", folder, tuple(paths), manifest, warnings)
+        planned = json.dumps({"checksum": plan.checksum, **plan.to_data()}, indent=1)
+        artifacts = [{"path": name, **entry} for name, entry in zip(names, made.artifacts, strict=True)]
+        told = {"warnings": [f"{w.where}: {w.text}" for w in warnings], "seconds": made.seconds}
+        manifest = seal({**_manifest(prepared, made), "artifacts": artifacts, **told}, planned)
+        for name, text in {**texts, PLAN: planned, MANIFEST: json.dumps(manifest, indent=1)}.items():
+            staging.write(folder / name, text)
+        staging.publish(folder)
+    return Report(plan, "pass", folder, paths, manifest, warnings)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """The finished files, proved but not yet published."""
+
+    artifacts: tuple[Mapping[str, Any], ...]
+    digests: Mapping[str, str]
+    casts: Mapping[str, float]
+    seconds: Mapping[str, float]
+
+
+def _make(prepared: Prepared, temporaries: Sequence[Path], progress: Progress | None) -> _Made:
+    """Write every output and prove it."""
+    started = time.perf_counter()
+    values = _values(prepared)
+    written = [save_file(t, prepared.opened.target, prepared.plan, values, progress) for t in temporaries]
+    saved = time.perf_counter()
+    with ThreadPoolExecutor(1) as pool:
+        # Hashing and waiting for the disk take no part in the comparison: they go on beside it.
+        seals = [pool.submit(_flush_and_hash, t) for t in temporaries]
+        proofs = [_prove(t, prepared, progress) for t in temporaries]
+    _check_reload(temporaries, prepared)
+    artifacts = tuple(
+        {"bytes": t.stat().st_size, "sha256": digest.result(), "freezing": proof.freezing, "writer": how}
+        for t, digest, proof, how in zip(temporaries, seals, proofs, written, strict=True)
+    )
+    seconds = {"save": round(saved - started, 3), "verify": round(time.perf_counter() - saved, 3)}
+    return _Made(artifacts, proofs[0].digests, values.casts, seconds)
 
 
 def _values(prepared: Prepared) -> Values:
     return Values(prepared.plan, prepared.opened.sources, prepared.opened.target, prepared.recipe.verify)
 
 
-def _check_free(paths: list[Path], overwrite: bool) -> None:
+def _check_free(paths: Sequence[Path], overwrite: bool) -> None:
     for path in paths:
         if path.is_dir():
             raise FileError(Problem(str(path), "is a folder", "choose another name"))
@@ -157,19 +198,7 @@ def _check_free(paths: list[Path], overwrite: bool) -> None:
             raise FileError(Problem(str(path), "exists already", mend))
 
 
-@contextlib.contextmanager
-def _temporaries(paths: list[Path]) -> Iterator[list[Path]]:
-    """Yield a temporary name beside each path, and remove whatever is left of them."""
-    temporaries = [temporary_beside(p) for p in paths]
-    try:
-        yield temporaries
-    finally:
-        for temporary in temporaries:
-            temporary.unlink(missing_ok=True)
-
-
-def _seal(path: Path) -> str:
-    """Flush a finished file to the disk and return its SHA-256."""
+def _flush_and_hash(path: Path) -> str:
     flush(path)
     return sha256(path)
 
@@ -180,7 +209,7 @@ def _prove(temporary: Path, prepared: Prepared, progress: Progress | None) -> Pr
     return verify_file(temporary, catalog, prepared.plan, _values(prepared), progress)
 
 
-def _check_reload(temporaries: list[Path], prepared: Prepared) -> None:
+def _check_reload(temporaries: Sequence[Path], prepared: Prepared) -> None:
     if not prepared.recipe.verify.reload:
         return
     from transferpipe.execute.reload import verify_reload
@@ -190,23 +219,28 @@ def _check_reload(temporaries: list[Path], prepared: Prepared) -> None:
             verify_reload(temporary, prepared.opened.target.structure.catalog, prepared.plan, _values(prepared).value)
 
 
-def _manifest(prepared: Prepared, proof: Proof, values: Values) -> dict[str, Any]:
-    plan = prepared.plan
+def _manifest(prepared: Prepared, made: _Made) -> dict[str, Any]:
+    plan, target = prepared.plan, prepared.opened.target
     return {
         "recipe": plan.recipe,
         "checksum": plan.checksum,
         "verdict": "pass",
         "target": plan.target,
         "sources": {
-            a: {"label": plan.sources[a], "format": s.format, "path": s.label}
+            a: {"label": plan.sources[a], "format": s.format, "path": _place(s)}
             for a, s in prepared.opened.sources.items()
         },
-        "target_file": getattr(getattr(prepared.opened.target, "source", None), "label", None),
+        "target_file": _place(target.source) if isinstance(target, FileTarget) else None,
         "verify": {
             "nonfinite": prepared.recipe.verify.nonfinite,
             "negative_variance": prepared.recipe.verify.negative_variance,
             "reload": prepared.recipe.verify.reload,
         },
-        "weights": weight_entries(plan, prepared.opened.target.structure.catalog, proof.digests, values.casts),
+        "weights": weight_entries(plan, target.structure.catalog, made.digests, made.casts),
         "versions": versions(),
     }
+
+
+def _place(source: Source) -> str | None:
+    """Return where a file lies, so that it is found from any working directory; None for a built model."""
+    return str(source.path.absolute()) if isinstance(source, FileSource) else None

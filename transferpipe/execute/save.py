@@ -2,52 +2,79 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import os
+import threading
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem
+from transferpipe.execute.keras_save import asset_files, saved_by_keras
 from transferpipe.execute.target import FileTarget, ModelTarget, Target
 from transferpipe.execute.values import Values
 from transferpipe.execute.verify import Progress
 from transferpipe.execute.writers import Content, writer_for
 from transferpipe.plan.model import Plan
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.segment import CHUNK
+
+DIRECT = "direct"
 
 
-def save_file(path: Path, target: Target, plan: Plan, values: Values, progress: Progress | None = None) -> None:
-    """Write the finished model to `path`, whose suffix chooses the format.
+def save_file(path: Path, target: Target, plan: Plan, values: Values, progress: Progress | None = None) -> str:
+    """Write the finished model to the new file `path`, whose suffix chooses the format.
+
+    Returns:
+        How it was written: ``direct``, or ``keras`` and why only Keras knows what belongs into the file.
 
     Raises:
-        FileError: the file cannot be written (no space, no permission).
+        FileError: the file cannot be written (no space, no permission), or a source cannot be read.
         VerificationError: a value was refused.
     """
-    by_keras = (
-        isinstance(target, ModelTarget) and target.needs_keras_save and path.name.endswith((".keras", ".weights.h5"))
-    )
-    try:
-        if by_keras:
+    content = content_of(path, target, plan, values, progress)
+    reason = _why_keras(path, target)
+    with contextlib.ExitStack() as stack:
+        if reason:
             assert isinstance(target, ModelTarget)
-            _save_by_keras(path, target, plan, values)
-        else:
-            writer_for(path.name)(path, content_of(path, target, plan, values, progress))
-    except (OSError, RuntimeError) as error:  # h5py reports a full disk as a RuntimeError
-        raise FileError(
-            Problem(str(path.parent), f"cannot be written: {error}", "make room, or save elsewhere")
-        ) from error
+            saved = stack.enter_context(saved_by_keras(path, target, plan, values))
+            content = _content_of_file(saved, content)
+        descriptor = stack.enter_context(_created(path))
+        writer_for(path.name)(descriptor, content)
+    return f"keras: {reason}" if reason else DIRECT
+
+
+def _why_keras(path: Path, target: Target) -> str | None:
+    """Return why Keras must save the model before its file can be written; None where its variables tell all."""
+    if not isinstance(target, ModelTarget) or not path.name.endswith((".keras", ".weights.h5")):
+        return None
+    fixed = [w.name for w in target.structure.catalog if w.name in target.walked.fixed]
+    return f"{fixed[0]} is not a variable but what its layer computes on saving" if fixed else None
+
+
+@contextlib.contextmanager
+def _created(path: Path) -> Iterator[int]:
+    """Yield a descriptor of the new file `path`; whatever goes wrong while it is written is said of its folder."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        what = f"cannot be written: {error.strerror or error}"
+        raise FileError(Problem(str(path.parent), what, "make room, or save elsewhere")) from error
 
 
 def content_of(path: Path, target: Target, plan: Plan, values: Values, progress: Progress | None) -> Content:
     """Return what the writer of `path` needs."""
-    catalog, done = target.structure.catalog, 0
-
-    def moved(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress:
-            progress("save", done, catalog.nbytes)
+    catalog = target.structure.catalog
+    moved = _counter(progress, catalog.nbytes)
 
     def value(name: str) -> NDArray[Any]:
         array = values.value(name)
@@ -66,19 +93,59 @@ def content_of(path: Path, target: Target, plan: Plan, values: Values, progress:
     )
 
 
-def _assets(target: Target) -> Iterator[tuple[str, bytes]]:
-    if isinstance(target, FileTarget) and target.source.assets:
-        with zipfile.ZipFile(target.source.path) as archive:
-            for name in target.source.assets:
-                yield name, archive.read(name)
+def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:
+    done, lock = 0, threading.Lock()
+
+    def moved(count: int) -> None:
+        nonlocal done
+        with lock:
+            done += count
+            if progress:
+                progress("save", done, total)
+
+    return moved
 
 
-def _save_by_keras(path: Path, target: ModelTarget, plan: Plan, values: Values) -> None:
-    """Let Keras write a model that saves more than variables; the model is put back as it was."""
-    changed = {a.target for a in plan.assignments} | {e.at for e in plan.edits}
-    with target.frozen(plan.freezing.layers):
-        undo = target.assign({name: values.value(name) for name in sorted(changed)})
-        try:
-            target.model.save(path) if path.name.endswith(".keras") else target.model.save_weights(path)
-        finally:
-            undo()
+def _content_of_file(saved: FileSource, planned: Content) -> Content:
+    """Return what is in the file that Keras saved, to be written once more: always in the same way, byte for byte."""
+    return dataclasses.replace(
+        planned,
+        catalog=saved.catalog,
+        value=saved.read,
+        segment=saved.locate,
+        groups=saved.groups,
+        assets=lambda: _archived(saved),
+    )
+
+
+def _assets(target: Target) -> Iterable[tuple[str, Iterable[bytes]]]:
+    if isinstance(target, FileTarget):
+        return _archived(target.source)
+    return asset_files(target.model) if isinstance(target, ModelTarget) else ()
+
+
+def _archived(source: FileSource) -> Iterator[tuple[str, Iterable[bytes]]]:
+    """Yield the further members of an archive, such as vocabularies.
+
+    Raises:
+        FileError: the archive is damaged, or is not the one that was opened.
+    """
+    if not source.assets:
+        return
+    try:
+        with zipfile.ZipFile(source.path) as archive:
+            for name in source.assets:
+                yield name, _chunks(source, archive, name)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise FileError(Problem(source.label, f"cannot be read: {error}", "run again")) from error
+    source.locate(source.catalog.weights[0].name)  # looks whether the file changed
+
+
+def _chunks(source: FileSource, archive: zipfile.ZipFile, name: str) -> Iterator[bytes]:
+    try:
+        with archive.open(name) as member:
+            while chunk := member.read(CHUNK):
+                yield chunk
+    except (OSError, EOFError, RuntimeError, KeyError, zlib.error, zipfile.BadZipFile) as error:
+        mend = "the file is damaged: copy or save it again"
+        raise FileError(Problem(f"{source.label}: {name}", f"cannot be read: {error}", mend)) from error

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +34,15 @@ def score_run(recipe: Recipe, report: Report, trusted: Collection[str] = ()) -> 
 
 def _load(report: Report) -> Any:
     path = next((p for p in report.artifacts if p.name.endswith(".keras")), None)
-    if path is None:
-        raise RecipeError(Problem("score", "needs a model, but none is saved", "save a .keras file too"))
+    assert path is not None  # `prepare` has looked
     return import_keras().models.load_model(Path(path), compile=False)
 
 
 def _from_number(recipe: Recipe, result: Any) -> dict[str, Any]:
     assert recipe.score is not None
-    if isinstance(result, bool) or not isinstance(result, int | float):
-        what = f"{recipe.score.target} returned a {type(result).__name__}, not a number"
+    if isinstance(result, bool) or not isinstance(result, Real) or not math.isfinite(result):
+        found = str(result) if isinstance(result, Real) else f"an object of type {type(result).__name__}"
+        what = f"{recipe.score.target} returned {found}, not a finite number"
         raise RecipeError(Problem("score", what, "return a float or a transferpipe.score.Score"))
     name = recipe.score.target.rpartition(".")[2]
     return {"value": float(result), "name": name, "higher_is_better": True, "kind": "heuristic"}

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.execute.keras_walk import Walked, has_assets, keras_version, model_config, walk
+from transferpipe.execute.keras_walk import Walked, keras_version, model_config, walk
 from transferpipe.plan.structure import LayerState, TargetStructure
 from transferpipe.weights.file_source import FileSource, SavedGroup
 from transferpipe.weights.keras_config import Config, is_layer_config, layer_configs
@@ -168,11 +168,6 @@ class ModelTarget:
             return dict(json.loads(self.config(())))
         except RecipeError:  # a user's own get_config may fail in any way; then no flag is recorded
             return None
-
-    @property
-    def needs_keras_save(self) -> bool:
-        """Whether only Keras itself can write the model: it saves more than plain variables."""
-        return bool(self.walked.fixed) or has_assets(self.model)
 
     def read(self, name: str) -> NDArray[Any]:
         """Return the variable's value."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.errors import VerificationError
 from transferpipe.execute.edit_values import apply_edit
 from transferpipe.execute.value_checks import cast, check_finite, check_step, check_variance
 from transferpipe.plan.chain import chain_of
@@ -93,7 +94,15 @@ class Values:
         if assignment is None:
             return lambda _: None
         ref = assignment.sources[0]
-        return lambda part: self._check(part, ref, _is_variance(name))
+
+        def check(part: NDArray[Any]) -> None:
+            try:
+                self._check(part, ref, _is_variance(name))
+            except VerificationError:
+                self._check(self.sources[ref.source].read(ref.name), ref, _is_variance(name))  # says where in the whole
+                raise
+
+        return check
 
     def before_edits(self, name: str) -> NDArray[Any]:
         """Return the value without the edits."""

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem, Problems, TransferError, VerificationError
-from transferpipe.execute.manifest import MANIFEST, PLAN, read_json, sha256
+from transferpipe.execute.manifest import MANIFEST, PLAN, is_sealed, read_json, sha256
 from transferpipe.execute.values import Values, same_bits
 from transferpipe.execute.verify import Progress, digest
 from transferpipe.plan.model import Plan, plan_from_data
@@ -55,8 +55,9 @@ class _Again:
 def verify_run(folder: Path, progress: Progress | None = None) -> Verdict:
     """Prove the run in `folder` again.
 
-    Every artifact must have its recorded SHA-256; every weight in it its recorded digest; and every weight whose
-    sources are files that still lie there is computed again and compared bit for bit.
+    The records must be as the run left them; every artifact must have its recorded SHA-256; every weight in it its
+    recorded digest; and every weight whose sources are files that still lie there is computed again and compared bit
+    for bit.
 
     Raises:
         FileError: the folder is not that of a run, or an artifact is missing.
@@ -76,19 +77,16 @@ def verify_run(folder: Path, progress: Progress | None = None) -> Verdict:
 
 def _load(folder: Path) -> tuple[Plan, Mapping[str, Any]]:
     data, manifest = read_json(folder / PLAN), read_json(folder / MANIFEST)
+    # The text is compared before it is understood: what was changed may hold anything.
+    same = {MANIFEST: is_sealed(manifest), PLAN: manifest.get("plan_sha256") == sha256(folder / PLAN)}
+    if changed := [name for name in same if not same[name]]:
+        what = "is not as the run wrote it: its digest is another"
+        raise VerificationError([Problem(str(folder / name), what, "run again") for name in changed])
     try:
-        plan = plan_from_data(data)
-        recorded = (data["checksum"], manifest["checksum"])
-        parts = (manifest["artifacts"], manifest["weights"], manifest["sources"], manifest["verify"])
+        return plan_from_data(data), manifest
     except (KeyError, TypeError, ValueError) as error:
-        what = f"is not what a run writes: {type(error).__name__} {error}"
-        raise FileError(Problem(str(folder / PLAN), what, "the run folder is damaged: run again")) from error
-    assert all(p is not None for p in parts)
-    for name, checksum in zip((PLAN, MANIFEST), recorded, strict=True):
-        if checksum != plan.checksum:
-            what = f"says the plan is {checksum}, but the recorded plan is {plan.checksum}"
-            raise VerificationError(Problem(str(folder / name), what, "it was changed after the run"))
-    return plan, manifest
+        what = f"is not what this version of transferpipe writes: {type(error).__name__} {error}"
+        raise FileError(Problem(str(folder / PLAN), what, "run again")) from error
 
 
 def _open_sources(again: _Again) -> None:
@@ -98,44 +96,46 @@ def _open_sources(again: _Again) -> None:
                 f"{alias} was built by {entry['label']}: its weights are compared with their digests only"
             )
             continue
-        source = _try_open(entry["path"], alias, again)
+        source = _try_open(entry["path"], entry["format"], alias, again)
         if source:
             again.sources[alias] = source
-    if again.manifest.get("target_file"):
-        again.target = _try_open(again.manifest["target_file"], "target", again)
+    if again.manifest["target_file"]:
+        again.target = _try_open(again.manifest["target_file"], None, "target", again)
 
 
-def _try_open(path: str, alias: str, again: _Again) -> FileSource | None:
+def _try_open(path: str, format: str | None, alias: str, again: _Again) -> FileSource | None:
     try:
-        return open_source(Path(path))
+        return open_source(Path(path), format)
     except TransferError as error:
         again.notes.append(f"{alias} cannot be read any more: {error}")
         return None
 
 
 def _verify_artifact(folder: Path, artifact: Mapping[str, Any], again: _Again, progress: Progress | None) -> None:
-    path = _find(folder, Path(artifact["path"]))
-    if (found := sha256(path)) != artifact["sha256"]:
-        again.problems.add(
-            str(path), f"its SHA-256 is {found}, the manifest says {artifact['sha256']}", "it was changed"
-        )
-    source = open_source(path)
+    path = folder / artifact["path"]
+    if not path.is_file():
+        raise FileError(Problem(str(path), "the artifact is missing", "run again"))
+    found = sha256(path)
+    if found != artifact["sha256"]:
+        what = f"its SHA-256 is {found}, the manifest says {artifact['sha256']}"
+        again.problems.add(str(path), what, "it was changed after the run")
+    try:
+        source = open_source(path)
+        _compare_weights(source, again, progress)
+    except FileError:
+        if found == artifact["sha256"]:
+            raise
+
+
+def _compare_weights(source: FileSource, again: _Again, progress: Progress | None) -> None:
     values = Values(again.plan, again.sources, _Kept(again.target), Verify(**again.manifest["verify"]))
     done, total = 0, source.catalog.nbytes
     for entry, weight in _pairs(again, source):
         value = source.read(weight)
         done += value.nbytes
-        _compare(path, entry, value, values, again)
+        _compare(source.path, entry, value, values, again)
         if progress:
             progress("verify", done, total)
-
-
-def _find(folder: Path, recorded: Path) -> Path:
-    """Return the artifact, also when the whole run folder was moved since."""
-    for path in (folder / recorded.name, recorded):
-        if path.is_file():
-            return path
-    raise FileError(Problem(str(recorded), "the artifact is missing", "run again"))
 
 
 def _pairs(again: _Again, source: FileSource) -> list[tuple[Mapping[str, Any], str]]:
@@ -170,14 +170,31 @@ def _compare(path: Path, entry: Mapping[str, Any], value: NDArray[Any], values: 
     if not needed <= again.sources.keys() or (entry["status"] == "kept" and again.target is None):
         again.by_digest += 1
         return
+    again.recomputed += 1
+    if different := _other_source(name, again):
+        again.problems.add(where, f"cannot be computed again: {different}", "the source was changed after the run")
+        return
     try:
         expected = values.value(name)
-    except (TransferError, KeyError) as error:
+    except TransferError as error:
         again.problems.add(where, f"cannot be computed again: {error}", "the source was changed after the run")
         return
-    again.recomputed += 1
     if not same_bits(value, expected):
         again.problems.add(where, "differs from what its sources give now", "a source was changed after the run")
+
+
+def _other_source(name: str, again: _Again) -> str:
+    """Say what the plan takes for `name` and its sources no longer hold; empty if they do."""
+    assignment = next((a for a in again.plan.assignments if a.target == name), None)
+    for ref in assignment.sources if assignment else ():
+        catalog = again.sources[ref.source].catalog
+        there = catalog.by_name.get(ref.name)
+        if there is None or (there.shape, there.dtype) != (ref.shape, ref.dtype):
+            now = f"{there.dtype}{list(there.shape)}" if there else "missing"
+            return f"{ref.source}:{ref.name} was {ref.dtype}{list(ref.shape)} and is {now}"
+    if assignment is None and again.target is not None and name not in again.target.catalog:
+        return f"{name} is missing from the target"
+    return ""
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,6 @@ def read_into(descriptor: int, buffer: memoryview, offset: int, path: Path) -> N
         except OSError as error:
             raise FileError(Problem(str(path), f"cannot be read: {error.strerror}", "check the disk")) from error
         if not count:
-            what = f"ends at byte {offset + done:,}, before the values that it declares"
+            what = f"ends at byte {os.fstat(descriptor).st_size:,}, before the values that it declares"
             raise FileError(Problem(str(path), what, "it is truncated, or changed while it was read: run again"))
         done += count

@@ -11,12 +11,20 @@ class Window(io.RawIOBase):
     """The bytes of an open file from `start` on, up to `size` of them, or growing if `size` is None.
 
     The descriptor is closed with the window.
+
+    HDF5 does not survive a write that fails: it raises something else, and may crash when the process ends. So a write
+    never fails here. The first reason why one should have is kept, and nothing is written after it.
+
+    Attributes:
+        size: how many bytes there are.
+        error: why writing failed, if it did.
     """
 
     def __init__(self, descriptor: int, start: int, size: int | None = None) -> None:
         self._descriptor, self._start, self._at = descriptor, start, 0
         self._fixed = size is not None
         self.size = size or 0
+        self.error: OSError | None = None
 
     def readable(self) -> bool:
         """Return True."""
@@ -32,8 +40,11 @@ class Window(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move to `offset`, as in any file."""
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}[whence]
-        return self._at
+        at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}[whence]
+        if at < 0:
+            raise ValueError(f"there is nothing at {at}, before the beginning")
+        self._at = at
+        return at
 
     def tell(self) -> int:
         """Return the position."""
@@ -50,20 +61,34 @@ class Window(io.RawIOBase):
         return count
 
     def write(self, buffer: Any) -> int:
-        """Write all of `buffer` at the position."""
+        """Write all of `buffer` at the position; see `error`."""
+        self._check_writable()
         view = memoryview(buffer).cast("B")
         done = 0
-        while done < len(view):
-            done += os.pwrite(self._descriptor, view[done:], self._start + self._at + done)
-        self._at += done
-        self.size = max(self.size, self._at)
-        return done
+        try:
+            while done < len(view) and not self.error:
+                done += os.pwrite(self._descriptor, view[done:], self._start + self._at + done)
+        except OSError as error:
+            self.error = error
+        if len(view):
+            self._at += len(view)
+            self.size = max(self.size, self._at)
+        return len(view)
 
     def truncate(self, size: int | None = None) -> int:
-        """Set the size."""
+        """Set the size; see `error`."""
+        self._check_writable()
         self.size = self._at if size is None else size
-        os.ftruncate(self._descriptor, self._start + self.size)
+        try:
+            if not self.error:
+                os.ftruncate(self._descriptor, self._start + self.size)
+        except OSError as error:
+            self.error = error
         return self.size
+
+    def _check_writable(self) -> None:
+        if self._fixed:
+            raise io.UnsupportedOperation("the window is fixed")
 
     def close(self) -> None:
         """Close the descriptor."""

@@ -21,11 +21,11 @@ class Content:
         catalog: names, shapes and dtypes.
         value: returns the value of the weight called so.
         segment: returns where that value lies in a file as it is, or None if it must be computed.
-        moved: told how many bytes of segments were moved, by several threads.
+        moved: told how many bytes of segments were moved; several threads call it.
         groups: the Keras layout, for the formats that have one.
         config: config.json, for the format that holds the architecture.
         keras_version: the version of Keras that the file claims.
-        assets: further members of the archive: (name, bytes).
+        assets: further members of the archive: (name, its bytes in parts).
     """
 
     catalog: Catalog
@@ -35,4 +35,4 @@ class Content:
     groups: tuple[SavedGroup, ...] = ()
     config: str | None = None
     keras_version: str = "3"
-    assets: Callable[[], Iterable[tuple[str, bytes]]] = tuple
+    assets: Callable[[], Iterable[tuple[str, Iterable[bytes]]]] = tuple

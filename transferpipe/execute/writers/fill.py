@@ -6,6 +6,7 @@ import os
 import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,12 +15,27 @@ import numpy as np
 
 from transferpipe.execute.writers.content import Content
 from transferpipe.execute.writers.crc import combine
-from transferpipe.execute.writers.h5_layout import Place
+from transferpipe.execute.writers.stored_zip import write_at
 from transferpipe.weights.segment import CHUNK, Segment, opened, read_into
 
 _THREADS = 2
 # Large values are cut, so that several threads share one; small ones go in one piece.
 _PIECE = 32 << 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the file the value of one weight belongs.
+
+    Attributes:
+        name: the weight's name.
+        offset: where its value begins.
+        nbytes: how much room there is, which must be what the value takes.
+    """
+
+    name: str
+    offset: int
+    nbytes: int
 
 
 @dataclass(frozen=True)
@@ -34,33 +50,37 @@ class _Piece:
 
 @dataclass(frozen=True)
 class Written:
-    """Bytes that were put in place, counted from the layout's beginning, and their CRC-32."""
+    """Bytes of the file that were put in place, and their CRC-32."""
 
     to: int
     nbytes: int
     crc: int
 
 
-def fill(descriptor: int, base: int, places: Sequence[Place], content: Content) -> list[Written]:
+def fill(descriptor: int, places: Sequence[Place], content: Content) -> list[Written]:
     """Put the value of every place into the file and return what was written where, with its CRC-32.
 
     Args:
         descriptor: the file that is written.
-        base: where in it the layout begins.
-        places: where each value belongs, counted from `base`.
+        places: where each value belongs.
         content: gives the values, as segments of other files where they are needed as they are.
+
+    Raises:
+        FileError: a source cannot be read, or ends early.
+        OSError: the file cannot be written.
     """
     pieces: list[_Piece] = []
     written: list[Written] = []
     for place in places:
         segment = content.segment(place.name)
         if segment is None:
-            written.append(_put(descriptor, base, place, content))
+            written.append(_put(descriptor, place, content))
             continue
+        assert segment.nbytes == place.nbytes, place
         pieces += _cut(segment, place.offset)
     with ThreadPoolExecutor(_THREADS) as pool:
         shares = _shares(pieces)
-        for done in pool.map(lambda share: _move_all(descriptor, base, share, content), shares):
+        for done in pool.map(lambda share: _move_all(descriptor, share, content), shares):
             written += done
     return written
 
@@ -83,59 +103,52 @@ def _shares(pieces: Sequence[_Piece]) -> list[list[_Piece]]:
     return shares
 
 
-def _put(descriptor: int, base: int, place: Place, content: Content) -> Written:
+def _put(descriptor: int, place: Place, content: Content) -> Written:
     array = np.ascontiguousarray(content.value(place.name))
     view = memoryview(array.reshape(-1).view(np.uint8).data)
-    _write(descriptor, view, base + place.offset)
+    # One byte more would silently be the beginning of another value.
+    assert len(view) == place.nbytes, (place, array.dtype, array.shape)
+    write_at(descriptor, view, place.offset)
     return Written(place.offset, len(view), zlib.crc32(view))
 
 
-def _move_all(descriptor: int, base: int, pieces: Iterable[_Piece], content: Content) -> list[Written]:
+def _move_all(descriptor: int, pieces: Iterable[_Piece], content: Content) -> list[Written]:
     buffer = memoryview(bytearray(CHUNK))
     written = []
     descriptors: dict[Path, int] = {}
-    try:
+    with ExitStack() as stack:
         for piece in pieces:
             path = piece.segment.path
             if path not in descriptors:
-                descriptors[path] = os.open(path, os.O_RDONLY)
-            written.append(_move(descriptors[path], descriptor, base, piece, buffer))
+                descriptors[path] = stack.enter_context(opened(path))
+            written.append(_move(descriptors[path], descriptor, piece, buffer))
             content.moved(piece.nbytes)
-    finally:
-        for source in descriptors.values():
-            os.close(source)
     return written
 
 
-def _move(source: int, descriptor: int, base: int, piece: _Piece, buffer: memoryview) -> Written:
+def _move(source: int, descriptor: int, piece: _Piece, buffer: memoryview) -> Written:
     done = crc = 0
     while done < piece.nbytes:
         chunk = buffer[: min(CHUNK, piece.nbytes - done)]
         read_into(source, chunk, piece.segment.offset + piece.begin + done, piece.segment.path)
         crc = zlib.crc32(chunk, crc)
-        _write(descriptor, chunk, base + piece.to + done)
+        write_at(descriptor, chunk, piece.to + done)
         done += len(chunk)
     return Written(piece.to, piece.nbytes, crc)
 
 
-def _write(descriptor: int, view: memoryview, offset: int) -> None:
-    done = 0
-    while done < len(view):
-        done += os.pwrite(descriptor, view[done:], offset + done)
-
-
-def whole_crc(path: Path, base: int, size: int, written: Iterable[Written]) -> int:
-    """Return the CRC-32 of `size` bytes from `base` on, reading only what lies between the values."""
+def whole_crc(descriptor: int, start: int, size: int, written: Iterable[Written]) -> int:
+    """Return the CRC-32 of `size` bytes from `start` on, reading only what lies between the values `written` there."""
     ordered = sorted(written, key=lambda w: w.to)
-    ends = [Written(0, 0, 0), *ordered, Written(size, 0, 0)]
+    ends = [Written(start, 0, 0), *ordered, Written(start + size, 0, 0)]
     crc = 0
-    with opened(path) as descriptor:
-        for before, after in pairwise(ends):
-            at = before.to + before.nbytes
-            while at < after.to:
-                gap = memoryview(bytearray(min(CHUNK, after.to - at)))
-                read_into(descriptor, gap, base + at, path)
-                crc = zlib.crc32(gap, crc)
-                at += len(gap)
-            crc = combine(crc, after.crc, after.nbytes)
+    for before, after in pairwise(ends):
+        at = before.to + before.nbytes
+        while at < after.to:
+            gap = os.pread(descriptor, min(CHUNK, after.to - at), at)
+            if not gap:
+                raise OSError(f"it ends at byte {at:,}, before what was just written to it")
+            crc = zlib.crc32(gap, crc)
+            at += len(gap)
+        crc = combine(crc, after.crc, after.nbytes)
     return crc

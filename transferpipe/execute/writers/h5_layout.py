@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
+import os
+from typing import BinaryIO, cast
 
 import h5py
 import numpy as np
 
 from transferpipe.execute.writers.content import Content
+from transferpipe.execute.writers.fill import Place
 from transferpipe.weights.spec import WeightSpec, numpy_dtype
+from transferpipe.weights.window import Window
 
 # Values of at least this size begin at multiples of 64 bytes, which lets others map them.
 _ALIGN_FROM, _ALIGNMENT = 4096, 64
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where the value of one weight belongs, counted from the beginning of the HDF5 file."""
-
-    name: str
-    offset: int
-    nbytes: int
-
-
-def lay_out(file: Path | BinaryIO, content: Content) -> list[Place]:
-    """Write groups, attributes and empty datasets to `file` and return where the values belong.
+def lay_out(descriptor: int, base: int, content: Content) -> tuple[list[Place], int]:
+    """Write groups, attributes and empty datasets; return where the values belong, and the size of the HDF5 file.
 
     No times are stored, so that equal content gives equal bytes.
+
+    Args:
+        descriptor: the file that is written; it stays the caller's.
+        base: where in it the HDF5 file begins.
+        content: what is to be laid out.
+
+    Raises:
+        OSError: it cannot be written.
     """
+    with Window(os.dup(descriptor), base) as window:
+        try:
+            places = _datasets(cast(BinaryIO, window), content)
+        except Exception as error:
+            # Whatever HDF5 says after a failed write, the failed write is the reason.
+            raise window.error or error from error
+        if window.error:
+            raise window.error
+        size = max([window.size, *(p.offset + p.nbytes for p in places)])
+    os.ftruncate(descriptor, base + size)
+    return [Place(p.name, base + p.offset, p.nbytes) for p in places if p.nbytes], size
+
+
+def _datasets(file: BinaryIO, content: Content) -> list[Place]:
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
@@ -42,7 +56,7 @@ def lay_out(file: Path | BinaryIO, content: Content) -> list[Place]:
                 vars_group.attrs["name"] = group.name
             for key, name in group.entries:
                 places.append(_dataset(vars_group, key, content.catalog[name], properties))
-    return [p for p in places if p.nbytes]
+    return places
 
 
 def _dataset(group: h5py.Group, key: str, weight: WeightSpec, properties: h5py.h5p.PropDCID) -> Place:

@@ -1,31 +1,63 @@
-"""Writes `.npz`: one `.npy` a weight, with fixed times."""
+"""Writes `.npz`: one `.npy` a weight, uncompressed, with fixed times, values put in place."""
 
 from __future__ import annotations
 
+import io
 import json
-import zipfile
-from pathlib import Path
+import os
+from bisect import bisect_right
 
 import numpy as np
+from numpy.lib import format as npy
 
 from transferpipe.execute.writers.content import Content
+from transferpipe.execute.writers.fill import Place, Written, fill, whole_crc
+from transferpipe.execute.writers.stored_zip import Member, StoredZip, write_at
+from transferpipe.weights.spec import WeightSpec, numpy_dtype
 
-_DATE = (1980, 1, 1, 0, 0, 0)
 # NumPy's format has no names for the extended floats: their bytes are stored, and this member tells what they are.
 _DTYPES = "transferpipe.json"
 
 
-def write_npz(path: Path, content: Content) -> None:
-    """Write the weights to `path`."""
-    extended: dict[str, str] = {}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for weight in content.catalog:
-            value = content.value(weight.name)
-            if value.dtype.kind == "V" or value.dtype.isbuiltin == 2:
-                extended[weight.name] = value.dtype.name
-                value = value.view(f"u{value.dtype.itemsize}")
-            info = zipfile.ZipInfo(f"{weight.name}.npy", _DATE)
-            with archive.open(info, "w", force_zip64=value.nbytes > 1 << 31) as member:
-                np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
-        if extended:
-            archive.writestr(zipfile.ZipInfo(_DTYPES, _DATE), json.dumps({"dtypes": extended}))
+def write_npz(descriptor: int, content: Content) -> None:
+    """Write the weights under their names, in the catalog's order."""
+    archive = StoredZip(descriptor)
+    members, places = [], []
+    for weight in content.catalog:
+        name, header = f"{weight.name}.npy", _header(weight)
+        start = archive.begin(name)
+        write_at(descriptor, header, start)
+        members.append(archive.end(name, len(header) + weight.nbytes))
+        places.append(Place(weight.name, start + len(header), weight.nbytes))
+    if members:
+        os.ftruncate(descriptor, members[-1].start + members[-1].size)
+    written = fill(descriptor, [p for p in places if p.nbytes], content)
+    for member, inside in zip(members, _by_member(members, written), strict=True):
+        archive.seal(member, whole_crc(descriptor, member.start, member.size, inside))
+    extended = {w.name: w.dtype for w in content.catalog if _is_extended(w)}
+    if extended:
+        archive.add(_DTYPES, [json.dumps({"dtypes": extended}).encode()])
+    archive.close()
+
+
+def _is_extended(weight: WeightSpec) -> bool:
+    dtype = numpy_dtype(weight.dtype)
+    return dtype.kind == "V" or dtype.isbuiltin == 2
+
+
+def _header(weight: WeightSpec) -> bytes:
+    dtype = numpy_dtype(weight.dtype)
+    stored = np.dtype(f"u{dtype.itemsize}") if _is_extended(weight) else dtype
+    text = io.BytesIO()
+    described = {"descr": npy.dtype_to_descr(stored), "fortran_order": False, "shape": weight.shape}
+    npy.write_array_header_1_0(text, described)
+    return text.getvalue()
+
+
+def _by_member(members: list[Member], written: list[Written]) -> list[list[Written]]:
+    """Return for every member what was written inside of it."""
+    starts = [m.start for m in members]
+    found: list[list[Written]] = [[] for _ in members]
+    for part in written:
+        found[bisect_right(starts, part.to) - 1].append(part)
+    return found

@@ -1,7 +1,7 @@
-"""A zip archive of uncompressed members with fixed times, one of which is filled in place.
+"""A zip archive of uncompressed members with fixed times, whose members are filled in place.
 
 Layout: PKWARE's APPNOTE.TXT, sections 4.3.7 (local header), 4.3.12 (central directory), 4.3.14 to 4.3.16 (ends),
-4.5.3 (zip64).
+4.4.4 (flags), 4.5.3 (zip64).
 """
 
 from __future__ import annotations
@@ -9,81 +9,103 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-_LIMIT = 0xFFFFFFFF  # beyond it, sizes and offsets go into zip64 fields
+_LIMIT = 0xFFFFFFFF  # from here on, sizes and offsets go into zip64 fields
+_MOST_MEMBERS = 0xFFFF  # likewise
 _DATE = 33  # 1980-01-01, the earliest there is: equal content gives equal bytes
+_UTF8 = 0x800  # the flag of names that are not plain ASCII
 _PADDING = 0xD935  # the extra field in which Android's zipalign pads
 _ALIGNMENT = 64
 _ZIP64_LOCAL = 20
 
 
 @dataclass(frozen=True)
-class _Member:
+class Member:
+    """A member whose place in the archive is settled.
+
+    Attributes:
+        name: its encoded name.
+        offset: where its header begins.
+        start: where its bytes begin.
+        size: how many there are.
+    """
+
     name: bytes
-    crc: int
-    size: int
     offset: int
+    start: int
+    size: int
 
 
 class StoredZip:
-    """Writes members one after the other through a descriptor that stays the caller's."""
+    """Writes members one after the other through a descriptor that stays the caller's.
+
+    A member's bytes are written by the caller between `begin` and `seal`; only its place is kept here.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor, self._at = descriptor, 0
-        self._members: list[_Member] = []
+        self._sealed: list[tuple[Member, int]] = []
 
-    def add(self, name: str, data: bytes) -> None:
-        """Add a member that is at hand."""
-        encoded, crc = name.encode(), zlib.crc32(data)
-        header = self._local(encoded, crc, len(data), b"")
-        _write(self._descriptor, header + data, self._at)
-        self._members.append(_Member(encoded, crc, len(data), self._at))
-        self._at += len(header) + len(data)
-
-    def reserve(self, name: str) -> int:
-        """Return where the bytes of a member begin that is filled in place; `finish` must follow as the next call."""
+    def begin(self, name: str) -> int:
+        """Return where the bytes of a member begin; its `end` must follow before the next member begins."""
         start = self._at + 30 + len(name.encode()) + _ZIP64_LOCAL + 4
         return start + -start % _ALIGNMENT
 
-    def finish(self, name: str, size: int, crc: int) -> None:
-        """Write the header of the member that was filled in place."""
-        encoded, start = name.encode(), self.reserve(name)
-        padding = start - (self._at + 30 + len(encoded) + _ZIP64_LOCAL + 4)
-        extra = struct.pack("<HHQQ", 1, 16, size, size) + struct.pack("<HH", _PADDING, padding) + bytes(padding)
-        _write(self._descriptor, self._local(encoded, crc, size, extra), self._at)
-        self._members.append(_Member(encoded, crc, size, self._at))
-        self._at = start + size
+    def end(self, name: str, size: int) -> Member:
+        """Settle that the member just begun takes `size` bytes; the next one begins behind them."""
+        member = Member(name.encode(), self._at, self.begin(name), size)
+        self._at = member.start + size
+        return member
+
+    def seal(self, member: Member, crc: int) -> None:
+        """Write the header of a member whose CRC-32 is known now."""
+        padding = member.start - (member.offset + 30 + len(member.name) + _ZIP64_LOCAL + 4)
+        extra = struct.pack("<HHQQ", 1, 16, member.size, member.size)
+        extra += struct.pack("<HH", _PADDING, padding) + bytes(padding)
+        # Version 4.5 is the first that knows zip64; the sizes stand in the extra field, however small they are.
+        parts = (b"PK\3\4", 45, _flags(member), 0, 0, _DATE, crc, _LIMIT, _LIMIT, len(member.name), len(extra))
+        write_at(self._descriptor, struct.pack("<4s5H3L2H", *parts) + member.name + extra, member.offset)
+        self._sealed.append((member, crc))
+
+    def add(self, name: str, chunks: Iterable[bytes]) -> None:
+        """Add a member whose bytes come one after the other."""
+        start, size, crc = self.begin(name), 0, 0
+        for chunk in chunks:
+            write_at(self._descriptor, chunk, start + size)
+            size, crc = size + len(chunk), zlib.crc32(chunk, crc)
+        self.seal(self.end(name, size), crc)
 
     def close(self) -> None:
         """Write the central directory; the descriptor stays open."""
-        directory = b"".join(_central(m) for m in self._members)
-        count, size, start = len(self._members), len(directory), self._at
-        if start + size > _LIMIT:
-            end = start + size
+        in_order = sorted(self._sealed, key=lambda entry: entry[0].offset)
+        directory = b"".join(_central(member, crc) for member, crc in in_order)
+        count, size, start = len(in_order), len(directory), self._at
+        if start + size >= _LIMIT or count >= _MOST_MEMBERS:
             directory += struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, start)
-            directory += struct.pack("<4sLQL", b"PK\6\7", 0, end, 1)
-        place = min(start, _LIMIT)
-        directory += struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, size, place, 0)
-        _write(self._descriptor, directory, start)
+            directory += struct.pack("<4sLQL", b"PK\6\7", 0, start + size, 1)
+        shown = min(count, _MOST_MEMBERS)
+        end = (b"PK\5\6", 0, 0, shown, shown, min(size, _LIMIT), min(start, _LIMIT), 0)
+        directory += struct.pack("<4s4H2LH", *end)
+        write_at(self._descriptor, directory, start)
         os.ftruncate(self._descriptor, start + len(directory))
 
-    def _local(self, name: bytes, crc: int, size: int, extra: bytes) -> bytes:
-        version, shown = (45, _LIMIT) if extra else (20, size)
-        parts = (b"PK\3\4", version, 0, 0, 0, _DATE, crc, shown, shown, len(name), len(extra))
-        return struct.pack("<4s5H3L2H", *parts) + name + extra
+
+def _flags(member: Member) -> int:
+    return 0 if member.name.isascii() else _UTF8
 
 
-def _central(member: _Member) -> bytes:
+def _central(member: Member, crc: int) -> bytes:
     wide = [n for n in (member.size, member.size, member.offset) if n >= _LIMIT]
     extra = struct.pack(f"<HH{len(wide)}Q", 1, 8 * len(wide), *wide) if wide else b""
-    size, offset, version = min(member.size, _LIMIT), min(member.offset, _LIMIT), 45 if wide else 20
-    times = (0, 0, 0, _DATE)
-    parts = (b"PK\1\2", 45, version, *times, member.crc, size, size, len(member.name), len(extra), 0, 0, 0)
+    size, offset = min(member.size, _LIMIT), min(member.offset, _LIMIT)
+    parts = (b"PK\1\2", 45, 45, _flags(member), 0, 0, _DATE, crc, size, size, len(member.name), len(extra), 0, 0, 0)
     return struct.pack("<4s6H3L5H2L", *parts, 0o600 << 16, offset) + member.name + extra
 
 
-def _write(descriptor: int, data: bytes, offset: int) -> None:
+def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of `data` at `offset`."""
     view = memoryview(data)
     while len(view):
         count = os.pwrite(descriptor, view, offset)

@@ -107,14 +107,14 @@ def _weights_file(path: Path, archive: zipfile.ZipFile) -> tuple[BinaryIO, int |
             base = _data_offset(path, info)
             window = Window(os.open(path, os.O_RDONLY), base, info.file_size)
             return io.BufferedReader(window), base
-        unpacked = tempfile.TemporaryFile()  # noqa: SIM115 -- lives as long as the source
-        with archive.open(info) as member:
+        with tempfile.TemporaryFile() as unpacked, archive.open(info) as member:
             while chunk := member.read(_CHUNK):
                 unpacked.write(chunk)
+            unpacked.flush()
+            # The descriptor keeps the file, which has no name any more, as long as the source needs it.
+            return io.BufferedReader(Window(os.dup(unpacked.fileno()), 0, info.file_size)), None
     except (zipfile.BadZipFile, OSError, EOFError) as error:
         raise FileError(Problem(f"{path}: {WEIGHTS}", f"cannot be read: {error}", "copy or save it again")) from error
-    unpacked.seek(0)
-    return unpacked, None
 
 
 def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:

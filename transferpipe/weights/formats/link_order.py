@@ -31,14 +31,14 @@ def link_order(read: Read, address: int) -> list[str]:
         names = _heap_data(read, heap)
         offsets = sorted(_name_offsets(read, tree))
         return [names[offset : names.index(b"\0", offset)].decode() for offset in offsets]
-    except (struct.error, ValueError, OSError, OverflowError):
+    except (struct.error, ValueError, OSError):
         return []
 
 
 def _is_old_layout(read: Read) -> bool:
-    """Tell whether addresses and sizes take eight bytes and count from the beginning of the file."""
-    head = read(0, 32)
-    return head[:8] == _SIGNATURE and head[8] == 0 and head[13:15] == b"\x08\x08" and not any(head[24:32])
+    """Tell whether the file begins as HDF5 does and addresses and sizes take eight bytes."""
+    head = read(0, 16)
+    return head[:8] == _SIGNATURE and head[8] == 0 and head[13:15] == b"\x08\x08"
 
 
 def _symbol_table(read: Read, address: int) -> tuple[int, int]:

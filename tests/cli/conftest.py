@@ -1,0 +1,78 @@
+"""The command line in this process, in a folder of its own, with everything it leaves behind looked at."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import RECIPE, Answer, tree, weights
+from hydra.core.global_hydra import GlobalHydra
+from safetensors.numpy import save_file
+
+from transferpipe.cli import main
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Return the working directory: a recipe `own` and the file that it names."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "own.yaml").write_text(RECIPE)
+    save_file(weights(), tmp_path / "weights.safetensors")
+    yield tmp_path
+    GlobalHydra.instance().clear()
+    for name, module in list(sys.modules.items()):
+        if Path(getattr(module, "__file__", None) or "/").is_relative_to(tmp_path):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def cli(here, capsys):
+    """Return a function that runs one command line and returns the answer; a traceback is never one."""
+
+    def run(*argv):
+        status = main([str(word) for word in argv])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.out + captured.err
+        return Answer(status, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def refuses(cli, here):
+    """Return a function that asserts status and words of a refusal, and that it left nothing behind."""
+
+    def check(status, argv, *words):
+        before = tree(here)
+        answer = cli(*argv)
+        assert (answer.status, tree(here)) == (status, before), answer.err
+        missing = [word for word in words if word not in answer.err]
+        assert not missing, f"{missing} not in:\n{answer.err}"
+        return answer
+
+    return check
+
+
+@pytest.fixture
+def recipe(here):
+    """Return a function that writes a recipe into ./recipes and returns the override that chooses it."""
+
+    def write(text, name="mine"):
+        path = here / "recipes" / f"{name}.yaml"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes(text) if isinstance(text, bytes) else path.write_text(text)
+        return f"recipe={name}"
+
+    return write
+
+
+@pytest.fixture
+def store(here):
+    """Return a function that writes a safetensors file with some weights of `small_mlp` changed."""
+
+    def write(name="weights.safetensors", **changed):
+        save_file(weights(**changed), here / name)
+        return here / name
+
+    return write

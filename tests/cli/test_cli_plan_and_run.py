@@ -1,0 +1,107 @@
+"""What `plan` shows and `run` leaves behind."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import yaml
+from command_line import process, tree
+from safetensors.numpy import load_file
+
+RUN = ("run", "recipe=own", "hydra.run.dir=out")
+
+
+def test_plan_shows_every_weight_and_writes_nothing(cli, here):
+    before = tree(here)
+    answer = cli("plan", "recipe=own")
+    assert (answer.status, answer.err, tree(here)) == (0, "", before)
+    for words in ("hidden/{kernel,bias}", "as built", "4 target weights: 2 assigned, 2 kept", "2 ignored", "plan p"):
+        assert words in answer.out
+
+
+def test_plan_as_json_is_the_plan_of_the_run(cli, here):
+    planned = json.loads(cli("plan", "recipe=own", "--json").out)
+    assert cli(*RUN).status == 0
+    assert planned == json.loads((here / "out" / "plan.json").read_text())
+    assert cli("plan", "recipe=own", f"expect={planned['checksum']}").status == 0
+
+
+def test_a_pipe_gets_plain_lines(cli):
+    answer = cli("plan", "recipe=own")
+    assert "\x1b" not in answer.out
+    assert all(len(line) < 300 for line in answer.out.splitlines())
+
+
+def test_run_leaves_a_complete_folder(cli, here):
+    answer = cli(*RUN)
+    assert answer.status == 0
+    assert "verdict  pass: 4 weights read back and compared bit for bit" in answer.out
+    assert "saved    out/model.keras" in answer.out
+    assert sorted(p for p in tree(here / "out") if "." in p.lstrip(".")) == [
+        ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml",
+        "manifest.json", "model.keras", "plan.json", "report.html",
+    ]  # fmt: skip
+    overrides = yaml.safe_load((here / "out" / ".hydra" / "overrides.yaml").read_text())
+    assert overrides == ["recipe=own", "hydra.run.dir=out"]
+    model = keras.models.load_model(here / "out" / "model.keras")
+    given = load_file(here / "weights.safetensors")
+    assert np.array_equal(model.get_layer("hidden").kernel, given["hidden/kernel"])
+
+
+def test_the_default_folder_is_new_for_every_run(cli, here):
+    for _ in range(3):
+        assert cli("run", "recipe=own").status == 0
+    folders = list((here / "outputs" / "own").iterdir())
+    assert len(folders) == 3
+    assert all((folder / "manifest.json").is_file() for folder in folders)
+
+
+def test_two_runs_in_the_same_second_do_not_share_a_folder(cli, here):
+    (here / "outputs" / "fixed").mkdir(parents=True)
+    fixed = "hydra.run={dir: outputs/fixed}"
+    assert cli("run", "recipe=own", fixed).status == 0
+    assert (here / "outputs" / "fixed-2" / "model.keras").is_file()
+    assert not list((here / "outputs" / "fixed").iterdir())
+
+
+def test_the_run_alone_is_the_default_verb(cli, here):
+    assert cli(*RUN[1:]).status == 0
+    assert (here / "out" / "model.keras").is_file()
+
+
+def test_every_format_at_once(cli, here):
+    assert cli(*RUN, "save.path=in/a.weights.h5", "save.also=[b.npz,c.safetensors,in/d.keras]").status == 0
+    manifest = json.loads((here / "out" / "manifest.json").read_text())
+    assert [a["path"] for a in manifest["artifacts"]] == ["in/a.weights.h5", "b.npz", "c.safetensors", "in/d.keras"]
+    assert cli("verify", "out").status == 0
+
+
+def test_as_a_module_and_as_a_program(here):
+    module = process("recipes")
+    assert (module.returncode, module.stderr) == (0, "")
+    program = shutil.which("transferpipe", path=Path(sys.executable).parent)
+    if program:
+        assert subprocess.run([program, "recipes"], capture_output=True, text=True).stdout == module.stdout
+
+
+def test_errors_go_to_the_error_stream(here):
+    done = process("plan", "recipe=onw")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "did you mean 'own'?" in done.stderr
+
+
+def test_a_terminal_that_knows_only_ascii(here):
+    target = ("~target._target_", "+target.path=weights.safetensors", "save.path=m.npz")
+    done = process("plan", "recipe=own", *target, 'name="tête"', PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "t\\xeate" in done.stdout
+
+
+def test_a_reader_that_has_seen_enough(here):
+    command = f"{sys.executable} -m transferpipe recipes | true"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,164 @@
+"""Every recipe that comes with the package, run, and its claims checked by readers that are not ours."""
+
+import io
+import json
+import os
+import shlex
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import yaml
+
+from transferpipe.cli import main
+from transferpipe.cli.recipe_folders import conf_folder
+from transferpipe.zoo import digits_cnn
+
+RECIPES = sorted((conf_folder() / "recipe").glob("*.yaml"))
+DATA = Path(__file__).parents[1] / "transferpipe" / "zoo" / "data"
+HERE = {"same_layer", "set_element", "nested_vgg16", "from_checkpoint", "digits"}
+REAL = {"hed_to_vgg16", "fer_to_digits"}  # tests/real/test_real_recipes.py
+
+
+def raw(path):
+    """Return every dataset of a Keras file by its place, read with h5py."""
+    data = zipfile.ZipFile(path).read("model.weights.h5") if path.suffix == ".keras" else path.read_bytes()
+    found = {}
+    with h5py.File(io.BytesIO(data)) as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def by_layer(model):
+    """Return the weights of every layer by its name, those of nested models too."""
+    return {x.name: [np.asarray(w) for w in x.weights] for x in model._flatten_layers() if not hasattr(x, "layers")}
+
+
+def fresh(builder, **arguments):
+    """Return the weights of a model as anybody would build it from seed 0."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    return by_layer(builder(**arguments))
+
+
+def equal(one, other):
+    """Tell whether two lists of arrays agree bit for bit."""
+    return len(one) == len(other) and all(a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True))
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Return a function that runs a shipped recipe and returns the model file."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name, *overrides, folder="out"):
+        status = main(["run", f"recipe={name}", *overrides, f"hydra.run.dir={folder}"])
+        assert status == 0, capsys.readouterr().err
+        assert main(["verify", folder]) == 0
+        return tmp_path / folder / "model.keras"
+
+    return run
+
+
+def test_every_recipe_is_tested():
+    assert {path.stem for path in RECIPES} == HERE | REAL
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_first_line_is_a_command_that_composes(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    first = next(x for x in path.read_text().splitlines() if x.startswith("#") and "@package" not in x)
+    command, arrow, purpose = first.removeprefix("# ").partition("  <- ")
+    program, *argv = shlex.split(command)
+    assert (program, argv[:2], bool(arrow and purpose)) == ("transferpipe", ["run", f"recipe={path.stem}"], True)
+    assert main([*argv, "--cfg", "job"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["name"] == path.stem
+
+
+def test_same_layer(run):
+    result = by_layer(keras.models.load_model(run("same_layer")))
+    source = by_layer(keras.models.load_model(DATA / "digits_0_4.keras"))
+    built = fresh(digits_cnn, classes=10)
+    assert equal(result["conv1"], source["conv1"])
+    assert not equal(result["conv1"], built["conv1"])
+    assert all(equal(result[name], built[name]) for name in built if name != "conv1")
+
+
+def test_set_element(run):
+    path = run("set_element")
+    before, after = raw(DATA / "digits_0_4.keras"), raw(path)
+    assert before.keys() == after.keys()
+    changed = [(k, *i) for k in before for i in np.argwhere(before[k] != after[k]).tolist()]
+    assert len(changed) == 1
+    assert changed[0][1:] == (3, 2)
+    assert after[changed[0][0]][3, 2] == np.float32(99.0)
+    assert keras.models.load_model(path).get_layer("head").kernel[3, 2] == 99.0
+
+
+def test_from_checkpoint(run):
+    result, checkpoint = raw(run("from_checkpoint")), raw(DATA / "digits_0_4.weights.h5")
+    assert len(checkpoint) == 12
+    assert result.keys() == checkpoint.keys()
+    assert equal(list(result.values()), [checkpoint[k] for k in result])
+
+
+@pytest.fixture(scope="module")
+def vgg(tmp_path_factory):
+    """Return a folder with one small-image VGG16 in three formats, and its weights; no two weights are equal."""
+    keras.utils.set_random_seed(7)
+    model = keras.applications.VGG16(weights=None, include_top=False, input_shape=(32, 32, 3))
+    for i, weight in enumerate(w for w in model.weights if len(w.shape) == 1):
+        weight.assign(np.linspace(i, i + 1, weight.shape[0]))
+    folder = tmp_path_factory.mktemp("vgg16")
+    model.save(folder / "vgg16.keras")
+    model.save_weights(folder / "vgg16.weights.h5")
+    model.save(folder / "vgg16.h5")
+    return folder, by_layer(model)
+
+
+def test_nested_vgg16(run, vgg):
+    folder, source = vgg
+    small = "target.backbone.input_shape=[32,32,3]"
+    paths = [
+        run("nested_vgg16", f"source.path={folder}/{name}", small, folder=name)
+        for name in ("vgg16.keras", "vgg16.weights.h5", "vgg16.h5")
+    ]
+    first, *others = [path.read_bytes() for path in paths]
+    assert all(other == first for other in others)
+
+    model = keras.models.load_model(paths[0])
+    result = by_layer(model)
+    assert sum(len(result[name]) for name in source) == 26
+    assert all(equal(result[name], source[name]) for name in source)
+    assert [w.path for w in model.trainable_variables] == ["predictions/kernel", "predictions/bias"]
+    assert result["predictions"][0].shape == (512, 2)
+    assert 0 < np.abs(result["predictions"][0]).max() < 1
+    assert not result["predictions"][1].any()
+
+
+def test_digits_is_the_default_and_ends_with_a_score_and_its_controls(tmp_path):
+    """The one slow test here: the whole program, as a user types it."""
+    command = [sys.executable, "-m", "transferpipe"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "COMP_LINE": ""})
+    assert done.returncode == 0, done.stderr
+    for word in ("recipe  digits", "verdict  pass: 12", "test accuracy", "this model", "random trunk", "raw pixels"):
+        assert word in done.stdout
+    (folder,) = (tmp_path / "outputs" / "digits").iterdir()
+    score = json.loads((folder / "score.json").read_text())
+    assert [c["name"] for c in score["controls"]] == ["random trunk", "raw pixels"]
+    assert 0.85 < score["value"] <= 1
+    assert {"model.keras", "plan.json", "manifest.json", "report.html", ".hydra"} <= {p.name for p in folder.iterdir()}
+
+    model = keras.models.load_model(folder / "model.keras")
+    result, source = by_layer(model), by_layer(keras.models.load_model(DATA / "digits_0_4.keras"))
+    built = fresh(digits_cnn, classes=5)
+    trunk = ("conv1", "bn1", "conv2", "conv3")
+    assert all(equal(result[name], source[name]) for name in trunk)
+    assert equal(result["head"], built["head"])
+    assert [w.path for w in model.trainable_variables] == ["head/kernel", "head/bias"]
+    assert not model.get_layer("trunk").get_layer("bn1").trainable

@@ -1,0 +1,63 @@
+"""Reading a stretch of a file into a buffer."""
+
+import errno
+import os
+import re
+
+import pytest
+
+from transferpipe.errors import FileError
+from transferpipe.weights import segment
+from transferpipe.weights.segment import opened, read_into
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(100)))
+    return path
+
+
+@pytest.mark.parametrize(("offset", "count"), [(0, 100), (0, 0), (100, 0), (7, 20), (99, 1)])
+def test_fills_the_buffer(path, offset, count):
+    buffer = bytearray(count)
+    with opened(path) as descriptor:
+        read_into(descriptor, memoryview(buffer), offset, path)
+    assert buffer == path.read_bytes()[offset : offset + count]
+
+
+def test_short_reads_are_continued(path, monkeypatch):
+    real = os.preadv
+    monkeypatch.setattr(segment.os, "preadv", lambda fd, buffers, offset: real(fd, [buffers[0][:7]], offset))
+    buffer = bytearray(60)
+    with opened(path) as descriptor:
+        read_into(descriptor, memoryview(buffer), 11, path)
+    assert buffer == path.read_bytes()[11:71]
+
+
+@pytest.mark.parametrize(("offset", "count"), [(0, 101), (99, 2), (100, 1), (5000, 10)])
+def test_a_file_that_ends_early(path, offset, count):
+    message = re.escape(f"{path}: ends at byte 100, before the values that it declares -> it is truncated")
+    with opened(path) as descriptor, pytest.raises(FileError, match=message):
+        read_into(descriptor, memoryview(bytearray(count)), offset, path)
+
+
+def test_a_disk_that_fails(path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(segment.os, "preadv", fail)
+    with opened(path) as descriptor, pytest.raises(FileError, match="cannot be read: Input/output error -> check the"):
+        read_into(descriptor, memoryview(bytearray(1)), 0, path)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(FileError, match="cannot be read: No such file or directory"), opened(tmp_path / "none"):
+        pass
+
+
+def test_the_descriptor_is_closed_whatever_happens(path):
+    with pytest.raises(KeyError), opened(path) as descriptor:
+        raise KeyError
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)

@@ -1,0 +1,126 @@
+"""Looking at a recipe's file before objects are made of it: does it parse, and is it only as large as it looks?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from transferpipe.errors import FileError, Problem, RecipeError, UnsafeError
+
+# A recipe of a thousand rules stays below these. A few hundred bytes of aliases can stand for billions of values.
+_MOST_BYTES = 1 << 20
+_MOST_NODES = 20_000
+_MOST_LEVELS = 32
+_LOADER = yaml.SafeLoader  # the parser that OmegaConf uses: the faster one differs in what it accepts
+
+
+@dataclass
+class _Node:
+    """A mapping or list with everything in it, aliases counted for what they stand for."""
+
+    anchor: str | None
+    nodes: int = 1
+    levels: int = 0
+
+
+def check_recipe_file(path: Path) -> None:
+    """Refuse a file that holds no recipe. Nothing is built of it here; the size is counted on the parser's events.
+
+    Raises:
+        FileError: it cannot be read.
+        RecipeError: it is not a YAML mapping; names the line.
+        UnsafeError: it is too large, or its aliases make it so.
+    """
+    text = _read(path)
+    try:
+        events = yaml.parse(text, Loader=_LOADER)
+        _check_events(events, path)
+    except yaml.YAMLError as error:
+        raise RecipeError(yaml_problem(error, path)) from error
+
+
+def yaml_problem(error: yaml.YAMLError, path: Path) -> Problem:
+    """Return what is wrong with the YAML of `path`, and in which line."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    what = getattr(error, "problem", None) or str(error)
+    where = f"{shown(path)}, line {mark.line + 1}" if mark else shown(path)
+    return Problem(where, f"{what}", "mend the YAML; texts with special characters want quotes")
+
+
+def shown(path: Path) -> str:
+    """Return `path` as the user would write it."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _read(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FileError(Problem(shown(path), f"cannot be read: {error.strerror}", "check who may read it")) from error
+    if len(data) > _MOST_BYTES:
+        raise UnsafeError(Problem(shown(path), f"has {len(data):,} bytes; a recipe has at most {_MOST_BYTES:,}"))
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        what = f"is not UTF-8 text: byte 0x{data[error.start]:02x}"
+        raise RecipeError(Problem(f"{shown(path)}, line {line}", what, "save it as UTF-8")) from error
+
+
+def _check_events(events: Iterator[yaml.Event], path: Path) -> None:
+    known: dict[str, _Node] = {}
+    open_nodes = [_Node(None)]
+    for event in events:
+        if isinstance(event, yaml.DocumentStartEvent) and open_nodes[0].nodes > 1:
+            raise RecipeError(Problem(shown(path), "holds several documents", "keep one; `---` separates them"))
+        if isinstance(event, yaml.CollectionStartEvent):
+            if len(open_nodes) == 1 and not isinstance(event, yaml.MappingStartEvent):
+                raise RecipeError(_no_mapping(path, "a list"))
+            open_nodes.append(_Node(event.anchor))
+            _check_levels(len(open_nodes) - 1, path)
+            continue
+        if isinstance(event, yaml.CollectionEndEvent):
+            done = open_nodes.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            done = _meaning(event, known, open_nodes, path)
+        elif isinstance(event, yaml.ScalarEvent):
+            done = _Node(event.anchor)
+            if len(open_nodes) == 1 and event.value:
+                raise RecipeError(_no_mapping(path, f"the text {event.value[:40]!r}"))
+        else:
+            continue
+        if done.anchor:
+            known[done.anchor] = done
+        _add(open_nodes[-1], done, path)
+
+
+def _meaning(event: yaml.AliasEvent, known: dict[str, _Node], open_nodes: list[_Node], path: Path) -> _Node:
+    anchor = str(event.anchor)
+    if any(node.anchor == anchor for node in open_nodes):
+        raise UnsafeError(
+            Problem(shown(path), f"*{anchor} stands inside of what it stands for", "write the values out")
+        )
+    meant = known.get(anchor, _Node(None))
+    return _Node(None, meant.nodes, meant.levels)
+
+
+def _add(node: _Node, inner: _Node, path: Path) -> None:
+    node.nodes += inner.nodes
+    node.levels = max(node.levels, inner.levels + 1)
+    _check_levels(node.levels, path)
+    if node.nodes > _MOST_NODES:
+        what = f"unfolds to more than {_MOST_NODES:,} values"
+        raise UnsafeError(Problem(shown(path), what, "a recipe needs no such size: patterns stand for many names"))
+
+
+def _check_levels(levels: int, path: Path) -> None:
+    if levels > _MOST_LEVELS:
+        raise UnsafeError(Problem(shown(path), f"is nested more than {_MOST_LEVELS} levels deep", "write it flatter"))
+
+
+def _no_mapping(path: Path, found: str) -> Problem:
+    return Problem(shown(path), f"holds {found}, not a mapping", "a recipe has keys: source, target, mapping, ...")

@@ -1,0 +1,118 @@
+"""What a run writes, as one: every file under a temporary name beside its own, then all of them get their names."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from transferpipe.execute.atomic import (
+    cannot_be_written,
+    flush,
+    new_folders,
+    publish,
+    remove_stale,
+    temporary_beside,
+)
+
+
+@dataclass(frozen=True)
+class _File:
+    """One file on its way: where it is written, what it shall be called, and whether it may replace another."""
+
+    temporary: Path
+    path: Path
+    replace: bool
+
+
+class Staging:
+    """A context: on leaving it, whatever was not published is removed, as are folders that were made for it."""
+
+    def __init__(self) -> None:
+        self._stack, self._files, self._folders = contextlib.ExitStack(), list[_File](), set[Path]()
+
+    def __enter__(self) -> Staging:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def place(self, path: Path, replace: bool = True) -> Path:
+        """Return where to write what shall become `path`. Its folder is made.
+
+        Raises:
+            FileError: the folder cannot be made or written.
+        """
+        if path.parent not in self._folders:
+            self._stack.enter_context(new_folders(path.parent))
+            remove_stale(path.parent)
+            self._folders.add(path.parent)
+        temporary = temporary_beside(path)
+        self._stack.callback(_remove, temporary)
+        self._files.append(_File(temporary, path, replace))
+        return temporary
+
+    def write(self, path: Path, text: str) -> None:
+        """Write a small file that shall become `path`, in place of what is there.
+
+        Raises:
+            FileError: it cannot be written.
+        """
+        temporary = self.place(path)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            flush(temporary)
+        except OSError as error:
+            raise cannot_be_written(path, error) from error
+
+    def publish(self, folder: Path) -> None:
+        """Give all files their names, or, if one cannot have its own, none. One process at a time does so in `folder`.
+
+        Raises:
+            FileError: a name is taken, or cannot be given.
+        """
+        with _locked(folder), contextlib.ExitStack() as undo:
+            backups = [_published(file, undo) for file in self._files]
+            undo.pop_all()
+        for backup in backups:
+            _remove(backup)
+        self._files.clear()
+
+
+def _published(file: _File, undo: contextlib.ExitStack) -> Path:
+    """Publish one file, see to it that it can be undone, and return the name of what stood there before."""
+    backup = temporary_beside(file.path)
+    with contextlib.suppress(OSError):  # nothing stands there, or the file system has no second names for a file
+        os.link(file.path, backup)
+    undo.callback(_remove, backup)
+    publish(file.temporary, file.path, file.replace)
+    undo.callback(_put_back, backup, file.path)
+    return backup
+
+
+def _put_back(backup: Path, path: Path) -> None:
+    with contextlib.suppress(OSError):
+        backup.replace(path) if backup.exists() else path.unlink()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # not every network file system knows locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
