@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tricky_builders
+import troubled_builders
 import written_zoo
 from keras.src.backend.common import global_state
 
@@ -49,7 +50,7 @@ def _quick_collections():
 def _ready(monkeypatch, tmp_path):
     monkeypatch.chdir(Path(__file__).parents[1])
     tricky_builders.CALLS.clear()
-    for cached in (tricky_builders.backbone, tricky_builders.fresh_backbone):
+    for cached in (troubled_builders.backbone, troubled_builders.fresh_backbone):
         cached.cache_clear()
     sys.modules.pop("tricky_backbone", None)
     monkeypatch.setenv("TRICKY_WEIGHTS", str(tmp_path / "w.weights.h5"))
@@ -69,6 +70,10 @@ def saved(tmp_path):
 
 def tricky(name):
     return Build(f"tricky_builders.{name}", where="target")
+
+
+def troubled(name):
+    return Build(f"troubled_builders.{name}", where="target")
 
 
 def zoo(name):
@@ -156,10 +161,10 @@ def test_a_builder_that_clears_the_session(saved):
 def test_a_backbone_with_loaded_weights_that_the_builder_remembers(saved):
     """The first call makes it without values, and what it loads does not last; the second call finds it."""
     for calls in (2, 3):
-        found, _ = build_model(tricky("on_a_remembered_backbone"), SEED)
+        found, _ = build_model(troubled("on_a_remembered_backbone"), SEED)
         assert len(tricky_builders.CALLS) == calls
-        assert not pending(tricky_builders.backbone())
-        for value, wanted in zip(tricky_builders.backbone().get_weights(), saved, strict=True):
+        assert not pending(troubled_builders.backbone())
+        for value, wanted in zip(troubled_builders.backbone().get_weights(), saved, strict=True):
             assert value.tobytes() == wanted.tobytes()
         walked = walk(found, "")
         assert walked.read("a/kernel").tobytes() == saved[0].tobytes()
@@ -167,15 +172,15 @@ def test_a_backbone_with_loaded_weights_that_the_builder_remembers(saved):
 
 def test_a_fresh_backbone_that_the_builder_remembers():
     """Its values are settled once, and are those of an ordinary build."""
-    build_model(tricky("on_a_remembered_fresh_backbone"), SEED)
-    assert not pending(tricky_builders.fresh_backbone())
-    first = tricky_builders.fresh_backbone()
-    tricky_builders.fresh_backbone.cache_clear()
-    assert_same_weights(first, ordinary(tricky_builders.fresh_backbone))
+    build_model(troubled("on_a_remembered_fresh_backbone"), SEED)
+    assert not pending(troubled_builders.fresh_backbone())
+    first = troubled_builders.fresh_backbone()
+    troubled_builders.fresh_backbone.cache_clear()
+    assert_same_weights(first, ordinary(troubled_builders.fresh_backbone))
 
 
 def test_a_backbone_that_a_module_loads_on_import(saved):
-    found, _ = build_model(tricky("on_a_backbone_of_a_module"), SEED)
+    found, _ = build_model(troubled("on_a_backbone_of_a_module"), SEED)
     assert walk(found, "").read("a/kernel").tobytes() == saved[0].tobytes()
     assert walk(found, "").read("b/bias").tobytes() == saved[3].tobytes()
 
@@ -183,7 +188,7 @@ def test_a_backbone_that_a_module_loads_on_import(saved):
 @pytest.mark.parametrize(
     ("name", "message", "calls"),
     [
-        ("fails", "tricky_builders.fails raised ValueError: no luck", 2),
+        ("fails", "troubled_builders.fails raised ValueError: no luck", 2),
         ("fails_the_second_time", "raised ValueError: once is enough", 2),
         ("returns_nothing", "returned an object of type NoneType, not a keras.Model", 2),
         ("not_built", "returned a model without weights: it was never built", 2),
@@ -192,7 +197,7 @@ def test_a_backbone_that_a_module_loads_on_import(saved):
 )
 def test_builders_that_fail_leave_nothing_behind(name, message, calls):
     with pytest.raises(tp.RecipeError, match=message):
-        build_model(tricky(name), SEED)
+        build_model(troubled(name), SEED)
     assert tricky_builders.CALLS.count(name) == calls
     assert name == "in_a_scope_of_its_own" or not global_state.get_global_attribute("uninitialized_variables")
     assert not global_state.get_global_attribute("stateless_scope")
@@ -202,7 +207,7 @@ def test_builders_that_fail_leave_nothing_behind(name, message, calls):
 
 
 def test_side_effects_happen_at_most_twice(tmp_path):
-    build_model(tricky("appends_to_a_file"), SEED)
+    build_model(troubled("appends_to_a_file"), SEED)
     assert (tmp_path / "log").read_text() == "built\n" * 2
 
 
@@ -239,7 +244,7 @@ def test_the_policy_of_the_process_is_left_as_it_was(name):
     try:
         if name == "fails":
             with pytest.raises(tp.RecipeError):
-                build_model(tricky(name), SEED)
+                build_model(troubled(name), SEED)
         else:
             found, _ = build_model(tricky(name), SEED)
             wanted = "mixed_bfloat16" if name == "changes_the_policy" else "mixed_float16"

@@ -136,11 +136,8 @@ def test_scalars_and_empty_values(tmp_path):
 def test_big_endian_sources(tmp_path):
     source = [dense("a", 9, 7, 1)]
     turned = [{**source[0], "arrays": [v.astype(">f4") for v in source[0]["arrays"]]}]
-    run(
-        write_archive(tmp_path / "s.keras", turned),
-        write_archive(tmp_path / "t.keras", [dense("a", 9, 7, 2)]),
-        tmp_path,
-    )
+    target = write_archive(tmp_path / "t.keras", [dense("a", 9, 7, 2)])
+    run(write_archive(tmp_path / "s.keras", turned), target, tmp_path)
     assert_same(read_weights(tmp_path / "model.keras"), named(source))
 
 
@@ -197,9 +194,8 @@ def test_assets_are_carried_over_and_the_optimizer_is_left_out(tmp_path):
 
 def test_the_configuration_changes_only_where_a_layer_is_frozen(tmp_path):
     target = net(100)
-    config = config_of(
-        target, compile_config={"optimizer": "adam", "loss": "mse"}, build_config={"input_shape": [None, 5]}
-    )
+    more = {"compile_config": {"optimizer": "adam", "loss": "mse"}, "build_config": {"input_shape": [None, 5]}}
+    config = config_of(target, **more)
     run(
         write_archive(tmp_path / "s.keras", net(1)),
         write_archive(tmp_path / "t.keras", target, config=config),

@@ -174,9 +174,9 @@ def test_a_source_that_is_gone(sources, tmp_path):
 def test_descriptors_are_closed(sources, tmp_path):
     for i in range(40):
         sources.in_file(f"w{i}", np.arange(300, dtype=np.uint8), file=f"file{i}")
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     check(sources, tmp_path / "out")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_bfloat16_lies_there_as_two_bytes(sources, tmp_path):

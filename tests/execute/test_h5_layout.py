@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import re
+from itertools import pairwise
 
 import h5py
 import ml_dtypes
@@ -70,7 +71,7 @@ def test_places_do_not_overlap_each_other_or_the_structure(lay):
     wanted = content(*((f"layer{i}/w", (i, 7), "float32") for i in range(1, 60)))
     data, places, _ = lay(wanted)
     ends = sorted((p.offset, p.offset + p.nbytes) for p in places)
-    assert all(end <= begin for (_, end), (begin, _) in zip(ends[:-1], ends[1:], strict=True))
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(ends))
     filled = bytearray(data)
     for place in places:
         filled[place.offset : place.offset + place.nbytes] = b"\xff" * place.nbytes

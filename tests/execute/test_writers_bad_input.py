@@ -1,6 +1,6 @@
 """Writing under fire: no room, no permission, sources that change or end while they are copied.
 
-Whatever happens, the error says what and where, the file that stood there before is as it was, and nothing is left over.
+Whatever happens, the error says what and where, what stood there before is as it was, and nothing is left over.
 """
 
 import errno
@@ -27,11 +27,8 @@ LAYERS = 6
 def files(tmp_path):
     """A source, a target with an asset, and a folder with an older output of every format."""
     source = write_archive(tmp_path / "s.keras", [dense(f"d{i}", 20, 10, i) for i in range(LAYERS)])
-    target = write_archive(
-        tmp_path / "t.keras",
-        [dense(f"d{i}", 20, 10, 100 + i) for i in range(LAYERS)],
-        assets={"assets/v.txt": b"a\n" * 9},
-    )
+    others = [dense(f"d{i}", 20, 10, 100 + i) for i in range(LAYERS)]
+    target = write_archive(tmp_path / "t.keras", others, assets={"assets/v.txt": b"a\n" * 9})
     out = tmp_path / "out"
     out.mkdir()
     for suffix in SUFFIXES:
@@ -162,9 +159,7 @@ def test_a_file_that_is_written_to_while_it_is_copied(files, monkeypatch, suffix
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_source_that_is_cut_while_it_is_copied(files, monkeypatch, suffix):
     in_the_middle(monkeypatch, lambda: os.truncate(files[0], 5000))
-    with pytest.raises(
-        tp.FileError, match=r"s\.keras: (ends at byte 5,000, before|changed from [\d,]+ to 5,000 bytes)"
-    ):
+    with pytest.raises(tp.FileError, match=r"s\.keras: ends at byte 5,000, before the values"):
         run(files, suffix)
     assert_untouched(files[2])
 
@@ -172,7 +167,7 @@ def test_a_source_that_is_cut_while_it_is_copied(files, monkeypatch, suffix):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_source_that_is_replaced_while_it_is_copied(files, monkeypatch, suffix):
     other = write_archive(files[0].with_name("other.keras"), [dense(f"d{i}", 20, 10, 50 + i) for i in range(LAYERS)])
-    in_the_middle(monkeypatch, lambda: os.replace(other, files[0]))
+    in_the_middle(monkeypatch, lambda: other.replace(files[0]))
     with pytest.raises(tp.FileError, match=r"s\.keras: changed.* since it was opened"):
         run(files, suffix)
     assert_untouched(files[2])
@@ -187,7 +182,7 @@ def test_a_source_that_vanishes_while_it_is_copied(files, monkeypatch, suffix):
 
 
 def test_a_change_that_hides_its_time_is_found_by_the_proof(files, monkeypatch):
-    times = os.stat(files[0])
+    times = files[0].stat()
 
     def change():
         data = bytearray(files[0].read_bytes())
@@ -198,9 +193,7 @@ def test_a_change_that_hides_its_time_is_found_by_the_proof(files, monkeypatch):
         os.utime(files[0], ns=(times.st_atime_ns, times.st_mtime_ns))
 
     in_the_middle(monkeypatch, change)
-    with pytest.raises(
-        tp.VerificationError, match="d0/kernel: the value in the file is not the one that the plan gives"
-    ):
+    with pytest.raises(tp.VerificationError, match="d0/kernel: the value in the file is not the one"):
         run(files)
     assert_untouched(files[2])
 
@@ -209,9 +202,8 @@ def test_an_archive_that_changes_before_its_assets_are_read(files, monkeypatch):
     """They come last, when every value was copied; all weights come from elsewhere, so nothing else asks the target."""
     in_the_middle(monkeypatch, lambda: os.utime(files[1]))
     with pytest.raises(tp.FileError, match=r"t\.keras: changed since it was opened"):
-        tp.transfer(
-            files[0], files[1], folder=files[2], mapping={"all": {"to": ".*"}}, save={"path": "model.keras", "overwrite": True}
-        )  # fmt: skip
+        save = {"path": "model.keras", "overwrite": True}
+        tp.transfer(files[0], files[1], folder=files[2], mapping={"all": {"to": ".*"}}, save=save)
     assert_untouched(files[2])
 
 

@@ -24,8 +24,8 @@ SEED, OTHER_SEED = 3, 7
 LOADABLE = [
     "dense_net", "unnamed", "nested_twice", "shared", "branches", "recurrent", "attention", "wrappers", "norms",
     "normalization", "preprocessing", "customs", "recorded", "extended", "with_metrics", "partly_frozen", "bfloat16",
-    "mixed_float16", "mixed_bfloat16", "int8", "int4", "float8", "quantized_embedding", "lora", "odd", "keyed", "halved",
-    "kinds", "compiled", "vectorized", "looked_up", "unicode_names",
+    "mixed_float16", "mixed_bfloat16", "int8", "int4", "float8", "quantized_embedding", "lora", "odd", "keyed",
+    "halved", "kinds", "compiled", "vectorized", "looked_up", "unicode_names",
 ]  # fmt: skip
 # Subclassed models that are not registered, or that say that their parts are not recorded, have no `.keras`.
 WEIGHTS_ONLY = [

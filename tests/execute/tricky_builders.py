@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import random
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -88,7 +87,7 @@ def changes_the_policy():
     return plain()
 
 
-# What cannot -----------------------------------------------------------------------------------------------------------
+# What cannot ----------------------------------------------------------------------------------------------------------
 
 
 @counted
@@ -255,83 +254,3 @@ def clears_the_session_half_way():
     first.build((None, 4))
     keras.utils.clear_session()
     return stack(first, kl.Dense(2, name="b"))
-
-
-# What remembers ---------------------------------------------------------------------------------------------------------
-
-
-def headed(base):
-    return keras.Model(base.inputs, kl.Dense(5, name="head")(base.outputs[0]))
-
-
-@functools.cache
-def backbone():
-    """Make, and remember, a model with weights from a file."""
-    model = plain()
-    model.load_weights(os.environ["TRICKY_WEIGHTS"])
-    return model
-
-
-@counted
-def on_a_remembered_backbone():
-    return headed(backbone())
-
-
-@functools.cache
-def fresh_backbone():
-    """Make, and remember, a model with fresh weights."""
-    return stack(kl.Dense(3, name="a"), kl.Dense(2, name="b", kernel_initializer=from_numpy))
-
-
-@counted
-def on_a_remembered_fresh_backbone():
-    return headed(fresh_backbone())
-
-
-@counted
-def on_a_backbone_of_a_module():
-    """The module is imported here, in the middle of building, and makes a model with loaded weights."""
-    import tricky_backbone
-
-    return headed(tricky_backbone.MODEL)
-
-
-# What fails --------------------------------------------------------------------------------------------------------------
-
-
-@counted
-def fails():
-    plain()
-    raise ValueError("no luck")
-
-
-@counted
-def fails_the_second_time():
-    if CALLS.count("fails_the_second_time") > 1:
-        raise ValueError("once is enough")
-    return compiles()
-
-
-@counted
-def returns_nothing():
-    plain()
-
-
-@counted
-def not_built():
-    return keras.Sequential([kl.Dense(3)])
-
-
-@counted
-def in_a_scope_of_its_own():
-    with keras.StatelessScope(initialize_variables=False):
-        model = plain()
-    model.compile()
-    return model
-
-
-@counted
-def appends_to_a_file():
-    with Path(os.environ["TRICKY_LOG"]).open("a") as log:
-        log.write("built\n")
-    return compiles()
