@@ -5,6 +5,7 @@ machine that was idle otherwise ("warm"); outputs are removed between runs. Not 
 """
 
 import argparse
+import itertools
 import shutil
 import subprocess
 import sys
@@ -37,7 +38,7 @@ MAKE_MODELS = """
 import sys, keras
 folder, names = sys.argv[1], sys.argv[2:]
 for name in names:
-    for seed, kind in enumerate(("source", "target")):
+    for seed, kind in enumerate(("source", "target"), 11):
         keras.utils.set_random_seed(seed)
         model = getattr(keras.applications, name)(weights=None)
         model.save(f"{folder}/{name}_{kind}.keras")
@@ -148,11 +149,9 @@ def main():
         folder = Path(name)
         prepare(folder, large=not arguments.quick)
         rows = []
-        for row in (
-            *start_up(folder, count),
-            *against_scripts(folder, count),
-            *against_cp(folder, count, large=not arguments.quick),
-        ):
+        large = not arguments.quick
+        parts = (start_up(folder, count), against_scripts(folder, count), against_cp(folder, count, large))
+        for row in itertools.chain(*parts):
             rows.append(row)
             print(*row, sep=" | ", flush=True)
     text = table(rows)

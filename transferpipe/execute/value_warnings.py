@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from transferpipe.execute.values import Values, same_bits
+from transferpipe.execute.verify import compare_segments
 from transferpipe.plan.model import Plan, PlanWarning
 
 # What these hold in a layer that was built and never trained.
@@ -20,10 +22,18 @@ def value_warnings(plan: Plan, values: Values) -> Iterator[PlanWarning]:
 
 
 def _already_equal(plan: Plan, values: Values) -> Iterator[PlanWarning]:
-    kernels = [a.target for a in plan.assignments if len(a.shape) > 1]
-    if kernels and all(same_bits(values.before_edits(n), values.kept.read(n)) for n in kernels):
+    # The smallest first: the first that differs ends it, and none should be drawn or read for nothing.
+    kernels = [a.target for a in sorted(plan.assignments, key=lambda a: math.prod(a.shape)) if len(a.shape) > 1]
+    if kernels and all(_is_unchanged(n, values) for n in kernels):
         text = f"the target already equals its source: all {len(kernels)} assigned kernels had these values before"
         yield PlanWarning("already-equal", "source", text)
+
+
+def _is_unchanged(name: str, values: Values) -> bool:
+    before, now = values.kept.locate(name), values.segment(name)
+    if before is not None and now is not None:
+        return compare_segments(before, now, lambda _: None)[0]
+    return same_bits(values.before_edits(name), values.kept.read(name))
 
 
 def _untrained(plan: Plan, values: Values) -> Iterator[PlanWarning]:
