@@ -143,6 +143,7 @@ def _build(build: Build, seed: int, trusted: Collection[str]) -> ModelTarget:
     Only a model whose weights are still to be drawn is kept: it is small, and no builder that loads weights from
     somewhere, which may change, gives one.
     """
+    import_keras()  # before the user's module does it, with the chatter and the settings of TensorFlow's own choice
     key = (callables_of(build, trusted), describe_build(build), seed, keras_settings())
     known = _BUILDS.get(key)
     if known:
