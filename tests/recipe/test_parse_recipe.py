@@ -61,6 +61,25 @@ def test_what_is_left_out_has_its_default():
     assert not recipe.freeze_transferred
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("source", "sources", "mapping", "unused", "ignore", "edit", "freeze", "save", "verify", "score", "seed"),
+        *("name", "expect"),
+    ],
+)
+def test_null_is_the_default(key):
+    without = {"target": "b.keras", "unmatched": "keep"}
+    if key == "unused":
+        assert one_problem({**without, key: None}) == "unused: must be one of report, error, not null"
+    else:
+        assert parse({**without, key: None}) == parse(without)
+
+
+def test_the_largest_seed():
+    assert parse({**SMALL, "seed": 2**32 - 1}).seed == 2**32 - 1
+
+
 def test_the_data_is_left_as_it_was():
     before = copy.deepcopy(FULL)
     parse(FULL)

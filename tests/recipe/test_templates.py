@@ -56,6 +56,7 @@ def test_filling(template, pattern, name, expected):
         ("i+1*j", 10),
         ("10", 10),
         (" i ", 7),
+        ("i" + "+1" * 29 + " ", 36),
     ],
 )
 def test_arithmetic(written, value):

@@ -146,6 +146,21 @@ def test_a_users_class_with_the_name_of_a_built_in_one_does_not_pass_for_it(tmp_
     assert [(w.name, w.layer_class) for w in theirs] == [(f"attention/{k}", f"{__name__}.Attention") for k in (0, 1)]
 
 
+def test_an_archive_whose_weights_were_copied_by_name_keeps_the_order_of_its_configuration(tmp_path):
+    zoo.many().save(tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive, zipfile.ZipFile(tmp_path / "copy.keras", "w") as result:
+        for member in archive.namelist():
+            path = tmp_path / "member"
+            path.write_bytes(archive.read(member))
+            if member.endswith(".h5"):
+                with h5py.File(path) as file, h5py.File(tmp_path / "copy", "w", libver="latest") as copy:
+                    for name in reversed(file):
+                        file.copy(name, copy)
+                path = tmp_path / "copy"
+            result.writestr(member, path.read_bytes())
+    assert list(open_source(tmp_path / "copy.keras").catalog) == list(open_source(tmp_path / "m.keras").catalog)
+
+
 # Refusals -------------------------------------------------------------------------------------------------------------
 
 
@@ -322,10 +337,17 @@ def test_names_of_an_older_weights_file_are_the_paths_in_it(tmp_path):
 
 
 def test_an_attribute_called_like_a_class_says_nothing_of_the_class(tmp_path):
-    zoo.recorded().save_weights(tmp_path / "m.weights.h5")
+    model = zoo.held(conv2d=lambda: kl.Dense(4), blocks=lambda: [kl.Dense(4), kl.Dense(4)])()
+    model.save_weights(tmp_path / "m.weights.h5")
     older = open_source(without_names(tmp_path / "m.weights.h5", tmp_path / "older.weights.h5")).catalog
-    assert older["attention/0"].layer_class is None
+    assert older["conv2d/0"].layer_class is None
     assert older["blocks/dense_1/kernel"].layer_class == "Dense"
+
+
+def test_a_name_like_a_class_says_nothing_of_a_layer_that_class_cannot_be(tmp_path):
+    zoo.held(a=lambda: kl.Dense(4, name="attention"))().save_weights(tmp_path / "m.weights.h5")
+    catalog = open_source(tmp_path / "m.weights.h5").catalog
+    assert [(w.name, w.layer_class) for w in catalog] == [("a/0", None), ("a/1", None)]
 
 
 # What Keras has -------------------------------------------------------------------------------------------------------
