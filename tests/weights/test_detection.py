@@ -125,8 +125,8 @@ def test_missing_folder(path):
         open_source(path.parent / "nowhere" / "x.h5")
 
 
-def test_directory(tmp_path):
-    with pytest.raises(FileError, match=f"is a directory, and none can be read yet -> {ALL}"):
+def test_folder_of_nothing(tmp_path):
+    with pytest.raises(FileError, match="is an empty folder -> name one file of it; formats that can be read: "):
         open_source(tmp_path)
 
 

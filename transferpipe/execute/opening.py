@@ -17,11 +17,11 @@ from transferpipe.recipe.locate import locate
 from transferpipe.recipe.model import Build, Origin, Recipe
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
-from transferpipe.weights.formats.stamp import file_stamp
+from transferpipe.weights.formats.stamp import Stamp, stamps_of
 from transferpipe.weights.spec import Catalog, Source
 
 # Enough for a teacher, a student and their targets; an opened file holds no values, and a kept build no weights.
-_FILES: Recent[FileSource] = Recent(8)
+_FILES: Recent[tuple[FileSource, tuple[Stamp, ...]]] = Recent(8)
 _BUILDS: Recent[ModelTarget] = Recent(4)
 
 
@@ -132,9 +132,15 @@ def _open_file(origin: Origin, where: str) -> FileSource:
     """Open a file, or return it as it was opened before if it has not changed since."""
     assert origin.path is not None
     path = locate(origin.path, where)
-    key = (path.resolve(), str(path), origin.format, file_stamp(path)) if path.is_file() else None
-    known = _FILES.get(key) if key else None
-    return known or _FILES.keep(key, open_source(path, origin.format))
+    key = (path.resolve(), str(path), origin.format)
+    known = _FILES.get(key)
+    if known and known[1] == stamps_of(known[0].files):
+        return known[0]
+    before = stamps_of([path])
+    source = open_source(path, origin.format)
+    if stamps_of([path]) == before:  # otherwise it changed while it was opened, and reading will say so
+        _FILES.keep(key, (source, stamps_of(source.files)))
+    return source
 
 
 def _build(build: Build, seed: int, trusted: Collection[str]) -> ModelTarget:

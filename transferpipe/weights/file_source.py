@@ -43,6 +43,7 @@ class FileSource:
         groups: the Keras layout of the file, if it has one.
         assets: names of the archive's further members, such as vocabularies.
         details: facts worth showing, such as ``keras_version``.
+        parts: all files that values are read from, where they are more, or others, than `path`.
     """
 
     path: Path
@@ -55,6 +56,12 @@ class FileSource:
     groups: tuple[SavedGroup, ...] = field(default=(), repr=False)
     assets: tuple[str, ...] = ()
     details: Mapping[str, str] = field(default_factory=dict)
+    parts: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that values are read from."""
+        return self.parts or (self.path,)
 
     @property
     def label(self) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from transferpipe.errors import FileError, Problem, RecipeError, did_you_mean
 from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.formats.folders import is_basename
 
 # Name of the format: where its open function is. Modules are imported when needed, so that start-up stays light.
 FORMATS: dict[str, tuple[str, str]] = {
@@ -21,10 +22,10 @@ FORMATS: dict[str, tuple[str, str]] = {
 
 
 def open_source(path: Path, format: str | None = None) -> FileSource:
-    """Open a weight file. Its values are read later, one at a time.
+    """Open weights on disk. Their values are read later, one at a time.
 
     Args:
-        path: the file.
+        path: the file, or the folder or the common beginning of the names of several files for formats that have such.
         format: a key of `FORMATS`; None tells it from the content.
 
     Raises:
@@ -35,7 +36,7 @@ def open_source(path: Path, format: str | None = None) -> FileSource:
     if format is not None and format not in FORMATS:
         mend = did_you_mean(format, FORMATS) or _listed()
         raise RecipeError(Problem("format", f"there is no format {format!r}", mend))
-    _check_file(path)
+    _check_path(path)
     if format is None:
         from transferpipe.weights.formats.detection import detect_format
 
@@ -53,15 +54,17 @@ def _opener(format: str) -> Callable[[Path], FileSource]:
     return opener
 
 
-def _check_file(path: Path) -> None:
+def _check_path(path: Path) -> None:
     try:
         status = path.stat()
     except FileNotFoundError as error:
+        if is_basename(path):
+            return
         raise FileError(Problem(str(path), "there is no such file", _near(path))) from error
     except (OSError, ValueError) as error:
         raise FileError(Problem(str(path), f"cannot be read: {error}", "check the path and who may read it")) from error
     if stat.S_ISDIR(status.st_mode):
-        raise FileError(Problem(str(path), "is a directory, and none can be read yet", _listed()))
+        return
     if not stat.S_ISREG(status.st_mode):
         raise FileError(Problem(str(path), "is not an ordinary file", _listed()))
     if not status.st_size:

@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problem, UnsafeError
+from transferpipe.weights.formats.folders import detect_folder
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
@@ -17,13 +18,15 @@ def detect_format(path: Path, listed: str) -> str:
     """Return the name of the format of `path`.
 
     Args:
-        path: an existing, non-empty file.
+        path: a folder or a non-empty file.
         listed: the formats there are, for the message.
 
     Raises:
         FileError: not readable, or of an unknown format.
         UnsafeError: it is a pickle.
     """
+    if path.is_dir():
+        return detect_folder(path, listed)
     try:
         with path.open("rb") as file:
             head = file.read(16)

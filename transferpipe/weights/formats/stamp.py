@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problem
@@ -20,6 +21,17 @@ def file_stamp(path: Path) -> Stamp:
     except OSError as error:
         raise FileError(Problem(str(path), f"cannot be read: {error.strerror or error}", "check the path")) from error
     return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def stamps_of(paths: Iterable[Path]) -> tuple[Stamp, ...]:
+    """Return the stamps of several files; of one that cannot be looked at, one that no file has."""
+    stamps = []
+    for path in paths:
+        try:
+            stamps.append(file_stamp(path))
+        except FileError:
+            stamps.append((-1, -1, -1))
+    return tuple(stamps)
 
 
 def check_unchanged(path: Path, stamp: Stamp) -> None:

@@ -1,0 +1,35 @@
+"""Telling the format of a folder, or of files that share the beginning of their names, from what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from transferpipe.errors import FileError, Problem
+
+Names = frozenset[str]
+
+# Name of the format: what the names of the files in its folder are like. The first that fits is taken.
+FOLDERS: Mapping[str, Callable[[Names], bool]] = {}
+
+
+def is_basename(path: Path) -> bool:
+    """Tell whether `path`, which does not exist, is what the names of the files of a checkpoint begin with."""
+    return path.with_name(path.name + ".index").is_file()
+
+
+def detect_folder(path: Path, listed: str) -> str:
+    """Return the name of the format of the folder `path`.
+
+    Raises:
+        FileError: not readable, or of no known format.
+    """
+    try:
+        names = frozenset(entry.name for entry in path.iterdir())
+    except OSError as error:
+        raise FileError(Problem(str(path), f"cannot be read: {error.strerror}", "check who may read it")) from error
+    for format, fits in FOLDERS.items():
+        if fits(names):
+            return format
+    what = f"is a folder of {len(names)} files that are together of no known format" if names else "is an empty folder"
+    raise FileError(Problem(str(path), what, f"name one file of it; {listed}"))
