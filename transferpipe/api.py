@@ -8,7 +8,8 @@ from typing import Any
 
 from transferpipe.execute.live import transfer_live
 from transferpipe.execute.opening import live_model, open_recipe
-from transferpipe.execute.run import Prepared, Report, execute, prepare_opened
+from transferpipe.execute.prepare import Prepared, prepare_opened
+from transferpipe.execute.run import Report, execute
 from transferpipe.plan.chain import read_recipe
 from transferpipe.plan.model import Plan
 from transferpipe.recipe.locate import locate

@@ -14,7 +14,7 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from transferpipe.cli.override_errors import explain
-from transferpipe.cli.recipe_folders import ConfigDir, FolderSearch, UserFolder, conf_folder, user_folder
+from transferpipe.cli.recipe_folders import ConfigDir, FolderSearch, UserFolder, conf_folder
 from transferpipe.cli.resolving import no_environment, resolve
 from transferpipe.errors import Problem, RecipeError, UnsafeError
 
@@ -77,7 +77,7 @@ def compose_recipe(overrides: Sequence[str], config_dir: str | None = None) -> C
 
 def _check_hydra_is_ours(config: DictConfig, overrides: Sequence[str]) -> None:
     """Refuse a recipe that changes Hydra's own part, by whatever spelling: compose once more without it and compare."""
-    if not user_folder().is_dir() and FolderSearch.further is None:
+    if not UserFolder.may_touch_hydra:
         return
     without = compose("config", [f"~{_RECIPE}", *_beside_recipe(overrides)], return_hydra_config=True)
     here, there = (dict(_leaves(OmegaConf.to_container(c.hydra), "hydra")) for c in (config, without))
@@ -107,7 +107,7 @@ def _leaves(data: Any, where: str) -> Iterator[tuple[str, str]]:
 @contextmanager
 def session(config_dir: str | None) -> Iterator[None]:
     """Initialise Hydra with our conf folder, the user's `./recipes` and `config_dir` on the search path."""
-    FolderSearch.further = _further(config_dir)
+    FolderSearch.further, UserFolder.may_touch_hydra = _further(config_dir), False
     plugins = Plugins.instance()
     for plugin in (UserFolder, ConfigDir, FolderSearch):
         plugins.register(plugin)

@@ -26,8 +26,11 @@ class _Node:
     levels: int = 0
 
 
-def check_recipe_file(path: Path) -> None:
+def check_recipe_file(path: Path) -> bool:
     """Refuse a file that holds no recipe. Nothing is built of it here; the size is counted on the parser's events.
+
+    Returns:
+        Whether anything in it could name a key of Hydra's own, or choose another file that does.
 
     Raises:
         FileError: it cannot be read.
@@ -36,10 +39,18 @@ def check_recipe_file(path: Path) -> None:
     """
     text = _read(path)
     try:
-        events = yaml.parse(text, Loader=_LOADER)
-        _check_events(events, path)
+        seen: list[yaml.Event] = []
+        _check_events(_kept(yaml.parse(text, Loader=_LOADER), seen), path)
     except yaml.YAMLError as error:
         raise RecipeError(yaml_problem(error, path)) from error
+    words = [str(event.value) for event in seen if isinstance(event, yaml.ScalarEvent)]
+    return "defaults" in words or any("hydra" in word for word in words)
+
+
+def _kept(events: Iterator[yaml.Event], seen: list[yaml.Event]) -> Iterator[yaml.Event]:
+    for event in events:
+        seen.append(event)
+        yield event
 
 
 def yaml_problem(error: yaml.YAMLError, path: Path) -> Problem:

@@ -40,6 +40,7 @@ class UserFolder(FileConfigSource):
 
     recipes_at_top: ClassVar[bool] = True
     closed: ClassVar[tuple[str, ...]] = ("hydra",)
+    may_touch_hydra: ClassVar[bool] = False  # whether a file that was loaded since the session began might
 
     @staticmethod
     def scheme() -> str:
@@ -50,7 +51,8 @@ class UserFolder(FileConfigSource):
         """Load one file, after a look at whether it is what a recipe may be."""
         inner = self._inner(config_path)
         path = Path(self.path, self._normalize_file_name(inner))
-        check_recipe_file(path)
+        if check_recipe_file(path) or config_path.startswith("hydra"):
+            UserFolder.may_touch_hydra = True
         result = super().load_config(inner)
         package = result.header.get("package")
         if config_path.startswith(f"{_GROUP}/"):  # a recipe without a header is a whole recipe

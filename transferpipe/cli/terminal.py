@@ -6,12 +6,14 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-from transferpipe.execute.verify import Progress as Report
 from transferpipe.show.plan_table import PLAIN_WIDTH
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from transferpipe.execute.verify import Progress as Report
 
 
 def is_terminal() -> bool:
@@ -30,6 +32,9 @@ def progress() -> Iterator[Report]:
     if not sys.stderr.isatty():
         yield _Lines()
         return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description:<8}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, TaskID] = {}

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
@@ -18,13 +18,13 @@ from transferpipe.cli.arguments import Arguments
 from transferpipe.cli.compose import Composed, compose_recipe
 from transferpipe.cli.terminal import is_terminal, progress, width
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.execute.atomic import unused_folder, write_text
-from transferpipe.execute.run import Prepared, Report, execute, prepare
+from transferpipe.execute.prepare import Prepared, prepare
 from transferpipe.plan.chain import read_recipe
 from transferpipe.recipe.model import Recipe
 from transferpipe.show.plan_table import plan_text
-from transferpipe.show.report_page import report_page
-from transferpipe.show.score_table import score_text
+
+if TYPE_CHECKING:
+    from transferpipe.execute.run import Report
 
 REPORT = "report.html"
 _NAME = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)*")
@@ -47,6 +47,11 @@ def plan(arguments: Arguments) -> int:
 
 def run(arguments: Arguments) -> int:
     """Carry out the recipe and print what was done."""
+    # Imported here, as elsewhere in this module, because a plan needs nothing of what writes and proves.
+    from transferpipe.execute.atomic import write_text
+    from transferpipe.execute.run import execute
+    from transferpipe.show.report_page import report_page
+
     composed, recipe = _read(arguments)
     if _print_config(arguments, composed):
         return 0
@@ -88,6 +93,8 @@ def _print_config(arguments: Arguments, composed: Composed) -> bool:
 @contextlib.contextmanager
 def _run_folder(composed: Composed, prepared: Prepared) -> Iterator[Path]:
     """Yield the run folder: the one that was asked for, or a new one that no other run uses."""
+    from transferpipe.execute.atomic import unused_folder
+
     folder = _named_folder(composed, prepared)
     if any(o.lstrip("+").startswith("hydra.run.dir=") for o in composed.overrides):
         yield folder
@@ -126,6 +133,7 @@ def _print_report(report: Report) -> None:
 
 def _score(recipe: Recipe, report: Report, trusted: tuple[str, ...]) -> Mapping[str, Any]:
     from transferpipe.execute.score_run import score_run
+    from transferpipe.show.score_table import score_text
 
     assert report.folder is not None
     score = score_run(recipe, report, trusted)

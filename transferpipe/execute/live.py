@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from transferpipe.errors import Problems, VerificationError
-from transferpipe.execute.run import Prepared, Report
+from transferpipe.execute.prepare import Prepared
+from transferpipe.execute.run import Report
 from transferpipe.execute.target import ModelTarget
 from transferpipe.execute.value_warnings import value_warnings
 from transferpipe.execute.values import Values, same_bits

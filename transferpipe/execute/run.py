@@ -1,21 +1,20 @@
-"""A run's steps: plan, apply, verify, save, report. All or nothing."""
+"""Carrying out a plan: write, prove, publish, report. All or nothing."""
 
 from __future__ import annotations
 
-import inspect
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from transferpipe.errors import FileError, Problem, RecipeError
+from transferpipe.errors import FileError, Problem
 from transferpipe.execute.atomic import flush
 from transferpipe.execute.manifest import MANIFEST, PLAN, seal, sha256, versions, weight_entries
-from transferpipe.execute.opening import Opened, open_recipe
+from transferpipe.execute.prepare import Prepared
 from transferpipe.execute.save import save_file
 from transferpipe.execute.staging import Staging
 from transferpipe.execute.target import FileTarget
@@ -23,20 +22,8 @@ from transferpipe.execute.value_warnings import value_warnings
 from transferpipe.execute.values import Values
 from transferpipe.execute.verify import Progress, Proof, verify_file
 from transferpipe.plan.model import Plan, PlanWarning
-from transferpipe.plan.planner import make_plan
-from transferpipe.recipe.model import Build, Recipe
-from transferpipe.recipe.trust import resolve
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Source
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A recipe with everything opened and planned; nothing has been written."""
-
-    recipe: Recipe
-    opened: Opened = field(repr=False)
-    plan: Plan
 
 
 @dataclass(frozen=True)
@@ -62,65 +49,6 @@ class Report:
     def __str__(self) -> str:
         counts = f"{len(self.plan.assignments)} weights assigned, {len(self.plan.kept)} kept"
         return f"{self.verdict}: {counts}, plan {self.plan.checksum}"
-
-
-def prepare(recipe: Recipe, trusted: Collection[str] = ()) -> Prepared:
-    """Open everything and plan.
-
-    Raises:
-        RecipeError: the plan cannot be made, or is not the expected one.
-        FileError, UnsafeError: a source or the target cannot be opened.
-    """
-    if recipe.score:
-        _check_score(recipe, recipe.score, trusted)
-    return prepare_opened(recipe, open_recipe(recipe, trusted))
-
-
-def _check_score(recipe: Recipe, score: Build, trusted: Collection[str]) -> None:
-    """Find out before a run what would keep its result from being scored."""
-    function = resolve(score.target, "score._target_", trusted)
-    try:
-        inspect.signature(function).bind(None, **score.arguments)
-    except TypeError as error:
-        raise RecipeError(Problem("score", f"{score.target}: {error}", "mend its arguments")) from error
-    except ValueError:  # written in C, without a signature
-        pass
-    if not any(path.endswith(".keras") for path in (recipe.save.path, *recipe.save.also)):
-        raise RecipeError(
-            Problem("score", "needs a model, but none is saved", "save a .keras file too: save.also=[...]")
-        )
-
-
-def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepared:
-    """Plan with everything opened already.
-
-    Args:
-        recipe: the checked recipe.
-        opened: what it names.
-        saves: whether the result is to be written, so that the target must have what its format needs.
-
-    Raises:
-        RecipeError: the plan cannot be made, or is not the expected one.
-    """
-    sources = {alias: source.catalog for alias, source in opened.sources.items()}
-    plan = make_plan(recipe, sources, opened.target.structure, opened.labels)
-    if recipe.expect and recipe.expect != plan.checksum:
-        what = f"the recipe expects the plan {recipe.expect}, but this plan is {plan.checksum}"
-        raise RecipeError(Problem("expect", what, "look at the plan; if it is right, expect its checksum"))
-    if saves:
-        _check_formats(recipe, opened)
-    return Prepared(recipe, opened, plan)
-
-
-def _check_formats(recipe: Recipe, opened: Opened) -> None:
-    target = opened.target
-    for path in (recipe.save.path, *recipe.save.also):
-        if path.endswith((".keras", ".weights.h5")) and not target.groups:
-            what = f"{opened.labels['target']} has no Keras layout, so {path} cannot be written"
-            raise RecipeError(Problem("save", what, "save as .safetensors or .npz, or give a builder as the target"))
-        if path.endswith(".keras") and target.config(()) is None:
-            what = f"{opened.labels['target']} holds weights without an architecture, so {path} cannot be written"
-            raise RecipeError(Problem("save", what, "save as .weights.h5, or give a builder as the target"))
 
 
 def execute(
@@ -172,10 +100,13 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], progress: Progress | 
     values = _values(prepared)
     written = [save_file(t, prepared.opened.target, prepared.plan, values, progress) for t in temporaries]
     saved = time.perf_counter()
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(2) as pool:
         # Hashing and waiting for the disk take no part in the comparison: they go on beside it.
-        seals = [pool.submit(_flush_and_hash, t) for t in temporaries]
+        seals = [pool.submit(sha256, t) for t in temporaries]
+        flushed = [pool.submit(flush, t) for t in temporaries]
         proofs = [_prove(t, prepared, progress) for t in temporaries]
+    for done in flushed:
+        done.result()
     _check_reload(temporaries, prepared)
     artifacts = tuple(
         {"bytes": t.stat().st_size, "sha256": digest.result(), "freezing": proof.freezing, "writer": how}
@@ -196,11 +127,6 @@ def _check_free(paths: Sequence[Path], overwrite: bool) -> None:
         if path.exists() and not overwrite:
             mend = "choose another name, or allow it with save.overwrite=true (it is replaced only by a proved file)"
             raise FileError(Problem(str(path), "exists already", mend))
-
-
-def _flush_and_hash(path: Path) -> str:
-    flush(path)
-    return sha256(path)
 
 
 def _prove(temporary: Path, prepared: Prepared, progress: Progress | None) -> Proof:

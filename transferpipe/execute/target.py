@@ -80,6 +80,8 @@ class FileTarget:
         """Return the file's configuration with the flags of `frozen` layers switched off."""
         if self.source.config is None:
             return None
+        if not frozen:
+            return json.dumps(self.source.config)
         config = copy.deepcopy(dict(self.source.config))
         for name, found in _configs(self.source.groups, config).items():
             if name in frozen and found is not None:

@@ -23,8 +23,9 @@ def check_finite(value: NDArray[Any], where: str) -> None:
     """Raise if `value` holds NaN or infinity."""
     if kind_of(value.dtype.name) != "float":
         return
-    bad = ~np.isfinite(value)
-    if bad.any():
+    finite = np.isfinite(value)
+    if not finite.all():
+        bad = ~finite
         first = [int(i) for i in np.argwhere(bad)[0]]
         what = f"holds {int(bad.sum())} values that are NaN or infinite, the first, {value[tuple(first)]}, at {first}"
         raise VerificationError(Problem(where, what, "mend the source; to copy it as it is: verify.nonfinite=allow"))

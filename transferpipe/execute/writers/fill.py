@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ import numpy as np
 from transferpipe.execute.writers.content import Content
 from transferpipe.execute.writers.crc import combine
 from transferpipe.execute.writers.stored_zip import write_at
+from transferpipe.weights.crc import crc32
 from transferpipe.weights.segment import CHUNK, Segment, opened, read_into
 
 _THREADS = 2
@@ -109,7 +109,7 @@ def _put(descriptor: int, place: Place, content: Content) -> Written:
     # One byte more would silently be the beginning of another value.
     assert len(view) == place.nbytes, (place, array.dtype, array.shape)
     write_at(descriptor, view, place.offset)
-    return Written(place.offset, len(view), zlib.crc32(view))
+    return Written(place.offset, len(view), crc32(view))
 
 
 def _move_all(descriptor: int, pieces: Iterable[_Piece], content: Content) -> list[Written]:
@@ -131,7 +131,7 @@ def _move(source: int, descriptor: int, piece: _Piece, buffer: memoryview) -> Wr
     while done < piece.nbytes:
         chunk = buffer[: min(CHUNK, piece.nbytes - done)]
         read_into(source, chunk, piece.segment.offset + piece.begin + done, piece.segment.path)
-        crc = zlib.crc32(chunk, crc)
+        crc = crc32(chunk, crc)
         write_at(descriptor, chunk, piece.to + done)
         done += len(chunk)
     return Written(piece.to, piece.nbytes, crc)
@@ -148,7 +148,7 @@ def whole_crc(descriptor: int, start: int, size: int, written: Iterable[Written]
             gap = os.pread(descriptor, min(CHUNK, after.to - at), at)
             if not gap:
                 raise OSError(f"it ends at byte {at:,}, before what was just written to it")
-            crc = zlib.crc32(gap, crc)
+            crc = crc32(gap, crc)
             at += len(gap)
         crc = combine(crc, after.crc, after.nbytes)
     return crc

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from transferpipe.weights.crc import crc32
 
 _LIMIT = 0xFFFFFFFF  # from here on, sizes and offsets go into zip64 fields
 _MOST_MEMBERS = 0xFFFF  # likewise
@@ -74,7 +75,7 @@ class StoredZip:
         start, size, crc = self.begin(name), 0, 0
         for chunk in chunks:
             write_at(self._descriptor, chunk, start + size)
-            size, crc = size + len(chunk), zlib.crc32(chunk, crc)
+            size, crc = size + len(chunk), crc32(chunk, crc)
         self.seal(self.end(name, size), crc)
 
     def close(self) -> None:

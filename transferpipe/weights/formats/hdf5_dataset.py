@@ -45,9 +45,10 @@ def check_dataset(dataset: h5py.Dataset, where: str, file_size: int) -> None:
     """
     with damage_named(where):
         # The shape of a virtual dataset can only be had by opening the files it points at: ask for its kind first.
-        if dataset.is_virtual:
+        plist = dataset.id.get_create_plist()
+        if plist.get_layout() == h5py.h5d.VIRTUAL:
             raise UnsafeError(Problem(where, "is a virtual dataset: its values lie elsewhere", INLINE))
-        if dataset.external:
+        if plist.get_external_count():
             raise UnsafeError(Problem(where, f"keeps its values in {dataset.external[0][0]!r}", INLINE))
         _dtype_name(dataset, where)
         if dataset.shape is None:
@@ -142,7 +143,7 @@ def read_strings(item: h5py.Group | h5py.Dataset, name: str, where: str) -> list
         FileError: the attribute is not text, or larger than the file.
     """
     with damage_named(f"{where}: attribute {name}"):
-        if name not in item.attrs:
+        if not h5py.h5a.exists(item.id, name.encode()):
             return None
         attribute = item.attrs.get_id(name)
         if attribute.shape is None or 0 in attribute.shape:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from transferpipe.errors import FileError, Problem, UnsafeError
+from transferpipe.weights.crc import crc32
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.keras_h5 import read_store
-from transferpipe.weights.segment import Segment
+from transferpipe.weights.segment import Segment, opened, read_into
 from transferpipe.weights.spec import WeightSpec
 from transferpipe.weights.window import Window
 
@@ -43,7 +44,7 @@ def open_keras(path: Path) -> FileSource:
         )
     file, base = _weights_file(path, archive)
     store = read_store(path, file, config, "keras", base)
-    check = _CheckOnce(path, archive)
+    check = _CheckOnce(path, archive, base)
 
     def read_entry(spec: WeightSpec) -> Any:
         check()
@@ -131,19 +132,31 @@ def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
 class _CheckOnce:
     """Checks the archive's own checksum of the weights before the first value is believed."""
 
-    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
-        self._path, self._archive, self._done, self._lock = path, archive, False, threading.Lock()
+    def __init__(self, path: Path, archive: zipfile.ZipFile, base: int | None) -> None:
+        self._path, self._archive, self._base = path, archive, base
+        self._done, self._lock = False, threading.Lock()
 
     def __call__(self) -> None:
         with self._lock:
             if self._done:
                 return
             try:
-                with self._archive.open(WEIGHTS) as member:
-                    while member.read(_CHUNK):
-                        pass
+                self._check()
             except (zipfile.BadZipFile, OSError, EOFError) as error:
                 raise FileError(
                     Problem(f"{self._path}: {WEIGHTS}", f"is damaged: {error}", "copy or save the file again")
                 ) from error
             self._done = True
+
+    def _check(self) -> None:
+        info = self._archive.getinfo(WEIGHTS)
+        if self._base is None:  # the checksum was compared when the member was unpacked
+            return
+        crc, buffer = 0, memoryview(bytearray(_CHUNK))
+        with opened(self._path) as descriptor:
+            for begin in range(0, info.file_size, _CHUNK):
+                chunk = buffer[: min(_CHUNK, info.file_size - begin)]
+                read_into(descriptor, chunk, self._base + begin, self._path)
+                crc = crc32(chunk, crc)
+        if crc != info.CRC:
+            raise zipfile.BadZipFile(f"its checksum is {crc:08x}, the archive says {info.CRC:08x}")

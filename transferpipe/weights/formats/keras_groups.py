@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import h5py
 
-from transferpipe.weights.formats.hdf5 import dataset_dtype, read_strings, walk_datasets
+from transferpipe.weights.formats.hdf5 import dataset_dtype, object_address, read_strings, walk_items
 from transferpipe.weights.formats.keras_order import walk_order
 from transferpipe.weights.formats.link_order import link_order
 from transferpipe.weights.keras_config import Config, child_layers, layer_configs, layer_name
@@ -65,38 +65,36 @@ def read_groups(
         config: the serialised model that belongs to it, None if there is none.
         label: what messages call the file.
     """
-    found = _find(h5, label)
+    walked = dict(walk_items(h5, label))
+    found = _find(walked, label)
     configs = layer_configs(config, {g.path: g.name for g in found})
     groups = {
         g.path: dataclasses.replace(g, name=layer_name(configs[g.path])) if g.name is None and g.path in configs else g
         for g in found
     }
     addresses = {g.path: g.address for g in found}
-    order = walk_order(addresses, _listed(groups.values(), configs), _made(h5, file, groups))
+    order = walk_order(addresses, _listed(groups.values(), configs), _made(walked, file, groups))
     return [groups[p] for p in order], configs
 
 
-def _find(h5: h5py.File, label: str) -> list[Group]:
+def _find(walked: Mapping[str, h5py.Group | h5py.Dataset], label: str) -> list[Group]:
     """Return the groups in the order in which HDF5 lists them, by name."""
     members: dict[str, list[tuple[str, h5py.Dataset]]] = {}
-    for inner, dataset in walk_datasets(h5, label):
-        parent, _, key = inner.rpartition("/")
-        members.setdefault(parent, []).append((key, dataset))
-
-    def note_empty(inner: str, item: Any) -> None:
+    for inner, item in walked.items():
+        if isinstance(item, h5py.Dataset):
+            parent, _, key = inner.rpartition("/")
+            members.setdefault(parent, []).append((key, item))
+    for inner, item in walked.items():
         if isinstance(item, h5py.Group) and inner.rpartition("/")[2] == _VARS:
             members.setdefault(inner, [])
-
-    h5.visititems(note_empty)
     groups = []
     for inner, datasets in members.items():
-        group = h5[inner] if inner else h5
+        group = walked[inner]
         noted = read_strings(group, "name", f"{label}: {inner}") if inner else None
         ordered = tuple(sorted(datasets, key=lambda entry: int(entry[0]) if entry[0].isdigit() else -1))
-        parts = [group, group.parent, *(d for _, d in ordered)]
-        address = max(int(h5py.h5o.get_info(part.id).addr) for part in parts)
+        parts = [group, walked[inner.rpartition("/")[0]], *(d for _, d in ordered)]
         path = inner.removesuffix(_VARS).rstrip("/")
-        groups.append(Group(path, noted[0] if noted else None, ordered, address))
+        groups.append(Group(path, noted[0] if noted else None, ordered, max(map(object_address, parts))))
     return groups
 
 
@@ -115,10 +113,12 @@ def _listed(groups: Iterable[Group], configs: Mapping[str, Config]) -> dict[str,
     return listed
 
 
-def _made(h5: h5py.File, file: Path | BinaryIO, paths: Iterable[str]) -> dict[str, list[str]]:
+def _made(
+    walked: Mapping[str, h5py.Group | h5py.Dataset], file: Path | BinaryIO, paths: Iterable[str]
+) -> dict[str, list[str]]:
     """Return the members of every group above those at `paths`, in the order in which they were made."""
     above = {"/".join(parts[:i]) for p in paths if (parts := p.split("/")) for i in range(len(parts))}
-    addresses = {p: int(h5py.h5o.get_info(h5[p or "/"].id).addr) for p in above}
+    addresses = {p: object_address(walked[p]) for p in above}
     raw = file.open("rb") if isinstance(file, Path) else file
 
     def read(place: int, size: int) -> bytes:
