@@ -98,19 +98,19 @@ def _is_certain(keras: Any, attempt: _Attempt) -> bool:
         return False
     if attempt.assigned or not attempt.intact:
         return False
-    return all(is_repeatable(v._initializer) for v in attempt.pending) and _saves_variables_only(model)
+    return all(is_repeatable(v._initializer) for v in attempt.pending) and _saves_variables_only(keras, model)
 
 
-def _saves_variables_only(model: Any) -> bool:
-    from transferpipe.execute.keras_walk import walk
+def _saves_variables_only(keras: Any, model: Any) -> bool:
+    """Tell whether all that Keras would save are variables that have a value, or can be given it at any time."""
+    from transferpipe.execute.keras_walk import saved_values
 
     try:
-        walked = walk(model, "")
+        values = saved_values(model)
     except Exception:  # whatever is wrong shows again, and better, in the ordinary build
         return False
-    made_before = {id(v) for v in walked.values.values() if getattr(v, "_value", None) is not None}
-    return not walked.fixed and all(
-        id(v) in made_before or is_repeatable(v._initializer) for v in walked.values.values()
+    return all(
+        isinstance(v, keras.Variable) and (v._value is not None or is_repeatable(v._initializer)) for v in values
     )
 
 

@@ -100,6 +100,13 @@ def _record(model: Any) -> list[_Recorded]:
     return recorder.groups
 
 
+def saved_values(model: Any) -> list[Any]:
+    """Return what Keras would save of the layers of the built `model`: variables, and what layers compute on saving."""
+    import keras
+
+    return [v for g in _record(model) if isinstance(g.owner, keras.layers.Layer) for _, v in g.entries]
+
+
 def walk(model: Any, label: str) -> Walked:
     """Return what Keras would save of the built `model`.
 

@@ -146,8 +146,12 @@ class Plan:
 
     def to_data(self) -> dict[str, Any]:
         """Return the plan as mappings, lists, texts and numbers, as in plan.json (without the checksum)."""
-        data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        data: dict[str, Any] = json.loads(self._text)
         return data
+
+    @cached_property
+    def _text(self) -> str:
+        return json.dumps(asdict(self))
 
     def __str__(self) -> str:
         # Imported here: `show` reads plans, and a plan is useful without it.

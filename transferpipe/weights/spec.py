@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Protocol
 
 import ml_dtypes
@@ -16,6 +16,7 @@ from transferpipe.errors import Problems, RecipeError
 from transferpipe.weights.segment import Segment
 
 
+@cache
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """Return the NumPy dtype called `name`, ml_dtypes' extended floats included.
 
@@ -121,12 +122,12 @@ class Catalog:
                 node = node.rpartition("/")[0]
         return {n: tuple(nodes[n]) for n in sorted(nodes, key=lambda n: n.count("/"))}
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Bytes of all values together."""
         return sum(w.nbytes for w in self.weights)
 
-    @property
+    @cached_property
     def parameters(self) -> int:
         """Elements of all values together."""
         return sum(w.size for w in self.weights)

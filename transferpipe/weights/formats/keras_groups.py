@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,12 +37,12 @@ class Group:
     datasets: tuple[tuple[str, h5py.Dataset], ...]
     address: int
 
-    @property
+    @cached_property
     def shapes(self) -> tuple[Shape, ...]:
         """The shapes of its values."""
         return tuple(d.shape for _, d in self.datasets)
 
-    @property
+    @cached_property
     def dtypes(self) -> tuple[str, ...]:
         """The dtypes of its values."""
         return tuple(dataset_dtype(d) for _, d in self.datasets)

@@ -87,6 +87,7 @@ def _access(
     """Return what reads and what locates a value."""
     datasets: dict[str, h5py.Dataset] = {f"{g.place}/{key}": dataset for g in groups for key, dataset in g.datasets}
     stamp = file_stamp(path)
+    offsets: dict[str, int | None] = {}  # asked for several times by every run, and HDF5 is slow to answer
 
     def read_entry(spec: WeightSpec) -> Any:
         check_unchanged(path, stamp)
@@ -94,7 +95,9 @@ def _access(
 
     def locate_entry(spec: WeightSpec) -> Segment | None:
         check_unchanged(path, stamp)
-        offset = None if base is None else dataset_offset(datasets[spec.where])
+        if spec.where not in offsets:
+            offsets[spec.where] = None if base is None else dataset_offset(datasets[spec.where])
+        offset = offsets[spec.where]
         return None if offset is None or base is None else Segment(path, base + offset, spec.nbytes, spec.dtype)
 
     return read_entry, locate_entry
