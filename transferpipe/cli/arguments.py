@@ -11,6 +11,8 @@ VERBS: Mapping[str, str] = {
     "run": "carry out a recipe: plan, copy, prove, save (the default)",
     "plan": "print the plan of a recipe and write nothing",
     "inspect": "list the weights of a file: transferpipe inspect PATH",
+    "sweep": "run a recipe in many variants: transferpipe sweep recipe=R freeze=none,transferred seed=range(5)",
+    "report": "build a sweep's table and page again: transferpipe report FOLDER",
     "verify": "prove a finished run again: transferpipe verify FOLDER",
     "recipes": "list the recipes with their commands",
 }
@@ -20,9 +22,13 @@ FLAGS: Mapping[str, tuple[tuple[str, ...], bool, str]] = {
     "--json": (("plan", "inspect", "verify", "recipes"), False, "print JSON"),
     "--all": (("inspect",), False, "list also what is not a weight (optimizer, counters)"),
     "--stats": (("inspect",), False, "read the values: mean, spread, range, NaN"),
-    "--trust": (("run", "plan"), True, "let the recipe use this Python package (repeatable)"),
-    "--config-dir": (("run", "plan", "recipes"), True, "a further folder with recipe/*.yaml"),
+    "--trust": (("run", "plan", "sweep"), True, "let the recipe use this Python package (repeatable)"),
+    "--config-dir": (("run", "plan", "sweep", "recipes"), True, "a further folder with recipe/*.yaml"),
     "--cfg": (("run", "plan"), True, "print the composed recipe instead of running it: --cfg job"),
+    "--dry-run": (("sweep",), False, "plan every variant, print them, and stop"),
+    "--skip-broken": (("sweep",), False, "run the others where a variant cannot be planned"),
+    "--watch": (("report",), False, "print the table again and again until the sweep is finished"),
+    "--multirun": (("run", "sweep"), False, "the same as the verb sweep (-m)"),
     "--traceback": (tuple(VERBS), False, "show where in the code an error arose"),
 }
 
@@ -62,7 +68,8 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     flags: set[str] = set()
     values: dict[str, tuple[str, ...]] = {}
     while rest:
-        word = rest.pop(0)
+        word = "--multirun" if rest[0] == "-m" else rest[0]
+        rest.pop(0)
         flag, equals, value = word.partition("=")
         if not word.startswith("-"):
             plain.append(word)
@@ -74,7 +81,9 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
             raise RecipeError(Problem(flag, f"takes no value, but {value!r} is given", f"write {flag}"))
         else:
             flags.add(flag)
-    if verb in ("inspect", "verify"):
+    if "--multirun" in flags:
+        verb = "sweep"
+    if verb in ("inspect", "verify", "report"):
         return Arguments(verb, (), tuple(plain), frozenset(flags), values)
     return Arguments(verb, tuple(plain), (), frozenset(flags), values)
 

@@ -30,11 +30,13 @@ class Composed:
         data: the recipe as plain data, interpolations resolved.
         config: the composed configuration with Hydra's own part.
         overrides: the overrides as given.
+        sweep: what a sweep over the recipe is to do, as plain data.
     """
 
     data: Mapping[str, Any]
     config: DictConfig = field(repr=False)
     overrides: tuple[str, ...]
+    sweep: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def absolute_save(self) -> bool:
@@ -58,7 +60,17 @@ def compose_recipe(overrides: Sequence[str], config_dir: str | None = None) -> C
     Raises:
         RecipeError: an override is refused, names nothing, or an interpolation cannot be resolved.
     """
-    with session(config_dir), no_environment():
+    with session(config_dir):
+        return compose_here(overrides)
+
+
+def compose_here(overrides: Sequence[str]) -> Composed:
+    """Return the same within a `session` that is open already.
+
+    Raises:
+        RecipeError: as `compose_recipe`.
+    """
+    with no_environment():
         try:
             config = compose("config", list(overrides), return_hydra_config=True)
         except Exception as error:
@@ -68,11 +80,13 @@ def compose_recipe(overrides: Sequence[str], config_dir: str | None = None) -> C
         job = config.copy()
         with open_dict(job):
             del job["hydra"]
-        data = resolve(job)
+        data = dict(resolve(job))
+    sweep = data.pop("sweep", None)
+    data.pop("vars", None)  # they have been filled in where the recipe names them
     if isinstance(name := data.get("mapping"), str):  # no such group: Hydra took it for a value
         mend = f"put rules into recipes/mapping/{name}.yaml, or change one: mapping.RULE.to=..."
         raise RecipeError(Problem("mapping", f"there is no file of rules called {name!r}", mend))
-    return Composed(data, config, tuple(overrides))
+    return Composed(data, config, tuple(overrides), sweep if isinstance(sweep, dict) else {})
 
 
 def _check_hydra_is_ours(config: DictConfig, overrides: Sequence[str]) -> None:

@@ -70,6 +70,10 @@ def _verb(name: str) -> Callable[[Arguments], int]:
         from transferpipe.cli import transfer
 
         return transfer.run if name == "run" else transfer.plan
+    if name in ("sweep", "report"):
+        from transferpipe.cli import sweep
+
+        return sweep.sweep if name == "sweep" else sweep.report
     if name == "inspect":
         from transferpipe.cli.inspect import inspect
 

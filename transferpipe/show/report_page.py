@@ -9,7 +9,7 @@ from typing import Any
 from transferpipe.plan.model import Plan
 from transferpipe.show.plan_table import plan_html
 
-_STYLE = """
+STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2024; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem; margin-bottom: 0 } h2 { font-size: 1.1rem; margin-top: 2rem }
 .verdict { display: inline-block; padding: .1rem .7rem; border-radius: 1rem; background: #d8f3dc; color: #14532d }
@@ -44,7 +44,7 @@ def report_page(plan: Plan, manifest: Mapping[str, Any], score: Mapping[str, Any
     ]
     head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><title>{_text(plan.recipe)}</title>"
     body = "".join(sections)
-    return f"<!doctype html><html lang=en><head>{head}<style>{_STYLE}</style></head><body>{body}</body></html>"
+    return f"<!doctype html><html lang=en><head>{head}<style>{STYLE}</style></head><body>{body}</body></html>"
 
 
 def _value_warnings(plan: Plan, manifest: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,73 @@
+"""The `sweep:` part of a recipe or of a named sweep, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from transferpipe.errors import Problems, RecipeError, did_you_mean
+
+KEYS = ("recipe", "axes", "variants", "drop", "controls", "x", "limit", "title")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a sweep varies and how it is shown; see conf/config.yaml for the keys."""
+
+    recipe: str | None = None
+    axes: Mapping[str, Any] = field(default_factory=dict)
+    variants: Mapping[str, Any] = field(default_factory=dict)
+    drop: tuple[Mapping[str, Any], ...] = ()
+    controls: tuple[str, ...] = ()
+    x: str | None = None
+    limit: int = 200
+    title: str | None = None
+
+    def to_data(self) -> dict[str, Any]:
+        """Return what the page needs."""
+        return {"x": self.x, "title": self.title}
+
+
+def read_settings_of(data: Mapping[str, Any]) -> Settings:
+    """Return the settings in the composed `sweep:` part.
+
+    Raises:
+        RecipeError: with everything that is wrong with it.
+    """
+    problems = Problems()
+    for key in data:
+        if key not in KEYS:
+            problems.add(f"sweep.{key}", "is no key of a sweep", did_you_mean(str(key), KEYS) or f"keys: {KEYS}")
+    for key, kind, example in (
+        ("axes", Mapping, "seed: range(5)"),
+        ("variants", Mapping, "NAME: {freeze: none}"),
+        ("drop", list, "[{freeze: none, seed: 1}]"),
+        ("controls", list, "[random, source]"),
+        ("limit", int, "200"),
+    ):
+        value = data.get(key)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            problems.add(f"sweep.{key}", f"is not what belongs there: {value!r}", f"write {key}: {example}")
+    for name, values in _mapping(data, "variants").items():
+        if not isinstance(values, Mapping):
+            problems.add(f"sweep.variants.{name}", f"is no mapping of keys to values: {values!r}")
+    for i, rule in enumerate(data.get("drop") or ()):
+        if not isinstance(rule, Mapping) or not rule:
+            problems.add(f"sweep.drop.{i}", f"is no mapping of keys to values: {rule!r}")
+    problems.raise_as(RecipeError)
+    return Settings(
+        recipe=data.get("recipe"),
+        axes=_mapping(data, "axes"),
+        variants=_mapping(data, "variants"),
+        drop=tuple(data.get("drop") or ()),
+        controls=tuple(str(name) for name in data.get("controls") or ()),
+        x=data.get("x"),
+        limit=data.get("limit") or Settings.limit,
+        title=data.get("title"),
+    )
+
+
+def _mapping(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = data.get(key)
+    return value if isinstance(value, Mapping) else {}

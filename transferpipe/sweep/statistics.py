@@ -1,0 +1,71 @@
+"""What several seeds allow to be said: means, their intervals, and differences from a control."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+# Student's t, 97.5 %, for 1 to 30 degrees of freedom; beyond, the first two terms of its expansion about the normal.
+_T = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds.
+
+    Attributes:
+        mean: the mean.
+        half_width: half of the 95 % interval of the mean (Student's t); None from a single value.
+        count: how many seeds.
+    """
+
+    mean: float
+    half_width: float | None
+    count: int
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval; the mean itself where there is none."""
+        return self.mean - (self.half_width or 0.0)
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval; the mean itself where there is none."""
+        return self.mean + (self.half_width or 0.0)
+
+    def __str__(self) -> str:
+        spread = f" ± {self.half_width:.4f}" if self.half_width is not None else ""
+        return f"{self.mean:.4f}{spread} (n={self.count})"
+
+
+def t_quantile(degrees: int) -> float:
+    """Return the 97.5 % point of Student's t.
+
+    >>> t_quantile(4), round(t_quantile(60), 2)
+    (2.776, 2.0)
+    """
+    return _T[degrees - 1] if degrees <= len(_T) else 1.960 + 2.372 / degrees
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Return mean and interval of at least one value.
+
+    >>> str(estimate([0.90, 0.92, 0.94]))
+    '0.9200 ± 0.0497 (n=3)'
+    """
+    count = len(values)
+    mean = math.fsum(values) / count
+    if count < 2:
+        return Estimate(mean, None, count)
+    variance = math.fsum((v - mean) ** 2 for v in values) / (count - 1)
+    return Estimate(mean, t_quantile(count - 1) * math.sqrt(variance / count), count)
+
+
+def difference(one: Mapping[str, float], other: Mapping[str, float]) -> Estimate | None:
+    """Return the mean of the differences seed by seed, over the seeds that both have; None if they share none."""
+    shared = [seed for seed in one if seed in other]
+    return estimate([one[s] - other[s] for s in shared]) if shared else None
