@@ -38,6 +38,10 @@ def detect_format(path: Path, listed: str) -> str:
         raise FileError(Problem(str(path), f"cannot be read: {error}", "download or save it again")) from error
     if _is_safetensors(head, path.stat().st_size):
         return "safetensors"
+    if head.lstrip()[:1] == b"{":
+        from transferpipe.weights.formats.json_files import detect_json
+
+        return detect_json(path, listed)
     if head[:1] == b"\x80" and head[1:2] <= b"\x05":
         raise UnsafeError(Problem(str(path), f"is a Python pickle, and {_NO_PICKLES}", _AS_SAFETENSORS))
     raise _unknown(path, "is of no known format", listed)
@@ -82,7 +86,7 @@ def _hdf5_format(path: Path) -> str:
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:
-    from transferpipe.weights.formats.safetensors_file import MOST_HEADER
+    from transferpipe.weights.formats.safetensors_header import MOST_HEADER
 
     length = int.from_bytes(head[:8], "little")
     return 2 <= length <= min(size - 8, MOST_HEADER) and head[8:9] == b"{"

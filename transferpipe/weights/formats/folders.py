@@ -10,7 +10,9 @@ from transferpipe.errors import FileError, Problem
 Names = frozenset[str]
 
 # Name of the format: what the names of the files in its folder are like. The first that fits is taken.
-FOLDERS: Mapping[str, Callable[[Names], bool]] = {}
+FOLDERS: Mapping[str, Callable[[Names], bool]] = {
+    "safetensors_index": lambda names: any(n.endswith((".safetensors.index.json", ".safetensors")) for n in names),
+}
 
 
 def is_basename(path: Path) -> bool:
