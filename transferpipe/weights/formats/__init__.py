@@ -20,6 +20,8 @@ FORMATS: dict[str, tuple[str, str]] = {
     "safetensors": ("safetensors_file", "open_safetensors"),
     "safetensors_index": ("safetensors_file", "open_safetensors_index"),
     "npz": ("npz", "open_npz"),
+    "npy": ("npy_files", "open_npy"),
+    "npy_folder": ("npy_files", "open_npy_folder"),
 }
 
 

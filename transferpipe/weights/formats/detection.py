@@ -10,6 +10,7 @@ from transferpipe.weights.formats.folders import detect_folder
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_NPY = b"\x93NUMPY"
 _NO_PICKLES = "pickled objects are never loaded"
 _AS_SAFETENSORS = "save the weights as safetensors with the library that wrote the file"
 
@@ -32,6 +33,8 @@ def detect_format(path: Path, listed: str) -> str:
             head = file.read(16)
         if head.startswith(_ZIP):
             return _zip_format(path, listed)
+        if head.startswith(_NPY):
+            return "npy"
         if _is_hdf5(path):
             return _hdf5_format(path)
     except (OSError, zipfile.BadZipFile) as error:

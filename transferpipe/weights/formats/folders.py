@@ -33,5 +33,9 @@ def detect_folder(path: Path, listed: str) -> str:
     for format, fits in FOLDERS.items():
         if fits(names):
             return format
+    from transferpipe.weights.formats.npy_files import holds_arrays
+
+    if holds_arrays(path):
+        return "npy_folder"
     what = f"is a folder of {len(names)} files that are together of no known format" if names else "is an empty folder"
     raise FileError(Problem(str(path), what, f"name one file of it; {listed}"))
