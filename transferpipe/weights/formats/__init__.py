@@ -21,6 +21,7 @@ FORMATS: dict[str, tuple[str, str]] = {
     "safetensors_index": ("safetensors_file", "open_safetensors_index"),
     "npz": ("npz", "open_npz"),
     "npy": ("npy_files", "open_npy"),
+    "tfjs": ("tfjs", "open_tfjs"),
     "npy_folder": ("npy_files", "open_npy_folder"),
 }
 

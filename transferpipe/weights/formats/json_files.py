@@ -20,6 +20,7 @@ def _is_safetensors_index(data: Data) -> bool:
 
 # Name of the format: what the mapping in the file is like. The first that fits is taken.
 JSON_FILES: Mapping[str, Callable[[Data], bool]] = {
+    "tfjs": lambda data: "weightsManifest" in data,
     "weights_json": is_shard_list,
     "safetensors_index": _is_safetensors_index,
 }

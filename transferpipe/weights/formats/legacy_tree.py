@@ -68,6 +68,14 @@ def layer_trees(config: Config | None, groups: Iterable[str]) -> dict[str, list[
     return trees
 
 
+def outer_names(config: Config | None) -> tuple[str, list[str]]:
+    """Return the name of the model and those of the layers that it lists."""
+    root = _as_layer(config)
+    if root is None:
+        return "", []
+    return layer_name(root) or "", [name for _, child in _children(root) if (name := layer_name(child))]
+
+
 def _alone(group: str) -> Config:
     """Return what can be said of a layer without a configuration: its class, if Keras made the name up from it."""
     return {"class_name": BUILT_IN.get(group) or BUILT_IN.get(stem(group)), "config": {"name": group}}
