@@ -22,6 +22,7 @@ FORMATS: dict[str, tuple[str, str]] = {
     "npz": ("npz", "open_npz"),
     "npy": ("npy_files", "open_npy"),
     "tfjs": ("tfjs", "open_tfjs"),
+    "onnx": ("onnx_file", "open_onnx"),
     "npy_folder": ("npy_files", "open_npy_folder"),
 }
 

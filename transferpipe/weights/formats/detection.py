@@ -45,6 +45,8 @@ def detect_format(path: Path, listed: str) -> str:
         from transferpipe.weights.formats.json_files import detect_json
 
         return detect_json(path, listed)
+    if head[:1] == b"\x08" and _is_onnx(path):
+        return "onnx"
     if head[:1] == b"\x80" and head[1:2] <= b"\x05":
         raise UnsafeError(Problem(str(path), f"is a Python pickle, and {_NO_PICKLES}", _AS_SAFETENSORS))
     raise _unknown(path, "is of no known format", listed)
@@ -93,3 +95,9 @@ def _is_safetensors(head: bytes, size: int) -> bool:
 
     length = int.from_bytes(head[:8], "little")
     return 2 <= length <= min(size - 8, MOST_HEADER) and head[8:9] == b"{"
+
+
+def _is_onnx(path: Path) -> bool:
+    from transferpipe.weights.formats.onnx_file import is_onnx
+
+    return is_onnx(path, path.stat().st_size)
