@@ -11,6 +11,7 @@ Names = frozenset[str]
 
 # Name of the format: what the names of the files in its folder are like. The first that fits is taken.
 FOLDERS: Mapping[str, Callable[[Names], bool]] = {
+    "preset": lambda names: "config.json" in names and bool(names & {"model.weights.h5", "model.weights.json"}),
     "tfjs": lambda names: "model.json" in names,
     "safetensors_index": lambda names: any(n.endswith((".safetensors.index.json", ".safetensors")) for n in names),
 }
