@@ -60,6 +60,7 @@ class Saved:
     catalog: Catalog
     values: dict
     files: list[Path]
+    sharded: Path
     fresh: keras.Model
 
 
@@ -73,7 +74,10 @@ def saved(request, tmp_path_factory):
     if name not in UNRECORDED:
         files.append(folder / "model.keras")
         model.save(files[1])
-    yield Saved(name, catalog, values, files, build(name))
+    # Shards of little more than the largest weight, so that many layers span two.
+    sharded, largest = folder / "many.weights.json", max((w.nbytes for w in catalog), default=0)
+    model.save_weights(sharded, max_shard_size=(largest + 8) / 2**30)
+    yield Saved(name, catalog, values, files, sharded, build(name))
     shutil.rmtree(folder)
 
 
@@ -96,6 +100,15 @@ def test_values_in_the_files_are_those_of_the_model(saved):
     for source in map(open_source, saved.files):
         ours = [saved.values[w.name] for w in saved.catalog]
         assert [source.read(w.name).tobytes() for w in source.catalog] == ours, source.label
+
+
+def test_shards_give_what_one_file_gives(saved):
+    whole, shards = open_source(saved.files[0]), open_source(saved.sharded)
+    assert shards.catalog.weights == whole.catalog.weights
+    assert (shards.others, shards.groups) == (whole.others, whole.groups)
+    assert len(shards.files) > 2 or len(shards.catalog) < 3
+    for name in shards.catalog.by_name:
+        assert shards.read(name).tobytes() == whole.read(name).tobytes()
 
 
 def test_a_whole_transfer_into_a_model_of_the_same_builder(saved, tmp_path):

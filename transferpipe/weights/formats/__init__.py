@@ -15,9 +15,16 @@ from transferpipe.weights.formats.folders import is_basename
 FORMATS: dict[str, tuple[str, str]] = {
     "keras": ("keras_archive", "open_keras"),
     "weights_h5": ("keras_h5", "open_weights_h5"),
+    "weights_json": ("keras_shards", "open_weights_json"),
+    "preset": ("preset_folder", "open_preset"),
     "h5": ("legacy_h5", "open_h5"),
     "safetensors": ("safetensors_file", "open_safetensors"),
+    "safetensors_index": ("safetensors_file", "open_safetensors_index"),
     "npz": ("npz", "open_npz"),
+    "npy": ("npy_files", "open_npy"),
+    "tfjs": ("tfjs", "open_tfjs"),
+    "onnx": ("onnx_file", "open_onnx"),
+    "npy_folder": ("npy_files", "open_npy_folder"),
 }
 
 

@@ -10,6 +10,7 @@ from transferpipe.weights.formats.folders import detect_folder
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_NPY = b"\x93NUMPY"
 _NO_PICKLES = "pickled objects are never loaded"
 _AS_SAFETENSORS = "save the weights as safetensors with the library that wrote the file"
 
@@ -32,12 +33,20 @@ def detect_format(path: Path, listed: str) -> str:
             head = file.read(16)
         if head.startswith(_ZIP):
             return _zip_format(path, listed)
+        if head.startswith(_NPY):
+            return "npy"
         if _is_hdf5(path):
             return _hdf5_format(path)
     except (OSError, zipfile.BadZipFile) as error:
         raise FileError(Problem(str(path), f"cannot be read: {error}", "download or save it again")) from error
     if _is_safetensors(head, path.stat().st_size):
         return "safetensors"
+    if head.lstrip()[:1] == b"{":
+        from transferpipe.weights.formats.json_files import detect_json
+
+        return detect_json(path, listed)
+    if head[:1] == b"\x08" and _is_onnx(path):
+        return "onnx"
     if head[:1] == b"\x80" and head[1:2] <= b"\x05":
         raise UnsafeError(Problem(str(path), f"is a Python pickle, and {_NO_PICKLES}", _AS_SAFETENSORS))
     raise _unknown(path, "is of no known format", listed)
@@ -82,7 +91,13 @@ def _hdf5_format(path: Path) -> str:
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:
-    from transferpipe.weights.formats.safetensors_file import MOST_HEADER
+    from transferpipe.weights.formats.safetensors_header import MOST_HEADER
 
     length = int.from_bytes(head[:8], "little")
     return 2 <= length <= min(size - 8, MOST_HEADER) and head[8:9] == b"{"
+
+
+def _is_onnx(path: Path) -> bool:
+    from transferpipe.weights.formats.onnx_file import is_onnx
+
+    return is_onnx(path, path.stat().st_size)

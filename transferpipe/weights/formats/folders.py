@@ -10,7 +10,11 @@ from transferpipe.errors import FileError, Problem
 Names = frozenset[str]
 
 # Name of the format: what the names of the files in its folder are like. The first that fits is taken.
-FOLDERS: Mapping[str, Callable[[Names], bool]] = {}
+FOLDERS: Mapping[str, Callable[[Names], bool]] = {
+    "preset": lambda names: "config.json" in names and bool(names & {"model.weights.h5", "model.weights.json"}),
+    "tfjs": lambda names: "model.json" in names,
+    "safetensors_index": lambda names: any(n.endswith((".safetensors.index.json", ".safetensors")) for n in names),
+}
 
 
 def is_basename(path: Path) -> bool:
@@ -31,5 +35,9 @@ def detect_folder(path: Path, listed: str) -> str:
     for format, fits in FOLDERS.items():
         if fits(names):
             return format
+    from transferpipe.weights.formats.npy_files import holds_arrays
+
+    if holds_arrays(path):
+        return "npy_folder"
     what = f"is a folder of {len(names)} files that are together of no known format" if names else "is an empty folder"
     raise FileError(Problem(str(path), what, f"name one file of it; {listed}"))

@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.weights.crc import crc32
 from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.formats.hdf5 import open_hdf5
+from transferpipe.weights.formats.keras_groups import StoreFile
 from transferpipe.weights.formats.keras_h5 import read_store
 from transferpipe.weights.segment import Segment, opened, read_into
 from transferpipe.weights.spec import WeightSpec
@@ -43,7 +45,8 @@ def open_keras(path: Path) -> FileSource:
             Problem(str(path), f"{CONFIG} does not describe a Keras model", "save it again with model.save")
         )
     file, base = _weights_file(path, archive)
-    store = read_store(path, file, config, "keras", base)
+    weights = StoreFile(open_hdf5(file, str(path)), file, path, base)
+    store = read_store(path, [weights], config, "keras")
     check = _CheckOnce(path, archive, base)
 
     def read_entry(spec: WeightSpec) -> Any:

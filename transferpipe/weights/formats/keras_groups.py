@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 import h5py
 
+from transferpipe.errors import Problem, UnsafeError
 from transferpipe.weights.formats.hdf5 import dataset_dtype, object_address, read_strings, walk_items
 from transferpipe.weights.formats.keras_order import walk_order
 from transferpipe.weights.formats.link_order import link_order
@@ -19,33 +20,65 @@ from transferpipe.weights.layer_classes import Shape
 from transferpipe.weights.naming import MODEL_LAYERS
 
 _VARS = "vars"
+_FILE_SIZE = 1 << 64  # more than any file has
+
+
+@dataclass(frozen=True)
+class StoreFile:
+    """One open HDF5 file of a store; a store is one file, or several that share its groups.
+
+    Attributes:
+        h5: the open file.
+        file: the same for reading plain bytes.
+        path: where it lies: itself, or the archive that it is in.
+        base: where in `path` it begins; None if it does not lie there as it is.
+    """
+
+    h5: h5py.File
+    file: Path | BinaryIO
+    path: Path
+    base: int | None = 0
+
+    @cached_property
+    def items(self) -> dict[str, h5py.Group | h5py.Dataset]:
+        """Every group and dataset by its path in the file, all checked: see `walk_items`."""
+        return dict(walk_items(self.h5, str(self.path)))
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value of a group: its key there, the dataset, and the file that holds it."""
+
+    key: str
+    dataset: h5py.Dataset
+    home: StoreFile
 
 
 @dataclass(frozen=True)
 class Group:
-    """What the file keeps of one object.
+    """What the store keeps of one object.
 
     Attributes:
         path: where Keras saves the object, such as ``layers/dense_1``; empty for the model itself.
         name: its name, if the file notes it.
-        datasets: its values by their keys, in the order of the keys' numbers.
-        address: the highest address that anything of the group has in the file.
+        values: its values in the order of the keys' numbers.
+        address: the highest address that anything of it has in the store, whose files follow one another.
     """
 
     path: str
     name: str | None
-    datasets: tuple[tuple[str, h5py.Dataset], ...]
+    values: tuple[Value, ...]
     address: int
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:
         """The shapes of its values."""
-        return tuple(d.shape for _, d in self.datasets)
+        return tuple(v.dataset.shape for v in self.values)
 
     @cached_property
     def dtypes(self) -> tuple[str, ...]:
         """The dtypes of its values."""
-        return tuple(dataset_dtype(d) for _, d in self.datasets)
+        return tuple(dataset_dtype(v.dataset) for v in self.values)
 
     @property
     def place(self) -> str:
@@ -53,50 +86,61 @@ class Group:
         return f"{self.path}/{_VARS}" if self.path else _VARS
 
 
-def read_groups(
-    h5: h5py.File, file: Path | BinaryIO, config: Config | None, label: str
-) -> tuple[list[Group], dict[str, Config]]:
-    """Return the groups of the open file `h5`, and of the layers that `config` records their configurations by path.
+def read_groups(files: Sequence[StoreFile], config: Config | None) -> tuple[list[Group], dict[str, Config]]:
+    """Return the groups of the store, and of the layers that `config` records their configurations by path.
 
-    Where the file notes no names (Keras did not until 3.8), those of the configuration stand.
+    Where the store notes no names (Keras did not until 3.8), those of the configuration stand.
 
     Args:
-        h5: the file.
-        file: the same file for reading plain bytes.
+        files: the files of the store in the order in which they were written.
         config: the serialised model that belongs to it, None if there is none.
-        label: what messages call the file.
+
+    Raises:
+        FileError: values that are not numbers, that cannot lie in the file, or that were never written; damage.
+        UnsafeError: a link, external storage, a virtual dataset, or a value that two files hold.
     """
-    walked = dict(walk_items(h5, label))
-    found = _find(walked, label)
+    found = _find(files)
     configs = layer_configs(config, {g.path: g.name for g in found})
     groups = {
         g.path: dataclasses.replace(g, name=layer_name(configs[g.path])) if g.name is None and g.path in configs else g
         for g in found
     }
     addresses = {g.path: g.address for g in found}
-    order = walk_order(addresses, _listed(groups.values(), configs), _made(walked, file, groups))
+    order = walk_order(addresses, _listed(groups.values(), configs), _made(files, groups))
     return [groups[p] for p in order], configs
 
 
-def _find(walked: Mapping[str, h5py.Group | h5py.Dataset], label: str) -> list[Group]:
+def _find(files: Sequence[StoreFile]) -> list[Group]:
     """Return the groups in the order in which HDF5 lists them, by name."""
-    members: dict[str, list[tuple[str, h5py.Dataset]]] = {}
-    for inner, item in walked.items():
-        if isinstance(item, h5py.Dataset):
-            parent, _, key = inner.rpartition("/")
-            members.setdefault(parent, []).append((key, item))
-    for inner, item in walked.items():
-        if isinstance(item, h5py.Group) and inner.rpartition("/")[2] == _VARS:
-            members.setdefault(inner, [])
-    groups = []
-    for inner, datasets in members.items():
-        group = walked[inner]
-        noted = read_strings(group, "name", f"{label}: {inner}") if inner else None
-        ordered = tuple(sorted(datasets, key=lambda entry: int(entry[0]) if entry[0].isdigit() else -1))
-        parts = [group, walked[inner.rpartition("/")[0]], *(d for _, d in ordered)]
-        path = inner.removesuffix(_VARS).rstrip("/")
-        groups.append(Group(path, noted[0] if noted else None, ordered, max(map(object_address, parts))))
-    return groups
+    members: dict[str, dict[str, Value]] = {}
+    for file in files:
+        for inner, item in file.items.items():
+            if isinstance(item, h5py.Dataset):
+                parent, _, key = inner.rpartition("/")
+                first = members.setdefault(parent, {}).setdefault(key, Value(key, item, file))
+                if first.home is not file:
+                    what = f"is in {first.home.path.name!r} and in {file.path.name!r}"
+                    raise UnsafeError(Problem(f"{file.path}: {inner}", what, "save the model again"))
+    for file in files:
+        for inner, item in file.items.items():
+            if isinstance(item, h5py.Group) and inner.rpartition("/")[2] == _VARS:
+                members.setdefault(inner, {})
+    return [_group(files, inner, tuple(values.values())) for inner, values in members.items()]
+
+
+def _group(files: Sequence[StoreFile], inner: str, values: tuple[Value, ...]) -> Group:
+    """Return what all files together hold in the group `inner`. Its name is noted where the group was begun."""
+    name, address = None, 0
+    for number, file in enumerate(files):
+        group = file.items.get(inner)
+        if not isinstance(group, h5py.Group):
+            continue
+        noted = read_strings(group, "name", f"{file.path}: {inner}") if inner else None
+        name = name or (noted[0] if noted else None)
+        parts = [group, file.items[inner.rpartition("/")[0]], *(v.dataset for v in values if v.home is file)]
+        address = number * _FILE_SIZE + max(map(object_address, parts))
+    ordered = sorted(values, key=lambda v: int(v.key) if v.key.isdigit() else -1)
+    return Group(inner.removesuffix(_VARS).rstrip("/"), name, tuple(ordered), address)
 
 
 def _listed(groups: Iterable[Group], configs: Mapping[str, Config]) -> dict[str, list[str]]:
@@ -114,13 +158,19 @@ def _listed(groups: Iterable[Group], configs: Mapping[str, Config]) -> dict[str,
     return listed
 
 
-def _made(
-    walked: Mapping[str, h5py.Group | h5py.Dataset], file: Path | BinaryIO, paths: Iterable[str]
-) -> dict[str, list[str]]:
+def _made(files: Sequence[StoreFile], paths: Iterable[str]) -> dict[str, list[str]]:
     """Return the members of every group above those at `paths`, in the order in which they were made."""
     above = {"/".join(parts[:i]) for p in paths if (parts := p.split("/")) for i in range(len(parts))}
-    addresses = {p: object_address(walked[p]) for p in above}
-    raw = file.open("rb") if isinstance(file, Path) else file
+    made: dict[str, dict[str, None]] = {path: {} for path in above}
+    for file in files:
+        for path, members in _made_in(file, above).items():
+            made[path].update(dict.fromkeys(members))
+    return {path: list(members) for path, members in made.items()}
+
+
+def _made_in(file: StoreFile, paths: Iterable[str]) -> dict[str, list[str]]:
+    addresses = {p: object_address(group) for p in paths if isinstance(group := file.items.get(p), h5py.Group)}
+    raw = file.file.open("rb") if isinstance(file.file, Path) else file.file
 
     def read(place: int, size: int) -> bytes:
         raw.seek(place)
@@ -129,5 +179,5 @@ def _made(
     try:
         return {p: link_order(read, address) for p, address in addresses.items()}
     finally:
-        if raw is not file:
+        if raw is not file.file:
             raw.close()

@@ -5,13 +5,11 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import h5py
+from typing import Any
 
 from transferpipe.weights.file_source import FileSource, SavedGroup
 from transferpipe.weights.formats.hdf5 import dataset_offset, open_hdf5, read_dataset
-from transferpipe.weights.formats.keras_groups import Group, read_groups
+from transferpipe.weights.formats.keras_groups import Group, StoreFile, Value, read_groups
 from transferpipe.weights.formats.keras_state import Kept, training_state
 from transferpipe.weights.formats.stamp import check_unchanged, file_stamp
 from transferpipe.weights.keras_config import Config, layer_class
@@ -29,29 +27,31 @@ def open_weights_h5(path: Path) -> FileSource:
         RecipeError: two weights, or two layers that own weights, have one name.
         UnsafeError: the file points outside of itself.
     """
-    return read_store(path, path, None, "weights_h5")
+    return read_store(path, [open_store_file(path)], None, "weights_h5")
 
 
-def read_store(
-    path: Path, file: Path | BinaryIO, config: Config | None, format_name: str, base: int | None = 0
-) -> FileSource:
+def open_store_file(path: Path) -> StoreFile:
+    """Return the file of a store at `path`."""
+    return StoreFile(open_hdf5(path, str(path)), path, path)
+
+
+def read_store(path: Path, files: Sequence[StoreFile], config: Config | None, format_name: str) -> FileSource:
     """Return the source for a Keras weights store.
 
     Args:
-        path: what messages call the file.
-        file: the HDF5 file itself: `path`, or a window into the archive at `path`.
-        config: the serialised model that belongs to it, None if the file has none.
+        path: what messages call the store.
+        files: its HDF5 files in the order in which they were written.
+        config: the serialised model that belongs to it, None if there is none.
         format_name: what the source calls its format.
-        base: where in `path` the HDF5 file begins; None if it does not lie there as it is.
     """
     label = str(path)
-    h5 = open_hdf5(file, label)
-    groups, configs = read_groups(h5, file, config, label)
+    groups, configs = read_groups(files, config)
     state = training_state({g.path: Kept(g.name, g.shapes, g.dtypes) for g in groups}, configs)
     saved, weights = _layers([g for g in groups if g.path not in state], configs, label)
-    read_entry, locate_entry = _access(path, groups, base)
+    read_entry, locate_entry = _access(groups)
     # HDF5 crashes if it has to close a file of Python's own after the interpreter is gone: close it with the source.
-    weakref.finalize(read_entry, h5.close)
+    for file in files:
+        weakref.finalize(read_entry, file.h5.close)
     return FileSource(
         path=path,
         format=format_name,
@@ -75,30 +75,34 @@ def _layers(
         own = _own_names(group, classes.get(group.path), configs.get(group.path))
         specs = list(_specs(group, readable[group.path], classes.get(group.path), own))
         weights.extend(specs)
-        entries = tuple((key, s.name) for (key, _), s in zip(group.datasets, specs, strict=True))
+        entries = tuple((v.key, s.name) for v, s in zip(group.values, specs, strict=True))
         saved.append(SavedGroup(group.path, group.name, entries))
-    refuse_namesakes(readable, (g.path for g in groups if g.datasets), label)
+    refuse_namesakes(readable, (g.path for g in groups if g.values), label)
     return saved, weights
 
 
-def _access(
-    path: Path, groups: Sequence[Group], base: int | None
-) -> tuple[Callable[[WeightSpec], Any], Callable[[WeightSpec], Segment | None]]:
+def _access(groups: Sequence[Group]) -> tuple[Callable[[WeightSpec], Any], Callable[[WeightSpec], Segment | None]]:
     """Return what reads and what locates a value."""
-    datasets: dict[str, h5py.Dataset] = {f"{g.place}/{key}": dataset for g in groups for key, dataset in g.datasets}
-    stamp = file_stamp(path)
+    values: dict[str, Value] = {f"{g.place}/{v.key}": v for g in groups for v in g.values}
+    stamps = {path: file_stamp(path) for path in {v.home.path for v in values.values()}}
     offsets: dict[str, int | None] = {}  # asked for several times by every run, and HDF5 is slow to answer
 
     def read_entry(spec: WeightSpec) -> Any:
-        check_unchanged(path, stamp)
-        return read_dataset(datasets[spec.where], str(path))
+        value = values[spec.where]
+        check_unchanged(value.home.path, stamps[value.home.path])
+        return read_dataset(value.dataset, str(value.home.path))
 
     def locate_entry(spec: WeightSpec) -> Segment | None:
-        check_unchanged(path, stamp)
+        value, home = values[spec.where], values[spec.where].home
+        check_unchanged(home.path, stamps[home.path])
         if spec.where not in offsets:
-            offsets[spec.where] = None if base is None else dataset_offset(datasets[spec.where])
+            offsets[spec.where] = None if home.base is None else dataset_offset(value.dataset)
         offset = offsets[spec.where]
-        return None if offset is None or base is None else Segment(path, base + offset, spec.nbytes, spec.dtype)
+        return (
+            None
+            if offset is None or home.base is None
+            else Segment(home.path, home.base + offset, spec.nbytes, spec.dtype)
+        )
 
     return read_entry, locate_entry
 
@@ -129,17 +133,17 @@ def _class_by_name(group: Group) -> str | None:
 
 def _own_names(group: Group, layer_class: str | None, config: Config | None) -> Names | None:
     """Return the names of the group's numbered weights, or None where only the numbers are known."""
-    if not all(key.isdigit() for key, _ in group.datasets):
+    if not all(v.key.isdigit() for v in group.values):
         return None
     own = weight_names(layer_class, config["config"] if config else None, group.shapes)
-    whole = {name for name, (_, d) in zip(own or (), group.datasets, strict=False) if d.dtype.kind in "iu"}
+    whole = {name for name, v in zip(own or (), group.values, strict=False) if v.dataset.dtype.kind in "iu"}
     # Whole numbers that are not a count: a quantised layer, which holds other weights.
     return own if whole <= {"count"} else None
 
 
 def _specs(group: Group, layer: str, layer_class: str | None, own: Names | None) -> Iterator[WeightSpec]:
     """Yield the weights of one group; `layer` is its readable name, `own` the names of the weights if known."""
-    names = own or [key for key, _ in group.datasets]
-    for name, dtype, (key, dataset) in zip(names, group.dtypes, group.datasets, strict=True):
+    names = own or [v.key for v in group.values]
+    for name, dtype, value in zip(names, group.dtypes, group.values, strict=True):
         full = f"{layer}/{name}" if layer else name
-        yield WeightSpec(full, dataset.shape, dtype, layer_class, f"{group.place}/{key}")
+        yield WeightSpec(full, value.dataset.shape, dtype, layer_class, f"{group.place}/{value.key}")

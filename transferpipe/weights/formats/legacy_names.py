@@ -9,20 +9,25 @@ gives the name.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from transferpipe.weights.formats.legacy_keras_1 import modern_name
 from transferpipe.weights.formats.legacy_owners import RECURRENT, Owner, find_owners, is_cell
-from transferpipe.weights.formats.legacy_tree import Config, LegacyLayer, Scope, layer_trees
+from transferpipe.weights.formats.legacy_tree import Config, Scope, layer_trees
 from transferpipe.weights.layer_classes import Shape, stem
 from transferpipe.weights.naming import SavedLayer, readable_names
 
 _STACK = "stacked_rnn_cells"
 _DIRECTION = re.compile(r"(forward|backward)_(lstm|gru|simple_rnn|rnn)(_\d+)?")
-# What Keras 3 calls the weights that Keras 1 and 2 called otherwise.
-_KERAS_1 = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
+# What Keras 3 calls the weights that Keras 2 called otherwise.
 _KERAS_2 = {("DepthwiseConv1D", "depthwise_kernel"): "kernel", ("DepthwiseConv2D", "depthwise_kernel"): "kernel"}
+
+
+Place = tuple[str, Scope]
+"""The outermost layer, and the names before the weight's own."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ def name_weights(weights: Sequence[LegacyWeight], config: Config | None) -> list
     for k, weight in enumerate(weights):
         groups.setdefault(weight.group, []).append(k)
     trees = layer_trees(config, groups)
+    weights = [dataclasses.replace(w, stored=modern_name(w.stored, trees[w.group])) for w in weights]
     owners: dict[int, Owner] = {}
     for group, members in groups.items():
         found = find_owners(trees[group], group, [(weights[k].scope, weights[k].own_name) for k in members])
@@ -78,13 +84,37 @@ def name_weights(weights: Sequence[LegacyWeight], config: Config | None) -> list
     layers = [layer for tree in trees.values() for layer in tree]
     readable = readable_names(SavedLayer(la.saved, la.name, tuple(shapes.get(la.saved, ()))) for la in layers)
     places = {layer.saved: i for i, layer in enumerate(layers)}
-    return [_named(w, owners[k], readable, places) for k, w in enumerate(weights)]
+    told = _told_classes(weights)
+    return [_named(w, owners[k], readable, places, told) for k, w in enumerate(weights)]
 
 
-def _named(weight: LegacyWeight, owner: Owner, readable: Mapping[str, str], places: Mapping[str, int]) -> NamedWeight:
+def _told_classes(weights: Sequence[LegacyWeight]) -> dict[Place, str]:
+    """Return the classes of the layers of Keras 2 that the names of their weights tell.
+
+    A kernel called ``depthwise_kernel`` is that of a separable convolution if there is a pointwise one, and of a
+    depthwise convolution if there is none. Keras 2 is known by the number of the output (``:0``).
+    """
+    own_names: dict[Place, set[str]] = {}
+    for weight in weights:
+        own_names.setdefault((weight.group, weight.scope), set()).add(weight.own_name)
+    return {
+        (w.group, w.scope): f"DepthwiseConv{len(w.shape) - 2}D"
+        for w in weights
+        if re.search(r"(^|/)depthwise_kernel:\d+$", w.stored) and len(w.shape) in (3, 4)
+        if own_names[w.group, w.scope] <= {"depthwise_kernel", "bias"}
+    }
+
+
+def _named(
+    weight: LegacyWeight,
+    owner: Owner,
+    readable: Mapping[str, str],
+    places: Mapping[str, int],
+    told: Mapping[Place, str],
+) -> NamedWeight:
     layer, inside = owner.layer, owner.inside
-    layer_class = layer.layer_class if not inside else None
-    own = _own_name(weight, layer, layer_class)
+    layer_class = (layer.layer_class if not inside else None) or told.get((weight.group, weight.scope))
+    own = _own_name(weight, layer_class)
     inside = _without_made_up((weight.group, *inside), own)[1:]
     return NamedWeight("/".join((readable[layer.saved], *inside, own)), layer_class, places[layer.saved])
 
@@ -99,10 +129,5 @@ def _without_made_up(scope: Scope, own: str) -> Scope:
     return tuple(parts)
 
 
-def _own_name(weight: LegacyWeight, layer: LegacyLayer, layer_class: str | None) -> str:
-    own = weight.own_name
-    # Keras 1 put the layer's name before the weight's: block1_conv1_W_1.
-    if layer.name and own.startswith(f"{layer.name}_"):
-        own = re.sub(r"_\d+$", "", own.removeprefix(f"{layer.name}_"))
-        own = _KERAS_1.get(own, own)
-    return _KERAS_2.get((layer_class or "", own), own)
+def _own_name(weight: LegacyWeight, layer_class: str | None) -> str:
+    return _KERAS_2.get((layer_class or "", weight.own_name), weight.own_name)

@@ -26,6 +26,17 @@ _PARTS = {
     "query_dense": "query",
     "value_dense": "value",
 }
+# Classes that Keras 1, and TensorFlow 1, called otherwise.
+_RENAMED = {
+    **{f"{kind}Convolution{n}D": f"Conv{n}D" for kind in ("", "Atrous") for n in (1, 2, 3)},
+    "Deconvolution2D": "Conv2DTranspose",
+    "SeparableConvolution2D": "SeparableConv2D",
+    **dict.fromkeys(("BatchNormalizationV1", "BatchNormalizationV2"), "BatchNormalization"),
+    "UnifiedGRU": "GRU",
+    "UnifiedLSTM": "LSTM",
+}
+# Keras 1 made a layer's name of its class in small letters: batchnormalization_1.
+_KERAS_1_STEMS = {name.lower(): _RENAMED.get(name, name) for name in (*BUILT_IN.values(), *_RENAMED)}
 
 
 @dataclass(frozen=True)
@@ -68,9 +79,18 @@ def layer_trees(config: Config | None, groups: Iterable[str]) -> dict[str, list[
     return trees
 
 
+def outer_names(config: Config | None) -> tuple[str, list[str]]:
+    """Return the name of the model and those of the layers that it lists."""
+    root = _as_layer(config)
+    if root is None:
+        return "", []
+    return layer_name(root) or "", [name for _, child in _children(root) if (name := layer_name(child))]
+
+
 def _alone(group: str) -> Config:
     """Return what can be said of a layer without a configuration: its class, if Keras made the name up from it."""
-    return {"class_name": BUILT_IN.get(group) or BUILT_IN.get(stem(group)), "config": {"name": group}}
+    known = BUILT_IN.get(group) or BUILT_IN.get(stem(group)) or _KERAS_1_STEMS.get(stem(group))
+    return {"class_name": known, "config": {"name": group}}
 
 
 def _as_layer(data: Any) -> Config | None:
@@ -83,7 +103,7 @@ def _as_layer(data: Any) -> Config | None:
 def _class_of(layer: Config) -> str | None:
     """Return the class without the package that a registered one is noted with (``package>Class``)."""
     layer_class = layer["class_name"]
-    return layer_class.rpartition(">")[2] if isinstance(layer_class, str) else None
+    return _RENAMED.get(name := layer_class.rpartition(">")[2], name) if isinstance(layer_class, str) else None
 
 
 def _walk(layer: Config, saved: str, scope: Scope, depth: int = 0) -> Iterator[LegacyLayer]:

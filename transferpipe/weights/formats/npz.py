@@ -6,30 +6,26 @@ the member `transferpipe.json`: ``{"dtypes": {"<key>": "bfloat16"}}``.
 
 from __future__ import annotations
 
-import io
 import json
-import math
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.flat_names import flat_names, is_weight
+from transferpipe.weights.formats.npy_header import MOST_HEADER, read_npy_header
 from transferpipe.weights.formats.stamp import check_unchanged, file_stamp
 from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
 
 DTYPES_MEMBER = "transferpipe.json"
 _NPY = ".npy"
 _MOST_NOTES = 1 << 26
-# NumPy itself accepts headers of 10,000 bytes and no more; the rest of the member is not needed to see one.
-_MOST_HEADER = 1 << 14
 # deflate cannot do better than about 1032:1; anything beyond is a lie about the size.
 _MOST_RATIO = 1100
 _NOTED_DTYPES = ("bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3", "float8_e3m4", "float8_e8m0fnu")
@@ -122,39 +118,16 @@ def _noted_dtypes(path: Path, archive: zipfile.ZipFile) -> Mapping[str, str]:
 def _spec(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, named: tuple[str, str | None]) -> WeightSpec:
     """Return the weight in `member` from its header alone; `named` is its name and its noted dtype."""
     where, (name, noted) = f"{path}: {member.filename}", named
-    shape, dtype, begin = _read_header(where, archive, member)
-    if dtype.hasobject:
-        raise UnsafeError(Problem(where, "is a pickle; pickled objects are never loaded", "save it as numbers"))
-    if dtype.kind not in "biufcV" or dtype.names is not None or dtype.subdtype is not None:
-        raise FileError(Problem(where, f"holds {dtype}, not numbers", "keep only weights in the file"))
-    needed, found = math.prod(shape) * dtype.itemsize, member.file_size - begin
-    if needed != found:
-        what = f"holds {found:,} bytes, but shape {shape} of {dtype} needs {needed:,}"
-        raise FileError(Problem(where, what, _AGAIN))
-    if noted is not None and (dtype.kind != "u" or dtype.itemsize != numpy_dtype(noted).itemsize):
-        raise FileError(Problem(f"{path}: {DTYPES_MEMBER}", f"says {noted} of {name!r}, which holds {dtype}", _AGAIN))
-    # NumPy cannot find an opaque dtype by its name (void16), only by its code (V2).
-    listed = f"V{dtype.itemsize}" if dtype.kind == "V" else dtype.name
-    return WeightSpec(name, tuple(shape), noted or listed, None, member.filename)
-
-
-def _read_header(
-    where: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo
-) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Return shape, dtype, and where the values begin in the member."""
-    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     try:
         with archive.open(member) as file:
-            head = io.BytesIO(file.read(_MOST_HEADER))
-        version = npy.read_magic(head)
-        if version not in readers:
-            raise ValueError(f"npy version {version}, which only arrays with named fields need")
-        shape, _, dtype = readers[version](head)
-        if not all(type(n) is int and n >= 0 for n in shape):
-            raise ValueError(f"impossible shape {shape}")
-        return shape, dtype, head.tell()
+            head = file.read(MOST_HEADER)
     except _ERRORS as error:
         raise FileError(Problem(where, f"is not a readable npy array: {error}", _AGAIN)) from error
+    header = read_npy_header(head, member.file_size, where)
+    dtype = header.dtype
+    if noted is not None and (dtype.kind != "u" or dtype.itemsize != numpy_dtype(noted).itemsize):
+        raise FileError(Problem(f"{path}: {DTYPES_MEMBER}", f"says {noted} of {name!r}, which holds {dtype}", _AGAIN))
+    return WeightSpec(name, header.shape, noted or header.dtype_name, None, member.filename)
 
 
 def _read(path: Path, archive: zipfile.ZipFile, spec: WeightSpec) -> NDArray[Any]:

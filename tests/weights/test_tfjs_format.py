@@ -1,0 +1,169 @@
+"""TensorFlow.js models: values across shards, unpacking as the format says, names as in Keras."""
+
+import json
+import struct
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_legacy_h5_keras import BUILDERS
+from tfjs_models import packed, weight, write_model
+
+from transferpipe.errors import FileError
+from transferpipe.weights.formats import open_source
+from transferpipe.weights.segment import opened, read_into
+
+GRAPH = {"format": "graph-model", "modelTopology": {"node": [{"name": "x", "op": "Const"}]}}
+
+
+def located(source, name):
+    segment = source.locate(name)
+    buffer = bytearray(segment.nbytes)
+    with opened(segment.path) as descriptor:
+        read_into(descriptor, memoryview(buffer), segment.offset, segment.path)
+    return bytes(buffer)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.integers(1, 50))
+def test_values_straddle_shards_of_any_size(tmp_path_factory, sizes, shard):
+    folder = tmp_path_factory.mktemp("tfjs")
+    values = [np.arange(size, dtype="f4") + 10 * k for k, size in enumerate(sizes)]
+    write_model(folder, [weight(f"w{k}", v) for k, v in enumerate(values)], shard=shard, **GRAPH)
+    source, begin = open_source(folder), 0
+    for k, value in enumerate(values):
+        assert source.read(f"w{k}").tobytes() == value.tobytes()
+        whole = begin // shard == (begin + value.nbytes - 1) // shard
+        if value.nbytes:
+            assert (source.locate(f"w{k}") is not None) == whole
+        if source.locate(f"w{k}"):
+            assert located(source, f"w{k}") == value.tobytes()
+        begin += value.nbytes
+
+
+def test_every_dtype(tmp_path):
+    values = {
+        "a": np.array([[1.5, -2]], "f4"),
+        "b": np.array(7, "i4"),
+        "c": np.array([1, 255], "u1"),
+        "d": np.array([True, False]),
+        "e": np.array([1 + 2j], "c8"),
+        "f": np.array([1, 65535], "u2"),
+    }
+    source = open_source(write_model(tmp_path, [weight(n, v) for n, v in values.items()], **GRAPH))
+    for name, value in values.items():
+        assert source.catalog[name].dtype == value.dtype.name
+        assert source.read(name).dtype == value.dtype
+        assert np.array_equal(source.read(name), value)
+        assert source.read(name).shape == value.shape
+    assert source.locate("d") is None
+
+
+def test_a_byte_that_is_no_bool_is_true(tmp_path):
+    source = open_source(write_model(tmp_path, [({"name": "b", "shape": [3], "dtype": "bool"}, b"\0\1\2")], **GRAPH))
+    assert source.read("b").tolist() == [False, True, True]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from(["uint8", "uint16"]),
+    st.floats(1e-8, 1e3),
+    st.floats(-1e3, 1e3),
+    st.lists(st.integers(0, 255), min_size=1, max_size=5),
+)
+def test_packed_floats_unpack_in_double_precision_rounded_once(tmp_path_factory, dtype, scale, lowest, stored):
+    folder = tmp_path_factory.mktemp("tfjs")
+    write_model(folder, [packed("w", np.array(stored, dtype), "float32", scale, lowest)], **GRAPH)
+    expected = b"".join(struct.pack("<f", q * scale + lowest) for q in stored)
+    assert open_source(folder).read("w").tobytes() == expected
+
+
+def test_packed_whole_numbers_round_halves_upwards(tmp_path):
+    source = open_source(write_model(tmp_path, [packed("w", np.array([0, 1, 2, 3], "u1"), "int32", 0.5, -1)], **GRAPH))
+    assert source.read("w").tolist() == [-1, 0, 0, 1]
+    assert source.read("w").dtype == source.catalog["w"].dtype == "int32"
+    assert source.locate("w") is None
+
+
+def test_halves_are_widened(tmp_path):
+    halves = np.array([0.1, -65504, 6e-8, np.inf], "f2")
+    source = open_source(write_model(tmp_path, [packed("w", halves, "float32")], **GRAPH))
+    assert source.catalog["w"].dtype == "float32"
+    assert source.read("w").tolist() == halves.tolist()
+
+
+def test_texts_are_skipped(tmp_path):
+    texts = b"".join(len(t).to_bytes(4, "little") + t for t in (b"a", b"", b"bcd" * 500_000, b"e"))
+    group = [weight("a", np.float32(1)), ({"name": "t", "shape": [2, 2], "dtype": "string"}, texts)]
+    source = open_source(write_model(tmp_path, [*group, weight("b", np.float32(2))], shard=999_999, **GRAPH))
+    assert [w.name for w in source.catalog] == ["a", "b"]
+    assert source.read("b") == 2
+    assert source.details["texts, so not read"] == "t"
+
+
+def test_graph_models_keep_their_names(tmp_path):
+    names = ["StatefulPartitionedCall/model/conv1/Conv2D/ReadVariableOp", "w.1"]
+    source = open_source(write_model(tmp_path, [weight(n, np.float32([1])) for n in names], **GRAPH))
+    assert [w.name for w in source.catalog] == names
+    assert (source.format, source.details["format"]) == ("tfjs", "graph-model")
+    assert {p.name for p in source.files} == {"model.json", "group1-shard1of1.bin"}
+
+
+def test_weights_without_a_topology_are_named_after_their_layers(tmp_path):
+    group = [weight("conv2d_1/kernel", np.ones((1, 1, 3, 2), "f4")), weight("scale", np.ones(1, "f4"))]
+    source = open_source(write_model(tmp_path, group))
+    assert [(w.name, w.layer_class) for w in source.catalog] == [("scale", None), ("conv2d_1/kernel", "Conv2D")]
+
+
+def test_state_of_training_is_set_aside(tmp_path):
+    group = [
+        weight("dense/kernel", np.ones((1, 1), "f4")),
+        weight("dense/kernel_m", np.ones(1, "f4"), group="optimizer"),
+    ]
+    source = open_source(write_model(tmp_path, group))
+    assert [w.name for w in source.catalog] == ["dense/kernel"]
+    assert [w.name for w in source.others] == ["dense/kernel_m"]
+    assert source.read_entry(source.others[0]) == 1
+
+
+def convert(h5, folder):
+    """Write the TensorFlow.js model that the converter makes of a legacy file: layers by their names, groups gone."""
+    with h5py.File(h5) as file:
+        config = json.loads(file.attrs["model_config"])
+        weights = file["model_weights"]
+        group = [
+            weight(stored.removesuffix(":0"), np.asarray(weights[layer][stored]))
+            for layer in weights
+            for stored in weights[layer].attrs.get("weight_names", ())
+        ]
+    return write_model(folder, group, shard=333, modelTopology={"keras_version": "3", "model_config": config})
+
+
+@pytest.mark.parametrize("build", [b for b in BUILDERS if b.__name__ != "twins"])
+def test_layers_models_have_the_names_and_the_order_of_the_model(tmp_path, build):
+    keras.utils.clear_session(free_memory=False)
+    model = build()
+    model.save(tmp_path / "model.h5")
+    legacy, source = open_source(tmp_path / "model.h5"), open_source(convert(tmp_path / "model.h5", tmp_path))
+    facts = [[(w.name, w.shape, w.layer_class) for w in s.catalog] for s in (source, legacy)]
+    assert facts[0] == facts[1]
+    assert all(np.array_equal(source.read(n), legacy.read(n)) for n in legacy.catalog.by_name)
+    assert source.config["class_name"] in ("Functional", "Sequential")
+
+
+def test_topology_as_javascript_writes_it(tmp_path):
+    layers = [{"class_name": "Dense", "config": {"name": name, "units": 1}} for name in ("z", "a")]
+    topology = {"class_name": "Sequential", "config": layers, "keras_version": "tfjs-layers 4.22.0"}
+    group = [weight("a/kernel", np.ones((1, 1), "f4")), weight("z/kernel", np.ones((1, 1), "f4"))]
+    source = open_source(write_model(tmp_path, group, modelTopology=topology))
+    assert [(w.name, w.layer_class) for w in source.catalog] == [("z/kernel", "Dense"), ("a/kernel", "Dense")]
+
+
+def test_shard_that_changes_after_opening(tmp_path):
+    source = open_source(write_model(tmp_path, [weight("a", np.ones(9, "f4"))], shard=20, **GRAPH))
+    (tmp_path / "group1-shard2of2.bin").write_bytes(bytes(17))
+    with pytest.raises(FileError, match=r"group1-shard2of2.bin: changed from 16 to 17 bytes"):
+        source.read("a")

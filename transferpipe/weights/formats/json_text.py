@@ -1,0 +1,56 @@
+"""JSON in files of weights: a mapping in which no key stands twice, of a size that can be looked through."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transferpipe.errors import FileError, Problem, UnsafeError
+
+# The largest published index of shards has nine megabytes.
+MOST_JSON = 1 << 25
+_AGAIN = "the file is damaged or truncated: download or save it again"
+
+
+def read_mapping(path: Path, most: int = MOST_JSON) -> dict[str, Any]:
+    """Return the mapping that the file holds.
+
+    Raises:
+        FileError: not readable, not JSON, not a mapping, or larger than `most` bytes.
+        UnsafeError: a key stands there twice.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(most + 1)
+    except OSError as error:
+        raise FileError(Problem(str(path), f"cannot be read: {error.strerror}", "check the path")) from error
+    if len(text) > most:
+        what = f"has more than {most:,} bytes, too much for a file that only describes others"
+        raise FileError(Problem(str(path), what, "name another `format:`"))
+    return parse_mapping(text, str(path), "the file")
+
+
+def parse_mapping(text: bytes, where: str, part: str) -> dict[str, Any]:
+    """Return the mapping written in `text`; `part` is what messages call it, `where` is where it stands.
+
+    Raises:
+        FileError: not JSON, or not a mapping.
+        UnsafeError: a key stands there twice. The last would win, and other readers may take the first.
+    """
+
+    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            seen: set[str] = set()
+            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            raise UnsafeError(Problem(where, f"{part} has the key {twice!r} twice", "save the file again"))
+        return found
+
+    try:
+        found = json.loads(text.decode("utf-8"), object_pairs_hook=without_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise FileError(Problem(where, f"{part} cannot be read: {error}", _AGAIN)) from error
+    if not isinstance(found, dict):
+        raise FileError(Problem(where, f"{part} is a {type(found).__name__}, not a mapping", _AGAIN))
+    return found

@@ -1,0 +1,45 @@
+"""Which outermost layer a weight belongs to, for formats that do not group weights by it as legacy HDF5 files do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from transferpipe.weights.formats.legacy_tree import Config, Scope, layer_trees, outer_names
+
+
+def outermost_layers(scopes: Sequence[Scope], config: Config | None) -> list[tuple[int, str]]:
+    """Return for every scope that a variable was born in the place and the name of the outermost layer around it.
+
+    That is a layer that the scope begins with, behind the model's own name or not; or else the only one that has a
+    layer inside with which the scope begins, as Keras 2 leaves out the names of nested models. What the configuration
+    does not tell of comes behind what it does, in the order given.
+
+    Raises:
+        ValueError: the configuration is nested too deeply.
+    """
+    root, names = outer_names(config)
+    outer = {name: place for place, name in enumerate(names)}
+    inner = _holders(config, outer)
+    found: list[tuple[int, str]] = []
+    others: dict[str, int] = {}
+    for scope in scopes:
+        name = _begin(scope, outer) or (_begin(scope[1:], outer) if scope[:1] == (root,) else None)
+        holders = inner.get(_begin(scope, inner) or "", ()) if name is None else ()
+        name = name or (next(iter(holders)) if len(holders) == 1 else scope[0])
+        place = outer[name] if name in outer else len(outer) + others.setdefault(name, len(others))
+        found.append((place, name))
+    return found
+
+
+def _begin(scope: Scope, known: Iterable[str]) -> str | None:
+    """Return the longest beginning of `scope` that is in `known`; a layer's name may hold slashes."""
+    return next((n for end in range(len(scope), 0, -1) if (n := "/".join(scope[:end])) in known), None)
+
+
+def _holders(config: Config | None, outer: Mapping[str, int]) -> dict[str, set[str]]:
+    """Return for the name of every layer inside another the outermost layers that hold one of that name."""
+    holders: dict[str, set[str]] = {}
+    for name, layers in layer_trees(config, outer).items():
+        for layer in layers[1:]:
+            holders.setdefault(layer.name or "", set()).add(name)
+    return holders

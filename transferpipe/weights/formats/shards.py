@@ -1,0 +1,54 @@
+"""Weights in several files, and the index that says which file holds which."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+from transferpipe.errors import FileError, Problems
+from transferpipe.weights.formats.inside import file_inside
+
+_MOST_LISTED = 10
+_AGAIN = "copy or download all files of the model again"
+
+
+def shard_paths(index: Path, names: Iterable[object]) -> dict[str, Path]:
+    """Return the files that `index` names, by those names, in their order, which is how writers number them.
+
+    Raises:
+        FileError: what is no name, or no file; all are reported.
+        UnsafeError: a file is not in the folder of the index.
+    """
+    problems, paths = Problems(), {}
+    for key, name in {str(n): n for n in names}.items():
+        try:
+            paths[key] = file_inside(index.parent, name, str(index))
+        except FileError as error:
+            problems.found.extend(error.problems)
+    problems.raise_as(FileError)
+    return dict(sorted(paths.items()))
+
+
+def check_places(index: Path, told: Mapping[str, Collection[str]], held: Mapping[str, Collection[str]]) -> None:
+    """Refuse files that hold something else than their index says.
+
+    Args:
+        index: the index.
+        told: for every file, what the index says that it holds.
+        held: for every file, what it holds.
+
+    Raises:
+        FileError: all disagreements, a problem for each file and direction.
+    """
+    problems = Problems()
+    for name in told:
+        if missing := sorted(set(told[name]) - set(held[name])):
+            problems.add(str(index), f"says that {name!r} holds {_some(missing)}, which it does not", _AGAIN)
+        if extra := sorted(set(held[name]) - set(told[name])):
+            problems.add(str(index), f"does not say that {name!r} holds {_some(extra)}, which it does", _AGAIN)
+    problems.raise_as(FileError)
+
+
+def _some(keys: Collection[str]) -> str:
+    more = f" and {len(keys) - _MOST_LISTED} more" if len(keys) > _MOST_LISTED else ""
+    return ", ".join(repr(key) for key in list(keys)[:_MOST_LISTED]) + more
