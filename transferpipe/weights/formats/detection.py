@@ -7,8 +7,12 @@ from pathlib import Path
 
 from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.weights.formats.folders import detect_folder
+from transferpipe.weights.formats.torch_legacy import is_legacy
+from transferpipe.weights.formats.torch_zip import pickle_member
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_HEAD = 512
+_TAR = (b"ustar", 257)
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _NO_PICKLES = "pickled objects are never loaded"
 _AS_SAFETENSORS = "save the weights as safetensors with the library that wrote the file"
@@ -29,7 +33,7 @@ def detect_format(path: Path, listed: str) -> str:
         return detect_folder(path, listed)
     try:
         with path.open("rb") as file:
-            head = file.read(16)
+            head = file.read(_HEAD)
         if head.startswith(_ZIP):
             return _zip_format(path, listed)
         if _is_hdf5(path):
@@ -38,6 +42,11 @@ def detect_format(path: Path, listed: str) -> str:
         raise FileError(Problem(str(path), f"cannot be read: {error}", "download or save it again")) from error
     if _is_safetensors(head, path.stat().st_size):
         return "safetensors"
+    if is_legacy(head):
+        return "torch"
+    if head[_TAR[1] :].startswith(_TAR[0]):
+        mend = "if PyTorch wrote it (before 0.1.10), load and save it with a version of PyTorch that still can"
+        raise FileError(Problem(str(path), "is a tar archive, which is no format of weights any more", mend))
     if head[:1] == b"\x80" and head[1:2] <= b"\x05":
         raise UnsafeError(Problem(str(path), f"is a Python pickle, and {_NO_PICKLES}", _AS_SAFETENSORS))
     raise _unknown(path, "is of no known format", listed)
@@ -54,9 +63,9 @@ def _zip_format(path: Path, listed: str) -> str:
         return "keras"
     if any(name.endswith(".npy") for name in names):
         return "npz"
-    if any(name.endswith("data.pkl") for name in names):
-        raise UnsafeError(Problem(str(path), f"is a PyTorch pickle, and {_NO_PICKLES}", _AS_SAFETENSORS))
-    raise _unknown(path, "is a zip archive, but neither of Keras nor of NumPy", listed)
+    if pickle_member(names) is not None:
+        return "torch"
+    raise _unknown(path, "is a zip archive, but neither of Keras nor of NumPy nor of PyTorch", listed)
 
 
 def _is_hdf5(path: Path) -> bool:
