@@ -107,8 +107,10 @@ def live_model(model: Any, name: str) -> ModelTarget:
 
 
 def describe_origin(origin: Origin) -> str:
-    """Return the path as written, or the builder's call."""
-    return describe_build(origin.build) if origin.build else str(origin.path)
+    """Return the path as written, with what is selected of the file, or the builder's call."""
+    if origin.build:
+        return describe_build(origin.build)
+    return f"{origin.path} select={origin.select}" if origin.select else str(origin.path)
 
 
 def open_origin(origin: Origin, where: str, seed: int, trusted: Collection[str]) -> Source:
