@@ -22,7 +22,8 @@ from transferpipe.zoo import digits_cnn
 RECIPES = sorted((conf_folder() / "recipe").glob("*.yaml"))
 DATA = Path(__file__).parents[1] / "transferpipe" / "zoo" / "data"
 HERE = {"same_layer", "set_element", "nested_vgg16", "from_checkpoint", "digits"}
-REAL = {"hed_to_vgg16", "fer_to_digits"}  # tests/real/test_real_recipes.py
+MTCNN = {"mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet"}  # tests/real/test_mtcnn.py
+REAL = {"hed_to_vgg16", "fer_to_digits", *MTCNN}  # tests/real/test_real_recipes.py
 
 
 def raw(path):

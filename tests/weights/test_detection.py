@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -63,6 +64,14 @@ def keras_archive(path):
         archive.writestr("model.weights.h5", b"")
 
 
+TORCH = 0x1950A86A20F9469CFC6C  # the magic number of PyTorch's files without zip
+
+
+def torch_archive(path, folder):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{folder}data.pkl", b"")
+
+
 @pytest.mark.parametrize(
     ("write", "format"),
     [
@@ -76,6 +85,9 @@ def keras_archive(path):
         (keras_archive, "keras"),
         (lambda p: save_file({"a": np.ones(3)}, p), "safetensors"),
         (lambda p: save_file({}, p), "safetensors"),
+        (lambda p: torch_archive(p, "archive/"), "torch"),
+        (lambda p: torch_archive(p, ""), "torch"),
+        *((lambda p, k=k: p.write_bytes(pickle.dumps(TORCH, protocol=k)), "torch") for k in range(6)),
     ],
 )
 def test_format_is_told_by_content(path, opened, write, format):
@@ -176,6 +188,8 @@ def zipped(**members):
         (1 << 40).to_bytes(8, "little") + b"{}",
         (2).to_bytes(8, "little") + b"[]",
         zipped(other="x"),
+        zipped(a__b__data="x"),
+        zipped(**{"a__data.pkl": "x", "b__data.pkl": "x"}),
         zipped(),
     ],
 )
@@ -187,7 +201,7 @@ def test_unknown_content_lists_the_formats(path, content):
 
 @pytest.mark.parametrize(
     "content",
-    [pickle.dumps({"a": 1}), pickle.dumps([1], protocol=2), zipped(archive__data__pkl="x").replace(b"a/pkl", b"a.pkl")],
+    [pickle.dumps({"a": 1}), pickle.dumps([1], protocol=2), pickle.dumps(0x1950A86A20F9469CFC6C + 1, protocol=2)],
 )
 def test_pickles_are_refused_as_unsafe(path, content):
     path.write_bytes(content)
@@ -195,6 +209,21 @@ def test_pickles_are_refused_as_unsafe(path, content):
         UnsafeError, match=r"pickle, and pickled objects are never loaded -> save the weights as safetensors"
     ):
         open_source(path)
+
+
+def test_tar_of_the_first_pytorch(path):
+    with tarfile.open(path, "w") as archive:
+        archive.addfile(tarfile.TarInfo("storages"))
+    with pytest.raises(FileError, match=r"is a tar archive, which is no format .* -> if PyTorch wrote it"):
+        open_source(path)
+
+
+def test_only_checkpoints_can_be_selected_from(path):
+    numpy_archive(path)
+    with pytest.raises(
+        RecipeError, match=r"select: 'a' is to be selected from .*, but npz files have no parts -> leave"
+    ):
+        open_source(path, select="a")
 
 
 @pytest.mark.parametrize("write", [numpy_archive, keras_archive, legacy, weights_h5])

@@ -13,16 +13,17 @@ from transferpipe.recipe.locate import locate
 from transferpipe.show.catalog_table import catalog_data, catalog_text, statistics
 from transferpipe.weights.formats import open_source
 
+_OPTIONS = ("format", "select")
+
 
 def inspect(arguments: Arguments) -> int:
     """Print the catalog of one file."""
-    paths = [p for p in arguments.positional if not p.startswith("format=")]
-    formats = [p.removeprefix("format=") for p in arguments.positional if p.startswith("format=")]
+    options = {key: value for key, _, value in (p.partition("=") for p in arguments.positional) if key in _OPTIONS}
+    paths = [p for p in arguments.positional if p.partition("=")[0] not in _OPTIONS]
     if len(paths) != 1:
-        raise RecipeError(
-            Problem("inspect", f"takes one path, not {len(paths)}", "transferpipe inspect PATH [format=NAME]")
-        )
-    source = open_source(locate(paths[0], "inspect"), formats[-1] if formats else None)
+        mend = "transferpipe inspect PATH [format=NAME] [select=KEYS]"
+        raise RecipeError(Problem("inspect", f"takes one path, not {len(paths)}", mend))
+    source = open_source(locate(paths[0], "inspect"), options.get("format"), options.get("select"))
     others = source.others if "--all" in arguments.flags else ()
     stats: dict[str, dict[str, Any]] = {}
     if "--stats" in arguments.flags:

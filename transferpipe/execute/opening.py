@@ -107,8 +107,10 @@ def live_model(model: Any, name: str) -> ModelTarget:
 
 
 def describe_origin(origin: Origin) -> str:
-    """Return the path as written, or the builder's call."""
-    return describe_build(origin.build) if origin.build else str(origin.path)
+    """Return the path as written, with what is selected of the file, or the builder's call."""
+    if origin.build:
+        return describe_build(origin.build)
+    return f"{origin.path} select={origin.select}" if origin.select else str(origin.path)
 
 
 def open_origin(origin: Origin, where: str, seed: int, trusted: Collection[str]) -> Source:
@@ -132,12 +134,12 @@ def _open_file(origin: Origin, where: str) -> FileSource:
     """Open a file, or return it as it was opened before if it has not changed since."""
     assert origin.path is not None
     path = locate(origin.path, where)
-    key = (path.resolve(), str(path), origin.format)
+    key = (path.resolve(), str(path), origin.format, origin.select)
     known = _FILES.get(key)
     if known and known[1] == stamps_of(known[0].files):
         return known[0]
     before = stamps_of([path])
-    source = open_source(path, origin.format)
+    source = open_source(path, origin.format, origin.select)
     if stamps_of([path]) == before:  # otherwise it changed while it was opened, and reading will say so
         _FILES.keep(key, (source, stamps_of(source.files)))
     return source

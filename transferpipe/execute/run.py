@@ -153,10 +153,11 @@ def _manifest(prepared: Prepared, made: _Made) -> dict[str, Any]:
         "verdict": "pass",
         "target": plan.target,
         "sources": {
-            a: {"label": plan.sources[a], "format": s.format, "path": _place(s)}
-            for a, s in prepared.opened.sources.items()
+            a: {"label": plan.sources[a], "format": s.format, **_place(s)} for a, s in prepared.opened.sources.items()
         },
-        "target_file": _place(target.source) if isinstance(target, FileTarget) else None,
+        "target_file": (
+            {"format": target.source.format, **_place(target.source)} if isinstance(target, FileTarget) else None
+        ),
         "verify": {
             "nonfinite": prepared.recipe.verify.nonfinite,
             "negative_variance": prepared.recipe.verify.negative_variance,
@@ -167,6 +168,8 @@ def _manifest(prepared: Prepared, made: _Made) -> dict[str, Any]:
     }
 
 
-def _place(source: Source) -> str | None:
-    """Return where a file lies, so that it is found from any working directory; None for a built model."""
-    return str(source.path.absolute()) if isinstance(source, FileSource) else None
+def _place(source: Source) -> dict[str, str | None]:
+    """Return where a file lies, so that it is found from any working directory; of a built model, nothing."""
+    if not isinstance(source, FileSource):
+        return {"path": None}
+    return {"path": str(source.path.absolute()), "select": source.select}

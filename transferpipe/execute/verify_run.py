@@ -96,16 +96,16 @@ def _open_sources(again: _Again) -> None:
                 f"{alias} was built by {entry['label']}: its weights are compared with their digests only"
             )
             continue
-        source = _try_open(entry["path"], entry["format"], alias, again)
+        source = _try_open(entry, alias, again)
         if source:
             again.sources[alias] = source
     if again.manifest["target_file"]:
-        again.target = _try_open(again.manifest["target_file"], None, "target", again)
+        again.target = _try_open(again.manifest["target_file"], "target", again)
 
 
-def _try_open(path: str, format: str | None, alias: str, again: _Again) -> FileSource | None:
+def _try_open(entry: Mapping[str, Any], alias: str, again: _Again) -> FileSource | None:
     try:
-        return open_source(Path(path), format)
+        return open_source(Path(entry["path"]), entry["format"], entry["select"])
     except TransferError as error:
         again.notes.append(f"{alias} cannot be read any more: {error}")
         return None

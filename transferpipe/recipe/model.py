@@ -32,12 +32,21 @@ class Build:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a model or its weights come from: a file or a builder, exactly one of them."""
+    """Where a model or its weights come from: a file or a builder, exactly one of them.
+
+    Attributes:
+        path: the file.
+        build: the builder.
+        format: name of the file's format; None tells it from the content.
+        layout: how names and axes are arranged.
+        select: keys on the way to the part of the file that is wanted.
+    """
 
     path: str | None = None
     build: Build | None = None
     format: str | None = None
     layout: str = "auto"
+    select: str | None = None
 
     @property
     def label(self) -> str:

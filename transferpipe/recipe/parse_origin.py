@@ -39,7 +39,10 @@ def parse_origin(value: Any, where: str, problems: Problems) -> Origin | None:
     path = fields.text("path")
     if not path and (value.get("path") is None or path == ""):
         fields.note("path", "neither `path:` nor `_target_:` is given", "name a file or a builder")
-    origin = Origin(path=path, format=fields.text("format"), layout=fields.choice("layout", LAYOUTS, "auto"))
+    select = fields.text("select")
+    if select == "":
+        fields.note("select", "is empty", "name the keys on the way to the weights, such as model/state_dict")
+    origin = Origin(path, None, fields.text("format"), fields.choice("layout", LAYOUTS, "auto"), select)
     fields.finish()
     return origin if path else None
 

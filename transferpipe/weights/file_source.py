@@ -44,6 +44,7 @@ class FileSource:
         assets: names of the archive's further members, such as vocabularies.
         details: facts worth showing, such as ``keras_version``.
         parts: all files that values are read from, where they are more, or others, than `path`.
+        select: the keys on the way to the part of the file that is read, if that is not the whole.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class FileSource:
     assets: tuple[str, ...] = ()
     details: Mapping[str, str] = field(default_factory=dict)
     parts: tuple[Path, ...] = ()
+    select: str | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -2,5 +2,14 @@
 
 from transferpipe.zoo.builders import digits_cnn, nested_classifier, small_mlp
 from transferpipe.zoo.mini_xception import mini_xception
+from transferpipe.zoo.mtcnn import mtcnn_onet, mtcnn_pnet, mtcnn_rnet
 
-__all__ = ["digits_cnn", "mini_xception", "nested_classifier", "small_mlp"]
+__all__ = [
+    "digits_cnn",
+    "mini_xception",
+    "mtcnn_onet",
+    "mtcnn_pnet",
+    "mtcnn_rnet",
+    "nested_classifier",
+    "small_mlp",
+]

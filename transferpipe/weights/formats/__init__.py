@@ -25,19 +25,23 @@ FORMATS: dict[str, tuple[str, str]] = {
     "tfjs": ("tfjs", "open_tfjs"),
     "onnx": ("onnx_file", "open_onnx"),
     "npy_folder": ("npy_files", "open_npy_folder"),
+    "torch": ("torch_file", "open_torch"),
 }
+# Formats whose files hold parts that `select` can choose from; their open functions take it.
+SELECTING = frozenset({"torch"})
 
 
-def open_source(path: Path, format: str | None = None) -> FileSource:
+def open_source(path: Path, format: str | None = None, select: str | None = None) -> FileSource:
     """Open weights on disk. Their values are read later, one at a time.
 
     Args:
         path: the file, or the folder or the common beginning of the names of several files for formats that have such.
         format: a key of `FORMATS`; None tells it from the content.
+        select: keys on the way to the part that is wanted, joined by ``/`` or ``.``, in formats that have parts.
 
     Raises:
         FileError: missing, not readable, empty, damaged, or of an unknown format.
-        RecipeError: there is no such format, or two weights of the file have one name.
+        RecipeError: there is no such format, nothing is at `select`, or two weights of the file have one name.
         UnsafeError: the file asks for more than data may ask for.
     """
     if format is not None and format not in FORMATS:
@@ -48,16 +52,21 @@ def open_source(path: Path, format: str | None = None) -> FileSource:
         from transferpipe.weights.formats.detection import detect_format
 
         format = detect_format(path, _listed())
-    return _opener(format)(path)
+    if select is None:
+        return _opener(format)(path)
+    if format not in SELECTING:
+        what = f"{select!r} is to be selected from {path}, but {format} files have no parts"
+        raise RecipeError(Problem("select", what, f"leave select out; only {', '.join(sorted(SELECTING))} files have"))
+    return _opener(format)(path, select)
 
 
 def _listed() -> str:
     return f"formats that can be read: {', '.join(FORMATS)}"
 
 
-def _opener(format: str) -> Callable[[Path], FileSource]:
+def _opener(format: str) -> Callable[..., FileSource]:
     module, function = FORMATS[format]
-    opener: Callable[[Path], FileSource] = getattr(importlib.import_module(f"{__name__}.{module}"), function)
+    opener: Callable[..., FileSource] = getattr(importlib.import_module(f"{__name__}.{module}"), function)
     return opener
 
 

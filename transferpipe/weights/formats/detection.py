@@ -7,8 +7,12 @@ from pathlib import Path
 
 from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.weights.formats.folders import detect_folder
+from transferpipe.weights.formats.torch_legacy import is_legacy
+from transferpipe.weights.formats.torch_zip import pickle_member
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_HEAD = 512
+_TAR = (b"ustar", 257)
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _NPY = b"\x93NUMPY"
 _NO_PICKLES = "pickled objects are never loaded"
@@ -30,7 +34,7 @@ def detect_format(path: Path, listed: str) -> str:
         return detect_folder(path, listed)
     try:
         with path.open("rb") as file:
-            head = file.read(16)
+            head = file.read(_HEAD)
         if head.startswith(_ZIP):
             return _zip_format(path, listed)
         if head.startswith(_NPY):
@@ -39,6 +43,10 @@ def detect_format(path: Path, listed: str) -> str:
             return _hdf5_format(path)
     except (OSError, zipfile.BadZipFile) as error:
         raise FileError(Problem(str(path), f"cannot be read: {error}", "download or save it again")) from error
+    return _format_by_head(path, head, listed) or _refuse(path, head, listed)
+
+
+def _format_by_head(path: Path, head: bytes, listed: str) -> str | None:
     if _is_safetensors(head, path.stat().st_size):
         return "safetensors"
     if head.lstrip()[:1] == b"{":
@@ -47,6 +55,13 @@ def detect_format(path: Path, listed: str) -> str:
         return detect_json(path, listed)
     if head[:1] == b"\x08" and _is_onnx(path):
         return "onnx"
+    return "torch" if is_legacy(head) else None
+
+
+def _refuse(path: Path, head: bytes, listed: str) -> str:
+    if head[_TAR[1] :].startswith(_TAR[0]):
+        mend = "if PyTorch wrote it (before 0.1.10), load and save it with a version of PyTorch that still can"
+        raise FileError(Problem(str(path), "is a tar archive, which is no format of weights any more", mend))
     if head[:1] == b"\x80" and head[1:2] <= b"\x05":
         raise UnsafeError(Problem(str(path), f"is a Python pickle, and {_NO_PICKLES}", _AS_SAFETENSORS))
     raise _unknown(path, "is of no known format", listed)
@@ -63,9 +78,9 @@ def _zip_format(path: Path, listed: str) -> str:
         return "keras"
     if any(name.endswith(".npy") for name in names):
         return "npz"
-    if any(name.endswith("data.pkl") for name in names):
-        raise UnsafeError(Problem(str(path), f"is a PyTorch pickle, and {_NO_PICKLES}", _AS_SAFETENSORS))
-    raise _unknown(path, "is a zip archive, but neither of Keras nor of NumPy", listed)
+    if pickle_member(names) is not None:
+        return "torch"
+    raise _unknown(path, "is a zip archive, but neither of Keras nor of NumPy nor of PyTorch", listed)
 
 
 def _is_hdf5(path: Path) -> bool:

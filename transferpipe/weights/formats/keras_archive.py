@@ -18,6 +18,7 @@ from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.hdf5 import open_hdf5
 from transferpipe.weights.formats.keras_groups import StoreFile
 from transferpipe.weights.formats.keras_h5 import read_store
+from transferpipe.weights.formats.zip_members import member_offset
 from transferpipe.weights.segment import Segment, opened, read_into
 from transferpipe.weights.spec import WeightSpec
 from transferpipe.weights.window import Window
@@ -108,7 +109,7 @@ def _weights_file(path: Path, archive: zipfile.ZipFile) -> tuple[BinaryIO, int |
     info = archive.getinfo(WEIGHTS)
     try:
         if info.compress_type == zipfile.ZIP_STORED:
-            base = _data_offset(path, info)
+            base = member_offset(path, info)
             window = Window(os.open(path, os.O_RDONLY), base, info.file_size)
             return io.BufferedReader(window), base
         with tempfile.TemporaryFile() as unpacked, archive.open(info) as member:
@@ -119,17 +120,6 @@ def _weights_file(path: Path, archive: zipfile.ZipFile) -> tuple[BinaryIO, int |
             return io.BufferedReader(Window(os.dup(unpacked.fileno()), 0, info.file_size)), None
     except (zipfile.BadZipFile, OSError, EOFError) as error:
         raise FileError(Problem(f"{path}: {WEIGHTS}", f"cannot be read: {error}", "copy or save it again")) from error
-
-
-def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
-    """Return where the member's bytes begin: behind its local header, which has room for a name and extra fields."""
-    with path.open("rb") as file:
-        file.seek(info.header_offset)
-        header = file.read(30)
-    if len(header) < 30 or header[:4] != b"PK\3\4":
-        raise zipfile.BadZipFile("the local header of the weights is missing")
-    name, extra = int.from_bytes(header[26:28], "little"), int.from_bytes(header[28:30], "little")
-    return info.header_offset + 30 + name + extra
 
 
 class _CheckOnce:

@@ -16,18 +16,17 @@ from typing import Any
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from transferpipe.errors import FileError, Problem, UnsafeError
+from transferpipe.errors import FileError, Problem
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.flat_names import flat_names, is_weight
 from transferpipe.weights.formats.npy_header import MOST_HEADER, read_npy_header
 from transferpipe.weights.formats.stamp import check_unchanged, file_stamp
+from transferpipe.weights.formats.zip_members import check_members
 from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
 
 DTYPES_MEMBER = "transferpipe.json"
 _NPY = ".npy"
 _MOST_NOTES = 1 << 26
-# deflate cannot do better than about 1032:1; anything beyond is a lie about the size.
-_MOST_RATIO = 1100
 _NOTED_DTYPES = ("bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3", "float8_e3m4", "float8_e8m0fnu")
 _AGAIN = "the file is damaged or truncated: download or save it again"
 _ERRORS = (OSError, ValueError, EOFError, RuntimeError, RecursionError, zipfile.BadZipFile, zlib.error)
@@ -67,7 +66,7 @@ def open_npz(path: Path) -> FileSource:
 
 def _specs(path: Path, archive: zipfile.ZipFile, size: int) -> tuple[list[WeightSpec], list[str]]:
     """Return the arrays, and the names of the members that are none."""
-    _check_members(path, archive, size)
+    check_members(path, archive, size)
     noted = _noted_dtypes(path, archive)
     members = archive.infolist()
     keys = {m.filename: m.filename.removesuffix(_NPY) for m in members if m.filename.endswith(_NPY)}
@@ -78,25 +77,6 @@ def _specs(path: Path, archive: zipfile.ZipFile, size: int) -> tuple[list[Weight
         if m.filename in keys
     ]
     return specs, [m.filename for m in members if m.filename not in keys and m.filename != DTYPES_MEMBER]
-
-
-def _check_members(path: Path, archive: zipfile.ZipFile, size: int) -> None:
-    seen: set[str] = set()
-    for member in archive.infolist():
-        where = f"{path}: {member.filename}"
-        if member.filename in seen:
-            raise UnsafeError(Problem(where, "is in the archive twice", "save the file again"))
-        seen.add(member.filename)
-        if member.flag_bits & 1:
-            raise FileError(Problem(where, "is encrypted", "save the file without a password"))
-        ratio = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _MOST_RATIO}.get(member.compress_type)
-        if ratio is None:
-            raise FileError(Problem(where, "is packed by a method other than deflate", "use numpy.savez_compressed"))
-        if member.file_size > ratio * member.compress_size:
-            what = f"declares {member.file_size:,} bytes out of {member.compress_size:,}"
-            raise UnsafeError(Problem(where, what, _AGAIN))
-    if sum(m.compress_size for m in archive.infolist()) > size:
-        raise UnsafeError(Problem(str(path), "declares members larger than the archive, so they overlap", _AGAIN))
 
 
 def _noted_dtypes(path: Path, archive: zipfile.ZipFile) -> Mapping[str, str]:

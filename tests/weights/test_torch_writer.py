@@ -1,0 +1,161 @@
+"""Checkpoints that torch itself wrote, in both forms: what torch has and what is read here agree bit for bit."""
+
+import argparse
+import collections
+import pathlib
+import warnings
+
+import numpy as np
+import pytest
+
+from transferpipe.errors import FileError, UnsafeError
+from transferpipe.weights.formats import open_source
+
+torch = pytest.importorskip("torch")
+
+DTYPES = ("float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool complex64 complex128 uint16 uint32 uint64 "
+          "float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz float8_e8m0fnu")  # fmt: skip
+FORMS = [(True, 2), (True, 4), (True, 5), (False, 1), (False, 2), (False, 4)]
+
+
+@pytest.fixture(params=FORMS, ids=lambda p: f"{'zip' if p[0] else 'legacy'}-{p[1]}")
+def save(request, tmp_path):
+    """Return a function that saves with torch, and opens."""
+    new, protocol = request.param
+
+    def save(root, select=None):
+        with warnings.catch_warnings(action="ignore"):
+            torch.save(root, tmp_path / "x.pt", _use_new_zipfile_serialization=new, pickle_protocol=protocol)
+        return open_source(tmp_path / "x.pt", select=select)
+
+    return save
+
+
+def raw(value):
+    """Return the bytes of a tensor in C order."""
+    return bytes(value.detach().contiguous().flatten().view(torch.uint8).numpy()) if value.numel() else b""
+
+
+def agree(source, state):
+    """Check names, shapes, dtypes and bits of all tensors of a flat state dict, read and streamed."""
+    assert [w.name for w in source.catalog] == [k.replace(".", "/") for k in state]
+    streamed = 0
+    for key, value in state.items():
+        weight = source.catalog[key.replace(".", "/")]
+        assert (weight.shape, weight.dtype) == (tuple(value.shape), str(value.dtype).removeprefix("torch."))
+        read = source.read(weight.name)
+        assert (read.shape, read.tobytes()) == (weight.shape, raw(value))
+        if segment := source.locate(weight.name):
+            streamed += 1
+            with segment.path.open("rb") as file:
+                file.seek(segment.offset)
+                assert file.read(segment.nbytes) == raw(value)
+    return streamed
+
+
+def test_every_dtype(save):
+    bits = torch.arange(48, dtype=torch.uint8)
+    state = {d: bits.view(getattr(torch, d)) if d != "bool" else bits % 2 == 0 for d in DTYPES.split()}
+    state = {d: value.clone() for d, value in state.items()}
+    assert agree(save(state), state) == len(state) - 1
+
+
+def test_views(save):
+    base = torch.arange(60, dtype=torch.float32).reshape(3, 4, 5)
+    state = {
+        "whole": base,
+        "turned": base.permute(2, 0, 1),
+        "part": base[1:, 1:3, ::2],
+        "row": base[2],
+        "element": base[1, 2, 3],
+        "expanded": base[0, 0].expand(7, 5),
+        "scalar": torch.tensor(3.5),
+        "empty": torch.empty(0, 3),
+        "channels_last": torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last),
+    }
+    assert agree(save(state), state) == 4
+
+
+def test_parameters_tied_weights_and_counters(save):
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+    )
+    model[3].weight = model[2].weight
+    state = model.state_dict(keep_vars=True)
+    source = save(state)
+    assert [w.name for w in source.others] == ["1/num_batches_tracked"]
+    agree(source, {k: v for k, v in state.items() if "num_batches" not in k})
+
+
+def test_parameters_with_attributes(save):
+    parameter = torch.nn.Parameter(torch.ones(3))
+    parameter.note = "mine"
+    agree(save({"p": parameter}), {"p": parameter})
+
+
+def test_a_training_checkpoint(save):
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    root = {
+        "epoch": 3,
+        "state_dict": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 3).state_dict(),
+        "best_acc1": torch.tensor(0.5),
+        "args": argparse.Namespace(lr=0.1, out=pathlib.Path("/tmp")),
+        "history": collections.defaultdict(list, loss=[0.5, np.float64(0.25)]),
+        "score": np.float32(0.5),
+        "rng": np.random.RandomState(0).get_state()[1],
+        "shape": torch.Size([1, 2]),
+        "dtype": torch.float16,
+        "device": torch.device("cpu"),
+        "tags": {"a", "b"},
+    }
+    source = save(root)
+    assert (source.select, [w.name for w in source.catalog]) == ("state_dict", ["weight", "bias"])
+    agree(source, model.state_dict())
+    assert {"optimizer/state/0/exp_avg", "optimizer/state/1/step", "best_acc1"} <= {w.name for w in source.others}
+    moment = next(w for w in source.others if w.name == "optimizer/state/0/exp_avg")
+    assert source.read_entry(moment).tobytes() == raw(optimizer.state_dict()["state"][0]["exp_avg"])
+
+
+def test_whole_models_are_refused(save):
+    with pytest.raises(UnsafeError, match=r"names 'torch\.nn\.modules\.linear\.Linear'.* -> save only the tensors"):
+        save(torch.nn.Linear(2, 3))
+
+
+def test_sparse_and_quantised_tensors_are_refused_by_name(save):
+    with warnings.catch_warnings(action="ignore"):
+        sparse = torch.eye(3).to_sparse()
+    with pytest.raises(FileError, match=r"a\.b: is sparse"):
+        save({"a": {"b": sparse}})
+    with warnings.catch_warnings(action="ignore"):
+        quantised = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
+    with pytest.raises(FileError, match=r"a\.b: is quantised"):
+        save({"a": {"b": quantised}})
+
+
+def test_conjugated_tensors_are_refused(save):
+    with pytest.raises(FileError, match="z: is marked as to be conjugated"):
+        save({"z": torch.ones(3, dtype=torch.complex64).conj()})
+
+
+def test_shared_storages_keep_their_parts(save):
+    base = torch.arange(10, dtype=torch.float32)
+    agree(save({"a": base[2:5], "b": base[4:]}), {"a": base[2:5], "b": base[4:]})
+
+
+def test_files_without_checksums(tmp_path):
+    config = pytest.importorskip("torch.utils.serialization").config
+    with config.patch("save.compute_crc32", False):
+        torch.save({"a": torch.ones(3)}, tmp_path / "x.pt")
+    agree(open_source(tmp_path / "x.pt"), {"a": torch.ones(3)})
+
+
+def test_torchscript_is_told(tmp_path):
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 3)), tmp_path / "x.pt")
+    with pytest.raises(FileError, match="TorchScript archive"):
+        open_source(tmp_path / "x.pt")
