@@ -188,6 +188,8 @@ def _value(tensor: Tensor, storages: Storages) -> NDArray[Any]:
         flat = np.ascontiguousarray(flat.reshape(-1, size)[:, ::-1]).ravel()
     # A byte that is neither 0 nor 1 would make a NumPy bool that equals neither.
     flat = flat != 0 if dtype == np.bool_ else flat.view(dtype)
+    if tensor.contiguous:
+        return flat.reshape(tensor.shape)
     strides = [step * dtype.itemsize for step in tensor.strides]
     return np.array(np.ndarray(tensor.shape, dtype, flat, strides=strides), order="C")
 
