@@ -103,7 +103,9 @@ def _read(path: Path, size: int) -> tuple[Any, Storages]:
     except OSError as error:
         raise FileError(Problem(str(path), f"cannot be read: {error}", AGAIN)) from error
     try:
-        root, storages = read_legacy(path, size, machine, declared) if legacy else read_zip(path, size, machine)
+        root, storages = (
+            read_legacy(path, size, machine, declared) if legacy else read_zip(path, size, machine, declared)
+        )
     except PickleError:
         _refuse(path, machine.refused)  # what it names tells more than where it breaks off
         raise
