@@ -146,7 +146,9 @@ def _wrapper(tree: Tree, top: dict[str, Any]) -> Keys:
     found = [k for k, v in top.items() if tree.holds(v) and not isinstance(v, Tensor) and _WRAPPERS.fullmatch(k)]
     if len(found) > 1:
         what = f"the checkpoint holds weights under {_listed(found)}"
-        raise RecipeError(Problem("select", what, f"say which: select: {found[0]}"))
+        raise RecipeError(
+            Problem("select", what, f"say which: select: {found[0]} under the source, or select={found[0]} for inspect")
+        )
     return (found[0],) if found else ()
 
 
