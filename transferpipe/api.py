@@ -19,18 +19,19 @@ from transferpipe.weights.spec import Catalog
 _LIVE = "live://"
 
 
-def catalog(source: Any) -> Catalog:
+def catalog(source: Any, select: str | None = None) -> Catalog:
     """Return the names, shapes and dtypes of a file's or model's weights.
 
     Args:
         source: a path, or a built `keras.Model`.
+        select: keys on the way to the part of the file that is wanted, as under `source:` in a recipe.
 
     Raises:
         FileError: the file cannot be read.
         RecipeError: two weights get one name.
     """
     if isinstance(source, str | Path):
-        return open_source(locate(str(source))).catalog
+        return open_source(locate(str(source)), select=select).catalog
     return live_model(source, "model").walked.catalog
 
 

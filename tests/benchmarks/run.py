@@ -5,6 +5,7 @@ machine that was idle otherwise ("warm"); outputs are removed between runs. Not 
 """
 
 import argparse
+import importlib.util
 import itertools
 import json
 import shutil
@@ -52,6 +53,25 @@ for seed, kind in enumerate(("source", "target")):
     keras.utils.set_random_seed(seed)
     model = keras.Sequential([keras.Input((8192,)), *(layers.Dense(8192, name=f"d{i}") for i in range(16))])
     model.save(f"{folder}/Dense4GiB_{kind}.keras")
+"""
+
+# 512 MiB of Dense kernels, written by PyTorch, and the Keras model that they are for.
+MAKE_TORCH = """
+import sys, keras, torch
+from keras import layers
+folder = sys.argv[1]
+torch.manual_seed(0)
+state = {f"fc{i}.{k}": torch.randn(s) for i in range(8) for k, s in (("weight", (4096, 4096)), ("bias", (4096,)))}
+torch.save({"epoch": 1, "state_dict": state}, f"{folder}/torch_source.pt")
+model = keras.Sequential([keras.Input((4096,)), *(layers.Dense(4096, name=f"fc{i}") for i in range(8))])
+model.save(f"{folder}/torch_target.keras")
+"""
+TORCH_RECIPE = """
+source: {{path: {folder}/torch_source.pt}}
+target: {{path: {folder}/torch_target.keras}}
+mapping:
+  kernel: {{to: 'fc(\\d)/kernel', from: 'fc\\1/weight', transform: [transpose]}}
+  bias: {{to: 'fc\\d/bias'}}
 """
 
 
@@ -141,6 +161,29 @@ def many_variants(folder, count):
     )  # fmt: skip
 
 
+def against_torch(folder, count):
+    """Yield rows about a PyTorch checkpoint: looking at it, and moving it into Keras against torch.load and set_weights."""
+    if importlib.util.find_spec("torch") is None:
+        return
+    subprocess.run([sys.executable, "-c", MAKE_TORCH, str(folder)], check=True, stderr=subprocess.DEVNULL)
+    (folder / "recipes" / "from_torch.yaml").write_text("# @package _global_" + TORCH_RECIPE.format(folder=folder))
+    source, target = folder / "torch_source.pt", folder / "torch_target.keras"
+    theirs = f"import torch; print(*torch.load({str(source)!r}, weights_only=True, mmap=True)['state_dict'])"
+    script = [sys.executable, str(HERE / "scripts.py"), "torch", str(source), str(target), str(folder / "out.keras")]
+    moving = transferpipe("run", "recipe=from_torch", "hydra.run.dir=out")
+    for name, ours, other, goal in (
+        ("`inspect` of a `.pt`, 537 MB", transferpipe("inspect", str(source)), [sys.executable, "-c", theirs], 1),
+        ("`torch.load`, 537 MB into `.keras`", moving, script, 1),
+    ):
+        mine, others = pairs(ours, other, folder, count, clean(folder))
+        found = ratio(mine, others)
+        yield (
+            name, f"{median(mine):.2f} s", f"{median(others):.2f} s", f"{found:.2f}", f"≤ {goal}",
+            "yes" if found <= goal else "no", f"{median(mine, 'megabytes'):.0f} MB",
+            f"{median(others, 'megabytes'):.0f} MB",
+        )  # fmt: skip
+
+
 def start_up(folder, count):
     """Yield a row a command: how long the whole process takes."""
     commands = {
@@ -178,6 +221,7 @@ def main():
             against_scripts(folder, count),
             against_cp(folder, count, large),
             many_variants(folder, count),
+            against_torch(folder, count),
         )
         for row in itertools.chain(*parts):
             rows.append(row)

@@ -103,7 +103,9 @@ def _read(path: Path, size: int) -> tuple[Any, Storages]:
     except OSError as error:
         raise FileError(Problem(str(path), f"cannot be read: {error}", AGAIN)) from error
     try:
-        root, storages = read_legacy(path, size, machine, declared) if legacy else read_zip(path, size, machine)
+        root, storages = (
+            read_legacy(path, size, machine, declared) if legacy else read_zip(path, size, machine, declared)
+        )
     except PickleError:
         _refuse(path, machine.refused)  # what it names tells more than where it breaks off
         raise
@@ -188,6 +190,8 @@ def _value(tensor: Tensor, storages: Storages) -> NDArray[Any]:
         flat = np.ascontiguousarray(flat.reshape(-1, size)[:, ::-1]).ravel()
     # A byte that is neither 0 nor 1 would make a NumPy bool that equals neither.
     flat = flat != 0 if dtype == np.bool_ else flat.view(dtype)
+    if tensor.contiguous:
+        return flat.reshape(tensor.shape)
     strides = [step * dtype.itemsize for step in tensor.strides]
     return np.array(np.ndarray(tensor.shape, dtype, flat, strides=strides), order="C")
 

@@ -132,12 +132,15 @@ def _unreadable(what: str) -> Callable[[tuple[Any, ...]], Tensor]:
 
 def _mapping(given: tuple[Any, ...]) -> Entries:
     """Return a mapping, with what it is made of if that is a mapping or a list of pairs."""
+    _arguments(given, 0, 1, "a mapping")
     entries = Entries()
     for value in given:
         if isinstance(value, Entries):
             entries.pairs.extend(value.pairs)
         elif isinstance(value, list) and all(isinstance(v, list | tuple) and len(v) == 2 for v in value):
             entries.pairs.extend((v[0], v[1]) for v in value)
+        elif value is not None:
+            raise PickleError(f"makes a mapping of a {type(value).__name__}")
     return entries
 
 
@@ -156,6 +159,15 @@ _REBUILD: Mapping[str, Callable[[tuple[Any, ...]], Any]] = {
     "torch._utils._rebuild_sparse_tensor": _unreadable("is sparse: save what its to_dense() gives"),
     "torch._utils._rebuild_sparse_csr_tensor": _unreadable("is sparse: save what its to_dense() gives"),
     "torch._utils._rebuild_nested_tensor": _unreadable("is a nested tensor: save its parts"),
+    "torch._utils._rebuild_wrapper_subclass": _unreadable("is of a class of its own: save it as a plain tensor"),
+    **dict.fromkeys(
+        (
+            "torch._utils._rebuild_device_tensor_from_numpy",
+            "torch._utils._rebuild_device_tensor_from_cpu_tensor",
+            "torch._utils._rebuild_xla_tensor",
+        ),
+        _unreadable("lies on a device of its own kind: save what its cpu() gives"),
+    ),
     "torch._utils._rebuild_meta_tensor_no_storage": _unreadable("is a meta tensor, which has no values"),
 }
 _MAPPINGS = (
@@ -181,7 +193,9 @@ _OPAQUE = frozenset(
     (
         *_PLAIN_TENSORS,
         *_names("builtins", "set frozenset list tuple int float str bool bytes bytearray complex slice range object"),
-        *_names("__builtin__", "set frozenset list tuple int float str unicode bool bytearray complex slice object"),
+        *_names(
+            "__builtin__", "set frozenset list tuple int float str bytes unicode bool bytearray complex slice object"
+        ),
         *_names("argparse", "Namespace"),
         *_names("types", "SimpleNamespace"),
         *_names("typing", "Any"),

@@ -198,7 +198,9 @@ def _call(m: Machine, function: Any, arguments: Any) -> None:
     if isinstance(function, Opaque):
         m.stack.append(function)
     elif isinstance(function, Function) and isinstance(arguments, tuple):
-        m.stack.append(function.call(arguments))
+        made = function.call(arguments)
+        m.steps -= len(made.pairs) if isinstance(made, Entries) else 0  # it may be a copy, which takes its time
+        m.stack.append(made)
     else:
         raise PickleError(f"calls a {type(function).__name__}")
 

@@ -24,6 +24,7 @@ _TRAINING = re.compile(
     re.IGNORECASE,
 )
 _MOST_DEPTH = 100
+_MOST_KEY = 1000
 _LISTED = 8
 
 
@@ -64,11 +65,12 @@ class Tree:
         """
         found: dict[str, Any] = {}
         for key, value in _pairs(container):
-            if not isinstance(key, str | int | float | bool):
+            text = _text(key)
+            if text is None:
                 if self.holds(value):
-                    raise PickleError(f"holds tensors under a key that is a {type(key).__name__}")
+                    raise PickleError(f"holds tensors under a key that is no short text but a {type(key).__name__}")
                 continue
-            if (text := str(key)) in found:
+            if text in found:
                 raise UnsafeError(Problem("", f"has the key {text!r:.120} twice", "save the file again"))
             found[text] = value
         return found
@@ -80,10 +82,10 @@ class Tree:
             PickleError: containers hold each other, or one is reached in very many ways.
         """
         waiting: list[tuple[Keys, Any]] = [((), top)]
-        most = 1000 + 8 * self._size
+        most = 1000 + 4 * self._size
         while waiting:
             keys, value = waiting.pop()
-            most -= 1
+            most -= 1 + _count(value)
             if most < 0 or len(keys) > _MOST_DEPTH:
                 raise PickleError("holds one thing in very many places, or in itself")
             if isinstance(value, Tensor):
@@ -144,7 +146,9 @@ def _wrapper(tree: Tree, top: dict[str, Any]) -> Keys:
     found = [k for k, v in top.items() if tree.holds(v) and not isinstance(v, Tensor) and _WRAPPERS.fullmatch(k)]
     if len(found) > 1:
         what = f"the checkpoint holds weights under {_listed(found)}"
-        raise RecipeError(Problem("select", what, f"say which: select: {found[0]}"))
+        raise RecipeError(
+            Problem("select", what, f"say which: select: {found[0]} under the source, or select={found[0]} for inspect")
+        )
     return (found[0],) if found else ()
 
 
@@ -187,13 +191,27 @@ def _pairs(container: Any) -> list[tuple[Any, Any]]:
     return list(enumerate(container)) if isinstance(container, list | tuple) else []
 
 
+def _count(container: Any) -> int:
+    if isinstance(container, Entries):
+        return len(container.pairs)
+    return len(container) if isinstance(container, list | tuple) else 0
+
+
+def _text(key: Any) -> str | None:
+    """Return a key as text; None if it is nothing that a name could be made of."""
+    if isinstance(key, str):
+        return key if len(key) <= _MOST_KEY else None
+    return str(key) if isinstance(key, bool | float) or (isinstance(key, int) and key.bit_length() <= 64) else None
+
+
 def _holders(root: Any) -> tuple[set[int], int]:
-    """Return the ids of the containers that lead to tensors, and how many containers and tensors there are.
+    """Return the ids of the containers that lead to tensors, and how much all containers hold.
 
     Every container is looked at once, however often it is held.
     """
     seen: set[int] = {id(root)}
     parents: dict[int, list[int]] = {}
+    size = 1
     waiting: list[Any] = [root]
     found: list[int] = []
     while waiting:
@@ -201,7 +219,9 @@ def _holders(root: Any) -> tuple[set[int], int]:
         if isinstance(here, Tensor):
             found.append(id(here))
             continue
-        for _, value in _pairs(here):
+        pairs = _pairs(here)
+        size += len(pairs)
+        for _, value in pairs:
             if isinstance(value, Tensor | Entries | list | tuple):
                 parents.setdefault(id(value), []).append(id(here))
                 if id(value) not in seen:
@@ -213,4 +233,4 @@ def _holders(root: Any) -> tuple[set[int], int]:
             if parent not in holders:
                 holders.add(parent)
                 found.append(parent)
-    return holders, len(seen)
+    return holders, size

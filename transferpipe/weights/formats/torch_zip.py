@@ -8,12 +8,12 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.weights.formats.limited import Limited
+from transferpipe.weights.formats.limited import Limited, PickleError
 from transferpipe.weights.formats.torch_pickle import MOST_PICKLE, Machine, read_pickle
 from transferpipe.weights.formats.torch_storages import AGAIN, Storages, Stored
 from transferpipe.weights.formats.zip_members import check_members, member_offset
@@ -29,8 +29,14 @@ def pickle_member(names: Iterable[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def read_zip(path: Path, size: int, machine: Machine) -> tuple[Any, Storages]:
+def read_zip(path: Path, size: int, machine: Machine, declared: Mapping[str, Any]) -> tuple[Any, Storages]:
     """Return what the archive's pickle describes, and where the values lie.
+
+    Args:
+        path: the archive.
+        size: its size.
+        machine: what to read with.
+        declared: the storages that the machine has met, by their keys; it fills while the pickle is read.
 
     Raises:
         FileError: not readable, or damaged.
@@ -50,19 +56,22 @@ def read_zip(path: Path, size: int, machine: Machine) -> tuple[Any, Storages]:
         mend = "torch.save(torch.jit.load(path).state_dict(), other_path) gives a file that can be read"
         raise FileError(Problem(str(path), "is a TorchScript archive, which is a program and no checkpoint", mend))
     try:
-        storages = _storages(path, archive, prefix, size)
         content = _content(path, archive, archive.getinfo(found), MOST_PICKLE)
+        root = read_pickle(Limited(io.BytesIO(content), len(content)), machine)
+        names = {key: f"{prefix}data/{key}" for key in declared}
+        members = {key: archive.NameToInfo[name] for key, name in names.items() if name in archive.NameToInfo}
+        stored = {key: _stored(path, member) for key, member in members.items()}
+        _check_apart(stored, size)
+        return root, Storages(path, stored, _unpacker(path, archive, members), _is_big_endian(path, archive, prefix))
+    except PickleError:
+        raise
     except ZIP_ERRORS as error:
         raise FileError(Problem(str(path), f"cannot be read: {error}", AGAIN)) from error
-    return read_pickle(Limited(io.BytesIO(content), len(content)), machine), storages
 
 
-def _storages(path: Path, archive: zipfile.ZipFile, prefix: str, size: int) -> Storages:
-    members = {m.filename.removeprefix(f"{prefix}data/"): m for m in archive.infolist()}
-    members = {key: m for key, m in members.items() if m.filename == f"{prefix}data/{key}" and "/" not in key}
-    stored = {key: _stored(path, m) for key, m in members.items()}
-    _check_apart(stored, size)
-
+def _unpacker(
+    path: Path, archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo]
+) -> Callable[[str, int, int], bytes]:
     def unpack(key: str, begin: int, count: int) -> bytes:
         try:
             with archive.open(members[key]) as file:
@@ -71,12 +80,15 @@ def _storages(path: Path, archive: zipfile.ZipFile, prefix: str, size: int) -> S
         except ZIP_ERRORS as error:
             raise FileError(Problem(f"{path}: storage {key}", f"cannot be read: {error}", AGAIN)) from error
 
-    order = b"little"
-    if (name := f"{prefix}byteorder") in archive.namelist():
-        order = _content(path, archive, archive.getinfo(name), _MOST_NOTE)
+    return unpack
+
+
+def _is_big_endian(path: Path, archive: zipfile.ZipFile, prefix: str) -> bool:
+    name = f"{prefix}byteorder"
+    order = _content(path, archive, archive.NameToInfo[name], _MOST_NOTE) if name in archive.NameToInfo else b"little"
     if order not in (b"little", b"big"):
-        raise ValueError(f"the member byteorder says {order!r}, not little or big")
-    return Storages(path, stored, unpack, order == b"big")
+        raise ValueError(f"the member {name} says {order!r}, not little or big")
+    return order == b"big"
 
 
 def _stored(path: Path, member: zipfile.ZipInfo) -> Stored:
