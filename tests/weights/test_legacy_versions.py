@@ -7,6 +7,7 @@ import pytest
 from test_legacy_h5 import layer, model, write
 
 import transferpipe as tp
+from transferpipe.errors import FileError
 from transferpipe.weights.formats import open_source
 from transferpipe.weights.formats.legacy_names import LegacyWeight, name_weights
 
@@ -126,3 +127,19 @@ def test_mobilenet_of_keras_2_goes_into_that_of_keras_3_by_names(tmp_path):
     report = tp.transfer(tmp_path / "mobilenet.h5", new, unmatched="same_name", unused="error", folder=tmp_path)
     assert report.verdict == "pass"
     assert all(np.array_equal(a, b) for a, b in zip(old.get_weights(), new.get_weights(), strict=True))
+
+
+def test_values_lie_in_the_file_as_they_are(tmp_path):
+    path = tmp_path / "model.h5"
+    write(path, {"a": ["a/kernel:0"], "b": ["b/kernel:0"]})
+    with h5py.File(path, "a") as file:
+        weights = file["model_weights/b"]
+        del weights["b/kernel:0"]
+        weights.create_dataset("b/kernel:0", data=np.ones((2, 3), ">f4"))
+    source = open_source(path)
+    segment = source.locate("a/kernel")
+    assert path.read_bytes()[segment.offset :][: segment.nbytes] == source.read("a/kernel").tobytes()
+    assert source.locate("b/kernel") is None
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(FileError, match=r"model.h5: changed"):
+        source.locate("a/kernel")

@@ -24,6 +24,7 @@ FORMATS: dict[str, tuple[str, str]] = {
     "npy": ("npy_files", "open_npy"),
     "tfjs": ("tfjs", "open_tfjs"),
     "onnx": ("onnx_file", "open_onnx"),
+    "orbax": ("orbax", "open_orbax"),
     "npy_folder": ("npy_files", "open_npy_folder"),
     "torch": ("torch_file", "open_torch"),
 }

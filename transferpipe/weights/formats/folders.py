@@ -9,10 +9,18 @@ from transferpipe.errors import FileError, Problem
 
 Names = frozenset[str]
 
+
+def _is_orbax(names: Names) -> bool:
+    """Tell a checkpoint of Orbax, one of its steps, or the tree of a step."""
+    steps = any(name.isdigit() for name in names) and all(name.isdigit() or "orbax" in name for name in names)
+    return steps or "_CHECKPOINT_METADATA" in names or {"_METADATA", "manifest.ocdbt"} <= names
+
+
 # Name of the format: what the names of the files in its folder are like. The first that fits is taken.
 FOLDERS: Mapping[str, Callable[[Names], bool]] = {
     "preset": lambda names: "config.json" in names and bool(names & {"model.weights.h5", "model.weights.json"}),
     "tfjs": lambda names: "model.json" in names,
+    "orbax": _is_orbax,
     "safetensors_index": lambda names: any(n.endswith((".safetensors.index.json", ".safetensors")) for n in names),
 }
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from transferpipe.errors import FileError, Problem, UnsafeError
 
+_MOST_DEPTH = 100
 _INLINE = "keep all files of a model in one folder, under plain names"
 
 
@@ -42,6 +44,40 @@ def file_inside(folder: Path, name: object, where: str) -> Path:
     except (OSError, ValueError) as error:
         raise FileError(Problem(where, f"names {name[:80]!r}, which cannot be read: {error}", "check it")) from error
     return path
+
+
+def files_below(folder: Path, prefix: str = "", depth: int = 0) -> Iterator[str]:
+    """Yield the paths of all files in `folder` and below, seen from there, by name.
+
+    Args:
+        folder: the folder.
+        prefix: what the paths begin with.
+        depth: how deep the folder lies in the one that was asked for.
+
+    Raises:
+        FileError: folders that cannot be read, or are nested too deeply; a name that is no text.
+        UnsafeError: a link to a folder.
+    """
+    if depth > _MOST_DEPTH:
+        raise FileError(Problem(str(folder), f"lies more than {_MOST_DEPTH} folders deep", "keep only weights in it"))
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise FileError(Problem(str(folder), f"cannot be read: {error.strerror}", "check who may read it")) from error
+    for entry in entries:
+        if not _is_text(entry.name):
+            raise FileError(Problem(ascii(entry.path), "the name is not UTF-8", "rename it"))
+        if entry.is_dir() and entry.is_symlink():
+            raise UnsafeError(Problem(entry.path, "is a link to a folder, and links are not followed", "remove it"))
+        if entry.is_dir():
+            yield from files_below(Path(entry.path), f"{prefix}{entry.name}/", depth + 1)
+        else:
+            yield f"{prefix}{entry.name}"
+
+
+def _is_text(name: str) -> bool:
+    """Tell whether `name` can be written; what is not UTF-8 in the name of a file cannot."""
+    return not any("\udc80" <= character <= "\udcff" for character in name)
 
 
 def _belongs(real: Path, home: Path) -> bool:

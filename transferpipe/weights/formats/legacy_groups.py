@@ -1,10 +1,40 @@
-"""Which outermost layer a weight belongs to, for formats that do not group weights by it as legacy HDF5 files do."""
+"""Names of weights in formats that keep only those of variables, and not the layers that legacy HDF5 files group by."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+from transferpipe.weights.formats.legacy_names import LegacyWeight, name_weights
 from transferpipe.weights.formats.legacy_tree import Config, Scope, layer_trees, outer_names
+from transferpipe.weights.layer_classes import Shape
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A weight as a format lists it that groups nothing: the name with which its variable was born, and its shape."""
+
+    name: str
+    shape: Shape
+
+
+def name_ungrouped(stored: Sequence[Stored], config: Config | None) -> list[tuple[int, str, str | None]]:
+    """Return for every weight its place in `stored`, its name and the class of its layer, in the order of the model.
+
+    Raises:
+        ValueError: the configuration is nested too deeply.
+    """
+    alone = [(k, w.name, None) for k, w in enumerate(stored) if "/" not in w.name]
+    inside = [k for k, w in enumerate(stored) if "/" in w.name]
+    groups = dict(zip(inside, outermost_layers([_scope(stored[k]) for k in inside], config), strict=True))
+    inside.sort(key=lambda k: groups[k][0])
+    named = name_weights([LegacyWeight(groups[k][1], stored[k].name, stored[k].shape) for k in inside], config)
+    found = sorted(zip(inside, named, strict=True), key=lambda item: item[1].place)
+    return [*alone, *((k, weight.name, weight.layer_class) for k, weight in found)]
+
+
+def _scope(stored: Stored) -> Scope:
+    return tuple(stored.name.split("/")[:-1])
 
 
 def outermost_layers(scopes: Sequence[Scope], config: Config | None) -> list[tuple[int, str]]:

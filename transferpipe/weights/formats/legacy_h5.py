@@ -13,9 +13,17 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.formats.hdf5 import dataset_dtype, open_hdf5, read_dataset, read_strings, walk_datasets
+from transferpipe.weights.formats.hdf5 import (
+    dataset_dtype,
+    dataset_offset,
+    open_hdf5,
+    read_dataset,
+    read_strings,
+    walk_datasets,
+)
 from transferpipe.weights.formats.legacy_names import LegacyWeight, name_weights
 from transferpipe.weights.formats.stamp import check_unchanged, file_stamp
+from transferpipe.weights.segment import Segment
 from transferpipe.weights.spec import Catalog, WeightSpec
 
 _MODEL_WEIGHTS, _MODEL_CONFIG = "model_weights", "model_config"
@@ -98,11 +106,17 @@ def _source(file: _File, check: Callable[[], None]) -> FileSource:
         check()
         return read_dataset(file.datasets[spec.where], file.label)
 
+    def locate_entry(spec: WeightSpec) -> Segment | None:
+        check()
+        offset = dataset_offset(file.datasets[spec.where])
+        return None if offset is None else Segment(file.path, offset, spec.nbytes, spec.dtype)
+
     return FileSource(
         path=file.path,
         format="h5",
         catalog=Catalog(tuple(specs), file.label),
         read_entry=read_entry,
+        locate_entry=locate_entry,
         others=tuple(others),
         config=config,
         details=_details(file),

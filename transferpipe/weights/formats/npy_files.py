@@ -5,24 +5,22 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.errors import FileError, Problem, UnsafeError
+from transferpipe.errors import FileError, Problem
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.flat_names import flat_names, is_weight
-from transferpipe.weights.formats.inside import file_inside
+from transferpipe.weights.formats.inside import file_inside, files_below
 from transferpipe.weights.formats.npy_header import MOST_HEADER, NpyHeader, read_npy_header
 from transferpipe.weights.formats.stamp import file_stamp
 from transferpipe.weights.formats.stretch import Stretch
 from transferpipe.weights.spec import Catalog, WeightSpec
 
 _NPY = ".npy"
-_MOST_DEPTH = 100
 _SEARCHED = 10_000
 
 
@@ -47,7 +45,7 @@ def open_npy_folder(path: Path) -> FileSource:
     """
     if not path.is_dir():
         raise FileError(Problem(str(path), "is not a folder", "name the folder of the arrays, or `format: npy`"))
-    inner = sorted((i for i in _walk(path) if i.endswith(_NPY)), key=_natural)
+    inner = sorted((i for i in files_below(path) if i.endswith(_NPY)), key=_natural)
     if not inner:
         raise FileError(Problem(str(path), "holds no .npy files", "check the path"))
     names = flat_names(i.removesuffix(_NPY) for i in inner)
@@ -62,30 +60,6 @@ def holds_arrays(folder: Path) -> bool:
         if searched > _SEARCHED:
             break
     return False
-
-
-def _walk(folder: Path, prefix: str = "", depth: int = 0) -> Iterator[str]:
-    """Yield the paths, seen from the outermost folder, of all files in `folder`."""
-    if depth > _MOST_DEPTH:
-        raise FileError(Problem(str(folder), f"lies more than {_MOST_DEPTH} folders deep", "keep only weights in it"))
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise FileError(Problem(str(folder), f"cannot be read: {error.strerror}", "check who may read it")) from error
-    for entry in entries:
-        if not _is_text(entry.name):
-            raise FileError(Problem(ascii(entry.path), "the name is not UTF-8", "rename it"))
-        if entry.is_dir() and entry.is_symlink():
-            raise UnsafeError(Problem(entry.path, "is a link to a folder, and links are not followed", "remove it"))
-        if entry.is_dir():
-            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", depth + 1)
-        else:
-            yield f"{prefix}{entry.name}"
-
-
-def _is_text(name: str) -> bool:
-    """Tell whether `name` can be written; what is not UTF-8 in the name of a file cannot."""
-    return not any("\udc80" <= character <= "\udcff" for character in name)
 
 
 def _natural(path: str) -> list[tuple[str, int]]:

@@ -14,8 +14,7 @@ from transferpipe.errors import FileError, Problem
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.inside import file_inside
 from transferpipe.weights.formats.json_text import read_mapping
-from transferpipe.weights.formats.legacy_groups import outermost_layers
-from transferpipe.weights.formats.legacy_names import LegacyWeight, name_weights
+from transferpipe.weights.formats.legacy_groups import Stored, name_ungrouped
 from transferpipe.weights.formats.tfjs_manifest import Entry, read_manifest, unpack
 from transferpipe.weights.keras_config import Config, is_layer_config
 from transferpipe.weights.segment import Segment
@@ -79,15 +78,9 @@ def _as_they_are(weights: Mapping[str, Entry]) -> Iterator[WeightSpec]:
 
 def _as_in_keras(weights: Mapping[str, Entry], config: Config | None) -> Iterator[WeightSpec]:
     """Yield the weights in the order of the model. The manifest has the names with which the variables were born."""
-    inside = {place: entry for place, entry in weights.items() if "/" in entry.name}
-    for place, entry in weights.items():
-        if place not in inside:
-            yield _spec(entry.name, entry, None, place)
-    groups = outermost_layers([tuple(entry.name.split("/")[:-1]) for entry in inside.values()], config)
-    listed = sorted(zip(groups, inside.items(), strict=True), key=lambda item: item[0][0])
-    named = name_weights([LegacyWeight(group, e.name, e.shape) for (_, group), (_, e) in listed], config)
-    for weight, (_, (place, entry)) in sorted(zip(named, listed, strict=True), key=lambda item: item[0].place):
-        yield _spec(weight.name, entry, weight.layer_class, place)
+    entries = list(weights.items())
+    for k, name, layer_class in name_ungrouped([Stored(e.name, e.shape) for e in weights.values()], config):
+        yield _spec(name, entries[k][1], layer_class, entries[k][0])
 
 
 def _spec(name: str, entry: Entry, layer_class: str | None, place: str) -> WeightSpec:
