@@ -26,6 +26,8 @@ FORMATS: dict[str, tuple[str, str]] = {
     "onnx": ("onnx_file", "open_onnx"),
     "npy_folder": ("npy_files", "open_npy_folder"),
     "torch": ("torch_file", "open_torch"),
+    "saved_model": ("saved_model", "open_saved_model"),
+    "tf_checkpoint": ("tf_checkpoint", "open_tf_checkpoint"),
 }
 # Formats whose files hold parts that `select` can choose from; their open functions take it.
 SELECTING = frozenset({"torch"})
