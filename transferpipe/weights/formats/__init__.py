@@ -94,7 +94,7 @@ def _near(path: Path) -> str:
     if not path.parent.is_dir():
         return f"there is no folder {str(path.parent)!r} either"
     try:
-        names = [entry.name for entry in path.parent.iterdir()]
+        names = [entry.name.removesuffix(".index") for entry in path.parent.iterdir()]
     except OSError:
         names = []
     return did_you_mean(path.name, names) or f"check the path (the folder holds {len(names)} other files)"

@@ -77,7 +77,7 @@ def check_sum(bundle: Bundle, entry: Entry) -> None:
                 crc = crc_of(crc, bytes(part)) if crc_of else crc
         if piece.checksum is not None and crc != unmask(piece.checksum):
             what = f"its bytes in {path.name} have the CRC-32C {crc:08x}, the index says {unmask(piece.checksum):08x}"
-            raise FileError(Problem(f"{bundle.prefix}: {entry.key}", what, AGAIN))
+            raise FileError(Problem(f"{bundle.index}: {entry.key}", what, AGAIN))
 
 
 def read_strings(bundle: Bundle, entry: Entry, most: int) -> list[memoryview]:

@@ -24,25 +24,25 @@ class Bundle:
     """An opened checkpoint.
 
     Attributes:
-        prefix: what the names of its files begin with.
+        index: its index.
         entries: the whole tensors by their keys, in the order of the index.
         pieces: the pieces that partitioned tensors lie in, by their encoded keys.
         shards: the files of raw bytes that are needed, by their numbers.
     """
 
-    prefix: Path
+    index: Path
     entries: Mapping[str, Entry]
     pieces: Mapping[bytes, Entry]
     shards: Mapping[int, Path]
 
+    @property
+    def name(self) -> str:
+        """What the names of its files begin with."""
+        return self.index.name.removesuffix(".index")
+
     def pieces_of(self, entry: Entry) -> tuple[Entry, ...]:
         """Return what lies in the shards of a partitioned tensor, or the tensor itself where it lies in one piece."""
         return tuple(self.pieces[slice_key(entry.key, s)] for s in entry.slices) or (entry,)
-
-
-def index_of(prefix: Path) -> Path:
-    """Return the index of the checkpoint called `prefix`."""
-    return prefix.with_name(prefix.name + ".index")
 
 
 def open_bundle(index: Path) -> Bundle:
@@ -52,7 +52,6 @@ def open_bundle(index: Path) -> Bundle:
         FileError: damaged, or a shard is missing, or a tensor cannot lie where it is said to lie.
         UnsafeError: a shard is a link out of the folder.
     """
-    prefix = index.with_name(index.name.removesuffix(".index"))
     entries, pieces, count = _read_index(index)
     _check_pieces(index, entries, pieces)
     stored = [e for e in entries.values() if not e.slices] + list(pieces.values())
@@ -62,7 +61,7 @@ def open_bundle(index: Path) -> Bundle:
         raise FileError(Problem(str(index), what, AGAIN))
     shards = _shards(index, numbers, count)
     _check_places(index, stored, shards)
-    return Bundle(prefix, entries, pieces, shards)
+    return Bundle(index, entries, pieces, shards)
 
 
 def _read_index(index: Path) -> tuple[dict[str, Entry], dict[bytes, Entry], int]:

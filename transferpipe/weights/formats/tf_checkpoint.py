@@ -67,7 +67,7 @@ def source_of(
         nodes = bundle_graph(bundle)
         found = found_in_graph(bundle, nodes, told(nodes)) if nodes else found_by_name(bundle)
     except (ValueError, RecursionError) as error:
-        raise FileError(Problem(f"{path}: {bundle.prefix.name}", f"cannot be read: {error}", AGAIN)) from error
+        raise FileError(Problem(str(bundle.index), f"cannot be read: {error}", AGAIN)) from error
     proved: set[str] = set()
 
     def prove(spec: WeightSpec) -> None:
@@ -99,7 +99,7 @@ def source_of(
 
 def _details(bundle: Bundle, has_graph: bool, skipped: tuple[str, ...], copies: int) -> Mapping[str, str]:
     details = {
-        "checkpoint": bundle.prefix.name,
+        "checkpoint": bundle.name or "without a name",
         "kind": "objects (TensorFlow 2)" if has_graph else "names (TensorFlow 1)",
         "checksums": "checked on reading" if fast_crc32c() else "not checked (pip install google-crc32c)",
     }
