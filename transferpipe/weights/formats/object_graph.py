@@ -13,8 +13,8 @@ from transferpipe.weights.formats.wire import Value, fields, message, number, te
 
 GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 VARIABLE = "VARIABLE_VALUE"
-MOST_NODES = 1 << 19
-_MOST_EDGES = 1 << 21
+MOST_NODES = 1 << 18
+_MOST_EDGES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)

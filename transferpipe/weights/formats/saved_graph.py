@@ -7,13 +7,15 @@ https://github.com/keras-team/tf-keras/blob/master/tf_keras/protobuf/saved_metad
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from transferpipe.weights.formats.object_graph import MOST_NODES, Node, check_references, parse_reference
+from transferpipe.weights.formats.protobuf import BYTES, Field, read_fields, window_reader
 from transferpipe.weights.formats.tf_catalog import Told
-from transferpipe.weights.formats.wire import fields, message, number, read_varint, text
+from transferpipe.weights.formats.wire import fields, message, number, text
+from transferpipe.weights.segment import opened, read_into
 
 _MOST_GRAPH = 1 << 28
 _MOST_METADATA = 1 << 28
@@ -37,38 +39,23 @@ def read_saved_graph(path: Path) -> tuple[SavedNode, ...]:
 
     Raises:
         ValueError: the file is damaged.
-        OSError: it cannot be read.
+        FileError, OSError: it cannot be read.
     """
-    for begin, size in _parts(path, 0, path.stat().st_size, _META_GRAPH):
-        for inner, length in _parts(path, begin, begin + size, _OBJECT_GRAPH):
-            if length > _MOST_GRAPH:
-                raise ValueError(f"the graph of objects has {length:,} bytes")
-            with path.open("rb") as file:
-                file.seek(inner)
-                return _parse_graph(memoryview(file.read(length)))
+    with opened(path) as descriptor:
+        read, size = window_reader(descriptor), path.stat().st_size
+        for graph in (f for f in read_fields(read, 0, size) if f.number == _META_GRAPH and f.kind == BYTES):
+            for field in read_fields(read, graph.begin, graph.end):
+                if field.number == _OBJECT_GRAPH and field.kind == BYTES:
+                    return _read_graph(descriptor, field, path)
     return ()
 
 
-def _parts(path: Path, at: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
-    """Yield begin and size of every field number `wanted` of the message between `at` and `end` of a file."""
-    fixed = {1: 8, 5: 4}
-    with path.open("rb") as file:
-        while at < end:
-            file.seek(at)
-            head = memoryview(file.read(min(20, end - at)))
-            tag, used = read_varint(head, 0)
-            kind = tag & 7
-            length = 0
-            if kind in (0, 2):
-                length, used = read_varint(head, used)
-            elif kind not in fixed:
-                raise ValueError(f"a field has the wire type {kind}")
-            at, size = at + used, length if kind == 2 else fixed.get(kind, 0)
-            if size > end - at:
-                raise ValueError(f"a field of {size:,} bytes is cut off")
-            if kind == 2 and tag >> 3 == wanted:
-                yield at, size
-            at += size
+def _read_graph(descriptor: int, field: Field, path: Path) -> tuple[SavedNode, ...]:
+    if field.value > _MOST_GRAPH:
+        raise ValueError(f"the graph of objects has {field.value:,} bytes")
+    data = memoryview(bytearray(field.value))
+    read_into(descriptor, data, field.begin, path)
+    return _parse_graph(data)
 
 
 def _parse_graph(data: memoryview) -> tuple[SavedNode, ...]:

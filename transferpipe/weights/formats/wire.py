@@ -1,17 +1,13 @@
-"""Reading the protobuf wire format without generated code: numbered fields, nothing beyond what is asked for.
-
-https://protobuf.dev/programming-guides/encoding/
-"""
+"""Small protobuf messages in memory: fields as numbers and bytes, nothing beyond what is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-Value = int | memoryview
-"""A number (wire types 0, 1 and 5, as it lies in the file) or the bytes of a length-delimited field."""
+from transferpipe.weights.formats.protobuf import BYTES, read_fields
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_FIXED = {_FIXED64: 8, _FIXED32: 4}
+Value = int | memoryview
+"""A number, unsigned, or the bytes of a length-delimited field."""
 
 
 def read_varint(data: memoryview, at: int) -> tuple[int, int]:
@@ -46,27 +42,8 @@ def fields(data: memoryview) -> Iterator[tuple[int, Value]]:
     Raises:
         ValueError: these are not the bytes of a message.
     """
-    at = 0
-    while at < len(data):
-        tag, at = read_varint(data, at)
-        number, kind = tag >> 3, tag & 7
-        if not 0 < number < 1 << 29:
-            raise ValueError(f"a field has the number {number}")
-        if kind == _VARINT:
-            value, at = read_varint(data, at)
-            yield number, value
-            continue
-        if kind == _BYTES:
-            length, at = read_varint(data, at)
-        elif kind in _FIXED:
-            length = _FIXED[kind]
-        else:
-            raise ValueError(f"a field has the wire type {kind}")
-        if length > len(data) - at:
-            raise ValueError(f"a field of {length:,} bytes is cut off")
-        part = data[at : at + length]
-        yield number, part if kind == _BYTES else int.from_bytes(part, "little")
-        at += length
+    for field in read_fields(lambda at, size: bytes(data[at : at + size]), 0, len(data)):
+        yield field.number, data[field.begin : field.end] if field.kind == BYTES else field.value
 
 
 def number(value: Value) -> int:
