@@ -37,7 +37,8 @@ def locate(text: str, where: str = "") -> Path:
         )
     folders = [Path(p) for p in spec.submodule_search_locations or ()]
     for folder in folders:
-        if (folder / inner).exists():
+        # The files of a checkpoint go by what their names begin with.
+        if (folder / inner).exists() or (folder / f"{inner}.index").exists():
             return folder / inner
     near = [str(p.relative_to(f)) for f in folders for p in (f / inner).parent.glob("*")]
     raise FileError(Problem(where or text, f"the package {package!r} holds no {inner!r}", did_you_mean(inner, near)))

@@ -27,6 +27,8 @@ FORMATS: dict[str, tuple[str, str]] = {
     "orbax": ("orbax", "open_orbax"),
     "npy_folder": ("npy_files", "open_npy_folder"),
     "torch": ("torch_file", "open_torch"),
+    "saved_model": ("saved_model", "open_saved_model"),
+    "tf_checkpoint": ("tf_checkpoint", "open_tf_checkpoint"),
 }
 # Formats whose files hold parts that `select` can choose from; their open functions take it.
 SELECTING = frozenset({"torch"})
@@ -93,7 +95,7 @@ def _near(path: Path) -> str:
     if not path.parent.is_dir():
         return f"there is no folder {str(path.parent)!r} either"
     try:
-        names = [entry.name for entry in path.parent.iterdir()]
+        names = [entry.name.removesuffix(".index") for entry in path.parent.iterdir()]
     except OSError:
         names = []
     return did_you_mean(path.name, names) or f"check the path (the folder holds {len(names)} other files)"

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problem, UnsafeError
-from transferpipe.weights.formats.folders import detect_folder
+from transferpipe.weights.formats.folders import detect_folder, detect_member
 from transferpipe.weights.formats.torch_legacy import is_legacy
 from transferpipe.weights.formats.torch_zip import pickle_member
 
@@ -33,6 +33,9 @@ def detect_format(path: Path, listed: str) -> str:
     if path.is_dir():
         return detect_folder(path, listed)
     try:
+        member = detect_member(path)
+        if member:
+            return member
         with path.open("rb") as file:
             head = file.read(_HEAD)
         if head.startswith(_ZIP):

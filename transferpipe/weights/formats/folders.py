@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problem
+from transferpipe.weights.formats.checkpoint_path import has_checkpoint, is_part
+from transferpipe.weights.formats.saved_model_path import is_model_file, is_saved_model
 
 Names = frozenset[str]
 
@@ -18,16 +20,31 @@ def _is_orbax(names: Names) -> bool:
 
 # Name of the format: what the names of the files in its folder are like. The first that fits is taken.
 FOLDERS: Mapping[str, Callable[[Names], bool]] = {
+    "saved_model": is_saved_model,
     "preset": lambda names: "config.json" in names and bool(names & {"model.weights.h5", "model.weights.json"}),
     "tfjs": lambda names: "model.json" in names,
     "orbax": _is_orbax,
     "safetensors_index": lambda names: any(n.endswith((".safetensors.index.json", ".safetensors")) for n in names),
+    "tf_checkpoint": has_checkpoint,
 }
 
 
 def is_basename(path: Path) -> bool:
     """Tell whether `path`, which does not exist, is what the names of the files of a checkpoint begin with."""
     return path.with_name(path.name + ".index").is_file()
+
+
+def detect_member(path: Path) -> str | None:
+    """Return the name of the format of several files that `path` is one of, or the common beginning; None otherwise.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not path.exists():
+        return "tf_checkpoint" if is_basename(path) else None
+    if is_model_file(path):
+        return "saved_model"
+    return "tf_checkpoint" if is_part(path) else None
 
 
 def detect_folder(path: Path, listed: str) -> str:

@@ -1,0 +1,119 @@
+"""Reading the values of a tensor bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.errors import FileError, Problem
+from transferpipe.weights.formats.bundle_entry import STRING, Entry
+from transferpipe.weights.formats.crc32c import fast_crc32c, unmask
+from transferpipe.weights.formats.tensor_bundle import AGAIN, Bundle
+from transferpipe.weights.formats.wire import read_varint
+from transferpipe.weights.segment import CHUNK, Segment, opened, read_into
+from transferpipe.weights.spec import numpy_dtype
+
+
+def locate_value(bundle: Bundle, entry: Entry) -> Segment | None:
+    """Return where the value lies as it is in memory; None if it lies in pieces, or is of bytes that need a look."""
+    if entry.slices or entry.numpy is None or entry.numpy == "bool":
+        return None
+    return Segment(bundle.shards[entry.shard], entry.offset, entry.size, entry.numpy)
+
+
+def read_value(bundle: Bundle, entry: Entry) -> NDArray[Any]:
+    """Return the value, put together if it lies in pieces.
+
+    Raises:
+        FileError: a shard ends early.
+    """
+    assert entry.numpy is not None
+    if not entry.slices:
+        return _read_whole(bundle, entry)
+    value = np.empty(entry.shape, numpy_dtype(entry.numpy))
+    for extents, piece in zip(entry.slices, bundle.pieces_of(entry), strict=True):
+        box = entry.box(extents)
+        assert box is not None
+        value[tuple(slice(start, stop) for start, stop in box)] = _read_whole(bundle, piece)
+    return value
+
+
+def _read_whole(bundle: Bundle, entry: Entry) -> NDArray[Any]:
+    assert entry.numpy is not None
+    raw = np.frombuffer(read_bytes(bundle, entry), np.uint8)
+    # A byte that is neither 0 nor 1 would make a NumPy bool that equals neither.
+    value = raw != 0 if entry.numpy == "bool" else raw.view(numpy_dtype(entry.numpy))
+    return value.reshape(entry.shape)
+
+
+def read_bytes(bundle: Bundle, entry: Entry) -> bytearray:
+    """Return the bytes of a tensor in one piece.
+
+    Raises:
+        FileError: the shard ends early.
+    """
+    path, data = bundle.shards[entry.shard], bytearray(entry.size)
+    with opened(path) as descriptor:
+        read_into(descriptor, memoryview(data), entry.offset, path)
+    return data
+
+
+def check_sum(bundle: Bundle, entry: Entry) -> None:
+    """Compare the checksums of a tensor's bytes with those that the index notes, if that can be done fast.
+
+    Raises:
+        FileError: they differ.
+    """
+    crc_of = fast_crc32c()
+    for piece in bundle.pieces_of(entry) if crc_of else ():
+        path, crc = bundle.shards[piece.shard], 0
+        with opened(path) as descriptor:
+            for begin in range(0, piece.size, CHUNK):
+                part = bytearray(min(CHUNK, piece.size - begin))
+                read_into(descriptor, memoryview(part), piece.offset + begin, path)
+                crc = crc_of(crc, bytes(part)) if crc_of else crc
+        if piece.checksum is not None and crc != unmask(piece.checksum):
+            what = f"its bytes in {path.name} have the CRC-32C {crc:08x}, the index says {unmask(piece.checksum):08x}"
+            raise FileError(Problem(f"{bundle.index}: {entry.key}", what, AGAIN))
+
+
+def read_strings(bundle: Bundle, entry: Entry, most: int) -> list[memoryview]:
+    """Return the elements of a tensor of texts.
+
+    Args:
+        bundle: the checkpoint.
+        entry: the tensor.
+        most: how many bytes are read at most.
+
+    Raises:
+        ValueError: it is no tensor of texts, too large, or damaged.
+        FileError: the shard ends early.
+
+    The lengths come first, each a varint, then a checksum of them, then all texts:
+    https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/util/tensor_bundle/tensor_bundle.cc
+    """
+    if entry.dtype != STRING or len(entry.shape) > 1 or entry.size > most:
+        raise ValueError(f"has the dtype {entry.dtype}, the shape {list(entry.shape)[:9]}, and {entry.size:,} bytes")
+    count = entry.shape[0] if entry.shape else 1
+    if count > entry.size:
+        raise ValueError(f"declares {count:,} texts in {entry.size:,} bytes")
+    data, at, lengths = memoryview(read_bytes(bundle, entry)), 0, []
+    for _ in range(count):
+        length, at = read_varint(data, at)
+        lengths.append(length)
+    at += 4
+    if at + sum(lengths) != len(data):
+        raise ValueError(f"declares {sum(lengths):,} bytes of text in {entry.size:,} bytes")
+    texts = []
+    for length in lengths:
+        texts.append(data[at : at + length])
+        at += length
+    return texts
+
+
+def shards_of(bundle: Bundle) -> tuple[Path, ...]:
+    """Return the files of raw bytes that are needed."""
+    return tuple(bundle.shards[number] for number in sorted(bundle.shards))
