@@ -57,6 +57,12 @@ class VerificationError(TransferError):
     title = "verification failed"
 
 
+class ScoreError(VerificationError):
+    """A score raised, or gave no finite number; the model that it was asked about stays."""
+
+    title = "the score failed; the model itself is finished and proved"
+
+
 class FileError(TransferError):
     """A file could not be read or written."""
 

@@ -1,8 +1,15 @@
 """Scores: shipped, of a user's own, and failing."""
 
+import inspect
 import json
+import re
 
 import pytest
+import yaml
+from command_line import RECIPE
+
+import transferpipe.score
+from transferpipe.cli.recipe_folders import conf_folder
 
 RUN = ("run", "recipe=own", "hydra.run.dir=out")
 
@@ -28,7 +35,14 @@ def test_a_score_of_ones_own(cli, here, body, value):
             ["score: my_scores.score: got an unexpected keyword argument 'scael'"],
         ),
         ("{_target_: os.system}", ["os.system"]),
-        ("my_scores.score", ["score: must name a callable with `_target_:`"]),
+        ("my_scores.score", ["there is no score called 'my_scores.score'", "type 'score={_target_: my_scores.score}'"]),
+        ("{_target_: my_scores.score, scale: {_target_: my_scores.scale}}", ["score.scale._target_: my_scores has no"]),
+        (
+            "{_target_: my_scores.score, scale: {_target_: transferpipe.score.digits_data, lables: [1]}}",
+            ["score.scale: transferpipe.score.digits_data: got an unexpected keyword argument 'lables'"],
+        ),
+        ("{_target_: my_scores.score, scale: {_target_: os.getcwd}}", ["score.scale._target_: os.getcwd"]),
+        ("linear_prob", ["there is no score called 'linear_prob'", "did you mean 'linear_probe'?"]),
     ],
 )
 def test_a_score_that_cannot_be_called_is_found_before_the_run(refuses, here, score, words):
@@ -48,7 +62,108 @@ def test_a_score_needs_a_model(refuses, here):
 def test_a_score_that_fails_leaves_the_proved_model(cli, here, body, words):
     _scoring(here, body)
     answer = cli(*RUN, "score={_target_: my_scores.score}")
-    assert answer.status == 2
+    assert answer.status == 3
     assert words in answer.err
+    assert "the score failed" in answer.err
+    assert not (here / "out" / "score.json").exists()
     assert cli("verify", "out").status == 0
     assert (here / "out" / "report.html").is_file()
+
+
+def test_a_score_of_ones_own_takes_data_and_says_its_direction(cli, here):
+    (here / "my_scores.py").write_text(
+        "from transferpipe.score import Score\n"
+        "def score(model, data):\n"
+        "    return Score(float(len(data.y_val)), 'images', False, 'heuristic', seconds=0.0)\n"
+    )
+    data = "{_target_: transferpipe.score.digits_data, labels: [1, 2], val_per_class: 3}"
+    answer = cli(*RUN, f"score={{_target_: my_scores.score, data: {data}}}")
+    assert answer.status == 0, answer.err
+    assert "images (heuristic, lower is better, 0.0 s)" in answer.out
+    assert json.loads((here / "out" / "score.json").read_text())["value"] == 6
+
+
+@pytest.mark.parametrize("parameter", ["run", "run=None"])
+def test_a_score_that_asks_for_the_run_gets_it(cli, here, parameter):
+    (here / "my_scores.py").write_text(f"def score(model, {parameter}):\n    return len(run.plan.assignments)\n")
+    assert cli(*RUN, "score={_target_: my_scores.score}").status == 0
+    assert json.loads((here / "out" / "score.json").read_text())["value"] == 2
+
+
+CHOICES = [
+    (["score=linear_probe", "score.penalty=1"], "transferpipe.score.linear_probe"),
+    (["score=linear_probe", "score/data=npz", "score.data.path=a.npz"], "transferpipe.score.linear_probe"),
+    (["score=finetune"], "transferpipe.score.finetune"),
+    (["score={_target_: my.score, k: 1}"], "my.score"),
+    (["score=mine", "score.k=4"], "my.own"),
+    ([], "transferpipe.score.head_training"),
+    (["score.epochs=3"], "transferpipe.score.head_training"),
+]
+
+
+@pytest.mark.parametrize("overrides, target", CHOICES)
+def test_a_chosen_score_takes_the_place_of_the_recipes_own(cli, here, overrides, target):
+    (here / "recipes" / "score").mkdir()
+    (here / "recipes" / "score" / "mine.yaml").write_text("{_target_: my.own, k: 3}")
+    (here / "recipes" / "digits.yaml").write_text(DIGITS)
+    answer = cli("run", "recipe=digits", *overrides, "--cfg", "job")
+    assert answer.status == 0, answer.err
+    score = yaml.safe_load(answer.out)["score"]
+    assert score["_target_"] == target
+    assert ("labels" in score) == target.endswith("head_training")
+
+
+DIGITS = (
+    RECIPE
+    + """
+score: {_target_: transferpipe.score.head_training, labels: [5, 6], epochs: 1}
+"""
+)
+
+
+def test_a_preset_takes_its_seed_from_the_recipe(cli, here):
+    answer = cli("run", "recipe=own", "score=finetune", "seed=4", "--cfg", "job")
+    assert yaml.safe_load(answer.out)["score"]["seed"] == 4
+
+
+@pytest.mark.parametrize("override", ["~score", "score=null", "score=none"])
+def test_a_recipes_score_is_switched_off(cli, here, override):
+    (here / "recipes" / "digits.yaml").write_text(DIGITS)
+    answer = cli("run", "recipe=digits", override, "--cfg", "job")
+    assert yaml.safe_load(answer.out)["score"] is None
+
+
+def test_a_file_with_a_score_cannot_set_keys_of_hydra(refuses, here):
+    (here / "recipes" / "score").mkdir()
+    (here / "recipes" / "score" / "mine.yaml").write_text("# @package _global_\nhydra: {run: {dir: /tmp/x}}\n")
+    refuses(5, ["run", "recipe=own", "score=mine"], "cannot set keys of hydra", "hydra.run.dir")
+
+
+PRESETS = sorted((conf_folder() / "score").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_every_preset_says_what_it_is_and_explains_its_keys(path):
+    first, *rest = path.read_text().splitlines()
+    group = path.relative_to(conf_folder()).parent.as_posix()
+    assert first.startswith(f"# {group}={path.stem}")
+    assert "  <- " in first
+    if group == "score" and path.stem != "none":
+        assert first.endswith(("; trained", "; heuristic"))
+        assert re.search("cost|one forward pass", first)
+    keys = [line for line in rest if re.match(r"\s*(?!- |#)\w+:", line)]
+    silent = ("_target_: transferpipe", "defaults:", "datasets:")
+    assert all(" # " in line for line in keys if not line.strip().startswith(silent))
+
+
+@pytest.mark.parametrize("path", [p for p in PRESETS if p.parent.name == "score"], ids=lambda path: path.stem)
+def test_every_preset_names_the_arguments_of_its_function_with_their_defaults(path):
+    data = yaml.safe_load(path.read_text()) or {}
+    if not data:
+        return
+    known = inspect.signature(getattr(transferpipe.score, data.pop("_target_").rpartition(".")[2])).parameters
+    given = {k: v for k, v in data.items() if k != "defaults"}
+    assert set(given) == set(known) - {"model", "data", "run"}
+    for name, value in given.items():
+        default = known[name].default
+        assert value in ("${seed}", list(default) if isinstance(default, tuple) else default)

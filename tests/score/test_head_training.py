@@ -14,6 +14,7 @@ from transferpipe.score.comparison import compare, difference, mean_and_spread
 from transferpipe.score.fit import Division, correct_after_training, divide
 from transferpipe.score.frozen import live_weights
 from transferpipe.score.head_training import fresh_weights
+from transferpipe.score.outputs import gives_probabilities
 from transferpipe.zoo import digits_cnn, nested_classifier, small_mlp
 from transferpipe.zoo.digits import DATA, load_digits
 
@@ -176,7 +177,7 @@ def test_a_subclassed_model_is_trained_as_a_whole():
 @pytest.mark.parametrize(("activation", "expected"), [("softmax", True), (None, False), ("softplus", False)])
 def test_probabilities_are_told_from_logits_by_their_values(activation, expected):
     model = dense_model(activation=activation)
-    assert fit._gives_probabilities(model, load_digits(LABELS, per_class=2)[0]) is expected
+    assert gives_probabilities(model, load_digits(LABELS, per_class=2)[0]) is expected
 
 
 def test_answers_that_are_not_finite_are_wrong(model):
@@ -214,8 +215,8 @@ def test_an_initializer_with_a_fixed_seed_is_drawn_anew():
     ("build", "arguments", "message"),
     [
         (lambda: small_mlp(classes=5), {}, r"score: the model takes \(None, 8\), the digits are \(None, 8, 8, 1\)"),
-        (lambda: digits_cnn(3), {}, r"score.labels: the model gives \(3,\) for an image, 5 digits need \(5,\)"),
-        (digits_cnn, {"labels": [5, 6]}, r"the model gives \(5,\) for an image, 2 digits need \(2,\)"),
+        (lambda: digits_cnn(3), {}, r"score.labels: the model gives \(3,\) for an example, 5 digits need \(5,\)"),
+        (digits_cnn, {"labels": [5, 6]}, r"the model gives \(5,\) for an example, 2 digits need \(2,\)"),
         (digits_cnn, {"labels": [5, 55]}, "labels"),
         (digits_cnn, {"seeds": 0}, "score.seeds: 0 is not a whole number from 1 up"),
         (digits_cnn, {"epochs": "many"}, "score.epochs: 'many'"),

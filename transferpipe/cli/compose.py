@@ -13,12 +13,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from transferpipe.cli.override_errors import explain
+from transferpipe.cli.override_errors import GROUPS, SCORE, explain
 from transferpipe.cli.recipe_folders import ConfigDir, FolderSearch, UserFolder, conf_folder
 from transferpipe.cli.resolving import no_environment, resolve
 from transferpipe.errors import Problem, RecipeError, UnsafeError
 
 _RECIPE = "recipe"
+_NO_SCORE = (f"~{SCORE}", f"{SCORE}=null", f"{SCORE}=")
 _OF_THE_COMPOSITION = ("hydra.runtime", "hydra.overrides", "hydra.job.override_dirname")
 
 
@@ -72,7 +73,7 @@ def compose_here(overrides: Sequence[str]) -> Composed:
     """
     with no_environment():
         try:
-            config = compose("config", list(overrides), return_hydra_config=True)
+            config = _compose(overrides)
         except Exception as error:
             raise explain(error, overrides) from error
         _check_hydra_is_ours(config, overrides)
@@ -87,6 +88,21 @@ def compose_here(overrides: Sequence[str]) -> Composed:
         mend = f"put rules into recipes/mapping/{name}.yaml, or change one: mapping.RULE.to=..."
         raise RecipeError(Problem("mapping", f"there is no file of rules called {name!r}", mend))
     return Composed(data, config, tuple(overrides), sweep if isinstance(sweep, dict) else {})
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    """Compose the recipe. A chosen score takes the place of the recipe's own, of whose arguments it knows nothing."""
+    words = [f"{SCORE}=none" if o in _NO_SCORE else o for o in overrides]
+    own = [o for o in words if o.lstrip("+~").startswith((f"{SCORE}=", f"{SCORE}.", f"{SCORE}/", f"{SCORE}@"))]
+    if any(o.startswith(f"{SCORE}={{") for o in own):  # written out: Hydra would merge it with the recipe's
+        words = [o for o in words if o not in own]
+    elif not any(o.startswith(f"{SCORE}=") for o in own):
+        return compose("config", words, return_hydra_config=True)
+    config = compose("config", words, return_hydra_config=True)
+    alone = compose("config", [f"~{_RECIPE}", *own])
+    with open_dict(config):
+        config[SCORE] = alone[SCORE] or None
+    return config
 
 
 def _check_hydra_is_ours(config: DictConfig, overrides: Sequence[str]) -> None:
@@ -104,7 +120,7 @@ def _check_hydra_is_ours(config: DictConfig, overrides: Sequence[str]) -> None:
 def _beside_recipe(overrides: Sequence[str]) -> list[str]:
     """Return the overrides that choose neither recipe nor rules and change nothing inside of them."""
     keys = {o: o.lstrip("+~").partition("=")[0].partition("@")[0] for o in overrides}
-    return [o for o, k in keys.items() if k.startswith("hydra") or ("." not in k and k not in (_RECIPE, "mapping"))]
+    return [o for o, k in keys.items() if k.startswith("hydra") or ("." not in k and k.partition("/")[0] not in GROUPS)]
 
 
 def _leaves(data: Any, where: str) -> Iterator[tuple[str, str]]:

@@ -18,8 +18,9 @@ from transferpipe.cli.recipe_file import yaml_problem
 from transferpipe.cli.resolving import find_cause
 from transferpipe.errors import Problem, RecipeError, TransferError, did_you_mean
 
-GROUPS = ("recipe", "mapping")
+GROUPS = ("recipe", "mapping", "score")
 """The groups of files from which a recipe is put together."""
+SCORE = "score"
 RULE_KEYS = ("to", "from", "pair", "except", "transform", "merge", "on_mismatch", "optional")
 ORIGIN_KEYS = ("path", "format", "layout")
 """Keys that a recipe need not write, so that a composed recipe does not show them."""
@@ -98,6 +99,8 @@ def _missing_config(name: str) -> Problem:
         return Problem("defaults", f"there is no file {name!r}", "write GROUP: NAME")
     choices = GlobalHydra.instance().config_loader().get_group_options(group)
     hint = did_you_mean(option, choices) or (f"there are {', '.join(choices)}" if choices else "")
+    if group == SCORE and "." in option:
+        hint = f"for a function of your own, type {shlex.quote(f'{SCORE}={{_target_: {option}}}')}"
     return Problem(group, f"there is no {group} called {option!r}", hint)
 
 

@@ -121,27 +121,31 @@ def callables_of(build: Build, trusted: Collection[str] = ()) -> tuple[Any, ...]
     return tuple(found)
 
 
-def call(build: Build, trusted: Collection[str] = (), first: tuple[Any, ...] = ()) -> Any:
+def call(build: Build, trusted: Collection[str] = ()) -> Any:
     """Call what `build` names with its arguments, inner calls first.
-
-    Args:
-        build: the callable and its keyword arguments.
-        trusted: packages the command line vouched for.
-        first: positional arguments that go before those of the recipe.
 
     Raises:
         RecipeError: the callable raises.
         UnsafeError: the recipe may not name it.
     """
     function = resolve(build.target, f"{build.where}._target_", trusted)
-    arguments = {key: _value(value, trusted) for key, value in build.arguments.items()}
+    arguments = values_of(build.arguments, trusted)
     try:
-        return function(*first, **arguments)
+        return function(**arguments)
     except TransferError:
         raise
     except (Exception, SystemExit) as error:
         what = f"{build.target} raised {type(error).__name__}: {error}"
         raise RecipeError(Problem(build.where, what, "mend the builder or its arguments")) from error
+
+
+def values_of(arguments: Mapping[str, Any], trusted: Collection[str] = ()) -> dict[str, Any]:
+    """Return the arguments of a build with the calls in them carried out.
+
+    Raises:
+        RecipeError, UnsafeError: as `call`.
+    """
+    return {key: _value(value, trusted) for key, value in arguments.items()}
 
 
 def _value(value: Any, trusted: Collection[str]) -> Any:

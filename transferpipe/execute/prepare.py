@@ -13,6 +13,9 @@ from transferpipe.plan.planner import make_plan
 from transferpipe.recipe.model import Build, Recipe
 from transferpipe.recipe.trust import resolve
 
+RUN = "run"
+"""The parameter of a score under which it is told about the run whose result it gets."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -37,17 +40,33 @@ def prepare(recipe: Recipe, trusted: Collection[str] = ()) -> Prepared:
 
 def _check_score(recipe: Recipe, score: Build, trusted: Collection[str]) -> None:
     """Find out before a run what would keep its result from being scored."""
-    function = resolve(score.target, "score._target_", trusted)
-    try:
-        inspect.signature(function).bind(None, **score.arguments)
-    except TypeError as error:
-        raise RecipeError(Problem("score", f"{score.target}: {error}", "mend its arguments")) from error
-    except ValueError:  # written in C, without a signature
-        pass
+    _check_arguments(score, trusted, first=(None,))
     if not any(path.endswith(".keras") for path in (recipe.save.path, *recipe.save.also)):
         raise RecipeError(
             Problem("score", "needs a model, but none is saved", "save a .keras file too: save.also=[...]")
         )
+
+
+def _check_arguments(build: Build, trusted: Collection[str], first: tuple[None, ...] = ()) -> None:
+    """Raise if what `build` names, or a call among its arguments, is not there or does not take its arguments.
+
+    Args:
+        build: the callable and its arguments.
+        trusted: packages the command line vouched for.
+        first: stands for the model in the call of a score, which is given the run as well, if it has room for it.
+    """
+    function = resolve(build.target, f"{build.where}._target_", trusted)
+    try:
+        signature = inspect.signature(function)
+        filled = {RUN: None} if first and RUN in signature.parameters else {}
+        signature.bind(*first, **{**filled, **build.arguments})
+    except TypeError as error:
+        raise RecipeError(Problem(build.where, f"{build.target}: {error}", "mend its arguments")) from error
+    except ValueError:  # written in C, without a signature
+        pass
+    for argument in build.arguments.values():
+        if isinstance(argument, Build):
+            _check_arguments(argument, trusted)
 
 
 def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepared:

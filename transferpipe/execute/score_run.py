@@ -2,34 +2,79 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from transferpipe.errors import Problem, RecipeError
+from transferpipe.errors import Problem, ScoreError, TransferError
 from transferpipe.execute.atomic import write_text
-from transferpipe.execute.build import call, import_keras
+from transferpipe.execute.build import import_keras, values_of
+from transferpipe.execute.prepare import RUN
 from transferpipe.execute.run import Report
-from transferpipe.recipe.model import Recipe
+from transferpipe.plan.model import Plan
+from transferpipe.recipe.model import Build, Recipe
+from transferpipe.recipe.trust import resolve
 
 SCORE = "score.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a score may want to know beside the finished model: it gets this if it has a parameter called ``run``.
+
+    Attributes:
+        recipe: the recipe that was carried out.
+        plan: what that came to.
+        trusted: packages the command line vouched for.
+    """
+
+    recipe: Recipe
+    plan: Plan
+    trusted: tuple[str, ...] = ()
 
 
 def score_run(recipe: Recipe, report: Report, trusted: Collection[str] = ()) -> dict[str, Any]:
     """Load the finished model, hand it to the recipe's score, and leave the result in the run folder.
 
     Raises:
-        RecipeError: the score raises or returns neither a number nor a `Score`, or no model was saved.
+        ScoreError: the score raises, or returns neither a finite number nor a `Score`.
+        TransferError: what the score itself raises of this family.
     """
     assert recipe.score is not None and report.folder is not None
+    function = resolve(recipe.score.target, f"{recipe.score.where}._target_", trusted)
     model = _load(report)
-    result = call(recipe.score, trusted, first=(model,))
-    data = result.to_data() if hasattr(result, "to_data") else _from_number(recipe, result)
+    arguments = values_of(recipe.score.arguments, trusted)
+    if _wants_run(function) and RUN not in arguments:
+        arguments[RUN] = Run(recipe, report.plan, tuple(trusted))
+    started = time.perf_counter()
+    result = _call(recipe.score, lambda: function(model, **arguments))
+    seconds = time.perf_counter() - started
+    data = result.to_data() if hasattr(result, "to_data") else _from_number(recipe.score, result, seconds)
     write_text(report.folder / SCORE, json.dumps(data, indent=1))
     return dict(data)
+
+
+def _wants_run(function: Callable[..., Any]) -> bool:
+    try:
+        return RUN in inspect.signature(function).parameters
+    except ValueError:  # written in C, without a signature
+        return False
+
+
+def _call(score: Build, compute: Callable[[], Any]) -> Any:
+    try:
+        return compute()
+    except TransferError:
+        raise
+    except (Exception, SystemExit) as error:
+        what = f"{score.target} raised {type(error).__name__}: {error}"
+        raise ScoreError(Problem(score.where, what, "mend the score or its arguments")) from error
 
 
 def _load(report: Report) -> Any:
@@ -38,11 +83,11 @@ def _load(report: Report) -> Any:
     return import_keras().models.load_model(Path(path), compile=False)
 
 
-def _from_number(recipe: Recipe, result: Any) -> dict[str, Any]:
-    assert recipe.score is not None
+def _from_number(score: Build, result: Any, seconds: float) -> dict[str, Any]:
+    """Return a plain number as the data of a score, of which nothing more is known."""
     if isinstance(result, bool) or not isinstance(result, Real) or not math.isfinite(result):
         found = str(result) if isinstance(result, Real) else f"an object of type {type(result).__name__}"
-        what = f"{recipe.score.target} returned {found}, not a finite number"
-        raise RecipeError(Problem("score", what, "return a float or a transferpipe.score.Score"))
-    name = recipe.score.target.rpartition(".")[2]
-    return {"value": float(result), "name": name, "higher_is_better": True, "kind": "heuristic"}
+        what = f"{score.target} returned {found}, not a finite number"
+        raise ScoreError(Problem(score.where, what, "return a float or a transferpipe.score.Score"))
+    name = score.target.rpartition(".")[2]
+    return {"value": float(result), "name": name, "higher_is_better": True, "kind": "heuristic", "seconds": seconds}

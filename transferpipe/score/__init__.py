@@ -1,6 +1,27 @@
-"""What gives a variant its number: callables from a finished model to a `Score`."""
+"""What gives a variant its number: callables from a finished model to a `Score`, and the data that they need."""
 
+from transferpipe.score.data import Splits, digits_data, npz_data, tf_data
+from transferpipe.score.finetune import finetune
+from transferpipe.score.h_score import h_score
 from transferpipe.score.head_training import head_training
+from transferpipe.score.leep import leep
+from transferpipe.score.linear_probe import linear_probe
+from transferpipe.score.logme import logme
+from transferpipe.score.parity import parity
 from transferpipe.score.result import Control, Score
 
-__all__ = ["Control", "Score", "head_training"]
+__all__ = [
+    "Control",
+    "Score",
+    "Splits",
+    "digits_data",
+    "finetune",
+    "h_score",
+    "head_training",
+    "leep",
+    "linear_probe",
+    "logme",
+    "npz_data",
+    "parity",
+    "tf_data",
+]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.score.frozen import check_unchanged, frozen_bytes, live_weights
+from transferpipe.score.outputs import gives_probabilities
+from transferpipe.score.seeded import given_back, seed_states
 
 if TYPE_CHECKING:
     import keras
@@ -58,9 +59,9 @@ def correct_after_training(
     """
     images, classes = test
     correct = []
-    with _given_back(model):
+    with given_back(model):
         parts = divide(model, images)
-        fit = _fit_function(model, parts.trained, _gives_probabilities(model, images), epochs)
+        fit = _fit_function(model, parts.trained, gives_probabilities(model, images), epochs)
         for run, (start, labelled) in enumerate(runs):
             _start_from(model, start, run)
             before = frozen_bytes(model)
@@ -114,13 +115,6 @@ def _same_bits(a: Any, b: Any) -> bool:
     return np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
-def _gives_probabilities(model: keras.Model, images: NDArray[np.float32]) -> bool:
-    """Tell whether the outputs are probabilities already, or logits."""
-    outputs = np.asarray(model(images, training=False)).astype(np.float32)
-    finite = outputs[np.isfinite(outputs).all(-1)]
-    return bool((finite >= 0).all() and np.allclose(finite.sum(-1), 1, atol=1e-2))
-
-
 def _fit_function(model: keras.Model, trained: Forward, probabilities: bool, epochs: int) -> Callable[..., None]:
     """Return ``fit(inputs, classes)``, which starts with a fresh optimizer at every call but is traced only once."""
     import keras
@@ -150,23 +144,7 @@ def _fit_function(model: keras.Model, trained: Forward, probabilities: bool, epo
     return fit
 
 
-def _seed_states(model: keras.Model) -> list[keras.Variable]:
-    return [variable for variable in model.variables if variable.name == "seed_generator_state"]
-
-
 def _start_from(model: keras.Model, start: Weights, run: int) -> None:
-    """Set all weights, and the random states too: Keras seeds a dropout by chance whenever it loads a model."""
+    """Set all weights, and the random states too."""
     model.set_weights(start)
-    for number, state in enumerate(_seed_states(model)):
-        state.assign(np.array([run, number], np.uint32))
-
-
-@contextmanager
-def _given_back(model: keras.Model) -> Iterator[None]:
-    """Put weights and random states back at the end, whatever happened."""
-    before = [(variable, variable.numpy()) for variable in [*model.weights, *_seed_states(model)]]
-    try:
-        yield
-    finally:
-        for variable, value in before:
-            variable.assign(value)
+    seed_states(model, run)

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.errors import Problems, RecipeError
+from transferpipe.score.checks import check_classifier, check_whole_numbers
 from transferpipe.score.comparison import compare, mean_and_spread
 from transferpipe.score.fit import Labelled, Weights, correct_after_training
-from transferpipe.score.frozen import live_weights
 from transferpipe.score.result import Control, Score
 from transferpipe.zoo.digits import SHAPE, load_digits
 
@@ -59,11 +58,11 @@ def head_training(  # noqa: PLR0913 - one argument a key of the recipe's `score`
         VerificationError: a frozen weight changed during the training.
     """
     started = time.perf_counter()
-    _check_numbers({"epochs": (epochs, 1), "seeds": (seeds, 1), "seed": (seed, 0)})
+    check_whole_numbers({"epochs": (epochs, 1), "seeds": (seeds, 1), "seed": (seed, 0)})
     numbers = range(seed, seed + seeds)
     draws = [load_digits(labels, per_class=train_per_class, seed=number) for number in numbers]
     test = load_digits(labels, split="test")
-    _check_model(model, labels)
+    check_classifier(model, SHAPE, (len(labels), "digits", "score.labels"), "the digits")
 
     with _seeded(seed):
         starts = [model.get_weights()] * seeds + [fresh_weights(model, number) for number in numbers]
@@ -142,41 +141,9 @@ def _score(
         name="test accuracy",
         higher_is_better=True,
         kind="trained",
+        needs="training",
         controls=tuple(Control(name, *mean_and_spread(answers)) for name, answers in controls.items()),
         notes=(setup, *(compare(transferred, answers, name) for name, answers in controls.items())),
         spread=spread,
         seconds=time.perf_counter() - started,
     )
-
-
-def _check_numbers(numbers: dict[str, tuple[Any, int]]) -> None:
-    """Raise for each (number, least value) that is not a whole number from that value up."""
-    problems = Problems()
-    for name, (number, least) in numbers.items():
-        if not isinstance(number, int) or number < least:
-            problems.add(f"score.{name}", f"{number!r} is not a whole number from {least} up", "change it")
-    problems.raise_as(RecipeError)
-
-
-def _check_model(model: keras.Model, labels: Sequence[int]) -> None:
-    """Raise everything that keeps `model` from being trained on the digits."""
-    import keras
-
-    problems = Problems()
-    taken = getattr(model, "input_shape", None)  # a subclassed model does not know it
-    if taken is not None and not _takes_digits(taken):
-        problems.add("score", f"the model takes {taken}, the digits are {(None, *SHAPE)}", "use a model for 8x8 digits")
-    if not any(weight.trainable for weight in live_weights(model)):
-        problems.add("score", "nothing in the model is trainable", "leave the head out of `freeze`")
-    problems.raise_as(RecipeError)
-    given = tuple(model.compute_output_spec(keras.KerasTensor((None, *SHAPE))).shape)[1:]
-    if given != (len(labels),):
-        what = f"the model gives {given} for an image, {len(labels)} digits need {(len(labels),)}"
-        problems.add("score.labels", what, "give the target as many classes as there are labels")
-    problems.raise_as(RecipeError)
-
-
-def _takes_digits(shape: Any) -> bool:
-    """Tell whether an input shape, its None standing for any size, admits the digits."""
-    wanted = (None, *SHAPE)
-    return len(shape) == len(wanted) and all(a is None or a == b for a, b in zip(shape, wanted, strict=True))

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.errors import Problem, ScoreError
+
+Kind = Literal["trained", "heuristic"]
+Needs = Literal["training", "one forward pass", ""]
 
 
 @dataclass(frozen=True)
@@ -35,21 +45,36 @@ class Score:
         value: the number, a mean if there were repetitions.
         name: what it measures, such as ``test accuracy``.
         higher_is_better: which way to rank.
-        kind: ``trained`` if something was trained for it, ``heuristic`` if it was computed from the weights alone.
+        kind: ``trained`` if something was trained and tested for it, ``heuristic`` if it only stands for that.
         seconds: wall time it took.
         controls: what simpler things reached.
         notes: sentences for the reader: how it was measured, and what the numbers allow to be said.
         spread: standard deviation of `value` over repetitions; None where there was only one.
+        needs: what it costs: a training, or one pass of the data through the model; empty where nobody said.
+
+    Raises:
+        ScoreError: `value` is not a finite number, by which nothing can be ranked.
     """
 
     value: float
     name: str
     higher_is_better: bool
-    kind: Literal["trained", "heuristic"]
+    kind: Kind
     seconds: float = field(compare=False)
     controls: tuple[Control, ...] = ()
     notes: tuple[str, ...] = ()
     spread: float | None = None
+    needs: Needs = ""
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            what = f"{self.name} is {self.value}, not a finite number"
+            raise ScoreError(Problem("score", what, "look at the model's outputs, or choose another score"))
+
+    @property
+    def direction(self) -> Literal["higher", "lower"]:
+        """Which numbers are better."""
+        return "higher" if self.higher_is_better else "lower"
 
     def to_data(self) -> dict[str, Any]:
         """Return the score as values that JSON knows: dicts, lists, strings, numbers and None."""
@@ -59,7 +84,13 @@ class Score:
             "spread": self.spread,
             "higher_is_better": self.higher_is_better,
             "kind": self.kind,
+            "needs": self.needs,
             "seconds": self.seconds,
             "controls": [control.to_data() for control in self.controls],
             "notes": list(self.notes),
         }
+
+
+def finite_or_nan(values: NDArray[Any], compute: Callable[[], float]) -> float:
+    """Return ``compute()``, or NaN where it would be asked about values that are not finite."""
+    return compute() if np.isfinite(values).all() else math.nan

@@ -8,6 +8,7 @@ from typing import Any
 
 from transferpipe.plan.model import Plan
 from transferpipe.show.plan_table import plan_html
+from transferpipe.show.score_table import number_text, score_title
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2024; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
@@ -77,8 +78,8 @@ def _score(score: Mapping[str, Any]) -> str:
         ("this model", score["value"], score.get("spread")),
         *((c["name"], c["value"], c["spread"]) for c in score.get("controls", ())),
     ]
-    shown = [(n, f"{v:.4f}", "" if s is None else f"± {s:.4f}") for n, v, s in rows]
-    return _table(f"Score: {_text(score['name'])}", ("", "value", "spread"), shown) + _list(
+    shown = [(n, number_text(v), "" if s is None else f"± {number_text(s)}") for n, v, s in rows]
+    return _table(f"Score: {_text(score_title(score))}", ("", "value", "spread"), shown) + _list(
         "What it allows", score.get("notes", ())
     )
 

@@ -11,10 +11,24 @@ def score_text(score: Mapping[str, Any]) -> str:
     rows = [("this model", score["value"], score.get("spread"))]
     rows += [(c["name"], c["value"], c.get("spread")) for c in score.get("controls", ())]
     wide = max(len(name) for name, _, _ in rows)
-    lines = [
-        f"score    {score['name']} ({score['kind']}, {'higher' if score['higher_is_better'] else 'lower'} is better)"
-    ]
+    lines = [f"score    {score_title(score)}"]
     for name, value, spread in rows:
-        shown = f"{value:.4f}" + (f" ± {spread:.4f}" if spread is not None else "")
+        shown = number_text(value) + (f" ± {number_text(spread)}" if spread is not None else "")
         lines.append(f"         {name:<{wide}}  {shown}")
     return "\n".join(lines + [f"         {note}" for note in score.get("notes", ())])
+
+
+def score_title(score: Mapping[str, Any]) -> str:
+    """Return what the score is called, its label, which numbers are better, and what it cost."""
+    direction = "higher" if score["higher_is_better"] else "lower"
+    return f"{score['name']} ({', '.join([score['kind'], f'{direction} is better', *_cost(score)])})"
+
+
+def number_text(value: float) -> str:
+    """Return a number with four decimals; a small one, such as a difference of activations, with three digits."""
+    return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.2e}"
+
+
+def _cost(score: Mapping[str, Any]) -> list[str]:
+    seconds = [f"{score['seconds']:.1f} s"] if "seconds" in score else []
+    return [" of ".join([*seconds, score["needs"]])] if score.get("needs") else seconds

@@ -1,0 +1,120 @@
+"""What a layer inside a model gives, or gets, for the examples."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
+from transferpipe.execute.keras_walk import walk
+from transferpipe.score.checks import check_choice, check_takes
+
+if TYPE_CHECKING:
+    import keras
+
+Pool = Literal["flatten", "average"]
+
+_BATCH = 128
+
+
+def features(
+    model: keras.Model, inputs: NDArray[Any], layer: str | None = None, pool: Pool = "flatten"
+) -> NDArray[np.float32]:
+    """Return what comes out of a named layer, one row an example, in inference mode.
+
+    Args:
+        model: a built model, of whatever kind: its layers are watched while it runs.
+        inputs: of shape (n, ...).
+        layer: its name as in a plan, such as ``trunk/conv2``; None takes what goes into the last layer.
+        pool: what becomes of maps: ``flatten``, or the ``average`` over all places, one number a channel.
+
+    Returns:
+        Of shape (n, features).
+
+    Raises:
+        RecipeError: there is no such layer, or it does not give one row an example.
+    """
+    check_choice("pool", pool, ("flatten", "average"))
+    check_takes(model, inputs.shape[1:])
+    watched = {"": model.layers[-1]} if layer is None else {layer: layer_called(model, layer)}
+    found = activations(model, watched, inputs, side="input" if layer is None else "output")
+    rows = found[layer or ""]
+    if rows.shape[:1] != inputs.shape[:1] or rows.ndim < 2:
+        what = f"{layer or 'the last layer'} gives {rows.shape} for {len(inputs)} examples, not one row for each"
+        raise RecipeError(Problem("score.layer", what, "name another layer"))
+    if pool == "average" and rows.ndim > 2:
+        rows = rows.mean(axis=tuple(range(1, rows.ndim - 1)))
+    return rows.reshape(len(rows), -1)
+
+
+def layer_called(model: keras.Model, name: str, where: str = "score.layer") -> keras.Layer:
+    """Return the layer of `model` with this name, as in a plan or, if only one has it, its own.
+
+    Raises:
+        RecipeError: there is none, or several.
+    """
+    layers = {path: layer for path, layer in walk(model, model.name).layers.items() if path}
+    if name in layers:
+        return layers[name]
+    same = [path for path in layers if path.rpartition("/")[2] == name]
+    if len(same) == 1:
+        return layers[same[0]]
+    if same:
+        what = f"{len(same)} layers are called {name!r}: {', '.join(same[:5])}"
+        raise RecipeError(Problem(where, what, "write the whole name"))
+    hint = did_you_mean(name, layers) or f"there are {', '.join(list(layers)[:8])}"
+    raise RecipeError(Problem(where, f"the model {model.name!r} has no layer {name!r}", hint))
+
+
+def activations(
+    model: keras.Model,
+    layers: Mapping[str, keras.Layer],
+    inputs: NDArray[Any],
+    side: Literal["input", "output"] = "output",
+) -> dict[str, NDArray[np.float32]]:
+    """Return what each of `layers` gives, or gets, when `model` runs on `inputs` in inference mode.
+
+    Raises:
+        RecipeError: a layer is not called exactly once, or handles something other than one tensor.
+    """
+    parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in layers}
+    problems = Problems()
+    for start in range(0, len(inputs), _BATCH):
+        with _watched(layers, side) as seen:
+            model(inputs[start : start + _BATCH], training=False)
+        for name, tensors in seen.items():
+            if len(tensors) != 1 or not hasattr(tensors[0], "shape"):
+                kind = f"runs {len(tensors)} times" if len(tensors) != 1 else f"has several {side}s"
+                problems.add("score.layer", f"{name or 'the last layer'} {kind} in the model", "name another layer")
+                continue
+            parts[name].append(np.asarray(tensors[0]).astype(np.float32))
+        problems.raise_as(RecipeError)
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+
+@contextmanager
+def _watched(layers: Mapping[str, Any], side: Literal["input", "output"]) -> Iterator[dict[str, list[Any]]]:
+    """Note what the layers get or give, in any kind of model, by standing in for their `call` for a while."""
+    seen: dict[str, list[Any]] = {name: [] for name in layers}
+
+    def watch(call: Any, notes: list[Any]) -> Any:
+        @functools.wraps(call)
+        def watching(*args: Any, **kwargs: Any) -> Any:
+            given = call(*args, **kwargs)
+            notes.append(given if side == "output" else (args or tuple(kwargs.values()))[0])
+            return given
+
+        return watching
+
+    for name, layer in layers.items():
+        layer.__dict__["call"] = watch(layer.call, seen[name])
+    try:
+        yield seen
+    finally:
+        for layer in layers.values():
+            del layer.__dict__["call"]

@@ -1,0 +1,97 @@
+"""A score by training: how well the model does after a few epochs on data."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from transferpipe.score.checks import check_choice, check_classifier, check_data, check_positive, check_whole_numbers
+from transferpipe.score.data.splits import Splits
+from transferpipe.score.outputs import accuracy, cross_entropy, gives_probabilities, outputs_of
+from transferpipe.score.result import Score
+from transferpipe.score.seeded import given_back, seeded
+from transferpipe.score.train import Trained, Training, train
+
+if TYPE_CHECKING:
+    import keras
+
+Metric = Literal["accuracy", "loss"]
+
+
+def finetune(  # noqa: PLR0913 - one argument a key of the recipe's `score`
+    model: keras.Model,
+    data: Splits,
+    *,
+    epochs: int = 20,
+    learning_rate: float = 1e-3,
+    batch_size: int = 32,
+    patience: int = 5,
+    metric: Metric = "accuracy",
+    repeats: int = 1,
+    seed: int = 0,
+) -> Score:
+    """Train what is trainable in `model` for a few epochs with Adam, and test it.
+
+    Frozen parts stay frozen, which is proved after the training: their weights are compared bit for bit. The training
+    starts from the weights the model has, and stops when the loss on ``data.val`` has not fallen for `patience` epochs;
+    the weights with the smallest such loss are tested. Equal arguments give equal scores on the same machine.
+
+    Args:
+        model: a finished classifier, probabilities or logits. It is given back as it came.
+        data: examples to learn from, to stop by (may be empty: then there is no early stop), and to test on.
+        epochs: passes over the examples, at most.
+        learning_rate: of Adam.
+        batch_size: examples a step.
+        patience: epochs without improvement before it stops.
+        metric: ``accuracy`` of the test, higher is better, or its cross-entropy ``loss``, lower is better.
+        repeats: trainings, each with another order of examples and other dropped units; the score is their mean.
+        seed: that of the first repetition; the next ones count on from it.
+
+    Raises:
+        RecipeError: model and data do not fit, nothing is trainable, or an argument is out of range.
+        ScoreError: the training went astray: outputs that are not finite.
+        VerificationError: a frozen weight changed.
+    """
+    started = time.perf_counter()
+    check_data(data, "train", "test")
+    numbers = {"epochs": epochs, "batch_size": batch_size, "patience": patience, "repeats": repeats}
+    check_whole_numbers({**{name: (number, 1) for name, number in numbers.items()}, "seed": (seed, 0)})
+    check_positive("learning_rate", learning_rate)
+    check_choice("metric", metric, ("accuracy", "loss"))
+    check_classifier(model, data.x_train.shape[1:], (data.classes, "classes", "score.data"))
+
+    setting = Training(epochs, learning_rate, batch_size, patience, seed)
+    runs = [_run(model, data, replace(setting, seed=seed + i), metric) for i in range(repeats)]
+    values = [value for value, _ in runs]
+    return Score(
+        value=statistics.fmean(values),
+        name=f"test {metric} after fine-tuning",
+        higher_is_better=metric == "accuracy",
+        kind="trained",
+        needs="training",
+        notes=(_note(data, [trained for _, trained in runs], setting),),
+        spread=statistics.stdev(values) if repeats > 1 else None,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _run(model: keras.Model, data: Splits, setting: Training, metric: Metric) -> tuple[float, Trained]:
+    """Train once and return the number, and how the training went."""
+    with seeded(setting.seed), given_back(model):
+        probabilities = gives_probabilities(model, data.x_test[: setting.batch_size])
+        trained = train(model, data, setting)
+        outputs = outputs_of(model, data.x_test)
+    if metric == "accuracy":
+        return accuracy(outputs, data.y_test), trained
+    return cross_entropy(outputs, data.y_test, probabilities), trained
+
+
+def _note(data: Splits, trained: list[Trained], setting: Training) -> str:
+    best = ", ".join(str(t.best) for t in trained)
+    how = f"best of at most {setting.epochs} epochs by the validation loss: {best}"
+    if not len(data.y_val):
+        how = f"{setting.epochs} epochs, no early stop for want of a validation part"
+    times = f"; {len(trained)} repetitions, the spread is their standard deviation" if len(trained) > 1 else ""
+    return f"{data}; {how}{times}"

@@ -1,0 +1,81 @@
+"""A score by a linear classifier on the features of a layer, fitted in closed form."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from transferpipe.errors import Problem, RecipeError
+from transferpipe.score.checks import check_data, check_positive
+from transferpipe.score.data.splits import Splits
+from transferpipe.score.features import Pool, features
+from transferpipe.score.formulas.ridge import fit_ridge, standardisation
+from transferpipe.score.result import Score
+
+if TYPE_CHECKING:
+    import keras
+
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+
+
+def linear_probe(
+    model: keras.Model,
+    data: Splits,
+    *,
+    layer: str | None = None,
+    pool: Pool = "flatten",
+    penalty: float | Sequence[float] = PENALTIES,
+) -> Score:
+    """Fit a linear classifier to the features of a layer and return its test accuracy.
+
+    The classifier is a ridge regression of one-hot classes, in closed form (`transferpipe.score.formulas.ridge`), on
+    features that are standardised by the mean and spread of ``data.train``. Of several penalties, the one with the
+    highest accuracy on ``data.val`` is taken, the larger one of equals; then the test is looked at once. Linear
+    probes: Alain and Bengio 2016, arXiv:1610.01644. Nothing is random.
+
+    Args:
+        model: a finished model; its weights are not touched.
+        data: examples to fit, to choose the penalty by, and to test on.
+        layer: the layer's name as in a plan, such as ``trunk/conv2``; None takes what goes into the last layer.
+        pool: what becomes of maps: ``flatten``, or the ``average`` over all places.
+        penalty: cost of the squared weights, relative to one example's cost; a list is chosen from.
+
+    Raises:
+        RecipeError: no such layer, an argument out of range, or several penalties and nothing to choose by.
+        ScoreError: the features are not finite.
+    """
+    started = time.perf_counter()
+    check_data(data, "train", "test")
+    penalties = sorted([penalty] if isinstance(penalty, int | float) else penalty)
+    for number in penalties:
+        check_positive("penalty", number)
+    if not penalties or (len(penalties) > 1 and not len(data.y_val)):
+        what = f"{len(penalties)} penalties, and {len(data.y_val)} examples in the validation part to choose one by"
+        raise RecipeError(Problem("score.penalty", what, "give one penalty, or data with a validation part"))
+
+    raw = {part: features(model, getattr(data, f"x_{part}"), layer, pool) for part in _parts(data)}
+    value, chosen = float("nan"), penalties[0]
+    if all(np.isfinite(rows).all() for rows in raw.values()):
+        standard = standardisation(raw["train"])
+        rows = {part: standard.apply(found) for part, found in raw.items()}
+        fits = fit_ridge(rows["train"], data.y_train, data.classes, penalties)
+        right = [(fit.classes(rows["val"]) == data.y_val).mean() if "val" in rows else 0.0 for fit in fits]
+        best = max(range(len(fits)), key=lambda i: (right[i], i))
+        value, chosen = float((fits[best].classes(rows["test"]) == data.y_test).mean()), penalties[best]
+    width = raw["train"].shape[1]
+    return Score(
+        value=value,
+        name="test accuracy of a linear probe",
+        higher_is_better=True,
+        kind="trained",
+        needs="one forward pass",
+        notes=(f"{data}; {width} features of {layer or 'the input of the last layer'}, penalty {chosen:g}",),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _parts(data: Splits) -> tuple[str, ...]:
+    return ("train", "val", "test") if len(data.y_val) else ("train", "test")

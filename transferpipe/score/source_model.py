@@ -1,0 +1,67 @@
+"""The model behind a run's source, for scores that compare with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transferpipe.errors import FileError, Problem, RecipeError
+from transferpipe.execute.build import call, import_keras
+from transferpipe.execute.score_run import Run
+from transferpipe.recipe.locate import locate
+from transferpipe.recipe.model import Build, Origin
+from transferpipe.score.seeded import seeded
+from transferpipe.weights.formats import open_source
+
+if TYPE_CHECKING:
+    import keras
+
+_WHERE = "score.source"
+_MEND = f"name a whole model: {_WHERE}=FILE.keras"
+
+
+def source_model(source: Any, run: Run | None) -> keras.Model:
+    """Return the source as a model that runs.
+
+    Args:
+        source: the path of a `.keras` file or a built model; None takes the only source of the run.
+        run: the finished run, if there is one.
+
+    Raises:
+        RecipeError: there is no such model: no source or several, or weights without an architecture.
+        FileError, UnsafeError: the file cannot be read.
+    """
+    if source is None:
+        return _only_source(run)
+    if isinstance(source, str):
+        return _load(source)
+    if isinstance(source, import_keras().Model):
+        return source
+    raise RecipeError(Problem(_WHERE, f"is an object of type {type(source).__name__}, not a model", _MEND))
+
+
+def _only_source(run: Run | None) -> keras.Model:
+    origins: list[Origin] = list(run.recipe.sources.values()) if run else []
+    if run is None or len(origins) != 1:
+        raise RecipeError(Problem(_WHERE, f"the run has {len(origins)} sources, one is needed", _MEND))
+    origin = origins[0]
+    return _load(str(origin.path)) if origin.build is None else _build(origin.build, run)
+
+
+def _build(build: Build, run: Run) -> keras.Model:
+    """Build the source as the run did: names from the start, fresh weights from the recipe's seed."""
+    with seeded(run.recipe.seed):
+        import_keras().utils.clear_session(free_memory=False)
+        return call(build, run.trusted)
+
+
+def _load(text: str) -> keras.Model:
+    path: Path = locate(text, _WHERE)
+    found = open_source(path).format  # refuses a file whose sizes are lies before Keras believes them
+    if found != "keras":
+        raise RecipeError(Problem(_WHERE, f"{text} ({found}) holds no model, only weights", _MEND))
+    try:
+        return import_keras().models.load_model(path, compile=False)
+    except Exception as error:
+        what = f"keras.models.load_model refuses it: {type(error).__name__}: {error}"
+        raise FileError(Problem(text, what, "give custom classes a get_config and register them")) from error
