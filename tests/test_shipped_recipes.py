@@ -17,11 +17,11 @@ import yaml
 
 from transferpipe.cli import main
 from transferpipe.cli.recipe_folders import conf_folder
-from transferpipe.zoo import digits_cnn
+from transferpipe.zoo import digit_halves, digits_cnn
 
 RECIPES = sorted((conf_folder() / "recipe").glob("*.yaml"))
 DATA = Path(__file__).parents[1] / "transferpipe" / "zoo" / "data"
-HERE = {"same_layer", "set_element", "nested_vgg16", "from_checkpoint", "digits"}
+HERE = {"same_layer", "set_element", "nested_vgg16", "from_checkpoint", "digits", "yosinski"}
 MTCNN = {"mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet"}  # tests/real/test_mtcnn.py
 REAL = {"hed_to_vgg16", "fer_to_digits", *MTCNN}  # tests/real/test_real_recipes.py
 
@@ -88,6 +88,21 @@ def test_same_layer(run):
     assert equal(result["conv1"], source["conv1"])
     assert not equal(result["conv1"], built["conv1"])
     assert all(equal(result[name], built[name]) for name in built if name != "conv1")
+
+
+def test_yosinski(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(digit_halves, "_EPOCHS", 1)
+    model = keras.models.load_model(run("yosinski", "vars.cut=3", "seed=7", "score.epochs=1"))
+    source, built = by_layer(digit_halves.trained_on_half("A", 7)), {}
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(7)
+    built = by_layer(digit_halves.digits_net())
+    result = by_layer(model)
+    assert [n for n in result if result[n] and equal(result[n], source[n])] == ["layer1", "layer2", "layer3"]
+    assert [n for n in result if result[n] and equal(result[n], built[n])] == ["layer4", "layer5", "head"]
+    assert [x.name for x in model.layers if not x.trainable] == ["layer1", "layer2", "layer3"]
+    digit_halves._trained_weights.cache_clear()
 
 
 def test_set_element(run):
