@@ -27,6 +27,7 @@ FORMATS: dict[str, tuple[str, str]] = {
     "orbax": ("orbax", "open_orbax"),
     "npy_folder": ("npy_files", "open_npy_folder"),
     "torch": ("torch_file", "open_torch"),
+    "torch_index": ("torch_index", "open_torch_index"),
     "saved_model": ("saved_model", "open_saved_model"),
     "tf_checkpoint": ("tf_checkpoint", "open_tf_checkpoint"),
 }

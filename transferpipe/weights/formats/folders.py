@@ -25,6 +25,7 @@ FOLDERS: Mapping[str, Callable[[Names], bool]] = {
     "tfjs": lambda names: "model.json" in names,
     "orbax": _is_orbax,
     "safetensors_index": lambda names: any(n.endswith((".safetensors.index.json", ".safetensors")) for n in names),
+    "torch_index": lambda names: any(n.endswith(".bin.index.json") for n in names),
     "tf_checkpoint": has_checkpoint,
 }
 

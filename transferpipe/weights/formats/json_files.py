@@ -13,16 +13,20 @@ from transferpipe.weights.formats.keras_shards import is_shard_list
 Data = Mapping[str, Any]
 
 
-def _is_safetensors_index(data: Data) -> bool:
-    places = data.get("weight_map")
-    return isinstance(places, dict) and all(str(file).endswith(".safetensors") for file in places.values())
+def _is_index_of(suffix: str) -> Callable[[Data], bool]:
+    def fits(data: Data) -> bool:
+        places = data.get("weight_map")
+        return isinstance(places, dict) and all(str(file).endswith(suffix) for file in places.values())
+
+    return fits
 
 
 # Name of the format: what the mapping in the file is like. The first that fits is taken.
 JSON_FILES: Mapping[str, Callable[[Data], bool]] = {
     "tfjs": lambda data: "weightsManifest" in data,
     "weights_json": is_shard_list,
-    "safetensors_index": _is_safetensors_index,
+    "safetensors_index": _is_index_of(".safetensors"),
+    "torch_index": _is_index_of(".bin"),
 }
 
 
