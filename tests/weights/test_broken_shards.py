@@ -74,6 +74,17 @@ def test_links_out_of_the_folder(kind, tmp_path, what):
         open_source(index(kind, folder, named))
 
 
+def test_links_to_blobs_that_are_no_cache(kind, tmp_path):
+    blobs, folder = tmp_path / "blobs", tmp_path / "models" / "0123"
+    blobs.mkdir()
+    folder.mkdir(parents=True)
+    for shard in kind.shards:
+        (tmp_path / shard).rename(blobs / shard)
+        (folder / shard).symlink_to(blobs / shard)
+    with pytest.raises(UnsafeError, match="which is a link to"):
+        open_source(index(kind, folder, kind.shards[0]))
+
+
 def test_links_inside_of_the_folder_are_followed(kind, tmp_path):
     link = f"link{kind.shards[0]}"
     (tmp_path / link).symlink_to(kind.shards[0])

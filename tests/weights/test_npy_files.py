@@ -72,7 +72,8 @@ def test_names_in_a_folder_are_paths(tmp_path):
     assert source.catalog["head"].shape == ()
     assert [source.read(name).tolist() for name in names] == [[4.0], [[2.0]], [1.0], 3]
     assert source.format == "npy_folder"
-    assert {p.name for p in source.files} == {"gamma.npy", "kernel.npy", "head.npy"}
+    assert {p.name for p in source.files if p.is_file()} == {"gamma.npy", "kernel.npy", "head.npy"}
+    assert {tmp_path, tmp_path / "conv_2", tmp_path / "conv_2" / "bn"} <= set(source.files)
 
 
 def test_arrays_only_in_folders_below(tmp_path):

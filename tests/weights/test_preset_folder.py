@@ -60,7 +60,7 @@ def test_a_backbone_has_the_names_of_its_own_file(tmp_path, net, shard):
     assert all(np.array_equal(source.read(n), v) for n, v in zip(names, net.get_weights(), strict=True))
     assert source.locate(names[0]).nbytes == 48
     assert (source.path, source.format, source.details["keras_hub_version"]) == (tmp_path, "preset", "0.32.0")
-    assert len(source.files) == (1 if shard is None else 3)
+    assert len(source.files) == (3 if shard is None else 5)
 
 
 def test_names_of_older_files_come_from_the_configuration(tmp_path, net):
@@ -89,6 +89,14 @@ def test_transfer_of_a_whole_task(tmp_path, net):
     rules = {"trunk": {"to": "net/(.*)", "from": r"\1"}, "head": {"to": "logits", "from": "task/logits"}}
     assert tp.transfer(tmp_path, task, mapping=rules, folder=tmp_path / "run").verdict == "pass"
     assert all(np.array_equal(a, b) for a, b in zip(before, task.get_weights(), strict=True))
+
+
+def test_a_folder_that_grows_is_opened_again(tmp_path, net):
+    task = Task(net)
+    save_preset(tmp_path, net)
+    assert not tp.plan(tmp_path, net, unmatched="same_name").unused
+    saving_lib.save_weights_only(task, tmp_path / "task.weights.h5", objects_to_skip=list(net._flatten_layers()))
+    assert len(tp.plan(tmp_path, net, unmatched="same_name").unused) == 2
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.weights.h5", "task.weights.h5", "metadata.json"])

@@ -104,6 +104,12 @@ def test_texts_are_skipped(tmp_path):
     assert source.details["texts, so not read"] == "t"
 
 
+def test_texts_whose_length_lies_where_a_piece_of_the_file_ends(tmp_path):
+    texts = b"".join(len(t).to_bytes(4, "little") + t for t in (b"a" * ((1 << 20) - 6), b"bc" * 99, b"d"))
+    group = [({"name": "t", "shape": [3], "dtype": "string"}, texts), weight("b", np.float32(2))]
+    assert open_source(write_model(tmp_path, group, **GRAPH)).read("b") == 2
+
+
 def test_graph_models_keep_their_names(tmp_path):
     names = ["StatefulPartitionedCall/model/conv1/Conv2D/ReadVariableOp", "w.1"]
     source = open_source(write_model(tmp_path, [weight(n, np.float32([1])) for n in names], **GRAPH))

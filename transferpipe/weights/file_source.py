@@ -43,7 +43,8 @@ class FileSource:
         groups: the Keras layout of the file, if it has one.
         assets: names of the archive's further members, such as vocabularies.
         details: facts worth showing, such as ``keras_version``.
-        parts: all files that values are read from, where they are more, or others, than `path`.
+        parts: all files that values are read from, where they are more, or others, than `path`; and folders in which
+            other files would be taken instead, were they there.
         select: the keys on the way to the part of the file that is read, if that is not the whole.
     """
 
@@ -62,7 +63,7 @@ class FileSource:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that values are read from."""
+        """What the content depends on: the files that values are read from, and the folders that name them."""
         return self.parts or (self.path,)
 
     @property

@@ -82,7 +82,8 @@ def _source(path: Path, format: str, files: dict[str, Path]) -> FileSource:
         read_entry=lambda spec: _read(*headers[spec.where], spec),
         locate_entry=lambda spec: headers[spec.where][1].locate(spec) if _is_plain(headers[spec.where][0]) else None,
         others=tuple(s for s in specs if not is_weight(s.name)),
-        parts=tuple(files.values()),
+        # The folders change if files come or go.
+        parts=(*dict.fromkeys(f.parent for f in files.values() if f != path), *files.values()),
     )
 
 

@@ -76,7 +76,7 @@ class OnnxTensor:
         if self.dtype == "bool":
             return np.not_equal(bits, 0).reshape(self.shape)
         narrow = np.dtype(f"u{dtype.itemsize}") if dtype.kind not in "iu" else dtype
-        values = (bits.view(np.int64) if narrow.kind == "i" else bits).astype(narrow)
+        values = bits.astype(narrow)
         if not np.array_equal(values.astype(np.uint64), bits):
             raise ValueError(f"holds numbers that are no {self.dtype}")
         decoded: NDArray[Any] = values.view(dtype).reshape(self.shape)

@@ -98,7 +98,7 @@ def open_orbax(path: Path) -> FileSource:
         others=tuple(WeightSpec(x.key, x.shape, x.dtype, None, x.key) for x in leaves if not x.is_weight),
         config=config,
         details={"step": step.name} if step.name.isdigit() else {},
-        parts=tuple(files),
+        parts=(path, *files),  # the folder changes with every new step
     )
 
 

@@ -47,7 +47,8 @@ def open_preset(path: Path) -> FileSource:
     if _has(path, _TASK):
         details["task"] = str(_read(path, _TASK).get("class_name"))[:80]
     # The folder is no single file that could be written again as it is, so the layout is dropped.
-    source = dataclasses.replace(source, path=path, details=details, groups=())
+    parts = (path, path / _CONFIG, *source.files)
+    source = dataclasses.replace(source, path=path, details=details, groups=(), parts=parts)
     if not _has(path, _TASK_WEIGHTS):
         return source
     return _with_task(source, open_weights_h5(file_inside(path, _TASK_WEIGHTS, str(path))))

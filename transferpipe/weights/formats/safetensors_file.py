@@ -46,7 +46,7 @@ def open_safetensors_index(path: Path) -> FileSource:
     """
     index = _choose(path) if path.is_dir() else path
     if index.name.endswith(_SINGLE):
-        return dataclasses.replace(open_safetensors(index), path=path, parts=(index,))
+        return dataclasses.replace(open_safetensors(index), path=path, parts=(*_listed(path), index))
     data = read_mapping(index)
     keys = data.get("weight_map")
     if not isinstance(keys, dict):
@@ -55,7 +55,12 @@ def open_safetensors_index(path: Path) -> FileSource:
     files = {name: read_tensor_file(shard) for name, shard in shards.items()}
     _check_keys(index, keys, files)
     source = _source(path, list(files.values()), "safetensors_index", _details(data.get("metadata")))
-    return dataclasses.replace(source, parts=(index, *source.parts))
+    return dataclasses.replace(source, parts=(*_listed(path), index, *source.parts))
+
+
+def _listed(path: Path) -> tuple[Path, ...]:
+    """Return the folder in which the files were looked for: it changes if there are others some day."""
+    return (path,) if path.is_dir() else ()
 
 
 def _choose(folder: Path) -> Path:
