@@ -78,8 +78,8 @@ def test_the_networks_say_the_same(network, by_columns, tmp_path, monkeypatch):
     overrides = []
     if not by_columns:
         channels = BY_ROWS[network]
-        steps = f"[transpose,{{reshape:[3,3,{channels},-1]}},{{transpose:[1,0,2,3]}},{{reshape:[{9 * channels},-1]}}]"
-        overrides = ["+target.by_columns=false", f"mapping.dense.transform={steps}"]
+        steps = f"[{{reshape:[3,3,{channels},-1]}},{{transpose:[1,0,2,3]}},{{reshape:[{9 * channels},-1]}}]"
+        overrides = ["+target.by_columns=false", f"+mapping.dense.transform.kernel={steps}"]
     model = run(network, *overrides)
     images = np.random.default_rng(0).uniform(-1, 1, (3, *SIZES[network], 3)).astype("float32")
     expected = forward(network, weights, images.transpose(0, 3, 1, 2))

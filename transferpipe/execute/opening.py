@@ -54,11 +54,13 @@ class Opened:
         sources: by their names.
         target: the target.
         labels: what each is, as the recipe says it (not as this machine resolves it).
+        layouts: the layout of each source, ``keras`` or ``torch``.
     """
 
     sources: Mapping[str, Source]
     target: Target
     labels: Mapping[str, str]
+    layouts: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str, Any] | None = None) -> Opened:
@@ -86,7 +88,22 @@ def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str
         labels[alias] = model.label if model else describe_origin(origin)
     target: Target = models.get("target") or open_target(recipe.target, recipe.seed, trusted)
     labels["target"] = target.structure.label if "target" in models else describe_origin(recipe.target)
-    return Opened(sources, target, labels)
+    layouts = {alias: layout_of(recipe.sources[alias], source) for alias, source in sources.items()}
+    labels |= {alias: f"{labels[alias]} (torch's layout)" for alias in sources if layouts[alias] == "torch"}
+    return Opened(sources, target, labels, layouts)
+
+
+def layout_of(origin: Origin, source: Source) -> str:
+    """Return how names and axes are arranged in `source`: as the recipe says, or else as the file shows.
+
+    A file shows torch's layout by being torch's own, or by saying, as torch's safetensors files do, that its format is
+    ``pt``; names with slashes are not torch's, whatever the file says.
+    """
+    if origin.layout != "auto":
+        return origin.layout
+    says = source.details.get("format") if isinstance(source, FileSource) else None
+    foreign = any("/" in weight.where for weight in source.catalog)
+    return "torch" if source.format == "torch" or (says == "pt" and not foreign) else "keras"
 
 
 def live_model(model: Any, name: str) -> ModelTarget:

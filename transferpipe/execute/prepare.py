@@ -81,7 +81,7 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
         RecipeError: the plan cannot be made, or is not the expected one.
     """
     sources = {alias: source.catalog for alias, source in opened.sources.items()}
-    plan = make_plan(recipe, sources, opened.target.structure, opened.labels)
+    plan = make_plan(recipe, sources, opened.target.structure, opened.labels, opened.layouts)
     if recipe.expect and recipe.expect != plan.checksum:
         what = f"the recipe expects the plan {recipe.expect}, but this plan is {plan.checksum}"
         raise RecipeError(Problem("expect", what, "look at the plan; if it is right, expect its checksum"))

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from transferpipe.errors import Problems
 from transferpipe.plan.chain import chain_of
 from transferpipe.plan.model import UNMATCHED_RULE, Assignment, Kept, SourceRef
-from transferpipe.plan.pairing import Found
+from transferpipe.plan.pairing import Taken
 from transferpipe.plan.structure import TargetStructure
 from transferpipe.plan.transforms import TransformError, infer
 from transferpipe.recipe.model import Rule
-from transferpipe.weights.spec import Catalog, numpy_dtype
+from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
 
+_WITHOUT_LAYOUT = "give the sources `layout: keras` and write all transforms, or use one source a rule"
 Reason = Literal["from: null", "no rule", "shape differs"]
 
 
@@ -30,6 +31,7 @@ class Fates:
         problems: what is wrong.
         assignments: weights that get a value, by name.
         kept: weights that keep theirs, by name.
+        adapted: weights whose source's layout is known, by name, and with how many of the transforms it is adapted.
     """
 
     target: TargetStructure
@@ -37,6 +39,7 @@ class Fates:
     problems: Problems
     assignments: dict[str, Assignment] = field(default_factory=dict)
     kept: dict[str, Kept] = field(default_factory=dict)
+    adapted: dict[str, int] = field(default_factory=dict)
 
     def keep(self, names: Iterable[str], rule: str, reason: Reason) -> None:
         """Keep the weights called `names` as they are."""
@@ -45,20 +48,24 @@ class Fates:
             self.kept[name] = Kept(name, rule, reason, spec.shape, spec.dtype)
 
 
-def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Found]) -> None:
+def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken]) -> None:
     """Assign the source weights `found` to the target weight `name`, or note why that cannot be.
 
     Args:
         fates: takes the assignment, or the problem.
         rule: the rule behind it; None under ``unmatched: same_name``.
         name: the target weight.
-        found: its source weights, in the order of the rule's `from`.
+        found: what it takes of each source, in the order of the rule's `from`.
     """
     spec = fates.target.catalog[name]
     where = rule.where if rule else UNMATCHED_RULE
-    refs = tuple(SourceRef(a, n, fates.sources[a][n].shape, fates.sources[a][n].dtype) for a, n in found)
+    refs = tuple(_ref(fates.sources[t.source][n], t.source) for t in found for n in t.names)
     merge = rule.merge if rule else None
-    transforms = rule.transforms_of(spec.own_name) if rule else ()
+    own = rule.transforms_of(spec.own_name) if rule else ()
+    if clash := _clash(found, merge):
+        fates.problems.add(where, f"{name} from {_named(refs)}: {clash}", _WITHOUT_LAYOUT)
+        return
+    transforms = (*found[0].steps, *own)
     if name in fates.target.fixed:
         fates.problems.add(
             where, f"{name} is saved by its layer in a way of its own and cannot be assigned", "keep it: from=null"
@@ -82,7 +89,24 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Found]) -
         fates.problems.add(where, what, f"if it is meant, add the transform {{cast: {spec.dtype}}}")
         return
     rule_name = rule.name if rule else UNMATCHED_RULE
+    if found[0].adapted:
+        fates.adapted[name] = len(found[0].steps)
     fates.assignments[name] = Assignment(name, rule_name, refs, spec.shape, spec.dtype, dtype, merge, transforms)
+
+
+def _ref(weight: WeightSpec, source: str) -> SourceRef:
+    return SourceRef(source, weight.name, weight.shape, weight.dtype)
+
+
+def _clash(found: Sequence[Taken], merge: Any) -> str:
+    """Say why several sources cannot be merged, or joined by a transform, in the layout that they have; else empty."""
+    if len(found) < 2 or not any(t.steps or len(t.names) > 1 for t in found):
+        return ""
+    if any(t.steps != found[0].steps for t in found):
+        return "the sources arrange it differently"
+    if any(len(t.names) > 1 for t in found):
+        return "each source keeps it in parts"
+    return "" if merge is not None else "torch's layout would be adapted only after they are joined"
 
 
 def _named(refs: Sequence[SourceRef]) -> str:

@@ -11,10 +11,15 @@ from transferpipe.plan.structure import TargetStructure, ancestors
 from transferpipe.weights.layer_classes import is_made_up, stem
 
 _MANY = 3
+_NONE_ADAPTED: Mapping[str, int] = {}
 
 
 def lint(
-    plan: Plan, target: TargetStructure, found: tuple[PlanWarning, ...] = (), by_order: Collection[str] = ()
+    plan: Plan,
+    target: TargetStructure,
+    found: tuple[PlanWarning, ...] = (),
+    by_order: Collection[str] = (),
+    adapted: Mapping[str, int] = _NONE_ADAPTED,
 ) -> Plan:
     """Return `plan` with its warnings.
 
@@ -23,10 +28,11 @@ def lint(
         target: the target's structure.
         found: the warnings that pairing noted.
         by_order: names of the rules that pair by order, to which names mean nothing.
+        adapted: the weights whose layout in the source is known, and how many transforms adapt them.
     """
     warnings = [
         *found,
-        *_square_kernels(plan),
+        *_square_kernels(plan, adapted),
         *_made_up_names(plan, by_order),
         *_frozen_fresh(plan),
         *_unrecorded_freezing(plan, target),
@@ -55,12 +61,17 @@ def _where(assignment: Assignment) -> str:
     return UNMATCHED_RULE if assignment.rule == UNMATCHED_RULE else f"mapping.{assignment.rule}"
 
 
-def _square_kernels(plan: Plan) -> Iterator[PlanWarning]:
-    """A square matrix fits transposed as well as straight; only names under which Keras saved it vouch for it."""
+def _square_kernels(plan: Plan, adapted: Mapping[str, int]) -> Iterator[PlanWarning]:
+    """A square matrix fits transposed as well as straight; only a known layout vouches for it."""
     for a in plan.assignments:
         square = len(a.shape) >= 2 and a.shape[-1] == a.shape[-2] > 1 and "kernel" in a.target.rpartition("/")[2]
-        foreign = any(r.name.rpartition("/")[2] != a.target.rpartition("/")[2] for r in a.sources)
-        transposed = any(t == "transpose" or (isinstance(t, Mapping) and "transpose" in t) for t in a.transforms)
+        foreign = a.target not in adapted and any(
+            r.name.rpartition("/")[2] != a.target.rpartition("/")[2] for r in a.sources
+        )
+        transposed = any(
+            t == "transpose" or (isinstance(t, Mapping) and "transpose" in t)
+            for t in a.transforms[adapted.get(a.target, 0) :]
+        )
         if square and (foreign or transposed):
             names = ", ".join(r.name for r in a.sources)
             text = f"{a.target} {list(a.shape)} is square: its shape cannot tell whether {names} must be transposed"

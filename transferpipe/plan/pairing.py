@@ -4,18 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from transferpipe.errors import Problems, did_you_mean
 from transferpipe.plan.claims import Unit
+from transferpipe.plan.layouts.adapt import Counterpart, find_counterpart
 from transferpipe.plan.model import PlanWarning
+from transferpipe.plan.structure import TargetStructure
 from transferpipe.weights.layer_classes import BUILT_IN, weight_names
 from transferpipe.weights.spec import Catalog
 
 _MOST_HINTS = 20
 _BUILT_IN_CLASSES = frozenset(BUILT_IN.values())
 
-Found = tuple[str, str]
-"""A source's name and the name of one of its weights."""
+
+@dataclass(frozen=True)
+class Taken:
+    """What a target weight takes of one source.
+
+    Attributes:
+        source: the source's name.
+        names: the names of its weights, more than one only if the source's layout keeps the weight in parts.
+        steps: the transforms, as written, from the source's layout to that of Keras.
+        adapted: whether the layout knows the weight, so that its names and axes are no guess.
+    """
+
+    source: str
+    names: tuple[str, ...]
+    steps: tuple[Any, ...] = ()
+    adapted: bool = False
 
 
 @dataclass
@@ -24,16 +41,27 @@ class Pairing:
 
     Attributes:
         sources: the catalogs by the sources' names.
-        target: the target's catalog.
+        structure: the target.
+        layouts: how the sources' names and axes are arranged, where it is not Keras's way.
         problems: what is wrong.
         warnings: what is legal but probably wrong, each once.
     """
 
     sources: Mapping[str, Catalog]
-    target: Catalog
+    structure: TargetStructure
+    layouts: Mapping[str, str]
     problems: Problems
     warnings: dict[PlanWarning, None] = field(default_factory=dict)
     _hints: int = _MOST_HINTS
+
+    @property
+    def target(self) -> Catalog:
+        """The target's catalog."""
+        return self.structure.catalog
+
+    def counterpart(self, source: str, weight: str) -> Counterpart | None:
+        """Return what the layout of the source called `source` has for a target weight; None if nothing of its own."""
+        return find_counterpart(self.layouts.get(source, "keras"), weight, self.structure)
 
     def near(self, name: str, choices: Iterable[str]) -> str:
         """Return a "did you mean"; empty after the first few, since comparing thousands of names takes minutes."""
@@ -51,6 +79,7 @@ class Wanted:
 
     where: str
     unit: Unit
+    source: str
     name: str
     catalog: Catalog
 

@@ -5,30 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from transferpipe.plan.claims import Unit, find_units
-from transferpipe.plan.pairing import Found, Pairing, Wanted, pair_numbered, some, unclear_names
+from transferpipe.plan.pairing import Pairing, Taken, Wanted, pair_numbered, some, unclear_names
+from transferpipe.plan.pairing_layouts import joined, module_of, take_by_order, take_module, take_named, vouched
 from transferpipe.recipe.model import From, Rule
 from transferpipe.weights.layer_classes import is_made_up
 from transferpipe.weights.spec import Catalog
 
 
-def pair_rule(rule: Rule, units: Sequence[Unit], pairing: Pairing) -> dict[str, list[Found]]:
+def pair_rule(rule: Rule, units: Sequence[Unit], pairing: Pairing) -> dict[str, list[Taken]]:
     """Return the source weights for every target weight that `rule` claims; weights with problems are left out."""
-    pairs: dict[str, list[Found]] = {}
+    pairs: dict[str, list[Taken]] = {}
     broken: set[str] = set()
     for origin in rule.froms:
         by = _pair_by_order if rule.pair == "order" else _pair_by_name
         found = by(rule, origin, units, pairing)
         for weight in (w for unit in units for w in unit.weights):
             if weight in found:
-                pairs.setdefault(weight, []).append((origin.source, found[weight]))
+                pairs.setdefault(weight, []).append(found[weight])
             else:
                 broken.add(weight)
     return {w: p for w, p in pairs.items() if w not in broken}
 
 
-def _pair_by_name(rule: Rule, origin: From, units: Sequence[Unit], pairing: Pairing) -> dict[str, str]:
+def _pair_by_name(rule: Rule, origin: From, units: Sequence[Unit], pairing: Pairing) -> dict[str, Taken]:
     catalog = pairing.sources[origin.source]
-    found: dict[str, str] = {}
+    found: dict[str, Taken] = {}
     for unit in units:
         assert origin.template is not None
         try:
@@ -36,16 +37,17 @@ def _pair_by_name(rule: Rule, origin: From, units: Sequence[Unit], pairing: Pair
         except ValueError as error:
             pairing.problems.add(f"{rule.where}.from", f"{origin.text!r} for {unit.name}: {error}")
             continue
-        wanted = Wanted(f"{rule.where}.from", unit, name, catalog)
+        wanted = Wanted(f"{rule.where}.from", unit, origin.source, name, catalog)
         found.update(_pair_layer(wanted, pairing) if unit.is_layer else _pair_weight(wanted, pairing))
     return found
 
 
-def _pair_weight(wanted: Wanted, pairing: Pairing) -> dict[str, str]:
+def _pair_weight(wanted: Wanted, pairing: Pairing) -> dict[str, Taken]:
     name, catalog, unit = wanted.name, wanted.catalog, wanted.unit
     there = name if name in catalog else pair_numbered(unit.name, name.rpartition("/")[0], catalog, pairing)
     if there:
-        return {unit.name: there}
+        taken = take_named(wanted.source, unit.name, there, wanted.where, pairing)
+        return {unit.name: taken} if taken else {}
     if name in catalog.layers:
         what = f"{name!r} is a layer of {catalog.label}, but `to` matched the weight {unit.name}"
         pairing.problems.add(wanted.where, what, "end both with the weight's name")
@@ -55,23 +57,36 @@ def _pair_weight(wanted: Wanted, pairing: Pairing) -> dict[str, str]:
     return {}
 
 
-def _pair_layer(wanted: Wanted, pairing: Pairing) -> dict[str, str]:
+def _pair_layer(wanted: Wanted, pairing: Pairing) -> dict[str, Taken]:
     if wanted.below is None:
         _report_no_layer(wanted, pairing)
         return {}
-    pairs, missing = {}, []
+    pairs, missing, note = {}, [], ""
     for weight in wanted.unit.weights:
-        name = wanted.source_name(weight)
-        if name not in wanted.catalog:
-            numbered = pair_numbered(weight, name.rpartition("/")[0], wanted.catalog, pairing)
-            if numbered is None:
-                missing.append(wanted.unit.relative(weight))
-                continue
-            name = numbered
-        pairs[weight] = name
+        counterpart = pairing.counterpart(wanted.source, weight)
+        if counterpart:
+            module = module_of(wanted, counterpart)
+            taken = take_module(wanted.source, weight, counterpart, module, pairing)
+        else:
+            taken = _take(wanted, weight, pairing)
+        if taken:
+            pairs[weight] = taken
+        elif counterpart:
+            missing.append(joined(module, counterpart.expected)[len(wanted.name) :].lstrip("/"))
+            note = note or f" (for {weight} of the {counterpart.layer_class}, in torch's layout)"
+        else:
+            missing.append(wanted.unit.relative(weight))
     if missing:
-        _report_missing(wanted, missing, pairing)
+        _report_missing(wanted, missing, note, pairing)
     return pairs
+
+
+def _take(wanted: Wanted, weight: str, pairing: Pairing) -> Taken | None:
+    """Return the source weight of the same name, or of the same number."""
+    name = wanted.source_name(weight)
+    there = name if name in wanted.catalog else None
+    there = there or pair_numbered(weight, name.rpartition("/")[0], wanted.catalog, pairing)
+    return Taken(wanted.source, (there,)) if there else None
 
 
 def _report_no_layer(wanted: Wanted, pairing: Pairing) -> None:
@@ -87,7 +102,7 @@ def _report_no_layer(wanted: Wanted, pairing: Pairing) -> None:
     pairing.problems.add(wanted.where, what, mend)
 
 
-def _report_missing(wanted: Wanted, missing: Sequence[str], pairing: Pairing) -> None:
+def _report_missing(wanted: Wanted, missing: Sequence[str], note: str, pairing: Pairing) -> None:
     places = {f"{wanted.name}/{relative}".strip("/").rpartition("/")[0] for relative in missing}
     unclear = next((found for layer in sorted(places) if (found := unclear_names(layer, wanted.catalog))), None)
     if unclear:
@@ -95,11 +110,11 @@ def _report_missing(wanted: Wanted, missing: Sequence[str], pairing: Pairing) ->
     else:
         mend = pairing.near(missing[0], wanted.held) or "take it out with `except`, or give it a rule of its own"
     source = wanted.name or wanted.catalog.label
-    what = f"{wanted.unit.name} takes {source}, which holds no {some(missing)}; it holds {some(wanted.held)}"
+    what = f"{wanted.unit.name} takes {source}, which holds no {some(missing)}{note}; it holds {some(wanted.held)}"
     pairing.problems.add(wanted.where, what, mend)
 
 
-def _pair_by_order(rule: Rule, origin: From, units: Sequence[Unit], pairing: Pairing) -> dict[str, str]:
+def _pair_by_order(rule: Rule, origin: From, units: Sequence[Unit], pairing: Pairing) -> dict[str, Taken]:
     catalog: Catalog = pairing.sources[origin.source]
     assert origin.pattern is not None
     theirs = find_units(origin.pattern, catalog)
@@ -109,21 +124,22 @@ def _pair_by_order(rule: Rule, origin: From, units: Sequence[Unit], pairing: Pai
         mend = "narrow the wider pattern, or use `except`"
         pairing.problems.add(rule.where, f"`pair: order` needs equally many on both sides: {what}", mend)
         return {}
-    found: dict[str, str] = {}
+    found: dict[str, Taken] = {}
     for ours_unit, other in zip(units, theirs, strict=True):
-        found.update(_pair_units(rule, ours_unit, other, pairing))
+        found.update(_pair_units(rule, origin.source, (ours_unit, other), pairing))
     _warn_of_crossing(rule, found, pairing)
     return found
 
 
-def _warn_of_crossing(rule: Rule, found: dict[str, str], pairing: Pairing) -> None:
+def _warn_of_crossing(rule: Rule, found: dict[str, Taken], pairing: Pairing) -> None:
     """Warn where a weight takes one from a layer whose namesake is another layer of the target.
 
     Names that differ everywhere are what `pair: order` is for; names that both sides know, crossed, are a mistake.
     """
     ours = {weight.rpartition("/")[0] for weight in found}
     known = {tail for layer in ours for tail in _tails(layer)}
-    for weight, source in found.items():
+    for weight, taken in found.items():
+        source = taken.names[0]
         layer, theirs = weight.rpartition("/")[0], source.rpartition("/")[0]
         agree = theirs in _tails(layer) or layer in _tails(theirs)
         namesake = theirs in known or not ours.isdisjoint(_tails(theirs))
@@ -138,18 +154,27 @@ def _tails(name: str) -> list[str]:
     return ["/".join(parts[i:]) for i in range(len(parts))]
 
 
-def _pair_units(rule: Rule, ours: Unit, other: Unit, pairing: Pairing) -> dict[str, str]:
+def _pair_units(rule: Rule, source: str, units: tuple[Unit, Unit], pairing: Pairing) -> dict[str, Taken]:
+    ours, other = units
+    adapted = take_by_order(source, ours, other, pairing)
+    if adapted is not None:
+        return adapted
     relative = [ours.relative(w) for w in ours.weights]
     by_relative = {other.relative(w): w for w in other.weights}
     if set(relative) == set(by_relative):
-        return {w: by_relative[r] for w, r in zip(ours.weights, relative, strict=True)}
-    if len(ours.weights) != len(other.weights):
+        pairs = {w: by_relative[r] for w, r in zip(ours.weights, relative, strict=True)}
+    elif len(ours.weights) == len(other.weights):
+        pairs = dict(zip(ours.weights, other.weights, strict=True))
+    else:
         mine = f"{ours.name} holds {len(ours.weights)} weights ({some(relative)})"
         partner = f"{other.name} holds {len(other.weights)} ({some(list(by_relative))})"
         pairing.problems.add(rule.where, f"{mine}, its partner {partner}", "pair them by name")
         return {}
-    pairs = dict(zip(ours.weights, other.weights, strict=True))
-    for weight, source in pairs.items():
-        if weight.rpartition("/")[2] != source.rpartition("/")[2]:
-            pairing.warn("names-disagree", rule.where, f"by order, {weight} takes {source}: the names disagree")
-    return pairs
+    found = {}
+    for weight, name in pairs.items():
+        taken = take_named(source, weight, name, rule.where, pairing)
+        if taken:
+            found[weight] = taken
+        if not vouched(source, weight, name, pairing):
+            pairing.warn("names-disagree", rule.where, f"by order, {weight} takes {name}: the names disagree")
+    return found

@@ -11,15 +11,22 @@ from transferpipe.plan.fates import Fates, assign
 from transferpipe.plan.freezing import plan_freezing
 from transferpipe.plan.lint import lint
 from transferpipe.plan.model import UNMATCHED_RULE, Plan, SourceWeight
-from transferpipe.plan.pairing import Pairing, listed, pair_numbered, some, unclear_names
+from transferpipe.plan.pairing import Pairing, Taken, listed, pair_numbered, some, unclear_names
+from transferpipe.plan.pairing_layouts import describe_torch, take_module
 from transferpipe.plan.pairing_rules import pair_rule
 from transferpipe.plan.structure import TargetStructure
 from transferpipe.recipe.model import Recipe, Rule
 from transferpipe.weights.spec import Catalog
 
+_KERAS_LAYOUT: Mapping[str, str] = {}
+
 
 def make_plan(
-    recipe: Recipe, sources: Mapping[str, Catalog], target: TargetStructure, labels: Mapping[str, str]
+    recipe: Recipe,
+    sources: Mapping[str, Catalog],
+    target: TargetStructure,
+    labels: Mapping[str, str],
+    layouts: Mapping[str, str] = _KERAS_LAYOUT,
 ) -> Plan:
     """Return the plan for `recipe`.
 
@@ -28,12 +35,13 @@ def make_plan(
         sources: the catalog of each source by its name.
         target: the target's structure.
         labels: what each source (by its name) and the target (``target``) is, for the plan to say.
+        layouts: how names and axes are arranged in each source (by its name) that does not do it Keras's way.
 
     Raises:
         RecipeError: with everything that keeps the rules from giving each weight exactly one fate.
     """
     problems = Problems()
-    pairing = Pairing(sources, target.catalog, problems)
+    pairing = Pairing(sources, target, layouts, problems)
     claims = {rule.name: _claim(rule, target, problems) for rule in recipe.rules}
     rules = _in_target_order(recipe.rules, claims, target)
     _check_disjoint(rules, claims, problems)
@@ -59,7 +67,8 @@ def make_plan(
         seed=recipe.seed,
         save=(recipe.save.path, *recipe.save.also),
     )
-    return lint(plan, target, tuple(pairing.warnings), {r.name for r in rules if r.pair == "order"})
+    by_order = {r.name for r in rules if r.pair == "order"}
+    return lint(plan, target, tuple(pairing.warnings), by_order, fates.adapted)
 
 
 def _in_target_order(rules: Sequence[Rule], claims: Mapping[str, list[Unit]], target: TargetStructure) -> list[Rule]:
@@ -142,14 +151,19 @@ def _settle_same_name(recipe: Recipe, name: str, fates: Fates, pairing: Pairing)
     layer = name.rpartition("/")[0]
     found = []
     for alias, catalog in fates.sources.items():
-        source = name if name in catalog else pair_numbered(name, layer, catalog, pairing)
-        if source:
-            found.append((alias, source))
+        counterpart = pairing.counterpart(alias, name)
+        if counterpart:
+            taken = take_module(alias, name, counterpart, counterpart.layer, pairing)
+        else:
+            source = name if name in catalog else pair_numbered(name, layer, catalog, pairing)
+            taken = Taken(alias, (source,)) if source else None
+        if taken:
+            found.append(taken)
     if len(found) == 1:
         assign(fates, None, name, found)
     elif len(found) > 1:
         fates.problems.add(
-            "unmatched", f"{name} is in several sources: {', '.join(a for a, _ in found)}", "give it a rule"
+            "unmatched", f"{name} is in several sources: {', '.join(t.source for t in found)}", "give it a rule"
         )
     elif recipe.unmatched == "same_name_or_keep":
         fates.keep([name], UNMATCHED_RULE, "no rule")
@@ -157,8 +171,9 @@ def _settle_same_name(recipe: Recipe, name: str, fates: Fates, pairing: Pairing)
         what, mend = unclear
         fates.problems.add("unmatched", f"no source has a weight called {name}: {what}", mend)
     else:
-        near = pairing.near(name, [n for c in fates.sources.values() for n in c.by_name])
-        fates.problems.add("unmatched", f"no source has a weight called {name}", near or "give it a rule")
+        called = [describe_torch(name, c) for a in fates.sources if (c := pairing.counterpart(a, name))] or [name]
+        near = pairing.near(called[0].partition(",")[0], [n for c in fates.sources.values() for n in c.by_name])
+        fates.problems.add("unmatched", f"no source has a weight called {called[0]}", near or "give it a rule")
 
 
 def _account(

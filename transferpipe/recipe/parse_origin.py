@@ -11,7 +11,7 @@ from transferpipe.recipe.fields import Fields, describe, is_missing
 from transferpipe.recipe.model import Build, Origin
 
 _TARGET = "_target_"
-LAYOUTS = ("auto", "keras")
+LAYOUTS = ("auto", "keras", "torch")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
@@ -27,6 +27,8 @@ def parse_origin(value: Any, where: str, problems: Problems) -> Origin | None:
     if not isinstance(value, Mapping):
         problems.add(where, f"must be a path or a mapping, not {describe(value)}")
         return None
+    if where == "target" and value.get("layout") == "torch":
+        problems.add(f"{where}.layout", "the target is a Keras model: it has Keras's layout", "give it to the source")
     if "path" in value and _TARGET in value:
         problems.add(where, "`path` and `_target_` are both given", "keep one of them")
         return None

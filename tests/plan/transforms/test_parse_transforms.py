@@ -24,6 +24,7 @@ EVERY = [
     {"pad": {"axis": 0, "after": 1}},
     {"cast": "float16"},
     {"scale": 0.5},
+    {"flatten_order": [2, 3, 3]},
 ]
 
 
@@ -46,7 +47,7 @@ def test_a_single_transform_needs_no_list():
         (
             {"flip": 0},
             "there is no transform 'flip' -> there are"
-            " transpose, reshape, slice, take, concat, stack, pad, cast, scale",
+            " transpose, reshape, slice, take, concat, stack, pad, cast, scale, flatten_order",
         ),
         ("mean", "mean is no transform, but a merge -> write it under merge:"),
         (None, "a transform is one name with its arguments, not None -> write {transpose: [1, 0]}"),

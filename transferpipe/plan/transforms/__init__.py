@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import did_you_mean
 from transferpipe.plan.transforms.axes import parse_reshape, parse_transpose
+from transferpipe.plan.transforms.flatten import parse_flatten_order
 from transferpipe.plan.transforms.join import parse_concat, parse_stack
 from transferpipe.plan.transforms.merge import parse_linear, parse_mean
 from transferpipe.plan.transforms.pad import parse_pad
@@ -45,6 +46,7 @@ TRANSFORMS: Mapping[str, Parse] = {
     "pad": parse_pad,
     "cast": parse_cast,
     "scale": parse_scale,
+    "flatten_order": parse_flatten_order,
 }
 
 # What may stand in a rule's `merge`.

@@ -1,0 +1,90 @@
+"""Pairing with a source whose layout is not that of Keras: other names, other axes, weights kept in parts."""
+
+from __future__ import annotations
+
+from transferpipe.plan.claims import Unit
+from transferpipe.plan.layouts.adapt import Counterpart
+from transferpipe.plan.layouts.adapter import Adapted
+from transferpipe.plan.pairing import Pairing, Taken, Wanted
+
+
+def joined(layer: str, name: str) -> str:
+    """Return the name of the weight `name` in `layer`; the empty layer is the source itself."""
+    return f"{layer}/{name}" if layer else name
+
+
+def module_of(wanted: Wanted, counterpart: Counterpart) -> str:
+    """Return the source's layer that stands for the counterpart's target layer.
+
+    Where the rule matched a part of that layer (the cell of an LSTM), the source layer it names is the whole module.
+    """
+    unit, layer = wanted.unit.name, counterpart.layer
+    if unit and layer != unit and not layer.startswith(f"{unit}/"):
+        return wanted.name
+    inside = wanted.unit.relative(layer) if layer != unit else ""
+    return "/".join(filter(None, (wanted.name, inside)))
+
+
+def describe_torch(weight: str, counterpart: Counterpart) -> str:
+    """Return what torch would call the target weight if both had the same layers, and say so."""
+    names = joined(counterpart.layer, counterpart.expected)
+    return f"{names}, torch's name for {weight} of the {counterpart.layer_class}"
+
+
+def take_module(source: str, weight: str, counterpart: Counterpart, module: str, pairing: Pairing) -> Taken | None:
+    """Return what the target weight `weight` takes of the source's layer `module`, None if it is not there."""
+    catalog = pairing.sources[source]
+    for choice in counterpart.choices:
+        names = tuple(joined(module, name) for name in choice.names)
+        if all(name in catalog for name in names):
+            return _taken(source, names, choice, weight, pairing)
+    return None
+
+
+def take_named(source: str, weight: str, name: str, where: str, pairing: Pairing) -> Taken | None:
+    """Return what the target weight `weight` takes if it takes the source weight `name`, whatever that is called.
+
+    None, with the problem noted at `where`, if the layout makes up the target weight from several.
+    """
+    counterpart = pairing.counterpart(source, weight)
+    if counterpart is None:
+        return Taken(source, (name,))
+    single = [choice for choice in counterpart.choices if len(choice.names) == 1]
+    same = [choice for choice in single if choice.names[0] == name.rpartition("/")[2]]
+    if single:
+        return _taken(source, (name,), (same or single)[0], weight, pairing)
+    what = f"{weight} of the {counterpart.layer_class} is made up of {counterpart.expected}, but gets {name} alone"
+    mend = "end both sides with the layer's name, or set the source's layout to keras and write the transforms"
+    pairing.problems.add(where, what, mend)
+    return None
+
+
+def take_by_order(source: str, ours: Unit, other: Unit, pairing: Pairing) -> dict[str, Taken] | None:
+    """Return what the weights of `ours` take from the layer `other`; None unless the layout knows all of them there."""
+    if not (ours.is_layer and other.is_layer):
+        return None
+    wanted = Wanted("", ours, source, other.name, pairing.sources[source])
+    found = {}
+    for weight in ours.weights:
+        counterpart = pairing.counterpart(source, weight)
+        taken = (
+            take_module(source, weight, counterpart, module_of(wanted, counterpart), pairing) if counterpart else None
+        )
+        if taken is None:
+            return None
+        found[weight] = taken
+    return found
+
+
+def vouched(source: str, weight: str, name: str, pairing: Pairing) -> bool:
+    """Tell whether the source weight is called what the target weight is called in the source's layout."""
+    counterpart, own = pairing.counterpart(source, weight), name.rpartition("/")[2]
+    if counterpart is None:
+        return own == weight.rpartition("/")[2]
+    return any(own in choice.names for choice in counterpart.choices)
+
+
+def _taken(source: str, names: tuple[str, ...], choice: Adapted, weight: str, pairing: Pairing) -> Taken:
+    catalog = pairing.sources[source]
+    steps = choice.steps_for([catalog[name].shape for name in names], pairing.target[weight].shape)
+    return Taken(source, names, steps, adapted=True)
