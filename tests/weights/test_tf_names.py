@@ -137,6 +137,15 @@ def test_an_export_of_keras_3_is_listed_once_by_the_names_in_python(opened):
     assert source.details["tensors stored twice"] == "2"
 
 
+def test_an_export_leaves_out_the_name_of_the_model_itself(opened):
+    listed = ["sequential_3/fc/kernel", "sequential_3/fc/bias", "sequential_3/out/kernel"]
+    variables = {str(i): variable(n, 2) for i, n in enumerate(listed)}
+    variables["3"] = variable("seed_generator_1/seed_generator_state", 2, dtype="int64")
+    assert names(opened({"variables": variables}).catalog) == ["fc/kernel", "fc/bias", "out/kernel"]
+    root = {"variables": {"0": variable("fc/kernel", 2), "1": variable("fc/bias", 2)}}
+    assert names(opened(root).catalog) == ["fc/kernel", "fc/bias"]
+
+
 def test_an_export_keeps_numbers_where_the_names_in_python_are_not_unique(opened):
     listed = {str(i): variable("sub/kernel", 2, start=i) for i in range(2)}
     other = {"0": variable("sub/kernel", 2, start=5), "1": tf.Variable("sub/kernel", listed["1"].value)}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -19,6 +20,7 @@ from transferpipe.weights.spec import WeightSpec
 _MOST_GRAPH = 1 << 28
 _TAIL = "/.ATTRIBUTES/"
 _SLOT = "/.OPTIMIZER_SLOT/"
+_SEEDS = re.compile(r"seed_generator(_\d+)?/")
 
 
 @dataclass(frozen=True)
@@ -146,10 +148,10 @@ def _titles(kept: list[_Kept], names: GraphNames) -> dict[str, str]:
     python = Counter(k.stored.name for k in listed)
     # A list goes by the names in Python if these are good for all of it.
     ambiguous = {k.step.parent for k in listed if python[k.stored.name] > 1 or not k.stored.name}
-    titles = {}
-    for k in kept:
-        by_python = k.step.cost == LISTED and k.step.parent not in ambiguous
-        titles[k.stored.key] = k.stored.name if by_python else _with_attribute(names.readable(k.step.node), k.stored)
+    by_python = {k.stored.key: k.stored.name for k in listed if k.step.parent not in ambiguous}
+    root = _common_root(by_python.values())
+    titles = {k.stored.key: _with_attribute(names.readable(k.step.node), k.stored) for k in kept}
+    titles |= {key: name.removeprefix(root) for key, name in by_python.items()}
     count = Counter(titles.values())
     for k in kept:
         if count[titles[k.stored.key]] > 1 or not titles[k.stored.key]:
@@ -157,6 +159,14 @@ def _titles(kept: list[_Kept], names: GraphNames) -> dict[str, str]:
     if len(set(titles.values())) < len(titles):
         return {key: key.replace(_TAIL + VARIABLE, "") for key in titles}
     return titles
+
+
+def _common_root(names: Collection[str]) -> str:
+    """Return the name of the model itself, which stands before those of the layers of all but functional models."""
+    weights = [n for n in names if not _SEEDS.match(n)]
+    roots = {n.partition("/")[0] for n in weights}
+    has_layers = all(n.count("/") > 1 for n in weights)
+    return f"{roots.pop()}/" if len(roots) == 1 and has_layers else ""
 
 
 def _with_attribute(name: str, stored: Stored) -> str:
