@@ -125,11 +125,7 @@ def test_what_a_builder_prints_does_not_spoil_json(cli, builders):
         ("wieghts.safetensors", ["wieghts.safetensors: there is no such file", "did you mean 'weights.safetensors'"]),
         ("nowhere/weights.h5", ["there is no such file", "there is no folder 'nowhere' either"]),
         ("empty.keras", ["empty.keras: is empty", "download or save it again"]),
-<<<<<<< HEAD
-        ("words.keras", ["words.keras: is of no known format", "formats that can be read: keras, weights_h5, "]),
-=======
         ("words.keras", ["words.keras: is of no known format", "keras, weights_h5, weights_json"]),
->>>>>>> h-misc
         ("folder", ["folder: is an empty folder"]),
         ("cut.safetensors", ["cut.safetensors", "truncated"]),
         ("cut.keras", ["cut.keras"]),
