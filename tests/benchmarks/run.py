@@ -69,9 +69,7 @@ model.save(f"{folder}/torch_target.keras")
 TORCH_RECIPE = """
 source: {{path: {folder}/torch_source.pt}}
 target: {{path: {folder}/torch_target.keras}}
-mapping:
-  kernel: {{to: 'fc(\\d)/kernel', from: 'fc\\1/weight', transform: [transpose]}}
-  bias: {{to: 'fc\\d/bias'}}
+mapping: {{all: {{to: 'fc\\d'}}}}
 """
 
 
