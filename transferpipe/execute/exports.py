@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ STEM = "ckpt"
 """What the names of a checkpoint's files begin with as long as they lie in a folder of their own."""
 
 _MOST_NAMED = 3
+_COLOUR = re.compile(r"\x1b\[\d*m")
 
 
 def export_model(
@@ -122,9 +124,21 @@ def _refusals(target: Target, path: Path) -> Iterator[None]:
         raise FileError(Problem(str(path.parent), what, "make room, or save elsewhere")) from error
     except Exception as error:
         kind = "a checkpoint" if path.name.endswith(CHECKPOINT) else "a SavedModel"
-        lines = str(error).strip().splitlines() or [""]
-        what = f"cannot be saved as {kind}: {type(error).__name__}: {lines[0]}"
+        # The first line of what Keras raises often says only in which layer it was raised.
+        text = " ".join(line for line in _COLOUR.sub("", str(error)).splitlines()[:3] if line)
+        if _is_of_disk(error):
+            what = f"cannot be written: {text}"
+            raise FileError(Problem(str(path.parent), what, "make room, or save elsewhere")) from error
+        what = f"cannot be saved as {kind}: {type(error).__name__}: {text}"
         raise RecipeError(Problem(target.structure.label, what, "save as .keras or .weights.h5")) from error
+
+
+def _is_of_disk(error: Exception) -> bool:
+    """Tell whether TensorFlow, whose errors are none of Python's, says that a file cannot be written."""
+    from tensorflow import errors
+
+    kinds = (errors.PermissionDeniedError, errors.ResourceExhaustedError, errors.NotFoundError, errors.UnknownError)
+    return isinstance(error, (*kinds, errors.DataLossError, errors.UnavailableError))
 
 
 def _write_checkpoint(path: Path, model: Any) -> dict[int, str]:

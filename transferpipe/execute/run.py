@@ -20,6 +20,7 @@ from transferpipe.execute.artifacts import (
     placed,
     taken_names,
 )
+from transferpipe.execute.exports import CHECKPOINT
 from transferpipe.execute.manifest import MANIFEST, PLAN, seal, versions, weight_entries
 from transferpipe.execute.prepare import Prepared
 from transferpipe.execute.save import save_file
@@ -152,9 +153,11 @@ def _prove(temporary: Path, prepared: Prepared, progress: Progress | None, place
 def _check_reload(temporaries: Sequence[Path], prepared: Prepared) -> None:
     if not prepared.recipe.verify.reload:
         return
-    from transferpipe.execute.reload import verify_reload
+    from transferpipe.execute.reload import verify_reload, verify_served
 
     for temporary in temporaries:
+        if temporary.is_dir() and not temporary.name.endswith(CHECKPOINT):
+            verify_served(temporary)
         if temporary.name.endswith(".keras"):
             verify_reload(temporary, prepared.opened.target.structure.catalog, prepared.plan, _values(prepared).value)
 
