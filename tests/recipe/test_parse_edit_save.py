@@ -77,7 +77,10 @@ def test_where_a_recipe_may_save(path):
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("m.h5", "'m.h5' has none of the suffixes .keras, .weights.h5, .safetensors, .npz, which choose the format"),
+        (
+            "m.h5",
+            "'m.h5' has none of the suffixes .keras, .weights.h5, .safetensors, .npz, .ckpt, which choose the format",
+        ),
         ("", "'' has none of the suffixes"),
         ("m.keras/", "'m.keras/' has none of the suffixes"),
         (".keras", "'.keras' is a suffix without a name -> such as model.keras"),

@@ -85,10 +85,12 @@ def entry_of(dtype, shape, offset=0, size=0, crc=None, shard=0, slices=()):
     )
 
 
-def text_tensor(*texts):
-    texts = [t if isinstance(t, bytes) else t.encode() for t in texts]
-    lengths = b"".join(varint(len(t)) for t in texts)
-    return lengths + mask(crc32c(lengths)).to_bytes(4, "little") + b"".join(texts)
+def text_tensor(text):
+    """Return the bytes of a tensor of one text, and their checksum."""
+    text = text.encode() if isinstance(text, str) else text
+    lengths = crc32c(len(text).to_bytes(4, "little"))
+    sealed_lengths = mask(lengths).to_bytes(4, "little")
+    return varint(len(text)) + sealed_lengths + text, mask(crc32c(sealed_lengths + text, lengths))
 
 
 @dataclass
@@ -103,13 +105,12 @@ class Checkpoint:
         """Append a tensor; `changed` are what its entry says instead of the truth."""
         if isinstance(value, np.ndarray):
             dtype, shape, data = CODES[value.dtype.name], value.shape, value.tobytes()
+            crc = mask(crc32c(data))
         else:
-            dtype, shape, data = 7, (), text_tensor(value)
+            dtype, shape, (data, crc) = 7, (), text_tensor(value)
         said = {"dtype": dtype, "shape": shape, "offset": len(self.shards[shard]), "size": len(data), "shard": shard}
         self.shards[shard] += data
-        self.entries[key if isinstance(key, bytes) else key.encode()] = entry_of(
-            **{**said, "crc": mask(crc32c(data)), **changed}
-        )
+        self.entries[key if isinstance(key, bytes) else key.encode()] = entry_of(**{**said, "crc": crc, **changed})
         return self
 
     def cut(self, key, value, pieces):

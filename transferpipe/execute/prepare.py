@@ -7,7 +7,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from transferpipe.errors import Problem, RecipeError
+from transferpipe.execute.artifacts import is_exported
 from transferpipe.execute.opening import Opened, open_recipe
+from transferpipe.execute.target import FileTarget
 from transferpipe.plan.model import Plan
 from transferpipe.plan.planner import make_plan
 from transferpipe.recipe.model import Build, Recipe
@@ -99,3 +101,7 @@ def _check_formats(recipe: Recipe, opened: Opened) -> None:
         if path.endswith(".keras") and target.config(()) is None:
             what = f"{opened.labels['target']} holds weights without an architecture, so {path} cannot be written"
             raise RecipeError(Problem("save", what, "save as .weights.h5, or give a builder as the target"))
+        if is_exported(path) and isinstance(target, FileTarget) and target.config(()) is None:
+            what = f"{opened.labels['target']} holds weights without a model, so {path} cannot be written"
+            mend = "save as .safetensors or .npz, or give a builder or a .keras file as the target"
+            raise RecipeError(Problem("save", what, mend))

@@ -46,6 +46,29 @@ def verify_reload(path: Path, catalog: Catalog, plan: Plan, expected: Callable[[
     problems.raise_as(VerificationError)
 
 
+def verify_served(path: Path) -> None:
+    """Load a SavedModel with TensorFlow and run its signature on zeros; its outputs must be finite.
+
+    Raises:
+        VerificationError: it does not load, has no signature, or does not run.
+    """
+    import tensorflow as tf
+
+    try:
+        serve = tf.saved_model.load(str(path)).signatures["serving_default"]
+        inputs = serve.structured_input_signature[1]
+        zeros = {n: tf.zeros([size or 2 for size in s.shape], s.dtype) for n, s in inputs.items()}
+        outputs = {name: np.asarray(to_numpy(value), np.float64) for name, value in serve(**zeros).items()}
+    except Exception as error:
+        what = f"TensorFlow cannot serve it: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        raise VerificationError(Problem(path.name, what, "save as .keras, or mend the layer")) from error
+    problems = Problems()
+    for name, value in outputs.items():
+        if not np.all(np.isfinite(value)):
+            problems.add(f"{path.name}: {name}", "the served model gives NaN or infinity on zeros")
+    problems.raise_as(VerificationError)
+
+
 def _run_forward(model: Any, problems: Problems) -> None:
     """Run the model on small random inputs, where its configuration tells what it takes."""
     import keras

@@ -12,8 +12,16 @@ from types import MappingProxyType
 from typing import Any
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.execute.atomic import flush
-from transferpipe.execute.manifest import MANIFEST, PLAN, seal, sha256, versions, weight_entries
+from transferpipe.execute.artifacts import (
+    final_names,
+    flush_output,
+    is_exported,
+    output_digest,
+    placed,
+    taken_names,
+)
+from transferpipe.execute.exports import CHECKPOINT
+from transferpipe.execute.manifest import MANIFEST, PLAN, seal, versions, weight_entries
 from transferpipe.execute.prepare import Prepared
 from transferpipe.execute.save import save_file
 from transferpipe.execute.staging import Staging
@@ -71,7 +79,7 @@ def execute(
     paths = tuple(folder / name for name in names)
     _check_free(paths, recipe.save.overwrite)
     with Staging() as staging:
-        temporaries = [staging.place(path, recipe.save.overwrite) for path in paths]
+        temporaries = [staging.place(path, recipe.save.overwrite and not is_exported(path.name)) for path in paths]
         made = _make(prepared, temporaries, progress)
         warnings = (*plan.warnings, *value_warnings(plan, _values(prepared)))
         planned = json.dumps({"checksum": plan.checksum, **plan.to_data()}, indent=1)
@@ -80,6 +88,8 @@ def execute(
         manifest = seal({**_manifest(prepared, made), "artifacts": artifacts, **told}, planned)
         for name, text in {**texts, PLAN: planned, MANIFEST: json.dumps(manifest, indent=1)}.items():
             staging.write(folder / name, text)
+        for temporary, path in zip(temporaries, paths, strict=True):
+            staging.rename(temporary, final_names(temporary, path))
         staging.publish(folder)
     return Report(plan, "pass", folder, paths, manifest, warnings)
 
@@ -102,15 +112,15 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], progress: Progress | 
     saved = time.perf_counter()
     with ThreadPoolExecutor(2) as pool:
         # Hashing and waiting for the disk take no part in the comparison: they go on beside it.
-        seals = [pool.submit(sha256, t) for t in temporaries]
-        flushed = [pool.submit(flush, t) for t in temporaries]
-        proofs = [_prove(t, prepared, progress) for t in temporaries]
+        seals = [pool.submit(output_digest, t) for t in temporaries]
+        flushed = [pool.submit(flush_output, t) for t in temporaries]
+        proofs = [_prove(t, prepared, progress, w.places) for t, w in zip(temporaries, written, strict=True)]
     for done in flushed:
         done.result()
     _check_reload(temporaries, prepared)
     artifacts = tuple(
-        {"bytes": t.stat().st_size, "sha256": digest.result(), "freezing": proof.freezing, "writer": how}
-        for t, digest, proof, how in zip(temporaries, seals, proofs, written, strict=True)
+        {**sealed.result(), "freezing": proof.freezing, "writer": w.how, **({"places": w.places} if w.places else {})}
+        for sealed, proof, w in zip(seals, proofs, written, strict=True)
     )
     seconds = {"save": round(saved - started, 3), "verify": round(time.perf_counter() - saved, 3)}
     return _Made(artifacts, proofs[0].digests, values.casts, seconds)
@@ -122,25 +132,32 @@ def _values(prepared: Prepared) -> Values:
 
 def _check_free(paths: Sequence[Path], overwrite: bool) -> None:
     for path in paths:
-        if path.is_dir():
-            raise FileError(Problem(str(path), "is a folder", "choose another name"))
-        if path.exists() and not overwrite:
-            mend = "choose another name, or allow it with save.overwrite=true (it is replaced only by a proved file)"
-            raise FileError(Problem(str(path), "exists already", mend))
+        several = is_exported(path.name)
+        taken = next((name for name in taken_names(path) if name.exists()), None)
+        if taken is None or (overwrite and not several and not taken.is_dir()):
+            continue
+        if several:  # several files, or a folder, cannot be replaced in one step
+            raise FileError(Problem(str(taken), "exists already", "remove it first, or choose another name"))
+        if taken.is_dir():
+            raise FileError(Problem(str(taken), "is a folder", "choose another name"))
+        mend = "choose another name, or allow it with save.overwrite=true (it is replaced only by a proved file)"
+        raise FileError(Problem(str(taken), "exists already", mend))
 
 
-def _prove(temporary: Path, prepared: Prepared, progress: Progress | None) -> Proof:
+def _prove(temporary: Path, prepared: Prepared, progress: Progress | None, places: Mapping[str, str]) -> Proof:
     # Everything is computed anew from the sources: nothing that the writer computed is believed.
-    catalog = prepared.opened.target.structure.catalog
+    catalog = placed(prepared.opened.target.structure.catalog, places)
     return verify_file(temporary, catalog, prepared.plan, _values(prepared), progress)
 
 
 def _check_reload(temporaries: Sequence[Path], prepared: Prepared) -> None:
     if not prepared.recipe.verify.reload:
         return
-    from transferpipe.execute.reload import verify_reload
+    from transferpipe.execute.reload import verify_reload, verify_served
 
     for temporary in temporaries:
+        if temporary.is_dir() and not temporary.name.endswith(CHECKPOINT):
+            verify_served(temporary)
         if temporary.name.endswith(".keras"):
             verify_reload(temporary, prepared.opened.target.structure.catalog, prepared.plan, _values(prepared).value)
 

@@ -8,13 +8,16 @@ import os
 import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem
+from transferpipe.execute.artifacts import is_exported
+from transferpipe.execute.exports import export_model
 from transferpipe.execute.keras_save import asset_files, saved_by_keras
 from transferpipe.execute.target import FileTarget, ModelTarget, Target
 from transferpipe.execute.values import Values
@@ -27,16 +30,30 @@ from transferpipe.weights.segment import CHUNK
 DIRECT = "direct"
 
 
-def save_file(path: Path, target: Target, plan: Plan, values: Values, progress: Progress | None = None) -> str:
-    """Write the finished model to the new file `path`, whose suffix chooses the format.
+@dataclass(frozen=True)
+class Written:
+    """How an output was written.
 
-    Returns:
-        How it was written: ``direct``, or ``keras`` and why only Keras knows what belongs into the file.
+    Attributes:
+        how: ``direct``, or who wrote it and why.
+        places: where each weight lies in it by its name, if neither names nor the order of layers tell.
+    """
+
+    how: str
+    places: Mapping[str, str] = field(default_factory=dict)
+
+
+def save_file(path: Path, target: Target, plan: Plan, values: Values, progress: Progress | None = None) -> Written:
+    """Write the finished model to the new file `path`, whose suffix chooses the format.
 
     Raises:
         FileError: the file cannot be written (no space, no permission), or a source cannot be read.
         VerificationError: a value was refused.
     """
+    if is_exported(path.name):
+        return Written(
+            *export_model(path, target, plan, values, lambda p: save_file(p, target, plan, values, progress))
+        )
     content = content_of(path, target, plan, values, progress)
     reason = _why_keras(path, target)
     with contextlib.ExitStack() as stack:
@@ -46,7 +63,7 @@ def save_file(path: Path, target: Target, plan: Plan, values: Values, progress: 
             content = _content_of_file(saved, content)
         descriptor = stack.enter_context(_created(path))
         writer_for(path.name)(descriptor, content)
-    return f"keras: {reason}" if reason else DIRECT
+    return Written(f"keras: {reason}" if reason else DIRECT)
 
 
 def _why_keras(path: Path, target: Target) -> str | None:

@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -59,6 +59,12 @@ class Staging:
         self._files.append(_File(temporary, path, replace))
         return temporary
 
+    def rename(self, temporary: Path, names: Mapping[Path, Path]) -> None:
+        """Give what was written to `temporary` other names than it: `names`, for the parts that it consists of."""
+        file = next(f for f in self._files if f.temporary == temporary)
+        at = self._files.index(file)
+        self._files[at : at + 1] = [_File(part, path, file.replace) for part, path in names.items()]
+
     def write(self, path: Path, text: str) -> None:
         """Write a small file that shall become `path`, in place of what is there.
 
@@ -99,7 +105,7 @@ def _published(file: _File, undo: contextlib.ExitStack) -> Path:
 
 def _put_back(backup: Path, path: Path) -> None:
     with contextlib.suppress(OSError):
-        backup.replace(path) if backup.exists() else path.unlink()
+        backup.replace(path) if backup.exists() else _remove(path)
 
 
 @contextlib.contextmanager

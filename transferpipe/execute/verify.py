@@ -21,6 +21,8 @@ from transferpipe.weights.formats import open_source
 from transferpipe.weights.segment import CHUNK, Segment, opened, read_into
 from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
 
+_PLACED = ("saved_model", "tf_checkpoint")  # formats that may call a weight by another name than the target does
+
 Progress = Callable[[str, int, int], None]
 """Called with a step's name, the bytes done and the bytes to do."""
 
@@ -109,9 +111,10 @@ def compare_segments(written: Segment, wanted: Segment, check: Callable[[NDArray
 def _match(catalog: Catalog, source: FileSource, problems: Problems) -> dict[str, WeightSpec]:
     """Return the file's weight for each of the target's, by its place where files number their weights."""
     by_place = {w.where: w for w in source.catalog}
+    is_placed = bool(source.groups) or source.format in _PLACED
     found, claimed = {}, set()
     for weight in catalog:
-        there = by_place.get(weight.where) if source.groups else source.catalog.by_name.get(weight.name)
+        there = by_place.get(weight.where) if is_placed else source.catalog.by_name.get(weight.name)
         if there is None:
             problems.add(f"{source.path.name}: {weight.name}", "is missing from the file")
         elif (there.shape, there.dtype) != (weight.shape, weight.dtype):

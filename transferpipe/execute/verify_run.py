@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem, Problems, TransferError, VerificationError
+from transferpipe.execute.artifacts import digest_again
 from transferpipe.execute.manifest import MANIFEST, PLAN, is_sealed, read_json, sha256
 from transferpipe.execute.values import Values, same_bits
 from transferpipe.execute.verify import Progress, digest
@@ -113,24 +114,24 @@ def _try_open(entry: Mapping[str, Any], alias: str, again: _Again) -> FileSource
 
 def _verify_artifact(folder: Path, artifact: Mapping[str, Any], again: _Again, progress: Progress | None) -> None:
     path = folder / artifact["path"]
-    if not path.is_file():
-        raise FileError(Problem(str(path), "the artifact is missing", "run again"))
-    found = sha256(path)
+    found = digest_again(path, artifact)
+    if found is None:
+        raise FileError(Problem(str(path), "the artifact, or a part of it, is missing", "run again"))
     if found != artifact["sha256"]:
         what = f"its SHA-256 is {found}, the manifest says {artifact['sha256']}"
         again.problems.add(str(path), what, "it was changed after the run")
     try:
         source = open_source(path)
-        _compare_weights(source, again, progress)
+        _compare_weights(source, artifact.get("places", {}), again, progress)
     except FileError:
         if found == artifact["sha256"]:
             raise
 
 
-def _compare_weights(source: FileSource, again: _Again, progress: Progress | None) -> None:
+def _compare_weights(source: FileSource, places: Mapping[str, str], again: _Again, progress: Progress | None) -> None:
     values = Values(again.plan, again.sources, _Kept(again.target), Verify(**again.manifest["verify"]))
     done, total = 0, source.catalog.nbytes
-    for entry, weight in _pairs(again, source):
+    for entry, weight in _pairs(again, source, places):
         value = source.read(weight)
         done += value.nbytes
         _compare(source.path, entry, value, values, again)
@@ -138,17 +139,17 @@ def _compare_weights(source: FileSource, again: _Again, progress: Progress | Non
             progress("verify", done, total)
 
 
-def _pairs(again: _Again, source: FileSource) -> list[tuple[Mapping[str, Any], str]]:
+def _pairs(again: _Again, source: FileSource, places: Mapping[str, str]) -> list[tuple[Mapping[str, Any], str]]:
     """Pair the manifest's weights with the file's: by name, or by place where the file numbers its weights."""
     entries = {e["name"]: e for e in again.manifest["weights"]}
     pairs, missing = [], dict(entries)
     rest = []
     for weight in source.catalog:
-        if weight.name in missing:
+        if weight.name in missing and not places:
             pairs.append((missing.pop(weight.name), weight.name))
         else:
             rest.append(weight)
-    by_place = {e["where"]: e for e in missing.values() if "where" in e}
+    by_place = {places.get(e["name"], e.get("where")): e for e in missing.values()}
     for weight in rest:
         entry = by_place.pop(weight.where, None)
         if entry is None:

@@ -13,7 +13,7 @@ from transferpipe.recipe.model import SINGLE, UNMATCHED, Build, Ignore, Origin, 
 from transferpipe.recipe.parse_origin import is_build, parse_build, parse_origin
 from transferpipe.recipe.parse_rules import compile_pattern, compile_patterns, parse_edit, parse_rule, split_source
 
-SAVE_SUFFIXES = (".keras", ".weights.h5", ".safetensors", ".npz")
+SAVE_SUFFIXES = (".keras", ".weights.h5", ".safetensors", ".npz", ".ckpt")
 TRANSFERRED, NOTHING = "transferred", "none"
 _TARGET, _UNMATCHED = "target", "unmatched"
 _ALIAS = re.compile(r"\w[\w.-]*")
@@ -134,15 +134,27 @@ def _parse_save(fields: Fields, absolute: bool) -> Save:
     for key, paths in (("path", (save.path,)), ("also", save.also)):
         for path in paths:
             _check_save_path(path, key, inner, absolute)
+    _check_folders(save, inner)
     if len({PurePath(p) for p in (save.path, *save.also)}) < 1 + len(save.also):
         inner.note("also", f"names the same file twice: {', '.join((save.path, *save.also))}")
     inner.finish()
     return save
 
 
+def _check_folders(save: Save, inner: Fields) -> None:
+    """Refuse an output inside of a SavedModel, which is a folder."""
+    folders = [PurePath(p) for p in (save.path, *save.also) if PurePath(p).name and not PurePath(p).suffix]
+    for path in (save.path, *save.also):
+        outer = next((f for f in folders if f in PurePath(path).parents), None)
+        if outer:
+            inner.note("also", f"{path!r} lies inside of the SavedModel {str(outer)!r}", "choose another folder")
+
+
 def _check_save_path(path: str, key: str, inner: Fields, absolute: bool) -> None:
-    if not path.endswith(SAVE_SUFFIXES):
-        inner.note(key, f"{path!r} has none of the suffixes {', '.join(SAVE_SUFFIXES)}, which choose the format")
+    name = PurePath(path).name
+    if not path.endswith(SAVE_SUFFIXES) and (PurePath(path).suffix or not name or name.startswith(".")):
+        what = f"{path!r} has none of the suffixes {', '.join(SAVE_SUFFIXES)}, which choose the format"
+        inner.note(key, what, "add one; a SavedModel is a folder, whose name has none")
     elif PurePath(path).name in SAVE_SUFFIXES:
         inner.note(key, f"{path!r} is a suffix without a name", f"such as model{PurePath(path).name}")
     if path.startswith("~"):

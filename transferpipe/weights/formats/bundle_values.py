@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem
 from transferpipe.weights.formats.bundle_entry import STRING, Entry
-from transferpipe.weights.formats.crc32c import fast_crc32c, unmask
+from transferpipe.weights.formats.crc32c import crc32c, fast_crc32c, unmask
 from transferpipe.weights.formats.tensor_bundle import AGAIN, Bundle
 from transferpipe.weights.formats.wire import read_varint
 from transferpipe.weights.segment import CHUNK, Segment, opened, read_into
 from transferpipe.weights.spec import numpy_dtype
+
+_MOST_SLOWLY_CHECKED = 1 << 23  # the plain checksum does some megabytes a second
 
 
 def locate_value(bundle: Bundle, entry: Entry) -> Segment | None:
@@ -92,7 +94,8 @@ def read_strings(bundle: Bundle, entry: Entry, most: int) -> list[memoryview]:
         ValueError: it is no tensor of texts, too large, or damaged.
         FileError: the shard ends early.
 
-    The lengths come first, each a varint, then a checksum of them, then all texts:
+    The lengths come first, each a varint, then a checksum of them, each taken as four bytes, then all texts; the
+    tensor's own checksum goes on from that of the lengths:
     https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/util/tensor_bundle/tensor_bundle.cc
     """
     if entry.dtype != STRING or len(entry.shape) > 1 or entry.size > most:
@@ -104,9 +107,16 @@ def read_strings(bundle: Bundle, entry: Entry, most: int) -> list[memoryview]:
     for _ in range(count):
         length, at = read_varint(data, at)
         lengths.append(length)
+    stored = data[at : at + 4]
     at += 4
     if at + sum(lengths) != len(data):
         raise ValueError(f"declares {sum(lengths):,} bytes of text in {entry.size:,} bytes")
+    crc = crc32c(b"".join(n.to_bytes(4 if n < 1 << 32 else 8, "little") for n in lengths))
+    if unmask(int.from_bytes(stored, "little")) != crc:
+        raise ValueError("the checksum of its lengths is wrong")
+    checked = entry.checksum if fast_crc32c() or entry.size <= _MOST_SLOWLY_CHECKED else None
+    if checked is not None and crc32c(bytes(data[at - 4 :]), crc) != unmask(checked):
+        raise ValueError("the checksum of its texts is wrong")
     texts = []
     for length in lengths:
         texts.append(data[at : at + length])

@@ -45,13 +45,13 @@ def fast_crc32c() -> Callable[[int, bytes], int] | None:
     return extend if library.implementation == "c" else None
 
 
-def crc32c(data: bytes) -> int:
-    """Return the CRC-32C of a small piece of data.
+def crc32c(data: bytes, before: int = 0) -> int:
+    """Return the CRC-32C of a small piece of data, behind data with the CRC `before`.
 
     >>> hex(crc32c(b"123456789"))
     '0xe3069283'
     """
-    return (fast_crc32c() or _slow)(0, data)
+    return (fast_crc32c() or _slow)(before, data)
 
 
 def unmask(stored: int) -> int:

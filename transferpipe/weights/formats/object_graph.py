@@ -13,8 +13,8 @@ from transferpipe.weights.formats.wire import Value, fields, message, number, te
 
 GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 VARIABLE = "VARIABLE_VALUE"
-MOST_NODES = 1 << 18
-_MOST_EDGES = 1 << 20
+MOST_NODES = 1 << 17
+_MOST_EDGES = 1 << 19
 
 
 @dataclass(frozen=True, slots=True)
