@@ -18,6 +18,7 @@ import yaml
 from transferpipe.cli import main
 from transferpipe.cli.recipe_folders import conf_folder
 from transferpipe.zoo import digit_halves, digits_cnn
+from transferpipe.zoo.digits import load_digits
 
 RECIPES = sorted((conf_folder() / "recipe").glob("*.yaml"))
 DATA = Path(__file__).parents[1] / "transferpipe" / "zoo" / "data"
@@ -178,3 +179,37 @@ def test_digits_is_the_default_and_ends_with_a_score_and_its_controls(tmp_path):
     assert equal(result["head"], built["head"])
     assert [w.path for w in model.trainable_variables] == ["head/kernel", "head/bias"]
     assert not model.get_layer("trunk").get_layer("bn1").trainable
+
+
+def score_of(folder, capsys, *words):
+    """Run the command line and return the score that it left in the folder."""
+    assert main(["run", *words, f"hydra.run.dir={folder}"]) == 0, capsys.readouterr().err
+    return json.loads((folder / "score.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "low", "high"),
+    [
+        (["score=linear_probe"], "trained", 0.95, 1),
+        (["score=linear_probe", "score.layer=trunk/conv1", "score.pool=average"], "trained", 0.3, 0.9),
+        (["score=finetune", "score.epochs=3"], "trained", 0.5, 1),
+        (["score=finetune", "score.epochs=3", "score.metric=loss", "score.repeats=2"], "trained", 0.2, 2),
+        (["score=logme"], "heuristic", 0.3, 0.7),
+        (["score=h_score"], "heuristic", 3, 4),
+        (["score=leep"], "heuristic", -1.5, -0.5),
+        (["score=parity"], "heuristic", 0, 0),
+        (["score=linear_probe", "score/data=npz", "score.data.path=own.npz"], "trained", 0.95, 1),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+)
+def test_the_presets_of_scores_on_the_digits(words, kind, low, high, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    images, classes = load_digits([5, 6, 7, 8, 9])
+    np.savez("own.npz", x=images, y=classes)
+    score = score_of(tmp_path / "out", capsys, "recipe=digits", *words)
+    assert score["kind"] == kind
+    assert low <= score["value"] <= high
+    assert (score["spread"] is not None) == ("score.repeats=2" in words)
+    printed = capsys.readouterr().out
+    assert f"({kind}, {'higher' if score['higher_is_better'] else 'lower'} is better, " in printed
+    assert score["name"] in (tmp_path / "out" / "report.html").read_text()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from transferpipe.score.data.splits import Splits
 from transferpipe.score.frozen import check_unchanged, frozen_bytes
@@ -81,7 +82,9 @@ def train(model: keras.Model, data: Splits, setting: Training) -> Trained:
     return Trained(done, best)
 
 
-def _epoch_function(model: keras.Model, data: Splits, setting: Training, probabilities: bool) -> Callable[..., None]:
+def _epoch_function(
+    model: keras.Model, data: Splits, setting: Training, probabilities: bool
+) -> Callable[[NDArray[np.int64]], None]:
     """Return ``epoch(order)``, which takes one pass over the training examples in that order."""
     import keras
     import tensorflow as tf
@@ -106,4 +109,10 @@ def _epoch_function(model: keras.Model, data: Splits, setting: Training, probabi
                 loss = loss_of(order[start : start + size])
             optimizer.apply(tape.gradient(loss, variables), variables)
 
-    return lambda order: epoch(tf.constant(order))
+    # Traced here once: left to itself, TensorFlow warns of one tracing too many when several models are trained.
+    traced = epoch.get_concrete_function(tf.TensorSpec((None,), tf.int64))
+
+    def run(order: NDArray[np.int64]) -> None:
+        traced(tf.constant(order, tf.int64))
+
+    return run
