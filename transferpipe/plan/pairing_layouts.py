@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from transferpipe.plan.claims import Unit
-from transferpipe.plan.layouts.adapt import Counterpart
+from transferpipe.plan.layouts.adapt import Counterpart, joined, names_in
 from transferpipe.plan.layouts.adapter import Adapted
 from transferpipe.plan.pairing import Pairing, Taken, Wanted
-
-
-def joined(layer: str, name: str) -> str:
-    """Return the name of the weight `name` in `layer`; the empty layer is the source itself."""
-    return f"{layer}/{name}" if layer else name
 
 
 def module_of(wanted: Wanted, counterpart: Counterpart) -> str:
@@ -35,9 +32,9 @@ def take_module(source: str, weight: str, counterpart: Counterpart, module: str,
     """Return what the target weight `weight` takes of the source's layer `module`, None if it is not there."""
     catalog = pairing.sources[source]
     for choice in counterpart.choices:
-        names = tuple(joined(module, name) for name in choice.names)
-        if all(name in catalog for name in names):
-            return _taken(source, names, choice, weight, pairing)
+        for names in names_in(module, choice):
+            if all(name in catalog for name in names):
+                return _taken(source, names, choice, weight, pairing)
     return None
 
 
@@ -50,9 +47,9 @@ def take_named(source: str, weight: str, name: str, where: str, pairing: Pairing
     if counterpart is None:
         return Taken(source, (name,))
     single = [choice for choice in counterpart.choices if len(choice.names) == 1]
-    same = [choice for choice in single if choice.names[0] == name.rpartition("/")[2]]
-    if single:
-        return _taken(source, (name,), (same or single)[0], weight, pairing)
+    fitting = [c for c in single if _ends(name, c.names[0])] or [c for c in single if not c.fused]
+    if fitting:
+        return _taken(source, (name,), fitting[0], weight, pairing)
     what = f"{weight} of the {counterpart.layer_class} is made up of {counterpart.expected}, but gets {name} alone"
     mend = "end both sides with the layer's name, or set the source's layout to keras and write the transforms"
     pairing.problems.add(where, what, mend)
@@ -78,10 +75,15 @@ def take_by_order(source: str, ours: Unit, other: Unit, pairing: Pairing) -> dic
 
 def vouched(source: str, weight: str, name: str, pairing: Pairing) -> bool:
     """Tell whether the source weight is called what the target weight is called in the source's layout."""
-    counterpart, own = pairing.counterpart(source, weight), name.rpartition("/")[2]
+    counterpart = pairing.counterpart(source, weight)
     if counterpart is None:
-        return own == weight.rpartition("/")[2]
-    return any(own in choice.names for choice in counterpart.choices)
+        return name.rpartition("/")[2] == weight.rpartition("/")[2]
+    return any(_ends(name, own) for choice in counterpart.choices for own in choice.names)
+
+
+def _ends(name: str, own: str) -> bool:
+    """Tell whether the weight `name` is called `own` in its layer; the number of a stacked layer does not count."""
+    return f"/{re.sub(r'_l[0-9]+', '_l0', name)}".endswith(f"/{own}")
 
 
 def _taken(source: str, names: tuple[str, ...], choice: Adapted, weight: str, pairing: Pairing) -> Taken:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from transferpipe.plan.claims import Unit, find_units
+from transferpipe.plan.layouts.adapt import joined
 from transferpipe.plan.pairing import Pairing, Taken, Wanted, pair_numbered, some, unclear_names
-from transferpipe.plan.pairing_layouts import joined, module_of, take_by_order, take_module, take_named, vouched
+from transferpipe.plan.pairing_layouts import module_of, take_by_order, take_module, take_named, vouched
 from transferpipe.recipe.model import From, Rule
 from transferpipe.weights.layer_classes import is_made_up
 from transferpipe.weights.spec import Catalog
@@ -58,7 +59,7 @@ def _pair_weight(wanted: Wanted, pairing: Pairing) -> dict[str, Taken]:
 
 
 def _pair_layer(wanted: Wanted, pairing: Pairing) -> dict[str, Taken]:
-    if wanted.below is None:
+    if wanted.below is None and not any(_is_stacked(wanted, w, pairing) for w in wanted.unit.weights):
         _report_no_layer(wanted, pairing)
         return {}
     pairs, missing, note = {}, [], ""
@@ -79,6 +80,12 @@ def _pair_layer(wanted: Wanted, pairing: Pairing) -> dict[str, Taken]:
     if missing:
         _report_missing(wanted, missing, note, pairing)
     return pairs
+
+
+def _is_stacked(wanted: Wanted, weight: str, pairing: Pairing) -> bool:
+    """Tell whether the source layer is one of several that the source's layout keeps in one."""
+    counterpart = pairing.counterpart(wanted.source, weight)
+    return counterpart is not None and take_module(wanted.source, weight, counterpart, wanted.name, pairing) is not None
 
 
 def _take(wanted: Wanted, weight: str, pairing: Pairing) -> Taken | None:

@@ -21,6 +21,8 @@ EVERY = [
     {"take": {"axis": 0, "indices": [0]}},
     {"concat": -1},
     {"stack": 0},
+    {"sum": None},
+    {"weight_norm": None},
     {"pad": {"axis": 0, "after": 1}},
     {"cast": "float16"},
     {"scale": 0.5},
@@ -47,7 +49,7 @@ def test_a_single_transform_needs_no_list():
         (
             {"flip": 0},
             "there is no transform 'flip' -> there are"
-            " transpose, reshape, slice, take, concat, stack, pad, cast, scale, flatten_order",
+            " transpose, reshape, slice, take, concat, stack, sum, weight_norm, pad, cast, scale, flatten_order",
         ),
         ("mean", "mean is no transform, but a merge -> write it under merge:"),
         (None, "a transform is one name with its arguments, not None -> write {transpose: [1, 0]}"),

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from transferpipe.plan.transforms import TransformError, apply_chain, infer
 from transferpipe.plan.transforms.axes import Reshape, Transpose
+from transferpipe.plan.transforms.combine import Sum, WeightNorm
+from transferpipe.plan.transforms.flatten import FlattenOrder
 from transferpipe.plan.transforms.join import Concat, Stack
 from transferpipe.plan.transforms.merge import Linear, Mean
 from transferpipe.plan.transforms.pad import Pad
@@ -53,6 +55,7 @@ rearranging = st.one_of(
     build(Transpose, st.none() | st.integers(0, 4).flatmap(lambda n: st.permutations(range(n)).map(tuple))),
     build(Reshape, st.lists(st.integers(-1, 8), max_size=3).map(tuple)),
     build(Take, st.lists(st.integers(-4, 4), min_size=1, max_size=5).map(tuple), axes),
+    build(FlattenOrder, st.lists(st.integers(1, 2), min_size=2, max_size=3).map(tuple)),
 )
 
 
@@ -99,7 +102,9 @@ def chains(draw, shape, dtype):
     return chain
 
 
-joins = st.one_of(build(Concat, axes), build(Stack, axes), st.just(Mean()), st.just(Linear((2.0, -1.0))))
+joins = st.one_of(
+    build(Concat, axes), build(Stack, axes), st.sampled_from([Mean(), Linear((2.0, -1.0)), Sum(), WeightNorm()])
+)
 
 
 def check_truth(transforms, shapes, dtypes):

@@ -20,10 +20,13 @@ class Adapted:
         steps: the transforms from them to the Keras weight, as they would be written in a recipe, or what makes those
             from the shapes. Sizes are taken from the sources wherever possible, so that a target of another size is
             noticed rather than filled by a reshape.
+        fused: whether the module keeps other weights of the Keras layer in the same tensor; a source weight that goes
+            by no known name is not taken for one of these.
     """
 
     names: tuple[str, ...]
     steps: tuple[Any, ...] | Steps = ()
+    fused: bool = False
 
     def steps_for(self, sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
         """Return the transforms for weights of these shapes."""

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from transferpipe.plan.layouts.adapter import Adapted, Adapters, Shape
+from transferpipe.plan.layouts.torch_attention import ATTENTION
+from transferpipe.plan.layouts.torch_recurrent import CELLS
 
 
 def _depthwise(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
@@ -34,6 +36,17 @@ _BIAS = {"bias": _one("bias")}
 _SCALE_AND_SHIFT = {"gamma": _one("weight"), "beta": _one("bias")}
 _DEPTHWISE = {"kernel": (Adapted(("weight",), _depthwise),), **_BIAS}
 
+
+def _separable(rank: int) -> dict[str, tuple[Adapted, ...]]:
+    """Torch has no such module: a depthwise convolution, and then one of size 1, stand side by side in one."""
+    pointwise = ({"transpose": [*range(2, rank + 2), 1, 0]},)
+    return {
+        "depthwise_kernel": tuple(Adapted((f"{n}/weight",), _depthwise) for n in ("depthwise", "0")),
+        "pointwise_kernel": tuple(Adapted((f"{n}/weight",), pointwise) for n in ("pointwise", "1")),
+        "bias": tuple(Adapted((f"{n}/bias",)) for n in ("pointwise", "1")),
+    }
+
+
 ADAPTERS: Adapters = {
     # (out, in) to (in, out)
     "Dense": {"kernel": _one("weight", {"transpose": [1, 0]}), **_BIAS},
@@ -47,6 +60,8 @@ ADAPTERS: Adapters = {
     "Conv3DTranspose": {"kernel": _one("weight", {"transpose": [2, 3, 4, 1, 0]}), **_BIAS},
     "DepthwiseConv1D": _DEPTHWISE,
     "DepthwiseConv2D": _DEPTHWISE,
+    "SeparableConv1D": _separable(1),
+    "SeparableConv2D": _separable(2),
     "BatchNormalization": {
         **_SCALE_AND_SHIFT,
         "moving_mean": _one("running_mean"),
@@ -57,4 +72,6 @@ ADAPTERS: Adapters = {
     "RMSNormalization": {"scale": _one("weight")},
     "PReLU": {"alpha": (Adapted(("weight",), _channels_last),)},
     "Embedding": {"embeddings": _one("weight")},
+    **CELLS,
+    **ATTENTION,
 }

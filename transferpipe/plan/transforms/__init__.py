@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import did_you_mean
 from transferpipe.plan.transforms.axes import parse_reshape, parse_transpose
+from transferpipe.plan.transforms.combine import parse_sum, parse_weight_norm
 from transferpipe.plan.transforms.flatten import parse_flatten_order
 from transferpipe.plan.transforms.join import parse_concat, parse_stack
 from transferpipe.plan.transforms.merge import parse_linear, parse_mean
@@ -43,6 +44,8 @@ TRANSFORMS: Mapping[str, Parse] = {
     "take": parse_take,
     "concat": parse_concat,
     "stack": parse_stack,
+    "sum": parse_sum,
+    "weight_norm": parse_weight_norm,
     "pad": parse_pad,
     "cast": parse_cast,
     "scale": parse_scale,

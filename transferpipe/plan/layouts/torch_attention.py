@@ -1,0 +1,66 @@
+"""torch's names and axes for multi-head attention.
+
+torch.nn.MultiheadAttention (https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiheadAttention.html) keeps the
+projections of query, key and value one above the other in ``in_proj_weight``, or apart where their sizes differ; head h
+has rows h*D to (h+1)*D. Keras has kernels (E, H, D) and biases (H, D). Implementations that project by three Linear
+layers name them ``q_proj``, ``k_proj`` and ``v_proj``, or ``query``, ``key`` and ``value``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from transferpipe.plan.layouts.adapter import Adapted, Adapters, Shape
+
+
+def _kernel(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
+    """From (H*D, E) to (E, H, D)."""
+    rows, inputs = (*sources[0], 1, 1)[:2]
+    heads = max(1, target[1]) if len(target) > 1 else 1
+    return {"transpose": [1, 0]}, {"reshape": [inputs, heads, rows // heads]}
+
+
+def _bias(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
+    heads, rows = max(1, *target[:1], 1), sources[0][0] if sources[0] else 0
+    return ({"reshape": [heads, rows // heads]},)
+
+
+def _part(number: int, steps: Any, sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
+    """Cut the third called `number` out of the first axis, then go on as for weights that are kept apart."""
+    rows, *rest = sources[0] or (0,)
+    third = (rows // 3, *rest)
+    return {"reshape": [3, *third]}, {"slice": [number]}, *steps([third], target)
+
+
+def _output(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
+    """From (E, H*D) to (H, D, E)."""
+    rows, columns = (*sources[0], 1, 1)[:2]
+    heads = max(1, *target[:1], 1)
+    return {"transpose": [1, 0]}, {"reshape": [heads, columns // heads, rows]}
+
+
+def _projection(number: int, name: str) -> dict[str, tuple[Adapted, ...]]:
+    modules = (f"{name[0]}_proj", name)
+    return {
+        f"{name}/kernel": (
+            Adapted(("in_proj_weight",), partial(_part, number, _kernel), fused=True),
+            *(Adapted((n,), _kernel) for n in (f"{name[0]}_proj_weight", *(f"{m}/weight" for m in modules), "weight")),
+        ),
+        f"{name}/bias": (
+            Adapted(("in_proj_bias",), partial(_part, number, _bias), fused=True),
+            *(Adapted((n,), _bias) for n in (*(f"{m}/bias" for m in modules), "bias")),
+        ),
+    }
+
+
+ATTENTION: Adapters = {
+    "MultiHeadAttention": {
+        **_projection(0, "query"),
+        **_projection(1, "key"),
+        **_projection(2, "value"),
+        "attention_output/kernel": tuple(Adapted((n,), _output) for n in ("out_proj/weight", "weight")),
+        "attention_output/bias": tuple(Adapted((n,)) for n in ("out_proj/bias", "bias")),
+    },
+}
