@@ -12,7 +12,7 @@ RECIPE = """
 source: {{path: {path}}}
 target: {{_target_: transferpipe.zoo.small_mlp}}
 mapping:
-  body: {{to: 'hidden|classes', from: '{from_}'}}
+  all: {{to: '.*', from: '{from_}'}}
 """
 
 

@@ -1,5 +1,8 @@
 """From what a user names to a checkpoint: a beginning of names, one of its files, a folder, a stale file `checkpoint`."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tf_bundles as tf
@@ -111,3 +114,11 @@ def test_a_checkpoint_inside_a_package(tmp_path, monkeypatch):
     write(tmp_path / "a_package_with_weights" / "ckpt")
     monkeypatch.syspath_prepend(tmp_path)
     assert first(locate("pkg://a_package_with_weights/ckpt")) == 1
+
+
+def test_looking_into_a_checkpoint_imports_no_tensorflow(tmp_path):
+    write(tmp_path / "ckpt")
+    script = "import sys; from transferpipe.cli.main import main; print(main(['inspect', sys.argv[1], '--stats']));"
+    script += "print(sorted({n.partition('.')[0] for n in sys.modules} & {'tensorflow', 'keras', 'google'}))"
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "ckpt"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == ["0", "[]"]

@@ -142,6 +142,7 @@ class Graph:
     nodes: list = field(default_factory=list)
     values: dict = field(default_factory=dict)
     known: dict = field(default_factory=dict)
+    short: bool = False
 
     def node(self, thing, path=""):
         """Add `thing` and what it holds; return its number. The same object is one node wherever it is held."""
@@ -150,7 +151,7 @@ class Graph:
         number = self.known[id(thing)] = len(self.nodes)
         self.nodes.append(b"")
         if isinstance(thing, Variable):
-            key = (path or "root") + TAIL
+            key = (f"v{number}" if self.short else path or "root") + TAIL
             self.values[key] = thing.value
             self.nodes[number] = field_of(2, message((1, "VARIABLE_VALUE"), (2, thing.name), (3, key)))
             return number
@@ -178,9 +179,14 @@ def variable(name, *shape, dtype="float32", start=0):
     return Variable(name, (np.arange(int(np.prod(shape))) + start).astype(dtype).reshape(shape))
 
 
-def object_checkpoint(root):
+def object_checkpoint_with_short_keys(root):
+    """Return such a checkpoint whose keys do not repeat the names of the objects."""
+    return object_checkpoint(root, Graph(short=True))
+
+
+def object_checkpoint(root, graph=None):
     """Return the checkpoint of the object `root`, a dict of dicts and variables."""
-    graph = Graph()
+    graph = graph or Graph()
     graph.node(root)
     checkpoint = Checkpoint().add(GRAPH_KEY, graph.bytes())
     for key, value in graph.values.items():

@@ -10,8 +10,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from transferpipe.weights.formats.object_graph import VARIABLE, Node, Placed
+from transferpipe.weights.formats.object_graph import MOST_DEEP, VARIABLE, Node, Placed
 
+_Parts = tuple[str, ...]
 _NUMBERED = re.compile(r"layer(_with_weights)?-\d+")
 _CONTAINER, _INNER = "_operations", "_functional"
 # The attributes of Keras's MultiHeadAttention and the names of the layers that lie there.
@@ -29,6 +30,7 @@ class GraphNames:
     def __init__(self, nodes: Sequence[Node], placed: Sequence[Placed], told: Mapping[int, str]) -> None:
         """Take the graph; `told` are the names of layers that the file states, by their nodes."""
         self._nodes, self._placed = nodes, {p.node: p for p in placed}
+        self._siblings: dict[int, frozenset[str]] = {}
         self._labels = {n: name for n, name in told.items() if self._is_numbered(n)}
         self._labels = _distinct(self._labels, self._placed)
         self._deduce(placed)
@@ -72,42 +74,40 @@ class GraphNames:
         number = self._number(step)
         if number is not None:
             return number
-        siblings = {name for name, _ in self._nodes[step.parent].children}
+        siblings = self._names_beside(step)
         if _ATTENTION.keys() <= siblings and step.name in _ATTENTION:
             return _ATTENTION[step.name]
         plain = step.name.lstrip("_")
         return plain if plain and plain not in siblings else step.name
 
+    def _names_beside(self, step: Placed) -> frozenset[str]:
+        if step.parent not in self._siblings:
+            self._siblings[step.parent] = frozenset(name for name, _ in self._nodes[step.parent].children)
+        return self._siblings[step.parent]
+
     def _deduce(self, placed: Sequence[Placed]) -> None:
         """Find the names of numbered layers in those of the variables below: `bb/c1/kernel` is in `c1`, in `bb`."""
-        found: dict[int, set[tuple[str, ...]]] = {}
-        elsewhere: set[tuple[str, ...]] = set()
+        found: dict[int, _Parts | None] = {}
+        elsewhere: set[_Parts] = set()
         for step in placed:
             for stored in self._nodes[step.node].stored:
-                if stored.attribute == VARIABLE:
-                    parts = tuple(stored.name.split("/"))
-                    self._climb(step, parts, found, elsewhere)
+                if stored.attribute == VARIABLE and stored.name.count("/") < MOST_DEEP:
+                    self._climb(step, tuple(stored.name.split("/")), found, elsewhere)
         labels = {}
-        for node, prefixes in found.items():
-            prefix = next(iter(prefixes)) if len(prefixes) == 1 else ()
+        for node, prefix in found.items():
             if prefix and prefix[-1] and prefix not in elsewhere and node not in self._labels:
                 labels[node] = prefix[-1]
         self._labels |= _distinct(labels, self._placed)
 
-    def _climb(
-        self,
-        step: Placed,
-        parts: tuple[str, ...],
-        found: dict[int, set[tuple[str, ...]]],
-        elsewhere: set[tuple[str, ...]],
-    ) -> None:
-        """Note for every numbered layer above a variable what of its name stands for the layer."""
+    def _climb(self, step: Placed, parts: _Parts, found: dict[int, _Parts | None], elsewhere: set[_Parts]) -> None:
+        """Note for every numbered layer above a variable what of its name stands for the layer; None if they differ."""
         depth, inside = 0, False
         while step.parent >= 0:
             if self._number(step) is not None:
                 # A layer that is no model, such as a wrapper, need not add to the names of what it holds.
                 kept = max(len(parts) - depth, 0 if inside else min(1, len(parts) - 1))
-                found.setdefault(step.node, set()).add(parts[:kept])
+                if found.setdefault(step.node, parts[:kept]) != parts[:kept]:
+                    found[step.node] = None
                 inside = True
             depth += not self._is_transparent(step)
             step = self._placed[step.parent]

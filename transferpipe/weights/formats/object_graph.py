@@ -14,6 +14,7 @@ from transferpipe.weights.formats.wire import Value, fields, message, number, te
 GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 VARIABLE = "VARIABLE_VALUE"
 MOST_NODES = 1 << 17
+MOST_DEEP = 128
 _MOST_EDGES = 1 << 19
 
 
@@ -127,20 +128,25 @@ def place(nodes: Sequence[Node], cost: Callable[[int, str, int], int], most: int
 
     Returns:
         The nodes in the order in which a reader meets them: each before what it holds, and that before the next.
+
+    Raises:
+        ValueError: objects lie deeper in one another than in any model.
     """
     waiting: list[deque[Placed]] = [deque() for _ in range(most + 1)]
     waiting[0].append(Placed(0, -1, "", 0))
     held: dict[int, list[Placed]] = {}
-    found: set[int] = set()
+    depth: dict[int, int] = {-1: -1}
     for level in range(most + 1):
         while waiting[level]:
             here = waiting[level].popleft()
-            if here.node in found:
+            if here.node in depth:
                 continue
-            found.add(here.node)
+            depth[here.node] = depth[here.parent] + 1
+            if depth[here.node] > MOST_DEEP:
+                raise ValueError(f"its objects lie more than {MOST_DEEP} deep in one another")
             held.setdefault(here.parent, []).append(here)
             for name, child in nodes[here.node].children:
-                if child not in found:
+                if child not in depth:
                     step = max(level, cost(here.node, name, child))
                     waiting[step].append(Placed(child, here.node, name, step))
     return _in_order(nodes, held)

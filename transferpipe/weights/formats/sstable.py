@@ -16,7 +16,7 @@ MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 MOST_TABLE = 1 << 28
 _TRAILER = 5  # the kind of compression and the checksum behind every block
 _SNAPPY = 1
-_MOST_KEY = 1 << 16
+_MOST_KEY = 1 << 13
 # The plain checksum does some megabytes a second. Tables of checkpoints are far smaller than this.
 _MOST_SLOWLY_CHECKED = 1 << 24
 

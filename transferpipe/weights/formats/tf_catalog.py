@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -12,12 +12,22 @@ from transferpipe.weights.formats.bundle_entry import Entry
 from transferpipe.weights.formats.bundle_values import read_strings
 from transferpipe.weights.formats.graph_names import GraphNames
 from transferpipe.weights.formats.graph_state import LISTED, STATE, holding_cost, is_state
-from transferpipe.weights.formats.object_graph import GRAPH_KEY, VARIABLE, Node, Placed, Stored, parse_graph, place
+from transferpipe.weights.formats.object_graph import (
+    GRAPH_KEY,
+    MOST_DEEP,
+    VARIABLE,
+    Node,
+    Placed,
+    Stored,
+    parse_graph,
+    place,
+)
 from transferpipe.weights.formats.tensor_bundle import Bundle
 from transferpipe.weights.formats.tf_names import training_names
 from transferpipe.weights.spec import WeightSpec
 
 _MOST_GRAPH = 1 << 28
+_MOST_NAMES = 1 << 26
 _TAIL = "/.ATTRIBUTES/"
 _SLOT = "/.OPTIMIZER_SLOT/"
 _SEEDS = re.compile(r"seed_generator(_\d+)?/")
@@ -68,6 +78,7 @@ def bundle_graph(bundle: Bundle) -> tuple[Node, ...]:
 def found_by_name(bundle: Bundle) -> Found:
     """Return the tensors of a checkpoint of TensorFlow 1: the names are as they are."""
     entries = _numeric(bundle)
+    check_names(entries)
     state = training_names({key: e.shape for key, e in entries.items()})
     specs = [_spec(key, e) for key, e in entries.items()]
     weights = tuple(s for s in specs if s.name not in state)
@@ -99,6 +110,7 @@ def found_in_graph(bundle: Bundle, nodes: tuple[Node, ...], told: Told | None = 
     for key, entry in entries.items():  # held by no object: the slots of older optimizers, mostly
         if key not in copies:
             (others if _SLOT in key else weights).append(_spec(key.replace(_TAIL + VARIABLE, ""), entry))
+    check_names(w.name for w in weights)
     return Found(tuple(weights), tuple(others), _skipped(bundle), len(copies))
 
 
@@ -108,6 +120,17 @@ class _Kept:
 
     step: Placed
     stored: Stored
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names of more parts than any layer lies deep: each part stands for a layer.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    deep = next((n for n in names if n.count("/") > MOST_DEEP), None)
+    if deep is not None:
+        raise ValueError(f"the name {deep[:40]!r}... has more than {MOST_DEEP} parts")
 
 
 def _kept(
@@ -150,7 +173,12 @@ def _titles(kept: list[_Kept], names: GraphNames) -> dict[str, str]:
     ambiguous = {k.step.parent for k in listed if python[k.stored.name] > 1 or not k.stored.name}
     by_python = {k.stored.key: k.stored.name for k in listed if k.step.parent not in ambiguous}
     root = _common_root(by_python.values())
-    titles = {k.stored.key: _with_attribute(names.readable(k.step.node), k.stored) for k in kept}
+    titles, room = {}, _MOST_NAMES
+    for k in kept:
+        titles[k.stored.key] = _with_attribute(names.readable(k.step.node), k.stored)
+        room -= len(titles[k.stored.key])
+        if room < 0:
+            raise ValueError(f"its names have more than {_MOST_NAMES:,} letters")
     titles |= {key: name.removeprefix(root) for key, name in by_python.items()}
     count = Counter(titles.values())
     for k in kept:
