@@ -64,6 +64,8 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     """
     rest = list(argv)
     verb = _take_verb(rest)
+    if verb == "run" and any(word in ("-m", "--multirun") for word in rest):
+        verb = "sweep"
     plain: list[str] = []
     flags: set[str] = set()
     values: dict[str, tuple[str, ...]] = {}
@@ -81,8 +83,6 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
             raise RecipeError(Problem(flag, f"takes no value, but {value!r} is given", f"write {flag}"))
         else:
             flags.add(flag)
-    if "--multirun" in flags:
-        verb = "sweep"
     if verb in ("inspect", "verify", "report"):
         return Arguments(verb, (), tuple(plain), frozenset(flags), values)
     return Arguments(verb, tuple(plain), (), frozenset(flags), values)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -19,15 +21,20 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict, read_write
 
 from transferpipe.cli.compose import Composed
-from transferpipe.cli.resolving import resolve
-from transferpipe.errors import Problem, RecipeError, TransferError
+from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.atomic import write_text
 from transferpipe.execute.manifest import MANIFEST, PLAN, read_json
-from transferpipe.execute.prepare import prepare
-from transferpipe.plan.chain import read_recipe
 from transferpipe.plan.model import plan_from_data
-from transferpipe.sweep.job import DONE, FAILED, RESULT, STARTED, Result, read_result, run_variant
-from transferpipe.sweep.variant import Variant, planned, write_variant
+from transferpipe.sweep.job import (
+    DONE,
+    FAILED,
+    RESULT,
+    Result,
+    is_begun,
+    read_result,
+    run_variant,
+    wait_until_free,
+)
 
 Told = Callable[[str, Result], None]
 """Called with the key and the result of every variant as it is finished."""
@@ -35,6 +42,7 @@ Told = Callable[[str, Result], None]
 _BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 _BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 _POLL = 0.2  # seconds
+_QUIET = ("hydra.output_subdir=null", "hydra/job_logging=none")  # what Hydra would leave is there already
 PAGE = "report.html"
 
 
@@ -70,57 +78,69 @@ def engine_of(composed: Composed) -> Engine:
 def _launch(config: DictConfig, folders: Sequence[Path], trusted: Collection[str], told: Told) -> None:
     """Hand the variants to one of Hydra's launchers, again and one by one those that died with their worker."""
     with _watched(folders, told):
-        try:
+        left = [folder for batch in _batches(config, folders) for folder in _attempt(config, batch, trusted)[0]]
+        while left:
+            begun = [f for f in left if is_begun(f)]
+            for folder in begun:
+                # A launcher gives up at the first death, while other workers are still busy: they are waited for.
+                wait_until_free(folder)
+                if read_result(folder) is None:
+                    _note_death(folder, _attempt(config, [folder], trusted)[1])
+            left, error = _attempt(config, [f for f in left if f not in begun], trusted)
+            if left and not any(is_begun(f) for f in left):
+                raise RecipeError(Problem("hydra/launcher", _said(error), "mend its settings: hydra.launcher.KEY=..."))
+
+
+def _batches(config: DictConfig, folders: Sequence[Path]) -> list[Sequence[Path]]:
+    """Return the variants as they are launched: all at once, but where that would start a process for each at once."""
+    if not str(config.hydra.launcher._target_).endswith("submitit_launcher.LocalLauncher"):
+        return [folders]
+    size = os.cpu_count() or 1
+    return [folders[i : i + size] for i in range(0, len(folders), size)]
+
+
+def _attempt(
+    config: DictConfig, folders: Sequence[Path], trusted: Collection[str]
+) -> tuple[list[Path], Exception | None]:
+    """Launch the variants and return those without a result, and what the launcher raised."""
+    error = None
+    try:
+        if folders:
             _launch_once(config, folders, trusted)
-        except Exception as error:  # a launcher raises whatever the death of a worker makes it raise
-            open_ones = [f for f in folders if read_result(f) is None]
-            # Those that had not begun lost nothing. Of those that had, one took its worker along.
-            begun = [f for f in open_ones if (f / STARTED).exists()]
-            _launch_rest(config, [f for f in open_ones if f not in begun], begun, trusted, error)
+    except Exception as raised:  # a launcher raises whatever the death of a worker makes it raise
+        error = raised
+    return [f for f in folders if read_result(f) is None], error
 
 
-def _launch_rest(
-    config: DictConfig, fresh: Sequence[Path], begun: Sequence[Path], trusted: Collection[str], error: Exception
-) -> None:
-    for folder in begun:
-        try:
-            _launch_once(config, [folder], trusted)
-        except Exception as again:
-            _note_death(folder, again)
-        if read_result(folder) is None:
-            _note_death(folder, error)
-    if fresh:
-        try:
-            _launch_once(config, fresh, trusted)
-        except Exception as again:
-            left = [f for f in fresh if read_result(f) is None]
-            died = [f for f in left if (f / STARTED).exists()]
-            if not died:  # the launcher itself does not work
-                raise RecipeError(Problem("hydra/launcher", f"{type(again).__name__}: {again}")) from again
-            _launch_rest(config, [f for f in left if f not in died], died, trusted, again)
-
-
-def _note_death(folder: Path, error: Exception) -> None:
+def _note_death(folder: Path, error: Exception | None) -> None:
+    """Give a variant that died twice its result."""
     if read_result(folder) is None:
-        what = f"its worker died: {type(error).__name__}"
-        result = {"status": FAILED, "problems": [what], "exit": 1, "seconds": 0}
+        problems = [f"its worker died, twice: {_said(error)}"]
+        result = {"status": FAILED, "problems": problems, "exit": 1, "seconds": 0}
         write_text(folder / RESULT, json.dumps(result))
+
+
+def _said(error: Exception | None) -> str:
+    lines = str(error).strip().splitlines() if error else []
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__ if error else "no result was left"
 
 
 def _launch_once(config: DictConfig, folders: Sequence[Path], trusted: Collection[str]) -> None:
     ours = config.copy()
     with read_write(ours.hydra), open_dict(ours.hydra):
         ours.hydra.sweep.dir = str(folders[0].parent)
+        ours.hydra.hydra_logging = {"root": None}
     HydraConfig.instance().set_config(ours)
     loader = GlobalHydra.instance().config_loader()
     context = HydraContext(config_loader=loader, callbacks=Callbacks())
     launcher = Plugins.instance().instantiate_launcher(
-        hydra_context=context, task_function=functools.partial(_task, tuple(trusted)), config=ours
+        hydra_context=context, task_function=functools.partial(_task, tuple(trusted), list(sys.path)), config=ours
     )
-    launcher.launch([[f"hydra.sweep.subdir={f.name}"] for f in folders], initial_job_idx=0)
+    launcher.launch([[f"hydra.sweep.subdir={f.name}", *_QUIET] for f in folders], initial_job_idx=0)
 
 
-def _task(trusted: tuple[str, ...], _: DictConfig) -> Any:
+def _task(trusted: tuple[str, ...], search: list[str], _: DictConfig) -> Any:
+    sys.path += [place for place in search if place not in sys.path]  # a worker finds the user's modules as we do
     return dict(run_with_page(Path(HydraConfig.get().runtime.output_dir), trusted))
 
 
@@ -161,36 +181,3 @@ class _watched:  # noqa: N801 - a context, named as one
             if result is not None:
                 self._left.remove(folder)
                 self._told(folder.name, result)
-
-
-def optimise(base: Composed, overrides: Sequence[str], trusted: Collection[str]) -> int:
-    """Let the chosen sweeper (Optuna) decide what to try; every trial returns its score."""
-    engine = engine_of(base)
-    if not engine.optimises:
-        raise RecipeError(
-            Problem("sweep", "an interval needs a sweeper that chooses from it", "hydra/sweeper=optuna, or list values")
-        )
-    if base.data.get("score") is None:
-        raise RecipeError(Problem("score", "a sweeper needs a number to go by", "choose one: score=linear_probe"))
-    HydraConfig.instance().set_config(base.config)
-    context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())
-    task = functools.partial(_trial, tuple(trusted))
-    sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=task, config=base.config)
-    sweeper.sweep(arguments=[o for o in overrides if not o.startswith(("hydra", "sweep"))])
-    return 0
-
-
-def _trial(trusted: tuple[str, ...], config: DictConfig) -> float:
-    """Run what the sweeper chose in the folder that Hydra gave it, and return its score."""
-    data = dict(resolve(config))
-    for key in ("sweep", "vars"):
-        data.pop(key, None)
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    variant = Variant(data, {"trial": folder.name})
-    write_variant(folder, planned(variant, prepare(read_recipe(data), trusted)))
-    result = run_with_page(folder, trusted)
-    if result.get("score") is None:
-        raise TransferError([Problem(str(folder), "; ".join(result.get("problems", ())))])
-    value = float(result["score"]["value"])
-    print(f"{folder.name}: {result['score']['name']} {value:.4f}", flush=True)
-    return value

@@ -5,29 +5,29 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-
 from transferpipe.cli.arguments import Arguments
-from transferpipe.cli.compose import Composed, compose_here, session
-from transferpipe.cli.engines import Engine, engine_of, optimise
-from transferpipe.cli.expansion import NAME, Axes, axis_texts, count, expand, split_axes
-from transferpipe.cli.sweep_settings import Settings, read_settings_of
+from transferpipe.cli.compose import Composed, session
+from transferpipe.cli.engines import Engine, Told, engine_of
+from transferpipe.cli.expansion import Axes
+from transferpipe.cli.optimise import check_interval, optimise
+from transferpipe.cli.sweep_plan import SweepPlan, place_of, plan_sweep, read_sweep, report_broken
+from transferpipe.cli.sweep_progress import sweep_progress
+from transferpipe.cli.sweep_settings import Settings
 from transferpipe.cli.terminal import is_terminal, width
-from transferpipe.errors import Problem, Problems, RecipeError, TransferError
+from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.atomic import new_folders, write_text
-from transferpipe.execute.prepare import prepare
-from transferpipe.plan.chain import read_recipe
 from transferpipe.show.sweep_page import sweep_page
 from transferpipe.show.sweep_table import leaderboard_text, variants_text
-from transferpipe.sweep.controls import control_of
-from transferpipe.sweep.job import DONE, Result
+from transferpipe.sweep.job import DONE, Result, forget_attempt, is_begun
 from transferpipe.sweep.leaderboard import Entry, leaderboard
+from transferpipe.sweep.loggers import Logger, check_loggers, open_loggers
 from transferpipe.sweep.record import (
+    SWEEP,
     entry_of,
+    is_running,
     merged,
     only_one,
     read_entries,
@@ -35,37 +35,30 @@ from transferpipe.sweep.record import (
     with_results,
     write_entries,
 )
-from transferpipe.sweep.variant import Planned, Variant, planned, write_variant
+from transferpipe.sweep.variant import write_variant
 
 PAGE = "sweep.html"
-
-
-@dataclass(frozen=True)
-class _Sweep:
-    """Everything that is known before the first variant runs."""
-
-    name: str
-    folder: Path
-    settings: Settings
-    variants: tuple[Planned, ...]
-    broken: tuple[tuple[Variant, TransferError], ...]
-    engine: Engine
+_PAUSE = 2.0  # seconds
 
 
 def sweep(arguments: Arguments) -> int:
     """Plan every variant, run those that are not finished yet, and print the ranked table."""
     trusted = arguments.values.get("--trust", ())
     with session(arguments.value("--config-dir")):
-        base, axes, settings = _read(arguments.overrides)
-        if axes.open or engine_of(base).optimises:
-            return optimise(base, arguments.overrides, trusted)
-        found = _plan(base, axes, settings, trusted)
-        print(variants_text([*found.variants], colour=is_terminal(), width=width()), flush=True)
-        _report_broken(found, skip="--skip-broken" in arguments.flags)
+        base, axes, settings = read_sweep(arguments.overrides)
+        check_loggers(settings.log)
+        engine = engine_of(base)
+        if engine.optimises:
+            return _optimise(arguments, base, axes, settings)
+        check_interval(axes)
+        found = plan_sweep(base, axes, settings, trusted)
+        if found.variants:
+            print(variants_text([*found.variants], colour=is_terminal(), width=width()), flush=True)
+        report_broken(found, skip="--skip-broken" in arguments.flags)
         if "--dry-run" in arguments.flags:
             return 0
         with new_folders(found.folder), only_one(found.folder):
-            return _run(found, trusted)
+            return _run(found, settings, engine, trusted)
 
 
 def report(arguments: Arguments) -> int:
@@ -74,15 +67,36 @@ def report(arguments: Arguments) -> int:
         what = f"takes the folder of one sweep, not {len(arguments.positional)}"
         raise RecipeError(Problem("report", what, "transferpipe report outputs/sweeps/NAME"))
     folder = Path(arguments.positional[0])
+    if not (folder / SWEEP).is_file():
+        what = f"holds no {SWEEP}, so it is not the folder of a sweep"
+        raise RecipeError(Problem(str(folder), what, "name the folder that `transferpipe sweep` printed"))
+    if "--watch" in arguments.flags:
+        _watch(folder)
     name, settings = read_settings(folder)
     entries = read_entries(folder)
-    while "--watch" in arguments.flags and any(e.result is None for e in entries):
-        print(_table(entries), flush=True)
-        time.sleep(5)
-        entries = read_entries(folder)
-    _write(folder, name, entries, settings)
+    if not is_running(folder):  # otherwise the sweep itself writes them
+        _write(folder, name, entries, settings)
     print(_table(entries))
     return 0
+
+
+def _watch(folder: Path) -> None:
+    """Show the table while the sweep runs: in place on a terminal, elsewhere again whenever it has changed."""
+    from rich.live import Live
+    from rich.text import Text
+
+    shown = ""
+    with Live(auto_refresh=False, transient=True) as live:
+        while is_running(folder):
+            entries = read_entries(folder)
+            done = sum(1 for e in entries if e.result)
+            text = f"{_table(entries)}\n{done} of {len(entries)} variants finished"
+            if is_terminal():
+                live.update(Text.from_ansi(text), refresh=True)
+            elif text != shown:
+                print(text, flush=True)
+            shown = text
+            time.sleep(_PAUSE)
 
 
 def _table(entries: Sequence[Entry]) -> str:
@@ -94,152 +108,79 @@ def _write(folder: Path, name: str, entries: Sequence[Entry], settings: Mapping[
     write_text(folder / PAGE, sweep_page(name, leaderboard(entries), entries, settings))
 
 
-def _read(overrides: Sequence[str]) -> tuple[Composed, Axes, Settings]:
-    """Return the recipe without what varies, what varies, and the sweep's settings."""
-    given = split_axes(overrides)
-    base = compose_here(_without_recipe_axes(given))
-    settings = read_settings_of(base.sweep)
-    if settings.recipe and not any(o.startswith("recipe=") for o in (*given.fixed, *given.axes)):
-        given = replace(given, fixed=(f"recipe={settings.recipe}", *given.fixed))
-        base = compose_here(_without_recipe_axes(given))
-        settings = read_settings_of(base.sweep)
-    named = {key: axis_texts(key, values) for key, values in settings.axes.items() if key not in given.axes}
-    fixed_keys = {o.lstrip("+~").partition("=")[0] for o in given.fixed}
-    return (
-        base,
-        replace(given, axes={**{k: v for k, v in named.items() if k not in fixed_keys}, **given.axes}),
-        settings,
-    )
+def _optimise(arguments: Arguments, base: Composed, axes: Axes, settings: Settings) -> int:
+    for flag in ("--dry-run", "--skip-broken"):
+        if flag in arguments.flags:
+            raise RecipeError(Problem(flag, "does not go with a sweeper that chooses the variants as it goes"))
+    name, folder = place_of(base)
+    with new_folders(folder), only_one(folder):
+        known = read_entries(folder)
+        print(f"sweep    {folder}: the sweeper chooses", flush=True)
+        found = optimise(base, axes, folder, arguments.values.get("--trust", ()))
+        everything = merged(known, found)
+        _write(folder, name, everything, settings.to_data())
+        return _end(folder, everything, everything)
 
 
-def _without_recipe_axes(axes: Axes) -> list[str]:
-    """Return overrides that compose: where files are chosen among, the first of each."""
-    return [*axes.fixed, *(f"{k}={v[0]}" for k, v in axes.axes.items() if "." not in k and k in ("recipe", "mapping"))]
-
-
-def _plan(base: Composed, axes: Axes, settings: Settings, trusted: Collection[str]) -> _Sweep:
-    total = count(axes.axes, settings.variants)
-    if total > settings.limit:
-        what = f"these axes make {total:,} variants, more than sweep.limit={settings.limit:,}"
-        raise RecipeError(Problem("sweep", what, f"leave some out, or allow it: sweep.limit={total}"))
-    chosen = expand(axes.axes, settings.variants, settings.drop)
-    if not chosen:
-        raise RecipeError(Problem("sweep.drop", "leaves no variant", "drop fewer combinations"))
-    variants, broken = [], []
-    for choices in chosen:
-        variant = Variant({}, dict(choices))
-        try:
-            variants.append(_plan_one(replace(variant, recipe=_compose(axes.fixed, choices)), trusted))
-        except TransferError as error:
-            broken.append((variant, error))
-    for variant in _controls(settings, [p.variant for p in variants]):
-        try:
-            variants.append(_plan_one(variant, trusted))
-        except TransferError as error:
-            broken.append((variant, error))
-    name, folder = _place(base, settings)
-    return _Sweep(name, folder, settings, tuple(variants), tuple(broken), engine_of(base))
-
-
-def _compose(fixed: Sequence[str], choices: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    composed = compose_here([*fixed, *(f"{k}={v}" for k, v in choices if k != NAME)])
-    return dict(composed.data)
-
-
-def _plan_one(variant: Variant, trusted: Collection[str]) -> Planned:
-    recipe = read_recipe(variant.recipe)
-    return planned(variant, prepare(recipe, trusted))
-
-
-def _controls(settings: Settings, variants: Sequence[Variant]) -> list[Variant]:
-    """Return every control that is wanted, one a seed."""
-    found: dict[Any, Variant] = {}
-    for name in settings.controls:
-        for variant in variants:
-            control = control_of(name, variant)
-            found.setdefault((name, *control.overrides.items()), control)
-    return list(found.values())
-
-
-def _place(base: Composed, settings: Settings) -> tuple[str, Path]:
-    chosen = [o for o in base.overrides if o.startswith("sweep=")]
-    name = chosen[-1].partition("=")[2] if chosen else str(base.data["name"])
-    if any(o.lstrip("+").startswith("hydra.sweep.dir=") for o in base.overrides):
-        HydraConfig.instance().set_config(base.config)
-        return name, Path(str(base.config.hydra.sweep.dir))
-    return name, Path("outputs/sweeps") / name
-
-
-def _report_broken(found: _Sweep, skip: bool) -> None:
-    if not found.broken:
-        return
-    problems = Problems()
-    for variant, error in found.broken:
-        for problem in error.problems:
-            problems.add(f"{variant.label}: {problem.where}", problem.what, problem.mend)
-    if not skip:
-        problems.raise_as(RecipeError)
-    for problem in problems.found:
-        print(f"left out  {problem.where}: {problem.what}", file=sys.stderr)
-    if not found.variants:
-        problems.raise_as(RecipeError)
-
-
-def _run(found: _Sweep, trusted: Collection[str]) -> int:
+def _run(found: SweepPlan, settings: Settings, engine: Engine, trusted: Collection[str]) -> int:
     entries = [entry_of(p) for p in found.variants]
     everything = merged(read_entries(found.folder), entries)
     waiting = _write_variants(found, with_results(found.folder, entries))
-    settings = found.settings.to_data()
-    _write(found.folder, found.name, with_results(found.folder, everything), settings)
-    shared = len(entries) - len({e.key for e in entries})
-    done = len({e.key for e in entries}) - len(waiting)
-    notes = [f"{len(waiting)} to run", *([f"{done} finished before"] if done else [])]
-    notes += [f"{shared} with the plan of another"] if shared else []
+    keys = {e.key for e in entries}
+    _write(found.folder, found.name, with_results(found.folder, everything), settings.to_data())
+    notes = [f"{len(waiting)} to run"]
+    notes += [f"{len(keys) - len(waiting)} finished before"] if len(waiting) < len(keys) else []
+    notes += [f"{len(entries) - len(keys)} with the plan of another"] if len(keys) < len(entries) else []
     print(f"sweep    {found.folder}: {', '.join(notes)}", flush=True)
     labels = {p.key: p.variant.label for p in reversed(found.variants)}
-    progress = _Progress(len(waiting), labels)
+    loggers = open_loggers(settings.log, found.folder, found.name)
     try:
-        found.engine.run([found.folder / key for key in waiting], trusted, progress)
+        with sweep_progress(len(waiting), labels) as told:
+            engine.run([found.folder / key for key in waiting], trusted, _also_logged(told, loggers, entries))
     finally:
         everything = with_results(found.folder, everything)
-        _write(found.folder, found.name, everything, settings)
+        _write(found.folder, found.name, everything, settings.to_data())
+    return _end(found.folder, everything, [e for e in everything if e.key in keys])
+
+
+def _also_logged(told: Told, loggers: Sequence[Logger], entries: Sequence[Entry]) -> Told:
+    first = {e.key: e for e in reversed(entries)}
+    working = [*loggers]
+
+    def both(key: str, result: Result) -> None:
+        told(key, result)
+        for log in [*working]:
+            try:
+                log(first[key], result)
+            except Exception as error:  # whatever the tool raises: a log is no reason to lose a sweep
+                working.remove(log)
+                print(f"warning  sweep.log: {type(error).__name__}: {error}", file=sys.stderr)
+
+    return both
+
+
+def _end(folder: Path, everything: Sequence[Entry], mine: Sequence[Entry]) -> int:
     print(_table(everything))
-    print(f"record   {found.folder}/{PAGE}")
-    mine = {e.key for e in entries}
-    return _status([e for e in everything if e.key in mine])
+    print(f"record   {folder}/{PAGE}")
+    return _status(mine)
 
 
-def _write_variants(found: _Sweep, entries: Sequence[Entry]) -> list[str]:
-    """Put every variant that is not finished into its folder and return their keys in order, each once."""
+def _write_variants(found: SweepPlan, entries: Sequence[Entry]) -> list[str]:
+    """Put every variant that is not finished into its folder and return their keys in order, each once.
+
+    Those that were begun and not finished come last: one that takes its process along keeps no other from running.
+    """
     finished = {e.key for e in entries if e.result and e.result["status"] == DONE}
     waiting = {p.key: p for p in reversed(found.variants) if p.key not in finished}
-    ordered = dict.fromkeys(p.key for p in found.variants if p.key in waiting)
+    keys = dict.fromkeys(p.key for p in found.variants if p.key in waiting)
+    ordered = sorted(keys, key=lambda key: is_begun(found.folder / key))
     for key in ordered:
-        (found.folder / key).mkdir(exist_ok=True)
         write_variant(found.folder / key, waiting[key])
-    return list(ordered)
+        forget_attempt(found.folder / key)
+    return ordered
 
 
 def _status(entries: Sequence[Entry]) -> int:
     """Return the exit status: 0 if all are done, else that of the gravest failure."""
     failed = [e.result["exit"] if e.result else 1 for e in entries if not e.result or e.result["status"] != DONE]
     return max(failed, default=0)
-
-
-class _Progress:
-    """Prints a line a finished variant, with the time that is left."""
-
-    def __init__(self, total: int, labels: Mapping[str, str]) -> None:
-        self._total, self._labels, self._done, self._started = total, labels, 0, time.perf_counter()
-
-    def __call__(self, key: str, result: Result) -> None:
-        self._done += 1
-        spent = time.perf_counter() - self._started
-        left = spent / self._done * (self._total - self._done)
-        label = self._labels.get(key, key)
-        score = (result.get("score") or {}).get("value")
-        told = f"{score:.4f}" if score is not None else "done"
-        if result["status"] != DONE:
-            told = "FAILED: " + "; ".join(result["problems"])
-        rest = f"  ({left:.0f} s left)" if self._done < self._total else ""
-        print(f"[{self._done}/{self._total}] {label}  {told}  {result.get('seconds', 0):.1f} s{rest}", flush=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from transferpipe.errors import Problems, RecipeError, did_you_mean
 
-KEYS = ("recipe", "axes", "variants", "drop", "controls", "x", "limit", "title")
+KEYS = ("recipe", "axes", "variants", "drop", "controls", "x", "limit", "title", "log")
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Settings:
     x: str | None = None
     limit: int = 200
     title: str | None = None
+    log: tuple[str, ...] = ()
 
     def to_data(self) -> dict[str, Any]:
         """Return what the page needs."""
@@ -45,16 +46,22 @@ def read_settings_of(data: Mapping[str, Any]) -> Settings:
         ("drop", list, "[{freeze: none, seed: 1}]"),
         ("controls", list, "[random, source]"),
         ("limit", int, "200"),
+        ("log", list, "[tensorboard]"),
+        ("x", str, "vars.cut"),
+        ("title", str, "What the layers are worth"),
+        ("recipe", str, "digits"),
     ):
         value = data.get(key)
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
             problems.add(f"sweep.{key}", f"is not what belongs there: {value!r}", f"write {key}: {example}")
     for name, values in _mapping(data, "variants").items():
         if not isinstance(values, Mapping):
-            problems.add(f"sweep.variants.{name}", f"is no mapping of keys to values: {values!r}")
-    for i, rule in enumerate(data.get("drop") or ()):
+            problems.add(f"sweep.variants.{name}", f"is no mapping of keys to values: {values!r}", "{freeze: none}")
+    for i, rule in enumerate(data["drop"] if isinstance(data.get("drop"), list) else ()):
         if not isinstance(rule, Mapping) or not rule:
             problems.add(f"sweep.drop.{i}", f"is no mapping of keys to values: {rule!r}")
+    if isinstance(data.get("limit"), int) and data["limit"] < 1:
+        problems.add("sweep.limit", f"is {data['limit']}; a sweep has at least one variant", "write limit: 200")
     problems.raise_as(RecipeError)
     return Settings(
         recipe=data.get("recipe"),
@@ -65,6 +72,7 @@ def read_settings_of(data: Mapping[str, Any]) -> Settings:
         x=data.get("x"),
         limit=data.get("limit") or Settings.limit,
         title=data.get("title"),
+        log=tuple(str(name) for name in data.get("log") or ()),
     )
 
 

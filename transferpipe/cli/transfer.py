@@ -74,9 +74,18 @@ def run(arguments: Arguments) -> int:
 def _read(arguments: Arguments) -> tuple[Composed, Recipe]:
     composed = compose_recipe(arguments.overrides, arguments.value("--config-dir"))
     recipe = read_recipe(composed.data, absolute_save=composed.absolute_save)
-    if not _NAME.fullmatch(recipe.name):
-        raise RecipeError(Problem("name", f"{recipe.name!r} names the run folder", "use letters, digits and . _ + -"))
+    check_name(recipe.name)
     return composed, recipe
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that cannot be that of a folder below ours.
+
+    Raises:
+        RecipeError: it has characters that a name of ours has not.
+    """
+    if not _NAME.fullmatch(name):
+        raise RecipeError(Problem("name", f"{name!r} names the run folder", "use letters, digits and . _ + -"))
 
 
 def _print_config(arguments: Arguments, composed: Composed) -> bool:

@@ -33,8 +33,8 @@ def curves(board: Leaderboard, x: str) -> list[Curve]:
 
 
 def _name(row: Row, x: str) -> str:
-    rest = [value for key, value in row.setting.items() if key != x]
-    return f"control: {row.control}" if row.control else " ".join(rest) or "score"
+    rest = " ".join(value for key, value in row.setting.items() if key != x)
+    return f"control: {row.control} {rest}".rstrip() if row.control else rest or "score"
 
 
 def _number(text: str | None) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from transferpipe.show.curves import curves, curves_svg
 from transferpipe.show.report_page import STYLE
-from transferpipe.show.sweep_table import ranks, said
+from transferpipe.show.sweep_table import LIKE_THE_BEST, ranks, said
 from transferpipe.sweep.leaderboard import Entry, Leaderboard, Row
 from transferpipe.sweep.statistics import Estimate
 from transferpipe.sweep.variant import SEED
@@ -96,7 +96,7 @@ def _ranked(board: Leaderboard) -> str:
 
 def _notes(row: Row) -> list[str]:
     notes = [f"control: {row.control}"] if row.control else []
-    notes += ["as good as the best"] if row.as_good else []
+    notes += [LIKE_THE_BEST] if row.as_good else []
     return notes + ([f"{row.failed} failed"] if row.failed else [])
 
 

@@ -14,6 +14,8 @@ from transferpipe.show.visible import cell, visible
 from transferpipe.sweep.leaderboard import Leaderboard, Row
 from transferpipe.sweep.variant import Planned
 
+LIKE_THE_BEST = "not told from the best"
+
 
 def variants_text(variants: Sequence[Planned], *, colour: bool = False, width: int = PLAIN_WIDTH) -> str:
     """Return the table of the variants that a sweep will run, each with the checksum of its plan."""
@@ -21,7 +23,7 @@ def variants_text(variants: Sequence[Planned], *, colour: bool = False, width: i
     first: dict[str, int] = {}
     for number, variant in enumerate(variants, 1):
         same = first.setdefault(variant.key, number)
-        note = f"same as #{same}" if same != number else ""
+        note = f"same plan as #{same}" if same != number else ""
         assigned, kept = variant.size
         table.add_row(str(number), cell(variant.variant.label), variant.checksum, str(assigned), str(kept), note)
     return render(table, colour=colour, width=width)
@@ -62,7 +64,7 @@ def _cells(row: Row, board: Leaderboard, controls: Sequence[str], rank: str) -> 
         gap = row.against.get(name)
         against.append(_estimate(gap.mean, gap.half_width, signed=True) if gap else "")
     notes = [f"control: {row.control}"] if row.control else []
-    notes += ["as good as the best"] if row.as_good else []
+    notes += [LIKE_THE_BEST] if row.as_good else []
     notes += [f"{row.failed} failed: {_reason(row)}"] if row.failed else []
     axes = [row.setting.get(key, "") for key in board.keys]
     seeds = str(row.score.count if row.score else 0)
@@ -82,11 +84,13 @@ def _estimate(mean: float, half_width: float | None, signed: bool = False) -> st
 def ranks(board: Leaderboard) -> list[str]:
     """Return the place of every row as text; controls, and rows without a score, have none."""
     place = itertools.count(1)
-    return [str(next(place)) if row.ranks else "" for row in board.rows]
+    return [str(next(place)) if row.ranks and board.comparable else "" for row in board.rows]
 
 
 def said(board: Leaderboard) -> list[str]:
     """Return what the numbers allow to be said of the first place."""
+    if not board.comparable:
+        return ["these scores do not measure the same: their order means nothing; make a sweep of each"]
     ranked = [row for row in board.rows if row.ranks]
     if any(row.score and row.score.count < 2 for row in ranked):
         return ["one seed tells nothing about chance: add seeds, such as seed=range(5), before believing the order"]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from transferpipe.errors import Problem, RecipeError, did_you_mean
-from transferpipe.sweep.variant import SEED, Variant
+from transferpipe.sweep.variant import Variant
 
 Recipe = Mapping[str, Any]
 
 
 def random_initialisation(recipe: Recipe) -> dict[str, Any]:
-    """Return the recipe with nothing transferred: the same target, fresh, frozen and scored in the same way."""
-    return {**recipe, "mapping": {}, "unmatched": "keep", "unused": "report", "ignore": [], "edit": {}, "expect": None}
+    """Return the recipe with nothing transferred and nothing frozen: the same target from scratch, scored the same way.
+
+    What a variant freezes is not frozen here: fresh weights that never learn would make any transfer look good.
+    """
+    nothing = {"mapping": {}, "unmatched": "keep", "unused": "report", "ignore": [], "edit": {}, "freeze": []}
+    return {**recipe, **nothing, "expect": None}
 
 
 def source_unchanged(recipe: Recipe) -> dict[str, Any]:
@@ -26,7 +31,7 @@ def source_unchanged(recipe: Recipe) -> dict[str, Any]:
     source = recipe.get("source") or (next(iter(sources.values())) if len(sources) == 1 else None)
     if source is None:
         raise RecipeError(Problem("sweep.controls.source", "needs exactly one source", "switch it off"))
-    return {**random_initialisation(recipe), "source": None, "sources": {}, "target": source, "freeze": []}
+    return {**random_initialisation(recipe), "source": None, "sources": {}, "target": source}
 
 
 CONTROLS: Mapping[str, Callable[[Recipe], dict[str, Any]]] = {
@@ -35,14 +40,29 @@ CONTROLS: Mapping[str, Callable[[Recipe], dict[str, Any]]] = {
 }
 
 
-def control_of(name: str, variant: Variant) -> Variant:
-    """Return the control called `name` of an ordinary variant; of what sets that apart, only the seed stays.
+def controls_of(name: str, variants: Sequence[Variant]) -> list[Variant]:
+    """Return the controls called `name` of `variants`, each once: most variants share theirs.
+
+    What sets a control apart is what all the variants that share it have in common, such as their seed.
 
     Raises:
-        RecipeError: there is no such control, or the recipe has none.
+        RecipeError: there is no such control, or a recipe has none.
     """
     if name not in CONTROLS:
         mend = did_you_mean(name, CONTROLS) or f"there are {', '.join(CONTROLS)}; others are written as variants"
         raise RecipeError(Problem(f"sweep.controls.{name}", "there is no such control", mend))
-    seed = {k: v for k, v in variant.overrides.items() if k == SEED}
-    return Variant(CONTROLS[name](variant.recipe), seed, name)
+    shared: dict[str, list[Variant]] = {}
+    recipes: dict[str, dict[str, Any]] = {}
+    for variant in variants:
+        recipe = CONTROLS[name](variant.recipe)
+        text = json.dumps({k: v for k, v in recipe.items() if k != "name"}, sort_keys=True, default=str)
+        shared.setdefault(text, []).append(variant)
+        recipes.setdefault(text, recipe)
+    return [
+        Variant(recipes[text], _common([v.overrides for v in group]), name, _common([v.fixed for v in group]))
+        for text, group in shared.items()
+    ]
+
+
+def _common(overrides: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    return {k: v for k, v in overrides[0].items() if all(other.get(k) == v for other in overrides)}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from transferpipe.errors import TransferError
-from transferpipe.execute.atomic import write_text
+from transferpipe.execute.atomic import cannot_be_written, write_text
 from transferpipe.execute.manifest import read_json
 from transferpipe.execute.prepare import prepare
 from transferpipe.execute.run import execute
@@ -44,10 +44,8 @@ def run_variant(folder: Path, trusted: Collection[str] = ()) -> Result:
         finished = read_result(folder)
         if finished and finished["status"] == DONE:
             return finished
-        (folder / RESULT).unlink(missing_ok=True)
-        (folder / STARTED).write_text(str(os.getpid()), encoding="utf-8")
         started = time.perf_counter()
-        with (folder / LOG).open("w", encoding="utf-8") as log:
+        with _begun(folder) as log:
             result = _attempt(folder, trusted, log)
         result["seconds"] = round(time.perf_counter() - started, 3)
         write_text(folder / RESULT, json.dumps(result, indent=1))
@@ -70,7 +68,7 @@ def _attempt(folder: Path, trusted: Collection[str], log: TextIO) -> dict[str, A
     except TransferError as error:
         traceback.print_exc(file=log)
         return _failed([f"{p.where}: {p.what}" for p in error.problems], error.status)
-    except Exception as error:  # a variant that meets a defect stops no other
+    except (Exception, SystemExit) as error:  # a variant that meets a defect stops no other
         traceback.print_exc(file=log)
         return _failed([f"{type(error).__name__}: {error}"], 1)
 
@@ -90,9 +88,46 @@ def _run(folder: Path, trusted: Collection[str]) -> dict[str, Any]:
     return {"status": DONE, "checksum": checksum, "score": score, "artifacts": artifacts}
 
 
+def is_begun(folder: Path) -> bool:
+    """Tell whether the variant in `folder` was begun and has no result: it runs, or its process died."""
+    return (folder / STARTED).exists() and not (folder / RESULT).exists()
+
+
+def forget_attempt(folder: Path) -> None:
+    """Remove what an attempt that failed or died left, so that the next one is not taken for it.
+
+    Raises:
+        FileError: it cannot be removed.
+    """
+    with _locked(folder):
+        if (read_result(folder) or {}).get("status") != DONE:
+            (folder / RESULT).unlink(missing_ok=True)
+            (folder / STARTED).unlink(missing_ok=True)
+
+
+def wait_until_free(folder: Path) -> None:
+    """Wait while another process runs the variant in `folder`."""
+    with _locked(folder):
+        pass
+
+
+def _begun(folder: Path) -> TextIO:
+    """Note that the variant in `folder` is begun and return its log."""
+    try:
+        (folder / RESULT).unlink(missing_ok=True)
+        (folder / STARTED).write_text(str(os.getpid()), encoding="utf-8")
+        return (folder / LOG).open("w", encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise cannot_be_written(folder, error) from error
+
+
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    with (folder / ".lock").open("w", encoding="utf-8") as lock:
+    try:
+        lock = (folder / ".lock").open("w", encoding="utf-8")
+    except OSError as error:
+        raise cannot_be_written(folder, error) from error
+    with lock:
         with contextlib.suppress(OSError):  # not every network file system knows locks
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

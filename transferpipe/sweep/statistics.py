@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-# Student's t, 97.5 %, for 1 to 30 degrees of freedom; beyond, the first two terms of its expansion about the normal.
+# Student's t, 97.5 %, for 1 to 30 degrees of freedom; beyond, three terms of its expansion about the normal
+# (Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5).
 _T = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
     2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
@@ -48,7 +49,7 @@ def t_quantile(degrees: int) -> float:
     >>> t_quantile(4), round(t_quantile(60), 2)
     (2.776, 2.0)
     """
-    return _T[degrees - 1] if degrees <= len(_T) else 1.960 + 2.372 / degrees
+    return _T[degrees - 1] if degrees <= len(_T) else 1.95996 + 2.3723 / degrees + 2.8225 / degrees**2
 
 
 def estimate(values: Sequence[float]) -> Estimate:

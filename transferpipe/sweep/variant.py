@@ -12,9 +12,10 @@ from typing import Any
 import yaml
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.execute.atomic import write_text
+from transferpipe.execute.atomic import cannot_be_written, write_text
 from transferpipe.execute.manifest import read_json
 from transferpipe.execute.prepare import Prepared
+from transferpipe.sweep.inputs import inputs_of
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.stamp import stamps_of
 
@@ -28,13 +29,20 @@ class Variant:
 
     Attributes:
         recipe: the composed recipe as plain data.
-        overrides: what sets it apart from the other variants, by key, as written; the seed is among them.
+        overrides: what sets it apart from the other variants of its command, by key, as written.
         control: the name of the control that it is; None for an ordinary variant.
+        fixed: what the command says of all its variants: it may set them apart from those of another command.
     """
 
     recipe: Mapping[str, Any] = field(repr=False)
     overrides: Mapping[str, str] = field(default_factory=dict)
     control: str | None = None
+    fixed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What is fixed and what sets it apart."""
+        return {**self.fixed, **self.overrides}
 
     @property
     def label(self) -> str:
@@ -64,10 +72,10 @@ def planned(variant: Variant, prepared: Prepared) -> Planned:
     """Return `variant` with what its plan says."""
     plan = prepared.plan
     decisive = {
-        "plan": plan.checksum,
+        "plan": plan.checksum,  # the files to save and the seed are part of it
         "score": variant.recipe.get("score"),
         "verify": variant.recipe.get("verify"),
-        "inputs": _inputs(prepared),
+        "inputs": [*_inputs(prepared), *inputs_of(variant.recipe)],
     }
     text = json.dumps(decisive, sort_keys=True, default=str)
     key = hashlib.sha256(text.encode()).hexdigest()[:10]
@@ -87,18 +95,23 @@ def write_variant(folder: Path, planned: Planned) -> None:
     Raises:
         FileError: it cannot be written.
     """
+    variant = planned.variant
     data = {
-        "overrides": dict(planned.variant.overrides),
-        "control": planned.variant.control,
+        "overrides": dict(variant.overrides),
+        "fixed": dict(variant.fixed),
+        "control": variant.control,
         "checksum": planned.checksum,
-        "recipe": planned.variant.recipe,
+        "recipe": variant.recipe,
     }
-    write_text(folder / VARIANT, json.dumps(data, indent=1))
     # As Hydra itself leaves them beside a result.
-    hydra = {"config": planned.variant.recipe, "overrides": [f"{k}={v}" for k, v in planned.variant.overrides.items()]}
-    (folder / ".hydra").mkdir(exist_ok=True)
+    hydra = {"config": variant.recipe, "overrides": [f"{k}={v}" for k, v in variant.settings.items()]}
+    try:
+        (folder / ".hydra").mkdir(exist_ok=True, parents=True)
+    except OSError as error:
+        raise cannot_be_written(folder, error) from error
     for name, content in hydra.items():
-        (folder / ".hydra" / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        write_text(folder / ".hydra" / f"{name}.yaml", yaml.safe_dump(content, sort_keys=False))
+    write_text(folder / VARIANT, json.dumps(data, indent=1))
 
 
 def read_variant(folder: Path) -> tuple[Variant, str]:
@@ -109,7 +122,8 @@ def read_variant(folder: Path) -> tuple[Variant, str]:
     """
     data = read_json(folder / VARIANT)
     try:
-        return Variant(dict(data["recipe"]), dict(data["overrides"]), data["control"]), str(data["checksum"])
+        variant = Variant(dict(data["recipe"]), dict(data["overrides"]), data["control"], dict(data["fixed"]))
+        return variant, str(data["checksum"])
     except (KeyError, TypeError, ValueError) as error:
         what = f"is not what this version of transferpipe writes: {error}"
         raise FileError(Problem(str(folder / VARIANT), what, "run the sweep again")) from error

@@ -1,0 +1,131 @@
+"""Letting one of Hydra's sweepers (Optuna) choose the variants: each trial returns its score."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from transferpipe.cli.compose import Composed
+from transferpipe.cli.engines import run_with_page
+from transferpipe.cli.expansion import Axes, values_by_key
+from transferpipe.cli.override_errors import explain
+from transferpipe.cli.resolving import find_cause, no_environment, resolve
+from transferpipe.cli.sweep_plan import check_saves_inside
+from transferpipe.errors import Problem, RecipeError, TransferError
+from transferpipe.execute.prepare import prepare
+from transferpipe.plan.chain import read_recipe
+from transferpipe.sweep.leaderboard import Entry
+from transferpipe.sweep.record import entries_in
+from transferpipe.sweep.variant import Variant, planned, write_variant
+
+_ABSENT = object()
+_TRIALS = ".trials"  # folders that Hydra makes for its own; results lie beside each other, named by what they are
+
+
+def optimise(base: Composed, axes: Axes, folder: Path, trusted: Collection[str]) -> list[Entry]:
+    """Let the chosen sweeper decide what to try, and return what it tried.
+
+    A trial that was finished before, with the same values, is not repeated: it returns the score that it had.
+
+    Raises:
+        RecipeError: no such sweeper was chosen, there is no score, or the sweeper refuses what it is given.
+    """
+    if base.data.get("score") is None:
+        raise RecipeError(Problem("score", "a sweeper needs a number to go by", "give the recipe a `score`"))
+    config = _config(base, folder)
+    HydraConfig.instance().set_config(config)
+    context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())
+    task = functools.partial(_trial, tuple(trusted), str(folder), _is_free(base), (*axes.axes, *axes.open))
+    try:
+        sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=task, config=config)
+        sweeper.sweep(arguments=_arguments(base, axes))
+    except Exception as error:
+        raise find_cause(error, TransferError) or explain(error, base.overrides) from error
+    return entries_in(folder)
+
+
+def check_interval(axes: Axes) -> None:
+    """Refuse an interval where nothing chooses from it.
+
+    Raises:
+        RecipeError: there is one.
+    """
+    for key, text in axes.open.items():
+        mend = "choose a sweeper that does, hydra/sweeper=optuna, or list the values"
+        raise RecipeError(Problem(key, f"{text!r} leaves the choice of values open", mend))
+
+
+def _config(base: Composed, folder: Path) -> DictConfig:
+    """Return the configuration with what the sweeper needs and nobody said."""
+    config = base.config.copy()
+    said = {o.lstrip("+").partition("=")[0] for o in base.overrides}
+    wanted = {
+        "sampler.seed": base.data.get("seed"),  # so that the same command tries the same again
+        "max_failure_rate": 1.0,  # a variant that fails stops nothing
+        "direction": "maximize",
+        "study_name": folder.name,
+    }
+    with read_write(config.hydra), open_dict(config.hydra):
+        config.hydra.sweep.dir = str(folder)
+        config.hydra.sweep.subdir = f"{_TRIALS}/${{hydra.job.num}}"
+        config.hydra.output_subdir = None
+        for key, value in wanted.items():
+            known = OmegaConf.select(config.hydra.sweeper, key.partition(".")[0], default=_ABSENT) is not _ABSENT
+            if known and f"hydra.sweeper.{key}" not in said:
+                OmegaConf.update(config.hydra.sweeper, key, value)
+    return config
+
+
+def _is_free(base: Composed) -> bool:
+    """Tell whether the direction is ours to choose: then what is better is returned as larger."""
+    return not any(o.lstrip("+").startswith("hydra.sweeper.direction=") for o in base.overrides)
+
+
+def _arguments(base: Composed, axes: Axes) -> list[str]:
+    fixed = [o for o in axes.fixed if not o.lstrip("+~").startswith(("hydra", "sweep"))]
+    several = [f"{key}={','.join(values)}" for key, values in axes.axes.items()]
+    return [*fixed, *several, *(f"{key}={text}" for key, text in axes.open.items())]
+
+
+def _trial(trusted: tuple[str, ...], folder: str, free: bool, keys: tuple[str, ...], config: DictConfig) -> float:
+    """Run what the sweeper chose in the folder that its content names, and return its score."""
+    settings = values_by_key(list(HydraConfig.get().overrides.task))
+    label = " ".join(f"{k}={v}" for k, v in settings.items() if k in keys)
+    try:
+        result = _result(_variant(config, settings), Path(folder), trusted)
+    except TransferError as error:
+        print(f"FAILED   {label}: {error}", flush=True)
+        raise
+    score = result.get("score")
+    if score is None:
+        problems = "; ".join(result.get("problems", ()))
+        print(f"FAILED   {label}: {problems}", flush=True)
+        raise TransferError([Problem(label, problems)])
+    value = float(score["value"])
+    print(f"{label}  {score['name']} {value:.4f}  {result['seconds']:.1f} s", flush=True)
+    return -value if free and not score.get("higher_is_better", True) else value
+
+
+def _variant(config: DictConfig, settings: dict[str, str]) -> Variant:
+    with no_environment():
+        data = dict(resolve(config))
+    for key in ("sweep", "vars"):
+        data.pop(key, None)
+    check_saves_inside(data)
+    return Variant(data, settings)
+
+
+def _result(variant: Variant, folder: Path, trusted: tuple[str, ...]) -> Any:
+    found = planned(variant, prepare(read_recipe(variant.recipe), trusted))
+    own = folder / found.key
+    write_variant(own, found)
+    return run_with_page(own, trusted)

@@ -1,0 +1,77 @@
+"""What a sweep says while it runs: a line a finished variant, and on a terminal a bar with the time that is left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from transferpipe.cli.engines import Told
+from transferpipe.show.visible import visible
+from transferpipe.sweep.job import DONE, Result
+
+
+@contextmanager
+def sweep_progress(total: int, labels: Mapping[str, str]) -> Iterator[Told]:
+    """Yield what is called with every result.
+
+    Args:
+        total: how many variants are to run.
+        labels: what each is called, by its key.
+    """
+    lines = _Lines(total, labels)
+    if not total or not (sys.stderr.isatty() and sys.stdout.isatty()):
+        yield lines
+        return
+    # The stream itself, and not whatever stands for it while a variant's own output goes into its log.
+    console = Console(file=sys.stderr)
+    columns = (TextColumn("sweep"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
+    with bar:
+        task = bar.add_task("sweep", total=total)
+
+        def told(key: str, result: Result) -> None:
+            console.print(lines.line(key, result, with_time=False), markup=False, highlight=False)
+            bar.advance(task)
+
+        yield told
+
+
+class _Lines:
+    """Makes the lines, numbered as results come in."""
+
+    def __init__(self, total: int, labels: Mapping[str, str]) -> None:
+        self._total, self._labels, self._done, self._started = total, labels, 0, time.perf_counter()
+
+    def __call__(self, key: str, result: Result) -> None:
+        print(self.line(key, result), flush=True)
+
+    def line(self, key: str, result: Result, with_time: bool = True) -> str:
+        self._done += 1
+        left = (time.perf_counter() - self._started) / self._done * (self._total - self._done)
+        rest = f"  ({_duration(left)} left)" if with_time and self._done < self._total else ""
+        label, seconds = visible(self._labels.get(key, key)), result.get("seconds", 0)
+        return f"[{self._done}/{self._total}] {label}  {_told(result)}  {seconds:.1f} s{rest}"
+
+
+def _told(result: Result) -> str:
+    if result["status"] != DONE:
+        return visible("FAILED: " + "; ".join(result["problems"]))
+    score = result.get("score")
+    return f"{score['value']:.4f}" if score else "done"
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as a person says it.
+
+    >>> _duration(5), _duration(125), _duration(7300)
+    ('5 s', '2 min', '2 h 2 min')
+    """
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,56 @@
+"""Telling other tools of a sweep's variants: what set each apart, its score, and the digests of its files.
+
+A logger is one module with ``open_logger(folder, name)``, plus one line in `LOGGERS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
+from transferpipe.sweep.job import Result
+from transferpipe.sweep.leaderboard import Entry
+
+Logger = Callable[[Entry, Result], None]
+"""Called with every variant as it is finished, in the process that leads the sweep."""
+
+LOGGERS: Mapping[str, str] = {
+    "mlflow": "transferpipe.sweep.loggers.mlflow_runs",
+    "tensorboard": "transferpipe.sweep.loggers.tensorboard_events",
+}
+
+
+def check_loggers(names: Sequence[str]) -> None:
+    """Find out before a sweep whether it can be logged.
+
+    Raises:
+        RecipeError: there is no such logger, or its package is not installed.
+    """
+    problems = Problems()
+    for name in names:
+        if name not in LOGGERS:
+            mend = did_you_mean(name, LOGGERS) or f"there are {', '.join(LOGGERS)}"
+            problems.add(f"sweep.log.{name}", "is no logger", mend)
+        elif importlib.util.find_spec(name) is None:
+            problems.add(f"sweep.log.{name}", f"{name} is not installed", f"pip install 'transferpipe[{name}]'")
+    problems.raise_as(RecipeError)
+
+
+def open_loggers(names: Sequence[str], folder: Path, name: str) -> list[Logger]:
+    """Return the loggers called `names` of the sweep called `name` in `folder`.
+
+    Raises:
+        RecipeError: as `check_loggers`, or one cannot be opened.
+    """
+    check_loggers(names)
+    loggers = []
+    for logger in names:
+        try:
+            loggers.append(importlib.import_module(LOGGERS[logger]).open_logger(folder, name))
+        except Exception as error:  # whatever the tool raises where it cannot write
+            what = f"cannot be opened: {type(error).__name__}: {error}"
+            raise RecipeError(Problem(f"sweep.log.{logger}", what, "mend it, or leave it out")) from error
+    return loggers

@@ -1,0 +1,35 @@
+"""TensorBoard: a log folder a variant in the sweep's folder `tensorboard`, with what its HParams tab compares.
+
+https://www.tensorflow.org/tensorboard/hyperparameter_tuning_with_hparams
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from transferpipe.sweep.job import Result
+from transferpipe.sweep.leaderboard import Entry
+from transferpipe.sweep.loggers import Logger
+
+
+def open_logger(folder: Path, _: str) -> Logger:
+    """Return the logger of the sweep in `folder`."""
+    import tensorflow as tf
+    from tensorboard.plugins.hparams import api
+
+    def log(entry: Entry, result: Result) -> None:
+        place = folder / "tensorboard" / entry.key
+        shutil.rmtree(place, ignore_errors=True)  # of an attempt that failed before
+        writer = tf.summary.create_file_writer(str(place))
+        with writer.as_default():
+            api.hparams({**entry.overrides, "control": entry.control or "none"}, trial_id=entry.key)
+            score = result.get("score")
+            if score:
+                tf.summary.scalar(str(score["name"]), float(score["value"]), step=0)
+            digests = [f"{a['path']} sha256 {a['sha256']}" for a in result.get("artifacts", ())]
+            told = [f"plan {entry.checksum}", *digests]
+            tf.summary.text("result", "\n\n".join([*told, *result.get("problems", ())]), step=0)
+        writer.close()
+
+    return log
