@@ -22,7 +22,9 @@ def test_the_recipe_shown_is_the_shipped_one():
 
 def test_every_shipped_recipe_is_in_the_table():
     shipped = {p.stem for p in (TOP / "conf" / "recipe").glob("*.yaml")}
-    listed = set(re.findall(r"^\| `(\w+)` \|", README.split("## The recipes")[1].split("## Names")[0], re.MULTILINE))
+    listed = set(
+        re.findall(r"^\| `(\w+)` \|", README.split("## The recipes")[1].split("## What it reads")[0], re.MULTILINE)
+    )
     assert listed == shipped
 
 
@@ -43,3 +45,9 @@ def test_the_transforms_listed_are_all_there_are():
     rules = README.split("A rule:")[1].split("Patterns are")[0]
     for name in (*TRANSFORMS, *MERGES):
         assert f"`{name}" in rules, name
+
+
+def test_every_score_is_in_the_table():
+    shipped = {p.stem for p in (TOP / "conf" / "score").glob("*.yaml")} - {"none"}
+    table = README.split("The score is any callable")[1].split("**The classic.**")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == shipped

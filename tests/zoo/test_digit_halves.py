@@ -53,6 +53,14 @@ def test_trained_once_and_the_same_afterwards(cache, monkeypatch):
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+def test_a_damaged_cache_is_made_anew(cache):
+    first = trained_on_half("A", 1).get_weights()
+    next(cache.iterdir()).write_bytes(b"no archive")
+    digit_halves._trained_weights.cache_clear()
+    second = trained_on_half("A", 1).get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
 def test_another_task_is_another_network():
     one, other = trained_on_half("A", 1).get_weights(), trained_on_half("B", 1).get_weights()
     assert not any(np.array_equal(a, b) for a, b in zip(one[::2], other[::2], strict=True))

@@ -19,7 +19,7 @@ from transferpipe.errors import Problem, Problems, RecipeError, TransferError
 from transferpipe.execute.prepare import prepare
 from transferpipe.plan.chain import read_recipe
 from transferpipe.sweep.controls import controls_of
-from transferpipe.sweep.variant import Planned, Variant, planned
+from transferpipe.sweep.variant import SEED, Planned, Variant, planned
 
 _MOST_SHOWN = 3
 
@@ -93,7 +93,9 @@ def plan_sweep(base: Composed, axes: Axes, settings: Settings, trusted: Collecti
     fixed = {**_files(base, axes), **values_by_key(axes.fixed)}
     composed, broken = list[Variant](), list[tuple[Variant, TransferError]]()
     for choices in chosen:
-        variant = Variant({}, dict(choices), None, fixed)
+        # The name of a named variant stands for what it changes.
+        apart = {k: v for k, v in choices if k in (NAME, SEED) or k in axes.axes}
+        variant = Variant({}, apart, None, fixed)
         try:
             texts = [f"{k}={v}" for k, v in choices if k != NAME]
             composed.append(replace(variant, recipe=dict(compose_here([*axes.fixed, *texts]).data)))

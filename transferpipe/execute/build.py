@@ -56,13 +56,19 @@ def _quiet_start() -> Iterator[None]:
             os.close(kept)
 
 
-def build_model(build: Build, seed: int, trusted: Collection[str] = ()) -> tuple[Any, bool]:
+def build_model(build: Build, seed: int, trusted: Collection[str] = (), *, may_defer: bool = True) -> tuple[Any, bool]:
     """Return the built `keras.Model` that `build` describes, and whether its weights are still to be drawn.
 
     Names that Keras makes up start over and fresh weights are drawn from `seed`, so that the same call gives the same
     model however often and after whatever else it is made. Where it is safe, the weights are neither allocated nor
     drawn until they are read: a transfer replaces most of them. Where it turns out not to be, the builder is called a
     second time, from the same start. Keras's global dtype policy is what it was afterwards.
+
+    Args:
+        build: the callable and its arguments.
+        seed: of all fresh weights.
+        trusted: packages the command line vouched for.
+        may_defer: whether weights may be drawn later; without, the builder is called once.
 
     Raises:
         RecipeError: the builder raises, or returns something other than a built model.
@@ -79,7 +85,7 @@ def build_model(build: Build, seed: int, trusted: Collection[str] = ()) -> tuple
     try:
         start_over()
         callables_of(build, trusted)  # imports, so that models which a module makes on import are ordinary ones
-        deferred = model = build_deferred(keras, lambda: call(build, trusted), start_over)
+        deferred = model = build_deferred(keras, lambda: call(build, trusted), start_over) if may_defer else None
         if deferred is None:
             start_over()
             model = call(build, trusted)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import contextlib
+from collections.abc import Collection, Hashable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +25,22 @@ from transferpipe.weights.spec import Catalog, Source
 # Enough for a teacher, a student and their targets; an opened file holds no values, and a kept build no weights.
 _FILES: Recent[tuple[FileSource, tuple[Stamp, ...]]] = Recent(8)
 _BUILDS: Recent[ModelTarget] = Recent(4)
+_KEPT: ContextVar[Recent[ModelTarget] | None] = ContextVar("kept", default=None)
+_MOST_KEPT = 2  # models with all their values
+
+
+@contextlib.contextmanager
+def sources_kept() -> Iterator[None]:
+    """Within this context, the last few models that sources were built as are used again, values and all.
+
+    That is for many runs as one, such as a sweep: a builder that loads weights from somewhere is not asked again
+    whether they have changed.
+    """
+    token = _KEPT.set(Recent(_MOST_KEPT))
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
 
 
 @dataclass(frozen=True)
@@ -133,7 +151,7 @@ def describe_origin(origin: Origin) -> str:
 def open_origin(origin: Origin, where: str, seed: int, trusted: Collection[str]) -> Source:
     """Open one source."""
     if origin.build:
-        built = _build(origin.build, seed, trusted)
+        built = _build_source(origin.build, seed, trusted)
         return ModelSource(built.walked, built.label)
     return _open_file(origin, f"{where}.path")
 
@@ -162,6 +180,18 @@ def _open_file(origin: Origin, where: str) -> FileSource:
     return source
 
 
+def _build_source(build: Build, seed: int, trusted: Collection[str]) -> ModelTarget:
+    """Build a model for its values. A source brings trained ones, so nothing is gained by drawing them later."""
+    import_keras()
+    kept, key = _KEPT.get(), _key_of(build, seed, trusted)
+    known = kept.get(key) if kept else None
+    if known:
+        return known
+    model, _ = build_model(build, seed, trusted, may_defer=False)
+    target = ModelTarget(model, describe_build(build))
+    return kept.keep(key, target) if kept else target
+
+
 def _build(build: Build, seed: int, trusted: Collection[str]) -> ModelTarget:
     """Build a model, or return the one that the same callables built before from the same arguments and seed.
 
@@ -169,10 +199,14 @@ def _build(build: Build, seed: int, trusted: Collection[str]) -> ModelTarget:
     somewhere, which may change, gives one.
     """
     import_keras()  # before the user's module does it, with the chatter and the settings of TensorFlow's own choice
-    key = (callables_of(build, trusted), describe_build(build), seed, keras_settings())
+    key = _key_of(build, seed, trusted)
     known = _BUILDS.get(key)
     if known:
         return known
     model, deferred = build_model(build, seed, trusted)
     target = ModelTarget(model, describe_build(build))
     return _BUILDS.keep(key, target) if deferred else target
+
+
+def _key_of(build: Build, seed: int, trusted: Collection[str]) -> Hashable:
+    return callables_of(build, trusted), describe_build(build), seed, keras_settings()

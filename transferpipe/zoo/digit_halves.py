@@ -7,10 +7,12 @@ on each. Here, the ten digits are.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
 import os
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -94,9 +96,9 @@ def trained_on_half(task: Task, split: int) -> keras.Model:
 @functools.lru_cache(maxsize=64)
 def _trained_weights(task: Task, split: int) -> list[NDArray[Any]]:
     path = _cached(task, split)
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as stored:
-            return [stored[f"arr_{i}"] for i in range(len(stored.files))]
+    # A file that is missing, or is not what was written there, is made anew.
+    with contextlib.suppress(OSError, KeyError, ValueError, zipfile.BadZipFile), np.load(path) as stored:
+        return [stored[f"arr_{i}"] for i in range(len(stored.files))]
     weights = _train(task, split)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")

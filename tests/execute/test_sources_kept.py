@@ -1,0 +1,64 @@
+"""Models that sources are built as: built anew for every run, unless many runs are one."""
+
+import sys
+
+import pytest
+
+from transferpipe.execute.opening import open_recipe, sources_kept
+from transferpipe.plan.chain import read_recipe
+
+MODELS = """
+import keras
+
+CALLS = []
+
+
+def trained(value):
+    CALLS.append(value)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="d")])
+    model.set_weights([weight + value for weight in model.get_weights()])
+    return model
+"""
+
+
+@pytest.fixture
+def calls(tmp_path, monkeypatch):
+    (tmp_path / "kept_models.py").write_text(MODELS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield lambda: sys.modules["kept_models"].CALLS
+    sys.modules.pop("kept_models", None)
+
+
+def source(value, seed=0):
+    """Open a source that the builder makes, and return its kernel."""
+    build = {"_target_": "kept_models.trained", "value": value}
+    target = {"_target_": "transferpipe.zoo.small_mlp"}
+    recipe = read_recipe({"source": build, "target": target, "unmatched": "keep", "seed": seed})
+    return open_recipe(recipe).sources["source"].read("d/kernel")
+
+
+def test_a_source_is_built_for_every_run_and_once_a_run(calls):
+    assert (source(1.0) == source(1.0)).all()
+    assert calls() == [1.0, 1.0]
+
+
+def test_within_a_sweep_it_is_built_once(calls):
+    with sources_kept():
+        assert (source(1.0) == source(1.0)).all()
+        assert (source(2.0) != source(1.0)).any()
+    assert calls() == [1.0, 2.0]
+    source(1.0)
+    assert calls() == [1.0, 2.0, 1.0]
+
+
+def test_another_seed_draws_other_weights(calls):
+    with sources_kept():
+        assert (source(1.0, seed=1) != source(1.0, seed=2)).any()
+
+
+def test_only_the_last_few_are_kept(calls):
+    with sources_kept():
+        for value in (1.0, 2.0, 3.0, 1.0):
+            source(value)
+    assert calls() == [1.0, 2.0, 3.0, 1.0]
