@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -109,7 +109,13 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], progress: Progress | 
         done.result()
     _check_reload(temporaries, prepared)
     artifacts = tuple(
-        {"bytes": t.stat().st_size, "sha256": digest.result(), "freezing": proof.freezing, "writer": how}
+        {
+            "bytes": t.stat().st_size,
+            "sha256": digest.result(),
+            "freezing": proof.freezing,
+            "writer": how,
+            **({"tensors": {name: asdict(held) for name, held in proof.places.items()}} if proof.places else {}),
+        }
         for t, digest, proof, how in zip(temporaries, seals, proofs, written, strict=True)
     )
     seconds = {"save": round(saved - started, 3), "verify": round(time.perf_counter() - saved, 3)}
@@ -131,8 +137,7 @@ def _check_free(paths: Sequence[Path], overwrite: bool) -> None:
 
 def _prove(temporary: Path, prepared: Prepared, progress: Progress | None) -> Proof:
     # Everything is computed anew from the sources: nothing that the writer computed is believed.
-    catalog = prepared.opened.target.structure.catalog
-    return verify_file(temporary, catalog, prepared.plan, _values(prepared), progress)
+    return verify_file(temporary, prepared.opened.target.structure, prepared.plan, _values(prepared), progress)
 
 
 def _check_reload(temporaries: Sequence[Path], prepared: Prepared) -> None:
