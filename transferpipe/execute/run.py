@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,7 +23,7 @@ from transferpipe.execute.artifacts import (
 from transferpipe.execute.exports import CHECKPOINT
 from transferpipe.execute.manifest import MANIFEST, PLAN, seal, versions, weight_entries
 from transferpipe.execute.prepare import Prepared
-from transferpipe.execute.save import save_file
+from transferpipe.execute.save import Written, save_file
 from transferpipe.execute.staging import Staging
 from transferpipe.execute.target import FileTarget
 from transferpipe.execute.value_warnings import value_warnings
@@ -119,7 +119,7 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], progress: Progress | 
         done.result()
     _check_reload(temporaries, prepared)
     artifacts = tuple(
-        {**sealed.result(), "freezing": proof.freezing, "writer": w.how, **({"places": w.places} if w.places else {})}
+        {**sealed.result(), "freezing": proof.freezing, "writer": w.how, **_places(w, proof)}
         for sealed, proof, w in zip(seals, proofs, written, strict=True)
     )
     seconds = {"save": round(saved - started, 3), "verify": round(time.perf_counter() - saved, 3)}
@@ -128,6 +128,12 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], progress: Progress | 
 
 def _values(prepared: Prepared) -> Values:
     return Values(prepared.plan, prepared.opened.sources, prepared.opened.target, prepared.recipe.verify)
+
+
+def _places(written: Written, proof: Proof) -> dict[str, Any]:
+    """Return where an output that names or arranges weights in its own way has each of them."""
+    tensors = {name: asdict(held) for name, held in proof.places.items()}
+    return {**({"places": written.places} if written.places else {}), **({"tensors": tensors} if tensors else {})}
 
 
 def _check_free(paths: Sequence[Path], overwrite: bool) -> None:
@@ -146,8 +152,9 @@ def _check_free(paths: Sequence[Path], overwrite: bool) -> None:
 
 def _prove(temporary: Path, prepared: Prepared, progress: Progress | None, places: Mapping[str, str]) -> Proof:
     # Everything is computed anew from the sources: nothing that the writer computed is believed.
-    catalog = placed(prepared.opened.target.structure.catalog, places)
-    return verify_file(temporary, catalog, prepared.plan, _values(prepared), progress)
+    structure = prepared.opened.target.structure
+    target = replace(structure, catalog=placed(structure.catalog, places))
+    return verify_file(temporary, target, prepared.plan, _values(prepared), progress)
 
 
 def _check_reload(temporaries: Sequence[Path], prepared: Prepared) -> None:
