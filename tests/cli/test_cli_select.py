@@ -8,7 +8,7 @@ from command_line import weights
 from torch_files import plain, write_zip
 
 RECIPE = """
-source: {path: train.pt, select: ema}
+source: {path: train.pt, select: ema, layout: keras}
 target: {_target_: transferpipe.zoo.small_mlp}
 mapping:
   all: {to: '.*'}

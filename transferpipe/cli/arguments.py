@@ -11,7 +11,7 @@ VERBS: Mapping[str, str] = {
     "run": "carry out a recipe: plan, copy, prove, save (the default)",
     "plan": "print the plan of a recipe and write nothing",
     "inspect": "list the weights of a file: transferpipe inspect PATH",
-    "sweep": "run a recipe in many variants: sweep freeze=none,transferred seed=range(5)",
+    "sweep": "run a recipe in many variants: sweep vars.cut=1,2,3 'seed=range(5)'",
     "report": "build a sweep's table and page again: report FOLDER",
     "verify": "prove a finished run again: transferpipe verify FOLDER",
     "recipes": "list the recipes with their commands",

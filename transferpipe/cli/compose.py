@@ -87,6 +87,9 @@ def compose_here(overrides: Sequence[str]) -> Composed:
     if isinstance(name := data.get("mapping"), str):  # no such group: Hydra took it for a value
         mend = f"put rules into recipes/mapping/{name}.yaml, or change one: mapping.RULE.to=..."
         raise RecipeError(Problem("mapping", f"there is no file of rules called {name!r}", mend))
+    if isinstance(sweep, str):
+        mend = f"put it into recipes/sweep/{sweep}.yaml"
+        raise RecipeError(Problem("sweep", f"there is no sweep called {sweep!r}", mend))
     return Composed(data, config, tuple(overrides), sweep if isinstance(sweep, dict) else {})
 
 

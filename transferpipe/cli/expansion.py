@@ -199,4 +199,5 @@ def as_override(value: Any) -> str:
         return json.dumps(value)
     if _PLAIN.fullmatch(value) and value.lower() not in ("null", "true", "false", "inf", "nan"):
         return value
-    return "'" + value.replace("'", "\\'") + "'"
+    # A backslash stands for itself unless a quote follows.
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value) + "'"

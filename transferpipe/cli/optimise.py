@@ -37,10 +37,8 @@ def optimise(base: Composed, axes: Axes, folder: Path, trusted: Collection[str])
     A trial that was finished before, with the same values, is not repeated: it returns the score that it had.
 
     Raises:
-        RecipeError: no such sweeper was chosen, there is no score, or the sweeper refuses what it is given.
+        TransferError: the sweeper refuses what it is given.
     """
-    if base.data.get("score") is None:
-        raise RecipeError(Problem("score", "a sweeper needs a number to go by", "give the recipe a `score`"))
     config = _config(base, folder)
     HydraConfig.instance().set_config(config)
     context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())
@@ -62,6 +60,16 @@ def check_interval(axes: Axes) -> None:
     for key, text in axes.open.items():
         mend = "choose a sweeper that does, hydra/sweeper=optuna, or list the values"
         raise RecipeError(Problem(key, f"{text!r} leaves the choice of values open", mend))
+
+
+def check_score(base: Composed) -> None:
+    """Refuse to let a sweeper choose where nothing tells it what is better.
+
+    Raises:
+        RecipeError: the recipe has no score.
+    """
+    if base.data.get("score") is None:
+        raise RecipeError(Problem("score", "a sweeper needs a number to go by", "give the recipe a `score`"))
 
 
 def _config(base: Composed, folder: Path) -> DictConfig:

@@ -24,6 +24,7 @@ SCORE = "score"
 RULE_KEYS = ("to", "from", "pair", "except", "transform", "merge", "on_mismatch", "optional")
 ORIGIN_KEYS = ("path", "format", "layout")
 """Keys that a recipe need not write, so that a composed recipe does not show them."""
+_EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray", "optuna": "optuna"}
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> TransferError:
@@ -97,6 +98,8 @@ def _missing_config(name: str) -> Problem:
     group, _, option = name.rpartition("/")
     if not group:
         return Problem("defaults", f"there is no file {name!r}", "write GROUP: NAME")
+    if group in ("hydra/launcher", "hydra/sweeper") and option in _EXTRAS:
+        return Problem(group, f"{option!r} is not installed", f"pip install 'transferpipe[{_EXTRAS[option]}]'")
     choices = GlobalHydra.instance().config_loader().get_group_options(group)
     hint = did_you_mean(option, choices) or (f"there are {', '.join(choices)}" if choices else "")
     if group == SCORE and "." in option:

@@ -12,7 +12,7 @@ from transferpipe.cli.arguments import Arguments
 from transferpipe.cli.compose import Composed, session
 from transferpipe.cli.engines import Engine, Told, engine_of
 from transferpipe.cli.expansion import Axes
-from transferpipe.cli.optimise import check_interval, optimise
+from transferpipe.cli.optimise import check_interval, check_score, optimise
 from transferpipe.cli.sweep_plan import SweepPlan, place_of, plan_sweep, read_sweep, report_broken
 from transferpipe.cli.sweep_progress import sweep_progress
 from transferpipe.cli.sweep_settings import Settings
@@ -113,6 +113,7 @@ def _optimise(arguments: Arguments, base: Composed, axes: Axes, settings: Settin
     for flag in ("--dry-run", "--skip-broken"):
         if flag in arguments.flags:
             raise RecipeError(Problem(flag, "does not go with a sweeper that chooses the variants as it goes"))
+    check_score(base)
     name, folder = place_of(base)
     with new_folders(folder), only_one(folder):
         known = read_entries(folder)

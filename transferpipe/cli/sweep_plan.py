@@ -48,15 +48,23 @@ def read_sweep(overrides: Sequence[str]) -> tuple[Composed, Axes, Settings]:
         RecipeError: an override or a setting is wrong.
     """
     given = split_axes(overrides)
+    recipe = _recipe_of(given)
+    if recipe:
+        given = replace(given, fixed=(f"recipe={recipe}", *given.fixed))
     base = _base(given)
     settings = read_settings_of(base.sweep)
-    if settings.recipe and not any(o.startswith("recipe=") for o in given.fixed) and "recipe" not in given.axes:
-        given = replace(given, fixed=(f"recipe={settings.recipe}", *given.fixed))
-        base = _base(given)
-        settings = read_settings_of(base.sweep)
     said = {*values_by_key(given.fixed), *given.axes, *given.open}
     named = named_axes({key: values for key, values in settings.axes.items() if key not in said})
     return base, Axes(given.fixed, {**named.axes, **given.axes}, {**named.open, **given.open}), settings
+
+
+def _recipe_of(given: Axes) -> str | None:
+    """Return the recipe that a named sweep brings along, unless the command line chooses one."""
+    own = [o for o in given.fixed if o.lstrip("+~").startswith("sweep")]
+    if not own or "recipe" in given.axes or any(o.startswith("recipe=") for o in given.fixed):
+        return None
+    # Without the other overrides, which are for that recipe, and may not fit the one that comes by default.
+    return read_settings_of(compose_here(own).sweep).recipe
 
 
 def _base(axes: Axes) -> Composed:

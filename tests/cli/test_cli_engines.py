@@ -1,0 +1,118 @@
+"""The same variants by Hydra's launchers and sweepers: the same results, and a death loses one variant."""
+
+import os
+import sys
+
+import pytest
+from command_line import process
+from sweeps import FOUR, SCORE, SCORED, calls, results, rows
+
+FAMILY = ("sweep", "recipe=own", SCORED, "score.how=fine,exit", "score.tag=0,1")
+ENGINES = {
+    "joblib": ("hydra_plugins.hydra_joblib_launcher", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]),
+    "submitit": ("hydra_plugins.hydra_submitit_launcher", ["hydra/launcher=submitit_local"]),
+    "ray": ("hydra_plugins.hydra_ray_launcher", ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2", "+hydra.launcher.ray.init.include_dashboard=false"]),
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def my_scores(here):
+    (here / "my_scores.py").write_text(SCORE)
+
+
+def _overrides(engine):
+    module, words = ENGINES[engine]
+    pytest.importorskip(module)
+    return words
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_gives_the_same(cli, here, engine):
+    words = _overrides(engine)
+    answer = process(*FOUR, *words, "hydra.sweep.dir=there")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.count("s left)") == 3
+    assert cli(*FOUR, "hydra.sweep.dir=here").status == 0
+    assert results(here / "there") == results(here / "here")
+    for row in rows(here / "there"):
+        names = {p.name for p in (here / "there" / row["folder"]).iterdir() if p.is_file()}
+        assert names == {p.name for p in (here / "here" / row["folder"]).iterdir() if p.is_file()}
+
+
+@pytest.mark.parametrize("engine", ["joblib", "submitit"])
+def test_a_worker_that_dies_loses_its_own_variant_only(cli, here, engine):
+    answer = process(*FAMILY, *_overrides(engine), "hydra.sweep.dir=out")
+    assert answer.returncode == 1, answer.stderr
+    table = rows(here / "out")
+    assert [(row["score.how"], row["status"]) for row in table] == [
+        ("fine", "done"), ("fine", "done"), ("exit", "failed"), ("exit", "failed"),
+    ]  # fmt: skip
+    assert all("its worker died, twice" in row["problems"] for row in table[2:])
+    assert sorted({c.partition(":")[0] for c in calls(here)}) == ["exit0", "exit1", "fine0", "fine1"]
+
+
+def test_a_launcher_that_does_not_work_is_told(here):
+    _overrides("submitit")
+    answer = process(*FOUR, "hydra/launcher=submitit_slurm", "hydra.sweep.dir=out")
+    assert answer.returncode == 2, answer.stderr
+    assert "hydra/launcher: " in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+OPTUNA = ("sweep", "recipe=scaled", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "vars.x=interval(0.1,1)")
+
+
+@pytest.fixture
+def scaled(here, recipe):
+    pytest.importorskip("optuna")
+    (here / "my_size.py").write_text(
+        "from transferpipe.score.result import Score\n\n"
+        "def size(model, better=True):\n"
+        "    open('calls.txt', 'a').write('x\\n')\n"
+        "    return Score(float(abs(model.get_weights()[0]).sum()), 'size', better, 'heuristic')\n"
+    )
+    recipe(
+        "source: {path: weights.safetensors}\ntarget: {_target_: transferpipe.zoo.small_mlp}\nvars: {x: 1.0, y: 1}\n"
+        "mapping:\n  body: {to: hidden/kernel, from: hidden/kernel, transform: [{scale: '${vars.x}'}]}\n"
+        "unmatched: keep\nscore: {_target_: my_size.size, better: true}\n",
+        "scaled",
+    )
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_optuna_follows_the_score_and_repeats_nothing(cli, here, scaled):
+    answer = cli(*OPTUNA)
+    assert answer.status == 0, answer.err
+    table = rows(here / "outputs/sweeps/scaled")
+    assert len(table) == len(calls(here)) == 4
+    best = max(table, key=lambda row: float(row["score"]))
+    assert best["vars.x"] == max((row["vars.x"] for row in table), key=float)
+    first = next(line for line in answer.out.splitlines() if line.startswith("1 "))
+    assert best["vars.x"] in first
+    again = cli(*OPTUNA, "hydra.sweeper.n_trials=5")
+    assert again.status == 0
+    assert len(calls(here)) == 5
+    assert len(rows(here / "outputs/sweeps/scaled")) == 5
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("better, best", [("true", 3), ("false", 1)])
+def test_what_is_best_depends_on_the_score(cli, here, scaled, better, best):
+    answer = cli(*OPTUNA[:-1], "vars.x=range(1,4)", f"score.better={better}", "hydra.sweeper.n_trials=6")
+    assert answer.status == 0, answer.err
+    results_file = next((here / "outputs/sweeps/scaled").rglob("optimization_results.yaml"))
+    assert f"vars.x: {best}" in results_file.read_text()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_trial_that_fails_stops_nothing(cli, here, scaled):
+    (here / "my_size.py").write_text("def size(model, better=True):\n    return float('nan')\n")
+    answer = cli(*OPTUNA, "hydra.sweeper.n_trials=2")
+    assert answer.out.count("FAILED") >= 2
+    assert answer.status != 0
+    assert len(rows(here / "outputs/sweeps/scaled")) == 2
+
+
+def test_the_users_modules_are_found_by_workers(here):
+    assert str(here) not in os.environ.get("PYTHONPATH", "")
+    assert not any(p.startswith(str(here)) for p in sys.path)

@@ -1,0 +1,96 @@
+"""Sweeps that cannot begin: everything that is wrong is told, and nothing is written."""
+
+import pytest
+from sweeps import SCORE, SCORED, rows
+
+OWN = ("sweep", "recipe=own")
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        (["sed=1,2"], ["sed: is no key of this recipe", "did you mean 'seed'?"]),
+        (["mapping.body.form=a,b"], ["did you mean 'from'?"]),
+        (["seed=range(0)"], ["seed: 'range(0)' has no values"]),
+        (["hydra.run.dir=a,b"], ["hydra.run.dir: cannot be varied within one sweep"]),
+        (["seed=range(201)"], ["these axes make 201 variants, more than sweep.limit=200", "sweep.limit=201"]),
+        (["seed=range(100)", "freeze=[],[hidden]", "sweep.limit=150"], ["200 variants"]),
+        (["seed=range(1000000000)"], ["more than 10,000 values"]),
+        (["seed=0,1", "save.path=/tmp/model.keras"], ["save: '/tmp/model.keras' is absolute", "save.path=model.keras"]),
+        (["seed=0,1", "save.also=[/tmp/m.npz]"], ["is absolute"]),
+        (["seed=interval(0,1)"], ["leaves the choice of values open", "hydra/sweeper=optuna"]),
+        (["seed=0,1", "sweep.controls=[randm]"], ["did you mean 'random'?"]),
+        (["seed=0,1", "sweep.limit=0"], ["sweep.limit: is 0"]),
+        (["seed=0,1", "sweep.limit=many"], ["sweep.limit: is not what belongs there: 'many'"]),
+        (["seed=0,1", "sweep.axs={}"], ["did you mean"]),
+        (["seed=0,1", "+sweep.axs={}"], ["sweep.axs: is no key of a sweep", "did you mean 'axes'?"]),
+        (["seed=0,1", "sweep.drop=[{sed: 1}]"], ["sweep.drop.0.sed", "did you mean 'seed'?"]),
+        (["seed=0,1", "sweep.drop=[{seed: [0,1]}]"], ["sweep.drop: leaves no variant"]),
+        (["seed=0,1", "sweep.drop=[7]"], ["sweep.drop.0: is no mapping"]),
+        (["seed=0,1", "+sweep.variants={a: 3}"], ["sweep.variants.a: is no mapping"]),
+        (["seed=0,1", "sweep.log=[mlfow]"], ["sweep.log.mlfow: is no logger", "did you mean 'mlflow'?"]),
+        (["seed=0,1", "name=../up"], ["name: '../up' names the run folder"]),
+        (["seed=0,1", "sweep=nope"], ["nope"]),
+        (["seed=0,1", "hydra/launcher=jobib"], ["there is no hydra/launcher called 'jobib'"]),
+    ],
+)
+def test_refused(refuses, argv, words):
+    refuses(2, [*OWN, *argv], *words)
+
+
+def test_all_broken_variants_are_listed_with_their_reasons(refuses):
+    answer = refuses(
+        2, [*OWN, "seed=0,1", "mapping.body.from=hidden,hiden", "freeze=[],[nowhere]"],
+        "(2 problems)", "nowhere", "hiden", "seed=0 mapping.body.from=hidden freeze=[nowhere]",
+    )  # fmt: skip
+    assert "seed=0 mapping.body.from=hidden freeze=[]" in answer.out  # what can be planned is shown
+
+
+def test_one_reason_of_many_variants_is_told_once(refuses):
+    answer = refuses(2, [*OWN, "seed=range(20)", "freeze=[nowhere]"], "seed=0, seed=1, seed=2 and 17 more")
+    assert answer.err.count("nowhere") == 1
+
+
+def test_the_others_run_where_that_is_asked_for(cli, here):
+    answer = cli(*OWN, "seed=0,1", "freeze=[],[nowhere]", "--skip-broken")
+    assert answer.status == 0
+    assert answer.err.count("left out") == 1
+    assert [row["seed"] for row in rows(here / "outputs/sweeps/own")] == ["0", "1"]
+
+
+def test_nothing_is_left_to_run(refuses):
+    refuses(2, [*OWN, "seed=0,1", "freeze=[nowhere]", "--skip-broken"], "nowhere")
+
+
+def test_a_recipe_that_is_not_there_breaks_only_its_variants(cli, here):
+    answer = cli("sweep", "recipe=nope,own", "--skip-broken", "hydra.sweep.dir=out")
+    assert answer.status == 0, answer.err
+    assert "there is no recipe called 'nope'" in answer.err
+
+
+def test_a_variant_that_is_unsafe(refuses, here):
+    refuses(5, [*OWN, "seed=0,1", "score={_target_: os.system}"], "os.system")
+
+
+def test_a_source_that_is_not_there(refuses):
+    refuses(4, [*OWN, "source.path=weights.safetensors,gone.safetensors"], "gone.safetensors")
+
+
+@pytest.mark.parametrize("argv", [["nowhere"], [], ["a", "b"]])
+def test_a_report_of_what_is_no_sweep(refuses, argv):
+    refuses(2, ["report", *argv])
+
+
+def test_a_damaged_record(cli, here):
+    cli(*OWN, "seed=0,1", "hydra.sweep.dir=out")
+    for text in ("{", "[]", '{"variants": [{"key": 1}]}'):
+        (here / "out" / "sweep.json").write_text(text)
+        assert cli("report", "out").status == 4
+        assert cli(*OWN, "seed=0,1", "hydra.sweep.dir=out").status == 4
+
+
+def test_an_interval_needs_a_score(refuses, here):
+    pytest.importorskip("optuna")
+    (here / "my_scores.py").write_text(SCORE)
+    refuses(2, [*OWN, "hydra/sweeper=optuna", "seed=choice(1,2)"], "a sweeper needs a number to go by")
+    refuses(2, [*OWN, "hydra/sweeper=optuna", "seed=choice(1,2)", SCORED, "--dry-run"], "--dry-run: does not go with")

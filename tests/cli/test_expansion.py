@@ -1,0 +1,143 @@
+"""From axes and variants to overrides, in Hydra's grammar."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from transferpipe.cli.compose import session
+from transferpipe.cli.expansion import Axes, as_override, count, expand, named_axes, split_axes, values_by_key
+from transferpipe.errors import RecipeError
+
+
+@pytest.fixture
+def open_session(here):
+    for name in ("small", "large", "other"):
+        (here / "recipes" / "mapping").mkdir(exist_ok=True)
+        (here / "recipes" / "mapping" / f"{name}.yaml").write_text("{}\n")
+    with session(None):
+        yield
+
+
+@pytest.mark.parametrize(
+    "text, values",
+    [
+        ("seed=1,2", ("1", "2")),
+        ("seed=range(3)", ("0", "1", "2")),
+        ("freeze=[],[a,'b c'],null", ("[]", "[a,'b c']", "null")),
+        ("freeze='a,b','c d'", ("'a,b'", "'c d'")),
+        ("target={a:1},{a:2}", ("{a:1}", "{a:2}")),
+        ("mapping=glob(*)", ("large", "other", "small")),
+        ("mapping=glob(*, exclude=l*)", ("other", "small")),
+        ("seed=choice(3,1)", ("3", "1")),
+        ("seed=sort(3,1,2)", ("1", "2", "3")),
+    ],
+)
+def test_values_of_an_axis(open_session, text, values):
+    assert split_axes([text]) == Axes((), {text.partition("=")[0]: values}, {})
+
+
+@pytest.mark.parametrize("text", ["seed=1", "freeze=[a,b]", "freeze='a,b'", "target={a:1,b:2}", "~mapping.x", "+a.b=1"])
+def test_one_value_is_no_axis(open_session, text):
+    assert split_axes([text]) == Axes((text,), {}, {})
+
+
+def test_an_interval_is_left_to_a_sweeper(open_session):
+    assert split_axes(["vars.x=interval(0,1)"]).open == {"vars.x": "interval(0,1)"}
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("seed=range(0)", "has no values"),
+        ("seed=range(1000000000)", "more than 10,000 values"),
+        ("hydra.sweep.dir=a,b", "cannot be varied"),
+        ("+hydra.x=a,b", "cannot be varied"),
+        ("sweep=a,b", "cannot be varied"),
+        ("seed=range(", "grammar"),
+    ],
+)
+def test_refused_axes(open_session, text, words):
+    with pytest.raises(RecipeError, match=words):
+        split_axes([text])
+
+
+def test_axes_of_a_file(open_session):
+    axes = {
+        "seed": "range(2)",
+        "freeze": [["a"], None, "b c"],
+        "vars.x": 1,
+        "mapping": "small",
+        "vars.y": "interval(0,1)",
+    }
+    found = named_axes(axes)
+    assert found.axes == {
+        "seed": ("0", "1"),
+        "freeze": ("[a]", "null", "'b c'"),
+        "vars.x": ("1",),
+        "mapping": ("small",),
+    }
+    assert found.open == {"vars.y": "interval(0,1)"}
+
+
+def test_all_that_is_wrong_with_the_axes_of_a_file(open_session):
+    with pytest.raises(RecipeError) as caught:
+        named_axes({"seed": [], "freeze": "range(0)"})
+    assert len(caught.value.problems) == 2
+
+
+def test_every_combination_and_every_named_variant():
+    variants = {"one": {"freeze": ["a"]}, "two": {"freeze": []}}
+    found = expand(Axes((), {"seed": ("0", "1")}), variants, [])
+    assert found == [
+        (("variant", "one"), ("freeze", "[a]"), ("seed", "0")),
+        (("variant", "two"), ("freeze", "[]"), ("seed", "0")),
+        (("variant", "one"), ("freeze", "[a]"), ("seed", "1")),
+        (("variant", "two"), ("freeze", "[]"), ("seed", "1")),
+    ]
+    assert count({"seed": ("0", "1")}, variants) == 4
+
+
+@pytest.mark.parametrize(
+    "rule, left",
+    [
+        ({"seed": 0}, 2),
+        ({"seed": "0"}, 4),
+        ({"seed": [0, 1]}, 0),
+        ({"seed": 0, "vars.on": True}, 3),
+        ({"vars.on": 1}, 4),
+        ({"recipe": "own", "seed": 1}, 2),
+        ({"recipe": "other"}, 4),
+    ],
+)
+def test_dropped_combinations(rule, left):
+    axes = Axes(("recipe=own",), {"seed": ("0", "1"), "vars.on": ("true", "False")})
+    if left:
+        assert len(expand(axes, {}, [rule])) == left
+    else:
+        with pytest.raises(RecipeError, match="leaves no variant"):
+            expand(axes, {}, [rule])
+
+
+def test_a_rule_about_a_key_that_nothing_gives():
+    with pytest.raises(RecipeError, match="did you mean 'freeze'"):
+        expand(Axes((), {"freeze": ("a", "b")}), {}, [{"freezee": "a"}])
+
+
+def test_a_key_cannot_vary_twice():
+    with pytest.raises(RecipeError, match=r"sweep.variants.one.seed: is an axis"):
+        expand(Axes((), {"seed": ("0", "1")}), {"one": {"seed": 1}}, [])
+
+
+@pytest.mark.parametrize("value", ["a b", "null", "true", "1", "1e3", "it's", "^enc/(.*)", "", "a,b", ["x", {"k": None}], 1.5, None, "inf", "a\\d", "b\\'c", "\\"])  # fmt: skip
+def test_overrides_mean_what_a_file_says(value):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    read = OverridesParser.create().parse_override(f"key={as_override(value)}").value()
+    assert OmegaConf.create({"key": read}) == OmegaConf.create({"key": value})
+    assert not isinstance(value, str) or isinstance(read, str)
+
+
+def test_equal_values_are_equal_texts():
+    found = values_by_key(
+        ["freeze=[a,  b]", "+x.y={a: 1}", "~mapping.q", "hydra.sweep.dir=x", "sweep.limit=3", "hydra/launcher=joblib"]
+    )
+    assert found == {"freeze": "[a,b]", "+x.y": "{a:1}", "~mapping.q": "null"}

@@ -1,0 +1,96 @@
+"""The ranked table: seeds together, controls beside, nothing said that the numbers do not allow."""
+
+import pytest
+
+from transferpipe.sweep.leaderboard import Entry, leaderboard, varying_keys
+from transferpipe.sweep.record import merged
+
+
+def entry(value=None, control=None, *, name="accuracy", better=True, key="k", **overrides):
+    score = {"value": value, "name": name, "higher_is_better": better, "kind": "trained"}
+    done = {"status": "done", "score": score} if value is not None else {"status": "failed", "problems": ["odd"]}
+    return Entry({k: str(v) for k, v in overrides.items()}, control, key, "p", done)
+
+
+def seeds(values, control=None, **more):
+    return [entry(value, control, seed=i, **more) for i, value in enumerate(values)]
+
+
+def settings(board):
+    return [dict(row.setting) for row in board.rows]
+
+
+def test_seeds_are_one_row_and_the_best_is_first():
+    board = leaderboard([*seeds([0.1, 0.3], freeze="a"), *seeds([0.5, 0.7], freeze="b")])
+    assert board.keys == ("freeze",)
+    assert settings(board) == [{"freeze": "b"}, {"freeze": "a"}]
+    assert [(row.score.mean, row.score.count) for row in board.rows] == [
+        (pytest.approx(0.6), 2),
+        (pytest.approx(0.2), 2),
+    ]
+
+
+def test_lower_is_better_where_the_score_says_so():
+    board = leaderboard([*seeds([3, 4], freeze="a", better=False), *seeds([1, 2], freeze="b", better=False)])
+    assert settings(board)[0] == {"freeze": "b"}
+    assert not board.higher_is_better
+
+
+def test_rows_without_a_score_come_last_and_tell_how_many_failed():
+    board = leaderboard([*seeds([None, None], freeze="a"), *seeds([0.5, None], freeze="b")])
+    assert [(dict(r.setting), r.failed, r.ranks) for r in board.rows] == [
+        ({"freeze": "b"}, 1, True),
+        ({"freeze": "a"}, 2, False),
+    ]
+
+
+def test_a_difference_from_a_control_is_taken_seed_by_seed():
+    board = leaderboard([*seeds([0.5, 0.9], freeze="a"), *seeds([0.4, 0.8], "random"), *seeds([0, 0], freeze="b")])
+    row = board.rows[0]
+    assert row.against["random"].mean == pytest.approx(0.1)
+    assert row.against["random"].half_width == pytest.approx(0, abs=1e-9)
+    (control,) = [r for r in board.rows if r.control]
+    assert not control.ranks
+    assert not control.against
+
+
+def test_every_recipe_is_compared_with_its_own_control():
+    rows = [entry(0.5, recipe="r1"), entry(0.6, recipe="r2"), entry(0.4, "random", recipe="r1")]
+    board = leaderboard([*rows, entry(0.1, "random", recipe="r2")])
+    gaps = {r.setting["recipe"]: r.against["random"].mean for r in board.rows if not r.control}
+    assert gaps == {"r1": pytest.approx(0.1), "r2": pytest.approx(0.5)}
+
+
+def test_what_cannot_be_told_from_the_best_says_so():
+    noisy, clear = seeds([0.7, 0.9, 0.8], freeze="a"), seeds([0.1, 0.3, 0.2], freeze="c")
+    board = leaderboard([*noisy, *seeds([0.75, 0.8, 0.82], freeze="b"), *clear])
+    assert [row.as_good for row in board.rows] == [None, True, False]
+
+
+def test_one_seed_tells_nothing():
+    board = leaderboard([entry(0.9, freeze="a"), entry(0.1, freeze="b")])
+    assert [row.as_good for row in board.rows] == [None, None]
+
+
+def test_scores_of_different_kinds_are_not_compared():
+    entries = [*seeds([0.9, 0.8], score="x"), *seeds([70, 71], score="y", name="logme")]
+    board = leaderboard([*entries, *seeds([0.1, 0.2], "random")])
+    assert not board.comparable
+    assert all(row.as_good is None for row in board.rows)
+    assert [dict(r.setting) for r in board.rows if r.against] == [{"score": "x"}]
+
+
+def test_only_what_differs_sets_variants_apart():
+    assert varying_keys([{"a": "1", "b": "2", "seed": "0"}, {"a": "1", "b": "3", "seed": "1"}]) == ("b",)
+    assert varying_keys([{"a": "1"}, {"a": "1", "c": "2"}]) == ("c",)
+
+
+def test_what_is_run_again_replaces_what_was_there_in_whatever_order_it_is_written():
+    old, new = Entry({"a": "1", "seed": "0"}, None, "old", "p"), Entry({"seed": "0", "a": "1"}, None, "new", "p")
+    assert merged([old], [new]) == [new]
+
+
+def test_a_control_of_two_commands_is_one():
+    old = Entry({"seed": "0", "freeze": "a"}, "random", "k", "p")
+    (found,) = merged([old], [Entry({"seed": "0", "freeze": "b"}, "random", "k", "p")])
+    assert found.overrides == {"seed": "0"}

@@ -1,0 +1,54 @@
+"""Intervals over seeds, against integrals and closed forms computed here."""
+
+import math
+import statistics
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transferpipe.sweep.statistics import difference, estimate, t_quantile
+
+VALUES = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12)
+
+
+def _probability_below(x, degrees):
+    """Return P(T < x) for Student's t by Simpson's rule over its density."""
+    grid = np.linspace(0, x, 20_001)
+    constant = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(degrees * math.pi)
+    density = constant * (1 + grid**2 / degrees) ** (-(degrees + 1) / 2)
+    weights = np.ones_like(grid)
+    weights[1:-1:2], weights[2:-1:2] = 4, 2
+    return 0.5 + float((density * weights).sum()) * (grid[1] - grid[0]) / 3
+
+
+@pytest.mark.parametrize("degrees", [*range(1, 36), 60, 100, 1000])
+def test_quantiles_leave_two_and_a_half_percent(degrees):
+    assert _probability_below(t_quantile(degrees), degrees) == pytest.approx(0.975, abs=4e-5)
+
+
+@given(VALUES)
+def test_an_interval_is_that_of_the_text_books(values):
+    found = estimate(values)
+    assert found.mean == pytest.approx(statistics.fmean(values), abs=1e-9)
+    half = t_quantile(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    assert found.half_width == pytest.approx(half, rel=1e-6, abs=1e-9)
+    assert (found.low, found.high) == (found.mean - found.half_width, found.mean + found.half_width)
+
+
+def test_one_value_has_no_interval():
+    found = estimate([0.5])
+    assert (found.mean, found.half_width, found.count, found.low, found.high) == (0.5, None, 1, 0.5, 0.5)
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.floats(-1, 1), min_size=2), st.floats(-5, 5))
+def test_what_all_seeds_share_cancels(values, shift):
+    found = difference({k: v + shift for k, v in values.items()}, values)
+    assert found.mean == pytest.approx(shift, abs=1e-9)
+    assert found.half_width == pytest.approx(0, abs=1e-8)
+
+
+def test_only_shared_seeds_are_compared():
+    assert difference({"0": 1.0, "1": 5.0}, {"1": 3.0, "2": 9.0}).mean == 2.0
+    assert difference({"0": 1.0}, {"1": 3.0}) is None
