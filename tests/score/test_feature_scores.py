@@ -123,6 +123,15 @@ def test_a_linear_probe_tells_separable_classes_apart():
     assert score == linear_probe(mlp(), data)
 
 
+def test_a_linear_probe_of_a_layer_is_that_of_a_model_which_ends_there():
+    data, model = blobs(n=90, classes=5, noise=0.5, seed=4), mlp(classes=5)
+    ends = keras.Sequential([layers.Input((6,)), model.get_layer("low"), layers.Dense(5)])
+    below = linear_probe(model, data, layer="low")
+    assert below.value == linear_probe(ends, data).value
+    assert below.value != linear_probe(model, data).value
+    assert "8 features of low" in below.notes[0]
+
+
 @pytest.mark.parametrize(("seed", "noise"), [(10, 0.5), (3, 1.0)])
 def test_the_penalty_is_the_one_that_does_best_on_the_validation_part(seed, noise):
     noisy, model = blobs(n=90, classes=5, noise=noise, seed=seed), mlp(classes=5)

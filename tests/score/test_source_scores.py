@@ -165,3 +165,33 @@ def test_a_source_without_a_model(source, tmp_path):
     source.save_weights(tmp_path / "s.weights.h5")
     with pytest.raises(RecipeError, match="holds no model, only weights"):
         scored(tmp_path, PARITY, source={"path": str(tmp_path / "s.weights.h5")})
+
+
+def test_a_layer_that_came_only_in_part_is_not_compared(source, tmp_path):
+    mapping = {
+        "hidden": {"to": "hidden", "from": "low"},
+        "kernel": {"to": "classes/kernel", "from": "head/kernel"},
+        "bias": {"to": "classes/bias", "from": None},
+    }
+    source = mlp(name="source")
+    source.save(tmp_path / "source.keras")
+    data = scored(tmp_path, PARITY, source={"path": str(tmp_path / "source.keras")}, mapping=mapping)
+    assert "1 mapped layers; furthest apart: hidden and low" in data["notes"][0]
+
+
+def test_a_source_whose_names_keras_made_up(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "unnamed_builder.py").write_text(
+        "import keras\n"
+        "def build():\n"
+        "    return keras.Sequential([keras.layers.Input((6,)), keras.layers.Dense(8, activation='relu')])\n"
+        "def parity_after_another_layer(model, run):\n"
+        "    from transferpipe.score import parity\n"
+        "    keras.layers.Dense(3)  # takes the name that the source's layer had in the run\n"
+        "    return parity(model, run=run)\n"
+    )
+    mapping = {"hidden": {"to": "hidden", "from": "dense"}, "head": {"to": "classes", "from": None}}
+    score = {"_target_": "unnamed_builder.parity_after_another_layer"}
+    data = scored(tmp_path, score, source={"_target_": "unnamed_builder.build"}, mapping=mapping)
+    assert data["value"] == 0

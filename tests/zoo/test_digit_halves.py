@@ -1,5 +1,6 @@
 """The two tasks of the experiment of Yosinski et al., and the networks trained on them."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -64,3 +65,13 @@ def test_a_damaged_cache_is_made_anew(cache):
 def test_another_task_is_another_network():
     one, other = trained_on_half("A", 1).get_weights(), trained_on_half("B", 1).get_weights()
     assert not any(np.array_equal(a, b) for a, b in zip(one[::2], other[::2], strict=True))
+
+
+@pytest.mark.parametrize("task", ["A", "B"])
+def test_fresh_layers_do_not_begin_where_those_of_the_trained_network_began(task, monkeypatch):
+    monkeypatch.setattr(digit_halves, "_EPOCHS", 0)
+    begun = trained_on_half(task, 1).get_weights()
+    for seed in (1, 1001):
+        keras.utils.set_random_seed(seed)
+        fresh = digits_net().get_weights()
+        assert not any(np.array_equal(a, b) for a, b in zip(begun[::2], fresh[::2], strict=True))
