@@ -10,6 +10,7 @@ from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.artifacts import is_exported
 from transferpipe.execute.opening import Opened, open_recipe
 from transferpipe.execute.target import FileTarget
+from transferpipe.plan.layouts.export import plan_export
 from transferpipe.plan.model import Plan
 from transferpipe.plan.planner import make_plan
 from transferpipe.recipe.model import Build, Recipe
@@ -94,6 +95,8 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
 
 def _check_formats(recipe: Recipe, opened: Opened) -> None:
     target = opened.target
+    if recipe.save.layout != "keras":
+        plan_export(recipe.save.layout, target.structure)
     for path in (recipe.save.path, *recipe.save.also):
         if path.endswith((".keras", ".weights.h5")) and not target.groups:
             what = f"{opened.labels['target']} has no Keras layout, so {path} cannot be written"

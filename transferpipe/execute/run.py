@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -119,7 +119,13 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], progress: Progress | 
         done.result()
     _check_reload(temporaries, prepared)
     artifacts = tuple(
-        {**sealed.result(), "freezing": proof.freezing, "writer": w.how, **({"places": w.places} if w.places else {})}
+        {
+            **sealed.result(),
+            "freezing": proof.freezing,
+            "writer": w.how,
+            **({"places": w.places} if w.places else {}),
+            **({"tensors": {name: asdict(held) for name, held in proof.tensors.items()}} if proof.tensors else {}),
+        }
         for sealed, proof, w in zip(seals, proofs, written, strict=True)
     )
     seconds = {"save": round(saved - started, 3), "verify": round(time.perf_counter() - saved, 3)}
@@ -146,8 +152,9 @@ def _check_free(paths: Sequence[Path], overwrite: bool) -> None:
 
 def _prove(temporary: Path, prepared: Prepared, progress: Progress | None, places: Mapping[str, str]) -> Proof:
     # Everything is computed anew from the sources: nothing that the writer computed is believed.
-    catalog = placed(prepared.opened.target.structure.catalog, places)
-    return verify_file(temporary, catalog, prepared.plan, _values(prepared), progress)
+    target = prepared.opened.target.structure
+    target = replace(target, catalog=placed(target.catalog, places))
+    return verify_file(temporary, target, prepared.plan, _values(prepared), progress)
 
 
 def _check_reload(temporaries: Sequence[Path], prepared: Prepared) -> None:

@@ -19,6 +19,7 @@ from transferpipe.errors import FileError, Problem
 from transferpipe.execute.artifacts import is_exported
 from transferpipe.execute.exports import export_model
 from transferpipe.execute.keras_save import asset_files, saved_by_keras
+from transferpipe.execute.other_layout import in_layout, layout_of_file
 from transferpipe.execute.target import FileTarget, ModelTarget, Target
 from transferpipe.execute.values import Values
 from transferpipe.execute.verify import Progress
@@ -90,21 +91,22 @@ def _created(path: Path) -> Iterator[int]:
 
 def content_of(path: Path, target: Target, plan: Plan, values: Values, progress: Progress | None) -> Content:
     """Return what the writer of `path` needs."""
-    catalog = target.structure.catalog
-    moved = _counter(progress, catalog.nbytes)
+    written = in_layout(layout_of_file(plan, path.name), target.structure, values)
+    moved = _counter(progress, written.catalog.nbytes)
 
     def value(name: str) -> NDArray[Any]:
-        array = values.value(name)
-        moved(catalog[name].nbytes)
+        array = written.value(name)
+        moved(written.catalog[name].nbytes)
         return array
 
     return Content(
-        catalog=catalog,
+        catalog=written.catalog,
         value=value,
-        segment=values.segment,
+        segment=written.segment,
         moved=moved,
         groups=target.groups,
         config=target.config(plan.freezing.layers) if path.name.endswith(".keras") else None,
+        format=written.format,
         keras_version=target.keras_version,
         assets=lambda: _assets(target),
     )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.keras_walk import Walked, keras_version, model_config, walk
+from transferpipe.execute.layer_facts import flattened_before, with_settings
 from transferpipe.plan.structure import LayerState, TargetStructure
 from transferpipe.weights.file_source import FileSource, SavedGroup
 from transferpipe.weights.keras_config import Config, is_layer_config, layer_configs
@@ -114,11 +115,14 @@ def file_structure(source: FileSource) -> TargetStructure:
     """Return the target structure that a file tells: layers and flags as far as its configuration records them."""
     layers = []
     classes = {w.layer: w.layer_class for w in source.catalog}
-    for name, found in _configs(source.groups, source.config).items():
+    configs = _configs(source.groups, source.config)
+    flattened = flattened_before(configs)
+    for name, found in configs.items():
         recorded = _is_recorded(found)
         trainable = bool(found["config"].get("trainable", True)) if found is not None and recorded else True
         layer_class = found["class_name"] if found is not None else classes.get(name)
-        layers.append(LayerState(name, layer_class, trainable, recorded))
+        state = LayerState(name, layer_class, trainable, recorded)
+        layers.append(with_settings(state, found["config"] if found is not None else {}, flattened.get(name)))
     layers.sort(key=lambda layer: (layer.name != "", layer.name.count("/")))
     trained = frozenset(w.name for w in source.catalog if w.own_name not in _NEVER_TRAINED)
     return TargetStructure(source.label, source.catalog, tuple(layers), trained)
@@ -155,11 +159,14 @@ class ModelTarget:
         import keras
 
         recorded = _configs(self.groups, self._recorded_config())
+        flattened = flattened_before(recorded)
         layers = []
         for name, layer in sorted(self.walked.layers.items(), key=lambda item: (item[0] != "", item[0].count("/"))):
             is_norm = isinstance(layer, keras.layers.BatchNormalization)
             layer_class = "BatchNormalization" if is_norm else type(layer).__name__
-            layers.append(LayerState(name, layer_class, bool(layer.trainable), _is_recorded(recorded.get(name))))
+            state = LayerState(name, layer_class, bool(layer.trainable), _is_recorded(recorded.get(name)))
+            settings = {key: getattr(layer, key, None) for key in ("epsilon", "reset_after")}
+            layers.append(with_settings(state, settings, flattened.get(name)))
         walked = self.walked
         return TargetStructure(
             self.label, walked.catalog, tuple(layers), walked.trainable, walked.fixed, walked.switched_off

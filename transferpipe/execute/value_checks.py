@@ -13,11 +13,11 @@ from transferpipe.plan.fates import kind_of
 from transferpipe.plan.transforms import Transform
 from transferpipe.plan.transforms.combine import Sum, WeightNorm
 from transferpipe.plan.transforms.merge import Linear, Mean
-from transferpipe.plan.transforms.values import Cast, Scale
+from transferpipe.plan.transforms.values import Cast, Fill, Scale
 from transferpipe.weights.spec import numpy_dtype
 
 # The transforms that compute; all others pass values on as they are.
-_ARITHMETIC = (Scale, Mean, Linear, Sum, WeightNorm)
+_ARITHMETIC = (Scale, Fill, Mean, Linear, Sum, WeightNorm)
 
 
 def check_finite(value: NDArray[Any], where: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ import xxhash
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problems, VerificationError
+from transferpipe.execute.other_layout import KERAS, as_keras, layout_of_file, places_in
 from transferpipe.execute.target import file_structure
 from transferpipe.execute.values import Values, same_bits
 from transferpipe.plan.freezing import effective
+from transferpipe.plan.layouts.export import Held
 from transferpipe.plan.model import Plan
+from transferpipe.plan.structure import TargetStructure
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
 from transferpipe.weights.segment import CHUNK, Segment, opened, read_into
@@ -34,10 +37,12 @@ class Proof:
     Attributes:
         digests: xxh3-128 of every weight's bytes, by name, as read from the finished file.
         freezing: ``proved``, or why there was nothing to prove.
+        tensors: where a file in another layout has each weight; empty for one in that of Keras.
     """
 
     digests: Mapping[str, str]
     freezing: str
+    tensors: Mapping[str, Held] = field(default_factory=dict)
 
 
 def digest(value: NDArray[Any]) -> str:
@@ -45,12 +50,14 @@ def digest(value: NDArray[Any]) -> str:
     return xxhash.xxh3_128_hexdigest(value.tobytes())
 
 
-def verify_file(path: Path, catalog: Catalog, plan: Plan, values: Values, progress: Progress | None = None) -> Proof:
+def verify_file(
+    path: Path, target: TargetStructure, plan: Plan, values: Values, progress: Progress | None = None
+) -> Proof:
     """Prove that the file at `path` holds exactly what `plan` says.
 
     Args:
         path: the finished file.
-        catalog: the target's catalog; names, shapes, dtypes and places must be found again.
+        target: the target; its weights' names, shapes, dtypes and places must be found again.
         plan: the plan.
         values: computes the values anew, and finds those that lie unchanged in a source.
         progress: told how far the proof is.
@@ -59,7 +66,8 @@ def verify_file(path: Path, catalog: Catalog, plan: Plan, values: Values, progre
         VerificationError: with everything that differs.
     """
     problems = Problems()
-    source = open_source(path)
+    source, places = _opened(path, target, plan)
+    catalog = target.catalog
     found = _match(catalog, source, problems)
     digests, done = {}, 0
     for weight in catalog:
@@ -72,7 +80,16 @@ def verify_file(path: Path, catalog: Catalog, plan: Plan, values: Values, progre
             progress("verify", done, catalog.nbytes)
     freezing = _prove_freezing(source, plan, problems)
     problems.raise_as(VerificationError)
-    return Proof(digests, freezing)
+    return Proof(digests, freezing, places)
+
+
+def _opened(path: Path, target: TargetStructure, plan: Plan) -> tuple[FileSource, Mapping[str, Held]]:
+    """Open the file; one in another layout is adapted as a source of that layout is, which undoes what wrote it."""
+    source, layout = open_source(path), layout_of_file(plan, path.name)
+    if layout == KERAS:
+        return source, {}
+    places = places_in(source, layout, target)
+    return as_keras(source, places, target.catalog.by_name), places
 
 
 def _compare(source: FileSource, there: str, values: Values, name: str) -> tuple[bool, str]:

@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from transferpipe.errors import FileError, Problem, Problems, TransferError, VerificationError
 from transferpipe.execute.artifacts import digest_again
 from transferpipe.execute.manifest import MANIFEST, PLAN, is_sealed, read_json, sha256
+from transferpipe.execute.other_layout import as_keras
 from transferpipe.execute.values import Values, same_bits
 from transferpipe.execute.verify import Progress, digest
+from transferpipe.plan.layouts.export import Held
 from transferpipe.plan.model import Plan, plan_from_data
 from transferpipe.recipe.model import Verify
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
 from transferpipe.weights.segment import Segment
-from transferpipe.weights.spec import Source
+from transferpipe.weights.spec import Source, WeightSpec
 
 PASS, INCONCLUSIVE = "pass", "inconclusive"
 
@@ -121,11 +123,20 @@ def _verify_artifact(folder: Path, artifact: Mapping[str, Any], again: _Again, p
         what = f"its SHA-256 is {found}, the manifest says {artifact['sha256']}"
         again.problems.add(str(path), what, "it was changed after the run")
     try:
-        source = open_source(path)
+        source = _as_planned(open_source(path), artifact, again.manifest)
         _compare_weights(source, artifact.get("places", {}), again, progress)
     except FileError:
         if found == artifact["sha256"]:
             raise
+
+
+def _as_planned(source: FileSource, artifact: Mapping[str, Any], manifest: Mapping[str, Any]) -> FileSource:
+    """Return the file with Keras's names and axes, whatever its own."""
+    if "tensors" not in artifact:
+        return source
+    places = {name: Held(tuple(kept["names"]), tuple(kept["steps"])) for name, kept in artifact["tensors"].items()}
+    weights = {w["name"]: WeightSpec(w["name"], tuple(w["shape"]), w["dtype"]) for w in manifest["weights"]}
+    return as_keras(source, places, weights)
 
 
 def _compare_weights(source: FileSource, places: Mapping[str, str], again: _Again, progress: Progress | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping
 
+from transferpipe.plan.lint_layouts import lint_layouts
 from transferpipe.plan.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
 from transferpipe.plan.pairing import listed
 from transferpipe.plan.structure import TargetStructure, ancestors
@@ -42,6 +43,7 @@ def lint(
         *_unused(plan),
         *_swapped_roles(plan),
         *_half_kept_layers(plan, target),
+        *lint_layouts(plan, target, adapted),
     ]
     return dataclasses.replace(plan, warnings=tuple(_summarise(warnings)))
 

@@ -115,6 +115,7 @@ class Plan:
         freezing: what will be trainable.
         seed: the seed of all fresh weights.
         save: the files to write.
+        save_layout: whose names and axes those have that hold named tensors and nothing else.
         warnings: legal but probably wrong.
     """
 
@@ -128,6 +129,7 @@ class Plan:
     freezing: Freezing = field(default_factory=Freezing)
     seed: int = 0
     save: tuple[str, ...] = ()
+    save_layout: str = "keras"
     warnings: tuple[PlanWarning, ...] = ()
 
     @property
@@ -151,7 +153,10 @@ class Plan:
 
     @cached_property
     def _text(self) -> str:
-        return json.dumps(asdict(self))
+        data = asdict(self)
+        if self.save_layout == "keras":  # most plans, and all those of earlier versions
+            del data["save_layout"]
+        return json.dumps(data)
 
     def __str__(self) -> str:
         # Imported here: `show` reads plans, and a plan is useful without it.

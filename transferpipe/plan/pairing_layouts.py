@@ -47,7 +47,7 @@ def take_named(source: str, weight: str, name: str, where: str, pairing: Pairing
     if counterpart is None:
         return Taken(source, (name,))
     single = [choice for choice in counterpart.choices if len(choice.names) == 1]
-    fitting = [c for c in single if _ends(name, c.names[0])] or [c for c in single if not c.fused]
+    fitting = [c for c in single if _ends(name, c.names[0])] or [c for c in single if c.third is None]
     if fitting:
         return _taken(source, (name,), fitting[0], weight, pairing)
     what = f"{weight} of the {counterpart.layer_class} is made up of {counterpart.expected}, but gets {name} alone"

@@ -66,6 +66,7 @@ def make_plan(
         freezing=freezing,
         seed=recipe.seed,
         save=(recipe.save.path, *recipe.save.also),
+        save_layout=recipe.save.layout,
     )
     by_order = {r.name for r in rules if r.pair == "order"}
     return lint(plan, target, tuple(pairing.warnings), by_order, fates.adapted)

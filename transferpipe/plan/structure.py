@@ -19,12 +19,18 @@ class LayerState:
         layer_class: its class where known.
         trainable: its own flag.
         recorded: whether a saved configuration keeps that flag.
+        epsilon: what a normalization adds to the variance, where known.
+        reset_after: that setting of a GRU, where known.
+        flattened: for a Dense behind a Flatten of a spatial map, the map's sizes and, last, its channels.
     """
 
     name: str
     layer_class: str | None
     trainable: bool
     recorded: bool
+    epsilon: float | None = None
+    reset_after: bool | None = None
+    flattened: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

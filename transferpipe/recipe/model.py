@@ -13,6 +13,8 @@ Unmatched = Literal["error", "keep", "same_name", "same_name_or_keep"]
 UNMATCHED: tuple[Unmatched, ...] = ("error", "keep", "same_name", "same_name_or_keep")
 SINGLE = "source"
 """The name under which a recipe's only `source:` goes."""
+NAMED_FORMATS = (".safetensors", ".npz")
+"""The suffixes of files that hold named tensors and nothing else, so that other frameworks' layouts can be written."""
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,19 @@ class Ignore:
 
 @dataclass(frozen=True)
 class Save:
-    """Where the finished model goes, relative to the run folder unless absolute."""
+    """Where the finished model goes, relative to the run folder unless absolute.
+
+    Attributes:
+        path: the main file.
+        also: further ones.
+        overwrite: whether files that are there may be replaced.
+        layout: whose names and axes the files of named tensors have, ``keras`` or ``torch``.
+    """
 
     path: str = "model.keras"
     also: tuple[str, ...] = ()
     overwrite: bool = False
+    layout: str = "keras"
 
 
 @dataclass(frozen=True)

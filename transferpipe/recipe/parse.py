@@ -9,7 +9,18 @@ from typing import Any
 
 from transferpipe.errors import Problems, RecipeError
 from transferpipe.recipe.fields import Fields, describe
-from transferpipe.recipe.model import SINGLE, UNMATCHED, Build, Ignore, Origin, Recipe, Rule, Save, Verify
+from transferpipe.recipe.model import (
+    NAMED_FORMATS,
+    SINGLE,
+    UNMATCHED,
+    Build,
+    Ignore,
+    Origin,
+    Recipe,
+    Rule,
+    Save,
+    Verify,
+)
 from transferpipe.recipe.parse_origin import is_build, parse_build, parse_origin
 from transferpipe.recipe.parse_rules import compile_pattern, compile_patterns, parse_edit, parse_rule, split_source
 
@@ -130,13 +141,16 @@ def _parse_save(fields: Fields, absolute: bool) -> Save:
         fields.note("save", f"must be a path or a mapping, not {describe(value)}")
     inner = Fields(value if isinstance(value, Mapping) else {}, "save", fields.problems)
     path = inner.text("path", Save.path)
-    save = Save(Save.path if path is None else path, inner.texts("also"), inner.flag("overwrite"))
+    layout = inner.choice("layout", ("keras", "torch"), Save.layout)
+    save = Save(Save.path if path is None else path, inner.texts("also"), inner.flag("overwrite"), layout)
     for key, paths in (("path", (save.path,)), ("also", save.also)):
         for path in paths:
             _check_save_path(path, key, inner, absolute)
     _check_folders(save, inner)
     if len({PurePath(p) for p in (save.path, *save.also)}) < 1 + len(save.also):
         inner.note("also", f"names the same file twice: {', '.join((save.path, *save.also))}")
+    if layout != Save.layout and not any(p.endswith(NAMED_FORMATS) for p in (save.path, *save.also)):
+        inner.note("layout", f"{layout} needs a file of named tensors", f"save one of {', '.join(NAMED_FORMATS)}")
     inner.finish()
     return save
 

@@ -26,6 +26,7 @@ EVERY = [
     {"pad": {"axis": 0, "after": 1}},
     {"cast": "float16"},
     {"scale": 0.5},
+    {"fill": 0},
     {"flatten_order": [2, 3, 3]},
 ]
 
@@ -49,7 +50,7 @@ def test_a_single_transform_needs_no_list():
         (
             {"flip": 0},
             "there is no transform 'flip' -> there are"
-            " transpose, reshape, slice, take, concat, stack, sum, weight_norm, pad, cast, scale, flatten_order",
+            " transpose, reshape, slice, take, concat, stack, sum, weight_norm, pad, cast, scale, fill, flatten_order",
         ),
         ("mean", "mean is no transform, but a merge -> write it under merge:"),
         (None, "a transform is one name with its arguments, not None -> write {transpose: [1, 0]}"),

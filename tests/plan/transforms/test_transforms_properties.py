@@ -16,7 +16,7 @@ from transferpipe.plan.transforms.merge import Linear, Mean
 from transferpipe.plan.transforms.pad import Pad
 from transferpipe.plan.transforms.ranges import Range
 from transferpipe.plan.transforms.select import Slice, Take
-from transferpipe.plan.transforms.values import DTYPES, Cast, Scale
+from transferpipe.plan.transforms.values import DTYPES, Cast, Fill, Scale
 from transferpipe.weights.spec import numpy_dtype
 
 # Timing says nothing here: the machine may be busy with other tests.
@@ -81,6 +81,7 @@ def fitting(shape):
         build(Reshape, st.sampled_from([shape[::-1], (-1,), (1, math.prod(shape)), (*shape, -1)])),
         build(Cast, st.sampled_from(DTYPES)),
         build(Scale, numbers.map(float)),
+        build(Fill, numbers.map(float)),
     )
     if not shape:
         return anywhere

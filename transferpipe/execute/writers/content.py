@@ -24,6 +24,7 @@ class Content:
         moved: told how many bytes of segments were moved; several threads call it.
         groups: the Keras layout, for the formats that have one.
         config: config.json, for the format that holds the architecture.
+        format: what a safetensors file says of its names and axes.
         keras_version: the version of Keras that the file claims.
         assets: further members of the archive: (name, its bytes in parts).
     """
@@ -34,5 +35,6 @@ class Content:
     moved: Callable[[int], None]
     groups: tuple[SavedGroup, ...] = ()
     config: str | None = None
+    format: str = "keras"
     keras_version: str = "3"
     assets: Callable[[], Iterable[tuple[str, Iterable[bytes]]]] = tuple

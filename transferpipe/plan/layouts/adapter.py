@@ -9,6 +9,12 @@ from typing import Any
 Shape = tuple[int, ...]
 Steps = Callable[[Sequence[Shape], Shape], tuple[Any, ...]]
 """Called with the shapes of the source weights and the shape of the target weight; returns transforms as written."""
+Back = tuple[Any, ...] | Callable[[Shape], tuple[Any, ...]]
+"""Transforms as written, or what makes them from the shape of the Keras weight."""
+
+
+class NoCounterpartError(ValueError):
+    """The other framework has no module that could hold the weight; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -20,17 +26,34 @@ class Adapted:
         steps: the transforms from them to the Keras weight, as they would be written in a recipe, or what makes those
             from the shapes. Sizes are taken from the sources wherever possible, so that a target of another size is
             noticed rather than filled by a reshape.
-        fused: whether the module keeps other weights of the Keras layer in the same tensor; a source weight that goes
-            by no known name is not taken for one of these.
+        back: for each of `names`, the transforms from the Keras weight to it; None for a form that is only read.
+        third: which third of the tensor is meant, where the module keeps three weights of the Keras layer one below the
+            other; a source weight that goes by no known name is not taken for such a tensor.
     """
 
     names: tuple[str, ...]
     steps: tuple[Any, ...] | Steps = ()
-    fused: bool = False
+    back: tuple[Back, ...] | None = None
+    third: int | None = None
 
     def steps_for(self, sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
         """Return the transforms for weights of these shapes."""
         return self.steps(sources, target) if callable(self.steps) else self.steps
+
+    def back_for(self, target: Shape) -> dict[str, tuple[Any, ...]]:
+        """Return the transforms from a Keras weight of the shape `target` to each of `names`.
+
+        Raises:
+            NoCounterpartError: the other framework has nothing that could hold it.
+        """
+        steps = [back(target) if callable(back) else back for back in self.back or ()]
+        return dict(zip(self.names, steps, strict=True))
+
+
+def permuted(name: str, *axes: int) -> Adapted:
+    """Return the adapter of a weight whose axes alone stand in another order; `axes` lead to that of Keras."""
+    inverse = [axes.index(i) for i in range(len(axes))]
+    return Adapted((name,), ({"transpose": list(axes)},), (({"transpose": inverse},),))
 
 
 Adapters = Mapping[str, Mapping[str, tuple[Adapted, ...]]]

@@ -6,10 +6,11 @@ ones first, then input channels, then output channels (https://keras.io/api/laye
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from transferpipe.plan.layouts.adapter import Adapted, Adapters, Shape
+from transferpipe.plan.layouts.adapter import Adapted, Adapters, NoCounterpartError, Shape, permuted
 from transferpipe.plan.layouts.torch_attention import ATTENTION
 from transferpipe.plan.layouts.torch_recurrent import CELLS
 
@@ -22,56 +23,70 @@ def _depthwise(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
     return split, {"transpose": [*range(2, rank + 2), 0, 1]}
 
 
+def _depthwise_back(target: Shape) -> tuple[Any, ...]:
+    *kernel, channels, multiplier = target
+    rank = len(kernel)
+    return {"transpose": [rank, rank + 1, *range(rank)]}, {"reshape": [channels * multiplier, 1, *kernel]}
+
+
 def _channels_last(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
     """From one number a channel to Keras's shape, which has every axis of the input but the first."""
     more = len(target) - len(sources[0])
     return ({"reshape": [*(1,) * more, *sources[0]]},) if more > 0 else ()
 
 
-def _one(name: str, *steps: Any) -> tuple[Adapted, ...]:
-    return (Adapted((name,), steps),)
+def _one_a_channel(target: Shape) -> tuple[Any, ...]:
+    if math.prod(target[:-1]) != 1:
+        raise NoCounterpartError("torch has one number a channel, not one a place: share the axes (shared_axes)")
+    return ({"reshape": [target[-1]]},) if len(target) > 1 else ()
 
 
-_BIAS = {"bias": _one("bias")}
-_SCALE_AND_SHIFT = {"gamma": _one("weight"), "beta": _one("bias")}
-_DEPTHWISE = {"kernel": (Adapted(("weight",), _depthwise),), **_BIAS}
+def _same(*names: str) -> tuple[Adapted, ...]:
+    """Return the adapters of a weight that is in torch what it is in Keras; by default it has the first name."""
+    return tuple(Adapted((name,), (), ((),)) for name in names)
+
+
+_BIAS = {"bias": _same("bias")}
+_SCALE_AND_SHIFT = {"gamma": _same("weight"), "beta": _same("bias")}
+_DEPTHWISE = {"kernel": (Adapted(("weight",), _depthwise, (_depthwise_back,)),), **_BIAS}
 
 
 def _separable(rank: int) -> dict[str, tuple[Adapted, ...]]:
-    """Torch has no such module: a depthwise convolution, and then one of size 1, stand side by side in one."""
-    pointwise = ({"transpose": [*range(2, rank + 2), 1, 0]},)
+    """Return the adapters of what is no module of torch: a depthwise convolution, and then one of size 1, in one."""
     return {
-        "depthwise_kernel": tuple(Adapted((f"{n}/weight",), _depthwise) for n in ("depthwise", "0")),
-        "pointwise_kernel": tuple(Adapted((f"{n}/weight",), pointwise) for n in ("pointwise", "1")),
-        "bias": tuple(Adapted((f"{n}/bias",)) for n in ("pointwise", "1")),
+        "depthwise_kernel": tuple(
+            Adapted((f"{n}/weight",), _depthwise, (_depthwise_back,)) for n in ("depthwise", "0")
+        ),
+        "pointwise_kernel": tuple(permuted(f"{n}/weight", *range(2, rank + 2), 1, 0) for n in ("pointwise", "1")),
+        "bias": _same("pointwise/bias", "1/bias"),
     }
 
 
 ADAPTERS: Adapters = {
     # (out, in) to (in, out)
-    "Dense": {"kernel": _one("weight", {"transpose": [1, 0]}), **_BIAS},
+    "Dense": {"kernel": (permuted("weight", 1, 0),), **_BIAS},
     # (out, in / groups, k...) to (k..., in / groups, out)
-    "Conv1D": {"kernel": _one("weight", {"transpose": [2, 1, 0]}), **_BIAS},
-    "Conv2D": {"kernel": _one("weight", {"transpose": [2, 3, 1, 0]}), **_BIAS},
-    "Conv3D": {"kernel": _one("weight", {"transpose": [2, 3, 4, 1, 0]}), **_BIAS},
+    "Conv1D": {"kernel": (permuted("weight", 2, 1, 0),), **_BIAS},
+    "Conv2D": {"kernel": (permuted("weight", 2, 3, 1, 0),), **_BIAS},
+    "Conv3D": {"kernel": (permuted("weight", 2, 3, 4, 1, 0),), **_BIAS},
     # (in, out, k...) to (k..., out, in)
-    "Conv1DTranspose": {"kernel": _one("weight", {"transpose": [2, 1, 0]}), **_BIAS},
-    "Conv2DTranspose": {"kernel": _one("weight", {"transpose": [2, 3, 1, 0]}), **_BIAS},
-    "Conv3DTranspose": {"kernel": _one("weight", {"transpose": [2, 3, 4, 1, 0]}), **_BIAS},
+    "Conv1DTranspose": {"kernel": (permuted("weight", 2, 1, 0),), **_BIAS},
+    "Conv2DTranspose": {"kernel": (permuted("weight", 2, 3, 1, 0),), **_BIAS},
+    "Conv3DTranspose": {"kernel": (permuted("weight", 2, 3, 4, 1, 0),), **_BIAS},
     "DepthwiseConv1D": _DEPTHWISE,
     "DepthwiseConv2D": _DEPTHWISE,
     "SeparableConv1D": _separable(1),
     "SeparableConv2D": _separable(2),
     "BatchNormalization": {
         **_SCALE_AND_SHIFT,
-        "moving_mean": _one("running_mean"),
-        "moving_variance": _one("running_var"),
+        "moving_mean": _same("running_mean"),
+        "moving_variance": _same("running_var"),
     },
     "LayerNormalization": _SCALE_AND_SHIFT,
     "GroupNormalization": _SCALE_AND_SHIFT,
-    "RMSNormalization": {"scale": _one("weight")},
-    "PReLU": {"alpha": (Adapted(("weight",), _channels_last),)},
-    "Embedding": {"embeddings": _one("weight")},
+    "RMSNormalization": {"scale": _same("weight")},
+    "PReLU": {"alpha": (Adapted(("weight",), _channels_last, (_one_a_channel,)),)},
+    "Embedding": {"embeddings": _same("weight")},
     **CELLS,
     **ATTENTION,
 }

@@ -8,11 +8,12 @@ layers name them ``q_proj``, ``k_proj`` and ``v_proj``, or ``query``, ``key`` an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from transferpipe.plan.layouts.adapter import Adapted, Adapters, Shape
+from transferpipe.plan.layouts.adapter import Adapted, Adapters, NoCounterpartError, Shape
 
 
 def _kernel(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
@@ -41,16 +42,36 @@ def _output(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
     return {"transpose": [1, 0]}, {"reshape": [heads, columns // heads, rows]}
 
 
+def _kernel_back(target: Shape) -> tuple[Any, ...]:
+    inputs, *inside = target
+    return {"reshape": [inputs, math.prod(inside)]}, {"transpose": [1, 0]}
+
+
+def _bias_back(target: Shape) -> tuple[Any, ...]:
+    return ({"reshape": [math.prod(target)]},)
+
+
+def _output_back(target: Shape) -> tuple[Any, ...]:
+    *inside, outputs = target
+    if math.prod(inside) != outputs:
+        what = f"torch's attention is as wide inside as outside; this one has {math.prod(inside)} and {outputs}"
+        raise NoCounterpartError(what)
+    return {"reshape": [outputs, outputs]}, {"transpose": [1, 0]}
+
+
 def _projection(number: int, name: str) -> dict[str, tuple[Adapted, ...]]:
     modules = (f"{name[0]}_proj", name)
     return {
         f"{name}/kernel": (
-            Adapted(("in_proj_weight",), partial(_part, number, _kernel), fused=True),
-            *(Adapted((n,), _kernel) for n in (f"{name[0]}_proj_weight", *(f"{m}/weight" for m in modules), "weight")),
+            Adapted(("in_proj_weight",), partial(_part, number, _kernel), (_kernel_back,), third=number),
+            *(
+                Adapted((n,), _kernel, (_kernel_back,))
+                for n in (f"{name[0]}_proj_weight", *(f"{m}/weight" for m in modules), "weight")
+            ),
         ),
         f"{name}/bias": (
-            Adapted(("in_proj_bias",), partial(_part, number, _bias), fused=True),
-            *(Adapted((n,), _bias) for n in (*(f"{m}/bias" for m in modules), "bias")),
+            Adapted(("in_proj_bias",), partial(_part, number, _bias), (_bias_back,), third=number),
+            *(Adapted((n,), _bias, (_bias_back,)) for n in (*(f"{m}/bias" for m in modules), "bias")),
         ),
     }
 
@@ -60,7 +81,9 @@ ATTENTION: Adapters = {
         **_projection(0, "query"),
         **_projection(1, "key"),
         **_projection(2, "value"),
-        "attention_output/kernel": tuple(Adapted((n,), _output) for n in ("out_proj/weight", "weight")),
-        "attention_output/bias": tuple(Adapted((n,)) for n in ("out_proj/bias", "bias")),
+        "attention_output/kernel": tuple(
+            Adapted((n,), _output, (_output_back,)) for n in ("out_proj/weight", "weight")
+        ),
+        "attention_output/bias": tuple(Adapted((n,), (), ((),)) for n in ("out_proj/bias", "bias")),
     },
 }

@@ -8,9 +8,10 @@ torch's r, z, n are Keras's z, r, h; torch's is the kind that Keras calls ``rese
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from transferpipe.plan.layouts.adapter import Adapted, Adapters, Shape
+from transferpipe.plan.layouts.adapter import Adapted, Adapters, Back, NoCounterpartError, Shape
 
 _TRANSPOSE = ({"transpose": [1, 0]},)
 _GATES = {"take": {"axis": 0, "indices": [1, 0, 2]}}
@@ -27,24 +28,38 @@ def _gru_bias(sources: Sequence[Shape], _: Shape) -> tuple[Any, ...]:
     return {"stack": 0}, {"reshape": [2, 3, rows // 3]}, take, {"reshape": [2, rows]}
 
 
-def _both(names: Sequence[str], steps: Any) -> tuple[Adapted, ...]:
+def _gru_kernel_back(target: Shape) -> tuple[Any, ...]:
+    inputs, rows = target
+    return *_TRANSPOSE, {"reshape": [3, rows // 3, inputs]}, _GATES, {"reshape": [rows, inputs]}
+
+
+def _gru_bias_back(number: int, target: Shape) -> tuple[Any, ...]:
+    if len(target) != 2:
+        raise NoCounterpartError("torch's GRU is the one that Keras calls reset_after=True, with two rows of biases")
+    rows = target[1]
+    return {"slice": [number]}, {"reshape": [3, rows // 3]}, _GATES, {"reshape": [rows]}
+
+
+def _both(names: Sequence[str], steps: Any, *back: Back) -> tuple[Adapted, ...]:
     """Return the weight as torch.nn.LSTM has it, and as torch.nn.LSTMCell does."""
-    return Adapted(tuple(f"{n}_l0" for n in names), steps), Adapted(tuple(names), steps)
+    return Adapted(tuple(f"{n}_l0" for n in names), steps, back), Adapted(tuple(names), steps, back)
 
 
 _BIASES = ("bias_ih", "bias_hh")
+# Added to any number, -0.0 gives that number, bit for bit; 0.0 would make 0.0 of -0.0.
+_NOTHING = ({"fill": -0.0},)
 _SIMPLE = {
-    "kernel": _both(["weight_ih"], _TRANSPOSE),
-    "recurrent_kernel": _both(["weight_hh"], _TRANSPOSE),
-    "bias": _both(_BIASES, ("sum",)),
+    "kernel": _both(["weight_ih"], _TRANSPOSE, _TRANSPOSE),
+    "recurrent_kernel": _both(["weight_hh"], _TRANSPOSE, _TRANSPOSE),
+    "bias": _both(_BIASES, ("sum",), (), _NOTHING),
 }
 
 CELLS: Adapters = {
     "LSTMCell": _SIMPLE,
     "SimpleRNNCell": _SIMPLE,
     "GRUCell": {
-        "kernel": _both(["weight_ih"], _gru_kernel),
-        "recurrent_kernel": _both(["weight_hh"], _gru_kernel),
-        "bias": _both(_BIASES, _gru_bias),
+        "kernel": _both(["weight_ih"], _gru_kernel, _gru_kernel_back),
+        "recurrent_kernel": _both(["weight_hh"], _gru_kernel, _gru_kernel_back),
+        "bias": _both(_BIASES, _gru_bias, partial(_gru_bias_back, 0), partial(_gru_bias_back, 1)),
     },
 }

@@ -20,7 +20,7 @@ from transferpipe.plan.transforms.merge import parse_linear, parse_mean
 from transferpipe.plan.transforms.pad import parse_pad
 from transferpipe.plan.transforms.protocol import Transform, TransformError
 from transferpipe.plan.transforms.select import parse_slice, parse_take
-from transferpipe.plan.transforms.values import parse_cast, parse_scale
+from transferpipe.plan.transforms.values import parse_cast, parse_fill, parse_scale
 
 __all__ = [
     "MERGES",
@@ -49,6 +49,7 @@ TRANSFORMS: Mapping[str, Parse] = {
     "pad": parse_pad,
     "cast": parse_cast,
     "scale": parse_scale,
+    "fill": parse_fill,
     "flatten_order": parse_flatten_order,
 }
 

@@ -1,4 +1,4 @@
-"""Transforms that change values and keep the shape: cast and scale."""
+"""Transforms that change values and keep the shape: cast, scale and fill."""
 
 from __future__ import annotations
 
@@ -90,6 +90,35 @@ class Scale:
         with np.errstate(over="ignore", invalid="ignore"):
             np.multiply(array, self.by, out=scaled, dtype=np.float64, casting="unsafe")
         return scaled
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Put one number in the place of every value, and keep shape and dtype."""
+
+    value: float
+    several: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        return f"fill({self.value})"
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """See `Transform`."""
+        return shapes[0]
+
+    def dtype(self, dtypes: Sequence[str]) -> str:
+        """See `Transform`."""
+        return check_floating(self, dtypes[0], "put a cast before it, such as {cast: float32}")
+
+    def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """See `Transform`."""
+        with np.errstate(over="ignore"):
+            return np.full_like(arrays[0], self.value, subok=False)
+
+
+def parse_fill(data: Any) -> Fill:
+    """Return the transform for ``fill: 0``."""
+    return Fill(float(parse_number("the value of fill", data, "{fill: 0}")))
 
 
 def parse_cast(data: Any) -> Cast:
