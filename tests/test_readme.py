@@ -49,5 +49,5 @@ def test_the_transforms_listed_are_all_there_are():
 
 def test_every_score_is_in_the_table():
     shipped = {p.stem for p in (TOP / "conf" / "score").glob("*.yaml")} - {"none"}
-    table = README.split("The score is any callable")[1].split("**The classic.**")[0]
+    table = README.split("The score is a function of your own")[1].split("**The classic.**")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == shipped

@@ -121,7 +121,7 @@ def layout_of(origin: Origin, source: Source) -> str:
         return origin.layout
     says = source.details.get("format") if isinstance(source, FileSource) else None
     foreign = any("/" in weight.where for weight in source.catalog)
-    return "torch" if source.format == "torch" or (says == "pt" and not foreign) else "keras"
+    return "torch" if (source.format == "torch" or says == "pt") and not foreign else "keras"
 
 
 def live_model(model: Any, name: str) -> ModelTarget:
