@@ -119,17 +119,7 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], progress: Progress | 
         done.result()
     _check_reload(temporaries, prepared)
     artifacts = tuple(
-<<<<<<< HEAD
         {**sealed.result(), "freezing": proof.freezing, "writer": w.how, **_places(w, proof)}
-=======
-        {
-            **sealed.result(),
-            "freezing": proof.freezing,
-            "writer": w.how,
-            **({"places": w.places} if w.places else {}),
-            **({"tensors": {name: asdict(held) for name, held in proof.tensors.items()}} if proof.tensors else {}),
-        }
->>>>>>> h-layout2
         for sealed, proof, w in zip(seals, proofs, written, strict=True)
     )
     seconds = {"save": round(saved - started, 3), "verify": round(time.perf_counter() - saved, 3)}
@@ -142,7 +132,7 @@ def _values(prepared: Prepared) -> Values:
 
 def _places(written: Written, proof: Proof) -> dict[str, Any]:
     """Return where an output that names or arranges weights in its own way has each of them."""
-    tensors = {name: asdict(held) for name, held in proof.places.items()}
+    tensors = {name: asdict(held) for name, held in proof.tensors.items()}
     return {**({"places": written.places} if written.places else {}), **({"tensors": tensors} if tensors else {})}
 
 
@@ -162,13 +152,8 @@ def _check_free(paths: Sequence[Path], overwrite: bool) -> None:
 
 def _prove(temporary: Path, prepared: Prepared, progress: Progress | None, places: Mapping[str, str]) -> Proof:
     # Everything is computed anew from the sources: nothing that the writer computed is believed.
-<<<<<<< HEAD
     structure = prepared.opened.target.structure
     target = replace(structure, catalog=placed(structure.catalog, places))
-=======
-    target = prepared.opened.target.structure
-    target = replace(target, catalog=placed(target.catalog, places))
->>>>>>> h-layout2
     return verify_file(temporary, target, prepared.plan, _values(prepared), progress)
 
 

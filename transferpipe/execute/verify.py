@@ -37,20 +37,12 @@ class Proof:
     Attributes:
         digests: xxh3-128 of every weight's bytes, by name, as read from the finished file.
         freezing: ``proved``, or why there was nothing to prove.
-<<<<<<< HEAD
-        places: where a file in another layout has each weight; empty for one in that of Keras.
-=======
         tensors: where a file in another layout has each weight; empty for one in that of Keras.
->>>>>>> h-layout2
     """
 
     digests: Mapping[str, str]
     freezing: str
-<<<<<<< HEAD
-    places: Mapping[str, Held] = field(default_factory=dict)
-=======
     tensors: Mapping[str, Held] = field(default_factory=dict)
->>>>>>> h-layout2
 
 
 def digest(value: NDArray[Any]) -> str:
