@@ -68,8 +68,8 @@ def scaled(here, recipe):
     (here / "my_size.py").write_text(
         "from transferpipe.score.result import Score\n\n"
         "def size(model, better=True):\n"
-        "    open('calls.txt', 'a').write('x\\n')\n"
-        "    return Score(float(abs(model.get_weights()[0]).sum()), 'size', better, 'heuristic')\n"
+        "    with open('calls.txt', 'a') as calls:\n        calls.write('x\\n')\n"
+        "    return Score(float(abs(model.get_weights()[0]).sum()), 'size', better, 'heuristic', 0.0)\n"
     )
     recipe(
         "source: {path: weights.safetensors}\ntarget: {_target_: transferpipe.zoo.small_mlp}\nvars: {x: 1.0, y: 1}\n"
@@ -98,7 +98,7 @@ def test_optuna_follows_the_score_and_repeats_nothing(cli, here, scaled):
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("better, best", [("true", 3), ("false", 1)])
 def test_what_is_best_depends_on_the_score(cli, here, scaled, better, best):
-    answer = cli(*OPTUNA[:-1], "vars.x=range(1,4)", f"score.better={better}", "hydra.sweeper.n_trials=6")
+    answer = cli(*OPTUNA[:-1], "vars.x=range(1,4)", f"score.better={better}", "hydra.sweeper.n_trials=12")
     assert answer.status == 0, answer.err
     results_file = next((here / "outputs/sweeps/scaled").rglob("optimization_results.yaml"))
     assert f"vars.x: {best}" in results_file.read_text()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from transferpipe.cli.arguments import FLAGS, VERBS
 from transferpipe.errors import TransferError
 
-_COMPOSING = ("run", "plan")
+_COMPOSING = ("run", "plan", "sweep")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict, read_write
 
 from transferpipe.cli.compose import Composed
+from transferpipe.cli.expansion import as_override
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.atomic import write_text
 from transferpipe.execute.manifest import MANIFEST, PLAN, read_json
@@ -42,7 +43,7 @@ Told = Callable[[str, Result], None]
 _BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 _BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 _POLL = 0.2  # seconds
-_QUIET = ("hydra.output_subdir=null", "hydra/job_logging=none")  # what Hydra would leave is there already
+QUIET = ("hydra.output_subdir=null", "hydra/job_logging=none")  # what Hydra would leave is there already
 PAGE = "report.html"
 
 
@@ -136,7 +137,9 @@ def _launch_once(config: DictConfig, folders: Sequence[Path], trusted: Collectio
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=context, task_function=functools.partial(_task, tuple(trusted), list(sys.path)), config=ours
     )
-    launcher.launch([[f"hydra.sweep.subdir={f.name}", *_QUIET] for f in folders], initial_job_idx=0)
+    # A job is composed anew, of what was said and what stands here.
+    place = f"hydra.sweep.dir={as_override(str(folders[0].parent))}"
+    launcher.launch([[place, f"hydra.sweep.subdir={f.name}", *QUIET] for f in folders], initial_job_idx=0)
 
 
 def _task(trusted: tuple[str, ...], search: list[str], _: DictConfig) -> Any:

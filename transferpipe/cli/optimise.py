@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from transferpipe.cli.compose import Composed
-from transferpipe.cli.engines import run_with_page
-from transferpipe.cli.expansion import Axes, values_by_key
+from transferpipe.cli.engines import QUIET, run_with_page
+from transferpipe.cli.expansion import Axes, as_override, values_by_key
 from transferpipe.cli.override_errors import explain
 from transferpipe.cli.resolving import find_cause, no_environment, resolve
 from transferpipe.cli.sweep_plan import check_saves_inside
@@ -43,11 +44,15 @@ def optimise(base: Composed, axes: Axes, folder: Path, trusted: Collection[str])
     HydraConfig.instance().set_config(config)
     context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())
     task = functools.partial(_trial, tuple(trusted), str(folder), _is_free(base), (*axes.axes, *axes.open))
+    logging.disable(logging.CRITICAL)  # every trial is told of here, its failure too
     try:
         sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=task, config=config)
         sweeper.sweep(arguments=_arguments(base, axes))
-    except Exception as error:
-        raise find_cause(error, TransferError) or explain(error, base.overrides) from error
+    except Exception as error:  # also where every trial failed, so that there is no best one
+        if not any(e.result for e in entries_in(folder)):
+            raise find_cause(error, TransferError) or explain(error, base.overrides) from error
+    finally:
+        logging.disable(logging.NOTSET)
     return entries_in(folder)
 
 
@@ -84,8 +89,10 @@ def _config(base: Composed, folder: Path) -> DictConfig:
     }
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.sweep.dir = str(folder)
-        config.hydra.sweep.subdir = f"{_TRIALS}/${{hydra.job.num}}"
-        config.hydra.output_subdir = None
+        config.hydra.hydra_logging = {"root": None}
+        # A job is composed anew, of what was said for Hydra and what the sweeper chose.
+        place = [f"hydra.sweep.dir={as_override(str(folder))}", f"hydra.sweep.subdir={_TRIALS}/${{hydra.job.num}}"]
+        config.hydra.overrides.hydra = [*config.hydra.overrides.hydra, *place, *QUIET]
         for key, value in wanted.items():
             known = OmegaConf.select(config.hydra.sweeper, key.partition(".")[0], default=_ABSENT) is not _ABSENT
             if known and f"hydra.sweeper.{key}" not in said:

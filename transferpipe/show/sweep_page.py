@@ -16,6 +16,10 @@ from transferpipe.sweep.variant import SEED
 _STYLE = """
 th[data-sort] { cursor: pointer } th[data-sort]:hover { color: inherit } .number { text-align: right }
 .failed { color: #b42318 } .control td { color: #60646c } svg { max-width: 46rem; height: auto; background: #fff }
+@media (prefers-color-scheme: dark) {
+  a { color: #8ab4f8 } a:visited { color: #c58af9 } .failed { color: #ff8a80 }
+  th, .muted, .control td { color: #a9afb9 }
+}
 """
 # Sorting is all that the script does; without it the table is ranked by the score.
 _SCRIPT = """

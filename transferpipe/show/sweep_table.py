@@ -35,7 +35,9 @@ def leaderboard_text(board: Leaderboard, *, colour: bool = False, width: int = P
         return _unscored(board)
     controls = [row.control for row in board.rows if row.control]
     names = list(dict.fromkeys(c for c in controls if c))
-    table = _table("rank", *board.keys, board.name, "seeds", *(f"against {n}" for n in names), "notes")
+    against = [f"against {n}" for n in names]
+    head = ("rank", *board.keys, board.name, "seeds", *against, "notes")
+    table = _table(*head, whole=("rank", board.name, "seeds", *against))
     for rank, row in zip(ranks(board), board.rows, strict=True):
         table.add_row(*_cells(row, board, names, rank), style="dim" if row.control else "")
     kind = f", {board.kind}" if board.kind else ""
@@ -100,8 +102,9 @@ def said(board: Leaderboard) -> list[str]:
     return []
 
 
-def _table(*names: str) -> Table:
+def _table(*names: str, whole: Sequence[str] = ()) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in names:
-        table.add_column(name, overflow="fold")
+        # Texts are folded; a number and its interval stay on one line.
+        table.add_column(name, overflow="fold", no_wrap=name in whole)
     return table

@@ -11,25 +11,32 @@ from typing import Any
 
 from transferpipe.weights.formats.stamp import file_stamp
 
-_PARTS = ("source", "sources", "target", "score")
+_BUILDERS = ("source", "sources", "target")  # of these every text may be a file that is read
+_READ = ("path", "_target_")  # a score may write files too, such as a cache or a log: those change nothing
 
 
 def inputs_of(recipe: Mapping[str, Any]) -> list[list[Any]]:
     """Return what tells that the files behind `recipe` are still the same.
 
-    Of every file that `source`, `target` or `score` name, its size and time; of every Python file below the working
-    directory from which they take a callable, a digest. What such a file imports itself is not followed.
+    Of every file that `source` or `target` name, or `score` under a key `path`, its size and time; of every Python file
+    below the working directory from which they take a callable, a digest. What such a file imports is not followed.
     """
-    found = {text: None for part in _PARTS for text in _texts(recipe.get(part))}
+    texts = [text for part in _BUILDERS for _, text in _texts(recipe.get(part))]
+    texts += [text for key, text in _texts(recipe.get("score")) if key in _READ]
+    found = dict.fromkeys(texts)
     return [[text, *mark] for text in found if (mark := _mark(text))]
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every text with the key under which it stands."""
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list):
-        for inner in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(inner)
+        yield key, value
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner, key)
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _texts(inner, str(name))
 
 
 def _mark(text: str) -> list[Any]:

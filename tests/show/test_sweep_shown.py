@@ -1,0 +1,72 @@
+"""A sweep as text and as a page."""
+
+from html.parser import HTMLParser
+
+from transferpipe.show.curves import curves, curves_svg
+from transferpipe.show.sweep_page import sweep_page
+from transferpipe.show.sweep_table import leaderboard_text
+from transferpipe.sweep.leaderboard import Entry, leaderboard
+
+
+def entries(settings=("a", "b"), cuts=(1, 2, 3), seeds=(0, 1)):
+    found = []
+    for i, freeze in enumerate(settings):
+        for cut in cuts:
+            for seed in seeds:
+                score = {"value": 0.5 + 0.1 * i + 0.01 * cut + 0.001 * seed, "name": "accuracy", "kind": "trained"}
+                overrides = {"freeze": freeze, "vars.cut": str(cut), "seed": str(seed)}
+                done = {"status": "done", "score": {**score, "higher_is_better": True}, "seconds": 1.0}
+                found.append(Entry(overrides, None, f"v{i}{cut}{seed}", "p123", done))
+    control = {"status": "done", "score": {"value": 0.4, "name": "accuracy", "higher_is_better": True}, "seconds": 1.0}
+    return [*found, *(Entry({"seed": str(s)}, "random", f"c{s}", "p", control) for s in seeds)]
+
+
+class _Outside(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.links, self.cells = [], 0
+
+    def handle_starttag(self, tag, attrs):
+        self.cells += tag == "td"
+        self.links += [v for k, v in attrs if k in ("src", "href") and "://" in (v or "")]
+
+
+def test_the_page_needs_no_network_and_shows_every_run():
+    page = sweep_page("s", leaderboard(entries()), entries(), {})
+    seen = _Outside()
+    seen.feed(page)
+    assert seen.links == [] and "@import" not in page
+    assert all(f"'{e.key}/run.log'" in page for e in entries())
+    assert page.count("<svg") == 1 and "control: random" in page
+
+
+def test_what_comes_from_recipes_is_text():
+    odd = [
+        Entry({"freeze": f}, None, "k", "p", {"status": "failed", "problems": ["<script>x"], "exit": 1})
+        for f in ("<b>", "'")
+    ]
+    page = sweep_page("<i>", leaderboard(odd), odd, {"title": "<u>"})
+    assert not any(tag in page for tag in ("<b>", "<script>x", "<u>"))
+    assert "\x1b" not in leaderboard_text(
+        leaderboard([Entry({"f": "\x1b[31m"}, None, "k", "p", odd[0].result), odd[0]])
+    )
+
+
+def test_tables_fit_their_width():
+    for width in (80, 120):
+        assert max(map(len, leaderboard_text(leaderboard(entries()), width=width).splitlines())) <= width
+
+
+def test_a_curve_a_setting_and_a_line_for_a_control():
+    lines = curves(leaderboard(entries()), "vars.cut")
+    assert [(line.name, [p for p, _ in line.points]) for line in lines] == [
+        ("a", [1, 2, 3]), ("b", [1, 2, 3]), ("control: random", [1, 2, 3]),
+    ]  # fmt: skip
+    labels = {"x": "cut", "y": "accuracy"}
+    assert curves_svg(lines, labels) == curves_svg(lines, labels)
+    assert curves_svg(curves(leaderboard(entries(cuts=(1,))), "vars.cut"), labels) == ""
+
+
+def test_a_table_without_scores_says_so():
+    open_ones = [Entry({"seed": "0"}, None, "k", "p", None)]
+    assert "0 done, 0 failed, 1 open" in leaderboard_text(leaderboard(open_ones))
