@@ -21,7 +21,7 @@ class LayerState:
         recorded: whether a saved configuration keeps that flag.
         epsilon: what a normalization adds to the variance, where known.
         reset_after: that setting of a GRU, where known.
-        flattened: for a Dense behind a Flatten of a spatial map, the map's sizes and, last, its channels.
+        flattened: where it sees a spatial map in one row, the map's sizes and, last, its channels.
     """
 
     name: str
