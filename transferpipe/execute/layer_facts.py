@@ -10,14 +10,17 @@ from transferpipe.plan.structure import LayerState
 from transferpipe.weights.keras_config import Config
 from transferpipe.weights.keras_flatten import flattened_maps
 
+SETTINGS = ("epsilon", "reset_after", "equation")
+
 
 def with_settings(state: LayerState, settings: Mapping[str, Any], flattened: tuple[int, ...] | None) -> LayerState:
     """Return `state` with what `settings`, from anybody's file, say of it."""
-    epsilon, reset_after = settings.get("epsilon"), settings.get("reset_after")
+    epsilon, reset_after, equation = (settings.get(key) for key in SETTINGS)
     return dataclasses.replace(
         state,
         epsilon=float(epsilon) if type(epsilon) is float else None,
         reset_after=reset_after if isinstance(reset_after, bool) else None,
+        equation=equation if isinstance(equation, str) else None,
         flattened=flattened,
     )
 
