@@ -186,7 +186,18 @@ def test_an_einsum_there_and_back(einsum, seed):
 
 
 @pytest.mark.parametrize(
-    "equation", ["abc,bcd->abd", "ab,bc", "ab,bc->cb", "abc,cc->abc", "ab,b->a", "ab->ba", None, ""]
+    "equation",
+    [
+        "abc,bcd->abd",
+        "ab,bc",
+        "ab,bc->cb",
+        "abc,cc->abc",
+        "ab,b->a",
+        "ab->ba",
+        None,
+        "",
+        pytest.param(f"{'a' * 10**6},ab->{'b' * 10**6}", id="endless"),
+    ],
 )
 def test_an_einsum_that_no_linear_computes(equation):
     target = with_layer(structure("e/kernel 2x3 float32 EinsumDense"), "e", equation=equation)

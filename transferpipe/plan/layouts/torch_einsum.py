@@ -16,7 +16,8 @@ from typing import Any
 
 from transferpipe.plan.layouts.adapter import Adapted, Shape
 
-_EQUATION = re.compile(r"(?:\.\.\.)?([a-zA-Z]+)(?:\.\.\.)?,([a-zA-Z]+)->(?:\.\.\.)?([a-zA-Z]+)(?:\.\.\.)?")
+_AXES = "([a-zA-Z]{1,52})"  # every letter once
+_EQUATION = re.compile(rf"(?:\.\.\.)?{_AXES}(?:\.\.\.)?,{_AXES}->(?:\.\.\.)?{_AXES}(?:\.\.\.)?")
 
 
 def einsum_adapters(equation: str) -> Mapping[str, tuple[Adapted, ...]]:
