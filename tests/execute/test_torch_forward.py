@@ -288,6 +288,53 @@ def test_attention_weight_by_weight(tmp_path):
     check(Separate(), Attend(num_heads=4, key_dim=2), (2, 5, 8), tmp_path, rules, lambda m, x: m(x))
 
 
+class Grouped(nn.Module):
+    """Attention with fewer heads of keys and values, as Llama names its parts."""
+
+    def __init__(self, output="o_proj"):
+        super().__init__()
+        self.q_proj, self.k_proj, self.v_proj = nn.Linear(8, 12), nn.Linear(8, 6), nn.Linear(8, 6)
+        self.add_module(output, nn.Linear(12, 8))
+        self.output = output
+
+    def forward(self, x):
+        q, k, v = (p(x).unflatten(-1, (-1, 3)).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
+        found = nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+        return self.get_submodule(self.output)(found.transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("output", ["o_proj", "out_proj"])
+def test_attention_with_grouped_queries(output, tmp_path):
+    layer = Attend(num_heads=1, key_dim=1)
+    layer.mha = kl.GroupQueryAttention(head_dim=3, num_query_heads=4, num_key_value_heads=2)
+    check(Grouped(output), layer, (2, 5, 8), tmp_path, {"r": {"to": "attend/mha", "from": "m"}}, lambda m, x: m(x))
+
+
+@pytest.mark.parametrize(
+    ("equation", "shape", "axes", "inputs", "joined"),
+    [
+        ("abc,cd->abd", (None, 3), "d", 4, 0),
+        ("abc,dc->abd", (None, 4), "d", 4, 0),
+        ("...c,cd->...d", (3,), "d", 4, 0),
+        ("abc,cde->abde", (None, 3, 2), "de", 4, 0),
+        ("abc,edc->abde", (None, 3, 2), "de", 4, 0),
+        ("abcd,cde->abe", (None, 5), "e", 8, 1),
+        ("abcd,edc->abe", (None, 5), "e", 8, 1),
+        ("abcd,dexc->abex", (None, 3, 2), "ex", 8, 1),
+    ],
+)
+@pytest.mark.parametrize("bias", [True, False])
+def test_an_einsum(bias, equation, shape, axes, inputs, joined, tmp_path):
+    sizes = [n for n in shape if n]
+    module = nn.Linear(inputs, int(np.prod(sizes)), bias=bias)
+    layer = kl.EinsumDense(equation, output_shape=shape, bias_axes=axes if bias else None)
+
+    def call(module, x):
+        return module(x.flatten(2) if joined else x).unflatten(-1, sizes)
+
+    check(module, layer, (2, 5, 2, 4) if joined else (2, 5, 4), tmp_path, call=call)
+
+
 def test_cross_attention_with_other_sizes(tmp_path):
     module = randomize(Held(nn.MultiheadAttention(8, 4, kdim=6, vdim=5, batch_first=True)))
     random = np.random.default_rng(2)

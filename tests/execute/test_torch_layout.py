@@ -129,3 +129,14 @@ def test_slashes_are_not_torchs(tmp_path):
 def test_the_target_has_the_layout_of_keras():
     with pytest.raises(RecipeError, match=r"target\.layout: the target is a Keras model"):
         tp.plan(None, {"path": "a.keras", "layout": "torch"})
+
+
+def test_several_files_that_all_say_so(tmp_path):
+    tensors = {"fc.weight": rand(2, 3), "fc.bias": rand(2)}
+    homes = {name: f"model-{i}.safetensors" for i, name in enumerate(tensors)}
+    for name, value in tensors.items():
+        save(tmp_path / homes[name], {name: value}, format="pt")
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": homes}))
+    model = keras.Sequential([keras.Input((3,)), kl.Dense(2, name="fc")])
+    found = tp.plan(str(tmp_path / "model.safetensors.index.json"), model, unmatched="same_name")
+    assert found.assignments[0].transforms == ({"transpose": [1, 0]},)

@@ -107,3 +107,78 @@ def test_a_gru_that_resets_before(tmp_path):
     model = keras.Sequential([keras.Input((3, 4)), kl.GRU(2, reset_after=False, use_bias=False, name="g")])
     source = save(tmp_path, {"g.weight_ih_l0": (6, 4), "g.weight_hh_l0": (6, 2)})
     assert list(warnings(tp.plan(source, model, unmatched="same_name"))) == ["reset-after"]
+
+
+def test_a_model_before_the_head(tmp_path):
+    trunk = keras.Sequential([keras.Input((7, 6, 5)), kl.ReLU(), kl.Flatten()], name="trunk")
+    model = keras.Sequential([keras.Input((7, 6, 5)), trunk, kl.Dropout(0.1), kl.Dense(3, name="fc")])
+    assert list(warnings(plan_flat(tmp_path, model))) == ["flatten-order"]
+
+
+def test_an_order_of_other_sizes_does_not_settle_it(tmp_path):
+    rule = {"transform": {"kernel": [{"flatten_order": [7, 6, 5]}]}}
+    (text,) = warnings(plan_flat(tmp_path, flat(), **rule)).values()
+    assert (
+        "in another order, and not in that of flatten_order [7, 6, 5]: give its rule the transform {kernel: [{" in text
+    )
+
+
+@pytest.mark.parametrize("step", [{"reshape": [210, 3]}, {"take": {"axis": 0, "indices": list(range(210))}}])
+def test_whoever_arranges_the_rows_by_hand_is_believed(step, tmp_path):
+    assert warnings(plan_flat(tmp_path, flat(), transform={"kernel": [step]})) == {}
+
+
+def test_other_transforms_do_not_settle_it(tmp_path):
+    assert list(warnings(plan_flat(tmp_path, flat(), transform={"kernel": [{"scale": 2}]}))) == ["flatten-order"]
+
+
+def test_without_a_rule(tmp_path):
+    source = save(tmp_path, {"fc.weight": (3, 210), "fc.bias": (3,)})
+    (warning,) = tp.plan(source, flat(), unmatched="same_name").warnings
+    assert (warning.code, warning.where) == ("flatten-order", "unmatched")
+
+
+def test_a_normalization_of_the_row(tmp_path):
+    model = keras.Sequential([keras.Input((3, 2, 4)), kl.Flatten(), kl.BatchNormalization(name="bn", epsilon=1e-5)])
+    names = ("weight", "bias", "running_mean", "running_var")
+    source = save(tmp_path, {f"bn.{n}": (24,) for n in names})
+    rule = {"r": {"to": "bn"}}
+    assert list(warnings(tp.plan(source, model, mapping=rule))) == ["flatten-order"]
+    rule["r"]["transform"] = [{"flatten_order": [4, 3, 2]}]
+    assert warnings(tp.plan(source, model, mapping=rule)) == {}
+
+
+def written(*layers, shape=(3, 2, 4)):
+    model = keras.Sequential([keras.Input(shape), *layers])
+    plan = tp.plan(None, model, unmatched="keep", save={"path": "m.npz", "layout": "torch"})
+    return {w.code: w.text for w in plan.warnings if w.where == "save.layout"}
+
+
+def test_rows_that_are_written_in_the_order_of_keras():
+    assert written(kl.Flatten(), kl.Dense(2, name="fc")) == {
+        "flatten-order": (
+            "fc/kernel is written with its rows in the order in which Keras flattens a map [3, 2, 4]: "
+            "torch's Flatten has the channels first"
+        )
+    }
+
+
+def test_an_epsilon_that_is_not_written():
+    found = written(kl.BatchNormalization(name="bn"))
+    assert list(found) == ["epsilon"]
+    assert found["epsilon"].endswith("which weights do not carry: build the modules with the target's")
+
+
+@pytest.mark.parametrize("lacks", ["scale", "center"])
+def test_a_normalization_that_torch_has_only_whole(lacks):
+    found = written(kl.BatchNormalization(name="bn", epsilon=1e-5, **{lacks: False}))
+    assert found == {
+        "half-affine": (
+            "bn: torch's has weight and bias, or neither; what lacks is not written, so load it with strict=False"
+        )
+    }
+
+
+def test_what_torch_has_just_so():
+    layers = kl.BatchNormalization(scale=False, center=False, epsilon=1e-5), kl.LayerNormalization(epsilon=1e-5)
+    assert written(*layers, kl.GlobalAveragePooling2D(), kl.Dense(2)) == {}

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from keras import layers as kl
 from safetensors import safe_open
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import transferpipe as tp
 from transferpipe.cli import main
 from transferpipe.errors import RecipeError, VerificationError
-from transferpipe.execute import other_layout
+from transferpipe.execute import other_layout, verify
 from transferpipe.execute.verify_run import verify_run
 
 
@@ -159,3 +159,46 @@ def test_names_with_dots_are_refused():
 def test_only_named_tensors_have_layouts(path):
     with pytest.raises(RecipeError, match=r"save\.layout: torch needs a file of named tensors -> save one of \.safet"):
         tp.plan(None, make_model(), unmatched="keep", save={"path": path, "layout": "torch"})
+
+
+def rename(tensors):
+    return {f"{name}x" if name == "fc.weight" else name: value for name, value in tensors.items()}
+
+
+def shape_otherwise(tensors):
+    return {**tensors, "fc.weight": tensors["fc.weight"].reshape(-1)}
+
+
+def turn(tensors):
+    return {**tensors, "fc.weight": np.ascontiguousarray(tensors["fc.weight"].T)}
+
+
+def cut(tensors):
+    return {**tensors, "mha.in_proj_weight": tensors["mha.in_proj_weight"][:-1]}
+
+
+def drop(tensors):
+    return {name: value for name, value in tensors.items() if name != "lstm.bias_hh_l0"}
+
+
+@pytest.mark.parametrize("change", [rename, shape_otherwise, turn, cut, drop])
+def test_a_file_that_was_changed_fails_its_second_proof(change, tmp_path, monkeypatch):
+    assert run(tmp_path, monkeypatch) == 0
+    path = tmp_path / "out/m.safetensors"
+    save_file(change(load_file(path)), path, {"format": "pt"})
+    with pytest.raises(VerificationError, match=r"its SHA-256 is .* the manifest says"):
+        verify_run(tmp_path / "out")
+
+
+@pytest.mark.parametrize("change", [rename, shape_otherwise, turn, cut, drop])
+def test_a_wrong_file_fails_its_first_proof(change, tmp_path, monkeypatch):
+    opened = verify.open_source
+
+    def wrong(path):
+        save_file(change(load_file(path)), path, {"format": "pt"})
+        return opened(path)
+
+    monkeypatch.setattr(verify, "open_source", wrong)
+    with pytest.raises(VerificationError):
+        save(tmp_path)
+    assert list(tmp_path.iterdir()) == []

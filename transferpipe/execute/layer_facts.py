@@ -10,29 +10,27 @@ from transferpipe.plan.structure import LayerState
 from transferpipe.weights.keras_config import Config
 from transferpipe.weights.keras_flatten import flattened_maps
 
-_MODELS = ("Functional", "Sequential", "Model")
+SETTINGS = ("epsilon", "reset_after", "equation")
 
 
 def with_settings(state: LayerState, settings: Mapping[str, Any], flattened: tuple[int, ...] | None) -> LayerState:
     """Return `state` with what `settings`, from anybody's file, say of it."""
-    epsilon, reset_after = settings.get("epsilon"), settings.get("reset_after")
+    epsilon, reset_after, equation = (settings.get(key) for key in SETTINGS)
     return dataclasses.replace(
         state,
         epsilon=float(epsilon) if type(epsilon) is float else None,
         reset_after=reset_after if isinstance(reset_after, bool) else None,
+        equation=equation if isinstance(equation, str) else None,
         flattened=flattened,
     )
 
 
 def flattened_before(configs: Mapping[str, Config | None]) -> dict[str, tuple[int, ...]]:
-    """Return the spatial maps that are flattened before Dense layers, by the layers' readable names.
+    """Return the spatial maps that are flattened before layers, by the layers' readable names.
 
     Args:
         configs: the serialised layers by their readable names, the root's being empty.
     """
-    found = {}
-    for name, config in configs.items():
-        if config is not None and config.get("class_name") in _MODELS:
-            for layer, shape in flattened_maps(config).items():
-                found[f"{name}/{layer}" if name else layer] = shape
-    return found
+    root = configs.get("")
+    maps = flattened_maps(root) if root is not None else {}
+    return {name: maps[id(config)] for name, config in configs.items() if id(config) in maps}

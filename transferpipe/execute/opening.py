@@ -25,6 +25,7 @@ from transferpipe.weights.spec import Catalog, Source
 # Enough for a teacher, a student and their targets; an opened file holds no values, and a kept build no weights.
 _FILES: Recent[tuple[FileSource, tuple[Stamp, ...]]] = Recent(8)
 _BUILDS: Recent[ModelTarget] = Recent(4)
+_TORCH_FORMATS = ("torch", "torch_index")
 _KEPT: ContextVar[Recent[ModelTarget] | None] = ContextVar("kept", default=None)
 _MOST_KEPT = 2  # models with all their values
 
@@ -121,7 +122,7 @@ def layout_of(origin: Origin, source: Source) -> str:
         return origin.layout
     says = source.details.get("format") if isinstance(source, FileSource) else None
     foreign = any("/" in weight.where for weight in source.catalog)
-    return "torch" if (source.format == "torch" or says == "pt") and not foreign else "keras"
+    return "torch" if (source.format in _TORCH_FORMATS or says == "pt") and not foreign else "keras"
 
 
 def live_model(model: Any, name: str) -> ModelTarget:

@@ -15,7 +15,7 @@ from transferpipe.plan.chain import chain_of
 from transferpipe.plan.layouts.export import Exported, Held, plan_export, plan_import
 from transferpipe.plan.model import Plan
 from transferpipe.plan.structure import TargetStructure
-from transferpipe.plan.transforms import apply_chain
+from transferpipe.plan.transforms import TransformError, apply_chain, infer
 from transferpipe.recipe.model import NAMED_FORMATS
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.segment import Segment
@@ -74,27 +74,38 @@ def places_in(source: FileSource, layout: str, target: TargetStructure) -> Mappi
     return plan_import(layout, target, source.catalog)
 
 
-def as_keras(source: FileSource, places: Mapping[str, Held], weights: Mapping[str, WeightSpec]) -> FileSource:
-    """Return the file as if Keras's names and axes were in it.
+def as_keras(source: FileSource, places: Mapping[str, Held]) -> FileSource:
+    """Return the file as if Keras's names and axes were in it; what it has beside that keeps its own.
 
     Args:
         source: the opened file.
-        places: where it has each weight.
-        weights: the weights by their names, as the target has them.
+        places: where it has each weight. One that is not there, or does not fit, is left out.
     """
-    used = {name for held in places.values() for name in held.names}
-    found = [weights[name] for name in places if name in weights]
+    found = {name: spec for name, held in places.items() if (spec := _spec(name, held, source.catalog))}
+    used = {name for weight in found for name in places[weight].names}
     rest = [w for w in source.catalog if w.name not in used]
 
     def read(spec: WeightSpec) -> NDArray[Any]:
-        held = places.get(spec.name)
-        if held is None:
+        if spec.name not in found:
             return source.read(spec.name)
+        held = places[spec.name]
         return apply_chain(chain_of(None, held.steps), [source.read(name) for name in held.names])
 
     def locate(spec: WeightSpec) -> Segment | None:
         held = places.get(spec.name)
         return source.locate(held.names[0]) if held and len(held.names) == 1 and not held.steps else None
 
-    catalog = Catalog((*found, *rest), source.catalog.label)
+    catalog = Catalog((*found.values(), *rest), source.catalog.label)
     return dataclasses.replace(source, catalog=catalog, read_entry=read, locate_entry=locate)
+
+
+def _spec(weight: str, held: Held, catalog: Catalog) -> WeightSpec | None:
+    """Return the weight that the transforms make of what the file holds, None if they cannot."""
+    specs = [catalog[name] for name in held.names if name in catalog]
+    if len(specs) < len(held.names):
+        return None
+    try:
+        shape, dtype = infer(chain_of(None, held.steps), [w.shape for w in specs], [w.dtype for w in specs])
+    except TransformError:
+        return None
+    return WeightSpec(weight, shape, dtype, None, " + ".join(held.names))

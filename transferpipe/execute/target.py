@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.keras_walk import Walked, keras_version, model_config, walk
-from transferpipe.execute.layer_facts import flattened_before, with_settings
+from transferpipe.execute.layer_facts import SETTINGS, flattened_before, with_settings
 from transferpipe.plan.structure import LayerState, TargetStructure
 from transferpipe.weights.file_source import FileSource, SavedGroup
 from transferpipe.weights.keras_config import Config, is_layer_config, layer_configs
@@ -165,7 +165,7 @@ class ModelTarget:
             is_norm = isinstance(layer, keras.layers.BatchNormalization)
             layer_class = "BatchNormalization" if is_norm else type(layer).__name__
             state = LayerState(name, layer_class, bool(layer.trainable), _is_recorded(recorded.get(name)))
-            settings = {key: getattr(layer, key, None) for key in ("epsilon", "reset_after")}
+            settings = {key: getattr(layer, key, None) for key in SETTINGS}
             layers.append(with_settings(state, settings, flattened.get(name)))
         walked = self.walked
         return TargetStructure(

@@ -89,7 +89,7 @@ def _opened(path: Path, target: TargetStructure, plan: Plan) -> tuple[FileSource
     if layout == KERAS:
         return source, {}
     places = places_in(source, layout, target)
-    return as_keras(source, places, target.catalog.by_name), places
+    return as_keras(source, places), places
 
 
 def _compare(source: FileSource, there: str, values: Values, name: str) -> tuple[bool, str]:

@@ -21,7 +21,7 @@ from transferpipe.recipe.model import Verify
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
 from transferpipe.weights.segment import Segment
-from transferpipe.weights.spec import Source, WeightSpec
+from transferpipe.weights.spec import Source
 
 PASS, INCONCLUSIVE = "pass", "inconclusive"
 
@@ -123,20 +123,19 @@ def _verify_artifact(folder: Path, artifact: Mapping[str, Any], again: _Again, p
         what = f"its SHA-256 is {found}, the manifest says {artifact['sha256']}"
         again.problems.add(str(path), what, "it was changed after the run")
     try:
-        source = _as_planned(open_source(path), artifact, again.manifest)
+        source = _as_planned(open_source(path), artifact)
         _compare_weights(source, artifact.get("places", {}), again, progress)
     except FileError:
         if found == artifact["sha256"]:
             raise
 
 
-def _as_planned(source: FileSource, artifact: Mapping[str, Any], manifest: Mapping[str, Any]) -> FileSource:
+def _as_planned(source: FileSource, artifact: Mapping[str, Any]) -> FileSource:
     """Return the file with Keras's names and axes, whatever its own."""
     if "tensors" not in artifact:
         return source
     places = {name: Held(tuple(kept["names"]), tuple(kept["steps"])) for name, kept in artifact["tensors"].items()}
-    weights = {w["name"]: WeightSpec(w["name"], tuple(w["shape"]), w["dtype"]) for w in manifest["weights"]}
-    return as_keras(source, places, weights)
+    return as_keras(source, places)
 
 
 def _compare_weights(source: FileSource, places: Mapping[str, str], again: _Again, progress: Progress | None) -> None:

@@ -56,6 +56,34 @@ def take_named(source: str, weight: str, name: str, where: str, pairing: Pairing
     return None
 
 
+def take_namesake(wanted: Wanted, pairing: Pairing) -> Taken | None:
+    """Return what a single weight takes if the source weight is named as Keras would name it; None if it is not there.
+
+    So a rule for weights may leave out its `from`, which then is the same name.
+    """
+    counterpart = pairing.counterpart(wanted.source, wanted.unit.name)
+    module = _module_of_weight(wanted, counterpart)
+    if counterpart is None or module is None:
+        return None
+    return take_module(wanted.source, wanted.unit.name, counterpart, module, pairing)
+
+
+def called_in_source(wanted: Wanted, pairing: Pairing) -> str | None:
+    """Return the name in the source's layout of a single weight that is named as Keras would name it."""
+    counterpart = pairing.counterpart(wanted.source, wanted.unit.name)
+    module = _module_of_weight(wanted, counterpart)
+    return joined(module, counterpart.expected) if counterpart and module is not None else None
+
+
+def _module_of_weight(wanted: Wanted, counterpart: Counterpart | None) -> str | None:
+    """Return the layer in front of what Keras calls the weight inside of its layer; None if the name ends otherwise."""
+    if counterpart is None:
+        return None
+    layer, name = counterpart.layer, f"/{wanted.name}"
+    own = f"/{wanted.unit.name[len(layer) + 1 :] if layer else wanted.unit.name}"
+    return name.removesuffix(own)[1:] if name.endswith(own) else None
+
+
 def take_by_order(source: str, ours: Unit, other: Unit, pairing: Pairing) -> dict[str, Taken] | None:
     """Return what the weights of `ours` take from the layer `other`; None unless the layout knows all of them there."""
     if not (ours.is_layer and other.is_layer):

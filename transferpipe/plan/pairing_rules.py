@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from transferpipe.plan.claims import Unit, find_units
 from transferpipe.plan.layouts.adapt import joined
 from transferpipe.plan.pairing import Pairing, Taken, Wanted, pair_numbered, some, unclear_names
-from transferpipe.plan.pairing_layouts import module_of, take_by_order, take_module, take_named, vouched
+from transferpipe.plan.pairing_layouts import (
+    called_in_source,
+    module_of,
+    take_by_order,
+    take_module,
+    take_named,
+    take_namesake,
+    vouched,
+)
 from transferpipe.recipe.model import From, Rule
 from transferpipe.weights.layer_classes import is_made_up
 from transferpipe.weights.spec import Catalog
@@ -49,12 +57,15 @@ def _pair_weight(wanted: Wanted, pairing: Pairing) -> dict[str, Taken]:
     if there:
         taken = take_named(wanted.source, unit.name, there, wanted.where, pairing)
         return {unit.name: taken} if taken else {}
+    if taken := take_namesake(wanted, pairing):
+        return {unit.name: taken}
     if name in catalog.layers:
         what = f"{name!r} is a layer of {catalog.label}, but `to` matched the weight {unit.name}"
         pairing.problems.add(wanted.where, what, "end both with the weight's name")
     else:
-        what = f"{catalog.label} has no weight {name!r} (for {unit.name})"
-        pairing.problems.add(wanted.where, what, pairing.near(name, catalog.by_name))
+        called = called_in_source(wanted, pairing) or name
+        what = f"{catalog.label} has no weight {called!r} (for {unit.name})"
+        pairing.problems.add(wanted.where, what, pairing.near(called, catalog.by_name))
     return {}
 
 

@@ -21,7 +21,8 @@ class LayerState:
         recorded: whether a saved configuration keeps that flag.
         epsilon: what a normalization adds to the variance, where known.
         reset_after: that setting of a GRU, where known.
-        flattened: for a Dense behind a Flatten of a spatial map, the map's sizes and, last, its channels.
+        equation: that of an EinsumDense, where known.
+        flattened: where it sees a spatial map in one row, the map's sizes and, last, its channels.
     """
 
     name: str
@@ -30,6 +31,7 @@ class LayerState:
     recorded: bool
     epsilon: float | None = None
     reset_after: bool | None = None
+    equation: str | None = None
     flattened: tuple[int, ...] | None = None
 
 

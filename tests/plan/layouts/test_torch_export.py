@@ -1,5 +1,6 @@
 """The reverse of every adapter: from Keras's names and axes to torch's, and back to the same bits."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -41,6 +42,10 @@ LAYERS = {
         "query/kernel hd,h,d query/bias h,d key/kernel hd,h,d key/bias h,d value/kernel hd,h,d value/bias h,d "
         "attention_output/kernel h,d,hd attention_output/bias hd"
     ),
+    "GroupedQueryAttention": (
+        "query/kernel i,h,d query/bias h,d key/kernel i,k,d key/bias k,d value/kernel i,k,d value/bias k,d "
+        "attention_output/kernel h,d,o attention_output/bias o"
+    ),
 }
 sizes = st.fixed_dictionaries(dict.fromkeys("ioklmuhd", st.integers(1, 4)))
 
@@ -52,10 +57,17 @@ def layer_of(kind, sizes, order):
     lines = []
     for own, text in zip(words[::2], words[1::2], strict=True):
         shape = [int(np.prod([int(c) if c.isdigit() else sizes[c] for c in size])) for size in text.split(",")]
-        part = "EinsumDense" if kind == "MultiHeadAttention" else kind
+        part = "EinsumDense" if kind.endswith("Attention") else kind
         lines.append(f"{place}/{own} {'x'.join(map(str, shape))} float32 {part}")
     order.shuffle(lines)
-    return structure("\n".join(lines))
+    return with_layer(structure("\n".join(lines)), "x", layer_class=kind if kind.endswith("Attention") else None)
+
+
+def with_layer(target, name, **facts):
+    """Return the target with more known of one layer; what is None stays as it is."""
+    known = {k: v for k, v in facts.items() if v is not None}
+    layers = tuple(dataclasses.replace(x, **known) if x.name == name else x for x in target.layers)
+    return dataclasses.replace(target, layers=layers)
 
 
 def bits(shape, seed):
@@ -145,3 +157,48 @@ def test_a_class_without_counterpart_keeps_its_names_and_axes():
 def test_what_torch_cannot_have(text, message):
     with pytest.raises(RecipeError, match=re.escape(message)):
         names(text)
+
+
+@st.composite
+def einsums(draw):
+    summed, new = (draw(st.integers(1, 3)) for _ in range(2))
+    inside, outside = "pqr"[:summed], "xyz"[:new]
+    kernel = "".join(draw(st.permutations(inside + outside)))
+    return f"ab{inside},{kernel}->ab{outside}", {x: draw(st.integers(1, 4)) for x in kernel}
+
+
+@settings(deadline=None, max_examples=60)
+@given(einsum=einsums(), seed=st.integers(0, 2**32))
+def test_an_einsum_there_and_back(einsum, seed):
+    equation, sizes = einsum
+    kernel, out = equation.partition(",")[2].split("->")
+    shape, bias = tuple(sizes[x] for x in kernel), tuple(sizes[x] for x in out[2:])
+    text = f"e/kernel {'x'.join(map(str, shape))} float32 EinsumDense\ne/bias {'x'.join(map(str, bias))} float32 EinsumDense"
+    target = with_layer(structure(text), "e", equation=equation)
+    values = {"e/kernel": bits(shape, seed), "e/bias": bits(bias, seed + 1)}
+    tensors = export(target, values)
+    inside = equation.partition(",")[0][2:]
+    joined = np.einsum(f"{kernel}->{out[2:]}{inside}", values["e/kernel"]).reshape(np.prod(bias), -1)
+    np.testing.assert_array_equal(tensors["e/weight"], joined)
+    found = read_back(target, tensors)
+    for name, value in values.items():
+        assert (found[name].shape, found[name].tobytes()) == (value.shape, value.tobytes())
+
+
+@pytest.mark.parametrize(
+    "equation",
+    [
+        "abc,bcd->abd",
+        "ab,bc",
+        "ab,bc->cb",
+        "abc,cc->abc",
+        "ab,b->a",
+        "ab->ba",
+        None,
+        "",
+        pytest.param(f"{'a' * 10**6},ab->{'b' * 10**6}", id="endless"),
+    ],
+)
+def test_an_einsum_that_no_linear_computes(equation):
+    target = with_layer(structure("e/kernel 2x3 float32 EinsumDense"), "e", equation=equation)
+    assert {e.name for e in plan_export("torch", target)} == {"e/kernel"}

@@ -185,3 +185,29 @@ def test_sources_cannot_be_joined_by_a_transform():
     rule = {"to": "head", "from": ["a:fc", "b:fc"], "transform": {"kernel": [{"concat": 0}]}}
     text = problem("head/kernel 4x5 float32 Dense", TWO, {"r": rule})
     assert "head/kernel from fc/weight, fc/weight: torch's layout would be adapted only after they are joined" in text
+
+
+WHOLE = "fc/kernel 2x5 float32 Dense\n fc/bias 5 float32 Dense", "fc/weight 5x2\n fc/bias 5"
+
+
+@pytest.mark.parametrize("rule", [{}, {"from": r"\1/\2"}])
+def test_a_rule_for_weights_may_name_them_as_keras_does(rule):
+    plan = torch_plan(*WHOLE, {"r": {"to": "(.*)/(kernel|bias)", **rule}})
+    assert taken(plan) == {"fc/kernel": "fc/weight", "fc/bias": "fc/bias"}
+    assert steps(plan, "fc/kernel") == ({"transpose": [1, 0]},)
+
+
+def test_so_may_one_for_weights_that_torch_keeps_in_parts():
+    rule = {"to": "a/cell/(bias)", "from": r"b/cell/\1"}
+    plan = torch_plan("a/cell/bias 12 float32 LSTMCell", "b/bias_ih_l0 12\n b/bias_hh_l0 12", {"r": rule})
+    assert taken(plan) == {"a/cell/bias": "b/bias_ih_l0 + b/bias_hh_l0"}
+
+
+def test_a_single_weight_that_is_missing_is_named_as_torch_names_it():
+    text = problem(WHOLE[0], "fc/w 5x2\n fc/bias 5", {"r": {"to": ".*/kernel"}}, unmatched="keep")
+    assert text == "mapping.r.from: source.pt has no weight 'fc/weight' (for fc/kernel) -> did you mean 'fc/w'?"
+
+
+def test_a_weight_of_the_root_itself():
+    plan = torch_plan("kernel 2x5 float32 Dense", "weight 5x2", {"r": {"to": "kernel"}})
+    assert taken(plan) == {"kernel": "weight"}

@@ -10,8 +10,10 @@ from typing import Any
 
 from transferpipe.plan.layouts import torch
 from transferpipe.plan.layouts.adapter import Adapted, Adapters, Shape
+from transferpipe.plan.layouts.torch_einsum import einsum_adapters
 from transferpipe.plan.layouts.torch_recurrent import CELLS
 from transferpipe.plan.structure import TargetStructure, ancestors
+from transferpipe.weights.spec import WeightSpec
 
 LAYOUTS: dict[str, Adapters] = {
     "keras": {},
@@ -56,7 +58,15 @@ def find_counterpart(layout: str, weight: str, target: TargetStructure) -> Count
         if kind and choices:
             found = Counterpart(layer, kind, choices)
             return _recurrent(found, target) if kind in CELLS else _normed(found)
-    return None
+    return _einsum(target.catalog[weight], target)
+
+
+def _einsum(weight: WeightSpec, target: TargetStructure) -> Counterpart | None:
+    """Return the counterpart of a weight of an EinsumDense, which only its equation tells."""
+    state = target.by_name.get(weight.layer)
+    table = einsum_adapters(state.equation) if state and state.equation else {}
+    choices = table.get(weight.own_name)
+    return _normed(Counterpart(weight.layer, "EinsumDense", choices)) if choices else None
 
 
 def _class_of(layer: str, weight: str, target: TargetStructure) -> str | None:

@@ -3,7 +3,8 @@
 torch.nn.MultiheadAttention (https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiheadAttention.html) keeps the
 projections of query, key and value one above the other in ``in_proj_weight``, or apart where their sizes differ; head h
 has rows h*D to (h+1)*D. Keras has kernels (E, H, D) and biases (H, D). Implementations that project by three Linear
-layers name them ``q_proj``, ``k_proj`` and ``v_proj``, or ``query``, ``key`` and ``value``.
+layers name them ``q_proj``, ``k_proj`` and ``v_proj``, or ``query``, ``key`` and ``value``. torch has no module with
+more heads of queries than of keys: those always project by Linear layers.
 """
 
 from __future__ import annotations
@@ -59,6 +60,11 @@ def _output_back(target: Shape) -> tuple[Any, ...]:
     return {"reshape": [outputs, outputs]}, {"transpose": [1, 0]}
 
 
+def _linear_back(target: Shape) -> tuple[Any, ...]:
+    *inside, outputs = target
+    return {"reshape": [math.prod(inside), outputs]}, {"transpose": [1, 0]}
+
+
 def _projection(number: int, name: str) -> dict[str, tuple[Adapted, ...]]:
     modules = (f"{name[0]}_proj", name)
     return {
@@ -76,14 +82,31 @@ def _projection(number: int, name: str) -> dict[str, tuple[Adapted, ...]]:
     }
 
 
+def _separate(name: str) -> dict[str, tuple[Adapted, ...]]:
+    """Return the adapters of a projection that nobody fuses with others."""
+    return {
+        own: tuple(c for c in choices if c.third is None and "_proj_" not in c.names[0])
+        for own, choices in _projection(0, name).items()
+    }
+
+
 ATTENTION: Adapters = {
     "MultiHeadAttention": {
         **_projection(0, "query"),
         **_projection(1, "key"),
         **_projection(2, "value"),
         "attention_output/kernel": tuple(
-            Adapted((n,), _output, (_output_back,)) for n in ("out_proj/weight", "weight")
+            Adapted((n,), _output, (_output_back,)) for n in ("out_proj/weight", "o_proj/weight", "weight")
         ),
-        "attention_output/bias": tuple(Adapted((n,), (), ((),)) for n in ("out_proj/bias", "bias")),
+        "attention_output/bias": tuple(Adapted((n,), (), ((),)) for n in ("out_proj/bias", "o_proj/bias", "bias")),
+    },
+    "GroupedQueryAttention": {
+        **_separate("query"),
+        **_separate("key"),
+        **_separate("value"),
+        "attention_output/kernel": tuple(
+            Adapted((n,), _output, (_linear_back,)) for n in ("o_proj/weight", "out_proj/weight", "weight")
+        ),
+        "attention_output/bias": tuple(Adapted((n,), (), ((),)) for n in ("o_proj/bias", "out_proj/bias", "bias")),
     },
 }

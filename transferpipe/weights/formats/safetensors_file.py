@@ -54,7 +54,8 @@ def open_safetensors_index(path: Path) -> FileSource:
     shards = shard_paths(index, keys.values())
     files = {name: read_tensor_file(shard) for name, shard in shards.items()}
     _check_keys(index, keys, files)
-    source = _source(path, list(files.values()), "safetensors_index", _details(data.get("metadata")))
+    details = {**_agreed(list(files.values())), **_details(data.get("metadata"))}
+    source = _source(path, list(files.values()), "safetensors_index", details)
     return dataclasses.replace(source, parts=(*_listed(path), index, *source.parts))
 
 
@@ -107,6 +108,12 @@ def _source(path: Path, files: Sequence[TensorFile], format: str, details: dict[
         details=details,
         parts=tuple(file.path for file in files),
     )
+
+
+def _agreed(files: Sequence[TensorFile]) -> dict[str, str]:
+    """Return what all the files say of themselves, such as whose names and axes they have."""
+    first, *others = [_details(file.metadata) for file in files] or [{}]
+    return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
 
 
 def _details(metadata: Any) -> dict[str, str]:
