@@ -140,7 +140,7 @@ def test_names_do_not_drift_between_variants(cli, here, recipe):
 @pytest.mark.parametrize("how, words", [("raise", "raised ValueError: odd"), ("nought", "returned nan"), ("quit", "SystemExit")])  # fmt: skip
 def test_a_failing_variant_is_told_and_stops_nothing(cli, here, how, words):
     answer = cli("sweep", "recipe=own", SCORED, f"score.how={how},fine", "hydra.sweep.dir=out")
-    assert answer.status == 2
+    assert answer.status == 3
     lines = answer.out.splitlines()
     told = next(i for i, line in enumerate(lines) if line.startswith("[1/2]"))
     assert "FAILED" in lines[told] and words in lines[told]

@@ -18,7 +18,7 @@ def my_scores(here):
 def test_tensorboard(cli, here):
     pytest.importorskip("tensorboard")
     answer = cli(*LOGGED, "sweep.log=[tensorboard]")
-    assert answer.status == 2 and "warning  sweep.log" not in answer.err
+    assert answer.status == 3 and "warning  sweep.log" not in answer.err
     for row in rows(here / "out"):
         (events,) = (here / "out" / "tensorboard" / row["folder"]).iterdir()
         text = events.read_bytes()
@@ -32,7 +32,7 @@ def test_mlflow(cli, here, monkeypatch):
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     mlflow.set_tracking_uri((here / "runs").as_uri())
     answer = cli(*LOGGED, "sweep.log=[mlflow]")
-    assert answer.status == 2 and "warning  sweep.log" not in answer.err, answer.err
+    assert answer.status == 3 and "warning  sweep.log" not in answer.err, answer.err
     client = mlflow.MlflowClient()
     runs = client.search_runs([client.get_experiment_by_name("own").experiment_id])
     assert len(runs) == 4

@@ -62,7 +62,7 @@ def test_a_variant_that_failed_is_tried_again(cli, here):
         SCORE
         + "\nimport pathlib\n_fine = score\ndef score(model, **more):\n    pathlib.Path('mended').read_text()\n    return _fine(model, **more)\n"
     )
-    assert cli(*FOUR).status == 2
+    assert cli(*FOUR).status == 3
     assert {row["status"] for row in rows(here / OUT)} == {"failed"}
     (here / "mended").write_text("yes")
     assert cli(*FOUR).status == 0
