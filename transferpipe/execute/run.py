@@ -193,7 +193,9 @@ def _manifest(prepared: Prepared, made: _Made) -> dict[str, Any]:
 
 
 def _place(source: Source) -> dict[str, str | None]:
-    """Return where a file lies, so that it is found from any working directory; of a built model, nothing."""
+    """Return where a file lies, and came from, so that it is found from anywhere; of a built model, nothing."""
     if not isinstance(source, FileSource):
         return {"path": None}
-    return {"path": str(source.path.absolute()), "select": source.select}
+    place = {"path": str(source.path.absolute()), "select": source.select}
+    proved = {"url": source.url, "sha256": source.sha256}
+    return {**place, **{key: value for key, value in proved.items() if value is not None}}

@@ -42,6 +42,7 @@ class Origin:
         format: name of the file's format; None tells it from the content.
         layout: how names and axes are arranged.
         select: keys on the way to the part of the file that is wanted.
+        sha256: the digest that the file must have, in small letters.
     """
 
     path: str | None = None
@@ -49,6 +50,7 @@ class Origin:
     format: str | None = None
     layout: str = "auto"
     select: str | None = None
+    sha256: str | None = None
 
     @property
     def label(self) -> str:
