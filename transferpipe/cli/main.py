@@ -45,7 +45,7 @@ def _guarded(words: list[str]) -> int:
     show_trace = "--traceback" in words
     try:
         arguments = parse_arguments(words)
-        SHOWN.set(_progress)
+        SHOWN.set(_plain_progress if arguments.verb == "sweep" else _progress)
         status = _verb(arguments.verb)(arguments)
         sys.stdout.flush()
     except TransferError as error:
@@ -71,6 +71,13 @@ def _progress() -> AbstractContextManager[Report]:
     from transferpipe.cli.terminal import progress
 
     return progress()
+
+
+def _plain_progress() -> AbstractContextManager[Report]:
+    """A sweep has a bar of its own, beside which there cannot be another."""
+    from transferpipe.cli.terminal import plain_progress
+
+    return plain_progress()
 
 
 def _verb(name: str) -> Callable[[Arguments], int]:

@@ -141,12 +141,14 @@ class Save:
         also: further ones.
         overwrite: whether files that are there may be replaced.
         layout: whose names and axes the files of named tensors have, ``keras`` or ``torch``.
+        shard: how many bytes of values a safetensors file may hold before it is cut into several.
     """
 
     path: str = "model.keras"
     also: tuple[str, ...] = ()
     overwrite: bool = False
     layout: str = "keras"
+    shard: int | None = None
 
 
 @dataclass(frozen=True)
