@@ -3,8 +3,10 @@
 import sys
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from transferpipe.errors import FileError, RecipeError, UnsafeError
+from transferpipe.errors import FileError, RecipeError, TransferError, UnsafeError
 from transferpipe.execute.remote.address import check_address, check_redirect, scheme_of
 from transferpipe.execute.remote.find import find
 
@@ -96,3 +98,22 @@ def test_addresses_of_hubs_that_name_too_little():
 @pytest.mark.parametrize("text", ["hf://a/b", "hf://a/b/model.safetensors.index.json", "kaggle://a/b/c/d/2"])
 def test_a_digest_for_a_folder(text):
     assert "sha256: pins one file, but " in refused(text, RecipeError, "0" * 64)
+
+
+_ANY = st.text(st.characters(codec=None), max_size=12)
+
+
+@given(st.sampled_from(["http", "https", "hf", "kaggle", "s3", "gs"]), _ANY)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_written_is_fetched_or_plainly_refused(monkeypatch, scheme, path):
+    for package in ("huggingface_hub", "kagglehub", "s3fs", "gcsfs"):
+        monkeypatch.setitem(sys.modules, package, None)
+    refused(f"{scheme}://localhost:1/{path}", TransferError)
+
+
+@given(st.sampled_from(["http", "https", "ftp"]), _ANY)
+def test_whatever_is_written_as_a_host_is_accepted_or_plainly_refused(scheme, host):
+    try:
+        check_address(f"{scheme}://{host}", "source.path")
+    except TransferError as error:
+        assert error.problems[0].where == "source.path"

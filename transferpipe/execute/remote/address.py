@@ -51,6 +51,7 @@ def check_address(text: str, where: str) -> None:
         mend = f"these can be read: {', '.join(f'{s}://' for s in SCHEMES)}, pkg:// and plain paths"
         raise FileError(Problem(where, f"{scheme}:// is no kind of path that can be read", mend))
     try:
+        text.encode()  # refuses what is not UTF-8 on the command line
         parts = urlsplit(text)
         host, query = parts.hostname, parse_qsl(parts.query)
         _ = parts.port  # refuses what is no number
