@@ -9,11 +9,10 @@ from typing import Any
 from transferpipe.execute.live import transfer_live
 from transferpipe.execute.opening import live_model, open_recipe
 from transferpipe.execute.prepare import Prepared, prepare_opened
+from transferpipe.execute.remote.opened import open_path
 from transferpipe.execute.run import Report, execute
 from transferpipe.plan.chain import read_recipe
 from transferpipe.plan.model import Plan
-from transferpipe.recipe.locate import locate
-from transferpipe.weights.formats import open_source
 from transferpipe.weights.spec import Catalog
 
 _LIVE = "live://"
@@ -31,7 +30,7 @@ def catalog(source: Any, select: str | None = None) -> Catalog:
         RecipeError: two weights get one name.
     """
     if isinstance(source, str | Path):
-        return open_source(locate(str(source)), select=select).catalog
+        return open_path(str(source), "source", select=select).catalog
     return live_model(source, "model").walked.catalog
 
 

@@ -9,9 +9,8 @@ from typing import Any
 from transferpipe.cli.arguments import Arguments
 from transferpipe.cli.terminal import is_terminal, width
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.recipe.locate import locate
+from transferpipe.execute.remote.opened import open_path
 from transferpipe.show.catalog_table import catalog_data, catalog_text, statistics
-from transferpipe.weights.formats import open_source
 
 _OPTIONS = ("format", "select")
 
@@ -23,7 +22,7 @@ def inspect(arguments: Arguments) -> int:
     if len(paths) != 1:
         mend = "transferpipe inspect PATH [format=NAME] [select=KEYS]"
         raise RecipeError(Problem("inspect", f"takes one path, not {len(paths)}", mend))
-    source = open_source(locate(paths[0], "inspect"), options.get("format"), options.get("select"))
+    source = open_path(paths[0], "inspect", options.get("format"), options.get("select"))
     others = source.others if "--all" in arguments.flags else ()
     stats: dict[str, dict[str, Any]] = {}
     if "--stats" in arguments.flags:

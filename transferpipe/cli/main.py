@@ -7,9 +7,11 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from transferpipe.cli.arguments import Arguments, help_text, parse_arguments
 from transferpipe.errors import TransferError
+from transferpipe.execute.remote.shown import SHOWN, Report
 
 _MOST_PROBLEMS = 20
 
@@ -43,6 +45,7 @@ def _guarded(words: list[str]) -> int:
     show_trace = "--traceback" in words
     try:
         arguments = parse_arguments(words)
+        SHOWN.set(_plain_progress if arguments.verb == "sweep" else _progress)
         status = _verb(arguments.verb)(arguments)
         sys.stdout.flush()
     except TransferError as error:
@@ -62,6 +65,19 @@ def _guarded(words: list[str]) -> int:
         print("this is a bug in transferpipe; run again with --traceback and report it", file=sys.stderr)
         return 1
     return status
+
+
+def _progress() -> AbstractContextManager[Report]:
+    from transferpipe.cli.terminal import progress
+
+    return progress()
+
+
+def _plain_progress() -> AbstractContextManager[Report]:
+    """A sweep has a bar of its own, beside which there cannot be another."""
+    from transferpipe.cli.terminal import plain_progress
+
+    return plain_progress()
 
 
 def _verb(name: str) -> Callable[[Arguments], int]:

@@ -47,6 +47,12 @@ def progress() -> Iterator[Report]:
         yield update
 
 
+@contextmanager
+def plain_progress() -> Iterator[Report]:
+    """Yield a callback that prints one line a step."""
+    yield _Lines()
+
+
 class _Lines:
     """Prints a line when a step is complete."""
 

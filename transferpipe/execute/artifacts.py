@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from transferpipe.execute.atomic import flush
 from transferpipe.execute.exports import CHECKPOINT, STEM
 from transferpipe.execute.manifest import sha256
 from transferpipe.execute.writers import WRITERS
+from transferpipe.execute.writers.safetensors_shards import INDEX, SUFFIX
 from transferpipe.weights.spec import Catalog
 
 
@@ -20,8 +22,21 @@ def is_exported(name: str) -> bool:
     return not name.endswith(tuple(WRITERS))
 
 
-def taken_names(path: Path) -> tuple[Path, ...]:
-    """Return the names that the output `path` will take: itself, or those of a checkpoint's files."""
+def is_sharded(temporary: Path) -> bool:
+    """Tell whether an output is safetensors that were cut into several files, which lie in a folder until published."""
+    return temporary.name.endswith(SUFFIX) and temporary.is_dir()
+
+
+def artifact_name(name: str, temporary: Path) -> str:
+    """Return what an output is opened by: its own name, or that of the index of its shards."""
+    return f"{name}{INDEX}" if is_sharded(temporary) else name
+
+
+def taken_names(path: Path, shard: int | None = None) -> tuple[Path, ...]:
+    """Return the names that the output `path` may take: itself, or those of a checkpoint's files, or of shards."""
+    if shard and path.name.endswith(SUFFIX):
+        stem = glob.escape(path.name.removesuffix(SUFFIX))
+        return (path, path.with_name(path.name + INDEX), *sorted(path.parent.glob(f"{stem}-*-of-*{SUFFIX}")))
     if path.name.endswith(CHECKPOINT):
         return (path, *(path.with_name(path.name + end) for end in (".index", ".data-00000-of-00001")))
     return (path,)
@@ -37,8 +52,10 @@ def placed(catalog: Catalog, places: Mapping[str, str]) -> Catalog:
 def final_names(temporary: Path, path: Path) -> dict[Path, Path]:
     """Return what is to be renamed to what once the output that was written to `temporary` is proved.
 
-    A folder is renamed as a whole; the files of a checkpoint leave theirs, the index last.
+    A folder is renamed as a whole; the files of a checkpoint, and shards, leave theirs, the index last.
     """
+    if is_sharded(temporary):
+        return {part: path.with_name(part.name) for part in sorted(temporary.iterdir())}
     if not path.name.endswith(CHECKPOINT):
         return {temporary: path}
     parts = sorted(p for p in temporary.iterdir() if p.name.startswith(f"{STEM}."))
@@ -49,6 +66,8 @@ def _ends(temporary: Path) -> dict[str, Path]:
     """Return the files of an output of several by what their paths have behind that of the output."""
     if temporary.name.endswith(CHECKPOINT):
         return {p.name.removeprefix(STEM): p for p in sorted(temporary.iterdir())}
+    if is_sharded(temporary):
+        return {p.name: p for p in sorted(temporary.iterdir())}
     files = (p for p in temporary.rglob("*") if not p.is_dir())
     return {f"/{p.relative_to(temporary).as_posix()}": p for p in sorted(files)}
 
@@ -61,7 +80,10 @@ def flush_output(temporary: Path) -> None:
 
 
 def output_digest(temporary: Path) -> dict[str, Any]:
-    """Return size and SHA-256 of an output; of one of several files, also those of each, by the ends of their paths."""
+    """Return size and SHA-256 of an output; of one of several files, also those of each, by the ends of their paths.
+
+    Shards go by their whole names.
+    """
     if not temporary.is_dir():
         return {"bytes": temporary.stat().st_size, "sha256": sha256(temporary)}
     files = _ends(temporary)
@@ -74,7 +96,8 @@ def digest_again(path: Path, artifact: Mapping[str, Any]) -> str | None:
     """Return the SHA-256 of a finished output as the manifest counts it; None if it, or a part of it, is missing."""
     if "files" not in artifact:
         return sha256(path) if path.is_file() else None
-    files = {end: Path(f"{path}{end}") for end in artifact["files"]}
+    shards = path.name.endswith(f"{SUFFIX}{INDEX}")
+    files = {end: path.with_name(end) if shards else Path(f"{path}{end}") for end in artifact["files"]}
     if path.is_dir():
         files |= _ends(path)
     if not all(file.is_file() for file in files.values()):

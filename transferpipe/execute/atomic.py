@@ -15,7 +15,7 @@ from pathlib import Path
 
 from transferpipe.errors import FileError, Problem
 
-_TEMPORARY = re.compile(r"\..+\.(?P<host>[0-9a-f]{8})-(?P<pid>\d{1,9})-[0-9a-f]{8}\.part(\..*)?", re.DOTALL)
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<pid>\d{1,9})-[0-9a-f]{8}\.part(\..*)?", re.DOTALL)
 
 
 def _this_host() -> str:
@@ -27,6 +27,12 @@ def temporary_beside(path: Path) -> Path:
     """Return a hidden name beside `path` with the same suffix, which tells the machine and process that write it."""
     suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".weights.h5") else path.suffix
     return path.with_name(f".{path.name}.{_this_host()}-{os.getpid()}-{secrets.token_hex(4)}.part{suffix}")
+
+
+def final_name(temporary: Path) -> str:
+    """Return the name that what `temporary_beside` gave stands for; any other path's own."""
+    match = _TEMPORARY.fullmatch(temporary.name)
+    return match["name"] if match else temporary.name
 
 
 def remove_stale(folder: Path) -> None:

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.build import build_model, callables_of, describe_build, import_keras, keras_settings
 from transferpipe.execute.keras_walk import Walked
+from transferpipe.execute.remote.find import find
+from transferpipe.execute.remote.opened import open_found
 from transferpipe.execute.reuse import Recent
 from transferpipe.execute.target import FileTarget, ModelTarget, Target
-from transferpipe.recipe.locate import locate
+from transferpipe.plan.model import PlanWarning
 from transferpipe.recipe.model import Build, Origin, Recipe
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.formats import open_source
 from transferpipe.weights.formats.stamp import Stamp, stamps_of
 from transferpipe.weights.spec import Catalog, Source
 
@@ -74,12 +75,14 @@ class Opened:
         target: the target.
         labels: what each is, as the recipe says it (not as this machine resolves it).
         layouts: the layout of each source, ``keras`` or ``torch``.
+        warnings: about what may be another file tomorrow.
     """
 
     sources: Mapping[str, Source]
     target: Target
     labels: Mapping[str, str]
     layouts: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[PlanWarning, ...] = ()
 
 
 def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str, Any] | None = None) -> Opened:
@@ -109,7 +112,16 @@ def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str
     labels["target"] = target.structure.label if "target" in models else describe_origin(recipe.target)
     layouts = {alias: layout_of(recipe.sources[alias], source) for alias, source in sources.items()}
     labels |= {alias: f"{labels[alias]} (torch's layout)" for alias in sources if layouts[alias] == "torch"}
-    return Opened(sources, target, labels, layouts)
+    files = {a: o for a, o in {**recipe.sources, "target": recipe.target}.items() if a not in models and o.path}
+    return Opened(sources, target, labels, layouts, tuple(_unpinned(files)))
+
+
+def _unpinned(origins: Mapping[str, Origin]) -> Iterator[PlanWarning]:
+    """Warn of addresses whose content may be another tomorrow."""
+    for alias, origin in origins.items():
+        advice = find(str(origin.path), f"{alias}.path", origin.sha256).advice
+        if advice:
+            yield PlanWarning("unpinned", f"{alias}.path", f"{origin.path} is not pinned: {advice}")
 
 
 def layout_of(origin: Origin, source: Source) -> str:
@@ -169,13 +181,14 @@ def open_target(origin: Origin, seed: int, trusted: Collection[str]) -> Target:
 def _open_file(origin: Origin, where: str) -> FileSource:
     """Open a file, or return it as it was opened before if it has not changed since."""
     assert origin.path is not None
-    path = locate(origin.path, where)
-    key = (path.resolve(), str(path), origin.format, origin.select)
+    found = find(origin.path, where, origin.sha256)
+    path = found.path
+    key = (path.resolve(), str(path), found.url, found.sha256, origin.format, origin.select)
     known = _FILES.get(key)
     if known and known[1] == stamps_of(known[0].files):
         return known[0]
     before = stamps_of([path])
-    source = open_source(path, origin.format, origin.select)
+    source = open_found(found, where, origin.format, origin.select)
     if stamps_of([path]) == before:  # otherwise it changed while it was opened, and reading will say so
         _FILES.keep(key, (source, stamps_of(source.files)))
     return source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.artifacts import is_exported
@@ -85,6 +85,7 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
     """
     sources = {alias: source.catalog for alias, source in opened.sources.items()}
     plan = make_plan(recipe, sources, opened.target.structure, opened.labels, opened.layouts)
+    plan = replace(plan, warnings=(*opened.warnings, *plan.warnings))
     if recipe.expect and recipe.expect != plan.checksum:
         what = f"the recipe expects the plan {recipe.expect}, but this plan is {plan.checksum}"
         raise RecipeError(Problem("expect", what, "look at the plan; if it is right, expect its checksum"))

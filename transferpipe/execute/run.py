@@ -13,6 +13,7 @@ from typing import Any
 
 from transferpipe.errors import FileError, Problem
 from transferpipe.execute.artifacts import (
+    artifact_name,
     final_names,
     flush_output,
     is_exported,
@@ -29,7 +30,9 @@ from transferpipe.execute.target import FileTarget
 from transferpipe.execute.value_warnings import value_warnings
 from transferpipe.execute.values import Values
 from transferpipe.execute.verify import Progress, Proof, verify_file
+from transferpipe.execute.writers.safetensors_shards import SUFFIX
 from transferpipe.plan.model import Plan, PlanWarning
+from transferpipe.recipe.model import Save
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Source
 
@@ -77,13 +80,16 @@ def execute(
     recipe, plan = prepared.recipe, prepared.plan
     names = (recipe.save.path, *recipe.save.also)
     paths = tuple(folder / name for name in names)
-    _check_free(paths, recipe.save.overwrite)
+    _check_free(paths, recipe.save)
     with Staging() as staging:
-        temporaries = [staging.place(path, recipe.save.overwrite and not is_exported(path.name)) for path in paths]
+        temporaries = [
+            staging.place(path, recipe.save.overwrite and not _is_several(path, recipe.save)) for path in paths
+        ]
         made = _make(prepared, temporaries, progress)
         warnings = (*plan.warnings, *value_warnings(plan, _values(prepared)))
         planned = json.dumps({"checksum": plan.checksum, **plan.to_data()}, indent=1)
-        artifacts = [{"path": name, **entry} for name, entry in zip(names, made.artifacts, strict=True)]
+        called = [artifact_name(name, temporary) for name, temporary in zip(names, temporaries, strict=True)]
+        artifacts = [{"path": name, **entry} for name, entry in zip(called, made.artifacts, strict=True)]
         told = {"warnings": [f"{w.where}: {w.text}" for w in warnings], "seconds": made.seconds}
         manifest = seal({**_manifest(prepared, made), "artifacts": artifacts, **told}, planned)
         for name, text in {**texts, PLAN: planned, MANIFEST: json.dumps(manifest, indent=1)}.items():
@@ -91,7 +97,7 @@ def execute(
         for temporary, path in zip(temporaries, paths, strict=True):
             staging.rename(temporary, final_names(temporary, path))
         staging.publish(folder)
-    return Report(plan, "pass", folder, paths, manifest, warnings)
+    return Report(plan, "pass", folder, tuple(folder / name for name in called), manifest, warnings)
 
 
 @dataclass(frozen=True)
@@ -136,11 +142,16 @@ def _places(written: Written, proof: Proof) -> dict[str, Any]:
     return {**({"places": written.places} if written.places else {}), **({"tensors": tensors} if tensors else {})}
 
 
-def _check_free(paths: Sequence[Path], overwrite: bool) -> None:
+def _is_several(path: Path, save: Save) -> bool:
+    """Tell whether an output is, or may be, more than one file."""
+    return is_exported(path.name) or bool(save.shard and path.name.endswith(SUFFIX))
+
+
+def _check_free(paths: Sequence[Path], save: Save) -> None:
     for path in paths:
-        several = is_exported(path.name)
-        taken = next((name for name in taken_names(path) if name.exists()), None)
-        if taken is None or (overwrite and not several and not taken.is_dir()):
+        several = _is_several(path, save)
+        taken = next((name for name in taken_names(path, save.shard) if name.exists()), None)
+        if taken is None or (save.overwrite and not several and not taken.is_dir()):
             continue
         if several:  # several files, or a folder, cannot be replaced in one step
             raise FileError(Problem(str(taken), "exists already", "remove it first, or choose another name"))
@@ -163,7 +174,7 @@ def _check_reload(temporaries: Sequence[Path], prepared: Prepared) -> None:
     from transferpipe.execute.reload import verify_reload, verify_served
 
     for temporary in temporaries:
-        if temporary.is_dir() and not temporary.name.endswith(CHECKPOINT):
+        if temporary.is_dir() and not temporary.name.endswith((CHECKPOINT, SUFFIX)):
             verify_served(temporary)
         if temporary.name.endswith(".keras"):
             verify_reload(temporary, prepared.opened.target.structure.catalog, prepared.plan, _values(prepared).value)
@@ -193,7 +204,9 @@ def _manifest(prepared: Prepared, made: _Made) -> dict[str, Any]:
 
 
 def _place(source: Source) -> dict[str, str | None]:
-    """Return where a file lies, so that it is found from any working directory; of a built model, nothing."""
+    """Return where a file lies, and came from, so that it is found from anywhere; of a built model, nothing."""
     if not isinstance(source, FileSource):
         return {"path": None}
-    return {"path": str(source.path.absolute()), "select": source.select}
+    place = {"path": str(source.path.absolute()), "select": source.select}
+    proved = {"url": source.url, "sha256": source.sha256}
+    return {**place, **{key: value for key, value in proved.items() if value is not None}}

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem
 from transferpipe.execute.artifacts import is_exported
+from transferpipe.execute.atomic import cannot_be_written, final_name
 from transferpipe.execute.exports import export_model
 from transferpipe.execute.keras_save import asset_files, saved_by_keras
 from transferpipe.execute.other_layout import in_layout, layout_of_file
@@ -24,6 +25,7 @@ from transferpipe.execute.target import FileTarget, ModelTarget, Target
 from transferpipe.execute.values import Values
 from transferpipe.execute.verify import Progress
 from transferpipe.execute.writers import Content, writer_for
+from transferpipe.execute.writers.safetensors_shards import SUFFIX, write_shards
 from transferpipe.plan.model import Plan
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.segment import CHUNK
@@ -56,6 +58,9 @@ def save_file(path: Path, target: Target, plan: Plan, values: Values, progress: 
             *export_model(path, target, plan, values, lambda p: save_file(p, target, plan, values, progress))
         )
     content = content_of(path, target, plan, values, progress)
+    if plan.save_shard and path.name.endswith(SUFFIX) and content.catalog.nbytes > plan.save_shard:
+        _write_shards(path, content, plan.save_shard)
+        return Written(DIRECT)
     reason = _why_keras(path, target)
     with contextlib.ExitStack() as stack:
         if reason:
@@ -65,6 +70,13 @@ def save_file(path: Path, target: Target, plan: Plan, values: Values, progress: 
         descriptor = stack.enter_context(_created(path))
         writer_for(path.name)(descriptor, content)
     return Written(f"keras: {reason}" if reason else DIRECT)
+
+
+def _write_shards(folder: Path, content: Content, limit: int) -> None:
+    try:
+        write_shards(folder, final_name(folder), content, limit, _created)
+    except OSError as error:
+        raise cannot_be_written(folder, error) from error
 
 
 def _why_keras(path: Path, target: Target) -> str | None:

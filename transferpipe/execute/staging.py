@@ -84,7 +84,7 @@ class Staging:
         Raises:
             FileError: a name is taken, or cannot be given.
         """
-        with _locked(folder), contextlib.ExitStack() as undo:
+        with locked(folder), contextlib.ExitStack() as undo:
             backups = [_published(file, undo) for file in self._files]
             undo.pop_all()
         for backup in backups:
@@ -109,7 +109,8 @@ def _put_back(backup: Path, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
+    """Hold what other processes that ask for the same `folder` wait for."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # not every network file system knows locks

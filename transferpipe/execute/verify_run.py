@@ -13,6 +13,7 @@ from transferpipe.errors import FileError, Problem, Problems, TransferError, Ver
 from transferpipe.execute.artifacts import digest_again
 from transferpipe.execute.manifest import MANIFEST, PLAN, is_sealed, read_json, sha256
 from transferpipe.execute.other_layout import as_keras
+from transferpipe.execute.remote.cache import kept_copy
 from transferpipe.execute.values import Values, same_bits
 from transferpipe.execute.verify import Progress, digest
 from transferpipe.plan.layouts.export import Held
@@ -108,10 +109,23 @@ def _open_sources(again: _Again) -> None:
 
 def _try_open(entry: Mapping[str, Any], alias: str, again: _Again) -> FileSource | None:
     try:
-        return open_source(Path(entry["path"]), entry["format"], entry["select"])
+        return open_source(_copy_of(entry), entry["format"], entry["select"])
     except TransferError as error:
         again.notes.append(f"{alias} cannot be read any more: {error}")
         return None
+
+
+def _copy_of(entry: Mapping[str, Any]) -> Path:
+    """Return where the file lies; the cached copy of a file elsewhere must still be the one that was read."""
+    path, url, digest = Path(entry["path"]), entry.get("url"), entry.get("sha256")
+    if not url or not digest:
+        return path
+    copies = [copy for copy in (path, kept_copy(url, digest)) if copy.is_file()]
+    if not copies:
+        raise FileError(Problem(url, "is no longer in the cache", f"fetch it again: transferpipe inspect {url}"))
+    if not any(sha256(copy) == digest for copy in copies):
+        raise FileError(Problem(url, "its copy in the cache was changed since", f"delete {copies[0]}"))
+    return next(copy for copy in copies if sha256(copy) == digest)
 
 
 def _verify_artifact(folder: Path, artifact: Mapping[str, Any], again: _Again, progress: Progress | None) -> None:

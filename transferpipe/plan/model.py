@@ -116,6 +116,7 @@ class Plan:
         seed: the seed of all fresh weights.
         save: the files to write.
         save_layout: whose names and axes those have that hold named tensors and nothing else.
+        save_shard: how many bytes of values one safetensors file may hold.
         warnings: legal but probably wrong.
     """
 
@@ -130,6 +131,7 @@ class Plan:
     seed: int = 0
     save: tuple[str, ...] = ()
     save_layout: str = "keras"
+    save_shard: int | None = None
     warnings: tuple[PlanWarning, ...] = ()
 
     @property
@@ -156,6 +158,8 @@ class Plan:
         data = asdict(self)
         if self.save_layout == "keras":  # most plans, and all those of earlier versions
             del data["save_layout"]
+        if self.save_shard is None:
+            del data["save_shard"]
         return json.dumps(data)
 
     def __str__(self) -> str:

@@ -67,6 +67,7 @@ def make_plan(
         seed=recipe.seed,
         save=(recipe.save.path, *recipe.save.also),
         save_layout=recipe.save.layout,
+        save_shard=recipe.save.shard,
     )
     by_order = {r.name for r in rules if r.pair == "order"}
     return lint(plan, target, tuple(pairing.warnings), by_order, fates.adapted)

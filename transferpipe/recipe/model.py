@@ -42,6 +42,7 @@ class Origin:
         format: name of the file's format; None tells it from the content.
         layout: how names and axes are arranged.
         select: keys on the way to the part of the file that is wanted.
+        sha256: the digest that the file must have, in small letters.
     """
 
     path: str | None = None
@@ -49,6 +50,7 @@ class Origin:
     format: str | None = None
     layout: str = "auto"
     select: str | None = None
+    sha256: str | None = None
 
     @property
     def label(self) -> str:
@@ -139,12 +141,14 @@ class Save:
         also: further ones.
         overwrite: whether files that are there may be replaced.
         layout: whose names and axes the files of named tensors have, ``keras`` or ``torch``.
+        shard: how many bytes of values a safetensors file may hold before it is cut into several.
     """
 
     path: str = "model.keras"
     also: tuple[str, ...] = ()
     overwrite: bool = False
     layout: str = "keras"
+    shard: int | None = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ from transferpipe.recipe.model import (
 )
 from transferpipe.recipe.parse_origin import is_build, parse_build, parse_origin
 from transferpipe.recipe.parse_rules import compile_pattern, compile_patterns, parse_edit, parse_rule, split_source
+from transferpipe.recipe.sizes import parse_size
 
+SHARDED = ".safetensors"
 SAVE_SUFFIXES = (".keras", ".weights.h5", ".safetensors", ".npz", ".ckpt")
 TRANSFERRED, NOTHING = "transferred", "none"
 _TARGET, _UNMATCHED = "target", "unmatched"
@@ -142,7 +144,9 @@ def _parse_save(fields: Fields, absolute: bool) -> Save:
     inner = Fields(value if isinstance(value, Mapping) else {}, "save", fields.problems)
     path = inner.text("path", Save.path)
     layout = inner.choice("layout", ("keras", "torch"), Save.layout)
-    save = Save(Save.path if path is None else path, inner.texts("also"), inner.flag("overwrite"), layout)
+    save = Save(
+        Save.path if path is None else path, inner.texts("also"), inner.flag("overwrite"), layout, _parse_shard(inner)
+    )
     for key, paths in (("path", (save.path,)), ("also", save.also)):
         for path in paths:
             _check_save_path(path, key, inner, absolute)
@@ -151,8 +155,18 @@ def _parse_save(fields: Fields, absolute: bool) -> Save:
         inner.note("also", f"names the same file twice: {', '.join((save.path, *save.also))}")
     if layout != Save.layout and not any(p.endswith(NAMED_FORMATS) for p in (save.path, *save.also)):
         inner.note("layout", f"{layout} needs a file of named tensors", f"save one of {', '.join(NAMED_FORMATS)}")
+    if save.shard and not any(p.endswith(SHARDED) for p in (save.path, *save.also)):
+        inner.note("shard", f"needs a {SHARDED} file, which can be cut into several", f"save.path=model{SHARDED}")
     inner.finish()
     return save
+
+
+def _parse_shard(inner: Fields) -> int | None:
+    value = inner.raw("shard")
+    size = parse_size(value)
+    if value is not None and size is None:
+        inner.note("shard", f"must be a size above 0, not {describe(value)}", "such as 2GB, 500MB or 1GiB")
+    return size
 
 
 def _check_folders(save: Save, inner: Fields) -> None:

@@ -12,6 +12,7 @@ from transferpipe.recipe.model import Build, Origin
 
 _TARGET = "_target_"
 LAYOUTS = ("auto", "keras", "torch")
+_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
@@ -44,9 +45,19 @@ def parse_origin(value: Any, where: str, problems: Problems) -> Origin | None:
     select = fields.text("select")
     if select == "":
         fields.note("select", "is empty", "name the keys on the way to the weights, such as model/state_dict")
-    origin = Origin(path, None, fields.text("format"), fields.choice("layout", LAYOUTS, "auto"), select)
+    origin = Origin(
+        path, None, fields.text("format"), fields.choice("layout", LAYOUTS, "auto"), select, _digest(fields)
+    )
     fields.finish()
     return origin if path else None
+
+
+def _digest(fields: Fields) -> str | None:
+    text = fields.text("sha256")
+    if text is not None and not _SHA256.fullmatch(text):
+        fields.note("sha256", f"must be 64 hexadecimal digits, not {describe(text)}", "take it from `sha256sum FILE`")
+        return None
+    return text.lower() if text else None
 
 
 def parse_build(value: Mapping[str, Any], where: str, problems: Problems) -> Build | None:

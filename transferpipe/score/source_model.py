@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transferpipe.errors import FileError, Problem, RecipeError
 from transferpipe.execute.build import call, import_keras
+from transferpipe.execute.remote.find import find
+from transferpipe.execute.remote.opened import open_found
 from transferpipe.execute.score_run import Run
-from transferpipe.recipe.locate import locate
 from transferpipe.recipe.model import Build, Origin
 from transferpipe.score.seeded import seeded
-from transferpipe.weights.formats import open_source
 
 if TYPE_CHECKING:
     import keras
@@ -45,7 +44,7 @@ def _only_source(run: Run | None) -> keras.Model:
     if run is None or len(origins) != 1:
         raise RecipeError(Problem(_WHERE, f"the run has {len(origins)} sources, one is needed", _MEND))
     origin = origins[0]
-    return _load(str(origin.path)) if origin.build is None else _build(origin.build, run)
+    return _load(str(origin.path), origin.sha256) if origin.build is None else _build(origin.build, run)
 
 
 def _build(build: Build, run: Run) -> keras.Model:
@@ -55,13 +54,13 @@ def _build(build: Build, run: Run) -> keras.Model:
         return call(build, run.trusted)
 
 
-def _load(text: str) -> keras.Model:
-    path: Path = locate(text, _WHERE)
-    found = open_source(path).format  # refuses a file whose sizes are lies before Keras believes them
+def _load(text: str, pin: str | None = None) -> keras.Model:
+    file = find(text, _WHERE, pin)
+    found = open_found(file, _WHERE).format  # refuses a file whose sizes are lies before Keras believes them
     if found != "keras":
         raise RecipeError(Problem(_WHERE, f"{text} ({found}) holds no model, only weights", _MEND))
     try:
-        return import_keras().models.load_model(path, compile=False)
+        return import_keras().models.load_model(file.path, compile=False)
     except Exception as error:
         what = f"keras.models.load_model refuses it: {type(error).__name__}: {error}"
         raise FileError(Problem(text, what, "give custom classes a get_config and register them")) from error

@@ -83,10 +83,17 @@ def planned(variant: Variant, prepared: Prepared) -> Planned:
 
 
 def _inputs(prepared: Prepared) -> list[Any]:
-    """Return what tells that a file is still the one that a finished variant was made of: its size and its time."""
+    """Return what tells that a file is still the one that a finished variant was made of: its size and its time.
+
+    Of a file whose digest is known, that; a copy in a cache may be fetched again.
+    """
     target = getattr(prepared.opened.target, "source", None)
     found = [*prepared.opened.sources.values(), *([target] if target is not None else [])]
-    return [[s.label, *(stamp[1:] for stamp in stamps_of(s.files))] for s in found if isinstance(s, FileSource)]
+    return [
+        [s.label, *([s.sha256] if s.sha256 else (stamp[1:] for stamp in stamps_of(s.files)))]
+        for s in found
+        if isinstance(s, FileSource)
+    ]
 
 
 def write_variant(folder: Path, planned: Planned) -> None:

@@ -46,6 +46,8 @@ class FileSource:
         parts: all files that values are read from, where they are more, or others, than `path`; and folders in which
             other files would be taken instead, were they there.
         select: the keys on the way to the part of the file that is read, if that is not the whole.
+        url: where it was fetched from, if it is the copy of a file elsewhere.
+        sha256: its digest, where it was computed: of fetched and of pinned files.
     """
 
     path: Path
@@ -60,6 +62,8 @@ class FileSource:
     details: Mapping[str, str] = field(default_factory=dict)
     parts: tuple[Path, ...] = ()
     select: str | None = None
+    url: str | None = None
+    sha256: str | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -68,8 +72,8 @@ class FileSource:
 
     @property
     def label(self) -> str:
-        """The path as text."""
-        return str(self.path)
+        """The path as text, or the address that it was fetched from."""
+        return self.url or str(self.path)
 
     def read(self, name: str) -> NDArray[Any]:
         """Return the value of the weight called `name`.

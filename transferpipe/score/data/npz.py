@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.recipe.locate import locate
+from transferpipe.execute.remote.find import find
 from transferpipe.score.data.splits import PARTS, Splits, make_splits, split_off
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.npz import open_npz
@@ -30,7 +30,7 @@ def npz_data(path: str, *, val_fraction: float = 0.2, test_fraction: float = 0.2
     for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         if not isinstance(fraction, int | float) or not 0 <= fraction < 1:
             raise RecipeError(Problem(f"npz_data.{name}", f"{fraction!r} is not a number from 0 to below 1"))
-    file = open_npz(locate(path, "npz_data.path"))
+    file = open_npz(find(path, "npz_data.path").path)
     parts = _parts(file, path)
     # Checked before anything is drawn, so that what is wrong is said about the file.
     checked = make_splits(path, parts["train"], parts.get("val"), parts.get("test"))

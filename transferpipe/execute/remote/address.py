@@ -1,0 +1,106 @@
+"""Addresses of files elsewhere: which there are, and what is refused before anything is asked of a server."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping
+from types import ModuleType
+from urllib.parse import parse_qsl, urlsplit
+
+from transferpipe.errors import FileError, Problem, UnsafeError
+
+# Scheme: the package that reads it and the extra that installs it; None where Python itself does.
+SCHEMES: Mapping[str, tuple[str, str] | None] = {
+    "https": None,
+    "http": None,
+    "hf": ("huggingface_hub", "hub"),
+    "kaggle": ("kagglehub", "kaggle"),
+    "s3": ("s3fs", "cloud"),
+    "gs": ("gcsfs", "cloud"),
+}
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+# Other paths that are written like an address and are none.
+_NOT_REMOTE = frozenset({"pkg", "live"})
+_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+# What presigned addresses and download links carry in place of a password.
+_SECRETS = frozenset({"x-amz-signature", "x-goog-signature", "signature", "sig", "token", "access_token", "api_key"})
+_FETCH_YOURSELF = "download the file yourself and name the copy"
+
+
+def scheme_of(text: str) -> str | None:
+    """Return the scheme of an address, in small letters; None for any other path.
+
+    >>> scheme_of("HTTPS://example.org/a.h5"), scheme_of("~/a.h5"), scheme_of("pkg://package/a.h5")
+    ('https', None, None)
+    """
+    match = _SCHEME.match(text)
+    scheme = match[1].lower() if match else None
+    return None if scheme in _NOT_REMOTE else scheme
+
+
+def check_address(text: str, where: str) -> None:
+    """Refuse what must not be asked for. Messages never repeat a credential.
+
+    Raises:
+        FileError: there is no such scheme, or no host or bucket.
+        UnsafeError: credentials in the address, or plain http to another machine.
+    """
+    scheme = scheme_of(text)
+    if scheme not in SCHEMES:
+        mend = f"these can be read: {', '.join(f'{s}://' for s in SCHEMES)}, pkg:// and plain paths"
+        raise FileError(Problem(where, f"{scheme}:// is no kind of path that can be read", mend))
+    try:
+        text.encode()  # refuses what is not UTF-8 on the command line
+        parts = urlsplit(text)
+        host, query = parts.hostname, parse_qsl(parts.query)
+        _ = parts.port  # refuses what is no number
+    except ValueError as error:
+        raise FileError(Problem(where, f"is not an address: {error}", "check how it is written")) from error
+    if "@" in parts.netloc:
+        what = f"the {scheme}:// address holds a user name or password, which a recipe and its records would spread"
+        raise UnsafeError(Problem(where, what, f"take it out; where one is needed, {_FETCH_YOURSELF}"))
+    if found := [key for key, _ in query if key.lower() in _SECRETS]:
+        what = f"the address of {host} holds the credential {found[0]!r}, which a recipe and its records would spread"
+        raise UnsafeError(Problem(where, what, _FETCH_YOURSELF))
+    if not host:
+        raise FileError(Problem(where, f"{text!r} names no host, repository or bucket", "check how it is written"))
+    if scheme == "http" and not is_local(host):
+        what = f"{host} would be asked over plain http, which anybody on the way can change"
+        raise UnsafeError(Problem(where, what, "write https://"))
+
+
+def is_local(host: str | None) -> bool:
+    """Tell whether `host` is this machine."""
+    return host in _LOCAL_HOSTS
+
+
+def check_redirect(old: str, new: str, where: str) -> None:
+    """Refuse to be sent from a server to anything but a server that is asked as safely.
+
+    Raises:
+        UnsafeError: another scheme, less protection, or from another machine to this one.
+    """
+    to, host = scheme_of(new) or urlsplit(new).scheme, urlsplit(new).hostname
+    from_here = is_local(urlsplit(old).hostname)
+    if from_here and to == "http" and is_local(host):
+        return
+    if to != "https" or (is_local(host) and not from_here):
+        what = f"{urlsplit(old).hostname} sends on to {to}://{host or ''}, which is not followed"
+        raise UnsafeError(Problem(where, what, _FETCH_YOURSELF))
+
+
+def import_package(scheme: str, where: str) -> ModuleType:
+    """Return the package that reads `scheme`.
+
+    Raises:
+        FileError: it is not installed; says which extra installs it.
+    """
+    entry = SCHEMES[scheme]
+    assert entry is not None
+    package, extra = entry
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        what = f"{scheme}:// needs the package {package}, which cannot be imported: {error}"
+        raise FileError(Problem(where, what, f"pip install 'transferpipe[{extra}]'")) from error

@@ -1,0 +1,25 @@
+"""Sizes as people write them: ``2GB``, ``500 MB``, ``1.5GiB``."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def parse_size(value: Any) -> int | None:
+    """Return a number of bytes, at least 1; None for what is no size. ``KB`` is 1000 bytes, ``KiB`` 1024.
+
+    >>> parse_size("2GB"), parse_size("1.5 KiB"), parse_size(300), parse_size("many"), parse_size(0)
+    (2000000000, 1536, 300, None, None)
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if value > 0 else None
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) and len(value) < 30 else None
+    if match is None:
+        return None
+    unit = (match[2] or "").lower()
+    base = 1024 if unit.endswith("i") else 1000
+    return int(float(match[1]) * base ** _POWERS[unit.removesuffix("i")]) or None
