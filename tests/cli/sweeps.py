@@ -46,7 +46,12 @@ def results(folder):
     """Return what must be the same however a sweep was run: the table without its seconds, and the files' digests."""
     variants = json.loads((folder / "sweep.json").read_text())["variants"]
     table = [{k: v for k, v in row.items() if k != "seconds"} for row in rows(folder)]
-    return table, [{k: v for k, v in variant.items() if k != "seconds"} for variant in variants]
+    return table, [_without_seconds(variant) for variant in variants]
+
+
+def _without_seconds(data):
+    inner = data.items() if isinstance(data, dict) else ()
+    return {k: _without_seconds(v) for k, v in inner if k != "seconds"} if isinstance(data, dict) else data
 
 
 def plans(text):
