@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from transferpipe.errors import RecipeError
-from transferpipe.plan.chain import read_recipe
-from transferpipe.plan.model import Plan
-from transferpipe.plan.planner import make_plan
-from transferpipe.plan.structure import LayerState, TargetStructure
+from transferpipe.planning.chain import read_recipe
+from transferpipe.planning.model import Plan
+from transferpipe.planning.planner import make_plan
+from transferpipe.planning.structure import LayerState, TargetStructure
 from transferpipe.weights.spec import Catalog, WeightSpec, catalog_of
 
 NEVER_TRAINED = ("moving_mean", "moving_variance")

@@ -40,7 +40,7 @@ def test_links_lead_somewhere():
 
 
 def test_the_transforms_listed_are_all_there_are():
-    from transferpipe.plan.transforms import MERGES, TRANSFORMS
+    from transferpipe.planning.transforms import MERGES, TRANSFORMS
 
     rules = README.split("A rule:")[1].split("Patterns are")[0]
     for name in (*TRANSFORMS, *MERGES):

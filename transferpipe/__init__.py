@@ -8,8 +8,6 @@ report = tp.transfer("backbone.keras", model, mapping=mapping, freeze=["enc/.*"]
 
 from __future__ import annotations
 
-import importlib
-from types import ModuleType
 from typing import Any
 
 __all__ = [
@@ -38,15 +36,3 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     raise AttributeError(f"module 'transferpipe' has no attribute {name!r}")
-
-
-class _Room(ModuleType):
-    """The package `transferpipe.plan`, which hides the function of the same name once anything imports it."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        from transferpipe import api
-
-        return api.plan(*args, **kwargs)
-
-
-importlib.import_module("transferpipe.plan").__class__ = _Room

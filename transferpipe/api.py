@@ -11,8 +11,8 @@ from transferpipe.execute.opening import live_model, open_recipe
 from transferpipe.execute.prepare import Prepared, prepare_opened
 from transferpipe.execute.remote.opened import open_path
 from transferpipe.execute.run import Report, execute
-from transferpipe.plan.chain import read_recipe
-from transferpipe.plan.model import Plan
+from transferpipe.planning.chain import read_recipe
+from transferpipe.planning.model import Plan
 from transferpipe.weights.spec import Catalog
 
 _LIVE = "live://"

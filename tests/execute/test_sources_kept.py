@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from transferpipe.execute.opening import open_recipe, sources_kept
-from transferpipe.plan.chain import read_recipe
+from transferpipe.planning.chain import read_recipe
 
 MODELS = """
 import keras

@@ -25,7 +25,7 @@ from transferpipe.cli.expansion import as_override
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.atomic import write_text
 from transferpipe.execute.manifest import MANIFEST, PLAN, read_json
-from transferpipe.plan.model import plan_from_data
+from transferpipe.planning.model import plan_from_data
 from transferpipe.sweep.job import (
     DONE,
     FAILED,

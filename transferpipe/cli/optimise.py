@@ -23,7 +23,7 @@ from transferpipe.cli.resolving import find_cause, no_environment, resolve
 from transferpipe.cli.sweep_plan import check_saves_inside
 from transferpipe.errors import Problem, RecipeError, TransferError
 from transferpipe.execute.prepare import prepare
-from transferpipe.plan.chain import read_recipe
+from transferpipe.planning.chain import read_recipe
 from transferpipe.sweep.leaderboard import Entry
 from transferpipe.sweep.record import entries_in
 from transferpipe.sweep.variant import Variant, planned, write_variant

@@ -17,7 +17,7 @@ from transferpipe.cli.sweep_settings import Settings, read_settings_of
 from transferpipe.cli.transfer import check_name
 from transferpipe.errors import Problem, Problems, RecipeError, TransferError
 from transferpipe.execute.prepare import prepare
-from transferpipe.plan.chain import read_recipe
+from transferpipe.planning.chain import read_recipe
 from transferpipe.sweep.controls import controls_of
 from transferpipe.sweep.variant import SEED, Planned, Variant, planned
 

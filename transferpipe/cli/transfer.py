@@ -19,7 +19,7 @@ from transferpipe.cli.compose import Composed, compose_recipe
 from transferpipe.cli.terminal import is_terminal, progress, width
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.prepare import Prepared, prepare
-from transferpipe.plan.chain import read_recipe
+from transferpipe.planning.chain import read_recipe
 from transferpipe.recipe.model import Recipe
 from transferpipe.show.plan_table import plan_text
 

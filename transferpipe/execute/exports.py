@@ -14,7 +14,7 @@ from transferpipe.execute.build import import_keras
 from transferpipe.execute.keras_walk import Walked, walk
 from transferpipe.execute.target import ModelTarget, Target
 from transferpipe.execute.values import Values
-from transferpipe.plan.model import Plan
+from transferpipe.planning.model import Plan
 from transferpipe.weights.formats.object_graph import VARIABLE, Node
 from transferpipe.weights.formats.saved_model_path import VARIABLES
 from transferpipe.weights.formats.tensor_bundle import open_bundle

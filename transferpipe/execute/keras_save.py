@@ -12,7 +12,7 @@ from transferpipe.execute.atomic import temporary_beside
 from transferpipe.execute.keras_walk import has_assets, save_assets
 from transferpipe.execute.target import ModelTarget
 from transferpipe.execute.values import Values
-from transferpipe.plan.model import Plan
+from transferpipe.planning.model import Plan
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from transferpipe.plan.structure import LayerState
+from transferpipe.planning.structure import LayerState
 from transferpipe.weights.keras_config import Config
 from transferpipe.weights.keras_flatten import flattened_maps
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.plan.model import Plan
+from transferpipe.planning.model import Plan
 from transferpipe.weights.spec import Catalog
 
 MANIFEST, PLAN = "manifest.json", "plan.json"

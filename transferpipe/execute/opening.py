@@ -17,7 +17,7 @@ from transferpipe.execute.remote.find import find
 from transferpipe.execute.remote.opened import open_found
 from transferpipe.execute.reuse import Recent
 from transferpipe.execute.target import FileTarget, ModelTarget, Target
-from transferpipe.plan.model import PlanWarning
+from transferpipe.planning.model import PlanWarning
 from transferpipe.recipe.model import Build, Origin, Recipe
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.stamp import Stamp, stamps_of

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.execute.values import Values
-from transferpipe.plan.chain import chain_of
-from transferpipe.plan.layouts.export import Exported, Held, plan_export, plan_import
-from transferpipe.plan.model import Plan
-from transferpipe.plan.structure import TargetStructure
-from transferpipe.plan.transforms import TransformError, apply_chain, infer
+from transferpipe.planning.chain import chain_of
+from transferpipe.planning.layouts.export import Exported, Held, plan_export, plan_import
+from transferpipe.planning.model import Plan
+from transferpipe.planning.structure import TargetStructure
+from transferpipe.planning.transforms import TransformError, apply_chain, infer
 from transferpipe.recipe.model import NAMED_FORMATS
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.segment import Segment

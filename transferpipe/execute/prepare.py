@@ -10,9 +10,9 @@ from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.artifacts import is_exported
 from transferpipe.execute.opening import Opened, open_recipe
 from transferpipe.execute.target import FileTarget
-from transferpipe.plan.layouts.export import plan_export
-from transferpipe.plan.model import Plan
-from transferpipe.plan.planner import make_plan
+from transferpipe.planning.layouts.export import plan_export
+from transferpipe.planning.model import Plan
+from transferpipe.planning.planner import make_plan
 from transferpipe.recipe.model import Build, Recipe
 from transferpipe.recipe.trust import resolve
 

@@ -13,7 +13,7 @@ from transferpipe.errors import Problem, Problems, VerificationError
 from transferpipe.execute.build import import_keras
 from transferpipe.execute.keras_walk import to_numpy, walk
 from transferpipe.execute.values import same_bits
-from transferpipe.plan.model import Plan
+from transferpipe.planning.model import Plan
 from transferpipe.weights.spec import Catalog
 
 

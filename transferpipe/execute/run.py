@@ -31,7 +31,7 @@ from transferpipe.execute.value_warnings import value_warnings
 from transferpipe.execute.values import Values
 from transferpipe.execute.verify import Progress, Proof, verify_file
 from transferpipe.execute.writers.safetensors_shards import SUFFIX
-from transferpipe.plan.model import Plan, PlanWarning
+from transferpipe.planning.model import Plan, PlanWarning
 from transferpipe.recipe.model import Save
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Source

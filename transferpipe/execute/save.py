@@ -26,7 +26,7 @@ from transferpipe.execute.values import Values
 from transferpipe.execute.verify import Progress
 from transferpipe.execute.writers import Content, writer_for
 from transferpipe.execute.writers.safetensors_shards import SUFFIX, write_shards
-from transferpipe.plan.model import Plan
+from transferpipe.planning.model import Plan
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.segment import CHUNK
 

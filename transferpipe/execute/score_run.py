@@ -17,7 +17,7 @@ from transferpipe.execute.atomic import write_text
 from transferpipe.execute.build import import_keras, values_of
 from transferpipe.execute.prepare import RUN
 from transferpipe.execute.run import Report
-from transferpipe.plan.model import Plan
+from transferpipe.planning.model import Plan
 from transferpipe.recipe.model import Build, Recipe
 from transferpipe.recipe.trust import resolve
 

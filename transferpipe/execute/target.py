@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.keras_walk import Walked, keras_version, model_config, walk
 from transferpipe.execute.layer_facts import SETTINGS, flattened_before, with_settings
-from transferpipe.plan.structure import LayerState, TargetStructure
+from transferpipe.planning.structure import LayerState, TargetStructure
 from transferpipe.weights.file_source import FileSource, SavedGroup
 from transferpipe.weights.keras_config import Config, is_layer_config, layer_configs
 from transferpipe.weights.naming import SavedLayer, readable_names

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, VerificationError
-from transferpipe.plan.fates import kind_of
-from transferpipe.plan.transforms import Transform
-from transferpipe.plan.transforms.combine import Sum, WeightNorm
-from transferpipe.plan.transforms.merge import Linear, Mean
-from transferpipe.plan.transforms.values import Cast, Fill, Scale
+from transferpipe.planning.fates import kind_of
+from transferpipe.planning.transforms import Transform
+from transferpipe.planning.transforms.combine import Sum, WeightNorm
+from transferpipe.planning.transforms.merge import Linear, Mean
+from transferpipe.planning.transforms.values import Cast, Fill, Scale
 from transferpipe.weights.spec import numpy_dtype
 
 # The transforms that compute; all others pass values on as they are.

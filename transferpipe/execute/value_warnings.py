@@ -9,7 +9,7 @@ import numpy as np
 
 from transferpipe.execute.values import Values, same_bits
 from transferpipe.execute.verify import compare_segments
-from transferpipe.plan.model import Plan, PlanWarning
+from transferpipe.planning.model import Plan, PlanWarning
 
 # What these hold in a layer that was built and never trained.
 _FRESH = {"bias": 0.0, "beta": 0.0, "gamma": 1.0, "moving_mean": 0.0, "moving_variance": 1.0}

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from transferpipe.errors import VerificationError
 from transferpipe.execute.edit_values import apply_edit
 from transferpipe.execute.value_checks import cast, check_finite, check_step, check_variance
-from transferpipe.plan.chain import chain_of
-from transferpipe.plan.model import Assignment, Plan, SourceRef
-from transferpipe.plan.transforms import apply_chain
-from transferpipe.plan.transforms.values import Cast
+from transferpipe.planning.chain import chain_of
+from transferpipe.planning.model import Assignment, Plan, SourceRef
+from transferpipe.planning.transforms import apply_chain
+from transferpipe.planning.transforms.values import Cast
 from transferpipe.recipe.model import Edit, Verify
 from transferpipe.weights.segment import Segment
 from transferpipe.weights.spec import Source

@@ -15,10 +15,10 @@ from transferpipe.errors import Problems, VerificationError
 from transferpipe.execute.other_layout import KERAS, as_keras, layout_of_file, places_in
 from transferpipe.execute.target import file_structure
 from transferpipe.execute.values import Values, same_bits
-from transferpipe.plan.freezing import effective
-from transferpipe.plan.layouts.export import Held
-from transferpipe.plan.model import Plan
-from transferpipe.plan.structure import TargetStructure
+from transferpipe.planning.freezing import effective
+from transferpipe.planning.layouts.export import Held
+from transferpipe.planning.model import Plan
+from transferpipe.planning.structure import TargetStructure
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
 from transferpipe.weights.segment import CHUNK, Segment, opened, read_into

@@ -16,8 +16,8 @@ from transferpipe.execute.other_layout import as_keras
 from transferpipe.execute.remote.cache import kept_copy
 from transferpipe.execute.values import Values, same_bits
 from transferpipe.execute.verify import Progress, digest
-from transferpipe.plan.layouts.export import Held
-from transferpipe.plan.model import Plan, plan_from_data
+from transferpipe.planning.layouts.export import Held
+from transferpipe.planning.model import Plan, plan_from_data
 from transferpipe.recipe.model import Verify
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, Problems, RecipeError
 from transferpipe.execute.score_run import Run
-from transferpipe.plan.model import Plan
+from transferpipe.planning.model import Plan
 from transferpipe.score.checks import check_data, check_takes, check_whole_numbers
 from transferpipe.score.data.splits import Splits
 from transferpipe.score.features import activations, layer_called

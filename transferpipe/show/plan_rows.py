@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from transferpipe.plan.chain import chain_of
-from transferpipe.plan.model import Assignment, Kept, Plan, SourceRef
+from transferpipe.planning.chain import chain_of
+from transferpipe.planning.model import Assignment, Kept, Plan, SourceRef
 from transferpipe.show.collapse import braces, collapse, numbers_of, shape_of
 
 

@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from transferpipe.plan.model import Plan
+from transferpipe.planning.model import Plan
 from transferpipe.show.collapse import counted
 from transferpipe.show.plan_rows import Row, plan_rows
 from transferpipe.show.visible import cell, visible

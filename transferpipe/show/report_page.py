@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from transferpipe.plan.model import Plan
+from transferpipe.planning.model import Plan
 from transferpipe.show.plan_table import plan_html
 from transferpipe.show.score_table import number_text, score_title
 

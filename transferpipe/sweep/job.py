@@ -18,7 +18,7 @@ from transferpipe.execute.manifest import read_json
 from transferpipe.execute.prepare import prepare
 from transferpipe.execute.run import execute
 from transferpipe.execute.score_run import score_run
-from transferpipe.plan.chain import read_recipe
+from transferpipe.planning.chain import read_recipe
 from transferpipe.sweep.variant import read_variant
 
 RESULT, LOG, STARTED = "result.json", "run.log", "started"

@@ -1,0 +1,112 @@
+"""``layout: torch`` for layers whose weights Keras keeps in parts of theirs: recurrent layers, attention, and more."""
+
+import pytest
+from test_torch_pairing import problem, steps, taken, torch_plan
+
+from transferpipe.planning.chain import chain_of
+
+LSTM = "lstm/cell/kernel 4x12 float32 LSTMCell\n lstm/cell/recurrent_kernel 3x12 float32 LSTMCell\n lstm/cell/bias 12 float32 LSTMCell"
+TORCH = "rnn/weight_ih_l0 12x4\n rnn/weight_hh_l0 12x3\n rnn/bias_ih_l0 12\n rnn/bias_hh_l0 12"
+
+
+def test_two_biases_become_one():
+    plan = torch_plan(LSTM, TORCH, {"r": {"to": "lstm", "from": "rnn"}})
+    assert taken(plan)["lstm/cell/bias"] == "rnn/bias_ih_l0 + rnn/bias_hh_l0"
+    assert steps(plan, "lstm/cell/bias") == ("sum",)
+    assert not plan.unused
+
+
+def test_the_cell_may_be_named_instead_of_the_layer():
+    plan = torch_plan(LSTM, TORCH, {"r": {"to": "lstm/cell", "from": "rnn"}})
+    assert taken(plan)["lstm/cell/kernel"] == "rnn/weight_ih_l0"
+
+
+def test_by_order_too():
+    plan = torch_plan(LSTM, TORCH, {"r": {"to": "lstm", "from": "rnn", "pair": "order"}})
+    assert taken(plan)["lstm/cell/bias"] == "rnn/bias_ih_l0 + rnn/bias_hh_l0"
+
+
+def test_same_name_too():
+    plan = torch_plan(LSTM, TORCH.replace("rnn", "lstm"), unmatched="same_name")
+    assert taken(plan)["lstm/cell/recurrent_kernel"] == "lstm/weight_hh_l0"
+
+
+def test_a_single_bias_is_not_enough():
+    text = problem(LSTM, TORCH, {"r": {"to": "lstm/cell/bias", "from": "rnn/bias_ih_l0"}}, unmatched="keep")
+    assert (
+        "lstm/cell/bias of the LSTMCell is made up of bias_ih_l0 and bias_hh_l0, but gets rnn/bias_ih_l0 alone" in text
+    )
+
+
+def test_biases_in_parts_cannot_be_merged():
+    rule = {"to": "lstm/cell", "from": ["a:rnn", "b:rnn"], "merge": "mean"}
+    text = problem(LSTM, {"a": TORCH, "b": TORCH}, {"r": rule})
+    assert "rnn/bias_ih_l0, rnn/bias_hh_l0, rnn/bias_ih_l0, rnn/bias_hh_l0: each source keeps it in parts" in text
+
+
+def test_a_missing_bias():
+    text = problem(LSTM, TORCH.replace("bias_hh_l0", "x"), {"r": {"to": "lstm", "from": "rnn"}})
+    assert "lstm takes rnn, which holds no 'bias_ih_l0 and bias_hh_l0' (for lstm/cell/bias of the LSTMCell" in text
+
+
+def test_a_layer_of_a_stack():
+    source = TORCH + "\n" + TORCH.replace("_l0", "_l1").replace("12x4", "12x3")
+    target = LSTM + "\n" + LSTM.replace("lstm/", "top/").replace("4x12", "3x12")
+    plan = torch_plan(target, source, {"a": {"to": "lstm", "from": "rnn"}, "b": {"to": "top", "from": "rnn/l1"}})
+    assert taken(plan)["top/cell/bias"] == "rnn/bias_ih_l1 + rnn/bias_hh_l1"
+    assert not plan.unused
+
+
+def test_a_layer_that_the_stack_lacks():
+    assert "source.pt has no layer 'rnn/l1' (for lstm)" in problem(LSTM, TORCH, {"r": {"to": "lstm", "from": "rnn/l1"}})
+
+
+def test_directions_in_a_file_without_classes():
+    cells = "".join(LSTM.replace("lstm/", f"bi/{d}_layer/") + "\n" for d in ("backward", "forward"))
+    source = TORCH + "\n" + TORCH.replace("_l0", "_l0_reverse")
+    plan = torch_plan(cells, source, {"r": {"to": "bi", "from": "rnn"}})
+    assert taken(plan)["bi/backward_layer/cell/kernel"] == "rnn/weight_ih_l0_reverse"
+    assert taken(plan)["bi/forward_layer/cell/kernel"] == "rnn/weight_ih_l0"
+
+
+def test_attention_in_a_file_without_classes():
+    parts = {"query": "8x2x4", "key": "8x2x4", "value": "8x2x4", "attention_output": "2x4x8"}
+    target = "\n".join(f"mha/{part}/kernel {shape} float32 EinsumDense" for part, shape in parts.items())
+    plan = torch_plan(target, "a/in_proj_weight 24x8\n a/out_proj/weight 8x8", {"r": {"to": "mha", "from": "a"}})
+    assert taken(plan)["mha/value/kernel"] == "a/in_proj_weight"
+    assert taken(plan)["mha/attention_output/kernel"] == "a/out_proj/weight"
+    assert [str(s) for s in chain_of(None, steps(plan, "mha/value/kernel"))] == [
+        "reshape(3, 8, 8)",
+        "slice(2)",
+        "transpose(1, 0)",
+        "reshape(8, 2, 4)",
+    ]
+
+
+@pytest.mark.parametrize("shape", ["25x8", "24x9", "30x8", "8"])
+def test_fused_weights_of_another_size_are_refused(shape):
+    parts = {"query": "8x2x4", "key": "8x2x4", "value": "8x2x4", "attention_output": "2x4x8"}
+    target = "\n".join(f"mha/{part}/kernel {sizes} float32 EinsumDense" for part, sizes in parts.items())
+    rules = {"r": {"to": "mha", "from": "a", "except": "mha/(key|value|attention_output)"}}
+    assert "mha/query/kernel" in problem(target, f"a/in_proj_weight {shape}", rules, unmatched="keep")
+
+
+@pytest.mark.parametrize("shape", ["17x1x3x3", "16x1x5x5", "50x1x3x3", "16"])
+def test_depthwise_kernels_of_another_size_are_refused(shape):
+    target = (
+        "dw/kernel 5x5x18x1 float32 DepthwiseConv2D"
+        if shape.startswith("50")
+        else "dw/kernel 3x3x8x2 float32 DepthwiseConv2D"
+    )
+    assert "dw/kernel" in problem(target, f"dw/weight {shape}", {"r": {"to": "dw"}})
+
+
+def test_weight_normalization_is_folded():
+    plan = torch_plan("c/kernel 3x3x4x8 float32 Conv2D", "c/weight_g 8x1x1x1\n c/weight_v 8x4x3x3", {"r": {"to": "c"}})
+    assert steps(plan, "c/kernel") == ("weight_norm", {"transpose": [2, 3, 1, 0]})
+
+
+def test_a_foreign_name_takes_the_steps_of_a_weight_of_its_own():
+    source, target = "sep/first/weight 8x1x3x3", "sep/depthwise_kernel 3x3x4x2 float32 SeparableConv2D"
+    plan = torch_plan(target, source, {"r": {"to": "sep/depthwise_kernel", "from": "sep/first/weight"}})
+    assert steps(plan, "sep/depthwise_kernel") == ({"reshape": [4, 2, 3, 3]}, {"transpose": [2, 3, 0, 1]})

@@ -1,0 +1,55 @@
+"""Reading a recipe together with the transforms that its rules name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transferpipe.errors import Problems
+from transferpipe.planning.transforms import Transform, TransformError, parse_merge, parse_transform
+from transferpipe.recipe.model import Recipe, Rule
+from transferpipe.recipe.parse import parse_recipe
+
+
+def chain_of(merge: Any, transforms: Sequence[Any]) -> tuple[Transform, ...]:
+    """Return what turns the source values into the target value: the merge if there is one, then the transforms.
+
+    Raises:
+        TransformError: one of them is not written as it must be.
+    """
+    merged = (parse_merge(merge),) if merge is not None else ()
+    return (*merged, *(parse_transform(t) for t in transforms))
+
+
+def read_recipe(data: Mapping[str, Any], *, absolute_save: bool = False) -> Recipe:
+    """Return the checked recipe.
+
+    Args:
+        data: the recipe as plain data.
+        absolute_save: whether `save` may leave the run folder.
+
+    Raises:
+        RecipeError: with all problems of the recipe, before any file is opened.
+    """
+    return parse_recipe(data, _check_transforms, absolute_save=absolute_save)
+
+
+def _check_transforms(rule: Rule, problems: Problems) -> None:
+    lists = rule.transform if isinstance(rule.transform, Mapping) else {"": rule.transform}
+    for own_name, transforms in lists.items():
+        for i, transform in enumerate(transforms):
+            _check(
+                parse_transform,
+                transform,
+                ".".join(filter(None, [rule.where, "transform", own_name, str(i)])),
+                problems,
+            )
+    if rule.merge is not None:
+        _check(parse_merge, rule.merge, f"{rule.where}.merge", problems)
+
+
+def _check(parse: Any, data: Any, where: str, problems: Problems) -> None:
+    try:
+        parse(data)
+    except TransformError as error:
+        problems.add(where, error.what, error.mend)

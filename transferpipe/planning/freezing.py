@@ -1,0 +1,84 @@
+"""What `freeze` means for the whole model, seen from the root as Keras sees it.
+
+Freezing a layer freezes everything below it. A layer that was switched on again below a frozen one does train (the
+idiom ``base.trainable = False; base.layers[-1].trainable = True``), unless it is the root that is frozen (Keras 3:
+`Layer.trainable` sets the flags below, `trainable_variables` asks the root's flag and each variable's own).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from transferpipe.errors import Problems, did_you_mean
+from transferpipe.planning.model import Freezing
+from transferpipe.planning.structure import BATCH_NORMALIZATION, TargetStructure, ancestors
+from transferpipe.recipe.model import Recipe
+
+
+def plan_freezing(
+    recipe: Recipe, target: TargetStructure, transferred: Collection[str], problems: Problems
+) -> Freezing:
+    """Return which layers to freeze and what that makes of the model.
+
+    Args:
+        recipe: gives the patterns and the word ``transferred``.
+        target: the target's structure.
+        transferred: names of the weights that come from a source.
+        problems: takes a pattern that matches nothing.
+    """
+    chosen: set[str] = set()
+    nodes = {layer.name for layer in target.layers if layer.name} | set(target.catalog.layers)
+    for pattern in recipe.freeze:
+        matched = {n for n in nodes if pattern.match(n)}
+        chosen |= matched
+        if not matched:
+            weights = [w.name for w in target.catalog if pattern.match(w.name)]
+            what = f"{pattern.text!r} matches no layer of the target"
+            mend = did_you_mean(pattern.text.replace("\\", ""), sorted(nodes))
+            if weights:
+                what += f"; it matches the weight {weights[0]}, and freezing is set on layers"
+                mend = f"name the layer, {weights[0].rpartition('/')[0] or 'or freeze by layers'}"
+            problems.add("freeze", what, mend)
+    if recipe.freeze_transferred:
+        whole = {n for n, below in target.catalog.layers.items() if all(w in transferred for w in below)}
+        chosen |= {n for n in whole if not whole.intersection(ancestors(n))}
+        if not whole and not problems.found:  # rules that failed leave nothing transferred: they are the problem
+            problems.add("freeze", "'transferred' matches nothing: no layer gets all of its weights from a source")
+    flags = frozen_flags(target, chosen)
+    return effective(target, flags, tuple(n for n in flags if not flags[n] and _was_on(target, n)))
+
+
+def _was_on(target: TargetStructure, name: str) -> bool:
+    return target.by_name[name].trainable
+
+
+def frozen_flags(target: TargetStructure, chosen: Collection[str]) -> dict[str, bool]:
+    """Return the own flag of every layer after freezing `chosen` and, as Keras does, everything below."""
+    return {
+        layer.name: layer.trainable and not any(n in chosen for n in (layer.name, *ancestors(layer.name)))
+        for layer in target.layers
+    }
+
+
+def _is_on(weight: str, target: TargetStructure, flags: Mapping[str, bool]) -> bool:
+    for name in ancestors(weight):
+        if not flags.get(name, True):
+            return False
+        if name in target.by_name and target.by_name[name].recorded:
+            return flags.get("", True)
+        # A file does not tell the flag of a layer inside a layer: it has that of the nearest one that is recorded.
+    return True
+
+
+def effective(target: TargetStructure, flags: Mapping[str, bool], switched_off: tuple[str, ...]) -> Freezing:
+    """Return what the layers' own `flags` make of the model, seen from the root."""
+    frozen, trainable, parameters = [], 0, 0
+    for weight in target.catalog:
+        parameters += weight.size
+        if not _is_on(weight.name, target, flags):
+            frozen.append(weight.name)
+        elif weight.name in target.trainable_weights:
+            trainable += weight.size
+    norms = tuple(x.name for x in target.layers if x.layer_class == BATCH_NORMALIZATION)
+    stored = tuple(n for n in norms if not flags[n])
+    return Freezing(switched_off, tuple(frozen), trainable, parameters, norms, stored)

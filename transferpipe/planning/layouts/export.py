@@ -1,0 +1,144 @@
+"""What another framework's file of the target holds: the reverse of adapting."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transferpipe.errors import Problems, RecipeError
+from transferpipe.planning.chain import chain_of
+from transferpipe.planning.layouts.adapt import find_counterpart, joined, names_in
+from transferpipe.planning.layouts.adapter import NoCounterpartError, Shape
+from transferpipe.planning.structure import TargetStructure
+from transferpipe.planning.transforms import infer
+from transferpipe.weights.spec import Catalog, WeightSpec
+
+
+@dataclass(frozen=True)
+class Part:
+    """A weight of the target, and the transforms, as written, that lead from it to a tensor or its part."""
+
+    weight: str
+    steps: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One tensor of the file.
+
+    Attributes:
+        name: its name, with slashes.
+        shape: its shape.
+        dtype: the NumPy name of its dtype.
+        parts: what it is made of, one below the other along its first axis.
+    """
+
+    name: str
+    shape: Shape
+    dtype: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Held:
+    """Where a weight of the target is found in such a file: tensors, and the transforms that lead from them to it."""
+
+    names: tuple[str, ...]
+    steps: tuple[Any, ...]
+
+
+def plan_export(layout: str, target: TargetStructure) -> tuple[Exported, ...]:
+    """Return the tensors in which `layout` keeps the weights of `target`, in the target's order.
+
+    A weight that the layout does not know goes by its own name and keeps its axes.
+
+    Raises:
+        RecipeError: the other framework has no module for a layer, or two tensors would get one name.
+    """
+    problems = Problems()
+    parts: dict[str, list[tuple[int | None, Part]]] = {}
+    apart = _kept_apart(layout, target)
+    for weight in target.catalog:
+        with _noted(weight.name, layout, problems):
+            for name, third, steps in _tensors(layout, weight, target, apart):
+                parts.setdefault(name, []).append((third, Part(weight.name, steps)))
+    exported = []
+    for name, found in parts.items():
+        with _noted(found[0][1].weight, layout, problems):
+            exported.append(_joined(name, found, target))
+    problems.raise_as(RecipeError)
+    return tuple(exported)
+
+
+@contextlib.contextmanager
+def _noted(weight: str, layout: str, problems: Problems) -> Iterator[None]:
+    try:
+        yield
+    except NoCounterpartError as error:
+        mend = "save in the layout of Keras, or change the layer"
+        problems.add("save.layout", f"{weight} cannot be written in {layout}'s layout: {error}", mend)
+
+
+def unknown_to(layout: str, target: TargetStructure) -> list[str]:
+    """Return the weights that `layout` does not know."""
+    return [w.name for w in target.catalog if find_counterpart(layout, w.name, target) is None]
+
+
+def _tensors(
+    layout: str, weight: WeightSpec, target: TargetStructure, apart: set[str]
+) -> list[tuple[str, int | None, tuple[Any, ...]]]:
+    """Return name, third and transforms of each tensor that the weight is written into."""
+    found = find_counterpart(layout, weight.name, target)
+    if "." in weight.name:
+        raise NoCounterpartError("its names are joined by dots, and this one has dots of its own")
+    if found is None:
+        return [(weight.name, None, ())]
+    choice = next(c for c in found.choices if c.back and joined(found.layer, c.names[0]) not in apart)
+    return [(joined(found.layer, n), choice.third, steps) for n, steps in choice.back_for(weight.shape).items()]
+
+
+def _kept_apart(layout: str, target: TargetStructure) -> set[str]:
+    """Return the names of tensors of three parts that cannot be, since the parts do not fit below each other."""
+    shapes: dict[str, list[Shape]] = {}
+    for weight in target.catalog:
+        counterpart = find_counterpart(layout, weight.name, target)
+        for choice in counterpart.choices if counterpart else ():
+            if counterpart and choice.third is not None:
+                (steps,) = choice.back_for(weight.shape).values()
+                name = joined(counterpart.layer, choice.names[0])
+                shapes.setdefault(name, []).append(_shape(steps, weight))
+    return {name for name, found in shapes.items() if len(found) != 3 or len(set(found)) > 1}
+
+
+def _shape(steps: Sequence[Any], weight: WeightSpec) -> Shape:
+    return infer(chain_of(None, steps), [weight.shape], [weight.dtype])[0]
+
+
+def _joined(name: str, parts: Sequence[tuple[int | None, Part]], target: TargetStructure) -> Exported:
+    """Return the tensor of these parts, which each say which third of it they are."""
+    ordered = [part for _, part in sorted(parts, key=lambda p: p[0] or 0)]
+    weights = [target.catalog[part.weight] for part in ordered]
+    if len(parts) > 1 and any(third is None for third, _ in parts):
+        raise NoCounterpartError(f"{', '.join(w.name for w in weights)} would all be {name}: rename a layer")
+    rows, *rest = _shape(ordered[0].steps, weights[0]) or (0,)
+    shape = (rows * len(parts), *rest) if len(parts) > 1 else _shape(ordered[0].steps, weights[0])
+    return Exported(name, shape, weights[0].dtype, tuple(ordered))
+
+
+def plan_import(layout: str, target: TargetStructure, catalog: Catalog) -> dict[str, Held]:
+    """Return where a file of `layout` with this catalog has each weight of `target`, without those that it lacks."""
+    found = {}
+    for weight in target.catalog:
+        counterpart = find_counterpart(layout, weight.name, target)
+        if counterpart is None:
+            if weight.name in catalog:
+                found[weight.name] = Held((weight.name,), ())
+            continue
+        there = [
+            (c, n) for c in counterpart.choices for n in names_in(counterpart.layer, c) if all(x in catalog for x in n)
+        ]
+        for choice, names in there[:1]:
+            found[weight.name] = Held(names, choice.steps_for([catalog[n].shape for n in names], weight.shape))
+    return found

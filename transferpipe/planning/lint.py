@@ -1,0 +1,176 @@
+"""Warnings about what is legal but probably wrong. Each is one function over the finished plan."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping
+
+from transferpipe.planning.lint_layouts import lint_layouts
+from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
+from transferpipe.planning.pairing import listed
+from transferpipe.planning.structure import TargetStructure, ancestors
+from transferpipe.weights.layer_classes import is_made_up, stem
+
+_MANY = 3
+_NONE_ADAPTED: Mapping[str, int] = {}
+
+
+def lint(
+    plan: Plan,
+    target: TargetStructure,
+    found: tuple[PlanWarning, ...] = (),
+    by_order: Collection[str] = (),
+    adapted: Mapping[str, int] = _NONE_ADAPTED,
+) -> Plan:
+    """Return `plan` with its warnings.
+
+    Args:
+        plan: the finished plan.
+        target: the target's structure.
+        found: the warnings that pairing noted.
+        by_order: names of the rules that pair by order, to which names mean nothing.
+        adapted: the weights whose layout in the source is known, and how many transforms adapt them.
+    """
+    warnings = [
+        *found,
+        *_square_kernels(plan, adapted),
+        *_made_up_names(plan, by_order),
+        *_frozen_fresh(plan),
+        *_unrecorded_freezing(plan, target),
+        *_switched_off_variables(target),
+        *_nothing_trainable(plan, target),
+        *_nothing_transferred(plan),
+        *_unused(plan),
+        *_swapped_roles(plan),
+        *_half_kept_layers(plan, target),
+        *lint_layouts(plan, target, adapted),
+    ]
+    return dataclasses.replace(plan, warnings=tuple(_summarise(warnings)))
+
+
+def _summarise(warnings: list[PlanWarning]) -> Iterator[PlanWarning]:
+    """Yield the warnings with long runs of one kind at one place cut to the first few and a count."""
+    groups: dict[tuple[str, str], list[PlanWarning]] = {}
+    for warning in warnings:
+        groups.setdefault((warning.code, warning.where), []).append(warning)
+    for (code, where), group in groups.items():
+        yield from group[:_MANY]
+        if len(group) > _MANY:
+            yield PlanWarning(code, where, f"and {len(group) - _MANY} more like these")
+
+
+def _where(assignment: Assignment) -> str:
+    return UNMATCHED_RULE if assignment.rule == UNMATCHED_RULE else f"mapping.{assignment.rule}"
+
+
+def _square_kernels(plan: Plan, adapted: Mapping[str, int]) -> Iterator[PlanWarning]:
+    """A square matrix fits transposed as well as straight; only a known layout vouches for it."""
+    for a in plan.assignments:
+        square = len(a.shape) >= 2 and a.shape[-1] == a.shape[-2] > 1 and "kernel" in a.target.rpartition("/")[2]
+        foreign = a.target not in adapted and any(
+            r.name.rpartition("/")[2] != a.target.rpartition("/")[2] for r in a.sources
+        )
+        transposed = any(
+            t == "transpose" or (isinstance(t, Mapping) and "transpose" in t)
+            for t in a.transforms[adapted.get(a.target, 0) :]
+        )
+        if square and (foreign or transposed):
+            names = ", ".join(r.name for r in a.sources)
+            text = f"{a.target} {list(a.shape)} is square: its shape cannot tell whether {names} must be transposed"
+            yield PlanWarning("square-kernel", _where(a), text)
+
+
+def _made_up_names(plan: Plan, by_order: Collection[str]) -> Iterator[PlanWarning]:
+    """Numbers that Keras counts up change with the order of building; one warning a rule."""
+    found: dict[str, list[str]] = {}
+    for a in (a for a in plan.assignments if a.rule not in by_order):
+        layers = [s for name in (a.target, *(r.name for r in a.sources)) for s in name.split("/")[:-1]]
+        found.setdefault(_where(a), []).extend(s for s in layers if is_made_up(s) and stem(s) != s)
+    for where, names in found.items():
+        if names:
+            text = f"relies on names that Keras made up, such as {names[0]}: they change with the order of building"
+            yield PlanWarning("made-up-names", where, f"{text}; consider `pair: order`, or name the layers")
+
+
+def _frozen_fresh(plan: Plan) -> Iterator[PlanWarning]:
+    assigned = {a.target for a in plan.assignments}
+    kept = {k.target: k for k in plan.kept}
+    switched = set(plan.freezing.layers)
+    for name in plan.freezing.frozen_weights:
+        if name not in assigned and plan.assignments and switched.intersection(ancestors(name)):
+            rule = kept[name].rule if name in kept else "?"
+            where = UNMATCHED_RULE if rule == UNMATCHED_RULE else f"mapping.{rule}"
+            yield PlanWarning(
+                "frozen-fresh", where, f"{name} is frozen and keeps its fresh value: training will never change it"
+            )
+
+
+def _unrecorded_freezing(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
+    if not plan.freezing.layers:
+        return
+    weights_only = [p for p in plan.save if not p.endswith(".keras")]
+    if weights_only:
+        yield PlanWarning("freeze-not-saved", "save", f"{weights_only[0]} holds weights only, not the freezing")
+    frozen = set(plan.freezing.layers)
+    for name in plan.freezing.layers:
+        recorded = [n for n in (name, *ancestors(name)) if n in frozen and target.by_name[n].recorded]
+        if not recorded and len(weights_only) < len(plan.save):
+            text = f"{name} is frozen in a model whose configuration does not record the flags of its inner layers"
+            yield PlanWarning("freeze-not-saved", "freeze", f"{text}: after load_model it is trainable again")
+
+
+def _switched_off_variables(target: TargetStructure) -> Iterator[PlanWarning]:
+    for name in sorted(target.switched_off):
+        text = f"{name} is switched off by its variable's own flag, which no file keeps: freeze its layer instead"
+        yield PlanWarning("variable-flag", "target", text)
+
+
+def _nothing_trainable(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
+    if target.trainable_weights and not plan.freezing.trainable_parameters:
+        root = target.by_name.get("")
+        why = " (the model itself is frozen, and a frozen ancestor wins)" if root and not root.trainable else ""
+        yield PlanWarning("nothing-trainable", "freeze", f"no parameter of the result is trainable{why}")
+
+
+def _nothing_transferred(plan: Plan) -> Iterator[PlanWarning]:
+    count = len(plan.source_weights)
+    if count and not plan.assignments:
+        text = f"nothing is transferred: none of the source weights ({count}) is used"
+        yield PlanWarning("nothing-transferred", "mapping", text)
+
+
+def _unused(plan: Plan) -> Iterator[PlanWarning]:
+    unused = plan.unused
+    if unused and plan.assignments:
+        names = listed([f"{w.source}:{w.name}" if len(plan.sources) > 1 else w.name for w in unused], _MANY)
+        count = f"{len(unused)} source weights are" if len(unused) > 1 else "1 source weight is"
+        yield PlanWarning("unused", "unused", f"{count} not used: {names}")
+
+
+def _swapped_roles(plan: Plan) -> Iterator[PlanWarning]:
+    """A weight that takes one with another role (gamma from beta) fits by shape and is nearly always a mistake."""
+    roles = ("gamma", "beta", "moving_mean", "moving_variance", "mean", "variance")
+    for a in plan.assignments:
+        own = a.target.rpartition("/")[2]
+        for ref in a.sources:
+            theirs = ref.name.rpartition("/")[2]
+            if own in roles and theirs in roles and own.removeprefix("moving_") != theirs.removeprefix("moving_"):
+                yield PlanWarning("other-role", _where(a), f"{a.target} takes {ref.name}: {own} from {theirs}")
+
+
+def _half_kept_layers(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
+    """A layer of which some weights are new and some stay as built computes something that neither model did."""
+    assigned = {a.target: a for a in plan.assignments}
+    layers: dict[str, list[str]] = {}
+    for weight in target.catalog:
+        layers.setdefault(weight.layer, []).append(weight.name)
+    mismatched = {k.target: k for k in plan.kept if k.reason == "shape differs"}
+    for names in layers.values():
+        kept = [n for n in names if n in mismatched]
+        if kept and any(n in assigned for n in names):
+            got = next(n for n in names if n in assigned)
+            yield PlanWarning(
+                "half-transferred",
+                f"mapping.{mismatched[kept[0]].rule}",
+                f"{got} is transferred, but {kept[0]} of the same layer is kept",
+            )

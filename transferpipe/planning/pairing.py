@@ -1,0 +1,149 @@
+"""Pairing what a rule claims with the source weights it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from transferpipe.errors import Problems, did_you_mean
+from transferpipe.planning.claims import Unit
+from transferpipe.planning.layouts.adapt import Counterpart, find_counterpart
+from transferpipe.planning.model import PlanWarning
+from transferpipe.planning.structure import TargetStructure
+from transferpipe.weights.layer_classes import BUILT_IN, weight_names
+from transferpipe.weights.spec import Catalog
+
+_MOST_HINTS = 20
+_BUILT_IN_CLASSES = frozenset(BUILT_IN.values())
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a target weight takes of one source.
+
+    Attributes:
+        source: the source's name.
+        names: the names of its weights, more than one only if the source's layout keeps the weight in parts.
+        steps: the transforms, as written, from the source's layout to that of Keras.
+        adapted: whether the layout knows the weight, so that its names and axes are no guess.
+    """
+
+    source: str
+    names: tuple[str, ...]
+    steps: tuple[Any, ...] = ()
+    adapted: bool = False
+
+
+@dataclass
+class Pairing:
+    """What is found so far.
+
+    Attributes:
+        sources: the catalogs by the sources' names.
+        structure: the target.
+        layouts: how the sources' names and axes are arranged, where it is not Keras's way.
+        problems: what is wrong.
+        warnings: what is legal but probably wrong, each once.
+    """
+
+    sources: Mapping[str, Catalog]
+    structure: TargetStructure
+    layouts: Mapping[str, str]
+    problems: Problems
+    warnings: dict[PlanWarning, None] = field(default_factory=dict)
+    _hints: int = _MOST_HINTS
+
+    @property
+    def target(self) -> Catalog:
+        """The target's catalog."""
+        return self.structure.catalog
+
+    def counterpart(self, source: str, weight: str) -> Counterpart | None:
+        """Return what the layout of the source called `source` has for a target weight; None if nothing of its own."""
+        return find_counterpart(self.layouts.get(source, "keras"), weight, self.structure)
+
+    def near(self, name: str, choices: Iterable[str]) -> str:
+        """Return a "did you mean"; empty after the first few, since comparing thousands of names takes minutes."""
+        self._hints -= 1
+        return did_you_mean(name, choices) if self._hints >= 0 else ""
+
+    def warn(self, code: str, where: str, text: str) -> None:
+        """Note a warning once."""
+        self.warnings.setdefault(PlanWarning(code, where, text))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One unit of the target, and the source layer or weight that it asks for."""
+
+    where: str
+    unit: Unit
+    source: str
+    name: str
+    catalog: Catalog
+
+    @property
+    def below(self) -> tuple[str, ...] | None:
+        """All weights below the source layer; the empty name means the whole source; None if there is no such layer."""
+        return self.catalog.layers.get(self.name) if self.name else tuple(self.catalog.by_name)
+
+    def source_name(self, weight: str) -> str:
+        """Return the source weight with the same name, seen from the unit, as the target weight `weight`."""
+        return f"{self.name}/{self.unit.relative(weight)}" if self.name else self.unit.relative(weight)
+
+    @property
+    def held(self) -> list[str]:
+        """Names of the source layer's weights, seen from it."""
+        return [w[len(self.name) + 1 :] if self.name else w for w in self.below or ()]
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """Return the first few of `names`, and how many more there are."""
+    return listed([repr(n) for n in names], most)
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Return the first few of `names` as they are, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def pair_numbered(weight: str, layer: str, catalog: Catalog, pairing: Pairing) -> str | None:
+    """Return the source weight with the same number inside a layer of unknown class, or None.
+
+    A Keras file numbers the weights of a layer. For a class of the user's own it tells no names; then the position says
+    which is which, if the two layers hold equally many weights. For built-in classes the names are known, and where
+    they are not (a normalization without gamma or beta), guessing by position is how gamma becomes beta.
+    """
+    theirs = _numbered_in(catalog, layer)
+    ours = _directly_in(pairing.target, weight.rpartition("/")[0])
+    if not theirs or len(theirs) != len(ours) or catalog[theirs[0]].layer_class in _BUILT_IN_CLASSES:
+        return None
+    kind, shapes = pairing.target[weight].layer_class, [catalog[n].shape for n in theirs]
+    if kind in _BUILT_IN_CLASSES and not weight_names(kind, None, shapes):
+        return None
+    text = f"{catalog.label} numbers the weights of {layer or 'the model itself'}: they are taken in order"
+    pairing.warn("numbered-weights", layer or "the model", text)
+    return theirs[ours.index(weight)]
+
+
+def unclear_names(layer: str, catalog: Catalog) -> tuple[str, str] | None:
+    """Return what is unclear about the weights of a source layer that only have numbers, and the mend; else None."""
+    numbered = _numbered_in(catalog, layer)
+    if not numbered:
+        return None
+    kind = catalog[numbered[0]].layer_class or "layer"
+    what = f"the file numbers the weights of this {kind} and does not say which optional ones it has"
+    return what, "if both layers are configured alike, use `pair: order`"
+
+
+def _numbered_in(catalog: Catalog, layer: str) -> list[str]:
+    """Return the weights that the layer itself holds if the file only numbers them."""
+    theirs = _directly_in(catalog, layer)
+    return theirs if all(n.rpartition("/")[2].isdigit() for n in theirs) else []
+
+
+def _directly_in(catalog: Catalog, layer: str) -> list[str]:
+    inside = catalog.layers.get(layer, ()) if layer else catalog.by_name
+    return [n for n in inside if n.rpartition("/")[0] == layer]

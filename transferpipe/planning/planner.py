@@ -1,0 +1,199 @@
+"""Rules and catalogs in, plan out. Reads no value and touches no model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from transferpipe.errors import Problems, RecipeError, did_you_mean
+from transferpipe.planning.claims import Unit, find_units
+from transferpipe.planning.edits import check_edits
+from transferpipe.planning.fates import Fates, assign
+from transferpipe.planning.freezing import plan_freezing
+from transferpipe.planning.lint import lint
+from transferpipe.planning.model import UNMATCHED_RULE, Plan, SourceWeight
+from transferpipe.planning.pairing import Pairing, Taken, listed, pair_numbered, some, unclear_names
+from transferpipe.planning.pairing_layouts import describe_torch, take_module
+from transferpipe.planning.pairing_rules import pair_rule
+from transferpipe.planning.structure import TargetStructure
+from transferpipe.recipe.model import Recipe, Rule
+from transferpipe.weights.spec import Catalog
+
+_KERAS_LAYOUT: Mapping[str, str] = {}
+
+
+def make_plan(
+    recipe: Recipe,
+    sources: Mapping[str, Catalog],
+    target: TargetStructure,
+    labels: Mapping[str, str],
+    layouts: Mapping[str, str] = _KERAS_LAYOUT,
+) -> Plan:
+    """Return the plan for `recipe`.
+
+    Args:
+        recipe: the checked recipe.
+        sources: the catalog of each source by its name.
+        target: the target's structure.
+        labels: what each source (by its name) and the target (``target``) is, for the plan to say.
+        layouts: how names and axes are arranged in each source (by its name) that does not do it Keras's way.
+
+    Raises:
+        RecipeError: with everything that keeps the rules from giving each weight exactly one fate.
+    """
+    problems = Problems()
+    pairing = Pairing(sources, target, layouts, problems)
+    claims = {rule.name: _claim(rule, target, problems) for rule in recipe.rules}
+    rules = _in_target_order(recipe.rules, claims, target)
+    _check_disjoint(rules, claims, problems)
+    fates = Fates(target, sources, problems)
+    for rule in rules:
+        _settle(rule, claims[rule.name], fates, pairing)
+    claimed = {w for units in claims.values() for u in units for w in u.weights}
+    _settle_unmatched(recipe, fates, pairing, claimed)
+    source_weights = _account(recipe, sources, fates, problems)
+    check_edits(recipe.edits, target, problems)
+    freezing = plan_freezing(recipe, target, fates.assignments.keys(), problems)
+    problems.raise_as(RecipeError)
+    order = list(target.catalog.by_name)
+    plan = Plan(
+        recipe=recipe.name,
+        target=labels["target"],
+        sources={alias: labels[alias] for alias in sources},
+        assignments=tuple(fates.assignments[n] for n in order if n in fates.assignments),
+        kept=tuple(fates.kept[n] for n in order if n in fates.kept),
+        source_weights=source_weights,
+        edits=tuple(sorted(recipe.edits, key=lambda e: (order.index(e.at), e.name))),
+        freezing=freezing,
+        seed=recipe.seed,
+        save=(recipe.save.path, *recipe.save.also),
+        save_layout=recipe.save.layout,
+        save_shard=recipe.save.shard,
+    )
+    by_order = {r.name for r in rules if r.pair == "order"}
+    return lint(plan, target, tuple(pairing.warnings), by_order, fates.adapted)
+
+
+def _in_target_order(rules: Sequence[Rule], claims: Mapping[str, list[Unit]], target: TargetStructure) -> list[Rule]:
+    """Return the rules by the first weight that each claims, so that their order in the recipe means nothing."""
+    position = {w.name: i for i, w in enumerate(target.catalog)}
+    first = {name: min((position[u.weights[0]] for u in units), default=-1) for name, units in claims.items()}
+    return sorted(rules, key=lambda rule: (first[rule.name], rule.name))
+
+
+def _claim(rule: Rule, target: TargetStructure, problems: Problems) -> list[Unit]:
+    units = find_units(rule.to, target.catalog, rule.excepts)
+    _check_own_names(rule, units, problems)
+    if not units and not rule.optional:
+        empty = [x.name for x in target.layers if x.name and rule.to.match(x.name)]
+        if empty and not find_units(rule.to, target.catalog):
+            what, mend = f"matches only layers without weights, such as {empty[0]!r}", ""
+        else:
+            what = f"{rule.to.text!r} matches nothing in {target.label}" + (" after `except`" if rule.excepts else "")
+            names = [*target.catalog.layers, *target.catalog.by_name]
+            mend = did_you_mean(rule.to.text.replace("\\", ""), names)
+        problems.add(f"{rule.where}.to", what, mend or "`optional: true` lets a rule match nothing")
+    return units
+
+
+def _check_own_names(rule: Rule, units: Sequence[Unit], problems: Problems) -> None:
+    """Note transforms for an own name that no claimed weight has: they would do nothing."""
+    own_names = list(dict.fromkeys(w.rpartition("/")[2] for unit in units for w in unit.weights))
+    for name in rule.transform if isinstance(rule.transform, Mapping) and units else ():
+        if name not in own_names:
+            mend = did_you_mean(name, own_names) or f"it claims {some(own_names)}"
+            problems.add(f"{rule.where}.transform.{name}", "the rule claims no weight of that name", mend)
+
+
+def _check_disjoint(rules: Sequence[Rule], claims: Mapping[str, list[Unit]], problems: Problems) -> None:
+    owner: dict[str, str] = {}
+    shared: dict[tuple[str, str], list[str]] = {}
+    for rule in rules:
+        for weight in (w for unit in claims[rule.name] for w in unit.weights):
+            first = owner.setdefault(weight, rule.name)
+            if first != rule.name:
+                shared.setdefault((first, rule.name), []).append(weight)
+    for (first, second), weights in shared.items():
+        more = f" and {len(weights) - 1} more" if len(weights) > 1 else ""
+        problems.add(
+            f"mapping.{first}, mapping.{second}",
+            f"both claim {weights[0]}{more}",
+            "take it out of one of them with `except`, or switch one off with null",
+        )
+
+
+def _settle(rule: Rule, units: Sequence[Unit], fates: Fates, pairing: Pairing) -> None:
+    for pattern in rule.excepts:
+        if not find_units(pattern, fates.target.catalog):
+            text = f"`except: {pattern.text}` matches nothing, so it takes nothing out"
+            pairing.warn("except-nothing", rule.where, text)
+    if rule.keep:
+        fates.keep([w for u in units for w in u.weights], rule.name, "from: null")
+        return
+    for weight, found in pair_rule(rule, units, pairing).items():
+        assign(fates, rule, weight, found)
+
+
+def _settle_unmatched(recipe: Recipe, fates: Fates, pairing: Pairing, claimed: set[str]) -> None:
+    left = [w.name for w in fates.target.catalog if w.name not in claimed]
+    if recipe.unmatched == "keep":
+        fates.keep(left, UNMATCHED_RULE, "no rule")
+    elif recipe.unmatched == "error":
+        if left:
+            fates.problems.add(
+                "unmatched",
+                f"no rule claims {len(left)} target weight{'s' * (len(left) != 1)}: {listed(left)}",
+                "add a rule (`from: null` keeps weights as built), or set unmatched=keep",
+            )
+    else:
+        for name in left:
+            _settle_same_name(recipe, name, fates, pairing)
+
+
+def _settle_same_name(recipe: Recipe, name: str, fates: Fates, pairing: Pairing) -> None:
+    layer = name.rpartition("/")[0]
+    found = []
+    for alias, catalog in fates.sources.items():
+        counterpart = pairing.counterpart(alias, name)
+        if counterpart:
+            taken = take_module(alias, name, counterpart, counterpart.layer, pairing)
+        else:
+            source = name if name in catalog else pair_numbered(name, layer, catalog, pairing)
+            taken = Taken(alias, (source,)) if source else None
+        if taken:
+            found.append(taken)
+    if len(found) == 1:
+        assign(fates, None, name, found)
+    elif len(found) > 1:
+        fates.problems.add(
+            "unmatched", f"{name} is in several sources: {', '.join(t.source for t in found)}", "give it a rule"
+        )
+    elif recipe.unmatched == "same_name_or_keep":
+        fates.keep([name], UNMATCHED_RULE, "no rule")
+    elif unclear := next((u for c in fates.sources.values() if (u := unclear_names(layer, c))), None):
+        what, mend = unclear
+        fates.problems.add("unmatched", f"no source has a weight called {name}: {what}", mend)
+    else:
+        called = [describe_torch(name, c) for a in fates.sources if (c := pairing.counterpart(a, name))] or [name]
+        near = pairing.near(called[0].partition(",")[0], [n for c in fates.sources.values() for n in c.by_name])
+        fates.problems.add("unmatched", f"no source has a weight called {called[0]}", near or "give it a rule")
+
+
+def _account(
+    recipe: Recipe, sources: Mapping[str, Catalog], fates: Fates, problems: Problems
+) -> tuple[SourceWeight, ...]:
+    used = {(ref.source, ref.name) for a in fates.assignments.values() for ref in a.sources}
+    ignored: set[tuple[str, str]] = set()
+    for ignore in recipe.ignore:
+        for alias, catalog in sources.items():
+            if ignore.source in (None, alias):
+                ignored.update((alias, w) for unit in find_units(ignore.pattern, catalog) for w in unit.weights)
+    account = []
+    for alias, catalog in sorted(sources.items()):
+        for weight in catalog:
+            key = (alias, weight.name)
+            account.append(SourceWeight(*key, "used" if key in used else "ignored" if key in ignored else "unused"))
+    unused = [f"{w.source}:{w.name}" if len(sources) > 1 else w.name for w in account if w.fate == "unused"]
+    if recipe.unused == "error" and unused and not problems.found:
+        what = f"nothing uses {len(unused)} source weight{'s' * (len(unused) != 1)}: {listed(unused)}"
+        problems.add("unused", what, "add a rule, or `ignore` them")
+    return tuple(account)

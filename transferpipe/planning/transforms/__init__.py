@@ -1,0 +1,137 @@
+"""Transforms: small steps from source values to a target value, each planned by shape before any value is read.
+
+A transform is one module's frozen dataclass satisfying `Transform`, and one line in a table below.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from transferpipe.errors import did_you_mean
+from transferpipe.planning.transforms.axes import parse_reshape, parse_transpose
+from transferpipe.planning.transforms.combine import parse_sum, parse_weight_norm
+from transferpipe.planning.transforms.flatten import parse_flatten_order
+from transferpipe.planning.transforms.join import parse_concat, parse_stack
+from transferpipe.planning.transforms.merge import parse_linear, parse_mean
+from transferpipe.planning.transforms.pad import parse_pad
+from transferpipe.planning.transforms.protocol import Transform, TransformError
+from transferpipe.planning.transforms.select import parse_slice, parse_take
+from transferpipe.planning.transforms.values import parse_cast, parse_fill, parse_scale
+
+__all__ = [
+    "MERGES",
+    "TRANSFORMS",
+    "Transform",
+    "TransformError",
+    "apply_chain",
+    "infer",
+    "parse_merge",
+    "parse_transform",
+    "parse_transforms",
+]
+
+Parse = Callable[[Any], Transform]
+
+# What may stand in a rule's `transform`.
+TRANSFORMS: Mapping[str, Parse] = {
+    "transpose": parse_transpose,
+    "reshape": parse_reshape,
+    "slice": parse_slice,
+    "take": parse_take,
+    "concat": parse_concat,
+    "stack": parse_stack,
+    "sum": parse_sum,
+    "weight_norm": parse_weight_norm,
+    "pad": parse_pad,
+    "cast": parse_cast,
+    "scale": parse_scale,
+    "fill": parse_fill,
+    "flatten_order": parse_flatten_order,
+}
+
+# What may stand in a rule's `merge`.
+MERGES: Mapping[str, Parse] = {
+    "mean": parse_mean,
+    "linear": parse_linear,
+}
+
+
+def parse_transform(data: Any) -> Transform:
+    """Return the transform that a recipe writes as ``{name: arguments}``, or as its bare name.
+
+    Raises:
+        TransformError: the name or an argument is wrong.
+
+    >>> str(parse_transform({"transpose": [1, 0]}))
+    'transpose(1, 0)'
+    """
+    return _parse("transform", data, TRANSFORMS, "{transpose: [1, 0]}")
+
+
+def parse_transforms(data: Any) -> tuple[Transform, ...]:
+    """Return the transforms of a list, in the order in which they are applied; a single one needs no list.
+
+    Raises:
+        TransformError: a name or an argument is wrong.
+    """
+    return tuple(parse_transform(item) for item in (data if isinstance(data, list | tuple) else [data]))
+
+
+def parse_merge(data: Any) -> Transform:
+    """Return the merge method that a recipe writes as ``mean`` or ``{linear: [0.3, 0.7]}``.
+
+    Raises:
+        TransformError: the name or an argument is wrong.
+    """
+    return _parse("merge", data, MERGES, "mean or {linear: [0.3, 0.7]}")
+
+
+def _parse(key: str, data: Any, table: Mapping[str, Parse], example: str) -> Transform:
+    name, arguments = next(iter(data.items())) if isinstance(data, Mapping) and len(data) == 1 else (data, None)
+    if not isinstance(name, str):
+        raise TransformError(f"a {key} is one name with its arguments, not {reprlib.repr(data)}", f"write {example}")
+    if name in table:
+        return table[name](arguments)
+    for other, entries in (("transform", TRANSFORMS), ("merge", MERGES)):
+        if name in entries:
+            raise TransformError(f"{name} is no {key}, but a {other}", f"write it under {other}:")
+    near = did_you_mean(name, table)
+    raise TransformError(f"there is no {key} {name!r}", near or f"there are {', '.join(table)}")
+
+
+def infer(
+    transforms: Sequence[Transform], shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]
+) -> tuple[tuple[int, ...], str]:
+    """Return shape and dtype of what the chain of `transforms` makes of inputs of `shapes` and `dtypes`.
+
+    The first transform takes all inputs, every other one the result before it.
+
+    Raises:
+        TransformError: a transform does not fit what it is given, or several inputs meet none that combines them.
+    """
+    _check_count(transforms, len(shapes))
+    for transform in transforms:
+        shapes, dtypes = (transform.shape(shapes),), (transform.dtype(dtypes),)
+    return tuple(shapes[0]), dtypes[0]
+
+
+def apply_chain(transforms: Sequence[Transform], arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return what the chain makes of `arrays`, whose shapes and dtypes `infer` has accepted.
+
+    The result may be one of the arrays, or a view of it: the caller must not write into it.
+    """
+    _check_count(transforms, len(arrays))
+    for transform in transforms:
+        arrays = (transform.apply(arrays),)
+    return arrays[0]
+
+
+def _check_count(transforms: Sequence[Transform], inputs: int) -> None:
+    if inputs > 1 and not (transforms and transforms[0].several):
+        what = f"{transforms[0]} takes one input" if transforms else "nothing combines the inputs"
+        mend = "begin with concat or stack, say how to merge, or name one source"
+        raise TransformError(f"{what}, but there are {inputs}", mend)

@@ -1,0 +1,110 @@
+"""Transforms that rearrange axes and keep every value: transpose and reshape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from transferpipe.planning.transforms.arguments import parse_integers
+from transferpipe.planning.transforms.protocol import TransformError
+
+
+@dataclass(frozen=True, slots=True)
+class Transpose:
+    """Permute the axes as `numpy.transpose` does: axis i of the result is axis ``axes[i]`` of the input.
+
+    Attributes:
+        axes: a permutation, negative axes counted from the end; None reverses all axes.
+    """
+
+    axes: tuple[int, ...] | None = None
+    several: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.axes is None:
+            return
+        rank = len(self.axes)
+        if sorted(a + rank if a < 0 else a for a in self.axes) != list(range(rank)):
+            raise TransformError(
+                f"{self} is not a permutation of {rank} axes", f"name each axis from 0 to {rank - 1} once"
+            )
+
+    def __str__(self) -> str:
+        return "transpose" if self.axes is None else f"transpose({', '.join(map(str, self.axes))})"
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """See `Transform`."""
+        (shape,) = shapes
+        if self.axes is None:
+            return shape[::-1]
+        if len(self.axes) != len(shape):
+            what = f"{self} permutes {len(self.axes)} axes, but the shape {shape} has {len(shape)}"
+            raise TransformError(what, f"list {len(shape)} axes")
+        return tuple(shape[axis] for axis in self.axes)
+
+    def dtype(self, dtypes: Sequence[str]) -> str:
+        """See `Transform`."""
+        return dtypes[0]
+
+    def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """See `Transform`."""
+        return arrays[0].transpose(self.axes)
+
+
+@dataclass(frozen=True, slots=True)
+class Reshape:
+    """Give the values, read in C order, another shape, as `numpy.reshape` does.
+
+    Attributes:
+        sizes: the new shape; one of them may be -1 and is then worked out from the others.
+    """
+
+    sizes: tuple[int, ...]
+    several: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        wrong = [size for size in self.sizes if size < -1]
+        if wrong:
+            raise TransformError(f"{self}: {wrong[0]} is not a size", "use sizes from 0, or one -1 to work it out")
+        if self.sizes.count(-1) > 1:
+            raise TransformError(f"{self} leaves {self.sizes.count(-1)} sizes open with -1", "leave at most one open")
+
+    def __str__(self) -> str:
+        return f"reshape({', '.join(map(str, self.sizes))})"
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """See `Transform`."""
+        (shape,) = shapes
+        values = math.prod(shape)
+        known = math.prod(size for size in self.sizes if size != -1)
+        if -1 not in self.sizes and known != values:
+            what = f"{self} holds {known} values, but the shape {shape} has {values}"
+            raise TransformError(what, "give sizes whose product is the same, or one -1")
+        if -1 in self.sizes and (known == 0 or values % known):
+            what = f"{self} needs a multiple of {known} values, but the shape {shape} has {values}"
+            raise TransformError(what, f"give sizes whose product divides {values}")
+        return tuple(values // known if size == -1 else size for size in self.sizes)
+
+    def dtype(self, dtypes: Sequence[str]) -> str:
+        """See `Transform`."""
+        return dtypes[0]
+
+    def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """See `Transform`."""
+        return arrays[0].reshape(self.sizes)
+
+
+def parse_transpose(data: Any) -> Transpose:
+    """Return the transform for ``transpose`` or ``transpose: [1, 0]``."""
+    if data is None:
+        return Transpose()
+    return Transpose(parse_integers("the axes of transpose", data, "{transpose: [1, 0]}"))
+
+
+def parse_reshape(data: Any) -> Reshape:
+    """Return the transform for ``reshape: [-1, 4]``."""
+    return Reshape(parse_integers("the sizes of reshape", data, "{reshape: [-1, 4]}"))

@@ -1,0 +1,55 @@
+"""Checks that several transforms make of the shapes and dtypes they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transferpipe.planning.transforms.protocol import Transform, TransformError
+
+Shape = tuple[int, ...]
+
+
+def find_axis(transform: Transform, axis: int, shape: Shape) -> int:
+    """Return `axis` counted from the front.
+
+    Raises:
+        TransformError: `shape` has no such axis.
+    """
+    rank = len(shape)
+    if not -rank <= axis < rank:
+        mend = f"use an axis from {-rank} to {rank - 1}" if rank else "leave it out: a scalar has no axes"
+        raise TransformError(f"{transform}: axis {axis} does not exist in shape {shape}", mend)
+    return axis % rank
+
+
+def check_index(transform: Transform, index: int, axis: int, shape: Shape) -> None:
+    """Refuse an `index` that lies outside `axis` of `shape`; negative ones count from the end."""
+    size = shape[axis]
+    if not -size <= index < size:
+        mend = f"use an index from {-size} to {size - 1}" if size else "the axis is empty: leave it out"
+        raise TransformError(f"{transform}: index {index} lies outside axis {axis} of shape {shape}", mend)
+
+
+def check_same_shape(transform: Transform, shapes: Sequence[Shape]) -> Shape:
+    """Return the shape that all inputs share, or refuse."""
+    for position, shape in enumerate(shapes):
+        if shape != shapes[0]:
+            what = f"{transform}: input 0 has shape {shapes[0]}, but input {position} has shape {shape}"
+            raise TransformError(what, "give it sources of one shape")
+    return shapes[0]
+
+
+def check_same_dtype(transform: Transform, dtypes: Sequence[str]) -> str:
+    """Return the dtype that all inputs share, or refuse."""
+    for position, dtype in enumerate(dtypes):
+        if dtype != dtypes[0]:
+            what = f"{transform}: input 0 is {dtypes[0]}, but input {position} is {dtype}"
+            raise TransformError(what, "give it sources of one dtype")
+    return dtypes[0]
+
+
+def check_floating(transform: Transform, dtype: str, mend: str) -> str:
+    """Return `dtype` if it is one of floating-point numbers (NumPy's or ml_dtypes'), or refuse."""
+    if not dtype.startswith(("float", "bfloat")):
+        raise TransformError(f"{transform} works on floating-point values, not on {dtype}", mend)
+    return dtype

@@ -1,0 +1,98 @@
+"""Transforms that compute one weight from the parts in which another framework keeps it: sum and weight_norm.
+
+Both compute in float64 and round once to the parts' dtype.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.planning.transforms.checks import check_floating, check_same_dtype, check_same_shape
+from transferpipe.planning.transforms.protocol import TransformError
+
+_FLOATING = "put a cast before it, such as {cast: float32}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Add the inputs, which have one shape, in their order."""
+
+    several: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return "sum"
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """See `Transform`."""
+        return check_same_shape(self, shapes)
+
+    def dtype(self, dtypes: Sequence[str]) -> str:
+        """See `Transform`."""
+        return check_floating(self, check_same_dtype(self, dtypes), _FLOATING)
+
+    def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """See `Transform`."""
+        total = np.array(arrays[0], dtype=np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for array in arrays[1:]:
+                total += array
+            return total.astype(arrays[0].dtype, copy=False)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightNorm:
+    """Multiply a direction v, the second input, by g / |v|, g being the first: a weight kept in two parts.
+
+    The norm is over the axes along which g has size 1; over all of them if g is a scalar. Source: Salimans, Kingma
+    2016, arXiv:1602.07868, equation 2; torch.nn.utils.parametrizations.weight_norm.
+    """
+
+    several: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return "weight_norm"
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """See `Transform`."""
+        if len(shapes) != 2:
+            raise TransformError(f"{self} takes 2 inputs, g and v, not {len(shapes)}", "name both, g first")
+        g, v = shapes
+        if g and (len(g) != len(v) or any(size not in (1, whole) for size, whole in zip(g, v, strict=True))):
+            what = f"{self}: g has shape {g}, but v has shape {v}"
+            raise TransformError(what, "give g the axes of v, with size 1 along those that the norm is over")
+        return v
+
+    def dtype(self, dtypes: Sequence[str]) -> str:
+        """See `Transform`."""
+        return check_floating(self, check_same_dtype(self, dtypes), _FLOATING)
+
+    def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """See `Transform`."""
+        g, v = (np.asarray(array, dtype=np.float64) for array in arrays)
+        axes = tuple(i for i in range(v.ndim) if not g.ndim or g.shape[i] == 1)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            norm = np.sqrt(np.sum(v * v, axis=axes, keepdims=True))
+            return np.asarray(v * (g / norm)).astype(arrays[1].dtype, copy=False)
+
+
+def parse_sum(data: Any) -> Sum:
+    """Return the transform for ``sum``."""
+    _refuse_arguments("sum", data)
+    return Sum()
+
+
+def parse_weight_norm(data: Any) -> WeightNorm:
+    """Return the transform for ``weight_norm``."""
+    _refuse_arguments("weight_norm", data)
+    return WeightNorm()
+
+
+def _refuse_arguments(name: str, data: Any) -> None:
+    if data is not None:
+        raise TransformError(f"{name} takes no arguments, not {reprlib.repr(data)}", f"write {name}")

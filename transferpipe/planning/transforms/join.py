@@ -1,0 +1,89 @@
+"""Transforms that join several weights: concat along an axis they have, stack along a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.planning.transforms.arguments import parse_integer, parse_named
+from transferpipe.planning.transforms.checks import check_same_dtype, check_same_shape, find_axis
+from transferpipe.planning.transforms.protocol import TransformError
+
+
+@dataclass(frozen=True, slots=True)
+class Concat:
+    """Join the inputs, in their order, along an axis they have, as `numpy.concatenate` does."""
+
+    axis: int
+    several: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"concat(axis={self.axis})"
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """See `Transform`."""
+        first = shapes[0]
+        axis = find_axis(self, self.axis, first)
+        rest = (*first[:axis], *first[axis + 1 :])
+        for position, shape in enumerate(shapes):
+            if len(shape) != len(first) or (*shape[:axis], *shape[axis + 1 :]) != rest:
+                what = f"{self}: input 0 has shape {first}, but input {position} has shape {shape}"
+                raise TransformError(what, f"give it sources whose shapes differ at most in axis {axis}")
+        return (*first[:axis], sum(shape[axis] for shape in shapes), *first[axis + 1 :])
+
+    def dtype(self, dtypes: Sequence[str]) -> str:
+        """See `Transform`."""
+        return check_same_dtype(self, dtypes)
+
+    def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """See `Transform`."""
+        return np.concatenate(arrays, axis=self.axis)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Join the inputs, in their order, along a new axis, as `numpy.stack` does; `axis` counts in the result."""
+
+    axis: int
+    several: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"stack(axis={self.axis})"
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """See `Transform`."""
+        shape = check_same_shape(self, shapes)
+        rank = len(shape) + 1
+        if not -rank <= self.axis < rank:
+            what = f"{self}: axis {self.axis} does not exist in a stack of shape {shape}, which has {rank} axes"
+            raise TransformError(what, f"use an axis from {-rank} to {rank - 1}")
+        axis = self.axis % rank
+        return (*shape[:axis], len(shapes), *shape[axis:])
+
+    def dtype(self, dtypes: Sequence[str]) -> str:
+        """See `Transform`."""
+        return check_same_dtype(self, dtypes)
+
+    def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """See `Transform`."""
+        return np.stack(arrays, axis=self.axis)
+
+
+def parse_concat(data: Any) -> Concat:
+    """Return the transform for ``concat: {axis: -1}`` or ``concat: -1``."""
+    return Concat(_parse_axis("concat", data))
+
+
+def parse_stack(data: Any) -> Stack:
+    """Return the transform for ``stack: {axis: 0}`` or ``stack: 0``."""
+    return Stack(_parse_axis("stack", data))
+
+
+def _parse_axis(name: str, data: Any) -> int:
+    example = f"{{{name}: {{axis: -1}}}}"
+    axis = parse_named(name, data, example, required=["axis"])["axis"] if isinstance(data, Mapping) else data
+    return parse_integer(f"axis of {name}", axis, example)

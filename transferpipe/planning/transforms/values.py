@@ -1,0 +1,131 @@
+"""Transforms that change values and keep the shape: cast, scale and fill."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.errors import did_you_mean
+from transferpipe.planning.transforms.arguments import parse_number
+from transferpipe.planning.transforms.checks import check_floating
+from transferpipe.planning.transforms.protocol import TransformError
+from transferpipe.weights.spec import numpy_dtype
+
+DTYPES = (
+    *("float16", "float32", "float64", "bfloat16"),
+    *("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e4m3b11fnuz"),
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "int4", "uint4"),
+    *("bool", "complex64", "complex128"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Give the values another dtype, as `numpy.ndarray.astype` does: to integers it rounds toward zero.
+
+    What does not fit the dtype becomes what NumPy makes of it; reporting that is the part of whoever sees both values.
+
+    Attributes:
+        to: one of `DTYPES`.
+    """
+
+    to: str
+    several: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.to not in DTYPES:
+            mend = did_you_mean(str(self.to), DTYPES) or f"write one such as {', '.join(DTYPES[:4])}"
+            raise TransformError(f"cast does not know the dtype {reprlib.repr(self.to)}", mend)
+
+    def __str__(self) -> str:
+        return f"cast({self.to})"
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """See `Transform`."""
+        return shapes[0]
+
+    def dtype(self, dtypes: Sequence[str]) -> str:
+        """See `Transform`."""
+        (dtype,) = dtypes
+        if dtype.startswith("complex") and not self.to.startswith("complex"):
+            raise TransformError(f"{self} would lose the imaginary part of {dtype}", "cast to complex64 or complex128")
+        if not np.can_cast(numpy_dtype(dtype), numpy_dtype(self.to), casting="unsafe"):
+            raise TransformError(f"{self}: NumPy has no cast from {dtype} to {self.to}", "cast to float32 first")
+        return self.to
+
+    def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """See `Transform`."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            return arrays[0].astype(numpy_dtype(self.to), copy=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Multiply every value by a number; the product is computed in float64 and rounded once to the weight's dtype."""
+
+    by: float
+    several: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        return f"scale({self.by})"
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """See `Transform`."""
+        return shapes[0]
+
+    def dtype(self, dtypes: Sequence[str]) -> str:
+        """See `Transform`."""
+        return check_floating(self, dtypes[0], "put a cast before it, such as {cast: float32}")
+
+    def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """See `Transform`."""
+        (array,) = arrays
+        scaled = np.empty_like(array, subok=False)
+        # Writing into `scaled` converts block by block, so that no float64 copy of the whole weight is made.
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.multiply(array, self.by, out=scaled, dtype=np.float64, casting="unsafe")
+        return scaled
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Put one number in the place of every value, and keep shape and dtype."""
+
+    value: float
+    several: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        return f"fill({self.value})"
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """See `Transform`."""
+        return shapes[0]
+
+    def dtype(self, dtypes: Sequence[str]) -> str:
+        """See `Transform`."""
+        return check_floating(self, dtypes[0], "put a cast before it, such as {cast: float32}")
+
+    def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """See `Transform`."""
+        with np.errstate(over="ignore"):
+            return np.full_like(arrays[0], self.value, subok=False)
+
+
+def parse_fill(data: Any) -> Fill:
+    """Return the transform for ``fill: 0``."""
+    return Fill(float(parse_number("the value of fill", data, "{fill: 0}")))
+
+
+def parse_cast(data: Any) -> Cast:
+    """Return the transform for ``cast: float16``."""
+    return Cast(data)
+
+
+def parse_scale(data: Any) -> Scale:
+    """Return the transform for ``scale: 0.5``."""
+    return Scale(float(parse_number("the factor of scale", data, "{scale: 0.5}")))
