@@ -13,6 +13,7 @@ from transferpipe.planning.layouts.export import plan_export
 from transferpipe.planning.model import Plan
 from transferpipe.planning.planner import make_plan
 from transferpipe.recipe.model import Build, Recipe
+from transferpipe.recipe.parse import STREAMED
 from transferpipe.recipe.trust import resolve
 
 RUN = "run"
@@ -95,7 +96,6 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
 
 def _check_formats(recipe: Recipe, opened: Opened) -> None:
     target = opened.target
-    stored = (".keras", ".weights.h5", ".safetensors", ".npz")  # all others are written by Keras itself
     if recipe.save.layout != "keras":
         plan_export(recipe.save.layout, target.structure)
     for path in (recipe.save.path, *recipe.save.also):
@@ -105,7 +105,7 @@ def _check_formats(recipe: Recipe, opened: Opened) -> None:
         if path.endswith(".keras") and target.config(()) is None:
             what = f"{opened.labels['target']} holds weights without an architecture, so {path} cannot be written"
             raise RecipeError(Problem("save", what, "save as .weights.h5, or give a builder as the target"))
-        if not path.endswith(stored) and isinstance(target, FileTarget) and target.config(()) is None:
+        if not path.endswith(STREAMED) and isinstance(target, FileTarget) and target.config(()) is None:
             what = f"{opened.labels['target']} holds weights without a model, so {path} cannot be written"
             mend = "save as .safetensors or .npz, or give a builder or a .keras file as the target"
             raise RecipeError(Problem("save", what, mend))

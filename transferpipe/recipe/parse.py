@@ -26,7 +26,9 @@ from transferpipe.recipe.parse_rules import compile_pattern, compile_patterns, p
 from transferpipe.recipe.sizes import parse_size
 
 SHARDED = ".safetensors"
-SAVE_SUFFIXES = (".keras", ".weights.h5", ".safetensors", ".npz", ".ckpt")
+STREAMED = (".keras", ".weights.h5", ".safetensors", ".npz")
+"""The suffixes of outputs that are written value by value; all others are written by Keras and TensorFlow."""
+SAVE_SUFFIXES = (*STREAMED, ".ckpt")
 TRANSFERRED, NOTHING = "transferred", "none"
 _TARGET, _UNMATCHED = "target", "unmatched"
 _ALIAS = re.compile(r"\w[\w.-]*")

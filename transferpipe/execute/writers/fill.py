@@ -14,6 +14,7 @@ import numpy as np
 
 from transferpipe.execute.writers.content import Content
 from transferpipe.execute.writers.crc import combine
+from transferpipe.execute.writers.runs import in_runs
 from transferpipe.execute.writers.stored_zip import write_at
 from transferpipe.weights.crc import crc32
 from transferpipe.weights.segment import CHUNK, Segment, opened, read_into
@@ -92,15 +93,7 @@ def _cut(segment: Segment, to: int) -> list[_Piece]:
 
 def _shares(pieces: Sequence[_Piece]) -> list[list[_Piece]]:
     """Cut the pieces into runs of about equal size, so that a thread opens a file once a run and not once a weight."""
-    shares: list[list[_Piece]] = [[]]
-    size = 0
-    for piece in pieces:
-        if size + piece.nbytes > _PIECE and shares[-1]:
-            shares.append([])
-            size = 0
-        shares[-1].append(piece)
-        size += piece.nbytes
-    return shares
+    return in_runs(pieces, lambda piece: piece.nbytes, _PIECE)
 
 
 def _put(descriptor: int, place: Place, content: Content) -> Written:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from transferpipe.execute.atomic import write_text
 from transferpipe.execute.writers.content import Content
+from transferpipe.execute.writers.runs import in_runs
 from transferpipe.execute.writers.safetensors_file import write_safetensors
-from transferpipe.weights.spec import Catalog, WeightSpec
+from transferpipe.weights.spec import Catalog
 
 SUFFIX = ".safetensors"
 INDEX = ".index.json"
@@ -25,19 +26,12 @@ Create = Callable[[Path], AbstractContextManager[int]]
 def split_catalog(catalog: Catalog, limit: int) -> list[Catalog]:
     """Cut a catalog, in its order, into parts whose values take at most `limit` bytes; a larger value has its own.
 
+    >>> from transferpipe.weights.spec import WeightSpec
     >>> names = {w: WeightSpec(w, (size,), "uint8") for w, size in (("a", 3), ("b", 4), ("c", 9), ("d", 1))}
     >>> [[w.name for w in part] for part in split_catalog(Catalog(tuple(names.values())), 7)]
     [['a', 'b'], ['c'], ['d']]
     """
-    parts: list[list[WeightSpec]] = [[]]
-    size = 0
-    for weight in catalog:
-        if size + weight.nbytes > limit and parts[-1]:
-            parts.append([])
-            size = 0
-        parts[-1].append(weight)
-        size += weight.nbytes
-    return [Catalog(tuple(part), catalog.label) for part in parts]
+    return [Catalog(tuple(part), catalog.label) for part in in_runs(catalog, lambda weight: weight.nbytes, limit)]
 
 
 def write_shards(folder: Path, name: str, content: Content, limit: int, create: Create) -> None:
