@@ -1,8 +1,21 @@
-"""`python -m transferpipe` is the same as `transferpipe`."""
+"""`python -m transferpipe`, and the console script `transferpipe`, which is the same."""
+
+from __future__ import annotations
 
 import sys
 
-from transferpipe.cli import main
+from transferpipe.collector import collect_rarely, end_uncollected
+
+
+def start() -> int:
+    """Run the command line as a process of its own and return the exit status."""
+    collect_rarely()
+    from transferpipe.cli import main
+
+    status = main()
+    end_uncollected()
+    return status
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start())

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from transferpipe.collector import collector_paused
 from transferpipe.errors import Problem, RecipeError, TransferError
 from transferpipe.execute.deferred import build_deferred, has_pending
 from transferpipe.recipe.model import Build
@@ -23,7 +24,7 @@ def import_keras() -> Any:
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     # oneDNN's reordered sums make results differ from machine to machine; recipes promise the same bytes.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    with _quiet_start():
+    with _quiet_start(), collector_paused():
         import keras
         import tensorflow as tf
 
