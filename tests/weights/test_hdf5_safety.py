@@ -10,7 +10,7 @@ import pytest
 
 from transferpipe.errors import FileError, UnsafeError
 from transferpipe.weights.formats import hdf5_dataset
-from transferpipe.weights.formats.hdf5 import dataset_dtype, open_hdf5, read_dataset, read_strings, walk_datasets
+from transferpipe.weights.formats.hdf5 import open_hdf5, read_dataset, read_strings, walk_datasets
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def names_in(path):
 def only_value(path):
     with open_hdf5(path, "label") as file:
         [(_, dataset)] = walk_datasets(file, "label")
-        return dataset_dtype(dataset), read_dataset(dataset, "label")
+        return dataset.dtype, read_dataset(dataset, "label")
 
 
 def test_walk_yields_datasets_of_all_groups_in_file_order(path):
@@ -328,12 +328,12 @@ def test_text_attributes(path):
         file.attrs["nor this"] = "replaced below"
     path.write_bytes(path.read_bytes().replace(b"replaced below", b"replaced \xffelow"))
     with open_hdf5(path, "label") as file:
-        assert read_strings(file, "bytes", "label") == ["a", "bc"]
-        assert read_strings(file, "text", "label") == ["é"]
-        assert read_strings(file, "none", "label") == []
-        assert read_strings(file, "missing", "label") is None
+        assert read_strings(file.id, "bytes", "label") == ["a", "bc"]
+        assert read_strings(file.id, "text", "label") == ["é"]
+        assert read_strings(file.id, "none", "label") == []
+        assert read_strings(file.id, "missing", "label") is None
         with pytest.raises(FileError, match="label: attribute number holds int64 where text belongs"):
-            read_strings(file, "number", "label")
+            read_strings(file.id, "number", "label")
         for name in ("not utf-8", "nor this"):
             with pytest.raises(FileError, match=f"label: attribute {name}: cannot be read"):
-                read_strings(file, name, "label")
+                read_strings(file.id, name, "label")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from transferpipe.errors import FileError, Problem, RecipeError, TransferError
-from transferpipe.execute.remote.find import Found, find
+from transferpipe.execute.remote.find import find
+from transferpipe.execute.remote.found import Found
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
 from transferpipe.weights.formats.stamp import stamps_of

@@ -6,10 +6,11 @@ Everything is checked on what the file says of itself, before one byte is alloca
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import h5py
 
@@ -18,18 +19,16 @@ from transferpipe.weights.formats.hdf5_dataset import (
     AGAIN,
     H5_ERRORS,
     INLINE,
+    StoredDataset,
     check_dataset,
     damage_named,
-    dataset_dtype,
-    dataset_offset,
     read_dataset,
     read_strings,
 )
 
 __all__ = [
-    "dataset_dtype",
-    "dataset_offset",
-    "object_address",
+    "StoredDataset",
+    "StoredGroup",
     "open_hdf5",
     "read_dataset",
     "read_strings",
@@ -72,70 +71,85 @@ def _why_unreadable(error: Exception, label: str) -> Problem:
     return Problem(label, f"cannot be opened as HDF5: {text}", AGAIN)
 
 
-@dataclass
-class _Walk:
-    label: str
-    file_size: int
-    groups: set[int] = field(default_factory=set)
+@dataclass(frozen=True, slots=True)
+class StoredGroup:
+    """A group.
+
+    Attributes:
+        id: HDF5's handle of it.
+        address: where its header lies in the file.
+    """
+
+    id: h5py.h5g.GroupID
+    address: int
 
 
-def walk_datasets(group: h5py.Group, label: str) -> Iterator[tuple[str, h5py.Dataset]]:
+def walk_datasets(group: h5py.Group, label: str) -> Iterator[tuple[str, StoredDataset]]:
     """Yield every dataset below `group` with its path relative to it, in the order of the file, all checked.
 
     Raises:
         FileError: values that are not numbers, that cannot lie in the file, or that were never written; damage.
         UnsafeError: a link, external storage, a virtual dataset, or a group that is reached twice.
     """
-    return ((path, item) for path, item in walk_items(group, label) if isinstance(item, h5py.Dataset))
+    return ((path, item) for path, item in walk_items(group, label) if isinstance(item, StoredDataset))
 
 
-def walk_items(group: h5py.Group, label: str) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
+def walk_items(group: h5py.Group, label: str) -> Iterator[tuple[str, StoredGroup | StoredDataset]]:
     """Yield `group`, and every group and dataset below it, as `walk_datasets` does: groups before their members.
 
     Raises:
         FileError, UnsafeError: as for `walk_datasets`.
     """
     with damage_named(label):
-        size = int(group.file.id.get_filesize())
-    yield from _walk(group, "", _Walk(label, size))
+        handle = h5py.h5g.open(group.id, b".")
+        size, shifted = int(group.file.id.get_filesize()), bool(group.file.userblock_size)
+    seen: set[int] = set()
+    waiting: list[tuple[str, h5py.h5g.GroupID | StoredDataset]] = [("", handle)]
+    while waiting:
+        path, item = waiting.pop()
+        if isinstance(item, StoredDataset):
+            # Behind a block of the user's, HDF5 counts from another beginning than the file.
+            yield path, dataclasses.replace(item, offset=None) if shifted else item
+            continue
+        where = f"{label}: {path}/"
+        with damage_named(where):
+            found, names = StoredGroup(item, int(h5py.h5o.get_info(item).addr)), _names(item)
+        _check_group(found, path, where, seen)
+        yield path, found
+        members = []
+        for name in names:
+            inner = f"{path}/{name}" if path else name
+            opened = _open_item(item, name, f"{label}: {inner}")
+            if isinstance(opened, h5py.h5d.DatasetID):
+                members.append((inner, check_dataset(opened, f"{label}: {inner}", size)))
+            elif isinstance(opened, h5py.h5g.GroupID):
+                members.append((inner, opened))
+        waiting += reversed(members)
 
 
-def object_address(item: h5py.Group | h5py.Dataset) -> int:
-    """Return where the header of a group or dataset lies in the file."""
-    return int(h5py.h5o.get_info(item.id).addr)
+def _names(group: h5py.h5g.GroupID) -> list[str]:
+    try:
+        return [name.decode("utf-8") for name in group]
+    except UnicodeDecodeError as error:
+        raise ValueError("a name is not UTF-8") from error
 
 
-def _walk(group: h5py.Group, path: str, walk: _Walk) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
-    where = f"{walk.label}: {path}/"
-    with damage_named(where):
-        address, names = object_address(group), list(group)
-        if not all(isinstance(name, str) for name in names):
-            raise ValueError("a name is not UTF-8")
-    if address in walk.groups:
+def _check_group(group: StoredGroup, path: str, where: str, seen: set[int]) -> None:
+    if group.address in seen:
         raise UnsafeError(Problem(where, "is a group that the file holds in two places, or inside itself", INLINE))
     if path.count("/") >= _MOST_DEPTH:
         raise UnsafeError(Problem(where, f"lies more than {_MOST_DEPTH} groups deep", INLINE))
-    walk.groups.add(address)
-    yield path, group
-    for name in names:
-        inner = f"{path}/{name}" if path else name
-        item = _open_item(group, name, f"{walk.label}: {inner}")
-        if isinstance(item, h5py.Group):
-            yield from _walk(item, inner, walk)
-        elif isinstance(item, h5py.Dataset):
-            check_dataset(item, f"{walk.label}: {inner}", walk.file_size)
-            yield inner, item
+    seen.add(group.address)
 
 
-def _open_item(group: h5py.Group, name: str, where: str) -> Any:
+def _open_item(group: h5py.h5g.GroupID, name: str, where: str) -> h5py.h5g.GroupID | h5py.h5d.DatasetID | None:
+    """Return a member's handle, None if it is neither a group nor a dataset."""
     # Through the low-level interface: a model has thousands of items, and h5py's own way costs several calls an item.
-    encoded = name.encode("utf-8", "surrogateescape")
     with damage_named(where):
-        if group.id.links.get_info(encoded).type == h5py.h5l.TYPE_HARD:
-            item = h5py.h5o.open(group.id, encoded)
-            kind = {h5py.h5g.GroupID: h5py.Group, h5py.h5d.DatasetID: h5py.Dataset}.get(type(item))
-            return kind(item) if kind else None
-        link = group.get(name, getlink=True)
+        if group.links.get_info(name.encode()).type == h5py.h5l.TYPE_HARD:
+            item = h5py.h5o.open(group, name.encode())
+            return item if isinstance(item, h5py.h5g.GroupID | h5py.h5d.DatasetID) else None
+        link = h5py.Group(group).get(name, getlink=True)
     if not isinstance(link, h5py.SoftLink | h5py.ExternalLink):
         raise FileError(Problem(where, "is listed but cannot be found", AGAIN))
     target = f"{link.filename}:{link.path}" if isinstance(link, h5py.ExternalLink) else link.path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import h5py
@@ -19,6 +20,8 @@ AGAIN = "the file is damaged or truncated: download or save it again"
 INLINE = "save the model again with Keras, which puts every value into the file itself"
 # deflate cannot do better than about 1032:1; anything beyond is a lie about the size.
 _MOST_RATIO = 1100
+# Bytes of an attribute that are read whatever the size of the file.
+_SMALL = 4096
 # Floats that HDF5 has no type for lie there as opaque bytes, with their name noted beside them.
 _NOTED_FLOATS = {
     1: ("float8_e4m3fn", "float8_e5m2", "float8_e4m3", "float8_e3m4", "float8_e8m0fnu",
@@ -36,7 +39,26 @@ def damage_named(where: str) -> Iterator[None]:
         raise FileError(Problem(where, f"cannot be read: {error}", AGAIN)) from error
 
 
-def check_dataset(dataset: h5py.Dataset, where: str, file_size: int) -> None:
+@dataclass(frozen=True, slots=True)
+class StoredDataset:
+    """A dataset that was found to be harmless, and what the file says of it, asked for once: HDF5 is slow to answer.
+
+    Attributes:
+        id: HDF5's handle of it.
+        address: where its header lies in the file.
+        shape: its shape.
+        dtype: the NumPy name of its dtype.
+        offset: where its values begin in the HDF5 file if they lie there as in memory, in one piece; else None.
+    """
+
+    id: h5py.h5d.DatasetID
+    address: int
+    shape: tuple[int, ...]
+    dtype: str
+    offset: int | None
+
+
+def check_dataset(dataset: h5py.h5d.DatasetID, where: str, file_size: int) -> StoredDataset:
     """Refuse a dataset that points out of the file, holds no numbers, or declares more than can lie in the file.
 
     Raises:
@@ -45,59 +67,64 @@ def check_dataset(dataset: h5py.Dataset, where: str, file_size: int) -> None:
     """
     with damage_named(where):
         # The shape of a virtual dataset can only be had by opening the files it points at: ask for its kind first.
-        plist = dataset.id.get_create_plist()
-        if plist.get_layout() == h5py.h5d.VIRTUAL:
+        properties = dataset.get_create_plist()
+        if properties.get_layout() == h5py.h5d.VIRTUAL:
             raise UnsafeError(Problem(where, "is a virtual dataset: its values lie elsewhere", INLINE))
-        if plist.get_external_count():
-            raise UnsafeError(Problem(where, f"keeps its values in {dataset.external[0][0]!r}", INLINE))
-        _dtype_name(dataset, where)
-        if dataset.shape is None:
+        if properties.get_external_count():
+            name = h5py.Dataset(dataset).external[0][0]
+            raise UnsafeError(Problem(where, f"keeps its values in {name!r}", INLINE))
+        kind = dataset.get_type()
+        dtype, itemsize = kind.dtype, kind.get_size()
+        name = _dtype_name(dtype, dataset, where)
+        shape = dataset.shape
+        if shape is None:
             raise FileError(Problem(where, "is a dataset without a shape, so without values", AGAIN))
-        _check_size(dataset, where, file_size)
+        chunks = properties.get_chunk() if properties.get_layout() == h5py.h5d.CHUNKED else None
+        offset = None if chunks else dataset.get_offset()
+        if size := math.prod(shape) * itemsize:
+            _check_size(size, _most_bytes(dataset, chunks, offset, file_size, where), where)
+        # Stored bools are an enumeration of any values.
+        plain = dtype.kind != "b" and dtype.isnative and dtype.itemsize == itemsize
+        address = int(h5py.h5o.get_info(dataset).addr)
+    return StoredDataset(dataset, address, shape, name, offset if plain else None)
 
 
-def _check_size(dataset: h5py.Dataset, where: str, file_size: int) -> None:
+def _check_size(size: int, most: int, where: str) -> None:
     """Refuse a dataset whose values cannot all lie in the file. The size of the stored type counts, not NumPy's."""
-    size = math.prod(dataset.shape) * dataset.id.get_type().get_size()
-    if not size:
-        return
-    stored = dataset.id.get_storage_size()
-    if not stored:
+    if not most:
         raise FileError(Problem(where, f"declares {size:,} bytes, but no values were ever written", AGAIN))
-    if dataset.chunks:
-        most = _check_chunks(dataset, where, min(stored, file_size))
-    elif (offset := dataset.id.get_offset()) is None:  # compact: the values lie in the header of the dataset
-        most = stored
-    else:
-        most = min(stored, file_size - offset)
     if size > most:
         raise FileError(Problem(where, f"declares {size:,} bytes, of which the file has at most {most:,}", AGAIN))
 
 
-def _check_chunks(dataset: h5py.Dataset, where: str, stored: int) -> int:
+def _most_bytes(
+    dataset: h5py.h5d.DatasetID, chunks: tuple[int, ...] | None, offset: int | None, file_size: int, where: str
+) -> int:
+    """Return the most bytes that the values of a dataset can have in the file, 0 if none were written."""
+    stored = int(dataset.get_storage_size())
+    if not stored:
+        return 0
+    if chunks:
+        return _check_chunks(dataset, chunks, min(stored, file_size), where)
+    # Without an offset the layout is compact: the values lie in the header of the dataset.
+    return stored if offset is None else max(1, min(stored, file_size - offset))
+
+
+def _check_chunks(dataset: h5py.h5d.DatasetID, chunks: tuple[int, ...], stored: int, where: str) -> int:
     """Return the most bytes that the chunks can unpack to, after a look at their number and size."""
-    expected = math.prod(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
-    written = dataset.id.get_num_chunks()
+    expected = math.prod(-(-n // c) for n, c in zip(dataset.shape, chunks, strict=True))
+    written = dataset.get_num_chunks()
     if written < expected:
         raise FileError(Problem(where, f"has only {written:,} of its {expected:,} chunks", AGAIN))
-    most = stored * _MOST_RATIO if dataset.id.get_create_plist().get_nfilters() else stored
-    chunk = math.prod(dataset.chunks) * dataset.id.get_type().get_size()
+    most = stored * _MOST_RATIO if dataset.get_create_plist().get_nfilters() else stored
+    chunk = math.prod(chunks) * dataset.get_type().get_size()
     if chunk > most:
         raise FileError(Problem(where, f"is cut into chunks of {chunk:,} bytes, more than the file can hold", AGAIN))
     return most
 
 
-def dataset_dtype(dataset: h5py.Dataset) -> str:
-    """Return the NumPy name of the dataset's dtype; bfloat16 and float8, opaque in HDF5, by the note beside them.
-
-    Raises:
-        FileError: the values are not numbers, or opaque without a note that says what they are.
-    """
-    return _dtype_name(dataset, f"{dataset.file.filename}: {dataset.name}")
-
-
-def _dtype_name(dataset: h5py.Dataset, where: str) -> str:
-    dtype = dataset.dtype
+def _dtype_name(dtype: np.dtype[Any], dataset: h5py.h5d.DatasetID, where: str) -> str:
+    """Return the NumPy name of the dataset's dtype; bfloat16 and float8, opaque in HDF5, by the note beside them."""
     if dtype.kind in "biufc":
         return str(dtype.name)
     choices = _NOTED_FLOATS.get(dtype.itemsize, ()) if dtype.kind == "V" and dtype.names is None else ()
@@ -113,47 +140,37 @@ def _dtype_name(dataset: h5py.Dataset, where: str) -> str:
     return noted[0]
 
 
-def read_dataset(dataset: h5py.Dataset, label: str) -> NDArray[Any]:
+def read_dataset(stored: StoredDataset, label: str) -> NDArray[Any]:
     """Return the values in the byte order of this machine; a scalar as an array of no axes.
 
     Raises:
         FileError: the file ends early or is damaged.
     """
-    where = f"{label}: {dataset.name}"
-    with damage_named(where):
-        dtype = numpy_dtype(_dtype_name(dataset, where))
+    dataset = h5py.Dataset(stored.id)
+    with damage_named(f"{label}: {dataset.name}"):
         values = np.asarray(dataset[()])
+    dtype = numpy_dtype(stored.dtype)
     return values.view(dtype) if values.dtype.kind == "V" else values.astype(dtype, copy=False)
 
 
-def dataset_offset(dataset: h5py.Dataset) -> int | None:
-    """Return where the values begin in the HDF5 file if they lie there as in memory, in one piece; else None."""
-    if dataset.chunks or dataset.file.userblock_size or dataset.id.get_type().get_size() != dataset.dtype.itemsize:
-        return None
-    if dataset.dtype.kind == "b" or not dataset.dtype.isnative:  # stored bools are an enumeration of any values
-        return None
-    offset = dataset.id.get_offset()
-    return int(offset) if offset is not None else None
-
-
-def read_strings(item: h5py.Group | h5py.Dataset, name: str, where: str) -> list[str] | None:
+def read_strings(item: h5py.h5g.GroupID | h5py.h5d.DatasetID, name: str, where: str) -> list[str] | None:
     """Return the text of attribute `name`, one entry a string, or None if there is no such attribute.
 
     Raises:
         FileError: the attribute is not text, or larger than the file.
     """
     with damage_named(f"{where}: attribute {name}"):
-        if not h5py.h5a.exists(item.id, name.encode()):
+        if not h5py.h5a.exists(item, name.encode()):
             return None
-        attribute = item.attrs.get_id(name)
-        if attribute.shape is None or 0 in attribute.shape:
+        attribute = h5py.h5a.open(item, name.encode())
+        shape, dtype = attribute.shape, attribute.dtype
+        if shape is None or 0 in shape:
             return []  # h5py stores an empty list as an empty array of floats
-        if attribute.dtype.kind != "S" and h5py.check_string_dtype(attribute.dtype) is None:
-            raise FileError(Problem(where, f"attribute {name} holds {attribute.dtype} where text belongs", AGAIN))
-        if math.prod(attribute.shape) * attribute.get_type().get_size() > item.file.id.get_filesize():
+        if dtype.kind != "S" and h5py.check_string_dtype(dtype) is None:
+            raise FileError(Problem(where, f"attribute {name} holds {dtype} where text belongs", AGAIN))
+        size = math.prod(shape) * attribute.get_type().get_size()
+        if size > _SMALL and size > h5py.h5i.get_file_id(item).get_filesize():
             raise FileError(Problem(where, f"attribute {name} declares more bytes than the file has", AGAIN))
-        value = item.attrs[name]
-    entries = [value] if isinstance(value, str | bytes) else np.asarray(value).ravel().tolist()
-    with damage_named(f"{where}: attribute {name}"):
-        # h5py hides bytes that are not UTF-8 in text that cannot be encoded again: go back to the bytes first.
-        return [(e if isinstance(e, bytes) else e.encode("utf-8", "surrogateescape")).decode("utf-8") for e in entries]
+        values = np.empty(shape, dtype)
+        attribute.read(values)
+        return [entry.decode("utf-8") for entry in values.ravel().tolist()]

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import h5py
 
 from transferpipe.errors import Problem, UnsafeError
-from transferpipe.weights.formats.hdf5 import dataset_dtype, object_address, read_strings, walk_items
+from transferpipe.weights.formats.hdf5 import StoredDataset, StoredGroup, read_strings, walk_items
 from transferpipe.weights.formats.keras_order import walk_order
 from transferpipe.weights.formats.link_order import link_order
 from transferpipe.weights.keras_config import Config, child_layers, layer_configs, layer_name
@@ -40,7 +40,7 @@ class StoreFile:
     base: int | None = 0
 
     @cached_property
-    def items(self) -> dict[str, h5py.Group | h5py.Dataset]:
+    def items(self) -> dict[str, StoredGroup | StoredDataset]:
         """Every group and dataset by its path in the file, all checked: see `walk_items`."""
         return dict(walk_items(self.h5, str(self.path)))
 
@@ -50,7 +50,7 @@ class Value:
     """One value of a group: its key there, the dataset, and the file that holds it."""
 
     key: str
-    dataset: h5py.Dataset
+    dataset: StoredDataset
     home: StoreFile
 
 
@@ -78,7 +78,7 @@ class Group:
     @cached_property
     def dtypes(self) -> tuple[str, ...]:
         """The dtypes of its values."""
-        return tuple(dataset_dtype(v.dataset) for v in self.values)
+        return tuple(v.dataset.dtype for v in self.values)
 
     @property
     def place(self) -> str:
@@ -115,7 +115,7 @@ def _find(files: Sequence[StoreFile]) -> list[Group]:
     members: dict[str, dict[str, Value]] = {}
     for file in files:
         for inner, item in file.items.items():
-            if isinstance(item, h5py.Dataset):
+            if isinstance(item, StoredDataset):
                 parent, _, key = inner.rpartition("/")
                 first = members.setdefault(parent, {}).setdefault(key, Value(key, item, file))
                 if first.home is not file:
@@ -123,7 +123,7 @@ def _find(files: Sequence[StoreFile]) -> list[Group]:
                     raise UnsafeError(Problem(f"{file.path}: {inner}", what, "save the model again"))
     for file in files:
         for inner, item in file.items.items():
-            if isinstance(item, h5py.Group) and inner.rpartition("/")[2] == _VARS:
+            if isinstance(item, StoredGroup) and inner.rpartition("/")[2] == _VARS:
                 members.setdefault(inner, {})
     return [_group(files, inner, tuple(values.values())) for inner, values in members.items()]
 
@@ -133,12 +133,12 @@ def _group(files: Sequence[StoreFile], inner: str, values: tuple[Value, ...]) ->
     name, address = None, 0
     for number, file in enumerate(files):
         group = file.items.get(inner)
-        if not isinstance(group, h5py.Group):
+        if not isinstance(group, StoredGroup):
             continue
-        noted = read_strings(group, "name", f"{file.path}: {inner}") if inner else None
+        noted = read_strings(group.id, "name", f"{file.path}: {inner}") if inner else None
         name = name or (noted[0] if noted else None)
         parts = [group, file.items[inner.rpartition("/")[0]], *(v.dataset for v in values if v.home is file)]
-        address = number * _FILE_SIZE + max(map(object_address, parts))
+        address = number * _FILE_SIZE + max(part.address for part in parts)
     ordered = sorted(values, key=lambda v: int(v.key) if v.key.isdigit() else -1)
     return Group(inner.removesuffix(_VARS).rstrip("/"), name, tuple(ordered), address)
 
@@ -169,7 +169,7 @@ def _made(files: Sequence[StoreFile], paths: Iterable[str]) -> dict[str, list[st
 
 
 def _made_in(file: StoreFile, paths: Iterable[str]) -> dict[str, list[str]]:
-    addresses = {p: object_address(group) for p in paths if isinstance(group := file.items.get(p), h5py.Group)}
+    addresses = {p: group.address for p in paths if isinstance(group := file.items.get(p), StoredGroup)}
     raw = file.file.open("rb") if isinstance(file.file, Path) else file.file
 
     def read(place: int, size: int) -> bytes:

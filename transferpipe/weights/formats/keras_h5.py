@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.weights.file_source import FileSource, SavedGroup
-from transferpipe.weights.formats.hdf5 import dataset_offset, open_hdf5, read_dataset
+from transferpipe.weights.formats.hdf5 import open_hdf5, read_dataset
 from transferpipe.weights.formats.keras_groups import Group, StoreFile, Value, read_groups
 from transferpipe.weights.formats.keras_state import Kept, training_state
 from transferpipe.weights.formats.stamp import check_unchanged, file_stamp
@@ -85,7 +85,6 @@ def _access(groups: Sequence[Group]) -> tuple[Callable[[WeightSpec], Any], Calla
     """Return what reads and what locates a value."""
     values: dict[str, Value] = {f"{g.place}/{v.key}": v for g in groups for v in g.values}
     stamps = {path: file_stamp(path) for path in {v.home.path for v in values.values()}}
-    offsets: dict[str, int | None] = {}  # asked for several times by every run, and HDF5 is slow to answer
 
     def read_entry(spec: WeightSpec) -> Any:
         value = values[spec.where]
@@ -95,14 +94,10 @@ def _access(groups: Sequence[Group]) -> tuple[Callable[[WeightSpec], Any], Calla
     def locate_entry(spec: WeightSpec) -> Segment | None:
         value, home = values[spec.where], values[spec.where].home
         check_unchanged(home.path, stamps[home.path])
-        if spec.where not in offsets:
-            offsets[spec.where] = None if home.base is None else dataset_offset(value.dataset)
-        offset = offsets[spec.where]
-        return (
-            None
-            if offset is None or home.base is None
-            else Segment(home.path, home.base + offset, spec.nbytes, spec.dtype)
-        )
+        offset = value.dataset.offset
+        if offset is None or home.base is None:
+            return None
+        return Segment(home.path, home.base + offset, spec.nbytes, spec.dtype)
 
     return read_entry, locate_entry
 
@@ -136,7 +131,9 @@ def _own_names(group: Group, layer_class: str | None, config: Config | None) -> 
     if not all(v.key.isdigit() for v in group.values):
         return None
     own = weight_names(layer_class, config["config"] if config else None, group.shapes)
-    whole = {name for name, v in zip(own or (), group.values, strict=False) if v.dataset.dtype.kind in "iu"}
+    whole = {
+        name for name, v in zip(own or (), group.values, strict=False) if v.dataset.dtype.startswith(("int", "uint"))
+    }
     # Whole numbers that are not a count: a quantised layer, which holds other weights.
     return own if whole <= {"count"} else None
 

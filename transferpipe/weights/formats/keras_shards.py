@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
-
 from transferpipe.errors import FileError, Problem
 from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.formats.hdf5 import StoredDataset
 from transferpipe.weights.formats.json_text import read_mapping
 from transferpipe.weights.formats.keras_groups import StoreFile
 from transferpipe.weights.formats.keras_h5 import open_store_file, read_store
@@ -63,7 +62,7 @@ def read_shards(path: Path, config: Config | None, format_name: str) -> FileSour
 
 
 def _places(file: StoreFile) -> set[str]:
-    return {_place(inner) for inner, item in file.items.items() if isinstance(item, h5py.Dataset)}
+    return {_place(inner) for inner, item in file.items.items() if isinstance(item, StoredDataset)}
 
 
 def _place(inner: str) -> str:

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import FileError, Problem
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.hdf5 import (
-    dataset_dtype,
-    dataset_offset,
+    StoredDataset,
     open_hdf5,
     read_dataset,
     read_strings,
@@ -56,7 +55,7 @@ def open_h5(path: Path) -> FileSource:
 class _File:
     path: Path
     h5: h5py.File
-    datasets: Mapping[str, h5py.Dataset]
+    datasets: Mapping[str, StoredDataset]
 
     @property
     def label(self) -> str:
@@ -76,19 +75,19 @@ class _File:
 
     def listed(self, group: h5py.Group, name: str) -> list[str]:
         """Return the strings of an attribute, which Keras cuts into `name0`, `name1`... where it is long."""
-        whole = read_strings(group, name, f"{self.label}: {group.name}")
+        whole = read_strings(group.id, name, f"{self.label}: {group.name}")
         if whole is not None:
             return whole
         found: list[str] = []
         part = 0
-        while (strings := read_strings(group, f"{name}{part}", f"{self.label}: {group.name}")) is not None:
+        while (strings := read_strings(group.id, f"{name}{part}", f"{self.label}: {group.name}")) is not None:
             found.extend(strings)
             part += 1
         return found
 
     def text(self, group: h5py.Group, name: str) -> str | None:
         """Return a single string, or None if there is no such attribute."""
-        strings = read_strings(group, name, f"{self.label}: {group.name}")
+        strings = read_strings(group.id, name, f"{self.label}: {group.name}")
         return strings[0] if strings else None
 
 
@@ -97,7 +96,7 @@ def _source(file: _File, check: Callable[[], None]) -> FileSource:
     specs = [*_root_weights(file, config), *_layer_weights(file, config)]
     used = {s.where for s in specs}
     others = [
-        WeightSpec(where, dataset.shape, dataset_dtype(dataset), None, where)
+        WeightSpec(where, dataset.shape, dataset.dtype, None, where)
         for where, dataset in file.datasets.items()
         if where not in used
     ]
@@ -108,7 +107,7 @@ def _source(file: _File, check: Callable[[], None]) -> FileSource:
 
     def locate_entry(spec: WeightSpec) -> Segment | None:
         check()
-        offset = dataset_offset(file.datasets[spec.where])
+        offset = file.datasets[spec.where].offset
         return None if offset is None else Segment(file.path, offset, spec.nbytes, spec.dtype)
 
     return FileSource(
@@ -144,7 +143,7 @@ def _config(file: _File) -> dict[str, Any] | None:
     return config
 
 
-def _entries(file: _File, group: str) -> Iterator[tuple[str, str, h5py.Dataset]]:
+def _entries(file: _File, group: str) -> Iterator[tuple[str, str, StoredDataset]]:
     """Yield the stored name, the place and the dataset of every weight that a group lists."""
     for stored in file.listed(file.group(group), "weight_names"):
         where = f"{group}/{stored}"
@@ -162,7 +161,7 @@ def _root_weights(file: _File, config: Mapping[str, Any] | None) -> list[WeightS
     for stored, where, dataset in _entries(file, f"{file.top}{_ROOT_WEIGHTS}"):
         own_name = LegacyWeight("", stored, dataset.shape).own_name
         layer_class = layer_class if isinstance(layer_class, str) else None
-        specs.append(WeightSpec(own_name, dataset.shape, dataset_dtype(dataset), layer_class, where))
+        specs.append(WeightSpec(own_name, dataset.shape, dataset.dtype, layer_class, where))
     return specs
 
 
@@ -180,6 +179,6 @@ def _layer_weights(file: _File, config: Mapping[str, Any] | None) -> list[Weight
     places = {layer: k for k, layer in enumerate(layers)}
     order = sorted(range(len(found)), key=lambda k: (places[found[k][0]], named[k].place))
     return [
-        WeightSpec(named[k].name, found[k][3].shape, dataset_dtype(found[k][3]), named[k].layer_class, found[k][2])
+        WeightSpec(named[k].name, found[k][3].shape, found[k][3].dtype, named[k].layer_class, found[k][2])
         for k in order
     ]
