@@ -72,13 +72,13 @@ def test_the_whole_file_is_read(whole):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.data())
-def test_damage_gives_names_or_nothing_and_ends(whole, data):
+@given(st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), min_size=1, max_size=8), st.floats(0, 1))
+def test_damage_gives_names_or_nothing_and_ends(whole, damage, part):
     good, address = whole
     bad = bytearray(good)
-    for place in data.draw(st.lists(st.integers(0, len(good) - 1), min_size=1, max_size=8)):
-        bad[place] = data.draw(st.integers(0, 255))
-    cut = data.draw(st.integers(0, len(good)))
+    for place, byte in damage:
+        bad[place % len(good)] = byte
+    cut = int(part * len(good))
     for content, where in ((bytes(bad), address), (good[:cut], address), (good, cut)):
         assert all(isinstance(name, str) for name in link_order(reader(content), where))
 
