@@ -25,6 +25,7 @@ from safetensors.numpy import load_file
 
 import transferpipe as tp
 from transferpipe.execute.writers import fill
+from transferpipe.weights import crc
 
 ALL = {"all": {"to": "(.*)", "from": r"\1"}}
 STORAGE = {
@@ -245,11 +246,12 @@ def test_the_bytes_do_not_depend_on_threads_or_time(tmp_path, monkeypatch, suffi
     """Small pieces make many shares of few bytes; another folder and another second change nothing."""
     source = write_archive(tmp_path / "s.keras", net(1, count=12), optimizer=True)
     target = write_archive(tmp_path / "t.keras", net(100, count=12), assets={"assets/v.txt": b"v"})
-    monkeypatch.setattr(fill, "CHUNK", 48)
+    monkeypatch.setattr(crc, "CHUNK", 48)
+    monkeypatch.setattr(crc, "_RUN", 96)
     monkeypatch.setattr(fill, "_PIECE", 96)
     found = set()
     for threads in (1, 2, 4, 7):
-        monkeypatch.setattr(fill, "_THREADS", threads)
+        monkeypatch.setattr(crc, "_THREADS", threads)
         folder = tmp_path / f"run{threads}"
         run(source, target, folder, save={"path": f"out{suffix}"}, mapping={"a": {"to": "fc(.*)"}}, unmatched="keep")
         found.add((folder / f"out{suffix}").read_bytes())

@@ -1,5 +1,6 @@
-"""Moving values: out of several files and out of memory, in pieces of every size, by any number of threads."""
+"""Moving values: out of several files and out of memory, in pieces of every size; their checksums come first."""
 
+import dataclasses
 import os
 import zlib
 from pathlib import Path
@@ -12,6 +13,7 @@ from transferpipe.errors import FileError
 from transferpipe.execute.writers import fill as fill_module
 from transferpipe.execute.writers.content import Content
 from transferpipe.execute.writers.fill import Place, fill, whole_crc
+from transferpipe.weights import crc as crc_module
 from transferpipe.weights.segment import Segment
 from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
 
@@ -21,15 +23,17 @@ SIZES = [1, 2, 63, 64, 65, 127, 128, 129, 255, 256, 257, 319, 320, 321, 511, 512
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch):
-    monkeypatch.setattr(fill_module, "CHUNK", CHUNK)
+    for module in (fill_module, crc_module):
+        monkeypatch.setattr(module, "CHUNK", CHUNK)
     monkeypatch.setattr(fill_module, "_PIECE", PIECE)
+    monkeypatch.setattr(crc_module, "_RUN", PIECE)
 
 
 class Sources:
     """Values, some of which lie in files."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.values, self.segments, self.moved = folder, {}, {}, []
+        self.folder, self.values, self.segments, self.moved, self.settled = folder, {}, {}, [], []
 
     def in_memory(self, name, array):
         self.values[name] = np.asarray(array)
@@ -45,7 +49,8 @@ class Sources:
 
     def content(self):
         catalog = Catalog(tuple(WeightSpec(n, v.shape, v.dtype.name) for n, v in self.values.items()))
-        return Content(catalog, self.values.__getitem__, self.segments.get, self.moved.append)
+        content = Content(catalog, self.values.__getitem__, self.segments.get, self.moved.append)
+        return dataclasses.replace(content, settled=self.settled.append)
 
     def places(self, gap=5):
         places, at = [], gap
@@ -65,7 +70,9 @@ def write(sources, path, places, size):
     with path.open("wb+") as file:
         file.write(b"." * size)
         file.flush()
-        written = fill(file.fileno(), places, sources.content())
+        told = []
+        fill(file.fileno(), places, sources.content(), lambda written: told.append([*written]))
+        [written] = told
         crc = whole_crc(file.fileno(), 0, size, written)
     return path.read_bytes(), written, crc
 
@@ -85,7 +92,7 @@ def check(sources, path):
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_segments_of_every_size_around_the_boundaries(sources, tmp_path, monkeypatch, threads):
-    monkeypatch.setattr(fill_module, "_THREADS", threads)
+    monkeypatch.setattr(crc_module, "_THREADS", threads)
     for i, size in enumerate(SIZES):
         array = np.random.default_rng(i).integers(0, 256, size, dtype=np.uint8)
         sources.in_file(f"w{i}", array, file="abc"[i % 3], before=i)
@@ -99,7 +106,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads(sources, tmp_path, mon
         (sources.in_file if i % 4 else sources.in_memory)(f"w{i}", array)
     found = set()
     for threads in (1, 2, 4, 9):
-        monkeypatch.setattr(fill_module, "_THREADS", threads)
+        monkeypatch.setattr(crc_module, "_THREADS", threads)
         found.add(check(sources, tmp_path / f"out{threads}"))
     assert len(found) == 1
 
@@ -123,6 +130,32 @@ def test_arrays_that_do_not_lie_in_one_piece(sources, tmp_path):
     assert data[place.offset : place.offset + place.nbytes] == np.ascontiguousarray(base.T).tobytes()
 
 
+def test_what_is_settled_is_what_the_file_will_hold(sources, tmp_path):
+    """Whoever follows the writer must never read a byte that changes later, whatever the order of the places."""
+    for i, size in enumerate(SIZES):
+        array = np.random.default_rng(i).integers(1, 256, size, dtype=np.uint8)
+        (sources.in_file if i % 3 else sources.in_memory)(f"w{i}", array)
+    places, size = sources.places()
+    seen = []
+    with (tmp_path / "out").open("wb+") as file:
+        file.truncate(size)
+        content = dataclasses.replace(
+            sources.content(), settled=lambda end: seen.append((end, os.pread(file.fileno(), end, 0)))
+        )
+        fill(file.fileno(), places[::-1], content, lambda _: os.pwrite(file.fileno(), b"head", 0))
+    whole = (tmp_path / "out").read_bytes()
+    assert seen
+    assert [end for end, _ in seen] == sorted(end for end, _ in seen)
+    assert all(whole[:end] == known for end, known in seen)
+
+
+def test_a_source_that_changes_between_its_checksum_and_its_copy(sources, tmp_path):
+    sources.in_file("w", np.arange(1000, dtype=np.uint8), before=0)
+    change = lambda _: sources.segments["w"].path.write_bytes(bytes(1000))  # noqa: E731
+    with (tmp_path / "out").open("wb+") as file, pytest.raises(FileError, match="a: changed since it was opened"):
+        fill(file.fileno(), sources.places()[0], sources.content(), change)
+
+
 def test_nothing_to_do(sources, tmp_path):
     data, written, crc = write(sources, tmp_path / "out", [], 100)
     assert (data, written, crc) == (b"." * 100, [], zlib.crc32(b"." * 100))
@@ -143,9 +176,10 @@ def test_the_checksum_of_a_part_of_the_file(sources, tmp_path):
     with (tmp_path / "out").open("wb+") as file:
         file.write(b"." * size)
         file.flush()
-        written = fill(file.fileno(), places, sources.content())
+        told = []
+        fill(file.fileno(), places, sources.content(), told.append)
         data = (tmp_path / "out").read_bytes()
-        assert whole_crc(file.fileno(), 7, 160, written) == zlib.crc32(data[7:167])
+        assert whole_crc(file.fileno(), 7, 160, told[0]) == zlib.crc32(data[7:167])
 
 
 @pytest.mark.parametrize("where", ["in_memory", "in_file"])

@@ -6,9 +6,9 @@ import zipfile
 import zlib
 
 import pytest
+from crc_of_zeros import crc_of_zeros
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_crc import _zeros as crc_of_zeros
 
 from transferpipe.execute.writers.stored_zip import StoredZip, write_at
 

@@ -126,17 +126,17 @@ def test_the_system_refuses_to_write_more(files, suffix, limit):
     assert_untouched(out)
 
 
-def in_the_middle(monkeypatch, action):
-    """Do something to the source after the first piece was copied, before the second."""
+def in_the_middle(monkeypatch, action, after=1):
+    """Do something to the source after the first piece was copied, before the second; or after so many pieces."""
     real, done = fill._move, []
 
     def move(*arguments):
         result = real(*arguments)
-        if not done:
-            done.append(action())
+        done.append(result)
+        if len(done) == after:
+            action()
         return result
 
-    monkeypatch.setattr(fill, "_THREADS", 1)
     monkeypatch.setattr(fill, "_move", move)
 
 
@@ -192,7 +192,7 @@ def test_a_change_that_hides_its_time_is_found_by_the_proof(files, monkeypatch):
             file.write(data)
         os.utime(files[0], ns=(times.st_atime_ns, times.st_mtime_ns))
 
-    in_the_middle(monkeypatch, change)
+    in_the_middle(monkeypatch, change, after=2 * LAYERS)
     with pytest.raises(tp.VerificationError, match="d0/kernel: the value in the file is not the one"):
         run(files)
     assert_untouched(files[2])

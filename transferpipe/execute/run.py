@@ -114,19 +114,21 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], progress: Progress | 
     """Write every output and prove it."""
     started = time.perf_counter()
     values = _values(prepared)
-    written = [save_file(t, prepared.opened.target, prepared.plan, values, progress) for t in temporaries]
-    saved = time.perf_counter()
-    with ThreadPoolExecutor(2) as pool:
-        # Hashing and waiting for the disk take no part in the comparison: they go on beside it.
-        seals = [pool.submit(output_digest, t) for t in temporaries]
-        flushed = [pool.submit(flush_output, t) for t in temporaries]
+    # Hashing and waiting for the disk take no part in writing and comparing: they go on beside it.
+    with ThreadPoolExecutor(2 * len(temporaries)) as pool:
+        written, entries, flushed = [], [], []
+        for temporary in temporaries:
+            written.append(save_file(temporary, prepared.opened.target, values, progress, pool))
+            entries.append(written[-1].entry or pool.submit(output_digest, temporary))
+            flushed.append(pool.submit(flush_output, temporary))
+        saved = time.perf_counter()
         proofs = [_prove(t, prepared, progress, w.places) for t, w in zip(temporaries, written, strict=True)]
-    for done in flushed:
-        done.result()
+        for done in flushed:
+            done.result()
     _check_reload(temporaries, prepared)
     artifacts = tuple(
-        {**sealed.result(), "freezing": proof.freezing, "writer": w.how, **_places(w, proof)}
-        for sealed, proof, w in zip(seals, proofs, written, strict=True)
+        {**entry.result(), "freezing": proof.freezing, "writer": w.how, **_places(w, proof)}
+        for entry, proof, w in zip(entries, proofs, written, strict=True)
     )
     seconds = {"save": round(saved - started, 3), "verify": round(time.perf_counter() - saved, 3)}
     return _Made(artifacts, proofs[0].digests, values.casts, seconds)

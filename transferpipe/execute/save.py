@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from transferpipe.errors import FileError, Problem
 from transferpipe.execute.artifacts import is_exported
 from transferpipe.execute.atomic import cannot_be_written, final_name
 from transferpipe.execute.exports import export_model
+from transferpipe.execute.following import followed
 from transferpipe.execute.keras_save import asset_files, saved_by_keras
 from transferpipe.execute.other_layout import in_layout, layout_of_file
 from transferpipe.execute.target import FileTarget, ModelTarget, Target
@@ -40,23 +41,33 @@ class Written:
     Attributes:
         how: ``direct``, or who wrote it and why.
         places: where each weight lies in it by its name, if neither names nor the order of layers tell.
+        entry: its size and SHA-256, still being computed; None if nobody has begun to.
     """
 
     how: str
     places: Mapping[str, str] = field(default_factory=dict)
+    entry: Future[dict[str, Any]] | None = None
 
 
-def save_file(path: Path, target: Target, plan: Plan, values: Values, progress: Progress | None = None) -> Written:
+def save_file(
+    path: Path, target: Target, values: Values, progress: Progress | None = None, pool: Executor | None = None
+) -> Written:
     """Write the finished model to the new file `path`, whose suffix chooses the format.
+
+    Args:
+        path: where to.
+        target: what the plan starts from.
+        values: the values that the plan gives its weights.
+        progress: told how far it is.
+        pool: hashes a single file while it is written.
 
     Raises:
         FileError: the file cannot be written (no space, no permission), or a source cannot be read.
         VerificationError: a value was refused.
     """
+    plan = values.plan
     if is_exported(path.name):
-        return Written(
-            *export_model(path, target, plan, values, lambda p: save_file(p, target, plan, values, progress))
-        )
+        return Written(*export_model(path, target, plan, values, lambda p: save_file(p, target, values, progress)))
     content = content_of(path, target, plan, values, progress)
     if plan.save_shard and path.name.endswith(SUFFIX) and content.catalog.nbytes > plan.save_shard:
         _write_shards(path, content, plan.save_shard)
@@ -67,9 +78,12 @@ def save_file(path: Path, target: Target, plan: Plan, values: Values, progress: 
             assert isinstance(target, ModelTarget)
             saved = stack.enter_context(saved_by_keras(path, target, plan, values))
             content = _content_of_file(saved, content)
-        descriptor = stack.enter_context(_created(path))
+        descriptor, entry = stack.enter_context(_created(path)), None
+        if pool:
+            following, entry = stack.enter_context(followed(path, pool))
+            content = dataclasses.replace(content, settled=following.settled)
         writer_for(path.name)(descriptor, content)
-    return Written(f"keras: {reason}" if reason else DIRECT)
+    return Written(f"keras: {reason}" if reason else DIRECT, entry=entry)
 
 
 def _write_shards(folder: Path, content: Content, limit: int) -> None:
@@ -125,14 +139,13 @@ def content_of(path: Path, target: Target, plan: Plan, values: Values, progress:
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:
-    done, lock = 0, threading.Lock()
+    done = 0
 
     def moved(count: int) -> None:
         nonlocal done
-        with lock:
-            done += count
-            if progress:
-                progress("save", done, total)
+        done += count
+        if progress:
+            progress("save", done, total)
 
     return moved
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problem
@@ -29,6 +29,11 @@ class Segment:
     offset: int
     nbytes: int
     dtype: str
+
+    def cut(self, size: int) -> list[Segment]:
+        """Return the segment in pieces of at most `size` bytes, in a row."""
+        begins = range(0, self.nbytes, size)
+        return [replace(self, offset=self.offset + b, nbytes=min(size, self.nbytes - b)) for b in begins]
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -21,12 +21,13 @@ class Content:
         catalog: names, shapes and dtypes.
         value: returns the value of the weight called so.
         segment: returns where that value lies in a file as it is, or None if it must be computed.
-        moved: told how many bytes of segments were moved; several threads call it.
+        moved: told how many bytes of segments were moved.
         groups: the Keras layout, for the formats that have one.
         config: config.json, for the format that holds the architecture.
         format: what a safetensors file says of its names and axes.
         keras_version: the version of Keras that the file claims.
         assets: further members of the archive: (name, its bytes in parts).
+        settled: told up to where the bytes of the file are what they will be; the rest follows when the writer ends.
     """
 
     catalog: Catalog
@@ -38,3 +39,4 @@ class Content:
     format: str = "keras"
     keras_version: str = "3"
     assets: Callable[[], Iterable[tuple[str, Iterable[bytes]]]] = tuple
+    settled: Callable[[int], None] = field(default=lambda _: None)

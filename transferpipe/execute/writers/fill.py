@@ -1,26 +1,25 @@
-"""Putting values where a layout has made room for them: whole stretches of files through one small buffer a thread."""
+"""Putting values where a layout has made room for them: whole stretches of files through one small buffer.
+
+What stands before the values of an archive holds their CRC-32. So that a file can be written from its beginning to its
+end, and be hashed while it is, the CRCs are found first: bytes that are only looked at pass at the speed of memory.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
+from transferpipe.errors import FileError, Problem
 from transferpipe.execute.writers.content import Content
-from transferpipe.execute.writers.crc import combine
-from transferpipe.execute.writers.runs import in_runs
 from transferpipe.execute.writers.stored_zip import write_at
-from transferpipe.weights.crc import crc32
-from transferpipe.weights.segment import CHUNK, Segment, opened, read_into
+from transferpipe.weights.crc import combine, crc32, reading, segment_crcs
+from transferpipe.weights.segment import CHUNK, Segment
 
-_THREADS = 2
-# Large values are cut, so that several threads share one; small ones go in one piece.
+# Large values are cut, so that several threads share the search for their CRCs.
 _PIECE = 32 << 20
 
 
@@ -41,33 +40,36 @@ class Place:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Some bytes of a segment and where they go."""
+    """Bytes of another file and where they go."""
 
     segment: Segment
-    begin: int
-    nbytes: int
     to: int
 
 
 @dataclass(frozen=True)
 class Written:
-    """Bytes of the file that were put in place, and their CRC-32."""
+    """Bytes of the file that are, or will be, put in place, and their CRC-32."""
 
     to: int
     nbytes: int
     crc: int
 
 
-def fill(descriptor: int, places: Sequence[Place], content: Content) -> list[Written]:
-    """Put the value of every place into the file and return what was written where, with its CRC-32.
+Seal = Callable[[Sequence[Written]], None]
+"""Told the CRC-32 of everything that `fill` puts into the file, before the values that lie in other files are moved."""
+
+
+def fill(descriptor: int, places: Sequence[Place], content: Content, seal: Seal | None = None) -> None:
+    """Put the value of every place into the file: computed values first, the others from its beginning to its end.
 
     Args:
-        descriptor: the file that is written.
+        descriptor: the file that is written; what lies between the values is there already.
         places: where each value belongs.
         content: gives the values, as segments of other files where they are needed as they are.
+        seal: writes what depends on the CRC-32 of the values.
 
     Raises:
-        FileError: a source cannot be read, or ends early.
+        FileError: a source cannot be read, ends early, or changes while it is read.
         OSError: the file cannot be written.
     """
     pieces: list[_Piece] = []
@@ -79,21 +81,21 @@ def fill(descriptor: int, places: Sequence[Place], content: Content) -> list[Wri
             continue
         assert segment.nbytes == place.nbytes, place
         pieces += _cut(segment, place.offset)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        shares = _shares(pieces)
-        for done in pool.map(lambda share: _move_all(descriptor, share, content), shares):
-            written += done
-    return written
+    pieces.sort(key=lambda piece: piece.to)
+    if seal is None:
+        _move_all(descriptor, pieces, content)
+        return
+    crcs = segment_crcs([piece.segment for piece in pieces])
+    seal([*written, *(Written(p.to, p.segment.nbytes, crc) for p, crc in zip(pieces, crcs, strict=True))])
+    moved = _move_all(descriptor, pieces, content)
+    for piece, before, after in zip(pieces, crcs, moved, strict=True):
+        if before != after:
+            what, mend = "changed since it was opened", "run again once nothing writes to it"
+            raise FileError(Problem(str(piece.segment.path), what, mend))
 
 
 def _cut(segment: Segment, to: int) -> list[_Piece]:
-    begins = range(0, segment.nbytes, _PIECE)
-    return [_Piece(segment, begin, min(_PIECE, segment.nbytes - begin), to + begin) for begin in begins]
-
-
-def _shares(pieces: Sequence[_Piece]) -> list[list[_Piece]]:
-    """Cut the pieces into runs of about equal size, so that a thread opens a file once a run and not once a weight."""
-    return in_runs(pieces, lambda piece: piece.nbytes, _PIECE)
+    return [_Piece(part, to + part.offset - segment.offset) for part in segment.cut(_PIECE)]
 
 
 def _put(descriptor: int, place: Place, content: Content) -> Written:
@@ -105,29 +107,20 @@ def _put(descriptor: int, place: Place, content: Content) -> Written:
     return Written(place.offset, len(view), crc32(view))
 
 
-def _move_all(descriptor: int, pieces: Iterable[_Piece], content: Content) -> list[Written]:
-    buffer = memoryview(bytearray(CHUNK))
-    written = []
-    descriptors: dict[Path, int] = {}
-    with ExitStack() as stack:
-        for piece in pieces:
-            path = piece.segment.path
-            if path not in descriptors:
-                descriptors[path] = stack.enter_context(opened(path))
-            written.append(_move(descriptors[path], descriptor, piece, buffer))
-            content.moved(piece.nbytes)
-    return written
+def _move_all(descriptor: int, pieces: Iterable[_Piece], content: Content) -> list[int]:
+    """Move the pieces, in the order of the file, and return the CRC-32 of each."""
+    with reading() as read:
+        return [_move(descriptor, piece, read(piece.segment), content) for piece in pieces]
 
 
-def _move(source: int, descriptor: int, piece: _Piece, buffer: memoryview) -> Written:
-    done = crc = 0
-    while done < piece.nbytes:
-        chunk = buffer[: min(CHUNK, piece.nbytes - done)]
-        read_into(source, chunk, piece.segment.offset + piece.begin + done, piece.segment.path)
-        crc = crc32(chunk, crc)
-        write_at(descriptor, chunk, piece.to + done)
-        done += len(chunk)
-    return Written(piece.to, piece.nbytes, crc)
+def _move(descriptor: int, piece: _Piece, chunks: Iterable[memoryview], content: Content) -> int:
+    at, crc = piece.to, 0
+    for chunk in chunks:
+        write_at(descriptor, chunk, at)
+        at, crc = at + len(chunk), crc32(chunk, crc)
+        content.settled(at)
+    content.moved(piece.segment.nbytes)
+    return crc
 
 
 def whole_crc(descriptor: int, start: int, size: int, written: Iterable[Written]) -> int:

@@ -23,8 +23,12 @@ def write_keras(descriptor: int, content: Content) -> None:
     archive.add("config.json", [content.config.encode()])
     places, size = lay_out(descriptor, archive.begin(_WEIGHTS), content)
     weights = archive.end(_WEIGHTS, size)
-    written = fill(descriptor, places, content)
-    archive.seal(weights, whole_crc(descriptor, weights.start, size, written))
+    fill(
+        descriptor,
+        places,
+        content,
+        seal=lambda written: archive.seal(weights, whole_crc(descriptor, weights.start, size, written)),
+    )
     for name, chunks in content.assets():
         archive.add(name, chunks)
     archive.close()

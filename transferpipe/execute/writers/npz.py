@@ -6,6 +6,7 @@ import io
 import json
 import os
 from bisect import bisect_right
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.lib import format as npy
@@ -31,9 +32,12 @@ def write_npz(descriptor: int, content: Content) -> None:
         places.append(Place(weight.name, start + len(header), weight.nbytes))
     if members:
         os.ftruncate(descriptor, members[-1].start + members[-1].size)
-    written = fill(descriptor, [p for p in places if p.nbytes], content)
-    for member, inside in zip(members, _by_member(members, written), strict=True):
-        archive.seal(member, whole_crc(descriptor, member.start, member.size, inside))
+
+    def seal(written: Sequence[Written]) -> None:
+        for member, inside in zip(members, _by_member(members, written), strict=True):
+            archive.seal(member, whole_crc(descriptor, member.start, member.size, inside))
+
+    fill(descriptor, [p for p in places if p.nbytes], content, seal)
     extended = {w.name: w.dtype for w in content.catalog if _is_extended(w)}
     if extended:
         archive.add(_DTYPES, [json.dumps({"dtypes": extended}).encode()])
@@ -54,7 +58,7 @@ def _header(weight: WeightSpec) -> bytes:
     return text.getvalue()
 
 
-def _by_member(members: list[Member], written: list[Written]) -> list[list[Written]]:
+def _by_member(members: Sequence[Member], written: Sequence[Written]) -> list[list[Written]]:
     """Return for every member what was written inside of it."""
     starts = [m.start for m in members]
     found: list[list[Written]] = [[] for _ in members]

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from transferpipe.execute.atomic import write_text
 from transferpipe.execute.writers.content import Content
-from transferpipe.execute.writers.runs import in_runs
 from transferpipe.execute.writers.safetensors_file import write_safetensors
+from transferpipe.weights.runs import in_runs
 from transferpipe.weights.spec import Catalog
 
 SUFFIX = ".safetensors"

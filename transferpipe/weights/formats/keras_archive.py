@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from transferpipe.errors import FileError, Problem, UnsafeError
-from transferpipe.weights.crc import crc32
+from transferpipe.weights.crc import combine, segment_crcs
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.hdf5 import open_hdf5
 from transferpipe.weights.formats.keras_groups import StoreFile
 from transferpipe.weights.formats.keras_h5 import read_store
 from transferpipe.weights.formats.zip_members import member_offset
-from transferpipe.weights.segment import Segment, opened, read_into
+from transferpipe.weights.segment import Segment
 from transferpipe.weights.spec import WeightSpec
 from transferpipe.weights.window import Window
 
@@ -28,6 +28,8 @@ CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _MOST_RATIO = 1100
 _MOST_CONFIG = 1 << 28
 _CHUNK = 1 << 20
+# What one thread reads at a time to check the whole.
+_PIECE = 32 << 20
 
 
 def open_keras(path: Path) -> FileSource:
@@ -145,11 +147,9 @@ class _CheckOnce:
         info = self._archive.getinfo(WEIGHTS)
         if self._base is None:  # the checksum was compared when the member was unpacked
             return
-        crc, buffer = 0, memoryview(bytearray(_CHUNK))
-        with opened(self._path) as descriptor:
-            for begin in range(0, info.file_size, _CHUNK):
-                chunk = buffer[: min(_CHUNK, info.file_size - begin)]
-                read_into(descriptor, chunk, self._base + begin, self._path)
-                crc = crc32(chunk, crc)
+        pieces = Segment(self._path, self._base, info.file_size, "uint8").cut(_PIECE)
+        crc = 0
+        for piece, further in zip(pieces, segment_crcs(pieces), strict=True):
+            crc = combine(crc, further, piece.nbytes)
         if crc != info.CRC:
             raise zipfile.BadZipFile(f"its checksum is {crc:08x}, the archive says {info.CRC:08x}")
