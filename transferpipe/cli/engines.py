@@ -154,7 +154,7 @@ def run_with_page(folder: Path, trusted: Collection[str]) -> Result:
     result = run_variant(folder, trusted)
     if result["status"] == DONE and not (folder / PAGE).exists():
         plan, manifest = plan_from_data(read_json(folder / PLAN)), read_json(folder / MANIFEST)
-        write_text(folder / PAGE, report_page(plan, manifest, result["score"]))
+        write_text(folder / PAGE, report_page(plan, manifest, result["score"]), lasting=False)
     return result
 
 

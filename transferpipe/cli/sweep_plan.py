@@ -11,7 +11,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
-from transferpipe.cli.compose import Composed, compose_here
+from transferpipe.cli.compose import Composed, Variants, compose_here
 from transferpipe.cli.expansion import NAME, Axes, count, expand, named_axes, split_axes, values_by_key
 from transferpipe.cli.sweep_settings import Settings, read_settings_of
 from transferpipe.cli.transfer import check_name
@@ -100,13 +100,14 @@ def plan_sweep(base: Composed, axes: Axes, settings: Settings, trusted: Collecti
     name, folder = place_of(base)
     fixed = {**_files(base, axes), **values_by_key(axes.fixed)}
     composed, broken = list[Variant](), list[tuple[Variant, TransferError]]()
+    variants_of = Variants(axes.fixed)
     for choices in chosen:
         # The name of a named variant stands for what it changes.
         apart = {k: v for k, v in choices if k in (NAME, SEED) or k in axes.axes}
         variant = Variant({}, apart, None, fixed)
         try:
             texts = [f"{k}={v}" for k, v in choices if k != NAME]
-            composed.append(replace(variant, recipe=dict(compose_here([*axes.fixed, *texts]).data)))
+            composed.append(replace(variant, recipe=dict(variants_of.recipe(texts))))
         except TransferError as error:
             broken.append((variant, error))
     variants = list[Planned]()

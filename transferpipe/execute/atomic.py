@@ -95,8 +95,13 @@ def _rename_to_free(temporary: Path, path: Path) -> None:
         temporary.unlink()
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, lasting: bool = True) -> None:
     """Write a small file so that it appears complete or not at all.
+
+    Args:
+        path: the file.
+        text: its content.
+        lasting: whether it must survive a power cut. What is made again when it is missing need not.
 
     Raises:
         FileError: it cannot be written.
@@ -104,8 +109,11 @@ def write_text(path: Path, text: str) -> None:
     temporary = temporary_beside(path)
     try:
         temporary.write_text(text, encoding="utf-8")
-        flush(temporary)
-        publish(temporary, path)
+        if lasting:
+            flush(temporary)
+            publish(temporary, path)
+        else:
+            temporary.replace(path)
     except OSError as error:
         raise cannot_be_written(path, error) from error
     finally:

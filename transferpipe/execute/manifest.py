@@ -25,6 +25,30 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def json_lines(data: Mapping[str, Any]) -> str:
+    """Return `data` as JSON with a line for every entry of its lists and mappings: to be read, compared and searched.
+
+    >>> print(json_lines({"name": "a", "weights": [{"w": 1}, {"w": 2}], "none": []}))
+    {
+     "name": "a",
+     "weights": [
+      {"w": 1},
+      {"w": 2}
+     ],
+     "none": []
+    }
+    """
+    return "{\n" + ",\n".join(f" {json.dumps(key)}: {_lines(value)}" for key, value in data.items()) + "\n}"
+
+
+def _lines(value: Any) -> str:
+    if value and isinstance(value, list):
+        return "[\n" + ",\n".join(f"  {json.dumps(v)}" for v in value) + "\n ]"
+    if value and isinstance(value, Mapping):
+        return "{\n" + ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in value.items()) + "\n }"
+    return json.dumps(value)
+
+
 def seal(manifest: Mapping[str, Any], plan_text: str) -> dict[str, Any]:
     """Return `manifest` with the digest of the text of plan.json, and with its own."""
     whole = {**manifest, "plan_sha256": hashlib.sha256(plan_text.encode()).hexdigest()}

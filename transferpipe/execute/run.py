@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from transferpipe.execute.artifacts import (
     taken_names,
 )
 from transferpipe.execute.exports import CHECKPOINT
-from transferpipe.execute.manifest import MANIFEST, PLAN, seal, versions, weight_entries
+from transferpipe.execute.manifest import MANIFEST, PLAN, json_lines, seal, versions, weight_entries
 from transferpipe.execute.prepare import Prepared
 from transferpipe.execute.save import Written, save_file
 from transferpipe.execute.staging import Staging
@@ -87,12 +86,12 @@ def execute(
         ]
         made = _make(prepared, temporaries, progress)
         warnings = (*plan.warnings, *value_warnings(plan, _values(prepared)))
-        planned = json.dumps({"checksum": plan.checksum, **plan.to_data()}, indent=1)
+        planned = json_lines({"checksum": plan.checksum, **plan.to_data()})
         called = [artifact_name(name, temporary) for name, temporary in zip(names, temporaries, strict=True)]
         artifacts = [{"path": name, **entry} for name, entry in zip(called, made.artifacts, strict=True)]
         told = {"warnings": [f"{w.where}: {w.text}" for w in warnings], "seconds": made.seconds}
         manifest = seal({**_manifest(prepared, made), "artifacts": artifacts, **told}, planned)
-        for name, text in {**texts, PLAN: planned, MANIFEST: json.dumps(manifest, indent=1)}.items():
+        for name, text in {**texts, PLAN: planned, MANIFEST: json_lines(manifest)}.items():
             staging.write(folder / name, text)
         for temporary, path in zip(temporaries, paths, strict=True):
             staging.rename(temporary, final_names(temporary, path))

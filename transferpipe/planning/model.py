@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -155,12 +155,12 @@ class Plan:
 
     @cached_property
     def _text(self) -> str:
-        data = asdict(self)
+        data = _fields_of(self)
         if self.save_layout == "keras":  # most plans, and all those of earlier versions
             del data["save_layout"]
         if self.save_shard is None:
             del data["save_shard"]
-        return json.dumps(data)
+        return json.dumps(data, default=_fields_of)
 
     def __str__(self) -> str:
         # Imported here: `show` reads plans, and a plan is useful without it.
@@ -174,22 +174,27 @@ class Plan:
         return plan_html(self)
 
 
+def _fields_of(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass, or the content of a mapping, without copying what is in them."""
+    return dict(value) if isinstance(value, Mapping) else {f.name: getattr(value, f.name) for f in fields(value)}
+
+
 def plan_from_data(data: Mapping[str, Any]) -> Plan:
     """Return the plan that `Plan.to_data` wrote.
 
     Raises:
         KeyError, TypeError, ValueError: the data is not that of a plan.
     """
-    fields = {k: v for k, v in data.items() if k != "checksum"}
-    fields["assignments"] = tuple(_assignment(a) for a in data["assignments"])
-    fields["kept"] = tuple(Kept(**{**k, "shape": tuple(k["shape"])}) for k in data["kept"])
-    fields["source_weights"] = tuple(SourceWeight(**w) for w in data["source_weights"])
-    fields["edits"] = tuple(Edit(**{**e, "index": tuple(e["index"])}) for e in data["edits"])
+    whole = {k: v for k, v in data.items() if k != "checksum"}
+    whole["assignments"] = tuple(_assignment(a) for a in data["assignments"])
+    whole["kept"] = tuple(Kept(**{**k, "shape": tuple(k["shape"])}) for k in data["kept"])
+    whole["source_weights"] = tuple(SourceWeight(**w) for w in data["source_weights"])
+    whole["edits"] = tuple(Edit(**{**e, "index": tuple(e["index"])}) for e in data["edits"])
     freezing: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in dict(data["freezing"]).items()}
-    fields["freezing"] = Freezing(**freezing)
-    fields["save"] = tuple(data["save"])
-    fields["warnings"] = tuple(PlanWarning(**w) for w in data["warnings"])
-    return Plan(**fields)
+    whole["freezing"] = Freezing(**freezing)
+    whole["save"] = tuple(data["save"])
+    whole["warnings"] = tuple(PlanWarning(**w) for w in data["warnings"])
+    return Plan(**whole)
 
 
 def _assignment(data: Mapping[str, Any]) -> Assignment:

@@ -117,8 +117,8 @@ def write_variant(folder: Path, planned: Planned) -> None:
     except OSError as error:
         raise cannot_be_written(folder, error) from error
     for name, content in hydra.items():
-        write_text(folder / ".hydra" / f"{name}.yaml", yaml.safe_dump(content, sort_keys=False))
-    write_text(folder / VARIANT, json.dumps(data, indent=1))
+        write_text(folder / ".hydra" / f"{name}.yaml", yaml.safe_dump(content, sort_keys=False), lasting=False)
+    write_text(folder / VARIANT, json.dumps(data, indent=1), lasting=False)
 
 
 def read_variant(folder: Path) -> tuple[Variant, str]:
