@@ -137,7 +137,7 @@ def test_a_value_that_was_not_written_is_noticed(tmp_path, monkeypatch):
         shard.write_bytes(data)
         return result
 
-    monkeypatch.setattr("transferpipe.execute.save.export_model", wrong)
+    monkeypatch.setattr("transferpipe.execute.exports.export_model", wrong)
     monkeypatch.setattr("transferpipe.weights.formats.tf_checkpoint.check_sum", lambda *_: None)
     with pytest.raises(VerificationError, match="not the one that the plan gives"):
         tp.transfer(None, model, folder=tmp_path, unmatched="keep", save="model.ckpt")

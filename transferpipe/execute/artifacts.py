@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.execute.atomic import flush
-from transferpipe.execute.exports import CHECKPOINT, STEM
 from transferpipe.execute.manifest import sha256
 from transferpipe.execute.writers import WRITERS
 from transferpipe.execute.writers.safetensors_shards import INDEX, SUFFIX
 from transferpipe.weights.spec import Catalog
+
+CHECKPOINT = ".ckpt"
+STEM = "ckpt"
+"""What the names of a checkpoint's files begin with as long as they lie in a folder of their own."""
 
 
 def is_exported(name: str) -> bool:

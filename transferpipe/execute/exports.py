@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import FileError, Problem, RecipeError, TransferError
+from transferpipe.execute.artifacts import CHECKPOINT, STEM
 from transferpipe.execute.atomic import temporary_beside
 from transferpipe.execute.build import import_keras
 from transferpipe.execute.keras_walk import Walked, walk
@@ -19,10 +20,6 @@ from transferpipe.weights.formats.object_graph import VARIABLE, Node
 from transferpipe.weights.formats.saved_model_path import VARIABLES
 from transferpipe.weights.formats.tensor_bundle import open_bundle
 from transferpipe.weights.formats.tf_catalog import bundle_graph
-
-CHECKPOINT = ".ckpt"
-STEM = "ckpt"
-"""What the names of a checkpoint's files begin with as long as they lie in a folder of their own."""
 
 _MOST_NAMED = 3
 _COLOUR = re.compile(r"\x1b\[\d*m")

@@ -12,6 +12,7 @@ from typing import Any
 
 from transferpipe.errors import FileError, Problem
 from transferpipe.execute.artifacts import (
+    CHECKPOINT,
     artifact_name,
     final_names,
     flush_output,
@@ -20,7 +21,6 @@ from transferpipe.execute.artifacts import (
     placed,
     taken_names,
 )
-from transferpipe.execute.exports import CHECKPOINT
 from transferpipe.execute.manifest import MANIFEST, PLAN, json_lines, seal, versions, weight_entries
 from transferpipe.execute.prepare import Prepared
 from transferpipe.execute.save import Written, save_file

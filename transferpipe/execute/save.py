@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from transferpipe.errors import FileError, Problem
 from transferpipe.execute.artifacts import is_exported
 from transferpipe.execute.atomic import cannot_be_written, final_name
-from transferpipe.execute.exports import export_model
 from transferpipe.execute.following import followed
 from transferpipe.execute.keras_save import asset_files, saved_by_keras
 from transferpipe.execute.other_layout import in_layout, layout_of_file
@@ -67,6 +66,8 @@ def save_file(
     """
     plan = values.plan
     if is_exported(path.name):
+        from transferpipe.execute.exports import export_model  # which few outputs need
+
         return Written(*export_model(path, target, plan, values, lambda p: save_file(p, target, values, progress)))
     content = content_of(path, target, plan, values, progress)
     if plan.save_shard and path.name.endswith(SUFFIX) and content.catalog.nbytes > plan.save_shard:

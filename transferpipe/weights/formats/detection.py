@@ -1,4 +1,7 @@
-"""Telling the format of a file from its content; the suffix is never asked."""
+"""Telling the format of a file from its content; the suffix is never asked.
+
+What only some formats need is imported where they are looked for.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ from pathlib import Path
 
 from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.weights.formats.folders import detect_folder, detect_member
-from transferpipe.weights.formats.torch_legacy import is_legacy
-from transferpipe.weights.formats.torch_zip import pickle_member
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _HEAD = 512
@@ -58,6 +59,8 @@ def _format_by_head(path: Path, head: bytes, listed: str) -> str | None:
         return detect_json(path, listed)
     if head[:1] == b"\x08" and _is_onnx(path):
         return "onnx"
+    from transferpipe.weights.formats.torch_legacy import is_legacy
+
     return "torch" if is_legacy(head) else None
 
 
@@ -81,6 +84,8 @@ def _zip_format(path: Path, listed: str) -> str:
         return "keras"
     if any(name.endswith(".npy") for name in names):
         return "npz"
+    from transferpipe.weights.formats.torch_zip import pickle_member
+
     if pickle_member(names) is not None:
         return "torch"
     raise _unknown(path, "is a zip archive, but neither of Keras nor of NumPy nor of PyTorch", listed)
