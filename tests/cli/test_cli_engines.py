@@ -1,5 +1,6 @@
 """The same variants by Hydra's launchers and sweepers: the same results, and a death loses one variant."""
 
+import json
 import os
 import sys
 
@@ -9,10 +10,11 @@ from sweeps import FOUR, SCORE, SCORED, calls, results, rows
 
 FAMILY = ("sweep", "recipe=own", SCORED, "score.how=fine,exit", "score.tag=0,1")
 ENGINES = {
-    "joblib": ("hydra_plugins.hydra_joblib_launcher", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]),
-    "submitit": ("hydra_plugins.hydra_submitit_launcher", ["hydra/launcher=submitit_local"]),
-    "ray": ("hydra_plugins.hydra_ray_launcher", ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2", "+hydra.launcher.ray.init.include_dashboard=false"]),
-}  # fmt: skip
+    "joblib": ("hydra_plugins.hydra_joblib_launcher", ["hydra/launcher=processes"]),
+    "submitit": ("hydra_plugins.hydra_submitit_launcher", ["hydra/launcher=slurm_here"]),
+    "ray": ("hydra_plugins.hydra_ray_launcher", ["hydra/launcher=ray_here"]),
+}
+TWENTY = ("sweep", "recipe=twenty", "vars.x=range(20)")
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +39,21 @@ def test_every_engine_gives_the_same(cli, here, engine):
     for row in rows(here / "there"):
         names = {p.name for p in (here / "there" / row["folder"]).iterdir() if p.is_file()}
         assert names == {p.name for p in (here / "here" / row["folder"]).iterdir() if p.is_file()}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_twenty_variants_have_the_same_digests_everywhere(cli, here, recipe, engine):
+    recipe(
+        "source: {path: weights.safetensors}\ntarget: {path: weights.safetensors}\nvars: {x: 0}\n"
+        "mapping: {all: {to: '.*'}}\nsave: {path: out.npz}\n"
+        "edit: {probe: {at: hidden/kernel, index: [0, 0], set: '${vars.x}'}}\n",
+        "twenty",
+    )
+    assert process(*TWENTY, *_overrides(engine), "hydra.sweep.dir=there").returncode == 0
+    assert cli(*TWENTY, "hydra.sweep.dir=here").status == 0
+    assert results(here / "there") == results(here / "here")
+    digests = {v["artifacts"][0]["sha256"] for v in json.loads((here / "there/sweep.json").read_text())["variants"]}
+    assert len(digests) == 20
 
 
 @pytest.mark.parametrize("engine", ["joblib", "submitit"])

@@ -1,5 +1,7 @@
 """Controls: made of the variants, each once."""
 
+from dataclasses import replace
+
 import pytest
 
 from transferpipe.errors import RecipeError
@@ -24,6 +26,31 @@ def test_the_source_is_the_target():
     (control,) = controls_of("source", [variant({})])
     assert control.recipe["target"] == RECIPE["source"]
     assert control.recipe["source"] is None
+
+
+OWN = {"path": "own.keras"}
+
+
+def own_variant(**changed):
+    return replace(variant({}, **changed), own=OWN)
+
+
+def test_a_selffer_differs_in_nothing_but_where_its_weights_come_from():
+    (control,) = controls_of("selffer", [own_variant()])
+    assert control.recipe == {**RECIPE, "source": OWN, "sources": {}, "expect": None}
+
+
+def test_a_named_source_keeps_its_name_so_that_rules_still_find_it():
+    (control,) = controls_of("selffer", [own_variant(source=None, sources={"teacher": {"path": "a.keras"}})])
+    assert control.recipe["sources"] == {"teacher": OWN}
+    assert control.recipe["source"] is None
+
+
+def test_a_selffer_needs_a_network_and_one_source():
+    with pytest.raises(RecipeError, match=r"there is no network to cut -> .*sweep\.selffer"):
+        controls_of("selffer", [variant({})])
+    with pytest.raises(RecipeError, match="exactly one source"):
+        controls_of("selffer", [own_variant(source=None, sources={"a": {}, "b": {}})])
 
 
 def test_variants_that_differ_only_in_what_a_control_has_not_share_it():

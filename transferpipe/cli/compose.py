@@ -100,8 +100,8 @@ class Variants:
         self._fixed, self._bases = tuple(fixed), Recent[DictConfig](_MOST_BASES)
         self._options = cache(GlobalHydra.instance().config_loader().get_group_options)
 
-    def recipe(self, choices: Sequence[str]) -> Mapping[str, Any]:
-        """Return the recipe, as plain data, that `choices` make of what is fixed.
+    def compose(self, choices: Sequence[str]) -> tuple[dict[str, Any], Mapping[str, Any]]:
+        """Return the recipe that `choices` make of what is fixed, and the settings of its sweep, as plain data.
 
         Raises:
             RecipeError: as `compose_recipe`.
@@ -122,8 +122,8 @@ class Variants:
             except Exception as error:
                 raise explain(error, words) from error
             data = dict(resolve(job))
-        data.pop("sweep", None)
-        return _recipe_of(data)
+        sweep = data.pop("sweep", None)
+        return _recipe_of(data), sweep if isinstance(sweep, dict) else {}
 
     def _sets_value(self, override: Override) -> bool:
         """Tell whether an override can only set a value of the recipe: choose no file, touch nothing of Hydra's own."""

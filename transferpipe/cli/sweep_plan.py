@@ -107,7 +107,8 @@ def plan_sweep(base: Composed, axes: Axes, settings: Settings, trusted: Collecti
         variant = Variant({}, apart, None, fixed)
         try:
             texts = [f"{k}={v}" for k, v in choices if k != NAME]
-            composed.append(replace(variant, recipe=dict(variants_of.recipe(texts))))
+            recipe, own_settings = variants_of.compose(texts)
+            composed.append(replace(variant, recipe=recipe, own=own_settings.get("selffer")))
         except TransferError as error:
             broken.append((variant, error))
     variants = list[Planned]()

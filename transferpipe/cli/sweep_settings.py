@@ -8,7 +8,7 @@ from typing import Any
 
 from transferpipe.errors import Problems, RecipeError, did_you_mean
 
-KEYS = ("recipe", "axes", "variants", "drop", "controls", "x", "limit", "title", "log")
+KEYS = ("recipe", "axes", "variants", "drop", "controls", "selffer", "x", "limit", "title", "log")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ def read_settings_of(data: Mapping[str, Any]) -> Settings:
         ("variants", Mapping, "NAME: {freeze: none}"),
         ("drop", list, "[{freeze: none, seed: 1}]"),
         ("controls", list, "[random, source]"),
+        ("selffer", Mapping, "{path: FILE.keras}"),
         ("limit", int, "200"),
         ("log", list, "[tensorboard]"),
         ("x", str, "vars.cut"),

@@ -27,16 +27,48 @@ def source_unchanged(recipe: Recipe) -> dict[str, Any]:
     Raises:
         RecipeError: the recipe has not exactly one source.
     """
-    sources = recipe.get("sources") or {}
-    source = recipe.get("source") or (next(iter(sources.values())) if len(sources) == 1 else None)
-    if source is None:
-        raise RecipeError(Problem("sweep.controls.source", "needs exactly one source", "switch it off"))
+    source, _ = _only_source(recipe, "source")
     return {**random_initialisation(recipe), "source": None, "sources": {}, "target": source}
 
 
-CONTROLS: Mapping[str, Callable[[Recipe], dict[str, Any]]] = {
+def selffer(recipe: Recipe, own: Recipe) -> dict[str, Any]:
+    """Return the recipe with the network `own` for its source: the target task's own, cut and grown again.
+
+    Everything else stays, so that what a variant loses by being cut at a layer is told from what it loses by coming
+    from another task (Yosinski et al. 2014, https://arxiv.org/abs/1411.1792, section 2, "selffer" networks).
+
+    Raises:
+        RecipeError: the recipe has not exactly one source.
+    """
+    _, alias = _only_source(recipe, "selffer")
+    taken = {"source": None, "sources": {alias: own}} if alias else {"source": own, "sources": {}}
+    return {**recipe, **taken, "expect": None}
+
+
+def _only_source(recipe: Recipe, control: str) -> tuple[Any, str | None]:
+    """Return the recipe's source, and its name if it stands under `sources`."""
+    sources = recipe.get("sources") or {}
+    if recipe.get("source") is not None and not sources:
+        return recipe["source"], None
+    if len(sources) != 1 or recipe.get("source") is not None:
+        raise RecipeError(Problem(f"sweep.controls.{control}", "needs exactly one source", "switch it off"))
+    alias, source = next(iter(sources.items()))
+    return source, alias
+
+
+def _of_variant(name: str, variant: Variant) -> dict[str, Any]:
+    if name == "selffer":
+        if variant.own is None:
+            mend = "name a network trained on the target's own task: sweep.selffer={path: FILE.keras}"
+            raise RecipeError(Problem("sweep.controls.selffer", "there is no network to cut", mend))
+        return selffer(variant.recipe, variant.own)
+    return CONTROLS[name](variant.recipe)
+
+
+CONTROLS: Mapping[str, Callable[..., dict[str, Any]]] = {
     "random": random_initialisation,
     "source": source_unchanged,
+    "selffer": selffer,
 }
 
 
@@ -54,7 +86,7 @@ def controls_of(name: str, variants: Sequence[Variant]) -> list[Variant]:
     shared: dict[str, list[Variant]] = {}
     recipes: dict[str, dict[str, Any]] = {}
     for variant in variants:
-        recipe = CONTROLS[name](variant.recipe)
+        recipe = _of_variant(name, variant)
         text = json.dumps({k: v for k, v in recipe.items() if k != "name"}, sort_keys=True, default=str)
         shared.setdefault(text, []).append(variant)
         recipes.setdefault(text, recipe)

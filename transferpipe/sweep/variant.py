@@ -32,12 +32,14 @@ class Variant:
         overrides: what sets it apart from the other variants of its command, by key, as written.
         control: the name of the control that it is; None for an ordinary variant.
         fixed: what the command says of all its variants: it may set them apart from those of another command.
+        own: a network trained on the target's own task, as a source; None if the sweep names none.
     """
 
     recipe: Mapping[str, Any] = field(repr=False)
     overrides: Mapping[str, str] = field(default_factory=dict)
     control: str | None = None
     fixed: Mapping[str, str] = field(default_factory=dict)
+    own: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
     def settings(self) -> dict[str, str]:
