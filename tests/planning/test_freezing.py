@@ -92,7 +92,7 @@ def test_what_is_above_a_layer_but_the_root_does_not_decide():
     )
     assert freezing(None, layers).frozen_weights == ()
     off = layers.replace("enc/conv Dense", "enc/conv Dense off")
-    assert freezing(None, off).frozen_weights == ("enc/conv/kernel", "enc/conv/bias")
+    assert {name.rpartition("/")[0] for name in freezing(None, off).frozen_weights} == {"enc/conv"}
 
 
 @pytest.mark.parametrize("holder, flag", [("LSTM", False), ("MultiHeadAttention", True), ("ConvLSTM2D", True)])

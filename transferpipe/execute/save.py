@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import lzma
 import os
 import zipfile
 import zlib
@@ -191,6 +192,6 @@ def _chunks(source: FileSource, archive: zipfile.ZipFile, name: str) -> Iterator
         with archive.open(name) as member:
             while chunk := member.read(CHUNK):
                 yield chunk
-    except (OSError, EOFError, RuntimeError, KeyError, zlib.error, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, RuntimeError, KeyError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
         mend = "the file is damaged: copy or save it again"
         raise FileError(Problem(f"{source.label}: {name}", f"cannot be read: {error}", mend)) from error
