@@ -143,6 +143,9 @@ def _launch_once(config: DictConfig, folders: Sequence[Path], trusted: Collectio
 
 
 def _task(trusted: tuple[str, ...], search: list[str], _: DictConfig) -> Any:
+    from transferpipe.execute.opening import keep_builds
+
+    keep_builds()
     sys.path += [place for place in search if place not in sys.path]  # a worker finds the user's modules as we do
     return dict(run_with_page(Path(HydraConfig.get().runtime.output_dir), trusted))
 

@@ -19,7 +19,7 @@ from transferpipe.cli.sweep_settings import Settings
 from transferpipe.cli.terminal import is_terminal, width
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.atomic import new_folders, write_text
-from transferpipe.execute.opening import sources_kept
+from transferpipe.execute.opening import builds_kept
 from transferpipe.show.sweep_page import sweep_page
 from transferpipe.show.sweep_table import leaderboard_text, variants_text
 from transferpipe.sweep.job import DONE, Result, forget_attempt, is_begun
@@ -45,7 +45,7 @@ _PAUSE = 2.0  # seconds
 def sweep(arguments: Arguments) -> int:
     """Plan every variant, run those that are not finished yet, and print the ranked table."""
     trusted = arguments.values.get("--trust", ())
-    with session(arguments.value("--config-dir")), sources_kept():
+    with session(arguments.value("--config-dir")), builds_kept():
         base, axes, settings = read_sweep(arguments.overrides)
         check_loggers(settings.log)
         engine = engine_of(base)

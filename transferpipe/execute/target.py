@@ -143,6 +143,11 @@ class ModelTarget:
     keras_version: str = field(default_factory=keras_version)
     _written: dict[frozenset[str], str] = field(default_factory=dict, repr=False)
 
+    @property
+    def is_light(self) -> bool:
+        """Whether its weights are still to be drawn; an export draws them all."""
+        return any(variable._value is None for variable in self.model.variables)
+
     @cached_property
     def walked(self) -> Walked:
         """The model as Keras would save it."""
