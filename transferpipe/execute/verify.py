@@ -38,10 +38,12 @@ class Proof:
         digests: xxh3-128 of every weight's bytes, by name, as read from the finished file.
         freezing: ``proved``, or why there was nothing to prove.
         tensors: where a file in another layout has each weight; empty for one in that of Keras.
+        source: the finished file, opened.
     """
 
     digests: Mapping[str, str]
     freezing: str
+    source: FileSource
     tensors: Mapping[str, Held] = field(default_factory=dict)
 
 
@@ -80,7 +82,7 @@ def verify_file(
             progress("verify", done, catalog.nbytes)
     freezing = _prove_freezing(source, plan, problems)
     problems.raise_as(VerificationError)
-    return Proof(digests, freezing, places)
+    return Proof(digests, freezing, source, places)
 
 
 def _opened(path: Path, target: TargetStructure, plan: Plan) -> tuple[FileSource, Mapping[str, Held]]:
