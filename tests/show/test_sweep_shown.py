@@ -6,6 +6,7 @@ from transferpipe.show.curves import curves, curves_svg
 from transferpipe.show.sweep_page import sweep_page
 from transferpipe.show.sweep_table import leaderboard_text
 from transferpipe.sweep.leaderboard import Entry, leaderboard
+from transferpipe.sweep.record import SweepRecord
 
 
 def entries(settings=("a", "b"), cuts=(1, 2, 3), seeds=(0, 1)):
@@ -21,6 +22,11 @@ def entries(settings=("a", "b"), cuts=(1, 2, 3), seeds=(0, 1)):
     return [*found, *(Entry({"seed": str(s)}, "random", f"c{s}", "p", control) for s in seeds)]
 
 
+def page(found, **settings):
+    record = SweepRecord("<i>", tuple(found), settings)
+    return sweep_page(record, leaderboard(found, settings.get("against")))
+
+
 class _Outside(HTMLParser):
     def __init__(self):
         super().__init__()
@@ -32,12 +38,12 @@ class _Outside(HTMLParser):
 
 
 def test_the_page_needs_no_network_and_shows_every_run():
-    page = sweep_page("s", leaderboard(entries()), entries(), {})
+    text = page(entries())
     seen = _Outside()
-    seen.feed(page)
-    assert seen.links == [] and "@import" not in page
-    assert all(f"'{e.key}/run.log'" in page for e in entries())
-    assert page.count("<svg") == 1 and "control: random" in page
+    seen.feed(text)
+    assert seen.links == [] and "@import" not in text
+    assert all(f"'{e.key}/run.log'" in text for e in entries())
+    assert text.count("<svg") == 1 and "control: random" in text
 
 
 def test_what_comes_from_recipes_is_text():
@@ -45,8 +51,8 @@ def test_what_comes_from_recipes_is_text():
         Entry({"freeze": f}, None, "k", "p", {"status": "failed", "problems": ["<script>x"], "exit": 1})
         for f in ("<b>", "'")
     ]
-    page = sweep_page("<i>", leaderboard(odd), odd, {"title": "<u>"})
-    assert not any(tag in page for tag in ("<b>", "<script>x", "<u>"))
+    text = page(odd, title="<u>")
+    assert not any(tag in text for tag in ("<b>", "<script>x", "<u>"))
     assert "\x1b" not in leaderboard_text(
         leaderboard([Entry({"f": "\x1b[31m"}, None, "k", "p", odd[0].result), odd[0]])
     )
@@ -60,7 +66,7 @@ def test_tables_fit_their_width():
 def test_a_curve_a_setting_and_a_line_for_a_control():
     lines = curves(leaderboard(entries()), "vars.cut")
     assert [(line.name, [p for p, _ in line.points]) for line in lines] == [
-        ("a", [1, 2, 3]), ("b", [1, 2, 3]), ("control: random", [1, 2, 3]),
+        ("control: random", [1, 2, 3]), ("freeze=a", [1, 2, 3]), ("freeze=b", [1, 2, 3]),
     ]  # fmt: skip
     labels = {"x": "cut", "y": "accuracy"}
     assert curves_svg(lines, labels) == curves_svg(lines, labels)
