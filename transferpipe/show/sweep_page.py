@@ -74,7 +74,7 @@ def _ranked(board: Leaderboard) -> str:
         cells = [_number(rank), *(_cell(value_under(row, k)) for k in board.keys)]
         cells += [_estimate(row.score), _number(row.score.count if row.score else 0)]
         cells += [_estimate(row.against.get(name), signed=True) for name in board.against]
-        cells.append(_cell("; ".join(notes_of(row, board))))
+        cells.append(f"<td class=notes>{_text('; '.join(notes_of(row, board)))}</td>")
         rows.append(f"<tr{' class=control' if row.control or row.stale else ''}>{''.join(cells)}</tr>")
     return _table("Ranked", head, rows, numbers=(*_NUMBERS, board.name, *gaps))
 
