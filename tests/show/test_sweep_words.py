@@ -42,7 +42,7 @@ def test_rows_of_other_seeds_are_told():
     shown = text([*found([0.5, 0.6], f="a"), *found([0.5, 0.7], f="b"), *found([0.9], f="c")])
     (row,) = [line for line in shown.splitlines() if "other seeds: 0" in line]
     assert not row.split()[0].isdigit()
-    assert "1 settings have no rank: they lack some of the seeds 0, 1" in shown
+    assert "without a rank, lacking some of the seeds 0, 1: 1 setting" in shown
 
 
 def test_which_row_is_furthest_from_what_it_is_compared_with():

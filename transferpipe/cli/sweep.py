@@ -21,6 +21,7 @@ from transferpipe.cli.terminal import is_terminal, width
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.atomic import new_folders
 from transferpipe.execute.opening import sources_kept
+from transferpipe.show.collapse import counted
 from transferpipe.show.variants_table import variants_text
 from transferpipe.sweep.job import DONE, Result, forget_attempt, is_begun
 from transferpipe.sweep.leaderboard import Entry
@@ -125,9 +126,13 @@ def _end(folder: Path, record: SweepRecord, mine: Sequence[Entry]) -> int:
     failed = [e for e in mine if e.result and e.result["status"] != DONE]
     controls = [e for e in failed if e.control]
     if controls:
-        others = "no variant failed" if len(controls) == len(failed) else f"{len(failed) - len(controls)} variants too"
+        others = (
+            "no variant failed"
+            if len(controls) == len(failed)
+            else f"{counted(len(failed) - len(controls), 'variant')} too"
+        )
         names = ", ".join(dict.fromkeys(str(e.control) for e in controls))
-        print(f"failed   {len(controls)} controls ({names}), {others}: what stands against them is missing")
+        print(f"failed   {counted(len(controls), 'control')} ({names}), {others}: what stands against them is missing")
     print(f"record   {folder}/{PAGE}")
     return _status(mine)
 

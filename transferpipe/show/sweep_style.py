@@ -1,7 +1,8 @@
 """How the page of a sweep looks, and the one thing that its script does: sorting."""
 
 SWEEP_STYLE = """
-.number { text-align: right } td.number { white-space: nowrap } td.notes { min-width: 14rem } .failed { color: #b42318 } .control td { color: #60646c }
+.number { text-align: right } td.number { white-space: nowrap } td.notes { min-width: 14rem }
+.failed { color: #b42318 } .control td { color: #60646c }
 svg { max-width: min(46rem, 100%); height: auto; background: #fff }
 th button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer }
 th button { text-align: inherit }

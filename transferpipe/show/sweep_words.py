@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from transferpipe.show.collapse import counted
 from transferpipe.show.score_table import number_text
 from transferpipe.sweep.leaderboard import Entry, Leaderboard, Row
 from transferpipe.sweep.statistics import Estimate
@@ -81,7 +82,7 @@ def reason(row: Row) -> str:
 def said(board: Leaderboard) -> list[str]:
     """Return what the numbers allow to be said of the rows."""
     stale = sum(1 for row in board.rows if row.stale)
-    earlier = [f"{stale} rows are of an earlier recipe, score or input, and have no rank"] if stale else []
+    earlier = [f"without a rank, being of an earlier recipe, score or input: {counted(stale, 'row')}"] if stale else []
     if not board.comparable:
         what = "these scores do not measure the same: their order means nothing; make a sweep of each"
         return [what, *earlier]
@@ -92,7 +93,7 @@ def _of_seeds(board: Leaderboard) -> list[str]:
     others = sum(1 for row in board.rows if row.other_seeds)
     if others:
         wanted = ", ".join(s or "the recipe's own" for s in board.seeds)
-        return [f"{others} settings have no rank: they lack some of the seeds {wanted}, and chance differs by the seed"]
+        return [f"without a rank, lacking some of the seeds {wanted}: {counted(others, 'setting')}"]
     if any(row.compared and row.score and row.compared.count != row.score.count for row in board.rows):
         return [f"ranked over the seeds that all settings have: {', '.join(board.seeds)}"]
     return []
