@@ -65,6 +65,19 @@ def test_a_failure_names_its_log_and_a_blank_its_meaning():
     assert "(recipe)" in shown and "(any)" in shown
 
 
+def test_a_long_name_of_a_score_leaves_the_table_a_table():
+    rows = [
+        *found([0.5, 0.6], variant="AnB", cut=1),
+        *found([0.5, 0.7], variant="BnB", cut=5),
+        *found([0.1, 0.3], "random"),
+    ]
+    for e in rows:
+        e.result["score"]["name"] = "test accuracy after fine-tuning"
+    shown = text(rows, 80).splitlines()
+    assert max(map(len, shown)) <= 80
+    assert [line.split()[:3] for line in shown if line[:6].strip().isdigit()] == [["1", "BnB", "5"], ["2", "AnB", "1"]]
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 100])
 @pytest.mark.parametrize("count", [1, 4])
 def test_rows_stay_distinguishable_and_numbers_whole_at_any_width(width, count):

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from transferpipe.show.plan_table import PLAIN_WIDTH, render
-from transferpipe.show.sweep_words import estimate_text, label_of, notes_of, ranks, reason, said, value_under
+from transferpipe.show.sweep_words import by_text, estimate_text, label_of, notes_of, ranks, reason, said, value_under
 from transferpipe.show.visible import cell, visible
 from transferpipe.sweep.leaderboard import Leaderboard, Row
 
@@ -30,7 +30,8 @@ class _Column:
 
     @property
     def least(self) -> int:
-        natural = max(cell_len(text) for text in (self.head, *self.cells))
+        """How narrow it may become: heads are folded at their spaces, numbers never."""
+        natural = max(cell_len(text) for text in (*self.head.split(), *self.cells))
         return min(natural, _LEAST) if self.folds else natural
 
 
@@ -79,15 +80,15 @@ def _table(columns: Sequence[_Column], board: Leaderboard) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
     for column in columns:
         # Texts are folded, but never so far that two rows look the same; a number and its interval stay on one line.
-        table.add_column(column.head, overflow="fold", no_wrap=not column.folds, min_width=column.least)
+        table.add_column(column.head, overflow="fold", min_width=column.least)
     for row, cells in zip(board.rows, zip(*(c.cells for c in columns), strict=True), strict=True):
         table.add_row(*map(Text, cells), style="dim" if row.control or row.stale else "")
     return table
 
 
 def _notes_below(board: Leaderboard) -> list[Text]:
-    rows = [(row, notes_of(row, board)) for row in board.rows]
-    return [cell(f"{_label(row)}: {'; '.join(notes)}") for row, notes in rows if notes]
+    notes = by_text((_label(row), notes_of(row, board)) for row in board.rows)
+    return [cell(f"{text}: {', '.join(labels)}") for text, labels in notes.items()]
 
 
 def _records(board: Leaderboard) -> list[RenderableType]:
