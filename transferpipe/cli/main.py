@@ -86,10 +86,14 @@ def _verb(name: str) -> Callable[[Arguments], int]:
         from transferpipe.cli import transfer
 
         return transfer.run if name == "run" else transfer.plan
-    if name in ("sweep", "report"):
-        from transferpipe.cli import sweep
+    if name == "sweep":
+        from transferpipe.cli.sweep import sweep
 
-        return sweep.sweep if name == "sweep" else sweep.report
+        return sweep
+    if name == "report":
+        from transferpipe.cli.sweep_report import report
+
+        return report
     if name == "inspect":
         from transferpipe.cli.inspect import inspect
 
