@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from transferpipe.errors import Problem, RecipeError
+from transferpipe.execute.build import import_keras
 from transferpipe.execute.opening import Opened, open_recipe
+from transferpipe.execute.settings_kept import settings_kept
 from transferpipe.execute.target import FileTarget
 from transferpipe.planning.layouts.export import plan_export
 from transferpipe.planning.model import Plan
@@ -18,6 +22,7 @@ from transferpipe.recipe.trust import resolve
 
 RUN = "run"
 """The parameter of a score under which it is told about the run whose result it gets."""
+OURS = "transferpipe."
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,10 @@ def prepare(recipe: Recipe, trusted: Collection[str] = ()) -> Prepared:
 
 def _check_score(recipe: Recipe, score: Build, trusted: Collection[str]) -> None:
     """Find out before a run what would keep its result from being scored."""
-    _check_arguments(score, trusted, first=(None,))
+    if not score.target.startswith(OURS):
+        import_keras()  # as the user's module does, whose settings are for its score and not for the models
+    with settings_kept() if "keras" in sys.modules else contextlib.nullcontext():
+        _check_arguments(score, trusted, first=(None,))
     if not any(path.endswith(".keras") for path in (recipe.save.path, *recipe.save.also)):
         raise RecipeError(
             Problem("score", "needs a model, but none is saved", "save a .keras file too: save.also=[...]")

@@ -17,6 +17,7 @@ from transferpipe.execute.atomic import write_text
 from transferpipe.execute.build import import_keras, values_of
 from transferpipe.execute.prepare import RUN
 from transferpipe.execute.run import Report
+from transferpipe.execute.settings_kept import settings_kept
 from transferpipe.planning.model import Plan
 from transferpipe.recipe.model import Build, Recipe
 from transferpipe.recipe.trust import resolve
@@ -42,11 +43,24 @@ class Run:
 def score_run(recipe: Recipe, report: Report, trusted: Collection[str] = ()) -> dict[str, Any]:
     """Load the finished model, hand it to the recipe's score, and leave the result in the run folder.
 
+    Random generators start from the recipe's seed, so that a score that draws from them without a seed of its own
+    gives the same number wherever the run is. What the score changes of the process's settings is put back.
+
     Raises:
         ScoreError: the score raises, or returns neither a finite number nor a `Score`.
         TransferError: what the score itself raises of this family.
     """
     assert recipe.score is not None and report.folder is not None
+    keras = import_keras()
+    with settings_kept():
+        keras.utils.set_random_seed(recipe.seed)
+        data = _scored(recipe, report, trusted)
+    write_text(report.folder / SCORE, json.dumps(data, indent=1))
+    return dict(data)
+
+
+def _scored(recipe: Recipe, report: Report, trusted: Collection[str]) -> dict[str, Any]:
+    assert recipe.score is not None
     function = resolve(recipe.score.target, f"{recipe.score.where}._target_", trusted)
     model = _load(report)
     arguments = values_of(recipe.score.arguments, trusted)
@@ -55,9 +69,7 @@ def score_run(recipe: Recipe, report: Report, trusted: Collection[str] = ()) -> 
     started = time.perf_counter()
     result = _call(recipe.score, lambda: function(model, **arguments))
     seconds = time.perf_counter() - started
-    data = result.to_data() if hasattr(result, "to_data") else _from_number(recipe.score, result, seconds)
-    write_text(report.folder / SCORE, json.dumps(data, indent=1))
-    return dict(data)
+    return result.to_data() if hasattr(result, "to_data") else _from_number(recipe.score, result, seconds)
 
 
 def _wants_run(function: Callable[..., Any]) -> bool:

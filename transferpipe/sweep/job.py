@@ -18,6 +18,7 @@ from transferpipe.execute.manifest import read_json
 from transferpipe.execute.prepare import prepare
 from transferpipe.execute.run import execute
 from transferpipe.execute.score_run import score_run
+from transferpipe.execute.settings_kept import folder_and_logging_kept
 from transferpipe.planning.chain import read_recipe
 from transferpipe.sweep.variant import read_variant
 
@@ -63,7 +64,7 @@ def read_result(folder: Path) -> Result | None:
 
 def _attempt(folder: Path, trusted: Collection[str], log: TextIO) -> dict[str, Any]:
     try:
-        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        with folder_and_logging_kept(), contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
             return _run(folder, trusted)
     except TransferError as error:
         traceback.print_exc(file=log)
