@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -10,29 +9,31 @@ from typing import Any
 
 from transferpipe.cli.arguments import Arguments
 from transferpipe.cli.compose import Composed, session
-from transferpipe.cli.engines import Engine, Told, engine_of
+from transferpipe.cli.engines import Engine, engine_of, leave_missing_pages
 from transferpipe.cli.expansion import Axes
-from transferpipe.cli.optimise import check_interval, check_score, optimise
+from transferpipe.cli.optimise import check_interval, check_optimising, optimise
+from transferpipe.cli.sweep_logs import Logs
 from transferpipe.cli.sweep_plan import SweepPlan, place_of, plan_sweep, read_sweep, report_broken
 from transferpipe.cli.sweep_progress import sweep_progress
 from transferpipe.cli.sweep_settings import Settings
 from transferpipe.cli.terminal import is_terminal, width
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.execute.atomic import new_folders, write_text
+from transferpipe.execute.atomic import new_folders, remove_stale, write_text
 from transferpipe.execute.opening import sources_kept
 from transferpipe.show.sweep_page import sweep_page
 from transferpipe.show.sweep_table import leaderboard_text, variants_text
-from transferpipe.sweep.job import DONE, Result, forget_attempt, is_begun
+from transferpipe.sweep.contents import is_sweep, read_contents
+from transferpipe.sweep.job import DONE, forget_attempt, is_begun, is_finished, read_result, why_again
 from transferpipe.sweep.leaderboard import Entry, leaderboard
-from transferpipe.sweep.loggers import Logger, check_loggers, open_loggers
+from transferpipe.sweep.loggers import check_loggers
 from transferpipe.sweep.record import (
     SWEEP,
+    entries_in,
     entry_of,
     is_running,
     merged,
     only_one,
     read_entries,
-    read_settings,
     with_results,
     write_entries,
 )
@@ -68,14 +69,14 @@ def report(arguments: Arguments) -> int:
         what = f"takes the folder of one sweep, not {len(arguments.positional)}"
         raise RecipeError(Problem("report", what, "transferpipe report outputs/sweeps/NAME"))
     folder = Path(arguments.positional[0])
-    if not (folder / SWEEP).is_file():
+    if not is_sweep(folder):
         what = f"holds no {SWEEP}, so it is not the folder of a sweep"
         raise RecipeError(Problem(str(folder), what, "name the folder that `transferpipe sweep` printed"))
     if "--watch" in arguments.flags:
         _watch(folder)
-    name, settings = read_settings(folder)
-    entries = read_entries(folder)
+    name, entries, settings = read_contents(folder)
     if not is_running(folder):  # otherwise the sweep itself writes them
+        leave_missing_pages([folder / e.key for e in entries if is_finished(folder / e.key)])
         _write(folder, name, entries, settings)
     print(_table(entries))
     return 0
@@ -113,52 +114,46 @@ def _optimise(arguments: Arguments, base: Composed, axes: Axes, settings: Settin
     for flag in ("--dry-run", "--skip-broken"):
         if flag in arguments.flags:
             raise RecipeError(Problem(flag, "does not go with a sweeper that chooses the variants as it goes"))
-    check_score(base)
+    check_optimising(base, axes, settings)
     name, folder = place_of(base)
     with new_folders(folder), only_one(folder):
-        known = read_entries(folder)
+        remove_stale(folder)
+        everything = read_contents(folder)[1]
+        logs = Logs(settings.log, folder, name)
         print(f"sweep    {folder}: the sweeper chooses", flush=True)
-        found = optimise(base, axes, folder, arguments.values.get("--trust", ()))
-        everything = merged(known, found)
-        _write(folder, name, everything, settings.to_data())
+        try:
+            optimise(base, axes, folder, arguments.values.get("--trust", ()))
+        finally:
+            everything = merged(everything, entries_in(folder))
+            if everything:
+                _write(folder, name, everything, settings.to_data())
+            logs.tell(everything)
         return _end(folder, everything, everything)
 
 
 def _run(found: SweepPlan, settings: Settings, engine: Engine, trusted: Collection[str]) -> int:
     entries = [entry_of(p) for p in found.variants]
-    everything = merged(read_entries(found.folder), entries)
-    waiting = _write_variants(found, with_results(found.folder, entries))
+    remove_stale(found.folder)
+    everything = merged(read_contents(found.folder)[1], entries)
+    waiting = _write_variants(found)
     keys = {e.key for e in entries}
+    before = [found.folder / key for key in keys if is_finished(found.folder / key)]
+    leave_missing_pages(before)
     _write(found.folder, found.name, with_results(found.folder, everything), settings.to_data())
     notes = [f"{len(waiting)} to run"]
-    notes += [f"{len(keys) - len(waiting)} finished before"] if len(waiting) < len(keys) else []
+    notes += [f"{len(before)} finished before"] if before else []
     notes += [f"{len(entries) - len(keys)} with the plan of another"] if len(keys) < len(entries) else []
     print(f"sweep    {found.folder}: {', '.join(notes)}", flush=True)
     labels = {p.key: p.variant.label for p in reversed(found.variants)}
-    loggers = open_loggers(settings.log, found.folder, found.name)
+    logs = Logs(settings.log, found.folder, found.name)
+    logs.tell(with_results(found.folder, entries))
     try:
         with sweep_progress(len(waiting), labels) as told:
-            engine.run([found.folder / key for key in waiting], trusted, _also_logged(told, loggers, entries))
+            engine.run([found.folder / key for key in waiting], trusted, logs.also(told, entries))
     finally:
         everything = with_results(found.folder, everything)
         _write(found.folder, found.name, everything, settings.to_data())
     return _end(found.folder, everything, [e for e in everything if e.key in keys])
-
-
-def _also_logged(told: Told, loggers: Sequence[Logger], entries: Sequence[Entry]) -> Told:
-    first = {e.key: e for e in reversed(entries)}
-    working = [*loggers]
-
-    def both(key: str, result: Result) -> None:
-        told(key, result)
-        for log in [*working]:
-            try:
-                log(first[key], result)
-            except Exception as error:  # whatever the tool raises: a log is no reason to lose a sweep
-                working.remove(log)
-                print(f"warning  sweep.log: {type(error).__name__}: {error}", file=sys.stderr)
-
-    return both
 
 
 def _end(folder: Path, everything: Sequence[Entry], mine: Sequence[Entry]) -> int:
@@ -167,19 +162,21 @@ def _end(folder: Path, everything: Sequence[Entry], mine: Sequence[Entry]) -> in
     return _status(mine)
 
 
-def _write_variants(found: SweepPlan, entries: Sequence[Entry]) -> list[str]:
+def _write_variants(found: SweepPlan) -> list[str]:
     """Put every variant that is not finished into its folder and return their keys in order, each once.
 
     Those that were begun and not finished come last: one that takes its process along keeps no other from running.
     """
-    finished = {e.key for e in entries if e.result and e.result["status"] == DONE}
-    waiting = {p.key: p for p in reversed(found.variants) if p.key not in finished}
-    keys = dict.fromkeys(p.key for p in found.variants if p.key in waiting)
-    ordered = sorted(keys, key=lambda key: is_begun(found.folder / key))
-    for key in ordered:
-        write_variant(found.folder / key, waiting[key])
-        forget_attempt(found.folder / key)
-    return ordered
+    first = {p.key: p for p in reversed(found.variants)}
+    waiting = [p.key for p in found.variants if first[p.key] is p and not is_finished(found.folder / p.key)]
+    waiting.sort(key=lambda key: is_begun(found.folder / key))
+    for key in waiting:
+        folder = found.folder / key
+        if lost := why_again(folder):
+            print(f"again    {first[key].variant.label}: {lost}", flush=True)
+        write_variant(folder, first[key])
+        forget_attempt(folder)
+    return [key for key in waiting if read_result(found.folder / key) is None]
 
 
 def _status(entries: Sequence[Entry]) -> int:
