@@ -87,8 +87,7 @@ def check_optimising(base: Composed, axes: Axes, settings: Settings) -> None:
         what = "does not go with a sweeper that chooses the variants as it goes"
         mend = f"leave it out (sweep.{key}=null), and sweep over the best values once more with it"
         problems.add(f"sweep.{key}", what, mend)
-    params = OmegaConf.select(base.config.hydra.sweeper, "params") or {}
-    if SEED in {*axes.axes, *axes.open, *params}:
+    if SEED in {*axes.axes, *axes.open}:
         what = "is no value to choose: the sweeper would pick the luckiest"
         mend = "let the score average (score.repeats=5), or sweep over seeds once more with the best values"
         problems.add(SEED, what, mend)

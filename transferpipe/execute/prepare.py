@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.build import import_keras
 from transferpipe.execute.opening import Opened, open_recipe
+from transferpipe.execute.score_label import OURS, split_label
 from transferpipe.execute.settings_kept import settings_kept
 from transferpipe.execute.target import FileTarget
 from transferpipe.planning.layouts.export import plan_export
@@ -22,7 +23,6 @@ from transferpipe.recipe.trust import resolve
 
 RUN = "run"
 """The parameter of a score under which it is told about the run whose result it gets."""
-OURS = "transferpipe."
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ def _check_score(recipe: Recipe, score: Build, trusted: Collection[str]) -> None
     if not score.target.startswith(OURS):
         import_keras()  # as the user's module does, whose settings are for its score and not for the models
     with settings_kept() if "keras" in sys.modules else contextlib.nullcontext():
-        _check_arguments(score, trusted, first=(None,))
+        call, _ = split_label(score, resolve(score.target, f"{score.where}._target_", trusted))
+        _check_arguments(call, trusted, first=(None,))
     if not any(path.endswith(".keras") for path in (recipe.save.path, *recipe.save.also)):
         raise RecipeError(
             Problem("score", "needs a model, but none is saved", "save a .keras file too: save.also=[...]")
