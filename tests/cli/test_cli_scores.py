@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 
+import numpy as np
 import pytest
 import yaml
 from command_line import RECIPE
@@ -143,6 +144,41 @@ def test_whatever_holds_one_number_is_a_number(cli, here, value):
 def test_what_is_no_number_is_none(cli, here, value):
     _scoring(here, f"import numpy as np, tensorflow as tf; return {value}")
     assert cli(*RUN, "score={_target_: my_scores.score}").status == 3
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["score=linear_probe", "score.layer=hiden"], ["score.layer: transferpipe.zoo.small_mlp() has no layer 'hiden'", "did you mean 'hidden'?"]),
+        (["score=logme", "score.pool=mean"], ["score.pool: 'mean' is none of flatten, average"]),
+        (["score=linear_probe", "score.solver=ridg"], ["did you mean 'ridge'?"]),
+        (["score=linear_probe", "score.penalty=-1"], ["score.penalty: -1"]),
+        (["score=finetune", "score.epochs=0"], ["score.epochs: 0 is not a whole number from 1 up"]),
+        (["score=finetune", "score.data.labels=[11]"], ["11"]),
+        (["score=head_training", "score.seeds=0"], ["score.seeds: 0"]),
+        (["score=leep", "score.layer=l9"], ["has no layer 'l9'"]),
+        (["score=parity", "score.layers={l9: hidden}"], ["small_mlp() has no layer 'l9'"]),
+        (["score=h_score", "score/data=npz", "score.data.path=gone.npz"], ["gone.npz"]),
+        (["score=h_score", "score/data=npz", "score.data.path=odd.npz"], ["odd.npz: holds a", "save x and y"]),
+        (["score=h_score", "score/data=npz", "score.data.path=odd.npz", "score.data.val_fraction=2"], ["npz_data.val_fraction: 2"]),
+    ],
+)  # fmt: skip
+def test_what_can_be_known_of_a_score_is_said_before_anything_runs(refuses, here, words, said):
+    np.savez(here / "odd.npz", a=np.ones(3))
+    refuses(4 if "gone.npz" in said else 2, ["sweep", "recipe=own", "seed=0,1", *words], *said)
+    refuses(4 if "gone.npz" in said else 2, ["plan", "recipe=own", *words], *said)
+
+
+@pytest.mark.parametrize("layer", ["hidden", "flat", "body/low", "low", "body"])
+def test_layers_without_weights_and_inside_of_others_are_known_in_a_file_too(cli, here, recipe, layer):
+    from keras import Sequential, layers
+
+    body = Sequential([layers.Input((8, 8, 1)), layers.Conv2D(2, 3, name="low")], name="body")
+    parts = [body, layers.Flatten(name="flat"), layers.Dense(3, name="hidden"), layers.Dense(5, name="out")]
+    Sequential([layers.Input((8, 8, 1)), *parts]).save(here / "whole.keras")
+    recipe("target: {path: whole.keras}\nunmatched: keep\n")
+    answer = cli("plan", "recipe=mine", "score=h_score", f"score.layer={layer}")
+    assert answer.status == 0, answer.err
 
 
 CHOICES = [

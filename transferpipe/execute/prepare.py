@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.build import import_keras
 from transferpipe.execute.opening import Opened, open_recipe
+from transferpipe.execute.score_early import check_early
 from transferpipe.execute.score_label import OURS, split_label
 from transferpipe.execute.settings_kept import settings_kept
 from transferpipe.execute.target import FileTarget
@@ -43,7 +44,10 @@ def prepare(recipe: Recipe, trusted: Collection[str] = ()) -> Prepared:
     """
     if recipe.score:
         _check_score(recipe, recipe.score, trusted)
-    return prepare_opened(recipe, open_recipe(recipe, trusted))
+    prepared = prepare_opened(recipe, open_recipe(recipe, trusted))
+    if recipe.score:
+        check_early(recipe.score, prepared.opened.target.structure, trusted)
+    return prepared
 
 
 def _check_score(recipe: Recipe, score: Build, trusted: Collection[str]) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from transferpipe.errors import Problem, RecipeError
+from transferpipe.execute.score_early import Given
+from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_choice, check_data, check_positive
 from transferpipe.score.data.splits import Splits
-from transferpipe.score.features import Pool, features
+from transferpipe.score.features import Pool, check_features, features
 from transferpipe.score.formulas.logistic import fit_logistic
 from transferpipe.score.formulas.ridge import Linear, fit_ridge, standardisation
 from transferpipe.score.result import Score
@@ -56,9 +58,7 @@ def linear_probe(  # noqa: PLR0913 - one argument a key of the recipe's `score`
     started = time.perf_counter()
     check_data(data, "train", "test")
     check_choice("solver", solver, tuple(_FITS))
-    penalties = sorted([penalty] if isinstance(penalty, int | float) else penalty)
-    for number in penalties:
-        check_positive("penalty", number)
+    penalties = _check_penalties(penalty)
     if not penalties or (len(penalties) > 1 and not len(data.y_val)):
         what = f"{len(penalties)} penalties, and {len(data.y_val)} examples in the validation part to choose one by"
         raise RecipeError(Problem("score.penalty", what, "give one penalty, or data with a validation part"))
@@ -84,5 +84,20 @@ def linear_probe(  # noqa: PLR0913 - one argument a key of the recipe's `score`
     )
 
 
+def _check_penalties(penalty: Any) -> list[float]:
+    """Return the penalties, the smallest first."""
+    penalties = [*penalty] if isinstance(penalty, Sequence) and not isinstance(penalty, str) else [penalty]
+    for number in penalties:
+        check_positive("penalty", number)
+    return sorted(penalties)
+
+
 def _parts(data: Splits) -> tuple[str, ...]:
     return ("train", "val", "test") if len(data.y_val) else ("train", "test")
+
+
+def check_early(given: Given, target: TargetStructure) -> None:
+    """Refuse arguments out of range and a layer that the target has not; see `transferpipe.execute.score_early`."""
+    check_features(given, target)
+    check_choice("solver", given["solver"], tuple(_FITS))
+    _check_penalties(given["penalty"])
