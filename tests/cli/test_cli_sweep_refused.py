@@ -86,14 +86,6 @@ def test_a_report_of_what_is_no_sweep(refuses, argv):
     refuses(2, ["report", *argv])
 
 
-def test_a_damaged_record(cli, here):
-    cli(*OWN, "seed=0,1", "hydra.sweep.dir=out")
-    for text in ("{", "[]", '{"variants": [{"key": 1}]}'):
-        (here / "out" / "sweep.json").write_text(text)
-        assert cli("report", "out").status == 4
-        assert cli(*OWN, "seed=0,1", "hydra.sweep.dir=out").status == 4
-
-
 def test_an_interval_needs_a_score(refuses, here):
     pytest.importorskip("optuna")
     (here / "my_scores.py").write_text(SCORE)

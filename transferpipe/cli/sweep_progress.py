@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -41,11 +42,12 @@ def sweep_progress(total: int, labels: Mapping[str, str], folder: Path) -> Itera
     if not total or not (sys.stderr.isatty() and sys.stdout.isatty()):
         yield lines
         return
-    # The stream itself, and not whatever stands for it while a variant's own output goes into its log.
-    console = Console(file=sys.stderr)
+    # A terminal of its own, and not what goes into a variant's log while it runs.
+    terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors="backslashreplace")
+    console = Console(file=terminal)
     columns = (TextColumn("sweep"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
-    with bar:
+    with terminal, bar:
         task = bar.add_task("sweep", total=total)
 
         def told(key: str, result: Result) -> None:

@@ -6,11 +6,14 @@ import time
 from pathlib import Path
 
 from transferpipe.cli.arguments import Arguments
+from transferpipe.cli.engines import leave_missing_pages
 from transferpipe.cli.sweep_results import table_of, write_results
 from transferpipe.cli.terminal import is_terminal
 from transferpipe.errors import Problem, RecipeError
+from transferpipe.sweep.contents import is_sweep, read_contents
+from transferpipe.sweep.job import is_finished
 from transferpipe.sweep.lock import is_running
-from transferpipe.sweep.record import SWEEP, read_record
+from transferpipe.sweep.record import SWEEP
 
 _PAUSE = 2.0  # seconds
 
@@ -21,13 +24,15 @@ def report(arguments: Arguments) -> int:
         what = f"takes the folder of one sweep, not {len(arguments.positional)}"
         raise RecipeError(Problem("report", what, "transferpipe report outputs/sweeps/NAME"))
     folder = Path(arguments.positional[0])
-    if not (folder / SWEEP).is_file():
+    if not is_sweep(folder):
         what = f"holds no {SWEEP}, so it is not the folder of a sweep"
         raise RecipeError(Problem(str(folder), what, "name the folder that `transferpipe sweep` printed"))
     if "--watch" in arguments.flags:
         _watch(folder)
-    record = read_record(folder)
+    record = read_contents(folder)
     if not is_running(folder):  # otherwise the sweep itself writes them
+        done = [folder / e.key for e in record.entries if is_finished(folder / e.key)]
+        leave_missing_pages(done)
         write_results(folder, record)
     print(table_of(record))
     return 0
@@ -41,7 +46,7 @@ def _watch(folder: Path) -> None:
     shown = ""
     with Live(auto_refresh=False, transient=True) as live:
         while is_running(folder):
-            record = read_record(folder)
+            record = read_contents(folder)
             done = sum(1 for e in record.entries if e.result)
             text = f"{table_of(record)}\n{done} of {len(record.entries)} variants finished"
             if is_terminal():
