@@ -15,8 +15,8 @@ from keras.src.backend.common import global_state
 
 import transferpipe as tp
 from transferpipe.execute.build import build_model
-from transferpipe.execute.deferred import is_repeatable
 from transferpipe.execute.keras_walk import walk
+from transferpipe.execute.own_initializers import is_repeatable
 from transferpipe.recipe.model import Build
 
 SEED = 5
@@ -273,6 +273,8 @@ def test_names_start_over():
         (tricky_builders.Derived(), False),
         (tricky_builders.from_numpy, False),
         (np.zeros, False),
+        (keras.random.normal, False),
+        (keras.initializers.STFT("real", window=tricky_builders.from_numpy), False),
         (None, False),
     ],
 )

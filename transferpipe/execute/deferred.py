@@ -9,15 +9,32 @@ one that an ordinary build draws. Where anything speaks against that, the model 
 from __future__ import annotations
 
 import gc
-import types
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.errors import UnsafeError
+from transferpipe.execute.own_initializers import is_repeatable, own_copy
+from transferpipe.execute.refusals import refusals_noted
 
-_PLAIN = (str, int, float, bool, complex, bytes, type(None))
+
+class _Pending(list[Any]):
+    """Keras's list of variables that are still to be drawn. Each gets an initializer that nobody else can change.
+
+    Attributes:
+        repeatable: all initializers could be copied.
+    """
+
+    repeatable = True
+
+    def append(self, variable: Any) -> None:
+        own = own_copy(variable._initializer)
+        if own is None:
+            self.repeatable = False
+        else:
+            variable._initializer = own
+        super().append(variable)
 
 
 @dataclass(frozen=True)
@@ -27,12 +44,14 @@ class _Attempt:
     Attributes:
         model: what it returned; None if it raised.
         pending: the variables without a value that it made, in order.
+        refused: what Keras refused it, for lack of values, even if it went on after that.
         assigned: what it assigned to variables: the scope keeps it by their `id`, and it does not last.
         intact: the scope was still in force when the builder returned (a builder may clear Keras's session).
     """
 
     model: Any
-    pending: list[Any]
+    pending: _Pending
+    refused: list[str]
     assigned: dict[int, Any]
     intact: bool
 
@@ -69,20 +88,21 @@ def has_pending(model: Any) -> bool:
 
 def _attempt(keras: Any, make: Callable[[], Any]) -> _Attempt:
     scope = keras.StatelessScope(initialize_variables=False)
-    model, intact = None, False
-    try:
-        with scope:
-            model = make()
-            intact = _global("stateless_scope") is scope
-    except UnsafeError:
-        raise
-    except Exception:  # compile(), or a variable made from an array; an ordinary build tells if it is more than that
-        model = None
-    finally:
-        pending = list(_global("uninitialized_variables") or ())
-        # Keras keeps a list of what it has still to initialise; the next scope would initialise all of it.
-        keras.utils.clear_session(free_memory=False)
-    return _Attempt(model, pending, dict(scope.state_mapping), intact)
+    model, intact, pending = None, False, _Pending()
+    with refusals_noted() as refused:
+        try:
+            with scope:
+                _set_global("uninitialized_variables", pending)
+                model = make()
+                intact = _global("stateless_scope") is scope and _global("uninitialized_variables") is pending
+        except UnsafeError:
+            raise
+        except Exception:  # what Keras refuses without values; an ordinary build tells if it is more than that
+            model = None
+        finally:
+            # Keras keeps a list of what it has still to initialise; the next scope would initialise all of it.
+            keras.utils.clear_session(free_memory=False)
+    return _Attempt(model, pending, refused, dict(scope.state_mapping), intact)
 
 
 def _global(name: str) -> Any:
@@ -91,14 +111,20 @@ def _global(name: str) -> Any:
     return global_state.get_global_attribute(name)
 
 
+def _set_global(name: str, value: Any) -> None:
+    from keras.src.backend.common import global_state
+
+    global_state.set_global_attribute(name, value)
+
+
 def _is_certain(keras: Any, attempt: _Attempt) -> bool:
     """Tell whether what is drawn later is what an ordinary build draws, and everything that the builder did lasts."""
     model = attempt.model
     if not isinstance(model, keras.Model) or not model.built or model.compiled:
         return False
-    if attempt.assigned or not attempt.intact:
+    if attempt.assigned or attempt.refused or not attempt.intact:
         return False
-    return all(is_repeatable(v._initializer) for v in attempt.pending) and _saves_variables_only(keras, model)
+    return attempt.pending.repeatable and _saves_variables_only(keras, model)
 
 
 def _saves_variables_only(keras: Any, model: Any) -> bool:
@@ -112,34 +138,6 @@ def _saves_variables_only(keras: Any, model: Any) -> bool:
     return all(
         isinstance(v, keras.Variable) and (v._value is not None or is_repeatable(v._initializer)) for v in values
     )
-
-
-def is_repeatable(initializer: Any) -> bool:
-    """Tell whether every call of an initializer gives the same value.
-
-    Keras's own do if their seed is a number, or if they have none. A function inside of Keras may call initializers
-    that a user gave its layer: it is judged by those of what it closes over.
-    """
-    if not _is_of_keras(initializer):
-        return False
-    if isinstance(initializer, types.FunctionType):
-        cells = [cell.cell_contents for cell in initializer.__closure__ or ()]
-        return all(_holds_repeatable(content) for content in cells)
-    return isinstance(getattr(initializer, "seed", None), int | None)
-
-
-def _is_of_keras(thing: Any) -> bool:
-    owner = thing if isinstance(thing, types.FunctionType | type) else type(thing)
-    return str(owner.__module__).startswith("keras.")
-
-
-def _holds_repeatable(content: Any) -> bool:
-    if isinstance(content, _PLAIN):
-        return True
-    if callable(content) and not hasattr(content, "add_weight"):
-        return is_repeatable(content)
-    attributes = vars(content) if hasattr(content, "__dict__") else {}
-    return all(is_repeatable(v) for name, v in attributes.items() if name.endswith("_initializer") and v is not None)
 
 
 def _settle(survivors: list[tuple[weakref.ref[Any], Any]]) -> None:

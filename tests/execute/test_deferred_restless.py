@@ -1,0 +1,74 @@
+"""Builders that change what decides a value after using it, or swallow what Keras refuses while values are put off."""
+
+import keras
+import pytest
+import restless_builders
+import tricky_builders
+
+from transferpipe.execute import refusals
+from transferpipe.execute.build import build_model
+from transferpipe.execute.keras_walk import walk
+from transferpipe.recipe.model import Build
+
+SEED = 5
+LATER = [
+    "moves_the_seed", "widens_after_use", "fills_the_buffer_again", "changes_a_fused_bias", "tries_what_fails_anyway",
+]  # fmt: skip
+AT_ONCE = ["function_of_keras", "tries_to_compile", "tries_an_array", "tries_the_value", "asks_for_the_handle"]
+
+
+@pytest.fixture(autouse=True)
+def _ready(monkeypatch, request):
+    monkeypatch.chdir(request.path.parents[2])
+    tricky_builders.CALLS.clear()
+
+
+def build(name):
+    return build_model(Build(f"restless_builders.{name}", where="target"), SEED)
+
+
+def ordinary(name):
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(SEED)
+    return getattr(restless_builders, name)()
+
+
+def assert_same(found, wanted):
+    one, other = walk(found, ""), walk(wanted, "")
+    assert one.catalog.weights == other.catalog.weights
+    for weight in one.catalog:
+        assert one.read(weight.name).tobytes() == other.read(weight.name).tobytes(), weight.name
+    assert found.compiled == wanted.compiled
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_what_can_wait(name):
+    found, deferred = build(name)
+    assert (deferred, tricky_builders.CALLS) == (True, [name])
+    assert_same(found, ordinary(name))
+
+
+@pytest.mark.parametrize("name", AT_ONCE)
+def test_what_cannot(name):
+    found, deferred = build(name)
+    assert (deferred, tricky_builders.CALLS) == (False, [name] * 2)
+    assert_same(found, ordinary(name))
+
+
+def test_an_initializer_of_a_module_that_a_later_build_changes():
+    """The model of the first build is kept, and drawn after the second one."""
+    found, deferred = build("of_a_module")
+    assert deferred
+    build("of_a_module_widened")
+    restless_builders.OF_A_MODULE.stddev = 0.1
+    wanted = ordinary("of_a_module")
+    restless_builders.OF_A_MODULE.stddev = 10.0
+    assert_same(found, wanted)
+
+
+def test_keras_is_left_as_it_was():
+    """What refuses is watched while a builder runs, and no longer."""
+    before = {name: vars(keras.layers.Layer).get(name) for name in ("__call__", "add_weight")}
+    build("tries_to_compile")
+    assert before == {name: vars(keras.layers.Layer).get(name) for name in before}
+    assert not refusals._REPLACED
