@@ -44,8 +44,12 @@ def label_of(overrides: Mapping[str, str], control: str | None, keys: Sequence[s
 def estimate_text(found: Estimate, signed: bool = False) -> str:
     """Return mean and half the interval; only the number where all values are equal, which is no measured spread."""
     sign = "+" if signed and found.mean >= 0 else ""
-    spread = "" if found.half_width is None or found.is_constant else f" ± {number_text(found.half_width)}"
-    return f"{sign}{number_text(found.mean)}{spread}"
+    if found.half_width is None or found.is_constant:
+        return f"{sign}{number_text(found.mean)}"
+    spread = number_text(found.half_width)
+    # Beside an interval with four decimals, more of a mean would be noise.
+    mean = number_text(found.mean) if "e" in spread else f"{found.mean:.4f}"
+    return f"{sign}{mean} ± {spread}"
 
 
 def value_under(row: Row, key: str) -> str:
