@@ -130,6 +130,40 @@ def test_a_trial_that_fails_stops_nothing(cli, here, scaled):
     assert len(rows(here / "outputs/sweeps/scaled")) == 2
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_trial_that_cannot_be_planned_is_an_entry_that_failed(cli, here, scaled):
+    argv = (*OPTUNA[:-2], "vars.x=0.5", "mapping.body.from=choice(hidden/kernel,nothing)", "hydra.sweeper.n_trials=6")
+    answer = cli(*argv)
+    assert answer.status == 2, answer.err
+    table = {row["mapping.body.from"]: row for row in rows(here / "outputs/sweeps/scaled")}
+    assert {name: row["status"] for name, row in table.items()} == {"hidden/kernel": "done", "nothing": "failed"}
+    assert "nothing" in table["nothing"]["problems"]
+    assert [line[:5] for line in answer.out.splitlines() if line.startswith("[")] == [f"[{i}/6]" for i in range(1, 7)]
+    assert cli(*argv).status == 2
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["sweep.controls=[random]"], "sweep.controls: does not go with a sweeper"),
+        (["sweep.drop=[{seed: 1}]"], "sweep.drop: does not go with a sweeper"),
+        (["seed=range(3)"], "seed: is no value to choose: the sweeper would pick the luckiest"),
+        (["seed=1,2"], "let the score average"),
+    ],
+)
+def test_what_does_not_go_with_optuna_is_refused(refuses, scaled, words, said):
+    refuses(2, [*OPTUNA, *words], said)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_trials_are_logged(cli, here, scaled):
+    pytest.importorskip("tensorboard")
+    answer = cli(*OPTUNA, "sweep.log=[tensorboard]")
+    assert answer.status == 0 and "warning" not in answer.err
+    told = {path.name for path in (here / "outputs/sweeps/scaled/tensorboard").iterdir()}
+    assert told == {row["folder"] for row in rows(here / "outputs/sweeps/scaled")}
+
+
 def test_the_users_modules_are_found_by_workers(here):
     assert str(here) not in os.environ.get("PYTHONPATH", "")
     assert not any(p.startswith(str(here)) for p in sys.path)

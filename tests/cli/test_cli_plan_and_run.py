@@ -105,3 +105,12 @@ def test_a_reader_that_has_seen_enough(here):
     command = f"{sys.executable} -m transferpipe recipes | true"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_page_that_finds_no_room_changes_nothing_about_the_run(cli, here):
+    (here / "out").mkdir()
+    (here / "out" / "report.html").mkdir()
+    answer = cli("recipe=own", "hydra.run.dir=out")
+    assert answer.status == 0
+    assert "report.html: cannot be written" in answer.err
+    assert (here / "out" / "model.keras").is_file()

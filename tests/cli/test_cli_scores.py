@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 
+import numpy as np
 import pytest
 import yaml
 from command_line import RECIPE
@@ -90,6 +91,96 @@ def test_a_score_that_asks_for_the_run_gets_it(cli, here, parameter):
     assert json.loads((here / "out" / "score.json").read_text())["value"] == 2
 
 
+LABELS = "higher_is_better: false, kind: trained, measures: validation loss"
+
+
+def _scored(here):
+    return json.loads((here / "out" / "score.json").read_text())
+
+
+def test_a_recipe_labels_the_number_of_a_plain_function(cli, here):
+    _scoring(here, "return scale")
+    answer = cli(*RUN, f"score={{_target_: my_scores.score, scale: 3, {LABELS}}}")
+    assert answer.status == 0, answer.err
+    assert "validation loss (trained, lower is better" in answer.out
+    assert [_scored(here)[key] for key in ("value", "name", "higher_is_better")] == [3.0, "validation loss", False]
+
+
+def test_a_label_that_the_function_has_a_parameter_for_is_its_argument(cli, here):
+    (here / "my_scores.py").write_text("def score(model, kind):\n    return len(kind)\n")
+    assert cli(*RUN, "score={_target_: my_scores.score, kind: anything, higher_is_better: false}").status == 0
+    assert (_scored(here)["value"], _scored(here)["kind"]) == (8, "heuristic")
+    assert _scored(here)["higher_is_better"] is False
+
+
+@pytest.mark.parametrize(
+    "label, words",
+    [
+        ("kind: traned", "did you mean 'trained'?"),
+        ("higher_is_better: 2", "write true or false"),
+        ("measures: ''", "write what"),
+    ],
+)
+def test_a_label_that_is_none_is_refused(refuses, here, label, words):
+    _scoring(here, "return 1")
+    refuses(2, [*RUN, f"score={{_target_: my_scores.score, {label}}}"], f"score.{label.partition(':')[0]}", words)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["np.float16(3)", "np.array(3)", "np.uint8(3)", "tf.constant(3)", "tf.constant(3.0, tf.bfloat16)", "keras.Variable(3.0)",
+     "keras.ops.convert_to_tensor(3.0)"],
+)  # fmt: skip
+def test_whatever_holds_one_number_is_a_number(cli, here, value):
+    _scoring(here, f"import keras, numpy as np, tensorflow as tf; return {value}")
+    assert cli(*RUN, "score={_target_: my_scores.score}").status == 0
+    assert _scored(here)["value"] == 3.0
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["np.ones(1)", "np.bool_(True)", "np.array('3')", "tf.constant('3')", "None", "[3]", "np.datetime64(3, 's')"],
+)
+def test_what_is_no_number_is_none(cli, here, value):
+    _scoring(here, f"import numpy as np, tensorflow as tf; return {value}")
+    assert cli(*RUN, "score={_target_: my_scores.score}").status == 3
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["score=linear_probe", "score.layer=hiden"], ["score.layer: transferpipe.zoo.small_mlp() has no layer 'hiden'", "did you mean 'hidden'?"]),
+        (["score=logme", "score.pool=mean"], ["score.pool: 'mean' is none of flatten, average"]),
+        (["score=linear_probe", "score.solver=ridg"], ["did you mean 'ridge'?"]),
+        (["score=linear_probe", "score.penalty=-1"], ["score.penalty: -1"]),
+        (["score=finetune", "score.epochs=0"], ["score.epochs: 0 is not a whole number from 1 up"]),
+        (["score=finetune", "score.data.labels=[11]"], ["11"]),
+        (["score=head_training", "score.seeds=0"], ["score.seeds: 0"]),
+        (["score=leep", "score.layer=l9"], ["has no layer 'l9'"]),
+        (["score=parity", "score.layers={l9: hidden}"], ["small_mlp() has no layer 'l9'"]),
+        (["score=h_score", "score/data=npz", "score.data.path=gone.npz"], ["gone.npz"]),
+        (["score=h_score", "score/data=npz", "score.data.path=odd.npz"], ["odd.npz: holds a", "save x and y"]),
+        (["score=h_score", "score/data=npz", "score.data.path=odd.npz", "score.data.val_fraction=2"], ["npz_data.val_fraction: 2"]),
+    ],
+)  # fmt: skip
+def test_what_can_be_known_of_a_score_is_said_before_anything_runs(refuses, here, words, said):
+    np.savez(here / "odd.npz", a=np.ones(3))
+    refuses(4 if "gone.npz" in said else 2, ["sweep", "recipe=own", "seed=0,1", *words], *said)
+    refuses(4 if "gone.npz" in said else 2, ["plan", "recipe=own", *words], *said)
+
+
+@pytest.mark.parametrize("layer", ["hidden", "flat", "body/low", "low", "body"])
+def test_layers_without_weights_and_inside_of_others_are_known_in_a_file_too(cli, here, recipe, layer):
+    from keras import Sequential, layers
+
+    body = Sequential([layers.Input((8, 8, 1)), layers.Conv2D(2, 3, name="low")], name="body")
+    parts = [body, layers.Flatten(name="flat"), layers.Dense(3, name="hidden"), layers.Dense(5, name="out")]
+    Sequential([layers.Input((8, 8, 1)), *parts]).save(here / "whole.keras")
+    recipe("target: {path: whole.keras}\nunmatched: keep\n")
+    answer = cli("plan", "recipe=mine", "score=h_score", f"score.layer={layer}")
+    assert answer.status == 0, answer.err
+
+
 CHOICES = [
     (["score=linear_probe", "score.penalty=1"], "transferpipe.score.linear_probe"),
     (["score=linear_probe", "score/data=npz", "score.data.path=a.npz"], "transferpipe.score.linear_probe"),
@@ -149,7 +240,7 @@ def test_every_preset_says_what_it_is_and_explains_its_keys(path):
     assert first.startswith(f"# {group}={path.stem}")
     assert "  <- " in first
     if group == "score" and path.stem != "none":
-        assert first.endswith(("; trained", "; heuristic"))
+        assert first.endswith(("; trained", "; heuristic", "; heuristic unless you say trained"))
         assert re.search("cost|one forward pass", first)
     keys = [line for line in rest if re.match(r"\s*(?!- |#)\w+:", line)]
     silent = ("_target_: transferpipe", "defaults:", "datasets:")
@@ -159,7 +250,7 @@ def test_every_preset_says_what_it_is_and_explains_its_keys(path):
 @pytest.mark.parametrize("path", [p for p in PRESETS if p.parent.name == "score"], ids=lambda path: path.stem)
 def test_every_preset_names_the_arguments_of_its_function_with_their_defaults(path):
     data = yaml.safe_load(path.read_text()) or {}
-    if not data:
+    if not data or path.stem == "callable":
         return
     known = inspect.signature(getattr(transferpipe.score, data.pop("_target_").rpartition(".")[2])).parameters
     given = {k: v for k, v in data.items() if k != "defaults"}

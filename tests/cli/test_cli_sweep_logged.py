@@ -1,9 +1,13 @@
 """Other tools are told of every variant."""
 
 import importlib.util
+import sys
+import types
 
 import pytest
 from sweeps import SCORE, SCORED, rows
+
+from transferpipe.sweep import loggers
 
 LOGGED = ("sweep", "recipe=own", "seed=0,1", SCORED, "score.how=fine,raise", "hydra.sweep.dir=out")
 WARNED = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning", "ignore::ResourceWarning")  # fmt: skip
@@ -26,22 +30,59 @@ def test_tensorboard(cli, here):
         assert (b"simple_value" in text or b"score" in text) == (row["status"] == "done") or row["status"] == "failed"
 
 
-@WARNED
-def test_mlflow(cli, here, monkeypatch):
+@pytest.fixture
+def mlflow_runs(here, monkeypatch):
+    """Return a function that gives MLflow's client and the runs of the experiment `own`."""
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     mlflow.set_tracking_uri((here / "runs").as_uri())
+    client = mlflow.MlflowClient()
+    return lambda: (client, client.search_runs([client.get_experiment_by_name("own").experiment_id]))
+
+
+@WARNED
+def test_mlflow(cli, here, mlflow_runs):
     answer = cli(*LOGGED, "sweep.log=[mlflow]")
     assert answer.status == 3 and "warning  sweep.log" not in answer.err, answer.err
-    client = mlflow.MlflowClient()
-    runs = client.search_runs([client.get_experiment_by_name("own").experiment_id])
+    client, runs = mlflow_runs()
     assert len(runs) == 4
-    by_key = {run.info.run_name: run.data for run in runs}
+    by_name = {run.info.run_name: run for run in runs}
     for row in rows(here / "out"):
-        data = by_key[row["folder"]]
-        assert data.params["seed"] == row["seed"]
-        assert data.metrics.get("score") == (pytest.approx(float(row["score"])) if row["score"] else None)
-        assert ("sha256.model.keras" in data.tags) == (row["status"] == "done")
+        run = by_name[f"seed={row['seed']} score.how={row['score.how']}"]
+        assert run.data.params["seed"] == row["seed"]
+        assert run.data.metrics.get("score") == (pytest.approx(float(row["score"])) if row["score"] else None)
+        assert ("sha256.model.keras" in run.data.tags) == (row["status"] == "done")
+        took = (run.info.end_time - run.info.start_time) / 1000
+        assert took == pytest.approx(float(row["seconds"]), abs=0.01)
+        kept = {file.path for file in client.list_artifacts(run.info.run_id)}
+        records = {"manifest.json", "score.json", "report.html", "model.keras"} if row["status"] == "done" else set()
+        assert records <= kept
+
+
+@WARNED
+def test_mlflow_is_told_of_what_was_finished_before(cli, here, mlflow_runs):
+    cli(*LOGGED)
+    for count in (4, 6):  # those that failed are tried, and told of, again
+        assert cli(*LOGGED, "sweep.log=[mlflow]").status == 3
+        assert len(mlflow_runs()[1]) == count
+
+
+def test_every_logger_is_told_of_every_variant_once(cli, here, monkeypatch):
+    told = []
+    working = types.SimpleNamespace(open_logger=lambda folder, name: lambda entry, result: told.append(entry.key))
+    monkeypatch.setitem(sys.modules, "a_logger", working)
+    monkeypatch.setattr(loggers, "LOGGERS", {"a_logger": "a_logger"})
+    monkeypatch.setattr(loggers, "check_loggers", lambda names: None)
+    monkeypatch.setattr("transferpipe.cli.sweep.check_loggers", lambda names: None)
+    fine = ("sweep", "recipe=own", "seed=0,1", SCORED, "hydra.sweep.dir=out")
+    cli(*fine)
+    cli(*fine, "sweep.log=[a_logger]")
+    assert sorted(told) == sorted(row["folder"] for row in rows(here / "out"))
+    cli(*fine, "sweep.log=[a_logger]", "seed=0,1,2")
+    assert len(told) == len(set(told)) == 3
+    (here / "out" / told[0] / "result.json").unlink()  # made anew, told anew
+    cli(*fine, "sweep.log=[a_logger]")
+    assert told[3:] == told[:1]
 
 
 def test_a_missing_package_names_the_extra(refuses, monkeypatch):

@@ -55,7 +55,12 @@ def test_the_others_run_where_that_is_asked_for(cli, here):
     answer = cli(*OWN, "seed=0,1", "freeze=[],[nowhere]", "--skip-broken")
     assert answer.status == 0
     assert answer.err.count("left out") == 1
-    assert [row["seed"] for row in rows(here / "outputs/sweeps/own")] == ["0", "1"]
+    table = rows(here / "outputs/sweeps/own")
+    assert [(row["seed"], row["status"]) for row in table] == [
+        ("0", "done"), ("1", "done"), ("0", "left out"), ("1", "left out"),
+    ]  # fmt: skip
+    assert "nowhere" in table[-1]["problems"]
+    assert "<h2>Left out</h2>" in (here / "outputs/sweeps/own/sweep.html").read_text()
 
 
 def test_nothing_is_left_to_run(refuses):
@@ -79,14 +84,6 @@ def test_a_source_that_is_not_there(refuses):
 @pytest.mark.parametrize("argv", [["nowhere"], [], ["a", "b"]])
 def test_a_report_of_what_is_no_sweep(refuses, argv):
     refuses(2, ["report", *argv])
-
-
-def test_a_damaged_record(cli, here):
-    cli(*OWN, "seed=0,1", "hydra.sweep.dir=out")
-    for text in ("{", "[]", '{"variants": [{"key": 1}]}'):
-        (here / "out" / "sweep.json").write_text(text)
-        assert cli("report", "out").status == 4
-        assert cli(*OWN, "seed=0,1", "hydra.sweep.dir=out").status == 4
 
 
 def test_an_interval_needs_a_score(refuses, here):

@@ -16,6 +16,7 @@ from transferpipe.execute.atomic import (
     remove_empty,
     remove_stale,
     temporary_beside,
+    unused_folder,
     write_text,
 )
 
@@ -117,6 +118,18 @@ def test_files_of_other_names_are_kept(tmp_path, dead, monkeypatch, name):
     path.write_text("kept")
     remove_stale(tmp_path)
     assert path.read_text() == "kept"
+
+
+def test_a_new_run_removes_what_killed_ones_left_in_folders_of_their_own(tmp_path, dead, monkeypatch):
+    """Every run has a folder of its own, so nobody else comes by there."""
+    killed, finished = tmp_path / "2026-01-01", tmp_path / "2026-01-02"
+    for folder in (killed, finished):
+        folder.mkdir()
+        temporary_of(folder / "model.keras", dead, monkeypatch).write_bytes(b"x" * 100)
+    (finished / "model.keras").write_bytes(b"done")
+    with unused_folder(tmp_path / "2026-01-03") as chosen:
+        pass
+    assert sorted(tmp_path.rglob("*")) == [finished, finished / "model.keras", chosen]
 
 
 def test_what_cannot_be_removed_is_left(tmp_path, dead, monkeypatch):

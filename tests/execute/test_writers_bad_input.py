@@ -245,6 +245,20 @@ def test_an_output_on_another_file_system(files, suffix):
         shutil.rmtree(out, ignore_errors=True)
 
 
+def test_a_failed_publish_keeps_the_old_file_where_files_have_no_second_names(files, monkeypatch):
+    """As on FAT and some network file systems; the folder in the way makes the publication fail half way."""
+    (files[2] / "plan.json").mkdir()
+
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(tp.FileError, match=r"plan\.json"):
+        run(files)
+    (files[2] / "plan.json").rmdir()
+    assert_untouched(files[2])
+
+
 def test_nothing_of_a_longer_run_before_is_left_in_the_file(files):
     """The new file is smaller than the old one."""
     (files[2] / "model.keras").write_bytes(b"x" * 10**6)

@@ -3,6 +3,8 @@
 import pytest
 from compact import codes, plan_of, problems_of, structure
 
+from transferpipe.planning.structure import LayerState, loaded_flags
+
 WEIGHTS = """
     enc/conv/kernel 2x3
     enc/bn/gamma 3
@@ -83,12 +85,21 @@ def test_a_layer_switched_on_again_below_a_frozen_one_trains():
     assert freezing(["enc"], layers).trainable_parameters == 16
 
 
-def test_a_layer_whose_flag_is_not_recorded_has_that_of_the_nearest_that_is():
+def test_what_is_above_a_layer_but_the_root_does_not_decide():
+    """Keras asks the root's flag and each variable's own, and a variable has the flag of its layer."""
     layers = LAYERS.replace("enc Functional", "enc Functional off").replace(
         "enc/conv Dense", "enc/conv Dense unrecorded"
     )
-    assert "enc/conv/kernel" in freezing(None, layers).frozen_weights
-    assert "enc/bn/gamma" not in freezing(None, layers).frozen_weights
+    assert freezing(None, layers).frozen_weights == ()
+    off = layers.replace("enc/conv Dense", "enc/conv Dense off")
+    assert {name.rpartition("/")[0] for name in freezing(None, off).frozen_weights} == {"enc/conv"}
+
+
+@pytest.mark.parametrize("holder, flag", [("LSTM", False), ("MultiHeadAttention", True), ("ConvLSTM2D", True)])
+def test_parts_that_a_configuration_does_not_record_are_loaded_as_their_layer_makes_them(holder, flag):
+    states = [LayerState("", "Functional", True, True), LayerState("m", holder, False, True)]
+    loaded = loaded_flags([*states, LayerState("m/part", "Dense", True, False)])
+    assert [layer.trainable for layer in loaded] == [True, False, flag]
 
 
 def test_own_variables_of_a_model_are_its_layers():
@@ -194,9 +205,11 @@ def test_freezing_that_a_configuration_does_not_record():
     assert warned(plan_frozen(["enc/bn"], layers), "freeze-not-saved") == [
         (
             "freeze",
-            "enc/bn is frozen in a model whose configuration does not record the flags of its inner layers:"
-            " after load_model it is trainable again",
+            "enc is saved without the flags of its parts: enc/bn is trainable again after load_model;"
+            " switch it off there once more",
         )
     ]
-    assert warned(plan_frozen(["enc"], layers), "freeze-not-saved") == []
+    assert len(warned(plan_frozen(["enc"], layers), "freeze-not-saved")) == 1
+    handed = layers.replace("enc Functional", "enc LSTM")
+    assert warned(plan_frozen(["enc"], handed), "freeze-not-saved") == []
     assert [w for w, _ in warned(plan_frozen(["enc/bn"], layers, save="w.npz"), "freeze-not-saved")] == ["save"]

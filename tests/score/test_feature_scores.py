@@ -170,3 +170,15 @@ def test_features_that_are_not_finite_give_no_score(score):
     model.get_layer("low").bias.assign(np.full(8, np.nan))
     with pytest.raises(ScoreError, match="is nan, not a finite number"):
         score(model, DATA)
+
+
+def test_a_logistic_probe_tells_clouds_apart():
+    score = linear_probe(mlp(), DATA, solver="logistic")
+    assert score.value > 0.8
+    assert "logistic, penalty" in score.notes[0]
+    assert score == linear_probe(mlp(), DATA, solver="logistic")
+
+
+def test_a_solver_that_there_is_not():
+    with pytest.raises(RecipeError, match=r"score.solver: 'logstic' is none of ridge, logistic -> did you mean 'logis"):
+        linear_probe(mlp(), DATA, solver="logstic")

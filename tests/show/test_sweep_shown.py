@@ -1,11 +1,14 @@
 """A sweep as text and as a page."""
 
+import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 from transferpipe.show.curves import curves, curves_svg
 from transferpipe.show.sweep_page import sweep_page
 from transferpipe.show.sweep_table import leaderboard_text
 from transferpipe.sweep.leaderboard import Entry, leaderboard
+from transferpipe.sweep.record import LeftOut, SweepRecord
 
 
 def entries(settings=("a", "b"), cuts=(1, 2, 3), seeds=(0, 1)):
@@ -13,12 +16,21 @@ def entries(settings=("a", "b"), cuts=(1, 2, 3), seeds=(0, 1)):
     for i, freeze in enumerate(settings):
         for cut in cuts:
             for seed in seeds:
-                score = {"value": 0.5 + 0.1 * i + 0.01 * cut + 0.001 * seed, "name": "accuracy", "kind": "trained"}
+                score = {
+                    "value": 0.5 + 0.03 * i + 0.01 * float(cut) + 0.001 * seed,
+                    "name": "accuracy",
+                    "kind": "trained",
+                }
                 overrides = {"freeze": freeze, "vars.cut": str(cut), "seed": str(seed)}
                 done = {"status": "done", "score": {**score, "higher_is_better": True}, "seconds": 1.0}
                 found.append(Entry(overrides, None, f"v{i}{cut}{seed}", "p123", done))
     control = {"status": "done", "score": {"value": 0.4, "name": "accuracy", "higher_is_better": True}, "seconds": 1.0}
     return [*found, *(Entry({"seed": str(s)}, "random", f"c{s}", "p", control) for s in seeds)]
+
+
+def page(found, **settings):
+    record = SweepRecord("<i>", tuple(found), settings)
+    return sweep_page(record, leaderboard(found, settings.get("against")))
 
 
 class _Outside(HTMLParser):
@@ -32,12 +44,12 @@ class _Outside(HTMLParser):
 
 
 def test_the_page_needs_no_network_and_shows_every_run():
-    page = sweep_page("s", leaderboard(entries()), entries(), {})
+    text = page(entries())
     seen = _Outside()
-    seen.feed(page)
-    assert seen.links == [] and "@import" not in page
-    assert all(f"'{e.key}/run.log'" in page for e in entries())
-    assert page.count("<svg") == 1 and "control: random" in page
+    seen.feed(text)
+    assert seen.links == [] and "@import" not in text
+    assert all(f"'{e.key}/run.log'" in text for e in entries())
+    assert text.count("<svg") == 1 and "control: random" in text
 
 
 def test_what_comes_from_recipes_is_text():
@@ -45,8 +57,8 @@ def test_what_comes_from_recipes_is_text():
         Entry({"freeze": f}, None, "k", "p", {"status": "failed", "problems": ["<script>x"], "exit": 1})
         for f in ("<b>", "'")
     ]
-    page = sweep_page("<i>", leaderboard(odd), odd, {"title": "<u>"})
-    assert not any(tag in page for tag in ("<b>", "<script>x", "<u>"))
+    text = page(odd, title="<u>")
+    assert not any(tag in text for tag in ("<b>", "<script>x", "<u>"))
     assert "\x1b" not in leaderboard_text(
         leaderboard([Entry({"f": "\x1b[31m"}, None, "k", "p", odd[0].result), odd[0]])
     )
@@ -60,7 +72,7 @@ def test_tables_fit_their_width():
 def test_a_curve_a_setting_and_a_line_for_a_control():
     lines = curves(leaderboard(entries()), "vars.cut")
     assert [(line.name, [p for p, _ in line.points]) for line in lines] == [
-        ("a", [1, 2, 3]), ("b", [1, 2, 3]), ("control: random", [1, 2, 3]),
+        ("control: random", [1, 2, 3]), ("freeze=a", [1, 2, 3]), ("freeze=b", [1, 2, 3]),
     ]  # fmt: skip
     labels = {"x": "cut", "y": "accuracy"}
     assert curves_svg(lines, labels) == curves_svg(lines, labels)
@@ -70,3 +82,46 @@ def test_a_curve_a_setting_and_a_line_for_a_control():
 def test_a_table_without_scores_says_so():
     open_ones = [Entry({"seed": "0"}, None, "k", "p", None)]
     assert "0 done, 0 failed, 1 open" in leaderboard_text(leaderboard(open_ones))
+
+
+def test_drawings_tell_many_lines_apart_and_stay_within_what_means_something():
+    many = [*entries(settings=[f"f{i}" for i in range(14)]), *entries(settings=("top",))]
+    lines = curves(leaderboard(many), "vars.cut")
+    svg = curves_svg(lines, {"x": "cut", "y": "accuracy"})
+    assert svg.count("stroke-dasharray") > curves_svg(lines[:10], {"x": "cut", "y": "accuracy"}).count(
+        "stroke-dasharray"
+    )
+    assert "freeze=f13" in svg
+    ticks = [float(t) for t in re.findall(r">(-?\d\.\d)</text>", svg)]
+    assert ticks and max(ticks) <= 1.0
+
+
+def test_a_wide_axis_is_logarithmic():
+    svg = curves_svg(curves(leaderboard(entries(cuts=("1e-4", "1e-2", "1"))), "vars.cut"), {"x": "rate", "y": "loss"})
+    assert "10^{-" in svg or "−4" in svg or "-4" in svg
+
+
+def test_settings_that_are_no_numbers_are_dots():
+    found = [e for e in entries(cuts=(1,)) if e.control is None]
+    text = page(found)
+    assert text.count("<svg") == 1 and "freeze=b" in text[text.index("<svg") : text.index("</svg>")]
+
+
+def test_the_page_tells_failures_warnings_what_was_left_out_and_how_it_was_made():
+    failed = Entry({"freeze": "c"}, None, "vx", "p", {"status": "failed", "problems": ["odd"], "exit": 3})
+    warned = [replace(e, warnings=("freeze: fresh weights are frozen",)) for e in entries()[:5]]
+    record = SweepRecord(
+        "s", (*warned, failed), {"about": {"command": ["transferpipe sweep recipe=<own>"]}},
+        (LeftOut({"freeze": "[nowhere]"}, None, ("freeze: matches nothing",)),),
+    )  # fmt: skip
+    text = sweep_page(record, leaderboard(record.entries))
+    assert "5 of 6 variants done, 1 failed" in text
+    assert "freeze: fresh weights are frozen (freeze=a vars.cut=1 seed=0" in text and "and 2 more)" in text
+    assert "freeze=[nowhere]: freeze: matches nothing" in text
+    assert "transferpipe sweep recipe=&lt;own&gt;" in text
+
+
+def test_heads_are_buttons_and_stand_over_their_numbers():
+    text = page(entries())
+    assert text.count("<th scope=col") == text.count("<button type=button>")
+    assert "<th scope=col class=number><button type=button>accuracy<" in text

@@ -94,3 +94,57 @@ def test_a_control_of_two_commands_is_one():
     old = Entry({"seed": "0", "freeze": "a"}, "random", "k", "p")
     (found,) = merged([old], [Entry({"seed": "0", "freeze": "b"}, "random", "k", "p")])
     assert found.overrides == {"seed": "0"}
+
+
+def at(values, control=None, **more):
+    return [entry(value, control, seed=seed, **more) for seed, value in values.items()]
+
+
+def test_rows_are_ranked_over_the_seeds_that_they_share():
+    lucky, steady = {0: 0.5, 1: 0.5, 2: 0.5, 3: 0.99}, {0: 0.6, 1: 0.6, 2: 0.6}
+    board = leaderboard([*at(lucky, freeze="lucky"), *at(steady, freeze="steady")])
+    assert [(r.setting["freeze"], r.score.count, r.compared.count) for r in board.rows] == [
+        ("steady", 3, 3), ("lucky", 4, 3),
+    ]  # fmt: skip
+    assert board.seeds == ("0", "1", "2")
+
+
+def test_rows_without_a_seed_in_common_are_not_ranked_against_each_other():
+    board = leaderboard(
+        [*at({0: 0.5, 1: 0.6}, freeze="a"), *at({0: 0.4, 1: 0.3}, freeze="b"), *at({7: 0.9}, freeze="c")]
+    )
+    assert [(r.setting["freeze"], r.ranks, r.other_seeds) for r in board.rows] == [
+        ("a", True, False), ("b", True, False), ("c", False, True),
+    ]  # fmt: skip
+
+
+def test_what_is_of_an_earlier_recipe_is_neither_averaged_nor_ranked_nor_compared():
+    old = [e.as_of(["the recipe"]) for e in [*at({0: 1000, 1: 1001}, freeze="a"), *at({0: 5}, "random")]]
+    board = leaderboard([*old, *at({2: 1, 3: 2}, freeze="a"), *at({2: 0}, "random")])
+    assert [(r.control, r.stale, r.score.mean, r.ranks) for r in board.rows] == [
+        (None, (), 1.5, True), ("random", (), 0, False),
+        (None, ("the recipe",), 1000.5, False), ("random", ("the recipe",), 5, False),
+    ]  # fmt: skip
+    assert [r.against for r in board.rows][2:] == [{}, {}]
+
+
+def test_a_named_variant_is_compared_with_where_all_else_is_the_same():
+    found = []
+    for cut, gap in ((1, 0.1), (5, -0.3)):
+        found += at({0: 0.5 + cut, 1: 0.7 + cut}, variant="base", cut=cut)
+        found += at({0: 0.5 + cut + gap, 1: 0.7 + cut + gap}, variant="moved", cut=cut)
+    board = leaderboard(found, "base")
+    gaps = {
+        (r.setting["variant"], r.setting["cut"]): {n: round(g.mean, 9) for n, g in r.against.items()}
+        for r in board.rows
+    }
+    assert gaps == {
+        ("base", "1"): {}, ("base", "5"): {}, ("moved", "1"): {"base": 0.1}, ("moved", "5"): {"base": -0.3},
+    }  # fmt: skip
+
+
+def test_nothing_is_lost_where_the_same_is_said_of_two_controls():
+    one, other = Entry({"seed": "0"}, "source", "k1", "p1"), Entry({"seed": "0"}, "source", "k2", "p2")
+    assert merged([], [one, other]) == [one, other]
+    assert merged([one, other], [one, other]) == [one, other]
+    assert merged([Entry({"seed": "0"}, "source", "old", "p")], [one]) == [one]

@@ -295,6 +295,7 @@ def test_why_a_file_cannot_be_opened(path, monkeypatch, error, message):
     def refuse(*_args):
         raise error
 
+    path.write_bytes(b"there")
     monkeypatch.setattr(h5py, "File", refuse)
     with pytest.raises(FileError, match=f"label: {message}"):
         open_hdf5(path, "label")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,23 +29,25 @@ from transferpipe.execute.manifest import MANIFEST, PLAN, read_json
 from transferpipe.planning.model import plan_from_data
 from transferpipe.sweep.job import (
     DONE,
-    FAILED,
     RESULT,
+    STARTED,
     Result,
+    failed,
     is_begun,
     read_result,
     run_variant,
     wait_until_free,
 )
+from transferpipe.sweep.variant import read_variant
 
 Told = Callable[[str, Result], None]
 """Called with the key and the result of every variant as it is finished."""
 
 _BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 _BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-_POLL = 0.2  # seconds
+_POLL, _PARENT_POLL = 0.2, 1.0  # seconds
 QUIET = ("hydra.output_subdir=null", "hydra/job_logging=none")  # what Hydra would leave is there already
-PAGE = "report.html"
+PAGE, SWEEP_PAGE = "report.html", "sweep.html"
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def engine_of(composed: Composed) -> Engine:
 
 def _launch(config: DictConfig, folders: Sequence[Path], trusted: Collection[str], told: Told) -> None:
     """Hand the variants to one of Hydra's launchers, again and one by one those that died with their worker."""
-    with _watched(folders, told):
+    with _watched(folders, told), _interrupted(folders):
         left = [folder for batch in _batches(config, folders) for folder in _attempt(config, batch, trusted)[0]]
         while left:
             begun = [f for f in left if is_begun(f)]
@@ -90,6 +93,18 @@ def _launch(config: DictConfig, folders: Sequence[Path], trusted: Collection[str
             left, error = _attempt(config, [f for f in left if f not in begun], trusted)
             if left and not any(is_begun(f) for f in left):
                 raise RecipeError(Problem("hydra/launcher", _said(error), "mend its settings: hydra.launcher.KEY=..."))
+
+
+@contextlib.contextmanager
+def _interrupted(folders: Sequence[Path]) -> Iterator[None]:
+    """Where the sweep is interrupted, take back that variants were begun: their workers end with it, not by them."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for folder in folders:
+            if is_begun(folder):
+                (folder / STARTED).unlink(missing_ok=True)
+        raise
 
 
 def _batches(config: DictConfig, folders: Sequence[Path]) -> list[Sequence[Path]]:
@@ -116,9 +131,8 @@ def _attempt(
 def _note_death(folder: Path, error: Exception | None) -> None:
     """Give a variant that died twice its result."""
     if read_result(folder) is None:
-        problems = [f"its worker died, twice: {_said(error)}"]
-        result = {"status": FAILED, "problems": problems, "exit": 1, "seconds": 0}
-        write_text(folder / RESULT, json.dumps(result))
+        result = failed([f"its worker died, twice: {_said(error)}"], 1)
+        write_text(folder / RESULT, json.dumps({**result, "seconds": 0}, indent=1))
 
 
 def _said(error: Exception | None) -> str:
@@ -135,27 +149,66 @@ def _launch_once(config: DictConfig, folders: Sequence[Path], trusted: Collectio
     loader = GlobalHydra.instance().config_loader()
     context = HydraContext(config_loader=loader, callbacks=Callbacks())
     launcher = Plugins.instance().instantiate_launcher(
-        hydra_context=context, task_function=functools.partial(_task, tuple(trusted), list(sys.path)), config=ours
+        hydra_context=context,
+        task_function=functools.partial(_task, tuple(trusted), list(sys.path), os.getpid()),
+        config=ours,
     )
     # A job is composed anew, of what was said and what stands here.
     place = f"hydra.sweep.dir={as_override(str(folders[0].parent))}"
     launcher.launch([[place, f"hydra.sweep.subdir={f.name}", *QUIET] for f in folders], initial_job_idx=0)
 
 
-def _task(trusted: tuple[str, ...], search: list[str], _: DictConfig) -> Any:
+def _task(trusted: tuple[str, ...], search: list[str], leader: int, _: DictConfig) -> Any:
+    from transferpipe.execute.opening import keep_builds
+
+    if os.getppid() == leader:
+        _end_with(leader)
+    keep_builds()
     sys.path += [place for place in search if place not in sys.path]  # a worker finds the user's modules as we do
     return dict(run_with_page(Path(HydraConfig.get().runtime.output_dir), trusted))
 
 
+@functools.cache
+def _end_with(leader: int) -> None:
+    """Let this worker end when the process that started it is gone: a killed sweep leaves nothing running."""
+
+    def watch() -> None:
+        while os.getppid() == leader:
+            time.sleep(_PARENT_POLL)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def run_with_page(folder: Path, trusted: Collection[str]) -> Result:
     """Run the variant in `folder` and leave its report beside the result."""
+    return run_variant(folder, trusted, leave_page)
+
+
+def leave_page(folder: Path, result: Result) -> None:
+    """Write the report of the variant in `folder`, if it is done.
+
+    Raises:
+        FileError: its plan or manifest cannot be read, or the report cannot be written.
+    """
     from transferpipe.show.report_page import report_page
 
-    result = run_variant(folder, trusted)
-    if result["status"] == DONE and not (folder / PAGE).exists():
+    if result["status"] == DONE:
         plan, manifest = plan_from_data(read_json(folder / PLAN)), read_json(folder / MANIFEST)
-        write_text(folder / PAGE, report_page(plan, manifest, result["score"]), lasting=False)
-    return result
+        title = (read_variant(folder)[0].label, f"../{SWEEP_PAGE}")
+        write_text(folder / PAGE, report_page(plan, manifest, result["score"], title), lasting=False)
+
+
+def leave_missing_pages(folders: Sequence[Path]) -> None:
+    """Write the reports that finished variants have lost.
+
+    Raises:
+        FileError: as `leave_page`.
+    """
+    for folder in folders:
+        result = read_result(folder)
+        if result and not (folder / PAGE).exists():
+            leave_page(folder, result)
 
 
 class _watched:  # noqa: N801 - a context, named as one

@@ -16,8 +16,8 @@ from hydra.errors import HydraException
 
 from transferpipe.cli.override_errors import explain
 from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
+from transferpipe.sweep.variant import NAMED
 
-NAME = "variant"
 _MOST_VALUES = 10_000
 _PLAIN = re.compile(r"[A-Za-z_][\w./+-]*")
 
@@ -94,7 +94,7 @@ def expand(axes: Axes, variants: Mapping[str, Any], drop: Sequence[Mapping[str, 
     """
     fixed = values_by_key(axes.fixed)
     _check_keys(axes, variants, drop, fixed)
-    explicit = [((NAME, name), *_choices(values)) for name, values in variants.items()] or [()]
+    explicit = [((NAMED, name), *_choices(values)) for name, values in variants.items()] or [()]
     products = itertools.product(*([(key, value) for value in values] for key, values in axes.axes.items()))
     every = [(*one, *other) for other in products for one in explicit]
     rules = [{k: [_meaning(as_override(v)) for v in _listed(values)] for k, values in rule.items()} for rule in drop]
@@ -113,7 +113,7 @@ def _check_keys(
         if key in inner:
             what = "is an axis, and a key of its own"
             problems.add(f"sweep.variants.{inner[key]}.{key}", what, "leave out one of the two")
-    known = [*axes.axes, *inner, *fixed, *([NAME] if variants else [])]
+    known = [*axes.axes, *inner, *fixed, *([NAMED] if variants else [])]
     for i, rule in enumerate(drop):
         for key in rule:
             if key not in known:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from transferpipe.cli.arguments import Arguments, help_text, parse_arguments
+from transferpipe.cli.interrupted import BY_KEYBOARD, BY_SIGNAL, Terminated, farewell, termination_interrupts
 from transferpipe.errors import TransferError
 from transferpipe.execute.remote.shown import SHOWN, Report
 
@@ -46,16 +47,17 @@ def _guarded(words: list[str]) -> int:
     try:
         arguments = parse_arguments(words)
         SHOWN.set(_plain_progress if arguments.verb == "sweep" else _progress)
-        status = _verb(arguments.verb)(arguments)
+        with termination_interrupts():
+            status = _verb(arguments.verb)(arguments)
         sys.stdout.flush()
     except TransferError as error:
         if show_trace:
             traceback.print_exc()
         _print_error(error)
         return error.status
-    except KeyboardInterrupt:
-        print("interrupted: no file is left half written", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        print(farewell(words[0] if words else ""), file=sys.stderr)
+        return BY_SIGNAL if isinstance(error, Terminated) else BY_KEYBOARD
     except BrokenPipeError:
         raise
     except Exception as error:
@@ -86,10 +88,14 @@ def _verb(name: str) -> Callable[[Arguments], int]:
         from transferpipe.cli import transfer
 
         return transfer.run if name == "run" else transfer.plan
-    if name in ("sweep", "report"):
-        from transferpipe.cli import sweep
+    if name == "sweep":
+        from transferpipe.cli.sweep import sweep
 
-        return sweep.sweep if name == "sweep" else sweep.report
+        return sweep
+    if name == "report":
+        from transferpipe.cli.sweep_report import report
+
+        return report
     if name == "inspect":
         from transferpipe.cli.inspect import inspect
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import logging
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +24,24 @@ from transferpipe.cli.expansion import Axes, as_override, values_by_key
 from transferpipe.cli.override_errors import explain
 from transferpipe.cli.resolving import find_cause, no_environment, resolve
 from transferpipe.cli.sweep_plan import check_saves_inside
-from transferpipe.errors import Problem, RecipeError, TransferError
+from transferpipe.cli.sweep_settings import Settings
+from transferpipe.errors import Problem, Problems, RecipeError, TransferError
+from transferpipe.execute.atomic import write_text
 from transferpipe.execute.prepare import prepare
 from transferpipe.planning.chain import read_recipe
-from transferpipe.sweep.leaderboard import Entry
+from transferpipe.sweep.job import RESULT, Result, failed, forget_attempt, read_result
 from transferpipe.sweep.record import entries_in
-from transferpipe.sweep.variant import Variant, planned, write_variant
+from transferpipe.sweep.variant import SEED, Planned, Variant, planned, write_variant
 
 _ABSENT = object()
 _TRIALS = ".trials"  # folders that Hydra makes for its own; results lie beside each other, named by what they are
 
 
-def optimise(base: Composed, axes: Axes, folder: Path, trusted: Collection[str]) -> list[Entry]:
-    """Let the chosen sweeper decide what to try, and return what it tried.
+def optimise(base: Composed, axes: Axes, folder: Path, trusted: Collection[str]) -> None:
+    """Let the chosen sweeper decide what to try.
 
-    A trial that was finished before, with the same values, is not repeated: it returns the score that it had.
+    A trial that was finished before, with the same values, is not repeated: it returns the score that it had. One that
+    cannot be planned has a folder too, with the result that says so.
 
     Raises:
         TransferError: the sweeper refuses what it is given.
@@ -43,7 +49,8 @@ def optimise(base: Composed, axes: Axes, folder: Path, trusted: Collection[str])
     config = _config(base, folder)
     HydraConfig.instance().set_config(config)
     context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())
-    task = functools.partial(_trial, tuple(trusted), str(folder), _is_free(base), (*axes.axes, *axes.open))
+    trials = _Trials(str(folder), tuple(trusted), (*axes.axes, *axes.open), _is_free(base), _total(config))
+    task = functools.partial(_trial, trials)
     logging.disable(logging.CRITICAL)  # every trial is told of here, its failure too
     try:
         sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=task, config=config)
@@ -53,7 +60,6 @@ def optimise(base: Composed, axes: Axes, folder: Path, trusted: Collection[str])
             raise find_cause(error, TransferError) or explain(error, base.overrides) from error
     finally:
         logging.disable(logging.NOTSET)
-    return entries_in(folder)
 
 
 def check_interval(axes: Axes) -> None:
@@ -67,14 +73,25 @@ def check_interval(axes: Axes) -> None:
         raise RecipeError(Problem(key, f"{text!r} leaves the choice of values open", mend))
 
 
-def check_score(base: Composed) -> None:
-    """Refuse to let a sweeper choose where nothing tells it what is better.
+def check_optimising(base: Composed, axes: Axes, settings: Settings) -> None:
+    """Refuse what does not go with a sweeper that chooses, and to choose where nothing tells it what is better.
 
     Raises:
-        RecipeError: the recipe has no score.
+        RecipeError: with everything that does not go.
     """
+    problems = Problems()
     if base.data.get("score") is None:
-        raise RecipeError(Problem("score", "a sweeper needs a number to go by", "give the recipe a `score`"))
+        problems.add("score", "a sweeper needs a number to go by", "give the recipe a `score`")
+    told = {key: getattr(settings, key) for key in ("controls", "variants", "drop")}
+    for key in (key for key, value in told.items() if value):
+        what = "does not go with a sweeper that chooses the variants as it goes"
+        mend = f"leave it out (sweep.{key}=null), and sweep over the best values once more with it"
+        problems.add(f"sweep.{key}", what, mend)
+    if SEED in {*axes.axes, *axes.open}:
+        what = "is no value to choose: the sweeper would pick the luckiest"
+        mend = "let the score average (score.repeats=5), or sweep over seeds once more with the best values"
+        problems.add(SEED, what, mend)
+    problems.raise_as(RecipeError)
 
 
 def _config(base: Composed, folder: Path) -> DictConfig:
@@ -111,23 +128,58 @@ def _arguments(base: Composed, axes: Axes) -> list[str]:
     return [*fixed, *several, *(f"{key}={text}" for key, text in axes.open.items())]
 
 
-def _trial(trusted: tuple[str, ...], folder: str, free: bool, keys: tuple[str, ...], config: DictConfig) -> float:
+def _total(config: DictConfig) -> int | None:
+    """Return how many trials there will be, where the sweeper has a setting for that."""
+    number = OmegaConf.select(config.hydra.sweeper, "n_trials")
+    return number if isinstance(number, int) else None
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """What all trials have in common, in whatever process they run.
+
+    Attributes:
+        folder: the sweep's.
+        trusted: packages that the recipe may name.
+        keys: what the sweeper chooses.
+        free: whether the direction is ours to choose.
+        total: how many there will be, where that is known.
+    """
+
+    folder: str
+    trusted: tuple[str, ...]
+    keys: tuple[str, ...]
+    free: bool
+    total: int | None
+
+
+def _trial(trials: _Trials, config: DictConfig) -> float:
     """Run what the sweeper chose in the folder that its content names, and return its score."""
     settings = values_by_key(list(HydraConfig.get().overrides.task))
-    label = " ".join(f"{k}={v}" for k, v in settings.items() if k in keys)
+    number = f"[{HydraConfig.get().job.num + 1}{f'/{trials.total}' if trials.total else ''}]"
+    label = f"{number} {' '.join(f'{k}={v}' for k, v in settings.items() if k in trials.keys)}"
     try:
-        result = _result(_variant(config, settings), Path(folder), trusted)
+        result = _result(_variant(config, settings), Path(trials.folder), trials.trusted)
     except TransferError as error:
-        print(f"FAILED   {label}: {error}", flush=True)
-        raise
+        result = _refused(Variant({}, settings), Path(trials.folder), error)
     score = result.get("score")
     if score is None:
         problems = "; ".join(result.get("problems", ()))
-        print(f"FAILED   {label}: {problems}", flush=True)
+        print(f"{label}  FAILED: {problems}", flush=True)
         raise TransferError([Problem(label, problems)])
     value = float(score["value"])
     print(f"{label}  {score['name']} {value:.4f}  {result['seconds']:.1f} s", flush=True)
-    return -value if free and not score.get("higher_is_better", True) else value
+    return -value if trials.free and not score.get("higher_is_better", True) else value
+
+
+def _refused(variant: Variant, folder: Path, error: TransferError) -> Result:
+    """Leave the variant, which cannot be planned, and why, in a folder named by its settings."""
+    digest = hashlib.sha256(json.dumps(variant.settings, sort_keys=True).encode()).hexdigest()[:10]
+    own = folder / f"v{digest}"
+    write_variant(own, Planned(variant, "", own.name, (0, 0)))
+    result = {**failed([str(problem) for problem in error.problems], error.status), "seconds": 0}
+    write_text(own / RESULT, json.dumps(result, indent=1))
+    return result
 
 
 def _variant(config: DictConfig, settings: dict[str, str]) -> Variant:
@@ -143,4 +195,5 @@ def _result(variant: Variant, folder: Path, trusted: tuple[str, ...]) -> Any:
     found = planned(variant, prepare(read_recipe(variant.recipe), trusted))
     own = folder / found.key
     write_variant(own, found)
-    return run_with_page(own, trusted)
+    forget_attempt(own)
+    return read_result(own) or run_with_page(own, trusted)

@@ -1,185 +1,149 @@
-"""The verbs `sweep` and `report`: planning every variant first, running them, and what they came to."""
+"""The verb `sweep`: planning every variant first, running them, and what they came to."""
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from transferpipe.cli.arguments import Arguments
 from transferpipe.cli.compose import Composed, session
-from transferpipe.cli.engines import Engine, Told, engine_of
+from transferpipe.cli.engines import Engine, engine_of, leave_missing_pages
 from transferpipe.cli.expansion import Axes
-from transferpipe.cli.optimise import check_interval, check_score, optimise
-from transferpipe.cli.sweep_plan import SweepPlan, place_of, plan_sweep, read_sweep, report_broken
-from transferpipe.cli.sweep_progress import sweep_progress
+from transferpipe.cli.optimise import check_interval, check_optimising, optimise
+from transferpipe.cli.sweep_about import about
+from transferpipe.cli.sweep_left_out import left_out, report_broken, tell_stale, with_stale
+from transferpipe.cli.sweep_logs import Logs, recorded
+from transferpipe.cli.sweep_plan import SweepPlan, place_of, plan_sweep, read_sweep
+from transferpipe.cli.sweep_progress import planning_progress, sweep_progress
+from transferpipe.cli.sweep_results import PAGE, table_of, with_results_now, write_results, written_now_and_then
 from transferpipe.cli.sweep_settings import Settings
 from transferpipe.cli.terminal import is_terminal, width
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.execute.atomic import new_folders, write_text
-from transferpipe.execute.opening import sources_kept
-from transferpipe.show.sweep_page import sweep_page
-from transferpipe.show.sweep_table import leaderboard_text, variants_text
-from transferpipe.sweep.job import DONE, Result, forget_attempt, is_begun
-from transferpipe.sweep.leaderboard import Entry, leaderboard
-from transferpipe.sweep.loggers import Logger, check_loggers, open_loggers
-from transferpipe.sweep.record import (
-    SWEEP,
-    entry_of,
-    is_running,
-    merged,
-    only_one,
-    read_entries,
-    read_settings,
-    with_results,
-    write_entries,
-)
+from transferpipe.execute.atomic import new_folders, remove_stale
+from transferpipe.execute.opening import builds_kept
+from transferpipe.show.collapse import counted
+from transferpipe.show.variants_table import variants_text
+from transferpipe.sweep.contents import read_contents
+from transferpipe.sweep.job import DONE, forget_attempt, is_begun, is_finished, read_result, why_again
+from transferpipe.sweep.leaderboard import Entry
+from transferpipe.sweep.lock import only_one
+from transferpipe.sweep.loggers import check_loggers
+from transferpipe.sweep.record import SweepRecord, entries_in, entry_of, merged, with_results
 from transferpipe.sweep.variant import write_variant
-
-PAGE = "sweep.html"
-_PAUSE = 2.0  # seconds
 
 
 def sweep(arguments: Arguments) -> int:
     """Plan every variant, run those that are not finished yet, and print the ranked table."""
     trusted = arguments.values.get("--trust", ())
-    with session(arguments.value("--config-dir")), sources_kept():
+    with session(arguments.value("--config-dir")), builds_kept():
         base, axes, settings = read_sweep(arguments.overrides)
         check_loggers(settings.log)
         engine = engine_of(base)
         if engine.optimises:
             return _optimise(arguments, base, axes, settings)
         check_interval(axes)
-        found = plan_sweep(base, axes, settings, trusted)
+        with planning_progress() as told:
+            found = plan_sweep(base, axes, settings, trusted, told)
         if found.variants:
             print(variants_text([*found.variants], colour=is_terminal(), width=width()), flush=True)
         report_broken(found, skip="--skip-broken" in arguments.flags)
         if "--dry-run" in arguments.flags:
             return 0
         with new_folders(found.folder), only_one(found.folder):
-            return _run(found, settings, engine, trusted)
-
-
-def report(arguments: Arguments) -> int:
-    """Build the table and the page of a sweep again from what its variants left."""
-    if len(arguments.positional) != 1:
-        what = f"takes the folder of one sweep, not {len(arguments.positional)}"
-        raise RecipeError(Problem("report", what, "transferpipe report outputs/sweeps/NAME"))
-    folder = Path(arguments.positional[0])
-    if not (folder / SWEEP).is_file():
-        what = f"holds no {SWEEP}, so it is not the folder of a sweep"
-        raise RecipeError(Problem(str(folder), what, "name the folder that `transferpipe sweep` printed"))
-    if "--watch" in arguments.flags:
-        _watch(folder)
-    name, settings = read_settings(folder)
-    entries = read_entries(folder)
-    if not is_running(folder):  # otherwise the sweep itself writes them
-        _write(folder, name, entries, settings)
-    print(_table(entries))
-    return 0
-
-
-def _watch(folder: Path) -> None:
-    """Show the table while the sweep runs: in place on a terminal, elsewhere again whenever it has changed."""
-    from rich.live import Live
-    from rich.text import Text
-
-    shown = ""
-    with Live(auto_refresh=False, transient=True) as live:
-        while is_running(folder):
-            entries = read_entries(folder)
-            done = sum(1 for e in entries if e.result)
-            text = f"{_table(entries)}\n{done} of {len(entries)} variants finished"
-            if is_terminal():
-                live.update(Text.from_ansi(text), refresh=True)
-            elif text != shown:
-                print(text, flush=True)
-            shown = text
-            time.sleep(_PAUSE)
-
-
-def _table(entries: Sequence[Entry]) -> str:
-    return leaderboard_text(leaderboard(entries), colour=is_terminal(), width=width())
-
-
-def _write(folder: Path, name: str, entries: Sequence[Entry], settings: Mapping[str, Any]) -> None:
-    write_entries(folder, name, entries, settings)
-    write_text(folder / PAGE, sweep_page(name, leaderboard(entries), entries, settings))
+            remove_stale(found.folder)
+            record = _record(found, settings, arguments.overrides)
+            return _run(found, record, engine, trusted, Logs(settings.log, found.folder, found.name))
 
 
 def _optimise(arguments: Arguments, base: Composed, axes: Axes, settings: Settings) -> int:
     for flag in ("--dry-run", "--skip-broken"):
         if flag in arguments.flags:
             raise RecipeError(Problem(flag, "does not go with a sweeper that chooses the variants as it goes"))
-    check_score(base)
+    check_optimising(base, axes, settings)
     name, folder = place_of(base)
     with new_folders(folder), only_one(folder):
-        known = read_entries(folder)
+        remove_stale(folder)
+        record = replace(read_contents(folder), name=name, settings=settings.to_data())
+        logs = Logs(settings.log, folder, name)
         print(f"sweep    {folder}: the sweeper chooses", flush=True)
-        found = optimise(base, axes, folder, arguments.values.get("--trust", ()))
-        everything = merged(known, found)
-        _write(folder, name, everything, settings.to_data())
-        return _end(folder, everything, everything)
+        try:
+            optimise(base, axes, folder, arguments.values.get("--trust", ()))
+        finally:
+            record = replace(record, entries=tuple(merged(record.entries, entries_in(folder))))
+            if record.entries:
+                write_results(folder, record)
+            logs.tell(record.entries)
+        return _end(folder, record, record.entries)
 
 
-def _run(found: SweepPlan, settings: Settings, engine: Engine, trusted: Collection[str]) -> int:
+def _record(found: SweepPlan, settings: Settings, overrides: Sequence[str]) -> SweepRecord:
+    """Return what the folder will know of: what earlier commands planned there, and what this one did."""
+    before = read_contents(found.folder)
     entries = [entry_of(p) for p in found.variants]
-    everything = merged(read_entries(found.folder), entries)
-    waiting = _write_variants(found, with_results(found.folder, entries))
+    everything = merged(before.entries, entries)
+    everything = with_stale(everything, {e.key for e in entries}, settings.variants)
+    told = {**settings.to_data(), "about": about(overrides, found, before.settings.get("about") or {})}
+    out = left_out(found, before.left_out, everything)
+    return SweepRecord(found.name, tuple(with_results(found.folder, everything)), told, out)
+
+
+def _run(found: SweepPlan, record: SweepRecord, engine: Engine, trusted: Collection[str], logs: Logs) -> int:
+    entries = [entry_of(p) for p in found.variants]
+    waiting = _write_variants(found)
     keys = {e.key for e in entries}
-    _write(found.folder, found.name, with_results(found.folder, everything), settings.to_data())
+    before = [found.folder / key for key in keys if is_finished(found.folder / key)]
+    leave_missing_pages(before)
+    record = with_results_now(found.folder, record)
+    write_results(found.folder, record)
     notes = [f"{len(waiting)} to run"]
-    notes += [f"{len(keys) - len(waiting)} finished before"] if len(waiting) < len(keys) else []
+    notes += [f"{len(before)} finished before"] if before else []
     notes += [f"{len(entries) - len(keys)} with the plan of another"] if len(keys) < len(entries) else []
     print(f"sweep    {found.folder}: {', '.join(notes)}", flush=True)
+    tell_stale(record.entries)
+    logs.tell(with_results(found.folder, entries))
     labels = {p.key: p.variant.label for p in reversed(found.variants)}
-    loggers = open_loggers(settings.log, found.folder, found.name)
+    written = written_now_and_then(found.folder, record)
     try:
-        with sweep_progress(len(waiting), labels) as told:
-            engine.run([found.folder / key for key in waiting], trusted, _also_logged(told, loggers, entries))
+        with sweep_progress(len(waiting), labels, found.folder) as told:
+            engine.run([found.folder / key for key in waiting], trusted, recorded(logs.also(told, entries), written))
     finally:
-        everything = with_results(found.folder, everything)
-        _write(found.folder, found.name, everything, settings.to_data())
-    return _end(found.folder, everything, [e for e in everything if e.key in keys])
+        record = with_results_now(found.folder, record)
+        write_results(found.folder, record)
+    return _end(found.folder, record, [e for e in record.entries if e.key in keys])
 
 
-def _also_logged(told: Told, loggers: Sequence[Logger], entries: Sequence[Entry]) -> Told:
-    first = {e.key: e for e in reversed(entries)}
-    working = [*loggers]
-
-    def both(key: str, result: Result) -> None:
-        told(key, result)
-        for log in [*working]:
-            try:
-                log(first[key], result)
-            except Exception as error:  # whatever the tool raises: a log is no reason to lose a sweep
-                working.remove(log)
-                print(f"warning  sweep.log: {type(error).__name__}: {error}", file=sys.stderr)
-
-    return both
-
-
-def _end(folder: Path, everything: Sequence[Entry], mine: Sequence[Entry]) -> int:
-    print(_table(everything))
+def _end(folder: Path, record: SweepRecord, mine: Sequence[Entry]) -> int:
+    print(table_of(record))
+    failed = [e for e in mine if e.result and e.result["status"] != DONE]
+    controls = [e for e in failed if e.control]
+    if controls:
+        others = (
+            "no variant failed"
+            if len(controls) == len(failed)
+            else f"{counted(len(failed) - len(controls), 'variant')} too"
+        )
+        names = ", ".join(dict.fromkeys(str(e.control) for e in controls))
+        print(f"failed   {counted(len(controls), 'control')} ({names}), {others}: what stands against them is missing")
     print(f"record   {folder}/{PAGE}")
     return _status(mine)
 
 
-def _write_variants(found: SweepPlan, entries: Sequence[Entry]) -> list[str]:
+def _write_variants(found: SweepPlan) -> list[str]:
     """Put every variant that is not finished into its folder and return their keys in order, each once.
 
     Those that were begun and not finished come last: one that takes its process along keeps no other from running.
     """
-    finished = {e.key for e in entries if e.result and e.result["status"] == DONE}
-    waiting = {p.key: p for p in reversed(found.variants) if p.key not in finished}
-    keys = dict.fromkeys(p.key for p in found.variants if p.key in waiting)
-    ordered = sorted(keys, key=lambda key: is_begun(found.folder / key))
-    for key in ordered:
-        write_variant(found.folder / key, waiting[key])
-        forget_attempt(found.folder / key)
-    return ordered
+    first = {p.key: p for p in reversed(found.variants)}
+    waiting = [p.key for p in found.variants if first[p.key] is p and not is_finished(found.folder / p.key)]
+    waiting.sort(key=lambda key: is_begun(found.folder / key))
+    for key in waiting:
+        folder = found.folder / key
+        if lost := why_again(folder):
+            print(f"again    {first[key].variant.label}: {lost}", flush=True)
+        write_variant(folder, first[key])
+        forget_attempt(folder)
+    return [key for key in waiting if read_result(found.folder / key) is None]
 
 
 def _status(entries: Sequence[Entry]) -> int:

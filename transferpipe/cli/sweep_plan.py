@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -12,16 +11,20 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from transferpipe.cli.compose import Composed, Variants, compose_here
-from transferpipe.cli.expansion import NAME, Axes, count, expand, named_axes, split_axes, values_by_key
-from transferpipe.cli.sweep_settings import Settings, read_settings_of
+from transferpipe.cli.expansion import Axes, Choice, count, expand, named_axes, split_axes, values_by_key
+from transferpipe.cli.sweep_settings import Settings, check_named, read_settings_of
 from transferpipe.cli.transfer import check_name
-from transferpipe.errors import Problem, Problems, RecipeError, TransferError
+from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 from transferpipe.execute.prepare import prepare
 from transferpipe.planning.chain import read_recipe
-from transferpipe.sweep.controls import controls_of
-from transferpipe.sweep.variant import SEED, Planned, Variant, planned
+from transferpipe.sweep.controls import controls_of, unmet_need
+from transferpipe.sweep.state import state_of
+from transferpipe.sweep.variant import NAMED, SEED, Planned, Variant, planned
 
-_MOST_SHOWN = 3
+_GROWING = ("sweep.variants=", "sweep.variants.", "sweep.axes=", "sweep.axes.")
+
+Broken = tuple[Variant, TransferError]
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,14 @@ class SweepPlan:
         folder: where it goes.
         variants: those that can be planned, controls last.
         broken: the others, each with the reason.
+        inapplicable: controls that cannot be had, each with the reason.
     """
 
     name: str
     folder: Path
     variants: tuple[Planned, ...]
-    broken: tuple[tuple[Variant, TransferError], ...] = field(default=())
+    broken: tuple[Broken, ...] = field(default=())
+    inapplicable: tuple[Broken, ...] = field(default=())
 
 
 def read_sweep(overrides: Sequence[str]) -> tuple[Composed, Axes, Settings]:
@@ -47,7 +52,7 @@ def read_sweep(overrides: Sequence[str]) -> tuple[Composed, Axes, Settings]:
     Raises:
         RecipeError: an override or a setting is wrong.
     """
-    given = split_axes(overrides)
+    given = split_axes([_may_add(o) for o in overrides])
     recipe = _recipe_of(given)
     if recipe:
         given = replace(given, fixed=(f"recipe={recipe}", *given.fixed))
@@ -56,6 +61,11 @@ def read_sweep(overrides: Sequence[str]) -> tuple[Composed, Axes, Settings]:
     said = {*values_by_key(given.fixed), *given.axes, *given.open}
     named = named_axes({key: values for key, values in settings.axes.items() if key not in said})
     return base, Axes(given.fixed, {**named.axes, **given.axes}, {**named.open, **given.open}), settings
+
+
+def _may_add(override: str) -> str:
+    """Return the override so that Hydra lets it add names to what a recipe varies, where the recipe has none."""
+    return f"++{override}" if override.startswith(_GROWING) else override
 
 
 def _recipe_of(given: Axes) -> str | None:
@@ -86,11 +96,20 @@ def _is_group(key: str) -> bool:
     return "." not in key and "@" not in key and not key.startswith(("+", "~"))
 
 
-def plan_sweep(base: Composed, axes: Axes, settings: Settings, trusted: Collection[str]) -> SweepPlan:
+def plan_sweep(
+    base: Composed, axes: Axes, settings: Settings, trusted: Collection[str], told: Progress = lambda done, total: None
+) -> SweepPlan:
     """Compose and plan every variant and every control.
 
+    Args:
+        base: the recipe without what varies.
+        axes: what varies, and what is fixed.
+        settings: the sweep's settings.
+        trusted: packages that recipes may name.
+        told: called with how many variants are planned, and of how many.
+
     Raises:
-        RecipeError: there are too many, or none, or the sweep's name is none.
+        RecipeError: there are too many, or none, or the sweep's name is none, or a setting names what is not there.
     """
     total = count(axes.axes, settings.variants)
     if total > settings.limit:
@@ -99,30 +118,63 @@ def plan_sweep(base: Composed, axes: Axes, settings: Settings, trusted: Collecti
     chosen = expand(axes, settings.variants, settings.drop)
     name, folder = place_of(base)
     fixed = {**_files(base, axes), **values_by_key(axes.fixed)}
-    composed, broken = list[Variant](), list[tuple[Variant, TransferError]]()
+    check_named(settings, [*fixed, *axes.axes, *axes.open])
+    composed, broken = _composed(chosen, axes, fixed)
+    variants, unplanned = _planned(composed, trusted, told)
+    controls = _controls(settings, [v.variant for v in variants])
+    possible, inapplicable = _applicable(controls)
+    planned_controls, unplanned_controls = _planned(possible, trusted, told)
+    unsafe = [(v, error) for v, error in unplanned_controls if isinstance(error, UnsafeError)]
+    # What a variant can and its control cannot is no fault of the variant: nothing of it keeps the sweep from running.
+    inapplicable += [(v, error) for v, error in unplanned_controls if not isinstance(error, UnsafeError)]
+    everything = (*variants, *planned_controls)
+    return SweepPlan(name, folder, everything, (*broken, *unplanned, *unsafe), tuple(inapplicable))
+
+
+def _composed(
+    chosen: Sequence[tuple[Choice, ...]], axes: Axes, fixed: Mapping[str, str]
+) -> tuple[list[Variant], list[Broken]]:
+    composed, broken = list[Variant](), list[Broken]()
+    said = tuple(o for o in axes.fixed if not o.lstrip("+~").startswith("hydra"))
     variants_of = Variants(axes.fixed)
     for choices in chosen:
         # The name of a named variant stands for what it changes.
-        apart = {k: v for k, v in choices if k in (NAME, SEED) or k in axes.axes}
-        variant = Variant({}, apart, None, fixed)
+        apart = {k: v for k, v in choices if k in (NAMED, SEED) or k in axes.axes}
+        texts = [f"{k}={v}" for k, v in choices if k != NAMED]
+        variant = Variant({}, apart, None, fixed, words=(*said, *texts))
         try:
-            texts = [f"{k}={v}" for k, v in choices if k != NAME]
             recipe, own_settings = variants_of.compose(texts)
             composed.append(replace(variant, recipe=recipe, own=own_settings.get("selffer")))
         except TransferError as error:
             broken.append((variant, error))
-    variants = list[Planned]()
-    for variant in itertools.chain(composed, _controls(settings, composed)):
+    return composed, broken
+
+
+def _planned(
+    variants: Sequence[Variant], trusted: Collection[str], told: Progress
+) -> tuple[list[Planned], list[Broken]]:
+    found, broken = list[Planned](), list[Broken]()
+    for number, variant in enumerate(variants, 1):
         try:
-            variants.append(_plan(variant, trusted))
+            found.append(_plan(variant, trusted))
         except TransferError as error:
             broken.append((variant, error))
-    return SweepPlan(name, folder, tuple(variants), tuple(broken))
+        told(number, len(variants))
+    return found, broken
 
 
 def _plan(variant: Variant, trusted: Collection[str]) -> Planned:
     check_saves_inside(variant.recipe)
-    return planned(variant, prepare(read_recipe(variant.recipe), trusted))
+    prepared = prepare(read_recipe(variant.recipe), trusted)
+    return planned(variant if variant.state else replace(variant, state=state_of(variant.recipe)), prepared)
+
+
+def _applicable(controls: Sequence[Variant]) -> tuple[list[Variant], list[Broken]]:
+    """Return the controls whose score has what it needs, and the others with the reason."""
+    reasons = [unmet_need(control.recipe) for control in controls]
+    possible = [control for control, reason in zip(controls, reasons, strict=True) if not reason]
+    others = [(c, RecipeError(Problem("score", r))) for c, r in zip(controls, reasons, strict=True) if r]
+    return possible, list[Broken](others)
 
 
 def check_saves_inside(recipe: Mapping[str, Any]) -> None:
@@ -162,28 +214,3 @@ def place_of(base: Composed) -> tuple[str, Path]:
         HydraConfig.instance().set_config(base.config)
         return name, Path(str(base.config.hydra.sweep.dir))
     return name, Path("outputs/sweeps") / name
-
-
-def report_broken(plan: SweepPlan, skip: bool) -> None:
-    """Tell of the variants that cannot be planned, each reason once.
-
-    Args:
-        plan: the sweep.
-        skip: whether to go on without them.
-
-    Raises:
-        TransferError: the sweep cannot go on; of the kind of the gravest reason.
-    """
-    reasons: dict[tuple[str, str, str], list[str]] = {}
-    for variant, error in plan.broken:
-        for p in error.problems:
-            reasons.setdefault((p.where, p.what, p.mend), []).append(variant.label)
-    problems = Problems()
-    for (where, what, mend), labels in reasons.items():
-        more = f" and {len(labels) - _MOST_SHOWN} more" if len(labels) > _MOST_SHOWN else ""
-        problems.add(f"{', '.join(labels[:_MOST_SHOWN])}{more}: {where}", what, mend)
-    if problems.found and not (skip and plan.variants):
-        kinds = sorted({type(error) for _, error in plan.broken}, key=lambda kind: kind.status)
-        problems.raise_as(kinds[-1])
-    for problem in problems.found:
-        print(f"left out  {problem.where}: {problem.what}", file=sys.stderr)

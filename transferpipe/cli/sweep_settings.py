@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from transferpipe.errors import Problems, RecipeError, did_you_mean
 
-KEYS = ("recipe", "axes", "variants", "drop", "controls", "selffer", "x", "limit", "title", "log")
+KEYS = ("recipe", "axes", "variants", "drop", "controls", "selffer", "against", "x", "limit", "title", "log")
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Settings:
     variants: Mapping[str, Any] = field(default_factory=dict)
     drop: tuple[Mapping[str, Any], ...] = ()
     controls: tuple[str, ...] = ()
+    against: str | None = None
     x: str | None = None
     limit: int = 200
     title: str | None = None
@@ -27,7 +28,7 @@ class Settings:
 
     def to_data(self) -> dict[str, Any]:
         """Return what the page needs."""
-        return {"x": self.x, "title": self.title}
+        return {"x": self.x, "title": self.title, "against": self.against}
 
 
 def read_settings_of(data: Mapping[str, Any]) -> Settings:
@@ -46,6 +47,7 @@ def read_settings_of(data: Mapping[str, Any]) -> Settings:
         ("drop", list, "[{freeze: none, seed: 1}]"),
         ("controls", list, "[random, source]"),
         ("selffer", Mapping, "{path: FILE.keras}"),
+        ("against", str, "NAME"),
         ("limit", int, "200"),
         ("log", list, "[tensorboard]"),
         ("x", str, "vars.cut"),
@@ -70,11 +72,34 @@ def read_settings_of(data: Mapping[str, Any]) -> Settings:
         variants=_mapping(data, "variants"),
         drop=tuple(data.get("drop") or ()),
         controls=tuple(str(name) for name in data.get("controls") or ()),
+        against=data.get("against"),
         x=data.get("x"),
         limit=data.get("limit") or Settings.limit,
         title=data.get("title"),
         log=tuple(str(name) for name in data.get("log") or ()),
     )
+
+
+def check_named(settings: Settings, keys: Sequence[str]) -> None:
+    """Refuse settings that name a key or a variant that the sweep has not.
+
+    Args:
+        settings: the sweep's settings.
+        keys: those to which the command or an axis gives a value.
+
+    Raises:
+        RecipeError: `x` is no key that varies or could, or `against` is no named variant.
+    """
+    problems = Problems()
+    known = list(dict.fromkeys([*keys, *(key for values in settings.variants.values() for key in values or ())]))
+    if settings.x is not None and settings.x not in known:
+        mend = did_you_mean(settings.x, known) or f"it can be {', '.join(known)}"
+        problems.add("sweep.x", f"nothing in this sweep gives {settings.x!r} a value", mend)
+    if settings.against is not None and settings.against not in settings.variants:
+        names = list(settings.variants)
+        mend = did_you_mean(settings.against, names) or f"named variants: {', '.join(names) or 'none'}"
+        problems.add("sweep.against", f"there is no variant called {settings.against!r}", mend)
+    problems.raise_as(RecipeError)
 
 
 def _mapping(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:

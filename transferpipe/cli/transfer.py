@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from transferpipe.cli.arguments import Arguments
 from transferpipe.cli.compose import Composed, compose_recipe
 from transferpipe.cli.terminal import is_terminal, progress, width
-from transferpipe.errors import Problem, RecipeError
+from transferpipe.errors import FileError, Problem, RecipeError
 from transferpipe.execute.prepare import Prepared, prepare
 from transferpipe.planning.chain import read_recipe
 from transferpipe.recipe.model import Recipe
@@ -48,7 +48,6 @@ def plan(arguments: Arguments) -> int:
 def run(arguments: Arguments) -> int:
     """Carry out the recipe and print what was done."""
     # Imported here, as elsewhere in this module, because a plan needs nothing of what writes and proves.
-    from transferpipe.execute.atomic import write_text
     from transferpipe.execute.run import execute
     from transferpipe.show.report_page import report_page
 
@@ -67,8 +66,18 @@ def run(arguments: Arguments) -> int:
         try:
             score = _score(recipe, report, trusted) if recipe.score else None
         finally:  # a score that fails takes nothing back: the model is finished and proved
-            write_text(folder / REPORT, report_page(report.plan, report.manifest, score))
+            _leave_page(folder, report_page(report.plan, report.manifest, score))
     return 0
+
+
+def _leave_page(folder: Path, page: str) -> None:
+    """Write the page of a run that is done, which a page that finds no room does not change."""
+    from transferpipe.execute.atomic import write_text
+
+    try:
+        write_text(folder / REPORT, page)
+    except FileError as error:
+        print(f"warning  {error}", file=sys.stderr)
 
 
 def _read(arguments: Arguments) -> tuple[Composed, Recipe]:

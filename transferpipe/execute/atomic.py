@@ -16,6 +16,7 @@ from pathlib import Path
 from transferpipe.errors import FileError, Problem
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<pid>\d{1,9})-[0-9a-f]{8}\.part(\..*)?", re.DOTALL)
+_MOST_BESIDE = 50  # run folders in which a new run looks for what killed ones have left
 
 
 def _this_host() -> str:
@@ -35,13 +36,16 @@ def final_name(temporary: Path) -> str:
     return match["name"] if match else temporary.name
 
 
-def remove_stale(folder: Path) -> None:
-    """Remove what writers on this machine that no longer live have left in `folder`."""
+def remove_stale(folder: Path) -> bool:
+    """Remove what writers on this machine that no longer live have left in `folder`; tell whether there was any."""
+    found = False
     for entry in folder.glob(".*.part*"):
         match = _TEMPORARY.fullmatch(entry.name)
         if match and match["host"] == _this_host() and not _is_alive(int(match["pid"])):
+            found = True
             with contextlib.suppress(OSError):  # another user's, or gone meanwhile
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    return found
 
 
 def _is_alive(pid: int) -> bool:
@@ -161,6 +165,7 @@ def unused_folder(folder: Path) -> Iterator[Path]:
         FileError: no such folder can be made.
     """
     with new_folders(folder.parent):
+        _remove_stale_beside(folder)
         for count in itertools.count(1):
             chosen = folder if count == 1 else folder.with_name(f"{folder.name}-{count}")
             try:
@@ -172,6 +177,14 @@ def unused_folder(folder: Path) -> Iterator[Path]:
             with _removed_on_failure([chosen]):
                 yield chosen
             return
+
+
+def _remove_stale_beside(folder: Path) -> None:
+    """Remove what runs that no longer live have left in the latest folders beside `folder`, and these if then empty."""
+    beside = sorted((p for p in folder.parent.iterdir() if p.is_dir()), reverse=True)
+    for other in beside[:_MOST_BESIDE]:
+        if remove_stale(other):
+            remove_empty([other])
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 from transferpipe.collector import collector_paused
 from transferpipe.errors import Problem, RecipeError, TransferError
 from transferpipe.execute.deferred import build_deferred, has_pending
+from transferpipe.execute.settings_kept import settings_kept
 from transferpipe.recipe.model import Build
 from transferpipe.recipe.trust import resolve
 
@@ -63,7 +64,7 @@ def build_model(build: Build, seed: int, trusted: Collection[str] = (), *, may_d
     Names that Keras makes up start over and fresh weights are drawn from `seed`, so that the same call gives the same
     model however often and after whatever else it is made. Where it is safe, the weights are neither allocated nor
     drawn until they are read: a transfer replaces most of them. Where it turns out not to be, the builder is called a
-    second time, from the same start. Keras's global dtype policy is what it was afterwards.
+    second time, from the same start. What it changes of the process's settings is put back (`settings_kept`).
 
     Args:
         build: the callable and its arguments.
@@ -76,14 +77,13 @@ def build_model(build: Build, seed: int, trusted: Collection[str] = (), *, may_d
         UnsafeError: the recipe may not name this builder.
     """
     keras = import_keras()
-    policy = keras.config.dtype_policy()
+    with settings_kept() as restore:
 
-    def start_over() -> None:
-        keras.utils.clear_session(free_memory=False)
-        keras.config.set_dtype_policy(policy)
-        keras.utils.set_random_seed(seed)
+        def start_over() -> None:
+            keras.utils.clear_session(free_memory=False)
+            restore()
+            keras.utils.set_random_seed(seed)
 
-    try:
         start_over()
         callables_of(build, trusted)  # imports, so that models which a module makes on import are ordinary ones
         deferred = model = build_deferred(keras, lambda: call(build, trusted), start_over) if may_defer else None
@@ -91,8 +91,6 @@ def build_model(build: Build, seed: int, trusted: Collection[str] = (), *, may_d
             start_over()
             model = call(build, trusted)
             _check_model(keras, model, build)
-    finally:
-        keras.config.set_dtype_policy(policy)
     return model, deferred is not None
 
 

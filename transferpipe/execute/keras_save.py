@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problem, RecipeError, TransferError
-from transferpipe.execute.atomic import temporary_beside
+from transferpipe.execute.atomic import final_name, temporary_beside
 from transferpipe.execute.keras_walk import has_assets, save_assets
 from transferpipe.execute.target import ModelTarget
 from transferpipe.execute.values import Values
@@ -19,7 +20,9 @@ from transferpipe.weights.formats import open_source
 
 @contextlib.contextmanager
 def saved_by_keras(path: Path, target: ModelTarget, plan: Plan, values: Values) -> Iterator[FileSource]:
-    """Yield what Keras saves of the planned model, in a file beside `path` that is removed afterwards.
+    """Yield what Keras saves of the planned model, in a folder beside `path` that is removed afterwards.
+
+    Keras may put files of its own beside the one that it writes: they go with the folder.
 
     The model is put back as it was. The file is not the output: it bears the time of its making, and more of the
     trainer's state than weights.
@@ -28,18 +31,20 @@ def saved_by_keras(path: Path, target: ModelTarget, plan: Plan, values: Values) 
         FileError: the file cannot be written.
         RecipeError: Keras refuses.
     """
-    scratch = temporary_beside(path)
+    folder = temporary_beside(path)
+    scratch = folder / final_name(path)
     changed = {a.target for a in plan.assignments} | {e.at for e in plan.edits}
     try:
         with target.frozen(plan.freezing.layers):
             undo = target.assign({name: values.value(name) for name in sorted(changed)})
             try:
+                folder.mkdir()
                 _save(target, scratch)
             finally:
                 undo()
         yield open_source(scratch)
     finally:
-        scratch.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _save(target: ModelTarget, scratch: Path) -> None:
@@ -50,7 +55,7 @@ def _save(target: ModelTarget, scratch: Path) -> None:
         raise
     except OSError as error:
         what = f"cannot be written: {error.strerror or error}"
-        raise FileError(Problem(str(scratch.parent), what, "make room, or save elsewhere")) from error
+        raise FileError(Problem(str(scratch.parent.parent), what, "make room, or save elsewhere")) from error
     except Exception as error:
         what = f"Keras cannot save it: {type(error).__name__}: {error}"
         raise RecipeError(Problem(target.label, what, "save as .safetensors or .npz, or mend the layer")) from error

@@ -23,26 +23,40 @@ from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.stamp import Stamp, stamps_of
 from transferpipe.weights.spec import Catalog, Source
 
-# Enough for a teacher, a student and their targets; an opened file holds no values, and a kept build no weights.
+# Enough for a teacher, a student and their targets; an opened file holds no values.
 _FILES: Recent[tuple[FileSource, tuple[Stamp, ...]]] = Recent(8)
-_BUILDS: Recent[ModelTarget] = Recent(4)
 _TORCH_FORMATS = ("torch", "torch_index")
-_KEPT: ContextVar[Recent[ModelTarget] | None] = ContextVar("kept", default=None)
-_MOST_KEPT = 2  # models with all their values
+_MOST_SOURCES, _MOST_TARGETS = 2, 4  # models with all their values, and models whose weights are still to be drawn
+
+
+@dataclass(frozen=True)
+class _Builds:
+    """Models that were built, by the callables, their arguments and the seed."""
+
+    sources: Recent[ModelTarget] = field(default_factory=lambda: Recent(_MOST_SOURCES))
+    targets: Recent[ModelTarget] = field(default_factory=lambda: Recent(_MOST_TARGETS))
+
+
+_KEPT: ContextVar[_Builds | None] = ContextVar("kept", default=None)
 
 
 @contextlib.contextmanager
-def sources_kept() -> Iterator[None]:
-    """Within this context, the last few models that sources were built as are used again, values and all.
+def builds_kept() -> Iterator[None]:
+    """Within this context, the last few models that were built are used again.
 
-    That is for many runs as one, such as a sweep: a builder that loads weights from somewhere is not asked again
-    whether they have changed.
+    That is for many runs as one, such as a sweep. Elsewhere every run calls its builders: what they make may depend on
+    a file, a variable of their module or anything else that nobody here can see change.
     """
-    token = _KEPT.set(Recent(_MOST_KEPT))
+    token = _KEPT.set(_KEPT.get() or _Builds())
     try:
         yield
     finally:
         _KEPT.reset(token)
+
+
+def keep_builds() -> None:
+    """Do so in all of this process, which has nothing else to do than to run variants of one sweep."""
+    _KEPT.set(_KEPT.get() or _Builds())
 
 
 @dataclass(frozen=True)
@@ -198,28 +212,24 @@ def _build_source(build: Build, seed: int, trusted: Collection[str]) -> ModelTar
     """Build a model for its values. A source brings trained ones, so nothing is gained by drawing them later."""
     import_keras()
     kept, key = _KEPT.get(), _key_of(build, seed, trusted)
-    known = kept.get(key) if kept else None
+    known = kept.sources.get(key) if kept else None
     if known:
         return known
     model, _ = build_model(build, seed, trusted, may_defer=False)
     target = ModelTarget(model, describe_build(build))
-    return kept.keep(key, target) if kept else target
+    return kept.sources.keep(key, target) if kept else target
 
 
 def _build(build: Build, seed: int, trusted: Collection[str]) -> ModelTarget:
-    """Build a model, or return the one that the same callables built before from the same arguments and seed.
-
-    Only a model whose weights are still to be drawn is kept: it is small, and no builder that loads weights from
-    somewhere, which may change, gives one.
-    """
+    """Build a model. Only one whose weights are still to be drawn is kept: it is small, and holds nothing loaded."""
     import_keras()  # before the user's module does it, with the chatter and the settings of TensorFlow's own choice
-    key = _key_of(build, seed, trusted)
-    known = _BUILDS.get(key)
-    if known:
+    kept, key = _KEPT.get(), _key_of(build, seed, trusted)
+    known = kept.targets.get(key) if kept else None
+    if known and known.is_light:
         return known
     model, deferred = build_model(build, seed, trusted)
     target = ModelTarget(model, describe_build(build))
-    return _BUILDS.keep(key, target) if deferred else target
+    return kept.targets.keep(key, target) if kept and deferred else target
 
 
 def _key_of(build: Build, seed: int, trusted: Collection[str]) -> Hashable:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from transferpipe.errors import Problem, RecipeError
+from transferpipe.execute.build import import_keras
 from transferpipe.execute.opening import Opened, open_recipe
+from transferpipe.execute.score_early import check_early
+from transferpipe.execute.score_label import OURS, split_label
+from transferpipe.execute.settings_kept import settings_kept
 from transferpipe.execute.target import FileTarget
 from transferpipe.planning.layouts.export import plan_export
 from transferpipe.planning.model import Plan
@@ -38,12 +44,19 @@ def prepare(recipe: Recipe, trusted: Collection[str] = ()) -> Prepared:
     """
     if recipe.score:
         _check_score(recipe, recipe.score, trusted)
-    return prepare_opened(recipe, open_recipe(recipe, trusted))
+    prepared = prepare_opened(recipe, open_recipe(recipe, trusted))
+    if recipe.score:
+        check_early(recipe.score, prepared.opened.target.structure, trusted)
+    return prepared
 
 
 def _check_score(recipe: Recipe, score: Build, trusted: Collection[str]) -> None:
     """Find out before a run what would keep its result from being scored."""
-    _check_arguments(score, trusted, first=(None,))
+    if not score.target.startswith(OURS):
+        import_keras()  # as the user's module does, whose settings are for its score and not for the models
+    with settings_kept() if "keras" in sys.modules else contextlib.nullcontext():
+        call, _ = split_label(score, resolve(score.target, f"{score.where}._target_", trusted))
+        _check_arguments(call, trusted, first=(None,))
     if not any(path.endswith(".keras") for path in (recipe.save.path, *recipe.save.also)):
         raise RecipeError(
             Problem("score", "needs a model, but none is saved", "save a .keras file too: save.also=[...]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from transferpipe.errors import FileError, Problem
+from transferpipe.errors import FileError, Problem, VerificationError
 from transferpipe.execute.artifacts import (
     CHECKPOINT,
     artifact_name,
@@ -21,6 +22,7 @@ from transferpipe.execute.artifacts import (
     placed,
     taken_names,
 )
+from transferpipe.execute.atomic import final_name
 from transferpipe.execute.manifest import MANIFEST, PLAN, json_lines, seal, versions, weight_entries
 from transferpipe.execute.prepare import Prepared
 from transferpipe.execute.save import Written, save_file
@@ -29,6 +31,7 @@ from transferpipe.execute.target import FileTarget
 from transferpipe.execute.value_warnings import value_warnings
 from transferpipe.execute.values import Values
 from transferpipe.execute.verify import Progress, Proof, verify_file
+from transferpipe.execute.verify_archive import verify_archive
 from transferpipe.execute.writers.safetensors_shards import SUFFIX
 from transferpipe.planning.model import Plan, PlanWarning
 from transferpipe.recipe.model import Save
@@ -166,7 +169,16 @@ def _prove(temporary: Path, prepared: Prepared, progress: Progress | None, place
     # Everything is computed anew from the sources: nothing that the writer computed is believed.
     structure = prepared.opened.target.structure
     target = replace(structure, catalog=placed(structure.catalog, places))
-    return verify_file(temporary, target, prepared.plan, _values(prepared), progress)
+    try:
+        proof = verify_file(temporary, target, prepared.plan, _values(prepared), progress)
+        verify_archive(proof.source, prepared.opened.target, prepared.plan)
+    except (FileError, zipfile.BadZipFile) as error:
+        problems = error.problems if isinstance(error, FileError) else (Problem(str(temporary), str(error)),)
+        if not any(str(temporary) in p.where for p in problems):
+            raise  # it is a source that cannot be read
+        name, mend = final_name(temporary), "run again; if it is no accident, look at the disk"
+        raise VerificationError([Problem(name, f"as it was written: {p.what}", mend) for p in problems]) from error
+    return proof
 
 
 def _check_reload(temporaries: Sequence[Path], prepared: Prepared) -> None:

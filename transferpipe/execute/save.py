@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,18 +15,18 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem
 from transferpipe.execute.artifacts import is_exported
+from transferpipe.execute.assets import archived, assets_of
 from transferpipe.execute.atomic import cannot_be_written, final_name
 from transferpipe.execute.following import followed
-from transferpipe.execute.keras_save import asset_files, saved_by_keras
+from transferpipe.execute.keras_save import saved_by_keras
 from transferpipe.execute.other_layout import in_layout, layout_of_file
-from transferpipe.execute.target import FileTarget, ModelTarget, Target
+from transferpipe.execute.target import ModelTarget, Target
 from transferpipe.execute.values import Values
 from transferpipe.execute.verify import Progress
 from transferpipe.execute.writers import Content, writer_for
 from transferpipe.execute.writers.safetensors_shards import SUFFIX, write_shards
 from transferpipe.planning.model import Plan
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.segment import CHUNK
 
 DIRECT = "direct"
 
@@ -135,7 +133,7 @@ def content_of(path: Path, target: Target, plan: Plan, values: Values, progress:
         config=target.config(plan.freezing.layers) if path.name.endswith(".keras") else None,
         format=written.format,
         keras_version=target.keras_version,
-        assets=lambda: _assets(target),
+        assets=lambda: assets_of(target),
     )
 
 
@@ -159,38 +157,5 @@ def _content_of_file(saved: FileSource, planned: Content) -> Content:
         value=saved.read,
         segment=saved.locate,
         groups=saved.groups,
-        assets=lambda: _archived(saved),
+        assets=lambda: archived(saved),
     )
-
-
-def _assets(target: Target) -> Iterable[tuple[str, Iterable[bytes]]]:
-    if isinstance(target, FileTarget):
-        return _archived(target.source)
-    return asset_files(target.model) if isinstance(target, ModelTarget) else ()
-
-
-def _archived(source: FileSource) -> Iterator[tuple[str, Iterable[bytes]]]:
-    """Yield the further members of an archive, such as vocabularies.
-
-    Raises:
-        FileError: the archive is damaged, or is not the one that was opened.
-    """
-    if not source.assets:
-        return
-    try:
-        with zipfile.ZipFile(source.path) as archive:
-            for name in source.assets:
-                yield name, _chunks(source, archive, name)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise FileError(Problem(source.label, f"cannot be read: {error}", "run again")) from error
-    source.locate(source.catalog.weights[0].name)  # looks whether the file changed
-
-
-def _chunks(source: FileSource, archive: zipfile.ZipFile, name: str) -> Iterator[bytes]:
-    try:
-        with archive.open(name) as member:
-            while chunk := member.read(CHUNK):
-                yield chunk
-    except (OSError, EOFError, RuntimeError, KeyError, zlib.error, zipfile.BadZipFile) as error:
-        mend = "the file is damaged: copy or save it again"
-        raise FileError(Problem(f"{source.label}: {name}", f"cannot be read: {error}", mend)) from error

@@ -12,11 +12,15 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from transferpipe.errors import Problem, ScoreError, TransferError
 from transferpipe.execute.atomic import write_text
 from transferpipe.execute.build import import_keras, values_of
 from transferpipe.execute.prepare import RUN
 from transferpipe.execute.run import Report
+from transferpipe.execute.score_label import split_label
+from transferpipe.execute.settings_kept import settings_kept
 from transferpipe.planning.model import Plan
 from transferpipe.recipe.model import Build, Recipe
 from transferpipe.recipe.trust import resolve
@@ -42,22 +46,34 @@ class Run:
 def score_run(recipe: Recipe, report: Report, trusted: Collection[str] = ()) -> dict[str, Any]:
     """Load the finished model, hand it to the recipe's score, and leave the result in the run folder.
 
+    Random generators start from the recipe's seed, so that a score that draws from them without a seed of its own
+    gives the same number wherever the run is. What the score changes of the process's settings is put back.
+
     Raises:
         ScoreError: the score raises, or returns neither a finite number nor a `Score`.
         TransferError: what the score itself raises of this family.
     """
     assert recipe.score is not None and report.folder is not None
+    keras = import_keras()
+    with settings_kept():
+        keras.utils.set_random_seed(recipe.seed)
+        data = _scored(recipe, report, trusted)
+    write_text(report.folder / SCORE, json.dumps(data, indent=1))
+    return dict(data)
+
+
+def _scored(recipe: Recipe, report: Report, trusted: Collection[str]) -> dict[str, Any]:
+    assert recipe.score is not None
     function = resolve(recipe.score.target, f"{recipe.score.where}._target_", trusted)
+    score, label = split_label(recipe.score, function)
     model = _load(report)
-    arguments = values_of(recipe.score.arguments, trusted)
+    arguments = values_of(score.arguments, trusted)
     if _wants_run(function) and RUN not in arguments:
         arguments[RUN] = Run(recipe, report.plan, tuple(trusted))
     started = time.perf_counter()
-    result = _call(recipe.score, lambda: function(model, **arguments))
+    result = _call(score, lambda: function(model, **arguments))
     seconds = time.perf_counter() - started
-    data = result.to_data() if hasattr(result, "to_data") else _from_number(recipe.score, result, seconds)
-    write_text(report.folder / SCORE, json.dumps(data, indent=1))
-    return dict(data)
+    return {**(result.to_data() if hasattr(result, "to_data") else _from_number(score, result, seconds)), **label}
 
 
 def _wants_run(function: Callable[..., Any]) -> bool:
@@ -85,9 +101,24 @@ def _load(report: Report) -> Any:
 
 def _from_number(score: Build, result: Any, seconds: float) -> dict[str, Any]:
     """Return a plain number as the data of a score, of which nothing more is known."""
-    if isinstance(result, bool) or not isinstance(result, Real) or not math.isfinite(result):
-        found = str(result) if isinstance(result, Real) else f"an object of type {type(result).__name__}"
+    number = _number(result)
+    if number is None or not math.isfinite(number):
+        found = f"an object of type {type(result).__name__}" if number is None else str(number)
         what = f"{score.target} returned {found}, not a finite number"
         raise ScoreError(Problem(score.where, what, "return a float or a transferpipe.score.Score"))
     name = score.target.rpartition(".")[2]
-    return {"value": float(result), "name": name, "higher_is_better": True, "kind": "heuristic", "seconds": seconds}
+    return {"value": number, "name": name, "higher_is_better": True, "kind": "heuristic", "seconds": seconds}
+
+
+def _number(result: Any) -> float | None:
+    """Return a number of Python's or NumPy's, or an array, tensor or variable that holds a single one; else None."""
+    if isinstance(result, bool | str | bytes):
+        return None
+    if isinstance(result, Real):
+        return float(result)
+    try:
+        array = np.asarray(result.numpy() if hasattr(result, "numpy") else result)
+        # Booleans, texts, times and objects are none; `V` are the short floats that NumPy does not know.
+        return float(array) if array.shape == () and array.dtype.kind in "fiuV" else None
+    except (TypeError, ValueError):
+        return None

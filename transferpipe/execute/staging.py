@@ -95,12 +95,25 @@ class Staging:
 def _published(file: _File, undo: contextlib.ExitStack) -> Path:
     """Publish one file, see to it that it can be undone, and return the name of what stood there before."""
     backup = temporary_beside(file.path)
-    with contextlib.suppress(OSError):  # nothing stands there, or the file system has no second names for a file
-        os.link(file.path, backup)
     undo.callback(_remove, backup)
+    _keep(file.path, backup)
     publish(file.temporary, file.path, file.replace)
     undo.callback(_put_back, backup, file.path)
     return backup
+
+
+def _keep(path: Path, backup: Path) -> None:
+    """Give what stands at `path`, if anything does, a second name."""
+    try:
+        os.link(path, backup)
+    except FileNotFoundError:
+        return
+    except OSError:  # a file system without second names, or a folder, which nothing replaces
+        if path.is_file():
+            try:
+                shutil.copy2(path, backup)
+            except OSError as error:
+                raise cannot_be_written(path, error) from error
 
 
 def _put_back(backup: Path, path: Path) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.keras_walk import Walked, keras_version, model_config, walk
 from transferpipe.execute.layer_facts import SETTINGS, flattened_before, with_settings
-from transferpipe.planning.structure import LayerState, TargetStructure
+from transferpipe.planning.structure import LayerState, TargetStructure, loaded_flags
 from transferpipe.weights.file_source import FileSource, SavedGroup
 from transferpipe.weights.keras_config import Config, is_layer_config, layer_configs
 from transferpipe.weights.naming import SavedLayer, readable_names
@@ -125,7 +125,7 @@ def file_structure(source: FileSource) -> TargetStructure:
         layers.append(with_settings(state, found["config"] if found is not None else {}, flattened.get(name)))
     layers.sort(key=lambda layer: (layer.name != "", layer.name.count("/")))
     trained = frozenset(w.name for w in source.catalog if w.own_name not in _NEVER_TRAINED)
-    return TargetStructure(source.label, source.catalog, tuple(layers), trained)
+    return TargetStructure(source.label, source.catalog, loaded_flags(layers), trained)
 
 
 @dataclass
@@ -142,6 +142,11 @@ class ModelTarget:
     label: str
     keras_version: str = field(default_factory=keras_version)
     _written: dict[frozenset[str], str] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_light(self) -> bool:
+        """Whether its weights are still to be drawn; an export draws them all."""
+        return any(variable._value is None for variable in self.model.variables)
 
     @cached_property
     def walked(self) -> Walked:

@@ -38,10 +38,12 @@ class Proof:
         digests: xxh3-128 of every weight's bytes, by name, as read from the finished file.
         freezing: ``proved``, or why there was nothing to prove.
         tensors: where a file in another layout has each weight; empty for one in that of Keras.
+        source: the finished file, opened.
     """
 
     digests: Mapping[str, str]
     freezing: str
+    source: FileSource
     tensors: Mapping[str, Held] = field(default_factory=dict)
 
 
@@ -80,7 +82,7 @@ def verify_file(
             progress("verify", done, catalog.nbytes)
     freezing = _prove_freezing(source, plan, problems)
     problems.raise_as(VerificationError)
-    return Proof(digests, freezing, places)
+    return Proof(digests, freezing, source, places)
 
 
 def _opened(path: Path, target: TargetStructure, plan: Plan) -> tuple[FileSource, Mapping[str, Held]]:
@@ -152,9 +154,9 @@ def _prove_freezing(source: FileSource, plan: Plan, problems: Problems) -> str:
         return "not recorded: the format holds no configuration"
     structure = file_structure(source)
     flags = {layer.name: layer.trainable for layer in structure.layers}
-    unrecorded = [n for n in plan.freezing.layers if not _is_kept(n, structure.by_name, plan)]
+    unrecorded = [n for n in plan.freezing.layers if n and not structure.keeps_flag(n)]
     if unrecorded:
-        return f"not recorded for {len(unrecorded)} layers inside subclassed models, the first {unrecorded[0]}"
+        return f"not recorded for {len(unrecorded)} layers inside others, the first {unrecorded[0]}"
     seen = effective(structure, flags, ())
     by_place = {w.name: w.where for w in source.catalog}
     frozen_there = {by_place[n] for n in seen.frozen_weights}
@@ -166,12 +168,3 @@ def _prove_freezing(source: FileSource, plan: Plan, problems: Problems) -> str:
         if name not in planned and name in {a.target for a in plan.assignments} | {k.target for k in plan.kept}:
             problems.add(f"{source.path.name}: {name}", "is to be trainable, but its configuration freezes it")
     return "proved"
-
-
-def _is_kept(name: str, layers: Mapping[str, Any], plan: Plan) -> bool:
-    frozen = set(plan.freezing.layers)
-    while name:
-        if name in frozen and name in layers and layers[name].recorded:
-            return True
-        name = name.rpartition("/")[0]
-    return "" in frozen

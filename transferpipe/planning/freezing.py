@@ -61,13 +61,8 @@ def frozen_flags(target: TargetStructure, chosen: Collection[str]) -> dict[str, 
 
 
 def _is_on(weight: str, target: TargetStructure, flags: Mapping[str, bool]) -> bool:
-    for name in ancestors(weight):
-        if not flags.get(name, True):
-            return False
-        if name in target.by_name and target.by_name[name].recorded:
-            return flags.get("", True)
-        # A file does not tell the flag of a layer inside a layer: it has that of the nearest one that is recorded.
-    return True
+    owner = target.holder(weight)
+    return flags.get("", True) and (owner is None or flags[owner.name])
 
 
 def effective(target: TargetStructure, flags: Mapping[str, bool], switched_off: tuple[str, ...]) -> Freezing:

@@ -111,12 +111,22 @@ def _unrecorded_freezing(plan: Plan, target: TargetStructure) -> Iterator[PlanWa
     weights_only = [p for p in plan.save if not p.endswith(".keras")]
     if weights_only:
         yield PlanWarning("freeze-not-saved", "save", f"{weights_only[0]} holds weights only, not the freezing")
-    frozen = set(plan.freezing.layers)
+    if len(weights_only) == len(plan.save):
+        return
+    parts: dict[str, list[str]] = {}
     for name in plan.freezing.layers:
-        recorded = [n for n in (name, *ancestors(name)) if n in frozen and target.by_name[n].recorded]
-        if not recorded and len(weights_only) < len(plan.save):
-            text = f"{name} is frozen in a model whose configuration does not record the flags of its inner layers"
-            yield PlanWarning("freeze-not-saved", "freeze", f"{text}: after load_model it is trainable again")
+        if name and not target.keeps_flag(name):
+            parts.setdefault(_recording(name, target), []).append(name)
+    for holder, names in parts.items():
+        what = f"{holder} is" if holder else "the model is"
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        text = f"{what} saved without the flags of its parts: {names[0]}{more} is trainable again after load_model"
+        yield PlanWarning("freeze-not-saved", "freeze", f"{text}; switch it off there once more")
+
+
+def _recording(name: str, target: TargetStructure) -> str:
+    """Return the nearest layer above `name` whose own flag is recorded; the root if there is none."""
+    return next((n for n in ancestors(name) if n in target.by_name and target.keeps_flag(n)), "")
 
 
 def _switched_off_variables(target: TargetStructure) -> Iterator[PlanWarning]:

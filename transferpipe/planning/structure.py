@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from transferpipe.weights.spec import Catalog
 
 BATCH_NORMALIZATION = "BatchNormalization"
+
+# Layers that make their parts themselves and give them their own flag when they are loaded. All others that make parts
+# (attention, ConvLSTM, layers and models of the user's own) are loaded with parts that are trainable.
+_HANDS_DOWN = frozenset({"LSTM", "GRU", "SimpleRNN"})
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,29 @@ class TargetStructure:
     def by_name(self) -> dict[str, LayerState]:
         """The layers by their names."""
         return {layer.name: layer for layer in self.layers}
+
+    def holder(self, name: str) -> LayerState | None:
+        """Return the nearest layer above `name`; None above the root."""
+        return next((self.by_name[n] for n in ancestors(name) if n in self.by_name), None)
+
+    def keeps_flag(self, name: str) -> bool:
+        """Tell whether a layer has the flag that it was saved with when Keras loads the saved configuration."""
+        layer = self.by_name.get(name)
+        if layer is not None and layer.recorded:
+            return True
+        holder = self.holder(name)
+        return holder is not None and holder.layer_class in _HANDS_DOWN and self.keeps_flag(holder.name)
+
+
+def loaded_flags(layers: Sequence[LayerState]) -> tuple[LayerState, ...]:
+    """Return `layers` as a configuration tells of them, with the flags that those have which it does not record."""
+    found = TargetStructure("", Catalog(()), tuple(layers))
+    flags: dict[str, bool] = {}
+    for layer in sorted(layers, key=lambda layer: layer.name.count("/") + bool(layer.name)):
+        holder = found.holder(layer.name)
+        handed = layer.recorded or holder is None or not found.keeps_flag(layer.name)
+        flags[layer.name] = layer.trainable if handed or holder is None else flags[holder.name]
+    return tuple(replace(layer, trainable=flags[layer.name]) for layer in layers)
 
 
 def ancestors(name: str) -> list[str]:

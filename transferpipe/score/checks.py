@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from transferpipe.errors import Problem, Problems, RecipeError
+from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
 from transferpipe.score.data.splits import PARTS, Splits
 from transferpipe.score.frozen import live_weights
 
@@ -24,7 +24,8 @@ def check_whole_numbers(numbers: dict[str, tuple[Any, int]]) -> None:
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raise if `value` is not one of `choices`."""
     if value not in choices:
-        raise RecipeError(Problem(f"score.{name}", f"{value!r} is none of {', '.join(choices)}", "use one of them"))
+        mend = did_you_mean(str(value), choices) or "use one of them"
+        raise RecipeError(Problem(f"score.{name}", f"{value!r} is none of {', '.join(choices)}", mend))
 
 
 def check_data(data: Any, *needed: str) -> Splits:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
 from transferpipe.execute.keras_walk import walk
+from transferpipe.execute.score_early import Given
+from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_choice, check_takes
 
 if TYPE_CHECKING:
     import keras
 
 Pool = Literal["flatten", "average"]
+POOLS = ("flatten", "average")
 
 _BATCH = 128
 
@@ -39,7 +42,7 @@ def features(
     Raises:
         RecipeError: there is no such layer, or it does not give one row an example.
     """
-    check_choice("pool", pool, ("flatten", "average"))
+    check_choice("pool", pool, POOLS)
     check_takes(model, inputs.shape[1:])
     watched = {"": model.layers[-1]} if layer is None else {layer: layer_called(model, layer)}
     found = activations(model, watched, inputs, side="input" if layer is None else "output")
@@ -59,16 +62,40 @@ def layer_called(model: keras.Model, name: str, where: str = "score.layer") -> k
         RecipeError: there is none, or several.
     """
     layers = {path: layer for path, layer in walk(model, model.name).layers.items() if path}
+    return layers[_path_of(name, layers, where, f"the model {model.name!r}")]
+
+
+def check_features(given: Given, target: TargetStructure) -> None:
+    """Refuse, before anything runs, a `layer` that the target has not, or a `pool` that there is not.
+
+    Raises:
+        RecipeError: so it is.
+    """
+    check_choice("pool", given["pool"], POOLS)
+    check_layer(given["layer"], target)
+
+
+def check_layer(name: str | None, target: TargetStructure, where: str = "score.layer") -> None:
+    """Refuse, before anything runs, a layer that the target has not. None is the last one.
+
+    Raises:
+        RecipeError: there is none, or several.
+    """
+    if name is not None:
+        _path_of(name, [layer.name for layer in target.layers if layer.name], where, target.label)
+
+
+def _path_of(name: str, layers: Collection[str], where: str, label: str) -> str:
     if name in layers:
-        return layers[name]
+        return name
     same = [path for path in layers if path.rpartition("/")[2] == name]
     if len(same) == 1:
-        return layers[same[0]]
+        return same[0]
     if same:
         what = f"{len(same)} layers are called {name!r}: {', '.join(same[:5])}"
         raise RecipeError(Problem(where, what, "write the whole name"))
     hint = did_you_mean(name, layers) or f"there are {', '.join(list(layers)[:8])}"
-    raise RecipeError(Problem(where, f"the model {model.name!r} has no layer {name!r}", hint))
+    raise RecipeError(Problem(where, f"{label} has no layer {name!r}", hint))
 
 
 def activations(

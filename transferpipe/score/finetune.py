@@ -7,6 +7,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from transferpipe.execute.score_early import Given
+from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_choice, check_classifier, check_data, check_positive, check_whole_numbers
 from transferpipe.score.data.splits import Splits
 from transferpipe.score.outputs import accuracy, cross_entropy, gives_probabilities, outputs_of
@@ -56,10 +58,8 @@ def finetune(  # noqa: PLR0913 - one argument a key of the recipe's `score`
     """
     started = time.perf_counter()
     check_data(data, "train", "test")
-    numbers = {"epochs": epochs, "batch_size": batch_size, "patience": patience, "repeats": repeats}
-    check_whole_numbers({**{name: (number, 1) for name, number in numbers.items()}, "seed": (seed, 0)})
-    check_positive("learning_rate", learning_rate)
-    check_choice("metric", metric, ("accuracy", "loss"))
+    numbers = {"epochs": epochs, "batch_size": batch_size, "patience": patience, "repeats": repeats, "seed": seed}
+    _check_settings({**numbers, "learning_rate": learning_rate, "metric": metric})
     check_classifier(model, data.x_train.shape[1:], (data.classes, "classes", "score.data"))
 
     setting = Training(epochs, learning_rate, batch_size, patience, seed)
@@ -75,6 +75,13 @@ def finetune(  # noqa: PLR0913 - one argument a key of the recipe's `score`
         spread=statistics.stdev(values) if repeats > 1 else None,
         seconds=time.perf_counter() - started,
     )
+
+
+def _check_settings(given: Given) -> None:
+    counts = ("epochs", "batch_size", "patience", "repeats")
+    check_whole_numbers({**{name: (given[name], 1) for name in counts}, "seed": (given["seed"], 0)})
+    check_positive("learning_rate", given["learning_rate"])
+    check_choice("metric", given["metric"], ("accuracy", "loss"))
 
 
 def _run(model: keras.Model, data: Splits, setting: Training, metric: Metric) -> tuple[float, Trained]:
@@ -95,3 +102,8 @@ def _note(data: Splits, trained: list[Trained], setting: Training) -> str:
         how = f"{setting.epochs} epochs, no early stop for want of a validation part"
     times = f"; {len(trained)} repetitions, the spread is their standard deviation" if len(trained) > 1 else ""
     return f"{data}; {how}{times}"
+
+
+def check_early(given: Given, _: TargetStructure) -> None:
+    """Refuse arguments out of range; see `transferpipe.execute.score_early`."""
+    _check_settings(given)

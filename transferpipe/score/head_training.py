@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.execute.score_early import Given
+from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_classifier, check_whole_numbers
 from transferpipe.score.comparison import compare, mean_and_spread
 from transferpipe.score.fit import Labelled, Weights, correct_after_training
@@ -147,3 +149,9 @@ def _score(
         spread=spread,
         seconds=time.perf_counter() - started,
     )
+
+
+def check_early(given: Given, _: TargetStructure) -> None:
+    """Refuse arguments out of range; see `transferpipe.execute.score_early`."""
+    check_whole_numbers({"epochs": (given["epochs"], 1), "seeds": (given["seeds"], 1), "seed": (given["seed"], 0)})
+    load_digits(given["labels"], per_class=given["train_per_class"])

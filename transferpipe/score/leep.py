@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
+from transferpipe.execute.score_early import Given
 from transferpipe.execute.score_run import Run
+from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_data
 from transferpipe.score.data.splits import Splits
-from transferpipe.score.features import activations, layer_called
+from transferpipe.score.features import activations, check_layer, layer_called
 from transferpipe.score.formulas.leep import leep as formula
 from transferpipe.score.outputs import softmax
 from transferpipe.score.result import Score, finite_or_nan
@@ -86,3 +88,8 @@ def _probabilities(answers: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return rows of probabilities: logits go through a softmax, probabilities stay."""
     already = (answers >= 0).all() and np.allclose(answers.sum(axis=1), 1, atol=1e-2)
     return np.asarray(answers, np.float64) if already else softmax(answers)
+
+
+def check_early(given: Given, target: TargetStructure) -> None:
+    """Refuse a layer that the target has not; see `transferpipe.execute.score_early`."""
+    check_layer(given["layer"], target)

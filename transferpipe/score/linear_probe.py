@@ -1,38 +1,45 @@
-"""A score by a linear classifier on the features of a layer, fitted in closed form."""
+"""A score by a linear classifier on the features of a layer: ridge in closed form, or logistic regression."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.score.checks import check_data, check_positive
+from transferpipe.execute.score_early import Given
+from transferpipe.planning.structure import TargetStructure
+from transferpipe.score.checks import check_choice, check_data, check_positive
 from transferpipe.score.data.splits import Splits
-from transferpipe.score.features import Pool, features
-from transferpipe.score.formulas.ridge import fit_ridge, standardisation
+from transferpipe.score.features import Pool, check_features, features
+from transferpipe.score.formulas.logistic import fit_logistic
+from transferpipe.score.formulas.ridge import Linear, fit_ridge, standardisation
 from transferpipe.score.result import Score
 
 if TYPE_CHECKING:
     import keras
 
+Solver = Literal["ridge", "logistic"]
+_FITS: Mapping[Solver, Callable[..., list[Linear]]] = {"ridge": fit_ridge, "logistic": fit_logistic}
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
 
-def linear_probe(
+def linear_probe(  # noqa: PLR0913 - one argument a key of the recipe's `score`
     model: keras.Model,
     data: Splits,
     *,
     layer: str | None = None,
     pool: Pool = "flatten",
+    solver: Solver = "ridge",
     penalty: float | Sequence[float] = PENALTIES,
 ) -> Score:
     """Fit a linear classifier to the features of a layer and return its test accuracy.
 
-    The classifier is a ridge regression of one-hot classes, in closed form (`transferpipe.score.formulas.ridge`), on
-    features that are standardised by the mean and spread of ``data.train``. Of several penalties, the one with the
+    The classifier is a ridge regression of one-hot classes, in closed form (`transferpipe.score.formulas.ridge`), or a
+    multinomial logistic regression (`transferpipe.score.formulas.logistic`), on features that are standardised by the
+    mean and spread of ``data.train``. Of several penalties, the one with the
     highest accuracy on ``data.val`` is taken, the larger one of equals; then the test is looked at once. Linear
     probes: Alain and Bengio 2016, arXiv:1610.01644. Nothing is random.
 
@@ -41,6 +48,7 @@ def linear_probe(
         data: examples to fit, to choose the penalty by, and to test on.
         layer: the layer's name as in a plan, such as ``trunk/conv2``; None takes what goes into the last layer.
         pool: what becomes of maps: ``flatten``, or the ``average`` over all places.
+        solver: ``ridge``, fast, or ``logistic``, whose loss is that of the classifiers one trains.
         penalty: cost of the squared weights, relative to one example's cost; a list is chosen from.
 
     Raises:
@@ -49,9 +57,8 @@ def linear_probe(
     """
     started = time.perf_counter()
     check_data(data, "train", "test")
-    penalties = sorted([penalty] if isinstance(penalty, int | float) else penalty)
-    for number in penalties:
-        check_positive("penalty", number)
+    check_choice("solver", solver, tuple(_FITS))
+    penalties = _check_penalties(penalty)
     if not penalties or (len(penalties) > 1 and not len(data.y_val)):
         what = f"{len(penalties)} penalties, and {len(data.y_val)} examples in the validation part to choose one by"
         raise RecipeError(Problem("score.penalty", what, "give one penalty, or data with a validation part"))
@@ -61,7 +68,7 @@ def linear_probe(
     if all(np.isfinite(rows).all() for rows in raw.values()):
         standard = standardisation(raw["train"])
         rows = {part: standard.apply(found) for part, found in raw.items()}
-        fits = fit_ridge(rows["train"], data.y_train, data.classes, penalties)
+        fits = _FITS[solver](rows["train"], data.y_train, data.classes, penalties)
         right = [(fit.classes(rows["val"]) == data.y_val).mean() if "val" in rows else 0.0 for fit in fits]
         best = max(range(len(fits)), key=lambda i: (right[i], i))
         value, chosen = float((fits[best].classes(rows["test"]) == data.y_test).mean()), penalties[best]
@@ -72,10 +79,25 @@ def linear_probe(
         higher_is_better=True,
         kind="trained",
         needs="one forward pass",
-        notes=(f"{data}; {width} features of {layer or 'the input of the last layer'}, penalty {chosen:g}",),
+        notes=(f"{data}; {width} features of {layer or 'the input of the last layer'}, {solver}, penalty {chosen:g}",),
         seconds=time.perf_counter() - started,
     )
 
 
+def _check_penalties(penalty: Any) -> list[float]:
+    """Return the penalties, the smallest first."""
+    penalties = [*penalty] if isinstance(penalty, Sequence) and not isinstance(penalty, str) else [penalty]
+    for number in penalties:
+        check_positive("penalty", number)
+    return sorted(penalties)
+
+
 def _parts(data: Splits) -> tuple[str, ...]:
     return ("train", "val", "test") if len(data.y_val) else ("train", "test")
+
+
+def check_early(given: Given, target: TargetStructure) -> None:
+    """Refuse arguments out of range and a layer that the target has not; see `transferpipe.execute.score_early`."""
+    check_features(given, target)
+    check_choice("solver", given["solver"], tuple(_FITS))
+    _check_penalties(given["penalty"])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from transferpipe.execute.score_early import Given
+from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_data
 from transferpipe.score.data.splits import Splits
-from transferpipe.score.features import Pool, features
+from transferpipe.score.features import Pool, check_features, features
 from transferpipe.score.formulas.logme import logme as formula
 from transferpipe.score.result import Score
 from transferpipe.score.result import finite_or_nan as of
@@ -41,3 +43,8 @@ def logme(model: keras.Model, data: Splits, *, layer: str | None = None, pool: P
         notes=(f"{data}; {rows.shape[1]} features of {layer or 'the input of the last layer'}",),
         seconds=time.perf_counter() - started,
     )
+
+
+def check_early(given: Given, target: TargetStructure) -> None:
+    """Refuse arguments out of range and a layer that the target has not; see `transferpipe.execute.score_early`."""
+    check_features(given, target)

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, Problems, RecipeError
+from transferpipe.execute.score_early import Given
 from transferpipe.execute.score_run import Run
 from transferpipe.planning.model import Plan
+from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_data, check_takes, check_whole_numbers
 from transferpipe.score.data.splits import Splits
-from transferpipe.score.features import activations, layer_called
+from transferpipe.score.features import activations, check_layer, layer_called
 from transferpipe.score.result import Score
 from transferpipe.score.source_model import source_model
 
@@ -109,3 +111,10 @@ def _differences(
     problems.raise_as(RecipeError)
     with np.errstate(invalid="ignore"):
         return {t: float(np.abs(ours[t].astype(np.float64) - theirs[s]).max()) for t, s in pairs.items()}
+
+
+def check_early(given: Given, target: TargetStructure) -> None:
+    """Refuse arguments out of range and a layer that the target has not; see `transferpipe.execute.score_early`."""
+    check_whole_numbers({"examples": (given["examples"], 1), "seed": (given["seed"], 0)})
+    for name in given["layers"] or ():
+        check_layer(name, target, "score.layers")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from transferpipe.execute.settings_kept import generators_kept
 
 if TYPE_CHECKING:
     import keras
@@ -15,33 +16,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Make everything inside depend on `seed` alone, and deterministic; put all generators back at the end.
-
-    These are Python's, NumPy's global one, TensorFlow's, Keras's, and TensorFlow's choice of operations that give the
-    same sums whatever the threads do. TensorFlow has no public way to read its own, or to give that choice back.
-    """
+    """Make everything inside depend on `seed` alone, and deterministic; put all generators back at the end."""
     import keras
-    from keras.src.backend.common import global_state
-    from tensorflow.python.eager import context
     from tensorflow.python.framework import config
 
-    tensorflow = context.context()
-    attributes = ("global_random_seed", "global_seed_generator")
-    of_keras = {name: global_state.get_global_attribute(name) for name in attributes}
-    before = random.getstate(), np.random.get_state(), tensorflow._seed, getattr(tensorflow, "_rng", None)
-    was_deterministic = config.is_op_determinism_enabled()
-    try:
+    with generators_kept():
         config.enable_op_determinism()
         keras.utils.set_random_seed(seed)
         yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        tensorflow._seed, tensorflow._rng = before[2:]
-        for name, value in of_keras.items():
-            global_state.set_global_attribute(name, value)
-        if not was_deterministic:
-            config.disable_op_determinism()
 
 
 def random_states(model: keras.Model) -> list[keras.Variable]:

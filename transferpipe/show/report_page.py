@@ -24,16 +24,23 @@ td { font-family: ui-monospace, monospace; font-size: .82rem } li { margin: .2re
 """
 
 
-def report_page(plan: Plan, manifest: Mapping[str, Any], score: Mapping[str, Any] | None = None) -> str:
+def report_page(
+    plan: Plan,
+    manifest: Mapping[str, Any],
+    score: Mapping[str, Any] | None = None,
+    variant: tuple[str, str] | None = None,
+) -> str:
     """Return the page: verdict, plan, warnings, files, score, every weight.
 
     Args:
         plan: the plan that was carried out.
         manifest: the content of manifest.json.
         score: the content of score.json, if the run was scored.
+        variant: of a sweep, what sets it apart from the others, and the address of the sweep's page.
     """
     sections = [
         f"<h1>{_text(plan.recipe)}</h1>",
+        _variant(*variant) if variant else "",
         f"<p><span class=verdict>{_text(manifest['verdict'])}</span> "
         f"<span class=muted>plan {_text(plan.checksum)}</span></p>",
         f"<h2>Plan</h2><div class=scroll>{plan_html(plan)}</div>",
@@ -43,9 +50,14 @@ def report_page(plan: Plan, manifest: Mapping[str, Any], score: Mapping[str, Any
         _weights(manifest["weights"]),
         _table("Made with", ("package", "version"), manifest["versions"].items()),
     ]
-    head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><title>{_text(plan.recipe)}</title>"
+    title = f"{variant[0]}: {plan.recipe}" if variant else plan.recipe
+    head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><title>{_text(title)}</title>"
     body = "".join(sections)
     return f"<!doctype html><html lang=en><head>{head}<style>{STYLE}</style></head><body>{body}</body></html>"
+
+
+def _variant(label: str, page: str) -> str:
+    return f"<p>The variant <code>{_text(label)}</code> of <a href='{_text(page)}'>this sweep</a></p>"
 
 
 def _value_warnings(plan: Plan, manifest: Mapping[str, Any]) -> list[str]:

@@ -1,110 +1,115 @@
-"""A sweep as text: its variants before they run, and the ranked table after."""
+"""The ranked table of a sweep as text: a table where it fits, otherwise a record a row."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from rich.console import Group
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from transferpipe.show.plan_table import PLAIN_WIDTH, render
+from transferpipe.show.sweep_words import by_text, estimate_text, label_of, notes_of, ranks, reason, said, value_under
 from transferpipe.show.visible import cell, visible
 from transferpipe.sweep.leaderboard import Leaderboard, Row
-from transferpipe.sweep.variant import Planned
 
-LIKE_THE_BEST = "not told from the best"
+_GAP = 2  # columns between two columns
+_LEAST = 20  # a text is folded down to this, a number never
 
 
-def variants_text(variants: Sequence[Planned], *, colour: bool = False, width: int = PLAIN_WIDTH) -> str:
-    """Return the table of the variants that a sweep will run, each with the checksum of its plan."""
-    table = _table("#", "variant", "plan", "assigned", "kept", "notes")
-    first: dict[str, int] = {}
-    for number, variant in enumerate(variants, 1):
-        same = first.setdefault(variant.key, number)
-        note = f"same plan as #{same}" if same != number else ""
-        assigned, kept = variant.size
-        table.add_row(str(number), cell(variant.variant.label), variant.checksum, str(assigned), str(kept), note)
-    return render(table, colour=colour, width=width)
+@dataclass(frozen=True)
+class _Column:
+    """A head, its cells, and whether they may be folded."""
+
+    head: str
+    cells: tuple[str, ...]
+    folds: bool = True
+
+    @property
+    def least(self) -> int:
+        """How narrow it may become: heads are folded at their spaces, numbers never."""
+        natural = max(cell_len(text) for text in (*self.head.split(), *self.cells))
+        return min(natural, _LEAST) if self.folds else natural
 
 
 def leaderboard_text(board: Leaderboard, *, colour: bool = False, width: int = PLAIN_WIDTH) -> str:
     """Return the ranked table, and what it allows to be said; without scores only how many are done."""
     if not any(row.score for row in board.rows):
         return _unscored(board)
-    controls = [row.control for row in board.rows if row.control]
-    names = list(dict.fromkeys(c for c in controls if c))
-    against = [f"against {n}" for n in names]
-    head = ("rank", *board.keys, board.name, "seeds", *against, "notes")
-    table = _table(*head, whole=("rank", board.name, "seeds", *against))
-    for rank, row in zip(ranks(board), board.rows, strict=True):
-        table.add_row(*_cells(row, board, names, rank), style="dim" if row.control else "")
+    *columns, notes = _columns(board)
+    fits = [shown for shown in ([*columns, notes], columns) if sum(c.least + _GAP for c in shown) <= width]
+    parts: list[RenderableType] = []
+    if not fits:
+        parts += _records(board)
+    else:
+        parts.append(_table(fits[0], board))
+        parts += _notes_below(board) if fits[0] is columns else []
     kind = f", {board.kind}" if board.kind else ""
     better = "higher" if board.higher_is_better else "lower"
-    notes = [Text(f"{visible(board.name)}{kind}: {better} is better; ± is the 95 % interval of the mean over seeds")]
-    notes += [Text(line) for line in said(board)]
-    return render(Group(table, *notes), colour=colour, width=width)
+    parts.append(
+        Text(f"{visible(board.name)}{kind}: {better} is better; ± is the 95 % interval of the mean over seeds")
+    )
+    return render(Group(*parts, *(cell(line) for line in said(board))), colour=colour, width=width)
+
+
+def _columns(board: Leaderboard) -> list[_Column]:
+    rows = board.rows
+    gaps = [_Column(f"against {name}", tuple(_gap(row, name) for row in rows), folds=False) for name in board.against]
+    return [
+        _Column("rank", tuple(ranks(board)), folds=False),
+        *(_Column(key, tuple(visible(value_under(row, key)) for row in rows)) for key in board.keys),
+        _Column(visible(board.name), tuple(_score(row) for row in rows), folds=False),
+        _Column("seeds", tuple(str(row.score.count if row.score else 0) for row in rows), folds=False),
+        *gaps,
+        _Column("notes", tuple(visible("; ".join(notes_of(row, board))) for row in rows)),
+    ]
+
+
+def _score(row: Row) -> str:
+    return estimate_text(row.score) if row.score else "-"
+
+
+def _gap(row: Row, name: str) -> str:
+    return estimate_text(row.against[name], signed=True) if name in row.against else ""
+
+
+def _table(columns: Sequence[_Column], board: Leaderboard) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
+    for column in columns:
+        # Texts are folded, but never so far that two rows look the same; a number and its interval stay on one line.
+        table.add_column(column.head, overflow="fold", min_width=column.least)
+    for row, cells in zip(board.rows, zip(*(c.cells for c in columns), strict=True), strict=True):
+        table.add_row(*map(Text, cells), style="dim" if row.control or row.stale else "")
+    return table
+
+
+def _notes_below(board: Leaderboard) -> list[Text]:
+    notes = by_text((_label(row), notes_of(row, board)) for row in board.rows)
+    return [cell(f"{text}: {', '.join(labels)}") for text, labels in notes.items()]
+
+
+def _records(board: Leaderboard) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    for rank, row in zip(ranks(board), board.rows, strict=True):
+        seeds = f"{row.score.count} seeds" if row.score else "no score"
+        gaps = [f"{gap} against {name}" for name in board.against if (gap := _gap(row, name))]
+        told = "; ".join([f"{board.name} {_score(row)}, {seeds}", *gaps, *notes_of(row, board)])
+        parts += [cell(f"{rank or '-':>3} {_label(row)}"), Padding(cell(told, "dim"), (0, 0, 0, 4))]
+    return parts
+
+
+def _label(row: Row) -> str:
+    return label_of(row.setting, row.control)
 
 
 def _unscored(board: Leaderboard) -> str:
     failed = sum(row.failed for row in board.rows)
     open_ones = sum(1 for row in board.rows for e in row.entries if e.result is None)
     done = sum(len(row.entries) for row in board.rows) - failed - open_ones
-    lines = [f"{done} done, {failed} failed, {open_ones} open; nothing to rank by: give the recipe a `score`"]
-    for row in board.rows:
-        if row.failed:
-            setting = " ".join(f"{k}={v}" for k, v in row.setting.items()) or row.control or "as it is"
-            lines.append(f"failed   {visible(setting)}: {visible(_reason(row))}")
+    why = "nothing to rank by: give the recipe a `score`" if done else "nothing to rank: none is finished"
+    lines = [f"{done} done, {failed} failed, {open_ones} open; {why}"]
+    lines += [f"failed   {visible(_label(row))}: {visible(reason(row))}" for row in board.rows if row.failed]
     return "\n".join(lines)
-
-
-def _cells(row: Row, board: Leaderboard, controls: Sequence[str], rank: str) -> list[Text]:
-    score = _estimate(row.score.mean, row.score.half_width) if row.score else "-"
-    against = []
-    for name in controls:
-        gap = row.against.get(name)
-        against.append(_estimate(gap.mean, gap.half_width, signed=True) if gap else "")
-    notes = [f"control: {row.control}"] if row.control else []
-    notes += [LIKE_THE_BEST] if row.as_good else []
-    notes += [f"{row.failed} failed: {_reason(row)}"] if row.failed else []
-    axes = [row.setting.get(key, "") for key in board.keys]
-    seeds = str(row.score.count if row.score else 0)
-    return [cell(c) for c in (rank, *axes, score, seeds, *against, "; ".join(notes))]
-
-
-def _reason(row: Row) -> str:
-    problems = [p for e in row.entries if e.result for p in e.result.get("problems", ())]
-    return str(problems[0])[:120] if problems else ""
-
-
-def _estimate(mean: float, half_width: float | None, signed: bool = False) -> str:
-    spread = f" ± {half_width:.4f}" if half_width is not None else ""
-    return f"{mean:+.4f}{spread}" if signed else f"{mean:.4f}{spread}"
-
-
-def ranks(board: Leaderboard) -> list[str]:
-    """Return the place of every row as text; controls, and rows without a score, have none."""
-    place = itertools.count(1)
-    return [str(next(place)) if row.ranks and board.comparable else "" for row in board.rows]
-
-
-def said(board: Leaderboard) -> list[str]:
-    """Return what the numbers allow to be said of the first place."""
-    if not board.comparable:
-        return ["these scores do not measure the same: their order means nothing; make a sweep of each"]
-    ranked = [row for row in board.rows if row.ranks]
-    if any(row.score and row.score.count < 2 for row in ranked):
-        return ["one seed tells nothing about chance: add seeds, such as seed=range(5), before believing the order"]
-    alike = sum(1 for row in ranked[1:] if row.as_good)
-    if alike:
-        return [f"{alike} of {len(ranked) - 1} other settings cannot be told from the best with these seeds"]
-    return []
-
-
-def _table(*names: str, whole: Sequence[str] = ()) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in names:
-        # Texts are folded; a number and its interval stay on one line.
-        table.add_column(name, overflow="fold", no_wrap=name in whole)
-    return table

@@ -2,23 +2,76 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.errors import Problem, RecipeError, did_you_mean
+from transferpipe.execute.prepare import RUN
+from transferpipe.sweep.leaderboard import either
 from transferpipe.sweep.variant import Variant
 
 Recipe = Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class _Need:
+    """What a score takes from the run, unless its recipe gives it that itself under the key `given`."""
+
+    what: str
+    given: str
+
+
+_SOURCE, _ASSIGNED = _Need("a source", "source"), _Need("a layer that was carried over", "layers")
+_NEEDS: Mapping[str, tuple[_Need, ...]] = {
+    "transferpipe.score.leep": (_SOURCE,),
+    "transferpipe.score.parity": (_SOURCE, _ASSIGNED),
+}
+_OURS = "transferpipe.score."
+
+
 def random_initialisation(recipe: Recipe) -> dict[str, Any]:
     """Return the recipe with nothing transferred and nothing frozen: the same target from scratch, scored the same way.
 
-    What a variant freezes is not frozen here: fresh weights that never learn would make any transfer look good.
+    What a variant freezes is not frozen here: fresh weights that never learn would make any transfer look good. The
+    source is left out unless the score may look at it, so that variants of different sources share the control.
     """
     nothing = {"mapping": {}, "unmatched": "keep", "unused": "report", "ignore": [], "edit": {}, "freeze": []}
-    return {**recipe, **nothing, "expect": None}
+    sources: dict[str, Any] = {} if _may_need_source(recipe.get("score")) else {"source": None, "sources": {}}
+    return {**recipe, **nothing, **sources, "expect": None}
+
+
+def _may_need_source(score: Any) -> bool:
+    """Tell whether a score needs the source, or, if it is the user's own, is told of the run and may look there."""
+    if not isinstance(score, Mapping):
+        return False
+    name = str(score.get("_target_"))
+    if name.startswith(_OURS):
+        return _SOURCE in _NEEDS.get(name, ()) and score.get(_SOURCE.given) is None
+    module, _, attribute = name.rpartition(".")
+    function = getattr(sys.modules.get(module), attribute, None)  # imported when its variants were planned
+    try:
+        return function is None or RUN in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # no function, or one written in C
+        return True
+
+
+def unmet_need(recipe: Recipe) -> str | None:
+    """Return why the recipe's score cannot be had of it, as far as that is known beforehand; None if it can."""
+    score = recipe.get("score")
+    if not isinstance(score, Mapping):
+        return None
+    there = {
+        _SOURCE: bool(recipe.get("source") or recipe.get("sources")),
+        _ASSIGNED: bool(recipe.get("mapping")) or str(recipe.get("unmatched")).startswith("same_name"),
+    }
+    needs = _NEEDS.get(str(score.get("_target_")), ())
+    missing = [need.what for need in needs if score.get(need.given) is None and not there[need]]
+    name = str(score.get("_target_")).rpartition(".")[2]
+    return f"{name} needs {' and '.join(missing)}, and here is none" if missing else None
 
 
 def source_unchanged(recipe: Recipe) -> dict[str, Any]:
@@ -75,7 +128,8 @@ CONTROLS: Mapping[str, Callable[..., dict[str, Any]]] = {
 def controls_of(name: str, variants: Sequence[Variant]) -> list[Variant]:
     """Return the controls called `name` of `variants`, each once: most variants share theirs.
 
-    What sets a control apart is what all the variants that share it have in common, such as their seed.
+    What sets a control apart is what all the variants that share it have in common, such as their seed. Where that is
+    true of others too, which have another one, all the values that they have are named.
 
     Raises:
         RecipeError: there is no such control, or a recipe has none.
@@ -91,9 +145,25 @@ def controls_of(name: str, variants: Sequence[Variant]) -> list[Variant]:
         shared.setdefault(text, []).append(variant)
         recipes.setdefault(text, recipe)
     return [
-        Variant(recipes[text], _common([v.overrides for v in group]), name, _common([v.fixed for v in group]))
+        Variant(
+            recipes[text],
+            _told_apart(group, variants),
+            name,
+            _common([v.fixed for v in group]),
+            words=group[0].words,
+            state=group[0].state,
+        )
         for text, group in shared.items()
     ]
+
+
+def _told_apart(group: Sequence[Variant], variants: Sequence[Variant]) -> dict[str, str]:
+    """Return what is true of those in `group`, and of no other variant if that can be said."""
+    common = _common([v.overrides for v in group])
+    if sum(1 for v in variants if common.items() <= v.overrides.items()) == len(group):
+        return common
+    keys = [k for k in group[0].overrides if all(k in v.overrides for v in group)]
+    return {k: either(dict.fromkeys(v.overrides[k] for v in group)) for k in keys}
 
 
 def _common(overrides: Sequence[Mapping[str, str]]) -> dict[str, str]:

@@ -8,27 +8,37 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from transferpipe.errors import TransferError
+from transferpipe.errors import FileError, ScoreError, TransferError
 from transferpipe.execute.atomic import cannot_be_written, write_text
-from transferpipe.execute.manifest import read_json
+from transferpipe.execute.manifest import MANIFEST, PLAN, read_json
 from transferpipe.execute.prepare import prepare
 from transferpipe.execute.run import execute
 from transferpipe.execute.score_run import score_run
+from transferpipe.execute.settings_kept import folder_and_logging_kept
 from transferpipe.planning.chain import read_recipe
+from transferpipe.sweep.captured import captured
 from transferpipe.sweep.variant import read_variant
 
-RESULT, LOG, STARTED = "result.json", "run.log", "started"
+RESULT, LOG, STARTED, DEATHS = "result.json", "run.log", "started", "deaths"
 DONE, FAILED = "done", "failed"
+LOGGED = "logged-"  # and the name of a tool that was told of the result
+MOST_DEATHS = 2
+_FIELDS: Mapping[str, Mapping[str, type]] = {
+    DONE: {"checksum": str, "artifacts": list},
+    FAILED: {"problems": list, "exit": int},
+}
 
 Result = Mapping[str, Any]
 """What a variant came to: ``status``, ``seconds``, and ``score`` and ``artifacts``, or ``problems`` and ``exit``."""
+Leave = Callable[[Path, Result], None]
+"""Leaves more in the folder of a variant that has a result, before that is there for others to see."""
 
 
-def run_variant(folder: Path, trusted: Collection[str] = ()) -> Result:
+def run_variant(folder: Path, trusted: Collection[str] = (), leave: Leave | None = None) -> Result:
     """Run the variant in `folder`, unless it is finished, and return its result, which is also left there.
 
     Whatever goes wrong with it is its result. Two processes never run it at once.
@@ -36,45 +46,77 @@ def run_variant(folder: Path, trusted: Collection[str] = ()) -> Result:
     Args:
         folder: where `write_variant` put the variant.
         trusted: packages that its recipe may name.
+        leave: called with the folder and the result.
 
     Raises:
         FileError: the folder cannot be read or written.
     """
     with _locked(folder):
         finished = read_result(folder)
-        if finished and finished["status"] == DONE:
+        if finished and is_finished(folder):
             return finished
         started = time.perf_counter()
-        with _begun(folder) as log:
-            result = _attempt(folder, trusted, log)
-        result["seconds"] = round(time.perf_counter() - started, 3)
-        write_text(folder / RESULT, json.dumps(result, indent=1))
+        _begin(folder)
+        try:
+            result = _attempt(folder, trusted)
+            result["seconds"] = round(time.perf_counter() - started, 3)
+            if leave:
+                leave(folder, result)
+            write_text(folder / RESULT, json.dumps(result, indent=1))
+        except KeyboardInterrupt:  # unlike a death, it says nothing about the variant
+            (folder / STARTED).unlink(missing_ok=True)
+            raise
+        (folder / DEATHS).unlink(missing_ok=True)
         return result
 
 
 def read_result(folder: Path) -> Result | None:
-    """Return the result in `folder`, or None if there is none yet.
-
-    Raises:
-        FileError: it is damaged.
-    """
-    return read_json(folder / RESULT) if (folder / RESULT).is_file() else None
-
-
-def _attempt(folder: Path, trusted: Collection[str], log: TextIO) -> dict[str, Any]:
+    """Return the result in `folder`, or None if there is none yet, or one that is damaged: then it runs again."""
     try:
-        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        result = read_json(folder / RESULT) if (folder / RESULT).is_file() else {}
+    except FileError:
+        return None
+    kinds = _FIELDS.get(str(result.get("status")))
+    fits = kinds is not None and all(isinstance(result.get(key), kind) for key, kind in kinds.items())
+    return result if fits else None
+
+
+def is_finished(folder: Path) -> bool:
+    """Tell whether the variant in `folder` is done and its files are there."""
+    result = read_result(folder)
+    return result is not None and result["status"] == DONE and not _lost(folder, result)
+
+
+def why_again(folder: Path) -> str:
+    """Return what was lost of a variant that was finished; empty where it was not, or nothing is lost."""
+    result = read_result(folder)
+    if result is None:
+        return f"{RESULT} is damaged" if (folder / RESULT).exists() else ""
+    lost = _lost(folder, result)
+    return f"{', '.join(lost)} is missing" if lost else ""
+
+
+def _lost(folder: Path, result: Result) -> list[str]:
+    names = [a["path"] for a in result.get("artifacts", ())] + [MANIFEST, PLAN] * (result["status"] == DONE)
+    return [name for name in names if not (folder / name).exists()]
+
+
+def _attempt(folder: Path, trusted: Collection[str]) -> dict[str, Any]:
+    with folder_and_logging_kept(), captured(folder / LOG) as log:
+        try:
             return _run(folder, trusted)
-    except TransferError as error:
-        traceback.print_exc(file=log)
-        return _failed([f"{p.where}: {p.what}" for p in error.problems], error.status)
-    except (Exception, SystemExit) as error:  # a variant that meets a defect stops no other
-        traceback.print_exc(file=log)
-        return _failed([f"{type(error).__name__}: {error}"], 1)
+        except TransferError as error:
+            traceback.print_exc(file=log)
+            said = "the score failed: " if isinstance(error, ScoreError) else ""
+            return failed([f"{said}{problem}" for problem in error.problems], error.status)
+        except (Exception, SystemExit) as error:  # a variant that meets a defect stops no other
+            traceback.print_exc(file=log)
+            return failed([f"{type(error).__name__}: {error}"], 1)
 
 
-def _failed(problems: list[str], status: int) -> dict[str, Any]:
-    return {"status": FAILED, "problems": problems, "exit": status}
+def failed(problems: Sequence[str], status: int) -> dict[str, Any]:
+    """Return the result of a variant that failed, without its seconds."""
+    return {"status": FAILED, "problems": [*problems], "exit": status}
 
 
 def _run(folder: Path, trusted: Collection[str]) -> dict[str, Any]:
@@ -96,13 +138,30 @@ def is_begun(folder: Path) -> bool:
 def forget_attempt(folder: Path) -> None:
     """Remove what an attempt that failed or died left, so that the next one is not taken for it.
 
+    One that took its process along for the second time is not tried once more: it gets the result that says so.
+
     Raises:
         FileError: it cannot be removed.
     """
     with _locked(folder):
-        if (read_result(folder) or {}).get("status") != DONE:
+        deaths = _deaths(folder) + is_begun(folder)
+        if deaths >= MOST_DEATHS:
+            problem = "its process died, twice -> see its log; repeat the command to try it again"
+            write_text(folder / RESULT, json.dumps({**failed([problem], 1), "seconds": 0}, indent=1))
+            (folder / DEATHS).unlink(missing_ok=True)
+            return
+        if is_begun(folder):
+            write_text(folder / DEATHS, str(deaths))
+        if not is_finished(folder):
             (folder / RESULT).unlink(missing_ok=True)
-            (folder / STARTED).unlink(missing_ok=True)
+        (folder / STARTED).unlink(missing_ok=True)
+
+
+def _deaths(folder: Path) -> int:
+    try:
+        return int((folder / DEATHS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0
 
 
 def wait_until_free(folder: Path) -> None:
@@ -111,12 +170,12 @@ def wait_until_free(folder: Path) -> None:
         pass
 
 
-def _begun(folder: Path) -> TextIO:
-    """Note that the variant in `folder` is begun and return its log."""
+def _begin(folder: Path) -> None:
+    """Note that the variant in `folder` is begun, and that nobody was told of what will come of it."""
     try:
-        (folder / RESULT).unlink(missing_ok=True)
+        for name in (RESULT, *(path.name for path in folder.glob(f"{LOGGED}*"))):
+            (folder / name).unlink(missing_ok=True)
         (folder / STARTED).write_text(str(os.getpid()), encoding="utf-8")
-        return (folder / LOG).open("w", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise cannot_be_written(folder, error) from error
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from transferpipe.sweep.job import DONE, Result
+from transferpipe.sweep.state import State
 from transferpipe.sweep.statistics import Estimate, difference, estimate
-from transferpipe.sweep.variant import SEED
+from transferpipe.sweep.variant import NAMED, SEED
+
+_EITHER = " | "
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,10 @@ class Entry:
         key: names its folder.
         checksum: its plan's.
         result: what it came to; None while it is not finished.
+        words: the overrides that compose its recipe; empty where nobody knows.
+        state: what that came to when it was planned.
+        stale: what of that is not the same any more; such a result is not compared with those of today.
+        warnings: what is legal and probably not meant, in its plan or in its values.
     """
 
     overrides: Mapping[str, str]
@@ -28,6 +35,14 @@ class Entry:
     key: str
     checksum: str
     result: Result | None = None
+    words: tuple[str, ...] = field(default=(), repr=False)
+    state: State = field(default_factory=dict, repr=False)
+    stale: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = field(default=(), repr=False)
+
+    def as_of(self, changed: Iterable[str]) -> Entry:
+        """Return the entry with what is not the same any more."""
+        return replace(self, stale=tuple(changed))
 
     @property
     def value(self) -> float | None:
@@ -56,27 +71,41 @@ class Row:
         control: the name of the control that it is, if it is one.
         entries: one a seed.
         score: mean and interval of those that have a score; None if none has.
-        against: the difference from each control, over the seeds that both have.
+        compared: the same over the seeds by which it is ranked; None where it takes no place in the ranking.
+        against: the difference from each control, and from the variant to compare with, over the seeds that both have.
         as_good: whether the interval of the difference from the best row holds zero, so that the two cannot be told
             apart; None where there is no interval.
+        stale: what of its recipe, score or inputs is not the same any more.
     """
 
     setting: Mapping[str, str]
     control: str | None
     entries: tuple[Entry, ...]
     score: Estimate | None
+    compared: Estimate | None = None
     against: Mapping[str, Estimate] = field(default_factory=dict)
     as_good: bool | None = None
+    stale: tuple[str, ...] = ()
 
     @property
     def ranks(self) -> bool:
         """Whether it takes a place in the ranking."""
-        return self.score is not None and self.control is None
+        return self.compared is not None
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The scores by seed."""
+        return {e.seed: e.value for e in self.entries if e.value is not None}
 
     @property
     def failed(self) -> int:
         """How many seeds failed."""
         return sum(1 for e in self.entries if e.result and e.result["status"] != DONE)
+
+    @property
+    def other_seeds(self) -> bool:
+        """Whether nothing but its seeds keeps it from being ranked."""
+        return self.score is not None and not (self.ranks or self.control or self.stale)
 
 
 @dataclass(frozen=True)
@@ -85,11 +114,13 @@ class Leaderboard:
 
     Attributes:
         keys: the keys that set the variants apart, in the order in which they came.
-        rows: the best first; rows without a score last.
+        rows: the best first; then those of other seeds, those without a score, and those of an earlier recipe.
         name: what the score measures.
         higher_is_better: which way it was ranked.
         kind: ``trained`` or ``heuristic``.
         comparable: whether all scores measure the same; if not, the order means nothing.
+        seeds: those by which rows were ranked.
+        against: the names of what rows are compared with.
     """
 
     keys: tuple[str, ...]
@@ -98,26 +129,32 @@ class Leaderboard:
     higher_is_better: bool = True
     kind: str = ""
     comparable: bool = True
+    seeds: tuple[str, ...] = ()
+    against: tuple[str, ...] = ()
 
 
-def leaderboard(entries: Sequence[Entry]) -> Leaderboard:
-    """Return the table of `entries`."""
+def leaderboard(entries: Sequence[Entry], against: str | None = None) -> Leaderboard:
+    """Return the table of `entries`.
+
+    Args:
+        entries: the variants with their results.
+        against: the named variant that every other one is compared with, beside the controls.
+    """
     keys = varying_keys([e.overrides for e in entries if not e.control])
-    scores: list[Mapping[str, Any]] = [e.result["score"] for e in entries if e.result and e.result.get("score")]
+    present = [e for e in entries if not e.stale] or entries
+    scores: list[Mapping[str, Any]] = [e.result["score"] for e in present if e.result and e.result.get("score")]
     names = list(dict.fromkeys(str(s.get("name", "score")) for s in scores)) or ["score"]
     kinds = list(dict.fromkeys(str(s["kind"]) for s in scores if s.get("kind")))
     better = bool(scores[0].get("higher_is_better", True)) if scores else True
-    groups: dict[Any, list[Entry]] = {}
-    for entry in entries:
-        setting = tuple((k, entry.overrides[k]) for k in keys if k in entry.overrides)
-        groups.setdefault((entry.control, setting), []).append(entry)
-    controls = [e for e in entries if e.control and e.value is not None]
-    rows = [_row(control, setting, group, controls) for (control, setting), group in groups.items()]
-    rows.sort(key=lambda r: (r.score is None, (-r.score.mean if better else r.score.mean) if r.score else 0))
+    rows = [_compared_with(row, present, against) for row in _rows(entries, keys)]
+    seeds = shared_seeds([set(row.values) for row in rows if _could_rank(row)])
+    rows = [_over(row, seeds) for row in rows]
+    rows.sort(key=lambda row: _place(row, better))
     alike = len(names) == 1
     first = next((row for row in rows if row.ranks), None) if alike else None
-    ranked = tuple(row if row is first or row.control else _judged(row, first) for row in rows)
-    return Leaderboard(keys, ranked, " / ".join(names), better, " / ".join(kinds), alike)
+    ranked = tuple(row if row is first or not row.ranks else _judged(row, first) for row in rows)
+    told = tuple(dict.fromkeys(name for row in ranked for name in row.against))
+    return Leaderboard(keys, ranked, " / ".join(names), better, " / ".join(kinds), alike, tuple(seeds), told)
 
 
 def varying_keys(overrides: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
@@ -126,28 +163,90 @@ def varying_keys(overrides: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
     return tuple(k for k in keys if len({o.get(k) for o in overrides}) > 1)
 
 
-def _values(entries: Sequence[Entry]) -> dict[str, float]:
-    return {e.seed: e.value for e in entries if e.value is not None}
+def shared_seeds(sets: Sequence[set[str]]) -> list[str]:
+    """Return the seeds over which rows with these can be compared, in order.
+
+    Those that all have, if they are at least two or all that there are; else those that most rows have, so that a row
+    with few seeds does not take the interval from all others.
+
+    >>> shared_seeds([{"0", "1", "2"}, {"1", "2", "3"}]), shared_seeds([{"0", "1"}, {"0", "1"}, {"5"}])
+    (['1', '2'], ['0', '1'])
+    """
+    if not sets:
+        return []
+    shared = set.intersection(*sets)
+    if len(shared) < 2 and any(seeds != shared for seeds in sets):
+        shared = max(sets, key=lambda seeds: (sets.count(seeds), len(seeds)))
+    return sorted(shared, key=lambda seed: (len(seed), seed))
 
 
-def _row(control: str | None, setting: Any, group: list[Entry], controls: Sequence[Entry]) -> Row:
-    mine = _values(group)
-    against = {}
-    for name in dict.fromkeys(str(c.control) for c in controls if c.control != control):
-        theirs = {e.seed: c.value for e in group if (c := _control_of(e, name, controls)) and c.value is not None}
-        if gap := difference(mine, theirs):
-            against[name] = gap
-    return Row(dict(setting), control, tuple(group), estimate(list(mine.values())) if mine else None, against)
+def _rows(entries: Sequence[Entry], keys: Sequence[str]) -> list[Row]:
+    groups: dict[Any, list[Entry]] = {}
+    for entry in entries:
+        setting = tuple((k, entry.overrides[k]) for k in keys if k in entry.overrides)
+        groups.setdefault((entry.control, entry.stale, setting), []).append(entry)
+    rows = [Row(dict(where), name, tuple(g), None, stale=stale) for (name, stale, where), g in groups.items()]
+    return [replace(r, score=estimate(list(r.values.values()))) if r.values else r for r in rows]
 
 
-def _control_of(entry: Entry, name: str, controls: Sequence[Entry]) -> Entry | None:
-    """Return the control of that name that was made of the variant: what is said of it is true of the variant too."""
-    mine = entry.overrides.items()
-    fitting = (c for c in controls if c.control == name and c.score_name == entry.score_name)
-    return next((c for c in fitting if c.overrides.items() <= mine), None)
+def _could_rank(row: Row) -> bool:
+    return row.score is not None and not row.control and not row.stale
+
+
+def _over(row: Row, seeds: Sequence[str]) -> Row:
+    """Return the row with the estimate over `seeds` alone, if it has all of them."""
+    values = row.values
+    if not _could_rank(row) or any(seed not in values for seed in seeds):
+        return row
+    return replace(row, compared=estimate([values[seed] for seed in seeds]))
+
+
+def _place(row: Row, higher_is_better: bool) -> tuple[bool, bool, bool, float]:
+    found = row.compared or row.score
+    value = 0.0 if found is None else -found.mean if higher_is_better else found.mean
+    return bool(row.stale), row.score is None, row.other_seeds, value
+
+
+def _compared_with(row: Row, entries: Sequence[Entry], against: str | None) -> Row:
+    """Return the row with its differences from the controls, and from the variant called `against`."""
+    if row.stale:
+        return row
+    found = {}
+    scored = [e for e in entries if e.value is not None]
+    for name in dict.fromkeys(str(e.control) for e in scored if e.control and e.control != row.control):
+        found[name] = _gap(row, [e for e in scored if e.control == name])
+    if against and not row.control and any(e.overrides.get(NAMED) != against for e in row.entries):
+        named = [e for e in scored if not e.control and e.overrides.get(NAMED) == against]
+        found[against] = _gap(row, [replace(e, overrides=_without_name(e)) for e in named])
+    return replace(row, against={name: gap for name, gap in found.items() if gap})
+
+
+def _without_name(entry: Entry) -> dict[str, str]:
+    return {k: v for k, v in entry.overrides.items() if k != NAMED}
+
+
+def _gap(row: Row, others: Sequence[Entry]) -> Estimate | None:
+    theirs = {e.seed: c.value for e in row.entries if (c := _like(e, others)) and c.value is not None}
+    return difference(row.values, theirs)
+
+
+def _like(entry: Entry, others: Sequence[Entry]) -> Entry | None:
+    """Return the one of `others` that belongs to the variant: what is said of it is true of the variant too."""
+    fitting = (o for o in others if o.score_name == entry.score_name)
+    return next((o for o in fitting if all(is_said(entry, k, v) for k, v in o.overrides.items())), None)
+
+
+def either(values: Iterable[str]) -> str:
+    """Return a value that stands for any of `values`; see `is_said`."""
+    return _EITHER.join(values)
+
+
+def is_said(entry: Entry, key: str, value: str) -> bool:
+    """Tell whether the variant has the value, or one of the values, under `key`."""
+    return entry.overrides.get(key) in (value, *value.split(_EITHER))
 
 
 def _judged(row: Row, first: Row | None) -> Row:
-    gap = difference(_values(row.entries), _values(first.entries)) if first else None
+    gap = difference(row.values, first.values) if first else None
     told = gap is not None and gap.half_width is not None
     return replace(row, as_good=(gap.low <= 0 <= gap.high) if gap and told else None)

@@ -2,55 +2,84 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import fcntl
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.execute.atomic import cannot_be_written, write_text
-from transferpipe.execute.manifest import read_json
-from transferpipe.sweep.job import read_result
+from transferpipe.execute.atomic import write_text
+from transferpipe.execute.manifest import MANIFEST, read_json
+from transferpipe.sweep.job import DONE, read_result
 from transferpipe.sweep.leaderboard import Entry, varying_keys
 from transferpipe.sweep.variant import SEED, VARIANT, Planned, read_variant
 
 SWEEP, TABLE = "sweep.json", "sweep.csv"
-_LOCK = ".lock"
+LEFT_OUT = "left out"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A variant or control that cannot be planned, so that the sweep went on without it.
+
+    Attributes:
+        overrides: what its command said of it, by key.
+        control: the name of the control that it is, if it is one.
+        reasons: why it cannot be planned.
+    """
+
+    overrides: Mapping[str, str]
+    control: str | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """Everything that a sweep's table and page are made of.
+
+    Attributes:
+        name: what the sweep is called.
+        entries: its variants with their results.
+        settings: how they are shown: ``x``, ``title``, ``against``, and ``about`` with what the page says of the sweep.
+        left_out: what could not be planned.
+    """
+
+    name: str
+    entries: tuple[Entry, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def entry_of(planned: Planned) -> Entry:
     """Return the entry of a planned variant."""
     variant = planned.variant
-    return Entry(variant.settings, variant.control, planned.key, planned.checksum)
+    entry = Entry(variant.settings, variant.control, planned.key, planned.checksum)
+    return replace(entry, words=variant.words, state=variant.state, warnings=planned.warnings)
 
 
 def merged(known: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
     """Return the entries of a sweep that is extended: what is planned again replaces what was planned before.
 
-    A control that two commands asked for is one: what sets it apart is what both say of it.
+    Controls with one result are one, of which that is said which is true of all. Two with different results stay two,
+    also where the same is said of them, unless one is of an earlier command.
     """
+    again = {_said(entry) for entry in new if entry.control}
     table: dict[Any, Entry] = {}
-    for entry in (*known, *new):
-        same = next((e for e in table.values() if _is_same_control(e, entry)), None)
-        kept = entry
-        if same:
+    for entry in (*(e for e in known if _said(e) not in again), *new):
+        place = (entry.control, entry.key) if entry.control else _said(entry)
+        same = table.get(place)
+        if same and entry.control:
             common = {k: v for k, v in entry.overrides.items() if same.overrides.get(k) == v}
-            kept = replace(entry, overrides=common)
-            del table[_identity(same)]
-        table[_identity(kept)] = kept
+            entry = replace(entry, overrides=common)
+        table[place] = entry
     return list(table.values())
 
 
-def _is_same_control(one: Entry, other: Entry) -> bool:
-    return one.control is not None and (one.control, one.key) == (other.control, other.key)
-
-
-def _identity(entry: Entry) -> Any:
+def _said(entry: Entry) -> Any:
     return entry.control, frozenset(entry.overrides.items())
 
 
@@ -60,15 +89,31 @@ def read_entries(folder: Path) -> list[Entry]:
     Raises:
         FileError: its files are damaged.
     """
-    if not (folder / SWEEP).is_file():
-        return []
+    return list(read_record(folder).entries) if (folder / SWEEP).is_file() else []
+
+
+def read_record(folder: Path) -> SweepRecord:
+    """Return what is known of the sweep in `folder`, with the results that are there.
+
+    Raises:
+        FileError: there is no sweep, or its files are damaged.
+    """
     data = read_json(folder / SWEEP)
     try:
-        entries = [Entry(dict(v["overrides"]), v["control"], v["key"], v["checksum"]) for v in data["variants"]]
-    except (KeyError, TypeError, ValueError) as error:
+        entries = [_entry(v) for v in data["variants"]]
+        left_out = [LeftOut(dict(v["overrides"]), v["control"], tuple(v["reasons"])) for v in data.get("left_out", ())]
+        settings = dict(data.get("settings") or {})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"is not what this version of transferpipe writes: {error}"
         raise FileError(Problem(str(folder / SWEEP), what, "run the sweep again, in another folder")) from error
-    return with_results(folder, entries)
+    name = str(data.get("name", folder.name))
+    return SweepRecord(name, tuple(with_results(folder, entries)), settings, tuple(left_out))
+
+
+def _entry(data: Mapping[str, Any]) -> Entry:
+    entry = Entry(dict(data["overrides"]), data["control"], data["key"], data["checksum"])
+    words, stale, warnings = (tuple(data.get(key, ())) for key in ("words", "stale", "warnings"))
+    return replace(entry, state=dict(data.get("state", {})), words=words, stale=stale, warnings=warnings)
 
 
 def entries_in(folder: Path) -> list[Entry]:
@@ -81,40 +126,45 @@ def entries_in(folder: Path) -> list[Entry]:
     entries = []
     for path in found:
         variant, checksum = read_variant(path.parent)
-        entries.append(Entry(variant.settings, variant.control, path.parent.name, checksum))
+        entry = Entry(variant.settings, variant.control, path.parent.name, checksum)
+        entries.append(replace(entry, words=variant.words, state=variant.state))
     return with_results(folder, entries)
 
 
 def with_results(folder: Path, entries: Sequence[Entry]) -> list[Entry]:
-    """Return `entries` with the results that are in their folders."""
-    return [replace(e, result=read_result(folder / e.key)) for e in entries]
+    """Return `entries` with the results, and the warnings, that are in their folders."""
+    return [_with_result(folder / e.key, e) for e in entries]
 
 
-def write_entries(folder: Path, name: str, entries: Sequence[Entry], settings: Mapping[str, Any]) -> None:
+def _with_result(folder: Path, entry: Entry) -> Entry:
+    result = read_result(folder)
+    manifest = folder / MANIFEST
+    if not result or result["status"] != DONE or not manifest.is_file():
+        return replace(entry, result=result)
+    return replace(entry, result=result, warnings=_warnings_in(manifest, manifest.stat().st_mtime_ns))
+
+
+@lru_cache(maxsize=1024)  # the page of a running sweep is written again and again
+def _warnings_in(manifest: Path, _: int) -> tuple[str, ...]:
+    return tuple(map(str, read_json(manifest).get("warnings", ())))
+
+
+def write_record(folder: Path, record: SweepRecord) -> None:
     """Write sweep.json and sweep.csv.
-
-    Args:
-        folder: the sweep's folder.
-        name: what the sweep is called.
-        entries: its variants with their results.
-        settings: how its curves are drawn.
 
     Raises:
         FileError: they cannot be written.
     """
-    variants = [_data(e) for e in entries]
-    write_text(folder / SWEEP, json.dumps({"name": name, "settings": dict(settings), "variants": variants}, indent=1))
-    write_text(folder / TABLE, _csv(entries))
-
-
-def read_settings(folder: Path) -> tuple[str, dict[str, Any]]:
-    """Return what the sweep in `folder` is called, and how its curves are drawn.
-
-    Raises:
-        FileError: there is no sweep, or its files are damaged.
-    """
-    data = read_json(folder / SWEEP)
-    return str(data.get("name", folder.name)), dict(data.get("settings") or {})
+    data = {
+        "name": record.name,
+        "settings": dict(record.settings),
+        "variants": [_data(e) for e in record.entries],
+        "left_out": [
+            {"overrides": dict(v.overrides), "control": v.control, "reasons": v.reasons} for v in record.left_out
+        ],
+    }
+    write_text(folder / SWEEP, json.dumps(data, indent=1))
+    write_text(folder / TABLE, _csv(record))
 
 
 def _data(entry: Entry) -> dict[str, Any]:
@@ -129,63 +179,35 @@ def _data(entry: Entry) -> dict[str, Any]:
         "problems": result.get("problems", []),
         "seconds": result.get("seconds"),
         "artifacts": result.get("artifacts", []),
+        "warnings": entry.warnings,
+        "words": entry.words,
+        "state": dict(entry.state),
+        "stale": entry.stale,
     }
 
 
-def _csv(entries: Sequence[Entry]) -> str:
-    keys = varying_keys([e.overrides for e in entries if not e.control])
-    told_of = ["control", "status", "score", "score_name", "seconds", "plan", "folder", "problems"]
+def _csv(record: SweepRecord) -> str:
+    settings = [e.overrides for e in record.entries if not e.control]
+    keys = varying_keys([*settings, *(v.overrides for v in record.left_out if not v.control)])
+    told_of = ["control", "status", "score", "score_name", "seconds", "plan", "folder", "problems", "stale"]
     head = [*(f"{key}=" if key in told_of else key for key in keys), SEED, *told_of]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
-    for entry in entries:
+    for entry in record.entries:
         data = _data(entry)
         score = data["score"] or {}
         told = [data["status"], score.get("value", ""), score.get("name", ""), _shown(data["seconds"])]
-        place = [entry.checksum, entry.key, "; ".join(data["problems"])]
-        axes = [entry.overrides.get(k, "") for k in (*keys, SEED)]
-        writer.writerow([*axes, entry.control or "", *told, *place])
+        place = [entry.checksum, entry.key, "; ".join(data["problems"]), "; ".join(entry.stale)]
+        writer.writerow([*_axes(entry, keys), *told, *place])
+    for left in record.left_out:
+        writer.writerow([*_axes(left, keys), LEFT_OUT, "", "", "", "", "", "; ".join(left.reasons), ""])
     return text.getvalue()
+
+
+def _axes(entry: Entry | LeftOut, keys: Sequence[str]) -> list[str]:
+    return [*(entry.overrides.get(k, "") for k in (*keys, SEED)), entry.control or ""]
 
 
 def _shown(value: Any) -> Any:
     return "" if value is None else value
-
-
-@contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Keep a second sweep out of `folder`.
-
-    Raises:
-        FileError: one runs there already, or the folder cannot be written.
-    """
-    try:
-        lock = (folder / _LOCK).open("a+", encoding="utf-8")
-    except OSError as error:
-        raise cannot_be_written(folder, error) from error
-    with lock:
-        if not _take(lock):
-            what = "another sweep is running in this folder"
-            mend = "wait for it, or choose another folder: hydra.sweep.dir=FOLDER"
-            raise FileError(Problem(str(folder), what, mend))
-        yield
-
-
-def is_running(folder: Path) -> bool:
-    """Tell whether a sweep runs in `folder`."""
-    try:
-        with (folder / _LOCK).open("r", encoding="utf-8") as lock:
-            return not _take(lock)
-    except OSError:
-        return False
-
-
-def _take(lock: TextIO) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        pass
-    return True

@@ -29,6 +29,11 @@ class Estimate:
     count: int
 
     @property
+    def is_constant(self) -> bool:
+        """Whether several values are equal to the last bit: nothing in them depended on the seed."""
+        return self.half_width == 0
+
+    @property
     def low(self) -> float:
         """Lower end of the interval; the mean itself where there is none."""
         return self.mean - (self.half_width or 0.0)
@@ -60,6 +65,8 @@ def estimate(values: Sequence[float]) -> Estimate:
     """
     count = len(values)
     mean = math.fsum(values) / count
+    if count > 1 and len(set(values)) == 1:  # exactly: the division above may round
+        return Estimate(values[0], 0.0, count)
     if count < 2:
         return Estimate(mean, None, count)
     variance = math.fsum((v - mean) ** 2 for v in values) / (count - 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,14 @@ from transferpipe.execute.atomic import cannot_be_written, write_text
 from transferpipe.execute.manifest import read_json
 from transferpipe.execute.prepare import Prepared
 from transferpipe.sweep.inputs import inputs_of
+from transferpipe.sweep.state import State
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.stamp import stamps_of
 
 VARIANT = "variant.json"
 SEED = "seed"
+NAMED = "variant"
+"""The key under which the name of a named variant stands."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Variant:
         control: the name of the control that it is; None for an ordinary variant.
         fixed: what the command says of all its variants: it may set them apart from those of another command.
         own: a network trained on the target's own task, as a source; None if the sweep names none.
+        words: the overrides that compose its recipe, or that of the variant of which it is a control.
+        state: what that came to when it was planned; empty where nobody looked.
     """
 
     recipe: Mapping[str, Any] = field(repr=False)
@@ -40,6 +45,8 @@ class Variant:
     control: str | None = None
     fixed: Mapping[str, str] = field(default_factory=dict)
     own: Mapping[str, Any] | None = field(default=None, repr=False)
+    words: tuple[str, ...] = field(default=(), repr=False)
+    state: State = field(default_factory=dict, repr=False)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -62,12 +69,14 @@ class Planned:
         checksum: its plan's.
         key: names its folder. Variants with one key would write the same and get the same number, so they share a run.
         size: how many weights are assigned, and how many are kept.
+        warnings: what is legal in its plan and probably not meant.
     """
 
     variant: Variant
     checksum: str
     key: str
     size: tuple[int, int]
+    warnings: tuple[str, ...] = ()
 
 
 def planned(variant: Variant, prepared: Prepared) -> Planned:
@@ -81,7 +90,8 @@ def planned(variant: Variant, prepared: Prepared) -> Planned:
     }
     text = json.dumps(decisive, sort_keys=True, default=str)
     key = hashlib.sha256(text.encode()).hexdigest()[:10]
-    return Planned(variant, plan.checksum, f"v{key}", (len(plan.assignments), len(plan.kept)))
+    warnings = tuple(dict.fromkeys(f"{w.where}: {w.text}" for w in plan.warnings))
+    return Planned(variant, plan.checksum, f"v{key}", (len(plan.assignments), len(plan.kept)), warnings)
 
 
 def _inputs(prepared: Prepared) -> list[Any]:
@@ -110,6 +120,8 @@ def write_variant(folder: Path, planned: Planned) -> None:
         "fixed": dict(variant.fixed),
         "control": variant.control,
         "checksum": planned.checksum,
+        "words": variant.words,
+        "state": variant.state,
         "recipe": variant.recipe,
     }
     # As Hydra itself leaves them beside a result.
@@ -132,7 +144,8 @@ def read_variant(folder: Path) -> tuple[Variant, str]:
     data = read_json(folder / VARIANT)
     try:
         variant = Variant(dict(data["recipe"]), dict(data["overrides"]), data["control"], dict(data["fixed"]))
-        return variant, str(data["checksum"])
+        words, state = tuple(data.get("words", ())), dict(data.get("state", {}))
+        return replace(variant, words=words, state=state), str(data["checksum"])
     except (KeyError, TypeError, ValueError) as error:
         what = f"is not what this version of transferpipe writes: {error}"
         raise FileError(Problem(str(folder / VARIANT), what, "run the sweep again")) from error

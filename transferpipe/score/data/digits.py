@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
+from transferpipe.execute.score_early import Given
+from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.data.splits import Splits, make_splits
 from transferpipe.zoo.digits import load_digits
 
@@ -68,3 +70,8 @@ def _check_counts(classes: NDArray[np.int64], train: Any, val: Any) -> None:
     if total > fewest:
         what = f"{total} images of each digit wanted to learn from and to choose with, there are {fewest}"
         raise RecipeError(Problem("digits_data", what, "lower train_per_class or val_per_class"))
+
+
+def check_early(given: Given, _: TargetStructure) -> None:
+    """Refuse arguments out of range; see `transferpipe.execute.score_early`."""
+    digits_data(**given)

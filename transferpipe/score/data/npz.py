@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from transferpipe.errors import Problem, RecipeError
+from transferpipe.execute.remote.address import scheme_of
 from transferpipe.execute.remote.find import find
+from transferpipe.execute.score_early import Given
+from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.data.splits import PARTS, Splits, make_splits, split_off
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.npz import open_npz
@@ -27,11 +30,9 @@ def npz_data(path: str, *, val_fraction: float = 0.2, test_fraction: float = 0.2
         FileError, UnsafeError: the file cannot be read, or holds pickled objects.
         RecipeError: it lacks arrays, or they are not labelled examples.
     """
-    for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-        if not isinstance(fraction, int | float) or not 0 <= fraction < 1:
-            raise RecipeError(Problem(f"npz_data.{name}", f"{fraction!r} is not a number from 0 to below 1"))
+    _check_fractions(val_fraction, test_fraction)
     file = open_npz(find(path, "npz_data.path").path)
-    parts = _parts(file, path)
+    parts = {part: (file.read(x), file.read(y)) for part, (x, y) in _pairs(file, path).items()}
     # Checked before anything is drawn, so that what is wrong is said about the file.
     checked = make_splits(path, parts["train"], parts.get("val"), parts.get("test"))
     train = checked.train
@@ -43,8 +44,14 @@ def npz_data(path: str, *, val_fraction: float = 0.2, test_fraction: float = 0.2
     return make_splits(path, train, rest["val"], rest["test"])
 
 
-def _parts(file: FileSource, path: str) -> dict[str, tuple[Any, Any]]:
-    """Return the pairs of arrays that the file holds."""
+def _check_fractions(val_fraction: Any, test_fraction: Any) -> None:
+    for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
+        if not isinstance(fraction, int | float) or not 0 <= fraction < 1:
+            raise RecipeError(Problem(f"npz_data.{name}", f"{fraction!r} is not a number from 0 to below 1"))
+
+
+def _pairs(file: FileSource, path: str) -> dict[str, tuple[str, str]]:
+    """Return the names of the pairs of arrays that the file holds, by part."""
     keys = {weight.name for weight in file.catalog}
     wanted = {part: (f"x_{part}", f"y_{part}") for part in PARTS}
     if keys & {"x", "y"} and not keys & set(wanted["train"]):
@@ -54,4 +61,11 @@ def _parts(file: FileSource, path: str) -> dict[str, tuple[Any, Any]]:
     if lacking or "train" not in found:
         what = f"holds {', '.join(sorted(keys)[:8]) or 'nothing'}, but no {' and no '.join(lacking or ['x_train'])}"
         raise RecipeError(Problem(path, what, "save x and y, or x_train, y_train, x_test, y_test"))
-    return {part: (file.read(x), file.read(y)) for part, (x, y) in found.items()}
+    return found
+
+
+def check_early(given: Given, _: TargetStructure) -> None:
+    """Refuse a file that is not there, lacks arrays, or cannot be read; see `transferpipe.execute.score_early`."""
+    _check_fractions(given["val_fraction"], given["test_fraction"])
+    if isinstance(given["path"], str) and scheme_of(given["path"]) is None:  # nothing is fetched for a check
+        _pairs(open_npz(find(given["path"], "npz_data.path").path), given["path"])

@@ -39,17 +39,17 @@ def check_loggers(names: Sequence[str]) -> None:
     problems.raise_as(RecipeError)
 
 
-def open_loggers(names: Sequence[str], folder: Path, name: str) -> list[Logger]:
-    """Return the loggers called `names` of the sweep called `name` in `folder`.
+def open_loggers(names: Sequence[str], folder: Path, name: str) -> dict[str, Logger]:
+    """Return the loggers called `names`, by their names, of the sweep called `name` in `folder`.
 
     Raises:
         RecipeError: as `check_loggers`, or one cannot be opened.
     """
     check_loggers(names)
-    loggers = []
+    loggers = {}
     for logger in names:
         try:
-            loggers.append(importlib.import_module(LOGGERS[logger]).open_logger(folder, name))
+            loggers[logger] = importlib.import_module(LOGGERS[logger]).open_logger(folder, name)
         except Exception as error:  # whatever the tool raises where it cannot write
             what = f"cannot be opened: {type(error).__name__}: {error}"
             raise RecipeError(Problem(f"sweep.log.{logger}", what, "mend it, or leave it out")) from error

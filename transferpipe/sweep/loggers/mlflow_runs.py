@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transferpipe.sweep.job import Result
+from transferpipe.sweep.job import RESULT, Result
 from transferpipe.sweep.leaderboard import Entry
 from transferpipe.sweep.loggers import Logger
+from transferpipe.sweep.variant import read_variant
 
 _LONGEST = 250  # MLflow refuses longer values in some of its stores
+_RECORDS = ("manifest.json", "score.json", "report.html", "run.log")
+_MOST_BYTES = 10 << 20  # of a model
 
 
 def open_logger(folder: Path, name: str) -> Logger:
@@ -20,18 +23,37 @@ def open_logger(folder: Path, name: str) -> Logger:
     experiment = known.experiment_id if known else client.create_experiment(name)
 
     def log(entry: Entry, result: Result) -> None:
-        tags = {"transferpipe.plan": entry.checksum, "transferpipe.folder": str((folder / entry.key).absolute())}
-        run = client.create_run(experiment, run_name=entry.key, tags={**tags, **_digests(result)}).info.run_id
+        place = folder / entry.key
+        began, ended = _times(place, result)
+        tags = {"transferpipe.plan": entry.checksum, "transferpipe.folder": str(place.absolute()), **_digests(result)}
+        label = read_variant(place)[0].label[:_LONGEST]
+        run = client.create_run(experiment, start_time=began, run_name=label, tags=tags).info.run_id
         for key, value in {**entry.overrides, "control": entry.control or ""}.items():
             client.log_param(run, _key(key), value[:_LONGEST])
         score = result.get("score")
         if score:
-            client.log_metric(run, _key(str(score["name"])), float(score["value"]))
+            client.log_metric(run, _key(str(score["name"])), float(score["value"]), timestamp=ended)
         for problem in result.get("problems", ())[:1]:
             client.set_tag(run, "transferpipe.problem", problem)
-        client.set_terminated(run, "FINISHED" if not result.get("problems") else "FAILED")
+        for file in _files(place, result):
+            client.log_artifact(run, str(file))
+        client.set_terminated(run, "FINISHED" if not result.get("problems") else "FAILED", ended)
 
     return log
+
+
+def _times(place: Path, result: Result) -> tuple[int, int]:
+    """Return when the variant was begun and finished, in milliseconds: its result was written last."""
+    ended = (place / RESULT).stat().st_mtime
+    return int(1000 * (ended - result.get("seconds", 0))), int(1000 * ended)
+
+
+def _files(place: Path, result: Result) -> list[Path]:
+    """Return what is kept of the variant: its records, and its model if that is small."""
+    records = [place / name for name in _RECORDS]
+    models = [place / a["path"] for a in result.get("artifacts", ())]
+    small = [path for path in models if path.is_file() and path.stat().st_size <= _MOST_BYTES]
+    return [path for path in records if path.is_file()] + small
 
 
 def _digests(result: Result) -> dict[str, str]:

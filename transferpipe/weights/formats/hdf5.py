@@ -7,6 +7,10 @@ Everything is checked on what the file says of itself, before one byte is alloca
 from __future__ import annotations
 
 import dataclasses
+import fcntl
+import io
+import os
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +29,12 @@ from transferpipe.weights.formats.hdf5_dataset import (
     read_dataset,
     read_strings,
 )
+from transferpipe.weights.window import Window
 
 __all__ = [
     "StoredDataset",
     "StoredGroup",
+    "close_with",
     "open_hdf5",
     "read_dataset",
     "read_strings",
@@ -51,9 +57,36 @@ def open_hdf5(file: Path | BinaryIO, label: str) -> h5py.File:
         FileError: missing, not readable, not HDF5, truncated or damaged.
     """
     try:
-        return h5py.File(file, "r")
+        return h5py.File(_unshared(file) if isinstance(file, Path) else file, "r")
     except H5_ERRORS as error:
         raise FileError(_why_unreadable(error, label)) from error
+
+
+def _unshared(path: Path) -> BinaryIO:
+    """Open a file as one that HDF5 does not know by its inode.
+
+    Otherwise HDF5 would lock it against its owner for as long as it is open here, and, were it written anew in place,
+    answer what it remembers of the old content.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        # HDF5 locks a file that it writes.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise OSError("unable to lock file") from error
+    except OSError:  # a file system without locks
+        pass
+    return io.BufferedReader(Window(descriptor, 0, os.fstat(descriptor).st_size))
+
+
+def close_with(owner: object, file: h5py.File) -> None:
+    """Close `file` when `owner` goes, at the latest before the interpreter does.
+
+    HDF5 crashes if it has to close a file of Python's own after the interpreter is gone.
+    """
+    weakref.finalize(owner, file.close)
 
 
 def _why_unreadable(error: Exception, label: str) -> Problem:

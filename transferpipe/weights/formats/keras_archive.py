@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import lzma
 import os
 import tempfile
 import threading
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +30,10 @@ CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _MOST_RATIO = 1100
 _MOST_CONFIG = 1 << 28
 _CHUNK = 1 << 20
+# HDF5 can loop for ever over damage, so its file is compared with the archive's checksum first. Of a larger one that
+# is done before the first value is read: to look at what it holds should not take as long as to read all of it.
+_CHECKED_FIRST = 1 << 30
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, RuntimeError)
 # What one thread reads at a time to check the whole.
 _PIECE = 32 << 20
 
@@ -48,9 +54,11 @@ def open_keras(path: Path) -> FileSource:
             Problem(str(path), f"{CONFIG} does not describe a Keras model", "save it again with model.save")
         )
     file, base = _weights_file(path, archive)
+    check = _CheckOnce(path, archive, base)
+    if archive.getinfo(WEIGHTS).file_size <= _CHECKED_FIRST:
+        check()
     weights = StoreFile(open_hdf5(file, str(path)), file, path, base)
     store = read_store(path, [weights], config, "keras")
-    check = _CheckOnce(path, archive, base)
 
     def read_entry(spec: WeightSpec) -> Any:
         check()
@@ -97,7 +105,7 @@ def _read_json(path: Path, archive: zipfile.ZipFile, member: str) -> dict[str, A
         raise UnsafeError(Problem(where, f"is larger than {_MOST_CONFIG:,} bytes"))
     try:
         data = json.loads(archive.read(member))
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, RecursionError) as error:
+    except _DAMAGED as error:  # among them the nesting that is too deep, and members that are encrypted
         raise FileError(
             Problem(where, f"cannot be read: {error}", "the file is damaged: copy or save it again")
         ) from error
@@ -120,7 +128,7 @@ def _weights_file(path: Path, archive: zipfile.ZipFile) -> tuple[BinaryIO, int |
             unpacked.flush()
             # The descriptor keeps the file, which has no name any more, as long as the source needs it.
             return io.BufferedReader(Window(os.dup(unpacked.fileno()), 0, info.file_size)), None
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
+    except _DAMAGED as error:
         raise FileError(Problem(f"{path}: {WEIGHTS}", f"cannot be read: {error}", "copy or save it again")) from error
 
 

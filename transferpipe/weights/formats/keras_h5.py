@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from transferpipe.weights.file_source import FileSource, SavedGroup
-from transferpipe.weights.formats.hdf5 import open_hdf5, read_dataset
+from transferpipe.weights.formats.hdf5 import close_with, open_hdf5, read_dataset
 from transferpipe.weights.formats.keras_groups import Group, StoreFile, Value, read_groups
 from transferpipe.weights.formats.keras_state import Kept, training_state
 from transferpipe.weights.formats.stamp import check_unchanged, file_stamp
@@ -49,9 +48,8 @@ def read_store(path: Path, files: Sequence[StoreFile], config: Config | None, fo
     state = training_state({g.path: Kept(g.name, g.shapes, g.dtypes) for g in groups}, configs)
     saved, weights = _layers([g for g in groups if g.path not in state], configs, label)
     read_entry, locate_entry = _access(groups)
-    # HDF5 crashes if it has to close a file of Python's own after the interpreter is gone: close it with the source.
     for file in files:
-        weakref.finalize(read_entry, file.h5.close)
+        close_with(read_entry, file.h5)
     return FileSource(
         path=path,
         format=format_name,

@@ -15,6 +15,7 @@ from transferpipe.errors import FileError, Problem
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.hdf5 import (
     StoredDataset,
+    close_with,
     open_hdf5,
     read_dataset,
     read_strings,
@@ -110,6 +111,7 @@ def _source(file: _File, check: Callable[[], None]) -> FileSource:
         offset = file.datasets[spec.where].offset
         return None if offset is None else Segment(file.path, offset, spec.nbytes, spec.dtype)
 
+    close_with(read_entry, file.h5)
     return FileSource(
         path=file.path,
         format="h5",

@@ -1,16 +1,21 @@
-"""Models that sources are built as: built anew for every run, unless many runs are one."""
+"""Models that sources and targets are built as: built anew for every run, unless many runs are one."""
 
 import sys
 
 import pytest
 
-from transferpipe.execute.opening import open_recipe, sources_kept
+from transferpipe.execute.opening import builds_kept, open_recipe
 from transferpipe.planning.chain import read_recipe
 
 MODELS = """
 import keras
 
 CALLS = []
+UNITS = 2
+
+
+def fresh():
+    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(UNITS, name="d")])
 
 
 def trained(value):
@@ -44,7 +49,7 @@ def test_a_source_is_built_for_every_run_and_once_a_run(calls):
 
 
 def test_within_a_sweep_it_is_built_once(calls):
-    with sources_kept():
+    with builds_kept():
         assert (source(1.0) == source(1.0)).all()
         assert (source(2.0) != source(1.0)).any()
     assert calls() == [1.0, 2.0]
@@ -52,13 +57,38 @@ def test_within_a_sweep_it_is_built_once(calls):
     assert calls() == [1.0, 2.0, 1.0]
 
 
+def target(seed=0):
+    """Open a target that the builder makes, and return its model."""
+    build = {"_target_": "kept_models.fresh"}
+    recipe = read_recipe({"source": {"_target_": "kept_models.fresh"}, "target": build, "unmatched": "keep"})
+    return open_recipe(recipe).target.model
+
+
+def test_a_target_whose_builder_looks_elsewhere_is_built_for_every_run(calls):
+    import kept_models
+
+    assert target().output_shape == (None, 2)
+    kept_models.UNITS = 5
+    assert target().output_shape == (None, 5)
+    with builds_kept():
+        assert target() is target()
+
+
+def test_a_target_that_was_drawn_is_not_kept(calls):
+    with builds_kept():
+        first = target()
+        for variable in first.variables:
+            variable._deferred_initialize()
+        assert target() is not first
+
+
 def test_another_seed_draws_other_weights(calls):
-    with sources_kept():
+    with builds_kept():
         assert (source(1.0, seed=1) != source(1.0, seed=2)).any()
 
 
 def test_only_the_last_few_are_kept(calls):
-    with sources_kept():
+    with builds_kept():
         for value in (1.0, 2.0, 3.0, 1.0):
             source(value)
     assert calls() == [1.0, 2.0, 3.0, 1.0]

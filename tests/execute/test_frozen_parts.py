@@ -1,0 +1,86 @@
+"""What is said to be frozen in a saved file is frozen when Keras loads it: every kind of layer that has parts."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import transferpipe as tp
+
+
+@keras.saving.register_keras_serializable("frozen_parts")
+class Held(keras.layers.Layer):
+    """A layer of the user's own that makes its parts itself."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.dense = layers.Dense(3)
+
+    def build(self, shape):
+        self.dense.build(shape)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+def twice(layer):
+    inputs = keras.Input((4, 6))
+    return keras.Model(inputs, layer(inputs, inputs))
+
+
+def once(layer, *shape):
+    inputs = keras.Input(shape)
+    return keras.Model(inputs, layer(inputs))
+
+
+def sequential():
+    return keras.Sequential(
+        [keras.Input((5,)), layers.Dense(2, name="a"), layers.BatchNormalization(name="b")], name="m"
+    )
+
+
+CASES = {
+    "attention": lambda: twice(layers.MultiHeadAttention(2, 3, name="m")),
+    "grouped attention": lambda: twice(layers.GroupQueryAttention(3, 2, 1, name="m")),
+    "own layer": lambda: once(Held(name="m"), 5),
+    "lstm": lambda: once(layers.LSTM(3, name="m"), 4, 5),
+    "gru": lambda: once(layers.GRU(3, name="m"), 4, 5),
+    "simple rnn": lambda: once(layers.SimpleRNN(3, name="m"), 4, 5),
+    "convlstm": lambda: once(layers.ConvLSTM1D(2, 2, name="m"), 3, 4, 2),
+    "bidirectional": lambda: once(layers.Bidirectional(layers.LSTM(3), name="m"), 4, 5),
+    "bidirectional convlstm": lambda: once(layers.Bidirectional(layers.ConvLSTM1D(2, 2), name="m"), 3, 4, 2),
+    "cells": lambda: once(layers.RNN([layers.LSTMCell(3), layers.GRUCell(2)], name="m"), 4, 5),
+    "cell": lambda: once(layers.RNN(layers.LSTMCell(3), name="m"), 4, 5),
+    "time distributed": lambda: once(layers.TimeDistributed(layers.Dense(3), name="m"), 4, 5),
+    "spectral": lambda: once(layers.SpectralNormalization(layers.Conv2D(3, 2), name="m"), 5, 5, 2),
+    "separable": lambda: once(layers.SeparableConv2D(3, 2, name="m"), 5, 5, 2),
+    "model": lambda: once(sequential(), 5),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_proved_means_frozen_after_loading(name, tmp_path):
+    keras.utils.clear_session()
+    model = CASES[name]()
+    model.save(tmp_path / "source.keras")
+    report = tp.transfer(
+        tmp_path / "source.keras", model, folder=tmp_path, mapping={"all": {"to": ".*"}}, freeze=["m"],
+        save={"path": "out.keras"},
+    )  # fmt: skip
+    loaded = keras.models.load_model(tmp_path / "out.keras")
+    trainable = sum(int(np.prod(v.shape)) for v in loaded.trainable_variables)
+    proved = report.manifest["artifacts"][0]["freezing"] == "proved"
+    warned = any(w.code == "freeze-not-saved" for w in report.plan.warnings)
+    assert proved == (trainable == report.plan.freezing.trainable_parameters)
+    assert warned == (not proved)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_file_as_the_target_tells_what_keras_makes_trainable(name, tmp_path):
+    keras.utils.clear_session()
+    model = CASES[name]()
+    model.get_layer("m").trainable = False
+    model.save(tmp_path / "frozen.keras")
+    plan = tp.plan(tmp_path / "frozen.keras", tmp_path / "frozen.keras", mapping={"all": {"to": ".*"}})
+    loaded = keras.models.load_model(tmp_path / "frozen.keras")
+    assert plan.freezing.trainable_parameters == sum(int(np.prod(v.shape)) for v in loaded.trainable_variables)

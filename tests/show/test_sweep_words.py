@@ -1,0 +1,91 @@
+"""What is said of a sweep's rows."""
+
+import pytest
+
+from transferpipe.show.sweep_table import leaderboard_text
+from transferpipe.show.sweep_words import CONSTANT, ranks, said
+from transferpipe.sweep.leaderboard import Entry, leaderboard
+
+FAILED = {"status": "failed", "problems": ["score: odd"], "exit": 3}
+
+
+def found(values, control=None, key="k", **overrides):
+    texts = {k: str(v) for k, v in overrides.items()}
+    return [Entry({**texts, "seed": str(seed)}, control, key, "p", _result(value)) for seed, value in enumerate(values)]
+
+
+def _result(value):
+    score = {"value": value, "name": "accuracy", "higher_is_better": True, "kind": "trained"}
+    return {"status": "done", "score": score} if value is not None else FAILED
+
+
+def text(entries, width=200, **more):
+    return leaderboard_text(leaderboard(entries, **more), width=width)
+
+
+def test_ties_share_a_rank():
+    board = leaderboard([*found([0.5, 0.7], f="a"), *found([0.7, 0.5], f="b"), *found([0.1, 0.2], f="c")])
+    assert ranks(board) == ["1", "1", "3"]
+
+
+def test_one_seed_has_no_interval_and_says_so():
+    lines = said(leaderboard([*found([0.5], f="a"), *found([0.7], f="b")]))
+    assert lines[0].startswith("1 seed: no interval")
+
+
+def test_what_does_not_depend_on_the_seed_is_not_called_certain():
+    shown = text([*found([0.1] * 5, f="a"), *found([0.2, 0.3], f="b")])
+    assert CONSTANT in shown and "± 0.0000" not in shown
+
+
+def test_rows_of_other_seeds_are_told():
+    shown = text([*found([0.5, 0.6], f="a"), *found([0.5, 0.7], f="b"), *found([0.9], f="c")])
+    (row,) = [line for line in shown.splitlines() if "other seeds: 0" in line]
+    assert not row.split()[0].isdigit()
+    assert "without a rank, lacking some of the seeds 0, 1: 1 setting" in shown
+
+
+def test_which_row_is_furthest_from_what_it_is_compared_with():
+    near, far = found([0.52, 0.61], variant="near"), found([0.2, 0.31], variant="far")
+    shown = text([*found([0.5, 0.6], variant="base"), *near, *far], against="base")
+    assert "against base: furthest is variant=far, -0.2950 ± 0.0635 (2 seeds)" in shown
+
+
+@pytest.mark.parametrize("entries, words", [
+    (found([None, None], f="a"), "0 done, 2 failed, 0 open; nothing to rank: none is finished"),
+    ([Entry({"seed": "0"}, None, "k", "p", {"status": "done", "score": None})], "give the recipe a `score`"),
+])  # fmt: skip
+def test_why_there_is_nothing_to_rank(entries, words):
+    assert words in text(entries)
+
+
+def test_a_failure_names_its_log_and_a_blank_its_meaning():
+    shown = text([*found([None], f="a", key="v1"), *found([0.5]), *found([0.4], "random")])
+    assert "1 failed: score: odd (v1/run.log)" in shown
+    assert "(recipe)" in shown and "(any)" in shown
+
+
+def test_a_long_name_of_a_score_leaves_the_table_a_table():
+    rows = [
+        *found([0.5, 0.6], variant="AnB", cut=1),
+        *found([0.5, 0.7], variant="BnB", cut=5),
+        *found([0.1, 0.3], "random"),
+    ]
+    for e in rows:
+        e.result["score"]["name"] = "test accuracy after fine-tuning"
+    shown = text(rows, 80).splitlines()
+    assert max(map(len, shown)) <= 80
+    assert [line.split()[:3] for line in shown if line[:6].strip().isdigit()] == [["1", "BnB", "5"], ["2", "AnB", "1"]]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100])
+@pytest.mark.parametrize("count", [1, 4])
+def test_rows_stay_distinguishable_and_numbers_whole_at_any_width(width, count):
+    pattern = "[layer_with_a_long_name_{}]"
+    rows = [found([0.5, 0.61], **{f"freeze{i}": pattern.format(n) for i in range(count)}) for n in (1, 2)]
+    shown = text([*rows[0], *rows[1], *found([0.1, 0.3], "random"), *found([0.2, 0.3], "source")], width)
+    assert max(map(len, shown.splitlines())) <= width
+    assert "0.5550 ± 0.6988" in " ".join(shown.split())
+    joined = "".join(shown.split())
+    assert all(head in joined for head in ("accuracy", "againstrandom", "againstsource"))
+    assert {"1]", "2]"} <= {joined[i : i + 2] for i in range(len(joined))}

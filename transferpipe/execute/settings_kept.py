@@ -1,0 +1,114 @@
+"""Calling other people's code so that the process is afterwards what it was.
+
+A score may set a dtype policy, a builder may change the working directory. What one variant of a sweep changes must not
+make another variant of the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+Restore = Callable[[], None]
+
+
+@contextlib.contextmanager
+def settings_kept() -> Iterator[Restore]:
+    """Put back what the body changes of Keras's settings, random generators, working directory and logging.
+
+    Yields:
+        What puts Keras's settings back before the end, for who starts over.
+    """
+    restore = _keras_settings()
+    with folder_and_logging_kept(), generators_kept():
+        try:
+            yield restore
+        finally:
+            restore()
+
+
+@contextlib.contextmanager
+def folder_and_logging_kept() -> Iterator[None]:
+    """Put back the working directory, and the handlers and levels of all loggers."""
+    folder = os.open(".", os.O_RDONLY)  # holds it even where it is renamed or removed meanwhile
+    restore_logging = _logging_settings()
+    try:
+        yield
+    finally:
+        restore_logging()
+        with contextlib.suppress(OSError):
+            os.fchdir(folder)
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def generators_kept() -> Iterator[None]:
+    """Put back all random generators: Python's, NumPy's global one, TensorFlow's and Keras's.
+
+    TensorFlow's choice of operations that give the same sums whatever the threads do is put back too. It has no public
+    way to read its own generator, or to give that choice back.
+    """
+    from keras.src.backend.common import global_state
+    from tensorflow.python.eager import context
+    from tensorflow.python.framework import config
+
+    tensorflow = context.context()
+    attributes = ("global_random_seed", "global_seed_generator")
+    of_keras = {name: global_state.get_global_attribute(name) for name in attributes}
+    before = random.getstate(), np.random.get_state(), tensorflow._seed, getattr(tensorflow, "_rng", None)
+    was_deterministic = config.is_op_determinism_enabled()
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        tensorflow._seed, tensorflow._rng = before[2:]
+        for name, value in of_keras.items():
+            global_state.set_global_attribute(name, value)
+        if config.is_op_determinism_enabled() and not was_deterministic:
+            config.disable_op_determinism()
+
+
+def _keras_settings() -> Restore:
+    """Return what sets Keras's global settings to what they are now. The caller has imported Keras."""
+    from keras import config
+
+    policy, floatx, epsilon, order = (
+        config.dtype_policy(),
+        config.floatx(),
+        config.epsilon(),
+        config.image_data_format(),
+    )
+
+    def restore() -> None:
+        config.set_floatx(floatx)
+        config.set_epsilon(epsilon)
+        config.set_image_data_format(order)
+        config.set_dtype_policy(policy)
+
+    return restore
+
+
+def _logging_settings() -> Restore:
+    """Return what gives every logger the handlers and the level that it has now, and new ones none."""
+    before = {logger: (list(logger.handlers), logger.level) for logger in _loggers()}
+    disabled = logging.root.manager.disable
+
+    def restore() -> None:
+        # A handler that stayed would write into a log that is closed by then.
+        for logger in _loggers():
+            logger.handlers[:], level = before.get(logger, ([], logger.level))
+            logger.setLevel(level)
+        logging.disable(disabled)
+
+    return restore
+
+
+def _loggers() -> list[logging.Logger]:
+    known = list(logging.root.manager.loggerDict.values())
+    return [logging.root, *(logger for logger in known if isinstance(logger, logging.Logger))]

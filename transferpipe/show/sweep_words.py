@@ -1,0 +1,121 @@
+"""What is said of a sweep's rows, the same on a terminal and on the page: ranks, notes, estimates, sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from transferpipe.show.collapse import counted
+from transferpipe.show.score_table import number_text
+from transferpipe.sweep.leaderboard import Entry, Leaderboard, Row
+from transferpipe.sweep.statistics import Estimate
+from transferpipe.sweep.variant import SEED
+
+LIKE_THE_BEST = "not told from the best"
+CONSTANT = "identical for all seeds"
+_MOST_LABELS, _LONGEST = 3, 120
+
+
+def some(labels: Sequence[str]) -> str:
+    """Return the first labels, and how many more there are.
+
+    >>> some(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    more = f" and {len(labels) - _MOST_LABELS} more" if len(labels) > _MOST_LABELS else ""
+    return ", ".join(labels[:_MOST_LABELS]) + more
+
+
+def by_text(texts: Iterable[tuple[str, Sequence[str]]]) -> dict[str, list[str]]:
+    """Return the labels of those that say it for every distinct text, of pairs of a label and its texts."""
+    found: dict[str, list[str]] = {}
+    for label, said_of_it in texts:
+        for text in dict.fromkeys(said_of_it):
+            found.setdefault(text, []).append(label)
+    return found
+
+
+def label_of(overrides: Mapping[str, str], control: str | None, keys: Sequence[str] | None = None) -> str:
+    """Return a variant as a command line would write it; with `keys`, only what stands under those."""
+    chosen = {k: v for k, v in overrides.items() if keys is None or k in (*keys, SEED)}
+    words = [f"control={control}"] if control else []
+    return " ".join([*words, *(f"{k}={v}" for k, v in chosen.items())]) or "(as it is)"
+
+
+def estimate_text(found: Estimate, signed: bool = False) -> str:
+    """Return mean and half the interval; only the number where all values are equal, which is no measured spread."""
+    sign = "+" if signed and found.mean >= 0 else ""
+    spread = "" if found.half_width is None or found.is_constant else f" ± {number_text(found.half_width)}"
+    return f"{sign}{number_text(found.mean)}{spread}"
+
+
+def value_under(row: Row, key: str) -> str:
+    """Return the value that sets a row apart under `key`, or what stands for it where its command named none."""
+    return row.setting.get(key, "(any)" if row.control else "(recipe)")
+
+
+def ranks(board: Leaderboard) -> list[str]:
+    """Return the place of every row as text, equal means sharing one; rows that do not rank have none."""
+    if not board.comparable:
+        return [""] * len(board.rows)
+    means = [row.compared.mean for row in board.rows if row.compared]
+    return [str(means.index(row.compared.mean) + 1) if row.compared else "" for row in board.rows]
+
+
+def notes_of(row: Row, board: Leaderboard) -> list[str]:
+    """Return what is to be said of a row."""
+    notes = [f"control: {row.control}"] if row.control else []
+    notes += [f"of an earlier recipe ({', '.join(row.stale)} changed)"] if row.stale else []
+    notes += [f"other seeds: {', '.join(row.values) or 'none'}"] if row.other_seeds else []
+    if row.compared and row.score and row.compared.count != row.score.count:
+        notes.append(f"ranked by {number_text(row.compared.mean)} over seeds {', '.join(board.seeds)}")
+    notes += [LIKE_THE_BEST] if row.as_good else []
+    notes += [CONSTANT] if row.score and row.score.is_constant else []
+    return notes + ([f"{row.failed} failed: {reason(row)}"] if row.failed else [])
+
+
+def reason(row: Row) -> str:
+    """Return the first problem of a row with the log in which it stands."""
+    failed: list[Entry] = [e for e in row.entries if e.result and e.result.get("problems")]
+    return f"{str((failed[0].result or {})['problems'][0])[:_LONGEST]} ({failed[0].key}/run.log)" if failed else ""
+
+
+def said(board: Leaderboard) -> list[str]:
+    """Return what the numbers allow to be said of the rows."""
+    stale = sum(1 for row in board.rows if row.stale)
+    earlier = [f"without a rank, being of an earlier recipe, score or input: {counted(stale, 'row')}"] if stale else []
+    if not board.comparable:
+        what = "these scores do not measure the same: their order means nothing; make a sweep of each"
+        return [what, *earlier]
+    return [*_of_seeds(board), *_of_the_best(board), *earlier, *(_of_a_reference(board, n) for n in board.against)]
+
+
+def _of_seeds(board: Leaderboard) -> list[str]:
+    others = sum(1 for row in board.rows if row.other_seeds)
+    if others:
+        wanted = ", ".join(s or "the recipe's own" for s in board.seeds)
+        return [f"without a rank, lacking some of the seeds {wanted}: {counted(others, 'setting')}"]
+    if any(row.compared and row.score and row.compared.count != row.score.count for row in board.rows):
+        return [f"ranked over the seeds that all settings have: {', '.join(board.seeds)}"]
+    return []
+
+
+def _of_the_best(board: Leaderboard) -> list[str]:
+    ranked = [row for row in board.rows if row.ranks]
+    if ranked and len(board.seeds) < 2:
+        return ["1 seed: no interval, so that the order may be chance: add seeds, such as seed=range(5)"]
+    alike = sum(1 for row in ranked[1:] if row.as_good)
+    if alike:
+        return [f"{alike} of {len(ranked) - 1} other settings cannot be told from the best with these seeds"]
+    return []
+
+
+def _of_a_reference(board: Leaderboard, name: str) -> str:
+    """Return which row is furthest from what it is compared with, among those of which chance is known."""
+    gaps = [(row, gap) for row in board.rows if (gap := row.against.get(name)) and not row.control]
+    told = [(row, gap) for row, gap in gaps if gap.half_width is not None and not gap.low <= 0 <= gap.high]
+    if not told:
+        why = "with these seeds" if any(gap.count > 1 for _, gap in gaps) else "by one seed"
+        return f"against {name}: no setting can be told from it {why}"
+    row, gap = max(told, key=lambda pair: abs(pair[1].mean))
+    where = label_of(row.setting, row.control)
+    return f"against {name}: furthest is {where}, {estimate_text(gap, signed=True)} ({gap.count} seeds)"

@@ -1,0 +1,37 @@
+"""What a variant was made of: so that results of a recipe as it was are not taken for those of the recipe as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from transferpipe.sweep.inputs import inputs_of
+
+State = Mapping[str, Any]
+"""Digests: of the ``recipe`` and of the ``score`` as texts, and of each of the ``inputs`` by its name."""
+
+# What a recipe says of what is written and checked changes no number.
+_BESIDE = ("name", "expect", "save", "verify", "unused", "ignore", "score")
+
+
+def state_of(recipe: Mapping[str, Any]) -> State:
+    """Return short digests of what `recipe` comes to now, its files and Python modules included."""
+    transfer = {k: v for k, v in recipe.items() if k not in _BESIDE}
+    inputs = {text: _digest(mark) for text, *mark in inputs_of(recipe)}
+    return {"recipe": _digest(transfer), "score": _digest(recipe.get("score")), "inputs": inputs}
+
+
+def changes(before: State, now: State) -> list[str]:
+    """Return what differs between two states, as a reader would name it."""
+    found = [f"the {part}" for part in ("recipe", "score") if before.get(part) != now.get(part)]
+    return found + sorted(_changed(before.get("inputs") or {}, now.get("inputs") or {}))
+
+
+def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> Iterable[str]:
+    return (text for text in before.keys() | now.keys() if before.get(text) != now.get(text))
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:8]
