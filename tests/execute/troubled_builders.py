@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 from pathlib import Path
 
@@ -88,3 +89,68 @@ def appends_to_a_file():
     with Path(os.environ["TRICKY_LOG"]).open("a") as log:
         log.write("built\n")
     return compiles()
+
+
+# What keeps what it made, and returns it -------------------------------------------------------------------------------
+
+KEPT: dict[str, object] = {}
+
+
+@functools.cache
+def trunk():
+    return stack(kl.Dense(3, name="a"), kl.Dense(2, name="b"))
+
+
+@counted
+def on_a_remembered_trunk():
+    return headed(trunk())
+
+
+@counted
+def keeps_the_model():
+    KEPT["it"] = plain()
+    return KEPT["it"]
+
+
+@counted
+def keeps_a_layer():
+    model = plain()
+    KEPT["it"] = [model.get_layer("a")]
+    return model
+
+
+@counted
+def keeps_a_variable():
+    model = plain()
+    KEPT["it"] = model.get_layer("a").kernel
+    return model
+
+
+@counted
+def keeps_a_tensor():
+    """A symbolic tensor knows the layer that it comes from."""
+    model = plain()
+    KEPT["it"] = model.outputs[0]
+    return model
+
+
+@counted
+def keeps_a_function():
+    model = plain()
+    KEPT["it"] = lambda x: model(x)
+    return model
+
+
+@counted
+def keeps_numbers():
+    """Nothing that leads to a weight."""
+    model = plain()
+    KEPT["it"] = [model.count_params(), model.get_config(), model.name]
+    return model
+
+
+@counted
+def collects_garbage():
+    model = plain()
+    gc.collect()
+    return model

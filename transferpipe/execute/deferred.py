@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.errors import UnsafeError
+from transferpipe.execute.holders import are_held_only_by, young_kept
 from transferpipe.execute.own_initializers import is_repeatable, own_copy
 from transferpipe.execute.refusals import refusals_noted
 
@@ -71,8 +72,10 @@ def build_deferred(keras: Any, make: Callable[[], Any], start_over: Callable[[],
         UnsafeError: what `make` raises.
     """
     start_over()
-    attempt = _attempt(keras, make)
-    if _is_certain(keras, attempt):
+    with young_kept():
+        attempt = _attempt(keras, make)
+        certain = _is_certain(keras, attempt) and _is_ours(attempt)
+    if certain:
         return attempt.model
     survivors = [(weakref.ref(v), attempt.assigned.get(id(v))) for v in attempt.pending]
     del attempt
@@ -125,6 +128,16 @@ def _is_certain(keras: Any, attempt: _Attempt) -> bool:
     if attempt.assigned or attempt.refused or not attempt.intact:
         return False
     return attempt.pending.repeatable and _saves_variables_only(keras, model)
+
+
+def _is_ours(attempt: _Attempt) -> bool:
+    """Tell whether nobody else remembers a part of the model, and would find it without values.
+
+    A layer notes what was built on it; a trunk from an earlier call, which has values, does not give the new head away.
+    """
+    from keras.src.ops.node import Node
+
+    return are_held_only_by(attempt, [attempt.model, *attempt.pending], harmless=Node)
 
 
 def _saves_variables_only(keras: Any, model: Any) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from transferpipe.errors import Problems, VerificationError
 from transferpipe.execute.prepare import Prepared
 from transferpipe.execute.run import Report
@@ -24,7 +22,7 @@ def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
     values = Values(plan, prepared.opened.sources, target, prepared.recipe.verify)
     changed = sorted({a.target for a in plan.assignments} | {e.at for e in plan.edits})
     new = {name: values.value(name) for name in changed}
-    warnings = (*plan.warnings, *value_warnings(plan, values))
+    warnings = saved.warnings if saved else (*plan.warnings, *value_warnings(plan, values))
     untouched = {w.name: target.read(w.name) for w in target.structure.catalog if w.name not in new}
     undo = target.assign(new)
     try:
@@ -41,7 +39,7 @@ def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
     except BaseException:
         undo()
         raise
-    return dataclasses.replace(saved, warnings=warnings) if saved else Report(plan, "pass", warnings=warnings)
+    return saved or Report(plan, "pass", warnings=warnings)
 
 
 def _prove_frozen(target: ModelTarget, prepared: Prepared) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 
 from transferpipe.errors import Problem, RecipeError
@@ -16,10 +16,10 @@ from transferpipe.execute.score_label import OURS, split_label
 from transferpipe.execute.settings_kept import settings_kept
 from transferpipe.execute.target import FileTarget
 from transferpipe.planning.layouts.export import plan_export
-from transferpipe.planning.model import Plan
+from transferpipe.planning.model import Plan, PlanWarning
 from transferpipe.planning.planner import make_plan
 from transferpipe.recipe.model import Build, Recipe
-from transferpipe.recipe.parse import STREAMED
+from transferpipe.recipe.parse import SAVE_SUFFIXES, STREAMED
 from transferpipe.recipe.trust import resolve
 
 RUN = "run"
@@ -98,13 +98,21 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
     """
     sources = {alias: source.catalog for alias, source in opened.sources.items()}
     plan = make_plan(recipe, sources, opened.target.structure, opened.labels, opened.layouts)
-    plan = replace(plan, warnings=(*opened.warnings, *plan.warnings))
+    plan = replace(plan, warnings=(*opened.warnings, *plan.warnings, *_not_reloaded(recipe)))
     if recipe.expect and recipe.expect != plan.checksum:
         what = f"the recipe expects the plan {recipe.expect}, but this plan is {plan.checksum}"
         raise RecipeError(Problem("expect", what, "look at the plan; if it is right, expect its checksum"))
     if saves:
         _check_formats(recipe, opened)
     return Prepared(recipe, opened, plan)
+
+
+def _not_reloaded(recipe: Recipe) -> Iterator[PlanWarning]:
+    """Warn where loading the result again is asked for, and nothing that is saved is a model."""
+    names = (recipe.save.path, *recipe.save.also)
+    if recipe.verify.reload and not any(n.endswith(".keras") or not n.endswith(SAVE_SUFFIXES) for n in names):
+        text = f"does nothing here: {', '.join(names)} hold weights, and no model that could be loaded"
+        yield PlanWarning("not-reloaded", "verify.reload", f"{text}; save a .keras file too: save.also=[...]")
 
 
 def _check_formats(recipe: Recipe, opened: Opened) -> None:

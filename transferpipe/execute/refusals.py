@@ -19,7 +19,10 @@ _REPLACED: list[tuple[type, str, Any]] = []
 _USERS = [0]
 
 _OF_VARIABLES = ("__init__", "assign", "_deferred_initialize", "_direct_assign", "handle", "_shared_name")
-_OF_TRACKABLES = ("_serialize_to_tensors", "_restore_from_tensors", "_copy_trackable_to_cpu", "_write_object_proto")
+_OF_TRACKABLES = (
+    "_serialize_to_tensors", "_restore_from_tensors", "_copy_trackable_to_cpu", "_write_object_proto",
+    "_export_to_saved_model_graph",
+)  # fmt: skip
 _OF_MODELS = (
     "__call__", "add_weight", "compile", "fit", "evaluate", "predict", "train_on_batch", "test_on_batch",
     "predict_on_batch", "save", "save_weights", "load_weights", "export", "quantize",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,40 +11,69 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, Problems, VerificationError
+from transferpipe.execute.atomic import final_name
 from transferpipe.execute.build import import_keras
-from transferpipe.execute.keras_walk import to_numpy, walk
+from transferpipe.execute.keras_walk import Walked, to_numpy, walk
 from transferpipe.execute.values import same_bits
-from transferpipe.planning.model import Plan
-from transferpipe.weights.spec import Catalog
+from transferpipe.planning.model import Plan, PlanWarning
+from transferpipe.planning.structure import TargetStructure
+
+_SIZES = (4, 64)  # for dimensions that the model leaves open: some models need room, others allow little
 
 
-def verify_reload(path: Path, catalog: Catalog, plan: Plan, expected: Callable[[str], NDArray[Any]]) -> None:
+def verify_reload(
+    path: Path, target: TargetStructure, plan: Plan, expected: Callable[[str], NDArray[Any]]
+) -> list[PlanWarning]:
     """Load `path` with `keras.models.load_model` and compare weights and freezing; its outputs must be finite.
+
+    Weights are found by their place in the file, as Keras finds them: a layer whose name Keras makes up may get another
+    one. What layers compute on saving is not compared, because they may compute it anew after loading.
+
+    A forward pass that raises proves nothing against the file: its inputs are made up, and may be none that the model
+    takes. The weights are compared all the same.
+
+    Returns:
+        What could not be compared, or not be run.
 
     Raises:
         VerificationError: it does not load, or something differs.
     """
     keras = import_keras()
+    name = final_name(path)
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:
         what = f"keras.models.load_model refuses it: {type(error).__name__}: {error}"
-        raise VerificationError(
-            Problem(path.name, what, "give custom classes a get_config and register them")
-        ) from error
+        raise VerificationError(Problem(name, what, "give custom classes a get_config and register them")) from error
     problems = Problems()
-    walked = walk(model, path.name)
-    for weight in catalog:
-        if weight.name not in walked.catalog:
-            problems.add(weight.name, "is not in the model that Keras loads")
-        elif not same_bits(walked.read(weight.name), expected(weight.name)):
-            problems.add(weight.name, "has another value in the model that Keras loads")
+    walked = walk(model, name)
     trainable = {id(v) for v in model.trainable_variables}
-    for name in plan.freezing.frozen_weights:
-        if name in walked.values and id(walked.values[name]) in trainable:
-            problems.add(name, "is to be frozen, but is trainable in the model that Keras loads")
-    _run_forward(model, problems)
+    for weight, there in _paired(target, walked, problems):
+        if weight not in target.fixed and not same_bits(walked.read(there), expected(weight)):
+            problems.add(weight, "has another value in the model that Keras loads")
+        if weight in plan.freezing.frozen_weights and id(walked.values[there]) in trainable:
+            problems.add(weight, "is to be frozen, but is trainable in the model that Keras loads")
+    notes = [*_not_compared(target, name), *_run_forward(model, name, problems)]
     problems.raise_as(VerificationError)
+    return notes
+
+
+def _paired(target: TargetStructure, walked: Walked, problems: Problems) -> Iterator[tuple[str, str]]:
+    """Yield the names of every weight in the target and in the loaded model."""
+    by_place = {w.where: w.name for w in walked.catalog}
+    for weight in target.catalog:
+        there = by_place.get(weight.where)
+        if there is None:
+            problems.add(weight.name, "is not in the model that Keras loads")
+        else:
+            yield weight.name, there
+
+
+def _not_compared(target: TargetStructure, name: str) -> Iterator[PlanWarning]:
+    computed = [w.name for w in target.catalog if w.name in target.fixed]
+    if computed:
+        what = f"{len(computed)} values that layers compute on saving, the first {computed[0]}"
+        yield PlanWarning("reload-computed", name, f"after loading it, all weights were compared but {what}")
 
 
 def verify_served(path: Path) -> None:
@@ -69,20 +99,49 @@ def verify_served(path: Path) -> None:
     problems.raise_as(VerificationError)
 
 
-def _run_forward(model: Any, problems: Problems) -> None:
-    """Run the model on small random inputs, where its configuration tells what it takes."""
+def _run_forward(model: Any, name: str, problems: Problems) -> Iterator[PlanWarning]:
+    """Run the model on made-up inputs, where its configuration tells what it takes."""
+    if not getattr(model, "inputs", None):
+        yield PlanWarning("reload-forward", name, "the forward pass is left open: the model does not say what it takes")
+        return
+    reason = ""
+    for size in _SIZES:
+        try:
+            outputs = list(_outputs(model, size))
+        except Exception as error:  # anything: layers of a user's own, and inputs that they never meant
+            reason = reason or f"{type(error).__name__}: {_in_short(error)}"
+            continue
+        if not all(np.all(np.isfinite(value)) for value in outputs):
+            problems.add("forward pass", "the model that Keras loads gives NaN or infinity on random inputs")
+        return
+    text = f"the forward pass is left open: the loaded model refuses made-up inputs ({reason}); its weights are right"
+    yield PlanWarning("reload-forward", name, text)
+
+
+def _in_short(error: Exception) -> str:
+    """Return what an error says; Keras says on one line which layer raised, and on the next, in bold, what."""
+    lines = (re.sub(r"\x1b\[\d+m", "", line).strip() for line in str(error).splitlines())
+    return " ".join([line for line in lines if line][:2])
+
+
+def _outputs(model: Any, size: int) -> Iterator[NDArray[Any]]:
     import keras
 
-    inputs = getattr(model, "inputs", None)
-    if not inputs:
-        return
     random = np.random.default_rng(0)
-    data = []
-    for tensor in inputs:
-        shape = [n or 4 for n in tensor.shape[1:]]
-        whole = keras.backend.is_int_dtype(tensor.dtype)
-        data.append(np.zeros((2, *shape), tensor.dtype) if whole else random.random((2, *shape)).astype(tensor.dtype))
-    outputs = model(data if len(data) > 1 else data[0], training=False)
+    data = [_made_up(tensor, size, random) for tensor in model.inputs]
+    alike = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    outputs = model(keras.tree.pack_sequence_as(alike, data), training=False)
     for output in keras.tree.flatten(outputs):
-        if not np.all(np.isfinite(np.asarray(to_numpy(output), dtype=np.float64))):
-            problems.add("forward pass", "the model that Keras loads gives NaN or infinity on random inputs")
+        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(output.dtype)):
+            yield np.asarray(to_numpy(output), dtype=np.float64)
+
+
+def _made_up(tensor: Any, size: int, random: np.random.Generator) -> Any:
+    import keras
+
+    shape = (2, *(n or size for n in tensor.shape[1:]))
+    if tensor.dtype == "string":
+        return keras.ops.convert_to_tensor(np.full(shape, "a"))
+    if keras.backend.is_float_dtype(tensor.dtype):
+        return keras.ops.cast(random.random(shape), tensor.dtype)
+    return keras.ops.zeros(shape, tensor.dtype)

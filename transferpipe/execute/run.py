@@ -88,7 +88,7 @@ def execute(
             staging.place(path, recipe.save.overwrite and not _is_several(path, recipe.save)) for path in paths
         ]
         made = _make(prepared, temporaries, progress)
-        warnings = (*plan.warnings, *value_warnings(plan, _values(prepared)))
+        warnings = (*plan.warnings, *value_warnings(plan, _values(prepared)), *made.notes)
         planned = json_lines({"checksum": plan.checksum, **plan.to_data()})
         called = [artifact_name(name, temporary) for name, temporary in zip(names, temporaries, strict=True)]
         artifacts = [{"path": name, **entry} for name, entry in zip(called, made.artifacts, strict=True)]
@@ -110,6 +110,7 @@ class _Made:
     digests: Mapping[str, str]
     casts: Mapping[str, float]
     seconds: Mapping[str, float]
+    notes: tuple[PlanWarning, ...]
 
 
 def _make(prepared: Prepared, temporaries: Sequence[Path], progress: Progress | None) -> _Made:
@@ -127,13 +128,13 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], progress: Progress | 
         proofs = [_prove(t, prepared, progress, w.places) for t, w in zip(temporaries, written, strict=True)]
         for done in flushed:
             done.result()
-    _check_reload(temporaries, prepared)
+    notes = _check_reload(temporaries, prepared)
     artifacts = tuple(
         {**entry.result(), "freezing": proof.freezing, "writer": w.how, **_places(w, proof)}
         for entry, proof, w in zip(entries, proofs, written, strict=True)
     )
     seconds = {"save": round(saved - started, 3), "verify": round(time.perf_counter() - saved, 3)}
-    return _Made(artifacts, proofs[0].digests, values.casts, seconds)
+    return _Made(artifacts, proofs[0].digests, values.casts, seconds, notes)
 
 
 def _values(prepared: Prepared) -> Values:
@@ -181,16 +182,20 @@ def _prove(temporary: Path, prepared: Prepared, progress: Progress | None, place
     return proof
 
 
-def _check_reload(temporaries: Sequence[Path], prepared: Prepared) -> None:
+def _check_reload(temporaries: Sequence[Path], prepared: Prepared) -> tuple[PlanWarning, ...]:
+    """Load every output that is a model once more, if that is asked for; return what is left open."""
     if not prepared.recipe.verify.reload:
-        return
+        return ()
     from transferpipe.execute.reload import verify_reload, verify_served
 
+    notes: list[PlanWarning] = []
     for temporary in temporaries:
         if temporary.is_dir() and not temporary.name.endswith((CHECKPOINT, SUFFIX)):
             verify_served(temporary)
         if temporary.name.endswith(".keras"):
-            verify_reload(temporary, prepared.opened.target.structure.catalog, prepared.plan, _values(prepared).value)
+            target = prepared.opened.target.structure
+            notes += verify_reload(temporary, target, prepared.plan, _values(prepared).value)
+    return tuple(notes)
 
 
 def _manifest(prepared: Prepared, made: _Made) -> dict[str, Any]:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from transferpipe.execute.values import Values, same_bits
 from transferpipe.execute.verify import compare_segments
-from transferpipe.planning.model import Plan, PlanWarning
+from transferpipe.execute.vocabularies import vocabularies_of
+from transferpipe.planning.lint import where_of
+from transferpipe.planning.model import Assignment, Plan, PlanWarning
 
 # What these hold in a layer that was built and never trained.
 _FRESH = {"bias": 0.0, "beta": 0.0, "gamma": 1.0, "moving_mean": 0.0, "moving_variance": 1.0}
+_ROW_BY_ROW = {"cast", "scale", "pad"}  # transforms after which rows mean what they meant before
 
 
 def value_warnings(plan: Plan, values: Values) -> Iterator[PlanWarning]:
     """Yield what is suspicious about the values of a plan that has been carried out."""
     yield from _already_equal(plan, values)
     yield from _untrained(plan, values)
+    yield from _other_vocabulary(plan, values)
 
 
 def _already_equal(plan: Plan, values: Values) -> Iterator[PlanWarning]:
@@ -42,3 +46,25 @@ def _untrained(plan: Plan, values: Values) -> Iterator[PlanWarning]:
     if telling and all(np.all(values.before_edits(a.target) == fresh) for a, fresh in telling):
         text = f"looks untrained: all {len(telling)} biases and statistics taken from it are exactly as freshly built"
         yield PlanWarning("untrained-source", "source", text)
+
+
+def _other_vocabulary(plan: Plan, values: Values) -> Iterator[PlanWarning]:
+    """Rows of an embedding stand for words by their number; another vocabulary gives the numbers to other words.
+
+    No file tells which lookup feeds which embedding: one that fits and is the same in both is taken to be the one.
+    """
+    embeddings = [a for a in plan.assignments if _keeps_rows(a)]
+    known = vocabularies_of(values.kept) if embeddings else frozenset()
+    theirs = {s.source: vocabularies_of(values.sources[s.source]) for a in embeddings for s in a.sources if known}
+    for a in embeddings:
+        ours = {v for v in known if len(v) <= a.shape[0]}
+        for alias in sorted({s.source for s in a.sources if theirs}):
+            if ours and theirs[alias] and ours.isdisjoint(theirs[alias]):
+                text = f"the rows of {a.target} follow the vocabulary of {alias}, the target has another"
+                yield PlanWarning("other-vocabulary", where_of(a), text)
+
+
+def _keeps_rows(assignment: Assignment) -> bool:
+    """Tell whether an assignment brings an embedding with its rows in their order."""
+    steps = [next(iter(t)) if isinstance(t, Mapping) else t for t in assignment.transforms]
+    return assignment.target.rpartition("/")[2] == "embeddings" and set(steps) <= _ROW_BY_ROW

@@ -59,7 +59,8 @@ def _summarise(warnings: list[PlanWarning]) -> Iterator[PlanWarning]:
             yield PlanWarning(code, where, f"and {len(group) - _MANY} more like these")
 
 
-def _where(assignment: Assignment) -> str:
+def where_of(assignment: Assignment) -> str:
+    """Return what messages call the rule behind an assignment."""
     return UNMATCHED_RULE if assignment.rule == UNMATCHED_RULE else f"mapping.{assignment.rule}"
 
 
@@ -77,7 +78,7 @@ def _square_kernels(plan: Plan, adapted: Mapping[str, int]) -> Iterator[PlanWarn
         if square and (foreign or transposed):
             names = ", ".join(r.name for r in a.sources)
             text = f"{a.target} {list(a.shape)} is square: its shape cannot tell whether {names} must be transposed"
-            yield PlanWarning("square-kernel", _where(a), text)
+            yield PlanWarning("square-kernel", where_of(a), text)
 
 
 def _made_up_names(plan: Plan, by_order: Collection[str]) -> Iterator[PlanWarning]:
@@ -85,7 +86,7 @@ def _made_up_names(plan: Plan, by_order: Collection[str]) -> Iterator[PlanWarnin
     found: dict[str, list[str]] = {}
     for a in (a for a in plan.assignments if a.rule not in by_order):
         layers = [s for name in (a.target, *(r.name for r in a.sources)) for s in name.split("/")[:-1]]
-        found.setdefault(_where(a), []).extend(s for s in layers if is_made_up(s) and stem(s) != s)
+        found.setdefault(where_of(a), []).extend(s for s in layers if is_made_up(s) and stem(s) != s)
     for where, names in found.items():
         if names:
             text = f"relies on names that Keras made up, such as {names[0]}: they change with the order of building"
@@ -165,7 +166,7 @@ def _swapped_roles(plan: Plan) -> Iterator[PlanWarning]:
         for ref in a.sources:
             theirs = ref.name.rpartition("/")[2]
             if own in roles and theirs in roles and own.removeprefix("moving_") != theirs.removeprefix("moving_"):
-                yield PlanWarning("other-role", _where(a), f"{a.target} takes {ref.name}: {own} from {theirs}")
+                yield PlanWarning("other-role", where_of(a), f"{a.target} takes {ref.name}: {own} from {theirs}")
 
 
 def _half_kept_layers(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
