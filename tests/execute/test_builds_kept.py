@@ -1,5 +1,6 @@
 """Models that sources and targets are built as: built anew for every run, unless many runs are one."""
 
+import subprocess
 import sys
 
 import pytest
@@ -92,3 +93,21 @@ def test_only_the_last_few_are_kept(calls):
         for value in (1.0, 2.0, 3.0, 1.0):
             source(value)
     assert calls() == [1.0, 2.0, 3.0, 1.0]
+
+
+def test_a_builder_that_sets_floatx_gets_what_it_asks_for(tmp_path):
+    """In a process of its own: where a layer was made before, Keras itself has settled for the policy that it has."""
+    (tmp_path / "half.py").write_text(
+        "import keras\n\ndef net():\n    keras.config.set_floatx('float16')\n"
+        "    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name='d')])\n"
+    )
+    code = (
+        "from transferpipe.execute.opening import open_recipe\n"
+        "from transferpipe.planning.chain import read_recipe\n"
+        "data = {'source': {'_target_': 'half.net'}, 'target': {'_target_': 'half.net'}, 'unmatched': 'keep'}\n"
+        "opened = open_recipe(read_recipe(data))\n"
+        "import keras\n"
+        "print(opened.target.structure.catalog['d/kernel'].dtype, keras.config.floatx())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["float16", "float32"], done.stderr

@@ -12,7 +12,7 @@ from typing import Any
 from transferpipe.collector import collector_paused
 from transferpipe.errors import Problem, RecipeError, TransferError
 from transferpipe.execute.deferred import build_deferred, has_pending
-from transferpipe.execute.settings_kept import settings_kept
+from transferpipe.execute.settings_kept import DTYPE_POLICY, settings_kept
 from transferpipe.recipe.model import Build
 from transferpipe.recipe.trust import resolve
 
@@ -36,8 +36,10 @@ def import_keras() -> Any:
 def keras_settings() -> tuple[str, ...]:
     """Return the global settings of Keras that change what a builder makes."""
     keras = import_keras()
-    policy = keras.config.dtype_policy()
-    return (str(policy.name), keras.config.floatx(), keras.config.image_data_format())
+    from keras.src.backend.common import global_state
+
+    policy = global_state.get_global_attribute(DTYPE_POLICY)
+    return (str(policy.name) if policy else "", keras.config.floatx(), keras.config.image_data_format())
 
 
 @contextlib.contextmanager

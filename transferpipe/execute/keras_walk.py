@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.execute.settings_kept import keras_settings_kept
 from transferpipe.weights.file_source import SavedGroup
 from transferpipe.weights.layer_classes import class_label, weight_names
 from transferpipe.weights.naming import SavedLayer, readable_names, refuse_namesakes
@@ -96,7 +97,8 @@ def _record(model: Any) -> list[_Recorded]:
             return len(self.groups[-1].entries) if self.groups else 0
 
     recorder = Recorder()
-    saving_lib._save_state(model, weights_store=recorder, assets_store=None, inner_path="", visited_saveables=set())
+    with keras_settings_kept():
+        saving_lib._save_state(model, weights_store=recorder, assets_store=None, inner_path="", visited_saveables=set())
     return recorder.groups
 
 

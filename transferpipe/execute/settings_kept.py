@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 Restore = Callable[[], None]
+DTYPE_POLICY = "dtype_policy"
+"""Under which Keras keeps the policy among its global attributes."""
 
 
 @contextlib.contextmanager
@@ -74,22 +76,30 @@ def generators_kept() -> Iterator[None]:
             config.disable_op_determinism()
 
 
+@contextlib.contextmanager
+def keras_settings_kept() -> Iterator[None]:
+    """Put back Keras's settings: some of its own functions settle for a dtype policy where there was none."""
+    restore = _keras_settings()
+    try:
+        yield
+    finally:
+        restore()
+
+
 def _keras_settings() -> Restore:
     """Return what sets Keras's global settings to what they are now. The caller has imported Keras."""
     from keras import config
+    from keras.src.backend.common import global_state
 
-    policy, floatx, epsilon, order = (
-        config.dtype_policy(),
-        config.floatx(),
-        config.epsilon(),
-        config.image_data_format(),
-    )
+    # Not by `dtype_policy()`, which makes one of floatx where there is none, and from then on floatx counts no more.
+    policy = global_state.get_global_attribute(DTYPE_POLICY)
+    floatx, epsilon, order = config.floatx(), config.epsilon(), config.image_data_format()
 
     def restore() -> None:
         config.set_floatx(floatx)
         config.set_epsilon(epsilon)
         config.set_image_data_format(order)
-        config.set_dtype_policy(policy)
+        global_state.set_global_attribute(DTYPE_POLICY, policy)
 
     return restore
 
