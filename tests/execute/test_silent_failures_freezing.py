@@ -58,7 +58,8 @@ def test_row_15_the_flag_of_a_variable(tmp_path, source):
     loaded, only_weights = keras.models.load_model(tmp_path / "kept.keras"), model(3)
     only_weights.load_weights(tmp_path / "kept.weights.h5")
     assert len(kept.trainable_variables) == 1
-    assert [v.path for v in loaded.trainable_variables] == ["head/kernel", "head/bias"]
+    # The end of the path alone: what stands before it depends on what else this process has built.
+    assert [v.path.split("/")[-2:] for v in loaded.trainable_variables] == [["head", "kernel"], ["head", "bias"]]
     assert len(only_weights.trainable_variables) == 6
 
     warned = [w.text for w in tp.plan(source, kept, mapping=TRUNK, unmatched="keep").warnings]
