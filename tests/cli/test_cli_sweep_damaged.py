@@ -113,7 +113,10 @@ def _until(condition, seconds=60):
 
 
 def _started(argv, **streams):
-    return subprocess.Popen([sys.executable, "-m", "transferpipe", *argv], text=True, **streams)
+    """Start the command as a terminal does: whatever runs these tests in the background has Ctrl-C switched off."""
+    command = [sys.executable, "-m", "transferpipe", *argv]
+    listening = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    return subprocess.Popen(command, text=True, preexec_fn=listening, **streams)
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
