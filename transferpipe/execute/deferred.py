@@ -74,8 +74,8 @@ def build_deferred(keras: Any, make: Callable[[], Any], start_over: Callable[[],
     start_over()
     with young_kept():
         attempt = _attempt(keras, make)
-        certain = _is_certain(keras, attempt) and _is_ours(attempt)
-    if certain:
+        ours = _is_ours(attempt)
+    if ours and _is_certain(keras, attempt):
         return attempt.model
     survivors = [(weakref.ref(v), attempt.assigned.get(id(v))) for v in attempt.pending]
     del attempt
