@@ -150,8 +150,9 @@ def test_nested_vgg16(run, vgg):
 
     model = keras.models.load_model(paths[0])
     result = by_layer(model)
-    assert sum(len(result[name]) for name in source) == 26
-    assert all(equal(result[name], source[name]) for name in source)
+    trained = [name for name in source if source[name]]  # the name of an input depends on the tests before
+    assert sum(len(result[name]) for name in trained) == 26
+    assert all(equal(result[name], source[name]) for name in trained)
     assert [w.path for w in model.trainable_variables] == ["predictions/kernel", "predictions/bias"]
     assert result["predictions"][0].shape == (512, 2)
     assert 0 < np.abs(result["predictions"][0]).max() < 1
