@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problems, RecipeError
+from transferpipe.weights.network import Network
 from transferpipe.weights.segment import Segment
 
 
@@ -71,12 +72,18 @@ class WeightSpec:
 class Catalog:
     """The ordered weights of a model or file.
 
+    Attributes:
+        weights: the weights.
+        label: what messages call the model or file.
+        network: what it tells of its layers beside that; None where it holds weights alone.
+
     Raises:
         RecipeError: two weights got one name; both places are given.
     """
 
     weights: tuple[WeightSpec, ...]
     label: str = ""
+    network: Network | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         seen: dict[str, WeightSpec] = {}

@@ -1,0 +1,62 @@
+"""What a file or a model tells of its layers beside their weights: classes, settings, connections. Plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Node:
+    """One layer, or one operation between layers.
+
+    Attributes:
+        name: the layer's readable name, as weights are called by it; of a layer without weights the name that they
+            would have, such as ``backbone/flatten``.
+        layer_class: its class as in a catalog (``Conv2D``), or the operation of a graph (``Gemm``).
+        settings: its own configuration as plain values, without the layers it holds; empty where nothing is told.
+        inputs: names of the nodes whose outputs its first call takes, in their order; a nested model does not appear
+            between its layers and theirs.
+        input_shapes: the shapes of these, with the batch, None for an open size; empty where they are not told.
+    """
+
+    name: str
+    layer_class: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    input_shapes: tuple[tuple[int | None, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Network:
+    """The layers of a model in the order in which they compute, as far as their file or model tells.
+
+    Attributes:
+        nodes: the layers; where `connected`, each behind its inputs.
+        framework: whose classes and settings these are: ``keras``, ``torch`` or ``onnx``.
+        keras_version: the version of Keras that wrote them, whose defaults hold for what is not written.
+        backend: the backend that Keras ran on then.
+        connected: whether `Node.inputs` are told; a subclassed model's are not.
+    """
+
+    nodes: tuple[Node, ...]
+    framework: str = "keras"
+    keras_version: str | None = None
+    backend: str | None = None
+    connected: bool = False
+
+    @cached_property
+    def by_name(self) -> dict[str, Node]:
+        """The nodes by their names."""
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def consumers(self) -> dict[str, tuple[str, ...]]:
+        """The names of the nodes that take each node's output, in their order."""
+        found: dict[str, list[str]] = {node.name: [] for node in self.nodes}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                found.setdefault(name, []).append(node.name)
+        return {name: tuple(names) for name, names in found.items()}
