@@ -84,3 +84,91 @@ def test_a_file_as_the_target_tells_what_keras_makes_trainable(name, tmp_path):
     plan = tp.plan(tmp_path / "frozen.keras", tmp_path / "frozen.keras", mapping={"all": {"to": ".*"}})
     loaded = keras.models.load_model(tmp_path / "frozen.keras")
     assert plan.freezing.trainable_parameters == sum(int(np.prod(v.shape)) for v in loaded.trainable_variables)
+
+
+@keras.saving.register_keras_serializable("frozen_parts")
+class Backbone(keras.Model):
+    """A model of a class of its own that is Functional inside, as KerasHub's are: its configuration lists no layers."""
+
+    def __init__(self, units=3, trainable=True, **options):
+        inputs = keras.Input((5,))
+        outputs = layers.BatchNormalization(name="bn")(layers.Dense(units, name="d")(inputs))
+        super().__init__(inputs=inputs, outputs=outputs, trainable=trainable, **options)
+        self.units = units
+
+    def get_config(self):
+        return {"name": self.name, "trainable": self.trainable, "units": self.units}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("frozen_parts")
+class Forgetful(Backbone):
+    """The same, but it does not pass its flag on."""
+
+    def __init__(self, units=3, trainable=True, **options):
+        super().__init__(units, **options)
+
+
+@keras.saving.register_keras_serializable("frozen_parts")
+class Subclassed(keras.Model):
+    """A model that makes its parts itself, so that its flag reaches none of them when it is loaded."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.dense, self.bn = layers.Dense(3), layers.BatchNormalization()
+
+    def build(self, shape):
+        self.dense.build(shape)
+        self.bn.build((None, 3))
+
+    def call(self, inputs):
+        return self.bn(self.dense(inputs))
+
+
+CLASSES = {"functional": Backbone, "forgetful": Forgetful, "subclassed": Subclassed}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_frozen_model_of_a_class_of_its_own_is_judged_as_keras_loads_it(name, tmp_path):
+    keras.utils.clear_session()
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, layers.Dense(2, name="head")(CLASSES[name](name="m")(inputs)))
+    model.save(tmp_path / "source.keras")
+    report = tp.transfer(
+        tmp_path / "source.keras", model, folder=tmp_path, mapping={"all": {"to": ".*"}}, freeze=["m"],
+        save={"path": "out.keras"},
+    )  # fmt: skip
+    loaded = keras.models.load_model(tmp_path / "out.keras")
+    x = np.random.default_rng(0).normal(size=(8, 5))
+    before = loaded.layers[1].get_weights()
+    loaded.compile("sgd", "mse")
+    loaded.fit(x, np.ones((8, 2)), verbose=0)
+    kept = all(map(np.array_equal, before, loaded.layers[1].get_weights()))
+    warned = [w for w in report.plan.warnings if w.code == "freeze-not-saved"]
+    assert kept == (not warned)
+    assert kept == (report.manifest["artifacts"][0]["freezing"] == "proved")
+
+
+def test_a_frozen_part_says_that_its_moving_statistics_are_updated(tmp_path):
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, layers.Dense(2, name="head")(Subclassed(name="m")(inputs)))
+    model.save(tmp_path / "source.keras")
+    plan = tp.plan(
+        tmp_path / "source.keras", model, mapping={"all": {"to": ".*"}}, freeze=["m"], save={"path": "o.keras"}
+    )
+    assert any("moving statistics of m/bn" in w.text for w in plan.warnings)
+
+
+def test_the_root_is_frozen_by_its_empty_name(tmp_path):
+    model = sequential()
+    model.save(tmp_path / "source.keras")
+    report = tp.transfer(
+        tmp_path / "source.keras", model, folder=tmp_path, mapping={"all": {"to": ".*"}}, freeze=[""],
+        save={"path": "out.keras"},
+    )  # fmt: skip
+    assert not model.trainable
+    assert report.plan.freezing.trainable_parameters == 0
+    assert not keras.models.load_model(tmp_path / "out.keras").trainable_variables

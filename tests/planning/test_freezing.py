@@ -148,7 +148,6 @@ def test_a_rule_that_fails_is_the_only_problem():
     [
         ("enc/cnov", "'enc/cnov' matches no layer of the target -> did you mean 'enc/conv', 'enc/bn', 'enc/drop'?"),
         ("zzzzz", "'zzzzz' matches no layer of the target"),
-        ("", "'' matches no layer of the target"),
         (
             "head/kernel",
             "'head/kernel' matches no layer of the target; it matches the weight head/kernel, and freezing is set on"
@@ -213,3 +212,9 @@ def test_freezing_that_a_configuration_does_not_record():
     handed = layers.replace("enc Functional", "enc LSTM")
     assert warned(plan_frozen(["enc"], handed), "freeze-not-saved") == []
     assert [w for w, _ in warned(plan_frozen(["enc/bn"], layers, save="w.npz"), "freeze-not-saved")] == ["save"]
+
+
+def test_the_empty_name_is_the_root_which_a_pattern_for_everything_is_not():
+    assert freezing([""]).layers[0] == ""
+    assert freezing([""]).trainable_parameters == 0
+    assert "" not in freezing([".*"]).layers

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.build import import_keras
+from transferpipe.execute.loaded_flags import judge_freezing
 from transferpipe.execute.opening import Opened, open_recipe
 from transferpipe.execute.score_early import check_early
 from transferpipe.execute.score_label import OURS, split_label
@@ -98,6 +99,7 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
     """
     sources = {alias: source.catalog for alias, source in opened.sources.items()}
     plan = make_plan(recipe, sources, opened.target.structure, opened.labels, opened.layouts)
+    plan = judge_freezing(plan, opened.target)
     plan = replace(plan, warnings=(*opened.warnings, *plan.warnings, *_not_reloaded(recipe)))
     if recipe.expect and recipe.expect != plan.checksum:
         what = f"the recipe expects the plan {recipe.expect}, but this plan is {plan.checksum}"

@@ -23,14 +23,15 @@ from transferpipe.execute.artifacts import (
     taken_names,
 )
 from transferpipe.execute.atomic import final_name
+from transferpipe.execute.loaded_flags import prove_freezing
 from transferpipe.execute.manifest import MANIFEST, PLAN, json_lines, seal, versions, weight_entries
 from transferpipe.execute.prepare import Prepared
 from transferpipe.execute.save import Written, save_file
 from transferpipe.execute.staging import Staging
-from transferpipe.execute.target import FileTarget
+from transferpipe.execute.target import FileTarget, ModelTarget
 from transferpipe.execute.value_warnings import value_warnings
 from transferpipe.execute.values import Values
-from transferpipe.execute.verify import Progress, Proof, verify_file
+from transferpipe.execute.verify import UNRECORDED, Progress, Proof, verify_file
 from transferpipe.execute.verify_archive import verify_archive
 from transferpipe.execute.writers.safetensors_shards import SUFFIX
 from transferpipe.planning.model import Plan, PlanWarning
@@ -173,6 +174,13 @@ def _prove(temporary: Path, prepared: Prepared, progress: Progress | None, place
     try:
         proof = verify_file(temporary, target, prepared.plan, _values(prepared), progress)
         verify_archive(proof.source, prepared.opened.target, prepared.plan)
+        if (
+            proof.freezing.startswith(UNRECORDED)
+            and isinstance(prepared.opened.target, ModelTarget)
+            and proof.source.config
+        ):
+            judged = prove_freezing(proof.source.config, prepared.plan, prepared.opened.target)
+            proof = replace(proof, freezing=judged or proof.freezing)
     except (FileError, zipfile.BadZipFile) as error:
         problems = error.problems if isinstance(error, FileError) else (Problem(str(temporary), str(error)),)
         if not any(str(temporary) in p.where for p in problems):

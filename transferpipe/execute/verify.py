@@ -26,6 +26,9 @@ from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
 
 _PLACED = ("saved_model", "tf_checkpoint")  # formats that may call a weight by another name than the target does
 
+UNRECORDED = "not recorded for"
+"""How `Proof.freezing` begins where the configuration alone leaves open what Keras makes of it."""
+
 Progress = Callable[[str, int, int], None]
 """Called with a step's name, the bytes done and the bytes to do."""
 
@@ -156,7 +159,7 @@ def _prove_freezing(source: FileSource, plan: Plan, problems: Problems) -> str:
     flags = {layer.name: layer.trainable for layer in structure.layers}
     unrecorded = [n for n in plan.freezing.layers if n and not structure.keeps_flag(n)]
     if unrecorded:
-        return f"not recorded for {len(unrecorded)} layers inside others, the first {unrecorded[0]}"
+        return f"{UNRECORDED} {len(unrecorded)} layers inside others, the first {unrecorded[0]}"
     seen = effective(structure, flags, ())
     by_place = {w.name: w.where for w in source.catalog}
     frozen_there = {by_place[n] for n in seen.frozen_weights}

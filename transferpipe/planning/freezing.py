@@ -7,10 +7,11 @@ idiom ``base.trainable = False; base.layers[-1].trainable = True``), unless it i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from transferpipe.errors import Problems, did_you_mean
-from transferpipe.planning.model import Freezing
+from transferpipe.planning.model import Freezing, PlanWarning
+from transferpipe.planning.pairing import listed
 from transferpipe.planning.structure import BATCH_NORMALIZATION, TargetStructure, ancestors
 from transferpipe.recipe.model import Recipe
 
@@ -29,7 +30,8 @@ def plan_freezing(
     chosen: set[str] = set()
     nodes = {layer.name for layer in target.layers if layer.name} | set(target.catalog.layers)
     for pattern in recipe.freeze:
-        matched = {n for n in nodes if pattern.match(n)}
+        # Only the empty pattern names the root: `.*` has always meant all layers in it.
+        matched = {n for n in nodes if pattern.match(n)} if pattern.text else {""} & target.by_name.keys()
         chosen |= matched
         if not matched:
             weights = [w.name for w in target.catalog if pattern.match(w.name)]
@@ -77,3 +79,25 @@ def effective(target: TargetStructure, flags: Mapping[str, bool], switched_off: 
     norms = tuple(x.name for x in target.layers if x.layer_class == BATCH_NORMALIZATION)
     stored = tuple(n for n in norms if not flags[n])
     return Freezing(switched_off, tuple(frozen), trainable, parameters, norms, stored)
+
+
+def warn_of_loading(trained: Sequence[str], updating: Sequence[str]) -> Iterator[PlanWarning]:
+    """Yield what is lost of a freezing when Keras loads the saved model.
+
+    Args:
+        trained: frozen weights that are trainable again then.
+        updating: frozen BatchNormalization layers whose moving statistics change again then.
+    """
+    if trained:
+        count = f"{len(trained)} frozen weights are" if len(trained) > 1 else "1 frozen weight is"
+        text = (
+            f"{count} trainable again after load_model, because the configuration does not record their layers' flags"
+        )
+        yield PlanWarning(
+            "freeze-not-saved", "freeze", f"{text}: {listed(trained, 3)}; set `trainable = False` on them after loading"
+        )
+    if updating:
+        text = f"moving statistics of {listed(updating, 3)} are updated again by training after load_model"
+        yield PlanWarning(
+            "freeze-not-saved", "freeze", f"{text}; set `trainable = False` on these layers after loading"
+        )
