@@ -95,16 +95,16 @@ def test_plan_run_and_verify_from_file_to_file(keras_file):
     assert imported.isdisjoint(HEAVY)
     assert [p.name for p in keras_file.iterdir() if p.is_dir()] == ["recipes"]
     imported, printed = run("run", "recipe=mine", "hydra.run.dir=out", cwd=keras_file)
-    assert "verdict  pass" in printed
+    assert "verdict  weights: pass" in printed
     assert imported.isdisjoint(HEAVY)
     imported, printed = run("verify", "out", cwd=keras_file)
-    assert "verdict  pass" in printed
+    assert "verdict  weights: pass" in printed
     assert imported.isdisjoint(HEAVY)
 
 
 def test_the_shipped_recipe_that_edits_a_file(tmp_path):
     imported, printed = run("run", "recipe=set_element", "hydra.run.dir=out", cwd=tmp_path)
-    assert "verdict  pass" in printed
+    assert "verdict  weights: pass" in printed
     assert imported.isdisjoint(HEAVY)
     assert Path(tmp_path / "out" / "model.keras").is_file()
 

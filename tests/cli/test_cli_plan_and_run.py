@@ -39,7 +39,7 @@ def test_a_pipe_gets_plain_lines(cli):
 def test_run_leaves_a_complete_folder(cli, here):
     answer = cli(*RUN)
     assert answer.status == 0
-    assert "verdict  pass: 4 weights read back and compared bit for bit" in answer.out
+    assert "verdict  weights: pass, 4 weights read back and compared bit for bit" in answer.out
     assert "saved    out/model.keras" in answer.out
     assert sorted(p for p in tree(here / "out") if "." in p.lstrip(".")) == [
         ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml",

@@ -31,7 +31,7 @@ def test_every_variant_has_its_folder_result_and_log(cli, here):
     for row in table:
         folder = here / OUT / row["folder"]
         assert "scoring fine" in (folder / "run.log").read_text()
-        assert json.loads((folder / "manifest.json").read_text())["verdict"] == "pass"
+        assert json.loads((folder / "manifest.json").read_text())["verdict"]["weights"] == "pass"
         assert {"model.keras", "report.html", "score.json"} <= {p.name for p in folder.iterdir()}
         assert float(row["score"]) == json.loads((folder / "score.json").read_text())["value"]
     assert cli("verify", here / OUT / table[0]["folder"]).status == 0

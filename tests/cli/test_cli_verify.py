@@ -20,8 +20,11 @@ def finished(cli, here):
 def test_verify_passes(cli, finished):
     answer = cli("verify", "out")
     assert answer.status == 0
-    assert "verdict  pass: 4 weights computed again from their sources, 4 compared with their digests" in answer.out
-    assert json.loads(cli("verify", "out", "--json").out)["verdict"] == "pass"
+    assert (
+        "verdict  weights: pass, 4 weights computed again from their sources, 4 compared with their digests"
+        in answer.out
+    )
+    assert json.loads(cli("verify", "out", "--json").out)["verdict"]["weights"] == "pass"
 
 
 def test_verify_after_moving_and_from_elsewhere(cli, finished, here, monkeypatch):
@@ -92,7 +95,7 @@ def test_verify_without_the_source_is_inconclusive(cli, finished, here):
     (here / "weights.safetensors").unlink()
     answer = cli("verify", "out")
     assert answer.status == 3
-    assert "verdict  inconclusive: 0 weights computed again" in answer.out
+    assert "verdict  weights: inconclusive, 0 weights computed again" in answer.out
     assert "note     source cannot be read any more: " in answer.out
     assert json.loads(cli("verify", "out", "--json").out)["notes"]
 

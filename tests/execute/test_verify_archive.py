@@ -100,4 +100,4 @@ def test_a_flipped_byte_of_a_value_fails_the_proof(files, monkeypatch):
 
 
 def test_without_a_change_it_passes(files, monkeypatch):
-    assert transfer(files, monkeypatch, lambda _: None).verdict == "pass"
+    assert transfer(files, monkeypatch, lambda _: None).verdict.weights == "pass"

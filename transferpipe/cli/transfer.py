@@ -143,7 +143,8 @@ def _print_report(report: Report) -> None:
     manifest = report.manifest
     for warning in report.warnings[len(report.plan.warnings) :]:
         print(f"warning  {warning.where}: {warning.text}")
-    print(f"verdict  {report.verdict}: {len(manifest['weights'])} weights read back and compared bit for bit")
+    for name, line in zip(("verdict", ""), report.verdict.lines(report.checked), strict=True):
+        print(f"{name:<8} {line}")
     for path, artifact in zip(report.artifacts, manifest["artifacts"], strict=True):
         print(f"saved    {path}  {artifact['bytes']:,} bytes, freezing {artifact['freezing']}")
     print(f"record   {report.folder}/manifest.json", flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from transferpipe.cli.arguments import Arguments
 from transferpipe.cli.terminal import progress
 from transferpipe.errors import Problem, RecipeError, VerificationError
-from transferpipe.execute.verify_run import INCONCLUSIVE, verify_run
+from transferpipe.execute.verify_run import verify_run
 
 
 def verify(arguments: Arguments) -> int:
@@ -18,13 +18,13 @@ def verify(arguments: Arguments) -> int:
             Problem("verify", f"takes one run folder, not {len(arguments.positional)}", "transferpipe verify FOLDER")
         )
     with progress() as report_progress:
-        verdict = verify_run(Path(arguments.positional[0]), report_progress)
+        proof = verify_run(Path(arguments.positional[0]), report_progress)
     if "--json" in arguments.flags:
-        print(
-            json.dumps({"verdict": verdict.verdict, "checked": verdict.checked, "notes": list(verdict.notes)}, indent=1)
-        )
+        told = {"verdict": proof.verdict.to_data(), "checked": proof.checked, "notes": list(proof.notes)}
+        print(json.dumps(told, indent=1))
     else:
-        print(f"verdict  {verdict.verdict}: {verdict.checked}")
-        for note in verdict.notes:
+        for name, line in zip(("verdict", ""), proof.verdict.lines(proof.checked), strict=True):
+            print(f"{name:<8} {line}")
+        for note in proof.notes:
             print(f"note     {note}")
-    return VerificationError.status if verdict.verdict == INCONCLUSIVE else 0
+    return VerificationError.status if proof.verdict.weights == "inconclusive" else 0

@@ -8,6 +8,7 @@ from transferpipe.execute.run import Report
 from transferpipe.execute.target import ModelTarget
 from transferpipe.execute.value_warnings import value_warnings
 from transferpipe.execute.values import Values, same_bits
+from transferpipe.execute.verdict import verdict_of
 
 
 def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
@@ -39,7 +40,8 @@ def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
     except BaseException:
         undo()
         raise
-    return saved or Report(plan, "pass", warnings=warnings)
+    compared = len(new) + len(untouched)
+    return saved or Report(plan, verdict_of(compared), warnings=warnings, compared=compared)
 
 
 def _prove_frozen(target: ModelTarget, prepared: Prepared) -> None:

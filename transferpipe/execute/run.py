@@ -31,6 +31,7 @@ from transferpipe.execute.staging import Staging
 from transferpipe.execute.target import FileTarget, ModelTarget
 from transferpipe.execute.value_warnings import value_warnings
 from transferpipe.execute.values import Values
+from transferpipe.execute.verdict import Verdict, verdict_of
 from transferpipe.execute.verify import UNRECORDED, Progress, Proof, verify_file
 from transferpipe.execute.verify_archive import verify_archive
 from transferpipe.execute.writers.safetensors_shards import SUFFIX
@@ -40,29 +41,44 @@ from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Source
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What a run did.
 
     Attributes:
         plan: the plan that was carried out.
-        verdict: ``pass``; a run that fails raises instead.
+        verdict: what was found of the weights, and of what the model computes; a run that fails raises instead.
         folder: the run folder; None for a transfer into a live model without `save`.
         artifacts: the files written.
         manifest: the content of manifest.json.
         warnings: those of the plan, and those that only values can show.
+        compared: how many weights were read back and compared bit for bit.
     """
 
     plan: Plan
-    verdict: str
+    verdict: Verdict
     folder: Path | None = None
     artifacts: tuple[Path, ...] = ()
     manifest: dict[str, Any] = field(default_factory=dict, repr=False)
     warnings: tuple[PlanWarning, ...] = ()
+    compared: int = 0
+
+    @property
+    def checked(self) -> str:
+        """What the weights' part of the verdict rests on."""
+        nothing = "; none of them was transferred" if self.plan.sources and not self.plan.assignments else ""
+        return f"{self.compared:,} weights read back and compared bit for bit{nothing}"
 
     def __str__(self) -> str:
-        counts = f"{len(self.plan.assignments)} weights assigned, {len(self.plan.kept)} kept"
-        return f"{self.verdict}: {counts}, plan {self.plan.checksum}"
+        return "\n".join([*self.verdict.lines(self.checked), self._counts])
+
+    def __repr__(self) -> str:
+        return f"<Report {self.verdict}; {self._counts}>"
+
+    @property
+    def _counts(self) -> str:
+        counts = f"{len(self.plan.assignments):,} weights assigned, {len(self.plan.kept):,} kept"
+        return f"{counts}, plan {self.plan.checksum}"
 
 
 def execute(
@@ -94,13 +110,15 @@ def execute(
         called = [artifact_name(name, temporary) for name, temporary in zip(names, temporaries, strict=True)]
         artifacts = [{"path": name, **entry} for name, entry in zip(called, made.artifacts, strict=True)]
         told = {"warnings": [f"{w.where}: {w.text}" for w in warnings], "seconds": made.seconds}
-        manifest = seal({**_manifest(prepared, made), "artifacts": artifacts, **told}, planned)
+        verdict = verdict_of(len(made.digests))
+        manifest = seal({**_manifest(prepared, made, verdict), "artifacts": artifacts, **told}, planned)
         for name, text in {**texts, PLAN: planned, MANIFEST: json_lines(manifest)}.items():
             staging.write(folder / name, text)
         for temporary, path in zip(temporaries, paths, strict=True):
             staging.rename(temporary, final_names(temporary, path))
         staging.publish(folder)
-    return Report(plan, "pass", folder, tuple(folder / name for name in called), manifest, warnings)
+    files = tuple(folder / name for name in called)
+    return Report(plan, verdict, folder, files, manifest, warnings, len(made.digests))
 
 
 @dataclass(frozen=True)
@@ -206,12 +224,12 @@ def _check_reload(temporaries: Sequence[Path], prepared: Prepared) -> tuple[Plan
     return tuple(notes)
 
 
-def _manifest(prepared: Prepared, made: _Made) -> dict[str, Any]:
+def _manifest(prepared: Prepared, made: _Made, verdict: Verdict) -> dict[str, Any]:
     plan, target = prepared.plan, prepared.opened.target
     return {
         "recipe": plan.recipe,
         "checksum": plan.checksum,
-        "verdict": "pass",
+        "verdict": verdict.to_data(),
         "target": plan.target,
         "sources": {
             a: {"label": plan.sources[a], "format": s.format, **_place(s)} for a, s in prepared.opened.sources.items()

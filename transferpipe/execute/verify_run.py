@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from transferpipe.execute.manifest import MANIFEST, PLAN, is_sealed, read_json, 
 from transferpipe.execute.other_layout import as_keras
 from transferpipe.execute.remote.cache import kept_copy
 from transferpipe.execute.values import Values, same_bits
+from transferpipe.execute.verdict import Verdict, Weights, verdict_from_data
 from transferpipe.execute.verify import Progress, compare_segments, digest
 from transferpipe.planning.layouts.export import Held
 from transferpipe.planning.model import Plan, plan_from_data
@@ -26,20 +27,19 @@ from transferpipe.weights.formats import open_source
 from transferpipe.weights.segment import CHUNK, Segment, opened, read_into
 from transferpipe.weights.spec import Source
 
-PASS, INCONCLUSIVE = "pass", "inconclusive"
-
 
 @dataclass(frozen=True)
-class Verdict:
+class RunProof:
     """What proving a run again gave.
 
     Attributes:
-        verdict: ``pass``, or ``inconclusive`` where something that is needed is no longer there; a failure raises.
+        verdict: of the weights, ``inconclusive`` where nothing was compared or something that is needed is no longer
+            there; of the function, what the run recorded, since no model runs here. A failure raises.
         checked: what was compared, in words.
         notes: what could not be.
     """
 
-    verdict: str
+    verdict: Verdict
     checked: str
     notes: tuple[str, ...] = ()
 
@@ -50,6 +50,7 @@ class _Again:
 
     plan: Plan
     manifest: Mapping[str, Any]
+    recorded: Verdict
     sources: dict[str, Source] = field(default_factory=dict)
     target: Source | None = None
     notes: list[str] = field(default_factory=list)
@@ -58,7 +59,7 @@ class _Again:
     by_digest: int = 0
 
 
-def verify_run(folder: Path, progress: Progress | None = None) -> Verdict:
+def verify_run(folder: Path, progress: Progress | None = None) -> RunProof:
     """Prove the run in `folder` again.
 
     The records must be as the run left them; every artifact must have its recorded SHA-256; every weight in it its
@@ -69,19 +70,28 @@ def verify_run(folder: Path, progress: Progress | None = None) -> Verdict:
         FileError: the folder is not that of a run, or an artifact is missing.
         VerificationError: something differs.
     """
-    plan, manifest = _load(folder)
-    again = _Again(plan, manifest)
+    again = _load(folder)
     _open_sources(again)
-    for artifact in manifest["artifacts"]:
+    for artifact in again.manifest["artifacts"]:
         _verify_artifact(folder, artifact, again, progress)
     again.problems.raise_as(VerificationError)
     checked = (
         f"{again.recomputed} weights computed again from their sources, {again.by_digest} compared with their digests"
     )
-    return Verdict(INCONCLUSIVE if again.notes else PASS, checked, tuple(again.notes))
+    if not again.recomputed + again.by_digest:
+        again.notes.append("no weight was compared")
+    weights: Weights = "inconclusive" if again.notes else "pass"
+    return RunProof(replace(_of_the_run(again.recorded), weights=weights), checked, tuple(again.notes))
 
 
-def _load(folder: Path) -> tuple[Plan, Mapping[str, Any]]:
+def _of_the_run(verdict: Verdict) -> Verdict:
+    """Return what a run found of the function, said to be its: no model runs when it is proved again."""
+    if verdict.function == "not checked":
+        return verdict
+    return replace(verdict, reason=": ".join(filter(None, ["recorded by the run", verdict.reason])))
+
+
+def _load(folder: Path) -> _Again:
     data, manifest = read_json(folder / PLAN), read_json(folder / MANIFEST)
     # The text is compared before it is understood: what was changed may hold anything.
     same = {MANIFEST: is_sealed(manifest), PLAN: manifest.get("plan_sha256") == sha256(folder / PLAN)}
@@ -89,7 +99,7 @@ def _load(folder: Path) -> tuple[Plan, Mapping[str, Any]]:
         what = "is not as the run wrote it: its digest is another"
         raise VerificationError([Problem(str(folder / name), what, "run again") for name in changed])
     try:
-        return plan_from_data(data), manifest
+        return _Again(plan_from_data(data), manifest, verdict_from_data(manifest["verdict"]))
     except (KeyError, TypeError, ValueError) as error:
         what = f"is not what this version of transferpipe writes: {type(error).__name__} {error}"
         raise FileError(Problem(str(folder / PLAN), what, "run again")) from error

@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from transferpipe.execute.verdict import Verdict, verdict_from_data
 from transferpipe.planning.model import Plan
 from transferpipe.show.plan_table import plan_html
 from transferpipe.show.score_table import number_text, score_title
@@ -13,14 +14,16 @@ from transferpipe.show.score_table import number_text, score_title
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2024; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem; margin-bottom: 0 } h2 { font-size: 1.1rem; margin-top: 2rem }
-.verdict { display: inline-block; padding: .1rem .7rem; border-radius: 1rem; background: #d8f3dc; color: #14532d }
+.verdict { display: inline-block; padding: .1rem .7rem; border-radius: 1rem; background: #eceef0; color: #3c4147 }
+.verdict.pass { background: #d8f3dc; color: #14532d } .verdict.fail { background: #fde2e1; color: #7f1d1d }
 .muted { color: #60646c } .scroll { overflow-x: auto }
 table { border-collapse: collapse; font-size: .87rem } th { text-align: left; color: #60646c; font-weight: 500 }
 th, td { padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #e6e8eb; vertical-align: top }
 td { font-family: ui-monospace, monospace; font-size: .82rem } li { margin: .2rem 0 }
 @media (prefers-color-scheme: dark) {
   body { background: #16181b; color: #e6e8eb } th, td { border-color: #2f3338 }
-  .verdict { background: #14532d; color: #d8f3dc } }
+  .verdict { background: #2f3338; color: #e6e8eb } .verdict.pass { background: #14532d; color: #d8f3dc }
+  .verdict.fail { background: #7f1d1d; color: #fde2e1 } }
 """
 
 
@@ -41,8 +44,8 @@ def report_page(
     sections = [
         f"<h1>{_text(plan.recipe)}</h1>",
         _variant(*variant) if variant else "",
-        f"<p><span class=verdict>{_text(manifest['verdict'])}</span> "
-        f"<span class=muted>plan {_text(plan.checksum)}</span></p>",
+        _verdict(verdict_from_data(manifest["verdict"]), len(manifest["weights"])),
+        f"<p class=muted>plan {_text(plan.checksum)}</p>",
         f"<h2>Plan</h2><div class=scroll>{plan_html(plan)}</div>",
         _list("Warnings from the values", _value_warnings(plan, manifest)),
         _files(manifest["artifacts"]),
@@ -54,6 +57,17 @@ def report_page(
     head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><title>{_text(title)}</title>"
     body = "".join(sections)
     return f"<!doctype html><html lang=en><head>{head}<style>{STYLE}</style></head><body>{body}</body></html>"
+
+
+def _verdict(verdict: Verdict, weights: int) -> str:
+    """Return a line for the bits and one for what the model computes: green is only what was proved."""
+    lines = verdict.lines(f"{weights:,} weights read back and compared bit for bit")
+    parts = []
+    for found, line in zip((verdict.weights, verdict.function), lines, strict=True):
+        word, _, why = line.partition(", ")
+        kind = found if found in ("pass", "fail") else "open"
+        parts.append(f"<p><span class='verdict {kind}'>{_text(word)}</span> <span class=muted>{_text(why)}</span></p>")
+    return "".join(parts)
 
 
 def _variant(label: str, page: str) -> str:

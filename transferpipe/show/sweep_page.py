@@ -11,7 +11,17 @@ from transferpipe.show.curves import curves, curves_svg, dots_svg, numeric_key
 from transferpipe.show.report_page import STYLE
 from transferpipe.show.score_table import number_text
 from transferpipe.show.sweep_style import SCRIPT, SWEEP_STYLE
-from transferpipe.show.sweep_words import by_text, estimate_text, label_of, notes_of, ranks, said, some, value_under
+from transferpipe.show.sweep_words import (
+    by_text,
+    estimate_text,
+    label_of,
+    notes_of,
+    ranks,
+    said,
+    some,
+    value_under,
+    verdicts,
+)
 from transferpipe.sweep.job import DONE
 from transferpipe.sweep.leaderboard import Entry, Leaderboard
 from transferpipe.sweep.record import LeftOut, SweepRecord
@@ -31,7 +41,7 @@ def sweep_page(record: SweepRecord, board: Leaderboard) -> str:
         f"<h1>{_text(title)}</h1>",
         f"<p class=muted>{_counts(record.entries)}; {_text(board.name)}{kind}, {better} is better; "
         "± is the 95 % interval of the mean over seeds</p>",
-        *(f"<p>{_text(line)}</p>" for line in said(board)),
+        *(f"<p>{_text(line)}</p>" for line in [*said(board), *verdicts(record.entries)]),
         _drawing(board, settings),
         _ranked(board),
         _warnings(board, record.entries),

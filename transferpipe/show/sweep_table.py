@@ -12,7 +12,17 @@ from rich.table import Table
 from rich.text import Text
 
 from transferpipe.show.plan_table import PLAIN_WIDTH, render
-from transferpipe.show.sweep_words import by_text, estimate_text, label_of, notes_of, ranks, reason, said, value_under
+from transferpipe.show.sweep_words import (
+    by_text,
+    estimate_text,
+    label_of,
+    notes_of,
+    ranks,
+    reason,
+    said,
+    value_under,
+    verdicts,
+)
 from transferpipe.show.visible import cell, visible
 from transferpipe.sweep.leaderboard import Leaderboard, Row
 
@@ -52,7 +62,8 @@ def leaderboard_text(board: Leaderboard, *, colour: bool = False, width: int = P
     parts.append(
         Text(f"{visible(board.name)}{kind}: {better} is better; ± is the 95 % interval of the mean over seeds")
     )
-    return render(Group(*parts, *(cell(line) for line in said(board))), colour=colour, width=width)
+    lines = [*said(board), *_verdicts(board)]
+    return render(Group(*parts, *(cell(line) for line in lines)), colour=colour, width=width)
 
 
 def _columns(board: Leaderboard) -> list[_Column]:
@@ -112,4 +123,8 @@ def _unscored(board: Leaderboard) -> str:
     why = "nothing to rank by: give the recipe a `score`" if done else "nothing to rank: none is finished"
     lines = [f"{done} done, {failed} failed, {open_ones} open; {why}"]
     lines += [f"failed   {visible(_label(row))}: {visible(reason(row))}" for row in board.rows if row.failed]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_verdicts(board)])
+
+
+def _verdicts(board: Leaderboard) -> list[str]:
+    return verdicts(entry for row in board.rows for entry in row.entries)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from transferpipe.show.collapse import counted
@@ -32,6 +33,20 @@ def by_text(texts: Iterable[tuple[str, Sequence[str]]]) -> dict[str, list[str]]:
         for text in dict.fromkeys(said_of_it):
             found.setdefault(text, []).append(label)
     return found
+
+
+def verdicts(entries: Iterable[Entry]) -> list[str]:
+    """Return what the runs found of weights and function, with how many found it; nothing where none is done.
+
+    A sentence such as ``weights: pass in 3 runs; function: not checked in 3 runs``.
+    """
+    found = [e.verdict for e in entries if e.verdict]
+    parts = []
+    for part in ("weights", "function"):
+        counts = Counter(str(getattr(verdict, part)) for verdict in found)
+        told = [f"{word} in {counted(n, 'run')}" for word, n in counts.items()]
+        parts.append(f"{part}: {' and '.join(told)}")
+    return ["; ".join(parts)] if found else []
 
 
 def label_of(overrides: Mapping[str, str], control: str | None, keys: Sequence[str] | None = None) -> str:

@@ -127,7 +127,8 @@ def _run(folder: Path, trusted: Collection[str]) -> dict[str, Any]:
     report = execute(prepared, folder, None, {})
     score = score_run(recipe, report, trusted) if recipe.score else None
     artifacts = [{"path": a["path"], "sha256": a["sha256"]} for a in report.manifest["artifacts"]]
-    return {"status": DONE, "checksum": checksum, "score": score, "artifacts": artifacts}
+    found = {"verdict": report.verdict.to_data(), "score": score, "artifacts": artifacts}
+    return {"status": DONE, "checksum": checksum, **found}
 
 
 def is_begun(folder: Path) -> bool:

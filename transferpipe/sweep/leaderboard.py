@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from transferpipe.execute.verdict import Verdict, verdict_from_data
 from transferpipe.sweep.job import DONE, Result
 from transferpipe.sweep.state import State
 from transferpipe.sweep.statistics import Estimate, difference, estimate
@@ -49,6 +50,14 @@ class Entry:
         """Its score, if it has one."""
         score = (self.result or {}).get("score")
         return float(score["value"]) if score else None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What its run found; None where it is not done, or was done by a version that left none in the result."""
+        try:
+            return verdict_from_data((self.result or {})["verdict"])
+        except (KeyError, TypeError, ValueError):
+            return None
 
     @property
     def score_name(self) -> str | None:

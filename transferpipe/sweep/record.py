@@ -20,6 +20,7 @@ from transferpipe.sweep.variant import SEED, VARIANT, Planned, read_variant
 
 SWEEP, TABLE = "sweep.json", "sweep.csv"
 LEFT_OUT = "left out"
+VERDICT = ("weights", "function")
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,7 @@ def _data(entry: Entry) -> dict[str, Any]:
         "key": entry.key,
         "checksum": entry.checksum,
         "status": result.get("status", "open"),
+        "verdict": entry.verdict.to_data() if entry.verdict else None,
         "score": result.get("score"),
         "problems": result.get("problems", []),
         "seconds": result.get("seconds"),
@@ -189,7 +191,7 @@ def _data(entry: Entry) -> dict[str, Any]:
 def _csv(record: SweepRecord) -> str:
     settings = [e.overrides for e in record.entries if not e.control]
     keys = varying_keys([*settings, *(v.overrides for v in record.left_out if not v.control)])
-    told_of = ["control", "status", "score", "score_name", "seconds", "plan", "folder", "problems", "stale"]
+    told_of = ["control", "status", *VERDICT, "score", "score_name", "seconds", "plan", "folder", "problems", "stale"]
     head = [*(f"{key}=" if key in told_of else key for key in keys), SEED, *told_of]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -197,11 +199,14 @@ def _csv(record: SweepRecord) -> str:
     for entry in record.entries:
         data = _data(entry)
         score = data["score"] or {}
-        told = [data["status"], score.get("value", ""), score.get("name", ""), _shown(data["seconds"])]
+        verdict = data["verdict"] or {}
+        told = [data["status"], *(verdict.get(part, "") for part in VERDICT)]
+        told += [score.get("value", ""), score.get("name", ""), _shown(data["seconds"])]
         place = [entry.checksum, entry.key, "; ".join(data["problems"]), "; ".join(entry.stale)]
         writer.writerow([*_axes(entry, keys), *told, *place])
     for left in record.left_out:
-        writer.writerow([*_axes(left, keys), LEFT_OUT, "", "", "", "", "", "; ".join(left.reasons), ""])
+        blank = [""] * (len(VERDICT) + 5)
+        writer.writerow([*_axes(left, keys), LEFT_OUT, *blank, "; ".join(left.reasons), ""])
     return text.getvalue()
 
 

@@ -65,7 +65,7 @@ def test_a_run_records_the_address_and_the_digest_and_is_proved_again_from_the_c
     asked = len(server.asked)
     capsys.readouterr()
     assert main(["verify", "out"]) == 0
-    assert "verdict  pass: 2 weights computed again" in capsys.readouterr().out
+    assert "verdict  weights: pass, 2 weights computed again" in capsys.readouterr().out
     assert len(server.asked) == asked
 
 
@@ -81,7 +81,7 @@ def test_verifying_without_the_cached_copy_is_inconclusive(here, server, capsys)
         capsys.readouterr()
         assert main(["verify", "out"]) == 3
         out = capsys.readouterr().out
-        assert "verdict  inconclusive" in out
+        assert "verdict  weights: inconclusive" in out
         assert said in out
 
 
