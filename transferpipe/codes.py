@@ -1,0 +1,174 @@
+"""The one table of warnings: every code that a warning may carry, what it means, and what to do about it.
+
+A code is stable: recipes let some pass by it (`allow: [code, ...]` beside `strict: true`), and programs look for it.
+
+To add one: 1. yield ``PlanWarning("my-code", where, text)`` wherever the plan or the run finds it; 2. add a row here, by
+the alphabet. That is all: `transferpipe help warnings`, `allow`, its "did you mean" and the tests read this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class WarningKind:
+    """One kind of warning.
+
+    Attributes:
+        means: what is legal here and probably not meant, in a sentence or two.
+        example: a warning of this kind as it is shown, without its code.
+        fix: what to do if it is a mistake, or how to see that it is none.
+    """
+
+    means: str
+    example: str
+    fix: str
+
+
+WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
+    {
+        "already-equal": WarningKind(
+            "Every assigned kernel of the target had the value of its source before the transfer: nothing changed.",
+            "source: the target already equals its source: all 13 assigned kernels had these values before",
+            "Look whether the source is the file that was meant, and whether the builder of the target loads weights by "
+            "itself (`weights: null` keeps keras.applications from it).",
+        ),
+        "epsilon": WarningKind(
+            "A normalization layer divides by the root of variance plus epsilon. Files of torch hold no epsilon, and the "
+            "default of torch (1e-05) is not the one of the Keras layer.",
+            "target: bn1: epsilon is 0.001 where torch's default is 1e-05",
+            "Look up epsilon in the configuration of the original and build the target's layer with it: "
+            "BatchNormalization(epsilon=1e-5).",
+        ),
+        "except-nothing": WarningKind(
+            "A pattern under `except` matches no name of the target, so the rule claims what it would claim without it.",
+            "mapping.conv: `except: enc/conv9` matches nothing, so it takes nothing out",
+            "Correct the pattern, or remove it. `transferpipe inspect FILE` lists the names.",
+        ),
+        "flatten-order": WarningKind(
+            "A Dense layer follows a Flatten of a feature map. torch flattens (channels, height, width), Keras (height, "
+            "width, channels): the rows of the kernel stand in another order.",
+            "mapping.fc: fc1 follows a Flatten of a map [7, 7, 64], which torch flattens in another order",
+            "Give the rule the transform that the warning names: transform: {kernel: [{flatten_order: [C, H, W]}]}.",
+        ),
+        "freeze-not-saved": WarningKind(
+            "The plan freezes layers, and a file that is saved does not hold that: a file of weights alone, or a layer "
+            "whose flag Keras does not write.",
+            "save: model.weights.h5 holds weights only, not the freezing",
+            "Save a .keras file too (save.also=[model.keras]), or set `trainable = False` again after loading.",
+        ),
+        "frozen-fresh": WarningKind(
+            "A frozen layer got nothing from a source: it keeps random initial values that training will never change.",
+            "freeze: head/kernel is frozen and keeps its fresh value: training will never change it",
+            "Take the layer out of `freeze`, or add a rule that transfers its weights. `freeze: [transferred]` freezes "
+            "only layers all of whose weights came from a source.",
+        ),
+        "half-affine": WarningKind(
+            "A normalization layer has a scale without an offset, or the reverse. torch's layers have both or neither, "
+            "so the file cannot be loaded into one strictly.",
+            "save.layout: bn1: torch's has weight and bias, or neither; what lacks is not written",
+            "Load the file with strict=False in torch; its layer's initial values are those of the missing weight.",
+        ),
+        "half-transferred": WarningKind(
+            "One weight of a layer was transferred and another of the same layer was kept because its shape differs "
+            "(`on_mismatch: keep`). The two were never trained together.",
+            "mapping.head: head/kernel is transferred, but head/bias of the same layer is kept",
+            "Keep the whole layer (`from: null`), or bring the other weight into shape with a transform.",
+        ),
+        "made-up-names": WarningKind(
+            "A rule names layers by numbers that Keras counted up (dense_1). They change with the order of building, so "
+            "tomorrow's `dense_1` may be another layer.",
+            "mapping.norm: relies on names that Keras made up, such as batch_normalization_7",
+            "Give the layers names of your own in the builder.",
+        ),
+        "names-disagree": WarningKind(
+            "A weight takes its value from a layer of another name, though a layer of its own name exists: the two are "
+            "probably crossed.",
+            "mapping.all: by order, query/kernel takes key/kernel, though the target has a layer of that name",
+            "Pair by name instead: give `from` a template, and leave out `pair: order`.",
+        ),
+        "no-layout": WarningKind(
+            "The layout under `save` does not know a layer, so its weights are written with the names and axes of Keras.",
+            "save.layout: torch's layout knows no such layer, so names and axes stay Keras's: mixing/kernel",
+            "Rename and transpose these weights where the file is loaded, or save without `layout`.",
+        ),
+        "not-reloaded": WarningKind(
+            "`verify.reload` asks to load the result with Keras, and no file that is saved is a model.",
+            "verify.reload: does nothing here: model.npz hold weights, and no model that could be loaded",
+            "Save a .keras file too (save.also=[model.keras]), or leave `verify.reload` out.",
+        ),
+        "nothing-trainable": WarningKind(
+            "No parameter of the result is trainable, seen from the root of the model: training would change nothing.",
+            "freeze: no parameter of the result is trainable",
+            "Freeze fewer layers. A frozen model or parent freezes everything in it, whatever the layers say.",
+        ),
+        "nothing-transferred": WarningKind(
+            "The recipe has a source, and no weight of the target takes a value from it.",
+            "mapping: nothing is transferred: none of the source weights (12) is used",
+            "Add a rule that has a `from`, or leave the source out. For a baseline without transfer it is as it must be.",
+        ),
+        "numbered-weights": WarningKind(
+            "The file numbers the weights of a layer of a class of your own, so they are paired by their position.",
+            "blocks/mix: encoder.keras numbers the weights of blocks/mix: they are taken in order",
+            "Make sure that both sides create the weights of this layer in one order (`add_weight` in `build`).",
+        ),
+        "other-role": WarningKind(
+            "A weight takes its value from one with another role: gamma from beta, a mean from a variance. The shapes are "
+            "equal, the meaning is not.",
+            "mapping.norm: bn/gamma takes bn/beta: gamma from beta",
+            "Pair the layers as wholes (`to: bn`, `from: bn`), so that their weights go by name.",
+        ),
+        "other-vocabulary": WarningKind(
+            "Rows of an embedding belong to words by their number. The target looks words up in another vocabulary than "
+            "the source did, so words get the vectors of other words.",
+            "mapping.words: the rows of embed/embeddings follow the vocabulary of source, the target has another",
+            "Build the target with the vocabulary of the source, or train the embedding anew (`from: null`).",
+        ),
+        "reload-computed": WarningKind(
+            "After loading the result with Keras, all weights were compared but those that layers compute on saving.",
+            "model.keras: after loading it, all weights were compared but 2 values that layers compute on saving",
+            "Nothing to fix; verify.parity compares what the model computes.",
+        ),
+        "reload-forward": WarningKind(
+            "The result was loaded with Keras and its weights are right, but it could not be run on random inputs.",
+            "model.keras: the forward pass is left open: the model does not say what it takes",
+            "Run the model on an input of your own.",
+        ),
+        "reset-after": WarningKind(
+            "The target has a GRU with reset_after=False, and the source is one of torch, which resets after.",
+            "mapping.rnn: gru/recurrent_kernel is that of a GRU with reset_after=False",
+            "Build the target's GRU with reset_after=True, which is the default of Keras.",
+        ),
+        "square-kernel": WarningKind(
+            "Both axes of a kernel are equally long, so its shape fits transposed as well as straight, and its name in the "
+            "source does not tell which.",
+            "mapping.fc: fc/kernel [64, 64] is square: its shape cannot tell whether fc/weight must be transposed",
+            "If the source is torch's, say `layout: torch` in `source`: it transposes what must be, and the warning ends. "
+            "Otherwise compare one output with the original's.",
+        ),
+        "unpinned": WarningKind(
+            "A source is fetched from an address whose content may be another tomorrow.",
+            "source.path: hf://org/repo/model.safetensors is not pinned: name a commit",
+            "Pin it as the warning says: `sha256:` beside `path:` refuses any other content.",
+        ),
+        "untrained-source": WarningKind(
+            "All biases and statistics that were taken from the source still have their initial values, which training "
+            "would have moved.",
+            "source: looks untrained: all 5 biases and statistics taken from it are exactly as freshly built",
+            "Look whether the source is the trained model, and not the one before training.",
+        ),
+        "unused": WarningKind(
+            "Weights of the source were used by no rule, and `ignore` does not expect them to stay unused.",
+            "unused: 2 source weights are not used: score/kernel, score/bias",
+            "Add a rule for them, or list them under `ignore` if they are not needed.",
+        ),
+        "variable-flag": WarningKind(
+            "A variable was switched off by its own flag (`variable.trainable = False`), which no file keeps.",
+            "target: head/kernel is switched off by its variable's own flag, which no file keeps",
+            "Freeze the layer that holds it: freeze: [head].",
+        ),
+    }
+)
