@@ -31,7 +31,7 @@ def catalog(source: Any, select: str | None = None) -> Catalog:
     """
     if isinstance(source, str | Path):
         return open_path(str(source), "source", select=select).catalog
-    return live_model(source, "model").walked.catalog
+    return live_model(source, "model").catalog
 
 
 def plan(source: Any, target: Any, **recipe: Any) -> Plan:

@@ -63,14 +63,23 @@ def keep_builds() -> None:
 class ModelSource:
     """A built model that weights are read from."""
 
-    walked: Walked = field(repr=False)
-    label: str
+    model: ModelTarget = field(repr=False)
     format: str = "model"
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return self.model.label
+
+    @property
+    def walked(self) -> Walked:
+        """The model as Keras would save it."""
+        return self.model.walked
 
     @property
     def catalog(self) -> Catalog:
         """The model's weights."""
-        return self.walked.catalog
+        return self.model.catalog
 
     def read(self, name: str) -> NDArray[Any]:
         """Return the variable's value."""
@@ -118,9 +127,7 @@ def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str
     labels = {}
     for alias, origin in recipe.sources.items():
         model = models.get(alias)
-        sources[alias] = (
-            ModelSource(model.walked, model.label) if model else open_origin(origin, alias, recipe.seed, trusted)
-        )
+        sources[alias] = ModelSource(model) if model else open_origin(origin, alias, recipe.seed, trusted)
         labels[alias] = model.label if model else describe_origin(origin)
     target: Target = models.get("target") or open_target(recipe.target, recipe.seed, trusted)
     labels["target"] = target.structure.label if "target" in models else describe_origin(recipe.target)
@@ -178,8 +185,7 @@ def describe_origin(origin: Origin) -> str:
 def open_origin(origin: Origin, where: str, seed: int, trusted: Collection[str]) -> Source:
     """Open one source."""
     if origin.build:
-        built = _build_source(origin.build, seed, trusted)
-        return ModelSource(built.walked, built.label)
+        return ModelSource(_build_source(origin.build, seed, trusted))
     return _open_file(origin, f"{where}.path")
 
 

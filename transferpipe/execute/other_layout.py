@@ -95,7 +95,7 @@ def as_keras(source: FileSource, places: Mapping[str, Held]) -> FileSource:
         held = places.get(spec.name)
         return source.locate(held.names[0]) if held and len(held.names) == 1 and not held.steps else None
 
-    catalog = Catalog((*found.values(), *rest), source.catalog.label)
+    catalog = dataclasses.replace(source.catalog, weights=(*found.values(), *rest))
     return dataclasses.replace(source, catalog=catalog, read_entry=read, locate_entry=locate)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -14,11 +15,13 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.keras_walk import Walked, keras_version, model_config, walk
 from transferpipe.execute.layer_facts import SETTINGS, flattened_before, with_settings
+from transferpipe.execute.live_network import live_network
 from transferpipe.planning.structure import LayerState, TargetStructure, loaded_flags
 from transferpipe.weights.file_source import FileSource, SavedGroup
 from transferpipe.weights.keras_config import Config, is_layer_config, layer_configs
 from transferpipe.weights.naming import SavedLayer, readable_names
 from transferpipe.weights.segment import Segment
+from transferpipe.weights.spec import Catalog
 
 _NEVER_TRAINED = ("moving_mean", "moving_variance", "mean", "variance", "count", "vector_u")
 
@@ -159,11 +162,18 @@ class ModelTarget:
         return self.walked.groups
 
     @cached_property
+    def catalog(self) -> Catalog:
+        """Its weights, with what it tells of its layers."""
+        layers = {name: layer for name, layer in self.walked.layers.items() if name}
+        network = live_network(self._recorded, _configs(self.groups, self._recorded), layers)
+        return dataclasses.replace(self.walked.catalog, network=network)
+
+    @cached_property
     def structure(self) -> TargetStructure:
         """The model's weights and layers."""
         import keras
 
-        recorded = _configs(self.groups, self._recorded_config())
+        recorded = _configs(self.groups, self._recorded)
         flattened = flattened_before(recorded)
         layers = []
         for name, layer in sorted(self.walked.layers.items(), key=lambda item: (item[0] != "", item[0].count("/"))):
@@ -174,10 +184,11 @@ class ModelTarget:
             layers.append(with_settings(state, settings, flattened.get(name)))
         walked = self.walked
         return TargetStructure(
-            self.label, walked.catalog, tuple(layers), walked.trainable, walked.fixed, walked.switched_off
+            self.label, self.catalog, tuple(layers), walked.trainable, walked.fixed, walked.switched_off
         )
 
-    def _recorded_config(self) -> Config | None:
+    @cached_property
+    def _recorded(self) -> Config | None:
         try:
             return dict(json.loads(self.config(())))
         except RecipeError:  # a user's own get_config may fail in any way; then no flag is recorded

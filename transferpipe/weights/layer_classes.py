@@ -93,6 +93,18 @@ _PARTS: dict[str, dict[str, str]] = {
 }
 
 
+# Classes that Keras 1, and TensorFlow 1, called otherwise.
+RENAMED = {
+    **{f"{kind}Convolution{n}D": f"Conv{n}D" for kind in ("", "Atrous") for n in (1, 2, 3)},
+    "Deconvolution2D": "Conv2DTranspose",
+    "SeparableConvolution2D": "SeparableConv2D",
+    **dict.fromkeys(("BatchNormalizationV1", "BatchNormalizationV2"), "BatchNormalization"),
+    "UnifiedGRU": "GRU",
+    "UnifiedLSTM": "LSTM",
+}
+"""What the classes of Keras 1 and TensorFlow 1 are called today."""
+
+
 # Configurations call this class by the name under which Keras exports it.
 _ALIASES = {"GroupQueryAttention": "GroupedQueryAttention"}
 
@@ -143,6 +155,15 @@ def is_made_up(name: str) -> bool:
 def part_class(parent_class: str | None, attribute: str) -> str | None:
     """Return the class of the part that a layer of `parent_class` keeps in `attribute`, if that is known."""
     return _PARTS.get(parent_class or "", {}).get(attribute.lstrip("_"))
+
+
+def makes_parts(layer_class: str) -> bool:
+    """Tell whether layers of the class make all the layers that they hold, of their own settings.
+
+    >>> makes_parts("LSTM"), makes_parts("Bidirectional")
+    (True, False)
+    """
+    return layer_class in _PARTS
 
 
 def part_name(parent_class: str | None, attribute: str) -> str | None:

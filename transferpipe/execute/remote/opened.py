@@ -10,7 +10,6 @@ from transferpipe.execute.remote.found import Found
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
 from transferpipe.weights.formats.stamp import stamps_of
-from transferpipe.weights.spec import Catalog
 
 
 def open_path(text: str, where: str, format: str | None = None, select: str | None = None) -> FileSource:
@@ -41,7 +40,7 @@ def open_found(found: Found, where: str, format: str | None = None, select: str 
     if not found.advice and source.files != (found.path,):
         what = f"sha256: pins one file, but {found.path.name} is read from {len(source.files)} files and folders"
         raise RecipeError(Problem(where, what, "leave it out"))
-    catalog = Catalog(source.catalog.weights, found.url) if found.url else source.catalog
+    catalog = replace(source.catalog, label=found.url) if found.url else source.catalog
     details = {**source.details, "sha256": found.sha256}
     return replace(source, catalog=catalog, details=details, url=found.url, sha256=found.sha256)
 

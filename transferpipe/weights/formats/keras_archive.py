@@ -58,7 +58,8 @@ def open_keras(path: Path) -> FileSource:
     if archive.getinfo(WEIGHTS).file_size <= _CHECKED_FIRST:
         check()
     weights = StoreFile(open_hdf5(file, str(path)), file, path, base)
-    store = read_store(path, [weights], config, "keras")
+    version = metadata.get("keras_version")
+    store = read_store(path, [weights], config, "keras", str(version) if version else None)
 
     def read_entry(spec: WeightSpec) -> Any:
         check()
@@ -68,7 +69,6 @@ def open_keras(path: Path) -> FileSource:
         check()
         return store.locate_entry(spec)
 
-    version = metadata.get("keras_version")
     assets = tuple(n for n in archive.namelist() if n not in (CONFIG, METADATA, WEIGHTS))
     details = {"keras_version": str(version)} if version else {}
     return dataclasses.replace(store, read_entry=read_entry, locate_entry=locate_entry, details=details, assets=assets)

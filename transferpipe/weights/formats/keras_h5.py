@@ -12,6 +12,7 @@ from transferpipe.weights.formats.keras_groups import Group, StoreFile, Value, r
 from transferpipe.weights.formats.keras_state import Kept, training_state
 from transferpipe.weights.formats.stamp import check_unchanged, file_stamp
 from transferpipe.weights.keras_config import Config, layer_class
+from transferpipe.weights.keras_network import keras_network
 from transferpipe.weights.layer_classes import BUILT_IN, Names, can_hold, part_class, stem, weight_names
 from transferpipe.weights.naming import SavedLayer, readable_names, refuse_namesakes
 from transferpipe.weights.segment import Segment
@@ -34,7 +35,9 @@ def open_store_file(path: Path) -> StoreFile:
     return StoreFile(open_hdf5(path, str(path)), path, path)
 
 
-def read_store(path: Path, files: Sequence[StoreFile], config: Config | None, format_name: str) -> FileSource:
+def read_store(
+    path: Path, files: Sequence[StoreFile], config: Config | None, format_name: str, version: str | None = None
+) -> FileSource:
     """Return the source for a Keras weights store.
 
     Args:
@@ -42,18 +45,19 @@ def read_store(path: Path, files: Sequence[StoreFile], config: Config | None, fo
         files: its HDF5 files in the order in which they were written.
         config: the serialised model that belongs to it, None if there is none.
         format_name: what the source calls its format.
+        version: the version of Keras that wrote it, if that is known.
     """
     label = str(path)
     groups, configs = read_groups(files, config)
     state = training_state({g.path: Kept(g.name, g.shapes, g.dtypes) for g in groups}, configs)
-    saved, weights = _layers([g for g in groups if g.path not in state], configs, label)
+    saved, weights, held = _layers([g for g in groups if g.path not in state], configs, label)
     read_entry, locate_entry = _access(groups)
     for file in files:
         close_with(read_entry, file.h5)
     return FileSource(
         path=path,
         format=format_name,
-        catalog=Catalog(tuple(weights), label),
+        catalog=Catalog(tuple(weights), label, keras_network(config, held, version) if config else None),
         read_entry=read_entry,
         locate_entry=locate_entry,
         others=tuple(s for g in groups if g.path in state for s in _specs(g, g.path, None, None)),
@@ -64,8 +68,8 @@ def read_store(path: Path, files: Sequence[StoreFile], config: Config | None, fo
 
 def _layers(
     groups: Sequence[Group], configs: Mapping[str, Config], label: str
-) -> tuple[list[SavedGroup], list[WeightSpec]]:
-    """Return the layout and the named weights of the groups that hold layers."""
+) -> tuple[list[SavedGroup], list[WeightSpec], dict[str, Config]]:
+    """Return the layout, the named weights, and the configurations by name, of the groups that hold layers."""
     readable = readable_names(SavedLayer(g.path, g.name, g.shapes) for g in groups)
     classes = _layer_classes(groups, configs)
     saved, weights = [], []
@@ -76,7 +80,7 @@ def _layers(
         entries = tuple((v.key, s.name) for v, s in zip(group.values, specs, strict=True))
         saved.append(SavedGroup(group.path, group.name, entries))
     refuse_namesakes(readable, (g.path for g in groups if g.values), label)
-    return saved, weights
+    return saved, weights, {readable[path]: config for path, config in configs.items() if path in readable}
 
 
 def _access(groups: Sequence[Group]) -> tuple[Callable[[WeightSpec], Any], Callable[[WeightSpec], Segment | None]]:

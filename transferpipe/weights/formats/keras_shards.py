@@ -43,7 +43,7 @@ def is_shard_list(data: Mapping[str, Any]) -> bool:
     return isinstance(places, dict) and bool(places) and all(_PLACE.fullmatch(place) for place in places)
 
 
-def read_shards(path: Path, config: Config | None, format_name: str) -> FileSource:
+def read_shards(path: Path, config: Config | None, format_name: str, version: str | None = None) -> FileSource:
     """Return the source for the files that `path` lists; see `read_store` for the rest."""
     data = read_mapping(path)
     if not is_shard_list(data):
@@ -57,7 +57,7 @@ def read_shards(path: Path, config: Config | None, format_name: str) -> FileSour
         for name in names:
             told[name].append(place)
     check_places(path, told, {name: _places(file) for name, file in files.items()})
-    source = read_store(path, list(files.values()), config, format_name)
+    source = read_store(path, list(files.values()), config, format_name, version)
     return dataclasses.replace(source, parts=(path, *shards.values()))
 
 

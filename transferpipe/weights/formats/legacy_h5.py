@@ -21,8 +21,9 @@ from transferpipe.weights.formats.hdf5 import (
     read_strings,
     walk_datasets,
 )
-from transferpipe.weights.formats.legacy_names import LegacyWeight, name_weights
+from transferpipe.weights.formats.legacy_names import LegacyWeight, name_all
 from transferpipe.weights.formats.stamp import check_unchanged, file_stamp
+from transferpipe.weights.keras_network import keras_network
 from transferpipe.weights.segment import Segment
 from transferpipe.weights.spec import Catalog, WeightSpec
 
@@ -94,7 +95,10 @@ class _File:
 
 def _source(file: _File, check: Callable[[], None]) -> FileSource:
     config = _config(file)
-    specs = [*_root_weights(file, config), *_layer_weights(file, config)]
+    layers, held = _layer_weights(file, config)
+    specs, details = [*_root_weights(file, config), *layers], _details(file)
+    version, backend = (details.get(key) for key in _DETAILS)
+    network = keras_network(config, held, version, backend) if config or details else None
     used = {s.where for s in specs}
     others = [
         WeightSpec(where, dataset.shape, dataset.dtype, None, where)
@@ -115,12 +119,12 @@ def _source(file: _File, check: Callable[[], None]) -> FileSource:
     return FileSource(
         path=file.path,
         format="h5",
-        catalog=Catalog(tuple(specs), file.label),
+        catalog=Catalog(tuple(specs), file.label, network),
         read_entry=read_entry,
         locate_entry=locate_entry,
         others=tuple(others),
         config=config,
-        details=_details(file),
+        details=details,
     )
 
 
@@ -167,20 +171,24 @@ def _root_weights(file: _File, config: Mapping[str, Any] | None) -> list[WeightS
     return specs
 
 
-def _layer_weights(file: _File, config: Mapping[str, Any] | None) -> list[WeightSpec]:
-    """Return the weights of all layers: in the order of the layers, and in a nested model in that of its configuration.
+def _layer_weights(
+    file: _File, config: Mapping[str, Any] | None
+) -> tuple[list[WeightSpec], Mapping[str, Mapping[str, Any]]]:
+    """Return the weights of all layers, and the serialised layers by their readable names.
 
-    The file itself lists a nested model's trainable weights first, so its order would change with what is frozen.
+    The weights are in the order of the layers, and in a nested model in that of its configuration: the file itself
+    lists a nested model's trainable weights first, so its order would change with what is frozen.
     """
     layers = file.listed(file.group(file.top), "layer_names")
     found = [(layer, *entry) for layer in layers for entry in _entries(file, f"{file.top}{layer}")]
     try:
-        named = name_weights([LegacyWeight(layer, stored, d.shape) for layer, stored, _, d in found], config)
+        named, held = name_all([LegacyWeight(layer, stored, d.shape) for layer, stored, _, d in found], config)
     except (ValueError, TypeError, RecursionError) as error:
         raise FileError(Problem(f"{file.label}: {_MODEL_CONFIG}", f"makes no sense: {error}", _AGAIN)) from error
     places = {layer: k for k, layer in enumerate(layers)}
     order = sorted(range(len(found)), key=lambda k: (places[found[k][0]], named[k].place))
-    return [
+    specs = [
         WeightSpec(named[k].name, found[k][3].shape, found[k][3].dtype, named[k].layer_class, found[k][2])
         for k in order
     ]
+    return specs, held

@@ -59,7 +59,12 @@ class NamedWeight:
 
 
 def name_weights(weights: Sequence[LegacyWeight], config: Config | None) -> list[NamedWeight]:
-    """Return the name of every weight.
+    """Return the name of every weight; see `name_all`."""
+    return name_all(weights, config)[0]
+
+
+def name_all(weights: Sequence[LegacyWeight], config: Config | None) -> tuple[list[NamedWeight], dict[str, Config]]:
+    """Return the name of every weight, and the serialised layers by their readable names.
 
     Args:
         weights: the weights in the order of the file.
@@ -85,7 +90,8 @@ def name_weights(weights: Sequence[LegacyWeight], config: Config | None) -> list
     readable = readable_names(SavedLayer(la.saved, la.name, tuple(shapes.get(la.saved, ()))) for la in layers)
     places = {layer.saved: i for i, layer in enumerate(layers)}
     told = _told_classes(weights)
-    return [_named(w, owners[k], readable, places, told) for k, w in enumerate(weights)]
+    named = [_named(w, owners[k], readable, places, told) for k, w in enumerate(weights)]
+    return named, {readable[layer.saved]: layer.serialised for layer in layers}
 
 
 def _told_classes(weights: Sequence[LegacyWeight]) -> dict[Place, str]:

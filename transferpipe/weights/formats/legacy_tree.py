@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from transferpipe.weights.keras_config import is_layer_config, layer_name
-from transferpipe.weights.layer_classes import BUILT_IN, part_class, snake_case, stem
+from transferpipe.weights.keras_config import layer_name
+from transferpipe.weights.keras_network import as_layer
+from transferpipe.weights.layer_classes import BUILT_IN, RENAMED, part_class, snake_case, stem
 
 Config = Mapping[str, Any]
 Scope = tuple[str, ...]
@@ -26,17 +27,8 @@ _PARTS = {
     "query_dense": "query",
     "value_dense": "value",
 }
-# Classes that Keras 1, and TensorFlow 1, called otherwise.
-_RENAMED = {
-    **{f"{kind}Convolution{n}D": f"Conv{n}D" for kind in ("", "Atrous") for n in (1, 2, 3)},
-    "Deconvolution2D": "Conv2DTranspose",
-    "SeparableConvolution2D": "SeparableConv2D",
-    **dict.fromkeys(("BatchNormalizationV1", "BatchNormalizationV2"), "BatchNormalization"),
-    "UnifiedGRU": "GRU",
-    "UnifiedLSTM": "LSTM",
-}
 # Keras 1 made a layer's name of its class in small letters: batchnormalization_1.
-_KERAS_1_STEMS = {name.lower(): _RENAMED.get(name, name) for name in (*BUILT_IN.values(), *_RENAMED)}
+_KERAS_1_STEMS = {name.lower(): RENAMED.get(name, name) for name in (*BUILT_IN.values(), *RENAMED)}
 
 
 @dataclass(frozen=True)
@@ -49,6 +41,7 @@ class LegacyLayer:
         name: its own name.
         layer_class: its class, None if unknown.
         has_layers: whether it is a model, which has weights of its own only if it is a subclass.
+        serialised: its configuration.
     """
 
     saved: str
@@ -56,6 +49,7 @@ class LegacyLayer:
     name: str | None
     layer_class: str | None
     has_layers: bool = False
+    serialised: Config = field(default_factory=dict, repr=False, compare=False)
 
 
 def layer_trees(config: Config | None, groups: Iterable[str]) -> dict[str, list[LegacyLayer]]:
@@ -64,7 +58,7 @@ def layer_trees(config: Config | None, groups: Iterable[str]) -> dict[str, list[
     Raises:
         ValueError: the configuration is nested too deeply.
     """
-    root = _as_layer(config)
+    root = as_layer(config)
     name = (layer_name(root) or "") if root else ""
     known: dict[str | None, tuple[str, Config]] = {}
     for segment, child in _children(root) if root else ():
@@ -81,7 +75,7 @@ def layer_trees(config: Config | None, groups: Iterable[str]) -> dict[str, list[
 
 def outer_names(config: Config | None) -> tuple[str, list[str]]:
     """Return the name of the model and those of the layers that it lists."""
-    root = _as_layer(config)
+    root = as_layer(config)
     if root is None:
         return "", []
     return layer_name(root) or "", [name for _, child in _children(root) if (name := layer_name(child))]
@@ -93,17 +87,10 @@ def _alone(group: str) -> Config:
     return {"class_name": known, "config": {"name": group}}
 
 
-def _as_layer(data: Any) -> Config | None:
-    """Return `data` if it is a serialised layer; the list that is a Keras 1 Sequential's ``config`` gets its key."""
-    if isinstance(data, Mapping) and isinstance(data.get("config"), list):
-        data = {**data, "config": {"layers": data["config"]}}
-    return data if is_layer_config(data) else None
-
-
 def _class_of(layer: Config) -> str | None:
     """Return the class without the package that a registered one is noted with (``package>Class``)."""
     layer_class = layer["class_name"]
-    return _RENAMED.get(name := layer_class.rpartition(">")[2], name) if isinstance(layer_class, str) else None
+    return RENAMED.get(name := layer_class.rpartition(">")[2], name) if isinstance(layer_class, str) else None
 
 
 def _walk(layer: Config, saved: str, scope: Scope, depth: int = 0) -> Iterator[LegacyLayer]:
@@ -112,7 +99,7 @@ def _walk(layer: Config, saved: str, scope: Scope, depth: int = 0) -> Iterator[L
     name, children = layer_name(layer), list(_children(layer))
     scope = (*scope, *(name or "").split("/"))
     has_layers = any(segment.startswith("layers/") for segment, _ in children)
-    yield LegacyLayer(saved, scope, name, _class_of(layer), has_layers)
+    yield LegacyLayer(saved, scope, name, _class_of(layer), has_layers, layer)
     for segment, child in children:
         yield from _walk(child, f"{saved}/{segment}", scope, depth + 1)
 
@@ -127,7 +114,7 @@ def _children(layer: Config) -> Iterator[tuple[str, Config]]:
         yield from _directions(config)
     else:
         for attribute in ("cell", "layer"):
-            if inner := _as_layer(config.get(attribute)):
+            if inner := as_layer(config.get(attribute)):
                 yield attribute, inner
     for attribute in ("cells", "layers"):
         yield from _listed(attribute, config.get(attribute))
@@ -135,7 +122,7 @@ def _children(layer: Config) -> Iterator[tuple[str, Config]]:
 
 def _directions(config: Config) -> Iterator[tuple[str, Config]]:
     """Yield both layers of a Bidirectional. Keras 2 notes only the layer that it copied, under its own name."""
-    forward, backward = _as_layer(config.get("layer")), _as_layer(config.get("backward_layer"))
+    forward, backward = as_layer(config.get("layer")), as_layer(config.get("backward_layer"))
     if forward:
         name = (layer_name(forward) or "").removeprefix("forward_")
         yield "backward_layer", backward or _renamed(forward, f"backward_{name}")
@@ -148,7 +135,7 @@ def _renamed(layer: Config, name: str) -> Config:
 
 def _listed(attribute: str, layers: Any) -> Iterator[tuple[str, Config]]:
     counts: Counter[str] = Counter()
-    for layer in map(_as_layer, layers if isinstance(layers, list) else ()):
+    for layer in map(as_layer, layers if isinstance(layers, list) else ()):
         if layer:
             base = snake_case(_class_of(layer) or "layer")
             yield f"{attribute}/{base}_{counts[base]}" if counts[base] else f"{attribute}/{base}", layer

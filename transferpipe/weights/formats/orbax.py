@@ -25,6 +25,7 @@ from transferpipe.weights.formats.json_text import read_mapping
 from transferpipe.weights.formats.legacy_groups import Stored, name_ungrouped
 from transferpipe.weights.formats.stamp import check_unchanged, file_stamp
 from transferpipe.weights.keras_config import Config, is_layer_config
+from transferpipe.weights.keras_network import keras_network
 from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
 
 STEP, TREE = "_CHECKPOINT_METADATA", "_METADATA"
@@ -93,7 +94,7 @@ def open_orbax(path: Path) -> FileSource:
     return FileSource(
         path=path,
         format="orbax",
-        catalog=Catalog(tuple(specs), str(path)),
+        catalog=Catalog(tuple(specs), str(path), keras_network(config, {}) if config else None),
         read_entry=read_entry,
         others=tuple(WeightSpec(x.key, x.shape, x.dtype, None, x.key) for x in leaves if not x.is_weight),
         config=config,

@@ -19,7 +19,7 @@ from transferpipe.weights.formats.keras_h5 import open_store_file, open_weights_
 from transferpipe.weights.formats.keras_shards import read_shards
 from transferpipe.weights.keras_config import Config, is_layer_config
 from transferpipe.weights.segment import Segment
-from transferpipe.weights.spec import Catalog, WeightSpec
+from transferpipe.weights.spec import WeightSpec
 
 WEIGHTS, SHARDS = "model.weights.h5", "model.weights.json"
 _CONFIG, _METADATA, _TASK, _TASK_WEIGHTS = "config.json", "metadata.json", "task.json", "task.weights.h5"
@@ -41,7 +41,8 @@ def open_preset(path: Path) -> FileSource:
     if not is_layer_config(config):
         what = f"{_CONFIG} does not describe a Keras model"
         raise FileError(Problem(str(path), what, "save it again with save_to_preset"))
-    source = _open_backbone(path, config)
+    version = _read(path, _METADATA).get("keras_version")
+    source = _open_backbone(path, config, str(version)[:80] if version else None)
     details = {key: str(value)[:80] for key in _DETAILS if (value := _read(path, _METADATA).get(key))}
     details["class"] = str(config["class_name"])[:80]
     if _has(path, _TASK):
@@ -63,11 +64,11 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
     return read_mapping(file_inside(folder, name, str(folder))) if _has(folder, name) else {}
 
 
-def _open_backbone(folder: Path, config: Config) -> FileSource:
+def _open_backbone(folder: Path, config: Config, version: str | None) -> FileSource:
     if _has(folder, SHARDS) and not _has(folder, WEIGHTS):
-        return read_shards(file_inside(folder, SHARDS, str(folder)), config, "preset")
+        return read_shards(file_inside(folder, SHARDS, str(folder)), config, "preset", version)
     weights = file_inside(folder, WEIGHTS, str(folder))
-    source = read_store(weights, [open_store_file(weights)], config, "preset")
+    source = read_store(weights, [open_store_file(weights)], config, "preset", version)
     return dataclasses.replace(source, parts=(weights,))
 
 
@@ -91,7 +92,7 @@ def _with_task(source: FileSource, task: FileSource) -> FileSource:
 
     return dataclasses.replace(
         source,
-        catalog=Catalog((*source.catalog, *weights), source.label),
+        catalog=dataclasses.replace(source.catalog, weights=(*source.catalog, *weights)),
         others=(*source.others, *(s for where, s in specs.items() if renamed[where].name not in task.catalog)),
         read_entry=read_entry,
         locate_entry=locate_entry,

@@ -17,6 +17,7 @@ from transferpipe.weights.formats.json_text import read_mapping
 from transferpipe.weights.formats.legacy_groups import Stored, name_ungrouped
 from transferpipe.weights.formats.tfjs_manifest import Entry, read_manifest, unpack
 from transferpipe.weights.keras_config import Config, is_layer_config
+from transferpipe.weights.keras_network import keras_network
 from transferpipe.weights.segment import Segment
 from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
 
@@ -48,15 +49,18 @@ def open_tfjs(path: Path) -> FileSource:
         specs = list(_as_they_are(weights) if is_graph else _as_in_keras(weights, config))
     except (ValueError, TypeError, RecursionError) as error:
         raise FileError(Problem(f"{model}: modelTopology", f"makes no sense: {error}", "convert it again")) from error
+    details = _details(data, texts)
+    version, backend = (_text(data.get("modelTopology"), key) for key in ("keras_version", "backend"))
+    network = keras_network(config, {}, version, backend) if config else None
     return FileSource(
         path=path,
         format="tfjs",
-        catalog=Catalog(tuple(specs), str(path)),
+        catalog=Catalog(tuple(specs), str(path), network),
         read_entry=lambda spec: _read(by_place[spec.where]),
         locate_entry=lambda spec: _locate(by_place[spec.where]),
         others=tuple(_spec(e.name, e, None, place) for place, e in by_place.items() if e.is_state),
         config=config,
-        details=_details(data, texts),
+        details=details,
         parts=(model, *dict.fromkeys(file for e in entries for file in e.files.paths)),
     )
 
@@ -69,6 +73,11 @@ def _config(topology: object) -> Config | None:
     if isinstance(inner.get("config"), list):  # a Sequential, as Keras 1 and TensorFlow.js itself write it
         return {**inner, "config": {"layers": inner["config"]}}
     return inner if is_layer_config(inner) else None
+
+
+def _text(topology: object, key: str) -> str | None:
+    value = topology.get(key) if isinstance(topology, dict) else None
+    return value if isinstance(value, str) else None
 
 
 def _as_they_are(weights: Mapping[str, Entry]) -> Iterator[WeightSpec]:
