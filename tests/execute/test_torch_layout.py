@@ -11,6 +11,9 @@ from safetensors.numpy import save_file
 import transferpipe as tp
 from transferpipe.cli import main
 from transferpipe.errors import RecipeError
+from transferpipe.execute.opening import layout_of
+from transferpipe.recipe.model import Origin
+from transferpipe.weights.formats import open_source
 
 
 def rand(*shape):
@@ -115,7 +118,7 @@ def test_torchs_layout_is_found_or_said(layout, metadata, tmp_path):
     assert plan(tmp_path, layout, metadata).assignments[0].transforms == ({"transpose": [1, 0]},)
 
 
-@pytest.mark.parametrize(("layout", "metadata"), [("keras", "pt"), (None, None), (None, "np")])
+@pytest.mark.parametrize(("layout", "metadata"), [("keras", "pt"), (None, "np")])
 def test_otherwise_it_is_that_of_keras(layout, metadata, tmp_path):
     with pytest.raises(RecipeError, match="no source has a weight called fc/kernel"):
         plan(tmp_path, layout, metadata)
@@ -140,3 +143,25 @@ def test_several_files_that_all_say_so(tmp_path):
     model = keras.Sequential([keras.Input((3,)), kl.Dense(2, name="fc")])
     found = tp.plan(str(tmp_path / "model.safetensors.index.json"), model, unmatched="same_name")
     assert found.assignments[0].transforms == ({"transpose": [1, 0]},)
+
+
+NAMED = {"conv.weight": rand(5, 3, 3, 3), "conv.bias": rand(5), "bn.running_mean": rand(5), "fc.weight": rand(2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (NAMED, True),
+        ({"rnn.weight_ih_l0": rand(8, 3), "rnn.bias_hh_l0": rand(8)}, True),
+        ({"fc.kernel": rand(3, 2), "fc.bias": rand(2)}, False),
+        (NAMED | {"bn.gamma": rand(5)}, False),
+        ({"fc.bias": rand(2), "b.bias": rand(3)}, False),
+        ({"weight": rand(2, 3), "bias": rand(2)}, False),
+        ({"fc/weight": rand(2, 3), "fc/bias": rand(2)}, False),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_names_that_are_torchs(names, found, suffix, tmp_path):
+    path = tmp_path / f"x.{suffix}"
+    np.savez(path, **names) if suffix == "npz" else save_file(names, path)
+    assert layout_of(Origin(str(path)), open_source(path)) == ("torch" if found else "keras")

@@ -130,7 +130,8 @@ def test_what_is_no_weight_and_what_is_not_read(path):
     source = opening(path, raw("bn.weight", np.ones(2, "f4")), counter, nibbles)
     assert [w.name for w in source.catalog] == ["bn/weight"]
     assert [w.name for w in source.others] == ["bn/num_batches_tracked"]
-    assert source.details["not read"] == "q.w (int4)"
+    assert source.details["not read"] == "q/w"
+    assert [u.name for u in source.catalog.unreadable] == ["q/w"]
     assert (source.details["producer"], source.format) == ("pytorch", "onnx")
 
 

@@ -21,7 +21,7 @@ from transferpipe.errors import Problem, RecipeError, TransferError, did_you_mea
 GROUPS = ("recipe", "mapping", "score")
 """The groups of files from which a recipe is put together."""
 SCORE = "score"
-RULE_KEYS = ("to", "from", "pair", "except", "transform", "merge", "on_mismatch", "optional")
+RULE_KEYS = ("to", "from", "pair", "except", "transform", "merge", "on_mismatch", "optional", "layout")
 ORIGIN_KEYS = ("path", "format", "layout", "select", "sha256")
 """Keys that a recipe need not write, so that a composed recipe does not show them."""
 _EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray", "optuna": "optuna"}

@@ -17,6 +17,7 @@ from transferpipe.execute.remote.find import find
 from transferpipe.execute.remote.opened import open_found
 from transferpipe.execute.reuse import Recent
 from transferpipe.execute.target import FileTarget, ModelTarget, Target
+from transferpipe.planning.layouts.evidence import are_torch_names
 from transferpipe.planning.model import PlanWarning
 from transferpipe.recipe.model import Build, Origin, Recipe
 from transferpipe.weights.file_source import FileSource
@@ -25,7 +26,9 @@ from transferpipe.weights.spec import Catalog, Source
 
 # Enough for a teacher, a student and their targets; an opened file holds no values.
 _FILES: Recent[tuple[FileSource, tuple[Stamp, ...]]] = Recent(8)
+_SAID = {"torch": " (torch's layout)", "onnx": " (axes by its graph)"}
 _TORCH_FORMATS = ("torch", "torch_index")
+_NAMED_FORMATS = ("safetensors", "safetensors_index", "npz")
 _MOST_SOURCES, _MOST_TARGETS = 2, 4  # models with all their values, and models whose weights are still to be drawn
 
 
@@ -97,7 +100,7 @@ class Opened:
         sources: by their names.
         target: the target.
         labels: what each is, as the recipe says it (not as this machine resolves it).
-        layouts: the layout of each source, ``keras`` or ``torch``.
+        layouts: the layout of each source, one of those of a recipe.
         warnings: about what may be another file tomorrow.
     """
 
@@ -132,7 +135,7 @@ def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str
     target: Target = models.get("target") or open_target(recipe.target, recipe.seed, trusted)
     labels["target"] = target.structure.label if "target" in models else describe_origin(recipe.target)
     layouts = {alias: layout_of(recipe.sources[alias], source) for alias, source in sources.items()}
-    labels |= {alias: f"{labels[alias]} (torch's layout)" for alias in sources if layouts[alias] == "torch"}
+    labels |= {alias: labels[alias] + _SAID[layout] for alias, layout in layouts.items() if layout in _SAID}
     files = {a: o for a, o in {**recipe.sources, "target": recipe.target}.items() if a not in models and o.path}
     return Opened(sources, target, labels, layouts, tuple(_unpinned(files)))
 
@@ -149,13 +152,18 @@ def layout_of(origin: Origin, source: Source) -> str:
     """Return how names and axes are arranged in `source`: as the recipe says, or else as the file shows.
 
     A file shows torch's layout by being torch's own, or by saying, as torch's safetensors files do, that its format is
-    ``pt``; names with slashes are not torch's, whatever the file says.
+    ``pt``, or where it says nothing by names that are torch's and nobody else's; names with slashes are not torch's,
+    whatever the file says. An ONNX file has a graph that shows it weight by weight.
     """
     if origin.layout != "auto":
         return origin.layout
+    if source.format == "onnx":
+        return "onnx"
     says = source.details.get("format") if isinstance(source, FileSource) else None
-    foreign = any("/" in weight.where for weight in source.catalog)
-    return "torch" if (source.format in _TORCH_FORMATS or says == "pt") and not foreign else "keras"
+    names = [weight.where.removesuffix(".npy") for weight in source.catalog]
+    by_name = source.format in _NAMED_FORMATS and says is None and are_torch_names(names)
+    foreign = any("/" in name for name in names)
+    return "torch" if (source.format in _TORCH_FORMATS or says == "pt" or by_name) and not foreign else "keras"
 
 
 def live_model(model: Any, name: str) -> ModelTarget:

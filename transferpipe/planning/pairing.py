@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,11 +10,14 @@ from typing import Any
 from transferpipe.errors import Problems, did_you_mean
 from transferpipe.planning.claims import Unit
 from transferpipe.planning.layouts.adapt import Counterpart, find_counterpart
-from transferpipe.planning.model import PlanWarning
+from transferpipe.planning.layouts.evidence import Evidence, find_evidence
+from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning
 from transferpipe.planning.structure import TargetStructure
+from transferpipe.recipe.model import Rule
 from transferpipe.weights.layer_classes import BUILT_IN, weight_names
-from transferpipe.weights.spec import Catalog
+from transferpipe.weights.spec import Catalog, WeightSpec
 
+KERAS, ONNX = "keras", "onnx"
 _MOST_HINTS = 20
 _BUILT_IN_CLASSES = frozenset(BUILT_IN.values())
 
@@ -45,6 +49,8 @@ class Pairing:
         layouts: how the sources' names and axes are arranged, where it is not Keras's way.
         problems: what is wrong.
         warnings: what is legal but probably wrong, each once.
+        rule: the rule that is being paired; None under ``unmatched: same_name``.
+        judged: the square matrices whose axes only those around them tell, by the place of their rule.
     """
 
     sources: Mapping[str, Catalog]
@@ -52,7 +58,38 @@ class Pairing:
     layouts: Mapping[str, str]
     problems: Problems
     warnings: dict[PlanWarning, None] = field(default_factory=dict)
-    _hints: int = _MOST_HINTS
+    rule: Rule | None = None
+    judged: dict[str, dict[WeightSpec, Evidence]] = field(default_factory=dict)
+    _evidence: dict[str, Mapping[str, Evidence]] = field(default_factory=dict)
+    _hints: list[str] = field(default_factory=list)
+
+    def within(self, rule: Rule) -> Pairing:
+        """Return the same pairing for what `rule` claims; what it finds and notes is noted here too."""
+        return dataclasses.replace(self, rule=rule)
+
+    @property
+    def stated(self) -> str | None:
+        """The layout that the rule states."""
+        return self.rule.layout if self.rule else None
+
+    @property
+    def where(self) -> str:
+        """What messages call the rule."""
+        return self.rule.where if self.rule else UNMATCHED_RULE
+
+    def layout(self, source: str) -> str:
+        """Return the layout in which the names of the source called `source` are.
+
+        A rule that states that of Keras states axes: the names stay what they are in the rest of the source.
+        """
+        of_source = self.layouts.get(source, KERAS)
+        return self.stated if self.stated not in (None, KERAS) else of_source
+
+    def evidence(self, source: str, name: str) -> Evidence | None:
+        """Return what the biases in the source called `source` tell of the axes of one of its matrices."""
+        if source not in self._evidence:
+            self._evidence[source] = find_evidence(self.sources[source])
+        return self._evidence[source].get(name)
 
     @property
     def target(self) -> Catalog:
@@ -61,12 +98,12 @@ class Pairing:
 
     def counterpart(self, source: str, weight: str) -> Counterpart | None:
         """Return what the layout of the source called `source` has for a target weight; None if nothing of its own."""
-        return find_counterpart(self.layouts.get(source, "keras"), weight, self.structure)
+        return find_counterpart(self.layout(source), weight, self.structure)
 
     def near(self, name: str, choices: Iterable[str]) -> str:
         """Return a "did you mean"; empty after the first few, since comparing thousands of names takes minutes."""
-        self._hints -= 1
-        return did_you_mean(name, choices) if self._hints >= 0 else ""
+        self._hints.append(name)
+        return did_you_mean(name, choices) if len(self._hints) <= _MOST_HINTS else ""
 
     def warn(self, code: str, where: str, text: str) -> None:
         """Note a warning once."""

@@ -8,6 +8,7 @@ from transferpipe.planning.claims import Unit
 from transferpipe.planning.layouts.adapt import Counterpart, joined, names_in
 from transferpipe.planning.layouts.adapter import Adapted
 from transferpipe.planning.pairing import Pairing, Taken, Wanted
+from transferpipe.planning.pairing_axes import arrange
 
 
 def module_of(wanted: Wanted, counterpart: Counterpart) -> str:
@@ -116,5 +117,7 @@ def _ends(name: str, own: str) -> bool:
 
 def _taken(source: str, names: tuple[str, ...], choice: Adapted, weight: str, pairing: Pairing) -> Taken:
     catalog = pairing.sources[source]
+    if len(names) == 1:
+        return arrange(source, catalog[names[0]], choice, weight, pairing)
     steps = choice.steps_for([catalog[name].shape for name in names], pairing.target[weight].shape)
     return Taken(source, names, steps, adapted=True)

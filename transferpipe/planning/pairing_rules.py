@@ -23,6 +23,7 @@ from transferpipe.weights.spec import Catalog
 
 def pair_rule(rule: Rule, units: Sequence[Unit], pairing: Pairing) -> dict[str, list[Taken]]:
     """Return the source weights for every target weight that `rule` claims; weights with problems are left out."""
+    pairing = pairing.within(rule)
     pairs: dict[str, list[Taken]] = {}
     broken: set[str] = set()
     for origin in rule.froms:
@@ -79,6 +80,7 @@ def _pair_layer(wanted: Wanted, pairing: Pairing) -> dict[str, Taken]:
         if counterpart:
             module = module_of(wanted, counterpart)
             taken = take_module(wanted.source, weight, counterpart, module, pairing)
+            taken = taken or _take_stated(wanted, weight, pairing)
         else:
             taken = _take(wanted, weight, pairing)
         if taken:
@@ -97,6 +99,13 @@ def _is_stacked(wanted: Wanted, weight: str, pairing: Pairing) -> bool:
     """Tell whether the source layer is one of several that the source's layout keeps in one."""
     counterpart = pairing.counterpart(wanted.source, weight)
     return counterpart is not None and take_module(wanted.source, weight, counterpart, wanted.name, pairing) is not None
+
+
+def _take_stated(wanted: Wanted, weight: str, pairing: Pairing) -> Taken | None:
+    """Return the weight of Keras's name, where the rule states another layout for the axes."""
+    name = wanted.source_name(weight)
+    there = pairing.stated is not None and name in wanted.catalog
+    return take_named(wanted.source, weight, name, wanted.where, pairing) if there else None
 
 
 def _take(wanted: Wanted, weight: str, pairing: Pairing) -> Taken | None:

@@ -12,6 +12,7 @@ from transferpipe.planning.freezing import plan_freezing
 from transferpipe.planning.lint import lint
 from transferpipe.planning.model import UNMATCHED_RULE, Plan, SourceWeight
 from transferpipe.planning.pairing import Pairing, Taken, listed, pair_numbered, some, unclear_names
+from transferpipe.planning.pairing_axes import warn_of_judged
 from transferpipe.planning.pairing_layouts import describe_torch, take_module
 from transferpipe.planning.pairing_rules import pair_rule
 from transferpipe.planning.structure import TargetStructure
@@ -70,7 +71,8 @@ def make_plan(
         save_shard=recipe.save.shard,
     )
     by_order = {r.name for r in rules if r.pair == "order"}
-    return lint(plan, target, tuple(pairing.warnings), by_order, fates.adapted)
+    found = (*pairing.warnings, *warn_of_judged(pairing.judged))
+    return lint(plan, target, found, by_order, fates.adapted)
 
 
 def _in_target_order(rules: Sequence[Rule], claims: Mapping[str, list[Unit]], target: TargetStructure) -> list[Rule]:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.recipe.templates import Template
 
+LAYOUTS = ("keras", "torch", "onnx")
+"""How names and axes may be arranged; "auto" finds it."""
 Unmatched = Literal["error", "keep", "same_name", "same_name_or_keep"]
 UNMATCHED: tuple[Unmatched, ...] = ("error", "keep", "same_name", "same_name_or_keep")
 SINGLE = "source"
@@ -83,6 +85,7 @@ class Rule:
         merge: how several sources become one, as written.
         on_mismatch: what a shape that differs after the transforms does.
         optional: the rule may match nothing.
+        layout: how the axes of what it takes are arranged, where that is not as in the rest of the source.
     """
 
     name: str
@@ -95,6 +98,7 @@ class Rule:
     merge: Any = None
     on_mismatch: Literal["error", "keep"] = "error"
     optional: bool = False
+    layout: str | None = None
 
     @property
     def where(self) -> str:

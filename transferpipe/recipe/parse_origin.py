@@ -8,10 +8,9 @@ from typing import Any
 
 from transferpipe.errors import Problems
 from transferpipe.recipe.fields import Fields, describe, is_missing
-from transferpipe.recipe.model import Build, Origin
+from transferpipe.recipe.model import LAYOUTS, Build, Origin
 
 _TARGET = "_target_"
-LAYOUTS = ("auto", "keras", "torch")
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
@@ -28,13 +27,13 @@ def parse_origin(value: Any, where: str, problems: Problems) -> Origin | None:
     if not isinstance(value, Mapping):
         problems.add(where, f"must be a path or a mapping, not {describe(value)}")
         return None
-    if where == "target" and value.get("layout") == "torch":
+    if where == "target" and value.get("layout") in ("torch", "onnx"):
         problems.add(f"{where}.layout", "the target is a Keras model: it has Keras's layout", "give it to the source")
     if "path" in value and _TARGET in value:
         problems.add(where, "`path` and `_target_` are both given", "keep one of them")
         return None
     if is_build(value):
-        layout = value.get("layout") if value.get("layout") in LAYOUTS else None
+        layout = value.get("layout") if value.get("layout") in ("auto", *LAYOUTS) else None
         arguments = {k: v for k, v in value.items() if not (k == "layout" and layout)}
         build = parse_build(arguments, where, problems)
         return Origin(build=build, layout=layout or "auto") if build else None
@@ -46,7 +45,7 @@ def parse_origin(value: Any, where: str, problems: Problems) -> Origin | None:
     if select == "":
         fields.note("select", "is empty", "name the keys on the way to the weights, such as model/state_dict")
     origin = Origin(
-        path, None, fields.text("format"), fields.choice("layout", LAYOUTS, "auto"), select, _digest(fields)
+        path, None, fields.text("format"), fields.choice("layout", ("auto", *LAYOUTS), "auto"), select, _digest(fields)
     )
     fields.finish()
     return origin if path else None

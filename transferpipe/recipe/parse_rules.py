@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from transferpipe.errors import Problems
 from transferpipe.recipe.fields import Fields, describe
-from transferpipe.recipe.model import SINGLE, Edit, From, Rule
+from transferpipe.recipe.model import LAYOUTS, SINGLE, Edit, From, Rule
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.recipe.templates import Template
 
@@ -62,6 +62,7 @@ def parse_rule(name: str, value: Any, sources: Sequence[str], problems: Problems
         merge=fields.raw("merge"),
         on_mismatch=fields.choice("on_mismatch", ("error", "keep"), "error"),
         optional=fields.flag("optional"),
+        layout=fields.choice("layout", LAYOUTS, LAYOUTS[0]) if fields.raw("layout") is not None else None,
     )
     _check_combination(fields, rule)
     fields.finish()
@@ -69,7 +70,7 @@ def parse_rule(name: str, value: Any, sources: Sequence[str], problems: Problems
 
 
 def _check_combination(fields: Fields, rule: Rule) -> None:
-    for key in ("transform", "merge"):
+    for key in ("transform", "merge", "layout"):
         if rule.keep and fields.raw(key) is not None:
             fields.note(key, "has nothing to work on: `from` is null, which keeps the weights as built")
     if rule.pair == "order" and rule.on_mismatch == "keep":

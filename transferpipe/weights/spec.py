@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import ml_dtypes
 import numpy as np
@@ -15,6 +15,12 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problems, RecipeError
 from transferpipe.weights.network import Network
 from transferpipe.weights.segment import Segment
+
+Axes = Literal["in_out", "out_in", "spatial"]
+"""How a file keeps a matrix, (in, out) or (out, in), or that it is a kernel of a convolution, channels first."""
+IN_OUT: Axes = "in_out"
+OUT_IN: Axes = "out_in"
+SPATIAL: Axes = "spatial"
 
 
 @cache
@@ -39,6 +45,7 @@ class WeightSpec:
         dtype: the NumPy name of its dtype (``float32``, ``bfloat16``, ...).
         layer_class: the class of the owning layer where it is known.
         where: the place in the file or model that an error message points at.
+        axes: how its axes are arranged, where the file's graph states it.
     """
 
     name: str
@@ -46,6 +53,7 @@ class WeightSpec:
     dtype: str
     layer_class: str | None = None
     where: str = ""
+    axes: Axes | None = None
 
     @property
     def layer(self) -> str:
@@ -68,6 +76,14 @@ class WeightSpec:
         return self.size * numpy_dtype(self.dtype).itemsize
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A weight of a file that no reader can read: its name, and why."""
+
+    name: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class Catalog:
     """The ordered weights of a model or file.
@@ -76,6 +92,7 @@ class Catalog:
         weights: the weights.
         label: what messages call the model or file.
         network: what it tells of its layers beside that; None where it holds weights alone.
+        unreadable: what it holds beside the weights as a weight that cannot be read.
 
     Raises:
         RecipeError: two weights got one name; both places are given.
@@ -84,6 +101,7 @@ class Catalog:
     weights: tuple[WeightSpec, ...]
     label: str = ""
     network: Network | None = field(default=None, repr=False, compare=False)
+    unreadable: tuple[Unreadable, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         seen: dict[str, WeightSpec] = {}

@@ -18,6 +18,7 @@ from transferpipe.weights.spec import WeightSpec
 LAYOUTS: dict[str, Adapters] = {
     "keras": {},
     "torch": torch.ADAPTERS,
+    "onnx": torch.ADAPTERS,  # torch's exporter keeps its names, and the graph tells the axes
 }
 
 _IN_STACK = re.compile(r"(?:(.*)/)?(l\d+)")

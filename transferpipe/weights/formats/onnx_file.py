@@ -1,12 +1,14 @@
 """ONNX: the initialisers of a model's graph, read without the onnx package.
 
-Fields: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (``ModelProto``, ``GraphProto``). Values inside of nodes
-(``Constant``), of graphs inside of nodes, and sparse ones are not read.
+Fields: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (``ModelProto``, ``GraphProto``). The nodes tell how the
+axes of the initialisers are arranged. Values inside of nodes (``Constant``), of graphs inside of nodes, sparse ones and
+those of less than a byte are not read: the catalog names them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,12 @@ from numpy.typing import NDArray
 from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.flat_names import flat_names, is_weight
-from transferpipe.weights.formats.onnx_tensor import OnnxTensor, read_tensor
+from transferpipe.weights.formats.onnx_graph import GraphNode, constants_of, read_nodes, stated_axes, weights_taken
+from transferpipe.weights.formats.onnx_tensor import OnnxTensor, read_tensor, tensor_name
 from transferpipe.weights.formats.protobuf import BYTES, VARINT, Field, Read, read_fields, window_reader
 from transferpipe.weights.formats.stamp import Stamp, check_unchanged, file_stamp
 from transferpipe.weights.segment import opened, read_into
-from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
+from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec, numpy_dtype
 
 _IR_VERSION, _GRAPH, _INITIALIZER, _SPARSE = 1, 7, 5, 15
 _DETAILS = {2: "producer", 3: "producer_version"}
@@ -42,10 +45,17 @@ def open_onnx(path: Path) -> FileSource:
             read = window_reader(descriptor)
             details, graph = _read_model(read, stamp[1])
             tensors = list(_read_graph(read, graph, path, stamp))
-            sparse = sum(f.number == _SPARSE for f in read_fields(read, graph.begin, graph.end))
+            nodes = list(read_nodes(read, graph))
+            unreadable = [*_narrow(tensors), *_sparse(read, graph), *_constants(read, nodes)]
     except (OSError, ValueError) as error:
         raise FileError(Problem(str(path), f"is not a readable ONNX file: {error}", _AGAIN)) from error
-    return _source(path, stamp, tensors, details | ({"sparse tensors, not read": str(sparse)} if sparse else {}))
+    source = _source(path, stamp, tensors, nodes)
+    # Names as in the catalog: slashes for dots, unless one has slashes already.
+    names = flat_names([*(t.name for t in tensors if t.is_readable), *(u.name for u in unreadable)])
+    left = tuple(Unreadable(names[u.name], u.reason) for u in unreadable)
+    more = f" and {len(left) - _MOST_LISTED} more" if len(left) > _MOST_LISTED else ""
+    note = {"not read": ", ".join(u.name for u in left[:_MOST_LISTED]) + more} if left else {}
+    return replace(source, details=details | note, catalog=replace(source.catalog, unreadable=left))
 
 
 def is_onnx(path: Path, size: int) -> bool:
@@ -89,12 +99,34 @@ def _read_graph(read: Read, graph: Field, path: Path, stamp: Stamp) -> Iterator[
         yield tensor
 
 
-def _source(path: Path, stamp: Stamp, tensors: list[OnnxTensor], details: dict[str, str]) -> FileSource:
+def _narrow(tensors: Iterable[OnnxTensor]) -> Iterator[Unreadable]:
+    """Yield the initialisers whose dtype NumPy does not have."""
+    for tensor in tensors:
+        if not tensor.is_readable:
+            yield Unreadable(tensor.name, f"is {tensor.dtype}, which cannot be read: save it as a float or as int8")
+
+
+def _sparse(read: Read, graph: Field) -> Iterator[Unreadable]:
+    """Yield the sparse initialisers, which go by the names of their values (``SparseTensorProto.values``)."""
+    for number, found in enumerate(f for f in read_fields(read, graph.begin, graph.end) if f.number == _SPARSE):
+        values = [f for f in read_fields(read, found.begin, found.end) if f.number == 1 and f.kind == BYTES]
+        name = tensor_name(read, values[0]) if values else ""
+        yield Unreadable(name or f"sparse_initializer/{number}", "is sparse, which cannot be read: save it dense")
+
+
+def _constants(read: Read, nodes: Sequence[GraphNode]) -> Iterator[Unreadable]:
+    """Yield the tensors that nodes hold themselves where the network's arithmetic takes them as a weight."""
+    taken = weights_taken(nodes)
+    for node in constants_of(nodes):
+        name = node.outputs[0] if node.outputs else node.name
+        if name in taken:
+            yield Unreadable(name, "lies in a Constant node, which is not read: export it as an initializer")
+
+
+def _source(path: Path, stamp: Stamp, tensors: list[OnnxTensor], nodes: Sequence[GraphNode]) -> FileSource:
     by_key = {t.name: t for t in tensors if t.is_readable}
-    names = flat_names(by_key)
-    specs = [WeightSpec(names[t.name], t.shape, t.dtype, None, t.name) for t in by_key.values()]
-    left = [f"{t.name} ({t.dtype})" for t in tensors if not t.is_readable]
-    more = f" and {len(left) - _MOST_LISTED} more" if len(left) > _MOST_LISTED else ""
+    names, axes = flat_names(by_key), stated_axes(nodes, by_key)
+    specs = [WeightSpec(names[t.name], t.shape, t.dtype, None, t.name, axes.get(t.name)) for t in by_key.values()]
 
     def read_entry(spec: WeightSpec) -> NDArray[Any]:
         tensor = by_key[spec.where]
@@ -107,7 +139,6 @@ def _source(path: Path, stamp: Stamp, tensors: list[OnnxTensor], details: dict[s
         read_entry=read_entry,
         locate_entry=lambda spec: place.locate(spec) if (place := by_key[spec.where].raw) else None,
         others=tuple(s for s in specs if not is_weight(s.name)),
-        details=details | ({"not read": ", ".join(left[:_MOST_LISTED]) + more} if left else {}),
         parts=(path, *dict.fromkeys(t.raw.path for t in by_key.values() if t.raw and t.raw.path != path)),
     )
 

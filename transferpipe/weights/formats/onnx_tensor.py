@@ -118,6 +118,12 @@ def read_tensor(read: Read, message: Field, path: Path, stamp: Stamp) -> OnnxTen
         raise ValueError(f"{name!r} {error}") from error
 
 
+def tensor_name(read: Read, message: Field) -> str:
+    """Return the name of the ``TensorProto`` `message`; empty if it has none."""
+    names = [_text(read, f, _MOST_NAME) for f in read_fields(read, message.begin, message.end) if f.number == _NAME]
+    return names[0] if names else ""
+
+
 def _collect(read: Read, message: Field) -> _Found:
     found = _Found()
     for each in read_fields(read, message.begin, message.end):

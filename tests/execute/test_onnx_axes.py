@@ -1,0 +1,159 @@
+"""ONNX graphs state how the axes of their initialisers are arranged: the Keras layers must compute what they do."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+
+import transferpipe as tp
+
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+helper, numpy_helper = onnx.helper, onnx.numpy_helper
+
+RNG = np.random.default_rng(0)
+
+
+def rand(*shape):
+    return RNG.normal(size=shape).astype("float32")
+
+
+def node(op, *inputs, to="y", **attributes):
+    return helper.make_node(op, list(inputs), [to], **attributes)
+
+
+def write(tmp_path, nodes, tensors, shape, out_rank):
+    """Write a model of one input and one output, and return its path and what onnxruntime computes of random numbers."""
+    io = [("x", [None, *shape]), ("y", [None] * out_rank)]
+    given, made = ([helper.make_tensor_value_info(n, 1, s)] for n, s in io)
+    graph = helper.make_graph(nodes, "g", given, made, [numpy_helper.from_array(v, n) for n, v in tensors.items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    onnx.save(model, tmp_path / "m.onnx")
+    x = rand(2, *shape)
+    (y,) = ort.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    return str(tmp_path / "m.onnx"), x, y
+
+
+KERNEL, BIAS = "onnx::MatMul_7", "d.bias"
+DENSE = {
+    "matmul": lambda w: ([node("MatMul", "x", KERNEL, to="p"), node("Add", "p", BIAS)], w),
+    "gemm": lambda w: ([node("Gemm", "x", KERNEL, BIAS)], w),
+    "gemm transB": lambda w: ([node("Gemm", "x", KERNEL, BIAS, transB=1)], w.T),
+    "transposed before": lambda w: (
+        [node("Transpose", KERNEL, to="t", perm=[1, 0]), node("MatMul", "x", "t", to="p"), node("Add", "p", BIAS)],
+        w.T,
+    ),
+    "through an identity": lambda w: ([node("Identity", KERNEL, to="i"), node("Gemm", "x", "i", BIAS, transB=1)], w.T),
+}
+
+
+@pytest.mark.parametrize("layout", [None, "onnx", "torch"])
+@pytest.mark.parametrize("units", [4, 3])
+@pytest.mark.parametrize("case", DENSE)
+def test_a_matrix(case, units, layout, tmp_path):
+    nodes, matrix = DENSE[case](rand(4, units))
+    path, x, y = write(tmp_path, nodes, {KERNEL: np.ascontiguousarray(matrix), BIAS: rand(units)}, (4,), 2)
+    model = keras.Sequential([keras.Input((4,)), kl.Dense(units, name="d")])
+    source = {"path": path} | ({"layout": layout} if layout else {})
+    mapping = {"k": {"to": "d/kernel", "from": KERNEL}, "b": {"to": "d/bias", "from": "d/bias"}}
+    assert tp.plan(source, model, mapping=mapping).warnings == ()
+    tp.transfer(source, model, mapping=mapping)
+    np.testing.assert_allclose(model(x), y, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("trans", "turned"), [(0, False), (1, True)])
+def test_names_as_torch_exports_them(trans, turned, tmp_path):
+    """A layer rule finds the names of torch; the graph says what the axes are."""
+    matrix = rand(4, 4)
+    tensors = {"fc.weight": matrix, "fc.bias": rand(4)}
+    path, x, y = write(tmp_path, [node("Gemm", "x", "fc.weight", "fc.bias", transB=trans)], tensors, (4,), 2)
+    model = keras.Sequential([keras.Input((4,)), kl.Dense(4, name="fc")])
+    tp.transfer(path, model, mapping={"fc": {"to": "fc"}})
+    np.testing.assert_allclose(model(x), y, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(model.get_layer("fc").kernel, matrix.T if turned else matrix)
+
+
+CONVOLUTIONS = {
+    "conv": (lambda: [node("Conv", "x", "c.weight", "c.bias")], (6, 4, 3, 3), lambda: kl.Conv2D(6, 3, name="c")),
+    "groups": (
+        lambda: [node("Conv", "x", "c.weight", "c.bias", group=2)],
+        (6, 2, 3, 3),
+        lambda: kl.Conv2D(6, 3, groups=2, name="c"),
+    ),
+    "depthwise": (
+        lambda: [node("Conv", "x", "c.weight", "c.bias", group=4)],
+        (8, 1, 3, 3),
+        lambda: kl.DepthwiseConv2D(3, depth_multiplier=2, name="c"),
+    ),
+    "transposed": (
+        lambda: [node("ConvTranspose", "x", "c.weight", "c.bias", strides=[2, 2])],
+        (4, 4, 3, 3),
+        lambda: kl.Conv2DTranspose(4, 3, 2, name="c"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_a_kernel_of_a_convolution(case, tmp_path):
+    nodes, shape, layer = CONVOLUTIONS[case]
+    outputs = shape[1] if case == "transposed" else shape[0]
+    path, x, y = write(tmp_path, nodes(), {"c.weight": rand(*shape), "c.bias": rand(outputs)}, (4, 6, 7), 4)
+    model = keras.Sequential([keras.Input((6, 7, 4)), layer()])
+    tp.transfer(path, model, mapping={"c": {"to": "c"}})
+    np.testing.assert_allclose(np.moveaxis(np.asarray(model(np.moveaxis(x, 1, -1))), -1, 1), y, rtol=1e-4, atol=1e-5)
+
+
+def test_a_normalization(tmp_path):
+    parts = ("weight", "bias", "running_mean", "running_var")
+    tensors = {f"n.{p}": np.abs(rand(4)) for p in parts}
+    path, x, y = write(tmp_path, [node("BatchNormalization", "x", *tensors)], tensors, (4, 3), 3)
+    model = keras.Sequential([keras.Input((3, 4)), kl.BatchNormalization(epsilon=1e-5, name="n")])
+    tp.transfer(path, model, mapping={"n": {"to": "n"}})
+    np.testing.assert_allclose(
+        np.asarray(model(np.moveaxis(x, 1, -1), training=False)), np.moveaxis(y, 1, -1), rtol=1e-4, atol=1e-5
+    )
+
+
+def dense_of(tmp_path, nodes, matrix, **rule):
+    """Return the kernel of a Dense that takes `matrix` of a graph."""
+    path, *_ = write(tmp_path, nodes, {"k": matrix, BIAS: rand(4)}, (4,), 2)
+    model = keras.Sequential([keras.Input((4,)), kl.Dense(4, name="d")])
+    mapping = {"k": {"to": "d/kernel", "from": "k", **rule}, "b": {"to": "d/bias", "from": "d/bias"}}
+    tp.transfer(path, model, mapping=mapping)
+    return np.asarray(model.get_layer("d").kernel), tp.plan(path, model, mapping=mapping)
+
+
+GEMM = [node("Gemm", "x", "k", BIAS, transB=1)]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param({"layout": "keras"}, id="layout keras"),
+        pytest.param({"transform": [{"transpose": [1, 0]}, {"transpose": [1, 0]}]}, id="a transpose of its own"),
+    ],
+)
+def test_a_rule_that_arranges_the_axes_itself(rule, tmp_path):
+    matrix = rand(4, 4)
+    np.testing.assert_array_equal(dense_of(tmp_path, GEMM, matrix, **rule)[0], matrix)
+
+
+def test_a_square_matrix_whose_takers_disagree_is_warned_of(tmp_path):
+    nodes = [node("MatMul", "x", "k", to="p"), node("Gemm", "p", "k", BIAS, transB=1)]
+    matrix = rand(4, 4)
+    kernel, plan = dense_of(tmp_path, nodes, matrix)
+    np.testing.assert_array_equal(kernel, matrix)
+    assert [w.code for w in plan.warnings] == ["square-kernel"]
+
+
+def test_what_lies_in_constant_nodes_is_named(tmp_path):
+    held = [
+        helper.make_node("Constant", [], [n], value=numpy_helper.from_array(v))
+        for n, v in (("w", rand(4, 4)), ("b", rand(4)), ("scale", rand(4)))
+    ]
+    nodes = [node("MatMul", "x", "w", to="p"), node("Add", "p", "b", to="q"), node("Mul", "q", "scale")]
+    path, *_ = write(tmp_path, [*held, *nodes], {}, (4,), 2)
+    catalog = tp.catalog(path)
+    assert len(catalog) == 0
+    assert [u.name for u in catalog.unreadable] == ["w", "b"]
