@@ -10,9 +10,12 @@ from transferpipe.collector import collect_rarely, end_uncollected
 def start() -> int:
     """Run the command line as a process of its own and return the exit status."""
     collect_rarely()
+    from transferpipe.cli.output import Streams
+
+    streams = Streams()  # before anything is opened, or printed
     from transferpipe.cli import main
 
-    status = main()
+    status = streams.finish(main())
     end_uncollected()
     return status
 

@@ -35,11 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"transferpipe {__version__}")
         return 0
-    try:
-        return _guarded(words)
-    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return _guarded(words)
 
 
 def _guarded(words: list[str]) -> int:
@@ -58,8 +54,6 @@ def _guarded(words: list[str]) -> int:
     except KeyboardInterrupt as error:
         print(farewell(words[0] if words else ""), file=sys.stderr)
         return BY_SIGNAL if isinstance(error, Terminated) else BY_KEYBOARD
-    except BrokenPipeError:
-        raise
     except Exception as error:
         if show_trace:
             traceback.print_exc()
