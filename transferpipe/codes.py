@@ -36,6 +36,12 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "Look whether the source is the file that was meant, and whether the builder of the target loads weights by "
             "itself (`weights: null` keeps keras.applications from it).",
         ),
+        "compile-needed": WarningKind(
+            "Keras on JAX keeps the optimizer's state by the list of weights that trained at the last fit. Freezing changes "
+            "that list, and the next fit would fail.",
+            "freeze: the optimizer of model was built for other trainable weights, and Keras on JAX refuses to go on",
+            "Call model.compile(...) again before the next fit. The optimizer's state starts anew.",
+        ),
         "epsilon": WarningKind(
             "A normalization layer divides by the root of variance plus epsilon. Files of torch hold no epsilon, and the "
             "default of torch (1e-05) is not the one of the Keras layer.",

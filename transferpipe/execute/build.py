@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import sys
 import tempfile
@@ -10,27 +11,67 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from transferpipe.collector import collector_paused
-from transferpipe.errors import Problem, RecipeError, TransferError
+from transferpipe.errors import Problem, RecipeError, TransferError, did_you_mean
 from transferpipe.execute.deferred import build_deferred, has_pending
 from transferpipe.execute.settings_kept import DTYPE_POLICY, settings_kept
 from transferpipe.recipe.model import Build
 from transferpipe.recipe.trust import resolve
 
+TENSORFLOW = "tensorflow"
+_BACKENDS = {TENSORFLOW: "tensorflow", "jax": "jax", "torch": "torch"}
+"""The backends of Keras, and the package that each needs."""
+
+
+def backend_of_keras() -> str:
+    """Return the backend that Keras runs on, or would run on, in this process."""
+    if "keras" in sys.modules:
+        return str(sys.modules["keras"].backend.backend())
+    return os.environ.get("KERAS_BACKEND") or TENSORFLOW
+
+
+def require_tensorflow(where: str, what: str) -> None:
+    """Refuse what only Keras's TensorFlow backend can do.
+
+    Raises:
+        RecipeError: Keras runs on another backend; nothing was written.
+    """
+    backend = backend_of_keras()
+    if backend != TENSORFLOW:
+        fix = "unset KERAS_BACKEND, or set it to tensorflow (pip install tensorflow)"
+        raise RecipeError(Problem(where, f"{what} needs Keras on TensorFlow, and Keras runs on {backend}", fix))
+
 
 def import_keras() -> Any:
-    """Import Keras on the TensorFlow backend, without the start-up chatter of TensorFlow's C++ code."""
+    """Import Keras on the backend of KERAS_BACKEND, TensorFlow by default, without the start-up chatter of C++ code.
+
+    Raises:
+        RecipeError: the backend is not one of Keras's, or is not installed.
+    """
     if "keras" in sys.modules:
         return sys.modules["keras"]
+    _check_backend(backend_of_keras())
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     # oneDNN's reordered sums make results differ from machine to machine; recipes promise the same bytes.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     with _quiet_start(), collector_paused():
         import keras
-        import tensorflow as tf
 
-        tf.config.list_physical_devices()  # looks for GPUs now, while nobody is listening
+        if keras.backend.backend() == TENSORFLOW:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()  # looks for GPUs now, while nobody is listening
     return keras
+
+
+def _check_backend(backend: str) -> None:
+    package = _BACKENDS.get(backend)
+    if package is None:
+        fix = did_you_mean(backend, _BACKENDS) or f"Keras has the backends {', '.join(_BACKENDS)}"
+        raise RecipeError(Problem("KERAS_BACKEND", f"{backend!r} is no backend that models can be built on", fix))
+    if importlib.util.find_spec(package) is None:
+        fix = f"pip install {package}, or set KERAS_BACKEND to an installed backend"
+        raise RecipeError(Problem("KERAS_BACKEND", f"the backend {backend} is not installed", fix))
 
 
 def keras_settings() -> tuple[str, ...]:
@@ -79,6 +120,8 @@ def build_model(build: Build, seed: int, trusted: Collection[str] = (), *, may_d
         UnsafeError: the recipe may not name this builder.
     """
     keras = import_keras()
+    # Jax's and torch's variables cannot be watched as TensorFlow's can (see `refusals`): they are drawn at once.
+    may_defer = may_defer and keras.backend.backend() == TENSORFLOW
     with settings_kept() as restore:
 
         def start_over() -> None:

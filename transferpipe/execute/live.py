@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
 from transferpipe.errors import Problems, VerificationError
+from transferpipe.execute.build import backend_of_keras
 from transferpipe.execute.prepare import Prepared
 from transferpipe.execute.run import Report
 from transferpipe.execute.target import ModelTarget
 from transferpipe.execute.value_warnings import value_warnings
 from transferpipe.execute.values import Values, same_bits
 from transferpipe.execute.verdict import verdict_of
+from transferpipe.planning.model import Plan, PlanWarning
 
 
 def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
@@ -40,8 +46,19 @@ def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
     except BaseException:
         undo()
         raise
+    warnings = (*warnings, *_needs_compile(target.model, plan))
+    if saved:
+        return replace(saved, warnings=warnings)
     compared = len(new) + len(untouched)
-    return saved or Report(plan, verdict_of(compared), warnings=warnings, compared=compared)
+    return Report(plan, verdict_of(compared), warnings=warnings, compared=compared)
+
+
+def _needs_compile(model: Any, plan: Plan) -> Iterator[PlanWarning]:
+    """On JAX the optimizer's state goes by the list of what trained at the last `fit`: another list makes it fail."""
+    optimizer = getattr(model, "optimizer", None)
+    if plan.freezing.layers and backend_of_keras() == "jax" and optimizer is not None and optimizer.built:
+        text = f"the optimizer of {model.name} was built for other trainable weights, and Keras on JAX refuses to go on"
+        yield PlanWarning("compile-needed", "freeze", f"{text}: call model.compile(...) before the next fit")
 
 
 def _prove_frozen(target: ModelTarget, prepared: Prepared) -> None:

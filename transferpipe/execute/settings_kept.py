@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import random
+import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -50,30 +51,54 @@ def folder_and_logging_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def generators_kept() -> Iterator[None]:
-    """Put back all random generators: Python's, NumPy's global one, TensorFlow's and Keras's.
-
-    TensorFlow's choice of operations that give the same sums whatever the threads do is put back too. It has no public
-    way to read its own generator, or to give that choice back.
-    """
+    """Put back all random generators: Python's, NumPy's global one, Keras's, and those of the loaded backends."""
     from keras.src.backend.common import global_state
+
+    attributes = ("global_random_seed", "global_seed_generator")
+    of_keras = {name: global_state.get_global_attribute(name) for name in attributes}
+    before = random.getstate(), np.random.get_state()
+    with _tensorflow_kept(), _torch_kept():
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+            for name, value in of_keras.items():
+                global_state.set_global_attribute(name, value)
+
+
+@contextlib.contextmanager
+def _tensorflow_kept() -> Iterator[None]:
+    """Put back TensorFlow's generators and its choice of operations whose sums do not depend on the threads.
+
+    TensorFlow has no public way to read its own generator, or to give that choice back.
+    """
+    if "tensorflow" not in sys.modules:
+        yield
+        return
     from tensorflow.python.eager import context
     from tensorflow.python.framework import config
 
     tensorflow = context.context()
-    attributes = ("global_random_seed", "global_seed_generator")
-    of_keras = {name: global_state.get_global_attribute(name) for name in attributes}
-    before = random.getstate(), np.random.get_state(), tensorflow._seed, getattr(tensorflow, "_rng", None)
+    before = tensorflow._seed, getattr(tensorflow, "_rng", None)
     was_deterministic = config.is_op_determinism_enabled()
     try:
         yield
     finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        tensorflow._seed, tensorflow._rng = before[2:]
-        for name, value in of_keras.items():
-            global_state.set_global_attribute(name, value)
+        tensorflow._seed, tensorflow._rng = before
         if config.is_op_determinism_enabled() and not was_deterministic:
             config.disable_op_determinism()
+
+
+@contextlib.contextmanager
+def _torch_kept() -> Iterator[None]:
+    torch = sys.modules.get("torch")
+    state = torch.get_rng_state() if torch is not None else None
+    try:
+        yield
+    finally:
+        if torch is not None:
+            torch.set_rng_state(state)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
-from transferpipe.execute.keras_walk import walk
+from transferpipe.execute.keras_walk import to_numpy, walk
 from transferpipe.execute.score_early import Given
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_choice, check_takes
@@ -119,7 +119,7 @@ def activations(
                 kind = f"runs {len(tensors)} times" if len(tensors) != 1 else f"has several {side}s"
                 problems.add("score.layer", f"{name or 'the last layer'} {kind} in the model", "name another layer")
                 continue
-            parts[name].append(np.asarray(tensors[0]).astype(np.float32))
+            parts[name].append(to_numpy(tensors[0]).astype(np.float32))
         problems.raise_as(RecipeError)
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 

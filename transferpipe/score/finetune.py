@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from transferpipe.execute.build import require_tensorflow
 from transferpipe.execute.score_early import Given
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_choice, check_classifier, check_data, check_positive, check_whole_numbers
@@ -52,10 +53,12 @@ def finetune(  # noqa: PLR0913 - one argument a key of the recipe's `score`
         seed: that of the first repetition; the next ones count on from it.
 
     Raises:
-        RecipeError: model and data do not fit, nothing is trainable, or an argument is out of range.
+        RecipeError: Keras does not run on TensorFlow, model and data do not fit, nothing is trainable, or an argument
+            is out of range.
         ScoreError: the training went astray: outputs that are not finite.
         VerificationError: a frozen weight changed.
     """
+    require_tensorflow("score", "finetune")
     started = time.perf_counter()
     check_data(data, "train", "test")
     numbers = {"epochs": epochs, "batch_size": batch_size, "patience": patience, "repeats": repeats, "seed": seed}
@@ -106,4 +109,5 @@ def _note(data: Splits, trained: list[Trained], setting: Training) -> str:
 
 def check_early(given: Given, _: TargetStructure) -> None:
     """Refuse arguments out of range; see `transferpipe.execute.score_early`."""
+    require_tensorflow("score", "finetune")
     _check_settings(given)

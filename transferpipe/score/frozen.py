@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from transferpipe.errors import Problems, VerificationError
+from transferpipe.execute.keras_walk import to_numpy
 
 if TYPE_CHECKING:
     import keras
@@ -26,7 +27,7 @@ def live_weights(layer: keras.Layer) -> list[keras.Variable]:
 def frozen_bytes(model: keras.Model) -> list[tuple[str, bytes]]:
     """Return path and value of every weight that is not live, in the order of ``model.weights``."""
     live = {id(weight) for weight in live_weights(model)}
-    return [(weight.path, weight.numpy().tobytes()) for weight in model.weights if id(weight) not in live]
+    return [(weight.path, to_numpy(weight).tobytes()) for weight in model.weights if id(weight) not in live]
 
 
 def check_unchanged(before: list[tuple[str, bytes]], after: list[tuple[str, bytes]]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.execute.build import require_tensorflow
 from transferpipe.execute.score_early import Given
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_classifier, check_whole_numbers
@@ -59,6 +60,7 @@ def head_training(  # noqa: PLR0913 - one argument a key of the recipe's `score`
         RecipeError: the model does not fit the digits, nothing in it is trainable, or an argument is out of range.
         VerificationError: a frozen weight changed during the training.
     """
+    require_tensorflow("score", "head_training")
     started = time.perf_counter()
     check_whole_numbers({"epochs": (epochs, 1), "seeds": (seeds, 1), "seed": (seed, 0)})
     numbers = range(seed, seed + seeds)
@@ -153,5 +155,6 @@ def _score(
 
 def check_early(given: Given, _: TargetStructure) -> None:
     """Refuse arguments out of range; see `transferpipe.execute.score_early`."""
+    require_tensorflow("score", "head_training")
     check_whole_numbers({"epochs": (given["epochs"], 1), "seeds": (given["seeds"], 1), "seed": (given["seed"], 0)})
     load_digits(given["labels"], per_class=given["train_per_class"])

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
+from transferpipe.execute.keras_walk import to_numpy
 from transferpipe.execute.score_early import Given
 from transferpipe.execute.score_run import Run
 from transferpipe.planning.structure import TargetStructure
@@ -73,7 +74,7 @@ def leep(  # noqa: PLR0913 - one argument a key of the recipe's `score`
 def _answers(head: Any, rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return what the source's head gives for the features."""
     try:
-        answers = np.asarray(head(rows, training=False)).astype(np.float32)
+        answers = to_numpy(head(rows, training=False)).astype(np.float32)
     except Exception as error:
         what = f"the source's layer {head.name!r} does not take features of shape {rows.shape[1:]}"
         mend = "name the layer whose output it takes, and the head: score.layer=..., score.head=..."

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.execute.keras_walk import to_numpy
+
 if TYPE_CHECKING:
     import keras
 
@@ -15,7 +17,7 @@ _BATCH = 256
 
 def gives_probabilities(model: keras.Model, inputs: NDArray[Any]) -> bool:
     """Tell whether the outputs are probabilities already, or logits."""
-    outputs = np.asarray(model(inputs, training=False)).astype(np.float32)
+    outputs = to_numpy(model(inputs, training=False)).astype(np.float32)
     finite = outputs[np.isfinite(outputs).all(-1)]
     return bool((finite >= 0).all() and np.allclose(finite.sum(-1), 1, atol=1e-2))
 
@@ -23,7 +25,7 @@ def gives_probabilities(model: keras.Model, inputs: NDArray[Any]) -> bool:
 def outputs_of(model: keras.Model, inputs: NDArray[Any]) -> NDArray[np.float32]:
     """Return what `model` gives for all inputs, batch by batch, in inference mode."""
     batches = [model(inputs[i : i + _BATCH], training=False) for i in range(0, len(inputs), _BATCH)]
-    return np.concatenate([np.asarray(batch).astype(np.float32) for batch in batches])
+    return np.concatenate([to_numpy(batch).astype(np.float32) for batch in batches])
 
 
 def accuracy(outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from transferpipe.execute.keras_walk import to_numpy
 from transferpipe.execute.settings_kept import generators_kept
 
 if TYPE_CHECKING:
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 def seeded(seed: int) -> Iterator[None]:
     """Make everything inside depend on `seed` alone, and deterministic; put all generators back at the end."""
     import keras
-    from tensorflow.python.framework import config
 
     with generators_kept():
-        config.enable_op_determinism()
+        if keras.backend.backend() == "tensorflow":
+            from tensorflow.python.framework import config
+
+            config.enable_op_determinism()
         keras.utils.set_random_seed(seed)
         yield
 
@@ -40,7 +43,7 @@ def seed_states(model: keras.Model, seed: int) -> None:
 @contextmanager
 def given_back(model: keras.Model) -> Iterator[None]:
     """Put the model's weights and random states back at the end, whatever happened."""
-    before = [(variable, variable.numpy()) for variable in [*model.weights, *random_states(model)]]
+    before = [(variable, to_numpy(variable)) for variable in [*model.weights, *random_states(model)]]
     try:
         yield
     finally:

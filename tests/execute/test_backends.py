@@ -1,0 +1,145 @@
+"""Builders, live models, sweeps and scores where Keras runs on JAX or torch; each in a process of its own."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+BUILDERS = """
+import keras
+from keras import layers as L
+def net(units=3):
+    i = keras.Input((6, 6, 2))
+    x = L.BatchNormalization(name="bn")(L.Conv2D(4, 3, name="c")(i))
+    return keras.Model(i, L.Dense(units, name="a")(L.Dropout(0.2)(L.Flatten()(x))))
+"""
+RECIPE = """
+source: {path: s.keras}
+target: {_target_: my_models.net, units: 5}
+mapping: {all: {to: 'c|bn'}, head: {to: a, from: null}}
+ignore: ['a/.*']
+freeze: [c]
+"""
+MAKE = """
+import numpy as np, my_models
+model, random = my_models.net(), np.random.default_rng(0)
+for v in model.weights:
+    v.assign(np.abs(random.normal(size=v.shape)).astype("float32"))
+model.save("s.keras")
+"""
+BACKENDS = ("jax", "torch")
+needs = {b: pytest.mark.skipif(importlib.util.find_spec(b) is None, reason=f"{b} is not installed") for b in BACKENDS}
+each_backend = pytest.mark.parametrize("backend", [pytest.param(b, marks=needs[b]) for b in BACKENDS])
+
+
+def run(folder, backend, *words):
+    env = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    env["PYTHONPATH"] = os.pathsep.join([os.getcwd(), str(folder), env.get("PYTHONPATH", "")])
+    return subprocess.run([sys.executable, *words], cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+
+
+def transferpipe(folder, backend, *words):
+    return run(folder, backend, "-m", "transferpipe", *words)
+
+
+@pytest.fixture
+def folder(tmp_path, request):
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/r.yaml").write_text(RECIPE)
+    (tmp_path / "my_models.py").write_text(BUILDERS)
+    backend = request.node.callspec.params.get("backend", "tensorflow")
+    made = run(tmp_path, backend, "-c", MAKE)
+    assert made.returncode == 0, made.stderr
+    return tmp_path
+
+
+@each_backend
+def test_a_builder_as_the_target(backend, folder):
+    done = transferpipe(folder, backend, "run", "recipe=r", "hydra.run.dir=out", "verify.reload=true")
+    assert done.returncode == 0, done.stderr
+    check = """
+import keras, numpy as np
+out, source = keras.models.load_model("out/model.keras"), keras.models.load_model("s.keras")
+for name in ("c", "bn"):
+    for one, other in zip(out.get_layer(name).get_weights(), source.get_layer(name).get_weights()):
+        assert np.array_equal(one, other)
+assert not out.get_layer("c").trainable
+"""
+    assert run(folder, backend, "-c", check).returncode == 0
+
+
+LIVE = """
+import json, keras, numpy as np, my_models, transferpipe as tp
+random = np.random.default_rng(0)
+x, y = random.normal(size=(8, 6, 6, 2)).astype("float32"), np.ones((8, 3), "float32")
+source, target = keras.models.load_model("s.keras"), my_models.net()
+target.compile("sgd", "mse")
+target.fit(x, y, verbose=0)
+target.predict(x, verbose=0)
+report = tp.transfer("s.keras", target, mapping={"all": {"to": ".*"}}, freeze=["c"])
+same = np.allclose(target.predict(x, verbose=0), source.predict(x, verbose=0), atol=1e-6)
+codes = [w.code for w in report.warnings]
+if "compile-needed" in codes:
+    target.compile("sgd", "mse")
+kernel = np.array(keras.ops.convert_to_numpy(target.get_layer("c").kernel))
+target.fit(x, y, verbose=0)
+frozen = np.array_equal(kernel, keras.ops.convert_to_numpy(target.get_layer("c").kernel))
+print(json.dumps({"same": bool(same), "frozen": bool(frozen), "codes": codes}))
+"""
+
+
+@each_backend
+def test_a_live_model_that_was_fitted_computes_and_trains_what_the_report_says(backend, folder):
+    done = run(folder, backend, "-c", LIVE)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert (found["same"], found["frozen"]) == (True, True)
+    assert ("compile-needed" in found["codes"]) == (backend == "jax")
+
+
+@each_backend
+def test_a_sweep_and_a_score_of_features(backend, folder):
+    words = ("sweep", "recipe=digits", "score=linear_probe", "freeze=none,transferred", "hydra.sweep.dir=swept")
+    done = transferpipe(folder, backend, *words)
+    assert done.returncode == 0, done.stderr
+    scores = [v["score"]["value"] for v in json.loads((folder / "swept/sweep.json").read_text())["variants"]]
+    assert len(scores) == 2 and min(scores) > 0.9
+
+
+@each_backend
+@pytest.mark.parametrize("score", ["head_training", "finetune"])
+def test_a_score_that_trains_is_refused_before_anything_runs(backend, score, folder):
+    words = [f"score={score}"] if score == "finetune" else []
+    done = transferpipe(folder, backend, "run", "recipe=digits", "hydra.run.dir=out", *words)
+    assert (done.returncode, (folder / "out").exists()) == (2, False)
+    assert f"{score} needs Keras on TensorFlow, and Keras runs on {backend}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@each_backend
+@pytest.mark.parametrize("name", ["served", "model.ckpt"])
+def test_what_only_tensorflow_writes_is_refused(backend, name, folder):
+    done = transferpipe(folder, backend, "run", "recipe=r", "hydra.run.dir=out", f"save.path={name}")
+    assert (done.returncode, (folder / "out" / name).exists()) == (2, False)
+    assert f"Keras runs on {backend}" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "text"), [("jaxx", "did you mean 'jax'?"), ("tpu", "Keras has the backends")])
+def test_a_backend_that_does_not_exist(name, text, tmp_path):
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/r.yaml").write_text(RECIPE)
+    (tmp_path / "my_models.py").write_text(BUILDERS)
+    done = transferpipe(tmp_path, name, "plan", "recipe=r", "source.path=pkg://transferpipe/zoo/data/digits_0_4.keras")
+    assert (done.returncode, text in done.stderr) == (2, True)
+
+
+def test_a_backend_that_is_not_installed(monkeypatch):
+    from transferpipe.errors import RecipeError
+    from transferpipe.execute import build
+
+    monkeypatch.setattr(build.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(RecipeError, match="backend jax is not installed -> pip install jax"):
+        build._check_backend("jax")
