@@ -148,6 +148,13 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "mapping.rnn: gru/recurrent_kernel is that of a GRU with reset_after=False",
             "Build the target's GRU with reset_after=True, which is the default of Keras.",
         ),
+        "square-axes": WarningKind(
+            "A square matrix of a PyTorch file stands beside matrices whose bias is as long as their second axis: they "
+            "are (in, out), as GPT-2's Conv1D keeps them, and the square one may be either.",
+            "mapping.proj: h/0/c_proj/weight (8, 8) is square and taken as (in, out)",
+            "Look up the class of the module in the original. `layout: torch` in the rule says (out, in), "
+            "`layout: keras` (in, out); both end the warning.",
+        ),
         "square-kernel": WarningKind(
             "Both axes of a kernel are equally long, so its shape fits transposed as well as straight, and its name in the "
             "source does not tell which.",
@@ -159,6 +166,12 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "A source is fetched from an address whose content may be another tomorrow.",
             "source.path: hf://org/repo/model.safetensors is not pinned: name a commit",
             "Pin it as the warning says: `sha256:` beside `path:` refuses any other content.",
+        ),
+        "unreadable": WarningKind(
+            "A source holds weights of a kind that nothing here reads: numbers of less than a byte, quantised or "
+            "sparse tensors, constants inside of a graph. No rule asks for them.",
+            "source: a weight of m.onnx cannot be read: fc/weight; fc/weight is int4, which NumPy does not have",
+            "Save the file again as the warning says, or name what is not wanted under `ignore`.",
         ),
         "untrained-source": WarningKind(
             "All biases and statistics that were taken from the source still have their initial values, which training "

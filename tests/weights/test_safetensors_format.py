@@ -113,7 +113,7 @@ def test_bytes_that_are_no_bool_are_true(path):
         ({"a": tensor("3", 0, 12)}, "a: has 3 where a list of sizes belongs"),
         ({"a": {**tensor([3], 0, 12), "data_offsets": [0, 6, 12]}}, "a: too many values"),
         ({"a": tensor([1] * 33, 0, 4)}, "a: has 33 axes"),
-        ({"a": tensor([3], 0, 12, "F4")}, "a: has the dtype 'F4'; known are BOOL"),
+        ({"a": tensor([3], 0, 12, "F5")}, "a: has the dtype 'F5'; known are BOOL"),
         ({"a": tensor([3], 0, 12, ["F32"])}, "a: has the dtype"),
         ({"a": {"dtype": "F32", "shape": [3]}}, "a: has no 'data_offsets'"),
         ({"a": [3]}, "a: is not described by a mapping"),

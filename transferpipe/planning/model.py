@@ -67,7 +67,7 @@ class SourceWeight:
 
     source: str
     name: str
-    fate: Literal["used", "unused", "ignored"]
+    fate: Literal["used", "unused", "ignored", "unreadable"]
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,15 @@ class Pairing:
         self._hints.append(name)
         return did_you_mean(name, choices) if len(self._hints) <= _MOST_HINTS else ""
 
+    def refuse_unreadable(self, source: str, weight: str, names: Iterable[str], where: str | None = None) -> bool:
+        """Note it if one of the weights `names` of a source, which `weight` would take, cannot be read."""
+        catalog = self.sources[source]
+        found = next((catalog.unread[name] for name in names if name in catalog.unread), None)
+        if found is not None:
+            what = f"{weight} would take {found.name} of {catalog.label}, which cannot be read: it {found.reason}"
+            self.problems.add(where or self.where, what, f"{found.fix}, or keep {weight}: from=null")
+        return found is not None
+
     def warn(self, code: str, where: str, text: str) -> None:
         """Note a warning once."""
         self.warnings.setdefault(PlanWarning(code, where, text))

@@ -23,6 +23,12 @@ def module_of(wanted: Wanted, counterpart: Counterpart) -> str:
     return "/".join(filter(None, (wanted.name, inside)))
 
 
+def names_wanted(counterpart: Counterpart | None, module: str, name: str) -> list[str]:
+    """Return all names under which a target weight may be in the source; `name` is Keras's."""
+    choices = counterpart.choices if counterpart else ()
+    return [name, *(n for choice in choices for names in names_in(module, choice) for n in names)]
+
+
 def describe_torch(weight: str, counterpart: Counterpart) -> str:
     """Return what torch would call the target weight if both had the same layers, and say so."""
     names = joined(counterpart.layer, counterpart.expected)

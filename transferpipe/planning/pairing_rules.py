@@ -10,6 +10,7 @@ from transferpipe.planning.pairing import Pairing, Taken, Wanted, pair_numbered,
 from transferpipe.planning.pairing_layouts import (
     called_in_source,
     module_of,
+    names_wanted,
     take_by_order,
     take_module,
     take_named,
@@ -60,17 +61,23 @@ def _pair_weight(wanted: Wanted, pairing: Pairing) -> dict[str, Taken]:
         return {unit.name: taken} if taken else {}
     if taken := take_namesake(wanted, pairing):
         return {unit.name: taken}
+    if pairing.refuse_unreadable(
+        wanted.source, unit.name, (name, called_in_source(wanted, pairing) or name), wanted.where
+    ):
+        return {}
     if name in catalog.layers:
         what = f"{name!r} is a layer of {catalog.label}, but `to` matched the weight {unit.name}"
         pairing.problems.add(wanted.where, what, "end both with the weight's name")
     else:
-        called = called_in_source(wanted, pairing) or name
-        what = f"{catalog.label} has no weight {called!r} (for {unit.name})"
-        pairing.problems.add(wanted.where, what, pairing.near(called, catalog.by_name))
+        expected = called_in_source(wanted, pairing) or name
+        what = f"{catalog.label} has no weight {expected!r} (for {unit.name})"
+        pairing.problems.add(wanted.where, what, pairing.near(expected, catalog.by_name))
     return {}
 
 
 def _pair_layer(wanted: Wanted, pairing: Pairing) -> dict[str, Taken]:
+    if _refuse_unreadable(wanted, pairing):
+        return {}
     if wanted.below is None and not any(_is_stacked(wanted, w, pairing) for w in wanted.unit.weights):
         _report_no_layer(wanted, pairing)
         return {}
@@ -93,6 +100,20 @@ def _pair_layer(wanted: Wanted, pairing: Pairing) -> dict[str, Taken]:
     if missing:
         _report_missing(wanted, missing, note, pairing)
     return pairs
+
+
+def _refuse_unreadable(wanted: Wanted, pairing: Pairing) -> bool:
+    """Note it if the layer's weights cannot all be read."""
+    if not wanted.catalog.unreadable:
+        return False
+    refused = False
+    for weight in wanted.unit.weights:
+        counterpart = pairing.counterpart(wanted.source, weight)
+        module = module_of(wanted, counterpart) if counterpart else ""
+        names = names_wanted(counterpart, module, wanted.source_name(weight))
+        if not any(name in wanted.catalog for name in names):
+            refused = pairing.refuse_unreadable(wanted.source, weight, names, wanted.where) or refused
+    return refused
 
 
 def _is_stacked(wanted: Wanted, weight: str, pairing: Pairing) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from transferpipe.errors import Problems, RecipeError, did_you_mean
 from transferpipe.planning.claims import Unit, find_units
@@ -10,13 +10,14 @@ from transferpipe.planning.edits import check_edits
 from transferpipe.planning.fates import Fates, assign
 from transferpipe.planning.freezing import plan_freezing
 from transferpipe.planning.lint import lint
-from transferpipe.planning.model import UNMATCHED_RULE, Plan, SourceWeight
+from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning, SourceWeight
 from transferpipe.planning.pairing import Pairing, Taken, listed, pair_numbered, some, unclear_names
 from transferpipe.planning.pairing_axes import warn_of_judged
-from transferpipe.planning.pairing_layouts import describe_torch, take_module
+from transferpipe.planning.pairing_layouts import describe_torch, names_wanted, take_module
 from transferpipe.planning.pairing_rules import pair_rule
-from transferpipe.planning.structure import TargetStructure
+from transferpipe.planning.structure import TargetStructure, ancestors
 from transferpipe.recipe.model import Recipe, Rule
+from transferpipe.recipe.patterns import Pattern
 from transferpipe.weights.spec import Catalog
 
 _KERAS_LAYOUT: Mapping[str, str] = {}
@@ -71,7 +72,7 @@ def make_plan(
         save_shard=recipe.save.shard,
     )
     by_order = {r.name for r in rules if r.pair == "order"}
-    found = (*pairing.warnings, *warn_of_judged(pairing.judged))
+    found = (*pairing.warnings, *warn_of_judged(pairing.judged), *_unreadable(sources, source_weights))
     return lint(plan, target, found, by_order, fates.adapted)
 
 
@@ -169,6 +170,8 @@ def _settle_same_name(recipe: Recipe, name: str, fates: Fates, pairing: Pairing)
         fates.problems.add(
             "unmatched", f"{name} is in several sources: {', '.join(t.source for t in found)}", "give it a rule"
         )
+    elif any(_refuse_unreadable(name, alias, pairing) for alias in fates.sources):
+        return
     elif recipe.unmatched == "same_name_or_keep":
         fates.keep([name], UNMATCHED_RULE, "no rule")
     elif unclear := next((u for c in fates.sources.values() if (u := unclear_names(layer, c))), None):
@@ -178,6 +181,13 @@ def _settle_same_name(recipe: Recipe, name: str, fates: Fates, pairing: Pairing)
         called = [describe_torch(name, c) for a in fates.sources if (c := pairing.counterpart(a, name))] or [name]
         near = pairing.near(called[0].partition(",")[0], [n for c in fates.sources.values() for n in c.by_name])
         fates.problems.add("unmatched", f"no source has a weight called {called[0]}", near or "give it a rule")
+
+
+def _refuse_unreadable(name: str, alias: str, pairing: Pairing) -> bool:
+    """Note it if a source has the weight that would be taken, and it cannot be read."""
+    counterpart = pairing.counterpart(alias, name)
+    names = names_wanted(counterpart, counterpart.layer if counterpart else "", name)
+    return pairing.refuse_unreadable(alias, name, names)
 
 
 def _account(
@@ -194,8 +204,30 @@ def _account(
         for weight in catalog:
             key = (alias, weight.name)
             account.append(SourceWeight(*key, "used" if key in used else "ignored" if key in ignored else "unused"))
+        for unread in catalog.unreadable:
+            expected = any(i.source in (None, alias) and _reaches(i.pattern, unread.name) for i in recipe.ignore)
+            account.append(SourceWeight(alias, unread.name, "ignored" if expected else "unreadable"))
     unused = [f"{w.source}:{w.name}" if len(sources) > 1 else w.name for w in account if w.fate == "unused"]
     if recipe.unused == "error" and unused and not problems.found:
         what = f"nothing uses {len(unused)} source weight{'s' * (len(unused) != 1)}: {listed(unused)}"
         problems.add("unused", what, "add a rule, or `ignore` them")
     return tuple(account)
+
+
+def _reaches(pattern: Pattern, name: str) -> bool:
+    """Tell whether a pattern means a weight that is in no catalog, or a layer above it."""
+    return any(pattern.match(n) for n in (name, *ancestors(name)) if n)
+
+
+def _unreadable(sources: Mapping[str, Catalog], account: Sequence[SourceWeight]) -> Iterator[PlanWarning]:
+    """Yield one warning a source of what it holds and nobody can read."""
+    for alias, catalog in sources.items():
+        left = [catalog.unread[w.name] for w in account if (w.source, w.fate) == (alias, "unreadable")]
+        if left:
+            count = (
+                f"{len(left)} weights of {catalog.label} cannot"
+                if len(left) > 1
+                else f"a weight of {catalog.label} cannot"
+            )
+            text = f"{count} be read: {listed([u.name for u in left], 3)}; {left[0].name} {left[0].reason}"
+            yield PlanWarning("unreadable", alias, f"{text}: {left[0].fix}, or `ignore` it")

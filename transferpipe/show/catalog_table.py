@@ -38,6 +38,7 @@ def catalog_data(source: FileSource, others: Sequence[WeightSpec], stats: Stats)
         "details": dict(source.details),
         "parameters": source.catalog.parameters,
         "weights": [_entry(w, stats) for w in source.catalog],
+        "unreadable": [{"name": u.name, "reason": u.reason, "fix": u.fix} for u in source.catalog.unreadable],
         "others": [_entry(w, stats) for w in others],
     }
 
@@ -66,8 +67,12 @@ def catalog_text(
         table.add_row(*_cells(weight, stats))
     for weight in others:
         table.add_row(*_cells(weight, stats), style="dim")
+    for unread in source.catalog.unreadable:
+        table.add_row(cell(unread.name), cell("cannot be read:"), cell(unread.reason), style="dim")
     details = "".join(f", {k} {v}" for k, v in source.details.items())
     total = f"{len(source.catalog)} weights, {source.catalog.parameters:,} parameters, {source.catalog.nbytes:,} bytes"
+    if left := source.catalog.unreadable:
+        total += f"; {len(left)} that cannot be read ({left[0].fix})"
     if others:
         total += f"; {len(others)} further entries that are not weights"
     return render(

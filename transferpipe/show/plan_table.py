@@ -55,13 +55,16 @@ def _table(rows: list[Row]) -> Table:
     return table
 
 
+_FATES = ("used", "unused", "ignored", "unreadable")
+
+
 def _summary(plan: Plan) -> list[str]:
     freezing = plan.freezing
     total = len(plan.assignments) + len(plan.kept)
-    fates = {fate: sum(w.fate == fate for w in plan.source_weights) for fate in ("used", "unused", "ignored")}
+    fates = {fate: sum(w.fate == fate for w in plan.source_weights) for fate in _FATES}
     lines = [f"{counted(total, 'target weight')}: {len(plan.assignments):,} assigned, {len(plan.kept):,} kept"]
     if plan.source_weights:
-        counts = ", ".join(f"{n:,} {fate}" for fate, n in fates.items())
+        counts = ", ".join(f"{n:,} {fate}" for fate, n in fates.items() if n or fate != "unreadable")
         lines.append(f"{counted(len(plan.source_weights), 'source weight')}: {counts}")
     for edit in plan.edits:
         index = ", ".join(str(i) for i in edit.index)

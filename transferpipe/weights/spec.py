@@ -78,10 +78,19 @@ class WeightSpec:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A weight of a file that no reader can read: its name, and why."""
+    """A weight of a file that no reader can read.
+
+    Attributes:
+        name: its name.
+        reason: what it is that cannot be read, as in "is int4, which NumPy does not have".
+        fix: what to do about it.
+        where: its place in the file.
+    """
 
     name: str
     reason: str
+    fix: str
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,11 @@ class Catalog:
     def by_name(self) -> dict[str, WeightSpec]:
         """The weights by their names."""
         return {w.name: w for w in self.weights}
+
+    @cached_property
+    def unread(self) -> dict[str, Unreadable]:
+        """What cannot be read, by its names."""
+        return {u.name: u for u in self.unreadable}
 
     @cached_property
     def layers(self) -> dict[str, tuple[str, ...]]:

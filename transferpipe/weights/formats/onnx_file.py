@@ -52,7 +52,7 @@ def open_onnx(path: Path) -> FileSource:
     source = _source(path, stamp, tensors, nodes)
     # Names as in the catalog: slashes for dots, unless one has slashes already.
     names = flat_names([*(t.name for t in tensors if t.is_readable), *(u.name for u in unreadable)])
-    left = tuple(Unreadable(names[u.name], u.reason) for u in unreadable)
+    left = tuple(replace(u, name=names[u.name], where=u.name) for u in unreadable)
     more = f" and {len(left) - _MOST_LISTED} more" if len(left) > _MOST_LISTED else ""
     note = {"not read": ", ".join(u.name for u in left[:_MOST_LISTED]) + more} if left else {}
     return replace(source, details=details | note, catalog=replace(source.catalog, unreadable=left))
@@ -103,7 +103,7 @@ def _narrow(tensors: Iterable[OnnxTensor]) -> Iterator[Unreadable]:
     """Yield the initialisers whose dtype NumPy does not have."""
     for tensor in tensors:
         if not tensor.is_readable:
-            yield Unreadable(tensor.name, f"is {tensor.dtype}, which cannot be read: save it as a float or as int8")
+            yield Unreadable(tensor.name, f"is {tensor.dtype}, which NumPy does not have", "save it as a float or int8")
 
 
 def _sparse(read: Read, graph: Field) -> Iterator[Unreadable]:
@@ -111,7 +111,7 @@ def _sparse(read: Read, graph: Field) -> Iterator[Unreadable]:
     for number, found in enumerate(f for f in read_fields(read, graph.begin, graph.end) if f.number == _SPARSE):
         values = [f for f in read_fields(read, found.begin, found.end) if f.number == 1 and f.kind == BYTES]
         name = tensor_name(read, values[0]) if values else ""
-        yield Unreadable(name or f"sparse_initializer/{number}", "is sparse, which cannot be read: save it dense")
+        yield Unreadable(name or f"sparse_initializer.{number}", "is sparse", "save it dense")
 
 
 def _constants(read: Read, nodes: Sequence[GraphNode]) -> Iterator[Unreadable]:
@@ -120,7 +120,7 @@ def _constants(read: Read, nodes: Sequence[GraphNode]) -> Iterator[Unreadable]:
     for node in constants_of(nodes):
         name = node.outputs[0] if node.outputs else node.name
         if name in taken:
-            yield Unreadable(name, "lies in a Constant node, which is not read: export it as an initializer")
+            yield Unreadable(name, "lies in a Constant node of the graph", "export the model with initializers")
 
 
 def _source(path: Path, stamp: Stamp, tensors: list[OnnxTensor], nodes: Sequence[GraphNode]) -> FileSource:

@@ -18,7 +18,7 @@ from transferpipe.weights.formats.inside import file_inside
 from transferpipe.weights.formats.json_text import read_mapping
 from transferpipe.weights.formats.safetensors_header import TensorFile, read_tensor_file
 from transferpipe.weights.formats.shards import check_places, shard_paths
-from transferpipe.weights.spec import Catalog, WeightSpec
+from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec
 
 _INDEX = ".safetensors.index.json"
 _SINGLE = ".safetensors"
@@ -97,11 +97,16 @@ def _source(path: Path, files: Sequence[TensorFile], format: str, details: dict[
     tensors = [(t, file.place(t)) for file in files for t in file.tensors]
     places = {t.key: place for t, place in tensors}
     names = flat_names(places)
-    specs = [WeightSpec(names[t.key], t.shape, t.dtype, None, t.key) for t, _ in tensors]
+    specs = [WeightSpec(names[t.key], t.shape, t.dtype, None, t.key) for t, _ in tensors if t.is_readable]
+    unreadable = [
+        Unreadable(names[t.key], f"is {t.dtype}, which NumPy does not have", "save it as a float or int8", t.key)
+        for t, _ in tensors
+        if not t.is_readable
+    ]
     return FileSource(
         path=path,
         format=format,
-        catalog=Catalog(tuple(s for s in specs if is_weight(s.name)), str(path)),
+        catalog=Catalog(tuple(s for s in specs if is_weight(s.name)), str(path), unreadable=tuple(unreadable)),
         read_entry=lambda spec: places[spec.where].read(spec),
         locate_entry=lambda spec: places[spec.where].locate(spec),
         others=tuple(s for s in specs if not is_weight(s.name)),

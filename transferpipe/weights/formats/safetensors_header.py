@@ -27,6 +27,8 @@ _DTYPES = {
     "C64": "complex64", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu",
     "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }  # fmt: skip
+# Those of less than a byte, with their bits: known to the format, and to nothing that could hold them.
+_NARROW = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class Tensor:
     dtype: str
     begin: int
     end: int
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether NumPy, with ml_dtypes, has its dtype too."""
+        return self.dtype not in _NARROW
 
 
 @dataclass(frozen=True)
@@ -109,13 +116,15 @@ def _tensor(key: str, entry: Any) -> Tensor:
     if not isinstance(entry, dict):
         raise TypeError("is not described by a mapping")
     key.encode("utf-8")
-    dtype = _DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
+    named = entry["dtype"] if isinstance(entry["dtype"], str) else ""
+    dtype = named if named in _NARROW else _DTYPES.get(named)
     if dtype is None:
-        raise ValueError(f"has the dtype {entry['dtype']!r}; known are {', '.join(_DTYPES)}")
+        raise ValueError(f"has the dtype {entry['dtype']!r}; known are {', '.join([*_DTYPES, *_NARROW])}")
     shape, (begin, end) = _counts(entry["shape"]), _counts(entry["data_offsets"])
     if len(shape) > _MOST_AXES:
         raise ValueError(f"has {len(shape)} axes; NumPy knows {_MOST_AXES} at most")
-    needed = math.prod(shape) * numpy_dtype(dtype).itemsize
+    bits = _NARROW[dtype] if dtype in _NARROW else 8 * numpy_dtype(dtype).itemsize
+    needed = -(-math.prod(shape) * bits // 8)
     if end - begin != needed:
         raise ValueError(f"lies in {end - begin:,} bytes, but shape {list(shape)} of {dtype} needs {needed:,}")
     return Tensor(key, shape, dtype, begin, end)

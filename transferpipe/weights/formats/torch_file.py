@@ -31,7 +31,7 @@ from transferpipe.weights.formats.torch_tensors import Storage, Tensor
 from transferpipe.weights.formats.torch_tree import Keys, Part, part_of
 from transferpipe.weights.formats.torch_zip import read_zip
 from transferpipe.weights.segment import Segment
-from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
+from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec, numpy_dtype
 
 _ONLY_TENSORS = "save only the tensors: torch.save(model.state_dict(), path), or as safetensors"
 _MOST_LISTED = 20
@@ -46,7 +46,7 @@ def open_torch(path: Path, select: str | None = None) -> FileSource:
         select: keys on the way to the weights, joined by ``/`` or ``.``; see `part_of`.
 
     Raises:
-        FileError: not readable, damaged, or a tensor that cannot be read.
+        FileError: not readable, or damaged.
         RecipeError: nothing is at `select`, or it is needed.
         UnsafeError: the pickle names what no checkpoint of tensors and plain values needs.
     """
@@ -60,7 +60,9 @@ def open_torch(path: Path, select: str | None = None) -> FileSource:
         raise type(error)([Problem(p.where or str(path), p.what, p.mend) for p in error.problems]) from error
     unreadable = tuple((k, t) for k, t in part.others if t.unreadable)
     part = dataclasses.replace(part, others=tuple((k, t) for k, t in part.others if not t.unreadable))
-    tensors = _named(path, part)
+    named = _named(path, part)
+    left = tuple(_unreadable(spec, t) for spec, t in named if t.unreadable)
+    tensors = [(spec, t) for spec, t in named if not t.unreadable]
     _check_tensors(path, tensors, storages)
     by_place = {spec.where: tensor for spec, tensor in tensors}
 
@@ -72,12 +74,12 @@ def open_torch(path: Path, select: str | None = None) -> FileSource:
         check_unchanged(path, stamp)
         return _segment(by_place[spec.where], spec, storages)
 
-    weights = [s for s, _ in tensors[: len(part.weights)]]
-    others = [s for s, _ in tensors[len(part.weights) :]]
+    count = len(part.weights) - len(left)
+    weights, others = [s for s, _ in tensors[:count]], [s for s, _ in tensors[count:]]
     return FileSource(
         path=path,
         format="torch",
-        catalog=Catalog(tuple(s for s in weights if is_weight(s.name)), str(path)),
+        catalog=Catalog(tuple(s for s in weights if is_weight(s.name)), str(path), unreadable=left),
         read_entry=read_entry,
         locate_entry=locate_entry,
         others=(*(s for s in weights if not is_weight(s.name)), *others),
@@ -154,8 +156,13 @@ def _check_tensors(path: Path, tensors: Iterable[tuple[WeightSpec, Tensor]], sto
     problems = Problems()
     for spec, tensor in tensors:
         if what := tensor.problem() or _missing(tensor, storages):
-            problems.add(f"{path}: {spec.where}", what, "" if tensor.unreadable else AGAIN)
+            problems.add(f"{path}: {spec.where}", what, AGAIN)
     problems.raise_as(FileError)
+
+
+def _unreadable(spec: WeightSpec, tensor: Tensor) -> Unreadable:
+    reason, _, fix = tensor.unreadable.partition(": ")
+    return Unreadable(spec.name, reason, fix or "save it as a float or int8", spec.where)
 
 
 def _missing(tensor: Tensor, storages: Storages) -> str:

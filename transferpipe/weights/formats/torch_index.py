@@ -48,7 +48,11 @@ def open_torch_index(path: Path) -> FileSource:
     return FileSource(
         path=path,
         format="torch_index",
-        catalog=Catalog(tuple(w for shard in shards.values() for w in shard.catalog), str(path)),
+        catalog=Catalog(
+            tuple(w for shard in shards.values() for w in shard.catalog),
+            str(path),
+            unreadable=tuple(u for shard in shards.values() for u in shard.catalog.unreadable),
+        ),
         read_entry=read_entry,
         locate_entry=locate_entry,
         others=tuple(w for shard in shards.values() for w in shard.others),
@@ -71,7 +75,10 @@ def _choose(folder: Path) -> Path:
 def _homes(index: Path, keys: Mapping[str, Any], shards: Mapping[str, FileSource]) -> dict[str, FileSource]:
     """Return the file of every key, as long as the index says the same."""
     homes: dict[str, FileSource] = {}
-    held = {name: [w.where for w in (*shard.catalog, *shard.others)] for name, shard in shards.items()}
+    held = {
+        name: [w.where for w in (*shard.catalog, *shard.others, *shard.catalog.unreadable)]
+        for name, shard in shards.items()
+    }
     for name, shard in shards.items():
         for key in held[name]:
             if homes.setdefault(key, shard) is not shard:
