@@ -36,11 +36,36 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "Look whether the source is the file that was meant, and whether the builder of the target loads weights by "
             "itself (`weights: null` keeps keras.applications from it).",
         ),
+        "cast-error": WarningKind(
+            "A cast to the target's dtype changes numbers that count (at least a hundredth of the weight's root "
+            "mean square) by 10 % or more. Smaller ones may be lost without harm; `largest_relative_error` in "
+            "manifest.json counts them too. A cast that loses the weight, such as a float kernel in int8, is "
+            "refused.",
+            "mapping.k: the cast of fc/kernel from float32 to int8 changes values by 33% of a number: 1.5 becomes 1",
+            "Give the target weight a wider dtype and leave out the cast. For a quantized model, transfer into a "
+            "model in float32 and add `quantize: int8` to the recipe.",
+        ),
         "compile-needed": WarningKind(
             "Keras on JAX keeps the optimizer's state by the list of weights that trained at the last fit. Freezing changes "
             "that list, and the next fit would fail.",
             "freeze: the optimizer of model was built for other trainable weights, and Keras on JAX refuses to go on",
             "Call model.compile(...) again before the next fit. The optimizer's state starts anew.",
+        ),
+        "constant-kernel": WarningKind(
+            "A kernel or a table of embeddings holds one number in all its places, mostly 0. Training never ends "
+            "there: the file is damaged, or the layer was never trained (zero-initialised layers, LoRA's second "
+            "factor).",
+            "mapping.all: block2/conv1/kernel gets only zeros, from block2/conv1/kernel",
+            "Look at the weight in the source with `transferpipe inspect FILE --stats`, and fetch the file again "
+            "if it is not meant. To give a weight a constant on purpose, use the transform `{fill: 0}`, which is "
+            "not warned of.",
+        ),
+        "duplicate-weights": WarningKind(
+            "Two layers of the source hold the same values to the last bit, though they lie in different places. "
+            "Training never leads there: one was written over the other. Tied embeddings, tensors that share "
+            "their place in the file and networks that are held twice are not counted.",
+            "mapping.all: conv1 and conv3 hold the same values, bit for bit (kernel, bias)",
+            "Compare the layers in the original. If they are tied on purpose, `allow: [duplicate-weights]`.",
         ),
         "epsilon": WarningKind(
             "A normalization layer divides by the root of variance plus epsilon. Files of torch hold no epsilon, and the "
@@ -133,6 +158,13 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "mapping.words: the rows of embed/embeddings follow the vocabulary of source, the target has another",
             "Build the target with the vocabulary of the source, or train the embedding anew (`from: null`).",
         ),
+        "outlier-spread": WarningKind(
+            "The values of a kernel spread a hundred times as wide as those of the median kernel of its kind, for "
+            "their number of inputs: it may be in other units, scaled twice, or damaged.",
+            "mapping.all: the values of conv2/kernel spread 1,000 times as wide as those of its siblings",
+            "Look at the weight in the source with `transferpipe inspect FILE --stats`. A factor is taken out by "
+            "the transform `{scale: 0.001}`.",
+        ),
         "reload-computed": WarningKind(
             "After loading the result with Keras, all weights were compared but those that layers compute on saving.",
             "model.keras: after loading it, all weights were compared but 2 values that layers compute on saving",
@@ -147,6 +179,13 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "The target has a GRU with reset_after=False, and the source is one of torch, which resets after.",
             "mapping.rnn: gru/recurrent_kernel is that of a GRU with reset_after=False",
             "Build the target's GRU with reset_after=True, which is the default of Keras.",
+        ),
+        "reset-statistics": WarningKind(
+            "A BatchNormalization gets the statistics that it has when it is built (mean 0, variance 1), while "
+            "others of the same transfer are trained: its statistics were lost, or the layer never ran in "
+            "training.",
+            "mapping.all: bn2 gets mean 0 and variance 1 from bn2, as freshly built, while others are trained",
+            "Take the statistics from a checkpoint that has them, or run the finished model on data in training mode.",
         ),
         "square-axes": WarningKind(
             "A square matrix of a PyTorch file stands beside matrices whose bias is as long as their second axis: they "

@@ -103,3 +103,55 @@ def test_a_cast_that_is_asked_for_may_cross_kinds():
 def test_a_cast_to_somewhere_else_does_not_allow_the_last_one():
     found = one(array(0, dtype="float16"), array(1e5), {"cast": "float64"})
     assert "100000.0 does not fit float16" in refused(found)
+
+
+def felt(found, name="a/kernel"):
+    """Return the error of the numbers that count, once the value was computed."""
+    found.value(name)
+    return found.felt[name].felt if name in found.felt else 0.0
+
+
+def test_a_small_number_beside_large_ones_is_not_felt():
+    assert felt(one(array(0, 0, dtype="float16"), array(1, 1e-12))) < 1e-3
+
+
+@pytest.mark.parametrize("cast_to", ["int8", "int16", "int32", "uint8", "int4"])
+def test_a_float_kernel_is_not_made_zeros(cast_to):
+    source = array(*np.random.default_rng(0).normal(0, 0.2, 50).astype("float32"))
+    text = refused(one(array(*[0] * 50, dtype=cast_to), source, {"cast": cast_to}))
+    assert f"the cast from float32 to {cast_to} loses the weight" in text
+    assert "becomes 0" in text
+    assert "quantize: int8" in text
+
+
+def test_a_weight_below_what_float16_holds_is_refused():
+    text = refused(one(array(0, 0, 0, dtype="float16"), array(1e-9, 2e-9, -3e-9)))
+    assert "loses the weight: 3 of 3 numbers" in text
+    assert "keep it in float32" in text
+
+
+def test_a_coarse_cast_is_felt():
+    found = one(array(0, 0, 0, dtype="int8"), array(1.5, -20, 100), {"cast": "int8"})
+    assert felt(found) == pytest.approx(1 / 3)
+    assert tuple(found.felt["a/kernel"].example) == (1.5, 1)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_casts_of_trained_kernels_to_half_precision_are_not_felt(dtype):
+    source = np.random.default_rng(0).normal(0, 1e-3, (300, 7)).astype("float32")
+    assert (
+        felt(one(array(0, dtype=dtype) * np.zeros((300, 7), "float32").astype(array(0, dtype=dtype).dtype), source))
+        < 0.1
+    )
+
+
+def test_scaled_numbers_may_be_cast_to_integers():
+    source = np.random.default_rng(0).normal(0, 20, 1000).astype("float32")
+    found = one(np.zeros(1000, "int8"), source, {"cast": "int8"})
+    assert found.value("a/kernel").tolist() == source.astype("int8").tolist()
+
+
+def test_truth_values_keep_what_is_not_zero():
+    found = one(np.zeros(3, "bool"), array(0, 0.25, 3), {"cast": "bool"})
+    assert found.value("a/kernel").tolist() == [False, True, True]
+    assert found.felt == {}

@@ -128,20 +128,18 @@ def test_variables_switched_off_one_by_one():
     import dataclasses
 
     target = dataclasses.replace(structure("a/k\n b/k"), switched_off=frozenset({"b/k", "a/k"}))
-    assert [w.partition(" ")[0] for _, w in warned(plan_of(target, None, unmatched="keep"), "variable-flag")] == [
-        "a/k",
-        "b/k",
-    ]
+    ((_, text),) = warned(plan_of(target, None, unmatched="keep"), "variable-flag")
+    assert text.startswith("a/k; b/k is switched off")
 
 
 # Many of one kind ---------------------------------------------------------------------------------------------------
 
 
-def test_many_of_one_kind_are_cut():
+def test_many_of_one_kind_at_one_place_are_one_line_with_a_count():
     names = "\n".join(f"l{i}/kernel 4x4" for i in range(10))
     mapping = {"r": {"to": r"l(\d)/kernel", "from": r"m/\1"}, "s": {"to": "z/kernel", "from": "m/9"}}
     plan = plan_of(f"{names}\n z/kernel 4x4", "\n".join(f"m/{i} 4x4 float32 Mine" for i in range(10)), mapping)
     found = warned(plan, "square-kernel")
-    assert [w for w, _ in found] == ["mapping.r"] * 4 + ["mapping.s"]
-    assert [t.partition(" ")[0] for _, t in found] == ["l0/kernel", "l1/kernel", "l2/kernel", "and", "z/kernel"]
-    assert found[3][1] == "and 7 more like these"
+    assert [w for w, _ in found] == ["mapping.r", "mapping.s"]
+    assert found[0][1].startswith("l0/kernel [4, 4]")
+    assert "; and 7 more" in found[0][1]

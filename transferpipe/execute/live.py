@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
+
+from numpy.typing import NDArray
 
 from transferpipe.errors import Problems, VerificationError
 from transferpipe.execute.build import backend_of_keras
 from transferpipe.execute.prepare import Prepared
 from transferpipe.execute.run import Report
+from transferpipe.execute.seen import Seen
+from transferpipe.execute.suspicious import Found
 from transferpipe.execute.target import ModelTarget
 from transferpipe.execute.value_warnings import value_warnings
 from transferpipe.execute.values import Values, same_bits
 from transferpipe.execute.verdict import verdict_of
+from transferpipe.execute.verify import digest, worth_seeing
 from transferpipe.planning.model import Plan, PlanWarning
 
 
@@ -29,7 +34,7 @@ def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
     values = Values(plan, prepared.opened.sources, target, prepared.recipe.verify)
     changed = sorted({a.target for a in plan.assignments} | {e.at for e in plan.edits})
     new = {name: values.value(name) for name in changed}
-    warnings = saved.warnings if saved else (*plan.warnings, *value_warnings(plan, values))
+    warnings = saved.warnings if saved else (*plan.warnings, *value_warnings(plan, values, _found(plan, values, new)))
     untouched = {w.name: target.read(w.name) for w in target.structure.catalog if w.name not in new}
     undo = target.assign(new)
     try:
@@ -59,6 +64,13 @@ def _needs_compile(model: Any, plan: Plan) -> Iterator[PlanWarning]:
     if plan.freezing.layers and backend_of_keras() == "jax" and optimizer is not None and optimizer.built:
         text = f"the optimizer of {model.name} was built for other trainable weights, and Keras on JAX refuses to go on"
         yield PlanWarning("compile-needed", "freeze", f"{text}: call model.compile(...) before the next fit")
+
+
+def _found(plan: Plan, values: Values, new: Mapping[str, NDArray[Any]]) -> Found:
+    seen = {a.target: Seen() for a in worth_seeing(plan)}
+    for name, found in seen.items():
+        found.look(new[name])
+    return Found({name: digest(new[name]) for name in seen}, seen, values.felt)
 
 
 def _prove_frozen(target: ModelTarget, prepared: Prepared) -> None:

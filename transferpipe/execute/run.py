@@ -28,6 +28,7 @@ from transferpipe.execute.manifest import MANIFEST, PLAN, json_lines, seal, vers
 from transferpipe.execute.prepare import Prepared
 from transferpipe.execute.save import Written, save_file
 from transferpipe.execute.staging import Staging
+from transferpipe.execute.suspicious import Found
 from transferpipe.execute.target import FileTarget, ModelTarget
 from transferpipe.execute.value_warnings import value_warnings
 from transferpipe.execute.values import Values
@@ -105,12 +106,12 @@ def execute(
             staging.place(path, recipe.save.overwrite and not _is_several(path, recipe.save)) for path in paths
         ]
         made = _make(prepared, temporaries, progress)
-        warnings = (*plan.warnings, *value_warnings(plan, _values(prepared)), *made.notes)
+        warnings = (*plan.warnings, *value_warnings(plan, _values(prepared), made.found), *made.notes)
         planned = json_lines({"checksum": plan.checksum, **plan.to_data()})
         called = [artifact_name(name, temporary) for name, temporary in zip(names, temporaries, strict=True)]
         artifacts = [{"path": name, **entry} for name, entry in zip(called, made.artifacts, strict=True)]
         told = {"warnings": [f"{w.where}: {w.text}" for w in warnings], "seconds": made.seconds}
-        verdict = verdict_of(len(made.digests))
+        verdict = verdict_of(len(made.found.digests))
         manifest = seal({**_manifest(prepared, made, verdict), "artifacts": artifacts, **told}, planned)
         for name, text in {**texts, PLAN: planned, MANIFEST: json_lines(manifest)}.items():
             staging.write(folder / name, text)
@@ -118,7 +119,7 @@ def execute(
             staging.rename(temporary, final_names(temporary, path))
         staging.publish(folder)
     files = tuple(folder / name for name in called)
-    return Report(plan, verdict, folder, files, manifest, warnings, len(made.digests))
+    return Report(plan, verdict, folder, files, manifest, warnings, len(made.found.digests))
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class _Made:
     """The finished files, proved but not yet published."""
 
     artifacts: tuple[Mapping[str, Any], ...]
-    digests: Mapping[str, str]
+    found: Found
     casts: Mapping[str, float]
     seconds: Mapping[str, float]
     notes: tuple[PlanWarning, ...]
@@ -153,7 +154,8 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], progress: Progress | 
         for entry, proof, w in zip(entries, proofs, written, strict=True)
     )
     seconds = {"save": round(saved - started, 3), "verify": round(time.perf_counter() - saved, 3)}
-    return _Made(artifacts, proofs[0].digests, values.casts, seconds, notes)
+    found = Found(proofs[0].digests, proofs[0].seen, values.felt)
+    return _Made(artifacts, found, values.casts, seconds, notes)
 
 
 def _values(prepared: Prepared) -> Values:
@@ -242,7 +244,7 @@ def _manifest(prepared: Prepared, made: _Made, verdict: Verdict) -> dict[str, An
             "negative_variance": prepared.recipe.verify.negative_variance,
             "reload": prepared.recipe.verify.reload,
         },
-        "weights": weight_entries(plan, target.structure.catalog, made.digests, made.casts),
+        "weights": weight_entries(plan, target.structure.catalog, made.found.digests, made.casts),
         "versions": versions(),
     }
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, VerificationError
+from transferpipe.execute.cast_errors import CastError, measure_cast
 from transferpipe.planning.fates import kind_of
 from transferpipe.planning.transforms import Transform
 from transferpipe.planning.transforms.combine import Sum, WeightNorm
@@ -42,30 +42,30 @@ def check_variance(value: NDArray[Any], where: str) -> None:
         )
 
 
-def check_step(step: Transform, before: list[NDArray[Any]], after: NDArray[Any], where: str) -> float:
-    """Return the largest relative error that a transform makes of values that were to stay the same.
+def check_step(step: Transform, before: list[NDArray[Any]], after: NDArray[Any], where: str) -> CastError:
+    """Return what a transform changes of values that were to stay the same.
 
     Raises:
-        VerificationError: finite numbers became NaN or infinite in a computation.
+        VerificationError: finite numbers became NaN or infinite in a computation, or a cast loses the weight.
     """
     if isinstance(step, Cast):
-        return relative_error(before[0], after)
+        return _check_loss(before[0], after, where)
     if isinstance(step, _ARITHMETIC) and not np.isfinite(after).all() and all(np.isfinite(b).all() for b in before):
         count = int((~np.isfinite(after)).sum())
         what = f"{step} makes {count} finite values infinite or NaN: they do not fit {after.dtype.name}"
         raise VerificationError(Problem(where, what, "use smaller factors, or cast to a wider dtype first"))
-    return 0.0
+    return CastError()
 
 
-def cast(value: NDArray[Any], dtype: str, where: str) -> tuple[NDArray[Any], float]:
-    """Return `value` as `dtype` and the largest relative error that the cast makes.
+def cast(value: NDArray[Any], dtype: str, where: str) -> tuple[NDArray[Any], CastError]:
+    """Return `value` as `dtype` and what the cast changes.
 
     Raises:
-        VerificationError: a value does not fit the dtype.
+        VerificationError: a value does not fit the dtype, or the weight is lost in it.
     """
     wanted = numpy_dtype(dtype)
     if value.dtype == wanted:
-        return value, 0.0
+        return value, CastError()
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         result = value.astype(wanted)
     if kind_of(dtype) in ("float", "c"):
@@ -78,15 +78,23 @@ def cast(value: NDArray[Any], dtype: str, where: str) -> tuple[NDArray[Any], flo
         raise VerificationError(
             Problem(where, f"{first} does not fit {dtype} (the source is {value.dtype.name})", mend)
         )
-    return result, relative_error(value, result)
+    return result, _check_loss(value, result, where)
 
 
-def relative_error(original: NDArray[Any], result: NDArray[Any]) -> float:
-    """Return the largest relative difference from a finite number of `original`, at most the largest float."""
-    wide = np.complex128 if "c" in (original.dtype.kind, result.dtype.kind) else np.float64
-    with np.errstate(all="ignore"):
-        old, new = original.astype(wide), result.astype(wide)
-        known = np.isfinite(old) & (old != 0)
-        errors = np.abs(new[known] - old[known]) / np.abs(old[known])
-    largest = sys.float_info.max  # JSON has no infinity
-    return float(np.nan_to_num(errors, nan=largest, posinf=largest).max(initial=0.0))
+def _check_loss(before: NDArray[Any], after: NDArray[Any], where: str) -> CastError:
+    error = measure_cast(before, after)
+    if error.loses_all:
+        old, new = error.example
+        what = (
+            f"the cast from {before.dtype.name} to {after.dtype.name} loses the weight: {error.lost:,} of "
+            f"{error.counting:,} numbers are off by their own size or more; {old:.3g} becomes {new:.3g}"
+        )
+        raise VerificationError(Problem(where, what, _keep_numbers(before.dtype.name, after.dtype.name)))
+    return error
+
+
+def _keep_numbers(before: str, after: str) -> str:
+    keep = f"keep it in {before}: give the target weight that dtype, and leave out the cast"
+    if kind_of(before) == "float" and kind_of(after) == "integer":
+        return f"{keep}; to get a quantized model, transfer into a model in {before} and add `quantize: int8`"
+    return keep

@@ -7,30 +7,60 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from transferpipe.execute.cast_errors import WARNED, CastError
+from transferpipe.execute.suspicious import Found, suspicious_values
 from transferpipe.execute.values import Values, same_bits
 from transferpipe.execute.verify import compare_segments
 from transferpipe.execute.vocabularies import vocabularies_of
-from transferpipe.planning.lint import where_of
+from transferpipe.planning.lint import summarise, where_of
 from transferpipe.planning.model import Assignment, Plan, PlanWarning
 
 # What these hold in a layer that was built and never trained.
 _FRESH = {"bias": 0.0, "beta": 0.0, "gamma": 1.0, "moving_mean": 0.0, "moving_variance": 1.0}
+_HUGE = 100.0  # above this a percentage says nothing
 _ROW_BY_ROW = {"cast", "scale", "pad"}  # transforms after which rows mean what they meant before
 
 
-def value_warnings(plan: Plan, values: Values) -> Iterator[PlanWarning]:
-    """Yield what is suspicious about the values of a plan that has been carried out."""
-    yield from _already_equal(plan, values)
-    yield from _untrained(plan, values)
-    yield from _other_vocabulary(plan, values)
+def value_warnings(plan: Plan, values: Values, found: Found) -> Iterator[PlanWarning]:
+    """Yield what is suspicious about the values of a plan that has been carried out.
+
+    Args:
+        plan: the plan.
+        values: computes values anew.
+        found: what writing and proving them noticed.
+    """
+    yield from summarise(
+        [
+            *_already_equal(plan, values),
+            *_untrained(plan, values),
+            *_other_vocabulary(plan, values),
+            *_changed_by_casts(plan, found.felt),
+            *suspicious_values(plan, lambda ref: values.sources[ref.source].locate(ref.name), found),
+        ]
+    )
 
 
 def _already_equal(plan: Plan, values: Values) -> Iterator[PlanWarning]:
+    if plan.edits:  # what is wanted of it is the edit
+        return
     # The smallest first: the first that differs ends it, and none should be drawn or read for nothing.
     kernels = [a.target for a in sorted(plan.assignments, key=lambda a: math.prod(a.shape)) if len(a.shape) > 1]
     if kernels and all(_is_unchanged(n, values) for n in kernels):
         text = f"the target already equals its source: all {len(kernels)} assigned kernels had these values before"
         yield PlanWarning("already-equal", "source", text)
+
+
+def _changed_by_casts(plan: Plan, felt: Mapping[str, CastError]) -> Iterator[PlanWarning]:
+    for a in plan.assignments:
+        error = felt.get(a.target)
+        if error and error.felt >= WARNED:
+            old, new = error.example
+            size = f"by {error.felt:.0%} of a number" if error.felt < _HUGE else "beyond measure"
+            text = (
+                f"the cast of {a.target} from {a.sources[0].dtype} to {a.dtype} changes values {size}: "
+                f"{old:.6g} becomes {new:.6g}"
+            )
+            yield PlanWarning("cast-error", where_of(a), text)
 
 
 def _is_unchanged(name: str, values: Values) -> bool:

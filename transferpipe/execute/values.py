@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import VerificationError
+from transferpipe.execute.cast_errors import CastError
 from transferpipe.execute.edit_values import apply_edit
 from transferpipe.execute.value_checks import cast, check_finite, check_step, check_variance
 from transferpipe.planning.chain import chain_of
@@ -43,6 +44,7 @@ class Values:
         kept: gives the values of kept weights.
         verify: which values are refused.
         casts: the largest relative error of each weight whose cast changed values, filled while values are computed.
+        felt: the same of the numbers that count (see `cast_errors`), with the worst of them before and after.
     """
 
     plan: Plan
@@ -50,6 +52,7 @@ class Values:
     kept: KeptValues
     verify: Verify = field(default_factory=Verify)
     casts: dict[str, float] = field(default_factory=dict)
+    felt: dict[str, CastError] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._assignments = {a.target: a for a in self.plan.assignments}
@@ -110,14 +113,15 @@ class Values:
         return self._assigned(assignment) if assignment else self.kept.read(name)
 
     def _assigned(self, assignment: Assignment) -> NDArray[Any]:
-        arrays, error = [self._read(ref) for ref in assignment.sources], 0.0
+        arrays, errors = [self._read(ref) for ref in assignment.sources], []
         for step in chain_of(assignment.merge, assignment.transforms):
             before, arrays = arrays, [apply_chain([step], arrays)]
             if self.verify.nonfinite == "error" or isinstance(step, Cast):
-                error = max(error, check_step(step, before, arrays[0], assignment.target))
+                errors.append(check_step(step, before, arrays[0], assignment.target))
         result, last = cast(arrays[0], assignment.dtype, assignment.target)
-        if error or last:
-            self.casts[assignment.target] = max(error, last)
+        if largest := max(e.largest for e in (*errors, last)):
+            self.casts[assignment.target] = largest
+            self.felt[assignment.target] = max((*errors, last), key=lambda e: e.felt)
         if self.verify.negative_variance == "error" and _is_variance(assignment.target):
             check_variance(result, assignment.target)
         return result

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problems, VerificationError
 from transferpipe.execute.other_layout import KERAS, as_keras, layout_of_file, places_in
+from transferpipe.execute.seen import Seen
 from transferpipe.execute.target import file_structure
 from transferpipe.execute.values import Values, same_bits
+from transferpipe.planning.fates import kind_of
 from transferpipe.planning.freezing import effective
 from transferpipe.planning.layouts.export import Held
-from transferpipe.planning.model import Plan
+from transferpipe.planning.model import Assignment, Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
@@ -42,12 +44,20 @@ class Proof:
         freezing: ``proved``, or why there was nothing to prove.
         tensors: where a file in another layout has each weight; empty for one in that of Keras.
         source: the finished file, opened.
+        seen: what was noticed of the numbers of the assigned weights, by name.
     """
 
     digests: Mapping[str, str]
     freezing: str
     source: FileSource
     tensors: Mapping[str, Held] = field(default_factory=dict)
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+
+
+def worth_seeing(plan: Plan) -> list[Assignment]:
+    """Return the assignments whose numbers tell something of their source: floats that no edit changes."""
+    edited = {e.at for e in plan.edits}
+    return [a for a in plan.assignments if a.target not in edited and kind_of(a.dtype) == "float"]
 
 
 def digest(value: NDArray[Any]) -> str:
@@ -74,10 +84,11 @@ def verify_file(
     source, places = _opened(path, target, plan)
     catalog = target.catalog
     found = _match(catalog, source, problems)
-    digests, done = {}, 0
+    digests, seen, done = {}, {a.target: Seen() for a in worth_seeing(plan)}, 0
     for weight in catalog:
         if weight.name in found:
-            same, digests[weight.name] = _compare(source, found[weight.name].name, values, weight.name)
+            look = seen[weight.name].look if weight.name in seen else _ignore
+            same, digests[weight.name] = _compare(source, found[weight.name].name, values, weight.name, look)
             if not same:
                 problems.add(f"{path.name}: {weight.name}", "the value in the file is not the one that the plan gives")
         done += weight.nbytes
@@ -85,7 +96,7 @@ def verify_file(
             progress("verify", done, catalog.nbytes)
     freezing = _prove_freezing(source, plan, problems)
     problems.raise_as(VerificationError)
-    return Proof(digests, freezing, source, places)
+    return Proof(digests, freezing, source, places, seen)
 
 
 def _opened(path: Path, target: TargetStructure, plan: Plan) -> tuple[FileSource, Mapping[str, Held]]:
@@ -97,12 +108,28 @@ def _opened(path: Path, target: TargetStructure, plan: Plan) -> tuple[FileSource
     return as_keras(source, places), places
 
 
-def _compare(source: FileSource, there: str, values: Values, name: str) -> tuple[bool, str]:
-    """Tell whether the weight `there` of the file is what the plan gives `name`, and return its digest."""
+def _ignore(_: NDArray[Any]) -> None:
+    pass
+
+
+def _compare(
+    source: FileSource, there: str, values: Values, name: str, look: Callable[[NDArray[Any]], None]
+) -> tuple[bool, str]:
+    """Tell whether the weight `there` of the file is what the plan gives `name`, and return its digest.
+
+    All of its numbers pass `look`.
+    """
     written, wanted = source.locate(there), values.segment(name)
     if written is not None and wanted is not None:
-        return compare_segments(written, wanted, values.checks(name))
+        check = values.checks(name)
+
+        def check_and_look(part: NDArray[Any]) -> None:
+            check(part)
+            look(part)
+
+        return compare_segments(written, wanted, check_and_look)
     value = source.read(there)
+    look(value)
     return same_bits(value, values.value(name)), digest(value)
 
 

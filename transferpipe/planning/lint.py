@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from transferpipe.planning.lint_layouts import lint_layouts
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
@@ -12,6 +12,7 @@ from transferpipe.planning.structure import TargetStructure, ancestors
 from transferpipe.weights.layer_classes import is_made_up, stem
 
 _MANY = 3
+_RULE = "mapping."
 _NONE_ADAPTED: Mapping[str, int] = {}
 
 
@@ -45,23 +46,51 @@ def lint(
         *_half_kept_layers(plan, target),
         *lint_layouts(plan, target, adapted),
     ]
-    return dataclasses.replace(plan, warnings=tuple(_summarise(warnings)))
+    return dataclasses.replace(plan, warnings=tuple(summarise(warnings)))
 
 
-def _summarise(warnings: list[PlanWarning]) -> Iterator[PlanWarning]:
-    """Yield the warnings with long runs of one kind at one place cut to the first few and a count."""
-    groups: dict[tuple[str, str], list[PlanWarning]] = {}
-    for warning in warnings:
-        groups.setdefault((warning.code, warning.where), []).append(warning)
-    for (code, where), group in groups.items():
-        yield from group[:_MANY]
-        if len(group) > _MANY:
-            yield PlanWarning(code, where, f"and {len(group) - _MANY} more like these")
+def summarise(warnings: Iterable[PlanWarning]) -> Iterator[PlanWarning]:
+    """Yield the warnings with those of one kind at one place made one line.
+
+    Where more than a few places have the same kind, they are one line as well, unless the places are rules, which
+    somebody wrote one by one: a model of a hundred blocks has every trouble a hundred times.
+    """
+    kinds: dict[str, dict[str, list[str]]] = {}
+    for warning in dict.fromkeys(warnings):
+        kinds.setdefault(warning.code, {}).setdefault(warning.where, []).append(warning.text)
+    for code, places in kinds.items():
+        if sum(not place.startswith(_RULE) for place in places) <= _MANY:
+            yield from (PlanWarning(code, where, _joined(texts)) for where, texts in places.items())
+            continue
+        where, *others = places
+        text = _joined([text for texts in places.values() for text in texts])
+        yield PlanWarning(code, where, f"{text} (also at {listed(others, _MANY)})")
+
+
+def _joined(texts: list[str]) -> str:
+    """Return one text for several: what they have in common once, around the first few of what differs, and a count."""
+    words = [text.split(" ") for text in texts]
+    shortest = min(map(len, words))
+    begin = _alike(words, shortest)
+    end = _alike([w[::-1] for w in words], shortest - begin)
+    if len(texts) == 1 or begin == shortest:
+        return texts[0]
+    differing = [" ".join(w[begin : len(w) - end]) for w in words]
+    shown = differing[:_MANY]
+    mark = shown[-1][-1:] if end and shown[-1][-1:] in ":," else ""
+    more = f"; and {len(texts) - _MANY} more" if len(texts) > _MANY else ""
+    middle = "; ".join(d.rstrip(":,") if mark else d for d in shown) + more + mark
+    return " ".join([*words[0][:begin], middle, *words[0][len(words[0]) - end :]])
+
+
+def _alike(words: list[list[str]], most: int) -> int:
+    """Return how many words, and at most `most`, all begin with."""
+    return next((i for i in range(most) if any(w[i] != words[0][i] for w in words)), most)
 
 
 def where_of(assignment: Assignment) -> str:
     """Return what messages call the rule behind an assignment."""
-    return UNMATCHED_RULE if assignment.rule == UNMATCHED_RULE else f"mapping.{assignment.rule}"
+    return UNMATCHED_RULE if assignment.rule == UNMATCHED_RULE else f"{_RULE}{assignment.rule}"
 
 
 def _square_kernels(plan: Plan, adapted: Mapping[str, int]) -> Iterator[PlanWarning]:

@@ -1,0 +1,152 @@
+"""What values show at no cost: each fault is warned of, and its right twin is not."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import transferpipe as tp
+
+ALL = {"all": {"to": ".*"}}
+
+
+def net():
+    stack = [keras.Input((8, 8, 3))]
+    for i in range(4):
+        stack += [
+            layers.Conv2D(6, 3, padding="same", name=f"c{i}"),
+            layers.BatchNormalization(name=f"n{i}"),
+        ]
+    return keras.Sequential(
+        [*stack, layers.GlobalAveragePooling2D(), layers.Dense(6, name="d0"), layers.Dense(6, name="d1")]
+    )
+
+
+def trained(seed=0, build=net):
+    """Return a model whose weights look as training leaves them."""
+    model, random = build(), np.random.default_rng(seed)
+    for v in model.variables:
+        value = random.normal(0.1, 0.4, v.shape) / np.sqrt(max(1, np.prod(v.shape[:-1])))
+        v.assign(np.abs(value) + 0.3 if "variance" in v.path else value)
+    return model
+
+
+def warned(source, build=net, mapping=ALL, **keys):
+    """Return the warnings about values, by code, of a transfer into a new model."""
+    report = tp.transfer(source, build(), mapping=mapping, **keys)
+    return {w.code: w.text for w in report.warnings if w.code not in ("made-up-names", "auto-names")}
+
+
+def test_a_trained_source_is_not_warned_of():
+    assert warned(trained()) == {}
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "only zeros"), (0.25, "0.25 in all its places")])
+def test_a_constant_kernel(number, said):
+    source = trained()
+    source.get_layer("c2").kernel.assign(np.full((3, 3, 6, 6), number))
+    found = warned(source)
+    assert set(found) == {"constant-kernel"}
+    assert found["constant-kernel"].startswith("c2/kernel gets ")
+    assert said in found["constant-kernel"]
+
+
+def test_kernels_that_a_rule_fills_are_meant():
+    mapping = {"c": {"to": "c2/kernel", "transform": [{"fill": 0}]}}
+    mapping["rest"] = {"to": "[cdn].*/.*", "except": "c2/kernel"}
+    assert warned(trained(), mapping=mapping) == {}
+
+
+def test_zero_biases_are_no_fault():
+    source = trained()
+    for layer in source.layers:
+        if hasattr(layer, "bias"):
+            layer.bias.assign(np.zeros(layer.bias.shape))
+    assert warned(source) == {}
+
+
+def test_a_layer_that_holds_a_copy_of_another():
+    source = trained()
+    for one, two in zip(source.get_layer("c3").weights, source.get_layer("c1").weights, strict=True):
+        one.assign(two)
+    found = warned(source)
+    assert set(found) == {"duplicate-weights"}
+    assert found["duplicate-weights"].startswith("c1 and c3 hold the same values, bit for bit (kernel")
+
+
+def test_one_source_for_two_layers_is_no_copy():
+    mapping = {"c3": {"to": "c3", "from": "c1"}, "rest": {"to": "[cdn].*", "except": "c3"}}
+    assert warned(trained(), mapping=mapping, unmatched="keep", ignore=["c3"]) == {}
+
+
+def test_a_network_that_is_held_twice_is_meant():
+    def twice():
+        inner = keras.Input((8,))
+        parts = [
+            keras.Sequential([keras.Input((8,)), *(layers.Dense(8, name=f"d{i}") for i in range(4))], name=name)
+            for name in ("online", "target")
+        ]
+        return keras.Model(inner, [p(inner) for p in parts])
+
+    source = trained(build=twice)
+    source.get_layer("target").set_weights(source.get_layer("online").get_weights())
+    assert warned(source, twice) == {}
+
+
+def test_tensors_that_share_their_place_in_a_file_are_tied(tmp_path):
+    torch = pytest.importorskip("torch")
+    one = torch.nn.Linear(8, 8)
+    torch.save(
+        {"a.weight": one.weight, "a.bias": one.bias, "b.weight": one.weight, "b.bias": one.bias}, tmp_path / "t.pt"
+    )
+
+    def build():
+        return keras.Sequential([keras.Input((8,)), layers.Dense(8, name="a"), layers.Dense(8, name="b")])
+
+    found = warned(str(tmp_path / "t.pt"), build)
+    assert "duplicate-weights" not in found
+
+
+def test_one_batch_normalization_as_built_among_trained_ones():
+    source = trained()
+    layer = source.get_layer("n1")
+    layer.moving_mean.assign(np.zeros(6))
+    layer.moving_variance.assign(np.ones(6))
+    found = warned(source)
+    assert set(found) == {"reset-statistics"}
+    assert found["reset-statistics"].startswith("n1 gets mean 0 and variance 1")
+
+
+def test_a_kernel_a_hundred_times_as_wide():
+    source = trained()
+    kernel = source.get_layer("c2").kernel
+    kernel.assign(np.asarray(kernel) * 1000)
+    found = warned(source)
+    assert set(found) == {"outlier-spread"}
+    assert found["outlier-spread"].startswith("the values of c2/kernel spread ")
+
+
+@pytest.mark.parametrize("code", ["constant-kernel", "duplicate-weights", "reset-statistics", "outlier-spread"])
+def test_a_run_into_a_file_shows_the_same(code, tmp_path):
+    source = trained()
+    layer, norm, kernel = source.get_layer("c2"), source.get_layer("n1"), source.get_layer("c3").kernel
+    faults = {
+        "constant-kernel": lambda: layer.kernel.assign(np.zeros(layer.kernel.shape)),
+        "duplicate-weights": lambda: layer.kernel.assign(kernel),
+        "reset-statistics": lambda: (norm.moving_mean.assign(np.zeros(6)), norm.moving_variance.assign(np.ones(6))),
+        "outlier-spread": lambda: kernel.assign(np.asarray(kernel) * 1000),
+    }
+    faults[code]()
+    source.save(tmp_path / "s.keras")
+    trained(1).save(tmp_path / "t.keras")
+    report = tp.transfer(str(tmp_path / "s.keras"), str(tmp_path / "t.keras"), mapping=ALL, folder=tmp_path / "o")
+    assert [w.code for w in report.warnings if w.code not in ("made-up-names", "auto-names")] == [code]
+
+
+def test_an_edit_of_a_file_is_not_told_that_nothing_changes(tmp_path):
+    trained().save(tmp_path / "s.keras")
+    path = str(tmp_path / "s.keras")
+    edit = {"e": {"at": "c0/bias", "index": [0], "set": 9.0}}
+    codes = [[w.code for w in tp.transfer(path, path, mapping=ALL, folder=tmp_path / str(i), **keys).warnings]
+             for i, keys in enumerate([{"edit": edit}, {}])]  # fmt: skip
+    assert ["already-equal" in c for c in codes] == [False, True]
