@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 from transferpipe.execute.reuse import Recent
 
 _RECIPE = "recipe"
+_RULES_WRITTEN_OUT = ("mapping={", "+mapping={", "++mapping={")
+_PLAIN_CHOICE = re.compile(r"[\w.+-]+")
 _MOST_BASES = 32  # choices of files whose composition is kept
 _NO_SCORE = (f"~{SCORE}", f"{SCORE}=null", f"{SCORE}=")
 _OF_THE_COMPOSITION = ("hydra.runtime", "hydra.overrides", "hydra.job.override_dirname")
@@ -160,7 +163,9 @@ def _recipe_of(data: dict[str, Any]) -> dict[str, Any]:
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
     """Compose the recipe. A chosen score takes the place of the recipe's own, of whose arguments it knows nothing."""
-    words = [f"{SCORE}=none" if o in _NO_SCORE else o for o in overrides]
+    words = [_as_text(f"{SCORE}=none" if o in _NO_SCORE else o) for o in overrides]
+    if any(o.startswith(_RULES_WRITTEN_OUT) for o in words):
+        return _with_rules(words)
     own = [o for o in words if o.lstrip("+~").startswith((f"{SCORE}=", f"{SCORE}.", f"{SCORE}/", f"{SCORE}@"))]
     if any(o.startswith(f"{SCORE}={{") for o in own):  # written out: Hydra would merge it with the recipe's
         words = [o for o in words if o not in own]
@@ -170,6 +175,32 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
     alone = compose("config", [f"~{_RECIPE}", *own])
     with open_dict(config):
         config[SCORE] = alone[SCORE] or None
+    return config
+
+
+def _as_text(override: str) -> str:
+    """Return a choice of a file whose name reads as a number or another value of YAML (2024, nan) in quotes."""
+    group, equals, choice = override.partition("=")
+    if not equals or group != _RECIPE or not _PLAIN_CHOICE.fullmatch(choice):
+        return override
+    value = OverridesParser.create().parse_override(f"x={choice}").value()
+    return override if isinstance(value, str) else f'{group}="{choice}"'
+
+
+def _with_rules(words: Sequence[str]) -> DictConfig:
+    """Compose with rules that the command line writes out: they take the place of the recipe's.
+
+    Hydra knows ``mapping`` as a group of files only. What changes single rules is applied to those written out.
+    """
+    of_rules = [o for o in words if o.lstrip("+~").startswith(("mapping=", "mapping."))]
+    config = compose("config", [o for o in words if o not in of_rules], return_hydra_config=True)
+    with open_dict(config):
+        config["mapping"] = {}
+        for override in OverridesParser.create().parse_overrides(of_rules):
+            if override.key_or_group == "mapping" and not override.is_delete():
+                config["mapping"] = override.value()
+            else:
+                ConfigLoaderImpl._apply_overrides_to_config([override], config)
     return config
 
 
