@@ -2,7 +2,8 @@
 
 A code is stable: recipes let some pass by it (`allow: [code, ...]` beside `strict: true`), and programs look for it.
 
-To add one: 1. yield ``PlanWarning("my-code", where, text)`` wherever the plan or the run finds it; 2. add a row here, by
+To add one: 1. yield ``PlanWarning("my-code", where, text)`` wherever the plan or the run finds it; 2. add a row here,
+by
 the alphabet. That is all: `transferpipe help warnings`, `allow`, its "did you mean" and the tests read this table.
 """
 
@@ -33,7 +34,8 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
         "already-equal": WarningKind(
             "Every assigned kernel of the target had the value of its source before the transfer: nothing changed.",
             "source: the target already equals its source: all 13 assigned kernels had these values before",
-            "Look whether the source is the file that was meant, and whether the builder of the target loads weights by "
+            "Look whether the source is the file that was meant, and whether the builder of the target loads weights "
+            "by "
             "itself (`weights: null` keeps keras.applications from it).",
         ),
         "cast-error": WarningKind(
@@ -46,7 +48,8 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "model in float32 and add `quantize: int8` to the recipe.",
         ),
         "compile-needed": WarningKind(
-            "Keras on JAX keeps the optimizer's state by the list of weights that trained at the last fit. Freezing changes "
+            "Keras on JAX keeps the optimizer's state by the list of weights that trained at the last fit. Freezing "
+            "changes "
             "that list, and the next fit would fail.",
             "freeze: the optimizer of model was built for other trainable weights, and Keras on JAX refuses to go on",
             "Call model.compile(...) again before the next fit. The optimizer's state starts anew.",
@@ -68,19 +71,22 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "Compare the layers in the original. If they are tied on purpose, `allow: [duplicate-weights]`.",
         ),
         "epsilon": WarningKind(
-            "A normalization layer divides by the root of variance plus epsilon. Files of torch hold no epsilon, and the "
+            "A normalization layer divides by the root of variance plus epsilon. Files of torch hold no epsilon, and "
+            "the "
             "default of torch (1e-05) is not the one of the Keras layer.",
             "target: bn1: epsilon is 0.001 where torch's default is 1e-05",
             "Look up epsilon in the configuration of the original and build the target's layer with it: "
             "BatchNormalization(epsilon=1e-5).",
         ),
         "except-nothing": WarningKind(
-            "A pattern under `except` matches no name of the target, so the rule claims what it would claim without it.",
+            "A pattern under `except` matches no name of the target, so the rule claims what it would claim without "
+            "it.",
             "mapping.conv: `except: enc/conv9` matches nothing, so it takes nothing out",
             "Correct the pattern, or remove it. `transferpipe inspect FILE` lists the names.",
         ),
         "flatten-order": WarningKind(
-            "A Dense layer follows a Flatten of a feature map. torch flattens (channels, height, width), Keras (height, "
+            "A Dense layer follows a Flatten of a feature map. torch flattens (channels, height, width), Keras "
+            "(height, "
             "width, channels): the rows of the kernel stand in another order.",
             "mapping.fc: fc1 follows a Flatten of a map [7, 7, 64], which torch flattens in another order",
             "Give the rule the transform that the warning names: transform: {kernel: [{flatten_order: [C, H, W]}]}.",
@@ -110,7 +116,8 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "Keep the whole layer (`from: null`), or bring the other weight into shape with a transform.",
         ),
         "made-up-names": WarningKind(
-            "A rule names layers by numbers that Keras counted up (dense_1). They change with the order of building, so "
+            "A rule names layers by numbers that Keras counted up (dense_1). They change with the order of building, "
+            "so "
             "tomorrow's `dense_1` may be another layer.",
             "mapping.norm: relies on names that Keras made up, such as batch_normalization_7",
             "Give the layers names of your own in the builder.",
@@ -122,7 +129,8 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "Pair by name instead: give `from` a template, and leave out `pair: order`.",
         ),
         "no-layout": WarningKind(
-            "The layout under `save` does not know a layer, so its weights are written with the names and axes of Keras.",
+            "The layout under `save` does not know a layer, so its weights are written with the names and axes of "
+            "Keras.",
             "save.layout: torch's layout knows no such layer, so names and axes stay Keras's: mixing/kernel",
             "Rename and transpose these weights where the file is loaded, or save without `layout`.",
         ),
@@ -139,7 +147,8 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
         "nothing-transferred": WarningKind(
             "The recipe has a source, and no weight of the target takes a value from it.",
             "mapping: nothing is transferred: none of the source weights (12) is used",
-            "Add a rule that has a `from`, or leave the source out. For a baseline without transfer it is as it must be.",
+            "Add a rule that has a `from`, or leave the source out. For a baseline without transfer it is as it must "
+            "be.",
         ),
         "numbered-weights": WarningKind(
             "The file numbers the weights of a layer of a class of your own, so they are paired by their position.",
@@ -147,13 +156,15 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "Make sure that both sides create the weights of this layer in one order (`add_weight` in `build`).",
         ),
         "other-role": WarningKind(
-            "A weight takes its value from one with another role: gamma from beta, a mean from a variance. The shapes are "
+            "A weight takes its value from one with another role: gamma from beta, a mean from a variance. The shapes "
+            "are "
             "equal, the meaning is not.",
             "mapping.norm: bn/gamma takes bn/beta: gamma from beta",
             "Pair the layers as wholes (`to: bn`, `from: bn`), so that their weights go by name.",
         ),
         "other-vocabulary": WarningKind(
-            "Rows of an embedding belong to words by their number. The target looks words up in another vocabulary than "
+            "Rows of an embedding belong to words by their number. The target looks words up in another vocabulary "
+            "than "
             "the source did, so words get the vectors of other words.",
             "mapping.words: the rows of embed/embeddings follow the vocabulary of source, the target has another",
             "Build the target with the vocabulary of the source, or train the embedding anew (`from: null`).",
@@ -195,10 +206,12 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "`layout: keras` (in, out); both end the warning.",
         ),
         "square-kernel": WarningKind(
-            "Both axes of a kernel are equally long, so its shape fits transposed as well as straight, and its name in the "
+            "Both axes of a kernel are equally long, so its shape fits transposed as well as straight, and its name "
+            "in the "
             "source does not tell which.",
             "mapping.fc: fc/kernel [64, 64] is square: its shape cannot tell whether fc/weight must be transposed",
-            "If the source is torch's, say `layout: torch` in `source`: it transposes what must be, and the warning ends. "
+            "If the source is torch's, say `layout: torch` in `source`: it transposes what must be, and the warning "
+            "ends. "
             "Otherwise compare one output with the original's.",
         ),
         "unpinned": WarningKind(
