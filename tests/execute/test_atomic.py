@@ -1,5 +1,6 @@
 """Files that appear complete or not at all."""
 
+import errno
 import os
 import re
 import subprocess
@@ -19,6 +20,7 @@ from transferpipe.execute.atomic import (
     unused_folder,
     write_text,
 )
+from transferpipe.execute.staging import Staging
 
 
 @pytest.fixture(scope="module")
@@ -245,3 +247,90 @@ def test_remove_empty(tmp_path):
     (tmp_path / "c" / "file").write_text("")
     remove_empty([tmp_path / "a" / "b", tmp_path / "a", tmp_path / "c", tmp_path / "gone"])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c"]
+
+
+# Undoing: every call of the system fails in turn -------------------------------------------------------------------
+
+_CALLS = ("link", "rename", "replace", "unlink", "fsync", "stat", "open")
+
+
+class _Failing:
+    """Lets the n-th call of any of these functions of `os` fail, before it is done or after it."""
+
+    def __init__(self, monkeypatch, at, after):
+        self.count, self.at, self.after, self.name = 0, at, after, None
+        for name in _CALLS:
+            monkeypatch.setattr(os, name, self._wrapped(name, getattr(os, name)))
+
+    def _wrapped(self, name, function):
+        def call(*arguments, **options):
+            self.count += 1
+            if self.count != self.at:
+                return function(*arguments, **options)
+            self.name = name
+            if self.after:
+                function(*arguments, **options)
+            raise OSError(errno.EIO, "Input/output error")
+
+        return call
+
+
+def _published_with_failures(folder, monkeypatch, at, after):
+    """Replace two old files and make one new one, in one step; return whether it was done, and what is there then."""
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / name).write_text(f"old {name}")
+    done = True
+    with pytest.MonkeyPatch.context() as patch, Staging() as staging:
+        for name in ("a", "new", "b"):
+            staging.place(folder / name).write_text(f"new {name}")
+        failing = _Failing(patch, at, after)
+        try:
+            staging.publish(folder)
+        except (FileError, OSError):
+            done = False
+        patch.undo()
+    return done, {p.name: p.read_text() for p in folder.iterdir()}, failing
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_whatever_fails_the_old_files_are_back_or_the_new_ones_all_there(tmp_path, monkeypatch, after):
+    old, new = {"a": "old a", "b": "old b"}, {n: f"new {n}" for n in ("a", "b", "new")}
+    seen = set()
+    for at in range(1, 200):
+        done, files, failing = _published_with_failures(tmp_path / str(at), monkeypatch, at, after)
+        if done:  # a second name of an old file that could not be removed is hidden, and the next run removes it
+            files = {name: text for name, text in files.items() if not name.startswith(".")}
+        assert files == (new if done else old), (at, failing.name, files)
+        seen.add(failing.name)
+        if failing.count < at:
+            break
+    assert {"link", "fsync", "open"} < seen
+    assert "rename" in seen or "replace" in seen
+    assert at > 15
+
+
+def test_a_small_file_is_the_old_one_when_its_folder_cannot_be_flushed(tmp_path, monkeypatch):
+    path = tmp_path / "result.json"
+    write_text(path, "old")
+    calls = []
+
+    def fsync(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(FileError, match="Input/output error"):
+        write_text(path, "new")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("result.json", "old")]
+
+
+def test_nothing_of_another_program_is_removed(tmp_path):
+    """What appeared meanwhile is not ours: it stays."""
+    temporary, path = tmp_path / "t", tmp_path / "m"
+    temporary.write_text("ours")
+    path.write_text("theirs")
+    with pytest.raises(FileError, match="something else wrote it"):
+        publish(temporary, path, replace=False)
+    assert path.read_text() == "theirs"

@@ -11,6 +11,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problem
@@ -73,7 +74,28 @@ def publish(temporary: Path, path: Path, replace: bool = True) -> None:
     Raises:
         FileError: that cannot be done, or something stands there that is not to be replaced.
     """
+    with ExitStack() as undo:
+        backup = publish_for_now(temporary, path, replace, undo)
+        undo.pop_all()
+    remove(backup)
+
+
+def publish_for_now(temporary: Path, path: Path, replace: bool, undo: ExitStack) -> Path:
+    """Give the finished file its name, and `undo` what takes it back: to be closed, or emptied once all is well.
+
+    Every step of `undo` is there before the step that it undoes: a flush may fail after the file has its name.
+
+    Returns:
+        The second name of what stood there before, to be removed once all is well; nothing need be there.
+
+    Raises:
+        FileError: it cannot have its name, or something stands there that is not to be replaced.
+    """
+    backup = temporary_beside(path)
     try:
+        new = _identity(temporary)
+        undo.callback(_take_back, path, new, backup)
+        _keep(path, backup)
         if replace:
             temporary.replace(path)
         else:
@@ -84,6 +106,52 @@ def publish(temporary: Path, path: Path, replace: bool = True) -> None:
         raise FileError(Problem(str(path), what, "look at it, then choose another name")) from error
     except OSError as error:
         raise cannot_be_written(path, error) from error
+    return backup
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells the file at `path` from all others, whatever its name; None if there is none."""
+    try:
+        found = path.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _keep(path: Path, backup: Path) -> None:
+    """Give what stands at `path`, if anything does, a second name."""
+    try:
+        os.link(path, backup)
+    except FileNotFoundError:
+        return
+    except OSError:  # a file system without second names, or a folder, which nothing replaces
+        if path.is_file():
+            shutil.copy2(path, backup)
+
+
+def _take_back(path: Path, new: tuple[int, int] | None, backup: Path) -> None:
+    """Put what has the name `backup` back to `path` if the file `new` stands there by now.
+
+    Raises:
+        FileError: that fails too; the backup is left, and named.
+    """
+    if new is not None and _identity(path) == new:
+        try:
+            if backup.exists():
+                backup.replace(path)
+            else:
+                path.unlink()
+        except OSError as error:
+            what = f"cannot be put back as it was: {error.strerror or error}"
+            mend = f"the earlier file is {backup}: copy it now, the next run here removes it"
+            raise FileError(Problem(str(path), what, mend if backup.exists() else "remove it")) from error
+    remove(backup)
+
+
+def remove(path: Path) -> None:
+    """Remove the file or folder at `path` as far as that can be done."""
+    with contextlib.suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _rename_to_free(temporary: Path, path: Path) -> None:

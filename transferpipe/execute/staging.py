@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ from transferpipe.execute.atomic import (
     cannot_be_written,
     flush,
     new_folders,
-    publish,
+    publish_for_now,
+    remove,
     remove_stale,
     temporary_beside,
 )
@@ -55,7 +55,7 @@ class Staging:
             remove_stale(path.parent)
             self._folders.add(path.parent)
         temporary = temporary_beside(path)
-        self._stack.callback(_remove, temporary)
+        self._stack.callback(remove, temporary)
         self._files.append(_File(temporary, path, replace))
         return temporary
 
@@ -85,40 +85,11 @@ class Staging:
             FileError: a name is taken, or cannot be given.
         """
         with locked(folder), contextlib.ExitStack() as undo:
-            backups = [_published(file, undo) for file in self._files]
+            backups = [publish_for_now(f.temporary, f.path, f.replace, undo) for f in self._files]
             undo.pop_all()
         for backup in backups:
-            _remove(backup)
+            remove(backup)
         self._files.clear()
-
-
-def _published(file: _File, undo: contextlib.ExitStack) -> Path:
-    """Publish one file, see to it that it can be undone, and return the name of what stood there before."""
-    backup = temporary_beside(file.path)
-    undo.callback(_remove, backup)
-    _keep(file.path, backup)
-    publish(file.temporary, file.path, file.replace)
-    undo.callback(_put_back, backup, file.path)
-    return backup
-
-
-def _keep(path: Path, backup: Path) -> None:
-    """Give what stands at `path`, if anything does, a second name."""
-    try:
-        os.link(path, backup)
-    except FileNotFoundError:
-        return
-    except OSError:  # a file system without second names, or a folder, which nothing replaces
-        if path.is_file():
-            try:
-                shutil.copy2(path, backup)
-            except OSError as error:
-                raise cannot_be_written(path, error) from error
-
-
-def _put_back(backup: Path, path: Path) -> None:
-    with contextlib.suppress(OSError):
-        backup.replace(path) if backup.exists() else _remove(path)
 
 
 @contextlib.contextmanager
@@ -131,8 +102,3 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
