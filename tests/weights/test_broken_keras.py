@@ -1,12 +1,15 @@
 """Damaged `.keras` archives: whatever breaks in them is said of the file, and nothing takes for ever."""
 
 import json
+import time
 import zipfile
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+import transferpipe
 from transferpipe.errors import TransferError
 from transferpipe.weights.formats import open_source
 
@@ -84,3 +87,15 @@ def test_a_member_that_is_encrypted(archive):
     archive.write_bytes(data)
     with pytest.raises(TransferError):
         read_all(archive)
+
+
+def test_many_members_take_linear_time(tmp_path):
+    digits = Path(transferpipe.__file__).parent / "zoo/data/digits_0_4.keras"
+    with zipfile.ZipFile(digits) as given, zipfile.ZipFile(tmp_path / "many.keras", "w") as archive:
+        for name in given.namelist():
+            archive.writestr(name, given.read(name))
+        for i in range(30_000):
+            archive.writestr(f"assets/{i}", b"")
+    begun = time.process_time()
+    assert len(open_source(tmp_path / "many.keras").assets) == 30_000
+    assert time.process_time() - begun < 5

@@ -36,7 +36,7 @@ class Entry:
         dtype: TensorFlow's number of its dtype.
         shape: its shape.
         shard, offset, size: where its bytes lie.
-        checksum: the masked CRC-32C of its bytes; None if there is none.
+        checksum: the masked CRC-32C of its bytes; 0 where none is noted, which TensorFlow compares as well.
         slices: the pieces that a partitioned tensor is cut into; empty if it is whole.
     """
 
@@ -46,7 +46,7 @@ class Entry:
     shard: int = 0
     offset: int = 0
     size: int = 0
-    checksum: int | None = None
+    checksum: int = 0
     slices: tuple[Extents, ...] = ()
 
     @property
@@ -115,7 +115,7 @@ def parse_entry(key: str, data: bytes) -> Entry:
     if len(shape) > _MOST_AXES or math.prod(shape) >= _MOST_SIZE:
         raise ValueError(f"the entry {key!r} has the impossible shape {list(shape)[:_MOST_AXES]}")
     dtype, shard, offset, size = (found.get(field, 0) for field in (1, 3, 4, 5))
-    return Entry(key, dtype, shape, shard, offset, size, found.get(6), tuple(slices))
+    return Entry(key, dtype, shape, shard, offset, size, found.get(6, 0), tuple(slices))
 
 
 def _shape(value: Value) -> tuple[int, ...]:

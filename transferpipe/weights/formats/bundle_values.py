@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem
 from transferpipe.weights.formats.bundle_entry import STRING, Entry
-from transferpipe.weights.formats.crc32c import crc32c, fast_crc32c, unmask
+from transferpipe.weights.formats.crc32c import crc32c, unmask
 from transferpipe.weights.formats.tensor_bundle import AGAIN, Bundle
 from transferpipe.weights.formats.wire import read_varint
 from transferpipe.weights.segment import Segment, opened, read_into
 from transferpipe.weights.spec import numpy_dtype
 
 _PART = 1 << 18  # bytes that are summed at a time: they are still in the processor's cache
-_MOST_SLOWLY_CHECKED = 1 << 23  # the plain checksum does some megabytes a second
 
 
 def locate_value(bundle: Bundle, entry: Entry) -> Segment | None:
@@ -66,21 +65,20 @@ def read_bytes(bundle: Bundle, entry: Entry) -> bytearray:
 
 
 def check_sum(bundle: Bundle, entry: Entry) -> None:
-    """Compare the checksums of a tensor's bytes with those that the index notes, if that can be done fast.
+    """Compare the checksums of a tensor's bytes with those that the index notes.
 
     Raises:
         FileError: they differ.
     """
-    crc_of = fast_crc32c()
-    for piece in bundle.pieces_of(entry) if crc_of else ():
+    for piece in bundle.pieces_of(entry):
         path, crc, at, end = bundle.shards[piece.shard], 0, piece.offset, piece.offset + piece.size
         with opened(path) as descriptor:
-            while at < end and crc_of:
+            while at < end:
                 part = os.pread(descriptor, min(_PART, end - at), at)
                 if not part:
                     raise FileError(Problem(str(path), f"ends at byte {at:,}, before its values do", AGAIN))
-                crc, at = crc_of(crc, part), at + len(part)
-        if piece.checksum is not None and crc != unmask(piece.checksum):
+                crc, at = crc32c(part, crc), at + len(part)
+        if crc != unmask(piece.checksum):
             what = f"its bytes in {path.name} have the CRC-32C {crc:08x}, the index says {unmask(piece.checksum):08x}"
             raise FileError(Problem(f"{bundle.index}: {entry.key}", what, AGAIN))
 
@@ -117,8 +115,7 @@ def read_strings(bundle: Bundle, entry: Entry, most: int) -> list[memoryview]:
     crc = crc32c(b"".join(n.to_bytes(4 if n < 1 << 32 else 8, "little") for n in lengths))
     if unmask(int.from_bytes(stored, "little")) != crc:
         raise ValueError("the checksum of its lengths is wrong")
-    checked = entry.checksum if fast_crc32c() or entry.size <= _MOST_SLOWLY_CHECKED else None
-    if checked is not None and crc32c(bytes(data[at - 4 :]), crc) != unmask(checked):
+    if crc32c(bytes(data[at - 4 :]), crc) != unmask(entry.checksum):
         raise ValueError("the checksum of its texts is wrong")
     texts = []
     for length in lengths:

@@ -20,14 +20,12 @@ from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.hdf5 import open_hdf5
 from transferpipe.weights.formats.keras_groups import StoreFile
 from transferpipe.weights.formats.keras_h5 import read_store
-from transferpipe.weights.formats.zip_members import member_offset
+from transferpipe.weights.formats.zip_members import check_members, member_offset
 from transferpipe.weights.segment import Segment
 from transferpipe.weights.spec import WeightSpec
 from transferpipe.weights.window import Window
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
-# deflate cannot do better than about 1032:1; anything beyond is a lie about the size.
-_MOST_RATIO = 1100
 _MOST_CONFIG = 1 << 28
 _CHUNK = 1 << 20
 # HDF5 can loop for ever over damage, so its file is compared with the archive's checksum first. Of a larger one that
@@ -84,16 +82,8 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 
 
 def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
-    names = archive.namelist()
-    twice = sorted({n for n in names if names.count(n) > 1})
-    if twice:
-        raise UnsafeError(Problem(str(path), f"the archive lists {twice[0]!r} more than once", "save the model again"))
-    size = path.stat().st_size
-    for info in archive.infolist():
-        if info.file_size > _MOST_RATIO * max(info.compress_size, 1) or info.header_offset > size:
-            raise UnsafeError(
-                Problem(f"{path}: {info.filename}", f"declares {info.file_size:,} bytes out of {info.compress_size:,}")
-            )
+    check_members(path, archive, path.stat().st_size)
+    names = set(archive.namelist())
     for needed in (CONFIG, WEIGHTS):
         if needed not in names:
             raise FileError(Problem(str(path), f"holds no {needed}, so it is not a model that Keras 3 saved"))

@@ -7,6 +7,7 @@ the member `transferpipe.json`: ``{"dtypes": {"<key>": "bfloat16"}}``.
 from __future__ import annotations
 
 import json
+import lzma
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -29,7 +30,7 @@ _NPY = ".npy"
 _MOST_NOTES = 1 << 26
 _NOTED_DTYPES = ("bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3", "float8_e3m4", "float8_e8m0fnu")
 _AGAIN = "the file is damaged or truncated: download or save it again"
-_ERRORS = (OSError, ValueError, EOFError, RuntimeError, RecursionError, zipfile.BadZipFile, zlib.error)
+_ERRORS = (OSError, ValueError, EOFError, RuntimeError, RecursionError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
 def open_npz(path: Path) -> FileSource:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from transferpipe.weights.formats.crc32c import crc32c, fast_crc32c, unmask
+from transferpipe.weights.formats.crc32c import crc32c, unmask
 from transferpipe.weights.formats.wire import read_varint
 
 FOOTER = 48
@@ -17,8 +17,6 @@ MOST_TABLE = 1 << 28
 _TRAILER = 5  # the kind of compression and the checksum behind every block
 _SNAPPY = 1
 _MOST_KEY = 1 << 13
-# The plain checksum does some megabytes a second. Tables of checkpoints are far smaller than this.
-_MOST_SLOWLY_CHECKED = 1 << 24
 
 
 def is_table(path: Path) -> bool:
@@ -73,10 +71,9 @@ def _block(data: bytes, begin: int, size: int) -> memoryview:
     end = begin + size
     if end + _TRAILER > len(data) - FOOTER:
         raise ValueError(f"a block lies at bytes {begin:,} to {end:,}, but the table has {len(data):,}")
-    if fast_crc32c() or len(data) <= _MOST_SLOWLY_CHECKED:
-        stored = unmask(int.from_bytes(data[end + 1 : end + _TRAILER], "little"))
-        if crc32c(data[begin : end + 1]) != stored:
-            raise ValueError(f"the checksum of the block at byte {begin:,} is wrong")
+    stored = unmask(int.from_bytes(data[end + 1 : end + _TRAILER], "little"))
+    if crc32c(data[begin : end + 1]) != stored:
+        raise ValueError(f"the checksum of the block at byte {begin:,} is wrong")
     if data[end]:
         how = "snappy" if data[end] == _SNAPPY else f"method {data[end]}"
         raise ValueError(f"a block is packed by {how}, which only the old kind of checkpoint (V1) is")

@@ -16,7 +16,6 @@ from transferpipe.errors import FileError, Problem
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.bundle_values import check_sum, locate_value, read_value, shards_of
 from transferpipe.weights.formats.checkpoint_path import find_index
-from transferpipe.weights.formats.crc32c import fast_crc32c
 from transferpipe.weights.formats.object_graph import Node
 from transferpipe.weights.formats.stamp import check_unchanged, file_stamp
 from transferpipe.weights.formats.tensor_bundle import AGAIN, Bundle, open_bundle
@@ -101,7 +100,7 @@ def _details(bundle: Bundle, has_graph: bool, skipped: tuple[str, ...], copies: 
     details = {
         "checkpoint": bundle.name or "without a name",
         "kind": "objects (TensorFlow 2)" if has_graph else "names (TensorFlow 1)",
-        "checksums": "checked on reading" if fast_crc32c() else "not checked (pip install google-crc32c)",
+        "checksums": "checked on reading",
     }
     if skipped:
         more = f" and {len(skipped) - _MOST_LISTED} more" if len(skipped) > _MOST_LISTED else ""

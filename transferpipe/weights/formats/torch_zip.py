@@ -6,6 +6,7 @@ Written by `torch.save` since 1.6: ``torch/serialization.py`` and ``caffe2/seria
 from __future__ import annotations
 
 import io
+import lzma
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +20,16 @@ from transferpipe.weights.formats.torch_storages import AGAIN, Storages, Stored
 from transferpipe.weights.formats.zip_members import check_members, member_offset
 
 PICKLE = "data.pkl"
-ZIP_ERRORS = (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+ZIP_ERRORS = (
+    OSError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 _MOST_NOTE = 64
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from transferpipe.errors import FileError, Problem, UnsafeError
 
-# deflate cannot do better than about 1032:1; anything beyond is a lie about the size.
+# deflate cannot do better than about 1032:1; anything beyond is a lie about the size. bzip2 and LZMA can, of zeros.
 _MOST_RATIO = 1100
+_PACKED = (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _AGAIN = "the file is damaged or truncated: download or save it again"
 
 
@@ -16,7 +17,7 @@ def check_members(path: Path, archive: zipfile.ZipFile, size: int) -> None:
     """Refuse an archive of `size` bytes whose directory cannot be true.
 
     Raises:
-        FileError: a member is encrypted, or packed by a method other than deflate.
+        FileError: a member is encrypted, or packed by an unknown method.
         UnsafeError: a member is listed twice, or declares more than can lie in the file.
     """
     seen: set[str] = set()
@@ -27,10 +28,10 @@ def check_members(path: Path, archive: zipfile.ZipFile, size: int) -> None:
         seen.add(member.filename)
         if member.flag_bits & 1:
             raise FileError(Problem(where, "is encrypted", "save the file without a password"))
-        ratio = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _MOST_RATIO}.get(member.compress_type)
-        if ratio is None:
-            raise FileError(Problem(where, "is packed by a method other than deflate", "pack it with deflate"))
-        if member.file_size > ratio * member.compress_size:
+        if member.compress_type not in (zipfile.ZIP_STORED, *_PACKED):
+            what = f"is packed by the method {member.compress_type}, which cannot be read"
+            raise FileError(Problem(where, what, "pack it with deflate"))
+        if member.file_size > (_MOST_RATIO if member.compress_type in _PACKED else 1) * member.compress_size:
             what = f"declares {member.file_size:,} bytes out of {member.compress_size:,}"
             raise UnsafeError(Problem(where, what, _AGAIN))
     if sum(m.compress_size for m in archive.infolist()) > size:
