@@ -11,6 +11,7 @@ from transferpipe.errors import Problems, did_you_mean
 from transferpipe.planning.claims import Unit
 from transferpipe.planning.layouts.adapt import Counterpart, find_counterpart
 from transferpipe.planning.layouts.evidence import Evidence, find_evidence
+from transferpipe.planning.layouts.keras_2 import conversion
 from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.recipe.model import Rule
@@ -142,6 +143,12 @@ class Wanted:
     def held(self) -> list[str]:
         """Names of the source layer's weights, seen from it."""
         return [w[len(self.name) + 1 :] if self.name else w for w in self.below or ()]
+
+
+def take_as_keras(source: str, name: str, pairing: Pairing) -> Taken:
+    """Return the source weight `name` of Keras's own layout, with what Keras 2 would convert on loading it."""
+    catalog = pairing.sources[source]
+    return Taken(source, (name,), conversion(catalog[name], catalog))
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

@@ -7,7 +7,7 @@ import re
 from transferpipe.planning.claims import Unit
 from transferpipe.planning.layouts.adapt import Counterpart, joined, names_in
 from transferpipe.planning.layouts.adapter import Adapted
-from transferpipe.planning.pairing import Pairing, Taken, Wanted
+from transferpipe.planning.pairing import Pairing, Taken, Wanted, take_as_keras
 from transferpipe.planning.pairing_axes import arrange
 
 
@@ -52,7 +52,7 @@ def take_named(source: str, weight: str, name: str, where: str, pairing: Pairing
     """
     counterpart = pairing.counterpart(source, weight)
     if counterpart is None:
-        return Taken(source, (name,))
+        return take_as_keras(source, name, pairing)
     single = [choice for choice in counterpart.choices if len(choice.names) == 1]
     fitting = [c for c in single if _ends(name, c.names[0])] or [c for c in single if c.third is None]
     if fitting:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from transferpipe.planning.claims import Unit, find_units
 from transferpipe.planning.layouts.adapt import joined
-from transferpipe.planning.pairing import Pairing, Taken, Wanted, pair_numbered, some, unclear_names
+from transferpipe.planning.layouts.keras_2 import name_in_cudnn
+from transferpipe.planning.pairing import Pairing, Taken, Wanted, pair_numbered, some, take_as_keras, unclear_names
 from transferpipe.planning.pairing_layouts import (
     called_in_source,
     module_of,
@@ -55,7 +56,8 @@ def _pair_by_name(rule: Rule, origin: From, units: Sequence[Unit], pairing: Pair
 
 def _pair_weight(wanted: Wanted, pairing: Pairing) -> dict[str, Taken]:
     name, catalog, unit = wanted.name, wanted.catalog, wanted.unit
-    there = name if name in catalog else pair_numbered(unit.name, name.rpartition("/")[0], catalog, pairing)
+    there = name if name in catalog else name_in_cudnn(name, catalog)
+    there = there or pair_numbered(unit.name, name.rpartition("/")[0], catalog, pairing)
     if there:
         taken = take_named(wanted.source, unit.name, there, wanted.where, pairing)
         return {unit.name: taken} if taken else {}
@@ -132,9 +134,9 @@ def _take_stated(wanted: Wanted, weight: str, pairing: Pairing) -> Taken | None:
 def _take(wanted: Wanted, weight: str, pairing: Pairing) -> Taken | None:
     """Return the source weight of the same name, or of the same number."""
     name = wanted.source_name(weight)
-    there = name if name in wanted.catalog else None
+    there = name if name in wanted.catalog else name_in_cudnn(name, wanted.catalog)
     there = there or pair_numbered(weight, name.rpartition("/")[0], wanted.catalog, pairing)
-    return Taken(wanted.source, (there,)) if there else None
+    return take_as_keras(wanted.source, there, pairing) if there else None
 
 
 def _report_no_layer(wanted: Wanted, pairing: Pairing) -> None:
@@ -209,7 +211,9 @@ def _pair_units(rule: Rule, source: str, units: tuple[Unit, Unit], pairing: Pair
         return adapted
     relative = [ours.relative(w) for w in ours.weights]
     by_relative = {other.relative(w): w for w in other.weights}
-    if set(relative) == set(by_relative):
+    if set(relative) != set(by_relative):  # a layer of cuDNN has no cell
+        by_relative |= {r: n for r in relative if (n := name_in_cudnn(f"{other.name}/{r}", pairing.sources[source]))}
+    if set(relative) <= set(by_relative):
         pairs = {w: by_relative[r] for w, r in zip(ours.weights, relative, strict=True)}
     elif len(ours.weights) == len(other.weights):
         pairs = dict(zip(ours.weights, other.weights, strict=True))

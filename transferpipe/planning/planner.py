@@ -9,9 +9,10 @@ from transferpipe.planning.claims import Unit, find_units
 from transferpipe.planning.edits import check_edits
 from transferpipe.planning.fates import Fates, assign
 from transferpipe.planning.freezing import plan_freezing
+from transferpipe.planning.layouts.keras_2 import name_in_cudnn
 from transferpipe.planning.lint import lint
 from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning, SourceWeight
-from transferpipe.planning.pairing import Pairing, Taken, listed, pair_numbered, some, unclear_names
+from transferpipe.planning.pairing import Pairing, listed, pair_numbered, some, take_as_keras, unclear_names
 from transferpipe.planning.pairing_axes import warn_of_judged
 from transferpipe.planning.pairing_layouts import describe_torch, names_wanted, take_module
 from transferpipe.planning.pairing_rules import pair_rule
@@ -160,8 +161,9 @@ def _settle_same_name(recipe: Recipe, name: str, fates: Fates, pairing: Pairing)
         if counterpart:
             taken = take_module(alias, name, counterpart, counterpart.layer, pairing)
         else:
-            source = name if name in catalog else pair_numbered(name, layer, catalog, pairing)
-            taken = Taken(alias, (source,)) if source else None
+            source = name if name in catalog else name_in_cudnn(name, catalog)
+            source = source or pair_numbered(name, layer, catalog, pairing)
+            taken = take_as_keras(alias, source, pairing) if source else None
         if taken:
             found.append(taken)
     if len(found) == 1:

@@ -28,6 +28,8 @@ EVERY = [
     {"scale": 0.5},
     {"fill": 0},
     {"flatten_order": [2, 3, 3]},
+    {"flip": [0, 1]},
+    {"from_cudnn": {"part": "kernel", "gates": 4}},
 ]
 
 
@@ -48,9 +50,9 @@ def test_a_single_transform_needs_no_list():
     [
         ("transpos", "there is no transform 'transpos' -> did you mean 'transpose'?"),
         (
-            {"flip": 0},
-            "there is no transform 'flip' -> there are"
-            " transpose, reshape, slice, take, concat, stack, sum, weight_norm, pad, cast, scale, fill, flatten_order",
+            {"mirror": 0},
+            "there is no transform 'mirror' -> there are transpose, reshape, slice, take, concat, stack, sum, weight_norm,"
+            " pad, cast, scale, fill, flatten_order, flip, from_cudnn",
         ),
         ("mean", "mean is no transform, but a merge -> write it under merge:"),
         (None, "a transform is one name with its arguments, not None -> write {transpose: [1, 0]}"),

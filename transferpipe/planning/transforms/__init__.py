@@ -16,6 +16,7 @@ from transferpipe.planning.transforms.axes import parse_reshape, parse_transpose
 from transferpipe.planning.transforms.combine import parse_sum, parse_weight_norm
 from transferpipe.planning.transforms.flatten import parse_flatten_order
 from transferpipe.planning.transforms.join import parse_concat, parse_stack
+from transferpipe.planning.transforms.legacy import parse_flip, parse_from_cudnn
 from transferpipe.planning.transforms.merge import parse_linear, parse_mean
 from transferpipe.planning.transforms.pad import parse_pad
 from transferpipe.planning.transforms.protocol import Transform, TransformError
@@ -51,6 +52,8 @@ TRANSFORMS: Mapping[str, Parse] = {
     "scale": parse_scale,
     "fill": parse_fill,
     "flatten_order": parse_flatten_order,
+    "flip": parse_flip,
+    "from_cudnn": parse_from_cudnn,
 }
 
 # What may stand in a rule's `merge`.
