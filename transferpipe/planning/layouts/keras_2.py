@@ -16,7 +16,7 @@ _FLIPPED = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "ConvLSTM2D", "Conv
 
 
 def name_in_cudnn(name: str, catalog: Catalog) -> str | None:
-    """Return the source weight for what would be called `name`, which its layer has without a cell; None if there is none.
+    """Return the source weight for what would be called `name`, which its layer keeps without a cell, if there is one.
 
     >>> from transferpipe.weights.spec import catalog_of
     >>> catalog = catalog_of([WeightSpec("g/kernel", (4, 12), "float32", "CuDNNGRU")])
