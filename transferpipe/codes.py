@@ -70,6 +70,16 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "mapping.all: conv1 and conv3 hold the same values, bit for bit (kernel, bias)",
             "Compare the layers in the original. If they are tied on purpose, `allow: [duplicate-weights]`.",
         ),
+        "crossed-branches": WarningKind(
+            "Layers of equal shapes are exchanged, judged by how they are connected: what comes before or behind a "
+            "target layer goes to another branch of the source (the shortcut of a residual block instead of its main "
+            "path), or its sibling does (a convolution takes `downsample/0`, and its normalization `bn2`).",
+            "mapping.n: by order, sc_n takes bn2, n1 takes down/1: the layers connected to them pair them the other "
+            "way round, and the shapes agree. If this is not intended, pair these layers by name: sc_n from down/1, n1 "
+            "from bn2",
+            "Exchange the sources of these layers as the warning says, in explicit rules (`to`, `from`). If the "
+            "networks really differ there, `allow` the code.",
+        ),
         "epsilon": WarningKind(
             "A normalization layer divides by the root of variance plus epsilon. Files of torch hold no epsilon, and "
             "the "
@@ -123,10 +133,13 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "Give the layers names of your own in the builder.",
         ),
         "names-disagree": WarningKind(
-            "A weight takes its value from a layer of another name, though a layer of its own name exists: the two are "
-            "probably crossed.",
-            "mapping.all: by order, query/kernel takes key/kernel, though the target has a layer of that name",
-            "Pair by name instead: give `from` a template, and leave out `pair: order`.",
+            "Layers of equal shapes are exchanged, judged by their names: each takes the source of another's namesake, "
+            "where the name, a part of it (query, forward_layer) or its number counts. Under `pair: order` also: a "
+            "weight takes one of another name.",
+            "mapping.x, mapping.y: a takes b, b takes a: their names pair them the other way round, and the shapes "
+            "agree. If this is not intended, exchange them: a from a, b from b",
+            "Exchange the sources of these layers as the warning says; instead of `pair: order` write rules by name "
+            "(`to`, `from`). If it is meant, `allow` the code.",
         ),
         "no-layout": WarningKind(
             "The layout under `save` does not know a layer, so its weights are written with the names and axes of "

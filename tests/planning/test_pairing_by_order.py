@@ -92,5 +92,6 @@ def test_layers_that_both_sides_know_crossed_are_a_warning():
     plan = plan_of("a/kernel\n b/kernel", "b/kernel\n a/kernel", order("a|b", "a|b"))
     assert pairs(plan) == {"a/kernel": "b/kernel", "b/kernel": "a/kernel"}
     assert disagreements(plan) == [
-        "by order, a/kernel takes b/kernel; b/kernel takes a/kernel, though the target has a layer of that name",
+        "by order, a takes b, b takes a: their names pair them the other way round, and the shapes agree. If this is"
+        " not intended, pair these layers by name: a from a, b from b"
     ]

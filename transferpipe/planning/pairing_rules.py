@@ -19,7 +19,6 @@ from transferpipe.planning.pairing_layouts import (
     vouched,
 )
 from transferpipe.recipe.model import From, Rule
-from transferpipe.weights.layer_classes import is_made_up
 from transferpipe.weights.spec import Catalog
 
 
@@ -177,31 +176,7 @@ def _pair_by_order(rule: Rule, origin: From, units: Sequence[Unit], pairing: Pai
     found: dict[str, Taken] = {}
     for ours_unit, other in zip(units, theirs, strict=True):
         found.update(_pair_units(rule, origin.source, (ours_unit, other), pairing))
-    _warn_of_crossing(rule, found, pairing)
     return found
-
-
-def _warn_of_crossing(rule: Rule, found: dict[str, Taken], pairing: Pairing) -> None:
-    """Warn where a weight takes one from a layer whose namesake is another layer of the target.
-
-    Names that differ everywhere are what `pair: order` is for; names that both sides know, crossed, are a mistake.
-    """
-    ours = {weight.rpartition("/")[0] for weight in found}
-    known = {tail for layer in ours for tail in _tails(layer)}
-    for weight, taken in found.items():
-        source = taken.names[0]
-        layer, theirs = weight.rpartition("/")[0], source.rpartition("/")[0]
-        agree = theirs in _tails(layer) or layer in _tails(theirs)
-        namesake = theirs in known or not ours.isdisjoint(_tails(theirs))
-        if theirs and namesake and not agree and not is_made_up(theirs.rpartition("/")[2]):
-            text = f"by order, {weight} takes {source}, though the target has a layer of that name"
-            pairing.warn("names-disagree", rule.where, text)
-
-
-def _tails(name: str) -> list[str]:
-    """Return the name without its first segments, none of them first."""
-    parts = name.split("/")
-    return ["/".join(parts[i:]) for i in range(len(parts))]
 
 
 def _pair_units(rule: Rule, source: str, units: tuple[Unit, Unit], pairing: Pairing) -> dict[str, Taken]:

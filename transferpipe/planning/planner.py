@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from transferpipe.errors import Problems, RecipeError, did_you_mean
 from transferpipe.planning.claims import Unit, find_units
+from transferpipe.planning.crossings import lint_crossings
 from transferpipe.planning.edits import check_edits
 from transferpipe.planning.fates import Fates, assign
 from transferpipe.planning.freezing import plan_freezing
@@ -73,7 +74,10 @@ def make_plan(
         save_shard=recipe.save.shard,
     )
     by_order = {r.name for r in rules if r.pair == "order"}
-    found = (*pairing.warnings, *warn_of_judged(pairing.judged), *_unreadable(sources, source_weights))
+    computing = {r.name for r in rules if any(o.template and o.template.computes for o in r.froms)}
+    crossings = lint_crossings(plan, target.catalog, sources, by_order, computing)
+    unreadable = _unreadable(sources, source_weights)
+    found = (*pairing.warnings, *warn_of_judged(pairing.judged), *unreadable, *crossings)
     return lint(plan, target, found, by_order, fates.adapted)
 
 

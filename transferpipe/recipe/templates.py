@@ -55,6 +55,11 @@ class Template:
     def _tokens(self) -> list[re.Match[str]]:
         return list(_TOKEN.finditer(self.text))
 
+    @property
+    def computes(self) -> bool:
+        """Whether the template has arithmetic, and does not merely copy what `to` matched."""
+        return any(token["sum"] is not None and not token["sum"].strip().isidentifier() for token in self._tokens())
+
     def unknown_groups(self, pattern: Pattern) -> list[str]:
         """Return the groups that the template uses and `pattern` does not have."""
         unknown = []

@@ -1,0 +1,265 @@
+"""Pairings that cross parallel branches are warned of, as far as the sides tell how their layers are connected."""
+
+import dataclasses
+import random
+import re
+
+import pytest
+from compact import catalog, plan_of, structure
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transferpipe.weights.network import Network, Node
+
+NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+TORCH_NORM = ("weight", "bias", "running_mean", "running_var")
+
+
+def graph(text):
+    """A network of lines such as ``sum Add main shortcut``: name, class, inputs."""
+    nodes = [line.split() for line in text.splitlines() if line.strip()]
+    return Network(tuple(Node(n, kind, inputs=tuple(inputs)) for n, kind, *inputs in nodes), connected=True)
+
+
+def weights(network, listed=None):
+    """The catalog of a network's layers, in another order if one is given."""
+    lines = []
+    for node in network.nodes:
+        if node.layer_class == "BatchNormalization":
+            lines.append((node.name, [f"{node.name}/{own} 4 float32 {node.layer_class}" for own in NORM]))
+        elif node.layer_class in ("Conv2D", "Dense"):
+            lines.append((node.name, [f"{node.name}/kernel 3x3x4x4 float32 {node.layer_class}"]))
+    known = dict(lines)
+    return "\n".join(line for name in listed or known for line in known[name])
+
+
+def connected(network, listed=None, label="target"):
+    return dataclasses.replace(catalog(weights(network, listed), label), network=network)
+
+
+def crossed(target, source, pairing, pair=None):
+    mapping = {f"r{i}": {"to": re.escape(t), "from": s} for i, (t, s) in enumerate(pairing.items())}
+    plan = plan_of(structure(target), source, mapping)
+    return [w for w in plan.warnings if w.code in ("crossed-branches", "names-disagree")]
+
+
+def follow(warning):
+    advice = re.search(r"(?:exchange them|by name): (.*)$", warning.text)[1]
+    return dict(part.split(" from ") for part in advice.split(", "))
+
+
+def renamed(network, names):
+    return dataclasses.replace(
+        network,
+        nodes=tuple(
+            dataclasses.replace(n, name=names[n.name], inputs=tuple(names[i] for i in n.inputs)) for n in network.nodes
+        ),
+    )
+
+
+RESIDUAL = """
+    x InputLayer
+    c0 Conv2D x
+    n0 BatchNormalization c0
+    act0 ReLU n0
+    c1 Conv2D act0
+    sc Conv2D x
+    n1 BatchNormalization c1
+    scn BatchNormalization sc
+    sum Add n1 scn
+    act1 ReLU sum
+    head Conv2D act1
+"""
+INCEPTION = """
+    x InputLayer
+    stem Conv2D x
+    one Conv2D stem
+    two Conv2D stem
+    twice Conv2D two
+    pool MaxPooling2D stem
+    three Conv2D pool
+    thrice Conv2D three
+    all Concatenate one twice thrice
+    head Conv2D all
+"""
+TOWERS = """
+    x InputLayer
+    a1 Conv2D x
+    b1 Conv2D x
+    a2 Conv2D a1
+    b2 Conv2D b1
+    a3 Conv2D a2
+    b3 Conv2D b2
+    diff Subtract a3 b3
+"""
+WRONG = {
+    "the normalizations of main path and shortcut": (RESIDUAL, {"n1": "scn", "scn": "n1"}),
+    "the convolutions of main path and shortcut": (RESIDUAL, {"c1": "sc", "sc": "c1"}),
+    "both": (RESIDUAL, {"c1": "sc", "sc": "c1", "n1": "scn", "scn": "n1"}),
+    "first and second of one path": (RESIDUAL, {"c0": "c1", "c1": "c0"}),
+    "branches of one and of two": (INCEPTION, {"one": "two", "two": "one"}),
+    "ends of branches": (INCEPTION, {"twice": "thrice", "thrice": "twice"}),
+    "whole branches": (INCEPTION, {"two": "three", "twice": "thrice", "three": "two", "thrice": "twice"}),
+    "the middle of two towers": (TOWERS, {"a2": "b2", "b2": "a2"}),
+    "two towers that are subtracted": (
+        TOWERS,
+        {x: y for i in "123" for x, y in ((f"a{i}", f"b{i}"), (f"b{i}", f"a{i}"))},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_both_sides_tell_their_connections(kind):
+    text, exchanged = WRONG[kind]
+    target = graph(text)
+    names = {n.name: f"layer{hash_of(n.name)}" for n in target.nodes}
+    source = renamed(target, names)
+    right = {n.name: names[n.name] for n in target.nodes if n.layer_class in ("Conv2D", "BatchNormalization")}
+    assert crossed(connected(target), connected(source), right) == []
+    wrong = {**right, **{t: names[s] for t, s in exchanged.items()}}
+    found = crossed(connected(target), connected(source), wrong)
+    assert {w.code for w in found} == {"crossed-branches"}
+    mended = dict(wrong)
+    for warning in found:
+        mended.update(follow(warning))
+    assert crossed(connected(target), connected(source), mended) == []
+
+
+def hash_of(name):
+    return "".join(chr(ord("a") + (ord(c) * 7) % 26) for c in name)
+
+
+def test_the_same_names_and_other_connections_are_left_alone():
+    """Who pairs by the same name means it, whatever comes first."""
+    target = graph("x InputLayer\n b/key Conv2D x\n b/query Conv2D b/key")
+    source = graph("x InputLayer\n a/query Conv2D x\n a/key Conv2D a/query")
+    assert crossed(connected(target), connected(source), {"b/key": "a/key", "b/query": "a/query"}) == []
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"c0": "conv1", "n0": "bn1", "c1": "conv2", "n1": "bn2", "sc": "downsample/0", "scn": "downsample/1"},
+        {"c0": "b/conv1", "n0": "b/norm1", "c1": "b/conv2", "n1": "b/norm2", "sc": "b/down/0", "scn": "b/down/1"},
+        {"c0": "residual/0", "n0": "residual/1", "c1": "residual/3", "n1": "residual/4", "sc": "sc/0", "scn": "sc/1"},
+    ],
+)
+def test_the_target_alone_tells_its_connections(names):
+    """A file of tensors has names, and an order: that in which the modules were defined."""
+    target = graph(RESIDUAL)
+    source = renamed(target, {n.name: names.get(n.name, f"other{n.name}") for n in target.nodes})
+    right = {**names, "head": "otherhead"}
+    plain = dataclasses.replace(connected(source, list(right.values())), network=None)
+    assert crossed(connected(target), plain, right) == []
+    (warning,) = crossed(connected(target), plain, {**right, "n1": right["scn"], "scn": right["n1"]})
+    assert warning.code == "crossed-branches"
+    assert follow(warning) == {"n1": right["n1"], "scn": right["scn"]}
+    # The same where the source alone tells its connections, and the target is a file.
+    there = dataclasses.replace(connected(target), network=target)
+    back = {s: t for t, s in right.items()}
+    assert crossed(plain, there, back) == []
+    (warning,) = crossed(plain, there, {**back, right["n1"]: "scn", right["scn"]: "n1"})
+    assert follow(warning) == {right["n1"]: "n1", right["scn"]: "scn"}
+
+
+def test_no_side_tells_its_connections():
+    """Names alone: x_conv and x_bn belong together, and so do downsample/0 and downsample/1."""
+    names = {"b/1_conv": "l/conv1", "b/1_bn": "l/bn1", "b/2_conv": "l/conv2", "b/2_bn": "l/bn2"}
+    names |= {"b/0_conv": "l/downsample/0", "b/0_bn": "l/downsample/1"}
+
+    def text(layers, norms):
+        return "\n".join(
+            line
+            for n in layers
+            for line in ([f"{n}/{own} 4" for own in NORM] if n in norms else [f"{n}/kernel 3x3x4x4"])
+        )
+
+    target = text(names, [n for n in names if n.endswith("bn")])
+    source = text(names.values(), [s for t, s in names.items() if t.endswith("bn")])
+    assert crossed(catalog(target), catalog(source), names) == []
+    wrong = {**names, "b/0_bn": names["b/2_bn"], "b/2_bn": names["b/0_bn"]}
+    (warning,) = crossed(catalog(target), catalog(source), wrong)
+    assert follow(warning) == {"b/0_bn": "l/downsample/1", "b/2_bn": "l/bn2"}
+
+
+def test_a_residual_block_by_order_from_torch():
+    """Functional models list layers by depth, torch by definition."""
+    target = graph(
+        "x InputLayer\n d0 Dense x\n n0 BatchNormalization d0\n d1 Dense n0\n sc Dense x\n scn BatchNormalization sc\n"
+        " n1 BatchNormalization d1\n add Add scn n1"
+    )
+    source = catalog(
+        "\n".join(
+            f"{m}/{own} {'3x3x4x4' if own == 'kernel' else 4}"
+            for m in ("fc1", "bn1", "fc2", "bn2", "down/0", "down/1")
+            for own in (NORM if m in ("bn1", "bn2", "down/1") else ["kernel"])
+        )
+    )
+    mapping = {
+        "d": {"to": r"d(?P<k>\d)", "from": "fc{k+1}"},
+        "sc": {"to": "sc", "from": "down/0"},
+        "n": {"to": r"n\d|scn", "from": r"bn\d|down/1", "pair": "order"},
+    }
+    plan = plan_of(structure(connected(target)), source, mapping)
+    (warning,) = [w for w in plan.warnings if w.code == "crossed-branches"]
+    assert warning.where == "mapping.n"
+    assert follow(warning) == {"scn": "down/1", "n1": "bn2"}
+    mended = {"n": {"to": "n0", "from": "bn1"}, "m": {"to": "n1", "from": "bn2"}, "o": {"to": "scn", "from": "down/1"}}
+    plan = plan_of(structure(connected(target)), source, {**mapping, **mended})
+    assert [w for w in plan.warnings if w.code == "crossed-branches"] == []
+
+
+# Random networks ----------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def networks(draw):
+    """A connected network of convolutions, normalizations, activations and merges, all of one shape."""
+    rng = random.Random(draw(st.integers(0, 10**6)))
+    nodes = [Node("n0", "InputLayer")]
+    for k in range(1, draw(st.integers(3, 25))):
+        kind = rng.choice(["Conv2D", "Conv2D", "BatchNormalization", "ReLU", "Add", "Concatenate"])
+        wanted = 2 if kind in ("Add", "Concatenate") else 1
+        recent = [n.name for n in nodes[-6:]]
+        inputs = rng.sample(recent, min(wanted, len(recent)))
+        nodes.append(Node(f"n{k}", kind if len(inputs) == wanted else "ReLU", inputs=tuple(inputs)))
+    return Network(tuple(nodes), connected=True)
+
+
+def paired(network, names):
+    return {n.name: names[n.name] for n in network.nodes if n.layer_class in ("Conv2D", "BatchNormalization")}
+
+
+@settings(max_examples=150, deadline=None)
+@given(networks(), st.randoms(use_true_random=False))
+def test_a_copy_in_another_order_under_other_names_is_not_warned_of(network, rng):
+    """Also where the copy lists its layers in another order, and where only some of the layers are paired."""
+    fresh = rng.sample([a + b for a in "bcdfghklm" for b in "aeiouy"], len(network.nodes))
+    names = {n.name: fresh[i] for i, n in enumerate(network.nodes)}
+    pairing = paired(network, names)
+    chosen = {t: s for t, s in pairing.items() if rng.random() < 0.7}
+    if not chosen:
+        return
+    copy = renamed(network, names)
+    waiting, order = list(copy.nodes), []
+    while waiting:
+        ready = [n for n in waiting if all(i in {o.name for o in order} for i in n.inputs)]
+        order.append(rng.choice(ready))
+        waiting.remove(order[-1])
+    copy = dataclasses.replace(copy, nodes=tuple(order))
+    target, source = connected(network), connected(copy)
+    mapping = {f"r{i}": {"to": t, "from": s} for i, (t, s) in enumerate(chosen.items())}
+    plan = plan_of(structure(target), source, mapping, unmatched="keep")
+    assert [w for w in plan.warnings if w.code in ("crossed-branches", "names-disagree")] == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 6), st.integers(0, 10**6))
+def test_any_two_layers_of_a_row_exchanged(length, seed):
+    rng = random.Random(seed)
+    row = graph("x InputLayer\n" + "\n".join(f"l{i} Conv2D {f'l{i - 1}' if i else 'x'}" for i in range(length)))
+    names = {n.name: f"{'abcdefgh'[i]}{'uvwxyz'[i % 6]}" for i, n in enumerate(row.nodes)}
+    right = paired(row, names)
+    a, b = rng.sample(sorted(right), 2)
+    (warning,) = crossed(connected(row), connected(renamed(row, names)), {**right, a: right[b], b: right[a]})
+    assert follow(warning) == {a: right[a], b: right[b]}

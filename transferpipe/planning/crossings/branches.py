@@ -1,0 +1,159 @@
+"""Counterparts by connections: the source layer that has the same layers before it as the target layer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Container, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from transferpipe.planning.crossings.pairs import Counterparts, LayerPair, find_cycles, tails
+from transferpipe.planning.structure import ancestors
+from transferpipe.weights.network import Network
+
+# Merges whose inputs may be exchanged; all others (Concatenate, Subtract, attention) give each its place.
+_ANY_ORDER = frozenset({"Add", "Average", "Maximum", "Minimum", "Multiply", "Mul", "Sum", "Mean", "Max", "Min"})
+
+
+def node_pairs(pairs: Sequence[LayerPair], target: Network | None, source: Network | None) -> list[LayerPair]:
+    """Return who takes whom among the nodes of the networks: an LSTM for its cell, an attention for its parts.
+
+    Left out are nodes that take of several, or of which several take.
+    """
+    groups: dict[tuple[str, str], list[LayerPair]] = {}
+    for pair in pairs:
+        ours, theirs = _node_of(pair.target, target), _node_of(pair.source, source)
+        if ours is not None and theirs is not None:
+            groups.setdefault((ours, theirs), []).append(pair)
+    ours_count, theirs_count = Counter(o for o, _ in groups), Counter(t for _, t in groups)
+    return [
+        LayerPair(o, t, group[0].alias, group[0].rule, tuple(sorted(part for p in group for part in p.parts)))
+        for (o, t), group in groups.items()
+        if ours_count[o] == theirs_count[t] == 1
+    ]
+
+
+def _node_of(layer: str, network: Network | None) -> str | None:
+    if network is None:
+        return layer
+    return next((n for n in (layer, *ancestors(layer)) if n in network.by_name), None)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A node in the direction in which one follows a network.
+
+    Attributes:
+        name: the node's name.
+        inputs: the names of the nodes before it, each with its place among the inputs of a merge that gives places.
+        merge: what makes one of several inputs; empty if each has its place.
+    """
+
+    name: str
+    inputs: tuple[tuple[str, int | None], ...]
+    merge: str
+
+
+def _forward(network: Network) -> list[_Step]:
+    return [
+        _Step(n.name, tuple((name, None) for name in n.inputs), n.layer_class if n.layer_class in _ANY_ORDER else "")
+        for n in network.nodes
+    ]
+
+
+def _backward(network: Network) -> list[_Step]:
+    """Return the nodes from the outputs to the inputs, each with those that take its output, and as which input."""
+    takers: dict[str, list[tuple[str, int | None]]] = {n.name: [] for n in network.nodes}
+    for node in network.nodes:
+        placed = len(node.inputs) > 1 and node.layer_class not in _ANY_ORDER
+        for i, name in enumerate(node.inputs):
+            takers.setdefault(name, []).append((node.name, i if placed else None))
+    return [_Step(n.name, tuple(takers[n.name]), "takers") for n in reversed(network.nodes)]
+
+
+@dataclass
+class _Meanings:
+    """Numbers for what arrives at a node: equal numbers, equal things. So both networks can be compared."""
+
+    numbers: dict[Hashable, int] = field(default_factory=dict)
+
+    def number(self, content: Hashable) -> int:
+        """Return the number of `content`."""
+        return self.numbers.setdefault(content, len(self.numbers))
+
+    def arriving(self, step: _Step, leaving: Mapping[str, int]) -> int:
+        """Return the number of what arrives at a node, given what leaves the nodes before it."""
+        end = self.number("end")
+        given = [(leaving.get(name, end), place) for name, place in step.inputs]
+        inputs = [number if place is None else self.number(("at", place, number)) for number, place in given]
+        if not inputs:
+            return end
+        if len(inputs) == 1 or (step.merge and len(set(inputs)) == 1):
+            return inputs[0]
+        return self.number((step.merge, *(sorted(inputs) if step.merge else inputs)))
+
+    def layer(self, source: str) -> int:
+        """Return the number of what leaves a layer that takes, or should take, `source`."""
+        return self.number(("layer", source))
+
+
+def counterparts_by_branch(pairs: Sequence[LayerPair], target: Network, source: Network) -> Counterparts:
+    """Return the counterparts of pairs of nodes (see `node_pairs`) that the connections of both networks tell.
+
+    First by what comes before a layer, then, with those exchanged that cross so far, by what follows it. What lies
+    between paired layers and has no pair itself is passed through. A target layer whose source has other layers before
+    it than itself should take the one that has the same, if there is one, and only one, that no layer takes rightly.
+    Where the networks differ, there is none, and the pairing stands. So it does where the names agree.
+    """
+    now = {p.target: p for p in pairs}
+    for direction in (_forward, _backward):
+        found = _follow(list(now.values()), direction(target), direction(source))
+        agreed = {p: q for p, q in found.items() if _last(p.target) not in (_last(p.source), _last(q.source))}
+        agreed |= {p: q for p, q in found.items() if _last(p.target) == _last(q.source)}
+        for cycle in find_cycles(agreed):
+            now |= {p.target: dataclasses.replace(p, source=agreed[p].source) for p in cycle}
+    taken = {p.source: p for p in pairs}
+    return {p: taken[now[p.target].source] for p in pairs if now[p.target].source != p.source}
+
+
+def _last(name: str) -> str:
+    return tails(name)[-1]
+
+
+def _follow(pairs: Sequence[LayerPair], target: Sequence[_Step], source: Sequence[_Step]) -> Counterparts:
+    """Return the counterparts in one direction: what arrives at a layer is known once those before it have theirs."""
+    meanings = _Meanings()
+    by_source, by_target = {p.source: p for p in pairs}, {p.target: p for p in pairs}
+    arrives: dict[str, int] = {}  # at the nodes of the source
+    leaves: dict[str, int] = {}
+    for step in source:
+        arrives[step.name] = meanings.arriving(step, leaves)
+        leaves[step.name] = meanings.layer(step.name) if step.name in by_source else arrives[step.name]
+    alike: dict[tuple[Hashable, int], list[LayerPair]] = {}
+    for name, pair in by_source.items():
+        alike.setdefault((pair.parts, arrives[name]), []).append(pair)
+    found: Counterparts = {}
+    leaving: dict[str, int] = {}  # the nodes of the target
+    for level in _levels(target, by_target):
+        given = {by_target[s.name]: meanings.arriving(s, leaving) for s in level if s.name in by_target}
+        right = {pair for pair, number in given.items() if arrives[pair.source] == number}
+        for pair, number in given.items():
+            left = [other for other in alike.get((pair.parts, number), ()) if other not in right]
+            if pair not in right and len(left) == 1:
+                found[pair] = left[0]
+            leaving[pair.target] = meanings.layer(found.get(pair, pair).source)
+        for step in level:
+            if step.name not in by_target:
+                leaving[step.name] = meanings.arriving(step, leaving)
+    return found
+
+
+def _levels(steps: Sequence[_Step], paired: Container[str]) -> list[list[_Step]]:
+    """Return the nodes by how many paired ones lie before them at most."""
+    depth: dict[str, int] = {}
+    levels: dict[int, list[_Step]] = {}
+    for step in steps:
+        before = max((depth.get(name, 0) for name, _ in step.inputs), default=0)
+        depth[step.name] = before + (step.name in paired)
+        levels.setdefault(depth[step.name], []).append(step)
+    return [levels[k] for k in sorted(levels)]

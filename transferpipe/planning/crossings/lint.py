@@ -1,0 +1,134 @@
+"""The warnings about pairings that cross, one a set of rules."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from transferpipe.planning.crossings.branches import counterparts_by_branch, node_pairs
+from transferpipe.planning.crossings.names import counterparts_by_name
+from transferpipe.planning.crossings.pairs import Cycle, LayerPair, find_cycles, is_same_layer, layer_pairs, tails
+from transferpipe.planning.crossings.siblings import counterparts_by_sibling, couples_of
+from transferpipe.planning.crossings.tokens import skeleton_of, tokens_of
+from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning
+from transferpipe.weights.layer_classes import is_made_up
+from transferpipe.weights.network import Network
+from transferpipe.weights.spec import Catalog
+
+NAMES = "names-disagree"
+BRANCHES = "crossed-branches"
+_MANY = 4
+_NONE: frozenset[str] = frozenset()
+
+
+def lint_crossings(
+    plan: Plan,
+    target: Catalog,
+    sources: Mapping[str, Catalog],
+    by_order: Collection[str] = _NONE,
+    by_arithmetic: Collection[str] = _NONE,
+) -> Iterator[PlanWarning]:
+    """Yield the warnings.
+
+    Args:
+        plan: the finished plan.
+        target: the target's catalog.
+        sources: the sources' catalogs by their names.
+        by_order: names of the rules that pair by order.
+        by_arithmetic: names of the rules that compute numbers in names. Whoever writes ``{5-i}`` means it.
+    """
+    pairs = layer_pairs(plan.assignments)
+    names = crossed_names(pairs, frozenset(by_order), frozenset(by_arithmetic))
+    yield from _warnings(NAMES, names, by_order)
+    known = {name for cycle in names for p in cycle for name in (p.target, *_above(p.target))}
+    for alias, catalog in sources.items():
+        branches = crossed_branches([p for p in pairs if p.alias == alias], target.network, catalog)
+        new = [cycle for cycle in branches if not any(p.target in known for p in cycle)]
+        yield from _warnings(BRANCHES, new, by_order)
+    for rule in dict.fromkeys(p.rule for p in pairs if p.rule in by_order):
+        yield from _neighbours(rule, [p for p in pairs if p.rule == rule and p.target not in known])
+
+
+def _above(name: str) -> list[str]:
+    parts = name.split("/")
+    return ["/".join(parts[:i]) for i in range(1, len(parts))]
+
+
+def crossed_names(
+    pairs: Sequence[LayerPair], by_order: frozenset[str] = _NONE, by_arithmetic: frozenset[str] = _NONE
+) -> list[Cycle]:
+    """Return the cycles of pairs that cross by their names."""
+    crossed: list[Cycle] = []
+    seen: set[LayerPair] = set()
+    for counterparts in counterparts_by_name(pairs, by_order):
+        for cycle in find_cycles(counterparts):
+            rules = {p.rule for p in cycle}
+            if seen.isdisjoint(cycle) and not (len(rules) == 1 and rules <= by_arithmetic):
+                crossed.append(cycle)
+                seen.update(cycle)
+    return crossed
+
+
+def crossed_branches(pairs: Sequence[LayerPair], target: Network | None, source: Catalog) -> list[Cycle]:
+    """Return the cycles of pairs with one source that cross by how their layers are connected.
+
+    Where one side alone tells that, the names and the order of the other are the evidence.
+    """
+    ours = target if target and target.connected else None
+    theirs = source.network if source.network and source.network.connected else None
+    if ours and theirs:
+        found = list(find_cycles(counterparts_by_branch(node_pairs(pairs, ours, theirs), ours, theirs)))
+    elif theirs:
+        turned = {p.turned(): p for p in node_pairs(pairs, None, theirs)}
+        cycles = find_cycles(counterparts_by_sibling(couples_of(list(turned), theirs)))
+        found = [tuple(turned[p] for p in reversed(cycle)) for cycle in cycles]
+    else:
+        couples = couples_of(node_pairs(pairs, ours, None), ours)
+        found = list(find_cycles(counterparts_by_sibling(couples, source)))
+    return [cycle for cycle in found if not any(is_same_layer(p.target, p.source) for p in cycle)]
+
+
+def _neighbours(rule: str, pairs: Sequence[LayerPair]) -> Iterator[PlanWarning]:
+    """Warn where an order gives a layer the source of another name that the same rule claims, and no cycle closes.
+
+    Names that differ everywhere are what `pair: order` is for, and so are numbers that all shift.
+    """
+    ours = {p.target for p in pairs}
+    claimed = {tail for name in ours for tail in tails(name)}
+    off = [
+        p
+        for p in pairs
+        if (p.source in claimed or not ours.isdisjoint(tails(p.source)))
+        and not is_same_layer(p.target, p.source)
+        and not any(is_made_up(segment) for segment in p.source.split("/"))
+        and skeleton_of(tokens_of(p.target)) != skeleton_of(tokens_of(p.source))
+    ]
+    if off:
+        text = f"by order, {off[0].target} takes {off[0].source}, though the target has a layer of that name"
+        more = f"; {len(off) - 1} more layer{'s' * (len(off) > 2)} like this" if len(off) > 1 else ""
+        yield PlanWarning(NAMES, f"mapping.{rule}", f"{text}{more}: pair these layers by name, in rules of their own")
+
+
+def _warnings(code: str, cycles: Sequence[Cycle], by_order: Collection[str]) -> Iterator[PlanWarning]:
+    """Yield one warning for each set of rules whose layers cross."""
+    groups: dict[tuple[str, ...], list[Cycle]] = {}
+    for cycle in cycles:
+        rules = tuple(sorted({p.rule for p in cycle}, key=lambda rule: (rule == UNMATCHED_RULE, rule)))
+        groups.setdefault(rules, []).append(cycle)
+    for rules, found in groups.items():
+        where = ", ".join(rule if rule == UNMATCHED_RULE else f"mapping.{rule}" for rule in rules)
+        yield PlanWarning(code, where, _text(code, found, not by_order or not any(r in by_order for r in rules)))
+
+
+def _text(code: str, cycles: Sequence[Cycle], explicit: bool) -> str:
+    """Return what crosses, how one knows, and which pairs would be right."""
+    steps = [(p, q) for cycle in cycles for p, q in zip(cycle, (*cycle[1:], cycle[0]), strict=True)]
+    takes = ", ".join(f"{p.target} takes {p.source}" for p, _ in steps[:_MANY])
+    wants = ", ".join(f"{p.target} from {q.source}" for p, q in steps[:_MANY])
+    more = f", and {len(steps) - _MANY} more" if len(steps) > _MANY else ""
+    why = (
+        "their names pair them the other way round, and the shapes agree"
+        if code == NAMES
+        else "the layers before them pair them the other way round, and the shapes agree"
+    )
+    start, fix = ("", "exchange them") if explicit else ("by order, ", "pair these layers by name")
+    return f"{start}{takes}{more}: {why}. If this is not intended, {fix}: {wants}{more}"

@@ -1,0 +1,195 @@
+"""Counterparts by name: what the names of both sides say about which source layer a target layer should take."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from transferpipe.planning.crossings.pairs import Counterparts, LayerPair, Parts, is_same_layer, tails
+from transferpipe.planning.crossings.tokens import Tokens, numbers_of, skeleton_of, tokens_of
+from transferpipe.weights.layer_classes import is_made_up
+
+_MOST_DEPTH = 3  # containers of containers are looked at up to here
+_FACTORS = (1, 2, 3)  # every layer, every second one, every third one
+# Two out of place among fewer layers are no accident only if the numbers say more than their order.
+_ENOUGH_IN_ORDER = 8
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A pair with the words and numbers of its names."""
+
+    pair: LayerPair
+    ours: Tokens
+    theirs: Tokens
+
+
+def counterparts_by_name(pairs: Sequence[LayerPair], by_order: frozenset[str]) -> Iterator[Counterparts]:
+    """Yield the counterparts that each kind of evidence finds, the strongest first.
+
+    Args:
+        pairs: who takes whom.
+        by_order: the rules that pair by order. Numbers that Keras counted up say nothing there.
+    """
+    named = [
+        _Named(p, tokens_of(p.target, p.rule not in by_order), tokens_of(p.source, p.rule not in by_order))
+        for p in pairs
+    ]
+    open_ones = [n for n in named if not is_same_layer(n.pair.target, n.pair.source)]
+    if not open_ones:
+        return
+    steps, settled = _same_steps(named)
+    yield from steps
+    open_ones = [n for n in open_ones if n.pair not in settled]
+    yield _same_names(pairs, [n.pair for n in open_ones], by_order)
+    yield from _same_tokens(named, open_ones)
+    yield from _same_containers(pairs)
+    yield _same_places(named)
+
+
+def _same_names(pairs: Sequence[LayerPair], open_ones: Sequence[LayerPair], by_order: frozenset[str]) -> Counterparts:
+    """Find the source layer of the same name, whatever models or scopes are around one of the two."""
+    index: dict[tuple[str, Parts, str], LayerPair | None] = {}
+    for pair in pairs:
+        for tail in tails(pair.source):
+            key = (pair.alias, pair.parts, tail)
+            index[key] = None if key in index and tail != pair.source else pair
+    found: Counterparts = {}
+    for pair in open_ones:
+        drifts = pair.rule in by_order and any(is_made_up(segment) for segment in pair.source.split("/"))
+        for tail in () if drifts else tails(pair.target):
+            other = index.get((pair.alias, pair.parts, tail))
+            if other and is_same_layer(pair.target, other.source):
+                found[pair] = other
+                break
+    return found
+
+
+def _same_tokens(named: Sequence[_Named], open_ones: Sequence[_Named]) -> Iterator[Counterparts]:
+    """Find the source layer whose name differs in one word or number, which is one of the target's name.
+
+    ``block_b/key`` takes ``block_a/query``: ``block_a/key`` it should be. Words count wherever they stand; numbers
+    where both names have equally many, one for one. Found for each place from the end of the source's name.
+    """
+    index: dict[tuple[str, Parts, int, Tokens], dict[str, LayerPair | None]] = {}
+    for n in named:
+        for i, token in enumerate(n.theirs):
+            others = index.setdefault((n.pair.alias, n.pair.parts, i, _without(n.theirs, i)), {})
+            others[token] = None if token in others else n.pair
+    by_place: dict[int, Counterparts] = {}
+    for n in open_ones:
+        for i, token in enumerate(n.theirs):
+            others = index[n.pair.alias, n.pair.parts, i, _without(n.theirs, i)]
+            wanted = _wanted_token(n, i, token, others) if len(others) > 1 else None
+            other = others.get(wanted) if wanted else None
+            if other:
+                by_place.setdefault(len(n.theirs) - i, {})[n.pair] = other
+    yield from by_place.values()
+    together: Counterparts = {}
+    for _, found in sorted(by_place.items()):
+        together = found | together
+    yield together
+
+
+def _without(tokens: Tokens, i: int) -> Tokens:
+    return (*tokens[:i], *tokens[i + 1 :])
+
+
+def _wanted_token(n: _Named, i: int, token: str, others: dict[str, LayerPair | None]) -> str | None:
+    """Return what the target's name has where the source's has `token` at `i`; None if it has that, or several."""
+    if not token.isdigit():
+        if token in n.ours:
+            return None
+        fitting = [t for t in dict.fromkeys(n.ours) if t in others and not t.isdigit()]
+        return fitting[0] if len(fitting) == 1 else None
+    ours = numbers_of(n.ours)
+    if len(ours) != len(numbers_of(n.theirs)):
+        return None
+    wanted = str(ours[len(numbers_of(n.theirs[:i]))])
+    return wanted if wanted != token else None
+
+
+def _same_containers(pairs: Sequence[LayerPair]) -> Iterator[Counterparts]:
+    """Find the same layer in the container that gives most of the target's container: ``left`` takes ``first``."""
+    taken = {(p.alias, p.parts, p.source): p for p in pairs}
+    split = [(p, p.target.split("/"), p.source.split("/")) for p in pairs]
+    for depth in range(1, _MOST_DEPTH + 1):
+        gives: dict[tuple[str, tuple[str, ...]], Counter[tuple[str, ...]]] = {}
+        deep = [
+            (p, tuple(t[:-depth]), tuple(s[:-depth]), s[-depth:]) for p, t, s in split if min(len(t), len(s)) > depth
+        ]
+        for p, ours, theirs, _ in deep:
+            gives.setdefault((p.alias, ours), Counter())[theirs] += 1
+        found: Counterparts = {}
+        for p, ours, theirs, inside in deep:
+            (most, count), total = gives[p.alias, ours].most_common(1)[0], gives[p.alias, ours].total()
+            other = taken.get((p.alias, p.parts, "/".join((*most, *inside)))) if most != theirs else None
+            if other and count > 2 and 3 * count > 2 * total:
+                found[p] = other
+        yield found
+
+
+def _groups(named: Sequence[_Named]) -> Iterator[list[_Named]]:
+    """Yield the pairs whose names differ in numbers only, on both sides."""
+    groups: dict[tuple[str, Tokens, Tokens], list[_Named]] = {}
+    for n in named:
+        ours, theirs = skeleton_of(n.ours), skeleton_of(n.theirs)
+        if "#" in ours and "#" in theirs:
+            groups.setdefault((n.pair.alias, ours, theirs), []).append(n)
+    yield from groups.values()
+
+
+def _same_steps(named: Sequence[_Named]) -> tuple[list[Counterparts], set[LayerPair]]:
+    """Find the source layer of the number that most others of the kind would take: ``c{i}`` takes ``conv{i+1}``.
+
+    Returns:
+        What is found for each number in the source's names, and the pairs that follow a step while several do not: to
+        them, equal numbers mean nothing. (One that does not can be the last one, that takes what the first one left.)
+    """
+    found: list[Counterparts] = []
+    settled: set[LayerPair] = set()
+    for group in _groups(named):
+        numbers = {n.pair: (numbers_of(n.ours), numbers_of(n.theirs)) for n in group}
+        taken = {(pair.parts, theirs): pair for pair, (_, theirs) in numbers.items()}
+        for q in range(len(numbers_of(group[0].theirs))):
+            law = _law_of(list(numbers.values()), q)
+            wanted = {pair: law[1] * ours[law[0]] + law[2] for pair, (ours, _) in numbers.items()} if law else {}
+            off = [pair for pair in wanted if wanted[pair] != numbers[pair][1][q]]
+            if len(off) > 1 and law and law[1:] != (1, 0):
+                settled.update(wanted.keys() - set(off))
+            found.extend({} for _ in range(q + 1 - len(found)))
+            for pair in off:
+                theirs = numbers[pair][1]
+                if other := taken.get((pair.parts, (*theirs[:q], wanted[pair], *theirs[q + 1 :]))):
+                    found[q][pair] = other
+    return found, settled
+
+
+def _law_of(numbers: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], q: int) -> tuple[int, int, int] | None:
+    """Return which of the target's numbers gives most q-th numbers of the source, times what and plus what.
+
+    It holds if at least three follow it, and three of five.
+    """
+    best: tuple[int, tuple[int, int, int]] | None = None
+    for factor in _FACTORS:
+        for p in range(len(numbers[0][0])):
+            offsets = Counter(theirs[q] - factor * ours[p] for ours, theirs in numbers)
+            offset, count = offsets.most_common(1)[0]
+            if best is None or count > best[0] or (count == best[0] and p == q and factor == best[1][1]):
+                best = (count, (p, factor, offset))
+    return best[1] if best and best[0] >= 3 and 5 * best[0] >= 3 * len(numbers) else None
+
+
+def _same_places(named: Sequence[_Named]) -> Counterparts:
+    """Find what two layers should take where all others of a long row follow the order of the numbers."""
+    found: Counterparts = {}
+    for group in _groups(named):
+        if len(group) < _ENOUGH_IN_ORDER:
+            continue
+        ours = sorted(group, key=lambda n: numbers_of(n.ours))
+        theirs = sorted(group, key=lambda n: numbers_of(n.theirs))
+        out = [(a.pair, b.pair) for a, b in zip(ours, theirs, strict=True) if a is not b]
+        if len(out) == 2:
+            found.update(out)
+    return found

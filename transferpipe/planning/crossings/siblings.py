@@ -1,0 +1,130 @@
+"""Counterparts by siblings: a normalization takes what belongs to the source of the convolution before it."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from transferpipe.planning.crossings.pairs import Counterparts, LayerPair
+from transferpipe.planning.crossings.tokens import Tokens, numbers_of, skeleton_of, tokens_of
+from transferpipe.weights.network import Network
+from transferpipe.weights.spec import Catalog
+
+_SCALES = frozenset({"gamma", "moving_mean", "moving_variance", "running_mean", "running_var", "beta"})
+# Words by which the names of a convolution (or dense layer) and of its normalization differ.
+_CONVOLUTION = frozenset({"conv", "conv1d", "conv2d", "conv3d", "dense", "fc", "linear", "c", "d", "depthwise"})
+_NORMALIZATION = frozenset(
+    {"bn", "norm", "n", "batch", "normalization", "batchnorm", "ln", "layernorm", "gn", "groupnorm"}
+    | {"batch_normalization", "layer_normalization", "group_normalization"}
+)
+
+Couple = tuple[LayerPair, LayerPair]
+"""A convolution (or dense layer) and the normalization of what it computes."""
+
+
+def is_normalization(pair: LayerPair) -> bool:
+    """Tell whether the target layer of `pair` scales: all of its weights are vectors, and their names say so."""
+    return all(len(shape) == 1 for _, shape, _ in pair.parts) and any(
+        own in _SCALES or any(theirs in _SCALES for theirs, _ in sources) for own, _, sources in pair.parts
+    )
+
+
+def couples_of(pairs: Sequence[LayerPair], target: Network | None) -> list[Couple]:
+    """Return the couples of target layers: those that the network connects, else those that their names connect."""
+    if target is not None and target.connected:
+        return list(_connected(pairs, target))
+    return list(_named(pairs))
+
+
+def _connected(pairs: Sequence[LayerPair], network: Network) -> Iterator[Couple]:
+    by_target = {p.target: p for p in pairs}
+    before: dict[str, str | None] = {}  # the one paired layer whose output arrives, through layers without a pair
+    for node in network.nodes:
+        given = {name if name in by_target else before.get(name) for name in node.inputs}
+        before[node.name] = given.pop() if len(given) == 1 else None
+    for name, pair in by_target.items():
+        first = by_target.get(before.get(name) or "")
+        if first and is_normalization(pair) and not is_normalization(first):
+            yield first, pair
+
+
+def _named(pairs: Sequence[LayerPair]) -> Iterator[Couple]:
+    """Yield the couples by their names: ``sc_conv`` and ``sc_bn``, ``d1`` and ``n1``, ``down/0`` and ``down/1``."""
+    firsts: dict[tuple[str, Tokens], list[LayerPair]] = {}
+    by_target = {p.target: p for p in pairs}
+    norms = [p for p in pairs if is_normalization(p)]
+    others = [p for p in pairs if not is_normalization(p)]
+    for pair in others:
+        firsts.setdefault(_stem_of(pair.target, _CONVOLUTION), []).append(pair)
+    for pair in norms:
+        earlier = by_target.get(_number_before(pair.target) or "")
+        found = [earlier] if earlier else firsts.get(_stem_of(pair.target, _NORMALIZATION), [])
+        if len(found) == 1 and not is_normalization(found[0]):
+            yield found[0], pair
+
+
+def _stem_of(name: str, kinds: frozenset[str]) -> tuple[str, Tokens]:
+    parent, _, last = name.rpartition("/")
+    return parent, tuple(t for t in tokens_of(last) if t not in kinds)
+
+
+def _number_before(name: str) -> str | None:
+    return _numbered(name, -1)
+
+
+def _numbered(name: str, step: int) -> str | None:
+    """Return `name` with its last segment, a number, plus `step`; None if that is no number."""
+    parent, slash, last = name.rpartition("/")
+    return f"{parent}{slash}{int(last) + step}" if last.isdigit() and int(last) + step >= 0 else None
+
+
+def counterparts_by_sibling(couples: Sequence[Couple], source: Catalog | None = None) -> Counterparts:
+    """Return the counterparts of normalizations that the names in the source tell.
+
+    What belongs to the source of a convolution is the next number in the same container (``down/0``, ``down/1``), or
+    the name that other couples of such names have (``conv1`` with ``bn1``: ``conv2`` with ``bn2``), or the next layer
+    in the file where that holds for most couples.
+    """
+    norms = {second.source: second for _, second in couples}
+    words, by_name = _habits(couples), {(tokens_of(s)): p for s, p in norms.items()}
+    follows = _order_of(couples, source)
+    found: Counterparts = {}
+    for first, second in couples:
+        numbered = _numbered(first.source, 1)
+        if numbered in norms and "/" in first.source:
+            fitting = [norms[numbered]]
+        else:
+            ours = tokens_of(first.source)
+            named = [_renumbered(skeleton, ours) for skeleton in words.get(skeleton_of(ours), ())]
+            fitting = [by_name[n] for n in named if n in by_name]
+        if not fitting and follows.get(first.source) in norms:
+            fitting = [norms[follows[first.source]]]
+        if len(fitting) == 1 and fitting[0].source != second.source:
+            found[second] = fitting[0]
+    return found
+
+
+def _habits(couples: Sequence[Couple]) -> Mapping[Tokens, list[Tokens]]:
+    """Return which names of normalizations go with which of convolutions, as skeletons, where both have one number."""
+    seen: dict[Tokens, Counter[Tokens]] = {}
+    for first, second in couples:
+        ours, theirs = tokens_of(first.source), tokens_of(second.source)
+        if numbers_of(ours) and numbers_of(ours) == numbers_of(theirs):
+            seen.setdefault(skeleton_of(ours), Counter())[skeleton_of(theirs)] += 1
+    return {ours: [theirs for theirs, _ in counter.most_common(1)] for ours, counter in seen.items()}
+
+
+def _renumbered(skeleton: Tokens, like: Tokens) -> Tokens:
+    numbers = iter(numbers_of(like))
+    return tuple(str(next(numbers)) if t == "#" else t for t in skeleton)
+
+
+def _order_of(couples: Sequence[Couple], source: Catalog | None) -> dict[str, str]:
+    """Return the layer that follows each in the file, if it holds the normalization in most couples."""
+    if source is None:
+        return {}
+    layers = list(dict.fromkeys(w.layer for w in source))
+    follows = dict(itertools.pairwise(layers))
+    right = sum(follows.get(first.source) == second.source for first, second in couples)
+    return follows if right >= 3 and 5 * right >= 3 * len(couples) else {}

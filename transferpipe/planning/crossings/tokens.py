@@ -1,0 +1,61 @@
+"""Names of layers as words and numbers."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from transferpipe.weights.layer_classes import is_made_up, stem
+
+# One word for what frameworks and people call by several.
+_WORDS = {
+    **dict.fromkeys(("q", "wq", "to_q", "query"), "query"),
+    **dict.fromkeys(("k", "wk", "key"), "key"),
+    **dict.fromkeys(("v", "wv", "value"), "value"),
+    **dict.fromkeys(("o", "wo", "out", "output"), "output"),
+    **dict.fromkeys(("fwd", "forward"), "forward"),
+    **dict.fromkeys(("bwd", "backwards", "reverse", "reversed", "backward"), "backward"),
+    **dict.fromkeys(("enc", "encode", "encoder"), "encoder"),
+    **dict.fromkeys(("dec", "decode", "decoder"), "decoder"),
+    **dict.fromkeys(("dw", "depthwise"), "depthwise"),
+    **dict.fromkeys(("pw", "pointwise"), "pointwise"),
+    **dict.fromkeys(("l", "lhs", "left"), "left"),
+    **dict.fromkeys(("r", "rhs", "right"), "right"),
+}
+
+Tokens = tuple[str, ...]
+
+
+@cache
+def _tokens_of_segment(segment: str, counted: bool) -> Tokens:
+    if is_made_up(segment):  # conv2d_7: the class is one word
+        number = segment[len(stem(segment)) + 1 :]
+        return (stem(segment), *((number,) if number and counted else ()))
+    found: list[str] = []
+    for word in re.split(r"[^0-9A-Za-z]+", segment):
+        match = re.fullmatch(r"([A-Za-z]+)(\d+)", word)
+        found.extend(match.groups() if match else [word] if word else [])
+    return tuple(str(int(t)) if t.isdigit() else _WORDS.get(t.lower(), t.lower()) for t in found)
+
+
+def tokens_of(name: str, counted: bool = True) -> Tokens:
+    """Return the words and numbers of a layer's name, synonyms as one word.
+
+    Args:
+        name: the name.
+        counted: whether the numbers count that Keras counts up in names such as ``conv2d_7``.
+
+    >>> tokens_of("block2_conv1/q_proj"), tokens_of("a/conv2d_7", counted=False)
+    (('block', '2', 'conv', '1', 'query', 'proj'), ('a', 'conv2d'))
+    """
+    return tuple(token for segment in name.split("/") for token in _tokens_of_segment(segment, counted))
+
+
+def numbers_of(tokens: Tokens) -> tuple[int, ...]:
+    """Return the numbers among `tokens`."""
+    return tuple(int(t) for t in tokens if t.isdigit())
+
+
+def skeleton_of(tokens: Tokens) -> Tokens:
+    """Return `tokens` with a ``#`` for each number."""
+    return tuple("#" if t.isdigit() else t for t in tokens)
