@@ -128,7 +128,7 @@ def _text(code: str, cycles: Sequence[Cycle], explicit: bool) -> str:
     why = (
         "their names pair them the other way round, and the shapes agree"
         if code == NAMES
-        else "the layers before them pair them the other way round, and the shapes agree"
+        else "the layers connected to them pair them the other way round, and the shapes agree"
     )
     start, fix = ("", "exchange them") if explicit else ("by order, ", "pair these layers by name")
     return f"{start}{takes}{more}: {why}. If this is not intended, {fix}: {wants}{more}"
