@@ -38,12 +38,12 @@ def lint_crossings(
     """
     pairs = layer_pairs(plan.assignments)
     names = crossed_names(pairs, frozenset(by_order), frozenset(by_arithmetic))
-    yield from _warnings(NAMES, names, by_order)
+    yield from _warn_of_cycles(NAMES, names, by_order)
     known = {name for cycle in names for p in cycle for name in (p.target, *_above(p.target))}
     for alias, catalog in sources.items():
         branches = crossed_branches([p for p in pairs if p.alias == alias], target.network, catalog)
         new = [cycle for cycle in branches if not any(p.target in known for p in cycle)]
-        yield from _warnings(BRANCHES, new, by_order)
+        yield from _warn_of_cycles(BRANCHES, new, by_order)
     for rule in dict.fromkeys(p.rule for p in pairs if p.rule in by_order):
         yield from _neighbours(rule, [p for p in pairs if p.rule == rule and p.target not in known])
 
@@ -108,7 +108,7 @@ def _neighbours(rule: str, pairs: Sequence[LayerPair]) -> Iterator[PlanWarning]:
         yield PlanWarning(NAMES, f"mapping.{rule}", f"{text}{more}: pair these layers by name, in rules of their own")
 
 
-def _warnings(code: str, cycles: Sequence[Cycle], by_order: Collection[str]) -> Iterator[PlanWarning]:
+def _warn_of_cycles(code: str, cycles: Sequence[Cycle], by_order: Collection[str]) -> Iterator[PlanWarning]:
     """Yield one warning for each set of rules whose layers cross."""
     groups: dict[tuple[str, ...], list[Cycle]] = {}
     for cycle in cycles:
@@ -116,10 +116,10 @@ def _warnings(code: str, cycles: Sequence[Cycle], by_order: Collection[str]) -> 
         groups.setdefault(rules, []).append(cycle)
     for rules, found in groups.items():
         where = ", ".join(rule if rule == UNMATCHED_RULE else f"mapping.{rule}" for rule in rules)
-        yield PlanWarning(code, where, _text(code, found, not by_order or not any(r in by_order for r in rules)))
+        yield PlanWarning(code, where, _describe(found, code, not by_order or not any(r in by_order for r in rules)))
 
 
-def _text(code: str, cycles: Sequence[Cycle], explicit: bool) -> str:
+def _describe(cycles: Sequence[Cycle], code: str, explicit: bool) -> str:
     """Return what crosses, how one knows, and which pairs would be right."""
     steps = [(p, q) for cycle in cycles for p, q in zip(cycle, (*cycle[1:], cycle[0]), strict=True)]
     takes = ", ".join(f"{p.target} takes {p.source}" for p, _ in steps[:_MANY])
