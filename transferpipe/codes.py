@@ -63,13 +63,6 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "if it is not meant. To give a weight a constant on purpose, use the transform `{fill: 0}`, which is "
             "not warned of.",
         ),
-        "duplicate-weights": WarningKind(
-            "Two layers of the source hold the same values to the last bit, though they lie in different places. "
-            "Training never leads there: one was written over the other. Tied embeddings, tensors that share "
-            "their place in the file and networks that are held twice are not counted.",
-            "mapping.all: conv1 and conv3 hold the same values, bit for bit (kernel, bias)",
-            "Compare the layers in the original. If they are tied on purpose, `allow: [duplicate-weights]`.",
-        ),
         "crossed-branches": WarningKind(
             "Layers of equal shapes are exchanged, judged by how they are connected: what comes before or behind a "
             "target layer goes to another branch of the source (the shortcut of a residual block instead of its main "
@@ -79,6 +72,13 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "from bn2",
             "Exchange the sources of these layers as the warning says, in explicit rules (`to`, `from`). If the "
             "networks really differ there, `allow` the code.",
+        ),
+        "duplicate-weights": WarningKind(
+            "Two layers of the source hold the same values to the last bit, though they lie in different places. "
+            "Training never leads there: one was written over the other. Tied embeddings, tensors that share "
+            "their place in the file and networks that are held twice are not counted.",
+            "mapping.all: conv1 and conv3 hold the same values, bit for bit (kernel, bias)",
+            "Compare the layers in the original. If they are tied on purpose, `allow: [duplicate-weights]`.",
         ),
         "epsilon": WarningKind(
             "A normalization layer divides by the root of variance plus epsilon. Files of torch hold no epsilon, and "
