@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transferpipe.execute.live import transfer_live
+from transferpipe.execute.live import check_compiled, transfer_live
 from transferpipe.execute.opening import live_model, open_recipe
 from transferpipe.execute.prepare import Prepared, prepare_opened
 from transferpipe.execute.remote.opened import open_path
@@ -70,6 +70,8 @@ def transfer(source: Any, target: Any, *, folder: str | Path | None = None, **re
     live = not isinstance(target, str | Path | Mapping)
     prepared = _prepare(source, target, recipe)
     report = None
+    if live:
+        check_compiled(prepared)  # what a strict recipe refuses, it refuses before anything is written
     if recipe.get("save") is not None or not live:
         report = execute(prepared, Path(folder) if folder is not None else Path())
     if not live:

@@ -3,8 +3,7 @@
 A code is stable: recipes let some pass by it (`allow: [code, ...]` beside `strict: true`), and programs look for it.
 
 To add one: 1. yield ``PlanWarning("my-code", where, text)`` wherever the plan or the run finds it; 2. add a row here,
-by
-the alphabet. That is all: `transferpipe help warnings`, `allow`, its "did you mean" and the tests read this table.
+in alphabetical order. That is all: `transferpipe help warnings`, `allow`, its "did you mean" and the tests read this.
 """
 
 from __future__ import annotations

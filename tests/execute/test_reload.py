@@ -120,7 +120,7 @@ def reloaded(model, tmp_path, **more):
     )
     assert report.verdict.weights == "pass"
     told = [w for w in report.warnings if "reload" in w.code]
-    assert all(f"{w.where}: {w.text}" in report.manifest["warnings"] for w in told)
+    assert all(w.to_data() in report.manifest["warnings"] for w in told)
     return {w.code: w for w in told}
 
 

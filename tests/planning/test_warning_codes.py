@@ -42,7 +42,7 @@ def written():
             given = [*call.args[:1], *(k.value for k in call.keywords if k.arg == "code")]
             for node in (n for argument in given for n in ast.walk(argument)):
                 value = constants.get(node.id) if isinstance(node, ast.Name) else getattr(node, "value", None)
-                if isinstance(value, str):
+                if isinstance(value, str) and value:  # records of earlier versions have no code
                     yield f"{path.relative_to(PACKAGE)}:{node.lineno}", value
 
 

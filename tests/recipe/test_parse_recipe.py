@@ -113,7 +113,10 @@ def test_builders_at_any_depth(where):
     ("path", "hint"),
     [
         ("mappping", "did you mean 'mapping'?"),
-        ("zzz", "known here: edit, expect, freeze, ignore, mapping, name, save, score, seed, source, sources, target,"),
+        (
+            "zzz",
+            "known here: allow, edit, expect, freeze, ignore, mapping, name, save, score, seed, source, sources, strict, target,",
+        ),
         ("source.pth", "did you mean 'path'?"),
         ("mapping.trunk.form", "did you mean 'from', 'transform'?"),
         ("mapping.head.exept", "did you mean 'except'?"),

@@ -168,5 +168,5 @@ def test_html_has_the_same_and_escapes_it():
     assert "<script>" not in page
     assert "<td>[bold]r</td><td>a/k</td><td>a/k</td><td>1</td><td>6</td><td></td>" in page
     assert f"<div>plan {plan.checksum}</div>" in page
-    assert "<div>warning: unused: 1 source weight is not used: more</div>" in page
+    assert "<li>unused [unused]: 1 source weight is not used: more</li>" in page
     assert "<div>2 target weights: 1 assigned, 1 kept</div>" in page

@@ -17,12 +17,16 @@ VERBS: Mapping[str, str] = {
     "recipes": "list the recipes with their commands",
 }
 
+STRICT = "--strict"
+"""The flag that is a key of the recipe, too."""
+
 # Flag -> (verbs it belongs to, whether it takes a value, what it does)
 FLAGS: Mapping[str, tuple[tuple[str, ...], bool, str]] = {
     "--json": (("plan", "inspect", "verify", "recipes"), False, "print JSON"),
     "--all": (("inspect",), False, "list also what is not a weight (optimizer, counters)"),
     "--stats": (("inspect",), False, "read the values: mean, spread, range, NaN"),
     "--trust": (("run", "plan", "sweep"), True, "let the recipe use this Python package (repeatable)"),
+    STRICT: (("run", "plan", "sweep"), False, "make warnings errors; allow=[CODE] lets some pass"),
     "--config-dir": (("run", "plan", "sweep", "recipes"), True, "a further folder with recipe/*.yaml"),
     "--cfg": (("run", "plan"), True, "print the composed recipe instead of running it: --cfg job"),
     "--dry-run": (("sweep",), False, "plan every variant, print them, and stop"),
@@ -85,6 +89,8 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
             flags.add(flag)
     if verb in ("inspect", "verify", "report"):
         return Arguments(verb, (), tuple(plain), frozenset(flags), values)
+    if STRICT in flags:
+        plain.append("strict=true")
     return Arguments(verb, tuple(plain), (), frozenset(flags), values)
 
 

@@ -21,7 +21,7 @@ from transferpipe.errors import FileError, Problem, RecipeError
 from transferpipe.execute.prepare import Prepared, prepare
 from transferpipe.planning.chain import read_recipe
 from transferpipe.recipe.model import Recipe
-from transferpipe.show.plan_table import plan_text
+from transferpipe.show.plan_table import plan_text, warnings_text
 
 if TYPE_CHECKING:
     from transferpipe.execute.run import Report
@@ -141,8 +141,8 @@ def _hydra_files(composed: Composed) -> dict[str, str]:
 
 def _print_report(report: Report) -> None:
     manifest = report.manifest
-    for warning in report.warnings[len(report.plan.warnings) :]:
-        print(f"warning  {warning.where}: {warning.text}")
+    if later := report.warnings[len(report.plan.warnings) :]:
+        print(warnings_text(later, colour=is_terminal(), width=width()))
     for name, line in zip(("verdict", ""), report.verdict.lines(report.checked), strict=True):
         print(f"{name:<8} {line}")
     for path, artifact in zip(report.artifacts, manifest["artifacts"], strict=True):

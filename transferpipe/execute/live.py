@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from transferpipe.errors import Problems, VerificationError
+from transferpipe.errors import Problems, RecipeError, VerificationError
 from transferpipe.execute.build import backend_of_keras
 from transferpipe.execute.prepare import Prepared
 from transferpipe.execute.run import Report
@@ -20,6 +20,7 @@ from transferpipe.execute.values import Values, same_bits
 from transferpipe.execute.verdict import verdict_of
 from transferpipe.execute.verify import digest, worth_seeing
 from transferpipe.planning.model import Plan, PlanWarning
+from transferpipe.planning.warned import refuse_warnings
 
 
 def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
@@ -34,7 +35,8 @@ def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
     values = Values(plan, prepared.opened.sources, target, prepared.recipe.verify)
     changed = sorted({a.target for a in plan.assignments} | {e.at for e in plan.edits})
     new = {name: values.value(name) for name in changed}
-    warnings = saved.warnings if saved else (*plan.warnings, *value_warnings(plan, values, _found(plan, values, new)))
+    needed = check_compiled(prepared)
+    warnings = (*(saved.warnings if saved else (*plan.warnings, *_check_values(prepared, values, new))), *needed)
     untouched = {w.name: target.read(w.name) for w in target.structure.catalog if w.name not in new}
     undo = target.assign(new)
     try:
@@ -51,11 +53,23 @@ def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
     except BaseException:
         undo()
         raise
-    warnings = (*warnings, *_needs_compile(target.model, plan))
     if saved:
         return replace(saved, warnings=warnings)
     compared = len(new) + len(untouched)
     return Report(plan, verdict_of(compared), warnings=warnings, compared=compared)
+
+
+def check_compiled(prepared: Prepared) -> tuple[PlanWarning, ...]:
+    """Return what must be done to the live target after the transfer.
+
+    Raises:
+        RecipeError: there is something, and the recipe is strict.
+    """
+    target = prepared.opened.target
+    assert isinstance(target, ModelTarget)
+    found = tuple(_needs_compile(target.model, prepared.plan))
+    refuse_warnings(prepared.recipe, found, RecipeError)
+    return found
 
 
 def _needs_compile(model: Any, plan: Plan) -> Iterator[PlanWarning]:
@@ -71,6 +85,14 @@ def _found(plan: Plan, values: Values, new: Mapping[str, NDArray[Any]]) -> Found
     for name, found in seen.items():
         found.look(new[name])
     return Found({name: digest(new[name]) for name in seen}, seen, values.felt)
+
+
+def _check_values(prepared: Prepared, values: Values, new: Mapping[str, NDArray[Any]]) -> tuple[PlanWarning, ...]:
+    """Return what is suspicious about the values, or raise it where the recipe is strict."""
+    plan = prepared.plan
+    found = tuple(value_warnings(plan, values, _found(plan, values, new)))
+    refuse_warnings(prepared.recipe, found, VerificationError)
+    return found
 
 
 def _prove_frozen(target: ModelTarget, prepared: Prepared) -> None:

@@ -19,6 +19,7 @@ from transferpipe.execute.target import FileTarget
 from transferpipe.planning.layouts.export import plan_export
 from transferpipe.planning.model import Plan, PlanWarning
 from transferpipe.planning.planner import make_plan
+from transferpipe.planning.warned import refuse_warnings
 from transferpipe.recipe.model import Build, Recipe
 from transferpipe.recipe.parse import SAVE_SUFFIXES, STREAMED
 from transferpipe.recipe.trust import resolve
@@ -95,7 +96,7 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
         saves: whether the result is to be written, so that the target must have what its format needs.
 
     Raises:
-        RecipeError: the plan cannot be made, or is not the expected one.
+        RecipeError: the plan cannot be made, is not the expected one, or has warnings that the recipe refuses.
     """
     sources = {alias: source.catalog for alias, source in opened.sources.items()}
     plan = make_plan(recipe, sources, opened.target.structure, opened.labels, opened.layouts)
@@ -106,6 +107,7 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
         raise RecipeError(Problem("expect", what, "look at the plan; if it is right, expect its checksum"))
     if saves:
         _check_formats(recipe, opened)
+    refuse_warnings(recipe, plan.warnings, RecipeError)
     return Prepared(recipe, opened, plan)
 
 

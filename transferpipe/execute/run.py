@@ -37,6 +37,7 @@ from transferpipe.execute.verify import UNRECORDED, Progress, Proof, verify_file
 from transferpipe.execute.verify_archive import verify_archive
 from transferpipe.execute.writers.safetensors_shards import SUFFIX
 from transferpipe.planning.model import Plan, PlanWarning
+from transferpipe.planning.warned import describe_warnings, refuse_warnings
 from transferpipe.recipe.model import Save
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Source
@@ -71,7 +72,12 @@ class Report:
         return f"{self.compared:,} weights read back and compared bit for bit{nothing}"
 
     def __str__(self) -> str:
-        return "\n".join([*self.verdict.lines(self.checked), self._counts])
+        warned = [
+            f"{'' if place else 'warning':<8} {line}"
+            for entry in describe_warnings(self.warnings)
+            for place, line in enumerate(entry)
+        ]
+        return "\n".join([*self.verdict.lines(self.checked), self._counts, *warned])
 
     def __repr__(self) -> str:
         return f"<Report {self.verdict}; {self._counts}>"
@@ -106,11 +112,13 @@ def execute(
             staging.place(path, recipe.save.overwrite and not _is_several(path, recipe.save)) for path in paths
         ]
         made = _make(prepared, temporaries, progress)
-        warnings = (*plan.warnings, *value_warnings(plan, _values(prepared), made.found), *made.notes)
+        later = (*value_warnings(plan, _values(prepared), made.found), *made.notes)
+        refuse_warnings(recipe, later, VerificationError)
+        warnings = (*plan.warnings, *later)
         planned = json_lines({"checksum": plan.checksum, **plan.to_data()})
         called = [artifact_name(name, temporary) for name, temporary in zip(names, temporaries, strict=True)]
         artifacts = [{"path": name, **entry} for name, entry in zip(called, made.artifacts, strict=True)]
-        told = {"warnings": [f"{w.where}: {w.text}" for w in warnings], "seconds": made.seconds}
+        told = {"warnings": [w.to_data() for w in warnings], "seconds": made.seconds}
         verdict = verdict_of(len(made.found.digests))
         manifest = seal({**_manifest(prepared, made, verdict), "artifacts": artifacts, **told}, planned)
         for name, text in {**texts, PLAN: planned, MANIFEST: json_lines(manifest)}.items():

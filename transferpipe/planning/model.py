@@ -93,11 +93,25 @@ class Freezing:
 
 @dataclass(frozen=True)
 class PlanWarning:
-    """Something legal that is probably not meant."""
+    """Something legal that is probably not meant.
+
+    Attributes:
+        code: its kind, one of `transferpipe.codes.WARNINGS`; empty in records of earlier versions.
+        where: the place the user would look at: a recipe key, a layer, a file.
+        text: what is found there.
+    """
 
     code: str
     where: str
     text: str
+
+    def __str__(self) -> str:
+        place = " ".join(filter(None, [self.where, f"[{self.code}]" if self.code else ""]))
+        return f"{place}: {self.text}" if place else self.text
+
+    def to_data(self) -> dict[str, str]:
+        """Return the warning as in plan.json and manifest.json."""
+        return {"code": self.code, "where": self.where, "text": self.text}
 
 
 @dataclass(frozen=True)
@@ -193,8 +207,19 @@ def plan_from_data(data: Mapping[str, Any]) -> Plan:
     freezing: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in dict(data["freezing"]).items()}
     whole["freezing"] = Freezing(**freezing)
     whole["save"] = tuple(data["save"])
-    whole["warnings"] = tuple(PlanWarning(**w) for w in data["warnings"])
+    whole["warnings"] = tuple(warning_from_data(w) for w in data["warnings"])
     return Plan(**whole)
+
+
+def warning_from_data(data: Any) -> PlanWarning:
+    """Return the warning that `PlanWarning.to_data` wrote, or the text that earlier versions wrote into manifests.
+
+    Raises:
+        TypeError: the data is not that of a warning.
+    """
+    if isinstance(data, str):
+        return PlanWarning("", "", data)
+    return PlanWarning(**data)
 
 
 def _assignment(data: Mapping[str, Any]) -> Assignment:

@@ -183,3 +183,5 @@ class Recipe:
     seed: int = 0
     name: str = "recipe"
     expect: str | None = None
+    strict: bool = False
+    allow: tuple[str, ...] = ()

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from transferpipe.errors import Problems, RecipeError
+from transferpipe.codes import WARNINGS
+from transferpipe.errors import Problems, RecipeError, did_you_mean
 from transferpipe.recipe.fields import Fields, describe
 from transferpipe.recipe.model import (
     NAMED_FORMATS,
@@ -70,6 +71,8 @@ def parse_recipe(data: Mapping[str, Any], check_rule: RuleCheck, *, absolute_sav
         seed=_parse_seed(fields),
         name=fields.text("name") or "recipe",
         expect=fields.text("expect"),
+        strict=fields.flag("strict"),
+        allow=_parse_allow(fields),
     )
     _check_sources_are_there(recipe, problems)
     fields.finish()
@@ -100,6 +103,16 @@ def _parse_seed(fields: Fields) -> int:
     if seed > _LARGEST_SEED:
         fields.note("seed", f"must be at most {_LARGEST_SEED}, not {seed}")
     return seed
+
+
+def _parse_allow(fields: Fields) -> tuple[str, ...]:
+    """Return the codes of warnings that may pass where warnings are errors."""
+    codes = fields.texts("allow")
+    for code in dict.fromkeys(codes):
+        if code not in WARNINGS:
+            hint = did_you_mean(code, WARNINGS) or "the codes are in `transferpipe help warnings`"
+            fields.note("allow", f"{code!r} is not the code of a warning", hint)
+    return codes
 
 
 def _parse_target(fields: Fields) -> Origin | None:

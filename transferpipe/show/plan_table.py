@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import html
 import io
+from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from transferpipe.planning.model import Plan
+from transferpipe.planning.model import Plan, PlanWarning
+from transferpipe.planning.warned import describe_warnings
 from transferpipe.show.collapse import counted
 from transferpipe.show.plan_rows import Row, plan_rows
-from transferpipe.show.visible import cell, visible
+from transferpipe.show.visible import cell
 
 PLAIN_WIDTH = 200
 
@@ -36,9 +38,33 @@ def _parts(plan: Plan) -> list[RenderableType]:
         head.add_row(cell(name, "bold"), cell(label))
     parts: list[RenderableType] = [head, Text(), _table(plan_rows(plan)), Text()]
     parts += [cell(line) for line in _summary(plan)]
-    parts += [Text.assemble(("warning  ", "yellow"), visible(f"{w.where}: {w.text}")) for w in plan.warnings]
+    parts += [warnings_table(plan.warnings)] if plan.warnings else []
     parts.append(Text.assemble("plan ", (plan.checksum, "bold")))
     return parts
+
+
+def warnings_text(warnings: Sequence[PlanWarning], *, colour: bool = False, width: int = PLAIN_WIDTH) -> str:
+    """Return the warnings as text: those of one kind together, with their count."""
+    return render(warnings_table(warnings), colour=colour, width=width)
+
+
+def warnings_table(warnings: Sequence[PlanWarning]) -> Table:
+    """Return the warnings for a terminal: those of one kind together, with their count."""
+    table = Table.grid(padding=(0, 2))
+    for first, *rest in describe_warnings(warnings):
+        table.add_row(cell("warning", "yellow"), cell(first))
+        for line in rest:
+            table.add_row(cell(""), cell(line))
+    return table
+
+
+def warnings_html(warnings: Sequence[PlanWarning]) -> str:
+    """Return the warnings as the items of an HTML list: those of one kind together, with their count."""
+    items = ""
+    for first, *rest in describe_warnings(warnings):
+        inner = "".join(f"<li>{html.escape(line)}</li>" for line in rest)
+        items += f"<li>{html.escape(first)}{f'<ul>{inner}</ul>' if inner else ''}</li>"
+    return items
 
 
 def _table(rows: list[Row]) -> Table:
@@ -84,6 +110,7 @@ def plan_html(plan: Plan) -> str:
     for r in plan_rows(plan):
         values = (r.rule, r.target, r.origin, f"{r.weights:,}", f"{r.parameters:,}", r.notes)
         body += "<tr>" + "".join(f"<td>{html.escape(v)}</td>" for v in values) + "</tr>"
-    lines = [*_summary(plan), *(f"warning: {w.where}: {w.text}" for w in plan.warnings), f"plan {plan.checksum}"]
-    notes = "".join(f"<div>{html.escape(line)}</div>" for line in lines)
+    notes = "".join(f"<div>{html.escape(line)}</div>" for line in _summary(plan))
+    notes += f"<div>warnings</div><ul>{warnings_html(plan.warnings)}</ul>" if plan.warnings else ""
+    notes += f"<div>plan {html.escape(plan.checksum)}</div>"
     return f"<div><table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>{notes}</div>"

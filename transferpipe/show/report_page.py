@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from transferpipe.execute.verdict import Verdict, verdict_from_data
-from transferpipe.planning.model import Plan
-from transferpipe.show.plan_table import plan_html
+from transferpipe.planning.model import Plan, PlanWarning, warning_from_data
+from transferpipe.show.plan_table import plan_html, warnings_html
 from transferpipe.show.score_table import number_text, score_title
 
 STYLE = """
@@ -41,13 +41,14 @@ def report_page(
         score: the content of score.json, if the run was scored.
         variant: of a sweep, what sets it apart from the others, and the address of the sweep's page.
     """
+    later = _value_warnings(plan, manifest)
     sections = [
         f"<h1>{_text(plan.recipe)}</h1>",
         _variant(*variant) if variant else "",
         _verdict(verdict_from_data(manifest["verdict"]), len(manifest["weights"])),
         f"<p class=muted>plan {_text(plan.checksum)}</p>",
         f"<h2>Plan</h2><div class=scroll>{plan_html(plan)}</div>",
-        _list("Warnings from the values", _value_warnings(plan, manifest)),
+        f"<h2>Warnings from the values</h2><ul>{warnings_html(later)}</ul>" if later else "",
         _files(manifest["artifacts"]),
         _score(score) if score else "",
         _weights(manifest["weights"]),
@@ -74,9 +75,10 @@ def _variant(label: str, page: str) -> str:
     return f"<p>The variant <code>{_text(label)}</code> of <a href='{_text(page)}'>this sweep</a></p>"
 
 
-def _value_warnings(plan: Plan, manifest: Mapping[str, Any]) -> list[str]:
-    planned = {f"{w.where}: {w.text}" for w in plan.warnings}
-    return [w for w in manifest.get("warnings", ()) if w not in planned]
+def _value_warnings(plan: Plan, manifest: Mapping[str, Any]) -> list[PlanWarning]:
+    # Manifests of earlier versions hold texts, without codes.
+    planned = {*plan.warnings, *(PlanWarning("", "", f"{w.where}: {w.text}") for w in plan.warnings)}
+    return [w for w in map(warning_from_data, manifest.get("warnings", ())) if w not in planned]
 
 
 def _text(value: Any) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 from transferpipe.errors import FileError, Problem
 from transferpipe.execute.atomic import write_text
 from transferpipe.execute.manifest import MANIFEST, read_json
+from transferpipe.planning.model import warning_from_data
+from transferpipe.planning.warned import shorten_warnings
 from transferpipe.sweep.job import DONE, read_result
 from transferpipe.sweep.leaderboard import Entry, varying_keys
 from transferpipe.sweep.variant import SEED, VARIANT, Planned, read_variant
@@ -147,7 +149,7 @@ def _with_result(folder: Path, entry: Entry) -> Entry:
 
 @lru_cache(maxsize=1024)  # the page of a running sweep is written again and again
 def _warnings_in(manifest: Path, _: int) -> tuple[str, ...]:
-    return tuple(map(str, read_json(manifest).get("warnings", ())))
+    return tuple(shorten_warnings(warning_from_data(w) for w in read_json(manifest).get("warnings", ())))
 
 
 def write_record(folder: Path, record: SweepRecord) -> None:

@@ -13,7 +13,7 @@ State = Mapping[str, Any]
 """Digests: of the ``recipe`` and of the ``score`` as texts, and of each of the ``inputs`` by its name."""
 
 # What a recipe says of what is written and checked changes no number.
-_BESIDE = ("name", "expect", "save", "verify", "unused", "ignore", "score")
+_BESIDE = ("name", "expect", "save", "verify", "unused", "ignore", "score", "strict", "allow")
 
 
 def state_of(recipe: Mapping[str, Any]) -> State:

@@ -15,6 +15,7 @@ from transferpipe.errors import FileError, Problem
 from transferpipe.execute.atomic import cannot_be_written, write_text
 from transferpipe.execute.manifest import read_json
 from transferpipe.execute.prepare import Prepared
+from transferpipe.planning.warned import shorten_warnings
 from transferpipe.sweep.inputs import inputs_of
 from transferpipe.sweep.state import State
 from transferpipe.weights.file_source import FileSource
@@ -88,9 +89,11 @@ def planned(variant: Variant, prepared: Prepared) -> Planned:
         "verify": variant.recipe.get("verify"),
         "inputs": [*_inputs(prepared), *inputs_of(variant.recipe)],
     }
+    if prepared.recipe.strict:  # a result that came with warnings is none of a run that refuses them
+        decisive["strict"] = sorted(prepared.recipe.allow)
     text = json.dumps(decisive, sort_keys=True, default=str)
     key = hashlib.sha256(text.encode()).hexdigest()[:10]
-    warnings = tuple(dict.fromkeys(f"{w.where}: {w.text}" for w in plan.warnings))
+    warnings = tuple(shorten_warnings(plan.warnings))
     return Planned(variant, plan.checksum, f"v{key}", (len(plan.assignments), len(plan.kept)), warnings)
 
 
