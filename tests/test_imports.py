@@ -21,13 +21,13 @@ print("IMPORTED", json.dumps([status, tops]))
 """
 
 
-def run(*words, cwd):
+def run(*words, cwd, expected=0):
     """Run the command line in a new process; return its exit status, what it imported, and what it printed."""
     done = subprocess.run([sys.executable, "-c", SCRIPT, *words], capture_output=True, text=True, cwd=cwd, check=False)
     assert "IMPORTED" in done.stdout, done.stdout + done.stderr
     printed, _, last = done.stdout.rpartition("IMPORTED ")
     status, imported = json.loads(last)
-    assert status == 0, printed + done.stderr
+    assert status == expected, printed + done.stderr
     return set(imported), printed
 
 
@@ -113,3 +113,35 @@ def test_listing_recipes(tmp_path):
     imported, printed = run("recipes", cwd=tmp_path)
     assert "set_element" in printed
     assert imported.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("target", "os.system"),
+        ("target", "keras.utils.get_file"),
+        ("target", "transferpipe.recipe.trust.importlib.import_module"),
+        ("target", "transferpipe.execute.atomic.remove"),
+        ("source", "subprocess.run"),
+        ("score", "shutil.rmtree"),
+    ],
+)
+def test_what_a_recipe_may_not_name_is_refused_before_anything_is_imported(keras_file, key, name):
+    fine = {"target": "transferpipe.zoo.small_mlp", "source": "my_models.build"}
+    (keras_file / "my_models.py").write_text("raise SystemExit('imported')")
+    recipe = {k: {"_target_": v} for k, v in {**fine, key: name}.items()}
+    recipe["mapping"] = {"all": {"to": ".*"}}
+    (keras_file / "recipes").mkdir(exist_ok=True)
+    (keras_file / "recipes/bad.yaml").write_text(json.dumps(recipe))
+    imported, _ = run("plan", "recipe=bad", cwd=keras_file, expected=5)
+    assert imported.isdisjoint((*HEAVY, "my_models"))
+
+
+@pytest.mark.parametrize("inner", [{"a": [{"_target_": "os.system"}]}, {"_target_": "os.system"}])
+def test_nor_among_arguments(keras_file, inner):
+    recipe = {"target": {"_target_": "my_models.build", "x": inner}, "unmatched": "keep"}
+    (keras_file / "my_models.py").write_text("raise SystemExit('imported')")
+    (keras_file / "recipes").mkdir(exist_ok=True)
+    (keras_file / "recipes/bad.yaml").write_text(json.dumps(recipe))
+    imported, _ = run("plan", "recipe=bad", cwd=keras_file, expected=5)
+    assert imported.isdisjoint((*HEAVY, "my_models"))

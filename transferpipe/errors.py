@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from transferpipe.visible import visible
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -24,7 +26,7 @@ class Problem:
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{text} -> {self.mend}" if self.mend else text
+        return visible(f"{text} -> {self.mend}" if self.mend else text)
 
 
 class TransferError(Exception):

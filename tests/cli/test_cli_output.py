@@ -5,9 +5,14 @@ import subprocess
 import sys
 import zipfile
 
+import numpy as np
 import pytest
 from command_line import weights
 from safetensors.numpy import save_file
+
+import transferpipe as tp
+from transferpipe.cli import main
+from transferpipe.visible import visible
 
 # Files alone, so that nothing of Keras is imported.
 RECIPE = """
@@ -60,3 +65,37 @@ def test_a_full_disk_under_the_output_keeps_the_work_and_is_told(shell, tmp_path
 def test_streams_that_are_closed_or_full_decide_nothing(shell, tmp_path, closed):
     assert shell(f"{COMMAND} run recipe=mine hydra.run.dir=o {closed}")[0] == [0]
     assert zipfile.ZipFile(tmp_path / "o/model.npz").testzip() is None  # nothing was printed into it
+
+
+NASTY = {
+    "commands": "l\x1b[31mred\x1b]0;title\x07",
+    "another line": "l\nverdict  pass: 99 weights read back and compared bit for bit",
+    "direction": "l\u202egnp\u2066",
+    "rewind": "l\r\x9b2Kx",
+}
+
+
+@pytest.mark.parametrize("name", NASTY.values(), ids=NASTY)
+@pytest.mark.parametrize("value", [np.nan, 1.0], ids=["refused", "accepted"])
+def test_names_from_files_are_no_commands_to_the_terminal(tmp_path, capsys, monkeypatch, name, value):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/mine.yaml").write_text(
+        RECIPE.replace("'.*'", "'(?s).*'").replace("model.npz", "m.safetensors")
+    )
+    for file in ("weights", "target"):
+        save_file({f"{name}/kernel": np.full((2, 2), value, "f4")}, tmp_path / f"{file}.safetensors")
+    status = main(["run", "recipe=mine", "hydra.run.dir=o"])
+    answer = capsys.readouterr()
+    page = tmp_path / "o/report.html"
+    assert status == (3 if np.isnan(value) else 0)
+    for text in (answer.out, answer.err, page.read_text() if page.exists() else ""):
+        assert not [c for c in text if not c.isprintable() and c != "\n"]
+        assert not any(line.startswith("verdict  pass: 99") for line in text.splitlines())
+    shown = visible(name)
+    assert shown in answer.err or shown in answer.out
+    try:
+        tp.transfer("weights.safetensors", "target.safetensors", mapping={"all": {"to": "(?s).*"}}, save="n.npz")
+    except tp.TransferError as error:
+        assert shown in str(error)
+        assert str(error).isprintable()

@@ -13,6 +13,7 @@ from transferpipe.cli.arguments import Arguments, help_text, parse_arguments
 from transferpipe.cli.interrupted import BY_KEYBOARD, BY_SIGNAL, Terminated, farewell, termination_interrupts
 from transferpipe.errors import TransferError
 from transferpipe.execute.remote.shown import SHOWN, Report
+from transferpipe.visible import visible
 
 _MOST_PROBLEMS = 20
 
@@ -57,7 +58,7 @@ def _guarded(words: list[str]) -> int:
     except Exception as error:
         if show_trace:
             traceback.print_exc()
-        print(f"internal error: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"internal error: {type(error).__name__}: {visible(str(error))}", file=sys.stderr)
         print("this is a bug in transferpipe; run again with --traceback and report it", file=sys.stderr)
         return 1
     return status
@@ -109,8 +110,8 @@ def _print_error(error: TransferError) -> None:
     print(f"error: {error.title}{count}", file=sys.stderr)
     for problem in problems[:_MOST_PROBLEMS]:
         place = f"{problem.where}: " if problem.where else ""
-        print(f"  {place}{problem.what}", file=sys.stderr)
+        print(visible(f"  {place}{problem.what}"), file=sys.stderr)
         if problem.mend:
-            print(f"      -> {problem.mend}", file=sys.stderr)
+            print(visible(f"      -> {problem.mend}"), file=sys.stderr)
     if len(problems) > _MOST_PROBLEMS:
         print(f"  ... and {len(problems) - _MOST_PROBLEMS} more", file=sys.stderr)

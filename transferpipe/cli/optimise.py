@@ -32,6 +32,7 @@ from transferpipe.planning.chain import read_recipe
 from transferpipe.sweep.job import RESULT, Result, failed, forget_attempt, read_result
 from transferpipe.sweep.record import entries_in
 from transferpipe.sweep.variant import SEED, Planned, Variant, planned, write_variant
+from transferpipe.visible import visible
 
 _ABSENT = object()
 _TRIALS = ".trials"  # folders that Hydra makes for its own; results lie beside each other, named by what they are
@@ -165,10 +166,10 @@ def _trial(trials: _Trials, config: DictConfig) -> float:
     score = result.get("score")
     if score is None:
         problems = "; ".join(result.get("problems", ()))
-        print(f"{label}  FAILED: {problems}", flush=True)
+        print(visible(f"{label}  FAILED: {problems}"), flush=True)
         raise TransferError([Problem(label, problems)])
     value = float(score["value"])
-    print(f"{label}  {score['name']} {value:.4f}  {result['seconds']:.1f} s", flush=True)
+    print(visible(f"{label}  {score['name']} {value:.4f}  {result['seconds']:.1f} s"), flush=True)
     return -value if trials.free and not score.get("higher_is_better", True) else value
 
 

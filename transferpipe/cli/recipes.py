@@ -7,6 +7,7 @@ from pathlib import Path
 
 from transferpipe.cli.arguments import Arguments
 from transferpipe.cli.recipe_folders import conf_folder, user_folder
+from transferpipe.visible import visible
 
 
 def recipes(arguments: Arguments) -> int:
@@ -19,7 +20,7 @@ def recipes(arguments: Arguments) -> int:
         return 0
     wide = max((len(n) for n in found), default=0)
     for name, path in found.items():
-        print(f"{name:<{wide}}  {first_line(path)}")
+        print(visible(f"{name:<{wide}}  {first_line(path)}"))
     return 0
 
 

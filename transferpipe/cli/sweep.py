@@ -31,6 +31,7 @@ from transferpipe.sweep.lock import only_one
 from transferpipe.sweep.loggers import check_loggers
 from transferpipe.sweep.record import SweepRecord, entries_in, entry_of, merged, with_results
 from transferpipe.sweep.variant import write_variant
+from transferpipe.visible import visible
 
 
 def sweep(arguments: Arguments) -> int:
@@ -140,7 +141,7 @@ def _write_variants(found: SweepPlan) -> list[str]:
     for key in waiting:
         folder = found.folder / key
         if lost := why_again(folder):
-            print(f"again    {first[key].variant.label}: {lost}", flush=True)
+            print(visible(f"again    {first[key].variant.label}: {lost}"), flush=True)
         write_variant(folder, first[key])
         forget_attempt(folder)
     return [key for key in waiting if read_result(found.folder / key) is None]

@@ -14,6 +14,7 @@ from transferpipe.sweep.leaderboard import Entry
 from transferpipe.sweep.record import LeftOut
 from transferpipe.sweep.state import changes, state_of
 from transferpipe.sweep.variant import NAMED
+from transferpipe.visible import visible
 
 _Reasons = dict[tuple[str, str, str], list[str]]
 
@@ -35,11 +36,11 @@ def report_broken(plan: SweepPlan, skip: bool) -> None:
         kinds = sorted({type(error) for _, error in plan.broken}, key=lambda kind: kind.status)
         problems.raise_as(kinds[-1])
     for problem in problems.found:
-        print(f"left out  {problem.where}: {problem.what}", file=sys.stderr)
+        print(visible(f"left out  {problem.where}: {problem.what}"), file=sys.stderr)
     for name in dict.fromkeys(str(variant.control) for variant, _ in plan.inapplicable):
         mine = [(variant, error) for variant, error in plan.inapplicable if variant.control == name]
         for (where, what, _), labels in _reasons(mine).items():
-            print(f"control {name}: not applicable: {where}: {what} ({some(labels)})", file=sys.stderr)
+            print(visible(f"control {name}: not applicable: {where}: {what} ({some(labels)})"), file=sys.stderr)
 
 
 def _reasons(broken: Sequence[Broken]) -> _Reasons:

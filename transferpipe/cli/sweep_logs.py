@@ -11,6 +11,7 @@ from transferpipe.cli.engines import Told
 from transferpipe.sweep.job import LOGGED, Result
 from transferpipe.sweep.leaderboard import Entry
 from transferpipe.sweep.loggers import open_loggers
+from transferpipe.visible import visible
 
 
 class Logs:
@@ -45,7 +46,7 @@ class Logs:
             except Exception as error:  # whatever the tool raises: a log is no reason to lose a sweep
                 del self._loggers[name]
                 what = f"{type(error).__name__}: {error} (the same command tells {name} of what is left)"
-                print(f"warning  sweep.log: {what}", file=sys.stderr)
+                print(visible(f"warning  sweep.log: {what}"), file=sys.stderr)
 
 
 def recorded(told: Told, written: Callable[[], None]) -> Told:

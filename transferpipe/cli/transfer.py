@@ -22,6 +22,7 @@ from transferpipe.execute.prepare import Prepared, prepare
 from transferpipe.planning.chain import read_recipe
 from transferpipe.recipe.model import Recipe
 from transferpipe.show.plan_table import plan_text, warnings_text
+from transferpipe.visible import visible
 
 if TYPE_CHECKING:
     from transferpipe.execute.run import Report
@@ -144,10 +145,10 @@ def _print_report(report: Report) -> None:
     if later := report.warnings[len(report.plan.warnings) :]:
         print(warnings_text(later, colour=is_terminal(), width=width()))
     for name, line in zip(("verdict", ""), report.verdict.lines(report.checked), strict=True):
-        print(f"{name:<8} {line}")
+        print(visible(f"{name:<8} {line}"))
     for path, artifact in zip(report.artifacts, manifest["artifacts"], strict=True):
-        print(f"saved    {path}  {artifact['bytes']:,} bytes, freezing {artifact['freezing']}")
-    print(f"record   {report.folder}/manifest.json", flush=True)
+        print(visible(f"saved    {path}  {artifact['bytes']:,} bytes, freezing {artifact['freezing']}"))
+    print(visible(f"record   {report.folder}/manifest.json"), flush=True)
 
 
 def _score(recipe: Recipe, report: Report, trusted: tuple[str, ...]) -> Mapping[str, Any]:

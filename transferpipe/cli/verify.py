@@ -9,6 +9,7 @@ from transferpipe.cli.arguments import Arguments
 from transferpipe.cli.terminal import progress
 from transferpipe.errors import Problem, RecipeError, VerificationError
 from transferpipe.execute.verify_run import verify_run
+from transferpipe.visible import visible
 
 
 def verify(arguments: Arguments) -> int:
@@ -26,5 +27,5 @@ def verify(arguments: Arguments) -> int:
         for name, line in zip(("verdict", ""), proof.verdict.lines(proof.checked), strict=True):
             print(f"{name:<8} {line}")
         for note in proof.notes:
-            print(f"note     {note}")
+            print(visible(f"note     {note}"))
     return VerificationError.status if proof.verdict.weights == "inconclusive" else 0

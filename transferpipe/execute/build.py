@@ -7,7 +7,7 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from transferpipe.collector import collector_paused
@@ -15,7 +15,7 @@ from transferpipe.errors import Problem, RecipeError, TransferError, did_you_mea
 from transferpipe.execute.deferred import build_deferred, has_pending
 from transferpipe.execute.settings_kept import DTYPE_POLICY, settings_kept
 from transferpipe.recipe.model import Build
-from transferpipe.recipe.trust import resolve
+from transferpipe.recipe.trust import check_name, resolve
 
 TENSORFLOW = "tensorflow"
 _BACKENDS = {TENSORFLOW: "tensorflow", "jax": "jax", "torch": "torch"}
@@ -158,17 +158,27 @@ def callables_of(build: Build, trusted: Collection[str] = ()) -> tuple[Any, ...]
     Raises:
         RecipeError, UnsafeError: as `transferpipe.recipe.trust.resolve`.
     """
-    found: list[Any] = [resolve(build.target, f"{build.where}._target_", trusted)]
+    return tuple(resolve(b.target, f"{b.where}._target_", trusted) for b in _builds_in(build))
 
-    def visit(value: Any) -> None:
-        if isinstance(value, Build):
-            found.extend(callables_of(value, trusted))
-        for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
-            visit(inner)
 
-    for argument in build.arguments.values():
-        visit(argument)
-    return tuple(found)
+def check_names(builds: Iterable[Build], trusted: Collection[str] = ()) -> None:
+    """Refuse what a recipe may not name, as far as the names alone show it, before anything is imported or opened.
+
+    Raises:
+        RecipeError, UnsafeError: as `transferpipe.recipe.trust.check_name`.
+    """
+    for build in builds:
+        for inner in _builds_in(build):
+            check_name(inner.target, f"{inner.where}._target_", trusted)
+
+
+def _builds_in(value: Any) -> Iterator[Build]:
+    """Yield the calls in `value`, outer ones first."""
+    if isinstance(value, Build):
+        yield value
+        value = value.arguments
+    for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        yield from _builds_in(inner)
 
 
 def call(build: Build, trusted: Collection[str] = ()) -> Any:

@@ -11,7 +11,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.execute.build import build_model, callables_of, describe_build, import_keras, keras_settings
+from transferpipe.execute.build import (
+    build_model,
+    callables_of,
+    check_names,
+    describe_build,
+    import_keras,
+    keras_settings,
+)
 from transferpipe.execute.keras_walk import Walked
 from transferpipe.execute.remote.find import find
 from transferpipe.execute.remote.opened import open_found
@@ -125,6 +132,7 @@ def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str
         UnsafeError: the recipe, or a file, asks for more than it may.
     """
     assert recipe.target is not None
+    check_names(builds_of(recipe), trusted)
     models = {name: live_model(model, name) for name, model in (live or {}).items()}
     sources: dict[str, Source] = {}
     labels = {}
@@ -138,6 +146,15 @@ def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str
     labels |= {alias: labels[alias] + _SAID[layout] for alias, layout in layouts.items() if layout in _SAID}
     files = {a: o for a, o in {**recipe.sources, "target": recipe.target}.items() if a not in models and o.path}
     return Opened(sources, target, labels, layouts, tuple(_unpinned(files)))
+
+
+def builds_of(recipe: Recipe) -> Iterator[Build]:
+    """Yield what the recipe calls."""
+    for origin in (*recipe.sources.values(), recipe.target):
+        if origin and origin.build:
+            yield origin.build
+    if recipe.score:
+        yield recipe.score
 
 
 def _unpinned(origins: Mapping[str, Origin]) -> Iterator[PlanWarning]:

@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.execute.build import import_keras
+from transferpipe.execute.build import check_names, import_keras
 from transferpipe.execute.loaded_flags import judge_freezing
-from transferpipe.execute.opening import Opened, open_recipe
+from transferpipe.execute.opening import Opened, builds_of, open_recipe
 from transferpipe.execute.score_early import check_early
 from transferpipe.execute.score_label import OURS, split_label
 from transferpipe.execute.settings_kept import settings_kept
@@ -44,6 +44,7 @@ def prepare(recipe: Recipe, trusted: Collection[str] = ()) -> Prepared:
         RecipeError: the plan cannot be made, or is not the expected one.
         FileError, UnsafeError: a source or the target cannot be opened.
     """
+    check_names(builds_of(recipe), trusted)
     if recipe.score:
         _check_score(recipe, recipe.score, trusted)
     prepared = prepare_opened(recipe, open_recipe(recipe, trusted))

@@ -54,6 +54,17 @@ def resolve(dotted: str, where: str, trusted: Collection[str] = ()) -> Callable[
     return found
 
 
+def check_name(dotted: str, where: str, trusted: Collection[str] = ()) -> None:
+    """Refuse what can be refused of the name `dotted` before Keras, or a module of the user's, is imported.
+
+    Raises:
+        UnsafeError, RecipeError: as `resolve`, which has the last word.
+    """
+    _check_spelling(dotted, where, trusted, Path.cwd().resolve())
+    if any(dotted.startswith(f"{package}.") for package in _OWN):
+        resolve(dotted, where, trusted)
+
+
 def _mend(module: str) -> str:
     return f"if you trust it, say so on the command line: --trust {module.partition('.')[0]}"
 

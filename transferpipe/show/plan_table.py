@@ -109,8 +109,8 @@ def plan_html(plan: Plan) -> str:
     body = ""
     for r in plan_rows(plan):
         values = (r.rule, r.target, r.origin, f"{r.weights:,}", f"{r.parameters:,}", r.notes)
-        body += "<tr>" + "".join(f"<td>{html.escape(v)}</td>" for v in values) + "</tr>"
-    notes = "".join(f"<div>{html.escape(line)}</div>" for line in _summary(plan))
+        body += "<tr>" + "".join(f"<td>{html.escape(visible(v))}</td>" for v in values) + "</tr>"
+    notes = "".join(f"<div>{html.escape(visible(line))}</div>" for line in _summary(plan))
     notes += f"<div>warnings</div><ul>{warnings_html(plan.warnings)}</ul>" if plan.warnings else ""
     notes += f"<div>plan {html.escape(plan.checksum)}</div>"
     return f"<div><table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>{notes}</div>"

@@ -10,6 +10,7 @@ from transferpipe.execute.verdict import Verdict, verdict_from_data
 from transferpipe.planning.model import Plan, PlanWarning, warning_from_data
 from transferpipe.show.plan_table import plan_html, warnings_html
 from transferpipe.show.score_table import number_text, score_title
+from transferpipe.visible import visible
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2024; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
@@ -82,7 +83,7 @@ def _value_warnings(plan: Plan, manifest: Mapping[str, Any]) -> list[PlanWarning
 
 
 def _text(value: Any) -> str:
-    return html.escape(str(value))
+    return html.escape(visible(str(value)))
 
 
 def _list(title: str, items: Iterable[str]) -> str:

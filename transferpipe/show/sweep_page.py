@@ -27,6 +27,7 @@ from transferpipe.sweep.leaderboard import Entry, Leaderboard
 from transferpipe.sweep.record import LeftOut, SweepRecord
 from transferpipe.sweep.statistics import Estimate
 from transferpipe.sweep.variant import SEED
+from transferpipe.visible import visible
 
 _NUMBERS = ("rank", "seeds", "seconds", "warnings")
 
@@ -56,7 +57,7 @@ def sweep_page(record: SweepRecord, board: Leaderboard) -> str:
 
 
 def _text(value: Any) -> str:
-    return html.escape(str(value))
+    return html.escape(visible(str(value)))
 
 
 def _counts(entries: Sequence[Entry]) -> str:

@@ -1,17 +1,12 @@
-"""Names from files, made safe to show: a name may hold what a terminal takes for a command."""
+"""Cells of tables that hold names from files: nothing in them is a command to the terminal."""
 
 from __future__ import annotations
 
 from rich.text import Text
 
+from transferpipe.visible import visible
 
-def visible(text: str) -> str:
-    r"""Return `text` with everything that is not printable written as an escape.
-
-    >>> visible("a\x1b[31mb")
-    'a\\x1b[31mb'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+__all__ = ["cell", "visible"]
 
 
 def cell(text: str, style: str = "") -> Text:
