@@ -14,7 +14,7 @@ from transferpipe.planning.model import Plan, PlanWarning
 from transferpipe.planning.warned import describe_warnings
 from transferpipe.show.collapse import counted
 from transferpipe.show.plan_rows import Row, plan_rows
-from transferpipe.show.visible import cell
+from transferpipe.show.visible import cell, visible
 
 PLAIN_WIDTH = 200
 
@@ -62,8 +62,8 @@ def warnings_html(warnings: Sequence[PlanWarning]) -> str:
     """Return the warnings as the items of an HTML list: those of one kind together, with their count."""
     items = ""
     for first, *rest in describe_warnings(warnings):
-        inner = "".join(f"<li>{html.escape(line)}</li>" for line in rest)
-        items += f"<li>{html.escape(first)}{f'<ul>{inner}</ul>' if inner else ''}</li>"
+        inner = "".join(f"<li>{html.escape(visible(line))}</li>" for line in rest)
+        items += f"<li>{html.escape(visible(first))}{f'<ul>{inner}</ul>' if inner else ''}</li>"
     return items
 
 
