@@ -308,6 +308,6 @@ def test_ten_thousand_weights_take_no_second():
 
     found = catalog(text)
     plan = plan_of(text, text, mapping)
-    start = time.perf_counter()
+    start = time.process_time()
     assert list(lint_crossings(plan, found, {"source": found})) == []
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
