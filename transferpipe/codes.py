@@ -210,6 +210,13 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "mapping.all: bn2 gets mean 0 and variance 1 from bn2, as freshly built, while others are trained",
             "Take the statistics from a checkpoint that has them, or run the finished model on data in training mode.",
         ),
+        "same-padding": WarningKind(
+            "A convolution or pooling layer with a stride and padding='same' pads some inputs more at the end than at "
+            "the beginning. torch adds one number on both sides, so no layer of torch computes the same.",
+            "mapping.conv: conv1: strided with padding='same', which pads an input of (224, 224) unevenly",
+            "Build the target with the padding of the original, as the warning says: ZeroPadding2D before the layer, "
+            "and padding='valid'.",
+        ),
         "square-axes": WarningKind(
             "A square matrix of a PyTorch file stands beside matrices whose bias is as long as their second axis: they "
             "are (in, out), as GPT-2's Conv1D keeps them, and the square one may be either.",

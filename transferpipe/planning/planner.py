@@ -11,7 +11,8 @@ from transferpipe.planning.edits import check_edits
 from transferpipe.planning.fates import Fates, assign
 from transferpipe.planning.freezing import plan_freezing
 from transferpipe.planning.layouts.keras_2 import name_in_cudnn
-from transferpipe.planning.lint import lint
+from transferpipe.planning.lint import lint, where_of
+from transferpipe.planning.lint_padding import lint_padding
 from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning, SourceWeight
 from transferpipe.planning.pairing import Pairing, listed, pair_numbered, some, take_as_keras, unclear_names
 from transferpipe.planning.pairing_axes import warn_of_judged
@@ -77,7 +78,13 @@ def make_plan(
     computing = {r.name for r in rules if any(o.template and o.template.computes for o in r.froms)}
     crossings = lint_crossings(plan, target.catalog, sources, by_order, computing)
     unreadable = _unreadable(sources, source_weights)
-    found = (*pairing.warnings, *warn_of_judged(pairing.judged), *unreadable, *crossings)
+    torch_rules = {
+        a.target.rpartition("/")[0]: where_of(a)
+        for a in plan.assignments
+        if a.target in fates.adapted and layouts.get(a.sources[0].source) == "torch"
+    }
+    padding = lint_padding(target.catalog.network, torch_rules)
+    found = (*pairing.warnings, *warn_of_judged(pairing.judged), *unreadable, *crossings, *padding)
     return lint(plan, target, found, by_order, fates.adapted)
 
 
