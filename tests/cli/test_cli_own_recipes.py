@@ -87,3 +87,20 @@ def test_a_package_elsewhere_needs_the_users_word(cli, refuses, here, monkeypatc
         refuses(5, ["plan", "recipe=own", target, "--trust=other"], "--trust their_models")
     finally:
         sys.modules.pop("their_models", None)
+
+
+@pytest.mark.parametrize("name", ["2024", "nan", "1e5", "null", "true", "0x1f"])
+def test_a_recipe_whose_name_reads_as_another_value(cli, here, name):
+    (here / "recipes" / f"{name}.yaml").write_text((here / "recipes" / "own.yaml").read_text())
+    assert cli("plan", f"recipe={name}", "--json").status == 0
+
+
+def test_rules_written_out_on_the_command_line_take_the_place_of_the_recipes(cli):
+    words = ("mapping={k:{to:hidden/kernel}}", "+mapping.b.to=hidden/bias", "unmatched=keep")
+    data = json.loads(cli("plan", "recipe=own", *words, "--json").out)
+    assert {(a["target"], a["rule"]) for a in data["assignments"]} == {("hidden/kernel", "k"), ("hidden/bias", "b")}
+
+
+def test_rules_written_out_are_checked_as_those_of_a_file_are(cli):
+    done = cli("plan", "recipe=own", "mapping={k:{tto:hidden/kernel}}")
+    assert (done.status, "mapping.k.tto: unknown key" in done.err) == (2, True)
