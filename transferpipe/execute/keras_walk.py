@@ -183,7 +183,23 @@ def _own_names(group: _Recorded) -> list[str]:
             names.append(value.name)
         else:
             names.append(table[i] if table else key)
-    return names
+    # Keras lets two weights of a layer have one name, and numbers them in files: so they go by their numbers.
+    return [key if names.count(name) > 1 else name for name, (key, _) in zip(names, group.entries, strict=True)]
+
+
+def loading_order(model: Any, walked: Walked) -> dict[str, tuple[str, ...]]:
+    """Return the names of the weights of each of the model's own layers in the order in which Keras's legacy files go.
+
+    That is `layer.trainable_weights` and then the others (keras/src/legacy/saving/legacy_h5_format.py, Keras 3).
+    """
+    names = {id(value): name for name, value in walked.values.items()}
+    layers = {id(layer): name for name, layer in walked.layers.items() if name and "/" not in name}
+    found = {}
+    for layer in model.layers:
+        weights = [names.get(id(v)) for v in (*layer.trainable_weights, *layer.non_trainable_weights)]
+        if id(layer) in layers and weights and all(weights):
+            found[layers[id(layer)]] = tuple(name for name in weights if name)
+    return found
 
 
 def model_config(model: Any) -> str:

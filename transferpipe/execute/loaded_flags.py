@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from transferpipe.errors import RecipeError
 from transferpipe.execute.keras_walk import walk
 from transferpipe.execute.settings_kept import keras_settings_kept
 from transferpipe.execute.target import ModelTarget, Target
@@ -80,8 +81,11 @@ def judge_freezing(plan: Plan, target: Target) -> Plan:
     open_ones = [w for w in plan.warnings if w.code == NOT_SAVED and w.where == "freeze"]
     if not open_ones or not isinstance(target, ModelTarget):
         return plan
-    config = target.config(plan.freezing.layers)
-    found = flags_after_loading(json.loads(config)) if config else None
+    try:
+        config = target.config(plan.freezing.layers)
+    except RecipeError:  # no configuration can be written, so no model will be saved that could be loaded
+        return plan
+    found = flags_after_loading(json.loads(config))
     if found is None:
         return plan
     where = {w.name: w.where for w in target.structure.catalog}

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.execute.keras_walk import Walked, keras_version, model_config, walk
+from transferpipe.execute.keras_walk import Walked, keras_version, loading_order, model_config, walk
 from transferpipe.execute.layer_facts import SETTINGS, flattened_before, with_settings
 from transferpipe.execute.live_network import live_network
 from transferpipe.planning.structure import LayerState, TargetStructure, loaded_flags
@@ -184,7 +184,13 @@ class ModelTarget:
             layers.append(with_settings(state, settings, flattened.get(name)))
         walked = self.walked
         return TargetStructure(
-            self.label, self.catalog, tuple(layers), walked.trainable, walked.fixed, walked.switched_off
+            self.label,
+            self.catalog,
+            tuple(layers),
+            walked.trainable,
+            walked.fixed,
+            walked.switched_off,
+            loading_order(self.model, walked),
         )
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from transferpipe.weights.spec import Catalog, WeightSpec
 
 KERAS, ONNX = "keras", "onnx"
 _MOST_HINTS = 20
+_MADE_UP_WEIGHT = re.compile(r"(variable(_\d+)?|\d+)")  # what Keras calls a weight that nobody named
 _BUILT_IN_CLASSES = frozenset(BUILT_IN.values())
 
 
@@ -160,6 +162,32 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     """Return the first few of `names` as they are, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def pair_stored(weight: str, ours: str, theirs: str, catalog: Catalog, pairing: Pairing) -> str | None:
+    """Return the source weight that Keras would load into `weight` from a legacy file of the same layer, or None.
+
+    Keras goes by the order of `layer.weights`. So does this where the names of the two layers' weights differ, which is
+    so for weights without names, and for layers in lists and dicts; roles that both sides name must agree.
+
+    Args:
+        weight: the target weight.
+        ours: the outermost layer that holds it.
+        theirs: the outermost layer of the source that is paired with that.
+        catalog: the source's.
+        pairing: what is found so far.
+    """
+    order, stored = pairing.structure.loading_order.get(ours, ()), catalog.layers.get(theirs, ())
+    if not catalog.in_loading_order or weight not in order or len(order) != len(stored):
+        return None
+    if all(f"{theirs}{name[len(ours) :]}" in catalog for name in order):
+        return None  # the names say it
+    if any(pairing.target[o].shape != catalog[s].shape for o, s in zip(order, stored, strict=True)):
+        return None
+    roles = [(o.rpartition("/")[2], s.rpartition("/")[2]) for o, s in zip(order, stored, strict=True)]
+    if any(o != s and not o.isdigit() and not _MADE_UP_WEIGHT.fullmatch(s) for o, s in roles):
+        return None
+    return stored[order.index(weight)]
 
 
 def pair_numbered(weight: str, layer: str, catalog: Catalog, pairing: Pairing) -> str | None:

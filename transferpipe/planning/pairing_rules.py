@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from transferpipe.planning.claims import Unit, find_units
 from transferpipe.planning.layouts.adapt import joined
 from transferpipe.planning.layouts.keras_2 import name_in_cudnn
-from transferpipe.planning.pairing import Pairing, Taken, Wanted, pair_numbered, some, take_as_keras, unclear_names
+from transferpipe.planning.pairing import (
+    Pairing,
+    Taken,
+    Wanted,
+    pair_numbered,
+    pair_stored,
+    some,
+    take_as_keras,
+    unclear_names,
+)
 from transferpipe.planning.pairing_layouts import (
     called_in_source,
     module_of,
@@ -133,7 +142,8 @@ def _take_stated(wanted: Wanted, weight: str, pairing: Pairing) -> Taken | None:
 def _take(wanted: Wanted, weight: str, pairing: Pairing) -> Taken | None:
     """Return the source weight of the same name, or of the same number."""
     name = wanted.source_name(weight)
-    there = name if name in wanted.catalog else name_in_cudnn(name, wanted.catalog)
+    there = pair_stored(weight, wanted.unit.name, wanted.name, wanted.catalog, pairing)
+    there = there or (name if name in wanted.catalog else name_in_cudnn(name, wanted.catalog))
     there = there or pair_numbered(weight, name.rpartition("/")[0], wanted.catalog, pairing)
     return take_as_keras(wanted.source, there, pairing) if there else None
 

@@ -14,7 +14,15 @@ from transferpipe.planning.layouts.keras_2 import name_in_cudnn
 from transferpipe.planning.lint import lint, where_of
 from transferpipe.planning.lint_padding import lint_padding
 from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning, SourceWeight
-from transferpipe.planning.pairing import Pairing, listed, pair_numbered, some, take_as_keras, unclear_names
+from transferpipe.planning.pairing import (
+    Pairing,
+    listed,
+    pair_numbered,
+    pair_stored,
+    some,
+    take_as_keras,
+    unclear_names,
+)
 from transferpipe.planning.pairing_axes import warn_of_judged
 from transferpipe.planning.pairing_layouts import describe_torch, names_wanted, take_module
 from transferpipe.planning.pairing_rules import pair_rule
@@ -172,7 +180,9 @@ def _settle_same_name(recipe: Recipe, name: str, fates: Fates, pairing: Pairing)
         if counterpart:
             taken = take_module(alias, name, counterpart, counterpart.layer, pairing)
         else:
-            source = name if name in catalog else name_in_cudnn(name, catalog)
+            outermost = name.partition("/")[0]
+            source = pair_stored(name, outermost, outermost, catalog, pairing)
+            source = source or (name if name in catalog else name_in_cudnn(name, catalog))
             source = source or pair_numbered(name, layer, catalog, pairing)
             taken = take_as_keras(alias, source, pairing) if source else None
         if taken:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from transferpipe.weights.spec import Catalog
@@ -51,6 +51,7 @@ class TargetStructure:
         trainable_weights: weights that training changes while their layers are trainable (not moving statistics).
         fixed: weights that a layer saves in a way of its own, so that they can be kept but not assigned.
         switched_off: weights of trainable layers that only the flag of their own variable keeps from training.
+        loading_order: the weights of each outermost layer in the order of Keras's `layer.weights`, where it is known.
     """
 
     label: str
@@ -59,6 +60,7 @@ class TargetStructure:
     trainable_weights: frozenset[str] = frozenset()
     fixed: frozenset[str] = frozenset()
     switched_off: frozenset[str] = frozenset()
+    loading_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def by_name(self) -> dict[str, LayerState]:

@@ -102,6 +102,8 @@ class Catalog:
         label: what messages call the model or file.
         network: what it tells of its layers beside that; None where it holds weights alone.
         unreadable: what it holds beside the weights as a weight that cannot be read.
+        in_loading_order: whether the weights of each outermost layer stand in the order of Keras's `layer.weights`, by
+            which Keras itself finds them again: in its legacy files, whose names need not be those of the layers.
 
     Raises:
         RecipeError: two weights got one name; both places are given.
@@ -111,6 +113,7 @@ class Catalog:
     label: str = ""
     network: Network | None = field(default=None, repr=False, compare=False)
     unreadable: tuple[Unreadable, ...] = field(default=(), repr=False, compare=False)
+    in_loading_order: bool = field(default=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         seen: dict[str, WeightSpec] = {}

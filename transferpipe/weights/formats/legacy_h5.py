@@ -119,7 +119,7 @@ def _source(file: _File, check: Callable[[], None]) -> FileSource:
     return FileSource(
         path=file.path,
         format="h5",
-        catalog=Catalog(tuple(specs), file.label, network),
+        catalog=Catalog(tuple(specs), file.label, network, in_loading_order=True),
         read_entry=read_entry,
         locate_entry=locate_entry,
         others=tuple(others),
