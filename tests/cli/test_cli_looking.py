@@ -69,7 +69,7 @@ def test_recipes_of_a_further_folder(cli, here):
     assert "shared" in cli("recipes", "--config-dir", "team").out
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["-h"], ["help"], ["run", "--help"], ["plan", "recipe=own", "-h"]])
+@pytest.mark.parametrize("argv", [["--help"], ["-h"], ["help", "run"], ["run", "--help"], ["plan", "recipe=own", "-h"]])
 def test_help_is_one_screen(cli, argv):
     answer = cli(*argv)
     lines = answer.out.splitlines()

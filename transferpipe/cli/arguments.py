@@ -15,6 +15,7 @@ VERBS: Mapping[str, str] = {
     "report": "build a sweep's table and page again: report FOLDER",
     "verify": "prove a finished run again: transferpipe verify FOLDER",
     "recipes": "list the recipes with their commands",
+    "help": "list the reference pages, or show one: transferpipe help TOPIC",
 }
 
 STRICT = "--strict"
@@ -87,7 +88,7 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
             raise RecipeError(Problem(flag, f"takes no value, but {value!r} is given", f"write {flag}"))
         else:
             flags.add(flag)
-    if verb in ("inspect", "verify", "report"):
+    if verb in ("inspect", "verify", "report", "help"):
         return Arguments(verb, (), tuple(plain), frozenset(flags), values)
     if STRICT in flags:
         plain.append("strict=true")

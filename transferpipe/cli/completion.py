@@ -58,6 +58,10 @@ def _read(line: str) -> _Line:
         return _Line(tuple(f for f in (*own, "--help") if f.startswith(last)))
     if typed and typed[-1] in FLAGS and FLAGS[typed[-1]][1]:
         return _Line(("job",) if typed[-1] == "--cfg" else ())
+    if verb == "help":
+        from transferpipe.show.help_pages import list_topics
+
+        return _Line(tuple(topic for topic in list_topics() if topic.startswith(last)))
     if verb not in _COMPOSING:
         return _Line(())  # the shell completes paths
     overrides, config_dir = _overrides(typed)

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from transferpipe.cli.completion import complete
 
         return complete(words)
-    if words[:1] == ["help"] or any(w in ("-h", "--help") for w in words):
+    if any(w in ("-h", "--help") for w in words):
         print(help_text(), end="")
         return 0
     if words == ["--version"]:
@@ -99,6 +99,10 @@ def _verb(name: str) -> Callable[[Arguments], int]:
         from transferpipe.cli.verify import verify
 
         return verify
+    if name == "help":
+        from transferpipe.cli.topics import show_help
+
+        return show_help
     from transferpipe.cli.recipes import recipes
 
     return recipes

@@ -1,0 +1,25 @@
+"""The verb `help`: the reference pages, offline."""
+
+from __future__ import annotations
+
+from transferpipe.cli.arguments import VERBS, Arguments, help_text
+from transferpipe.errors import Problem, RecipeError
+from transferpipe.show.help_pages import list_topics, read_topic
+
+
+def show_help(arguments: Arguments) -> int:
+    """Print one reference page, or the help where none is named."""
+    if len(arguments.positional) > 1:
+        what = f"takes one topic, not {len(arguments.positional)}"
+        raise RecipeError(Problem("help", what, "transferpipe help TOPIC"))
+    topic = next(iter(arguments.positional), None)
+    if topic is None:
+        print(help_text())
+        print("topics (transferpipe help TOPIC)")
+        for name, about in list_topics().items():
+            print(f"  {name:<11} {about}")
+    elif topic in VERBS:  # what goes with a verb stands there
+        print(help_text(), end="")
+    else:
+        print(read_topic(topic))
+    return 0
