@@ -214,7 +214,7 @@ def by_order(target, source, to=".*", theirs=".*"):
     [
         ("abc", "acb"),
         (["block_b/key", "block_b/query"], ["block_a/query", "block_a/key"]),
-        (["p/forward_layer/cell", "p/backward_layer/cell"], ["q/backward_layer/cell", "q/forward_layer/cell"]),
+        (["p/left/x", "p/right/x"], ["q/right/x", "q/left/x"]),
         (["c1", "c2", "c3"], ["conv1", "conv3", "conv2"]),
     ],
 )

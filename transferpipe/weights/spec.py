@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problems, RecipeError
 from transferpipe.weights.network import Network
+from transferpipe.weights.reading_order import forward_first
 from transferpipe.weights.segment import Segment
 
 Axes = Literal["in_out", "out_in", "spatial"]
@@ -98,7 +99,7 @@ class Catalog:
     """The ordered weights of a model or file.
 
     Attributes:
-        weights: the weights.
+        weights: the weights, those of a Bidirectional's forward layer before those of its backward layer.
         label: what messages call the model or file.
         network: what it tells of its layers beside that; None where it holds weights alone.
         unreadable: what it holds beside the weights as a weight that cannot be read.
@@ -127,6 +128,9 @@ class Catalog:
                     "give the layers (or the weights inside one layer) different names",
                 )
         problems.raise_as(RecipeError)
+        order = forward_first(list(seen))
+        if order != list(range(len(order))):
+            object.__setattr__(self, "weights", tuple(self.weights[i] for i in order))
 
     def __iter__(self) -> Iterator[WeightSpec]:
         return iter(self.weights)
