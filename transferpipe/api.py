@@ -8,6 +8,8 @@ from typing import Any
 
 from transferpipe.execute.live import check_compiled, transfer_live
 from transferpipe.execute.opening import live_model, open_recipe
+from transferpipe.execute.parity.result import Parity
+from transferpipe.execute.parity.two import Settings, compare_models
 from transferpipe.execute.prepare import Prepared, prepare_opened
 from transferpipe.execute.remote.opened import open_path
 from transferpipe.execute.run import Report, execute
@@ -47,6 +49,28 @@ def plan(source: Any, target: Any, **recipe: Any) -> Plan:
         RecipeError: with all problems of the recipe or of the plan.
     """
     return _prepare(source, target, recipe).plan
+
+
+def parity(original: Any, model: Any, *, mapping: Mapping[str, Any] | None = None, **settings: Any) -> Parity:
+    """Run two models on one input and return where they part, layer by layer; print it to see the table.
+
+    Args:
+        original: the one that is right: a path (`.keras`, legacy `.h5`, SavedModel, ONNX) or a built `keras.Model`.
+        model: the one that is judged: the same.
+        mapping: rules as in a recipe, that pair layers of `model` (`to`) with those of `original` (`from`); left out,
+            layers of one name belong together.
+        **settings: `inputs` (an npz file, or arrays by the inputs' names; random ones if left out), `atol`, `rtol` and
+            `seed`.
+
+    Raises:
+        RecipeError: one of them holds weights without a model, the inputs are none of the model's, or the mapping is
+            wrong.
+        FileError, UnsafeError: a file cannot be read, or holds code.
+    """
+    plain: dict[str, Any] = {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()}
+    chosen = Settings(**plain)
+    pairs = _prepare(original, model, {"mapping": mapping, "unmatched": "keep"}).plan if mapping else None
+    return compare_models(original, model, chosen, pairs)
 
 
 def transfer(source: Any, target: Any, *, folder: str | Path | None = None, **recipe: Any) -> Report:

@@ -188,6 +188,11 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "Look at the weight in the source with `transferpipe inspect FILE --stats`. A factor is taken out by "
             "the transform `{scale: 0.001}`.",
         ),
+        "parity-inconclusive": WarningKind(
+            "The recipe asks for `verify.parity`, and the comparison of outputs could not tell whether they are equal.",
+            "verify.parity: the function was not verified: the model refuses random inputs (ValueError: ...)",
+            "Give inputs that the model accepts: verify: {parity: {source: true, inputs: x.npz}}.",
+        ),
         "reload-computed": WarningKind(
             "After loading the result with Keras, all weights were compared but those that layers compute on saving.",
             "model.keras: after loading it, all weights were compared but 2 values that layers compute on saving",

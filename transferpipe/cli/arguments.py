@@ -14,6 +14,7 @@ VERBS: Mapping[str, str] = {
     "sweep": "run a recipe in many variants: sweep vars.cut=1,2,3 'seed=range(5)'",
     "report": "build a sweep's table and page again: report FOLDER",
     "verify": "prove a finished run again: transferpipe verify FOLDER",
+    "parity": "compare what two models compute: transferpipe parity A B",
     "recipes": "list the recipes with their commands",
     "help": "list the reference pages, or show one: transferpipe help TOPIC",
 }
@@ -23,8 +24,11 @@ STRICT = "--strict"
 
 # Flag -> (verbs it belongs to, whether it takes a value, what it does)
 FLAGS: Mapping[str, tuple[tuple[str, ...], bool, str]] = {
-    "--json": (("plan", "inspect", "verify", "recipes"), False, "print JSON"),
-    "--all": (("inspect",), False, "list also what is not a weight (optimizer, counters)"),
+    "--json": (("plan", "inspect", "verify", "parity", "recipes"), False, "print JSON"),
+    "--all": (("inspect", "parity"), False, "list also what is not a weight (inspect); every layer (parity)"),
+    "--inputs": (("parity",), True, "an npz file with one array an input, in place of random ones"),
+    "--atol": (("parity",), True, "the largest difference allowed"),
+    "--rtol": (("parity",), True, "the same as a part of the expected value"),
     "--stats": (("inspect",), False, "read the values: mean, spread, range, NaN"),
     "--trust": (("run", "plan", "sweep"), True, "let the recipe use this Python package (repeatable)"),
     STRICT: (("run", "plan", "sweep"), False, "make warnings errors; allow=[CODE] lets some pass"),
@@ -88,7 +92,7 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
             raise RecipeError(Problem(flag, f"takes no value, but {value!r} is given", f"write {flag}"))
         else:
             flags.add(flag)
-    if verb in ("inspect", "verify", "report", "help"):
+    if verb in ("inspect", "verify", "report", "parity", "help"):
         return Arguments(verb, (), tuple(plain), frozenset(flags), values)
     if STRICT in flags:
         plain.append("strict=true")

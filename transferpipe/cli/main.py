@@ -103,6 +103,10 @@ def _verb(name: str) -> Callable[[Arguments], int]:
         from transferpipe.cli.topics import show_help
 
         return show_help
+    if name == "parity":
+        from transferpipe.cli.parity import parity
+
+        return parity
     from transferpipe.cli.recipes import recipes
 
     return recipes

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problems, RecipeError, VerificationError
 from transferpipe.execute.build import backend_of_keras
+from transferpipe.execute.parity.result import Parity
 from transferpipe.execute.prepare import Prepared
 from transferpipe.execute.run import Report
 from transferpipe.execute.seen import Seen
@@ -47,6 +48,7 @@ def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
         problems.raise_as(VerificationError)
         with target.frozen(plan.freezing.layers) as frozen:
             _prove_frozen(target, prepared)
+            parity = _check_parity(prepared) if saved is None else saved.parity
             frozen.commit()
         # A compiled model goes on training what was trainable at its last `fit`; without its traced step it looks anew.
         target.model.train_function = None
@@ -56,7 +58,23 @@ def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
     if saved:
         return replace(saved, warnings=warnings)
     compared = len(new) + len(untouched)
-    return Report(plan, verdict_of(compared), warnings=warnings, compared=compared)
+    verdict = verdict_of(compared)
+    if parity is None:
+        return Report(plan, verdict, warnings=warnings, compared=compared)
+    from transferpipe.execute.parity.finished import parity_notes, with_parity
+
+    notes = (*warnings, *parity_notes(parity))
+    return Report(plan, with_parity(verdict, parity), warnings=notes, compared=compared, parity=parity)
+
+
+def _check_parity(prepared: Prepared) -> Parity | None:
+    """Compare the model, which has its new values, with its original, if that is asked for."""
+    if prepared.recipe.verify.parity is None:
+        return None
+    from transferpipe.execute.parity.finished import check_before, check_live
+
+    check_before(prepared)
+    return check_live(prepared)
 
 
 def check_compiled(prepared: Prepared) -> tuple[PlanWarning, ...]:

@@ -30,11 +30,19 @@ RUN = "run"
 
 @dataclass(frozen=True)
 class Prepared:
-    """A recipe with everything opened and planned; nothing has been written."""
+    """A recipe with everything opened and planned; nothing has been written.
+
+    Attributes:
+        recipe: what was asked for.
+        opened: what it names.
+        plan: what will be done.
+        trusted: packages the command line vouched for.
+    """
 
     recipe: Recipe
     opened: Opened = field(repr=False)
     plan: Plan
+    trusted: tuple[str, ...] = ()
 
 
 def prepare(recipe: Recipe, trusted: Collection[str] = ()) -> Prepared:
@@ -47,7 +55,7 @@ def prepare(recipe: Recipe, trusted: Collection[str] = ()) -> Prepared:
     check_names(builds_of(recipe), trusted)
     if recipe.score:
         _check_score(recipe, recipe.score, trusted)
-    prepared = prepare_opened(recipe, open_recipe(recipe, trusted))
+    prepared = replace(prepare_opened(recipe, open_recipe(recipe, trusted)), trusted=tuple(trusted))
     if recipe.score:
         check_early(recipe.score, prepared.opened.target.structure, trusted)
     return prepared

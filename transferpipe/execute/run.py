@@ -25,6 +25,7 @@ from transferpipe.execute.artifacts import (
 from transferpipe.execute.atomic import final_name
 from transferpipe.execute.loaded_flags import prove_freezing
 from transferpipe.execute.manifest import MANIFEST, PLAN, json_lines, seal, versions, weight_entries
+from transferpipe.execute.parity.result import Parity
 from transferpipe.execute.prepare import Prepared
 from transferpipe.execute.save import Written, save_file
 from transferpipe.execute.staging import Staging
@@ -55,6 +56,7 @@ class Report:
         manifest: the content of manifest.json.
         warnings: those of the plan, and those that only values can show.
         compared: how many weights were read back and compared bit for bit.
+        parity: what comparing the model's outputs with those of its original gave; None where nobody asked.
     """
 
     plan: Plan
@@ -64,6 +66,7 @@ class Report:
     manifest: dict[str, Any] = field(default_factory=dict, repr=False)
     warnings: tuple[PlanWarning, ...] = ()
     compared: int = 0
+    parity: Parity | None = None
 
     @property
     def checked(self) -> str:
@@ -107,6 +110,7 @@ def execute(
     names = (recipe.save.path, *recipe.save.also)
     paths = tuple(folder / name for name in names)
     _check_free(paths, recipe.save)
+    _check_parity_early(prepared)
     with Staging() as staging:
         temporaries = [
             staging.place(path, recipe.save.overwrite and not _is_several(path, recipe.save)) for path in paths
@@ -119,7 +123,7 @@ def execute(
         called = [artifact_name(name, temporary) for name, temporary in zip(names, temporaries, strict=True)]
         artifacts = [{"path": name, **entry} for name, entry in zip(called, made.artifacts, strict=True)]
         told = {"warnings": [w.to_data() for w in warnings], "seconds": made.seconds}
-        verdict = verdict_of(len(made.found.digests))
+        verdict = _verdict(made)
         manifest = seal({**_manifest(prepared, made, verdict), "artifacts": artifacts, **told}, planned)
         for name, text in {**texts, PLAN: planned, MANIFEST: json_lines(manifest)}.items():
             staging.write(folder / name, text)
@@ -127,7 +131,7 @@ def execute(
             staging.rename(temporary, final_names(temporary, path))
         staging.publish(folder)
     files = tuple(folder / name for name in called)
-    return Report(plan, verdict, folder, files, manifest, warnings, len(made.found.digests))
+    return Report(plan, verdict, folder, files, manifest, warnings, len(made.found.digests), made.parity)
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,23 @@ class _Made:
     casts: Mapping[str, float]
     seconds: Mapping[str, float]
     notes: tuple[PlanWarning, ...]
+    parity: Parity | None = None
+
+
+def _verdict(made: _Made) -> Verdict:
+    verdict = verdict_of(len(made.found.digests))
+    if made.parity is None:
+        return verdict
+    from transferpipe.execute.parity.finished import with_parity
+
+    return with_parity(verdict, made.parity)
+
+
+def _check_parity_early(prepared: Prepared) -> None:
+    if prepared.recipe.verify.parity is not None:
+        from transferpipe.execute.parity.finished import check_before  # which few runs need
+
+        check_before(prepared)
 
 
 def _make(prepared: Prepared, temporaries: Sequence[Path], progress: Progress | None) -> _Made:
@@ -157,13 +178,27 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], progress: Progress | 
         for done in flushed:
             done.result()
     notes = _check_reload(temporaries, prepared)
+    parity, open_questions = _check_parity(prepared, temporaries, values)
     artifacts = tuple(
         {**entry.result(), "freezing": proof.freezing, "writer": w.how, **_places(w, proof)}
         for entry, proof, w in zip(entries, proofs, written, strict=True)
     )
     seconds = {"save": round(saved - started, 3), "verify": round(time.perf_counter() - saved, 3)}
     found = Found(proofs[0].digests, proofs[0].seen, values.felt)
-    return _Made(artifacts, found, values.casts, seconds, notes)
+    return _Made(artifacts, found, values.casts, seconds, (*notes, *open_questions), parity)
+
+
+def _check_parity(
+    prepared: Prepared, temporaries: Sequence[Path], values: Values
+) -> tuple[Parity | None, tuple[PlanWarning, ...]]:
+    """Compare the finished model with its original, if that is asked for; return also what is left open."""
+    if prepared.recipe.verify.parity is None:
+        return None, ()
+    from transferpipe.execute.parity.finished import check_finished, parity_notes
+
+    target = prepared.opened.target
+    parity = check_finished(prepared, temporaries, values, lambda path: save_file(path, target, values))
+    return parity, parity_notes(parity)
 
 
 def _values(prepared: Prepared) -> Values:
@@ -252,6 +287,7 @@ def _manifest(prepared: Prepared, made: _Made, verdict: Verdict) -> dict[str, An
             "negative_variance": prepared.recipe.verify.negative_variance,
             "reload": prepared.recipe.verify.reload,
         },
+        **({"parity": made.parity.to_data()} if made.parity else {}),
         "weights": weight_entries(plan, target.structure.catalog, made.found.digests, made.casts),
         "versions": versions(),
     }

@@ -81,7 +81,25 @@ def verify_run(folder: Path, progress: Progress | None = None) -> RunProof:
     if not again.recomputed + again.by_digest:
         again.notes.append("no weight was compared")
     weights: Weights = "inconclusive" if again.notes else "pass"
-    return RunProof(replace(_of_the_run(again.recorded), weights=weights), checked, tuple(again.notes))
+    verdict, notes = _function_again(folder, again)
+    return RunProof(replace(verdict, weights=weights), checked, (*again.notes, *notes))
+
+
+def _function_again(folder: Path, again: _Again) -> tuple[Verdict, tuple[str, ...]]:
+    """Return the verdict on the function: the run's, or that of its comparison made once more.
+
+    Raises:
+        VerificationError: the outputs differ now.
+    """
+    if not again.manifest.get("parity"):
+        return _of_the_run(again.recorded), ()
+    from transferpipe.execute.parity.finished import check_again, require_parity, with_parity
+
+    artifacts = [folder / artifact["path"] for artifact in again.manifest["artifacts"]]
+    found = check_again(again.manifest["parity"], artifacts, again.plan, again.sources)
+    if isinstance(found, str):
+        return _of_the_run(again.recorded), (f"the outputs were not compared again: {found}",)
+    return with_parity(again.recorded, require_parity(found)), ()
 
 
 def _of_the_run(verdict: Verdict) -> Verdict:

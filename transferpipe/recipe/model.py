@@ -156,12 +156,34 @@ class Save:
 
 
 @dataclass(frozen=True)
+class ParityCheck:
+    """What the finished model's outputs are compared with: arrays of a file, a source that is run, or a callable.
+
+    Attributes:
+        inputs: an npz file with one array an input; None draws them from the recipe's seed.
+        expected: an npz file with the original's outputs, also of layers, under the target's names.
+        source: the name of the source to run.
+        reference: a callable that is given the inputs and returns the outputs.
+        atol: the largest difference allowed, with `rtol` in place of the tolerances that are scaled by themselves.
+        rtol: the same as a part of the expected value.
+    """
+
+    inputs: str | None = None
+    expected: str | None = None
+    source: str | None = None
+    reference: Build | None = None
+    atol: float | None = None
+    rtol: float | None = None
+
+
+@dataclass(frozen=True)
 class Verify:
     """How strict the proof is."""
 
     reload: bool = False
     nonfinite: Literal["error", "allow"] = "error"
     negative_variance: Literal["error", "allow"] = "error"
+    parity: ParityCheck | None = None
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from transferpipe.recipe.model import (
     Recipe,
     Rule,
     Save,
-    Verify,
 )
 from transferpipe.recipe.parse_origin import is_build, parse_build, parse_origin
 from transferpipe.recipe.parse_rules import compile_pattern, compile_patterns, parse_edit, parse_rule, split_source
+from transferpipe.recipe.parse_verify import parse_verify
 from transferpipe.recipe.sizes import parse_size
 
 SHARDED = ".safetensors"
@@ -66,7 +66,7 @@ def parse_recipe(data: Mapping[str, Any], check_rule: RuleCheck, *, absolute_sav
         freeze=compile_patterns([t for t in freeze if t not in (TRANSFERRED, NOTHING)], "freeze", problems),
         freeze_transferred=TRANSFERRED in freeze,
         save=_parse_save(fields, absolute_save),
-        verify=_parse_verify(fields),
+        verify=parse_verify(fields, aliases),
         score=_parse_score(fields),
         seed=_parse_seed(fields),
         name=fields.text("name") or "recipe",
@@ -210,17 +210,6 @@ def _check_save_path(path: str, key: str, inner: Fields, absolute: bool) -> None
         )
     if ".." in PurePath(path).parts:
         inner.note(key, f"{path!r} leaves the run folder", "give a path without '..'")
-
-
-def _parse_verify(fields: Fields) -> Verify:
-    inner = Fields(fields.mapping("verify"), "verify", fields.problems)
-    verify = Verify(
-        inner.flag("reload"),
-        inner.choice("nonfinite", ("error", "allow"), "error"),
-        inner.choice("negative_variance", ("error", "allow"), "error"),
-    )
-    inner.finish()
-    return verify
 
 
 def _parse_score(fields: Fields) -> Build | None:

@@ -1,0 +1,45 @@
+"""The verb `parity`: two models on one input, layer by layer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+
+from transferpipe.cli.arguments import Arguments
+from transferpipe.cli.terminal import width
+from transferpipe.errors import Problem, RecipeError, VerificationError
+
+
+def parity(arguments: Arguments) -> int:
+    """Run two models on one input and print where they part."""
+    if len(arguments.positional) != 2:
+        what = f"takes two models, the original and the one to judge, not {len(arguments.positional)}"
+        raise RecipeError(Problem("parity", what, "transferpipe parity A B [--inputs x.npz]"))
+    from transferpipe.execute.parity.result import PASS
+    from transferpipe.execute.parity.two import Settings, compare_models
+    from transferpipe.show.parity_table import parity_text
+
+    settings = Settings(arguments.value("--inputs"), _number(arguments, "--atol"), _number(arguments, "--rtol"))
+    as_json = "--json" in arguments.flags
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        found = compare_models(*arguments.positional, settings)
+    if as_json:
+        print(json.dumps({"format_version": 1, **found.to_data()}, indent=1))
+    else:
+        print(parity_text(found, width(), every="--all" in arguments.flags))
+    return 0 if found.verdict == PASS else VerificationError.status
+
+
+def _number(arguments: Arguments, flag: str) -> float | None:
+    text = arguments.value(flag)
+    if text is None:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or number < 0:
+        raise RecipeError(Problem(flag, f"must be a number of at least 0, not {text!r}", f"such as {flag} 1e-4"))
+    return number
