@@ -37,6 +37,12 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "by "
             "itself (`weights: null` keeps keras.applications from it).",
         ),
+        "between-differs": WarningKind(
+            "Between two layers that both take their weights from paired layers stands something else than there: "
+            "another pooling, another padding, a Rescaling more or less.",
+            "mapping.all: 1 layer (source -> target): fc: before it MaxPooling2D pool -> AveragePooling2D pool",
+            "Build the target with the layers that the source has there.",
+        ),
         "cast-error": WarningKind(
             "A cast to the target's dtype changes numbers that count (at least a hundredth of the weight's root "
             "mean square) by 10 % or more. Smaller ones may be lost without harm; `largest_relative_error` in "
@@ -45,6 +51,11 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "mapping.k: the cast of fc/kernel from float32 to int8 changes values by 33% of a number: 1.5 becomes 1",
             "Give the target weight a wider dtype and leave out the cast. For a quantized model, transfer into a "
             "model in float32 and add `quantize: int8` to the recipe.",
+        ),
+        "class-differs": WarningKind(
+            "A layer takes its weights from one of another class, which computes something else of them.",
+            "mapping.all: 1 layer (source -> target): x: class Conv2DTranspose -> Conv2D",
+            "Build the target's layer of the source's class.",
         ),
         "compile-needed": WarningKind(
             "Keras on JAX keeps the optimizer's state by the list of weights that trained at the last fit. Freezing "
@@ -130,6 +141,12 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "tomorrow's `dense_1` may be another layer.",
             "mapping.norm: relies on names that Keras made up, such as batch_normalization_7",
             "Give the layers names of your own in the builder.",
+        ),
+        "momentum-differs": WarningKind(
+            "A BatchNormalization that will train has another momentum than the source's: its statistics will follow "
+            "the batches at another pace. Until it trains it computes the same.",
+            "mapping.all: 2 layers (source -> target): 2 layers (bn1, bn2): momentum 0.99 -> 0.9",
+            "Build the target with the source's momentum if training should go on as it went there.",
         ),
         "names-disagree": WarningKind(
             "Layers of equal shapes are exchanged, judged by their names: each takes the source of another's namesake, "
@@ -221,6 +238,12 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "mapping.conv: conv1: strided with padding='same', which pads an input of (224, 224) unevenly",
             "Build the target with the padding of the original, as the warning says: ZeroPadding2D before the layer, "
             "and padding='valid'.",
+        ),
+        "settings-differ": WarningKind(
+            "A layer has other settings than the one that it takes its weights from (activation, strides, padding, "
+            "epsilon, ...), so it computes something else of the same weights.",
+            "mapping.all: 1 layer (source -> target): conv: activation relu -> linear, strides (1, 1) -> (2, 2)",
+            "Build the target's layer with the source's value, which stands before the arrow.",
         ),
         "square-axes": WarningKind(
             "A square matrix of a PyTorch file stands beside matrices whose bias is as long as their second axis: they "

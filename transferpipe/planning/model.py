@@ -115,6 +115,46 @@ class PlanWarning:
 
 
 @dataclass(frozen=True)
+class SettingDifference:
+    """One setting in which a layer of the target differs from a layer that it takes weights from.
+
+    Attributes:
+        rule: the rule that pairs them.
+        source: the source's name.
+        source_layer: the layer of the source; of what stands between layers, the one behind it.
+        target_layer: that of the target.
+        setting: the setting, such as ``strides``; ``class``; or ``between`` for what stands before the layer.
+        source_value: its value in the source, in words.
+        target_value: that in the target.
+    """
+
+    rule: str
+    source: str
+    source_layer: str
+    target_layer: str
+    setting: str
+    source_value: str
+    target_value: str
+
+
+@dataclass(frozen=True)
+class SettingsCompared:
+    """What was found of the settings of layers that the plan pairs.
+
+    Attributes:
+        compared: how many pairs of layers had theirs compared.
+        differing: how many of these compute something else.
+        not_compared: how many were not compared, by the reason.
+        differences: what differs.
+    """
+
+    compared: int = 0
+    differing: int = 0
+    not_compared: Mapping[str, int] = field(default_factory=dict)
+    differences: tuple[SettingDifference, ...] = ()
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a run will do, to the last weight. Print it, compare it, pin it by its checksum.
 
@@ -132,6 +172,7 @@ class Plan:
         save_layout: whose names and axes those have that hold named tensors and nothing else.
         save_shard: how many bytes of values one safetensors file may hold.
         warnings: legal but probably wrong.
+        settings: how the settings of the layers compare that it pairs.
     """
 
     recipe: str
@@ -147,6 +188,7 @@ class Plan:
     save_layout: str = "keras"
     save_shard: int | None = None
     warnings: tuple[PlanWarning, ...] = ()
+    settings: SettingsCompared = field(default_factory=SettingsCompared)
 
     @property
     def unused(self) -> tuple[SourceWeight, ...]:
@@ -157,7 +199,7 @@ class Plan:
     def checksum(self) -> str:
         """A short digest of everything that decides what will be written; warnings and the recipe's name do not."""
         data = self.to_data()
-        decisive = {k: v for k, v in data.items() if k not in ("recipe", "warnings", "checksum")}
+        decisive = {k: v for k, v in data.items() if k not in ("recipe", "warnings", "settings", "checksum")}
         text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
         # The letter keeps a digest such as 12e45 from being read as a number on a command line.
         return "p" + hashlib.sha256(text.encode()).hexdigest()[:11]
@@ -208,6 +250,9 @@ def plan_from_data(data: Mapping[str, Any]) -> Plan:
     whole["freezing"] = Freezing(**freezing)
     whole["save"] = tuple(data["save"])
     whole["warnings"] = tuple(warning_from_data(w) for w in data["warnings"])
+    if "settings" in data:  # plans of earlier versions have none
+        differences = tuple(SettingDifference(**d) for d in data["settings"]["differences"])
+        whole["settings"] = SettingsCompared(**{**data["settings"], "differences": differences})
     return Plan(**whole)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 from transferpipe.errors import Problems, RecipeError, did_you_mean
@@ -26,6 +27,7 @@ from transferpipe.planning.pairing import (
 from transferpipe.planning.pairing_axes import warn_of_judged
 from transferpipe.planning.pairing_layouts import describe_torch, names_wanted, take_module
 from transferpipe.planning.pairing_rules import pair_rule
+from transferpipe.planning.settings import compare_settings
 from transferpipe.planning.structure import TargetStructure, ancestors
 from transferpipe.recipe.model import Recipe, Rule
 from transferpipe.recipe.patterns import Pattern
@@ -92,7 +94,16 @@ def make_plan(
         if a.target in fates.adapted and layouts.get(a.sources[0].source) == "torch"
     }
     padding = lint_padding(target.catalog.network, torch_rules)
-    found = (*pairing.warnings, *warn_of_judged(pairing.judged), *unreadable, *crossings, *padding)
+    settings, differing = compare_settings(plan, sources, target)
+    plan = dataclasses.replace(plan, settings=settings)
+    found = (
+        *pairing.warnings,
+        *warn_of_judged(pairing.judged),
+        *unreadable,
+        *crossings,
+        *padding,
+        *differing,
+    )
     return lint(plan, target, found, by_order, fates.adapted)
 
 

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from transferpipe.planning.model import Plan, PlanWarning
+from transferpipe.planning.model import Plan, PlanWarning, SettingsCompared
 from transferpipe.planning.warned import describe_warnings
 from transferpipe.show.collapse import counted
 from transferpipe.show.plan_rows import Row, plan_rows
@@ -92,6 +92,7 @@ def _summary(plan: Plan) -> list[str]:
     if plan.source_weights:
         counts = ", ".join(f"{n:,} {fate}" for fate, n in fates.items() if n or fate != "unreadable")
         lines.append(f"{counted(len(plan.source_weights), 'source weight')}: {counts}")
+    lines += _settings(plan.settings)
     for edit in plan.edits:
         index = ", ".join(str(i) for i in edit.index)
         lines.append(f"edit {edit.name}: {edit.operation} {edit.at}[{index}] {edit.value}")
@@ -100,6 +101,16 @@ def _summary(plan: Plan) -> list[str]:
         stored, norms = len(freezing.stored_statistics), len(freezing.batch_norms)
         lines.append(f"BatchNormalization on stored statistics: {stored} of {norms}")
     return lines
+
+
+def _settings(settings: SettingsCompared) -> list[str]:
+    """Return the line about the settings of paired layers; none where nothing is paired."""
+    others = [f"{n:,} ({reason})" for reason, n in sorted(settings.not_compared.items())]
+    if settings.compared:
+        differ = f"{settings.differing:,} differ{'s' * (settings.differing == 1)}"
+        more = f"; not compared: {', '.join(others)}" if others else ""
+        return [f"settings compared: {counted(settings.compared, 'paired layer')}, {differ}{more}"]
+    return [f"settings compared: none; paired layers not compared: {', '.join(others)}"] if others else []
 
 
 def plan_html(plan: Plan) -> str:

@@ -1,0 +1,540 @@
+"""What a layer computes beside its weights: one table of the settings that change it, and one spelling for each.
+
+Layers of different versions and frameworks are compared by their `LayerFunction`: a class in Keras's name of today, and
+those settings that change what it computes. A setting that is not told is left out, and what is left out is not
+compared.
+
+To add a framework:
+
+1. Write a function `(node, network) -> LayerFunction` that translates a `Node` of it: `kind` is the class that the
+   layer would have in Keras (``Conv2D`` for ``nn.Conv2d``), `settings` has the keys and the values of this module's
+   tables (strides as tuples of one number an axis, ``padding`` as ``valid``, ``same`` or pairs of numbers),
+   `activation` what is applied to the output of the layer itself, as `spell_activation` spells it.
+2. It must not raise, whatever the node holds: nodes come from anybody's file.
+3. Enter it in `TRANSLATIONS` under the framework's name, the one in `Network.framework`.
+4. A layer that changes nothing at inference has the kind `NEUTRAL`; one that only applies a function to each value has
+   the kind `ACTIVATION` and says in `activation` which; a class that nobody knows has ``known=False``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from transferpipe.weights.network import Network, Node
+
+NEUTRAL, ACTIVATION = "", "Activation"
+LINEAR = "linear"
+
+
+@dataclass(frozen=True)
+class LayerFunction:
+    """What a layer computes beside its weights.
+
+    Attributes:
+        kind: its class in Keras's name of today; `NEUTRAL` and `ACTIVATION` stand for many.
+        settings: the settings that change what it computes, in one spelling; what is not told is left out.
+        activation: what is applied to its output; None where that is not told, or cannot be compared.
+        known: whether the class is one whose settings are known.
+    """
+
+    kind: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    activation: str | None = LINEAR
+    known: bool = True
+
+
+def layer_function(node: Node, network: Network) -> LayerFunction:
+    """Return what the layer `node` of `network` computes beside its weights."""
+    translate = TRANSLATIONS.get(network.framework)
+    try:
+        if translate is not None:
+            return translate(node, network)
+    except (ArithmeticError, ValueError, TypeError):  # settings of anybody's file: a number beyond all floats, ...
+        pass
+    return LayerFunction(node.layer_class, activation=None, known=False)
+
+
+def class_function(layer_class: str | None) -> LayerFunction:
+    """Return what can be said of a layer of which nothing but Keras's class is known."""
+    kind, _ = _kind(layer_class or "")
+    return LayerFunction(_TO_DENSE.get(kind, kind), activation=None, known=kind in _TABLE)
+
+
+# Settings and their defaults -----------------------------------------------------------------------------------------
+
+_NOT_TOLD = object()  # a setting without a default that holds in every version
+
+_NEUTRAL_CLASSES = frozenset([
+    "ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise", "Identity", "InputLayer",
+    "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "MixUp", "CutMix", "AugMix", "RandAugment",
+    "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter", "RandomContrast", "RandomCrop",
+    "RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur", "RandomGrayscale", "RandomHue",
+    "RandomInvert", "RandomPerspective", "RandomPosterization", "RandomRotation", "RandomSaturation",
+    "RandomSharpness", "RandomShear", "RandomTranslation", "RandomZoom", "StopGradient", "Dropout1D",
+])  # fmt: skip
+"""Layers that change nothing at inference."""
+
+_SPATIAL = {"strides": 1, "dilation_rate": 1}  # one number an axis
+_PLACED = {"padding": "valid", "data_format": _NOT_TOLD}
+_CONV = {**_SPATIAL, **_PLACED, "use_bias": True}
+_NORM = {"axis": -1, "epsilon": 1e-3, "center": True, "scale": True}
+_RNN = {"activation": "tanh", "go_backwards": False, "time_major": False, "use_bias": True, "return_sequences": False}
+_GATED = {**_RNN, "recurrent_activation": _NOT_TOLD}
+_POOL = {"pool_size": 2, "strides": None, **_PLACED}
+_LOOKUP = {"num_oov_indices": 1, "mask_token": None, "invert": False, "output_mode": "int"}
+_RANKS = (1, 2, 3)
+
+_TABLE: dict[str, dict[str, Any]] = {
+    "Dense": {"use_bias": True},
+    "EinsumDense": {"equation": _NOT_TOLD},
+    **{f"Conv{n}D": {**_CONV, "groups": 1} for n in _RANKS},
+    **{f"Conv{n}DTranspose": {**_CONV, "output_padding": None} for n in _RANKS},
+    **{f"DepthwiseConv{n}D": _CONV for n in _RANKS},
+    **{f"SeparableConv{n}D": _CONV for n in _RANKS},
+    "BatchNormalization": {**_NORM, "renorm": False, "momentum": 0.99},
+    "LayerNormalization": {**_NORM, "rms_scaling": False},
+    "GroupNormalization": {**_NORM, "groups": 32},
+    "RMSNormalization": {"axis": -1, "epsilon": 1e-6},
+    "UnitNormalization": {"axis": -1},
+    "SpectralNormalization": {},
+    "Embedding": {"mask_zero": False},
+    "PReLU": {},
+    "LSTM": _GATED,
+    "GRU": {**_GATED, "reset_after": _NOT_TOLD},
+    "SimpleRNN": _RNN,
+    "RNN": {"go_backwards": False, "time_major": False, "return_sequences": False},
+    **{f"ConvLSTM{n}D": {**_GATED, **_SPATIAL, **_PLACED} for n in _RANKS},
+    "Bidirectional": {"merge_mode": "concat"},
+    "TimeDistributed": {},
+    "MultiHeadAttention": {
+        "num_heads": _NOT_TOLD,
+        "key_dim": _NOT_TOLD,
+        "value_dim": None,
+        "attention_axes": None,
+        "use_gate": False,
+        "sliding_window": None,
+    },
+    "GroupedQueryAttention": {
+        "head_dim": _NOT_TOLD,
+        "num_query_heads": _NOT_TOLD,
+        "num_key_value_heads": _NOT_TOLD,
+        "use_gate": False,
+        "sliding_window": None,
+    },
+    "Attention": {"use_scale": False, "score_mode": "dot"},
+    "AdditiveAttention": {"use_scale": True},
+    # Without weights.
+    **{f"{kind}Pooling{n}D": _POOL for n in _RANKS for kind in ("Max", "Average")},
+    **{
+        f"Global{kind}Pooling{n}D": {"data_format": _NOT_TOLD, "keepdims": False}
+        for n in _RANKS
+        for kind in ("Max", "Average")
+    },
+    **{
+        f"Adaptive{kind}Pooling{n}D": {"output_size": _NOT_TOLD, "data_format": _NOT_TOLD}
+        for n in _RANKS
+        for kind in ("Max", "Average")
+    },
+    **{f"ZeroPadding{n}D": {"padding": 1, "data_format": _NOT_TOLD} for n in _RANKS},
+    **{f"Cropping{n}D": {"cropping": _NOT_TOLD, "data_format": _NOT_TOLD} for n in _RANKS},
+    **{f"UpSampling{n}D": {"size": 2, "interpolation": "nearest", "data_format": _NOT_TOLD} for n in _RANKS},
+    "Rescaling": {"scale": 1.0, "offset": 0.0},
+    "Normalization": {"axis": -1, "mean": None, "variance": None, "invert": False},
+    "Discretization": {"bin_boundaries": None, "output_mode": "int"},
+    "CategoryEncoding": {"output_mode": "multi_hot", "num_tokens": _NOT_TOLD},
+    "Hashing": {"num_bins": _NOT_TOLD, "salt": None, "output_mode": "int"},
+    "IntegerLookup": _LOOKUP,
+    "StringLookup": {**_LOOKUP, "oov_token": "[UNK]"},
+    "TextVectorization": {
+        "standardize": "lower_and_strip_punctuation",
+        "split": "whitespace",
+        "ngrams": None,
+        "output_mode": "int",
+        "output_sequence_length": None,
+    },
+    "Resizing": {
+        "height": _NOT_TOLD,
+        "width": _NOT_TOLD,
+        "interpolation": "bilinear",
+        "crop_to_aspect_ratio": False,
+        "pad_to_aspect_ratio": False,
+        "antialias": False,
+    },
+    "CenterCrop": {"height": _NOT_TOLD, "width": _NOT_TOLD},
+    "Masking": {"mask_value": 0.0},
+    "Flatten": {"data_format": _NOT_TOLD},
+    "Reshape": {"target_shape": _NOT_TOLD},
+    "Permute": {"dims": _NOT_TOLD},
+    "RepeatVector": {"n": _NOT_TOLD},
+    "Concatenate": {"axis": -1},
+    "Dot": {"axes": _NOT_TOLD, "normalize": False},
+    **{name: {} for name in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")},
+}
+
+# Which settings have one number an axis of the map, and which of these a pair of numbers.
+_PER_AXIS = ("strides", "dilation_rate", "pool_size", "size", "output_padding", "output_size")
+_PAIRS = {"ZeroPadding": "padding", "Cropping": "cropping"}
+
+# What is the same class as far as its weights and settings go.
+_SAME_KIND = {
+    "SyncBatchNormalization": "BatchNormalization",
+    "ReversibleEmbedding": "Embedding",
+    "LSTMCell": "LSTM",
+    "GRUCell": "GRU",
+    "SimpleRNNCell": "SimpleRNN",
+    "CuDNNLSTM": "LSTM",
+    "CuDNNGRU": "GRU",
+    "GroupQueryAttention": "GroupedQueryAttention",
+}
+# The names of Keras 1.
+_KERAS_1 = {
+    "subsample": "strides",
+    "border_mode": "padding",
+    "dim_ordering": "data_format",
+    "atrous_rate": "dilation_rate",
+    "inner_activation": "recurrent_activation",
+    "bias": "use_bias",
+    "pool_length": "pool_size",
+    "subsample_length": "strides",
+    "stride": "strides",
+}
+_DATA_FORMATS = {"tf": "channels_last", "th": "channels_first"}
+# Layers whose setting `activation` is a function of their output, not of what happens inside.
+_OUTPUT_ACTIVATION = re.compile(r"Dense|EinsumDense|(Depthwise|Separable)?Conv\dD(Transpose)?")
+# Layers that are the same as the activation of this name.
+_ACTIVATION_LAYERS = frozenset(["Activation", "ReLU", "LeakyReLU", "ELU", "Softmax", "ThresholdedReLU"])
+_ACTIVATION_OPERATIONS = frozenset([
+    "relu", "relu6", "softmax", "sigmoid", "tanh", "elu", "selu", "gelu", "silu", "swish", "softplus", "softsign",
+    "leakyrelu", "hardsigmoid", "hardsilu", "hardswish", "logsoftmax", "exp", "mish",
+])  # fmt: skip
+
+
+def keras_function(node: Node, network: Network) -> LayerFunction:
+    """Return what a Keras layer computes beside its weights."""
+    kind, of_user = _kind(node.layer_class)
+    version = version_of(network.keras_version)
+    settings = {_KERAS_1.get(key, key): value for key, value in node.settings.items()}
+    if kind in _NEUTRAL_CLASSES:
+        return LayerFunction(NEUTRAL)
+    if kind in _ACTIVATION_LAYERS:
+        return LayerFunction(ACTIVATION, activation=spell_activation(_as_object(kind, settings), version))
+    if "arguments" in node.settings:
+        return _operation(node, version)
+    table = _TABLE.get(kind)
+    if table is None:
+        return LayerFunction(node.layer_class, activation=None, known=False)
+    if node.layer_class in ("CuDNNLSTM", "CuDNNGRU"):  # they have no such settings; cuDNN computes these
+        settings |= {"activation": "tanh", "recurrent_activation": "sigmoid", "reset_after": True}
+    found = {}
+    for key, default in table.items():
+        value = settings.get(key, _NOT_TOLD if of_user else default)
+        value = _of_version(kind, key, network.keras_version) if value is _NOT_TOLD and not of_user else value
+        if value is not _NOT_TOLD and (value := _spell(kind, key, value, node, version)) is not None:
+            found[key] = value
+    activation: str | None = LINEAR
+    if _OUTPUT_ACTIVATION.fullmatch(kind):
+        told = not of_user or "activation" in settings
+        activation = spell_activation(settings.get("activation"), version) if told else None
+    if re.fullmatch(r"(Depthwise|Separable)?Conv\dD", kind) and (sizes := _sizes(kind, settings)):
+        found["kernel_size"] = sizes
+    return LayerFunction(_TO_DENSE.get(kind, kind), found, activation)
+
+
+_TO_DENSE = {"EinsumDense": "Dense"}
+
+
+def _kind(layer_class: str) -> tuple[str, bool]:
+    """Return a class in its name of today, and whether it is a user's own of that name."""
+    package, _, name = layer_class.rpartition(".")
+    return _SAME_KIND.get(name, name), bool(package)
+
+
+def _as_object(kind: str, settings: Mapping[str, Any]) -> Any:
+    return settings.get("activation") if kind == "Activation" else {"class_name": kind, "config": settings}
+
+
+def _sizes(kind: str, settings: Mapping[str, Any]) -> tuple[int, ...] | None:
+    size = settings.get("kernel_size")
+    rank = int(re.sub(r"\D", "", kind))
+    if size is None:  # Keras 1
+        size = [settings.get(key) for key in ("nb_row", "nb_col")] if rank == 2 else settings.get("filter_length")
+    spelled = _per_axis(size, rank)
+    return spelled if isinstance(spelled, tuple) and all(type(n) is int for n in spelled) else None
+
+
+def version_of(text: str | None) -> tuple[int, ...] | None:
+    """Return a version of Keras as numbers, None if there is none.
+
+    >>> version_of("2.2.4-tf"), version_of("3.0.0"), version_of(None)
+    ((2, 2, 4), (3, 0, 0), None)
+    """
+    numbers = re.match(r"(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?", text or "")
+    return tuple(int(n) for n in numbers.groups() if n) if numbers else None
+
+
+def _of_version(kind: str, key: str, text: str | None) -> Any:
+    """Return the default of a setting whose default differs between versions of Keras.
+
+    LSTM, GRU and ConvLSTM had ``hard_sigmoid`` before Keras 2.3. A version that ends with ``-tf`` is TensorFlow's own
+    Keras, where it depends on whether version 1 or 2 of the layers was used, and the same number stands for both.
+    """
+    version = version_of(text)
+    if version is None or (text or "").endswith("-tf"):
+        return _NOT_TOLD
+    if key == "recurrent_activation":
+        return "hard_sigmoid" if version < (2, 3) else "sigmoid"
+    if key == "reset_after":
+        # Keras 2 standalone: False; TensorFlow 2 (whose Keras is 2.4 and later) and Keras 3: True.
+        return version >= (2, 4)
+    return _NOT_TOLD
+
+
+# One spelling ---------------------------------------------------------------------------------------------------------
+
+
+def _spell(kind: str, key: str, value: Any, node: Node, version: tuple[int, ...] | None) -> Any:
+    """Return the value of a setting in one spelling; None if it is not told, or cannot be compared."""
+    rank = int(digits) if (digits := re.sub(r"\D", "", kind)) else 0
+    if key in ("activation", "recurrent_activation"):
+        return spell_activation(value, version)
+    if key == "data_format":
+        return _DATA_FORMATS.get(value, value) if isinstance(value, str) else None
+    if key == _PAIRS.get(re.sub(r"\d.*", "", kind)):
+        return _pairs(value, rank)
+    if key == "strides" and value is None and "Pooling" in kind:
+        return _spell(kind, key, node.settings.get("pool_size", node.settings.get("pool_length", 2)), node, version)
+    if key in _PER_AXIS and rank:
+        return _per_axis(value, rank)
+    if key in _READERS:
+        return _READERS[key](value, node)
+    if key == "value_dim" and value is None:
+        value = node.settings.get("key_dim")
+    if key in ("mean", "variance", "scale", "offset", "bin_boundaries") and value is not None:
+        value = _numbers(value)
+    if isinstance(value, str):
+        return value.lower() if key in ("padding", "interpolation", "merge_mode", "output_mode") else value
+    plain = _plain(value)
+    return "None" if plain is None and key in _NONE_SAYS else plain
+
+
+# Where None is a value of its own, which differs from any other.
+_NONE_SAYS = (
+    "merge_mode",
+    "sliding_window",
+    "mean",
+    "variance",
+    "bin_boundaries",
+    "mask_token",
+    "standardize",
+    "split",
+)
+
+
+def _numbers(value: Any) -> Any:
+    """Return numbers that may be an array as Keras serialises one; one number stands for itself."""
+    if isinstance(value, Mapping):
+        value = value.get("config")
+        value = value.get("value") if isinstance(value, Mapping) else value
+    flat = _flat(value, 0)
+    return flat[0] if len(flat) == 1 else tuple(flat)
+
+
+def _flat(value: Any, depth: int) -> list[Any]:
+    if isinstance(value, list | tuple) and depth < 8:
+        return [n for v in value for n in _flat(v, depth + 1)]
+    return [value] if _is_number(value) else []
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 63)
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_plain(v, depth + 1) for v in value) if depth < 8 else ()
+    return value if value is None or isinstance(value, str) or _is_number(value) else None
+
+
+def _per_axis(value: Any, rank: int) -> Any:
+    """Return one number an axis: 3 and [3, 3] are the same."""
+    if isinstance(value, list | tuple):
+        return tuple(_plain(value)) * (rank if len(value) == 1 else 1)
+    return (value,) * rank if isinstance(value, int) else None
+
+
+def _pairs(value: Any, rank: int) -> Any:
+    """Return two numbers an axis: 1, [1, 1] and [[1, 1], [1, 1]] are the same of two axes."""
+    if isinstance(value, int):
+        return ((value, value),) * rank
+    if not isinstance(value, list | tuple):
+        return None
+    if rank == 1 and len(value) == 2 and all(isinstance(n, int) for n in value):
+        return (tuple(value),)
+    return tuple(tuple(_plain(v)) if isinstance(v, list | tuple) else (v, v) for v in value)
+
+
+def _axis(value: Any, node: Node) -> Any:
+    """Return axes counted from the end; None where that needs to know how many there are."""
+    axes = value if isinstance(value, list | tuple) else [value]
+    if not all(type(a) is int for a in axes):
+        return "None" if value is None else None
+    ranks = {len(shape) for shape in node.input_shapes}
+    if len(ranks) == 1:
+        axes = [a if a < 0 else a - rank for a in axes for rank in ranks]
+    return None if any(a >= 0 for a in axes) else tuple(sorted(axes)) if len(axes) > 1 else axes[0]
+
+
+def _equation(value: Any) -> str | None:
+    """Return an einsum equation with its letters in the order of the alphabet: which ones were taken means nothing."""
+    if not isinstance(value, str):
+        return None
+    letters = dict.fromkeys(c for c in value if c.isalpha())
+    return "".join(chr(ord("a") + list(letters).index(c)) if c in letters else c for c in value.replace(" ", ""))
+
+
+_READERS: dict[str, Callable[[Any, Node], Any]] = {"axis": _axis, "equation": lambda value, _: _equation(value)}
+
+_ALIASES = {
+    "swish": "silu",
+    "hard_swish": "hard_silu",
+    "gelu_new": "gelu_approximate",
+    "gelu_tanh": "gelu_approximate",
+    "None": LINEAR,
+    "identity": LINEAR,
+    "relu6": "relu(max_value=6)",
+    "leaky_relu": "leaky_relu(0.2)",
+    "hard_sigmoid_keras_2": "hard_sigmoid (0.2x + 0.5)",  # the name that the warning gives to it
+    "hardsigmoid": "hard_sigmoid",
+    "hardsilu": "hard_silu",
+    "hardswish": "hard_silu",
+    "leakyrelu": "leaky_relu(0.2)",
+    "logsoftmax": "log_softmax",
+    "exp": "exponential",
+}
+
+
+def spell_activation(value: Any, version: tuple[int, ...] | None = None) -> str | None:
+    """Return an activation in one spelling: a name with what of its parameters is not the default.
+
+    A name, a serialised function or a serialised layer may be given; None stands for none, as in Keras.
+
+    >>> spell_activation({"class_name": "ReLU", "config": {"max_value": 6.0}}), spell_activation("relu6")
+    ('relu(max_value=6)', 'relu(max_value=6)')
+    >>> spell_activation("hard_sigmoid", (2, 1, 6)), spell_activation("hard_sigmoid", (3, 0))
+    ('hard_sigmoid (0.2x + 0.5)', 'hard_sigmoid (relu6(x + 3) / 6)')
+
+    Returns:
+        The spelling; None where the function cannot be known, such as that of a lambda.
+    """
+    if value is None:
+        return LINEAR
+    if isinstance(value, Mapping):
+        name, config = value.get("class_name"), value.get("config")
+        if name in ("function", "Function"):
+            return spell_activation(value.get("registered_name") or config, version)
+        if not isinstance(name, str) or name.startswith("__"):
+            return None
+        return _activation_layer(name.rpartition(">")[2], config if isinstance(config, Mapping) else {}, version)
+    if not isinstance(value, str):
+        return None
+    name = value.rpartition(">")[2].rpartition(".")[2]
+    if name in ("hard_sigmoid", "hardsigmoid"):
+        # Keras 3 changed it: https://github.com/keras-team/keras/blob/master/keras/src/activations/activations.py
+        if version is None:
+            return None
+        return "hard_sigmoid (0.2x + 0.5)" if version < (3,) else "hard_sigmoid (relu6(x + 3) / 6)"
+    return _ALIASES.get(name, name)
+
+
+def _activation_layer(kind: str, config: Mapping[str, Any], version: tuple[int, ...] | None) -> str | None:
+    if kind == "Activation":
+        return spell_activation(config.get("activation"), version)
+    if kind == "LeakyReLU":
+        slope = config.get("negative_slope", config.get("alpha", 0.3))
+        return _relu(None, _numbers(slope), 0)
+    if kind == "ReLU":
+        slope = config.get("negative_slope", config.get("alpha", 0))
+        return _relu(_numbers(config.get("max_value")), _numbers(slope), _numbers(config.get("threshold", 0)))
+    if kind == "ThresholdedReLU":
+        return _relu(None, 0, _numbers(config.get("theta", 1.0)))
+    if kind == "ELU":
+        alpha = _numbers(config.get("alpha", 1.0))
+        return "elu" if alpha == 1 else f"elu({_number(alpha)})"
+    if kind == "Softmax":
+        axis = config.get("axis", -1)
+        return "softmax" if axis == -1 else f"softmax(axis={axis})"
+    return spell_activation(re.sub(r"(?<!^)(?=[A-Z])", "_", kind).lower(), version)
+
+
+def _relu(most: Any, slope: Any, threshold: Any) -> str:
+    slope, threshold = slope or 0, threshold or 0  # an empty tuple is what was no number
+    if slope and not threshold and most in (None, ()):
+        return f"leaky_relu({_number(slope)})"
+    parts = {"max_value": most, "negative_slope": slope, "threshold": threshold}
+    kept = [f"{key}={_number(n)}" for key, n in parts.items() if n not in (None, (), 0)]
+    return f"relu({', '.join(kept)})" if kept else "relu"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, int | float) else str(value)[:20]
+
+
+# Operations between layers --------------------------------------------------------------------------------------------
+
+_ARITHMETIC = {
+    **dict.fromkeys(("add", "subtract", "multiply", "maximum", "minimum"), None),
+    "truedivide": "divide",
+    "truediv": "divide",
+    "divide": "divide",
+    "sub": "subtract",
+    "mul": "multiply",
+}
+
+
+def _operation(node: Node, version: tuple[int, ...] | None) -> LayerFunction:
+    """Return what an operation such as ``x / 255`` computes."""
+    called = node.settings.get("function", node.layer_class)
+    name = str(called).rpartition(".")[2].replace("_", "").lower()
+    constants = [n for n in _flat_constants(node.settings.get("arguments"), 0) if not isinstance(n, bool)]
+    if name in _ACTIVATION_OPERATIONS and len(node.inputs) == 1:
+        return LayerFunction(ACTIVATION, activation=spell_activation(name, version))
+    if name in ("identity", "stopgradient", "cast"):
+        return LayerFunction(NEUTRAL)
+    if name in _ARITHMETIC:
+        verb = _ARITHMETIC[name] or name
+        if len(node.inputs) == 2:
+            return LayerFunction(verb.capitalize())
+        if len(constants) == 1 and verb not in ("maximum", "minimum") and _tensor_first(node):
+            return LayerFunction("Rescaling", _rescaling(verb, constants[0]))
+    if name in ("concatenate", "concat"):
+        return LayerFunction("Concatenate")
+    return LayerFunction(node.layer_class, {"arguments": tuple(constants)}, None, known=False)
+
+
+def _rescaling(verb: str, number: float) -> dict[str, Any]:
+    scale = number if verb == "multiply" else 1 / number if verb == "divide" and number else 1.0
+    return {"scale": scale, "offset": number if verb == "add" else -number if verb == "subtract" else 0.0}
+
+
+def _tensor_first(node: Node) -> bool:
+    """Tell whether the tensor stands before the number, as in ``x - 1`` and not in ``1 - x``."""
+    arguments = node.settings.get("arguments")
+    args = arguments.get("args") if isinstance(arguments, Mapping) else arguments
+    return not isinstance(args, list) or not args or not isinstance(args[0], int | float)
+
+
+def _flat_constants(data: Any, depth: int) -> list[Any]:
+    if depth > 8:
+        return []
+    if isinstance(data, Mapping):
+        return [n for v in data.values() for n in _flat_constants(v, depth + 1)]
+    if isinstance(data, list):
+        return [n for v in data for n in _flat_constants(v, depth + 1)]
+    return [data] if _is_number(data) else []
+
+
+TRANSLATIONS: dict[str, Callable[[Node, Network], LayerFunction]] = {"keras": keras_function}
+"""What translates the layers of each framework."""
