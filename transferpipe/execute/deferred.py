@@ -89,6 +89,13 @@ def has_pending(model: Any) -> bool:
     return any(v._value is None for v in model.variables)
 
 
+def draw_pending(model: Any) -> None:
+    """Give all variables of the model the values that they would have got in an ordinary build."""
+    for variable in model.variables:
+        if variable._value is None:
+            variable._deferred_initialize()
+
+
 def _attempt(keras: Any, make: Callable[[], Any]) -> _Attempt:
     scope = keras.StatelessScope(initialize_variables=False)
     model, intact, pending = None, False, _Pending()

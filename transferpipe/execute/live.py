@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +12,12 @@ from transferpipe.errors import Problems, RecipeError, VerificationError
 from transferpipe.execute.build import backend_of_keras
 from transferpipe.execute.parity.result import Parity
 from transferpipe.execute.prepare import Prepared
+from transferpipe.execute.quantize import Finished, quantize, quantize_model
 from transferpipe.execute.run import Report
-from transferpipe.execute.seen import Seen
-from transferpipe.execute.suspicious import Found
 from transferpipe.execute.target import ModelTarget
-from transferpipe.execute.value_warnings import value_warnings
+from transferpipe.execute.value_warnings import found_in, value_warnings
 from transferpipe.execute.values import Values, same_bits
 from transferpipe.execute.verdict import verdict_of
-from transferpipe.execute.verify import digest, worth_seeing
 from transferpipe.planning.model import Plan, PlanWarning
 from transferpipe.planning.warned import refuse_warnings
 
@@ -32,7 +30,8 @@ def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
     """
     target = prepared.opened.target
     assert isinstance(target, ModelTarget)
-    plan = prepared.plan
+    plan, mode = prepared.plan, prepared.recipe.quantize
+    tried = quantize(prepared) if mode else None  # on a copy: quantizing cannot be undone
     values = Values(plan, prepared.opened.sources, target, prepared.recipe.verify)
     changed = sorted({a.target for a in plan.assignments} | {e.at for e in plan.edits})
     new = {name: values.value(name) for name in changed}
@@ -55,6 +54,8 @@ def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
     except BaseException:
         undo()
         raise
+    if tried:
+        _quantize_as(tried, target)
     if saved:
         return replace(saved, warnings=warnings)
     compared = len(new) + len(untouched)
@@ -90,6 +91,17 @@ def check_compiled(prepared: Prepared) -> tuple[PlanWarning, ...]:
     return found
 
 
+def _quantize_as(tried: Finished, target: ModelTarget) -> None:
+    """Quantize the live model, and prove that it is now what its copy became."""
+    quantize_model(target, tried.mode)
+    there, now = tried.prepared.opened.target, ModelTarget(target.model, target.label)
+    problems = Problems()
+    for weight in there.structure.catalog:
+        if weight.name not in now.structure.catalog or not same_bits(now.read(weight.name), there.read(weight.name)):
+            problems.add(weight.name, "is another in the quantized model than in its copy; quantizing cannot be undone")
+    problems.raise_as(VerificationError)
+
+
 def _needs_compile(model: Any, plan: Plan) -> Iterator[PlanWarning]:
     """On JAX the optimizer's state goes by the list of what trained at the last `fit`: another list makes it fail."""
     optimizer = getattr(model, "optimizer", None)
@@ -98,17 +110,10 @@ def _needs_compile(model: Any, plan: Plan) -> Iterator[PlanWarning]:
         yield PlanWarning("compile-needed", "freeze", f"{text}: call model.compile(...) before the next fit")
 
 
-def _found(plan: Plan, values: Values, new: Mapping[str, NDArray[Any]]) -> Found:
-    seen = {a.target: Seen() for a in worth_seeing(plan)}
-    for name, found in seen.items():
-        found.look(new[name])
-    return Found({name: digest(new[name]) for name in seen}, seen, values.felt)
-
-
 def _check_values(prepared: Prepared, values: Values, new: Mapping[str, NDArray[Any]]) -> tuple[PlanWarning, ...]:
     """Return what is suspicious about the values, or raise it where the recipe is strict."""
     plan = prepared.plan
-    found = tuple(value_warnings(plan, values, _found(plan, values, new)))
+    found = tuple(value_warnings(plan, values, found_in(plan, new, values)))
     refuse_warnings(prepared.recipe, found, VerificationError)
     return found
 

@@ -104,6 +104,14 @@ def weight_entries(
     for k in plan.kept:
         kept = {"name": k.target, "status": "kept", "rule": k.rule, "reason": k.reason}
         entries.append({**kept, "shape": list(k.shape), "dtype": k.dtype})
+    for entry in entries if plan.quantize else ():
+        weight = catalog[entry["name"]]
+        if (list(weight.shape), weight.dtype) != (entry["shape"], entry["dtype"]):
+            entry |= {"quantized": plan.quantize, "shape": list(weight.shape), "dtype": weight.dtype}
+    ours = {entry["name"] for entry in entries}
+    for weight in (w for w in catalog if w.name not in ours):  # scales
+        made = {"name": weight.name, "status": "made", "rule": "quantize", "quantized": plan.quantize}
+        entries.append({**made, "shape": list(weight.shape), "dtype": weight.dtype})
     for entry in entries:
         if entry["name"] in edited:
             entry["edits"] = [e.name for e in plan.edits if e.at == entry["name"]]

@@ -64,6 +64,16 @@ def builds_kept() -> Iterator[None]:
         _KEPT.reset(token)
 
 
+@contextlib.contextmanager
+def _kept_apart() -> Iterator[None]:
+    """Within this context, models are built for nobody else."""
+    token = _KEPT.set(None)
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
 def keep_builds() -> None:
     """Do so in all of this process, which has nothing else to do than to run variants of one sweep."""
     _KEPT.set(_KEPT.get() or _Builds())
@@ -109,6 +119,7 @@ class Opened:
         labels: what each is, as the recipe says it (not as this machine resolves it).
         layouts: the layout of each source, one of those of a recipe.
         warnings: about what may be another file tomorrow.
+        is_live: whether the target is a model of the user's own process.
     """
 
     sources: Mapping[str, Source]
@@ -116,6 +127,7 @@ class Opened:
     labels: Mapping[str, str]
     layouts: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[PlanWarning, ...] = ()
+    is_live: bool = False
 
 
 def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str, Any] | None = None) -> Opened:
@@ -140,12 +152,13 @@ def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str
         model = models.get(alias)
         sources[alias] = ModelSource(model) if model else open_origin(origin, alias, recipe.seed, trusted)
         labels[alias] = model.label if model else describe_origin(origin)
-    target: Target = models.get("target") or open_target(recipe.target, recipe.seed, trusted)
+    with _kept_apart() if recipe.quantize else contextlib.nullcontext():  # it will be another model afterwards
+        target: Target = models.get("target") or open_target(recipe.target, recipe.seed, trusted)
     labels["target"] = target.structure.label if "target" in models else describe_origin(recipe.target)
     layouts = {alias: layout_of(recipe.sources[alias], source) for alias, source in sources.items()}
     labels |= {alias: labels[alias] + _SAID[layout] for alias, layout in layouts.items() if layout in _SAID}
     files = {a: o for a, o in {**recipe.sources, "target": recipe.target}.items() if a not in models and o.path}
-    return Opened(sources, target, labels, layouts, tuple(_unpinned(files)))
+    return Opened(sources, target, labels, layouts, tuple(_unpinned(files)), "target" in models)
 
 
 def builds_of(recipe: Recipe) -> Iterator[Build]:

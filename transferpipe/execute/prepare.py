@@ -12,6 +12,7 @@ from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.build import check_names, import_keras
 from transferpipe.execute.loaded_flags import judge_freezing
 from transferpipe.execute.opening import Opened, builds_of, open_recipe
+from transferpipe.execute.quantize import check_quantizable
 from transferpipe.execute.score_early import check_early
 from transferpipe.execute.score_label import OURS, split_label
 from transferpipe.execute.settings_kept import settings_kept
@@ -114,6 +115,8 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
     if recipe.expect and recipe.expect != plan.checksum:
         what = f"the recipe expects the plan {recipe.expect}, but this plan is {plan.checksum}"
         raise RecipeError(Problem("expect", what, "look at the plan; if it is right, expect its checksum"))
+    if recipe.quantize:
+        check_quantizable(recipe.quantize, opened.target)
     if saves:
         _check_formats(recipe, opened)
     refuse_warnings(recipe, plan.warnings, RecipeError)

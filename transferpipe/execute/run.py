@@ -27,6 +27,7 @@ from transferpipe.execute.loaded_flags import prove_freezing
 from transferpipe.execute.manifest import MANIFEST, PLAN, json_lines, seal, versions, weight_entries
 from transferpipe.execute.parity.result import Parity
 from transferpipe.execute.prepare import Prepared
+from transferpipe.execute.quantize import quantize
 from transferpipe.execute.save import Written, save_file
 from transferpipe.execute.staging import Staging
 from transferpipe.execute.suspicious import Found
@@ -41,7 +42,7 @@ from transferpipe.planning.model import Plan, PlanWarning
 from transferpipe.planning.warned import describe_warnings, refuse_warnings
 from transferpipe.recipe.model import Save
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.spec import Source
+from transferpipe.weights.spec import Catalog, Source
 
 
 @dataclass(frozen=True, repr=False)
@@ -115,8 +116,12 @@ def execute(
         temporaries = [
             staging.place(path, recipe.save.overwrite and not _is_several(path, recipe.save)) for path in paths
         ]
-        made = _make(prepared, temporaries, progress)
-        later = (*value_warnings(plan, _values(prepared), made.found), *made.notes)
+        finished = quantize(prepared) if recipe.quantize else None
+        made = _make(finished.prepared if finished else prepared, temporaries, progress)
+        if finished:
+            made = replace(made, casts=finished.casts)
+        noticed = finished.warnings if finished else value_warnings(plan, _values(prepared), made.found)
+        later = (*noticed, *made.notes)
         refuse_warnings(recipe, later, VerificationError)
         warnings = (*plan.warnings, *later)
         planned = json_lines({"checksum": plan.checksum, **plan.to_data()})
@@ -143,6 +148,7 @@ class _Made:
     casts: Mapping[str, float]
     seconds: Mapping[str, float]
     notes: tuple[PlanWarning, ...]
+    catalog: Catalog
     parity: Parity | None = None
 
 
@@ -185,7 +191,8 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], progress: Progress | 
     )
     seconds = {"save": round(saved - started, 3), "verify": round(time.perf_counter() - saved, 3)}
     found = Found(proofs[0].digests, proofs[0].seen, values.felt)
-    return _Made(artifacts, found, values.casts, seconds, (*notes, *open_questions), parity)
+    catalog = prepared.opened.target.structure.catalog
+    return _Made(artifacts, found, values.casts, seconds, (*notes, *open_questions), catalog, parity)
 
 
 def _check_parity(
@@ -288,7 +295,7 @@ def _manifest(prepared: Prepared, made: _Made, verdict: Verdict) -> dict[str, An
             "reload": prepared.recipe.verify.reload,
         },
         **({"parity": made.parity.to_data()} if made.parity else {}),
-        "weights": weight_entries(plan, target.structure.catalog, made.found.digests, made.casts),
+        "weights": weight_entries(plan, made.catalog, made.found.digests, made.casts),
         "versions": versions(),
     }
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from transferpipe.execute.cast_errors import WARNED, CastError
+from transferpipe.execute.seen import Seen
 from transferpipe.execute.suspicious import Found, suspicious_values
 from transferpipe.execute.values import Values, same_bits
-from transferpipe.execute.verify import compare_segments
+from transferpipe.execute.verify import compare_segments, digest, worth_seeing
 from transferpipe.execute.vocabularies import vocabularies_of
 from transferpipe.planning.lint import summarise, where_of
 from transferpipe.planning.model import Assignment, Plan, PlanWarning
@@ -38,6 +41,14 @@ def value_warnings(plan: Plan, values: Values, found: Found) -> Iterator[PlanWar
             *suspicious_values(plan, lambda ref: values.sources[ref.source].locate(ref.name), found),
         ]
     )
+
+
+def found_in(plan: Plan, new: Mapping[str, NDArray[Any]], values: Values) -> Found:
+    """Return what is noticed of values that are in memory as a whole."""
+    seen = {a.target: Seen() for a in worth_seeing(plan)}
+    for name, found in seen.items():
+        found.look(new[name])
+    return Found({name: digest(new[name]) for name in seen}, seen, values.felt)
 
 
 def _already_equal(plan: Plan, values: Values) -> Iterator[PlanWarning]:

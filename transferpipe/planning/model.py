@@ -171,6 +171,7 @@ class Plan:
         save: the files to write.
         save_layout: whose names and axes those have that hold named tensors and nothing else.
         save_shard: how many bytes of values one safetensors file may hold.
+        quantize: how the finished model is quantized; None where it is not.
         warnings: legal but probably wrong.
         settings: how the settings of the layers compare that it pairs.
     """
@@ -187,6 +188,7 @@ class Plan:
     save: tuple[str, ...] = ()
     save_layout: str = "keras"
     save_shard: int | None = None
+    quantize: str | None = None
     warnings: tuple[PlanWarning, ...] = ()
     settings: SettingsCompared = field(default_factory=SettingsCompared)
 
@@ -214,8 +216,9 @@ class Plan:
         data = _fields_of(self)
         if self.save_layout == "keras":  # most plans, and all those of earlier versions
             del data["save_layout"]
-        if self.save_shard is None:
-            del data["save_shard"]
+        for key in ("save_shard", "quantize"):
+            if data[key] is None:
+                del data[key]
         return json.dumps(data, default=_fields_of)
 
     def __str__(self) -> str:

@@ -27,6 +27,7 @@ from transferpipe.planning.pairing import (
 from transferpipe.planning.pairing_axes import warn_of_judged
 from transferpipe.planning.pairing_layouts import describe_torch, names_wanted, take_module
 from transferpipe.planning.pairing_rules import pair_rule
+from transferpipe.planning.quantized import refuse_floats
 from transferpipe.planning.settings import compare_settings
 from transferpipe.planning.structure import TargetStructure, ancestors
 from transferpipe.recipe.model import Recipe, Rule
@@ -83,6 +84,7 @@ def make_plan(
         save=(recipe.save.path, *recipe.save.also),
         save_layout=recipe.save.layout,
         save_shard=recipe.save.shard,
+        quantize=recipe.quantize,
     )
     by_order = {r.name for r in rules if r.pair == "order"}
     computing = {r.name for r in rules if any(o.template and o.template.computes for o in r.froms)}
@@ -163,6 +165,8 @@ def _settle(rule: Rule, units: Sequence[Unit], fates: Fates, pairing: Pairing) -
     if rule.keep:
         fates.keep([w for u in units for w in u.weights], rule.name, "from: null")
         return
+    taken = [pairing.sources[alias] for alias in dict.fromkeys(f.source for f in rule.froms)]
+    units = refuse_floats(rule.where, units, fates.target.catalog, taken, pairing.problems)
     for weight, found in pair_rule(rule, units, pairing).items():
         assign(fates, rule, weight, found)
 

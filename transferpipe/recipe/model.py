@@ -186,6 +186,10 @@ class Verify:
     parity: ParityCheck | None = None
 
 
+QUANTIZE = ("int8", "int4", "float8")
+"""How Keras quantizes a finished model without data to calibrate it on."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A whole recipe. See `transferpipe.recipe.parse.parse_recipe` for the keys."""
@@ -207,3 +211,4 @@ class Recipe:
     expect: str | None = None
     strict: bool = False
     allow: tuple[str, ...] = ()
+    quantize: str | None = None

@@ -12,6 +12,7 @@ from transferpipe.errors import Problems, RecipeError, did_you_mean
 from transferpipe.recipe.fields import Fields, describe
 from transferpipe.recipe.model import (
     NAMED_FORMATS,
+    QUANTIZE,
     SINGLE,
     UNMATCHED,
     Build,
@@ -73,6 +74,7 @@ def parse_recipe(data: Mapping[str, Any], check_rule: RuleCheck, *, absolute_sav
         expect=fields.text("expect"),
         strict=fields.flag("strict"),
         allow=_parse_allow(fields),
+        quantize=_parse_quantize(fields),
     )
     _check_sources_are_there(recipe, problems)
     fields.finish()
@@ -210,6 +212,12 @@ def _check_save_path(path: str, key: str, inner: Fields, absolute: bool) -> None
         )
     if ".." in PurePath(path).parts:
         inner.note(key, f"{path!r} leaves the run folder", "give a path without '..'")
+
+
+def _parse_quantize(fields: Fields) -> str | None:
+    if fields.raw("quantize") is None:
+        return None
+    return fields.choice("quantize", QUANTIZE, QUANTIZE[0])
 
 
 def _parse_score(fields: Fields) -> Build | None:

@@ -96,6 +96,8 @@ def _summary(plan: Plan) -> list[str]:
     for edit in plan.edits:
         index = ", ".join(str(i) for i in edit.index)
         lines.append(f"edit {edit.name}: {edit.operation} {edit.at}[{index}] {edit.value}")
+    if plan.quantize:
+        lines.append(f"quantize: {plan.quantize}, by Keras, after the transfer")
     lines.append(f"trainable parameters: {freezing.trainable_parameters:,} of {freezing.parameters:,}")
     if freezing.batch_norms:
         stored, norms = len(freezing.stored_statistics), len(freezing.batch_norms)

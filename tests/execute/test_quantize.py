@@ -1,0 +1,174 @@
+"""`quantize: int8`: transfer first, then Keras quantizes; the result is what Keras makes of the same weights."""
+
+import sys
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import transferpipe as tp
+from transferpipe.errors import RecipeError
+from transferpipe.execute.verify_run import verify_run
+
+ALL = {"all": {"to": ".*"}}
+
+
+def net():
+    image = keras.Input((6, 3))
+    x = layers.Conv1D(4, 2, name="c")(image)
+    x = layers.BatchNormalization(name="n")(x)
+    x = layers.Flatten(name="f")(x)
+    x = keras.Sequential([keras.Input((20,)), layers.Dense(8, name="a")], name="inner")(x)
+    return keras.Model(image, layers.EinsumDense("ab,bc->ac", output_shape=(5,), bias_axes="c", name="e")(x))
+
+
+def trained(seed=0, build=net):
+    model, random = build(), np.random.default_rng(seed)
+    for v in model.variables:
+        value = random.normal(0.1, 0.4, v.shape)
+        v.assign(np.abs(value) + 0.3 if "variance" in v.path else value)
+    return model
+
+
+def by_keras(source, mode, build=net):
+    """Return what Keras makes of the same weights."""
+    model = build()
+    model.set_weights(source.get_weights())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.quantize(mode)
+    return model
+
+
+def bits(model):
+    return sorted((str(v.dtype), tuple(v.shape), np.asarray(v).tobytes()) for v in model.variables)
+
+
+def write_builder(tmp_path, monkeypatch):
+    (tmp_path / "my_net.py").write_text(
+        "import keras\nfrom keras import layers\n\n\ndef net():\n"
+        "    image = keras.Input((6, 3))\n"
+        "    x = layers.Conv1D(4, 2, name='c')(image)\n"
+        "    x = layers.BatchNormalization(name='n')(x)\n"
+        "    x = layers.Flatten(name='f')(x)\n"
+        "    x = keras.Sequential([keras.Input((20,)), layers.Dense(8, name='a')], name='inner')(x)\n"
+        "    return keras.Model(image, layers.EinsumDense('ab,bc->ac', output_shape=(5,), bias_axes='c', name='e')(x))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_net", raising=False)
+    return {"_target_": "my_net.net"}
+
+
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+def test_a_built_target_is_quantized_as_keras_does_it(mode, tmp_path, monkeypatch):
+    target = write_builder(tmp_path, monkeypatch)
+    source = trained()
+    source.save("s.keras")
+    report = tp.transfer("s.keras", target, mapping=ALL, quantize=mode, folder="out", save="model.keras")
+    assert report.verdict.weights == "pass"
+    loaded = keras.models.load_model("out/model.keras")
+    assert bits(loaded) == bits(by_keras(source, mode))
+    x = np.random.default_rng(1).normal(size=(4, 6, 3)).astype("float32")
+    assert np.array_equal(loaded(x), by_keras(source, mode)(x))
+    entries = {e["name"]: e for e in report.manifest["weights"]}
+    assert entries["inner/a/kernel"]["quantized"] == mode
+    assert entries["inner/a/kernel_scale"]["rule"] == "quantize"
+    assert "quantized" not in entries["c/kernel"]
+    again = verify_run(tmp_path / "out")
+    assert again.verdict.weights == "pass"
+
+
+def test_the_plan_says_so(tmp_path, monkeypatch):
+    target = write_builder(tmp_path, monkeypatch)
+    trained().save("s.keras")
+    plain, quantized = (tp.plan("s.keras", target, mapping=ALL, **keys) for keys in ({}, {"quantize": "int8"}))
+    assert "quantize: int8, by Keras, after the transfer" in str(quantized)
+    assert quantized.to_data()["quantize"] == "int8"
+    assert "quantize" not in plain.to_data()
+    assert plain.checksum != quantized.checksum
+
+
+@pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
+def test_a_live_model_is_quantized_last(mode):
+    source, target = trained(), trained(1)
+    report = tp.transfer(source, target, mapping=ALL, quantize=mode)
+    assert bits(target) == bits(by_keras(source, mode))
+    assert "already-equal" not in [w.code for w in report.warnings]
+
+
+def test_a_live_model_stays_as_it_was_if_a_value_is_refused():
+    source, target = trained(), trained(1)
+    before = bits(target)
+    source.get_layer("e").kernel.assign(np.full((8, 5), np.nan))
+    with pytest.raises(tp.TransferError, match="NaN"):
+        tp.transfer(source, target, mapping=ALL, quantize="int8")
+    assert bits(target) == before
+
+
+def test_weights_files_hold_the_quantized_weights(tmp_path, monkeypatch):
+    target = write_builder(tmp_path, monkeypatch)
+    source = trained()
+    source.save("s.keras")
+    save = {"path": "m.weights.h5", "also": ["m.safetensors"]}
+    tp.transfer("s.keras", target, mapping=ALL, quantize="int8", folder="out", save=save)
+    model = by_keras(trained(3), "int8")
+    model.load_weights("out/m.weights.h5")
+    assert bits(model) == bits(by_keras(source, "int8"))
+
+
+def test_a_file_is_not_quantized_without_a_model_and_the_advice_is_right(tmp_path):
+    source = trained()
+    source.save(tmp_path / "s.keras")
+    trained(1).save(tmp_path / "t.keras")
+    with pytest.raises(RecipeError, match=r"needs a model that is built.*keras\.models\.load_model\(path\)"):
+        tp.transfer(str(tmp_path / "s.keras"), str(tmp_path / "t.keras"), mapping=ALL, quantize="int8", folder=tmp_path)
+    model = keras.models.load_model(tmp_path / "t.keras")
+    tp.transfer(str(tmp_path / "s.keras"), model, mapping=ALL, quantize="int8")
+    assert bits(model) == bits(by_keras(source, "int8"))
+
+
+@pytest.mark.parametrize("rule", [{"to": ".*"}, {"to": "inner", "transform": {"kernel": [{"cast": "int8"}]}}])
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+def test_floats_into_a_quantized_layer_are_refused_and_the_advice_is_right(mode, rule):
+    source, target = trained(), by_keras(trained(1), mode)
+    with pytest.raises(RecipeError) as caught:
+        tp.transfer(source, target, mapping={"r": rule}, unmatched="keep")
+    (problem,) = caught.value.problems
+    assert "inner/a" in problem.what
+    assert "is quantized" in problem.what or "are quantized" in problem.what
+    assert "transfer first, then quantize()" in problem.mend
+    assert f"`quantize: {mode}`" in problem.mend
+    target = net()  # built without quantization, as the advice says
+    tp.transfer(source, target, mapping=ALL, quantize=mode)
+    assert bits(target) == bits(by_keras(source, mode))
+
+
+def test_quantized_into_quantized_is_a_copy():
+    source = by_keras(trained(), "int8")
+    target = by_keras(trained(1), "int8")
+    tp.transfer(source, target, mapping=ALL)
+    assert bits(target) == bits(source)
+
+
+def test_what_is_quantized_already_or_cannot_be_is_refused():
+    with pytest.raises(RecipeError, match="quantized already: its layer a is int8"):
+        tp.plan(trained(), by_keras(trained(), "int8"), unmatched="keep", quantize="int8")
+    conv = keras.Sequential([keras.Input((6, 3)), layers.Conv1D(2, 2, name="c")])
+    with pytest.raises(RecipeError, match="no layer that Keras can quantize"):
+        tp.plan(None, conv, unmatched="keep", quantize="int8")
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(RecipeError, match="quantize: must be one of int8, int4, float8"):
+        tp.plan(None, net(), unmatched="keep", quantize="int3")
+
+
+def test_frozen_layers_stay_frozen(tmp_path, monkeypatch):
+    target = write_builder(tmp_path, monkeypatch)
+    trained().save("s.keras")
+    tp.transfer("s.keras", target, mapping=ALL, quantize="int8", freeze=["c", "inner"], folder="out", save="m.keras")
+    loaded = keras.models.load_model("out/m.keras")
+    assert [v.path for v in loaded.trainable_variables] == ["n/gamma", "n/beta", "e/bias"]
