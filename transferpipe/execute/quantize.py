@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from transferpipe.collector import collector_spared
 from transferpipe.errors import Problem, Problems, RecipeError, VerificationError
 from transferpipe.execute.deferred import draw_pending
 from transferpipe.execute.target import ModelTarget, Target
@@ -123,7 +124,7 @@ def quantize_model(target: ModelTarget, mode: str) -> None:
         RecipeError: it refuses, or quantizes nothing.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), collector_spared():
             warnings.simplefilter("ignore")  # a line for each layer that stays in float
             target.model.quantize(mode)
     except Exception as error:
