@@ -18,7 +18,7 @@ def show_help(arguments: Arguments) -> int:
         print("topics (transferpipe help TOPIC)")
         for name, about in list_topics().items():
             print(f"  {name:<11} {about}")
-    elif topic in VERBS:  # what goes with a verb stands there
+    elif topic in VERBS and topic not in list_topics():  # what goes with a verb stands there
         print(help_text(), end="")
     else:
         print(read_topic(topic))

@@ -1,0 +1,168 @@
+"""Originals that can be run: ONNX, SavedModels, legacy files, callables; torch by the three lines of the help topic."""
+
+import re
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from twins import change, filled
+
+import transferpipe as tp
+
+TOPIC = Path(tp.__file__).parent / "show/topics/parity.md"
+MAPPING = {"all": {"to": ".*"}}
+
+
+def keras_net(padding="torch", epsilon=1e-5, fused=True):
+    x = inputs = keras.Input((8, 8, 3), name="x")
+    if padding == "torch":
+        x = layers.ZeroPadding2D(1, name="pad")(x)
+    conv = layers.Conv2D(
+        4, 3, 2, "valid" if padding == "torch" else "same", name="c", activation="relu" if fused else None
+    )
+    x = layers.BatchNormalization(epsilon=epsilon, name="n")(conv(x))
+    return keras.Model(inputs, layers.Dense(2, name="fc")(layers.GlobalAveragePooling2D(name="pool")(x)))
+
+
+@pytest.fixture
+def torch_net():
+    """Return a trained-looking torch network; its convolution is strided with padding 1 on an even input."""
+    torch = pytest.importorskip("torch")
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.c = torch.nn.Conv2d(3, 4, 3, stride=2, padding=1)
+            self.n = torch.nn.BatchNorm2d(4)
+            self.fc = torch.nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.fc(self.n(torch.relu(self.c(x))).mean((2, 3)))
+
+    torch.manual_seed(0)
+    net = Net()
+    net.n.running_mean.normal_()
+    net.n.running_var.uniform_(0.01, 0.5)
+    return net
+
+
+def lines_of_the_topic():
+    """Return the three lines that the help topic gives for torch."""
+    return re.search(r"```python\n(x = torch.*?)```", TOPIC.read_text(), re.S)[1]
+
+
+def run_topic(net, folder):
+    torch = sys.modules["torch"]
+    lines = lines_of_the_topic().replace("224, 224", "8, 8")
+    exec(lines, {"torch": torch, "numpy": np, "model": net})
+    torch.save(net.state_dict(), folder / "net.pt")
+
+
+@pytest.mark.parametrize(
+    ("made", "cause"),
+    [
+        ({}, None),
+        ({"padding": "same"}, "padding of c: with the same padding on both sides"),
+        ({"epsilon": 1e-3}, "epsilon of n: with 1e-05"),
+        ({"padding": "same", "epsilon": 1e-3}, "padding of c"),
+    ],
+)
+def test_torch_by_the_lines_of_the_topic(torch_net, tmp_path, monkeypatch, made, cause):
+    monkeypatch.chdir(tmp_path)
+    run_topic(torch_net, tmp_path)
+    check = {"parity": {"inputs": "x.npz", "expected": "y.npz"}}
+    target = keras_net(**made)
+    if cause is None:
+        assert tp.transfer("net.pt", target, mapping=MAPPING, verify=check).verdict.function == "pass"
+        return
+    with pytest.raises(tp.VerificationError) as raised:
+        tp.transfer("net.pt", target, mapping=MAPPING, verify=check)
+    assert cause in raised.value.problems[0].mend
+    assert ("epsilon" in raised.value.problems[0].mend) == ("epsilon" in made)
+
+
+@pytest.fixture
+def onnx_file(torch_net, tmp_path, monkeypatch):
+    torch = sys.modules["torch"]
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    monkeypatch.chdir(tmp_path)
+    torch_net.eval()
+    with pytest.warns(DeprecationWarning):
+        torch.onnx.export(
+            torch_net,
+            (torch.zeros(1, 3, 8, 8),),
+            "net.onnx",
+            input_names=["image"],
+            dynamic_axes={"image": {0: "n"}},
+            dynamo=False,
+            do_constant_folding=False,
+            training=torch.onnx.TrainingMode.PRESERVE,
+        )
+    return "net.onnx"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_onnx_is_run_layer_by_layer_with_channels_first(onnx_file):
+    right = keras_net()
+    found = tp.transfer(onnx_file, right, mapping=MAPPING, verify={"parity": "source"}).parity
+    assert (found.verdict, [e.name for e in found.entries]) == ("pass", ["c", "n", "fc"])
+    with pytest.raises(tp.VerificationError, match="c is the first that differs") as raised:
+        tp.transfer(onnx_file, keras_net("same"), mapping=MAPPING, verify={"parity": "source"})
+    assert "padding of c" in raised.value.problems[0].mend
+
+
+def test_onnx_without_its_runtime_names_the_package(onnx_file, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(tp.RecipeError, match=r"pip install 'transferpipe\[onnxruntime\]'"):
+        tp.transfer(onnx_file, keras_net(), mapping=MAPPING, verify={"parity": "source"})
+
+
+def test_signature_of_a_saved_model(tmp_path):
+    source, twin = filled(keras_net()), keras_net()
+    source.export(tmp_path / "saved", verbose=False)
+    twin.set_weights(source.get_weights())
+    assert tp.parity(tmp_path / "saved", twin).verdict == "pass"
+    change("c", lambda w: [w[0][::-1], w[1]])(twin)
+    found = tp.parity(tmp_path / "saved", twin)
+    assert (found.verdict, "c" in found.cause) == ("fail", True)
+
+
+def test_a_saved_model_that_reaches_for_files_is_refused(tmp_path):
+    import tensorflow as tf
+
+    class Reader(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 3))])
+        def read(self, x):
+            return x + tf.cast(tf.strings.length(tf.io.read_file("/etc/hostname")), tf.float32)
+
+    module = Reader()
+    tf.saved_model.save(module, str(tmp_path / "saved"), signatures={"serving_default": module.read})
+    with pytest.raises(tp.UnsafeError, match="ReadFile"):
+        tp.parity(tmp_path / "saved", keras_net())
+
+
+@pytest.mark.filterwarnings("ignore:.*HDF5.*")
+def test_legacy_file_that_keras_loads(tmp_path):
+    source, twin = filled(keras_net()), keras_net()
+    source.save(tmp_path / "old.h5")
+    twin.set_weights(source.get_weights())
+    assert tp.parity(tmp_path / "old.h5", twin).verdict == "pass"
+
+
+@pytest.mark.filterwarnings("ignore:.*lambda.*", "ignore::DeprecationWarning")
+def test_code_in_a_configuration_is_not_run(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), layers.Lambda(lambda x: x + 1), layers.Dense(2, name="d")])
+    model.save(tmp_path / "code.keras")
+    with pytest.raises(tp.UnsafeError, match="is code: it is not run"):
+        tp.parity(tmp_path / "code.keras", model)
+
+
+def test_weights_alone_cannot_be_run(tmp_path):
+    source = filled(keras_net())
+    source.save_weights(tmp_path / "a.weights.h5")
+    with pytest.raises(tp.RecipeError, match=r"holds weights without a model.*expected: y\.npz"):
+        tp.transfer(tmp_path / "a.weights.h5", keras_net(), mapping=MAPPING, verify={"parity": "source"})

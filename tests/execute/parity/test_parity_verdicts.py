@@ -1,0 +1,167 @@
+"""What is never a pass: constant outputs, NaN, models that refuse; and what is not compared: kept heads."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from twins import filled
+
+import transferpipe as tp
+
+ALL = {"all": {"to": ".*"}}
+
+
+def dense(classes=3, **more):
+    return keras.Sequential(
+        [keras.Input((6,)), layers.Dense(5, "tanh", name="body"), layers.Dense(classes, name="head", **more)]
+    )
+
+
+def test_constant_output_is_inconclusive():
+    source = filled(dense())
+    kernel, bias = source.layers[-1].get_weights()
+    source.layers[-1].set_weights([kernel * 0, bias])
+    found = tp.parity(source, keras.models.clone_model(source))
+    assert found.verdict == "fail"  # fresh weights
+    twin = dense()
+    twin.set_weights(source.get_weights())
+    found = tp.parity(source, twin)
+    assert (found.verdict, "does not depend on the inputs" in found.reason) == ("inconclusive", True)
+
+
+def test_values_that_are_not_finite_never_pass():
+    source, twin = filled(dense()), dense()
+    weights = source.get_weights()
+    twin.set_weights(weights)
+    source.layers[-1].set_weights([weights[2] * np.inf, weights[3]])
+    assert tp.parity(source, twin).verdict == "fail"
+    assert tp.parity(twin, source).verdict == "fail"
+    twin.set_weights(source.get_weights())
+    assert tp.parity(source, twin).verdict == "inconclusive"
+
+
+def test_kept_head_is_not_compared_and_the_rest_is():
+    source, target = filled(dense()), dense(4)
+    mapping = {"body": {"to": "body"}, "head": {"to": "head", "from": None}}
+    report = tp.transfer(source, target, mapping=mapping, verify={"parity": "source"})
+    assert report.verdict.function == "pass"
+    assert next((e.name, e.status) for e in report.parity.entries) == ("body", "equal")
+    wrong = keras.Sequential([keras.Input((6,)), layers.Dense(5, "relu", name="body"), layers.Dense(3, name="head")])
+    before = wrong.get_weights()
+    with pytest.raises(tp.VerificationError, match="activation of body: relu, the original has tanh"):
+        tp.transfer(source, wrong, mapping=mapping, verify={"parity": "source"})
+    assert all(np.array_equal(a, b) for a, b in zip(before, wrong.get_weights(), strict=True))
+
+
+def test_everything_kept_is_inconclusive():
+    source, target = filled(dense()), dense()
+    mapping = {"body": {"to": "body", "from": None}, "head": {"to": "head"}}
+    report = tp.transfer(source, target, mapping=mapping, verify={"parity": "source"})
+    assert report.verdict.function == "inconclusive"
+    assert "depends on weights that were kept, such as body/kernel" in report.verdict.reason
+    assert "parity-inconclusive" in [w.code for w in report.warnings]
+
+
+class Picky(layers.Layer):
+    def call(self, x):
+        if not keras.ops.is_tensor(x) or float(keras.ops.min(x)) < 10:
+            raise ValueError("only values above 10")
+        return x
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def test_a_model_that_refuses_random_inputs_asks_for_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def build():
+        inputs = keras.Input((4,))
+        return keras.Model(inputs, layers.Dense(2, name="d")(Picky(name="p")(inputs)))
+
+    source = filled(build())
+    report = tp.transfer(source, build(), mapping=ALL, verify={"parity": "source"})
+    assert report.verdict.function == "inconclusive"
+    assert "only values above 10" in report.verdict.reason
+    assert "inputs: x.npz" in report.verdict.reason
+    np.savez("x.npz", np.random.default_rng(0).uniform(10, 20, (3, 4)))  # as it says
+    check = {"source": True, "inputs": "x.npz"}
+    assert tp.transfer(source, build(), mapping=ALL, verify={"parity": check}).verdict.function == "pass"
+
+
+class Subclassed(keras.Model):
+    def __init__(self, activation=None):
+        super().__init__()
+        self.a = layers.Dense(4, activation, name="a")
+        self.b = layers.Dense(2, name="b")
+
+    def build(self, shape):
+        self.a.build(shape)
+        self.b.build((*shape[:-1], 4))
+        self.built = True
+
+    def call(self, x):
+        return self.b(self.a(x))
+
+
+def test_subclassed_models_run_on_inputs_that_are_given():
+    def build(activation=None):
+        model = Subclassed(activation)
+        model.build((None, 3))
+        return model
+
+    source, twin, other = filled(build()), build(), build("relu")
+    for model in (twin, other):
+        model.set_weights(source.get_weights())
+    found = tp.parity(source, twin)
+    assert (found.verdict, "does not say what inputs it takes" in found.reason) == ("inconclusive", True)
+    inputs = {"x": np.random.default_rng(0).normal(size=(4, 3)).astype("float32")}
+    assert tp.parity(source, twin, inputs=inputs).verdict == "pass"
+    found = tp.parity(source, other, inputs=inputs)
+    assert (found.verdict, found.first) == ("fail", "a")
+
+
+def test_tokens_lie_below_the_vocabulary_and_texts_come_from_it():
+    def build():
+        ids, kinds = keras.Input((7,), dtype="int32", name="ids"), keras.Input((7,), dtype="int32", name="kinds")
+        text = keras.Input((1,), dtype="string", name="text")
+        looked = layers.StringLookup(vocabulary=["red", "green"], output_mode="one_hot", name="look")(text)
+        x = layers.Add()([layers.Embedding(50, 4, name="words")(ids), layers.Embedding(2, 4, name="kinds_")(kinds)])
+        return keras.Model(
+            [ids, kinds, text], layers.Dense(3, name="d")(layers.Concatenate()([layers.Flatten()(x), looked]))
+        )
+
+    source, twin = filled(build()), build()
+    twin.set_weights(source.get_weights())
+    assert tp.parity(source, twin).verdict == "pass"
+    weights = source.get_weights()
+    weights[0][20:] = 0  # rows that only larger numbers reach
+    twin.set_weights(weights)
+    assert tp.parity(source, twin).first == "words"
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_tolerance_follows_the_dtype(policy):
+    def build(dtype):
+        return keras.Sequential(
+            [keras.Input((32,))] + [layers.Dense(32, "relu", name=f"d{i}", dtype=dtype) for i in range(4)]
+        )
+
+    source, short = filled(build("float32")), build(policy)
+    short.set_weights(source.get_weights())
+    assert tp.parity(source, short).verdict == "pass"
+    weights = source.get_weights()
+    weights[0] = weights[0].T
+    short.set_weights(weights)
+    assert tp.parity(source, short).first == "d0"
+
+
+def test_mapping_pairs_the_layers_of_two_models():
+    source = filled(dense())
+    renamed = keras.Sequential([keras.Input((6,)), layers.Dense(5, name="x1"), layers.Dense(3, name="x2")])
+    renamed.set_weights(source.get_weights())
+    mapping = {"b": {"to": "x1", "from": "body"}, "h": {"to": "x2", "from": "head"}}
+    found = tp.parity(source, renamed, mapping=mapping)
+    assert (found.verdict, found.first) == ("fail", "x1")
+    assert "activation of x1" in found.cause
+    assert "x1 <- body" in str(found)
