@@ -88,14 +88,15 @@ NORMS = {f"bn{i}.{n}": (4,) for i in range(5) for n in ("weight", "bias", "runni
 def test_one_warning_of_epsilon(tmp_path):
     assert warnings(tp.plan(save(tmp_path, NORMS), norms(), unmatched="same_name")) == {
         "epsilon": (
-            "bn0, bn1, bn2 and 2 more: epsilon is 0.001 where torch's default is 1e-05; epsilon and momentum are "
-            "configuration, which weights do not carry: build the target with torch's values"
+            "bn0, bn1, bn2 and 2 more: epsilon is 0.001, Keras's default, and torch's default is 1e-05; weights do not "
+            "carry it: check the original's configuration (eps), and build the target with its value"
         )
     }
 
 
-def test_no_warning_where_it_is_torchs(tmp_path):
-    assert warnings(tp.plan(save(tmp_path, NORMS), norms(epsilon=1e-5), unmatched="same_name")) == {}
+@pytest.mark.parametrize("epsilon", [1e-5, 1e-12, 1e-6])
+def test_no_warning_where_it_is_torchs_or_was_chosen(epsilon, tmp_path):
+    assert warnings(tp.plan(save(tmp_path, NORMS), norms(epsilon=epsilon), unmatched="same_name")) == {}
 
 
 def test_no_warnings_of_keras_weights(tmp_path):
@@ -166,7 +167,7 @@ def test_rows_that_are_written_in_the_order_of_keras():
 def test_an_epsilon_that_is_not_written():
     found = written(kl.BatchNormalization(name="bn"))
     assert list(found) == ["epsilon"]
-    assert found["epsilon"].endswith("which weights do not carry: build the modules with the target's")
+    assert found["epsilon"].endswith("weights do not carry it: build the modules with the target's")
 
 
 @pytest.mark.parametrize("lacks", ["scale", "center"])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.keras_walk import Walked, keras_version, loading_order, model_config, walk
-from transferpipe.execute.layer_facts import SETTINGS, flattened_before, with_settings
+from transferpipe.execute.layer_facts import SETTINGS, with_settings
 from transferpipe.execute.live_network import live_network
 from transferpipe.planning.structure import LayerState, TargetStructure, loaded_flags
 from transferpipe.weights.file_source import FileSource, SavedGroup
@@ -119,13 +119,12 @@ def file_structure(source: FileSource) -> TargetStructure:
     layers = []
     classes = {w.layer: w.layer_class for w in source.catalog}
     configs = _configs(source.groups, source.config)
-    flattened = flattened_before(configs)
     for name, found in configs.items():
         recorded = _is_recorded(found)
         trainable = bool(found["config"].get("trainable", True)) if found is not None and recorded else True
         layer_class = found["class_name"] if found is not None else classes.get(name)
         state = LayerState(name, layer_class, trainable, recorded)
-        layers.append(with_settings(state, found["config"] if found is not None else {}, flattened.get(name)))
+        layers.append(with_settings(state, found["config"] if found is not None else {}))
     layers.sort(key=lambda layer: (layer.name != "", layer.name.count("/")))
     trained = frozenset(w.name for w in source.catalog if w.own_name not in _NEVER_TRAINED)
     return TargetStructure(source.label, source.catalog, loaded_flags(layers), trained)
@@ -174,14 +173,13 @@ class ModelTarget:
         import keras
 
         recorded = _configs(self.groups, self._recorded)
-        flattened = flattened_before(recorded)
         layers = []
         for name, layer in sorted(self.walked.layers.items(), key=lambda item: (item[0] != "", item[0].count("/"))):
             is_norm = isinstance(layer, keras.layers.BatchNormalization)
             layer_class = "BatchNormalization" if is_norm else type(layer).__name__
             state = LayerState(name, layer_class, bool(layer.trainable), _is_recorded(recorded.get(name)))
             settings = {key: getattr(layer, key, None) for key in SETTINGS}
-            layers.append(with_settings(state, settings, flattened.get(name)))
+            layers.append(with_settings(state, settings))
         walked = self.walked
         return TargetStructure(
             self.label,

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 
-from transferpipe.planning.layouts.adapter import Shape
 from transferpipe.planning.layouts.export import unknown_to
-from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
+from transferpipe.planning.lint_flatten import is_along_row, rows_of
+from transferpipe.planning.model import Assignment, Plan, PlanWarning
 from transferpipe.planning.pairing import listed
 from transferpipe.planning.structure import TargetStructure, ancestors
 
 _SOME = 3
-_EPSILON = {"BatchNormalization": 1e-5, "LayerNormalization": 1e-5, "GroupNormalization": 1e-5}
-"""torch's default for the same layer."""
-_FLATTEN_ORDER = "flatten_order"
-_REARRANGE = ("reshape", "take")
-"""Who does one of these is believed to know the order."""
+_NORMS = ("BatchNormalization", "LayerNormalization", "GroupNormalization")
+_OF_TORCH, _FORGOTTEN = 1e-5, 1e-3
+"""The default epsilon of torch's normalizations, and that of Keras's."""
 _BOTH = ("BatchNormalization", "GroupNormalization")
 _SAVE = "save.layout"
 
@@ -31,43 +28,10 @@ def lint_layouts(plan: Plan, target: TargetStructure, adapted: Mapping[str, int]
     """
     for a in plan.assignments:
         if a.target in adapted:
-            yield from _flattened(a, target, adapted[a.target])
             yield from _reset_before(a, target)
     yield from _epsilons("target", [a.target for a in plan.assignments if a.target in adapted], target)
     if plan.save_layout != "keras":
         yield from _written(plan, target)
-
-
-def _flattened(a: Assignment, target: TargetStructure, steps: int) -> Iterator[PlanWarning]:
-    """Warn of rows in another order: a Flatten gives (C, H, W) in torch, (H, W, C) in Keras."""
-    layer, _, own = a.target.rpartition("/")
-    shape = _row_of(a.target, target)
-    if not shape:
-        return
-    wanted, given = [shape[-1], *shape[:-1]], dict(_parts(t) for t in a.transforms[steps:])
-    order = given.get(_FLATTEN_ORDER)
-    if order == wanted or (order is None and not given.keys().isdisjoint(_REARRANGE)):
-        return
-    but = f", and not in that of flatten_order {order}" if order else ""
-    text = f"{layer} follows a Flatten of a map {list(shape)}, which torch flattens in another order{but}"
-    mend = f"give its rule the transform {{{own}: [{{flatten_order: {wanted}}}]}}"
-    where = UNMATCHED_RULE if a.rule == UNMATCHED_RULE else f"mapping.{a.rule}"
-    yield PlanWarning("flatten-order", where, f"{text}: {mend}")
-
-
-def _row_of(weight: str, target: TargetStructure) -> Shape:
-    """Return the map that the first axis of a weight is a flattened one of; empty if it is none."""
-    layer, _, own = weight.rpartition("/")
-    state, first = target.by_name.get(layer), target.catalog[weight].shape[:1]
-    if state is None or state.flattened is None or (state.layer_class == "Dense" and own != "kernel"):
-        return ()
-    return state.flattened if first == (math.prod(state.flattened),) else ()
-
-
-def _parts(transform: object) -> tuple[object, object]:
-    """Return the name of a transform as written, and its arguments, a list if they are one."""
-    name, arguments = next(iter(transform.items())) if isinstance(transform, Mapping) else (transform, None)
-    return name, list(arguments) if isinstance(arguments, tuple) else arguments
 
 
 def _reset_before(a: Assignment, target: TargetStructure) -> Iterator[PlanWarning]:
@@ -80,12 +44,18 @@ def _reset_before(a: Assignment, target: TargetStructure) -> Iterator[PlanWarnin
 def _epsilons(where: str, weights: Iterable[str], target: TargetStructure) -> Iterator[PlanWarning]:
     layers = dict.fromkeys(w.rpartition("/")[0] for w in weights)
     states = [target.by_name[n] for n in layers if n in target.by_name]
-    other = [s for s in states if s.epsilon is not None and s.epsilon != _EPSILON.get(s.layer_class or "", s.epsilon)]
+    # Any other than Keras's default was chosen by somebody who looked, such as BERT's 1e-12.
+    forgotten = _FORGOTTEN if where == "target" else None
+    other = [s for s in states if s.layer_class in _NORMS and s.epsilon not in (None, _OF_TORCH)]
+    other = [s for s in other if forgotten is None or s.epsilon == forgotten]
     if other:
         names = listed([s.name for s in other], _SOME)
-        text = f"{names}: epsilon is {other[0].epsilon:g} where torch's default is 1e-05"
-        why = "epsilon and momentum are configuration, which weights do not carry"
-        mend = "build the target with torch's values" if where == "target" else "build the modules with the target's"
+        text = f"{names}: epsilon is {other[0].epsilon:g}, Keras's default, and torch's default is {_OF_TORCH:g}"
+        why = "weights do not carry it"
+        mend = "check the original's configuration (eps), and build the target with its value"
+        if where != "target":
+            text = f"{names}: epsilon is {other[0].epsilon:g} where torch's default is {_OF_TORCH:g}"
+            mend = "build the modules with the target's"
         yield PlanWarning("epsilon", where, f"{text}; {why}: {mend}")
 
 
@@ -99,9 +69,12 @@ def _written(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
         )
         yield PlanWarning("no-layout", _SAVE, text)
     yield from _epsilons(_SAVE, names, target)
+    rows = rows_of(target.catalog)
     for name in names:
-        if shape := _row_of(name, target):
-            text = f"{name} is written with its rows in the order in which Keras flattens a map {list(shape)}"
+        row = rows.get(name.rpartition("/")[0])
+        maps = [p.sizes for p in row.parts if p.is_map and not p.is_first] if row else []
+        if row and maps and is_along_row(name, row, target):
+            text = f"{name} is written with its rows in the order in which Keras flattens a map {list(maps[0])}"
             yield PlanWarning("flatten-order", _SAVE, f"{text}: torch's Flatten has the channels first")
     halves = [x.name for x in target.layers if x.layer_class in _BOTH and _is_half(x.name, target)]
     if halves:

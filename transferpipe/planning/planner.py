@@ -13,6 +13,7 @@ from transferpipe.planning.fates import Fates, assign
 from transferpipe.planning.freezing import plan_freezing
 from transferpipe.planning.layouts.keras_2 import name_in_cudnn
 from transferpipe.planning.lint import lint, where_of
+from transferpipe.planning.lint_flatten import lint_flatten
 from transferpipe.planning.lint_padding import lint_padding
 from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning, SourceWeight
 from transferpipe.planning.pairing import (
@@ -104,6 +105,7 @@ def make_plan(
         *unreadable,
         *crossings,
         *padding,
+        *lint_flatten(plan, target, sources, fates.adapted),
         *differing,
     )
     return lint(plan, target, found, by_order, fates.adapted)

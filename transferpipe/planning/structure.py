@@ -27,7 +27,6 @@ class LayerState:
         epsilon: what a normalization adds to the variance, where known.
         reset_after: that setting of a GRU, where known.
         equation: that of an EinsumDense, where known.
-        flattened: where it sees a spatial map in one row, the map's sizes and, last, its channels.
     """
 
     name: str
@@ -37,7 +36,6 @@ class LayerState:
     epsilon: float | None = None
     reset_after: bool | None = None
     equation: str | None = None
-    flattened: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.planning.transforms.arguments import parse_integers
+from transferpipe.planning.transforms.arguments import parse_integer, parse_integers, parse_list
 from transferpipe.planning.transforms.protocol import TransformError
 
 _EXAMPLE = "{flatten_order: [64, 7, 7]}"
+_PARTS_EXAMPLE = "{flatten_order: [[64, 7, 7], 10]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,60 @@ class FlattenOrder:
         return array.reshape(*self.sizes, *rest).transpose(axes).reshape(array.shape)
 
 
-def parse_flatten_order(data: Any) -> FlattenOrder:
-    """Return the transform for ``flatten_order: [C, H, W]``."""
-    return FlattenOrder(parse_integers("the sizes of flatten_order", data, _EXAMPLE))
+@dataclass(frozen=True, slots=True)
+class FlattenParts:
+    """Do so in a row that is joined of several parts: maps that were flattened, and values that stay in their order.
+
+    For the kernel of a Dense behind a Concatenate: ``flatten_order: [[64, 7, 7], 10]``.
+
+    Attributes:
+        parts: of a map its channels and spatial sizes, of anything else the count of its values.
+    """
+
+    parts: tuple[FlattenOrder | int, ...]
+    several: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if any(isinstance(part, int) and part < 1 for part in self.parts):
+            raise TransformError(f"{self} has a part of no values", f"leave it out: {_PARTS_EXAMPLE}")
+
+    def __str__(self) -> str:
+        texts = [str(p) if isinstance(p, int) else f"[{', '.join(map(str, p.sizes))}]" for p in self.parts]
+        return f"flatten_order({', '.join(texts)})"
+
+    def _counts(self) -> list[int]:
+        return [part if isinstance(part, int) else math.prod(part.sizes) for part in self.parts]
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """See `Transform`."""
+        (shape,) = shapes
+        rows = sum(self._counts())
+        if not shape or shape[0] != rows:
+            what = f"{self} reorders {rows} rows, but the shape {shape} has {shape[0] if shape else 'none'}"
+            mend = "give the sizes of all parts, and give it to the kernel only: {kernel: [...]}"
+            raise TransformError(what, mend)
+        return shape
+
+    def dtype(self, dtypes: Sequence[str]) -> str:
+        """See `Transform`."""
+        return dtypes[0]
+
+    def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """See `Transform`."""
+        pieces = np.split(arrays[0], np.cumsum(self._counts())[:-1])
+        pairs = zip(self.parts, pieces, strict=True)
+        return np.concatenate([rows if isinstance(part, int) else part.apply([rows]) for part, rows in pairs])
+
+
+def parse_flatten_order(data: Any) -> FlattenOrder | FlattenParts:
+    """Return the transform for ``flatten_order: [C, H, W]``, or in parts for ``flatten_order: [[C, H, W], 10]``."""
+    given = parse_list("the sizes of flatten_order", data, _EXAMPLE)
+    if not any(isinstance(part, list | tuple) for part in given):
+        return FlattenOrder(parse_integers("the sizes of flatten_order", given, _EXAMPLE))
+    return FlattenParts(tuple(_parse_part(part) for part in given))
+
+
+def _parse_part(part: Any) -> FlattenOrder | int:
+    if isinstance(part, list | tuple):
+        return FlattenOrder(parse_integers("the sizes of flatten_order", part, _PARTS_EXAMPLE))
+    return parse_integer("a part of flatten_order", part, _PARTS_EXAMPLE)

@@ -8,8 +8,9 @@ import pytest
 from keras import layers as kl
 
 from transferpipe.execute.target import FileTarget, ModelTarget
+from transferpipe.weights.flatten_rows import rows_before
 from transferpipe.weights.formats import open_source
-from transferpipe.weights.keras_flatten import flattened_maps
+from transferpipe.weights.keras_network import keras_network
 
 
 def seen(model, tmp_path):
@@ -18,11 +19,19 @@ def seen(model, tmp_path):
     model.save(path)
     found = []
     for target in (ModelTarget(model, "m"), FileTarget(open_source(path))):
-        weighted = {w.layer for w in target.structure.catalog}
-        layers = [x for x in target.structure.layers if x.name in weighted]
-        found.append({x.name: x.flattened for x in layers if x.flattened})
+        catalog = target.structure.catalog
+        weighted, rows = {w.layer for w in catalog}, rows_before(catalog.network)
+        found.append({n: maps(row) for n, row in rows.items() if n in weighted and maps(row)})
     assert found[0] == found[1]
     return found[0]
+
+
+def maps(row):
+    """Return the sizes of the parts of a row that torch would have in another order; of one part, these alone."""
+    sizes = [part.sizes for part in row.parts]
+    if not any(part.is_map and not part.is_first for part in row.parts):
+        return None
+    return sizes[0] if len(sizes) == 1 else sizes
 
 
 def functional(*layers, shape=(5, 4, 3)):
@@ -104,10 +113,16 @@ def test_nested_models(tmp_path):
     assert seen(functional(trunk, head), tmp_path) == {f"{head.name}/d": (5, 4, 3)}
 
 
-def test_what_several_layers_feed_is_not_known(tmp_path):
+def test_rows_that_are_joined(tmp_path):
     inputs = keras.Input((5, 4, 3))
     joined = kl.Concatenate()([kl.Flatten()(inputs), kl.GlobalMaxPooling2D()(inputs)])
-    assert seen(keras.Model(inputs, dense()(joined)), tmp_path) == {}
+    assert seen(keras.Model(inputs, dense()(joined)), tmp_path) == {"d": [(5, 4, 3), (3,)]}
+
+
+def test_rows_that_are_added(tmp_path):
+    inputs = keras.Input((5, 4, 3))
+    added = kl.Add()([kl.Flatten()(inputs), kl.Flatten()(kl.ReLU()(inputs))])
+    assert seen(keras.Model(inputs, dense()(added)), tmp_path) == {"d": (5, 4, 3)}
 
 
 def cut(data, path):
@@ -130,12 +145,11 @@ def test_damaged_configurations_tell_less_but_do_no_harm():
     model = functional(kl.Permute((2, 1, 3)), kl.Flatten(), keras.Sequential([dense()]), kl.Reshape((2,)))
     config = json.loads(model.to_json())
     for path in places(config):
-        damaged = cut(config, path)
-        flattened_maps(damaged)
+        rows_before(keras_network(cut(config, path), {}))
 
 
 def test_a_configuration_nested_without_end_stops():
     config = {"class_name": "Dense", "config": {"name": "d"}}
     for _ in range(5000):
         config = {"class_name": "Sequential", "config": {"layers": [config]}}
-    assert flattened_maps(config) == {}
+    assert rows_before(keras_network(config, {})) == {}

@@ -1,0 +1,109 @@
+"""Warnings about rows in another order: a flattened map is (C, H, W) in torch, (H, W, C) in most of Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
+from transferpipe.planning.structure import TargetStructure
+from transferpipe.weights.flatten_rows import Part, Row, rows_before
+from transferpipe.weights.spec import Catalog
+
+_FLATTEN_ORDER = "flatten_order"
+_REARRANGE = ("reshape", "take")
+"""Who does one of these is believed to know the order."""
+Order = list[Any]
+
+
+def lint_flatten(
+    plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog], adapted: Mapping[str, int]
+) -> Iterator[PlanWarning]:
+    """Yield the warnings of layers whose rows the source has in another order.
+
+    Args:
+        plan: the finished plan.
+        target: the target's structure.
+        sources: the catalogs of the sources by their names.
+        adapted: the weights that come in torch's layout, and how many of their transforms adapt them.
+    """
+    ours = rows_of(target.catalog)
+    theirs = {alias: rows_of(catalog) for alias, catalog in sources.items()}
+    for a in plan.assignments:
+        row = ours.get(a.target.rpartition("/")[0])
+        if row is None or not is_along_row(a.target, row, target):
+            continue
+        if a.target in adapted:
+            yield from _warn(a, row, [Part(p.sizes, is_first=True) for p in row.parts], adapted[a.target])
+        elif len(a.sources) == 1:
+            other = theirs[a.sources[0].source].get(a.sources[0].name.rpartition("/")[0])
+            if other is not None and [p.sizes for p in other.parts] == [p.sizes for p in row.parts]:
+                yield from _warn(a, row, other.parts, None)
+
+
+def rows_of(catalog: Catalog) -> Mapping[str, Row]:
+    """Return the rows with maps in them that go into the layers of a model or file."""
+    return rows_before(catalog.network) if catalog.network else {}
+
+
+def is_along_row(weight: str, row: Row, target: TargetStructure) -> bool:
+    """Tell whether the first axis of a target weight goes along the row that its layer sees."""
+    spec = target.catalog[weight]
+    if spec.own_name != "kernel" and _class_of(spec.layer, target) == "Dense":
+        return False
+    return spec.shape[:1] == (row.count,)
+
+
+def _class_of(layer: str, target: TargetStructure) -> str | None:
+    state = target.by_name.get(layer)
+    return state.layer_class if state else None
+
+
+def _warn(a: Assignment, row: Row, theirs: Sequence[Part], steps: int | None) -> Iterator[PlanWarning]:
+    """Yield the warning if the source has the parts of the row in the order of `theirs`; `steps` None means Keras's."""
+    wanted = _order(row.parts, theirs)
+    given = dict(_parts(t) for t in a.transforms[steps or 0 :])
+    order = given.get(_FLATTEN_ORDER)
+    if wanted is None:
+        return
+    if not row.is_mixed and (order == wanted or (order is None and not given.keys().isdisjoint(_REARRANGE))):
+        return
+    layer, _, own = a.target.rpartition("/")
+    maps = [list(p.sizes) for p in row.parts if p.is_map]
+    who = "torch flattens" if steps is not None else "the source flattens"
+    what = f"a map {maps[0]}" + (" joined with other values" if len(row.parts) > 1 else "")
+    but = f", and not in that of flatten_order {order}" if order and not row.is_mixed else ""
+    text = f"{layer} follows a Flatten of {what}, which {who} in another order{but}"
+    fix = f"give its rule the transform {{{own}: [{{flatten_order: {wanted}}}]}}"
+    if row.is_mixed:
+        axes = (len(maps[0]), *range(1, len(maps[0])))
+        text += ", and which other values are added to, or multiplied with"
+        fix = f"put Permute({axes}) before the target's Flatten, which then has that order, and no flatten_order"
+    where = UNMATCHED_RULE if a.rule == UNMATCHED_RULE else f"mapping.{a.rule}"
+    yield PlanWarning("flatten-order", where, f"{text}: {fix}")
+
+
+def _order(ours: Sequence[Part], theirs: Collection[Part]) -> Order | None:
+    """Return what flatten_order takes to bring the parts of a row from the order of `theirs`; None if it is ours."""
+    found: Order = []
+    for part, other in zip(ours, theirs, strict=True):
+        *places, channels = part.sizes
+        if not part.is_map or part.is_first == other.is_first:
+            found.append(part.count)
+        elif other.is_first:
+            found.append([channels, *places])
+        else:  # the same reordering backwards: all places, as one axis, go behind the channels
+            found.append([part.count // channels, channels])
+    if not any(isinstance(part, list) for part in found):
+        return None
+    return found[0] if len(found) == 1 else found
+
+
+def _parts(transform: object) -> tuple[object, object]:
+    """Return the name of a transform as written, and its arguments, with lists for tuples."""
+    name, arguments = next(iter(transform.items())) if isinstance(transform, Mapping) else (transform, None)
+    return name, _as_lists(arguments)
+
+
+def _as_lists(value: Any) -> Any:
+    return [_as_lists(v) for v in value] if isinstance(value, list | tuple) else value
