@@ -91,8 +91,8 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "Compare the layers in the original. If they are tied on purpose, `allow: [duplicate-weights]`.",
         ),
         "epsilon": WarningKind(
-            "A normalization layer divides by the root of variance plus epsilon. Files of torch hold no epsilon, and the "
-            "target has the default of Keras (0.001), which is not that of torch (1e-05).",
+            "A normalization layer divides by the root of variance plus epsilon. Files of torch hold no epsilon, and "
+            "the target has the default of Keras (0.001), which is not that of torch (1e-05).",
             "target: bn1: epsilon is 0.001, Keras's default, and torch's default is 1e-05",
             "Look up epsilon (eps) in the configuration of the original. If it is 1e-05, build the target's layer with "
             "BatchNormalization(epsilon=1e-5).",
