@@ -4,12 +4,15 @@ import csv
 import json
 
 import pytest
-from small_models import dense
+from keras import layers
+from small_models import dense, stack
 
 import transferpipe as tp
 from transferpipe.execute.manifest import MANIFEST, PLAN, json_lines, seal
-from transferpipe.execute.verdict import Verdict, verdict_from_data
+from transferpipe.execute.verdict import Verdict, verdict_from_data, verdict_of
 from transferpipe.execute.verify_run import verify_run
+from transferpipe.planning.model import SettingsCompared
+from transferpipe.show.plan_table import verdict_text
 from transferpipe.show.report_page import report_page
 from transferpipe.sweep.leaderboard import Entry
 from transferpipe.sweep.record import SweepRecord, read_record, write_record
@@ -143,7 +146,47 @@ def test_sweeps_keep_both_parts(tmp_path):
 
 
 def test_nothing_read_back_is_inconclusive():
-    from transferpipe.execute.verdict import verdict_of
+    assert verdict_of(0, SettingsCompared()).weights == "inconclusive"
+    assert verdict_of(1, SettingsCompared()).weights == "pass"
 
-    assert verdict_of(0).weights == "inconclusive"
-    assert verdict_of(1).weights == "pass"
+
+@pytest.mark.parametrize("live", [True, False])
+def test_settings_that_were_compared_and_that_differ_are_counted(tmp_path, live):
+    stack(layers.Dense(8, "relu", name="a"), layers.Dense(8, "tanh", name="b"), seed=1).save(tmp_path / "a.keras")
+    model = stack(layers.Dense(8, "relu", name="a"), layers.Dense(8, "gelu", name="b"), seed=2)
+    keys = (
+        {"unmatched": "same_name"}
+        if live
+        else {"unmatched": "same_name", "save": "m.keras", "folder": tmp_path / "run"}
+    )
+    report = tp.transfer(tmp_path / "a.keras", model, **keys)
+    assert (report.verdict.compared, report.verdict.differing) == (2, 1)
+    assert "function: not checked, settings of 2 paired layers compared, 1 differs" in str(report)
+    if not live:
+        assert report.manifest["verdict"]["settings"] == {"compared": 2, "differing": 1}
+        assert "settings of 2 paired layers compared, 1 differs" in report_page(report.plan, report.manifest)
+        assert verify_run(tmp_path / "run").verdict == report.verdict
+
+
+@pytest.mark.parametrize(("activation", "function"), [("tanh", "pass"), ("gelu", None)])
+def test_a_run_beside_its_original_tells_of_the_function(tmp_path, activation, function):
+    stack(layers.Dense(8, "relu", name="a"), layers.Dense(8, "tanh", name="b"), seed=1).save(tmp_path / "a.keras")
+    model = stack(layers.Dense(8, "relu", name="a"), layers.Dense(8, activation, name="b"), seed=2)
+    keys = {"unmatched": "same_name", "verify": {"parity": "source"}}
+    if function is None:
+        with pytest.raises(tp.VerificationError):
+            tp.transfer(tmp_path / "a.keras", model, **keys)
+        return
+    report = tp.transfer(tmp_path / "a.keras", model, **keys)
+    assert (report.verdict.weights, report.verdict.function) == ("pass", "pass")
+    assert "function: pass, " in str(report)
+
+
+def test_a_verdict_fits_80_columns():
+    parity = Verdict(
+        "pass", "pass", 12, 3, "7 outputs equal those of source, 4 random inputs from the recipe's seed, " * 2
+    )
+    for verdict in (Verdict("pass", compared=1234, differing=567), parity):
+        text = verdict_text(verdict, "1,234 weights read back and compared bit for bit", 80)
+        assert max(map(len, text.splitlines())) <= 80
+        assert text.startswith("verdict  weights: pass, ") and "\n         function: " in text

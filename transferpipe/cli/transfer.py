@@ -21,7 +21,7 @@ from transferpipe.errors import FileError, Problem, RecipeError
 from transferpipe.execute.prepare import Prepared, prepare
 from transferpipe.planning.chain import read_recipe
 from transferpipe.recipe.model import Recipe
-from transferpipe.show.plan_table import plan_text, warnings_text
+from transferpipe.show.plan_table import plan_text, verdict_text, warnings_text
 from transferpipe.visible import visible
 
 if TYPE_CHECKING:
@@ -144,8 +144,7 @@ def _print_report(report: Report) -> None:
     manifest = report.manifest
     if later := report.warnings[len(report.plan.warnings) :]:
         print(warnings_text(later, colour=is_terminal(), width=width()))
-    for name, line in zip(("verdict", ""), report.verdict.lines(report.checked), strict=True):
-        print(visible(f"{name:<8} {line}"))
+    print(verdict_text(report.verdict, report.checked, width()))
     for path, artifact in zip(report.artifacts, manifest["artifacts"], strict=True):
         print(visible(f"saved    {path}  {artifact['bytes']:,} bytes, freezing {artifact['freezing']}"))
     print(visible(f"record   {report.folder}/manifest.json"), flush=True)

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 from transferpipe.cli.arguments import Arguments
-from transferpipe.cli.terminal import progress
+from transferpipe.cli.terminal import progress, width
 from transferpipe.errors import Problem, RecipeError, VerificationError
 from transferpipe.execute.verify_run import verify_run
+from transferpipe.show.plan_table import verdict_text
 from transferpipe.visible import visible
 
 
@@ -24,8 +25,7 @@ def verify(arguments: Arguments) -> int:
         told = {"verdict": proof.verdict.to_data(), "checked": proof.checked, "notes": list(proof.notes)}
         print(json.dumps(told, indent=1))
     else:
-        for name, line in zip(("verdict", ""), proof.verdict.lines(proof.checked), strict=True):
-            print(f"{name:<8} {line}")
+        print(verdict_text(proof.verdict, proof.checked, width()))
         for note in proof.notes:
             print(visible(f"note     {note}"))
     return VerificationError.status if proof.verdict.weights == "inconclusive" else 0

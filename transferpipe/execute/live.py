@@ -17,7 +17,7 @@ from transferpipe.execute.run import Report
 from transferpipe.execute.target import ModelTarget
 from transferpipe.execute.value_warnings import found_in, value_warnings
 from transferpipe.execute.values import Values, same_bits
-from transferpipe.execute.verdict import verdict_of
+from transferpipe.execute.verdict import verdict_of, with_parity
 from transferpipe.planning.model import Plan, PlanWarning
 from transferpipe.planning.warned import refuse_warnings
 
@@ -47,7 +47,7 @@ def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
         problems.raise_as(VerificationError)
         with target.frozen(plan.freezing.layers) as frozen:
             _prove_frozen(target, prepared)
-            parity = _check_parity(prepared) if saved is None else saved.parity
+            parity, notes = _check_parity(prepared) if saved is None else (saved.parity, ())
             frozen.commit()
         # A compiled model goes on training what was trainable at its last `fit`; without its traced step it looks anew.
         target.model.train_function = None
@@ -59,23 +59,25 @@ def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
     if saved:
         return replace(saved, warnings=warnings)
     compared = len(new) + len(untouched)
-    verdict = verdict_of(compared)
-    if parity is None:
-        return Report(plan, verdict, warnings=warnings, compared=compared)
-    from transferpipe.execute.parity.finished import parity_notes, with_parity
-
-    notes = (*warnings, *parity_notes(parity))
-    return Report(plan, with_parity(verdict, parity), warnings=notes, compared=compared, parity=parity)
+    verdict = with_parity(verdict_of(compared, plan.settings), parity)
+    return Report(plan, verdict, warnings=(*warnings, *notes), compared=compared, parity=parity)
 
 
-def _check_parity(prepared: Prepared) -> Parity | None:
-    """Compare the model, which has its new values, with its original, if that is asked for."""
+def _check_parity(prepared: Prepared) -> tuple[Parity | None, tuple[PlanWarning, ...]]:
+    """Compare the model, which has its new values, with its original, if that is asked for.
+
+    Raises:
+        VerificationError: they differ, or nothing can be said and the recipe is strict.
+    """
     if prepared.recipe.verify.parity is None:
-        return None
-    from transferpipe.execute.parity.finished import check_before, check_live
+        return None, ()
+    from transferpipe.execute.parity.finished import check_before, check_live, parity_notes  # which few runs need
 
     check_before(prepared)
-    return check_live(prepared)
+    parity = check_live(prepared)
+    notes = parity_notes(parity)
+    refuse_warnings(prepared.recipe, notes, VerificationError)
+    return parity, notes
 
 
 def check_compiled(prepared: Prepared) -> tuple[PlanWarning, ...]:

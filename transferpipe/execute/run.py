@@ -34,7 +34,7 @@ from transferpipe.execute.suspicious import Found
 from transferpipe.execute.target import FileTarget, ModelTarget
 from transferpipe.execute.value_warnings import value_warnings
 from transferpipe.execute.values import Values
-from transferpipe.execute.verdict import Verdict, verdict_of
+from transferpipe.execute.verdict import Verdict, verdict_of, with_parity
 from transferpipe.execute.verify import UNRECORDED, Progress, Proof, verify_file
 from transferpipe.execute.verify_archive import verify_archive
 from transferpipe.execute.writers.safetensors_shards import SUFFIX
@@ -128,7 +128,7 @@ def execute(
         called = [artifact_name(name, temporary) for name, temporary in zip(names, temporaries, strict=True)]
         artifacts = [{"path": name, **entry} for name, entry in zip(called, made.artifacts, strict=True)]
         told = {"warnings": [w.to_data() for w in warnings], "seconds": made.seconds}
-        verdict = _verdict(made)
+        verdict = with_parity(verdict_of(len(made.found.digests), plan.settings), made.parity)
         manifest = seal({**_manifest(prepared, made, verdict), "artifacts": artifacts, **told}, planned)
         for name, text in {**texts, PLAN: planned, MANIFEST: json_lines(manifest)}.items():
             staging.write(folder / name, text)
@@ -150,15 +150,6 @@ class _Made:
     notes: tuple[PlanWarning, ...]
     catalog: Catalog
     parity: Parity | None = None
-
-
-def _verdict(made: _Made) -> Verdict:
-    verdict = verdict_of(len(made.found.digests))
-    if made.parity is None:
-        return verdict
-    from transferpipe.execute.parity.finished import with_parity
-
-    return with_parity(verdict, made.parity)
 
 
 def _check_parity_early(prepared: Prepared) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
+
+from transferpipe.execute.parity.result import PASS, Parity
+from transferpipe.planning.model import SettingsCompared
 
 Weights = Literal["pass", "fail", "inconclusive"]
 Function = Literal["not checked", "pass", "fail", "inconclusive"]
@@ -60,9 +63,17 @@ class Verdict:
         return {"weights": self.weights, "function": self.function, **reason, "settings": settings}
 
 
-def verdict_of(compared: int) -> Verdict:
-    """Return the verdict of a run in which `compared` weights were read back and none differed."""
-    return Verdict("pass" if compared else "inconclusive")
+def verdict_of(weights: int, settings: SettingsCompared) -> Verdict:
+    """Return the verdict of a run in which so many weights were read back and none differed; no model was run."""
+    return Verdict("pass" if weights else "inconclusive", "not checked", settings.compared, settings.differing)
+
+
+def with_parity(verdict: Verdict, parity: Parity | None) -> Verdict:
+    """Return the verdict with what running the model found of its function; as it is where nobody asked."""
+    if parity is None:
+        return verdict
+    equal = f"{parity.compared} outputs equal those of {parity.against}, {parity.inputs}"
+    return replace(verdict, function=parity.verdict, reason=equal if parity.verdict == PASS else parity.reason)
 
 
 def verdict_from_data(data: Any) -> Verdict:

@@ -17,7 +17,7 @@ from transferpipe.execute.manifest import MANIFEST, PLAN, is_sealed, read_json, 
 from transferpipe.execute.other_layout import as_keras
 from transferpipe.execute.remote.cache import kept_copy
 from transferpipe.execute.values import Values, same_bits
-from transferpipe.execute.verdict import Verdict, Weights, verdict_from_data
+from transferpipe.execute.verdict import Verdict, Weights, verdict_from_data, with_parity
 from transferpipe.execute.verify import Progress, compare_segments, digest
 from transferpipe.planning.layouts.export import Held
 from transferpipe.planning.model import Plan, plan_from_data
@@ -34,7 +34,8 @@ class RunProof:
 
     Attributes:
         verdict: of the weights, ``inconclusive`` where nothing was compared or something that is needed is no longer
-            there; of the function, what the run recorded, since no model runs here. A failure raises.
+            there; of the function, what running the models once more gave, or else what the run recorded. A failure
+            raises.
         checked: what was compared, in words.
         notes: what could not be.
     """
@@ -93,7 +94,7 @@ def _function_again(folder: Path, again: _Again) -> tuple[Verdict, tuple[str, ..
     """
     if not again.manifest.get("parity"):
         return _of_the_run(again.recorded), ()
-    from transferpipe.execute.parity.finished import check_again, require_parity, with_parity
+    from transferpipe.execute.parity.finished import check_again, require_parity
 
     artifacts = [folder / artifact["path"] for artifact in again.manifest["artifacts"]]
     found = check_again(again.manifest["parity"], artifacts, again.plan, again.sources)

@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from transferpipe.execute.verdict import Verdict
 from transferpipe.planning.model import Plan, PlanWarning, SettingsCompared
 from transferpipe.planning.warned import describe_warnings
 from transferpipe.show.collapse import counted
@@ -46,6 +47,14 @@ def _parts(plan: Plan) -> list[RenderableType]:
 def warnings_text(warnings: Sequence[PlanWarning], *, colour: bool = False, width: int = PLAIN_WIDTH) -> str:
     """Return the warnings as text: those of one kind together, with their count."""
     return render(warnings_table(warnings), colour=colour, width=width)
+
+
+def verdict_text(verdict: Verdict, checked: str, width: int = PLAIN_WIDTH) -> str:
+    """Return a verdict as text, a line for the weights and one for the function; `checked` is what was compared."""
+    table = Table.grid(padding=(0, 2))
+    for name, line in zip(("verdict", ""), verdict.lines(checked), strict=True):
+        table.add_row(cell(name), cell(line))
+    return render(table, width=width)
 
 
 def warnings_table(warnings: Sequence[PlanWarning]) -> Table:

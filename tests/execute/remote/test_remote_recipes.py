@@ -40,7 +40,7 @@ def test_a_plan_says_where_it_comes_from_and_how_to_pin_it(here, server, capsys)
     assert main(["plan", "recipe=mine"]) == 0
     out, err = capsys.readouterr()
     assert f"source  {server.url(FILE)}" in out
-    assert f"warning  source.path: {server.url(FILE)} is not pinned: add sha256: {weights()[1]}" in out
+    assert f"warning  source.path [unpinned]: {server.url(FILE)} is not pinned: add sha256: {weights()[1]}" in out
     assert err == f"fetch model.safetensors: {len(weights()[0])} bytes\n"
 
 
@@ -142,7 +142,7 @@ def test_a_pinned_index_says_that_it_is_not_all(here, tmp_path, capsys):
 def test_a_target_elsewhere_is_pinned_and_recorded_as_well(here, server, capsys):
     words = [f"target.path={server.url(FILE)}", "source.path=target.safetensors", "mapping.all.to=dense"]
     assert main(["run", "recipe=mine", "hydra.run.dir=out", *words, "mapping.all.from=out"]) == 0
-    assert "target.path: " in capsys.readouterr().out
+    assert "target.path [unpinned]: " in capsys.readouterr().out
     assert json.loads(Path("out/manifest.json").read_text())["target_file"]["sha256"] == weights()[1]
 
 

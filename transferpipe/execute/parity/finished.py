@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,11 @@ from transferpipe.execute.parity.arrays import read_arrays
 from transferpipe.execute.parity.check import WHERE, Case, check_parity, sha256_of
 from transferpipe.execute.parity.keras_trace import KerasRunner
 from transferpipe.execute.parity.references import check_config, check_runnable, open_callable
-from transferpipe.execute.parity.result import FAIL, INCONCLUSIVE, PASS, Parity
+from transferpipe.execute.parity.result import FAIL, INCONCLUSIVE, Parity
 from transferpipe.execute.prepare import Prepared
 from transferpipe.execute.settings_kept import settings_kept
 from transferpipe.execute.target import FileTarget, ModelTarget
 from transferpipe.execute.values import Values
-from transferpipe.execute.verdict import Verdict
 from transferpipe.planning.model import Plan, PlanWarning
 from transferpipe.recipe.model import ParityCheck
 from transferpipe.weights.spec import Source
@@ -164,20 +162,6 @@ def difference(parity: Parity) -> Problem:
     )
     what = f"{parity.reason}; compared with {parity.against}, {parity.inputs}"
     return Problem(WHERE, what, mend)
-
-
-def with_parity(verdict: Verdict, parity: Parity | None) -> Verdict:
-    """Return the verdict with what was found of the function."""
-    if parity is None:
-        return verdict
-    return replace(verdict, function=parity.verdict, reason=reason_of(parity))
-
-
-def reason_of(parity: Parity) -> str:
-    """Return what the verdict on the function rests on."""
-    if parity.verdict == PASS:
-        return f"{parity.compared} outputs equal those of {parity.against}, {parity.inputs}"
-    return parity.reason
 
 
 def parity_notes(parity: Parity | None) -> tuple[PlanWarning, ...]:
