@@ -12,6 +12,7 @@ from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.build import check_names, import_keras
 from transferpipe.execute.loaded_flags import judge_freezing
 from transferpipe.execute.opening import Opened, builds_of, open_recipe
+from transferpipe.execute.optimizer_state import plan_optimizer
 from transferpipe.execute.quantize import check_quantizable
 from transferpipe.execute.score_early import check_early
 from transferpipe.execute.score_label import OURS, split_label
@@ -111,6 +112,8 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
     sources = {alias: source.catalog for alias, source in opened.sources.items()}
     plan = make_plan(recipe, sources, opened.target.structure, opened.labels, opened.layouts)
     plan = judge_freezing(plan, opened.target)
+    if saves:  # a live model goes on with the optimizer that it has
+        plan = replace(plan, optimizer=plan_optimizer(recipe, plan, opened.target, opened.sources))
     plan = replace(plan, warnings=(*opened.warnings, *plan.warnings, *_not_reloaded(recipe)))
     if recipe.expect and recipe.expect != plan.checksum:
         what = f"the recipe expects the plan {recipe.expect}, but this plan is {plan.checksum}"

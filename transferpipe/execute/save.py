@@ -19,14 +19,16 @@ from transferpipe.execute.assets import archived, assets_of
 from transferpipe.execute.atomic import cannot_be_written, final_name
 from transferpipe.execute.following import followed
 from transferpipe.execute.keras_save import saved_by_keras
+from transferpipe.execute.optimizer_state import saved_optimizer
 from transferpipe.execute.other_layout import in_layout, layout_of_file
-from transferpipe.execute.target import ModelTarget, Target
+from transferpipe.execute.target import FileTarget, ModelTarget, Target
 from transferpipe.execute.values import Values
 from transferpipe.execute.verify import Progress
 from transferpipe.execute.writers import Content, writer_for
 from transferpipe.execute.writers.safetensors_shards import SUFFIX, write_shards
 from transferpipe.planning.model import Plan
 from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.spec import catalog_of
 
 DIRECT = "direct"
 
@@ -124,7 +126,7 @@ def content_of(path: Path, target: Target, plan: Plan, values: Values, progress:
         moved(written.catalog[name].nbytes)
         return array
 
-    return Content(
+    content = Content(
         catalog=written.catalog,
         value=value,
         segment=written.segment,
@@ -134,6 +136,23 @@ def content_of(path: Path, target: Target, plan: Plan, values: Values, progress:
         format=written.format,
         keras_version=target.keras_version,
         assets=lambda: assets_of(target),
+    )
+    if plan.optimizer.fate == "kept" and path.name.endswith((".keras", ".weights.h5")):
+        assert isinstance(target, FileTarget)
+        return _with_optimizer(content, target.source)
+    return content
+
+
+def _with_optimizer(content: Content, source: FileSource) -> Content:
+    """Return `content` with the optimizer's state of the file that is the target."""
+    group, specs = saved_optimizer(source)
+    extra = {spec.name: spec for spec in specs}
+    return dataclasses.replace(
+        content,
+        catalog=catalog_of([*content.catalog, *specs], content.catalog.label),
+        value=lambda name: source.read_entry(extra[name]) if name in extra else content.value(name),
+        segment=lambda name: source.locate_entry(extra[name]) if name in extra else content.segment(name),
+        groups=(*content.groups, group),
     )
 
 

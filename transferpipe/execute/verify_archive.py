@@ -9,6 +9,7 @@ from pathlib import Path
 
 from transferpipe.errors import Problems, VerificationError
 from transferpipe.execute.assets import assets_of
+from transferpipe.execute.optimizer_state import prove_optimizer
 from transferpipe.execute.target import Target
 from transferpipe.planning.model import Plan
 from transferpipe.weights.crc import crc32
@@ -34,6 +35,7 @@ def verify_archive(source: FileSource, target: Target, plan: Plan) -> None:
         if source.config != json.loads(wanted):
             problems.add(f"{name}: config.json", "does not describe the target's model")
         _check_members(source.path, assets_of(target), problems)
+    prove_optimizer(source, plan, target, problems)
     problems.raise_as(VerificationError)
 
 

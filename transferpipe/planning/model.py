@@ -92,6 +92,21 @@ class Freezing:
 
 
 @dataclass(frozen=True)
+class Optimizer:
+    """What becomes of an optimizer's state.
+
+    Attributes:
+        fate: ``kept`` byte for byte in the files that can hold it, ``dropped``, or ``none`` where there is no state.
+        arrays: how many arrays it has.
+        reason: whose it is, or why it is dropped.
+    """
+
+    fate: Literal["none", "kept", "dropped"] = "none"
+    arrays: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class PlanWarning:
     """Something legal that is probably not meant.
 
@@ -172,6 +187,7 @@ class Plan:
         save_layout: whose names and axes those have that hold named tensors and nothing else.
         save_shard: how many bytes of values one safetensors file may hold.
         quantize: how the finished model is quantized; None where it is not.
+        optimizer: what becomes of the state of an optimizer that the target, or a source, holds.
         warnings: legal but probably wrong.
         settings: how the settings of the layers compare that it pairs.
     """
@@ -189,6 +205,7 @@ class Plan:
     save_layout: str = "keras"
     save_shard: int | None = None
     quantize: str | None = None
+    optimizer: Optimizer = field(default_factory=Optimizer)
     warnings: tuple[PlanWarning, ...] = ()
     settings: SettingsCompared = field(default_factory=SettingsCompared)
 
@@ -219,6 +236,8 @@ class Plan:
         for key in ("save_shard", "quantize"):
             if data[key] is None:
                 del data[key]
+        if self.optimizer.fate == "none":
+            del data["optimizer"]
         return json.dumps(data, default=_fields_of)
 
     def __str__(self) -> str:
@@ -252,6 +271,7 @@ def plan_from_data(data: Mapping[str, Any]) -> Plan:
     freezing: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in dict(data["freezing"]).items()}
     whole["freezing"] = Freezing(**freezing)
     whole["save"] = tuple(data["save"])
+    whole["optimizer"] = Optimizer(**data.get("optimizer", {}))
     whole["warnings"] = tuple(warning_from_data(w) for w in data["warnings"])
     if "settings" in data:  # plans of earlier versions have none
         differences = tuple(SettingDifference(**d) for d in data["settings"]["differences"])

@@ -12,6 +12,7 @@ from transferpipe.errors import Problems, RecipeError, did_you_mean
 from transferpipe.recipe.fields import Fields, describe
 from transferpipe.recipe.model import (
     NAMED_FORMATS,
+    OPTIMIZER,
     QUANTIZE,
     SINGLE,
     UNMATCHED,
@@ -75,6 +76,7 @@ def parse_recipe(data: Mapping[str, Any], check_rule: RuleCheck, *, absolute_sav
         strict=fields.flag("strict"),
         allow=_parse_allow(fields),
         quantize=_parse_quantize(fields),
+        optimizer=fields.choice("optimizer", OPTIMIZER, "auto"),
     )
     _check_sources_are_there(recipe, problems)
     fields.finish()

@@ -107,6 +107,9 @@ def _summary(plan: Plan) -> list[str]:
         lines.append(f"edit {edit.name}: {edit.operation} {edit.at}[{index}] {edit.value}")
     if plan.quantize:
         lines.append(f"quantize: {plan.quantize}, by Keras, after the transfer")
+    if plan.optimizer.fate != "none":
+        state = f"{plan.optimizer.fate} ({counted(plan.optimizer.arrays, 'array')}): {plan.optimizer.reason}"
+        lines.append(f"optimizer state {state}")
     lines.append(f"trainable parameters: {freezing.trainable_parameters:,} of {freezing.parameters:,}")
     if freezing.batch_norms:
         stored, norms = len(freezing.stored_statistics), len(freezing.batch_norms)
