@@ -20,7 +20,8 @@ from transferpipe.weights.spec import Catalog
 
 # Layers between two others are few; only a graph that was made to cost time has more.
 _MOST_STEPS = 200
-_WRAPPERS = ("TimeDistributed", "SpectralNormalization", "Bidirectional")
+WRAPPERS = frozenset(["TimeDistributed", "SpectralNormalization", "Bidirectional"])
+"""Layers whose weights are mostly those of a layer inside."""
 
 Pads = tuple[tuple[int, int], ...]
 
@@ -83,6 +84,11 @@ class Arrangement:
     def _weighted(self) -> Mapping[str, str]:
         """The layer that says what each node of the graph with weights does to its output."""
         return {graph: own for own, graph in reversed(list(self.in_graph.items()))}
+
+    def speaks_for(self, own: str) -> str | None:
+        """Return the node of the graph whose output is that of the layer `own`; None for a layer inside another."""
+        graph = self.in_graph.get(own)
+        return graph if graph is not None and self._weighted[graph] == own else None
 
     def is_input(self, name: str) -> bool:
         """Tell whether nothing goes into the node: it is an input, or the first layer of a Sequential without one."""

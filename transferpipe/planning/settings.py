@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from transferpipe.planning.arrangement import Arrangement, Path, Step, explicit_padding, simplify
+from transferpipe.planning.arrangement import WRAPPERS, Arrangement, Path, Step, explicit_padding, simplify
 from transferpipe.planning.model import (
     UNMATCHED_RULE,
     Assignment,
@@ -30,6 +30,7 @@ _SOME = 5
 _NOT_TOLD = "not told by the source"
 _TARGET_TELLS_NOT = "not told by the target"
 _UNKNOWN = "settings of an unknown class"
+_WRAPPED = "one is a wrapper"
 _CONVERTED = "converted by the rule's transforms"
 # Compared where the layers are connected, or with care: see `_Comparison`.
 _ELSEWHERE = ("padding", "kernel_size", "return_sequences", "momentum")
@@ -62,6 +63,8 @@ def compare_settings(
                 compared.add((alias, pair.source, pair.target))
         comparison.between()
         found += comparison.found
+    order = {key: i for i, key in enumerate(pairs)}
+    found.sort(key=lambda d: order.get((d.source, d.source_layer, d.target_layer), -1))
     unique = tuple(dict.fromkeys(found))
     differing = {(d.source, d.source_layer, d.target_layer) for d in unique if d.setting != "momentum"}
     settings = SettingsCompared(len(compared), len(differing & compared), reasons, unique)
@@ -151,6 +154,8 @@ class _Comparison:
         if theirs.known and ours.known and theirs.kind != ours.kind:
             if pair.converted:
                 return _CONVERTED
+            if {theirs.kind, ours.kind} & WRAPPERS:
+                return _WRAPPED
             self._note(pair, "class", theirs.kind, ours.kind)
             return ""
         if pair.source not in self.source.network.by_name:
@@ -331,11 +336,9 @@ class _Comparison:
                 continue
             if None in (theirs.activation, ours.activation):
                 continue
-            if connected:
-                graph = self.source.in_graph.get(s, s), self.target.in_graph.get(t, t)
-                self._activations(
-                    pair, self.source.activations_after(graph[0]), self.target.activations_after(graph[1])
-                )
+            one, two = self.source.speaks_for(s), self.target.speaks_for(t)
+            if connected and one is not None and two is not None:
+                self._activations(pair, self.source.activations_after(one), self.target.activations_after(two))
             elif LINEAR not in (theirs.activation, ours.activation):
                 self._activations(pair, (theirs.activation,), (ours.activation,))
 

@@ -305,7 +305,7 @@ def _spell(kind: str, key: str, value: Any, node: Node, version: tuple[int, ...]
     if key == _PAIRS.get(re.sub(r"\d.*", "", kind)):
         return _pairs(value, rank)
     if key == "strides" and value is None and "Pooling" in kind:
-        return _spell(kind, key, node.settings.get("pool_size", node.settings.get("pool_length", 2)), node, version)
+        return _per_axis(node.settings.get("pool_size", node.settings.get("pool_length")) or 2, rank)
     if key in _PER_AXIS and rank:
         return _per_axis(value, rank)
     if key in _READERS:
@@ -379,7 +379,7 @@ def _pairs(value: Any, rank: int) -> Any:
 def _axis(value: Any, node: Node) -> Any:
     """Return axes counted from the end; None where that needs to know how many there are."""
     axes = value if isinstance(value, list | tuple) else [value]
-    if not all(type(a) is int for a in axes):
+    if not axes or not all(type(a) is int for a in axes):
         return "None" if value is None else None
     ranks = {len(shape) for shape in node.input_shapes}
     if len(ranks) == 1:
@@ -434,7 +434,7 @@ def spell_activation(value: Any, version: tuple[int, ...] | None = None) -> str 
     if isinstance(value, Mapping):
         name, config = value.get("class_name"), value.get("config")
         if name in ("function", "Function"):
-            return spell_activation(value.get("registered_name") or config, version)
+            return spell_activation(config if isinstance(config, str) else value.get("registered_name"), version)
         if not isinstance(name, str) or name.startswith("__"):
             return None
         return _activation_layer(name.rpartition(">")[2], config if isinstance(config, Mapping) else {}, version)

@@ -1,0 +1,395 @@
+"""What paired layers compute beside their weights is compared; what is right is decided by forward passes of Keras."""
+
+import json
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+
+import transferpipe as tp
+from transferpipe.planning.model import SettingsCompared, plan_from_data
+from transferpipe.weights.layer_settings import layer_function, spell_activation
+from transferpipe.weights.network import Network, Node
+
+ALL = {"all": {"to": ".*"}}
+CODES = ("settings-differ", "class-differs", "between-differs", "momentum-differs")
+
+
+def chain(*parts, shape=(8, 8, 3)):
+    """Return a Functional model of `parts` in a row."""
+    inputs = x = keras.Input(shape)
+    for part in parts:
+        x = part(x)
+    return keras.Model(inputs, x)
+
+
+def conv(name="c", size=3, **settings):
+    return kl.Conv2D(3, size, name=name, **settings)
+
+
+def row(*parts, shape=(5, 4)):
+    return chain(*parts, shape=shape)
+
+
+def dense(name="d", units=4, **settings):
+    return kl.Dense(units, name=name, **settings)
+
+
+def plan_between(source, target, mapping=ALL, **recipe):
+    return tp.plan(source, target, mapping=mapping, **recipe)
+
+
+def warned(plan):
+    return {w.code: w.text for w in plan.warnings if w.code in CODES}
+
+
+def computes_the_same(source, target):
+    keras.utils.set_random_seed(1)
+    source.set_weights(
+        [np.random.default_rng(3).uniform(0.1, 1, w.shape).astype(w.dtype) for w in source.get_weights()]
+    )
+    target.set_weights(source.get_weights())
+    x = np.random.default_rng(5).normal(size=(3, *source.input_shape[1:])).astype("float32")
+    one, two = np.asarray(source(x)), np.asarray(target(x))
+    return one.shape == two.shape and np.allclose(one, two, atol=1e-5)
+
+
+# A pair of models that hold the same weights; whether they compute the same, a forward pass tells.
+PAIRS = {
+    "relu as a layer": (lambda: chain(conv(activation="relu"), conv("e")), lambda: chain(conv(), kl.ReLU(), conv("e"))),
+    "relu as an Activation": (
+        lambda: chain(conv(activation="relu"), conv("e")),
+        lambda: chain(conv(), kl.Activation("relu"), kl.Dropout(0.5), conv("e")),
+    ),
+    "relu missing": (lambda: chain(conv(activation="relu"), conv("e")), lambda: chain(conv(), conv("e"))),
+    "relu at the end": (lambda: chain(conv(), kl.ReLU()), lambda: chain(conv(activation="relu"))),
+    "relu6": (lambda: chain(conv(activation="relu6")), lambda: chain(conv(), kl.ReLU(max_value=6))),
+    "relu6 is not relu": (lambda: chain(conv(activation="relu6")), lambda: chain(conv(activation="relu"))),
+    "slopes": (lambda: chain(conv(), kl.LeakyReLU(0.1)), lambda: chain(conv(), kl.ReLU(negative_slope=0.1))),
+    "other slopes": (lambda: chain(conv(), kl.LeakyReLU(0.1), conv("e")), lambda: chain(conv(), kl.LeakyReLU(), conv("e"))),
+    "leaky_relu by name": (
+        lambda: chain(conv(activation="leaky_relu"), conv("e")), lambda: chain(conv(), kl.LeakyReLU(0.2), conv("e"))
+    ),
+    "activation as an object": (
+        lambda: chain(conv(activation=kl.ELU(0.5)), conv("e")), lambda: chain(conv(), kl.ELU(0.5), conv("e"))
+    ),
+    "swish": (lambda: chain(conv(activation="swish")), lambda: chain(conv(activation="silu"))),
+    "relu before or behind a maximum": (
+        lambda: chain(conv(), kl.ReLU(), kl.MaxPooling2D(), conv("e")),
+        lambda: chain(conv(), kl.MaxPooling2D(), kl.ReLU(), conv("e")),
+    ),
+    "relu before or behind a mean": (
+        lambda: chain(conv(), kl.ReLU(), kl.AveragePooling2D(2), conv("e")),
+        lambda: chain(conv(), kl.AveragePooling2D(2), kl.ReLU(), conv("e")),
+    ),
+    "strides as a number": (lambda: chain(conv(strides=2)), lambda: chain(conv(strides=(2, 2)))),
+    "strides": (lambda: chain(conv(strides=2)), lambda: chain(conv(strides=1))),
+    "padding": (lambda: chain(conv(padding="same")), lambda: chain(conv())),
+    "padding as a layer": (lambda: chain(conv(padding="same")), lambda: chain(kl.ZeroPadding2D(), conv())),
+    "padding as a layer, strided": (
+        lambda: chain(conv(padding="same", strides=2)), lambda: chain(kl.ZeroPadding2D(((0, 1), (0, 1))), conv(strides=2))
+    ),
+    "torch's padding as a layer, strided": (
+        lambda: chain(conv(padding="same", strides=2)), lambda: chain(kl.ZeroPadding2D(), conv(strides=2))
+    ),
+    "amounts of a padding": (
+        lambda: chain(kl.ZeroPadding2D(), conv()), lambda: chain(kl.ZeroPadding2D(((0, 2), (1, 1))), conv())
+    ),
+    "pooling": (lambda: chain(conv(), kl.MaxPooling2D(), conv("e")), lambda: chain(conv(), kl.AveragePooling2D(2), conv("e"))),
+    "strides of a pooling": (
+        lambda: chain(conv(), kl.MaxPooling2D(2), conv("e")), lambda: chain(conv(), kl.MaxPooling2D(2, 2), conv("e"))
+    ),
+    "pooling that overlaps": (
+        lambda: chain(conv(), kl.MaxPooling2D(2, 2), conv("e")), lambda: chain(conv(), kl.MaxPooling2D(2, 1), conv("e"))
+    ),
+    "Reshape to a row": (
+        lambda: chain(conv(), kl.Flatten(), dense()), lambda: chain(conv(), kl.Reshape((-1,)), dense())
+    ),
+    "Rescaling as an operation": (
+        lambda: chain(kl.Rescaling(1 / 255.0), conv()), lambda: chain(lambda x: x / 255.0, conv())
+    ),
+    "Rescaling in two steps": (
+        lambda: chain(kl.Rescaling(1 / 127.5, -1.0), conv()), lambda: chain(lambda x: x / 127.5 - 1.0, conv())
+    ),
+    "no Rescaling": (lambda: chain(kl.Rescaling(1 / 255.0), conv()), lambda: chain(conv())),
+    "Normalization given": (
+        lambda: chain(kl.Normalization(mean=0.5, variance=2.0), conv()),
+        lambda: chain(kl.Normalization(mean=0.1, variance=2.0), conv()),
+    ),
+    "epsilon": (lambda: chain(conv(), kl.BatchNormalization(epsilon=0.1, name="n")), lambda: chain(conv(), kl.BatchNormalization(name="n"))),
+    "axis from either end": (lambda: chain(kl.BatchNormalization(axis=3, name="n")), lambda: chain(kl.BatchNormalization(name="n"))),
+    "shared merge": (lambda: residual(kl.Add()), lambda: residual(lambda pair: pair[0] + pair[1])),
+    "another merge": (lambda: residual(kl.Add()), lambda: residual(kl.Multiply())),
+    "go_backwards": (lambda: row(kl.LSTM(4, name="r", go_backwards=True)), lambda: row(kl.LSTM(4, name="r"))),
+    "return_sequences": (
+        lambda: row(kl.LSTM(4, return_sequences=True, name="r"), kl.GlobalAveragePooling1D(), dense()),
+        lambda: row(kl.LSTM(4, name="r"), dense()),
+    ),
+    "recurrent_activation": (
+        lambda: row(kl.GRU(4, recurrent_activation="hard_sigmoid", name="r")), lambda: row(kl.GRU(4, name="r"))
+    ),
+    "merge_mode": (
+        lambda: row(kl.Bidirectional(kl.LSTM(4), merge_mode="sum", name="b")),
+        lambda: row(kl.Bidirectional(kl.LSTM(4), merge_mode="ave", name="b")),
+    ),
+    "inside TimeDistributed": (
+        lambda: row(kl.TimeDistributed(dense(activation="tanh"), name="t")), lambda: row(kl.TimeDistributed(dense(), name="t"))
+    ),
+    "inside TimeDistributed, as a layer": (
+        lambda: row(kl.TimeDistributed(dense(activation="tanh"), name="t"), dense("e")),
+        lambda: row(kl.TimeDistributed(dense(), name="t"), kl.Activation("tanh"), dense("e")),
+    ),
+    "EinsumDense": (
+        lambda: row(dense(activation="relu", name="d")), lambda: row(kl.EinsumDense("abc,cd->abd", (5, 4), bias_axes="d", activation="relu", name="d"))
+    ),
+    "dilation": (lambda: chain(conv(dilation_rate=2, padding="same")), lambda: chain(conv(padding="same"))),
+    "interpolation": (
+        lambda: chain(conv(), kl.UpSampling2D(), conv("e")),
+        lambda: chain(conv(), kl.UpSampling2D(interpolation="bilinear"), conv("e")),
+    ),
+    "a transposed convolution": (
+        lambda: chain(kl.Conv2DTranspose(3, 3, padding="same", name="c")), lambda: chain(conv(padding="same"))
+    ),
+    "another normalization": (
+        lambda: row(kl.LayerNormalization(name="n")), lambda: row(kl.GroupNormalization(1, name="n"))
+    ),
+}  # fmt: skip
+
+
+def residual(merge):
+    inputs = keras.Input((8, 8, 3))
+    x = conv(padding="same")(inputs)
+    return keras.Model(inputs, conv("e")(merge([x, conv("s", 1)(inputs)])))
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_what_computes_something_else_is_warned_of_and_nothing_that_does_not(name):
+    source, target = (make() for make in PAIRS[name])
+    plan = plan_between(source, target)
+    assert bool(warned(plan)) != computes_the_same(source, target), (warned(plan), plan.settings)
+    assert bool(warned(plan)) == bool(plan.settings.differences)
+
+
+def test_a_warning_names_the_layers_the_settings_and_both_values():
+    source = chain(conv(activation="relu"), conv("e", strides=2), kl.BatchNormalization(epsilon=1e-5, name="n"))
+    target = chain(conv(), conv("e"), kl.BatchNormalization(name="n"))
+    plan = plan_between(source, target)
+    text = warned(plan)["settings-differ"]
+    assert text.startswith("3 layers (source -> target): c: activation relu -> linear; e: strides (2, 2) -> (1, 1); ")
+    assert "n: epsilon 1e-05 -> 0.001; " in text
+    assert (plan.settings.compared, plan.settings.differing, plan.settings.not_compared) == (3, 3, {})
+    assert "settings compared: 3 paired layers, 3 differ" in str(plan)
+
+
+def test_layers_that_differ_in_the_same_are_named_together():
+    parts = [conv(f"c{k}", padding="same", activation="relu") for k in range(7)]
+    plan = plan_between(chain(*parts), chain(*(conv(f"c{k}", padding="same", activation="tanh") for k in range(7))))
+    text = warned(plan)["settings-differ"]
+    assert "7 layers (c0, c1, c2, c3, c4 and 2 more): activation relu -> tanh" in text
+
+
+def test_one_warning_a_rule():
+    source, target = (chain(conv(strides=s), conv("e", activation=a)) for s, a in ((2, "relu"), (1, "tanh")))
+    plan = plan_between(source, target, {"one": {"to": "c"}, "two": {"to": "e"}})
+    assert [w.where for w in plan.warnings if w.code == "settings-differ"] == ["mapping.one", "mapping.two"]
+
+
+def test_a_head_that_is_kept_is_not_compared():
+    source = chain(conv(), kl.GlobalAveragePooling2D(), dense(units=9, activation="softmax"))
+    target = chain(conv(), kl.Flatten(), dense(units=2, name="head"))
+    plan = plan_between(source, target, {"trunk": {"to": "c"}, "head": {"to": "head", "from": None}})
+    assert not warned(plan)
+    assert plan.settings == SettingsCompared(1, 0, {}, ())
+
+
+@pytest.mark.parametrize("freeze", [[], ["n"]])
+def test_momentum_matters_to_what_will_train(freeze):
+    source, target = (chain(conv(), kl.BatchNormalization(momentum=m, name="n")) for m in (0.99, 0.9))
+    plan = plan_between(source, target, freeze=freeze)
+    assert set(warned(plan)) == (set() if freeze else {"momentum-differs"})
+    assert plan.settings.differing == 0
+
+
+def test_every_source_of_a_merge_is_compared():
+    good, bad, target = chain(conv(activation="relu")), chain(conv(activation="tanh")), chain(conv(activation="relu"))
+    mapping = {"all": {"to": "c", "from": ["a:c", "b:c"], "merge": "mean"}}
+    plan = tp.plan({"a": good, "b": bad}, target, mapping=mapping)
+    assert plan.settings.compared == 2
+    assert [(d.source, d.source_value, d.target_value) for d in plan.settings.differences] == [("b", "tanh", "relu")]
+
+
+def test_every_second_layer_of_a_teacher_raises_no_warning():
+    teacher = chain(*(conv(f"c{k}", padding="same", activation="relu") for k in range(4)))
+    student = chain(conv("c0", padding="same", activation="relu"), conv("c1", padding="same", activation="relu"))
+    plan = plan_between(teacher, student, {"a": {"to": "c0"}, "b": {"to": "c1", "from": "c2"}})
+    assert not warned(plan)
+
+
+def test_a_file_of_weights_tells_no_settings(tmp_path):
+    model = chain(conv())
+    model.save_weights(tmp_path / "m.weights.h5")
+    plan = plan_between(str(tmp_path / "m.weights.h5"), chain(conv(activation="relu")))
+    assert not warned(plan)
+    assert (plan.settings.compared, plan.settings.not_compared) == (0, {"not told by the source": 1})
+    assert "settings compared: none; paired layers not compared: 1 (not told by the source)" in str(plan)
+
+
+class Own(kl.Layer):
+    """A layer that nobody knows, with a Dense inside that only the model in memory tells of."""
+
+    def __init__(self, activation=None, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = kl.Dense(3, activation, name="inner")
+
+    def build(self, shape):
+        self.gain = self.add_weight(shape=(1,), name="gain")
+        self.inner.build(shape)
+
+    def call(self, x):
+        return self.inner(x) * self.gain
+
+
+def test_settings_of_unknown_classes_are_counted_and_those_of_layers_inside_compared():
+    plan = plan_between(row(Own("relu", name="o")), row(Own("tanh", name="o")))
+    assert plan.settings.not_compared == {"settings of an unknown class": 1}
+    assert [(d.target_layer, d.source_value, d.target_value) for d in plan.settings.differences] == [
+        ("o/inner", "relu", "tanh")
+    ]
+
+
+def test_a_plan_without_settings_is_read_and_settings_do_not_change_the_checksum():
+    plan = plan_between(chain(conv(strides=2)), chain(conv()))
+    data = json.loads(json.dumps(plan.to_data()))
+    again = plan_from_data(data)
+    assert again.settings == plan.settings
+    assert again.checksum == plan.checksum
+    del data["settings"]
+    assert plan_from_data(data).settings == SettingsCompared()
+    assert plan_from_data(data).checksum == plan.checksum
+
+
+# Versions of Keras ----------------------------------------------------------------------------------------------------
+
+
+def old_file(path, version, config):
+    """Write an LSTM as Keras before 3 did, with or without its configuration."""
+    with h5py.File(path, "w") as f:
+        f.attrs["keras_version"], f.attrs["backend"] = version, "tensorflow"
+        if config is not None:
+            layer = {
+                "class_name": "LSTM",
+                "config": {"name": "r", "units": 4, "batch_input_shape": [None, 5, 4], **config},
+            }
+            f.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": [layer]})
+        top = f.create_group("model_weights") if config is not None else f
+        top.attrs["layer_names"] = [b"r"]
+        group, names = top.create_group("r"), [b"r/kernel:0", b"r/recurrent_kernel:0", b"r/bias:0"]
+        group.attrs["weight_names"] = names
+        for name, shape in zip(names, [(4, 16), (4, 16), (16,)], strict=True):
+            group[name.decode()] = np.random.default_rng(1).normal(size=shape).astype("float32")
+
+
+@pytest.mark.parametrize(
+    ("version", "config", "says"),
+    [
+        ("2.1.6", {}, True), ("2.2.5", {"recurrent_activation": "hard_sigmoid"}, True), ("2.1.6", None, True),
+        ("1.2.2", {"inner_activation": "hard_sigmoid"}, True), ("2.2.4", {"recurrent_activation": "sigmoid"}, False),
+        ("2.3.1", {}, False), ("2.2.4-tf", {}, False), ("2.2.4-tf", None, False), ("2.4.0", None, False),
+        ("2.15.0", {"recurrent_activation": "hard_sigmoid"}, True), ("3.0.0", {}, False), ("?", {}, False),
+    ],
+)  # fmt: skip
+def test_the_default_of_the_version_that_wrote_a_file_holds(version, config, says, tmp_path):
+    old_file(tmp_path / "old.h5", version, config)
+    text = warned(plan_between(str(tmp_path / "old.h5"), row(kl.LSTM(4, name="r")))).get("settings-differ", "")
+    assert ("hard_sigmoid (0.2x + 0.5)" in text) == says
+
+
+@keras.saving.register_keras_serializable("tests")
+def hard_sigmoid_keras_2(x):
+    return keras.ops.clip(0.2 * x + 0.5, 0, 1)
+
+
+@pytest.mark.parametrize("config", [{}, None])
+def test_the_advice_about_hard_sigmoid_leads_to_what_keras_2_computed(config, tmp_path):
+    old_file(tmp_path / "old.h5", "2.1.6", config)
+    target = row(kl.LSTM(4, name="r", recurrent_activation=hard_sigmoid_keras_2))
+    plan = plan_between(str(tmp_path / "old.h5"), target)
+    assert not warned(plan)
+    tp.transfer(str(tmp_path / "old.h5"), target, mapping=ALL)
+    kernel, recurrent, bias = target.get_weights()
+    x = np.random.default_rng(2).normal(size=(1, 5, 4)).astype("float32")
+    h = c = np.zeros(4)
+    for step in x[0]:  # the formula of an LSTM with the gates i, f, c, o
+        i, f, g, o = np.split(step @ kernel + h @ recurrent + bias, 4)
+        gate = [np.clip(0.2 * z + 0.5, 0, 1) for z in (i, f, o)]
+        c = gate[1] * c + gate[0] * np.tanh(g)
+        h = gate[2] * np.tanh(c)
+    np.testing.assert_allclose(np.asarray(target(x))[0], h, atol=1e-5)
+
+
+def test_following_the_advice_ends_the_warning():
+    source = chain(conv(activation="relu", strides=2), kl.AveragePooling2D(2), conv("e", 1))
+    wrong = chain(conv(), kl.MaxPooling2D(), conv("e", 1))
+    assert set(warned(plan_between(source, wrong))) == {"settings-differ", "between-differs"}
+    right = chain(conv(activation="relu", strides=2), kl.AveragePooling2D(2), conv("e", 1))
+    assert not warned(plan_between(source, right))
+
+
+# Spelling and bad input -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "spelled"),
+    [
+        (None, "linear"), ("linear", "linear"), ("keras_hub>gelu_approximate", "gelu_approximate"),
+        ({"class_name": "function", "config": "mish", "registered_name": "mine>mish"}, "mish"),
+        ({"module": "keras.layers", "class_name": "ReLU", "config": {"max_value": 6.0}}, "relu(max_value=6)"),
+        ({"class_name": "LeakyReLU", "config": {"alpha": {"class_name": "__numpy__", "config": {"value": 0.1}}}}, "leaky_relu(0.1)"),
+        ({"class_name": "__lambda__", "config": {"value": "..."}}, None), (5, None), ("hard_sigmoid", None),
+    ],
+)  # fmt: skip
+def test_an_activation_has_one_spelling(value, spelled):
+    assert spell_activation(value) == spelled
+
+
+HOSTILE = [
+    None,
+    10**400,
+    "x",
+    [],
+    [[[]]],
+    {"class_name": 3},
+    {"class_name": "ReLU", "config": []},
+    [None, "y"],
+    -1,
+    True,
+]
+
+
+@pytest.mark.parametrize(
+    "kind", ["Conv2D", "BatchNormalization", "LSTM", "ZeroPadding2D", "Rescaling", "ReLU", "Add", "MaxPooling3D"]
+)
+@pytest.mark.parametrize("value", HOSTILE, ids=repr)
+def test_settings_of_any_kind_are_read(kind, value):
+    keys = (
+        "strides",
+        "padding",
+        "activation",
+        "axis",
+        "epsilon",
+        "scale",
+        "pool_size",
+        "arguments",
+        "max_value",
+        "kernel_size",
+    )
+    for key in keys:
+        node = Node("a", kind, {key: value}, ("b",), ((None, 4),))
+        layer_function(node, Network((node,), keras_version="3.0"))
+
+
+def test_a_framework_without_a_translation_is_not_compared():
+    node = Node("a", "Conv2D", {"strides": 2})
+    assert not layer_function(node, Network((node,), framework="somebody's")).known
