@@ -37,6 +37,14 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "by "
             "itself (`weights: null` keeps keras.applications from it).",
         ),
+        "baked-variables": WarningKind(
+            "A model computes with variables that it does not hold: a layer was called on plain numbers while the "
+            "model was built, or a variable was handed to an operation or to the function of a Lambda. Keras "
+            "saves no such variable and no rule reaches it, so it stays as it was drawn.",
+            "target: the model computes with variables that it does not hold: places/embeddings (8, 4)",
+            "Call the layer on a tensor of the model (positions by keras.ops.cumsum of keras.ops.ones_like of the "
+            "input), or inside the call of a layer that holds it.",
+        ),
         "between-differs": WarningKind(
             "Between two layers that both take their weights from paired layers stands something else than there: "
             "another pooling, another padding, a Rescaling more or less.",

@@ -12,6 +12,7 @@ from typing import Any
 
 from transferpipe.collector import collector_paused
 from transferpipe.errors import Problem, RecipeError, TransferError, did_you_mean
+from transferpipe.execute.baked import forget_calls
 from transferpipe.execute.deferred import build_deferred, has_pending
 from transferpipe.execute.settings_kept import DTYPE_POLICY, settings_kept
 from transferpipe.recipe.model import Build
@@ -125,6 +126,7 @@ def build_model(build: Build, seed: int, trusted: Collection[str] = (), *, may_d
     with settings_kept() as restore:
 
         def start_over() -> None:
+            forget_calls()
             keras.utils.clear_session(free_memory=False)
             restore()
             keras.utils.set_random_seed(seed)

@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
+from transferpipe.execute.baked import baked_variables, calls_noted, warn_of_baked
 from transferpipe.execute.build import (
     build_model,
     callables_of,
@@ -158,7 +159,7 @@ def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str
     layouts = {alias: layout_of(recipe.sources[alias], source) for alias, source in sources.items()}
     labels |= {alias: labels[alias] + _SAID[layout] for alias, layout in layouts.items() if layout in _SAID}
     files = {a: o for a, o in {**recipe.sources, "target": recipe.target}.items() if a not in models and o.path}
-    return Opened(sources, target, labels, layouts, tuple(_unpinned(files)), "target" in models)
+    return Opened(sources, target, labels, layouts, (*_unpinned(files), *_baked(sources, target)), "target" in models)
 
 
 def builds_of(recipe: Recipe) -> Iterator[Build]:
@@ -168,6 +169,13 @@ def builds_of(recipe: Recipe) -> Iterator[Build]:
             yield origin.build
     if recipe.score:
         yield recipe.score
+
+
+def _baked(sources: Mapping[str, Source], target: Target) -> Iterator[PlanWarning]:
+    models = {alias: source.model for alias, source in sources.items() if isinstance(source, ModelSource)}
+    for where, model in {**models, "target": target}.items():
+        if isinstance(model, ModelTarget):
+            yield from warn_of_baked(where, model.baked)
 
 
 def _unpinned(origins: Mapping[str, Origin]) -> Iterator[PlanWarning]:
@@ -210,7 +218,7 @@ def live_model(model: Any, name: str) -> ModelTarget:
     if not model.built:
         mend = "build it first: model.build(input_shape), or call it on data"
         raise RecipeError(Problem(name, f"{model.name!r} has no weights yet", mend))
-    return ModelTarget(model, f"{type(model).__name__} {model.name!r}")
+    return ModelTarget(model, f"{type(model).__name__} {model.name!r}", baked=baked_variables(model))
 
 
 def describe_origin(origin: Origin) -> str:
@@ -259,8 +267,9 @@ def _build_source(build: Build, seed: int, trusted: Collection[str]) -> ModelTar
     known = kept.sources.get(key) if kept else None
     if known:
         return known
-    model, _ = build_model(build, seed, trusted, may_defer=False)
-    target = ModelTarget(model, describe_build(build))
+    with calls_noted() as noted:
+        model, _ = build_model(build, seed, trusted, may_defer=False)
+    target = ModelTarget(model, describe_build(build), baked=baked_variables(model, noted))
     return kept.sources.keep(key, target) if kept else target
 
 
@@ -271,8 +280,9 @@ def _build(build: Build, seed: int, trusted: Collection[str]) -> ModelTarget:
     known = kept.targets.get(key) if kept else None
     if known and known.is_light:
         return known
-    model, deferred = build_model(build, seed, trusted)
-    target = ModelTarget(model, describe_build(build))
+    with calls_noted() as noted:
+        model, deferred = build_model(build, seed, trusted)
+    target = ModelTarget(model, describe_build(build), baked=baked_variables(model, noted))
     return kept.targets.keep(key, target) if kept and deferred else target
 
 

@@ -138,11 +138,13 @@ class ModelTarget:
         model: the `keras.Model`.
         label: what messages call it.
         keras_version: the version of Keras that made it.
+        baked: the variables that it computes with and does not hold.
     """
 
     model: Any = field(repr=False)
     label: str
     keras_version: str = field(default_factory=keras_version)
+    baked: tuple[str, ...] = ()
     _written: dict[frozenset[str], str] = field(default_factory=dict, repr=False)
 
     @property
