@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,17 +68,21 @@ def plan_of(
     target: str | TargetStructure,
     source: str | Catalog | Mapping[str, str | Catalog] | None = None,
     mapping: Mapping[str, Any] | None = None,
+    built: Collection[str] = (),
     **keys: Any,
 ) -> Plan:
-    """Return the plan of a recipe, given as its keys, over catalogs given as text."""
+    """Return the plan of a recipe, given as its keys, over catalogs given as text.
+
+    Those named in `built` are models of a process, the others files.
+    """
     several = isinstance(source, Mapping)
     given = source if several else {"source": source} if source is not None else {}
     catalogs = {a: c if isinstance(c, Catalog) else catalog(c, f"{a}.h5") for a, c in given.items()}
-    origins = {alias: {"path": f"{alias}.h5"} for alias in catalogs}
+    origins = {alias: {"path": f"live://{alias}" if alias in built else f"{alias}.h5"} for alias in catalogs}
     recipe = read_recipe(
         {
             **({"sources": origins} if several else origins),
-            "target": {"path": "target.keras"},
+            "target": {"path": "live://target" if "target" in built else "target.keras"},
             "mapping": mapping or {},
             **keys,
         }

@@ -15,9 +15,8 @@ from transferpipe.execute.remote.opened import open_path
 from transferpipe.execute.run import Report, execute
 from transferpipe.planning.chain import read_recipe
 from transferpipe.planning.model import Plan
+from transferpipe.recipe.model import LIVE
 from transferpipe.weights.spec import Catalog
-
-_LIVE = "live://"
 
 
 def catalog(source: Any, select: str | None = None) -> Catalog:
@@ -125,7 +124,7 @@ def _origin(value: Any, name: str, models: dict[str, Any]) -> Any:
     if isinstance(value, str | Path):
         return {"path": str(value)}
     models[name] = value
-    return {"path": f"{_LIVE}{name}"}
+    return {"path": f"{LIVE}{name}"}
 
 
 def _plain(value: Any) -> Any:

@@ -143,11 +143,12 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "Keep the whole layer (`from: null`), or bring the other weight into shape with a transform.",
         ),
         "made-up-names": WarningKind(
-            "A rule names layers by numbers that Keras counted up (dense_1). They change with the order of building, "
-            "so "
-            "tomorrow's `dense_1` may be another layer.",
-            "mapping.norm: relies on names that Keras made up, such as batch_normalization_7",
-            "Give the layers names of your own in the builder.",
+            "A rule names layers of a model that is built by numbers that Keras counted up (dense_1). They change with "
+            "the order of building, so tomorrow's `dense_1` may be another layer. Names in files stay as they are.",
+            "mapping.norm: relies on auto-generated names such as dense_7, which change with build order: name the "
+            "layers where the model is built",
+            "Give the layers names of your own in the builder. `pair: order` does without names; the warning offers it "
+            "where it pairs the same layers.",
         ),
         "momentum-differs": WarningKind(
             "A BatchNormalization that will train has another momentum than the source's: its statistics will follow "

@@ -50,36 +50,6 @@ def test_kernels_that_say_enough(target, source):
     assert warned(plan, "square-kernel") == []
 
 
-# Names --------------------------------------------------------------------------------------------------------------
-
-
-def test_names_that_keras_made_up():
-    text = "relies on names that Keras made up, such as {}: they change with the order of building"
-    mend = "; consider `pair: order`, or name the layers"
-    plan = plan_of(
-        "conv2d_7/kernel\n x/k", "first/kernel\n x/k", {"r": {"to": "conv2d_7", "from": "first"}, "x": {"to": "x"}}
-    )
-    assert warned(plan, "made-up-names") == [("mapping.r", text.format("conv2d_7") + mend)]
-    plan = plan_of("a/enc/kernel", "b/dense_1/kernel", {"r": {"to": "a/enc", "from": "b/dense_1"}})
-    assert warned(plan, "made-up-names") == [("mapping.r", text.format("dense_1") + mend)]
-    plan = plan_of("dense_2/kernel", "dense_2/kernel", unmatched="same_name")
-    assert warned(plan, "made-up-names") == [("unmatched", text.format("dense_2") + mend)]
-
-
-@pytest.mark.parametrize("name", ["dense", "block_1", "head", "my_dense_1"])
-def test_names_that_stay(name):
-    assert warned(plan_of(f"{name}/kernel", f"{name}/kernel", {"r": {"to": name}}), "made-up-names") == []
-
-
-def test_own_names_are_no_layer_names():
-    assert warned(plan_of("a/dense_1", "a/dense_1", {"r": {"to": "a"}}), "made-up-names") == []
-
-
-def test_names_mean_nothing_to_a_rule_that_pairs_by_order():
-    mapping = {"r": {"to": "dense_.", "from": "dense_.", "pair": "order"}}
-    assert warned(plan_of("dense_2/kernel", "dense_1/kernel", mapping), "made-up-names") == []
-
-
 # What is used for what ----------------------------------------------------------------------------------------------
 
 

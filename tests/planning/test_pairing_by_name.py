@@ -1,5 +1,8 @@
 """Templates name source layers for target layers and source weights for target weights."""
 
+import re
+
+import yaml
 from compact import codes, pairs, plan_of, problems_of
 
 TARGET = "enc/c1/kernel\n enc/c1/bias 3\n enc/c2/kernel\n enc/c2/bias 3"
@@ -163,4 +166,21 @@ def test_a_normalization_is_never_taken_by_number():
     target = "a/beta 4\n a/moving_mean 4\n a/moving_variance 4"
     (text,) = problems_of(target, source, {"r": {"to": "a", "from": "b"}})
     assert "the file numbers the weights of this BatchNormalization and does not say which optional ones it has" in text
-    assert "if both layers are configured alike, use `pair: order`" in text
+    rule = "{to: 'a', from: 'b', pair: order}"
+    assert (
+        f"if both layers are configured alike, use `pair: order` for this layer alone, in a rule of its own: {rule}"
+        in text
+    )
+    plan = plan_of(target, source, {"r": yaml.safe_load(rule)})
+    assert pairs(plan) == {"a/beta": "b/0", "a/moving_mean": "b/1", "a/moving_variance": "b/2"}
+    assert plan.warnings == ()
+
+
+def test_the_rule_for_a_numbered_layer_inside_another_names_that_layer():
+    norm = [f"n/{i} 4 float32 BatchNormalization" for i in range(3)]
+    source = "\n".join(f"net/b/{line}" for line in ("d/kernel", *norm))
+    target = "\n".join(f"a/{line}" for line in ("d/kernel", "n/beta 4", "n/moving_mean 4", "n/moving_variance 4"))
+    (text,) = problems_of(target, source, {"r": {"to": "a", "from": "net/b"}})
+    rule = re.search(r"rule of its own: (.*)$", text)[1]
+    plan = plan_of(target, source, {"r": {"to": "a", "from": "net/b", "except": "a/n"}, "n": yaml.safe_load(rule)})
+    assert pairs(plan)["a/n/beta"] == "net/b/n/0"

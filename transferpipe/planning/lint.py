@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from transferpipe.planning.lint_layouts import lint_layouts
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
 from transferpipe.planning.pairing import listed
 from transferpipe.planning.structure import TargetStructure, ancestors
-from transferpipe.weights.layer_classes import is_made_up, stem
 
 _MANY = 3
 _RULE = "mapping."
@@ -20,7 +19,6 @@ def lint(
     plan: Plan,
     target: TargetStructure,
     found: tuple[PlanWarning, ...] = (),
-    by_order: Collection[str] = (),
     adapted: Mapping[str, int] = _NONE_ADAPTED,
 ) -> Plan:
     """Return `plan` with its warnings.
@@ -29,13 +27,11 @@ def lint(
         plan: the finished plan.
         target: the target's structure.
         found: the warnings that pairing noted.
-        by_order: names of the rules that pair by order, to which names mean nothing.
         adapted: the weights whose layout in the source is known, and how many transforms adapt them.
     """
     warnings = [
         *found,
         *_square_kernels(plan, adapted),
-        *_made_up_names(plan, by_order),
         *_frozen_fresh(plan),
         *_unrecorded_freezing(plan, target),
         *_switched_off_variables(target),
@@ -108,18 +104,6 @@ def _square_kernels(plan: Plan, adapted: Mapping[str, int]) -> Iterator[PlanWarn
             names = ", ".join(r.name for r in a.sources)
             text = f"{a.target} {list(a.shape)} is square: its shape cannot tell whether {names} must be transposed"
             yield PlanWarning("square-kernel", where_of(a), text)
-
-
-def _made_up_names(plan: Plan, by_order: Collection[str]) -> Iterator[PlanWarning]:
-    """Numbers that Keras counts up change with the order of building; one warning a rule."""
-    found: dict[str, list[str]] = {}
-    for a in (a for a in plan.assignments if a.rule not in by_order):
-        layers = [s for name in (a.target, *(r.name for r in a.sources)) for s in name.split("/")[:-1]]
-        found.setdefault(where_of(a), []).extend(s for s in layers if is_made_up(s) and stem(s) != s)
-    for where, names in found.items():
-        if names:
-            text = f"relies on names that Keras made up, such as {names[0]}: they change with the order of building"
-            yield PlanWarning("made-up-names", where, f"{text}; consider `pair: order`, or name the layers")
 
 
 def _frozen_fresh(plan: Plan) -> Iterator[PlanWarning]:

@@ -209,14 +209,24 @@ def pair_numbered(weight: str, layer: str, catalog: Catalog, pairing: Pairing) -
     return theirs[ours.index(weight)]
 
 
-def unclear_names(layer: str, catalog: Catalog) -> tuple[str, str] | None:
-    """Return what is unclear about the weights of a source layer that only have numbers, and the mend; else None."""
+def unclear_names(ours: str, layer: str, catalog: Catalog) -> tuple[str, str] | None:
+    """Return what is unclear about the weights of a source layer that only have numbers, and the fix; else None.
+
+    The fix pairs this layer alone: an order over several could cross them.
+
+    Args:
+        ours: the target layer.
+        layer: the source layer.
+        catalog: the source's catalog.
+    """
     numbered = _numbered_in(catalog, layer)
     if not numbered:
         return None
     kind = catalog[numbered[0]].layer_class or "layer"
     what = f"the file numbers the weights of this {kind} and does not say which optional ones it has"
-    return what, "if both layers are configured alike, use `pair: order`"
+    fix = "if both layers are configured alike, use `pair: order`"
+    alone = f" for this layer alone, in a rule of its own: {{to: '{ours}', from: '{layer}', pair: order}}"
+    return what, fix + alone * bool(ours and layer)
 
 
 def _numbered_in(catalog: Catalog, layer: str) -> list[str]:

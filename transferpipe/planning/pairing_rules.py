@@ -162,8 +162,10 @@ def _report_no_layer(wanted: Wanted, pairing: Pairing) -> None:
 
 
 def _report_missing(wanted: Wanted, missing: Sequence[str], note: str, pairing: Pairing) -> None:
-    places = {f"{wanted.name}/{relative}".strip("/").rpartition("/")[0] for relative in missing}
-    unclear = next((found for layer in sorted(places) if (found := unclear_names(layer, wanted.catalog))), None)
+    inside = sorted({relative.rpartition("/")[0] for relative in missing})
+    layers = [tuple(f"{name}/{place}".strip("/") for name in (wanted.unit.name, wanted.name)) for place in inside]
+    found = (unclear_names(ours, theirs, wanted.catalog) for ours, theirs in layers)
+    unclear = next((what for what in found if what), None)
     if unclear:
         mend = "; ".join(unclear)
     else:
@@ -212,6 +214,6 @@ def _pair_units(rule: Rule, source: str, units: tuple[Unit, Unit], pairing: Pair
         taken = take_named(source, weight, name, rule.where, pairing)
         if taken:
             found[weight] = taken
-        if not vouched(source, weight, name, pairing):
+        if not vouched(source, weight, name, pairing) and not name.rpartition("/")[2].isdigit():
             pairing.warn("names-disagree", rule.where, f"by order, {weight} takes {name}: the names disagree")
     return found

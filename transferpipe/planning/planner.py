@@ -14,6 +14,7 @@ from transferpipe.planning.freezing import plan_freezing
 from transferpipe.planning.layouts.keras_2 import name_in_cudnn
 from transferpipe.planning.lint import lint, where_of
 from transferpipe.planning.lint_flatten import lint_flatten
+from transferpipe.planning.lint_names import lint_names
 from transferpipe.planning.lint_padding import lint_padding
 from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning, SourceWeight
 from transferpipe.planning.pairing import (
@@ -87,9 +88,6 @@ def make_plan(
         save_shard=recipe.save.shard,
         quantize=recipe.quantize,
     )
-    by_order = {r.name for r in rules if r.pair == "order"}
-    computing = {r.name for r in rules if any(o.template and o.template.computes for o in r.froms)}
-    crossings = lint_crossings(plan, target.catalog, sources, by_order, computing)
     unreadable = _unreadable(sources, source_weights)
     torch_rules = {
         a.target.rpartition("/")[0]: where_of(a)
@@ -103,12 +101,22 @@ def make_plan(
         *pairing.warnings,
         *warn_of_judged(pairing.judged),
         *unreadable,
-        *crossings,
+        *_lint_pairs(recipe, plan, target, sources),
         *padding,
         *lint_flatten(plan, target, sources, fates.adapted),
         *differing,
     )
-    return lint(plan, target, found, by_order, fates.adapted)
+    return lint(plan, target, found, fates.adapted)
+
+
+def _lint_pairs(
+    recipe: Recipe, plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog]
+) -> Iterator[PlanWarning]:
+    """Yield the warnings about what the names of both sides say of the pairs."""
+    by_order = {r.name for r in recipe.rules if r.pair == "order"}
+    computing = {r.name for r in recipe.rules if any(o.template and o.template.computes for o in r.froms)}
+    yield from lint_crossings(plan, target.catalog, sources, by_order, computing)
+    yield from lint_names(plan, target.catalog, sources, by_order, recipe.built)
 
 
 def _in_target_order(rules: Sequence[Rule], claims: Mapping[str, list[Unit]], target: TargetStructure) -> list[Rule]:
@@ -214,7 +222,7 @@ def _settle_same_name(recipe: Recipe, name: str, fates: Fates, pairing: Pairing)
         return
     elif recipe.unmatched == "same_name_or_keep":
         fates.keep([name], UNMATCHED_RULE, "no rule")
-    elif unclear := next((u for c in fates.sources.values() if (u := unclear_names(layer, c))), None):
+    elif unclear := next((u for c in fates.sources.values() if (u := unclear_names(layer, layer, c))), None):
         what, mend = unclear
         fates.problems.add("unmatched", f"no source has a weight called {name}: {what}", mend)
     else:

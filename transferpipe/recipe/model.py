@@ -36,6 +36,10 @@ class Build:
     where: str = ""
 
 
+LIVE = "live://"
+"""Begins what stands for the path of a model of the user's own process."""
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where a model or its weights come from: a file or a builder, exactly one of them.
@@ -55,6 +59,11 @@ class Origin:
     layout: str = "auto"
     select: str | None = None
     sha256: str | None = None
+
+    @property
+    def is_built(self) -> bool:
+        """Whether a process builds the model, so that the names that Keras counts up depend on what it built before."""
+        return self.path is None or self.path.startswith(LIVE)
 
     @property
     def label(self) -> str:
@@ -215,3 +224,9 @@ class Recipe:
     allow: tuple[str, ...] = ()
     quantize: str | None = None
     optimizer: OptimizerChoice = "auto"
+
+    @property
+    def built(self) -> frozenset[str]:
+        """Names of the sources that are built models, and ``target`` if the target is one."""
+        origins = {**self.sources, "target": self.target}
+        return frozenset(name for name, origin in origins.items() if origin and origin.is_built)

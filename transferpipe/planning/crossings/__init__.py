@@ -15,6 +15,6 @@ source that several targets take leave chains and no cycles, and are not warned 
 from __future__ import annotations
 
 from transferpipe.planning.crossings.lint import lint_crossings
-from transferpipe.planning.crossings.order import order_crosses
+from transferpipe.planning.crossings.order import order_agrees
 
-__all__ = ["lint_crossings", "order_crosses"]
+__all__ = ["lint_crossings", "order_agrees"]

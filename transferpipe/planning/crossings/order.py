@@ -1,36 +1,46 @@
-"""Whether `pair: order` would cross, before anything advises it."""
+"""Whether `pair: order` would do what a rule does by names, before anything advises it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from transferpipe.planning.crossings.lint import crossed_branches, crossed_names
-from transferpipe.planning.crossings.pairs import LayerPair
+from transferpipe.planning.crossings.pairs import layer_pairs
+from transferpipe.planning.model import Assignment
+from transferpipe.weights.layer_classes import is_made_up, stem
 from transferpipe.weights.spec import Catalog
 
 
-def order_crosses(targets: Sequence[str], sources: Sequence[str], target: Catalog, source: Catalog) -> bool:
-    """Tell whether pairing the layers by the order of both catalogs fails, or crosses names, parts or branches.
+def order_agrees(assignments: Sequence[Assignment], target: Catalog, sources: Mapping[str, Catalog]) -> bool:
+    """Tell whether pairing the same layers by order gives the same pairs, and crosses no names and no branches.
 
     Args:
-        targets: layers of the target that own weights, in the order of its catalog.
-        sources: layers of the source, in the order of its catalog.
+        assignments: those of one rule, in the order of the target. If they are not all layers of their kinds, an order
+            would choose them by their numbers, just as names do.
         target: the target's catalog.
-        source: the source's catalog.
+        sources: the sources' catalogs by their names.
     """
-    if len(targets) != len(sources):
-        return True
-    pairs = []
-    for ours, theirs in zip(targets, sources, strict=True):
-        mine = [w for w in target.layers.get(ours, ()) if target[w].layer == ours]
-        other = [w for w in source.layers.get(theirs, ()) if source[w].layer == theirs]
-        if [target[w].shape for w in mine] != [source[w].shape for w in other]:
-            return True
-        parts = tuple(
-            sorted(
-                (target[a].own_name, target[a].shape, ((source[b].own_name, source[b].shape),))
-                for a, b in zip(mine, other, strict=True)
-            )
-        )
-        pairs.append(LayerPair(ours, theirs, "", "order", parts))
-    return bool(crossed_names(pairs, frozenset({"order"})) or crossed_branches(pairs, target.network, source))
+    pairs = layer_pairs(assignments)
+    if len({p.alias for p in pairs}) != 1 or sum(len(p.parts) for p in pairs) != len(assignments):
+        return False
+    source = sources[pairs[0].alias]
+    places = {name: i for i, name in enumerate(dict.fromkeys(w.layer for w in source))}
+    taken = [places[p.source] for p in pairs]
+    by_order = frozenset(p.rule for p in pairs)
+    return (
+        taken == sorted(taken)
+        and _are_all([p.target for p in pairs], target)
+        and _are_all([p.source for p in pairs], source)
+        and not crossed_names(pairs, by_order)
+        and not crossed_branches(pairs, target.network, source)
+    )
+
+
+def _are_all(layers: Sequence[str], catalog: Catalog) -> bool:
+    """Tell whether `layers` are all that have their names, but for the numbers that Keras counts up."""
+    mine = {_uncounted(name) for name in layers}
+    return {w.layer for w in catalog if _uncounted(w.layer) in mine} == set(layers)
+
+
+def _uncounted(name: str) -> str:
+    return "/".join(stem(segment) if is_made_up(segment) else segment for segment in name.split("/"))
