@@ -39,6 +39,7 @@ _SETTINGS = (
     *("threshold", "size", "interpolation", "units", "filters", "return_sequences", "unit_forget_bias", "mask_zero"),
 )
 _Option = tuple[str, dict[str, Override]]  # a cause in words, and what undoes it
+_LIKELY = ("padding", "epsilon", "flatten order", "activation", "recurrent activation", "pooling", "statistics")
 _MOST_FAULTS, _MOST_BASES = 3, 4
 _SMALL = 2e-3
 _SAID = " the values agree"
@@ -159,6 +160,8 @@ class _Search:
 
     def _by_trials(self) -> str:
         trials = [t for c in reversed(self.candidates) if c.layer is not None for t in trials_of(c, self.setup.trace)]
+        # One forward pass a trial: in large networks the likeliest families are all that there is time for.
+        trials.sort(key=lambda t: next((i for i, f in enumerate(_LIKELY) if t.words.startswith(f)), len(_LIKELY)))
         own = [t for t in trials if t.layer == self.first.name]
         rest = [t for t in trials if t.layer != self.first.name]
         return (

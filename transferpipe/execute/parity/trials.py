@@ -149,10 +149,11 @@ def _padding(call: Call, _: Trace) -> Iterator[Trial]:
     if padding not in ("same", "valid") or not ("Conv" in name or "Pooling" in name):
         return
     if padding == "same" and "Transpose" not in name:
-        fills = ("zeros", "lowest") if "MaxPooling" in name else ("zeros",)
-        for fill in fills:
-            words = "padding: with the same padding on both sides, as torch pads, in place of padding='same'"
-            yield Trial(f"padding both {fill}", call.name, words, _padded(layer, fill))
+        words = "padding: with the same padding on both sides, as torch pads, in place of padding='same'"
+        # torch pads maps with zeros and a maximum with the lowest value: one fault, of one kind.
+        yield Trial("padding both", call.name, words, _padded(layer, -1e30 if "MaxPooling" in name else 0.0))
+        if "MaxPooling" in name:
+            yield Trial("padding zeros", call.name, f"{words} (with zeros)", _padded(layer, 0.0))
     other = "valid" if padding == "same" else "same"
     yield Trial(
         f"padding {other}",
@@ -162,7 +163,7 @@ def _padding(call: Call, _: Trace) -> Iterator[Trial]:
     )
 
 
-def _padded(layer: Any, fill: str) -> Override:
+def _padded(layer: Any, fill: float) -> Override:
     """Return the layer's call on an input that is padded by the half of its kernel on both sides."""
     valid = clone(layer, {"padding": "valid"})
 
@@ -175,8 +176,7 @@ def _padded(layer: Any, fill: str) -> Override:
         spatial = [((k - 1) * d // 2,) * 2 for k, d in zip(size, dilations, strict=True)]
         first = layer.data_format == "channels_first"
         pads = [(0, 0), *([(0, 0), *spatial] if first else [*spatial, (0, 0)])]
-        value = 0.0 if fill == "zeros" else -1e30
-        return valid((ops.pad(args[0], pads, constant_values=value),), kwargs)
+        return valid((ops.pad(args[0], pads, constant_values=fill),), kwargs)
 
     return call
 
