@@ -156,6 +156,25 @@ def test_tolerance_follows_the_dtype(policy):
     assert tp.parity(source, short).first == "d0"
 
 
+def test_channels_that_come_first_in_the_original():
+    """Its Flatten gives another order, which the rows of the Dense must follow."""
+
+    def build(first):
+        order = "channels_first" if first else "channels_last"
+        conv = layers.Conv2D(4, 3, use_bias=False, data_format=order, name="c")
+        shape = (3, 5, 6) if first else (5, 6, 3)
+        return keras.Sequential([keras.Input(shape), conv, layers.Flatten(name="f"), layers.Dense(2, name="d")])
+
+    source, target = filled(build(True)), build(False)
+    target.set_weights(source.get_weights())
+    found = tp.parity(source, target)
+    assert (found.verdict, found.first) == ("fail", "f")
+    assert "flatten order of f: with the channels of its map first" in found.cause
+    kernel, bias = source.layers[-1].get_weights()
+    target.layers[-1].set_weights([kernel.reshape(4, 3, 4, 2).transpose(1, 2, 0, 3).reshape(-1, 2), bias])
+    assert tp.parity(source, target).verdict == "pass"
+
+
 def test_mapping_pairs_the_layers_of_two_models():
     source = filled(dense())
     renamed = keras.Sequential([keras.Input((6,)), layers.Dense(5, name="x1"), layers.Dense(3, name="x2")])

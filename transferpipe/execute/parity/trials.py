@@ -193,6 +193,10 @@ def _epsilon(call: Call, _: Trace) -> Iterator[Trial]:
 
 def _flatten(call: Call, trace: Trace) -> Iterator[Trial]:
     """Rows of a Dense behind a Flatten, arranged for channels that come first, or the other way round."""
+    if _class(call) == "Flatten" and len(getattr(call.args[0], "shape", ())) > 2:
+        for source, goal, words in ((-1, 1, "first"), (1, -1, "last")):
+            override = partial(_moved, call.layer, source, goal)
+            yield Trial(f"flatten {words}", call.name, f"flatten order: with the channels of its map {words}", override)
     kernel = _weight(call.layer, "kernel")
     if kernel is None or kernel.ndim != 2:
         return
@@ -216,6 +220,13 @@ def _flatten(call: Call, trace: Trace) -> Iterator[Trial]:
             words.format("(..., channels) to (channels, ...)"),
             clone(call.layer, {}, from_last),
         )
+
+
+def _moved(layer: Any, source: int, goal: int, args: tuple[Any, ...], _: dict[str, Any]) -> Any:
+    """Stand for a Flatten of a map whose channels lie elsewhere."""
+    from keras import ops
+
+    return ops.reshape(ops.moveaxis(args[0], source, goal), ops.shape(layer.compute_output_spec(args[0])))
 
 
 def _rows(shape: tuple[int, ...], order: tuple[int, ...], name: str, value: NDArray[Any]) -> NDArray[Any]:
