@@ -195,7 +195,7 @@ def _flatten(call: Call, trace: Trace) -> Iterator[Trial]:
     """Rows of a Dense behind a Flatten, arranged for channels that come first, or the other way round."""
     if _class(call) == "Flatten" and len(getattr(call.args[0], "shape", ())) > 2:
         for source, goal, words in ((-1, 1, "first"), (1, -1, "last")):
-            override = partial(_moved, call.layer, source, goal)
+            override = partial(_moved, source, goal)
             yield Trial(f"flatten {words}", call.name, f"flatten order: with the channels of its map {words}", override)
     kernel = _weight(call.layer, "kernel")
     if kernel is None or kernel.ndim != 2:
@@ -222,11 +222,11 @@ def _flatten(call: Call, trace: Trace) -> Iterator[Trial]:
         )
 
 
-def _moved(layer: Any, source: int, goal: int, args: tuple[Any, ...], _: dict[str, Any]) -> Any:
+def _moved(source: int, goal: int, args: tuple[Any, ...], _: dict[str, Any]) -> Any:
     """Stand for a Flatten of a map whose channels lie elsewhere."""
     from keras import ops
 
-    return ops.reshape(ops.moveaxis(args[0], source, goal), ops.shape(layer.compute_output_spec(args[0])))
+    return ops.reshape(ops.moveaxis(args[0], source, goal), (args[0].shape[0], -1))
 
 
 def _rows(shape: tuple[int, ...], order: tuple[int, ...], name: str, value: NDArray[Any]) -> NDArray[Any]:
