@@ -120,8 +120,13 @@ def test_torchs_layout_is_found_or_said(layout, metadata, tmp_path):
 
 @pytest.mark.parametrize(("layout", "metadata"), [("keras", "pt"), (None, "np")])
 def test_otherwise_it_is_that_of_keras(layout, metadata, tmp_path):
-    with pytest.raises(RecipeError, match="no source has a weight called fc/kernel"):
+    with pytest.raises(RecipeError, match="a name is not in") as raised:
         plan(tmp_path, layout, metadata)
+    (problem,) = raised.value.problems
+    assert problem.where == "source.layout"
+    assert "x.safetensors, whose names look like PyTorch's, such as fc/bias" in problem.what
+    assert problem.mend == "set source.layout=torch"
+    assert plan(tmp_path, "torch", metadata).assignments
 
 
 def test_slashes_are_not_torchs(tmp_path):
@@ -154,7 +159,8 @@ NAMED = {"conv.weight": rand(5, 3, 3, 3), "conv.bias": rand(5), "bn.running_mean
         (NAMED, True),
         ({"rnn.weight_ih_l0": rand(8, 3), "rnn.bias_hh_l0": rand(8)}, True),
         ({"fc.kernel": rand(3, 2), "fc.bias": rand(2)}, False),
-        (NAMED | {"bn.gamma": rand(5)}, False),
+        (NAMED | {"bn.moving_mean": rand(5)}, False),
+        (NAMED | {"cls_token": rand(1, 1, 5), "blocks.0.gamma": rand(5)}, True),
         ({"fc.bias": rand(2), "b.bias": rand(3)}, False),
         ({"weight": rand(2, 3), "bias": rand(2)}, False),
         ({"fc/weight": rand(2, 3), "fc/bias": rand(2)}, False),

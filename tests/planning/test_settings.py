@@ -10,8 +10,9 @@ from keras import layers as kl
 
 import transferpipe as tp
 from transferpipe.planning.model import SettingsCompared, plan_from_data
-from transferpipe.weights.layer_settings import layer_function, spell_activation
+from transferpipe.weights.layer_settings import spell_activation
 from transferpipe.weights.network import Network, Node
+from transferpipe.weights.translations import layer_function
 
 ALL = {"all": {"to": ".*"}}
 CODES = ("settings-differ", "class-differs", "between-differs", "momentum-differs")

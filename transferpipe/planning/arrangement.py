@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from transferpipe.weights.layer_settings import ACTIVATION, LINEAR, NEUTRAL, LayerFunction, layer_function
+from transferpipe.weights.layer_settings import ACTIVATION, LINEAR, NEUTRAL, LayerFunction
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spec import Catalog
+from transferpipe.weights.translations import layer_function
 
 # Layers between two others are few; only a graph that was made to cost time has more.
 _MOST_STEPS = 200

@@ -9,6 +9,7 @@ from transferpipe.planning.lint_flatten import is_along_row, rows_of
 from transferpipe.planning.model import Assignment, Plan, PlanWarning
 from transferpipe.planning.pairing import listed
 from transferpipe.planning.structure import TargetStructure, ancestors
+from transferpipe.weights.spec import Catalog
 
 _SOME = 3
 _NORMS = ("BatchNormalization", "LayerNormalization", "GroupNormalization")
@@ -29,7 +30,6 @@ def lint_layouts(plan: Plan, target: TargetStructure, adapted: Mapping[str, int]
     for a in plan.assignments:
         if a.target in adapted:
             yield from _reset_before(a, target)
-    yield from _epsilons("target", [a.target for a in plan.assignments if a.target in adapted], target)
     if plan.save_layout != "keras":
         yield from _written(plan, target)
 
@@ -39,6 +39,24 @@ def _reset_before(a: Assignment, target: TargetStructure) -> Iterator[PlanWarnin
     if a.target.endswith("/recurrent_kernel") and any(s.reset_after is False for s in states):
         text = f"{a.target} is that of a GRU with reset_after=False, which computes something else than torch's"
         yield PlanWarning("reset-after", f"mapping.{a.rule}", f"{text}: build it with reset_after=True")
+
+
+def lint_epsilons(
+    plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog], adapted: Mapping[str, int]
+) -> Iterator[PlanWarning]:
+    """Yield a warning of an epsilon that is Keras's default, where the source does not tell its own."""
+    told = {
+        (alias, node.name)
+        for alias, catalog in sources.items()
+        for node in (catalog.network.nodes if catalog.network else ())
+        if "epsilon" in node.settings or node.layer_class in _NORMS
+    }
+    untold = [
+        a.target
+        for a in plan.assignments
+        if a.target in adapted and (a.sources[0].source, a.sources[0].name.rpartition("/")[0]) not in told
+    ]
+    yield from _epsilons("target", untold, target)
 
 
 def _epsilons(where: str, weights: Iterable[str], target: TargetStructure) -> Iterator[PlanWarning]:

@@ -11,12 +11,14 @@ from transferpipe.planning.crossings import lint_crossings
 from transferpipe.planning.edits import check_edits
 from transferpipe.planning.fates import Fates, assign
 from transferpipe.planning.freezing import plan_freezing
+from transferpipe.planning.layouts.evidence import are_torch_names
 from transferpipe.planning.layouts.keras_2 import name_in_cudnn
 from transferpipe.planning.lint import lint, where_of
 from transferpipe.planning.lint_flatten import lint_flatten
+from transferpipe.planning.lint_layouts import lint_epsilons
 from transferpipe.planning.lint_names import lint_names
 from transferpipe.planning.lint_padding import lint_padding
-from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning, SourceWeight
+from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning, SourceRef, SourceWeight
 from transferpipe.planning.pairing import (
     Pairing,
     listed,
@@ -32,8 +34,9 @@ from transferpipe.planning.pairing_rules import pair_rule
 from transferpipe.planning.quantized import refuse_floats
 from transferpipe.planning.settings import compare_settings
 from transferpipe.planning.structure import TargetStructure, ancestors
-from transferpipe.recipe.model import Recipe, Rule
+from transferpipe.recipe.model import SINGLE, Recipe, Rule
 from transferpipe.recipe.patterns import Pattern
+from transferpipe.weights.framework_settings import is_padded_evenly
 from transferpipe.weights.spec import Catalog
 
 _KERAS_LAYOUT: Mapping[str, str] = {}
@@ -70,6 +73,7 @@ def make_plan(
     _settle_unmatched(recipe, fates, pairing, claimed)
     source_weights = _account(recipe, sources, fates, problems)
     check_edits(recipe.edits, target, problems)
+    _explain_torch_names(recipe, sources, layouts, problems)
     freezing = plan_freezing(recipe, target, fates.assignments.keys(), problems)
     problems.raise_as(RecipeError)
     order = list(target.catalog.by_name)
@@ -92,7 +96,7 @@ def make_plan(
     torch_rules = {
         a.target.rpartition("/")[0]: where_of(a)
         for a in plan.assignments
-        if a.target in fates.adapted and layouts.get(a.sources[0].source) == "torch"
+        if a.target in fates.adapted and _is_padded_evenly(a.sources[0], sources, layouts)
     }
     padding = lint_padding(target.catalog.network, torch_rules)
     settings, differing = compare_settings(plan, sources, target)
@@ -104,6 +108,7 @@ def make_plan(
         *_lint_pairs(recipe, plan, target, sources),
         *padding,
         *lint_flatten(plan, target, sources, fates.adapted),
+        *lint_epsilons(plan, target, sources, fates.adapted),
         *differing,
     )
     return lint(plan, target, found, fates.adapted)
@@ -279,3 +284,29 @@ def _unreadable(sources: Mapping[str, Catalog], account: Sequence[SourceWeight])
             )
             text = f"{count} be read: {listed([u.name for u in left], 3)}; {left[0].name} {left[0].reason}"
             yield PlanWarning("unreadable", alias, f"{text}: {left[0].fix}, or `ignore` it")
+
+
+def _explain_torch_names(
+    recipe: Recipe, sources: Mapping[str, Catalog], layouts: Mapping[str, str], problems: Problems
+) -> None:
+    """Put one problem for all the names that are not in a source because its names are torch's, and nobody said so."""
+    missing = [p for p in problems.found if p.where == UNMATCHED_RULE or p.where.endswith(".from")]
+    for alias, catalog in sources.items() if missing else ():
+        if layouts.get(alias, "keras") == "keras" and are_torch_names(w.where for w in catalog):
+            problems.found[:] = [p for p in problems.found if p not in missing]
+            count = f"{len(missing)} names" if len(missing) > 1 else "a name"
+            first = next(iter(catalog)).name
+            where = "source" if list(recipe.sources) == [SINGLE] else f"sources.{alias}"
+            what = f"{count} are" if len(missing) > 1 else f"{count} is"
+            what += f" not in {catalog.label}, whose names look like PyTorch's, such as {first}"
+            problems.add(f"{where}.layout", what, f"set {where}.layout=torch")
+            return
+
+
+def _is_padded_evenly(ref: SourceRef, sources: Mapping[str, Catalog], layouts: Mapping[str, str]) -> bool:
+    """Tell whether what took a source weight added as much before every axis as behind it: torch always does."""
+    network = sources[ref.source].network
+    node = network.by_name.get(ref.name.rpartition("/")[0]) if network else None
+    if layouts.get(ref.source) == "onnx":
+        return node is not None and is_padded_evenly(node.settings)
+    return layouts.get(ref.source) == "torch"

@@ -152,6 +152,8 @@ class _Comparison:
         """Compare two layers alone, and return why not if they cannot be compared."""
         theirs, ours = pair.source_function, pair.target_function
         if theirs.known and ours.known and theirs.kind != ours.kind:
+            if theirs.guessed or ours.guessed:
+                return _UNKNOWN
             if pair.converted:
                 return _CONVERTED
             if {theirs.kind, ours.kind} & WRAPPERS:

@@ -11,7 +11,7 @@ To add a framework:
    tables (strides as tuples of one number an axis, ``padding`` as ``valid``, ``same`` or pairs of numbers),
    `activation` what is applied to the output of the layer itself, as `spell_activation` spells it.
 2. It must not raise, whatever the node holds: nodes come from anybody's file.
-3. Enter it in `TRANSLATIONS` under the framework's name, the one in `Network.framework`.
+3. Enter it in `transferpipe.weights.translations` under the framework's name, the one in `Network.framework`.
 4. A layer that changes nothing at inference has the kind `NEUTRAL`; one that only applies a function to each value has
    the kind `ACTIVATION` and says in `activation` which; a class that nobody knows has ``known=False``.
 """
@@ -38,23 +38,14 @@ class LayerFunction:
         settings: the settings that change what it computes, in one spelling; what is not told is left out.
         activation: what is applied to its output; None where that is not told, or cannot be compared.
         known: whether the class is one whose settings are known.
+        guessed: whether another class may stand for the same, so that only settings of that class are compared.
     """
 
     kind: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     activation: str | None = LINEAR
     known: bool = True
-
-
-def layer_function(node: Node, network: Network) -> LayerFunction:
-    """Return what the layer `node` of `network` computes beside its weights."""
-    translate = TRANSLATIONS.get(network.framework)
-    try:
-        if translate is not None:
-            return translate(node, network)
-    except (ArithmeticError, ValueError, TypeError):  # settings of anybody's file: a number beyond all floats, ...
-        pass
-    return LayerFunction(node.layer_class, activation=None, known=False)
+    guessed: bool = False
 
 
 def class_function(layer_class: str | None) -> LayerFunction:
@@ -534,7 +525,3 @@ def _flat_constants(data: Any, depth: int) -> list[Any]:
     if isinstance(data, list):
         return [n for v in data for n in _flat_constants(v, depth + 1)]
     return [data] if _is_number(data) else []
-
-
-TRANSLATIONS: dict[str, Callable[[Node, Network], LayerFunction]] = {"keras": keras_function}
-"""What translates the layers of each framework."""

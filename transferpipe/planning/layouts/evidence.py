@@ -20,18 +20,22 @@ _OWN_NAMES = re.compile(
     r"weight|bias|running_mean|running_var|num_batches_tracked|(weight|bias)_(ih|hh)(_l\d+(_reverse)?)?"
     r"|in_proj_(weight|bias)|[qkv]_proj_weight|weight_[gv]|original[01]"
 )
+_OF_KERAS = re.compile(r"(.*_)?(kernel|beta|embeddings|moving_mean|moving_variance)")
 _TELLING = re.compile(r"weight|running_(mean|var)|weight_.*|in_proj_weight")
 
 
 def are_torch_names(keys: Iterable[str]) -> bool:
-    """Tell whether all keys end as torch calls the weights of its modules, behind the dots of attributes.
+    """Tell whether keys end as torch calls the weights of its modules, behind the dots of attributes.
+
+    Modules have parameters of other names too (``cls_token``, ``logit_scale``); but most are not, and none is Keras's.
 
     >>> are_torch_names(["features.0.weight", "features.0.bias"]), are_torch_names(["d.kernel", "d.bias"])
     (True, False)
     """
     paths = [key.rpartition(".")[::2] for key in keys]
+    known = sum(bool(module and _OWN_NAMES.fullmatch(own)) for module, own in paths)
     telling = any(module and _TELLING.fullmatch(own) for module, own in paths)
-    return telling and all(module and _OWN_NAMES.fullmatch(own) for module, own in paths)
+    return telling and 2 * known >= len(paths) and not any(_OF_KERAS.fullmatch(own) for _, own in paths)
 
 
 @dataclass(frozen=True)

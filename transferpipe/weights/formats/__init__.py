@@ -57,11 +57,17 @@ def open_source(path: Path, format: str | None = None, select: str | None = None
 
         format = detect_format(path, _listed())
     if select is None:
-        return _opener(format)(path)
+        return _with_config(_opener(format)(path))
     if format not in SELECTING:
         what = f"{select!r} is to be selected from {path}, but {format} files have no parts"
         raise RecipeError(Problem("select", what, f"leave select out; only {', '.join(sorted(SELECTING))} files have"))
-    return _opener(format)(path, select)
+    return _with_config(_opener(format)(path, select))
+
+
+def _with_config(source: FileSource) -> FileSource:
+    from transferpipe.weights.formats.transformers_config import with_config
+
+    return with_config(source)
 
 
 def _listed() -> str:

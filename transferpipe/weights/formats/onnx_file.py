@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.flat_names import flat_names, is_weight
-from transferpipe.weights.formats.onnx_graph import GraphNode, constants_of, read_nodes, stated_axes, weights_taken
+from transferpipe.weights.formats.onnx_graph import (
+    GraphNode,
+    constants_of,
+    network_of,
+    read_nodes,
+    stated_axes,
+    weights_taken,
+)
 from transferpipe.weights.formats.onnx_tensor import OnnxTensor, read_tensor, tensor_name
 from transferpipe.weights.formats.protobuf import BYTES, VARINT, Field, Read, read_fields, window_reader
 from transferpipe.weights.formats.stamp import Stamp, check_unchanged, file_stamp
@@ -135,7 +142,9 @@ def _source(path: Path, stamp: Stamp, tensors: list[OnnxTensor], nodes: Sequence
     return FileSource(
         path=path,
         format="onnx",
-        catalog=Catalog(tuple(s for s in specs if is_weight(s.name)), str(path)),
+        catalog=Catalog(
+            tuple(s for s in specs if is_weight(s.name)), str(path), network_of(nodes, {s.where: s for s in specs})
+        ),
         read_entry=read_entry,
         locate_entry=lambda spec: place.locate(spec) if (place := by_key[spec.where].raw) else None,
         others=tuple(s for s in specs if not is_weight(s.name)),

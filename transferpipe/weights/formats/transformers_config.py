@@ -1,0 +1,89 @@
+"""``config.json`` beside the weights of a model of Hugging Face's transformers: what it says of the modules.
+
+Names of the keys: ``configuration_*.py`` of each model at https://github.com/huggingface/transformers. They hold for
+all modules of a kind, so the weights tell the kind: a normalization has one axis, an attention three projections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transferpipe.errors import TransferError
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.formats.json_text import read_mapping
+from transferpipe.weights.network import Network, Node
+from transferpipe.weights.spec import Catalog
+
+FORMATS = ("safetensors", "safetensors_index", "torch", "torch_index")
+_NAME, _MOST = "config.json", 1 << 20
+_LAYER_NORM = ("layer_norm_eps", "layer_norm_epsilon", "layernorm_epsilon", "norm_epsilon", "norm_eps")
+_RMS_NORM = ("rms_norm_eps",)
+_BATCH_NORM = ("batch_norm_eps", "batch_norm_epsilon")
+_HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads", "encoder_attention_heads")
+_ACTIVATION = ("hidden_act", "activation_function", "hidden_activation", "activation")
+_INNER = ("intermediate/dense", "fc1", "lin1", "c_fc", "dense_h_to_4h", "gate_proj")
+_QUERIES = ("q_proj", "query", "q_lin", "q")
+_KEYS = ("k_proj", "key", "k_lin", "k")
+
+
+def with_config(source: FileSource) -> FileSource:
+    """Return `source` with what a configuration of transformers beside the file tells; as it is if there is none."""
+    folder = source.path if source.path.is_dir() else source.path.parent
+    if source.format not in FORMATS or source.catalog.network is not None or not (folder / _NAME).is_file():
+        return source
+    config = _read(folder / _NAME)
+    if config is None:
+        return source
+    nodes = tuple(_nodes(source.catalog, config))
+    catalog = replace(source.catalog, network=Network(nodes, framework="torch"))
+    return replace(source, catalog=catalog, details={**source.details, "configuration": _NAME}) if nodes else source
+
+
+def _read(path: Path) -> Mapping[str, Any] | None:
+    """Return a configuration of transformers; None if the file is something else."""
+    try:
+        config = read_mapping(path, _MOST) if path.stat().st_size <= _MOST else {}
+    except (TransferError, OSError):
+        return None
+    if not isinstance(config.get("model_type"), str) or "class_name" in config:
+        return None
+    inner = config.get("text_config")  # of a model of text and images: two configurations, which may differ
+    return None if isinstance(inner, Mapping) else config
+
+
+def _nodes(catalog: Catalog, config: Mapping[str, Any]) -> Iterator[Node]:
+    heads, activation = _told(config, _HEADS, int), _told(config, _ACTIVATION, str)
+    for layer in catalog.layers:
+        own = {w.own_name: w for w in (catalog[n] for n in catalog.layers[layer]) if w.layer == layer}
+        weight = own.get("weight") or own.get("gamma")
+        if weight is not None and len(weight.shape) == 1:
+            yield from _norm(layer, own, config)
+        elif heads and _has(catalog, layer, _QUERIES) and _has(catalog, layer, _KEYS):
+            yield Node(layer, "MultiHeadAttention", {"num_heads": heads})
+        elif activation and weight is not None and any(f"/{layer}".endswith(f"/{name}") for name in _INNER):
+            yield Node(layer, "Dense", {"activation": activation})
+
+
+def _norm(layer: str, own: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Node]:
+    keys: tuple[str, ...]
+    if "running_mean" in own:
+        kind, keys = "BatchNormalization", _BATCH_NORM
+    elif "bias" in own or "beta" in own:
+        kind, keys = "LayerNormalization", _LAYER_NORM
+    else:
+        kind, keys = "RMSNormalization", _RMS_NORM
+    epsilon = _told(config, keys, float)
+    if epsilon is not None:
+        yield Node(layer, kind, {"epsilon": epsilon})
+
+
+def _has(catalog: Catalog, layer: str, names: Iterable[str]) -> bool:
+    return any(f"{layer}/{name}" in catalog.layers for name in names)
+
+
+def _told(config: Mapping[str, Any], keys: Iterable[str], kind: type) -> Any:
+    """Return the first of the settings that is there and of the kind."""
+    return next((config[key] for key in keys if type(config.get(key)) is kind), None)

@@ -1,0 +1,31 @@
+"""Which function translates the layers of which framework; `layer_settings` says how to add one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from transferpipe.weights.framework_settings import onnx_function, torch_function
+from transferpipe.weights.layer_settings import LayerFunction, keras_function
+from transferpipe.weights.network import Network, Node
+
+TRANSLATIONS: dict[str, Callable[[Node, Network], LayerFunction]] = {
+    "keras": keras_function,
+    "onnx": onnx_function,
+    "torch": torch_function,
+}
+
+
+def layer_function(node: Node, network: Network) -> LayerFunction:
+    """Return what the layer `node` of `network` computes beside its weights."""
+    translate = TRANSLATIONS.get(network.framework)
+    try:
+        if translate is not None:
+            return translate(node, network)
+    except (
+        ArithmeticError,
+        LookupError,
+        ValueError,
+        TypeError,
+    ):  # settings of anybody's file: a number beyond all floats, ...
+        pass
+    return LayerFunction(node.layer_class, activation=None, known=False)
