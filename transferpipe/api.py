@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transferpipe.execute.live import check_compiled, transfer_live
+from transferpipe.execute.live import check_ahead, transfer_live
 from transferpipe.execute.opening import live_model, open_recipe
 from transferpipe.execute.parity.result import Parity
 from transferpipe.execute.parity.two import Settings, compare_models
@@ -94,7 +94,7 @@ def transfer(source: Any, target: Any, *, folder: str | Path | None = None, **re
     prepared = _prepare(source, target, recipe)
     report = None
     if live:
-        check_compiled(prepared)  # what a strict recipe refuses, it refuses before anything is written
+        check_ahead(prepared)  # what a strict recipe refuses, it refuses before anything is written
     if recipe.get("save") is not None or not live:
         report = execute(prepared, Path(folder) if folder is not None else Path())
     if not live:

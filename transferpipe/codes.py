@@ -37,6 +37,13 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "by "
             "itself (`weights: null` keeps keras.applications from it).",
         ),
+        "averages-reset": WarningKind(
+            "An optimizer with `use_ema` writes its moving averages over the weights at the end of the next fit. Those "
+            "of the old values would bring them back, so they start anew from the values that were transferred.",
+            "the optimizer: the optimizer's moving averages of 2 weights, the first d/kernel, start anew from the new "
+            "values",
+            "Nothing, if the transferred weights are what training goes on from.",
+        ),
         "baked-variables": WarningKind(
             "A model computes with variables that it does not hold: a layer was called on plain numbers while the "
             "model was built, or a variable was handed to an operation or to the function of a Lambda. Keras "

@@ -38,6 +38,8 @@ class Walked:
         fixed: weights whose saved value is not a variable, so that nothing can be assigned to them.
         trainable: weights that training changes as long as their layers are trainable.
         switched_off: weights of trainable layers that only the flag of their own variable keeps from training.
+        owners: the layer objects by the paths of their groups.
+        loadable: those of `fixed` that their layers take on loading.
     """
 
     catalog: Catalog
@@ -47,6 +49,8 @@ class Walked:
     fixed: frozenset[str]
     trainable: frozenset[str]
     switched_off: frozenset[str]
+    owners: Mapping[str, Any]
+    loadable: frozenset[str]
 
     def read(self, name: str) -> NDArray[Any]:
         """Return the current value of a weight."""
@@ -130,7 +134,32 @@ def walk(model: Any, label: str) -> Walked:
         groups.append(SavedGroup(group.path, group.name, tuple(zip((k for k, _ in group.entries), names, strict=True))))
         values.update(zip(names, (v for _, v in group.entries), strict=True))
     layers = {readable[g.path]: g.owner for g in recorded}
-    return Walked(Catalog(tuple(weights), label), tuple(groups), layers, values, **_flags(layers, values))
+    flags, owners = _flags(layers, values), {g.path: g.owner for g in recorded}
+    hooked = {n for g in groups if takes_by_hook(owners[g.path]) for _, n in g.entries}
+    return Walked(
+        Catalog(tuple(weights), label),
+        tuple(groups),
+        layers,
+        values,
+        **flags,
+        owners=owners,
+        loadable=flags["fixed"] & hooked,
+    )
+
+
+def takes_by_hook(layer: Any) -> bool:
+    """Tell whether the class of `layer` has a way of its own to load what it saved."""
+    import keras
+
+    return type(layer).load_own_variables is not keras.layers.Layer.load_own_variables
+
+
+def is_own_hook(layer: Any, name: str) -> bool:
+    """Tell whether the method `name` of `layer` is there and is not Keras's own."""
+    for kind in type(layer).__mro__:
+        if name in vars(kind):
+            return not kind.__module__.startswith("keras.src.")
+    return False
 
 
 def _specs(group: _Recorded, layer: str) -> list[WeightSpec]:

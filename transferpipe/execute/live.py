@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problems, RecipeError, VerificationError
 from transferpipe.execute.build import backend_of_keras
+from transferpipe.execute.keras_walk import Walked, walk
+from transferpipe.execute.loading import averages_of, drop_traces, reset_averages
 from transferpipe.execute.parity.result import Parity
 from transferpipe.execute.prepare import Prepared
 from transferpipe.execute.quantize import Finished, quantize, quantize_model
@@ -33,27 +37,26 @@ def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
     plan, mode = prepared.plan, prepared.recipe.quantize
     tried = quantize(prepared) if mode else None  # on a copy: quantizing cannot be undone
     values = Values(plan, prepared.opened.sources, target, prepared.recipe.verify)
-    changed = sorted({a.target for a in plan.assignments} | {e.at for e in plan.edits})
+    changed = _changed(plan)
     new = {name: values.value(name) for name in changed}
-    needed = check_compiled(prepared)
+    needed = check_ahead(prepared)
     warnings = (*(saved.warnings if saved else (*plan.warnings, *_check_values(prepared, values, new))), *needed)
     untouched = {w.name: target.read(w.name) for w in target.structure.catalog if w.name not in new}
-    undo = target.assign(new)
-    try:
-        problems = Problems()
+    with ExitStack() as undo:
+        undo.callback(target.assign(new))
+        problems, now = Problems(), walk(target.model, target.label)  # anew: it holds what layers compute on saving
         for name, value in {**new, **untouched}.items():
-            if not same_bits(target.read(name), value):
+            if not _reads_back(name, value, now):
                 problems.add(name, "does not read back as it was assigned")
         problems.raise_as(VerificationError)
+        undo.callback(reset_averages(_averages(target, plan)))
+        # What was traced goes on with the tensors, and with the list of trainable weights, that it was traced with.
+        undo.callback(drop_traces(target.model))
         with target.frozen(plan.freezing.layers) as frozen:
             _prove_frozen(target, prepared)
             parity, notes = _check_parity(prepared) if saved is None else (saved.parity, ())
             frozen.commit()
-        # A compiled model goes on training what was trainable at its last `fit`; without its traced step it looks anew.
-        target.model.train_function = None
-    except BaseException:
-        undo()
-        raise
+        undo.pop_all()
     if tried:
         _quantize_as(tried, target)
     if saved:
@@ -80,15 +83,21 @@ def _check_parity(prepared: Prepared) -> tuple[Parity | None, tuple[PlanWarning,
     return parity, notes
 
 
-def check_compiled(prepared: Prepared) -> tuple[PlanWarning, ...]:
-    """Return what must be done to the live target after the transfer.
+def _reads_back(name: str, value: NDArray[Any], now: Walked) -> bool:
+    """Tell whether the model has `value`; what a layer computes on saving may turn -0 into 0 on its way."""
+    found = now.read(name)
+    return same_bits(found, value) or (name in now.fixed and np.array_equal(found, value, equal_nan=True))
+
+
+def check_ahead(prepared: Prepared) -> tuple[PlanWarning, ...]:
+    """Return what the transfer does beside the live target's weights, and what must be done after it.
 
     Raises:
         RecipeError: there is something, and the recipe is strict.
     """
     target = prepared.opened.target
     assert isinstance(target, ModelTarget)
-    found = tuple(_needs_compile(target.model, prepared.plan))
+    found = (*_needs_compile(target.model, prepared.plan), *_starts_anew(_averages(target, prepared.plan)))
     refuse_warnings(prepared.recipe, found, RecipeError)
     return found
 
@@ -102,6 +111,22 @@ def _quantize_as(tried: Finished, target: ModelTarget) -> None:
         if weight.name not in now.structure.catalog or not same_bits(now.read(weight.name), there.read(weight.name)):
             problems.add(weight.name, "is another in the quantized model than in its copy; quantizing cannot be undone")
     problems.raise_as(VerificationError)
+
+
+def _changed(plan: Plan) -> list[str]:
+    return sorted({a.target for a in plan.assignments} | {e.at for e in plan.edits})
+
+
+def _averages(target: ModelTarget, plan: Plan) -> list[tuple[Any, Any]]:
+    return averages_of(target.model, [target.walked.values[name] for name in _changed(plan)])
+
+
+def _starts_anew(averages: Sequence[tuple[Any, Any]]) -> Iterator[PlanWarning]:
+    if averages:
+        count = f"{len(averages)} weights" if len(averages) > 1 else "1 weight"
+        first = averages[0][0].path
+        text = f"the optimizer's moving averages of {count}, the first {first}, start anew from the new values"
+        yield PlanWarning("averages-reset", "the optimizer", text)
 
 
 def _needs_compile(model: Any, plan: Plan) -> Iterator[PlanWarning]:

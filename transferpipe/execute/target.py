@@ -16,6 +16,7 @@ from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.keras_walk import Walked, keras_version, loading_order, model_config, walk
 from transferpipe.execute.layer_facts import SETTINGS, with_settings
 from transferpipe.execute.live_network import live_network
+from transferpipe.execute.loading import load_values
 from transferpipe.planning.structure import LayerState, TargetStructure, loaded_flags
 from transferpipe.weights.file_source import FileSource, SavedGroup
 from transferpipe.weights.keras_config import Config, is_layer_config, layer_configs
@@ -190,7 +191,8 @@ class ModelTarget:
             walked.trainable,
             walked.fixed,
             walked.switched_off,
-            loading_order(self.model, walked),
+            loadable=walked.loadable,
+            loading_order=loading_order(self.model, walked),
         )
 
     @cached_property
@@ -228,24 +230,11 @@ class ModelTarget:
         return _Frozen(self.walked.layers, names)
 
     def assign(self, values: Mapping[str, NDArray[Any]]) -> Callable[[], None]:
-        """Assign `values` to the variables and return what undoes it.
+        """Give the weights called so these `values`, as Keras would on loading them, and return what undoes it.
 
-        If any assignment fails, all are undone before the error goes on.
+        If anything fails, all is undone before the error goes on.
         """
-        old: dict[str, NDArray[Any]] = {}
-
-        def undo() -> None:
-            for name, value in old.items():
-                self.walked.values[name].assign(value)
-
-        try:
-            for name, value in values.items():
-                old[name] = self.read(name)
-                self.walked.values[name].assign(value)
-        except BaseException:
-            undo()
-            raise
-        return undo
+        return load_values(self.walked, values)
 
 
 class _Frozen:

@@ -25,7 +25,7 @@ def check_edits(edits: Sequence[Edit], target: TargetStructure, problems: Proble
             mend = did_you_mean(edit.at, target.catalog.by_name)
             kind = " (it is a layer: name one of its weights)" if edit.at in target.catalog.layers else ""
             problems.add(f"{edit.where}.at", f"the target has no weight {edit.at!r}{kind}", mend)
-        elif edit.at in target.fixed:
+        elif edit.at in target.closed:
             problems.add(
                 f"{edit.where}.at", f"{edit.at} is saved by its layer in a way of its own and cannot be edited"
             )

@@ -66,7 +66,7 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken]) -
         fates.problems.add(where, f"{name} from {_named(refs)}: {clash}", _WITHOUT_LAYOUT)
         return
     transforms = (*found[0].steps, *own)
-    if name in fates.target.fixed:
+    if name in fates.target.closed:
         fates.problems.add(
             where, f"{name} is saved by its layer in a way of its own and cannot be assigned", "keep it: from=null"
         )

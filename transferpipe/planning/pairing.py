@@ -22,6 +22,8 @@ from transferpipe.weights.spec import Catalog, WeightSpec
 KERAS, ONNX = "keras", "onnx"
 _MOST_HINTS = 20
 _MADE_UP_WEIGHT = re.compile(r"(variable(_\d+)?|\d+)")  # what Keras calls a weight that nobody named
+_WHOLE = ("int8", "uint8")  # what Keras keeps quantised values in, packed or not
+_OF_FLOAT8 = ("_scale", "_amax_history")
 _BUILT_IN_CLASSES = frozenset(BUILT_IN.values())
 
 
@@ -199,7 +201,11 @@ def pair_numbered(weight: str, layer: str, catalog: Catalog, pairing: Pairing) -
     """
     theirs = _numbered_in(catalog, layer)
     ours = _directly_in(pairing.target, weight.rpartition("/")[0])
-    if not theirs or len(theirs) != len(ours) or catalog[theirs[0]].layer_class in _BUILT_IN_CLASSES:
+    if not theirs or len(theirs) != len(ours):
+        return None
+    if _are_quantised_alike([catalog[n] for n in theirs], [pairing.target[n] for n in ours]):
+        return theirs[ours.index(weight)]
+    if catalog[theirs[0]].layer_class in _BUILT_IN_CLASSES:
         return None
     kind, shapes = pairing.target[weight].layer_class, [catalog[n].shape for n in theirs]
     if kind in _BUILT_IN_CLASSES and not weight_names(kind, None, shapes):
@@ -207,6 +213,16 @@ def pair_numbered(weight: str, layer: str, catalog: Catalog, pairing: Pairing) -
     text = f"{catalog.label} numbers the weights of {layer or 'the model itself'}: they are taken in order"
     pairing.warn("numbered-weights", layer or "the model", text)
     return theirs[ours.index(weight)]
+
+
+def _are_quantised_alike(theirs: Sequence[WeightSpec], ours: Sequence[WeightSpec]) -> bool:
+    """Tell whether two layers of one class hold quantised values and their scales alike, weight by weight.
+
+    Keras loads these by position, and here positions cannot be mistaken: the mode decides which weights there are.
+    """
+    kinds = {w.layer_class for w in (*theirs, *ours)}
+    alike = all((a.shape, a.dtype) == (b.shape, b.dtype) for a, b in zip(theirs, ours, strict=True))
+    return alike and len(kinds) == 1 and any(w.dtype in _WHOLE or w.own_name.endswith(_OF_FLOAT8) for w in ours)
 
 
 def unclear_names(ours: str, layer: str, catalog: Catalog) -> tuple[str, str] | None:

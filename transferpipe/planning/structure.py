@@ -49,6 +49,7 @@ class TargetStructure:
         trainable_weights: weights that training changes while their layers are trainable (not moving statistics).
         fixed: weights that a layer saves in a way of its own, so that they can be kept but not assigned.
         switched_off: weights of trainable layers that only the flag of their own variable keeps from training.
+        loadable: those of `fixed` that their layers take on loading, so that they can be assigned after all.
         loading_order: the weights of each outermost layer in the order of Keras's `layer.weights`, where it is known.
     """
 
@@ -58,7 +59,13 @@ class TargetStructure:
     trainable_weights: frozenset[str] = frozenset()
     fixed: frozenset[str] = frozenset()
     switched_off: frozenset[str] = frozenset()
+    loadable: frozenset[str] = frozenset()
     loading_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def closed(self) -> frozenset[str]:
+        """Weights that can only be kept."""
+        return self.fixed - self.loadable
 
     @cached_property
     def by_name(self) -> dict[str, LayerState]:
