@@ -152,7 +152,9 @@ def recipe_rows():
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             status = main(["plan", f"recipe={path.stem}", "--json"])
         if status:
-            missing = status == 4 or "is not installed" in err.getvalue() or "not found" in err.getvalue()
+            missing = status == 4 or any(
+                w in err.getvalue() for w in ("is not installed", "not found", "a value is required")
+            )
             row.twins["not here" if missing else "refused"] += 1
             row.errors["twin"] = err.getvalue()[:400]
         else:
