@@ -24,12 +24,14 @@ class Said:
         warnings: code, place and text of each warning.
         text: the error.
         right: whether the finished model computes what the original does; None where there is none.
+        open: whether it says that the function could not be verified.
     """
 
     status: str
     warnings: tuple[tuple[str, str, str], ...] = ()
     text: str = ""
     right: bool | None = None
+    open: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def transferred(case, **more):
             found = tp.plan(case.source, case.target, **recipe)
             return Said("done", _told(found.warnings), "", None)
         found = tp.transfer(case.source, case.target, **recipe)
-        return Said("done", _told(found.warnings), "", is_right(case.target, case))
+        open_ = "function: inconclusive" in str(found.verdict)
+        return Said("done", _told(found.warnings), "", is_right(case.target, case), open_)
     except TransferError as error:
         return Said("refused", (), f"{type(error).__name__}: {error}")
     except Exception as error:

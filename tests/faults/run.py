@@ -33,7 +33,8 @@ class Row:
 
     Attributes:
         said: refused, warned, silent, converted (transferpipe made it right by itself), crashed.
-        parity: found, earlier (refused before a forward pass), converted, missed, refused for another reason.
+        parity: found, earlier (refused before a forward pass), converted, left open (said to be inconclusive, naming the
+            weights that were kept), missed, refused otherwise.
         load_weights: what plain Keras made of it.
         loop: what a loop of `set_weights` made of it.
         harmless: cases whose wrong model computes the same; they count for nothing.
@@ -113,7 +114,7 @@ def judge_parity(row, said, checked, case):
         row.parity["crashed"] += 1
         row.errors.setdefault("parity crashed", checked.text[:600])
     else:
-        row.parity["converted" if checked.right else "missed"] += 1
+        row.parity["converted" if checked.right else "left open" if checked.open else "missed"] += 1
 
 
 def count_twin(row, case, said=None):
@@ -172,20 +173,21 @@ def table(rows, twin_rows, told):
         "",
         "*refused*, *warned*, *silent*: what transferpipe says without a forward pass; a warning that the right twin of the",
         "pair gets as well does not count. *converted*: the weights were adapted, and the result is right. *parity*: the same",
-        "with `verify: {parity: {inputs, expected}}`; *earlier* means that it was refused before. *load_weights* and *loop*:",
+        "with `verify: {parity: {inputs, expected}}`; *earlier* means that it was refused before, *left open* that the verdict is
+\"inconclusive\", naming the weights that were kept. *load_weights* and *loop*:",
         "what plain Keras does with the same values: `model.load_weights`, and a loop of `set_weights`; wrong means wrong",
         "without an error. `-`: it cannot be tried (plain Keras does not read the file). What is right is decided by forward",
         "passes of Keras, torch or onnxruntime.",
         "",
         *_totals(rows, twin_rows),
         "",
-        "| fault | shown by | pairs | refused | warned | converted | silent | parity: found, earlier, converted, missed | load_weights: wrong, raises, right | loop: wrong, raises, right | codes |",
+        "| fault | shown by | pairs | refused | warned | converted | silent | parity | load_weights: wrong, raises, right | loop: wrong, raises, right | codes |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in sorted(rows, key=lambda r: (r.seen == "forward", r.group, r.name)):
         said, p = row.said, row.parity
         parity = (
-            f"{p['found']}, {p['earlier']}, {p['converted']}, {sum(p.values()) - p['found'] - p['earlier'] - p['converted']}"
+            _parity(p)
             if p
             else "-"
         )
@@ -211,6 +213,10 @@ def table(rows, twin_rows, told):
         outcome = ", ".join(f"{k} {v}" for k, v in sorted(row.twins.items()))
         lines.append(f"| {row.name} | {sum(row.twins.values())} | {outcome} | {', '.join(sorted(row.noise))} |")
     return "\n".join(lines) + "\n"
+
+
+def _parity(counts):
+    return ", ".join(f"{k} {v}" for k, v in sorted(counts.items()))
 
 
 def _plain(counts):
