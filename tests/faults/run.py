@@ -173,8 +173,8 @@ def table(rows, twin_rows, told):
         "",
         "*refused*, *warned*, *silent*: what transferpipe says without a forward pass; a warning that the right twin of the",
         "pair gets as well does not count. *converted*: the weights were adapted, and the result is right. *parity*: the same",
-        "with `verify: {parity: {inputs, expected}}`; *earlier* means that it was refused before, *left open* that the verdict is
-\"inconclusive\", naming the weights that were kept. *load_weights* and *loop*:",
+        "with `verify: {parity: {inputs, expected}}`; *earlier* means that it was refused before, *left open* that the",
+        "verdict is inconclusive, naming the weights that were kept. *load_weights* and *loop*:",
         "what plain Keras does with the same values: `model.load_weights`, and a loop of `set_weights`; wrong means wrong",
         "without an error. `-`: it cannot be tried (plain Keras does not read the file). What is right is decided by forward",
         "passes of Keras, torch or onnxruntime.",
@@ -186,11 +186,7 @@ def table(rows, twin_rows, told):
     ]
     for row in sorted(rows, key=lambda r: (r.seen == "forward", r.group, r.name)):
         said, p = row.said, row.parity
-        parity = (
-            _parity(p)
-            if p
-            else "-"
-        )
+        parity = _parity(p) if p else "-"
         cells = [
             row.name,
             row.seen,
