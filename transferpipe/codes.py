@@ -79,6 +79,12 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "freeze: the optimizer of model was built for other trainable weights, and Keras on JAX refuses to go on",
             "Call model.compile(...) again before the next fit. The optimizer's state starts anew.",
         ),
+        "connected-otherwise": WarningKind(
+            "Both sides tell what feeds what, and a paired layer takes its input from somewhere else, takes its "
+            "inputs in another order, or is called more often on one side.",
+            "mapping.all: d2 takes d1 in the source, d0 in the target",
+            "Connect the target's layers as the source's are, or pair the layers that are in the same place.",
+        ),
         "constant-kernel": WarningKind(
             "A kernel or a table of embeddings holds one number in all its places, mostly 0. Training never ends "
             "there: the file is damaged, or the layer was never trained (zero-initialised layers, LoRA's second "
@@ -148,6 +154,12 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "(`on_mismatch: keep`). The two were never trained together.",
             "mapping.head: head/kernel is transferred, but head/bias of the same layer is kept",
             "Keep the whole layer (`from: null`), or bring the other weight into shape with a transform.",
+        ),
+        "kept-between": WarningKind(
+            "A layer that no rule mentions keeps its initial values, and layers before and behind it are transferred: "
+            "what comes out of it means nothing to those behind it.",
+            "unmatched: 1 layer keeps its initial values between layers that are transferred: block3/conv",
+            "Write a rule that transfers it, or, if it is meant to be new, a rule with `from: null`.",
         ),
         "made-up-names": WarningKind(
             "A rule names layers of a model that is built by numbers that Keras counted up (dense_1). They change with "

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from transferpipe.errors import Problems, RecipeError, did_you_mean
 from transferpipe.planning.claims import Unit, find_units
+from transferpipe.planning.connections import lint_connections
 from transferpipe.planning.crossings import lint_crossings
 from transferpipe.planning.edits import check_edits
 from transferpipe.planning.fates import Fates, assign
@@ -110,6 +111,7 @@ def make_plan(
         *lint_flatten(plan, target, sources, fates.adapted),
         *lint_epsilons(plan, target, sources, fates.adapted),
         *differing,
+        *lint_connections(plan, sources, target.catalog),
     )
     return lint(plan, target, found, fates.adapted)
 

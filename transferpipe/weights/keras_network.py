@@ -86,7 +86,13 @@ def node_of(layer: Config, name: str, inputs: Names = ()) -> Node:
         settings["arguments"] = _constants(calls, 0)
     known = tuple(i for i in inputs if i is not None)
     shapes = _input_shapes(layer, calls)
-    return Node(name, class_of(layer), settings, known, shapes if len(shapes) == len(known) or not known else ())
+    told = shapes if len(shapes) == len(known) or not known else ()
+    return Node(name, class_of(layer), settings, known, told, _calls(layer))
+
+
+def _calls(layer: Config) -> int:
+    nodes = layer.get("inbound_nodes")
+    return max(1, len(nodes)) if isinstance(nodes, list) else 1
 
 
 def _text(layer: Config | None, key: str) -> str | None:
@@ -155,7 +161,11 @@ class _Walk:
         own = layer_name(layer) or _text(layer, "name") or ""
         name = f"{prefix}/{own}" if prefix else own
         if is_model(layer):
-            return self.model(layer, name, inputs, depth + 1)
+            start, calls = len(self.nodes), _calls(layer)
+            outputs = self.model(layer, name, inputs, depth + 1)
+            if calls > 1:
+                self.nodes[start:] = [replace(n, calls=n.calls * calls) for n in self.nodes[start:]]
+            return outputs
         if class_of(layer) == "InputLayer" and inputs:  # a nested Sequential lists its own
             return inputs
         self.nodes.append(node_of(layer, name, inputs))

@@ -20,6 +20,7 @@ class Node:
         inputs: names of the nodes whose outputs its first call takes, in their order; a nested model does not appear
             between its layers and theirs.
         input_shapes: the shapes of these, with the batch, None for an open size; empty where they are not told.
+        calls: how often it is called, as far as that is told; a layer of a nested model once for each call of that.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Node:
     settings: Mapping[str, Any] = field(default_factory=dict)
     inputs: tuple[str, ...] = ()
     input_shapes: tuple[tuple[int | None, ...], ...] = ()
+    calls: int = 1
 
 
 @dataclass(frozen=True)
