@@ -108,6 +108,9 @@ PAIRS = {
     "Reshape to a row": (
         lambda: chain(conv(), kl.Flatten(), dense()), lambda: chain(conv(), kl.Reshape((-1,)), dense())
     ),
+    "Flatten before a Reshape": (
+        lambda: chain(conv(), kl.Flatten(), kl.Reshape((12, 9)), dense()), lambda: chain(conv(), kl.Reshape((12, 9)), dense())
+    ),
     "Rescaling as an operation": (
         lambda: chain(kl.Rescaling(1 / 255.0), conv()), lambda: chain(lambda x: x / 255.0, conv())
     ),
@@ -134,6 +137,12 @@ PAIRS = {
     "merge_mode": (
         lambda: row(kl.Bidirectional(kl.LSTM(4), merge_mode="sum", name="b")),
         lambda: row(kl.Bidirectional(kl.LSTM(4), merge_mode="ave", name="b")),
+    ),
+    "a cell": (
+        lambda: row(kl.RNN(kl.GRUCell(4), name="r"), dense()), lambda: row(kl.GRU(4, name="r"), dense())
+    ),
+    "a cell with another activation": (
+        lambda: row(kl.RNN(kl.LSTMCell(4, activation="relu"), name="r")), lambda: row(kl.LSTM(4, name="r"))
     ),
     "inside TimeDistributed": (
         lambda: row(kl.TimeDistributed(dense(activation="tanh"), name="t")), lambda: row(kl.TimeDistributed(dense(), name="t"))

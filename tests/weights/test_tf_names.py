@@ -252,7 +252,11 @@ def test_a_saved_model_of_keras_2_tells_names_and_classes(tmp_path):
     metric = {"tp": variable("tp", 4)}
     root = {"layer_with_weights-0": {"layer_with_weights-0": dense("c1")}, "keras_api": {"metrics": {}}, "m": metric}
     tf.object_checkpoint(root).write(tmp_path / "variables" / "variables")
-    configs = ["", '{"name": "backbone", "class_name": "Functional"}', '{"name": "c1", "class_name": "Dense"}']
+    configs = [
+        "",
+        '{"name": "backbone", "class_name": "Functional"}',
+        '{"name": "c1", "class_name": "Dense", "config": {"name": "c1", "activation": "relu"}}',
+    ]
     kinds = ["_tf_keras_network", "_tf_keras_network", "_tf_keras_layer", "_tf_keras_metric"]
     children = [[(1, "layer_with_weights-0"), (3, "m")], [(2, "layer_with_weights-0")], [], []]
     saved = b"".join(
@@ -273,6 +277,20 @@ def test_a_saved_model_of_keras_2_tells_names_and_classes(tmp_path):
         assert names(source.catalog) == ["backbone/c1/kernel", "backbone/c1/bias"]
         assert {w.layer_class for w in source.catalog} == {"Dense"}
         assert names(source.others) == ["m/tp"]
+        assert source.catalog.network.by_name["backbone/c1"].settings["activation"] == "relu"
+        assert not source.catalog.network.connected
+    layer = {"class_name": "Dense", "name": "c1", "config": {"name": "c1", "activation": "tanh"}}
+    model = {"class_name": "Sequential", "name": "backbone", "config": {"name": "backbone", "layers": [layer]}}
+    root = {
+        "name": "m",
+        "class_name": "Sequential",
+        "keras_version": "2.9.0",
+        "config": {"name": "m", "layers": [model]},
+    }
+    (tmp_path / "keras_metadata.pb").write_bytes(field_of(1, message((2, 0), (5, json.dumps(root)))))
+    network = open_source(tmp_path).catalog.network
+    assert [(n.name, n.settings["activation"]) for n in network.nodes] == [("backbone/c1", "tanh")]
+    assert (network.keras_version, network.connected) == ("2.9.0", True)
     (tmp_path / "keras_metadata.pb").write_bytes(field_of(1, message((2, 1), (5, json.dumps([1])))))
     assert names(open_source(tmp_path).catalog)[0] == "layer_with_weights-0/c1/kernel"
 

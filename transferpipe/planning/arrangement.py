@@ -24,6 +24,9 @@ _MOST_STEPS = 200
 WRAPPERS = frozenset(["TimeDistributed", "SpectralNormalization", "Bidirectional"])
 """Layers whose weights are mostly those of a layer inside."""
 
+OUTPUTS = "the outputs of a recurrent layer"
+"""The kind of the step that says whether a recurrent layer gives all its outputs or the last one."""
+
 Pads = tuple[tuple[int, int], ...]
 
 
@@ -126,9 +129,11 @@ class Arrangement:
         own = self._weighted.get(name, name)
         function = self.function(own)
         steps = []
-        if "return_sequences" in function.settings:
-            last = {"return_sequences": function.settings["return_sequences"]}
-            steps.append(Step(own, LayerFunction("the outputs of a recurrent layer", last)))
+        for settings in (function.settings, self.function(name).settings):
+            if "return_sequences" in settings:
+                last = {"return_sequences": settings["return_sequences"]}
+                steps.append(Step(own, LayerFunction(OUTPUTS, last)))
+                break
         if function.activation != LINEAR:
             steps.append(Step(own, _activation(function.activation)))
         return tuple(steps)
@@ -162,6 +167,9 @@ def simplify(steps: Iterable[Step], network: Network) -> list[Step]:
             continue
         before = found[-1] if found else None
         if before and before.function.kind == here.function.kind == "Flatten":
+            continue
+        if before and here.function.kind == "Reshape" and before.function.kind in ("Flatten", "Reshape"):
+            found[-1] = here
             continue
         if before and here.function.kind == "Flatten" and _gives_row(before.function):
             continue

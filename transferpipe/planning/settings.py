@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from transferpipe.planning.arrangement import WRAPPERS, Arrangement, Path, Step, explicit_padding, simplify
+from transferpipe.planning.arrangement import OUTPUTS, WRAPPERS, Arrangement, Path, Step, explicit_padding, simplify
 from transferpipe.planning.model import (
     UNMATCHED_RULE,
     Assignment,
@@ -174,7 +174,10 @@ class _Comparison:
 
     def _settings(self, pair: _Pair, theirs: LayerFunction, ours: LayerFunction) -> None:
         normalizes = theirs.kind.endswith("Normalization")
-        for key in theirs.settings.keys() & ours.settings.keys() - set(_ELSEWHERE):
+        skipped = {*_ELSEWHERE}
+        if any(self.target.function(outer).kind == "Bidirectional" for _, outer in pair.outer):
+            skipped.add("go_backwards")  # the direction is the wrapper's, and not every file notes it on its layers
+        for key in sorted((theirs.settings.keys() & ours.settings.keys()) - skipped):
             one, two = theirs.settings[key], ours.settings[key]
             of_weight = key in _OF_WEIGHTS or (key == "scale" and normalizes)
             if not same_value(one, two) and not (of_weight and two is True):
@@ -301,7 +304,7 @@ class _Comparison:
 
     def _first_activation(self, first: _Pair, one: list[Step], two: list[Step]) -> tuple[list[Step], list[Step]]:
         """Compare the activations that both paths begin with, and return the rest of the paths."""
-        own = [[s for s in steps if s.function.kind.startswith("the outputs")] for steps in (one, two)]
+        own = [[s for s in steps if s.function.kind == OUTPUTS] for steps in (one, two)]
         rests, leads = [], []
         for steps, skip in ((one, own[0]), (two, own[1])):
             rest = steps[len(skip) :]

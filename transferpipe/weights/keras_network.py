@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from transferpipe.weights.keras_config import Config, is_layer_config, layer_class, layer_name
-from transferpipe.weights.layer_classes import RENAMED, class_label
+from transferpipe.weights.layer_classes import RENAMED, class_label, makes_parts
 from transferpipe.weights.network import Network, Node
 
 _MODELS = frozenset(["Sequential", "Functional", "Model"])
@@ -169,7 +169,8 @@ class _Walk:
         if class_of(layer) == "InputLayer" and inputs:  # a nested Sequential lists its own
             return inputs
         self.nodes.append(node_of(layer, name, inputs))
-        self.parts(self.held.get(name) or _wrapped(layer, name), depth + 1)
+        if not makes_parts(class_of(layer)):
+            self.parts(self.held.get(name) or _wrapped(layer, name), depth + 1)
         return (name,)
 
     def parts(self, held: Iterable[tuple[str, Config]], depth: int) -> None:
@@ -182,7 +183,8 @@ class _Walk:
                 continue
             if set(layer["config"]) - {"name"}:  # what a composite layer makes itself has no configuration
                 self.nodes.append(node_of(layer, name))
-            self.parts(self.held.get(name, ()), depth + 1)
+            if not makes_parts(class_of(layer)):
+                self.parts(self.held.get(name, ()), depth + 1)
 
 
 def _wrapped(layer: Config, name: str) -> list[tuple[str, Config]]:

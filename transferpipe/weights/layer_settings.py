@@ -73,6 +73,8 @@ _PLACED = {"padding": "valid", "data_format": _NOT_TOLD}
 _CONV = {**_SPATIAL, **_PLACED, "use_bias": True}
 _NORM = {"axis": -1, "epsilon": 1e-3, "center": True, "scale": True}
 _RNN = {"activation": "tanh", "go_backwards": False, "time_major": False, "use_bias": True, "return_sequences": False}
+# Settings of the layer around a cell.
+_OF_LOOP = ("go_backwards", "time_major", "return_sequences")
 _GATED = {**_RNN, "recurrent_activation": _NOT_TOLD}
 _POOL = {"pool_size": 2, "strides": None, **_PLACED}
 _LOOKUP = {"num_oov_indices": 1, "mask_token": None, "invert": False, "output_mode": "int"}
@@ -214,17 +216,9 @@ def keras_function(node: Node, network: Network) -> LayerFunction:
         return LayerFunction(ACTIVATION, activation=spell_activation(_as_object(kind, settings), version))
     if "arguments" in node.settings:
         return _operation(node, version)
-    table = _TABLE.get(kind)
-    if table is None:
+    if kind not in _TABLE:
         return LayerFunction(node.layer_class, activation=None, known=False)
-    if node.layer_class in ("CuDNNLSTM", "CuDNNGRU"):  # they have no such settings; cuDNN computes these
-        settings |= {"activation": "tanh", "recurrent_activation": "sigmoid", "reset_after": True}
-    found = {}
-    for key, default in table.items():
-        value = settings.get(key, _NOT_TOLD if of_user else default)
-        value = _of_version(kind, key, network.keras_version) if value is _NOT_TOLD and not of_user else value
-        if value is not _NOT_TOLD and (value := _spell(kind, key, value, node, version)) is not None:
-            found[key] = value
+    found = _told_settings(node, settings, network.keras_version)
     activation: str | None = LINEAR
     if _OUTPUT_ACTIVATION.fullmatch(kind):
         told = not of_user or "activation" in settings
@@ -232,6 +226,23 @@ def keras_function(node: Node, network: Network) -> LayerFunction:
     if re.fullmatch(r"(Depthwise|Separable)?Conv\dD", kind) and (sizes := _sizes(kind, settings)):
         found["kernel_size"] = sizes
     return LayerFunction(_TO_DENSE.get(kind, kind), found, activation)
+
+
+def _told_settings(node: Node, settings: Mapping[str, Any], keras_version: str | None) -> dict[str, Any]:
+    """Return the settings of a known class as far as they, or the defaults of that version of Keras, are told."""
+    kind, of_user = _kind(node.layer_class)
+    version = version_of(keras_version)
+    if node.layer_class in ("CuDNNLSTM", "CuDNNGRU"):  # they have no such settings; cuDNN computes these
+        settings = {**settings, "activation": "tanh", "recurrent_activation": "sigmoid", "reset_after": True}
+    found = {}
+    for key, default in _TABLE[kind].items():
+        if node.layer_class.endswith("Cell") and key in _OF_LOOP:
+            continue
+        value = settings.get(key, _NOT_TOLD if of_user else default)
+        value = _of_version(kind, key, keras_version) if value is _NOT_TOLD and not of_user else value
+        if value is not _NOT_TOLD and (value := _spell(kind, key, value, node, version)) is not None:
+            found[key] = value
+    return found
 
 
 _TO_DENSE = {"EinsumDense": "Dense"}

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from transferpipe.weights.formats.object_graph import MOST_NODES, Node, check_references, parse_reference
 from transferpipe.weights.formats.protobuf import BYTES, Field, read_fields, window_reader
@@ -104,16 +105,18 @@ def read_metadata(path: Path) -> dict[int, str]:
 
 def told_of(nodes: Sequence[Node], saved: Sequence[SavedNode], metadata: Mapping[int, str]) -> Told:
     """Return what the SavedModel tells of the nodes of its checkpoint: the same objects by the same names."""
-    names, classes, metrics = {}, {}, {}
+    names, classes, metrics, configs = {}, {}, {}, {}
     for node, there in _same(nodes, saved).items():
         if saved[there].kind == _METRIC:
             metrics[node] = True
-        name, layer_class = _configured(metadata.get(there) or saved[there].metadata)
-        if name:
+        config = _configuration(metadata.get(there) or saved[there].metadata)
+        name, layer_class = config.get("name"), config.get("class_name")
+        if isinstance(name, str) and name:
             names[node] = name
-        if layer_class:
+        if isinstance(layer_class, str) and layer_class:
             classes[node] = layer_class
-    return Told(names, classes, metrics)
+            configs[node] = config
+    return Told(names, classes, metrics, configs)
 
 
 def _same(nodes: Sequence[Node], saved: Sequence[SavedNode]) -> dict[int, int]:
@@ -130,13 +133,10 @@ def _same(nodes: Sequence[Node], saved: Sequence[SavedNode]) -> dict[int, int]:
     return same
 
 
-def _configured(metadata: str) -> tuple[str, str]:
-    """Return name and class of a layer; empty where its configuration does not tell."""
+def _configuration(metadata: str) -> dict[str, Any]:
+    """Return the configuration of a layer; empty where it does not tell."""
     try:
         config = json.loads(metadata) if metadata else {}
     except (ValueError, RecursionError):  # names are a convenience: without them the numbers stand
-        return "", ""
-    if not isinstance(config, dict):
-        return "", ""
-    name, layer_class = config.get("name"), config.get("class_name")
-    return name if isinstance(name, str) else "", layer_class if isinstance(layer_class, str) else ""
+        return {}
+    return config if isinstance(config, dict) else {}

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 from transferpipe.weights.formats.bundle_entry import Entry
 from transferpipe.weights.formats.bundle_values import read_strings
@@ -24,6 +25,16 @@ from transferpipe.weights.formats.object_graph import (
 )
 from transferpipe.weights.formats.tensor_bundle import Bundle
 from transferpipe.weights.formats.tf_names import training_names
+from transferpipe.weights.keras_network import (
+    as_layer,
+    class_of,
+    is_model,
+    keras_network,
+    node_of,
+    with_layers,
+)
+from transferpipe.weights.layer_classes import makes_parts
+from transferpipe.weights.network import Network
 from transferpipe.weights.spec import WeightSpec
 
 _MOST_GRAPH = 1 << 28
@@ -40,6 +51,7 @@ class Told:
     names: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
     classes: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
     metrics: Mapping[int, bool] = field(default_factory=lambda: MappingProxyType({}))
+    configs: Mapping[int, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True)
@@ -51,12 +63,14 @@ class Found:
         others: state of training.
         skipped: the keys of what holds no numbers.
         copies: how many tensors were left out because the file holds them twice.
+        network: what is told of the layers beside their weights, if anything is.
     """
 
     weights: tuple[WeightSpec, ...]
     others: tuple[WeightSpec, ...]
     skipped: tuple[str, ...]
     copies: int = 0
+    network: Network | None = None
 
 
 def bundle_graph(bundle: Bundle) -> tuple[Node, ...]:
@@ -111,7 +125,26 @@ def found_in_graph(bundle: Bundle, nodes: tuple[Node, ...], told: Told | None = 
         if key not in copies:
             (others if _SLOT in key else weights).append(_spec(key.replace(_TAIL + VARIABLE, ""), entry))
     check_names(w.name for w in weights)
-    return Found(tuple(weights), tuple(others), _skipped(bundle), len(copies))
+    network = _network(told, names) if told.configs else None
+    return Found(tuple(weights), tuple(others), _skipped(bundle), len(copies), network)
+
+
+def _network(told: Told, names: GraphNames) -> Network:
+    """Return what the configurations of a SavedModel's layers tell: of a Functional or Sequential root, its graph."""
+    held = {names.readable(node): config for node, config in told.configs.items()}
+    network = keras_network(told.configs.get(0), held)
+    alone = {name: layer for name, config in held.items() if name and (layer := as_layer(config))}
+    inside = {name for name in alone if is_model(alone[name]) or class_of(alone[name]) == "InputLayer"}
+    inside |= {name for name in alone if makes_parts(_class_above(name, alone))}
+    return with_layers(network, (node_of(layer, name) for name, layer in alone.items() if name not in inside))
+
+
+def _class_above(name: str, layers: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the class of the nearest layer around one; empty if none is told."""
+    above = name.rpartition("/")[0]
+    while above and above not in layers:
+        above = above.rpartition("/")[0]
+    return class_of(layers[above]) if above else ""
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def source_of(
     return FileSource(
         path=path,
         format=format,
-        catalog=Catalog(found.weights, str(path)),
+        catalog=Catalog(found.weights, str(path), found.network),
         read_entry=read_entry,
         locate_entry=locate_entry,
         others=found.others,
