@@ -332,7 +332,7 @@ def _nothing(setup: Setup, entries: Sequence[Compared]) -> str:
 def _words(entry: Compared) -> str:
     if entry.reason:
         return f"{entry.name} differs: {entry.reason}"
-    part = f", {100 * entry.difference / entry.scale:.2g} % of its largest value" if entry.scale else ""
+    part = f", {100 * entry.difference / entry.scale:.3g} % of its largest value" if entry.scale else ""
     return f"{entry.name} is the first that differs, by {entry.difference:.2g}{part}"
 
 
