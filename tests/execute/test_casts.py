@@ -57,7 +57,7 @@ def test_a_number_that_does_not_fit(ours, theirs, number):
     shown = source[0, 1]
     assert text == (
         f"a/kernel: {shown} does not fit {ours} (the source is {theirs})"
-        f" -> choose a target dtype that holds it, or scale the values; a transform {{cast: {ours}}} allows it"
+        f" -> give the target weight a dtype that holds it, such as {theirs}"
     )
 
 

@@ -109,7 +109,7 @@ def test_a_layer_for_a_weight_and_a_weight_for_a_layer():
         " -> end both with the weight's name"
     ]
     assert problems_of("a/kernel", "b/kernel", {"r": {"to": "a", "from": "b/kernel"}}) == [
-        "mapping.r.from: 'b/kernel' is a weight, but `to` matched the layer a -> take the layer"
+        "mapping.r.from: 'b/kernel' is a weight, but `to` matched the layer a -> take its layer: from=b"
     ]
 
 

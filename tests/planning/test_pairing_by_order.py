@@ -62,7 +62,7 @@ def test_counts_must_agree():
         " ('dense_7', 'dense_9') -> narrow the wider pattern, or use `except`"
     )
     (text,) = problems_of(TARGET, SOURCE, order("first|second", "conv.*"))
-    assert "`to` matches 2 ('first', 'second'), `from` matches 0 ()" in text
+    assert "`to` matches 2 ('first', 'second'), `from` matches 0 (nothing)" in text
     (text,) = problems_of("\n".join(f"l{i}/k" for i in range(9)), SOURCE, order("l.", "dense_.*"))
     assert "`to` matches 9 ('l0', 'l1', 'l2' and 6 more)" in text
 
@@ -76,7 +76,9 @@ def test_counts_within_a_pair_must_agree():
 
 def test_shapes_must_agree():
     (text,) = problems_of("a/kernel 2x3", "b/kernel 2x4", order("a", "b"))
-    assert text == "mapping.r: a/kernel has shape [2, 3], b/kernel gives [2, 4] -> mend the mapping, add a transform"
+    assert (
+        text == "mapping.r: a/kernel has shape [2, 3], b/kernel gives [2, 4] -> correct the mapping, or add a transform"
+    )
 
 
 def test_own_names_that_disagree_are_a_warning():

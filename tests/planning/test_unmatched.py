@@ -76,8 +76,7 @@ def test_unmatched_same_name_with_another_shape():
     for unmatched in ("same_name", "same_name_or_keep"):
         (text,) = problems_of("a/kernel 2x3", "a/kernel 2x4", unmatched=unmatched)
         assert text == (
-            "unmatched: a/kernel has shape [2, 3], a/kernel gives [2, 4]"
-            " -> give it a rule: mend the mapping, add a transform, or set on_mismatch: keep"
+            "unmatched: a/kernel has shape [2, 3], a/kernel gives [2, 4] -> give it a rule with a transform"
         )
 
 

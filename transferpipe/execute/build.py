@@ -16,7 +16,7 @@ from transferpipe.execute.baked import forget_calls
 from transferpipe.execute.deferred import build_deferred, has_pending
 from transferpipe.execute.settings_kept import DTYPE_POLICY, settings_kept
 from transferpipe.recipe.model import Build
-from transferpipe.recipe.trust import check_name, resolve
+from transferpipe.recipe.trust import advise_module, check_name, resolve
 
 TENSORFLOW = "tensorflow"
 _BACKENDS = {TENSORFLOW: "tensorflow", "jax": "jax", "torch": "torch"}
@@ -144,7 +144,7 @@ def build_model(build: Build, seed: int, trusted: Collection[str] = (), *, may_d
 def _check_model(keras: Any, model: Any, build: Build) -> None:
     if not isinstance(model, keras.Model):
         what = f"{build.target} returned an object of type {type(model).__name__}, not a keras.Model"
-        raise RecipeError(Problem(build.where, what, "return the model itself"))
+        raise RecipeError(Problem(build.where, what, _advise_returned(build, model)))
     if not model.built:
         what = f"{build.target} returned a model without weights: it was never built"
         mend = "call model.build(input_shape), or the model on data, in the builder"
@@ -152,6 +152,12 @@ def _check_model(keras: Any, model: Any, build: Build) -> None:
     if has_pending(model):
         what = f"{build.target} returned a model with weights that have no values yet"
         raise RecipeError(Problem(build.where, what, "build it outside of any StatelessScope"))
+
+
+def _advise_returned(build: Build, returned: object) -> str:
+    if any(kind.__module__.startswith("torch.") for kind in type(returned).__mro__):
+        return advise_module("torch", build.where)
+    return "return the model from the builder"
 
 
 def callables_of(build: Build, trusted: Collection[str] = ()) -> tuple[Any, ...]:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, VerificationError
+from transferpipe.planning.dtypes import kind_of
 from transferpipe.planning.edits import index_of
-from transferpipe.planning.fates import kind_of
 from transferpipe.recipe.model import Edit
 
 

@@ -43,8 +43,8 @@ def verify_reload(
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:
-        what = f"keras.models.load_model refuses it: {type(error).__name__}: {error}"
-        raise VerificationError(Problem(name, what, "give custom classes a get_config and register them")) from error
+        what = f"keras.models.load_model refuses it: {type(error).__name__}: {last_reason(error)}"
+        raise VerificationError(Problem(name, what, advise_loading(error))) from error
     problems = Problems()
     walked = walk(model, name)
     trainable = {id(v) for v in model.trainable_variables}
@@ -56,6 +56,28 @@ def verify_reload(
     notes = [*_not_compared(target, name), *_run_forward(model, name, problems)]
     problems.raise_as(VerificationError)
     return notes
+
+
+def last_reason(error: Exception) -> str:
+    """Return what went wrong: Keras quotes whole configurations, and stacks its exceptions, the first of them last."""
+    text = str(error).rpartition("Exception encountered: ")[2]
+    return text.partition("config={")[0].partition("Full object config")[0].strip()
+
+
+def advise_loading(error: Exception) -> str:
+    """Return what makes Keras load a file that it refused with `error`; empty where its words do not tell."""
+    text = (
+        str(error).rpartition("Exception encountered: ")[2].partition("config={")[0].partition("Full object config")[0]
+    )
+    if "deserialization of a `Lambda`" in text:
+        return "write what the Lambda does as a layer class, registered by @keras.saving.register_keras_serializable()"
+    if "Could not locate" in text:
+        return "put @keras.saving.register_keras_serializable() above it, in the module of the builder"
+    if "required positional argument" in text or "required keyword-only argument" in text:
+        return "return all arguments of the class's __init__ from its get_config, beside those of super().get_config()"
+    if "unexpected keyword argument" in text or "Unrecognized keyword" in text:
+        return "let the class's __init__ take **kwargs and hand them to super().__init__(**kwargs)"
+    return ""
 
 
 def _paired(target: TargetStructure, walked: Walked, problems: Problems) -> Iterator[tuple[str, str]]:

@@ -222,7 +222,9 @@ class ModelTarget:
                 return model_config(self.model)
         except Exception as error:
             what = f"its configuration cannot be written: {type(error).__name__}: {error}"
-            mend = "give its classes a get_config, or save weights only (.weights.h5, .safetensors, .npz)"
+            mend = "save weights only (.weights.h5, .safetensors, .npz)"
+            if isinstance(error, NotImplementedError):  # a class whose __init__ takes arguments that nothing records
+                mend = f"give its classes a get_config, or {mend}"
             raise RecipeError(Problem(self.label, what, mend)) from error
 
     def frozen(self, names: Collection[str]) -> _Frozen:

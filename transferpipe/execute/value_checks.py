@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, VerificationError
 from transferpipe.execute.cast_errors import CastError, measure_cast
-from transferpipe.planning.fates import kind_of
+from transferpipe.planning.dtypes import kind_of
 from transferpipe.planning.transforms import Transform
 from transferpipe.planning.transforms.combine import Sum, WeightNorm
 from transferpipe.planning.transforms.merge import Linear, Mean
@@ -29,7 +29,9 @@ def check_finite(value: NDArray[Any], where: str) -> None:
         bad = ~finite
         first = [int(i) for i in np.argwhere(bad)[0]]
         what = f"holds {int(bad.sum())} values that are NaN or infinite, the first, {value[tuple(first)]}, at {first}"
-        raise VerificationError(Problem(where, what, "mend the source; to copy it as it is: verify.nonfinite=allow"))
+        raise VerificationError(
+            Problem(where, what, "take another source; to copy it as it is: verify.nonfinite=allow")
+        )
 
 
 def check_variance(value: NDArray[Any], where: str) -> None:
@@ -38,7 +40,7 @@ def check_variance(value: NDArray[Any], where: str) -> None:
     if negative.any():
         what = f"a variance is negative: {value[negative].min()}"
         raise VerificationError(
-            Problem(where, what, "mend the source; to copy it as it is: verify.negative_variance=allow")
+            Problem(where, what, "take another source; to copy it as it is: verify.negative_variance=allow")
         )
 
 
@@ -53,8 +55,14 @@ def check_step(step: Transform, before: list[NDArray[Any]], after: NDArray[Any],
     if isinstance(step, _ARITHMETIC) and not np.isfinite(after).all() and all(np.isfinite(b).all() for b in before):
         count = int((~np.isfinite(after)).sum())
         what = f"{step} makes {count} finite values infinite or NaN: they do not fit {after.dtype.name}"
-        raise VerificationError(Problem(where, what, "use smaller factors, or cast to a wider dtype first"))
+        raise VerificationError(Problem(where, what, _wider(step, after.dtype.name)))
     return CastError()
+
+
+def _wider(step: Transform, dtype: str) -> str:
+    if isinstance(step, Scale | Fill):
+        return f"use a smaller number, or give the target weight a wider dtype than {dtype} and cast to that before it"
+    return "use smaller factors" if isinstance(step, Linear) else ""
 
 
 def cast(value: NDArray[Any], dtype: str, where: str) -> tuple[NDArray[Any], CastError]:
@@ -74,7 +82,7 @@ def cast(value: NDArray[Any], dtype: str, where: str) -> tuple[NDArray[Any], Cas
         fits = (result.astype(value.dtype) == value) & ((result < 0) == (value < 0))
     if not fits.all():
         first = value[~fits].flat[0]
-        mend = f"choose a target dtype that holds it, or scale the values; a transform {{cast: {dtype}}} allows it"
+        mend = f"give the target weight a dtype that holds it, such as {value.dtype.name}"
         raise VerificationError(
             Problem(where, f"{first} does not fit {dtype} (the source is {value.dtype.name})", mend)
         )

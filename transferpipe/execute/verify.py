@@ -16,7 +16,7 @@ from transferpipe.execute.other_layout import KERAS, as_keras, layout_of_file, p
 from transferpipe.execute.seen import Seen
 from transferpipe.execute.target import file_structure
 from transferpipe.execute.values import Values, same_bits
-from transferpipe.planning.fates import kind_of
+from transferpipe.planning.dtypes import kind_of
 from transferpipe.planning.freezing import effective
 from transferpipe.planning.layouts.export import Held
 from transferpipe.planning.model import Assignment, Plan

@@ -6,18 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-
 from transferpipe.errors import Problems
+from transferpipe.planning.advice import advise_dtype, advise_shape
 from transferpipe.planning.chain import chain_of
+from transferpipe.planning.dtypes import kind_of
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Kept, SourceRef
 from transferpipe.planning.pairing import Taken
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import TransformError, infer
 from transferpipe.recipe.model import Rule
-from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
+from transferpipe.weights.spec import Catalog, WeightSpec
 
-_WITHOUT_LAYOUT = "give the sources `layout: keras` and write all transforms, or use one source a rule"
+_ONE_BY_ONE = "transfer each source into this target in a run of its own that saves a .keras file, then merge those"
+_BY_HAND = "give the sources `layout: keras`, and write how their axes are turned after they are joined"
 Reason = Literal["from: null", "no rule", "shape differs"]
 
 
@@ -63,7 +64,7 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken]) -
     merge = rule.merge if rule else None
     own = rule.transforms_of(spec.own_name) if rule else ()
     if clash := _clash(found, merge):
-        fates.problems.add(where, f"{name} from {_named(refs)}: {clash}", _WITHOUT_LAYOUT)
+        fates.problems.add(where, f"{name} from {_named(refs)}: {clash}", _BY_HAND if merge is None else _ONE_BY_ONE)
         return
     transforms = (*found[0].steps, *own)
     if name in fates.target.closed:
@@ -82,11 +83,11 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken]) -
         else:
             what = f"{name} has shape {list(spec.shape)}, {_named(refs)} gives {list(shape)}"
             what += " after the transforms" * bool(transforms)
-            fates.problems.add(where, what, _mend_shape(rule, spec.shape, shape))
+            fates.problems.add(where, what, _advise_shape(rule, spec, shape, refs, found))
         return
     if kind_of(dtype) != kind_of(spec.dtype):
         what = f"{name} is {spec.dtype}, {_named(refs)} gives {dtype}: a cast between kinds changes what a number means"
-        fates.problems.add(where, what, f"if it is meant, add the transform {{cast: {spec.dtype}}}")
+        fates.problems.add(where, what, advise_dtype(spec, dtype))
         return
     rule_name = rule.name if rule else UNMATCHED_RULE
     if found[0].adapted:
@@ -109,23 +110,13 @@ def _clash(found: Sequence[Taken], merge: Any) -> str:
     return "" if merge is not None else "torch's layout would be adapted only after they are joined"
 
 
+def _advise_shape(
+    rule: Rule | None, spec: WeightSpec, shape: tuple[int, ...], refs: Sequence[SourceRef], found: Sequence[Taken]
+) -> str:
+    if rule and not rule.transform and found[0].steps and all(r.shape == spec.shape for r in refs):
+        return "its axes fit as they are: set the rule's `layout: keras`"
+    return advise_shape(rule, spec, shape, [r.name for r in refs])
+
+
 def _named(refs: Sequence[SourceRef]) -> str:
     return ", ".join(r.name for r in refs)
-
-
-def _mend_shape(rule: Rule | None, wanted: tuple[int, ...], shape: tuple[int, ...]) -> str:
-    give = "" if rule else "give it a rule: "
-    if shape == wanted[::-1] and len(shape) > 1:
-        return f"{give}the axes are reversed: add the transform {{transpose: {list(range(len(shape)))[::-1]}}}"
-    keep = ", or set on_mismatch: keep" if not rule or rule.pair == "name" else ""
-    return f"{give}mend the mapping, add a transform{keep}"
-
-
-def kind_of(dtype: str) -> str:
-    """Return what a number of this dtype is: a float, an integer, a truth value or something else."""
-    kind = numpy_dtype(dtype)
-    if kind.kind in "iu" or kind.name.startswith(("int", "uint")):
-        return "integer"
-    if kind.kind == "f" or np.issubdtype(kind, np.floating) or kind.name.startswith(("bfloat", "float")):
-        return "float"
-    return kind.kind

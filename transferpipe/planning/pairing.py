@@ -163,7 +163,7 @@ def some(names: Sequence[str], most: int = 5) -> str:
 def listed(names: Sequence[str], most: int = 5) -> str:
     """Return the first few of `names` as they are, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return (", ".join(names[:most]) or "nothing") + more
 
 
 def pair_stored(weight: str, ours: str, theirs: str, catalog: Catalog, pairing: Pairing) -> str | None:

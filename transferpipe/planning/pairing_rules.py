@@ -151,7 +151,8 @@ def _take(wanted: Wanted, weight: str, pairing: Pairing) -> Taken | None:
 def _report_no_layer(wanted: Wanted, pairing: Pairing) -> None:
     name, catalog = wanted.name, wanted.catalog
     if name in catalog:
-        what, mend = f"{name!r} is a weight, but `to` matched the layer {wanted.unit.name}", "take the layer"
+        what, layer = f"{name!r} is a weight, but `to` matched the layer {wanted.unit.name}", name.rpartition("/")[0]
+        mend = f"take its layer: from={layer}" if layer else f"let `to` match one weight: {wanted.unit.weights[0]}"
     else:
         what = f"{catalog.label} has no layer {name!r} (for {wanted.unit.name})"
         first = next(iter(catalog.layers), None)
@@ -182,7 +183,7 @@ def _pair_by_order(rule: Rule, origin: From, units: Sequence[Unit], pairing: Pai
     if len(theirs) != len(units):
         ours, others = some([u.name for u in units], 3), some([u.name for u in theirs], 3)
         what = f"`to` matches {len(units)} ({ours}), `from` matches {len(theirs)} ({others})"
-        mend = "narrow the wider pattern, or use `except`"
+        mend = "narrow the wider pattern, or use `except`" if theirs else "correct `from`: it matches no name there"
         pairing.problems.add(rule.where, f"`pair: order` needs equally many on both sides: {what}", mend)
         return {}
     found: dict[str, Taken] = {}

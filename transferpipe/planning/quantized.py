@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from transferpipe.errors import Problems
 from transferpipe.planning.claims import Unit
-from transferpipe.planning.fates import kind_of
+from transferpipe.planning.dtypes import kind_of
 from transferpipe.planning.pairing import listed
 from transferpipe.weights.spec import Catalog, WeightSpec
 

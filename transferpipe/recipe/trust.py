@@ -26,6 +26,7 @@ _LIBRARIES = {"keras.applications": "keras.src.applications", _HUB: _HUB}
 _US = "transferpipe"
 _OWN = (f"{_US}.zoo", f"{_US}.score")
 _INSTALLED = {"site-packages", "dist-packages"}
+_OF_TORCH = {"torch", "torchvision", "torchaudio", "timm", "transformers", "diffusers"}
 _ABSENT = object()
 
 
@@ -50,7 +51,9 @@ def resolve(dotted: str, where: str, trusted: Collection[str] = ()) -> Callable[
     behind = _behind(found)
     if not _is_allowed(behind, dotted, trusted, folder):
         module = getattr(behind, "__module__", None) or type(behind).__module__
-        raise UnsafeError(Problem(where, f"{dotted} leads to {module}, which a recipe may not use", _mend(module)))
+        raise UnsafeError(
+            Problem(where, f"{dotted} leads to {module}, which a recipe may not use", _mend(module, where))
+        )
     return found
 
 
@@ -65,7 +68,9 @@ def check_name(dotted: str, where: str, trusted: Collection[str] = ()) -> None:
         resolve(dotted, where, trusted)
 
 
-def _mend(module: str) -> str:
+def _mend(module: str, where: str) -> str:
+    if module.partition(".")[0] in _OF_TORCH:
+        return advise_module(module.partition(".")[0], where)
     return f"if you trust it, say so on the command line: --trust {module.partition('.')[0]}"
 
 
@@ -78,17 +83,27 @@ def _check_spelling(dotted: str, where: str, trusted: Collection[str], folder: P
     if top in trusted:
         return
     if top == _US or (top in sys.modules and not _lies_under(sys.modules[top], folder)):
-        raise UnsafeError(Problem(where, f"{dotted} is not one of the things a recipe may name", _mend(top)))
+        raise UnsafeError(Problem(where, f"{dotted} is not one of the things a recipe may name", _mend(top, where)))
     if top in sys.modules:
         return
     spec = importlib.util.find_spec(top)
     if spec is None:
         near = [p.stem for p in folder.glob("*.py")] + ["keras", "keras_hub", "transferpipe"]
-        hint = did_you_mean(top, near) or f"put {top}.py into the working directory"
+        hint = did_you_mean(top, near) or advise_module(top, where)
         raise RecipeError(Problem(where, f"there is no module {top!r} in the working directory or installed", hint))
     places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
     if not any(_is_users_file(p, folder) for p in places):
-        raise UnsafeError(Problem(where, f"{dotted} is not one of the things a recipe may name", _mend(top)))
+        raise UnsafeError(Problem(where, f"{dotted} is not one of the things a recipe may name", _mend(top, where)))
+
+
+def advise_module(top: str, where: str) -> str:
+    """Return what to write instead of a call into the package `top`."""
+    if top in _OF_TORCH:
+        if where.startswith("target"):
+            return "the target is a Keras model: name a function that builds one with Keras"
+        save = "torch.save(model.state_dict(), 'x.pt')"
+        return f"it makes PyTorch models: save the weights with PyTorch, {save}, and give path: x.pt"
+    return f"for a file of your own, run in its folder, where {top}.py lies; a package must be installed and trusted"
 
 
 def _is_users_file(place: str | None, folder: Path) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from transferpipe.errors import FileError, Problem, RecipeError
 from transferpipe.execute.build import call, import_keras
+from transferpipe.execute.reload import advise_loading, last_reason
 from transferpipe.execute.remote.find import find
 from transferpipe.execute.remote.opened import open_found
 from transferpipe.execute.score_run import Run
@@ -62,5 +63,5 @@ def _load(text: str, pin: str | None = None) -> keras.Model:
     try:
         return import_keras().models.load_model(file.path, compile=False)
     except Exception as error:
-        what = f"keras.models.load_model refuses it: {type(error).__name__}: {error}"
-        raise FileError(Problem(text, what, "give custom classes a get_config and register them")) from error
+        what = f"keras.models.load_model refuses it: {type(error).__name__}: {last_reason(error)}"
+        raise FileError(Problem(text, what, advise_loading(error))) from error

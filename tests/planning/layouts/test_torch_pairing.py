@@ -178,7 +178,7 @@ def test_merged_sources_are_merged_first():
 def test_sources_of_different_layouts_cannot_be_merged():
     rule = {"to": "head/kernel", "from": ["a:fc/weight", "b:fc/weight"], "merge": "mean"}
     text = problem(DENSE, TWO, {"r": rule}, torch=["a"])
-    assert "the sources arrange it differently -> give the sources `layout: keras`" in text
+    assert "the sources arrange it differently -> " in text
 
 
 def test_sources_cannot_be_joined_by_a_transform():
