@@ -136,9 +136,9 @@ def test_numbers_that_are_none_of_the_dtype(path, dtype, data, message):
 
 
 def test_millions_of_fields_are_given_up_in_time(path):
-    start = time.perf_counter()
+    start = time.process_time()
     refused(path, onnx_model(nodes=b"") + b"\x10\x01" * 4_000_000, "more than 1,000,000 fields")
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_truncated_at_any_length(path):

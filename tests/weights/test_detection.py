@@ -16,7 +16,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from transferpipe.errors import FileError, RecipeError, UnsafeError
+from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import FORMATS, detection, open_source
+from transferpipe.weights.spec import Catalog
 
 ALL = f"formats that can be read: {', '.join(FORMATS)}"
 
@@ -30,9 +32,15 @@ def path(tmp_path):
 def opened(monkeypatch):
     """Replace every open function by one that notes which format was asked for."""
     asked = []
-    monkeypatch.setattr(
-        "transferpipe.weights.formats._opener", lambda format: lambda path: asked.append((format, path))
-    )
+
+    def opener(format):
+        def note(path):
+            asked.append((format, path))
+            return FileSource(path, format, Catalog(()), lambda spec: None)
+
+        return note
+
+    monkeypatch.setattr("transferpipe.weights.formats._opener", opener)
     return asked
 
 
