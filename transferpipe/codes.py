@@ -259,6 +259,13 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "mapping.all: bn2 gets mean 0 and variance 1 from bn2, as freshly built, while others are trained",
             "Take the statistics from a checkpoint that has them, or run the finished model on data in training mode.",
         ),
+        "reversed-axes": WarningKind(
+            "A rule reverses all axes of a convolution kernel. That moves the channels to where Keras has them, and "
+            "turns each filter about: its shape shows it only where height and width differ.",
+            "mapping.c: c1/kernel: {transpose: [3, 2, 1, 0]} exchanges height and width of every filter as well",
+            "From (out, in, height, width), as torch has it, write {transpose: [2, 3, 1, 0]}. Reversing is right for "
+            "files that were written column by column.",
+        ),
         "same-padding": WarningKind(
             "A convolution or pooling layer with a stride and padding='same' pads some inputs more at the end than at "
             "the beginning. torch adds one number on both sides, so no layer of torch computes the same.",

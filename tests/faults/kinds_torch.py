@@ -1,6 +1,7 @@
 """Faults of torch and ONNX files: they hold weights, and Keras computes something else with them. torch is the truth."""
 
 import json
+from collections import OrderedDict
 
 import numpy as np
 
@@ -10,8 +11,6 @@ from .specs import Part, Spec
 
 def torch_net(draw, *layers):
     """Return a torch Sequential of named modules with trained-looking values, in evaluation."""
-    from collections import OrderedDict
-
     import torch
 
     torch.manual_seed(int(draw.rng.integers(1 << 30)))
@@ -133,13 +132,15 @@ def _(draw):
 def _(draw):
     from torch import nn
 
-    net = torch_net(draw, ("encoder", nn.Linear(5, 5)), ("a", nn.GELU()), ("decoder", nn.Linear(5, 3)))
-    parts = [
-        Part("Dense", "encoder", {"units": 5, "activation": draw.pick("relu", "tanh")}),
-        Part("Dense", "decoder", {"units": 3}),
-    ]
-    spec = Spec((5,), tuple(parts))
-    pair = torch_pair(draw, net, spec, spec.change("encoder", activation="gelu"), (5,))
+    up, down = (nn.Sequential(OrderedDict([("dense", nn.Linear(*sizes))])) for sizes in ((5, 5), (5, 3)))
+    net = torch_net(draw, ("intermediate", up), ("a", nn.GELU()), ("output", down))
+    parts = (
+        Part("Dense", "up", {"units": 5, "activation": draw.pick("relu", "tanh")}),
+        Part("Dense", "down", {"units": 3}),
+    )
+    spec = Spec((5,), parts)
+    mapping = {"u": {"to": "up", "from": "intermediate/dense"}, "d": {"to": "down", "from": "output/dense"}}
+    pair = torch_pair(draw, net, spec, spec.change("up", activation="gelu"), (5,), mapping)
     return _beside(draw, pair, {"model_type": "bert", "layer_norm_eps": 1e-12, "hidden_act": "gelu"})
 
 

@@ -113,3 +113,23 @@ def test_many_of_one_kind_at_one_place_are_one_line_with_a_count():
     assert [w for w, _ in found] == ["mapping.r", "mapping.s"]
     assert found[0][1].startswith("l0/kernel [4, 4]")
     assert "; and 7 more" in found[0][1]
+
+
+def turned(axes, *shapes):
+    """Return the plan of kernels stored as (out, in, height, width) and turned by one rule."""
+    lines = ["\n".join(f"c{i}/kernel {'x'.join(map(str, s))}" for i, s in enumerate(side))
+             for side in (shapes, [(s[-1], s[-2], *s[:-2]) for s in shapes])]  # fmt: skip
+    return plan_of(*lines, {"all": {"to": ".*", "transform": {"kernel": [{"transpose": axes}]}}})
+
+
+def test_all_axes_reversed_turns_the_filters_about():
+    ((where, text),) = warned(turned([3, 2, 1, 0], (3, 3, 2, 4)), "reversed-axes")
+    assert where == "mapping.all"
+    assert "{transpose: [2, 3, 1, 0]}" in text
+    assert warned(turned([2, 3, 1, 0], (3, 3, 2, 4)), "reversed-axes") == []  # followed
+    assert warned(turned([3, 2, 1, 0], (1, 1, 2, 4)), "reversed-axes") == []  # nothing to turn
+
+
+def test_an_oblong_kernel_shows_how_a_rule_must_turn_the_square_ones():
+    assert warned(turned([2, 3, 1, 0], (3, 3, 2, 4), (3, 3, 4, 4)), "square-kernel") == []
+    assert len(warned(turned([2, 3, 1, 0], (3, 3, 4, 4)), "square-kernel")) == 1

@@ -32,6 +32,7 @@ def lint(
     warnings = [
         *found,
         *_square_kernels(plan, adapted),
+        *_reversed_axes(plan, adapted),
         *_frozen_fresh(plan),
         *_unrecorded_freezing(plan, target),
         *_switched_off_variables(target),
@@ -90,7 +91,11 @@ def where_of(assignment: Assignment) -> str:
 
 
 def _square_kernels(plan: Plan, adapted: Mapping[str, int]) -> Iterator[PlanWarning]:
-    """A square matrix fits transposed as well as straight; only a known layout vouches for it."""
+    """A square matrix fits transposed as well as straight; only a known layout vouches for it.
+
+    So does an oblong one beside it, which the same rule turns in the same way: its shape shows that this is right.
+    """
+    shown = {_turned(a) for a in plan.assignments if len(a.shape) >= 2 and a.shape[-1] != a.shape[-2]}
     for a in plan.assignments:
         square = len(a.shape) >= 2 and a.shape[-1] == a.shape[-2] > 1 and "kernel" in a.target.rpartition("/")[2]
         foreign = a.target not in adapted and any(
@@ -100,10 +105,40 @@ def _square_kernels(plan: Plan, adapted: Mapping[str, int]) -> Iterator[PlanWarn
             t == "transpose" or (isinstance(t, Mapping) and "transpose" in t)
             for t in a.transforms[adapted.get(a.target, 0) :]
         )
-        if square and (foreign or transposed):
+        if square and (foreign or transposed) and _turned(a) not in shown:
             names = ", ".join(r.name for r in a.sources)
             text = f"{a.target} {list(a.shape)} is square: its shape cannot tell whether {names} must be transposed"
             yield PlanWarning("square-kernel", where_of(a), text)
+
+
+def _turned(a: Assignment) -> tuple[str, str, int, str]:
+    """Return what the kernels of one rule have in common whose axes are arranged in one way."""
+    return a.rule, a.target.rpartition("/")[2], len(a.shape), str(a.transforms)
+
+
+def _reversed_axes(plan: Plan, adapted: Mapping[str, int]) -> Iterator[PlanWarning]:
+    """Yield a warning of convolution kernels whose height and width change places while the channels are moved.
+
+    From (out, in, height, width) Keras's order is [2, 3, 1, 0]; all axes reversed fit every kernel with equal sides.
+    """
+    for a in plan.assignments:
+        spatial = len(a.shape) - 2
+        if (
+            "kernel" not in a.target.rpartition("/")[2]
+            or spatial < 2
+            or len({*a.shape[:spatial]}) > 1
+            or a.shape[0] < 2
+        ):
+            continue
+        reverse = list(range(spatial + 2))[::-1]
+        for t in a.transforms[adapted.get(a.target, 0) :]:
+            if t == "transpose" or (isinstance(t, Mapping) and list(t.get("transpose") or ()) == reverse):
+                right = [*range(2, spatial + 2), 1, 0]
+                text = (
+                    f"{a.target}: {{transpose: {reverse}}} exchanges the height and the width of every filter as well"
+                )
+                mend = f"from (out, in, height, width), as torch has it, the order is {{transpose: {right}}}"
+                yield PlanWarning("reversed-axes", where_of(a), f"{text}; {mend}")
 
 
 def _frozen_fresh(plan: Plan) -> Iterator[PlanWarning]:

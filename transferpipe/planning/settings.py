@@ -208,13 +208,18 @@ class _Comparison:
             if pads[0] != pads[1]:
                 words = [f"{p} ({q})" if any(zeros) else p for p, q in zip((one, two), pads, strict=True)]
                 self._note(pair, "padding", *words)
-        elif one != two and not any(self._may_pad(side) for side in (self.source, self.target)):
+        elif (
+            one != two and isinstance(one, str) and not any(self._may_pad(side) for side in (self.source, self.target))
+        ):
             self._note(pair, "padding", one, two)
 
     def _before(self, side: Arrangement, name: str) -> list[Step] | None:
         node = side.network.by_name[name]
-        if not side.network.connected or len(node.inputs) != 1:
-            return None if not side.network.connected else []
+        if not side.network.connected:
+            # Where both ends of each axis are told, nothing else pads.
+            return [] if isinstance(side.function(name).settings.get("padding"), tuple) else None
+        if len(node.inputs) != 1:
+            return []
         return simplify(side.path_from(node.inputs[0]).steps, side.network)
 
     def _may_pad(self, side: Arrangement) -> bool:

@@ -42,10 +42,21 @@ def _convolution(node: Node, activation: str | None) -> LayerFunction:
     settings: dict[str, Any] = {"strides": told.get("strides", ones), "dilation_rate": told.get("dilations", ones)}
     if node.layer_class == "ConvTranspose":
         return LayerFunction(f"Conv{rank}DTranspose", settings, activation, guessed=True)
+    settings |= {"kernel_size": shape[2:]} | _padding(told, rank)
     groups = told.get("group", 1)
     is_depthwise = groups > 1 and shape[1] == 1
     kind = f"DepthwiseConv{rank}D" if is_depthwise else f"Conv{rank}D"
     return LayerFunction(kind, settings | ({} if is_depthwise else {"groups": groups}), activation, guessed=True)
+
+
+def _padding(told: Mapping[str, Any], rank: int) -> dict[str, Any]:
+    """Return what a convolution adds at both ends of each axis; nothing where a Pad before it may add to that."""
+    how, pads = told.get("auto_pad", "NOTSET"), told.get("pads", (0,) * 2 * rank)
+    if told.get("follows") == "Pad" or len(pads) != 2 * rank:
+        return {}
+    if how == "NOTSET":
+        return {"padding": tuple(zip(pads[:rank], pads[rank:], strict=True))}
+    return {"padding": "valid"} if how == "VALID" else {}
 
 
 def torch_function(node: Node, _: Network) -> LayerFunction:

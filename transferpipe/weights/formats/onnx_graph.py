@@ -185,10 +185,12 @@ def weights_taken(nodes: Iterable[GraphNode]) -> set[str]:
 def network_of(nodes: Sequence[GraphNode], initialisers: Mapping[str, WeightSpec]) -> Network:
     """Return the nodes that take weights, called as the weights' layers are, with their attributes.
 
-    Beside these the settings tell the shape of the ``kernel``, and the operator that the output is ``followed_by`` if
-    that is the only one. They are not connected: what lies between them is arranged otherwise than in Keras.
+    Beside these the settings tell the shape of the ``kernel``, the operator that it ``follows``, and the one that the
+    output is ``followed_by`` if that is the only one. They are not connected: what lies between them is arranged
+    otherwise than in Keras.
     """
     takers: dict[str, list[GraphNode]] = {}
+    makers = {name: node.op for node in nodes for name in node.outputs}
     for node in nodes:
         for name in node.inputs:
             takers.setdefault(name, []).append(node)
@@ -198,6 +200,8 @@ def network_of(nodes: Sequence[GraphNode], initialisers: Mapping[str, WeightSpec
         if spec is not None and spec.layer:
             after = _follower(node, takers, initialisers)
             settings = {**node.attributes, "kernel": spec.shape, **({"followed_by": after} if after else {})}
+            before = makers.get(node.inputs[0])
+            settings |= {"follows": before} if before else {}
             found.setdefault(spec.layer, []).append(Node(spec.layer, node.op, settings))
     return Network(tuple(ns[0] for ns in found.values() if len(ns) == 1), framework="onnx")
 
