@@ -1,15 +1,18 @@
 """What paired layers compute beside their weights is compared; what is right is decided by forward passes of Keras."""
 
+import dataclasses
 import json
 
 import h5py
 import keras
 import numpy as np
 import pytest
+from compact import catalog, plan_of, structure
 from keras import layers as kl
 
 import transferpipe as tp
 from transferpipe.planning.model import SettingsCompared, plan_from_data
+from transferpipe.planning.settings import compare_settings
 from transferpipe.weights.layer_settings import spell_activation
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.translations import layer_function
@@ -51,7 +54,8 @@ def computes_the_same(source, target):
     source.set_weights(
         [np.random.default_rng(3).uniform(0.1, 1, w.shape).astype(w.dtype) for w in source.get_weights()]
     )
-    target.set_weights(source.get_weights())
+    for layer in (layer for layer in target.layers if layer.weights):
+        layer.set_weights(source.get_layer(layer.name).get_weights())
     x = np.random.default_rng(5).normal(size=(3, *source.input_shape[1:])).astype("float32")
     one, two = np.asarray(source(x)), np.asarray(target(x))
     return one.shape == two.shape and np.allclose(one, two, atol=1e-5)
@@ -126,6 +130,12 @@ PAIRS = {
     "axis from either end": (lambda: chain(kl.BatchNormalization(axis=3, name="n")), lambda: chain(kl.BatchNormalization(name="n"))),
     "shared merge": (lambda: residual(kl.Add()), lambda: residual(lambda pair: pair[0] + pair[1])),
     "another merge": (lambda: residual(kl.Add()), lambda: residual(kl.Multiply())),
+    "the inputs of a sum in another order": (
+        lambda: residual(kl.Add(), kl.ReLU()), lambda: residual(lambda pair: pair[1] + pair[0], kl.ReLU())
+    ),
+    "padding before a merge": (
+        lambda: residual(kl.Add(), kl.ZeroPadding2D(), 3), lambda: residual(kl.Add(), kl.ZeroPadding2D(((0, 2), (1, 1))), 3)
+    ),
     "go_backwards": (lambda: row(kl.LSTM(4, name="r", go_backwards=True)), lambda: row(kl.LSTM(4, name="r"))),
     "return_sequences": (
         lambda: row(kl.LSTM(4, return_sequences=True, name="r"), kl.GlobalAveragePooling1D(), dense()),
@@ -168,10 +178,10 @@ PAIRS = {
 }  # fmt: skip
 
 
-def residual(merge):
+def residual(merge, before=lambda x: x, size=1):
     inputs = keras.Input((8, 8, 3))
     x = conv(padding="same")(inputs)
-    return keras.Model(inputs, conv("e")(merge([x, conv("s", 1)(inputs)])))
+    return keras.Model(inputs, conv("e")(merge([x, conv("s", size)(before(inputs))])))
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -403,3 +413,17 @@ def test_settings_of_any_kind_are_read(kind, value):
 def test_a_framework_without_a_translation_is_not_compared():
     node = Node("a", "Conv2D", {"strides": 2})
     assert not layer_function(node, Network((node,), framework="somebody's")).known
+
+
+def test_a_very_deep_graph_is_compared_in_time():
+    nodes = [Node("in", "InputLayer")]
+    for k in range(1000):
+        before = nodes[-1].name
+        nodes.append(Node(f"d{k}", "Dense", {"activation": "relu"}, (before,)))
+        nodes.append(Node(f"a{k}", "Add", {"axis": -1}, (before, f"d{k}")))
+    nodes.append(Node("last", "Dense", {}, (nodes[-1].name,)))
+    network = Network(tuple(nodes), keras_version="3.0", connected=True)
+    weights = catalog("\n".join(f"{n.name}/kernel 2x2" for n in nodes if n.layer_class == "Dense"))
+    weights = dataclasses.replace(weights, network=network)
+    compared, warnings = compare_settings(plan_of(weights, weights, ALL), {"source": weights}, structure(weights))
+    assert (compared.compared, compared.differing, warnings) == (1001, 0, [])

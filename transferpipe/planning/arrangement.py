@@ -89,6 +89,10 @@ class Arrangement:
         """The layer that says what each node of the graph with weights does to its output."""
         return {graph: own for own, graph in reversed(list(self.in_graph.items()))}
 
+    def has_weights(self, name: str) -> bool:
+        """Tell whether a node of the graph has weights, itself or in a layer inside."""
+        return name in self._weighted
+
     def speaks_for(self, own: str) -> str | None:
         """Return the node of the graph whose output is that of the layer `own`; None for a layer inside another."""
         graph = self.in_graph.get(own)

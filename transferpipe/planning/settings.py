@@ -34,6 +34,10 @@ _WRAPPED = "one is a wrapper"
 _CONVERTED = "converted by the rule's transforms"
 # Compared where the layers are connected, or with care: see `_Comparison`.
 _ELSEWHERE = ("padding", "kernel_size", "return_sequences", "momentum")
+# Merges to which the order of their inputs means nothing.
+_COMMUTATIVE = frozenset(["Add", "Multiply", "Average", "Maximum", "Minimum"])
+# Of a graph that was made to cost time, not all is followed.
+_MOST_INPUTS, _MOST_MERGES = 16, 100
 # Whether a weight is there: a target that has one more keeps its initial value, which changes nothing.
 _OF_WEIGHTS = ("center", "use_bias")
 # What may be done outside of a model as well as at its beginning.
@@ -237,18 +241,28 @@ class _Comparison:
             seen = set(graph)
             while waiting:
                 s, t, pair = waiting.pop()
-                theirs, ours = self.source.network.by_name[s].inputs, self.target.network.by_name[t].inputs
-                for one, two in zip(theirs, ours, strict=False) if len(theirs) == len(ours) else ():
-                    paths = self.source.path_from(one), self.target.path_from(two)
+                for paths in self._aligned(s, t, graph):
                     ends = (paths[0].end, paths[1].end)
                     if not self._correspond(ends, graph, {}):
                         continue
-                    self._paths(pair, *paths, graph)
-                    if None not in ends and "" not in ends and ends not in seen and ends not in graph:
+                    self._paths(pair, *paths, graph, direct=(s, t) in graph)
+                    if None not in ends and "" not in ends and ends not in seen:
                         seen.add(ends)  # type: ignore[arg-type]
                         if self._merges(pair, *ends):  # type: ignore[arg-type]
                             waiting.append((*ends, pair))  # type: ignore[arg-type]
         self._last_activations()
+
+    def _aligned(self, s: str, t: str, graph: Mapping[Any, _Pair]) -> list[tuple[Path, Path]]:
+        """Return the paths into two nodes side by side; which input of a sum comes first means nothing."""
+        theirs = [self.source.path_from(n) for n in self.source.network.by_name[s].inputs]
+        ours = [self.target.path_from(n) for n in self.target.network.by_name[t].inputs]
+        if len(theirs) != len(ours):
+            return []
+        commutes = (s, t) not in graph and self.target.function(t).kind in _COMMUTATIVE and len(ours) <= _MOST_INPUTS
+        for i, path in enumerate(theirs) if commutes else ():
+            j = next((j for j in range(i, len(ours)) if (path.end, ours[j].end) in graph), i)
+            ours[i], ours[j] = ours[j], ours[i]
+        return list(zip(theirs, ours, strict=True))
 
     def _graph_pairs(self) -> dict[tuple[str, str], _Pair]:
         found: dict[tuple[str, str], _Pair] = {}
@@ -269,16 +283,18 @@ class _Comparison:
         starts = [e == "" or side.is_input(e) for e, side in zip(ends, (self.source, self.target), strict=True)]
         if any(starts):
             known[ends] = all(starts)
-        elif self._is_merge(self.source, one) and self._is_merge(self.target, two) and len(known) < 1000:
+        elif self._is_merge(self.source, one) and self._is_merge(self.target, two) and len(known) < _MOST_MERGES:
             theirs, ours = self.source.network.by_name[one].inputs, self.target.network.by_name[two].inputs
-            known[ends] = any(
-                self._correspond((self.source.path_from(a).end, self.target.path_from(b).end), graph, known)
-                for a, b in zip(theirs[:9], ours[:9], strict=False)
-            )
+            starts_of = [
+                (self.source.path_from(a).end, self.target.path_from(b).end)
+                for a, b in zip(theirs[:_MOST_INPUTS], ours[:_MOST_INPUTS], strict=False)
+            ]
+            near = any(pair in graph for pair in starts_of)  # no need to look further back, mostly
+            known[ends] = near or any(self._correspond(pair, graph, known) for pair in starts_of)
         return known[ends]
 
     def _is_merge(self, side: Arrangement, name: str) -> bool:
-        return len(side.network.by_name[name].inputs) > 1 and name not in side.in_graph.values()
+        return len(side.network.by_name[name].inputs) > 1 and not side.has_weights(name)
 
     def _merges(self, pair: _Pair, one: str, two: str) -> bool:
         """Compare two merges, and return whether what goes into them is to be compared."""
@@ -289,10 +305,10 @@ class _Comparison:
             self._note(pair, "between", describe([Step(one, theirs)]), describe([Step(two, ours)]))
         return True
 
-    def _paths(self, pair: _Pair, theirs: Path, ours: Path, graph: Mapping[Any, _Pair]) -> None:
+    def _paths(self, pair: _Pair, theirs: Path, ours: Path, graph: Mapping[Any, _Pair], *, direct: bool) -> None:
         one, two = simplify(theirs.steps, self.source.network), simplify(ours.steps, self.target.network)
         for steps, side, name in ((one, self.source, pair.source), (two, self.target, pair.target)):
-            if "Conv" in side.function(name).kind and side.network.by_name[name].inputs:
+            if direct and "Conv" in side.function(name).kind and side.network.by_name[name].inputs:
                 explicit_padding(side.function(name), steps, _shape(side, name))  # compared with the layer
         first = graph.get((theirs.end, ours.end))
         if first is not None:
