@@ -44,7 +44,7 @@ def crossed(target, source, pairing, pair=None):
 
 
 def follow(warning):
-    advice = re.search(r"(?:exchange them|by name): (.*)$", warning.text)[1]
+    advice = re.search(r"(?:exchange them.*|by name): (.*)$", warning.text)[1]
     return dict(part.split(" from ") for part in advice.split(", "))
 
 

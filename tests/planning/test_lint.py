@@ -53,6 +53,32 @@ def test_kernels_that_say_enough(target, source):
 # What is used for what ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("own", "theirs", "warns"),
+    [
+        ("gamma", "bias", True),
+        ("gamma", "weight", False),
+        ("beta", "weight", True),
+        ("beta", "bias", False),
+        ("moving_mean", "running_var", True),
+        ("moving_variance", "running_var", False),
+        ("gamma", "running_mean", True),
+        ("gamma", "0", False),
+        ("kernel", "recurrent_kernel", True),
+        ("recurrent_kernel", "kernel", True),
+        ("kernel", "weight_ih_l0", False),
+        ("kernel", "weight_hh_l0_reverse", True),
+        ("kernel", "depthwise_kernel", False),
+        ("depthwise_kernel", "pointwise_kernel", True),
+        ("bias", "weight", False),
+    ],
+)
+def test_roles_by_the_names_of_both_frameworks(own, theirs, warns):
+    plan = plan_of(f"a/{own} 3", f"b/{theirs} 3", {"r": {"to": f"a/{own}", "from": f"b/{theirs}"}})
+    found = [("mapping.r", f"a/{own} takes b/{theirs}: {own} from {theirs}")] if warns else []
+    assert warned(plan, "other-role") == found
+
+
 def test_a_weight_from_one_with_another_role():
     mapping = {"r": {"to": "a/gamma", "from": "b/beta"}, "m": {"to": "a/moving_mean", "from": "b/variance"}}
     plan = plan_of("a/gamma 3\n a/moving_mean 3", "b/beta 3\n b/variance 3", mapping)

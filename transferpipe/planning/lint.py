@@ -12,6 +12,22 @@ from transferpipe.planning.structure import TargetStructure, ancestors
 
 _MANY = 3
 _RULE = "mapping."
+_GAMMA_AND_BETA = dict.fromkeys(("gamma", "weight", "scale"), "gamma") | dict.fromkeys(("beta", "bias"), "beta")
+_STATISTICS = dict.fromkeys(("mean", "moving_mean", "running_mean"), "mean") | dict.fromkeys(
+    ("variance", "moving_variance", "running_var", "var"), "variance"
+)
+_CELL = {"kernel": "input", "recurrent_kernel": "state"} | {
+    f"weight_{w}_l{k}{d}": role
+    for w, role in (("ih", "input"), ("hh", "state"))
+    for k in range(4)
+    for d in ("", "_reverse")
+}
+_ROLES: tuple[tuple[frozenset[str], Mapping[str, str]], ...] = (
+    (frozenset({"gamma", "beta", "moving_mean", "moving_variance", "mean", "variance"}), _GAMMA_AND_BETA | _STATISTICS),
+    (frozenset({"kernel", "recurrent_kernel"}), _CELL),
+    (frozenset({"depthwise_kernel", "pointwise_kernel"}), {f"{x}_kernel": x for x in ("depthwise", "pointwise")}),
+)
+"""Own names of target weights, and the roles of names in sources: those of equal roles may be paired."""
 _NONE_ADAPTED: Mapping[str, int] = {}
 
 
@@ -208,12 +224,11 @@ def _unused(plan: Plan) -> Iterator[PlanWarning]:
 
 def _swapped_roles(plan: Plan) -> Iterator[PlanWarning]:
     """A weight that takes one with another role (gamma from beta) fits by shape and is nearly always a mistake."""
-    roles = ("gamma", "beta", "moving_mean", "moving_variance", "mean", "variance")
     for a in plan.assignments:
         own = a.target.rpartition("/")[2]
         for ref in a.sources:
             theirs = ref.name.rpartition("/")[2]
-            if own in roles and theirs in roles and own.removeprefix("moving_") != theirs.removeprefix("moving_"):
+            if any(own in kind and roles.get(theirs, roles[own]) != roles[own] for kind, roles in _ROLES):
                 yield PlanWarning("other-role", where_of(a), f"{a.target} takes {ref.name}: {own} from {theirs}")
 
 

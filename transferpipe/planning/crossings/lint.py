@@ -125,10 +125,9 @@ def _describe(cycles: Sequence[Cycle], code: str, explicit: bool) -> str:
     takes = ", ".join(f"{p.target} takes {p.source}" for p, _ in steps[:_MANY])
     wants = ", ".join(f"{p.target} from {q.source}" for p, q in steps[:_MANY])
     more = f", and {len(steps) - _MANY} more" if len(steps) > _MANY else ""
-    why = (
-        "their names pair them the other way round, and the shapes agree"
-        if code == NAMES
-        else "the layers connected to them pair them the other way round, and the shapes agree"
-    )
+    tells = "their names" if code == NAMES else "the layers connected to them"
+    why = f"{tells} pair them the other way round, and the shapes agree"
     start, fix = ("", "exchange them") if explicit else ("by order, ", "pair these layers by name")
+    if code == BRANCHES and explicit:
+        fix += " (or, if those are exchanged, what the layers connected to them take)"
     return f"{start}{takes}{more}: {why}. If this is not intended, {fix}: {wants}{more}"
