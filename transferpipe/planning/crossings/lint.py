@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from transferpipe.planning.crossings.branches import counterparts_by_branch, node_pairs
 from transferpipe.planning.crossings.names import counterparts_by_name
-from transferpipe.planning.crossings.pairs import Cycle, LayerPair, find_cycles, is_same_layer, layer_pairs, tails
+from transferpipe.planning.crossings.pairs import Cycle, LayerPair, find_cycles, is_same_layer, layer_pairs, steps_of
 from transferpipe.planning.crossings.siblings import counterparts_by_sibling, couples_of
-from transferpipe.planning.crossings.tokens import skeleton_of, tokens_of
+from transferpipe.planning.crossings.tokens import Tokens, skeleton_of, tokens_of
 from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning
 from transferpipe.weights.layer_classes import is_made_up
 from transferpipe.weights.network import Network
@@ -40,8 +41,10 @@ def lint_crossings(
     names = crossed_names(pairs, frozenset(by_order), frozenset(by_arithmetic))
     yield from _warn_of_cycles(NAMES, names, by_order)
     known = {name for cycle in names for p in cycle for name in (p.target, *_above(p.target))}
+    mended = {p: dataclasses.replace(p, source=q.source) for cycle in names for p, q in steps_of(cycle)}
     for alias, catalog in sources.items():
-        branches = crossed_branches([p for p in pairs if p.alias == alias], target.network, catalog)
+        mine = [mended.get(p, p) for p in pairs if p.alias == alias]
+        branches = crossed_branches(mine, target.network, catalog)
         new = [cycle for cycle in branches if not any(p.target in known for p in cycle)]
         yield from _warn_of_cycles(BRANCHES, new, by_order)
     for rule in dict.fromkeys(p.rule for p in pairs if p.rule in by_order):
@@ -92,12 +95,12 @@ def _neighbours(rule: str, pairs: Sequence[LayerPair]) -> Iterator[PlanWarning]:
 
     Names that differ everywhere are what `pair: order` is for, and so are numbers that all shift.
     """
-    ours = {p.target for p in pairs}
-    claimed = {tail for name in ours for tail in tails(name)}
+    ours = {tail for p in pairs for tail in _ends_of(tokens_of(p.target))}
+    whole = {tokens_of(p.target) for p in pairs}
     off = [
         p
         for p in pairs
-        if (p.source in claimed or not ours.isdisjoint(tails(p.source)))
+        if (tokens_of(p.source) in ours or not whole.isdisjoint(_ends_of(tokens_of(p.source))))
         and not is_same_layer(p.target, p.source)
         and not any(is_made_up(segment) for segment in p.source.split("/"))
         and skeleton_of(tokens_of(p.target)) != skeleton_of(tokens_of(p.source))
@@ -106,6 +109,10 @@ def _neighbours(rule: str, pairs: Sequence[LayerPair]) -> Iterator[PlanWarning]:
         text = f"by order, {off[0].target} takes {off[0].source}, though the target has a layer of that name"
         more = f"; {len(off) - 1} more layer{'s' * (len(off) > 2)} like this" if len(off) > 1 else ""
         yield PlanWarning(NAMES, f"mapping.{rule}", f"{text}{more}: pair these layers by name, in rules of their own")
+
+
+def _ends_of(tokens: Tokens) -> list[Tokens]:
+    return [tokens[i:] for i in range(len(tokens))]
 
 
 def _warn_of_cycles(code: str, cycles: Sequence[Cycle], by_order: Collection[str]) -> Iterator[PlanWarning]:
@@ -121,7 +128,7 @@ def _warn_of_cycles(code: str, cycles: Sequence[Cycle], by_order: Collection[str
 
 def _describe(cycles: Sequence[Cycle], code: str, explicit: bool) -> str:
     """Return what crosses, how one knows, and which pairs would be right."""
-    steps = [(p, q) for cycle in cycles for p, q in zip(cycle, (*cycle[1:], cycle[0]), strict=True)]
+    steps = [step for cycle in cycles for step in steps_of(cycle)]
     takes = ", ".join(f"{p.target} takes {p.source}" for p, _ in steps[:_MANY])
     wants = ", ".join(f"{p.target} from {q.source}" for p, q in steps[:_MANY])
     more = f", and {len(steps) - _MANY} more" if len(steps) > _MANY else ""

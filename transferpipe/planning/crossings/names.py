@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from transferpipe.planning.crossings.pairs import Counterparts, LayerPair, Parts
 from transferpipe.planning.crossings.tokens import Tokens, numbers_of, skeleton_of, tokens_of
 from transferpipe.weights.layer_classes import is_made_up
 
-_MOST_DEPTH = 3  # containers of containers are looked at up to here
+_MOST_DEPTH = 3
 _FACTORS = (1, 2, 3)  # every layer, every second one, every third one
 # Two out of place among fewer layers are no accident only if the numbers say more than their order.
 _ENOUGH_IN_ORDER = 8
@@ -36,33 +37,38 @@ def counterparts_by_name(pairs: Sequence[LayerPair], by_order: frozenset[str]) -
         _Named(p, tokens_of(p.target, p.rule not in by_order), tokens_of(p.source, p.rule not in by_order))
         for p in pairs
     ]
-    open_ones = [n for n in named if not is_same_layer(n.pair.target, n.pair.source)]
+    open_ones = [n for n in named if not is_same_layer(n.pair.target, n.pair.source) and n.ours != n.theirs]
     if not open_ones:
         return
     steps, settled = _same_steps(named)
-    yield from steps
+    yield steps
     open_ones = [n for n in open_ones if n.pair not in settled]
-    yield _same_names(pairs, [n.pair for n in open_ones], by_order)
+    yield _same_names(named, open_ones, by_order)
     yield from _same_tokens(named, open_ones)
-    yield from _same_containers(pairs)
+    yield from _same_containers(named)
     yield _same_places(named)
 
 
-def _same_names(pairs: Sequence[LayerPair], open_ones: Sequence[LayerPair], by_order: frozenset[str]) -> Counterparts:
-    """Find the source layer of the same name, whatever models or scopes are around one of the two."""
+def _same_names(named: Sequence[_Named], open_ones: Sequence[_Named], by_order: frozenset[str]) -> Counterparts:
+    """Find the source layer of the same name, whatever models or scopes are around one of the two, and separators."""
     index: dict[tuple[str, Parts, str], LayerPair | None] = {}
-    for pair in pairs:
+    spelled: dict[tuple[str, Parts, Tokens], LayerPair | None] = {}
+    for n in named:
+        pair = n.pair
         for tail in tails(pair.source):
             key = (pair.alias, pair.parts, tail)
             index[key] = None if key in index and tail != pair.source else pair
+        words = (pair.alias, pair.parts, n.theirs)
+        spelled[words] = None if words in spelled else pair
     found: Counterparts = {}
-    for pair in open_ones:
+    for n in open_ones:
+        pair = n.pair
         drifts = pair.rule in by_order and any(is_made_up(segment) for segment in pair.source.split("/"))
-        for tail in () if drifts else tails(pair.target):
-            other = index.get((pair.alias, pair.parts, tail))
-            if other and is_same_layer(pair.target, other.source):
-                found[pair] = other
-                break
+        others = (index.get((pair.alias, pair.parts, tail)) for tail in tails(pair.target))
+        same = [other for other in others if other and is_same_layer(pair.target, other.source)]
+        other = same[0] if same else spelled.get((pair.alias, pair.parts, n.ours))
+        if other and not drifts:
+            found[pair] = other
     return found
 
 
@@ -110,24 +116,30 @@ def _wanted_token(n: _Named, i: int, token: str, others: dict[str, LayerPair | N
     return wanted if wanted != token else None
 
 
-def _same_containers(pairs: Sequence[LayerPair]) -> Iterator[Counterparts]:
-    """Find the same layer in the container that gives most of the target's container: ``left`` takes ``first``."""
-    taken = {(p.alias, p.parts, p.source): p for p in pairs}
-    split = [(p, p.target.split("/"), p.source.split("/")) for p in pairs]
-    for depth in range(1, _MOST_DEPTH + 1):
-        gives: dict[tuple[str, tuple[str, ...]], Counter[tuple[str, ...]]] = {}
-        deep = [
-            (p, tuple(t[:-depth]), tuple(s[:-depth]), s[-depth:]) for p, t, s in split if min(len(t), len(s)) > depth
-        ]
-        for p, ours, theirs, _ in deep:
-            gives.setdefault((p.alias, ours), Counter())[theirs] += 1
+def _same_containers(named: Sequence[_Named]) -> Iterator[Counterparts]:
+    """Find the same layer in the container that gives most of the target's container: ``left`` takes ``first``.
+
+    A container is what names have in common but for their last words and numbers, as many as up to three.
+    """
+    taken: dict[tuple[str, Parts, Tokens], LayerPair | None] = {}
+    for n in named:
+        key = (n.pair.alias, n.pair.parts, n.theirs)
+        taken[key] = None if key in taken else n.pair
+    for mine, other in itertools.product(range(1, _MOST_DEPTH + 1), repeat=2):
+        gives: dict[tuple[str, Tokens], Counter[Tokens]] = {}
+        deep = [n for n in named if len(n.ours) > mine and len(n.theirs) > other]
+        for n in deep:
+            gives.setdefault((n.pair.alias, n.ours[:-mine]), Counter())[n.theirs[:-other]] += 1
+        most = {key: (*counts.most_common(1)[0], counts.total()) for key, counts in gives.items()}
         found: Counterparts = {}
-        for p, ours, theirs, inside in deep:
-            (most, count), total = gives[p.alias, ours].most_common(1)[0], gives[p.alias, ours].total()
-            other = taken.get((p.alias, p.parts, "/".join((*most, *inside)))) if most != theirs else None
-            if other and count > 2 and 3 * count > 2 * total:
-                found[p] = other
-        yield found
+        for n in deep:
+            container, count, total = most[n.pair.alias, n.ours[:-mine]]
+            if container != n.theirs[:-other] and count > 2 and 3 * count > 2 * total:
+                pair = taken.get((n.pair.alias, n.pair.parts, (*container, *n.theirs[-other:])))
+                if pair:
+                    found[n.pair] = pair
+        if found:
+            yield found
 
 
 def _groups(named: Sequence[_Named]) -> Iterator[list[_Named]]:
@@ -140,29 +152,27 @@ def _groups(named: Sequence[_Named]) -> Iterator[list[_Named]]:
     yield from groups.values()
 
 
-def _same_steps(named: Sequence[_Named]) -> tuple[list[Counterparts], set[LayerPair]]:
-    """Find the source layer of the number that most others of the kind would take: ``c{i}`` takes ``conv{i+1}``.
+def _same_steps(named: Sequence[_Named]) -> tuple[Counterparts, set[LayerPair]]:
+    """Find the source layer of the numbers that most others of the kind would take: ``c{i}`` takes ``conv{i+1}``.
 
     Returns:
-        What is found for each number in the source's names, and the pairs that follow a step while several do not: to
-        them, equal numbers mean nothing. (One that does not can be the last one, that takes what the first one left.)
+        What is found, and the pairs that follow a step while several do not: to them, equal numbers mean nothing. (One
+        that does not can be the last one, that takes what the first one left.)
     """
-    found: list[Counterparts] = []
+    found: Counterparts = {}
     settled: set[LayerPair] = set()
     for group in _groups(named):
         numbers = {n.pair: (numbers_of(n.ours), numbers_of(n.theirs)) for n in group}
         taken = {(pair.parts, theirs): pair for pair, (_, theirs) in numbers.items()}
-        for q in range(len(numbers_of(group[0].theirs))):
-            law = _law_of(list(numbers.values()), q)
-            wanted = {pair: law[1] * ours[law[0]] + law[2] for pair, (ours, _) in numbers.items()} if law else {}
-            off = [pair for pair in wanted if wanted[pair] != numbers[pair][1][q]]
-            if len(off) > 1 and law and law[1:] != (1, 0):
-                settled.update(wanted.keys() - set(off))
-            found.extend({} for _ in range(q + 1 - len(found)))
-            for pair in off:
-                theirs = numbers[pair][1]
-                if other := taken.get((pair.parts, (*theirs[:q], wanted[pair], *theirs[q + 1 :]))):
-                    found[q][pair] = other
+        laws = [_law_of(list(numbers.values()), q) for q in range(len(numbers_of(group[0].theirs)))]
+        wanted = {
+            pair: tuple(law[1] * ours[law[0]] + law[2] if law else n for law, n in zip(laws, theirs, strict=True))
+            for pair, (ours, theirs) in numbers.items()
+        }
+        off = [pair for pair in wanted if wanted[pair] != numbers[pair][1]]
+        if len(off) > 1 and any(law and law[1:] != (1, 0) for law in laws):
+            settled.update(wanted.keys() - set(off))
+        found |= {pair: other for pair in off if (other := taken.get((pair.parts, wanted[pair])))}
     return found, settled
 
 

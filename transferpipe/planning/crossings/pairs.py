@@ -89,6 +89,11 @@ def find_cycles(counterparts: Mapping[LayerPair, LayerPair]) -> Iterator[Cycle]:
         done.update(path)
 
 
+def steps_of(cycle: Cycle) -> list[tuple[LayerPair, LayerPair]]:
+    """Return each pair with the one whose source its target should take."""
+    return list(zip(cycle, (*cycle[1:], cycle[0]), strict=True))
+
+
 def tails(name: str) -> list[str]:
     """Return `name` without its first segments, none of them first.
 
