@@ -209,6 +209,62 @@ def test_a_residual_block_by_order_from_torch():
     assert [w for w in plan.warnings if w.code == "crossed-branches"] == []
 
 
+def residual(block_name, blocks=6):
+    """A residual network whose target names are `block_name(block, part)`."""
+    lines, last = ["x InputLayer"], "x"
+    for b in range(blocks):
+        name = {part: block_name(b, part) for part in ("conv1", "bn1", "conv2", "bn2", "sc_conv", "sc_bn")}
+        lines += [
+            f"{name['conv1']} Conv2D {last}",
+            f"{name['bn1']} BatchNormalization {name['conv1']}",
+            f"{name['conv2']} Conv2D {name['bn1']}",
+            f"{name['sc_conv']} Conv2D {last}",
+            f"{name['bn2']} BatchNormalization {name['conv2']}",
+            f"{name['sc_bn']} BatchNormalization {name['sc_conv']}",
+            f"add{b} Add {name['sc_bn']} {name['bn2']}",
+        ]
+        last = f"add{b}"
+    return graph("\n".join(lines))
+
+
+OURS = {
+    "stages and units": lambda b, part: f"layer{b // 2 + 1}_{b % 2}_{part}",
+    "stages and units from 1": lambda b, part: f"stage{b // 2 + 1}_unit{b % 2 + 1}_{part}",
+    "blocks": lambda b, part: f"res{b}_{part}",
+}
+THEIRS = {
+    "torchvision": (lambda b: f"layer{b // 2 + 1}/{b % 2}", "conv1 bn1 conv2 bn2 downsample/0 downsample/1"),
+    "timm": (lambda b: f"blocks/{b}", "conv1 norm1 conv2 norm2 shortcut/0 shortcut/1"),
+}
+
+
+@pytest.mark.parametrize("theirs", THEIRS)
+@pytest.mark.parametrize("ours", OURS)
+def test_any_two_layers_of_a_residual_network_from_torch_exchanged(ours, theirs):
+    block, parts = THEIRS[theirs]
+    ours_parts = ("conv1", "bn1", "conv2", "bn2", "sc_conv", "sc_bn")
+    right = {
+        OURS[ours](b, mine): f"{block(b)}/{other}"
+        for b in range(6)
+        for mine, other in zip(ours_parts, parts.split(), strict=True)
+    }
+    target = connected(residual(OURS[ours]))
+    names = {n.name: right.get(n.name, f"other/{n.name}") for n in target.network.nodes}
+    source = dataclasses.replace(connected(renamed(target.network, names), list(right.values())), network=None)
+    assert crossed(target, source, right) == []
+    rng, restored = random.Random(0), []
+    for _ in range(12):
+        kind = rng.choice([[n for n in right if ("conv" in n) == convolution] for convolution in (True, False)])
+        a, b = rng.sample(kind, 2)
+        wrong = {**right, a: right[b], b: right[a]}
+        found = crossed(target, source, wrong)
+        assert found, (a, b)
+        for warning in found:
+            wrong |= follow(warning)
+        restored.append(wrong == right)
+    assert sum(restored) >= 11  # where two of a few blocks are exchanged, their numbers can follow another law
+
+
 # Random networks ----------------------------------------------------------------------------------------------------
 
 

@@ -7,9 +7,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from transferpipe.planning.crossings.branches import counterparts_by_branch, node_pairs
 from transferpipe.planning.crossings.names import counterparts_by_name
-from transferpipe.planning.crossings.pairs import Cycle, LayerPair, find_cycles, is_same_layer, layer_pairs, steps_of
-from transferpipe.planning.crossings.siblings import counterparts_by_sibling, couples_of
-from transferpipe.planning.crossings.tokens import Tokens, skeleton_of, tokens_of
+from transferpipe.planning.crossings.pairs import (
+    Cycle,
+    LayerPair,
+    find_cycles,
+    is_same_layer,
+    layer_pairs,
+    steps_of,
+    tails,
+)
+from transferpipe.planning.crossings.siblings import couples_of, crossed_couples
+from transferpipe.planning.crossings.tokens import skeleton_of, tokens_of
 from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning
 from transferpipe.weights.layer_classes import is_made_up
 from transferpipe.weights.network import Network
@@ -82,11 +90,10 @@ def crossed_branches(pairs: Sequence[LayerPair], target: Network | None, source:
         found = list(find_cycles(counterparts_by_branch(node_pairs(pairs, ours, theirs), ours, theirs)))
     elif theirs:
         turned = {p.turned(): p for p in node_pairs(pairs, None, theirs)}
-        cycles = find_cycles(counterparts_by_sibling(couples_of(list(turned), theirs)))
+        cycles = crossed_couples(couples_of(list(turned), theirs))
         found = [tuple(turned[p] for p in reversed(cycle)) for cycle in cycles]
     else:
-        couples = couples_of(node_pairs(pairs, ours, None), ours)
-        found = list(find_cycles(counterparts_by_sibling(couples, source)))
+        found = crossed_couples(couples_of(node_pairs(pairs, ours, None), ours), source)
     return [cycle for cycle in found if not any(is_same_layer(p.target, p.source) for p in cycle)]
 
 
@@ -95,12 +102,13 @@ def _neighbours(rule: str, pairs: Sequence[LayerPair]) -> Iterator[PlanWarning]:
 
     Names that differ everywhere are what `pair: order` is for, and so are numbers that all shift.
     """
-    ours = {tail for p in pairs for tail in _ends_of(tokens_of(p.target))}
-    whole = {tokens_of(p.target) for p in pairs}
+    ours = {p.target for p in pairs}
+    claimed = {tail for name in ours for tail in tails(name)}
+    spelled = {tokens_of(name) for name in ours}
     off = [
         p
         for p in pairs
-        if (tokens_of(p.source) in ours or not whole.isdisjoint(_ends_of(tokens_of(p.source))))
+        if (p.source in claimed or tokens_of(p.source) in spelled or not ours.isdisjoint(tails(p.source)))
         and not is_same_layer(p.target, p.source)
         and not any(is_made_up(segment) for segment in p.source.split("/"))
         and skeleton_of(tokens_of(p.target)) != skeleton_of(tokens_of(p.source))
@@ -109,10 +117,6 @@ def _neighbours(rule: str, pairs: Sequence[LayerPair]) -> Iterator[PlanWarning]:
         text = f"by order, {off[0].target} takes {off[0].source}, though the target has a layer of that name"
         more = f"; {len(off) - 1} more layer{'s' * (len(off) > 2)} like this" if len(off) > 1 else ""
         yield PlanWarning(NAMES, f"mapping.{rule}", f"{text}{more}: pair these layers by name, in rules of their own")
-
-
-def _ends_of(tokens: Tokens) -> list[Tokens]:
-    return [tokens[i:] for i in range(len(tokens))]
 
 
 def _warn_of_cycles(code: str, cycles: Sequence[Cycle], by_order: Collection[str]) -> Iterator[PlanWarning]:

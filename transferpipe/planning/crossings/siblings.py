@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from transferpipe.planning.crossings.pairs import Counterparts, LayerPair
+from transferpipe.planning.crossings.pairs import Counterparts, Cycle, LayerPair, find_cycles, steps_of
 from transferpipe.planning.crossings.tokens import Tokens, numbers_of, skeleton_of, tokens_of
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
@@ -79,29 +79,59 @@ def _numbered(name: str, step: int) -> str | None:
     return f"{parent}{slash}{int(last) + step}" if last.isdigit() and int(last) + step >= 0 else None
 
 
-def counterparts_by_sibling(couples: Sequence[Couple], source: Catalog | None = None) -> Counterparts:
-    """Return the counterparts of normalizations that the names in the source tell.
+def crossed_couples(couples: Sequence[Couple], source: Catalog | None = None) -> list[Cycle]:
+    """Return the cycles of normalizations, or of their convolutions, that cross by what belongs together in the source.
 
-    What belongs to the source of a convolution is the next number in the same container (``down/0``, ``down/1``), or
-    the name that other couples of such names have (``conv1`` with ``bn1``: ``conv2`` with ``bn2``), or the next layer
-    in the file where that holds for most couples.
+    Either may be what is exchanged: it is that which, put right, takes names of the kinds that others of its kind take;
+    if both would, the normalizations.
+    """
+    belonging = _belonging(couples, source)
+    convolution_of = {norm: first for first, norm in belonging.items()}
+    off = [(first, second) for first, second in couples if belonging.get(first, second) != second]
+    seconds = find_cycles({second: belonging[first] for first, second in off})
+    firsts = find_cycles({first: convolution_of[second] for first, second in off if second in convolution_of})
+    usual = Counter(_kind_of(p.target, p.source) for couple in couples for p in couple)
+    other = {second: first for first, second in off}
+    instead = {frozenset(cycle): cycle for cycle in firsts}
+    found = []
+    for cycle in seconds:
+        alternative = instead.get(frozenset(other[p] for p in cycle))
+        better = alternative and _gain(alternative, usual) > _gain(cycle, usual)
+        found.append(alternative if alternative and better else cycle)
+    return found
+
+
+def _gain(cycle: Cycle, usual: Counter[tuple[Tokens, Tokens]]) -> int:
+    """Return how much more usual the pairs become if the cycle is put right."""
+    return sum(usual[_kind_of(p.target, q.source)] - usual[_kind_of(p.target, p.source)] for p, q in steps_of(cycle))
+
+
+def _kind_of(target: str, source: str) -> tuple[Tokens, Tokens]:
+    return skeleton_of(tokens_of(target)), skeleton_of(tokens_of(source))
+
+
+def _belonging(couples: Sequence[Couple], source: Catalog | None) -> Counterparts:
+    """Return the pair that takes the normalization that belongs to what each convolution takes.
+
+    That is the next number in the same container (``down/0``, ``down/1``), or the name that other couples of such
+    names have (``conv1`` with ``bn1``: ``conv2`` with ``bn2``), or the next layer in the file where that holds for
+    most couples.
     """
     norms = {second.source: second for _, second in couples}
-    words, by_name = _habits(couples), {(tokens_of(s)): p for s, p in norms.items()}
+    words, by_name = _habits(couples), {tokens_of(name): pair for name, pair in norms.items()}
     follows = _order_of(couples, source)
     found: Counterparts = {}
-    for first, second in couples:
+    for first, _ in couples:
         numbered = _numbered(first.source, 1)
         if numbered in norms and "/" in first.source:
-            fitting = [norms[numbered]]
-        else:
-            ours = tokens_of(first.source)
-            named = [_renumbered(skeleton, ours) for skeleton in words.get(skeleton_of(ours), ())]
-            fitting = [by_name[n] for n in named if n in by_name]
-        if not fitting and follows.get(first.source) in norms:
-            fitting = [norms[follows[first.source]]]
-        if len(fitting) == 1 and fitting[0].source != second.source:
-            found[second] = fitting[0]
+            found[first] = norms[numbered]
+            continue
+        ours = tokens_of(first.source)
+        named = [_renumbered(skeleton, ours) for skeleton in words.get(skeleton_of(ours), ())]
+        fitting = next((by_name[name] for name in named if name in by_name), None)
+        fitting = fitting or norms.get(follows.get(first.source, ""))
+        if fitting:
+            found[first] = fitting
     return found
 
 
