@@ -190,6 +190,12 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "save.layout: torch's layout knows no such layer, so names and axes stay Keras's: mixing/kernel",
             "Rename and transpose these weights where the file is loaded, or save without `layout`.",
         ),
+        "not-loaded": WarningKind(
+            "The model has layers with load hooks of their own, or a variable in several places, so that Keras need "
+            "not have what the file holds. Loading it to compare failed because of the user's own classes.",
+            "model.keras: cannot be compared with what Keras loads: TypeError: Could not locate class 'Own'",
+            "Give the classes a get_config and register them, so that load_model can make them again.",
+        ),
         "not-reloaded": WarningKind(
             "`verify.reload` asks to load the result with Keras, and no file that is saved is a model.",
             "verify.reload: does nothing here: model.npz hold weights, and no model that could be loaded",
@@ -210,6 +216,12 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "The file numbers the weights of a layer of a class of your own, so they are paired by their position.",
             "blocks/mix: encoder.keras numbers the weights of blocks/mix: they are taken in order",
             "Make sure that both sides create the weights of this layer in one order (`add_weight` in `build`).",
+        ),
+        "one-variable": WarningKind(
+            "Two names of the target are one variable: tied layers, or a wrapper and the layer in it. A rule keeps it "
+            "by one name, and another rule gives it a value by the other.",
+            "mapping.out: out/kernel is the same variable as enc/kernel, which takes enc/kernel: it is not kept",
+            "Take the name out of the rule that keeps it, with `except`, if the value is right.",
         ),
         "other-role": WarningKind(
             "A weight takes its value from one with another role: gamma from beta, a mean from a variance. The shapes "

@@ -21,7 +21,7 @@ from transferpipe.execute.settings_kept import keras_settings_kept
 from transferpipe.weights.file_source import SavedGroup
 from transferpipe.weights.layer_classes import class_label, weight_names
 from transferpipe.weights.naming import SavedLayer, readable_names, refuse_namesakes
-from transferpipe.weights.spec import Catalog, WeightSpec
+from transferpipe.weights.spec import Catalog, Double, WeightSpec
 
 _MADE_UP_WEIGHT = re.compile(r"variable(_\d+)?")
 
@@ -54,7 +54,7 @@ class Walked:
 
     def read(self, name: str) -> NDArray[Any]:
         """Return the current value of a weight."""
-        return to_numpy(self.values[name])
+        return to_numpy(self.values[self.catalog.aliases.get(name, name)])
 
 
 def to_numpy(value: Any) -> NDArray[Any]:
@@ -125,19 +125,26 @@ def walk(model: Any, label: str) -> Walked:
     readable = readable_names(SavedLayer(g.path, g.name, tuple(_shape(v) for _, v in g.entries)) for g in recorded)
     refuse_namesakes(readable, (g.path for g in recorded if g.entries), label)
     weights: list[WeightSpec] = []
+    doubles: list[Double] = []
     groups: list[SavedGroup] = []
     values: dict[str, Any] = {}
+    first: dict[int, str] = {}
     for group in recorded:
         specs = _specs(group, readable[group.path])
-        weights.extend(specs)
-        names = [s.name for s in specs]
-        groups.append(SavedGroup(group.path, group.name, tuple(zip((k for k, _ in group.entries), names, strict=True))))
-        values.update(zip(names, (v for _, v in group.entries), strict=True))
+        keys = (key for key, _ in group.entries)
+        groups.append(SavedGroup(group.path, group.name, tuple(zip(keys, (s.name for s in specs), strict=True))))
+        for spec, (_, value) in zip(specs, group.entries, strict=True):
+            name = first.setdefault(id(value), spec.name) if isinstance(value, keras.Variable) else spec.name
+            if name != spec.name:
+                doubles.append(Double(spec, name, len(weights) + len(doubles)))
+            else:
+                weights.append(spec)
+                values[name] = value
     layers = {readable[g.path]: g.owner for g in recorded}
     flags, owners = _flags(layers, values), {g.path: g.owner for g in recorded}
     hooked = {n for g in groups if takes_by_hook(owners[g.path]) for _, n in g.entries}
     return Walked(
-        Catalog(tuple(weights), label),
+        Catalog(tuple(weights), label, doubles=tuple(doubles)),
         tuple(groups),
         layers,
         values,
@@ -160,6 +167,20 @@ def is_own_hook(layer: Any, name: str) -> bool:
         if name in vars(kind):
             return not kind.__module__.startswith("keras.src.")
     return False
+
+
+_HOOKS = ("load_own_variables", "save_own_variables", "load_assets", "save_assets")
+
+
+def has_own_hooks(model: Any) -> bool:
+    """Tell whether a layer of the model saves or loads in a way that is not Keras's own."""
+    return any(is_own_hook(layer, hook) for layer in model._flatten_layers() for hook in _HOOKS)
+
+
+def own_classes(model: Any) -> dict[str, type]:
+    """Return the classes in the model that are not Keras's, by the names that a saved configuration calls them."""
+    kinds = {type(layer) for layer in model._flatten_layers()}
+    return {kind.__name__: kind for kind in kinds if not kind.__module__.startswith("keras.")}
 
 
 def _specs(group: _Recorded, layer: str) -> list[WeightSpec]:

@@ -115,7 +115,8 @@ def weight_entries(
     for entry in entries:
         if entry["name"] in edited:
             entry["edits"] = [e.name for e in plan.edits if e.at == entry["name"]]
-        entry["where"] = catalog[entry["name"]].where
+        first, *others = catalog.places_of(entry["name"])
+        entry |= {"where": first.where, **({"also": [place.where for place in others]} if others else {})}
         entry["digest"] = f"xxh3:{digests[entry['name']]}"
     return entries
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problem, Problems, VerificationError
 from transferpipe.execute.atomic import final_name
 from transferpipe.execute.build import import_keras
-from transferpipe.execute.keras_walk import Walked, to_numpy, walk
+from transferpipe.execute.keras_walk import Walked, own_classes, to_numpy, walk
+from transferpipe.execute.target import ModelTarget, Target
 from transferpipe.execute.values import same_bits
 from transferpipe.planning.model import Plan, PlanWarning
 from transferpipe.planning.structure import TargetStructure
@@ -38,24 +40,63 @@ def verify_reload(
     Raises:
         VerificationError: it does not load, or something differs.
     """
-    keras = import_keras()
     name = final_name(path)
     try:
-        model = keras.models.load_model(path, compile=False)
+        model = import_keras().models.load_model(path, compile=False)
     except Exception as error:
-        what = f"keras.models.load_model refuses it: {type(error).__name__}: {last_reason(error)}"
-        raise VerificationError(Problem(name, what, advise_loading(error))) from error
+        raise VerificationError(_refused(name, error)) from error
     problems = Problems()
     walked = walk(model, name)
     trainable = {id(v) for v in model.trainable_variables}
-    for weight, there in _paired(target, walked, problems):
-        if weight not in target.fixed and not same_bits(walked.read(there), expected(weight)):
-            problems.add(weight, "has another value in the model that Keras loads")
+    for weight, there in _compare(walked, target, expected, problems):
         if weight in plan.freezing.frozen_weights and id(walked.values[there]) in trainable:
             problems.add(weight, "is to be frozen, but is trainable in the model that Keras loads")
     notes = [*_not_compared(target, name), *_run_forward(model, name, problems)]
     problems.raise_as(VerificationError)
     return notes
+
+
+def verify_loaded(path: Path, target: Target, expected: Callable[[str], NDArray[Any]]) -> list[PlanWarning]:
+    """Load `path` with Keras, the user's own classes being those of the target at hand, and compare the weights.
+
+    Returns:
+        A warning where the model cannot be loaded because of these classes.
+
+    Raises:
+        VerificationError: something differs, a layer cannot load what the file holds of it, or the file of a model that
+            was built of Keras's own classes does not load.
+    """
+    name, own = final_name(path), own_classes(target.model) if isinstance(target, ModelTarget) else {}
+    try:
+        with warnings.catch_warnings():  # nobody asked for this: what Keras says on loading is for those who load
+            warnings.simplefilter("ignore")
+            model = import_keras().models.load_model(path, custom_objects=own, compile=False)
+    except Exception as error:
+        built = isinstance(target, ModelTarget) and not own
+        if built or "objects could not be loaded" in str(error):
+            raise VerificationError(_refused(name, error)) from error
+        text = f"cannot be compared with what Keras loads: {type(error).__name__}: {_in_short(error)}"
+        return [PlanWarning("not-loaded", name, text)]
+    problems = Problems()
+    _compare(walk(model, name), target.structure, expected, problems)
+    problems.raise_as(VerificationError)
+    return []
+
+
+def _refused(name: str, error: Exception) -> Problem:
+    what = f"keras.models.load_model refuses it: {type(error).__name__}: {last_reason(error)}"
+    return Problem(name, what, advise_loading(error))
+
+
+def _compare(
+    walked: Walked, target: TargetStructure, expected: Callable[[str], NDArray[Any]], problems: Problems
+) -> list[tuple[str, str]]:
+    """Note every weight that the loaded model has with another value, and return the names of all on both sides."""
+    pairs = list(_paired(target, walked, problems))
+    for weight, there in pairs:
+        if weight not in target.fixed and not same_bits(walked.read(there), expected(weight)):
+            problems.add(weight, "has another value in the model that Keras loads")
+    return pairs
 
 
 def last_reason(error: Exception) -> str:
@@ -71,6 +112,8 @@ def advise_loading(error: Exception) -> str:
     )
     if "deserialization of a `Lambda`" in text:
         return "write what the Lambda does as a layer class, registered by @keras.saving.register_keras_serializable()"
+    if "cannot be empty" in text:  # what TensorFlow's tables say of no words at all
+        return "a lookup has an empty vocabulary: adapt the layer, or give it a vocabulary"
     if "Could not locate" in text:
         return "put @keras.saving.register_keras_serializable() above it, in the module of the builder"
     if "required positional argument" in text or "required keyword-only argument" in text:

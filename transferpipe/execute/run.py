@@ -31,7 +31,7 @@ from transferpipe.execute.quantize import quantize
 from transferpipe.execute.save import Written, save_file
 from transferpipe.execute.staging import Staging
 from transferpipe.execute.suspicious import Found
-from transferpipe.execute.target import FileTarget, ModelTarget
+from transferpipe.execute.target import FileTarget, ModelTarget, is_worth_loading
 from transferpipe.execute.value_warnings import value_warnings
 from transferpipe.execute.values import Values
 from transferpipe.execute.verdict import Verdict, verdict_of, with_parity
@@ -252,9 +252,12 @@ def _prove(temporary: Path, prepared: Prepared, progress: Progress | None, place
 
 
 def _check_reload(temporaries: Sequence[Path], prepared: Prepared) -> tuple[PlanWarning, ...]:
-    """Load every output that is a model once more, if that is asked for; return what is left open."""
+    """Load every output that is a model once more, if that is asked for; return what is left open.
+
+    Where the model that Keras loads need not have what the file holds, its weights are compared without being asked.
+    """
     if not prepared.recipe.verify.reload:
-        return ()
+        return _check_loaded(temporaries, prepared) if is_worth_loading(prepared.opened.target) else ()
     from transferpipe.execute.reload import verify_reload, verify_served
 
     notes: list[PlanWarning] = []
@@ -264,6 +267,16 @@ def _check_reload(temporaries: Sequence[Path], prepared: Prepared) -> tuple[Plan
         if temporary.name.endswith(".keras"):
             target = prepared.opened.target.structure
             notes += verify_reload(temporary, target, prepared.plan, _values(prepared).value)
+    return tuple(notes)
+
+
+def _check_loaded(temporaries: Sequence[Path], prepared: Prepared) -> tuple[PlanWarning, ...]:
+    from transferpipe.execute.reload import verify_loaded
+
+    notes: list[PlanWarning] = []
+    for temporary in temporaries:
+        if temporary.name.endswith(".keras"):
+            notes += verify_loaded(temporary, prepared.opened.target, _values(prepared).value)
     return tuple(notes)
 
 

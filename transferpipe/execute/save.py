@@ -119,7 +119,8 @@ def _created(path: Path) -> Iterator[int]:
 def content_of(path: Path, target: Target, plan: Plan, values: Values, progress: Progress | None) -> Content:
     """Return what the writer of `path` needs."""
     written = in_layout(layout_of_file(plan, path.name), target.structure, values)
-    moved = _counter(progress, written.catalog.nbytes)
+    whole = written.catalog.expanded if target.groups else written.catalog
+    moved = _counter(progress, whole.nbytes)
 
     def value(name: str) -> NDArray[Any]:
         array = written.value(name)

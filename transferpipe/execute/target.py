@@ -13,7 +13,15 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.execute.keras_walk import Walked, keras_version, loading_order, model_config, walk
+from transferpipe.execute.keras_walk import (
+    Walked,
+    has_assets,
+    has_own_hooks,
+    keras_version,
+    loading_order,
+    model_config,
+    walk,
+)
 from transferpipe.execute.layer_facts import SETTINGS, with_settings
 from transferpipe.execute.live_network import live_network
 from transferpipe.execute.loading import load_values
@@ -129,6 +137,18 @@ def file_structure(source: FileSource) -> TargetStructure:
     layers.sort(key=lambda layer: (layer.name != "", layer.name.count("/")))
     trained = frozenset(w.name for w in source.catalog if w.own_name not in _NEVER_TRAINED)
     return TargetStructure(source.label, source.catalog, loaded_flags(layers), trained)
+
+
+def is_worth_loading(target: Target) -> bool:
+    """Tell whether what Keras loads need not be what the file holds.
+
+    That is so where a variable stands in several places, where a class has hooks of its own, and where layers keep
+    files beside their weights: lookups, whose vocabularies Keras checks only on loading.
+    """
+    if isinstance(target, FileTarget):
+        return bool(target.source.catalog.doubles or target.source.assets)
+    assert isinstance(target, ModelTarget)
+    return bool(target.structure.catalog.doubles) or has_assets(target.model) or has_own_hooks(target.model)
 
 
 @dataclass

@@ -86,9 +86,9 @@ def verify_file(
     found = _match(catalog, source, problems)
     digests, seen, done = {}, {a.target: Seen() for a in worth_seeing(plan)}, 0
     for weight in catalog:
-        if weight.name in found:
+        for there in found[weight.name]:
             look = seen[weight.name].look if weight.name in seen else _ignore
-            same, digests[weight.name] = _compare(source, found[weight.name].name, values, weight.name, look)
+            same, digests[weight.name] = _compare(source, there, values, weight.name, look)
             if not same:
                 problems.add(f"{path.name}: {weight.name}", "the value in the file is not the one that the plan gives")
         done += weight.nbytes
@@ -113,13 +113,13 @@ def _ignore(_: NDArray[Any]) -> None:
 
 
 def _compare(
-    source: FileSource, there: str, values: Values, name: str, look: Callable[[NDArray[Any]], None]
+    source: FileSource, there: WeightSpec, values: Values, name: str, look: Callable[[NDArray[Any]], None]
 ) -> tuple[bool, str]:
     """Tell whether the weight `there` of the file is what the plan gives `name`, and return its digest.
 
     All of its numbers pass `look`.
     """
-    written, wanted = source.locate(there), values.segment(name)
+    written, wanted = source.locate_entry(there), values.segment(name)
     if written is not None and wanted is not None:
         check = values.checks(name)
 
@@ -128,7 +128,7 @@ def _compare(
             look(part)
 
         return compare_segments(written, wanted, check_and_look)
-    value = source.read(there)
+    value = source.read_entry(there)
     look(value)
     return same_bits(value, values.value(name)), digest(value)
 
@@ -157,22 +157,31 @@ def compare_segments(written: Segment, wanted: Segment, check: Callable[[NDArray
     return same, state.hexdigest()
 
 
-def _match(catalog: Catalog, source: FileSource, problems: Problems) -> dict[str, WeightSpec]:
-    """Return the file's weight for each of the target's, by its place where files number their weights."""
-    by_place = {w.where: w for w in source.catalog}
+def _match(catalog: Catalog, source: FileSource, problems: Problems) -> dict[str, list[WeightSpec]]:
+    """Return what the file has of each of the target's weights, by their places where files number their weights.
+
+    That is one weight, or, of a variable that Keras saves in several places, one a place.
+    """
+    theirs = source.catalog.expanded
+    by_place = {w.where: w for w in theirs}
     is_placed = bool(source.groups) or source.format in _PLACED
-    found, claimed = {}, set()
+    found: dict[str, list[WeightSpec]] = {}
+    claimed = set()
     for weight in catalog:
-        there = by_place.get(weight.where) if is_placed else source.catalog.by_name.get(weight.name)
-        if there is None:
-            problems.add(f"{source.path.name}: {weight.name}", "is missing from the file")
-        elif (there.shape, there.dtype) != (weight.shape, weight.dtype):
-            what = f"is {there.dtype}{list(there.shape)} in the file, {weight.dtype}{list(weight.shape)} in the plan"
-            problems.add(f"{source.path.name}: {weight.name}", what)
-        else:
-            found[weight.name] = there
-        claimed.add(there.name if there else None)
-    for extra in source.catalog:
+        here = found.setdefault(weight.name, [])
+        for wanted in catalog.places_of(weight.name) if is_placed else (weight,):
+            there = by_place.get(wanted.where) if is_placed else theirs.by_name.get(weight.name)
+            if there is None:
+                problems.add(f"{source.path.name}: {wanted.name}", "is missing from the file")
+            elif (there.shape, there.dtype) != (weight.shape, weight.dtype):
+                what = (
+                    f"is {there.dtype}{list(there.shape)} in the file, {weight.dtype}{list(weight.shape)} in the plan"
+                )
+                problems.add(f"{source.path.name}: {wanted.name}", what)
+            else:
+                here.append(there)
+            claimed.add(there.name if there else None)
+    for extra in theirs:
         if extra.name not in claimed:
             problems.add(f"{source.path.name}: {extra.name}", "is in the file but not in the plan")
     return found

@@ -204,7 +204,11 @@ def _pairs(again: _Again, source: FileSource, places: Mapping[str, str]) -> list
         else:
             rest.append(weight)
     by_place = {places.get(e["name"], e.get("where")): e for e in missing.values()}
+    second = {} if places else {where: e for e in entries.values() for where in e.get("also", ())}
     for weight in rest:
+        if weight.where in second:
+            pairs.append((second.pop(weight.where), weight.name))
+            continue
         entry = by_place.pop(weight.where, None)
         if entry is None:
             again.problems.add(f"{source.path.name}: {weight.name}", "is in the file but not in the manifest")

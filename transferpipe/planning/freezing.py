@@ -28,7 +28,8 @@ def plan_freezing(
         problems: takes a pattern that matches nothing.
     """
     chosen: set[str] = set()
-    nodes = {layer.name for layer in target.layers if layer.name} | set(target.catalog.layers)
+    named = target.catalog.expanded
+    nodes = {layer.name for layer in target.layers if layer.name} | set(named.layers)
     for pattern in recipe.freeze:
         # Only the empty pattern names the root: `.*` has always meant all layers in it.
         matched = {n for n in nodes if pattern.match(n)} if pattern.text else {""} & target.by_name.keys()
@@ -42,7 +43,7 @@ def plan_freezing(
                 mend = f"name the layer, {weights[0].rpartition('/')[0] or 'or freeze by layers'}"
             problems.add("freeze", what, mend)
     if recipe.freeze_transferred:
-        whole = {n for n, below in target.catalog.layers.items() if all(w in transferred for w in below)}
+        whole = {n for n, below in named.layers.items() if all(target.catalog[w].name in transferred for w in below)}
         chosen |= {n for n in whole if not whole.intersection(ancestors(n))}
         if not whole and not problems.found:  # rules that failed leave nothing transferred: they are the problem
             problems.add("freeze", "'transferred' matches nothing: no layer gets all of its weights from a source")
@@ -63,8 +64,8 @@ def frozen_flags(target: TargetStructure, chosen: Collection[str]) -> dict[str, 
 
 
 def _is_on(weight: str, target: TargetStructure, flags: Mapping[str, bool]) -> bool:
-    owner = target.holder(weight)
-    return flags.get("", True) and (owner is None or flags[owner.name])
+    owners = [target.holder(name) for name in target.catalog.names_of(weight)]  # one that is off takes it along
+    return flags.get("", True) and all(owner is None or flags[owner.name] for owner in owners)
 
 
 def effective(target: TargetStructure, flags: Mapping[str, bool], switched_off: tuple[str, ...]) -> Freezing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from transferpipe.errors import Problems, RecipeError, did_you_mean
 from transferpipe.planning.claims import Unit, find_units
@@ -20,6 +21,7 @@ from transferpipe.planning.lint_layouts import lint_epsilons
 from transferpipe.planning.lint_names import lint_names
 from transferpipe.planning.lint_padding import lint_padding
 from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning, SourceRef, SourceWeight
+from transferpipe.planning.one_variable import close_claims, put_together, settle_names, unclaimed
 from transferpipe.planning.pairing import (
     Pairing,
     listed,
@@ -63,17 +65,23 @@ def make_plan(
         RecipeError: with everything that keeps the rules from giving each weight exactly one fate.
     """
     problems = Problems()
-    pairing = Pairing(sources, target, layouts, problems)
-    claims = {rule.name: _claim(rule, target, problems) for rule in recipe.rules}
-    rules = _in_target_order(recipe.rules, claims, target)
+    # Rules may go by any name of a weight; what they say is put together after that.
+    named = dataclasses.replace(target, catalog=target.catalog.expanded)
+    named_sources = {alias: catalog.expanded for alias, catalog in sources.items()}
+    pairing = Pairing(named_sources, named, layouts, problems)
+    claims = {rule.name: _claim(rule, named, problems) for rule in recipe.rules}
+    rules = _in_target_order(recipe.rules, claims, named)
     _check_disjoint(rules, claims, problems)
-    fates = Fates(target, sources, problems)
+    fates = Fates(named, named_sources, problems)
+    claimed = close_claims({w for units in claims.values() for u in units for w in u.weights}, target.catalog)
+    claims = settle_names(rules, claims, target.catalog, partial(_can_pair, pairing))
     for rule in rules:
         _settle(rule, claims[rule.name], fates, pairing)
-    claimed = {w for units in claims.values() for u in units for w in u.weights}
-    _settle_unmatched(recipe, fates, pairing, claimed)
+    _settle_unmatched(recipe, fates, pairing, unclaimed(target.catalog, claimed, named_sources))
+    lost = tuple(put_together(fates, target.catalog, sources))
     source_weights = _account(recipe, sources, fates, problems)
-    check_edits(recipe.edits, target, problems)
+    edits = tuple(dataclasses.replace(e, at=target.catalog.aliases.get(e.at, e.at)) for e in recipe.edits)
+    check_edits(edits, target, problems)
     _explain_torch_names(recipe, sources, layouts, problems)
     freezing = plan_freezing(recipe, target, fates.assignments.keys(), problems)
     problems.raise_as(RecipeError)
@@ -85,7 +93,7 @@ def make_plan(
         assignments=tuple(fates.assignments[n] for n in order if n in fates.assignments),
         kept=tuple(fates.kept[n] for n in order if n in fates.kept),
         source_weights=source_weights,
-        edits=tuple(sorted(recipe.edits, key=lambda e: (order.index(e.at), e.name))),
+        edits=tuple(sorted(edits, key=lambda e: (order.index(e.at), e.name))),
         freezing=freezing,
         seed=recipe.seed,
         save=(recipe.save.path, *recipe.save.also),
@@ -104,6 +112,7 @@ def make_plan(
     plan = dataclasses.replace(plan, settings=settings)
     found = (
         *pairing.warnings,
+        *lost,
         *warn_of_judged(pairing.judged),
         *unreadable,
         *_lint_pairs(recipe, plan, target, sources),
@@ -174,6 +183,12 @@ def _check_disjoint(rules: Sequence[Rule], claims: Mapping[str, list[Unit]], pro
         )
 
 
+def _can_pair(pairing: Pairing, rule: Rule, unit: Unit) -> bool:
+    """Tell whether a rule finds what a unit takes; nothing is noted."""
+    trial = dataclasses.replace(pairing, problems=Problems(), warnings={})
+    return unit.weights[0] in pair_rule(rule, [unit], trial) and not trial.problems.found
+
+
 def _settle(rule: Rule, units: Sequence[Unit], fates: Fates, pairing: Pairing) -> None:
     for pattern in rule.excepts:
         if not find_units(pattern, fates.target.catalog):
@@ -188,8 +203,7 @@ def _settle(rule: Rule, units: Sequence[Unit], fates: Fates, pairing: Pairing) -
         assign(fates, rule, weight, found)
 
 
-def _settle_unmatched(recipe: Recipe, fates: Fates, pairing: Pairing, claimed: set[str]) -> None:
-    left = [w.name for w in fates.target.catalog if w.name not in claimed]
+def _settle_unmatched(recipe: Recipe, fates: Fates, pairing: Pairing, left: Sequence[str]) -> None:
     if recipe.unmatched == "keep":
         fates.keep(left, UNMATCHED_RULE, "no rule")
     elif recipe.unmatched == "error":
@@ -253,7 +267,8 @@ def _account(
     for ignore in recipe.ignore:
         for alias, catalog in sources.items():
             if ignore.source in (None, alias):
-                ignored.update((alias, w) for unit in find_units(ignore.pattern, catalog) for w in unit.weights)
+                units = find_units(ignore.pattern, catalog.expanded)
+                ignored.update((alias, catalog[w].name) for unit in units for w in unit.weights)
     account = []
     for alias, catalog in sorted(sources.items()):
         for weight in catalog:

@@ -76,12 +76,12 @@ class FileSource:
         return self.url or str(self.path)
 
     def read(self, name: str) -> NDArray[Any]:
-        """Return the value of the weight called `name`.
+        """Return the value of the weight called `name`; of several places that of the last, which Keras goes by.
 
         Raises:
             FileError: the file ends early, changed, or is damaged.
         """
-        return self.read_entry(self.catalog[name])
+        return self.read_entry(self.catalog.places_of(name)[-1])
 
     def locate(self, name: str) -> Segment | None:
         """Return where the value of the weight called `name` lies as it is in memory, if it does.
@@ -89,4 +89,4 @@ class FileSource:
         Raises:
             FileError: the file changed, or is damaged.
         """
-        return self.locate_entry(self.catalog[name])
+        return self.locate_entry(self.catalog.places_of(name)[-1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any, Literal, Protocol
 
@@ -94,6 +94,21 @@ class Unreadable:
     where: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Double:
+    """A second name of a weight: Keras saves a variable that two layers hold in both places.
+
+    Attributes:
+        spec: the weight as it stands in the second place.
+        name: its first name, under which the catalog lists it.
+        at: how many names stand before this one in Keras's order.
+    """
+
+    spec: WeightSpec
+    name: str
+    at: int
+
+
 @dataclass(frozen=True)
 class Catalog:
     """The ordered weights of a model or file.
@@ -105,6 +120,7 @@ class Catalog:
         unreadable: what it holds beside the weights as a weight that cannot be read.
         in_loading_order: whether the weights of each outermost layer stand in the order of Keras's `layer.weights`, by
             which Keras itself finds them again: in its legacy files, whose names need not be those of the layers.
+        doubles: the second names of weights, in Keras's order.
 
     Raises:
         RecipeError: two weights got one name; both places are given.
@@ -115,6 +131,7 @@ class Catalog:
     network: Network | None = field(default=None, repr=False, compare=False)
     unreadable: tuple[Unreadable, ...] = field(default=(), repr=False, compare=False)
     in_loading_order: bool = field(default=False, repr=False, compare=False)
+    doubles: tuple[Double, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         seen: dict[str, WeightSpec] = {}
@@ -139,15 +156,39 @@ class Catalog:
         return len(self.weights)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.by_name
+        return name in self.by_name or name in self.aliases
 
     def __getitem__(self, name: str) -> WeightSpec:
-        return self.by_name[name]
+        return self.by_name[self.aliases.get(name, name)]
 
     @cached_property
     def by_name(self) -> dict[str, WeightSpec]:
         """The weights by their names."""
         return {w.name: w for w in self.weights}
+
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        """The names of weights by their other names."""
+        return {d.spec.name: d.name for d in self.doubles}
+
+    def names_of(self, name: str) -> tuple[str, ...]:
+        """Return all names of a weight in Keras's order, which is that of loading: the last place wins."""
+        first = self.aliases.get(name, name)
+        return (first, *(d.spec.name for d in self.doubles if d.name == first)) if self.doubles else (first,)
+
+    def places_of(self, name: str) -> tuple[WeightSpec, ...]:
+        """Return a weight as it stands in all of its places, in Keras's order."""
+        return (self[name], *(d.spec for d in self.doubles if d.name == self[name].name))
+
+    @cached_property
+    def expanded(self) -> Catalog:
+        """The same with every name of a weight as one of its own."""
+        if not self.doubles:
+            return self
+        weights = list(self.weights)
+        for double in self.doubles:
+            weights.insert(double.at, double.spec)
+        return replace(self, weights=tuple(weights), doubles=())
 
     @cached_property
     def unread(self) -> dict[str, Unreadable]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from transferpipe.weights.keras_network import keras_network
 from transferpipe.weights.layer_classes import BUILT_IN, Names, can_hold, part_class, stem, weight_names
 from transferpipe.weights.naming import SavedLayer, readable_names, refuse_namesakes
 from transferpipe.weights.segment import Segment
-from transferpipe.weights.spec import Catalog, WeightSpec
+from transferpipe.weights.spec import Catalog, Double, WeightSpec
+
+_NORMALIZED = ("kernel", "embeddings")
 
 
 def open_weights_h5(path: Path) -> FileSource:
@@ -50,14 +53,14 @@ def read_store(
     label = str(path)
     groups, configs = read_groups(files, config)
     state = training_state({g.path: Kept(g.name, g.shapes, g.dtypes) for g in groups}, configs)
-    saved, weights, held = _layers([g for g in groups if g.path not in state], configs, label)
+    saved, catalog, held = _layers([g for g in groups if g.path not in state], configs, label)
     read_entry, locate_entry = _access(groups)
     for file in files:
         close_with(read_entry, file.h5)
     return FileSource(
         path=path,
         format=format_name,
-        catalog=Catalog(tuple(weights), label, keras_network(config, held, version) if config else None),
+        catalog=replace(catalog, network=keras_network(config, held, version) if config else None),
         read_entry=read_entry,
         locate_entry=locate_entry,
         others=tuple(s for g in groups if g.path in state for s in _specs(g, g.path, None, None)),
@@ -68,19 +71,47 @@ def read_store(
 
 def _layers(
     groups: Sequence[Group], configs: Mapping[str, Config], label: str
-) -> tuple[list[SavedGroup], list[WeightSpec], dict[str, Config]]:
-    """Return the layout, the named weights, and the configurations by name, of the groups that hold layers."""
+) -> tuple[list[SavedGroup], Catalog, dict[str, Config]]:
+    """Return the layout, the catalog, and the configurations by name, of the groups that hold layers."""
     readable = readable_names(SavedLayer(g.path, g.name, g.shapes) for g in groups)
     classes = _layer_classes(groups, configs)
-    saved, weights = [], []
+    own_names = {g.path: _own_names(g, classes.get(g.path), configs.get(g.path)) for g in groups}
+    doubled = dict(_doubled(groups, classes, own_names))
+    saved: list[SavedGroup] = []
+    weights: list[WeightSpec] = []
+    doubles: list[Double] = []
     for group in groups:
-        own = _own_names(group, classes.get(group.path), configs.get(group.path))
-        specs = list(_specs(group, readable[group.path], classes.get(group.path), own))
-        weights.extend(specs)
+        specs = list(_specs(group, readable[group.path], classes.get(group.path), own_names[group.path]))
+        for spec in specs:
+            if spec.where in doubled:
+                first = next(w.name for w in weights if w.where == doubled[spec.where])
+                doubles.append(Double(spec, first, len(weights) + len(doubles)))
+            else:
+                weights.append(spec)
         entries = tuple((v.key, s.name) for v, s in zip(group.values, specs, strict=True))
         saved.append(SavedGroup(group.path, group.name, entries))
     refuse_namesakes(readable, (g.path for g in groups if g.values), label)
-    return saved, weights, {readable[path]: config for path, config in configs.items() if path in readable}
+    catalog = Catalog(tuple(weights), label, doubles=tuple(doubles))
+    return saved, catalog, {readable[path]: config for path, config in configs.items() if path in readable}
+
+
+def _doubled(
+    groups: Sequence[Group], classes: Mapping[str, str], own_names: dict[str, Names | None]
+) -> Iterator[tuple[str, str]]:
+    """Yield the places of values that are there twice, each with its first place; both get one name of their own.
+
+    `SpectralNormalization` holds the kernel, or the embeddings, of the layer in it as its own first weight.
+    """
+    by_path = {group.path: group for group in groups}
+    for group in groups:
+        inner = by_path.get(f"{group.path}/layer")
+        if classes.get(group.path) != "SpectralNormalization" or inner is None or not group.values or not inner.values:
+            continue
+        theirs = own_names[inner.path]
+        if group.shapes[0] == inner.shapes[0] and (theirs is None or theirs[0] in _NORMALIZED):
+            if theirs:
+                own_names[group.path] = (theirs[0], *(own_names[group.path] or ())[1:])
+            yield f"{inner.place}/{inner.values[0].key}", f"{group.place}/{group.values[0].key}"
 
 
 def _access(groups: Sequence[Group]) -> tuple[Callable[[WeightSpec], Any], Callable[[WeightSpec], Segment | None]]:

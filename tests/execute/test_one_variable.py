@@ -1,0 +1,278 @@
+"""A variable that Keras saves under two names is one weight, and what Keras has after loading is what was planned."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import transferpipe as tp
+from transferpipe.cli import main
+
+
+@keras.saving.register_keras_serializable("one_variable")
+class Tied(layers.Layer):
+    """Uses the kernel of another layer, transposed."""
+
+    def tie(self, other):
+        self.kernel = other.kernel
+        self.bias = self.add_weight(shape=(self.kernel.shape[0],), name="bias", initializer="zeros")
+        self.built = True
+
+    def call(self, x):
+        return ops.matmul(x, ops.transpose(self.kernel)) + self.bias
+
+
+@keras.saving.register_keras_serializable("one_variable")
+class Autoencoder(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.enc, self.out = layers.Dense(4, name="enc"), Tied(name="out")
+        self.build((None, 6))
+
+    def build(self, shape):
+        self.enc.build(shape)
+        self.out.tie(self.enc)
+        self.built = True
+
+    def call(self, x):
+        return self.out(self.enc(x))
+
+
+def filled(model, seed):
+    random = np.random.default_rng(seed)
+    for v in model.variables:
+        if "float" in str(v.dtype):
+            v.assign(random.normal(size=v.shape))
+    return model
+
+
+def wrapped(seed=0):
+    inside = [keras.Input((6,)), layers.SpectralNormalization(layers.Dense(4, name="d"), name="s")]
+    return filled(keras.Sequential(inside), seed)
+
+
+def tied(seed=0):
+    keras.utils.clear_session()
+    return filled(Autoencoder(name="ae"), seed)
+
+
+def plain(seed=1):
+    return filled(keras.Sequential([keras.Input((6,)), layers.Dense(4, name="d")]), seed)
+
+
+MODELS = {"wrapped": (wrapped, "s/kernel", "s/d/kernel"), "tied": (tied, "enc/kernel", "out/kernel")}
+
+
+def kernel(model):
+    return np.asarray(model.layers[0].layer.kernel if hasattr(model.layers[0], "layer") else model.enc.kernel)
+
+
+@pytest.fixture(params=MODELS)
+def case(request):
+    return MODELS[request.param]
+
+
+# Catalogs ------------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_listed_once_and_counted_once(case):
+    make, first, second = case
+    model = make()
+    catalog = tp.catalog(model)
+    assert [w.name for w in catalog].count(first) == 1
+    assert second not in [w.name for w in catalog]
+    assert catalog.aliases == {second: first}
+    assert catalog[second] == catalog[first]
+    assert catalog.parameters == model.count_params()
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.weights.h5"])
+@pytest.mark.parametrize(
+    ("inside", "shape"),
+    [
+        (lambda: layers.Dense(3), (5,)),
+        (lambda: layers.Conv2D(3, 2), (6, 6, 2)),
+        (lambda: layers.Embedding(7, 3), (4,)),
+    ],
+    ids=["dense", "conv", "embedding"],
+)
+def test_files_of_spectral_normalization_tell_the_same(tmp_path, name, inside, shape):
+    keras.utils.clear_session()
+    model = keras.Sequential([keras.Input(shape), layers.SpectralNormalization(inside(), name="sn")])
+    (model.save if name.endswith(".keras") else model.save_weights)(tmp_path / name)
+    ours, theirs = tp.catalog(model), tp.catalog(tmp_path / name)
+    assert [w.name for w in ours] == [w.name for w in theirs]
+    assert ours.aliases == theirs.aliases
+    assert theirs.parameters == model.count_params()
+
+
+# Rules by either name ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", [1, 2], ids=["first", "second"])
+@pytest.mark.parametrize("output", ["m.keras", "m.weights.h5", "m.npz", None])
+def test_either_name_reaches_both_places(case, tmp_path, by, output):
+    make, source, target = case[0], plain(), case[0](2)
+    before = [np.asarray(w) for w in target.weights]
+    save = {"save": output, "folder": tmp_path} if output else {}
+    tp.transfer(
+        source, target, mapping={"k": {"to": case[by], "from": "d/kernel"}}, unmatched="keep", ignore=["d"], **save
+    )
+    assert np.array_equal(kernel(target), source.layers[0].kernel)
+    changed = [not np.array_equal(a, b) for a, b in zip(before, target.weights, strict=True)]
+    assert changed.count(True) == 1
+    if output and output.endswith("npz"):
+        assert np.array_equal(np.load(tmp_path / output)[case[1]], kernel(target))
+    elif output:
+        again = make(3)
+        again.load_weights(tmp_path / output)
+        assert np.array_equal(kernel(again), source.layers[0].kernel)
+
+
+@pytest.mark.parametrize("form", ["model", "m.keras", "m.weights.h5", "m.npz", "m.safetensors"])
+@pytest.mark.parametrize(
+    "recipe", [{"mapping": {"all": {"to": ".*"}}}, {"unmatched": "same_name"}], ids=["rule", "name"]
+)
+def test_one_rule_for_both_names_counts_once(case, tmp_path, form, recipe):
+    source, target = case[0](1), case[0](2)
+    if form in ("m.npz", "m.safetensors"):
+        tp.transfer(None, source, unmatched="keep", save=form, folder=tmp_path)
+    elif form != "model":
+        (source.save if form == "m.keras" else source.save_weights)(tmp_path / form)
+    report = tp.transfer(source if form == "model" else tmp_path / form, target, **recipe)
+    assert all(np.array_equal(a, b) for a, b in zip(source.weights, target.weights, strict=True))
+    assert report.plan.freezing.parameters == target.count_params()
+    assert not [w for w in report.warnings if w.code == "one-variable"]
+
+
+def test_by_order(case):
+    source, target = case[0](1), case[0](2)
+    tp.transfer(source, target, mapping={"all": {"to": ".*", "from": ".*", "pair": "order"}})
+    assert all(np.array_equal(a, b) for a, b in zip(source.weights, target.weights, strict=True))
+
+
+def test_different_values_are_an_error_that_names_both_rules(tmp_path):
+    np.savez(tmp_path / "two.npz", a=np.ones((6, 4), "f4"), b=np.zeros((6, 4), "f4"))
+    rules = {"one": {"to": "s/kernel", "from": "a"}, "two": {"to": "s/d/kernel", "from": "b"}}
+    with pytest.raises(tp.RecipeError, match=r"mapping.one, mapping.two: s/kernel and s/d/kernel are one variable"):
+        tp.plan(tmp_path / "two.npz", wrapped(), mapping=rules, unmatched="keep")
+    rules["two"]["from"] = "a"
+    target = wrapped()
+    tp.transfer(tmp_path / "two.npz", target, mapping=rules, unmatched="keep")
+    assert np.all(kernel(target) == 1)
+    fixed = {**rules, "two": None}  # as the message says
+    tp.plan(tmp_path / "two.npz", wrapped(), mapping=fixed, unmatched="keep")
+
+
+def test_keeping_one_name_while_the_other_is_assigned_is_warned_of():
+    source = plain()
+    rules = {"enc": {"to": "enc", "from": "d"}, "out": {"to": "out", "from": None}}
+    target = tied()
+    report = tp.transfer(source, target, mapping=rules)
+    assert [w.where for w in report.warnings if w.code == "one-variable"] == ["mapping.out"]
+    assert np.array_equal(kernel(target), source.layers[0].kernel)
+    rules["out"]["except"] = "out/kernel"  # as `help warnings` says
+    assert "one-variable" not in [w.code for w in tp.plan(source, tied(), mapping=rules).warnings]
+
+
+def test_one_claimed_name_is_enough():
+    plan = tp.plan(plain(), tied(), mapping={"enc": {"to": "enc", "from": "d"}, "b": {"to": "out/bias", "from": None}})
+    assert sorted(a.target for a in plan.assignments) == ["enc/bias", "enc/kernel"]
+
+
+@pytest.mark.parametrize("at", ["enc/kernel", "out/kernel"])
+def test_edits_by_either_name(at, tmp_path):
+    target = tied()
+    edit = {"e": {"at": at, "index": [0, 0], "set": 9.0}}
+    tp.transfer(None, target, unmatched="keep", edit=edit, save="m.weights.h5", folder=tmp_path)
+    again = tied(5)
+    again.load_weights(tmp_path / "m.weights.h5")
+    assert kernel(target)[0, 0] == kernel(again)[0, 0] == 9
+
+
+@pytest.mark.parametrize("layer", ["enc", "out"])
+def test_freezing_either_layer_freezes_it_as_keras_does(layer, tmp_path):
+    target, expected = tied(), tied()
+    report = tp.transfer(None, target, unmatched="keep", freeze=[layer])
+    expected.get_layer(layer).trainable = False
+    frozen = sum(int(np.prod(v.shape)) for v in expected.trainable_variables)
+    assert report.plan.freezing.trainable_parameters == frozen
+    assert len(target.trainable_variables) == len(expected.trainable_variables)
+
+
+def test_a_file_as_the_target_and_a_second_proof(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wrapped(1).save("t.keras")
+    plain(2).save("s.keras")
+    recipe = {"source": {"path": "s.keras"}, "target": {"path": "t.keras"}, "unmatched": "keep"}
+    recipe |= {"mapping": {"k": {"to": "s/d", "from": "d"}}}
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/r.yaml").write_text(json.dumps(recipe))
+    assert main(["run", "recipe=r", "hydra.run.dir=out"]) == 0
+    assert np.array_equal(kernel(keras.models.load_model("out/model.keras")), plain(2).layers[0].kernel)
+    assert main(["verify", "out"]) == 0
+    tp.transfer(None, tied(), unmatched="keep", save="m.weights.h5", folder=tmp_path / "tied")
+    assert main(["verify", "tied"]) == 0
+
+
+# What Keras has after loading ----------------------------------------------------------------------------------------
+
+
+class Doubling(layers.Layer):
+    """Loads twice what the file holds."""
+
+    def build(self, shape):
+        self.w = self.add_weight(shape=(shape[-1],), name="w", initializer="ones")
+
+    def load_own_variables(self, store):
+        self.w.assign(2 * np.asarray(store["0"]))
+
+    def call(self, x):
+        return x * self.w
+
+
+class Unmakeable(Doubling):
+    """Cannot be made from its configuration."""
+
+    load_own_variables = layers.Layer.load_own_variables
+
+    def __init__(self, size, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+
+    def save_own_variables(self, store):
+        store["0"] = self.w
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+def test_a_hook_that_loads_something_else_is_noticed_without_being_asked(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), Doubling(name="own"), layers.Dense(2, name="d")])
+    with pytest.raises(tp.VerificationError, match="own/w: has another value in the model that Keras loads"):
+        tp.transfer(None, model, unmatched="keep", save="m.keras", folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_class_that_keras_cannot_make_again_is_a_warning(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), Unmakeable(3, name="own"), layers.Dense(2, name="d")])
+    report = tp.transfer(None, model, unmatched="keep", save="m.keras", folder=tmp_path)
+    assert "not-loaded" in [w.code for w in report.warnings]
+
+
+def test_a_vocabulary_that_keras_cannot_load_is_refused(tmp_path):
+    words = keras.Input((1,), dtype="string")
+    look = layers.StringLookup(max_tokens=6, name="look")
+    model = keras.Model(words, layers.Dense(2)(layers.Flatten()(layers.Embedding(6, 3)(look(words)))))
+    with pytest.raises(tp.VerificationError, match=r"name=look.*adapt the layer, or give it a vocabulary"):
+        tp.transfer(None, model, unmatched="keep", save="m.keras", folder=tmp_path)
+    look.adapt(np.array(["x", "y", "z"]))  # as it says
+    tp.transfer(None, model, unmatched="keep", save="m.keras", folder=tmp_path)
+
+
+def test_what_is_keras_own_is_not_loaded_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.models, "load_model", lambda *_, **__: pytest.fail("was loaded"))
+    report = tp.transfer(None, plain(), unmatched="keep", save="m.keras", folder=tmp_path)
+    assert report.artifacts

@@ -1,0 +1,123 @@
+"""A variable that Keras saves under two names is one weight: what rules say of either name is said of both.
+
+Rules are read against both names. Then what they say is put together: the same is said once, different values are an
+error, and a name that only one side of a rule has is left to the other name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from transferpipe.errors import Problems
+from transferpipe.planning.claims import Unit
+from transferpipe.planning.fates import Fates
+from transferpipe.planning.model import UNMATCHED_RULE, Assignment, PlanWarning
+from transferpipe.recipe.model import Rule
+from transferpipe.weights.spec import Catalog
+
+Claims = Mapping[str, list[Unit]]
+"""What each rule claims, by its name."""
+
+
+def close_claims(claimed: set[str], catalog: Catalog) -> set[str]:
+    """Return `claimed` with every other name of the weights in it."""
+    return {other for name in claimed for other in catalog.names_of(name)}
+
+
+def settle_names(
+    rules: Sequence[Rule], claims: Claims, catalog: Catalog, can_pair: Callable[[Rule, Unit], bool]
+) -> dict[str, list[Unit]]:
+    """Return what the rules claim, without names that only repeat what is claimed by another name.
+
+    A rule that claims both names goes by the later one, which wins when Keras loads a file. A name for which a rule
+    finds nothing in its sources is left out where another name of the weight is claimed, and found: a file need not
+    hold both.
+
+    Args:
+        rules: the rules.
+        claims: what they claim.
+        catalog: the target's catalog.
+        can_pair: tells whether a rule finds what a unit, of one weight, takes.
+    """
+    left_out: set[tuple[str, str]] = set()
+    for weight in {double.name: None for double in catalog.doubles}:
+        names = catalog.names_of(weight)
+        found = [(r, u, n) for n in names for r in rules for u in claims[r.name] if n in u.weights and _pairs(r)]
+        if len(found) < 2:
+            continue
+        good = [(r, n) for r, u, n in found if can_pair(r, dataclasses.replace(u, weights=(n,)))]
+        last = dict(good)  # of each rule the later name
+        if good:
+            left_out |= {(r.name, n) for r, _, n in found if last.get(r) != n}
+    return {
+        rule: [
+            dataclasses.replace(u, weights=kept)
+            for u in units
+            if (kept := tuple(w for w in u.weights if (rule, w) not in left_out))
+        ]
+        for rule, units in claims.items()
+    }
+
+
+def _pairs(rule: Rule) -> bool:
+    return not rule.keep and rule.pair != "order"
+
+
+def unclaimed(catalog: Catalog, claimed: set[str], sources: Mapping[str, Catalog]) -> list[str]:
+    """Return one name of each weight that no rule claims: one that a source has, if any does."""
+    left = []
+    for weight in catalog:
+        names = catalog.names_of(weight.name)
+        if claimed.isdisjoint(names):
+            left.append(next((n for n in reversed(names) if any(n in c for c in sources.values())), weight.name))
+    return left
+
+
+def put_together(fates: Fates, catalog: Catalog, sources: Mapping[str, Catalog]) -> Iterator[PlanWarning]:
+    """Give each weight the one fate that its names have got, and its own name; sources go by their own names too.
+
+    Args:
+        fates: what was settled for every name.
+        catalog: the target's catalog.
+        sources: those of the sources.
+
+    Yields:
+        What was said of one name and does not hold, because the weight is assigned by another.
+    """
+    for name, assignment in fates.assignments.items():
+        refs = tuple(dataclasses.replace(r, name=sources[r.source][r.name].name) for r in assignment.sources)
+        fates.assignments[name] = dataclasses.replace(assignment, sources=refs)
+    for weight in {double.name: None for double in catalog.doubles}:
+        names = catalog.names_of(weight)
+        given = [fates.assignments.pop(n) for n in names if n in fates.assignments]
+        kept = [fates.kept.pop(n) for n in names if n in fates.kept]
+        steps = [fates.adapted.pop(n) for n in names if n in fates.adapted]
+        if given:
+            _check_same(given, fates.problems)
+            fates.assignments[weight] = dataclasses.replace(given[-1], target=weight)
+            fates.adapted |= {weight: steps[-1]} if steps else {}
+            for lost in (k for k in kept if k.rule != UNMATCHED_RULE):
+                what = (
+                    f"{lost.target} is the same variable as {given[-1].target}, which takes {given[-1].sources[0].name}"
+                )
+                yield PlanWarning("one-variable", f"mapping.{lost.rule}", f"{what}: it is not kept")
+        elif kept:
+            fates.kept[weight] = dataclasses.replace(kept[0], target=weight)
+
+
+def _check_same(given: Sequence[Assignment], problems: Problems) -> None:
+    """Note it if rules give the names of one weight different values. Of one rule, the later name has counted."""
+    first = given[-1]
+    for other in given:
+        if other.rule != first.rule and _value(other) != _value(first):
+            problems.add(
+                f"mapping.{other.rule}, mapping.{first.rule}",
+                f"{other.target} and {first.target} are one variable, and would take different values: "
+                f"{other.sources[0].name} and {first.sources[0].name}",
+                "take it out of one of them with `except`, or switch one off with null",
+            )
+
+
+def _value(assignment: Assignment) -> Assignment:
+    return dataclasses.replace(assignment, target="", rule="")
