@@ -5,7 +5,7 @@ import random
 import re
 
 import pytest
-from compact import catalog, plan_of, structure
+from compact import catalog, pairs, plan_of, structure
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -219,8 +219,8 @@ def residual(block_name, blocks=6):
             f"{name['bn1']} BatchNormalization {name['conv1']}",
             f"{name['conv2']} Conv2D {name['bn1']}",
             f"{name['sc_conv']} Conv2D {last}",
-            f"{name['bn2']} BatchNormalization {name['conv2']}",
             f"{name['sc_bn']} BatchNormalization {name['sc_conv']}",
+            f"{name['bn2']} BatchNormalization {name['conv2']}",
             f"add{b} Add {name['sc_bn']} {name['bn2']}",
         ]
         last = f"add{b}"
@@ -263,6 +263,53 @@ def test_any_two_layers_of_a_residual_network_from_torch_exchanged(ours, theirs)
             wrong |= follow(warning)
         restored.append(wrong == right)
     assert sum(restored) >= 11  # where two of a few blocks are exchanged, their numbers can follow another law
+
+
+@pytest.mark.parametrize("theirs", THEIRS)
+@pytest.mark.parametrize("ours", OURS)
+def test_all_normalizations_of_a_residual_network_from_torch_by_order(ours, theirs):
+    """Every block crosses, so that what is wrong is as usual as what is right."""
+    block, parts = THEIRS[theirs]
+    conv1, bn1, conv2, bn2, sc_conv, sc_bn = parts.split()
+    defined = (
+        (conv1, bn1, conv2, bn2, sc_conv, sc_bn)
+        if theirs == "torchvision"
+        else (sc_conv, sc_bn, conv1, conv2, bn1, bn2)
+    )
+    norms = [f"{block(b)}/{part}" for b in range(6) for part in defined if part in (bn1, bn2, sc_bn)]
+    right = {
+        OURS[ours](b, mine): f"{block(b)}/{other}"
+        for b in range(6)
+        for mine, other in zip(("conv1", "bn1", "conv2", "bn2", "sc_conv", "sc_bn"), parts.split(), strict=True)
+    }
+    target = connected(residual(OURS[ours]))
+    names = {n.name: right.get(n.name, f"other/{n.name}") for n in target.network.nodes}
+    listed = [f"{block(b)}/{part}" for b in range(6) for part in defined]
+    source = dataclasses.replace(connected(renamed(target.network, names), listed), network=None)
+    explicit = {f"r{i}": {"to": t, "from": s} for i, (t, s) in enumerate(right.items()) if "conv" in t}
+    by_order = {"to": "|".join(t for t in right if "bn" in t), "from": "|".join(norms), "pair": "order"}
+    plan = plan_of(structure(target), source, {**explicit, "n": by_order})
+    assert pairs(plan)[f"{OURS[ours](0, 'sc_bn')}/gamma"] != f"{block(0)}/{sc_bn}/gamma"
+    assert {w.where for w in plan.warnings if w.code == "crossed-branches"} == {"mapping.n"}
+
+
+def test_normalizations_before_their_convolutions():
+    """A block that normalizes first has the numbers the other way round: bn2 follows conv1."""
+    lines, last = ["x InputLayer", "stem Conv2D x"], "stem"
+    for b in range(3):
+        lines += [
+            f"u{b}_bn1 BatchNormalization {last}",
+            f"u{b}_conv1 Conv2D u{b}_bn1",
+            f"u{b}_bn2 BatchNormalization u{b}_conv1",
+            f"u{b}_conv2 Conv2D u{b}_bn2",
+            f"add{b} Add {last} u{b}_conv2",
+        ]
+        last = f"add{b}"
+    target = connected(graph("\n".join(lines)))
+    right = {n.name: n.name.replace("u", "layer").replace("_", "/") for n in target.network.nodes}
+    source = dataclasses.replace(connected(renamed(target.network, right)), network=None)
+    right = {t: s for t, s in right.items() if "conv" in t or "bn" in t or t == "stem"}
+    assert crossed(target, source, right) == []
 
 
 # Random networks ----------------------------------------------------------------------------------------------------

@@ -114,25 +114,34 @@ def _belonging(couples: Sequence[Couple], source: Catalog | None) -> Counterpart
     """Return the pair that takes the normalization that belongs to what each convolution takes.
 
     That is the next number in the same container (``down/0``, ``down/1``), or the name that other couples of such
-    names have (``conv1`` with ``bn1``: ``conv2`` with ``bn2``), or the next layer in the file where that holds for
-    most couples.
+    names have (``conv1`` with ``bn1``: ``conv2`` with ``bn2``), or the only one of the same number in the same
+    container, or the next layer in the file where that holds for most couples.
     """
     norms = {second.source: second for _, second in couples}
-    words, by_name = _habits(couples), {tokens_of(name): pair for name, pair in norms.items()}
+    numbered = {first: norms.get(_numbered(first.source, 1) or "") for first, _ in couples if "/" in first.source}
+    found = {first: norm for first, norm in numbered.items() if norm}
+    claimed = {norm.source for norm in found.values()}  # whatever number its name shares with another
+    words = _habits([(first, second) for first, second in couples if second.source not in claimed])
+    by_name = {tokens_of(name): pair for name, pair in norms.items() if name not in claimed}
+    beside: dict[tuple[str, tuple[int, ...]], LayerPair | None] = {}
+    for name, pair in norms.items():
+        if name not in claimed and "/" in name:
+            beside[_place_of(name)] = None if _place_of(name) in beside else pair
     follows = _order_of(couples, source)
-    found: Counterparts = {}
-    for first, _ in couples:
-        numbered = _numbered(first.source, 1)
-        if numbered in norms and "/" in first.source:
-            found[first] = norms[numbered]
-            continue
+    for first in (first for first, _ in couples if first not in found):
         ours = tokens_of(first.source)
         named = [_renumbered(skeleton, ours) for skeleton in words.get(skeleton_of(ours), ())]
         fitting = next((by_name[name] for name in named if name in by_name), None)
-        fitting = fitting or norms.get(follows.get(first.source, ""))
+        fitting = fitting or beside.get(_place_of(first.source)) or norms.get(follows.get(first.source, ""))
         if fitting:
             found[first] = fitting
     return found
+
+
+def _place_of(name: str) -> tuple[str, tuple[int, ...]]:
+    """Return the container of a layer, and the numbers in its own name."""
+    parent, _, last = name.rpartition("/")
+    return parent, numbers_of(tokens_of(last))
 
 
 def _habits(couples: Sequence[Couple]) -> Mapping[Tokens, list[Tokens]]:
