@@ -244,3 +244,30 @@ def test_a_quantised_file_into_the_same_quantised_model(tmp_path, mode, layer):
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         assert np.array_equal(found[name], value), name
+
+
+class Part(layers.Layer):
+    """A user's class that holds a layer of Keras's: files do not tell the class of that."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self._inside = layers.Dense(6, name="inside")
+
+    def build(self, shape):
+        self._inside.build(shape)
+
+    def call(self, x):
+        return self._inside(x)
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
+def test_quantised_layers_in_layers_of_the_users_own(tmp_path):
+    def make(seed):
+        model = filled(keras.Sequential([keras.Input((4,)), Part(name="part")]), seed)
+        model.layers[0]._inside.quantize("int8")
+        return model
+
+    source, target = make(1), make(2)
+    source.save(tmp_path / "q.keras")
+    tp.transfer(tmp_path / "q.keras", target, mapping={"all": {"to": ".*"}})
+    assert np.array_equal(target(X), source(X))

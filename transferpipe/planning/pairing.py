@@ -220,7 +220,7 @@ def _are_quantised_alike(theirs: Sequence[WeightSpec], ours: Sequence[WeightSpec
 
     Keras loads these by position, and here positions cannot be mistaken: the mode decides which weights there are.
     """
-    kinds = {w.layer_class for w in (*theirs, *ours)}
+    kinds = {w.layer_class for w in (*theirs, *ours)} - {None}  # a file need not tell
     alike = all((a.shape, a.dtype) == (b.shape, b.dtype) for a, b in zip(theirs, ours, strict=True))
     return alike and len(kinds) == 1 and any(w.dtype in _WHOLE or w.own_name.endswith(_OF_FLOAT8) for w in ours)
 

@@ -48,4 +48,6 @@ def is_quantized(weight: WeightSpec, catalog: Catalog) -> bool:
     """Tell whether a weight is the integer kernel of a layer that Keras quantized."""
     if kind_of(weight.dtype) != "integer" or len(weight.shape) < 2:
         return False
-    return f"{weight.name}_scale" in catalog or weight.layer_class in _CLASSES
+    # A file numbers the weights of a layer whose class it does not tell; the integers show what they are.
+    unnamed = weight.layer_class is None and weight.own_name.isdigit() and weight.dtype in ("int8", "uint8")
+    return unnamed or f"{weight.name}_scale" in catalog or weight.layer_class in _CLASSES
