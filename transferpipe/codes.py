@@ -244,6 +244,12 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "Look at the weight in the source with `transferpipe inspect FILE --stats`. A factor is taken out by "
             "the transform `{scale: 0.001}`.",
         ),
+        "outlier-value": WarningKind(
+            "One value of a weight is more than a million times as large as its median, and larger than a "
+            "million: most likely a bit flipped, in the file or on its way.",
+            "mapping.all: conv2/kernel holds 1.2e+37, where its values are usually about 0.034",
+            "Fetch the file again, and compare its SHA-256 with the publisher's. An edit sets a single value.",
+        ),
         "parity-inconclusive": WarningKind(
             "The recipe asks for `verify.parity`, and the comparison of outputs could not tell whether they are equal.",
             "verify.parity: the function was not verified: the model refuses random inputs (ValueError: ...)",
@@ -333,6 +339,13 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "A variable was switched off by its own flag (`variable.trainable = False`), which no file keeps.",
             "target: head/kernel is switched off by its variable's own flag, which no file keeps",
             "Freeze the layer that holds it: freeze: [head].",
+        ),
+        "zeros-at-end": WarningKind(
+            "A quarter or more of a kernel, counted from its end, is exactly zero, and the rest is not: the file "
+            "was cut short and filled up, or not all of it was ever written.",
+            "mapping.all: the last 1,152 of the 2,304 values of conv2/kernel are zero: was the file cut short?",
+            "Fetch the file again, and compare its SHA-256 with the publisher's. Kernels padded with zeros on "
+            "purpose by the transform `pad` are not counted; for others, `allow: [zeros-at-end]`.",
         ),
     }
 )

@@ -126,6 +126,37 @@ def test_a_kernel_a_hundred_times_as_wide():
     assert found["outlier-spread"].startswith("the values of c2/kernel spread ")
 
 
+def cut_short(kernel):
+    kernel.reshape(-1)[kernel.size // 2 :] = 0
+
+
+def flip_a_bit(kernel):
+    kernel.reshape(-1).view("uint32")[17] ^= np.uint32(1 << 30)
+
+
+@pytest.mark.parametrize(("damage", "code"), [(cut_short, "zeros-at-end"), (flip_a_bit, "outlier-value")])
+def test_a_damaged_kernel(damage, code):
+    source = trained()
+    kernel = np.asarray(source.get_layer("c2").kernel).copy()
+    damage(kernel)
+    source.get_layer("c2").kernel.assign(kernel)
+    found = warned(source)
+    assert code in found
+    assert "c2/kernel" in found[code]
+
+
+def test_pruned_and_padded_kernels_are_no_damage():
+    source = trained()
+    kernel = np.asarray(source.get_layer("c2").kernel).copy()
+    kernel[np.random.default_rng(1).random(kernel.shape) < 0.8] = 0
+    source.get_layer("c2").kernel.assign(kernel)
+    assert warned(source) == {}
+    wide = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(6, 3, padding="same", name="c0")])
+    rule = {"to": "c0", "transform": {"kernel": [{"slice": {"axis": 2, "stop": 1}}, {"pad": {"axis": 2, "after": 2}}]}}
+    report = tp.transfer(source, wide, mapping={"r": rule}, ignore=["c[1-3]", "n.*", "d.*"])
+    assert [w.code for w in report.warnings] == []
+
+
 @pytest.mark.parametrize("code", ["constant-kernel", "duplicate-weights", "reset-statistics", "outlier-spread"])
 def test_a_run_into_a_file_shows_the_same(code, tmp_path):
     source = trained()

@@ -107,9 +107,7 @@ def last_reason(error: Exception) -> str:
 
 def advise_loading(error: Exception) -> str:
     """Return what makes Keras load a file that it refused with `error`; empty where its words do not tell."""
-    text = (
-        str(error).rpartition("Exception encountered: ")[2].partition("config={")[0].partition("Full object config")[0]
-    )
+    text = last_reason(error)
     if "deserialization of a `Lambda`" in text:
         return "write what the Lambda does as a layer class, registered by @keras.saving.register_keras_serializable()"
     if "cannot be empty" in text:  # what TensorFlow's tables say of no words at all

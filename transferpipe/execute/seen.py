@@ -18,11 +18,15 @@ class Seen:
         count: how many there are.
         constant: whether they are all the same.
         first: the first of them; None as long as there is none.
+        largest: the largest size.
+        zeros_last: how many at the end are zero.
     """
 
     def __init__(self) -> None:
         self.count, self.constant = 0, True
         self.first: Any = None
+        self.largest, self.zeros_last = 0.0, 0
+        self._sizes: list[NDArray[Any]] = []
         self._count, self._sum, self._squares = 0, 0.0, 0.0
 
     def look(self, part: NDArray[Any]) -> None:
@@ -35,11 +39,27 @@ class Seen:
         self.count += flat.size
         if self.constant:  # most weights end it with their second number
             self.constant = bool(flat[-1] == self.first) and bool((flat == self.first).all())
+        self._count_zeros(flat)
         with np.errstate(all="ignore"):  # NaN and infinity may be allowed
+            self.largest = max(self.largest, float(flat.max()), -float(flat.min()))
             sample = flat[:: max(1, flat.size // _SAMPLE)].astype(np.float64)
             self._count += sample.size
             self._sum += float(sample.sum())
             self._squares += float(np.square(sample).sum())
+            if self._count <= _SAMPLE:
+                self._sizes.append(np.abs(sample))
+
+    def _count_zeros(self, flat: NDArray[Any]) -> None:
+        if flat[-1] != 0:  # as nearly always
+            self.zeros_last = 0
+            return
+        others = np.flatnonzero(flat)
+        self.zeros_last = flat.size - 1 - int(others[-1]) if others.size else self.zeros_last + flat.size
+
+    @property
+    def usual(self) -> float:
+        """The median size of its first numbers."""
+        return float(np.median(np.concatenate(self._sizes))) if self._sizes else 0.0
 
     def holds_only(self, number: float) -> bool:
         """Tell whether there are numbers, and all of them are `number`."""

@@ -24,7 +24,9 @@ _MEANS, _VARIANCES = ("moving_mean", "running_mean"), ("moving_variance", "runni
 _FEW_ZEROS, _FEW = 4, 8  # so many numbers may be alike by chance, or by design, such as those of a 1x1 fusing kernel
 _BY_DESIGN = 4  # so many copied layers, and most of all, are a whole network that the model holds twice
 _OUTLIER, _LARGE = 100.0, 2.0
-_FRESHENED = ("fill",)
+_FRESHENED = ("fill", "pad")
+_CUT, _FEW_CUT = 0.25, 16  # part of a kernel, and numbers of it, that are zeros at its end
+_ABSURD = 1e6  # times the median size, and as such: a flipped bit of the exponent gives 1e30
 
 Locate = Callable[[SourceRef], Segment | None]
 
@@ -57,6 +59,7 @@ def suspicious_values(plan: Plan, locate: Locate, found: Found) -> Iterator[Plan
     yield from _copies(telling, locate, found)
     yield from _reset_statistics(telling, found.seen)
     yield from _outliers(telling, found.seen)
+    yield from _damaged(telling, found.seen)
 
 
 def _is_filled(assignment: Assignment) -> bool:
@@ -165,6 +168,19 @@ def _outliers(assignments: list[Assignment], seen: Mapping[str, Seen]) -> Iterat
         if usual > 0 and math.isfinite(gain) and gain > max(_OUTLIER * usual, large):
             text = f"the values of {a.target} spread {gain / usual:,.0f} times as wide as those of its siblings"
             yield PlanWarning("outlier-spread", where_of(a), f"{text} (for their number of inputs)")
+
+
+def _damaged(assignments: list[Assignment], seen: Mapping[str, Seen]) -> Iterator[PlanWarning]:
+    """A file that was cut short, or room that was never filled, ends in zeros; a flipped bit is a number beyond all."""
+    for a in assignments:
+        values = seen[a.target]
+        is_kernel = len(a.shape) > 1 and _own(a.target) in _KERNELS
+        if is_kernel and not values.constant and values.zeros_last >= max(_FEW_CUT, _CUT * values.count):
+            text = f"the last {values.zeros_last:,} of the {values.count:,} values of {a.target} are zero"
+            yield PlanWarning("zeros-at-end", where_of(a), f"{text}: was the file cut short?")
+        if values.largest > max(_ABSURD, _ABSURD * values.usual) and values.usual > 0:
+            text = f"{a.target} holds {values.largest:.3g}, where its values are usually about {values.usual:.3g}"
+            yield PlanWarning("outlier-value", where_of(a), text)
 
 
 def _fan_in(assignment: Assignment) -> int:
