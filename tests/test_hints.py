@@ -65,7 +65,7 @@ def test_axes_in_the_order_of_torch(name, tmp_path):
     tp.transfer(source, model, mapping={"r": {"to": "x", "transform": {"kernel": [{"transpose": advised[0]}]}}})
     assert np.array_equal(model.weights[0], wanted)
     # The advice keeps to the kernel: the bias of the same rule has no axes to turn.
-    assert "{kernel: [{transpose" in problem.mend
+    assert "to it alone, `transform: {kernel: [...]}`" in problem.mend
 
 
 def test_both_arrangements_are_named_where_both_fit(tmp_path):

@@ -38,7 +38,7 @@ def test_on_mismatch_does_not_forgive_a_source_that_is_not_there():
 def test_reversed_axes_are_recognised():
     (text,) = problems_of("a/kernel 2x3x4", "b/kernel 4x3x2", {"r": {"to": "a", "from": "b"}})
     assert "if its axes are (out, in, width), as in PyTorch" in text
-    assert "add `transform: {kernel: [{transpose: [2, 1, 0]}]}`" in text
+    assert "add the transform {transpose: [2, 1, 0]} to it alone, `transform: {kernel: [...]}`" in text
     rule = {"to": "a", "from": "b", "transform": [{"transpose": [2, 1, 0]}]}
     assert plan_of("a/kernel 2x3x4", "b/kernel 4x3x2", {"r": rule}).assignments
     (text,) = problems_of("a/kernel 2x3x5", "b/kernel 4x3x2", {"r": rule})

@@ -83,7 +83,7 @@ def _add(rule: Rule | None, spec: WeightSpec, axes: list[int], sources: Sequence
     own = f"'{spec.own_name}'" if spec.own_name.isdigit() else spec.own_name
     if rule.transform and rule.transforms_of(spec.own_name):
         return f"add {step} at the end of `transform: {{{own}: [...]}}`"
-    return f"add `transform: {{{own}: [{step}]}}`"
+    return f"add the transform {step} to it alone, `transform: {{{own}: [...]}}`"
 
 
 def advise_dtype(spec: WeightSpec, dtype: str) -> str:
