@@ -143,6 +143,13 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "Take the layer out of `freeze`, or add a rule that transfers its weights. `freeze: [transferred]` freezes "
             "only layers all of whose weights came from a source.",
         ),
+        "gate-order": WarningKind(
+            "A GRU takes weights that are named as torch names them, outside of torch's layout. torch.nn.GRU has its "
+            "gates in another order than Keras (reset, update, new; update, reset, candidate), which no shape shows.",
+            "mapping.k: g/cell/kernel of a GRU takes g/weight_ih_l0, named as in torch, with its gates in torch's "
+            "order: say `layout: torch`, which puts them in Keras's",
+            "Say `layout: torch` in `source`, and pair the layers.",
+        ),
         "half-affine": WarningKind(
             "A normalization layer has a scale without an offset, or the reverse. torch's layers have both or neither, "
             "so the file cannot be loaded into one strictly.",

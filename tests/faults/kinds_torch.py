@@ -215,25 +215,18 @@ def _(draw):
     return Pair(replace(pair.wrong, source=source), pair.right)
 
 
-@fault("torch: gates of a GRU or LSTM read as Keras's", "frameworks", "names")
+@fault("torch: gates of a GRU read as Keras's", "frameworks", "names")
 def _(draw):
     from torch import nn
 
-    units = 4
-    layer = draw.pick("LSTM", "GRU")
-    net = torch_net(draw, ("r", getattr(nn, layer)(units, units, batch_first=True)))
-    spec = Spec((5, units), (Part(layer, "r", {"units": units, "return_sequences": True}),))
+    units, turn = 4, [{"transpose": [1, 0]}]
+    net = torch_net(draw, ("r", nn.GRU(units, units, batch_first=True)))
+    spec = Spec((5, units), (Part("GRU", "r", {"units": units, "return_sequences": True}),))
     source = {"path": draw.stored(state(net), ".npz"), "layout": "keras"}
-    turn = [{"transpose": [1, 0]}]
-    bias = (
-        {"from": ["r/bias_ih_l0", "r/bias_hh_l0"], "merge": "sum"}
-        if layer == "LSTM"
-        else {"from": ["r/bias_ih_l0", "r/bias_hh_l0"], "transform": [{"stack": {"axis": 0}}]}
-    )
     mapping = {
         "k": {"to": "r/.*/kernel", "from": "r/weight_ih_l0", "transform": turn},
         "h": {"to": "r/.*/recurrent_kernel", "from": "r/weight_hh_l0", "transform": turn},
-        "b": {"to": "r/.*/bias", **bias},
+        "b": {"to": "r/.*/bias", "from": ["r/bias_ih_l0", "r/bias_hh_l0"], "transform": [{"stack": {"axis": 0}}]},
     }
     pair = torch_pair(draw, net, spec, spec, (5, units), mapping, {"all": {"to": ".*"}})
     from dataclasses import replace
@@ -349,7 +342,7 @@ def _(draw):
 def _onnx_conv(draw, attributes, right, wrong):
     kernel, bias = draw.rng.normal(size=(4, 3, 3, 3)).astype("f4") / 5, draw.rng.normal(size=4).astype("f4")
     nodes = [("Conv", ["x", "c.weight", "c.bias"], "z", {"kernel_shape": [3, 3], **attributes})]
-    nodes += [("Relu", ["z"], "r", {}), ("GlobalMaxPool", ["r"], "y", {})]
+    nodes += [("Relu", ["z"], "r", {}), ("GlobalAveragePool", ["r"], "y", {})]
     arrays = {"c.weight": kernel, "c.bias": bias}
     path = _onnx(draw, nodes, arrays, ["N", 3, 8, 8], ["N", 4, 1, 1])
     inputs = draw.rng.normal(size=(3, 8, 8, 3)).astype("f4")
@@ -358,7 +351,7 @@ def _onnx_conv(draw, attributes, right, wrong):
     def spec(settings):
         return Spec(
             (8, 8, 3),
-            (Part("Conv2D", "c", {**_conv(4, activation="relu"), **settings}), Part("GlobalMaxPooling2D", "gap")),
+            (Part("Conv2D", "c", {**_conv(4, activation="relu"), **settings}), Part("GlobalAveragePooling2D", "gap")),
         )
 
     source = {"path": path, "layout": "torch"}

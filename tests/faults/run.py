@@ -20,6 +20,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
+from transferpipe.execute.parity import cause
+
 from . import kinds_graph, kinds_settings, kinds_torch, kinds_values, twins  # noqa: F401  (they enter their kinds)
 from .judge import Said, folder_of, has_parity, new_codes, others, parity_files, transferred
 from .kinds import FAULTS, TWINS, Draw, clear
@@ -64,8 +66,8 @@ def make(kind, seed, number, root):
     return kind.make(Draw((seed, zlib.crc32(kind.name.encode()), number), folder)), folder
 
 
-def measure(kind, seed, pairs, root, *, parity=False, plain=True):
-    """Return the row of one kind of fault."""
+def measure(kind, seed, pairs, root, *, parity=0, plain=True):
+    """Return the row of one kind of fault; a parity check is made of the first `parity` pairs."""
     row = Row(kind.name, kind.group, kind.seen)
     for number in range(pairs):
         pair, folder = make(kind, seed, number, root)
@@ -79,7 +81,7 @@ def measure(kind, seed, pairs, root, *, parity=False, plain=True):
                 row.harmless += 1  # the values as they are compute the same in this pair: it counts for nothing
                 continue
         judge_fault(row, said, right)
-        if parity:
+        if number < parity:
             judge_parity(row, said, transferred(pair.wrong, **parity_files(pair.wrong, folder)), pair.wrong)
             if pair.right and pair.right.inputs is not None:
                 checked = transferred(pair.right, **parity_files(pair.right, folder))
@@ -256,17 +258,18 @@ def main(argv=None):
         "--kinds", nargs="*", default=(), help="only kinds whose name or group holds one of these words"
     )
     parser.add_argument("--json", action="store_true", help="print everything counted, with an example of each text")
-    parser.add_argument("--no-parity", action="store_true")
+    parser.add_argument("--parity", type=int, default=3, help="pairs of each kind that a parity check is made of")
     parser.add_argument("--write-table", action="store_true", help=f"write {TABLE.name}")
     options = parser.parse_args(argv)
     started = time.perf_counter()
+    cause._SECONDS = 1.0  # the search for the likely cause of a difference; whether it is found does not depend on that
     gc.freeze()  # Keras collects garbage before each build of transferpipe's: what was imported need not be looked at
 
     def wanted(kind):
         return not options.kinds or any(w in kind.name or w == kind.group for w in options.kinds)
 
     with tempfile.TemporaryDirectory() as root:
-        parity = not options.no_parity and has_parity(Path(root))
+        parity = options.parity if has_parity(Path(root)) else 0
         rows, twin_rows = [], []
         for kind in filter(wanted, FAULTS.values()):
             began = time.perf_counter()
@@ -288,7 +291,7 @@ def main(argv=None):
         if not options.kinds:
             twin_rows += list(recipe_rows())
     kinds = " --kinds " + " ".join(options.kinds) if options.kinds else ""
-    command = f"python -m tests.faults.run --pairs {options.pairs} --twins {options.twins} --seed {options.seed}{kinds} --write-table"
+    command = f"python -m tests.faults.run --pairs {options.pairs} --twins {options.twins} --parity {options.parity} --seed {options.seed}{kinds} --write-table"
     told = {"command": command, "seconds": time.perf_counter() - started, "versions": versions()}
     page = table(rows, twin_rows, told)
     print(json.dumps([vars(r) for r in (*rows, *twin_rows)], indent=1) if options.json else page)

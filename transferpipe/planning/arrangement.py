@@ -157,6 +157,27 @@ class Arrangement:
                 break
         return tuple(found)
 
+    def is_linear_behind(self, name: str) -> bool:
+        """Tell whether what a layer with weights gives reaches the next one, or the end, without any activation.
+
+        Pooling and the like may stand between, since an activation may as well stand behind them.
+        """
+        for _ in range(_MOST_STEPS):
+            behind = self.network.consumers.get(name, ())
+            if not behind:
+                return True
+            if len(behind) > 1:
+                return False
+            name = behind[0]
+            function = self.function(name)
+            if name in self._weighted:
+                return function.known and not function.kind.endswith("Normalization")
+            passes = re.match(r"(Global|Adaptive)?(Max|Average)Pooling|Flatten|ZeroPadding", function.kind)
+            nothing = function.kind == NEUTRAL or (function.kind, function.activation) == (ACTIVATION, LINEAR)
+            if not (passes or nothing):
+                return False
+        return False
+
 
 def _activation(spelled: str | None) -> LayerFunction:
     return LayerFunction(ACTIVATION, activation=spelled, known=spelled is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from transferpipe.planning.layouts.export import unknown_to
@@ -17,6 +18,7 @@ _OF_TORCH, _FORGOTTEN = 1e-5, 1e-3
 """The default epsilon of torch's normalizations, and that of Keras's."""
 _BOTH = ("BatchNormalization", "GroupNormalization")
 _SAVE = "save.layout"
+_KEEPING_GATES = frozenset(["transpose", "stack", "reshape", "squeeze", "cast"])
 
 
 def lint_layouts(plan: Plan, target: TargetStructure, adapted: Mapping[str, int]) -> Iterator[PlanWarning]:
@@ -30,6 +32,8 @@ def lint_layouts(plan: Plan, target: TargetStructure, adapted: Mapping[str, int]
     for a in plan.assignments:
         if a.target in adapted:
             yield from _reset_before(a, target)
+        else:
+            yield from _other_gates(a, target)
     if plan.save_layout != "keras":
         yield from _written(plan, target)
 
@@ -39,6 +43,20 @@ def _reset_before(a: Assignment, target: TargetStructure) -> Iterator[PlanWarnin
     if a.target.endswith("/recurrent_kernel") and any(s.reset_after is False for s in states):
         text = f"{a.target} is that of a GRU with reset_after=False, which computes something else than torch's"
         yield PlanWarning("reset-after", f"mapping.{a.rule}", f"{text}: build it with reset_after=True")
+
+
+def _other_gates(a: Assignment, target: TargetStructure) -> Iterator[PlanWarning]:
+    """Yield a warning of a GRU that takes torch's weights with its gates in torch's order.
+
+    torch.nn.GRU has them as reset, update, new, Keras as update, reset, candidate. A transform that does more than
+    turn axes and join biases may put them in order. An LSTM has one order in both.
+    """
+    named = all(re.search(r"(^|[/_])(weight|bias|w|b)_(ih|hh)(_l\d+)?(_reverse)?$", r.name) for r in a.sources)
+    steps = {t if isinstance(t, str) else next(iter(t), "") for t in a.transforms if isinstance(t, str | Mapping)}
+    states = [target.by_name[n] for n in ancestors(a.target) if n in target.by_name]
+    if named and steps <= _KEEPING_GATES and any(s.layer_class in ("GRU", "GRUCell") for s in states):
+        text = f"{a.target} of a GRU takes {a.sources[0].name}, named as in torch, with its gates in torch's order"
+        yield PlanWarning("gate-order", f"mapping.{a.rule}", f"{text}: say `layout: torch`, which puts them in Keras's")
 
 
 def lint_epsilons(

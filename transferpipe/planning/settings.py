@@ -365,8 +365,13 @@ class _Comparison:
             one, two = self.source.speaks_for(s), self.target.speaks_for(t)
             if connected and one is not None and two is not None:
                 self._activations(pair, self.source.activations_after(one), self.target.activations_after(two))
-            elif LINEAR not in (theirs.activation, ours.activation):
+            elif LINEAR not in (theirs.activation, ours.activation) or self._lacks_activation(pair, two):
                 self._activations(pair, (theirs.activation,), (ours.activation,))
+
+    def _lacks_activation(self, pair: _Pair, two: str | None) -> bool:
+        """Tell whether an operator of a graph is followed by an activation and the target's layer surely by none."""
+        graph = self.source.network.framework == "onnx" and pair.target_function.activation == LINEAR
+        return graph and two is not None and self.target.network.connected and self.target.is_linear_behind(two)
 
     def _note(self, pair: _Pair, setting: str, one: Any, two: Any) -> None:
         words = _words(one), _words(two)
