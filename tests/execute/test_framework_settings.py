@@ -62,7 +62,7 @@ def test_a_convolution_that_differs(layer, words, tmp_path):
 
 def test_uneven_padding_is_warned_of_where_the_graph_pads_evenly(tmp_path):
     layer = kl.Conv2D(6, 3, 2, padding="same", name="c")
-    assert list(conv_plan(tmp_path, [layer], sizes=(8, 8))) == ["same-padding"]
+    assert "same-padding" in list(conv_plan(tmp_path, [layer], sizes=(8, 8)))
     assert conv_plan(tmp_path, [layer], {"strides": [2, 2], "auto_pad": "SAME_UPPER"}, (8, 8)) == {}
 
 

@@ -171,8 +171,8 @@ def test_a_frozen_layer_that_kept_fresh_weights():
     found = warned(plan_frozen(["enc"], source=WEIGHTS, mapping=mapping), "frozen-fresh")
     assert found[0] == (
         "mapping.bn",
-        "enc/bn/gamma; enc/bn/beta; enc/bn/moving_mean; and 1 more is frozen and keeps its fresh value: training will "
-        "never change it",
+        "4 weights are frozen and keep their fresh values, which training will never change: enc/bn/gamma, enc/bn/beta, "
+        "enc/bn/moving_mean and 1 more",
     )
     assert len(found) == 1
     found = warned(plan_frozen(["head"], source=WEIGHTS, mapping={"conv": {"to": "enc/conv"}}), "frozen-fresh")

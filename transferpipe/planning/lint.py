@@ -158,16 +158,22 @@ def _reversed_axes(plan: Plan, adapted: Mapping[str, int]) -> Iterator[PlanWarni
 
 
 def _frozen_fresh(plan: Plan) -> Iterator[PlanWarning]:
+    """One warning a rule, with all weights that it leaves fresh and frozen."""
     assigned = {a.target for a in plan.assignments}
     kept = {k.target: k for k in plan.kept}
     switched = set(plan.freezing.layers)
+    found: dict[str, list[str]] = {}
     for name in plan.freezing.frozen_weights:
         if name not in assigned and plan.assignments and switched.intersection(ancestors(name)):
             rule = kept[name].rule if name in kept else "?"
-            where = UNMATCHED_RULE if rule == UNMATCHED_RULE else f"mapping.{rule}"
-            yield PlanWarning(
-                "frozen-fresh", where, f"{name} is frozen and keeps its fresh value: training will never change it"
-            )
+            found.setdefault(UNMATCHED_RULE if rule == UNMATCHED_RULE else f"mapping.{rule}", []).append(name)
+    for where, names in found.items():
+        if len(names) == 1:
+            text = f"{names[0]} is frozen and keeps its fresh value: training will never change it"
+        else:
+            text = f"{len(names)} weights are frozen and keep their fresh values, which training will never change"
+            text = f"{text}: {listed(names, _MANY)}"
+        yield PlanWarning("frozen-fresh", where, text)
 
 
 def _unrecorded_freezing(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
