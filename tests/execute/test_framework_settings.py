@@ -61,9 +61,9 @@ def test_a_convolution_that_differs(layer, words, tmp_path):
 
 
 def test_uneven_padding_is_warned_of_where_the_graph_pads_evenly(tmp_path):
-    layer = kl.Conv2D(6, 3, 2, padding="same", name="c")
-    assert "same-padding" in list(conv_plan(tmp_path, [layer], sizes=(8, 8)))
-    assert conv_plan(tmp_path, [layer], {"strides": [2, 2], "auto_pad": "SAME_UPPER"}, (8, 8)) == {}
+    layers = [kl.Conv2D(6, 3, 2, padding="same", name="c"), kl.ReLU()]
+    assert "same-padding" in list(conv_plan(tmp_path, layers, sizes=(8, 8)))
+    assert conv_plan(tmp_path, layers, {"strides": [2, 2], "auto_pad": "SAME_UPPER"}, (8, 8)) == {}
 
 
 @pytest.mark.parametrize(("epsilon", "found"), [(1e-3, []), (1e-5, ["settings-differ"])])
