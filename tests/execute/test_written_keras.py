@@ -244,9 +244,9 @@ def test_the_same_run_gives_the_same_bytes(name, tmp_path):
     assert found[0] == found[1]
 
 
-def test_a_trained_target_leaves_its_optimizer_behind(tmp_path):
+def test_a_trained_target_leaves_its_optimizer_behind_where_the_recipe_says_so(tmp_path):
     ordinary("fitted", SEED).save(tmp_path / "target.keras")
-    tp.transfer(None, tmp_path / "target.keras", folder=tmp_path, unmatched="keep")
+    tp.transfer(None, tmp_path / "target.keras", folder=tmp_path, unmatched="keep", optimizer="drop")
     with zipfile.ZipFile(tmp_path / "model.keras") as archive, archive.open("model.weights.h5") as member:
         assert sorted(h5py.File(member, "r")) == ["layers", "vars"]
     assert stored(tmp_path / "model.keras") == stored(tmp_path / "target.keras")
