@@ -1,6 +1,6 @@
 """One random pair of each kind: none that something shows is silent, and no right twin is warned of.
 
-The whole measurement is `python -m tests.faults.run`; TABLE.md is what it wrote.
+The whole measurement is `python -m tests.faults.run`; `--write-table` makes TABLE.md of it.
 """
 
 import pytest
