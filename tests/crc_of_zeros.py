@@ -2,7 +2,7 @@
 
 import zlib
 
-from transferpipe.weights.crc import combine
+from transferpipe.files.crc import combine
 
 
 def crc_of_zeros(count):

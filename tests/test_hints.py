@@ -384,7 +384,7 @@ def test_classes_that_keras_cannot_load(broken, advice, fixed, factor, module):
 
 
 def test_what_keras_does_not_explain_is_not_advised_on():
-    from transferpipe.execute.reload import advise_loading
+    from transferpipe.prove.reload import advise_loading
 
     assert advise_loading(OSError("disk full")) == ""
     assert advise_loading(ValueError("a model with a `Lambda` in its config={'class_name': 'Lambda'}")) == ""

@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from transferpipe.cli import main
-from transferpipe.cli.recipe_folders import conf_folder
+from transferpipe.cli.compose.folders import conf_folder
+from transferpipe.digits import load_digits
 from transferpipe.zoo import digit_halves, digits_cnn
-from transferpipe.zoo.digits import load_digits
 
 RECIPES = sorted((conf_folder() / "recipe").glob("*.yaml"))
 DATA = Path(__file__).parents[1] / "transferpipe" / "zoo" / "data"

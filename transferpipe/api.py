@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.execute.live import check_ahead, transfer_live
-from transferpipe.execute.opening import live_model, open_recipe
-from transferpipe.execute.parity.result import Parity
-from transferpipe.execute.parity.two import Settings, compare_models
-from transferpipe.execute.prepare import Prepared, prepare_opened
-from transferpipe.execute.remote.opened import open_path
+from transferpipe.execute.open_recipe import open_recipe
+from transferpipe.execute.prepare import prepare_opened
 from transferpipe.execute.run import Report, execute
-from transferpipe.planning.chain import read_recipe
+from transferpipe.fetch.open_path import open_path
+from transferpipe.models.opened import Prepared
+from transferpipe.models.source import live_model
 from transferpipe.planning.model import Plan
+from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.prove.parity.result import Parity
+from transferpipe.prove.parity.two import Settings, compare_models
 from transferpipe.recipe.model import LIVE
 from transferpipe.weights.spec import Catalog
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from transferpipe.visible import visible
+from transferpipe.text.visible import visible
 
 
 @dataclass(frozen=True)

@@ -234,10 +234,10 @@ def test_a_failure_in_the_last_of_several_files_leaves_none(refuses, here, also,
         os.write(descriptor, b"half a file")
         raise OSError(28, "No space left on device")
 
-    import transferpipe.execute.save
+    import transferpipe.save.output
 
-    original = transferpipe.execute.save.writer_for
+    original = transferpipe.save.output.writer_for
     monkeypatch.setattr(
-        transferpipe.execute.save, "writer_for", lambda name: fail if "c.weights" in name else original(name)
+        transferpipe.save.output, "writer_for", lambda name: fail if "c.weights" in name else original(name)
     )
     refuses(4, [*OWN, "hydra.run.dir=run", f"save.also={also}"], "run: cannot be written: No space left on device")

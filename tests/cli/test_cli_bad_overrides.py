@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from transferpipe.cli.override_errors import RULE_KEYS
+from transferpipe.cli.compose.errors import RULE_KEYS
 
 OWN = ("plan", "recipe=own")
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from transferpipe.cli.recipe_file import check_recipe_file
+from transferpipe.cli.compose.recipe_file import check_recipe_file
 from transferpipe.errors import UnsafeError
 
 TARGET = "target: {_target_: transferpipe.zoo.small_mlp}\nunmatched: keep\n"

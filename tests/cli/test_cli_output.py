@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 import transferpipe as tp
 from transferpipe.cli import main
-from transferpipe.visible import visible
+from transferpipe.text.visible import visible
 
 # Files alone, so that nothing of Keras is imported.
 RECIPE = """

@@ -10,7 +10,7 @@ import yaml
 from command_line import RECIPE
 
 import transferpipe.score
-from transferpipe.cli.recipe_folders import conf_folder
+from transferpipe.cli.compose.folders import conf_folder
 
 RUN = ("run", "recipe=own", "hydra.run.dir=out")
 

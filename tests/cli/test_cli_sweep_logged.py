@@ -73,7 +73,7 @@ def test_every_logger_is_told_of_every_variant_once(cli, here, monkeypatch):
     monkeypatch.setitem(sys.modules, "a_logger", working)
     monkeypatch.setattr(loggers, "LOGGERS", {"a_logger": "a_logger"})
     monkeypatch.setattr(loggers, "check_loggers", lambda names: None)
-    monkeypatch.setattr("transferpipe.cli.sweep.check_loggers", lambda names: None)
+    monkeypatch.setattr("transferpipe.cli.sweeps.verb.check_loggers", lambda names: None)
     fine = ("sweep", "recipe=own", "seed=0,1", SCORED, "hydra.sweep.dir=out")
     cli(*fine)
     cli(*fine, "sweep.log=[a_logger]")

@@ -6,8 +6,8 @@ import pytest
 from command_line import RECIPE
 from sweeps import FOUR, OUT, SCORE, SCORED, rows
 
-from transferpipe.cli import sweep_results
-from transferpipe.cli.sweep_progress import planning_progress
+from transferpipe.cli.sweeps import results as sweep_results
+from transferpipe.cli.sweeps.progress import planning_progress
 
 
 @pytest.fixture(autouse=True)

@@ -3,8 +3,8 @@
 import pytest
 from omegaconf import OmegaConf
 
-from transferpipe.cli.compose import session
-from transferpipe.cli.expansion import Axes, as_override, count, expand, named_axes, split_axes, values_by_key
+from transferpipe.cli.compose.composing import session
+from transferpipe.cli.sweeps.expansion import Axes, as_override, count, expand, named_axes, split_axes, values_by_key
 from transferpipe.errors import RecipeError
 
 

@@ -8,8 +8,8 @@ import pytest
 from compact import plan_of, structure
 
 from transferpipe.errors import VerificationError
-from transferpipe.execute.values import Values
 from transferpipe.recipe.model import Verify
+from transferpipe.values.compute import Values
 from transferpipe.weights.spec import WeightSpec, catalog_of
 
 ALLOW = Verify(nonfinite="allow", negative_variance="allow")

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from transferpipe.errors import FileError
-from transferpipe.execute import atomic
-from transferpipe.execute.atomic import (
+from transferpipe.files import atomic
+from transferpipe.files.atomic import (
     flush,
     new_folders,
     publish,
@@ -20,7 +20,7 @@ from transferpipe.execute.atomic import (
     unused_folder,
     write_text,
 )
-from transferpipe.execute.staging import Staging
+from transferpipe.files.staging import Staging
 
 
 @pytest.fixture(scope="module")

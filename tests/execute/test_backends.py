@@ -138,7 +138,7 @@ def test_a_backend_that_does_not_exist(name, text, tmp_path):
 
 def test_a_backend_that_is_not_installed(monkeypatch):
     from transferpipe.errors import RecipeError
-    from transferpipe.execute import build
+    from transferpipe.models import build
 
     monkeypatch.setattr(build.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(RecipeError, match="backend jax is not installed -> pip install jax"):

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from transferpipe.execute.opening import builds_kept, open_recipe
-from transferpipe.planning.chain import read_recipe
+from transferpipe.execute.open_recipe import builds_kept, open_recipe
+from transferpipe.planning.read_recipe import read_recipe
 
 MODELS = """
 import keras
@@ -102,8 +102,8 @@ def test_a_builder_that_sets_floatx_gets_what_it_asks_for(tmp_path):
         "    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name='d')])\n"
     )
     code = (
-        "from transferpipe.execute.opening import open_recipe\n"
-        "from transferpipe.planning.chain import read_recipe\n"
+        "from transferpipe.execute.open_recipe import open_recipe\n"
+        "from transferpipe.planning.read_recipe import read_recipe\n"
         "data = {'source': {'_target_': 'half.net'}, 'target': {'_target_': 'half.net'}, 'unmatched': 'keep'}\n"
         "opened = open_recipe(read_recipe(data))\n"
         "import keras\n"

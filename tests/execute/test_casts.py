@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from in_memory import array, one, refused
 
-from transferpipe.execute.values import same_bits
+from transferpipe.values.compare import same_bits
 
 
 def test_a_cast_is_reported_with_its_largest_relative_error():

@@ -14,9 +14,9 @@ import written_zoo
 from keras.src.backend.common import global_state
 
 import transferpipe as tp
-from transferpipe.execute.build import build_model
-from transferpipe.execute.keras_walk import walk
-from transferpipe.execute.own_initializers import is_repeatable
+from transferpipe.models.build import build_model
+from transferpipe.models.deferred.initializers import is_repeatable
+from transferpipe.models.walk import walk
 from transferpipe.recipe.model import Build
 
 SEED = 5

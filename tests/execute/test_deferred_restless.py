@@ -9,10 +9,10 @@ import restless_builders
 import tricky_builders
 import troubled_builders
 
-from transferpipe.execute import refusals
-from transferpipe.execute.build import build_model
-from transferpipe.execute.holders import are_held_only_by, young_kept
-from transferpipe.execute.keras_walk import walk
+from transferpipe.models.build import build_model
+from transferpipe.models.deferred import refusals
+from transferpipe.models.deferred.holders import are_held_only_by, young_kept
+from transferpipe.models.walk import walk
 from transferpipe.recipe.model import Build
 
 SEED = 5

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transferpipe.errors import VerificationError
-from transferpipe.execute.edit_values import apply_edit
 from transferpipe.recipe.model import Edit
+from transferpipe.values.edits import apply_edit
 
 
 def edited(value, index, operation, number):

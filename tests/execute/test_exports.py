@@ -8,9 +8,9 @@ from safetensors.numpy import save_file
 
 import transferpipe as tp
 from transferpipe.errors import FileError, RecipeError, VerificationError
-from transferpipe.execute.exports import export_model
-from transferpipe.execute.reload import verify_served
-from transferpipe.execute.target import ModelTarget
+from transferpipe.models.target import ModelTarget
+from transferpipe.prove.reload import verify_served
+from transferpipe.save.exports import export_model
 from transferpipe.weights.formats import open_source
 
 
@@ -137,8 +137,8 @@ def test_a_value_that_was_not_written_is_noticed(tmp_path, monkeypatch):
         shard.write_bytes(data)
         return result
 
-    monkeypatch.setattr("transferpipe.execute.exports.export_model", wrong)
-    monkeypatch.setattr("transferpipe.weights.formats.tf_checkpoint.check_sum", lambda *_: None)
+    monkeypatch.setattr("transferpipe.save.exports.export_model", wrong)
+    monkeypatch.setattr("transferpipe.weights.formats.tensorflow.checkpoint.check_sum", lambda *_: None)
     with pytest.raises(VerificationError, match="not the one that the plan gives"):
         tp.transfer(None, model, folder=tmp_path, unmatched="keep", save="model.ckpt")
     assert not list(tmp_path.iterdir())

@@ -24,8 +24,8 @@ from hand_made import (
 from safetensors.numpy import load_file
 
 import transferpipe as tp
-from transferpipe.execute.writers import fill
-from transferpipe.weights import crc
+from transferpipe.files import crc
+from transferpipe.save.writers import fill
 
 ALL = {"all": {"to": "(.*)", "from": r"\1"}}
 STORAGE = {

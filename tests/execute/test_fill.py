@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from transferpipe.errors import FileError
-from transferpipe.execute.writers import fill as fill_module
-from transferpipe.execute.writers.content import Content
-from transferpipe.execute.writers.fill import Place, fill, whole_crc
-from transferpipe.weights import crc as crc_module
-from transferpipe.weights.segment import Segment
+from transferpipe.files import crc as crc_module
+from transferpipe.files.segment import Segment
+from transferpipe.save.writers import fill as fill_module
+from transferpipe.save.writers.content import Content
+from transferpipe.save.writers.fill import Place, fill, whole_crc
 from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
 
 CHUNK, PIECE = 64, 256

@@ -19,10 +19,10 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from transferpipe.errors import FileError
-from transferpipe.execute.writers import writer_for
-from transferpipe.execute.writers.content import Content
+from transferpipe.files.segment import Segment
+from transferpipe.save.writers import writer_for
+from transferpipe.save.writers.content import Content
 from transferpipe.weights.formats import open_source
-from transferpipe.weights.segment import Segment
 from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
 
 PLAIN = [
@@ -187,7 +187,7 @@ def write_holes(path):
     """Write a model of three values of 2 GiB whose pieces are skipped instead of moved."""
     from crc_of_zeros import crc_of_zeros
 
-    from transferpipe.execute.writers import fill
+    from transferpipe.save.writers import fill
     from transferpipe.weights.file_source import SavedGroup
 
     fill.segment_crcs = lambda segments: [crc_of_zeros(s.nbytes) for s in segments]

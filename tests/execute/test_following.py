@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from transferpipe.execute import following as following_module
-from transferpipe.execute.following import followed
+from transferpipe.files import hashing as following_module
+from transferpipe.files.hashing import followed
 
 
 @pytest.fixture(autouse=True)

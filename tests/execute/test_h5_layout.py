@@ -11,9 +11,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from transferpipe.execute.writers.content import Content
-from transferpipe.execute.writers.h5_layout import lay_out
-from transferpipe.weights import window as window_module
+from transferpipe.files import window as window_module
+from transferpipe.save.writers.content import Content
+from transferpipe.save.writers.h5_layout import lay_out
 from transferpipe.weights.file_source import SavedGroup
 from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
 

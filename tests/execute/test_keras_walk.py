@@ -7,7 +7,7 @@ import pytest
 
 import transferpipe as tp
 from transferpipe.errors import RecipeError
-from transferpipe.execute.keras_walk import walk
+from transferpipe.models.walk import walk
 from transferpipe.weights.formats import open_source
 
 

@@ -11,7 +11,7 @@ from hand_made import dense, read_weights, write_archive
 RUN = """
 import sys
 import transferpipe as tp
-from transferpipe.execute.writers import fill
+from transferpipe.save.writers import fill
 
 source, target, out, slow = sys.argv[1:]
 real = fill.write_at

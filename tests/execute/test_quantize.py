@@ -11,7 +11,7 @@ from keras import layers
 import transferpipe as tp
 from transferpipe.collector import collector_spared
 from transferpipe.errors import RecipeError
-from transferpipe.execute.verify_run import verify_run
+from transferpipe.prove.run_folder import verify_run
 
 ALL = {"all": {"to": ".*"}}
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from transferpipe.cli.main import main
-from transferpipe.execute.writers.safetensors_shards import split_catalog
 from transferpipe.recipe.sizes import parse_size
+from transferpipe.save.writers.safetensors_shards import split_catalog
 from transferpipe.weights.spec import Catalog, WeightSpec
 
 SHARDS = [f"model-{i:05}-of-00003.safetensors" for i in (1, 2, 3)]
@@ -117,7 +117,7 @@ def test_nothing_is_replaced_by_several_files(recipe, taken, capsys):
 
 
 def test_a_file_that_appears_during_the_run_is_not_replaced(recipe, monkeypatch):
-    from transferpipe.execute.staging import Staging
+    from transferpipe.files.staging import Staging
 
     publish = Staging.publish
 
@@ -132,7 +132,7 @@ def test_a_file_that_appears_during_the_run_is_not_replaced(recipe, monkeypatch)
 
 
 def test_a_failure_leaves_nothing(recipe, monkeypatch):
-    import transferpipe.execute.writers.safetensors_shards as shards
+    import transferpipe.save.writers.safetensors_shards as shards
 
     def fail(*_):
         raise OSError(28, "No space left on device")

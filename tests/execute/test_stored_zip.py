@@ -10,7 +10,7 @@ from crc_of_zeros import crc_of_zeros
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transferpipe.execute.writers.stored_zip import StoredZip, write_at
+from transferpipe.files.stored_zip import StoredZip, write_at
 
 HUGE = (4 << 30) + 12_345
 EDGE = 0xFFFFFFFF

@@ -5,9 +5,9 @@ import pytest
 from in_memory import ALLOW, array, one, refused, values
 
 from transferpipe.errors import VerificationError
-from transferpipe.execute.values import same_bits
+from transferpipe.files.segment import Segment
 from transferpipe.recipe.model import Verify
-from transferpipe.weights.segment import Segment
+from transferpipe.values.compare import same_bits
 
 # Plain values ---------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 import transferpipe as tp
 from transferpipe.cli import main
 from transferpipe.errors import RecipeError
-from transferpipe.execute.opening import layout_of
+from transferpipe.execute.open_recipe import layout_of
 from transferpipe.recipe.model import Origin
 from transferpipe.weights.formats import open_source
 

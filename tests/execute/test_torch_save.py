@@ -12,8 +12,9 @@ from safetensors.numpy import load_file, save_file
 import transferpipe as tp
 from transferpipe.cli import main
 from transferpipe.errors import RecipeError, VerificationError
-from transferpipe.execute import other_layout, verify
-from transferpipe.execute.verify_run import verify_run
+from transferpipe.prove import file as verify
+from transferpipe.prove.run_folder import verify_run
+from transferpipe.values import layout as other_layout
 
 
 def make_model():

@@ -8,12 +8,12 @@ from keras import layers
 from small_models import dense, stack
 
 import transferpipe as tp
-from transferpipe.execute.manifest import MANIFEST, PLAN, json_lines, seal
-from transferpipe.execute.verdict import Verdict, verdict_from_data, verdict_of
-from transferpipe.execute.verify_run import verify_run
 from transferpipe.planning.model import SettingsCompared
-from transferpipe.show.plan_table import verdict_text
+from transferpipe.prove.manifest import MANIFEST, PLAN, json_lines, seal
+from transferpipe.prove.run_folder import verify_run
+from transferpipe.prove.verdict import Verdict, verdict_from_data, verdict_of
 from transferpipe.show.report_page import report_page
+from transferpipe.show.verdict_table import verdict_text
 from transferpipe.sweep.leaderboard import Entry
 from transferpipe.sweep.record import SweepRecord, read_record, write_record
 

@@ -9,7 +9,7 @@ from hand_made import dense, write_archive
 
 import transferpipe as tp
 from transferpipe.execute import run as run_module
-from transferpipe.execute.save import save_file
+from transferpipe.save.output import save_file
 
 VOCABULARY = "assets/v.txt"
 

@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import transferpipe as tp
-from transferpipe.execute.verify_run import verify_run
+from transferpipe.prove.run_folder import verify_run
 
 LARGE = (6 << 20, 2)
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transferpipe.weights import window as window_module
-from transferpipe.weights.window import Window
+from transferpipe.files import window as window_module
+from transferpipe.files.window import Window
 
 START = 37
 

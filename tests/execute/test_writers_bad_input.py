@@ -16,7 +16,7 @@ import pytest
 from hand_made import assert_same, dense, named, read_weights, write_archive
 
 import transferpipe as tp
-from transferpipe.execute.writers import fill
+from transferpipe.save.writers import fill
 
 SUFFIXES = [".keras", ".weights.h5", ".safetensors", ".npz"]
 OLD = b"what stood there before"

@@ -18,7 +18,7 @@ import pytest
 import written_zoo
 
 import transferpipe as tp
-from transferpipe.execute.keras_walk import walk
+from transferpipe.models.walk import walk
 
 SEED, OTHER_SEED = 3, 7
 LOADABLE = [

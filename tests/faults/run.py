@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
-from transferpipe.execute.parity import cause
+from transferpipe.prove.parity import cause
 
 from . import kinds_graph, kinds_settings, kinds_torch, kinds_values, twins  # noqa: F401  (they enter their kinds)
 from .judge import Said, folder_of, has_parity, new_codes, others, parity_files, transferred
@@ -147,7 +147,7 @@ def measure_twin(kind, seed, count, root):
 def recipe_rows():
     """Return a row for each shipped recipe, planned as the command line plans it; those without their package left out."""
     from transferpipe.cli import main
-    from transferpipe.cli.recipe_folders import conf_folder
+    from transferpipe.cli.compose.folders import conf_folder
 
     for path in sorted((conf_folder() / "recipe").glob("*.yaml")):
         row, out, err = Row(f"conf/recipe/{path.name} (plan)", "recipes", ""), io.StringIO(), io.StringIO()

@@ -160,7 +160,7 @@ def test_missing_data_is_refused(key):
 
 
 def test_printing_shows_the_table():
-    from transferpipe.show.plan_table import plan_html, plan_text
+    from transferpipe.planning.plan_table import plan_html, plan_text
 
     first = plan()
     assert str(first) == plan_text(first)

@@ -11,9 +11,9 @@ from compact import catalog, plan_of, structure
 from keras import layers as kl
 
 import transferpipe as tp
+from transferpipe.planning.lint.settings import compare_settings
 from transferpipe.planning.model import SettingsCompared, plan_from_data
-from transferpipe.planning.settings import compare_settings
-from transferpipe.weights.layer_settings import spell_activation
+from transferpipe.weights.keras.layer_settings import spell_activation
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.translations import layer_function
 

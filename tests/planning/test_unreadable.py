@@ -6,8 +6,8 @@ import pytest
 from compact import catalog, structure
 
 from transferpipe.errors import RecipeError
-from transferpipe.planning.chain import read_recipe
 from transferpipe.planning.planner import make_plan
+from transferpipe.planning.read_recipe import read_recipe
 from transferpipe.weights.spec import Unreadable
 
 TARGET = """

@@ -73,7 +73,7 @@ def test_the_object_counts_however_it_is_reached(folder, dotted, module):
             "posix.system",
         ),
         *("importlib.import_module", "pickle.loads", "keras.models.load_model", "tensorflow.io.write_file"),
-        *("transferpipe.cli.main.main", "transferpipe.api.transfer", "transferpipe.execute.atomic.write_text"),
+        *("transferpipe.cli.main.main", "transferpipe.api.transfer", "transferpipe.files.atomic.write_text"),
         *("_pytest.main.Session", "wave.open", "this.x", "__phello__.main", "_ctypes_test.func_si"),
     ],
 )

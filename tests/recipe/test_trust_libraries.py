@@ -93,7 +93,7 @@ def test_our_own_builders_and_scores(folder, name):
     assert callable(resolve(f"transferpipe.{name}", "target"))
 
 
-@pytest.mark.parametrize("name", ["zoo.builders.import_module", "zoo.digits.load_digits", "score.fit.np.load"])
+@pytest.mark.parametrize("name", ["zoo.builders.import_module", "digits.load_digits", "score.fit.np.load"])
 def test_what_we_do_not_export(folder, name):
     with pytest.raises((UnsafeError, RecipeError)):
         resolve(f"transferpipe.{name}", "target")
@@ -105,5 +105,5 @@ def test_our_own_sources_in_the_working_directory_grant_nothing(monkeypatch):
     import transferpipe
 
     monkeypatch.chdir(Path(transferpipe.__file__).parents[1])
-    for name in ("cli.main.main", "execute.atomic.write_text", "recipe.trust.resolve", "zoo.digits.load_digits"):
+    for name in ("cli.main.main", "files.atomic.write_text", "recipe.trust.resolve", "digits.load_digits"):
         refused_name(f"transferpipe.{name}")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from transferpipe.digits import DATA, load_digits
 from transferpipe.errors import RecipeError, VerificationError
 from transferpipe.score import fit, head_training
 from transferpipe.score.comparison import compare, difference, mean_and_spread
@@ -16,7 +17,6 @@ from transferpipe.score.frozen import live_weights
 from transferpipe.score.head_training import fresh_weights
 from transferpipe.score.outputs import gives_probabilities
 from transferpipe.zoo import digits_cnn, nested_classifier, small_mlp
-from transferpipe.zoo.digits import DATA, load_digits
 
 LABELS = [5, 6, 7, 8, 9]
 SHORT = {"epochs": 20, "seeds": 2, "train_per_class": 5}

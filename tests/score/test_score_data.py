@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from transferpipe.digits import load_digits
 from transferpipe.errors import FileError, RecipeError, UnsafeError
 from transferpipe.score import digits_data, npz_data, tf_data
 from transferpipe.score.data import tf_dataset
 from transferpipe.score.data.splits import make_splits, split_off
-from transferpipe.zoo.digits import load_digits
 
 X = np.arange(40, dtype=np.float32).reshape(20, 2)
 Y = np.arange(20) % 4

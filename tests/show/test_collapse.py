@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transferpipe.show.collapse import braces, collapse, counted, numbers_of, shape_of
+from transferpipe.text.collapse import braces, collapse, counted, numbers_of, shape_of
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 import pytest
 from compact import plan_of, structure
 
-from transferpipe.show.plan_rows import plan_rows
-from transferpipe.show.plan_table import plan_html, plan_text
-from transferpipe.show.visible import visible
+from transferpipe.planning.plan_rows import plan_rows
+from transferpipe.planning.plan_table import plan_html, plan_text
+from transferpipe.text.visible import visible
 from transferpipe.weights.spec import WeightSpec, catalog_of
 
 

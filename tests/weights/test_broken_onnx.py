@@ -8,7 +8,7 @@ from protobuf_messages import field, onnx_model, raw, tensor, varint
 
 from transferpipe.errors import FileError, UnsafeError
 from transferpipe.weights.formats import open_source
-from transferpipe.weights.formats.onnx_file import open_onnx
+from transferpipe.weights.formats.onnx.model import open_onnx
 
 ONES = field(9, np.ones(2, "f4").tobytes())
 

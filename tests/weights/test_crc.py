@@ -7,7 +7,7 @@ from crc_of_zeros import crc_of_zeros
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transferpipe.weights.crc import combine
+from transferpipe.files.crc import combine
 
 
 @settings(deadline=None)

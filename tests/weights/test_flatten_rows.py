@@ -7,10 +7,10 @@ import keras
 import pytest
 from keras import layers as kl
 
-from transferpipe.execute.target import FileTarget, ModelTarget
+from transferpipe.models.target import FileTarget, ModelTarget
 from transferpipe.weights.flatten_rows import rows_before
 from transferpipe.weights.formats import open_source
-from transferpipe.weights.keras_network import keras_network
+from transferpipe.weights.keras.network import keras_network
 
 
 def seen(model, tmp_path):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from transferpipe.errors import FileError, UnsafeError
-from transferpipe.weights.formats import hdf5_dataset
-from transferpipe.weights.formats.hdf5 import open_hdf5, read_dataset, read_strings, walk_datasets
+from transferpipe.weights.formats.hdf5 import dataset as hdf5_dataset
+from transferpipe.weights.formats.hdf5.file import open_hdf5, read_dataset, read_strings, walk_datasets
 
 
 @pytest.fixture

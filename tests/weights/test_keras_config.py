@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transferpipe.weights.keras_config import child_layers, is_layer_config, layer_class, layer_configs, layer_name
+from transferpipe.weights.keras.config import child_layers, is_layer_config, layer_class, layer_configs, layer_name
 
 
 def layer(class_name, name=None, module="keras.layers", **config):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from keras import layers as kl
 
-from transferpipe.execute.opening import live_model
-from transferpipe.execute.remote.opened import open_path
-from transferpipe.weights.keras_network import keras_network
+from transferpipe.fetch.open_path import open_path
+from transferpipe.models.source import live_model
+from transferpipe.weights.keras.network import keras_network
 
 FILES = [
     "nested_twice",

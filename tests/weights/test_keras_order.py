@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transferpipe.weights.formats.keras_order import walk_order
+from transferpipe.weights.formats.keras.order import walk_order
 
 
 def order(*paths, listed=None, links=None):

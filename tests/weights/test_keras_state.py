@@ -2,7 +2,7 @@
 
 import pytest
 
-from transferpipe.weights.formats.keras_state import Kept, training_state
+from transferpipe.weights.formats.keras.state import Kept, training_state
 
 KERNEL, SCALAR, VECTOR = (4, 3), (), (3,)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from transferpipe.weights.layer_classes import (
+from transferpipe.weights.keras.layer_classes import (
     BUILT_IN,
     can_hold,
     class_label,

@@ -2,7 +2,7 @@
 
 from test_legacy_h5 import layer, model
 
-from transferpipe.weights.formats.legacy_groups import Stored, name_ungrouped, outermost_layers
+from transferpipe.weights.formats.keras_legacy.ungrouped import Stored, name_ungrouped, outermost_layers
 
 CONFIG = model("root", model("one", layer("Dense", "a"), layer("Dense", "only")), model("two", layer("Dense", "a")))
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transferpipe.errors import FileError, RecipeError
-from transferpipe.weights.formats.legacy_h5 import open_h5
-from transferpipe.weights.formats.legacy_names import LegacyWeight, name_weights
+from transferpipe.weights.formats.keras_legacy.h5 import open_h5
+from transferpipe.weights.formats.keras_legacy.names import LegacyWeight, name_weights
 
 
 def layer(class_name, name, **config):
@@ -340,7 +340,7 @@ def test_configurations_that_cannot_be_read(path, config, message):
 
 
 def test_configuration_beyond_the_limit(path, monkeypatch):
-    monkeypatch.setattr("transferpipe.weights.formats.legacy_h5._MOST_CONFIG", 10)
+    monkeypatch.setattr("transferpipe.weights.formats.keras_legacy.h5._MOST_CONFIG", 10)
     write(path, {"a": ["a/kernel"]}, model("root"))
     with pytest.raises(FileError, match=r"model_config: is larger than 10 characters"):
         open_h5(path)

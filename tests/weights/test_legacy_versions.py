@@ -9,7 +9,7 @@ from test_legacy_h5 import layer, model, write
 import transferpipe as tp
 from transferpipe.errors import FileError
 from transferpipe.weights.formats import open_source
-from transferpipe.weights.formats.legacy_names import LegacyWeight, name_weights
+from transferpipe.weights.formats.keras_legacy.names import LegacyWeight, name_weights
 
 KERNEL = (3, 3, 8, 1)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transferpipe.weights.formats.link_order import link_order
+from transferpipe.weights.formats.hdf5.link_order import link_order
 
 
 def orders(path, groups):

@@ -13,10 +13,10 @@ from keras import layers as kl
 
 import transferpipe as tp
 from transferpipe.errors import RecipeError
-from transferpipe.execute.keras_walk import walk
+from transferpipe.models.walk import walk
 from transferpipe.weights.formats import open_source
-from transferpipe.weights.formats.keras_state import OPTIMIZERS
-from transferpipe.weights.layer_classes import BUILT_IN, snake_case
+from transferpipe.weights.formats.keras.state import OPTIMIZERS
+from transferpipe.weights.keras.layer_classes import BUILT_IN, snake_case
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transferpipe.errors import RecipeError
-from transferpipe.weights.layer_shapes import looks_built_in, looks_like_cell
-from transferpipe.weights.naming import SavedLayer, readable_names, refuse_namesakes
+from transferpipe.weights.keras.layer_shapes import looks_built_in, looks_like_cell
+from transferpipe.weights.keras.naming import SavedLayer, readable_names, refuse_namesakes
 
 DENSE = ((4, 3), (3,))
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from transferpipe.errors import FileError
+from transferpipe.files.segment import opened, read_into
 from transferpipe.weights.formats import open_source
-from transferpipe.weights.segment import opened, read_into
 
 
 def located(source, name):

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from transferpipe.errors import FileError, UnsafeError
-from transferpipe.weights.formats import npz
-from transferpipe.weights.formats.npz import open_npz
+from transferpipe.weights.formats.numpy import npz
+from transferpipe.weights.formats.numpy.npz import open_npz
 
 KEYS = st.text("abcXYZ019._-/ é漢", max_size=12).filter(lambda k: not k.endswith("num_batches_tracked"))
 DTYPES = st.one_of(

@@ -9,9 +9,9 @@ from hypothesis.extra import numpy as hnp
 from protobuf_messages import ONNX, field, onnx_model, packed, raw, tensor, varint
 
 from transferpipe.errors import FileError
+from transferpipe.files.protobuf import read_fields, varints
+from transferpipe.files.segment import opened, read_into
 from transferpipe.weights.formats import open_source
-from transferpipe.weights.formats.protobuf import read_fields, varints
-from transferpipe.weights.segment import opened, read_into
 
 
 @pytest.fixture

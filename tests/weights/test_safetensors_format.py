@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from transferpipe.errors import FileError, UnsafeError
-from transferpipe.weights.formats.safetensors_file import open_safetensors
+from transferpipe.weights.formats.safetensors.file import open_safetensors
 
 NUMPY_DTYPES = ["bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
 NUMPY_DTYPES += ["float16", "float32", "float64", "complex64"]
@@ -179,7 +179,7 @@ def test_file_that_changes_after_opening(path, change):
 def test_file_that_ends_early_under_the_reader(path, monkeypatch):
     save_file({"a": np.arange(9.0)}, path)
     source = open_safetensors(path)
-    monkeypatch.setattr("transferpipe.weights.formats.stretch.check_unchanged", lambda *_: None)
+    monkeypatch.setattr("transferpipe.weights.formats.raw_value.check_unchanged", lambda *_: None)
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(FileError, match=r"a: cannot be read: the file ends after 64 of 72 bytes"):
         source.read("a")

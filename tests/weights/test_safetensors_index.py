@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from transferpipe.errors import FileError
+from transferpipe.files.segment import opened, read_into
 from transferpipe.weights.formats import open_source
-from transferpipe.weights.segment import opened, read_into
 
 
 def shards(folder, values, **index):

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from transferpipe.errors import FileError
-from transferpipe.weights import segment
-from transferpipe.weights.segment import opened, read_into
+from transferpipe.files import segment
+from transferpipe.files.segment import opened, read_into
 
 
 @pytest.fixture

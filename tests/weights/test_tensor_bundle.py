@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from transferpipe.errors import FileError, UnsafeError
 from transferpipe.weights.formats import open_source
-from transferpipe.weights.formats.bundle_entry import NUMBERS, slice_key
+from transferpipe.weights.formats.tensorflow.bundle_entry import NUMBERS, slice_key
 from transferpipe.weights.spec import numpy_dtype
 
 

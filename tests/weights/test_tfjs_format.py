@@ -13,8 +13,8 @@ from test_legacy_h5_keras import BUILDERS
 from tfjs_models import packed, weight, write_model
 
 from transferpipe.errors import FileError
+from transferpipe.files.segment import opened, read_into
 from transferpipe.weights.formats import open_source
-from transferpipe.weights.segment import opened, read_into
 
 GRAPH = {"format": "graph-model", "modelTopology": {"node": [{"name": "x", "op": "Const"}]}}
 

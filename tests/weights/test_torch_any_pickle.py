@@ -11,9 +11,9 @@ from torch_files import code, storage, tensor, write_legacy, write_zip
 
 from transferpipe.errors import TransferError
 from transferpipe.weights.formats import open_source
-from transferpipe.weights.formats.limited import Limited
-from transferpipe.weights.formats.torch_objects import meaning_of, storage_of
-from transferpipe.weights.formats.torch_pickle import Entries, Machine, read_pickle
+from transferpipe.weights.formats.torch.limited import Limited
+from transferpipe.weights.formats.torch.objects import meaning_of, storage_of
+from transferpipe.weights.formats.torch.unpickle import Entries, Machine, read_pickle
 
 BASE = np.arange(24, dtype="float32")
 NAMES = ("collections\nOrderedDict", "torch._utils\n_rebuild_tensor_v2", "torch\nFloatStorage", "torch\nSize", "torch\nfloat32",

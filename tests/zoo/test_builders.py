@@ -6,10 +6,10 @@ import pytest
 from keras import layers
 
 import transferpipe.zoo
+from transferpipe.digits import DATA, load_digits
 from transferpipe.errors import RecipeError
 from transferpipe.zoo import digits_cnn, nested_classifier, small_mlp
 from transferpipe.zoo import train_digits as training
-from transferpipe.zoo.digits import DATA, load_digits
 
 
 def names_in(model):

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
+from transferpipe.digits import load_digits
 from transferpipe.errors import RecipeError
-from transferpipe.zoo.digits import load_digits
 
 
 def test_all_1797_images_are_there_with_every_pixel_between_paper_and_ink():
@@ -90,7 +90,7 @@ def test_two_mistakes_are_reported_at_once():
 
 def test_neither_the_data_nor_the_builders_import_tensorflow():
     code = (
-        "import sys; from transferpipe.zoo.digits import load_digits; import transferpipe.score; load_digits([5]);"
+        "import sys; from transferpipe.digits import load_digits; import transferpipe.score; load_digits([5]);"
         "print([m for m in ('tensorflow', 'keras') if m in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -86,8 +86,8 @@ def _overrides(typed: list[str]) -> tuple[list[str], str | None]:
 def _ask_hydra(words: list[str], config_dir: str | None) -> None:
     import hydra
 
-    from transferpipe.cli.compose import session
-    from transferpipe.cli.recipe_folders import conf_folder
+    from transferpipe.cli.compose.composing import session
+    from transferpipe.cli.compose.folders import conf_folder
 
     @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
     def _app(_: object) -> None: ...

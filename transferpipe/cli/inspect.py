@@ -9,7 +9,7 @@ from typing import Any
 from transferpipe.cli.arguments import Arguments
 from transferpipe.cli.terminal import is_terminal, width
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.execute.remote.opened import open_path
+from transferpipe.fetch.open_path import open_path
 from transferpipe.show.catalog_table import catalog_data, catalog_text, statistics
 
 _OPTIONS = ("format", "select")

@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager
 from transferpipe.cli.arguments import Arguments, help_text, parse_arguments
 from transferpipe.cli.interrupted import BY_KEYBOARD, BY_SIGNAL, Terminated, farewell, termination_interrupts
 from transferpipe.errors import TransferError
-from transferpipe.execute.remote.shown import SHOWN, Report
-from transferpipe.visible import visible
+from transferpipe.progress import SHOWN, Progress
+from transferpipe.text.visible import visible
 
 _MOST_PROBLEMS = 20
 
@@ -64,13 +64,13 @@ def _guarded(words: list[str]) -> int:
     return status
 
 
-def _progress() -> AbstractContextManager[Report]:
+def _progress() -> AbstractContextManager[Progress]:
     from transferpipe.cli.terminal import progress
 
     return progress()
 
 
-def _plain_progress() -> AbstractContextManager[Report]:
+def _plain_progress() -> AbstractContextManager[Progress]:
     """A sweep has a bar of its own, beside which there cannot be another."""
     from transferpipe.cli.terminal import plain_progress
 
@@ -84,11 +84,11 @@ def _verb(name: str) -> Callable[[Arguments], int]:
 
         return transfer.run if name == "run" else transfer.plan
     if name == "sweep":
-        from transferpipe.cli.sweep import sweep
+        from transferpipe.cli.sweeps.verb import sweep
 
         return sweep
     if name == "report":
-        from transferpipe.cli.sweep_report import report
+        from transferpipe.cli.sweeps.report import report
 
         return report
     if name == "inspect":

@@ -17,9 +17,9 @@ def parity(arguments: Arguments) -> int:
     if len(arguments.positional) != 2:
         what = f"takes two models, the original and the one to judge, not {len(arguments.positional)}"
         raise RecipeError(Problem("parity", what, "transferpipe parity A B [--inputs x.npz]"))
-    from transferpipe.execute.parity.result import PASS
-    from transferpipe.execute.parity.two import Settings, compare_models
-    from transferpipe.show.parity_table import parity_text
+    from transferpipe.prove.parity.result import PASS
+    from transferpipe.prove.parity.table import parity_text
+    from transferpipe.prove.parity.two import Settings, compare_models
 
     settings = Settings(arguments.value("--inputs"), _number(arguments, "--atol"), _number(arguments, "--rtol"))
     as_json = "--json" in arguments.flags

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from transferpipe.cli.arguments import Arguments
-from transferpipe.cli.recipe_folders import conf_folder, user_folder
-from transferpipe.visible import visible
+from transferpipe.cli.compose.folders import conf_folder, user_folder
+from transferpipe.text.visible import visible
 
 
 def recipes(arguments: Arguments) -> int:

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from transferpipe.show.plan_table import PLAIN_WIDTH
+from transferpipe.text.table import PLAIN_WIDTH
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from transferpipe.execute.verify import Progress as Report
+    from transferpipe.progress import Progress
 
 
 def is_terminal() -> bool:
@@ -27,7 +27,7 @@ def width() -> int:
 
 
 @contextmanager
-def progress() -> Iterator[Report]:
+def progress() -> Iterator[Progress]:
     """Yield a callback that shows how far each step is: bars on a terminal, one line a step elsewhere."""
     if not sys.stderr.isatty():
         yield _Lines()
@@ -48,7 +48,7 @@ def progress() -> Iterator[Report]:
 
 
 @contextmanager
-def plain_progress() -> Iterator[Report]:
+def plain_progress() -> Iterator[Progress]:
     """Yield a callback that prints one line a step."""
     yield _Lines()
 

@@ -15,14 +15,16 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from transferpipe.cli.arguments import Arguments
-from transferpipe.cli.compose import Composed, compose_recipe
+from transferpipe.cli.compose.composing import Composed, compose_recipe
 from transferpipe.cli.terminal import is_terminal, progress, width
 from transferpipe.errors import FileError, Problem, RecipeError
-from transferpipe.execute.prepare import Prepared, prepare
-from transferpipe.planning.chain import read_recipe
+from transferpipe.execute.prepare import prepare
+from transferpipe.models.opened import Prepared
+from transferpipe.planning.plan_table import plan_text, warnings_text
+from transferpipe.planning.read_recipe import read_recipe
 from transferpipe.recipe.model import Recipe
-from transferpipe.show.plan_table import plan_text, verdict_text, warnings_text
-from transferpipe.visible import visible
+from transferpipe.show.verdict_table import verdict_text
+from transferpipe.text.visible import visible
 
 if TYPE_CHECKING:
     from transferpipe.execute.run import Report
@@ -73,7 +75,7 @@ def run(arguments: Arguments) -> int:
 
 def _leave_page(folder: Path, page: str) -> None:
     """Write the page of a run that is done, which a page that finds no room does not change."""
-    from transferpipe.execute.atomic import write_text
+    from transferpipe.files.atomic import write_text
 
     try:
         write_text(folder / REPORT, page)
@@ -112,7 +114,7 @@ def _print_config(arguments: Arguments, composed: Composed) -> bool:
 @contextlib.contextmanager
 def _run_folder(composed: Composed, prepared: Prepared) -> Iterator[Path]:
     """Yield the run folder: the one that was asked for, or a new one that no other run uses."""
-    from transferpipe.execute.atomic import unused_folder
+    from transferpipe.files.atomic import unused_folder
 
     folder = _named_folder(composed, prepared)
     if any(o.lstrip("+").startswith("hydra.run.dir=") for o in composed.overrides):

@@ -8,9 +8,9 @@ from pathlib import Path
 from transferpipe.cli.arguments import Arguments
 from transferpipe.cli.terminal import progress, width
 from transferpipe.errors import Problem, RecipeError, VerificationError
-from transferpipe.execute.verify_run import verify_run
-from transferpipe.show.plan_table import verdict_text
-from transferpipe.visible import visible
+from transferpipe.prove.run_folder import verify_run
+from transferpipe.show.verdict_table import verdict_text
+from transferpipe.text.visible import visible
 
 
 def verify(arguments: Arguments) -> int:

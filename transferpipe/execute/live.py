@@ -11,19 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problems, RecipeError, VerificationError
-from transferpipe.execute.build import backend_of_keras
-from transferpipe.execute.keras_walk import Walked, walk
-from transferpipe.execute.loading import averages_of, drop_traces, reset_averages
-from transferpipe.execute.parity.result import Parity
-from transferpipe.execute.prepare import Prepared
 from transferpipe.execute.quantize import Finished, quantize, quantize_model
 from transferpipe.execute.run import Report
-from transferpipe.execute.target import ModelTarget
-from transferpipe.execute.value_warnings import found_in, value_warnings
-from transferpipe.execute.values import Values, same_bits
-from transferpipe.execute.verdict import verdict_of, with_parity
+from transferpipe.execute.warnings import found_in, value_warnings
+from transferpipe.models.build import backend_of_keras
+from transferpipe.models.loading import averages_of, drop_traces, reset_averages
+from transferpipe.models.opened import Prepared
+from transferpipe.models.target import ModelTarget
+from transferpipe.models.walk import Walked, walk
 from transferpipe.planning.model import Plan, PlanWarning
 from transferpipe.planning.warned import refuse_warnings
+from transferpipe.prove.parity.result import Parity
+from transferpipe.prove.verdict import verdict_of, with_parity
+from transferpipe.values.compare import same_bits
+from transferpipe.values.compute import Values
 
 
 def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
@@ -74,7 +75,7 @@ def _check_parity(prepared: Prepared) -> tuple[Parity | None, tuple[PlanWarning,
     """
     if prepared.recipe.verify.parity is None:
         return None, ()
-    from transferpipe.execute.parity.finished import check_before, check_live, parity_notes  # which few runs need
+    from transferpipe.prove.parity.finished import check_before, check_live, parity_notes  # which few runs need
 
     check_before(prepared)
     parity = check_live(prepared)

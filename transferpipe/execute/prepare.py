@@ -2,49 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-import sys
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.execute.build import check_names, import_keras
-from transferpipe.execute.loaded_flags import judge_freezing
-from transferpipe.execute.opening import Opened, builds_of, open_recipe
-from transferpipe.execute.optimizer_state import plan_optimizer
+from transferpipe.execute.open_recipe import builds_of, open_recipe
 from transferpipe.execute.quantize import check_quantizable
-from transferpipe.execute.score_early import check_early
-from transferpipe.execute.score_label import OURS, split_label
-from transferpipe.execute.settings_kept import settings_kept
-from transferpipe.execute.target import FileTarget
+from transferpipe.execute.score_checks import _check_score, check_early
+from transferpipe.models.build import check_names
+from transferpipe.models.loaded_flags import judge_freezing
+from transferpipe.models.opened import Opened, Prepared
+from transferpipe.models.target import FileTarget
 from transferpipe.planning.layouts.export import plan_export
-from transferpipe.planning.model import Plan, PlanWarning
+from transferpipe.planning.model import PlanWarning
 from transferpipe.planning.planner import make_plan
 from transferpipe.planning.warned import refuse_warnings
-from transferpipe.recipe.model import Build, Recipe
+from transferpipe.recipe.model import Recipe
 from transferpipe.recipe.parse import SAVE_SUFFIXES, STREAMED
-from transferpipe.recipe.trust import resolve
-
-RUN = "run"
-"""The parameter of a score under which it is told about the run whose result it gets."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A recipe with everything opened and planned; nothing has been written.
-
-    Attributes:
-        recipe: what was asked for.
-        opened: what it names.
-        plan: what will be done.
-        trusted: packages the command line vouched for.
-    """
-
-    recipe: Recipe
-    opened: Opened = field(repr=False)
-    plan: Plan
-    trusted: tuple[str, ...] = ()
+from transferpipe.save.optimizer_state import plan_optimizer
 
 
 def prepare(recipe: Recipe, trusted: Collection[str] = ()) -> Prepared:
@@ -61,41 +36,6 @@ def prepare(recipe: Recipe, trusted: Collection[str] = ()) -> Prepared:
     if recipe.score:
         check_early(recipe.score, prepared.opened.target.structure, trusted)
     return prepared
-
-
-def _check_score(recipe: Recipe, score: Build, trusted: Collection[str]) -> None:
-    """Find out before a run what would keep its result from being scored."""
-    if not score.target.startswith(OURS):
-        import_keras()  # as the user's module does, whose settings are for its score and not for the models
-    with settings_kept() if "keras" in sys.modules else contextlib.nullcontext():
-        call, _ = split_label(score, resolve(score.target, f"{score.where}._target_", trusted))
-        _check_arguments(call, trusted, first=(None,))
-    if not any(path.endswith(".keras") for path in (recipe.save.path, *recipe.save.also)):
-        raise RecipeError(
-            Problem("score", "needs a model, but none is saved", "save a .keras file too: save.also=[...]")
-        )
-
-
-def _check_arguments(build: Build, trusted: Collection[str], first: tuple[None, ...] = ()) -> None:
-    """Raise if what `build` names, or a call among its arguments, is not there or does not take its arguments.
-
-    Args:
-        build: the callable and its arguments.
-        trusted: packages the command line vouched for.
-        first: stands for the model in the call of a score, which is given the run as well, if it has room for it.
-    """
-    function = resolve(build.target, f"{build.where}._target_", trusted)
-    try:
-        signature = inspect.signature(function)
-        filled = {RUN: None} if first and RUN in signature.parameters else {}
-        signature.bind(*first, **{**filled, **build.arguments})
-    except TypeError as error:
-        raise RecipeError(Problem(build.where, f"{build.target}: {error}", "mend its arguments")) from error
-    except ValueError:  # written in C, without a signature
-        pass
-    for argument in build.arguments.values():
-        if isinstance(argument, Build):
-            _check_arguments(argument, trusted)
 
 
 def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepared:

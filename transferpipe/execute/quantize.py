@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from transferpipe.collector import collector_spared
 from transferpipe.errors import Problem, Problems, RecipeError, VerificationError
-from transferpipe.execute.deferred import draw_pending
-from transferpipe.execute.target import ModelTarget, Target
-from transferpipe.execute.value_warnings import found_in, value_warnings
-from transferpipe.execute.values import Values, same_bits
+from transferpipe.execute.warnings import found_in, value_warnings
+from transferpipe.models.deferred.attempt import draw_pending
+from transferpipe.models.target import ModelTarget, Target
 from transferpipe.planning.freezing import effective, frozen_flags
 from transferpipe.planning.model import Kept, Plan, PlanWarning
+from transferpipe.values.compare import same_bits
+from transferpipe.values.compute import Values
 
 if TYPE_CHECKING:  # what is prepared is checked here first
-    from transferpipe.execute.prepare import Prepared
+    from transferpipe.models.opened import Prepared
 
 QUANTIZED = "quantize"
 """The rule name under which weights stand that quantizing made."""

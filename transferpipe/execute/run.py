@@ -12,7 +12,23 @@ from types import MappingProxyType
 from typing import Any
 
 from transferpipe.errors import FileError, Problem, VerificationError
-from transferpipe.execute.artifacts import (
+from transferpipe.execute.quantize import quantize
+from transferpipe.execute.warnings import value_warnings
+from transferpipe.files.atomic import final_name
+from transferpipe.files.staging import Staging
+from transferpipe.models.loaded_flags import prove_freezing
+from transferpipe.models.opened import Prepared
+from transferpipe.models.target import FileTarget, ModelTarget, is_worth_loading
+from transferpipe.planning.model import Plan, PlanWarning
+from transferpipe.planning.warned import describe_warnings, refuse_warnings
+from transferpipe.progress import Progress
+from transferpipe.prove.archive import verify_archive
+from transferpipe.prove.file import UNRECORDED, Proof, verify_file
+from transferpipe.prove.manifest import MANIFEST, PLAN, json_lines, seal, versions, weight_entries
+from transferpipe.prove.parity.result import Parity
+from transferpipe.prove.verdict import Verdict, verdict_of, with_parity
+from transferpipe.recipe.model import Save
+from transferpipe.save.artifacts import (
     CHECKPOINT,
     artifact_name,
     final_names,
@@ -22,25 +38,10 @@ from transferpipe.execute.artifacts import (
     placed,
     taken_names,
 )
-from transferpipe.execute.atomic import final_name
-from transferpipe.execute.loaded_flags import prove_freezing
-from transferpipe.execute.manifest import MANIFEST, PLAN, json_lines, seal, versions, weight_entries
-from transferpipe.execute.parity.result import Parity
-from transferpipe.execute.prepare import Prepared
-from transferpipe.execute.quantize import quantize
-from transferpipe.execute.save import Written, save_file
-from transferpipe.execute.staging import Staging
-from transferpipe.execute.suspicious import Found
-from transferpipe.execute.target import FileTarget, ModelTarget, is_worth_loading
-from transferpipe.execute.value_warnings import value_warnings
-from transferpipe.execute.values import Values
-from transferpipe.execute.verdict import Verdict, verdict_of, with_parity
-from transferpipe.execute.verify import UNRECORDED, Progress, Proof, verify_file
-from transferpipe.execute.verify_archive import verify_archive
-from transferpipe.execute.writers.safetensors_shards import SUFFIX
-from transferpipe.planning.model import Plan, PlanWarning
-from transferpipe.planning.warned import describe_warnings, refuse_warnings
-from transferpipe.recipe.model import Save
+from transferpipe.save.output import Written, save_file
+from transferpipe.save.writers.safetensors_shards import SUFFIX
+from transferpipe.values.compute import Values
+from transferpipe.values.suspicious import Found
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Catalog, Source
 
@@ -154,7 +155,7 @@ class _Made:
 
 def _check_parity_early(prepared: Prepared) -> None:
     if prepared.recipe.verify.parity is not None:
-        from transferpipe.execute.parity.finished import check_before  # which few runs need
+        from transferpipe.prove.parity.finished import check_before  # which few runs need
 
         check_before(prepared)
 
@@ -192,7 +193,7 @@ def _check_parity(
     """Compare the finished model with its original, if that is asked for; return also what is left open."""
     if prepared.recipe.verify.parity is None:
         return None, ()
-    from transferpipe.execute.parity.finished import check_finished, parity_notes
+    from transferpipe.prove.parity.finished import check_finished, parity_notes
 
     target = prepared.opened.target
     parity = check_finished(prepared, temporaries, values, lambda path: save_file(path, target, values))
@@ -258,7 +259,7 @@ def _check_reload(temporaries: Sequence[Path], prepared: Prepared) -> tuple[Plan
     """
     if not prepared.recipe.verify.reload:
         return _check_loaded(temporaries, prepared) if is_worth_loading(prepared.opened.target) else ()
-    from transferpipe.execute.reload import verify_reload, verify_served
+    from transferpipe.prove.reload import verify_reload, verify_served
 
     notes: list[PlanWarning] = []
     for temporary in temporaries:
@@ -271,7 +272,7 @@ def _check_reload(temporaries: Sequence[Path], prepared: Prepared) -> tuple[Plan
 
 
 def _check_loaded(temporaries: Sequence[Path], prepared: Prepared) -> tuple[PlanWarning, ...]:
-    from transferpipe.execute.reload import verify_loaded
+    from transferpipe.prove.reload import verify_loaded
 
     notes: list[PlanWarning] = []
     for temporary in temporaries:

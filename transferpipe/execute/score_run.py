@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 
 from transferpipe.errors import Problem, ScoreError, TransferError
-from transferpipe.execute.atomic import write_text
-from transferpipe.execute.build import import_keras, values_of
-from transferpipe.execute.prepare import RUN
 from transferpipe.execute.run import Report
-from transferpipe.execute.score_label import split_label
-from transferpipe.execute.settings_kept import settings_kept
+from transferpipe.execute.score_checks import RUN, split_label
+from transferpipe.files.atomic import write_text
+from transferpipe.models.build import import_keras, values_of
+from transferpipe.models.settings import settings_kept
 from transferpipe.planning.model import Plan
 from transferpipe.recipe.model import Build, Recipe
 from transferpipe.recipe.trust import resolve

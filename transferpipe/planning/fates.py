@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from transferpipe.errors import Problems
 from transferpipe.planning.advice import advise_dtype, advise_shape
-from transferpipe.planning.chain import chain_of
 from transferpipe.planning.dtypes import kind_of
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Kept, SourceRef
-from transferpipe.planning.pairing import Taken
+from transferpipe.planning.pairing.taken import Taken
+from transferpipe.planning.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import TransformError, infer
 from transferpipe.recipe.model import Rule

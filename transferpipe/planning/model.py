@@ -242,12 +242,12 @@ class Plan:
 
     def __str__(self) -> str:
         # Imported here: `show` reads plans, and a plan is useful without it.
-        from transferpipe.show.plan_table import plan_text
+        from transferpipe.planning.plan_table import plan_text
 
         return plan_text(self)
 
     def _repr_html_(self) -> str:
-        from transferpipe.show.plan_table import plan_html
+        from transferpipe.planning.plan_table import plan_html
 
         return plan_html(self)
 

@@ -8,21 +8,25 @@ from functools import partial
 
 from transferpipe.errors import Problems, RecipeError, did_you_mean
 from transferpipe.planning.claims import Unit, find_units
-from transferpipe.planning.connections import lint_connections
 from transferpipe.planning.crossings import lint_crossings
 from transferpipe.planning.edits import check_edits
 from transferpipe.planning.fates import Fates, assign
 from transferpipe.planning.freezing import plan_freezing
 from transferpipe.planning.layouts.evidence import are_torch_names
 from transferpipe.planning.layouts.keras_2 import name_in_cudnn
-from transferpipe.planning.lint import lint, where_of
-from transferpipe.planning.lint_flatten import lint_flatten
-from transferpipe.planning.lint_layouts import lint_epsilons
-from transferpipe.planning.lint_names import lint_names
-from transferpipe.planning.lint_padding import lint_padding
+from transferpipe.planning.lint.connections import lint_connections
+from transferpipe.planning.lint.flatten import lint_flatten
+from transferpipe.planning.lint.layouts import lint_epsilons
+from transferpipe.planning.lint.names import lint_names
+from transferpipe.planning.lint.padding import lint_padding
+from transferpipe.planning.lint.settings import compare_settings
+from transferpipe.planning.lint.whole_plan import lint, where_of
 from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning, SourceRef, SourceWeight
 from transferpipe.planning.one_variable import close_claims, put_together, settle_names, unclaimed
-from transferpipe.planning.pairing import (
+from transferpipe.planning.pairing.axes import warn_of_judged
+from transferpipe.planning.pairing.layouts import describe_torch, names_wanted, take_module
+from transferpipe.planning.pairing.rules import pair_rule
+from transferpipe.planning.pairing.taken import (
     Pairing,
     listed,
     pair_numbered,
@@ -31,11 +35,7 @@ from transferpipe.planning.pairing import (
     take_as_keras,
     unclear_names,
 )
-from transferpipe.planning.pairing_axes import warn_of_judged
-from transferpipe.planning.pairing_layouts import describe_torch, names_wanted, take_module
-from transferpipe.planning.pairing_rules import pair_rule
 from transferpipe.planning.quantized import refuse_floats
-from transferpipe.planning.settings import compare_settings
 from transferpipe.planning.structure import TargetStructure, ancestors
 from transferpipe.recipe.model import SINGLE, Recipe, Rule
 from transferpipe.recipe.patterns import Pattern

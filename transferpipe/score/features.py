@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
-from transferpipe.execute.keras_walk import to_numpy, walk
-from transferpipe.execute.score_early import Given
+from transferpipe.execute.score_checks import Given
+from transferpipe.models.walk import to_numpy, walk
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_choice, check_takes
 

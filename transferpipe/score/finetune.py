@@ -7,8 +7,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from transferpipe.execute.build import require_tensorflow
-from transferpipe.execute.score_early import Given
+from transferpipe.execute.score_checks import Given
+from transferpipe.models.build import require_tensorflow
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_choice, check_classifier, check_data, check_positive, check_whole_numbers
 from transferpipe.score.data.splits import Splits
@@ -108,6 +108,6 @@ def _note(data: Splits, trained: list[Trained], setting: Training) -> str:
 
 
 def check_early(given: Given, _: TargetStructure) -> None:
-    """Refuse arguments out of range; see `transferpipe.execute.score_early`."""
+    """Refuse arguments out of range; see `transferpipe.execute.score_checks`."""
     require_tensorflow("score", "finetune")
     _check_settings(given)

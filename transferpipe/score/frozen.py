@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from transferpipe.errors import Problems, VerificationError
-from transferpipe.execute.keras_walk import to_numpy
+from transferpipe.models.walk import to_numpy
 
 if TYPE_CHECKING:
     import keras

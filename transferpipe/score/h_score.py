@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from transferpipe.execute.score_early import Given
+from transferpipe.execute.score_checks import Given
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_data
 from transferpipe.score.data.splits import Splits
@@ -51,5 +51,5 @@ def h_score(
 
 
 def check_early(given: Given, target: TargetStructure) -> None:
-    """Refuse arguments out of range and a layer that the target has not; see `transferpipe.execute.score_early`."""
+    """Refuse arguments out of range and a layer that the target has not; see `transferpipe.execute.score_checks`."""
     check_features(given, target)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.execute.build import require_tensorflow
-from transferpipe.execute.score_early import Given
+from transferpipe.digits import SHAPE, load_digits
+from transferpipe.execute.score_checks import Given
+from transferpipe.models.build import require_tensorflow
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_classifier, check_whole_numbers
 from transferpipe.score.comparison import compare, mean_and_spread
 from transferpipe.score.fit import Labelled, Weights, correct_after_training
 from transferpipe.score.result import Control, Score
-from transferpipe.zoo.digits import SHAPE, load_digits
 
 if TYPE_CHECKING:
     import keras
@@ -154,7 +154,7 @@ def _score(
 
 
 def check_early(given: Given, _: TargetStructure) -> None:
-    """Refuse arguments out of range; see `transferpipe.execute.score_early`."""
+    """Refuse arguments out of range; see `transferpipe.execute.score_checks`."""
     require_tensorflow("score", "head_training")
     check_whole_numbers({"epochs": (given["epochs"], 1), "seeds": (given["seeds"], 1), "seed": (given["seed"], 0)})
     load_digits(given["labels"], per_class=given["train_per_class"])

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.execute.keras_walk import to_numpy
-from transferpipe.execute.score_early import Given
+from transferpipe.execute.score_checks import Given
 from transferpipe.execute.score_run import Run
+from transferpipe.models.walk import to_numpy
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_data
 from transferpipe.score.data.splits import Splits
@@ -92,5 +92,5 @@ def _probabilities(answers: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def check_early(given: Given, target: TargetStructure) -> None:
-    """Refuse a layer that the target has not; see `transferpipe.execute.score_early`."""
+    """Refuse a layer that the target has not; see `transferpipe.execute.score_checks`."""
     check_layer(given["layer"], target)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.execute.score_early import Given
+from transferpipe.execute.score_checks import Given
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_choice, check_data, check_positive
 from transferpipe.score.data.splits import Splits
@@ -97,7 +97,7 @@ def _parts(data: Splits) -> tuple[str, ...]:
 
 
 def check_early(given: Given, target: TargetStructure) -> None:
-    """Refuse arguments out of range and a layer that the target has not; see `transferpipe.execute.score_early`."""
+    """Refuse arguments out of range and a layer that the target has not; see `transferpipe.execute.score_checks`."""
     check_features(given, target)
     check_choice("solver", given["solver"], tuple(_FITS))
     _check_penalties(given["penalty"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from transferpipe.execute.score_early import Given
+from transferpipe.execute.score_checks import Given
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_data
 from transferpipe.score.data.splits import Splits
@@ -46,5 +46,5 @@ def logme(model: keras.Model, data: Splits, *, layer: str | None = None, pool: P
 
 
 def check_early(given: Given, target: TargetStructure) -> None:
-    """Refuse arguments out of range and a layer that the target has not; see `transferpipe.execute.score_early`."""
+    """Refuse arguments out of range and a layer that the target has not; see `transferpipe.execute.score_checks`."""
     check_features(given, target)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.execute.keras_walk import to_numpy
+from transferpipe.models.walk import to_numpy
 
 if TYPE_CHECKING:
     import keras

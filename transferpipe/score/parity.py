@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, Problems, RecipeError
-from transferpipe.execute.score_early import Given
+from transferpipe.execute.score_checks import Given
 from transferpipe.execute.score_run import Run
 from transferpipe.planning.model import Plan
 from transferpipe.planning.structure import TargetStructure
@@ -114,7 +114,7 @@ def _differences(
 
 
 def check_early(given: Given, target: TargetStructure) -> None:
-    """Refuse arguments out of range and a layer that the target has not; see `transferpipe.execute.score_early`."""
+    """Refuse arguments out of range and a layer that the target has not; see `transferpipe.execute.score_checks`."""
     check_whole_numbers({"examples": (given["examples"], 1), "seed": (given["seed"], 0)})
     for name in given["layers"] or ():
         check_layer(name, target, "score.layers")

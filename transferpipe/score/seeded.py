@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transferpipe.execute.keras_walk import to_numpy
-from transferpipe.execute.settings_kept import generators_kept
+from transferpipe.models.settings import generators_kept
+from transferpipe.models.walk import to_numpy
 
 if TYPE_CHECKING:
     import keras

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from transferpipe.errors import FileError, Problem, RecipeError
-from transferpipe.execute.build import call, import_keras
-from transferpipe.execute.reload import advise_loading, last_reason
-from transferpipe.execute.remote.find import find
-from transferpipe.execute.remote.opened import open_found
 from transferpipe.execute.score_run import Run
+from transferpipe.fetch.find import find
+from transferpipe.fetch.open_path import open_found
+from transferpipe.models.build import call, import_keras
+from transferpipe.prove.reload import advise_loading, last_reason
 from transferpipe.recipe.model import Build, Origin
 from transferpipe.score.seeded import seeded
 

@@ -11,8 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from transferpipe.show.plan_table import PLAIN_WIDTH, render
-from transferpipe.show.visible import cell
+from transferpipe.text.table import PLAIN_WIDTH, cell, render
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import WeightSpec
 

@@ -6,11 +6,11 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from transferpipe.execute.verdict import Verdict, verdict_from_data
 from transferpipe.planning.model import Plan, PlanWarning, warning_from_data
-from transferpipe.show.plan_table import plan_html, warnings_html
+from transferpipe.planning.plan_table import plan_html, warnings_html
+from transferpipe.prove.verdict import Verdict, verdict_from_data
 from transferpipe.show.score_table import number_text, score_title
-from transferpipe.visible import visible
+from transferpipe.text.visible import visible
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2024; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }

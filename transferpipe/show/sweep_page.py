@@ -6,7 +6,6 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from transferpipe.show.collapse import counted
 from transferpipe.show.curves import curves, curves_svg, dots_svg, numeric_key
 from transferpipe.show.report_page import STYLE
 from transferpipe.show.score_table import number_text
@@ -27,7 +26,8 @@ from transferpipe.sweep.leaderboard import Entry, Leaderboard
 from transferpipe.sweep.record import LeftOut, SweepRecord
 from transferpipe.sweep.statistics import Estimate
 from transferpipe.sweep.variant import SEED
-from transferpipe.visible import visible
+from transferpipe.text.collapse import counted
+from transferpipe.text.visible import visible
 
 _NUMBERS = ("rank", "seeds", "seconds", "warnings")
 

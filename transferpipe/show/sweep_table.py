@@ -11,7 +11,6 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from transferpipe.show.plan_table import PLAIN_WIDTH, render
 from transferpipe.show.sweep_words import (
     by_text,
     estimate_text,
@@ -23,8 +22,9 @@ from transferpipe.show.sweep_words import (
     value_under,
     verdicts,
 )
-from transferpipe.show.visible import cell, visible
 from transferpipe.sweep.leaderboard import Leaderboard, Row
+from transferpipe.text.table import PLAIN_WIDTH, cell, render
+from transferpipe.text.visible import visible
 
 _GAP = 2  # columns between two columns
 _LEAST = 20  # a text is folded down to this, a number never

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from transferpipe.show.collapse import counted
 from transferpipe.show.score_table import number_text
 from transferpipe.sweep.leaderboard import Entry, Leaderboard, Row
 from transferpipe.sweep.statistics import Estimate
 from transferpipe.sweep.variant import SEED
+from transferpipe.text.collapse import counted
 
 LIKE_THE_BEST = "not told from the best"
 CONSTANT = "identical for all seeds"

@@ -8,11 +8,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from transferpipe.show.collapse import counted
-from transferpipe.show.plan_table import PLAIN_WIDTH, render
 from transferpipe.show.sweep_words import by_text, some
-from transferpipe.show.visible import cell, visible
 from transferpipe.sweep.variant import Planned
+from transferpipe.text.collapse import counted
+from transferpipe.text.table import PLAIN_WIDTH, cell, render
+from transferpipe.text.visible import visible
 
 _LEAST = 20  # of a variant's name: less, and it takes many lines
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.errors import Problem, RecipeError, did_you_mean
-from transferpipe.execute.prepare import RUN
+from transferpipe.execute.score_checks import RUN
 from transferpipe.sweep.leaderboard import either
 from transferpipe.sweep.variant import Variant
 

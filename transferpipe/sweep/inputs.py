@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from transferpipe.weights.formats.stamp import file_stamp
+from transferpipe.files.stamp import file_stamp
 
 _BUILDERS = ("source", "sources", "target")  # of these every text may be a file that is read
 _MOST_FILES = 10_000

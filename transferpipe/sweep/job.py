@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import FileError, ScoreError, TransferError
-from transferpipe.execute.atomic import cannot_be_written, write_text
-from transferpipe.execute.manifest import MANIFEST, PLAN, read_json
 from transferpipe.execute.prepare import prepare
 from transferpipe.execute.run import execute
 from transferpipe.execute.score_run import score_run
-from transferpipe.execute.settings_kept import folder_and_logging_kept
-from transferpipe.planning.chain import read_recipe
+from transferpipe.files.atomic import cannot_be_written, write_text
+from transferpipe.models.settings import folder_and_logging_kept
+from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.prove.manifest import MANIFEST, PLAN, read_json
 from transferpipe.sweep.captured import captured
 from transferpipe.sweep.variant import read_variant
 
@@ -191,3 +191,7 @@ def _locked(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):  # not every network file system knows locks
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+Told = Callable[[str, Result], None]
+"""Called with the key and the result of every variant as it is finished."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from transferpipe.execute.verdict import Verdict, verdict_from_data
+from transferpipe.prove.verdict import Verdict, verdict_from_data
 from transferpipe.sweep.job import DONE, Result
 from transferpipe.sweep.state import State
 from transferpipe.sweep.statistics import Estimate, difference, estimate

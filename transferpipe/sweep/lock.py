@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.execute.atomic import cannot_be_written
+from transferpipe.files.atomic import cannot_be_written
 
 _LOCK = ".lock"
 

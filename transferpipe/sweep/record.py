@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.execute.atomic import write_text
-from transferpipe.execute.manifest import MANIFEST, read_json
+from transferpipe.files.atomic import write_text
 from transferpipe.planning.model import warning_from_data
 from transferpipe.planning.warned import shorten_warnings
+from transferpipe.prove.manifest import MANIFEST, read_json
 from transferpipe.sweep.job import DONE, read_result
 from transferpipe.sweep.leaderboard import Entry, varying_keys
 from transferpipe.sweep.variant import SEED, VARIANT, Planned, read_variant
@@ -218,3 +218,24 @@ def _axes(entry: Entry | LeftOut, keys: Sequence[str]) -> list[str]:
 
 def _shown(value: Any) -> Any:
     return "" if value is None else value
+
+
+def is_sweep(folder: Path) -> bool:
+    """Tell whether `folder` is that of a sweep."""
+    return (folder / SWEEP).is_file() or any(folder.glob(f"*/{VARIANT}"))
+
+
+def read_contents(folder: Path) -> SweepRecord:
+    """Return what is known of the sweep in `folder`: nothing but the folder's name if there is none.
+
+    If sweep.json is missing or damaged, that is what the folders of the variants say: no settings.
+
+    Raises:
+        FileError: the folders of the variants are damaged too.
+    """
+    try:
+        if (folder / SWEEP).is_file():
+            return read_record(folder)
+    except FileError:
+        pass
+    return SweepRecord(folder.absolute().name, tuple(entries_in(folder)))

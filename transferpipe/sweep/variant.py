@@ -12,14 +12,14 @@ from typing import Any
 import yaml
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.execute.atomic import cannot_be_written, write_text
-from transferpipe.execute.manifest import read_json
-from transferpipe.execute.prepare import Prepared
+from transferpipe.files.atomic import cannot_be_written, write_text
+from transferpipe.files.stamp import stamps_of
+from transferpipe.models.opened import Prepared
 from transferpipe.planning.warned import shorten_warnings
+from transferpipe.prove.manifest import read_json
 from transferpipe.sweep.inputs import inputs_of
 from transferpipe.sweep.state import State
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.formats.stamp import stamps_of
 
 VARIANT = "variant.json"
 SEED = "seed"

@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from transferpipe.weights.segment import Segment
+from transferpipe.files.segment import Segment
 from transferpipe.weights.spec import Catalog, WeightSpec
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from transferpipe.weights.layer_settings import LayerFunction, spell_activation
+from transferpipe.weights.keras.layer_settings import LayerFunction, spell_activation
 from transferpipe.weights.network import Network, Node
 
 _ACTIVATIONS = {

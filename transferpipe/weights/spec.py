@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problems, RecipeError
+from transferpipe.files.segment import Segment
 from transferpipe.weights.network import Network
 from transferpipe.weights.reading_order import forward_first
-from transferpipe.weights.segment import Segment
 
 Axes = Literal["in_out", "out_in", "spatial"]
 """How a file keeps a matrix, (in, out) or (out, in), or that it is a kernel of a convolution, channels first."""

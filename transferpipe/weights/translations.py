@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from transferpipe.weights.framework_settings import onnx_function, torch_function
-from transferpipe.weights.layer_settings import LayerFunction, keras_function
+from transferpipe.weights.keras.layer_settings import LayerFunction, keras_function
 from transferpipe.weights.network import Network, Node
 
 TRANSLATIONS: dict[str, Callable[[Node, Network], LayerFunction]] = {

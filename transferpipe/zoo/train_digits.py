@@ -1,7 +1,7 @@
 """Train the digits classifier that the shipped recipes start from: ``python -m transferpipe.zoo.train_digits``.
 
 It made ``data/digits_0_4.keras`` and, the weights alone, ``data/digits_0_4.weights.h5``: digits 0 to 4 only, from the
-training part of `transferpipe.zoo.digits`, so that a recipe can move its trunk to a model for the digits 5 to 9, which
+training part of `transferpipe.digits`, so that a recipe can move its trunk to a model for the digits 5 to 9, which
 it has never seen.
 """
 
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from transferpipe.digits import load_digits
 from transferpipe.zoo.builders import digits_cnn
-from transferpipe.zoo.digits import load_digits
 
 if TYPE_CHECKING:
     import keras

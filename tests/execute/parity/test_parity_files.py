@@ -9,7 +9,7 @@ import pytest
 from twins import filled
 
 import transferpipe as tp
-from transferpipe.execute.parity import arrays
+from transferpipe.prove.parity import arrays
 
 ALL = {"all": {"to": ".*"}}
 

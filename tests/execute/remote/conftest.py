@@ -3,8 +3,8 @@
 import pytest
 from file_server import running_server
 
-from transferpipe.execute.remote import find
-from transferpipe.execute.reuse import Recent
+from transferpipe.fetch import find
+from transferpipe.recent import Recent
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from transferpipe.errors import FileError, RecipeError, TransferError, UnsafeError
-from transferpipe.execute.remote.address import check_address, check_redirect, scheme_of
-from transferpipe.execute.remote.find import find
+from transferpipe.fetch.address import check_address, check_redirect, scheme_of
+from transferpipe.fetch.find import find
 
 
 def refused(text, error, pin=None):

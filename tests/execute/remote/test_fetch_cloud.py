@@ -7,8 +7,8 @@ import pytest
 from file_server import weights
 
 from transferpipe.errors import FileError, VerificationError
-from transferpipe.execute.remote.cache import cache_folder
-from transferpipe.execute.remote.find import find
+from transferpipe.fetch.cache import cache_folder
+from transferpipe.fetch.find import find
 
 pytest.importorskip("fsspec")
 URL = "s3://bucket/some folder/model#1?.safetensors"

@@ -8,9 +8,9 @@ import pytest
 from file_server import weights
 
 from transferpipe.errors import FileError, UnsafeError, VerificationError
-from transferpipe.execute.remote.cache import cache_folder, kept_copy
-from transferpipe.execute.remote.find import find
-from transferpipe.execute.remote.shown import SHOWN
+from transferpipe.fetch.cache import cache_folder, kept_copy
+from transferpipe.fetch.find import find
+from transferpipe.progress import SHOWN
 from transferpipe.weights.formats import open_source
 
 FILE = "/models/model.safetensors"
@@ -215,7 +215,7 @@ def test_what_a_killed_download_left_is_removed(url):
     stale = path.parents[1] / f".model.safetensors.{'0' * 8}-1-{'0' * 8}.part.safetensors"
     child = os.fork()
     if not child:
-        from transferpipe.execute.atomic import temporary_beside
+        from transferpipe.files.atomic import temporary_beside
 
         temporary_beside(path.parents[1] / path.name).write_bytes(b"half")
         stale.write_bytes(b"another machine's")

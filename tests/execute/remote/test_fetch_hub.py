@@ -10,8 +10,8 @@ import pytest
 from file_server import weights
 
 from transferpipe.errors import FileError, VerificationError
-from transferpipe.execute.remote.find import find
-from transferpipe.execute.remote.opened import open_path
+from transferpipe.fetch.find import find
+from transferpipe.fetch.open_path import open_path
 
 COMMIT, NEXT = "a" * 40, "b" * 40
 REPO = "org/some-model"

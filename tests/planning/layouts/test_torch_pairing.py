@@ -4,8 +4,8 @@ import pytest
 from compact import catalog, codes, kept, structure
 
 from transferpipe.errors import RecipeError
-from transferpipe.planning.chain import read_recipe
 from transferpipe.planning.planner import make_plan
+from transferpipe.planning.read_recipe import read_recipe
 
 TARGET = """
 enc/conv1/kernel 3x3x4x8 float32 Conv2D

@@ -19,7 +19,7 @@ from transferpipe.planning.crossings.pairs import (
 from transferpipe.planning.crossings.siblings import couples_of, crossed_couples
 from transferpipe.planning.crossings.tokens import skeleton_of, tokens_of
 from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning
-from transferpipe.weights.layer_classes import is_made_up
+from transferpipe.weights.keras.layer_classes import is_made_up
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from transferpipe.planning.crossings.pairs import Counterparts, LayerPair, Parts, is_same_layer, tails
 from transferpipe.planning.crossings.tokens import Tokens, numbers_of, skeleton_of, tokens_of
-from transferpipe.weights.layer_classes import is_made_up
+from transferpipe.weights.keras.layer_classes import is_made_up
 
 _MOST_DEPTH = 3
 _FACTORS = (1, 2, 3)  # every layer, every second one, every third one

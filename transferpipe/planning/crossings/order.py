@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from transferpipe.planning.crossings.lint import crossed_branches, crossed_names
 from transferpipe.planning.crossings.pairs import layer_pairs
 from transferpipe.planning.model import Assignment
-from transferpipe.weights.layer_classes import is_made_up, stem
+from transferpipe.weights.keras.layer_classes import is_made_up, stem
 from transferpipe.weights.spec import Catalog
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from transferpipe.weights.layer_classes import is_made_up, stem
+from transferpipe.weights.keras.layer_classes import is_made_up, stem
 
 # One word for what frameworks and people call by several.
 _WORDS = {

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.errors import Problems, RecipeError
-from transferpipe.planning.chain import chain_of
 from transferpipe.planning.layouts.adapt import find_counterpart, joined, names_in
 from transferpipe.planning.layouts.adapter import NoCounterpartError, Shape
+from transferpipe.planning.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import infer
 from transferpipe.weights.spec import Catalog, WeightSpec

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.digits import load_digits
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.execute.score_early import Given
+from transferpipe.execute.score_checks import Given
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.data.splits import Splits, make_splits
-from transferpipe.zoo.digits import load_digits
 
 
 def digits_data(
@@ -24,7 +24,7 @@ def digits_data(
 ) -> Splits:
     """Return the handwritten digits that come with transferpipe: images (n, 8, 8, 1), values 0 to 1.
 
-    The test part is that of `transferpipe.zoo.digits.load_digits`: fixed, about a third, mostly by other writers.
+    The test part is that of `transferpipe.digits.load_digits`: fixed, about a third, mostly by other writers.
     From the rest, the seed draws the images to choose with and, for any `train_per_class`, the same first ones to learn
     from, so that fewer images are always a part of more.
 
@@ -73,5 +73,5 @@ def _check_counts(classes: NDArray[np.int64], train: Any, val: Any) -> None:
 
 
 def check_early(given: Given, _: TargetStructure) -> None:
-    """Refuse arguments out of range; see `transferpipe.execute.score_early`."""
+    """Refuse arguments out of range; see `transferpipe.execute.score_checks`."""
     digits_data(**given)

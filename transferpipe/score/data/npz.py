@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.execute.remote.address import scheme_of
-from transferpipe.execute.remote.find import find
-from transferpipe.execute.score_early import Given
+from transferpipe.execute.score_checks import Given
+from transferpipe.fetch.address import scheme_of
+from transferpipe.fetch.find import find
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.data.splits import PARTS, Splits, make_splits, split_off
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.formats.npz import open_npz
+from transferpipe.weights.formats.numpy.npz import open_npz
 
 
 def npz_data(path: str, *, val_fraction: float = 0.2, test_fraction: float = 0.2, seed: int = 0) -> Splits:
@@ -65,7 +65,7 @@ def _pairs(file: FileSource, path: str) -> dict[str, tuple[str, str]]:
 
 
 def check_early(given: Given, _: TargetStructure) -> None:
-    """Refuse a file that is not there, lacks arrays, or cannot be read; see `transferpipe.execute.score_early`."""
+    """Refuse a file that is not there, lacks arrays, or cannot be read; see `transferpipe.execute.score_checks`."""
     _check_fractions(given["val_fraction"], given["test_fraction"])
     if isinstance(given["path"], str) and scheme_of(given["path"]) is None:  # nothing is fetched for a check
         _pairs(open_npz(find(given["path"], "npz_data.path").path), given["path"])

@@ -9,27 +9,27 @@ from pathlib import Path
 
 from transferpipe.errors import FileError, Problem, RecipeError, did_you_mean
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.formats.folders import is_basename
+from transferpipe.weights.formats.tensorflow.paths import is_basename
 
 # Name of the format: where its open function is. Modules are imported when needed, so that start-up stays light.
 FORMATS: dict[str, tuple[str, str]] = {
-    "keras": ("keras_archive", "open_keras"),
-    "weights_h5": ("keras_h5", "open_weights_h5"),
-    "weights_json": ("keras_shards", "open_weights_json"),
-    "preset": ("preset_folder", "open_preset"),
-    "h5": ("legacy_h5", "open_h5"),
-    "safetensors": ("safetensors_file", "open_safetensors"),
-    "safetensors_index": ("safetensors_file", "open_safetensors_index"),
-    "npz": ("npz", "open_npz"),
-    "npy": ("npy_files", "open_npy"),
-    "tfjs": ("tfjs", "open_tfjs"),
-    "onnx": ("onnx_file", "open_onnx"),
+    "keras": ("keras.archive", "open_keras"),
+    "weights_h5": ("keras.h5", "open_weights_h5"),
+    "weights_json": ("keras.shards", "open_weights_json"),
+    "preset": ("keras.preset", "open_preset"),
+    "h5": ("keras_legacy.h5", "open_h5"),
+    "safetensors": ("safetensors.file", "open_safetensors"),
+    "safetensors_index": ("safetensors.file", "open_safetensors_index"),
+    "npz": ("numpy.npz", "open_npz"),
+    "npy": ("numpy.npy", "open_npy"),
+    "tfjs": ("tfjs.model", "open_tfjs"),
+    "onnx": ("onnx.model", "open_onnx"),
     "orbax": ("orbax", "open_orbax"),
-    "npy_folder": ("npy_files", "open_npy_folder"),
-    "torch": ("torch_file", "open_torch"),
-    "torch_index": ("torch_index", "open_torch_index"),
-    "saved_model": ("saved_model", "open_saved_model"),
-    "tf_checkpoint": ("tf_checkpoint", "open_tf_checkpoint"),
+    "npy_folder": ("numpy.npy", "open_npy_folder"),
+    "torch": ("torch.checkpoint", "open_torch"),
+    "torch_index": ("torch.index", "open_torch_index"),
+    "saved_model": ("tensorflow.saved_model", "open_saved_model"),
+    "tf_checkpoint": ("tensorflow.checkpoint", "open_tf_checkpoint"),
 }
 # Formats whose files hold parts that `select` can choose from; their open functions take it.
 SELECTING = frozenset({"torch"})

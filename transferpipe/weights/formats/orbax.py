@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem, Problems, UnsafeError
+from transferpipe.files.inside import file_inside, files_below
+from transferpipe.files.json_text import read_mapping
+from transferpipe.files.stamp import check_unchanged, file_stamp
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.formats.inside import file_inside, files_below
-from transferpipe.weights.formats.json_text import read_mapping
-from transferpipe.weights.formats.legacy_groups import Stored, name_ungrouped
-from transferpipe.weights.formats.stamp import check_unchanged, file_stamp
-from transferpipe.weights.keras_config import Config, is_layer_config
-from transferpipe.weights.keras_network import keras_network
+from transferpipe.weights.formats.keras_legacy.ungrouped import Stored, name_ungrouped
+from transferpipe.weights.keras.config import Config, is_layer_config
+from transferpipe.weights.keras.network import keras_network
 from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
 
 STEP, TREE = "_CHECKPOINT_METADATA", "_METADATA"

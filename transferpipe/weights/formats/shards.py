@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problems
-from transferpipe.weights.formats.inside import file_inside
+from transferpipe.files.inside import file_inside
 
 _MOST_LISTED = 10
 _AGAIN = "copy or download all files of the model again"

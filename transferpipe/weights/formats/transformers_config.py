@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import TransferError
+from transferpipe.files.json_text import read_mapping
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.formats.json_text import read_mapping
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spec import Catalog
 

@@ -1,0 +1,1 @@
+"""Hydra and OmegaConf, which nobody else imports: recipes out of files and overrides."""

@@ -1,0 +1,157 @@
+"""Turning Hydra's refusals into messages that say what to type instead."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+
+from transferpipe.cli.compose.recipe_file import yaml_problem
+from transferpipe.cli.compose.resolving import find_cause
+from transferpipe.errors import Problem, RecipeError, TransferError, did_you_mean
+
+GROUPS = ("recipe", "mapping", "score")
+"""The groups of files from which a recipe is put together."""
+SCORE = "score"
+RULE_KEYS = ("to", "from", "pair", "except", "transform", "merge", "on_mismatch", "optional", "layout")
+ORIGIN_KEYS = ("path", "format", "layout", "select", "sha256")
+"""Keys that a recipe need not write, so that a composed recipe does not show them."""
+_EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray", "optuna": "optuna"}
+
+
+def explain(error: Exception, overrides: Sequence[str]) -> TransferError:
+    """Return the error that says which override or file is wrong and how to mend it."""
+    ours, yaml_error = find_cause(error, TransferError), find_cause(error, yaml.MarkedYAMLError)
+    if ours is not None:
+        return ours
+    if yaml_error is not None:
+        mark = yaml_error.problem_mark or yaml_error.context_mark
+        return RecipeError(yaml_problem(yaml_error, Path(mark.name if mark else "recipe")))
+    if isinstance(error, OverrideParseException):
+        return RecipeError([p for o in overrides if (p := _grammar_problem(o))] or [_plain(error)])
+    several = re.search(r"(?:Ambiguous value for argument|Sweep parameters) '([^'=]+)=([^']*)'", str(error))
+    if several:
+        return RecipeError(_several_values(several[1], several[2]))
+    missing = re.search(r"Could not find '([^']+)'", str(error)) or re.search(r"load '([^']+)'", str(error))
+    if missing:
+        return RecipeError(_missing_config(missing[1]))
+    key = re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", str(error))
+    if key:
+        return RecipeError(_unknown_key(key[1], str(error), overrides))
+    return RecipeError(_plain(error))
+
+
+def _plain(error: Exception) -> Problem:
+    """Return the first error of the chain that says something, without the lines about OmegaConf's types."""
+    here: BaseException | None = error
+    while here is not None:
+        lines = [line.strip() for line in str(here).splitlines() if line.strip()]
+        key = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), "")
+        told = [line for line in lines if not line.startswith(("full_key:", "object_type", "reference_type"))]
+        if told:
+            return Problem(key or "recipe or override", " ".join(told[:3]), "mend the recipe or the override")
+        here = here.__cause__ or here.__context__
+    return Problem("recipe or override", type(error).__name__)
+
+
+def _grammar_problem(override: str) -> Problem | None:
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException as error:
+        key, equals, value = override.partition("=")
+        if not equals:
+            return Problem(override, "is not an override", "write KEY=VALUE, or ~KEY to delete")
+        quoted = _quoted(key, value)
+        if quoted is None:
+            return Problem(key, str(error).splitlines()[0], "write it into a file in ./recipes instead")
+        return Problem(key, f"Hydra's grammar cannot read {value!r} unquoted", f"type {quoted}")
+    return None
+
+
+def _quoted(key: str, value: str) -> str | None:
+    """Return what to type in a shell so that Hydra reads exactly `value`, if there is a way."""
+    for quote in ('"', "'"):
+        candidate = f"{key}={quote}{value.replace(quote, chr(92) + quote)}{quote}"
+        try:
+            read = OverridesParser.create().parse_override(candidate).value()
+        except HydraException:
+            continue
+        if read == value:
+            return shlex.quote(candidate)
+    return None
+
+
+def _several_values(key: str, value: str) -> Problem:
+    mend = f"for a list write {key}=[{value}], for the text {_quoted(key, value)}"
+    return Problem(key, f"{value!r} stands for several values, and this is one run", mend)
+
+
+def _missing_config(name: str) -> Problem:
+    group, _, option = name.rpartition("/")
+    if not group:
+        return Problem("defaults", f"there is no file {name!r}", "write GROUP: NAME")
+    if group in ("hydra/launcher", "hydra/sweeper") and option in _EXTRAS:
+        return Problem(group, f"{option!r} is not installed", f"pip install 'transferpipe[{_EXTRAS[option]}]'")
+    choices = GlobalHydra.instance().config_loader().get_group_options(group)
+    hint = did_you_mean(option, choices) or (f"there are {', '.join(choices)}" if choices else "")
+    if group == SCORE and "." in option:
+        hint = f"for a function of your own, type {shlex.quote(f'{SCORE}={{_target_: {option}}}')}"
+    return Problem(group, f"there is no {group} called {option!r}", hint)
+
+
+def _unknown_key(key: str, message: str, overrides: Sequence[str]) -> Problem:
+    """Say which known key is near, composing once more without the overrides that change values."""
+    adding = next((o for o in overrides if o.lstrip("+~").startswith(key)), key).lstrip("+")
+    if message.startswith("Could not append"):
+        return Problem(key, "is there already", f"write {adding}")
+    groups = [o for o in overrides if o.partition("=")[0] in GROUPS]
+    try:
+        known = [*_keys(compose("config", groups, return_hydra_config=True)), *GROUPS]
+    except Exception:  # the groups themselves are wrong; then that is the first thing to mend
+        known = []
+    unwritten = _unwritten(known)
+    if key in unwritten and not adding.startswith("~"):
+        return Problem(key, "is not written in this recipe", f"to add it, write +{adding}")
+    known += unwritten
+    if key in known and not adding.startswith("~"):  # a whole mapping was given, with keys that are not there
+        mend = f"mappings are merged: add single keys with +{key}.KEY=..., delete others with ~{key}.KEY"
+        return Problem(key, "holds other keys in this recipe", mend)
+    holder, _, last = key.rpartition(".")
+    if holder in known or not holder:
+        near = did_you_mean(last, [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == holder], most=1)
+    else:
+        near = did_you_mean(key, known, most=1)
+    if near or adding.startswith("~"):
+        return Problem(key, "is no key of this recipe", near)
+    top = f"the keys are {', '.join(sorted({k for k in known if '.' not in k}))}"
+    return Problem(key, "is no key of this recipe", f"to add it, write +{adding}" if holder else top)
+
+
+def _unwritten(known: Sequence[str]) -> list[str]:
+    rules = [k for k in known if k.startswith("mapping.") and k.count(".") == 1]
+    origins = [k for k in known if k in ("source", "target") or (k.startswith("sources.") and k.count(".") == 1)]
+    origins = [k for k in origins if f"{k}._target_" not in known]
+    inner = [f"{r}.{k}" for r in rules for k in RULE_KEYS] + [f"{o}.{k}" for o in origins for k in ORIGIN_KEYS]
+    return [k for k in inner if k not in known]
+
+
+def _keys(config: DictConfig) -> list[str]:
+    found = []
+
+    def visit(node: object, prefix: str) -> None:
+        if isinstance(node, dict):
+            for name, inner in node.items():
+                path = f"{prefix}.{name}" if prefix else str(name)
+                found.append(path)
+                visit(inner, path)
+
+    visit(OmegaConf.to_container(config), "")
+    return found

@@ -1,0 +1,128 @@
+"""Where recipes lie: in the package's conf folder, in ``./recipes`` of the user, and in ``--config-dir``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigResult
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+import transferpipe
+from transferpipe.cli.compose.recipe_file import check_recipe_file, shown
+from transferpipe.errors import FileError, Problem, RecipeError, UnsafeError
+
+_GROUP = "recipe"
+
+
+def conf_folder() -> Path:
+    """Return the folder of shipped configuration: inside an installed package, or at the top of a checkout."""
+    package = Path(transferpipe.__file__).resolve().parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise FileError(Problem(str(package), "the conf folder of transferpipe is missing", "install transferpipe again"))
+
+
+def user_folder() -> Path:
+    """Return the user's own recipe folder, which need not exist."""
+    return Path.cwd() / "recipes"
+
+
+class UserFolder(FileConfigSource):
+    """A folder of the user's: ``NAME.yaml`` and ``recipe/NAME.yaml`` are recipes, ``mapping/NAME.yaml`` holds rules.
+
+    Recipes come from anybody, so nothing here takes the place of the primary configuration or of Hydra's own.
+    """
+
+    recipes_at_top: ClassVar[bool] = True
+    closed: ClassVar[tuple[str, ...]] = ("hydra",)
+    may_touch_hydra: ClassVar[bool] = False  # whether a file that was loaded since the session began might
+
+    @staticmethod
+    def scheme() -> str:
+        """Return the scheme under which the folder stands in Hydra's search path."""
+        return "recipes"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Load one file, after a look at whether it is what a recipe may be."""
+        inner = self._inner(config_path)
+        path = Path(self.path, self._normalize_file_name(inner))
+        if check_recipe_file(path) or config_path.startswith("hydra"):
+            UserFolder.may_touch_hydra = True
+        result = super().load_config(inner)
+        package = result.header.get("package")
+        if config_path.startswith(f"{_GROUP}/"):  # a recipe without a header is a whole recipe
+            result.header["package"] = package = package or "_global_"
+        _check_package(package, config_path, path)
+        return result
+
+    def is_group(self, config_path: str) -> bool:
+        """Tell whether there are files for the group `config_path`."""
+        return self._is_open(config_path) and (config_path == _GROUP or super().is_group(config_path))
+
+    def is_config(self, config_path: str) -> bool:
+        """Tell whether there is such a file in a group."""
+        inside = "/" in config_path and self._is_open(config_path)
+        return inside and super().is_config(self._inner(config_path))
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """List the members of a group."""
+        if not self._is_open(config_path):
+            return []
+        names = set(super().list(config_path, results_filter)) if super().is_group(config_path) else set()
+        if config_path == _GROUP and self.recipes_at_top and results_filter in (None, ObjectType.CONFIG):
+            names.update(p.stem for p in Path(self.path).glob("*.yaml"))
+        return sorted(names)
+
+    def _is_open(self, config_path: str) -> bool:
+        return config_path.partition("/")[0] not in self.closed
+
+    def _inner(self, config_path: str) -> str:
+        """Return where the file lies in the folder."""
+        if self.recipes_at_top and config_path.startswith(f"{_GROUP}/") and not super().is_config(config_path):
+            return config_path.removeprefix(f"{_GROUP}/")
+        return config_path
+
+
+class ConfigDir(UserFolder):
+    """The folder of ``--config-dir``, laid out like our own; who names it may choose Hydra's launchers in it."""
+
+    recipes_at_top: ClassVar[bool] = False
+    closed: ClassVar[tuple[str, ...]] = ()
+
+    @staticmethod
+    def scheme() -> str:
+        """Return the scheme under which the folder stands in Hydra's search path."""
+        return "configs"
+
+
+def _check_package(package: str | None, config_path: str, path: Path) -> None:
+    """Refuse a header that puts a recipe's content elsewhere."""
+    if config_path.startswith("hydra/") or not package:
+        return
+    header = f"its header says `# @package {package}`"
+    if package.removeprefix("_global_.").partition(".")[0] == "hydra":
+        mend = "say it on the command line: hydra.KEY=..."
+        raise UnsafeError(Problem(shown(path), f"{header}: a recipe cannot set keys of hydra", mend))
+    if config_path.startswith(f"{_GROUP}/") and package != "_global_":
+        raise RecipeError(
+            Problem(shown(path), f"{header}, but a recipe stands at the top", "write `# @package _global_`")
+        )
+
+
+class FolderSearch(SearchPathPlugin):
+    """Puts the user's folders on Hydra's search path, before ours, so that a user's recipe of the same name wins."""
+
+    further: ClassVar[str | None] = None
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add the folders that exist."""
+        folder = user_folder()
+        if folder.is_dir():
+            search_path.prepend("transferpipe-user", f"{UserFolder.scheme()}://{folder}")
+        if self.further:
+            search_path.prepend("transferpipe-config-dir", f"{ConfigDir.scheme()}://{self.further}")

@@ -1,0 +1,203 @@
+"""From a sweep's axes, named variants and command line to the overrides of every variant."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from transferpipe.cli.compose.errors import explain
+from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
+from transferpipe.sweep.variant import NAMED
+
+_MOST_VALUES = 10_000
+_PLAIN = re.compile(r"[A-Za-z_][\w./+-]*")
+
+Choice = tuple[str, str]
+"""A key and its value, both as they stand in an override."""
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What a command line varies.
+
+    Attributes:
+        fixed: the overrides that hold for every variant.
+        axes: the values of each key that has several.
+        open: the keys whose values are an interval, from which only an optimising sweeper can choose, as written.
+    """
+
+    fixed: tuple[str, ...]
+    axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    open: Mapping[str, str] = field(default_factory=dict)
+
+
+def split_axes(overrides: Sequence[str]) -> Axes:
+    """Return the overrides apart: those with one value, and those with several. Needs an open session.
+
+    Raises:
+        RecipeError: an override is refused, or an axis is empty.
+    """
+    try:
+        parsed = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader()).parse_overrides(
+            list(overrides)
+        )
+    except HydraException as error:
+        raise explain(error, overrides) from error
+    fixed, axes, open_axes, problems = [], {}, {}, Problems()
+    for text, override in zip(overrides, parsed, strict=True):
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            fixed.append(text)
+        elif key.lstrip("+~").startswith(("hydra", "sweep")):
+            problems.add(key, "cannot be varied within one sweep", "give it one value")
+        elif not override.is_discrete_sweep():
+            open_axes[key] = override.get_value_string()
+        else:
+            axes[key] = _values(override, problems)
+    problems.raise_as(RecipeError)
+    return Axes(tuple(fixed), axes, open_axes)
+
+
+def _values(override: Override, problems: Problems) -> tuple[str, ...]:
+    key, text = override.get_key_element(), override.get_value_string()
+    try:
+        found = tuple(itertools.islice(override.sweep_string_iterator(), _MOST_VALUES + 1))
+    except (HydraException, ValueError, TypeError) as error:
+        problems.add(key, f"{text!r} is no list of values: {error}", "write KEY=A,B or KEY=range(5)")
+        return ()
+    if not found:
+        problems.add(key, f"{text!r} has no values", "give at least one")
+    if len(found) > _MOST_VALUES:
+        problems.add(key, f"{text!r} has more than {_MOST_VALUES:,} values", "give fewer")
+    return found[:_MOST_VALUES]
+
+
+def expand(axes: Axes, variants: Mapping[str, Any], drop: Sequence[Mapping[str, Any]]) -> list[tuple[Choice, ...]]:
+    """Return what sets every variant apart, without the combinations that are dropped.
+
+    Args:
+        axes: what varies, and what is fixed.
+        variants: by name, the values of each key as plain data; none means one variant without any.
+        drop: combinations that make no sense: those where every key has the value, or one of the values, given.
+
+    Raises:
+        RecipeError: a key varies twice, a rule of `drop` names a key that nothing gives, or nothing is left.
+    """
+    fixed = values_by_key(axes.fixed)
+    _check_keys(axes, variants, drop, fixed)
+    explicit = [((NAMED, name), *_choices(values)) for name, values in variants.items()] or [()]
+    products = itertools.product(*([(key, value) for value in values] for key, values in axes.axes.items()))
+    every = [(*one, *other) for other in products for one in explicit]
+    rules = [{k: [_meaning(as_override(v)) for v in _listed(values)] for k, values in rule.items()} for rule in drop]
+    left = [chosen for chosen in every if not any(_fits({**fixed, **dict(chosen)}, rule) for rule in rules)]
+    if not left:
+        raise RecipeError(Problem("sweep.drop", "leaves no variant", "drop fewer combinations"))
+    return left
+
+
+def _check_keys(
+    axes: Axes, variants: Mapping[str, Any], drop: Sequence[Mapping[str, Any]], fixed: Mapping[str, str]
+) -> None:
+    problems = Problems()
+    inner = {key: name for name, values in variants.items() for key in values or ()}
+    for key in axes.axes:
+        if key in inner:
+            what = "is an axis, and a key of its own"
+            problems.add(f"sweep.variants.{inner[key]}.{key}", what, "leave out one of the two")
+    known = [*axes.axes, *inner, *fixed, *([NAMED] if variants else [])]
+    for i, rule in enumerate(drop):
+        for key in rule:
+            if key not in known:
+                mend = did_you_mean(key, known) or f"it can name {', '.join(known)}"
+                problems.add(f"sweep.drop.{i}.{key}", "nothing in this sweep gives it a value", mend)
+    problems.raise_as(RecipeError)
+
+
+def count(axes: Mapping[str, Sequence[str]], variants: Mapping[str, Any]) -> int:
+    """Return how many combinations `expand` makes at most, without making them."""
+    total = max(1, len(variants))
+    for values in axes.values():
+        total *= len(values)
+    return total
+
+
+def _choices(values: Mapping[str, Any]) -> Iterable[Choice]:
+    return ((key, as_override(value)) for key, value in (values or {}).items())
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _fits(have: Mapping[str, str], rule: Mapping[str, list[Any]]) -> bool:
+    return all(k in have and _meaning(have[k]) in values for k, values in rule.items())
+
+
+def _meaning(text: str) -> Any:
+    """Return what the text of an override means, so that `true` is `True` but not 1."""
+    value = OverridesParser.create().parse_override(f"key={text}").value()
+    return str(value) if isinstance(value, bool) else json.dumps(value, default=str)
+
+
+def named_axes(axes: Mapping[str, Any]) -> Axes:
+    """Return the axes that a file gives: by key, a list of values, or text in Hydra's grammar. Needs an open session.
+
+    Raises:
+        RecipeError: one of them is empty or refused.
+    """
+    problems, found, open_axes = Problems(), dict[str, tuple[str, ...]](), dict[str, str]()
+    for key, values in axes.items():
+        if isinstance(values, str):
+            try:
+                split = split_axes([f"{key}={values}"])
+            except RecipeError as error:
+                problems.found += error.problems
+                continue
+            open_axes |= split.open
+            found |= split.axes or ({} if split.open else {key: (values,)})
+        else:
+            found[key] = tuple(as_override(v) for v in (values if isinstance(values, list) else [values]))
+            if not found[key]:
+                problems.add(f"sweep.axes.{key}", "has no values", "give at least one")
+    problems.raise_as(RecipeError)
+    return Axes((), found, open_axes)
+
+
+def values_by_key(overrides: Sequence[str]) -> dict[str, str]:
+    """Return overrides that have one value each by their keys, without those of Hydra and of the sweep itself.
+
+    Values are spelled as those of an axis are, so that equal ones are equal texts.
+    """
+    found = {}
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        key = override.get_key_element()
+        if key.lstrip("+~").partition(".")[0].partition("/")[0] not in ("hydra", "sweep"):
+            found[key] = override.get_value_element_as_str()
+    return found
+
+
+def as_override(value: Any) -> str:
+    """Return what Hydra's grammar reads as `value`.
+
+    >>> as_override([1, "a b", {"k": None}])
+    "[1,'a b',{k:null}]"
+    """
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{k}:{as_override(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(as_override(v) for v in value) + "]"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    if _PLAIN.fullmatch(value) and value.lower() not in ("null", "true", "false", "inf", "nan"):
+        return value
+    # A backslash stands for itself unless a quote follows.
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value) + "'"

@@ -1,0 +1,115 @@
+"""What a sweep goes on without: what cannot be planned, and results of a recipe as it was earlier."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from transferpipe.cli.compose.composing import Variants
+from transferpipe.cli.sweeps.expansion import as_override
+from transferpipe.errors import Problems, TransferError
+from transferpipe.show.sweep_words import some
+from transferpipe.sweep.leaderboard import Entry
+from transferpipe.sweep.plan import Broken, SweepPlan
+from transferpipe.sweep.record import LeftOut
+from transferpipe.sweep.state import changes, state_of
+from transferpipe.sweep.variant import NAMED
+from transferpipe.text.visible import visible
+
+_Reasons = dict[tuple[str, str, str], list[str]]
+
+
+def report_broken(plan: SweepPlan, skip: bool) -> None:
+    """Tell of the variants that cannot be planned, and of the controls that cannot be had, each reason once.
+
+    Args:
+        plan: the sweep.
+        skip: whether to go on without the variants.
+
+    Raises:
+        TransferError: the sweep cannot go on; of the kind of the gravest reason.
+    """
+    problems = Problems()
+    for (where, what, mend), labels in _reasons(plan.broken).items():
+        problems.add(f"{some(labels)}: {where}", what, mend)
+    if problems.found and not (skip and plan.variants):
+        kinds = sorted({type(error) for _, error in plan.broken}, key=lambda kind: kind.status)
+        problems.raise_as(kinds[-1])
+    for problem in problems.found:
+        print(visible(f"left out  {problem.where}: {problem.what}"), file=sys.stderr)
+    for name in dict.fromkeys(str(variant.control) for variant, _ in plan.inapplicable):
+        mine = [(variant, error) for variant, error in plan.inapplicable if variant.control == name]
+        for (where, what, _), labels in _reasons(mine).items():
+            print(visible(f"control {name}: not applicable: {where}: {what} ({some(labels)})"), file=sys.stderr)
+
+
+def _reasons(broken: Sequence[Broken]) -> _Reasons:
+    reasons: _Reasons = {}
+    for variant, error in broken:
+        for p in error.problems:
+            reasons.setdefault((p.where, p.what, p.mend), []).append(variant.label)
+    return reasons
+
+
+def left_out(plan: SweepPlan, known: Sequence[LeftOut], entries: Sequence[Entry]) -> tuple[LeftOut, ...]:
+    """Return what the sweep goes on without, also what earlier commands left out and nobody has planned since."""
+    found = {}
+    for variant, error in (*plan.broken, *plan.inapplicable):
+        reasons = tuple(f"{p.where}: {p.what}" for p in error.problems)
+        found[_said(variant.settings, variant.control)] = LeftOut(variant.settings, variant.control, reasons)
+    planned = {_said(e.overrides, e.control) for e in entries}
+    before = {_said(v.overrides, v.control): v for v in known}
+    return tuple(v for said, v in {**before, **found}.items() if said not in planned)
+
+
+def _said(overrides: Mapping[str, str], control: str | None) -> tuple[str | None, frozenset[tuple[str, str]]]:
+    return control, frozenset(overrides.items())
+
+
+def with_stale(entries: Sequence[Entry], fresh: set[str], variants: Mapping[str, Mapping[str, object]]) -> list[Entry]:
+    """Return `entries`, those marked whose recipe, score or inputs are not what they were. Needs an open session.
+
+    What the present command did not plan is composed once more, as its own command composed it.
+
+    Args:
+        entries: all that the folder knows.
+        fresh: the keys of those that were planned just now.
+        variants: the named variants of the present command.
+    """
+    composer = Variants(())
+    found = []
+    for entry in entries:
+        known = entry.key in fresh or not entry.words
+        found.append(entry.as_of(() if known else _changes(entry, composer, variants)))
+    return found
+
+
+def _changes(entry: Entry, composer: Variants, variants: Mapping[str, Mapping[str, object]]) -> list[str]:
+    name = entry.overrides.get(NAMED, "")
+    if name in variants and _own_words(entry) != {
+        f"{k}={as_override(v)}" for k, v in (variants[name] or {}).items() if k not in entry.overrides
+    }:
+        return [f"the variant {name}"]
+    try:
+        recipe, _ = composer.compose(entry.words)
+    except TransferError:
+        return ["the recipe"]
+    return changes(entry.state, state_of(recipe))
+
+
+def _own_words(entry: Entry) -> set[str]:
+    """Return what a named variant stands for: its words that are neither fixed nor on an axis."""
+    keys = {word: word.partition("=")[0] for word in entry.words}
+    return {w for w, key in keys.items() if key not in entry.overrides and not key.lstrip("+~").startswith("sweep")}
+
+
+def tell_stale(entries: Sequence[Entry]) -> None:
+    """Say how many results are of an earlier recipe, and what has changed since."""
+    stale = [e for e in entries if e.stale]
+    if stale:
+        changed = ", ".join(dict.fromkeys(part for e in stale for part in e.stale))
+        print(
+            f"earlier  {len(stale)} of {len(entries)} variants were made before {changed} changed: they stand apart "
+            "and are not ranked; run again, they are like the others",
+            flush=True,
+        )

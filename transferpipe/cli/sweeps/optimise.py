@@ -1,0 +1,200 @@
+"""Letting one of Hydra's sweepers (Optuna) choose the variants: each trial returns its score."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from transferpipe.cli.compose.composing import Composed
+from transferpipe.cli.compose.errors import explain
+from transferpipe.cli.compose.resolving import find_cause, no_environment, resolve
+from transferpipe.cli.sweeps.engines import QUIET, run_with_page
+from transferpipe.cli.sweeps.expansion import Axes, as_override, values_by_key
+from transferpipe.cli.sweeps.plan import check_saves_inside
+from transferpipe.errors import Problem, Problems, RecipeError, TransferError
+from transferpipe.execute.prepare import prepare
+from transferpipe.files.atomic import write_text
+from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.sweep.job import RESULT, Result, failed, forget_attempt, read_result
+from transferpipe.sweep.record import entries_in
+from transferpipe.sweep.settings import Settings
+from transferpipe.sweep.variant import SEED, Planned, Variant, planned, write_variant
+from transferpipe.text.visible import visible
+
+_ABSENT = object()
+_TRIALS = ".trials"  # folders that Hydra makes for its own; results lie beside each other, named by what they are
+
+
+def optimise(base: Composed, axes: Axes, folder: Path, trusted: Collection[str]) -> None:
+    """Let the chosen sweeper decide what to try.
+
+    A trial that was finished before, with the same values, is not repeated: it returns the score that it had. One that
+    cannot be planned has a folder too, with the result that says so.
+
+    Raises:
+        TransferError: the sweeper refuses what it is given.
+    """
+    config = _config(base, folder)
+    HydraConfig.instance().set_config(config)
+    context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())
+    trials = _Trials(str(folder), tuple(trusted), (*axes.axes, *axes.open), _is_free(base), _total(config))
+    task = functools.partial(_trial, trials)
+    logging.disable(logging.CRITICAL)  # every trial is told of here, its failure too
+    try:
+        sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=task, config=config)
+        sweeper.sweep(arguments=_arguments(base, axes))
+    except Exception as error:  # also where every trial failed, so that there is no best one
+        if not any(e.result for e in entries_in(folder)):
+            raise find_cause(error, TransferError) or explain(error, base.overrides) from error
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def check_interval(axes: Axes) -> None:
+    """Refuse an interval where nothing chooses from it.
+
+    Raises:
+        RecipeError: there is one.
+    """
+    for key, text in axes.open.items():
+        mend = "choose a sweeper that does, hydra/sweeper=optuna, or list the values"
+        raise RecipeError(Problem(key, f"{text!r} leaves the choice of values open", mend))
+
+
+def check_optimising(base: Composed, axes: Axes, settings: Settings) -> None:
+    """Refuse what does not go with a sweeper that chooses, and to choose where nothing tells it what is better.
+
+    Raises:
+        RecipeError: with everything that does not go.
+    """
+    problems = Problems()
+    if base.data.get("score") is None:
+        problems.add("score", "a sweeper needs a number to go by", "give the recipe a `score`")
+    told = {key: getattr(settings, key) for key in ("controls", "variants", "drop")}
+    for key in (key for key, value in told.items() if value):
+        what = "does not go with a sweeper that chooses the variants as it goes"
+        mend = f"leave it out (sweep.{key}=null), and sweep over the best values once more with it"
+        problems.add(f"sweep.{key}", what, mend)
+    if SEED in {*axes.axes, *axes.open}:
+        what = "is no value to choose: the sweeper would pick the luckiest"
+        mend = "let the score average (score.repeats=5), or sweep over seeds once more with the best values"
+        problems.add(SEED, what, mend)
+    problems.raise_as(RecipeError)
+
+
+def _config(base: Composed, folder: Path) -> DictConfig:
+    """Return the configuration with what the sweeper needs and nobody said."""
+    config = base.config.copy()
+    said = {o.lstrip("+").partition("=")[0] for o in base.overrides}
+    wanted = {
+        "sampler.seed": base.data.get("seed"),  # so that the same command tries the same again
+        "max_failure_rate": 1.0,  # a variant that fails stops nothing
+        "direction": "maximize",
+        "study_name": folder.name,
+    }
+    with read_write(config.hydra), open_dict(config.hydra):
+        config.hydra.sweep.dir = str(folder)
+        config.hydra.hydra_logging = {"root": None}
+        # A job is composed anew, of what was said for Hydra and what the sweeper chose.
+        place = [f"hydra.sweep.dir={as_override(str(folder))}", f"hydra.sweep.subdir={_TRIALS}/${{hydra.job.num}}"]
+        config.hydra.overrides.hydra = [*config.hydra.overrides.hydra, *place, *QUIET]
+        for key, value in wanted.items():
+            known = OmegaConf.select(config.hydra.sweeper, key.partition(".")[0], default=_ABSENT) is not _ABSENT
+            if known and f"hydra.sweeper.{key}" not in said:
+                OmegaConf.update(config.hydra.sweeper, key, value)
+    return config
+
+
+def _is_free(base: Composed) -> bool:
+    """Tell whether the direction is ours to choose: then what is better is returned as larger."""
+    return not any(o.lstrip("+").startswith("hydra.sweeper.direction=") for o in base.overrides)
+
+
+def _arguments(base: Composed, axes: Axes) -> list[str]:
+    fixed = [o for o in axes.fixed if not o.lstrip("+~").startswith(("hydra", "sweep"))]
+    several = [f"{key}={','.join(values)}" for key, values in axes.axes.items()]
+    return [*fixed, *several, *(f"{key}={text}" for key, text in axes.open.items())]
+
+
+def _total(config: DictConfig) -> int | None:
+    """Return how many trials there will be, where the sweeper has a setting for that."""
+    number = OmegaConf.select(config.hydra.sweeper, "n_trials")
+    return number if isinstance(number, int) else None
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """What all trials have in common, in whatever process they run.
+
+    Attributes:
+        folder: the sweep's.
+        trusted: packages that the recipe may name.
+        keys: what the sweeper chooses.
+        free: whether the direction is ours to choose.
+        total: how many there will be, where that is known.
+    """
+
+    folder: str
+    trusted: tuple[str, ...]
+    keys: tuple[str, ...]
+    free: bool
+    total: int | None
+
+
+def _trial(trials: _Trials, config: DictConfig) -> float:
+    """Run what the sweeper chose in the folder that its content names, and return its score."""
+    settings = values_by_key(list(HydraConfig.get().overrides.task))
+    number = f"[{HydraConfig.get().job.num + 1}{f'/{trials.total}' if trials.total else ''}]"
+    label = f"{number} {' '.join(f'{k}={v}' for k, v in settings.items() if k in trials.keys)}"
+    try:
+        result = _result(_variant(config, settings), Path(trials.folder), trials.trusted)
+    except TransferError as error:
+        result = _refused(Variant({}, settings), Path(trials.folder), error)
+    score = result.get("score")
+    if score is None:
+        problems = "; ".join(result.get("problems", ()))
+        print(visible(f"{label}  FAILED: {problems}"), flush=True)
+        raise TransferError([Problem(label, problems)])
+    value = float(score["value"])
+    print(visible(f"{label}  {score['name']} {value:.4f}  {result['seconds']:.1f} s"), flush=True)
+    return -value if trials.free and not score.get("higher_is_better", True) else value
+
+
+def _refused(variant: Variant, folder: Path, error: TransferError) -> Result:
+    """Leave the variant, which cannot be planned, and why, in a folder named by its settings."""
+    digest = hashlib.sha256(json.dumps(variant.settings, sort_keys=True).encode()).hexdigest()[:10]
+    own = folder / f"v{digest}"
+    write_variant(own, Planned(variant, "", own.name, (0, 0)))
+    result = {**failed([str(problem) for problem in error.problems], error.status), "seconds": 0}
+    write_text(own / RESULT, json.dumps(result, indent=1))
+    return result
+
+
+def _variant(config: DictConfig, settings: dict[str, str]) -> Variant:
+    with no_environment():
+        data = dict(resolve(config))
+    for key in ("sweep", "vars"):
+        data.pop(key, None)
+    check_saves_inside(data)
+    return Variant(data, settings)
+
+
+def _result(variant: Variant, folder: Path, trusted: tuple[str, ...]) -> Any:
+    found = planned(variant, prepare(read_recipe(variant.recipe), trusted))
+    own = folder / found.key
+    write_variant(own, found)
+    forget_attempt(own)
+    return read_result(own) or run_with_page(own, trusted)

@@ -1,0 +1,197 @@
+"""What a sweep is going to do: every variant composed and planned before any of them runs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePath
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+
+from transferpipe.cli.compose.composing import Composed, Variants, compose_here
+from transferpipe.cli.sweeps.expansion import Axes, Choice, count, expand, named_axes, split_axes, values_by_key
+from transferpipe.cli.transfer import check_name
+from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
+from transferpipe.execute.prepare import prepare
+from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.sweep.controls import controls_of, unmet_need
+from transferpipe.sweep.plan import Broken, SweepPlan
+from transferpipe.sweep.settings import Settings, check_named, read_settings_of
+from transferpipe.sweep.state import state_of
+from transferpipe.sweep.variant import NAMED, SEED, Planned, Variant, planned
+
+_GROWING = ("sweep.variants=", "sweep.variants.", "sweep.axes=", "sweep.axes.")
+
+Progress = Callable[[int, int], None]
+
+
+def read_sweep(overrides: Sequence[str]) -> tuple[Composed, Axes, Settings]:
+    """Return the recipe without what varies, what varies, and the sweep's settings. Needs an open session.
+
+    Raises:
+        RecipeError: an override or a setting is wrong.
+    """
+    given = split_axes([_may_add(o) for o in overrides])
+    recipe = _recipe_of(given)
+    if recipe:
+        given = replace(given, fixed=(f"recipe={recipe}", *given.fixed))
+    base = _base(given)
+    settings = read_settings_of(base.sweep)
+    said = {*values_by_key(given.fixed), *given.axes, *given.open}
+    named = named_axes({key: values for key, values in settings.axes.items() if key not in said})
+    return base, Axes(given.fixed, {**named.axes, **given.axes}, {**named.open, **given.open}), settings
+
+
+def _may_add(override: str) -> str:
+    """Return the override so that Hydra lets it add names to what a recipe varies, where the recipe has none."""
+    return f"++{override}" if override.startswith(_GROWING) else override
+
+
+def _recipe_of(given: Axes) -> str | None:
+    """Return the recipe that a named sweep brings along, unless the command line chooses one."""
+    own = [o for o in given.fixed if o.lstrip("+~").startswith("sweep")]
+    if not own or "recipe" in given.axes or any(o.startswith("recipe=") for o in given.fixed):
+        return None
+    # Without the other overrides, which are for that recipe, and may not fit the one that comes by default.
+    return read_settings_of(compose_here(own).sweep).recipe
+
+
+def _base(axes: Axes) -> Composed:
+    """Return the composition of the first values that compose: a file that does not exist breaks its variants only."""
+    rounds = max((len(values) for values in axes.axes.values()), default=1)
+    first: TransferError | None = None
+    for i in range(rounds):
+        chosen = (f"{key}={values[min(i, len(values) - 1)]}" for key, values in axes.axes.items() if _is_group(key))
+        try:
+            return compose_here([*axes.fixed, *chosen])
+        except TransferError as error:
+            first = first or error
+    assert first is not None
+    raise first
+
+
+def _is_group(key: str) -> bool:
+    # Only these can bring keys along that other overrides change. A mapping or list is no choice among files.
+    return "." not in key and "@" not in key and not key.startswith(("+", "~"))
+
+
+def plan_sweep(
+    base: Composed, axes: Axes, settings: Settings, trusted: Collection[str], told: Progress = lambda done, total: None
+) -> SweepPlan:
+    """Compose and plan every variant and every control.
+
+    Args:
+        base: the recipe without what varies.
+        axes: what varies, and what is fixed.
+        settings: the sweep's settings.
+        trusted: packages that recipes may name.
+        told: called with how many variants are planned, and of how many.
+
+    Raises:
+        RecipeError: there are too many, or none, or the sweep's name is none, or a setting names what is not there.
+    """
+    total = count(axes.axes, settings.variants)
+    if total > settings.limit:
+        what = f"these axes make {total:,} variants, more than sweep.limit={settings.limit:,}"
+        raise RecipeError(Problem("sweep", what, f"leave some out, or allow it: sweep.limit={total}"))
+    chosen = expand(axes, settings.variants, settings.drop)
+    name, folder = place_of(base)
+    fixed = {**_files(base, axes), **values_by_key(axes.fixed)}
+    check_named(settings, [*fixed, *axes.axes, *axes.open])
+    composed, broken = _composed(chosen, axes, fixed)
+    variants, unplanned = _planned(composed, trusted, told)
+    controls = _controls(settings, [v.variant for v in variants])
+    possible, inapplicable = _applicable(controls)
+    planned_controls, unplanned_controls = _planned(possible, trusted, told)
+    unsafe = [(v, error) for v, error in unplanned_controls if isinstance(error, UnsafeError)]
+    # What a variant can and its control cannot is no fault of the variant: nothing of it keeps the sweep from running.
+    inapplicable += [(v, error) for v, error in unplanned_controls if not isinstance(error, UnsafeError)]
+    everything = (*variants, *planned_controls)
+    return SweepPlan(name, folder, everything, (*broken, *unplanned, *unsafe), tuple(inapplicable))
+
+
+def _composed(
+    chosen: Sequence[tuple[Choice, ...]], axes: Axes, fixed: Mapping[str, str]
+) -> tuple[list[Variant], list[Broken]]:
+    composed, broken = list[Variant](), list[Broken]()
+    said = tuple(o for o in axes.fixed if not o.lstrip("+~").startswith("hydra"))
+    variants_of = Variants(axes.fixed)
+    for choices in chosen:
+        # The name of a named variant stands for what it changes.
+        apart = {k: v for k, v in choices if k in (NAMED, SEED) or k in axes.axes}
+        texts = [f"{k}={v}" for k, v in choices if k != NAMED]
+        variant = Variant({}, apart, None, fixed, words=(*said, *texts))
+        try:
+            recipe, own_settings = variants_of.compose(texts)
+            composed.append(replace(variant, recipe=recipe, own=own_settings.get("selffer")))
+        except TransferError as error:
+            broken.append((variant, error))
+    return composed, broken
+
+
+def _planned(
+    variants: Sequence[Variant], trusted: Collection[str], told: Progress
+) -> tuple[list[Planned], list[Broken]]:
+    found, broken = list[Planned](), list[Broken]()
+    for number, variant in enumerate(variants, 1):
+        try:
+            found.append(_plan(variant, trusted))
+        except TransferError as error:
+            broken.append((variant, error))
+        told(number, len(variants))
+    return found, broken
+
+
+def _plan(variant: Variant, trusted: Collection[str]) -> Planned:
+    check_saves_inside(variant.recipe)
+    prepared = prepare(read_recipe(variant.recipe), trusted)
+    return planned(variant if variant.state else replace(variant, state=state_of(variant.recipe)), prepared)
+
+
+def _applicable(controls: Sequence[Variant]) -> tuple[list[Variant], list[Broken]]:
+    """Return the controls whose score has what it needs, and the others with the reason."""
+    reasons = [unmet_need(control.recipe) for control in controls]
+    possible = [control for control, reason in zip(controls, reasons, strict=True) if not reason]
+    others = [(c, RecipeError(Problem("score", r))) for c, r in zip(controls, reasons, strict=True) if r]
+    return possible, list[Broken](others)
+
+
+def check_saves_inside(recipe: Mapping[str, Any]) -> None:
+    """Refuse a variant that would write outside of its own folder, where the others would write too.
+
+    Raises:
+        RecipeError: a path under `save` is absolute.
+    """
+    save = recipe.get("save")
+    paths = save.values() if isinstance(save, Mapping) else [save]
+    for path in itertools.chain.from_iterable(p if isinstance(p, list) else [p] for p in paths):
+        if isinstance(path, str) and PurePath(path).is_absolute():
+            what = f"{path!r} is absolute, so that all variants would write the same file"
+            raise RecipeError(Problem("save", what, f"each has a folder of its own: save.path={PurePath(path).name}"))
+
+
+def _controls(settings: Settings, variants: Sequence[Variant]) -> list[Variant]:
+    return [control for name in settings.controls for control in controls_of(name, variants)]
+
+
+def _files(base: Composed, axes: Axes) -> dict[str, str]:
+    """Return the recipe and the rules that were chosen, also where the command line leaves them to a default."""
+    choices = base.config.hydra.runtime.choices
+    return {key: str(choices[key]) for key in ("recipe", "mapping") if choices.get(key) and key not in axes.axes}
+
+
+def place_of(base: Composed) -> tuple[str, Path]:
+    """Return what the sweep is called, and its folder.
+
+    Raises:
+        RecipeError: the name would not stay inside of the folder of sweeps.
+    """
+    chosen = base.config.hydra.runtime.choices.get("sweep")
+    name = str(chosen or base.data["name"])
+    check_name(name)
+    if any(o.lstrip("+").startswith("hydra.sweep.dir=") for o in base.overrides):
+        HydraConfig.instance().set_config(base.config)
+        return name, Path(str(base.config.hydra.sweep.dir))
+    return name, Path("outputs/sweeps") / name

@@ -1,0 +1,56 @@
+"""The verb `report`: a sweep's table and page again, also while it runs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from transferpipe.cli.arguments import Arguments
+from transferpipe.cli.sweeps.engines import leave_missing_pages
+from transferpipe.cli.sweeps.results import table_of, write_results
+from transferpipe.cli.terminal import is_terminal
+from transferpipe.errors import Problem, RecipeError
+from transferpipe.sweep.job import is_finished
+from transferpipe.sweep.lock import is_running
+from transferpipe.sweep.record import SWEEP, is_sweep, read_contents
+
+_PAUSE = 2.0  # seconds
+
+
+def report(arguments: Arguments) -> int:
+    """Build the table and the page of a sweep again from what its variants left."""
+    if len(arguments.positional) != 1:
+        what = f"takes the folder of one sweep, not {len(arguments.positional)}"
+        raise RecipeError(Problem("report", what, "transferpipe report outputs/sweeps/NAME"))
+    folder = Path(arguments.positional[0])
+    if not is_sweep(folder):
+        what = f"holds no {SWEEP}, so it is not the folder of a sweep"
+        raise RecipeError(Problem(str(folder), what, "name the folder that `transferpipe sweep` printed"))
+    if "--watch" in arguments.flags:
+        _watch(folder)
+    record = read_contents(folder)
+    if not is_running(folder):  # otherwise the sweep itself writes them
+        done = [folder / e.key for e in record.entries if is_finished(folder / e.key)]
+        leave_missing_pages(done)
+        write_results(folder, record)
+    print(table_of(record))
+    return 0
+
+
+def _watch(folder: Path) -> None:
+    """Show the table while the sweep runs: in place on a terminal, elsewhere again whenever it has changed."""
+    from rich.live import Live
+    from rich.text import Text
+
+    shown = ""
+    with Live(auto_refresh=False, transient=True) as live:
+        while is_running(folder):
+            record = read_contents(folder)
+            done = sum(1 for e in record.entries if e.result)
+            text = f"{table_of(record)}\n{done} of {len(record.entries)} variants finished"
+            if is_terminal():
+                live.update(Text.from_ansi(text), refresh=True)
+            elif text != shown:
+                print(text, flush=True)
+            shown = text
+            time.sleep(_PAUSE)

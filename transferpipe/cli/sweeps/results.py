@@ -1,0 +1,63 @@
+"""A sweep's results as they are shown: the table on the terminal, and the files in its folder, also while it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from transferpipe.cli.terminal import is_terminal, width
+from transferpipe.errors import TransferError
+from transferpipe.files.atomic import write_text
+from transferpipe.show.sweep_page import sweep_page
+from transferpipe.show.sweep_table import leaderboard_text
+from transferpipe.sweep.leaderboard import Leaderboard, leaderboard
+from transferpipe.sweep.record import SweepRecord, with_results, write_record
+
+PAGE = "sweep.html"
+_PAUSE = 3.0  # seconds between two writings while a sweep runs
+_SHARE = 20  # writing takes at most one part in this many of the time
+
+
+def board_of(record: SweepRecord) -> Leaderboard:
+    """Return the ranked rows of a sweep."""
+    return leaderboard(record.entries, record.settings.get("against"))
+
+
+def table_of(record: SweepRecord) -> str:
+    """Return the ranked table as this terminal shows it."""
+    return leaderboard_text(board_of(record), colour=is_terminal(), width=width())
+
+
+def write_results(folder: Path, record: SweepRecord) -> None:
+    """Write sweep.json, sweep.csv and sweep.html.
+
+    Raises:
+        FileError: they cannot be written.
+    """
+    write_record(folder, record)
+    write_text(folder / PAGE, sweep_page(record, board_of(record)))
+
+
+def with_results_now(folder: Path, record: SweepRecord) -> SweepRecord:
+    """Return the record with the results that are in the folders of its variants."""
+    return replace(record, entries=tuple(with_results(folder, record.entries)))
+
+
+def written_now_and_then(folder: Path, record: SweepRecord, pause: float = _PAUSE) -> Callable[[], None]:
+    """Return what is called with every result, and writes the files anew if the last time is long enough ago."""
+    due = time.monotonic() + pause
+
+    def look() -> None:
+        nonlocal due
+        started = time.monotonic()
+        if started < due:
+            return
+        with contextlib.suppress(TransferError):  # the last writing tells of what keeps it from being done
+            write_results(folder, with_results_now(folder, record))
+        ended = time.monotonic()
+        due = ended + max(pause, _SHARE * (ended - started))
+
+    return look

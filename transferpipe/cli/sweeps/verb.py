@@ -1,0 +1,153 @@
+"""The verb `sweep`: planning every variant first, running them, and what they came to."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from transferpipe.cli.arguments import Arguments
+from transferpipe.cli.compose.composing import Composed, session
+from transferpipe.cli.sweeps.engines import Engine, engine_of, leave_missing_pages
+from transferpipe.cli.sweeps.expansion import Axes
+from transferpipe.cli.sweeps.left_out import left_out, report_broken, tell_stale, with_stale
+from transferpipe.cli.sweeps.logs import Logs, recorded
+from transferpipe.cli.sweeps.optimise import check_interval, check_optimising, optimise
+from transferpipe.cli.sweeps.plan import place_of, plan_sweep, read_sweep
+from transferpipe.cli.sweeps.progress import planning_progress, sweep_progress
+from transferpipe.cli.sweeps.results import PAGE, table_of, with_results_now, write_results, written_now_and_then
+from transferpipe.cli.terminal import is_terminal, width
+from transferpipe.errors import Problem, RecipeError
+from transferpipe.execute.open_recipe import builds_kept
+from transferpipe.files.atomic import new_folders, remove_stale
+from transferpipe.show.variants_table import variants_text
+from transferpipe.sweep.about import about
+from transferpipe.sweep.job import DONE, forget_attempt, is_begun, is_finished, read_result, why_again
+from transferpipe.sweep.leaderboard import Entry
+from transferpipe.sweep.lock import only_one
+from transferpipe.sweep.loggers import check_loggers
+from transferpipe.sweep.plan import SweepPlan
+from transferpipe.sweep.record import SweepRecord, entries_in, entry_of, merged, read_contents, with_results
+from transferpipe.sweep.settings import Settings
+from transferpipe.sweep.variant import write_variant
+from transferpipe.text.collapse import counted
+from transferpipe.text.visible import visible
+
+
+def sweep(arguments: Arguments) -> int:
+    """Plan every variant, run those that are not finished yet, and print the ranked table."""
+    trusted = arguments.values.get("--trust", ())
+    with session(arguments.value("--config-dir")), builds_kept():
+        base, axes, settings = read_sweep(arguments.overrides)
+        check_loggers(settings.log)
+        engine = engine_of(base)
+        if engine.optimises:
+            return _optimise(arguments, base, axes, settings)
+        check_interval(axes)
+        with planning_progress() as told:
+            found = plan_sweep(base, axes, settings, trusted, told)
+        if found.variants:
+            print(variants_text([*found.variants], colour=is_terminal(), width=width()), flush=True)
+        report_broken(found, skip="--skip-broken" in arguments.flags)
+        if "--dry-run" in arguments.flags:
+            return 0
+        with new_folders(found.folder), only_one(found.folder):
+            remove_stale(found.folder)
+            record = _record(found, settings, arguments.overrides)
+            return _run(found, record, engine, trusted, Logs(settings.log, found.folder, found.name))
+
+
+def _optimise(arguments: Arguments, base: Composed, axes: Axes, settings: Settings) -> int:
+    for flag in ("--dry-run", "--skip-broken"):
+        if flag in arguments.flags:
+            raise RecipeError(Problem(flag, "does not go with a sweeper that chooses the variants as it goes"))
+    check_optimising(base, axes, settings)
+    name, folder = place_of(base)
+    with new_folders(folder), only_one(folder):
+        remove_stale(folder)
+        record = replace(read_contents(folder), name=name, settings=settings.to_data())
+        logs = Logs(settings.log, folder, name)
+        print(f"sweep    {folder}: the sweeper chooses", flush=True)
+        try:
+            optimise(base, axes, folder, arguments.values.get("--trust", ()))
+        finally:
+            record = replace(record, entries=tuple(merged(record.entries, entries_in(folder))))
+            if record.entries:
+                write_results(folder, record)
+            logs.tell(record.entries)
+        return _end(folder, record, record.entries)
+
+
+def _record(found: SweepPlan, settings: Settings, overrides: Sequence[str]) -> SweepRecord:
+    """Return what the folder will know of: what earlier commands planned there, and what this one did."""
+    before = read_contents(found.folder)
+    entries = [entry_of(p) for p in found.variants]
+    everything = merged(before.entries, entries)
+    everything = with_stale(everything, {e.key for e in entries}, settings.variants)
+    told = {**settings.to_data(), "about": about(overrides, found, before.settings.get("about") or {})}
+    out = left_out(found, before.left_out, everything)
+    return SweepRecord(found.name, tuple(with_results(found.folder, everything)), told, out)
+
+
+def _run(found: SweepPlan, record: SweepRecord, engine: Engine, trusted: Collection[str], logs: Logs) -> int:
+    entries = [entry_of(p) for p in found.variants]
+    waiting = _write_variants(found)
+    keys = {e.key for e in entries}
+    before = [found.folder / key for key in keys if is_finished(found.folder / key)]
+    leave_missing_pages(before)
+    record = with_results_now(found.folder, record)
+    write_results(found.folder, record)
+    notes = [f"{len(waiting)} to run"]
+    notes += [f"{len(before)} finished before"] if before else []
+    notes += [f"{len(entries) - len(keys)} with the plan of another"] if len(keys) < len(entries) else []
+    print(f"sweep    {found.folder}: {', '.join(notes)}", flush=True)
+    tell_stale(record.entries)
+    logs.tell(with_results(found.folder, entries))
+    labels = {p.key: p.variant.label for p in reversed(found.variants)}
+    written = written_now_and_then(found.folder, record)
+    try:
+        with sweep_progress(len(waiting), labels, found.folder) as told:
+            engine.run([found.folder / key for key in waiting], trusted, recorded(logs.also(told, entries), written))
+    finally:
+        record = with_results_now(found.folder, record)
+        write_results(found.folder, record)
+    return _end(found.folder, record, [e for e in record.entries if e.key in keys])
+
+
+def _end(folder: Path, record: SweepRecord, mine: Sequence[Entry]) -> int:
+    print(table_of(record))
+    failed = [e for e in mine if e.result and e.result["status"] != DONE]
+    controls = [e for e in failed if e.control]
+    if controls:
+        others = (
+            "no variant failed"
+            if len(controls) == len(failed)
+            else f"{counted(len(failed) - len(controls), 'variant')} too"
+        )
+        names = ", ".join(dict.fromkeys(str(e.control) for e in controls))
+        print(f"failed   {counted(len(controls), 'control')} ({names}), {others}: what stands against them is missing")
+    print(f"record   {folder}/{PAGE}")
+    return _status(mine)
+
+
+def _write_variants(found: SweepPlan) -> list[str]:
+    """Put every variant that is not finished into its folder and return their keys in order, each once.
+
+    Those that were begun and not finished come last: one that takes its process along keeps no other from running.
+    """
+    first = {p.key: p for p in reversed(found.variants)}
+    waiting = [p.key for p in found.variants if first[p.key] is p and not is_finished(found.folder / p.key)]
+    waiting.sort(key=lambda key: is_begun(found.folder / key))
+    for key in waiting:
+        folder = found.folder / key
+        if lost := why_again(folder):
+            print(visible(f"again    {first[key].variant.label}: {lost}"), flush=True)
+        write_variant(folder, first[key])
+        forget_attempt(folder)
+    return [key for key in waiting if read_result(found.folder / key) is None]
+
+
+def _status(entries: Sequence[Entry]) -> int:
+    """Return the exit status: 0 if all are done, else that of the gravest failure."""
+    failed = [e.result["exit"] if e.result else 1 for e in entries if not e.result or e.result["status"] != DONE]
+    return max(failed, default=0)

@@ -1,0 +1,221 @@
+"""Opening what a recipe names: source and target files and builders."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Hashable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from transferpipe.errors import Problem, RecipeError
+from transferpipe.fetch.find import find
+from transferpipe.fetch.open_path import open_found
+from transferpipe.files.stamp import Stamp, stamps_of
+from transferpipe.models.baked import baked_variables, calls_noted, warn_of_baked
+from transferpipe.models.build import (
+    build_model,
+    callables_of,
+    check_names,
+    describe_build,
+    import_keras,
+    keras_settings,
+)
+from transferpipe.models.opened import Opened
+from transferpipe.models.source import ModelSource, live_model
+from transferpipe.models.target import FileTarget, ModelTarget, Target
+from transferpipe.planning.layouts.evidence import are_torch_names
+from transferpipe.planning.model import PlanWarning
+from transferpipe.recent import Recent
+from transferpipe.recipe.model import Build, Origin, Recipe
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.spec import Source
+
+# Enough for a teacher, a student and their targets; an opened file holds no values.
+_FILES: Recent[tuple[FileSource, tuple[Stamp, ...]]] = Recent(8)
+_SAID = {"torch": " (torch's layout)", "onnx": " (axes by its graph)"}
+_TORCH_FORMATS = ("torch", "torch_index")
+_NAMED_FORMATS = ("safetensors", "safetensors_index", "npz")
+_MOST_SOURCES, _MOST_TARGETS = 2, 4  # models with all their values, and models whose weights are still to be drawn
+
+
+@dataclass(frozen=True)
+class _Builds:
+    """Models that were built, by the callables, their arguments and the seed."""
+
+    sources: Recent[ModelTarget] = field(default_factory=lambda: Recent(_MOST_SOURCES))
+    targets: Recent[ModelTarget] = field(default_factory=lambda: Recent(_MOST_TARGETS))
+
+
+_KEPT: ContextVar[_Builds | None] = ContextVar("kept", default=None)
+
+
+@contextlib.contextmanager
+def builds_kept() -> Iterator[None]:
+    """Within this context, the last few models that were built are used again.
+
+    That is for many runs as one, such as a sweep. Elsewhere every run calls its builders: what they make may depend on
+    a file, a variable of their module or anything else that nobody here can see change.
+    """
+    token = _KEPT.set(_KEPT.get() or _Builds())
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
+@contextlib.contextmanager
+def _kept_apart() -> Iterator[None]:
+    """Within this context, models are built for nobody else."""
+    token = _KEPT.set(None)
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
+def keep_builds() -> None:
+    """Do so in all of this process, which has nothing else to do than to run variants of one sweep."""
+    _KEPT.set(_KEPT.get() or _Builds())
+
+
+def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str, Any] | None = None) -> Opened:
+    """Open the sources and the target of `recipe`.
+
+    Args:
+        recipe: the checked recipe.
+        trusted: packages the command line vouched for.
+        live: models of the user's own process that stand for sources, or for ``target``, by their names.
+
+    Raises:
+        FileError: a file cannot be read.
+        RecipeError: a builder raises or does not return a model.
+        UnsafeError: the recipe, or a file, asks for more than it may.
+    """
+    assert recipe.target is not None
+    check_names(builds_of(recipe), trusted)
+    models = {name: live_model(model, name) for name, model in (live or {}).items()}
+    sources: dict[str, Source] = {}
+    labels = {}
+    for alias, origin in recipe.sources.items():
+        model = models.get(alias)
+        sources[alias] = ModelSource(model) if model else open_origin(origin, alias, recipe.seed, trusted)
+        labels[alias] = model.label if model else describe_origin(origin)
+    with _kept_apart() if recipe.quantize else contextlib.nullcontext():  # it will be another model afterwards
+        target: Target = models.get("target") or open_target(recipe.target, recipe.seed, trusted)
+    labels["target"] = target.structure.label if "target" in models else describe_origin(recipe.target)
+    layouts = {alias: layout_of(recipe.sources[alias], source) for alias, source in sources.items()}
+    labels |= {alias: labels[alias] + _SAID[layout] for alias, layout in layouts.items() if layout in _SAID}
+    files = {a: o for a, o in {**recipe.sources, "target": recipe.target}.items() if a not in models and o.path}
+    return Opened(sources, target, labels, layouts, (*_unpinned(files), *_baked(sources, target)), "target" in models)
+
+
+def builds_of(recipe: Recipe) -> Iterator[Build]:
+    """Yield what the recipe calls."""
+    for origin in (*recipe.sources.values(), recipe.target):
+        if origin and origin.build:
+            yield origin.build
+    if recipe.score:
+        yield recipe.score
+
+
+def _baked(sources: Mapping[str, Source], target: Target) -> Iterator[PlanWarning]:
+    models = {alias: source.model for alias, source in sources.items() if isinstance(source, ModelSource)}
+    for where, model in {**models, "target": target}.items():
+        if isinstance(model, ModelTarget):
+            yield from warn_of_baked(where, model.baked)
+
+
+def _unpinned(origins: Mapping[str, Origin]) -> Iterator[PlanWarning]:
+    """Warn of addresses whose content may be another tomorrow."""
+    for alias, origin in origins.items():
+        advice = find(str(origin.path), f"{alias}.path", origin.sha256).advice
+        if advice:
+            yield PlanWarning("unpinned", f"{alias}.path", f"{origin.path} is not pinned: {advice}")
+
+
+def layout_of(origin: Origin, source: Source) -> str:
+    """Return how names and axes are arranged in `source`: as the recipe says, or else as the file shows.
+
+    A file shows torch's layout by being torch's own, or by saying, as torch's safetensors files do, that its format is
+    ``pt``, or where it says nothing by names that are torch's and nobody else's; names with slashes are not torch's,
+    whatever the file says. An ONNX file has a graph that shows it weight by weight.
+    """
+    if origin.layout != "auto":
+        return origin.layout
+    if source.format == "onnx":
+        return "onnx"
+    says = source.details.get("format") if isinstance(source, FileSource) else None
+    names = [weight.where.removesuffix(".npy") for weight in source.catalog]
+    by_name = source.format in _NAMED_FORMATS and says is None and are_torch_names(names)
+    foreign = any("/" in name for name in names)
+    return "torch" if (source.format in _TORCH_FORMATS or says == "pt" or by_name) and not foreign else "keras"
+
+
+def describe_origin(origin: Origin) -> str:
+    """Return the path as written, with what is selected of the file, or the builder's call."""
+    if origin.build:
+        return describe_build(origin.build)
+    return f"{origin.path} select={origin.select}" if origin.select else str(origin.path)
+
+
+def open_origin(origin: Origin, where: str, seed: int, trusted: Collection[str]) -> Source:
+    """Open one source."""
+    if origin.build:
+        return ModelSource(_build_source(origin.build, seed, trusted))
+    return _open_file(origin, f"{where}.path")
+
+
+def open_target(origin: Origin, seed: int, trusted: Collection[str]) -> Target:
+    """Open or build the target."""
+    target = _build(origin.build, seed, trusted) if origin.build else FileTarget(_open_file(origin, "target.path"))
+    if not len(target.structure.catalog):
+        what = f"{describe_origin(origin)} holds no weights, so there is nothing to transfer"
+        raise RecipeError(Problem("target", what, "name another, or build all its layers in the builder"))
+    return target
+
+
+def _open_file(origin: Origin, where: str) -> FileSource:
+    """Open a file, or return it as it was opened before if it has not changed since."""
+    assert origin.path is not None
+    found = find(origin.path, where, origin.sha256)
+    path = found.path
+    key = (path.resolve(), str(path), found.url, found.sha256, origin.format, origin.select)
+    known = _FILES.get(key)
+    if known and known[1] == stamps_of(known[0].files):
+        return known[0]
+    before = stamps_of([path])
+    source = open_found(found, where, origin.format, origin.select)
+    if stamps_of([path]) == before:  # otherwise it changed while it was opened, and reading will say so
+        _FILES.keep(key, (source, stamps_of(source.files)))
+    return source
+
+
+def _build_source(build: Build, seed: int, trusted: Collection[str]) -> ModelTarget:
+    """Build a model for its values. A source brings trained ones, so nothing is gained by drawing them later."""
+    import_keras()
+    kept, key = _KEPT.get(), _key_of(build, seed, trusted)
+    known = kept.sources.get(key) if kept else None
+    if known:
+        return known
+    with calls_noted() as noted:
+        model, _ = build_model(build, seed, trusted, may_defer=False)
+    target = ModelTarget(model, describe_build(build), baked=baked_variables(model, noted))
+    return kept.sources.keep(key, target) if kept else target
+
+
+def _build(build: Build, seed: int, trusted: Collection[str]) -> ModelTarget:
+    """Build a model. Only one whose weights are still to be drawn is kept: it is small, and holds nothing loaded."""
+    import_keras()  # before the user's module does it, with the chatter and the settings of TensorFlow's own choice
+    kept, key = _KEPT.get(), _key_of(build, seed, trusted)
+    known = kept.targets.get(key) if kept else None
+    if known and known.is_light:
+        return known
+    with calls_noted() as noted:
+        model, deferred = build_model(build, seed, trusted)
+    target = ModelTarget(model, describe_build(build), baked=baked_variables(model, noted))
+    return kept.targets.keep(key, target) if kept and deferred else target
+
+
+def _key_of(build: Build, seed: int, trusted: Collection[str]) -> Hashable:
+    return callables_of(build, trusted), describe_build(build), seed, keras_settings()

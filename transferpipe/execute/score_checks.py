@@ -1,0 +1,131 @@
+"""What of a score can be checked before anything runs: its own arguments, and the names it expects in the target.
+
+A score of ours, or data of ours, may have beside it in its module ``check_early(given, target)``, which is called with
+all its arguments as the recipe gives them or by default, and the target's structure. It reads no weight and trains
+nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import sys
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
+from transferpipe.models.build import import_keras
+from transferpipe.models.settings import settings_kept
+from transferpipe.planning.structure import TargetStructure
+from transferpipe.recipe.model import Build, Recipe
+from transferpipe.recipe.trust import resolve
+
+Given = Mapping[str, Any]
+
+
+def check_early(call: Build, target: TargetStructure, trusted: Collection[str]) -> None:
+    """Carry out the checks of a score, and of the calls among its arguments.
+
+    Raises:
+        TransferError: what they find.
+    """
+    for argument in call.arguments.values():
+        if isinstance(argument, Build):
+            check_early(argument, target, trusted)
+    if call.target.startswith(OURS):
+        function = resolve(call.target, f"{call.where}._target_", trusted)
+        check = getattr(sys.modules[function.__module__], "check_early", None)
+        if check:
+            check({**_defaults(function), **call.arguments}, target)
+
+
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+
+RUN = "run"
+"""The parameter of a score under which it is told about the run whose result it gets."""
+
+
+def _check_score(recipe: Recipe, score: Build, trusted: Collection[str]) -> None:
+    """Find out before a run what would keep its result from being scored."""
+    if not score.target.startswith(OURS):
+        import_keras()  # as the user's module does, whose settings are for its score and not for the models
+    with settings_kept() if "keras" in sys.modules else contextlib.nullcontext():
+        call, _ = split_label(score, resolve(score.target, f"{score.where}._target_", trusted))
+        _check_arguments(call, trusted, first=(None,))
+    if not any(path.endswith(".keras") for path in (recipe.save.path, *recipe.save.also)):
+        raise RecipeError(
+            Problem("score", "needs a model, but none is saved", "save a .keras file too: save.also=[...]")
+        )
+
+
+def _check_arguments(build: Build, trusted: Collection[str], first: tuple[None, ...] = ()) -> None:
+    """Raise if what `build` names, or a call among its arguments, is not there or does not take its arguments.
+
+    Args:
+        build: the callable and its arguments.
+        trusted: packages the command line vouched for.
+        first: stands for the model in the call of a score, which is given the run as well, if it has room for it.
+    """
+    function = resolve(build.target, f"{build.where}._target_", trusted)
+    try:
+        signature = inspect.signature(function)
+        filled = {RUN: None} if first and RUN in signature.parameters else {}
+        signature.bind(*first, **{**filled, **build.arguments})
+    except TypeError as error:
+        raise RecipeError(Problem(build.where, f"{build.target}: {error}", "mend its arguments")) from error
+    except ValueError:  # written in C, without a signature
+        pass
+    for argument in build.arguments.values():
+        if isinstance(argument, Build):
+            _check_arguments(argument, trusted)
+
+
+OURS = "transferpipe."
+
+
+KINDS = ("trained", "heuristic")
+
+
+_NAMES: Mapping[str, str] = {"higher_is_better": "higher_is_better", "kind": "kind", "measures": "name"}
+
+
+def split_label(score: Build, function: Callable[..., Any]) -> tuple[Build, dict[str, Any]]:
+    """Return the call of a user's score without the keys that only label its number, and what they say of it.
+
+    A key that the function has a parameter for is its argument. The labels are named as in `Score.to_data`.
+
+    Raises:
+        RecipeError: a label has a value that is none.
+    """
+    label: dict[str, Any] = {}
+    if not score.target.startswith(OURS):
+        taken = _parameters(function)
+        label = {key: score.arguments[key] for key in _NAMES if key in score.arguments and key not in taken}
+    _check(label)
+    rest = {key: value for key, value in score.arguments.items() if key not in label}
+    said = {_NAMES[key]: value for key, value in label.items() if value is not None}
+    return replace(score, arguments=rest), said
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, Any]:
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):  # written in C, without a signature
+        return {}
+
+
+def _check(label: Mapping[str, Any]) -> None:
+    problems = Problems()
+    better, kind, measures = (label.get(key) for key in _NAMES)
+    if better is not None and not isinstance(better, bool):
+        problems.add("score.higher_is_better", f"is {better!r}", "write true or false")
+    if kind is not None and kind not in KINDS:
+        mend = did_you_mean(str(kind), KINDS) or f"write {' or '.join(KINDS)}"
+        problems.add("score.kind", f"is {kind!r}", mend)
+    if measures is not None and (not isinstance(measures, str) or not measures.strip()):
+        problems.add("score.measures", f"is {measures!r}", "write what the number is: validation loss")
+    problems.raise_as(RecipeError)

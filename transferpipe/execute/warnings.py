@@ -1,0 +1,112 @@
+"""Warnings that only values can show: nothing changed, or the source was never trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.planning.lint.whole_plan import summarise, where_of
+from transferpipe.planning.model import Assignment, Plan, PlanWarning
+from transferpipe.prove.file import worth_seeing
+from transferpipe.prove.vocabularies import vocabularies_of
+from transferpipe.values.cast_errors import WARNED, CastError
+from transferpipe.values.compare import compare_segments, digest, same_bits
+from transferpipe.values.compute import Values
+from transferpipe.values.seen import Seen
+from transferpipe.values.suspicious import Found, suspicious_values
+
+# What these hold in a layer that was built and never trained.
+_FRESH = {"bias": 0.0, "beta": 0.0, "gamma": 1.0, "moving_mean": 0.0, "moving_variance": 1.0}
+_HUGE = 100.0  # above this a percentage says nothing
+_ROW_BY_ROW = {"cast", "scale", "pad"}  # transforms after which rows mean what they meant before
+
+
+def value_warnings(plan: Plan, values: Values, found: Found) -> Iterator[PlanWarning]:
+    """Yield what is suspicious about the values of a plan that has been carried out.
+
+    Args:
+        plan: the plan.
+        values: computes values anew.
+        found: what writing and proving them noticed.
+    """
+    yield from summarise(
+        [
+            *_already_equal(plan, values),
+            *_untrained(plan, values),
+            *_other_vocabulary(plan, values),
+            *_changed_by_casts(plan, found.felt),
+            *suspicious_values(plan, lambda ref: values.sources[ref.source].locate(ref.name), found),
+        ]
+    )
+
+
+def found_in(plan: Plan, new: Mapping[str, NDArray[Any]], values: Values) -> Found:
+    """Return what is noticed of values that are in memory as a whole."""
+    seen = {a.target: Seen() for a in worth_seeing(plan)}
+    for name, found in seen.items():
+        found.look(new[name])
+    return Found({name: digest(new[name]) for name in seen}, seen, values.felt)
+
+
+def _already_equal(plan: Plan, values: Values) -> Iterator[PlanWarning]:
+    if plan.edits:  # what is wanted of it is the edit
+        return
+    # The smallest first: the first that differs ends it, and none should be drawn or read for nothing.
+    kernels = [a.target for a in sorted(plan.assignments, key=lambda a: math.prod(a.shape)) if len(a.shape) > 1]
+    if kernels and all(_is_unchanged(n, values) for n in kernels):
+        text = f"the target already equals its source: all {len(kernels)} assigned kernels had these values before"
+        yield PlanWarning("already-equal", "source", text)
+
+
+def _changed_by_casts(plan: Plan, felt: Mapping[str, CastError]) -> Iterator[PlanWarning]:
+    for a in plan.assignments:
+        error = felt.get(a.target)
+        if error and error.felt >= WARNED:
+            old, new = error.example
+            size = f"by {error.felt:.0%} of a number" if error.felt < _HUGE else "beyond measure"
+            text = (
+                f"the cast of {a.target} from {a.sources[0].dtype} to {a.dtype} changes values {size}: "
+                f"{old:.6g} becomes {new:.6g}"
+            )
+            yield PlanWarning("cast-error", where_of(a), text)
+
+
+def _is_unchanged(name: str, values: Values) -> bool:
+    before, now = values.kept.locate(name), values.segment(name)
+    if before is not None and now is not None:
+        return compare_segments(before, now, lambda _: None)[0]
+    return same_bits(values.before_edits(name), values.kept.read(name))
+
+
+def _untrained(plan: Plan, values: Values) -> Iterator[PlanWarning]:
+    """A trained layer moves its biases and statistics; where all of them are as built, the source looks untrained."""
+    telling = [(a, _FRESH[n]) for a in plan.assignments if (n := a.sources[0].name.rpartition("/")[2]) in _FRESH]
+    if telling and all(np.all(values.before_edits(a.target) == fresh) for a, fresh in telling):
+        text = f"looks untrained: all {len(telling)} biases and statistics taken from it are exactly as freshly built"
+        yield PlanWarning("untrained-source", "source", text)
+
+
+def _other_vocabulary(plan: Plan, values: Values) -> Iterator[PlanWarning]:
+    """Rows of an embedding stand for words by their number; another vocabulary gives the numbers to other words.
+
+    No file tells which lookup feeds which embedding: one that fits and is the same in both is taken to be the one.
+    """
+    embeddings = [a for a in plan.assignments if _keeps_rows(a)]
+    known = vocabularies_of(values.kept) if embeddings else frozenset()
+    theirs = {s.source: vocabularies_of(values.sources[s.source]) for a in embeddings for s in a.sources if known}
+    for a in embeddings:
+        ours = {v for v in known if len(v) <= a.shape[0]}
+        for alias in sorted({s.source for s in a.sources if theirs}):
+            if ours and theirs[alias] and ours.isdisjoint(theirs[alias]):
+                text = f"the rows of {a.target} follow the vocabulary of {alias}, the target has another"
+                yield PlanWarning("other-vocabulary", where_of(a), text)
+
+
+def _keeps_rows(assignment: Assignment) -> bool:
+    """Tell whether an assignment brings an embedding with its rows in their order."""
+    steps = [next(iter(t)) if isinstance(t, Mapping) else t for t in assignment.transforms]
+    return assignment.target.rpartition("/")[2] == "embeddings" and set(steps) <= _ROW_BY_ROW

@@ -1,0 +1,1 @@
+"""Where files are: addresses, downloads, the cache, and opening what was found."""

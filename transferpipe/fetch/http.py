@@ -1,0 +1,116 @@
+"""Downloading over http and https with Python's own client: no extra is needed, and no other scheme is reachable."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from email.message import Message
+from typing import IO, Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urljoin, urlsplit
+from urllib.request import (
+    HTTPDefaultErrorHandler,
+    HTTPErrorProcessor,
+    HTTPHandler,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+)
+
+from transferpipe.errors import FileError, TransferError
+from transferpipe.fetch.address import check_redirect, is_local
+from transferpipe.fetch.request import Mark, Wanted, check_length, copy
+from transferpipe.progress import Progress
+
+_SECONDS = 60
+_UNCHANGED = 304
+_REFUSED = (401, 403)
+_MENDS = {404: "check the address", 410: "check the address", 429: "wait, then run again"}
+
+
+def download(wanted: Wanted, out: IO[bytes], report: Progress) -> Mark | None:
+    """Write the file to `out`; return what tells its version, or None if it is still the one that is known.
+
+    Conditional requests are those of RFC 9110, section 13 (https://www.rfc-editor.org/rfc/rfc9110#section-13).
+
+    Raises:
+        FileError: not reachable, refused, or cut off.
+        UnsafeError: the server sends on to somewhere that is not asked.
+    """
+    headers = {"User-Agent": "transferpipe", "Accept-Encoding": "identity"}
+    if wanted.known and wanted.known.etag:
+        headers["If-None-Match"] = wanted.known.etag
+    elif wanted.known and wanted.known.modified:
+        headers["If-Modified-Since"] = wanted.known.modified
+    request = Request(wanted.url, headers=headers)  # noqa: S310, the scheme was checked, and the opener has two
+    try:
+        with _opener(wanted).open(request, timeout=_SECONDS) as response:
+            length = _length(response, wanted)
+            check_length(copy(response.read, out, length, wanted, report), length, wanted)
+            return Mark(response.headers.get("ETag"), response.headers.get("Last-Modified"))
+    except HTTPError as error:
+        error.close()
+        if error.code == _UNCHANGED and wanted.known:
+            return None
+        raise _refused(error, wanted) from error
+    except (URLError, http.client.HTTPException, OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        if isinstance(reason, ssl.SSLError):
+            raise wanted.failed(f"the server cannot be trusted: {reason}", "check the address and the clock") from error
+        raise wanted.unreachable(f"{type(reason).__name__}: {reason}") from error
+
+
+def _refused(error: HTTPError, wanted: Wanted) -> FileError:
+    mend = _MENDS.get(error.code, "try again later")
+    if error.code in _REFUSED:
+        mend = "it is not public: download it with what has permission, and name the copy"
+    return wanted.failed(f"the server answers {error.code} {error.reason}", mend)
+
+
+def _length(response: Any, wanted: Wanted) -> int | None:
+    """Return how many bytes the server says it sends; without a word or an end, nobody could tell a part."""
+    if response.status != http.client.OK:
+        raise wanted.failed(f"the server answers {response.status} where 200 is needed", "check the address")
+    text = response.headers.get("Content-Length")
+    if response.chunked or (text is None and wanted.pinned):
+        return None
+    if text is None or not text.isascii() or not text.isdigit():
+        raise wanted.failed("the server does not say how long the file is", "pin it: add sha256:")
+    return int(text)
+
+
+def _opener(wanted: Wanted) -> OpenerDirector:
+    opener = OpenerDirector()
+    handlers = [HTTPHandler(), HTTPSHandler(), HTTPDefaultErrorHandler(), HTTPErrorProcessor(), _Redirects(wanted)]
+    if not is_local(urlsplit(wanted.url).hostname):
+        handlers.append(ProxyHandler())
+    for handler in handlers:
+        opener.add_handler(handler)
+    return opener
+
+
+class _Redirects(HTTPRedirectHandler):
+    """Follows redirects only to where a recipe itself may point."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+
+    def http_error_302(self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Message) -> Any:
+        try:
+            self._check(req.full_url, code, headers.get("Location"))
+        except TransferError:
+            fp.close()
+            raise
+        return super().http_error_302(req, fp, code, msg, headers)  # type: ignore[arg-type]
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+    def _check(self, old: str, code: int, new: str | None) -> None:
+        if not new:
+            raise self._wanted.failed(f"the server answers {code} without saying where to", "check the address")
+        try:
+            check_redirect(old, urljoin(old, new), self._wanted.where)
+        except ValueError as error:
+            raise self._wanted.failed(f"the server sends on to what is no address: {error}", "check it") from error

@@ -1,0 +1,1 @@
+"""Bytes on disk that know no weight: segments, checksums, archives, atomic writes."""

@@ -1,0 +1,69 @@
+"""SHA-256 of files: at once, or while they are written (a step behind the writer, on another processor)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Any
+
+from transferpipe.files.segment import CHUNK, opened, read_into
+
+
+class Following:
+    """Reads a file as far as its bytes are settled, and waits for more."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._end, self._is_whole = path, 0, False
+        self._changed = threading.Condition()
+
+    def settled(self, end: int) -> None:
+        """Say that the bytes before `end` will not change any more."""
+        with self._changed:
+            self._end = max(self._end, end)
+            self._changed.notify()
+
+    def ended(self) -> None:
+        """Say that nothing more is settled."""
+        with self._changed:
+            self._is_whole = True
+            self._changed.notify()
+
+    def entry(self) -> dict[str, Any]:
+        """Return size and SHA-256 of the file once it has ended; a thread of its own does this."""
+        state, done, buffer = hashlib.sha256(), 0, memoryview(bytearray(CHUNK))
+        with opened(self._path) as descriptor:
+            while (end := self._beyond(done)) > done:
+                while done < end:
+                    chunk = buffer[: min(CHUNK, end - done)]
+                    read_into(descriptor, chunk, done, self._path)
+                    state.update(chunk)
+                    done += len(chunk)
+        return {"bytes": done, "sha256": state.hexdigest()}
+
+    def _beyond(self, done: int) -> int:
+        """Wait for bytes behind `done` and return where they end; `done` itself if there will be none."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._end > done or self._is_whole)
+            return self._end
+
+
+@contextlib.contextmanager
+def followed(path: Path, pool: Executor) -> Iterator[tuple[Following, Future[dict[str, Any]]]]:
+    """Hash the new file `path` in `pool` while the body writes it. When the body ends, all of it is settled."""
+    following = Following(path)
+    entry = pool.submit(following.entry)
+    try:
+        yield following, entry
+        following.settled(path.stat().st_size)
+    finally:
+        following.ended()
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

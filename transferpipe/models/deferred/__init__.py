@@ -1,0 +1,1 @@
+"""Building a model without drawing initial values that a transfer replaces."""

@@ -1,0 +1,175 @@
+"""Building a model whose fresh weights are neither allocated nor drawn until they are read.
+
+A transfer replaces most of a target's weights, so drawing them is wasted. Keras can build a model without them: inside
+a stateless scope a variable keeps its initializer and no value, and draws one whenever it is read. Each of Keras's own
+initializers carries its own seed from the moment it is made, so a value drawn later, alone, or in another order is the
+one that an ordinary build draws. Where anything speaks against that, the model is built again in the ordinary way.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from transferpipe.errors import UnsafeError
+from transferpipe.models.deferred.holders import are_held_only_by, young_kept
+from transferpipe.models.deferred.initializers import is_repeatable, own_copy
+from transferpipe.models.deferred.refusals import refusals_noted
+
+
+class _Pending(list[Any]):
+    """Keras's list of variables that are still to be drawn. Each gets an initializer that nobody else can change.
+
+    Attributes:
+        repeatable: all initializers could be copied.
+    """
+
+    repeatable = True
+
+    def append(self, variable: Any) -> None:
+        own = own_copy(variable._initializer)
+        if own is None:
+            self.repeatable = False
+        else:
+            variable._initializer = own
+        super().append(variable)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """What a builder left behind.
+
+    Attributes:
+        model: what it returned; None if it raised.
+        pending: the variables without a value that it made, in order.
+        refused: what Keras refused it, for lack of values, even if it went on after that.
+        assigned: what it assigned to variables: the scope keeps it by their `id`, and it does not last.
+        intact: the scope was still in force when the builder returned (a builder may clear Keras's session).
+    """
+
+    model: Any
+    pending: _Pending
+    refused: list[str]
+    assigned: dict[int, Any]
+    intact: bool
+
+
+def build_deferred(keras: Any, make: Callable[[], Any], start_over: Callable[[], None]) -> Any:
+    """Return the model that `make` builds with its fresh values still to be drawn, or None if that is not certain.
+
+    After None, the caller builds in the ordinary way: `make` is called at most twice. Models that the first call left
+    somewhere (in a cache, or in a module that it imported) have got their values by then.
+
+    Args:
+        keras: the module.
+        make: calls the builder.
+        start_over: resets Keras's names and seeds.
+
+    Raises:
+        UnsafeError: what `make` raises.
+    """
+    start_over()
+    with young_kept():
+        attempt = _attempt(keras, make)
+        ours = _is_ours(attempt)
+    if ours and _is_certain(keras, attempt):
+        return attempt.model
+    survivors = [(weakref.ref(v), attempt.assigned.get(id(v))) for v in attempt.pending]
+    del attempt
+    start_over()
+    _settle(survivors)
+    return None
+
+
+def has_pending(model: Any) -> bool:
+    """Tell whether a variable of the model has no value yet."""
+    return any(v._value is None for v in model.variables)
+
+
+def draw_pending(model: Any) -> None:
+    """Give all variables of the model the values that they would have got in an ordinary build."""
+    for variable in model.variables:
+        if variable._value is None:
+            variable._deferred_initialize()
+
+
+def _attempt(keras: Any, make: Callable[[], Any]) -> _Attempt:
+    scope = keras.StatelessScope(initialize_variables=False)
+    model, intact, pending = None, False, _Pending()
+    with refusals_noted() as refused:
+        try:
+            with scope:
+                _set_global("uninitialized_variables", pending)
+                model = make()
+                intact = _global("stateless_scope") is scope and _global("uninitialized_variables") is pending
+        except UnsafeError:
+            raise
+        except Exception:  # what Keras refuses without values; an ordinary build tells if it is more than that
+            model = None
+        finally:
+            # Keras keeps a list of what it has still to initialise; the next scope would initialise all of it.
+            keras.utils.clear_session(free_memory=False)
+    return _Attempt(model, pending, refused, dict(scope.state_mapping), intact)
+
+
+def _global(name: str) -> Any:
+    from keras.src.backend.common import global_state
+
+    return global_state.get_global_attribute(name)
+
+
+def _set_global(name: str, value: Any) -> None:
+    from keras.src.backend.common import global_state
+
+    global_state.set_global_attribute(name, value)
+
+
+def _is_certain(keras: Any, attempt: _Attempt) -> bool:
+    """Tell whether what is drawn later is what an ordinary build draws, and everything that the builder did lasts."""
+    model = attempt.model
+    if not isinstance(model, keras.Model) or not model.built or model.compiled:
+        return False
+    if attempt.assigned or attempt.refused or not attempt.intact:
+        return False
+    return attempt.pending.repeatable and _saves_variables_only(keras, model)
+
+
+def _is_ours(attempt: _Attempt) -> bool:
+    """Tell whether nobody else remembers a part of the model, and would find it without values.
+
+    A layer notes what was built on it; a trunk from an earlier call, which has values, does not give the new head away.
+    """
+    from keras.src.ops.node import Node
+
+    return are_held_only_by(attempt, [attempt.model, *attempt.pending], harmless=Node)
+
+
+def _saves_variables_only(keras: Any, model: Any) -> bool:
+    """Tell whether all that Keras would save are variables that have a value, or can be given it at any time."""
+    from transferpipe.models.walk import saved_values
+
+    try:
+        values = saved_values(model)
+    except Exception:  # whatever is wrong shows again, and better, in the ordinary build
+        return False
+    return all(
+        isinstance(v, keras.Variable) and (v._value is not None or is_repeatable(v._initializer)) for v in values
+    )
+
+
+def _settle(survivors: list[tuple[weakref.ref[Any], Any]]) -> None:
+    """Give the variables that outlived their builder the value that they would have got in an ordinary build.
+
+    They lie in a cache or a module, where the second call of the builder, and everybody else, finds them.
+    """
+    gc.collect()
+    for reference, assigned in survivors:
+        variable = reference()
+        if variable is None or variable._value is not None:
+            continue
+        variable._deferred_initialize()
+        if assigned is not None:
+            variable.assign(assigned)

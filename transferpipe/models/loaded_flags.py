@@ -1,0 +1,110 @@
+"""What of a saved model trains once Keras has loaded it: built from its configuration, asked, and thrown away.
+
+A configuration records the flags of the layers it lists. What a composite layer or a class of the user's own makes of
+its flag when it is built is code, which no rule can foresee: `keras.layers.MultiHeadAttention` hands it to nobody, a
+Functional subclass to everything below. So the configuration is deserialised as `load_model` does it, without values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transferpipe.errors import RecipeError
+from transferpipe.models.settings import keras_settings_kept
+from transferpipe.models.target import ModelTarget, Target
+from transferpipe.models.walk import walk
+from transferpipe.planning.freezing import warn_of_loading
+from transferpipe.planning.model import Plan
+
+NOT_SAVED = "freeze-not-saved"
+_UNINITIALIZED = "uninitialized_variables"
+
+
+@dataclass(frozen=True)
+class LoadedFlags:
+    """What trains in the model that Keras builds of a configuration, seen from the root.
+
+    Attributes:
+        places: the saved places of all weights; see `WeightSpec.where`.
+        trained: those of weights that training changes.
+        updating: those of BatchNormalization's statistics that training changes.
+    """
+
+    places: frozenset[str]
+    trained: frozenset[str]
+    updating: frozenset[str]
+
+
+def flags_after_loading(config: Mapping[str, Any]) -> LoadedFlags | None:
+    """Return what trains in the model that Keras builds of `config`; None if it cannot build it.
+
+    Only for configurations of models that were built in this process, whose classes are vouched for.
+    """
+    import keras
+    from keras.src.backend.common import global_state
+
+    pending = global_state.get_global_attribute(_UNINITIALIZED)
+    with keras_settings_kept():
+        try:
+            # No variable gets a value: whatever the size of the model, this costs what its Python code costs.
+            with keras.StatelessScope(initialize_variables=False):
+                global_state.set_global_attribute(_UNINITIALIZED, [])
+                model = keras.saving.deserialize_keras_object(json.loads(json.dumps(config)))
+            walked = walk(model, "")
+            trainable = {id(v) for v in model.trainable_variables}
+        except (
+            Exception
+        ):  # classes that are not registered, get_config that leaves arguments out, code that needs values
+            return None
+        finally:
+            global_state.set_global_attribute(_UNINITIALIZED, pending)
+    where = {w.name: w.where for w in walked.catalog}
+    updating = [
+        f"{name}/{own}".lstrip("/")
+        for name, layer in walked.layers.items()
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+        for own in ("moving_mean", "moving_variance")
+    ]
+    return LoadedFlags(
+        frozenset(where.values()),
+        frozenset(where[n] for n, v in walked.values.items() if id(v) in trainable),
+        frozenset(where[n] for n in updating if n in where),
+    )
+
+
+def judge_freezing(plan: Plan, target: Target) -> Plan:
+    """Return `plan` with what Keras will make of its freezing, where the configuration alone leaves that open."""
+    open_ones = [w for w in plan.warnings if w.code == NOT_SAVED and w.where == "freeze"]
+    if not open_ones or not isinstance(target, ModelTarget):
+        return plan
+    try:
+        config = target.config(plan.freezing.layers)
+    except RecipeError:  # no configuration can be written, so no model will be saved that could be loaded
+        return plan
+    found = flags_after_loading(json.loads(config))
+    if found is None:
+        return plan
+    where = {w.name: w.where for w in target.structure.catalog}
+    again = [
+        n for n in plan.freezing.frozen_weights if where[n] in found.trained and n in target.structure.trainable_weights
+    ]
+    norms = [n for n in plan.freezing.stored_statistics if where.get(f"{n}/moving_mean") in found.updating]
+    judged = warn_of_loading(again, norms)
+    return dataclasses.replace(plan, warnings=(*(w for w in plan.warnings if w not in open_ones), *judged))
+
+
+def prove_freezing(config: Mapping[str, Any], plan: Plan, target: ModelTarget) -> str | None:
+    """Return what a finished file's own configuration makes of the planned freezing; None if Keras cannot build it."""
+    found = flags_after_loading(config)
+    if found is None:
+        return None
+    where = {w.name: w.where for w in target.structure.catalog}
+    again = [n for n in plan.freezing.frozen_weights if where[n] in found.trained]
+    updating = [n for n in plan.freezing.stored_statistics if where.get(f"{n}/moving_mean") in found.updating]
+    if again:
+        return f"lost on loading for {len(again)} weights, the first {again[0]}"
+    return f"lost on loading for the moving statistics of {len(updating)} layers" if updating else "proved"

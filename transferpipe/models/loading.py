@@ -1,0 +1,128 @@
+"""Giving a model values as Keras would by loading them, and taking them back.
+
+What a layer computes when it loads (`Normalization` its tensors, a layer with LoRA its zeroed factors, a user's layer
+anything) it computes here: its own `load_own_variables` gets what the file would hold. Nothing that was traced before
+or averaged by the optimizer outlives the values that it was made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from numpy.typing import NDArray
+
+from transferpipe.errors import Problem, RecipeError
+from transferpipe.models.walk import Walked, is_own_hook, takes_by_hook, to_numpy
+
+_TRACED = ("train_function", "test_function", "predict_function")
+
+
+def load_values(walked: Walked, values: Mapping[str, NDArray[Any]]) -> Callable[[], None]:
+    """Give the weights called by the keys of `values` these values and return what undoes it.
+
+    A layer with a load hook of its own gets all that a file would hold of it; all others are assigned to.
+
+    Raises:
+        RecipeError: a layer refuses to load. Nothing is changed then.
+    """
+    with ExitStack() as undo:
+        for group in walked.groups:
+            names = {key: walked.catalog[name].name for key, name in group.entries}
+            touched = [name for name in names.values() if name in values]
+            if not touched:
+                continue
+            layer = walked.owners[group.path]
+            if _loads_itself(walked, layer, touched):
+                undo.callback(_restore, *_state(layer))
+                store = {key: values[n] if n in values else walked.read(n) for key, n in names.items()}
+                _load(layer, group.path, store)
+            else:
+                for name in touched:
+                    variable = walked.values[name]
+                    undo.callback(variable.assign, walked.read(name))
+                    variable.assign(values[name])
+        return undo.pop_all().close
+
+
+def _loads_itself(walked: Walked, layer: Any, touched: list[str]) -> bool:
+    """Tell whether loading `touched` is more than assigning to variables."""
+    computed = any(name in walked.fixed for name in touched)
+    return computed or is_own_hook(layer, "load_own_variables") or callable(getattr(layer, "finalize_state", None))
+
+
+def _load(layer: Any, path: str, store: Mapping[str, NDArray[Any]]) -> None:
+    try:
+        if takes_by_hook(layer):
+            layer.load_own_variables(store)
+        else:
+            for key, variable in enumerate([*layer._trainable_variables, *layer._non_trainable_variables]):
+                variable.assign(store[str(key)])
+            layer.finalize_state()
+    except Exception as error:  # a user's own code may raise anything
+        what = f"{type(layer).__name__} cannot load its weights: {type(error).__name__}: {error}"
+        raise RecipeError(Problem(path or "the model", what, "correct its load_own_variables")) from error
+
+
+def _state(layer: Any) -> tuple[Any, dict[str, Any], list[tuple[Any, NDArray[Any]]]]:
+    """Return a layer, its attributes, and the values of its variables, those of parts included."""
+    return layer, dict(vars(layer)), [(v, to_numpy(v)) for v in layer.variables]
+
+
+def _restore(layer: Any, attributes: Mapping[str, Any], variables: list[tuple[Any, NDArray[Any]]]) -> None:
+    # Past Keras's own `__setattr__`, which would track what is only put back.
+    own = vars(layer)
+    for name in own.keys() - attributes.keys():
+        del own[name]
+    own.update(attributes)
+    for variable, value in variables:
+        variable.assign(value)
+
+
+def drop_traces(model: Any) -> Callable[[], None]:
+    """Let the model, and all models in it, trace their functions anew, and return what undoes it."""
+    dropped = []
+    for layer in model._flatten_layers():
+        for name in _TRACED:
+            if getattr(layer, name, None) is not None:
+                dropped.append((layer, name, getattr(layer, name)))
+                setattr(layer, name, None)
+
+    def undo() -> None:
+        for layer, name, function in dropped:
+            setattr(layer, name, function)
+
+    return undo
+
+
+def averages_of(model: Any, variables: list[Any]) -> list[tuple[Any, Any]]:
+    """Return those of `variables` that an optimizer keeps a moving average of, each with this.
+
+    With `use_ema` the optimizer writes its averages over the weights at the end of the next fit: old ones would bring
+    old weights back.
+    """
+    ids = {id(variable) for variable in variables}
+    return [(variable, average) for variable, average in _averages(model) if id(variable) in ids]
+
+
+def reset_averages(averages: list[tuple[Any, Any]]) -> Callable[[], None]:
+    """Start moving averages anew from the values of their variables, and return what undoes it."""
+    old = [(average, to_numpy(average)) for _, average in averages]
+    for variable, average in averages:
+        average.assign(to_numpy(variable))
+
+    def undo() -> None:
+        for average, value in old:
+            average.assign(value)
+
+    return undo
+
+
+def _averages(model: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield every variable that an optimizer keeps a moving average of, with this."""
+    for layer in model._flatten_layers():
+        optimizer: Any = getattr(layer, "optimizer", None)
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        if getattr(optimizer, "use_ema", False) and optimizer.built:
+            yield from zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=False)

@@ -1,0 +1,61 @@
+"""The structure of a target as the planner takes it: from a file, and what settings of layers tell beside names."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from transferpipe.planning.structure import LayerState, TargetStructure, loaded_flags
+from transferpipe.weights.file_source import FileSource, SavedGroup
+from transferpipe.weights.keras.config import Config, is_layer_config, layer_configs
+from transferpipe.weights.keras.naming import SavedLayer, readable_names
+
+SETTINGS = ("epsilon", "reset_after", "equation")
+
+
+def with_settings(state: LayerState, settings: Mapping[str, Any]) -> LayerState:
+    """Return `state` with what `settings`, from anybody's file, say of it."""
+    epsilon, reset_after, equation = (settings.get(key) for key in SETTINGS)
+    return dataclasses.replace(
+        state,
+        epsilon=float(epsilon) if type(epsilon) is float else None,
+        reset_after=reset_after if isinstance(reset_after, bool) else None,
+        equation=equation if isinstance(equation, str) else None,
+    )
+
+
+_NEVER_TRAINED = ("moving_mean", "moving_variance", "mean", "variance", "count", "vector_u")
+
+
+def _configs(groups: tuple[SavedGroup, ...], config: Config | None) -> dict[str, Config | None]:
+    """Return the serialised layer of every group by the layer's readable name, None where it is not recorded."""
+    configs = layer_configs(config, {g.path: g.name for g in groups})
+    readable = _readable(groups)
+    return {readable[g.path]: configs.get(g.path) for g in groups}
+
+
+def _readable(groups: tuple[SavedGroup, ...]) -> dict[str, str]:
+    # The names of the weights are settled already; a layer with weights goes by what stands before theirs.
+    table = readable_names(SavedLayer(g.path, g.name) for g in groups)
+    return {g.path: g.entries[0][1].rpartition("/")[0] if g.entries else table[g.path] for g in groups}
+
+
+def _is_recorded(found: Config | None) -> bool:
+    return found is not None and is_layer_config(found) and "name" in found["config"]
+
+
+def file_structure(source: FileSource) -> TargetStructure:
+    """Return the target structure that a file tells: layers and flags as far as its configuration records them."""
+    layers = []
+    classes = {w.layer: w.layer_class for w in source.catalog}
+    configs = _configs(source.groups, source.config)
+    for name, found in configs.items():
+        recorded = _is_recorded(found)
+        trainable = bool(found["config"].get("trainable", True)) if found is not None and recorded else True
+        layer_class = found["class_name"] if found is not None else classes.get(name)
+        state = LayerState(name, layer_class, trainable, recorded)
+        layers.append(with_settings(state, found["config"] if found is not None else {}))
+    layers.sort(key=lambda layer: (layer.name != "", layer.name.count("/")))
+    trained = frozenset(w.name for w in source.catalog if w.own_name not in _NEVER_TRAINED)
+    return TargetStructure(source.label, source.catalog, loaded_flags(layers), trained)

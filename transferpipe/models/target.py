@@ -1,0 +1,253 @@
+"""The target of a run: a model that was built, or a file whose architecture and weights are the starting point."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from transferpipe.errors import Problem, RecipeError
+from transferpipe.files.segment import Segment
+from transferpipe.models.loading import load_values
+from transferpipe.models.network import live_network
+from transferpipe.models.structure import (
+    SETTINGS,
+    _configs,
+    _is_recorded,
+    file_structure,
+    with_settings,
+)
+from transferpipe.models.walk import Walked, has_assets, has_own_hooks, keras_version, loading_order, model_config, walk
+from transferpipe.planning.structure import LayerState, TargetStructure
+from transferpipe.weights.file_source import FileSource, SavedGroup
+from transferpipe.weights.keras.config import Config
+from transferpipe.weights.spec import Catalog
+
+
+class Target(Protocol):
+    """What a run starts from."""
+
+    @property
+    def structure(self) -> TargetStructure:
+        """What the planner needs to know."""
+
+    @property
+    def groups(self) -> tuple[SavedGroup, ...]:
+        """The Keras layout of its weights; empty if it has none."""
+
+    @property
+    def keras_version(self) -> str:
+        """The version of Keras that the saved model will name."""
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Return the value that a kept weight has."""
+
+    def locate(self, name: str) -> Segment | None:
+        """Return where that value lies in a file as it is in memory; None if it does not."""
+
+    def config(self, frozen: Collection[str]) -> str | None:
+        """Return config.json with the layers called `frozen` switched off, or None if there is no architecture."""
+
+
+@dataclass(frozen=True)
+class FileTarget:
+    """A file as the target. Keras is not needed."""
+
+    source: FileSource
+
+    @property
+    def groups(self) -> tuple[SavedGroup, ...]:
+        """The layout of the file itself."""
+        return self.source.groups
+
+    @property
+    def keras_version(self) -> str:
+        """The version that wrote the file."""
+        return self.source.details.get("keras_version", "3")
+
+    @cached_property
+    def structure(self) -> TargetStructure:
+        """What the file tells of its weights and layers."""
+        return file_structure(self.source)
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Return the value in the file."""
+        return self.source.read(name)
+
+    def locate(self, name: str) -> Segment | None:
+        """Return where the value lies in the file."""
+        return self.source.locate(name)
+
+    def config(self, frozen: Collection[str]) -> str | None:
+        """Return the file's configuration with the flags of `frozen` layers switched off."""
+        if self.source.config is None:
+            return None
+        if not frozen:
+            return json.dumps(self.source.config)
+        config = copy.deepcopy(dict(self.source.config))
+        for name, found in _configs(self.source.groups, config).items():
+            if name in frozen and found is not None:
+                _switch_off(found)
+        return json.dumps(config)
+
+
+def _switch_off(layer: Config) -> None:
+    layer["config"]["trainable"] = False
+
+
+def is_worth_loading(target: Target) -> bool:
+    """Tell whether what Keras loads need not be what the file holds.
+
+    That is so where a variable stands in several places, where a class has hooks of its own, and where layers keep
+    files beside their weights: lookups, whose vocabularies Keras checks only on loading.
+    """
+    if isinstance(target, FileTarget):
+        return bool(target.source.catalog.doubles or target.source.assets)
+    assert isinstance(target, ModelTarget)
+    return bool(target.structure.catalog.doubles) or has_assets(target.model) or has_own_hooks(target.model)
+
+
+@dataclass
+class ModelTarget:
+    """A built model as the target.
+
+    Attributes:
+        model: the `keras.Model`.
+        label: what messages call it.
+        keras_version: the version of Keras that made it.
+        baked: the variables that it computes with and does not hold.
+    """
+
+    model: Any = field(repr=False)
+    label: str
+    keras_version: str = field(default_factory=keras_version)
+    baked: tuple[str, ...] = ()
+    _written: dict[frozenset[str], str] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_light(self) -> bool:
+        """Whether its weights are still to be drawn; an export draws them all."""
+        return any(variable._value is None for variable in self.model.variables)
+
+    @cached_property
+    def walked(self) -> Walked:
+        """The model as Keras would save it."""
+        return walk(self.model, self.label)
+
+    @property
+    def groups(self) -> tuple[SavedGroup, ...]:
+        """The layout that Keras would give the file."""
+        return self.walked.groups
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """Its weights, with what it tells of its layers."""
+        layers = {name: layer for name, layer in self.walked.layers.items() if name}
+        network = live_network(self._recorded, _configs(self.groups, self._recorded), layers)
+        return dataclasses.replace(self.walked.catalog, network=network)
+
+    @cached_property
+    def structure(self) -> TargetStructure:
+        """The model's weights and layers."""
+        import keras
+
+        recorded = _configs(self.groups, self._recorded)
+        layers = []
+        for name, layer in sorted(self.walked.layers.items(), key=lambda item: (item[0] != "", item[0].count("/"))):
+            is_norm = isinstance(layer, keras.layers.BatchNormalization)
+            layer_class = "BatchNormalization" if is_norm else type(layer).__name__
+            state = LayerState(name, layer_class, bool(layer.trainable), _is_recorded(recorded.get(name)))
+            settings = {key: getattr(layer, key, None) for key in SETTINGS}
+            layers.append(with_settings(state, settings))
+        walked = self.walked
+        return TargetStructure(
+            self.label,
+            self.catalog,
+            tuple(layers),
+            walked.trainable,
+            walked.fixed,
+            walked.switched_off,
+            loadable=walked.loadable,
+            loading_order=loading_order(self.model, walked),
+        )
+
+    @cached_property
+    def _recorded(self) -> Config | None:
+        try:
+            return dict(json.loads(self.config(())))
+        except RecipeError:  # a user's own get_config may fail in any way; then no flag is recorded
+            return None
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Return the variable's value."""
+        return self.walked.read(name)
+
+    def locate(self, _: str) -> None:
+        """Return None: the values lie in memory."""
+
+    def config(self, frozen: Collection[str]) -> str:
+        """Return the configuration that the model has while the layers called `frozen` are switched off."""
+        key = frozenset(frozen)
+        if key not in self._written:
+            self._written[key] = self._write_config(key)
+        return self._written[key]
+
+    def _write_config(self, frozen: Collection[str]) -> str:
+        try:
+            with self.frozen(frozen):
+                return model_config(self.model)
+        except Exception as error:
+            what = f"its configuration cannot be written: {type(error).__name__}: {error}"
+            mend = "save weights only (.weights.h5, .safetensors, .npz)"
+            if isinstance(error, NotImplementedError):  # a class whose __init__ takes arguments that nothing records
+                mend = f"give its classes a get_config, or {mend}"
+            raise RecipeError(Problem(self.label, what, mend)) from error
+
+    def frozen(self, names: Collection[str]) -> _Frozen:
+        """Return a context in which the layers called `names` are switched off; `commit` makes it last."""
+        return _Frozen(self.walked.layers, names)
+
+    def assign(self, values: Mapping[str, NDArray[Any]]) -> Callable[[], None]:
+        """Give the weights called so these `values`, as Keras would on loading them, and return what undoes it.
+
+        If anything fails, all is undone before the error goes on.
+        """
+        return load_values(self.walked, values)
+
+
+class _Frozen:
+    """Switches layers off, outermost first, and puts every flag back on leaving unless told to commit."""
+
+    def __init__(self, layers: Mapping[str, Any], names: Collection[str]) -> None:
+        self._layers, self._names, self._keep = layers, names, False
+        self._flags: list[tuple[Any, bool]] = []
+        self._variables: list[tuple[Any, bool]] = []
+
+    def commit(self) -> None:
+        """Keep the layers switched off after leaving."""
+        self._keep = True
+
+    def __enter__(self) -> _Frozen:
+        for layer in self._layers.values():
+            self._flags.append((layer, layer._trainable))
+            self._variables += [
+                (v, v.trainable) for v in (*layer._trainable_variables, *layer._non_trainable_variables)
+            ]
+        for name in self._names:
+            self._layers[name].trainable = False
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._keep:
+            return
+        # Setting `layer.trainable` reaches everything below, so the flags are put back one by one, without recursion.
+        for layer, flag in self._flags:
+            layer._trainable = flag
+        for variable, flag in self._variables:
+            variable.trainable = flag

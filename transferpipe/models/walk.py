@@ -1,0 +1,298 @@
+"""What Keras itself would save of a model: the same walk, recorded instead of written.
+
+This is the one module that touches Keras's private saving code, so that the paths in a model and in the file it writes
+agree by construction. It is tested against files that Keras wrote; a version that moves the code fails there first.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.models.settings import keras_settings_kept
+from transferpipe.weights.file_source import SavedGroup
+from transferpipe.weights.keras.layer_classes import class_label, weight_names
+from transferpipe.weights.keras.naming import SavedLayer, readable_names, refuse_namesakes
+from transferpipe.weights.spec import Catalog, Double, WeightSpec
+
+_MADE_UP_WEIGHT = re.compile(r"variable(_\d+)?")
+
+
+@dataclass(frozen=True)
+class Walked:
+    """A model as Keras would save it.
+
+    Attributes:
+        catalog: its weights.
+        groups: the layout of the weights file.
+        layers: the layer objects by their readable names, the root (empty name) first.
+        values: the variable, or what the layer computes on saving, by weight name.
+        fixed: weights whose saved value is not a variable, so that nothing can be assigned to them.
+        trainable: weights that training changes as long as their layers are trainable.
+        switched_off: weights of trainable layers that only the flag of their own variable keeps from training.
+        owners: the layer objects by the paths of their groups.
+        loadable: those of `fixed` that their layers take on loading.
+    """
+
+    catalog: Catalog
+    groups: tuple[SavedGroup, ...]
+    layers: Mapping[str, Any]
+    values: Mapping[str, Any]
+    fixed: frozenset[str]
+    trainable: frozenset[str]
+    switched_off: frozenset[str]
+    owners: Mapping[str, Any]
+    loadable: frozenset[str]
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Return the current value of a weight."""
+        return to_numpy(self.values[self.catalog.aliases.get(name, name)])
+
+
+def to_numpy(value: Any) -> NDArray[Any]:
+    """Return a variable or tensor as an array, extended floats kept."""
+    import keras
+
+    return np.asarray(keras.ops.convert_to_numpy(value))
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """One group that Keras would write: its path, the name noted on it, whose it is and what it would hold."""
+
+    path: str
+    name: str | None
+    owner: Any
+    entries: list[tuple[str, Any]]
+
+
+def _record(model: Any) -> list[_Recorded]:
+    """Return every group that Keras would write, in its order."""
+    from keras.src.saving import saving_lib
+
+    class Recorder(saving_lib.H5IOStore):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.mode = "w"
+            self.groups: list[_Recorded] = []
+
+        def __bool__(self) -> bool:
+            return True
+
+        def make(self, path: str, metadata: dict[str, str] | None = None) -> Any:
+            # Keras tells a store the path but not whose it is. To look the path up once more would be to trust that
+            # every attribute on it, and every property, gives the same again.
+            caller = sys._getframe(1).f_locals
+            self.groups.append(_Recorded(path, (metadata or {}).get("name"), caller["saveable"], []))
+            return self
+
+        def __setitem__(self, key: str, value: Any) -> None:
+            # A layer of a user's own may hand over a plain number or a list, which Keras turns into an array.
+            self.groups[-1].entries.append((key, value if hasattr(value, "dtype") else np.asarray(value)))
+
+        def __len__(self) -> int:
+            return len(self.groups[-1].entries) if self.groups else 0
+
+    recorder = Recorder()
+    with keras_settings_kept():
+        saving_lib._save_state(model, weights_store=recorder, assets_store=None, inner_path="", visited_saveables=set())
+    return recorder.groups
+
+
+def saved_values(model: Any) -> list[Any]:
+    """Return what Keras would save of the layers of the built `model`: variables, and what layers compute on saving."""
+    import keras
+
+    return [v for g in _record(model) if isinstance(g.owner, keras.layers.Layer) for _, v in g.entries]
+
+
+def walk(model: Any, label: str) -> Walked:
+    """Return what Keras would save of the built `model`.
+
+    Raises:
+        RecipeError: two weights, or two layers that own weights, get one name.
+    """
+    import keras
+
+    recorded = [group for group in _record(model) if isinstance(group.owner, keras.layers.Layer)]
+    readable = readable_names(SavedLayer(g.path, g.name, tuple(_shape(v) for _, v in g.entries)) for g in recorded)
+    refuse_namesakes(readable, (g.path for g in recorded if g.entries), label)
+    weights: list[WeightSpec] = []
+    doubles: list[Double] = []
+    groups: list[SavedGroup] = []
+    values: dict[str, Any] = {}
+    first: dict[int, str] = {}
+    for group in recorded:
+        specs = _specs(group, readable[group.path])
+        keys = (key for key, _ in group.entries)
+        groups.append(SavedGroup(group.path, group.name, tuple(zip(keys, (s.name for s in specs), strict=True))))
+        for spec, (_, value) in zip(specs, group.entries, strict=True):
+            name = first.setdefault(id(value), spec.name) if isinstance(value, keras.Variable) else spec.name
+            if name != spec.name:
+                doubles.append(Double(spec, name, len(weights) + len(doubles)))
+            else:
+                weights.append(spec)
+                values[name] = value
+    layers = {readable[g.path]: g.owner for g in recorded}
+    flags, owners = _flags(layers, values), {g.path: g.owner for g in recorded}
+    hooked = {n for g in groups if takes_by_hook(owners[g.path]) for _, n in g.entries}
+    return Walked(
+        Catalog(tuple(weights), label, doubles=tuple(doubles)),
+        tuple(groups),
+        layers,
+        values,
+        **flags,
+        owners=owners,
+        loadable=flags["fixed"] & hooked,
+    )
+
+
+def takes_by_hook(layer: Any) -> bool:
+    """Tell whether the class of `layer` has a way of its own to load what it saved."""
+    import keras
+
+    return type(layer).load_own_variables is not keras.layers.Layer.load_own_variables
+
+
+def is_own_hook(layer: Any, name: str) -> bool:
+    """Tell whether the method `name` of `layer` is there and is not Keras's own."""
+    for kind in type(layer).__mro__:
+        if name in vars(kind):
+            return not kind.__module__.startswith("keras.src.")
+    return False
+
+
+_HOOKS = ("load_own_variables", "save_own_variables", "load_assets", "save_assets")
+
+
+def has_own_hooks(model: Any) -> bool:
+    """Tell whether a layer of the model saves or loads in a way that is not Keras's own."""
+    return any(is_own_hook(layer, hook) for layer in model._flatten_layers() for hook in _HOOKS)
+
+
+def own_classes(model: Any) -> dict[str, type]:
+    """Return the classes in the model that are not Keras's, by the names that a saved configuration calls them."""
+    kinds = {type(layer) for layer in model._flatten_layers()}
+    return {kind.__name__: kind for kind in kinds if not kind.__module__.startswith("keras.")}
+
+
+def _specs(group: _Recorded, layer: str) -> list[WeightSpec]:
+    """Return the weights of one group, whose readable name is `layer`."""
+    specs = []
+    for name, (key, value) in zip(_own_names(group), group.entries, strict=True):
+        full, where = (f"{layer}/{name}", f"{group.path}/vars/{key}") if group.path else (name, f"vars/{key}")
+        specs.append(WeightSpec(full, _shape(value), _dtype(value), _class_of(group.owner), where))
+    return specs
+
+
+def _class_of(layer: Any) -> str:
+    return class_label(type(layer).__name__, type(layer).__module__)
+
+
+def _flags(layers: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, frozenset[str]]:
+    """Return the sets of weights that `Walked` explains."""
+    import keras
+
+    flags: dict[str, set[str]] = {"fixed": set(), "trainable": set(), "switched_off": set()}
+    for weight, value in values.items():
+        layer = layers[weight.rpartition("/")[0]]
+        if not isinstance(value, keras.Variable):
+            flags["fixed"].add(weight)
+        elif any(value is v for v in layer._trainable_variables):
+            flags["trainable" if value.trainable or not layer.trainable else "switched_off"].add(weight)
+    return {flag: frozenset(names) for flag, names in flags.items()}
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(int(n) for n in value.shape)
+
+
+def _dtype(value: Any) -> str:
+    import keras
+
+    return str(keras.backend.standardize_dtype(value.dtype))
+
+
+def _own_names(group: _Recorded) -> list[str]:
+    """Return the weights' own names: the variables' where somebody gave them one, else what the file can tell."""
+    import keras
+
+    table = weight_names(_class_of(group.owner), None, [_shape(v) for _, v in group.entries])
+    names = []
+    for i, (key, value) in enumerate(group.entries):
+        if not key.isdigit():
+            names.append(key)
+        elif isinstance(value, keras.Variable) and not _MADE_UP_WEIGHT.fullmatch(value.name):
+            names.append(value.name)
+        else:
+            names.append(table[i] if table else key)
+    # Keras lets two weights of a layer have one name, and numbers them in files: so they go by their numbers.
+    return [key if names.count(name) > 1 else name for name, (key, _) in zip(names, group.entries, strict=True)]
+
+
+def loading_order(model: Any, walked: Walked) -> dict[str, tuple[str, ...]]:
+    """Return the names of the weights of each of the model's own layers in the order in which Keras's legacy files go.
+
+    That is `layer.trainable_weights` and then the others (keras/src/legacy/saving/legacy_h5_format.py, Keras 3).
+    """
+    names = {id(value): name for name, value in walked.values.items()}
+    layers = {id(layer): name for name, layer in walked.layers.items() if name and "/" not in name}
+    found = {}
+    for layer in model.layers:
+        weights = [names.get(id(v)) for v in (*layer.trainable_weights, *layer.non_trainable_weights)]
+        if id(layer) in layers and weights and all(weights):
+            found[layers[id(layer)]] = tuple(name for name in weights if name)
+    return found
+
+
+def model_config(model: Any) -> str:
+    """Return the model's config.json as Keras writes it, but for one thing.
+
+    Keras marks objects that occur more than once with their address in memory; here they are numbered in the order of
+    their appearance, so that the same model gives the same text in every process.
+    """
+    from keras.src.saving import saving_lib
+
+    text, _ = saving_lib._serialize_model_as_json(model)
+    config = json.loads(text)
+    _number_shared(config, {})
+    return json.dumps(config)
+
+
+def _number_shared(data: Any, numbers: dict[int, int]) -> None:
+    if isinstance(data, dict):
+        address = data.get("shared_object_id")
+        if isinstance(address, int):
+            data["shared_object_id"] = numbers.setdefault(address, len(numbers) + 1)
+    for value in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
+        _number_shared(value, numbers)
+
+
+def has_assets(model: Any) -> bool:
+    """Tell whether a layer of the model saves files beside its weights, such as a vocabulary."""
+    return any(callable(getattr(layer, "save_assets", None)) for layer in model._flatten_layers())
+
+
+def save_assets(model: Any, folder: Path) -> None:
+    """Let the layers of the model write their files below `folder`, where Keras would put them."""
+    from keras.src.saving import saving_lib
+
+    class Folder(saving_lib.DiskIOStore):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.mode, self.archive, self.working_dir = "w", None, str(folder)
+
+    saving_lib._save_state(model, weights_store=None, assets_store=Folder(), inner_path="", visited_saveables=set())
+
+
+def keras_version() -> str:
+    """Return the version of Keras."""
+    import keras
+
+    return str(keras.__version__)

@@ -1,0 +1,1 @@
+"""Warnings about plans that are legal and probably wrong."""

@@ -1,0 +1,296 @@
+"""What stands between the layers of a network that have weights: activations, pooling, padding, merges.
+
+The same function can be arranged in several ways: Dense(activation="relu") is Dense and then ReLU. So what stands
+between two layers is read as a list of steps in one spelling, beginning with what the first layer does to its output.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from transferpipe.weights.keras.layer_settings import ACTIVATION, LINEAR, NEUTRAL, LayerFunction
+from transferpipe.weights.network import Network, Node
+from transferpipe.weights.spec import Catalog
+from transferpipe.weights.translations import layer_function
+
+# Layers between two others are few; only a graph that was made to cost time has more.
+_MOST_STEPS = 200
+WRAPPERS = frozenset(["TimeDistributed", "SpectralNormalization", "Bidirectional"])
+"""Layers whose weights are mostly those of a layer inside."""
+
+OUTPUTS = "the outputs of a recurrent layer"
+"""The kind of the step that says whether a recurrent layer gives all its outputs or the last one."""
+
+Pads = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step between two layers with weights, and the node that does it."""
+
+    node: str
+    function: LayerFunction
+
+
+@dataclass(frozen=True)
+class Path:
+    """The steps to a layer from the one before it.
+
+    Attributes:
+        end: where they begin: a layer with weights, a merge of several, or an input; None if that is not known.
+        steps: the steps in the order in which they compute.
+    """
+
+    end: str | None
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """The layers of one model or file as a graph whose nodes with weights are known."""
+
+    catalog: Catalog
+    network: Network
+    _paths: dict[str, Path] = field(default_factory=dict, repr=False, compare=False)
+    _functions: dict[str, LayerFunction] = field(default_factory=dict, repr=False, compare=False)
+
+    def function(self, name: str) -> LayerFunction:
+        """Return what the node called `name` computes."""
+        if name not in self._functions:
+            self._functions[name] = layer_function(self.network.by_name[name], self.network)
+        return self._functions[name]
+
+    def holders(self, weight: str) -> list[str]:
+        """Return the nodes that hold a weight, the nearest first."""
+        found, name = [], weight.rpartition("/")[0]
+        while name:
+            found += [name] if name in self.network.by_name else []
+            name = name.rpartition("/")[0]
+        return found
+
+    @cached_property
+    def in_graph(self) -> Mapping[str, str]:
+        """The node that stands in the graph for each node with weights: itself, or the wrapper around it."""
+        found = {}
+        for weight in self.catalog:
+            if holders := self.holders(weight.name):
+                connected = (h for h in holders if self.network.by_name[h].inputs)
+                found[holders[0]] = next(connected, holders[-1])
+        return found
+
+    @cached_property
+    def _weighted(self) -> Mapping[str, str]:
+        """The layer that says what each node of the graph with weights does to its output."""
+        return {graph: own for own, graph in reversed(list(self.in_graph.items()))}
+
+    def has_weights(self, name: str) -> bool:
+        """Tell whether a node of the graph has weights, itself or in a layer inside."""
+        return name in self._weighted
+
+    def speaks_for(self, own: str) -> str | None:
+        """Return the node of the graph whose output is that of the layer `own`; None for a layer inside another."""
+        graph = self.in_graph.get(own)
+        return graph if graph is not None and self._weighted[graph] == own else None
+
+    def is_input(self, name: str) -> bool:
+        """Tell whether nothing goes into the node: it is an input, or the first layer of a Sequential without one."""
+        return not self.network.by_name[name].inputs and name not in self._weighted
+
+    def path_from(self, name: str) -> Path:
+        """Return the steps up to and with the node `name`, back to a layer with weights, a merge or an input."""
+        if name not in self._paths:
+            self._paths[name] = self._walk(name)
+        return self._paths[name]
+
+    def _walk(self, start: str) -> Path:
+        steps: list[Step] = []
+        name: str | None = start
+        for _ in range(_MOST_STEPS):
+            node = self.network.by_name.get(name or "")
+            if node is None:
+                return Path(None, ())
+            if node.name in self._weighted and not self._is_value_range(node):
+                return Path(node.name, (*self.after(node.name), *reversed(steps)))
+            if node.layer_class == "InputLayer" or len(node.inputs) > 1:
+                return Path(node.name, tuple(reversed(steps)))
+            steps.append(Step(node.name, self.function(node.name)))
+            if not node.inputs:
+                return Path("", tuple(reversed(steps)))
+            name = node.inputs[0]
+        return Path(None, ())
+
+    def _is_value_range(self, node: Node) -> bool:
+        return node.layer_class == "Normalization"
+
+    def after(self, name: str) -> tuple[Step, ...]:
+        """Return what a layer with weights does to its output itself."""
+        own = self._weighted.get(name, name)
+        function = self.function(own)
+        steps = []
+        for settings in (function.settings, self.function(name).settings):
+            if "return_sequences" in settings:
+                last = {"return_sequences": settings["return_sequences"]}
+                steps.append(Step(own, LayerFunction(OUTPUTS, last)))
+                break
+        if function.activation != LINEAR:
+            steps.append(Step(own, _activation(function.activation)))
+        return tuple(steps)
+
+    def activations_after(self, name: str) -> tuple[str | None, ...]:
+        """Return the activations that follow a layer with weights directly, its own first."""
+        found = [s.function.activation for s in self.after(name) if s.function.kind == ACTIVATION]
+        for _ in range(_MOST_STEPS):
+            behind = self.network.consumers.get(name, ())
+            if len(behind) != 1 or behind[0] in self._weighted:
+                break
+            name = behind[0]
+            function = self.function(name)
+            if function.kind == ACTIVATION:
+                found += [function.activation] if function.activation != LINEAR else []
+            elif function.kind != NEUTRAL:
+                break
+        return tuple(found)
+
+    def is_linear_behind(self, name: str) -> bool:
+        """Tell whether what a layer with weights gives reaches the next one, or the end, without any activation.
+
+        Pooling and the like may stand between, since an activation may as well stand behind them.
+        """
+        for _ in range(_MOST_STEPS):
+            behind = self.network.consumers.get(name, ())
+            if not behind:
+                return True
+            if len(behind) > 1:
+                return False
+            name = behind[0]
+            function = self.function(name)
+            if name in self._weighted:
+                return function.known and not function.kind.endswith("Normalization")
+            passes = re.match(r"(Global|Adaptive)?(Max|Average)Pooling|Flatten|ZeroPadding", function.kind)
+            nothing = function.kind == NEUTRAL or (function.kind, function.activation) == (ACTIVATION, LINEAR)
+            if not (passes or nothing):
+                return False
+        return False
+
+
+def _activation(spelled: str | None) -> LayerFunction:
+    return LayerFunction(ACTIVATION, activation=spelled, known=spelled is not None)
+
+
+def simplify(steps: Iterable[Step], network: Network) -> list[Step]:
+    """Return steps in one arrangement of those that compute the same."""
+    found: list[Step] = []
+    for step in steps:
+        here = _flat(step, network)
+        if here is None:
+            continue
+        before = found[-1] if found else None
+        if before and before.function.kind == here.function.kind == "Flatten":
+            continue
+        if before and here.function.kind == "Reshape" and before.function.kind in ("Flatten", "Reshape"):
+            found[-1] = here
+            continue
+        if before and here.function.kind == "Flatten" and _gives_row(before.function):
+            continue
+        if before and before.function.kind == here.function.kind == "Rescaling" and (both := _composed(before, here)):
+            found[-1] = both
+        elif before and _commute(before.function, here.function):
+            found.insert(-1, here)
+        else:
+            found.append(here)
+    return [s for s in found if not _does_nothing(s.function)]
+
+
+def _does_nothing(function: LayerFunction) -> bool:
+    nothing = {"scale": 1.0, "offset": 0.0}
+    settings = dict(function.settings)
+    return function.kind == "Rescaling" and settings == nothing
+
+
+def _flat(step: Step, network: Network) -> Step | None:
+    """Return a step as the simplest that computes the same, None where it does nothing."""
+    function, node = step.function, network.by_name.get(step.node)
+    if function.kind == NEUTRAL or (function.kind == ACTIVATION and function.activation == LINEAR):
+        return None
+    shape = node.input_shapes[0] if node and len(node.input_shapes) == 1 else ()
+    target = function.settings.get("target_shape")
+    is_row = function.kind == "Reshape" and isinstance(target, tuple) and len(target) == 1
+    one_place = function.kind.startswith("Global") and len(shape) > 2 and all(n == 1 for n in shape[1:-1])
+    if function.kind == "Flatten" or is_row or (one_place and not function.settings.get("keepdims")):
+        return Step(step.node, LayerFunction("Flatten")) if len(shape) != 2 else None
+    return step
+
+
+def _gives_row(function: LayerFunction) -> bool:
+    return function.kind.startswith("Global") and not function.settings.get("keepdims")
+
+
+def _composed(first: Step, second: Step) -> Step | None:
+    a, b = first.function.settings, second.function.settings
+    if not all(isinstance(x[key], int | float) for x in (a, b) for key in ("scale", "offset") if key in x):
+        return None
+    scale = a.get("scale", 1.0) * b.get("scale", 1.0)
+    offset = a.get("offset", 0.0) * b.get("scale", 1.0) + b.get("offset", 0.0)
+    return Step(second.node, dataclasses.replace(second.function, settings={"scale": scale, "offset": offset}))
+
+
+def _commute(before: LayerFunction, here: LayerFunction) -> bool:
+    """Tell whether an activation that never falls may as well stand before the maximum that it follows."""
+    rising = here.kind == ACTIVATION and (here.activation or "").startswith(("relu", "sigmoid", "tanh", "leaky_relu(0"))
+    return rising and bool(re.match(r"(Global|Adaptive)?MaxPooling", before.kind))
+
+
+def explicit_padding(function: LayerFunction, steps: list[Step], shape: tuple[int | None, ...]) -> Pads | None:
+    """Return what a convolution adds at both ends of each axis, the ZeroPadding directly before it included.
+
+    For ``same`` that is TensorFlow's formula: https://www.tensorflow.org/api_docs/python/tf/nn (notes on padding). With
+    a stride it depends on the size of the map.
+
+    Args:
+        function: the convolution.
+        steps: what stands before it; a ZeroPadding at its end is taken out if the padding is known.
+        shape: the shape of its input.
+    """
+    settings = function.settings
+    kernel, padding = settings.get("kernel_size"), settings.get("padding")
+    if kernel is None or padding is None:
+        return None
+    ones = (1,) * len(kernel)
+    strides, dilation = settings.get("strides", ones), settings.get("dilation_rate", ones)
+    first = settings.get("data_format") == "channels_first"
+    sizes = shape[2:] if first else shape[1:-1]
+    own = _own_pads(padding, kernel, strides, dilation, sizes)
+    if own is None:
+        return None
+    if steps and steps[-1].function.kind.startswith("ZeroPadding"):
+        before = steps[-1].function.settings.get("padding")
+        if not isinstance(before, tuple) or len(before) != len(own):
+            return None
+        steps.pop()
+        own = tuple((a + c, b + d) for (a, b), (c, d) in zip(own, before, strict=True))
+    return own
+
+
+def _own_pads(padding: Any, kernel: Any, strides: Any, dilation: Any, sizes: tuple[int | None, ...]) -> Pads | None:
+    if padding == "valid":
+        return ((0, 0),) * len(kernel)
+    if isinstance(padding, tuple):
+        return padding if all(isinstance(p, tuple) and len(p) == 2 for p in padding) else None
+    if padding != "same":
+        return None
+    found = []
+    for axis, (k, s, d) in enumerate(zip(kernel, strides, dilation, strict=True)):
+        size = sizes[axis] if axis < len(sizes) else None
+        total = d * (k - 1)
+        if s != 1:
+            if size is None:
+                return None
+            total = max((math.ceil(size / s) - 1) * s + total + 1 - size, 0)
+        found.append((total // 2, total - total // 2))
+    return tuple(found)

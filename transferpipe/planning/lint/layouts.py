@@ -1,0 +1,122 @@
+"""Warnings about weights that come in torch's layout: what the layout cannot settle by itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from transferpipe.planning.layouts.export import unknown_to
+from transferpipe.planning.lint.flatten import is_along_row, rows_of
+from transferpipe.planning.model import Assignment, Plan, PlanWarning
+from transferpipe.planning.pairing.taken import listed
+from transferpipe.planning.structure import TargetStructure, ancestors
+from transferpipe.weights.spec import Catalog
+
+_SOME = 3
+_NORMS = ("BatchNormalization", "LayerNormalization", "GroupNormalization")
+_OF_TORCH, _FORGOTTEN = 1e-5, 1e-3
+"""The default epsilon of torch's normalizations, and that of Keras's."""
+_BOTH = ("BatchNormalization", "GroupNormalization")
+_SAVE = "save.layout"
+_KEEPING_GATES = frozenset(["transpose", "stack", "reshape", "squeeze", "cast"])
+
+
+def lint_layouts(plan: Plan, target: TargetStructure, adapted: Mapping[str, int]) -> Iterator[PlanWarning]:
+    """Yield the warnings.
+
+    Args:
+        plan: the finished plan.
+        target: the target's structure.
+        adapted: the weights whose layout in the source is known, and how many of their transforms adapt them.
+    """
+    for a in plan.assignments:
+        if a.target in adapted:
+            yield from _reset_before(a, target)
+        else:
+            yield from _other_gates(a, target)
+    if plan.save_layout != "keras":
+        yield from _written(plan, target)
+
+
+def _reset_before(a: Assignment, target: TargetStructure) -> Iterator[PlanWarning]:
+    states = [target.by_name[n] for n in ancestors(a.target) if n in target.by_name]
+    if a.target.endswith("/recurrent_kernel") and any(s.reset_after is False for s in states):
+        text = f"{a.target} is that of a GRU with reset_after=False, which computes something else than torch's"
+        yield PlanWarning("reset-after", f"mapping.{a.rule}", f"{text}: build it with reset_after=True")
+
+
+def _other_gates(a: Assignment, target: TargetStructure) -> Iterator[PlanWarning]:
+    """Yield a warning of a GRU that takes torch's weights with its gates in torch's order.
+
+    torch.nn.GRU has them as reset, update, new, Keras as update, reset, candidate. A transform that does more than
+    turn axes and join biases may put them in order. An LSTM has one order in both.
+    """
+    named = all(re.search(r"(^|[/_])(weight|bias|w|b)_(ih|hh)(_l\d+)?(_reverse)?$", r.name) for r in a.sources)
+    steps = {t if isinstance(t, str) else next(iter(t), "") for t in a.transforms if isinstance(t, str | Mapping)}
+    states = [target.by_name[n] for n in ancestors(a.target) if n in target.by_name]
+    if named and steps <= _KEEPING_GATES and any(s.layer_class in ("GRU", "GRUCell") for s in states):
+        text = f"{a.target} of a GRU takes {a.sources[0].name}, named as in torch, with its gates in torch's order"
+        yield PlanWarning("gate-order", f"mapping.{a.rule}", f"{text}: say `layout: torch`, which puts them in Keras's")
+
+
+def lint_epsilons(
+    plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog], adapted: Mapping[str, int]
+) -> Iterator[PlanWarning]:
+    """Yield a warning of an epsilon that is Keras's default, where the source does not tell its own."""
+    told = {
+        (alias, node.name)
+        for alias, catalog in sources.items()
+        for node in (catalog.network.nodes if catalog.network else ())
+        if "epsilon" in node.settings or node.layer_class in _NORMS
+    }
+    untold = [
+        a.target
+        for a in plan.assignments
+        if a.target in adapted and (a.sources[0].source, a.sources[0].name.rpartition("/")[0]) not in told
+    ]
+    yield from _epsilons("target", untold, target)
+
+
+def _epsilons(where: str, weights: Iterable[str], target: TargetStructure) -> Iterator[PlanWarning]:
+    layers = dict.fromkeys(w.rpartition("/")[0] for w in weights)
+    states = [target.by_name[n] for n in layers if n in target.by_name]
+    # Any other than Keras's default was chosen by somebody who looked, such as BERT's 1e-12.
+    forgotten = _FORGOTTEN if where == "target" else None
+    other = [s for s in states if s.layer_class in _NORMS and s.epsilon not in (None, _OF_TORCH)]
+    other = [s for s in other if forgotten is None or s.epsilon == forgotten]
+    if other:
+        names = listed([s.name for s in other], _SOME)
+        text = f"{names}: epsilon is {other[0].epsilon:g}, Keras's default, and torch's default is {_OF_TORCH:g}"
+        why = "weights do not carry it"
+        mend = "check the original's configuration (eps), and build the target with its value"
+        if where != "target":
+            text = f"{names}: epsilon is {other[0].epsilon:g} where torch's default is {_OF_TORCH:g}"
+            mend = "build the modules with the target's"
+        yield PlanWarning("epsilon", where, f"{text}; {why}: {mend}")
+
+
+def _written(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
+    """Warn of what a file in torch's layout cannot say."""
+    names = [w.name for w in target.catalog]
+    unknown = unknown_to(plan.save_layout, target)
+    if unknown:
+        text = (
+            f"{plan.save_layout}'s layout knows no such layer, so names and axes stay Keras's: {listed(unknown, _SOME)}"
+        )
+        yield PlanWarning("no-layout", _SAVE, text)
+    yield from _epsilons(_SAVE, names, target)
+    rows = rows_of(target.catalog)
+    for name in names:
+        row = rows.get(name.rpartition("/")[0])
+        maps = [p.sizes for p in row.parts if p.is_map and not p.is_first] if row else []
+        if row and maps and is_along_row(name, row, target):
+            text = f"{name} is written with its rows in the order in which Keras flattens a map {list(maps[0])}"
+            yield PlanWarning("flatten-order", _SAVE, f"{text}: torch's Flatten has the channels first")
+    halves = [x.name for x in target.layers if x.layer_class in _BOTH and _is_half(x.name, target)]
+    if halves:
+        text = f"{listed(halves, _SOME)}: torch's has weight and bias, or neither; what lacks is not written"
+        yield PlanWarning("half-affine", _SAVE, f"{text}, so load it with strict=False")
+
+
+def _is_half(layer: str, target: TargetStructure) -> bool:
+    return (f"{layer}/gamma" in target.catalog) != (f"{layer}/beta" in target.catalog)

@@ -1,0 +1,112 @@
+"""Warnings about padding='same' where torch, which pads both sides alike, cannot have computed it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+from transferpipe.planning.model import PlanWarning
+from transferpipe.planning.pairing.taken import listed
+from transferpipe.weights.network import Network, Node
+from transferpipe.weights.spatial import Sizes, Window, spatial_sizes, window_of
+
+_SOME = 3
+
+
+def lint_padding(network: Network | None, rules: Mapping[str, str]) -> Iterator[PlanWarning]:
+    """Yield one warning for the layers of one rule that need the same change.
+
+    Keras splits what padding='same' adds in two, the smaller half first (https://www.tensorflow.org/api_docs/python/tf/nn,
+    "Notes on padding"); torch adds one number on both sides. With a stride of 1 torch's own padding='same' does it as
+    Keras does; with more the halves often differ, and then no number is right.
+
+    Args:
+        network: the target's network.
+        rules: the layers that take weights of torch, and what messages call their rules.
+    """
+    if network is None:
+        return
+    found: dict[tuple[str, str, str], list[str]] = {}
+    sizes = spatial_sizes(network)
+    between = _between(network, rules) if any(window_of(n) for n in network.nodes) else ()
+    for node in network.nodes:
+        window = window_of(node)
+        where = rules.get(node.name) or ("target" if node.name in between else None)
+        if window is None or where is None or window.padding != "same" or (window.is_pooling and node.name in rules):
+            continue
+        into = sizes.get(node.name) or (None,) * len(window.sizes)
+        if len(into) == len(window.sizes) and _is_impossible(window, into):
+            known = None not in into
+            what = f"of {into}" if known else "of even sizes"
+            found.setdefault((where, _fix(node, window, network), what), []).append(node.name)
+    for (where, fix, what), names in found.items():
+        pads = "pads an input" if len(names) == 1 else "pad an input"
+        text = f"{listed(names, _SOME)}: strided with padding='same', which {pads} {what} unevenly, and torch cannot"
+        yield PlanWarning("same-padding", where, f"{text}: {fix}")
+
+
+def _between(network: Network, layers: Collection[str]) -> set[str]:
+    """Return the layers that stand behind one of `layers` and before another; by order where nothing is connected."""
+    order = [node.name for node in network.nodes]
+    if not network.connected:
+        places = [i for i, name in enumerate(order) if name in layers]
+        return set(order[places[0] : places[-1] + 1]) if places else set()
+    behind: set[str] = set()
+    for node in network.nodes:
+        if any(name in behind or name in layers for name in node.inputs):
+            behind.add(node.name)
+    before: set[str] = set()
+    for node in reversed(network.nodes):
+        if node.name in layers or node.name in before:
+            before.update(node.inputs)
+    return behind & before
+
+
+def _is_impossible(window: Window, sizes: Sizes) -> bool:
+    """Tell whether no number of zeros on both sides does along every axis what padding='same' does.
+
+    A size that is not known is taken for a large multiple of the stride, as sizes of images are.
+    """
+    axes = zip(window.extents, window.strides, sizes, strict=True)
+    if window.is_transposed:  # 'same' cuts extent - stride places off, torch's padding cuts both sides alike
+        return any(stride > 1 and extent > stride and (extent - stride) % 2 for extent, stride, _ in axes)
+    return any(stride > 1 and not _fits(extent, stride, n or 64 * stride) for extent, stride, n in axes)
+
+
+def _fits(extent: int, stride: int, size: int) -> bool:
+    outputs = -(-size // stride)
+    before = max((outputs - 1) * stride + extent - size, 0) // 2
+    return (size + 2 * before - extent) // stride + 1 == outputs
+
+
+def _fix(node: Node, window: Window, network: Network) -> str:
+    """Return what does what torch does whose layer gives an output of the same size."""
+    axes = len(window.sizes)
+    if window.is_transposed:
+        cut = [max(extent - stride, 0) for extent, stride in zip(window.extents, window.strides, strict=True)]
+        sides = tuple(((c + 1) // 2, c // 2) for c in cut)
+        given = f"padding={_short([(c + 1) // 2 for c in cut])} and output_padding={_short([c % 2 for c in cut])}"
+        crop = f"Cropping{axes}D({sides if axes > 1 else sides[0]})"
+        return f"where torch's has {given}, set padding='valid' and put {crop} behind it"
+    pads = [(extent - 1) // 2 for extent in window.extents]
+    valid = f"where torch's has padding={_short(pads)}, set padding='valid'"
+    if not any(pads):
+        return valid
+    padding = f"ZeroPadding{axes}D({_short(pads)})"
+    if window.is_pooling and node.layer_class.startswith("Max") and not _is_never_negative(node, network):
+        around = [(0, 0), *((p, p) for p in pads), (0, 0)]
+        if node.settings.get("data_format") == "channels_first":
+            around = [(0, 0), (0, 0), *((p, p) for p in pads)]
+        return f"{valid} and put keras.ops.pad(x, {around}, constant_values=float('-inf')) before it"
+    return f"{valid} and put {padding} before it"
+
+
+def _is_never_negative(node: Node, network: Network) -> bool:
+    """Tell whether a ReLU stands right before a layer, so that zeros are as good as nothing around its input."""
+    before = network.by_name.get(node.inputs[0]) if node.inputs else None
+    return before is not None and (
+        before.layer_class == "ReLU" or before.settings.get("activation") in ("relu", "relu6")
+    )
+
+
+def _short(numbers: list[int]) -> str:
+    return str(numbers[0]) if len(set(numbers)) == 1 else str(tuple(numbers))

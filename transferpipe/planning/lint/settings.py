@@ -1,0 +1,485 @@
+"""Comparing what paired layers compute beside their weights: classes, settings, and what stands between them.
+
+Two layers are paired where at least one weight of the target's is taken from the source's. What is kept as built, such
+as a new head, is not compared, nor what one side does not tell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from transferpipe.planning.lint.arrangement import (
+    OUTPUTS,
+    WRAPPERS,
+    Arrangement,
+    Path,
+    Step,
+    explicit_padding,
+    simplify,
+)
+from transferpipe.planning.model import (
+    UNMATCHED_RULE,
+    Assignment,
+    Plan,
+    PlanWarning,
+    SettingDifference,
+    SettingsCompared,
+)
+from transferpipe.planning.pairing.taken import listed
+from transferpipe.planning.structure import TargetStructure
+from transferpipe.weights.keras.layer_settings import ACTIVATION, LINEAR, LayerFunction, class_function, version_of
+from transferpipe.weights.network import Network
+from transferpipe.weights.spec import Catalog
+
+_SOME = 5
+_NOT_TOLD = "not told by the source"
+_TARGET_TELLS_NOT = "not told by the target"
+_UNKNOWN = "settings of an unknown class"
+_WRAPPED = "one is a wrapper"
+_CONVERTED = "converted by the rule's transforms"
+# Compared where the layers are connected, or with care: see `_Comparison`.
+_ELSEWHERE = ("padding", "kernel_size", "return_sequences", "momentum")
+# Merges to which the order of their inputs means nothing.
+_COMMUTATIVE = frozenset(["Add", "Multiply", "Average", "Maximum", "Minimum"])
+# Of a graph that was made to cost time, not all is followed.
+_MOST_INPUTS, _MOST_MERGES = 16, 100
+# Whether a weight is there: a target that has one more keeps its initial value, which changes nothing.
+_OF_WEIGHTS = ("center", "use_bias")
+# What may be done outside of a model as well as at its beginning.
+_ENCODERS = frozenset([
+    "StringLookup", "IntegerLookup", "TextVectorization", "CategoryEncoding", "Hashing", "Discretization", "Resizing",
+    "CenterCrop", "Permute", "Reshape", "Flatten", "RepeatVector", "Masking",
+])  # fmt: skip
+
+
+def compare_settings(
+    plan: Plan, sources: Mapping[str, Catalog], target: TargetStructure
+) -> tuple[SettingsCompared, list[PlanWarning]]:
+    """Return how the layers compare that the plan pairs, and a warning a rule about those that differ."""
+    there = _arrangement(target.catalog)
+    pairs = _pairs(plan, sources, there)
+    found: list[SettingDifference] = []
+    reasons: dict[str, int] = {}
+    compared: set[tuple[str, str, str]] = set()
+    for alias, catalog in sources.items():
+        own = {(p.source, p.target): p for p in pairs.values() if p.alias == alias}
+        comparison = _Comparison(alias, _arrangement(catalog), there, own, frozenset(plan.freezing.stored_statistics))
+        for pair in own.values():
+            reason = comparison.layers(pair)
+            if reason:
+                reasons[reason] = reasons.get(reason, 0) + 1
+            else:
+                compared.add((alias, pair.source, pair.target))
+        comparison.between()
+        found += comparison.found
+    order = {key: i for i, key in enumerate(pairs)}
+    found.sort(key=lambda d: order.get((d.source, d.source_layer, d.target_layer), -1))
+    unique = tuple(dict.fromkeys(found))
+    differing = {(d.source, d.source_layer, d.target_layer) for d in unique if d.setting != "momentum"}
+    settings = SettingsCompared(len(compared), len(differing & compared), reasons, unique)
+    return settings, [*_warnings(unique), *_old_defaults(pairs.values(), sources, there)]
+
+
+def _arrangement(catalog: Catalog) -> Arrangement:
+    return Arrangement(catalog, catalog.network or Network(()))
+
+
+@dataclass
+class _Pair:
+    """Two layers of which one takes weights from the other; `converted` if transforms change their rank."""
+
+    alias: str
+    source: str
+    target: str
+    rule: str
+    source_function: LayerFunction
+    target_function: LayerFunction
+    converted: bool = False
+    outer: tuple[tuple[str, str], ...] = ()
+
+
+def _pairs(plan: Plan, sources: Mapping[str, Catalog], target: Arrangement) -> dict[tuple[str, str, str], _Pair]:
+    arranged = {alias: _arrangement(catalog) for alias, catalog in sources.items()}
+    pairs: dict[tuple[str, str, str], _Pair] = {}
+    for a in plan.assignments:
+        for ref in a.sources:
+            source = arranged[ref.source]
+            ours, theirs = target.holders(a.target), source.holders(ref.name)
+            names = (_name(theirs, ref.name), _name(ours, a.target))
+            pair = pairs.get((ref.source, *names))
+            if pair is None:
+                if theirs:
+                    functions = source.function(theirs[0]), _function(target, ours, a.target)
+                else:  # of a part inside a layer, both sides know the class as the file's names tell it
+                    functions = _function(source, [], ref.name), _function(target, [], a.target)
+                pair = _Pair(ref.source, *names, a.rule, *functions)
+                pair.outer = tuple(_same_outer(source, theirs[1:], target, ours[1:]))
+                pairs[(ref.source, *names)] = pair
+            pair.converted |= _changes_rank(a, len(ref.shape))
+    return pairs
+
+
+def _name(holders: list[str], weight: str) -> str:
+    return holders[0] if holders else weight.rpartition("/")[0]
+
+
+def _function(side: Arrangement, holders: list[str], weight: str) -> LayerFunction:
+    if holders:
+        return side.function(holders[0])
+    spec = side.catalog.by_name.get(weight)
+    return class_function(spec.layer_class if spec else None)
+
+
+def _changes_rank(a: Assignment, rank: int) -> bool:
+    return rank != len(a.shape) and bool(a.transforms)
+
+
+def _same_outer(
+    source: Arrangement, theirs: Iterable[str], target: Arrangement, ours: Iterable[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield the layers around two paired ones that are of one class, such as Bidirectional."""
+    kinds = {source.function(name).kind: name for name in reversed(list(theirs))}
+    for name in ours:
+        function = target.function(name)
+        if function.known and function.kind in kinds:
+            yield kinds[function.kind], name
+
+
+@dataclass
+class _Comparison:
+    """The comparison of one source with the target."""
+
+    alias: str
+    source: Arrangement
+    target: Arrangement
+    pairs: Mapping[tuple[str, str], _Pair]
+    stored_statistics: frozenset[str]
+    found: list[SettingDifference] = field(default_factory=list)
+    _followed: set[tuple[str, str]] = field(default_factory=set)
+
+    def layers(self, pair: _Pair) -> str:
+        """Compare two layers alone, and return why not if they cannot be compared."""
+        theirs, ours = pair.source_function, pair.target_function
+        if theirs.known and ours.known and theirs.kind != ours.kind:
+            if theirs.guessed or ours.guessed:
+                return _UNKNOWN
+            if pair.converted:
+                return _CONVERTED
+            if {theirs.kind, ours.kind} & WRAPPERS:
+                return _WRAPPED
+            self._note(pair, "class", theirs.kind, ours.kind)
+            return ""
+        if pair.source not in self.source.network.by_name:
+            return _NOT_TOLD
+        if pair.target not in self.target.network.by_name:
+            return _TARGET_TELLS_NOT
+        if not (theirs.known and ours.known):
+            return _UNKNOWN
+        self._settings(pair, theirs, ours)
+        for outer in pair.outer:
+            inner = _Pair(self.alias, *outer, pair.rule, self.source.function(outer[0]), self.target.function(outer[1]))
+            self._settings(inner, inner.source_function, inner.target_function)
+        return ""
+
+    def _settings(self, pair: _Pair, theirs: LayerFunction, ours: LayerFunction) -> None:
+        normalizes = theirs.kind.endswith("Normalization")
+        skipped = {*_ELSEWHERE}
+        if any(self.target.function(outer).kind == "Bidirectional" for _, outer in pair.outer):
+            skipped.add("go_backwards")  # the direction is the wrapper's, and not every file notes it on its layers
+        for key in sorted((theirs.settings.keys() & ours.settings.keys()) - skipped):
+            one, two = theirs.settings[key], ours.settings[key]
+            of_weight = key in _OF_WEIGHTS or (key == "scale" and normalizes)
+            if not same_value(one, two) and not (of_weight and two is True):
+                self._note(pair, key, one, two)
+        one, two = theirs.settings.get("momentum"), ours.settings.get("momentum")
+        if None not in (one, two) and not same_value(one, two) and pair.target not in self.stored_statistics:
+            self._note(pair, "momentum", one, two)
+        self._padding(pair, theirs, ours)
+
+    def _padding(self, pair: _Pair, theirs: LayerFunction, ours: LayerFunction) -> None:
+        """Compare what convolutions add to a map: by themselves, or by a ZeroPadding before them."""
+        one, two = theirs.settings.get("padding"), ours.settings.get("padding")
+        if one is None or two is None:
+            return
+        ends = [self._before(self.source, pair.source), self._before(self.target, pair.target)]
+        zeros = [
+            bool(steps and steps[-1].function.kind.startswith("ZeroPadding")) for steps in ends if steps is not None
+        ]
+        if one == two and not any(zeros):
+            return
+        pads = [
+            explicit_padding(f, steps, _shape(side, name)) if steps is not None else None
+            for f, steps, side, name in zip(
+                (theirs, ours), ends, (self.source, self.target), (pair.source, pair.target), strict=True
+            )
+        ]
+        if None not in pads:
+            if pads[0] != pads[1]:
+                words = [f"{p} ({q})" if any(zeros) else p for p, q in zip((one, two), pads, strict=True)]
+                self._note(pair, "padding", *words)
+        elif (
+            one != two and isinstance(one, str) and not any(self._may_pad(side) for side in (self.source, self.target))
+        ):
+            self._note(pair, "padding", one, two)
+
+    def _before(self, side: Arrangement, name: str) -> list[Step] | None:
+        node = side.network.by_name[name]
+        if not side.network.connected:
+            # Where both ends of each axis are told, nothing else pads.
+            return [] if isinstance(side.function(name).settings.get("padding"), tuple) else None
+        if len(node.inputs) != 1:
+            return []
+        return simplify(side.path_from(node.inputs[0]).steps, side.network)
+
+    def _may_pad(self, side: Arrangement) -> bool:
+        """Tell whether a model that does not tell its order may pad before a convolution."""
+        told = side.network.connected
+        return not told and any(n.layer_class.startswith("ZeroPadding") for n in side.network.nodes)
+
+    # What stands between ---------------------------------------------------------------------------------------------
+
+    def between(self) -> None:
+        """Compare what stands before paired layers, wherever the layers before that are paired as well."""
+        if self.source.network.connected and self.target.network.connected:
+            graph = self._graph_pairs()
+            waiting = [(s, t, pair) for (s, t), pair in graph.items()]
+            seen = set(graph)
+            while waiting:
+                s, t, pair = waiting.pop()
+                for paths in self._aligned(s, t, graph):
+                    ends = (paths[0].end, paths[1].end)
+                    if not self._correspond(ends, graph, {}):
+                        continue
+                    self._paths(pair, *paths, graph, direct=(s, t) in graph)
+                    if None not in ends and "" not in ends and ends not in seen:
+                        seen.add(ends)  # type: ignore[arg-type]
+                        if self._merges(pair, *ends):  # type: ignore[arg-type]
+                            waiting.append((*ends, pair))  # type: ignore[arg-type]
+        self._last_activations()
+
+    def _aligned(self, s: str, t: str, graph: Mapping[Any, _Pair]) -> list[tuple[Path, Path]]:
+        """Return the paths into two nodes side by side; which input of a sum comes first means nothing."""
+        theirs = [self.source.path_from(n) for n in self.source.network.by_name[s].inputs]
+        ours = [self.target.path_from(n) for n in self.target.network.by_name[t].inputs]
+        if len(theirs) != len(ours):
+            return []
+        commutes = (s, t) not in graph and self.target.function(t).kind in _COMMUTATIVE and len(ours) <= _MOST_INPUTS
+        for i, path in enumerate(theirs) if commutes else ():
+            j = next((j for j in range(i, len(ours)) if (path.end, ours[j].end) in graph), i)
+            ours[i], ours[j] = ours[j], ours[i]
+        return list(zip(theirs, ours, strict=True))
+
+    def _graph_pairs(self) -> dict[tuple[str, str], _Pair]:
+        found: dict[tuple[str, str], _Pair] = {}
+        for pair in self.pairs.values():
+            s, t = self.source.in_graph.get(pair.source), self.target.in_graph.get(pair.target)
+            if s and t:
+                found.setdefault((s, t), pair)
+        return found
+
+    def _correspond(self, ends: Any, graph: Mapping[Any, _Pair], known: dict[Any, bool]) -> bool:
+        """Tell whether two paths begin at the same place: paired layers, inputs, or merges of what does."""
+        one, two = ends
+        if one is None or two is None:
+            return False
+        if ends in graph or ends in known:
+            return known.get(ends, True)
+        known[ends] = False
+        starts = [e == "" or side.is_input(e) for e, side in zip(ends, (self.source, self.target), strict=True)]
+        if any(starts):
+            known[ends] = all(starts)
+        elif self._is_merge(self.source, one) and self._is_merge(self.target, two) and len(known) < _MOST_MERGES:
+            theirs, ours = self.source.network.by_name[one].inputs, self.target.network.by_name[two].inputs
+            starts_of = [
+                (self.source.path_from(a).end, self.target.path_from(b).end)
+                for a, b in zip(theirs[:_MOST_INPUTS], ours[:_MOST_INPUTS], strict=False)
+            ]
+            near = any(pair in graph for pair in starts_of)  # no need to look further back, mostly
+            known[ends] = near or any(self._correspond(pair, graph, known) for pair in starts_of)
+        return known[ends]
+
+    def _is_merge(self, side: Arrangement, name: str) -> bool:
+        return len(side.network.by_name[name].inputs) > 1 and not side.has_weights(name)
+
+    def _merges(self, pair: _Pair, one: str, two: str) -> bool:
+        """Compare two merges, and return whether what goes into them is to be compared."""
+        if not (self._is_merge(self.source, one) and self._is_merge(self.target, two)):
+            return False
+        theirs, ours = self.source.function(one), self.target.function(two)
+        if theirs.known and ours.known and theirs.kind != ours.kind:
+            self._note(pair, "between", describe([Step(one, theirs)]), describe([Step(two, ours)]))
+        return True
+
+    def _paths(self, pair: _Pair, theirs: Path, ours: Path, graph: Mapping[Any, _Pair], *, direct: bool) -> None:
+        one, two = simplify(theirs.steps, self.source.network), simplify(ours.steps, self.target.network)
+        for steps, side, name in ((one, self.source, pair.source), (two, self.target, pair.target)):
+            if direct and "Conv" in side.function(name).kind and side.network.by_name[name].inputs:
+                explicit_padding(side.function(name), steps, _shape(side, name))  # compared with the layer
+        first = graph.get((theirs.end, ours.end))
+        if first is not None:
+            self._followed.add((first.source, first.target))
+            one, two = self._first_activation(first, one, two)
+        else:
+            kinds = [{s.function.kind for s in steps} for steps in (one, two)]
+            one = [s for s in one if s.function.kind not in _ENCODERS or s.function.kind in kinds[1]]
+            two = [s for s in two if s.function.kind not in _ENCODERS or s.function.kind in kinds[0]]
+        if [s.function.kind for s in one] == [s.function.kind for s in two]:
+            self._step_by_step(pair, one, two)
+        elif all(s.function.known for s in (*one, *two)):
+            self._note(pair, "between", describe(one), describe(two))
+
+    def _first_activation(self, first: _Pair, one: list[Step], two: list[Step]) -> tuple[list[Step], list[Step]]:
+        """Compare the activations that both paths begin with, and return the rest of the paths."""
+        own = [[s for s in steps if s.function.kind == OUTPUTS] for steps in (one, two)]
+        rests, leads = [], []
+        for steps, skip in ((one, own[0]), (two, own[1])):
+            rest = steps[len(skip) :]
+            lead = []
+            while rest and rest[0].function.kind == ACTIVATION:
+                lead.append(rest.pop(0).function.activation)
+            rests.append(skip + rest)
+            leads.append(tuple(lead))
+        self._activations(first, *leads)
+        return rests[0], rests[1]
+
+    def _activations(self, pair: _Pair, one: tuple[str | None, ...], two: tuple[str | None, ...]) -> None:
+        if one != two and None not in (*one, *two):
+            self._note(pair, "activation", " + ".join(map(str, one)) or LINEAR, " + ".join(map(str, two)) or LINEAR)
+
+    def _step_by_step(self, pair: _Pair, one: list[Step], two: list[Step]) -> None:
+        for a, b in zip(one, two, strict=True):
+            names = a.function.activation, b.function.activation
+            if None not in names and names[0] != names[1] and a.function.kind == ACTIVATION:
+                self._note(pair, "between", *names)
+            for key in a.function.settings.keys() & b.function.settings.keys():
+                values = a.function.settings[key], b.function.settings[key]
+                if not same_value(*values):
+                    words = [f"{s.node} {key} {_words(v)}" for s, v in zip((a, b), values, strict=True)]
+                    self._note(pair, "between", *words)
+
+    def _last_activations(self) -> None:
+        """Compare the activations of paired layers behind which nothing is paired."""
+        connected = self.source.network.connected and self.target.network.connected
+        for (s, t), pair in self.pairs.items():
+            theirs, ours = pair.source_function, pair.target_function
+            known = (theirs.known and ours.known) and theirs.kind == ours.kind
+            if not known or (s, t) in self._followed or theirs.activation == ours.activation:
+                continue
+            if None in (theirs.activation, ours.activation):
+                continue
+            one, two = self.source.speaks_for(s), self.target.speaks_for(t)
+            if connected and one is not None and two is not None:
+                self._activations(pair, self.source.activations_after(one), self.target.activations_after(two))
+            elif LINEAR not in (theirs.activation, ours.activation) or self._lacks_activation(pair, two):
+                self._activations(pair, (theirs.activation,), (ours.activation,))
+
+    def _lacks_activation(self, pair: _Pair, two: str | None) -> bool:
+        """Tell whether an operator of a graph is followed by an activation and the target's layer surely by none."""
+        graph = self.source.network.framework == "onnx" and pair.target_function.activation == LINEAR
+        return graph and two is not None and self.target.network.connected and self.target.is_linear_behind(two)
+
+    def _note(self, pair: _Pair, setting: str, one: Any, two: Any) -> None:
+        words = _words(one), _words(two)
+        self.found.append(SettingDifference(pair.rule, self.alias, pair.source, pair.target, setting, *words))
+
+
+def _shape(side: Arrangement, name: str) -> tuple[int | None, ...]:
+    shapes = side.network.by_name[name].input_shapes
+    return shapes[0] if len(shapes) == 1 else ()
+
+
+def same_value(one: Any, two: Any) -> bool:
+    """Tell whether two values of a setting are the same; numbers may have gone through float32."""
+    if isinstance(one, tuple) and isinstance(two, tuple):
+        return len(one) == len(two) and all(same_value(a, b) for a, b in zip(one, two, strict=True))
+    if isinstance(one, int | float) and isinstance(two, int | float):
+        return one == two or math.isclose(one, two, rel_tol=1e-5)
+    return bool(one == two)
+
+
+def describe(steps: Iterable[Step]) -> str:
+    """Return steps in words: ``MaxPooling2D pool (pool_size (2, 2))``."""
+    words = [
+        str(s.function.activation) if s.function.kind == ACTIVATION else f"{s.function.kind} {s.node}" for s in steps
+    ]
+    return ", ".join(words) or "nothing"
+
+
+def _words(value: Any) -> str:
+    text = value if isinstance(value, str) else f"{value:.6g}" if type(value) is float else str(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+# Warnings -------------------------------------------------------------------------------------------------------------
+
+_CODES = {"class": "class-differs", "between": "between-differs", "momentum": "momentum-differs"}
+_MENDS = {
+    "settings-differ": "weights do not carry settings: build the target with the source's",
+    "class-differs": "it computes something else of the same weights: build the target with the source's class",
+    "between-differs": "build the target with the same layers between them",
+    "momentum-differs": "it changes how training goes on, and nothing until then",
+}
+_OLD_HARD_SIGMOID = "hard_sigmoid (0.2x + 0.5)"
+_HARD_SIGMOID_MEND = (
+    "hard_sigmoid of Keras 1 and 2 is keras.ops.clip(0.2 * x + 0.5, 0, 1): register a function that returns it, called "
+    "hard_sigmoid_keras_2, and build the layer with that"
+)
+
+
+def _warnings(found: Iterable[SettingDifference]) -> Iterator[PlanWarning]:
+    """Yield a warning for each rule and each kind of difference."""
+    groups: dict[tuple[str, str], dict[str, list[SettingDifference]]] = {}
+    for d in found:
+        group = groups.setdefault((_CODES.get(d.setting, "settings-differ"), d.rule), {})
+        group.setdefault(d.target_layer, []).append(d)
+    for (code, rule), layers in groups.items():
+        where = UNMATCHED_RULE if rule == UNMATCHED_RULE else f"mapping.{rule}"
+        alike: dict[str, list[str]] = {}
+        for name, differences in layers.items():
+            texts = [_difference(d) for d in sorted(differences, key=lambda d: d.setting)]
+            alike.setdefault(", ".join(dict.fromkeys(texts)), []).append(name)
+        parts = [f"{_layers(names)}: {text}" for text, names in alike.items()]
+        more = f"; and {len(parts) - _SOME} more like these" if len(parts) > _SOME else ""
+        old = any(d.source_value.startswith(_OLD_HARD_SIGMOID) for ds in layers.values() for d in ds)
+        mend = f"{_MENDS[code]}; {_HARD_SIGMOID_MEND}" if old and code == "settings-differ" else _MENDS[code]
+        count = f"{len(layers)} layer{'s' * (len(layers) != 1)}"
+        yield PlanWarning(code, where, f"{count} (source -> target): {'; '.join(parts[:_SOME])}{more}; {mend}")
+
+
+def _difference(d: SettingDifference) -> str:
+    values = f"{d.source_value} -> {d.target_value}"
+    called = f" ({d.source_layer} in the source)" if d.source_layer != d.target_layer and d.setting == "class" else ""
+    return f"before it {values}" if d.setting == "between" else f"{d.setting} {values}{called}"
+
+
+def _layers(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{len(names)} layers ({listed(names, _SOME)})"
+
+
+def _old_defaults(pairs: Iterable[_Pair], sources: Mapping[str, Catalog], target: Arrangement) -> Iterator[PlanWarning]:
+    """Warn of recurrent layers from files that tell the version of Keras and no settings.
+
+    Before 2.3 Keras built them with ``hard_sigmoid``. A version that ends with ``-tf`` is TensorFlow's own Keras, of
+    which the number does not tell that.
+    """
+    found: dict[tuple[str, str], list[_Pair]] = {}
+    for pair in pairs:
+        network = sources[pair.alias].network
+        version = version_of(network.keras_version) if network and not network.nodes else None
+        told = pair.target in target.network.by_name
+        own = target.function(pair.target).settings.get("recurrent_activation") if told else None
+        before = version is not None and version < (2, 3) and not str(network and network.keras_version).endswith("-tf")
+        if before and own is not None and own != _OLD_HARD_SIGMOID:
+            found.setdefault((pair.rule, pair.alias), []).append(pair)
+    for (rule, alias), group in found.items():
+        where = UNMATCHED_RULE if rule == UNMATCHED_RULE else f"mapping.{rule}"
+        version_text = sources[alias].network.keras_version  # type: ignore[union-attr]
+        own = target.function(group[0].target).settings["recurrent_activation"]
+        text = (
+            f"{_layers([p.target for p in group])}: recurrent_activation is {own}; the source tells no settings, and "
+            f"Keras {version_text}, which wrote it, had {_OLD_HARD_SIGMOID} by default; {_HARD_SIGMOID_MEND}"
+        )
+        yield PlanWarning("settings-differ", where, text)

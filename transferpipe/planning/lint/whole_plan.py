@@ -1,0 +1,256 @@
+"""Warnings about what is legal but probably wrong. Each is one function over the finished plan."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+
+from transferpipe.planning.lint.layouts import lint_layouts
+from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
+from transferpipe.planning.pairing.taken import listed
+from transferpipe.planning.structure import TargetStructure, ancestors
+
+_MANY = 3
+_RULE = "mapping."
+_GAMMA_AND_BETA = dict.fromkeys(("gamma", "weight", "scale"), "gamma") | dict.fromkeys(("beta", "bias"), "beta")
+_STATISTICS = dict.fromkeys(("mean", "moving_mean", "running_mean"), "mean") | dict.fromkeys(
+    ("variance", "moving_variance", "running_var", "var"), "variance"
+)
+_CELL = {"kernel": "input", "recurrent_kernel": "state"} | {
+    f"weight_{w}_l{k}{d}": role
+    for w, role in (("ih", "input"), ("hh", "state"))
+    for k in range(4)
+    for d in ("", "_reverse")
+}
+_ROLES: tuple[tuple[frozenset[str], Mapping[str, str]], ...] = (
+    (frozenset({"gamma", "beta", "moving_mean", "moving_variance", "mean", "variance"}), _GAMMA_AND_BETA | _STATISTICS),
+    (frozenset({"kernel", "recurrent_kernel"}), _CELL),
+    (frozenset({"depthwise_kernel", "pointwise_kernel"}), {f"{x}_kernel": x for x in ("depthwise", "pointwise")}),
+)
+"""Own names of target weights, and the roles of names in sources: those of equal roles may be paired."""
+_NONE_ADAPTED: Mapping[str, int] = {}
+
+
+def lint(
+    plan: Plan,
+    target: TargetStructure,
+    found: tuple[PlanWarning, ...] = (),
+    adapted: Mapping[str, int] = _NONE_ADAPTED,
+) -> Plan:
+    """Return `plan` with its warnings.
+
+    Args:
+        plan: the finished plan.
+        target: the target's structure.
+        found: the warnings that pairing noted.
+        adapted: the weights whose layout in the source is known, and how many transforms adapt them.
+    """
+    warnings = [
+        *found,
+        *_square_kernels(plan, adapted),
+        *_reversed_axes(plan, adapted),
+        *_frozen_fresh(plan),
+        *_unrecorded_freezing(plan, target),
+        *_switched_off_variables(target),
+        *_nothing_trainable(plan, target),
+        *_nothing_transferred(plan),
+        *_unused(plan),
+        *_swapped_roles(plan),
+        *_half_kept_layers(plan, target),
+        *lint_layouts(plan, target, adapted),
+    ]
+    return dataclasses.replace(plan, warnings=tuple(summarise(warnings)))
+
+
+def summarise(warnings: Iterable[PlanWarning]) -> Iterator[PlanWarning]:
+    """Yield the warnings with those of one kind at one place made one line.
+
+    Where more than a few places have the same kind, they are one line as well, unless the places are rules, which
+    somebody wrote one by one: a model of a hundred blocks has every trouble a hundred times.
+    """
+    kinds: dict[str, dict[str, list[str]]] = {}
+    for warning in dict.fromkeys(warnings):
+        kinds.setdefault(warning.code, {}).setdefault(warning.where, []).append(warning.text)
+    for code, places in kinds.items():
+        if sum(not place.startswith(_RULE) for place in places) <= _MANY:
+            yield from (PlanWarning(code, where, _joined(texts)) for where, texts in places.items())
+            continue
+        where, *others = places
+        text = _joined([text for texts in places.values() for text in texts])
+        yield PlanWarning(code, where, f"{text} (also at {listed(others, _MANY)})")
+
+
+def _joined(texts: list[str]) -> str:
+    """Return one text for several: what they have in common once, around the first few of what differs, and a count."""
+    words = [text.split(" ") for text in texts]
+    shortest = min(map(len, words))
+    begin = _alike(words, shortest)
+    end = _alike([w[::-1] for w in words], shortest - begin)
+    if len(texts) == 1 or begin == shortest:
+        return texts[0]
+    differing = [" ".join(w[begin : len(w) - end]) for w in words]
+    shown = differing[:_MANY]
+    mark = shown[-1][-1:] if end and shown[-1][-1:] in ":," else ""
+    more = f"; and {len(texts) - _MANY} more" if len(texts) > _MANY else ""
+    middle = "; ".join(d.rstrip(":,") if mark else d for d in shown) + more + mark
+    return " ".join([*words[0][:begin], middle, *words[0][len(words[0]) - end :]])
+
+
+def _alike(words: list[list[str]], most: int) -> int:
+    """Return how many words, and at most `most`, all begin with."""
+    return next((i for i in range(most) if any(w[i] != words[0][i] for w in words)), most)
+
+
+def where_of(assignment: Assignment) -> str:
+    """Return what messages call the rule behind an assignment."""
+    return UNMATCHED_RULE if assignment.rule == UNMATCHED_RULE else f"{_RULE}{assignment.rule}"
+
+
+def _square_kernels(plan: Plan, adapted: Mapping[str, int]) -> Iterator[PlanWarning]:
+    """A square matrix fits transposed as well as straight; only a known layout vouches for it.
+
+    So does an oblong one beside it, which the same rule turns in the same way: its shape shows that this is right.
+    """
+    shown = {_turned(a) for a in plan.assignments if len(a.shape) >= 2 and a.shape[-1] != a.shape[-2]}
+    for a in plan.assignments:
+        square = len(a.shape) >= 2 and a.shape[-1] == a.shape[-2] > 1 and "kernel" in a.target.rpartition("/")[2]
+        foreign = a.target not in adapted and any(
+            r.name.rpartition("/")[2] != a.target.rpartition("/")[2] for r in a.sources
+        )
+        transposed = any(
+            t == "transpose" or (isinstance(t, Mapping) and "transpose" in t)
+            for t in a.transforms[adapted.get(a.target, 0) :]
+        )
+        if square and (foreign or transposed) and _turned(a) not in shown:
+            names = ", ".join(r.name for r in a.sources)
+            text = f"{a.target} {list(a.shape)} is square: its shape cannot tell whether {names} must be transposed"
+            yield PlanWarning("square-kernel", where_of(a), text)
+
+
+def _turned(a: Assignment) -> tuple[str, str, int, str]:
+    """Return what the kernels of one rule have in common whose axes are arranged in one way."""
+    return a.rule, a.target.rpartition("/")[2], len(a.shape), str(a.transforms)
+
+
+def _reversed_axes(plan: Plan, adapted: Mapping[str, int]) -> Iterator[PlanWarning]:
+    """Yield a warning of convolution kernels whose height and width change places while the channels are moved.
+
+    From (out, in, height, width) Keras's order is [2, 3, 1, 0]; all axes reversed fit every kernel with equal sides.
+    """
+    for a in plan.assignments:
+        spatial = len(a.shape) - 2
+        if (
+            "kernel" not in a.target.rpartition("/")[2]
+            or spatial < 2
+            or len({*a.shape[:spatial]}) > 1
+            or a.shape[0] < 2
+        ):
+            continue
+        reverse = list(range(spatial + 2))[::-1]
+        for t in a.transforms[adapted.get(a.target, 0) :]:
+            if t == "transpose" or (isinstance(t, Mapping) and list(t.get("transpose") or ()) == reverse):
+                right = [*range(2, spatial + 2), 1, 0]
+                text = (
+                    f"{a.target}: {{transpose: {reverse}}} exchanges the height and the width of every filter as well"
+                )
+                mend = f"from (out, in, height, width), as torch has it, the order is {{transpose: {right}}}"
+                yield PlanWarning("reversed-axes", where_of(a), f"{text}; {mend}")
+
+
+def _frozen_fresh(plan: Plan) -> Iterator[PlanWarning]:
+    """One warning a rule, with all weights that it leaves fresh and frozen."""
+    assigned = {a.target for a in plan.assignments}
+    kept = {k.target: k for k in plan.kept}
+    switched = set(plan.freezing.layers)
+    found: dict[str, list[str]] = {}
+    for name in plan.freezing.frozen_weights:
+        if name not in assigned and plan.assignments and switched.intersection(ancestors(name)):
+            rule = kept[name].rule if name in kept else "?"
+            found.setdefault(UNMATCHED_RULE if rule == UNMATCHED_RULE else f"mapping.{rule}", []).append(name)
+    for where, names in found.items():
+        if len(names) == 1:
+            text = f"{names[0]} is frozen and keeps its fresh value: training will never change it"
+        else:
+            text = f"{len(names)} weights are frozen and keep their fresh values, which training will never change"
+            text = f"{text}: {listed(names, _MANY)}"
+        yield PlanWarning("frozen-fresh", where, text)
+
+
+def _unrecorded_freezing(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
+    if not plan.freezing.layers:
+        return
+    weights_only = [p for p in plan.save if not p.endswith(".keras")]
+    if weights_only:
+        yield PlanWarning("freeze-not-saved", "save", f"{weights_only[0]} holds weights only, not the freezing")
+    if len(weights_only) == len(plan.save):
+        return
+    parts: dict[str, list[str]] = {}
+    for name in plan.freezing.layers:
+        if name and not target.keeps_flag(name):
+            parts.setdefault(_recording(name, target), []).append(name)
+    for holder, names in parts.items():
+        what = f"{holder} is" if holder else "the model is"
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        text = f"{what} saved without the flags of its parts: {names[0]}{more} is trainable again after load_model"
+        yield PlanWarning("freeze-not-saved", "freeze", f"{text}; switch it off there once more")
+
+
+def _recording(name: str, target: TargetStructure) -> str:
+    """Return the nearest layer above `name` whose own flag is recorded; the root if there is none."""
+    return next((n for n in ancestors(name) if n in target.by_name and target.keeps_flag(n)), "")
+
+
+def _switched_off_variables(target: TargetStructure) -> Iterator[PlanWarning]:
+    for name in sorted(target.switched_off):
+        text = f"{name} is switched off by its variable's own flag, which no file keeps: freeze its layer instead"
+        yield PlanWarning("variable-flag", "target", text)
+
+
+def _nothing_trainable(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
+    if target.trainable_weights and not plan.freezing.trainable_parameters:
+        root = target.by_name.get("")
+        why = " (the model itself is frozen, and a frozen ancestor wins)" if root and not root.trainable else ""
+        yield PlanWarning("nothing-trainable", "freeze", f"no parameter of the result is trainable{why}")
+
+
+def _nothing_transferred(plan: Plan) -> Iterator[PlanWarning]:
+    count = len(plan.source_weights)
+    if count and not plan.assignments:
+        text = f"nothing is transferred: none of the source weights ({count}) is used"
+        yield PlanWarning("nothing-transferred", "mapping", text)
+
+
+def _unused(plan: Plan) -> Iterator[PlanWarning]:
+    unused = plan.unused
+    if unused and plan.assignments:
+        names = listed([f"{w.source}:{w.name}" if len(plan.sources) > 1 else w.name for w in unused], _MANY)
+        count = f"{len(unused)} source weights are" if len(unused) > 1 else "1 source weight is"
+        yield PlanWarning("unused", "unused", f"{count} not used: {names}")
+
+
+def _swapped_roles(plan: Plan) -> Iterator[PlanWarning]:
+    """A weight that takes one with another role (gamma from beta) fits by shape and is nearly always a mistake."""
+    for a in plan.assignments:
+        own = a.target.rpartition("/")[2]
+        for ref in a.sources:
+            theirs = ref.name.rpartition("/")[2]
+            if any(own in kind and roles.get(theirs, roles[own]) != roles[own] for kind, roles in _ROLES):
+                yield PlanWarning("other-role", where_of(a), f"{a.target} takes {ref.name}: {own} from {theirs}")
+
+
+def _half_kept_layers(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
+    """A layer of which some weights are new and some stay as built computes something that neither model did."""
+    assigned = {a.target: a for a in plan.assignments}
+    layers: dict[str, list[str]] = {}
+    for weight in target.catalog:
+        layers.setdefault(weight.layer, []).append(weight.name)
+    mismatched = {k.target: k for k in plan.kept if k.reason == "shape differs"}
+    for names in layers.values():
+        kept = [n for n in names if n in mismatched]
+        if kept and any(n in assigned for n in names):
+            got = next(n for n in names if n in assigned)
+            yield PlanWarning(
+                "half-transferred",
+                f"mapping.{mismatched[kept[0]].rule}",
+                f"{got} is transferred, but {kept[0]} of the same layer is kept",
+            )

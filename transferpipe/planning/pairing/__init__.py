@@ -1,0 +1,1 @@
+"""Which source weight is meant for which target weight."""

@@ -1,0 +1,129 @@
+"""Pairing with a source whose layout is not that of Keras: other names, other axes, weights kept in parts."""
+
+from __future__ import annotations
+
+import re
+
+from transferpipe.planning.claims import Unit
+from transferpipe.planning.layouts.adapt import Counterpart, joined, names_in
+from transferpipe.planning.layouts.adapter import Adapted
+from transferpipe.planning.pairing.axes import arrange
+from transferpipe.planning.pairing.taken import Pairing, Taken, Wanted, take_as_keras
+
+
+def module_of(wanted: Wanted, counterpart: Counterpart) -> str:
+    """Return the source's layer that stands for the counterpart's target layer.
+
+    Where the rule matched a part of that layer (the cell of an LSTM), the source layer it names is the whole module.
+    """
+    unit, layer = wanted.unit.name, counterpart.layer
+    if unit and layer != unit and not layer.startswith(f"{unit}/"):
+        return wanted.name
+    inside = wanted.unit.relative(layer) if layer != unit else ""
+    return "/".join(filter(None, (wanted.name, inside)))
+
+
+def names_wanted(counterpart: Counterpart | None, module: str, name: str) -> list[str]:
+    """Return all names under which a target weight may be in the source; `name` is Keras's."""
+    choices = counterpart.choices if counterpart else ()
+    return [name, *(n for choice in choices for names in names_in(module, choice) for n in names)]
+
+
+def describe_torch(weight: str, counterpart: Counterpart) -> str:
+    """Return what torch would call the target weight if both had the same layers, and say so."""
+    names = joined(counterpart.layer, counterpart.expected)
+    return f"{names}, torch's name for {weight} of the {counterpart.layer_class}"
+
+
+def take_module(source: str, weight: str, counterpart: Counterpart, module: str, pairing: Pairing) -> Taken | None:
+    """Return what the target weight `weight` takes of the source's layer `module`, None if it is not there."""
+    catalog = pairing.sources[source]
+    for choice in counterpart.choices:
+        for names in names_in(module, choice):
+            if all(name in catalog for name in names):
+                return _taken(source, names, choice, weight, pairing)
+    return None
+
+
+def take_named(source: str, weight: str, name: str, where: str, pairing: Pairing) -> Taken | None:
+    """Return what the target weight `weight` takes if it takes the source weight `name`, whatever that is called.
+
+    None, with the problem noted at `where`, if the layout makes up the target weight from several.
+    """
+    counterpart = pairing.counterpart(source, weight)
+    if counterpart is None:
+        return take_as_keras(source, name, pairing)
+    single = [choice for choice in counterpart.choices if len(choice.names) == 1]
+    fitting = [c for c in single if _ends(name, c.names[0])] or [c for c in single if c.third is None]
+    if fitting:
+        return _taken(source, (name,), fitting[0], weight, pairing)
+    what = f"{weight} of the {counterpart.layer_class} is made up of {counterpart.expected}, but gets {name} alone"
+    mend = "end both sides with the layer's name, or set the source's layout to keras and write the transforms"
+    pairing.problems.add(where, what, mend)
+    return None
+
+
+def take_namesake(wanted: Wanted, pairing: Pairing) -> Taken | None:
+    """Return what a single weight takes if the source weight is named as Keras would name it; None if it is not there.
+
+    So a rule for weights may leave out its `from`, which then is the same name.
+    """
+    counterpart = pairing.counterpart(wanted.source, wanted.unit.name)
+    module = _module_of_weight(wanted, counterpart)
+    if counterpart is None or module is None:
+        return None
+    return take_module(wanted.source, wanted.unit.name, counterpart, module, pairing)
+
+
+def called_in_source(wanted: Wanted, pairing: Pairing) -> str | None:
+    """Return the name in the source's layout of a single weight that is named as Keras would name it."""
+    counterpart = pairing.counterpart(wanted.source, wanted.unit.name)
+    module = _module_of_weight(wanted, counterpart)
+    return joined(module, counterpart.expected) if counterpart and module is not None else None
+
+
+def _module_of_weight(wanted: Wanted, counterpart: Counterpart | None) -> str | None:
+    """Return the layer in front of what Keras calls the weight inside of its layer; None if the name ends otherwise."""
+    if counterpart is None:
+        return None
+    layer, name = counterpart.layer, f"/{wanted.name}"
+    own = f"/{wanted.unit.name[len(layer) + 1 :] if layer else wanted.unit.name}"
+    return name.removesuffix(own)[1:] if name.endswith(own) else None
+
+
+def take_by_order(source: str, ours: Unit, other: Unit, pairing: Pairing) -> dict[str, Taken] | None:
+    """Return what the weights of `ours` take from the layer `other`; None unless the layout knows all of them there."""
+    if not (ours.is_layer and other.is_layer):
+        return None
+    wanted = Wanted("", ours, source, other.name, pairing.sources[source])
+    found = {}
+    for weight in ours.weights:
+        counterpart = pairing.counterpart(source, weight)
+        taken = (
+            take_module(source, weight, counterpart, module_of(wanted, counterpart), pairing) if counterpart else None
+        )
+        if taken is None:
+            return None
+        found[weight] = taken
+    return found
+
+
+def vouched(source: str, weight: str, name: str, pairing: Pairing) -> bool:
+    """Tell whether the source weight is called what the target weight is called in the source's layout."""
+    counterpart = pairing.counterpart(source, weight)
+    if counterpart is None:
+        return name.rpartition("/")[2] == weight.rpartition("/")[2]
+    return any(_ends(name, own) for choice in counterpart.choices for own in choice.names)
+
+
+def _ends(name: str, own: str) -> bool:
+    """Tell whether the weight `name` is called `own` in its layer; the number of a stacked layer does not count."""
+    return f"/{re.sub(r'_l[0-9]+', '_l0', name)}".endswith(f"/{own}")
+
+
+def _taken(source: str, names: tuple[str, ...], choice: Adapted, weight: str, pairing: Pairing) -> Taken:
+    catalog = pairing.sources[source]
+    if len(names) == 1:
+        return arrange(source, catalog[names[0]], choice, weight, pairing)
+    steps = choice.steps_for([catalog[name].shape for name in names], pairing.target[weight].shape)
+    return Taken(source, names, steps, adapted=True)

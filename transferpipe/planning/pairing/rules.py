@@ -1,0 +1,220 @@
+"""Pairing by name (templates) and by order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transferpipe.planning.claims import Unit, find_units
+from transferpipe.planning.layouts.adapt import joined
+from transferpipe.planning.layouts.keras_2 import name_in_cudnn
+from transferpipe.planning.pairing.layouts import (
+    called_in_source,
+    module_of,
+    names_wanted,
+    take_by_order,
+    take_module,
+    take_named,
+    take_namesake,
+    vouched,
+)
+from transferpipe.planning.pairing.taken import (
+    Pairing,
+    Taken,
+    Wanted,
+    pair_numbered,
+    pair_stored,
+    some,
+    take_as_keras,
+    unclear_names,
+)
+from transferpipe.recipe.model import From, Rule
+from transferpipe.weights.spec import Catalog
+
+
+def pair_rule(rule: Rule, units: Sequence[Unit], pairing: Pairing) -> dict[str, list[Taken]]:
+    """Return the source weights for every target weight that `rule` claims; weights with problems are left out."""
+    pairing = pairing.within(rule)
+    pairs: dict[str, list[Taken]] = {}
+    broken: set[str] = set()
+    for origin in rule.froms:
+        by = _pair_by_order if rule.pair == "order" else _pair_by_name
+        found = by(rule, origin, units, pairing)
+        for weight in (w for unit in units for w in unit.weights):
+            if weight in found:
+                pairs.setdefault(weight, []).append(found[weight])
+            else:
+                broken.add(weight)
+    return {w: p for w, p in pairs.items() if w not in broken}
+
+
+def _pair_by_name(rule: Rule, origin: From, units: Sequence[Unit], pairing: Pairing) -> dict[str, Taken]:
+    catalog = pairing.sources[origin.source]
+    found: dict[str, Taken] = {}
+    for unit in units:
+        assert origin.template is not None
+        try:
+            name = origin.template.fill(unit.match)
+        except ValueError as error:
+            pairing.problems.add(f"{rule.where}.from", f"{origin.text!r} for {unit.name}: {error}")
+            continue
+        wanted = Wanted(f"{rule.where}.from", unit, origin.source, name, catalog)
+        found.update(_pair_layer(wanted, pairing) if unit.is_layer else _pair_weight(wanted, pairing))
+    return found
+
+
+def _pair_weight(wanted: Wanted, pairing: Pairing) -> dict[str, Taken]:
+    name, catalog, unit = wanted.name, wanted.catalog, wanted.unit
+    there = name if name in catalog else name_in_cudnn(name, catalog)
+    there = there or pair_numbered(unit.name, name.rpartition("/")[0], catalog, pairing)
+    if there:
+        taken = take_named(wanted.source, unit.name, there, wanted.where, pairing)
+        return {unit.name: taken} if taken else {}
+    if taken := take_namesake(wanted, pairing):
+        return {unit.name: taken}
+    if pairing.refuse_unreadable(
+        wanted.source, unit.name, (name, called_in_source(wanted, pairing) or name), wanted.where
+    ):
+        return {}
+    if name in catalog.layers:
+        what = f"{name!r} is a layer of {catalog.label}, but `to` matched the weight {unit.name}"
+        pairing.problems.add(wanted.where, what, "end both with the weight's name")
+    else:
+        expected = called_in_source(wanted, pairing) or name
+        what = f"{catalog.label} has no weight {expected!r} (for {unit.name})"
+        pairing.problems.add(wanted.where, what, pairing.near(expected, catalog.by_name))
+    return {}
+
+
+def _pair_layer(wanted: Wanted, pairing: Pairing) -> dict[str, Taken]:
+    if _refuse_unreadable(wanted, pairing):
+        return {}
+    if wanted.below is None and not any(_is_stacked(wanted, w, pairing) for w in wanted.unit.weights):
+        _report_no_layer(wanted, pairing)
+        return {}
+    pairs, missing, note = {}, [], ""
+    for weight in wanted.unit.weights:
+        counterpart = pairing.counterpart(wanted.source, weight)
+        if counterpart:
+            module = module_of(wanted, counterpart)
+            taken = take_module(wanted.source, weight, counterpart, module, pairing)
+            taken = taken or _take_stated(wanted, weight, pairing)
+        else:
+            taken = _take(wanted, weight, pairing)
+        if taken:
+            pairs[weight] = taken
+        elif counterpart:
+            missing.append(joined(module, counterpart.expected)[len(wanted.name) :].lstrip("/"))
+            note = note or f" (for {weight} of the {counterpart.layer_class}, in torch's layout)"
+        else:
+            missing.append(wanted.unit.relative(weight))
+    if missing:
+        _report_missing(wanted, missing, note, pairing)
+    return pairs
+
+
+def _refuse_unreadable(wanted: Wanted, pairing: Pairing) -> bool:
+    """Note it if the layer's weights cannot all be read."""
+    if not wanted.catalog.unreadable:
+        return False
+    refused = False
+    for weight in wanted.unit.weights:
+        counterpart = pairing.counterpart(wanted.source, weight)
+        module = module_of(wanted, counterpart) if counterpart else ""
+        names = names_wanted(counterpart, module, wanted.source_name(weight))
+        if not any(name in wanted.catalog for name in names):
+            refused = pairing.refuse_unreadable(wanted.source, weight, names, wanted.where) or refused
+    return refused
+
+
+def _is_stacked(wanted: Wanted, weight: str, pairing: Pairing) -> bool:
+    """Tell whether the source layer is one of several that the source's layout keeps in one."""
+    counterpart = pairing.counterpart(wanted.source, weight)
+    return counterpart is not None and take_module(wanted.source, weight, counterpart, wanted.name, pairing) is not None
+
+
+def _take_stated(wanted: Wanted, weight: str, pairing: Pairing) -> Taken | None:
+    """Return the weight of Keras's name, where the rule states another layout for the axes."""
+    name = wanted.source_name(weight)
+    there = pairing.stated is not None and name in wanted.catalog
+    return take_named(wanted.source, weight, name, wanted.where, pairing) if there else None
+
+
+def _take(wanted: Wanted, weight: str, pairing: Pairing) -> Taken | None:
+    """Return the source weight of the same name, or of the same number."""
+    name = wanted.source_name(weight)
+    there = pair_stored(weight, wanted.unit.name, wanted.name, wanted.catalog, pairing)
+    there = there or (name if name in wanted.catalog else name_in_cudnn(name, wanted.catalog))
+    there = there or pair_numbered(weight, name.rpartition("/")[0], wanted.catalog, pairing)
+    return take_as_keras(wanted.source, there, pairing) if there else None
+
+
+def _report_no_layer(wanted: Wanted, pairing: Pairing) -> None:
+    name, catalog = wanted.name, wanted.catalog
+    if name in catalog:
+        what, layer = f"{name!r} is a weight, but `to` matched the layer {wanted.unit.name}", name.rpartition("/")[0]
+        mend = f"take its layer: from={layer}" if layer else f"let `to` match one weight: {wanted.unit.weights[0]}"
+    else:
+        what = f"{catalog.label} has no layer {name!r} (for {wanted.unit.name})"
+        first = next(iter(catalog.layers), None)
+        mend = pairing.near(name, catalog.layers) or (
+            f"its layers begin with {first!r}; see `transferpipe inspect`" if first else "it has no layers"
+        )
+    pairing.problems.add(wanted.where, what, mend)
+
+
+def _report_missing(wanted: Wanted, missing: Sequence[str], note: str, pairing: Pairing) -> None:
+    inside = sorted({relative.rpartition("/")[0] for relative in missing})
+    layers = [tuple(f"{name}/{place}".strip("/") for name in (wanted.unit.name, wanted.name)) for place in inside]
+    found = (unclear_names(ours, theirs, wanted.catalog) for ours, theirs in layers)
+    unclear = next((what for what in found if what), None)
+    if unclear:
+        mend = "; ".join(unclear)
+    else:
+        mend = pairing.near(missing[0], wanted.held) or "take it out with `except`, or give it a rule of its own"
+    source = wanted.name or wanted.catalog.label
+    what = f"{wanted.unit.name} takes {source}, which holds no {some(missing)}{note}; it holds {some(wanted.held)}"
+    pairing.problems.add(wanted.where, what, mend)
+
+
+def _pair_by_order(rule: Rule, origin: From, units: Sequence[Unit], pairing: Pairing) -> dict[str, Taken]:
+    catalog: Catalog = pairing.sources[origin.source]
+    assert origin.pattern is not None
+    theirs = find_units(origin.pattern, catalog)
+    if len(theirs) != len(units):
+        ours, others = some([u.name for u in units], 3), some([u.name for u in theirs], 3)
+        what = f"`to` matches {len(units)} ({ours}), `from` matches {len(theirs)} ({others})"
+        mend = "narrow the wider pattern, or use `except`" if theirs else "correct `from`: it matches no name there"
+        pairing.problems.add(rule.where, f"`pair: order` needs equally many on both sides: {what}", mend)
+        return {}
+    found: dict[str, Taken] = {}
+    for ours_unit, other in zip(units, theirs, strict=True):
+        found.update(_pair_units(rule, origin.source, (ours_unit, other), pairing))
+    return found
+
+
+def _pair_units(rule: Rule, source: str, units: tuple[Unit, Unit], pairing: Pairing) -> dict[str, Taken]:
+    ours, other = units
+    adapted = take_by_order(source, ours, other, pairing)
+    if adapted is not None:
+        return adapted
+    relative = [ours.relative(w) for w in ours.weights]
+    by_relative = {other.relative(w): w for w in other.weights}
+    if set(relative) != set(by_relative):  # a layer of cuDNN has no cell
+        by_relative |= {r: n for r in relative if (n := name_in_cudnn(f"{other.name}/{r}", pairing.sources[source]))}
+    if set(relative) <= set(by_relative):
+        pairs = {w: by_relative[r] for w, r in zip(ours.weights, relative, strict=True)}
+    elif len(ours.weights) == len(other.weights):
+        pairs = dict(zip(ours.weights, other.weights, strict=True))
+    else:
+        mine = f"{ours.name} holds {len(ours.weights)} weights ({some(relative)})"
+        partner = f"{other.name} holds {len(other.weights)} ({some(list(by_relative))})"
+        pairing.problems.add(rule.where, f"{mine}, its partner {partner}", "pair them by name")
+        return {}
+    found = {}
+    for weight, name in pairs.items():
+        taken = take_named(source, weight, name, rule.where, pairing)
+        if taken:
+            found[weight] = taken
+        if not vouched(source, weight, name, pairing) and not name.rpartition("/")[2].isdigit():
+            pairing.warn("names-disagree", rule.where, f"by order, {weight} takes {name}: the names disagree")
+    return found

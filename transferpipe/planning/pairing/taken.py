@@ -1,0 +1,256 @@
+"""Pairing what a rule claims with the source weights it takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from transferpipe.errors import Problems, did_you_mean
+from transferpipe.planning.claims import Unit
+from transferpipe.planning.layouts.adapt import Counterpart, find_counterpart
+from transferpipe.planning.layouts.evidence import Evidence, find_evidence
+from transferpipe.planning.layouts.keras_2 import conversion
+from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning
+from transferpipe.planning.structure import TargetStructure
+from transferpipe.recipe.model import Rule
+from transferpipe.weights.keras.layer_classes import BUILT_IN, weight_names
+from transferpipe.weights.spec import Catalog, WeightSpec
+
+KERAS, ONNX = "keras", "onnx"
+_MOST_HINTS = 20
+_MADE_UP_WEIGHT = re.compile(r"(variable(_\d+)?|\d+)")  # what Keras calls a weight that nobody named
+_WHOLE = ("int8", "uint8")  # what Keras keeps quantised values in, packed or not
+_OF_FLOAT8 = ("_scale", "_amax_history")
+_BUILT_IN_CLASSES = frozenset(BUILT_IN.values())
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a target weight takes of one source.
+
+    Attributes:
+        source: the source's name.
+        names: the names of its weights, more than one only if the source's layout keeps the weight in parts.
+        steps: the transforms, as written, from the source's layout to that of Keras.
+        adapted: whether the layout knows the weight, so that its names and axes are no guess.
+    """
+
+    source: str
+    names: tuple[str, ...]
+    steps: tuple[Any, ...] = ()
+    adapted: bool = False
+
+
+@dataclass
+class Pairing:
+    """What is found so far.
+
+    Attributes:
+        sources: the catalogs by the sources' names.
+        structure: the target.
+        layouts: how the sources' names and axes are arranged, where it is not Keras's way.
+        problems: what is wrong.
+        warnings: what is legal but probably wrong, each once.
+        rule: the rule that is being paired; None under ``unmatched: same_name``.
+        judged: the square matrices whose axes only those around them tell, by the place of their rule.
+    """
+
+    sources: Mapping[str, Catalog]
+    structure: TargetStructure
+    layouts: Mapping[str, str]
+    problems: Problems
+    warnings: dict[PlanWarning, None] = field(default_factory=dict)
+    rule: Rule | None = None
+    judged: dict[str, dict[WeightSpec, Evidence]] = field(default_factory=dict)
+    _evidence: dict[str, Mapping[str, Evidence]] = field(default_factory=dict)
+    _hints: list[str] = field(default_factory=list)
+
+    def within(self, rule: Rule) -> Pairing:
+        """Return the same pairing for what `rule` claims; what it finds and notes is noted here too."""
+        return dataclasses.replace(self, rule=rule)
+
+    @property
+    def stated(self) -> str | None:
+        """The layout that the rule states."""
+        return self.rule.layout if self.rule else None
+
+    @property
+    def where(self) -> str:
+        """What messages call the rule."""
+        return self.rule.where if self.rule else UNMATCHED_RULE
+
+    def layout(self, source: str) -> str:
+        """Return the layout in which the names of the source called `source` are.
+
+        A rule that states that of Keras states axes: the names stay what they are in the rest of the source.
+        """
+        of_source = self.layouts.get(source, KERAS)
+        return self.stated if self.stated not in (None, KERAS) else of_source
+
+    def evidence(self, source: str, name: str) -> Evidence | None:
+        """Return what the biases in the source called `source` tell of the axes of one of its matrices."""
+        if source not in self._evidence:
+            self._evidence[source] = find_evidence(self.sources[source])
+        return self._evidence[source].get(name)
+
+    @property
+    def target(self) -> Catalog:
+        """The target's catalog."""
+        return self.structure.catalog
+
+    def counterpart(self, source: str, weight: str) -> Counterpart | None:
+        """Return what the layout of the source called `source` has for a target weight; None if nothing of its own."""
+        return find_counterpart(self.layout(source), weight, self.structure)
+
+    def near(self, name: str, choices: Iterable[str]) -> str:
+        """Return a "did you mean"; empty after the first few, since comparing thousands of names takes minutes."""
+        self._hints.append(name)
+        return did_you_mean(name, choices) if len(self._hints) <= _MOST_HINTS else ""
+
+    def refuse_unreadable(self, source: str, weight: str, names: Iterable[str], where: str | None = None) -> bool:
+        """Note it if one of the weights `names` of a source, which `weight` would take, cannot be read."""
+        catalog = self.sources[source]
+        found = next((catalog.unread[name] for name in names if name in catalog.unread), None)
+        if found is not None:
+            what = f"{weight} would take {found.name} of {catalog.label}, which cannot be read: it {found.reason}"
+            self.problems.add(where or self.where, what, f"{found.fix}, or keep {weight}: from=null")
+        return found is not None
+
+    def warn(self, code: str, where: str, text: str) -> None:
+        """Note a warning once."""
+        self.warnings.setdefault(PlanWarning(code, where, text))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One unit of the target, and the source layer or weight that it asks for."""
+
+    where: str
+    unit: Unit
+    source: str
+    name: str
+    catalog: Catalog
+
+    @property
+    def below(self) -> tuple[str, ...] | None:
+        """All weights below the source layer; the empty name means the whole source; None if there is no such layer."""
+        return self.catalog.layers.get(self.name) if self.name else tuple(self.catalog.by_name)
+
+    def source_name(self, weight: str) -> str:
+        """Return the source weight with the same name, seen from the unit, as the target weight `weight`."""
+        return f"{self.name}/{self.unit.relative(weight)}" if self.name else self.unit.relative(weight)
+
+    @property
+    def held(self) -> list[str]:
+        """Names of the source layer's weights, seen from it."""
+        return [w[len(self.name) + 1 :] if self.name else w for w in self.below or ()]
+
+
+def take_as_keras(source: str, name: str, pairing: Pairing) -> Taken:
+    """Return the source weight `name` of Keras's own layout, with what Keras 2 would convert on loading it."""
+    catalog = pairing.sources[source]
+    return Taken(source, (name,), conversion(catalog[name], catalog))
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """Return the first few of `names`, and how many more there are."""
+    return listed([repr(n) for n in names], most)
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Return the first few of `names` as they are, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "nothing") + more
+
+
+def pair_stored(weight: str, ours: str, theirs: str, catalog: Catalog, pairing: Pairing) -> str | None:
+    """Return the source weight that Keras would load into `weight` from a legacy file of the same layer, or None.
+
+    Keras goes by the order of `layer.weights`. So does this where the names of the two layers' weights differ, which is
+    so for weights without names, and for layers in lists and dicts; roles that both sides name must agree.
+
+    Args:
+        weight: the target weight.
+        ours: the outermost layer that holds it.
+        theirs: the outermost layer of the source that is paired with that.
+        catalog: the source's.
+        pairing: what is found so far.
+    """
+    order, stored = pairing.structure.loading_order.get(ours, ()), catalog.layers.get(theirs, ())
+    if not catalog.in_loading_order or weight not in order or len(order) != len(stored):
+        return None
+    if all(f"{theirs}{name[len(ours) :]}" in catalog for name in order):
+        return None  # the names say it
+    if any(pairing.target[o].shape != catalog[s].shape for o, s in zip(order, stored, strict=True)):
+        return None
+    roles = [(o.rpartition("/")[2], s.rpartition("/")[2]) for o, s in zip(order, stored, strict=True)]
+    if any(o != s and not o.isdigit() and not _MADE_UP_WEIGHT.fullmatch(s) for o, s in roles):
+        return None
+    return stored[order.index(weight)]
+
+
+def pair_numbered(weight: str, layer: str, catalog: Catalog, pairing: Pairing) -> str | None:
+    """Return the source weight with the same number inside a layer of unknown class, or None.
+
+    A Keras file numbers the weights of a layer. For a class of the user's own it tells no names; then the position says
+    which is which, if the two layers hold equally many weights. For built-in classes the names are known, and where
+    they are not (a normalization without gamma or beta), guessing by position is how gamma becomes beta.
+    """
+    theirs = _numbered_in(catalog, layer)
+    ours = _directly_in(pairing.target, weight.rpartition("/")[0])
+    if not theirs or len(theirs) != len(ours):
+        return None
+    if _are_quantised_alike([catalog[n] for n in theirs], [pairing.target[n] for n in ours]):
+        return theirs[ours.index(weight)]
+    if catalog[theirs[0]].layer_class in _BUILT_IN_CLASSES:
+        return None
+    kind, shapes = pairing.target[weight].layer_class, [catalog[n].shape for n in theirs]
+    if kind in _BUILT_IN_CLASSES and not weight_names(kind, None, shapes):
+        return None
+    text = f"{catalog.label} numbers the weights of {layer or 'the model itself'}: they are taken in order"
+    pairing.warn("numbered-weights", layer or "the model", text)
+    return theirs[ours.index(weight)]
+
+
+def _are_quantised_alike(theirs: Sequence[WeightSpec], ours: Sequence[WeightSpec]) -> bool:
+    """Tell whether two layers of one class hold quantised values and their scales alike, weight by weight.
+
+    Keras loads these by position, and here positions cannot be mistaken: the mode decides which weights there are.
+    """
+    kinds = {w.layer_class for w in (*theirs, *ours)} - {None}  # a file need not tell
+    alike = all((a.shape, a.dtype) == (b.shape, b.dtype) for a, b in zip(theirs, ours, strict=True))
+    return alike and len(kinds) == 1 and any(w.dtype in _WHOLE or w.own_name.endswith(_OF_FLOAT8) for w in ours)
+
+
+def unclear_names(ours: str, layer: str, catalog: Catalog) -> tuple[str, str] | None:
+    """Return what is unclear about the weights of a source layer that only have numbers, and the fix; else None.
+
+    The fix pairs this layer alone: an order over several could cross them.
+
+    Args:
+        ours: the target layer.
+        layer: the source layer.
+        catalog: the source's catalog.
+    """
+    numbered = _numbered_in(catalog, layer)
+    if not numbered:
+        return None
+    kind = catalog[numbered[0]].layer_class or "layer"
+    what = f"the file numbers the weights of this {kind} and does not say which optional ones it has"
+    fix = "if both layers are configured alike, use `pair: order`"
+    alone = f" for this layer alone, in a rule of its own: {{to: '{ours}', from: '{layer}', pair: order}}"
+    return what, fix + alone * bool(ours and layer)
+
+
+def _numbered_in(catalog: Catalog, layer: str) -> list[str]:
+    """Return the weights that the layer itself holds if the file only numbers them."""
+    theirs = _directly_in(catalog, layer)
+    return theirs if all(n.rpartition("/")[2].isdigit() for n in theirs) else []
+
+
+def _directly_in(catalog: Catalog, layer: str) -> list[str]:
+    inside = catalog.layers.get(layer, ()) if layer else catalog.by_name
+    return [n for n in inside if n.rpartition("/")[0] == layer]

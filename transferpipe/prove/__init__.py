@@ -1,0 +1,1 @@
+"""Proving what was written with code that believes nothing the writer said."""

@@ -1,0 +1,135 @@
+"""The manifest: what a run did, to the last weight, as JSON beside the model."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from transferpipe.errors import FileError, Problem
+from transferpipe.planning.model import Plan
+from transferpipe.weights.spec import Catalog
+
+MANIFEST, PLAN = "manifest.json", "plan.json"
+_PACKAGES = ("transferpipe", "keras", "tensorflow", "numpy", "h5py", "hydra-core")
+_SEAL = "seal"
+
+
+def json_lines(data: Mapping[str, Any]) -> str:
+    """Return `data` as JSON with a line for every entry of its lists and mappings: to be read, compared and searched.
+
+    >>> print(json_lines({"name": "a", "weights": [{"w": 1}, {"w": 2}], "none": []}))
+    {
+     "name": "a",
+     "weights": [
+      {"w": 1},
+      {"w": 2}
+     ],
+     "none": []
+    }
+    """
+    return "{\n" + ",\n".join(f" {json.dumps(key)}: {_lines(value)}" for key, value in data.items()) + "\n}"
+
+
+def _lines(value: Any) -> str:
+    if value and isinstance(value, list):
+        return "[\n" + ",\n".join(f"  {json.dumps(v)}" for v in value) + "\n ]"
+    if value and isinstance(value, Mapping):
+        return "{\n" + ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in value.items()) + "\n }"
+    return json.dumps(value)
+
+
+def seal(manifest: Mapping[str, Any], plan_text: str) -> dict[str, Any]:
+    """Return `manifest` with the digest of the text of plan.json, and with its own."""
+    whole = {**manifest, "plan_sha256": hashlib.sha256(plan_text.encode()).hexdigest()}
+    return {**whole, _SEAL: _digest(whole)}
+
+
+def is_sealed(manifest: Mapping[str, Any]) -> bool:
+    """Tell whether nothing in a manifest has changed since it was sealed."""
+    return manifest.get(_SEAL) == _digest({k: v for k, v in manifest.items() if k != _SEAL})
+
+
+def _digest(data: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a run's result."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def weight_entries(
+    plan: Plan, catalog: Catalog, digests: Mapping[str, str], casts: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Return one entry a target weight: name, place, status, rule, sources, transforms, shape, dtype, digest."""
+    edited = {e.at: e.name for e in plan.edits}
+    entries: list[dict[str, Any]] = []
+    for a in plan.assignments:
+        entry: dict[str, Any] = {
+            "name": a.target,
+            "status": "assigned",
+            "rule": a.rule,
+            "shape": list(a.shape),
+            "dtype": a.dtype,
+        }
+        entry["sources"] = [f"{r.source}:{r.name}" for r in a.sources]
+        if a.transforms or a.merge is not None:
+            entry["transforms"] = [*([a.merge] if a.merge is not None else []), *a.transforms]
+        if a.target in casts:
+            entry["cast"] = {"from": a.sources[0].dtype, "largest_relative_error": casts[a.target]}
+        entries.append(entry)
+    for k in plan.kept:
+        kept = {"name": k.target, "status": "kept", "rule": k.rule, "reason": k.reason}
+        entries.append({**kept, "shape": list(k.shape), "dtype": k.dtype})
+    for entry in entries if plan.quantize else ():
+        weight = catalog[entry["name"]]
+        if (list(weight.shape), weight.dtype) != (entry["shape"], entry["dtype"]):
+            entry |= {"quantized": plan.quantize, "shape": list(weight.shape), "dtype": weight.dtype}
+    ours = {entry["name"] for entry in entries}
+    for weight in (w for w in catalog if w.name not in ours):  # scales
+        made = {"name": weight.name, "status": "made", "rule": "quantize", "quantized": plan.quantize}
+        entries.append({**made, "shape": list(weight.shape), "dtype": weight.dtype})
+    for entry in entries:
+        if entry["name"] in edited:
+            entry["edits"] = [e.name for e in plan.edits if e.at == entry["name"]]
+        first, *others = catalog.places_of(entry["name"])
+        entry |= {"where": first.where, **({"also": [place.where for place in others]} if others else {})}
+        entry["digest"] = f"xxh3:{digests[entry['name']]}"
+    return entries
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON mapping in a run folder's file.
+
+    Raises:
+        FileError: it is missing or damaged.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        mend = "give the folder of a finished run: it holds plan.json and manifest.json"
+        raise FileError(Problem(str(path), "there is no such file", mend)) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise FileError(
+            Problem(str(path), f"cannot be read: {error}", "the run folder is damaged: run again")
+        ) from error
+    if not isinstance(data, dict):
+        raise FileError(Problem(str(path), "does not hold a mapping", "the run folder is damaged: run again"))
+    return data

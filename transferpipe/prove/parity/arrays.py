@@ -1,0 +1,218 @@
+"""The npz files of a parity check: read as data, checked by what they declare before anything is allocated."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import re
+import warnings
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from transferpipe.errors import FileError, Problem, Problems, RecipeError, UnsafeError, did_you_mean
+from transferpipe.files.zip_members import check_members
+from transferpipe.prove.parity.keras_trace import InputSpec, finite
+from transferpipe.weights.formats.numpy.header import MOST_HEADER
+
+_NPY = ".npy"
+_AGAIN = "write the file again with numpy.savez"
+_ERRORS = (OSError, ValueError, EOFError, RuntimeError, TypeError, SyntaxError, zipfile.BadZipFile, zlib.error)
+_NUMBERED = re.compile(r"arr_(\d+)")
+_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+
+def read_arrays(path: str | Path, where: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an npz file by name, those that ``savez`` numbered in their order.
+
+    Raises:
+        FileError: missing, damaged, empty, or larger than the memory that is free.
+        UnsafeError: a pickle, or a member that declares more than can lie in the file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            check_members(Path(path), archive, Path(path).stat().st_size)
+            members = [m for m in archive.infolist() if m.filename.endswith(_NPY)]
+            needed = sum(_declared(archive, m, f"{path}: {m.filename}") for m in members)
+            free = free_memory()
+            if needed > free:
+                what = f"holds {needed:,} bytes of values, and {free:,} bytes of memory are free"
+                raise FileError(Problem(f"{where}: {path}", what, "write fewer samples into it"))
+            found = {m.filename.removesuffix(_NPY): _read(archive, m) for m in members}
+    except FileNotFoundError as error:
+        mend = "paths are relative to the working directory; write it with numpy.savez"
+        raise FileError(Problem(f"{where}: {path}", "there is no such file", mend)) from error
+    except _ERRORS as error:
+        raise FileError(Problem(f"{where}: {path}", f"is not a readable npz file: {error}", _AGAIN)) from error
+    if not found:
+        raise FileError(Problem(f"{where}: {path}", "holds no arrays", _AGAIN))
+    if all(_NUMBERED.fullmatch(name) for name in found):
+        return dict(sorted(found.items(), key=lambda item: int(item[0][4:])))
+    return found
+
+
+def free_memory() -> int:
+    """Return how many bytes of memory are free, as Linux tells; elsewhere half of what there is."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _declared(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> int:
+    """Return the bytes of an array, once its header was found to agree with the member's size."""
+    with archive.open(member) as file:
+        head = io.BytesIO(file.read(MOST_HEADER))
+    version = npy.read_magic(head)
+    if version not in _READERS:
+        raise ValueError(f"{member.filename} has npy version {version}, which only arrays with named fields need")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shape, _, dtype = _READERS[version](head)
+    if dtype.hasobject:
+        raise UnsafeError(Problem(where, "is a pickle; pickled objects are never loaded", "save it as numbers"))
+    if dtype.kind not in "biufUS":
+        raise FileError(Problem(where, f"holds {dtype}, neither real numbers nor text", _AGAIN))
+    nbytes = math.prod(shape) * dtype.itemsize
+    if nbytes != member.file_size - head.tell():
+        what = f"holds {member.file_size - head.tell():,} bytes, but shape {shape} of {dtype} needs {nbytes:,}"
+        raise FileError(Problem(where, what, _AGAIN))
+    return nbytes
+
+
+def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
+    with archive.open(member) as file:
+        return npy.read_array(file, allow_pickle=False)
+
+
+def as_inputs(arrays: Mapping[str, NDArray[Any]], specs: Sequence[InputSpec], where: str) -> list[NDArray[Any]]:
+    """Return one array an input, found by name, or else by order.
+
+    Raises:
+        RecipeError: arrays are missing, unknown, of another shape or dtype, or hold NaN, each with its problem.
+    """
+    problems = Problems()
+    if not specs:  # a model that does not say what it takes
+        return list(arrays.values())
+    names = [spec.name for spec in specs]
+    by_name = {_plain(name): array for name, array in arrays.items()}
+    if any(_plain(n) in by_name for n in names):
+        _check_names(arrays, names, where, problems)
+        found = {n: by_name[_plain(n)] for n in names if _plain(n) in by_name}
+    elif len(arrays) == len(names):
+        found = dict(zip(names, arrays.values(), strict=True))
+    else:
+        what = f"holds {_count(arrays)} ({', '.join(arrays)}), but the model has {_count(names, 'input')}"
+        problems.add(where, what, f"write numpy.savez(path, {', '.join(f'{_key(n)}=...' for n in names)})")
+        found = {}
+    data = [_fitted(found[s.name], s, where, problems) for s in specs if s.name in found]
+    problems.raise_as(RecipeError)
+    return data
+
+
+def _plain(name: str) -> str:
+    return name.partition(":")[0]
+
+
+def _key(name: str) -> str:
+    return name if name.isidentifier() else f"**{{{name!r}: ...}}"
+
+
+def _count(items: Mapping[str, Any] | Sequence[Any], noun: str = "array") -> str:
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
+
+
+def _check_names(arrays: Mapping[str, NDArray[Any]], names: Sequence[str], where: str, problems: Problems) -> None:
+    for name in arrays:
+        if _plain(name) not in map(_plain, names):
+            hint = did_you_mean(name, names) or f"the model's inputs are {', '.join(names)}"
+            problems.add(f"{where}: {name}", "the model has no input of this name", hint)
+    for name in names:
+        if _plain(name) not in map(_plain, arrays):
+            problems.add(where, f"no array for the model's input {name!r}", f"it holds {', '.join(arrays)}")
+
+
+def _fitted(array: NDArray[Any], spec: InputSpec, where: str, problems: Problems) -> NDArray[Any]:
+    """Return the array in the input's dtype, with a note of what keeps it from that."""
+    place = f"{where}: {spec.name}"
+    if not fits(array.shape, spec.shape):
+        problems.add(place, f"has shape {array.shape}; the model takes {spec.shape}", _transposed(array, spec))
+    kinds = {"string": "US", "bool": "b"}.get(spec.dtype, "fiub" if "float" in spec.dtype else "iub")
+    if array.dtype.kind not in kinds:
+        problems.add(place, f"has dtype {array.dtype}; the model takes {spec.dtype}", f"convert it to {spec.dtype}")
+        return array
+    if not finite(array):
+        problems.add(place, "holds NaN or infinity", "write finite inputs")
+    if not array.size:
+        problems.add(place, f"has no elements: its shape is {array.shape}", "write at least one sample")
+    if spec.dtype == "string":
+        return array.astype(object)
+    from transferpipe.weights.spec import numpy_dtype
+
+    cast = array.astype(numpy_dtype(spec.dtype))
+    if array.dtype.kind in "iu" and cast.dtype.kind in "iu" and not np.array_equal(cast, array):
+        problems.add(place, f"has values that {spec.dtype} cannot hold", "write smaller values")
+    return cast
+
+
+def fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    """Tell whether an array of `shape` may go where `wanted` is declared, None being any size."""
+    return len(shape) == len(wanted) and all(w in (None, n) for n, w in zip(shape, wanted, strict=True))
+
+
+def _transposed(array: NDArray[Any], spec: InputSpec) -> str:
+    """Return the transposition that gives the input's shape, if torch's order of axes explains the difference."""
+    last = (0, *range(2, array.ndim), 1)
+    if array.ndim > 2 and fits([array.shape[i] for i in last], spec.shape):
+        return f"its channels come first: write x.transpose{last}"
+    return f"write it with shape {tuple(n or 'any' for n in spec.shape)}"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a file expects: the model's outputs by name, and those of layers by the layers' names."""
+
+    outputs: Mapping[str, NDArray[Any]]
+    layers: Mapping[str, NDArray[Any]]
+
+
+def as_expected(
+    arrays: Mapping[str, NDArray[Any]], outputs: Sequence[str], layers: Sequence[str], where: str
+) -> Expected:
+    """Return the arrays as outputs of the model and of layers: by name, or else by order.
+
+    Raises:
+        RecipeError: unknown names, too many or too few arrays, NaN, or texts, each with its problem.
+    """
+    problems = Problems()
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiub":
+            problems.add(f"{where}: {name}", f"has dtype {array.dtype}; outputs are numbers", "save it as numbers")
+        elif not finite(array):
+            problems.add(f"{where}: {name}", "holds NaN or infinity, which equals nothing", "run the original again")
+    named = {n: a for n, a in arrays.items() if n in outputs}
+    of_layers = {n: a for n, a in arrays.items() if n not in named and n in layers}
+    rest = {n: a for n, a in arrays.items() if n not in named and n not in of_layers}
+    if rest and not named and (len(rest) == len(outputs)) and not any("/" in n for n in rest):
+        named, rest = dict(zip(outputs, rest.values(), strict=True)), {}
+    for name in rest:
+        known = [*outputs, *layers]
+        hint = (
+            did_you_mean(name, known) or f"the outputs are {', '.join(outputs)}; layers go by their names in the plan"
+        )
+        problems.add(f"{where}: {name}", "the model has no output and no layer of this name", hint)
+    if not arrays:
+        problems.add(where, "holds no arrays", "write the original's outputs into it")
+    problems.raise_as(RecipeError)
+    return Expected(named, of_layers)

@@ -1,0 +1,321 @@
+"""The likely cause of a difference: what is known of both models' settings, then what experiments show.
+
+Candidates are the layers between the last output that agrees and the first that does not. Each fault of `trials` is
+undone in turn; where the first differing output then agrees, the cause is named with what was done.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.prove.parity.compare import activated_like, compare
+from transferpipe.prove.parity.keras_trace import Call, KerasRunner, Override, Trace, as_array
+from transferpipe.prove.parity.result import Compared
+from transferpipe.prove.parity.trials import Trial, clone, input_trials, trials_of
+
+if TYPE_CHECKING:
+    from transferpipe.prove.parity.check import Setup
+
+_SECONDS = 20.0
+_SETTINGS = (
+    *("strides", "padding", "dilation_rate", "groups", "data_format", "activation", "recurrent_activation", "axis"),
+    *("epsilon", "scale", "center", "use_bias", "go_backwards", "reset_after", "merge_mode", "num_heads", "pool_size"),
+    *(
+        "kernel_size",
+        "depth_multiplier",
+        "use_scale",
+        "output_padding",
+        "alpha",
+        "negative_slope",
+        "max_value",
+        "offset",
+    ),
+    *("threshold", "size", "interpolation", "units", "filters", "return_sequences", "unit_forget_bias", "mask_zero"),
+)
+_Option = tuple[str, dict[str, Override]]  # a cause in words, and what undoes it
+_LIKELY = ("padding", "epsilon", "flatten order", "activation", "recurrent activation", "pooling", "statistics")
+_MOST_FAULTS, _MOST_BASES = 3, 4
+_SMALL = 2e-3
+_SAID = " the values agree"
+_UNKNOWN = "not found by experiment"
+
+
+def find_cause(setup: Setup, entries: Sequence[Compared], first: Compared) -> str:
+    """Return the likely cause of `first`, the first of `entries` that differs; empty where nothing is known."""
+    if not isinstance(setup.target, KerasRunner):
+        return ""
+    search = _Search(setup, entries, first)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras's, of functions that would not be loaded again
+            return search.cause()
+    except Exception:  # experiments on layers of a user's own may fail in any way; the difference stands all the same
+        return ""
+
+
+class _Search:
+    """The state of one search: what is to agree, where the difference must lie, and how long there still is."""
+
+    def __init__(self, setup: Setup, entries: Sequence[Compared], first: Compared) -> None:
+        self.setup, self.first = setup, first
+        self.end = time.monotonic() + _SECONDS
+        self.expected = self._expected()
+        equal = [e.name for e in entries[: entries.index(first)] if e.status == "equal"]
+        self.before = equal[-1] if equal else None
+        self.candidates = self._between()
+        self.tried: list[tuple[float, str, dict[str, Override]]] = []  # how near each attempt came
+
+    def _expected(self) -> NDArray[Any] | None:
+        setup, first = self.setup, self.first
+        if first.name in setup.trace.outputs:
+            return setup.reference.outputs.get(first.reference)
+        call = setup.reference.by_label.get(first.reference)
+        if call is None or call.value is None:
+            return None
+        # Of what only says values, such as a node of ONNX, the activation may be a node of its own.
+        activated = activated_like(setup.trace.by_label[first.name], call)
+        return call.value if activated is None or not setup.reference.outputs else activated
+
+    def _between(self) -> list[Call]:
+        """Return the calls after the last agreeing one up to the first that differs, one for each layer."""
+        trace, known = self.setup.trace, {e: i for i, e in enumerate(c.label for c in self.setup.trace.calls)}
+        begin = known[self.before] + 1 if self.before in known else 0
+        last = known.get(self.first.name, len(trace.calls) - 1)
+        found: dict[str, Call] = {}
+        for call in trace.calls[begin : last + 1]:
+            if call.number == 1:
+                found[call.name] = call
+        return list(found.values())
+
+    def cause(self) -> str:
+        if self.expected is None:
+            return self._from_settings() or ""
+        known = self._from_settings()
+        found = self._by_source_settings() or self._by_trials()
+        if found:
+            return found
+        return known or self._not_found()
+
+    def _not_found(self) -> str:
+        odd = next((text for c in self.candidates if c.layer is not None for text in _oddities(c)), None)
+        if odd:
+            return f"{_UNKNOWN}, but {odd}"
+        where = f"after {self.before}" if self.before else "from the inputs on"
+        if self.first.scale and self.first.difference < _SMALL * self.first.scale:
+            return f"{_UNKNOWN}; it is as small as lower precision, an approximation or another epsilon makes it"
+        if len(self.candidates) > 1:
+            names = ", ".join(f"{c.name} ({type(c.layer).__name__})" for c in self.candidates[:4])
+            return f"{_UNKNOWN}; the difference arises {where}, in {names}{', ...' if len(self.candidates) > 4 else ''}"
+        return f"{_UNKNOWN}; its weights or settings differ from the original's"
+
+    # What both models say of themselves.
+
+    def _pairs(self) -> Iterator[tuple[Call, Any]]:
+        for call in self.candidates:
+            other = self.setup.settings.get(self.setup.pairs.get(call.name, ""))
+            if other is not None:
+                yield call, other
+
+    def _from_settings(self) -> str:
+        """Return settings that differ between paired candidates, or layers that only one of the models has between."""
+        for call, other in self._pairs():
+            found = _settings_differ(call.layer, other)
+            if found:
+                return f"settings of {call.name}: {'; '.join(found)}"
+        return self._layers_between()
+
+    def _layers_between(self) -> str:
+        there = self._reference_between()
+        here = [c for c in self.candidates if c.layer is not None and not c.layer.weights]
+        ours, theirs = [_describe(c.layer) for c in here], [_describe(c.layer) for c in there]
+        if not there or ours == theirs:
+            return ""
+        at = f"between {self.before} and {self.first.name}" if self.before else f"before {self.first.name}"
+        return f"layers {at}: the original has {_listed(theirs)}, the target {_listed(ours)}"
+
+    def _reference_between(self) -> list[Call]:
+        calls = [c for c in self.setup.reference.calls if c.layer is not None]
+        labels = [c.label for c in calls]
+        before = self.setup.pairs.get(self.before or "", self.before)
+        begin = labels.index(before) + 1 if before in labels else 0
+        end = labels.index(self.first.reference) if self.first.reference in labels else len(calls)
+        return [c for c in calls[begin:end] if not c.layer.weights and "/" not in c.name[len(c.name) :]]
+
+    def _by_source_settings(self) -> str:
+        """Return the setting of the original with which the candidates agree with it."""
+        for call, other in self._pairs():
+            for key, (mine, theirs) in _differing(call.layer, other).items():
+                override = clone(call.layer, {key: getattr(other, key) if "activation" in key else _config(other)[key]})
+                if self._agrees({call.name: override}):
+                    return f"{key} of {call.name}: {_shown(mine)}, the original has {_shown(theirs)}; with that{_SAID}"
+        return ""
+
+    # What experiments show.
+
+    def _by_trials(self) -> str:
+        trials = [t for c in reversed(self.candidates) if c.layer is not None for t in trials_of(c, self.setup.trace)]
+        # One forward pass a trial: in large networks the likeliest families are all that there is time for.
+        trials.sort(key=lambda t: next((i for i, f in enumerate(_LIKELY) if t.words.startswith(f)), len(_LIKELY)))
+        own = [t for t in trials if t.layer == self.first.name]
+        rest = [t for t in trials if t.layer != self.first.name]
+        return (
+            self._first_of(_singles(own))
+            or self._by_inputs()
+            or self._scaled()
+            or self._first_of(self._groups(trials))
+            or self._first_of(_singles(rest))
+            or self._combined([*self._groups(trials), *_singles(trials)])
+        )
+
+    def _first_of(self, options: Sequence[_Option]) -> str:
+        return next((f"{words}{_SAID}" for words, overrides in options if self._agrees(overrides, words=words)), "")
+
+    def _groups(self, trials: Sequence[Trial]) -> list[_Option]:
+        """Return the faults of several layers at once, such as one epsilon for all normalisations."""
+        found: dict[str, list[Trial]] = {}
+        for trial in trials:
+            found.setdefault(trial.kind, []).append(trial)
+        options = []
+        for group in found.values():
+            names = sorted({t.layer for t in group}, key=[c.name for c in self.candidates].index)
+            if len(names) > 1:
+                words = f"{group[0].words} (in {len(names)} layers, the first {names[0]})"
+                options.append((words, {t.layer: t.override for t in group}))
+        return options
+
+    def _combined(self, options: Sequence[_Option]) -> str:
+        """Return several faults that together are the cause: what comes nearest is kept, and others are added to it."""
+        for _ in range(_MOST_FAULTS - 1):
+            if not self.tried:
+                return ""
+            self.tried.sort(key=lambda item: item[0])
+            nearest, self.tried = self.tried[:_MOST_BASES], []
+            for _, base, done in nearest:
+                for words, overrides in options:
+                    both = f"{base}; and {words}"
+                    if done.keys().isdisjoint(overrides) and self._agrees({**done, **overrides}, words=both):
+                        return f"{both}{_SAID}"
+        return ""
+
+    def _by_inputs(self) -> str:
+        if self.before is not None:
+            return ""
+        found = (words for words, data in input_trials(self.setup.data) if self._agrees({}, data))
+        return next((f"{words}{_SAID}" for words in found), "")
+
+    def _scaled(self) -> str:
+        """Return the factor by which the first differing output is scaled, with or without its bias."""
+        got = self._got(self.setup.trace)
+        call = self.setup.trace.by_label.get(self.first.name)
+        if got is None or self.expected is None or got.shape != self.expected.shape:
+            return ""
+        bias = getattr(call.layer, "bias", None) if call is not None else None
+        shifts: list[tuple[Any, str]] = [(0.0, "its values")]
+        if bias is not None and got.shape[-1:] == tuple(bias.shape):
+            shifts.append((np.asarray(as_array(bias), np.float64), "its kernel"))
+        for shift, whose in shifts:
+            ours, theirs = got.astype(np.float64) - shift, self.expected.astype(np.float64) - shift
+            norm = float(np.sum(ours * ours))
+            factor = float(np.sum(ours * theirs)) / norm if norm else 0.0
+            if factor and compare(factor * ours, theirs, self.setup.tolerance).agrees:
+                return f"scale: with {whose} multiplied by {factor:.4g}{_SAID}, at {self.first.name}"
+        return ""
+
+    def _got(self, trace: Trace) -> NDArray[Any] | None:
+        if self.first.name in trace.outputs:
+            return trace.outputs[self.first.name]
+        call = trace.by_label.get(self.first.name)
+        return call.value if call else None
+
+    def _agrees(
+        self, overrides: Mapping[str, Override], data: list[NDArray[Any]] | None = None, words: str = ""
+    ) -> bool:
+        """Tell whether the first differing output agrees once the layers are replaced, or the inputs changed."""
+        if time.monotonic() > self.end or self.expected is None:
+            return False
+        setup = self.setup
+        assert isinstance(setup.target, KerasRunner)
+        call = setup.trace.by_label.get(self.first.name)
+        try:
+            if data is None and call is not None and list(overrides) == [self.first.name]:
+                got = as_array(overrides[call.name](call.args, dict(call.kwargs)))
+            else:
+                got = self._got(setup.target.run(setup.data if data is None else data, overrides))
+        except Exception:  # another setting may be none that the layer, or what follows, takes
+            return False
+        if got is None:
+            return False
+        result = compare(got, self.expected, setup.tolerance)
+        if words and result.largest < self.first.difference:
+            self.tried.append((result.largest, words, dict(overrides)))
+        return result.agrees and result.conclusive
+
+
+def _singles(trials: Sequence[Trial]) -> list[_Option]:
+    found = []
+    for trial in trials:
+        kind, _, rest = trial.words.partition(": ")
+        found.append((f"{kind} of {trial.layer}: {rest}", {trial.layer: trial.override}))
+    return found
+
+
+def _oddities(call: Call) -> Iterator[str]:
+    """Yield what is odd about a layer's weights by themselves."""
+    for weight in call.layer.weights:
+        value = as_array(weight)
+        if value is None or value.size < 2 or value.dtype.kind not in "fV":
+            continue
+        if "kernel" in weight.name and not np.any(value):
+            yield f"{call.name}/{weight.name} is all zero"
+        if weight.name == "moving_variance" and np.all(value == 1):
+            yield f"statistics of {call.name}: moving_variance is 1 throughout, its initial value"
+
+
+def _config(layer: Any) -> dict[str, Any]:
+    try:
+        return dict(layer.get_config())
+    except Exception:  # a class of the user's own without one
+        return {}
+
+
+def _differing(layer: Any, other: Any) -> dict[str, tuple[Any, Any]]:
+    mine, theirs = _config(layer), _config(other)
+    return {
+        key: (mine[key], theirs[key])
+        for key in _SETTINGS
+        if key in mine and key in theirs and _plain(mine[key]) != _plain(theirs[key])
+    }
+
+
+def _settings_differ(layer: Any, other: Any) -> list[str]:
+    found = [f"{key} is {_shown(a)}, the original's {_shown(b)}" for key, (a, b) in _differing(layer, other).items()]
+    if type(layer).__name__ != type(other).__name__:
+        found.insert(0, f"its class is {type(layer).__name__}, the original's {type(other).__name__}")
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple | list) else value
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        inner = value.get("config") or value.get("class_name")
+        return inner if isinstance(inner, str) else "a function of its own"
+    return str(value)
+
+
+def _describe(layer: Any) -> str:
+    shown = ("pool_size", "strides", "padding", "activation", "scale", "offset", "rate", "max_value", "axis")
+    config = {k: v for k, v in _config(layer).items() if k in shown and v is not None}
+    return f"{type(layer).__name__}({', '.join(f'{k}={_shown(v)}' for k, v in config.items())})"
+
+
+def _listed(items: Sequence[str]) -> str:
+    return ", ".join(items) or "none"

@@ -1,0 +1,143 @@
+"""Random inputs that a model takes: the same for the same seed, integers below what consumes them, known words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.prove.parity.arrays import fits
+from transferpipe.prove.parity.keras_trace import InputSpec, KerasRunner
+from transferpipe.weights.spec import numpy_dtype
+
+BATCH = 3  # one sample alone cannot show whether the output depends on it
+_IMAGE_SIZES, _OTHER_SIZES = (64, 128, 224, 32, 299, 8), (12, 4, 32, 128, 64, 3)
+_BYTES = 256
+_MOST_BITS = 64
+
+
+def draw_inputs(specs: Sequence[InputSpec], runner: object, seed: int) -> Iterator[list[NDArray[Any]]]:
+    """Yield inputs, in several sizes where sizes are open, until the caller is content.
+
+    Floats are normally distributed, or from 0 to 255 where the model scales images itself.
+    """
+    several = any(None in spec.shape[1:] for spec in specs)
+    for image, other in zip(_IMAGE_SIZES, _OTHER_SIZES, strict=True):
+        shapes = [_shape(spec, image if len(spec.shape) >= 4 else other) for spec in specs]
+        yield [_drawn(s, shape, runner, (seed, i)) for i, (s, shape) in enumerate(zip(specs, shapes, strict=True))]
+        if not several:
+            return
+
+
+def _shape(spec: InputSpec, size: int) -> tuple[int, ...]:
+    return tuple(n if n else (BATCH if i == 0 else size) for i, n in enumerate(spec.shape))
+
+
+def _drawn(spec: InputSpec, shape: tuple[int, ...], runner: object, seed: tuple[int, int]) -> NDArray[Any]:
+    random = np.random.default_rng(seed)
+    if spec.dtype == "string":
+        return random.choice(np.array(_words(runner), dtype=object), shape)
+    if spec.dtype == "bool":
+        return random.random(shape) < 0.5
+    dtype = numpy_dtype(spec.dtype)
+    if "float" in spec.dtype:
+        scaled = _scales_images(runner)
+        return (random.uniform(0, 255, shape) if scaled else random.standard_normal(shape)).astype(dtype)
+    if "mask" in spec.name:
+        return np.ones(shape, dtype)
+    return random.integers(0, _BYTES if spec.dtype == "uint8" else 2, shape).astype(dtype)
+
+
+def fill_tokens(
+    data: list[NDArray[Any]], specs: Sequence[InputSpec], runner: KerasRunner, seed: int
+) -> list[NDArray[Any]]:
+    """Return `data` with integers drawn anew, below the size of the embedding that takes them.
+
+    Which embedding that is shows when an input is changed: its argument changes with it.
+    """
+    integers = [i for i, s in enumerate(specs) if s.dtype.startswith(("int", "uint")) and "mask" not in s.name]
+    if not integers or not any(_limit(layer) for layer in runner.layers.values()):
+        return data
+    zeros = [np.zeros_like(a) if i in integers else a for i, a in enumerate(data)]
+    before = {c.label: c for c in runner.run(zeros).calls if _limit(c.layer)}
+    filled = list(data)
+    for i in integers:
+        ones = [np.ones_like(a) if j == i else a for j, a in enumerate(zeros)]
+        calls = [c for c in runner.run(ones).calls if c.label in before]
+        limits = [_limit(c.layer) for c in calls if not _same(c.input, before[c.label].input)]
+        limit = min(limits, default=2)
+        low = 1 if limit > 2 else 0  # 0 often means that nothing stands there
+        filled[i] = np.random.default_rng((seed, i)).integers(low, max(limit, 1), data[i].shape).astype(data[i].dtype)
+    return filled
+
+
+def _same(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
+    return one is not None and other is not None and one.shape == other.shape and bool(np.array_equal(one, other))
+
+
+def _limit(layer: Any) -> int:
+    """Return how many different integers a layer takes; 0 for one that takes none."""
+    size = getattr(layer, "input_dim", None) or getattr(layer, "num_tokens", None)
+    return int(size) if isinstance(size, int) else 0
+
+
+def _words(runner: object) -> list[str]:
+    for layer in getattr(runner, "layers", {}).values():
+        vocabulary = getattr(layer, "get_vocabulary", None)
+        if vocabulary is not None:
+            words = [str(word) for word in vocabulary() if str(word) and "[" not in str(word)]
+            if words:
+                return words
+    return ["a", "b"]
+
+
+def _scales_images(runner: object) -> bool:
+    """Tell whether a layer turns values up to 255 into small ones."""
+    for layer in getattr(runner, "layers", {}).values():
+        scale = getattr(layer, "scale", None) if type(layer).__name__ == "Rescaling" else None
+        if isinstance(scale, int | float) and 0 < scale < 0.1:
+            return True
+    return False
+
+
+class LayoutError(Exception):
+    """Inputs that the other model does not take, and why."""
+
+
+def adapted(
+    data: Sequence[NDArray[Any]], specs: Sequence[InputSpec], wanted: Sequence[InputSpec], channels_first: bool
+) -> list[NDArray[Any]]:
+    """Return inputs of one model as those of another: by name or order, in its order of axes and its dtypes.
+
+    Args:
+        data: one array for each of `specs`.
+        specs: the inputs of the model that the data is for.
+        wanted: those of the other model; empty if it does not say what it takes.
+        channels_first: whether the other is of a framework whose images have their channels first.
+
+    Raises:
+        LayoutError: the other takes other inputs.
+    """
+    if not wanted:
+        return list(data)
+    if len(wanted) != len(data):
+        raise LayoutError(f"it takes {len(wanted)} inputs, the target {len(data)}")
+    names = {spec.name: array for spec, array in zip(specs, data, strict=False)}
+    by_name = len(names) == len(data) and all(spec.name in names for spec in wanted)
+    ordered = [names[s.name] for s in wanted] if by_name else list(data)
+    return [_as_wanted(array, spec, channels_first) for array, spec in zip(ordered, wanted, strict=True)]
+
+
+def _as_wanted(array: NDArray[Any], spec: InputSpec, channels_first: bool) -> NDArray[Any]:
+    orders = [array]
+    if array.ndim > 2:
+        first, last = np.moveaxis(array, -1, 1), np.moveaxis(array, 1, -1)
+        orders = [first, array] if channels_first and array.ndim > 3 else [array, first, last]
+    found = next((o for o in orders if fits(o.shape, spec.shape)), None)
+    if found is None:
+        raise LayoutError(f"its input {spec.name!r} has shape {spec.shape}, the target's input has {array.shape}")
+    if spec.dtype == "string" or array.dtype.kind == "O":
+        return np.ascontiguousarray(found)
+    return np.ascontiguousarray(found).astype(numpy_dtype(spec.dtype))

@@ -1,0 +1,196 @@
+"""Running a Keras model once while every layer's inputs and outputs are noted, in the order in which they compute.
+
+Layers are watched where they are called, and no second model is built: nested, subclassed and shared layers are seen
+as they run. A layer's call can be replaced, which is how a likely cause is tried out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.models.walk import Walked, to_numpy, walk
+
+Override = Callable[[tuple[Any, ...], dict[str, Any]], Any]
+"""Stands for a layer's call: takes its arguments, returns its output."""
+
+_ONE_AT_A_TIME = threading.RLock()  # the method that is replaced belongs to all layers of the process
+_MOST_CALLS = 8  # a cell is called once a step, a shared layer once a branch
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input of a model: its name, shape with None for open sizes (the batch first), and dtype."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, eq=False)  # tensors have no truth value to compare by
+class Call:
+    """One call of a layer: its readable name, which call it was, the layer, its arguments and its output."""
+
+    name: str
+    number: int
+    layer: Any = field(repr=False)
+    args: tuple[Any, ...] = field(repr=False)
+    kwargs: dict[str, Any] = field(repr=False)
+    output: Any = field(repr=False)
+
+    @property
+    def label(self) -> str:
+        """The layer's name, with the number of a further call."""
+        return self.name if self.number == 1 else f"{self.name} (call {self.number})"
+
+    @cached_property
+    def value(self) -> NDArray[Any] | None:
+        """The output as an array; None where it is several, or no value."""
+        return as_array(self.output)
+
+    @cached_property
+    def input(self) -> NDArray[Any] | None:
+        """The first argument as an array; None where it is several, or no value."""
+        return as_array(self.args[0]) if self.args else None
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one forward pass gave: the model's outputs by name, and the calls of its layers."""
+
+    outputs: Mapping[str, NDArray[Any]]
+    calls: tuple[Call, ...] = ()
+
+    @cached_property
+    def by_label(self) -> dict[str, Call]:
+        """The calls by the layer's name and number."""
+        return {call.label: call for call in self.calls}
+
+
+def as_array(value: Any) -> NDArray[Any] | None:
+    """Return a tensor as an array; None where it is a structure of several, or holds no values."""
+    if isinstance(value, list | tuple) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, list | tuple | dict) or value is None or not hasattr(value, "shape"):
+        return None
+    try:
+        return to_numpy(value)
+    except Exception:  # a tensor of a step that is being compiled has no values
+        return None
+
+
+class KerasRunner:
+    """A Keras model that can be run."""
+
+    framework = "keras"
+
+    def __init__(self, model: Any, label: str, walked: Walked | None = None) -> None:
+        self.model, self.label = model, label
+        self.walked = walked or walk(model, label)
+        self._names = {id(layer): name for name, layer in self.walked.layers.items() if name}
+
+    @cached_property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """The inputs; empty for a model that does not say what it takes."""
+        import keras
+
+        tensors = getattr(self.model, "inputs", None)
+        if not tensors:
+            return ()
+        names = list(getattr(self.model, "input_names", ()) or ())
+        if len(names) != len(tensors):
+            names = [tensor.name for tensor in tensors]
+        return tuple(
+            InputSpec(str(n), tuple(t.shape), str(keras.backend.standardize_dtype(t.dtype)))
+            for n, t in zip(names, tensors, strict=True)
+        )
+
+    @property
+    def layers(self) -> Mapping[str, Any]:
+        """The layers by their readable names."""
+        return {name: layer for name, layer in self.walked.layers.items() if name}
+
+    def run(self, data: Sequence[NDArray[Any]], overrides: Mapping[str, Override] | None = None) -> Trace:
+        """Run the model for inference on `data`, one array an input."""
+        import keras
+
+        calls: list[Call] = []
+        counts: dict[str, int] = {}
+
+        def record(name: str, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            counts[name] = counts.get(name, 0) + 1
+            if counts[name] <= _MOST_CALLS:
+                calls.append(Call(name, counts[name], layer, args, kwargs, output))
+
+        tensors = [keras.ops.convert_to_tensor(array) for array in data]
+        with _watched(self._names, record, overrides or {}):
+            outputs = self.model(self._packed(tensors), training=False)
+        return Trace(self._named(outputs), tuple(calls))
+
+    def _packed(self, tensors: list[Any]) -> Any:
+        import keras
+
+        if not self.inputs:
+            return tensors[0] if len(tensors) == 1 else tensors
+        alike = self.model.inputs[0] if isinstance(self.model, keras.Sequential) else self.model.input
+        return keras.tree.pack_sequence_as(alike, tensors)
+
+    def _named(self, outputs: Any) -> dict[str, NDArray[Any]]:
+        import keras
+
+        flat = keras.tree.flatten(outputs)
+        names = list(outputs) if isinstance(outputs, dict) and len(outputs) == len(flat) else []
+        names = names or [str(n) for n in getattr(self.model, "output_names", ()) or ()]
+        if len(names) != len(flat) or len(set(names)) != len(names):
+            names = [f"output_{i}" for i in range(len(flat))] if len(flat) > 1 else ["output"]
+        return {name: to_numpy(value) for name, value in zip(names, flat, strict=True)}
+
+
+@contextlib.contextmanager
+def _watched(
+    names: Mapping[int, str], record: Callable[..., None], overrides: Mapping[str, Override]
+) -> Iterator[None]:
+    """Note every call of the layers in `names`, by their identity; other layers of the process are left alone."""
+    import keras
+
+    layer_class = keras.layers.Layer
+    with _ONE_AT_A_TIME:
+        original = layer_class.__call__
+
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            name = names.get(id(self))
+            if name is None:
+                return original(self, *args, **kwargs)
+            replaced = overrides.get(name)
+            output = replaced(args, kwargs) if replaced else original(self, *args, **kwargs)
+            record(name, self, args, kwargs, output)
+            return output
+
+        layer_class.__call__ = call
+        try:
+            yield
+        finally:
+            layer_class.__call__ = original
+
+
+def describe_error(error: BaseException) -> str:
+    """Return what an error says in a line; Keras says on one which layer raised, and on the next, in bold, what."""
+    import re
+
+    lines = (re.sub(r"\x1b\[\d+m", "", line).strip() for line in str(error).splitlines())
+    text = " ".join([line for line in lines if line][:2])
+    return f"{type(error).__name__}: {text}"[:300]
+
+
+def finite(value: NDArray[Any]) -> bool:
+    """Tell whether a value has neither NaN nor infinity; texts and integers have none."""
+    return value.dtype.kind not in "fcV" or bool(np.all(np.isfinite(value.astype(np.float64))))

@@ -1,0 +1,161 @@
+"""Running an ONNX file through onnxruntime, with the outputs of the nodes that take its weights.
+
+A message of protocol buffers may be continued: fields of a message inside that are appended later are merged with
+those that are there (https://protobuf.dev/programming-guides/encoding/#last-one-wins). That is how further outputs are
+asked for without the onnx package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.errors import Problem, RecipeError
+from transferpipe.files.protobuf import BYTES, Field, Read, read_fields
+from transferpipe.prove.parity.keras_trace import Call, InputSpec, Trace, describe_error
+from transferpipe.weights.file_source import FileSource
+
+_GRAPH, _NODE, _OUTPUT, _VALUE_NAME = 7, 1, 12, 1  # ModelProto, GraphProto, ValueInfoProto
+_NODE_INPUT, _NODE_OUTPUT = 1, 2
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(bool)": "bool",
+    "tensor(string)": "string",
+}
+
+
+class OnnxRunner:
+    """An ONNX file that onnxruntime runs."""
+
+    framework = "onnx"
+
+    def __init__(self, source: FileSource) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            what = "running an ONNX file needs the package onnxruntime"
+            mend = "pip install 'transferpipe[onnxruntime]'"
+            raise RecipeError(Problem(source.label, what, mend)) from error
+        from transferpipe.prove.parity.references import CannotRunError
+
+        self.label = source.label
+        data = source.path.read_bytes()
+        self._by_layer = _outputs_by_layer(data, source)
+        self._own = _graph_outputs(data)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(source.path.absolute().parent)
+        )
+        refusal: Exception | None = None
+        # An output that the runtime cannot give, such as one of unknown type, must not keep the others from being run.
+        for wanted in (sorted(set(self._by_layer.values()) - set(self._own)), []):
+            try:
+                self._session = onnxruntime.InferenceSession(
+                    data + _more_outputs(wanted), options, providers=["CPUExecutionProvider"]
+                )
+                given = set(self._own) | set(wanted)
+                self._by_layer = {layer: value for layer, value in self._by_layer.items() if value in given}
+                return
+            except Exception as raised:
+                refusal = raised
+        assert refusal is not None
+        raise CannotRunError(f"onnxruntime cannot run {self.label}: {describe_error(refusal)}") from refusal
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """The graph's inputs."""
+        found = []
+        for i in self._session.get_inputs():
+            shape = tuple(n if isinstance(n, int) else None for n in i.shape)
+            dtype = _DTYPES.get(i.type, i.type.removeprefix("tensor(").removesuffix(")"))
+            found.append(InputSpec(i.name, (None, *shape[1:]) if shape else shape, dtype))
+        return tuple(found)
+
+    @property
+    def layers(self) -> Mapping[str, Any]:
+        """The names under which the outputs of nodes are found."""
+        return dict.fromkeys(self._by_layer)
+
+    def run(self, data: Sequence[NDArray[Any]]) -> Trace:
+        """Run the graph."""
+        feed = {spec.name: array for spec, array in zip(self.inputs, data, strict=True)}
+        names = [*dict.fromkeys([*self._own, *self._by_layer.values()])]
+        values = dict(zip(names, self._session.run(names, feed), strict=True))
+        calls = [Call(layer, 1, None, (), {}, np.asarray(values[tensor])) for layer, tensor in self._by_layer.items()]
+        return Trace({name: np.asarray(values[name]) for name in self._own}, tuple(calls))
+
+
+def _outputs_by_layer(data: bytes, source: FileSource) -> dict[str, str]:
+    """Return, for every layer of the names, the output of the last node that takes a weight of it and a value."""
+    layers = {w.where: w.layer for w in source.catalog if w.layer}
+    made_of: dict[str, set[str]] = {name: {layer} for name, layer in layers.items()}
+    found: dict[str, str] = {}
+    for inputs, outputs in _nodes(data):
+        constant = [made_of[i] for i in inputs if i in made_of]
+        if not constant or not outputs:
+            continue
+        if len(constant) == len([i for i in inputs if i]):  # a weight that is only transposed, cast or dequantised
+            for output in outputs:
+                made_of[output] = set().union(*constant)
+            continue
+        for layer in set().union(*constant):
+            found.pop(layer, None)  # behind what is found so far: the order is the network's
+            found[layer] = outputs[0]
+    return found
+
+
+def _graph_outputs(data: bytes) -> list[str]:
+    """Return the names of the graph's own outputs."""
+    found = []
+    for message in _messages(data, _OUTPUT):
+        parts = read_fields(_reader(data), message.begin, message.end)
+        found += [data[f.begin : f.end].decode("utf-8", "replace") for f in parts if f.number == _VALUE_NAME]
+    return found
+
+
+def _messages(data: bytes, number: int) -> Iterator[Field]:
+    """Yield the fields of the graph that have this number."""
+    for field in read_fields(_reader(data), 0, len(data)):
+        if field.number == _GRAPH and field.kind == BYTES:
+            inner = read_fields(_reader(data), field.begin, field.end)
+            yield from (f for f in inner if f.number == number and f.kind == BYTES)
+
+
+def _reader(data: bytes) -> Read:
+    return lambda begin, size: data[begin : begin + size]
+
+
+def _nodes(data: bytes) -> Iterator[tuple[list[str], list[str]]]:
+    """Yield the names of every node's inputs and outputs."""
+    for node in _messages(data, _NODE):
+        parts = list(read_fields(_reader(data), node.begin, node.end))
+        names = {
+            kind: [data[f.begin : f.end].decode("utf-8", "replace") for f in parts if f.number == kind]
+            for kind in (_NODE_INPUT, _NODE_OUTPUT)
+        }
+        yield names[_NODE_INPUT], names[_NODE_OUTPUT]
+
+
+def _more_outputs(names: Sequence[str]) -> bytes:
+    """Return what, behind a model, makes further values its outputs."""
+    if not names:
+        return b""
+    return _field(_GRAPH, b"".join(_field(_OUTPUT, _field(_VALUE_NAME, name.encode())) for name in names))
+
+
+def _field(number: int, value: bytes) -> bytes:
+    return _varint(number << 3 | BYTES) + _varint(len(value)) + value
+
+
+def _varint(number: int) -> bytes:
+    parts = []
+    while number > 0x7F:
+        parts.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*parts, number])

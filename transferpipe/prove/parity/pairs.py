@@ -1,0 +1,115 @@
+"""Which layers of the two models belong together, and which of the target's depend on weights that were kept."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.planning.model import Plan
+from transferpipe.prove.parity.keras_trace import KerasRunner, Trace
+
+_AUTOMATIC = re.compile(r"(.*?)_?\d+")
+
+
+def pairs_of_plan(plan: Plan, source: str) -> dict[str, str]:
+    """Return the layer of `source` for every target layer whose weights all come from it alone.
+
+    Layers above them are paired too, where all that lies below one comes from below one of the other.
+    """
+    votes: dict[str, set[str | None]] = {}
+    for assignment in plan.assignments:
+        layer = assignment.target.rpartition("/")[0]
+        single = len(assignment.sources) == 1 and assignment.sources[0].source == source
+        there = assignment.sources[0].name.rpartition("/")[0] if single else None
+        votes.setdefault(layer, set()).add(there)
+        above, _, last = layer.rpartition("/")
+        while above:
+            if there is not None:
+                there, _, other = there.rpartition("/")
+                there = there if there and other == last else None
+            votes.setdefault(above, set()).add(there)
+            above, _, last = above.rpartition("/")
+    return {
+        layer: next(iter(found)) or ""
+        for layer, found in votes.items()
+        if layer and len(found) == 1 and None not in found
+    }
+
+
+def with_weightless(
+    pairs: Mapping[str, str], target: Mapping[str, Any], reference: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return `pairs` with layers without weights that have one name, below paired ones, and one class.
+
+    Names that Keras gave by counting say nothing of the place and are left alone.
+    """
+    prefixes = Counter(_prefixes(t, s) for t, s in pairs.items()) or Counter({("", ""): 1})
+    found = dict(pairs)
+    for name, layer in target.items():
+        if name in found or _is_automatic(name, layer):
+            continue
+        for (here, there), _ in prefixes.most_common():
+            if here and not name.startswith(f"{here}/"):
+                continue
+            rest = name[len(here) + 1 :] if here else name
+            other = f"{there}/{rest}" if there else rest
+            if type(reference.get(other)).__name__ == type(layer).__name__ and other not in found.values():
+                found[name] = other
+                break
+    return found
+
+
+def _prefixes(target: str, source: str) -> tuple[str, str]:
+    """Return what stands before the last names that both have in common."""
+    here, there = target.split("/"), source.split("/")
+    while here and there and here[-1] == there[-1]:
+        here.pop()
+        there.pop()
+    return "/".join(here), "/".join(there)
+
+
+def _is_automatic(name: str, layer: Any) -> bool:
+    own = name.rpartition("/")[2]
+    plain = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
+    match = _AUTOMATIC.fullmatch(own)
+    return own == plain or bool(match and match[1].replace("_", "") == plain.replace("_", ""))
+
+
+def dependent(runner: KerasRunner, data: Sequence[NDArray[Any]], trace: Trace, kept: Collection[str]) -> set[str]:
+    """Return the labels of calls, and the names of outputs, that change when the weights called `kept` do.
+
+    They are changed for one forward pass and put back.
+    """
+    import keras
+
+    values = runner.walked.values
+    chosen = {n: values[n] for n in kept if n in values and isinstance(values[n], keras.Variable)}
+    old = {n: runner.walked.read(n) for n in chosen}
+    floats = {n: v for n, v in old.items() if v.dtype.kind in "fV"}
+    if not floats:
+        return set()
+    random = np.random.default_rng(0)
+    try:
+        for name, value in floats.items():
+            # Above zero stays above zero: a variance below would give NaN everywhere.
+            factor = random.uniform(1.5, 2.5, value.shape)
+            chosen[name].assign((value.astype(np.float64) * factor + 0.25).astype(value.dtype))
+        other = runner.run(data)
+    finally:
+        for name, value in floats.items():
+            chosen[name].assign(value)
+    changed = {name for name, value in trace.outputs.items() if not _equal(value, other.outputs[name])}
+    for label, call in trace.by_label.items():
+        there = other.by_label.get(label)
+        if call.value is not None and there is not None and not _equal(call.value, there.value):
+            changed.add(label)
+    return changed
+
+
+def _equal(one: NDArray[Any], other: NDArray[Any] | None) -> bool:
+    return other is not None and one.shape == other.shape and bool(np.array_equal(one, other, equal_nan=False))

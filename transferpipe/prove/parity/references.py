@@ -1,0 +1,227 @@
+"""What the finished model is compared with, where it can be run: Keras, a SavedModel, an ONNX file, a callable."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.errors import Problem, RecipeError, UnsafeError
+from transferpipe.models.build import import_keras, values_of
+from transferpipe.models.walk import Walked
+from transferpipe.prove.parity.keras_trace import InputSpec, KerasRunner, Trace, describe_error
+from transferpipe.recipe.model import Build
+from transferpipe.recipe.trust import resolve
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.spec import Source
+
+ELSEWHERE = "run the original where it runs, and give verify: {parity: {inputs: x.npz, expected: y.npz}}"
+_OWN = ("keras", "keras_hub", "keras_cv", "keras_nlp", "builtins", "tensorflow.keras", "tf_keras")
+# Operations that reach beyond the graph: the disk, Python, the network.
+_REACHING = (
+    *("ReadFile", "WriteFile", "MatchingFiles", "PyFunc", "PyFuncStateless", "EagerPyFunc", "WholeFileReaderV2"),
+    *("PrintV2", "RpcCall", "RpcClient", "WriteSummary", "CreateSummaryFileWriter", "CreateSummaryDbWriter"),
+    *("WriteGraphSummary", "WriteScalarSummary", "DebugIdentityV2", "RegisterDataset", "DataServiceDatasetV4"),
+)
+
+
+class CannotRunError(Exception):
+    """A model that cannot be run here, and why; the comparison is then inconclusive."""
+
+
+class Runner(Protocol):
+    """A model that can be run."""
+
+    framework: str
+    label: str
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """What it takes; empty where it does not say."""
+
+    def run(self, data: Sequence[NDArray[Any]]) -> Trace:
+        """Run it on one array an input."""
+
+
+class CallableRunner:
+    """A user's callable: it is given the inputs in the model's order and returns an array, a list or a mapping."""
+
+    framework = "callable"
+    inputs: tuple[InputSpec, ...] = ()
+
+    def __init__(self, function: Callable[..., Any], label: str, arguments: Mapping[str, Any]) -> None:
+        self.function, self.label, self.arguments = function, label, arguments
+
+    def run(self, data: Sequence[NDArray[Any]]) -> Trace:
+        """Call it; whatever it raises means that it cannot be run."""
+        try:
+            result = self.function(*data, **self.arguments)
+        except (Exception, SystemExit) as error:
+            raise CannotRunError(f"{self.label} raised {describe_error(error)}") from error
+        if isinstance(result, Mapping):
+            return Trace({str(k): _array(v) for k, v in result.items()})
+        many = list(result) if isinstance(result, list | tuple) else [result]
+        return Trace({f"output_{i}" if len(many) > 1 else "output": _array(v) for i, v in enumerate(many)})
+
+
+def _array(value: Any) -> NDArray[Any]:
+    detached = value.detach().cpu() if hasattr(value, "detach") else value
+    return np.asarray(detached.numpy() if hasattr(detached, "numpy") else detached)
+
+
+class SignatureRunner:
+    """The serving signature of a SavedModel."""
+
+    framework = "tensorflow"
+
+    def __init__(self, path: Path) -> None:
+        self.label = str(path)
+        _check_operations(path)
+        import tensorflow as tf
+
+        try:
+            self._loaded = tf.saved_model.load(str(path))
+            self._serve = self._loaded.signatures["serving_default"]
+        except Exception as error:
+            raise CannotRunError(f"TensorFlow cannot serve {path}: {describe_error(error)}") from error
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """The signature's arguments."""
+        found = self._serve.structured_input_signature[1]
+        return tuple(InputSpec(n, tuple(s.shape), s.dtype.name) for n, s in found.items())
+
+    def run(self, data: Sequence[NDArray[Any]]) -> Trace:
+        """Call the signature."""
+        import tensorflow as tf
+
+        outputs = self._serve(**{s.name: tf.constant(a, s.dtype) for s, a in zip(self.inputs, data, strict=True)})
+        return Trace({name: np.asarray(value) for name, value in outputs.items()})
+
+
+def _check_operations(path: Path) -> None:
+    """Refuse a graph with operations that reach beyond it: a model file must not read or write others.
+
+    Raises:
+        UnsafeError: there are such.
+    """
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    message = saved_model_pb2.SavedModel()
+    try:
+        message.ParseFromString((path / "saved_model.pb").read_bytes())
+    except Exception as error:
+        raise CannotRunError(f"{path} cannot be read: {describe_error(error)}") from error
+    for graph in (g.graph_def for g in message.meta_graphs):
+        nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+        for node in nodes:
+            if node.op in _REACHING:
+                what = f"its graph has the operation {node.op}, which reaches beyond the model: it is not run"
+                raise UnsafeError(Problem(str(path), what, ELSEWHERE))
+
+
+def load_keras(source: FileSource) -> Any:
+    """Return the model of a `.keras` or legacy `.h5` file, loaded by Keras from classes of its own only.
+
+    Raises:
+        UnsafeError: the configuration names code.
+        CannotRunError: Keras refuses the file.
+    """
+    if source.config is None:
+        raise CannotRunError(f"{source.label} holds weights without a model")
+    check_config(source.config, source.label)
+    keras = import_keras()
+    suffix = ".keras" if source.format == "keras" else ".h5"
+    with tempfile.TemporaryDirectory() as folder:
+        path = source.path.absolute()
+        if path.suffix != suffix:  # Keras goes by the suffix
+            path = Path(folder) / f"model{suffix}"
+            path.symlink_to(source.path.absolute())
+        try:
+            return keras.models.load_model(path, compile=False, safe_mode=True)
+        except Exception as error:
+            version = source.details.get("keras_version")
+            by = f", which Keras {version} wrote" if version else ""
+            raise CannotRunError(f"Keras cannot load {source.label}{by}: {describe_error(error)}") from error
+
+
+def check_config(config: Any, label: str) -> None:
+    """Refuse a configuration that names Python code: Lambda layers, functions, classes outside of Keras.
+
+    Classes that the user's own process has registered are the user's own.
+
+    Raises:
+        UnsafeError: it does.
+    """
+    import_keras()
+    from keras.saving import get_registered_object
+
+    stack = [config]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, Mapping):
+            name, module = value.get("class_name"), value.get("module")
+            registered = value.get("registered_name")
+            known = any(isinstance(n, str) and get_registered_object(n) for n in (registered, name))
+            foreign = isinstance(module, str) and not module.startswith(tuple(_OWN)) and not known
+            if name in ("Lambda", "__lambda__", "function") and (name != "function" or foreign):
+                raise UnsafeError(
+                    Problem(label, f"its configuration holds a {name}, which is code: it is not run", ELSEWHERE)
+                )
+            if foreign and isinstance(name, str):
+                what = f"its configuration names {module}.{name}, which is not of Keras: it is not loaded"
+                mend = f"register the class in your own process (keras.saving), or {ELSEWHERE}"
+                raise UnsafeError(Problem(label, what, mend))
+            stack.extend(value.values())
+        elif isinstance(value, list | tuple):
+            stack.extend(value)
+
+
+def open_callable(build: Build, trusted: Collection[str]) -> CallableRunner:
+    """Return the user's callable, under the rules of trust.
+
+    Raises:
+        RecipeError, UnsafeError: it is not there, or the recipe may not name it.
+    """
+    function = resolve(build.target, f"{build.where}._target_", trusted)
+    return CallableRunner(function, build.target, values_of(build.arguments, trusted))
+
+
+def check_runnable(source: Source, where: str) -> None:
+    """Refuse a source that holds weights and no model, before anything is written.
+
+    Raises:
+        RecipeError: it does.
+    """
+    if not isinstance(source, FileSource) or source.format in ("saved_model", "onnx"):
+        return
+    if source.format not in ("keras", "h5") or source.config is None:
+        what = f"{source.label} ({source.format}) holds weights without a model, so it cannot be run"
+        raise RecipeError(Problem(where, what, ELSEWHERE))
+
+
+@contextlib.contextmanager
+def opened_reference(source: Source) -> Iterator[Runner]:
+    """Yield what runs `source`.
+
+    Raises:
+        CannotRunError: it cannot be run here.
+        UnsafeError: its file holds code.
+        RecipeError: onnxruntime is not installed.
+    """
+    if not isinstance(source, FileSource):
+        walked: Walked = source.walked  # type: ignore[attr-defined]
+        yield KerasRunner(walked.layers[""], source.label, walked)
+    elif source.format == "saved_model":
+        yield SignatureRunner(source.path if source.path.is_dir() else source.path.parent)
+    elif source.format == "onnx":
+        from transferpipe.prove.parity.onnx_run import OnnxRunner
+
+        yield OnnxRunner(source)
+    else:
+        yield KerasRunner(load_keras(source), source.label)

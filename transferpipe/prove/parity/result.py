@@ -1,0 +1,87 @@
+"""What a comparison of two models' outputs found, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal
+
+PASS: Final = "pass"  # noqa: S105 (a verdict)
+FAIL: Final = "fail"
+INCONCLUSIVE: Final = "inconclusive"
+FILE_ADVICE = "give inputs that the model accepts: verify: {parity: {..., inputs: x.npz}}"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One output, or the output of one pair of layers.
+
+    Attributes:
+        name: the target's name of it.
+        reference: the original's.
+        difference: the largest absolute difference; infinite where shapes differ or one side is not finite.
+        tolerance: how large it may be.
+        scale: the largest absolute value expected.
+        status: ``equal``, ``differs``, or ``not compared``.
+        reason: why it was not compared, or what differs beside values.
+    """
+
+    name: str
+    reference: str
+    difference: float
+    tolerance: float
+    scale: float
+    status: Literal["equal", "differs", "not compared"]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Whether two models compute the same.
+
+    Attributes:
+        verdict: ``pass``, ``fail`` or ``inconclusive``.
+        against: what the outputs were compared with, in words.
+        inputs: what both were given, in words.
+        entries: what was compared, in the order in which the network computes; outputs of the model last.
+        first: the name of the first that differs.
+        cause: the likely cause, in words; empty where none was found.
+        reason: why the verdict is not ``pass``.
+        details: the check as the recipe has it, and digests of its files, so that it can be repeated.
+    """
+
+    verdict: Literal["pass", "fail", "inconclusive"]
+    against: str
+    inputs: str
+    entries: tuple[Compared, ...] = ()
+    first: str | None = None
+    cause: str = ""
+    reason: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def compared(self) -> int:
+        """How many outputs were compared."""
+        return sum(e.status != "not compared" for e in self.entries)
+
+    @property
+    def headline(self) -> str:
+        """The verdict in one line."""
+        if self.verdict == PASS:
+            return f"pass: {self.compared} outputs equal those of {self.against}, {self.inputs}"
+        return f"{self.verdict}: {self.reason}"
+
+    def to_data(self) -> dict[str, Any]:
+        """Return it as mappings, lists, texts and numbers; numbers that JSON has not are texts."""
+        data = asdict(self)
+        data["entries"] = [
+            {k: (v if not isinstance(v, float) or v - v == 0 else str(v)) for k, v in asdict(e).items()}
+            for e in self.entries
+        ]
+        return data
+
+    def __str__(self) -> str:
+        # Imported here: `show` reads results, and one is useful without it.
+        from transferpipe.prove.parity.table import parity_text
+
+        return parity_text(self)

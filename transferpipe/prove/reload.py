@@ -1,0 +1,210 @@
+"""Proving once more with Keras: load the finished file, compare every weight, run it forward."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.errors import Problem, Problems, VerificationError
+from transferpipe.files.atomic import final_name
+from transferpipe.models.build import import_keras
+from transferpipe.models.target import ModelTarget, Target
+from transferpipe.models.walk import Walked, own_classes, to_numpy, walk
+from transferpipe.planning.model import Plan, PlanWarning
+from transferpipe.planning.structure import TargetStructure
+from transferpipe.values.compare import same_bits
+
+_SIZES = (4, 64)  # for dimensions that the model leaves open: some models need room, others allow little
+
+
+def verify_reload(
+    path: Path, target: TargetStructure, plan: Plan, expected: Callable[[str], NDArray[Any]]
+) -> list[PlanWarning]:
+    """Load `path` with `keras.models.load_model` and compare weights and freezing; its outputs must be finite.
+
+    Weights are found by their place in the file, as Keras finds them: a layer whose name Keras makes up may get another
+    one. What layers compute on saving is not compared, because they may compute it anew after loading.
+
+    A forward pass that raises proves nothing against the file: its inputs are made up, and may be none that the model
+    takes. The weights are compared all the same.
+
+    Returns:
+        What could not be compared, or not be run.
+
+    Raises:
+        VerificationError: it does not load, or something differs.
+    """
+    name = final_name(path)
+    try:
+        model = import_keras().models.load_model(path, compile=False)
+    except Exception as error:
+        raise VerificationError(_refused(name, error)) from error
+    problems = Problems()
+    walked = walk(model, name)
+    trainable = {id(v) for v in model.trainable_variables}
+    for weight, there in _compare(walked, target, expected, problems):
+        if weight in plan.freezing.frozen_weights and id(walked.values[there]) in trainable:
+            problems.add(weight, "is to be frozen, but is trainable in the model that Keras loads")
+    notes = [*_not_compared(target, name), *_run_forward(model, name, problems)]
+    problems.raise_as(VerificationError)
+    return notes
+
+
+def verify_loaded(path: Path, target: Target, expected: Callable[[str], NDArray[Any]]) -> list[PlanWarning]:
+    """Load `path` with Keras, the user's own classes being those of the target at hand, and compare the weights.
+
+    Returns:
+        A warning where the model cannot be loaded because of these classes.
+
+    Raises:
+        VerificationError: something differs, a layer cannot load what the file holds of it, or the file of a model that
+            was built of Keras's own classes does not load.
+    """
+    name, own = final_name(path), own_classes(target.model) if isinstance(target, ModelTarget) else {}
+    try:
+        with warnings.catch_warnings():  # nobody asked for this: what Keras says on loading is for those who load
+            warnings.simplefilter("ignore")
+            model = import_keras().models.load_model(path, custom_objects=own, compile=False)
+    except Exception as error:
+        built = isinstance(target, ModelTarget) and not own
+        if built or "objects could not be loaded" in str(error):
+            raise VerificationError(_refused(name, error)) from error
+        text = f"cannot be compared with what Keras loads: {type(error).__name__}: {_in_short(error)}"
+        return [PlanWarning("not-loaded", name, text)]
+    problems = Problems()
+    _compare(walk(model, name), target.structure, expected, problems)
+    problems.raise_as(VerificationError)
+    return []
+
+
+def _refused(name: str, error: Exception) -> Problem:
+    what = f"keras.models.load_model refuses it: {type(error).__name__}: {last_reason(error)}"
+    return Problem(name, what, advise_loading(error))
+
+
+def _compare(
+    walked: Walked, target: TargetStructure, expected: Callable[[str], NDArray[Any]], problems: Problems
+) -> list[tuple[str, str]]:
+    """Note every weight that the loaded model has with another value, and return the names of all on both sides."""
+    pairs = list(_paired(target, walked, problems))
+    for weight, there in pairs:
+        if weight not in target.fixed and not same_bits(walked.read(there), expected(weight)):
+            problems.add(weight, "has another value in the model that Keras loads")
+    return pairs
+
+
+def last_reason(error: Exception) -> str:
+    """Return what went wrong: Keras quotes whole configurations, and stacks its exceptions, the first of them last."""
+    text = str(error).rpartition("Exception encountered: ")[2]
+    return text.partition("config={")[0].partition("Full object config")[0].strip()
+
+
+def advise_loading(error: Exception) -> str:
+    """Return what makes Keras load a file that it refused with `error`; empty where its words do not tell."""
+    text = last_reason(error)
+    if "deserialization of a `Lambda`" in text:
+        return "write what the Lambda does as a layer class, registered by @keras.saving.register_keras_serializable()"
+    if "cannot be empty" in text:  # what TensorFlow's tables say of no words at all
+        return "a lookup has an empty vocabulary: adapt the layer, or give it a vocabulary"
+    if "Could not locate" in text:
+        return "put @keras.saving.register_keras_serializable() above it, in the module of the builder"
+    if "required positional argument" in text or "required keyword-only argument" in text:
+        return "return all arguments of the class's __init__ from its get_config, beside those of super().get_config()"
+    if "unexpected keyword argument" in text or "Unrecognized keyword" in text:
+        return "let the class's __init__ take **kwargs and hand them to super().__init__(**kwargs)"
+    return ""
+
+
+def _paired(target: TargetStructure, walked: Walked, problems: Problems) -> Iterator[tuple[str, str]]:
+    """Yield the names of every weight in the target and in the loaded model."""
+    by_place = {w.where: w.name for w in walked.catalog}
+    for weight in target.catalog:
+        there = by_place.get(weight.where)
+        if there is None:
+            problems.add(weight.name, "is not in the model that Keras loads")
+        else:
+            yield weight.name, there
+
+
+def _not_compared(target: TargetStructure, name: str) -> Iterator[PlanWarning]:
+    computed = [w.name for w in target.catalog if w.name in target.fixed]
+    if computed:
+        what = f"{len(computed)} values that layers compute on saving, the first {computed[0]}"
+        yield PlanWarning("reload-computed", name, f"after loading it, all weights were compared but {what}")
+
+
+def verify_served(path: Path) -> None:
+    """Load a SavedModel with TensorFlow and run its signature on zeros; its outputs must be finite.
+
+    Raises:
+        VerificationError: it does not load, has no signature, or does not run.
+    """
+    import tensorflow as tf
+
+    try:
+        serve = tf.saved_model.load(str(path)).signatures["serving_default"]
+        inputs = serve.structured_input_signature[1]
+        zeros = {n: tf.zeros([size or 2 for size in s.shape], s.dtype) for n, s in inputs.items()}
+        outputs = {name: np.asarray(to_numpy(value), np.float64) for name, value in serve(**zeros).items()}
+    except Exception as error:
+        what = f"TensorFlow cannot serve it: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        raise VerificationError(Problem(path.name, what, "save as .keras, or mend the layer")) from error
+    problems = Problems()
+    for name, value in outputs.items():
+        if not np.all(np.isfinite(value)):
+            problems.add(f"{path.name}: {name}", "the served model gives NaN or infinity on zeros")
+    problems.raise_as(VerificationError)
+
+
+def _run_forward(model: Any, name: str, problems: Problems) -> Iterator[PlanWarning]:
+    """Run the model on made-up inputs, where its configuration tells what it takes."""
+    if not getattr(model, "inputs", None):
+        yield PlanWarning("reload-forward", name, "the forward pass is left open: the model does not say what it takes")
+        return
+    reason = ""
+    for size in _SIZES:
+        try:
+            outputs = list(_outputs(model, size))
+        except Exception as error:  # anything: layers of a user's own, and inputs that they never meant
+            reason = reason or f"{type(error).__name__}: {_in_short(error)}"
+            continue
+        if not all(np.all(np.isfinite(value)) for value in outputs):
+            problems.add("forward pass", "the model that Keras loads gives NaN or infinity on random inputs")
+        return
+    text = f"the forward pass is left open: the loaded model refuses made-up inputs ({reason}); its weights are right"
+    yield PlanWarning("reload-forward", name, text)
+
+
+def _in_short(error: Exception) -> str:
+    """Return what an error says; Keras says on one line which layer raised, and on the next, in bold, what."""
+    lines = (re.sub(r"\x1b\[\d+m", "", line).strip() for line in str(error).splitlines())
+    return " ".join([line for line in lines if line][:2])
+
+
+def _outputs(model: Any, size: int) -> Iterator[NDArray[Any]]:
+    import keras
+
+    random = np.random.default_rng(0)
+    data = [_made_up(tensor, size, random) for tensor in model.inputs]
+    alike = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    outputs = model(keras.tree.pack_sequence_as(alike, data), training=False)
+    for output in keras.tree.flatten(outputs):
+        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(output.dtype)):
+            yield np.asarray(to_numpy(output), dtype=np.float64)
+
+
+def _made_up(tensor: Any, size: int, random: np.random.Generator) -> Any:
+    import keras
+
+    shape = (2, *(n or size for n in tensor.shape[1:]))
+    if tensor.dtype == "string":
+        return keras.ops.convert_to_tensor(np.full(shape, "a"))
+    if keras.backend.is_float_dtype(tensor.dtype):
+        return keras.ops.cast(random.random(shape), tensor.dtype)
+    return keras.ops.zeros(shape, tensor.dtype)

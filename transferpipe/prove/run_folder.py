@@ -1,0 +1,293 @@
+"""Proving a finished run again, from its manifest and its sources. Keras is not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from transferpipe.errors import FileError, Problem, Problems, TransferError, VerificationError
+from transferpipe.fetch.cache import kept_copy
+from transferpipe.files.hashing import sha256
+from transferpipe.files.segment import CHUNK, Segment, opened, read_into
+from transferpipe.planning.layouts.export import Held
+from transferpipe.planning.model import Plan, plan_from_data
+from transferpipe.progress import Progress
+from transferpipe.prove.manifest import MANIFEST, PLAN, is_sealed, read_json
+from transferpipe.prove.verdict import Verdict, Weights, verdict_from_data, with_parity
+from transferpipe.recipe.model import Verify
+from transferpipe.save.artifacts import digest_again
+from transferpipe.values.compare import compare_segments, digest, same_bits
+from transferpipe.values.compute import Values
+from transferpipe.values.layout import as_keras
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.formats import open_source
+from transferpipe.weights.spec import Source
+
+
+@dataclass(frozen=True)
+class RunProof:
+    """What proving a run again gave.
+
+    Attributes:
+        verdict: of the weights, ``inconclusive`` where nothing was compared or something that is needed is no longer
+            there; of the function, what running the models once more gave, or else what the run recorded. A failure
+            raises.
+        checked: what was compared, in words.
+        notes: what could not be.
+    """
+
+    verdict: Verdict
+    checked: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Again:
+    """The state of one proof."""
+
+    plan: Plan
+    manifest: Mapping[str, Any]
+    recorded: Verdict
+    sources: dict[str, Source] = field(default_factory=dict)
+    target: Source | None = None
+    notes: list[str] = field(default_factory=list)
+    problems: Problems = field(default_factory=Problems)
+    recomputed: int = 0
+    by_digest: int = 0
+
+
+def verify_run(folder: Path, progress: Progress | None = None) -> RunProof:
+    """Prove the run in `folder` again.
+
+    The records must be as the run left them; every artifact must have its recorded SHA-256; every weight in it its
+    recorded digest; and every weight whose sources are files that still lie there is computed again and compared bit
+    for bit.
+
+    Raises:
+        FileError: the folder is not that of a run, or an artifact is missing.
+        VerificationError: something differs.
+    """
+    again = _load(folder)
+    _open_sources(again)
+    for artifact in again.manifest["artifacts"]:
+        _verify_artifact(folder, artifact, again, progress)
+    again.problems.raise_as(VerificationError)
+    checked = (
+        f"{again.recomputed} weights computed again from their sources, {again.by_digest} compared with their digests"
+    )
+    if not again.recomputed + again.by_digest:
+        again.notes.append("no weight was compared")
+    weights: Weights = "inconclusive" if again.notes else "pass"
+    verdict, notes = _function_again(folder, again)
+    return RunProof(replace(verdict, weights=weights), checked, (*again.notes, *notes))
+
+
+def _function_again(folder: Path, again: _Again) -> tuple[Verdict, tuple[str, ...]]:
+    """Return the verdict on the function: the run's, or that of its comparison made once more.
+
+    Raises:
+        VerificationError: the outputs differ now.
+    """
+    if not again.manifest.get("parity"):
+        return _of_the_run(again.recorded), ()
+    from transferpipe.prove.parity.finished import check_again, require_parity
+
+    artifacts = [folder / artifact["path"] for artifact in again.manifest["artifacts"]]
+    found = check_again(again.manifest["parity"], artifacts, again.plan, again.sources)
+    if isinstance(found, str):
+        return _of_the_run(again.recorded), (f"the outputs were not compared again: {found}",)
+    return with_parity(again.recorded, require_parity(found)), ()
+
+
+def _of_the_run(verdict: Verdict) -> Verdict:
+    """Return what a run found of the function, said to be its: no model runs when it is proved again."""
+    if verdict.function == "not checked":
+        return verdict
+    return replace(verdict, reason=": ".join(filter(None, ["recorded by the run", verdict.reason])))
+
+
+def _load(folder: Path) -> _Again:
+    data, manifest = read_json(folder / PLAN), read_json(folder / MANIFEST)
+    # The text is compared before it is understood: what was changed may hold anything.
+    same = {MANIFEST: is_sealed(manifest), PLAN: manifest.get("plan_sha256") == sha256(folder / PLAN)}
+    if changed := [name for name in same if not same[name]]:
+        what = "is not as the run wrote it: its digest is another"
+        raise VerificationError([Problem(str(folder / name), what, "run again") for name in changed])
+    try:
+        return _Again(plan_from_data(data), manifest, verdict_from_data(manifest["verdict"]))
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"is not what this version of transferpipe writes: {type(error).__name__} {error}"
+        raise FileError(Problem(str(folder / PLAN), what, "run again")) from error
+
+
+def _open_sources(again: _Again) -> None:
+    for alias, entry in again.manifest["sources"].items():
+        if entry["format"] == "model":
+            again.notes.append(
+                f"{alias} was built by {entry['label']}: its weights are compared with their digests only"
+            )
+            continue
+        source = _try_open(entry, alias, again)
+        if source:
+            again.sources[alias] = source
+    if again.manifest["target_file"]:
+        again.target = _try_open(again.manifest["target_file"], "target", again)
+
+
+def _try_open(entry: Mapping[str, Any], alias: str, again: _Again) -> FileSource | None:
+    try:
+        return open_source(_copy_of(entry), entry["format"], entry["select"])
+    except TransferError as error:
+        again.notes.append(f"{alias} cannot be read any more: {error}")
+        return None
+
+
+def _copy_of(entry: Mapping[str, Any]) -> Path:
+    """Return where the file lies; the cached copy of a file elsewhere must still be the one that was read."""
+    path, url, digest = Path(entry["path"]), entry.get("url"), entry.get("sha256")
+    if not url or not digest:
+        return path
+    copies = [copy for copy in (path, kept_copy(url, digest)) if copy.is_file()]
+    if not copies:
+        raise FileError(Problem(url, "is no longer in the cache", f"fetch it again: transferpipe inspect {url}"))
+    if not any(sha256(copy) == digest for copy in copies):
+        raise FileError(Problem(url, "its copy in the cache was changed since", f"delete {copies[0]}"))
+    return next(copy for copy in copies if sha256(copy) == digest)
+
+
+def _verify_artifact(folder: Path, artifact: Mapping[str, Any], again: _Again, progress: Progress | None) -> None:
+    path = folder / artifact["path"]
+    found = digest_again(path, artifact)
+    if found is None:
+        raise FileError(Problem(str(path), "the artifact, or a part of it, is missing", "run again"))
+    if found != artifact["sha256"]:
+        what = f"its SHA-256 is {found}, the manifest says {artifact['sha256']}"
+        again.problems.add(str(path), what, "it was changed after the run")
+    try:
+        source = _as_planned(open_source(path), artifact)
+        _compare_weights(source, artifact.get("places", {}), again, progress)
+    except FileError:
+        if found == artifact["sha256"]:
+            raise
+
+
+def _as_planned(source: FileSource, artifact: Mapping[str, Any]) -> FileSource:
+    """Return the file with Keras's names and axes, whatever its own."""
+    if "tensors" not in artifact:
+        return source
+    places = {name: Held(tuple(kept["names"]), tuple(kept["steps"])) for name, kept in artifact["tensors"].items()}
+    return as_keras(source, places)
+
+
+def _compare_weights(source: FileSource, places: Mapping[str, str], again: _Again, progress: Progress | None) -> None:
+    values = Values(again.plan, again.sources, _Kept(again.target), Verify(**again.manifest["verify"]))
+    done, total = 0, source.catalog.nbytes
+    for entry, weight in _pairs(again, source, places):
+        _compare(source, weight, entry, values, again)
+        done += source.catalog[weight].nbytes
+        if progress:
+            progress("verify", done, total)
+
+
+def _pairs(again: _Again, source: FileSource, places: Mapping[str, str]) -> list[tuple[Mapping[str, Any], str]]:
+    """Pair the manifest's weights with the file's: by name, or by place where the file numbers its weights."""
+    entries = {e["name"]: e for e in again.manifest["weights"]}
+    pairs, missing = [], dict(entries)
+    rest = []
+    for weight in source.catalog:
+        if weight.name in missing and not places:
+            pairs.append((missing.pop(weight.name), weight.name))
+        else:
+            rest.append(weight)
+    by_place = {places.get(e["name"], e.get("where")): e for e in missing.values()}
+    second = {} if places else {where: e for e in entries.values() for where in e.get("also", ())}
+    for weight in rest:
+        if weight.where in second:
+            pairs.append((second.pop(weight.where), weight.name))
+            continue
+        entry = by_place.pop(weight.where, None)
+        if entry is None:
+            again.problems.add(f"{source.path.name}: {weight.name}", "is in the file but not in the manifest")
+        else:
+            missing.pop(entry["name"])
+            pairs.append((entry, weight.name))
+    for name in missing:
+        again.problems.add(f"{source.path.name}: {name}", "is in the manifest but not in the file")
+    return pairs
+
+
+def _compare(source: FileSource, there: str, entry: Mapping[str, Any], values: Values, again: _Again) -> None:
+    """Compare the weight `there` of an artifact with its digest, and with what its sources give now."""
+    name, where = entry["name"], f"{source.path.name}: {entry['name']}"
+    if f"xxh3:{_digest(source, there)}" != entry["digest"]:
+        again.problems.add(where, "its digest is not the one in the manifest", "the file was changed after the run")
+        return
+    needed = {s.partition(":")[0] for s in entry.get("sources", ())}
+    lost = not needed <= again.sources.keys() or (entry["status"] == "kept" and again.target is None)
+    if lost or "quantized" in entry:  # what Keras quantized, only Keras can compute again
+        again.by_digest += 1
+        return
+    again.recomputed += 1
+    if different := _other_source(name, again):
+        again.problems.add(where, f"cannot be computed again: {different}", "the source was changed after the run")
+        return
+    try:
+        same = _is_as_computed(source, there, name, values)
+    except TransferError as error:
+        again.problems.add(where, f"cannot be computed again: {error}", "the source was changed after the run")
+        return
+    if not same:
+        again.problems.add(where, "differs from what its sources give now", "a source was changed after the run")
+
+
+def _is_as_computed(source: FileSource, there: str, name: str, values: Values) -> bool:
+    """Compare two values where they lie, in small parts; only one that must be computed is held as a whole."""
+    written, wanted = source.locate(there), values.segment(name)
+    if written is not None and wanted is not None:
+        return written.dtype == wanted.dtype and compare_segments(written, wanted, values.checks(name))[0]
+    return same_bits(source.read(there), values.value(name))
+
+
+def _digest(source: FileSource, there: str) -> str:
+    """Return the xxh3-128 of a weight's bytes, read in small parts where it lies in the file as it is in memory."""
+    segment = source.locate(there)
+    if segment is None:
+        return digest(source.read(there))
+    state, buffer = xxhash.xxh3_128(), np.empty(min(CHUNK, segment.nbytes), np.uint8)
+    with opened(segment.path) as file:
+        for part in segment.cut(CHUNK):
+            read_into(file, buffer[: part.nbytes].data, part.offset, part.path)
+            state.update(buffer[: part.nbytes].data)
+    return state.hexdigest()
+
+
+def _other_source(name: str, again: _Again) -> str:
+    """Say what the plan takes for `name` and its sources no longer hold; empty if they do."""
+    assignment = next((a for a in again.plan.assignments if a.target == name), None)
+    for ref in assignment.sources if assignment else ():
+        catalog = again.sources[ref.source].catalog
+        there = catalog.by_name.get(ref.name)
+        if there is None or (there.shape, there.dtype) != (ref.shape, ref.dtype):
+            now = f"{there.dtype}{list(there.shape)}" if there else "missing"
+            return f"{ref.source}:{ref.name} was {ref.dtype}{list(ref.shape)} and is {now}"
+    if assignment is None and again.target is not None and name not in again.target.catalog:
+        return f"{name} is missing from the target"
+    return ""
+
+
+@dataclass(frozen=True)
+class _Kept:
+    target: Source | None
+
+    def read(self, name: str) -> NDArray[Any]:
+        assert self.target is not None
+        return self.target.read(name)
+
+    def locate(self, name: str) -> Segment | None:
+        return self.target.locate(name) if self.target else None

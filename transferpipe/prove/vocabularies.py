@@ -1,0 +1,68 @@
+"""Vocabularies: what the rows of an embedding mean, as far as a model or its file tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from transferpipe.models.source import ModelSource
+from transferpipe.models.target import FileTarget, ModelTarget
+from transferpipe.save.assets import archived
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.keras.config import is_layer_config
+
+Vocabulary = tuple[str, ...]
+"""Every term by its index, those for masking and for unknown words among them."""
+
+_ASSET = "vocabulary.txt"
+_MASKS = {"TextVectorization": ""}
+_UNKNOWN = {"IntegerLookup": -1}
+
+
+def vocabularies_of(origin: object) -> frozenset[Vocabulary]:
+    """Return the vocabularies of the lookup layers of a source or a target; empty where nothing is known of them.
+
+    Raises:
+        FileError: the archive is damaged, or is not the one that was opened.
+    """
+    if isinstance(origin, FileTarget):
+        origin = origin.source
+    if isinstance(origin, FileSource):
+        found = [*_in_assets(origin), *_in_config(origin.config)]
+    elif isinstance(origin, ModelTarget | ModelSource):
+        found = [_of_layer(layer) for layer in origin.walked.layers.values()]
+    else:
+        found = []
+    return frozenset(v for v in found if v)
+
+
+def _in_assets(source: FileSource) -> Iterator[Vocabulary]:
+    for name, chunks in archived(source):
+        if name.rpartition("/")[2] == _ASSET:
+            text = b"".join(chunks).decode(errors="replace")
+            yield tuple(text.rstrip("\n").split("\n"))
+
+
+def _in_config(data: Any) -> Iterator[Vocabulary]:
+    """Yield the vocabularies that were given to layers: Keras keeps those in the configuration."""
+    if isinstance(data, Mapping) and is_layer_config(data) and isinstance(data["config"].get("vocabulary"), list):
+        yield _whole(data["class_name"], data["config"])
+    for value in data.values() if isinstance(data, Mapping) else data if isinstance(data, list) else ():
+        yield from _in_config(value)
+
+
+def _whole(layer_class: str, config: Mapping[str, Any]) -> Vocabulary:
+    """Return the terms of a configuration with the special ones before them, as they are looked up."""
+    mask = config.get("mask_token", _MASKS.get(layer_class))
+    unknown = config.get("oov_token", _UNKNOWN.get(layer_class, "[UNK]"))
+    masks = [mask] if mask is not None and config.get("output_mode", "int") == "int" else []
+    special = [str(term) for term in (*masks, *[unknown] * config.get("num_oov_indices", 1))]
+    terms = [str(term) for term in config["vocabulary"]]
+    return tuple(terms if terms[: len(special)] == special else [*special, *terms])
+
+
+def _of_layer(layer: Any) -> Vocabulary:
+    try:
+        return tuple(str(term) for term in layer.get_vocabulary())
+    except Exception:  # it has none, or is one of a user's own that calls something else so
+        return ()

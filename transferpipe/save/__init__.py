@@ -1,0 +1,1 @@
+"""Outputs: one row each, their writers, exports and what lies beside them."""

@@ -1,0 +1,113 @@
+"""Outputs as files on disk: which an output consists of, their digests, and how they get their names."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transferpipe.files.atomic import flush
+from transferpipe.files.hashing import sha256
+from transferpipe.save.writers import WRITERS
+from transferpipe.save.writers.safetensors_shards import INDEX, SUFFIX
+from transferpipe.weights.spec import Catalog
+
+CHECKPOINT = ".ckpt"
+STEM = "ckpt"
+"""What the names of a checkpoint's files begin with as long as they lie in a folder of their own."""
+
+
+def is_exported(name: str) -> bool:
+    """Tell whether the output called `name` is one that Keras and TensorFlow write: a SavedModel or a checkpoint."""
+    return not name.endswith(tuple(WRITERS))
+
+
+def is_sharded(temporary: Path) -> bool:
+    """Tell whether an output is safetensors that were cut into several files, which lie in a folder until published."""
+    return temporary.name.endswith(SUFFIX) and temporary.is_dir()
+
+
+def artifact_name(name: str, temporary: Path) -> str:
+    """Return what an output is opened by: its own name, or that of the index of its shards."""
+    return f"{name}{INDEX}" if is_sharded(temporary) else name
+
+
+def taken_names(path: Path, shard: int | None = None) -> tuple[Path, ...]:
+    """Return the names that the output `path` may take: itself, or those of a checkpoint's files, or of shards."""
+    if shard and path.name.endswith(SUFFIX):
+        stem = glob.escape(path.name.removesuffix(SUFFIX))
+        return (path, path.with_name(path.name + INDEX), *sorted(path.parent.glob(f"{stem}-*-of-*{SUFFIX}")))
+    if path.name.endswith(CHECKPOINT):
+        return (path, *(path.with_name(path.name + end) for end in (".index", ".data-00000-of-00001")))
+    return (path,)
+
+
+def placed(catalog: Catalog, places: Mapping[str, str]) -> Catalog:
+    """Return `catalog` with the places that its weights have in an output."""
+    if not places:
+        return catalog
+    return Catalog(tuple(dataclasses.replace(w, where=places[w.name]) for w in catalog), catalog.label)
+
+
+def final_names(temporary: Path, path: Path) -> dict[Path, Path]:
+    """Return what is to be renamed to what once the output that was written to `temporary` is proved.
+
+    A folder is renamed as a whole; the files of a checkpoint, and shards, leave theirs, the index last.
+    """
+    if is_sharded(temporary):
+        return {part: path.with_name(part.name) for part in sorted(temporary.iterdir())}
+    if not path.name.endswith(CHECKPOINT):
+        return {temporary: path}
+    parts = sorted(p for p in temporary.iterdir() if p.name.startswith(f"{STEM}."))
+    return {part: path.with_name(path.name + part.name.removeprefix(STEM)) for part in parts}
+
+
+def _ends(temporary: Path) -> dict[str, Path]:
+    """Return the files of an output of several by what their paths have behind that of the output."""
+    if temporary.name.endswith(CHECKPOINT):
+        return {p.name.removeprefix(STEM): p for p in sorted(temporary.iterdir())}
+    if is_sharded(temporary):
+        return {p.name: p for p in sorted(temporary.iterdir())}
+    files = (p for p in temporary.rglob("*") if not p.is_dir())
+    return {f"/{p.relative_to(temporary).as_posix()}": p for p in sorted(files)}
+
+
+def flush_output(temporary: Path) -> None:
+    """Make an output, and everything in it if it is a folder, survive a power cut."""
+    for inner in temporary.rglob("*") if temporary.is_dir() else ():
+        flush(inner)
+    flush(temporary)
+
+
+def output_digest(temporary: Path) -> dict[str, Any]:
+    """Return size and SHA-256 of an output; of one of several files, also those of each, by the ends of their paths.
+
+    Shards go by their whole names.
+    """
+    if not temporary.is_dir():
+        return {"bytes": temporary.stat().st_size, "sha256": sha256(temporary)}
+    files = _ends(temporary)
+    digests = {end: sha256(file) for end, file in files.items()}
+    size = sum(file.stat().st_size for file in files.values())
+    return {"bytes": size, "sha256": _of_list(digests), "files": digests}
+
+
+def digest_again(path: Path, artifact: Mapping[str, Any]) -> str | None:
+    """Return the SHA-256 of a finished output as the manifest counts it; None if it, or a part of it, is missing."""
+    if "files" not in artifact:
+        return sha256(path) if path.is_file() else None
+    shards = path.name.endswith(f"{SUFFIX}{INDEX}")
+    files = {end: path.with_name(end) if shards else Path(f"{path}{end}") for end in artifact["files"]}
+    if path.is_dir():
+        files |= _ends(path)
+    if not all(file.is_file() for file in files.values()):
+        return None
+    return _of_list({end: sha256(file) for end, file in sorted(files.items())})
+
+
+def _of_list(digests: Mapping[str, str]) -> str:
+    """Return the SHA-256 of the list of files, as `sha256sum` would print it."""
+    return hashlib.sha256("".join(f"{digest}  {end}\n" for end, digest in sorted(digests.items())).encode()).hexdigest()

@@ -1,0 +1,48 @@
+"""What a `.keras` archive holds beside configuration and weights, such as vocabularies."""
+
+from __future__ import annotations
+
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+
+from transferpipe.errors import FileError, Problem
+from transferpipe.files.segment import CHUNK
+from transferpipe.models.target import FileTarget, ModelTarget, Target
+from transferpipe.save.by_keras import asset_files
+from transferpipe.weights.file_source import FileSource
+
+
+def assets_of(target: Target) -> Iterable[tuple[str, Iterable[bytes]]]:
+    """Return the further members of the archive that `target` is saved as: names, and their bytes in parts."""
+    if isinstance(target, FileTarget):
+        return archived(target.source)
+    return asset_files(target.model) if isinstance(target, ModelTarget) else ()
+
+
+def archived(source: FileSource) -> Iterator[tuple[str, Iterable[bytes]]]:
+    """Yield the further members of an archive, such as vocabularies.
+
+    Raises:
+        FileError: the archive is damaged, or is not the one that was opened.
+    """
+    if not source.assets:
+        return
+    try:
+        with zipfile.ZipFile(source.path) as archive:
+            for name in source.assets:
+                yield name, _chunks(source, archive, name)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise FileError(Problem(source.label, f"cannot be read: {error}", "run again")) from error
+    source.locate(source.catalog.weights[0].name)  # looks whether the file changed
+
+
+def _chunks(source: FileSource, archive: zipfile.ZipFile, name: str) -> Iterator[bytes]:
+    try:
+        with archive.open(name) as member:
+            while chunk := member.read(CHUNK):
+                yield chunk
+    except (OSError, EOFError, RuntimeError, KeyError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
+        mend = "the file is damaged: copy or save it again"
+        raise FileError(Problem(f"{source.label}: {name}", f"cannot be read: {error}", mend)) from error

@@ -1,0 +1,71 @@
+"""What only Keras can save: computed values, and files beside the weights."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from transferpipe.errors import FileError, Problem, RecipeError, TransferError
+from transferpipe.files.atomic import final_name, temporary_beside
+from transferpipe.models.target import ModelTarget
+from transferpipe.models.walk import has_assets, save_assets
+from transferpipe.planning.model import Plan
+from transferpipe.values.compute import Values
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.formats import open_source
+
+
+@contextlib.contextmanager
+def saved_by_keras(path: Path, target: ModelTarget, plan: Plan, values: Values) -> Iterator[FileSource]:
+    """Yield what Keras saves of the planned model, in a folder beside `path` that is removed afterwards.
+
+    Keras may put files of its own beside the one that it writes: they go with the folder.
+
+    The model is put back as it was. The file is not the output: it bears the time of its making, and more of the
+    trainer's state than weights.
+
+    Raises:
+        FileError: the file cannot be written.
+        RecipeError: Keras refuses.
+    """
+    folder = temporary_beside(path)
+    scratch = folder / final_name(path)
+    changed = {a.target for a in plan.assignments} | {e.at for e in plan.edits}
+    try:
+        with target.frozen(plan.freezing.layers):
+            undo = target.assign({name: values.value(name) for name in sorted(changed)})
+            try:
+                folder.mkdir()
+                _save(target, scratch)
+            finally:
+                undo()
+        yield open_source(scratch)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _save(target: ModelTarget, scratch: Path) -> None:
+    save = target.model.save if scratch.suffix == ".keras" else target.model.save_weights
+    try:
+        save(scratch)
+    except TransferError:
+        raise
+    except OSError as error:
+        what = f"cannot be written: {error.strerror or error}"
+        raise FileError(Problem(str(scratch.parent.parent), what, "make room, or save elsewhere")) from error
+    except Exception as error:
+        what = f"Keras cannot save it: {type(error).__name__}: {error}"
+        raise RecipeError(Problem(target.label, what, "save as .safetensors or .npz, or mend the layer")) from error
+
+
+def asset_files(model: object) -> Iterator[tuple[str, Iterable[bytes]]]:
+    """Yield the files that layers of `model` save beside their weights, such as vocabularies, as archive members."""
+    if not has_assets(model):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        save_assets(model, Path(folder))
+        for file in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+            yield f"assets/{file.relative_to(folder).as_posix()}", [file.read_bytes()]

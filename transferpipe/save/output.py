@@ -1,0 +1,181 @@
+"""Writing one output of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from transferpipe.errors import FileError, Problem
+from transferpipe.files.atomic import cannot_be_written, final_name
+from transferpipe.files.hashing import followed
+from transferpipe.models.target import FileTarget, ModelTarget, Target
+from transferpipe.planning.model import Plan
+from transferpipe.progress import Progress
+from transferpipe.save.artifacts import is_exported
+from transferpipe.save.assets import archived, assets_of
+from transferpipe.save.by_keras import saved_by_keras
+from transferpipe.save.optimizer_state import saved_optimizer
+from transferpipe.save.writers import Content, writer_for
+from transferpipe.save.writers.safetensors_shards import SUFFIX, write_shards
+from transferpipe.values.compute import Values
+from transferpipe.values.layout import in_layout, layout_of_file
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.spec import catalog_of
+
+DIRECT = "direct"
+
+
+@dataclass(frozen=True)
+class Written:
+    """How an output was written.
+
+    Attributes:
+        how: ``direct``, or who wrote it and why.
+        places: where each weight lies in it by its name, if neither names nor the order of layers tell.
+        entry: its size and SHA-256, still being computed; None if nobody has begun to.
+    """
+
+    how: str
+    places: Mapping[str, str] = field(default_factory=dict)
+    entry: Future[dict[str, Any]] | None = None
+
+
+def save_file(
+    path: Path, target: Target, values: Values, progress: Progress | None = None, pool: Executor | None = None
+) -> Written:
+    """Write the finished model to the new file `path`, whose suffix chooses the format.
+
+    Args:
+        path: where to.
+        target: what the plan starts from.
+        values: the values that the plan gives its weights.
+        progress: told how far it is.
+        pool: hashes a single file while it is written.
+
+    Raises:
+        FileError: the file cannot be written (no space, no permission), or a source cannot be read.
+        VerificationError: a value was refused.
+    """
+    plan = values.plan
+    if is_exported(path.name):
+        from transferpipe.save.exports import export_model  # which few outputs need
+
+        return Written(*export_model(path, target, plan, values, lambda p: save_file(p, target, values, progress)))
+    content = content_of(path, target, plan, values, progress)
+    if plan.save_shard and path.name.endswith(SUFFIX) and content.catalog.nbytes > plan.save_shard:
+        _write_shards(path, content, plan.save_shard)
+        return Written(DIRECT)
+    reason = _why_keras(path, target)
+    with contextlib.ExitStack() as stack:
+        if reason:
+            assert isinstance(target, ModelTarget)
+            saved = stack.enter_context(saved_by_keras(path, target, plan, values))
+            content = _content_of_file(saved, content)
+        descriptor, entry = stack.enter_context(_created(path)), None
+        if pool:
+            following, entry = stack.enter_context(followed(path, pool))
+            content = dataclasses.replace(content, settled=following.settled)
+        writer_for(path.name)(descriptor, content)
+    return Written(f"keras: {reason}" if reason else DIRECT, entry=entry)
+
+
+def _write_shards(folder: Path, content: Content, limit: int) -> None:
+    try:
+        write_shards(folder, final_name(folder), content, limit, _created)
+    except OSError as error:
+        raise cannot_be_written(folder, error) from error
+
+
+def _why_keras(path: Path, target: Target) -> str | None:
+    """Return why Keras must save the model before its file can be written; None where its variables tell all."""
+    if not isinstance(target, ModelTarget) or not path.name.endswith((".keras", ".weights.h5")):
+        return None
+    fixed = [w.name for w in target.structure.catalog if w.name in target.walked.fixed]
+    return f"{fixed[0]} is not a variable but what its layer computes on saving" if fixed else None
+
+
+@contextlib.contextmanager
+def _created(path: Path) -> Iterator[int]:
+    """Yield a descriptor of the new file `path`; whatever goes wrong while it is written is said of its folder."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        what = f"cannot be written: {error.strerror or error}"
+        raise FileError(Problem(str(path.parent), what, "make room, or save elsewhere")) from error
+
+
+def content_of(path: Path, target: Target, plan: Plan, values: Values, progress: Progress | None) -> Content:
+    """Return what the writer of `path` needs."""
+    written = in_layout(layout_of_file(plan, path.name), target.structure, values)
+    whole = written.catalog.expanded if target.groups else written.catalog
+    moved = _counter(progress, whole.nbytes)
+
+    def value(name: str) -> NDArray[Any]:
+        array = written.value(name)
+        moved(written.catalog[name].nbytes)
+        return array
+
+    content = Content(
+        catalog=written.catalog,
+        value=value,
+        segment=written.segment,
+        moved=moved,
+        groups=target.groups,
+        config=target.config(plan.freezing.layers) if path.name.endswith(".keras") else None,
+        format=written.format,
+        keras_version=target.keras_version,
+        assets=lambda: assets_of(target),
+    )
+    if plan.optimizer.fate == "kept" and path.name.endswith((".keras", ".weights.h5")):
+        assert isinstance(target, FileTarget)
+        return _with_optimizer(content, target.source)
+    return content
+
+
+def _with_optimizer(content: Content, source: FileSource) -> Content:
+    """Return `content` with the optimizer's state of the file that is the target."""
+    group, specs = saved_optimizer(source)
+    extra = {spec.name: spec for spec in specs}
+    return dataclasses.replace(
+        content,
+        catalog=catalog_of([*content.catalog, *specs], content.catalog.label),
+        value=lambda name: source.read_entry(extra[name]) if name in extra else content.value(name),
+        segment=lambda name: source.locate_entry(extra[name]) if name in extra else content.segment(name),
+        groups=(*content.groups, group),
+    )
+
+
+def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:
+    done = 0
+
+    def moved(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress:
+            progress("save", done, total)
+
+    return moved
+
+
+def _content_of_file(saved: FileSource, planned: Content) -> Content:
+    """Return what is in the file that Keras saved, to be written once more: always in the same way, byte for byte."""
+    return dataclasses.replace(
+        planned,
+        catalog=saved.catalog,
+        value=saved.read,
+        segment=saved.locate,
+        groups=saved.groups,
+        assets=lambda: archived(saved),
+    )

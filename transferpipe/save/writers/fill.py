@@ -1,0 +1,140 @@
+"""Putting values where a layout has made room for them: whole stretches of files through one small buffer.
+
+What stands before the values of an archive holds their CRC-32. So that a file can be written from its beginning to its
+end, and be hashed while it is, the CRCs are found first: bytes that are only looked at pass at the speed of memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from transferpipe.errors import FileError, Problem
+from transferpipe.files.crc import combine, crc32, reading, segment_crcs
+from transferpipe.files.segment import CHUNK, Segment
+from transferpipe.files.stored_zip import write_at
+from transferpipe.save.writers.content import Content
+
+# Large values are cut, so that several threads share the search for their CRCs.
+_PIECE = 32 << 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the file the value of one weight belongs.
+
+    Attributes:
+        name: the weight's name.
+        offset: where its value begins.
+        nbytes: how much room there is, which must be what the value takes.
+    """
+
+    name: str
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Bytes of another file and where they go."""
+
+    segment: Segment
+    to: int
+
+
+@dataclass(frozen=True)
+class Written:
+    """Bytes of the file that are, or will be, put in place, and their CRC-32."""
+
+    to: int
+    nbytes: int
+    crc: int
+
+
+Seal = Callable[[Sequence[Written]], None]
+"""Told the CRC-32 of everything that `fill` puts into the file, before the values that lie in other files are moved."""
+
+
+def fill(descriptor: int, places: Sequence[Place], content: Content, seal: Seal | None = None) -> None:
+    """Put the value of every place into the file: computed values first, the others from its beginning to its end.
+
+    Args:
+        descriptor: the file that is written; what lies between the values is there already.
+        places: where each value belongs.
+        content: gives the values, as segments of other files where they are needed as they are.
+        seal: writes what depends on the CRC-32 of the values.
+
+    Raises:
+        FileError: a source cannot be read, ends early, or changes while it is read.
+        OSError: the file cannot be written.
+    """
+    pieces: list[_Piece] = []
+    written: list[Written] = []
+    for place in places:
+        segment = content.segment(place.name)
+        if segment is None:
+            written.append(_put(descriptor, place, content))
+            continue
+        assert segment.nbytes == place.nbytes, place
+        pieces += _cut(segment, place.offset)
+    pieces.sort(key=lambda piece: piece.to)
+    if seal is None:
+        _move_all(descriptor, pieces, content)
+        return
+    crcs = segment_crcs([piece.segment for piece in pieces])
+    seal([*written, *(Written(p.to, p.segment.nbytes, crc) for p, crc in zip(pieces, crcs, strict=True))])
+    moved = _move_all(descriptor, pieces, content)
+    for piece, before, after in zip(pieces, crcs, moved, strict=True):
+        if before != after:
+            what, mend = "changed since it was opened", "run again once nothing writes to it"
+            raise FileError(Problem(str(piece.segment.path), what, mend))
+
+
+def _cut(segment: Segment, to: int) -> list[_Piece]:
+    return [_Piece(part, to + part.offset - segment.offset) for part in segment.cut(_PIECE)]
+
+
+def _put(descriptor: int, place: Place, content: Content) -> Written:
+    array = np.ascontiguousarray(content.value(place.name))
+    view = memoryview(array.reshape(-1).view(np.uint8).data)
+    # One byte more would silently be the beginning of another value.
+    assert len(view) == place.nbytes, (place, array.dtype, array.shape)
+    write_at(descriptor, view, place.offset)
+    return Written(place.offset, len(view), crc32(view))
+
+
+def _move_all(descriptor: int, pieces: Iterable[_Piece], content: Content) -> list[int]:
+    """Move the pieces, in the order of the file, and return the CRC-32 of each."""
+    with reading() as read:
+        return [_move(descriptor, piece, read(piece.segment), content) for piece in pieces]
+
+
+def _move(descriptor: int, piece: _Piece, chunks: Iterable[memoryview], content: Content) -> int:
+    at, crc = piece.to, 0
+    for chunk in chunks:
+        write_at(descriptor, chunk, at)
+        at, crc = at + len(chunk), crc32(chunk, crc)
+        content.settled(at)
+    content.moved(piece.segment.nbytes)
+    return crc
+
+
+def whole_crc(descriptor: int, start: int, size: int, written: Iterable[Written]) -> int:
+    """Return the CRC-32 of `size` bytes from `start` on, reading only what lies between the values `written` there."""
+    ordered = sorted(written, key=lambda w: w.to)
+    ends = [Written(start, 0, 0), *ordered, Written(start + size, 0, 0)]
+    crc = 0
+    for before, after in pairwise(ends):
+        at = before.to + before.nbytes
+        while at < after.to:
+            gap = os.pread(descriptor, min(CHUNK, after.to - at), at)
+            if not gap:
+                raise OSError(f"it ends at byte {at:,}, before what was just written to it")
+            crc = crc32(gap, crc)
+            at += len(gap)
+        crc = combine(crc, after.crc, after.nbytes)
+    return crc

@@ -1,0 +1,70 @@
+"""Laying out a Keras weights file without its values: HDF5 decides where each value will lie, others put it there."""
+
+from __future__ import annotations
+
+import os
+from typing import BinaryIO, cast
+
+import h5py
+import numpy as np
+
+from transferpipe.files.window import Window
+from transferpipe.save.writers.content import Content
+from transferpipe.save.writers.fill import Place
+from transferpipe.weights.spec import WeightSpec, numpy_dtype
+
+# Values of at least this size begin at multiples of 64 bytes, which lets others map them.
+_ALIGN_FROM, _ALIGNMENT = 4096, 64
+
+
+def lay_out(descriptor: int, base: int, content: Content) -> tuple[list[Place], int]:
+    """Write groups, attributes and empty datasets; return where the values belong, and the size of the HDF5 file.
+
+    No times are stored, so that equal content gives equal bytes.
+
+    Args:
+        descriptor: the file that is written; it stays the caller's.
+        base: where in it the HDF5 file begins.
+        content: what is to be laid out.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with Window(os.dup(descriptor), base) as window:
+        try:
+            places = _datasets(cast(BinaryIO, window), content)
+        except Exception as error:
+            # Whatever HDF5 says after a failed write, the failed write is the reason.
+            raise window.error or error from error
+        if window.error:
+            raise window.error
+        size = max([window.size, *(p.offset + p.nbytes for p in places)])
+    os.ftruncate(descriptor, base + size)
+    return [Place(p.name, base + p.offset, p.nbytes) for p in places if p.nbytes], size
+
+
+def _datasets(file: BinaryIO, content: Content) -> list[Place]:
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    properties.set_obj_track_times(False)
+    places = []
+    with h5py.File(file, "w", alignment_threshold=_ALIGN_FROM, alignment_interval=_ALIGNMENT) as h5:
+        for group in content.groups:
+            vars_group = h5.create_group(f"{group.path}/vars" if group.path else "vars")
+            if group.name is not None:
+                vars_group.attrs["name"] = group.name
+            for key, name in group.entries:
+                places.append(_dataset(vars_group, key, content.catalog[name], properties))
+    return places
+
+
+def _dataset(group: h5py.Group, key: str, weight: WeightSpec, properties: h5py.h5p.PropDCID) -> Place:
+    dtype = numpy_dtype(weight.dtype)
+    opaque = dtype.kind == "V" or dtype.isbuiltin == 2
+    stored = h5py.h5t.py_create(np.dtype(f"V{dtype.itemsize}") if opaque else dtype, logical=True)
+    space = h5py.h5s.create_simple(weight.shape) if weight.shape else h5py.h5s.create(h5py.h5s.SCALAR)
+    dataset = h5py.Dataset(h5py.h5d.create(group.id, key.encode(), stored, space, dcpl=properties))
+    if opaque:  # HDF5 knows no bfloat16; this is how Keras marks it
+        dataset.attrs["dtype"] = weight.dtype
+    return Place(weight.name, dataset.id.get_offset() or 0, weight.nbytes)

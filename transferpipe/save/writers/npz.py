@@ -1,0 +1,67 @@
+"""Writes `.npz`: one `.npy` a weight, uncompressed, with fixed times, values put in place."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.lib import format as npy
+
+from transferpipe.files.stored_zip import Member, StoredZip, write_at
+from transferpipe.save.writers.content import Content
+from transferpipe.save.writers.fill import Place, Written, fill, whole_crc
+from transferpipe.weights.spec import WeightSpec, numpy_dtype
+
+# NumPy's format has no names for the extended floats: their bytes are stored, and this member tells what they are.
+_DTYPES = "transferpipe.json"
+
+
+def write_npz(descriptor: int, content: Content) -> None:
+    """Write the weights under their names, in the catalog's order."""
+    archive = StoredZip(descriptor)
+    members, places = [], []
+    for weight in content.catalog:
+        name, header = f"{weight.name}.npy", _header(weight)
+        start = archive.begin(name)
+        write_at(descriptor, header, start)
+        members.append(archive.end(name, len(header) + weight.nbytes))
+        places.append(Place(weight.name, start + len(header), weight.nbytes))
+    if members:
+        os.ftruncate(descriptor, members[-1].start + members[-1].size)
+
+    def seal(written: Sequence[Written]) -> None:
+        for member, inside in zip(members, _by_member(members, written), strict=True):
+            archive.seal(member, whole_crc(descriptor, member.start, member.size, inside))
+
+    fill(descriptor, [p for p in places if p.nbytes], content, seal)
+    extended = {w.name: w.dtype for w in content.catalog if _is_extended(w)}
+    if extended:
+        archive.add(_DTYPES, [json.dumps({"dtypes": extended}).encode()])
+    archive.close()
+
+
+def _is_extended(weight: WeightSpec) -> bool:
+    dtype = numpy_dtype(weight.dtype)
+    return dtype.kind == "V" or dtype.isbuiltin == 2
+
+
+def _header(weight: WeightSpec) -> bytes:
+    dtype = numpy_dtype(weight.dtype)
+    stored = np.dtype(f"u{dtype.itemsize}") if _is_extended(weight) else dtype
+    text = io.BytesIO()
+    described = {"descr": npy.dtype_to_descr(stored), "fortran_order": False, "shape": weight.shape}
+    npy.write_array_header_1_0(text, described)
+    return text.getvalue()
+
+
+def _by_member(members: Sequence[Member], written: Sequence[Written]) -> list[list[Written]]:
+    """Return for every member what was written inside of it."""
+    starts = [m.start for m in members]
+    found: list[list[Written]] = [[] for _ in members]
+    for part in written:
+        found[bisect_right(starts, part.to) - 1].append(part)
+    return found

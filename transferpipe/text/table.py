@@ -1,0 +1,26 @@
+"""Tables as text, and their cells: a cell holds names from files, and nothing in it is a command to the terminal."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from transferpipe.text.visible import visible
+
+
+def cell(text: str, style: str = "") -> Text:
+    """Return `text` for a table or a line, safe to show."""
+    return Text(visible(text), style)
+
+
+PLAIN_WIDTH = 200
+
+
+def render(item: RenderableType, *, colour: bool = False, width: int = PLAIN_WIDTH) -> str:
+    """Return what `item` looks like on a terminal, without colour unless asked for, lines stripped on the right."""
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=colour, no_color=not colour, width=width, highlight=False, emoji=False)
+    console.print(item)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())

@@ -1,0 +1,1 @@
+"""From an entry of a plan to the value: read, transform, check, edit, compare."""

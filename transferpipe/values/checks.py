@@ -1,0 +1,108 @@
+"""What is refused of a value: NaN, infinity, a negative variance, a number that its dtype does not hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.errors import Problem, VerificationError
+from transferpipe.planning.dtypes import kind_of
+from transferpipe.planning.transforms import Transform
+from transferpipe.planning.transforms.combine import Sum, WeightNorm
+from transferpipe.planning.transforms.merge import Linear, Mean
+from transferpipe.planning.transforms.values import Cast, Fill, Scale
+from transferpipe.values.cast_errors import CastError, measure_cast
+from transferpipe.weights.spec import numpy_dtype
+
+# The transforms that compute; all others pass values on as they are.
+_ARITHMETIC = (Scale, Fill, Mean, Linear, Sum, WeightNorm)
+
+
+def check_finite(value: NDArray[Any], where: str) -> None:
+    """Raise if `value` holds NaN or infinity."""
+    if kind_of(value.dtype.name) != "float":
+        return
+    finite = np.isfinite(value)
+    if not finite.all():
+        bad = ~finite
+        first = [int(i) for i in np.argwhere(bad)[0]]
+        what = f"holds {int(bad.sum())} values that are NaN or infinite, the first, {value[tuple(first)]}, at {first}"
+        raise VerificationError(
+            Problem(where, what, "take another source; to copy it as it is: verify.nonfinite=allow")
+        )
+
+
+def check_variance(value: NDArray[Any], where: str) -> None:
+    """Raise if a variance is negative."""
+    negative = value < 0
+    if negative.any():
+        what = f"a variance is negative: {value[negative].min()}"
+        raise VerificationError(
+            Problem(where, what, "take another source; to copy it as it is: verify.negative_variance=allow")
+        )
+
+
+def check_step(step: Transform, before: list[NDArray[Any]], after: NDArray[Any], where: str) -> CastError:
+    """Return what a transform changes of values that were to stay the same.
+
+    Raises:
+        VerificationError: finite numbers became NaN or infinite in a computation, or a cast loses the weight.
+    """
+    if isinstance(step, Cast):
+        return _check_loss(before[0], after, where)
+    if isinstance(step, _ARITHMETIC) and not np.isfinite(after).all() and all(np.isfinite(b).all() for b in before):
+        count = int((~np.isfinite(after)).sum())
+        what = f"{step} makes {count} finite values infinite or NaN: they do not fit {after.dtype.name}"
+        raise VerificationError(Problem(where, what, _wider(step, after.dtype.name)))
+    return CastError()
+
+
+def _wider(step: Transform, dtype: str) -> str:
+    if isinstance(step, Scale | Fill):
+        return f"use a smaller number, or give the target weight a wider dtype than {dtype} and cast to that before it"
+    return "use smaller factors" if isinstance(step, Linear) else ""
+
+
+def cast(value: NDArray[Any], dtype: str, where: str) -> tuple[NDArray[Any], CastError]:
+    """Return `value` as `dtype` and what the cast changes.
+
+    Raises:
+        VerificationError: a value does not fit the dtype, or the weight is lost in it.
+    """
+    wanted = numpy_dtype(dtype)
+    if value.dtype == wanted:
+        return value, CastError()
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        result = value.astype(wanted)
+    if kind_of(dtype) in ("float", "c"):
+        fits = np.isfinite(result) | ~np.isfinite(value)
+    else:  # between dtypes of one width, numbers wrap around and back again, but change their sign
+        fits = (result.astype(value.dtype) == value) & ((result < 0) == (value < 0))
+    if not fits.all():
+        first = value[~fits].flat[0]
+        mend = f"give the target weight a dtype that holds it, such as {value.dtype.name}"
+        raise VerificationError(
+            Problem(where, f"{first} does not fit {dtype} (the source is {value.dtype.name})", mend)
+        )
+    return result, _check_loss(value, result, where)
+
+
+def _check_loss(before: NDArray[Any], after: NDArray[Any], where: str) -> CastError:
+    error = measure_cast(before, after)
+    if error.loses_all:
+        old, new = error.example
+        what = (
+            f"the cast from {before.dtype.name} to {after.dtype.name} loses the weight: {error.lost:,} of "
+            f"{error.counting:,} numbers are off by their own size or more; {old:.3g} becomes {new:.3g}"
+        )
+        raise VerificationError(Problem(where, what, _keep_numbers(before.dtype.name, after.dtype.name)))
+    return error
+
+
+def _keep_numbers(before: str, after: str) -> str:
+    keep = f"keep it in {before}: give the target weight that dtype, and leave out the cast"
+    if kind_of(before) == "float" and kind_of(after) == "integer":
+        return f"{keep}; to get a quantized model, transfer into a model in {before} and add `quantize: int8`"
+    return keep

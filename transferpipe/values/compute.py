@@ -1,0 +1,142 @@
+"""From a plan's entry to the value of one target weight: read, check, merge, transform, cast, edit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from transferpipe.errors import VerificationError
+from transferpipe.files.segment import Segment
+from transferpipe.planning.model import Assignment, Plan, SourceRef
+from transferpipe.planning.read_recipe import chain_of
+from transferpipe.planning.transforms import apply_chain
+from transferpipe.planning.transforms.values import Cast
+from transferpipe.recipe.model import Edit, Verify
+from transferpipe.values.cast_errors import CastError
+from transferpipe.values.checks import cast, check_finite, check_step, check_variance
+from transferpipe.values.edits import apply_edit
+from transferpipe.weights.spec import Source
+
+_VARIANCES = ("moving_variance", "variance", "running_var")
+
+
+class KeptValues(Protocol):
+    """Where the values of kept weights come from."""
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Return the value of the weight called `name`."""
+
+    def locate(self, name: str) -> Segment | None:
+        """Return where that value lies in a file as it is in memory; None if it does not."""
+
+
+@dataclass
+class Values:
+    """Computes the value that the plan gives each target weight.
+
+    Attributes:
+        plan: the plan.
+        sources: the opened sources by their names.
+        kept: gives the values of kept weights.
+        verify: which values are refused.
+        casts: the largest relative error of each weight whose cast changed values, filled while values are computed.
+        felt: the same of the numbers that count (see `cast_errors`), with the worst of them before and after.
+    """
+
+    plan: Plan
+    sources: Mapping[str, Source]
+    kept: KeptValues
+    verify: Verify = field(default_factory=Verify)
+    casts: dict[str, float] = field(default_factory=dict)
+    felt: dict[str, CastError] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._assignments = {a.target: a for a in self.plan.assignments}
+        self._edits: dict[str, list[Edit]] = {}
+        for edit in self.plan.edits:
+            self._edits.setdefault(edit.at, []).append(edit)
+
+    def value(self, name: str) -> NDArray[Any]:
+        """Return the final value of the target weight `name`; the caller must not write into it.
+
+        Raises:
+            VerificationError: a value is NaN or infinite, a variance negative, or a cast or an edit does not fit.
+            FileError: a source cannot be read.
+        """
+        assignment = self._assignments.get(name)
+        value = self._assigned(assignment) if assignment else self.kept.read(name)
+        if name in self._edits:
+            value = value.copy()
+            for edit in self._edits[name]:
+                apply_edit(value, edit)
+        return value
+
+    def segment(self, name: str) -> Segment | None:
+        """Return where the value of `name` lies in a file exactly as it is to be, or None if it must be computed.
+
+        The values there are not checked here; see `checks`.
+        """
+        if name in self._edits:
+            return None
+        assignment = self._assignments.get(name)
+        if assignment is None:
+            return self.kept.locate(name)
+        plain = assignment.merge is None and not assignment.transforms and len(assignment.sources) == 1
+        ref = assignment.sources[0]
+        if not plain or not ref.dtype == assignment.cast_from == assignment.dtype:
+            return None
+        return self.sources[ref.source].locate(ref.name)
+
+    def checks(self, name: str) -> Callable[[NDArray[Any]], None]:
+        """Return what looks for refused values in a part of the value of `name`, as it lies in its segment."""
+        assignment = self._assignments.get(name)
+        if assignment is None:
+            return lambda _: None
+        ref = assignment.sources[0]
+
+        def check(part: NDArray[Any]) -> None:
+            try:
+                self._check(part, ref, _is_variance(name))
+            except VerificationError:
+                self._check(self.sources[ref.source].read(ref.name), ref, _is_variance(name))  # says where in the whole
+                raise
+
+        return check
+
+    def before_edits(self, name: str) -> NDArray[Any]:
+        """Return the value without the edits."""
+        assignment = self._assignments.get(name)
+        return self._assigned(assignment) if assignment else self.kept.read(name)
+
+    def _assigned(self, assignment: Assignment) -> NDArray[Any]:
+        arrays, errors = [self._read(ref) for ref in assignment.sources], []
+        for step in chain_of(assignment.merge, assignment.transforms):
+            before, arrays = arrays, [apply_chain([step], arrays)]
+            if self.verify.nonfinite == "error" or isinstance(step, Cast):
+                errors.append(check_step(step, before, arrays[0], assignment.target))
+        result, last = cast(arrays[0], assignment.dtype, assignment.target)
+        if largest := max(e.largest for e in (*errors, last)):
+            self.casts[assignment.target] = largest
+            self.felt[assignment.target] = max((*errors, last), key=lambda e: e.felt)
+        if self.verify.negative_variance == "error" and _is_variance(assignment.target):
+            check_variance(result, assignment.target)
+        return result
+
+    def _read(self, ref: SourceRef) -> NDArray[Any]:
+        value = self.sources[ref.source].read(ref.name)
+        self._check(value, ref)
+        return value
+
+    def _check(self, value: NDArray[Any], ref: SourceRef, becomes_variance: bool = False) -> None:
+        where = f"{self.sources[ref.source].label}: {ref.name}"
+        if self.verify.nonfinite == "error":
+            check_finite(value, where)
+        if self.verify.negative_variance == "error" and (becomes_variance or _is_variance(ref.name)):
+            check_variance(value, where)
+
+
+def _is_variance(name: str) -> bool:
+    return name.rpartition("/")[2] in _VARIANCES

@@ -1,0 +1,111 @@
+"""Files in another framework's layout: what is written into them, and how they are read back for the proof."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.files.segment import Segment
+from transferpipe.planning.layouts.export import Exported, Held, plan_export, plan_import
+from transferpipe.planning.model import Plan
+from transferpipe.planning.read_recipe import chain_of
+from transferpipe.planning.structure import TargetStructure
+from transferpipe.planning.transforms import TransformError, apply_chain, infer
+from transferpipe.recipe.model import NAMED_FORMATS
+from transferpipe.values.compute import Values
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.spec import Catalog, WeightSpec
+
+KERAS = "keras"
+
+
+def layout_of_file(plan: Plan, path: str) -> str:
+    """Return the layout in which `path` is written: only formats of named tensors have another than that of Keras."""
+    return plan.save_layout if path.endswith(NAMED_FORMATS) else KERAS
+
+
+@dataclass(frozen=True)
+class Written:
+    """The finished model as a file in some layout holds it.
+
+    Attributes:
+        catalog: names, shapes and dtypes.
+        value: returns the value of the tensor called so.
+        segment: returns where that value lies in a file as it is, or None if it must be computed.
+        format: what a safetensors file says of its names and axes.
+    """
+
+    catalog: Catalog
+    value: Callable[[str], NDArray[Any]]
+    segment: Callable[[str], Segment | None]
+    format: str
+
+
+def in_layout(layout: str, target: TargetStructure, values: Values) -> Written:
+    """Return what a file in `layout` holds of the target.
+
+    Raises:
+        RecipeError: the layout cannot hold it.
+    """
+    if layout == KERAS:
+        return Written(target.catalog, values.value, values.segment, "keras")
+    table = {e.name.replace("/", "."): e for e in plan_export(layout, target)}
+    catalog = Catalog(tuple(WeightSpec(n, e.shape, e.dtype, None, n) for n, e in table.items()), target.label)
+
+    def segment(name: str) -> Segment | None:
+        parts = table[name].parts
+        return values.segment(parts[0].weight) if len(parts) == 1 and not parts[0].steps else None
+
+    return Written(catalog, lambda name: _value(table[name], values), segment, "pt")
+
+
+def _value(exported: Exported, values: Values) -> NDArray[Any]:
+    arrays = [apply_chain(chain_of(None, part.steps), [values.value(part.weight)]) for part in exported.parts]
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=0)
+
+
+def places_in(source: FileSource, layout: str, target: TargetStructure) -> Mapping[str, Held]:
+    """Return where the file has each weight of the target, by the rules that adapt such a file when it is a source."""
+    return plan_import(layout, target, source.catalog)
+
+
+def as_keras(source: FileSource, places: Mapping[str, Held]) -> FileSource:
+    """Return the file as if Keras's names and axes were in it; what it has beside that keeps its own.
+
+    Args:
+        source: the opened file.
+        places: where it has each weight. One that is not there, or does not fit, is left out.
+    """
+    found = {name: spec for name, held in places.items() if (spec := _spec(name, held, source.catalog))}
+    used = {name for weight in found for name in places[weight].names}
+    rest = [w for w in source.catalog if w.name not in used]
+
+    def read(spec: WeightSpec) -> NDArray[Any]:
+        if spec.name not in found:
+            return source.read(spec.name)
+        held = places[spec.name]
+        return apply_chain(chain_of(None, held.steps), [source.read(name) for name in held.names])
+
+    def locate(spec: WeightSpec) -> Segment | None:
+        held = places.get(spec.name)
+        return source.locate(held.names[0]) if held and len(held.names) == 1 and not held.steps else None
+
+    catalog = dataclasses.replace(source.catalog, weights=(*found.values(), *rest))
+    return dataclasses.replace(source, catalog=catalog, read_entry=read, locate_entry=locate)
+
+
+def _spec(weight: str, held: Held, catalog: Catalog) -> WeightSpec | None:
+    """Return the weight that the transforms make of what the file holds, None if they cannot."""
+    specs = [catalog[name] for name in held.names if name in catalog]
+    if len(specs) < len(held.names):
+        return None
+    try:
+        shape, dtype = infer(chain_of(None, held.steps), [w.shape for w in specs], [w.dtype for w in specs])
+    except TransformError:
+        return None
+    return WeightSpec(weight, shape, dtype, None, " + ".join(held.names))

@@ -1,0 +1,190 @@
+"""Warnings about single weights that hold what trained ones do not: constants, copies, forgotten statistics, outliers.
+
+None of them is certain: some models hold such weights on purpose. Each is bounded so that pretrained models, with
+their tied embeddings, collapsed layers and outputs of any scale, pass without a word.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from transferpipe.files.segment import Segment
+from transferpipe.planning.lint.whole_plan import where_of
+from transferpipe.planning.model import Assignment, Plan, PlanWarning, SourceRef
+from transferpipe.planning.pairing.taken import listed
+from transferpipe.values.cast_errors import CastError
+from transferpipe.values.seen import Seen
+
+_KERNELS = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel", "weight")
+_EMBEDDING = ("embeddings", "reverse_embeddings")
+_MEANS, _VARIANCES = ("moving_mean", "running_mean"), ("moving_variance", "running_var")
+_FEW_ZEROS, _FEW = 4, 8  # so many numbers may be alike by chance, or by design, such as those of a 1x1 fusing kernel
+_BY_DESIGN = 4  # so many copied layers, and most of all, are a whole network that the model holds twice
+_OUTLIER, _LARGE = 100.0, 2.0
+_FRESHENED = ("fill", "pad")
+_CUT, _FEW_CUT = 0.25, 16  # part of a kernel, and numbers of it, that are zeros at its end
+_ABSURD = 1e6  # times the median size, and as such: a flipped bit of the exponent gives 1e30
+
+Locate = Callable[[SourceRef], Segment | None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a run noticed while it wrote and proved.
+
+    Attributes:
+        digests: of each weight as it was written.
+        seen: of the numbers of assigned weights that no edit changes.
+        felt: what casts changed.
+    """
+
+    digests: Mapping[str, str] = field(default_factory=dict)
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+    felt: Mapping[str, CastError] = field(default_factory=dict)
+
+
+def suspicious_values(plan: Plan, locate: Locate, found: Found) -> Iterator[PlanWarning]:
+    """Yield the warnings about the assigned weights.
+
+    Args:
+        plan: the plan.
+        locate: where a source weight lies in a file as it is in memory, None if it does not.
+        found: what is known of the values.
+    """
+    telling = [a for a in plan.assignments if a.target in found.seen and not _is_filled(a)]
+    yield from _constant_kernels(telling, found.seen)
+    yield from _copies(telling, locate, found)
+    yield from _reset_statistics(telling, found.seen)
+    yield from _outliers(telling, found.seen)
+    yield from _damaged(telling, found.seen)
+
+
+def _is_filled(assignment: Assignment) -> bool:
+    return any(isinstance(t, Mapping) and next(iter(t)) in _FRESHENED for t in assignment.transforms)
+
+
+def _own(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _constant_kernels(assignments: list[Assignment], seen: Mapping[str, Seen]) -> Iterator[PlanWarning]:
+    """A kernel of one number gives every unit the same output; trained ones never are."""
+    for a in assignments:
+        values = seen[a.target]
+        if len(a.shape) < 2 or _own(a.target) not in (*_KERNELS, *_EMBEDDING) or not values.constant:
+            continue
+        names = ", ".join(r.name for r in a.sources)
+        if values.holds_only(0) and values.count >= _FEW_ZEROS:
+            yield PlanWarning("constant-kernel", where_of(a), f"{a.target} gets only zeros, from {names}")
+        elif values.count >= _FEW:
+            text = f"{a.target} gets {values.first:.6g} in all its places, from {names}"
+            yield PlanWarning("constant-kernel", where_of(a), text)
+
+
+def _copies(assignments: list[Assignment], locate: Locate, found: Found) -> Iterator[PlanWarning]:
+    """Two layers are never trained to the same bits: one was written over the other, or they are tied on purpose.
+
+    Tied on purpose are embeddings, tensors that share their place in the file, and networks that a model holds twice
+    (a momentum encoder, the target network of reinforcement learning), which are known by their number.
+    """
+    groups: dict[tuple[str, tuple[int, ...], str], list[Assignment]] = {}
+    for a in assignments:
+        if seen_enough(found.seen[a.target]) and a.target in found.digests and _own(a.target) not in _EMBEDDING:
+            groups.setdefault((found.digests[a.target], a.shape, a.dtype), []).append(a)
+    pairs: dict[tuple[str, str], list[Assignment]] = {}
+    for group in groups.values():
+        first = group[0]
+        for other in group[1:]:
+            if _are_copies(first, other, locate):
+                layers = (_layer(first), _layer(other))
+                pairs.setdefault(layers, []).append(other)
+    holding = {_layer(a) for a in assignments if len(a.shape) > 1}
+    copied = {layer for pair in pairs for layer in pair if layer in holding}
+    if len(pairs) >= _BY_DESIGN and 2 * len(copied) > len(holding):
+        return
+    for (one, two), held in pairs.items():
+        names = listed([_own(a.sources[0].name) for a in held])
+        text = f"{one} and {two} hold the same values, bit for bit ({names}): one may have been written over the other"
+        yield PlanWarning("duplicate-weights", where_of(held[0]), text)
+
+
+def seen_enough(seen: Seen) -> bool:
+    """Tell whether there are so many different numbers that two weights do not agree in all of them by chance."""
+    return seen.count >= _FEW and not seen.constant
+
+
+def _layer(assignment: Assignment) -> str:
+    return assignment.sources[0].name.rpartition("/")[0] or assignment.sources[0].name
+
+
+def _are_copies(one: Assignment, two: Assignment, locate: Locate) -> bool:
+    if any(len(a.sources) != 1 for a in (one, two)) or one.sources[0].source != two.sources[0].source:
+        return False
+    if one.sources[0].name == two.sources[0].name:
+        return False
+    here, there = locate(one.sources[0]), locate(two.sources[0])
+    return here is None or there is None or (here.path, here.offset) != (there.path, there.offset)
+
+
+def _reset_statistics(assignments: list[Assignment], seen: Mapping[str, Seen]) -> Iterator[PlanWarning]:
+    """Training moves the statistics of every BatchNormalization that runs: those at (0, 1) were lost, or never ran."""
+    layers: dict[str, dict[str, Assignment]] = {}
+    for a in assignments:
+        if _own(a.target) in (*_MEANS, *_VARIANCES):
+            layers.setdefault(a.target.rpartition("/")[0], {})[_own(a.target)] = a
+    means = {layer: a for layer, held in layers.items() for own, a in held.items() if own in _MEANS}
+    variances = {layer: a for layer, held in layers.items() for own, a in held.items() if own in _VARIANCES}
+    reset = [
+        layer
+        for layer in means.keys() & variances.keys()
+        if seen[means[layer].target].holds_only(0) and seen[variances[layer].target].holds_only(1)
+    ]
+    if len(reset) < len(means):
+        for layer in sorted(reset, key=list(means).index):
+            ref = means[layer].sources[0].name.rpartition("/")[0]
+            text = f"{layer} gets mean 0 and variance 1 from {ref}, as freshly built, while others are trained"
+            yield PlanWarning("reset-statistics", where_of(means[layer]), text)
+
+
+def _outliers(assignments: list[Assignment], seen: Mapping[str, Seen]) -> Iterator[PlanWarning]:
+    """A kernel's spread times the root of its fan-in is its gain, near 1 from initialisation on (He et al. 2015)."""
+    kinds: dict[str, dict[str, float]] = {}
+    for a in assignments:
+        if len(a.shape) > 1 and _own(a.target) in _KERNELS:
+            gain = seen[a.target].spread * math.sqrt(_fan_in(a))
+            kinds.setdefault(_own(a.target), {})[a.target] = gain
+    for a in assignments:
+        gains = kinds.get(_own(a.target), {})
+        if a.target not in gains:
+            continue
+        gain = gains[a.target]
+        others = [g for name, g in gains.items() if name != a.target]
+        usual = statistics.median(others) if others else 0.0
+        # One sibling alone may be the odd one itself, such as one that weight decay has shrunk to nothing.
+        large = _LARGE if len(others) > 1 else _OUTLIER / 2
+        if usual > 0 and math.isfinite(gain) and gain > max(_OUTLIER * usual, large):
+            text = f"the values of {a.target} spread {gain / usual:,.0f} times as wide as those of its siblings"
+            yield PlanWarning("outlier-spread", where_of(a), f"{text} (for their number of inputs)")
+
+
+def _damaged(assignments: list[Assignment], seen: Mapping[str, Seen]) -> Iterator[PlanWarning]:
+    """A file that was cut short, or room that was never filled, ends in zeros; a flipped bit is a number beyond all."""
+    for a in assignments:
+        values = seen[a.target]
+        is_kernel = len(a.shape) > 1 and _own(a.target) in _KERNELS
+        if is_kernel and not values.constant and values.zeros_last >= max(_FEW_CUT, _CUT * values.count):
+            text = f"the last {values.zeros_last:,} of the {values.count:,} values of {a.target} are zero"
+            yield PlanWarning("zeros-at-end", where_of(a), f"{text}: was the file cut short?")
+        if values.largest > max(_ABSURD, _ABSURD * values.usual) and values.usual > 0:
+            text = f"{a.target} holds {values.largest:.3g}, where its values are usually about {values.usual:.3g}"
+            yield PlanWarning("outlier-value", where_of(a), text)
+
+
+def _fan_in(assignment: Assignment) -> int:
+    own, shape = _own(assignment.target), assignment.shape
+    if own == "weight":  # torch's names, and its axes: the outputs are first
+        return math.prod(shape[1:])
+    return math.prod(shape[:-2] if own == "depthwise_kernel" else shape[:-1])

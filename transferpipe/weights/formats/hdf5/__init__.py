@@ -1,0 +1,1 @@
+"""HDF5 as a container: its datasets read in place."""

@@ -1,0 +1,1 @@
+"""Files of Keras 3: `.keras`, `.weights.h5`, shards, presets."""

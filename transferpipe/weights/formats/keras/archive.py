@@ -1,0 +1,153 @@
+"""Keras 3 `.keras`: a zip archive of config.json, metadata.json, model.weights.h5 and assets."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import lzma
+import os
+import tempfile
+import threading
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from transferpipe.errors import FileError, Problem, UnsafeError
+from transferpipe.files.crc import combine, segment_crcs
+from transferpipe.files.segment import Segment
+from transferpipe.files.window import Window
+from transferpipe.files.zip_members import check_members, member_offset
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.formats.hdf5.file import open_hdf5
+from transferpipe.weights.formats.keras.groups import StoreFile
+from transferpipe.weights.formats.keras.h5 import read_store
+from transferpipe.weights.spec import WeightSpec
+
+CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+_MOST_CONFIG = 1 << 28
+_CHUNK = 1 << 20
+# HDF5 can loop for ever over damage, so its file is compared with the archive's checksum first. Of a larger one that
+# is done before the first value is read: to look at what it holds should not take as long as to read all of it.
+_CHECKED_FIRST = 1 << 30
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, RuntimeError)
+# What one thread reads at a time to check the whole.
+_PIECE = 32 << 20
+
+
+def open_keras(path: Path) -> FileSource:
+    """Open a `.keras` archive. The model is not built and no code of it runs.
+
+    Raises:
+        FileError: not readable, damaged, or not a Keras archive.
+        UnsafeError: the archive lists one member twice, or the weights point outside of the file.
+    """
+    archive = _open_zip(path)
+    _check_members(path, archive)
+    config = _read_json(path, archive, CONFIG)
+    metadata = _read_json(path, archive, METADATA) if METADATA in archive.namelist() else {}
+    if not isinstance(config.get("config"), dict):
+        raise FileError(
+            Problem(str(path), f"{CONFIG} does not describe a Keras model", "save it again with model.save")
+        )
+    file, base = _weights_file(path, archive)
+    check = _CheckOnce(path, archive, base)
+    if archive.getinfo(WEIGHTS).file_size <= _CHECKED_FIRST:
+        check()
+    weights = StoreFile(open_hdf5(file, str(path)), file, path, base)
+    version = metadata.get("keras_version")
+    store = read_store(path, [weights], config, "keras", str(version) if version else None)
+
+    def read_entry(spec: WeightSpec) -> Any:
+        check()
+        return store.read_entry(spec)
+
+    def locate_entry(spec: WeightSpec) -> Segment | None:
+        check()
+        return store.locate_entry(spec)
+
+    assets = tuple(n for n in archive.namelist() if n not in (CONFIG, METADATA, WEIGHTS))
+    details = {"keras_version": str(version)} if version else {}
+    return dataclasses.replace(store, read_entry=read_entry, locate_entry=locate_entry, details=details, assets=assets)
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise FileError(
+            Problem(str(path), f"not a readable .keras archive: {error}", "it may be truncated: copy or save it again")
+        ) from error
+
+
+def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
+    check_members(path, archive, path.stat().st_size)
+    names = set(archive.namelist())
+    for needed in (CONFIG, WEIGHTS):
+        if needed not in names:
+            raise FileError(Problem(str(path), f"holds no {needed}, so it is not a model that Keras 3 saved"))
+
+
+def _read_json(path: Path, archive: zipfile.ZipFile, member: str) -> dict[str, Any]:
+    where = f"{path}: {member}"
+    if archive.getinfo(member).file_size > _MOST_CONFIG:
+        raise UnsafeError(Problem(where, f"is larger than {_MOST_CONFIG:,} bytes"))
+    try:
+        data = json.loads(archive.read(member))
+    except _DAMAGED as error:  # among them the nesting that is too deep, and members that are encrypted
+        raise FileError(
+            Problem(where, f"cannot be read: {error}", "the file is damaged: copy or save it again")
+        ) from error
+    if not isinstance(data, dict):
+        raise FileError(Problem(where, f"holds a {type(data).__name__} where a mapping belongs"))
+    return data
+
+
+def _weights_file(path: Path, archive: zipfile.ZipFile) -> tuple[BinaryIO, int | None]:
+    """Return the weights member as a seekable file, and where it begins if it is read in place."""
+    info = archive.getinfo(WEIGHTS)
+    try:
+        if info.compress_type == zipfile.ZIP_STORED:
+            base = member_offset(path, info)
+            window = Window(os.open(path, os.O_RDONLY), base, info.file_size)
+            return io.BufferedReader(window), base
+        with tempfile.TemporaryFile() as unpacked, archive.open(info) as member:
+            while chunk := member.read(_CHUNK):
+                unpacked.write(chunk)
+            unpacked.flush()
+            # The descriptor keeps the file, which has no name any more, as long as the source needs it.
+            return io.BufferedReader(Window(os.dup(unpacked.fileno()), 0, info.file_size)), None
+    except _DAMAGED as error:
+        raise FileError(Problem(f"{path}: {WEIGHTS}", f"cannot be read: {error}", "copy or save it again")) from error
+
+
+class _CheckOnce:
+    """Checks the archive's own checksum of the weights before the first value is believed."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile, base: int | None) -> None:
+        self._path, self._archive, self._base = path, archive, base
+        self._done, self._lock = False, threading.Lock()
+
+    def __call__(self) -> None:
+        with self._lock:
+            if self._done:
+                return
+            try:
+                self._check()
+            except (zipfile.BadZipFile, OSError, EOFError) as error:
+                raise FileError(
+                    Problem(f"{self._path}: {WEIGHTS}", f"is damaged: {error}", "copy or save the file again")
+                ) from error
+            self._done = True
+
+    def _check(self) -> None:
+        info = self._archive.getinfo(WEIGHTS)
+        if self._base is None:  # the checksum was compared when the member was unpacked
+            return
+        pieces = Segment(self._path, self._base, info.file_size, "uint8").cut(_PIECE)
+        crc = 0
+        for piece, further in zip(pieces, segment_crcs(pieces), strict=True):
+            crc = combine(crc, further, piece.nbytes)
+        if crc != info.CRC:
+            raise zipfile.BadZipFile(f"its checksum is {crc:08x}, the archive says {info.CRC:08x}")

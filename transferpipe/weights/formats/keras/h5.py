@@ -1,0 +1,179 @@
+"""Keras 3 `.weights.h5`: groups named after classes and attributes, weights numbered inside ``vars``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transferpipe.files.segment import Segment
+from transferpipe.files.stamp import check_unchanged, file_stamp
+from transferpipe.weights.file_source import FileSource, SavedGroup
+from transferpipe.weights.formats.hdf5.file import close_with, open_hdf5, read_dataset
+from transferpipe.weights.formats.keras.groups import Group, StoreFile, Value, read_groups
+from transferpipe.weights.formats.keras.state import Kept, training_state
+from transferpipe.weights.keras.config import Config, layer_class
+from transferpipe.weights.keras.layer_classes import BUILT_IN, Names, can_hold, part_class, stem, weight_names
+from transferpipe.weights.keras.naming import SavedLayer, readable_names, refuse_namesakes
+from transferpipe.weights.keras.network import keras_network
+from transferpipe.weights.spec import Catalog, Double, WeightSpec
+
+_NORMALIZED = ("kernel", "embeddings")
+
+
+def open_weights_h5(path: Path) -> FileSource:
+    """Open a `.weights.h5` file.
+
+    Raises:
+        FileError: not readable, damaged, or not HDF5.
+        RecipeError: two weights, or two layers that own weights, have one name.
+        UnsafeError: the file points outside of itself.
+    """
+    return read_store(path, [open_store_file(path)], None, "weights_h5")
+
+
+def open_store_file(path: Path) -> StoreFile:
+    """Return the file of a store at `path`."""
+    return StoreFile(open_hdf5(path, str(path)), path, path)
+
+
+def read_store(
+    path: Path, files: Sequence[StoreFile], config: Config | None, format_name: str, version: str | None = None
+) -> FileSource:
+    """Return the source for a Keras weights store.
+
+    Args:
+        path: what messages call the store.
+        files: its HDF5 files in the order in which they were written.
+        config: the serialised model that belongs to it, None if there is none.
+        format_name: what the source calls its format.
+        version: the version of Keras that wrote it, if that is known.
+    """
+    label = str(path)
+    groups, configs = read_groups(files, config)
+    state = training_state({g.path: Kept(g.name, g.shapes, g.dtypes) for g in groups}, configs)
+    saved, catalog, held = _layers([g for g in groups if g.path not in state], configs, label)
+    read_entry, locate_entry = _access(groups)
+    for file in files:
+        close_with(read_entry, file.h5)
+    return FileSource(
+        path=path,
+        format=format_name,
+        catalog=replace(catalog, network=keras_network(config, held, version) if config else None),
+        read_entry=read_entry,
+        locate_entry=locate_entry,
+        others=tuple(s for g in groups if g.path in state for s in _specs(g, g.path, None, None)),
+        config=config,
+        groups=tuple(saved),
+    )
+
+
+def _layers(
+    groups: Sequence[Group], configs: Mapping[str, Config], label: str
+) -> tuple[list[SavedGroup], Catalog, dict[str, Config]]:
+    """Return the layout, the catalog, and the configurations by name, of the groups that hold layers."""
+    readable = readable_names(SavedLayer(g.path, g.name, g.shapes) for g in groups)
+    classes = _layer_classes(groups, configs)
+    own_names = {g.path: _own_names(g, classes.get(g.path), configs.get(g.path)) for g in groups}
+    doubled = dict(_doubled(groups, classes, own_names))
+    saved: list[SavedGroup] = []
+    weights: list[WeightSpec] = []
+    doubles: list[Double] = []
+    for group in groups:
+        specs = list(_specs(group, readable[group.path], classes.get(group.path), own_names[group.path]))
+        for spec in specs:
+            if spec.where in doubled:
+                first = next(w.name for w in weights if w.where == doubled[spec.where])
+                doubles.append(Double(spec, first, len(weights) + len(doubles)))
+            else:
+                weights.append(spec)
+        entries = tuple((v.key, s.name) for v, s in zip(group.values, specs, strict=True))
+        saved.append(SavedGroup(group.path, group.name, entries))
+    refuse_namesakes(readable, (g.path for g in groups if g.values), label)
+    catalog = Catalog(tuple(weights), label, doubles=tuple(doubles))
+    return saved, catalog, {readable[path]: config for path, config in configs.items() if path in readable}
+
+
+def _doubled(
+    groups: Sequence[Group], classes: Mapping[str, str], own_names: dict[str, Names | None]
+) -> Iterator[tuple[str, str]]:
+    """Yield the places of values that are there twice, each with its first place; both get one name of their own.
+
+    `SpectralNormalization` holds the kernel, or the embeddings, of the layer in it as its own first weight.
+    """
+    by_path = {group.path: group for group in groups}
+    for group in groups:
+        inner = by_path.get(f"{group.path}/layer")
+        if classes.get(group.path) != "SpectralNormalization" or inner is None or not group.values or not inner.values:
+            continue
+        theirs = own_names[inner.path]
+        if group.shapes[0] == inner.shapes[0] and (theirs is None or theirs[0] in _NORMALIZED):
+            if theirs:
+                own_names[group.path] = (theirs[0], *(own_names[group.path] or ())[1:])
+            yield f"{inner.place}/{inner.values[0].key}", f"{group.place}/{group.values[0].key}"
+
+
+def _access(groups: Sequence[Group]) -> tuple[Callable[[WeightSpec], Any], Callable[[WeightSpec], Segment | None]]:
+    """Return what reads and what locates a value."""
+    values: dict[str, Value] = {f"{g.place}/{v.key}": v for g in groups for v in g.values}
+    stamps = {path: file_stamp(path) for path in {v.home.path for v in values.values()}}
+
+    def read_entry(spec: WeightSpec) -> Any:
+        value = values[spec.where]
+        check_unchanged(value.home.path, stamps[value.home.path])
+        return read_dataset(value.dataset, str(value.home.path))
+
+    def locate_entry(spec: WeightSpec) -> Segment | None:
+        value, home = values[spec.where], values[spec.where].home
+        check_unchanged(home.path, stamps[home.path])
+        offset = value.dataset.offset
+        if offset is None or home.base is None:
+            return None
+        return Segment(home.path, home.base + offset, spec.nbytes, spec.dtype)
+
+    return read_entry, locate_entry
+
+
+def _layer_classes(groups: Sequence[Group], configs: Mapping[str, Config]) -> dict[str, str]:
+    """Return the class of each saved layer where it is known: by configuration, parent, path or name."""
+    classes: dict[str, str] = {}
+    paths = {g.path for g in groups}
+    for group in sorted(groups, key=lambda g: g.path.count("/")):
+        parent, _, segment = group.path.rpartition("/")
+        config = configs.get(group.path)
+        if config is not None:
+            known: str | None = layer_class(config)
+        elif parent and parent not in paths:  # in a list, the segment is made of the class
+            known = BUILT_IN.get(segment) or BUILT_IN.get(stem(segment))
+        else:
+            known = part_class(classes.get(parent), segment) or (_class_by_name(group) if group.path else None)
+        if known:
+            classes[group.path] = known
+    return classes
+
+
+def _class_by_name(group: Group) -> str | None:
+    """Return the class that a layer's name is made of, unless the layer holds what that class does not."""
+    known = BUILT_IN.get(stem(group.name or ""))
+    return known if known and can_hold(known, group.shapes) else None
+
+
+def _own_names(group: Group, layer_class: str | None, config: Config | None) -> Names | None:
+    """Return the names of the group's numbered weights, or None where only the numbers are known."""
+    if not all(v.key.isdigit() for v in group.values):
+        return None
+    own = weight_names(layer_class, config["config"] if config else None, group.shapes)
+    whole = {
+        name for name, v in zip(own or (), group.values, strict=False) if v.dataset.dtype.startswith(("int", "uint"))
+    }
+    # Whole numbers that are not a count: a quantised layer, which holds other weights.
+    return own if whole <= {"count"} else None
+
+
+def _specs(group: Group, layer: str, layer_class: str | None, own: Names | None) -> Iterator[WeightSpec]:
+    """Yield the weights of one group; `layer` is its readable name, `own` the names of the weights if known."""
+    names = own or [v.key for v in group.values]
+    for name, dtype, value in zip(names, group.dtypes, group.values, strict=True):
+        full = f"{layer}/{name}" if layer else name
+        yield WeightSpec(full, value.dataset.shape, dtype, layer_class, f"{group.place}/{value.key}")

@@ -1,0 +1,124 @@
+"""npz: a zip archive of `.npy` arrays, as `numpy.savez` writes it.
+
+bfloat16 and float8 have no NumPy type: transferpipe stores their bytes as unsigned integers, and notes their names in
+the member `transferpipe.json`: ``{"dtypes": {"<key>": "bfloat16"}}``.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from transferpipe.errors import FileError, Problem
+from transferpipe.files.stamp import check_unchanged, file_stamp
+from transferpipe.files.zip_members import check_members
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.formats.flat_names import flat_names, is_weight
+from transferpipe.weights.formats.numpy.header import MOST_HEADER, read_npy_header
+from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
+
+DTYPES_MEMBER = "transferpipe.json"
+_NPY = ".npy"
+_MOST_NOTES = 1 << 26
+_NOTED_DTYPES = ("bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3", "float8_e3m4", "float8_e8m0fnu")
+_AGAIN = "the file is damaged or truncated: download or save it again"
+_ERRORS = (OSError, ValueError, EOFError, RuntimeError, RecursionError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+
+
+def open_npz(path: Path) -> FileSource:
+    """Open an npz file.
+
+    Raises:
+        FileError: not readable, damaged, or an array that cannot lie in the file or holds no numbers.
+        UnsafeError: a pickled array, or a member that the archive lists twice.
+    """
+    stamp = file_stamp(path)
+    try:
+        archive = zipfile.ZipFile(path)
+    except _ERRORS as error:
+        raise FileError(Problem(str(path), f"is not a readable zip archive: {error}", _AGAIN)) from error
+    try:
+        specs, ignored = _specs(path, archive, stamp[1])
+    except BaseException:
+        archive.close()
+        raise
+
+    def read_entry(spec: WeightSpec) -> NDArray[Any]:
+        check_unchanged(path, stamp)
+        return _read(path, archive, spec)
+
+    return FileSource(
+        path=path,
+        format="npz",
+        catalog=Catalog(tuple(s for s in specs if is_weight(s.name)), str(path)),
+        read_entry=read_entry,
+        others=tuple(s for s in specs if not is_weight(s.name)),
+        details={"not arrays, so not read": ", ".join(ignored)} if ignored else {},
+    )
+
+
+def _specs(path: Path, archive: zipfile.ZipFile, size: int) -> tuple[list[WeightSpec], list[str]]:
+    """Return the arrays, and the names of the members that are none."""
+    check_members(path, archive, size)
+    noted = _noted_dtypes(path, archive)
+    members = archive.infolist()
+    keys = {m.filename: m.filename.removesuffix(_NPY) for m in members if m.filename.endswith(_NPY)}
+    names = flat_names(keys.values())
+    specs = [
+        _spec(path, archive, m, (names[keys[m.filename]], noted.get(keys[m.filename])))
+        for m in members
+        if m.filename in keys
+    ]
+    return specs, [m.filename for m in members if m.filename not in keys and m.filename != DTYPES_MEMBER]
+
+
+def _noted_dtypes(path: Path, archive: zipfile.ZipFile) -> Mapping[str, str]:
+    if DTYPES_MEMBER not in archive.namelist():
+        return {}
+    where = f"{path}: {DTYPES_MEMBER}"
+    try:
+        if archive.getinfo(DTYPES_MEMBER).file_size > _MOST_NOTES:
+            raise ValueError(f"more than {_MOST_NOTES:,} bytes")
+        notes = json.loads(archive.read(DTYPES_MEMBER))
+    except _ERRORS as error:
+        raise FileError(Problem(where, f"cannot be read: {error}", _AGAIN)) from error
+    noted = notes.get("dtypes") if isinstance(notes, dict) else None
+    if not isinstance(noted, dict) or not all(n in _NOTED_DTYPES for n in noted.values()):
+        raise FileError(Problem(where, f"must map keys to {', '.join(_NOTED_DTYPES)} under 'dtypes'", _AGAIN))
+    return noted
+
+
+def _spec(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, named: tuple[str, str | None]) -> WeightSpec:
+    """Return the weight in `member` from its header alone; `named` is its name and its noted dtype."""
+    where, (name, noted) = f"{path}: {member.filename}", named
+    try:
+        with archive.open(member) as file:
+            head = file.read(MOST_HEADER)
+    except _ERRORS as error:
+        raise FileError(Problem(where, f"is not a readable npy array: {error}", _AGAIN)) from error
+    header = read_npy_header(head, member.file_size, where)
+    dtype = header.dtype
+    if noted is not None and (dtype.kind != "u" or dtype.itemsize != numpy_dtype(noted).itemsize):
+        raise FileError(Problem(f"{path}: {DTYPES_MEMBER}", f"says {noted} of {name!r}, which holds {dtype}", _AGAIN))
+    return WeightSpec(name, header.shape, noted or header.dtype_name, None, member.filename)
+
+
+def _read(path: Path, archive: zipfile.ZipFile, spec: WeightSpec) -> NDArray[Any]:
+    """Return the values. The checksum that zip keeps of the member is checked on the way."""
+    dtype = numpy_dtype(spec.dtype)
+    try:
+        with archive.open(spec.where) as file:
+            values = npy.read_array(file, allow_pickle=False)
+    except _ERRORS as error:
+        raise FileError(Problem(f"{path}: {spec.where}", f"cannot be read: {error}", _AGAIN)) from error
+    if spec.dtype in _NOTED_DTYPES:
+        return values.astype(values.dtype.newbyteorder("="), copy=False).view(dtype)
+    return values.astype(dtype, copy=False)

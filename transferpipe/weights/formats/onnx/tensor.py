@@ -1,0 +1,221 @@
+"""One tensor of an ONNX file: where its values lie, and what they are.
+
+Fields and their meaning: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (``TensorProto``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.files.inside import file_inside
+from transferpipe.files.protobuf import BYTES, FIXED32, FIXED64, VARINT, Field, Read, read_fields, varints
+from transferpipe.files.stamp import Stamp, file_stamp
+from transferpipe.weights.formats.raw_value import Stretch
+from transferpipe.weights.spec import numpy_dtype
+
+# The numbers of TensorProto.DataType. Those of four bits and texts are left out.
+_DTYPES = {
+    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16",
+    11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128", 16: "bfloat16",
+    17: "float8_e4m3fn", 18: "float8_e4m3fnuz", 19: "float8_e5m2", 20: "float8_e5m2fnuz", 24: "float8_e8m0fnu",
+}  # fmt: skip
+_OTHER_DTYPES = {8: "string", 21: "uint4", 22: "int4", 23: "float4_e2m1", 25: "uint2", 26: "int2"}
+_DIMS, _DATA_TYPE, _FLOATS, _INT32S, _INT64S, _NAME, _RAW, _DOUBLES, _UINT64S, _EXTERNAL, _LOCATION = (
+    *(1, 2, 4, 5, 7, 8, 9, 10, 11, 13, 14),
+)
+_FIXED = {_FLOATS: 4, _DOUBLES: 8}
+_WHOLE = (_INT32S, _INT64S, _UINT64S)
+_NUMBERS = {
+    _FLOATS: ("float32", "complex64"),
+    _DOUBLES: ("float64", "complex128"),
+    _INT64S: ("int64",),
+    _UINT64S: ("uint64", "uint32"),
+}
+_ELSEWHERE = 1
+_MOST_AXES, _MOST_NAME, _MOST_CHUNKS = 32, 4096, 1_000_000
+
+
+@dataclass(frozen=True)
+class OnnxTensor:
+    """One initialiser.
+
+    Attributes:
+        name: its name.
+        shape: its shape.
+        dtype: NumPy name of its dtype, or ONNX's where NumPy has none, and then its values cannot be read.
+        raw: where its values begin if they lie somewhere as raw bytes.
+        chunks: otherwise, where the numbers lie in the file that stand for its values.
+        is_readable: whether its values can be read.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    raw: Stretch | None
+    chunks: tuple[tuple[int, int], ...] = ()
+    is_readable: bool = True
+
+    def decode(self, data: bytes | bytearray) -> NDArray[Any]:
+        """Return the values for which the whole numbers in `data` stand; of narrow floats those are the bits.
+
+        Raises:
+            ValueError: it is another number of values, or a number is too large for the dtype.
+        """
+        dtype = numpy_dtype(self.dtype)
+        count = math.prod(self.shape)
+        bits = np.fromiter(varints(data), np.uint64)
+        if bits.size != count:
+            raise ValueError(f"holds {bits.size:,} numbers, but shape {list(self.shape)} needs {count:,}")
+        if self.dtype == "bool":
+            return np.not_equal(bits, 0).reshape(self.shape)
+        narrow = np.dtype(f"u{dtype.itemsize}") if dtype.kind not in "iu" else dtype
+        values = bits.astype(narrow)
+        if not np.array_equal(values.astype(np.uint64), bits):
+            raise ValueError(f"holds numbers that are no {self.dtype}")
+        decoded: NDArray[Any] = values.view(dtype).reshape(self.shape)
+        return decoded
+
+
+@dataclass
+class _Found:
+    """The fields of one tensor, as they are met."""
+
+    dims: list[int] = field(default_factory=list)
+    single: dict[int, Field] = field(default_factory=dict)
+    chunks: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    external: dict[str, str] = field(default_factory=dict)
+
+
+def read_tensor(read: Read, message: Field, path: Path, stamp: Stamp) -> OnnxTensor:
+    """Return what `message`, a ``TensorProto`` of the file at `path`, declares.
+
+    Raises:
+        ValueError: it makes no sense, or its values cannot lie where it says.
+        FileError, UnsafeError: it keeps its values in a file that there is not, or that is not beside this one.
+    """
+    found = _collect(read, message)
+    name = _text(read, found.single[_NAME], _MOST_NAME) if _NAME in found.single else ""
+    if not name:
+        raise ValueError("is a tensor without a name")
+    number = found.single[_DATA_TYPE].value if _DATA_TYPE in found.single else 0
+    if len(found.dims) > _MOST_AXES or not all(0 <= n < 1 << 63 for n in found.dims):
+        raise ValueError(f"{name!r} has the impossible shape {found.dims[: _MOST_AXES + 1]}")
+    if number not in _DTYPES and number not in _OTHER_DTYPES:
+        raise ValueError(f"{name!r} has the dtype number {number}, which ONNX does not know")
+    tensor = OnnxTensor(name, tuple(found.dims), _DTYPES.get(number, ""), None)
+    if not tensor.dtype:
+        return OnnxTensor(name, tensor.shape, _OTHER_DTYPES[number], None, (), False)
+    try:
+        return _place(tensor, found, path, stamp)
+    except ValueError as error:
+        raise ValueError(f"{name!r} {error}") from error
+
+
+def tensor_name(read: Read, message: Field) -> str:
+    """Return the name of the ``TensorProto`` `message`; empty if it has none."""
+    names = [_text(read, f, _MOST_NAME) for f in read_fields(read, message.begin, message.end) if f.number == _NAME]
+    return names[0] if names else ""
+
+
+def _collect(read: Read, message: Field) -> _Found:
+    found = _Found()
+    for each in read_fields(read, message.begin, message.end):
+        if each.number == _DIMS:
+            found.dims += _whole_numbers(read, each)
+        elif each.number in (*_FIXED, *_WHOLE):
+            chunks = found.chunks.setdefault(each.number, [])
+            if len(chunks) == _MOST_CHUNKS:
+                raise ValueError(f"a tensor lies in more than {_MOST_CHUNKS:,} pieces")
+            _check_kind(
+                each, BYTES, VARINT if each.number in _WHOLE else FIXED32 if each.number == _FLOATS else FIXED64
+            )
+            chunks.append((each.begin, each.end))
+        elif each.number == _EXTERNAL:
+            _check_kind(each, BYTES)
+            entry = {f.number: _text(read, f, _MOST_NAME) for f in read_fields(read, each.begin, each.end)}
+            found.external[entry.get(1, "")] = entry.get(2, "")
+        elif each.number in (_DATA_TYPE, _NAME, _RAW, _LOCATION):
+            _check_kind(each, BYTES if each.number in (_NAME, _RAW) else VARINT)
+            if found.single.setdefault(each.number, each) is not each:
+                raise ValueError(f"field {each.number} of a tensor is there twice")
+    return found
+
+
+def _check_kind(each: Field, *kinds: int) -> None:
+    if each.kind not in kinds:
+        raise ValueError(f"field {each.number} of a tensor is stored as kind {each.kind}, not {kinds[0]}")
+
+
+def _whole_numbers(read: Read, each: Field) -> list[int]:
+    _check_kind(each, BYTES, VARINT)
+    if each.kind == VARINT:
+        return [each.signed]
+    if each.value > 10 * _MOST_AXES:
+        raise ValueError(f"a tensor has a shape of {each.value:,} bytes")
+    return [n - (1 << 64) if n >> 63 else n for n in varints(read(each.begin, each.value))]
+
+
+def _text(read: Read, each: Field, most: int) -> str:
+    _check_kind(each, BYTES)
+    if each.value > most:
+        raise ValueError(f"a name has {each.value:,} bytes")
+    return read(each.begin, each.value).decode("utf-8")
+
+
+def _place(tensor: OnnxTensor, found: _Found, path: Path, stamp: Stamp) -> OnnxTensor:
+    """Return `tensor` with the place of its values, which must be one and of the right size."""
+    needed = math.prod(tensor.shape) * numpy_dtype(tensor.dtype).itemsize
+    is_elsewhere = _LOCATION in found.single and found.single[_LOCATION].value == _ELSEWHERE
+    places = [*(n for n in (_RAW,) if n in found.single), *found.chunks, *((_EXTERNAL,) if is_elsewhere else ())]
+    if len(places) > 1:
+        raise ValueError(f"keeps its values in several fields: {places}")
+    if not places and needed:
+        raise ValueError(f"has no values, but shape {list(tensor.shape)} of {tensor.dtype} needs {needed:,} bytes")
+    if is_elsewhere:
+        raw, size = _external(found.external, path)
+    elif _RAW in places:
+        raw, size = Stretch(path, stamp, found.single[_RAW].begin), found.single[_RAW].value
+    else:
+        return _typed(tensor, found.chunks, path, stamp)
+    if size != needed:
+        raise ValueError(f"has {size:,} bytes, but shape {list(tensor.shape)} of {tensor.dtype} needs {needed:,}")
+    return OnnxTensor(tensor.name, tensor.shape, tensor.dtype, raw)
+
+
+def _typed(tensor: OnnxTensor, found: Mapping[int, list[tuple[int, int]]], path: Path, stamp: Stamp) -> OnnxTensor:
+    """Return `tensor` with the numbers that stand for its values; floats lie there as they are in memory."""
+    number, chunks = next(iter(found.items()), (_RAW, []))
+    size, count = sum(end - begin for begin, end in chunks), math.prod(tensor.shape)
+    narrow = numpy_dtype(tensor.dtype).itemsize <= 2 or tensor.dtype == "int32"
+    if chunks and (tensor.dtype not in _NUMBERS[number] if number in _NUMBERS else not narrow):
+        raise ValueError(f"keeps values of {tensor.dtype} in field {number}")
+    if number in _FIXED and size != count * numpy_dtype(tensor.dtype).itemsize:
+        raise ValueError(f"has {size:,} bytes, but shape {list(tensor.shape)} of {tensor.dtype} needs another number")
+    if number in _WHOLE and not count <= size <= 10 * count:
+        raise ValueError(f"has {size:,} bytes for {count:,} numbers")
+    if len(chunks) <= 1 and number not in _WHOLE:
+        begin = chunks[0][0] if chunks else 0
+        return OnnxTensor(tensor.name, tensor.shape, tensor.dtype, Stretch(path, stamp, begin))
+    return OnnxTensor(tensor.name, tensor.shape, tensor.dtype, None, tuple(chunks))
+
+
+def _external(entry: Mapping[str, str], path: Path) -> tuple[Stretch, int]:
+    """Return where the values lie in another file, and how many bytes they take."""
+    file = file_inside(path.parent, entry.get("location"), str(path))
+    stamp = file_stamp(file)
+    texts = entry.get("offset", "0"), entry.get("length", "")
+    if not all(t.isascii() and t.isdigit() and len(t) < 20 for t in texts if t):
+        raise ValueError(f"lies at offset {texts[0][:40]!r}, length {texts[1][:40]!r} of {file.name!r}")
+    offset = int(texts[0] or 0)
+    length = int(texts[1]) if texts[1] else max(0, stamp[1] - offset)
+    if offset + length > stamp[1]:
+        what = f"lies at bytes {offset:,} to {offset + length:,} of {file.name!r}"
+        raise ValueError(f"{what}, which has {stamp[1]:,}")
+    return Stretch(file, stamp, offset), length

@@ -1,0 +1,153 @@
+"""The header of a safetensors file: 8 bytes of its length, JSON, and behind it all values without gaps.
+
+The header is read here and not by the safetensors library, which keeps the last of two equal keys and cannot give
+bfloat16 to NumPy. Layout and limits: https://github.com/huggingface/safetensors#format
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transferpipe.errors import FileError, Problem, Problems
+from transferpipe.files.json_text import parse_mapping
+from transferpipe.files.stamp import Stamp, file_stamp
+from transferpipe.weights.formats.raw_value import Stretch
+from transferpipe.weights.spec import numpy_dtype
+
+MOST_HEADER = 100_000_000  # the limit of the safetensors library
+_MOST_AXES = 32
+_AGAIN = "the file is damaged or truncated: download or save it again"
+_DTYPES = {
+    "BOOL": "bool", "U8": "uint8", "I8": "int8", "U16": "uint16", "I16": "int16", "U32": "uint32", "I32": "int32",
+    "U64": "uint64", "I64": "int64", "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
+    "C64": "complex64", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
+}  # fmt: skip
+# Those of less than a byte, with their bits: known to the format, and to nothing that could hold them.
+_NARROW = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One value: its key, shape and dtype, and where it lies behind the header."""
+
+    key: str
+    shape: tuple[int, ...]
+    dtype: str
+    begin: int
+    end: int
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether NumPy, with ml_dtypes, has its dtype too."""
+        return self.dtype not in _NARROW
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """What one file declares.
+
+    Attributes:
+        path: the file.
+        stamp: what it was when it was read.
+        start: where the values begin.
+        tensors: the values in the order in which they lie there.
+        metadata: what the writer noted.
+    """
+
+    path: Path
+    stamp: Stamp
+    start: int
+    tensors: tuple[Tensor, ...]
+    metadata: Any
+
+    def place(self, tensor: Tensor) -> Stretch:
+        """Return where the value of `tensor` begins."""
+        return Stretch(self.path, self.stamp, self.start + tensor.begin)
+
+
+def read_tensor_file(path: Path) -> TensorFile:
+    """Return what the header of `path` declares, once all of it was found to be possible.
+
+    Raises:
+        FileError: not readable, truncated, or a header that does not describe the file.
+        UnsafeError: the header has one key twice.
+    """
+    stamp = file_stamp(path)
+    header, start = _read_header(path, stamp[1])
+    metadata = header.pop("__metadata__", None)
+    tensors = _tensors(path, header)
+    _check_layout(path, tensors, stamp[1] - start)
+    return TensorFile(path, stamp, start, tuple(tensors), metadata)
+
+
+def _read_header(path: Path, size: int) -> tuple[dict[str, Any], int]:
+    """Return the header, and where the values begin."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= min(size - 8, MOST_HEADER):
+                most = f"at most {max(0, min(size - 8, MOST_HEADER)):,} can be"
+                raise FileError(Problem(str(path), f"declares a header of {length:,} bytes, where {most}", _AGAIN))
+            text = file.read(length)
+    except OSError as error:
+        raise FileError(Problem(str(path), f"the header cannot be read: {error}", _AGAIN)) from error
+    return parse_mapping(text, str(path), "the header"), 8 + length
+
+
+def _tensors(path: Path, header: Mapping[str, Any]) -> list[Tensor]:
+    """Return the tensors in the order of their values; every entry that makes no sense is reported."""
+    problems, tensors = Problems(), []
+    for key, entry in header.items():
+        try:
+            tensors.append(_tensor(key, entry))
+        except (KeyError, TypeError, ValueError) as error:
+            what = f"has no {error}" if isinstance(error, KeyError) else str(error)
+            problems.add(f"{path}: {key}", what, _AGAIN)
+    problems.raise_as(FileError)
+    return sorted(tensors, key=lambda t: (t.begin, t.end))
+
+
+def _tensor(key: str, entry: Any) -> Tensor:
+    if not isinstance(entry, dict):
+        raise TypeError("is not described by a mapping")
+    key.encode("utf-8")
+    named = entry["dtype"] if isinstance(entry["dtype"], str) else ""
+    dtype = named if named in _NARROW else _DTYPES.get(named)
+    if dtype is None:
+        raise ValueError(f"has the dtype {entry['dtype']!r}; known are {', '.join([*_DTYPES, *_NARROW])}")
+    shape, (begin, end) = _counts(entry["shape"]), _counts(entry["data_offsets"])
+    if len(shape) > _MOST_AXES:
+        raise ValueError(f"has {len(shape)} axes; NumPy knows {_MOST_AXES} at most")
+    bits = _NARROW[dtype] if dtype in _NARROW else 8 * numpy_dtype(dtype).itemsize
+    needed = -(-math.prod(shape) * bits // 8)
+    if end - begin != needed:
+        raise ValueError(f"lies in {end - begin:,} bytes, but shape {list(shape)} of {dtype} needs {needed:,}")
+    return Tensor(key, shape, dtype, begin, end)
+
+
+def _counts(data: Any) -> tuple[int, ...]:
+    if not isinstance(data, list) or not all(type(n) is int and 0 <= n < 1 << 63 for n in data):
+        raise TypeError(f"has {str(data)[:80]} where a list of sizes belongs")
+    return tuple(data)
+
+
+def _check_layout(path: Path, tensors: Iterable[Tensor], size: int) -> None:
+    """Refuse values that overlap, leave a gap, or go past the end: the format allows none of it."""
+    problems, at, before = Problems(), 0, "the header"
+    for tensor in tensors:
+        where, lies = f"{path}: {tensor.key}", f"lies at bytes {tensor.begin:,} to {tensor.end:,}"
+        if tensor.begin < at:
+            problems.add(where, f"{lies} and overlaps {before!r}, which ends at {at:,}", _AGAIN)
+        elif tensor.begin > at:
+            problems.add(where, f"{lies}, after a gap: {before!r} ends at {at:,}", _AGAIN)
+        if tensor.end > size:
+            problems.add(where, f"{lies}, but the values end at {size:,}", _AGAIN)
+        at, before = max(at, tensor.end), tensor.key
+    if at < size and not problems.found:
+        problems.add(str(path), f"has {size - at:,} bytes behind the last tensor that nothing describes", _AGAIN)
+    problems.raise_as(FileError)

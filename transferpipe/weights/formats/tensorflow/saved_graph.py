@@ -1,0 +1,141 @@
+"""What a SavedModel tells of its layers: their names and classes, and which objects are metrics.
+
+https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/protobuf/saved_object_graph.proto and
+https://github.com/keras-team/tf-keras/blob/master/tf_keras/protobuf/saved_metadata.proto
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transferpipe.files.protobuf import BYTES, Field, fields, message, number, read_fields, text, window_reader
+from transferpipe.files.segment import opened, read_into
+from transferpipe.weights.formats.tensorflow.catalog import Told
+from transferpipe.weights.formats.tensorflow.object_graph import MOST_NODES, Node, check_references, parse_reference
+
+_MOST_GRAPH = 1 << 28
+_MOST_METADATA = 1 << 28
+_META_GRAPH, _OBJECT_GRAPH = 2, 7
+_METRIC = "_tf_keras_metric"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedNode:
+    """An object of a SavedModel: what it holds, what kind of Keras object it is, and its configuration as JSON."""
+
+    children: tuple[tuple[str, int], ...] = ()
+    kind: str = ""
+    metadata: str = ""
+
+
+def read_saved_graph(path: Path) -> tuple[SavedNode, ...]:
+    """Return the objects of the first graph in `saved_model.pb` that has any; empty if none has, as in TensorFlow 1.
+
+    Only the lengths of what lies before and behind them are read: a graph of computations may have gigabytes.
+
+    Raises:
+        ValueError: the file is damaged.
+        FileError, OSError: it cannot be read.
+    """
+    with opened(path) as descriptor:
+        read, size = window_reader(descriptor), path.stat().st_size
+        for graph in (f for f in read_fields(read, 0, size) if f.number == _META_GRAPH and f.kind == BYTES):
+            for field in read_fields(read, graph.begin, graph.end):
+                if field.number == _OBJECT_GRAPH and field.kind == BYTES:
+                    return _read_graph(descriptor, field, path)
+    return ()
+
+
+def _read_graph(descriptor: int, field: Field, path: Path) -> tuple[SavedNode, ...]:
+    if field.value > _MOST_GRAPH:
+        raise ValueError(f"the graph of objects has {field.value:,} bytes")
+    data = memoryview(bytearray(field.value))
+    read_into(descriptor, data, field.begin, path)
+    return _parse_graph(data)
+
+
+def _parse_graph(data: memoryview) -> tuple[SavedNode, ...]:
+    nodes = []
+    for field, value in fields(data):
+        if field == 1:
+            nodes.append(_parse_node(message(value)))
+        if len(nodes) > MOST_NODES:
+            raise ValueError(f"the graph of objects has more than {MOST_NODES:,} nodes")
+    check_references(len(nodes), (n.children for n in nodes))
+    return tuple(nodes)
+
+
+def _parse_node(data: memoryview) -> SavedNode:
+    children, kind, metadata = [], "", ""
+    for field, value in fields(data):
+        if field == 1:
+            children.append(parse_reference(value))
+        elif field == 4:
+            found = {f: text(v) for f, v in fields(message(value)) if f in (1, 3)}
+            kind, metadata = found.get(1, ""), found.get(3, "")
+    return SavedNode(tuple(children), kind, metadata)
+
+
+def read_metadata(path: Path) -> dict[int, str]:
+    """Return the configurations in `keras_metadata.pb`, by the numbers of their objects.
+
+    Raises:
+        ValueError: the file is damaged.
+        OSError: it cannot be read.
+    """
+    if path.stat().st_size > _MOST_METADATA:
+        raise ValueError(f"it has more than {_MOST_METADATA:,} bytes")
+    found = {}
+    for field, value in fields(memoryview(path.read_bytes())):
+        if field == 1:
+            node, metadata = 0, ""
+            for inner, part in fields(message(value)):
+                if inner == 2:
+                    node = number(part)
+                elif inner == 5:
+                    metadata = text(part)
+            found[node] = metadata
+    return found
+
+
+def told_of(nodes: Sequence[Node], saved: Sequence[SavedNode], metadata: Mapping[int, str]) -> Told:
+    """Return what the SavedModel tells of the nodes of its checkpoint: the same objects by the same names."""
+    names, classes, metrics, configs = {}, {}, {}, {}
+    for node, there in _same(nodes, saved).items():
+        if saved[there].kind == _METRIC:
+            metrics[node] = True
+        config = _configuration(metadata.get(there) or saved[there].metadata)
+        name, layer_class = config.get("name"), config.get("class_name")
+        if isinstance(name, str) and name:
+            names[node] = name
+        if isinstance(layer_class, str) and layer_class:
+            classes[node] = layer_class
+            configs[node] = config
+    return Told(names, classes, metrics, configs)
+
+
+def _same(nodes: Sequence[Node], saved: Sequence[SavedNode]) -> dict[int, int]:
+    """Return the object of the SavedModel that each node of the checkpoint is, found by walking both from the root."""
+    same = {0: 0} if nodes and saved else {}
+    waiting = list(same)
+    while waiting:
+        node = waiting.pop()
+        held = dict(saved[same[node]].children)
+        for name, child in nodes[node].children:
+            if name in held and child not in same:
+                same[child] = held[name]
+                waiting.append(child)
+    return same
+
+
+def _configuration(metadata: str) -> dict[str, Any]:
+    """Return the configuration of a layer; empty where it does not tell."""
+    try:
+        config = json.loads(metadata) if metadata else {}
+    except (ValueError, RecursionError):  # names are a convenience: without them the numbers stand
+        return {}
+    return config if isinstance(config, dict) else {}

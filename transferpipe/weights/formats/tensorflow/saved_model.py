@@ -1,0 +1,56 @@
+"""SavedModel folders: the weights straight from the checkpoint inside, whatever the model computes.
+
+Nothing of the graph of computations is looked at, so models that TensorFlow itself cannot load are read as well.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transferpipe.errors import FileError, Problem
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.formats.tensorflow.bundle import open_bundle
+from transferpipe.weights.formats.tensorflow.catalog import Told
+from transferpipe.weights.formats.tensorflow.checkpoint import source_of
+from transferpipe.weights.formats.tensorflow.object_graph import Node
+from transferpipe.weights.formats.tensorflow.paths import KERAS_METADATA, MODEL, VARIABLES
+from transferpipe.weights.formats.tensorflow.saved_graph import read_metadata, read_saved_graph, told_of
+
+_AGAIN = "the model is damaged or incomplete: copy or save it again"
+
+
+def open_saved_model(path: Path) -> FileSource:
+    """Open a SavedModel.
+
+    Args:
+        path: its folder, or the file ``saved_model.pb`` in it.
+
+    Raises:
+        FileError: damaged, incomplete, without variables, or written as text.
+        UnsafeError: a shard is a link out of the folder.
+    """
+    folder = path if path.is_dir() else path.parent
+    index = folder / VARIABLES
+    if not index.is_file():
+        what = f"holds no variables: there is no {VARIABLES}"
+        mend = "copy all of the folder; a frozen graph has no variables, only constants, which are not read"
+        raise FileError(Problem(str(folder), what, mend))
+    files = [folder / name for name in (MODEL, KERAS_METADATA) if (folder / name).is_file()]
+
+    def told(nodes: tuple[Node, ...]) -> Told:
+        return _told(folder, nodes)
+
+    return source_of(path, "saved_model", open_bundle(index), (index, *files), told)
+
+
+def _told(folder: Path, nodes: tuple[Node, ...]) -> Told:
+    """Return what the files beside the checkpoint tell of its objects; a model written as text tells nothing."""
+    where = folder / MODEL
+    if not where.is_file():
+        return Told()
+    try:
+        saved = read_saved_graph(where)
+        where = folder / KERAS_METADATA
+        return told_of(nodes, saved, read_metadata(where) if where.is_file() else {})
+    except (OSError, ValueError) as error:
+        raise FileError(Problem(str(where), f"cannot be read: {error}", _AGAIN)) from error

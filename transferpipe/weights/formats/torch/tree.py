@@ -1,0 +1,236 @@
+"""Which part of a checkpoint holds the weights, and what they are called: by the keys on the way to them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transferpipe.errors import Problem, RecipeError, UnsafeError, did_you_mean
+from transferpipe.weights.formats.torch.limited import PickleError
+from transferpipe.weights.formats.torch.tensors import Tensor
+from transferpipe.weights.formats.torch.unpickle import Entries
+
+Keys = tuple[str, ...]
+_WRAPPERS = re.compile(
+    r"((model|net|network|module|ema|ema_model|model_ema|teacher|student|backbone)_?)?"
+    r"(state_dict|state|model|net|network|module|weights|params|params_ema|ema|ema_model|model_ema|shadow_params)"
+    r"(_ema)?"
+)
+_TRAINING = re.compile(
+    r"(.*_)?(optim|optimizers?|optimizer_states?|optimizer_state_dicts?|opt|.*scheduler.*|.*scaler.*|amp|callbacks|loops"
+    r"|.*rng_?states?.*)",
+    re.IGNORECASE,
+)
+_MOST_DEPTH = 100
+_MOST_KEY = 1000
+_LISTED = 8
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is read of a checkpoint, and what is not.
+
+    Attributes:
+        selected: the keys on the way to the part that holds the weights; none if the whole is it.
+        weights: its tensors, by the keys from that part on.
+        others: the tensors elsewhere, by the keys from the top on.
+        beside: the keys at the top, and beside the weights, that lead to no tensor.
+    """
+
+    selected: Keys
+    weights: tuple[tuple[Keys, Tensor], ...]
+    others: tuple[tuple[Keys, Tensor], ...]
+    beside: tuple[str, ...]
+
+
+class Tree:
+    """The containers of a checkpoint and which of them lead to tensors."""
+
+    def __init__(self, root: Any) -> None:
+        self.root = root
+        self._holders, self._size = _holders(root)
+
+    def holds(self, value: Any) -> bool:
+        """Tell whether `value` is a tensor or a container that leads to one."""
+        return isinstance(value, Tensor) or id(value) in self._holders
+
+    def children(self, container: Any) -> dict[str, Any]:
+        """Return what a container holds, by its keys as text.
+
+        Raises:
+            PickleError: a key that leads to tensors is no text or number.
+            UnsafeError: a key is there twice.
+        """
+        found: dict[str, Any] = {}
+        for key, value in _pairs(container):
+            text = _text(key)
+            if text is None:
+                if self.holds(value):
+                    raise PickleError(f"holds tensors under a key that is no short text but a {type(key).__name__}")
+                continue
+            if text in found:
+                raise UnsafeError(Problem("", f"has the key {text!r:.120} twice", "save the file again"))
+            found[text] = value
+        return found
+
+    def tensors(self, top: Any) -> Iterator[tuple[Keys, Tensor]]:
+        """Yield the tensors below `top` with the keys on the way, in file order.
+
+        Raises:
+            PickleError: containers hold each other, or one is reached in very many ways.
+        """
+        waiting: list[tuple[Keys, Any]] = [((), top)]
+        most = 1000 + 4 * self._size
+        while waiting:
+            keys, value = waiting.pop()
+            most -= 1 + _count(value)
+            if most < 0 or len(keys) > _MOST_DEPTH:
+                raise PickleError("holds one thing in very many places, or in itself")
+            if isinstance(value, Tensor):
+                yield keys, value
+            else:
+                below = [((*keys, k), v) for k, v in self.children(value).items() if self.holds(v)]
+                waiting.extend(reversed(below))
+
+
+def part_of(root: Any, select: str | None) -> Part:
+    """Return what is to be read of the checkpoint whose unpickled object is `root`.
+
+    Args:
+        root: what the pickle describes.
+        select: keys on the way to the weights, joined by ``/`` or ``.``; None finds them: the only entry at the top
+            that holds tensors under a name such as ``state_dict`` or ``model``, or else all but the optimizer's state.
+
+    Raises:
+        PickleError: the containers make no sense.
+        RecipeError: nothing is at `select`, or several entries could be meant.
+        UnsafeError: a key is there twice.
+    """
+    tree = Tree(root)
+    if isinstance(root, Tensor):
+        return Part((), ((("tensor",), root),), (), ())
+    top = tree.children(root)
+    selected = _resolve(tree, select) if select is not None else _wrapper(tree, top)
+    chosen = root
+    for key in selected:
+        chosen = tree.children(chosen)[key]
+    if isinstance(chosen, Tensor):
+        return Part(selected[:-1], ((selected[-1:], chosen),), _others(tree, selected), _beside(tree, top))
+    weights = tree.tensors(chosen)
+    beside = _beside(tree, top) + (_beside(tree, tree.children(chosen)) if selected else ())
+    if not selected:
+        weights = ((k, t) for k, t in weights if not _is_training(top, k[0]))
+    return Part(selected, tuple(weights), _others(tree, selected), beside)
+
+
+def _others(tree: Tree, selected: Keys) -> tuple[tuple[Keys, Tensor], ...]:
+    top = tree.children(tree.root)
+    found = tree.tensors(tree.root)
+    if selected:
+        return tuple((k, t) for k, t in found if k[: len(selected)] != selected)
+    return tuple((k, t) for k, t in found if _is_training(top, k[0]))
+
+
+def _is_training(top: dict[str, Any], key: str) -> bool:
+    """Tell whether an entry at the top is the state of a training run: a container, or a generator's state."""
+    return bool(_TRAINING.fullmatch(key)) and (not isinstance(top[key], Tensor) or "rng" in key)
+
+
+def _beside(tree: Tree, entries: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(key for key, value in entries.items() if not tree.holds(value))
+
+
+def _wrapper(tree: Tree, top: dict[str, Any]) -> Keys:
+    found = [k for k, v in top.items() if tree.holds(v) and not isinstance(v, Tensor) and _WRAPPERS.fullmatch(k)]
+    if len(found) > 1:
+        what = f"the checkpoint holds weights under {_listed(found)}"
+        raise RecipeError(
+            Problem("select", what, f"say which: select: {found[0]} under the source, or select={found[0]} for inspect")
+        )
+    return (found[0],) if found else ()
+
+
+def _resolve(tree: Tree, select: str) -> Keys:
+    """Return the keys that `select` joins. Keys may hold dots themselves, so the longest that fits is taken first."""
+    keys: list[str] = []
+    here, rest = tree.root, select
+    while rest:
+        children = {} if isinstance(here, Tensor) else tree.children(here)
+        fits = [k for k in children if k and (rest == k or rest.startswith((f"{k}/", f"{k}.")))]
+        if not fits:
+            raise RecipeError(Problem("select", _missing(keys, rest), _what_there_is(tree, children, rest)))
+        key = max(fits, key=len)
+        keys.append(key)
+        here, rest = children[key], rest[len(key) + 1 :]
+    if not tree.holds(here):
+        what = f"there are no tensors under {select!r}"
+        raise RecipeError(Problem("select", what, _what_there_is(tree, tree.children(tree.root), "")))
+    return tuple(keys)
+
+
+def _missing(keys: Sequence[str], rest: str) -> str:
+    return f"there is no {rest!r}{' under ' + repr('/'.join(keys)) if keys else ' at the top of the checkpoint'}"
+
+
+def _what_there_is(tree: Tree, children: dict[str, Any], word: str) -> str:
+    holding = [k for k, v in children.items() if tree.holds(v)]
+    near = did_you_mean(word, holding, most=1) if word else ""
+    return " ".join(filter(None, (near, f"tensors are under {_listed(holding)}" if holding else "")))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(f"{n!r:.80}" for n in names[:_LISTED]) + more
+
+
+def _pairs(container: Any) -> list[tuple[Any, Any]]:
+    if isinstance(container, Entries):
+        return container.pairs
+    return list(enumerate(container)) if isinstance(container, list | tuple) else []
+
+
+def _count(container: Any) -> int:
+    if isinstance(container, Entries):
+        return len(container.pairs)
+    return len(container) if isinstance(container, list | tuple) else 0
+
+
+def _text(key: Any) -> str | None:
+    """Return a key as text; None if it is nothing that a name could be made of."""
+    if isinstance(key, str):
+        return key if len(key) <= _MOST_KEY else None
+    return str(key) if isinstance(key, bool | float) or (isinstance(key, int) and key.bit_length() <= 64) else None
+
+
+def _holders(root: Any) -> tuple[set[int], int]:
+    """Return the ids of the containers that lead to tensors, and how much all containers hold.
+
+    Every container is looked at once, however often it is held.
+    """
+    seen: set[int] = {id(root)}
+    parents: dict[int, list[int]] = {}
+    size = 1
+    waiting: list[Any] = [root]
+    found: list[int] = []
+    while waiting:
+        here = waiting.pop()
+        if isinstance(here, Tensor):
+            found.append(id(here))
+            continue
+        pairs = _pairs(here)
+        size += len(pairs)
+        for _, value in pairs:
+            if isinstance(value, Tensor | Entries | list | tuple):
+                parents.setdefault(id(value), []).append(id(here))
+                if id(value) not in seen:
+                    seen.add(id(value))
+                    waiting.append(value)
+    holders: set[int] = set()
+    while found:
+        for parent in parents.get(found.pop(), ()):
+            if parent not in holders:
+                holders.add(parent)
+                found.append(parent)
+    return holders, size

@@ -1,0 +1,272 @@
+"""Reading a pickle as data: a machine for pickle's opcodes that has no way to import, call or change anything.
+
+Opcodes are taken apart by `pickletools.genops`, which executes nothing. What a pickle names (``GLOBAL``) becomes what
+the caller's table has under that name, and is refused otherwise; what it calls is one of the table's own functions.
+Opcodes: https://docs.python.org/3/library/pickletools.html and the comments of CPython's ``Lib/pickletools.py``.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from transferpipe.weights.formats.torch.limited import Limited, PickleError
+
+MOST_PICKLE = 1 << 26
+"""Bytes of one pickle; the tensors' values lie outside of it."""
+_MOST_TEXT = 200
+_MOST_STEPS, _STEPS_OF_ANY = 5_000_000, 100_000
+
+
+class Entries:
+    """A mapping as its pickle lists it: pairs, because hashing what a file gives can take for ever.
+
+    Attributes:
+        pairs: keys and values in file order, equal keys included.
+    """
+
+    __slots__ = ("pairs",)
+
+    def __init__(self) -> None:
+        self.pairs: list[tuple[Any, Any]] = []
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """Stands for an object that nothing is known of but the name of its class or maker."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Function:
+    """What a pickle may call: a function of the reader's own, under the name by which pickles know it."""
+
+    name: str
+    call: Callable[[tuple[Any, ...]], Any]
+
+
+@dataclass
+class Machine:
+    """What one pickle is read with.
+
+    Attributes:
+        names: what the names mean that a pickle may use.
+        persistent: returns what a persistent id stands for.
+        refused: the names found that mean nothing here.
+        steps: how many opcodes may still come.
+    """
+
+    names: Callable[[str], Any]
+    persistent: Callable[[Any], Any]
+    refused: dict[str, None] = field(default_factory=dict)
+    steps: int = _STEPS_OF_ANY
+    stack: list[Any] = field(default_factory=list, repr=False)
+    marks: list[int] = field(default_factory=list, repr=False)
+    memo: dict[int, Any] = field(default_factory=dict, repr=False)
+
+    def pop(self) -> Any:
+        """Take the top of the stack."""
+        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
+            raise PickleError("takes something from an empty stack")
+        return self.stack.pop()
+
+    def top(self) -> Any:
+        """Return the top of the stack."""
+        value = self.pop()
+        self.stack.append(value)
+        return value
+
+    def above_mark(self) -> list[Any]:
+        """Take everything above the last mark, and the mark."""
+        if not self.marks:
+            raise PickleError("looks for a mark that is not there")
+        start = self.marks.pop()
+        found = self.stack[start:]
+        del self.stack[start:]
+        return found
+
+    def named(self, name: str) -> Any:
+        """Return what `name` means; note it if it means nothing."""
+        meaning = self.names(name)
+        if meaning is None:
+            self.refused[name] = None
+            return Opaque(name)
+        return meaning
+
+
+def steps_for(size: int) -> int:
+    """Return how many opcodes the pickles in a file of `size` bytes may have.
+
+    Even one that lies there packed has few opcodes a byte, unless it was made to take long.
+    """
+    return min(_MOST_STEPS, _STEPS_OF_ANY + 4 * size)
+
+
+def read_pickle(file: Limited, machine: Machine) -> Any:
+    """Return what the pickle at the file's position describes, and leave the file behind it.
+
+    Raises:
+        PickleError: it is damaged, takes too long, or uses opcodes that no data needs.
+    """
+    machine.stack, machine.marks, machine.memo = [], [], {}
+    try:
+        for opcode, argument, _ in pickletools.genops(file):  # type: ignore[arg-type]  # needs no more than it has
+            machine.steps -= 1
+            if machine.steps < 0:
+                raise PickleError("has more steps than a file of this size needs")
+            if opcode.name == "STOP":
+                return machine.pop()
+            step = _STEPS.get(opcode.name)
+            if step is None:
+                raise PickleError(f"uses the opcode {opcode.name}, which no data needs")
+            step(machine, argument)
+    except PickleError:
+        raise
+    except (ValueError, KeyError, IndexError, OverflowError) as error:
+        raise PickleError(f"is damaged: {str(error)[:_MOST_TEXT]}") from error
+    raise PickleError("does not end")
+
+
+def _push(m: Machine, value: Any) -> None:
+    m.stack.append(value)
+
+
+def _pop(m: Machine, _: Any) -> None:
+    if m.marks and m.marks[-1] == len(m.stack):
+        m.marks.pop()
+    else:
+        m.pop()
+
+
+def _tuple_of(count: int) -> Callable[[Machine, Any], None]:
+    def step(m: Machine, _: Any) -> None:
+        items = [m.pop() for _ in range(count)]
+        m.stack.append(tuple(reversed(items)))
+
+    return step
+
+
+def _append(m: Machine, items: list[Any]) -> None:
+    target = m.top()
+    if isinstance(target, list):
+        target.extend(items)
+    elif not isinstance(target, Opaque):
+        raise PickleError(f"appends to a {type(target).__name__}")
+
+
+def _set(m: Machine, items: list[Any]) -> None:
+    target = m.top()
+    if len(items) % 2:
+        raise PickleError("sets a key without a value")
+    if isinstance(target, Entries):
+        target.pairs.extend(zip(items[::2], items[1::2], strict=True))
+    elif not isinstance(target, Opaque):
+        raise PickleError(f"sets an item of a {type(target).__name__}")
+
+
+def _dict(m: Machine, _: Any) -> None:
+    items = m.above_mark()
+    m.stack.append(Entries())
+    _set(m, items)
+
+
+def _put(m: Machine, index: int | None) -> None:
+    m.memo[len(m.memo) if index is None else index] = m.top()
+
+
+def _get(m: Machine, index: int) -> None:
+    if index not in m.memo:
+        raise PickleError(f"asks for entry {index} of its memo, which is not there")
+    m.stack.append(m.memo[index])
+
+
+def _global(m: Machine, name: str) -> None:
+    m.stack.append(m.named(name.replace(" ", ".", 1)))
+
+
+def _stack_global(m: Machine, _: Any) -> None:
+    name, module = m.pop(), m.pop()
+    if not (isinstance(name, str) and isinstance(module, str)):
+        raise PickleError("names something by what is no text")
+    m.stack.append(m.named(f"{module}.{name}"))
+
+
+def _call(m: Machine, function: Any, arguments: Any) -> None:
+    if isinstance(function, Opaque):
+        m.stack.append(function)
+    elif isinstance(function, Function) and isinstance(arguments, tuple):
+        made = function.call(arguments)
+        m.steps -= len(made.pairs) if isinstance(made, Entries) else 0  # it may be a copy, which takes its time
+        m.stack.append(made)
+    else:
+        raise PickleError(f"calls a {type(function).__name__}")
+
+
+def _reduce(m: Machine, _: Any) -> None:
+    arguments, function = m.pop(), m.pop()
+    _call(m, function, arguments)
+
+
+def _new_with_names(m: Machine, _: Any) -> None:
+    m.pop()
+    _reduce(m, None)
+
+
+def _instance(m: Machine, name: str) -> None:
+    arguments = tuple(m.above_mark())
+    _call(m, m.named(name.replace(" ", ".", 1)), arguments)
+
+
+def _object(m: Machine, _: Any) -> None:
+    function, *arguments = m.above_mark()
+    _call(m, function, tuple(arguments))
+
+
+def _build(m: Machine, _: Any) -> None:
+    """State that would be given to an object, such as the version notes of a state dict, is left aside."""
+    m.pop()
+    m.top()
+
+
+_VALUES = """
+    INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE
+    SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8
+"""
+_STEPS: Mapping[str, Callable[[Machine, Any], None]] = {
+    **dict.fromkeys(_VALUES.split(), _push),
+    **dict.fromkeys(("PROTO", "FRAME"), lambda m, _: None),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), _put),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _get),
+    "NONE": lambda m, _: m.stack.append(None),
+    "NEWTRUE": lambda m, _: m.stack.append(True),
+    "NEWFALSE": lambda m, _: m.stack.append(False),
+    "MARK": lambda m, _: m.marks.append(len(m.stack)),
+    "POP": _pop,
+    "POP_MARK": lambda m, _: m.above_mark().clear(),
+    "DUP": lambda m, _: m.stack.append(m.top()),
+    "EMPTY_TUPLE": lambda m, _: m.stack.append(()),
+    "TUPLE": lambda m, _: m.stack.append(tuple(m.above_mark())),
+    "TUPLE1": _tuple_of(1),
+    "TUPLE2": _tuple_of(2),
+    "TUPLE3": _tuple_of(3),
+    **dict.fromkeys(("EMPTY_LIST", "EMPTY_SET"), lambda m, _: m.stack.append([])),
+    **dict.fromkeys(("LIST", "FROZENSET"), lambda m, _: m.stack.append(m.above_mark())),
+    "APPEND": lambda m, _: _append(m, [m.pop()]),
+    **dict.fromkeys(("APPENDS", "ADDITEMS"), lambda m, _: _append(m, m.above_mark())),
+    "EMPTY_DICT": lambda m, _: m.stack.append(Entries()),
+    "DICT": _dict,
+    "SETITEM": lambda m, _: _set(m, [m.pop(), m.pop()][::-1]),
+    "SETITEMS": lambda m, _: _set(m, m.above_mark()),
+    "GLOBAL": _global,
+    "STACK_GLOBAL": _stack_global,
+    **dict.fromkeys(("REDUCE", "NEWOBJ"), _reduce),
+    "NEWOBJ_EX": _new_with_names,
+    "INST": _instance,
+    "OBJ": _object,
+    "BUILD": _build,
+    "BINPERSID": lambda m, _: m.stack.append(m.persistent(m.pop())),
+    "PERSID": lambda m, name: m.stack.append(m.persistent(name)),
+}

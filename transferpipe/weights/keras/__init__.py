@@ -1,0 +1,1 @@
+"""What Keras's classes, names and configurations mean for weights."""

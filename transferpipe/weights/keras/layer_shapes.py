@@ -1,0 +1,55 @@
+"""Telling from the shapes of a layer's weights whether the layer can be one of Keras's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transferpipe.weights.keras.layer_classes import Shape
+
+_GATES = (1, 3, 4)  # of a simple recurrent cell, a GRU, an LSTM
+
+
+def looks_built_in(shapes: Sequence[Shape]) -> bool:
+    """Tell whether a leaf's weights have the shapes of a kernel layer, an embedding, a norm or a recurrent cell.
+
+    >>> looks_built_in([(4, 3), (3,)]), looks_built_in([(1, 4, 1), (2,)])
+    (True, False)
+    """
+    if not shapes or any(not s for s in shapes):
+        return False
+    first, *rest = shapes
+    if len(first) == 1:  # a norm; one vector alone is rather a scale of somebody's own
+        return bool(rest) and len(shapes) <= 4 and all(s == first for s in rest)
+    if not rest:
+        return first[0] != 1 or len(first) == 2
+    if len(rest) == 1:
+        return _is_bias(rest[0], first) or _is_pointwise(rest[0], first) or looks_like_cell(shapes)
+    return looks_like_cell(shapes) or (len(rest) == 2 and _is_pointwise(rest[0], first) and rest[1] == rest[0][-1:])
+
+
+def looks_like_cell(shapes: Sequence[Shape]) -> bool:
+    """Tell whether the weights have the shapes of one of Keras's recurrent cells.
+
+    >>> looks_like_cell([(8, 12), (3, 12), (12,)]), looks_like_cell([(8, 3), (3,)])
+    (True, False)
+    """
+    if len(shapes) not in (2, 3) or min(len(shapes[0]), len(shapes[1])) < 2:
+        return False
+    kernel, recurrent, *bias = shapes
+    units, width = recurrent[-2:]
+    same = len(kernel) == len(recurrent) and kernel[-1] == width and width in [n * units for n in _GATES]
+    return same and all(b in ((width,), (2, width)) for b in bias)
+
+
+def _is_bias(bias: Shape, kernel: Shape) -> bool:
+    """Tell whether a dense, convolution, depthwise, transposed or einsum kernel can have this bias."""
+    if len(bias) > 1:
+        return len(bias) < len(kernel) and all(n in kernel for n in bias)
+    last = {kernel[-1]} if len(kernel) == 2 else {kernel[-1], kernel[-2], kernel[-2] * kernel[-1]}
+    return bias[0] in last
+
+
+def _is_pointwise(pointwise: Shape, depthwise: Shape) -> bool:
+    """Tell whether these are the kernels of a separable convolution."""
+    channels = depthwise[-2] * depthwise[-1]
+    return len(pointwise) == len(depthwise) > 2 and pointwise[-2] == channels and all(n == 1 for n in pointwise[:-2])

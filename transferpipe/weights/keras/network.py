@@ -1,0 +1,325 @@
+"""From a Keras model configuration to a `Network`: which layers a saved model has, their settings, what feeds what.
+
+The configuration comes from anybody's file. It may be of Keras 1, 2 or 3, and be wrong in any way: what makes no sense
+is left out, and nothing here raises.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from transferpipe.weights.keras.config import Config, is_layer_config, layer_class, layer_name
+from transferpipe.weights.keras.layer_classes import RENAMED, class_label, makes_parts
+from transferpipe.weights.network import Network, Node
+
+_MODELS = frozenset(["Sequential", "Functional", "Model"])
+# What a layer holds is a node of its own; what a model says of its graph is in `Node.inputs`.
+_HELD = frozenset(
+    ["layers", "input_layers", "output_layers", "layer", "cell", "cells", "forward_layer", "backward_layer"]
+)
+# No real model is nested as deeply; a file that is must not exhaust the stack.
+_DEEPEST = 50
+_CONSTANT = "_CONSTANT_VALUE"
+
+Names = tuple[str | None, ...]
+
+
+def keras_network(
+    config: Any, held: Mapping[str, Any], keras_version: str | None = None, backend: str | None = None
+) -> Network:
+    """Return what a Keras configuration tells.
+
+    Nested models are flattened: their layers are connected directly with those around them. A layer inside a wrapper
+    follows the wrapper, without inputs, and so do the layers of a model inside one.
+
+    Args:
+        config: the serialised model; anything else gives a network without layers.
+        held: the serialised layers by their readable names, as far as their readers know them; it gives the names of
+            those that wrappers hold.
+        keras_version: the version of Keras that wrote the configuration.
+        backend: its backend.
+    """
+    root = as_layer(config)
+    version = keras_version or _text(root, "keras_version")
+    backend = backend or _text(root, "backend")
+    if root is None:
+        return Network((), keras_version=version, backend=backend)
+    walk = _Walk(_by_holder(held))
+    if is_model(root):
+        walk.model(root, "", (), 0)
+    else:
+        walk.told = False
+        walk.parts(walk.held.get("", ()), 0)
+    nodes = _in_order(walk.nodes) if walk.told else None
+    found = nodes if nodes is not None else tuple(walk.nodes)
+    return Network(found, keras_version=version, backend=backend, connected=nodes is not None)
+
+
+def as_layer(data: Any) -> Config | None:
+    """Return `data` if it is a serialised layer; the list that is a Keras 1 Sequential's ``config`` gets its key."""
+    if isinstance(data, Mapping) and isinstance(data.get("config"), list):
+        data = {**data, "config": {"layers": data["config"]}}
+    return data if is_layer_config(data) else None
+
+
+def is_model(layer: Config) -> bool:
+    """Tell whether a serialised layer is a model whose layers its configuration lists."""
+    config = layer["config"]
+    return isinstance(config.get("layers"), list) and (class_of(layer) in _MODELS or "output_layers" in config)
+
+
+def class_of(layer: Config) -> str:
+    """Return the class of a serialised layer as catalogs call it, in its name of today."""
+    package, _, name = str(layer["class_name"]).rpartition(">")  # Keras 2 writes registered classes so
+    label = class_label(name, package) if package else layer_class(layer)
+    return RENAMED.get(label, label)
+
+
+def node_of(layer: Config, name: str, inputs: Names = ()) -> Node:
+    """Return the node of a serialised layer."""
+    settings = {key: value for key, value in layer["config"].items() if key not in _HELD}
+    calls = _first_call(layer)
+    if set(settings) <= {"name"} or "function" in settings:  # an operation such as `x + 1`, which has no settings
+        settings["arguments"] = _constants(calls, 0)
+    known = tuple(i for i in inputs if i is not None)
+    shapes = _input_shapes(layer, calls)
+    told = shapes if len(shapes) == len(known) or not known else ()
+    return Node(name, class_of(layer), settings, known, told, _calls(layer))
+
+
+def _calls(layer: Config) -> int:
+    nodes = layer.get("inbound_nodes")
+    return max(1, len(nodes)) if isinstance(nodes, list) else 1
+
+
+def _text(layer: Config | None, key: str) -> str | None:
+    value = layer.get(key) if layer else None
+    return value if isinstance(value, str) else None
+
+
+def _by_holder(held: Mapping[str, Any]) -> dict[str, list[tuple[str, Config]]]:
+    """Return the serialised layers by the nearest layer above them."""
+    found: dict[str, list[tuple[str, Config]]] = {}
+    for name, config in held.items():
+        layer = as_layer(config)
+        if not name or layer is None:
+            continue
+        above = name.rpartition("/")[0]
+        while above and above not in held:
+            above = above.rpartition("/")[0]
+        found.setdefault(above, []).append((name, layer))
+    return found
+
+
+@dataclass
+class _Walk:
+    """One walk through a configuration.
+
+    Attributes:
+        held: the layers by their nearest holder.
+        nodes: what was found.
+        told: whether all models on the way told what feeds what.
+    """
+
+    held: Mapping[str, Sequence[tuple[str, Config]]]
+    nodes: list[Node] = field(default_factory=list)
+    told: bool = True
+
+    def model(self, model: Config, prefix: str, inputs: Names, depth: int) -> Names:
+        """Walk a model into which the outputs of the nodes `inputs` go, and return the nodes whose outputs it gives."""
+        listed = [layer for c in model["config"]["layers"] if (layer := as_layer(c))]
+        if depth > _DEEPEST:
+            self.told = False
+            return ()
+        if "output_layers" in model["config"] and class_of(model) != "Sequential":
+            return self._graph(model["config"], listed, prefix, inputs, depth)
+        if class_of(model) != "Sequential":
+            self.told = False
+        for layer in listed:
+            inputs = self._layer(layer, prefix, inputs, depth)
+        return inputs
+
+    def _graph(self, config: Config, listed: Sequence[Config], prefix: str, inputs: Names, depth: int) -> Names:
+        outer = dict(zip((n for n, _ in _references(config.get("input_layers"), 0)), inputs, strict=False))
+        outputs: dict[str, Names] = {}
+        for layer in _callable_order(listed):
+            name = layer_name(layer) or ""
+            if name in outer:
+                outputs[name] = (outer[name],)
+                continue
+            taken = [_output(outputs, n, k) for n, k in _references(_first_call(layer), 0)]
+            self.told = self.told and None not in taken
+            outputs[name] = self._layer(layer, prefix, tuple(taken), depth)
+            if isinstance(other := layer.get("name"), str):
+                outputs.setdefault(other, outputs[name])
+        return tuple(_output(outputs, n, k) for n, k in _references(config.get("output_layers"), 0))
+
+    def _layer(self, layer: Config, prefix: str, inputs: Names, depth: int) -> Names:
+        own = layer_name(layer) or _text(layer, "name") or ""
+        name = f"{prefix}/{own}" if prefix else own
+        if is_model(layer):
+            start, calls = len(self.nodes), _calls(layer)
+            outputs = self.model(layer, name, inputs, depth + 1)
+            if calls > 1:
+                self.nodes[start:] = [replace(n, calls=n.calls * calls) for n in self.nodes[start:]]
+            return outputs
+        if class_of(layer) == "InputLayer" and inputs:  # a nested Sequential lists its own
+            return inputs
+        self.nodes.append(node_of(layer, name, inputs))
+        if not makes_parts(class_of(layer)):
+            self.parts(self.held.get(name) or _wrapped(layer, name), depth + 1)
+        return (name,)
+
+    def parts(self, held: Iterable[tuple[str, Config]], depth: int) -> None:
+        """Add the layers that one layer holds: none of them is connected with the others."""
+        for name, layer in held if depth <= _DEEPEST else ():
+            if is_model(layer):
+                told = self.told
+                self.model(layer, name, (), depth + 1)
+                self.told = told
+                continue
+            if set(layer["config"]) - {"name"}:  # what a composite layer makes itself has no configuration
+                self.nodes.append(node_of(layer, name))
+            if not makes_parts(class_of(layer)):
+                self.parts(self.held.get(name, ()), depth + 1)
+
+
+def _wrapped(layer: Config, name: str) -> list[tuple[str, Config]]:
+    """Return what a wrapper of unknown content holds, by the attributes that Keras has for it."""
+    both = class_of(layer) == "Bidirectional"
+    names = {"layer": ("forward_layer", "backward_layer") if both else ("layer",), "cell": ("cell",)}
+    inner = {key: as_layer(layer["config"].get(key)) for key in names}
+    return [(f"{name}/{attribute}", found) for key, found in inner.items() if found for attribute in names[key]]
+
+
+def _output(outputs: Mapping[str, Names], name: str, place: int) -> str | None:
+    found = outputs.get(name, ())
+    if len(found) == 1:  # several outputs of one layer
+        return found[0]
+    return found[place] if 0 <= place < len(found) else None
+
+
+def _callable_order(layers: Sequence[Config]) -> list[Config]:
+    """Return layers so that each stands behind those that its first call takes from, where a file has them otherwise.
+
+    What goes round in a circle comes last.
+    """
+    places = {layer_name(layer): i for i, layer in enumerate(layers)}
+    before = [
+        [p for n, _ in _references(_first_call(layer), 0) if (p := places.get(n)) is not None] for layer in layers
+    ]
+    if all(p < i for i, needed in enumerate(before) for p in needed):
+        return list(layers)
+    after: dict[int, list[int]] = {}
+    for i, needed in enumerate(before):
+        for p in needed:
+            after.setdefault(p, []).append(i)
+    missing = [len(needed) for needed in before]
+    ready = [i for i, n in enumerate(missing) if not n]
+    order: dict[int, None] = {}
+    while ready:
+        here = heapq.heappop(ready)
+        order[here] = None
+        for i in after.get(here, ()):
+            missing[i] -= 1
+            if not missing[i]:
+                heapq.heappush(ready, i)
+    return [layers[i] for i in (*order, *(i for i in range(len(layers)) if i not in order))]
+
+
+def _in_order(nodes: Sequence[Node]) -> tuple[Node, ...] | None:
+    """Return the nodes, each behind its inputs; None if that cannot be, because the configuration makes no sense."""
+    seen: set[str] = set()
+    for node in nodes:
+        if not seen.issuperset(node.inputs):
+            return None
+        seen.add(node.name)
+    return tuple(nodes)
+
+
+def _first_call(layer: Config) -> Any:
+    """Return what a configuration says of the first call of a layer."""
+    nodes = layer.get("inbound_nodes")
+    return nodes[0] if isinstance(nodes, list) and nodes else None
+
+
+def _references(data: Any, depth: int) -> Iterator[tuple[str, int]]:
+    """Yield the layers, and which output of each, that a piece of a configuration refers to.
+
+    Keras 3 writes tensors (``__keras_tensor__``), Keras 1 and 2 lists of a name and two numbers, which further
+    arguments may follow.
+    """
+    if depth > _DEEPEST:
+        return
+    if isinstance(data, Mapping):
+        history = data.get("config", {}).get("keras_history") if _is_tensor(data) else None
+        if isinstance(history, list) and history and isinstance(history[0], str):
+            yield history[0], history[2] if len(history) > 2 and isinstance(history[2], int) else 0
+            return
+        for value in data.values():
+            yield from _references(value, depth + 1)
+    elif _is_reference(data):
+        if data[0] != _CONSTANT:
+            yield data[0], data[2]
+        yield from _references(data[3:], depth + 1)
+    elif isinstance(data, list):
+        for value in data:
+            yield from _references(value, depth + 1)
+
+
+def _is_tensor(data: Mapping[str, Any]) -> bool:
+    return data.get("class_name") == "__keras_tensor__" and isinstance(data.get("config"), Mapping)
+
+
+def _is_reference(data: Any) -> bool:
+    return (
+        isinstance(data, list)
+        and len(data) >= 3
+        and isinstance(data[0], str)
+        and all(isinstance(k, int) for k in (data[1:2] if data[0] == _CONSTANT else data[1:3]))
+    )
+
+
+def _constants(data: Any, depth: int) -> Any:
+    """Return the arguments of an operation with None in the place of every tensor."""
+    if depth > _DEEPEST:
+        return None
+    if isinstance(data, Mapping):
+        return None if _is_tensor(data) else {k: _constants(v, depth + 1) for k, v in data.items()}
+    if _is_reference(data):
+        first = data[2] if data[0] == _CONSTANT else None
+        return [first, *(_constants(v, depth + 1) for v in data[3:])]
+    return [_constants(v, depth + 1) for v in data] if isinstance(data, list) else data
+
+
+def _input_shapes(layer: Config, call: Any) -> tuple[tuple[int | None, ...], ...]:
+    found = [_shape(tensor.get("shape")) for tensor in _tensors(call, 0)]
+    if not found:
+        built = layer.get("build_config")
+        config = layer["config"]
+        first = built.get("input_shape") if isinstance(built, Mapping) else config.get("batch_input_shape")
+        found = [_shape(first)] if isinstance(first, list) else []
+    return tuple(s for s in found if s is not None) if None not in found else ()
+
+
+def _tensors(data: Any, depth: int) -> Iterator[Mapping[str, Any]]:
+    if isinstance(data, Mapping) and _is_tensor(data):
+        yield data["config"]
+    elif isinstance(data, Mapping | list) and depth <= _DEEPEST:
+        for value in data.values() if isinstance(data, Mapping) else data:
+            yield from _tensors(value, depth + 1)
+
+
+def _shape(data: Any) -> tuple[int | None, ...] | None:
+    if not isinstance(data, list) or not all(n is None or type(n) is int for n in data):
+        return None
+    return tuple(data)
+
+
+def with_layers(network: Network, layers: Iterable[Node]) -> Network:
+    """Return `network` with further layers behind its own, such as those that a model's own classes hold."""
+    further = [node for node in layers if node.name not in network.by_name]
+    return replace(network, nodes=(*network.nodes, *further)) if further else network
