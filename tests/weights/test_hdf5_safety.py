@@ -292,7 +292,7 @@ def test_what_is_no_hdf5_file(path, content, message):
     ],
 )
 def test_why_a_file_cannot_be_opened(path, monkeypatch, error, message):
-    def refuse(*_args):
+    def refuse(*_args, **_keys):
         raise error
 
     path.write_bytes(b"there")

@@ -21,7 +21,7 @@ from transferpipe.errors import FileError, Problem, VerificationError
 from transferpipe.fetch.request import Mark, Wanted
 from transferpipe.files.atomic import cannot_be_written, flush, publish, remove_stale, temporary_beside, write_text
 from transferpipe.files.hashing import sha256
-from transferpipe.files.staging import locked
+from transferpipe.files.locks import lock_folder
 from transferpipe.progress import SHOWN, Progress
 
 Download = Callable[[Wanted, IO[bytes], Progress], Mark | None]
@@ -149,7 +149,7 @@ def _open_folder(folder: Path) -> Iterator[Path]:
     except OSError as error:
         what = f"the cache cannot be written: {error.strerror or error}"
         raise FileError(Problem(str(folder), what, "set XDG_CACHE_HOME to a folder that can be")) from error
-    with locked(folder):
+    with lock_folder(folder):
         remove_stale(folder)
         yield folder
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +17,7 @@ from transferpipe.files.atomic import (
     remove_stale,
     temporary_beside,
 )
+from transferpipe.files.locks import lock_folder
 
 
 @dataclass(frozen=True)
@@ -84,21 +83,9 @@ class Staging:
         Raises:
             FileError: a name is taken, or cannot be given.
         """
-        with locked(folder), contextlib.ExitStack() as undo:
+        with lock_folder(folder), contextlib.ExitStack() as undo:
             backups = [publish_for_now(f.temporary, f.path, f.replace, undo) for f in self._files]
             undo.pop_all()
         for backup in backups:
             remove(backup)
         self._files.clear()
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold what other processes that ask for the same `folder` wait for."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # not every network file system knows locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from transferpipe.execute.prepare import prepare
 from transferpipe.execute.run import execute
 from transferpipe.execute.score_run import score_run
 from transferpipe.files.atomic import cannot_be_written, write_text
+from transferpipe.files.locks import lock_file
 from transferpipe.models.settings import folder_and_logging_kept
 from transferpipe.planning.read_recipe import read_recipe
 from transferpipe.prove.manifest import MANIFEST, PLAN, read_json
@@ -27,6 +26,7 @@ RESULT, LOG, STARTED, DEATHS = "result.json", "run.log", "started", "deaths"
 DONE, FAILED = "done", "failed"
 LOGGED = "logged-"  # and the name of a tool that was told of the result
 MOST_DEATHS = 2
+_LOCK = ".lock"
 _FIELDS: Mapping[str, Mapping[str, type]] = {
     DONE: {"checksum": str, "artifacts": list},
     FAILED: {"problems": list, "exit": int},
@@ -51,7 +51,7 @@ def run_variant(folder: Path, trusted: Collection[str] = (), leave: Leave | None
     Raises:
         FileError: the folder cannot be read or written.
     """
-    with _locked(folder):
+    with lock_file(folder / _LOCK):
         finished = read_result(folder)
         if finished and is_finished(folder):
             return finished
@@ -144,7 +144,7 @@ def forget_attempt(folder: Path) -> None:
     Raises:
         FileError: it cannot be removed.
     """
-    with _locked(folder):
+    with lock_file(folder / _LOCK):
         deaths = _deaths(folder) + is_begun(folder)
         if deaths >= MOST_DEATHS:
             problem = "its process died, twice -> see its log; repeat the command to try it again"
@@ -167,7 +167,7 @@ def _deaths(folder: Path) -> int:
 
 def wait_until_free(folder: Path) -> None:
     """Wait while another process runs the variant in `folder`."""
-    with _locked(folder):
+    with lock_file(folder / _LOCK):
         pass
 
 
@@ -179,18 +179,6 @@ def _begin(folder: Path) -> None:
         (folder / STARTED).write_text(str(os.getpid()), encoding="utf-8")
     except OSError as error:
         raise cannot_be_written(folder, error) from error
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    try:
-        lock = (folder / ".lock").open("w", encoding="utf-8")
-    except OSError as error:
-        raise cannot_be_written(folder, error) from error
-    with lock:
-        with contextlib.suppress(OSError):  # not every network file system knows locks
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 Told = Callable[[str, Result], None]

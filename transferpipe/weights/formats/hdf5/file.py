@@ -7,7 +7,6 @@ Everything is checked on what the file says of itself, before one byte is alloca
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import io
 import os
 import weakref
@@ -68,16 +67,8 @@ def _unshared(path: Path) -> BinaryIO:
     Otherwise HDF5 would lock it against its owner for as long as it is open here, and, were it written anew in place,
     answer what it remembers of the old content.
     """
+    h5py.File(path, "r", locking="best-effort").close()  # refuses a file that HDF5 writes: it holds its own lock on it
     descriptor = os.open(path, os.O_RDONLY)
-    try:
-        # HDF5 locks a file that it writes.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise OSError("unable to lock file") from error
-    except OSError:  # a file system without locks
-        pass
     return io.BufferedReader(Window(descriptor, 0, os.fstat(descriptor).st_size))
 
 
@@ -99,7 +90,7 @@ def _why_unreadable(error: Exception, label: str) -> Problem:
         return Problem(label, "is truncated: it ends before the end that it declares", "download or save it again")
     if "signature not found" in text:
         return Problem(label, "is not an HDF5 file", "check the path, or name another `format:`")
-    if "lock file" in text:
+    if "lock file" in text or "already open" in text:
         return Problem(label, "is being written by another process", "run again once nothing writes to it")
     return Problem(label, f"cannot be opened as HDF5: {text}", AGAIN)
 
