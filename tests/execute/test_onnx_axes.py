@@ -145,15 +145,3 @@ def test_a_square_matrix_whose_takers_disagree_is_warned_of(tmp_path):
     kernel, plan = dense_of(tmp_path, nodes, matrix)
     np.testing.assert_array_equal(kernel, matrix)
     assert [w.code for w in plan.warnings] == ["square-kernel"]
-
-
-def test_what_lies_in_constant_nodes_is_named(tmp_path):
-    held = [
-        helper.make_node("Constant", [], [n], value=numpy_helper.from_array(v))
-        for n, v in (("w", rand(4, 4)), ("b", rand(4)), ("scale", rand(4)))
-    ]
-    nodes = [node("MatMul", "x", "w", to="p"), node("Add", "p", "b", to="q"), node("Mul", "q", "scale")]
-    path, *_ = write(tmp_path, [*held, *nodes], {}, (4,), 2)
-    catalog = tp.catalog(path)
-    assert len(catalog) == 0
-    assert [u.name for u in catalog.unreadable] == ["w", "b"]

@@ -51,6 +51,10 @@ def find_units(pattern: Pattern, catalog: Catalog, excepts: Sequence[Pattern] = 
         match = pattern.match(weight.name) if weight.name not in brought else None
         if match and weight.name not in out:
             units.append(Unit(match, False, (weight.name,)))
+    for called, name in catalog.file_names.items():
+        match = pattern.match(called) if name not in brought and name not in out else None
+        if match and name not in {w for unit in units for w in unit.weights}:
+            units.append(Unit(match, False, (name,)))
     position = {w.name: i for i, w in enumerate(catalog)}
     return sorted((u for u in units if u.weights), key=lambda u: position[u.weights[0]])
 

@@ -16,7 +16,7 @@ from transferpipe.planning.layouts.evidence import are_torch_names
 from transferpipe.planning.layouts.keras_2 import name_in_cudnn
 from transferpipe.planning.lint.connections import lint_connections
 from transferpipe.planning.lint.flatten import lint_flatten
-from transferpipe.planning.lint.layouts import lint_epsilons
+from transferpipe.planning.lint.layouts import lint_epsilons, lint_reset_after
 from transferpipe.planning.lint.names import lint_names
 from transferpipe.planning.lint.padding import lint_padding
 from transferpipe.planning.lint.settings import compare_settings
@@ -27,6 +27,7 @@ from transferpipe.planning.pairing.axes import warn_of_judged
 from transferpipe.planning.pairing.layouts import describe_torch, names_wanted, take_module
 from transferpipe.planning.pairing.rules import pair_rule
 from transferpipe.planning.pairing.taken import (
+    ONNX,
     Pairing,
     listed,
     pair_numbered,
@@ -107,6 +108,7 @@ def make_plan(
         for a in plan.assignments
         if a.target in fates.adapted and _is_padded_evenly(a.sources[0], sources, layouts)
     }
+    of_onnx = {a.target for a in plan.assignments if layouts.get(a.sources[0].source) == ONNX}
     padding = lint_padding(target.catalog.network, torch_rules)
     settings, differing = compare_settings(plan, sources, target)
     plan = dataclasses.replace(plan, settings=settings)
@@ -119,6 +121,7 @@ def make_plan(
         *padding,
         *lint_flatten(plan, target, sources, fates.adapted),
         *lint_epsilons(plan, target, sources, fates.adapted),
+        *lint_reset_after(plan, target, {n for n in fates.adapted if n not in of_onnx}),
         *differing,
         *lint_connections(plan, sources, target.catalog),
     )
@@ -273,7 +276,8 @@ def _account(
     for alias, catalog in sorted(sources.items()):
         for weight in catalog:
             key = (alias, weight.name)
-            account.append(SourceWeight(*key, "used" if key in used else "ignored" if key in ignored else "unused"))
+            left = "ignored" if key in ignored or weight.name in catalog.operands else "unused"
+            account.append(SourceWeight(*key, "used" if key in used else left))  # type: ignore[arg-type]
         for unread in catalog.unreadable:
             expected = any(i.source in (None, alias) and _reaches(i.pattern, unread.name) for i in recipe.ignore)
             account.append(SourceWeight(alias, unread.name, "ignored" if expected else "unreadable"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any, Literal, Protocol
@@ -17,11 +17,13 @@ from transferpipe.files.segment import Segment
 from transferpipe.weights.network import Network
 from transferpipe.weights.reading_order import forward_first
 
-Axes = Literal["in_out", "out_in", "spatial"]
-"""How a file keeps a matrix, (in, out) or (out, in), or that it is a kernel of a convolution, channels first."""
+Axes = Literal["in_out", "out_in", "spatial", "gates"]
+"""How a file keeps a matrix, (in, out) or (out, in), or that it is a kernel of a convolution, channels first, or one of
+the weights of a recurrent operator of ONNX, with both directions and all gates in one."""
 IN_OUT: Axes = "in_out"
 OUT_IN: Axes = "out_in"
 SPATIAL: Axes = "spatial"
+GATES: Axes = "gates"
 
 
 @cache
@@ -121,6 +123,8 @@ class Catalog:
         in_loading_order: whether the weights of each outermost layer stand in the order of Keras's `layer.weights`, by
             which Keras itself finds them again: in its legacy files, whose names need not be those of the layers.
         doubles: the second names of weights, in Keras's order.
+        operands: the names of those that are no weights but say how something is computed, such as shapes and axes.
+        file_names: the names by which the file calls weights, where it calls them otherwise, with those of here.
 
     Raises:
         RecipeError: two weights got one name; both places are given.
@@ -132,6 +136,8 @@ class Catalog:
     unreadable: tuple[Unreadable, ...] = field(default=(), repr=False, compare=False)
     in_loading_order: bool = field(default=False, repr=False, compare=False)
     doubles: tuple[Double, ...] = field(default=(), repr=False, compare=False)
+    operands: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    file_names: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         seen: dict[str, WeightSpec] = {}
@@ -169,7 +175,7 @@ class Catalog:
     @cached_property
     def aliases(self) -> dict[str, str]:
         """The names of weights by their other names."""
-        return {d.spec.name: d.name for d in self.doubles}
+        return {**self.file_names, **{d.spec.name: d.name for d in self.doubles}}
 
     def names_of(self, name: str) -> tuple[str, ...]:
         """Return all names of a weight in Keras's order, which is that of loading: the last place wins."""

@@ -46,7 +46,23 @@ def test_what_does_not_fit(name, shapes, dtypes, message):
     assert caught.value.what.startswith(message)
 
 
-@pytest.mark.parametrize("name", ["sum", "weight_norm"])
-def test_they_take_no_arguments(name):
-    with pytest.raises(TransformError, match=f"{name} takes no arguments, not 3 -> write {name}"):
-        parse_transforms({name: 3})
+def test_weight_norm_takes_no_arguments():
+    with pytest.raises(TransformError, match="weight_norm takes no arguments, not 3 -> write weight_norm"):
+        parse_transforms({"weight_norm": 3})
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_a_sum_along_an_axis(axis):
+    value = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
+    steps = parse_transforms({"sum": {"axis": axis}})
+    expected = value.astype("float64").sum(axis=axis).astype("float32")
+    assert infer(steps, [value.shape], ["float32"]) == (expected.shape, "float32")
+    np.testing.assert_array_equal(apply_chain(steps, [value]), expected)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"), [(3, "sum takes named arguments"), ({"axis": 2}, "there is no such axis")]
+)
+def test_a_sum_along_an_axis_that_there_is_not(data, message):
+    with pytest.raises(TransformError, match=message):
+        infer(parse_transforms({"sum": data}), [(2, 3)], ["float32"])

@@ -10,6 +10,7 @@ from typing import Any
 
 from transferpipe.planning.layouts import torch
 from transferpipe.planning.layouts.adapter import Adapted, Adapters, Shape
+from transferpipe.planning.layouts.onnx_recurrent import onnx_cell
 from transferpipe.planning.layouts.torch_einsum import einsum_adapters
 from transferpipe.planning.layouts.torch_recurrent import CELLS
 from transferpipe.planning.structure import TargetStructure, ancestors
@@ -58,7 +59,7 @@ def find_counterpart(layout: str, weight: str, target: TargetStructure) -> Count
         choices = table.get(kind or "", {}).get(weight[len(layer) + 1 :] if layer else weight)
         if kind and choices:
             found = Counterpart(layer, kind, choices)
-            return _recurrent(found, target) if kind in CELLS else _normed(found)
+            return _recurrent(layout, found, weight, target) if kind in CELLS else _normed(found)
     return _einsum(target.catalog[weight], target)
 
 
@@ -78,17 +79,21 @@ def _class_of(layer: str, weight: str, target: TargetStructure) -> str | None:
     return kind
 
 
-def _recurrent(cell: Counterpart, target: TargetStructure) -> Counterpart:
-    """Return the counterpart of a cell's weight seen from the layer that torch has as one module."""
+def _recurrent(layout: str, cell: Counterpart, weight: str, target: TargetStructure) -> Counterpart:
+    """Return the counterpart of a cell's weight seen from the layer that the other framework has as one module."""
     layer, _, own = cell.layer.rpartition("/")
     if own != "cell":  # one of several cells, which torch has as modules of their own
         return cell
+    own_name = weight.rpartition("/")[2]
     both, _, direction = layer.rpartition("/")
     if not _is_bidirectional(both, target):
-        return dataclasses.replace(cell, layer=layer)
-    reverse = "" if direction.startswith("forward_") else "_reverse"
+        onnx = onnx_cell(cell.layer_class, own_name) if layout == "onnx" else ()
+        return dataclasses.replace(cell, layer=layer, choices=(*onnx, *cell.choices))
+    backward = not direction.startswith("forward_")
+    reverse = "_reverse" if backward else ""
+    onnx = onnx_cell(cell.layer_class, own_name, direction, int(backward)) if layout == "onnx" else ()
     choices = tuple(dataclasses.replace(c, names=tuple(n + reverse for n in c.names)) for c in cell.choices)
-    return dataclasses.replace(cell, layer=both, choices=choices)
+    return dataclasses.replace(cell, layer=both, choices=(*onnx, *choices))
 
 
 def _is_bidirectional(layer: str, target: TargetStructure) -> bool:

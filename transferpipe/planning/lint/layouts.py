@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from transferpipe.planning.layouts.export import unknown_to
 from transferpipe.planning.lint.flatten import is_along_row, rows_of
@@ -30,19 +30,20 @@ def lint_layouts(plan: Plan, target: TargetStructure, adapted: Mapping[str, int]
         adapted: the weights whose layout in the source is known, and how many of their transforms adapt them.
     """
     for a in plan.assignments:
-        if a.target in adapted:
-            yield from _reset_before(a, target)
-        else:
+        if a.target not in adapted:
             yield from _other_gates(a, target)
     if plan.save_layout != "keras":
         yield from _written(plan, target)
 
 
-def _reset_before(a: Assignment, target: TargetStructure) -> Iterator[PlanWarning]:
-    states = [target.by_name[n] for n in ancestors(a.target) if n in target.by_name]
-    if a.target.endswith("/recurrent_kernel") and any(s.reset_after is False for s in states):
-        text = f"{a.target} is that of a GRU with reset_after=False, which computes something else than torch's"
-        yield PlanWarning("reset-after", f"mapping.{a.rule}", f"{text}: build it with reset_after=True")
+def lint_reset_after(plan: Plan, target: TargetStructure, adapted: Collection[str]) -> Iterator[PlanWarning]:
+    """Yield a warning of a GRU that resets before its product, where the weights `adapted` are in torch's layout."""
+    for a in plan.assignments:
+        states = [target.by_name[n] for n in ancestors(a.target) if n in target.by_name]
+        is_before = a.target.endswith("/recurrent_kernel") and any(s.reset_after is False for s in states)
+        if a.target in adapted and is_before:
+            text = f"{a.target} is that of a GRU with reset_after=False, which computes something else than torch's"
+            yield PlanWarning("reset-after", f"mapping.{a.rule}", f"{text}: build it with reset_after=True")
 
 
 def _other_gates(a: Assignment, target: TargetStructure) -> Iterator[PlanWarning]:

@@ -152,7 +152,9 @@ class Wanted:
 def take_as_keras(source: str, name: str, pairing: Pairing) -> Taken:
     """Return the source weight `name` of Keras's own layout, with what Keras 2 would convert on loading it."""
     catalog = pairing.sources[source]
-    return Taken(source, (name,), conversion(catalog[name], catalog))
+    return Taken(
+        source, (catalog[name].name if name in catalog.file_names else name,), conversion(catalog[name], catalog)
+    )
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

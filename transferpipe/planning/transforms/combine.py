@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.planning.transforms.arguments import parse_integer, parse_named
 from transferpipe.planning.transforms.checks import check_floating, check_same_dtype, check_same_shape
 from transferpipe.planning.transforms.protocol import TransformError
 
@@ -43,6 +44,38 @@ class Sum:
             for array in arrays[1:]:
                 total += array
             return total.astype(arrays[0].dtype, copy=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SumAlong:
+    """Add what lies along one axis of the input, which disappears.
+
+    Attributes:
+        axis: the axis; -1 is the last.
+    """
+
+    axis: int
+    several: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        return f"sum along axis {self.axis}"
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """See `Transform`."""
+        (shape,) = shapes
+        if not -len(shape) <= self.axis < len(shape):
+            raise TransformError(f"{self}: there is no such axis in {shape}", "write {sum: {axis: 0}}")
+        place = self.axis % len(shape)
+        return (*shape[:place], *shape[place + 1 :])
+
+    def dtype(self, dtypes: Sequence[str]) -> str:
+        """See `Transform`."""
+        return check_floating(self, dtypes[0], _FLOATING)
+
+    def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """See `Transform`."""
+        parts = [np.asarray(part) for part in np.moveaxis(arrays[0], self.axis, 0)]
+        return Sum().apply(parts) if parts else np.zeros(self.shape([arrays[0].shape]), arrays[0].dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +114,12 @@ class WeightNorm:
             return np.asarray(v * (g / norm)).astype(arrays[1].dtype, copy=False)
 
 
-def parse_sum(data: Any) -> Sum:
-    """Return the transform for ``sum``."""
-    _refuse_arguments("sum", data)
-    return Sum()
+def parse_sum(data: Any) -> Sum | SumAlong:
+    """Return the transform for ``sum``, which adds several inputs, or for ``sum: {axis: 0}``, which adds within one."""
+    if data is None:
+        return Sum()
+    example = "sum, or {sum: {axis: 0}}"
+    return SumAlong(parse_integer("sum axis", parse_named("sum", data, example, required=["axis"])["axis"], example))
 
 
 def parse_weight_norm(data: Any) -> WeightNorm:

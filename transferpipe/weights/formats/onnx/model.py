@@ -1,14 +1,17 @@
-"""ONNX: the initialisers of a model's graph, read without the onnx package.
+"""ONNX: the weights of a model's graph, read without the onnx package.
 
-Fields: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (``ModelProto``, ``GraphProto``). The nodes tell how the
-axes of the initialisers are arranged. Values inside of nodes (``Constant``), of graphs inside of nodes, sparse ones and
-those of less than a byte are not read: the catalog names them.
+Fields: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (``ModelProto``, ``GraphProto``). Weights are
+initialisers and the tensors in ``Constant`` nodes, also those of graphs inside of nodes. The nodes tell how their axes
+are arranged, what they are called where their own names say nothing, and what becomes of them on the way to the node
+that multiplies by them. Sparse tensors and those of less than a byte are not read: the catalog names them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from dataclasses import field as with_default
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +20,22 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.files.protobuf import BYTES, VARINT, Field, Read, read_fields, window_reader
-from transferpipe.files.segment import opened, read_into
+from transferpipe.files.segment import Segment, opened, read_into
 from transferpipe.files.stamp import Stamp, check_unchanged, file_stamp
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.formats.flat_names import flat_names, is_weight
-from transferpipe.weights.formats.onnx.graph import (
-    GraphNode,
-    constants_of,
-    network_of,
-    read_nodes,
-    stated_axes,
-    weights_taken,
-)
+from transferpipe.weights.formats.flat_names import is_weight
+from transferpipe.weights.formats.onnx.graph import GraphNode, read_nodes
 from transferpipe.weights.formats.onnx.tensor import OnnxTensor, read_tensor, tensor_name
+from transferpipe.weights.formats.onnx_names import name_weights
+from transferpipe.weights.formats.onnx_network import network_of
+from transferpipe.weights.formats.onnx_uses import apply_steps, constants_used, find_uses, operands_of, weight_of
 from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec, numpy_dtype
 
 _IR_VERSION, _GRAPH, _INITIALIZER, _SPARSE = 1, 7, 5, 15
 _DETAILS = {2: "producer", 3: "producer_version"}
 _MOST_DETAIL, _MOST_LISTED = 200, 10
 _MOST_VERSION = 1000
+_SMALL, _MOST_SMALL, _DEEPEST = ("int64", "int32", "float32", "float64"), 16, 20
 _AGAIN = "the file is damaged or truncated: download or save it again"
 
 
@@ -51,15 +51,14 @@ def open_onnx(path: Path) -> FileSource:
         with opened(path) as descriptor:
             read = window_reader(descriptor)
             details, graph = _read_model(read, stamp[1])
-            tensors = list(_read_graph(read, graph, path, stamp))
-            nodes = list(read_nodes(read, graph))
-            unreadable = [*_narrow(tensors), *_sparse(read, graph), *_constants(read, nodes)]
+            content = _Content(path, stamp)
+            content.read_graph(read, graph)
+            content.read_small()
+            unreadable = [*_narrow(content), *_sparse(read, graph)]
     except (OSError, ValueError) as error:
         raise FileError(Problem(str(path), f"is not a readable ONNX file: {error}", _AGAIN)) from error
-    source = _source(path, stamp, tensors, nodes)
-    # Names as in the catalog: slashes for dots, unless one has slashes already.
-    names = flat_names([*(t.name for t in tensors if t.is_readable), *(u.name for u in unreadable)])
-    left = tuple(replace(u, name=names[u.name], where=u.name) for u in unreadable)
+    source = _source(content)
+    left = tuple(replace(u, name=_plain(u.name), where=u.name) for u in unreadable)
     more = f" and {len(left) - _MOST_LISTED} more" if len(left) > _MOST_LISTED else ""
     note = {"not read": ", ".join(u.name for u in left[:_MOST_LISTED]) + more} if left else {}
     return replace(source, details=details | note, catalog=replace(source.catalog, unreadable=left))
@@ -92,24 +91,86 @@ def _read_model(read: Read, size: int) -> tuple[dict[str, str], Field]:
     return details | {"ir_version": str(version)}, graphs[0]
 
 
-def _read_graph(read: Read, graph: Field, path: Path, stamp: Stamp) -> Iterator[OnnxTensor]:
-    names: set[str] = set()
-    for field in read_fields(read, graph.begin, graph.end):
-        if field.number != _INITIALIZER:
-            continue
-        if field.kind != BYTES:
-            raise ValueError(f"a tensor is stored as kind {field.kind}, not as a message")
-        tensor = read_tensor(read, field, path, stamp)
-        if tensor.name in names:
-            raise UnsafeError(Problem(f"{path}: {tensor.name}", "is in the file twice", "save the model again"))
-        names.add(tensor.name)
-        yield tensor
+@dataclass
+class _Content:
+    """What is found in a file.
+
+    Attributes:
+        path: the file.
+        stamp: what it was when it was opened.
+        tensors: its initialisers, and the tensors in its ``Constant`` nodes, by their names.
+        constants: the names of the latter.
+        nodes: all nodes, those of a graph inside of a node before that node.
+        numbers: the values of the small tensors.
+        has_inner: whether a node holds a graph.
+    """
+
+    path: Path
+    stamp: Stamp
+    tensors: dict[str, OnnxTensor] = with_default(default_factory=dict)
+    constants: set[str] = with_default(default_factory=set)
+    nodes: list[GraphNode] = with_default(default_factory=list)
+    numbers: dict[str, tuple[int | float, ...]] = with_default(default_factory=dict)
+    has_inner: bool = False
+
+    def read_graph(self, read: Read, graph: Field, prefix: str = "", depth: int = 0) -> None:
+        """Read a graph with those inside of its nodes; what a graph inside calls as another does gets a `prefix`."""
+        if depth > _DEEPEST:
+            raise ValueError(f"nodes hold graphs more than {_DEEPEST} deep")
+        others: dict[str, str] = {}
+        for found in read_fields(read, graph.begin, graph.end):
+            if found.number == _INITIALIZER:
+                if found.kind != BYTES:
+                    raise ValueError(f"a tensor is stored as kind {found.kind}, not as a message")
+                tensor = read_tensor(read, found, self.path, self.stamp)
+                self._add(replace(tensor, name=self._free(tensor.name, prefix, others)))
+        for node in read_nodes(read, graph):
+            if node.op == "Constant" and node.tensor is not None and node.output:
+                name = self._free(node.output, prefix, others)
+                self.constants.add(name)
+                self._add(read_tensor(read, node.tensor, self.path, self.stamp, name))
+            renamed = (tuple(others.get(name, name) for name in names) for names in (node.inputs, node.outputs))
+            inputs, outputs = renamed if others else (node.inputs, node.outputs)
+            for attribute, inner in node.graphs:
+                self.has_inner = True
+                self.read_graph(read, inner, f"{node.name or node.output}/{attribute}/", depth + 1)
+            self.nodes.append(replace(node, inputs=inputs, outputs=outputs))
+
+    def _free(self, name: str, prefix: str, others: dict[str, str]) -> str:
+        """Return the name of a tensor, with the prefix of its graph if another graph has one of that name."""
+        if not prefix or name not in self.tensors:
+            return name
+        return others.setdefault(name, prefix + name)
+
+    def _add(self, tensor: OnnxTensor) -> None:
+        if tensor.name in self.tensors:
+            raise UnsafeError(Problem(f"{self.path}: {tensor.name}", "is in the file twice", "save the model again"))
+        self.tensors[tensor.name] = tensor
+
+    def read_small(self) -> None:
+        """Read the values of the tensors that can be shapes, axes, or factors."""
+        for tensor in self.tensors.values():
+            lies_here = tensor.raw is None or tensor.raw.path == self.path
+            if (
+                tensor.dtype in _SMALL
+                and math.prod(tensor.shape) <= _MOST_SMALL
+                and len(tensor.shape) < 2
+                and lies_here
+            ):
+                self.numbers[tensor.name] = tuple(self.value(tensor.name).reshape(-1).tolist())
+
+    def value(self, name: str) -> NDArray[Any]:
+        """Return the value of a tensor as it lies in the file."""
+        tensor = self.tensors[name]
+        if tensor.raw:
+            return tensor.raw.read(WeightSpec(name, tensor.shape, tensor.dtype, None, name))
+        return _read_numbers(self.path, self.stamp, tensor)
 
 
-def _narrow(tensors: Iterable[OnnxTensor]) -> Iterator[Unreadable]:
+def _narrow(content: _Content) -> Iterator[Unreadable]:
     """Yield the initialisers whose dtype NumPy does not have."""
-    for tensor in tensors:
-        if not tensor.is_readable:
+    for tensor in content.tensors.values():
+        if not tensor.is_readable and tensor.name not in content.constants:
             yield Unreadable(tensor.name, f"is {tensor.dtype}, which NumPy does not have", "save it as a float or int8")
 
 
@@ -121,35 +182,57 @@ def _sparse(read: Read, graph: Field) -> Iterator[Unreadable]:
         yield Unreadable(name or f"sparse_initializer.{number}", "is sparse", "save it dense")
 
 
-def _constants(read: Read, nodes: Sequence[GraphNode]) -> Iterator[Unreadable]:
-    """Yield the tensors that nodes hold themselves where the network's arithmetic takes them as a weight."""
-    taken = weights_taken(nodes)
-    for node in constants_of(nodes):
-        name = node.outputs[0] if node.outputs else node.name
-        if name in taken:
-            yield Unreadable(name, "lies in a Constant node of the graph", "export the model with initializers")
-
-
-def _source(path: Path, stamp: Stamp, tensors: list[OnnxTensor], nodes: Sequence[GraphNode]) -> FileSource:
-    by_key = {t.name: t for t in tensors if t.is_readable}
-    names, axes = flat_names(by_key), stated_axes(nodes, by_key)
-    specs = [WeightSpec(names[t.name], t.shape, t.dtype, None, t.name, axes.get(t.name)) for t in by_key.values()]
+def _source(content: _Content) -> FileSource:
+    tensors = {name: t for name, t in content.tensors.items() if t.is_readable}
+    uses = find_uses(content.nodes, {name: t.shape for name, t in tensors.items()}, content.numbers)
+    dtypes = {name: t.dtype for name, t in tensors.items()}
+    weights = {n: weight_of(n, t.shape, t.dtype, uses.get(n, ()), dtypes) for n, t in tensors.items()}
+    wanted = constants_used(content.nodes, uses, tensors)
+    # Scales and zero points are part of what they make.
+    parts = {name for w in weights.values() for step in w.steps if step.kind == "dequantize" for name in step.data[:2]}
+    counted = {name: w for name, w in weights.items() if name not in content.constants or name in wanted}
+    names = name_weights(counted, uses)
+    specs = [WeightSpec(names[n], w.shape, w.dtype, None, n, w.axes) for n, w in counted.items()]
+    mine = [s for s in specs if is_weight(s.name) and s.where not in parts]
+    called = {s.where: s.name for s in mine if s.where != s.name}
+    taken = {s.name for s in mine}
+    operands = operands_of(content.nodes)
+    catalog = Catalog(
+        tuple(mine),
+        str(content.path),
+        network_of(content.nodes, {s.where: s for s in mine}),
+        operands=frozenset(s.name for s in mine if s.where in operands),
+        file_names={file: name for file, name in called.items() if file not in taken},
+    )
 
     def read_entry(spec: WeightSpec) -> NDArray[Any]:
-        tensor = by_key[spec.where]
-        return tensor.raw.read(spec) if tensor.raw else _read_numbers(path, stamp, tensor)
+        steps = weights[spec.where].steps
+        try:
+            value = content.value(spec.where)
+            return apply_steps(value, steps, content.value) if steps else value
+        except ValueError as error:
+            raise FileError(Problem(f"{content.path}: {spec.where}", str(error), _AGAIN)) from error
+
+    def locate_entry(spec: WeightSpec) -> Segment | None:
+        place = tensors[spec.where].raw
+        return place.locate(spec) if place and not weights[spec.where].steps else None
 
     return FileSource(
-        path=path,
+        path=content.path,
         format="onnx",
-        catalog=Catalog(
-            tuple(s for s in specs if is_weight(s.name)), str(path), network_of(nodes, {s.where: s for s in specs})
-        ),
+        catalog=catalog,
         read_entry=read_entry,
-        locate_entry=lambda spec: place.locate(spec) if (place := by_key[spec.where].raw) else None,
-        others=tuple(s for s in specs if not is_weight(s.name)),
-        parts=(path, *dict.fromkeys(t.raw.path for t in by_key.values() if t.raw and t.raw.path != path)),
+        locate_entry=locate_entry,
+        others=tuple(s for s in specs if s not in mine),
+        parts=(
+            content.path,
+            *dict.fromkeys(t.raw.path for t in tensors.values() if t.raw and t.raw.path != content.path),
+        ),
     )
+
+
+def _plain(name: str) -> str:
+    return name_weights([name], {})[name]
 
 
 def _read_numbers(path: Path, stamp: Stamp, tensor: OnnxTensor) -> NDArray[Any]:

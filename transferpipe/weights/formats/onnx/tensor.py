@@ -26,7 +26,16 @@ _DTYPES = {
     11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128", 16: "bfloat16",
     17: "float8_e4m3fn", 18: "float8_e4m3fnuz", 19: "float8_e5m2", 20: "float8_e5m2fnuz", 24: "float8_e8m0fnu",
 }  # fmt: skip
-_OTHER_DTYPES = {8: "string", 21: "uint4", 22: "int4", 23: "float4_e2m1", 25: "uint2", 26: "int2"}
+_OTHER_DTYPES = {
+    8: "string",
+    21: "uint4",
+    22: "int4",
+    23: "float4_e2m1",
+    25: "uint2",
+    26: "int2",
+    27: "float6_e2m3",
+    28: "float6_e3m2",
+}
 _DIMS, _DATA_TYPE, _FLOATS, _INT32S, _INT64S, _NAME, _RAW, _DOUBLES, _UINT64S, _EXTERNAL, _LOCATION = (
     *(1, 2, 4, 5, 7, 8, 9, 10, 11, 13, 14),
 )
@@ -93,15 +102,17 @@ class _Found:
     external: dict[str, str] = field(default_factory=dict)
 
 
-def read_tensor(read: Read, message: Field, path: Path, stamp: Stamp) -> OnnxTensor:
+def read_tensor(read: Read, message: Field, path: Path, stamp: Stamp, called: str = "") -> OnnxTensor:
     """Return what `message`, a ``TensorProto`` of the file at `path`, declares.
+
+    One in a ``Constant`` node goes by the name of the node's output, `called`.
 
     Raises:
         ValueError: it makes no sense, or its values cannot lie where it says.
         FileError, UnsafeError: it keeps its values in a file that there is not, or that is not beside this one.
     """
     found = _collect(read, message)
-    name = _text(read, found.single[_NAME], _MOST_NAME) if _NAME in found.single else ""
+    name = called or (_text(read, found.single[_NAME], _MOST_NAME) if _NAME in found.single else "")
     if not name:
         raise ValueError("is a tensor without a name")
     number = found.single[_DATA_TYPE].value if _DATA_TYPE in found.single else 0

@@ -1,0 +1,269 @@
+"""Weights of ONNX files wherever they lie and whatever becomes of them on their way to the node that takes them."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+
+import transferpipe as tp
+
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+helper, numpy_helper = onnx.helper, onnx.numpy_helper
+
+RNG = np.random.default_rng(0)
+
+
+def rand(*shape):
+    return RNG.normal(size=shape).astype("float32")
+
+
+def node(op, *inputs, to="y", **attributes):
+    return helper.make_node(op, list(inputs), [to] if isinstance(to, str) else to, **attributes)
+
+
+def constant(name, value):
+    return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.asarray(value), name + "_value"))
+
+
+def write(tmp_path, nodes, tensors, x, out_rank):
+    """Write a model of one input and one output, and return its path and what onnxruntime computes."""
+    io = [("x", [None, *x.shape[1:]]), ("y", [None] * out_rank)]
+    given, made = ([helper.make_tensor_value_info(n, 1, s)] for n, s in io)
+    graph = helper.make_graph(nodes, "g", given, made, [numpy_helper.from_array(v, n) for n, v in tensors.items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    path = str(tmp_path / "m.onnx")
+    onnx.save(model, path)
+    options = ort.SessionOptions()  # as the file says: its optimizations compute with int8
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    (y,) = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    return path, y
+
+
+def names(path):
+    return [w.name for w in tp.catalog(path)]
+
+
+# Where they lie -------------------------------------------------------------------------------------------------------
+
+
+def test_constant_nodes(tmp_path):
+    held = [constant("fc.weight", rand(4, 3)), constant("fc.bias", rand(3)), constant("shape", np.int64([-1, 3]))]
+    nodes = [
+        node("MatMul", "x", "fc.weight", to="p"),
+        node("Add", "p", "fc.bias", to="q"),
+        node("Reshape", "q", "shape"),
+    ]
+    path, y = write(tmp_path, [*held, *nodes], {}, x := rand(2, 4), 2)
+    model = keras.Sequential([keras.Input((4,)), kl.Dense(3, name="fc")])
+    tp.transfer(path, model, mapping={"fc": {"to": "fc"}})
+    assert names(path) == ["fc/weight", "fc/bias"]
+    np.testing.assert_allclose(model(x), y, rtol=1e-4, atol=1e-5)
+
+
+def test_branches_of_an_if(tmp_path):
+    """Both branches call their weights alike; neither may hide the other's."""
+    kernels = [rand(4, 3), rand(4, 3)]
+
+    def branch(kernel, out):
+        out_info = helper.make_tensor_value_info(out, 1, None)
+        nodes = [constant("w", kernel), node("MatMul", "x", "w", to=out)]
+        return helper.make_graph(nodes, out, [], [out_info])
+
+    both = {"else_branch": branch(kernels[0], "a"), "then_branch": branch(kernels[1], "b")}
+    nodes = [constant("yes", np.array(True)), helper.make_node("If", ["yes"], ["y"], "choice", **both)]
+    path, _ = write(tmp_path, nodes, {}, rand(2, 4), 2)
+    assert names(path) == ["w", "choice/then_branch/w"]
+    model = keras.Sequential([keras.Input((4,)), kl.Dense(3, use_bias=False, name="d")])
+    for name, kernel in zip(names(path), kernels, strict=True):
+        tp.transfer(path, model, mapping={"d": {"to": "d/kernel", "from": name}})
+        np.testing.assert_array_equal(model.get_layer("d").kernel, kernel)
+
+
+# What becomes of them -------------------------------------------------------------------------------------------------
+
+INT8 = RNG.integers(-128, 128, (4, 3)).astype("int8")
+SCALES, ZEROS = np.float32([0.5, 0.25, 2.0]), np.int8([3, 0, -7])
+WAYS = {
+    "transpose": ([node("Transpose", "k", to="w", perm=[1, 0])], {"k": rand(3, 4)}, lambda t: t["k"].T),
+    "cast": ([node("Cast", "k", to="w", to_=1)], {"k": rand(4, 3).astype("float16")}, lambda t: t["k"]),
+    "reshape": (
+        [node("Reshape", "k", "s", to="w")],
+        {"k": rand(2, 2, 3), "s": np.int64([4, -1])},
+        lambda t: t["k"].reshape(4, 3),
+    ),
+    "identity, reshape, transpose": (
+        [node("Identity", "k", to="i"), node("Reshape", "i", "s", to="r"), node("Transpose", "r", to="w")],
+        {"k": rand(12), "s": np.int64([3, 4])},
+        lambda t: t["k"].reshape(3, 4).T,
+    ),
+    "dequantized by column": (
+        [node("DequantizeLinear", "k", "s", "z", to="w", axis=1)],
+        {"k": INT8, "s": SCALES, "z": ZEROS},
+        lambda t: (t["k"].astype("float32") - t["z"]) * t["s"],
+    ),
+    "dequantized and transposed": (
+        [node("DequantizeLinear", "k", "s", to="d"), node("Transpose", "d", to="w")],
+        {"k": np.ascontiguousarray(INT8.T), "s": np.float32(0.5)},
+        lambda t: t["k"].T.astype("float32") * t["s"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WAYS)
+def test_the_way_to_the_matrix(case, tmp_path):
+    nodes, tensors, expected = WAYS[case]
+    for made in nodes:
+        for attribute in made.attribute:
+            attribute.name = attribute.name.rstrip("_")
+    path, y = write(tmp_path, [*nodes, node("MatMul", "x", "w")], tensors, x := rand(2, 4), 2)
+    model = keras.Sequential([keras.Input((4,)), kl.Dense(3, use_bias=False, name="d")])
+    plan = tp.plan(path, model, mapping={"d": {"to": "d/kernel", "from": "k"}})
+    assert [w.code for w in plan.warnings] == [] and not plan.unused
+    tp.transfer(path, model, mapping={"d": {"to": "d/kernel", "from": "k"}})
+    np.testing.assert_array_equal(model.get_layer("d").kernel, expected(tensors))
+    np.testing.assert_allclose(model(x), y, rtol=2e-3 if case == "cast" else 1e-4, atol=1e-4)
+
+
+def test_a_kernel_that_the_graph_turns_to_onnx_s_order(tmp_path):
+    """TensorFlow's converter may leave (h, w, in, out) in the file and a Transpose before the Conv."""
+    kernel = rand(3, 3, 2, 5)
+    nodes = [node("Transpose", "k", to="w", perm=[3, 2, 0, 1]), node("Conv", "x", "w")]
+    path, y = write(tmp_path, nodes, {"k": kernel}, x := rand(2, 2, 6, 6), 4)
+    model = keras.Sequential([keras.Input((6, 6, 2)), kl.Conv2D(5, 3, use_bias=False, name="c")])
+    tp.transfer(path, model, mapping={"c": {"to": "c/kernel", "from": "k"}})
+    np.testing.assert_array_equal(model.get_layer("c").kernel, kernel)
+    np.testing.assert_allclose(np.moveaxis(model(np.moveaxis(x, 1, -1)).numpy(), -1, 1), y, rtol=1e-4, atol=1e-4)
+
+
+# What they are called -------------------------------------------------------------------------------------------------
+
+
+def named(op, inputs, to, name, **attributes):
+    return helper.make_node(op, inputs, [to], name, **attributes)
+
+
+def test_names_from_the_paths_of_modules(tmp_path):
+    """As torch's exporter writes them: containers are repeated, and folded matrices have made-up names."""
+    nodes = [
+        named("MatMul", ["x", "onnx::MatMul_7"], "p", "/enc/enc.0/fc/MatMul"),
+        named("Add", ["enc.0.fc.bias", "p"], "q", "/enc/enc.0/fc/Add"),
+        named("MatMul", ["q", "onnx::MatMul_9"], "r", "/attn/MatMul"),
+        named("MatMul", ["r", "onnx::MatMul_11"], "s", "/attn/MatMul_1"),
+        named("MatMul", ["s", "onnx::MatMul_13"], "t", "MatMul_13"),
+        named("Add", ["t", "last.bias"], "y", "Add_14"),
+    ]
+    tensors = {f"onnx::MatMul_{i}": rand(4, 4) for i in (7, 9, 11, 13)} | {
+        "enc.0.fc.bias": rand(4),
+        "last.bias": rand(4),
+    }
+    path, _ = write(tmp_path, nodes, tensors, rand(2, 4), 2)
+    found = names(path)
+    assert sorted(found) == [
+        "attn/MatMul/weight",
+        "attn/MatMul_1/weight",
+        "enc/0/fc/bias",
+        "enc/0/fc/weight",
+        "last/bias",
+        "last/weight",
+    ]
+    model = keras.Sequential([keras.Input((4,)), kl.Dense(4, name="d")])
+    tp.transfer(path, model, mapping={"d": {"to": "d", "from": "enc/0/fc"}})
+    np.testing.assert_array_equal(model.get_layer("d").kernel, tensors["onnx::MatMul_7"])
+    # The file's own name stays a second one, alone and in a pattern.
+    rule = {"k": {"to": "d/kernel", "from": "onnx::MatMul_7"}, "b": {"to": "d/bias", "from": "enc/0/fc/bias"}}
+    plan = tp.plan(path, model, mapping=rule, ignore=["onnx::*", "last", "attn"])
+    assert [a.sources[0].name for a in plan.assignments] == ["enc/0/fc/weight", "enc/0/fc/bias"]
+    assert not plan.unused
+
+
+def test_a_name_that_two_could_have_stays_the_file_s(tmp_path):
+    nodes = [
+        node("MatMul", "x", "onnx::MatMul_1", to="p"),
+        node("MatMul", "p", "onnx::MatMul_2", to="q"),
+        node("Add", "q", "d.bias", to="r"),
+        node("MatMul", "r", "onnx::MatMul_1"),
+    ]
+    tensors = {"onnx::MatMul_1": rand(4, 4), "onnx::MatMul_2": rand(4, 4), "d.bias": rand(4), "d.weight": rand(4, 4)}
+    path, _ = write(tmp_path, nodes, tensors, rand(2, 4), 2)
+    assert names(path) == ["onnx::MatMul_1", "onnx::MatMul_2", "d/bias", "d/weight"]
+
+
+def test_dots_are_split_beside_names_with_slashes(tmp_path):
+    nodes = [node("MatMul", "x", "d.weight", to="p"), node("Add", "p", "/head/Constant_output_0")]
+    path, _ = write(tmp_path, nodes, {"d.weight": rand(4, 4), "/head/Constant_output_0": rand(4)}, rand(2, 4), 2)
+    assert names(path) == ["d/weight", "/head/Constant_output_0"]
+
+
+# Recurrent operators --------------------------------------------------------------------------------------------------
+
+CELLS = {
+    "LSTM": (4, kl.LSTM, {}, {}),
+    "GRU": (3, kl.GRU, {"linear_before_reset": 1}, {"reset_after": True}),
+    "GRU, reset before": (3, kl.GRU, {}, {"reset_after": False}),
+    "RNN": (1, kl.SimpleRNN, {}, {}),
+}
+UNITS, INPUTS, STEPS = 3, 5, 4
+
+
+def recurrent(case, directions):
+    gates, layer, attributes, settings = CELLS[case]
+    op = case.partition(",")[0]
+    tensors = {
+        "onnx::LSTM_1": rand(directions, gates * UNITS, INPUTS),
+        "onnx::LSTM_2": rand(directions, gates * UNITS, UNITS),
+        "onnx::LSTM_3": rand(directions, 2 * gates * UNITS),
+    }
+    direction = {1: "forward", 2: "bidirectional"}[directions]
+    attributes = {**attributes, "hidden_size": UNITS, "direction": direction}
+    width = directions * UNITS
+    nodes = [
+        node("Transpose", "x", to="t", perm=[1, 0, 2]),
+        helper.make_node(op, ["t", *tensors], ["h"], f"/decoder/rnn/{op}", **attributes),
+        node("Transpose", "h", to="u", perm=[2, 0, 1, 3]),
+        node("Reshape", "u", "s"),
+    ]
+    return nodes, {**tensors, "s": np.int64([0, 0, width])}, layer, settings
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("case", CELLS)
+def test_a_recurrent_operator(case, directions, tmp_path):
+    nodes, tensors, layer, settings = recurrent(case, directions)
+    path, y = write(tmp_path, nodes, tensors, x := rand(2, STEPS, INPUTS), 3)
+    assert names(path)[:3] == ["decoder/rnn/W", "decoder/rnn/R", "decoder/rnn/B"]
+    made = layer(UNITS, return_sequences=True, name="rnn", **settings)
+    made = kl.Bidirectional(made, name="rnn") if directions == 2 else made
+    model = keras.Sequential([keras.Input((STEPS, INPUTS)), made])
+    plan = tp.plan(path, model, mapping={"r": {"to": "rnn", "from": "decoder/rnn"}})
+    assert [w.text for w in plan.warnings] == []
+    tp.transfer(path, model, mapping={"r": {"to": "rnn", "from": "decoder/rnn"}})
+    np.testing.assert_allclose(model(x), y, rtol=1e-4, atol=1e-5)
+
+
+def test_two_operators_of_one_module_have_their_own_names(tmp_path):
+    """As torch exports a stack of two layers."""
+    shapes = {"1": (1, 12, 5), "2": (1, 12, 3), "3": (1, 24), "4": (1, 12, 3), "5": (1, 12, 3), "6": (1, 24)}
+    tensors = {f"onnx::LSTM_{n}": rand(*s) for n, s in shapes.items()}
+    axes = {"a": np.int64([1])}
+    keys = list(tensors)
+    nodes = [
+        node("Transpose", "x", to="t", perm=[1, 0, 2]),
+        helper.make_node("LSTM", ["t", *keys[:3]], ["h"], "/rnn/LSTM", hidden_size=3),
+        node("Squeeze", "h", "a", to="u"),
+        helper.make_node("LSTM", ["u", *keys[3:]], ["v"], "/rnn/LSTM_1", hidden_size=3),
+        node("Squeeze", "v", "a", to="w"),
+        node("Transpose", "w", perm=[1, 0, 2]),
+    ]
+    path, y = write(tmp_path, nodes, tensors | axes, x := rand(2, STEPS, INPUTS), 3)
+    model = keras.Sequential(
+        [
+            keras.Input((STEPS, INPUTS)),
+            kl.LSTM(3, return_sequences=True, name="one"),
+            kl.LSTM(3, return_sequences=True, name="two"),
+        ]
+    )
+    rules = {"a": {"to": "one", "from": "rnn/LSTM"}, "b": {"to": "two", "from": "rnn/LSTM_1"}}
+    tp.transfer(path, model, mapping=rules)
+    np.testing.assert_allclose(model(x), y, rtol=1e-4, atol=1e-5)

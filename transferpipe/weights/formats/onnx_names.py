@@ -1,0 +1,95 @@
+"""Names for the weights of an ONNX file: the file's own, or where these say nothing, those of the nodes that take them.
+
+torch's exporter calls a matrix that it folded ``onnx::MatMul_123`` and the node that takes it
+``/encoder/layer.0/attention/MatMul``; tf2onnx calls one ``dense/MatMul/ReadVariableOp:0``. The weight then goes by the
+module's path and by what it is there (``encoder/layer/0/attention/weight``), as torch would call it. Its name in the
+file stays a second one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from transferpipe.weights.formats.onnx.graph import GraphNode
+from transferpipe.weights.formats.onnx_uses import RECURRENT, Use
+
+_USELESS = re.compile(
+    r"onnx::\w+|[_v]*\d+|val_\d+|const\w*_\d+|.*Constant(_\d+)?(_output_\d+)?|.*const_fold_opt__\d+"
+    r"|(.*/)?ReadVariableOp(_\d+)?(:\d+)?(__\d+)?"
+)
+_OF_KERAS = re.compile(r"(.*)/(kernel|bias|gamma|beta|moving_mean|moving_variance|embeddings)(:0)?")
+_OF_NODES = re.compile(
+    r"(Fused)?(MatMul|Gemm|Conv|ConvTranspose|Conv\dD|DepthwiseConv2dNative|depthwise|BiasAdd|Add|BatchNormalization"
+    r"|FusedBatchNorm(V\d)?|LayerNormalization|InstanceNormalization|GroupNormalization|PRelu|Gather|ResourceGather"
+    r"|LSTM|GRU|RNN|QLinearConv|Tensordot)(_\d+)?(__\d+)?(_output_\d+)?(:\d+)?"
+)
+
+
+def name_weights(names: Iterable[str], uses: Mapping[str, Sequence[Use]]) -> dict[str, str]:
+    """Return the catalog's name of every tensor.
+
+    The dots of a name without slashes become slashes. A name that says nothing gives way to what the nodes say, unless
+    two tensors would then have one name, or one tensor two.
+
+    >>> name_weights(["d.weight", "/head/a.b"], {})
+    {'d.weight': 'd/weight', '/head/a.b': '/head/a.b'}
+    """
+    names = list(names)
+    plain = {name: name if "/" in name else name.replace(".", "/") for name in names}
+    biases = _biases(uses, plain)
+    # First by the path of the module, then by the whole name of the node.
+    for is_whole in (False, True):
+        wanted = {name: found for name in names if (found := _from_nodes(name, uses.get(name, ()), biases, is_whole))}
+        taken = Counter([*wanted.values(), *(plain[n] for n in names if n not in wanted)])
+        plain |= {name: new for name, new in wanted.items() if taken[new] == 1 and plain[name] != new}
+        uses = {name: found for name, found in uses.items() if plain.get(name) != wanted.get(name)}
+    # Two that became one go by the file's own names.
+    count = Counter(plain.values())
+    return {name: new if count[new] == 1 else name for name, new in plain.items()}
+
+
+def _from_nodes(name: str, uses: Sequence[Use], biases: Mapping[int, str], is_whole: bool) -> str | None:
+    roles = {use.role for use in uses}
+    if len(roles) != 1:
+        return None
+    role = roles.pop()
+    recurrent = all(use.node.op in RECURRENT for use in uses)
+    if (kept := _OF_KERAS.fullmatch(name)) and not recurrent:
+        return f"{kept[1]}/{role}"
+    says_nothing = _USELESS.fullmatch(name) or (recurrent and name.rpartition("/")[2].rpartition(".")[2] != role)
+    if not says_nothing:
+        return None
+    layers = {_layer(use.node, is_whole) or biases.get(id(use.node), "") for use in uses}
+    layer = layers.pop() if len(layers) == 1 else ""
+    if not layer and recurrent and len({id(use.node) for use in uses}) == 1:
+        layer = _split(uses[0].node.name)
+    return f"{layer}/{role}" if layer else None
+
+
+def _biases(uses: Mapping[str, Sequence[Use]], names: Mapping[str, str]) -> dict[int, str]:
+    """Return the layer of the bias that belongs to each node, where the file names that."""
+    found: dict[int, str] = {}
+    for name, takers in uses.items():
+        layer, _, own = names.get(name, "").rpartition("/")
+        if layer and own == "bias" and len(takers) == 1 and not _USELESS.fullmatch(name):
+            found[id(takers[0].node)] = layer
+    return found
+
+
+def _layer(node: GraphNode, is_whole: bool) -> str:
+    """Return the path of the module to which a node belongs; empty if its name tells none."""
+    text = node.name if "/" in node.name else node.output if "/" in node.output else ""
+    parts = [part for part in text.split("/") if part]
+    if not is_whole and parts and _OF_NODES.fullmatch(parts[-1]):
+        parts.pop()
+    elif not is_whole:
+        return ""
+    # torch repeats the name of a container in that of what it holds: /layer1/layer1.0/conv1.
+    kept = [p for p, after in zip(parts, [*parts[1:], ""], strict=False) if not after.startswith(f"{p}.")]
+    return "/".join(_split(part) for part in kept)
+
+
+def _split(text: str) -> str:
+    return text.strip("/").replace(".", "/")

@@ -1,0 +1,302 @@
+"""What the nodes of an ONNX graph take as weights, and on which way a tensor of the file gets there.
+
+How an operator arranges the axes of its weights: https://onnx.ai/onnx/operators/. On its way to the node that
+multiplies by it a tensor may be transposed, reshaped, cast and dequantized; what it is then is the weight.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.weights.formats.onnx.graph import GraphNode
+from transferpipe.weights.spec import GATES, IN_OUT, OUT_IN, SPATIAL, Axes
+
+Shape = tuple[int, ...]
+
+RECURRENT = ("LSTM", "GRU", "RNN")
+_PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulInteger")
+_CONVOLUTIONS = ("Conv", "ConvTranspose", "ConvInteger", "FusedConv")
+_SCALE_AND_SHIFT = ("weight", "bias")
+_ROLES: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys((*_PRODUCTS, *_CONVOLUTIONS), _SCALE_AND_SHIFT),
+    "MatMul": ("weight",),
+    "QLinearConv": ("", "", "weight"),
+    "BatchNormalization": ("weight", "bias", "running_mean", "running_var"),
+    **dict.fromkeys(("LayerNormalization", "InstanceNormalization", "GroupNormalization"), _SCALE_AND_SHIFT),
+    "PRelu": ("weight",),
+    "LSTM": ("W", "R", "B", "", "", "", "P"),
+    "GRU": ("W", "R", "B"),
+    "RNN": ("W", "R", "B"),
+}
+"""What the inputs behind the first one are, as torch calls them in its modules."""
+_ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Concat", "Gather", "Einsum", "Pow", "Where", "Max", "Min")
+_OPERANDS_FROM: Mapping[str, int] = {
+    **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze", "Slice", "Pad", "Expand", "Resize", "Upsample", "Tile"), 1),
+    **dict.fromkeys(("Split", "Gather", "Clip", "TopK", "Dropout", "QuantizeLinear", "DequantizeLinear", "OneHot"), 1),
+    **dict.fromkeys(("GatherElements", "GatherND", "CumSum", "Trilu"), 1),
+    **dict.fromkeys(("ConstantOfShape", "Range"), 0),
+}
+"""The input from which on an operator takes what says how it computes."""
+_PEEPHOLES = 7
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+_MOST_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change on the way of a tensor: ``transpose``, ``reshape``, ``quantize`` or ``dequantize``, with its data."""
+
+    kind: str
+    data: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Use:
+    """One way in which a node takes a tensor of the file.
+
+    Attributes:
+        node: the node.
+        role: what it is there, such as ``weight``.
+        axes: how its axes are arranged then; None where that says nothing.
+        steps: what was done to it before.
+        shape: its shape then.
+    """
+
+    node: GraphNode
+    role: str
+    axes: Axes | None
+    steps: tuple[Step, ...]
+    shape: Shape
+
+
+def is_product(node: GraphNode) -> bool:
+    """Tell whether a node multiplies by a matrix, or with a window, so that an addition behind it is its bias."""
+    return node.op in _PRODUCTS or node.op in _CONVOLUTIONS
+
+
+def find_uses(
+    nodes: Sequence[GraphNode], shapes: Mapping[str, Shape], numbers: Mapping[str, tuple[int | float, ...]]
+) -> dict[str, list[Use]]:
+    """Return how nodes take the tensors of the file as weights, by the tensors' names.
+
+    Args:
+        nodes: the nodes in the order in which they compute.
+        shapes: the shapes of the tensors that lie in the file, by their names.
+        numbers: the values of those that are small.
+    """
+    # The tensor of the file that a value is, with what was done to it and its shape now.
+    ways: dict[str, tuple[str, tuple[Step, ...], Shape]] = {name: (name, (), shape) for name, shape in shapes.items()}
+    products: dict[str, GraphNode] = {}
+    found: dict[str, list[Use]] = {}
+    for node in nodes:
+        if node.input in ways:
+            origin, steps, shape = ways[node.input]
+            further = _further(node, shape, numbers, steps)
+            if further is not None and len(steps) < _MOST_STEPS:
+                ways[node.output] = (origin, *further)
+                continue
+        if is_product(node) and node.output:
+            products[node.output] = node
+        for place, name in enumerate(node.inputs):
+            if name not in ways or not (role := _role(node, place, products)):
+                continue
+            origin, steps, shape = ways[name]
+            taker = products.get(_other(node, place)) or node if node.op == "Add" else node
+            found.setdefault(origin, []).append(Use(taker, role, _axes(node, role), steps, shape))
+    return found
+
+
+def _role(node: GraphNode, place: int, products: Mapping[str, GraphNode]) -> str:
+    if node.op == "Gather":
+        return "weight" if place == 0 else ""
+    if node.op == "Add":
+        return "bias" if _other(node, place) in products else ""
+    roles = _ROLES.get(node.op, ())
+    return roles[place - 1] if 0 < place <= len(roles) else ""
+
+
+def _other(node: GraphNode, place: int) -> str:
+    return node.inputs[1 - place] if len(node.inputs) == 2 else ""
+
+
+def _axes(node: GraphNode, role: str) -> Axes | None:
+    if node.op in RECURRENT:
+        return GATES
+    if role != "weight":
+        return None
+    if node.op in (*_CONVOLUTIONS, "QLinearConv"):
+        return SPATIAL
+    if node.op in _PRODUCTS:
+        return OUT_IN if node.attributes.get("transB") == 1 else IN_OUT
+    return None
+
+
+def _further(
+    node: GraphNode, shape: Shape, numbers: Mapping[str, tuple[int | float, ...]], steps: tuple[Step, ...]
+) -> tuple[tuple[Step, ...], Shape] | None:
+    """Return the steps and the shape of a tensor behind a node that hands it on; None if the node does not."""
+    if node.op in ("Identity", "Cast", "Dropout"):
+        return steps, shape
+    if node.op == "QuantizeLinear":
+        return (*steps, Step("quantize")), shape
+    if node.op == "DequantizeLinear":
+        return _dequantized(node, shape, steps)
+    if node.op == "Transpose":
+        order = node.attributes.get("perm", tuple(range(len(shape)))[::-1])
+        if not isinstance(order, tuple) or sorted(order) != list(range(len(shape))):
+            return None
+        return (*steps, Step("transpose", order)), tuple(shape[i] for i in order)
+    target = _reshaped(node, shape, numbers)
+    return ((*steps, Step("reshape", target)), target) if target is not None else None
+
+
+def _dequantized(node: GraphNode, shape: Shape, steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], Shape] | None:
+    if steps and steps[-1].kind == "quantize":  # a float that the runtime rounds; the file has it unrounded
+        return steps[:-1], shape
+    axis = node.attributes.get("axis", 1)
+    if node.attributes.get("block_size") or not isinstance(axis, int) or len(node.inputs) < 2:
+        return None
+    zero = node.inputs[2] if len(node.inputs) > 2 else ""
+    return (*steps, Step("dequantize", (node.inputs[1], zero, axis))), shape
+
+
+def _reshaped(node: GraphNode, shape: Shape, numbers: Mapping[str, tuple[int | float, ...]]) -> Shape | None:
+    """Return the shape that a node gives which moves no value; None if it is not such a node, or does not say."""
+    given = numbers.get(node.inputs[1]) if len(node.inputs) > 1 else node.attributes.get("axes")
+    given = node.attributes.get("shape", given) if node.op == "Reshape" else given
+    if node.op == "Flatten":
+        axis = node.attributes.get("axis", 1)
+        return (math.prod(shape[:axis]), math.prod(shape[axis:]))
+    if node.op not in ("Reshape", "Squeeze", "Unsqueeze") or not isinstance(given, tuple):
+        return None
+    sizes = [int(n) for n in given]
+    if node.op == "Reshape":
+        whole = [shape[i] if n == 0 and i < len(shape) else n for i, n in enumerate(sizes)]
+        known = math.prod(n for n in whole if n != -1)
+        whole = [math.prod(shape) // known if n == -1 and known else n for n in whole]
+        return tuple(whole) if math.prod(whole) == math.prod(shape) and min(whole, default=1) >= 0 else None
+    if node.op == "Unsqueeze":
+        rank = len(shape) + len(sizes)
+        ones = {n % rank for n in sizes} if rank else set()
+        rest = iter(shape)
+        return tuple(1 if i in ones else next(rest) for i in range(rank)) if len(ones) == len(sizes) else None
+    dropped = {n % len(shape) for n in sizes} if shape else set()
+    return tuple(n for i, n in enumerate(shape) if i not in dropped) if all(shape[i] == 1 for i in dropped) else None
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A tensor of the file as the weight that it is.
+
+    Attributes:
+        shape: its shape.
+        dtype: its dtype.
+        axes: how its axes are arranged, where the nodes that take it agree on that.
+        steps: what is to be done to the tensor of the file; empty where that is the weight itself.
+    """
+
+    shape: Shape
+    dtype: str
+    axes: Axes | None = None
+    steps: tuple[Step, ...] = ()
+
+
+def weight_of(name: str, shape: Shape, dtype: str, uses: Sequence[Use], dtypes: Mapping[str, str]) -> Weight:
+    """Return the weight that the tensor called `name` is.
+
+    A matrix that is only transposed stays as it lies in the file, and what is said of its axes is turned. Where nodes
+    take a tensor in several ways it stays as it is, and where they disagree about axes nothing is said of these.
+    """
+    ways = {(use.steps, use.shape) for use in uses}
+    if len(ways) != 1 or (all(s.kind == "transpose" for steps, _ in ways for s in steps) and len(shape) == 2):
+        axes = {_turned(use) for use in uses if use.axes}
+        return Weight(shape, dtype, axes.pop() if len(axes) == 1 else None)
+    ((steps, there),) = ways
+    axes = {use.axes for use in uses if use.axes}
+    scales = [step.data[0] for step in steps if step.kind == "dequantize"]
+    if any(step.kind == "quantize" for step in steps) or any(scale not in dtypes for scale in scales):
+        return Weight(shape, dtype)
+    return Weight(there, dtypes[scales[-1]] if scales else dtype, axes.pop() if len(axes) == 1 else None, steps)
+
+
+def _turned(use: Use) -> Axes | None:
+    turns = sum(step.data == (1, 0) for step in use.steps)
+    turned: dict[Axes | None, Axes] = {IN_OUT: OUT_IN, OUT_IN: IN_OUT}
+    if any(step.kind != "transpose" for step in use.steps):
+        return None
+    return turned.get(use.axes, use.axes) if turns % 2 else use.axes
+
+
+def apply_steps(value: NDArray[Any], steps: Iterable[Step], read: Callable[[str], NDArray[Any]]) -> NDArray[Any]:
+    """Return what `steps` make of the value of a tensor.
+
+    Dequantizing is (x - zero point) * scale, one scale for all or one for each place along an axis:
+    https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html.
+
+    Args:
+        value: the value in the file.
+        steps: what is done to it.
+        read: gives the value of another tensor of the file.
+
+    Raises:
+        ValueError: the scales are not as many as the places that they are for.
+    """
+    for step in steps:
+        if step.kind == "transpose":
+            value = value.transpose(step.data)
+        elif step.kind == "reshape":
+            value = value.reshape(step.data)
+        else:
+            scale_name, zero_name, axis = step.data
+            scale = read(scale_name)
+            zero = read(zero_name) if zero_name else np.zeros((), value.dtype)
+            wide = value.astype(np.int64) if value.dtype.kind in "iu" else value.astype(np.float32)
+            zero = zero.astype(wide.dtype)
+            value = ((wide - _along(zero, value, axis)).astype(scale.dtype) * _along(scale, value, axis)).astype(
+                scale.dtype
+            )
+    return np.ascontiguousarray(value)
+
+
+def _along(numbers: NDArray[Any], value: NDArray[Any], axis: int) -> NDArray[Any]:
+    """Return one number, or one a place along an axis, in the shape that goes with `value`."""
+    if numbers.size == 1:
+        return numbers.reshape(())
+    if not -value.ndim <= axis < value.ndim or numbers.shape != (value.shape[axis],):
+        raise ValueError(f"has scales of shape {numbers.shape} along axis {axis} of {value.shape}")
+    return numbers.reshape([-1 if i == axis % value.ndim else 1 for i in range(value.ndim)])
+
+
+def constants_used(nodes: Iterable[GraphNode], uses: Mapping[str, Any], tensors: Mapping[str, Any]) -> set[str]:
+    """Return the names of the tensors in ``Constant`` nodes that are weights.
+
+    These are what a node takes as a weight, and arrays of floats that some arithmetic takes. Shapes, axes, and single
+    numbers are no weights.
+    """
+    found = {node.output for node in nodes if node.op == "Constant" and node.output in uses}
+    for node in nodes:
+        for name in node.inputs if node.op in _ARITHMETIC else ():
+            tensor = tensors.get(name)
+            if tensor is not None and tensor.dtype in _FLOATS and math.prod(tensor.shape) > 1:
+                found.add(name)
+    return found
+
+
+def operands_of(nodes: Iterable[GraphNode]) -> set[str]:
+    """Return the names of the tensors that nodes take only as shapes, axes, indices, limits, scales and the like."""
+    found: set[str] = set()
+    others: set[str] = set()
+    for node in nodes:
+        first = _OPERANDS_FROM.get(node.op, 4 if node.op in RECURRENT else None)
+        if node.op.startswith("Reduce"):
+            first = 1
+        for place, name in enumerate(node.inputs):
+            is_operand = first is not None and place >= first and not (node.op in RECURRENT and place == _PEEPHOLES)
+            (found if is_operand else others).add(name)
+    return found - others
