@@ -206,6 +206,28 @@ def weight_names(layer_class: str | None, config: Mapping[str, Any] | None, shap
     return fitting.pop() if len(fitting) == 1 else None
 
 
+# What a layer quantised to int8 holds, in Keras's order (the class's `variable_serialization_spec`).
+_INT8: dict[str, tuple[Names, ...]] = {
+    **dict.fromkeys(("Dense", "EinsumDense"), (("kernel", "kernel_scale"), ("kernel", "bias", "kernel_scale"))),
+    "Embedding": (("embeddings", "embeddings_scale"),),
+    "ReversibleEmbedding": (
+        ("embeddings", "embeddings_scale"),
+        ("embeddings", "embeddings_scale", "reverse_embeddings", "reverse_embeddings_scale"),
+    ),
+}
+
+
+def quantized_names(layer_class: str, shapes: Sequence[Shape], dtypes: Sequence[str]) -> Names | None:
+    """Return the names of the weights of a layer that is quantised to int8; None if it is not known to be one.
+
+    >>> quantized_names("Dense", [(4, 3), (3,), (3,)], ["int8", "float32", "float32"])
+    ('kernel', 'bias', 'kernel_scale')
+    """
+    if not dtypes or dtypes[0] != "int8":
+        return None
+    return next((names for names in _INT8.get(layer_class, ()) if len(names) == len(shapes)), None)
+
+
 def _present(full: Sequence[str], switches: Mapping[str, tuple[str, bool]], config: Mapping[str, Any]) -> Names:
     """Return those of the weights `full` that a layer with `config` has."""
     if config.get("rms_scaling"):

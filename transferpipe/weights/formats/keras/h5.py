@@ -14,6 +14,7 @@ from transferpipe.weights.formats.hdf5.file import close_with, open_hdf5, read_d
 from transferpipe.weights.formats.keras.groups import Group, StoreFile, Value, read_groups
 from transferpipe.weights.formats.keras.state import Kept, training_state
 from transferpipe.weights.keras.config import Config, layer_class
+from transferpipe.weights.keras.hub_classes import HubLayer, hub_layers
 from transferpipe.weights.keras.layer_classes import BUILT_IN, Names, can_hold, part_class, stem, weight_names
 from transferpipe.weights.keras.naming import SavedLayer, readable_names, refuse_namesakes
 from transferpipe.weights.keras.network import keras_network
@@ -74,8 +75,10 @@ def _layers(
 ) -> tuple[list[SavedGroup], Catalog, dict[str, Config]]:
     """Return the layout, the catalog, and the configurations by name, of the groups that hold layers."""
     readable = readable_names(SavedLayer(g.path, g.name, g.shapes) for g in groups)
-    classes = _layer_classes(groups, configs)
+    hub = hub_layers({g.path: g.shapes for g in groups}, {g.path: g.dtypes for g in groups}, configs)
+    classes = _layer_classes(groups, configs, hub)
     own_names = {g.path: _own_names(g, classes.get(g.path), configs.get(g.path)) for g in groups}
+    own_names |= {g.path: h.names for g in groups if (h := hub.get(g.path)) and h.names and not own_names[g.path]}
     doubled = dict(_doubled(groups, classes, own_names))
     saved: list[SavedGroup] = []
     weights: list[WeightSpec] = []
@@ -135,7 +138,9 @@ def _access(groups: Sequence[Group]) -> tuple[Callable[[WeightSpec], Any], Calla
     return read_entry, locate_entry
 
 
-def _layer_classes(groups: Sequence[Group], configs: Mapping[str, Config]) -> dict[str, str]:
+def _layer_classes(
+    groups: Sequence[Group], configs: Mapping[str, Config], hub: Mapping[str, HubLayer]
+) -> dict[str, str]:
     """Return the class of each saved layer where it is known: by configuration, parent, path or name."""
     classes: dict[str, str] = {}
     paths = {g.path for g in groups}
@@ -144,6 +149,8 @@ def _layer_classes(groups: Sequence[Group], configs: Mapping[str, Config]) -> di
         config = configs.get(group.path)
         if config is not None:
             known: str | None = layer_class(config)
+        elif group.path in hub:
+            known = hub[group.path].layer_class
         elif parent and parent not in paths:  # in a list, the segment is made of the class
             known = BUILT_IN.get(segment) or BUILT_IN.get(stem(segment))
         else:
