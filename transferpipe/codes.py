@@ -170,7 +170,8 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
         ),
         "made-up-names": WarningKind(
             "A rule names layers of a model that is built by numbers that Keras counted up (dense_1). They change with "
-            "the order of building, so tomorrow's `dense_1` may be another layer. Names in files stay as they are.",
+            "the order of building, so tomorrow's `dense_1` may be another layer. Names in files stay as they are. "
+            "Where both models have the same such names at the same places, names and order agree: no warning.",
             "mapping.norm: relies on auto-generated names such as dense_7, which change with build order: name the "
             "layers where the model is built",
             "Give the layers names of your own in the builder. `pair: order` does without names; the warning offers it "
@@ -220,7 +221,8 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "be.",
         ),
         "numbered-weights": WarningKind(
-            "The file numbers the weights of a layer of a class of your own, so they are paired by their position.",
+            "The file numbers the weights of a layer of a class of your own, so they are paired by their position. Two "
+            "of them have one shape, so that nothing shows whether that is right.",
             "blocks/mix: encoder.keras numbers the weights of blocks/mix: they are taken in order",
             "Make sure that both sides create the weights of this layer in one order (`add_weight` in `build`).",
         ),
@@ -246,7 +248,8 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
         ),
         "outlier-spread": WarningKind(
             "The values of a kernel spread a hundred times as wide as those of the median kernel of its kind, for "
-            "their number of inputs: it may be in other units, scaled twice, or damaged.",
+            "their number of inputs, or those of this one kernel a thousand times less wide: it may be in other units, "
+            "scaled twice, or damaged.",
             "mapping.all: the values of conv2/kernel spread 1,000 times as wide as those of its siblings",
             "Look at the weight in the source with `transferpipe inspect FILE --stats`. A factor is taken out by "
             "the transform `{scale: 0.001}`.",
@@ -338,7 +341,8 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "Look whether the source is the trained model, and not the one before training.",
         ),
         "unused": WarningKind(
-            "Weights of the source were used by no rule, and `ignore` does not expect them to stay unused.",
+            "Weights of the source were used by no rule, and `ignore` does not expect them to stay unused. Layers that "
+            "both sides have and that `unmatched: keep` leaves alone as wholes do not count.",
             "unused: 2 source weights are not used: score/kernel, score/bias",
             "Add a rule for them, or list them under `ignore` if they are not needed.",
         ),

@@ -117,6 +117,36 @@ def test_one_batch_normalization_as_built_among_trained_ones():
     assert found["reset-statistics"].startswith("n1 gets mean 0 and variance 1")
 
 
+def test_a_kernel_ten_thousand_times_less_wide():
+    source = trained()
+    source.get_layer("c2").kernel.assign(source.get_layer("c2").kernel / 1e4)
+    found = warned(source)
+    assert set(found) == {"outlier-spread"}
+    assert "c2/kernel spread" in found["outlier-spread"]
+    assert "times less wide" in found["outlier-spread"]
+
+
+@pytest.mark.parametrize("scales", [{"c2": 1e-9}, {"c1": 1e-4, "c2": 1e-3}, {"d1": 1e-4}, {"c0": 0.1, "c2": 0.003}])
+def test_layers_that_weight_decay_or_labels_made_small(scales):
+    source = trained()
+    for name, scale in scales.items():
+        source.get_layer(name).kernel.assign(source.get_layer(name).kernel * scale)
+    assert warned(source) == {}
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_half_of_a_small_kernel_zero(pruned):
+    source, random = trained(), np.random.default_rng(0)
+    kernel = np.copy(keras.ops.convert_to_numpy(source.get_layer("d0").kernel))
+    if pruned:
+        kernel[random.random(kernel.shape) < 0.6] = 0
+        kernel[-1, -5:] = 0
+    else:
+        kernel.flat[-10:] = 0
+    source.get_layer("d0").kernel.assign(kernel)
+    assert set(warned(source)) == (set() if pruned else {"zeros-at-end"})
+
+
 def test_a_kernel_a_hundred_times_as_wide():
     source = trained()
     kernel = source.get_layer("c2").kernel

@@ -138,7 +138,7 @@ def _(draw, arrays, a, b):
     return arrays
 
 
-@damaged("one kernel divided by 1e4", "forward")  # as weight decay leaves what is not used
+@damaged("one kernel divided by 1e4", "values")
 def _(draw, arrays, a, b):
     arrays[f"{a}/kernel"] = arrays[f"{a}/kernel"] / np.float32(1e4)
     return arrays
@@ -172,7 +172,7 @@ def _(draw, arrays, a, b):
     return found
 
 
-@damaged("half of one kernel zero (file cut short)", "forward")  # as pruning leaves it
+@damaged("half of one kernel zero (file cut short)", "values")
 def _(draw, arrays, a, b):
     values = arrays[f"{a}/kernel"].copy()
     values.reshape(-1)[values.size // 2 :] = 0

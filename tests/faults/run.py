@@ -1,10 +1,16 @@
-"""Measure all kinds: ``python -m tests.faults.run --pairs 14 --seed 0 [--kinds WORD …] [--json] [--write-table]``."""
+"""Measure all kinds: ``python -m tests.faults.run --pairs 14 --seed 0 [--kinds WORD …] [--json] [--write-table]``.
+
+Each kind is measured in one of `--jobs` processes. With `--progress FILE`, outside of the repository, what was counted is
+kept there after each kind, so that a run that was interrupted goes on, as long as the code is the same.
+"""
 
 import argparse
 import contextlib
 import gc
+import hashlib
 import io
 import json
+import multiprocessing
 import os
 import platform
 import sys
@@ -12,6 +18,7 @@ import tempfile
 import time
 import zlib
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,6 +64,12 @@ class Row:
     twins: Counter = field(default_factory=Counter)
     noise: dict = field(default_factory=dict)
     errors: dict = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, data):
+        """Return the row that was written as `data`."""
+        counted = ("said", "parity", "load_weights", "loop", "codes", "twins")
+        return cls(**{k: Counter(v) if k in counted else v for k, v in data.items()})
 
 
 def make(kind, seed, number, root):
@@ -171,7 +184,8 @@ def table(rows, twin_rows, told):
     lines = [
         "# Single faults in random pairs, and right twins",
         "",
-        f"Made by `{told['command']}` in {told['seconds']:.0f} s ({told['versions']}).",
+        f"Made by `{told['command']}` in {told['seconds']:.0f} s of two busy cores ({told['versions']}; the code's",
+        f"digest, as `tests.faults.run.digest_of_code` gives it: {told['code']}).",
         "",
         "*refused*, *warned*, *silent*: what transferpipe says without a forward pass; a warning that the right twin of the",
         "pair gets as well does not count. *converted*: the weights were adapted, and the result is right. *parity*: the same",
@@ -249,6 +263,55 @@ def versions():
     return f"Python {platform.python_version()}, Keras {keras.__version__}, TensorFlow {tf.__version__}, NumPy {np.__version__}"
 
 
+def digest_of_code():
+    """Return a digest of what is measured and of what measures it: rows of another code are not of one run with these."""
+    root, digest = Path(__file__).parents[2], hashlib.sha256()
+    for path in sorted((*root.glob("transferpipe/**/*.py"), *Path(__file__).parent.glob("*.py"))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def work_off(jobs, options):
+    """Return what was counted for each job, `fault`, `twin` or `recipes` with a kind, in their order, and the seconds."""
+    code = f"{digest_of_code()} {options.pairs} {options.parity} {options.twins} {options.seed}"
+    lines = options.progress.read_text().splitlines() if options.progress and options.progress.exists() else []
+    known = {(d["job"], d["name"]): d for d in map(json.loads, lines) if d["code"] == code}
+    left = [job for job in jobs if job not in known]
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(do, job, vars(options)) for job in left]):
+            data = {**done.result(), "code": code}
+            known[data["job"], data["name"]] = data
+            for row in data["rows"]:
+                about = [row["name"], row["said"], row["parity"], row["codes"], row["twins"], sorted(row["noise"])]
+                print(f"{len(known)}/{len(jobs)} {data['seconds']:.1f} s", *about, file=sys.stderr, flush=True)
+            if options.progress:
+                with options.progress.open("a") as file:
+                    file.write(json.dumps(data) + "\n")
+    return [
+        (job, row, known[job, name]["seconds"] * (not i))
+        for job, name in jobs
+        for i, row in enumerate(known[job, name]["rows"])
+    ]
+
+
+def do(job, options):
+    """Measure one kind, in a process of its own."""
+    what, name = job
+    # The search for the likely cause of a difference decides nothing here.
+    cause._MOST_EXPERIMENTS = 20
+    gc.freeze()  # Keras collects garbage before each build of transferpipe's: what was imported need not be looked at
+    began, seed = time.perf_counter(), options["seed"]
+    with tempfile.TemporaryDirectory() as root:
+        if what == "fault":
+            rows = [measure(FAULTS[name], seed, options["pairs"], root, parity=options["parity"])]
+        elif what == "twin":
+            count = 1 if TWINS[name].group == "applications" else options["twins"]
+            rows = [measure_twin(TWINS[name], seed, count, root)]
+        else:
+            rows = list(recipe_rows())
+    return {"job": what, "name": name, "rows": [vars(r) for r in rows], "seconds": time.perf_counter() - began}
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=14, help="random pairs of each kind of fault")
@@ -260,39 +323,25 @@ def main(argv=None):
     parser.add_argument("--json", action="store_true", help="print everything counted, with an example of each text")
     parser.add_argument("--parity", type=int, default=3, help="pairs of each kind that a parity check is made of")
     parser.add_argument("--write-table", action="store_true", help=f"write {TABLE.name}")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--progress", type=Path, help="JSON lines: an interrupted run of the same code goes on from it")
     options = parser.parse_args(argv)
-    started = time.perf_counter()
-    cause._SECONDS = 1.0  # the search for the likely cause of a difference; whether it is found does not depend on that
-    gc.freeze()  # Keras collects garbage before each build of transferpipe's: what was imported need not be looked at
 
     def wanted(kind):
         return not options.kinds or any(w in kind.name or w == kind.group for w in options.kinds)
 
     with tempfile.TemporaryDirectory() as root:
-        parity = options.parity if has_parity(Path(root)) else 0
-        rows, twin_rows = [], []
-        for kind in filter(wanted, FAULTS.values()):
-            began = time.perf_counter()
-            rows.append(measure(kind, options.seed, options.pairs, root, parity=parity))
-            print(
-                f"{kind.name:60} {dict(rows[-1].said)} {dict(rows[-1].parity)} {sorted(rows[-1].codes)} {dict(rows[-1].twins)} {time.perf_counter() - began:.2f} s",
-                file=sys.stderr,
-                flush=True,
-            )
-        for kind in filter(wanted, TWINS.values()):
-            began = time.perf_counter()
-            count = 1 if kind.group == "applications" else options.twins
-            twin_rows.append(measure_twin(kind, options.seed, count, root))
-            print(
-                f"{kind.name:60} {dict(twin_rows[-1].twins)} {sorted(twin_rows[-1].noise)} {time.perf_counter() - began:.2f} s",
-                file=sys.stderr,
-                flush=True,
-            )
-        if not options.kinds:
-            twin_rows += list(recipe_rows())
+        options.parity = options.parity if has_parity(Path(root)) else 0
+    jobs = [("fault", name) for name in FAULTS if wanted(FAULTS[name])]
+    jobs += [("twin", name) for name in TWINS if wanted(TWINS[name])]
+    jobs += [] if options.kinds else [("recipes", "")]
+    found = work_off(jobs, options)
+    rows = [Row.of(r) for job, r, _ in found if job == "fault"]
+    twin_rows = [Row.of(r) for job, r, _ in found if job != "fault"]
+    spent = sum(seconds for *_, seconds in found)
     kinds = " --kinds " + " ".join(options.kinds) if options.kinds else ""
     command = f"python -m tests.faults.run --pairs {options.pairs} --twins {options.twins} --parity {options.parity} --seed {options.seed}{kinds} --write-table"
-    told = {"command": command, "seconds": time.perf_counter() - started, "versions": versions()}
+    told = {"command": command, "seconds": spent, "versions": versions(), "code": digest_of_code()}
     page = table(rows, twin_rows, told)
     print(json.dumps([vars(r) for r in (*rows, *twin_rows)], indent=1) if options.json else page)
     if options.write_table:

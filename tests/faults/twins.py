@@ -188,6 +188,67 @@ def _(draw):
     return Case(draw.saved(source), target, recipe, inputs, run(answer, inputs))
 
 
+@twin("head kept, its source not listed under ignore")
+def _(draw):
+    spec = draw.pick(families.conv_net, families.dense_net)(draw.rng)
+    head = spec.parts[-1].name
+    source, target = draw.model(spec), draw.fresh(spec.change(head, units=draw.pick(2, 4, 10)))
+    inputs = draw.inputs(source)
+    answer = build(spec.change(head, units=target.get_layer(head).units))
+    for layer in answer.layers:
+        layer.set_weights((target if layer.name == head else source).get_layer(layer.name).get_weights())
+    recipe = {"mapping": {"all": {"to": ".*", "except": head}}, "unmatched": "keep"}
+    return Case(draw.saved(source), target, recipe, inputs, run(answer, inputs))
+
+
+@twin("names that Keras counts up, one architecture built twice")
+def _(draw):
+    def build_unnamed(classes):
+        keras.utils.clear_session(free_memory=False)
+        x = start = keras.Input((8, 8, 3))
+        for _ in range(depth):
+            x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, padding="same", activation="relu")(x))
+        x = keras.layers.Dense(4, activation="tanh")(keras.layers.GlobalAveragePooling2D()(x))
+        return keras.Model(start, keras.layers.Dense(classes)(x))
+
+    depth, classes = draw.pick(2, 3, 11), draw.pick(3, 5)
+    source, target, answer = fill(build_unnamed(3), draw.rng), build_unnamed(classes), build_unnamed(classes)
+    inputs = draw.inputs(source)
+    for ours, theirs, fresh in zip(answer.layers, source.layers, target.layers, strict=True):
+        ours.set_weights((theirs if classes == 3 or ours.name != "dense_1" else fresh).get_weights())
+    mapping = (
+        ALL if classes == 3 else {"all": {"to": ".*", "except": "dense_1"}, "head": {"to": "dense_1", "from": None}}
+    )
+    recipe = {"mapping": mapping, "ignore": ["dense_1/.*"] if classes != 3 else []}
+    return Case(
+        draw.saved(source, (".keras", ".h5", ".weights.h5", "live")), target, recipe, inputs, run(answer, inputs)
+    )
+
+
+@twin("subclassed model with norms and a recurrent layer")
+def _(draw):
+    cell = draw.pick("GRU", "LSTM")
+
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.recurrent = getattr(keras.layers, cell)(4, name="recurrent", return_sequences=True)
+            self.norm = draw_norm(name="norm")
+            self.head = keras.layers.Dense(3, name="head")
+            self(np.zeros((1, 5, 4), "f4"))
+
+        def call(self, x):
+            return self.head(self.norm(self.recurrent(x)))
+
+    draw_norm = draw.pick(keras.layers.BatchNormalization, keras.layers.LayerNormalization)
+    source, target = Net(), Net()
+    fill(source, draw.rng)
+    inputs = draw.rng.normal(size=(3, 5, 4)).astype("f4")
+    path = draw.path(".weights.h5")
+    source.save_weights(path)
+    return Case(path, target, {"mapping": ALL}, inputs, run(source, inputs), source)
+
+
 @twin("first layers only")
 def _(draw):
     spec = families.dense_net(draw.rng, depth=4, norm=None)

@@ -114,6 +114,16 @@ def test_unused_source_weights():
     assert warned(plan_of("a/k", "a/k\n b", {"r": {"to": "a"}}, ignore=["b"]), "unused") == []
 
 
+@pytest.mark.parametrize(("source", "said"), [
+    ("a/k\n b/k\n b/l", []),  # left alone as a whole, as `unmatched: keep` says
+    ("a/k\n a/l\n b/k", ["a/l"]),  # the rest of a layer that is taken
+    ("a/k\n b/k\n c/k", ["c/k"]),  # the target has no such layer
+])  # fmt: skip
+def test_unused_layers_that_both_sides_have(source, said):
+    plan = plan_of("a/k\n a/l\n b/k\n b/l", source, {"r": {"to": "a/k"}}, unmatched="keep")
+    assert [text.rpartition(": ")[2] for _, text in warned(plan, "unused")] == said
+
+
 def test_a_source_of_which_nothing_is_used():
     plan = plan_of("a/k", "b/k\n b/l", unmatched="keep")
     assert codes(plan) == ["nothing-transferred"]

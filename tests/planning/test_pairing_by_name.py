@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 import yaml
 from compact import codes, pairs, plan_of, problems_of
 
@@ -136,8 +137,21 @@ def test_arithmetic_that_fails_names_the_layer():
 # Layers whose weights a file only numbers ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("shapes", "kind", "warns"), [
+    ((2, 2), "Mine", True),
+    ((2, 3), "Mine", False),  # no other way round is possible
+    ((2, 2), "LayerNormalization", False),  # Keras's own class: gamma is the first, as Keras loads it
+])  # fmt: skip
+def test_numbers_are_warned_of_where_they_could_be_another_way_round(shapes, kind, warns):
+    names = ("gamma", "beta")
+    target = "\n".join(f"a/{n} {s} float32 {kind}" for n, s in zip(names, shapes, strict=True))
+    plan = plan_of(target, f"a/0 {shapes[0]}\n a/1 {shapes[1]}", {"r": {"to": "a"}})
+    assert pairs(plan) == {"a/gamma": "a/0", "a/beta": "a/1"}
+    assert ("numbered-weights" in codes(plan)) == warns
+
+
 def test_a_layer_of_unknown_class_is_taken_by_number():
-    plan = plan_of("a/alpha 2\n a/beta 3", "b/0 2\n b/1 3", {"r": {"to": "a", "from": "b"}})
+    plan = plan_of("a/alpha 2\n a/beta 2", "b/0 2\n b/1 2", {"r": {"to": "a", "from": "b"}})
     assert pairs(plan) == {"a/alpha": "b/0", "a/beta": "b/1"}
     (warning,) = [w for w in plan.warnings if w.code == "numbered-weights"]
     assert (warning.where, warning.text) == ("b", "source.h5 numbers the weights of b: they are taken in order")
@@ -151,8 +165,8 @@ def test_single_weights_of_such_a_layer():
 
 
 def test_weights_of_the_model_itself():
-    plan = plan_of("alpha 2\n d/kernel", "0 2\n d/kernel", unmatched="same_name")
-    assert pairs(plan) == {"alpha": "0", "d/kernel": "d/kernel"}
+    plan = plan_of("alpha 2\n beta 2\n d/kernel", "0 2\n 1 2\n d/kernel", unmatched="same_name")
+    assert pairs(plan) == {"alpha": "0", "beta": "1", "d/kernel": "d/kernel"}
     assert [w.where for w in plan.warnings if w.code == "numbered-weights"] == ["the model"]
 
 

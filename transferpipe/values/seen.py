@@ -20,12 +20,13 @@ class Seen:
         first: the first of them; None as long as there is none.
         largest: the largest size.
         zeros_last: how many at the end are zero.
+        zeros_between: whether there are others, as pruning leaves them; of many parts, in those that end in a zero.
     """
 
     def __init__(self) -> None:
         self.count, self.constant = 0, True
         self.first: Any = None
-        self.largest, self.zeros_last = 0.0, 0
+        self.largest, self.zeros_last, self.zeros_between = 0.0, 0, False
         self._sizes: list[NDArray[Any]] = []
         self._count, self._sum, self._squares = 0, 0.0, 0.0
 
@@ -51,9 +52,12 @@ class Seen:
 
     def _count_zeros(self, flat: NDArray[Any]) -> None:
         if flat[-1] != 0:  # as nearly always
+            self.zeros_between |= self.zeros_last > 0
             self.zeros_last = 0
             return
         others = np.flatnonzero(flat)
+        if others.size:
+            self.zeros_between |= self.zeros_last > 0 or others.size <= int(others[-1])
         self.zeros_last = flat.size - 1 - int(others[-1]) if others.size else self.zeros_last + flat.size
 
     @property

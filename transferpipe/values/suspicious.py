@@ -24,8 +24,9 @@ _MEANS, _VARIANCES = ("moving_mean", "running_mean"), ("moving_variance", "runni
 _FEW_ZEROS, _FEW = 4, 8  # so many numbers may be alike by chance, or by design, such as those of a 1x1 fusing kernel
 _BY_DESIGN = 4  # so many copied layers, and most of all, are a whole network that the model holds twice
 _OUTLIER, _LARGE = 100.0, 2.0
+_NARROW, _COLLAPSED, _ALIKE = 1e-3, 1e-7, 30.0  # weight decay leaves less than the second of a layer that is not used
 _FRESHENED = ("fill", "pad")
-_CUT, _FEW_CUT = 0.25, 16  # part of a kernel, and numbers of it, that are zeros at its end
+_CUT, _MANY_CUT, _FEW_CUT = 0.25, 16, 4  # part of a kernel, and numbers of it, that are zeros at its end
 _ABSURD = 1e6  # times the median size, and as such: a flipped bit of the exponent gives 1e30
 
 Locate = Callable[[SourceRef], Segment | None]
@@ -150,7 +151,10 @@ def _reset_statistics(assignments: list[Assignment], seen: Mapping[str, Seen]) -
 
 
 def _outliers(assignments: list[Assignment], seen: Mapping[str, Seen]) -> Iterator[PlanWarning]:
-    """A kernel's spread times the root of its fan-in is its gain, near 1 from initialisation on (He et al. 2015)."""
+    """A kernel's spread times the root of its fan-in is its gain, near 1 from initialisation on (He et al. 2015).
+
+    Small ones are rarer to be faults: weight decay shrinks what is not used, and that is seldom one layer alone.
+    """
     kinds: dict[str, dict[str, float]] = {}
     for a in assignments:
         if len(a.shape) > 1 and _own(a.target) in _KERNELS:
@@ -168,6 +172,18 @@ def _outliers(assignments: list[Assignment], seen: Mapping[str, Seen]) -> Iterat
         if usual > 0 and math.isfinite(gain) and gain > max(_OUTLIER * usual, large):
             text = f"the values of {a.target} spread {gain / usual:,.0f} times as wide as those of its siblings"
             yield PlanWarning("outlier-spread", where_of(a), f"{text} (for their number of inputs)")
+        elif _is_narrow(gain, others) and a.target != list(gains)[-1]:  # an output's scale is that of its labels
+            text = f"the values of {a.target} spread {usual / gain:,.0f} times less wide than those of its siblings"
+            yield PlanWarning("outlier-spread", where_of(a), f"{text} (for their number of inputs)")
+
+
+def _is_narrow(gain: float, others: list[float]) -> bool:
+    """Tell whether a kernel is the only one that is small among several, and not so small that it is unused."""
+    if len(others) < 2:
+        return False
+    usual = statistics.median(others)
+    alone = usual < _ALIKE * min(others) and max(others) < _ALIKE * usual
+    return alone and _COLLAPSED * usual < gain < _NARROW * usual
 
 
 def _damaged(assignments: list[Assignment], seen: Mapping[str, Seen]) -> Iterator[PlanWarning]:
@@ -175,7 +191,8 @@ def _damaged(assignments: list[Assignment], seen: Mapping[str, Seen]) -> Iterato
     for a in assignments:
         values = seen[a.target]
         is_kernel = len(a.shape) > 1 and _own(a.target) in _KERNELS
-        if is_kernel and not values.constant and values.zeros_last >= max(_FEW_CUT, _CUT * values.count):
+        few = _MANY_CUT if values.zeros_between else _FEW_CUT  # where others are zero as well, some are so at the end
+        if is_kernel and not values.constant and values.zeros_last >= max(few, _CUT * values.count):
             text = f"the last {values.zeros_last:,} of the {values.count:,} values of {a.target} are zero"
             yield PlanWarning("zeros-at-end", where_of(a), f"{text}: was the file cut short?")
         if values.largest > max(_ABSURD, _ABSURD * values.usual) and values.usual > 0:

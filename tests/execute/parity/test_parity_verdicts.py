@@ -53,6 +53,47 @@ def test_kept_head_is_not_compared_and_the_rest_is():
     assert all(np.array_equal(a, b) for a, b in zip(before, wrong.get_weights(), strict=True))
 
 
+def normed():
+    stack = [layers.Dense(5, name="body"), layers.BatchNormalization(name="norm"), layers.Dense(3, name="head")]
+    return keras.Sequential([keras.Input((6,)), *stack])
+
+
+@pytest.mark.parametrize(
+    ("kept", "first", "meant"),
+    [("norm/moving_.*", "norm", "pass"), ("norm/moving_.*|body/.*", "body", "inconclusive")],
+)
+def test_weights_without_a_rule_before_layers_that_take_values_fail(kept, first, meant):
+    mapping = {"all": {"to": ".*/.*", "except": kept}}
+    keys = {"mapping": mapping, "unmatched": "keep", "verify": {"parity": "source"}}
+    source = filled(normed())
+    with pytest.raises(tp.VerificationError) as caught:
+        tp.transfer(source, normed(), **keys)
+    assert f"{first} is the first that differs" in str(caught.value)
+    assert "no rule gives" in str(caught.value)
+    mapping["kept"] = {"to": kept, "from": None}  # as it says, if that is meant
+    assert tp.transfer(source, normed(), **keys).verdict.function == meant  # the body is compared
+    del mapping["kept"], mapping["all"]["except"]  # as it says, if it is not
+    assert tp.transfer(source, normed(), **keys).verdict.function == "pass"
+
+
+def test_layers_without_a_rule_that_change_nothing_pass():
+    def build(adapter):
+        inputs = keras.Input((6,))
+        x = layers.Dense(5, name="body")(inputs)
+        if adapter:
+            x = layers.Add()([x, layers.Dense(5, kernel_initializer="zeros", name="adapter")(x)])
+        return keras.Model(inputs, layers.Dense(3, name="head")(x))
+
+    mapping = {"all": {"to": "body|head"}}
+    keys = {"mapping": mapping, "unmatched": "keep", "verify": {"parity": "source"}}
+    assert tp.transfer(filled(build(False)), build(True), **keys).verdict.function == "pass"
+
+
+def test_a_head_without_a_rule_is_not_compared():
+    keys = {"mapping": {"body": {"to": "body"}}, "unmatched": "keep", "verify": {"parity": "source"}}
+    assert tp.transfer(filled(dense()), dense(4), **keys).verdict.function == "pass"  # the body is compared
+
+
 def test_everything_kept_is_inconclusive():
     source, target = filled(dense()), dense()
     mapping = {"body": {"to": "body", "from": None}, "head": {"to": "head"}}

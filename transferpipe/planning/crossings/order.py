@@ -38,9 +38,10 @@ def order_agrees(assignments: Sequence[Assignment], target: Catalog, sources: Ma
 
 def _are_all(layers: Sequence[str], catalog: Catalog) -> bool:
     """Tell whether `layers` are all that have their names, but for the numbers that Keras counts up."""
-    mine = {_uncounted(name) for name in layers}
-    return {w.layer for w in catalog if _uncounted(w.layer) in mine} == set(layers)
+    mine = {uncounted(name) for name in layers}
+    return {w.layer for w in catalog if uncounted(w.layer) in mine} == set(layers)
 
 
-def _uncounted(name: str) -> str:
+def uncounted(name: str) -> str:
+    """Return a layer's name without the numbers that Keras counts up."""
     return "/".join(stem(segment) if is_made_up(segment) else segment for segment in name.split("/"))

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from transferpipe.planning.crossings import order_agrees
+from transferpipe.planning.crossings.order import uncounted
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
 from transferpipe.weights.keras.layer_classes import is_made_up, stem
 from transferpipe.weights.spec import Catalog
 
 TARGET = "target"
+
+Places = Mapping[str, tuple[int, int]]
 
 
 def lint_names(
@@ -17,7 +20,8 @@ def lint_names(
 ) -> Iterator[PlanWarning]:
     """Yield a warning for each rule that relies on numbers that Keras counts up in models that are built.
 
-    Those change with what was built before. A file keeps the names that it has.
+    Those change with what was built before. A file keeps the names that it has. Where the same names stand at the same
+    places in both, as in two builds of one architecture, names and order say the same, and nothing is warned of.
 
     Args:
         plan: the finished plan.
@@ -27,12 +31,14 @@ def lint_names(
         built: names of the sources that are built models, and ``target`` if the target is one.
     """
     rules: dict[str, list[Assignment]] = {}
+    ours = _places(target) if built else {}
+    theirs = {name: _places(catalog) for name, catalog in sources.items()} if built else {}
     for a in plan.assignments if built else ():
         if a.rule not in by_order:
             rules.setdefault(a.rule, []).append(a)
     for rule, assignments in rules.items():
         names = dict.fromkeys(name for a in assignments for name in _counted(a, built))
-        if not names:
+        if not names or all(_is_at_its_place(a, ours, theirs) for a in assignments):
             continue
         first, *others = names
         more = f" and {len(others)} more" if others else ""
@@ -41,6 +47,24 @@ def lint_names(
         fix = ", or use `pair: order`, which pairs the same layers here" if order else ""
         where = rule if rule == UNMATCHED_RULE else f"mapping.{rule}"
         yield PlanWarning("made-up-names", where, f"{text}: name the layers where the model is built{fix}")
+
+
+def _is_at_its_place(a: Assignment, ours: Places, theirs: Mapping[str, Places]) -> bool:
+    """Tell whether a weight and its source have one name, and one place among equally many of that name but numbers."""
+    if len(a.sources) != 1:
+        return False
+    here, there = a.target.rpartition("/")[0], a.sources[0].name.rpartition("/")[0]
+    if here.split("/")[-1] != there.split("/")[-1]:
+        return False
+    return ours[here] == theirs[a.sources[0].source][there]
+
+
+def _places(catalog: Catalog) -> Places:
+    """Return for each layer which of those it is that only differ in their numbers, and how many they are."""
+    alike: dict[str, list[str]] = {}
+    for layer in dict.fromkeys(w.name.rpartition("/")[0] for w in catalog):
+        alike.setdefault(uncounted(layer), []).append(layer)
+    return {layer: (i, len(layers)) for layers in alike.values() for i, layer in enumerate(layers)}
 
 
 def _counted(a: Assignment, built: Collection[str]) -> Iterator[str]:

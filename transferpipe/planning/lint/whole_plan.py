@@ -221,7 +221,15 @@ def _nothing_transferred(plan: Plan) -> Iterator[PlanWarning]:
 
 
 def _unused(plan: Plan) -> Iterator[PlanWarning]:
-    unused = plan.unused
+    """Warn of source weights that no rule takes, but for layers that the recipe leaves alone as wholes.
+
+    With `unmatched: keep` a recipe names what it takes: a layer that both sides have, and of which it takes nothing, is
+    one of those that it is meant to leave. Of a layer of which it takes a part, the rest is more likely forgotten.
+    """
+    kept = {k.target.rpartition("/")[0] for k in plan.kept if k.reason == "no rule"}
+    touched = {a.target.rpartition("/")[0] for a in plan.assignments}
+    touched |= {ref.name.rpartition("/")[0] for a in plan.assignments for ref in a.sources}
+    unused = [w for w in plan.unused if (layer := w.name.rpartition("/")[0]) in touched or layer not in kept]
     if unused and plan.assignments:
         names = listed([f"{w.source}:{w.name}" if len(plan.sources) > 1 else w.name for w in unused], _MANY)
         count = f"{len(unused)} source weights are" if len(unused) > 1 else "1 source weight is"

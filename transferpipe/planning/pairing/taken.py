@@ -212,8 +212,9 @@ def pair_numbered(weight: str, layer: str, catalog: Catalog, pairing: Pairing) -
     kind, shapes = pairing.target[weight].layer_class, [catalog[n].shape for n in theirs]
     if kind in _BUILT_IN_CLASSES and not weight_names(kind, None, shapes):
         return None
-    text = f"{catalog.label} numbers the weights of {layer or 'the model itself'}: they are taken in order"
-    pairing.warn("numbered-weights", layer or "the model", text)
+    if kind not in _BUILT_IN_CLASSES and len(set(shapes)) < len(shapes):  # else class or shapes say which is which
+        text = f"{catalog.label} numbers the weights of {layer or 'the model itself'}: they are taken in order"
+        pairing.warn("numbered-weights", layer or "the model", text)
     return theirs[ours.index(weight)]
 
 

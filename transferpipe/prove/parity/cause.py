@@ -1,7 +1,8 @@
 """The likely cause of a difference: what is known of both models' settings, then what experiments show.
 
 Candidates are the layers between the last output that agrees and the first that does not. Each fault of `trials` is
-undone in turn; where the first differing output then agrees, the cause is named with what was done.
+undone in turn; where the first differing output then agrees, the cause is named with what was done. How many
+experiments there are is bounded, not how long they take: the cause that is named is the same on every machine.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +24,8 @@ from transferpipe.prove.parity.trials import Trial, clone, input_trials, trials_
 if TYPE_CHECKING:
     from transferpipe.prove.parity.check import Setup
 
-_SECONDS = 20.0
+_MOST_EXPERIMENTS = 600
+_SECONDS = 300.0  # for networks so large that one experiment takes most of a second; that the search was cut is said
 _SETTINGS = (
     *("strides", "padding", "dilation_rate", "groups", "data_format", "activation", "recurrent_activation", "axis"),
     *("epsilon", "scale", "center", "use_bias", "go_backwards", "reset_after", "merge_mode", "num_heads", "pool_size"),
@@ -60,15 +63,16 @@ def find_cause(setup: Setup, entries: Sequence[Compared], first: Compared) -> st
 
 
 class _Search:
-    """The state of one search: what is to agree, where the difference must lie, and how long there still is."""
+    """The state of one search: what is to agree, where the difference must lie, and how often was tried."""
 
     def __init__(self, setup: Setup, entries: Sequence[Compared], first: Compared) -> None:
         self.setup, self.first = setup, first
-        self.end = time.monotonic() + _SECONDS
+        self.end, self.count, self.cut = time.monotonic() + _SECONDS, 0, ""
         self.expected = self._expected()
         equal = [e.name for e in entries[: entries.index(first)] if e.status == "equal"]
         self.before = equal[-1] if equal else None
         self.candidates = self._between()
+        self.replayed = self._before_candidates()
         self.tried: list[tuple[float, str, dict[str, Override]]] = []  # how near each attempt came
 
     def _expected(self) -> NDArray[Any] | None:
@@ -93,14 +97,23 @@ class _Search:
                 found[call.name] = call
         return list(found.values())
 
+    def _before_candidates(self) -> dict[str, Override]:
+        """Return calls that give what the layers before the candidates gave: they need not compute once more.
+
+        Where a layer is called several times its calls are told apart by their number, so that none may be left out.
+        """
+        calls = self.setup.trace.calls
+        if not self.candidates or any(call.number > 1 for call in calls):
+            return {}
+        begin = calls.index(self.candidates[0])
+        return {call.name: partial(_repeated, call.output) for call in calls[:begin]}
+
     def cause(self) -> str:
         if self.expected is None:
             return self._from_settings() or ""
         known = self._from_settings()
         found = self._by_source_settings() or self._by_trials()
-        if found:
-            return found
-        return known or self._not_found()
+        return found or known or f"{self._not_found()}{self.cut}"
 
     def _not_found(self) -> str:
         odd = next((text for c in self.candidates if c.layer is not None for text in _oddities(c)), None)
@@ -160,7 +173,7 @@ class _Search:
 
     def _by_trials(self) -> str:
         trials = [t for c in reversed(self.candidates) if c.layer is not None for t in trials_of(c, self.setup.trace)]
-        # One forward pass a trial: in large networks the likeliest families are all that there is time for.
+        # One forward pass a trial: where there are many layers, the likeliest families are all that is tried.
         trials.sort(key=lambda t: next((i for i, f in enumerate(_LIKELY) if t.words.startswith(f)), len(_LIKELY)))
         own = [t for t in trials if t.layer == self.first.name]
         rest = [t for t in trials if t.layer != self.first.name]
@@ -233,11 +246,20 @@ class _Search:
         call = trace.by_label.get(self.first.name)
         return call.value if call else None
 
+    def _is_over(self) -> bool:
+        """Count an experiment; tell whether it is one too many."""
+        self.count += 1
+        if self.count > _MOST_EXPERIMENTS:
+            self.cut = f" (the search ended after {_MOST_EXPERIMENTS} experiments)"
+        elif time.monotonic() > self.end:
+            self.cut = f" (the search was cut after {_SECONDS:g} s and {self.count - 1} experiments)"
+        return bool(self.cut)
+
     def _agrees(
         self, overrides: Mapping[str, Override], data: list[NDArray[Any]] | None = None, words: str = ""
     ) -> bool:
         """Tell whether the first differing output agrees once the layers are replaced, or the inputs changed."""
-        if time.monotonic() > self.end or self.expected is None:
+        if self.expected is None or self._is_over():
             return False
         setup = self.setup
         assert isinstance(setup.target, KerasRunner)
@@ -246,7 +268,9 @@ class _Search:
             if data is None and call is not None and list(overrides) == [self.first.name]:
                 got = as_array(overrides[call.name](call.args, dict(call.kwargs)))
             else:
-                got = self._got(setup.target.run(setup.data if data is None else data, overrides))
+                calls = {**self.replayed, **overrides} if data is None else overrides
+                until = "" if self.first.name in setup.trace.outputs else self.first.name
+                got = self._got(setup.target.run(setup.data if data is None else data, calls, until))
         except Exception:  # another setting may be none that the layer, or what follows, takes
             return False
         if got is None:
@@ -255,6 +279,11 @@ class _Search:
         if words and result.largest < self.first.difference:
             self.tried.append((result.largest, words, dict(overrides)))
         return result.agrees and result.conclusive
+
+
+def _repeated(output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Stand for a layer whose output is known."""
+    return output
 
 
 def _singles(trials: Sequence[Trial]) -> list[_Option]:

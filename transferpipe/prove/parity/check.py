@@ -32,7 +32,7 @@ from transferpipe.prove.parity.compare import (
 )
 from transferpipe.prove.parity.inputs import LayoutError, adapted, draw_inputs, fill_tokens
 from transferpipe.prove.parity.keras_trace import Call, InputSpec, KerasRunner, Trace, describe_error
-from transferpipe.prove.parity.pairs import dependent, pairs_of_plan, with_weightless
+from transferpipe.prove.parity.pairs import dependent, kept_between, pairs_of_plan, with_weightless
 from transferpipe.prove.parity.references import CannotRunError, Runner, open_callable, opened_reference
 from transferpipe.prove.parity.result import FAIL, FILE_ADVICE, INCONCLUSIVE, PASS, Compared, Parity
 from transferpipe.recipe.model import ParityCheck
@@ -61,6 +61,27 @@ class Case:
 
 
 @dataclass(frozen=True)
+class KeptWeights:
+    """Weights of the target that take no value.
+
+    Attributes:
+        by_rule: those of which a rule says so, with `from: null` or `on_mismatch: keep`.
+        without_rule: those that no rule mentions.
+        taking: the layers that take values.
+    """
+
+    by_rule: tuple[str, ...] = ()
+    without_rule: tuple[str, ...] = ()
+    taking: frozenset[str] = frozenset()
+
+
+def _kept(plan: Plan) -> KeptWeights:
+    lost = tuple(k.target for k in plan.kept if k.reason == "no rule")
+    meant = tuple(k.target for k in plan.kept if k.reason != "no rule")
+    return KeptWeights(meant, lost, frozenset(a.target.rpartition("/")[0] for a in plan.assignments))
+
+
+@dataclass(frozen=True)
 class Setup:
     """Two models, what they are run on, and how their layers belong together.
 
@@ -73,7 +94,7 @@ class Setup:
         reference: what the other computed; its calls by label are found through `pairs`.
         pairs: the reference's layer for the target's.
         tolerance: how far they may be apart.
-        kept: names of the target's weights that were kept.
+        kept: which of the target's weights were kept, and whether that is meant.
         settings: the other's layers, where they are Keras's.
         may_end_elsewhere: whether the models may end in different layers: outputs of other shapes then say nothing.
     """
@@ -86,7 +107,7 @@ class Setup:
     reference: Trace
     pairs: Mapping[str, str]
     tolerance: Tolerance
-    kept: tuple[str, ...] = ()
+    kept: KeptWeights = field(default_factory=KeptWeights)
     settings: Mapping[str, Any] = field(default_factory=dict)
     may_end_elsewhere: bool = False
 
@@ -128,7 +149,7 @@ def sha256_of(path: str) -> str:
 
 def _checked(case: Case) -> Parity:
     check, target = case.check, case.target
-    kept = tuple(k.target for k in case.plan.kept)
+    kept = _kept(case.plan)
     if check.expected is not None:
         assert check.inputs is not None
         data = as_inputs(read_arrays(check.inputs, f"{WHERE}.inputs"), target.inputs, f"{WHERE}.inputs: {check.inputs}")
@@ -152,7 +173,7 @@ def _checked(case: Case) -> Parity:
         return _against_runner(case, runner, pairs, kept)
 
 
-def _against_runner(case: Case, runner: Runner, pairs: Mapping[str, str], kept: tuple[str, ...]) -> Parity:
+def _against_runner(case: Case, runner: Runner, pairs: Mapping[str, str], kept: KeptWeights) -> Parity:
     check = case.check
     dtypes = [*_dtypes(case.target, case.plan), *(_compute_dtypes(runner) if isinstance(runner, KerasRunner) else ())]
     tolerance = tolerance_for(dtypes, check.atol, check.rtol, alike=isinstance(runner, KerasRunner))
@@ -168,7 +189,7 @@ class Given:
     inputs: str | Mapping[str, NDArray[Any]] | None
     seed: int
     tolerance: Tolerance
-    kept: tuple[str, ...] = ()
+    kept: KeptWeights = field(default_factory=KeptWeights)
     may_end_elsewhere: bool = False
 
 
@@ -279,8 +300,14 @@ def judge(setup: Setup) -> Parity:
     from transferpipe.prove.parity.cause import find_cause
 
     tainted: set[str] = set()
-    if setup.kept and isinstance(setup.target, KerasRunner):
-        tainted = dependent(setup.target, setup.data, setup.trace, setup.kept)
+    kept, lost, changed = (*setup.kept.by_rule, *setup.kept.without_rule), list[str](), set[str]()
+    if kept and isinstance(setup.target, KerasRunner):
+        run = (setup.target, setup.data, setup.trace)
+        # Weights that no rule mentions and that feed layers that take values are no head: what they change counts.
+        lost = kept_between(*run, setup.kept.without_rule, setup.kept.taking)
+        changed = dependent(*run, lost)
+        kept = tuple(name for name in kept if name not in lost)
+        tainted = dependent(*run, kept)
     layers, ends = _layer_differences(setup), _output_differences(setup)
     found = {**layers, **ends}
     entries = tuple(_entry(key, diff, key[0] in tainted) for key, diff in found.items())
@@ -290,7 +317,7 @@ def judge(setup: Setup) -> Parity:
     outputs = [pair for pair in counted if pair[0].name in setup.trace.outputs]
     parity = Parity(INCONCLUSIVE, setup.against, setup.inputs, entries)
     if not counted or any(e.reason == BOTH and e.name in setup.trace.outputs for e in entries):
-        return replace(parity, reason=_nothing(setup, entries))
+        return replace(parity, reason=_nothing(entries, kept))
     last = outputs or [counted[-1]]
     differs = [e for e, d in last if e.status == "differs"]
     weak = [e for e, d in last if e.status == "equal" and not d.conclusive]
@@ -298,6 +325,8 @@ def judge(setup: Setup) -> Parity:
     if differs or (weak and before):
         first = before[0]
         parity = replace(parity, verdict=FAIL, first=first.name, reason=_words(first))
+        if first.name in changed:
+            return replace(parity, cause=_of_kept(lost))
         return replace(parity, cause=find_cause(setup, [e for e, _ in counted], first))
     dead = next((e for e, _ in last if (v := _value(setup, e)) is not None and _is_dead(v)), None)
     if dead is not None:
@@ -321,11 +350,19 @@ def _value(setup: Setup, entry: Compared) -> NDArray[Any] | None:
     return call.value if call else None
 
 
-def _nothing(setup: Setup, entries: Sequence[Compared]) -> str:
+def _of_kept(lost: Sequence[str]) -> str:
+    more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+    return (
+        f"no rule gives {lost[0]}{more} a value, and layers that take values depend on that: write a rule that "
+        "transfers them, or one with `from: null` if they are meant to be new"
+    )
+
+
+def _nothing(entries: Sequence[Compared], kept: Sequence[str]) -> str:
     if any(e.reason == BOTH for e in entries):
         return f"{BOTH}, first at {next(e.name for e in entries if e.reason == BOTH)}; {FILE_ADVICE}"
     if entries:
-        return f"everything that could be compared depends on weights that were kept, such as {setup.kept[0]}"
+        return f"everything that could be compared depends on weights that were kept, such as {kept[0]}"
     return "the two models have no outputs and no paired layers that could be compared"
 
 

@@ -88,6 +88,10 @@ def as_array(value: Any) -> NDArray[Any] | None:
         return None
 
 
+class _EnoughError(BaseException):
+    """Ends a run early; Keras rewrites what is an `Exception`."""
+
+
 class KerasRunner:
     """A Keras model that can be run."""
 
@@ -119,8 +123,13 @@ class KerasRunner:
         """The layers by their readable names."""
         return {name: layer for name, layer in self.walked.layers.items() if name}
 
-    def run(self, data: Sequence[NDArray[Any]], overrides: Mapping[str, Override] | None = None) -> Trace:
-        """Run the model for inference on `data`, one array an input."""
+    def run(
+        self, data: Sequence[NDArray[Any]], overrides: Mapping[str, Override] | None = None, until: str = ""
+    ) -> Trace:
+        """Run the model for inference on `data`, one array an input.
+
+        With `until`, the run ends once the layer of that label has computed; there are then no outputs.
+        """
         import keras
 
         calls: list[Call] = []
@@ -130,10 +139,15 @@ class KerasRunner:
             counts[name] = counts.get(name, 0) + 1
             if counts[name] <= _MOST_CALLS:
                 calls.append(Call(name, counts[name], layer, args, kwargs, output))
+                if calls[-1].label == until:
+                    raise _EnoughError
 
         tensors = [keras.ops.convert_to_tensor(array) for array in data]
-        with _watched(self._names, record, overrides or {}):
-            outputs = self.model(self._packed(tensors), training=False)
+        try:
+            with _watched(self._names, record, overrides or {}):
+                outputs = self.model(self._packed(tensors), training=False)
+        except _EnoughError:
+            return Trace({}, tuple(calls))
         return Trace(self._named(outputs), tuple(calls))
 
     def _packed(self, tensors: list[Any]) -> Any:

@@ -111,5 +111,32 @@ def dependent(runner: KerasRunner, data: Sequence[NDArray[Any]], trace: Trace, k
     return changed
 
 
+def kept_between(
+    runner: KerasRunner, data: Sequence[NDArray[Any]], trace: Trace, kept: Collection[str], taking: Collection[str]
+) -> list[str]:
+    """Return those of the weights called `kept` on which the output of a layer in `taking` depends.
+
+    A head that is kept has no such layer behind it. The model is run once, and once for each kept layer if needed.
+    """
+
+    def feed(names: Collection[str]) -> bool:
+        changed = dependent(runner, data, trace, names)
+        return any(_seen_in(layer, trace) in changed for layer in taking)
+
+    if not kept or not taking or not feed(kept):
+        return []
+    groups: dict[str, list[str]] = {}
+    for name in kept:
+        groups.setdefault(name.rpartition("/")[0], []).append(name)
+    return [name for names in groups.values() if feed(names) for name in names]
+
+
+def _seen_in(layer: str, trace: Trace) -> str:
+    """Return the layer whose output was noted: `layer`, or one above it, such as that of a cell in a loop."""
+    while layer and ((call := trace.by_label.get(layer)) is None or call.value is None):
+        layer = layer.rpartition("/")[0]
+    return layer
+
+
 def _equal(one: NDArray[Any], other: NDArray[Any] | None) -> bool:
     return other is not None and one.shape == other.shape and bool(np.array_equal(one, other, equal_nan=False))

@@ -61,9 +61,8 @@ def compare_models(original: Any, model: Any, settings: Settings, plan: Plan | N
                 dtypes = [*runner_dtypes(reference), *runner_dtypes(target)]
                 alike = isinstance(reference, KerasRunner) and isinstance(target, KerasRunner)
                 tolerance = tolerance_for(dtypes, settings.atol, settings.rtol, alike)
-                return compare_runners(
-                    reference, target, pairs, Given(settings.inputs, settings.seed, tolerance, (), plan is not None)
-                )
+                given = Given(settings.inputs, settings.seed, tolerance, may_end_elsewhere=plan is not None)
+                return compare_runners(reference, target, pairs, given)
         except CannotRunError as error:
             inputs = settings.inputs if isinstance(settings.inputs, str) else "given or random"
             return Parity(INCONCLUSIVE, _label(original), inputs, reason=str(error))
