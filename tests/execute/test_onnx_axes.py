@@ -144,4 +144,4 @@ def test_a_square_matrix_whose_takers_disagree_is_warned_of(tmp_path):
     matrix = rand(4, 4)
     kernel, plan = dense_of(tmp_path, nodes, matrix)
     np.testing.assert_array_equal(kernel, matrix)
-    assert [w.code for w in plan.warnings] == ["square-kernel"]
+    assert [w.code for w in plan.warnings] == ["connected-otherwise", "square-kernel"]  # the graph takes it twice

@@ -136,9 +136,9 @@ def test_the_advice_gives_what_torch_computes(case, tmp_path):
 
 
 POOLED = {
-    "max after relu": (nn.MaxPool2d(3, 2, 1), lambda: kl.MaxPooling2D(3, 2, padding="same"), "relu"),
-    "max": (nn.MaxPool2d(3, 2, 1), lambda: kl.MaxPooling2D(3, 2, padding="same"), None),
-    "average": (nn.AvgPool2d(3, 2, 1), lambda: kl.AveragePooling2D(3, 2, padding="same"), None),
+    "max after relu": (nn.MaxPool2d(5, 2, 2), lambda: kl.MaxPooling2D(5, 2, padding="same"), "relu"),
+    "max": (nn.MaxPool2d(5, 2, 2), lambda: kl.MaxPooling2D(5, 2, padding="same"), None),
+    "average": (nn.AvgPool2d(5, 2, 2), lambda: kl.AveragePooling2D(5, 2, padding="same"), None),
 }
 
 
@@ -155,6 +155,22 @@ def test_pooling_between_layers_of_torch(case, tmp_path):
     (text,), found = transfer(module, layers([layer()]), x, tmp_path)
     assert not close(found, run(module, x))
     assert close(transfer(module, layers(fixed(text, layer(), x)), x, tmp_path)[1], run(module, x))
+
+
+@pytest.mark.parametrize("kind", ["Max", "Average"])
+@pytest.mark.parametrize(("window", "stride"), [(2, 2), (3, 2), (3, 3), (5, 2), (5, 4)])
+def test_a_pooling_that_torch_may_have_with_ceil_mode(window, stride, kind, tmp_path):
+    """Where ceil_mode, without padding, gives what Keras does, nothing is warned of: it is as good a guess as any."""
+    pools = {"Max": nn.MaxPool2d, "Average": nn.AvgPool2d}
+    module = nn.Sequential(nn.Conv2d(2, 3, 1), pools[kind](window, stride, ceil_mode=True), nn.Conv2d(3, 2, 1))
+    for size in range(7, 15):
+        pool = getattr(kl, f"{kind}Pooling2D")(window, stride, padding="same")
+        x = image(size, size)
+        layers = [kl.Conv2D(3, 1, name="m0"), pool, kl.Conv2D(2, 1, name="m2")]
+        texts, found = transfer(module, layers, x, tmp_path)
+        by_ceil = close(found, run(module, x))
+        total = max((-(-size // stride) - 1) * stride + window - size, 0)
+        assert bool(texts) == (not by_ceil and total % 2 == 1), size
 
 
 FINE = {

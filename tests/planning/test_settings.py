@@ -427,3 +427,32 @@ def test_a_very_deep_graph_is_compared_in_time():
     weights = dataclasses.replace(weights, network=network)
     compared, warnings = compare_settings(plan_of(weights, weights, ALL), {"source": weights}, structure(weights))
     assert (compared.compared, compared.differing, warnings) == (1001, 0, [])
+
+
+def both_ways(**settings):
+    layer = kl.LSTM(4, return_sequences=True, name="l", **settings)
+    return row(kl.Bidirectional(layer, name="b"))
+
+
+def turned():
+    forward = kl.LSTM(4, return_sequences=True, go_backwards=True, name="l")
+    backward = kl.LSTM(4, return_sequences=True, name="k")
+    return row(kl.Bidirectional(forward, backward_layer=backward, name="b"))
+
+
+RULES = {
+    "f": {"to": "b/forward_l", "from": "b/forward_l"},
+    "b": {"to": "(b/backward_k|b/k)", "from": "b/backward_l"},
+}
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_the_directions_of_both_halves_are_compared(as_file, tmp_path):
+    source = both_ways()
+    if as_file:
+        source.save(tmp_path / "s.keras")
+        source = str(tmp_path / "s.keras")
+    assert "settings-differ" not in warned(plan_between(source, both_ways()))
+    plan = plan_between(source, turned(), RULES)
+    assert {d.setting for d in plan.settings.differences} == {"go_backwards"}
+    assert len(plan.settings.differences) == 2

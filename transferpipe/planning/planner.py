@@ -16,7 +16,7 @@ from transferpipe.planning.layouts.evidence import are_torch_names
 from transferpipe.planning.layouts.keras_2 import name_in_cudnn
 from transferpipe.planning.lint.connections import lint_connections
 from transferpipe.planning.lint.flatten import lint_flatten
-from transferpipe.planning.lint.layouts import lint_epsilons, lint_reset_after
+from transferpipe.planning.lint.layouts import lint_directions, lint_epsilons, lint_reset_after
 from transferpipe.planning.lint.names import lint_names
 from transferpipe.planning.lint.padding import lint_padding
 from transferpipe.planning.lint.settings import compare_settings
@@ -121,6 +121,7 @@ def make_plan(
         *padding,
         *lint_flatten(plan, target, sources, fates.adapted),
         *lint_epsilons(plan, target, sources, fates.adapted),
+        *lint_directions(plan, target, sources, fates.adapted),
         *lint_reset_after(plan, target, {n for n in fates.adapted if n not in of_onnx}),
         *differing,
         *lint_connections(plan, sources, target.catalog),

@@ -68,7 +68,8 @@ class Arrangement:
 
     def holders(self, weight: str) -> list[str]:
         """Return the nodes that hold a weight, the nearest first."""
-        found, name = [], weight.rpartition("/")[0]
+        found = [weight] if weight in self.network.by_name else []  # an operator without a name but its weight's
+        name = weight.rpartition("/")[0]
         while name:
             found += [name] if name in self.network.by_name else []
             name = name.rpartition("/")[0]
@@ -138,6 +139,8 @@ class Arrangement:
                 last = {"return_sequences": settings["return_sequences"]}
                 steps.append(Step(own, LayerFunction(OUTPUTS, last)))
                 break
+        if not steps and self.network.framework == "onnx" and function.kind in ("LSTM", "GRU", "SimpleRNN"):
+            steps.append(Step(own, LayerFunction(OUTPUTS, known=False)))
         if function.activation != LINEAR:
             steps.append(Step(own, _activation(function.activation)))
         return tuple(steps)

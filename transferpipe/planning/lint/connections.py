@@ -35,7 +35,7 @@ def lint_connections(plan: Plan, sources: Mapping[str, Catalog], target: Catalog
     rules = _rules(plan, there)
     for alias, catalog in sources.items():
         network = catalog.network
-        if network is not None and network.connected and network.framework == target.network.framework:
+        if network is not None and network.connected and network.framework in (target.network.framework, "onnx"):
             here = Arrangement(catalog, network)
             yield from _connected_otherwise(here, there, _partners(plan, alias, here, there), rules)
     yield from _kept_between(plan, there, set(rules))
@@ -79,12 +79,21 @@ class _Feeds:
     names: Mapping[str, str]
     _known: dict[str, Form | None] = field(default_factory=dict)
 
+    @property
+    def _is_graph(self) -> bool:
+        """Whether the side is a graph of operators, each of which does less than a layer."""
+        return self.side.network.framework == "onnx"
+
     def into(self, name: str) -> list[Form | None]:
         """Return what goes into a node, input by input; None for what cannot be compared."""
         return [self._from(i, 0) for i in self.side.network.by_name[name].inputs]
 
     def _from(self, name: str, depth: int) -> Form | None:
-        end = self.side.path_from(name).end
+        path = self.side.path_from(name)
+        end = path.end
+        # What a graph computes by several operators, such as GELU, is no merge of layers.
+        if self._is_graph and not all(step.function.known for step in path.steps):
+            return None
         if end is None or depth > _DEEPEST:
             return None
         if end not in self._known:
@@ -99,15 +108,23 @@ class _Feeds:
             return ("", _INPUT)
         if len(node.inputs) < 2 or end in self.side.in_graph.values():
             return None
+        kind = node.layer_class
+        if self._is_graph:
+            function = self.side.function(end)
+            if not function.known:
+                return None
+            kind = function.kind
         parts: list[Form] = []
         for name in node.inputs:
             part = self._from(name, depth + 1)
             if part is None:
                 return None
-            same = node.layer_class in _ASSOCIATIVE and part[0] == node.layer_class
+            same = kind in _ASSOCIATIVE and part[0] == kind
             parts += part[1:] if same else [part]
-        ordered = node.layer_class in _ORDERED
-        return (node.layer_class, *(parts if ordered else sorted(parts, key=repr)))
+        ordered = kind in _ORDERED
+        if self._is_graph and all(part == parts[0] for part in parts):  # x * f(x)
+            return parts[0]
+        return (kind, *(parts if ordered else sorted(parts, key=repr)))
 
 
 def _words(forms: list[Form | None]) -> str:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from transferpipe.planning.lint.arrangement import Arrangement
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
-from transferpipe.planning.structure import TargetStructure
+from transferpipe.planning.structure import TargetStructure, ancestors
 from transferpipe.weights.flatten_rows import Part, Row, rows_before
+from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL
+from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
 
 _FLATTEN_ORDER = "flatten_order"
 _REARRANGE = ("reshape", "take")
 """Who does one of these is believed to know the order."""
+_CHANNELS_LAST = ((0, 2, 3, 1), (0, 2, 1), (0, 2, 3, 4, 1))
+_MOST_STEPS, _DEEPEST = 50, 10
 Order = list[Any]
 
 
@@ -34,7 +39,13 @@ def lint_flatten(
         if row is None or not is_along_row(a.target, row, target):
             continue
         if a.target in adapted:
-            yield from _warn(a, row, [Part(p.sizes, is_first=True) for p in row.parts], adapted[a.target])
+            network = sources[a.sources[0].source].network
+            is_graph = network is not None and network.framework == "onnx"
+            first = (
+                _channels_first(network, a.sources[0].name, row) if network and is_graph else [True] * len(row.parts)
+            )
+            parts = [Part(p.sizes, is_first=f) for p, f in zip(row.parts, first, strict=True)]
+            yield from _warn(a, row, parts, adapted[a.target], "the graph" if is_graph else "torch")
         elif len(a.sources) == 1:
             other = theirs[a.sources[0].source].get(a.sources[0].name.rpartition("/")[0])
             if other is not None and [p.sizes for p in other.parts] == [p.sizes for p in row.parts]:
@@ -59,7 +70,9 @@ def _class_of(layer: str, target: TargetStructure) -> str | None:
     return state.layer_class if state else None
 
 
-def _warn(a: Assignment, row: Row, theirs: Sequence[Part], steps: int | None) -> Iterator[PlanWarning]:
+def _warn(
+    a: Assignment, row: Row, theirs: Sequence[Part], steps: int | None, who: str = "the source"
+) -> Iterator[PlanWarning]:
     """Yield the warning if the source has the parts of the row in the order of `theirs`; `steps` None means Keras's."""
     wanted = _order(row.parts, theirs)
     given = dict(_parts(t) for t in a.transforms[steps or 0 :])
@@ -70,10 +83,9 @@ def _warn(a: Assignment, row: Row, theirs: Sequence[Part], steps: int | None) ->
         return
     layer, _, own = a.target.rpartition("/")
     maps = [list(p.sizes) for p in row.parts if p.is_map]
-    who = "torch flattens" if steps is not None else "the source flattens"
     what = f"a map {maps[0]}" + (" joined with other values" if len(row.parts) > 1 else "")
     but = f", and not in that of flatten_order {order}" if order and not row.is_mixed else ""
-    text = f"{layer} follows a Flatten of {what}, which {who} in another order{but}"
+    text = f"{layer} follows a Flatten of {what}, which {who} flattens in another order{but}"
     fix = f"give its rule the transform {{{own}: [{{flatten_order: {wanted}}}]}}"
     if row.is_mixed:
         axes = (len(maps[0]), *range(1, len(maps[0])))
@@ -81,6 +93,41 @@ def _warn(a: Assignment, row: Row, theirs: Sequence[Part], steps: int | None) ->
         fix = f"put Permute({axes}) before the target's Flatten, which then has that order, and no flatten_order"
     where = UNMATCHED_RULE if a.rule == UNMATCHED_RULE else f"mapping.{a.rule}"
     yield PlanWarning("flatten-order", where, f"{text}: {fix}")
+
+
+def _channels_first(network: Network, weight: str, row: Row) -> list[bool]:
+    """Return, for each part of a row, whether a graph flattens its map with the channels first.
+
+    The operators of ONNX have the channels first; a Transpose before the Flatten may bring them to the end, as the
+    converters of TensorFlow write it. What the graph does not tell is taken as torch has it.
+    """
+    side = Arrangement(Catalog(()), network)
+    layer = next((n for n in (weight, *ancestors(weight)) if n in network.by_name), None)
+    inputs = network.by_name[layer].inputs if layer else ()
+    found = _flags(side, inputs[0], row, 0) if len(inputs) == 1 else [True]
+    if len(found) == len(row.parts):
+        return found
+    return [all(found) or any(found)] * len(row.parts)
+
+
+def _flags(side: Arrangement, name: str, row: Row, depth: int) -> list[bool]:
+    """Return whether channels come first in what a node gives, for each input of the Concat that may stand there."""
+    flattened = False
+    for _ in range(_MOST_STEPS):
+        node, function = side.network.by_name[name], side.function(name)
+        if function.kind == "Concatenate" and not flattened and depth < _DEEPEST:
+            return [flag for other in node.inputs for flag in _flags(side, other, row, depth + 1)]
+        flattened = flattened or function.kind == "Flatten"
+        if node.layer_class == "Transpose" and flattened:
+            return [node.settings.get("perm") not in _CHANNELS_LAST]
+        if node.layer_class == "InputLayer":
+            shape = node.settings.get("batch_shape", ())[1:]
+            return [not any(shape == part.sizes for part in row.parts if part.is_map)]
+        passes = function.kind in (NEUTRAL, ACTIVATION, "Flatten", "BatchNormalization")
+        if not passes or len(node.inputs) != 1 or (flattened and "kernel" in node.settings):
+            return [True]
+        name = node.inputs[0]
+    return [True]
 
 
 def _order(ours: Sequence[Part], theirs: Collection[Part]) -> Order | None:

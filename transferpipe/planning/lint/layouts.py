@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 from transferpipe.planning.layouts.export import unknown_to
 from transferpipe.planning.lint.flatten import is_along_row, rows_of
-from transferpipe.planning.model import Assignment, Plan, PlanWarning
+from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
 from transferpipe.planning.pairing.taken import listed
 from transferpipe.planning.structure import TargetStructure, ancestors
-from transferpipe.weights.spec import Catalog
+from transferpipe.weights.network import Network
+from transferpipe.weights.spec import GATES, Catalog, WeightSpec
 
 _SOME = 3
 _NORMS = ("BatchNormalization", "LayerNormalization", "GroupNormalization")
@@ -44,6 +46,44 @@ def lint_reset_after(plan: Plan, target: TargetStructure, adapted: Collection[st
         if a.target in adapted and is_before:
             text = f"{a.target} is that of a GRU with reset_after=False, which computes something else than torch's"
             yield PlanWarning("reset-after", f"mapping.{a.rule}", f"{text}: build it with reset_after=True")
+
+
+def lint_directions(
+    plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog], adapted: Collection[str]
+) -> Iterator[PlanWarning]:
+    """Yield a warning of recurrent layers that run the other way than the direction whose weights they take.
+
+    torch marks the weights of the direction that runs backwards with ``_reverse``; an operator of ONNX that runs in
+    both has those second. What runs in one direction alone is compared with the other settings.
+    """
+    network = target.catalog.network
+    found: dict[tuple[str, bool], list[str]] = {}
+    for a in plan.assignments:
+        if a.target not in adapted or network is None or not a.target.endswith("/recurrent_kernel"):
+            continue
+        spec = sources[a.sources[0].source][a.sources[0].name]
+        runs_back = _runs_backwards(spec, a)
+        layer = next((n for n in ancestors(a.target) if "go_backwards" in _settings_of(n, network)), None)
+        if runs_back is not None and layer and bool(_settings_of(layer, network)["go_backwards"]) != runs_back:
+            where = UNMATCHED_RULE if a.rule == UNMATCHED_RULE else f"mapping.{a.rule}"
+            found.setdefault((where, runs_back), []).append(layer)
+    for (where, runs_back), layers in found.items():
+        ways = ("backwards", "forwards") if runs_back else ("forwards", "backwards")
+        text = f"{listed(layers, _SOME)}: takes the weights of the direction that runs {ways[0]}, and runs {ways[1]}"
+        yield PlanWarning("settings-differ", where, f"{text}; build the layer with go_backwards={runs_back}")
+
+
+def _settings_of(name: str, network: Network) -> Mapping[str, Any]:
+    node = network.by_name.get(name)
+    return node.settings if node else {}
+
+
+def _runs_backwards(spec: WeightSpec, a: Assignment) -> bool | None:
+    """Return whether a recurrent kernel is that of the direction that runs backwards; None if that is not told here."""
+    if spec.axes == GATES:
+        return a.transforms[:1] == ({"slice": [1]},) if spec.shape[:1] == (2,) else None
+    own = re.search(r"weight_hh_l\d+(_reverse)?$", spec.name)
+    return own[1] is not None if own else None
 
 
 def _other_gates(a: Assignment, target: TargetStructure) -> Iterator[PlanWarning]:

@@ -34,7 +34,8 @@ def lint_padding(network: Network | None, rules: Mapping[str, str]) -> Iterator[
         if window is None or where is None or window.padding != "same" or (window.is_pooling and node.name in rules):
             continue
         into = sizes.get(node.name) or (None,) * len(window.sizes)
-        if len(into) == len(window.sizes) and _is_impossible(window, into):
+        impossible = len(into) == len(window.sizes) and _is_impossible(window, into)
+        if impossible and not (window.is_pooling and _is_by_ceil_mode(window, into)):
             known = None not in into
             what = f"of {into}" if known else "of even sizes"
             found.setdefault((where, _fix(node, window, network), what), []).append(node.name)
@@ -70,6 +71,24 @@ def _is_impossible(window: Window, sizes: Sizes) -> bool:
     if window.is_transposed:  # 'same' cuts extent - stride places off, torch's padding cuts both sides alike
         return any(stride > 1 and extent > stride and (extent - stride) % 2 for extent, stride, _ in axes)
     return any(stride > 1 and not _fits(extent, stride, n or 64 * stride) for extent, stride, n in axes)
+
+
+def _is_by_ceil_mode(window: Window, sizes: Sizes) -> bool:
+    """Tell whether torch's pooling with ``ceil_mode`` and without padding has the windows that padding='same' has.
+
+    Its last window may then reach over the end of the input, and what lies there counts neither in the maximum nor in
+    the mean (https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html). So it is the same wherever
+    nothing is added before the input: the windows begin at the same places, and are as many.
+    """
+    for extent, stride, size in zip(window.extents, window.strides, sizes, strict=True):
+        if size is None:
+            return False
+        outputs = -(-size // stride)
+        before = max((outputs - 1) * stride + extent - size, 0) // 2
+        of_torch = -(-max(size - extent, 0) // stride) + 1
+        if before or of_torch != outputs:
+            return False
+    return True
 
 
 def _fits(extent: int, stride: int, size: int) -> bool:

@@ -187,8 +187,6 @@ class _Comparison:
     def _settings(self, pair: _Pair, theirs: LayerFunction, ours: LayerFunction) -> None:
         normalizes = theirs.kind.endswith("Normalization")
         skipped = {*_ELSEWHERE}
-        if any(self.target.function(outer).kind == "Bidirectional" for _, outer in pair.outer):
-            skipped.add("go_backwards")  # the direction is the wrapper's, and not every file notes it on its layers
         for key in sorted((theirs.settings.keys() & ours.settings.keys()) - skipped):
             one, two = theirs.settings[key], ours.settings[key]
             of_weight = key in _OF_WEIGHTS or (key == "scale" and normalizes)
@@ -366,11 +364,16 @@ class _Comparison:
         for (s, t), pair in self.pairs.items():
             theirs, ours = pair.source_function, pair.target_function
             known = (theirs.known and ours.known) and theirs.kind == ours.kind
-            if not known or (s, t) in self._followed or theirs.activation == ours.activation:
+            # In a graph an activation is always an operator of its own, behind a linear one.
+            in_graph = connected and self.source.network.framework == "onnx"
+            alike = theirs.activation == ours.activation
+            if not known or (s, t) in self._followed or (alike and not in_graph):
                 continue
             if None in (theirs.activation, ours.activation):
                 continue
             one, two = self.source.speaks_for(s), self.target.speaks_for(t)
+            if in_graph and alike and not (self._lacks_activation(pair, two) and one is not None):
+                continue
             if connected and one is not None and two is not None:
                 self._activations(pair, self.source.activations_after(one), self.target.activations_after(two))
             elif LINEAR not in (theirs.activation, ours.activation) or self._lacks_activation(pair, two):

@@ -170,7 +170,10 @@ class _Walk:
             return inputs
         self.nodes.append(node_of(layer, name, inputs))
         if not makes_parts(class_of(layer)):
+            start = len(self.nodes)
             self.parts(self.held.get(name) or _wrapped(layer, name), depth + 1)
+            if class_of(layer) == "Bidirectional":
+                self.nodes[start:] = _directed(self.nodes[start:], layer, name)
         return (name,)
 
     def parts(self, held: Iterable[tuple[str, Config]], depth: int) -> None:
@@ -185,6 +188,28 @@ class _Walk:
                 self.nodes.append(node_of(layer, name))
             if not makes_parts(class_of(layer)):
                 self.parts(self.held.get(name, ()), depth + 1)
+
+
+def _directed(nodes: list[Node], wrapper: Config, name: str) -> list[Node]:
+    """Return the layers of a Bidirectional with the directions in which they run.
+
+    Keras builds the backward layer of the forward one's configuration unless it is given one of its own, and demands
+    that they run in different directions. A file may tell of both with the configuration of one.
+    """
+    forward = wrapper["config"].get("layer")
+    told = wrapper["config"].get("backward_layer")
+    if not is_layer_config(forward):
+        return nodes
+    runs_back = bool(forward["config"].get("go_backwards", False))
+    backward_runs_back = bool(told["config"].get("go_backwards", False)) if is_layer_config(told) else not runs_back
+    found = []
+    for node in nodes:
+        own = node.name[len(name) + 1 :]
+        if "/" not in own and own.startswith(("forward", "backward")):
+            value = runs_back if own.startswith("forward") else backward_runs_back
+            node = replace(node, settings={**node.settings, "go_backwards": value})
+        found.append(node)
+    return found
 
 
 def _wrapped(layer: Config, name: str) -> list[tuple[str, Config]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from transferpipe.files.protobuf import BYTES, FIXED32, VARINT, Field, Read, read_fields, varints
 
-_NODE = 1
+_NODE, _INPUTS = 1, 11
 _INPUT, _OUTPUT, _NAME, _OP, _ATTRIBUTE = 1, 2, 3, 4, 5
 _ATTRIBUTE_NAME, _FLOAT, _INT, _TEXT, _TENSOR, _GRAPH, _INTS, _TEXTS, _GRAPHS = 1, 2, 3, 4, 5, 6, 8, 9, 11
 _MOST_TEXT, _MOST_NUMBERS = 4096, 64
@@ -119,3 +119,34 @@ def _text(read: Read, part: Field) -> str:
     if part.value > _MOST_TEXT:
         raise ValueError(f"a name has {part.value:,} bytes")
     return read(part.begin, part.value).decode("utf-8")
+
+
+def read_inputs(read: Read, graph: Field) -> dict[str, tuple[int | None, ...]]:
+    """Return the shapes of a graph's inputs, None for an open size; older files list the initialisers among them.
+
+    The fields are those of ``ValueInfoProto``, ``TypeProto``, ``TensorShapeProto`` and its ``Dimension``.
+    """
+    found = {}
+    for message in read_fields(read, graph.begin, graph.end):
+        if message.number == _INPUTS and message.kind == BYTES:
+            parts = list(read_fields(read, message.begin, message.end))
+            names = [_text(read, part) for part in parts if part.number == 1 and part.kind == BYTES]
+            shapes = _inside(read, _inside(read, [p for p in parts if p.number == 2], 1), 2)
+            sizes: list[int | None] = []
+            for dimension in _inside(read, shapes, 1)[:_MOST_NUMBERS]:
+                fields = read_fields(read, dimension.begin, dimension.end)
+                known = [f.signed for f in fields if f.number == 1 and f.kind == VARINT]
+                sizes.append(known[0] if known and known[0] > 0 else None)
+            found[names[0] if names else ""] = tuple(sizes)
+    return found
+
+
+def _inside(read: Read, messages: list[Field], number: int) -> list[Field]:
+    """Return the messages that are the fields of this number of other messages."""
+    return [
+        part
+        for message in messages
+        if message.kind == BYTES
+        for part in read_fields(read, message.begin, message.end)
+        if part.number == number and part.kind == BYTES
+    ]

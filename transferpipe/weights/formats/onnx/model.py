@@ -24,11 +24,11 @@ from transferpipe.files.segment import Segment, opened, read_into
 from transferpipe.files.stamp import Stamp, check_unchanged, file_stamp
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.flat_names import is_weight
-from transferpipe.weights.formats.onnx.graph import GraphNode, read_nodes
+from transferpipe.weights.formats.onnx.graph import GraphNode, read_inputs, read_nodes
+from transferpipe.weights.formats.onnx.names import name_weights
+from transferpipe.weights.formats.onnx.network import network_of
 from transferpipe.weights.formats.onnx.tensor import OnnxTensor, read_tensor, tensor_name
-from transferpipe.weights.formats.onnx_names import name_weights
-from transferpipe.weights.formats.onnx_network import network_of
-from transferpipe.weights.formats.onnx_uses import apply_steps, constants_used, find_uses, operands_of, weight_of
+from transferpipe.weights.formats.onnx.uses import apply_steps, constants_used, find_uses, operands_of, weight_of
 from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec, numpy_dtype
 
 _IR_VERSION, _GRAPH, _INITIALIZER, _SPARSE = 1, 7, 5, 15
@@ -53,6 +53,7 @@ def open_onnx(path: Path) -> FileSource:
             details, graph = _read_model(read, stamp[1])
             content = _Content(path, stamp)
             content.read_graph(read, graph)
+            content.inputs |= {n: s for n, s in read_inputs(read, graph).items() if n not in content.tensors}
             content.read_small()
             unreadable = [*_narrow(content), *_sparse(read, graph)]
     except (OSError, ValueError) as error:
@@ -102,7 +103,7 @@ class _Content:
         constants: the names of the latter.
         nodes: all nodes, those of a graph inside of a node before that node.
         numbers: the values of the small tensors.
-        has_inner: whether a node holds a graph.
+        inputs: the shapes of the graph's inputs.
     """
 
     path: Path
@@ -111,7 +112,7 @@ class _Content:
     constants: set[str] = with_default(default_factory=set)
     nodes: list[GraphNode] = with_default(default_factory=list)
     numbers: dict[str, tuple[int | float, ...]] = with_default(default_factory=dict)
-    has_inner: bool = False
+    inputs: dict[str, tuple[int | None, ...]] = with_default(default_factory=dict)
 
     def read_graph(self, read: Read, graph: Field, prefix: str = "", depth: int = 0) -> None:
         """Read a graph with those inside of its nodes; what a graph inside calls as another does gets a `prefix`."""
@@ -132,7 +133,6 @@ class _Content:
             renamed = (tuple(others.get(name, name) for name in names) for names in (node.inputs, node.outputs))
             inputs, outputs = renamed if others else (node.inputs, node.outputs)
             for attribute, inner in node.graphs:
-                self.has_inner = True
                 self.read_graph(read, inner, f"{node.name or node.output}/{attribute}/", depth + 1)
             self.nodes.append(replace(node, inputs=inputs, outputs=outputs))
 
@@ -200,7 +200,7 @@ def _source(content: _Content) -> FileSource:
     catalog = Catalog(
         tuple(mine),
         str(content.path),
-        network_of(content.nodes, {s.where: s for s in mine}),
+        network_of(content.nodes, content.inputs, uses, {s.where: s for s in mine}, content.numbers),
         operands=frozenset(s.name for s in mine if s.where in operands),
         file_names={file: name for file, name in called.items() if file not in taken},
     )

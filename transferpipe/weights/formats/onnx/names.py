@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from transferpipe.weights.formats.onnx.graph import GraphNode
-from transferpipe.weights.formats.onnx_uses import RECURRENT, Use
+from transferpipe.weights.formats.onnx.uses import RECURRENT, Use
 
 _USELESS = re.compile(
     r"onnx::\w+|[_v]*\d+|val_\d+|const\w*_\d+|.*Constant(_\d+)?(_output_\d+)?|.*const_fold_opt__\d+"

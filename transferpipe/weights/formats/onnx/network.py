@@ -1,0 +1,227 @@
+"""The nodes of an ONNX graph as a connected `Network`: layers with weights, and what lies between them.
+
+Not a node is what only computes shapes, what only prepares weights, and the addition of a bias, which is part of the
+product before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from transferpipe.weights.formats.onnx.graph import GraphNode
+from transferpipe.weights.formats.onnx.uses import RECURRENT, Use, is_product
+from transferpipe.weights.network import Network, Node
+from transferpipe.weights.spec import WeightSpec
+
+Numbers = Mapping[str, tuple[int | float, ...]]
+
+_HANDS_ON = frozenset(["Identity", "Cast", "Dropout", "QuantizeLinear", "DequantizeLinear"])
+# What gives numbers that no value of the network goes into.
+_NO_DATA = frozenset(["Constant", "Shape", "Size", "ConstantOfShape", "Range", "RandomNormal", "RandomUniform"])
+# Roles of which one alone names the node: a bias may be called otherwise than the matrix that it belongs to.
+_LEADING = ("weight", "W")
+# x * f(x), which torch's exporter writes as two nodes.
+_MOST_BEHIND = 8
+_TIMES_ITSELF = {"Sigmoid": "Swish", "HardSigmoid": "HardSwish"}
+
+
+def network_of(
+    nodes: Sequence[GraphNode],
+    inputs: Mapping[str, tuple[int | None, ...]],
+    uses: Mapping[str, Sequence[Use]],
+    specs: Mapping[str, WeightSpec],
+    numbers: Numbers,
+) -> Network:
+    """Return the network of a graph.
+
+    A node with weights is called as the layer of these is, or as its weight if another node has the same layer. Beside
+    its attributes the settings tell the shape of the ``kernel``, the operator that it ``follows``, and the one that the
+    output is ``followed_by`` if that is the only one.
+
+    Args:
+        nodes: the nodes in the order in which they compute.
+        inputs: the graph's inputs with their shapes, without its initialisers.
+        uses: how nodes take the tensors of the file.
+        specs: the weights by their names in the file.
+        numbers: the values of the small tensors.
+    """
+    walk = _Walk(numbers, _names(uses, specs), frozenset(specs))
+    walk.add_inputs(inputs)
+    for node in nodes:
+        walk.add(node)
+    found = tuple(walk.told(node) for node in walk.nodes.values())
+    return Network(found, framework="onnx", connected=not any(node.graphs for node in nodes))
+
+
+Named = tuple[str, WeightSpec | None]
+
+
+def _names(
+    uses: Mapping[str, Sequence[Use]], specs: Mapping[str, WeightSpec]
+) -> dict[int, tuple[str, WeightSpec | None]]:
+    """Return what each node with weights is called, and its first weight."""
+    firsts: dict[int, WeightSpec] = {}
+    for name, takers in uses.items():
+        for use in takers:
+            if name in specs and use.role in _LEADING:
+                firsts.setdefault(id(use.node), specs[name])
+    weights: dict[str, set[str]] = {}
+    for spec in firsts.values():
+        weights.setdefault(spec.layer, set()).add(spec.name)
+    return {
+        key: (spec.layer if spec.layer and len(weights[spec.layer]) == 1 else spec.name, spec)
+        for key, spec in firsts.items()
+    }
+
+
+@dataclass
+class _Walk:
+    """One walk along the nodes.
+
+    Attributes:
+        numbers: the values of small tensors.
+        named: the names of the nodes with weights.
+        constants: the names of tensors that no value of the network goes into.
+        nodes: what was found.
+        made: the node that gives each tensor.
+        followers: the nodes that take each node's output.
+        places: which output of a recurrent operator a tensor is.
+        used: which outputs of each are taken.
+    """
+
+    numbers: Numbers
+    named: Mapping[int, Named]
+    constants: frozenset[str]
+    nodes: dict[str, Node] = field(default_factory=dict)
+    made: dict[str, str] = field(default_factory=dict)
+    followers: dict[str, list[str]] = field(default_factory=dict)
+    places: dict[str, int] = field(default_factory=dict)
+    used: dict[str, set[int]] = field(default_factory=dict)
+
+    def add_inputs(self, inputs: Mapping[str, tuple[int | None, ...]]) -> None:
+        """Add the graph's inputs."""
+        for name, shape in inputs.items():
+            self.nodes[name] = Node(name, "InputLayer", {"batch_shape": shape, "rank": len(shape)})
+            self.made[name] = name
+
+    def add(self, node: GraphNode) -> None:
+        """Add a node, or note what its output is if it is none of the network's."""
+        taken = [self.made[name] for name in node.inputs if name in self.made]
+        if not taken or node.op in _NO_DATA:
+            return
+        for taken_name in node.inputs:
+            if taken_name in self.places:
+                self.used.setdefault(self.made[taken_name], set()).add(self.places[taken_name])
+        if self._is_handed_on(node, taken):
+            self.made[node.output] = taken[0]
+            return
+        name, spec = self.named.get(id(node), (node.name or node.output, None))
+        if node.op in RECURRENT or (spec is not None and node.op != "Gather"):
+            taken = taken[:1]
+        name = self._called_again(name) if spec is not None and name in self.nodes else self._new(node, name, taken)
+        self.made |= {output: name for output in node.outputs if output}
+        if node.op in RECURRENT:
+            self.places |= {output: place for place, output in enumerate(node.outputs) if output}
+
+    def _called_again(self, name: str) -> str:
+        known = self.nodes[name]
+        self.nodes[name] = replace(known, calls=known.calls + 1)
+        return name
+
+    def _new(self, node: GraphNode, name: str, taken: Sequence[str]) -> str:
+        while name in self.nodes:
+            name = f"{name}'"
+        self.nodes[name] = self._node(node, name, taken, self.named.get(id(node), ("", None))[1])
+        for other in dict.fromkeys(taken):
+            self.followers.setdefault(other, []).append(name)
+        return name
+
+    def _is_handed_on(self, node: GraphNode, taken: Sequence[str]) -> bool:
+        """Tell whether a node gives what goes into it, or what with its bias is the product before it."""
+        if node.op in _HANDS_ON:
+            return True
+        before = self.nodes[taken[0]]
+        is_bias = node.op == "Add" and len(taken) == 1 and before.settings.get("is_product")
+        return bool(is_bias and not self.followers.get(taken[0]) and any(n in self.constants for n in node.inputs))
+
+    def _node(self, node: GraphNode, name: str, taken: Sequence[str], spec: WeightSpec | None) -> Node:
+        settings: dict[str, Any] = dict(node.attributes)
+        before = self.nodes[taken[0]]
+        settings["rank"] = before.settings.get("rank")
+        settings |= {"kernel": spec.shape, "follows": before.layer_class} if spec else {}
+        settings |= {"is_product": True} if is_product(node) else {}
+        given = [self.numbers.get(n) if n in self.numbers else None for n in node.inputs[1:]]
+        settings |= {"operands": tuple(given)} if given else {}
+        if node.op in RECURRENT:
+            settings["peepholes"] = len(node.inputs) > 7 and bool(node.inputs[7])
+        kind, inputs = node.op, tuple(taken)
+        if kind == "Mul" and len(taken) == 2:
+            kind, inputs = self._times_itself(inputs)
+        settings["rank"] = _rank(node, settings, spec)
+        if before.layer_class in RECURRENT and node.op in ("Gather", "Slice", "Squeeze", "Transpose", "Reshape"):
+            settings["behind"] = before.layer_class
+        elif node.op in ("Gather", "Slice", "Squeeze", "Transpose", "Reshape"):
+            settings["behind"] = before.settings.get("behind") or before.layer_class
+        if "Pool" in node.op:
+            settings["behind"] = None
+        return Node(name, kind, settings, inputs)
+
+    def _times_itself(self, inputs: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+        for one, other in (inputs, inputs[::-1]):
+            gate = self.nodes[other]
+            if gate.layer_class in _TIMES_ITSELF and gate.inputs == (one,):
+                return _TIMES_ITSELF[gate.layer_class], (one,)
+        return "Mul", inputs
+
+    def told(self, node: Node) -> Node:
+        """Return a node with the operator behind it, and with which of its outputs are used."""
+        kinds = [self.nodes[n].layer_class for n in self.followers.get(node.name, ()) if n in self.nodes]
+        more: dict[str, Any] = {"followed_by": kinds[0]} if len(kinds) == 1 else {}
+        if node.layer_class in RECURRENT and (all_of_them := self._gives_all(node)) is not None:
+            more["return_sequences"] = all_of_them
+        return replace(node, settings={**node.settings, **more}) if more else node
+
+    def _gives_all(self, node: Node) -> bool | None:
+        """Return whether all outputs of a recurrent operator are used, or the last alone; None if that is not clear."""
+        used = self.used.get(node.name, set())
+        if used == {1}:
+            return False
+        name = node.name
+        for _ in range(_MOST_BEHIND):
+            behind = [self.nodes[n] for n in self.followers.get(name, ()) if n in self.nodes]
+            if used != {0} or len(behind) != 1:
+                return None
+            if behind[0].layer_class in ("Gather", "Slice"):
+                is_last = behind[0].layer_class == "Gather" and behind[0].settings.get("operands") == ((-1,),)
+                one_way = node.settings.get("direction", "forward") == "forward"
+                return False if is_last and one_way else None
+            if behind[0].layer_class not in ("Squeeze", "Transpose", "Reshape"):
+                return True
+            name = behind[0].name
+        return None
+
+
+def _rank(node: GraphNode, settings: Mapping[str, Any], spec: WeightSpec | None) -> int | None:
+    """Return how many axes the output of a node has, None if that is not known."""
+    before, operands = settings.get("rank"), settings.get("operands", ())
+    if node.op in ("Conv", "ConvTranspose") and spec is not None:
+        return len(spec.shape)
+    if node.op in ("Gemm", "Flatten"):
+        return 2
+    if node.op == "Reshape":
+        target = operands[0] if operands and operands[0] is not None else settings.get("shape")
+        return len(target) if isinstance(target, tuple) else None
+    if node.op in RECURRENT:
+        return 4
+    if node.op in ("Squeeze", "Unsqueeze") and before is not None:
+        axes = operands[0] if operands and operands[0] is not None else settings.get("axes")
+        sign = 1 if node.op == "Unsqueeze" else -1
+        return before + sign * len(axes) if isinstance(axes, tuple) else None
+    if node.op.startswith("Reduce") and before is not None and not settings.get("keepdims", 1):
+        axes = operands[0] if operands and operands[0] is not None else settings.get("axes")
+        return before - len(axes) if isinstance(axes, tuple) else None
+    if node.op == "Gather":
+        return None
+    return before
