@@ -37,6 +37,13 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "by "
             "itself (`weights: null` keeps keras.applications from it).",
         ),
+        "assumed": WarningKind(
+            "A file leaves something open that its values depend on, and the reader took the usual: the lora_alpha of "
+            "a layer with LoRA in a legacy `.h5` file that does not record it.",
+            "m.h5: the file does not record the lora_alpha of d/kernel: the LoRA factors were merged with lora_alpha "
+            "equal to the rank, which is Keras's default",
+            "Nothing, if the default was used. Otherwise load the model in Keras and save it as `.keras`.",
+        ),
         "averages-reset": WarningKind(
             "An optimizer with `use_ema` writes its moving averages over the weights at the end of the next fit. Those "
             "of the old values would bring them back, so they start anew from the values that were transferred.",

@@ -85,9 +85,19 @@ def _check_parity(prepared: Prepared) -> tuple[Parity | None, tuple[PlanWarning,
 
 
 def _reads_back(name: str, value: NDArray[Any], now: Walked) -> bool:
-    """Tell whether the model has `value`; what a layer computes on saving may turn -0 into 0 on its way."""
+    """Tell whether the model has `value`.
+
+    What a layer computes on saving may turn -0 into 0 on its way; where it has LoRA over quantized values, it quantizes
+    anew, with another scale. Then one of its variables shows that it has loaded the value.
+    """
     found = now.read(name)
-    return same_bits(found, value) or (name in now.fixed and np.array_equal(found, value, equal_nan=True))
+    if same_bits(found, value):
+        return True
+    computed = name in now.fixed
+    return computed and (
+        np.array_equal(found, value, equal_nan=found.dtype.kind == "f")
+        or any(same_bits(held, value) for held in now.held_beside(name))
+    )
 
 
 def check_ahead(prepared: Prepared) -> tuple[PlanWarning, ...]:

@@ -56,6 +56,11 @@ class Walked:
         """Return the current value of a weight."""
         return to_numpy(self.values[self.catalog.aliases.get(name, name)])
 
+    def held_beside(self, name: str) -> list[NDArray[Any]]:
+        """Return the values of all variables of the layer that saves a weight."""
+        owner = next(self.owners[g.path] for g in self.groups if any(n == name for _, n in g.entries))
+        return [to_numpy(v) for v in (*owner._trainable_variables, *owner._non_trainable_variables)]
+
 
 def to_numpy(value: Any) -> NDArray[Any]:
     """Return a variable or tensor as an array, extended floats kept."""
@@ -224,7 +229,9 @@ def _own_names(group: _Recorded) -> list[str]:
     """Return the weights' own names: the variables' where somebody gave them one, else what the file can tell."""
     import keras
 
-    table = weight_names(_class_of(group.owner), None, [_shape(v) for _, v in group.entries])
+    table = _serialized_names(group) or weight_names(
+        _class_of(group.owner), None, [_shape(v) for _, v in group.entries]
+    )
     names = []
     for i, (key, value) in enumerate(group.entries):
         if not key.isdigit():
@@ -235,6 +242,18 @@ def _own_names(group: _Recorded) -> list[str]:
             names.append(table[i] if table else key)
     # Keras lets two weights of a layer have one name, and numbers them in files: so they go by their numbers.
     return [key if names.count(name) > 1 else name for name, (key, _) in zip(names, group.entries, strict=True)]
+
+
+def _serialized_names(group: _Recorded) -> list[str]:
+    """Return what Keras's own list calls the weights that a layer saves in its quantization mode; empty without one.
+
+    With LoRA these are no variables, which would have the names: Keras computes them from the factors. The list is
+    `variable_serialization_spec`; its `save_own_variables` leaves out what the layer does not have.
+    """
+    specs = getattr(group.owner, "variable_serialization_spec", None)
+    named = specs.get(getattr(group.owner, "quantization_mode", None)) if isinstance(specs, Mapping) else None
+    names = [n for n in named or () if n == "kernel" or getattr(group.owner, n, None) is not None]
+    return names if len(names) == len(group.entries) else []
 
 
 def loading_order(model: Any, walked: Walked) -> dict[str, tuple[str, ...]]:

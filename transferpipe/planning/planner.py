@@ -117,6 +117,7 @@ def make_plan(
         *lost,
         *warn_of_judged(pairing.judged),
         *unreadable,
+        *(PlanWarning("assumed", c.label, text) for c in sources.values() for text in c.assumed),
         *_lint_pairs(recipe, plan, target, sources),
         *padding,
         *lint_flatten(plan, target, sources, fates.adapted),

@@ -125,6 +125,7 @@ class Catalog:
         doubles: the second names of weights, in Keras's order.
         operands: the names of those that are no weights but say how something is computed, such as shapes and axes.
         file_names: the names by which the file calls weights, where it calls them otherwise, with those of here.
+        assumed: what the reader took for granted where the file does not say it, in sentences.
 
     Raises:
         RecipeError: two weights got one name; both places are given.
@@ -138,6 +139,7 @@ class Catalog:
     doubles: tuple[Double, ...] = field(default=(), repr=False, compare=False)
     operands: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     file_names: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    assumed: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         seen: dict[str, WeightSpec] = {}

@@ -24,6 +24,7 @@ from transferpipe.weights.formats.hdf5.file import (
     walk_datasets,
 )
 from transferpipe.weights.formats.keras_legacy.names import LegacyWeight, name_all
+from transferpipe.weights.formats.legacy_lora import find_lora
 from transferpipe.weights.keras.network import keras_network
 from transferpipe.weights.spec import Catalog, WeightSpec
 
@@ -96,33 +97,39 @@ class _File:
 def _source(file: _File, check: Callable[[], None]) -> FileSource:
     config = _config(file)
     layers, held = _layer_weights(file, config)
-    specs, details = [*_root_weights(file, config), *layers], _details(file)
+    lora, details = find_lora([*_root_weights(file, config), *layers], held), _details(file)
     version, backend = (details.get(key) for key in _DETAILS)
     network = keras_network(config, held, version, backend) if config or details else None
-    used = {s.where for s in specs}
+    used = {s.where for s in (*lora.specs, *lora.parts)}
     others = [
         WeightSpec(where, dataset.shape, dataset.dtype, None, where)
         for where, dataset in file.datasets.items()
         if where not in used
     ]
 
+    def read_stored(spec: WeightSpec) -> NDArray[Any]:
+        return read_dataset(file.datasets[spec.where], file.label)
+
     def read_entry(spec: WeightSpec) -> NDArray[Any]:
         check()
-        return read_dataset(file.datasets[spec.where], file.label)
+        value, factors = read_stored(spec), lora.factors.get(spec.where)
+        return factors.add_to(value, read_stored) if factors else value
 
     def locate_entry(spec: WeightSpec) -> Segment | None:
         check()
         offset = file.datasets[spec.where].offset
-        return None if offset is None else Segment(file.path, offset, spec.nbytes, spec.dtype)
+        if offset is None or spec.where in lora.factors:
+            return None
+        return Segment(file.path, offset, spec.nbytes, spec.dtype)
 
     close_with(read_entry, file.h5)
     return FileSource(
         path=file.path,
         format="h5",
-        catalog=Catalog(tuple(specs), file.label, network, in_loading_order=True),
+        catalog=Catalog(lora.specs, file.label, network, lora.unreadable, in_loading_order=True, assumed=lora.assumed),
         read_entry=read_entry,
         locate_entry=locate_entry,
-        others=tuple(others),
+        others=(*lora.parts, *others),
         config=config,
         details=details,
     )
