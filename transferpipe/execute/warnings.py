@@ -108,5 +108,5 @@ def _other_vocabulary(plan: Plan, values: Values) -> Iterator[PlanWarning]:
 
 def _keeps_rows(assignment: Assignment) -> bool:
     """Tell whether an assignment brings an embedding with its rows in their order."""
-    steps = [next(iter(t)) if isinstance(t, Mapping) else t for t in assignment.transforms]
+    steps = [next(iter(t)) if isinstance(t, Mapping) else t for t in assignment.steps]
     return assignment.target.rpartition("/")[2] == "embeddings" and set(steps) <= _ROW_BY_ROW

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from transferpipe.errors import Problems
 from transferpipe.planning.advice import advise_dtype, advise_shape
 from transferpipe.planning.dtypes import kind_of
-from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Kept, SourceRef
+from transferpipe.planning.model import UNMATCHED_RULE, Adaptation, Assignment, Kept, SourceRef
 from transferpipe.planning.pairing.taken import Taken
 from transferpipe.planning.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
@@ -17,8 +17,6 @@ from transferpipe.planning.transforms import TransformError, infer
 from transferpipe.recipe.model import Rule
 from transferpipe.weights.spec import Catalog, WeightSpec
 
-_ONE_BY_ONE = "transfer each source into this target in a run of its own that saves a .keras file, then merge those"
-_BY_HAND = "give the sources `layout: keras`, and write how their axes are turned after they are joined"
 Reason = Literal["from: null", "no rule", "shape differs"]
 
 
@@ -63,17 +61,16 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken]) -
     refs = tuple(_ref(fates.sources[t.source][n], t.source) for t in found for n in t.names)
     merge = rule.merge if rule else None
     own = rule.transforms_of(spec.own_name) if rule else ()
-    if clash := _clash(found, merge):
-        fates.problems.add(where, f"{name} from {_named(refs)}: {clash}", _BY_HAND if merge is None else _ONE_BY_ONE)
-        return
-    transforms = (*found[0].steps, *own)
+    adaptations = _adaptations(found)
+    transforms = own if adaptations else (*found[0].steps, *own)
     if name in fates.target.closed:
         fates.problems.add(
             where, f"{name} is saved by its layer in a way of its own and cannot be assigned", "keep it: from=null"
         )
         return
     try:
-        shape, dtype = infer(chain_of(merge, transforms), [r.shape for r in refs], [r.dtype for r in refs])
+        shapes, dtypes = _adapt(adaptations, refs)
+        shape, dtype = infer(chain_of(merge, transforms), shapes, dtypes)
     except TransformError as error:
         fates.problems.add(where, f"{name} from {_named(refs)}: {error.what}", error.mend)
         return
@@ -90,24 +87,36 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken]) -
         fates.problems.add(where, what, advise_dtype(spec, dtype))
         return
     rule_name = rule.name if rule else UNMATCHED_RULE
-    if found[0].adapted:
-        fates.adapted[name] = len(found[0].steps)
-    fates.assignments[name] = Assignment(name, rule_name, refs, spec.shape, spec.dtype, dtype, merge, transforms)
+    if any(t.adapted for t in found):
+        fates.adapted[name] = 0 if adaptations else len(found[0].steps)
+    fates.assignments[name] = Assignment(
+        name, rule_name, refs, spec.shape, spec.dtype, dtype, merge, transforms, adaptations
+    )
 
 
 def _ref(weight: WeightSpec, source: str) -> SourceRef:
     return SourceRef(source, weight.name, weight.shape, weight.dtype)
 
 
-def _clash(found: Sequence[Taken], merge: Any) -> str:
-    """Say why several sources cannot be merged, or joined by a transform, in the layout that they have; else empty."""
+def _adaptations(found: Sequence[Taken]) -> tuple[Adaptation, ...]:
+    """Return how each of several sources is adapted by itself, empty if there is one, or none needs to be."""
     if len(found) < 2 or not any(t.steps or len(t.names) > 1 for t in found):
-        return ""
-    if any(t.steps != found[0].steps for t in found):
-        return "the sources arrange it differently"
-    if any(len(t.names) > 1 for t in found):
-        return "each source keeps it in parts"
-    return "" if merge is not None else "torch's layout would be adapted only after they are joined"
+        return ()
+    return tuple(Adaptation(len(t.names), t.steps) for t in found)
+
+
+def _adapt(adaptations: Sequence[Adaptation], refs: Sequence[SourceRef]) -> tuple[list[tuple[int, ...]], list[str]]:
+    """Return the shapes and dtypes that the merge gets.
+
+    Raises:
+        TransformError: a layout's transforms cannot be applied to what a source holds.
+    """
+    shapes, dtypes = [r.shape for r in refs], [r.dtype for r in refs]
+    for k, adaptation in enumerate(adaptations):  # each leaves one in the place of those that it takes
+        taken = slice(k, k + adaptation.count)
+        shape, dtype = infer(chain_of(None, adaptation.transforms), shapes[taken], dtypes[taken])
+        shapes[taken], dtypes[taken] = [shape], [dtype]
+    return shapes, dtypes
 
 
 def _advise_shape(

@@ -26,6 +26,19 @@ class SourceRef:
 
 
 @dataclass(frozen=True)
+class Adaptation:
+    """How one entry of a rule's `from` is put into Keras's layout before it is merged, or joined, with the others.
+
+    Attributes:
+        count: how many source weights it takes, one below the other in the assignment's `sources`.
+        transforms: what makes one weight of these, as it would be written.
+    """
+
+    count: int
+    transforms: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
 class Assignment:
     """A target weight and where its value comes from.
 
@@ -38,6 +51,7 @@ class Assignment:
         shape: shape of the target weight.
         dtype: dtype of the target weight.
         cast_from: the dtype that the value has before it is cast to `dtype`; equal where nothing is cast.
+        adaptations: those of several entries, in the order of `from`, if any of them is in another layout.
     """
 
     target: str
@@ -48,6 +62,12 @@ class Assignment:
     cast_from: str
     merge: Any = None
     transforms: tuple[Any, ...] = ()
+    adaptations: tuple[Adaptation, ...] = ()
+
+    @property
+    def steps(self) -> tuple[Any, ...]:
+        """All transforms, those of single entries first."""
+        return (*(t for a in self.adaptations for t in a.transforms), *self.transforms)
 
 
 @dataclass(frozen=True)
@@ -254,7 +274,10 @@ class Plan:
 
 def _fields_of(value: Any) -> dict[str, Any]:
     """Return the fields of a dataclass, or the content of a mapping, without copying what is in them."""
-    return dict(value) if isinstance(value, Mapping) else {f.name: getattr(value, f.name) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return dict(value)
+    is_plain = isinstance(value, Assignment) and not value.adaptations  # most are, and all those of earlier versions
+    return {f.name: getattr(value, f.name) for f in fields(value) if not (is_plain and f.name == "adaptations")}
 
 
 def plan_from_data(data: Mapping[str, Any]) -> Plan:
@@ -292,6 +315,6 @@ def warning_from_data(data: Any) -> PlanWarning:
 
 def _assignment(data: Mapping[str, Any]) -> Assignment:
     sources = tuple(SourceRef(**{**s, "shape": tuple(s["shape"])}) for s in data["sources"])
-    return Assignment(
-        **{**data, "sources": sources, "shape": tuple(data["shape"]), "transforms": tuple(data["transforms"])}
-    )
+    adaptations = tuple(Adaptation(a["count"], tuple(a["transforms"])) for a in data.get("adaptations", ()))
+    given = {"sources": sources, "shape": tuple(data["shape"]), "adaptations": adaptations}
+    return Assignment(**{**data, **given, "transforms": tuple(data["transforms"])})

@@ -128,10 +128,18 @@ def _collapsed(names: Sequence[str]) -> str:
 def _notes(plan: Plan, entry: Assignment | Kept, frozen: Collection[str]) -> str:
     notes = []
     if isinstance(entry, Assignment):
-        notes += [str(t) for t in chain_of(entry.merge, entry.transforms)]
+        notes += [*_adapted(entry), *(str(t) for t in chain_of(entry.merge, entry.transforms))]
         if entry.cast_from != entry.dtype:
             notes.append(f"{entry.cast_from} -> {entry.dtype}")
     notes += [f"edit {e.name}" for e in plan.edits if e.at == entry.target]
     if entry.target in frozen:
         notes.append("frozen")
     return ", ".join(notes)
+
+
+def _adapted(entry: Assignment) -> list[str]:
+    """Return how each source is adapted before the merge, once if all are adapted alike."""
+    chains = [", ".join(str(t) for t in chain_of(None, a.transforms)) or "as it is" for a in entry.adaptations]
+    if len(set(chains)) < 2:
+        return [f"each: {chain}" for chain in chains[:1]]
+    return [f"{k}: {chain}" for k, chain in enumerate(chains, 1)]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.planning.model import Plan
+from transferpipe.planning.model import Assignment, Plan
 from transferpipe.weights.spec import Catalog
 
 MANIFEST, PLAN = "manifest.json", "plan.json"
@@ -75,6 +75,13 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def _transforms(a: Assignment) -> dict[str, Any]:
+    """Return what is done to the values: to those of each source before the merge, and to all."""
+    each = [list(adaptation.transforms) for adaptation in a.adaptations]
+    after = [*([a.merge] if a.merge is not None else []), *a.transforms]
+    return {**({"adapted": each} if each else {}), **({"transforms": after} if after else {})}
+
+
 def weight_entries(
     plan: Plan, catalog: Catalog, digests: Mapping[str, str], casts: Mapping[str, float]
 ) -> list[dict[str, Any]]:
@@ -90,8 +97,7 @@ def weight_entries(
             "dtype": a.dtype,
         }
         entry["sources"] = [f"{r.source}:{r.name}" for r in a.sources]
-        if a.transforms or a.merge is not None:
-            entry["transforms"] = [*([a.merge] if a.merge is not None else []), *a.transforms]
+        entry |= _transforms(a)
         if a.target in casts:
             entry["cast"] = {"from": a.sources[0].dtype, "largest_relative_error": casts[a.target]}
         entries.append(entry)

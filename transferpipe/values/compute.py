@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from transferpipe.errors import VerificationError
 from transferpipe.files.segment import Segment
 from transferpipe.planning.model import Assignment, Plan, SourceRef
 from transferpipe.planning.read_recipe import chain_of
-from transferpipe.planning.transforms import apply_chain
+from transferpipe.planning.transforms import Transform, apply_chain
 from transferpipe.planning.transforms.values import Cast
 from transferpipe.recipe.model import Edit, Verify
 from transferpipe.values.cast_errors import CastError
@@ -112,11 +112,21 @@ class Values:
         return self._assigned(assignment) if assignment else self.kept.read(name)
 
     def _assigned(self, assignment: Assignment) -> NDArray[Any]:
-        arrays, errors = [self._read(ref) for ref in assignment.sources], []
-        for step in chain_of(assignment.merge, assignment.transforms):
-            before, arrays = arrays, [apply_chain([step], arrays)]
-            if self.verify.nonfinite == "error" or isinstance(step, Cast):
-                errors.append(check_step(step, before, arrays[0], assignment.target))
+        refs, errors = list(assignment.sources), list[CastError]()
+
+        def apply(steps: Iterable[Transform], arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
+            for step in steps:
+                before, arrays = arrays, [apply_chain([step], arrays)]
+                if self.verify.nonfinite == "error" or isinstance(step, Cast):
+                    errors.append(check_step(step, before, arrays[0], assignment.target))
+            return arrays
+
+        adapted: list[NDArray[Any]] = []
+        for adaptation in assignment.adaptations:
+            taken, refs = refs[: adaptation.count], refs[adaptation.count :]
+            adapted += apply(chain_of(None, adaptation.transforms), [self._read(ref) for ref in taken])
+        arrays = adapted or [self._read(ref) for ref in refs]
+        arrays = apply(chain_of(assignment.merge, assignment.transforms), arrays)
         result, last = cast(arrays[0], assignment.dtype, assignment.target)
         if largest := max(e.largest for e in (*errors, last)):
             self.casts[assignment.target] = largest

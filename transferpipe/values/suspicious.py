@@ -64,7 +64,7 @@ def suspicious_values(plan: Plan, locate: Locate, found: Found) -> Iterator[Plan
 
 
 def _is_filled(assignment: Assignment) -> bool:
-    return any(isinstance(t, Mapping) and next(iter(t)) in _FRESHENED for t in assignment.transforms)
+    return any(isinstance(t, Mapping) and next(iter(t)) in _FRESHENED for t in assignment.steps)
 
 
 def _own(name: str) -> str:

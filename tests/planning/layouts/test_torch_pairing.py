@@ -4,6 +4,7 @@ import pytest
 from compact import catalog, codes, kept, structure
 
 from transferpipe.errors import RecipeError
+from transferpipe.planning.model import Adaptation, plan_from_data
 from transferpipe.planning.planner import make_plan
 from transferpipe.planning.read_recipe import read_recipe
 
@@ -169,22 +170,34 @@ TWO = {"a": "fc/weight 5x2", "b": "fc/weight 5x2"}
 DENSE = "head/kernel 2x5 float32 Dense"
 
 
-def test_merged_sources_are_merged_first():
+def test_each_source_of_a_merge_is_adapted_before_it():
     plan = torch_plan(DENSE, TWO, {"r": {"to": "head", "from": ["a:fc", "b:fc"], "merge": "mean"}})
-    assert plan.assignments[0].merge == "mean"
-    assert plan.assignments[0].transforms == ({"transpose": [1, 0]},)
+    (assignment,) = plan.assignments
+    assert (assignment.merge, assignment.transforms) == ("mean", ())
+    assert assignment.adaptations == (Adaptation(1, ({"transpose": [1, 0]},)),) * 2
+    assert plan_from_data(plan.to_data()) == plan
+    assert "each: transpose(1, 0), mean" in str(plan)
 
 
-def test_sources_of_different_layouts_cannot_be_merged():
-    rule = {"to": "head/kernel", "from": ["a:fc/weight", "b:fc/weight"], "merge": "mean"}
-    text = problem(DENSE, TWO, {"r": rule}, torch=["a"])
-    assert "the sources arrange it differently -> " in text
+def test_sources_of_different_layouts_are_adapted_each_in_its_own_way():
+    two = {"a": "fc/weight 5x2", "b": "fc/kernel 2x5"}
+    rule = {"to": "head/kernel", "from": ["a:fc/weight", "b:fc/kernel"], "merge": "mean"}
+    plan = torch_plan(DENSE, two, {"r": rule}, torch=["a"])
+    assert plan.assignments[0].adaptations == (Adaptation(1, ({"transpose": [1, 0]},)), Adaptation(1))
+    assert "1: transpose(1, 0), 2: as it is, mean" in str(plan)
 
 
-def test_sources_cannot_be_joined_by_a_transform():
+def test_sources_that_a_transform_joins_are_adapted_before_it():
     rule = {"to": "head", "from": ["a:fc", "b:fc"], "transform": {"kernel": [{"concat": 0}]}}
+    plan = torch_plan("head/kernel 4x5 float32 Dense", TWO, {"r": rule})
+    assert plan.assignments[0].adaptations == (Adaptation(1, ({"transpose": [1, 0]},)),) * 2
+    assert plan.assignments[0].transforms == ({"concat": 0},)
+
+
+def test_what_cannot_be_joined_after_it_is_refused():
+    rule = {"to": "head", "from": ["a:fc", "b:fc"], "transform": {"kernel": [{"concat": 1}]}}
     text = problem("head/kernel 4x5 float32 Dense", TWO, {"r": rule})
-    assert "head/kernel from fc/weight, fc/weight: torch's layout would be adapted only after they are joined" in text
+    assert "head/kernel has shape [4, 5], fc/weight, fc/weight gives [2, 10] after the transforms" in text
 
 
 WHOLE = "fc/kernel 2x5 float32 Dense\n fc/bias 5 float32 Dense", "fc/weight 5x2\n fc/bias 5"

@@ -3,6 +3,7 @@
 import pytest
 from test_torch_pairing import problem, steps, taken, torch_plan
 
+from transferpipe.planning.model import Adaptation
 from transferpipe.planning.read_recipe import chain_of
 
 LSTM = "lstm/cell/kernel 4x12 float32 LSTMCell\n lstm/cell/recurrent_kernel 3x12 float32 LSTMCell\n lstm/cell/bias 12 float32 LSTMCell"
@@ -38,10 +39,15 @@ def test_a_single_bias_is_not_enough():
     )
 
 
-def test_biases_in_parts_cannot_be_merged():
+def test_biases_in_parts_are_put_together_before_they_are_merged():
     rule = {"to": "lstm/cell", "from": ["a:rnn", "b:rnn"], "merge": "mean"}
-    text = problem(LSTM, {"a": TORCH, "b": TORCH}, {"r": rule})
-    assert "rnn/bias_ih_l0, rnn/bias_hh_l0, rnn/bias_ih_l0, rnn/bias_hh_l0: each source keeps it in parts" in text
+    plan = torch_plan(LSTM, {"a": TORCH, "b": TORCH}, {"r": rule})
+    bias = next(a for a in plan.assignments if a.target == "lstm/cell/bias")
+    assert [f"{r.source}:{r.name}" for r in bias.sources] == [
+        f"{a}:rnn/bias_{n}_l0" for a in "ab" for n in ("ih", "hh")
+    ]
+    assert bias.adaptations == (Adaptation(2, ("sum",)),) * 2
+    assert (bias.merge, bias.transforms) == ("mean", ())
 
 
 def test_a_missing_bias():

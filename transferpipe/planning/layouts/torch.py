@@ -87,6 +87,11 @@ ADAPTERS: Adapters = {
     "RMSNormalization": {"scale": _same("weight")},
     "PReLU": {"alpha": (Adapted(("weight",), _channels_last, (_one_a_channel,)),)},
     "Embedding": {"embeddings": _same("weight")},
+    # The way back is the same table where they are tied; else torch has a Linear for it, (vocabulary, dimensions).
+    "ReversibleEmbedding": {
+        "embeddings": _same("weight"),
+        "reverse_embeddings": (permuted("reverse/weight", 1, 0), permuted("lm_head/weight", 1, 0)),
+    },
     **CELLS,
     **ATTENTION,
 }

@@ -93,7 +93,7 @@ def _other_gates(a: Assignment, target: TargetStructure) -> Iterator[PlanWarning
     turn axes and join biases may put them in order. An LSTM has one order in both.
     """
     named = all(re.search(r"(^|[/_])(weight|bias|w|b)_(ih|hh)(_l\d+)?(_reverse)?$", r.name) for r in a.sources)
-    steps = {t if isinstance(t, str) else next(iter(t), "") for t in a.transforms if isinstance(t, str | Mapping)}
+    steps = {t if isinstance(t, str) else next(iter(t), "") for t in a.steps if isinstance(t, str | Mapping)}
     states = [target.by_name[n] for n in ancestors(a.target) if n in target.by_name]
     if named and steps <= _KEEPING_GATES and any(s.layer_class in ("GRU", "GRUCell") for s in states):
         text = f"{a.target} of a GRU takes {a.sources[0].name}, named as in torch, with its gates in torch's order"

@@ -134,7 +134,7 @@ def _function(side: Arrangement, holders: list[str], weight: str) -> LayerFuncti
 
 
 def _changes_rank(a: Assignment, rank: int) -> bool:
-    return rank != len(a.shape) and bool(a.transforms)
+    return rank != len(a.shape) and bool(a.steps)
 
 
 def _same_outer(
