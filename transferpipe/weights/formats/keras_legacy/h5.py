@@ -23,8 +23,8 @@ from transferpipe.weights.formats.hdf5.file import (
     read_strings,
     walk_datasets,
 )
+from transferpipe.weights.formats.keras_legacy.lora import find_lora
 from transferpipe.weights.formats.keras_legacy.names import LegacyWeight, name_all
-from transferpipe.weights.formats.legacy_lora import find_lora
 from transferpipe.weights.keras.network import keras_network
 from transferpipe.weights.spec import Catalog, WeightSpec
 
