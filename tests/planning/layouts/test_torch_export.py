@@ -35,6 +35,7 @@ LAYERS = {
     "RMSNormalization": "scale i",
     "PReLU": "alpha 1,1,i",
     "Embedding": "embeddings i,o",
+    "ReversibleEmbedding": "embeddings i,o reverse_embeddings o,i",
     "LSTMCell": "kernel i,4u recurrent_kernel u,4u bias 4u",
     "SimpleRNNCell": "kernel i,u recurrent_kernel u,u bias u",
     "GRUCell": "kernel i,3u recurrent_kernel u,3u bias 2,3u",
