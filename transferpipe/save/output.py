@@ -19,6 +19,7 @@ from transferpipe.files.hashing import followed
 from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.planning.model import Plan
 from transferpipe.progress import Progress
+from transferpipe.recipe.model import NAMED_FORMATS
 from transferpipe.save.artifacts import is_exported
 from transferpipe.save.assets import archived, assets_of
 from transferpipe.save.by_keras import saved_by_keras
@@ -26,7 +27,7 @@ from transferpipe.save.optimizer_state import saved_optimizer
 from transferpipe.save.writers import Content, writer_for
 from transferpipe.save.writers.safetensors_shards import SUFFIX, write_shards
 from transferpipe.values.compute import Values
-from transferpipe.values.layout import in_layout, layout_of_file
+from transferpipe.values.layout import KERAS, as_in_file, in_layout, layout_of_file
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import catalog_of
 
@@ -118,7 +119,10 @@ def _created(path: Path) -> Iterator[int]:
 
 def content_of(path: Path, target: Target, plan: Plan, values: Values, progress: Progress | None) -> Content:
     """Return what the writer of `path` needs."""
-    written = in_layout(layout_of_file(plan, path.name), target.structure, values)
+    layout = layout_of_file(plan, path.name)
+    written = in_layout(layout, target.structure, values)
+    if isinstance(target, FileTarget) and layout == KERAS and path.name.endswith(NAMED_FORMATS):
+        written = as_in_file(written, target.source)
     whole = written.catalog.expanded if target.groups else written.catalog
     moved = _counter(progress, whole.nbytes)
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.files.segment import Segment
+from transferpipe.planning.layouts.evidence import are_torch_names
 from transferpipe.planning.layouts.export import Exported, Held, plan_export, plan_import
 from transferpipe.planning.model import Plan
 from transferpipe.planning.read_recipe import chain_of
@@ -22,6 +23,7 @@ from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Catalog, WeightSpec
 
 KERAS = "keras"
+_NAMED = ("safetensors", "safetensors_index", "npz", "torch")  # formats without layers, whose keys are names
 
 
 def layout_of_file(plan: Plan, path: str) -> str:
@@ -62,6 +64,26 @@ def in_layout(layout: str, target: TargetStructure, values: Values) -> Written:
         return values.segment(parts[0].weight) if len(parts) == 1 and not parts[0].steps else None
 
     return Written(catalog, lambda name: _value(table[name], values), segment, "pt")
+
+
+def as_in_file(written: Written, source: FileSource) -> Written:
+    """Return the same under the names that the file `source`, whose weights these are, has for them itself.
+
+    A file of torch's names, which the catalog shows with slashes, so stays one that torch loads: its names are joined
+    by dots, and it says that its format is ``pt`` as long as it did not say another.
+    """
+    keys = {spec.name: spec.name.replace("/", ".") for spec in source.catalog}
+    places = [spec.where.removesuffix(".npy") for spec in source.catalog]
+    if source.groups or source.format not in _NAMED or places != list(keys.values()) or len(set(places)) < len(places):
+        return written
+    names = {key: name for name, key in keys.items()}
+    weights = tuple(dataclasses.replace(w, name=keys[w.name]) for w in written.catalog)
+    return Written(
+        dataclasses.replace(written.catalog, weights=weights),
+        lambda key: written.value(names[key]),
+        lambda key: written.segment(names[key]),
+        source.details.get("format") or ("pt" if are_torch_names(places) else written.format),
+    )
 
 
 def _value(exported: Exported, values: Values) -> NDArray[Any]:
