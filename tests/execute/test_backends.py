@@ -100,6 +100,32 @@ def test_a_live_model_that_was_fitted_computes_and_trains_what_the_report_says(b
     assert ("compile-needed" in found["codes"]) == (backend == "jax")
 
 
+WATCHED = """
+import sys, traceback
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "tensorflow":
+            print("BY", [f.filename for f in traceback.extract_stack() if "importlib" not in f.filename][-2])
+sys.meta_path.insert(0, Watch())
+import my_models, transferpipe as tp
+tp.catalog("s.keras")
+print("READ", "tensorflow" in sys.modules)
+rules = {"all": {"to": "c|bn"}, "head": {"to": "a", "from": None}}
+tp.transfer("s.keras", my_models.net(), mapping=rules, freeze=["c"], save="m.keras", folder="out")
+"""
+
+
+@each_backend
+def test_nothing_of_ours_imports_tensorflow(backend, folder):
+    # Keras itself does, where it is installed: whenever `serialize_keras_object` writes a configuration it looks at
+    # `tf.TensorShape` (keras/src/saving/serialization_lib.py, Keras 3.15); torch's compiler asks whether it is there.
+    done = run(folder, backend, "-c", WATCHED)
+    assert done.returncode == 0, done.stderr
+    assert "READ False" in done.stdout
+    importers = [line.removeprefix("BY ") for line in done.stdout.splitlines() if line.startswith("BY ")]
+    assert all("/keras/src/" in path or "/torch/" in path for path in importers), importers
+
+
 @each_backend
 def test_a_sweep_and_a_score_of_features(backend, folder):
     words = ("sweep", "recipe=digits", "score=linear_probe", "freeze=none,transferred", "hydra.sweep.dir=swept")

@@ -249,11 +249,39 @@ class Unmakeable(Doubling):
         return {"name": self.name}
 
 
-def test_a_hook_that_loads_something_else_is_noticed_without_being_asked(tmp_path):
-    model = keras.Sequential([keras.Input((3,)), Doubling(name="own"), layers.Dense(2, name="d")])
-    with pytest.raises(tp.VerificationError, match="own/w: has another value in the model that Keras loads"):
-        tp.transfer(None, model, unmatched="keep", save="m.keras", folder=tmp_path)
+class ReadingNothing(Doubling):
+    """Wants a file that is not there."""
+
+    def load_own_variables(self, store):
+        self.w.assign(np.load("/nowhere/w.npy"))
+
+
+class OfAnotherShape(Doubling):
+    """Loads another shape."""
+
+    def load_own_variables(self, store):
+        self.w.assign(np.ones(7))
+
+
+@pytest.mark.parametrize("output", ["m.keras", "m.weights.h5"])
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (Doubling, "own/w: has another value in the model that Keras loads"),
+        (ReadingNothing, "nowhere/w.npy|could not be loaded"),
+        (OfAnotherShape, "could not be loaded|shape"),
+    ],
+)
+def test_a_hook_that_loads_something_else_or_fails_is_noticed_without_being_asked(kind, text, output, tmp_path):
+    model = keras.Sequential([keras.Input((3,)), kind(name="own"), layers.Dense(2, name="d")])
+    with pytest.raises(tp.VerificationError, match=text):
+        tp.transfer(None, model, unmatched="keep", save=output, folder=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_of_a_class_that_cannot_be_made_again_are_no_reason_to_warn(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), Unmakeable(3, name="own"), layers.Dense(2, name="d")])
+    assert not tp.transfer(None, model, unmatched="keep", save="m.weights.h5", folder=tmp_path).warnings
 
 
 def test_a_class_that_keras_cannot_make_again_is_a_warning(tmp_path):

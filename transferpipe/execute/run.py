@@ -276,7 +276,7 @@ def _check_loaded(temporaries: Sequence[Path], prepared: Prepared) -> tuple[Plan
 
     notes: list[PlanWarning] = []
     for temporary in temporaries:
-        if temporary.name.endswith(".keras"):
+        if temporary.name.endswith((".keras", ".weights.h5")):
             notes += verify_loaded(temporary, prepared.opened.target, _values(prepared).value)
     return tuple(notes)
 
