@@ -23,6 +23,7 @@ from transferpipe.planning.model import Plan, PlanWarning
 from transferpipe.planning.warned import refuse_warnings
 from transferpipe.prove.parity.result import Parity
 from transferpipe.prove.verdict import verdict_of, with_parity
+from transferpipe.save.optimizer_transfer import assign_slots, slot_values
 from transferpipe.values.compare import same_bits
 from transferpipe.values.compute import Values
 
@@ -40,6 +41,7 @@ def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
     values = Values(plan, prepared.opened.sources, target, prepared.recipe.verify)
     changed = _changed(plan)
     new = {name: values.value(name) for name in changed}
+    state = list(slot_values(values)) if plan.optimizer.fate == "transferred" else []
     needed = check_ahead(prepared)
     warnings = (*(saved.warnings if saved else (*plan.warnings, *_check_values(prepared, values, new))), *needed)
     untouched = {w.name: target.read(w.name) for w in target.structure.catalog if w.name not in new}
@@ -55,6 +57,8 @@ def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
         undo.callback(drop_traces(target.model))
         with target.frozen(plan.freezing.layers) as frozen:
             _prove_frozen(target, prepared)
+            if state:
+                undo.callback(assign_slots(target, state))
             parity, notes = _check_parity(prepared) if saved is None else (saved.parity, ())
             frozen.commit()
         undo.pop_all()
@@ -129,6 +133,8 @@ def _changed(plan: Plan) -> list[str]:
 
 
 def _averages(target: ModelTarget, plan: Plan) -> list[tuple[Any, Any]]:
+    if plan.optimizer.fate == "transferred":  # which gives them values of their own
+        return []
     return averages_of(target.model, [target.walked.values[name] for name in _changed(plan)])
 
 

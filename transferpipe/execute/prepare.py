@@ -52,8 +52,7 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
     sources = {alias: source.catalog for alias, source in opened.sources.items()}
     plan = make_plan(recipe, sources, opened.target.structure, opened.labels, opened.layouts)
     plan = judge_freezing(plan, opened.target)
-    if saves:  # a live model goes on with the optimizer that it has
-        plan = replace(plan, optimizer=plan_optimizer(recipe, plan, opened.target, opened.sources))
+    plan = replace(plan, optimizer=plan_optimizer(recipe, plan, opened.target, opened.sources, saves))
     plan = replace(plan, warnings=(*opened.warnings, *plan.warnings, *_not_reloaded(recipe)))
     if recipe.expect and recipe.expect != plan.checksum:
         what = f"the recipe expects the plan {recipe.expect}, but this plan is {plan.checksum}"

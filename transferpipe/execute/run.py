@@ -82,7 +82,8 @@ class Report:
             for entry in describe_warnings(self.warnings)
             for place, line in enumerate(entry)
         ]
-        return "\n".join([*self.verdict.lines(self.checked), self._counts, *warned])
+        state = [str(self.plan.optimizer)] if self.plan.optimizer.fate != "none" else []
+        return "\n".join([*self.verdict.lines(self.checked), self._counts, *state, *warned])
 
     def __repr__(self) -> str:
         return f"<Report {self.verdict}; {self._counts}>"
@@ -235,7 +236,7 @@ def _prove(temporary: Path, prepared: Prepared, progress: Progress | None, place
     target = replace(structure, catalog=placed(structure.catalog, places))
     try:
         proof = verify_file(temporary, target, prepared.plan, _values(prepared), progress)
-        verify_archive(proof.source, prepared.opened.target, prepared.plan)
+        verify_archive(proof.source, prepared.opened.target, _values(prepared))
         if (
             proof.freezing.startswith(UNRECORDED)
             and isinstance(prepared.opened.target, ModelTarget)

@@ -70,7 +70,7 @@ def to_numpy(value: Any) -> NDArray[Any]:
 
 
 @dataclass(frozen=True)
-class _Recorded:
+class Recorded:
     """One group that Keras would write: its path, the name noted on it, whose it is and what it would hold."""
 
     path: str
@@ -79,14 +79,14 @@ class _Recorded:
     entries: list[tuple[str, Any]]
 
 
-def _record(model: Any) -> list[_Recorded]:
-    """Return every group that Keras would write, in its order."""
+def record(saved: Any, path: str = "") -> list[Recorded]:
+    """Return every group that Keras would write of a model, or of an optimizer saved below `path`, in its order."""
     from keras.src.saving import saving_lib
 
     class Recorder(saving_lib.H5IOStore):  # type: ignore[misc]
         def __init__(self) -> None:
             self.mode = "w"
-            self.groups: list[_Recorded] = []
+            self.groups: list[Recorded] = []
 
         def __bool__(self) -> bool:
             return True
@@ -95,7 +95,7 @@ def _record(model: Any) -> list[_Recorded]:
             # Keras tells a store the path but not whose it is. To look the path up once more would be to trust that
             # every attribute on it, and every property, gives the same again.
             caller = sys._getframe(1).f_locals
-            self.groups.append(_Recorded(path, (metadata or {}).get("name"), caller["saveable"], []))
+            self.groups.append(Recorded(path, (metadata or {}).get("name"), caller["saveable"], []))
             return self
 
         def __setitem__(self, key: str, value: Any) -> None:
@@ -107,7 +107,9 @@ def _record(model: Any) -> list[_Recorded]:
 
     recorder = Recorder()
     with keras_settings_kept():
-        saving_lib._save_state(model, weights_store=recorder, assets_store=None, inner_path="", visited_saveables=set())
+        saving_lib._save_state(
+            saved, weights_store=recorder, assets_store=None, inner_path=path, visited_saveables=set()
+        )
     return recorder.groups
 
 
@@ -115,7 +117,7 @@ def saved_values(model: Any) -> list[Any]:
     """Return what Keras would save of the layers of the built `model`: variables, and what layers compute on saving."""
     import keras
 
-    return [v for g in _record(model) if isinstance(g.owner, keras.layers.Layer) for _, v in g.entries]
+    return [v for g in record(model) if isinstance(g.owner, keras.layers.Layer) for _, v in g.entries]
 
 
 def walk(model: Any, label: str) -> Walked:
@@ -126,7 +128,7 @@ def walk(model: Any, label: str) -> Walked:
     """
     import keras
 
-    recorded = [group for group in _record(model) if isinstance(group.owner, keras.layers.Layer)]
+    recorded = [group for group in record(model) if isinstance(group.owner, keras.layers.Layer)]
     readable = readable_names(SavedLayer(g.path, g.name, tuple(_shape(v) for _, v in g.entries)) for g in recorded)
     refuse_namesakes(readable, (g.path for g in recorded if g.entries), label)
     weights: list[WeightSpec] = []
@@ -188,7 +190,7 @@ def own_classes(model: Any) -> dict[str, type]:
     return {kind.__name__: kind for kind in kinds if not kind.__module__.startswith("keras.")}
 
 
-def _specs(group: _Recorded, layer: str) -> list[WeightSpec]:
+def _specs(group: Recorded, layer: str) -> list[WeightSpec]:
     """Return the weights of one group, whose readable name is `layer`."""
     specs = []
     for name, (key, value) in zip(_own_names(group), group.entries, strict=True):
@@ -225,7 +227,7 @@ def _dtype(value: Any) -> str:
     return str(keras.backend.standardize_dtype(value.dtype))
 
 
-def _own_names(group: _Recorded) -> list[str]:
+def _own_names(group: Recorded) -> list[str]:
     """Return the weights' own names: the variables' where somebody gave them one, else what the file can tell."""
     import keras
 
@@ -244,7 +246,7 @@ def _own_names(group: _Recorded) -> list[str]:
     return [key if names.count(name) > 1 else name for name, (key, _) in zip(names, group.entries, strict=True)]
 
 
-def _serialized_names(group: _Recorded) -> list[str]:
+def _serialized_names(group: Recorded) -> list[str]:
     """Return what Keras's own list calls the weights that a layer saves in its quantization mode; empty without one.
 
     With LoRA these are no variables, which would have the names: Keras computes them from the factors. The list is

@@ -112,18 +112,52 @@ class Freezing:
 
 
 @dataclass(frozen=True)
+class OptimizerArray:
+    """One array of the optimizer that the finished model has, and where its value comes from.
+
+    Attributes:
+        place: where it stands in a Keras file, such as ``optimizer/vars/2``.
+        kind: what it is: ``momentum``, ``velocity``, ``iterations``.
+        weight: the target weight that it belongs to; empty for what belongs to all of them.
+        shape: its shape.
+        dtype: its dtype.
+        origin: its place in the source; empty where it starts anew.
+        transforms: what the value of its weight goes through, as written: permutations alone.
+        fill: the value of all its elements where it starts anew; None where it starts from the value of its weight.
+    """
+
+    place: str
+    kind: str
+    weight: str
+    shape: tuple[int, ...]
+    dtype: str
+    origin: str = ""
+    transforms: tuple[Any, ...] = ()
+    fill: float | None = None
+
+
+@dataclass(frozen=True)
 class Optimizer:
     """What becomes of an optimizer's state.
 
     Attributes:
-        fate: ``kept`` byte for byte in the files that can hold it, ``dropped``, or ``none`` where there is no state.
-        arrays: how many arrays it has.
+        fate: ``kept`` byte for byte in the files that can hold it, ``transferred`` slot by slot along the mapping,
+            ``dropped``, or ``none`` where there is no state.
+        arrays: how many arrays it has; of those transferred, how many are taken.
         reason: whose it is, or why it is dropped.
+        source: the name of the source that transferred state comes from.
+        slots: all arrays of the finished model's optimizer, where state is transferred.
     """
 
-    fate: Literal["none", "kept", "dropped"] = "none"
+    fate: Literal["none", "kept", "transferred", "dropped"] = "none"
     arrays: int = 0
     reason: str = ""
+    source: str = ""
+    slots: tuple[OptimizerArray, ...] = ()
+
+    def __str__(self) -> str:
+        arrays = "array" if self.arrays == 1 else "arrays"
+        return f"optimizer state {self.fate} ({self.arrays} {arrays}): {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -258,6 +292,8 @@ class Plan:
                 del data[key]
         if self.optimizer.fate == "none":
             del data["optimizer"]
+        elif not self.optimizer.slots:
+            data["optimizer"] = {key: getattr(self.optimizer, key) for key in ("fate", "arrays", "reason")}
         return json.dumps(data, default=_fields_of)
 
     def __str__(self) -> str:
@@ -294,7 +330,7 @@ def plan_from_data(data: Mapping[str, Any]) -> Plan:
     freezing: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in dict(data["freezing"]).items()}
     whole["freezing"] = Freezing(**freezing)
     whole["save"] = tuple(data["save"])
-    whole["optimizer"] = Optimizer(**data.get("optimizer", {}))
+    whole["optimizer"] = _optimizer(data.get("optimizer", {}))
     whole["warnings"] = tuple(warning_from_data(w) for w in data["warnings"])
     if "settings" in data:  # plans of earlier versions have none
         differences = tuple(SettingDifference(**d) for d in data["settings"]["differences"])
@@ -311,6 +347,14 @@ def warning_from_data(data: Any) -> PlanWarning:
     if isinstance(data, str):
         return PlanWarning("", "", data)
     return PlanWarning(**data)
+
+
+def _optimizer(data: Mapping[str, Any]) -> Optimizer:
+    slots = tuple(
+        OptimizerArray(**{**s, "shape": tuple(s["shape"]), "transforms": tuple(s["transforms"])})
+        for s in data.get("slots", ())
+    )
+    return Optimizer(**{**data, "slots": slots})
 
 
 def _assignment(data: Mapping[str, Any]) -> Assignment:

@@ -89,8 +89,7 @@ def _summary(plan: Plan) -> list[str]:
     if plan.quantize:
         lines.append(f"quantize: {plan.quantize}, by Keras, after the transfer")
     if plan.optimizer.fate != "none":
-        state = f"{plan.optimizer.fate} ({counted(plan.optimizer.arrays, 'array')}): {plan.optimizer.reason}"
-        lines.append(f"optimizer state {state}")
+        lines.append(str(plan.optimizer))
     lines.append(f"trainable parameters: {freezing.trainable_parameters:,} of {freezing.parameters:,}")
     if freezing.batch_norms:
         stored, norms = len(freezing.stored_statistics), len(freezing.batch_norms)

@@ -11,14 +11,14 @@ from transferpipe.errors import Problems, VerificationError
 from transferpipe.files.crc import crc32
 from transferpipe.files.segment import CHUNK
 from transferpipe.models.target import Target
-from transferpipe.planning.model import Plan
 from transferpipe.save.assets import assets_of
 from transferpipe.save.optimizer_state import prove_optimizer
+from transferpipe.values.compute import Values
 from transferpipe.weights.file_source import FileSource
 
 
-def verify_archive(source: FileSource, target: Target, plan: Plan) -> None:
-    """Prove that the finished file `source` says of the model what `target` does, frozen as `plan` says.
+def verify_archive(source: FileSource, target: Target, values: Values) -> None:
+    """Prove that the finished file `source` says of the model what `target` does, frozen as the plan of `values` says.
 
     Raises:
         VerificationError: with everything that differs.
@@ -30,12 +30,12 @@ def verify_archive(source: FileSource, target: Target, plan: Plan) -> None:
         if group.name is not None and noted.get(group.path, group.name) != group.name:
             what = f"the file calls the layer {noted[group.path]!r}, the target calls it {group.name!r}"
             problems.add(f"{name}: {group.path}", what)
-    wanted = target.config(plan.freezing.layers) if source.format == "keras" else None
+    wanted = target.config(values.plan.freezing.layers) if source.format == "keras" else None
     if wanted is not None:
         if source.config != json.loads(wanted):
             problems.add(f"{name}: config.json", "does not describe the target's model")
         _check_members(source.path, assets_of(target), problems)
-    prove_optimizer(source, plan, target, problems)
+    prove_optimizer(source, values, target, problems)
     problems.raise_as(VerificationError)
 
 

@@ -13,8 +13,8 @@ LAYOUTS = ("keras", "torch", "onnx")
 """How names and axes may be arranged; "auto" finds it."""
 Unmatched = Literal["error", "keep", "same_name", "same_name_or_keep"]
 UNMATCHED: tuple[Unmatched, ...] = ("error", "keep", "same_name", "same_name_or_keep")
-OptimizerChoice = Literal["auto", "keep", "drop"]
-OPTIMIZER: tuple[OptimizerChoice, ...] = ("auto", "keep", "drop")
+OptimizerChoice = Literal["auto", "keep", "drop", "transfer"]
+OPTIMIZER: tuple[OptimizerChoice, ...] = ("auto", "keep", "drop", "transfer")
 SINGLE = "source"
 """The name under which a recipe's only `source:` goes."""
 NAMED_FORMATS = (".safetensors", ".npz")

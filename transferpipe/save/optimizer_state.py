@@ -1,4 +1,4 @@
-"""What becomes of an optimizer's state: it is kept byte for byte with the file that it belongs to, or dropped and said.
+"""What becomes of an optimizer's state: kept byte for byte with its file, transferred along the mapping, or dropped.
 
 State fits the weights that it was made with: a target file brings its own. Where rules put other weights into that
 file, or layers are frozen, Keras would go on from averages of other weights, or refuse them.
@@ -6,28 +6,41 @@ file, or layers are frozen, Keras would go on from averages of other weights, or
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, Problems, RecipeError
+from transferpipe.files.segment import Segment
+from transferpipe.models.optimizer_slots import optimizer_of
 from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.planning.model import Optimizer, Plan
 from transferpipe.recipe.model import Recipe
+from transferpipe.save.optimizer_transfer import KEPT_IN, plan_transfer, reader_of, slot_value, slot_values
 from transferpipe.values.compare import same_bits
+from transferpipe.values.compute import Values
 from transferpipe.weights.file_source import FileSource, SavedGroup
 from transferpipe.weights.spec import Source, WeightSpec
 
-_GROUP = "optimizer"
-_LEGACY_GROUP = "optimizer_weights"
-_KEPT_IN = (".keras", ".weights.h5")
 _FORMATS = ("keras", "weights_h5")
 
 
-def plan_optimizer(recipe: Recipe, plan: Plan, target: Target, sources: Mapping[str, Source]) -> Optimizer:
+def plan_optimizer(
+    recipe: Recipe, plan: Plan, target: Target, sources: Mapping[str, Source], saves: bool = True
+) -> Optimizer:
     """Return what becomes of the optimizer's state that the target, or else a source, holds.
 
+    Without `saves` the target is a live model, which goes on with the optimizer that it has.
+
     Raises:
-        RecipeError: the recipe asks to keep what cannot be kept.
+        RecipeError: the recipe asks to keep or to transfer what cannot be.
     """
+    if recipe.optimizer == "transfer":
+        return plan_transfer(plan, target, sources, saves)
+    if not saves:
+        return Optimizer()
     count = _count_of_target(target)
     if not count:
         if recipe.optimizer == "keep":
@@ -48,21 +61,55 @@ def plan_optimizer(recipe: Recipe, plan: Plan, target: Target, sources: Mapping[
     return Optimizer("dropped", count, reason or "the recipe says so")
 
 
-def optimizer_of(source: FileSource) -> tuple[WeightSpec, ...]:
-    """Return what a Keras file holds of an optimizer."""
-    heads = (_GROUP, _LEGACY_GROUP)
-    return tuple(s for s in source.others if s.where.partition("/")[0] in heads) if _is_keras(source) else ()
+@dataclass(frozen=True)
+class SavedState:
+    """The optimizer's arrays of a finished Keras file.
+
+    Attributes:
+        groups: how they are laid out.
+        specs: what they are.
+        value: returns the value of the array called so.
+        segment: returns where that value lies in a file as it is, or None if it must be computed.
+    """
+
+    groups: tuple[SavedGroup, ...]
+    specs: tuple[WeightSpec, ...]
+    value: Callable[[str], NDArray[Any]] = field(repr=False)
+    segment: Callable[[str], Segment | None] = field(repr=False)
 
 
-def saved_optimizer(source: FileSource) -> tuple[SavedGroup, tuple[WeightSpec, ...]]:
-    """Return the group of the optimizer of a Keras 3 file as it is to be written again, and what lies in it."""
-    specs = optimizer_of(source)
-    return SavedGroup(_GROUP, None, tuple((spec.where.rpartition("/")[2], spec.name) for spec in specs)), specs
+def state_to_save(target: Target, values: Values) -> SavedState | None:
+    """Return the optimizer's arrays that go into the `.keras` and `.weights.h5` files; None where none do."""
+    optimizer = values.plan.optimizer
+    if optimizer.fate == "kept":
+        assert isinstance(target, FileTarget)
+        source = target.source
+        kept = {spec.name: spec for spec in optimizer_of(source)}
+        groups = _groups([(spec.where, spec.name) for spec in kept.values()])
+        return SavedState(
+            groups, tuple(kept.values()), lambda n: source.read_entry(kept[n]), lambda n: source.locate_entry(kept[n])
+        )
+    if optimizer.fate != "transferred":
+        return None
+    slots, read = {slot.place: slot for slot in optimizer.slots}, reader_of(values)
+    specs = tuple(WeightSpec(s.place, s.shape, s.dtype, where=s.place) for s in optimizer.slots)
+    label = values.sources[optimizer.source].label
+    groups = _groups([(place, place) for place in slots])
+    return SavedState(groups, specs, lambda n: slot_value(slots[n], values, read, label), lambda _: None)
 
 
-def prove_optimizer(finished: FileSource, plan: Plan, target: Target, problems: Problems) -> None:
+def _groups(entries: list[tuple[str, str]]) -> tuple[SavedGroup, ...]:
+    """Return the groups of the arrays at these places, each with the name that it is asked for by."""
+    held: dict[str, list[tuple[str, str]]] = {}
+    for place, name in entries:
+        path, _, key = place.rpartition("/vars/")
+        held.setdefault(path, []).append((key, name))
+    return tuple(SavedGroup(path, None, tuple(inner)) for path, inner in held.items())
+
+
+def prove_optimizer(finished: FileSource, values: Values, target: Target, problems: Problems) -> None:
     """Note what differs of the optimizer's state in a finished Keras file from what the plan says of it."""
-    found = {spec.where: spec for spec in optimizer_of(finished)}
+    found, plan = {spec.where: spec for spec in optimizer_of(finished)}, values.plan
     if plan.optimizer.fate == "kept" and isinstance(target, FileTarget) and finished.format in _FORMATS:
         for spec in optimizer_of(target.source):
             there = found.pop(spec.where, None)
@@ -70,12 +117,16 @@ def prove_optimizer(finished: FileSource, plan: Plan, target: Target, problems: 
                 problems.add(f"{finished.path.name}: {spec.where}", "is missing from the file")
             elif not same_bits(finished.read_entry(there), target.source.read_entry(spec)):
                 problems.add(f"{finished.path.name}: {spec.where}", "differs from the state in the target's file")
+    if plan.optimizer.fate == "transferred" and finished.format in _FORMATS:
+        for slot, value in slot_values(values):
+            there = found.pop(slot.place, None)
+            if there is None:
+                problems.add(f"{finished.path.name}: {slot.place}", "is missing from the file")
+            elif not same_bits(finished.read_entry(there), value):
+                what = f"is not the {slot.kind} of {slot.weight or 'all weights'} that the plan gives it"
+                problems.add(f"{finished.path.name}: {slot.place}", what)
     for where in found:
         problems.add(f"{finished.path.name}: {where}", "is in the file but not in the plan")
-
-
-def _is_keras(source: FileSource) -> bool:
-    return source.format in (*_FORMATS, "h5", "weights_json")
 
 
 def _count_of_target(target: Target) -> int:
@@ -95,6 +146,6 @@ def _why_not(plan: Plan, target: Target) -> str:
         return f"a file of the format {target.source.format} is written without it"
     if plan.freezing.layers:
         return "frozen layers have no part in it, so Keras could not load it"
-    if not any(name.endswith(_KEPT_IN) for name in plan.save):
-        return f"only {' and '.join(_KEPT_IN)} files hold it"
+    if not any(name.endswith(KEPT_IN) for name in plan.save):
+        return f"only {' and '.join(KEPT_IN)} files hold it"
     return ""

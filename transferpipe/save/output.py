@@ -23,7 +23,8 @@ from transferpipe.recipe.model import NAMED_FORMATS
 from transferpipe.save.artifacts import is_exported
 from transferpipe.save.assets import archived, assets_of
 from transferpipe.save.by_keras import saved_by_keras
-from transferpipe.save.optimizer_state import saved_optimizer
+from transferpipe.save.optimizer_state import SavedState, state_to_save
+from transferpipe.save.optimizer_transfer import KEPT_IN
 from transferpipe.save.writers import Content, writer_for
 from transferpipe.save.writers.safetensors_shards import SUFFIX, write_shards
 from transferpipe.values.compute import Values
@@ -80,6 +81,8 @@ def save_file(
             assert isinstance(target, ModelTarget)
             saved = stack.enter_context(saved_by_keras(path, target, plan, values))
             content = _content_of_file(saved, content)
+        if path.name.endswith(KEPT_IN) and (state := state_to_save(target, values)):
+            content = _with_optimizer(content, state)
         descriptor, entry = stack.enter_context(_created(path)), None
         if pool:
             following, entry = stack.enter_context(followed(path, pool))
@@ -131,7 +134,7 @@ def content_of(path: Path, target: Target, plan: Plan, values: Values, progress:
         moved(written.catalog[name].nbytes)
         return array
 
-    content = Content(
+    return Content(
         catalog=written.catalog,
         value=value,
         segment=written.segment,
@@ -142,22 +145,17 @@ def content_of(path: Path, target: Target, plan: Plan, values: Values, progress:
         keras_version=target.keras_version,
         assets=lambda: assets_of(target),
     )
-    if plan.optimizer.fate == "kept" and path.name.endswith((".keras", ".weights.h5")):
-        assert isinstance(target, FileTarget)
-        return _with_optimizer(content, target.source)
-    return content
 
 
-def _with_optimizer(content: Content, source: FileSource) -> Content:
-    """Return `content` with the optimizer's state of the file that is the target."""
-    group, specs = saved_optimizer(source)
-    extra = {spec.name: spec for spec in specs}
+def _with_optimizer(content: Content, state: SavedState) -> Content:
+    """Return `content` with the arrays of an optimizer."""
+    extra = {spec.name for spec in state.specs}
     return dataclasses.replace(
         content,
-        catalog=catalog_of([*content.catalog, *specs], content.catalog.label),
-        value=lambda name: source.read_entry(extra[name]) if name in extra else content.value(name),
-        segment=lambda name: source.locate_entry(extra[name]) if name in extra else content.segment(name),
-        groups=(*content.groups, group),
+        catalog=catalog_of([*content.catalog, *state.specs], content.catalog.label),
+        value=lambda name: state.value(name) if name in extra else content.value(name),
+        segment=lambda name: state.segment(name) if name in extra else content.segment(name),
+        groups=(*content.groups, *state.groups),
     )
 
 

@@ -22,6 +22,7 @@ class Transpose:
     """
 
     axes: tuple[int, ...] | None = None
+    permutes: ClassVar[bool] = True
     several: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -64,6 +65,7 @@ class Reshape:
     """
 
     sizes: tuple[int, ...]
+    permutes: ClassVar[bool] = True
     several: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

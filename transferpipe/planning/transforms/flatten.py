@@ -29,6 +29,7 @@ class FlattenOrder:
     """
 
     sizes: tuple[int, ...]
+    permutes: ClassVar[bool] = True
     several: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -72,6 +73,7 @@ class FlattenParts:
     """
 
     parts: tuple[FlattenOrder | int, ...]
+    permutes: ClassVar[bool] = True
     several: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

@@ -27,6 +27,7 @@ class Flip:
     """
 
     axes: tuple[int, ...]
+    permutes: ClassVar[bool] = True
     several: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

@@ -1,0 +1,228 @@
+"""`optimizer: transfer`: slots go along the mapping, and Keras goes on training from them as the original does."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import transferpipe as tp
+from transferpipe.errors import RecipeError
+from transferpipe.planning.model import plan_from_data
+
+RANDOM = np.random.default_rng(0)
+X, Y = RANDOM.normal(size=(32, 4)).astype("float32"), RANDOM.normal(size=(32, 2)).astype("float32")
+ALL = {"all": {"to": ".*"}}
+
+
+def make(names=("z", "b", "a"), optimizer="adam", frozen=()):
+    hidden = [layers.Dense(4, activation="tanh", name=name) for name in names]
+    model = keras.Sequential([keras.Input((4,)), *hidden, layers.Dense(2, name="out")])
+    for name in frozen:
+        model.get_layer(name).trainable = False
+    if optimizer is not None:
+        model.compile(optimizer, keras.losses.MeanSquaredError(), run_eagerly=True)  # quicker than to trace
+    return model
+
+
+def fit(model, steps=3):
+    model.fit(X, Y, batch_size=32, epochs=steps, shuffle=False, verbose=0)
+    return model
+
+
+def slots(model):
+    """What Keras calls every array of the optimizer, by the weight's path without the model's name."""
+    found = {}
+    for v in model.optimizer.variables:
+        name = v.path.rpartition("/")[2]
+        found[name.removeprefix(f"{model.name}_")] = np.asarray(v)
+    return found
+
+
+def transfer(folder, source, target, **recipe):
+    recipe = {"mapping": ALL, "optimizer": "transfer", "save": {"path": "out.keras", "overwrite": True}, **recipe}
+    report = tp.transfer(source, target, folder=folder, **recipe)
+    return report, keras.models.load_model(folder / "out.keras")
+
+
+OPTIMIZERS = {
+    "adam": lambda: keras.optimizers.Adam(0.01),
+    "amsgrad": lambda: keras.optimizers.Adam(0.01, amsgrad=True, use_ema=True, ema_momentum=0.9),
+    "sgd": lambda: keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True),
+    "nadam": lambda: keras.optimizers.Nadam(0.01),
+    "adafactor": lambda: keras.optimizers.Adafactor(0.01),
+    "scaled": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01)),
+}
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_training_goes_on_as_that_of_the_original(kind, tmp_path):
+    original = fit(make(optimizer=OPTIMIZERS[kind]()))
+    original.save(tmp_path / "s.keras")
+    make(optimizer=OPTIMIZERS[kind]()).save(tmp_path / "t.keras")
+    report, resumed = transfer(tmp_path, tmp_path / "s.keras", tmp_path / "t.keras")
+    assert report.plan.optimizer.fate == "transferred"
+    loaded = keras.models.load_model(tmp_path / "s.keras")
+    for one, other in zip(loaded.optimizer.variables, resumed.optimizer.variables, strict=True):
+        assert np.array_equal(one, other), one.path
+    fit(loaded)
+    fit(resumed)
+    for one, other in zip(loaded.get_weights(), resumed.get_weights(), strict=True):
+        assert np.allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("s.keras", "t.keras"), ("s.h5", "t.keras"), ("s.weights.h5", "t.keras"), ("s.h5", "live"), ("live", "live")],
+)
+def test_one_more_layer_and_another_order(source, target, tmp_path):
+    original = fit(make(optimizer=OPTIMIZERS["adam"]()))
+    original.save(tmp_path / "s.keras")
+    original.save(tmp_path / "s.h5")
+    original.save_weights(tmp_path / "s.weights.h5")
+    grown = make(("a", "new", "z", "b"), OPTIMIZERS["adam"]())
+    grown.save(tmp_path / "t.keras")
+    report, resumed = transfer(
+        tmp_path,
+        original if source == "live" else tmp_path / source,
+        grown if target == "live" else tmp_path / target,
+        mapping={"old": {"to": "a|z|b|out"}, "new": {"to": "new", "from": None}},
+    )
+    theirs = slots(original)
+    for model in (resumed, grown) if target == "live" else (resumed,):
+        ours = slots(model)
+        assert int(ours["iteration"]) == 3
+        for layer in ("a", "z", "b", "out"):
+            for kind in ("kernel_momentum", "kernel_velocity", "bias_momentum", "bias_velocity"):
+                assert np.array_equal(ours[f"{layer}_{kind}"], theirs[f"{layer}_{kind}"])
+        assert not ours["new_kernel_velocity"].any()
+        fit(model)
+    said = str(report.plan.optimizer)
+    assert said in str(report)
+    assert "4 start anew, the first the momentum of new/kernel: it takes nothing from source" in said
+    # The table of a terminal folds long lines, also within words.
+    assert "".join(said.split()) in "".join(str(report.plan).split())
+    assert plan_from_data(report.plan.to_data()) == report.plan
+
+
+def test_slots_go_through_the_permutation_of_their_weight(tmp_path):
+    original = fit(make(optimizer=OPTIMIZERS["sgd"]()))
+    original.save(tmp_path / "s.keras")
+    make(optimizer=OPTIMIZERS["sgd"]()).save(tmp_path / "t.keras")
+    turned = {"turned": {"to": "z", "transform": {"kernel": ["transpose"]}}, "rest": {"to": "b|out"}}
+    computed = {"computed": {"to": "a", "transform": {"kernel": [{"scale": 0.5}]}}}
+    report, resumed = transfer(tmp_path, tmp_path / "s.keras", tmp_path / "t.keras", mapping={**turned, **computed})
+    theirs, ours = slots(original), slots(resumed)
+    assert np.array_equal(ours["z_kernel_momentum"], theirs["z_kernel_momentum"].T)
+    assert not ours["a_kernel_momentum"].any()
+    assert "the momentum of a/kernel: its value is computed, not moved" in str(report.plan.optimizer)
+
+
+def test_what_is_frozen_has_no_slots(tmp_path):
+    original = fit(make(optimizer=OPTIMIZERS["adam"]()))
+    make(optimizer=OPTIMIZERS["adam"]()).save(tmp_path / "t.keras")
+    report, resumed = transfer(tmp_path, original, tmp_path / "t.keras", freeze=["z"])
+    theirs, ours = slots(original), slots(resumed)
+    assert "z_kernel_momentum" not in ours
+    assert np.array_equal(ours["b_kernel_momentum"], theirs["b_kernel_momentum"])
+    assert "4 of the source are not used, the first the momentum of z/kernel" in str(report.plan.optimizer)
+
+
+def test_averages_of_new_weights_start_from_the_weights(tmp_path):
+    original = fit(make(("z",), OPTIMIZERS["amsgrad"]()))
+    make(("z", "new"), OPTIMIZERS["amsgrad"]()).save(tmp_path / "t.keras")
+    rules = {"old": {"to": "z|out"}, "new": {"to": "new", "from": None}}
+    _, resumed = transfer(tmp_path, original, tmp_path / "t.keras", mapping=rules)
+    ours = slots(resumed)
+    assert np.array_equal(ours["new_kernel_average"], resumed.get_layer("new").kernel)
+    assert np.array_equal(ours["z_kernel_average"], slots(original)["z_kernel_average"])
+
+
+def test_nested_models_and_attention(tmp_path):
+    def build():
+        inner = keras.Sequential(
+            [keras.Input((3, 4)), layers.Dense(4, name="d"), layers.BatchNormalization(name="n")], name="inner"
+        )
+        inputs = keras.Input((3, 4))
+        x = layers.MultiHeadAttention(2, 2, name="mha")(inner(inputs), inputs)
+        x = layers.Bidirectional(layers.LSTM(2), name="bi")(x)
+        model = keras.Model(inputs, layers.Dense(1, name="out")(x))
+        model.compile(OPTIMIZERS["adam"](), keras.losses.MeanSquaredError(), run_eagerly=True)
+        return model
+
+    data = RANDOM.normal(size=(8, 3, 4)).astype("float32")
+    original = build()
+    original.fit(data, np.ones((8, 1)), verbose=0)
+    original.save(tmp_path / "s.keras")
+    target = build()
+    report, resumed = transfer(tmp_path, tmp_path / "s.keras", target)
+    assert " start anew" not in str(report.plan.optimizer)
+    for model in (resumed, target):
+        for one, other in zip(original.optimizer.variables, model.optimizer.variables, strict=True):
+            assert np.array_equal(one, other), one.path
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "said"),
+    [
+        ("adam", "sgd", "was trained with Adam, .* is compiled with SGD"),
+        ("adam", None, "is not compiled: it names no optimizer"),
+        (None, "adam", "holds no state of an optimizer"),
+    ],
+)
+def test_what_cannot_be_transferred_is_refused(source, target, said, tmp_path):
+    model = make(optimizer=source)
+    (fit(model) if source else model).save(tmp_path / "s.keras")
+    make(optimizer=target).save(tmp_path / "t.keras")
+    with pytest.raises(RecipeError, match=said):
+        transfer(tmp_path, tmp_path / "s.keras", tmp_path / "t.keras")
+    tp.transfer(tmp_path / "s.keras", tmp_path / "t.keras", folder=tmp_path, mapping=ALL, optimizer="drop")
+
+
+def test_outputs_that_cannot_hold_it_are_refused_and_the_hint_helps(tmp_path):
+    original = fit(make())
+    make().save(tmp_path / "t.keras")
+    with pytest.raises(RecipeError, match=r"out.npz cannot hold an optimizer's state.*save.also"):
+        transfer(tmp_path, original, tmp_path / "t.keras", save={"path": "out.npz"})
+    transfer(tmp_path, original, tmp_path / "t.keras", save={"path": "o.npz", "also": ["out.keras"]})
+
+
+def test_a_live_model_that_was_built_for_others_is_refused(tmp_path):
+    original, target = fit(make()), fit(make(frozen=["z"]))
+    target.get_layer("z").trainable = True
+    with pytest.raises(RecipeError, match="was built for other trainable weights"):
+        tp.transfer(original, target, mapping=ALL, optimizer="transfer")
+    target.compile("adam", keras.losses.MeanSquaredError(), run_eagerly=True)
+    tp.transfer(original, target, mapping=ALL, optimizer="transfer")
+    assert np.array_equal(slots(target)["z_kernel_momentum"], slots(original)["z_kernel_momentum"])
+    before = [np.asarray(v) for v in original.optimizer.variables]
+    fit(original)
+    fit(target)
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(original.get_weights(), target.get_weights(), strict=True))
+    assert not all(map(np.array_equal, before, original.optimizer.variables))
+
+
+def test_a_live_model_is_what_it_was_if_anything_fails(monkeypatch):
+    from transferpipe.execute import live
+
+    original, target = fit(make()), fit(make())
+    before = [np.asarray(v) for v in (*target.optimizer.variables, *target.variables)]
+
+    def fail(_):
+        raise RuntimeError("late")
+
+    monkeypatch.setattr(live, "_check_parity", fail)
+    with pytest.raises(RuntimeError, match="late"):
+        tp.transfer(original, target, mapping=ALL, optimizer="transfer")
+    assert all(map(np.array_equal, before, [*target.optimizer.variables, *target.variables]))
+
+
+def test_a_wrong_slot_in_the_finished_file_is_found(tmp_path, monkeypatch):
+    from transferpipe.errors import VerificationError
+    from transferpipe.save import optimizer_state
+
+    original = fit(make())
+    make().save(tmp_path / "t.keras")
+    right = optimizer_state.slot_value
+    monkeypatch.setattr(optimizer_state, "slot_value", lambda *args: right(*args) * 2)
+    with pytest.raises(VerificationError, match="is not the momentum of z/kernel that the plan gives it"):
+        transfer(tmp_path, original, tmp_path / "t.keras")
