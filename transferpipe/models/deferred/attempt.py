@@ -9,6 +9,7 @@ one that an ordinary build draws. Where anything speaks against that, the model 
 from __future__ import annotations
 
 import gc
+import math
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from transferpipe.errors import UnsafeError
 from transferpipe.models.deferred.holders import are_held_only_by, young_kept
 from transferpipe.models.deferred.initializers import is_repeatable, own_copy
 from transferpipe.models.deferred.refusals import refusals_noted
+from transferpipe.weights.spec import numpy_dtype
 
 
 class _Pending(list[Any]):
@@ -82,6 +84,52 @@ def build_deferred(keras: Any, make: Callable[[], Any], start_over: Callable[[],
     start_over()
     _settle(survivors)
     return None
+
+
+class DeclaredTooMuchError(Exception):
+    """A model declares more bytes of weights than it may."""
+
+
+class _Counted(list[Any]):
+    """Keras's list of variables that are still to be drawn, which refuses the one that is too much."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.left = most
+
+    def append(self, variable: Any) -> None:
+        self.left -= math.prod(variable.shape) * numpy_dtype(str(variable.dtype)).itemsize
+        if self.left < 0:
+            raise DeclaredTooMuchError
+        super().append(variable)
+
+
+def check_declared(keras: Any, make: Callable[[], Any], most: int) -> None:
+    """Build a model without any value, to see what it declares; one that needs values to be built is not judged.
+
+    Args:
+        keras: the module.
+        make: builds the model.
+        most: how many bytes of weights it may declare.
+
+    Raises:
+        DeclaredTooMuchError: it declares more.
+    """
+    before = _global("uninitialized_variables")
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            _set_global("uninitialized_variables", _Counted(most))
+            make()
+    except DeclaredTooMuchError:
+        raise
+    except Exception as error:  # without values, or at all: loading it says which
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, DeclaredTooMuchError):
+                raise cause from None
+            cause = cause.__cause__ or cause.__context__
+    finally:
+        _set_global("uninitialized_variables", before)
 
 
 def has_pending(model: Any) -> bool:

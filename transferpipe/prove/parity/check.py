@@ -9,11 +9,13 @@ decides.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problems, RecipeError
@@ -28,6 +30,7 @@ from transferpipe.prove.parity.compare import (
     activated_like,
     compare,
     is_constant,
+    spread,
     tolerance_for,
 )
 from transferpipe.prove.parity.inputs import LayoutError, adapted, draw_inputs, fill_tokens
@@ -211,8 +214,46 @@ def compare_runners(reference: Runner, target: Runner, pairs: Mapping[str, str],
     if isinstance(reference, KerasRunner) and isinstance(target, KerasRunner):
         pairs = with_weightless(pairs, target.layers, reference.layers)
     settings = reference.layers if isinstance(reference, KerasRunner) else {}
-    rest = (given.tolerance, given.kept, settings, given.may_end_elsewhere)
+    tolerance = _as_quantized(reference, target, theirs, other, given.tolerance)
+    rest = (tolerance, given.kept, settings, given.may_end_elsewhere)
     return judge(Setup(target, trace, data, words, reference.label, other, pairs, *rest))
+
+
+def _as_quantized(
+    reference: Runner, target: Runner, data: list[NDArray[Any]], trace: Trace, tolerance: Tolerance
+) -> Tolerance:
+    """Return the tolerance for a quantized target: twice what Keras's own quantizing of the original changes in it.
+
+    Where the original cannot be quantized here the general tolerance stays.
+    """
+    if not (isinstance(reference, KerasRunner) and isinstance(target, KerasRunner)):
+        return tolerance
+    here, there = _modes(target), _modes(reference)
+    if len(here) != 1 or there or tolerance.atol is not None or tolerance.rtol is not None:
+        return tolerance
+    try:
+        import keras
+
+        copy = keras.models.clone_model(reference.model)
+        copy.set_weights(reference.model.get_weights())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras warns of every layer that it leaves as it is
+            copy.quantize(next(iter(here)))
+        changed = run_model(KerasRunner(copy, reference.label), data).outputs
+    except Exception:  # a class that cannot be cloned, or has nothing to quantize
+        return tolerance
+    parts = [
+        float(np.max(np.abs(a.astype(np.float64) - b.astype(np.float64)), initial=0.0)) / spread(a)
+        for a, b in zip(trace.outputs.values(), changed.values(), strict=False)
+        if a.shape == b.shape and a.dtype.kind == "f" and spread(a) > 0
+    ]
+    return Tolerance(min(2 * max(parts) + 1e-4, tolerance.relative), 1e-5) if parts else tolerance
+
+
+def _modes(runner: KerasRunner) -> set[str]:
+    """Return how the layers of a model are quantized."""
+    found = (getattr(layer, "quantization_mode", None) for layer in runner.layers.values())
+    return {str(mode) for mode in found if mode}
 
 
 def _run_target(

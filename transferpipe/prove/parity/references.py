@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError, UnsafeError
 from transferpipe.models.build import import_keras, values_of
+from transferpipe.models.deferred.attempt import DeclaredTooMuchError, check_declared
 from transferpipe.models.walk import Walked
 from transferpipe.prove.parity.keras_trace import InputSpec, KerasRunner, Trace, describe_error
 from transferpipe.recipe.model import Build
@@ -22,6 +23,7 @@ from transferpipe.weights.spec import Source
 
 ELSEWHERE = "run the original where it runs, and give verify: {parity: {inputs: x.npz, expected: y.npz}}"
 _OWN = ("keras", "keras_hub", "keras_cv", "keras_nlp", "builtins", "tensorflow.keras", "tf_keras")
+_LITTLE = 1 << 26
 # Operations that reach beyond the graph: the disk, Python, the network.
 _REACHING = (
     *("ReadFile", "WriteFile", "MatchingFiles", "PyFunc", "PyFuncStateless", "EagerPyFunc", "WholeFileReaderV2"),
@@ -136,6 +138,7 @@ def load_keras(source: FileSource) -> Any:
         raise CannotRunError(f"{source.label} holds weights without a model")
     check_config(source.config, source.label)
     keras = import_keras()
+    _check_size(keras, source)
     suffix = ".keras" if source.format == "keras" else ".h5"
     with tempfile.TemporaryDirectory() as folder:
         path = source.path.absolute()
@@ -148,6 +151,24 @@ def load_keras(source: FileSource) -> Any:
             version = source.details.get("keras_version")
             by = f", which Keras {version} wrote" if version else ""
             raise CannotRunError(f"Keras cannot load {source.label}{by}: {describe_error(error)}") from error
+
+
+def _check_size(keras: Any, source: FileSource) -> None:
+    """Refuse a configuration that declares far more weights than lie in its file, before they are allocated.
+
+    Stored in a narrower dtype than they are built in, weights take up to four times as many bytes in memory.
+
+    Raises:
+        UnsafeError: it does.
+    """
+    most = 4 * source.catalog.nbytes + _LITTLE
+    try:
+        check_declared(keras, lambda: keras.saving.deserialize_keras_object(dict(source.config or {})), most)
+    except DeclaredTooMuchError:
+        what = (
+            f"its configuration declares more than {most:,} bytes of weights, and {source.catalog.nbytes:,} lie in it"
+        )
+        raise UnsafeError(Problem(source.label, f"{what}: the model is not built", ELSEWHERE)) from None
 
 
 def check_config(config: Any, label: str) -> None:
