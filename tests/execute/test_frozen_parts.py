@@ -172,3 +172,34 @@ def test_the_root_is_frozen_by_its_empty_name(tmp_path):
     assert not model.trainable
     assert report.plan.freezing.trainable_parameters == 0
     assert not keras.models.load_model(tmp_path / "out.keras").trainable_variables
+
+
+@keras.saving.register_keras_serializable("frozen_parts")
+class CompilesItself(keras.Model):
+    """A model around another, which makes an optimizer when it is made, as KerasHub's tasks do."""
+
+    def __init__(self, base, **options):
+        super().__init__(base.inputs, layers.Dense(1, name="head")(base(base.inputs)), **options)
+        self.base = base
+        self.compile(keras.optimizers.Adam(0.1), "mse")
+
+    def get_config(self):
+        return {"base": keras.saving.serialize_keras_object(self.base), "name": self.name, "trainable": self.trainable}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "base": keras.saving.deserialize_keras_object(config["base"])})
+
+
+@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")  # Keras says that it starts anew
+def test_a_model_that_compiles_itself_keeps_its_freezing_and_nothing_else_is_said(tmp_path):
+    keras.utils.clear_session()
+    inputs = keras.Input((5,))
+    model = CompilesItself(keras.Model(inputs, layers.Dense(2, name="a")(inputs), name="m"))
+    report = tp.transfer(
+        None, model, folder=tmp_path, unmatched="keep", freeze=["m"], save={"path": "out.keras", "overwrite": True}
+    )
+    loaded = keras.saving.load_model(tmp_path / "out.keras", compile=False)
+    assert [v.path for v in loaded.trainable_variables] == ["head/kernel", "head/bias"]
+    assert "freeze-not-saved" not in {w.code for w in report.warnings}
+    assert keras.Variable(1.0).value == 1.0

@@ -1,6 +1,7 @@
 """Names of the numbered weights in files of KerasHub's models, from the places of the layers alone."""
 
 import h5py
+import keras
 import numpy as np
 import pytest
 
@@ -67,3 +68,15 @@ def test_classes_of_ones_own_with_such_names_keep_their_numbers(tmp_path, groups
 def test_what_does_not_look_like_the_class_keeps_its_numbers_in_a_file_of_kerashub(tmp_path):
     names = own_names(written(tmp_path / "m.weights.h5", {**ENCODER, "layers/position_embedding": [(9, 4), (4,)]}))
     assert names["position_embedding"] == ["0", "1"]
+
+
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize`")
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_a_quantised_layer_has_the_names_of_its_variables_in_every_keras_file(tmp_path, use_bias):
+    keras.utils.clear_session()
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, use_bias=use_bias, name="fc")])
+    model.quantize("int8")
+    for name in ("m.keras", "m.weights.h5"):
+        (model.save if name == "m.keras" else model.save_weights)(tmp_path / name)
+        names = [w.name for w in open_source(tmp_path / name).catalog]
+        assert names == [f"fc/{n}" for n in (["kernel", "bias"] if use_bias else ["kernel"]) + ["kernel_scale"]]

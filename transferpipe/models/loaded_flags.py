@@ -7,9 +7,10 @@ Functional subclass to everything below. So the configuration is deserialised as
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from transferpipe.planning.model import Plan
 
 NOT_SAVED = "freeze-not-saved"
 _UNINITIALIZED = "uninitialized_variables"
+_SCOPE = "stateless_scope"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,36 @@ class LoadedFlags:
     updating: frozenset[str]
 
 
+@contextlib.contextmanager
+def _numbers_allowed() -> Iterator[None]:
+    """Within this context, variables that start from given numbers can be made in a stateless scope.
+
+    Keras refuses those there, and a class may well make one in its `__init__`: KerasHub's tasks compile themselves, and
+    an optimizer counts its steps. They are single numbers and stay outside of the scope.
+    """
+    import keras
+    from keras.src.backend.common import global_state
+
+    original = keras.Variable.__init__
+
+    def make(variable: Any, initializer: Any, *args: Any, **kwargs: Any) -> None:
+        scope = global_state.get_global_attribute(_SCOPE)
+        given = scope is not None and not callable(initializer) and not isinstance(initializer, str)
+        if given:
+            global_state.set_global_attribute(_SCOPE, None)
+        try:
+            original(variable, initializer, *args, **kwargs)
+        finally:
+            if given:
+                global_state.set_global_attribute(_SCOPE, scope)
+
+    keras.Variable.__init__ = make
+    try:
+        yield
+    finally:
+        keras.Variable.__init__ = original
+
+
 def flags_after_loading(config: Mapping[str, Any]) -> LoadedFlags | None:
     """Return what trains in the model that Keras builds of `config`; None if it cannot build it.
 
@@ -51,7 +83,7 @@ def flags_after_loading(config: Mapping[str, Any]) -> LoadedFlags | None:
     with keras_settings_kept():
         try:
             # No variable gets a value: whatever the size of the model, this costs what its Python code costs.
-            with keras.StatelessScope(initialize_variables=False):
+            with keras.StatelessScope(initialize_variables=False), _numbers_allowed():
                 global_state.set_global_attribute(_UNINITIALIZED, [])
                 model = keras.saving.deserialize_keras_object(json.loads(json.dumps(config)))
             walked = walk(model, "")

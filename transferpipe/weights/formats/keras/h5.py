@@ -15,7 +15,15 @@ from transferpipe.weights.formats.keras.groups import Group, StoreFile, Value, r
 from transferpipe.weights.formats.keras.state import Kept, training_state
 from transferpipe.weights.keras.config import Config, layer_class
 from transferpipe.weights.keras.hub_classes import HubLayer, hub_layers
-from transferpipe.weights.keras.layer_classes import BUILT_IN, Names, can_hold, part_class, stem, weight_names
+from transferpipe.weights.keras.layer_classes import (
+    BUILT_IN,
+    Names,
+    can_hold,
+    part_class,
+    quantized_names,
+    stem,
+    weight_names,
+)
 from transferpipe.weights.keras.naming import SavedLayer, readable_names, refuse_namesakes
 from transferpipe.weights.keras.network import keras_network
 from transferpipe.weights.spec import Catalog, Double, WeightSpec
@@ -170,6 +178,8 @@ def _own_names(group: Group, layer_class: str | None, config: Config | None) -> 
     """Return the names of the group's numbered weights, or None where only the numbers are known."""
     if not all(v.key.isdigit() for v in group.values):
         return None
+    if quantized := quantized_names(layer_class or "", group.shapes, group.dtypes):
+        return quantized
     own = weight_names(layer_class, config["config"] if config else None, group.shapes)
     whole = {
         name for name, v in zip(own or (), group.values, strict=False) if v.dataset.dtype.startswith(("int", "uint"))
