@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from transferpipe.planning.lint.whole_plan import summarise, where_of
 from transferpipe.planning.model import Assignment, Plan, PlanWarning
+from transferpipe.planning.transforms import parse_transforms
 from transferpipe.prove.file import worth_seeing
 from transferpipe.prove.vocabularies import vocabularies_of
 from transferpipe.values.cast_errors import WARNED, CastError
@@ -22,7 +23,6 @@ from transferpipe.values.suspicious import Found, suspicious_values
 # What these hold in a layer that was built and never trained.
 _FRESH = {"bias": 0.0, "beta": 0.0, "gamma": 1.0, "moving_mean": 0.0, "moving_variance": 1.0}
 _HUGE = 100.0  # above this a percentage says nothing
-_ROW_BY_ROW = {"cast", "scale", "pad"}  # transforms after which rows mean what they meant before
 
 
 def value_warnings(plan: Plan, values: Values, found: Found) -> Iterator[PlanWarning]:
@@ -108,5 +108,5 @@ def _other_vocabulary(plan: Plan, values: Values) -> Iterator[PlanWarning]:
 
 def _keeps_rows(assignment: Assignment) -> bool:
     """Tell whether an assignment brings an embedding with its rows in their order."""
-    steps = [next(iter(t)) if isinstance(t, Mapping) else t for t in assignment.steps]
-    return assignment.target.rpartition("/")[2] == "embeddings" and set(steps) <= _ROW_BY_ROW
+    steps = parse_transforms(assignment.steps)
+    return assignment.target.rpartition("/")[2] == "embeddings" and all(step.keeps_rows for step in steps)

@@ -210,7 +210,7 @@ def _is_movable(feeding: Assignment | None, alias: str) -> bool:
     """Tell whether a weight takes its values from one weight of `alias`, at most rearranged."""
     if feeding is None or feeding.merge is not None or [ref.source for ref in feeding.sources] != [alias]:
         return False
-    return all(getattr(step, "permutes", False) for step in chain_of(None, feeding.transforms))
+    return all(step.permutes for step in chain_of(None, feeding.transforms))
 
 
 def _starts_as_weight(slot: Slot, optimizer: str) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
-import typing
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -119,18 +118,18 @@ def _warnings_page() -> str:
 
 def _transforms_page() -> str:
     """Return the page of all transforms and merges, from their own docstrings."""
-    from transferpipe.planning.transforms import MERGES, TRANSFORMS
+    from transferpipe.planning.transforms import MERGES, TRANSFORMS, Transform
 
     parts = [
         "A rule's `transform` is a list of steps that turn the source's value into the target's, in order; or a "
         "mapping of such lists by the weight's own name. Each is checked by shape before any value is read.",
         f"{_CODE}mapping:\n{_CODE}  fc: {{to: fc, from: classifier, transform: {{kernel: [transpose]}}}}",
     ]
-    tables: tuple[tuple[str, Mapping[str, Callable[..., object]]], ...] = (("", TRANSFORMS), ("merge: ", MERGES))
+    tables: tuple[tuple[str, Mapping[str, type[Transform]]], ...] = (("", TRANSFORMS), ("merge: ", MERGES))
     for prefix, table in tables:
-        for name, parse in table.items():
-            forms = re.findall(r"``(.+?)``", parse.__doc__ or "")
-            doc = inspect.cleandoc(typing.get_type_hints(parse)["return"].__doc__ or "")
+        for name, kind in table.items():
+            forms = re.findall(r"``(.+?)``", kind.parse.__doc__ or "")
+            doc = inspect.cleandoc(kind.__doc__ or "")
             parts += [f"## {prefix}{name}", "\n".join(f"{_CODE}{prefix}{form}" for form in forms), _as_items(doc)]
     return "\n\n".join(parts)
 

@@ -10,14 +10,9 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problem, VerificationError
 from transferpipe.planning.dtypes import kind_of
 from transferpipe.planning.transforms import Transform
-from transferpipe.planning.transforms.combine import Sum, WeightNorm
-from transferpipe.planning.transforms.merge import Linear, Mean
-from transferpipe.planning.transforms.values import Cast, Fill, Scale
+from transferpipe.planning.transforms.values import Cast
 from transferpipe.values.cast_errors import CastError, measure_cast
 from transferpipe.weights.spec import numpy_dtype
-
-# The transforms that compute; all others pass values on as they are.
-_ARITHMETIC = (Scale, Fill, Mean, Linear, Sum, WeightNorm)
 
 
 def check_finite(value: NDArray[Any], where: str) -> None:
@@ -52,17 +47,11 @@ def check_step(step: Transform, before: list[NDArray[Any]], after: NDArray[Any],
     """
     if isinstance(step, Cast):
         return _check_loss(before[0], after, where)
-    if isinstance(step, _ARITHMETIC) and not np.isfinite(after).all() and all(np.isfinite(b).all() for b in before):
+    if step.computes and not np.isfinite(after).all() and all(np.isfinite(b).all() for b in before):
         count = int((~np.isfinite(after)).sum())
         what = f"{step} makes {count} finite values infinite or NaN: they do not fit {after.dtype.name}"
-        raise VerificationError(Problem(where, what, _wider(step, after.dtype.name)))
+        raise VerificationError(Problem(where, what, step.advise_overflow(after.dtype.name)))
     return CastError()
-
-
-def _wider(step: Transform, dtype: str) -> str:
-    if isinstance(step, Scale | Fill):
-        return f"use a smaller number, or give the target weight a wider dtype than {dtype} and cast to that before it"
-    return "use smaller factors" if isinstance(step, Linear) else ""
 
 
 def cast(value: NDArray[Any], dtype: str, where: str) -> tuple[NDArray[Any], CastError]:

@@ -15,6 +15,7 @@ from transferpipe.files.segment import Segment
 from transferpipe.planning.lint.whole_plan import where_of
 from transferpipe.planning.model import Assignment, Plan, PlanWarning, SourceRef
 from transferpipe.planning.pairing.taken import listed
+from transferpipe.planning.transforms import parse_transforms
 from transferpipe.values.cast_errors import CastError
 from transferpipe.values.seen import Seen
 
@@ -25,7 +26,6 @@ _FEW_ZEROS, _FEW = 4, 8  # so many numbers may be alike by chance, or by design,
 _BY_DESIGN = 4  # so many copied layers, and most of all, are a whole network that the model holds twice
 _OUTLIER, _LARGE = 100.0, 2.0
 _NARROW, _COLLAPSED, _ALIKE = 1e-3, 1e-7, 30.0  # weight decay leaves less than the second of a layer that is not used
-_FRESHENED = ("fill", "pad")
 _CUT, _MANY_CUT, _FEW_CUT = 0.25, 16, 4  # part of a kernel, and numbers of it, that are zeros at its end
 _ABSURD = 1e6  # times the median size, and as such: a flipped bit of the exponent gives 1e30
 
@@ -64,7 +64,7 @@ def suspicious_values(plan: Plan, locate: Locate, found: Found) -> Iterator[Plan
 
 
 def _is_filled(assignment: Assignment) -> bool:
-    return any(isinstance(t, Mapping) and next(iter(t)) in _FRESHENED for t in assignment.steps)
+    return any(step.fills for step in parse_transforms(assignment.steps))
 
 
 def _own(name: str) -> str:

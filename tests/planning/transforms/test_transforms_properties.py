@@ -50,12 +50,13 @@ def build(kind, *parts):
 
 
 widths = st.tuples(st.integers(0, 2), st.integers(0, 2))
+maps = st.lists(st.integers(1, 2), min_size=2, max_size=3).map(tuple)
 # Whatever the shape: refused more often than not.
 rearranging = st.one_of(
     build(Transpose, st.none() | st.integers(0, 4).flatmap(lambda n: st.permutations(range(n)).map(tuple))),
     build(Reshape, st.lists(st.integers(-1, 8), max_size=3).map(tuple)),
     build(Take, st.lists(st.integers(-4, 4), min_size=1, max_size=5).map(tuple), axes),
-    build(FlattenOrder, st.lists(st.integers(1, 2), min_size=2, max_size=3).map(tuple)),
+    build(FlattenOrder, st.tuples(maps) | st.tuples(maps, st.integers(1, 3)) | st.tuples(st.integers(1, 3), maps)),
 )
 
 
@@ -140,6 +141,37 @@ def test_the_plan_tells_the_result_of_a_join(join, shape, size, dtype):
     other = (*shape[:-1], size) if shape else ()
     check_truth([join, Transpose()], [shape, shape], [dtype, dtype])
     check_truth([join, Transpose()], [shape, other], [dtype, dtype])
+
+
+@unhurried
+@given(shapes.flatmap(lambda shape: st.tuples(st.just(shape), fitting(shape))))
+def test_what_is_reversed_comes_back(case):
+    shape, transform = case
+    array = np.arange(math.prod(shape), dtype=np.float32).reshape(shape)
+    try:
+        transform.shape([shape])
+    except TransformError:
+        return
+    back = transform.reverse(shape)
+    if back is not None:
+        assert np.array_equal(apply_chain([transform, *back], [array]), array)
+
+
+@unhurried
+@given(shapes.flatmap(lambda shape: st.tuples(st.just(shape), fitting(shape))))
+def test_what_does_not_compute_invents_nothing_and_what_keeps_rows_keeps_them(case):
+    shape, transform = case
+    array = np.arange(1, math.prod(shape) + 1, dtype=np.float32).reshape(shape)
+    try:
+        transform.shape([shape])
+        dtype = transform.dtype(["float32"])
+    except TransformError:
+        return
+    result = transform.apply([array])
+    if not transform.computes and not transform.fills and dtype == "float32":
+        assert set(result.ravel().tolist()) <= set(array.ravel().tolist())
+        if transform.keeps_rows and shape:
+            assert np.array_equal(result, array)
 
 
 @unhurried

@@ -8,14 +8,13 @@ from typing import Any
 from transferpipe.planning.lint.arrangement import Arrangement
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
 from transferpipe.planning.structure import TargetStructure, ancestors
+from transferpipe.planning.transforms import parse_transforms
+from transferpipe.planning.transforms.flatten import FlattenOrder
 from transferpipe.weights.flatten_rows import Part, Row, rows_before
 from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
 
-_FLATTEN_ORDER = "flatten_order"
-_REARRANGE = ("reshape", "take")
-"""Who does one of these is believed to know the order."""
 _CHANNELS_LAST = ((0, 2, 3, 1), (0, 2, 1), (0, 2, 3, 4, 1))
 _MOST_STEPS, _DEEPEST = 50, 10
 Order = list[Any]
@@ -75,16 +74,16 @@ def _warn(
 ) -> Iterator[PlanWarning]:
     """Yield the warning if the source has the parts of the row in the order of `theirs`; `steps` None means Keras's."""
     wanted = _order(row.parts, theirs)
-    given = dict(_parts(t) for t in a.transforms[steps or 0 :])
-    order = given.get(_FLATTEN_ORDER)
+    given = parse_transforms(a.transforms[steps or 0 :])
+    order = next((step for step in given if isinstance(step, FlattenOrder)), None)
     if wanted is None:
         return
-    if not row.is_mixed and (order == wanted or (order is None and not given.keys().isdisjoint(_REARRANGE))):
+    if not row.is_mixed and (order == FlattenOrder.parse(wanted) or (order is None and any(s.reorders for s in given))):
         return
     layer, _, own = a.target.rpartition("/")
     maps = [list(p.sizes) for p in row.parts if p.is_map]
     what = f"a map {maps[0]}" + (" joined with other values" if len(row.parts) > 1 else "")
-    but = f", and not in that of flatten_order {order}" if order and not row.is_mixed else ""
+    but = f", and not in that of {order}" if order and not row.is_mixed else ""
     text = f"{layer} follows a Flatten of {what}, which {who} flattens in another order{but}"
     fix = f"give its rule the transform {{{own}: [{{flatten_order: {wanted}}}]}}"
     if row.is_mixed:
@@ -144,13 +143,3 @@ def _order(ours: Sequence[Part], theirs: Collection[Part]) -> Order | None:
     if not any(isinstance(part, list) for part in found):
         return None
     return found[0] if len(found) == 1 else found
-
-
-def _parts(transform: object) -> tuple[object, object]:
-    """Return the name of a transform as written, and its arguments, with lists for tuples."""
-    name, arguments = next(iter(transform.items())) if isinstance(transform, Mapping) else (transform, None)
-    return name, _as_lists(arguments)
-
-
-def _as_lists(value: Any) -> Any:
-    return [_as_lists(v) for v in value] if isinstance(value, list | tuple) else value

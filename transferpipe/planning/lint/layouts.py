@@ -11,6 +11,7 @@ from transferpipe.planning.lint.flatten import is_along_row, rows_of
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
 from transferpipe.planning.pairing.taken import listed
 from transferpipe.planning.structure import TargetStructure, ancestors
+from transferpipe.planning.transforms import parse_transforms
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import GATES, Catalog, WeightSpec
 
@@ -20,7 +21,6 @@ _OF_TORCH, _FORGOTTEN = 1e-5, 1e-3
 """The default epsilon of torch's normalizations, and that of Keras's."""
 _BOTH = ("BatchNormalization", "GroupNormalization")
 _SAVE = "save.layout"
-_KEEPING_GATES = frozenset(["transpose", "stack", "reshape", "squeeze", "cast"])
 
 
 def lint_layouts(plan: Plan, target: TargetStructure, adapted: Mapping[str, int]) -> Iterator[PlanWarning]:
@@ -93,9 +93,9 @@ def _other_gates(a: Assignment, target: TargetStructure) -> Iterator[PlanWarning
     turn axes and join biases may put them in order. An LSTM has one order in both.
     """
     named = all(re.search(r"(^|[/_])(weight|bias|w|b)_(ih|hh)(_l\d+)?(_reverse)?$", r.name) for r in a.sources)
-    steps = {t if isinstance(t, str) else next(iter(t), "") for t in a.steps if isinstance(t, str | Mapping)}
+    is_ordered = any(step.reorders for step in parse_transforms(a.steps))
     states = [target.by_name[n] for n in ancestors(a.target) if n in target.by_name]
-    if named and steps <= _KEEPING_GATES and any(s.layer_class in ("GRU", "GRUCell") for s in states):
+    if named and not is_ordered and any(s.layer_class in ("GRU", "GRUCell") for s in states):
         text = f"{a.target} of a GRU takes {a.sources[0].name}, named as in torch, with its gates in torch's order"
         yield PlanWarning("gate-order", f"mapping.{a.rule}", f"{text}: say `layout: torch`, which puts them in Keras's")
 

@@ -9,6 +9,8 @@ from transferpipe.planning.lint.layouts import lint_layouts
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
 from transferpipe.planning.pairing.taken import listed
 from transferpipe.planning.structure import TargetStructure, ancestors
+from transferpipe.planning.transforms import parse_transforms
+from transferpipe.planning.transforms.axes import Transpose
 
 _MANY = 3
 _RULE = "mapping."
@@ -117,10 +119,8 @@ def _square_kernels(plan: Plan, adapted: Mapping[str, int]) -> Iterator[PlanWarn
         foreign = a.target not in adapted and any(
             r.name.rpartition("/")[2] != a.target.rpartition("/")[2] for r in a.sources
         )
-        transposed = any(
-            t == "transpose" or (isinstance(t, Mapping) and "transpose" in t)
-            for t in a.transforms[adapted.get(a.target, 0) :]
-        )
+        own_steps = parse_transforms(a.transforms[adapted.get(a.target, 0) :])
+        transposed = any(isinstance(step, Transpose) for step in own_steps)
         if square and (foreign or transposed) and _turned(a) not in shown:
             names = ", ".join(r.name for r in a.sources)
             text = f"{a.target} {list(a.shape)} is square: its shape cannot tell whether {names} must be transposed"
@@ -146,12 +146,12 @@ def _reversed_axes(plan: Plan, adapted: Mapping[str, int]) -> Iterator[PlanWarni
             or a.shape[0] < 2
         ):
             continue
-        reverse = list(range(spatial + 2))[::-1]
-        for t in a.transforms[adapted.get(a.target, 0) :]:
-            if t == "transpose" or (isinstance(t, Mapping) and list(t.get("transpose") or ()) == reverse):
+        reverse = tuple(range(spatial + 2))[::-1]
+        for step in parse_transforms(a.transforms[adapted.get(a.target, 0) :]):
+            if isinstance(step, Transpose) and step.axes in (None, reverse):
                 right = [*range(2, spatial + 2), 1, 0]
                 text = (
-                    f"{a.target}: {{transpose: {reverse}}} exchanges the height and the width of every filter as well"
+                    f"{a.target}: {{transpose: {list(reverse)}}} exchanges the height and width of every filter as well"
                 )
                 mend = f"from (out, in, height, width), as torch has it, the order is {{transpose: {right}}}"
                 yield PlanWarning("reversed-axes", where_of(a), f"{text}; {mend}")

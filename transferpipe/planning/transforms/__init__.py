@@ -1,27 +1,27 @@
 """Transforms: small steps from source values to a target value, each planned by shape before any value is read.
 
-A transform is one module's frozen dataclass satisfying `Transform`, and one line in a table below.
+What a transform is stands on its class (see `protocol.Transform`, which says how to add one); here is which there are.
 """
 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
 from transferpipe.errors import did_you_mean
-from transferpipe.planning.transforms.axes import parse_reshape, parse_transpose
-from transferpipe.planning.transforms.combine import parse_sum, parse_weight_norm
-from transferpipe.planning.transforms.flatten import parse_flatten_order
-from transferpipe.planning.transforms.join import parse_concat, parse_stack
-from transferpipe.planning.transforms.legacy import parse_flip, parse_from_cudnn
-from transferpipe.planning.transforms.merge import parse_linear, parse_mean
-from transferpipe.planning.transforms.pad import parse_pad
+from transferpipe.planning.transforms.axes import Reshape, Transpose
+from transferpipe.planning.transforms.combine import Sum, WeightNorm
+from transferpipe.planning.transforms.flatten import FlattenOrder
+from transferpipe.planning.transforms.join import Concat, Stack
+from transferpipe.planning.transforms.legacy import Flip, FromCudnn
+from transferpipe.planning.transforms.merge import Linear, Mean
+from transferpipe.planning.transforms.pad import Pad
 from transferpipe.planning.transforms.protocol import Transform, TransformError
-from transferpipe.planning.transforms.select import parse_slice, parse_take
-from transferpipe.planning.transforms.values import parse_cast, parse_fill, parse_scale
+from transferpipe.planning.transforms.select import Slice, Take
+from transferpipe.planning.transforms.values import Cast, Fill, Scale
 
 __all__ = [
     "MERGES",
@@ -35,32 +35,30 @@ __all__ = [
     "parse_transforms",
 ]
 
-Parse = Callable[[Any], Transform]
-
-# What may stand in a rule's `transform`.
-TRANSFORMS: Mapping[str, Parse] = {
-    "transpose": parse_transpose,
-    "reshape": parse_reshape,
-    "slice": parse_slice,
-    "take": parse_take,
-    "concat": parse_concat,
-    "stack": parse_stack,
-    "sum": parse_sum,
-    "weight_norm": parse_weight_norm,
-    "pad": parse_pad,
-    "cast": parse_cast,
-    "scale": parse_scale,
-    "fill": parse_fill,
-    "flatten_order": parse_flatten_order,
-    "flip": parse_flip,
-    "from_cudnn": parse_from_cudnn,
+# What may stand in a rule's `transform`, by name.
+TRANSFORMS: Mapping[str, type[Transform]] = {
+    kind.name: kind
+    for kind in (
+        Transpose,
+        Reshape,
+        Slice,
+        Take,
+        Concat,
+        Stack,
+        Sum,
+        WeightNorm,
+        Pad,
+        Cast,
+        Scale,
+        Fill,
+        FlattenOrder,
+        Flip,
+        FromCudnn,
+    )
 }
 
-# What may stand in a rule's `merge`.
-MERGES: Mapping[str, Parse] = {
-    "mean": parse_mean,
-    "linear": parse_linear,
-}
+# What may stand in a rule's `merge`, by name.
+MERGES: Mapping[str, type[Transform]] = {kind.name: kind for kind in (Mean, Linear)}
 
 
 def parse_transform(data: Any) -> Transform:
@@ -93,12 +91,12 @@ def parse_merge(data: Any) -> Transform:
     return _parse("merge", data, MERGES, "mean or {linear: [0.3, 0.7]}")
 
 
-def _parse(key: str, data: Any, table: Mapping[str, Parse], example: str) -> Transform:
+def _parse(key: str, data: Any, table: Mapping[str, type[Transform]], example: str) -> Transform:
     name, arguments = next(iter(data.items())) if isinstance(data, Mapping) and len(data) == 1 else (data, None)
     if not isinstance(name, str):
         raise TransformError(f"a {key} is one name with its arguments, not {reprlib.repr(data)}", f"write {example}")
     if name in table:
-        return table[name](arguments)
+        return table[name].parse(arguments)
     for other, entries in (("transform", TRANSFORMS), ("merge", MERGES)):
         if name in entries:
             raise TransformError(f"{name} is no {key}, but a {other}", f"write it under {other}:")

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from numpy.typing import NDArray
 
 from transferpipe.planning.transforms.arguments import parse_integers
-from transferpipe.planning.transforms.protocol import TransformError
+from transferpipe.planning.transforms.protocol import Transform, TransformError
 
 
 @dataclass(frozen=True, slots=True)
-class Transpose:
+class Transpose(Transform):
     """Permute the axes as `numpy.transpose` does: axis i of the result is axis ``axes[i]`` of the input.
 
     Attributes:
@@ -22,8 +22,16 @@ class Transpose:
     """
 
     axes: tuple[int, ...] | None = None
+    name: ClassVar[str] = "transpose"
     permutes: ClassVar[bool] = True
-    several: ClassVar[bool] = False
+    computes: ClassVar[bool] = False
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the transform for ``transpose`` or ``transpose: [1, 0]``."""
+        if data is None:
+            return cls()
+        return cls(parse_integers("the axes of transpose", data, "{transpose: [1, 0]}"))
 
     def __post_init__(self) -> None:
         if self.axes is None:
@@ -47,17 +55,20 @@ class Transpose:
             raise TransformError(what, f"list {len(shape)} axes")
         return tuple(shape[axis] for axis in self.axes)
 
-    def dtype(self, dtypes: Sequence[str]) -> str:
-        """See `Transform`."""
-        return dtypes[0]
-
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
         return arrays[0].transpose(self.axes)
 
+    def reverse(self, shape: tuple[int, ...]) -> tuple[Transform, ...] | None:
+        """See `Transform`."""
+        if self.axes is None:
+            return (self,)
+        axes = [axis % len(shape) for axis in self.axes]
+        return (Transpose(tuple(axes.index(i) for i in range(len(axes)))),)
+
 
 @dataclass(frozen=True, slots=True)
-class Reshape:
+class Reshape(Transform):
     """Give the values, read in C order, another shape, as `numpy.reshape` does.
 
     Attributes:
@@ -65,8 +76,15 @@ class Reshape:
     """
 
     sizes: tuple[int, ...]
+    name: ClassVar[str] = "reshape"
     permutes: ClassVar[bool] = True
-    several: ClassVar[bool] = False
+    computes: ClassVar[bool] = False
+    reorders: ClassVar[bool] = True
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the transform for ``reshape: [-1, 4]``."""
+        return cls(parse_integers("the sizes of reshape", data, "{reshape: [-1, 4]}"))
 
     def __post_init__(self) -> None:
         wrong = [size for size in self.sizes if size < -1]
@@ -91,22 +109,10 @@ class Reshape:
             raise TransformError(what, f"give sizes whose product divides {values}")
         return tuple(values // known if size == -1 else size for size in self.sizes)
 
-    def dtype(self, dtypes: Sequence[str]) -> str:
-        """See `Transform`."""
-        return dtypes[0]
-
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
         return arrays[0].reshape(self.sizes)
 
-
-def parse_transpose(data: Any) -> Transpose:
-    """Return the transform for ``transpose`` or ``transpose: [1, 0]``."""
-    if data is None:
-        return Transpose()
-    return Transpose(parse_integers("the axes of transpose", data, "{transpose: [1, 0]}"))
-
-
-def parse_reshape(data: Any) -> Reshape:
-    """Return the transform for ``reshape: [-1, 4]``."""
-    return Reshape(parse_integers("the sizes of reshape", data, "{reshape: [-1, 4]}"))
+    def reverse(self, shape: tuple[int, ...]) -> tuple[Transform, ...] | None:
+        """See `Transform`."""
+        return (Reshape(shape),)

@@ -8,23 +8,34 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.planning.transforms.arguments import parse_integer, parse_named
 from transferpipe.planning.transforms.checks import check_floating, check_same_dtype, check_same_shape
-from transferpipe.planning.transforms.protocol import TransformError
+from transferpipe.planning.transforms.protocol import Transform, TransformError
 
 _FLOATING = "put a cast before it, such as {cast: float32}"
 
 
 @dataclass(frozen=True, slots=True)
-class Sum:
+class Sum(Transform):
     """Add the inputs, which have one shape, in their order."""
 
+    name: ClassVar[str] = "sum"
     several: ClassVar[bool] = True
+
+    @classmethod
+    def parse(cls, data: Any) -> Sum:
+        """Return the transform for ``sum``, which adds several inputs, or ``sum: {axis: 0}``, which adds within one."""
+        if data is None:
+            return Sum()
+        example = "sum, or {sum: {axis: 0}}"
+        return SumAlong(
+            parse_integer("sum axis", parse_named("sum", data, example, required=["axis"])["axis"], example)
+        )
 
     def __str__(self) -> str:
         return "sum"
@@ -47,7 +58,7 @@ class Sum:
 
 
 @dataclass(frozen=True, slots=True)
-class SumAlong:
+class SumAlong(Sum):
     """Add what lies along one axis of the input, which disappears.
 
     Attributes:
@@ -79,14 +90,21 @@ class SumAlong:
 
 
 @dataclass(frozen=True, slots=True)
-class WeightNorm:
+class WeightNorm(Transform):
     """Multiply a direction v, the second input, by g / |v|, g being the first: a weight kept in two parts.
 
     The norm is over the axes along which g has size 1; over all of them if g is a scalar. Source: Salimans, Kingma
     2016, arXiv:1602.07868, equation 2; torch.nn.utils.parametrizations.weight_norm.
     """
 
+    name: ClassVar[str] = "weight_norm"
     several: ClassVar[bool] = True
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the transform for ``weight_norm``."""
+        _refuse_arguments("weight_norm", data)
+        return cls()
 
     def __str__(self) -> str:
         return "weight_norm"
@@ -112,20 +130,6 @@ class WeightNorm:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             norm = np.sqrt(np.sum(v * v, axis=axes, keepdims=True))
             return np.asarray(v * (g / norm)).astype(arrays[1].dtype, copy=False)
-
-
-def parse_sum(data: Any) -> Sum | SumAlong:
-    """Return the transform for ``sum``, which adds several inputs, or for ``sum: {axis: 0}``, which adds within one."""
-    if data is None:
-        return Sum()
-    example = "sum, or {sum: {axis: 0}}"
-    return SumAlong(parse_integer("sum axis", parse_named("sum", data, example, required=["axis"])["axis"], example))
-
-
-def parse_weight_norm(data: Any) -> WeightNorm:
-    """Return the transform for ``weight_norm``."""
-    _refuse_arguments("weight_norm", data)
-    return WeightNorm()
 
 
 def _refuse_arguments(name: str, data: Any) -> None:

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.planning.transforms.arguments import parse_integer, parse_named
 from transferpipe.planning.transforms.checks import check_same_dtype, check_same_shape, find_axis
-from transferpipe.planning.transforms.protocol import TransformError
+from transferpipe.planning.transforms.protocol import Transform, TransformError
 
 
 @dataclass(frozen=True, slots=True)
-class Concat:
+class Concat(Transform):
     """Join the inputs, in their order, along an axis they have, as `numpy.concatenate` does."""
 
     axis: int
+    name: ClassVar[str] = "concat"
     several: ClassVar[bool] = True
+    computes: ClassVar[bool] = False
+    reorders: ClassVar[bool] = True
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the transform for ``concat: {axis: -1}`` or ``concat: -1``."""
+        return cls(_parse_axis("concat", data))
 
     def __str__(self) -> str:
         return f"concat(axis={self.axis})"
@@ -45,11 +53,18 @@ class Concat:
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
+class Stack(Transform):
     """Join the inputs, in their order, along a new axis, as `numpy.stack` does; `axis` counts in the result."""
 
     axis: int
+    name: ClassVar[str] = "stack"
     several: ClassVar[bool] = True
+    computes: ClassVar[bool] = False
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the transform for ``stack: {axis: 0}`` or ``stack: 0``."""
+        return cls(_parse_axis("stack", data))
 
     def __str__(self) -> str:
         return f"stack(axis={self.axis})"
@@ -71,16 +86,6 @@ class Stack:
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
         return np.stack(arrays, axis=self.axis)
-
-
-def parse_concat(data: Any) -> Concat:
-    """Return the transform for ``concat: {axis: -1}`` or ``concat: -1``."""
-    return Concat(_parse_axis("concat", data))
-
-
-def parse_stack(data: Any) -> Stack:
-    """Return the transform for ``stack: {axis: 0}`` or ``stack: 0``."""
-    return Stack(_parse_axis("stack", data))
 
 
 def _parse_axis(name: str, data: Any) -> int:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.planning.transforms.arguments import parse_integer, parse_integers, parse_named
 from transferpipe.planning.transforms.checks import find_axis
-from transferpipe.planning.transforms.protocol import TransformError
+from transferpipe.planning.transforms.protocol import Transform, TransformError
 
 _FLIP, _FROM_CUDNN = "{flip: [0, 1]}", "{from_cudnn: {part: kernel, gates: 4}}"
 _PARTS = ("kernel", "recurrent_kernel", "bias")
@@ -19,7 +19,7 @@ _GATES = {3: "GRU", 4: "LSTM"}
 
 
 @dataclass(frozen=True, slots=True)
-class Flip:
+class Flip(Transform):
     """Reverse the order along `axes`, as `numpy.flip` does.
 
     Theano's convolutions run through their kernel backwards; Keras 2 flipped the spatial axes of such a file
@@ -27,8 +27,15 @@ class Flip:
     """
 
     axes: tuple[int, ...]
+    name: ClassVar[str] = "flip"
     permutes: ClassVar[bool] = True
-    several: ClassVar[bool] = False
+    computes: ClassVar[bool] = False
+    reorders: ClassVar[bool] = True
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the transform for ``flip: [0, 1]``."""
+        return cls(parse_integers("the axes of flip", data, _FLIP))
 
     def __post_init__(self) -> None:
         if not self.axes:
@@ -44,17 +51,17 @@ class Flip:
             raise TransformError(f"{self} names an axis twice", "name every axis once")
         return shape
 
-    def dtype(self, dtypes: Sequence[str]) -> str:
-        """See `Transform`."""
-        return dtypes[0]
-
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
         return np.flip(arrays[0], self.axes)
 
+    def reverse(self, shape: tuple[int, ...]) -> tuple[Transform, ...] | None:  # whatever the shape
+        """See `Transform`."""
+        return (self,)
+
 
 @dataclass(frozen=True, slots=True)
-class FromCudnn:
+class FromCudnn(Transform):
     """Turn a weight of a CuDNNGRU or CuDNNLSTM into that of a GRU with ``reset_after=True``, or of an LSTM.
 
     As Keras 2 did (``keras/engine/saving.py``, ``_convert_rnn_weights``): cuDNN keeps every gate of both kernels
@@ -67,7 +74,18 @@ class FromCudnn:
 
     part: str
     gates: int
-    several: ClassVar[bool] = False
+    name: ClassVar[str] = "from_cudnn"
+    reorders: ClassVar[bool] = True
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the transform for ``from_cudnn: {part: kernel, gates: 4}``."""
+        given = parse_named("from_cudnn", data, _FROM_CUDNN, required=("part", "gates"))
+        gates = parse_integer("gates", given["gates"], _FROM_CUDNN)
+        if given["part"] not in _PARTS or gates not in _GATES:
+            what = f"from_cudnn has no part {given['part']!r} of {gates} gates"
+            raise TransformError(what, f"parts are {', '.join(_PARTS)}; an LSTM has 4 gates, a GRU 3")
+        return cls(given["part"], gates)
 
     def __str__(self) -> str:
         return f"from_cudnn({self.part}, gates={self.gates})"
@@ -85,10 +103,6 @@ class FromCudnn:
             return shape
         return (columns // 2,) if _GATES[self.gates] == "LSTM" else (2, columns // 2)
 
-    def dtype(self, dtypes: Sequence[str]) -> str:
-        """See `Transform`."""
-        return dtypes[0]
-
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
         (array,) = arrays
@@ -99,18 +113,3 @@ class FromCudnn:
         if self.part == "recurrent_kernel":
             return np.concatenate([gate.T for gate in gates], axis=1)
         return np.concatenate([gate.T.reshape(gate.shape, order="F") for gate in gates], axis=1)
-
-
-def parse_flip(data: Any) -> Flip:
-    """Return the transform for ``flip: [0, 1]``."""
-    return Flip(parse_integers("the axes of flip", data, _FLIP))
-
-
-def parse_from_cudnn(data: Any) -> FromCudnn:
-    """Return the transform for ``from_cudnn: {part: kernel, gates: 4}``."""
-    given = parse_named("from_cudnn", data, _FROM_CUDNN, required=("part", "gates"))
-    gates = parse_integer("gates", given["gates"], _FROM_CUDNN)
-    if given["part"] not in _PARTS or gates not in _GATES:
-        what = f"from_cudnn has no part {given['part']!r} of {gates} gates"
-        raise TransformError(what, f"parts are {', '.join(_PARTS)}; an LSTM has 4 gates, a GRU 3")
-    return FromCudnn(given["part"], gates)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,18 @@ _EXAMPLE = "{linear: [0.3, 0.7]}"
 
 
 @dataclass(frozen=True, slots=True)
-class Mean:
+class Mean(Transform):
     """The arithmetic mean, as in model soups (Wortsman et al. 2022, arXiv:2203.05482)."""
 
+    name: ClassVar[str] = "mean"
     several: ClassVar[bool] = True
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the method for ``mean``."""
+        if data is not None:
+            raise TransformError(f"mean takes no arguments, not {reprlib.repr(data)}", "write mean")
+        return cls()
 
     def __str__(self) -> str:
         return "mean"
@@ -48,14 +56,23 @@ class Mean:
 
 
 @dataclass(frozen=True, slots=True)
-class Linear:
+class Linear(Transform):
     """The sum of every input times its weight; the weights need not sum to 1, so that task vectors can be written.
 
     Task vectors: Ilharco et al. 2023, arXiv:2212.04089.
     """
 
     weights: tuple[float, ...]
+    name: ClassVar[str] = "linear"
     several: ClassVar[bool] = True
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the method for ``linear: [0.3, 0.7]`` or ``linear: {weights: [0.3, 0.7]}``."""
+        if isinstance(data, Mapping):
+            data = parse_named("linear", data, _EXAMPLE, required=["weights"])["weights"]
+        weights = parse_list("the weights of linear", data, _EXAMPLE)
+        return cls(tuple(float(parse_number("each of the weights of linear", w, _EXAMPLE)) for w in weights))
 
     def __str__(self) -> str:
         return f"linear({', '.join(map(str, self.weights))})"
@@ -80,21 +97,10 @@ class Linear:
                 total += np.multiply(array, weight, dtype=np.float64, casting="unsafe")
             return total.astype(arrays[0].dtype, copy=False)
 
+    def advise_overflow(self, dtype: str) -> str:  # true of every dtype
+        """See `Transform`."""
+        return "use smaller factors"
+
 
 def _check_dtypes(transform: Transform, dtypes: Sequence[str]) -> str:
     return check_floating(transform, check_same_dtype(transform, dtypes), "merge floating-point weights only")
-
-
-def parse_mean(data: Any) -> Mean:
-    """Return the method for ``mean``."""
-    if data is not None:
-        raise TransformError(f"mean takes no arguments, not {reprlib.repr(data)}", "write mean")
-    return Mean()
-
-
-def parse_linear(data: Any) -> Linear:
-    """Return the method for ``linear: [0.3, 0.7]`` or ``linear: {weights: [0.3, 0.7]}``."""
-    if isinstance(data, Mapping):
-        data = parse_named("linear", data, _EXAMPLE, required=["weights"])["weights"]
-    weights = parse_list("the weights of linear", data, _EXAMPLE)
-    return Linear(tuple(float(parse_number("each of the weights of linear", w, _EXAMPLE)) for w in weights))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import ml_dtypes
 import numpy as np
@@ -18,7 +18,7 @@ from transferpipe.planning.transforms.arguments import (
     parse_number,
 )
 from transferpipe.planning.transforms.checks import find_axis
-from transferpipe.planning.transforms.protocol import TransformError
+from transferpipe.planning.transforms.protocol import Transform, TransformError
 from transferpipe.weights.spec import numpy_dtype
 
 _AXIS_EXAMPLE = "{pad: {axis: 0, before: 0, after: 1, value: 0}}"
@@ -26,7 +26,7 @@ _WIDTHS_EXAMPLE = "{pad: {widths: [[0, 1], [0, 0]], value: 0}}"
 
 
 @dataclass(frozen=True, slots=True)
-class Pad:
+class Pad(Transform):
     """Add `value` before and after, as `numpy.pad` does in its constant mode.
 
     Attributes:
@@ -38,7 +38,19 @@ class Pad:
     widths: tuple[tuple[int, int], ...]
     value: int | float = 0
     axis: int | None = None
-    several: ClassVar[bool] = False
+    name: ClassVar[str] = "pad"
+    computes: ClassVar[bool] = False
+    keeps_rows: ClassVar[bool] = True
+    fills: ClassVar[bool] = True
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the transform for ``pad: {axis: 0, before: 0, after: 1, value: 0}`` or ``pad: {widths: [[0, 1]]}``."""
+        if not isinstance(data, Mapping) or "widths" not in data:
+            return cls(*_parse_one_axis(data))
+        named = parse_named("pad with widths", data, _WIDTHS_EXAMPLE, required=["widths"], optional=["value"])
+        pairs = parse_list("widths of pad", named["widths"], _WIDTHS_EXAMPLE)
+        return cls(tuple(_parse_pair(pair) for pair in pairs), _parse_value(named))
 
     def __post_init__(self) -> None:
         if not self.widths:
@@ -91,23 +103,14 @@ def _holds(dtype: str, value: int | float) -> bool:
         return bool(np.isfinite(np.asarray(float(value)).astype(numpy_dtype(dtype))))
 
 
-def parse_pad(data: Any) -> Pad:
-    """Return the transform for ``pad: {axis: 0, before: 0, after: 1, value: 0}`` or ``pad: {widths: [[0, 1]]}``."""
-    if not isinstance(data, Mapping) or "widths" not in data:
-        return _parse_one_axis(data)
-    named = parse_named("pad with widths", data, _WIDTHS_EXAMPLE, required=["widths"], optional=["value"])
-    pairs = parse_list("widths of pad", named["widths"], _WIDTHS_EXAMPLE)
-    return Pad(tuple(_parse_pair(pair) for pair in pairs), _parse_value(named))
-
-
-def _parse_one_axis(data: Any) -> Pad:
+def _parse_one_axis(data: Any) -> tuple[tuple[tuple[int, int]], int | float, int]:
     named = parse_named("pad", data, _AXIS_EXAMPLE, required=["axis"], optional=["before", "after", "value", "widths"])
     if "before" not in named and "after" not in named:
         raise TransformError(f"pad along axis {named['axis']} has neither before nor after", f"write {_AXIS_EXAMPLE}")
     axis, before, after = (
         parse_integer(f"{key} of pad", named.get(key, 0), _AXIS_EXAMPLE) for key in ("axis", "before", "after")
     )
-    return Pad(((before, after),), _parse_value(named), axis)
+    return ((before, after),), _parse_value(named), axis
 
 
 def _parse_pair(pair: Any) -> tuple[int, int]:

@@ -1,9 +1,18 @@
-"""What every transform offers: shape and dtype for planning, values for applying."""
+"""What every transform is: its facts, shape and dtype for planning, values for applying.
+
+To add one:
+
+1. write a frozen dataclass that inherits `Transform`, in the module of its family or in one of its own;
+2. say its `name`, and of the facts those that are not as they are here: what you do not say has the careful answer;
+3. write `parse`, whose docstring shows the YAML between double backquotes, and `shape` and `apply`;
+4. add the class to the tuple in ``__init__.py``, and to the laws in ``test_transforms_properties.py``.
+"""
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
@@ -22,18 +31,47 @@ class TransformError(ValueError):
         super().__init__(f"{what} -> {mend}")
 
 
-class Transform(Protocol):
+class Transform(abc.ABC):
     """One step between source values and a target value: a frozen value without any array in it.
 
     `str` gives the step as it appears in a plan, such as ``transpose(1, 0)``; two transforms that do the same thing to
     every input but are written differently may have different texts, two that differ never have the same.
 
+    It is called in this order: `parse` while the recipe is read; `shape` and `dtype` while it is planned, maybe often;
+    `apply` while it runs, with inputs that these two accepted.
+
     Attributes:
+        name: what a recipe calls it.
         several: whether it combines several inputs; otherwise it takes exactly one.
+        computes: whether results may be numbers that no input holds, so that they are looked at for overflow.
+        keeps_rows: whether row i of the result is about what row i of the input was about.
+        reorders: whether it changes which values follow each other beyond moving whole axes: whoever writes it is
+            believed to know the order that the target wants.
+        permutes: whether every value of the input stands in the result once, as it is.
+        fills: whether it puts in numbers that come from no source.
     """
 
-    several: ClassVar[bool]
+    __slots__ = ()
 
+    name: ClassVar[str]
+    several: ClassVar[bool] = False
+    # The careful answers: what is not said to pass values on is checked, what is not said to keep rows may move them.
+    computes: ClassVar[bool] = True
+    keeps_rows: ClassVar[bool] = False
+    reorders: ClassVar[bool] = False
+    permutes: ClassVar[bool] = False
+    fills: ClassVar[bool] = False
+
+    @classmethod
+    @abc.abstractmethod
+    def parse(cls, data: Any) -> Transform:
+        """Return the transform that these arguments, as YAML has them, ask for; None stands for none given.
+
+        Raises:
+            TransformError: an argument is wrong.
+        """
+
+    @abc.abstractmethod
     def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """Return the shape of the result for inputs of `shapes`.
 
@@ -47,9 +85,19 @@ class Transform(Protocol):
         Raises:
             TransformError: it does not fit these dtypes.
         """
+        return dtypes[0]
 
+    @abc.abstractmethod
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """Return the result for inputs whose shapes and dtypes were accepted; inputs stay as they are.
 
         The result may be a view of an input: the caller must not write into it.
         """
+
+    def reverse(self, shape: tuple[int, ...]) -> tuple[Transform, ...] | None:  # most have none
+        """Return what leads back from the result to an input of `shape`, value by value; None where nothing does."""
+        return None
+
+    def advise_overflow(self, dtype: str) -> str:  # most cannot say
+        """Return how to avoid that results become infinite in `dtype`; nothing where the transform cannot say."""
+        return ""

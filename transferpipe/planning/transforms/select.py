@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.planning.transforms.arguments import parse_integer, parse_integers, parse_list, parse_named
 from transferpipe.planning.transforms.checks import check_index, find_axis
-from transferpipe.planning.transforms.protocol import TransformError
+from transferpipe.planning.transforms.protocol import Transform, TransformError
 from transferpipe.planning.transforms.ranges import Range, parse_range
 
 _SLICE_EXAMPLE = "{slice: ['0:3', ':', 2]} or {slice: {axis: 0, start: 0, stop: 3}}"
@@ -19,7 +19,7 @@ _TAKE_EXAMPLE = "{take: {axis: -1, indices: [2, 1, 0]}}"
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(Transform):
     """Select as NumPy's basic indexing does, except that nothing may run out of range or select nothing.
 
     Attributes:
@@ -30,7 +30,24 @@ class Slice:
 
     parts: tuple[Range | int, ...]
     axis: int | None = None
-    several: ClassVar[bool] = False
+    name: ClassVar[str] = "slice"
+    computes: ClassVar[bool] = False
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the transform for ``slice: ['0:3', ':', 2]`` or ``slice: {axis: 0, start: 0, stop: 3, step: 1}``."""
+        if isinstance(data, Mapping):
+            named = parse_named("slice", data, _SLICE_EXAMPLE, required=["axis"], optional=["start", "stop", "step"])
+            axis = parse_integer("axis of slice", named.pop("axis"), _SLICE_EXAMPLE)
+            ends = {key: value for key, value in named.items() if value is not None}
+            given = {key: parse_integer(f"{key} of slice", value, _SLICE_EXAMPLE) for key, value in ends.items()}
+            if not given:
+                raise TransformError(f"slice along axis {axis} has no start, stop or step", f"write {_SLICE_EXAMPLE}")
+            return cls((Range(**given),), axis)
+        parts = parse_list("the parts of slice", data, _SLICE_EXAMPLE)
+        if not parts:
+            raise TransformError("slice has no parts", f"write {_SLICE_EXAMPLE}")
+        return cls(tuple(_parse_part(part) for part in parts))
 
     def __str__(self) -> str:
         at = [] if self.axis is None else [f"axis={self.axis}"]
@@ -62,10 +79,6 @@ class Slice:
             raise TransformError(f"{self}: {part} selects nothing of axis {axis} of shape {shape}", "widen the range")
         return count
 
-    def dtype(self, dtypes: Sequence[str]) -> str:
-        """See `Transform`."""
-        return dtypes[0]
-
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
         first = 0 if self.axis is None else find_axis(self, self.axis, arrays[0].shape)
@@ -75,12 +88,21 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
+class Take(Transform):
     """Select `indices` along `axis`, in that order and as often as listed, as `numpy.take` does."""
 
     indices: tuple[int, ...]
     axis: int
-    several: ClassVar[bool] = False
+    name: ClassVar[str] = "take"
+    computes: ClassVar[bool] = False
+    reorders: ClassVar[bool] = True
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the transform for ``take: {axis: -1, indices: [2, 1, 0]}``."""
+        named = parse_named("take", data, _TAKE_EXAMPLE, required=["axis", "indices"])
+        indices = parse_integers("the indices of take", named["indices"], _TAKE_EXAMPLE)
+        return cls(indices, parse_integer("axis of take", named["axis"], _TAKE_EXAMPLE))
 
     def __post_init__(self) -> None:
         if not self.indices:
@@ -97,39 +119,12 @@ class Take:
             check_index(self, index, axis, shape)
         return (*shape[:axis], len(self.indices), *shape[axis + 1 :])
 
-    def dtype(self, dtypes: Sequence[str]) -> str:
-        """See `Transform`."""
-        return dtypes[0]
-
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
         return np.take(arrays[0], self.indices, axis=self.axis)
-
-
-def parse_slice(data: Any) -> Slice:
-    """Return the transform for ``slice: ['0:3', ':', 2]`` or ``slice: {axis: 0, start: 0, stop: 3, step: 1}``."""
-    if isinstance(data, Mapping):
-        named = parse_named("slice", data, _SLICE_EXAMPLE, required=["axis"], optional=["start", "stop", "step"])
-        axis = parse_integer("axis of slice", named.pop("axis"), _SLICE_EXAMPLE)
-        ends = {key: value for key, value in named.items() if value is not None}
-        given = {key: parse_integer(f"{key} of slice", value, _SLICE_EXAMPLE) for key, value in ends.items()}
-        if not given:
-            raise TransformError(f"slice along axis {axis} has no start, stop or step", f"write {_SLICE_EXAMPLE}")
-        return Slice((Range(**given),), axis)
-    parts = parse_list("the parts of slice", data, _SLICE_EXAMPLE)
-    if not parts:
-        raise TransformError("slice has no parts", f"write {_SLICE_EXAMPLE}")
-    return Slice(tuple(_parse_part(part) for part in parts))
 
 
 def _parse_part(part: Any) -> Range | int:
     if isinstance(part, str):
         return parse_range(part, _SLICE_EXAMPLE)
     return parse_integer("a part of slice that is no range like '0:3'", part, _SLICE_EXAMPLE)
-
-
-def parse_take(data: Any) -> Take:
-    """Return the transform for ``take: {axis: -1, indices: [2, 1, 0]}``."""
-    named = parse_named("take", data, _TAKE_EXAMPLE, required=["axis", "indices"])
-    indices = parse_integers("the indices of take", named["indices"], _TAKE_EXAMPLE)
-    return Take(indices, parse_integer("axis of take", named["axis"], _TAKE_EXAMPLE))

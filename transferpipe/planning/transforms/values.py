@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import did_you_mean
 from transferpipe.planning.transforms.arguments import parse_number
 from transferpipe.planning.transforms.checks import check_floating
-from transferpipe.planning.transforms.protocol import TransformError
+from transferpipe.planning.transforms.protocol import Transform, TransformError
 from transferpipe.weights.spec import numpy_dtype
 
 DTYPES = (
@@ -25,7 +25,7 @@ DTYPES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Cast:
+class Cast(Transform):
     """Give the values another dtype, as `numpy.ndarray.astype` does: to integers it rounds toward zero.
 
     What does not fit the dtype becomes what NumPy makes of it; reporting that is the part of whoever sees both values.
@@ -35,7 +35,14 @@ class Cast:
     """
 
     to: str
-    several: ClassVar[bool] = False
+    name: ClassVar[str] = "cast"
+    computes: ClassVar[bool] = False
+    keeps_rows: ClassVar[bool] = True
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the transform for ``cast: float16``."""
+        return cls(data)
 
     def __post_init__(self) -> None:
         if self.to not in DTYPES:
@@ -65,11 +72,17 @@ class Cast:
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class Scale(Transform):
     """Multiply every value by a number; the product is computed in float64 and rounded once to the weight's dtype."""
 
     by: float
-    several: ClassVar[bool] = False
+    name: ClassVar[str] = "scale"
+    keeps_rows: ClassVar[bool] = True
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the transform for ``scale: 0.5``."""
+        return cls(float(parse_number("the factor of scale", data, "{scale: 0.5}")))
 
     def __str__(self) -> str:
         return f"scale({self.by})"
@@ -91,13 +104,23 @@ class Scale:
             np.multiply(array, self.by, out=scaled, dtype=np.float64, casting="unsafe")
         return scaled
 
+    def advise_overflow(self, dtype: str) -> str:
+        """See `Transform`."""
+        return _advise_wider(dtype)
+
 
 @dataclass(frozen=True, slots=True)
-class Fill:
+class Fill(Transform):
     """Put one number in the place of every value, and keep shape and dtype."""
 
     value: float
-    several: ClassVar[bool] = False
+    name: ClassVar[str] = "fill"
+    fills: ClassVar[bool] = True
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the transform for ``fill: 0``."""
+        return cls(float(parse_number("the value of fill", data, "{fill: 0}")))
 
     def __str__(self) -> str:
         return f"fill({self.value})"
@@ -115,17 +138,10 @@ class Fill:
         with np.errstate(over="ignore"):
             return np.full_like(arrays[0], self.value, subok=False)
 
-
-def parse_fill(data: Any) -> Fill:
-    """Return the transform for ``fill: 0``."""
-    return Fill(float(parse_number("the value of fill", data, "{fill: 0}")))
-
-
-def parse_cast(data: Any) -> Cast:
-    """Return the transform for ``cast: float16``."""
-    return Cast(data)
+    def advise_overflow(self, dtype: str) -> str:
+        """See `Transform`."""
+        return _advise_wider(dtype)
 
 
-def parse_scale(data: Any) -> Scale:
-    """Return the transform for ``scale: 0.5``."""
-    return Scale(float(parse_number("the factor of scale", data, "{scale: 0.5}")))
+def _advise_wider(dtype: str) -> str:
+    return f"use a smaller number, or give the target weight a wider dtype than {dtype} and cast to that before it"
