@@ -121,6 +121,9 @@ def _prepare(source: Any, target: Any, recipe: Mapping[str, Any]) -> Prepared:
 
 def _origin(value: Any, name: str, models: dict[str, Any]) -> Any:
     """Return what stands in the recipe for `value`; a live model goes into `models` under its name."""
+    if isinstance(value, Mapping) and not isinstance(value.get("path", ""), str | Path):  # a live model
+        models[name] = value["path"]
+        return {**_plain({k: v for k, v in value.items() if k != "path"}), "path": f"{LIVE}{name}"}
     if isinstance(value, Mapping):
         return _plain(value)
     if isinstance(value, str | Path):

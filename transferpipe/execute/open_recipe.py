@@ -10,8 +10,10 @@ from typing import Any
 
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.fetch.find import find
+from transferpipe.fetch.found import Found
 from transferpipe.fetch.open_path import open_found
 from transferpipe.files.stamp import Stamp, stamps_of
+from transferpipe.models.averages import AVERAGES, KERAS_FORMATS, averaged_file, averaged_model
 from transferpipe.models.baked import baked_variables, calls_noted, warn_of_baked
 from transferpipe.models.build import (
     build_model,
@@ -29,6 +31,7 @@ from transferpipe.planning.model import PlanWarning
 from transferpipe.recent import Recent
 from transferpipe.recipe.model import Build, Origin, Recipe
 from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.formats.detection import detect_format
 from transferpipe.weights.spec import Source
 
 # Enough for a teacher, a student and their targets; an opened file holds no values.
@@ -99,7 +102,7 @@ def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str
     labels = {}
     for alias, origin in recipe.sources.items():
         model = models.get(alias)
-        sources[alias] = ModelSource(model) if model else open_origin(origin, alias, recipe.seed, trusted)
+        sources[alias] = _live_source(model, origin) if model else open_origin(origin, alias, recipe.seed, trusted)
         labels[alias] = model.label if model else describe_origin(origin)
     with _kept_apart() if recipe.quantize else contextlib.nullcontext():  # it will be another model afterwards
         target: Target = models.get("target") or open_target(recipe.target, recipe.seed, trusted)
@@ -185,10 +188,27 @@ def _open_file(origin: Origin, where: str) -> FileSource:
     if known and known[1] == stamps_of(known[0].files):
         return known[0]
     before = stamps_of([path])
-    source = open_found(found, where, origin.format, origin.select)
+    source = _open_selected(found, where, origin)
     if stamps_of([path]) == before:  # otherwise it changed while it was opened, and reading will say so
         _FILES.keep(key, (source, stamps_of(source.files)))
     return source
+
+
+def _open_selected(found: Found, where: str, origin: Origin) -> FileSource:
+    if origin.select in AVERAGES:
+        file = detect_format(found.path, "") if origin.format is None else origin.format
+        if file in KERAS_FORMATS:
+            return averaged_file(open_found(found, where, origin.format))
+    return open_found(found, where, origin.format, origin.select)
+
+
+def _live_source(model: ModelTarget, origin: Origin) -> ModelSource:
+    if origin.select is None:
+        return ModelSource(model)
+    if origin.select not in AVERAGES:
+        what = f"{origin.select!r} cannot be selected from a live model"
+        raise RecipeError(Problem("select", what, "select: ema takes its optimizer's averages"))
+    return averaged_model(model)
 
 
 def _build_source(build: Build, seed: int, trusted: Collection[str]) -> ModelTarget:

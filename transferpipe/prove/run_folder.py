@@ -15,6 +15,7 @@ from transferpipe.errors import FileError, Problem, Problems, TransferError, Ver
 from transferpipe.fetch.cache import kept_copy
 from transferpipe.files.hashing import sha256
 from transferpipe.files.segment import CHUNK, Segment, opened, read_into
+from transferpipe.models.averages import AVERAGES, KERAS_FORMATS, averaged_file
 from transferpipe.planning.layouts.export import Held
 from transferpipe.planning.model import Plan, plan_from_data
 from transferpipe.progress import Progress
@@ -142,6 +143,8 @@ def _open_sources(again: _Again) -> None:
 
 def _try_open(entry: Mapping[str, Any], alias: str, again: _Again) -> FileSource | None:
     try:
+        if entry["select"] in AVERAGES and entry["format"] in KERAS_FORMATS:
+            return averaged_file(open_source(_copy_of(entry), entry["format"]))
         return open_source(_copy_of(entry), entry["format"], entry["select"])
     except TransferError as error:
         again.notes.append(f"{alias} cannot be read any more: {error}")

@@ -18,6 +18,7 @@ _WRAPPERS = re.compile(
     r"(state_dict|state|model|net|network|module|weights|params|params_ema|ema|ema_model|model_ema|shadow_params)"
     r"(_ema)?"
 )
+_AVERAGE = re.compile(r"(.*_)?ema(_.*)?")
 _TRAINING = re.compile(
     r"(.*_)?(optim|optimizers?|optimizer_states?|optimizer_state_dicts?|opt|.*scheduler.*|.*scaler.*|amp|callbacks|loops"
     r"|.*rng_?states?.*)",
@@ -155,7 +156,7 @@ def _wrapper(tree: Tree, top: dict[str, Any]) -> Keys:
 def _resolve(tree: Tree, select: str) -> Keys:
     """Return the keys that `select` joins. Keys may hold dots themselves, so the longest that fits is taken first."""
     keys: list[str] = []
-    here, rest = tree.root, select
+    here, rest = tree.root, _average(tree) if select == "ema" else select
     while rest:
         children = {} if isinstance(here, Tensor) else tree.children(here)
         fits = [k for k in children if k and (rest == k or rest.startswith((f"{k}/", f"{k}.")))]
@@ -168,6 +169,18 @@ def _resolve(tree: Tree, select: str) -> Keys:
         what = f"there are no tensors under {select!r}"
         raise RecipeError(Problem("select", what, _what_there_is(tree, tree.children(tree.root), "")))
     return tuple(keys)
+
+
+def _average(tree: Tree) -> str:
+    """Return the entry at the top that holds moving averages of the weights, by what training scripts call it."""
+    top = tree.children(tree.root)
+    found = [k for k in top if _AVERAGE.fullmatch(k) and tree.holds(top[k])]
+    if "ema" in found or len(found) == 1:
+        return "ema" if "ema" in found else found[0]
+    if found:
+        raise RecipeError(Problem("select", f"averages are under {_listed(found)}", "name one of them"))
+    what = "the checkpoint holds no moving averages, such as ema, model_ema or state_dict_ema"
+    raise RecipeError(Problem("select", what, _what_there_is(tree, top, "")))
 
 
 def _missing(keys: Sequence[str], rest: str) -> str:
