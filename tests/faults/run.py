@@ -184,7 +184,7 @@ def table(rows, twin_rows, told):
     lines = [
         "# Single faults in random pairs, and right twins",
         "",
-        f"Made by `{told['command']}` in {told['seconds']:.0f} s of two busy cores ({told['versions']}; the code's",
+        f"Made by `{told['command']}` in {told['seconds']:.0f} s, those of all processes together ({told['versions']}; the code's",
         f"digest, as `tests.faults.run.digest_of_code` gives it: {told['code']}).",
         "",
         "*refused*, *warned*, *silent*: what transferpipe says without a forward pass; a warning that the right twin of the",

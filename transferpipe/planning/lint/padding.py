@@ -25,7 +25,7 @@ def lint_padding(network: Network | None, rules: Mapping[str, str]) -> Iterator[
     """
     if network is None:
         return
-    found: dict[tuple[str, str, str], list[str]] = {}
+    found: dict[tuple[str, str, str, str], list[str]] = {}
     sizes = spatial_sizes(network)
     between = _between(network, rules) if any(window_of(n) for n in network.nodes) else ()
     for node in network.nodes:
@@ -38,10 +38,11 @@ def lint_padding(network: Network | None, rules: Mapping[str, str]) -> Iterator[
         if impossible and not (window.is_pooling and _is_by_ceil_mode(window, into)):
             known = None not in into
             what = f"of {into}" if known else "of even sizes"
-            found.setdefault((where, _fix(node, window, network), what), []).append(node.name)
-    for (where, fix, what), names in found.items():
+            torch = "as torch does only with ceil_mode=True" if _is_at_end(window, into) else "and torch cannot"
+            found.setdefault((where, _fix(node, window, network), what, torch), []).append(node.name)
+    for (where, fix, what, torch), names in found.items():
         pads = "pads an input" if len(names) == 1 else "pad an input"
-        text = f"{listed(names, _SOME)}: strided with padding='same', which {pads} {what} unevenly, and torch cannot"
+        text = f"{listed(names, _SOME)}: strided with padding='same', which {pads} {what} unevenly, {torch}"
         yield PlanWarning("same-padding", where, f"{text}: {fix}")
 
 
@@ -89,6 +90,13 @@ def _is_by_ceil_mode(window: Window, sizes: Sizes) -> bool:
         if before or of_torch != outputs:
             return False
     return True
+
+
+def _is_at_end(window: Window, sizes: Sizes) -> bool:
+    """Tell whether a pooling pads the end alone, as torch's last window does with `ceil_mode=True`."""
+    axes = zip(window.extents, window.strides, sizes, strict=True)
+    added = [max((-(-n // stride) - 1) * stride + extent - n, 0) for extent, stride, n in axes if n]
+    return window.is_pooling and len(added) == len(sizes) and max(added) < 2
 
 
 def _fits(extent: int, stride: int, size: int) -> bool:
