@@ -16,6 +16,7 @@ from transferpipe.collector import collector_spared
 from transferpipe.errors import Problem, Problems, RecipeError, VerificationError
 from transferpipe.execute.warnings import found_in, value_warnings
 from transferpipe.models.deferred.attempt import draw_pending
+from transferpipe.models.keras_private import layers_in
 from transferpipe.models.target import ModelTarget, Target
 from transferpipe.planning.freezing import effective, frozen_flags
 from transferpipe.planning.model import Kept, Plan, PlanWarning
@@ -137,7 +138,7 @@ def quantize_model(target: ModelTarget, mode: str) -> None:
 
 
 def _layers(model: Any) -> Iterator[Any]:
-    return iter(model._flatten_layers())
+    return iter(layers_in(model))
 
 
 def _mode_of(layer: Any) -> str | None:

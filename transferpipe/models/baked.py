@@ -10,23 +10,20 @@ baked where the model also holds a constant that could have come from it.
 
 from __future__ import annotations
 
-import functools
-import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from transferpipe.models.keras_private import arguments_in_graph, layers_in
+from transferpipe.models.patches import patched
 from transferpipe.planning.model import PlanWarning
 from transferpipe.planning.pairing.taken import listed
 
 _NUMBERS = ("EagerTensor", "ArrayImpl", "Tensor", "ndarray")  # of TensorFlow, jax, torch and NumPy
 _NOTED: ContextVar[list[_Called] | None] = ContextVar("noted_calls", default=None)
-_LOCK = threading.Lock()
-_USERS = [0]
-_ORIGINAL: list[Any] = []
 
 
 @dataclass(frozen=True)
@@ -40,13 +37,14 @@ class _Called:
 @contextmanager
 def calls_noted() -> Iterator[list[_Called]]:
     """Yield a list to which the variables of every layer that is called on plain numbers in the body are added."""
+    import keras
+
     noted: list[_Called] = []
     token = _NOTED.set(noted)
-    _watch()
     try:
-        yield noted
+        with patched(keras.layers.Layer, "__call__", _note_call):
+            yield noted
     finally:
-        _unwatch()
         _NOTED.reset(token)
 
 
@@ -56,34 +54,14 @@ def forget_calls() -> None:
         noted.clear()
 
 
-def _watch() -> None:
+def _note_call(proceed: Callable[..., Any], layer: Any, /, *args: Any, **keys: Any) -> Any:
     import keras
 
-    with _LOCK:
-        _USERS[0] += 1
-        if _USERS[0] > 1:
-            return
-        original = keras.layers.Layer.__call__
-        _ORIGINAL.append(original)
-
-        @functools.wraps(original)
-        def noting(self: Any, *args: Any, **keys: Any) -> Any:
-            result = original(self, *args, **keys)
-            noted = _NOTED.get()
-            if noted is not None and any(_is_number(x) for x in keras.tree.flatten(result)):
-                noted += [_Called(_describe(v), weakref.ref(v)) for v in self.variables if _is_learned(v)]
-            return result
-
-        keras.layers.Layer.__call__ = noting
-
-
-def _unwatch() -> None:
-    import keras
-
-    with _LOCK:
-        _USERS[0] -= 1
-        if not _USERS[0]:
-            keras.layers.Layer.__call__ = _ORIGINAL.pop()
+    result = proceed(layer, *args, **keys)
+    noted = _NOTED.get()
+    if noted is not None and any(_is_number(x) for x in keras.tree.flatten(result)):
+        noted += [_Called(_describe(v), weakref.ref(v)) for v in layer.variables if _is_learned(v)]
+    return result
 
 
 def _is_number(value: Any) -> bool:
@@ -121,11 +99,9 @@ def baked_variables(model: Any, noted: Iterable[_Called] = ()) -> tuple[str, ...
 
 def _captured(model: Any) -> Iterator[Any]:
     """Yield what operations and layers of the model hold beside their variables and their inputs."""
-    for layer in model._flatten_layers():
+    for layer in layers_in(model):
         yield from vars(layer).values()
-        for operation in getattr(layer, "_operations", ()):
-            for node in operation._inbound_nodes:
-                yield from node.arguments._flat_arguments
+        yield from arguments_in_graph(layer)
         function = getattr(layer, "function", None)
         for cell in getattr(function, "__closure__", None) or ():
             if cell is not None and _is_set(cell):

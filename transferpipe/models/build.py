@@ -14,6 +14,7 @@ from transferpipe.collector import collector_paused
 from transferpipe.errors import Problem, RecipeError, TransferError, did_you_mean
 from transferpipe.models.baked import forget_calls
 from transferpipe.models.deferred.attempt import build_deferred, has_pending
+from transferpipe.models.keras_private import get_global
 from transferpipe.models.settings import DTYPE_POLICY, settings_kept
 from transferpipe.recipe.model import Build
 from transferpipe.recipe.trust import advise_module, check_name, resolve
@@ -78,9 +79,8 @@ def _check_backend(backend: str) -> None:
 def keras_settings() -> tuple[str, ...]:
     """Return the global settings of Keras that change what a builder makes."""
     keras = import_keras()
-    from keras.src.backend.common import global_state
 
-    policy = global_state.get_global_attribute(DTYPE_POLICY)
+    policy = get_global(DTYPE_POLICY)
     return (str(policy.name) if policy else "", keras.config.floatx(), keras.config.image_data_format())
 
 

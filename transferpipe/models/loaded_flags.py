@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.errors import RecipeError
+from transferpipe.models.keras_private import get_global, set_global
+from transferpipe.models.patches import patched
 from transferpipe.models.settings import keras_settings_kept
 from transferpipe.models.target import ModelTarget, Target
 from transferpipe.models.walk import walk
@@ -49,26 +51,20 @@ def _numbers_allowed() -> Iterator[None]:
     an optimizer counts its steps. They are single numbers and stay outside of the scope.
     """
     import keras
-    from keras.src.backend.common import global_state
 
-    original = keras.Variable.__init__
-
-    def make(variable: Any, initializer: Any, *args: Any, **kwargs: Any) -> None:
-        scope = global_state.get_global_attribute(_SCOPE)
+    def make(proceed: Callable[..., Any], /, variable: Any, initializer: Any, *args: Any, **kwargs: Any) -> None:
+        scope = get_global(_SCOPE)
         given = scope is not None and not callable(initializer) and not isinstance(initializer, str)
         if given:
-            global_state.set_global_attribute(_SCOPE, None)
+            set_global(_SCOPE, None)
         try:
-            original(variable, initializer, *args, **kwargs)
+            proceed(variable, initializer, *args, **kwargs)
         finally:
             if given:
-                global_state.set_global_attribute(_SCOPE, scope)
+                set_global(_SCOPE, scope)
 
-    keras.Variable.__init__ = make
-    try:
+    with patched(keras.Variable, "__init__", make):
         yield
-    finally:
-        keras.Variable.__init__ = original
 
 
 def flags_after_loading(config: Mapping[str, Any]) -> LoadedFlags | None:
@@ -77,14 +73,13 @@ def flags_after_loading(config: Mapping[str, Any]) -> LoadedFlags | None:
     Only for configurations of models that were built in this process, whose classes are vouched for.
     """
     import keras
-    from keras.src.backend.common import global_state
 
-    pending = global_state.get_global_attribute(_UNINITIALIZED)
+    pending = get_global(_UNINITIALIZED)
     with keras_settings_kept():
         try:
             # No variable gets a value: whatever the size of the model, this costs what its Python code costs.
             with keras.StatelessScope(initialize_variables=False), _numbers_allowed():
-                global_state.set_global_attribute(_UNINITIALIZED, [])
+                set_global(_UNINITIALIZED, [])
                 model = keras.saving.deserialize_keras_object(json.loads(json.dumps(config)))
             walked = walk(model, "")
             trainable = {id(v) for v in model.trainable_variables}
@@ -93,7 +88,7 @@ def flags_after_loading(config: Mapping[str, Any]) -> LoadedFlags | None:
         ):  # classes that are not registered, get_config that leaves arguments out, code that needs values
             return None
         finally:
-            global_state.set_global_attribute(_UNINITIALIZED, pending)
+            set_global(_UNINITIALIZED, pending)
     where = {w.name: w.where for w in walked.catalog}
     updating = [
         f"{name}/{own}".lstrip("/")

@@ -7,6 +7,7 @@ or averaged by the optimizer outlives the values that it was made of.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
+from transferpipe.models.keras_private import averaged_variables, layers_in, own_variables
 from transferpipe.models.walk import Walked, is_own_hook, takes_by_hook, to_numpy
 
 _TRACED = ("train_function", "test_function", "predict_function")
@@ -57,7 +59,7 @@ def _load(layer: Any, path: str, store: Mapping[str, NDArray[Any]]) -> None:
         if takes_by_hook(layer):
             layer.load_own_variables(store)
         else:
-            for key, variable in enumerate([*layer._trainable_variables, *layer._non_trainable_variables]):
+            for key, variable in enumerate(itertools.chain(*own_variables(layer))):
                 variable.assign(store[str(key)])
             layer.finalize_state()
     except Exception as error:  # a user's own code may raise anything
@@ -83,7 +85,7 @@ def _restore(layer: Any, attributes: Mapping[str, Any], variables: list[tuple[An
 def drop_traces(model: Any) -> Callable[[], None]:
     """Let the model, and all models in it, trace their functions anew, and return what undoes it."""
     dropped = []
-    for layer in model._flatten_layers():
+    for layer in layers_in(model):
         for name in _TRACED:
             if getattr(layer, name, None) is not None:
                 dropped.append((layer, name, getattr(layer, name)))
@@ -121,8 +123,8 @@ def reset_averages(averages: list[tuple[Any, Any]]) -> Callable[[], None]:
 
 def _averages(model: Any) -> Iterator[tuple[Any, Any]]:
     """Yield every variable that an optimizer keeps a moving average of, with this."""
-    for layer in model._flatten_layers():
+    for layer in layers_in(model):
         optimizer: Any = getattr(layer, "optimizer", None)
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         if getattr(optimizer, "use_ema", False) and optimizer.built:
-            yield from zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=False)
+            yield from averaged_variables(optimizer)

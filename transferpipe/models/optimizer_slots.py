@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.models.build import import_keras
+from transferpipe.models.keras_private import variables_trained_by
 from transferpipe.models.walk import record, to_numpy, walk
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Catalog, WeightSpec
@@ -112,7 +113,7 @@ def _labels(optimizer: Any, names: Mapping[int, str]) -> Iterator[tuple[int, tup
     import keras
 
     for depth, part in enumerate(_parts(optimizer)):
-        owners = part._trainable_variables
+        owners = variables_trained_by(part)
         for attribute, value in vars(part).items():
             if isinstance(value, keras.Variable):
                 yield id(value), ("inner " * depth + attribute.strip("_"), "")

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from transferpipe.models.keras_private import get_global, set_global, tensorflow_kept
+
 Restore = Callable[[], None]
 DTYPE_POLICY = "dtype_policy"
 """Under which Keras keeps the policy among its global attributes."""
@@ -52,42 +54,17 @@ def folder_and_logging_kept() -> Iterator[None]:
 @contextlib.contextmanager
 def generators_kept() -> Iterator[None]:
     """Put back all random generators: Python's, NumPy's global one, Keras's, and those of the loaded backends."""
-    from keras.src.backend.common import global_state
-
     attributes = ("global_random_seed", "global_seed_generator")
-    of_keras = {name: global_state.get_global_attribute(name) for name in attributes}
+    of_keras = {name: get_global(name) for name in attributes}
     before = random.getstate(), np.random.get_state()
-    with _tensorflow_kept(), _torch_kept():
+    with tensorflow_kept(), _torch_kept():
         try:
             yield
         finally:
             random.setstate(before[0])
             np.random.set_state(before[1])
             for name, value in of_keras.items():
-                global_state.set_global_attribute(name, value)
-
-
-@contextlib.contextmanager
-def _tensorflow_kept() -> Iterator[None]:
-    """Put back TensorFlow's generators and its choice of operations whose sums do not depend on the threads.
-
-    TensorFlow has no public way to read its own generator, or to give that choice back.
-    """
-    if "tensorflow" not in sys.modules:
-        yield
-        return
-    from tensorflow.python.eager import context
-    from tensorflow.python.framework import config
-
-    tensorflow = context.context()
-    before = tensorflow._seed, getattr(tensorflow, "_rng", None)
-    was_deterministic = config.is_op_determinism_enabled()
-    try:
-        yield
-    finally:
-        tensorflow._seed, tensorflow._rng = before
-        if config.is_op_determinism_enabled() and not was_deterministic:
-            config.disable_op_determinism()
+                set_global(name, value)
 
 
 @contextlib.contextmanager
@@ -114,17 +91,16 @@ def keras_settings_kept() -> Iterator[None]:
 def _keras_settings() -> Restore:
     """Return what sets Keras's global settings to what they are now. The caller has imported Keras."""
     from keras import config
-    from keras.src.backend.common import global_state
 
     # Not by `dtype_policy()`, which makes one of floatx where there is none, and from then on floatx counts no more.
-    policy = global_state.get_global_attribute(DTYPE_POLICY)
+    policy = get_global(DTYPE_POLICY)
     floatx, epsilon, order = config.floatx(), config.epsilon(), config.image_data_format()
 
     def restore() -> None:
         config.set_floatx(floatx)
         config.set_epsilon(epsilon)
         config.set_image_data_format(order)
-        global_state.set_global_attribute(DTYPE_POLICY, policy)
+        set_global(DTYPE_POLICY, policy)
 
     return restore
 

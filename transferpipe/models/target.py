@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.files.segment import Segment
+from transferpipe.models.keras_private import get_flag, has_value, own_variables, set_flag
 from transferpipe.models.loading import load_values
 from transferpipe.models.network import live_network
 from transferpipe.models.structure import (
@@ -133,7 +135,7 @@ class ModelTarget:
     @property
     def is_light(self) -> bool:
         """Whether its weights are still to be drawn; an export draws them all."""
-        return any(variable._value is None for variable in self.model.variables)
+        return not all(has_value(variable) for variable in self.model.variables)
 
     @cached_property
     def walked(self) -> Walked:
@@ -235,10 +237,8 @@ class _Frozen:
 
     def __enter__(self) -> _Frozen:
         for layer in self._layers.values():
-            self._flags.append((layer, layer._trainable))
-            self._variables += [
-                (v, v.trainable) for v in (*layer._trainable_variables, *layer._non_trainable_variables)
-            ]
+            self._flags.append((layer, get_flag(layer)))
+            self._variables += [(v, v.trainable) for v in itertools.chain(*own_variables(layer))]
         for name in self._names:
             self._layers[name].trainable = False
         return self
@@ -248,6 +248,6 @@ class _Frozen:
             return
         # Setting `layer.trainable` reaches everything below, so the flags are put back one by one, without recursion.
         for layer, flag in self._flags:
-            layer._trainable = flag
+            set_flag(layer, flag)
         for variable, flag in self._variables:
             variable.trainable = flag

@@ -1,14 +1,14 @@
 """What Keras itself would save of a model: the same walk, recorded instead of written.
 
-This is the one module that touches Keras's private saving code, so that the paths in a model and in the file it writes
-agree by construction. It is tested against files that Keras wrote; a version that moves the code fails there first.
+The walk is that of Keras's own saving code, so that the paths in a model and in the file it writes agree by
+construction. It is tested against files that Keras wrote; a version that moves the code fails there first.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.models.keras_private import config_text, layers_in, own_variables, record_saving, save_assets_below
 from transferpipe.models.settings import keras_settings_kept
 from transferpipe.weights.file_source import SavedGroup
 from transferpipe.weights.keras.layer_classes import class_label, weight_names
@@ -59,7 +60,7 @@ class Walked:
     def held_beside(self, name: str) -> list[NDArray[Any]]:
         """Return the values of all variables of the layer that saves a weight."""
         owner = next(self.owners[g.path] for g in self.groups if any(n == name for _, n in g.entries))
-        return [to_numpy(v) for v in (*owner._trainable_variables, *owner._non_trainable_variables)]
+        return [to_numpy(v) for v in itertools.chain(*own_variables(owner))]
 
 
 def to_numpy(value: Any) -> NDArray[Any]:
@@ -81,36 +82,18 @@ class Recorded:
 
 def record(saved: Any, path: str = "") -> list[Recorded]:
     """Return every group that Keras would write of a model, or of an optimizer saved below `path`, in its order."""
-    from keras.src.saving import saving_lib
+    groups: list[Recorded] = []
 
-    class Recorder(saving_lib.H5IOStore):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.mode = "w"
-            self.groups: list[Recorded] = []
+    def make(inner: str, name: str | None, owner: Any) -> None:
+        groups.append(Recorded(inner, name, owner, []))
 
-        def __bool__(self) -> bool:
-            return True
+    def add(key: str, value: Any) -> None:
+        # A layer of a user's own may hand over a plain number or a list, which Keras turns into an array.
+        groups[-1].entries.append((key, value if hasattr(value, "dtype") else np.asarray(value)))
 
-        def make(self, path: str, metadata: dict[str, str] | None = None) -> Any:
-            # Keras tells a store the path but not whose it is. To look the path up once more would be to trust that
-            # every attribute on it, and every property, gives the same again.
-            caller = sys._getframe(1).f_locals
-            self.groups.append(Recorded(path, (metadata or {}).get("name"), caller["saveable"], []))
-            return self
-
-        def __setitem__(self, key: str, value: Any) -> None:
-            # A layer of a user's own may hand over a plain number or a list, which Keras turns into an array.
-            self.groups[-1].entries.append((key, value if hasattr(value, "dtype") else np.asarray(value)))
-
-        def __len__(self) -> int:
-            return len(self.groups[-1].entries) if self.groups else 0
-
-    recorder = Recorder()
     with keras_settings_kept():
-        saving_lib._save_state(
-            saved, weights_store=recorder, assets_store=None, inner_path=path, visited_saveables=set()
-        )
-    return recorder.groups
+        record_saving(saved, path, make, add)
+    return groups
 
 
 def saved_values(model: Any) -> list[Any]:
@@ -181,12 +164,12 @@ _HOOKS = ("load_own_variables", "save_own_variables", "load_assets", "save_asset
 
 def has_own_hooks(model: Any) -> bool:
     """Tell whether a layer of the model saves or loads in a way that is not Keras's own."""
-    return any(is_own_hook(layer, hook) for layer in model._flatten_layers() for hook in _HOOKS)
+    return any(is_own_hook(layer, hook) for layer in layers_in(model) for hook in _HOOKS)
 
 
 def own_classes(model: Any) -> dict[str, type]:
     """Return the classes in the model that are not Keras's, by the names that a saved configuration calls them."""
-    kinds = {type(layer) for layer in model._flatten_layers()}
+    kinds = {type(layer) for layer in layers_in(model)}
     return {kind.__name__: kind for kind in kinds if not kind.__module__.startswith("keras.")}
 
 
@@ -212,7 +195,7 @@ def _flags(layers: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, fr
         layer = layers[weight.rpartition("/")[0]]
         if not isinstance(value, keras.Variable):
             flags["fixed"].add(weight)
-        elif any(value is v for v in layer._trainable_variables):
+        elif any(value is v for v in own_variables(layer)[0]):
             flags["trainable" if value.trainable or not layer.trainable else "switched_off"].add(weight)
     return {flag: frozenset(names) for flag, names in flags.items()}
 
@@ -279,10 +262,7 @@ def model_config(model: Any) -> str:
     Keras marks objects that occur more than once with their address in memory; here they are numbered in the order of
     their appearance, so that the same model gives the same text in every process.
     """
-    from keras.src.saving import saving_lib
-
-    text, _ = saving_lib._serialize_model_as_json(model)
-    config = json.loads(text)
+    config = json.loads(config_text(model))
     _number_shared(config, {})
     return json.dumps(config)
 
@@ -298,18 +278,12 @@ def _number_shared(data: Any, numbers: dict[int, int]) -> None:
 
 def has_assets(model: Any) -> bool:
     """Tell whether a layer of the model saves files beside its weights, such as a vocabulary."""
-    return any(callable(getattr(layer, "save_assets", None)) for layer in model._flatten_layers())
+    return any(callable(getattr(layer, "save_assets", None)) for layer in layers_in(model))
 
 
 def save_assets(model: Any, folder: Path) -> None:
     """Let the layers of the model write their files below `folder`, where Keras would put them."""
-    from keras.src.saving import saving_lib
-
-    class Folder(saving_lib.DiskIOStore):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.mode, self.archive, self.working_dir = "w", None, str(folder)
-
-    saving_lib._save_state(model, weights_store=None, assets_store=Folder(), inner_path="", visited_saveables=set())
+    save_assets_below(model, str(folder))
 
 
 def keras_version() -> str:

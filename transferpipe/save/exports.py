@@ -11,6 +11,7 @@ from typing import Any
 from transferpipe.errors import FileError, Problem, RecipeError, TransferError
 from transferpipe.files.atomic import temporary_beside
 from transferpipe.models.build import import_keras
+from transferpipe.models.keras_private import draw_value, has_value
 from transferpipe.models.target import ModelTarget, Target
 from transferpipe.models.walk import Walked, walk
 from transferpipe.planning.model import Plan
@@ -96,10 +97,10 @@ def _draw(target: ModelTarget) -> None:
 
     named = {id(variable): name for name, variable in target.walked.values.items()}
     for variable in target.model.variables:
-        if variable._value is None:
+        if not has_value(variable):
             layer = named.get(id(variable), variable.path).rpartition("/")[0]
             with tf.name_scope(f"{layer}/") if layer else contextlib.nullcontext():
-                variable._deferred_initialize()
+                draw_value(variable)
 
 
 def _check_variables(target: ModelTarget) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, Problems, RecipeError, VerificationError
 from transferpipe.models.build import import_keras
+from transferpipe.models.keras_private import variables_trained_by
 from transferpipe.models.optimizer_slots import (
     WHERE,
     Slot,
@@ -134,11 +135,11 @@ def _slots_of_target(target: Target, plan: Plan) -> Slots:
         raise _refused(what, "call model.compile in the builder, or set optimizer=drop")
     with target.frozen(plan.freezing.layers):
         variables = target.model.trainable_variables
-    if optimizer.built and {id(v) for v in optimizer._trainable_variables} != {id(v) for v in variables}:
+    if optimizer.built and {id(v) for v in variables_trained_by(optimizer)} != {id(v) for v in variables}:
         what = f"the optimizer of {plan.target} was built for other trainable weights than will train"
         raise _refused(what, "call model.compile again after the layers are frozen or unfrozen")
     if optimizer.built:  # its own order, which may be that of an earlier compile
-        variables = list(optimizer._trainable_variables)
+        variables = variables_trained_by(optimizer)
     return build_slots(optimizer, variables, _names_of(target))
 
 

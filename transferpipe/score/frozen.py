@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from transferpipe.errors import Problems, VerificationError
+from transferpipe.models.keras_private import layers_right_below
 from transferpipe.models.walk import to_numpy
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def live_weights(layer: keras.Layer) -> list[keras.Variable]:
     """
     if not layer.trainable:
         return []
-    inner = layer._flatten_layers(include_self=False, recursive=False)  # Keras has no public way down for all layers
+    inner = layers_right_below(layer)
     below = {id(weight) for child in inner for weight in child.weights}
     own = [weight for weight in layer.weights if id(weight) not in below]
     return own + [weight for child in inner for weight in live_weights(child)]

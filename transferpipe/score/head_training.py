@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from transferpipe.digits import SHAPE, load_digits
 from transferpipe.execute.score_checks import Given
 from transferpipe.models.build import require_tensorflow
+from transferpipe.models.keras_private import layers_in
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_classifier, check_whole_numbers
 from transferpipe.score.comparison import compare, mean_and_spread
@@ -88,7 +89,7 @@ def fresh_weights(model: keras.Model, seed: int) -> Weights:
     from keras import saving
 
     # The classes are at hand in the model: nobody has to have registered them.
-    classes = {saving.get_registered_name(type(layer)): type(layer) for layer in model._flatten_layers()}
+    classes = {saving.get_registered_name(type(layer)): type(layer) for layer in layers_in(model)}
     with _seeded(seed), saving.custom_object_scope(classes):
         copy = type(model).from_config(_without_seeds(model.get_config()))
         copy(np.zeros((1, *SHAPE), np.float32))  # builds what its configuration does not

@@ -22,9 +22,9 @@ def seeded(seed: int) -> Iterator[None]:
 
     with generators_kept():
         if keras.backend.backend() == "tensorflow":
-            from tensorflow.python.framework import config
+            import tensorflow as tf
 
-            config.enable_op_determinism()
+            tf.config.experimental.enable_op_determinism()
         keras.utils.set_random_seed(seed)
         yield
 

@@ -11,7 +11,6 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -21,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from transferpipe.cli.compose.errors import GROUPS, SCORE, explain
 from transferpipe.cli.compose.folders import ConfigDir, FolderSearch, UserFolder, conf_folder
+from transferpipe.cli.compose.hydra_private import apply_overrides
 from transferpipe.cli.compose.resolving import no_environment, resolve
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 from transferpipe.recent import Recent
@@ -119,7 +119,7 @@ class Variants:
                 if job is None:
                     job = self._bases.keep(files, _without_hydra(_composed([*self._fixed, *files])))
                 job = job.copy()
-                ConfigLoaderImpl._apply_overrides_to_config(values, job)
+                apply_overrides(values, job)
             except TransferError:
                 raise
             except Exception as error:
@@ -200,7 +200,7 @@ def _with_rules(words: Sequence[str]) -> DictConfig:
             if override.key_or_group == "mapping" and not override.is_delete():
                 config["mapping"] = override.value()
             else:
-                ConfigLoaderImpl._apply_overrides_to_config([override], config)
+                apply_overrides([override], config)
     return config
 
 

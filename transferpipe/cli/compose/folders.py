@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 import transferpipe
+from transferpipe.cli.compose.hydra_private import FileConfigSource
 from transferpipe.cli.compose.recipe_file import check_recipe_file, shown
 from transferpipe.errors import FileError, Problem, RecipeError, UnsafeError
 

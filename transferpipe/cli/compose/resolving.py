@@ -10,6 +10,7 @@ from omegaconf import Container, DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
+from transferpipe.cli.compose.hydra_private import value_in
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 
 # Without a limit, thirty short lines could fill the memory. A step is one interpolation; a unit, a character or value.
@@ -93,7 +94,7 @@ def _limited() -> Iterator[None]:
 def _size(result: Any) -> int:
     if isinstance(result, DictConfig | ListConfig):
         return _count(OmegaConf.to_container(result, resolve=False))
-    return _count(result._value() if isinstance(result, Node) else result)
+    return _count(value_in(result) if isinstance(result, Node) else result)
 
 
 def _count(data: Any) -> int:

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict, read_write
 
 from transferpipe.cli.compose.composing import Composed
+from transferpipe.cli.compose.hydra_private import context_of, is_basic_launcher, is_basic_sweeper
 from transferpipe.cli.sweeps.expansion import as_override
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.files.atomic import write_text
@@ -41,8 +40,6 @@ from transferpipe.sweep.job import (
 )
 from transferpipe.sweep.variant import read_variant
 
-_BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
-_BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 _POLL, _PARENT_POLL = 0.2, 1.0  # seconds
 QUIET = ("hydra.output_subdir=null", "hydra/job_logging=none")  # what Hydra would leave is there already
 PAGE, SWEEP_PAGE = "report.html", "sweep.html"
@@ -61,11 +58,11 @@ class Engine:
     @property
     def optimises(self) -> bool:
         """Whether a sweeper was chosen that decides itself what to try next."""
-        return str(self.config.hydra.sweeper._target_) != _BASIC_SWEEPER
+        return not is_basic_sweeper(self.config)
 
     def run(self, folders: Sequence[Path], trusted: Collection[str], told: Told) -> None:
         """Run the variants in `folders`."""
-        if str(self.config.hydra.launcher._target_) == _BASIC_LAUNCHER:
+        if is_basic_launcher(self.config):
             for folder in folders:
                 told(folder.name, run_with_page(folder, trusted))
         elif folders:
@@ -145,9 +142,8 @@ def _launch_once(config: DictConfig, folders: Sequence[Path], trusted: Collectio
         ours.hydra.hydra_logging = {"root": None}
     HydraConfig.instance().set_config(ours)
     loader = GlobalHydra.instance().config_loader()
-    context = HydraContext(config_loader=loader, callbacks=Callbacks())
     launcher = Plugins.instance().instantiate_launcher(
-        hydra_context=context,
+        hydra_context=context_of(loader),
         task_function=functools.partial(_task, tuple(trusted), list(sys.path), os.getpid()),
         config=ours,
     )

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from transferpipe.cli.compose.composing import Composed
 from transferpipe.cli.compose.errors import explain
+from transferpipe.cli.compose.hydra_private import context_of
 from transferpipe.cli.compose.resolving import find_cause, no_environment, resolve
 from transferpipe.cli.sweeps.engines import QUIET, run_with_page
 from transferpipe.cli.sweeps.expansion import Axes, as_override, values_by_key
@@ -49,7 +48,7 @@ def optimise(base: Composed, axes: Axes, folder: Path, trusted: Collection[str])
     """
     config = _config(base, folder)
     HydraConfig.instance().set_config(config)
-    context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())
+    context = context_of(GlobalHydra.instance().config_loader())
     trials = _Trials(str(folder), tuple(trusted), (*axes.axes, *axes.open), _is_free(base), _total(config))
     task = functools.partial(_trial, trials)
     logging.disable(logging.CRITICAL)  # every trial is told of here, its failure too

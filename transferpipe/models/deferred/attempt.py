@@ -19,6 +19,15 @@ from transferpipe.errors import UnsafeError
 from transferpipe.models.deferred.holders import are_held_only_by, young_kept
 from transferpipe.models.deferred.initializers import is_repeatable, own_copy
 from transferpipe.models.deferred.refusals import refusals_noted
+from transferpipe.models.keras_private import (
+    draw_value,
+    get_global,
+    has_value,
+    initializer_of,
+    node_class,
+    set_global,
+    set_initializer,
+)
 from transferpipe.weights.spec import numpy_dtype
 
 
@@ -32,11 +41,11 @@ class _Pending(list[Any]):
     repeatable = True
 
     def append(self, variable: Any) -> None:
-        own = own_copy(variable._initializer)
+        own = own_copy(initializer_of(variable))
         if own is None:
             self.repeatable = False
         else:
-            variable._initializer = own
+            set_initializer(variable, own)
         super().append(variable)
 
 
@@ -115,10 +124,10 @@ def check_declared(keras: Any, make: Callable[[], Any], most: int) -> None:
     Raises:
         DeclaredTooMuchError: it declares more.
     """
-    before = _global("uninitialized_variables")
+    before = get_global("uninitialized_variables")
     try:
         with keras.StatelessScope(initialize_variables=False):
-            _set_global("uninitialized_variables", _Counted(most))
+            set_global("uninitialized_variables", _Counted(most))
             make()
     except DeclaredTooMuchError:
         raise
@@ -129,19 +138,19 @@ def check_declared(keras: Any, make: Callable[[], Any], most: int) -> None:
                 raise cause from None
             cause = cause.__cause__ or cause.__context__
     finally:
-        _set_global("uninitialized_variables", before)
+        set_global("uninitialized_variables", before)
 
 
 def has_pending(model: Any) -> bool:
     """Tell whether a variable of the model has no value yet."""
-    return any(v._value is None for v in model.variables)
+    return not all(has_value(v) for v in model.variables)
 
 
 def draw_pending(model: Any) -> None:
     """Give all variables of the model the values that they would have got in an ordinary build."""
     for variable in model.variables:
-        if variable._value is None:
-            variable._deferred_initialize()
+        if not has_value(variable):
+            draw_value(variable)
 
 
 def _attempt(keras: Any, make: Callable[[], Any]) -> _Attempt:
@@ -150,9 +159,9 @@ def _attempt(keras: Any, make: Callable[[], Any]) -> _Attempt:
     with refusals_noted() as refused:
         try:
             with scope:
-                _set_global("uninitialized_variables", pending)
+                set_global("uninitialized_variables", pending)
                 model = make()
-                intact = _global("stateless_scope") is scope and _global("uninitialized_variables") is pending
+                intact = get_global("stateless_scope") is scope and get_global("uninitialized_variables") is pending
         except UnsafeError:
             raise
         except Exception:  # what Keras refuses without values; an ordinary build tells if it is more than that
@@ -161,18 +170,6 @@ def _attempt(keras: Any, make: Callable[[], Any]) -> _Attempt:
             # Keras keeps a list of what it has still to initialise; the next scope would initialise all of it.
             keras.utils.clear_session(free_memory=False)
     return _Attempt(model, pending, refused, dict(scope.state_mapping), intact)
-
-
-def _global(name: str) -> Any:
-    from keras.src.backend.common import global_state
-
-    return global_state.get_global_attribute(name)
-
-
-def _set_global(name: str, value: Any) -> None:
-    from keras.src.backend.common import global_state
-
-    global_state.set_global_attribute(name, value)
 
 
 def _is_certain(keras: Any, attempt: _Attempt) -> bool:
@@ -190,9 +187,7 @@ def _is_ours(attempt: _Attempt) -> bool:
 
     A layer notes what was built on it; a trunk from an earlier call, which has values, does not give the new head away.
     """
-    from keras.src.ops.node import Node
-
-    return are_held_only_by(attempt, [attempt.model, *attempt.pending], harmless=Node)
+    return are_held_only_by(attempt, [attempt.model, *attempt.pending], harmless=node_class())
 
 
 def _saves_variables_only(keras: Any, model: Any) -> bool:
@@ -203,9 +198,7 @@ def _saves_variables_only(keras: Any, model: Any) -> bool:
         values = saved_values(model)
     except Exception:  # whatever is wrong shows again, and better, in the ordinary build
         return False
-    return all(
-        isinstance(v, keras.Variable) and (v._value is not None or is_repeatable(v._initializer)) for v in values
-    )
+    return all(isinstance(v, keras.Variable) and (has_value(v) or is_repeatable(initializer_of(v))) for v in values)
 
 
 def _settle(survivors: list[tuple[weakref.ref[Any], Any]]) -> None:
@@ -216,8 +209,8 @@ def _settle(survivors: list[tuple[weakref.ref[Any], Any]]) -> None:
     gc.collect()
     for reference, assigned in survivors:
         variable = reference()
-        if variable is None or variable._value is not None:
+        if variable is None or has_value(variable):
             continue
-        variable._deferred_initialize()
+        draw_value(variable)
         if assigned is not None:
             variable.assign(assigned)

@@ -10,6 +10,7 @@ from typing import Any
 from transferpipe.errors import Problem, RecipeError, VerificationError
 from transferpipe.files.atomic import temporary_beside
 from transferpipe.models.build import import_keras
+from transferpipe.models.keras_private import draw_value, has_value
 from transferpipe.models.opened import Prepared
 from transferpipe.models.settings import settings_kept
 from transferpipe.models.target import FileTarget, ModelTarget
@@ -134,8 +135,8 @@ def _load(path: Path) -> Any:
 def _with_values(target: ModelTarget, values: Values) -> Iterator[None]:
     """Give the model the planned values; afterwards it is what it was."""
     for variable in target.model.variables:
-        if variable._value is None:  # its fresh value is still to be drawn
-            variable._deferred_initialize()
+        if not has_value(variable):  # its fresh value is still to be drawn
+            draw_value(variable)
     changed = {a.target for a in values.plan.assignments} | {e.at for e in values.plan.edits}
     undo = target.assign({name: values.value(name) for name in sorted(changed)})
     try:

@@ -7,7 +7,6 @@ as they run. A layer's call can be replaced, which is how a likely cause is trie
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.models.patches import patched
 from transferpipe.models.walk import Walked, to_numpy, walk
 
 Override = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 """Stands for a layer's call: takes its arguments, returns its output."""
 
-_ONE_AT_A_TIME = threading.RLock()  # the method that is replaced belongs to all layers of the process
 _MOST_CALLS = 8  # a cell is called once a step, a shared layer once a branch
 
 
@@ -176,24 +175,17 @@ def _watched(
     """Note every call of the layers in `names`, by their identity; other layers of the process are left alone."""
     import keras
 
-    layer_class = keras.layers.Layer
-    with _ONE_AT_A_TIME:
-        original = layer_class.__call__
+    def call(proceed: Callable[..., Any], layer: Any, /, *args: Any, **kwargs: Any) -> Any:
+        name = names.get(id(layer))
+        if name is None:
+            return proceed(layer, *args, **kwargs)
+        replaced = overrides.get(name)
+        output = replaced(args, kwargs) if replaced else proceed(layer, *args, **kwargs)
+        record(name, layer, args, kwargs, output)
+        return output
 
-        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            name = names.get(id(self))
-            if name is None:
-                return original(self, *args, **kwargs)
-            replaced = overrides.get(name)
-            output = replaced(args, kwargs) if replaced else original(self, *args, **kwargs)
-            record(name, self, args, kwargs, output)
-            return output
-
-        layer_class.__call__ = call
-        try:
-            yield
-        finally:
-            layer_class.__call__ = original
+    with patched(keras.layers.Layer, "__call__", call):
+        yield
 
 
 def describe_error(error: BaseException) -> str:
