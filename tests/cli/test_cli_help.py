@@ -1,8 +1,11 @@
 """The verb `help`, offline, and its completion."""
 
+import importlib
+
 import pytest
 
 from transferpipe.cli import main
+from transferpipe.cli.verbs import FLAGS, VERBS, Arguments, Verb
 from transferpipe.show.help_pages import list_topics, read_topic
 
 
@@ -33,3 +36,25 @@ def test_completion(monkeypatch, capsys, line, words):
     monkeypatch.setenv("COMP_LINE", line)
     assert main(["-sc", "query=bash"]) == 0
     assert capsys.readouterr().out.split() == words
+
+
+def test_every_verb_has_a_row_a_line_of_help_and_a_function_of_its_own(cli):
+    help_text, functions = cli("--help").out, set()
+    for name, verb in VERBS.items():
+        assert f"  {name:<10} {verb.about}" in help_text
+        module, _, function = verb.function.partition(":")
+        functions.add(getattr(importlib.import_module(f"transferpipe.cli.{module}"), function))
+    assert all(map(callable, functions)) and len(functions) == len(VERBS)
+    assert set(FLAGS) == {"--traceback"}.union(*(verb.flags for verb in VERBS.values()))
+
+
+@pytest.mark.parametrize("function", ["", "recipes", "recipes:", ":recipes"])
+def test_a_row_without_a_function_cannot_start(function):
+    with pytest.raises(ValueError, match="the verb 'new' names no function"):
+        Verb("new", "does something", "", (), function)
+
+
+@pytest.mark.parametrize(("function", "error"), [("recipes:nothing", LookupError), ("nothing:recipes", ImportError)])
+def test_a_row_whose_function_is_missing_is_an_error_and_never_another_verb(function, error):
+    with pytest.raises(error, match="nothing"):
+        Verb("new", "does something", "", (), function).run(Arguments("new"))

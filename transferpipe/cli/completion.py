@@ -8,10 +8,8 @@ import os
 import sys
 from dataclasses import dataclass
 
-from transferpipe.cli.arguments import FLAGS, VERBS
+from transferpipe.cli.verbs import DEFAULT, FLAGS, OF_EVERY_VERB, VERBS
 from transferpipe.errors import TransferError
-
-_COMPOSING = ("run", "plan", "sweep")
 
 
 @dataclass(frozen=True)
@@ -52,17 +50,17 @@ def complete(words: list[str]) -> int:
 def _read(line: str) -> _Line:
     program, *typed = line.split(" ")
     last = typed.pop() if typed else ""
-    verb = next((w for w in typed[:1] if w in VERBS), "run")
+    verb = next((VERBS[word] for word in typed[:1] if word in VERBS), DEFAULT)
     if last.startswith("-"):
-        own = [flag for flag, (verbs, _, _) in FLAGS.items() if verb in verbs]
+        own = [flag for flag in FLAGS if flag in (*verb.flags, *OF_EVERY_VERB)]
         return _Line(tuple(f for f in (*own, "--help") if f.startswith(last)))
-    if typed and typed[-1] in FLAGS and FLAGS[typed[-1]][1]:
+    if typed and typed[-1] in FLAGS and FLAGS[typed[-1]].takes_value:
         return _Line(("job",) if typed[-1] == "--cfg" else ())
-    if verb == "help":
+    if verb.name == "help":
         from transferpipe.show.help_pages import list_topics
 
         return _Line(tuple(topic for topic in list_topics() if topic.startswith(last)))
-    if verb not in _COMPOSING:
+    if not verb.takes_overrides:
         return _Line(())  # the shell completes paths
     overrides, config_dir = _overrides(typed)
     verbs = tuple(v for v in VERBS if v.startswith(last)) if not typed else ()
@@ -76,7 +74,7 @@ def _overrides(typed: list[str]) -> tuple[list[str], str | None]:
         word = words.pop(0)
         flag, equals, value = word.partition("=")
         if flag in FLAGS:
-            taken = value if equals or not FLAGS[flag][1] else words.pop(0) if words else ""
+            taken = value if equals or not FLAGS[flag].takes_value else words.pop(0) if words else ""
             config_dir = taken if flag == "--config-dir" else config_dir
         elif word not in VERBS:
             overrides.append(word)

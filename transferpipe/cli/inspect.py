@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from transferpipe.cli.arguments import Arguments
 from transferpipe.cli.terminal import is_terminal, width
+from transferpipe.cli.verbs import Arguments
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.fetch.open_path import open_path
 from transferpipe.show.catalog_table import catalog_data, catalog_text, statistics

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from transferpipe.cli.verbs import VERBS
+
 BY_KEYBOARD, BY_SIGNAL = 130, 143  # exit statuses, as a shell gives them
 
 
@@ -34,5 +36,5 @@ def _raise(_: int, __: FrameType | None) -> None:
 
 def farewell(verb: str) -> str:
     """Return what is said at the end."""
-    more = "; repeat the command to go on" if verb == "sweep" else ""
+    more = "; repeat the command to go on" if verb in VERBS and VERBS[verb].is_resumed else ""
     return f"interrupted: no file is left half written{more}"

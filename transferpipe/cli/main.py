@@ -6,11 +6,12 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-from transferpipe.cli.arguments import Arguments, help_text, parse_arguments
+from transferpipe.cli.arguments import help_text, parse_arguments
 from transferpipe.cli.interrupted import BY_KEYBOARD, BY_SIGNAL, Terminated, farewell, termination_interrupts
+from transferpipe.cli.verbs import VERBS
 from transferpipe.errors import TransferError
 from transferpipe.progress import SHOWN, Progress
 from transferpipe.text.visible import visible
@@ -43,9 +44,10 @@ def _guarded(words: list[str]) -> int:
     show_trace = "--traceback" in words
     try:
         arguments = parse_arguments(words)
-        SHOWN.set(_plain_progress if arguments.verb == "sweep" else _progress)
+        verb = VERBS[arguments.verb]
+        SHOWN.set(_plain_progress if verb.has_bar else _progress)
         with termination_interrupts():
-            status = _verb(arguments.verb)(arguments)
+            status = verb.run(arguments)
         sys.stdout.flush()
     except TransferError as error:
         if show_trace:
@@ -75,41 +77,6 @@ def _plain_progress() -> AbstractContextManager[Progress]:
     from transferpipe.cli.terminal import plain_progress
 
     return plain_progress()
-
-
-def _verb(name: str) -> Callable[[Arguments], int]:
-    # Each verb's module is imported only when it runs: `--help` must not wait for Hydra.
-    if name in ("run", "plan"):
-        from transferpipe.cli import transfer
-
-        return transfer.run if name == "run" else transfer.plan
-    if name == "sweep":
-        from transferpipe.cli.sweeps.verb import sweep
-
-        return sweep
-    if name == "report":
-        from transferpipe.cli.sweeps.report import report
-
-        return report
-    if name == "inspect":
-        from transferpipe.cli.inspect import inspect
-
-        return inspect
-    if name == "verify":
-        from transferpipe.cli.verify import verify
-
-        return verify
-    if name == "help":
-        from transferpipe.cli.topics import show_help
-
-        return show_help
-    if name == "parity":
-        from transferpipe.cli.parity import parity
-
-        return parity
-    from transferpipe.cli.recipes import recipes
-
-    return recipes
 
 
 def _print_error(error: TransferError) -> None:

@@ -7,16 +7,14 @@ import json
 import math
 import sys
 
-from transferpipe.cli.arguments import Arguments
 from transferpipe.cli.terminal import width
+from transferpipe.cli.verbs import Arguments
 from transferpipe.errors import Problem, RecipeError, VerificationError
 
 
 def parity(arguments: Arguments) -> int:
     """Run two models on one input and print where they part."""
-    if len(arguments.positional) != 2:
-        what = f"takes two models, the original and the one to judge, not {len(arguments.positional)}"
-        raise RecipeError(Problem("parity", what, "transferpipe parity A B [--inputs x.npz]"))
+    original, judged = arguments.take_words(2, "two models, the original and the one to judge")
     from transferpipe.prove.parity.result import PASS
     from transferpipe.prove.parity.table import parity_text
     from transferpipe.prove.parity.two import Settings, compare_models
@@ -24,7 +22,7 @@ def parity(arguments: Arguments) -> int:
     settings = Settings(arguments.value("--inputs"), _number(arguments, "--atol"), _number(arguments, "--rtol"))
     as_json = "--json" in arguments.flags
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        found = compare_models(*arguments.positional, settings)
+        found = compare_models(original, judged, settings)
     if as_json:
         print(json.dumps({"format_version": 1, **found.to_data()}, indent=1))
     else:

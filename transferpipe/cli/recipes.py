@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from transferpipe.cli.arguments import Arguments
 from transferpipe.cli.compose.folders import conf_folder, user_folder
+from transferpipe.cli.verbs import Arguments
 from transferpipe.text.visible import visible
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from transferpipe.cli.arguments import VERBS, Arguments, help_text
+from transferpipe.cli.arguments import help_text
+from transferpipe.cli.verbs import VERBS, Arguments
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.show.help_pages import list_topics, read_topic
 

@@ -14,9 +14,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from transferpipe.cli.arguments import Arguments
 from transferpipe.cli.compose.composing import Composed, compose_recipe
 from transferpipe.cli.terminal import is_terminal, progress, width
+from transferpipe.cli.verbs import Arguments
 from transferpipe.errors import FileError, Problem, RecipeError
 from transferpipe.execute.prepare import prepare
 from transferpipe.models.opened import Prepared

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from transferpipe.cli.arguments import Arguments
 from transferpipe.cli.terminal import progress, width
-from transferpipe.errors import Problem, RecipeError, VerificationError
+from transferpipe.cli.verbs import Arguments
+from transferpipe.errors import VerificationError
 from transferpipe.prove.run_folder import verify_run
 from transferpipe.show.verdict_table import verdict_text
 from transferpipe.text.visible import visible
@@ -15,12 +15,9 @@ from transferpipe.text.visible import visible
 
 def verify(arguments: Arguments) -> int:
     """Prove one run folder again from its manifest."""
-    if len(arguments.positional) != 1:
-        raise RecipeError(
-            Problem("verify", f"takes one run folder, not {len(arguments.positional)}", "transferpipe verify FOLDER")
-        )
+    (folder,) = arguments.take_words(1, "one run folder")
     with progress() as report_progress:
-        proof = verify_run(Path(arguments.positional[0]), report_progress)
+        proof = verify_run(Path(folder), report_progress)
     if "--json" in arguments.flags:
         told = {"verdict": proof.verdict.to_data(), "checked": proof.checked, "notes": list(proof.notes)}
         print(json.dumps(told, indent=1))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from transferpipe.cli.arguments import Arguments
 from transferpipe.cli.sweeps.engines import leave_missing_pages
 from transferpipe.cli.sweeps.results import table_of, write_results
 from transferpipe.cli.terminal import is_terminal
+from transferpipe.cli.verbs import Arguments
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.sweep.job import is_finished
 from transferpipe.sweep.lock import is_running
@@ -19,10 +19,7 @@ _PAUSE = 2.0  # seconds
 
 def report(arguments: Arguments) -> int:
     """Build the table and the page of a sweep again from what its variants left."""
-    if len(arguments.positional) != 1:
-        what = f"takes the folder of one sweep, not {len(arguments.positional)}"
-        raise RecipeError(Problem("report", what, "transferpipe report outputs/sweeps/NAME"))
-    folder = Path(arguments.positional[0])
+    folder = Path(*arguments.take_words(1, "the folder of one sweep"))
     if not is_sweep(folder):
         what = f"holds no {SWEEP}, so it is not the folder of a sweep"
         raise RecipeError(Problem(str(folder), what, "name the folder that `transferpipe sweep` printed"))

@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from transferpipe.cli.arguments import Arguments
 from transferpipe.cli.compose.composing import Composed, session
 from transferpipe.cli.sweeps.engines import Engine, engine_of, leave_missing_pages
 from transferpipe.cli.sweeps.expansion import Axes
@@ -17,6 +16,7 @@ from transferpipe.cli.sweeps.plan import place_of, plan_sweep, read_sweep
 from transferpipe.cli.sweeps.progress import planning_progress, sweep_progress
 from transferpipe.cli.sweeps.results import PAGE, table_of, with_results_now, write_results, written_now_and_then
 from transferpipe.cli.terminal import is_terminal, width
+from transferpipe.cli.verbs import Arguments
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.open_recipe import builds_kept
 from transferpipe.files.atomic import new_folders, remove_stale

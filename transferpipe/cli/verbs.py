@@ -1,0 +1,204 @@
+"""The verbs and the flags of the command line: one row each.
+
+To add a verb: 1. write its function, which takes `Arguments` and returns the exit status, in a module of its own;
+2. add a row to `VERBS`. Help, completion, the check of its flags and the dispatch all read the row.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from transferpipe.errors import Problem, RecipeError
+
+OVERRIDES = "[KEY=VALUE ...]"
+STRICT, MULTIRUN = "--strict", "--multirun"
+_FUNCTION = re.compile(r"[a-z_]\w*(\.[a-z_]\w*)*:[a-z_]\w*")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag.
+
+    Attributes:
+        name: as it is written.
+        about: what it does, for the help.
+        takes_value: whether a value follows it.
+    """
+
+    name: str
+    about: str
+    takes_value: bool = False
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb.
+
+    Attributes:
+        name: as it is written.
+        about: what it does, for the help.
+        usage: the arguments that it takes; `OVERRIDES` are Hydra's to read.
+        flags: the flags that go with it, beside those that go with every verb.
+        function: ``module:function`` in this room; imported when the verb runs, for `--help` must not wait for Hydra.
+        has_bar: whether it shows a bar of its own, beside which there cannot be another.
+        is_resumed: whether the same command goes on where an interrupted one stopped.
+
+    Raises:
+        ValueError: the row names no function.
+    """
+
+    name: str
+    about: str
+    usage: str
+    flags: tuple[str, ...]
+    function: str
+    has_bar: bool = False
+    is_resumed: bool = False
+
+    def __post_init__(self) -> None:
+        if not _FUNCTION.fullmatch(self.function):
+            raise ValueError(f"the verb {self.name!r} names no function: {self.function!r} is not module:function")
+
+    @property
+    def takes_overrides(self) -> bool:
+        """Whether its words are overrides of a recipe, and no paths."""
+        return self.usage == OVERRIDES
+
+    def run(self, arguments: Arguments) -> int:
+        """Do what the verb says and return the exit status.
+
+        Raises:
+            LookupError: there is no such function.
+        """
+        module, _, name = self.function.partition(":")
+        function = getattr(importlib.import_module(f"{__package__}.{module}"), name, None)
+        if not callable(function):
+            raise LookupError(f"the verb {self.name!r} names the function {self.function!r}, which does not exist")
+        return int(function(arguments))
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The command line, split.
+
+    Attributes:
+        verb: what to do.
+        overrides: Hydra overrides such as ``recipe=digits``.
+        positional: paths.
+        flags: flags without a value.
+        values: the values of flags that take one.
+    """
+
+    verb: str
+    overrides: tuple[str, ...] = ()
+    positional: tuple[str, ...] = ()
+    flags: frozenset[str] = frozenset()
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def value(self, flag: str) -> str | None:
+        """Return the last value of `flag`."""
+        return self.values.get(flag, (None,))[-1]
+
+    def take_words(self, count: int, what: str) -> tuple[str, ...]:
+        """Return the words, which must be `count`; `what` says in a message what they are.
+
+        Raises:
+            RecipeError: they are more or fewer.
+        """
+        if len(self.positional) == count:
+            return self.positional
+        verb = VERBS[self.verb]
+        usage = f"transferpipe {verb.name} {verb.usage}"
+        raise RecipeError(Problem(self.verb, f"takes {what}, not {len(self.positional)}", usage))
+
+
+def _by_name(rows: Sequence[Verb]) -> Mapping[str, Verb]:
+    named = {row.name: row for row in rows}
+    if len(named) < len(rows):
+        raise ValueError("two verbs have one name")
+    unknown = [flag for row in rows for flag in row.flags if flag not in FLAGS]
+    if unknown:
+        raise ValueError(f"a verb takes the flag {unknown[0]!r}, which has no row")
+    return named
+
+
+_FLAGS = (
+    Flag("--json", "print JSON"),
+    Flag("--all", "list also what is not a weight (inspect); every layer (parity)"),
+    Flag("--inputs", "an npz file with one array an input, in place of random ones", takes_value=True),
+    Flag("--atol", "the largest difference allowed", takes_value=True),
+    Flag("--rtol", "the same as a part of the expected value", takes_value=True),
+    Flag("--stats", "read the values: mean, spread, range, NaN"),
+    Flag("--trust", "let the recipe use this Python package (repeatable)", takes_value=True),
+    Flag(STRICT, "make warnings errors; allow=[CODE] lets some pass"),
+    Flag("--config-dir", "a further folder with recipe/*.yaml", takes_value=True),
+    Flag("--cfg", "print the composed recipe instead of running it: --cfg job", takes_value=True),
+    Flag("--dry-run", "plan every variant, print them, and stop"),
+    Flag("--skip-broken", "run the others where a variant cannot be planned"),
+    Flag("--watch", "print the table again and again until the sweep is finished"),
+    Flag(MULTIRUN, "the same as the verb sweep (-m)"),
+    Flag("--traceback", "show where in the code an error arose"),
+)
+FLAGS: Mapping[str, Flag] = {flag.name: flag for flag in _FLAGS}
+OF_EVERY_VERB = ("--traceback",)
+
+VERBS: Mapping[str, Verb] = _by_name(
+    (
+        Verb(
+            "run",
+            "carry out a recipe: plan, copy, prove, save (the default)",
+            OVERRIDES,
+            ("--trust", STRICT, "--config-dir", "--cfg", MULTIRUN),
+            "transfer:run",
+        ),
+        Verb(
+            "plan",
+            "print the plan of a recipe and write nothing",
+            OVERRIDES,
+            ("--json", "--trust", STRICT, "--config-dir", "--cfg"),
+            "transfer:plan",
+        ),
+        Verb(
+            "inspect",
+            "list the weights of a file",
+            "PATH [format=NAME] [select=KEYS]",
+            ("--json", "--all", "--stats"),
+            "inspect:inspect",
+        ),
+        Verb(
+            "sweep",
+            "run a recipe in many variants: sweep vars.cut=1,2,3 'seed=range(5)'",
+            OVERRIDES,
+            ("--trust", STRICT, "--config-dir", "--dry-run", "--skip-broken", MULTIRUN),
+            "sweeps.verb:sweep",
+            has_bar=True,
+            is_resumed=True,
+        ),
+        Verb(
+            "report",
+            "build a sweep's table and page again",
+            "FOLDER",
+            ("--watch",),
+            "sweeps.report:report",
+        ),
+        Verb("verify", "prove a finished run again", "FOLDER", ("--json",), "verify:verify"),
+        Verb(
+            "parity",
+            "compare what two models compute",
+            "A B",
+            ("--json", "--all", "--inputs", "--atol", "--rtol"),
+            "parity:parity",
+        ),
+        Verb("recipes", "list the recipes with their commands", "", ("--json", "--config-dir"), "recipes:recipes"),
+        Verb("help", "list the reference pages, or show one", "[TOPIC]", (), "topics:show_help"),
+    )
+)
+DEFAULT, SWEEP = VERBS["run"], VERBS["sweep"]
+
+
+def verbs_with(flag: str) -> tuple[str, ...]:
+    """Return the verbs that `flag` goes with."""
+    return tuple(name for name, verb in VERBS.items() if flag in (*verb.flags, *OF_EVERY_VERB))
