@@ -115,7 +115,7 @@ def plan(tmp_path, layout=None, metadata="pt", tensors=None):
 
 @pytest.mark.parametrize(("layout", "metadata"), [(None, "pt"), ("auto", "pt"), ("torch", None), ("torch", "keras")])
 def test_torchs_layout_is_found_or_said(layout, metadata, tmp_path):
-    assert plan(tmp_path, layout, metadata).assignments[0].transforms == ({"transpose": [1, 0]},)
+    assert plan(tmp_path, layout, metadata).assignments[0].steps == ({"transpose": [1, 0]},)
 
 
 @pytest.mark.parametrize(("layout", "metadata"), [("keras", "pt"), (None, "np")])
@@ -131,7 +131,7 @@ def test_otherwise_it_is_that_of_keras(layout, metadata, tmp_path):
 
 def test_slashes_are_not_torchs(tmp_path):
     found = plan(tmp_path, tensors={"fc/kernel": rand(3, 2), "fc/bias": rand(2)})
-    assert found.assignments[0].transforms == ()
+    assert found.assignments[0].steps == ()
 
 
 def test_the_target_has_the_layout_of_keras():
@@ -147,7 +147,7 @@ def test_several_files_that_all_say_so(tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": homes}))
     model = keras.Sequential([keras.Input((3,)), kl.Dense(2, name="fc")])
     found = tp.plan(str(tmp_path / "model.safetensors.index.json"), model, unmatched="same_name")
-    assert found.assignments[0].transforms == ({"transpose": [1, 0]},)
+    assert found.assignments[0].steps == ({"transpose": [1, 0]},)
 
 
 NAMED = {"conv.weight": rand(5, 3, 3, 3), "conv.bias": rand(5), "bn.running_mean": rand(5), "fc.weight": rand(2, 3)}

@@ -3,11 +3,12 @@
 import dataclasses
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from compact import plan_of, structure
 
-from transferpipe.planning.model import Plan, plan_from_data
+from transferpipe.planning.model import Adaptation, Assignment, Plan, SourceRef, plan_from_data
 
 TARGET = "enc/kernel 2x3\n enc/bias 3 float16\n bn/gamma 4 float32 BatchNormalization\n head/kernel 3x4\n head/bias 4"
 SOURCES = {"t": "a/kernel 3x2\n a/bias 3\n more", "s": "b/kernel 3x2\n b/bias 3\n bn/gamma 4"}
@@ -165,3 +166,37 @@ def test_printing_shows_the_table():
     first = plan()
     assert str(first) == plan_text(first)
     assert first._repr_html_() == plan_html(first)
+
+
+def test_plans_of_the_first_format_are_read_and_keep_their_checksum():
+    ref = SourceRef("source", "a", (2, 3), "float32")
+    new = replace(
+        plan(),
+        assignments=(
+            Assignment(
+                "b",
+                "r",
+                (ref,),
+                (3, 2),
+                "float32",
+                "float32",
+                None,
+                ({"scale": 2.0},),
+                (Adaptation(1, ("transpose",)),),
+                "order",
+            ),
+        ),
+    )
+    data = new.to_data()
+    assert data.pop("format_version") == 2
+    (assignment,) = data["assignments"]
+    assert assignment.pop("pair") == "order"
+    assignment["transforms"] = [*assignment.pop("adapter")[0]["transforms"], *assignment["transforms"]]
+    old = plan_from_data(data)
+    assert old.assignments[0].steps == new.assignments[0].steps == ("transpose", {"scale": 2.0})
+    assert old.checksum == new.checksum
+
+
+def test_a_plan_of_a_newer_version_is_not_read_as_if_it_were_known():
+    with pytest.raises(ValueError, match="format_version is 3; this version of transferpipe reads 1 to 2"):
+        plan_from_data({**plan().to_data(), "format_version": 3})

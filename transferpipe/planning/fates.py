@@ -30,7 +30,6 @@ class Fates:
         problems: what is wrong.
         assignments: weights that get a value, by name.
         kept: weights that keep theirs, by name.
-        adapted: weights whose source's layout is known, by name, and with how many of the transforms it is adapted.
     """
 
     target: TargetStructure
@@ -38,7 +37,6 @@ class Fates:
     problems: Problems
     assignments: dict[str, Assignment] = field(default_factory=dict)
     kept: dict[str, Kept] = field(default_factory=dict)
-    adapted: dict[str, int] = field(default_factory=dict)
 
     def keep(self, names: Iterable[str], rule: str, reason: Reason) -> None:
         """Keep the weights called `names` as they are."""
@@ -60,16 +58,15 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken]) -
     where = rule.where if rule else UNMATCHED_RULE
     refs = tuple(_ref(fates.sources[t.source][n], t.source) for t in found for n in t.names)
     merge = rule.merge if rule else None
-    own = rule.transforms_of(spec.own_name) if rule else ()
-    adaptations = _adaptations(found)
-    transforms = own if adaptations else (*found[0].steps, *own)
+    transforms = rule.transforms_of(spec.own_name) if rule else ()
+    adapter = _adapter(found)
     if name in fates.target.closed:
         fates.problems.add(
             where, f"{name} is saved by its layer in a way of its own and cannot be assigned", "keep it: from=null"
         )
         return
     try:
-        shapes, dtypes = _adapt(adaptations, refs)
+        shapes, dtypes = _adapt(adapter, refs)
         shape, dtype = infer(chain_of(merge, transforms), shapes, dtypes)
     except TransformError as error:
         fates.problems.add(where, f"{name} from {_named(refs)}: {error.what}", error.mend)
@@ -79,7 +76,7 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken]) -
             fates.keep([name], rule.name, "shape differs")
         else:
             what = f"{name} has shape {list(spec.shape)}, {_named(refs)} gives {list(shape)}"
-            what += " after the transforms" * bool(transforms)
+            what += " after the transforms" * bool(transforms or any(a.transforms for a in adapter))
             fates.problems.add(where, what, _advise_shape(rule, spec, shape, refs, found))
         return
     if kind_of(dtype) != kind_of(spec.dtype):
@@ -87,10 +84,9 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken]) -
         fates.problems.add(where, what, advise_dtype(spec, dtype))
         return
     rule_name = rule.name if rule else UNMATCHED_RULE
-    if any(t.adapted for t in found):
-        fates.adapted[name] = 0 if adaptations else len(found[0].steps)
+    pair = rule.pair if rule else "same_name"
     fates.assignments[name] = Assignment(
-        name, rule_name, refs, spec.shape, spec.dtype, dtype, merge, transforms, adaptations
+        name, rule_name, refs, spec.shape, spec.dtype, dtype, merge, transforms, adapter, pair
     )
 
 
@@ -98,21 +94,21 @@ def _ref(weight: WeightSpec, source: str) -> SourceRef:
     return SourceRef(source, weight.name, weight.shape, weight.dtype)
 
 
-def _adaptations(found: Sequence[Taken]) -> tuple[Adaptation, ...]:
-    """Return how each of several sources is adapted by itself, empty if there is one, or none needs to be."""
-    if len(found) < 2 or not any(t.steps or len(t.names) > 1 for t in found):
+def _adapter(found: Sequence[Taken]) -> tuple[Adaptation, ...]:
+    """Return how what each source gives is put into Keras's layout; empty where no layout has a say."""
+    if not any(t.adapted or t.steps or len(t.names) > 1 for t in found):
         return ()
     return tuple(Adaptation(len(t.names), t.steps) for t in found)
 
 
-def _adapt(adaptations: Sequence[Adaptation], refs: Sequence[SourceRef]) -> tuple[list[tuple[int, ...]], list[str]]:
+def _adapt(adapter: Sequence[Adaptation], refs: Sequence[SourceRef]) -> tuple[list[tuple[int, ...]], list[str]]:
     """Return the shapes and dtypes that the merge gets.
 
     Raises:
         TransformError: a layout's transforms cannot be applied to what a source holds.
     """
     shapes, dtypes = [r.shape for r in refs], [r.dtype for r in refs]
-    for k, adaptation in enumerate(adaptations):  # each leaves one in the place of those that it takes
+    for k, adaptation in enumerate(adapter):  # each leaves one in the place of those that it takes
         taken = slice(k, k + adaptation.count)
         shape, dtype = infer(chain_of(None, adaptation.transforms), shapes[taken], dtypes[taken])
         shapes[taken], dtypes[taken] = [shape], [dtype]

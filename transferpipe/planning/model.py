@@ -14,6 +14,12 @@ from transferpipe.recipe.model import Edit
 UNMATCHED_RULE = "unmatched"
 """The rule name under which weights stand that no rule of the recipe claimed."""
 
+FORMAT_VERSION = 2
+"""Of plan.json: 2 tells a layout's transforms from the user's, and how sources were found."""
+_NOT_DECISIVE = ("recipe", "warnings", "settings", "checksum", "format_version")
+_DEFAULT_FIELDS: Mapping[str, Any] = {"adapter": (), "pair": "name"}
+"""What plan.json leaves out of an assignment, because most have it."""
+
 
 @dataclass(frozen=True)
 class SourceRef:
@@ -47,11 +53,13 @@ class Assignment:
         rule: the rule behind it.
         sources: the source weights, more than one only with `merge` or a transform that takes several.
         merge: the merge method as written, or None.
-        transforms: the transforms as written, in order.
+        transforms: the user's transforms as written, in order, behind those of `adapter` and `merge`.
         shape: shape of the target weight.
         dtype: dtype of the target weight.
         cast_from: the dtype that the value has before it is cast to `dtype`; equal where nothing is cast.
-        adaptations: those of several entries, in the order of `from`, if any of them is in another layout.
+        adapter: how each entry of the rule's `from` is put into Keras's layout, in their order; empty where the layout
+            of the source does not know the weight, so that its name and axes are the user's word.
+        pair: how the sources were found: by the templates of the rule, by position, or by `same_name`.
     """
 
     target: str
@@ -62,12 +70,18 @@ class Assignment:
     cast_from: str
     merge: Any = None
     transforms: tuple[Any, ...] = ()
-    adaptations: tuple[Adaptation, ...] = ()
+    adapter: tuple[Adaptation, ...] = ()
+    pair: Literal["name", "order", "same_name"] = "name"
 
     @property
     def steps(self) -> tuple[Any, ...]:
         """All transforms, those of single entries first."""
-        return (*(t for a in self.adaptations for t in a.transforms), *self.transforms)
+        return (*(t for a in self.adapter for t in a.transforms), *self.transforms)
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the value is that of one source weight, apart from a cast."""
+        return self.merge is None and not self.steps and len(self.sources) == 1
 
 
 @dataclass(frozen=True)
@@ -272,7 +286,8 @@ class Plan:
     def checksum(self) -> str:
         """A short digest of everything that decides what will be written; warnings and the recipe's name do not."""
         data = self.to_data()
-        decisive = {k: v for k, v in data.items() if k not in ("recipe", "warnings", "settings", "checksum")}
+        decisive = {k: v for k, v in data.items() if k not in _NOT_DECISIVE}
+        decisive["assignments"] = [_decisive(a) for a in data["assignments"]]
         text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
         # The letter keeps a digest such as 12e45 from being read as a number on a command line.
         return "p" + hashlib.sha256(text.encode()).hexdigest()[:11]
@@ -284,7 +299,7 @@ class Plan:
 
     @cached_property
     def _text(self) -> str:
-        data = _fields_of(self)
+        data = {"format_version": FORMAT_VERSION, **_fields_of(self)}
         if self.save_layout == "keras":  # most plans, and all those of earlier versions
             del data["save_layout"]
         for key in ("save_shard", "quantize"):
@@ -312,17 +327,34 @@ def _fields_of(value: Any) -> dict[str, Any]:
     """Return the fields of a dataclass, or the content of a mapping, without copying what is in them."""
     if isinstance(value, Mapping):
         return dict(value)
-    is_plain = isinstance(value, Assignment) and not value.adaptations  # most are, and all those of earlier versions
-    return {f.name: getattr(value, f.name) for f in fields(value) if not (is_plain and f.name == "adaptations")}
+    left_out = _DEFAULT_FIELDS if isinstance(value, Assignment) else {}
+    found = {f.name: getattr(value, f.name) for f in fields(value)}
+    return {k: v for k, v in found.items() if k not in left_out or v != left_out[k]}
+
+
+def _decisive(assignment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an assignment as plans of format 1 have it, with one list of transforms: checksums stay what they were."""
+    found = {k: v for k, v in assignment.items() if k not in ("pair", "adapter")}
+    adapter = assignment.get("adapter", [])
+    if len(adapter) == 1:
+        found["transforms"] = [*adapter[0]["transforms"], *found["transforms"]]
+    elif any(a["transforms"] or a["count"] > 1 for a in adapter):
+        found["adapter"] = adapter
+    return found
 
 
 def plan_from_data(data: Mapping[str, Any]) -> Plan:
     """Return the plan that `Plan.to_data` wrote.
 
+    Plans of format 1 have no `format_version`; what adapts a source's layout is among their transforms.
+
     Raises:
-        KeyError, TypeError, ValueError: the data is not that of a plan.
+        KeyError, TypeError, ValueError: the data is not that of a plan, or of a newer version's.
     """
-    whole = {k: v for k, v in data.items() if k != "checksum"}
+    version = data.get("format_version", 1)
+    if version not in range(1, FORMAT_VERSION + 1):
+        raise ValueError(f"format_version is {version!r}; this version of transferpipe reads 1 to {FORMAT_VERSION}")
+    whole = {k: v for k, v in data.items() if k not in ("checksum", "format_version")}
     whole["assignments"] = tuple(_assignment(a) for a in data["assignments"])
     whole["kept"] = tuple(Kept(**{**k, "shape": tuple(k["shape"])}) for k in data["kept"])
     whole["source_weights"] = tuple(SourceWeight(**w) for w in data["source_weights"])
@@ -359,6 +391,6 @@ def _optimizer(data: Mapping[str, Any]) -> Optimizer:
 
 def _assignment(data: Mapping[str, Any]) -> Assignment:
     sources = tuple(SourceRef(**{**s, "shape": tuple(s["shape"])}) for s in data["sources"])
-    adaptations = tuple(Adaptation(a["count"], tuple(a["transforms"])) for a in data.get("adaptations", ()))
-    given = {"sources": sources, "shape": tuple(data["shape"]), "adaptations": adaptations}
+    adapter = tuple(Adaptation(a["count"], tuple(a["transforms"])) for a in data.get("adapter", ()))
+    given = {"sources": sources, "shape": tuple(data["shape"]), "adapter": adapter}
     return Assignment(**{**data, **given, "transforms": tuple(data["transforms"])})

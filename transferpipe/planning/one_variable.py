@@ -92,11 +92,9 @@ def put_together(fates: Fates, catalog: Catalog, sources: Mapping[str, Catalog])
         names = catalog.names_of(weight)
         given = [fates.assignments.pop(n) for n in names if n in fates.assignments]
         kept = [fates.kept.pop(n) for n in names if n in fates.kept]
-        steps = [fates.adapted.pop(n) for n in names if n in fates.adapted]
         if given:
             _check_same(given, fates.problems)
             fates.assignments[weight] = dataclasses.replace(given[-1], target=weight)
-            fates.adapted |= {weight: steps[-1]} if steps else {}
             for lost in (k for k in kept if k.rule != UNMATCHED_RULE):
                 what = (
                     f"{lost.target} is the same variable as {given[-1].target}, which takes {given[-1].sources[0].name}"

@@ -139,7 +139,10 @@ def _notes(plan: Plan, entry: Assignment | Kept, frozen: Collection[str]) -> str
 
 def _adapted(entry: Assignment) -> list[str]:
     """Return how each source is adapted before the merge, once if all are adapted alike."""
-    chains = [", ".join(str(t) for t in chain_of(None, a.transforms)) or "as it is" for a in entry.adaptations]
+    texts = [[str(t) for t in chain_of(None, a.transforms)] for a in entry.adapter]
+    if len(texts) < 2 or not any(texts):
+        return [t for text in texts for t in text]
+    chains = [", ".join(text) or "as it is" for text in texts]
     if len(set(chains)) < 2:
         return [f"each: {chain}" for chain in chains[:1]]
     return [f"{k}: {chain}" for k, chain in enumerate(chains, 1)]

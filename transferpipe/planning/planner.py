@@ -106,7 +106,7 @@ def make_plan(
     torch_rules = {
         a.target.rpartition("/")[0]: where_of(a)
         for a in plan.assignments
-        if a.target in fates.adapted and _is_padded_evenly(a.sources[0], sources, layouts)
+        if a.adapter and _is_padded_evenly(a.sources[0], sources, layouts)
     }
     of_onnx = {a.target for a in plan.assignments if layouts.get(a.sources[0].source) == ONNX}
     padding = lint_padding(target.catalog.network, torch_rules)
@@ -120,14 +120,14 @@ def make_plan(
         *(PlanWarning("assumed", c.label, text) for c in sources.values() for text in c.assumed),
         *_lint_pairs(recipe, plan, target, sources),
         *padding,
-        *lint_flatten(plan, target, sources, fates.adapted),
-        *lint_epsilons(plan, target, sources, fates.adapted),
-        *lint_directions(plan, target, sources, fates.adapted),
-        *lint_reset_after(plan, target, {n for n in fates.adapted if n not in of_onnx}),
+        *lint_flatten(plan, target, sources),
+        *lint_epsilons(plan, target, sources),
+        *lint_directions(plan, target, sources),
+        *lint_reset_after(plan, target, of_onnx),
         *differing,
         *lint_connections(plan, sources, target.catalog),
     )
-    return lint(plan, target, found, fates.adapted)
+    return lint(plan, target, found)
 
 
 def _lint_pairs(

@@ -198,7 +198,7 @@ def _array(slot: Slot, feeding: Assignment | None, theirs: _Theirs, optimizer: s
     if not slot.weight or _is_movable(feeding, theirs.alias):
         weight = feeding.sources[0].name if feeding else ""
         place, there = theirs.arrays.get((slot.kind, weight), ("", None))
-        chain = feeding.transforms if feeding else ()
+        chain = feeding.steps if feeding else ()
         # What is kept for rows and columns alone (Adafactor) cannot be permuted as the weight is.
         whole = feeding is None or not chain or slot.shape == feeding.shape
         if there is not None and whole and (chain or there.shape == slot.shape):
@@ -211,7 +211,7 @@ def _is_movable(feeding: Assignment | None, alias: str) -> bool:
     """Tell whether a weight takes its values from one weight of `alias`, at most rearranged."""
     if feeding is None or feeding.merge is not None or [ref.source for ref in feeding.sources] != [alias]:
         return False
-    return all(step.permutes for step in chain_of(None, feeding.transforms))
+    return all(step.permutes for step in chain_of(None, feeding.steps))
 
 
 def _starts_as_weight(slot: Slot, optimizer: str) -> bool:

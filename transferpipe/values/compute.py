@@ -84,9 +84,8 @@ class Values:
         assignment = self._assignments.get(name)
         if assignment is None:
             return self.kept.locate(name)
-        plain = assignment.merge is None and not assignment.transforms and len(assignment.sources) == 1
         ref = assignment.sources[0]
-        if not plain or not ref.dtype == assignment.cast_from == assignment.dtype:
+        if not assignment.is_copy or not ref.dtype == assignment.cast_from == assignment.dtype:
             return None
         return self.sources[ref.source].locate(ref.name)
 
@@ -122,7 +121,7 @@ class Values:
             return arrays
 
         adapted: list[NDArray[Any]] = []
-        for adaptation in assignment.adaptations:
+        for adaptation in assignment.adapter:
             taken, refs = refs[: adaptation.count], refs[adaptation.count :]
             adapted += apply(chain_of(None, adaptation.transforms), [self._read(ref) for ref in taken])
         arrays = adapted or [self._read(ref) for ref in refs]

@@ -46,7 +46,7 @@ def taken(plan):
 
 
 def steps(plan, weight):
-    return next(a.transforms for a in plan.assignments if a.target == weight)
+    return next(a.steps for a in plan.assignments if a.target == weight)
 
 
 def problem(*args, **keys):
@@ -174,7 +174,7 @@ def test_each_source_of_a_merge_is_adapted_before_it():
     plan = torch_plan(DENSE, TWO, {"r": {"to": "head", "from": ["a:fc", "b:fc"], "merge": "mean"}})
     (assignment,) = plan.assignments
     assert (assignment.merge, assignment.transforms) == ("mean", ())
-    assert assignment.adaptations == (Adaptation(1, ({"transpose": [1, 0]},)),) * 2
+    assert assignment.adapter == (Adaptation(1, ({"transpose": [1, 0]},)),) * 2
     assert plan_from_data(plan.to_data()) == plan
     assert "each: transpose(1, 0), mean" in str(plan)
 
@@ -183,14 +183,14 @@ def test_sources_of_different_layouts_are_adapted_each_in_its_own_way():
     two = {"a": "fc/weight 5x2", "b": "fc/kernel 2x5"}
     rule = {"to": "head/kernel", "from": ["a:fc/weight", "b:fc/kernel"], "merge": "mean"}
     plan = torch_plan(DENSE, two, {"r": rule}, torch=["a"])
-    assert plan.assignments[0].adaptations == (Adaptation(1, ({"transpose": [1, 0]},)), Adaptation(1))
+    assert plan.assignments[0].adapter == (Adaptation(1, ({"transpose": [1, 0]},)), Adaptation(1))
     assert "1: transpose(1, 0), 2: as it is, mean" in str(plan)
 
 
 def test_sources_that_a_transform_joins_are_adapted_before_it():
     rule = {"to": "head", "from": ["a:fc", "b:fc"], "transform": {"kernel": [{"concat": 0}]}}
     plan = torch_plan("head/kernel 4x5 float32 Dense", TWO, {"r": rule})
-    assert plan.assignments[0].adaptations == (Adaptation(1, ({"transpose": [1, 0]},)),) * 2
+    assert plan.assignments[0].adapter == (Adaptation(1, ({"transpose": [1, 0]},)),) * 2
     assert plan.assignments[0].transforms == ({"concat": 0},)
 
 

@@ -46,7 +46,7 @@ def test_biases_in_parts_are_put_together_before_they_are_merged():
     assert [f"{r.source}:{r.name}" for r in bias.sources] == [
         f"{a}:rnn/bias_{n}_l0" for a in "ab" for n in ("ih", "hh")
     ]
-    assert bias.adaptations == (Adaptation(2, ("sum",)),) * 2
+    assert bias.adapter == (Adaptation(2, ("sum",)),) * 2
     assert (bias.merge, bias.transforms) == ("mean", ())
 
 

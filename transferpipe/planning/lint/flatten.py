@@ -20,16 +20,13 @@ _MOST_STEPS, _DEEPEST = 50, 10
 Order = list[Any]
 
 
-def lint_flatten(
-    plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog], adapted: Mapping[str, int]
-) -> Iterator[PlanWarning]:
+def lint_flatten(plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog]) -> Iterator[PlanWarning]:
     """Yield the warnings of layers whose rows the source has in another order.
 
     Args:
         plan: the finished plan.
         target: the target's structure.
         sources: the catalogs of the sources by their names.
-        adapted: the weights that come in torch's layout, and how many of their transforms adapt them.
     """
     ours = rows_of(target.catalog)
     theirs = {alias: rows_of(catalog) for alias, catalog in sources.items()}
@@ -37,18 +34,18 @@ def lint_flatten(
         row = ours.get(a.target.rpartition("/")[0])
         if row is None or not is_along_row(a.target, row, target):
             continue
-        if a.target in adapted:
+        if a.adapter:
             network = sources[a.sources[0].source].network
             is_graph = network is not None and network.framework == "onnx"
             first = (
                 _channels_first(network, a.sources[0].name, row) if network and is_graph else [True] * len(row.parts)
             )
             parts = [Part(p.sizes, is_first=f) for p, f in zip(row.parts, first, strict=True)]
-            yield from _warn(a, row, parts, adapted[a.target], "the graph" if is_graph else "torch")
+            yield from _warn(a, row, parts, "the graph" if is_graph else "torch")
         elif len(a.sources) == 1:
             other = theirs[a.sources[0].source].get(a.sources[0].name.rpartition("/")[0])
             if other is not None and [p.sizes for p in other.parts] == [p.sizes for p in row.parts]:
-                yield from _warn(a, row, other.parts, None)
+                yield from _warn(a, row, other.parts)
 
 
 def rows_of(catalog: Catalog) -> Mapping[str, Row]:
@@ -69,12 +66,10 @@ def _class_of(layer: str, target: TargetStructure) -> str | None:
     return state.layer_class if state else None
 
 
-def _warn(
-    a: Assignment, row: Row, theirs: Sequence[Part], steps: int | None, who: str = "the source"
-) -> Iterator[PlanWarning]:
-    """Yield the warning if the source has the parts of the row in the order of `theirs`; `steps` None means Keras's."""
+def _warn(a: Assignment, row: Row, theirs: Sequence[Part], who: str = "the source") -> Iterator[PlanWarning]:
+    """Yield the warning if the source has the parts of the row in the order of `theirs`."""
     wanted = _order(row.parts, theirs)
-    given = parse_transforms(a.transforms[steps or 0 :])
+    given = parse_transforms(a.transforms)
     order = next((step for step in given if isinstance(step, FlattenOrder)), None)
     if wanted is None:
         return

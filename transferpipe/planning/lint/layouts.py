@@ -23,34 +23,26 @@ _BOTH = ("BatchNormalization", "GroupNormalization")
 _SAVE = "save.layout"
 
 
-def lint_layouts(plan: Plan, target: TargetStructure, adapted: Mapping[str, int]) -> Iterator[PlanWarning]:
-    """Yield the warnings.
-
-    Args:
-        plan: the finished plan.
-        target: the target's structure.
-        adapted: the weights whose layout in the source is known, and how many of their transforms adapt them.
-    """
+def lint_layouts(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
+    """Yield the warnings of weights that no layout adapts, and of what is written in one."""
     for a in plan.assignments:
-        if a.target not in adapted:
+        if not a.adapter:
             yield from _other_gates(a, target)
     if plan.save_layout != "keras":
         yield from _written(plan, target)
 
 
-def lint_reset_after(plan: Plan, target: TargetStructure, adapted: Collection[str]) -> Iterator[PlanWarning]:
-    """Yield a warning of a GRU that resets before its product, where the weights `adapted` are in torch's layout."""
+def lint_reset_after(plan: Plan, target: TargetStructure, of_onnx: Collection[str]) -> Iterator[PlanWarning]:
+    """Yield a warning of a GRU that resets before its product and takes torch's weights; ONNX knows both kinds."""
     for a in plan.assignments:
         states = [target.by_name[n] for n in ancestors(a.target) if n in target.by_name]
         is_before = a.target.endswith("/recurrent_kernel") and any(s.reset_after is False for s in states)
-        if a.target in adapted and is_before:
+        if a.adapter and a.target not in of_onnx and is_before:
             text = f"{a.target} is that of a GRU with reset_after=False, which computes something else than torch's"
             yield PlanWarning("reset-after", f"mapping.{a.rule}", f"{text}: build it with reset_after=True")
 
 
-def lint_directions(
-    plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog], adapted: Collection[str]
-) -> Iterator[PlanWarning]:
+def lint_directions(plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog]) -> Iterator[PlanWarning]:
     """Yield a warning of recurrent layers that run the other way than the direction whose weights they take.
 
     torch marks the weights of the direction that runs backwards with ``_reverse``; an operator of ONNX that runs in
@@ -59,7 +51,7 @@ def lint_directions(
     network = target.catalog.network
     found: dict[tuple[str, bool], list[str]] = {}
     for a in plan.assignments:
-        if a.target not in adapted or network is None or not a.target.endswith("/recurrent_kernel"):
+        if not a.adapter or network is None or not a.target.endswith("/recurrent_kernel"):
             continue
         spec = sources[a.sources[0].source][a.sources[0].name]
         runs_back = _runs_backwards(spec, a)
@@ -81,7 +73,7 @@ def _settings_of(name: str, network: Network) -> Mapping[str, Any]:
 def _runs_backwards(spec: WeightSpec, a: Assignment) -> bool | None:
     """Return whether a recurrent kernel is that of the direction that runs backwards; None if that is not told here."""
     if spec.axes == GATES:
-        return a.transforms[:1] == ({"slice": [1]},) if spec.shape[:1] == (2,) else None
+        return a.adapter[0].transforms[:1] == ({"slice": [1]},) if spec.shape[:1] == (2,) else None
     own = re.search(r"weight_hh_l\d+(_reverse)?$", spec.name)
     return own[1] is not None if own else None
 
@@ -100,9 +92,7 @@ def _other_gates(a: Assignment, target: TargetStructure) -> Iterator[PlanWarning
         yield PlanWarning("gate-order", f"mapping.{a.rule}", f"{text}: say `layout: torch`, which puts them in Keras's")
 
 
-def lint_epsilons(
-    plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog], adapted: Mapping[str, int]
-) -> Iterator[PlanWarning]:
+def lint_epsilons(plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog]) -> Iterator[PlanWarning]:
     """Yield a warning of an epsilon that is Keras's default, where the source does not tell its own."""
     told = {
         (alias, node.name)
@@ -113,7 +103,7 @@ def lint_epsilons(
     untold = [
         a.target
         for a in plan.assignments
-        if a.target in adapted and (a.sources[0].source, a.sources[0].name.rpartition("/")[0]) not in told
+        if a.adapter and (a.sources[0].source, a.sources[0].name.rpartition("/")[0]) not in told
     ]
     yield from _epsilons("target", untold, target)
 

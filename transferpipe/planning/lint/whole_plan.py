@@ -30,27 +30,20 @@ _ROLES: tuple[tuple[frozenset[str], Mapping[str, str]], ...] = (
     (frozenset({"depthwise_kernel", "pointwise_kernel"}), {f"{x}_kernel": x for x in ("depthwise", "pointwise")}),
 )
 """Own names of target weights, and the roles of names in sources: those of equal roles may be paired."""
-_NONE_ADAPTED: Mapping[str, int] = {}
 
 
-def lint(
-    plan: Plan,
-    target: TargetStructure,
-    found: tuple[PlanWarning, ...] = (),
-    adapted: Mapping[str, int] = _NONE_ADAPTED,
-) -> Plan:
+def lint(plan: Plan, target: TargetStructure, found: tuple[PlanWarning, ...] = ()) -> Plan:
     """Return `plan` with its warnings.
 
     Args:
         plan: the finished plan.
         target: the target's structure.
         found: the warnings that pairing noted.
-        adapted: the weights whose layout in the source is known, and how many transforms adapt them.
     """
     warnings = [
         *found,
-        *_square_kernels(plan, adapted),
-        *_reversed_axes(plan, adapted),
+        *_square_kernels(plan),
+        *_reversed_axes(plan),
         *_frozen_fresh(plan),
         *_unrecorded_freezing(plan, target),
         *_switched_off_variables(target),
@@ -59,7 +52,7 @@ def lint(
         *_unused(plan),
         *_swapped_roles(plan),
         *_half_kept_layers(plan, target),
-        *lint_layouts(plan, target, adapted),
+        *lint_layouts(plan, target),
     ]
     return dataclasses.replace(plan, warnings=tuple(summarise(warnings)))
 
@@ -108,7 +101,7 @@ def where_of(assignment: Assignment) -> str:
     return UNMATCHED_RULE if assignment.rule == UNMATCHED_RULE else f"{_RULE}{assignment.rule}"
 
 
-def _square_kernels(plan: Plan, adapted: Mapping[str, int]) -> Iterator[PlanWarning]:
+def _square_kernels(plan: Plan) -> Iterator[PlanWarning]:
     """A square matrix fits transposed as well as straight; only a known layout vouches for it.
 
     So does an oblong one beside it, which the same rule turns in the same way: its shape shows that this is right.
@@ -116,10 +109,8 @@ def _square_kernels(plan: Plan, adapted: Mapping[str, int]) -> Iterator[PlanWarn
     shown = {_turned(a) for a in plan.assignments if len(a.shape) >= 2 and a.shape[-1] != a.shape[-2]}
     for a in plan.assignments:
         square = len(a.shape) >= 2 and a.shape[-1] == a.shape[-2] > 1 and "kernel" in a.target.rpartition("/")[2]
-        foreign = a.target not in adapted and any(
-            r.name.rpartition("/")[2] != a.target.rpartition("/")[2] for r in a.sources
-        )
-        own_steps = parse_transforms(a.transforms[adapted.get(a.target, 0) :])
+        foreign = not a.adapter and any(r.name.rpartition("/")[2] != a.target.rpartition("/")[2] for r in a.sources)
+        own_steps = parse_transforms(a.transforms)
         transposed = any(isinstance(step, Transpose) for step in own_steps)
         if square and (foreign or transposed) and _turned(a) not in shown:
             names = ", ".join(r.name for r in a.sources)
@@ -129,10 +120,10 @@ def _square_kernels(plan: Plan, adapted: Mapping[str, int]) -> Iterator[PlanWarn
 
 def _turned(a: Assignment) -> tuple[str, str, int, str]:
     """Return what the kernels of one rule have in common whose axes are arranged in one way."""
-    return a.rule, a.target.rpartition("/")[2], len(a.shape), str(a.transforms)
+    return a.rule, a.target.rpartition("/")[2], len(a.shape), str(a.steps)
 
 
-def _reversed_axes(plan: Plan, adapted: Mapping[str, int]) -> Iterator[PlanWarning]:
+def _reversed_axes(plan: Plan) -> Iterator[PlanWarning]:
     """Yield a warning of convolution kernels whose height and width change places while the channels are moved.
 
     From (out, in, height, width) Keras's order is [2, 3, 1, 0]; all axes reversed fit every kernel with equal sides.
@@ -147,7 +138,7 @@ def _reversed_axes(plan: Plan, adapted: Mapping[str, int]) -> Iterator[PlanWarni
         ):
             continue
         reverse = tuple(range(spatial + 2))[::-1]
-        for step in parse_transforms(a.transforms[adapted.get(a.target, 0) :]):
+        for step in parse_transforms(a.transforms):
             if isinstance(step, Transpose) and step.axes in (None, reverse):
                 right = [*range(2, spatial + 2), 1, 0]
                 text = (
