@@ -6,7 +6,9 @@ import types
 import pytest
 from recipe_data import refused_name
 
-from transferpipe.errors import RecipeError
+from transferpipe.errors import Problems, RecipeError
+from transferpipe.recipe.model import walk_builds
+from transferpipe.recipe.parse_origin import parse_build
 from transferpipe.recipe.trust import resolve
 
 # The user's own modules -----------------------------------------------------------------------------------------------
@@ -197,3 +199,16 @@ def test_a_package_whose_parts_fail_when_asked_for(folder):
     (folder / "broken.py").write_text("def __getattr__(name): raise ImportError('not today')\n")
     text = refused_name("broken.build", error=RecipeError)
     assert text == "importing broken.build failed: ImportError: not today -> mend the module"
+
+
+def test_every_call_among_the_arguments_is_walked_the_outer_ones_first():
+    value = {"_target_": "a.b", "x": {"_target_": "c.d", "y": [{"k": {"_target_": "e.f"}}]}, "z": {"_target_": "g.h"}}
+    problems = Problems()
+    build = parse_build(value, "score", problems)
+    assert not problems.found
+    assert [(b.target, b.where) for b in walk_builds(build)] == [
+        ("a.b", "score"),
+        ("c.d", "score.x"),
+        ("e.f", "score.x.y.0.k"),
+        ("g.h", "score.z"),
+    ]

@@ -18,7 +18,7 @@ from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
 from transferpipe.models.build import import_keras
 from transferpipe.models.settings import settings_kept
 from transferpipe.planning.structure import TargetStructure
-from transferpipe.recipe.model import Build, Recipe
+from transferpipe.recipe.model import Build, Recipe, walk_builds
 from transferpipe.recipe.trust import resolve
 
 Given = Mapping[str, Any]
@@ -30,14 +30,12 @@ def check_early(call: Build, target: TargetStructure, trusted: Collection[str]) 
     Raises:
         TransferError: what they find.
     """
-    for argument in call.arguments.values():
-        if isinstance(argument, Build):
-            check_early(argument, target, trusted)
-    if call.target.startswith(OURS):
-        function = resolve(call.target, f"{call.where}._target_", trusted)
-        check = getattr(sys.modules[function.__module__], "check_early", None)
-        if check:
-            check({**_defaults(function), **call.arguments}, target)
+    for build in (*walk_builds(call.arguments), call):
+        if build.target.startswith(OURS):
+            function = resolve(build.target, f"{build.where}._target_", trusted)
+            check = getattr(sys.modules[function.__module__], "check_early", None)
+            if check:
+                check({**_defaults(function), **build.arguments}, target)
 
 
 def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
@@ -56,6 +54,8 @@ def _check_score(recipe: Recipe, score: Build, trusted: Collection[str]) -> None
     with settings_kept() if "keras" in sys.modules else contextlib.nullcontext():
         call, _ = split_label(score, resolve(score.target, f"{score.where}._target_", trusted))
         _check_arguments(call, trusted, first=(None,))
+        for inner in walk_builds(call.arguments):
+            _check_arguments(inner, trusted)
     if not any(path.endswith(".keras") for path in (recipe.save.path, *recipe.save.also)):
         raise RecipeError(
             Problem("score", "needs a model, but none is saved", "save a .keras file too: save.also=[...]")
@@ -63,7 +63,7 @@ def _check_score(recipe: Recipe, score: Build, trusted: Collection[str]) -> None
 
 
 def _check_arguments(build: Build, trusted: Collection[str], first: tuple[None, ...] = ()) -> None:
-    """Raise if what `build` names, or a call among its arguments, is not there or does not take its arguments.
+    """Raise if what `build` names is not there or does not take its arguments.
 
     Args:
         build: the callable and its arguments.
@@ -79,9 +79,6 @@ def _check_arguments(build: Build, trusted: Collection[str], first: tuple[None, 
         raise RecipeError(Problem(build.where, f"{build.target}: {error}", "mend its arguments")) from error
     except ValueError:  # written in C, without a signature
         pass
-    for argument in build.arguments.values():
-        if isinstance(argument, Build):
-            _check_arguments(argument, trusted)
 
 
 OURS = "transferpipe."

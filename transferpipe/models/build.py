@@ -16,7 +16,7 @@ from transferpipe.models.baked import forget_calls
 from transferpipe.models.deferred.attempt import build_deferred, has_pending
 from transferpipe.models.keras_private import get_global
 from transferpipe.models.settings import DTYPE_POLICY, settings_kept
-from transferpipe.recipe.model import Build
+from transferpipe.recipe.model import Build, walk_builds
 from transferpipe.recipe.trust import advise_module, check_name, resolve
 
 TENSORFLOW = "tensorflow"
@@ -166,7 +166,7 @@ def callables_of(build: Build, trusted: Collection[str] = ()) -> tuple[Any, ...]
     Raises:
         RecipeError, UnsafeError: as `transferpipe.recipe.trust.resolve`.
     """
-    return tuple(resolve(b.target, f"{b.where}._target_", trusted) for b in _builds_in(build))
+    return tuple(resolve(b.target, f"{b.where}._target_", trusted) for b in walk_builds(build))
 
 
 def check_names(builds: Iterable[Build], trusted: Collection[str] = ()) -> None:
@@ -175,18 +175,8 @@ def check_names(builds: Iterable[Build], trusted: Collection[str] = ()) -> None:
     Raises:
         RecipeError, UnsafeError: as `transferpipe.recipe.trust.check_name`.
     """
-    for build in builds:
-        for inner in _builds_in(build):
-            check_name(inner.target, f"{inner.where}._target_", trusted)
-
-
-def _builds_in(value: Any) -> Iterator[Build]:
-    """Yield the calls in `value`, outer ones first."""
-    if isinstance(value, Build):
-        yield value
-        value = value.arguments
-    for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
-        yield from _builds_in(inner)
+    for build in walk_builds(list(builds)):
+        check_name(build.target, f"{build.where}._target_", trusted)
 
 
 def call(build: Build, trusted: Collection[str] = ()) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -34,6 +34,15 @@ class Build:
     target: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     where: str = ""
+
+
+def walk_builds(value: Any) -> Iterator[Build]:
+    """Yield every call in `value`, a call or its arguments, however deep in lists and mappings; outer ones first."""
+    if isinstance(value, Build):
+        yield value
+        value = value.arguments
+    for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
+        yield from walk_builds(inner)
 
 
 LIVE = "live://"
