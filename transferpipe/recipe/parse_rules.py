@@ -29,8 +29,8 @@ def compile_pattern(text: str, where: str, problems: Problems) -> Pattern | None
 
 
 def compile_patterns(texts: Sequence[str], where: str, problems: Problems) -> tuple[Pattern, ...]:
-    """Return those of the patterns that are valid."""
-    return tuple(p for t in texts if (p := compile_pattern(t, where, problems)))
+    """Return those of the patterns that are valid; one that is written twice counts once."""
+    return tuple(p for t in dict.fromkeys(texts) if (p := compile_pattern(t, where, problems)))
 
 
 def split_source(text: str, sources: Sequence[str]) -> tuple[str | None, str]:
