@@ -10,6 +10,7 @@ from transferpipe.planning.structure import LayerState, TargetStructure, loaded_
 from transferpipe.weights.file_source import FileSource, SavedGroup
 from transferpipe.weights.keras.config import Config, is_layer_config, layer_configs
 from transferpipe.weights.keras.naming import SavedLayer, readable_names
+from transferpipe.weights.spec import Catalog, WeightSpec
 
 SETTINGS = ("epsilon", "reset_after", "equation")
 
@@ -25,6 +26,7 @@ def with_settings(state: LayerState, settings: Mapping[str, Any]) -> LayerState:
     )
 
 
+_WHOLE = ("int8", "uint8")
 _NEVER_TRAINED = ("moving_mean", "moving_variance", "mean", "variance", "count", "vector_u")
 
 
@@ -45,6 +47,20 @@ def _is_recorded(found: Config | None) -> bool:
     return found is not None and is_layer_config(found) and "name" in found["config"]
 
 
+def _trains(weight: WeightSpec, catalog: Catalog) -> bool:
+    """Tell whether training changes a weight while its layer is trainable: no statistics, nothing quantised.
+
+    Keras makes the values of a quantised layer, their scales and zero points non-trainable; those of float8 train on.
+    """
+    if weight.own_name in _NEVER_TRAINED or weight.layer_class == "STFTSpectrogram" or weight.dtype in _WHOLE:
+        return False
+    if weight.own_name in ("g_idx", "awq_scales"):
+        return False
+    value, _, part = weight.own_name.rpartition("_")
+    beside = catalog.by_name.get(f"{weight.layer}/{value}".lstrip("/"))
+    return part not in ("scale", "zero") or beside is None or beside.dtype not in _WHOLE
+
+
 def file_structure(source: FileSource) -> TargetStructure:
     """Return the target structure that a file tells: layers and flags as far as its configuration records them."""
     layers = []
@@ -57,5 +73,5 @@ def file_structure(source: FileSource) -> TargetStructure:
         state = LayerState(name, layer_class, trainable, recorded)
         layers.append(with_settings(state, found["config"] if found is not None else {}))
     layers.sort(key=lambda layer: (layer.name != "", layer.name.count("/")))
-    trained = frozenset(w.name for w in source.catalog if w.own_name not in _NEVER_TRAINED)
+    trained = frozenset(w.name for w in source.catalog if _trains(w, source.catalog))
     return TargetStructure(source.label, source.catalog, loaded_flags(layers), trained)

@@ -214,9 +214,9 @@ def _own_names(group: Recorded) -> list[str]:
     """Return the weights' own names: the variables' where somebody gave them one, else what the file can tell."""
     import keras
 
-    table = _serialized_names(group) or weight_names(
-        _class_of(group.owner), None, [_shape(v) for _, v in group.entries]
-    )
+    values = [v for _, v in group.entries]
+    shapes, dtypes = [_shape(v) for v in values], [_dtype(v) for v in values]
+    table = _serialized_names(group) or weight_names(_class_of(group.owner), None, shapes, dtypes)
     names = []
     for i, (key, value) in enumerate(group.entries):
         if not key.isdigit():

@@ -47,6 +47,8 @@ def plan_freezing(
         chosen |= {n for n in whole if not whole.intersection(ancestors(n))}
         if not whole and not problems.found:  # rules that failed leave nothing transferred: they are the problem
             problems.add("freeze", "'transferred' matches nothing: no layer gets all of its weights from a source")
+    # A cell holds all that its recurrent layer holds, and only the layer's own flag is recorded.
+    chosen |= {holder.name for name in chosen if (holder := target.flag_keeper(name)) is not None}
     flags = frozen_flags(target, chosen)
     return effective(target, flags, tuple(n for n in flags if not flags[n] and _was_on(target, n)))
 

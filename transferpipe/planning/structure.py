@@ -76,6 +76,12 @@ class TargetStructure:
         """Return the nearest layer above `name`; None above the root."""
         return next((self.by_name[n] for n in ancestors(name) if n in self.by_name), None)
 
+    def flag_keeper(self, name: str) -> LayerState | None:
+        """Return the layer that hands its recorded flag to its part `name`, which records none; None if none does."""
+        layer, holder = self.by_name.get(name), self.holder(name)
+        handed = layer is not None and not layer.recorded and holder is not None and holder.layer_class in _HANDS_DOWN
+        return holder if handed else None
+
     def keeps_flag(self, name: str) -> bool:
         """Tell whether a layer has the flag that it was saved with when Keras loads the saved configuration."""
         layer = self.by_name.get(name)

@@ -111,7 +111,7 @@ def _pairs(plan: Plan, sources: Mapping[str, Catalog], target: Arrangement) -> d
             names = (_name(theirs, ref.name), _name(ours, a.target))
             pair = pairs.get((ref.source, *names))
             if pair is None:
-                if theirs:
+                if theirs and (ours or theirs[0] == ref.name.rpartition("/")[0]):
                     functions = source.function(theirs[0]), _function(target, ours, a.target)
                 else:  # of a part inside a layer, both sides know the class as the file's names tell it
                     functions = _function(source, [], ref.name), _function(target, [], a.target)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from transferpipe.planning.lint.layouts import lint_layouts
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
 from transferpipe.planning.pairing.taken import listed
-from transferpipe.planning.structure import TargetStructure, ancestors
+from transferpipe.planning.structure import BATCH_NORMALIZATION, TargetStructure, ancestors
 from transferpipe.planning.transforms import parse_transforms
 from transferpipe.planning.transforms.axes import Transpose
 
@@ -101,6 +101,12 @@ def where_of(assignment: Assignment) -> str:
     return UNMATCHED_RULE if assignment.rule == UNMATCHED_RULE else f"{_RULE}{assignment.rule}"
 
 
+def _is_foreign(source: str, target: str) -> bool:
+    """Tell whether a source weight has another role by its name; a number in the same layer is Keras's own order."""
+    (theirs, role), (ours, own) = (name.rpartition("/")[::2] for name in (source, target))
+    return role != own and not (role.isdigit() and theirs == ours)
+
+
 def _square_kernels(plan: Plan) -> Iterator[PlanWarning]:
     """A square matrix fits transposed as well as straight; only a known layout vouches for it.
 
@@ -109,7 +115,7 @@ def _square_kernels(plan: Plan) -> Iterator[PlanWarning]:
     shown = {_turned(a) for a in plan.assignments if len(a.shape) >= 2 and a.shape[-1] != a.shape[-2]}
     for a in plan.assignments:
         square = len(a.shape) >= 2 and a.shape[-1] == a.shape[-2] > 1 and "kernel" in a.target.rpartition("/")[2]
-        foreign = not a.adapter and any(r.name.rpartition("/")[2] != a.target.rpartition("/")[2] for r in a.sources)
+        foreign = not a.adapter and any(_is_foreign(r.name, a.target) for r in a.sources)
         own_steps = parse_transforms(a.transforms)
         transposed = any(isinstance(step, Transpose) for step in own_steps)
         if square and (foreign or transposed) and _turned(a) not in shown:
@@ -176,14 +182,25 @@ def _unrecorded_freezing(plan: Plan, target: TargetStructure) -> Iterator[PlanWa
     if len(weights_only) == len(plan.save):
         return
     parts: dict[str, list[str]] = {}
-    for name in plan.freezing.layers:
-        if name and not target.keeps_flag(name):
-            parts.setdefault(_recording(name, target), []).append(name)
+    for name in _lost_on_loading(plan, target):
+        parts.setdefault(_recording(name, target), []).append(name)
     for holder, names in parts.items():
         what = f"{holder} is" if holder else "the model is"
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         text = f"{what} saved without the flags of its parts: {names[0]}{more} is trainable again after load_model"
         yield PlanWarning("freeze-not-saved", "freeze", f"{text}; switch it off there once more")
+
+
+def _lost_on_loading(plan: Plan, target: TargetStructure) -> list[str]:
+    """Return the layers that are frozen and have no recorded flag of their own.
+
+    Below a root that is off nothing trains whatever their flags say, but for the moving statistics of a
+    BatchNormalization, which asks its own flag alone.
+    """
+    root = target.by_name.get("")
+    off = "" in plan.freezing.layers or (root is not None and not root.trainable)
+    lost = [n for n in plan.freezing.layers if n and not target.keeps_flag(n)]
+    return [n for n in lost if not off or target.by_name[n].layer_class == BATCH_NORMALIZATION]
 
 
 def _recording(name: str, target: TargetStructure) -> str:
@@ -198,7 +215,12 @@ def _switched_off_variables(target: TargetStructure) -> Iterator[PlanWarning]:
 
 
 def _nothing_trainable(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
-    if target.trainable_weights and not plan.freezing.trainable_parameters:
+    loaded = any(p.endswith(".keras") for p in plan.save)  # what is lost then trains after all, and that is said
+    if loaded and _lost_on_loading(plan, target):
+        return
+    # Kernels that are a Fourier transform, in a layer that is built switched off.
+    trains = any(target.catalog[name].layer_class != "STFTSpectrogram" for name in target.trainable_weights)
+    if trains and not plan.freezing.trainable_parameters:
         root = target.by_name.get("")
         why = " (the model itself is frozen, and a frozen ancestor wins)" if root and not root.trainable else ""
         yield PlanWarning("nothing-trainable", "freeze", f"no parameter of the result is trainable{why}")

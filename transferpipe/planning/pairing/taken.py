@@ -197,13 +197,19 @@ def pair_stored(weight: str, ours: str, theirs: str, catalog: Catalog, pairing: 
 def pair_numbered(weight: str, layer: str, catalog: Catalog, pairing: Pairing) -> str | None:
     """Return the source weight with the same number inside a layer of unknown class, or None.
 
-    A Keras file numbers the weights of a layer. For a class of the user's own it tells no names; then the position says
-    which is which, if the two layers hold equally many weights. For built-in classes the names are known, and where
-    they are not (a normalization without gamma or beta), guessing by position is how gamma becomes beta.
+    A Keras file numbers the weights of a layer. Where both sides are saved at one path, with equal shapes, the names of
+    one stand for the numbers of the other: Keras would load them so. For a class of the user's own the file tells no
+    names; then the position says which is which, if the two layers hold equally many weights. For built-in classes the
+    names are known, and where they are not (a normalization without gamma or beta), guessing by position in a layer
+    that is saved elsewhere is how gamma becomes beta.
     """
-    theirs = _numbered_in(catalog, layer)
+    theirs = _directly_in(catalog, layer)
     ours = _directly_in(pairing.target, weight.rpartition("/")[0])
     if not theirs or len(theirs) != len(ours):
+        return None
+    if _are_saved_alike([catalog[n] for n in theirs], [pairing.target[n] for n in ours]):
+        return theirs[ours.index(weight)]
+    if not _are_numbered(theirs):
         return None
     if _are_quantised_alike([catalog[n] for n in theirs], [pairing.target[n] for n in ours]):
         return theirs[ours.index(weight)]
@@ -216,6 +222,17 @@ def pair_numbered(weight: str, layer: str, catalog: Catalog, pairing: Pairing) -
         text = f"{catalog.label} numbers the weights of {layer or 'the model itself'}: they are taken in order"
         pairing.warn("numbered-weights", layer or "the model", text)
     return theirs[ours.index(weight)]
+
+
+def _are_saved_alike(theirs: Sequence[WeightSpec], ours: Sequence[WeightSpec]) -> bool:
+    """Tell whether two layers hold weights at the same places of a Keras file, and one of them only numbers them."""
+    alike = all(a.where and (a.where, a.shape) == (b.where, b.shape) for a, b in zip(theirs, ours, strict=True))
+    kinds = {w.layer_class for w in (*theirs, *ours)} - {None}  # a file need not tell
+    return alike and len(kinds) < 2 and any(_are_numbered([w.name for w in side]) for side in (theirs, ours))
+
+
+def _are_numbered(names: Sequence[str]) -> bool:
+    return all(n.rpartition("/")[2].isdigit() for n in names)
 
 
 def _are_quantised_alike(theirs: Sequence[WeightSpec], ours: Sequence[WeightSpec]) -> bool:
@@ -251,7 +268,7 @@ def unclear_names(ours: str, layer: str, catalog: Catalog) -> tuple[str, str] | 
 def _numbered_in(catalog: Catalog, layer: str) -> list[str]:
     """Return the weights that the layer itself holds if the file only numbers them."""
     theirs = _directly_in(catalog, layer)
-    return theirs if all(n.rpartition("/")[2].isdigit() for n in theirs) else []
+    return theirs if _are_numbered(theirs) else []
 
 
 def _directly_in(catalog: Catalog, layer: str) -> list[str]:

@@ -22,6 +22,7 @@ from transferpipe.weights.keras.layer_classes import (
     Names,
     Shape,
     can_hold,
+    may_be_quantized,
     quantized_names,
     snake_case,
     stem,
@@ -137,7 +138,7 @@ def _fits(layer_class: str, shapes: Sequence[Shape], parts: set[str]) -> bool:
     kind = _kinds().get(name)
     if kind is None or (name in _BUILT_IN and not parts):
         # With LoRA or quantised it holds more than it does by itself.
-        return can_hold(name, shapes) or bool(quantized_names(name, shapes, ("int8",))) or not shapes
+        return can_hold(name, shapes) or may_be_quantized(name, len(shapes)) or not shapes
     return (not parts or bool(parts & kind.parts.keys())) and (not shapes or _own(kind, shapes) is not None)
 
 

@@ -60,6 +60,33 @@ _WEIGHTS: dict[str, Names] = {
     "AdditiveAttention": ("scale",),
 }
 
+_FLOAT8 = ("scale", "amax_history")  # for the values, their weights and the gradients
+
+# What quantised layers save instead, in this order; a weight with a question mark is not there in every layer
+# (source: `variable_serialization_spec` of the classes and their `_int4_build`, Keras 3.15).
+_KERNELS: tuple[Names, ...] = (
+    ("kernel", "?bias", "kernel_scale"),
+    ("kernel", "?bias", "kernel_scale", "kernel_zero", "g_idx"),
+    ("kernel", "?bias", *(f"{of}_{what}" for of in ("inputs", "kernel", "outputs_grad") for what in _FLOAT8)),
+    ("?bias", "kernel", "kernel_scale", "kernel_zero", "g_idx"),
+    ("?bias", "kernel", "kernel_scale", "kernel_zero", "awq_scales", "g_idx"),
+)
+_TABLES: tuple[Names, ...] = (
+    ("embeddings", "embeddings_scale"),
+    ("embeddings", "embeddings_scale", "embeddings_zero", "g_idx"),
+)
+_REVERSE: tuple[Names, ...] = (
+    ("reverse_embeddings", "reverse_embeddings_scale"),
+    ("reverse_embeddings", "reverse_embeddings_scale", "reverse_embeddings_zero"),
+)
+_VALUES = ("kernel", "embeddings", "reverse_embeddings")
+_QUANTIZED: dict[str, tuple[Names, ...]] = {
+    "Dense": _KERNELS,
+    "EinsumDense": _KERNELS,
+    "Embedding": _TABLES,
+    "ReversibleEmbedding": (*_TABLES, *((*a, *b) for a, b in zip(_TABLES, _REVERSE, strict=True))),
+}
+
 # Which configuration switch a weight depends on, and whether it is there when the configuration does not say.
 _SCALE_AND_CENTER = {"gamma": ("scale", True), "beta": ("center", True)}
 _SWITCHES: dict[str, dict[str, tuple[str, bool]]] = {
@@ -83,7 +110,13 @@ _AXES: dict[str, tuple[int, ...]] = {
 
 # Classes of the parts that composite layers make themselves, by the attribute under which Keras saves them, whose
 # leading underscore differs between versions.
-_HEADS = {"query_dense": "query", "key_dense": "key", "value_dense": "value", "output_dense": "attention_output"}
+_HEADS = {
+    "query_dense": "query",
+    "key_dense": "key",
+    "value_dense": "value",
+    "gate_dense": "gate",  # with `use_gate`
+    "output_dense": "attention_output",
+}
 _PARTS: dict[str, dict[str, str]] = {
     **dict.fromkeys(("MultiHeadAttention", "GroupedQueryAttention"), dict.fromkeys(_HEADS, "EinsumDense")),
     "LSTM": {"cell": "LSTMCell"},
@@ -172,60 +205,58 @@ def part_name(parent_class: str | None, attribute: str) -> str | None:
     return _HEADS.get(attribute.lstrip("_")) if attention else None
 
 
-def can_hold(layer_class: str, shapes: Sequence[Shape]) -> bool:
-    """Tell whether a layer of a built-in class can hold weights of these shapes.
+def can_hold(layer_class: str, shapes: Sequence[Shape], dtypes: Sequence[str] = ()) -> bool:
+    """Tell whether a layer of a built-in class can hold weights of these shapes and dtypes.
 
     >>> can_hold("Attention", [()]), can_hold("Attention", [(4, 3), (3,)]), can_hold("Dropout", [(3,)])
     (True, False, False)
     """
+    if dtypes and quantized_names(layer_class, shapes, dtypes):
+        return True
     axes = _AXES.get(layer_class)
     if axes and any(len(s) != n for s, n in zip(shapes, axes, strict=False)):
         return False
     return len(shapes) <= len(_WEIGHTS.get(layer_class, ()))
 
 
-def weight_names(layer_class: str | None, config: Mapping[str, Any] | None, shapes: Sequence[Shape]) -> Names | None:
+def weight_names(
+    layer_class: str | None,
+    config: Mapping[str, Any] | None,
+    shapes: Sequence[Shape],
+    dtypes: Sequence[str] = (),
+) -> Names | None:
     """Return the names of the numbered weights of a layer, or None where they cannot be known.
 
     Args:
         layer_class: the layer's class, None if unknown.
         config: the layer's configuration, None if unknown.
         shapes: the shapes of the weights that the file holds for the layer.
+        dtypes: their dtypes, which tell a quantised layer; none are taken for those of a float layer.
 
     >>> weight_names("Dense", None, [(4, 3), (3,)])
     ('kernel', 'bias')
+    >>> weight_names("Dense", None, [(4, 3), (3,)], ["int8", "float32"])
+    ('kernel', 'kernel_scale')
     >>> weight_names("BatchNormalization", None, [(3,), (3,), (3,)])  # without gamma, or beta? The file does not say.
     """
-    if layer_class is None or not shapes or not can_hold(layer_class, shapes):
+    if layer_class is None or not shapes:
+        return None
+    if quantized := quantized_names(layer_class, shapes, dtypes):
+        return quantized
+    if not can_hold(layer_class, shapes):
         return None
     full, switches = _WEIGHTS[layer_class], _SWITCHES.get(layer_class)
     if switches is None:
-        return full[: len(shapes)]
-    possible = [_present(full, switches, config)] if config else _all_present(full, switches)
-    fitting = {names for names in possible if len(names) == len(shapes)}
-    return fitting.pop() if len(fitting) == 1 else None
-
-
-# What a layer quantised to int8 holds, in Keras's order (the class's `variable_serialization_spec`).
-_INT8: dict[str, tuple[Names, ...]] = {
-    **dict.fromkeys(("Dense", "EinsumDense"), (("kernel", "kernel_scale"), ("kernel", "bias", "kernel_scale"))),
-    "Embedding": (("embeddings", "embeddings_scale"),),
-    "ReversibleEmbedding": (
-        ("embeddings", "embeddings_scale"),
-        ("embeddings", "embeddings_scale", "reverse_embeddings", "reverse_embeddings_scale"),
-    ),
-}
-
-
-def quantized_names(layer_class: str, shapes: Sequence[Shape], dtypes: Sequence[str]) -> Names | None:
-    """Return the names of the weights of a layer that is quantised to int8; None if it is not known to be one.
-
-    >>> quantized_names("Dense", [(4, 3), (3,), (3,)], ["int8", "float32", "float32"])
-    ('kernel', 'bias', 'kernel_scale')
-    """
-    if not dtypes or dtypes[0] != "int8":
-        return None
-    return next((names for names in _INT8.get(layer_class, ()) if len(names) == len(shapes)), None)
+        names = full[: len(shapes)]
+    else:
+        possible = [_present(full, switches, config)] if config else _all_present(full, switches)
+        fitting = {names for names in possible if len(names) == len(shapes)}
+        if len(fitting) != 1:
+            return None
+        names = fitting.pop()
+    # Whole numbers where a float layer has none: quantised in a way that is not known here.
+    whole = {n for n, dtype in zip(names, dtypes, strict=False) if dtype.startswith(("int", "uint"))}
+    return names if whole <= {"count"} else None
 
 
 def _present(full: Sequence[str], switches: Mapping[str, tuple[str, bool]], config: Mapping[str, Any]) -> Names:
@@ -240,3 +271,44 @@ def _all_present(full: Sequence[str], switches: Mapping[str, tuple[str, bool]]) 
     keys = sorted({key for key, _ in switches.values()})
     settings = itertools.product((True, False), repeat=len(keys))
     return [_present(full, switches, dict(zip(keys, setting, strict=True))) for setting in settings]
+
+
+def quantized_names(layer_class: str, shapes: Sequence[Shape], dtypes: Sequence[str]) -> Names | None:
+    """Return the names of the weights of a quantised layer; None where they are not those of one mode of the class.
+
+    >>> quantized_names("Dense", [(4, 3), (3,), (3,)], ["int8", "float32", "float32"])
+    ('kernel', 'bias', 'kernel_scale')
+    """
+    found = set()
+    for mode in _QUANTIZED.get(layer_class, ()):
+        for names in (tuple(n.lstrip("?") for n in mode), tuple(n for n in mode if not n.startswith("?"))):
+            if len(names) == len(shapes) == len(dtypes) and _agree(names, shapes, dtypes):
+                found.add(names)
+    return found.pop() if len(found) == 1 else None
+
+
+def may_be_quantized(layer_class: str, count: int) -> bool:
+    """Tell whether a layer of the class holds so many weights in one of its quantisation modes."""
+    modes = _QUANTIZED.get(layer_class, ())
+    return any(count in (len(mode), len(mode) - sum(n.startswith("?") for n in mode)) for mode in modes)
+
+
+def _agree(names: Names, shapes: Sequence[Shape], dtypes: Sequence[str]) -> bool:
+    """Tell whether quantised weights can have these shapes and dtypes.
+
+    Values are whole numbers, zero points may be, and have the shape of their scale; for float8 the values stay as they
+    are, and each scale is one number with a history of maxima.
+    """
+    shape = dict(zip(names, shapes, strict=True))
+    of_float8 = "inputs_scale" in shape
+    for name, dtype in zip(names, dtypes, strict=True):
+        base, _, what = name.rpartition("_")
+        whole = name in _VALUES and not of_float8
+        if what != "zero" and dtype.startswith(("int", "uint")) != whole:
+            return False
+        if what == "zero" and shape[name] != shape[f"{base}_scale"]:
+            return False
+        if of_float8 and what in ("scale", "history") and len(shape[name]) != (what == "history"):
+            return False
+    scales = {s for n, s in shape.items() if n.endswith("_scale")}
+    return of_float8 or all(len(shape[n]) > 1 and shape[n] not in scales for n in _VALUES if n in shape)

@@ -20,7 +20,6 @@ from transferpipe.weights.keras.layer_classes import (
     Names,
     can_hold,
     part_class,
-    quantized_names,
     stem,
     weight_names,
 )
@@ -171,21 +170,14 @@ def _layer_classes(
 def _class_by_name(group: Group) -> str | None:
     """Return the class that a layer's name is made of, unless the layer holds what that class does not."""
     known = BUILT_IN.get(stem(group.name or ""))
-    return known if known and can_hold(known, group.shapes) else None
+    return known if known and can_hold(known, group.shapes, group.dtypes) else None
 
 
 def _own_names(group: Group, layer_class: str | None, config: Config | None) -> Names | None:
     """Return the names of the group's numbered weights, or None where only the numbers are known."""
     if not all(v.key.isdigit() for v in group.values):
         return None
-    if quantized := quantized_names(layer_class or "", group.shapes, group.dtypes):
-        return quantized
-    own = weight_names(layer_class, config["config"] if config else None, group.shapes)
-    whole = {
-        name for name, v in zip(own or (), group.values, strict=False) if v.dataset.dtype.startswith(("int", "uint"))
-    }
-    # Whole numbers that are not a count: a quantised layer, which holds other weights.
-    return own if whole <= {"count"} else None
+    return weight_names(layer_class, config["config"] if config else None, group.shapes, group.dtypes)
 
 
 def _specs(group: Group, layer: str, layer_class: str | None, own: Names | None) -> Iterator[WeightSpec]:
