@@ -26,6 +26,7 @@ from transferpipe.models.build import (
 from transferpipe.models.opened import Opened
 from transferpipe.models.source import ModelSource, live_model
 from transferpipe.models.target import FileTarget, ModelTarget, Target
+from transferpipe.planning.layouts.adapt import LAYOUTS
 from transferpipe.planning.layouts.evidence import are_torch_names
 from transferpipe.planning.model import PlanWarning
 from transferpipe.recent import Recent
@@ -36,8 +37,6 @@ from transferpipe.weights.spec import Source
 
 # Enough for a teacher, a student and their targets; an opened file holds no values.
 _FILES: Recent[tuple[FileSource, tuple[Stamp, ...]]] = Recent(8)
-_SAID = {"torch": " (torch's layout)", "onnx": " (axes by its graph)"}
-_TORCH_FORMATS = ("torch", "torch_index")
 _NAMED_FORMATS = ("safetensors", "safetensors_index", "npz")
 _MOST_SOURCES, _MOST_TARGETS = 2, 4  # models with all their values, and models whose weights are still to be drawn
 
@@ -108,7 +107,7 @@ def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str
         target: Target = models.get("target") or open_target(recipe.target, recipe.seed, trusted)
     labels["target"] = target.structure.label if "target" in models else describe_origin(recipe.target)
     layouts = {alias: layout_of(recipe.sources[alias], source) for alias, source in sources.items()}
-    labels |= {alias: labels[alias] + _SAID[layout] for alias, layout in layouts.items() if layout in _SAID}
+    labels |= {alias: labels[alias] + LAYOUTS[layout].label for alias, layout in layouts.items()}
     files = {a: o for a, o in {**recipe.sources, "target": recipe.target}.items() if a not in models and o.path}
     return Opened(sources, target, labels, layouts, (*_unpinned(files), *_baked(sources, target)), "target" in models)
 
@@ -146,13 +145,14 @@ def layout_of(origin: Origin, source: Source) -> str:
     """
     if origin.layout != "auto":
         return origin.layout
-    if source.format == "onnx":
-        return "onnx"
     says = source.details.get("format") if isinstance(source, FileSource) else None
     names = [weight.where.removesuffix(".npy") for weight in source.catalog]
     by_name = source.format in _NAMED_FORMATS and says is None and are_torch_names(names)
     foreign = any("/" in name for name in names)
-    return "torch" if (source.format in _TORCH_FORMATS or says == "pt" or by_name) and not foreign else "keras"
+    for name, layout in LAYOUTS.items():
+        if source.format in layout.formats or (says is not None and says == layout.tag):
+            return "keras" if name == "torch" and foreign else name
+    return "torch" if by_name and not foreign else "keras"
 
 
 def describe_origin(origin: Origin) -> str:

@@ -12,6 +12,7 @@ from transferpipe.planning.crossings import lint_crossings
 from transferpipe.planning.edits import check_edits
 from transferpipe.planning.fates import Fates, assign
 from transferpipe.planning.freezing import plan_freezing
+from transferpipe.planning.layouts.adapt import LAYOUTS
 from transferpipe.planning.layouts.evidence import are_torch_names
 from transferpipe.planning.layouts.keras_2 import name_in_cudnn
 from transferpipe.planning.lint.connections import lint_connections
@@ -24,7 +25,7 @@ from transferpipe.planning.lint.whole_plan import lint, where_of
 from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning, SourceRef, SourceWeight
 from transferpipe.planning.one_variable import close_claims, put_together, settle_names, unclaimed
 from transferpipe.planning.pairing.axes import warn_of_judged
-from transferpipe.planning.pairing.layouts import describe_torch, names_wanted, take_module
+from transferpipe.planning.pairing.layouts import describe_named, names_wanted, take_module
 from transferpipe.planning.pairing.rules import pair_rule
 from transferpipe.planning.pairing.taken import (
     ONNX,
@@ -112,6 +113,11 @@ def make_plan(
     padding = lint_padding(target.catalog.network, torch_rules)
     settings, differing = compare_settings(plan, sources, target)
     plan = dataclasses.replace(plan, settings=settings)
+    # What comes from a layout that goes as Keras does has none of torch's peculiarities to be warned of.
+    alike = {alias for alias, name in layouts.items() if name != "keras" and LAYOUTS[name].is_channels_last}
+    unlike = dataclasses.replace(
+        plan, assignments=tuple(a for a in plan.assignments if a.sources[0].source not in alike)
+    )
     found = (
         *pairing.warnings,
         *lost,
@@ -120,10 +126,10 @@ def make_plan(
         *(PlanWarning("assumed", c.label, text) for c in sources.values() for text in c.assumed),
         *_lint_pairs(recipe, plan, target, sources),
         *padding,
-        *lint_flatten(plan, target, sources),
-        *lint_epsilons(plan, target, sources),
-        *lint_directions(plan, target, sources),
-        *lint_reset_after(plan, target, of_onnx),
+        *lint_flatten(unlike, target, sources),
+        *lint_epsilons(unlike, target, sources),
+        *lint_directions(unlike, target, sources),
+        *lint_reset_after(unlike, target, of_onnx),
         *differing,
         *lint_connections(plan, sources, target.catalog),
     )
@@ -252,7 +258,7 @@ def _settle_same_name(recipe: Recipe, name: str, fates: Fates, pairing: Pairing)
         what, mend = unclear
         fates.problems.add("unmatched", f"no source has a weight called {name}: {what}", mend)
     else:
-        called = [describe_torch(name, c) for a in fates.sources if (c := pairing.counterpart(a, name))] or [name]
+        called = [describe_named(name, c) for a in fates.sources if (c := pairing.counterpart(a, name))] or [name]
         near = pairing.near(called[0].partition(",")[0], [n for c in fates.sources.values() for n in c.by_name])
         fates.problems.add("unmatched", f"no source has a weight called {called[0]}", near or "give it a rule")
 

@@ -162,7 +162,7 @@ def _parse_save(fields: Fields, absolute: bool) -> Save:
         fields.note("save", f"must be a path or a mapping, not {describe(value)}")
     inner = Fields(value if isinstance(value, Mapping) else {}, "save", fields.problems)
     path = inner.text("path", Save.path)
-    layout = inner.choice("layout", ("keras", "torch"), Save.layout)
+    layout = inner.choice("layout", ("keras", "torch", "flax"), Save.layout)
     save = Save(
         Save.path if path is None else path, inner.texts("also"), inner.flag("overwrite"), layout, _parse_shard(inner)
     )

@@ -27,7 +27,7 @@ def parse_origin(value: Any, where: str, problems: Problems) -> Origin | None:
     if not isinstance(value, Mapping):
         problems.add(where, f"must be a path or a mapping, not {describe(value)}")
         return None
-    if where == "target" and value.get("layout") in ("torch", "onnx"):
+    if where == "target" and value.get("layout") in LAYOUTS[1:]:
         problems.add(f"{where}.layout", "the target is a Keras model: it has Keras's layout", "give it to the source")
     if "path" in value and _TARGET in value:
         problems.add(where, "`path` and `_target_` are both given", "keep one of them")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.files.segment import Segment
+from transferpipe.planning.layouts.adapt import LAYOUTS
 from transferpipe.planning.layouts.evidence import are_torch_names
 from transferpipe.planning.layouts.export import Exported, Held, plan_export, plan_import
 from transferpipe.planning.model import Plan
@@ -56,14 +57,14 @@ def in_layout(layout: str, target: TargetStructure, values: Values) -> Written:
     """
     if layout == KERAS:
         return Written(target.catalog, values.value, values.segment, "keras")
-    table = {e.name.replace("/", "."): e for e in plan_export(layout, target)}
+    table = {e.name.replace("/", LAYOUTS[layout].separator): e for e in plan_export(layout, target)}
     catalog = Catalog(tuple(WeightSpec(n, e.shape, e.dtype, None, n) for n, e in table.items()), target.label)
 
     def segment(name: str) -> Segment | None:
         parts = table[name].parts
         return values.segment(parts[0].weight) if len(parts) == 1 and not parts[0].steps else None
 
-    return Written(catalog, lambda name: _value(table[name], values), segment, "pt")
+    return Written(catalog, lambda name: _value(table[name], values), segment, LAYOUTS[layout].tag or KERAS)
 
 
 def as_in_file(written: Written, source: FileSource) -> Written:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.errors import Problems, RecipeError
-from transferpipe.planning.layouts.adapt import find_counterpart, joined, names_in
+from transferpipe.planning.layouts.adapt import find_counterpart, joined
 from transferpipe.planning.layouts.adapter import NoCounterpartError, Shape
 from transferpipe.planning.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
@@ -136,8 +136,12 @@ def plan_import(layout: str, target: TargetStructure, catalog: Catalog) -> dict[
             if weight.name in catalog:
                 found[weight.name] = Held((weight.name,), ())
             continue
+        module = counterpart.layer
         there = [
-            (c, n) for c in counterpart.choices for n in names_in(counterpart.layer, c) if all(x in catalog for x in n)
+            (choice, names)
+            for choice in counterpart.choices
+            for names in counterpart.names_in(module, choice)
+            if all(name in catalog for name in names)
         ]
         for choice, names in there[:1]:
             found[weight.name] = Held(names, choice.steps_for([catalog[n].shape for n in names], weight.shape))

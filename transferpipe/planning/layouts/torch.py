@@ -6,13 +6,21 @@ ones first, then input channels, then output channels (https://keras.io/api/laye
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 from transferpipe.planning.layouts.adapter import Adapted, Adapters, NoCounterpartError, Shape, permuted
+from transferpipe.planning.layouts.layout import Counterpart, Layout, joined
 from transferpipe.planning.layouts.torch_attention import ATTENTION
+from transferpipe.planning.layouts.torch_einsum import einsum_adapters
 from transferpipe.planning.layouts.torch_recurrent import CELLS
+from transferpipe.planning.structure import TargetStructure
+from transferpipe.weights.spec import WeightSpec
+
+_IN_STACK = re.compile(r"(?:(.*)/)?(l\d+)")
 
 
 def _depthwise(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
@@ -95,3 +103,85 @@ ADAPTERS: Adapters = {
     **CELLS,
     **ATTENTION,
 }
+
+
+class Torch(Layout):
+    """The layout of torch.nn's modules."""
+
+    name: ClassVar[str] = "torch"
+    adapters: ClassVar[Adapters] = ADAPTERS
+    label: ClassVar[str] = " (torch's layout)"
+    formats: ClassVar[tuple[str, ...]] = ("torch", "torch_index")
+    tag: ClassVar[str | None] = "pt"
+
+    def find_counterpart(self, weight: str, target: TargetStructure) -> Counterpart | None:
+        """See `Layout`. What a recurrent layer and a weight under weight normalization are is no matter of classes."""
+        found = super().find_counterpart(weight, target)
+        if found is None:
+            return _einsum(target.catalog[weight], target, self)
+        return _recurrent(self, found, weight, target) if found.layer_class in CELLS else _normed(found)
+
+    def find_cell(self, kind: str, own_name: str, inside: str = "", direction: int = 0) -> tuple[Adapted, ...]:
+        """Return further ways in which a recurrent cell's weight may be kept; see `onnx_cell`."""
+        return ()
+
+    def names_in(self, module: str, choice: Adapted) -> Iterator[tuple[str, ...]]:
+        """See `Layout`.
+
+        torch keeps stacked recurrent layers in one module and numbers their weights: layer 1 of ``lstm`` goes by
+        ``lstm/l1``, and its ``weight_ih_l0`` is ``lstm/weight_ih_l1``.
+        """
+        yield from super().names_in(module, choice)
+        stack = _IN_STACK.fullmatch(module)
+        if stack and all("_l0" in name for name in choice.names):
+            yield tuple(joined(stack[1] or "", name.replace("_l0", f"_{stack[2]}")) for name in choice.names)
+
+
+def _einsum(weight: WeightSpec, target: TargetStructure, layout: Layout) -> Counterpart | None:
+    """Return the counterpart of a weight of an EinsumDense, which only its equation tells."""
+    state = target.by_name.get(weight.layer)
+    table = einsum_adapters(state.equation) if state and state.equation else {}
+    choices = table.get(weight.own_name)
+    return _normed(Counterpart(weight.layer, "EinsumDense", choices, layout)) if choices else None
+
+
+def _recurrent(layout: Torch, cell: Counterpart, weight: str, target: TargetStructure) -> Counterpart:
+    """Return the counterpart of a cell's weight seen from the layer that the other framework has as one module."""
+    layer, _, own = cell.layer.rpartition("/")
+    if own != "cell":  # one of several cells, which torch has as modules of their own
+        return cell
+    own_name = weight.rpartition("/")[2]
+    both, _, direction = layer.rpartition("/")
+    if not _is_bidirectional(both, target):
+        more = layout.find_cell(cell.layer_class, own_name)
+        return dataclasses.replace(cell, layer=layer, choices=(*more, *cell.choices))
+    backward = not direction.startswith("forward_")
+    reverse = "_reverse" if backward else ""
+    more = layout.find_cell(cell.layer_class, own_name, direction, int(backward))
+    choices = tuple(dataclasses.replace(c, names=tuple(n + reverse for n in c.names)) for c in cell.choices)
+    return dataclasses.replace(cell, layer=both, choices=(*more, *choices))
+
+
+def _is_bidirectional(layer: str, target: TargetStructure) -> bool:
+    state = target.by_name.get(layer)
+    if state and state.layer_class:
+        return state.layer_class == "Bidirectional"
+    parts = {n[len(layer) + 1 :].partition("/")[0] for n in target.catalog.layers.get(layer, ())}
+    return len(parts) == 2 and any(part.startswith("forward_") for part in parts)
+
+
+def _normed(found: Counterpart) -> Counterpart:
+    """Add the two forms in which torch keeps a weight under weight normalization: its length g and its direction v."""
+    single = [c for c in found.choices if len(c.names) == 1 and c.names[0].endswith("weight")]
+    parts = ("{}_g", "{}_v"), ("parametrizations/{}/original0", "parametrizations/{}/original1")
+    more = [_under_norm(choice, names) for choice in single for names in parts]
+    return dataclasses.replace(found, choices=(*found.choices, *more))
+
+
+def _under_norm(choice: Adapted, names: tuple[str, str]) -> Adapted:
+    before, slash, own = choice.names[0].rpartition("/")
+
+    def steps(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
+        return "weight_norm", *choice.steps_for(sources[1:], target)
+
+    return Adapted(tuple(before + slash + name.format(own) for name in names), steps)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from transferpipe.planning.layouts.adapt import LAYOUTS
 from transferpipe.planning.layouts.export import unknown_to
 from transferpipe.planning.lint.flatten import is_along_row, rows_of
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
@@ -135,6 +136,8 @@ def _written(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
             f"{plan.save_layout}'s layout knows no such layer, so names and axes stay Keras's: {listed(unknown, _SOME)}"
         )
         yield PlanWarning("no-layout", _SAVE, text)
+    if LAYOUTS[plan.save_layout].is_channels_last:
+        return
     yield from _epsilons(_SAVE, names, target)
     rows = rows_of(target.catalog)
     for name in names:

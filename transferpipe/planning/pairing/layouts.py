@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from transferpipe.planning.claims import Unit
-from transferpipe.planning.layouts.adapt import Counterpart, joined, names_in
+from transferpipe.planning.layouts.adapt import Counterpart, joined
 from transferpipe.planning.layouts.adapter import Adapted
 from transferpipe.planning.pairing.axes import arrange
 from transferpipe.planning.pairing.taken import Pairing, Taken, Wanted, take_as_keras
@@ -25,21 +25,23 @@ def module_of(wanted: Wanted, counterpart: Counterpart) -> str:
 
 def names_wanted(counterpart: Counterpart | None, module: str, name: str) -> list[str]:
     """Return all names under which a target weight may be in the source; `name` is Keras's."""
-    choices = counterpart.choices if counterpart else ()
-    return [name, *(n for choice in choices for names in names_in(module, choice) for n in names)]
+    if counterpart is None:
+        return [name]
+    choices = counterpart.choices
+    return [name, *(n for choice in choices for names in counterpart.names_in(module, choice) for n in names)]
 
 
-def describe_torch(weight: str, counterpart: Counterpart) -> str:
-    """Return what torch would call the target weight if both had the same layers, and say so."""
+def describe_named(weight: str, counterpart: Counterpart) -> str:
+    """Return what its layout would call the target weight if both had the same layers, and say so."""
     names = joined(counterpart.layer, counterpart.expected)
-    return f"{names}, torch's name for {weight} of the {counterpart.layer_class}"
+    return f"{names}, {counterpart.layout.name}'s name for {weight} of the {counterpart.layer_class}"
 
 
 def take_module(source: str, weight: str, counterpart: Counterpart, module: str, pairing: Pairing) -> Taken | None:
     """Return what the target weight `weight` takes of the source's layer `module`, None if it is not there."""
     catalog = pairing.sources[source]
     for choice in counterpart.choices:
-        for names in names_in(module, choice):
+        for names in counterpart.names_in(module, choice):
             if all(name in catalog for name in names):
                 return _taken(source, names, choice, weight, pairing)
     return None

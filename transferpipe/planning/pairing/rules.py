@@ -104,7 +104,7 @@ def _pair_layer(wanted: Wanted, pairing: Pairing) -> dict[str, Taken]:
             pairs[weight] = taken
         elif counterpart:
             missing.append(joined(module, counterpart.expected)[len(wanted.name) :].lstrip("/"))
-            note = note or f" (for {weight} of the {counterpart.layer_class}, in torch's layout)"
+            note = note or f" (for {weight} of the {counterpart.layer_class}, in {counterpart.layout.name}'s layout)"
         else:
             missing.append(wanted.unit.relative(weight))
     if missing:

@@ -1,0 +1,126 @@
+"""`layout: flax`: flax.linen's names and axes, checked against formulas of NumPy and what JAX computes."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import transferpipe as tp
+
+RNG = np.random.default_rng(3)
+
+
+def draw(*shape):
+    return RNG.normal(size=shape).astype("float32")
+
+
+def transfer(tmp_path, arrays, layer, x, prefix=""):
+    """Return what a model of one Keras layer computes once it has flax's arrays from a file."""
+    np.savez(tmp_path / "f.npz", **{f"{prefix}{name}": value for name, value in arrays.items()})
+    model = keras.Sequential([keras.Input(x.shape[1:]), layer])
+    source = {"path": str(tmp_path / "f.npz"), "layout": "flax"}
+    save = {"path": "m.keras", "overwrite": True}
+    report = tp.transfer(source, model, mapping={"all": {"to": layer.name}}, save=save, folder=tmp_path)
+    assert not report.warnings
+    return np.asarray(keras.models.load_model(tmp_path / "m.keras")(x))
+
+
+def test_batch_normalization_with_and_without_collections(tmp_path):
+    x, scale, bias, mean = draw(2, 5), draw(5), draw(5), draw(5)
+    var = np.abs(draw(5)) + 0.1
+    arrays = {"params/n/scale": scale, "params/n/bias": bias, "batch_stats/n/mean": mean, "batch_stats/n/var": var}
+    expected = (x - mean) / np.sqrt(var + 1e-5) * scale + bias
+    for names in (arrays, {name.partition("/")[2]: value for name, value in arrays.items()}):
+        got = transfer(tmp_path, names, layers.BatchNormalization(epsilon=1e-5, name="n"), x)
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_layer_normalization(tmp_path):
+    x, scale, bias = draw(2, 5), draw(5), draw(5)
+    expected = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6) * scale + bias
+    got = transfer(tmp_path, {"n/scale": scale, "n/bias": bias}, layers.LayerNormalization(epsilon=1e-6, name="n"), x)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_a_square_dense_is_not_turned(tmp_path):
+    x, kernel, bias = draw(2, 4), draw(4, 4), draw(4)
+    got = transfer(tmp_path, {"d/kernel": kernel, "d/bias": bias}, layers.Dense(4, name="d"), x)
+    np.testing.assert_allclose(got, x @ kernel + bias, atol=1e-5)
+
+
+def test_an_einsum_keeps_its_axes(tmp_path):
+    x, kernel, bias = draw(2, 4), draw(4, 2, 2), draw(2, 2)
+    layer = layers.EinsumDense("ab,bcd->acd", (2, 2), bias_axes="cd", name="g")
+    got = transfer(tmp_path, {"g/kernel": kernel, "g/bias": bias}, layer, x)
+    np.testing.assert_allclose(got, np.einsum("ab,bcd->acd", x, kernel) + bias, atol=1e-5)
+
+
+def test_embedding(tmp_path):
+    table = draw(7, 3)
+    got = transfer(tmp_path, {"e/embedding": table}, layers.Embedding(7, 3, name="e"), np.array([[1, 6]], "int32"))
+    np.testing.assert_allclose(got, table[[[1, 6]]])
+
+
+def test_attention(tmp_path):
+    x, heads, size = draw(1, 4, 6), 2, 3
+    arrays = {f"a/{n}/{own}": draw(*shape) for n in ("query", "key", "value")
+              for own, shape in (("kernel", (6, heads, size)), ("bias", (heads, size)))}  # fmt: skip
+    arrays |= {"a/out/kernel": draw(heads, size, 6), "a/out/bias": draw(6)}
+    q, k, v = (
+        np.einsum("bte,ehd->bthd", x, arrays[f"a/{n}/kernel"]) + arrays[f"a/{n}/bias"]
+        for n in ("query", "key", "value")
+    )
+    weights = np.exp(np.einsum("bqhd,bkhd->bhqk", q, k) / np.sqrt(size))
+    weights /= weights.sum(-1, keepdims=True)
+    mixed = np.einsum("bhqk,bkhd->bqhd", weights, v)
+    expected = np.einsum("bqhd,hde->bqe", mixed, arrays["a/out/kernel"]) + arrays["a/out/bias"]
+    np.savez(tmp_path / "f.npz", **arrays)
+    one = keras.Input((4, 6))
+    model = keras.Model(one, layers.MultiHeadAttention(heads, size, name="a")(one, one))
+    tp.transfer({"path": str(tmp_path / "f.npz"), "layout": "flax"}, model, mapping={"a": {"to": "a"}},
+                save={"path": "m.keras"}, folder=tmp_path)  # fmt: skip
+    np.testing.assert_allclose(np.asarray(keras.models.load_model(tmp_path / "m.keras")(x)), expected, atol=1e-5)
+
+
+def depthwise(x, kernel, multiplier):
+    """One group a channel, valid: output c*m + j is channel c with filter j."""
+    height, width = kernel.shape[:2]
+    out = np.zeros((x.shape[0], x.shape[1] - height + 1, x.shape[2] - width + 1, x.shape[3] * multiplier), "float32")
+    for o in range(out.shape[-1]):
+        for i in range(height):
+            for j in range(width):
+                part = x[:, i : i + out.shape[1], j : j + out.shape[2], o // multiplier]
+                out[..., o] += part * kernel[i, j, 0, o]
+    return out
+
+
+def test_depthwise(tmp_path):
+    x, kernel = draw(1, 5, 5, 3), draw(2, 3, 1, 6)
+    layer = layers.DepthwiseConv2D((2, 3), depth_multiplier=2, use_bias=False, name="d")
+    got = transfer(tmp_path, {"d/kernel": kernel}, layer, x)
+    np.testing.assert_allclose(got, depthwise(x, kernel, 2), atol=1e-5)
+
+
+def test_transposed_convolution_is_what_jax_computes(tmp_path):
+    lax = pytest.importorskip("jax.lax")
+    x, kernel = draw(1, 4, 4, 3), draw(3, 2, 3, 3)
+    expected = lax.conv_transpose(x, kernel, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    layer = layers.Conv2DTranspose(3, (3, 2), strides=2, use_bias=False, name="t")
+    got = transfer(tmp_path, {"t/kernel": kernel}, layer, x)
+    expected = np.asarray(expected)
+    np.testing.assert_allclose(got[:, : expected.shape[1], : expected.shape[2]], expected, atol=1e-4)
+
+
+def test_saved_in_flax_layout(tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    model = keras.Sequential([keras.Input((4, 4, 3)), layers.DepthwiseConv2D(2, name="w"),
+                              layers.BatchNormalization(name="n"), layers.Flatten(), layers.Dense(5, name="d")])  # fmt: skip
+    model.save(tmp_path / "m.keras")
+    save = {"path": "f.safetensors", "layout": "flax"}
+    report = tp.transfer(
+        str(tmp_path / "m.keras"), str(tmp_path / "m.keras"), mapping={"all": {"to": ".*"}}, save=save, folder=tmp_path
+    )
+    held = safetensors.load_file(tmp_path / "f.safetensors")
+    assert {"w.kernel", "n.scale", "n.bias", "n.mean", "n.var", "d.kernel", "d.bias", "w.bias"} == set(held)
+    assert held["w.kernel"].shape == (2, 2, 1, 3)
+    assert not [w for w in report.warnings if w.code in ("no-layout", "epsilon", "flatten-order")]

@@ -1,0 +1,82 @@
+"""flax.linen: axes as in Keras, other names; statistics lie in a collection of their own.
+
+Names and shapes: https://flax-linen.readthedocs.io/en/latest/api_reference/flax.linen/layers.html. Variables are
+``{"params": ..., "batch_stats": ...}``: of a BatchNorm called ``bn``, the scale is ``params/bn/scale`` and the mean
+``batch_stats/bn/mean``. Files of one flat dictionary often leave the collections out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+from transferpipe.planning.layouts.adapter import Adapted, Adapters, Shape
+from transferpipe.planning.layouts.layout import Counterpart, Layout, class_of, joined
+from transferpipe.planning.structure import TargetStructure
+
+_PARAMS, _STATS = "params", "batch_stats"
+
+
+def _same(name: str) -> tuple[Adapted, ...]:
+    return (Adapted((name,), (), ((),)),)
+
+
+def _depthwise(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
+    """From (k..., 1, C*m) of a Conv with one group a channel to (k..., C, m): output c*m + j is channel c's j-th."""
+    *kernel, _, outputs = (*sources[0], 1, 1) if len(sources[0]) < 2 else sources[0]
+    multiplier = max(1, target[-1]) if target else 1
+    return ({"reshape": [*kernel, outputs // multiplier, multiplier]},)
+
+
+def _depthwise_back(target: Shape) -> tuple[Any, ...]:
+    *kernel, channels, multiplier = target
+    return ({"reshape": [*kernel, 1, channels * multiplier]},)
+
+
+def _transposed(rank: int) -> dict[str, tuple[Adapted, ...]]:
+    """From (k..., in, out) to (k..., out, in), turned round: jax.lax.conv_transpose correlates with its kernel."""
+    space = list(range(rank))
+    steps = {"transpose": [*space, rank + 1, rank]}, {"flip": space}
+    return {"kernel": (Adapted(("kernel",), steps, (steps,)),), "bias": _same("bias")}
+
+
+_KERNEL = {"kernel": _same("kernel"), "bias": _same("bias")}
+_NORM = {"gamma": _same("scale"), "beta": _same("bias")}
+_DEPTHWISE = {"kernel": (Adapted(("kernel",), _depthwise, (_depthwise_back,)),), "bias": _same("bias")}
+_HEADS = {f"{head}/{own}": _same(f"{head}/{own}") for head in ("query", "key", "value") for own in _KERNEL}
+_OUT = {f"attention_output/{own}": _same(f"out/{own}") for own in _KERNEL}
+
+
+class Flax(Layout):
+    """The layout of flax.linen's modules."""
+
+    name: ClassVar[str] = "flax"
+    label: ClassVar[str] = " (flax's layout)"
+    tag: ClassVar[str | None] = "flax"
+    is_channels_last: ClassVar[bool] = True
+    adapters: ClassVar[Adapters] = {
+        **dict.fromkeys(("Dense", "Conv1D", "Conv2D", "Conv3D"), _KERNEL),
+        **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), _DEPTHWISE),
+        **{f"Conv{rank}DTranspose": _transposed(rank) for rank in (1, 2, 3)},
+        "BatchNormalization": {**_NORM, "moving_mean": _same("mean"), "moving_variance": _same("var")},
+        "LayerNormalization": _NORM,
+        "GroupNormalization": _NORM,
+        "RMSNormalization": {"scale": _same("scale")},
+        "Embedding": {"embeddings": _same("embedding")},
+        "MultiHeadAttention": {**_HEADS, **_OUT},
+    }
+
+    def find_counterpart(self, weight: str, target: TargetStructure) -> Counterpart | None:
+        """See `Layout`. An EinsumDense that is no part of an attention is a DenseGeneral."""
+        found = super().find_counterpart(weight, target)
+        layer, _, own = weight.rpartition("/")
+        if found is None and own in _KERNEL and class_of(layer, weight, target) == "EinsumDense":
+            return Counterpart(layer, "EinsumDense", _KERNEL[own], self)
+        return found
+
+    def names_in(self, module: str, choice: Adapted) -> Iterator[tuple[str, ...]]:
+        """See `Layout`. The collections may be left out, in the file or in the recipe."""
+        yield from super().names_in(module, choice)
+        inside = "" if module == _PARAMS else module.removeprefix(f"{_PARAMS}/")
+        own = _STATS if choice.names[0] in ("mean", "var") else _PARAMS
+        yield tuple(joined(own, joined(inside, name)) for name in choice.names)
