@@ -1,1 +1,19 @@
 """Being here puts this folder on the path, so that every test can import the modules beside it that are no tests."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _marks_are_true(request):
+    """Check that a test that is marked with `follows` or `warns` really came by these hints and warnings."""
+    marks = {name: {t for m in request.node.iter_markers(name) for t in m.args} for name in ("follows", "warns")}
+    if not any(marks.values()):
+        yield
+        return
+    from hint_sites import watch
+
+    with watch() as seen:
+        yield
+    assert marks["warns"] <= seen.codes
+    if marks["follows"]:
+        assert marks["follows"] <= seen.keys(), sorted(seen.keys())

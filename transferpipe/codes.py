@@ -44,6 +44,15 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "equal to the rank, which is Keras's default",
             "Nothing, if the default was used. Otherwise load the model in Keras and save it as `.keras`.",
         ),
+        "auto-names": WarningKind(
+            "A rule names layers of a model that is built by numbers that Keras counted up (dense_1). They change with "
+            "the order of building, so tomorrow's `dense_1` may be another layer. Names in files stay as they are. "
+            "Where both models have the same such names at the same places, names and order agree: no warning.",
+            "mapping.norm: relies on auto-generated names such as dense_7, which change with build order: name the "
+            "layers where the model is built",
+            "Give the layers names of your own in the builder. `pair: order` does without names; the warning offers it "
+            "where it pairs the same layers.",
+        ),
         "averages-reset": WarningKind(
             "An optimizer with `use_ema` writes its moving averages over the weights at the end of the next fit. Those "
             "of the old values would bring them back, so they start anew from the values that were transferred.",
@@ -135,7 +144,7 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "A Dense layer follows a Flatten of a feature map. torch flattens (channels, height, width), Keras "
             "(height, "
             "width, channels): the rows of the kernel stand in another order.",
-            "mapping.fc: fc1 follows a Flatten of a map [7, 7, 64], which torch flattens in another order",
+            "mapping.fc: fc1 follows a Flatten of a map (7, 7, 64), which torch flattens in another order",
             "Give the rule the transform that the warning names: transform: {kernel: [{flatten_order: [C, H, W]}]}.",
         ),
         "freeze-not-saved": WarningKind(
@@ -174,15 +183,6 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "what comes out of it means nothing to those behind it.",
             "unmatched: 1 layer keeps its initial values between layers that are transferred: block3/conv",
             "Write a rule that transfers it, or, if it is meant to be new, a rule with `from: null`.",
-        ),
-        "made-up-names": WarningKind(
-            "A rule names layers of a model that is built by numbers that Keras counted up (dense_1). They change with "
-            "the order of building, so tomorrow's `dense_1` may be another layer. Names in files stay as they are. "
-            "Where both models have the same such names at the same places, names and order agree: no warning.",
-            "mapping.norm: relies on auto-generated names such as dense_7, which change with build order: name the "
-            "layers where the model is built",
-            "Give the layers names of your own in the builder. `pair: order` does without names; the warning offers it "
-            "where it pairs the same layers.",
         ),
         "momentum-differs": WarningKind(
             "A BatchNormalization that will train has another momentum than the source's: its statistics will follow "
@@ -230,7 +230,7 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
         "numbered-weights": WarningKind(
             "The file numbers the weights of a layer of a class of your own, so they are paired by their position. Two "
             "of them have one shape, so that nothing shows whether that is right.",
-            "blocks/mix: encoder.keras numbers the weights of blocks/mix: they are taken in order",
+            "blocks/mix: weight names of blocks/mix are not stored in encoder.keras; matched by position",
             "Make sure that both sides create the weights of this layer in one order (`add_weight` in `build`).",
         ),
         "one-variable": WarningKind(
@@ -279,7 +279,7 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
         ),
         "reload-forward": WarningKind(
             "The result was loaded with Keras and its weights are right, but it could not be run on random inputs.",
-            "model.keras: the forward pass is left open: the model does not say what it takes",
+            "model.keras: forward pass not checked: the model declares no inputs",
             "Run the model on an input of your own.",
         ),
         "reset-after": WarningKind(
@@ -291,7 +291,7 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "A BatchNormalization gets the statistics that it has when it is built (mean 0, variance 1), while "
             "others of the same transfer are trained: its statistics were lost, or the layer never ran in "
             "training.",
-            "mapping.all: bn2 gets mean 0 and variance 1 from bn2, as freshly built, while others are trained",
+            "mapping.all: bn2 gets mean 0 and variance 1 from bn2, the initial values, while others are trained",
             "Take the statistics from a checkpoint that has them, or run the finished model on data in training mode.",
         ),
         "reversed-axes": WarningKind(
@@ -325,8 +325,8 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "Both axes of a kernel are equally long, so its shape fits transposed as well as straight, and its name "
             "in the "
             "source does not tell which.",
-            "mapping.fc: fc/kernel [64, 64] is square: its shape cannot tell whether fc/weight must be transposed",
-            "If the source is torch's, say `layout: torch` in `source`: it transposes what must be, and the warning "
+            "mapping.fc: fc/kernel (64, 64) is square: its shape cannot tell whether fc/weight has to be transposed",
+            "If the source is torch's, say `layout: torch` in `source`: it transposes what is needed, and the warning "
             "ends. "
             "Otherwise compare one output with the original's.",
         ),
@@ -344,7 +344,7 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
         "untrained-source": WarningKind(
             "All biases and statistics that were taken from the source still have their initial values, which training "
             "would have moved.",
-            "source: looks untrained: all 5 biases and statistics taken from it are exactly as freshly built",
+            "source: looks untrained: all 5 biases and statistics taken from it still have their initial values",
             "Look whether the source is the trained model, and not the one before training.",
         ),
         "unused": WarningKind(

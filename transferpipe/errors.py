@@ -49,11 +49,11 @@ class RecipeError(TransferError):
     """The recipe, the plan or an override is wrong; nothing was written."""
 
     status = 2
-    title = "the recipe or the command does not fit"
+    title = "invalid recipe or command line"
 
 
 class VerificationError(TransferError):
-    """A value, or the finished file, is not what it must be."""
+    """A value, or the finished file, differs from what was planned."""
 
     status = 3
     title = "verification failed"
@@ -62,7 +62,7 @@ class VerificationError(TransferError):
 class ScoreError(VerificationError):
     """A score raised, or gave no finite number; the model that it was asked about stays."""
 
-    title = "the score failed; the model itself is finished and proved"
+    title = "scoring failed; the model was saved and verified"
 
 
 class FileError(TransferError):

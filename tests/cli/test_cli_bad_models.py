@@ -77,7 +77,7 @@ def builders(here):
 @pytest.mark.parametrize(
     "target, words",
     [
-        ("my_models.raising", ["target: my_models.raising raised ValueError: no luck today", "mend the builder"]),
+        ("my_models.raising", ["target: my_models.raising raised ValueError: no luck today", "fix the builder"]),
         ("my_models.leaving", ["target: my_models.leaving raised SystemExit: 0"]),
         ("my_models.nothing", ["my_models.nothing returned", "NoneType", "not a keras.Model", "return the model"]),
         ("my_models.unbuilt", ["my_models.unbuilt returned a model without weights", "model.build(input_shape)"]),
@@ -156,7 +156,7 @@ def test_a_pickle_is_refused_as_unsafe(refuses, here):
 
 def test_a_shape_that_differs(refuses, store):
     store(hidden__kernel=np.ones((6, 8), "float32"))
-    refuses(2, OWN, "hidden/kernel has shape [8, 6], hidden/kernel gives [6, 8]", "{transpose: [1, 0]}")
+    refuses(2, OWN, "hidden/kernel has shape (8, 6), hidden/kernel gives (6, 8)", "{transpose: [1, 0]}")
 
 
 def test_a_weight_that_the_source_lacks(refuses, store):
@@ -184,7 +184,7 @@ def test_values_far_into_a_large_weight_are_told_by_their_place(refuses, store, 
 def test_a_number_that_the_target_cannot_hold(refuses, cli, store, builders):
     store(hidden__kernel=np.full((8, 6), 1e5, "float32"))
     half = [*OWN, "target._target_=my_models.good", "+target.dtype=float16"]
-    refuses(3, half, "hidden/kernel: 100000.0 does not fit float16 (the source is float32)", "such as float32")
+    refuses(3, half, "hidden/kernel: 100000.0 cannot be held by float16 (the source is float32)", "such as float32")
 
 
 def test_a_cast_between_kinds(refuses, store):

@@ -19,7 +19,13 @@ def test_plan_shows_every_weight_and_writes_nothing(cli, here):
     before = tree(here)
     answer = cli("plan", "recipe=own")
     assert (answer.status, answer.err, tree(here)) == (0, "", before)
-    for words in ("hidden/{kernel,bias}", "as built", "4 target weights: 2 assigned, 2 kept", "2 ignored", "plan p"):
+    for words in (
+        "hidden/{kernel,bias}",
+        "kept (initial values)",
+        "4 target weights: 2 assigned, 2 kept",
+        "2 ignored",
+        "plan p",
+    ):
         assert words in answer.out
 
 

@@ -65,7 +65,7 @@ def test_a_score_that_fails_leaves_the_proved_model(cli, here, body, words):
     answer = cli(*RUN, "score={_target_: my_scores.score}")
     assert answer.status == 3
     assert words in answer.err
-    assert "the score failed" in answer.err
+    assert "scoring failed" in answer.err
     assert not (here / "out" / "score.json").exists()
     assert cli("verify", "out").status == 0
     assert (here / "out" / "report.html").is_file()

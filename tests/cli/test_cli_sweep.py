@@ -176,4 +176,4 @@ def test_a_report_builds_the_same_files_again(cli, here):
 def test_without_a_score_there_is_nothing_to_rank(cli, here):
     answer = cli("sweep", "recipe=own", "seed=0,1")
     assert answer.status == 0
-    assert "2 done, 0 failed, 0 open; nothing to rank by" in answer.out
+    assert "2 done, 0 failed, 0 pending. Not ranked: the recipe has no `score`" in answer.out

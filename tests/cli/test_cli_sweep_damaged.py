@@ -176,7 +176,7 @@ def test_a_report_says_which_variant_it_is_of(cli, here):
 
 def test_a_failure_says_what_was_to_be_done(cli, here):
     answer = cli(*TWO, "score.how=raise")
-    assert "FAILED: the score failed: score: my_scores.score raised ValueError: odd -> mend the score" in answer.out
+    assert "FAILED: scoring failed: score: my_scores.score raised ValueError: odd -> fix the score" in answer.out
     assert answer.status == 3
     result = json.loads((_first(here) / "result.json").read_text())
     assert result["problems"] == [rows(here / OUT)[0]["problems"]]

@@ -88,7 +88,7 @@ def test_verify_of_a_source_with_other_weights(cli, finished, store, now):
     store(hidden__kernel=now)
     answer = cli("verify", "out")
     assert answer.status == 3
-    assert "cannot be computed again: source:hidden/kernel was float32[8, 6] and is " in answer.err
+    assert "cannot be computed again: source:hidden/kernel was float32 (8, 6) and is " in answer.err
 
 
 def test_verify_without_the_source_is_inconclusive(cli, finished, here):

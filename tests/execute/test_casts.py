@@ -56,7 +56,7 @@ def test_a_number_that_does_not_fit(ours, theirs, number):
     text = refused(one(array([0, 0, 0], dtype=ours), source))
     shown = source[0, 1]
     assert text == (
-        f"a/kernel: {shown} does not fit {ours} (the source is {theirs})"
+        f"a/kernel: {shown} cannot be held by {ours} (the source is {theirs})"
         f" -> give the target weight a dtype that holds it, such as {theirs}"
     )
 
@@ -79,7 +79,7 @@ def test_casts_of_scalars_and_of_nothing(shape, ours, theirs):
 
 @pytest.mark.parametrize(("ours", "theirs", "number"), [("float16", "float32", 1e30), ("int8", "int32", 1000)])
 def test_a_scalar_that_does_not_fit(ours, theirs, number):
-    assert "does not fit" in refused(one(np.zeros((), ours), np.array(number, theirs)))
+    assert "cannot be held by" in refused(one(np.zeros((), ours), np.array(number, theirs)))
 
 
 def test_a_cast_that_is_asked_for_may_overflow_and_is_reported():
@@ -102,7 +102,7 @@ def test_a_cast_that_is_asked_for_may_cross_kinds():
 
 def test_a_cast_to_somewhere_else_does_not_allow_the_last_one():
     found = one(array(0, dtype="float16"), array(1e5), {"cast": "float64"})
-    assert "100000.0 does not fit float16" in refused(found)
+    assert "100000.0 cannot be held by float16" in refused(found)
 
 
 def felt(found, name="a/kernel"):

@@ -69,7 +69,7 @@ def test_proved_means_frozen_after_loading(name, tmp_path):
     )  # fmt: skip
     loaded = keras.models.load_model(tmp_path / "out.keras")
     trainable = sum(int(np.prod(v.shape)) for v in loaded.trainable_variables)
-    proved = report.manifest["artifacts"][0]["freezing"] == "proved"
+    proved = report.manifest["artifacts"][0]["freezing"] == "verified"
     warned = any(w.code == "freeze-not-saved" for w in report.plan.warnings)
     assert proved == (trainable == report.plan.freezing.trainable_parameters)
     assert warned == (not proved)
@@ -149,7 +149,7 @@ def test_a_frozen_model_of_a_class_of_its_own_is_judged_as_keras_loads_it(name, 
     kept = all(map(np.array_equal, before, loaded.layers[1].get_weights()))
     warned = [w for w in report.plan.warnings if w.code == "freeze-not-saved"]
     assert kept == (not warned)
-    assert kept == (report.manifest["artifacts"][0]["freezing"] == "proved")
+    assert kept == (report.manifest["artifacts"][0]["freezing"] == "verified")
 
 
 def test_a_frozen_part_says_that_its_moving_statistics_are_updated(tmp_path):

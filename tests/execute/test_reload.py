@@ -141,7 +141,7 @@ def test_a_forward_pass_that_raises_leaves_it_open(tmp_path):
     told = reloaded(named(d=kl.Dense(4), c=Choosy()), tmp_path)
     assert list(told) == ["reload-forward"]
     what = "(ValueError: Exception encountered when calling Choosy.call(). these are no real data)"
-    assert f"the loaded model refuses made-up inputs {what}" in told["reload-forward"].text
+    assert f"the loaded model rejected random inputs {what}" in told["reload-forward"].text
 
 
 @pytest.mark.parametrize(

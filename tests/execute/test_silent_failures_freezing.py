@@ -78,7 +78,7 @@ def test_row_15_the_flag_of_a_variable(tmp_path, source):
         folder=folder,
     )
     proofs = [a["freezing"] for a in report.manifest["artifacts"]]
-    assert proofs == ["proved", "not recorded: the format holds no configuration"]
+    assert proofs == ["verified", "not recorded: the format holds no configuration"]
     assert "m.weights.h5 holds weights only, not the freezing" in [w.text for w in report.warnings]
     assert_frozen_in_training(folder / "m.keras", source)
 

@@ -93,7 +93,7 @@ def test_row_12_made_up_names_drift(build):
             "dense_1/kernel",
             "dense_1/bias",
         ]
-        assert "made-up-names" not in codes(planned)  # the builder counts from the start: names and places agree
+        assert "auto-names" not in codes(planned)  # the builder counts from the start: names and places agree
     assert plans[0].checksum == plans[1].checksum
     build()
     tp.transfer("first.h5", target, unmatched="same_name", save="second.keras")
@@ -173,7 +173,7 @@ def test_row_13_numbers_shifted_by_one_silent(tmp_path, mapping):
         tp.transfer(tmp_path / "keras2.h5", target, unmatched="same_name")
     report = tp.transfer(tmp_path / "keras2.h5", target, mapping=mapping)
     # Only the templates rely on the numbers; by order, they mean nothing.
-    assert ("made-up-names" in codes(report)) == (mapping is BY_ARITHMETIC)
+    assert ("auto-names" in codes(report)) == (mapping is BY_ARITHMETIC)
     assert all(right_kernels(target, source))
     image = np.random.default_rng(0).random((2, 4, 4, SIZE))
     assert np.array_equal(target.predict(image, verbose=0), source.predict(image, verbose=0))

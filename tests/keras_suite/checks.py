@@ -237,7 +237,7 @@ def check_transfer(subject, source, target, out):
     if out.endswith(".keras") and subject.loaded is not None and state(subject.load(out)) != subject.loaded:
         return "wrong", "load_model gives other values than for the source"
     # Keras's tests name few layers: that this is said is right.
-    warned = [w for w in report.warnings if w.code != "made-up-names"]
+    warned = [w for w in report.warnings if w.code != "auto-names"]
     if warned:
         return "warned", "; ".join(f"{w.code}: {w}" for w in warned)
     return "right", ""

@@ -33,7 +33,7 @@ def test_what_lies_inside(index):
 def test_a_scalar_has_no_axes():
     assert planned(e=at("step", []))[0].index == ()
     assert refused(at("step", [0])) == [
-        "edit.e.index: [0] has 1 entries, step has shape [] -> give 0 entries; ':' means a whole axis"
+        "edit.e.index: [0] has 1 entries, step has shape () -> give 0 entries; ':' means a whole axis"
     ]
 
 
@@ -51,7 +51,7 @@ def test_a_scalar_has_no_axes():
 )
 def test_what_lies_outside(index, what):
     (text,) = refused(at("a/kernel", index))
-    assert text.startswith(f"edit.e.index: {what} (shape [3, 4] of a/kernel) -> indices go from 0 to ")
+    assert text.startswith(f"edit.e.index: {what} (shape (3, 4) of a/kernel) -> indices go from 0 to ")
 
 
 def test_every_axis_is_checked():
@@ -68,7 +68,7 @@ def test_an_empty_axis_has_no_elements():
 @pytest.mark.parametrize("index", [[0], [0, 0, 0], 1])
 def test_as_many_entries_as_axes(index):
     (text,) = refused(at("a/kernel", index))
-    assert text.endswith("a/kernel has shape [3, 4] -> give 2 entries; ':' means a whole axis")
+    assert text.endswith("a/kernel has shape (3, 4) -> give 2 entries; ':' means a whole axis")
 
 
 def test_weights_that_do_not_exist():

@@ -17,8 +17,8 @@ def test_a_shape_that_differs():
     assert problems_of(
         "head/kernel 4x2\n head/bias 2", "old/out/kernel 4x10\n old/out/bias 10", mapping, unmatched="keep"
     ) == [
-        f"mapping.head: head/kernel has shape [4, 2], old/out/kernel gives [4, 10] {expected}",
-        f"mapping.head: head/bias has shape [2], old/out/bias gives [10] {expected}",
+        f"mapping.head: head/kernel has shape (4, 2), old/out/kernel gives (4, 10) {expected}",
+        f"mapping.head: head/bias has shape (2,), old/out/bias gives (10,) {expected}",
     ]
 
 
@@ -42,7 +42,7 @@ def test_reversed_axes_are_recognised():
     rule = {"to": "a", "from": "b", "transform": [{"transpose": [2, 1, 0]}]}
     assert plan_of("a/kernel 2x3x4", "b/kernel 4x3x2", {"r": rule}).assignments
     (text,) = problems_of("a/kernel 2x3x5", "b/kernel 4x3x2", {"r": rule})
-    assert "gives [2, 3, 4] after the transforms -> correct the mapping" in text
+    assert "gives (2, 3, 4) after the transforms -> correct the mapping" in text
 
 
 def test_transforms_by_own_name():

@@ -30,8 +30,8 @@ def test_a_square_kernel_that_may_have_to_be_transposed(target, source, transfor
     plan = plan_of(target, source, {"r": {"to": own, "from": theirs, "transform": transform}})
     ((where, text),) = warned(plan, "square-kernel")
     assert where == "mapping.r"
-    assert text.startswith(f"{own} [")
-    assert text.endswith(f"] is square: its shape cannot tell whether {theirs} must be transposed")
+    assert text.startswith(f"{own} (")
+    assert text.endswith(f") is square: its shape cannot tell whether {theirs} has to be transposed")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_many_of_one_kind_at_one_place_are_one_line_with_a_count():
     plan = plan_of(f"{names}\n z/kernel 4x4", "\n".join(f"m/{i} 4x4 float32 Mine" for i in range(10)), mapping)
     found = warned(plan, "square-kernel")
     assert [w for w, _ in found] == ["mapping.r", "mapping.s"]
-    assert found[0][1].startswith("l0/kernel [4, 4]")
+    assert found[0][1].startswith("l0/kernel (4, 4)")
     assert "; and 7 more" in found[0][1]
 
 

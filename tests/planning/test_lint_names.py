@@ -11,7 +11,7 @@ TEXT = (
 
 
 def warned(plan):
-    return [(w.where, w.text) for w in plan.warnings if w.code == "made-up-names"]
+    return [(w.where, w.text) for w in plan.warnings if w.code == "auto-names"]
 
 
 @pytest.mark.parametrize(

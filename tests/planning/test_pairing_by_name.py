@@ -154,7 +154,7 @@ def test_a_layer_of_unknown_class_is_taken_by_number():
     plan = plan_of("a/alpha 2\n a/beta 2", "b/0 2\n b/1 2", {"r": {"to": "a", "from": "b"}})
     assert pairs(plan) == {"a/alpha": "b/0", "a/beta": "b/1"}
     (warning,) = [w for w in plan.warnings if w.code == "numbered-weights"]
-    assert (warning.where, warning.text) == ("b", "source.h5 numbers the weights of b: they are taken in order")
+    assert (warning.where, warning.text) == ("b", "weight names of b are not stored in source.h5; matched by position")
 
 
 def test_single_weights_of_such_a_layer():

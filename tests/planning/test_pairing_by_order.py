@@ -77,7 +77,7 @@ def test_counts_within_a_pair_must_agree():
 def test_shapes_must_agree():
     (text,) = problems_of("a/kernel 2x3", "b/kernel 2x4", order("a", "b"))
     assert (
-        text == "mapping.r: a/kernel has shape [2, 3], b/kernel gives [2, 4] -> correct the mapping, or add a transform"
+        text == "mapping.r: a/kernel has shape (2, 3), b/kernel gives (2, 4) -> correct the mapping, or add a transform"
     )
 
 

@@ -36,7 +36,7 @@ def fates(plan):
 
 
 def test_unmatched_error():
-    expected = "-> add a rule (`from: null` keeps weights as built), or set unmatched=keep"
+    expected = "-> add a rule (`from: null` keeps the initial values), or set unmatched=keep"
     assert problems_of(TARGET, SOURCE, {"trunk": TRUNK}) == [
         f"unmatched: no rule claims 2 target weights: head/kernel, head/bias {expected}"
     ]
@@ -76,7 +76,7 @@ def test_unmatched_same_name_with_another_shape():
     for unmatched in ("same_name", "same_name_or_keep"):
         (text,) = problems_of("a/kernel 2x3", "a/kernel 2x4", unmatched=unmatched)
         assert text == (
-            "unmatched: a/kernel has shape [2, 3], a/kernel gives [2, 4] -> give it a rule with a transform"
+            "unmatched: a/kernel has shape (2, 3), a/kernel gives (2, 4) -> give it a rule with a transform"
         )
 
 

@@ -192,13 +192,13 @@ def test_a_module_whose_import_fails(folder, text, reason, inner):
     dotted, name = ("broken.part.build", "broken.part") if inner else ("broken.build", "broken")
     found = refused_name(dotted, error=RecipeError)
     assert found.startswith(f"importing {name} failed: {reason}")
-    assert found.endswith(" -> mend the module")
+    assert found.endswith(" -> fix the module")
 
 
 def test_a_package_whose_parts_fail_when_asked_for(folder):
     (folder / "broken.py").write_text("def __getattr__(name): raise ImportError('not today')\n")
     text = refused_name("broken.build", error=RecipeError)
-    assert text == "importing broken.build failed: ImportError: not today -> mend the module"
+    assert text == "importing broken.build failed: ImportError: not today -> fix the module"
 
 
 def test_every_call_among_the_arguments_is_walked_the_outer_ones_first():

@@ -89,10 +89,10 @@ def test_kept_weights_say_why():
     mapping = {"null": {"to": "a", "from": None}, "shape": {"to": "b", "on_mismatch": "keep"}}
     plan = plan_of("a/k\n b/k\n c1/k\n c2/k\n w", "b/k 9x9", mapping, unmatched="keep")
     assert [(r.rule, r.target, r.origin, r.kept) for r in plan_rows(plan)] == [
-        ("null", "a/k", "as built", True),
-        ("shape", "b/k", "as built (shape differs)", True),
-        ("unmatched", "c{1..2}/k", "as built (no rule)", True),
-        ("unmatched", "w", "as built (no rule)", True),
+        ("null", "a/k", "kept (initial values)", True),
+        ("shape", "b/k", "kept: shape differs", True),
+        ("unmatched", "c{1..2}/k", "kept: no rule", True),
+        ("unmatched", "w", "kept: no rule", True),
     ]
 
 

@@ -81,7 +81,7 @@ def test_a_curve_a_setting_and_a_line_for_a_control():
 
 def test_a_table_without_scores_says_so():
     open_ones = [Entry({"seed": "0"}, None, "k", "p", None)]
-    assert "0 done, 0 failed, 1 open" in leaderboard_text(leaderboard(open_ones))
+    assert "0 done, 0 failed, 1 pending" in leaderboard_text(leaderboard(open_ones))
 
 
 def test_drawings_tell_many_lines_apart_and_stay_within_what_means_something():

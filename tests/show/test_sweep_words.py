@@ -30,7 +30,7 @@ def test_ties_share_a_rank():
 
 def test_one_seed_has_no_interval_and_says_so():
     lines = said(leaderboard([*found([0.5], f="a"), *found([0.7], f="b")]))
-    assert lines[0].startswith("1 seed: no interval")
+    assert lines[0].startswith("one seed only: no interval")
 
 
 def test_what_does_not_depend_on_the_seed_is_not_called_certain():
@@ -48,12 +48,12 @@ def test_rows_of_other_seeds_are_told():
 def test_which_row_is_furthest_from_what_it_is_compared_with():
     near, far = found([0.52, 0.61], variant="near"), found([0.2, 0.31], variant="far")
     shown = text([*found([0.5, 0.6], variant="base"), *near, *far], against="base")
-    assert "against base: furthest is variant=far, -0.2950 ± 0.0635 (2 seeds)" in shown
+    assert "largest difference from base: variant=far, -0.2950 ± 0.0635 (2 seeds)" in shown
 
 
 @pytest.mark.parametrize("entries, words", [
-    (found([None, None], f="a"), "0 done, 2 failed, 0 open; nothing to rank: none is finished"),
-    ([Entry({"seed": "0"}, None, "k", "p", {"status": "done", "score": None})], "give the recipe a `score`"),
+    (found([None, None], f="a"), "0 done, 2 failed, 0 pending. Not ranked: none is finished"),
+    ([Entry({"seed": "0"}, None, "k", "p", {"status": "done", "score": None})], "the recipe has no `score`"),
 ])  # fmt: skip
 def test_why_there_is_nothing_to_rank(entries, words):
     assert words in text(entries)

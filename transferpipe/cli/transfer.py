@@ -97,7 +97,9 @@ def check_name(name: str) -> None:
         RecipeError: it has characters that a name of ours has not.
     """
     if not _NAME.fullmatch(name):
-        raise RecipeError(Problem("name", f"{name!r} names the run folder", "use letters, digits and . _ + -"))
+        raise RecipeError(
+            Problem("name", f"{name!r} cannot be used as a run name (letters, digits, `. _ + -`)", "set name=...")
+        )
 
 
 def _print_config(arguments: Arguments, composed: Composed) -> bool:

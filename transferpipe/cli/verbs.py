@@ -149,7 +149,7 @@ VERBS: Mapping[str, Verb] = _by_name(
     (
         Verb(
             "run",
-            "carry out a recipe: plan, copy, prove, save (the default)",
+            "carry out a recipe: plan, copy, verify, save (the default)",
             OVERRIDES,
             ("--trust", STRICT, "--config-dir", "--cfg", MULTIRUN),
             "transfer:run",
@@ -184,7 +184,7 @@ VERBS: Mapping[str, Verb] = _by_name(
             ("--watch",),
             "sweeps.report:report",
         ),
-        Verb("verify", "prove a finished run again", "FOLDER", ("--json",), "verify:verify"),
+        Verb("verify", "verify a finished run again", "FOLDER", ("--json",), "verify:verify"),
         Verb(
             "parity",
             "compare what two models compute",

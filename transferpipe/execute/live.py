@@ -124,7 +124,7 @@ def _quantize_as(tried: Finished, target: ModelTarget) -> None:
     problems = Problems()
     for weight in there.structure.catalog:
         if weight.name not in now.structure.catalog or not same_bits(now.read(weight.name), there.read(weight.name)):
-            problems.add(weight.name, "is another in the quantized model than in its copy; quantizing cannot be undone")
+            problems.add(weight.name, "differs between the quantized model and its copy; quantizing cannot be undone")
     problems.raise_as(VerificationError)
 
 

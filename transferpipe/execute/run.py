@@ -226,7 +226,7 @@ def _check_free(paths: Sequence[Path], save: Save) -> None:
             raise FileError(Problem(str(taken), "exists already", "remove it first, or choose another name"))
         if taken.is_dir():
             raise FileError(Problem(str(taken), "is a folder", "choose another name"))
-        mend = "choose another name, or allow it with save.overwrite=true (it is replaced only by a proved file)"
+        mend = "choose another name, or allow it with save.overwrite=true (it is replaced only by a verified file)"
         raise FileError(Problem(str(taken), "exists already", mend))
 
 

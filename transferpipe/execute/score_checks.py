@@ -44,7 +44,7 @@ def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 RUN = "run"
-"""The parameter of a score under which it is told about the run whose result it gets."""
+"""The parameter of a score under which it gets the run whose result it gets."""
 
 
 def _check_score(recipe: Recipe, score: Build, trusted: Collection[str]) -> None:
@@ -76,7 +76,7 @@ def _check_arguments(build: Build, trusted: Collection[str], first: tuple[None, 
         filled = {RUN: None} if first and RUN in signature.parameters else {}
         signature.bind(*first, **{**filled, **build.arguments})
     except TypeError as error:
-        raise RecipeError(Problem(build.where, f"{build.target}: {error}", "mend its arguments")) from error
+        raise RecipeError(Problem(build.where, f"{build.target}: {error}", "fix its arguments")) from error
     except ValueError:  # written in C, without a signature
         pass
 

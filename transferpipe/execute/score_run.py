@@ -89,7 +89,7 @@ def _call(score: Build, compute: Callable[[], Any]) -> Any:
         raise
     except (Exception, SystemExit) as error:
         what = f"{score.target} raised {type(error).__name__}: {error}"
-        raise ScoreError(Problem(score.where, what, "mend the score or its arguments")) from error
+        raise ScoreError(Problem(score.where, what, "fix the score or its arguments")) from error
 
 
 def _load(report: Report) -> Any:

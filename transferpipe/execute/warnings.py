@@ -83,10 +83,12 @@ def _is_unchanged(name: str, values: Values) -> bool:
 
 
 def _untrained(plan: Plan, values: Values) -> Iterator[PlanWarning]:
-    """A trained layer moves its biases and statistics; where all of them are as built, the source looks untrained."""
+    """A trained layer moves its biases and statistics; where all have their initial values, it looks untrained."""
     telling = [(a, _FRESH[n]) for a in plan.assignments if (n := a.sources[0].name.rpartition("/")[2]) in _FRESH]
     if telling and all(np.all(values.before_edits(a.target) == fresh) for a, fresh in telling):
-        text = f"looks untrained: all {len(telling)} biases and statistics taken from it are exactly as freshly built"
+        text = (
+            f"looks untrained: all {len(telling)} biases and statistics taken from it still have their initial values"
+        )
         yield PlanWarning("untrained-source", "source", text)
 
 

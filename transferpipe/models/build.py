@@ -194,7 +194,7 @@ def call(build: Build, trusted: Collection[str] = ()) -> Any:
         raise
     except (Exception, SystemExit) as error:
         what = f"{build.target} raised {type(error).__name__}: {error}"
-        raise RecipeError(Problem(build.where, what, "mend the builder or its arguments")) from error
+        raise RecipeError(Problem(build.where, what, "fix the builder or its arguments")) from error
 
 
 def values_of(arguments: Mapping[str, Any], trusted: Collection[str] = ()) -> dict[str, Any]:

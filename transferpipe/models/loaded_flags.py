@@ -134,4 +134,4 @@ def prove_freezing(config: Mapping[str, Any], plan: Plan, target: ModelTarget) -
     updating = [n for n in plan.freezing.stored_statistics if where.get(f"{n}/moving_mean") in found.updating]
     if again:
         return f"lost on loading for {len(again)} weights, the first {again[0]}"
-    return f"lost on loading for the moving statistics of {len(updating)} layers" if updating else "proved"
+    return f"lost on loading for the moving statistics of {len(updating)} layers" if updating else "verified"

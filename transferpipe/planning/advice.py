@@ -97,5 +97,5 @@ def advise_dtype(spec: WeightSpec, dtype: str) -> str:
     if kinds == ("float", "integer"):
         return f"if all its numbers are whole, add the transform {{cast: {spec.dtype}}}; it drops fractions"
     if kinds[1] == "b":
-        return "if only zero and other numbers are told apart, add the transform {cast: bool}"
+        return "if only zero and other numbers matter, add the transform {cast: bool}"
     return f"if its numbers mean the same, add the transform {{cast: {spec.dtype}}}"

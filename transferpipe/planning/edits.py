@@ -40,7 +40,7 @@ def _check_index(edit: Edit, shape: tuple[int, ...], problems: Problems) -> bool
     if len(edit.index) != len(shape):
         mend = f"give {len(shape)} entries; ':' means a whole axis"
         problems.add(
-            where, f"{list(edit.index)} has {len(edit.index)} entries, {edit.at} has shape {list(shape)}", mend
+            where, f"{list(edit.index)} has {len(edit.index)} entries, {edit.at} has shape {tuple(shape)}", mend
         )
         return False
     good = True
@@ -57,7 +57,7 @@ def _check_index(edit: Edit, shape: tuple[int, ...], problems: Problems) -> bool
                 what = f"axis {axis} has {size} elements, the slice {entry!r} is empty or out of range"
         if out:
             mend = f"indices go from 0 to {size - 1}" if size else "it cannot be edited"
-            problems.add(where, f"{what} (shape {list(shape)} of {edit.at})", mend)
+            problems.add(where, f"{what} (shape {tuple(shape)} of {edit.at})", mend)
             good = False
     return good
 

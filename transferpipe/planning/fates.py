@@ -75,7 +75,7 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken]) -
         if rule and rule.on_mismatch == "keep" and rule.pair == "name":
             fates.keep([name], rule.name, "shape differs")
         else:
-            what = f"{name} has shape {list(spec.shape)}, {_named(refs)} gives {list(shape)}"
+            what = f"{name} has shape {tuple(spec.shape)}, {_named(refs)} gives {tuple(shape)}"
             what += " after the transforms" * bool(transforms or any(a.transforms for a in adapter))
             fates.problems.add(where, what, _advise_shape(rule, spec, shape, refs, found))
         return

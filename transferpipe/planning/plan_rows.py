@@ -104,7 +104,7 @@ def _is_one_to_one(pairs: Collection[tuple[Any, Any]]) -> bool:
 def _row(entries: list[_Entry]) -> Row:
     weights, first = [e.weight for e in entries], entries[0].weight
     if isinstance(first, Kept):
-        origin = "as built" + (f" ({first.reason})" if first.reason != "from: null" else "")
+        origin = f"kept: {first.reason}" if first.reason != "from: null" else "kept (initial values)"
     else:
         origin = " + ".join(_collapsed([e.origins[k] for e in entries]) for k in range(len(first.sources)))
     return Row(

@@ -93,7 +93,7 @@ def _summary(plan: Plan) -> list[str]:
     lines.append(f"trainable parameters: {freezing.trainable_parameters:,} of {freezing.parameters:,}")
     if freezing.batch_norms:
         stored, norms = len(freezing.stored_statistics), len(freezing.batch_norms)
-        lines.append(f"BatchNormalization on stored statistics: {stored} of {norms}")
+        lines.append(f"BatchNormalization layers frozen (using moving averages): {stored} of {norms}")
     return lines
 
 

@@ -222,7 +222,7 @@ def _settle_unmatched(recipe: Recipe, fates: Fates, pairing: Pairing, left: Sequ
             fates.problems.add(
                 "unmatched",
                 f"no rule claims {len(left)} target weight{'s' * (len(left) != 1)}: {listed(left)}",
-                "add a rule (`from: null` keeps weights as built), or set unmatched=keep",
+                "add a rule (`from: null` keeps the initial values), or set unmatched=keep",
             )
     else:
         for name in left:

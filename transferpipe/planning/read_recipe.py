@@ -15,7 +15,7 @@ def chain_of(merge: Any, transforms: Sequence[Any]) -> tuple[Transform, ...]:
     """Return what turns the source values into the target value: the merge if there is one, then the transforms.
 
     Raises:
-        TransformError: one of them is not written as it must be.
+        TransformError: one of them is not written as intended.
     """
     merged = (parse_merge(merge),) if merge is not None else ()
     return (*merged, *(parse_transform(t) for t in transforms))

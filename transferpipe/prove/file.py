@@ -141,9 +141,8 @@ def _match(catalog: Catalog, source: FileSource, problems: Problems) -> dict[str
             if there is None:
                 problems.add(f"{source.path.name}: {wanted.name}", "is missing from the file")
             elif (there.shape, there.dtype) != (weight.shape, weight.dtype):
-                what = (
-                    f"is {there.dtype}{list(there.shape)} in the file, {weight.dtype}{list(weight.shape)} in the plan"
-                )
+                found_there, planned = f"{there.dtype} {there.shape}", f"{weight.dtype} {weight.shape}"
+                what = f"is {found_there} in the file, {planned} in the plan"
                 problems.add(f"{source.path.name}: {wanted.name}", what)
             else:
                 here.append(there)
@@ -173,4 +172,4 @@ def _prove_freezing(source: FileSource, plan: Plan, problems: Problems) -> str:
     for name in seen.frozen_weights:
         if name not in planned and name in {a.target for a in plan.assignments} | {k.target for k in plan.kept}:
             problems.add(f"{source.path.name}: {name}", "is to be trainable, but its configuration freezes it")
-    return "proved"
+    return "verified"

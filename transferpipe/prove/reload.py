@@ -176,7 +176,7 @@ def verify_served(path: Path) -> None:
         outputs = {name: np.asarray(to_numpy(value), np.float64) for name, value in serve(**zeros).items()}
     except Exception as error:
         what = f"TensorFlow cannot serve it: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-        raise VerificationError(Problem(path.name, what, "save as .keras, or mend the layer")) from error
+        raise VerificationError(Problem(path.name, what, "save as .keras, or fix the layer")) from error
     problems = Problems()
     for name, value in outputs.items():
         if not np.all(np.isfinite(value)):
@@ -187,7 +187,7 @@ def verify_served(path: Path) -> None:
 def _run_forward(model: Any, name: str, problems: Problems) -> Iterator[PlanWarning]:
     """Run the model on made-up inputs, where its configuration tells what it takes."""
     if not getattr(model, "inputs", None):
-        yield PlanWarning("reload-forward", name, "the forward pass is left open: the model does not say what it takes")
+        yield PlanWarning("reload-forward", name, "forward pass not checked: the model declares no inputs")
         return
     reason = ""
     for size in _SIZES:
@@ -199,7 +199,7 @@ def _run_forward(model: Any, name: str, problems: Problems) -> Iterator[PlanWarn
         if not all(np.all(np.isfinite(value)) for value in outputs):
             problems.add("forward pass", "the model that Keras loads gives NaN or infinity on random inputs")
         return
-    text = f"the forward pass is left open: the loaded model refuses made-up inputs ({reason}); its weights are right"
+    text = f"forward pass not checked: the loaded model rejected random inputs ({reason}); its weights are right"
     yield PlanWarning("reload-forward", name, text)
 
 

@@ -118,7 +118,7 @@ def _load(folder: Path) -> _Again:
     # The text is compared before it is understood: what was changed may hold anything.
     same = {MANIFEST: is_sealed(manifest), PLAN: manifest.get("plan_sha256") == sha256(folder / PLAN)}
     if changed := [name for name in same if not same[name]]:
-        what = "is not as the run wrote it: its digest is another"
+        what = "is not as the run wrote it: its digest differs"
         raise VerificationError([Problem(str(folder / name), what, "run again") for name in changed])
     try:
         return _Again(plan_from_data(data), manifest, verdict_from_data(manifest["verdict"]))
@@ -277,8 +277,8 @@ def _other_source(name: str, again: _Again) -> str:
         catalog = again.sources[ref.source].catalog
         there = catalog.by_name.get(ref.name)
         if there is None or (there.shape, there.dtype) != (ref.shape, ref.dtype):
-            now = f"{there.dtype}{list(there.shape)}" if there else "missing"
-            return f"{ref.source}:{ref.name} was {ref.dtype}{list(ref.shape)} and is {now}"
+            now = f"{there.dtype} {tuple(there.shape)}" if there else "missing"
+            return f"{ref.source}:{ref.name} was {ref.dtype} {tuple(ref.shape)} and is {now}"
     if assignment is None and again.target is not None and name not in again.target.catalog:
         return f"{name} is missing from the target"
     return ""

@@ -72,7 +72,7 @@ def parse_rule(name: str, value: Any, sources: Sequence[str], problems: Problems
 def _check_combination(fields: Fields, rule: Rule) -> None:
     for key in ("transform", "merge", "layout"):
         if rule.keep and fields.raw(key) is not None:
-            fields.note(key, "has nothing to work on: `from` is null, which keeps the weights as built")
+            fields.note(key, "has nothing to work on: `from` is null, which keeps the initial values")
     if rule.pair == "order" and rule.on_mismatch == "keep":
         fields.note("on_mismatch", "cannot be keep with `pair: order`, under which every shape must agree")
 

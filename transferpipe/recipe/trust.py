@@ -173,7 +173,7 @@ def _import_inner(package: Any, name: str, where: str) -> None:
 
 
 def _import_failure(name: str, where: str, error: BaseException) -> RecipeError:
-    return RecipeError(Problem(where, f"importing {name} failed: {type(error).__name__}: {error}", "mend the module"))
+    return RecipeError(Problem(where, f"importing {name} failed: {type(error).__name__}: {error}", "fix the module"))
 
 
 def _behind(found: Any) -> Any:

@@ -58,7 +58,7 @@ def _save(target: ModelTarget, scratch: Path) -> None:
         raise FileError(Problem(str(scratch.parent.parent), what, "make room, or save elsewhere")) from error
     except Exception as error:
         what = f"Keras cannot save it: {type(error).__name__}: {error}"
-        raise RecipeError(Problem(target.label, what, "save as .safetensors or .npz, or mend the layer")) from error
+        raise RecipeError(Problem(target.label, what, "save as .safetensors or .npz, or fix the layer")) from error
 
 
 def asset_files(model: object) -> Iterator[tuple[str, Iterable[bytes]]]:

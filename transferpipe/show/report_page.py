@@ -49,11 +49,11 @@ def report_page(
         _verdict(verdict_from_data(manifest["verdict"]), len(manifest["weights"])),
         f"<p class=muted>plan {_text(plan.checksum)}</p>",
         f"<h2>Plan</h2><div class=scroll>{plan_html(plan)}</div>",
-        f"<h2>Warnings from the values</h2><ul>{warnings_html(later)}</ul>" if later else "",
+        f"<h2>Warnings about values</h2><ul>{warnings_html(later)}</ul>" if later else "",
         _files(manifest["artifacts"]),
         _score(score) if score else "",
         _weights(manifest["weights"]),
-        _table("Made with", ("package", "version"), manifest["versions"].items()),
+        _table("Environment", ("package", "version"), manifest["versions"].items()),
     ]
     title = f"{variant[0]}: {plan.recipe}" if variant else plan.recipe
     head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><title>{_text(title)}</title>"
@@ -109,7 +109,7 @@ def _score(score: Mapping[str, Any]) -> str:
     ]
     shown = [(n, number_text(v), "" if s is None else f"± {number_text(s)}") for n, v, s in rows]
     return _table(f"Score: {_text(score_title(score))}", ("", "value", "spread"), shown) + _list(
-        "What it allows", score.get("notes", ())
+        "How to read this", score.get("notes", ())
     )
 
 

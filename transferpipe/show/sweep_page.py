@@ -102,7 +102,7 @@ def _warnings(board: Leaderboard, entries: Sequence[Entry]) -> str:
 
 
 def _left_out(left_out: Sequence[LeftOut]) -> str:
-    return _list("Left out", (f"{label_of(v.overrides, v.control)}: {'; '.join(v.reasons)}" for v in left_out))
+    return _list("Skipped variants", (f"{label_of(v.overrides, v.control)}: {'; '.join(v.reasons)}" for v in left_out))
 
 
 def _about(about: Mapping[str, Sequence[str]]) -> str:
@@ -110,7 +110,7 @@ def _about(about: Mapping[str, Sequence[str]]) -> str:
         f"<dt>{_text(key)}</dt>{''.join(f'<dd><code>{_text(t)}</code></dd>' for t in texts)}"
         for key, texts in about.items()
     )
-    return f"<h2>Made with</h2><dl>{pairs}</dl>" if pairs else ""
+    return f"<h2>Environment</h2><dl>{pairs}</dl>" if pairs else ""
 
 
 def _list(title: str, items: Iterable[str]) -> str:

@@ -120,8 +120,8 @@ def _unscored(board: Leaderboard) -> str:
     failed = sum(row.failed for row in board.rows)
     open_ones = sum(1 for row in board.rows for e in row.entries if e.result is None)
     done = sum(len(row.entries) for row in board.rows) - failed - open_ones
-    why = "nothing to rank by: give the recipe a `score`" if done else "nothing to rank: none is finished"
-    lines = [f"{done} done, {failed} failed, {open_ones} open; {why}"]
+    why = "the recipe has no `score`" if done else "none is finished"
+    lines = [f"{done} done, {failed} failed, {open_ones} pending. Not ranked: {why}"]
     lines += [f"failed   {visible(_label(row))}: {visible(reason(row))}" for row in board.rows if row.failed]
     return "\n".join([*lines, *_verdicts(board)])
 

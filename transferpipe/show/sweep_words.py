@@ -11,7 +11,7 @@ from transferpipe.sweep.statistics import Estimate
 from transferpipe.sweep.variant import SEED
 from transferpipe.text.collapse import counted
 
-LIKE_THE_BEST = "not told from the best"
+LIKE_THE_BEST = "tied with best"
 CONSTANT = "identical for all seeds"
 _MOST_LABELS, _LONGEST = 3, 120
 
@@ -121,20 +121,21 @@ def _of_seeds(board: Leaderboard) -> list[str]:
 def _of_the_best(board: Leaderboard) -> list[str]:
     ranked = [row for row in board.rows if row.ranks]
     if ranked and len(board.seeds) < 2:
-        return ["1 seed: no interval, so that the order may be chance: add seeds, such as seed=range(5)"]
+        return ["one seed only: no interval, so the ranking may be noise: add seeds, such as seed=range(5)"]
     alike = sum(1 for row in ranked[1:] if row.as_good)
     if alike:
-        return [f"{alike} of {len(ranked) - 1} other settings cannot be told from the best with these seeds"]
+        verb = "is" if alike == 1 else "are"
+        return [f"{alike} of {len(ranked) - 1} other settings {verb} statistically tied with the best"]
     return []
 
 
 def _of_a_reference(board: Leaderboard, name: str) -> str:
     """Return which row is furthest from what it is compared with, among those of which chance is known."""
     gaps = [(row, gap) for row in board.rows if (gap := row.against.get(name)) and not row.control]
-    told = [(row, gap) for row, gap in gaps if gap.half_width is not None and not gap.low <= 0 <= gap.high]
-    if not told:
-        why = "with these seeds" if any(gap.count > 1 for _, gap in gaps) else "by one seed"
-        return f"against {name}: no setting can be told from it {why}"
-    row, gap = max(told, key=lambda pair: abs(pair[1].mean))
+    clear = [(row, gap) for row, gap in gaps if gap.half_width is not None and not gap.low <= 0 <= gap.high]
+    if not clear:
+        why = "with these seeds" if any(gap.count > 1 for _, gap in gaps) else "with one seed"
+        return f"no setting differs significantly from {name} {why}"
+    row, gap = max(clear, key=lambda pair: abs(pair[1].mean))
     where = label_of(row.setting, row.control)
-    return f"against {name}: furthest is {where}, {estimate_text(gap, signed=True)} ({gap.count} seeds)"
+    return f"largest difference from {name}: {where}, {estimate_text(gap, signed=True)} ({gap.count} seeds)"

@@ -107,7 +107,7 @@ def _attempt(folder: Path, trusted: Collection[str]) -> dict[str, Any]:
             return _run(folder, trusted)
         except TransferError as error:
             traceback.print_exc(file=log)
-            said = "the score failed: " if isinstance(error, ScoreError) else ""
+            said = "scoring failed: " if isinstance(error, ScoreError) else ""
             return failed([f"{said}{problem}" for problem in error.problems], error.status)
         except (Exception, SystemExit) as error:  # a variant that meets a defect stops no other
             traceback.print_exc(file=log)

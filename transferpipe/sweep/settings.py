@@ -40,7 +40,7 @@ def read_settings_of(data: Mapping[str, Any]) -> Settings:
     problems = Problems()
     for key in data:
         if key not in KEYS:
-            problems.add(f"sweep.{key}", "is no key of a sweep", did_you_mean(str(key), KEYS) or f"keys: {KEYS}")
+            problems.add(f"sweep.{key}", "unknown key", did_you_mean(str(key), KEYS) or f"keys: {KEYS}")
     for key, kind, example in (
         ("axes", Mapping, "seed: range(5)"),
         ("variants", Mapping, "NAME: {freeze: none}"),

@@ -49,7 +49,7 @@ def check_step(step: Transform, before: list[NDArray[Any]], after: NDArray[Any],
         return _check_loss(before[0], after, where)
     if step.computes and not np.isfinite(after).all() and all(np.isfinite(b).all() for b in before):
         count = int((~np.isfinite(after)).sum())
-        what = f"{step} makes {count} finite values infinite or NaN: they do not fit {after.dtype.name}"
+        what = f"{step} makes {count} finite values infinite or NaN: {after.dtype.name} cannot hold them"
         raise VerificationError(Problem(where, what, step.advise_overflow(after.dtype.name)))
     return CastError()
 
@@ -73,7 +73,7 @@ def cast(value: NDArray[Any], dtype: str, where: str) -> tuple[NDArray[Any], Cas
         first = value[~fits].flat[0]
         mend = f"give the target weight a dtype that holds it, such as {value.dtype.name}"
         raise VerificationError(
-            Problem(where, f"{first} does not fit {dtype} (the source is {value.dtype.name})", mend)
+            Problem(where, f"{first} cannot be held by {dtype} (the source is {value.dtype.name})", mend)
         )
     return result, _check_loss(value, result, where)
 

@@ -57,5 +57,5 @@ def _rounded(old: NDArray[Any], edit: Edit) -> NDArray[Any]:
 
 
 def _does_not_fit(edit: Edit, number: Any, old: NDArray[Any]) -> VerificationError:
-    what = f"{edit.operation} {edit.value} gives {number}, which does not fit {old.dtype.name}"
+    what = f"{edit.operation} {edit.value} gives {number}, which {old.dtype.name} cannot hold"
     return VerificationError(Problem(f"{edit.where}.{edit.operation}", what, "choose a value that the dtype holds"))

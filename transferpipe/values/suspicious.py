@@ -146,7 +146,7 @@ def _reset_statistics(assignments: list[Assignment], seen: Mapping[str, Seen]) -
     if len(reset) < len(means):
         for layer in sorted(reset, key=list(means).index):
             ref = means[layer].sources[0].name.rpartition("/")[0]
-            text = f"{layer} gets mean 0 and variance 1 from {ref}, as freshly built, while others are trained"
+            text = f"{layer} gets mean 0 and variance 1 from {ref}, the initial values, while others are trained"
             yield PlanWarning("reset-statistics", where_of(means[layer]), text)
 
 

@@ -34,9 +34,7 @@ def test_same_name_too():
 
 def test_a_single_bias_is_not_enough():
     text = problem(LSTM, TORCH, {"r": {"to": "lstm/cell/bias", "from": "rnn/bias_ih_l0"}}, unmatched="keep")
-    assert (
-        "lstm/cell/bias of the LSTMCell is made up of bias_ih_l0 and bias_hh_l0, but gets rnn/bias_ih_l0 alone" in text
-    )
+    assert "lstm/cell/bias of the LSTMCell consists of bias_ih_l0 and bias_hh_l0, but gets rnn/bias_ih_l0 alone" in text
 
 
 def test_biases_in_parts_are_put_together_before_they_are_merged():

@@ -28,7 +28,7 @@ _EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slu
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> TransferError:
-    """Return the error that says which override or file is wrong and how to mend it."""
+    """Return the error that says which override or file is wrong and how to fix it."""
     ours, yaml_error = find_cause(error, TransferError), find_cause(error, yaml.MarkedYAMLError)
     if ours is not None:
         return ours
@@ -55,9 +55,9 @@ def _plain(error: Exception) -> Problem:
     while here is not None:
         lines = [line.strip() for line in str(here).splitlines() if line.strip()]
         key = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), "")
-        told = [line for line in lines if not line.startswith(("full_key:", "object_type", "reference_type"))]
-        if told:
-            return Problem(key or "recipe or override", " ".join(told[:3]), "mend the recipe or the override")
+        said = [line for line in lines if not line.startswith(("full_key:", "object_type", "reference_type"))]
+        if said:
+            return Problem(key or "recipe or override", " ".join(said[:3]), "fix the recipe or the override")
         here = here.__cause__ or here.__context__
     return Problem("recipe or override", type(error).__name__)
 
@@ -90,8 +90,8 @@ def _quoted(key: str, value: str) -> str | None:
 
 
 def _several_values(key: str, value: str) -> Problem:
-    mend = f"for a list write {key}=[{value}], for the text {_quoted(key, value)}"
-    return Problem(key, f"{value!r} stands for several values, and this is one run", mend)
+    mend = f"use `sweep`, or for a list write {key}=[{value}], or for the text {_quoted(key, value)}"
+    return Problem(key, f"{value!r} is a sweep", mend)
 
 
 def _missing_config(name: str) -> Problem:
@@ -111,15 +111,15 @@ def _unknown_key(key: str, message: str, overrides: Sequence[str]) -> Problem:
     """Say which known key is near, composing once more without the overrides that change values."""
     adding = next((o for o in overrides if o.lstrip("+~").startswith(key)), key).lstrip("+")
     if message.startswith("Could not append"):
-        return Problem(key, "is there already", f"write {adding}")
+        return Problem(key, "already set", f"to change it, write {adding}")
     groups = [o for o in overrides if o.partition("=")[0] in GROUPS]
     try:
         known = [*_keys(compose("config", groups, return_hydra_config=True)), *GROUPS]
-    except Exception:  # the groups themselves are wrong; then that is the first thing to mend
+    except Exception:  # the groups themselves are wrong; then that is the first thing to fix
         known = []
     unwritten = _unwritten(known)
     if key in unwritten and not adding.startswith("~"):
-        return Problem(key, "is not written in this recipe", f"to add it, write +{adding}")
+        return Problem(key, "is not set in this recipe", f"to add it, write +{adding}")
     known += unwritten
     if key in known and not adding.startswith("~"):  # a whole mapping was given, with keys that are not there
         mend = f"mappings are merged: add single keys with +{key}.KEY=..., delete others with ~{key}.KEY"
@@ -130,9 +130,9 @@ def _unknown_key(key: str, message: str, overrides: Sequence[str]) -> Problem:
     else:
         near = did_you_mean(key, known, most=1)
     if near or adding.startswith("~"):
-        return Problem(key, "is no key of this recipe", near)
+        return Problem(key, "unknown key", near)
     top = f"the keys are {', '.join(sorted({k for k in known if '.' not in k}))}"
-    return Problem(key, "is no key of this recipe", f"to add it, write +{adding}" if holder else top)
+    return Problem(key, "unknown key", f"to add it, write +{adding}" if holder else top)
 
 
 def _unwritten(known: Sequence[str]) -> list[str]:

@@ -58,7 +58,7 @@ def yaml_problem(error: yaml.YAMLError, path: Path) -> Problem:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     what = getattr(error, "problem", None) or str(error)
     where = f"{shown(path)}, line {mark.line + 1}" if mark else shown(path)
-    return Problem(where, f"{what}", "mend the YAML; texts with special characters want quotes")
+    return Problem(where, f"{what}", "fix the YAML: quote strings that contain special characters")
 
 
 def shown(path: Path) -> str:

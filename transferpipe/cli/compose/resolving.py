@@ -34,7 +34,7 @@ def resolve(job: DictConfig) -> Mapping[str, Any]:
         if ours is not None:
             raise ours from error
         where = str(getattr(error, "full_key", "") or "recipe")
-        raise RecipeError(Problem(where, str(error).splitlines()[0], "mend the interpolation")) from error
+        raise RecipeError(Problem(where, str(error).splitlines()[0], "fix the interpolation")) from error
     assert isinstance(data, dict)
     return {str(k): v for k, v in data.items()}
 

@@ -87,7 +87,9 @@ def _launch(config: DictConfig, folders: Sequence[Path], trusted: Collection[str
                     _note_death(folder, _attempt(config, [folder], trusted)[1])
             left, error = _attempt(config, [f for f in left if f not in begun], trusted)
             if left and not any(is_begun(f) for f in left):
-                raise RecipeError(Problem("hydra/launcher", _said(error), "mend its settings: hydra.launcher.KEY=..."))
+                raise RecipeError(
+                    Problem("hydra/launcher", _said(error), "correct the launcher's settings: hydra.launcher.KEY=...")
+                )
 
 
 @contextlib.contextmanager

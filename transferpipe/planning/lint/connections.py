@@ -162,7 +162,7 @@ def _times(count: int) -> str:
 
 
 def _differ(one: Form | None, two: Form | None) -> bool:
-    """Tell whether two inputs come from different places; merges of other kinds are told apart elsewhere."""
+    """Tell whether two inputs come from different places; merges of other kinds matter elsewhere."""
     if one is None or two is None or one == two:
         return False
     kinds = {one[0], two[0]}

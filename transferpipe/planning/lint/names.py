@@ -46,7 +46,7 @@ def lint_names(
         order = rule != UNMATCHED_RULE and order_agrees(assignments, target, sources)
         fix = ", or use `pair: order`, which pairs the same layers here" if order else ""
         where = rule if rule == UNMATCHED_RULE else f"mapping.{rule}"
-        yield PlanWarning("made-up-names", where, f"{text}: name the layers where the model is built{fix}")
+        yield PlanWarning("auto-names", where, f"{text}: name the layers where the model is built{fix}")
 
 
 def _is_at_its_place(a: Assignment, ours: Places, theirs: Mapping[str, Places]) -> bool:

@@ -35,8 +35,8 @@ from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
 
 _SOME = 5
-_NOT_TOLD = "not told by the source"
-_TARGET_TELLS_NOT = "not told by the target"
+_NOT_TOLD = "not stored in the source"
+_TARGET_TELLS_NOT = "not known of the target"
 _UNKNOWN = "settings of an unknown class"
 _WRAPPED = "one is a wrapper"
 _CONVERTED = "converted by the rule's transforms"

@@ -59,7 +59,7 @@ def take_named(source: str, weight: str, name: str, where: str, pairing: Pairing
     fitting = [c for c in single if _ends(name, c.names[0])] or [c for c in single if c.third is None]
     if fitting:
         return _taken(source, (name,), fitting[0], weight, pairing)
-    what = f"{weight} of the {counterpart.layer_class} is made up of {counterpart.expected}, but gets {name} alone"
+    what = f"{weight} of the {counterpart.layer_class} consists of {counterpart.expected}, but gets {name} alone"
     mend = "end both sides with the layer's name, or set the source's layout to keras and write the transforms"
     pairing.problems.add(where, what, mend)
     return None

@@ -219,7 +219,7 @@ def pair_numbered(weight: str, layer: str, catalog: Catalog, pairing: Pairing) -
     if kind in _BUILT_IN_CLASSES and not weight_names(kind, None, shapes):
         return None
     if kind not in _BUILT_IN_CLASSES and len(set(shapes)) < len(shapes):  # else class or shapes say which is which
-        text = f"{catalog.label} numbers the weights of {layer or 'the model itself'}: they are taken in order"
+        text = f"weight names of {layer or 'the model itself'} are not stored in {catalog.label}; matched by position"
         pairing.warn("numbered-weights", layer or "the model", text)
     return theirs[ours.index(weight)]
 

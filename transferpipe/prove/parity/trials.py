@@ -293,7 +293,7 @@ def _statistics(call: Call, _: Trace) -> Iterator[Trial]:
     for values in ({"moving_mean": 0.0, "moving_variance": 1.0}, {"gamma": 1.0, "beta": 0.0}):
         reset = {n: np.full_like(held[n], v) for n, v in values.items() if n in held}
         if reset:
-            words = f"statistics: with {' and '.join(f'{n} {values[n]:g}' for n in reset)}, as built"
+            words = f"statistics: with {' and '.join(f'{n} {values[n]:g}' for n in reset)}, the initial values"
             yield Trial(f"reset {sorted(reset)}", call.name, words, clone(layer, {}, partial(_taken, reset)))
 
 

@@ -52,5 +52,5 @@ def open_loggers(names: Sequence[str], folder: Path, name: str) -> dict[str, Log
             loggers[logger] = importlib.import_module(LOGGERS[logger]).open_logger(folder, name)
         except Exception as error:  # whatever the tool raises where it cannot write
             what = f"cannot be opened: {type(error).__name__}: {error}"
-            raise RecipeError(Problem(f"sweep.log.{logger}", what, "mend it, or leave it out")) from error
+            raise RecipeError(Problem(f"sweep.log.{logger}", what, "fix it, or leave it out")) from error
     return loggers

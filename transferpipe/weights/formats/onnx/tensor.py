@@ -81,7 +81,7 @@ class OnnxTensor:
         count = math.prod(self.shape)
         bits = np.fromiter(varints(data), np.uint64)
         if bits.size != count:
-            raise ValueError(f"holds {bits.size:,} numbers, but shape {list(self.shape)} needs {count:,}")
+            raise ValueError(f"holds {bits.size:,} numbers, but shape {tuple(self.shape)} needs {count:,}")
         if self.dtype == "bool":
             return np.not_equal(bits, 0).reshape(self.shape)
         narrow = np.dtype(f"u{dtype.itemsize}") if dtype.kind not in "iu" else dtype
@@ -188,7 +188,7 @@ def _place(tensor: OnnxTensor, found: _Found, path: Path, stamp: Stamp) -> OnnxT
     if len(places) > 1:
         raise ValueError(f"keeps its values in several fields: {places}")
     if not places and needed:
-        raise ValueError(f"has no values, but shape {list(tensor.shape)} of {tensor.dtype} needs {needed:,} bytes")
+        raise ValueError(f"has no values, but shape {tuple(tensor.shape)} of {tensor.dtype} needs {needed:,} bytes")
     if is_elsewhere:
         raw, size = _external(found.external, path)
     elif _RAW in places:
@@ -196,7 +196,7 @@ def _place(tensor: OnnxTensor, found: _Found, path: Path, stamp: Stamp) -> OnnxT
     else:
         return _typed(tensor, found.chunks, path, stamp)
     if size != needed:
-        raise ValueError(f"has {size:,} bytes, but shape {list(tensor.shape)} of {tensor.dtype} needs {needed:,}")
+        raise ValueError(f"has {size:,} bytes, but shape {tuple(tensor.shape)} of {tensor.dtype} needs {needed:,}")
     return OnnxTensor(tensor.name, tensor.shape, tensor.dtype, raw)
 
 
@@ -208,7 +208,7 @@ def _typed(tensor: OnnxTensor, found: Mapping[int, list[tuple[int, int]]], path:
     if chunks and (tensor.dtype not in _NUMBERS[number] if number in _NUMBERS else not narrow):
         raise ValueError(f"keeps values of {tensor.dtype} in field {number}")
     if number in _FIXED and size != count * numpy_dtype(tensor.dtype).itemsize:
-        raise ValueError(f"has {size:,} bytes, but shape {list(tensor.shape)} of {tensor.dtype} needs another number")
+        raise ValueError(f"has {size:,} bytes, but shape {tuple(tensor.shape)} of {tensor.dtype} needs another number")
     if number in _WHOLE and not count <= size <= 10 * count:
         raise ValueError(f"has {size:,} bytes for {count:,} numbers")
     if len(chunks) <= 1 and number not in _WHOLE:

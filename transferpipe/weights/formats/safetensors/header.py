@@ -126,7 +126,7 @@ def _tensor(key: str, entry: Any) -> Tensor:
     bits = _NARROW[dtype] if dtype in _NARROW else 8 * numpy_dtype(dtype).itemsize
     needed = -(-math.prod(shape) * bits // 8)
     if end - begin != needed:
-        raise ValueError(f"lies in {end - begin:,} bytes, but shape {list(shape)} of {dtype} needs {needed:,}")
+        raise ValueError(f"lies in {end - begin:,} bytes, but shape {tuple(shape)} of {dtype} needs {needed:,}")
     return Tensor(key, shape, dtype, begin, end)
 
 

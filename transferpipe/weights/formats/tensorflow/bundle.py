@@ -145,7 +145,7 @@ def _check_places(index: Path, stored: list[Entry], shards: Mapping[int, Path]) 
             what = f"lies at bytes {entry.offset:,} to {entry.offset + entry.size:,} of {shards[entry.shard].name}"
             problems.add(where, f"{what}, which has {sizes[entry.shard]:,}", AGAIN)
         if entry.nbytes is not None and entry.nbytes != entry.size:
-            what = f"lies in {entry.size:,} bytes, but shape {list(entry.shape)} of {entry.numpy} needs"
+            what = f"lies in {entry.size:,} bytes, but shape {tuple(entry.shape)} of {entry.numpy} needs"
             problems.add(where, f"{what} {entry.nbytes:,}", AGAIN)
     placed = sorted((e for e in stored if e.size), key=lambda e: (e.shard, e.offset))
     for one, other in pairwise(placed):

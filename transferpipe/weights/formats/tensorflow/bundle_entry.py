@@ -113,7 +113,7 @@ def parse_entry(key: str, data: bytes) -> Entry:
     except ValueError as error:
         raise ValueError(f"the entry {key!r}: {error}") from error
     if len(shape) > _MOST_AXES or math.prod(shape) >= _MOST_SIZE:
-        raise ValueError(f"the entry {key!r} has the impossible shape {list(shape)[:_MOST_AXES]}")
+        raise ValueError(f"the entry {key!r} has the impossible shape {tuple(shape)[:_MOST_AXES]}")
     dtype, shard, offset, size = (found.get(field, 0) for field in (1, 3, 4, 5))
     return Entry(key, dtype, shape, shard, offset, size, found.get(6, 0), tuple(slices))
 

@@ -100,7 +100,7 @@ def read_strings(bundle: Bundle, entry: Entry, most: int) -> list[memoryview]:
     https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/util/tensor_bundle/tensor_bundle.cc
     """
     if entry.dtype != STRING or len(entry.shape) > 1 or entry.size > most:
-        raise ValueError(f"has the dtype {entry.dtype}, the shape {list(entry.shape)[:9]}, and {entry.size:,} bytes")
+        raise ValueError(f"has the dtype {entry.dtype}, the shape {tuple(entry.shape)[:9]}, and {entry.size:,} bytes")
     count = entry.shape[0] if entry.shape else 1
     if count > entry.size:
         raise ValueError(f"declares {count:,} texts in {entry.size:,} bytes")

@@ -1,0 +1,76 @@
+"""Messages are plain English, in the field's words: no text of the package falls back into the private dialect."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import transferpipe
+
+PACKAGE = Path(transferpipe.__file__).parent
+
+# What was said once, and what is said now.
+DIALECT = {
+    r"\bmend(s|ed|ing)?\b": "fix, correct",
+    r"\btold\b": "known, stored, distinguished",
+    r"\bproved?\b": "verify, verified",
+    r"\bmade[ -]up\b": "auto-generated (names), random (inputs)",
+    r"\b(does|do) not fit\b": "invalid; cannot be held by; has shape (a, b), not (c, d)",
+    r"\bis no key\b": "unknown key",
+    r"\bis there already\b": "already set, exists already",
+    r"\bnot written in this recipe\b": "not set in this recipe",
+    r"\bstands for several values\b": "is a sweep",
+    r"\bwants? quotes\b": "quote strings that contain special characters",
+    r"\bnames the run folder\b": "cannot be used as a run name",
+    r"\b(?<!was )(?<!is )as (freshly )?built\b": "kept (initial values), still have their initial values",
+    r"\bon stored statistics\b": "frozen (using moving averages)",
+    r"\btaken in order\b": "matched by position",
+    r"\bleft open\b": "not checked",
+    r"\bis another\b": "differs",
+    r"\bwhat it must be\b": "differs from what was planned",
+    r"\bcannot be told\b": "statistically tied; cannot be distinguished",
+    r"\bis furthest\b|\bfurthest is\b": "largest difference",
+    r"\bMade with\b": "Environment",
+    r"\bWhat it allows\b": "How to read this",
+    r"\bWarnings from the values\b": "Warnings about values",
+}
+
+
+def docstrings(tree):
+    """Return the texts that document code, which no user is shown as a message."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            found |= {id(s.value) for s in node.body if isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant)}
+    return found
+
+
+def texts():
+    """Yield the place and the text of everything that the package may print."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        left_out = docstrings(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in left_out:
+                yield f"{path.relative_to(PACKAGE)}:{node.lineno}", node.value
+    # README.md in the package is for those who change the code, in whose language a room is called `prove`.
+    pages = [p for p in PACKAGE.rglob("*.md") if p.name != "README.md"]
+    for path in sorted((*pages, *PACKAGE.rglob("*.yaml"), *PACKAGE.rglob("*.html"))):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            yield f"{path.relative_to(PACKAGE)}:{number}", line
+
+
+TEXTS = list(texts())
+
+
+@pytest.mark.parametrize("pattern", DIALECT)
+def test_no_text_is_written_in_the_old_dialect(pattern):
+    found = [f"{place}: {text[:120]!r}" for place, text in TEXTS if re.search(pattern, text)]
+    assert not found, f"say instead: {DIALECT[pattern]}"
+
+
+def test_the_words_are_looked_for_where_messages_are():
+    whole = "\n".join(text for _, text in TEXTS)
+    for words in ("unknown key", "statistically tied with the best", "matched by position", "kept (initial values)"):
+        assert words in whole
