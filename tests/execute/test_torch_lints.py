@@ -120,7 +120,7 @@ def test_an_order_of_other_sizes_does_not_settle_it(tmp_path):
     rule = {"transform": {"kernel": [{"flatten_order": [7, 6, 5]}]}}
     (text,) = warnings(plan_flat(tmp_path, flat(), **rule)).values()
     assert (
-        "in another order, and not in that of flatten_order [7, 6, 5]: give its rule the transform {kernel: [{" in text
+        "in another order, and not in that of flatten_order(7, 6, 5): give its rule the transform {kernel: [{" in text
     )
 
 
