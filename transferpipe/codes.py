@@ -330,6 +330,13 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "ends. "
             "Otherwise compare one output with the original's.",
         ),
+        "state-not-saved": WarningKind(
+            "A rule brings the vocabulary, or the boundaries, of a lookup layer, and all that is saved holds weights "
+            "alone.",
+            "save: m.weights.h5 holds weights only, not the vocabulary that words takes from words; save a .keras file "
+            "too",
+            "Save a `.keras` file too (`save.also`), or leave the state as it is: `state: keep`.",
+        ),
         "unpinned": WarningKind(
             "A source is fetched from an address whose content may be another tomorrow.",
             "source.path: hf://org/repo/model.safetensors is not pinned: name a commit",
@@ -357,6 +364,13 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "A variable was switched off by its own flag (`variable.trainable = False`), which no file keeps.",
             "target: head/kernel is switched off by its variable's own flag, which no file keeps",
             "Freeze the layer that holds it: freeze: [head].",
+        ),
+        "vocabulary-size": WarningKind(
+            "A lookup layer takes a vocabulary or boundaries that give more numbers than the Embedding behind it has "
+            "rows.",
+            "mapping.words: words gives numbers up to 6 with the vocabulary of words (7 in all), and the Embedding e "
+            "that it feeds has input_dim 5",
+            "Build the target with an `input_dim` of at least as many, or leave the state as it is: `state: keep`.",
         ),
         "zeros-at-end": WarningKind(
             "A quarter or more of a kernel, counted from its end, is exactly zero, and the rest is not: the file "

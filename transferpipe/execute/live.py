@@ -23,6 +23,7 @@ from transferpipe.planning.model import Plan, PlanWarning
 from transferpipe.planning.warned import refuse_warnings
 from transferpipe.prove.parity.result import Parity
 from transferpipe.prove.verdict import verdict_of, with_parity
+from transferpipe.save.learned_state import check_states, given_states, states_taken
 from transferpipe.save.optimizer_transfer import assign_slots, slot_values
 from transferpipe.values.compare import same_bits
 from transferpipe.values.compute import Values
@@ -40,17 +41,21 @@ def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
     tried = quantize(prepared) if mode else None  # on a copy: quantizing cannot be undone
     values = Values(plan, prepared.opened.sources, target, prepared.recipe.verify)
     changed = _changed(plan)
+    states = states_taken(plan, prepared.opened.sources)
     new = {name: values.value(name) for name in changed}
     state = list(slot_values(values)) if plan.optimizer.fate == "transferred" else []
     needed = check_ahead(prepared)
-    warnings = (*(saved.warnings if saved else (*plan.warnings, *_check_values(prepared, values, new))), *needed)
+    with given_states(target, states):  # what is suspicious is so with the state that it will have
+        seen = saved.warnings if saved else (*plan.warnings, *_check_values(prepared, values, new))
+    warnings = (*seen, *needed)
     untouched = {w.name: target.read(w.name) for w in target.structure.catalog if w.name not in new}
-    with ExitStack() as undo:
+    with given_states(target, states) as given, ExitStack() as undo:
         undo.callback(target.assign(new))
         problems, now = Problems(), walk(target.model, target.label)  # anew: it holds what layers compute on saving
         for name, value in {**new, **untouched}.items():
             if not _reads_back(name, value, now):
                 problems.add(name, "does not read back as it was assigned")
+        check_states(now.layers, states, problems)
         problems.raise_as(VerificationError)
         undo.callback(reset_averages(_averages(target, plan)))
         # What was traced goes on with the tensors, and with the list of trainable weights, that it was traced with.
@@ -62,6 +67,8 @@ def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
             parity, notes = _check_parity(prepared) if saved is None else (saved.parity, ())
             frozen.commit()
         undo.pop_all()
+        given.pop_all()
+        target.forget_config()
     if tried:
         _quantize_as(tried, target)
     if saved:

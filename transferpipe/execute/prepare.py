@@ -19,6 +19,7 @@ from transferpipe.planning.planner import make_plan
 from transferpipe.planning.warned import refuse_warnings
 from transferpipe.recipe.model import Recipe
 from transferpipe.recipe.parse import SAVE_SUFFIXES, STREAMED
+from transferpipe.save.learned_state import plan_state, states_taken
 from transferpipe.save.optimizer_state import plan_optimizer
 
 
@@ -53,6 +54,9 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
     plan = make_plan(recipe, sources, opened.target.structure, opened.labels, opened.layouts)
     plan = judge_freezing(plan, opened.target)
     plan = replace(plan, optimizer=plan_optimizer(recipe, plan, opened.target, opened.sources, saves))
+    plan = plan_state(recipe, plan, opened.target, opened.sources)
+    if isinstance(opened.target, FileTarget) and (states := states_taken(plan, opened.sources)):
+        opened = replace(opened, target=replace(opened.target, learned=states))
     plan = replace(plan, warnings=(*opened.warnings, *plan.warnings, *_not_reloaded(recipe)))
     if recipe.expect and recipe.expect != plan.checksum:
         what = f"the recipe expects the plan {recipe.expect}, but this plan is {plan.checksum}"

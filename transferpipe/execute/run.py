@@ -24,6 +24,7 @@ from transferpipe.planning.warned import describe_warnings, refuse_warnings
 from transferpipe.progress import Progress
 from transferpipe.prove.archive import verify_archive
 from transferpipe.prove.file import UNRECORDED, Proof, verify_file
+from transferpipe.prove.learned_state import verify_states
 from transferpipe.prove.manifest import MANIFEST, PLAN, json_lines, seal, versions, weight_entries
 from transferpipe.prove.parity.result import Parity
 from transferpipe.prove.verdict import Verdict, verdict_of, with_parity
@@ -38,6 +39,7 @@ from transferpipe.save.artifacts import (
     placed,
     taken_names,
 )
+from transferpipe.save.learned_state import given_states, states_taken
 from transferpipe.save.output import Written, save_file
 from transferpipe.save.writers.safetensors_shards import SUFFIX
 from transferpipe.values.compute import Values
@@ -114,7 +116,8 @@ def execute(
     paths = tuple(folder / name for name in names)
     _check_free(paths, recipe.save)
     _check_parity_early(prepared)
-    with Staging() as staging:
+    states = states_taken(plan, prepared.opened.sources)
+    with given_states(prepared.opened.target, states), Staging() as staging:
         temporaries = [
             staging.place(path, recipe.save.overwrite and not _is_several(path, recipe.save)) for path in paths
         ]
@@ -177,6 +180,9 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], progress: Progress | 
         for done in flushed:
             done.result()
     notes = _check_reload(temporaries, prepared)
+    for temporary in temporaries:
+        if temporary.name.endswith(".keras"):
+            verify_states(temporary, prepared.opened.target, states_taken(prepared.plan, prepared.opened.sources))
     parity, open_questions = _check_parity(prepared, temporaries, values)
     artifacts = tuple(
         {**entry.result(), "freezing": proof.freezing, "writer": w.how, **_places(w, proof)}

@@ -17,11 +17,13 @@ from transferpipe.errors import Problem, RecipeError
 from transferpipe.files.segment import Segment
 from transferpipe.models.keras_private import get_flag, has_value, own_variables, set_flag
 from transferpipe.models.loading import load_values
+from transferpipe.models.lookups import LearnedState, put_into_config, special_terms
 from transferpipe.models.network import live_network
 from transferpipe.models.structure import (
     SETTINGS,
     _configs,
     _is_recorded,
+    _readable,
     file_structure,
     with_settings,
 )
@@ -59,9 +61,15 @@ class Target(Protocol):
 
 @dataclass(frozen=True)
 class FileTarget:
-    """A file as the target. Keras is not needed."""
+    """A file as the target. Keras is not needed.
+
+    Attributes:
+        source: the file.
+        learned: what its lookup layers take from elsewhere, by their names.
+    """
 
     source: FileSource
+    learned: Mapping[str, LearnedState] = field(default_factory=dict)
 
     @property
     def groups(self) -> tuple[SavedGroup, ...]:
@@ -90,13 +98,37 @@ class FileTarget:
         """Return the file's configuration with the flags of `frozen` layers switched off."""
         if self.source.config is None:
             return None
-        if not frozen:
+        if not frozen and not self.learned:
             return json.dumps(self.source.config)
+        return json.dumps(self._changed(frozen)[0])
+
+    @property
+    def learned_assets(self) -> dict[str, bytes | None]:
+        """The members of the archive that hold what lookup layers take; None where there is none any more."""
+        if not self.learned or self.source.config is None:
+            return {}
+        return self._changed(())[1]
+
+    def _changed(self, frozen: Collection[str]) -> tuple[Config, dict[str, bytes | None]]:
+        assert self.source.config is not None
         config = copy.deepcopy(dict(self.source.config))
         for name, found in _configs(self.source.groups, config).items():
             if name in frozen and found is not None:
                 _switch_off(found)
-        return json.dumps(config)
+        assets: dict[str, bytes | None] = {}
+        places = {name: path for path, name in _readable(self.groups).items()}
+        paths = {group.path for group in self.groups}
+        for name, found in _configs(self.source.groups, config).items():
+            if name not in self.learned or found is None:
+                continue
+            state, layer_class = self.learned[name], str(found["class_name"])
+            inside = put_into_config(state, layer_class, found["config"])
+            lines = (*special_terms(layer_class, found["config"]), *state.values)
+            text = "\n".join(str(term) for term in lines).encode() if inside else None
+            own = places[name]  # Keras lets a TextVectorization write its vocabulary twice
+            for place in (own, *(p for p in (f"{own}/_lookup_layer",) if p in paths)):
+                assets[f"assets/{place}/vocabulary.txt"] = text
+        return config, assets
 
 
 def _switch_off(layer: Config) -> None:
@@ -110,7 +142,7 @@ def is_worth_loading(target: Target) -> bool:
     files beside their weights: lookups, whose vocabularies Keras checks only on loading.
     """
     if isinstance(target, FileTarget):
-        return bool(target.source.catalog.doubles or target.source.assets)
+        return bool(target.source.catalog.doubles or target.source.assets or target.learned)
     assert isinstance(target, ModelTarget)
     return bool(target.structure.catalog.doubles) or has_assets(target.model) or has_own_hooks(target.model)
 
@@ -210,6 +242,10 @@ class ModelTarget:
             if isinstance(error, NotImplementedError):  # a class whose __init__ takes arguments that nothing records
                 mend = f"give its classes a get_config, or {mend}"
             raise RecipeError(Problem(self.label, what, mend)) from error
+
+    def forget_config(self) -> None:
+        """Write the configuration anew when it is asked for next: the model has changed."""
+        self._written.clear()
 
     def frozen(self, names: Collection[str]) -> _Frozen:
         """Return a context in which the layers called `names` are switched off; `commit` makes it last."""

@@ -175,6 +175,29 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
+class StateMove:
+    """What a lookup layer learned beside weights, and whether the target's takes it.
+
+    Attributes:
+        target: the target's layer.
+        source: the source's name.
+        source_layer: the layer there.
+        rule: the rule that pairs them.
+        kind: what it is.
+        size: how many terms, without those for masks and unknown words, or how many boundaries.
+        fate: ``taken`` from the source, or ``kept`` as the target has it.
+    """
+
+    target: str
+    source: str
+    source_layer: str
+    rule: str
+    kind: Literal["vocabulary", "boundaries"]
+    size: int
+    fate: Literal["taken", "kept"]
+
+
+@dataclass(frozen=True)
 class PlanWarning:
     """Something legal that is probably not meant.
 
@@ -256,6 +279,7 @@ class Plan:
         save_shard: how many bytes of values one safetensors file may hold.
         quantize: how the finished model is quantized; None where it is not.
         optimizer: what becomes of the state of an optimizer that the target, or a source, holds.
+        state: what lookup layers learned beside weights, and whether it is taken.
         warnings: legal but probably wrong.
         settings: how the settings of the layers compare that it pairs.
     """
@@ -274,6 +298,7 @@ class Plan:
     save_shard: int | None = None
     quantize: str | None = None
     optimizer: Optimizer = field(default_factory=Optimizer)
+    state: tuple[StateMove, ...] = ()
     warnings: tuple[PlanWarning, ...] = ()
     settings: SettingsCompared = field(default_factory=SettingsCompared)
 
@@ -305,6 +330,8 @@ class Plan:
         for key in ("save_shard", "quantize"):
             if data[key] is None:
                 del data[key]
+        if not self.state:
+            del data["state"]
         if self.optimizer.fate == "none":
             del data["optimizer"]
         elif not self.optimizer.slots:
@@ -362,6 +389,7 @@ def plan_from_data(data: Mapping[str, Any]) -> Plan:
     freezing: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in dict(data["freezing"]).items()}
     whole["freezing"] = Freezing(**freezing)
     whole["save"] = tuple(data["save"])
+    whole["state"] = tuple(StateMove(**m) for m in data.get("state", ()))
     whole["optimizer"] = _optimizer(data.get("optimizer", {}))
     whole["warnings"] = tuple(warning_from_data(w) for w in data["warnings"])
     if "settings" in data:  # plans of earlier versions have none

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from transferpipe.planning.model import Assignment, Kept, Plan, SourceRef
+from transferpipe.planning.model import Assignment, Kept, Plan, SourceRef, StateMove
 from transferpipe.planning.read_recipe import chain_of
 from transferpipe.text.collapse import braces, collapse, numbers_of, shape_of
 
@@ -62,7 +62,24 @@ def plan_rows(plan: Plan) -> list[Row]:
         origins = () if isinstance(weight, Kept) else tuple(_ref(plan, ref) for ref in weight.sources)
         entry = _Entry(weight, weight.target.rpartition("/")[0], origins, _notes(plan, weight, frozen))
         groups.setdefault(entry.series, []).append(entry)
-    return [_row(part) for group in groups.values() for part in _parts(group)]
+    rows = [_row(part) for group in groups.values() for part in _parts(group)]
+    return [*rows, *(_state_row(plan, move) for move in plan.state)]
+
+
+def _state_row(plan: Plan, move: StateMove) -> Row:
+    """Return the line of what a lookup layer learned, which is no weight and counts as none."""
+    origin = f"{move.source}:{move.source_layer}" if len(plan.sources) > 1 else move.source_layer
+    kept = move.fate == "kept"
+    what = "terms" if move.kind == "vocabulary" else "values"
+    return Row(
+        rule=move.rule,
+        target=move.target,
+        origin="as the target has it" if kept else origin,
+        weights=0,
+        parameters=0,
+        notes=f"state: {move.kind} kept" if kept else f"state: {move.kind}, {move.size:,} {what}",
+        kept=kept,
+    )
 
 
 def _ref(plan: Plan, ref: SourceRef) -> str:

@@ -15,6 +15,7 @@ from transferpipe.planning.freezing import plan_freezing
 from transferpipe.planning.layouts.adapt import LAYOUTS
 from transferpipe.planning.layouts.evidence import are_torch_names
 from transferpipe.planning.layouts.keras_2 import name_in_cudnn
+from transferpipe.planning.learned_state import names_lookup, pair_states
 from transferpipe.planning.lint.connections import lint_connections
 from transferpipe.planning.lint.flatten import lint_flatten
 from transferpipe.planning.lint.layouts import lint_directions, lint_epsilons, lint_reset_after
@@ -86,6 +87,7 @@ def make_plan(
     check_edits(edits, target, problems)
     _explain_torch_names(recipe, sources, layouts, problems)
     freezing = plan_freezing(recipe, target, fates.assignments.keys(), problems)
+    state = pair_states(recipe, target.catalog, sources, problems)
     problems.raise_as(RecipeError)
     order = list(target.catalog.by_name)
     plan = Plan(
@@ -102,6 +104,7 @@ def make_plan(
         save_layout=recipe.save.layout,
         save_shard=recipe.save.shard,
         quantize=recipe.quantize,
+        state=state,
     )
     unreadable = _unreadable(sources, source_weights)
     torch_rules = {
@@ -156,7 +159,7 @@ def _in_target_order(rules: Sequence[Rule], claims: Mapping[str, list[Unit]], ta
 def _claim(rule: Rule, target: TargetStructure, problems: Problems) -> list[Unit]:
     units = find_units(rule.to, target.catalog, rule.excepts)
     _check_own_names(rule, units, problems)
-    if not units and not rule.optional:
+    if not units and not rule.optional and not names_lookup(rule.to, target.catalog):
         empty = [x.name for x in target.layers if x.name and rule.to.match(x.name)]
         if empty and not find_units(rule.to, target.catalog):
             what, mend = f"matches only layers without weights, such as {empty[0]!r}", ""

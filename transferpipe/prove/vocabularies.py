@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from transferpipe.models.lookups import special_terms
 from transferpipe.models.source import ModelSource
 from transferpipe.models.target import FileTarget, ModelTarget
-from transferpipe.save.assets import archived
+from transferpipe.save.assets import archived, assets_of
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.keras.config import is_layer_config
 
@@ -15,8 +17,6 @@ Vocabulary = tuple[str, ...]
 """Every term by its index, those for masking and for unknown words among them."""
 
 _ASSET = "vocabulary.txt"
-_MASKS = {"TextVectorization": ""}
-_UNKNOWN = {"IntegerLookup": -1}
 
 
 def vocabularies_of(origin: object) -> frozenset[Vocabulary]:
@@ -26,9 +26,9 @@ def vocabularies_of(origin: object) -> frozenset[Vocabulary]:
         FileError: the archive is damaged, or is not the one that was opened.
     """
     if isinstance(origin, FileTarget):
-        origin = origin.source
-    if isinstance(origin, FileSource):
-        found = [*_in_assets(origin), *_in_config(origin.config)]
+        found = [*_in_assets(assets_of(origin)), *_in_config(json.loads(origin.config(()) or "null"))]
+    elif isinstance(origin, FileSource):
+        found = [*_in_assets(archived(origin)), *_in_config(origin.config)]
     elif isinstance(origin, ModelTarget | ModelSource):
         found = [_of_layer(layer) for layer in origin.walked.layers.values()]
     else:
@@ -36,8 +36,8 @@ def vocabularies_of(origin: object) -> frozenset[Vocabulary]:
     return frozenset(v for v in found if v)
 
 
-def _in_assets(source: FileSource) -> Iterator[Vocabulary]:
-    for name, chunks in archived(source):
+def _in_assets(members: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator[Vocabulary]:
+    for name, chunks in members:
         if name.rpartition("/")[2] == _ASSET:
             text = b"".join(chunks).decode(errors="replace")
             yield tuple(text.rstrip("\n").split("\n"))
@@ -53,10 +53,7 @@ def _in_config(data: Any) -> Iterator[Vocabulary]:
 
 def _whole(layer_class: str, config: Mapping[str, Any]) -> Vocabulary:
     """Return the terms of a configuration with the special ones before them, as they are looked up."""
-    mask = config.get("mask_token", _MASKS.get(layer_class))
-    unknown = config.get("oov_token", _UNKNOWN.get(layer_class, "[UNK]"))
-    masks = [mask] if mask is not None and config.get("output_mode", "int") == "int" else []
-    special = [str(term) for term in (*masks, *[unknown] * config.get("num_oov_indices", 1))]
+    special = [str(term) for term in special_terms(layer_class, config)]
     terms = [str(term) for term in config["vocabulary"]]
     return tuple(terms if terms[: len(special)] == special else [*special, *terms])
 

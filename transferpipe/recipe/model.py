@@ -15,6 +15,8 @@ Unmatched = Literal["error", "keep", "same_name", "same_name_or_keep"]
 UNMATCHED: tuple[Unmatched, ...] = ("error", "keep", "same_name", "same_name_or_keep")
 OptimizerChoice = Literal["auto", "keep", "drop", "transfer"]
 OPTIMIZER: tuple[OptimizerChoice, ...] = ("auto", "keep", "drop", "transfer")
+StateChoice = Literal["take", "keep"]
+STATE: tuple[StateChoice, ...] = ("take", "keep")
 SINGLE = "source"
 """The name under which a recipe's only `source:` goes."""
 NAMED_FORMATS = (".safetensors", ".npz")
@@ -233,6 +235,7 @@ class Recipe:
     allow: tuple[str, ...] = ()
     quantize: str | None = None
     optimizer: OptimizerChoice = "auto"
+    state: StateChoice = "take"
 
     @property
     def built(self) -> frozenset[str]:

@@ -15,6 +15,7 @@ from transferpipe.recipe.model import (
     OPTIMIZER,
     QUANTIZE,
     SINGLE,
+    STATE,
     UNMATCHED,
     Build,
     Ignore,
@@ -77,6 +78,7 @@ def parse_recipe(data: Mapping[str, Any], check_rule: RuleCheck, *, absolute_sav
         allow=_parse_allow(fields),
         quantize=_parse_quantize(fields),
         optimizer=fields.choice("optimizer", OPTIMIZER, "auto"),
+        state=fields.choice("state", STATE, "take"),
     )
     _check_sources_are_there(recipe, problems)
     fields.finish()

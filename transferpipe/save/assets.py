@@ -17,8 +17,17 @@ from transferpipe.weights.file_source import FileSource
 def assets_of(target: Target) -> Iterable[tuple[str, Iterable[bytes]]]:
     """Return the further members of the archive that `target` is saved as: names, and their bytes in parts."""
     if isinstance(target, FileTarget):
-        return archived(target.source)
+        return _with_learned(target)
     return asset_files(target.model) if isinstance(target, ModelTarget) else ()
+
+
+def _with_learned(target: FileTarget) -> Iterator[tuple[str, Iterable[bytes]]]:
+    """Yield the members of the target's archive, those of lookup layers as these take them from elsewhere."""
+    learned = target.learned_assets
+    for name, chunks in archived(target.source):
+        if name not in learned:
+            yield name, chunks
+    yield from ((name, [text]) for name, text in learned.items() if text is not None)
 
 
 def archived(source: FileSource) -> Iterator[tuple[str, Iterable[bytes]]]:

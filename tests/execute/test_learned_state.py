@@ -1,0 +1,292 @@
+"""What lookup layers learned comes along with them: vocabularies, weights of tf_idf, boundaries of bins."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+
+import transferpipe as tp
+from transferpipe.errors import RecipeError, VerificationError
+from transferpipe.planning.model import plan_from_data
+
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="lookups of texts need TensorFlow")
+WORDS, OTHERS = ["red", "green", "blue", "grey"], ["blue", "red", "pink", "grey"]
+RULES = {"l": {"to": "l"}, "e": {"to": "e"}}
+
+BUILDER = """
+import keras
+
+def build():
+    inputs = keras.Input((1,), dtype="string")
+    lookup = keras.layers.StringLookup(vocabulary=["blue", "pink"], name="l")
+    return keras.Model(inputs, keras.layers.Embedding(12, 2, name="e")(lookup(inputs)))
+"""
+
+
+def string(words):
+    lookup = kl.StringLookup(name="l")
+    lookup.adapt(np.array(words))
+    return lookup
+
+
+def string_given(words):
+    return kl.StringLookup(vocabulary=words, name="l")
+
+
+def masked(words):
+    return kl.StringLookup(vocabulary=words, mask_token="", num_oov_indices=2, name="l")
+
+
+def integer(words):
+    lookup = kl.IntegerLookup(name="l")
+    lookup.adapt(np.array([sum(map(ord, w)) for w in words]))
+    return lookup
+
+
+def text(words):
+    lookup = kl.TextVectorization(output_sequence_length=3, name="l")
+    lookup.adapt(np.array(words))
+    return lookup
+
+
+def text_given(words):
+    return kl.TextVectorization(output_sequence_length=3, vocabulary=words, name="l")
+
+
+def bins(words):
+    lookup = kl.Discretization(num_bins=4, name="l")
+    lookup.adapt(np.array([[float(sum(map(ord, w)))] for w in words]))
+    return lookup
+
+
+def bins_given(words):
+    return kl.Discretization(bin_boundaries=sorted(float(sum(map(ord, w))) for w in words), name="l")
+
+
+def tf_idf(words):
+    lookup = kl.TextVectorization(output_mode="tf_idf", name="l")
+    lookup.adapt(np.array([*words, " ".join(words[:2])]))
+    return lookup
+
+
+KINDS = [string, string_given, masked, integer, text, text_given, bins, bins_given]
+
+
+def inputs_of(lookup):
+    if isinstance(lookup, kl.TextVectorization):
+        return keras.Input((), dtype="string")
+    if isinstance(lookup, kl.Discretization):
+        return keras.Input((1,))
+    return keras.Input((1,), dtype="int64" if isinstance(lookup, kl.IntegerLookup) else "string")
+
+
+def model(kind, words=WORDS, rows=12):
+    keras.utils.clear_session()
+    lookup = kind(words)
+    inputs = inputs_of(lookup)
+    if kind is tf_idf:
+        return keras.Model(inputs, kl.Dense(2, name="e")(lookup(inputs)))
+    return keras.Model(inputs, kl.Embedding(rows, 2, name="e")(lookup(inputs)))
+
+
+def sample(built):
+    values = [*WORDS, *OTHERS, "none"]
+    lookup = built.get_layer("l")
+    if isinstance(lookup, kl.TextVectorization):
+        return keras.ops.convert_to_tensor(np.array(values))
+    if isinstance(lookup, kl.StringLookup):
+        return keras.ops.convert_to_tensor(np.array(values)[:, None])
+    return np.array(
+        [[sum(map(ord, v))] for v in values], "int64" if isinstance(lookup, kl.IntegerLookup) else "float32"
+    )
+
+
+def learned(built):
+    lookup = built.get_layer("l")
+    if isinstance(lookup, kl.Discretization):
+        return list(lookup.bin_boundaries)
+    return [str(t) for t in lookup.get_vocabulary()]
+
+
+def run(source, target, folder, mapping=RULES, **more):
+    return tp.transfer(source, target, folder=folder, mapping=mapping, unmatched="keep", **more)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, tf_idf])
+@pytest.mark.parametrize("how", ["file", "live", "live source"])
+def test_taken(kind, how, tmp_path):
+    """What the result computes is what the source computes, as Keras has it."""
+    source = model(kind)
+    source.save(tmp_path / "s.keras")
+    expected, state = source(sample(source)), learned(source)
+    target = model(kind, OTHERS)
+    assert learned(target) != state
+    from_file = tmp_path / "s.keras"
+    if how == "file":
+        target.save(tmp_path / "t.keras")
+        report = run(from_file, {"path": str(tmp_path / "t.keras")}, tmp_path / "out")
+        result = keras.models.load_model(tmp_path / "out" / "model.keras")
+    else:
+        target(sample(target))
+        report = run(source if how == "live source" else from_file, target, None)
+        target.save(tmp_path / "saved.keras")
+        again = keras.models.load_model(tmp_path / "saved.keras")
+        assert learned(again) == state, "Keras saves what the model has"
+        result = target
+    assert learned(result) == state
+    np.testing.assert_array_equal(result(sample(result)), expected)
+    (move,) = report.plan.state
+    special = (
+        0
+        if move.kind == "boundaries"
+        else len(state) - len(source.get_layer("l").get_vocabulary(include_special_tokens=False))
+    )
+    assert (move.target, move.source_layer, move.rule, move.fate) == ("l", "l", "l", "taken")
+    assert move.size == len(state) - special
+    assert f"state: {move.kind}, {move.size}" in str(report.plan)
+    assert plan_from_data(report.plan.to_data()) == report.plan
+    assert not [w for w in report.warnings if w.code in ("other-vocabulary", "vocabulary-size", "state-not-saved")]
+
+
+@pytest.mark.parametrize(("one", "other"), [(string, string_given), (string_given, string), (text, text_given)])
+def test_learned_and_given(one, other, tmp_path):
+    """Where a vocabulary lies, in the assets or in the configuration, stays the target's business."""
+    model(one).save(tmp_path / "s.keras")
+    model(other, OTHERS).save(tmp_path / "t.keras")
+    run(tmp_path / "s.keras", {"path": str(tmp_path / "t.keras")}, tmp_path / "out")
+    assert learned(keras.models.load_model(tmp_path / "out" / "model.keras")) == learned(model(one))
+
+
+def test_a_builder(tmp_path, monkeypatch):
+    (tmp_path / "lookups_built.py").write_text(BUILDER)
+    monkeypatch.syspath_prepend(tmp_path)
+    model(string_given).save(tmp_path / "s.keras")
+    target = {"_target_": "lookups_built.build"}
+    run(tmp_path / "s.keras", target, tmp_path / "out", trust=["lookups_built"])
+    assert learned(keras.models.load_model(tmp_path / "out" / "model.keras"))[1:] == WORDS
+
+
+def nested(kind, words):
+    keras.utils.clear_session()
+    lookup = kind(words)
+    inside = inputs_of(lookup)
+    part = keras.Model(inside, kl.Embedding(12, 2, name="e")(lookup(inside)), name="part")
+    inputs = inputs_of(lookup)
+    return keras.Model(inputs, kl.Dense(2, name="head")(part(inputs)))
+
+
+@pytest.mark.parametrize("kind", [string, text, bins_given])
+@pytest.mark.parametrize(
+    "rules", [{"p": {"to": "part"}, "h": {"to": "head"}}, {"p": {"to": "part/(.*)", "from": "part/\\1"}}, {}]
+)
+def test_inside_a_model(kind, rules, tmp_path):
+    nested(kind, WORDS).save(tmp_path / "s.keras")
+    nested(kind, OTHERS).save(tmp_path / "t.keras")
+    unmatched = "keep" if rules else "same_name"
+    target = {"path": str(tmp_path / "t.keras")}
+    tp.transfer(tmp_path / "s.keras", target, folder=tmp_path / "out", mapping=rules, unmatched=unmatched)
+    result = keras.models.load_model(tmp_path / "out" / "model.keras").get_layer("part")
+    assert learned(result) == learned(nested(kind, WORDS).get_layer("part"))
+
+
+def renamed(name):
+    keras.utils.clear_session()
+    inputs = keras.Input((1,), dtype="string")
+    lookup = kl.StringLookup(vocabulary=WORDS, name=name)
+    return keras.Model(inputs, kl.Embedding(12, 2, name="e")(lookup(inputs)))
+
+
+@pytest.mark.parametrize("rule", [{"to": "l", "from": "words"}, {"to": "l", "from": "words", "pair": "order"}])
+def test_another_name(rule, tmp_path):
+    renamed("words").save(tmp_path / "s.keras")
+    target = model(string, OTHERS)
+    run(tmp_path / "s.keras", target, None, {"l": rule})
+    assert learned(target)[1:] == WORDS
+
+
+@pytest.mark.parametrize("more", [{"state": "keep"}, {"mapping": {"l": {"to": "l", "from": None}, "e": {"to": "e"}}}])
+def test_kept(more, tmp_path):
+    model(string).save(tmp_path / "s.keras")
+    target = model(string, OTHERS)
+    before = learned(target)
+    report = run(tmp_path / "s.keras", target, None, **more)
+    assert learned(target) == before
+    assert [m.fate for m in report.plan.state] == ["kept"] * ("state" in more)
+    assert [w.code for w in report.warnings if "vocabulary" in w.code] == ["other-vocabulary"]
+
+
+def test_no_lookups_no_state(tmp_path):
+    """Plans without lookups have the data, and the checksum, that they had."""
+    dense = keras.Sequential([keras.Input((2,)), kl.Dense(2, name="d")])
+    dense.save(tmp_path / "s.keras")
+    assert "state" not in tp.transfer(tmp_path / "s.keras", dense, mapping={"d": {"to": "d"}}).plan.to_data()
+
+
+def test_undone(tmp_path, monkeypatch):
+    """A failure behind it leaves the model with its own vocabulary."""
+    model(string).save(tmp_path / "s.keras")
+    target = model(string, OTHERS)
+    before, outputs = learned(target), np.array(target(sample(target)))
+
+    def fail(*_):
+        raise VerificationError([])
+
+    monkeypatch.setattr("transferpipe.execute.live._prove_frozen", fail)
+    with pytest.raises(VerificationError):
+        run(tmp_path / "s.keras", target, None)
+    assert learned(target) == before
+    np.testing.assert_array_equal(target(sample(target)), outputs)
+
+
+@pytest.mark.parametrize(("rows", "said"), [(5, False), (4, True), (12, False)])
+@pytest.mark.parametrize("kind", [string_given, bins_given])
+def test_rows_of_the_embedding(kind, rows, said, tmp_path):
+    """Four words and one for the others, and four boundaries, give the numbers 0 to 4."""
+    model(kind).save(tmp_path / "s.keras")
+    target = model(kind, OTHERS[:2], rows=rows)
+    found = [
+        w for w in run(tmp_path / "s.keras", target, None, {"l": {"to": "l"}}).warnings if w.code == "vocabulary-size"
+    ]
+    assert bool(found) is said
+    if found:
+        assert "up to 4" in found[0].text and "(5 in all)" in found[0].text and "input_dim 4" in found[0].text
+
+
+def test_an_empty_vocabulary():
+    keras.utils.clear_session()
+    inputs = keras.Input((1,), dtype="string")
+    source = keras.Model(inputs, kl.Embedding(12, 2, name="e")(kl.StringLookup(name="l")(inputs)))
+    with pytest.raises(RecipeError, match=r"mapping\.l.*l of .* has no vocabulary"):
+        run(source, model(string), None)
+    target = model(string)
+    before = learned(target)
+    run(source, target, None, state="keep")
+    assert learned(target) == before
+
+
+def test_no_such_lookup(tmp_path):
+    model(text).save(tmp_path / "s.keras")
+    with pytest.raises(RecipeError, match=r"is no StringLookup whose vocabulary l could take"):
+        run(tmp_path / "s.keras", model(string), None)
+
+
+def test_more_than_the_target_takes(tmp_path):
+    model(string).save(tmp_path / "s.keras")
+    keras.utils.clear_session()
+    inputs = keras.Input((1,), dtype="string")
+    lookup = kl.StringLookup(vocabulary=["x"], max_tokens=3, name="l")
+    target = keras.Model(inputs, kl.Embedding(12, 2, name="e")(lookup(inputs)))
+    with pytest.raises(RecipeError, match="at most 3 terms"):
+        run(tmp_path / "s.keras", target, None)
+
+
+@pytest.mark.parametrize("also", [[], ["m.keras"]])
+def test_files_that_hold_weights_alone(also, tmp_path):
+    model(string).save(tmp_path / "s.keras")
+    model(string, OTHERS).save(tmp_path / "t.keras")
+    save = {"path": "m.weights.h5", "also": also}
+    report = run(tmp_path / "s.keras", {"path": str(tmp_path / "t.keras")}, tmp_path / "out", save=save)
+    assert [w.code for w in report.warnings if w.code == "state-not-saved"] == ["state-not-saved"] * (not also)
+    assert json.loads((tmp_path / "out" / "plan.json").read_text())["state"][0]["fate"] == "taken"

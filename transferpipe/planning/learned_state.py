@@ -1,0 +1,112 @@
+"""Which lookup layers a recipe pairs, so that what they learned comes along: vocabularies, and boundaries of bins.
+
+These layers hold no weights (but for those of `tf_idf`, which go as weights do), so no weight is claimed with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from transferpipe.errors import Problems
+from transferpipe.planning.model import UNMATCHED_RULE, StateMove
+from transferpipe.planning.structure import ancestors
+from transferpipe.recipe.model import From, Recipe, Rule
+from transferpipe.recipe.patterns import NameMatch, Pattern
+from transferpipe.weights.network import Node
+from transferpipe.weights.spec import Catalog
+
+KINDS: Mapping[str, str] = {
+    "StringLookup": "vocabulary",
+    "IntegerLookup": "vocabulary",
+    "TextVectorization": "vocabulary",
+    "Discretization": "boundaries",
+}
+"""What the classes of Keras learn that learn something beside weights."""
+
+
+def lookups_of(catalog: Catalog) -> dict[str, Node]:
+    """Return the lookup layers that a file or model tells of, by their names; not those that they hold themselves."""
+    nodes = catalog.network.nodes if catalog.network and catalog.network.framework == "keras" else ()
+    found = {node.name: node for node in nodes if node.layer_class in KINDS}
+    return {name: node for name, node in found.items() if not any(a in found for a in ancestors(name))}
+
+
+def names_lookup(pattern: Pattern, catalog: Catalog) -> bool:
+    """Tell whether a pattern matches a lookup layer, by its own name or by that of a layer above it."""
+    return any(_matched(pattern, name) for name in lookups_of(catalog))
+
+
+def pair_states(
+    recipe: Recipe, target: Catalog, sources: Mapping[str, Catalog], problems: Problems
+) -> tuple[StateMove, ...]:
+    """Return the lookup layers that the recipe pairs, in the target's order; how much they learned is not known here.
+
+    A rule pairs them as it pairs layers with weights. Under ``unmatched: same_name`` those without a rule take from the
+    one source that has a layer of their name.
+    """
+    ours = lookups_of(target)
+    theirs = {alias: lookups_of(catalog) for alias, catalog in sources.items()}
+    moves: dict[str, StateMove] = {}
+    claimed: dict[str, Rule] = {}
+    for rule in recipe.rules:
+        matches = {n: m for n in ours if (m := _matched(rule.to, n)) and not any(_matched(x, n) for x in rule.excepts)}
+        for name in matches:
+            _note_several(name, claimed, rule, problems)
+            claimed[name] = rule
+        if rule.keep or len(rule.froms) != 1 or not matches:
+            continue
+        origin = rule.froms[0]
+        by = _by_order if rule.pair == "order" else _by_name
+        pairs = by(origin, matches, tuple(theirs[origin.source]))
+        for name in matches:
+            node = theirs[origin.source].get(pairs.get(name, ""))
+            if node is not None and node.layer_class == ours[name].layer_class:
+                moves[name] = _move(recipe, ours[name], origin.source, node.name, rule.name)
+            elif matches[name].name == name and not target.layers.get(name):  # the rule names this layer, which has
+                found = f"{pairs.get(name) or origin.text} of {sources[origin.source].label}"
+                what = f"is no {ours[name].layer_class} whose {KINDS[ours[name].layer_class]} {name} could take"
+                problems.add(f"{rule.where}.from", f"{found} {what}", "name one, or keep the target's: from=null")
+    if recipe.unmatched in ("same_name", "same_name_or_keep"):
+        left = [node for name, node in ours.items() if name not in claimed]
+        moves.update((move.target, move) for move in _namesakes(recipe, left, theirs))
+    return tuple(moves[name] for name in ours if name in moves)
+
+
+def _namesakes(recipe: Recipe, left: Sequence[Node], theirs: Mapping[str, Mapping[str, Node]]) -> Iterator[StateMove]:
+    for node in left:
+        found = {alias: known[node.name] for alias, known in theirs.items() if node.name in known}
+        holders = [alias for alias, other in found.items() if other.layer_class == node.layer_class]
+        if len(holders) == 1:
+            yield _move(recipe, node, holders[0], node.name, UNMATCHED_RULE)
+
+
+def _note_several(name: str, claimed: Mapping[str, Rule], rule: Rule, problems: Problems) -> None:
+    if name in claimed:
+        where = f"mapping.{claimed[name].name}, {rule.where}"
+        problems.add(where, f"both claim {name}", "take it out of one of them with `except`")
+
+
+def _matched(pattern: Pattern, name: str) -> NameMatch | None:
+    """Return what a pattern matches of a layer and those above it, the outermost first as with weights."""
+    return next((m for n in (*ancestors(name)[-2::-1], name) if n and (m := pattern.match(n))), None)
+
+
+def _by_name(origin: From, matches: Mapping[str, NameMatch], _: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for name, match in matches.items():
+        try:
+            layer = origin.template.fill(match) if origin.template else match.name
+        except ValueError:  # which is said where weights are paired, or below: there is no such layer
+            continue
+        found[name] = f"{layer}{name[len(match.name) :]}".lstrip("/")
+    return found
+
+
+def _by_order(origin: From, matches: Mapping[str, NameMatch], theirs: Sequence[str]) -> dict[str, str]:
+    offered = [n for n in theirs if origin.pattern is None or _matched(origin.pattern, n)]
+    return dict(zip(matches, offered, strict=True)) if len(offered) == len(matches) else {}
+
+
+def _move(recipe: Recipe, node: Node, source: str, layer: str, rule: str) -> StateMove:
+    fate = "kept" if recipe.state == "keep" else "taken"
+    return StateMove(node.name, source, layer, rule, KINDS[node.layer_class], 0, fate)  # type: ignore[arg-type]

@@ -1,0 +1,149 @@
+"""What lookup layers learned, on its way from a source into the target: read, judged, given, proved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+
+from transferpipe.errors import Problem, Problems, RecipeError, VerificationError
+from transferpipe.models.lookups import LearnedState, give_state, special_terms, state_of_config, state_of_layer
+from transferpipe.models.source import ModelSource
+from transferpipe.models.structure import _configs, _readable
+from transferpipe.models.target import FileTarget, ModelTarget, Target
+from transferpipe.planning.learned_state import lookups_of
+from transferpipe.planning.model import Plan, PlanWarning, StateMove
+from transferpipe.recipe.model import Recipe
+from transferpipe.save.assets import archived
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.network import Network, Node
+from transferpipe.weights.spec import Source
+
+_NO_VALUES_CHANGED = ("Dropout", "Reshape", "Flatten", "Identity", "ExpandDims", "Squeeze", "Activation")
+
+
+def read_state(origin: object, layer: str) -> LearnedState | None:
+    """Return what the lookup layer called `layer` of a source learned; None where that is not known.
+
+    Raises:
+        FileError: the archive is damaged, or is not the one that was opened.
+    """
+    if isinstance(origin, ModelSource | ModelTarget):
+        found = origin.walked.layers.get(layer)
+        return state_of_layer(found) if found is not None else None
+    if not isinstance(origin, FileSource):
+        return None
+    config = _configs(origin.groups, origin.config).get(layer)
+    if config is None:
+        return None
+    place = {name: path for path, name in _readable(origin.groups).items()}[layer]
+    texts = (b"".join(c) for name, c in archived(origin) if name == f"assets/{place}/vocabulary.txt")
+    asset = next((text.decode() for text in texts), None)
+    return state_of_config(str(config["class_name"]), config["config"], asset)
+
+
+def plan_state(recipe: Recipe, plan: Plan, target: Target, sources: Mapping[str, Source]) -> Plan:
+    """Return `plan` with how much the sources' lookup layers learned, and what is odd about it.
+
+    Raises:
+        RecipeError: a rule names a layer that learned nothing, or too much for the target's.
+    """
+    moves, warnings, problems = [], list(plan.warnings), Problems()
+    ours = lookups_of(target.structure.catalog)
+    named = {rule.name: rule for rule in recipe.rules}
+    for move in plan.state:
+        state, rule = read_state(sources[move.source], move.source_layer), named.get(move.rule)
+        node = ours[move.target]
+        size = len(state.values) if state else 0
+        if move.fate == "kept" or not size or _lacks_weights(move, node, plan):
+            if move.fate == "taken" and not size and rule and rule.to.match(move.target):
+                what = f"{move.source_layer} of {plan.sources[move.source]} has no {move.kind}: {move.target} needs one"
+                problems.add(f"{rule.where}.from", what, "adapt that layer, or keep the target's: state=keep")
+            moves.append(replace(move, size=size, fate="kept"))
+            continue
+        special = len(special_terms(node.layer_class, node.settings)) if move.kind == "vocabulary" else 0
+        most = node.settings.get("max_tokens")
+        where = rule.where if rule else move.rule
+        if isinstance(most, int) and size + special > most:
+            what = f"{move.target} takes at most {most} terms (max_tokens), {move.source_layer} has {size + special}"
+            problems.add(where, what, "build the target with a larger max_tokens, or set state=keep")
+        whole = size + (special if move.kind == "vocabulary" else 1)
+        warnings += _too_many(move, whole, where, target.structure.catalog.network)
+        moves.append(replace(move, size=size))
+    problems.raise_as(RecipeError)
+    taken = [m for m in moves if m.fate == "taken"]
+    left = next((p for p in plan.save if p.endswith((".weights.h5", ".safetensors", ".npz"))), None)
+    if taken and left and not any(p.endswith(".keras") for p in plan.save):
+        for move in taken:
+            if read_state(_origin(target), move.target) == read_state(sources[move.source], move.source_layer):
+                continue
+            text = f"{left} holds weights only, not the {move.kind} that {move.target} takes from {move.source_layer}"
+            warnings.append(PlanWarning("state-not-saved", "save", f"{text}; save a .keras file too"))
+    return replace(plan, state=tuple(moves), warnings=tuple(warnings))
+
+
+def _lacks_weights(move: StateMove, node: Node, plan: Plan) -> bool:
+    """Tell whether a layer in mode tf_idf keeps the weights of its own terms, which go with no others."""
+    weights = f"{move.target}/idf_weights"
+    return node.settings.get("output_mode") == "tf_idf" and all(a.target != weights for a in plan.assignments)
+
+
+def _origin(target: Target) -> object:
+    return target.source if isinstance(target, FileTarget) else target
+
+
+def _too_many(move: StateMove, size: int, where: str, network: Network | None) -> Iterator[PlanWarning]:
+    """Yield a warning of every Embedding behind a lookup that has no rows for its last numbers."""
+    waiting = list(network.consumers.get(move.target, ())) if network and network.connected else []
+    seen: set[str] = set()
+    while waiting and network:
+        node = network.by_name[waiting.pop()]
+        if node.name in seen:
+            continue
+        seen.add(node.name)
+        rows = node.settings.get("input_dim")
+        if node.layer_class == "Embedding" and isinstance(rows, int) and rows < size:
+            text = (
+                f"{move.target} gives numbers up to {size - 1} with the {move.kind} of {move.source_layer} ({size} in "
+                f"all), and the Embedding {node.name} that it feeds has input_dim {rows}"
+            )
+            yield PlanWarning("vocabulary-size", where, text)
+        if node.layer_class in _NO_VALUES_CHANGED:
+            waiting += network.consumers.get(node.name, ())
+
+
+def states_taken(plan: Plan, sources: Mapping[str, Source]) -> dict[str, LearnedState]:
+    """Return what the target's lookup layers take, by their names."""
+    found = {m.target: read_state(sources[m.source], m.source_layer) for m in plan.state if m.fate == "taken"}
+    return {name: state for name, state in found.items() if state is not None}
+
+
+@contextmanager
+def given_states(target: Target, states: Mapping[str, LearnedState]) -> Iterator[ExitStack]:
+    """Give a model at hand what its lookup layers take, until the context ends; `pop_all` makes it last.
+
+    Raises:
+        VerificationError: Keras refuses it; the model is what it was.
+    """
+    with ExitStack() as undo:
+        if isinstance(target, ModelTarget) and states:
+            undo.callback(target.forget_config)
+            for name, state in states.items():
+                try:
+                    undo.callback(give_state(target.walked.layers[name], state))
+                except (ValueError, RuntimeError) as error:
+                    what = f"Keras refuses the {state.kind}: {str(error).strip().partition(chr(10))[0]}"
+                    raise VerificationError(Problem(name, what, "build the layer alike, or set state=keep")) from error
+            target.forget_config()
+        yield undo
+
+
+def check_states(layers: Mapping[str, Any], states: Mapping[str, LearnedState], problems: Problems) -> None:
+    """Note the layers that have not what they take."""
+    for name, state in states.items():
+        layer = layers.get(name)
+        found = state_of_layer(layer) if layer is not None else None
+        if found != state:
+            count = len(found.values) if found else 0
+            problems.add(name, f"has another {state.kind} than its source: {count} values, not the {len(state.values)}")
