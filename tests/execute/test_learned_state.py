@@ -9,7 +9,10 @@ from keras import layers as kl
 
 import transferpipe as tp
 from transferpipe.errors import RecipeError, VerificationError
+from transferpipe.execute.prepare import prepare
+from transferpipe.execute.run import execute
 from transferpipe.planning.model import plan_from_data
+from transferpipe.planning.read_recipe import read_recipe
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="lookups of texts need TensorFlow")
 WORDS, OTHERS = ["red", "green", "blue", "grey"], ["blue", "red", "pink", "grey"]
@@ -163,8 +166,12 @@ def test_a_builder(tmp_path, monkeypatch):
     (tmp_path / "lookups_built.py").write_text(BUILDER)
     monkeypatch.syspath_prepend(tmp_path)
     model(string_given).save(tmp_path / "s.keras")
-    target = {"_target_": "lookups_built.build"}
-    run(tmp_path / "s.keras", target, tmp_path / "out", trust=["lookups_built"])
+    data = {
+        "source": {"path": str(tmp_path / "s.keras")},
+        "target": {"_target_": "lookups_built.build"},
+        "mapping": RULES,
+    }
+    execute(prepare(read_recipe(data), ["lookups_built"]), tmp_path / "out")
     assert learned(keras.models.load_model(tmp_path / "out" / "model.keras"))[1:] == WORDS
 
 
