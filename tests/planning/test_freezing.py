@@ -1,5 +1,7 @@
 """What ``freeze`` makes of the whole model, seen from the root as Keras sees it."""
 
+import dataclasses
+
 import pytest
 from compact import codes, plan_of, problems_of, structure
 
@@ -219,3 +221,10 @@ def test_the_empty_name_is_the_root_which_a_pattern_for_everything_is_not():
     assert freezing([""]).layers[0] == ""
     assert freezing([""]).trainable_parameters == 0
     assert "" not in freezing([".*"]).layers
+
+
+def test_loras_factors_train_though_no_file_holds_them():
+    target = structure("d/kernel 2x3", ". Model\n d Dense off")
+    assert "nothing-trainable" in codes(plan_of(target, "d/kernel 2x3", {"r": {"to": "d"}}))
+    lora = dataclasses.replace(target, trained_beside=frozenset({"d"}))
+    assert "nothing-trainable" not in codes(plan_of(lora, "d/kernel 2x3", {"r": {"to": "d"}}))

@@ -4,7 +4,9 @@ import re
 
 import pytest
 import yaml
-from compact import codes, pairs, plan_of, problems_of
+from compact import codes, pairs, plan_of, problems_of, structure
+
+from transferpipe.weights.spec import WeightSpec, catalog_of
 
 TARGET = "enc/c1/kernel\n enc/c1/bias 3\n enc/c2/kernel\n enc/c2/bias 3"
 SOURCE = "old/c1/kernel\n old/c1/bias 3\n old/c2/kernel\n old/c2/bias 3"
@@ -173,6 +175,36 @@ def test_weights_of_the_model_itself():
 def test_numbers_do_not_count_unless_there_are_equally_many():
     found = problems_of("a/alpha 2\n a/beta 2", "b/0 2\n b/1 2\n b/2 2", {"r": {"to": "a", "from": "b"}})
     assert found[0].startswith("mapping.r.from: a takes b, which holds no 'alpha', 'beta'; it holds '0', '1', '2'")
+
+
+def layer_at(name, path, kind, *weights):
+    """Return the catalog of one layer with weights of shape (2,), which Keras saves at `path`."""
+    specs = (WeightSpec(f"{name}/{w}", (2,), "float32", kind, f"{path}/vars/{i}") for i, w in enumerate(weights))
+    return catalog_of(specs, name)
+
+
+NAMED, NUMBERED = ("bb/layers/mixer_1", "Mixer", "alpha", "beta"), ("layers/mixer", None, "0", "1")
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(NAMED, NUMBERED), (NUMBERED, NAMED)])
+def test_either_side_may_number_where_keras_saves_the_layer_at_the_same_place(ours, theirs):
+    target = structure(layer_at("a", *ours))
+    plan = plan_of(target, layer_at("b", *theirs), {"r": {"to": "a", "from": "b"}})
+    assert pairs(plan) == {f"a/{o}": f"b/{t}" for o, t in zip(ours[2:], theirs[2:], strict=True)}
+    assert "numbered-weights" not in codes(plan)
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        ("layers/gate", "Gate", "alpha", "beta"),  # another class
+        ("layers/mixer", "Mixer", "alpha", "beta", "more"),
+    ],
+)
+def test_a_numbered_target_takes_no_other_layer(theirs):
+    target = structure(layer_at("a", *NUMBERED))
+    (text,) = problems_of(target, layer_at("b", *theirs), {"r": {"to": "a", "from": "b"}})
+    assert "b, which holds no '0', '1'" in text
 
 
 def test_a_normalization_is_never_taken_by_number():

@@ -19,7 +19,7 @@ from transferpipe.models.keras_private import get_global, set_global
 from transferpipe.models.patches import patched
 from transferpipe.models.settings import keras_settings_kept
 from transferpipe.models.target import ModelTarget, Target
-from transferpipe.models.walk import walk
+from transferpipe.models.walk import Walked, walk
 from transferpipe.planning.freezing import warn_of_loading
 from transferpipe.planning.model import Plan
 
@@ -81,7 +81,7 @@ def flags_after_loading(config: Mapping[str, Any]) -> LoadedFlags | None:
             with keras.StatelessScope(initialize_variables=False), _numbers_allowed():
                 set_global(_UNINITIALIZED, [])
                 model = keras.saving.deserialize_keras_object(json.loads(json.dumps(config)))
-            walked = walk(model, "")
+            walked = _walk_loaded(model)
             trainable = {id(v) for v in model.trainable_variables}
         except (
             Exception
@@ -101,6 +101,17 @@ def flags_after_loading(config: Mapping[str, Any]) -> LoadedFlags | None:
         frozenset(where[n] for n, v in walked.values.items() if id(v) in trainable),
         frozenset(where[n] for n in updating if n in where),
     )
+
+
+def _walk_loaded(model: Any) -> Walked:
+    """Return the walk over a model without values; they are drawn only where a class computes with them on saving."""
+    try:
+        return walk(model, "")
+    except Exception:
+        for variable in model.variables:
+            if variable._value is None:
+                variable._deferred_initialize()
+        return walk(model, "")
 
 
 def judge_freezing(plan: Plan, target: Target) -> Plan:

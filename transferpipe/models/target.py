@@ -208,6 +208,7 @@ class ModelTarget:
             walked.fixed,
             walked.switched_off,
             loadable=walked.loadable,
+            trained_beside=frozenset(n for n, layer in walked.layers.items() if getattr(layer, "lora_enabled", False)),
             loading_order=loading_order(self.model, walked),
         )
 

@@ -50,6 +50,7 @@ class TargetStructure:
         fixed: weights that a layer saves in a way of its own, so that they can be kept but not assigned.
         switched_off: weights of trainable layers that only the flag of their own variable keeps from training.
         loadable: those of `fixed` that their layers take on loading, so that they can be assigned after all.
+        trained_beside: layers with LoRA on, whose factors train and are in no file: Keras merges them on saving.
         loading_order: the weights of each outermost layer in the order of Keras's `layer.weights`, where it is known.
     """
 
@@ -60,6 +61,7 @@ class TargetStructure:
     fixed: frozenset[str] = frozenset()
     switched_off: frozenset[str] = frozenset()
     loadable: frozenset[str] = frozenset()
+    trained_beside: frozenset[str] = frozenset()
     loading_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property

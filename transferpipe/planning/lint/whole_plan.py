@@ -220,8 +220,10 @@ def _nothing_trainable(plan: Plan, target: TargetStructure) -> Iterator[PlanWarn
         return
     # Kernels that are a Fourier transform, in a layer that is built switched off.
     trains = any(target.catalog[name].layer_class != "STFTSpectrogram" for name in target.trainable_weights)
-    if trains and not plan.freezing.trainable_parameters:
-        root = target.by_name.get("")
+    root = target.by_name.get("")
+    frozen = set(plan.freezing.layers) | ({""} if root and not root.trainable else set())
+    beside = any(frozen.isdisjoint((name, *ancestors(name))) for name in target.trained_beside)
+    if trains and not plan.freezing.trainable_parameters and not beside:
         why = " (the model itself is frozen, and a frozen ancestor wins)" if root and not root.trainable else ""
         yield PlanWarning("nothing-trainable", "freeze", f"no parameter of the result is trainable{why}")
 

@@ -16,7 +16,7 @@ from transferpipe.planning.layouts.keras_2 import conversion
 from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.recipe.model import Rule
-from transferpipe.weights.keras.layer_classes import BUILT_IN, weight_names
+from transferpipe.weights.keras.layer_classes import BUILT_IN, stem, weight_names
 from transferpipe.weights.spec import Catalog, WeightSpec
 
 KERAS, ONNX = "keras", "onnx"
@@ -225,10 +225,25 @@ def pair_numbered(weight: str, layer: str, catalog: Catalog, pairing: Pairing) -
 
 
 def _are_saved_alike(theirs: Sequence[WeightSpec], ours: Sequence[WeightSpec]) -> bool:
-    """Tell whether two layers hold weights at the same places of a Keras file, and one of them only numbers them."""
-    alike = all(a.where and (a.where, a.shape) == (b.where, b.shape) for a, b in zip(theirs, ours, strict=True))
+    """Tell whether two layers hold weights at the same places of a Keras file, and one of them only numbers them.
+
+    A layer of no built-in class need only be in the same attribute, or in a list of its class: what stands above that
+    is another in a task than in the backbone alone.
+    """
     kinds = {w.layer_class for w in (*theirs, *ours)} - {None}  # a file need not tell
+    place = _nearest_place if kinds.isdisjoint(_BUILT_IN_CLASSES) else _whole_place
+    alike = all(place(a) and (place(a), a.shape) == (place(b), b.shape) for a, b in zip(theirs, ours, strict=True))
     return alike and len(kinds) < 2 and any(_are_numbered([w.name for w in side]) for side in (theirs, ours))
+
+
+def _whole_place(weight: WeightSpec) -> str:
+    return weight.where
+
+
+def _nearest_place(weight: WeightSpec) -> tuple[str, str] | None:
+    """Return the last segment of the path where Keras saves the layer, without its number, and the weight's key there."""
+    layer, _, key = weight.where.rpartition("/vars/")
+    return (stem(layer.rpartition("/")[2]), key) if layer else None
 
 
 def _are_numbered(names: Sequence[str]) -> bool:

@@ -16,7 +16,6 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from transferpipe.weights.keras.config import Config
 from transferpipe.weights.keras.layer_classes import (
     BUILT_IN,
     Names,
@@ -28,6 +27,8 @@ from transferpipe.weights.keras.layer_classes import (
     stem,
     weight_names,
 )
+
+Config = Mapping[str, Any]
 
 _PACKAGE = "keras_hub"
 _BUILT_IN = frozenset(BUILT_IN.values())
@@ -66,6 +67,12 @@ def _listed() -> Mapping[str, tuple[str, ...]]:
         if name not in _BUILT_IN:
             found[snake_case(name)] = (*found.get(snake_case(name), ()), name)
     return found
+
+
+@cache
+def hub_stems() -> frozenset[str]:
+    """Return the stems of the names that Keras makes up for layers of KerasHub's classes."""
+    return frozenset(snake_case(name) for name in _kinds())
 
 
 @cache
@@ -110,8 +117,8 @@ def hub_layers(
             parts.setdefault(parent, set()).add(segment.lstrip("_"))
     candidates: dict[str, tuple[str, ...]] = {}
     for path in sorted(shapes, key=lambda p: p.count("/")):
-        possible = [c for c in _possible(path, shapes, candidates) if _fits(c, shapes[path], parts.get(path, set()))]
-        candidates[path] = tuple(dict.fromkeys(possible))
+        possible = dict.fromkeys(_possible(path, shapes, candidates))
+        candidates[path] = tuple(c for c in possible if _fits(c, shapes[path], parts.get(path, set())))
     if not _is_of_kerashub(configs, candidates, parts):
         return {}
     return {

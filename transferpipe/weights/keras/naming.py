@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from transferpipe.errors import Problems, RecipeError
+from transferpipe.weights.keras.hub_classes import hub_stems
 from transferpipe.weights.keras.layer_classes import BUILT_IN, Shape, stem
 from transferpipe.weights.keras.layer_shapes import looks_built_in, looks_like_cell
 
@@ -92,7 +93,7 @@ class _Evidence:
     def __init__(self, table: Mapping[str, SavedLayer]) -> None:
         self._table = table
         self._children: dict[str, set[str]] = {}
-        self._classes = set(BUILT_IN)  # as they stand in made-up names
+        self._classes = set(BUILT_IN) | hub_stems()  # as they stand in made-up names
         for path in table:
             parent, _, segment = path.rpartition("/")
             self._children.setdefault(parent, set()).add(segment)
