@@ -215,6 +215,8 @@ class Checks:
         name = task.backbone.name
         if name not in {layer.name for layer in task.layers}:
             raise NotByKerasError("the task holds the backbone's layers and not the backbone")
+        if len(task.backbone.weights) != len(self.expected):
+            raise NotByKerasError("within the task the backbone has weights that it has not alone")
         rule = {"to": f"{name}/(.*)", "from": r"\1"}
         before = {w.path: np.asarray(w) for w in task.weights}
         report = tp.transfer(self.files[".keras"], task, mapping={"b": rule}, unmatched="keep", freeze=[name])

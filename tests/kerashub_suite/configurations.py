@@ -242,7 +242,7 @@ _OWN: dict[str, Callable[[], dict[str, Any]]] = {
     "Gemma4Backbone": lambda: {"embedding_dim": None},
     "HGNetV2Backbone": lambda: _HGNET,
     "DFineBackbone": lambda: {
-        "backbone": _models().HGNetV2Backbone(**_HGNET, image_shape=IMAGE, out_features=["stage1", "stage2"]),
+        "backbone": _models().HGNetV2Backbone(**_HGNET, image_shape=IMAGE, name="hgnet", out_features=["stage1", "stage2"]),
         "decoder_in_channels": [16, 16], "encoder_hidden_dim": 16, "num_labels": 4, "num_denoising": 0,
         "learn_initial_query": False, "num_queries": 5, "anchor_image_size": (32, 32), "feat_strides": [4, 8],
         "num_feature_levels": 2, "encoder_in_channels": [12, 16], "encode_proj_layers": [1], "encoder_ffn_dim": 16,
@@ -327,7 +327,7 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("T5Backbone", {"tie_embedding_weights": False, "use_gated_activation": False}),
     ("ResNetBackbone", {"block_type": "basic_block", "use_pre_activation": True}),
     ("CSPNetBackbone", {"stage_type": "cs3"}),
-    ("CSPNetBackbone", {"stage_type": "dark"}),
+    ("CSPNetBackbone", {"stage_type": "dark", "block_ratio": [1.0]}),
     ("ESM2Backbone", {"use_pre_layer_norm": True, "position_embedding_type": "absolute"}),
     ("ViTBackbone", {"use_class_token": False, "use_mha_bias": False, "use_mlp_bias": False}),
     ("RoformerV2Backbone", {"use_bias": True}),
