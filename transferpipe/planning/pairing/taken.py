@@ -241,7 +241,7 @@ def _whole_place(weight: WeightSpec) -> str:
 
 
 def _nearest_place(weight: WeightSpec) -> tuple[str, str] | None:
-    """Return the last segment of the path where Keras saves the layer, without its number, and the weight's key there."""
+    """Return the last segment of the path where a layer is saved, without its number, and the weight's key there."""
     layer, _, key = weight.where.rpartition("/vars/")
     return (stem(layer.rpartition("/")[2]), key) if layer else None
 
