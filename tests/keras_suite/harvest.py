@@ -145,10 +145,15 @@ def harvest_models(use, modules=None) -> None:
     with contextlib.ExitStack() as stack:
         for owner, name in places:
             stack.enter_context(mock.patch.object(owner, name, wrapped(getattr(owner, name))))
-        chosen = modules or [m for m in all_modules() if m.removeprefix("keras.src.").startswith(_MODEL_MODULES)]
+        chosen = modules or model_modules()
         for test in tests_that_call(NOTES_MODELS, chosen):
             state.update(test=".".join(test.id().split(".")[-2:]), count=0)
             _run(test)
+
+
+def model_modules() -> list[str]:
+    """Return the names of those modules whose tests save models."""
+    return [m for m in all_modules() if m.removeprefix("keras.src.").startswith(_MODEL_MODULES)]
 
 
 def all_modules() -> list[str]:

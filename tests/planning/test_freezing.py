@@ -217,6 +217,24 @@ def test_freezing_that_a_configuration_does_not_record():
     assert [w for w, _ in warned(plan_frozen(["enc/bn"], layers, save="w.npz"), "freeze-not-saved")] == ["save"]
 
 
+def test_a_cell_is_kept_frozen_by_the_flag_of_its_layer():
+    layers = LAYERS.replace("enc Functional", "enc LSTM").replace("enc/conv Dense", "enc/conv LSTMCell unrecorded")
+    plan = plan_frozen(["enc/conv"], layers)
+    assert {"enc", "enc/conv"} <= set(plan.freezing.layers)
+    assert warned(plan, "freeze-not-saved") == []
+    other = layers.replace("enc LSTM", "enc ConvLSTM1D")  # makes its cell without its own flag
+    assert plan_frozen(["enc/conv"], other).freezing.layers == ("enc/conv",)
+    assert len(warned(plan_frozen(["enc/conv"], other), "freeze-not-saved")) == 1
+
+
+def test_below_a_frozen_root_only_moving_statistics_are_lost():
+    layers = LAYERS.replace("enc/conv Dense", "enc/conv Dense unrecorded")
+    assert warned(plan_frozen(["enc/conv"], layers), "freeze-not-saved")
+    assert warned(plan_frozen([""], layers), "freeze-not-saved") == []
+    norm = LAYERS.replace("enc/bn BatchNormalization", "enc/bn BatchNormalization unrecorded")
+    assert len(warned(plan_frozen([""], norm), "freeze-not-saved")) == 1
+
+
 def test_the_empty_name_is_the_root_which_a_pattern_for_everything_is_not():
     assert freezing([""]).layers[0] == ""
     assert freezing([""]).trainable_parameters == 0

@@ -367,3 +367,77 @@ def test_stems_are_those_of_keras():
     from keras.src.utils.naming import to_snake_case
 
     assert [snake_case(c) for c in BUILT_IN.values()] == [to_snake_case(c) for c in BUILT_IN.values()]
+
+
+# Quantised layers -----------------------------------------------------------------------------------------------------
+
+
+def quantised(layer, mode, lora=False):
+    inputs = keras.Input((3,), dtype="int32" if "Embedding" in type(layer).__name__ else "float32")
+    model = keras.Model(inputs, layer(inputs))
+    layer.quantize(mode)
+    if lora:
+        layer.enable_lora(2)
+    return model
+
+
+@pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: kl.Dense(4),
+        lambda: kl.Dense(4, use_bias=False),
+        lambda: kl.EinsumDense("ab,bc->ac", output_shape=4, bias_axes="c"),
+        lambda: kl.Embedding(10, 8),
+        lambda: kl.ReversibleEmbedding(10, 8, tie_weights=True),
+        lambda: kl.ReversibleEmbedding(10, 8, tie_weights=False),
+    ],
+)
+def test_files_of_a_quantised_layer_name_its_weights_as_the_model_does(make, mode, lora, tmp_path):
+    layer = make()
+    if mode == "float8" and (lora or "Embedding" in type(layer).__name__):
+        pytest.skip("Keras does not do this")
+    model = quantised(layer, mode, lora)
+    model.save(tmp_path / "m.keras")
+    model.save_weights(tmp_path / "m.weights.h5")
+    names = [w.name for w in tp.catalog(model)]
+    assert not any(n.rpartition("/")[2].isdigit() for n in names)
+    for file in ("m.keras", "m.weights.h5"):
+        assert [w.name for w in tp.catalog(tmp_path / file)] == names, file
+
+
+@pytest.mark.parametrize("lacking", ["scale", "center"])
+def test_numbers_at_the_same_place_take_the_names_of_the_other_side(lacking, tmp_path):
+    """A weights file cannot tell whether gamma or beta is missing: the other side can, both ways."""
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, kl.BatchNormalization(name="bn", **{lacking: False})(inputs))
+    wanted = [np.full(3, i + 1.0, "float32") for i in range(3)]
+    model.set_weights(wanted)
+    model.save_weights(tmp_path / "numbers.weights.h5")
+    model.save(tmp_path / "names.keras")
+    assert "bn/0" in tp.catalog(tmp_path / "numbers.weights.h5")
+    model.set_weights([np.zeros(3, "float32")] * 3)
+    report = tp.transfer(tmp_path / "numbers.weights.h5", model, unmatched="same_name")
+    assert not report.warnings
+    assert [w.tolist() for w in model.get_weights()] == [w.tolist() for w in wanted]
+    model.set_weights([np.zeros(3, "float32")] * 3)
+    model.save_weights(tmp_path / "zeros.weights.h5")
+    report = tp.transfer(
+        *(tmp_path / "names.keras", {"path": str(tmp_path / "zeros.weights.h5")}),
+        unmatched="same_name",
+        save={"path": "o.weights.h5"},
+        folder=tmp_path,
+    )
+    assert not report.warnings
+    model.load_weights(tmp_path / "o.weights.h5")
+    assert [w.tolist() for w in model.get_weights()] == [w.tolist() for w in wanted]
+
+
+def test_weights_of_a_gated_attention(tmp_path):
+    inputs = keras.Input((4, 6))
+    model = keras.Model(inputs, kl.MultiHeadAttention(2, 3, use_gate=True, name="m")(inputs, inputs))
+    model.save_weights(tmp_path / "m.weights.h5")
+    names = [w.name for w in tp.catalog(tmp_path / "m.weights.h5")]
+    assert names == [w.name for w in tp.catalog(model)]
+    assert "m/gate/kernel" in names
