@@ -230,10 +230,13 @@ def _are_saved_alike(theirs: Sequence[WeightSpec], ours: Sequence[WeightSpec]) -
     A layer of no built-in class need only be in the same attribute, or in a list of its class: what stands above that
     is another in a task than in the backbone alone.
     """
-    kinds = {w.layer_class for w in (*theirs, *ours)} - {None}  # a file need not tell
-    place = _nearest_place if kinds.isdisjoint(_BUILT_IN_CLASSES) else _whole_place
+    kinds = {w.layer_class for w in (*theirs, *ours)}
+    named = kinds - {None}  # a file need not tell
+    if None in kinds and not named.isdisjoint(_BUILT_IN_CLASSES):
+        return False  # which optional weights it has cannot be known of a layer whose very class is not
+    place = _nearest_place if named.isdisjoint(_BUILT_IN_CLASSES) else _whole_place
     alike = all(place(a) and (place(a), a.shape) == (place(b), b.shape) for a, b in zip(theirs, ours, strict=True))
-    return alike and len(kinds) < 2 and any(_are_numbered([w.name for w in side]) for side in (theirs, ours))
+    return alike and len(named) < 2 and any(_are_numbered([w.name for w in side]) for side in (theirs, ours))
 
 
 def _whole_place(weight: WeightSpec) -> str:
