@@ -67,7 +67,7 @@ def follow(recipe, problem):
     hint, where = problem.mend, problem.where
     if offered(hint):
         text = str(recipe)
-        words = [*re.findall(r"'([^']*)'", problem.what), where.rpartition(".")[2]]
+        words = [*re.findall(r"'([^']*)'", problem.what), where, where.rpartition(".")[2]]
         wrong = next(w for w in words if f"'{w}'" in text or f"{w}'" in text)
         return rename(recipe, wrong, offered(hint)[0])
     if overrides(hint):

@@ -163,14 +163,16 @@ def _calls(tree):
     yield from visit(tree, None, "")
 
 
-def marked(mark):
-    """Return the texts that tests name under a mark, such as ``follows("...")``."""
-    found = set()
+def followed():
+    """Return the keys of the sites that tests name in modules with the mark `follows`, which checks itself that it is true."""
+    texts = set()
     for path in TESTS.rglob("test_*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == mark:
-                found |= {a.value for a in node.args if isinstance(a, ast.Constant)}
-    return found
+        text = path.read_text(encoding="utf-8")
+        if "mark.follows" in text:
+            texts |= {
+                n.value for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Constant) and isinstance(n.value, str)
+            }
+    return {s.key for s in find_sites()} & texts
 
 
 class Seen:

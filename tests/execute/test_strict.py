@@ -168,3 +168,20 @@ def test_records_of_earlier_versions_are_read(source):
     plan = tp.plan(source, dense("a"), mapping=ONE)
     assert plan_from_data(json.loads(json.dumps(plan.to_data()))) == plan
     assert str(warning_from_data("unused: 2 source weights are not used")) == "unused: 2 source weights are not used"
+
+
+@pytest.mark.warns("cast-error")
+def test_a_cast_that_changes_numbers_that_count(tmp_path):
+    np.savez(tmp_path / "s.npz", **{"a/table": np.array([[1.5, 100.0]], "float32")})
+    np.savez(tmp_path / "t.npz", **{"a/table": np.zeros((1, 2), "int8")})
+    rule = {"to": "a/table", "transform": [{"cast": "int8"}]}
+    report = tp.transfer(tmp_path / "s.npz", tmp_path / "t.npz", mapping={"r": rule}, folder=tmp_path, save="o.npz")
+    assert "cast-error" in codes(report)
+
+
+@pytest.mark.warns("gate-order")
+def test_gates_in_the_order_of_torch(tmp_path):
+    model = keras.Sequential([keras.Input((5, 2)), layers.GRU(3, name="g")])
+    np.savez(tmp_path / "s.npz", **{"g/weight_ih_l0": np.ones((2, 9), "float32")})
+    rule = {"to": "g/cell/kernel", "from": "g/weight_ih_l0", "layout": "keras"}
+    assert "gate-order" in codes(tp.plan(tmp_path / "s.npz", model, mapping={"r": rule}, unmatched="keep"))
