@@ -232,8 +232,9 @@ def _are_saved_alike(theirs: Sequence[WeightSpec], ours: Sequence[WeightSpec]) -
     """
     kinds = {w.layer_class for w in (*theirs, *ours)}
     named = kinds - {None}  # a file need not tell
-    if None in kinds and not named.isdisjoint(_BUILT_IN_CLASSES):
-        return False  # which optional weights it has cannot be known of a layer whose very class is not
+    shapes = {w.shape for w in theirs}
+    if not named.isdisjoint(_BUILT_IN_CLASSES) and (None in kinds or len(shapes) < len(theirs)):
+        return False  # which of its optional weights it has (gamma, or beta) only shapes of their own could tell
     place = _nearest_place if named.isdisjoint(_BUILT_IN_CLASSES) else _whole_place
     alike = all(place(a) and (place(a), a.shape) == (place(b), b.shape) for a, b in zip(theirs, ours, strict=True))
     return alike and len(named) < 2 and any(_are_numbered([w.name for w in side]) for side in (theirs, ours))
