@@ -243,7 +243,7 @@ _OWN: dict[str, Callable[[], dict[str, Any]]] = {
     "HGNetV2Backbone": lambda: _HGNET,
     "DFineBackbone": lambda: {
         "backbone": _models().HGNetV2Backbone(**_HGNET, image_shape=IMAGE, name="hgnet", out_features=["stage1", "stage2"]),
-        "decoder_in_channels": [16, 16], "encoder_hidden_dim": 16, "num_labels": 4, "num_denoising": 0,
+        "decoder_in_channels": [16, 16], "encoder_hidden_dim": 16, "num_labels": 3, "num_denoising": 0,
         "learn_initial_query": False, "num_queries": 5, "anchor_image_size": (32, 32), "feat_strides": [4, 8],
         "num_feature_levels": 2, "encoder_in_channels": [12, 16], "encode_proj_layers": [1], "encoder_ffn_dim": 16,
         "num_encoder_layers": 1, "hidden_expansion": 0.5, "depth_multiplier": 0.5, "eval_idx": -1,

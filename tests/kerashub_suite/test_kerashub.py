@@ -34,11 +34,15 @@ def test_the_table_of_classes_is_that_of_the_installed_version():
         assert all(set(k) <= set(known[name]["parts"][a]) for a, k in entry["parts"].items()), name
 
 
+# The first task of Gemma4 is a subclassed model: no file tells the names of what it holds in its own attributes.
+KNOWN = {"Gemma4Backbone": {"task_names"}}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*backbone_names()])
 def test_every_backbone(name):
     verdicts = try_backbone((name, {}, tasks_of_backbones().get(name)))
-    assert {check: v for check, v in verdicts if kind_of(v) not in GOOD} == {}
+    assert {check for check, v in verdicts if kind_of(v) not in GOOD} == KNOWN.get(name, set()), verdicts
 
 
 @pytest.mark.slow
