@@ -64,7 +64,7 @@ def rename(node, old, new):
 
 def follow(recipe, problem):
     """Return the recipe as the hint of `problem` wants it; fails if the hint holds nothing that can be followed."""
-    hint, where = problem.mend, problem.where
+    hint, where = problem.fix, problem.where
     if offered(hint):
         text = str(recipe)
         words = [*re.findall(r"'([^']*)'", problem.what), where, where.rpartition(".")[2]]

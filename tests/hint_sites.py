@@ -110,7 +110,7 @@ def _hint_of(call):
     last = name.rpartition(".")[2]
     place = 1 if last == "TransformError" else 2
     if last in ("Problem", "TransformError", "note") or (last == "add" and "problems" in name):
-        given = [k.value for k in call.keywords if k.arg == "mend"]
+        given = [k.value for k in call.keywords if k.arg == "fix"]
         return given[0] if given else call.args[place] if len(call.args) > place else None
     return None
 
@@ -135,7 +135,7 @@ def find_sites():
         module.constants = _own_constants(module.tree, constants)
         for function, owner, call in _calls(module.tree):
             hint = _hint_of(call)
-            if hint is None or owner in _PASSED_ON or (isinstance(hint, ast.Attribute) and hint.attr == "mend"):
+            if hint is None or owner in _PASSED_ON or (isinstance(hint, ast.Attribute) and hint.attr == "fix"):
                 continue
             templates = tuple(module.templates(hint, function))
             words = " ".join((templates[0] if templates else "").split()[:_WORDS])
@@ -204,7 +204,7 @@ def watch():
             before[kind](self, *args, **keys)
             if kind is PlanWarning:
                 seen.codes.add(self.code)
-            elif self.mend:
+            elif self.fix:
                 frames, frame = [], sys._getframe(1)
                 while frame is not None and len(frames) < 6:
                     frames.append((frame.f_code.co_filename, frame.f_lineno))

@@ -61,13 +61,13 @@ def test_axes_in_the_order_of_torch(name, tmp_path):
     np.savez(tmp_path / "s.npz", **{"x/kernel": wanted.transpose(theirs), "x/bias": draw(*model.weights[1].shape)})
     source = str(tmp_path / "s.npz")
     problem = problem_of(source, model, {"r": {"to": "x"}})
-    advised = transposes_in(problem.mend)
+    advised = transposes_in(problem.fix)
     if len(advised) > 1:  # it says for which arrangement each is
-        assert "as in PyTorch" in problem.mend
+        assert "as in PyTorch" in problem.fix
     tp.transfer(source, model, mapping={"r": {"to": "x", "transform": {"kernel": [{"transpose": advised[0]}]}}})
     assert np.array_equal(model.weights[0], wanted)
     # The advice keeps to the kernel: the bias of the same rule has no axes to turn.
-    assert "under `transform: {kernel: [...]}`" in problem.mend
+    assert "under `transform: {kernel: [...]}`" in problem.fix
 
 
 @follows("assign: …")
@@ -76,9 +76,9 @@ def test_both_arrangements_are_named_where_both_fit(tmp_path):
     wanted = draw(3, 3, 3, 4)
     np.savez(tmp_path / "s.npz", **{"x/kernel": wanted.transpose(3, 0, 1, 2)})  # (out, height, width, in)
     problem = problem_of(str(tmp_path / "s.npz"), model, {"r": {"to": "x/kernel"}}, unmatched="keep")
-    torch, lite = transposes_in(problem.mend)
+    torch, lite = transposes_in(problem.fix)
     assert (torch, lite) == ([2, 3, 1, 0], [1, 2, 3, 0])
-    assert "as in TensorFlow Lite" in problem.mend
+    assert "as in TensorFlow Lite" in problem.fix
     rule = {"to": "x/kernel", "transform": {"kernel": [{"transpose": lite}]}}
     tp.transfer(str(tmp_path / "s.npz"), model, mapping={"r": rule}, unmatched="keep")
     assert np.array_equal(model.weights[0], wanted)
@@ -90,7 +90,7 @@ def test_a_rule_with_transforms_is_told_where_to_add_it(tmp_path):
     kernel = draw(4, 3)
     np.savez(tmp_path / "s.npz", **{"x/kernel": kernel})
     problem = problem_of(str(tmp_path / "s.npz"), model, {"r": {"to": "x", "transform": [{"scale": 2}]}})
-    assert problem.mend.endswith("add {transpose: [1, 0]} at the end of `transform`")
+    assert problem.fix.endswith("add {transpose: [1, 0]} at the end of `transform`")
     rule = {"to": "x", "transform": [{"scale": 2}, {"transpose": [1, 0]}]}
     tp.transfer(str(tmp_path / "s.npz"), model, mapping={"r": rule})
     assert np.array_equal(model.weights[0], 2 * kernel.T)
@@ -104,7 +104,7 @@ def test_without_a_rule_the_advice_is_one(tmp_path):
     kernel = draw(4, 3)
     np.savez(tmp_path / "s.npz", **{"x/kernel": kernel})
     problem = problem_of(str(tmp_path / "s.npz"), model, None, unmatched="same_name")
-    rule = yaml.safe_load(problem.mend.partition("give it a rule: ")[2])
+    rule = yaml.safe_load(problem.fix.partition("give it a rule: ")[2])
     tp.transfer(str(tmp_path / "s.npz"), model, mapping={"r": rule})
     assert np.array_equal(model.weights[0], kernel.T)
 
@@ -115,16 +115,16 @@ def test_no_transposition_is_advised_of_gates(cell, tmp_path):
     kernel = model.weights[0].shape
     np.savez(tmp_path / "s.npz", **{"x/cell/kernel": draw(*kernel[::-1])})
     problem = problem_of(str(tmp_path / "s.npz"), model, {"r": {"to": "x/cell/kernel"}}, unmatched="keep")
-    assert "transpose" not in problem.mend
-    assert "gates" in problem.mend
+    assert "transpose" not in problem.fix
+    assert "gates" in problem.fix
 
 
 def test_several_orders_that_fit_are_not_chosen_between(tmp_path):
     model = net((6, 2), layers.EinsumDense("abc,cde->abde", output_shape=(None, 2, 3), name="x"))
     np.savez(tmp_path / "s.npz", **{"x/kernel": draw(3, 2, 2)})
     problem = problem_of(str(tmp_path / "s.npz"), model, {"r": {"to": "x"}}, unmatched="keep")
-    assert transposes_in(problem.mend) == []
-    assert "fits 2 of them" in problem.mend
+    assert transposes_in(problem.fix) == []
+    assert "fits 2 of them" in problem.fix
 
 
 def test_axes_that_fit_as_they_are(tmp_path):
@@ -133,7 +133,7 @@ def test_axes_that_fit_as_they_are(tmp_path):
     torch.save({"x.weight": torch.tensor(kernel)}, tmp_path / "s.pt")
     model = net((3,), layers.Dense(4, use_bias=False, name="x"))
     problem = problem_of(str(tmp_path / "s.pt"), model, {"r": {"to": "x/kernel", "from": "x/weight"}})
-    assert "`layout: keras`" in problem.mend
+    assert "`layout: keras`" in problem.fix
     tp.transfer(str(tmp_path / "s.pt"), model, mapping={"r": {"to": "x/kernel", "from": "x/weight", "layout": "keras"}})
     assert np.array_equal(model.weights[0], kernel)
 
@@ -147,8 +147,8 @@ def test_integers_into_floats(tmp_path):
     whole = RANDOM.integers(-100, 100, (3, 4)).astype("int8")
     np.savez(tmp_path / "s.npz", **{"x/kernel": whole})
     problem = problem_of(str(tmp_path / "s.npz"), model, {"r": {"to": "x"}})
-    assert "if its integers are the values themselves, add the transform {cast: float32}" in problem.mend
-    assert "if they are quantized, add {scale: SCALE}" in problem.mend
+    assert "if its integers are the values themselves, add the transform {cast: float32}" in problem.fix
+    assert "if they are quantized, add {scale: SCALE}" in problem.fix
     for transforms, wanted in (
         ([{"cast": "float32"}], whole.astype("float32")),
         ([{"cast": "float32"}, {"scale": 0.5}], whole * np.float32(0.5)),
@@ -167,7 +167,7 @@ def test_floats_into_integers(dtype, tmp_path):
     np.savez(tmp_path / "whole.npz", **{"x/table": whole})
     np.savez(tmp_path / "small.npz", **{"x/table": small})
     problem = problem_of(str(tmp_path / "whole.npz"), target, {"r": {"to": "x/table"}}, folder=tmp_path, save="o.npz")
-    assert f"if all its numbers are whole, add the transform {{cast: {dtype}}}" in problem.mend
+    assert f"if all its numbers are whole, add the transform {{cast: {dtype}}}" in problem.fix
     tp.transfer(str(tmp_path / "whole.npz"), target, mapping={"r": rule}, folder=tmp_path, save="o.npz")
     assert np.array_equal(np.load(tmp_path / "o.npz")["x/table"], whole.astype(dtype))
     # Whoever follows it with numbers that are not whole loses nothing unheard.
@@ -182,8 +182,8 @@ def test_numbers_beyond_a_dtype(tmp_path):
     np.savez(tmp_path / "t.npz", **{"x/kernel": np.zeros((1, 2), "float16")})
     source = str(tmp_path / "s.npz")
     problem = problem_of(source, str(tmp_path / "t.npz"), {"r": {"to": ".*"}}, folder=tmp_path, save="o.npz")
-    dtype = re.search(r"such as (\w+)", problem.mend)[1]
-    assert "cast" not in problem.mend
+    dtype = re.search(r"such as (\w+)", problem.fix)[1]
+    assert "cast" not in problem.fix
     np.savez(tmp_path / "t.npz", **{"x/kernel": np.zeros((1, 2), dtype)})
     tp.transfer(source, str(tmp_path / "t.npz"), mapping={"r": {"to": ".*"}}, folder=tmp_path, save="o.npz")
     assert np.array_equal(np.load(tmp_path / "o.npz")["x/kernel"], large)
@@ -196,7 +196,7 @@ def test_a_cast_that_loses_the_weight(tmp_path):
     np.savez(tmp_path / "t.npz", **{"x/kernel": np.zeros((3, 4), "float16")})
     source = str(tmp_path / "s.npz")
     problem = problem_of(source, str(tmp_path / "t.npz"), {"r": {"to": ".*"}}, folder=tmp_path, save="o.npz")
-    dtype = re.search(r"keep it in (\w+)", problem.mend)[1]
+    dtype = re.search(r"keep it in (\w+)", problem.fix)[1]
     np.savez(tmp_path / "t.npz", **{"x/kernel": np.zeros((3, 4), dtype)})
     tp.transfer(source, str(tmp_path / "t.npz"), mapping={"r": {"to": ".*"}}, folder=tmp_path, save="o.npz")
     assert np.array_equal(np.load(tmp_path / "o.npz")["x/kernel"], tiny)
@@ -209,7 +209,7 @@ def test_values_that_are_copied_as_they_are(key, value, tmp_path):
         np.savez(tmp_path / f"{name}.npz", **{"x/moving_variance": bad if name == "s" else np.zeros(2, "float32")})
     source, target = (str(tmp_path / f"{name}.npz") for name in "st")
     problem = problem_of(source, target, {"r": {"to": ".*"}}, folder=tmp_path, save="o.npz")
-    assert f"verify.{key}=allow" in problem.mend
+    assert f"verify.{key}=allow" in problem.fix
     tp.transfer(source, target, mapping={"r": {"to": ".*"}}, folder=tmp_path, save="o.npz", verify={key: "allow"})
     assert np.load(tmp_path / "o.npz")["x/moving_variance"].tobytes() == bad.tobytes()
 
@@ -259,7 +259,7 @@ def test_a_layer_rule_that_names_a_weight(tmp_path):
     np.savez(tmp_path / "s.npz", **{"b/kernel": kernel})
     model = net((3,), layers.Dense(4, use_bias=False, name="a"))
     problem = problem_of(str(tmp_path / "s.npz"), model, {"r": {"to": "a", "from": "b/kernel"}})
-    layer = re.search(r"from=(\S+)", problem.mend)[1]
+    layer = re.search(r"from=(\S+)", problem.fix)[1]
     tp.transfer(str(tmp_path / "s.npz"), model, mapping={"r": {"to": "a", "from": layer}})
     assert np.array_equal(model.weights[0], kernel)
 
@@ -380,7 +380,7 @@ def test_classes_that_keras_cannot_load(broken, advice, fixed, factor, module):
     with pytest.raises(TransferError) as caught:
         tp.transfer("s.npz", module("before", broken), **keys)
     (problem,) = caught.value.problems
-    assert advice in problem.mend
+    assert advice in problem.fix
     tp.transfer("s.npz", module("after", fixed), **keys)
     assert np.allclose(keras.models.load_model("out/m.keras")(x), factor * x @ kernel, atol=1e-6)
 
@@ -401,8 +401,8 @@ def test_a_configuration_that_cannot_be_written(module):
         with pytest.raises(TransferError) as caught:
             tp.transfer("s.npz", target, mapping={"r": {"to": "a"}}, folder=name, save="m.keras")
         (problem,) = caught.value.problems
-        assert ("give its classes a get_config" in problem.mend) is also
-        assert "save weights only (.weights.h5, .safetensors, .npz)" in problem.mend
+        assert ("give its classes a get_config" in problem.fix) is also
+        assert "save weights only (.weights.h5, .safetensors, .npz)" in problem.fix
         tp.transfer("s.npz", target, mapping={"r": {"to": "a"}}, folder=name, save="m.npz")
         assert np.array_equal(np.load(f"{name}/m.npz")["a/kernel"], kernel)
 
@@ -416,8 +416,8 @@ def test_builders_of_torch_are_no_files_to_put_somewhere(package, tmp_path, monk
     with pytest.raises(TransferError) as caught:
         tp.transfer({"_target_": f"{package}.models.resnet18"}, model, mapping={"r": {"to": "fc"}})
     (problem,) = caught.value.problems
-    assert "torch.save(model.state_dict(), 'x.pt')" in problem.mend
-    assert "working directory" not in problem.mend
+    assert "torch.save(model.state_dict(), 'x.pt')" in problem.fix
+    assert "working directory" not in problem.fix
     theirs = torch.nn.Sequential()
     theirs.add_module("fc", torch.nn.Linear(3, 4))
     torch.save(theirs.state_dict(), "x.pt")
@@ -433,4 +433,4 @@ def test_a_builder_that_returns_a_torch_module(module):
     with pytest.raises(TransferError) as caught:
         tp.transfer(source, net((3,), layers.Dense(4, name="fc")), mapping={"r": {"to": "fc"}})
     (problem,) = caught.value.problems
-    assert "torch.save(model.state_dict(), 'x.pt')" in problem.mend
+    assert "torch.save(model.state_dict(), 'x.pt')" in problem.fix

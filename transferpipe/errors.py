@@ -1,4 +1,4 @@
-"""The one family of errors that a user can cause: what, where, both values, and how to mend it."""
+"""The one family of errors that a user can cause: what, where, both values, and how to fix it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class Problem:
     Attributes:
         where: the place the user would look at: a recipe key, a weight's name, a file.
         what: what is wrong there, with both values where two disagree.
-        mend: what to do about it; empty where nothing but the fact can be said.
+        fix: what to do about it; empty where nothing but the fact can be said.
     """
 
     where: str
     what: str
-    mend: str = ""
+    fix: str = ""
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
-        return visible(f"{text} -> {self.mend}" if self.mend else text)
+        return visible(f"{text} -> {self.fix}" if self.fix else text)
 
 
 class TransferError(Exception):
@@ -85,9 +85,9 @@ class Problems:
 
     found: list[Problem] = field(default_factory=list)
 
-    def add(self, where: str, what: str, mend: str = "") -> None:
+    def add(self, where: str, what: str, fix: str = "") -> None:
         """Note one problem; see `Problem` for the parts."""
-        self.found.append(Problem(where, what, mend))
+        self.found.append(Problem(where, what, fix))
 
     def raise_as(self, error: type[TransferError]) -> None:
         """Raise `error` with everything found so far, or return if there is nothing."""

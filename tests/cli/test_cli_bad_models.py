@@ -169,9 +169,9 @@ def test_values_that_are_not_finite(refuses, cli, store, bad):
     kernel = np.ones((8, 6), "float32")
     kernel[3, 2] = bad
     store(hidden__kernel=kernel)
-    mend = "verify.nonfinite=allow"
-    refuses(3, OWN, "hidden/kernel: holds 1 values that are NaN or infinite", str(bad), "at [3, 2]", mend)
-    assert cli(*OWN, mend).status == 0
+    fix = "verify.nonfinite=allow"
+    refuses(3, OWN, "hidden/kernel: holds 1 values that are NaN or infinite", str(bad), "at [3, 2]", fix)
+    assert cli(*OWN, fix).status == 0
 
 
 def test_values_far_into_a_large_weight_are_told_by_their_place(refuses, store, recipe):

@@ -60,11 +60,11 @@ def test_a_variant_that_takes_the_process_along_comes_last_when_the_sweep_goes_o
 def test_a_variant_that_failed_is_tried_again(cli, here):
     (here / "my_scores.py").write_text(
         SCORE
-        + "\nimport pathlib\n_fine = score\ndef score(model, **more):\n    pathlib.Path('mended').read_text()\n    return _fine(model, **more)\n"
+        + "\nimport pathlib\n_fine = score\ndef score(model, **more):\n    pathlib.Path('repaired').read_text()\n    return _fine(model, **more)\n"
     )
     assert cli(*FOUR).status == 3
     assert {row["status"] for row in rows(here / OUT)} == {"failed"}
-    (here / "mended").write_text("yes")
+    (here / "repaired").write_text("yes")
     assert cli(*FOUR).status == 0
     assert {row["status"] for row in rows(here / OUT)} == {"done"}
 

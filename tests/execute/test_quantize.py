@@ -141,8 +141,8 @@ def test_floats_into_a_quantized_layer_are_refused_and_the_advice_is_right(mode,
     (problem,) = caught.value.problems
     assert "inner/a" in problem.what
     assert "is quantized" in problem.what or "are quantized" in problem.what
-    assert "transfer first, then quantize()" in problem.mend
-    assert f"`quantize: {mode}`" in problem.mend
+    assert "transfer first, then quantize()" in problem.fix
+    assert f"`quantize: {mode}`" in problem.fix
     target = net()  # built without quantization, as the advice says
     tp.transfer(source, target, mapping=ALL, quantize=mode)
     assert bits(target) == bits(by_keras(source, mode))

@@ -205,7 +205,7 @@ def test_row_14_the_loop_of_the_tutorials():
     assert target.layers[1] is neck
     with pytest.raises(ValueError, match="weight list of length 8"):
         target.layers[1].layers[1].set_weights(base.get_weights()[1])
-    for i in (1, 2):  # mended until it runs: a list of one array, without the input layer
+    for i in (1, 2):  # repaired until it runs: a list of one array, without the input layer
         target.layers[1].layers[i].set_weights([base.get_weights()[i]])
     assert changed(before, target) == [False, False, False, True, True, False, False, False]
     assert equal(neck.get_layer("a"), base.get_layer("b"))

@@ -94,9 +94,9 @@ def test_other_weights_may_be_negative():
 def test_arithmetic_that_overflows(rule):
     rule = {"to": "a", "from": "b", **rule}
     found = values({"a/kernel": array(0, 0)}, {"b/kernel": array(1e30, 1)}, {"r": rule})
-    what, mend = refused(found).split(" makes ")[1].split(" -> ")
+    what, fix = refused(found).split(" makes ")[1].split(" -> ")
     assert what == "1 finite values infinite or NaN: float32 cannot hold them"
-    assert mend.startswith("use smaller factors" if "merge" in rule else "use a smaller number")
+    assert fix.startswith("use smaller factors" if "merge" in rule else "use a smaller number")
     found.verify = ALLOW
     assert found.value("a/kernel")[0] == np.inf
 

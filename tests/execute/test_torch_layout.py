@@ -125,7 +125,7 @@ def test_otherwise_it_is_that_of_keras(layout, metadata, tmp_path):
     (problem,) = raised.value.problems
     assert problem.where == "source.layout"
     assert "x.safetensors, whose names look like PyTorch's, such as fc/bias" in problem.what
-    assert problem.mend == "set source.layout=torch"
+    assert problem.fix == "set source.layout=torch"
     assert plan(tmp_path, "torch", metadata).assignments
 
 

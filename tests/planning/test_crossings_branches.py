@@ -119,10 +119,10 @@ def test_both_sides_tell_their_connections(kind):
     wrong = {**right, **{t: names[s] for t, s in exchanged.items()}}
     found = crossed(connected(target), connected(source), wrong)
     assert {w.code for w in found} == {"crossed-branches"}
-    mended = dict(wrong)
+    repaired = dict(wrong)
     for warning in found:
-        mended.update(follow(warning))
-    assert crossed(connected(target), connected(source), mended) == []
+        repaired.update(follow(warning))
+    assert crossed(connected(target), connected(source), repaired) == []
 
 
 def hash_of(name):
@@ -204,8 +204,12 @@ def test_a_residual_block_by_order_from_torch():
     (warning,) = [w for w in plan.warnings if w.code == "crossed-branches"]
     assert warning.where == "mapping.n"
     assert follow(warning) == {"scn": "down/1", "n1": "bn2"}
-    mended = {"n": {"to": "n0", "from": "bn1"}, "m": {"to": "n1", "from": "bn2"}, "o": {"to": "scn", "from": "down/1"}}
-    plan = plan_of(structure(connected(target)), source, {**mapping, **mended})
+    repaired = {
+        "n": {"to": "n0", "from": "bn1"},
+        "m": {"to": "n1", "from": "bn2"},
+        "o": {"to": "scn", "from": "down/1"},
+    }
+    plan = plan_of(structure(connected(target)), source, {**mapping, **repaired})
     assert [w for w in plan.warnings if w.code == "crossed-branches"] == []
 
 

@@ -99,12 +99,12 @@ def test_a_rule_goes_before_unmatched():
 
 def test_unused_error_and_ignore():
     keys = {"unused": "error", "unmatched": "keep"}
-    mend = "-> add a rule, or `ignore` them"
+    fix = "-> add a rule, or `ignore` them"
     assert problems_of(TARGET, SOURCE, {"trunk": TRUNK}, **keys) == [
-        f"unused: nothing uses 2 source weights: old/out/kernel, old/out/bias {mend}"
+        f"unused: nothing uses 2 source weights: old/out/kernel, old/out/bias {fix}"
     ]
     assert problems_of(TARGET, SOURCE, {"trunk": TRUNK}, **keys, ignore=[".*/bias"]) == [
-        f"unused: nothing uses 1 source weight: old/out/kernel {mend}"
+        f"unused: nothing uses 1 source weight: old/out/kernel {fix}"
     ]
     plan = plan_of(TARGET, SOURCE, {"trunk": TRUNK}, **keys, ignore=["old/out"])
     assert [n for n, fate in fates(plan).items() if fate == "ignored"] == ["old/out/kernel", "old/out/bias"]

@@ -62,4 +62,4 @@ def refused_name(dotted, trusted=(), error=UnsafeError):
         resolve(dotted, "target._target_", trusted)
     (problem,) = caught.value.problems
     assert problem.where == "target._target_"
-    return f"{problem.what} -> {problem.mend}"
+    return f"{problem.what} -> {problem.fix}"

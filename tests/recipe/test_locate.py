@@ -26,7 +26,7 @@ def refused(text, error=FileError):
         locate(text, "source.path")
     (problem,) = caught.value.problems
     assert problem.where == "source.path"
-    return f"{problem.what} -> {problem.mend}"
+    return f"{problem.what} -> {problem.fix}"
 
 
 def test_plain_paths():

@@ -20,8 +20,8 @@ def inspect(arguments: Arguments) -> int:
     options = {key: value for key, _, value in (p.partition("=") for p in arguments.positional) if key in _OPTIONS}
     paths = [p for p in arguments.positional if p.partition("=")[0] not in _OPTIONS]
     if len(paths) != 1:
-        mend = "transferpipe inspect PATH [format=NAME] [select=KEYS]"
-        raise RecipeError(Problem("inspect", f"takes one path, not {len(paths)}", mend))
+        fix = "transferpipe inspect PATH [format=NAME] [select=KEYS]"
+        raise RecipeError(Problem("inspect", f"takes one path, not {len(paths)}", fix))
     source = open_path(paths[0], "inspect", options.get("format"), options.get("select"))
     others = source.others if "--all" in arguments.flags else ()
     stats: dict[str, dict[str, Any]] = {}

@@ -86,7 +86,7 @@ def _print_error(error: TransferError) -> None:
     for problem in problems[:_MOST_PROBLEMS]:
         place = f"{problem.where}: " if problem.where else ""
         print(visible(f"  {place}{problem.what}"), file=sys.stderr)
-        if problem.mend:
-            print(visible(f"      -> {problem.mend}"), file=sys.stderr)
+        if problem.fix:
+            print(visible(f"      -> {problem.fix}"), file=sys.stderr)
     if len(problems) > _MOST_PROBLEMS:
         print(f"  ... and {len(problems) - _MOST_PROBLEMS} more", file=sys.stderr)

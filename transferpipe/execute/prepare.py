@@ -90,5 +90,5 @@ def _check_formats(recipe: Recipe, opened: Opened) -> None:
             raise RecipeError(Problem("save", what, "save as .weights.h5, or give a builder as the target"))
         if not path.endswith(STREAMED) and isinstance(target, FileTarget) and target.config(()) is None:
             what = f"{opened.labels['target']} holds weights without a model, so {path} cannot be written"
-            mend = "save as .safetensors or .npz, or give a builder or a .keras file as the target"
-            raise RecipeError(Problem("save", what, mend))
+            fix = "save as .safetensors or .npz, or give a builder or a .keras file as the target"
+            raise RecipeError(Problem("save", what, fix))

@@ -105,11 +105,11 @@ def check_quantizable(mode: str, target: Target) -> None:
     """
     if not isinstance(target, ModelTarget):
         what = "needs a model that is built, and the target is a file"
-        mend = (
+        fix = (
             "give a builder as the target (`_target_:`), or from Python a loaded model: "
             f"tp.transfer(source, keras.models.load_model(path), quantize={mode!r})"
         )
-        raise RecipeError(Problem("quantize", what, mend))
+        raise RecipeError(Problem("quantize", what, fix))
     done = [layer.name for layer in _layers(target.model) if _mode_of(layer)]
     if done:
         what = f"the target is quantized already: its layer {done[0]} is {_mode_of_named(target.model, done[0])}"

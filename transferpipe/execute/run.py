@@ -232,8 +232,8 @@ def _check_free(paths: Sequence[Path], save: Save) -> None:
             raise FileError(Problem(str(taken), "exists already", "remove it first, or choose another name"))
         if taken.is_dir():
             raise FileError(Problem(str(taken), "is a folder", "choose another name"))
-        mend = "choose another name, or allow it with save.overwrite=true (it is replaced only by a verified file)"
-        raise FileError(Problem(str(taken), "exists already", mend))
+        fix = "choose another name, or allow it with save.overwrite=true (it is replaced only by a verified file)"
+        raise FileError(Problem(str(taken), "exists already", fix))
 
 
 def _prove(temporary: Path, prepared: Prepared, progress: Progress | None, places: Mapping[str, str]) -> Proof:
@@ -254,8 +254,8 @@ def _prove(temporary: Path, prepared: Prepared, progress: Progress | None, place
         problems = error.problems if isinstance(error, FileError) else (Problem(str(temporary), str(error)),)
         if not any(str(temporary) in p.where for p in problems):
             raise  # it is a source that cannot be read
-        name, mend = final_name(temporary), "run again; if it is no accident, look at the disk"
-        raise VerificationError([Problem(name, f"as it was written: {p.what}", mend) for p in problems]) from error
+        name, fix = final_name(temporary), "run again; if it is no accident, look at the disk"
+        raise VerificationError([Problem(name, f"as it was written: {p.what}", fix) for p in problems]) from error
     return proof
 
 

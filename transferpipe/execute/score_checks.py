@@ -121,8 +121,8 @@ def _check(label: Mapping[str, Any]) -> None:
     if better is not None and not isinstance(better, bool):
         problems.add("score.higher_is_better", f"is {better!r}", "write true or false")
     if kind is not None and kind not in KINDS:
-        mend = did_you_mean(str(kind), KINDS) or f"write {' or '.join(KINDS)}"
-        problems.add("score.kind", f"is {kind!r}", mend)
+        fix = did_you_mean(str(kind), KINDS) or f"write {' or '.join(KINDS)}"
+        problems.add("score.kind", f"is {kind!r}", fix)
     if measures is not None and (not isinstance(measures, str) or not measures.strip()):
         problems.add("score.measures", f"is {measures!r}", "write what the number is: validation loss")
     problems.raise_as(RecipeError)

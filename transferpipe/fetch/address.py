@@ -48,8 +48,8 @@ def check_address(text: str, where: str) -> None:
     """
     scheme = scheme_of(text)
     if scheme not in SCHEMES:
-        mend = f"these can be read: {', '.join(f'{s}://' for s in SCHEMES)}, pkg:// and plain paths"
-        raise FileError(Problem(where, f"{scheme}:// is no kind of path that can be read", mend))
+        fix = f"these can be read: {', '.join(f'{s}://' for s in SCHEMES)}, pkg:// and plain paths"
+        raise FileError(Problem(where, f"{scheme}:// is no kind of path that can be read", fix))
     try:
         text.encode()  # refuses what is not UTF-8 on the command line
         parts = urlsplit(text)

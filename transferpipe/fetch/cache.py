@@ -94,9 +94,9 @@ def _download(wanted: Wanted, folder: Path, pin: str | None, download: Download)
             return wanted.digest
         digest = sha256(temporary)
         if pin not in (None, digest):
-            mend = "find out which of them is right; nothing of the file was read or kept"
+            fix = "find out which of them is right; nothing of the file was read or kept"
             what = f"{wanted.url} has the SHA-256 {digest}, the recipe pins {pin}"
-            raise VerificationError(Problem(wanted.where, what, mend))
+            raise VerificationError(Problem(wanted.where, what, fix))
         _keep(temporary, kept_copy(wanted.url, digest))
         write_text(folder / _LATEST, json.dumps(asdict(_Latest(wanted.url, digest, mark)), indent=1))
         return digest

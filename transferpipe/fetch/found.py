@@ -43,6 +43,6 @@ def checked(path: Path, url: str | None, pin: str | None, where: str) -> Found:
         raise FileError(Problem(where, what, "check the path and who may read it")) from error
     if pin not in (None, digest):
         what = f"{url or str(path)} has the SHA-256 {digest}, the recipe pins {pin}"
-        mend = "find out which of them is right; nothing of the file was read"
-        raise VerificationError(Problem(where, what, mend))
+        fix = "find out which of them is right; nothing of the file was read"
+        raise VerificationError(Problem(where, what, fix))
     return Found(path, url, digest, "" if pin else f"add sha256: {digest}", stamp)

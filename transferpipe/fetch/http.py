@@ -27,7 +27,7 @@ from transferpipe.progress import Progress
 _SECONDS = 60
 _UNCHANGED = 304
 _REFUSED = (401, 403)
-_MENDS = {404: "check the address", 410: "check the address", 429: "wait, then run again"}
+_FIXES = {404: "check the address", 410: "check the address", 429: "wait, then run again"}
 
 
 def download(wanted: Wanted, out: IO[bytes], report: Progress) -> Mark | None:
@@ -63,10 +63,10 @@ def download(wanted: Wanted, out: IO[bytes], report: Progress) -> Mark | None:
 
 
 def _refused(error: HTTPError, wanted: Wanted) -> FileError:
-    mend = _MENDS.get(error.code, "try again later")
+    fix = _FIXES.get(error.code, "try again later")
     if error.code in _REFUSED:
-        mend = "it is not public: download it with what has permission, and name the copy"
-    return wanted.failed(f"the server answers {error.code} {error.reason}", mend)
+        fix = "it is not public: download it with what has permission, and name the copy"
+    return wanted.failed(f"the server answers {error.code} {error.reason}", fix)
 
 
 def _length(response: Any, wanted: Wanted) -> int | None:

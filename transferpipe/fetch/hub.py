@@ -53,8 +53,8 @@ def parse_hf(url: str, where: str) -> HubPath:
     """
     parts = _parts(url, where)
     if len(parts) < 2:
-        mend = "write hf://organisation/repository/file, or hf://organisation/repository@commit/file"
-        raise FileError(Problem(where, f"{url!r} names no repository", mend))
+        fix = "write hf://organisation/repository/file, or hf://organisation/repository@commit/file"
+        raise FileError(Problem(where, f"{url!r} names no repository", fix))
     name, _, revision = parts[1].partition("@")
     return HubPath(f"{parts[0]}/{name}", revision or None, "/".join(parts[2:]))
 
@@ -68,8 +68,8 @@ def parse_kaggle(url: str, where: str) -> HubPath:
     """
     parts = _parts(url, where)
     if len(parts) < _KAGGLE_PARTS:
-        mend = "write kaggle://owner/model/framework/variation/version/file"
-        raise FileError(Problem(where, f"{url!r} names no variation of a model", mend))
+        fix = "write kaggle://owner/model/framework/variation/version/file"
+        raise FileError(Problem(where, f"{url!r} names no variation of a model", fix))
     rest = parts[_KAGGLE_PARTS:]
     version = rest.pop(0) if rest and rest[0].isdigit() else None
     return HubPath("/".join(parts[:_KAGGLE_PARTS]), version, "/".join(rest))

@@ -49,4 +49,4 @@ def _named(problem: Problem, found: Found) -> Problem:
     path, url = str(found.path), found.url
     if not url:
         return problem
-    return Problem(problem.where.replace(path, url), problem.what.replace(path, url), problem.mend)
+    return Problem(problem.where.replace(path, url), problem.what.replace(path, url), problem.fix)

@@ -41,16 +41,16 @@ class Wanted:
     known: Mark | None = None
     digest: str | None = None
 
-    def failed(self, what: str, mend: str) -> FileError:
+    def failed(self, what: str, fix: str) -> FileError:
         """Return the error that says why there is no file."""
-        return FileError(Problem(self.where, f"{self.url} cannot be fetched: {what}", mend))
+        return FileError(Problem(self.where, f"{self.url} cannot be fetched: {what}", fix))
 
     def unreachable(self, what: str) -> FileError:
         """Return the error for a server that does not answer, or stops in the middle."""
-        mend = "check the address and the network, then run again"
+        fix = "check the address and the network, then run again"
         if self.digest:
-            mend = f"check the network, or use the copy in the cache without it: add sha256: {self.digest}"
-        return self.failed(what, mend)
+            fix = f"check the network, or use the copy in the cache without it: add sha256: {self.digest}"
+        return self.failed(what, fix)
 
 
 def copy(read: Callable[[int], bytes], out: IO[bytes], length: int | None, wanted: Wanted, report: Progress) -> int:

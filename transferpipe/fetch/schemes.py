@@ -22,8 +22,8 @@ _SEVERAL = (".index.json", ".weights.json", "/model.json", ".index", "/saved_mod
 def _cached(text: str, where: str, pin: str | None) -> Found:
     """Find what is downloaded into the cache of our own."""
     if text.partition("?")[0].endswith(_SEVERAL):
-        mend = "download the folder and name the copy, or name it as hf://organisation/repository/..."
-        raise FileError(Problem(where, f"{text} is one of several files, or a folder, but one file is fetched", mend))
+        fix = "download the folder and name the copy, or name it as hf://organisation/repository/..."
+        raise FileError(Problem(where, f"{text} is one of several files, or a folder, but one file is fetched", fix))
     http = scheme_of(text) in ("http", "https")
     path, digest = fetch(text, where, pin, download_http if http else download_object)
     return Found(path, text, digest, "" if pin else f"add sha256: {digest}", stamps_of([path]))

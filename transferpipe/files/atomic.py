@@ -143,8 +143,8 @@ def _take_back(path: Path, new: tuple[int, int] | None, backup: Path) -> None:
                 path.unlink()
         except OSError as error:
             what = f"cannot be put back as it was: {error.strerror or error}"
-            mend = f"the earlier file is {backup}: copy it now, the next run here removes it"
-            raise FileError(Problem(str(path), what, mend if backup.exists() else "remove it")) from error
+            fix = f"the earlier file is {backup}: copy it now, the next run here removes it"
+            raise FileError(Problem(str(path), what, fix if backup.exists() else "remove it")) from error
     remove(backup)
 
 

@@ -147,8 +147,8 @@ def _check_model(keras: Any, model: Any, build: Build) -> None:
         raise RecipeError(Problem(build.where, what, _advise_returned(build, model)))
     if not model.built:
         what = f"{build.target} returned a model without weights: it was never built"
-        mend = "call model.build(input_shape), or the model on data, in the builder"
-        raise RecipeError(Problem(build.where, what, mend))
+        fix = "call model.build(input_shape), or the model on data, in the builder"
+        raise RecipeError(Problem(build.where, what, fix))
     if has_pending(model):
         what = f"{build.target} returned a model with weights that have no values yet"
         raise RecipeError(Problem(build.where, what, "build it outside of any StatelessScope"))

@@ -178,8 +178,8 @@ def slots_of_file(source: FileSource, frozen: Collection[str] = (), own: Mapping
     except Exception as error:  # a file's configuration may hold anything
         first = str(error).strip().partition("\n")[0]
         what = f"Keras cannot load {source.label} to tell its optimizer's arrays apart: {type(error).__name__}: {first}"
-        mend = "import the modules of its classes and use the live model, or set optimizer=drop"
-        raise RecipeError(Problem(WHERE, what, mend)) from error
+        fix = "import the modules of its classes and use the live model, or set optimizer=drop"
+        raise RecipeError(Problem(WHERE, what, fix)) from error
 
 
 def compiled_with(source: FileSource) -> Mapping[str, Any] | None:

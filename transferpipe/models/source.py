@@ -57,6 +57,6 @@ def live_model(model: Any, name: str) -> ModelTarget:
             Problem(name, f"is a {type(model).__name__}, not a keras.Model", "give a path or a built model")
         )
     if not model.built:
-        mend = "build it first: model.build(input_shape), or call it on data"
-        raise RecipeError(Problem(name, f"{model.name!r} has no weights yet", mend))
+        fix = "build it first: model.build(input_shape), or call it on data"
+        raise RecipeError(Problem(name, f"{model.name!r} has no weights yet", fix))
     return ModelTarget(model, f"{type(model).__name__} {model.name!r}", baked=baked_variables(model))

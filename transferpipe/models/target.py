@@ -239,10 +239,10 @@ class ModelTarget:
                 return model_config(self.model)
         except Exception as error:
             what = f"its configuration cannot be written: {type(error).__name__}: {error}"
-            mend = "save weights only (.weights.h5, .safetensors, .npz)"
+            fix = "save weights only (.weights.h5, .safetensors, .npz)"
             if isinstance(error, NotImplementedError):  # a class whose __init__ takes arguments that nothing records
-                mend = f"give its classes a get_config, or {mend}"
-            raise RecipeError(Problem(self.label, what, mend)) from error
+                fix = f"give its classes a get_config, or {fix}"
+            raise RecipeError(Problem(self.label, what, fix)) from error
 
     def forget_config(self) -> None:
         """Write the configuration anew when it is asked for next: the model has changed."""

@@ -22,9 +22,9 @@ def check_edits(edits: Sequence[Edit], target: TargetStructure, problems: Proble
     claimed: dict[str, list[tuple[Edit, tuple[int | slice, ...]]]] = {}
     for edit in edits:
         if edit.at not in target.catalog:
-            mend = did_you_mean(edit.at, target.catalog.by_name)
+            fix = did_you_mean(edit.at, target.catalog.by_name)
             kind = " (it is a layer: name one of its weights)" if edit.at in target.catalog.layers else ""
-            problems.add(f"{edit.where}.at", f"the target has no weight {edit.at!r}{kind}", mend)
+            problems.add(f"{edit.where}.at", f"the target has no weight {edit.at!r}{kind}", fix)
         elif edit.at in target.closed:
             problems.add(
                 f"{edit.where}.at", f"{edit.at} is saved by its layer in a way of its own and cannot be edited"
@@ -38,9 +38,9 @@ def check_edits(edits: Sequence[Edit], target: TargetStructure, problems: Proble
 def _check_index(edit: Edit, shape: tuple[int, ...], problems: Problems) -> bool:
     where = f"{edit.where}.index"
     if len(edit.index) != len(shape):
-        mend = f"give {len(shape)} entries; ':' means a whole axis"
+        fix = f"give {len(shape)} entries; ':' means a whole axis"
         problems.add(
-            where, f"{list(edit.index)} has {len(edit.index)} entries, {edit.at} has shape {tuple(shape)}", mend
+            where, f"{list(edit.index)} has {len(edit.index)} entries, {edit.at} has shape {tuple(shape)}", fix
         )
         return False
     good = True
@@ -56,8 +56,8 @@ def _check_index(edit: Edit, shape: tuple[int, ...], problems: Problems) -> bool
                 out = not range(*chosen.indices(size)) or any(not -size <= e <= size for e in ends)
                 what = f"axis {axis} has {size} elements, the slice {entry!r} is empty or out of range"
         if out:
-            mend = f"indices go from 0 to {size - 1}" if size else "it cannot be edited"
-            problems.add(where, f"{what} (shape {tuple(shape)} of {edit.at})", mend)
+            fix = f"indices go from 0 to {size - 1}" if size else "it cannot be edited"
+            problems.add(where, f"{what} (shape {tuple(shape)} of {edit.at})", fix)
             good = False
     return good
 

@@ -69,7 +69,7 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken]) -
         shapes, dtypes = _adapt(adapter, refs)
         shape, dtype = infer(chain_of(merge, transforms), shapes, dtypes)
     except TransformError as error:
-        fates.problems.add(where, f"{name} from {_named(refs)}: {error.what}", error.mend)
+        fates.problems.add(where, f"{name} from {_named(refs)}: {error.what}", error.fix)
         return
     if shape != spec.shape:
         if rule and rule.on_mismatch == "keep" and rule.pair == "name":

@@ -37,11 +37,11 @@ def plan_freezing(
         if not matched:
             weights = [w.name for w in target.catalog if pattern.match(w.name)]
             what = f"{pattern.text!r} matches no layer of the target"
-            mend = did_you_mean(pattern.text.replace("\\", ""), sorted(nodes))
+            fix = did_you_mean(pattern.text.replace("\\", ""), sorted(nodes))
             if weights:
                 what += f"; it matches the weight {weights[0]}, and freezing is set on layers"
-                mend = f"name the layer, {weights[0].rpartition('/')[0] or 'or freeze by layers'}"
-            problems.add("freeze", what, mend)
+                fix = f"name the layer, {weights[0].rpartition('/')[0] or 'or freeze by layers'}"
+            problems.add("freeze", what, fix)
     if recipe.freeze_transferred:
         whole = {n for n, below in named.layers.items() if all(target.catalog[w].name in transferred for w in below)}
         chosen |= {n for n in whole if not whole.intersection(ancestors(n))}

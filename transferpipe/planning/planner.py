@@ -106,33 +106,16 @@ def make_plan(
         quantize=recipe.quantize,
         state=state,
     )
-    unreadable = _unreadable(sources, source_weights)
-    torch_rules = {
-        a.target.rpartition("/")[0]: where_of(a)
-        for a in plan.assignments
-        if a.adapter and _is_padded_evenly(a.sources[0], sources, layouts)
-    }
-    of_onnx = {a.target for a in plan.assignments if layouts.get(a.sources[0].source) == ONNX}
-    padding = lint_padding(target.catalog.network, torch_rules)
     settings, differing = compare_settings(plan, sources, target)
     plan = dataclasses.replace(plan, settings=settings)
-    # What comes from a layout that goes as Keras does has none of torch's peculiarities to be warned of.
-    alike = {alias for alias, name in layouts.items() if name != "keras" and LAYOUTS[name].is_channels_last}
-    unlike = dataclasses.replace(
-        plan, assignments=tuple(a for a in plan.assignments if a.sources[0].source not in alike)
-    )
     found = (
         *pairing.warnings,
         *lost,
         *warn_of_judged(pairing.judged),
-        *unreadable,
+        *_unreadable(sources, source_weights),
         *(PlanWarning("assumed", c.label, text) for c in sources.values() for text in c.assumed),
         *_lint_pairs(recipe, plan, target, sources),
-        *padding,
-        *lint_flatten(unlike, target, sources),
-        *lint_epsilons(unlike, target, sources),
-        *lint_directions(unlike, target, sources),
-        *lint_reset_after(unlike, target, of_onnx),
+        *_lint_layouts(plan, target, sources, layouts),
         *differing,
         *lint_connections(plan, sources, target.catalog),
     )
@@ -149,6 +132,27 @@ def _lint_pairs(
     yield from lint_names(plan, target.catalog, sources, by_order, recipe.built)
 
 
+def _lint_layouts(
+    plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog], layouts: Mapping[str, str]
+) -> Iterator[PlanWarning]:
+    """Yield the warnings about what the layouts of the sources leave open."""
+    torch_rules = {
+        a.target.rpartition("/")[0]: where_of(a)
+        for a in plan.assignments
+        if a.adapter and _is_padded_evenly(a.sources[0], sources, layouts)
+    }
+    yield from lint_padding(target.catalog.network, torch_rules)
+    # What comes from a layout that goes as Keras does has none of torch's peculiarities to be warned of.
+    alike = {alias for alias, name in layouts.items() if name != "keras" and LAYOUTS[name].is_channels_last}
+    others = tuple(a for a in plan.assignments if a.sources[0].source not in alike)
+    unlike = dataclasses.replace(plan, assignments=others)
+    yield from lint_flatten(unlike, target, sources)
+    yield from lint_epsilons(unlike, target, sources)
+    yield from lint_directions(unlike, target, sources)
+    of_onnx = {a.target for a in plan.assignments if layouts.get(a.sources[0].source) == ONNX}
+    yield from lint_reset_after(unlike, target, of_onnx)
+
+
 def _in_target_order(rules: Sequence[Rule], claims: Mapping[str, list[Unit]], target: TargetStructure) -> list[Rule]:
     """Return the rules by the first weight that each claims, so that their order in the recipe means nothing."""
     position = {w.name: i for i, w in enumerate(target.catalog)}
@@ -162,12 +166,12 @@ def _claim(rule: Rule, target: TargetStructure, problems: Problems) -> list[Unit
     if not units and not rule.optional and not names_lookup(rule.to, target.catalog):
         empty = [x.name for x in target.layers if x.name and rule.to.match(x.name)]
         if empty and not find_units(rule.to, target.catalog):
-            what, mend = f"matches only layers without weights, such as {empty[0]!r}", ""
+            what, fix = f"matches only layers without weights, such as {empty[0]!r}", ""
         else:
             what = f"{rule.to.text!r} matches nothing in {target.label}" + (" after `except`" if rule.excepts else "")
             names = [*target.catalog.layers, *target.catalog.by_name]
-            mend = did_you_mean(rule.to.text.replace("\\", ""), names)
-        problems.add(f"{rule.where}.to", what, mend or "`optional: true` lets a rule match nothing")
+            fix = did_you_mean(rule.to.text.replace("\\", ""), names)
+        problems.add(f"{rule.where}.to", what, fix or "`optional: true` lets a rule match nothing")
     return units
 
 
@@ -176,8 +180,8 @@ def _check_own_names(rule: Rule, units: Sequence[Unit], problems: Problems) -> N
     own_names = list(dict.fromkeys(w.rpartition("/")[2] for unit in units for w in unit.weights))
     for name in rule.transform if isinstance(rule.transform, Mapping) and units else ():
         if name not in own_names:
-            mend = did_you_mean(name, own_names) or f"it claims {some(own_names)}"
-            problems.add(f"{rule.where}.transform.{name}", "the rule claims no weight of that name", mend)
+            fix = did_you_mean(name, own_names) or f"it claims {some(own_names)}"
+            problems.add(f"{rule.where}.transform.{name}", "the rule claims no weight of that name", fix)
 
 
 def _check_disjoint(rules: Sequence[Rule], claims: Mapping[str, list[Unit]], problems: Problems) -> None:
@@ -258,8 +262,8 @@ def _settle_same_name(recipe: Recipe, name: str, fates: Fates, pairing: Pairing)
     elif recipe.unmatched == "same_name_or_keep":
         fates.keep([name], UNMATCHED_RULE, "no rule")
     elif unclear := next((u for c in fates.sources.values() if (u := unclear_names(layer, layer, c))), None):
-        what, mend = unclear
-        fates.problems.add("unmatched", f"no source has a weight called {name}: {what}", mend)
+        what, fix = unclear
+        fates.problems.add("unmatched", f"no source has a weight called {name}: {what}", fix)
     else:
         called = [describe_named(name, c) for a in fates.sources if (c := pairing.counterpart(a, name))] or [name]
         near = pairing.near(called[0].partition(",")[0], [n for c in fates.sources.values() for n in c.by_name])

@@ -38,8 +38,8 @@ def refuse_floats(
     if holding:
         what += f", and {holding[0].label} holds no quantized weights; a cast would lose the values"
     mode = "int4" if f"{first.layer}/g_idx" in target else "int8"
-    mend = f"build the target without quantization and add `quantize: {mode}` to the recipe"
-    problems.add(where, what, f"transfer first, then quantize(): {mend}")
+    fix = f"build the target without quantization and add `quantize: {mode}` to the recipe"
+    problems.add(where, what, f"transfer first, then quantize(): {fix}")
     left = [replace(u, weights=tuple(w for w in u.weights if target[w].layer not in quantized)) for u in units]
     return [unit for unit in left if unit.weights]
 

@@ -52,4 +52,4 @@ def _check(parse: Any, data: Any, where: str, problems: Problems) -> None:
     try:
         parse(data)
     except TransformError as error:
-        problems.add(where, error.what, error.mend)
+        problems.add(where, error.what, error.fix)

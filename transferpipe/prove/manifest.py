@@ -131,8 +131,8 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        mend = "give the folder of a finished run: it holds plan.json and manifest.json"
-        raise FileError(Problem(str(path), "there is no such file", mend)) from error
+        fix = "give the folder of a finished run: it holds plan.json and manifest.json"
+        raise FileError(Problem(str(path), "there is no such file", fix)) from error
     except (OSError, ValueError, RecursionError) as error:
         raise FileError(
             Problem(str(path), f"cannot be read: {error}", "the run folder is damaged: run again")

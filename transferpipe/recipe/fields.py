@@ -23,9 +23,9 @@ class Fields:
         """Return the dotted place of `key` in the recipe."""
         return f"{self._where}.{key}" if self._where else key
 
-    def note(self, key: str, what: str, mend: str = "") -> None:
+    def note(self, key: str, what: str, fix: str = "") -> None:
         """Note a problem with `key`."""
-        self.problems.add(self.at(key), what, mend)
+        self.problems.add(self.at(key), what, fix)
 
     def has(self, key: str) -> bool:
         """Tell whether `key` is written, be it with null or left at ``???``."""

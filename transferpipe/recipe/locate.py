@@ -24,8 +24,8 @@ def locate(text: str, where: str = "") -> Path:
     if ".." in PurePosixPath(inner).parts or PurePosixPath(inner).is_absolute():
         raise UnsafeError(Problem(where or text, f"{text!r} leaves the package", "name a file inside of it"))
     if not package.isidentifier():
-        mend = "write it as in an import statement, such as pkg://my_package/inner/path"
-        raise FileError(Problem(where or text, f"{package!r} is not the name of a package", mend))
+        fix = "write it as in an import statement, such as pkg://my_package/inner/path"
+        raise FileError(Problem(where or text, f"{package!r} is not the name of a package", fix))
     spec = _find(package)
     if spec is None:
         raise FileError(

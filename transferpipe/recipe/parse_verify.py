@@ -65,8 +65,8 @@ def _parse_source(inner: Fields, aliases: tuple[str, ...]) -> tuple[str | None, 
         if len(aliases) == 1:
             return aliases[0], None
         what = f"the recipe has {len(aliases)} sources" if aliases else "the recipe has no source"
-        mend = f"name the one to compare with: {', '.join(aliases)}" if aliases else "give inputs and expected"
-        inner.note("source", what, mend)
+        fix = f"name the one to compare with: {', '.join(aliases)}" if aliases else "give inputs and expected"
+        inner.note("source", what, fix)
     elif isinstance(value, str) and value in aliases:
         return value, None
     elif isinstance(value, str):

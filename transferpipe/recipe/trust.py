@@ -52,7 +52,7 @@ def resolve(dotted: str, where: str, trusted: Collection[str] = ()) -> Callable[
     if not _is_allowed(behind, dotted, trusted, folder):
         module = getattr(behind, "__module__", None) or type(behind).__module__
         raise UnsafeError(
-            Problem(where, f"{dotted} leads to {module}, which a recipe may not use", _mend(module, where))
+            Problem(where, f"{dotted} leads to {module}, which a recipe may not use", _advise(module, where))
         )
     return found
 
@@ -68,7 +68,7 @@ def check_name(dotted: str, where: str, trusted: Collection[str] = ()) -> None:
         resolve(dotted, where, trusted)
 
 
-def _mend(module: str, where: str) -> str:
+def _advise(module: str, where: str) -> str:
     if module.partition(".")[0] in _OF_TORCH:
         return advise_module(module.partition(".")[0], where)
     return f"if you trust it, say so on the command line: --trust {module.partition('.')[0]}"
@@ -83,7 +83,7 @@ def _check_spelling(dotted: str, where: str, trusted: Collection[str], folder: P
     if top in trusted:
         return
     if top == _US or (top in sys.modules and not _lies_under(sys.modules[top], folder)):
-        raise UnsafeError(Problem(where, f"{dotted} is not one of the things a recipe may name", _mend(top, where)))
+        raise UnsafeError(Problem(where, f"{dotted} is not one of the things a recipe may name", _advise(top, where)))
     if top in sys.modules:
         return
     spec = importlib.util.find_spec(top)
@@ -93,7 +93,7 @@ def _check_spelling(dotted: str, where: str, trusted: Collection[str], folder: P
         raise RecipeError(Problem(where, f"there is no module {top!r} in the working directory or installed", hint))
     places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
     if not any(_is_users_file(p, folder) for p in places):
-        raise UnsafeError(Problem(where, f"{dotted} is not one of the things a recipe may name", _mend(top, where)))
+        raise UnsafeError(Problem(where, f"{dotted} is not one of the things a recipe may name", _advise(top, where)))
 
 
 def advise_module(top: str, where: str) -> str:

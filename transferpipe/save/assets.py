@@ -53,5 +53,5 @@ def _chunks(source: FileSource, archive: zipfile.ZipFile, name: str) -> Iterator
             while chunk := member.read(CHUNK):
                 yield chunk
     except (OSError, EOFError, RuntimeError, KeyError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
-        mend = "the file is damaged: copy or save it again"
-        raise FileError(Problem(f"{source.label}: {name}", f"cannot be read: {error}", mend)) from error
+        fix = "the file is damaged: copy or save it again"
+        raise FileError(Problem(f"{source.label}: {name}", f"cannot be read: {error}", fix)) from error

@@ -180,6 +180,6 @@ def _named(walked: Walked, places: Mapping[int, str], target: Target) -> dict[st
     if missing:
         more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
         what = f"TensorFlow would leave out {', '.join(missing[:_MOST_NAMED])}{more}: Keras 3 hides layers in lists"
-        mend = "save as .keras or .weights.h5, or hold each layer in an attribute of its own"
-        raise RecipeError(Problem(target.structure.label, f"{what} and dicts from it", mend))
+        fix = "save as .keras or .weights.h5, or hold each layer in an attribute of its own"
+        raise RecipeError(Problem(target.structure.label, f"{what} and dicts from it", fix))
     return {name: places[id(variable)] for name, variable in walked.values.items()}

@@ -96,8 +96,8 @@ def plan_transfer(plan: Plan, target: Target, sources: Mapping[str, Source], sav
     return Optimizer("transferred", taken, _describe(slots, theirs, feeding), source, slots)
 
 
-def _refused(what: str, mend: str) -> RecipeError:
-    return RecipeError(Problem(WHERE, what, mend))
+def _refused(what: str, fix: str) -> RecipeError:
+    return RecipeError(Problem(WHERE, what, fix))
 
 
 def _holder(sources: Mapping[str, Source]) -> str:
@@ -157,8 +157,8 @@ def _slots_of_source(alias: str, source: Source, ours: Slots, target: Target) ->
         held, made = len(optimizer_of(source)), len(found.slots)
         what = f"{source.label} holds {held} arrays of its optimizer, which are not the {made} that Keras makes for it"
         what += f" ({found.optimizer})"
-        mend = "load it with the version of Keras that wrote it, save it as .keras, or set optimizer=drop"
-        raise _refused(what, mend)
+        fix = "load it with the version of Keras that wrote it, save it as .keras, or set optimizer=drop"
+        raise _refused(what, fix)
     arrays = {(s.kind, s.weight): (places[s.place].where, s) for s in found.slots if s.place in places}
     return _Theirs(alias, source.label, found.optimizer, arrays)
 

@@ -24,16 +24,16 @@ def check_whole_numbers(numbers: dict[str, tuple[Any, int]]) -> None:
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raise if `value` is not one of `choices`."""
     if value not in choices:
-        mend = did_you_mean(str(value), choices) or "use one of them"
-        raise RecipeError(Problem(f"score.{name}", f"{value!r} is none of {', '.join(choices)}", mend))
+        fix = did_you_mean(str(value), choices) or "use one of them"
+        raise RecipeError(Problem(f"score.{name}", f"{value!r} is none of {', '.join(choices)}", fix))
 
 
 def check_data(data: Any, *needed: str) -> Splits:
     """Return `data` if it is `Splits` with examples in all parts that are needed."""
     if not isinstance(data, Splits):
         what = f"is an object of type {type(data).__name__}, not labelled data"
-        mend = "give `_target_:` transferpipe.score.digits_data, npz_data or tf_data"
-        raise RecipeError(Problem("score.data", what, mend))
+        fix = "give `_target_:` transferpipe.score.digits_data, npz_data or tf_data"
+        raise RecipeError(Problem("score.data", what, fix))
     lacking = [part for part in PARTS if part in needed and not len(getattr(data, f"y_{part}"))]
     if lacking:
         what = f"{data.name} has no {' and no '.join(lacking)} part"

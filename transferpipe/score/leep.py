@@ -77,8 +77,8 @@ def _answers(head: Any, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         answers = to_numpy(head(rows, training=False)).astype(np.float32)
     except Exception as error:
         what = f"the source's layer {head.name!r} does not take features of shape {rows.shape[1:]}"
-        mend = "name the layer whose output it takes, and the head: score.layer=..., score.head=..."
-        raise RecipeError(Problem("score.head", what, mend)) from error
+        fix = "name the layer whose output it takes, and the head: score.layer=..., score.head=..."
+        raise RecipeError(Problem("score.head", what, fix)) from error
     if answers.ndim != 2:
         what = f"the source's layer {head.name!r} gives {answers.shape[1:]} for an example, not one number a class"
         raise RecipeError(Problem("score.head", what, "name its classifier: score.head=..."))

@@ -112,8 +112,8 @@ def _only_source(recipe: Recipe, control: str) -> tuple[Any, str | None]:
 def _of_variant(name: str, variant: Variant) -> dict[str, Any]:
     if name == "selffer":
         if variant.own is None:
-            mend = "name a network trained on the target's own task: sweep.selffer={path: FILE.keras}"
-            raise RecipeError(Problem("sweep.controls.selffer", "there is no network to cut", mend))
+            fix = "name a network trained on the target's own task: sweep.selffer={path: FILE.keras}"
+            raise RecipeError(Problem("sweep.controls.selffer", "there is no network to cut", fix))
         return selffer(variant.recipe, variant.own)
     return CONTROLS[name](variant.recipe)
 
@@ -135,8 +135,8 @@ def controls_of(name: str, variants: Sequence[Variant]) -> list[Variant]:
         RecipeError: there is no such control, or a recipe has none.
     """
     if name not in CONTROLS:
-        mend = did_you_mean(name, CONTROLS) or f"there are {', '.join(CONTROLS)}; others are written as variants"
-        raise RecipeError(Problem(f"sweep.controls.{name}", "there is no such control", mend))
+        fix = did_you_mean(name, CONTROLS) or f"there are {', '.join(CONTROLS)}; others are written as variants"
+        raise RecipeError(Problem(f"sweep.controls.{name}", "there is no such control", fix))
     shared: dict[str, list[Variant]] = {}
     recipes: dict[str, dict[str, Any]] = {}
     for variant in variants:

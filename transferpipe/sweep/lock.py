@@ -22,8 +22,8 @@ def only_one(folder: Path) -> Iterator[None]:
     with lock_file_if_free(folder / _LOCK) as free:
         if not free:
             what = "another sweep is running in this folder"
-            mend = "wait for it, or choose another folder: hydra.sweep.dir=FOLDER"
-            raise FileError(Problem(str(folder), what, mend))
+            fix = "wait for it, or choose another folder: hydra.sweep.dir=FOLDER"
+            raise FileError(Problem(str(folder), what, fix))
         yield
 
 

@@ -93,12 +93,12 @@ def check_named(settings: Settings, keys: Sequence[str]) -> None:
     problems = Problems()
     known = list(dict.fromkeys([*keys, *(key for values in settings.variants.values() for key in values or ())]))
     if settings.x is not None and settings.x not in known:
-        mend = did_you_mean(settings.x, known) or f"it can be {', '.join(known)}"
-        problems.add("sweep.x", f"nothing in this sweep gives {settings.x!r} a value", mend)
+        fix = did_you_mean(settings.x, known) or f"it can be {', '.join(known)}"
+        problems.add("sweep.x", f"nothing in this sweep gives {settings.x!r} a value", fix)
     if settings.against is not None and settings.against not in settings.variants:
         names = list(settings.variants)
-        mend = did_you_mean(settings.against, names) or f"named variants: {', '.join(names) or 'none'}"
-        problems.add("sweep.against", f"there is no variant called {settings.against!r}", mend)
+        fix = did_you_mean(settings.against, names) or f"named variants: {', '.join(names) or 'none'}"
+        problems.add("sweep.against", f"there is no variant called {settings.against!r}", fix)
     problems.raise_as(RecipeError)
 
 

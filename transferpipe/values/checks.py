@@ -71,9 +71,9 @@ def cast(value: NDArray[Any], dtype: str, where: str) -> tuple[NDArray[Any], Cas
         fits = (result.astype(value.dtype) == value) & ((result < 0) == (value < 0))
     if not fits.all():
         first = value[~fits].flat[0]
-        mend = f"give the target weight a dtype that holds it, such as {value.dtype.name}"
+        fix = f"give the target weight a dtype that holds it, such as {value.dtype.name}"
         raise VerificationError(
-            Problem(where, f"{first} cannot be held by {dtype} (the source is {value.dtype.name})", mend)
+            Problem(where, f"{first} cannot be held by {dtype} (the source is {value.dtype.name})", fix)
         )
     return result, _check_loss(value, result, where)
 

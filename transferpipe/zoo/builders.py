@@ -81,8 +81,8 @@ def _check_backbone(backbone: keras.Model) -> None:
         raise RecipeError(Problem(where, counts, "use a model with one of each"))
     shape = backbone.outputs[0].shape
     if None in shape[1:]:
-        mend = "build it with a fixed input_shape, or with pooling"
-        raise RecipeError(Problem(where, f"its output has the shape {shape}, which a Dense layer cannot take", mend))
+        fix = "build it with a fixed input_shape, or with pooling"
+        raise RecipeError(Problem(where, f"its output has the shape {shape}, which a Dense layer cannot take", fix))
 
 
 def small_mlp(inputs: int = 8, hidden: int = 6, classes: int = 3, prefix: str = "") -> keras.Model:

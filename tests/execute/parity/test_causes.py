@@ -116,9 +116,9 @@ def test_cause_is_found_from_outputs_alone(name, tmp_path, monkeypatch):
     with pytest.raises(tp.VerificationError) as raised:
         tp.transfer(other, live, mapping={"all": {"to": ".*"}}, verify={"parity": check})
     (problem,) = raised.value.problems
-    assert "likely cause" in problem.mend
-    assert cause.partition(" of ")[0].partition(": ")[0] in problem.mend or "direction" in problem.mend
-    assert first in problem.mend or "inputs" in problem.mend or name in ("padding", "pooling")
+    assert "likely cause" in problem.fix
+    assert cause.partition(" of ")[0].partition(": ")[0] in problem.fix or "direction" in problem.fix
+    assert first in problem.fix or "inputs" in problem.fix or name in ("padding", "pooling")
 
 
 @pytest.mark.parametrize("build", [image_net, recurrent_net])

@@ -80,8 +80,8 @@ def test_torch_by_the_lines_of_the_topic(torch_net, tmp_path, monkeypatch, made,
         return
     with pytest.raises(tp.VerificationError) as raised:
         tp.transfer("net.pt", target, mapping=MAPPING, verify=check)
-    assert cause in raised.value.problems[0].mend
-    assert ("epsilon" in raised.value.problems[0].mend) == ("epsilon" in made)
+    assert cause in raised.value.problems[0].fix
+    assert ("epsilon" in raised.value.problems[0].fix) == ("epsilon" in made)
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_onnx_is_run_layer_by_layer_with_channels_first(onnx_file):
     assert (found.verdict, [e.name for e in found.entries]) == ("pass", ["c", "n", "fc"])
     with pytest.raises(tp.VerificationError, match="c is the first that differs") as raised:
         tp.transfer(onnx_file, keras_net("same"), mapping=MAPPING, verify={"parity": "source"})
-    assert "padding of c" in raised.value.problems[0].mend
+    assert "padding of c" in raised.value.problems[0].fix
 
 
 def test_onnx_without_its_runtime_names_the_package(onnx_file, monkeypatch):

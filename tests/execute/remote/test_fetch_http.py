@@ -27,7 +27,7 @@ def refused(text, error=FileError, pin=None):
         find(text, "source.path", pin)
     (problem,) = caught.value.problems
     assert problem.where == "source.path"
-    return f"{problem.what} -> {problem.mend}"
+    return f"{problem.what} -> {problem.fix}"
 
 
 def nothing_is_kept():
@@ -145,14 +145,14 @@ def test_a_file_larger_than_the_disk_is_refused_before_it_is_fetched(url, server
 
 
 @pytest.mark.parametrize(
-    ("status", "mend"),
+    ("status", "fix"),
     [(404, "check the address"), (403, "it is not public"), (401, "it is not public"), (500, "try again later")],
 )
-def test_a_server_that_says_no(url, server, status, mend):
+def test_a_server_that_says_no(url, server, status, fix):
     server.answers[FILE] = lambda handler: handler.answer(status, b"no")
     text = refused(url)
     assert f"{url} cannot be fetched: the server answers {status}" in text
-    assert f"-> {mend}" in text
+    assert f"-> {fix}" in text
     assert nothing_is_kept()
 
 

@@ -45,4 +45,4 @@ def test_another_number_of_rows_is_refused(shape):
 def test_wrong_sizes(data):
     with pytest.raises(TransformError, match="flatten_order") as caught:
         parse_transform({"flatten_order": data})
-    assert "[64, 7, 7]" in caught.value.mend
+    assert "[64, 7, 7]" in caught.value.fix

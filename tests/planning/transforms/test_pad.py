@@ -70,7 +70,7 @@ def test_pad_refuses_another_number_of_axes():
     with pytest.raises(TransformError) as error:
         Pad(((0, 1), (0, 0))).shape([(2, 3, 4)])
     assert error.value.what == "pad((0, 1), (0, 0), value=0) pads 2 axes, but the shape (2, 3, 4) has 3"
-    assert error.value.mend.startswith("give 3 pairs of widths, or name one axis: {pad: {axis: 0,")
+    assert error.value.fix.startswith("give 3 pairs of widths, or name one axis: {pad: {axis: 0,")
 
 
 def test_pad_refuses_an_axis_that_is_not_there():

@@ -18,7 +18,7 @@ def drawn(*shape):
 def hint_of(parse, data):
     with pytest.raises(TransformError) as caught:
         parse(data)
-    return caught.value.mend
+    return caught.value.fix
 
 
 def result(step, *arrays):

@@ -115,7 +115,7 @@ def check_truth(transforms, shapes, dtypes):
     try:
         planned = infer(transforms, shapes, dtypes)
     except TransformError as error:
-        assert error.what and error.mend
+        assert error.what and error.fix
         return
     result = apply_chain(transforms, arrays)
     assert isinstance(result, np.ndarray)

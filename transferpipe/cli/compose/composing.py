@@ -87,8 +87,8 @@ def compose_here(overrides: Sequence[str]) -> Composed:
         data = dict(resolve(_without_hydra(config)))
     sweep = data.pop("sweep", None)
     if isinstance(sweep, str):
-        mend = f"put it into recipes/sweep/{sweep}.yaml"
-        raise RecipeError(Problem("sweep", f"there is no sweep called {sweep!r}", mend))
+        fix = f"put it into recipes/sweep/{sweep}.yaml"
+        raise RecipeError(Problem("sweep", f"there is no sweep called {sweep!r}", fix))
     return Composed(_recipe_of(data), config, tuple(overrides), sweep if isinstance(sweep, dict) else {})
 
 
@@ -156,8 +156,8 @@ def _recipe_of(data: dict[str, Any]) -> dict[str, Any]:
     """Return what of the resolved configuration is the recipe's."""
     data.pop("vars", None)  # they have been filled in where the recipe names them
     if isinstance(name := data.get("mapping"), str):  # no such group: Hydra took it for a value
-        mend = f"put rules into recipes/mapping/{name}.yaml, or change one: mapping.RULE.to=..."
-        raise RecipeError(Problem("mapping", f"there is no file of rules called {name!r}", mend))
+        fix = f"put rules into recipes/mapping/{name}.yaml, or change one: mapping.RULE.to=..."
+        raise RecipeError(Problem("mapping", f"there is no file of rules called {name!r}", fix))
     return data
 
 

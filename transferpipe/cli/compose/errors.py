@@ -90,8 +90,8 @@ def _quoted(key: str, value: str) -> str | None:
 
 
 def _several_values(key: str, value: str) -> Problem:
-    mend = f"use `sweep`, or for a list write {key}=[{value}], or for the text {_quoted(key, value)}"
-    return Problem(key, f"{value!r} is a sweep", mend)
+    fix = f"use `sweep`, or for a list write {key}=[{value}], or for the text {_quoted(key, value)}"
+    return Problem(key, f"{value!r} is a sweep", fix)
 
 
 def _missing_config(name: str) -> Problem:
@@ -122,8 +122,8 @@ def _unknown_key(key: str, message: str, overrides: Sequence[str]) -> Problem:
         return Problem(key, "is not set in this recipe", f"to add it, write +{adding}")
     known += unwritten
     if key in known and not adding.startswith("~"):  # a whole mapping was given, with keys that are not there
-        mend = f"mappings are merged: add single keys with +{key}.KEY=..., delete others with ~{key}.KEY"
-        return Problem(key, "holds other keys in this recipe", mend)
+        fix = f"mappings are merged: add single keys with +{key}.KEY=..., delete others with ~{key}.KEY"
+        return Problem(key, "holds other keys in this recipe", fix)
     holder, _, last = key.rpartition(".")
     if holder in known or not holder:
         near = did_you_mean(last, [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == holder], most=1)

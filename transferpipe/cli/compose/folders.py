@@ -106,8 +106,8 @@ def _check_package(package: str | None, config_path: str, path: Path) -> None:
         return
     header = f"its header says `# @package {package}`"
     if package.removeprefix("_global_.").partition(".")[0] == "hydra":
-        mend = "say it on the command line: hydra.KEY=..."
-        raise UnsafeError(Problem(shown(path), f"{header}: a recipe cannot set keys of hydra", mend))
+        fix = "say it on the command line: hydra.KEY=..."
+        raise UnsafeError(Problem(shown(path), f"{header}: a recipe cannot set keys of hydra", fix))
     if config_path.startswith(f"{_GROUP}/") and package != "_global_":
         raise RecipeError(
             Problem(shown(path), f"{header}, but a recipe stands at the top", "write `# @package _global_`")

@@ -117,8 +117,8 @@ def _check_keys(
     for i, rule in enumerate(drop):
         for key in rule:
             if key not in known:
-                mend = did_you_mean(key, known) or f"it can name {', '.join(known)}"
-                problems.add(f"sweep.drop.{i}.{key}", "nothing in this sweep gives it a value", mend)
+                fix = did_you_mean(key, known) or f"it can name {', '.join(known)}"
+                problems.add(f"sweep.drop.{i}.{key}", "nothing in this sweep gives it a value", fix)
     problems.raise_as(RecipeError)
 
 

@@ -30,8 +30,8 @@ def report_broken(plan: SweepPlan, skip: bool) -> None:
         TransferError: the sweep cannot go on; of the kind of the gravest reason.
     """
     problems = Problems()
-    for (where, what, mend), labels in _reasons(plan.broken).items():
-        problems.add(f"{some(labels)}: {where}", what, mend)
+    for (where, what, fix), labels in _reasons(plan.broken).items():
+        problems.add(f"{some(labels)}: {where}", what, fix)
     if problems.found and not (skip and plan.variants):
         kinds = sorted({type(error) for _, error in plan.broken}, key=lambda kind: kind.status)
         problems.raise_as(kinds[-1])
@@ -47,7 +47,7 @@ def _reasons(broken: Sequence[Broken]) -> _Reasons:
     reasons: _Reasons = {}
     for variant, error in broken:
         for p in error.problems:
-            reasons.setdefault((p.where, p.what, p.mend), []).append(variant.label)
+            reasons.setdefault((p.where, p.what, p.fix), []).append(variant.label)
     return reasons
 
 

@@ -69,8 +69,8 @@ def check_interval(axes: Axes) -> None:
         RecipeError: there is one.
     """
     for key, text in axes.open.items():
-        mend = "choose a sweeper that does, hydra/sweeper=optuna, or list the values"
-        raise RecipeError(Problem(key, f"{text!r} leaves the choice of values open", mend))
+        fix = "choose a sweeper that does, hydra/sweeper=optuna, or list the values"
+        raise RecipeError(Problem(key, f"{text!r} leaves the choice of values open", fix))
 
 
 def check_optimising(base: Composed, axes: Axes, settings: Settings) -> None:
@@ -85,12 +85,12 @@ def check_optimising(base: Composed, axes: Axes, settings: Settings) -> None:
     told = {key: getattr(settings, key) for key in ("controls", "variants", "drop")}
     for key in (key for key, value in told.items() if value):
         what = "does not go with a sweeper that chooses the variants as it goes"
-        mend = f"leave it out (sweep.{key}=null), and sweep over the best values once more with it"
-        problems.add(f"sweep.{key}", what, mend)
+        fix = f"leave it out (sweep.{key}=null), and sweep over the best values once more with it"
+        problems.add(f"sweep.{key}", what, fix)
     if SEED in {*axes.axes, *axes.open}:
         what = "is no value to choose: the sweeper would pick the luckiest"
-        mend = "let the score average (score.repeats=5), or sweep over seeds once more with the best values"
-        problems.add(SEED, what, mend)
+        fix = "let the score average (score.repeats=5), or sweep over seeds once more with the best values"
+        problems.add(SEED, what, fix)
     problems.raise_as(RecipeError)
 
 

@@ -8,7 +8,7 @@ take, its *counterpart*. Each module knows one kind:
 * `siblings`: a normalization belongs to the convolution before it, and so does what both take.
 
 A crossing is a cycle: a takes b's counterpart, b takes c's, and c takes a's, all of the same shapes, so that
-exchanging what they take mends every one of them. A shift (``{i+1}``), every second layer of a deeper source, or a
+exchanging what they take repairs every one of them. A shift (``{i+1}``), every second layer of a deeper source, or a
 source that several targets take leave chains and no cycles, and are not warned of.
 """
 

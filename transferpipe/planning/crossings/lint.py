@@ -49,9 +49,9 @@ def lint_crossings(
     names = crossed_names(pairs, frozenset(by_order), frozenset(by_arithmetic))
     yield from _warn_of_cycles(NAMES, names, by_order)
     known = {name for cycle in names for p in cycle for name in (p.target, *_above(p.target))}
-    mended = {p: dataclasses.replace(p, source=q.source) for cycle in names for p, q in steps_of(cycle)}
+    repaired = {p: dataclasses.replace(p, source=q.source) for cycle in names for p, q in steps_of(cycle)}
     for alias, catalog in sources.items():
-        mine = [mended.get(p, p) for p in pairs if p.alias == alias]
+        mine = [repaired.get(p, p) for p in pairs if p.alias == alias]
         branches = crossed_branches(mine, target.network, catalog)
         new = [cycle for cycle in branches if not any(p.target in known for p in cycle)]
         yield from _warn_of_cycles(BRANCHES, new, by_order)

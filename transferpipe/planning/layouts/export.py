@@ -77,8 +77,8 @@ def _noted(weight: str, layout: str, problems: Problems) -> Iterator[None]:
     try:
         yield
     except NoCounterpartError as error:
-        mend = "save in the layout of Keras, or change the layer"
-        problems.add("save.layout", f"{weight} cannot be written in {layout}'s layout: {error}", mend)
+        fix = "save in the layout of Keras, or change the layer"
+        problems.add("save.layout", f"{weight} cannot be written in {layout}'s layout: {error}", fix)
 
 
 def unknown_to(layout: str, target: TargetStructure) -> list[str]:

@@ -120,11 +120,11 @@ def _epsilons(where: str, weights: Iterable[str], target: TargetStructure) -> It
         names = listed([s.name for s in other], _SOME)
         text = f"{names}: epsilon is {other[0].epsilon:g}, Keras's default, and torch's default is {_OF_TORCH:g}"
         why = "weights do not carry it"
-        mend = "check the original's configuration (eps), and build the target with its value"
+        fix = "check the original's configuration (eps), and build the target with its value"
         if where != "target":
             text = f"{names}: epsilon is {other[0].epsilon:g} where torch's default is {_OF_TORCH:g}"
-            mend = "build the modules with the target's"
-        yield PlanWarning("epsilon", where, f"{text}; {why}: {mend}")
+            fix = "build the modules with the target's"
+        yield PlanWarning("epsilon", where, f"{text}; {why}: {fix}")
 
 
 def _written(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:

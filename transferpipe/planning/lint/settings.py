@@ -419,7 +419,7 @@ def _words(value: Any) -> str:
 # Warnings -------------------------------------------------------------------------------------------------------------
 
 _CODES = {"class": "class-differs", "between": "between-differs", "momentum": "momentum-differs"}
-_MENDS = {
+_FIXES = {
     "settings-differ": "weights do not carry settings: build the target with the source's",
     "class-differs": "it computes something else of the same weights: build the target with the source's class",
     "between-differs": "build the target with the same layers between them",
@@ -447,9 +447,9 @@ def _warnings(found: Iterable[SettingDifference]) -> Iterator[PlanWarning]:
         parts = [f"{_layers(names)}: {text}" for text, names in alike.items()]
         more = f"; and {len(parts) - _SOME} more like these" if len(parts) > _SOME else ""
         old = any(d.source_value.startswith(_OLD_HARD_SIGMOID) for ds in layers.values() for d in ds)
-        mend = f"{_MENDS[code]}; {_HARD_SIGMOID_MEND}" if old and code == "settings-differ" else _MENDS[code]
+        fix = f"{_FIXES[code]}; {_HARD_SIGMOID_MEND}" if old and code == "settings-differ" else _FIXES[code]
         count = f"{len(layers)} layer{'s' * (len(layers) != 1)}"
-        yield PlanWarning(code, where, f"{count} (source -> target): {'; '.join(parts[:_SOME])}{more}; {mend}")
+        yield PlanWarning(code, where, f"{count} (source -> target): {'; '.join(parts[:_SOME])}{more}; {fix}")
 
 
 def _difference(d: SettingDifference) -> str:

@@ -150,8 +150,8 @@ def _reversed_axes(plan: Plan) -> Iterator[PlanWarning]:
                 text = (
                     f"{a.target}: {{transpose: {list(reverse)}}} exchanges the height and width of every filter as well"
                 )
-                mend = f"from (out, in, height, width), as torch has it, the order is {{transpose: {right}}}"
-                yield PlanWarning("reversed-axes", where_of(a), f"{text}; {mend}")
+                fix = f"from (out, in, height, width), as torch has it, the order is {{transpose: {right}}}"
+                yield PlanWarning("reversed-axes", where_of(a), f"{text}; {fix}")
 
 
 def _frozen_fresh(plan: Plan) -> Iterator[PlanWarning]:

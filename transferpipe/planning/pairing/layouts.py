@@ -60,8 +60,8 @@ def take_named(source: str, weight: str, name: str, where: str, pairing: Pairing
     if fitting:
         return _taken(source, (name,), fitting[0], weight, pairing)
     what = f"{weight} of the {counterpart.layer_class} consists of {counterpart.expected}, but gets {name} alone"
-    mend = "end both sides with the layer's name, or set the source's layout to keras and write the transforms"
-    pairing.problems.add(where, what, mend)
+    fix = "end both sides with the layer's name, or set the source's layout to keras and write the transforms"
+    pairing.problems.add(where, what, fix)
     return None
 
 

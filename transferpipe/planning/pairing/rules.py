@@ -152,14 +152,14 @@ def _report_no_layer(wanted: Wanted, pairing: Pairing) -> None:
     name, catalog = wanted.name, wanted.catalog
     if name in catalog:
         what, layer = f"{name!r} is a weight, but `to` matched the layer {wanted.unit.name}", name.rpartition("/")[0]
-        mend = f"take its layer: from={layer}" if layer else f"let `to` match one weight: {wanted.unit.weights[0]}"
+        fix = f"take its layer: from={layer}" if layer else f"let `to` match one weight: {wanted.unit.weights[0]}"
     else:
         what = f"{catalog.label} has no layer {name!r} (for {wanted.unit.name})"
         first = next(iter(catalog.layers), None)
-        mend = pairing.near(name, catalog.layers) or (
+        fix = pairing.near(name, catalog.layers) or (
             f"its layers begin with {first!r}; see `transferpipe inspect`" if first else "it has no layers"
         )
-    pairing.problems.add(wanted.where, what, mend)
+    pairing.problems.add(wanted.where, what, fix)
 
 
 def _report_missing(wanted: Wanted, missing: Sequence[str], note: str, pairing: Pairing) -> None:
@@ -168,12 +168,12 @@ def _report_missing(wanted: Wanted, missing: Sequence[str], note: str, pairing: 
     found = (unclear_names(ours, theirs, wanted.catalog) for ours, theirs in layers)
     unclear = next((what for what in found if what), None)
     if unclear:
-        mend = "; ".join(unclear)
+        fix = "; ".join(unclear)
     else:
-        mend = pairing.near(missing[0], wanted.held) or "take it out with `except`, or give it a rule of its own"
+        fix = pairing.near(missing[0], wanted.held) or "take it out with `except`, or give it a rule of its own"
     source = wanted.name or wanted.catalog.label
     what = f"{wanted.unit.name} takes {source}, which holds no {some(missing)}{note}; it holds {some(wanted.held)}"
-    pairing.problems.add(wanted.where, what, mend)
+    pairing.problems.add(wanted.where, what, fix)
 
 
 def _pair_by_order(rule: Rule, origin: From, units: Sequence[Unit], pairing: Pairing) -> dict[str, Taken]:
@@ -183,8 +183,8 @@ def _pair_by_order(rule: Rule, origin: From, units: Sequence[Unit], pairing: Pai
     if len(theirs) != len(units):
         ours, others = some([u.name for u in units], 3), some([u.name for u in theirs], 3)
         what = f"`to` matches {len(units)} ({ours}), `from` matches {len(theirs)} ({others})"
-        mend = "narrow the wider pattern, or use `except`" if theirs else "correct `from`: it matches no name there"
-        pairing.problems.add(rule.where, f"`pair: order` needs equally many on both sides: {what}", mend)
+        fix = "narrow the wider pattern, or use `except`" if theirs else "correct `from`: it matches no name there"
+        pairing.problems.add(rule.where, f"`pair: order` needs equally many on both sides: {what}", fix)
         return {}
     found: dict[str, Taken] = {}
     for ours_unit, other in zip(units, theirs, strict=True):

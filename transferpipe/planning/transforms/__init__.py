@@ -134,5 +134,5 @@ def apply_chain(transforms: Sequence[Transform], arrays: Sequence[NDArray[Any]])
 def _check_count(transforms: Sequence[Transform], inputs: int) -> None:
     if inputs > 1 and not (transforms and transforms[0].several):
         what = f"{transforms[0]} takes one input" if transforms else "nothing combines the inputs"
-        mend = "begin with concat or stack, say how to merge, or name one source"
-        raise TransformError(f"{what}, but there are {inputs}", mend)
+        fix = "begin with concat or stack, say how to merge, or name one source"
+        raise TransformError(f"{what}, but there are {inputs}", fix)

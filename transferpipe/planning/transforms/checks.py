@@ -17,8 +17,8 @@ def find_axis(transform: Transform, axis: int, shape: Shape) -> int:
     """
     rank = len(shape)
     if not -rank <= axis < rank:
-        mend = f"use an axis from {-rank} to {rank - 1}" if rank else "leave it out: a scalar has no axes"
-        raise TransformError(f"{transform}: axis {axis} does not exist in shape {shape}", mend)
+        fix = f"use an axis from {-rank} to {rank - 1}" if rank else "leave it out: a scalar has no axes"
+        raise TransformError(f"{transform}: axis {axis} does not exist in shape {shape}", fix)
     return axis % rank
 
 
@@ -26,8 +26,8 @@ def check_index(transform: Transform, index: int, axis: int, shape: Shape) -> No
     """Refuse an `index` that lies outside `axis` of `shape`; negative ones count from the end."""
     size = shape[axis]
     if not -size <= index < size:
-        mend = f"use an index from {-size} to {size - 1}" if size else "the axis is empty: leave it out"
-        raise TransformError(f"{transform}: index {index} lies outside axis {axis} of shape {shape}", mend)
+        fix = f"use an index from {-size} to {size - 1}" if size else "the axis is empty: leave it out"
+        raise TransformError(f"{transform}: index {index} lies outside axis {axis} of shape {shape}", fix)
 
 
 def check_same_shape(transform: Transform, shapes: Sequence[Shape]) -> Shape:
@@ -48,8 +48,8 @@ def check_same_dtype(transform: Transform, dtypes: Sequence[str]) -> str:
     return dtypes[0]
 
 
-def check_floating(transform: Transform, dtype: str, mend: str) -> str:
+def check_floating(transform: Transform, dtype: str, fix: str) -> str:
     """Return `dtype` if it is one of floating-point numbers (NumPy's or ml_dtypes'), or refuse."""
     if not dtype.startswith(("float", "bfloat")):
-        raise TransformError(f"{transform} works on floating-point values, not on {dtype}", mend)
+        raise TransformError(f"{transform} works on floating-point values, not on {dtype}", fix)
     return dtype

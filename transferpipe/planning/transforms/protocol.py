@@ -22,13 +22,13 @@ class TransformError(ValueError):
 
     Attributes:
         what: what is wrong, beginning with the transform, with both values where two disagree.
-        mend: what to write instead.
+        fix: what to write instead.
     """
 
-    def __init__(self, what: str, mend: str) -> None:
+    def __init__(self, what: str, fix: str) -> None:
         self.what = what
-        self.mend = mend
-        super().__init__(f"{what} -> {mend}")
+        self.fix = fix
+        super().__init__(f"{what} -> {fix}")
 
 
 class Transform(abc.ABC):

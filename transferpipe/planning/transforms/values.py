@@ -46,8 +46,8 @@ class Cast(Transform):
 
     def __post_init__(self) -> None:
         if self.to not in DTYPES:
-            mend = did_you_mean(str(self.to), DTYPES) or f"write one such as {', '.join(DTYPES[:4])}"
-            raise TransformError(f"cast does not know the dtype {reprlib.repr(self.to)}", mend)
+            fix = did_you_mean(str(self.to), DTYPES) or f"write one such as {', '.join(DTYPES[:4])}"
+            raise TransformError(f"cast does not know the dtype {reprlib.repr(self.to)}", fix)
 
     def __str__(self) -> str:
         return f"cast({self.to})"

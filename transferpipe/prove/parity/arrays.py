@@ -48,8 +48,8 @@ def read_arrays(path: str | Path, where: str) -> dict[str, NDArray[Any]]:
                 raise FileError(Problem(f"{where}: {path}", what, "write fewer samples into it"))
             found = {m.filename.removesuffix(_NPY): _read(archive, m) for m in members}
     except FileNotFoundError as error:
-        mend = "paths are relative to the working directory; write it with numpy.savez"
-        raise FileError(Problem(f"{where}: {path}", "there is no such file", mend)) from error
+        fix = "paths are relative to the working directory; write it with numpy.savez"
+        raise FileError(Problem(f"{where}: {path}", "there is no such file", fix)) from error
     except _ERRORS as error:
         raise FileError(Problem(f"{where}: {path}", f"is not a readable npz file: {error}", _AGAIN)) from error
     if not found:

@@ -158,11 +158,9 @@ def require_parity(parity: Parity) -> Parity:
 
 def difference(parity: Parity) -> Problem:
     """Return a difference as a problem."""
-    mend = (
-        f"likely cause: {parity.cause}" if parity.cause else "compare layer by layer: give expected outputs of layers"
-    )
+    fix = f"likely cause: {parity.cause}" if parity.cause else "compare layer by layer: give expected outputs of layers"
     what = f"{parity.reason}; compared with {parity.against}, {parity.inputs}"
-    return Problem(WHERE, what, mend)
+    return Problem(WHERE, what, fix)
 
 
 def parity_notes(parity: Parity | None) -> tuple[PlanWarning, ...]:

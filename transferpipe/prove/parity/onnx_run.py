@@ -39,8 +39,8 @@ class OnnxRunner:
             import onnxruntime
         except ImportError as error:
             what = "running an ONNX file needs the package onnxruntime"
-            mend = "pip install 'transferpipe[onnxruntime]'"
-            raise RecipeError(Problem(source.label, what, mend)) from error
+            fix = "pip install 'transferpipe[onnxruntime]'"
+            raise RecipeError(Problem(source.label, what, fix)) from error
         from transferpipe.prove.parity.references import CannotRunError
 
         self.label = source.label

@@ -196,8 +196,8 @@ def check_config(config: Any, label: str) -> None:
                 )
             if foreign and isinstance(name, str):
                 what = f"its configuration names {module}.{name}, which is not of Keras: it is not loaded"
-                mend = f"register the class in your own process (keras.saving), or {ELSEWHERE}"
-                raise UnsafeError(Problem(label, what, mend))
+                fix = f"register the class in your own process (keras.saving), or {ELSEWHERE}"
+                raise UnsafeError(Problem(label, what, fix))
             stack.extend(value.values())
         elif isinstance(value, list | tuple):
             stack.extend(value)

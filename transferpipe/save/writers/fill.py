@@ -90,8 +90,8 @@ def fill(descriptor: int, places: Sequence[Place], content: Content, seal: Seal 
     moved = _move_all(descriptor, pieces, content)
     for piece, before, after in zip(pieces, crcs, moved, strict=True):
         if before != after:
-            what, mend = "changed since it was opened", "run again once nothing writes to it"
-            raise FileError(Problem(str(piece.segment.path), what, mend))
+            what, fix = "changed since it was opened", "run again once nothing writes to it"
+            raise FileError(Problem(str(piece.segment.path), what, fix))
 
 
 def _cut(segment: Segment, to: int) -> list[_Piece]:

@@ -52,6 +52,6 @@ def write_safetensors(descriptor: int, content: Content) -> None:
 def _entry(weight: WeightSpec, begin: int) -> dict[str, Any]:
     dtype = _DTYPES.get(weight.dtype)
     if dtype is None:
-        mend = f"save as .npz, or cast it; safetensors knows {', '.join(_DTYPES)}"
-        raise FileError(Problem(weight.name, f"is {weight.dtype}, which a safetensors file cannot hold", mend))
+        fix = f"save as .npz, or cast it; safetensors knows {', '.join(_DTYPES)}"
+        raise FileError(Problem(weight.name, f"is {weight.dtype}, which a safetensors file cannot hold", fix))
     return {"dtype": dtype, "shape": list(weight.shape), "data_offsets": [begin, begin + weight.nbytes]}

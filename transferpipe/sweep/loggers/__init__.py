@@ -32,8 +32,8 @@ def check_loggers(names: Sequence[str]) -> None:
     problems = Problems()
     for name in names:
         if name not in LOGGERS:
-            mend = did_you_mean(name, LOGGERS) or f"there are {', '.join(LOGGERS)}"
-            problems.add(f"sweep.log.{name}", "is no logger", mend)
+            fix = did_you_mean(name, LOGGERS) or f"there are {', '.join(LOGGERS)}"
+            problems.add(f"sweep.log.{name}", "is no logger", fix)
         elif importlib.util.find_spec(name) is None:
             problems.add(f"sweep.log.{name}", f"{name} is not installed", f"pip install 'transferpipe[{name}]'")
     problems.raise_as(RecipeError)

@@ -49,8 +49,8 @@ def open_source(path: Path, format: str | None = None, select: str | None = None
         UnsafeError: the file asks for more than data may ask for.
     """
     if format is not None and format not in FORMATS:
-        mend = did_you_mean(format, FORMATS) or _listed()
-        raise RecipeError(Problem("format", f"there is no format {format!r}", mend))
+        fix = did_you_mean(format, FORMATS) or _listed()
+        raise RecipeError(Problem("format", f"there is no format {format!r}", fix))
     _check_path(path)
     if format is None:
         from transferpipe.weights.formats.detection import detect_format

@@ -74,8 +74,8 @@ def _format_by_head(path: Path, head: bytes, listed: str) -> str | None:
 
 def _refuse(path: Path, head: bytes, listed: str) -> str:
     if head[_TAR[1] :].startswith(_TAR[0]):
-        mend = "if PyTorch wrote it (before 0.1.10), load and save it with a version of PyTorch that still can"
-        raise FileError(Problem(str(path), "is a tar archive, which is no format of weights any more", mend))
+        fix = "if PyTorch wrote it (before 0.1.10), load and save it with a version of PyTorch that still can"
+        raise FileError(Problem(str(path), "is a tar archive, which is no format of weights any more", fix))
     if head[:1] == b"\x80" and head[1:2] <= b"\x05":
         raise UnsafeError(Problem(str(path), f"is a Python pickle, and {_NO_PICKLES}", _AS_SAFETENSORS))
     raise _unknown(path, "is of no known format", listed)

@@ -135,8 +135,8 @@ def _open_leaves(path: Path, tree: Path, metadata: Mapping[str, Any], files: Ite
     try:
         store = importlib.import_module("tensorstore")
     except ImportError as error:
-        mend = "pip install 'transferpipe[orbax]', or save the model as .keras where it was trained"
-        raise FileError(Problem(str(path), "is an Orbax checkpoint, which takes tensorstore to read", mend)) from error
+        fix = "pip install 'transferpipe[orbax]', or save the model as .keras where it was trained"
+        raise FileError(Problem(str(path), "is an Orbax checkpoint, which takes tensorstore to read", fix)) from error
     folder = {"driver": "file", "path": f"{tree.resolve()}/"}
     is_database = (tree / _DATABASE).is_file()
     base: dict[str, Any] = {"driver": "ocdbt", "base": folder, "path": ""} if is_database else folder

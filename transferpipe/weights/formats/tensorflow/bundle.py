@@ -81,8 +81,8 @@ def _read_index(index: Path) -> tuple[dict[str, Entry], dict[bytes, Entry], int]
                 name = key.decode("utf-8")
                 entries[name] = parse_entry(name, value)
     except (OSError, ValueError, OverflowError) as error:
-        mend = _V1 if "V1" in str(error) else AGAIN
-        raise FileError(Problem(str(index), f"cannot be read: {error}", mend)) from error
+        fix = _V1 if "V1" in str(error) else AGAIN
+        raise FileError(Problem(str(index), f"cannot be read: {error}", fix)) from error
     if count is None:
         raise FileError(Problem(str(index), "the index is empty", AGAIN))
     return entries, pieces, count

@@ -77,8 +77,8 @@ def _in_folder(folder: Path) -> tuple[Path, tuple[Path, ...]]:
         what = f"holds {len(names)} checkpoints and no file {STATE!r} that names one: {listed}"
         raise FileError(Problem(str(folder), what, f"name one: {folder / names[-1]}"))
     what = f"names the checkpoint {named!r}, but the folder holds {listed}"
-    mend = f"name one: {folder / names[-1]}"
-    raise FileError(Problem(str(folder / STATE), what, f"{did_you_mean(named, names)} {mend}".strip()))
+    fix = f"name one: {folder / names[-1]}"
+    raise FileError(Problem(str(folder / STATE), what, f"{did_you_mean(named, names)} {fix}".strip()))
 
 
 def _named(state: Path) -> str | None:

@@ -33,8 +33,8 @@ def open_saved_model(path: Path) -> FileSource:
     index = folder / VARIABLES
     if not index.is_file():
         what = f"holds no variables: there is no {VARIABLES}"
-        mend = "copy all of the folder; a frozen graph has no variables, only constants, which are not read"
-        raise FileError(Problem(str(folder), what, mend))
+        fix = "copy all of the folder; a frozen graph has no variables, only constants, which are not read"
+        raise FileError(Problem(str(folder), what, fix))
     files = [folder / name for name in (MODEL, KERAS_METADATA) if (folder / name).is_file()]
 
     def told(nodes: tuple[Node, ...]) -> Told:

@@ -57,7 +57,7 @@ def open_torch(path: Path, select: str | None = None) -> FileSource:
     except PickleError as error:
         raise FileError(Problem(str(path), f"the pickle {error}", AGAIN)) from error
     except TransferError as error:
-        raise type(error)([Problem(p.where or str(path), p.what, p.mend) for p in error.problems]) from error
+        raise type(error)([Problem(p.where or str(path), p.what, p.fix) for p in error.problems]) from error
     unreadable = tuple((k, t) for k, t in part.others if t.unreadable)
     part = dataclasses.replace(part, others=tuple((k, t) for k, t in part.others if not t.unreadable))
     named = _named(path, part)

@@ -63,8 +63,8 @@ def read_zip(path: Path, size: int, machine: Machine, declared: Mapping[str, Any
         raise FileError(Problem(str(path), f"holds no {PICKLE}, so it is no PyTorch checkpoint", AGAIN))
     prefix = found.removesuffix(PICKLE)
     if f"{prefix}constants.pkl" in archive.namelist():
-        mend = "torch.save(torch.jit.load(path).state_dict(), other_path) gives a file that can be read"
-        raise FileError(Problem(str(path), "is a TorchScript archive, which is a program and no checkpoint", mend))
+        fix = "torch.save(torch.jit.load(path).state_dict(), other_path) gives a file that can be read"
+        raise FileError(Problem(str(path), "is a TorchScript archive, which is a program and no checkpoint", fix))
     try:
         content = _content(path, archive, archive.getinfo(found), MOST_PICKLE)
         root = read_pickle(Limited(io.BytesIO(content), len(content)), machine)
