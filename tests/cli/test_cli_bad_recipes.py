@@ -22,7 +22,10 @@ TARGET = "target: {_target_: transferpipe.zoo.small_mlp}\nunmatched: keep\n"
         ("- target\n", ["recipes/mine.yaml: holds a list, not a mapping"]),
         ("just words\n", ["recipes/mine.yaml: holds the text 'just words', not a mapping"]),
         (TARGET + "---\n" + TARGET, ["recipes/mine.yaml: holds several documents"]),
-        ("source: {path: ???}\n", ["line 1: expected the node content, but found '?'", "quote strings that contain special characters"]),
+        (
+            "source: {path: ???}\n",
+            ["line 1: expected the node content, but found '?'", "quote strings that contain special characters"],
+        ),
         ("defaults: [/nothing]\n" + TARGET, ["there is no file 'nothing'"]),
         ("# nothing but a comment\n", ["target: a target is required"]),
         ("# @package elsewhere\n" + TARGET, ["`# @package elsewhere`", "write `# @package _global_`"]),

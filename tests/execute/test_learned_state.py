@@ -297,3 +297,23 @@ def test_files_that_hold_weights_alone(also, tmp_path):
     report = run(tmp_path / "s.keras", {"path": str(tmp_path / "t.keras")}, tmp_path / "out", save=save)
     assert [w.code for w in report.warnings if w.code == "state-not-saved"] == ["state-not-saved"] * (not also)
     assert json.loads((tmp_path / "out" / "plan.json").read_text())["state"][0]["fate"] == "taken"
+
+
+class Doubled(kl.Layer):
+    """A class of somebody else's, which is not at hand where the file is transferred."""
+
+    def call(self, x):
+        return 2 * x
+
+
+def test_a_state_that_keras_cannot_load_here_is_said_to_be_open(tmp_path):
+    for file, words in (("one", ["a", "b"]), ("two", ["c", "d"])):
+        look = kl.StringLookup(vocabulary=words, name="look")
+        ends = [kl.Embedding(3, 2, name="e"), Doubled(name="own")]
+        keras.Sequential([keras.Input((1,), dtype="string"), look, *ends]).save(tmp_path / f"{file}.keras")
+    mapping = {"all": {"to": "(.*)", "from": r"\1"}}
+    one, two = tmp_path / "one.keras", tmp_path / "two.keras"
+    report = tp.transfer(one, two, folder=tmp_path / "out", save="m.keras", mapping=mapping)
+    assert [w.text for w in report.warnings if w.code == "not-loaded" and "state of look" in w.text]
+    loaded = keras.models.load_model(tmp_path / "out" / "m.keras", custom_objects={"Doubled": Doubled})
+    assert loaded.get_layer("look").get_vocabulary()[1:] == ["a", "b"]

@@ -27,7 +27,7 @@ from transferpipe.prove.file import UNRECORDED, Proof, verify_file
 from transferpipe.prove.learned_state import verify_states
 from transferpipe.prove.manifest import MANIFEST, PLAN, json_lines, seal, versions, weight_entries
 from transferpipe.prove.parity.result import Parity
-from transferpipe.prove.verdict import Verdict, verdict_of, with_parity
+from transferpipe.prove.verdict import Verdict, describe_compared, verdict_of, with_parity
 from transferpipe.recipe.model import Save
 from transferpipe.save.artifacts import (
     CHECKPOINT,
@@ -76,7 +76,7 @@ class Report:
     def checked(self) -> str:
         """What the weights' part of the verdict rests on."""
         nothing = "; none of them was transferred" if self.plan.sources and not self.plan.assignments else ""
-        return f"{self.compared:,} weights read back and compared bit for bit{nothing}"
+        return f"{describe_compared(self.compared)}{nothing}"
 
     def __str__(self) -> str:
         warned = [
@@ -179,10 +179,11 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], progress: Progress | 
         proofs = [_prove(t, prepared, progress, w.places) for t, w in zip(temporaries, written, strict=True)]
         for done in flushed:
             done.result()
-    notes = _check_reload(temporaries, prepared)
+    notes = [*_check_reload(temporaries, prepared)]
+    states = states_taken(prepared.plan, prepared.opened.sources)  # read anew: what was written is not the measure
     for temporary in temporaries:
         if temporary.name.endswith(".keras"):
-            verify_states(temporary, prepared.opened.target, states_taken(prepared.plan, prepared.opened.sources))
+            notes += verify_states(temporary, prepared.opened.target, states)
     parity, open_questions = _check_parity(prepared, temporaries, values)
     artifacts = tuple(
         {**entry.result(), "freezing": proof.freezing, "writer": w.how, **_places(w, proof)}

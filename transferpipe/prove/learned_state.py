@@ -11,25 +11,31 @@ from transferpipe.models.build import import_keras
 from transferpipe.models.lookups import LearnedState
 from transferpipe.models.target import ModelTarget, Target
 from transferpipe.models.walk import own_classes, walk
+from transferpipe.planning.model import PlanWarning
 from transferpipe.save.learned_state import check_states
 
 
-def verify_states(path: Path, target: Target, states: Mapping[str, LearnedState]) -> None:
+def verify_states(path: Path, target: Target, states: Mapping[str, LearnedState]) -> list[PlanWarning]:
     """Load the `.keras` file `path` and compare the state of its lookup layers with what they take.
+
+    Returns:
+        A warning where Keras cannot load the file without the user's own classes.
 
     Raises:
         VerificationError: it does not load, or a layer has something else.
     """
     if not states:
-        return
+        return []
     name, own = final_name(path), own_classes(target.model) if isinstance(target, ModelTarget) else {}
     try:
         model = import_keras().models.load_model(path, custom_objects=own, compile=False)
     except Exception as error:  # a user's own code may raise anything
         if own or not isinstance(target, ModelTarget):
-            return  # the classes are not at hand; what the archive holds was compared
+            text = f"the state of {', '.join(states)} cannot be compared with what Keras loads"
+            return [PlanWarning("not-loaded", name, f"{text}: {type(error).__name__}: {str(error).splitlines()[0]}")]
         what = f"keras.models.load_model refuses it with the state of {', '.join(states)}: {error}"
         raise VerificationError(Problem(name, what, "build the layers alike, or set state=keep")) from error
     problems = Problems()
     check_states(walk(model, name).layers, states, problems)
     problems.raise_as(VerificationError)
+    return []

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from transferpipe.planning.model import SettingsCompared
 from transferpipe.prove.parity.result import PASS, Parity
+from transferpipe.text.collapse import counted
 
 Weights = Literal["pass", "fail", "inconclusive"]
 Function = Literal["not checked", "pass", "fail", "inconclusive"]
@@ -92,3 +93,8 @@ def verdict_from_data(data: Any) -> Verdict:
     settings = data.get("settings", {})
     counts = int(settings.get("compared", 0)), int(settings.get("differing", 0))
     return Verdict(weights, function, *counts, str(data.get("reason", "")))
+
+
+def describe_compared(weights: int) -> str:
+    """Return what the weights' part of a verdict rests on."""
+    return f"{counted(weights, 'weight')} read back and compared bit for bit"

@@ -8,7 +8,7 @@ from typing import Any
 
 from transferpipe.planning.model import Plan, PlanWarning, warning_from_data
 from transferpipe.planning.plan_table import plan_html, warnings_html
-from transferpipe.prove.verdict import Verdict, verdict_from_data
+from transferpipe.prove.verdict import Verdict, describe_compared, verdict_from_data
 from transferpipe.show.score_table import number_text, score_title
 from transferpipe.text.visible import visible
 
@@ -63,7 +63,7 @@ def report_page(
 
 def _verdict(verdict: Verdict, weights: int) -> str:
     """Return a line for the bits and one for what the model computes: green is only what was proved."""
-    lines = verdict.lines(f"{weights:,} weights read back and compared bit for bit")
+    lines = verdict.lines(describe_compared(weights))
     parts = []
     for found, line in zip((verdict.weights, verdict.function), lines, strict=True):
         word, _, why = line.partition(", ")
