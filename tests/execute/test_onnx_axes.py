@@ -4,18 +4,11 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as kl
+from onnx_models import onnx, rand, run_onnx, write_onnx
 
 import transferpipe as tp
 
-onnx = pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
 helper, numpy_helper = onnx.helper, onnx.numpy_helper
-
-RNG = np.random.default_rng(0)
-
-
-def rand(*shape):
-    return RNG.normal(size=shape).astype("float32")
 
 
 def node(op, *inputs, to="y", **attributes):
@@ -23,16 +16,9 @@ def node(op, *inputs, to="y", **attributes):
 
 
 def write(tmp_path, nodes, tensors, shape, out_rank):
-    """Write a model of one input and one output, and return its path and what onnxruntime computes of random numbers."""
-    io = [("x", [None, *shape]), ("y", [None] * out_rank)]
-    given, made = ([helper.make_tensor_value_info(n, 1, s)] for n, s in io)
-    graph = helper.make_graph(nodes, "g", given, made, [numpy_helper.from_array(v, n) for n, v in tensors.items()])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model)
-    onnx.save(model, tmp_path / "m.onnx")
-    x = rand(2, *shape)
-    (y,) = ort.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"]).run(None, {"x": x})
-    return str(tmp_path / "m.onnx"), x, y
+    """Write a model, and return its path and what onnxruntime computes of random numbers."""
+    path, x = write_onnx(tmp_path, nodes, tensors, shape, out_rank), rand(2, *shape)
+    return path, x, run_onnx(path, x)
 
 
 KERNEL, BIAS = "onnx::MatMul_7", "d.bias"

@@ -4,32 +4,15 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as kl
+from onnx_models import onnx, rand, run_onnx, write_onnx
 
 import transferpipe as tp
 
-onnx = pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
 helper, numpy_helper = onnx.helper, onnx.numpy_helper
-
-RNG = np.random.default_rng(0)
-
-
-def rand(*shape):
-    return RNG.normal(size=shape).astype("float32")
 
 
 def node(op, inputs, to="y", **attributes):
     return helper.make_node(op, inputs.split(), [to], f"/{to}/{op}", **attributes)
-
-
-def write(tmp_path, nodes, tensors, shape, out_rank):
-    io = [("x", [None, *shape]), ("y", [None] * out_rank)]
-    given, made = ([helper.make_tensor_value_info(n, 1, s)] for n, s in io)
-    graph = helper.make_graph(nodes, "g", given, made, [numpy_helper.from_array(v, n) for n, v in tensors.items()])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model)
-    onnx.save(model, tmp_path / "m.onnx")
-    return str(tmp_path / "m.onnx")
 
 
 def codes(plan):
@@ -41,7 +24,7 @@ def outcome(path, model, mapping, x, channels_first=True):
     plan = tp.plan(path, model, mapping=mapping)
     tp.transfer(path, model, mapping=mapping)
     first = np.moveaxis(x, -1, 1) if channels_first and x.ndim > 2 else x
-    (y,) = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": np.ascontiguousarray(first)})
+    y = run_onnx(path, np.ascontiguousarray(first))
     found = model(x, training=False)
     if y.ndim > 2 and channels_first:
         y = np.moveaxis(y, 1, -1)
@@ -67,7 +50,7 @@ def flat_graph(tmp_path, way):
         nodes += [node("Flatten", "m", "f") if way == "flatten" else node("Reshape", "m shape", "f")]
     tensors["shape"] = np.int64([-1, 12])
     nodes += [node("Gemm", "f d.weight d.bias", transB=1)]
-    return write(tmp_path, nodes, tensors, (CHANNELS, SIZE, SIZE), 2)
+    return write_onnx(tmp_path, nodes, tensors, (CHANNELS, SIZE, SIZE), 2)
 
 
 def flat_model(**pool):
@@ -106,7 +89,7 @@ def chain(tmp_path, between, last=()):
         *between,
         node("Gemm", "q b.weight b.bias", "y" if not last else "z"),
     ]
-    return write(tmp_path, [*nodes, *last], tensors, (4,), 2)
+    return write_onnx(tmp_path, [*nodes, *last], tensors, (4,), 2)
 
 
 BETWEEN = {
@@ -150,7 +133,7 @@ def residual(tmp_path, first, second):
         node("Gemm", f"{first} c.weight c.bias", "u"),
         node("Add", f"u {second}"),
     ]
-    return write(tmp_path, nodes, tensors, (4,), 2)
+    return write_onnx(tmp_path, nodes, tensors, (4,), 2)
 
 
 @pytest.mark.parametrize(("first", "second"), [("t", "r"), ("t", "t"), ("r", "t")])
@@ -171,7 +154,7 @@ def test_pooling_and_its_strides(strides, tmp_path):
     tensors = {"c.weight": rand(3, CHANNELS, 3, 3), "c.bias": rand(3), "d.weight": rand(5, 3, 1, 1), "d.bias": rand(5)}
     nodes = [node("Conv", "x c.weight c.bias", "p", pads=[1, 1, 1, 1])]
     nodes += [node("AveragePool", "p", "m", kernel_shape=[2, 2], strides=[2, 2]), node("Conv", "m d.weight d.bias")]
-    path = write(tmp_path, nodes, tensors, (CHANNELS, SIZE, SIZE), 4)
+    path = write_onnx(tmp_path, nodes, tensors, (CHANNELS, SIZE, SIZE), 4)
     model = keras.Sequential(
         [
             keras.Input((SIZE, SIZE, CHANNELS)),
@@ -197,12 +180,12 @@ def lstm(tmp_path, tail, direction="forward"):
     if tail == "last state":
         made = helper.make_node("LSTM", ["t", "r/W", "r/R", "r/B"], ["", "h"], hidden_size=3, direction=direction)
         nodes += [made, node("Squeeze", "h zero_axis")]
-        return write(tmp_path, nodes, tensors | {"zero_axis": np.int64([0])}, (4, 5), 2)
+        return write_onnx(tmp_path, nodes, tensors | {"zero_axis": np.int64([0])}, (4, 5), 2)
     made = helper.make_node("LSTM", ["t", "r/W", "r/R", "r/B"], ["h"], hidden_size=3, direction=direction)
     nodes += [made, node("Squeeze", "h one", "s")]
     nodes += [node("Transpose", "s", "y" if tail == "all" else "u", perm=[1, 0, 2])]
     nodes += [node("Gather", "u last", axis=1)] if tail == "gather" else []
-    return write(tmp_path, nodes, tensors, (4, 5), 3 if tail == "all" else 2)
+    return write_onnx(tmp_path, nodes, tensors, (4, 5), 3 if tail == "all" else 2)
 
 
 @pytest.mark.parametrize("tail", ["all", "last state", "gather"])
@@ -252,8 +235,8 @@ def test_the_directions_of_a_bidirectional(kind, backwards, tmp_path):
             node("Transpose", "h", "u", perm=[2, 0, 1, 3]),
             node("Reshape", "u s"),
         ]
-        source = write(tmp_path, nodes, tensors, (4, 5), 3)
-        (expected,) = ort.InferenceSession(source, providers=["CPUExecutionProvider"]).run(None, {"x": x})
+        source = write_onnx(tmp_path, nodes, tensors, (4, 5), 3)
+        expected = run_onnx(source, x)
     plan = tp.plan(source, model, mapping={"r": {"to": "r"}})
     tp.transfer(source, model, mapping={"r": {"to": "r"}})
     right = np.allclose(model(x), expected, rtol=1e-4, atol=1e-5)

@@ -4,18 +4,11 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as kl
+from onnx_models import onnx, rand, run_onnx, write_onnx
 
 import transferpipe as tp
 
-onnx = pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
 helper, numpy_helper = onnx.helper, onnx.numpy_helper
-
-RNG = np.random.default_rng(0)
-
-
-def rand(*shape):
-    return RNG.normal(size=shape).astype("float32")
 
 
 def node(op, *inputs, to="y", **attributes):
@@ -27,18 +20,9 @@ def constant(name, value):
 
 
 def write(tmp_path, nodes, tensors, x, out_rank):
-    """Write a model of one input and one output, and return its path and what onnxruntime computes."""
-    io = [("x", [None, *x.shape[1:]]), ("y", [None] * out_rank)]
-    given, made = ([helper.make_tensor_value_info(n, 1, s)] for n, s in io)
-    graph = helper.make_graph(nodes, "g", given, made, [numpy_helper.from_array(v, n) for n, v in tensors.items()])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model)
-    path = str(tmp_path / "m.onnx")
-    onnx.save(model, path)
-    options = ort.SessionOptions()  # as the file says: its optimizations compute with int8
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    (y,) = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(None, {"x": x})
-    return path, y
+    """Write a model, and return its path and what onnxruntime computes."""
+    path = write_onnx(tmp_path, nodes, tensors, x.shape[1:], out_rank)
+    return path, run_onnx(path, x)
 
 
 def names(path):
@@ -83,7 +67,7 @@ def test_branches_of_an_if(tmp_path):
 
 # What becomes of them -------------------------------------------------------------------------------------------------
 
-INT8 = RNG.integers(-128, 128, (4, 3)).astype("int8")
+INT8 = np.random.default_rng(0).integers(-128, 128, (4, 3)).astype("int8")
 SCALES, ZEROS = np.float32([0.5, 0.25, 2.0]), np.int8([3, 0, -7])
 WAYS = {
     "transpose": ([node("Transpose", "k", to="w", perm=[1, 0])], {"k": rand(3, 4)}, lambda t: t["k"].T),

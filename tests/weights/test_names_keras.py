@@ -414,3 +414,30 @@ def test_weights_of_a_gated_attention(tmp_path):
     names = [w.name for w in tp.catalog(tmp_path / "m.weights.h5")]
     assert names == [w.name for w in tp.catalog(model)]
     assert "m/gate/kernel" in names
+
+
+@pytest.mark.parametrize("lacking", ["scale", "center"])
+def test_numbers_at_the_same_place_take_the_names_of_the_other_side(lacking, tmp_path):
+    """A weights file cannot tell whether gamma or beta is missing: the other side can, both ways."""
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, kl.BatchNormalization(name="bn", **{lacking: False})(inputs))
+    wanted = [np.full(3, i + 1.0, "float32") for i in range(3)]
+    model.set_weights(wanted)
+    model.save_weights(tmp_path / "numbers.weights.h5")
+    model.save(tmp_path / "names.keras")
+    assert "bn/0" in tp.catalog(tmp_path / "numbers.weights.h5")
+    model.set_weights([np.zeros(3, "float32")] * 3)
+    report = tp.transfer(tmp_path / "numbers.weights.h5", model, unmatched="same_name")
+    assert [w.code for w in report.warnings] == ["numbered-weights"]  # gamma and beta have one shape
+    assert [w.tolist() for w in model.get_weights()] == [w.tolist() for w in wanted]
+    model.set_weights([np.zeros(3, "float32")] * 3)
+    model.save_weights(tmp_path / "zeros.weights.h5")
+    report = tp.transfer(
+        *(tmp_path / "names.keras", {"path": str(tmp_path / "zeros.weights.h5")}),
+        unmatched="same_name",
+        save={"path": "o.weights.h5"},
+        folder=tmp_path,
+    )
+    assert not report.warnings
+    model.load_weights(tmp_path / "o.weights.h5")
+    assert [w.tolist() for w in model.get_weights()] == [w.tolist() for w in wanted]

@@ -104,7 +104,7 @@ def test_bytes_that_are_no_bool_are_true(path):
         ({}, "has 12 bytes behind the last tensor"),
         ({"a": tensor([4], 0, 16)}, "a: lies at bytes 0 to 16, but the values end at 12"),
         ({"a": tensor([1 << 62, 0], 1 << 60, 1 << 60)}, "the values end at 12"),
-        ({"a": tensor([4], 0, 12)}, r"a: lies in 12 bytes, but shape \[4\] of float32 needs 16"),
+        ({"a": tensor([4], 0, 12)}, r"a: lies in 12 bytes, but shape \(4,\) of float32 needs 16"),
         ({"a": tensor([1 << 40, 1 << 40], 0, 12)}, "needs 4,835,703,278,458,516,698,824,704"),
         ({"a": tensor([3], 12, 0)}, "a: lies in -12 bytes"),
         ({"a": tensor([-3], 0, 12)}, r"a: has \[-3\] where a list of sizes belongs"),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.errors import RecipeError
-from transferpipe.models.keras_private import get_global, set_global
+from transferpipe.models.keras_private import draw_deferred, get_global, set_global
 from transferpipe.models.patches import patched
 from transferpipe.models.settings import keras_settings_kept
 from transferpipe.models.target import ModelTarget, Target
@@ -109,8 +109,7 @@ def _walk_loaded(model: Any) -> Walked:
         return walk(model, "")
     except Exception:
         for variable in model.variables:
-            if variable._value is None:
-                variable._deferred_initialize()
+            draw_deferred(variable)
         return walk(model, "")
 
 

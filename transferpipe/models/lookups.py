@@ -94,7 +94,7 @@ def give_state(layer: Any, state: LearnedState) -> Callable[[], None]:
     Raises:
         ValueError, RuntimeError: Keras refuses it; the layer is what it was.
     """
-    lookup = getattr(layer, "_lookup_layer", layer)
+    lookup = lookup_in(layer)
     before = dict(vars(lookup))
 
     def undo() -> None:

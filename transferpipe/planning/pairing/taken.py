@@ -208,6 +208,9 @@ def pair_numbered(weight: str, layer: str, catalog: Catalog, pairing: Pairing) -
     if not theirs or len(theirs) != len(ours):
         return None
     if _are_saved_alike([catalog[n] for n in theirs], [pairing.target[n] for n in ours]):
+        if _has_optional([catalog[n] for n in theirs]):
+            text = f"{catalog.label} does not say which optional weights {layer or 'the model itself'} has"
+            pairing.warn("numbered-weights", layer or "the model", f"{text} (gamma, or beta); matched by position")
         return theirs[ours.index(weight)]
     if not _are_numbered(theirs):
         return None
@@ -232,12 +235,18 @@ def _are_saved_alike(theirs: Sequence[WeightSpec], ours: Sequence[WeightSpec]) -
     """
     kinds = {w.layer_class for w in (*theirs, *ours)}
     named = kinds - {None}  # a file need not tell
-    shapes = {w.shape for w in theirs}
-    if not named.isdisjoint(_BUILT_IN_CLASSES) and (None in kinds or len(shapes) < len(theirs)):
-        return False  # which of its optional weights it has (gamma, or beta) only shapes of their own could tell
+    if None in kinds and not named.isdisjoint(_BUILT_IN_CLASSES):
+        return False  # which optional weights it has cannot be known of a layer whose very class is not
     place = _nearest_place if named.isdisjoint(_BUILT_IN_CLASSES) else _whole_place
     alike = all(place(a) and (place(a), a.shape) == (place(b), b.shape) for a, b in zip(theirs, ours, strict=True))
     return alike and len(named) < 2 and any(_are_numbered([w.name for w in side]) for side in (theirs, ours))
+
+
+def _has_optional(numbered: Sequence[WeightSpec]) -> bool:
+    """Tell whether the class of a layer knows weights of equal shapes of which it may have some, and the file not which."""
+    kind, shapes = numbered[0].layer_class, [w.shape for w in numbered]
+    is_open = kind in _BUILT_IN_CLASSES and _are_numbered([w.name for w in numbered])
+    return is_open and len(set(shapes)) < len(shapes) and not weight_names(kind, None, shapes)
 
 
 def _whole_place(weight: WeightSpec) -> str:

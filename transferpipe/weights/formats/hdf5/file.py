@@ -67,7 +67,10 @@ def _unshared(path: Path) -> BinaryIO:
     Otherwise HDF5 would lock it against its owner for as long as it is open here, and, were it written anew in place,
     answer what it remembers of the old content.
     """
-    h5py.File(path, "r", locking="best-effort").close()  # refuses a file that HDF5 writes: it holds its own lock on it
+    # HDF5 refuses a file that another process writes, on which it holds a lock; one of this process it shares.
+    with h5py.File(path, "r", locking="best-effort") as file:
+        if file.id.get_intent() & h5py.h5f.ACC_RDWR:
+            raise OSError("already open for writing")
     descriptor = os.open(path, os.O_RDONLY)
     return io.BufferedReader(Window(descriptor, 0, os.fstat(descriptor).st_size))
 
