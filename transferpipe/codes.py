@@ -228,12 +228,12 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "be.",
         ),
         "numbered-weights": WarningKind(
-            "The file numbers the weights of a layer, so they are paired by their position. Two of them have one shape, "
-            "and the class is your own, or may lack one of them (a normalization gamma, or beta), so that nothing shows "
-            "whether that is right.",
+            "The file numbers the weights of a layer, so they are paired by their position. Two of them have one "
+            "shape, and the class is your own, or may lack one of them (a normalization gamma, or beta), so that "
+            "nothing shows whether that is right.",
             "blocks/mix: weight names of blocks/mix are not stored in encoder.keras; matched by position",
-            "Make sure that both sides create the weights of this layer in one order (`add_weight` in `build`), or lack "
-            "the same one (`scale`, `center`); a .keras file says which.",
+            "Make sure that both sides create the weights of this layer in one order (`add_weight` in `build`), or "
+            "lack the same one (`scale`, `center`); a .keras file says which.",
         ),
         "one-variable": WarningKind(
             "Two names of the target are one variable: tied layers, or a wrapper and the layer in it. A rule keeps it "

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from transferpipe.models.keras_private import lookup_in
+
 _MASKS = {"TextVectorization": ""}
 _UNKNOWN = {"IntegerLookup": -1}
 

@@ -243,7 +243,7 @@ def _are_saved_alike(theirs: Sequence[WeightSpec], ours: Sequence[WeightSpec]) -
 
 
 def _has_optional(numbered: Sequence[WeightSpec]) -> bool:
-    """Tell whether the class of a layer knows weights of equal shapes of which it may have some, and the file not which."""
+    """Tell whether a built-in layer may lack one of several weights of one shape, and the file does not say which."""
     kind, shapes = numbered[0].layer_class, [w.shape for w in numbered]
     is_open = kind in _BUILT_IN_CLASSES and _are_numbered([w.name for w in numbered])
     return is_open and len(set(shapes)) < len(shapes) and not weight_names(kind, None, shapes)
