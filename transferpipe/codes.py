@@ -339,6 +339,12 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "too",
             "Save a `.keras` file too (`save.also`), or leave the state as it is: `state: keep`.",
         ),
+        "state-unread": WarningKind(
+            "A rule pairs two lookup layers, and what the source's learned does not lie in its file: it is read from "
+            "another file when the layer is built, or the format does not keep it.",
+            "mapping.words: the vocabulary of words cannot be read from encoder.h5; words keeps its own",
+            "Save the source as .keras and take that, or say that the target's is wanted: `state: keep`.",
+        ),
         "unpinned": WarningKind(
             "A source is fetched from an address whose content may be another tomorrow.",
             "source.path: hf://org/repo/model.safetensors is not pinned: name a commit",

@@ -317,3 +317,30 @@ def test_a_state_that_keras_cannot_load_here_is_said_to_be_open(tmp_path):
     assert [w.text for w in report.warnings if w.code == "not-loaded" and "state of look" in w.text]
     loaded = keras.models.load_model(tmp_path / "out" / "m.keras", custom_objects={"Doubled": Doubled})
     assert loaded.get_layer("look").get_vocabulary()[1:] == ["a", "b"]
+
+
+def test_legacy_files_bring_what_their_configuration_holds(tmp_path):
+    for file, bounds in (("one.h5", [-1.0, 1.0]), ("two.keras", [-2.0, 2.0])):
+        ends = [kl.Embedding(3, 2, name="e"), kl.Flatten(), kl.Dense(2, name="d")]
+        keras.Sequential([keras.Input((3,)), kl.Discretization(bounds, name="bins"), *ends]).save(tmp_path / file)
+    mapping = {"all": {"to": "(.*)", "from": r"\1"}}
+    one, two = tmp_path / "one.h5", tmp_path / "two.keras"
+    report = tp.transfer(one, two, folder=tmp_path / "out", save="m.keras", mapping=mapping)
+    assert {w.code for w in report.warnings} <= {"untrained-source"}
+    original, loaded = keras.models.load_model(one), keras.models.load_model(tmp_path / "out" / "m.keras")
+    x = np.linspace(-3, 3, 12).reshape(4, 3)
+    np.testing.assert_array_equal(loaded(x), original(x))
+
+
+def test_a_vocabulary_that_the_source_file_does_not_hold_is_said_to_be_kept(tmp_path):
+    (tmp_path / "words.txt").write_text("a\nb\n")
+    given = kl.StringLookup(vocabulary=str(tmp_path / "words.txt"), name="look")
+    for file, look in (("one.h5", given), ("two.keras", kl.StringLookup(vocabulary=["c", "d"], name="look"))):
+        model = keras.Sequential([keras.Input((1,), dtype="string"), look, kl.Embedding(3, 2, name="e")])
+        model.save(tmp_path / file)
+    mapping = {"all": {"to": "(.*)", "from": r"\1"}}
+    plan = tp.plan(tmp_path / "one.h5", tmp_path / "two.keras", mapping=mapping)
+    assert [m.fate for m in plan.state] == ["kept"]
+    assert "state-unread" in [w.code for w in plan.warnings]
+    kept = tp.plan(tmp_path / "one.h5", tmp_path / "two.keras", mapping=mapping, state="keep")
+    assert "state-unread" not in [w.code for w in kept.warnings]

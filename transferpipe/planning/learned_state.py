@@ -22,6 +22,8 @@ KINDS: Mapping[str, str] = {
     "Discretization": "boundaries",
 }
 """What the classes of Keras learn that learn something beside weights."""
+LEARNED_SETTINGS = frozenset({"vocabulary", "vocabulary_size", "idf_weights", "bin_boundaries"})
+"""Where their configurations hold it."""
 
 
 def lookups_of(catalog: Catalog) -> dict[str, Node]:

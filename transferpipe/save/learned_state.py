@@ -35,8 +35,10 @@ def read_state(origin: object, layer: str) -> LearnedState | None:
     if not isinstance(origin, FileSource):
         return None
     config = _configs(origin.groups, origin.config).get(layer)
-    if config is None:
-        return None
+    if config is None:  # files without such groups, as legacy .h5 ones, still describe the network
+        node = lookups_of(origin.catalog).get(layer)
+        told = node is not None and (node.settings.get("bin_boundaries") or node.settings.get("vocabulary"))
+        return state_of_config(node.layer_class, node.settings, None) if node and told else None
     place = {name: path for path, name in _readable(origin.groups).items()}[layer]
     texts = (b"".join(c) for name, c in archived(origin) if name == f"assets/{place}/vocabulary.txt")
     asset = next((text.decode() for text in texts), None)
@@ -54,10 +56,14 @@ def plan_state(recipe: Recipe, plan: Plan, target: Target, sources: Mapping[str,
     named = {rule.name: rule for rule in recipe.rules}
     for move in plan.state:
         state, rule = read_state(sources[move.source], move.source_layer), named.get(move.rule)
+        if state is None and move.fate == "taken":
+            text = f"the {move.kind} of {move.source_layer} cannot be read from {plan.sources[move.source]}"
+            where = rule.where if rule else move.rule
+            warnings.append(PlanWarning("state-unread", where, f"{text}; {move.target} keeps its own"))
         node = ours[move.target]
         size = len(state.values) if state else 0
         if move.fate == "kept" or not size or _lacks_weights(move, node, plan):
-            if move.fate == "taken" and not size and rule and rule.to.match(move.target):
+            if move.fate == "taken" and state and not size and rule and rule.to.match(move.target):
                 what = f"{move.source_layer} of {plan.sources[move.source]} has no {move.kind}: {move.target} needs one"
                 problems.add(f"{rule.where}.from", what, "adapt that layer, or keep the target's: state=keep")
             moves.append(replace(move, size=size, fate="kept"))

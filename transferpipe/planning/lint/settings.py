@@ -6,11 +6,13 @@ as a new head, is not compared, nor what one side does not tell.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from transferpipe.planning.learned_state import LEARNED_SETTINGS
 from transferpipe.planning.lint.arrangement import (
     OUTPUTS,
     WRAPPERS,
@@ -31,7 +33,7 @@ from transferpipe.planning.model import (
 from transferpipe.planning.pairing.taken import listed
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.weights.keras.layer_settings import ACTIVATION, LINEAR, LayerFunction, class_function, version_of
-from transferpipe.weights.network import Network
+from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spec import Catalog
 
 _SOME = 5
@@ -59,14 +61,16 @@ def compare_settings(
     plan: Plan, sources: Mapping[str, Catalog], target: TargetStructure
 ) -> tuple[SettingsCompared, list[PlanWarning]]:
     """Return how the layers compare that the plan pairs, and a warning a rule about those that differ."""
-    there = _arrangement(target.catalog)
+    taken = [move for move in plan.state if move.fate == "taken"]
+    there = _arrangement(target.catalog, {move.target for move in taken})
     pairs = _pairs(plan, sources, there)
     found: list[SettingDifference] = []
     reasons: dict[str, int] = {}
     compared: set[tuple[str, str, str]] = set()
     for alias, catalog in sources.items():
         own = {(p.source, p.target): p for p in pairs.values() if p.alias == alias}
-        comparison = _Comparison(alias, _arrangement(catalog), there, own, frozenset(plan.freezing.stored_statistics))
+        here = _arrangement(catalog, {move.source_layer for move in taken if move.source == alias})
+        comparison = _Comparison(alias, here, there, own, frozenset(plan.freezing.stored_statistics))
         for pair in own.values():
             reason = comparison.layers(pair)
             if reason:
@@ -83,8 +87,15 @@ def compare_settings(
     return settings, [*_warnings(unique), *_old_defaults(pairs.values(), sources, there)]
 
 
-def _arrangement(catalog: Catalog) -> Arrangement:
-    return Arrangement(catalog, catalog.network or Network(()))
+def _arrangement(catalog: Catalog, taken: Collection[str] = ()) -> Arrangement:
+    """Return the arrangement of a network, without what the lookup layers `taken` learned: that comes along."""
+    network = catalog.network or Network(())
+    nodes = tuple(_without_learned(node) if node.name in taken else node for node in network.nodes)
+    return Arrangement(catalog, dataclasses.replace(network, nodes=nodes) if taken else network)
+
+
+def _without_learned(node: Node) -> Node:
+    return dataclasses.replace(node, settings={k: v for k, v in node.settings.items() if k not in LEARNED_SETTINGS})
 
 
 @dataclass
