@@ -70,11 +70,18 @@ def test_another_process_gives_the_same_score(tmp_path):
     model = mlp(dropout=0.5)
     model.save(tmp_path / "m.keras")
     script = (
-        "import sys, keras; sys.path.insert(0, sys.argv[2]); from test_finetune import DATA, FAST; "
+        "import sys, keras; sys.path[:0] = sys.argv[2:]; from test_finetune import DATA, FAST; "
         "from transferpipe.score import finetune; model = keras.models.load_model(sys.argv[1]); "
         "print('SCORE', finetune(model, DATA, metric='loss', **FAST).value.hex())"
     )
-    words = [sys.executable, "-c", script, str(tmp_path / "m.keras"), str(Path(__file__).parent)]
+    words = [
+        sys.executable,
+        "-c",
+        script,
+        str(tmp_path / "m.keras"),
+        str(Path(__file__).parent),
+        str(Path(__file__).parents[1] / "support"),
+    ]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     loaded = keras.models.load_model(tmp_path / "m.keras")
     assert done.stdout.split("SCORE ")[1].strip() == finetune(loaded, DATA, metric="loss", **FAST).value.hex()

@@ -17,7 +17,7 @@ from transferpipe.planning.model import PlanWarning
 from transferpipe.planning.transforms.protocol import TransformError
 
 PACKAGE = Path(transferpipe.__file__).parent
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 OPEN = "…"
 """Stands in a template for what is only known when the message is made."""
 _PASSED_ON = {"Problems.add", "Fields.note", "_named", "_refuse_warnings"}

@@ -169,7 +169,7 @@ def test_values_beyond_4_gib(tmp_path, suffix):
     )
     path = tmp_path / f"m{suffix}"
     done = subprocess.run(
-        [sys.executable, "-c", code, path, Path(__file__).parent, Path(__file__).parents[1]],
+        [sys.executable, "-c", code, path, Path(__file__).parent, Path(__file__).parents[2] / "support"],
         capture_output=True, text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (4 << 30,) * 2),
     )  # fmt: skip

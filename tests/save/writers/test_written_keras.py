@@ -42,7 +42,7 @@ ignored = pytest.mark.filterwarnings(
 @pytest.fixture(autouse=True)
 def _in_tests(monkeypatch):
     """Recipes may name modules below the working directory."""
-    monkeypatch.chdir(Path(__file__).parents[1])
+    monkeypatch.chdir(Path(__file__).parents[2])
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -48,7 +48,7 @@ def _quick_collections():
 
 @pytest.fixture(autouse=True)
 def _ready(monkeypatch, tmp_path):
-    monkeypatch.chdir(Path(__file__).parents[1])
+    monkeypatch.chdir(Path(__file__).parents[2])
     tricky_builders.CALLS.clear()
     for cached in (troubled_builders.backbone, troubled_builders.fresh_backbone):
         cached.cache_clear()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hint_sites import OPEN, find_sites, followed
 
-LISTS = Path(__file__).parent / "hints"
-EXTRAS = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+LISTS = Path(__file__).parent
+EXTRAS = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 # What makes a hint one that a reader would type or paste.
 TYPED = re.compile(r"\w=|`|\{\w+: |\bwrite \S*[{=:]|pip install|--\w|\b_target_\b")
 
