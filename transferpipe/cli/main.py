@@ -14,6 +14,7 @@ from transferpipe.cli.interrupted import BY_KEYBOARD, BY_SIGNAL, Terminated, far
 from transferpipe.cli.verbs import VERBS
 from transferpipe.errors import TransferError
 from transferpipe.progress import SHOWN, Progress
+from transferpipe.text.listing import and_more
 from transferpipe.text.visible import visible
 
 _MOST_PROBLEMS = 20
@@ -88,5 +89,5 @@ def _print_error(error: TransferError) -> None:
         print(visible(f"  {place}{problem.what}"), file=sys.stderr)
         if problem.fix:
             print(visible(f"      -> {problem.fix}"), file=sys.stderr)
-    if len(problems) > _MOST_PROBLEMS:
-        print(f"  ... and {len(problems) - _MOST_PROBLEMS} more", file=sys.stderr)
+    if more := and_more(len(problems) - _MOST_PROBLEMS):
+        print(f"  ...{more}", file=sys.stderr)

@@ -20,7 +20,7 @@ from typing import Any
 from transferpipe.models.keras_private import arguments_in_graph, layers_in
 from transferpipe.models.patches import patched
 from transferpipe.planning.model import PlanWarning
-from transferpipe.planning.pairing.taken import listed
+from transferpipe.text.listing import listed
 
 _NUMBERS = ("EagerTensor", "ArrayImpl", "Tensor", "ndarray")  # of TensorFlow, jax, torch and NumPy
 _NOTED: ContextVar[list[_Called] | None] = ContextVar("noted_calls", default=None)

@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from transferpipe.errors import Problems, did_you_mean
 from transferpipe.planning.model import Freezing, PlanWarning
-from transferpipe.planning.pairing.taken import listed
 from transferpipe.planning.structure import BATCH_NORMALIZATION, TargetStructure, ancestors
 from transferpipe.recipe.model import Recipe
+from transferpipe.text.listing import listed
 
 
 def plan_freezing(

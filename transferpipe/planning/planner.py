@@ -31,10 +31,8 @@ from transferpipe.planning.pairing.rules import pair_rule
 from transferpipe.planning.pairing.taken import (
     ONNX,
     Pairing,
-    listed,
     pair_numbered,
     pair_stored,
-    some,
     take_as_keras,
     unclear_names,
 )
@@ -42,6 +40,7 @@ from transferpipe.planning.quantized import refuse_floats
 from transferpipe.planning.structure import TargetStructure, ancestors
 from transferpipe.recipe.model import SINGLE, Recipe, Rule
 from transferpipe.recipe.patterns import Pattern
+from transferpipe.text.listing import listed, quoted
 from transferpipe.weights.framework_settings import is_padded_evenly
 from transferpipe.weights.spec import Catalog
 
@@ -180,7 +179,7 @@ def _check_own_names(rule: Rule, units: Sequence[Unit], problems: Problems) -> N
     own_names = list(dict.fromkeys(w.rpartition("/")[2] for unit in units for w in unit.weights))
     for name in rule.transform if isinstance(rule.transform, Mapping) and units else ():
         if name not in own_names:
-            fix = did_you_mean(name, own_names) or f"it claims {some(own_names)}"
+            fix = did_you_mean(name, own_names) or f"it claims {quoted(own_names)}"
             problems.add(f"{rule.where}.transform.{name}", "the rule claims no weight of that name", fix)
 
 
@@ -193,10 +192,9 @@ def _check_disjoint(rules: Sequence[Rule], claims: Mapping[str, list[Unit]], pro
             if first != rule.name:
                 shared.setdefault((first, rule.name), []).append(weight)
     for (first, second), weights in shared.items():
-        more = f" and {len(weights) - 1} more" if len(weights) > 1 else ""
         problems.add(
             f"mapping.{first}, mapping.{second}",
-            f"both claim {weights[0]}{more}",
+            f"both claim {listed(weights, 1)}",
             "take it out of one of them with `except`, or switch one off with null",
         )
 

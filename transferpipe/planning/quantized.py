@@ -8,7 +8,7 @@ from dataclasses import replace
 from transferpipe.errors import Problems
 from transferpipe.planning.claims import Unit
 from transferpipe.planning.dtypes import kind_of
-from transferpipe.planning.pairing.taken import listed
+from transferpipe.text.listing import listed
 from transferpipe.weights.spec import Catalog, WeightSpec
 
 # The built-in classes that Keras quantizes; of others it keeps the scale beside the kernel, under its name.

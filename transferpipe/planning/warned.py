@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from transferpipe.errors import Problem, TransferError
 from transferpipe.planning.model import PlanWarning
 from transferpipe.recipe.model import Recipe
+from transferpipe.text.listing import and_more
 
 _EXAMPLES = 3
 _LISTED = 12
@@ -42,7 +43,7 @@ def describe_warnings(warnings: Iterable[PlanWarning]) -> list[list[str]]:
             continue
         examples = pick_examples(group)
         more = len(group) - len(examples)
-        rest = [f"and {more:,} more (all are in plan.json and manifest.json)"] if more else []
+        rest = [and_more(more, "more (all are in plan.json and manifest.json)").strip()] if more else []
         entries.append([f"[{code}] {len(group):,} of this kind", *(f"{w.where}: {w.text}" for w in examples), *rest])
     return entries
 
@@ -53,7 +54,7 @@ def shorten_warnings(warnings: Iterable[PlanWarning]) -> list[str]:
     for code, group in group_by_code(warnings).items():
         examples = pick_examples(group) if code else group
         more = len(group) - len(examples)
-        texts += [str(w) for w in examples] + ([f"[{code}] and {more:,} more like these"] if more else [])
+        texts += [str(w) for w in examples] + ([f"[{code}]{and_more(more, 'more like these')}"] if more else [])
     return texts
 
 
@@ -82,5 +83,5 @@ def _problems(groups: Iterable[Sequence[PlanWarning]], count: int) -> Iterable[P
     for group in groups:
         shown = group if count <= _LISTED else group[:1]
         for warning in shown:
-            more = f" (and {len(group) - 1:,} more of this kind)" if len(shown) < len(group) else ""
-            yield Problem(f"{warning.where} [{warning.code}]", f"{warning.text}{more}")
+            more = and_more(len(group) - len(shown), "more of this kind").strip()
+            yield Problem(f"{warning.where} [{warning.code}]", f"{warning.text} ({more})" if more else warning.text)

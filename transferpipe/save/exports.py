@@ -16,6 +16,7 @@ from transferpipe.models.target import ModelTarget, Target
 from transferpipe.models.walk import Walked, walk
 from transferpipe.planning.model import Plan
 from transferpipe.save.artifacts import CHECKPOINT, STEM
+from transferpipe.text.listing import listed
 from transferpipe.values.compute import Values
 from transferpipe.weights.formats.tensorflow.bundle import open_bundle
 from transferpipe.weights.formats.tensorflow.catalog import bundle_graph
@@ -178,8 +179,7 @@ def _named(walked: Walked, places: Mapping[int, str], target: Target) -> dict[st
     """Return the keys by the names of the weights; every weight must have one."""
     missing = [name for name, variable in walked.values.items() if id(variable) not in places]
     if missing:
-        more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
-        what = f"TensorFlow would leave out {', '.join(missing[:_MOST_NAMED])}{more}: Keras 3 hides layers in lists"
+        what = f"TensorFlow would leave out {listed(missing, _MOST_NAMED)}: Keras 3 hides layers in lists"
         fix = "save as .keras or .weights.h5, or hold each layer in an attribute of its own"
         raise RecipeError(Problem(target.structure.label, f"{what} and dicts from it", fix))
     return {name: places[id(variable)] for name, variable in walked.values.items()}

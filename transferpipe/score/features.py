@@ -15,6 +15,7 @@ from transferpipe.execute.score_checks import Given
 from transferpipe.models.walk import to_numpy, walk
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_choice, check_takes
+from transferpipe.text.listing import listed
 
 if TYPE_CHECKING:
     import keras
@@ -92,9 +93,9 @@ def _path_of(name: str, layers: Collection[str], where: str, label: str) -> str:
     if len(same) == 1:
         return same[0]
     if same:
-        what = f"{len(same)} layers are called {name!r}: {', '.join(same[:5])}"
+        what = f"{len(same)} layers are called {name!r}: {listed(same)}"
         raise RecipeError(Problem(where, what, "write the whole name"))
-    hint = did_you_mean(name, layers) or f"there are {', '.join(list(layers)[:8])}"
+    hint = did_you_mean(name, layers) or f"there are {listed(layers, 8)}"
     raise RecipeError(Problem(where, f"{label} has no layer {name!r}", hint))
 
 

@@ -10,6 +10,7 @@ from transferpipe.sweep.leaderboard import Entry, Leaderboard, Row
 from transferpipe.sweep.statistics import Estimate
 from transferpipe.sweep.variant import SEED
 from transferpipe.text.collapse import counted
+from transferpipe.text.listing import listed
 
 LIKE_THE_BEST = "tied with best"
 CONSTANT = "identical for all seeds"
@@ -17,13 +18,8 @@ _MOST_LABELS, _LONGEST = 3, 120
 
 
 def some(labels: Sequence[str]) -> str:
-    """Return the first labels, and how many more there are.
-
-    >>> some(["a", "b", "c", "d", "e"])
-    'a, b, c and 2 more'
-    """
-    more = f" and {len(labels) - _MOST_LABELS} more" if len(labels) > _MOST_LABELS else ""
-    return ", ".join(labels[:_MOST_LABELS]) + more
+    """Return the first labels, and how many more there are."""
+    return listed(labels, _MOST_LABELS)
 
 
 def by_text(texts: Iterable[tuple[str, Sequence[str]]]) -> dict[str, list[str]]:

@@ -229,7 +229,7 @@ def test_an_order_that_crosses(target, source):
 def test_an_order_that_gives_a_layer_its_neighbours_source():
     (warning,) = crossings(by_order(["stem", "mid", "end"], ["mid", "end", "last"], "stem|mid|end", "mid|end|last"))
     assert warning.text == (
-        "by order, stem takes mid, though the target has a layer of that name; 1 more layer like this: pair these"
+        "by order, stem takes mid, though the target has a layer of that name; and 1 more layer like this: pair these"
         " layers by name, in rules of their own"
     )
 

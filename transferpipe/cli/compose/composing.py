@@ -24,6 +24,7 @@ from transferpipe.cli.compose.hydra_private import apply_overrides
 from transferpipe.cli.compose.resolving import no_environment, resolve
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 from transferpipe.recent import Recent
+from transferpipe.text.listing import listed
 
 _RECIPE = "recipe"
 _RULES_WRITTEN_OUT = ("mapping={", "+mapping={", "++mapping={")
@@ -212,7 +213,7 @@ def _check_hydra_is_ours(config: DictConfig, overrides: Sequence[str]) -> None:
     here, there = (dict(_leaves(OmegaConf.to_container(c.hydra), "hydra")) for c in (config, without))
     changed = sorted(k for k in here.keys() | there.keys() if here.get(k) != there.get(k))
     if changed:
-        what = f"a recipe cannot set keys of hydra, but {', '.join(changed[:5])} would be another with it"
+        what = f"a recipe cannot set keys of hydra, but {listed(changed)} would be another with it"
         raise UnsafeError(Problem("recipe", what, f"say it on the command line: {changed[0]}=..."))
 
 

@@ -19,6 +19,7 @@ from transferpipe.planning.crossings.pairs import (
 from transferpipe.planning.crossings.siblings import couples_of, crossed_couples
 from transferpipe.planning.crossings.tokens import skeleton_of, tokens_of
 from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning
+from transferpipe.text.listing import and_more, listed
 from transferpipe.weights.keras.layer_classes import is_made_up
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
@@ -115,8 +116,12 @@ def _neighbours(rule: str, pairs: Sequence[LayerPair]) -> Iterator[PlanWarning]:
     ]
     if off:
         text = f"by order, {off[0].target} takes {off[0].source}, though the target has a layer of that name"
-        more = f"; {len(off) - 1} more layer{'s' * (len(off) > 2)} like this" if len(off) > 1 else ""
-        yield PlanWarning(NAMES, f"mapping.{rule}", f"{text}{more}: pair these layers by name, in rules of their own")
+        more = and_more(len(off) - 1, f"more layer{'s' * (len(off) > 2)} like this")
+        yield PlanWarning(
+            NAMES,
+            f"mapping.{rule}",
+            f"{text}{f';{more}' if more else ''}: pair these layers by name, in rules of their own",
+        )
 
 
 def _warn_of_cycles(code: str, cycles: Sequence[Cycle], by_order: Collection[str]) -> Iterator[PlanWarning]:
@@ -133,12 +138,11 @@ def _warn_of_cycles(code: str, cycles: Sequence[Cycle], by_order: Collection[str
 def _describe(cycles: Sequence[Cycle], code: str, explicit: bool) -> str:
     """Return what crosses, how one knows, and which pairs would be right."""
     steps = [step for cycle in cycles for step in steps_of(cycle)]
-    takes = ", ".join(f"{p.target} takes {p.source}" for p, _ in steps[:_MANY])
-    wants = ", ".join(f"{p.target} from {q.source}" for p, q in steps[:_MANY])
-    more = f", and {len(steps) - _MANY} more" if len(steps) > _MANY else ""
+    takes = listed([f"{p.target} takes {p.source}" for p, _ in steps], _MANY)
+    wants = listed([f"{p.target} from {q.source}" for p, q in steps], _MANY)
     tells = "their names" if code == NAMES else "the layers connected to them"
     why = f"{tells} pair them the other way round, and the shapes agree"
     start, fix = ("", "exchange them") if explicit else ("by order, ", "pair these layers by name")
     if code == BRANCHES and explicit:
         fix += " (or, if those are exchanged, what the layers connected to them take)"
-    return f"{start}{takes}{more}: {why}. If this is not intended, {fix}: {wants}{more}"
+    return f"{start}{takes}: {why}. If this is not intended, {fix}: {wants}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from transferpipe.planning.lint.arrangement import Arrangement
 from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning
-from transferpipe.planning.pairing.taken import listed
+from transferpipe.text.listing import listed, listed_clauses
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
 
@@ -152,8 +152,7 @@ def _connected_otherwise(
             continue
         found.setdefault(rules[two], []).append(text)
     for rule, texts in found.items():
-        more = f"; and {len(texts) - _SOME} more like these" if len(texts) > _SOME else ""
-        text = f"{'; '.join(texts[:_SOME])}{more}; connect the target's layers as the source's"
+        text = f"{listed_clauses(texts, _SOME, 'more like these')}; connect the target's layers as the source's"
         yield PlanWarning("connected-otherwise", _where(rule), text)
 
 

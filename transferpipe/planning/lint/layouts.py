@@ -10,9 +10,9 @@ from transferpipe.planning.layouts.adapt import LAYOUTS
 from transferpipe.planning.layouts.export import unknown_to
 from transferpipe.planning.lint.flatten import is_along_row, rows_of
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
-from transferpipe.planning.pairing.taken import listed
 from transferpipe.planning.structure import TargetStructure, ancestors
 from transferpipe.planning.transforms import parse_transforms
+from transferpipe.text.listing import listed
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import GATES, Catalog, WeightSpec
 

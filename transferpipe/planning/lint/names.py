@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from transferpipe.planning.crossings import order_agrees
 from transferpipe.planning.crossings.order import uncounted
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
+from transferpipe.text.listing import listed
 from transferpipe.weights.keras.layer_classes import is_made_up, stem
 from transferpipe.weights.spec import Catalog
 
@@ -40,9 +41,7 @@ def lint_names(
         names = dict.fromkeys(name for a in assignments for name in _counted(a, built))
         if not names or all(_is_at_its_place(a, ours, theirs) for a in assignments):
             continue
-        first, *others = names
-        more = f" and {len(others)} more" if others else ""
-        text = f"relies on auto-generated names such as {first}{more}, which change with build order"
+        text = f"relies on auto-generated names such as {listed(names, 1)}, which change with build order"
         order = rule != UNMATCHED_RULE and order_agrees(assignments, target, sources)
         fix = ", or use `pair: order`, which pairs the same layers here" if order else ""
         where = rule if rule == UNMATCHED_RULE else f"mapping.{rule}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from transferpipe.planning.model import PlanWarning
-from transferpipe.planning.pairing.taken import listed
+from transferpipe.text.listing import listed
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spatial import Sizes, Window, spatial_sizes, window_of
 

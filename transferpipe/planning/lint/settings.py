@@ -30,8 +30,8 @@ from transferpipe.planning.model import (
     SettingDifference,
     SettingsCompared,
 )
-from transferpipe.planning.pairing.taken import listed
 from transferpipe.planning.structure import TargetStructure
+from transferpipe.text.listing import listed, listed_clauses
 from transferpipe.weights.keras.layer_settings import ACTIVATION, LINEAR, LayerFunction, class_function, version_of
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spec import Catalog
@@ -456,11 +456,11 @@ def _warnings(found: Iterable[SettingDifference]) -> Iterator[PlanWarning]:
             texts = [_difference(d) for d in sorted(differences, key=lambda d: d.setting)]
             alike.setdefault(", ".join(dict.fromkeys(texts)), []).append(name)
         parts = [f"{_layers(names)}: {text}" for text, names in alike.items()]
-        more = f"; and {len(parts) - _SOME} more like these" if len(parts) > _SOME else ""
         old = any(d.source_value.startswith(_OLD_HARD_SIGMOID) for ds in layers.values() for d in ds)
         fix = f"{_FIXES[code]}; {_HARD_SIGMOID_MEND}" if old and code == "settings-differ" else _FIXES[code]
         count = f"{len(layers)} layer{'s' * (len(layers) != 1)}"
-        yield PlanWarning(code, where, f"{count} (source -> target): {'; '.join(parts[:_SOME])}{more}; {fix}")
+        text = listed_clauses(parts, _SOME, "more like these")
+        yield PlanWarning(code, where, f"{count} (source -> target): {text}; {fix}")
 
 
 def _difference(d: SettingDifference) -> str:

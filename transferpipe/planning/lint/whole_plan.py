@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from transferpipe.planning.lint.layouts import lint_layouts
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
-from transferpipe.planning.pairing.taken import listed
 from transferpipe.planning.structure import BATCH_NORMALIZATION, TargetStructure, ancestors
 from transferpipe.planning.transforms import parse_transforms
 from transferpipe.planning.transforms.axes import Transpose
+from transferpipe.text.listing import listed, listed_clauses
 
 _MANY = 3
 _RULE = "mapping."
@@ -84,10 +84,9 @@ def _joined(texts: list[str]) -> str:
     if len(texts) == 1 or begin == shortest:
         return texts[0]
     differing = [" ".join(w[begin : len(w) - end]) for w in words]
-    shown = differing[:_MANY]
-    mark = shown[-1][-1:] if end and shown[-1][-1:] in ":," else ""
-    more = f"; and {len(texts) - _MANY} more" if len(texts) > _MANY else ""
-    middle = "; ".join(d.rstrip(":,") if mark else d for d in shown) + more + mark
+    last = differing[:_MANY][-1][-1:]
+    mark = last if end and last in ":," else ""
+    middle = listed_clauses([d.rstrip(":,") if mark else d for d in differing], _MANY) + mark
     return " ".join([*words[0][:begin], middle, *words[0][len(words[0]) - end :]])
 
 
@@ -186,8 +185,7 @@ def _unrecorded_freezing(plan: Plan, target: TargetStructure) -> Iterator[PlanWa
         parts.setdefault(_recording(name, target), []).append(name)
     for holder, names in parts.items():
         what = f"{holder} is" if holder else "the model is"
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        text = f"{what} saved without the flags of its parts: {names[0]}{more} is trainable again after load_model"
+        text = f"{what} saved without the flags of its parts: {listed(names, 1)} is trainable again after load_model"
         yield PlanWarning("freeze-not-saved", "freeze", f"{text}; switch it off there once more")
 
 

@@ -9,6 +9,7 @@ from transferpipe.planning.layouts.adapter import Adapted
 from transferpipe.planning.layouts.evidence import Evidence
 from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning
 from transferpipe.planning.pairing.taken import KERAS, ONNX, Pairing, Taken
+from transferpipe.text.listing import and_more
 from transferpipe.weights.spec import IN_OUT, OUT_IN, Axes, WeightSpec
 
 _TURN = {"transpose": [1, 0]}
@@ -75,7 +76,7 @@ def warn_of_judged(judged: Mapping[str, Mapping[WeightSpec, Evidence]]) -> Itera
             specs = [spec for spec, e in found.items() if e.axes == axes]
             witness = next(e.witness for e in found.values() if e.axes == axes)
             assert witness is not None
-            more = f" and {len(specs) - 1} more are" if len(specs) > 1 else " is"
+            more = and_more(len(specs) - 1, "more are") or " is"
             other = OUT_IN if axes == IN_OUT else IN_OUT
             text = (
                 f"{specs[0].name} {specs[0].shape}{more} square and taken as {_AS_TEXT[axes or OUT_IN]}; "

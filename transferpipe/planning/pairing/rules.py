@@ -23,11 +23,11 @@ from transferpipe.planning.pairing.taken import (
     Wanted,
     pair_numbered,
     pair_stored,
-    some,
     take_as_keras,
     unclear_names,
 )
 from transferpipe.recipe.model import From, Rule
+from transferpipe.text.listing import quoted
 from transferpipe.weights.spec import Catalog
 
 
@@ -172,7 +172,7 @@ def _report_missing(wanted: Wanted, missing: Sequence[str], note: str, pairing: 
     else:
         fix = pairing.near(missing[0], wanted.held) or "take it out with `except`, or give it a rule of its own"
     source = wanted.name or wanted.catalog.label
-    what = f"{wanted.unit.name} takes {source}, which holds no {some(missing)}{note}; it holds {some(wanted.held)}"
+    what = f"{wanted.unit.name} takes {source}, which holds no {quoted(missing)}{note}; it holds {quoted(wanted.held)}"
     pairing.problems.add(wanted.where, what, fix)
 
 
@@ -181,7 +181,7 @@ def _pair_by_order(rule: Rule, origin: From, units: Sequence[Unit], pairing: Pai
     assert origin.pattern is not None
     theirs = find_units(origin.pattern, catalog)
     if len(theirs) != len(units):
-        ours, others = some([u.name for u in units], 3), some([u.name for u in theirs], 3)
+        ours, others = quoted([u.name for u in units], 3), quoted([u.name for u in theirs], 3)
         what = f"`to` matches {len(units)} ({ours}), `from` matches {len(theirs)} ({others})"
         fix = "narrow the wider pattern, or use `except`" if theirs else "correct `from`: it matches no name there"
         pairing.problems.add(rule.where, f"`pair: order` needs equally many on both sides: {what}", fix)
@@ -206,8 +206,8 @@ def _pair_units(rule: Rule, source: str, units: tuple[Unit, Unit], pairing: Pair
     elif len(ours.weights) == len(other.weights):
         pairs = dict(zip(ours.weights, other.weights, strict=True))
     else:
-        mine = f"{ours.name} holds {len(ours.weights)} weights ({some(relative)})"
-        partner = f"{other.name} holds {len(other.weights)} ({some(list(by_relative))})"
+        mine = f"{ours.name} holds {len(ours.weights)} weights ({quoted(relative)})"
+        partner = f"{other.name} holds {len(other.weights)} ({quoted(list(by_relative))})"
         pairing.problems.add(rule.where, f"{mine}, its partner {partner}", "pair them by name")
         return {}
     found = {}

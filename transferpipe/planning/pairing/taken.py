@@ -157,17 +157,6 @@ def take_as_keras(source: str, name: str, pairing: Pairing) -> Taken:
     )
 
 
-def some(names: Sequence[str], most: int = 5) -> str:
-    """Return the first few of `names`, and how many more there are."""
-    return listed([repr(n) for n in names], most)
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """Return the first few of `names` as they are, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return (", ".join(names[:most]) or "nothing") + more
-
-
 def pair_stored(weight: str, ours: str, theirs: str, catalog: Catalog, pairing: Pairing) -> str | None:
     """Return the source weight that Keras would load into `weight` from a legacy file of the same layer, or None.
 

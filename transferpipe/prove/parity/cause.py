@@ -20,6 +20,7 @@ from transferpipe.prove.parity.compare import activated_like, compare
 from transferpipe.prove.parity.keras_trace import Call, KerasRunner, Override, Trace, as_array
 from transferpipe.prove.parity.result import Compared
 from transferpipe.prove.parity.trials import Trial, clone, input_trials, trials_of
+from transferpipe.text.listing import listed
 
 if TYPE_CHECKING:
     from transferpipe.prove.parity.check import Setup
@@ -123,8 +124,8 @@ class _Search:
         if self.first.scale and self.first.difference < _SMALL * self.first.scale:
             return f"{_UNKNOWN}; it is as small as lower precision, an approximation or another epsilon makes it"
         if len(self.candidates) > 1:
-            names = ", ".join(f"{c.name} ({type(c.layer).__name__})" for c in self.candidates[:4])
-            return f"{_UNKNOWN}; the difference arises {where}, in {names}{', ...' if len(self.candidates) > 4 else ''}"
+            names = listed([f"{c.name} ({type(c.layer).__name__})" for c in self.candidates], 4)
+            return f"{_UNKNOWN}; the difference arises {where}, in {names}"
         return f"{_UNKNOWN}; its weights or settings differ from the original's"
 
     # What both models say of themselves.

@@ -39,6 +39,7 @@ from transferpipe.prove.parity.pairs import dependent, kept_between, pairs_of_pl
 from transferpipe.prove.parity.references import CannotRunError, Runner, open_callable, opened_reference
 from transferpipe.prove.parity.result import FAIL, FILE_ADVICE, INCONCLUSIVE, PASS, Compared, Parity
 from transferpipe.recipe.model import ParityCheck
+from transferpipe.text.listing import listed
 from transferpipe.weights.spec import Source
 
 WHERE = "verify.parity"
@@ -392,9 +393,8 @@ def _value(setup: Setup, entry: Compared) -> NDArray[Any] | None:
 
 
 def _of_kept(lost: Sequence[str]) -> str:
-    more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
     return (
-        f"no rule gives {lost[0]}{more} a value, and layers that take values depend on that: write a rule that "
+        f"no rule gives {listed(lost, 1)} a value, and layers that take values depend on that: write a rule that "
         "transfers them, or one with `from: null` if they are meant to be new"
     )
 

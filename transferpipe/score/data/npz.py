@@ -10,6 +10,7 @@ from transferpipe.fetch.address import scheme_of
 from transferpipe.fetch.find import find
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.data.splits import PARTS, Splits, make_splits, split_off
+from transferpipe.text.listing import listed
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.numpy.npz import open_npz
 
@@ -59,7 +60,7 @@ def _pairs(file: FileSource, path: str) -> dict[str, tuple[str, str]]:
     found = {part: pair for part, pair in wanted.items() if keys & set(pair)}
     lacking = [key for pair in (found or {"train": wanted["train"]}).values() for key in pair if key not in keys]
     if lacking or "train" not in found:
-        what = f"holds {', '.join(sorted(keys)[:8]) or 'nothing'}, but no {' and no '.join(lacking or ['x_train'])}"
+        what = f"holds {listed(sorted(keys), 8)}, but no {' and no '.join(lacking or ['x_train'])}"
         raise RecipeError(Problem(path, what, "save x and y, or x_train, y_train, x_test, y_test"))
     return found
 

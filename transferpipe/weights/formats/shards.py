@@ -7,6 +7,7 @@ from pathlib import Path
 
 from transferpipe.errors import FileError, Problems
 from transferpipe.files.inside import file_inside
+from transferpipe.text.listing import quoted
 
 _MOST_LISTED = 10
 _AGAIN = "copy or download all files of the model again"
@@ -43,12 +44,11 @@ def check_places(index: Path, told: Mapping[str, Collection[str]], held: Mapping
     problems = Problems()
     for name in told:
         if missing := sorted(set(told[name]) - set(held[name])):
-            problems.add(str(index), f"says that {name!r} holds {_some(missing)}, which it does not", _AGAIN)
+            problems.add(
+                str(index), f"says that {name!r} holds {quoted(missing, _MOST_LISTED)}, which it does not", _AGAIN
+            )
         if extra := sorted(set(held[name]) - set(told[name])):
-            problems.add(str(index), f"does not say that {name!r} holds {_some(extra)}, which it does", _AGAIN)
+            problems.add(
+                str(index), f"does not say that {name!r} holds {quoted(extra, _MOST_LISTED)}, which it does", _AGAIN
+            )
     problems.raise_as(FileError)
-
-
-def _some(keys: Collection[str]) -> str:
-    more = f" and {len(keys) - _MOST_LISTED} more" if len(keys) > _MOST_LISTED else ""
-    return ", ".join(repr(key) for key in list(keys)[:_MOST_LISTED]) + more

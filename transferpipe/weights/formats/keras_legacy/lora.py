@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.text.listing import listed
 from transferpipe.weights.spec import Unreadable, WeightSpec, numpy_dtype
 
 _FACTOR = re.compile(r"lora_(.+)_[ab]")
@@ -131,9 +132,8 @@ def _alpha(config: Mapping[str, Any] | None, rank: int) -> float | None:
 
 def _assume(kernels: list[str]) -> Iterable[str]:
     if kernels:
-        more = f" and {len(kernels) - 1} more" if len(kernels) > 1 else ""
         yield (
-            f"the file does not record the lora_alpha of {kernels[0]}{more}: the LoRA factors were merged with "
+            f"the file does not record the lora_alpha of {listed(kernels, 1)}: the LoRA factors were merged with "
             "lora_alpha equal to the rank, which is Keras's default; if another was used, load the model in Keras and "
             "save it as .keras"
         )

@@ -22,6 +22,7 @@ from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.files.protobuf import BYTES, VARINT, Field, Read, read_fields, window_reader
 from transferpipe.files.segment import Segment, opened, read_into
 from transferpipe.files.stamp import Stamp, check_unchanged, file_stamp
+from transferpipe.text.listing import listed
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.flat_names import is_weight
 from transferpipe.weights.formats.onnx.graph import GraphNode, read_inputs, read_nodes
@@ -60,8 +61,7 @@ def open_onnx(path: Path) -> FileSource:
         raise FileError(Problem(str(path), f"is not a readable ONNX file: {error}", _AGAIN)) from error
     source = _source(content)
     left = tuple(replace(u, name=_plain(u.name), where=u.name) for u in unreadable)
-    more = f" and {len(left) - _MOST_LISTED} more" if len(left) > _MOST_LISTED else ""
-    note = {"not read": ", ".join(u.name for u in left[:_MOST_LISTED]) + more} if left else {}
+    note = {"not read": listed([u.name for u in left], _MOST_LISTED)} if left else {}
     return replace(source, details=details | note, catalog=replace(source.catalog, unreadable=left))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.files.inside import file_inside
 from transferpipe.files.json_text import read_mapping
+from transferpipe.text.listing import listed
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.flat_names import flat_names, is_weight
 from transferpipe.weights.formats.safetensors.header import TensorFile, read_tensor_file
@@ -73,7 +74,7 @@ def _choose(folder: Path) -> Path:
     indices = [p for p in found if p.name.endswith(_INDEX)]
     choices = indices or found
     if len(choices) != 1:
-        names = ", ".join(p.name for p in choices[:_MOST_LISTED]) or "none"
+        names = listed([p.name for p in choices], _MOST_LISTED)
         kind = "indices of safetensors files" if indices else "safetensors files without an index"
         raise FileError(Problem(str(folder), f"holds {len(choices)} {kind}: {names}", "name one of them"))
     return file_inside(folder, choices[0].name, str(folder))

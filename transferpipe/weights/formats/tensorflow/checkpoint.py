@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import FileError, Problem
 from transferpipe.files.segment import Segment
 from transferpipe.files.stamp import check_unchanged, file_stamp
+from transferpipe.text.listing import listed
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.tensorflow.bundle import AGAIN, Bundle, open_bundle
 from transferpipe.weights.formats.tensorflow.bundle_values import check_sum, locate_value, read_value, shards_of
@@ -103,8 +104,7 @@ def _details(bundle: Bundle, has_graph: bool, skipped: tuple[str, ...], copies: 
         "checksums": "checked on reading",
     }
     if skipped:
-        more = f" and {len(skipped) - _MOST_LISTED} more" if len(skipped) > _MOST_LISTED else ""
-        details["not numbers, so not read"] = ", ".join(skipped[:_MOST_LISTED]) + more
+        details["not numbers, so not read"] = listed(skipped, _MOST_LISTED)
     if copies:
         details["tensors stored twice"] = str(copies)
     return details

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problem, did_you_mean
+from transferpipe.text.listing import quoted
 from transferpipe.weights.formats.tensorflow.sstable import is_table
 
 STATE = "checkpoint"
@@ -70,13 +71,13 @@ def _in_folder(folder: Path) -> tuple[Path, tuple[Path, ...]]:
         return folder / f"{named}{_INDEX}", (folder / STATE,)
     if named is None and len(names) == 1:
         return folder / f"{names[0]}{_INDEX}", ()
-    listed = ", ".join(repr(n) for n in names[:_MOST_LISTED]) + (", ..." if len(names) > _MOST_LISTED else "")
+    there = quoted(names, _MOST_LISTED)
     if not names:
         raise FileError(Problem(str(folder), "holds no index of a checkpoint", "copy all files of the checkpoint"))
     if named is None:
-        what = f"holds {len(names)} checkpoints and no file {STATE!r} that names one: {listed}"
+        what = f"holds {len(names)} checkpoints and no file {STATE!r} that names one: {there}"
         raise FileError(Problem(str(folder), what, f"name one: {folder / names[-1]}"))
-    what = f"names the checkpoint {named!r}, but the folder holds {listed}"
+    what = f"names the checkpoint {named!r}, but the folder holds {there}"
     fix = f"name one: {folder / names[-1]}"
     raise FileError(Problem(str(folder / STATE), what, f"{did_you_mean(named, names)} {fix}".strip()))
 

@@ -14,6 +14,7 @@ from transferpipe.errors import FileError, Problem
 from transferpipe.files.inside import file_inside
 from transferpipe.files.json_text import read_mapping
 from transferpipe.files.segment import Segment
+from transferpipe.text.listing import listed
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.keras_legacy.ungrouped import Stored, name_ungrouped
 from transferpipe.weights.formats.tfjs.manifest import Entry, read_manifest, unpack
@@ -98,8 +99,7 @@ def _spec(name: str, entry: Entry, layer_class: str | None, place: str) -> Weigh
 
 def _details(data: Mapping[str, Any], texts: Sequence[str]) -> dict[str, str]:
     found = {key: str(data[key])[:80] for key in _DETAILS if data.get(key)}
-    more = f" and {len(texts) - _MOST_LISTED} more" if len(texts) > _MOST_LISTED else ""
-    return found | ({"texts, so not read": ", ".join(texts[:_MOST_LISTED]) + more} if texts else {})
+    return found | ({"texts, so not read": listed(texts, _MOST_LISTED)} if texts else {})
 
 
 def _read(entry: Entry) -> NDArray[Any]:

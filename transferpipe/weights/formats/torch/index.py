@@ -16,6 +16,7 @@ from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.files.inside import file_inside
 from transferpipe.files.json_text import read_mapping
 from transferpipe.files.segment import Segment
+from transferpipe.text.listing import listed
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.shards import check_places, shard_paths
 from transferpipe.weights.formats.torch.checkpoint import open_torch
@@ -67,7 +68,7 @@ def _choose(folder: Path) -> Path:
     except OSError as error:
         raise FileError(Problem(str(folder), f"cannot be read: {error.strerror}", "check who may read it")) from error
     if len(found) != 1:
-        what = f"holds {len(found)} indices of PyTorch files: {', '.join(found[:10]) or 'none'}"
+        what = f"holds {len(found)} indices of PyTorch files: {listed(found, 10)}"
         raise FileError(Problem(str(folder), what, "name one of them"))
     return file_inside(folder, found[0], str(folder))
 

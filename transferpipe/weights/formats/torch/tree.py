@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.errors import Problem, RecipeError, UnsafeError, did_you_mean
+from transferpipe.text.listing import listed
 from transferpipe.weights.formats.torch.limited import PickleError
 from transferpipe.weights.formats.torch.tensors import Tensor
 from transferpipe.weights.formats.torch.unpickle import Entries
@@ -194,8 +195,7 @@ def _what_there_is(tree: Tree, children: dict[str, Any], word: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(f"{n!r:.80}" for n in names[:_LISTED]) + more
+    return listed([f"{n!r:.80}" for n in names], _LISTED)
 
 
 def _pairs(container: Any) -> list[tuple[Any, Any]]:
