@@ -26,10 +26,10 @@ from transferpipe.models.build import (
 from transferpipe.models.opened import Opened
 from transferpipe.models.source import ModelSource, live_model
 from transferpipe.models.target import FileTarget, ModelTarget, Target
-from transferpipe.planning.layouts.adapt import LAYOUTS
-from transferpipe.planning.layouts.evidence import are_torch_names
+from transferpipe.planning.layouts import find_layout, layout_called
 from transferpipe.planning.model import PlanWarning
 from transferpipe.recent import Recent
+from transferpipe.recipe.layouts import AUTO
 from transferpipe.recipe.model import Build, Origin, Recipe
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.detection import detect_format
@@ -107,7 +107,7 @@ def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str
         target: Target = models.get("target") or open_target(recipe.target, recipe.seed, trusted)
     labels["target"] = target.structure.label if "target" in models else describe_origin(recipe.target)
     layouts = {alias: layout_of(recipe.sources[alias], source) for alias, source in sources.items()}
-    labels |= {alias: labels[alias] + LAYOUTS[layout].label for alias, layout in layouts.items()}
+    labels |= {alias: labels[alias] + layout_called(layout).label for alias, layout in layouts.items()}
     files = {a: o for a, o in {**recipe.sources, "target": recipe.target}.items() if a not in models and o.path}
     return Opened(sources, target, labels, layouts, (*_unpinned(files), *_baked(sources, target)), "target" in models)
 
@@ -143,16 +143,11 @@ def layout_of(origin: Origin, source: Source) -> str:
     ``pt``, or where it says nothing by names that are torch's and nobody else's; names with slashes are not torch's,
     whatever the file says. An ONNX file has a graph that shows it weight by weight.
     """
-    if origin.layout != "auto":
+    if origin.layout != AUTO:
         return origin.layout
-    says = source.details.get("format") if isinstance(source, FileSource) else None
-    names = [weight.where.removesuffix(".npy") for weight in source.catalog]
-    by_name = source.format in _NAMED_FORMATS and says is None and are_torch_names(names)
-    foreign = any("/" in name for name in names)
-    for name, layout in LAYOUTS.items():
-        if source.format in layout.formats or (says is not None and says == layout.tag):
-            return "keras" if name == "torch" and foreign else name
-    return "torch" if by_name and not foreign else "keras"
+    tag = source.details.get("format") if isinstance(source, FileSource) else None
+    keys = [weight.where.removesuffix(".npy") for weight in source.catalog]
+    return find_layout(source.format, tag, keys, source.format in _NAMED_FORMATS)
 
 
 def describe_origin(origin: Origin) -> str:

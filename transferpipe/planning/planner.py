@@ -12,24 +12,19 @@ from transferpipe.planning.crossings import lint_crossings
 from transferpipe.planning.edits import check_edits
 from transferpipe.planning.fates import Fates, assign
 from transferpipe.planning.freezing import plan_freezing
-from transferpipe.planning.layouts.adapt import LAYOUTS
-from transferpipe.planning.layouts.evidence import are_torch_names
-from transferpipe.planning.layouts.keras_2 import name_in_cudnn
+from transferpipe.planning.layouts import find_stored, layout_by_names
 from transferpipe.planning.learned_state import names_lookup, pair_states
 from transferpipe.planning.lint.connections import lint_connections
-from transferpipe.planning.lint.flatten import lint_flatten
-from transferpipe.planning.lint.layouts import lint_directions, lint_epsilons, lint_reset_after
+from transferpipe.planning.lint.layouts import lint_taken
 from transferpipe.planning.lint.names import lint_names
-from transferpipe.planning.lint.padding import lint_padding
 from transferpipe.planning.lint.settings import compare_settings
-from transferpipe.planning.lint.whole_plan import lint, where_of
-from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning, SourceRef, SourceWeight
+from transferpipe.planning.lint.whole_plan import lint
+from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning, SourceWeight
 from transferpipe.planning.one_variable import close_claims, put_together, settle_names, unclaimed
 from transferpipe.planning.pairing.axes import warn_of_judged
 from transferpipe.planning.pairing.layouts import describe_named, names_wanted, take_module
 from transferpipe.planning.pairing.rules import pair_rule
 from transferpipe.planning.pairing.taken import (
-    ONNX,
     Pairing,
     pair_numbered,
     pair_stored,
@@ -38,10 +33,10 @@ from transferpipe.planning.pairing.taken import (
 )
 from transferpipe.planning.quantized import refuse_floats
 from transferpipe.planning.structure import TargetStructure, ancestors
+from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import SINGLE, Recipe, Rule
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.text.listing import listed, quoted
-from transferpipe.weights.framework_settings import is_padded_evenly
 from transferpipe.weights.spec import Catalog
 
 _KERAS_LAYOUT: Mapping[str, str] = {}
@@ -84,7 +79,7 @@ def make_plan(
     source_weights = _account(recipe, sources, fates, problems)
     edits = tuple(dataclasses.replace(e, at=target.catalog.aliases.get(e.at, e.at)) for e in recipe.edits)
     check_edits(edits, target, problems)
-    _explain_torch_names(recipe, sources, layouts, problems)
+    _explain_names(recipe, sources, layouts, problems)
     freezing = plan_freezing(recipe, target, fates.assignments.keys(), problems)
     state = pair_states(recipe, target.catalog, sources, problems)
     problems.raise_as(RecipeError)
@@ -114,7 +109,7 @@ def make_plan(
         *_unreadable(sources, source_weights),
         *(PlanWarning("assumed", c.label, text) for c in sources.values() for text in c.assumed),
         *_lint_pairs(recipe, plan, target, sources),
-        *_lint_layouts(plan, target, sources, layouts),
+        *lint_taken(recipe, plan, target, sources, layouts),
         *differing,
         *lint_connections(plan, sources, target.catalog),
     )
@@ -129,27 +124,6 @@ def _lint_pairs(
     computing = {r.name for r in recipe.rules if any(o.template and o.template.computes for o in r.froms)}
     yield from lint_crossings(plan, target.catalog, sources, by_order, computing)
     yield from lint_names(plan, target.catalog, sources, by_order, recipe.built)
-
-
-def _lint_layouts(
-    plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog], layouts: Mapping[str, str]
-) -> Iterator[PlanWarning]:
-    """Yield the warnings about what the layouts of the sources leave open."""
-    torch_rules = {
-        a.target.rpartition("/")[0]: where_of(a)
-        for a in plan.assignments
-        if a.adapter and _is_padded_evenly(a.sources[0], sources, layouts)
-    }
-    yield from lint_padding(target.catalog.network, torch_rules)
-    # What comes from a layout that goes as Keras does has none of torch's peculiarities to be warned of.
-    alike = {alias for alias, name in layouts.items() if name != "keras" and LAYOUTS[name].is_channels_last}
-    others = tuple(a for a in plan.assignments if a.sources[0].source not in alike)
-    unlike = dataclasses.replace(plan, assignments=others)
-    yield from lint_flatten(unlike, target, sources)
-    yield from lint_epsilons(unlike, target, sources)
-    yield from lint_directions(unlike, target, sources)
-    of_onnx = {a.target for a in plan.assignments if layouts.get(a.sources[0].source) == ONNX}
-    yield from lint_reset_after(unlike, target, of_onnx)
 
 
 def _in_target_order(rules: Sequence[Rule], claims: Mapping[str, list[Unit]], target: TargetStructure) -> list[Rule]:
@@ -244,7 +218,7 @@ def _settle_same_name(recipe: Recipe, name: str, fates: Fates, pairing: Pairing)
         else:
             outermost = name.partition("/")[0]
             source = pair_stored(name, outermost, outermost, catalog, pairing)
-            source = source or (name if name in catalog else name_in_cudnn(name, catalog))
+            source = source or (name if name in catalog else find_stored(name, catalog))
             source = source or pair_numbered(name, layer, catalog, pairing)
             taken = take_as_keras(alias, source, pairing) if source else None
         if taken:
@@ -320,27 +294,19 @@ def _unreadable(sources: Mapping[str, Catalog], account: Sequence[SourceWeight])
             yield PlanWarning("unreadable", alias, f"{text}: {left[0].fix}, or `ignore` it")
 
 
-def _explain_torch_names(
+def _explain_names(
     recipe: Recipe, sources: Mapping[str, Catalog], layouts: Mapping[str, str], problems: Problems
 ) -> None:
-    """Put one problem for all the names that are not in a source because its names are torch's, and nobody said so."""
+    """Put one problem for all the names that are not in a source because its names are another framework's."""
     missing = [p for p in problems.found if p.where == UNMATCHED_RULE or p.where.endswith(".from")]
     for alias, catalog in sources.items() if missing else ():
-        if layouts.get(alias, "keras") == "keras" and are_torch_names(w.where for w in catalog):
+        layout = layout_by_names([w.where for w in catalog]) if layouts.get(alias, KERAS) == KERAS else None
+        if layout is not None:
             problems.found[:] = [p for p in problems.found if p not in missing]
             count = f"{len(missing)} names" if len(missing) > 1 else "a name"
             first = next(iter(catalog)).name
             where = "source" if list(recipe.sources) == [SINGLE] else f"sources.{alias}"
             what = f"{count} are" if len(missing) > 1 else f"{count} is"
-            what += f" not in {catalog.label}, whose names look like PyTorch's, such as {first}"
-            problems.add(f"{where}.layout", what, f"set {where}.layout=torch")
+            what += f" not in {catalog.label}, whose names look like {layout.framework}'s, such as {first}"
+            problems.add(f"{where}.layout", what, f"set {where}.layout={layout.name}")
             return
-
-
-def _is_padded_evenly(ref: SourceRef, sources: Mapping[str, Catalog], layouts: Mapping[str, str]) -> bool:
-    """Tell whether what took a source weight added as much before every axis as behind it: torch always does."""
-    network = sources[ref.source].network
-    node = network.by_name.get(ref.name.rpartition("/")[0]) if network else None
-    if layouts.get(ref.source) == "onnx":
-        return node is not None and is_padded_evenly(node.settings)
-    return layouts.get(ref.source) == "torch"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transferpipe.errors import Problems
+from transferpipe.errors import Problem, Problems, RecipeError
+from transferpipe.planning.layouts import layout_called
 from transferpipe.planning.transforms import Transform, TransformError, parse_merge, parse_transform
+from transferpipe.recipe.layouts import LAYOUTS
 from transferpipe.recipe.model import Recipe, Rule
 from transferpipe.recipe.parse import parse_recipe
 
@@ -31,7 +33,13 @@ def read_recipe(data: Mapping[str, Any], *, absolute_save: bool = False) -> Reci
     Raises:
         RecipeError: with all problems of the recipe, before any file is opened.
     """
-    return parse_recipe(data, _check_transforms, absolute_save=absolute_save)
+    recipe = parse_recipe(data, _check_transforms, absolute_save=absolute_save)
+    layout = layout_called(recipe.save.layout)
+    if layout.tag is None:
+        written = [name for name in LAYOUTS if layout_called(name).tag is not None]
+        what = f"files in the layout {layout.name} are only read"
+        raise RecipeError(Problem("save.layout", what, f"choose one of {', '.join(written)}"))
+    return recipe
 
 
 def _check_transforms(rule: Rule, problems: Problems) -> None:

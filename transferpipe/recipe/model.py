@@ -9,8 +9,6 @@ from typing import Any, Literal
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.recipe.templates import Template
 
-LAYOUTS = ("keras", "torch", "onnx", "flax")
-"""How names and axes may be arranged; "auto" finds it."""
 Unmatched = Literal["error", "keep", "same_name", "same_name_or_keep"]
 UNMATCHED: tuple[Unmatched, ...] = ("error", "keep", "same_name", "same_name_or_keep")
 OptimizerChoice = Literal["auto", "keep", "drop", "transfer"]
@@ -166,7 +164,7 @@ class Save:
         path: the main file.
         also: further ones.
         overwrite: whether files that are there may be replaced.
-        layout: whose names and axes the files of named tensors have, ``keras``, ``torch`` or ``flax``.
+        layout: whose names and axes the files of named tensors have.
         shard: how many bytes of values a safetensors file may hold before it is cut into several.
     """
 

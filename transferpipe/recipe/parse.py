@@ -10,6 +10,7 @@ from typing import Any
 from transferpipe.codes import WARNINGS
 from transferpipe.errors import Problems, RecipeError, did_you_mean
 from transferpipe.recipe.fields import Fields, describe
+from transferpipe.recipe.layouts import layout_words
 from transferpipe.recipe.model import (
     NAMED_FORMATS,
     OPTIMIZER,
@@ -164,7 +165,7 @@ def _parse_save(fields: Fields, absolute: bool) -> Save:
         fields.note("save", f"must be a path or a mapping, not {describe(value)}")
     inner = Fields(value if isinstance(value, Mapping) else {}, "save", fields.problems)
     path = inner.text("path", Save.path)
-    layout = inner.choice("layout", ("keras", "torch", "flax"), Save.layout)
+    layout = inner.choice("layout", layout_words(inner.raw("layout")), Save.layout)
     save = Save(
         Save.path if path is None else path, inner.texts("also"), inner.flag("overwrite"), layout, _parse_shard(inner)
     )

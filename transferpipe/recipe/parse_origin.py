@@ -8,7 +8,8 @@ from typing import Any
 
 from transferpipe.errors import Problems
 from transferpipe.recipe.fields import Fields, describe, is_missing
-from transferpipe.recipe.model import LAYOUTS, Build, Origin
+from transferpipe.recipe.layouts import AUTO, KERAS, is_layout, layout_words
+from transferpipe.recipe.model import Build, Origin
 
 _TARGET = "_target_"
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
@@ -27,16 +28,16 @@ def parse_origin(value: Any, where: str, problems: Problems) -> Origin | None:
     if not isinstance(value, Mapping):
         problems.add(where, f"must be a path or a mapping, not {describe(value)}")
         return None
-    if where == "target" and value.get("layout") in LAYOUTS[1:]:
+    if where == "target" and value.get("layout") != KERAS and is_layout(value.get("layout")):
         problems.add(f"{where}.layout", "the target is a Keras model: it has Keras's layout", "give it to the source")
     if "path" in value and _TARGET in value:
         problems.add(where, "`path` and `_target_` are both given", "keep one of them")
         return None
     if is_build(value):
-        layout = value.get("layout") if value.get("layout") in ("auto", *LAYOUTS) else None
+        layout = value.get("layout") if value.get("layout") == AUTO or is_layout(value.get("layout")) else None
         arguments = {k: v for k, v in value.items() if not (k == "layout" and layout)}
         build = parse_build(arguments, where, problems)
-        return Origin(build=build, layout=layout or "auto") if build else None
+        return Origin(build=build, layout=layout or AUTO) if build else None
     fields = Fields(value, where, problems)
     path = fields.text("path")
     if not path and (value.get("path") is None or path == ""):
@@ -44,9 +45,9 @@ def parse_origin(value: Any, where: str, problems: Problems) -> Origin | None:
     select = fields.text("select")
     if select == "":
         fields.note("select", "is empty", "name the keys on the way to the weights, such as model/state_dict")
-    origin = Origin(
-        path, None, fields.text("format"), fields.choice("layout", ("auto", *LAYOUTS), "auto"), select, _digest(fields)
-    )
+    layouts = (AUTO, *layout_words(value.get("layout", AUTO)))
+    layout = fields.choice("layout", layouts, AUTO)
+    origin = Origin(path, None, fields.text("format"), layout, select, _digest(fields))
     fields.finish()
     return origin if path else None
 

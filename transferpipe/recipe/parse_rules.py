@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from transferpipe.errors import Problems
 from transferpipe.recipe.fields import Fields, describe
-from transferpipe.recipe.model import LAYOUTS, SINGLE, Edit, From, Rule
+from transferpipe.recipe.layouts import KERAS, layout_words
+from transferpipe.recipe.model import SINGLE, Edit, From, Rule
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.recipe.templates import Template
 
@@ -51,6 +52,7 @@ def parse_rule(name: str, value: Any, sources: Sequence[str], problems: Problems
         fields.note("to", "a pattern over target names is required")
     to = compile_pattern(to_text, fields.at("to"), problems) if to_text else None
     pair = fields.choice("pair", _PAIRS, "name")
+    layout = fields.raw("layout")
     rule = Rule(
         name=name,
         to=to or Pattern(""),  # with a problem noted, the rule is only looked at for further problems
@@ -62,7 +64,7 @@ def parse_rule(name: str, value: Any, sources: Sequence[str], problems: Problems
         merge=fields.raw("merge"),
         on_mismatch=fields.choice("on_mismatch", ("error", "keep"), "error"),
         optional=fields.flag("optional"),
-        layout=fields.choice("layout", LAYOUTS, LAYOUTS[0]) if fields.raw("layout") is not None else None,
+        layout=fields.choice("layout", layout_words(layout), KERAS) if layout is not None else None,
     )
     _check_combination(fields, rule)
     fields.finish()

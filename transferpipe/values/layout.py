@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.files.segment import Segment
-from transferpipe.planning.layouts.adapt import LAYOUTS
-from transferpipe.planning.layouts.evidence import are_torch_names
+from transferpipe.planning.layouts import layout_by_names, layout_called
 from transferpipe.planning.layouts.export import Exported, Held, plan_export, plan_import
 from transferpipe.planning.model import Plan
 from transferpipe.planning.read_recipe import chain_of
@@ -57,14 +56,14 @@ def in_layout(layout: str, target: TargetStructure, values: Values) -> Written:
     """
     if layout == KERAS:
         return Written(target.catalog, values.value, values.segment, "keras")
-    table = {e.name.replace("/", LAYOUTS[layout].separator): e for e in plan_export(layout, target)}
+    table = {e.name.replace("/", layout_called(layout).separator): e for e in plan_export(layout, target)}
     catalog = Catalog(tuple(WeightSpec(n, e.shape, e.dtype, None, n) for n, e in table.items()), target.label)
 
     def segment(name: str) -> Segment | None:
         parts = table[name].parts
         return values.segment(parts[0].weight) if len(parts) == 1 and not parts[0].steps else None
 
-    return Written(catalog, lambda name: _value(table[name], values), segment, LAYOUTS[layout].tag or KERAS)
+    return Written(catalog, lambda name: _value(table[name], values), segment, layout_called(layout).tag or KERAS)
 
 
 def as_in_file(written: Written, source: FileSource) -> Written:
@@ -78,12 +77,13 @@ def as_in_file(written: Written, source: FileSource) -> Written:
     if source.groups or source.format not in _NAMED or places != list(keys.values()) or len(set(places)) < len(places):
         return written
     names = {key: name for name, key in keys.items()}
+    layout = layout_by_names(places)
     weights = tuple(dataclasses.replace(w, name=keys[w.name]) for w in written.catalog)
     return Written(
         dataclasses.replace(written.catalog, weights=weights),
         lambda key: written.value(names[key]),
         lambda key: written.segment(names[key]),
-        source.details.get("format") or ("pt" if are_torch_names(places) else written.format),
+        source.details.get("format") or (layout.tag if layout and layout.tag else written.format),
     )
 
 

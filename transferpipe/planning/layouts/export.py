@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.errors import Problems, RecipeError
-from transferpipe.planning.layouts.adapt import find_counterpart, joined
+from transferpipe.planning.layouts import find_counterpart, joined
 from transferpipe.planning.layouts.adapter import NoCounterpartError, Shape
 from transferpipe.planning.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure

@@ -51,6 +51,7 @@ class Flax(Layout):
     """The layout of flax.linen's modules."""
 
     name: ClassVar[str] = "flax"
+    framework: ClassVar[str] = "flax"
     label: ClassVar[str] = " (flax's layout)"
     tag: ClassVar[str | None] = "flax"
     is_channels_last: ClassVar[bool] = True

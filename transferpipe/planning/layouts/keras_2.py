@@ -1,12 +1,13 @@
-"""What Keras 2 converted when it loaded one of its files: the cells of cuDNN, and the kernels of the Theano backend.
+"""Keras 2's layout: what it converted when it loaded a file, the cells of cuDNN and the kernels of the Theano backend.
 
 Source: ``preprocess_weights_for_loading`` and ``_convert_rnn_weights`` in ``keras/engine/saving.py`` of Keras 2.3.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
+from transferpipe.planning.layouts.layout import Layout
 from transferpipe.weights.spec import Catalog, WeightSpec
 
 _CELLS = {"CuDNNLSTM": 4, "CuDNNGRU": 3}
@@ -15,30 +16,40 @@ _PARTS = ("kernel", "recurrent_kernel", "bias")
 _FLIPPED = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "ConvLSTM2D", "ConvLSTMCell")
 
 
-def name_in_cudnn(name: str, catalog: Catalog) -> str | None:
-    """Return the source weight for what would be called `name`, which its layer keeps without a cell, if there is one.
+class Keras2(Layout):
+    """The layout of Keras 2, weight by weight: most are as in Keras 3, and the file tells which are not.
 
-    >>> from transferpipe.weights.spec import catalog_of
-    >>> catalog = catalog_of([WeightSpec("g/kernel", (4, 12), "float32", "CuDNNGRU")])
-    >>> name_in_cudnn("g/cell/kernel", catalog), name_in_cudnn("g/cell/bias", catalog)
-    ('g/kernel', None)
+    A recipe does not name it; `transferpipe.planning.layouts.keras.Keras` asks it.
     """
-    layer, _, own = name.rpartition("/")
-    there = f"{layer.removesuffix('cell').rstrip('/')}/{own}".lstrip("/")
-    spec = catalog.by_name.get(there) if layer.endswith("cell") else None
-    return there if spec is not None and (spec.layer_class in _CELLS or _gates(spec, catalog)) else None
 
+    name: ClassVar[str] = "keras_2"
+    framework: ClassVar[str] = "Keras 2"
+    separator: ClassVar[str] = "/"
+    is_channels_last: ClassVar[bool] = True
 
-def conversion(weight: WeightSpec, catalog: Catalog) -> tuple[Any, ...]:
-    """Return the transforms, as written in a recipe, that Keras 2 applied to a weight of such a file."""
-    gates = _gates(weight, catalog)
-    if gates:
-        return ({"from_cudnn": {"part": weight.own_name, "gates": gates}},)
-    backend = catalog.network.backend if catalog.network else None
-    kernel = weight.own_name in _PARTS and len(weight.shape) > 2
-    if backend == "theano" and kernel and weight.layer_class in _FLIPPED:
-        return ({"flip": list(range(len(weight.shape) - 2))},)
-    return ()
+    def find_stored(self, name: str, catalog: Catalog) -> str | None:
+        """See `Layout`. A layer of cuDNN keeps without a cell what the layer without cuDNN keeps in one.
+
+        >>> from transferpipe.weights.spec import catalog_of
+        >>> catalog = catalog_of([WeightSpec("g/kernel", (4, 12), "float32", "CuDNNGRU")])
+        >>> Keras2().find_stored("g/cell/kernel", catalog), Keras2().find_stored("g/cell/bias", catalog)
+        ('g/kernel', None)
+        """
+        layer, _, own = name.rpartition("/")
+        there = f"{layer.removesuffix('cell').rstrip('/')}/{own}".lstrip("/")
+        spec = catalog.by_name.get(there) if layer.endswith("cell") else None
+        return there if spec is not None and (spec.layer_class in _CELLS or _gates(spec, catalog)) else None
+
+    def convert(self, weight: WeightSpec, catalog: Catalog) -> tuple[Any, ...]:
+        """See `Layout`."""
+        gates = _gates(weight, catalog)
+        if gates:
+            return ({"from_cudnn": {"part": weight.own_name, "gates": gates}},)
+        backend = catalog.network.backend if catalog.network else None
+        kernel = weight.own_name in _PARTS and len(weight.shape) > 2
+        if backend == "theano" and kernel and weight.layer_class in _FLIPPED:
+            return ({"flip": list(range(len(weight.shape) - 2))},)
+        return ()
 
 
 def _gates(weight: WeightSpec, catalog: Catalog) -> int:

@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import ClassVar
 
 from transferpipe.planning.layouts.adapter import Adapted
 from transferpipe.planning.layouts.onnx_recurrent import onnx_cell
 from transferpipe.planning.layouts.torch import Torch
+from transferpipe.planning.model import Assignment, PlanWarning
+from transferpipe.planning.structure import TargetStructure
+from transferpipe.weights.framework_settings import is_padded_evenly
+from transferpipe.weights.network import Node
 
 
 class Onnx(Torch):
     """The layout of ONNX's operators under the names of torch's modules."""
 
     name: ClassVar[str] = "onnx"
+    framework: ClassVar[str] = "ONNX"
     label: ClassVar[str] = " (axes by its graph)"
     formats: ClassVar[tuple[str, ...]] = ("onnx",)
     tag: ClassVar[str | None] = None
+    has_graph: ClassVar[bool] = True
+    resets_after: ClassVar[bool] = False  # it has both kinds of GRU
+
+    def may_hold(self, keys: Collection[str]) -> bool:
+        """See `Layout`. Names are whatever the exporter made of them."""
+        return True
+
+    def owns(self, keys: Collection[str]) -> bool:
+        """See `Layout`. No file of named tensors is ONNX."""
+        return False
+
+    def is_padded_evenly(self, node: Node | None) -> bool:
+        """See `Layout`."""
+        return node is not None and is_padded_evenly(node.settings)
 
     def find_cell(self, kind: str, own_name: str, inside: str = "", direction: int = 0) -> tuple[Adapted, ...]:
         """See `Torch`."""
         return onnx_cell(kind, own_name, inside, direction)
+
+    def lint_untaken(self, a: Assignment, target: TargetStructure) -> Iterable[PlanWarning]:
+        """See `Layout`. Torch's layout has said it."""
+        return ()

@@ -9,16 +9,21 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+from transferpipe.planning.layouts import torch_warnings
 from transferpipe.planning.layouts.adapter import Adapted, Adapters, NoCounterpartError, Shape, permuted
+from transferpipe.planning.layouts.evidence import are_torch_names
 from transferpipe.planning.layouts.layout import Counterpart, Layout, joined
 from transferpipe.planning.layouts.torch_attention import ATTENTION
 from transferpipe.planning.layouts.torch_einsum import einsum_adapters
 from transferpipe.planning.layouts.torch_recurrent import CELLS
+from transferpipe.planning.lint.flatten import lint_flatten
+from transferpipe.planning.model import Assignment, Plan, PlanWarning
 from transferpipe.planning.structure import TargetStructure
-from transferpipe.weights.spec import WeightSpec
+from transferpipe.weights.network import Node
+from transferpipe.weights.spec import Catalog, WeightSpec
 
 _IN_STACK = re.compile(r"(?:(.*)/)?(l\d+)")
 
@@ -106,13 +111,27 @@ ADAPTERS: Adapters = {
 
 
 class Torch(Layout):
-    """The layout of torch.nn's modules."""
+    """The layout of torch.nn's modules.
+
+    Attributes:
+        resets_after: whether its GRU is always the one that resets after its product.
+    """
 
     name: ClassVar[str] = "torch"
+    framework: ClassVar[str] = "PyTorch"
     adapters: ClassVar[Adapters] = ADAPTERS
     label: ClassVar[str] = " (torch's layout)"
     formats: ClassVar[tuple[str, ...]] = ("torch", "torch_index")
     tag: ClassVar[str | None] = "pt"
+    resets_after: ClassVar[bool] = True
+
+    def may_hold(self, keys: Collection[str]) -> bool:
+        """See `Layout`. Names with slashes are not torch's, whatever the file says."""
+        return not any("/" in key for key in keys)
+
+    def owns(self, keys: Collection[str]) -> bool:
+        """See `Layout`."""
+        return are_torch_names(keys)
 
     def find_counterpart(self, weight: str, target: TargetStructure) -> Counterpart | None:
         """See `Layout`. What a recurrent layer and a weight under weight normalization are is no matter of classes."""
@@ -135,6 +154,27 @@ class Torch(Layout):
         stack = _IN_STACK.fullmatch(module)
         if stack and all("_l0" in name for name in choice.names):
             yield tuple(joined(stack[1] or "", name.replace("_l0", f"_{stack[2]}")) for name in choice.names)
+
+    def is_padded_evenly(self, node: Node | None) -> bool:
+        """See `Layout`. torch always does, by its own modules at least."""
+        return True
+
+    def lint_taken(self, plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog]) -> Iterator[PlanWarning]:
+        """See `Layout`."""
+        yield from torch_warnings.lint_paddings(plan, target, sources, self.is_padded_evenly)
+        yield from lint_flatten(plan, target, sources)
+        yield from torch_warnings.lint_epsilons(plan, target, sources)
+        yield from torch_warnings.lint_directions(plan, target, sources)
+        if self.resets_after:
+            yield from torch_warnings.lint_reset_after(plan, target)
+
+    def lint_untaken(self, a: Assignment, target: TargetStructure) -> Iterable[PlanWarning]:
+        """See `Layout`."""
+        return torch_warnings.lint_gates(a, target)
+
+    def lint_written(self, plan: Plan, target: TargetStructure) -> Iterable[PlanWarning]:
+        """See `Layout`."""
+        return torch_warnings.lint_written(target)
 
 
 def _einsum(weight: WeightSpec, target: TargetStructure, layout: Layout) -> Counterpart | None:

@@ -1,156 +1,50 @@
-"""Warnings about weights that come in torch's layout: what the layout cannot settle by itself."""
+"""Warnings about other frameworks' layouts: each layout has its own, asked for here."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any
+import dataclasses
+from collections.abc import Iterator, Mapping
 
-from transferpipe.planning.layouts.adapt import LAYOUTS
+from transferpipe.planning.layouts import layout_called
 from transferpipe.planning.layouts.export import unknown_to
-from transferpipe.planning.lint.flatten import is_along_row, rows_of
-from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
-from transferpipe.planning.structure import TargetStructure, ancestors
-from transferpipe.planning.transforms import parse_transforms
+from transferpipe.planning.model import Assignment, Plan, PlanWarning
+from transferpipe.planning.structure import TargetStructure
+from transferpipe.recipe.layouts import KERAS, LAYOUTS
+from transferpipe.recipe.model import Recipe
 from transferpipe.text.listing import listed
-from transferpipe.weights.network import Network
-from transferpipe.weights.spec import GATES, Catalog, WeightSpec
+from transferpipe.weights.spec import Catalog
 
 _SOME = 3
-_NORMS = ("BatchNormalization", "LayerNormalization", "GroupNormalization")
-_OF_TORCH, _FORGOTTEN = 1e-5, 1e-3
-"""The default epsilon of torch's normalizations, and that of Keras's."""
-_BOTH = ("BatchNormalization", "GroupNormalization")
-_SAVE = "save.layout"
+
+
+def lint_taken(
+    recipe: Recipe, plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog], layouts: Mapping[str, str]
+) -> Iterator[PlanWarning]:
+    """Yield the warnings about what the layouts of the sources leave open.
+
+    What a rule states counts for a source that is not in another framework's layout as a whole.
+    """
+    stated = {rule.name: rule.layout for rule in recipe.rules if rule.layout}
+    by_layout: dict[str, list[Assignment]] = {}
+    for a in plan.assignments:
+        of_source = layouts.get(a.sources[0].source, KERAS)
+        name = of_source if of_source != KERAS else stated.get(a.rule, KERAS)
+        by_layout.setdefault(name, []).append(a)
+    for name, assignments in by_layout.items():
+        part = dataclasses.replace(plan, assignments=tuple(assignments))
+        yield from layout_called(name).lint_taken(part, target, sources)
 
 
 def lint_layouts(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
     """Yield the warnings of weights that no layout adapts, and of what is written in one."""
     for a in plan.assignments:
         if not a.adapter:
-            yield from _other_gates(a, target)
-    if plan.save_layout != "keras":
-        yield from _written(plan, target)
-
-
-def lint_reset_after(plan: Plan, target: TargetStructure, of_onnx: Collection[str]) -> Iterator[PlanWarning]:
-    """Yield a warning of a GRU that resets before its product and takes torch's weights; ONNX knows both kinds."""
-    for a in plan.assignments:
-        states = [target.by_name[n] for n in ancestors(a.target) if n in target.by_name]
-        is_before = a.target.endswith("/recurrent_kernel") and any(s.reset_after is False for s in states)
-        if a.adapter and a.target not in of_onnx and is_before:
-            text = f"{a.target} is that of a GRU with reset_after=False, which computes something else than torch's"
-            yield PlanWarning("reset-after", f"mapping.{a.rule}", f"{text}: build it with reset_after=True")
-
-
-def lint_directions(plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog]) -> Iterator[PlanWarning]:
-    """Yield a warning of recurrent layers that run the other way than the direction whose weights they take.
-
-    torch marks the weights of the direction that runs backwards with ``_reverse``; an operator of ONNX that runs in
-    both has those second. What runs in one direction alone is compared with the other settings.
-    """
-    network = target.catalog.network
-    found: dict[tuple[str, bool], list[str]] = {}
-    for a in plan.assignments:
-        if not a.adapter or network is None or not a.target.endswith("/recurrent_kernel"):
-            continue
-        spec = sources[a.sources[0].source][a.sources[0].name]
-        runs_back = _runs_backwards(spec, a)
-        layer = next((n for n in ancestors(a.target) if "go_backwards" in _settings_of(n, network)), None)
-        if runs_back is not None and layer and bool(_settings_of(layer, network)["go_backwards"]) != runs_back:
-            where = UNMATCHED_RULE if a.rule == UNMATCHED_RULE else f"mapping.{a.rule}"
-            found.setdefault((where, runs_back), []).append(layer)
-    for (where, runs_back), layers in found.items():
-        ways = ("backwards", "forwards") if runs_back else ("forwards", "backwards")
-        text = f"{listed(layers, _SOME)}: takes the weights of the direction that runs {ways[0]}, and runs {ways[1]}"
-        yield PlanWarning("settings-differ", where, f"{text}; build the layer with go_backwards={runs_back}")
-
-
-def _settings_of(name: str, network: Network) -> Mapping[str, Any]:
-    node = network.by_name.get(name)
-    return node.settings if node else {}
-
-
-def _runs_backwards(spec: WeightSpec, a: Assignment) -> bool | None:
-    """Return whether a recurrent kernel is that of the direction that runs backwards; None if that is not told here."""
-    if spec.axes == GATES:
-        return a.adapter[0].transforms[:1] == ({"slice": [1]},) if spec.shape[:1] == (2,) else None
-    own = re.search(r"weight_hh_l\d+(_reverse)?$", spec.name)
-    return own[1] is not None if own else None
-
-
-def _other_gates(a: Assignment, target: TargetStructure) -> Iterator[PlanWarning]:
-    """Yield a warning of a GRU that takes torch's weights with its gates in torch's order.
-
-    torch.nn.GRU has them as reset, update, new, Keras as update, reset, candidate. A transform that does more than
-    turn axes and join biases may put them in order. An LSTM has one order in both.
-    """
-    named = all(re.search(r"(^|[/_])(weight|bias|w|b)_(ih|hh)(_l\d+)?(_reverse)?$", r.name) for r in a.sources)
-    is_ordered = any(step.reorders for step in parse_transforms(a.steps))
-    states = [target.by_name[n] for n in ancestors(a.target) if n in target.by_name]
-    if named and not is_ordered and any(s.layer_class in ("GRU", "GRUCell") for s in states):
-        text = f"{a.target} of a GRU takes {a.sources[0].name}, named as in torch, with its gates in torch's order"
-        yield PlanWarning("gate-order", f"mapping.{a.rule}", f"{text}: say `layout: torch`, which puts them in Keras's")
-
-
-def lint_epsilons(plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog]) -> Iterator[PlanWarning]:
-    """Yield a warning of an epsilon that is Keras's default, where the source does not tell its own."""
-    told = {
-        (alias, node.name)
-        for alias, catalog in sources.items()
-        for node in (catalog.network.nodes if catalog.network else ())
-        if "epsilon" in node.settings or node.layer_class in _NORMS
-    }
-    untold = [
-        a.target
-        for a in plan.assignments
-        if a.adapter and (a.sources[0].source, a.sources[0].name.rpartition("/")[0]) not in told
-    ]
-    yield from _epsilons("target", untold, target)
-
-
-def _epsilons(where: str, weights: Iterable[str], target: TargetStructure) -> Iterator[PlanWarning]:
-    layers = dict.fromkeys(w.rpartition("/")[0] for w in weights)
-    states = [target.by_name[n] for n in layers if n in target.by_name]
-    # Any other than Keras's default was chosen by somebody who looked, such as BERT's 1e-12.
-    forgotten = _FORGOTTEN if where == "target" else None
-    other = [s for s in states if s.layer_class in _NORMS and s.epsilon not in (None, _OF_TORCH)]
-    other = [s for s in other if forgotten is None or s.epsilon == forgotten]
-    if other:
-        names = listed([s.name for s in other], _SOME)
-        text = f"{names}: epsilon is {other[0].epsilon:g}, Keras's default, and torch's default is {_OF_TORCH:g}"
-        why = "weights do not carry it"
-        fix = "check the original's configuration (eps), and build the target with its value"
-        if where != "target":
-            text = f"{names}: epsilon is {other[0].epsilon:g} where torch's default is {_OF_TORCH:g}"
-            fix = "build the modules with the target's"
-        yield PlanWarning("epsilon", where, f"{text}; {why}: {fix}")
-
-
-def _written(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
-    """Warn of what a file in torch's layout cannot say."""
-    names = [w.name for w in target.catalog]
+            for name in LAYOUTS:
+                yield from layout_called(name).lint_untaken(a, target)
+    if plan.save_layout == KERAS:
+        return
     unknown = unknown_to(plan.save_layout, target)
     if unknown:
-        text = (
-            f"{plan.save_layout}'s layout knows no such layer, so names and axes stay Keras's: {listed(unknown, _SOME)}"
-        )
-        yield PlanWarning("no-layout", _SAVE, text)
-    if LAYOUTS[plan.save_layout].is_channels_last:
-        return
-    yield from _epsilons(_SAVE, names, target)
-    rows = rows_of(target.catalog)
-    for name in names:
-        row = rows.get(name.rpartition("/")[0])
-        maps = [p.sizes for p in row.parts if p.is_map and not p.is_first] if row else []
-        if row and maps and is_along_row(name, row, target):
-            text = f"{name} is written with its rows in the order in which Keras flattens a map {list(maps[0])}"
-            yield PlanWarning("flatten-order", _SAVE, f"{text}: torch's Flatten has the channels first")
-    halves = [x.name for x in target.layers if x.layer_class in _BOTH and _is_half(x.name, target)]
-    if halves:
-        text = f"{listed(halves, _SOME)}: torch's has weight and bias, or neither; what lacks is not written"
-        yield PlanWarning("half-affine", _SAVE, f"{text}, so load it with strict=False")
-
-
-def _is_half(layer: str, target: TargetStructure) -> bool:
-    return (f"{layer}/gamma" in target.catalog) != (f"{layer}/beta" in target.catalog)
+        text = f"{plan.save_layout}'s layout knows no such layer, so names and axes stay Keras's"
+        yield PlanWarning("no-layout", "save.layout", f"{text}: {listed(unknown, _SOME)}")
+    yield from layout_called(plan.save_layout).lint_written(plan, target)

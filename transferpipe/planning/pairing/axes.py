@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from transferpipe.planning.layouts import layout_called
 from transferpipe.planning.layouts.adapter import Adapted
 from transferpipe.planning.layouts.evidence import Evidence
 from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning
-from transferpipe.planning.pairing.taken import KERAS, ONNX, Pairing, Taken
+from transferpipe.planning.pairing.taken import Pairing, Taken
+from transferpipe.recipe.layouts import KERAS
 from transferpipe.text.listing import and_more
 from transferpipe.weights.spec import IN_OUT, OUT_IN, Axes, WeightSpec
 
@@ -25,15 +27,16 @@ def arrange(source: str, spec: WeightSpec, choice: Adapted, weight: str, pairing
     2. a rule that begins with a transpose of its own: it arranges the axes of what the source's layout gives;
     3. the graph, where the file has one;
     4. the bias beside a matrix, or the matrices around it;
-    5. the class of the target's layer. For an ONNX file, whose graph would tell, it never counts.
+    5. the class of the target's layer. For a file whose graph would tell, it never counts.
     """
     names, target = (spec.name,), pairing.target[weight].shape
     if pairing.stated == KERAS:
         return Taken(source, names, adapted=True)
     by_class = Taken(source, names, choice.steps_for([spec.shape], target), adapted=True)
-    if pairing.stated not in (None, ONNX):
+    if pairing.stated is not None and not layout_called(pairing.stated).has_graph:
         return by_class
-    untold = Taken(source, names, adapted=not by_class.steps) if pairing.layout(source) == ONNX else by_class
+    has_graph = layout_called(pairing.layout(source)).has_graph
+    untold = Taken(source, names, adapted=not by_class.steps) if has_graph else by_class
     if _begins_with_transpose(weight, pairing):
         return untold
     if not _is_matrix(spec, choice, by_class):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from transferpipe.planning.claims import Unit
-from transferpipe.planning.layouts.adapt import Counterpart, joined
+from transferpipe.planning.layouts import Counterpart, joined
 from transferpipe.planning.layouts.adapter import Adapted
 from transferpipe.planning.pairing.axes import arrange
 from transferpipe.planning.pairing.taken import Pairing, Taken, Wanted, take_as_keras

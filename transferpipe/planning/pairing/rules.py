@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from transferpipe.planning.claims import Unit, find_units
-from transferpipe.planning.layouts.adapt import joined
-from transferpipe.planning.layouts.keras_2 import name_in_cudnn
+from transferpipe.planning.layouts import find_stored, joined
 from transferpipe.planning.pairing.layouts import (
     called_in_source,
     module_of,
@@ -64,7 +63,7 @@ def _pair_by_name(rule: Rule, origin: From, units: Sequence[Unit], pairing: Pair
 
 def _pair_weight(wanted: Wanted, pairing: Pairing) -> dict[str, Taken]:
     name, catalog, unit = wanted.name, wanted.catalog, wanted.unit
-    there = name if name in catalog else name_in_cudnn(name, catalog)
+    there = name if name in catalog else find_stored(name, catalog)
     there = there or pair_numbered(unit.name, name.rpartition("/")[0], catalog, pairing)
     if there:
         taken = take_named(wanted.source, unit.name, there, wanted.where, pairing)
@@ -143,7 +142,7 @@ def _take(wanted: Wanted, weight: str, pairing: Pairing) -> Taken | None:
     """Return the source weight of the same name, or of the same number."""
     name = wanted.source_name(weight)
     there = pair_stored(weight, wanted.unit.name, wanted.name, wanted.catalog, pairing)
-    there = there or (name if name in wanted.catalog else name_in_cudnn(name, wanted.catalog))
+    there = there or (name if name in wanted.catalog else find_stored(name, wanted.catalog))
     there = there or pair_numbered(weight, name.rpartition("/")[0], wanted.catalog, pairing)
     return take_as_keras(wanted.source, there, pairing) if there else None
 
@@ -200,7 +199,7 @@ def _pair_units(rule: Rule, source: str, units: tuple[Unit, Unit], pairing: Pair
     relative = [ours.relative(w) for w in ours.weights]
     by_relative = {other.relative(w): w for w in other.weights}
     if set(relative) != set(by_relative):  # a layer of cuDNN has no cell
-        by_relative |= {r: n for r in relative if (n := name_in_cudnn(f"{other.name}/{r}", pairing.sources[source]))}
+        by_relative |= {r: n for r in relative if (n := find_stored(f"{other.name}/{r}", pairing.sources[source]))}
     if set(relative) <= set(by_relative):
         pairs = {w: by_relative[r] for w, r in zip(ours.weights, relative, strict=True)}
     elif len(ours.weights) == len(other.weights):

@@ -10,16 +10,15 @@ from typing import Any
 
 from transferpipe.errors import Problems, did_you_mean
 from transferpipe.planning.claims import Unit
-from transferpipe.planning.layouts.adapt import Counterpart, find_counterpart
+from transferpipe.planning.layouts import Counterpart, find_counterpart, layout_called
 from transferpipe.planning.layouts.evidence import Evidence, find_evidence
-from transferpipe.planning.layouts.keras_2 import conversion
 from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning
 from transferpipe.planning.structure import TargetStructure
+from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import Rule
 from transferpipe.weights.keras.layer_classes import BUILT_IN, stem, weight_names
 from transferpipe.weights.spec import Catalog, WeightSpec
 
-KERAS, ONNX = "keras", "onnx"
 _MOST_HINTS = 20
 _MADE_UP_WEIGHT = re.compile(r"(variable(_\d+)?|\d+)")  # what Keras calls a weight that nobody named
 _WHOLE = ("int8", "uint8")  # what Keras keeps quantised values in, packed or not
@@ -152,9 +151,8 @@ class Wanted:
 def take_as_keras(source: str, name: str, pairing: Pairing) -> Taken:
     """Return the source weight `name` of Keras's own layout, with what Keras 2 would convert on loading it."""
     catalog = pairing.sources[source]
-    return Taken(
-        source, (catalog[name].name if name in catalog.file_names else name,), conversion(catalog[name], catalog)
-    )
+    steps = layout_called(KERAS).convert(catalog[name], catalog)
+    return Taken(source, (catalog[name].name if name in catalog.file_names else name,), steps)
 
 
 def pair_stored(weight: str, ours: str, theirs: str, catalog: Catalog, pairing: Pairing) -> str | None:
