@@ -53,7 +53,7 @@ KERNELS = {
 
 
 @pytest.mark.parametrize("name", KERNELS)
-@follows("assign: …")
+@follows("assign: correct the mapping, or")
 def test_axes_in_the_order_of_torch(name, tmp_path):
     make, shape, theirs = KERNELS[name]
     model = net(shape, make())
@@ -70,7 +70,7 @@ def test_axes_in_the_order_of_torch(name, tmp_path):
     assert "under `transform: {kernel: [...]}`" in problem.fix
 
 
-@follows("assign: …")
+@follows("assign: correct the mapping, or")
 def test_both_arrangements_are_named_where_both_fit(tmp_path):
     model = net((9, 9, 3), layers.Conv2D(4, 3, name="x"))
     wanted = draw(3, 3, 3, 4)
@@ -84,7 +84,7 @@ def test_both_arrangements_are_named_where_both_fit(tmp_path):
     assert np.array_equal(model.weights[0], wanted)
 
 
-@follows("assign: …")
+@follows("assign: correct the mapping, or")
 def test_a_rule_with_transforms_is_told_where_to_add_it(tmp_path):
     model = net((3,), layers.Dense(4, use_bias=False, name="x"))
     kernel = draw(4, 3)
@@ -96,7 +96,7 @@ def test_a_rule_with_transforms_is_told_where_to_add_it(tmp_path):
     assert np.array_equal(model.weights[0], 2 * kernel.T)
 
 
-@follows("assign: …")
+@follows("assign: correct the mapping, or")
 def test_without_a_rule_the_advice_is_one(tmp_path):
     import yaml
 
@@ -141,7 +141,7 @@ def test_axes_that_fit_as_they_are(tmp_path):
 # Kinds of numbers -----------------------------------------------------------------------------------------------------
 
 
-@follows("assign: … #2")
+@follows("assign: if its numbers mean")
 def test_integers_into_floats(tmp_path):
     model = net((3,), layers.Dense(4, use_bias=False, name="x"))
     whole = RANDOM.integers(-100, 100, (3, 4)).astype("int8")
@@ -158,7 +158,7 @@ def test_integers_into_floats(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int32", "uint8"])
-@follows("assign: … #2")
+@follows("assign: if its numbers mean")
 def test_floats_into_integers(dtype, tmp_path):
     whole, small = RANDOM.integers(1, 100, (3, 4)).astype("float32"), draw(3, 4) / 10
     np.savez(tmp_path / "t.npz", **{"x/table": np.zeros((3, 4), dtype)})
@@ -189,7 +189,7 @@ def test_numbers_beyond_a_dtype(tmp_path):
     assert np.array_equal(np.load(tmp_path / "o.npz")["x/kernel"], large)
 
 
-@follows("_check_loss: …")
+@follows("_check_loss: keep it in …:")
 def test_a_cast_that_loses_the_weight(tmp_path):
     tiny = draw(3, 4) * np.float32(1e-10)
     np.savez(tmp_path / "s.npz", **{"x/kernel": tiny})
@@ -372,7 +372,7 @@ def module(tmp_path, monkeypatch):
     ],
     ids=["unregistered", "half a configuration", "without kwargs", "Lambda"],
 )
-@follows("_refused: …")
+@follows("_refused: write what the Lambda")
 def test_classes_that_keras_cannot_load(broken, advice, fixed, factor, module):
     kernel, x = draw(3, 4), draw(2, 3)
     np.savez("s.npz", **{"a/kernel": kernel})
@@ -408,7 +408,7 @@ def test_a_configuration_that_cannot_be_written(module):
 
 
 @pytest.mark.parametrize("package", ["torchvision", "timm"])
-@follows("_check_spelling: … #2")
+@follows("_check_spelling: did you mean …?")
 def test_builders_of_torch_are_no_files_to_put_somewhere(package, tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
@@ -426,7 +426,7 @@ def test_builders_of_torch_are_no_files_to_put_somewhere(package, tmp_path, monk
     assert np.allclose(model(x), theirs(torch.tensor(x)).detach().numpy(), atol=1e-6)
 
 
-@follows("_check_model: …")
+@follows("_check_model: return the model from")
 def test_a_builder_that_returns_a_torch_module(module):
     pytest.importorskip("torch")
     source = module("of_torch", "import torch\n\n\ndef build():\n    return torch.nn.Linear(3, 4)\n")

@@ -20,22 +20,22 @@ MOVED = {"head/kernel": "conv/kernel", "head/bias": "conv/bias"}
 
 # The key of the hint, what is wrong in the recipe, and which weight of the target takes which of the source then.
 CASES = [
-    ("Fields.finish: …", {"mapping": {"r": {"to": "head", "frm": "conv"}}, "unmatched": "keep"}, MOVED),
-    ("Fields.finish: …", {**HEAD, "unmached": "keep"}, None),
-    ("Fields.choice: …", {**HEAD, "unmatched": "kep"}, MOVED),
-    ("_parse_allow: …", {**HEAD, "allow": ["unusd"]}, MOVED),
-    ("_claim: …", {"mapping": {"r": {"to": "hed", "from": "conv"}}, "unmatched": "keep"}, MOVED),
-    ("_pair_weight: …", {"mapping": {"r": {"to": "head/bias", "from": "conv/bais"}}, "unmatched": "keep"},
+    ("Fields.finish: did you mean …?", {"mapping": {"r": {"to": "head", "frm": "conv"}}, "unmatched": "keep"}, MOVED),
+    ("Fields.finish: did you mean …?", {**HEAD, "unmached": "keep"}, None),
+    ("Fields.choice: did you mean …?", {**HEAD, "unmatched": "kep"}, MOVED),
+    ("_parse_allow: did you mean …?", {**HEAD, "allow": ["unusd"]}, MOVED),
+    ("_claim: did you mean …?", {"mapping": {"r": {"to": "hed", "from": "conv"}}, "unmatched": "keep"}, MOVED),
+    ("_pair_weight: did you mean …?", {"mapping": {"r": {"to": "head/bias", "from": "conv/bais"}}, "unmatched": "keep"},
      {"head/bias": "conv/bias"}),
     ("_report_no_layer: take its layer: from=…", {**HEAD, "mapping": {"r": {"to": "head", "from": "cnv"}}}, MOVED),
     ("_report_no_layer: take its layer: from=…", {**HEAD, "mapping": {"r": {"to": "head", "from": "conv/bias"}}}, MOVED),
     ("_settle_unmatched: add a rule (`from:", {"mapping": HEAD["mapping"]}, MOVED),
-    ("_check_own_names: …", {**HEAD, "mapping": {"r": {**HEAD["mapping"]["r"], "transform": {"kernl": [{"scale": 1}]}}}},
+    ("_check_own_names: did you mean …?", {**HEAD, "mapping": {"r": {**HEAD["mapping"]["r"], "transform": {"kernl": [{"scale": 1}]}}}},
      MOVED),
-    ("check_edits: …", {**HEAD, "edit": {"e": {"at": "conv/kernal", "index": [":", ":"], "set": 0}}}, MOVED),
+    ("check_edits: did you mean …?", {**HEAD, "edit": {"e": {"at": "conv/kernal", "index": [":", ":"], "set": 0}}}, MOVED),
     ("refuse_warnings: fix what is wrong", {**HEAD, "strict": True}, MOVED),
-    ("open_source: …", {**HEAD, "source": {"path": "source.npz", "format": "npzz"}}, MOVED),
-    ("_check_path: …", {**HEAD, "source": {"path": "sorce.npz"}}, MOVED),
+    ("open_source: did you mean …?", {**HEAD, "source": {"path": "source.npz", "format": "npzz"}}, MOVED),
+    ("_check_path: did you mean …?", {**HEAD, "source": {"path": "sorce.npz"}}, MOVED),
 ]  # fmt: skip
 
 

@@ -20,8 +20,10 @@ PACKAGE = Path(transferpipe.__file__).parent
 TESTS = Path(__file__).parents[1]
 OPEN = "…"
 """Stands in a template for what is only known when the message is made."""
-_PASSED_ON = {"Problems.add", "Fields.note", "_named", "_refuse_warnings"}
 _WORDS = 4
+_DEPTH = 4  # how many functions deep the text of a hint is looked for
+_MOST_MEANINGS = 4
+DID_YOU_MEAN = "did you mean …?"
 
 
 @dataclass(frozen=True)
@@ -45,35 +47,91 @@ class Site:
 class _Module:
     """What is needed of one module to work out the texts of a hint."""
 
-    def __init__(self, path, constants):
+    def __init__(self, path):
         self.path, self.tree = path, ast.parse(path.read_text(encoding="utf-8"))
-        self.constants = constants
+        self.name = ".".join([PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+        self.values, self.imported, self.functions = {}, {}, {}
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.FunctionDef):
+                self.functions.setdefault(node.name, []).append(node)
+            if isinstance(node, ast.ImportFrom) and node.module:
+                self.imported |= {a.asname or a.name: (node.module, a.name) for a in node.names}
+        for node in self.tree.body:
+            if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                self.values |= {t.id: node.value for t in targets if isinstance(t, ast.Name)}
 
-    def templates(self, node, function):
-        """Return the texts that an expression can be."""
-        if isinstance(node, ast.Constant):
-            return [str(node.value)] if node.value else []
-        if isinstance(node, ast.JoinedStr):
-            return ["".join(self._part(v) for v in node.values)]
-        if isinstance(node, ast.IfExp):
-            return [*self.templates(node.body, function), *self.templates(node.orelse, function)]
-        if isinstance(node, ast.BoolOp):
-            return [t for v in node.values for t in self.templates(v, function)]
-        if isinstance(node, ast.BinOp):
-            return ["".join([*self.templates(node.left, function)[:1], *self.templates(node.right, function)[:1]])]
-        if isinstance(node, ast.Name):
-            assigned = [v for v in _assigned(function, node.id) if not isinstance(v, ast.Name)]
-            if assigned:
-                return list(dict.fromkeys(t for v in assigned for t in self.templates(v, function)))
-            if node.id in self.constants:
-                return [self.constants[node.id]]
+
+@functools.cache
+def _modules():
+    modules = [_Module(path) for path in sorted(PACKAGE.rglob("*.py"))]
+    return {module.name: module for module in modules}
+
+
+@functools.cache
+def _functions():
+    """Return the functions of the package by name, with their modules."""
+    found = {}
+    for module in _modules().values():
+        for name, nodes in module.functions.items():
+            found.setdefault(name, []).extend((module, node) for node in nodes)
+    return found
+
+
+def _templates(node, function, module, depth=_DEPTH):
+    """Return the texts that an expression can be."""
+    if isinstance(node, ast.Constant):
+        return [str(node.value)] if node.value else []
+    if isinstance(node, ast.JoinedStr):
+        return ["".join(_part(v, function, module, depth) for v in node.values)]
+    if isinstance(node, ast.IfExp):
+        return [*_templates(node.body, function, module, depth), *_templates(node.orelse, function, module, depth)]
+    if isinstance(node, ast.BoolOp):
+        return [t for v in node.values for t in _templates(v, function, module, depth)]
+    if isinstance(node, ast.BinOp):
+        return ["".join(t for n in (node.left, node.right) for t in _templates(n, function, module, depth)[:1])]
+    if isinstance(node, ast.Name):
+        return _named(node.id, function, module, depth)
+    if isinstance(node, ast.Call) and depth:
+        return _called(node, module, depth)
+    return [OPEN]
+
+
+def _part(node, function, module, depth):
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    found = _named(node.value.id, function, module, depth) if isinstance(node.value, ast.Name) else [OPEN]
+    return found[0] if len(found) == 1 else OPEN
+
+
+def _named(name, function, module, depth):
+    """Return the texts that a name stands for: in the function, in the module, or where it is imported from."""
+    assigned = [v for v in _assigned(function, name) if not isinstance(v, ast.Name)]
+    if assigned and depth:
+        return list(dict.fromkeys(t for v in assigned for t in _templates(v, function, module, depth - 1)))
+    if name in module.values and depth:
+        return _templates(module.values[name], None, module, depth - 1)
+    where, original = module.imported.get(name, ("", ""))
+    return _named(original, None, _modules()[where], depth) if where in _modules() else [OPEN]
+
+
+def _called(node, module, depth):
+    """Return the texts that a call can return, if few functions of the package can be meant."""
+    name = ast.unparse(node.func).rpartition(".")[2]
+    if name == "did_you_mean":
+        return [DID_YOU_MEAN]
+    known = _functions().get(name, [])
+    here = [(m, f) for m, f in known if m is module] or known
+    if not here or len(here) > _MOST_MEANINGS:
         return [OPEN]
-
-    def _part(self, node):
-        if isinstance(node, ast.Constant):
-            return str(node.value)
-        inner = node.value
-        return self.constants.get(inner.id, OPEN) if isinstance(inner, ast.Name) else OPEN
+    texts = [
+        text
+        for where, function in here
+        for n in ast.walk(function)
+        if isinstance(n, ast.Return) and n.value is not None
+        for text in _templates(n.value, function, where, depth - 1)
+    ]
+    return list(dict.fromkeys(texts)) or [OPEN]
 
 
 def _assigned(function, name):
@@ -88,62 +146,67 @@ def _assigned(function, name):
                         yield value
 
 
-def _constants():
-    """Return the texts that modules call by a name of capitals; those of equal names must agree to count."""
-    found, unclear = {}, set()
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if (
-                isinstance(node, ast.Assign)
-                and isinstance(node.value, ast.Constant)
-                and isinstance(node.value.value, str)
-            ):
-                for target in node.targets:
-                    name = getattr(target, "id", "")
-                    unclear |= {name} if found.setdefault(name, node.value.value) != node.value.value else set()
-    return {name: value for name, value in found.items() if name not in unclear}
+def _parameters(function):
+    names = [a.arg for a in (*function.args.posonlyargs, *function.args.args)] if function is not None else []
+    return [n for n in names if n not in ("self", "cls")]
 
 
-def _hint_of(call):
+@functools.cache
+def _passing_on():
+    """Return the places of the hint in the functions that hand on one of their arguments as the hint, by their modules."""
+    found = {"Problem": {"": (2, "fix")}, "TransformError": {"": (1, "fix")}}
+    while True:
+        before = sum(map(len, found.values()))
+        for module in _modules().values():
+            for function, owner, call in _calls(module.tree):
+                hint = _hint_of(call, module, found)
+                if _is_handed_on(hint, function):
+                    where = module.name if function.name.startswith("_") else owner.rpartition(".")[0]
+                    place = (_parameters(function).index(hint.id), hint.id)
+                    found.setdefault(function.name, {}).setdefault(where, place)
+        if sum(map(len, found.values())) == before:
+            return found
+
+
+def _is_handed_on(hint, function):
+    return isinstance(hint, ast.Name) and hint.id in _parameters(function) and not list(_assigned(function, hint.id))
+
+
+def _hint_of(call, module, passing):
     """Return the expression of the hint in a call that makes a message, or None."""
-    name = ast.unparse(call.func)
-    last = name.rpartition(".")[2]
-    place = 1 if last == "TransformError" else 2
-    if last in ("Problem", "TransformError", "note") or (last == "add" and "problems" in name):
-        given = [k.value for k in call.keywords if k.arg == "fix"]
-        return given[0] if given else call.args[place] if len(call.args) > place else None
-    return None
-
-
-def _own_constants(tree, constants):
-    own = {
-        t.id: n.value.value
-        for n in tree.body
-        if isinstance(n, ast.Assign) and isinstance(n.value, ast.Constant) and isinstance(n.value.value, str)
-        for t in n.targets
-        if isinstance(t, ast.Name)
-    }
-    return constants | own
+    holder, _, last = ast.unparse(call.func).rpartition(".")
+    known = passing.get(last, {})
+    if last == "add" and "problems" not in holder:
+        return None
+    if last == "note" and not {"fields", "inner", "outer", "self"} & {holder.rpartition(".")[2]}:
+        return None
+    # Functions of a module are called in it, methods by what holds them.
+    others = [v for k, v in known.items() if not k or (holder and not k.startswith(PACKAGE.name))]
+    place, key = known.get(module.name) or (others[0] if others else (0, ""))
+    if not key or any(isinstance(a, ast.Starred) for a in call.args):
+        return None
+    given = [k.value for k in call.keywords if k.arg == key]
+    return given[0] if given else call.args[place] if len(call.args) > place else None
 
 
 @functools.cache
 def find_sites():
     """Return every site of the package, in the order of files and lines."""
-    sites, seen, constants = [], {}, _constants()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        module = _Module(path, constants)
-        module.constants = _own_constants(module.tree, constants)
+    sites, seen = [], {}
+    for module in _modules().values():
         for function, owner, call in _calls(module.tree):
-            hint = _hint_of(call)
-            if hint is None or owner in _PASSED_ON or (isinstance(hint, ast.Attribute) and hint.attr == "fix"):
+            hint = _hint_of(call, module, _passing_on())
+            if hint is None or _is_handed_on(hint, function):  # its callers are the sites
                 continue
-            templates = tuple(module.templates(hint, function))
+            if isinstance(hint, ast.Attribute) and hint.attr == "fix":
+                continue
+            templates = tuple(dict.fromkeys(_templates(hint, function, module)))
             words = " ".join((templates[0] if templates else "").split()[:_WORDS])
             name = f"{owner}: {words}"
             seen[name] = seen.get(name, 0) + 1
             key = name if seen[name] == 1 else f"{name} #{seen[name]}"
-            place = f"{path.relative_to(PACKAGE)}:{call.lineno}"
-            sites.append(Site(key, place, str(path), (call.lineno, call.end_lineno), templates))
+            place = f"{module.path.relative_to(PACKAGE)}:{call.lineno}"
+            sites.append(Site(key, place, str(module.path), (call.lineno, call.end_lineno), templates))
     return sites
 
 
@@ -206,7 +269,7 @@ def watch():
                 seen.codes.add(self.code)
             elif self.fix:
                 frames, frame = [], sys._getframe(1)
-                while frame is not None and len(frames) < 6:
+                while frame is not None and len(frames) < 8:
                     frames.append((frame.f_code.co_filename, frame.f_lineno))
                     frame = frame.f_back
                 seen.frames.append(frames)

@@ -42,8 +42,8 @@ def read_settings_of(data: Mapping[str, Any]) -> Settings:
         if key not in KEYS:
             problems.add(f"sweep.{key}", "unknown key", did_you_mean(str(key), KEYS) or f"keys: {KEYS}")
     for key, kind, example in (
-        ("axes", Mapping, "seed: range(5)"),
-        ("variants", Mapping, "NAME: {freeze: none}"),
+        ("axes", Mapping, "{seed: range(5)}"),
+        ("variants", Mapping, "{NAME: {freeze: none}}"),
         ("drop", list, "[{freeze: none, seed: 1}]"),
         ("controls", list, "[random, source]"),
         ("selffer", Mapping, "{path: FILE.keras}"),
@@ -56,10 +56,12 @@ def read_settings_of(data: Mapping[str, Any]) -> Settings:
     ):
         value = data.get(key)
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-            problems.add(f"sweep.{key}", f"is not what belongs there: {value!r}", f"write {key}: {example}")
+            problems.add(f"sweep.{key}", f"has the wrong type: {value!r}", f"write {key}: {example}")
     for name, values in _mapping(data, "variants").items():
         if not isinstance(values, Mapping):
-            problems.add(f"sweep.variants.{name}", f"is no mapping of keys to values: {values!r}", "{freeze: none}")
+            problems.add(
+                f"sweep.variants.{name}", f"is no mapping of keys to values: {values!r}", "write {freeze: none}"
+            )
     for i, rule in enumerate(data["drop"] if isinstance(data.get("drop"), list) else ()):
         if not isinstance(rule, Mapping) or not rule:
             problems.add(f"sweep.drop.{i}", f"is no mapping of keys to values: {rule!r}")

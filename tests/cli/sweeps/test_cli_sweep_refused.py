@@ -21,7 +21,7 @@ OWN = ("sweep", "recipe=own")
         (["seed=interval(0,1)"], ["leaves the choice of values open", "hydra/sweeper=optuna"]),
         (["seed=0,1", "sweep.controls=[randm]"], ["did you mean 'random'?"]),
         (["seed=0,1", "sweep.limit=0"], ["sweep.limit: is 0"]),
-        (["seed=0,1", "sweep.limit=many"], ["sweep.limit: is not what belongs there: 'many'"]),
+        (["seed=0,1", "sweep.limit=many"], ["sweep.limit: has the wrong type: 'many'"]),
         (["seed=0,1", "sweep.axs={}"], ["did you mean"]),
         (["seed=0,1", "+sweep.axs={}"], ["sweep.axs: unknown key", "did you mean 'axes'?"]),
         (["seed=0,1", "sweep.drop=[{sed: 1}]"], ["sweep.drop.0.sed", "did you mean 'seed'?"]),

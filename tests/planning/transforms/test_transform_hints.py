@@ -52,7 +52,7 @@ CASES = [
     ("parse_range: write …", {"slice": ["a"]}, [CUBE], [CUBE[:3, :, 2], CUBE[:3]]),
     ("_refuse_arguments: write …", {"weight_norm": 3}, [np.ones((4, 1), "float32"), X], [
         X / np.sqrt((X**2).sum(1, keepdims=True))]),
-    ("Cast.__post_init__: …", {"cast": 9}, [X], [X.astype(d) for d in ("float16", "float32", "float64", "bfloat16")]),
+    ("Cast.__post_init__: did you mean …?", {"cast": 9}, [X], [X.astype(d) for d in ("float16", "float32", "float64", "bfloat16")]),
     ("_parse: write …", 3, [X], [X.T]),
 ]  # fmt: skip
 
@@ -89,9 +89,9 @@ def test_merges_that_are_written_instead(wrong, wanted):
 @pytest.mark.parametrize(
     ("wrong", "right"),
     [
-        pytest.param({"concatt": -1}, "concat", marks=follows("_parse: …")),
-        pytest.param({"concat": {"axs": -1}}, "axis", marks=follows("parse_named: …")),
-        pytest.param({"cast": "flot32"}, "float32", marks=follows("Cast.__post_init__: …")),
+        pytest.param({"concatt": -1}, "concat", marks=follows("_parse: did you mean …?")),
+        pytest.param({"concat": {"axs": -1}}, "axis", marks=follows("parse_named: did you mean …?")),
+        pytest.param({"cast": "flot32"}, "float32", marks=follows("Cast.__post_init__: did you mean …?")),
     ],
 )
 def test_names_that_were_meant(wrong, right):

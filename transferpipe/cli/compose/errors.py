@@ -97,7 +97,8 @@ def _several_values(key: str, value: str) -> Problem:
 def _missing_config(name: str) -> Problem:
     group, _, option = name.rpartition("/")
     if not group:
-        return Problem("defaults", f"there is no file {name!r}", "write GROUP: NAME")
+        fix = f"name a recipe without a slash, defaults: [{name}, _self_]; choose rules and a score when you run it"
+        return Problem("defaults", f"there is no file {name!r}", f"{fix}: mapping=NAME, score=NAME")
     if group in ("hydra/launcher", "hydra/sweeper") and option in _EXTRAS:
         return Problem(group, f"{option!r} is not installed", f"pip install 'transferpipe[{_EXTRAS[option]}]'")
     choices = GlobalHydra.instance().config_loader().get_group_options(group)
@@ -117,6 +118,9 @@ def _unknown_key(key: str, message: str, overrides: Sequence[str]) -> Problem:
         known = [*_keys(compose("config", groups, return_hydra_config=True)), *GROUPS]
     except Exception:  # the groups themselves are wrong; then that is the first thing to fix
         known = []
+    if not known and key in GROUPS and not any(o.lstrip("+~").startswith(key) for o in overrides):
+        what = f"overrides the choice of {key!r}, which a recipe cannot"
+        return Problem("defaults", what, f"choose it on the command line: {key}=NAME")
     unwritten = _unwritten(known)
     if key in unwritten and not adding.startswith("~"):
         return Problem(key, "is not set in this recipe", f"to add it, write +{adding}")
@@ -131,7 +135,7 @@ def _unknown_key(key: str, message: str, overrides: Sequence[str]) -> Problem:
         near = did_you_mean(key, known, most=1)
     if near or adding.startswith("~"):
         return Problem(key, "unknown key", near)
-    top = f"the keys are {', '.join(sorted({k for k in known if '.' not in k}))}"
+    top = f"the keys are {', '.join(sorted({k for k in known if '.' not in k}))}" if known else ""
     return Problem(key, "unknown key", f"to add it, write +{adding}" if holder else top)
 
 
