@@ -1,5 +1,6 @@
 """The examples in docstrings."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,11 @@ assert not heavy, f"the examples imported {heavy}"
 """
 
 
-def test_examples_in_docstrings_run_and_need_no_tensorflow():
+def test_examples_in_docstrings_run_and_need_no_tensorflow(tmp_path):
     files = [path for path in sorted(PACKAGE.rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")]
     assert len(files) > 10
     names = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in files]
-    ran = subprocess.run([sys.executable, "-c", RUN, *names], capture_output=True, text=True, check=False)
+    known = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}  # some write files, so they run in a folder of their own
+    command = [sys.executable, "-c", RUN, *names]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=known)
     assert ran.returncode == 0, ran.stdout + ran.stderr

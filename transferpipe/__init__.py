@@ -17,6 +17,7 @@ __all__ = [
     "UnsafeError",
     "VerificationError",
     "catalog",
+    "diff",
     "parity",
     "plan",
     "transfer",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from transferpipe.differences.compare import compare
+from transferpipe.differences.result import Diff
 from transferpipe.execute.live import check_ahead, transfer_live
 from transferpipe.execute.open_recipe import open_recipe
 from transferpipe.execute.prepare import prepare_opened
@@ -14,7 +16,7 @@ from transferpipe.fetch.open_path import open_path
 from transferpipe.models.opened import Prepared
 from transferpipe.models.source import live_model
 from transferpipe.planning.model import Plan
-from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.planning.read_recipe import read_comparison, read_recipe
 from transferpipe.prove.parity.result import Parity
 from transferpipe.prove.parity.two import Settings, compare_models
 from transferpipe.recipe.model import LIVE
@@ -50,6 +52,48 @@ def plan(source: Any, target: Any, **recipe: Any) -> Plan:
         RecipeError: with all problems of the recipe or of the plan.
     """
     return _prepare(source, target, recipe).plan
+
+
+def diff(
+    a: Any,
+    b: Any,
+    mapping: Mapping[str, Any] | None = None,
+    *,
+    unmatched: str = "same_name_or_keep",
+    ignore: Sequence[str] = (),
+) -> Diff:
+    """Compare two sets of weights, weight by weight, and return how `b` differs from `a`; print it to see the table.
+
+    Equal means the same bits. Values are read in small parts, one weight at a time.
+
+    >>> import numpy as np
+    >>> import transferpipe as tp
+    >>> np.savez("before.npz", **{"head/kernel": np.zeros((2, 3), "float32"), "head/bias": np.ones(3, "float32")})
+    >>> np.savez("after.npz", **{"head/kernel": np.eye(2, 3, dtype="float32"), "head/bias": np.ones(3, "float32")})
+    >>> found = tp.diff("before.npz", "after.npz")
+    >>> found.equal, [(row.name, row.status) for row in found.rows]
+    (False, [('head/kernel', 'changed'), ('head/bias', 'equal')])
+    >>> found.rows[0].values.largest, found.rows[0].values.index
+    (1.0, (0, 0))
+
+    Args:
+        a: a path, a built `keras.Model`, or a mapping as under `source:` in a recipe (`path` with `layout`, `select`
+            or `format`; or `_target_` with the arguments of a builder).
+        b: the same.
+        mapping: rules as in a recipe, that pair weights of `b` (`to`) with those of `a` (`from`) and transform them;
+            left out, weights of one name belong together, also where one file has another framework's names and axes.
+        unmatched: what becomes of weights of `b` that no rule claims: they are compared by name where `a` has the
+            name, or with ``keep`` left out.
+        ignore: patterns of weights of `a` that are left out if nothing takes them.
+
+    Raises:
+        RecipeError: the mapping is wrong, or a builder raises.
+        FileError, UnsafeError: one of the two cannot be read, or asks for more than data may ask for.
+    """
+    models: dict[str, Any] = {}
+    sides = _origin(a, "source", models), _origin(b, "target", models)
+    data = {"mapping": _plain(mapping or {}), "unmatched": unmatched, "ignore": list(ignore)}
+    return compare(read_comparison(*sides, data), live=models)
 
 
 def parity(original: Any, model: Any, *, mapping: Mapping[str, Any] | None = None, **settings: Any) -> Parity:

@@ -84,7 +84,8 @@ flags
   --help, --version
 
 exit status: 0 done, 1 internal error, 2 recipe, plan or override wrong (nothing written),
-3 verification failed, 4 a file could not be read or written, 5 refused as unsafe
+3 verification failed, 4 a file could not be read or written, 5 refused as unsafe; of diff:
+0 equal, 1 different, 2 any trouble
 """
 
 

@@ -42,10 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _guarded(words: list[str]) -> int:
-    show_trace = "--traceback" in words
+    show_trace, trouble = "--traceback" in words, None
     try:
         arguments = parse_arguments(words)
         verb = VERBS[arguments.verb]
+        trouble = verb.trouble
         SHOWN.set(_plain_progress if verb.has_bar else _progress)
         with termination_interrupts():
             status = verb.run(arguments)
@@ -54,7 +55,7 @@ def _guarded(words: list[str]) -> int:
         if show_trace:
             traceback.print_exc()
         _print_error(error)
-        return error.status
+        return trouble or error.status
     except KeyboardInterrupt as error:
         print(farewell(words[0] if words else ""), file=sys.stderr)
         return BY_SIGNAL if isinstance(error, Terminated) else BY_KEYBOARD
@@ -63,7 +64,7 @@ def _guarded(words: list[str]) -> int:
             traceback.print_exc()
         print(f"internal error: {type(error).__name__}: {visible(str(error))}", file=sys.stderr)
         print("this is a bug in transferpipe; run again with --traceback and report it", file=sys.stderr)
-        return 1
+        return trouble or 1
     return status
 
 

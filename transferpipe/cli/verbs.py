@@ -45,6 +45,7 @@ class Verb:
         function: ``module:function`` in this room; imported when the verb runs, for `--help` must not wait for Hydra.
         has_bar: whether it shows a bar of its own, beside which there cannot be another.
         is_resumed: whether the same command goes on where an interrupted one stopped.
+        trouble: the exit status of every failure, where statuses say something else than they do elsewhere.
 
     Raises:
         ValueError: the row names no function.
@@ -57,6 +58,7 @@ class Verb:
     function: str
     has_bar: bool = False
     is_resumed: bool = False
+    trouble: int | None = None
 
     def __post_init__(self) -> None:
         if not _FUNCTION.fullmatch(self.function):
@@ -127,7 +129,7 @@ def _by_name(rows: Sequence[Verb]) -> Mapping[str, Verb]:
 
 _FLAGS = (
     Flag("--json", "print JSON"),
-    Flag("--all", "list also what is not a weight (inspect); every layer (parity)"),
+    Flag("--all", "list what is no weight, too (inspect); every layer (parity); every weight (diff)"),
     Flag("--inputs", "an npz file with one array an input, in place of random ones", takes_value=True),
     Flag("--atol", "the largest difference allowed", takes_value=True),
     Flag("--rtol", "the same as a part of the expected value", takes_value=True),
@@ -191,6 +193,14 @@ VERBS: Mapping[str, Verb] = _by_name(
             "A B",
             ("--json", "--all", "--inputs", "--atol", "--rtol"),
             "parity:parity",
+        ),
+        Verb(
+            "diff",
+            "compare two sets of weights",
+            "A B [KEY=VALUE ...]",
+            ("--json", "--all", "--trust", "--config-dir"),
+            "diff:diff",
+            trouble=2,
         ),
         Verb("recipes", "list the recipes with their commands", "", ("--json", "--config-dir"), "recipes:recipes"),
         Verb("help", "list the reference pages, or show one", "[TOPIC]", (), "topics:show_help"),

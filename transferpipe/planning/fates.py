@@ -30,6 +30,10 @@ class Fates:
         problems: what is wrong.
         assignments: weights that get a value, by name.
         kept: weights that keep theirs, by name.
+        compares: whether values are to be compared, not moved: then shapes and kinds of numbers may differ, and a
+            weight may be assigned that nothing can be written into.
+        given: where values are compared, the shape of what each assigned weight would take, after the transforms.
+        unfit: where values are compared, why transforms cannot be applied to what a weight would take.
     """
 
     target: TargetStructure
@@ -37,6 +41,9 @@ class Fates:
     problems: Problems
     assignments: dict[str, Assignment] = field(default_factory=dict)
     kept: dict[str, Kept] = field(default_factory=dict)
+    compares: bool = False
+    given: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    unfit: dict[str, str] = field(default_factory=dict)
 
     def keep(self, names: Iterable[str], rule: str, reason: Reason) -> None:
         """Keep the weights called `names` as they are."""
@@ -60,7 +67,7 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken]) -
     merge = rule.merge if rule else None
     transforms = rule.transforms_of(spec.own_name) if rule else ()
     adapter = _adapter(found)
-    if name in fates.target.closed:
+    if name in fates.target.closed and not fates.compares:
         fates.problems.add(
             where, f"{name} is saved by its layer in a way of its own and cannot be assigned", "keep it: from=null"
         )
@@ -69,9 +76,12 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken]) -
         shapes, dtypes = _adapt(adapter, refs)
         shape, dtype = infer(chain_of(merge, transforms), shapes, dtypes)
     except TransformError as error:
-        fates.problems.add(where, f"{name} from {_named(refs)}: {error.what}", error.fix)
-        return
-    if shape != spec.shape:
+        if not fates.compares:
+            fates.problems.add(where, f"{name} from {_named(refs)}: {error.what}", error.fix)
+            return
+        fates.unfit[name], shape, dtype = error.what, refs[0].shape, refs[0].dtype
+    fates.given[name] = tuple(shape)
+    if shape != spec.shape and not fates.compares:
         if rule and rule.on_mismatch == "keep" and rule.pair == "name":
             fates.keep([name], rule.name, "shape differs")
         else:
@@ -79,7 +89,7 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken]) -
             what += " after the transforms" * bool(transforms or any(a.transforms for a in adapter))
             fates.problems.add(where, what, _advise_shape(rule, spec, shape, refs, found))
         return
-    if kind_of(dtype) != kind_of(spec.dtype):
+    if kind_of(dtype) != kind_of(spec.dtype) and not fates.compares:
         what = f"{name} is {spec.dtype}, {_named(refs)} gives {dtype}: a cast between kinds changes what a number means"
         fates.problems.add(where, what, advise_dtype(spec, dtype))
         return

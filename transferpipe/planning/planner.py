@@ -116,6 +116,44 @@ def make_plan(
     return lint(plan, target, found)
 
 
+def pair_weights(
+    recipe: Recipe, sources: Mapping[str, Catalog], target: TargetStructure, layouts: Mapping[str, str] = _KERAS_LAYOUT
+) -> Fates:
+    """Return which source weights belong to which target weights where they are to be compared, and none is written.
+
+    That is what a plan pairs, with less to refuse: shapes and kinds of numbers may differ, and target weights for which
+    a rule finds nothing are in the target only.
+
+    Raises:
+        RecipeError: a rule matches nothing, or finds nothing for any of the weights that it claims, or two claim one.
+    """
+    problems = Problems()
+    named = dataclasses.replace(target, catalog=target.catalog.expanded)
+    named_sources = {alias: catalog.expanded for alias, catalog in sources.items()}
+    pairing = Pairing(named_sources, named, layouts, problems)
+    claims = {rule.name: _claim(rule, named, problems) for rule in recipe.rules}
+    rules = _in_target_order(recipe.rules, claims, named)
+    _check_disjoint(rules, claims, problems)
+    fates = Fates(named, named_sources, problems, compares=True)
+    claimed = close_claims({w for units in claims.values() for u in units for w in u.weights}, target.catalog)
+    claims = settle_names(rules, claims, target.catalog, partial(_can_pair, pairing))
+    for rule in rules:
+        if rule.keep:
+            fates.keep([w for u in claims[rule.name] for w in u.weights], rule.name, "from: null")
+            continue
+        missing = Problems()
+        found = pair_rule(rule, claims[rule.name], dataclasses.replace(pairing, problems=missing))
+        if not found:
+            problems.found += missing.found
+        for weight, taken in found.items():
+            assign(fates, rule, weight, taken)
+    by_name = dataclasses.replace(pairing, problems=Problems())
+    _settle_unmatched(recipe, fates, by_name, unclaimed(target.catalog, claimed, named_sources))
+    list(put_together(fates, target.catalog, sources))
+    problems.raise_as(RecipeError)
+    return fates
+
+
 def _lint_pairs(
     recipe: Recipe, plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog]
 ) -> Iterator[PlanWarning]:

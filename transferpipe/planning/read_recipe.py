@@ -42,6 +42,45 @@ def read_recipe(data: Mapping[str, Any], *, absolute_save: bool = False) -> Reci
     return recipe
 
 
+_COMPARED = ("mapping", "unmatched", "ignore", "seed")
+"""What counts of a recipe where two things are compared: what pairs their weights, and the seed of builders."""
+
+
+def read_comparison(one: Any, other: Any, recipe: Mapping[str, Any]) -> Recipe:
+    """Return the recipe by whose rules two things are to be compared: `one` as its only source, `other` as its target.
+
+    What no rule claims is compared by name, unless the recipe keeps it.
+
+    Args:
+        one: a path, or a mapping as under `source:`.
+        other: a path, or a mapping as under `target:`.
+        recipe: plain data; its source and target give way, but for what they say of how a file is to be read.
+
+    Raises:
+        RecipeError: with all problems of the recipe.
+    """
+    data = {key: recipe[key] for key in _COMPARED if recipe.get(key) is not None}
+    if data.get("unmatched", "error") == "error":
+        data["unmatched"] = "same_name_or_keep"
+    sources: Mapping[str, Any] = recipe.get("sources") or {}
+    if len(sources) > 1:
+        what = f"the recipe has {len(sources)} sources, and two things are compared: A with B"
+        raise RecipeError(Problem("sources", what, "choose a recipe with one source"))
+    if sources:
+        data["sources"] = {alias: _in_place_of(origin, one) for alias, origin in sources.items()}
+    else:
+        data["source"] = _in_place_of(recipe.get("source"), one)
+    data["target"] = _in_place_of(recipe.get("target"), other)
+    return read_recipe(data)
+
+
+def _in_place_of(written: Any, given: Any) -> Any:
+    """Return `given`; a path is read as the recipe's own file is to be."""
+    if not isinstance(given, str) or not isinstance(written, Mapping):
+        return given
+    return {**{k: v for k, v in written.items() if k in ("format", "layout", "select")}, "path": given}
+
+
 def _check_transforms(rule: Rule, problems: Problems) -> None:
     lists = rule.transform if isinstance(rule.transform, Mapping) else {"": rule.transform}
     for own_name, transforms in lists.items():

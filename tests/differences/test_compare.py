@@ -1,0 +1,285 @@
+"""Comparing two sets of weights: formats, builders, layouts, rules; what differs, and what counts as equal."""
+
+import json
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import transferpipe as tp
+from transferpipe.differences.table import diff_text
+
+
+def build(units=5, strides=1, seed=1):
+    keras.utils.set_random_seed(seed)
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Conv2D(4, 3, strides=strides, padding="same", name="conv"),
+            layers.BatchNormalization(name="norm"),
+            layers.GlobalAveragePooling2D(name="pool"),
+            layers.Dense(units, name="head"),
+        ]
+    )
+
+
+def values_of(model):
+    return {"/".join(w.path.split("/")[-2:]): w.numpy() for w in model.weights}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, model):
+    """Return one model in a file of every format that Keras, h5py, NumPy or safetensors writes, by name."""
+    import tensorflow as tf
+
+    folder = tmp_path_factory.mktemp("files")
+    model.save(folder / "m.keras")
+    model.save(folder / "m.h5")
+    model.save_weights(folder / "m.weights.h5")
+    save_file(values_of(model), folder / "m.safetensors")
+    np.savez(folder / "m.npz", **values_of(model))
+    model.export(folder / "saved_model", verbose=False)
+    tf.train.Checkpoint(model=model).write(str(folder / "checkpoint" / "m"))
+    names = list(values_of(model))
+    for k, part in enumerate((names[:2], names[2:]), 1):
+        save_file({n: values_of(model)[n] for n in part}, folder / f"s-0000{k}-of-00002.safetensors")
+    index = {n: f"s-0000{1 + (n not in names[:2])}-of-00002.safetensors" for n in names}
+    (folder / "s.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    return folder
+
+
+FORMATS = {
+    "m.h5": "h5",
+    "m.weights.h5": "weights_h5",
+    "m.safetensors": "safetensors",
+    "m.npz": "npz",
+    "saved_model": "saved_model",
+    "checkpoint/m": "tf_checkpoint",
+    "s.safetensors.index.json": "safetensors_index",
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_one_model_in_two_formats_is_equal_both_ways(files, name):
+    for a, b in ((files / "m.keras", files / name), (files / name, files / "m.keras")):
+        found = tp.diff(a, b)
+        assert found.equal, found
+        assert bool(found) and {row.status for row in found.rows} == {"equal"}
+        assert len(found.rows) == 8
+    assert found.a.format == FORMATS[name]
+
+
+def test_live_models_and_builders(files, model):
+    assert tp.diff(model, files / "m.keras")
+    assert tp.diff(files / "m.keras", model)
+    builder = {"_target_": "transferpipe.zoo.small_mlp"}
+    assert tp.diff(builder, builder)
+    assert not tp.diff(model, builder)
+
+
+def test_every_kind_of_difference(tmp_path, files, model):
+    values = values_of(model)
+    kernel = values["head/kernel"].copy()
+    kernel[3, 2] += 99
+    values |= {"head/kernel": kernel, "head/bias": np.zeros(7, "float32"), "new/scale": np.ones(2, "float32")}
+    values["norm/gamma"] = values["norm/gamma"].astype("float16")
+    del values["norm/beta"]
+    save_file(values, tmp_path / "b.safetensors")
+    found = tp.diff(files / "m.keras", tmp_path / "b.safetensors")
+    rows = {row.name: row for row in found.rows}
+    assert {name: row.status for name, row in rows.items() if row.status != "equal"} == {
+        "head/kernel": "changed",
+        "head/bias": "shape",
+        "norm/gamma": "dtype",
+        "norm/beta": "only in A",
+        "new/scale": "only in B",
+    }
+    assert (not found.equal, not found, not found.weights_equal) == (True, True, True)
+    assert (rows["head/bias"].shape_a, rows["head/bias"].shape_b) == ((5,), (7,))
+    assert (rows["norm/gamma"].dtype_a, rows["norm/gamma"].dtype_b, rows["norm/gamma"].values) == ("float32", "float16", None)  # fmt: skip
+    changed = rows["head/kernel"].values
+    expected = np.float32(kernel[3, 2]) - np.float64(values_of(model)["head/kernel"][3, 2])
+    assert (changed.index, changed.differing, changed.largest) == ((3, 2), 1, expected)
+    backwards = {row.name: row for row in tp.diff(tmp_path / "b.safetensors", files / "m.keras").rows}
+    assert (backwards["norm/beta"].status, backwards["new/scale"].status) == ("only in B", "only in A")
+    assert backwards["head/kernel"].values.after == changed.before
+
+
+def test_settings_that_differ_make_a_difference(tmp_path):
+    one, other = build(), build(strides=2)
+    other.set_weights(one.get_weights())
+    one.save(tmp_path / "a.keras")
+    other.save(tmp_path / "b.h5")
+    found = tp.diff(tmp_path / "a.keras", tmp_path / "b.h5")
+    assert (found.equal, found.weights_equal) == (False, True)
+    assert [(d.target_layer, d.setting, d.source_value, d.target_value) for d in found.settings.differences] == [
+        ("conv", "strides", "(1, 1)", "(2, 2)")
+    ]
+    assert "conv  strides (1, 1) -> (2, 2)" in str(found)
+
+
+def test_the_same_bits_count(tmp_path):
+    for name, zero in (("a", 0.0), ("b", -0.0)):
+        save_file({"d/w": np.array([1, zero, np.nan], "float32")}, tmp_path / f"{name}.safetensors")
+    assert tp.diff(tmp_path / "a.safetensors", tmp_path / "a.safetensors")
+    found = tp.diff(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    assert not found
+    assert "values equal, bits differ" in diff_text(found, 120)
+
+
+def test_names_below_a_layer_that_only_one_side_has(tmp_path, model):
+    values = values_of(model)
+    np.savez(tmp_path / "a.npz", **values)
+    np.savez(tmp_path / "b.npz", **{f"back{{1}}/{name}": value for name, value in values.items()})
+    for a, b in (("a", "b"), ("b", "a")):
+        found = tp.diff(tmp_path / f"{a}.npz", tmp_path / f"{b}.npz")
+        assert found and "back{1}/" in found.paired
+        assert len(found.rows) == 8
+
+
+def test_through_rules_that_rename_transform_and_leave_out(tmp_path):
+    random = np.random.default_rng(0)
+    kernel, bias, head = (random.normal(size=s).astype("float32") for s in ((4, 3), (3,), (3, 2)))
+    np.savez(tmp_path / "a.npz", **{"enc/fc/w": kernel.T.copy(), "enc/fc/b": bias, "old/w": head})
+    np.savez(tmp_path / "b.npz", **{"trunk/kernel": kernel, "trunk/bias": bias + 1, "new/w": head})
+    mapping = {
+        "kernel": {"to": "trunk/kernel", "from": "enc/fc/w", "transform": [{"transpose": [1, 0]}]},
+        "bias": {"to": "trunk/bias", "from": "enc/fc/b"},
+        "new": {"to": "new/w", "from": None},
+    }
+    found = tp.diff(tmp_path / "a.npz", tmp_path / "b.npz", mapping, ignore=["old/w"])
+    assert [(r.a, r.b, r.status) for r in found.rows] == [
+        (("enc/fc/w",), ("trunk/kernel",), "equal"),
+        (("enc/fc/b",), ("trunk/bias",), "changed"),
+        ((), ("new/w",), "left out"),
+        (("old/w",), (), "left out"),
+    ]
+    assert found.rows[1].values.largest == pytest.approx(1, abs=1e-6)
+    del mapping["new"]
+    found = tp.diff(tmp_path / "a.npz", tmp_path / "b.npz", mapping)
+    assert [r.status for r in found.rows[2:]] == ["only in B", "only in A"]
+
+
+def test_a_rule_that_finds_part_of_what_it_claims(tmp_path):
+    np.savez(tmp_path / "a.npz", **{"x/d/w": np.ones(2)})
+    np.savez(tmp_path / "b.npz", **{"d/w": np.ones(2), "d/v": np.ones(2)})
+    found = tp.diff(tmp_path / "a.npz", tmp_path / "b.npz", {"all": {"to": "(.*)", "from": r"x/\1"}})
+    assert {r.name: r.status for r in found.rows} == {"d/w": "equal", "d/v": "only in B"}
+    with pytest.raises(tp.RecipeError, match="no layer 'y/d'"):
+        tp.diff(tmp_path / "a.npz", tmp_path / "b.npz", {"all": {"to": "(.*)", "from": r"y/\1"}})
+
+
+def torch_values():
+    """Return torch's names and axes of what `build` has, with what Keras calls the same."""
+    theirs, ours = {}, values_of(build())
+    theirs["conv.weight"] = ours["conv/kernel"].transpose(3, 2, 0, 1).copy()
+    theirs["conv.bias"] = ours["conv/bias"]
+    names = (("weight", "gamma"), ("bias", "beta"), ("running_mean", "moving_mean"), ("running_var", "moving_variance"))
+    theirs |= {f"norm.{name}": ours[f"norm/{own}"] for name, own in names}
+    theirs |= {"head.weight": ours["head/kernel"].T.copy(), "head.bias": ours["head/bias"]}
+    return theirs
+
+
+def test_torch_and_keras_by_name_both_ways(tmp_path, files):
+    theirs = torch_values()
+    theirs["head.weight"][2, 3] += 1  # (out, in)
+    save_file(theirs, tmp_path / "t.safetensors", metadata={"format": "pt"})
+    found = tp.diff(tmp_path / "t.safetensors", files / "m.keras")
+    changed = [r for r in found.rows if r.status != "equal"]
+    assert [(r.a, r.b, r.values.index) for r in changed] == [(("head/weight",), ("head/kernel",), (3, 2))]
+    assert changed[0].values.after - changed[0].values.before == pytest.approx(-1)
+    found = tp.diff(files / "m.keras", tmp_path / "t.safetensors")
+    changed = [r for r in found.rows if r.status != "equal"]
+    assert [(r.a, r.b, r.values.index) for r in changed] == [(("head/kernel",), ("head/weight",), (3, 2))]
+    assert changed[0].values.after - changed[0].values.before == pytest.approx(1)
+    assert tp.diff(tmp_path / "t.safetensors", tmp_path / "t.safetensors")
+
+
+def test_torch_through_rules(tmp_path, files):
+    theirs = {f"net.{name.replace('conv', 'c1')}": value for name, value in torch_values().items()}
+    save_file(theirs, tmp_path / "t.safetensors", metadata={"format": "pt"})
+    mapping = {"conv": {"to": "conv", "from": "net/c1"}, "rest": {"to": "(norm|head)", "from": r"net/\1"}}
+    assert tp.diff(tmp_path / "t.safetensors", files / "m.keras", mapping)
+
+
+def test_a_file_of_pytorch(tmp_path, files):
+    torch = pytest.importorskip("torch")
+    torch.save({"state_dict": {k: torch.from_numpy(v) for k, v in torch_values().items()}}, tmp_path / "t.pt")
+    assert tp.diff(tmp_path / "t.pt", files / "m.keras")
+
+
+def test_a_compressed_and_chunked_file(tmp_path, files, model):
+    with h5py.File(files / "m.weights.h5") as old, h5py.File(tmp_path / "c.weights.h5", "w") as new:
+        for value in old.values():
+            old.copy(value, new)
+        for key, value in old.attrs.items():
+            new.attrs[key] = value
+        place = "layers/dense/vars/0"
+        value, _ = new[place][:], new.pop(place)
+        value[-1, -1] = 5
+        new.create_dataset(place, data=value, chunks=(2, 2), compression="gzip")
+    (changed,) = [r for r in tp.diff(files / "m.keras", tmp_path / "c.weights.h5").rows if r.status != "equal"]
+    assert (changed.name, changed.values.index, changed.values.after) == ("head/kernel", (3, 4), 5)
+
+
+def test_json_has_numbers_that_json_has_not_as_texts(tmp_path):
+    for name, number in (("a", 1.0), ("b", np.inf)):
+        save_file({"d/w": np.array([2, number], "float32")}, tmp_path / f"{name}.safetensors")
+    data = json.loads(tp.diff(tmp_path / "a.safetensors", tmp_path / "b.safetensors").to_json())
+    (weight,) = data["weights"]
+    assert (data["equal"], data["counts"], weight["status"]) == (False, {"changed": 1}, "changed")
+    assert (weight["values"]["after"], weight["values"]["index"]) == ("inf", [1])
+
+
+def test_what_is_equal_is_one_line_a_run_of_layers(tmp_path):
+    values = {f"block{i}/conv{j}/kernel": np.full(3, i * j, "float32") for i in range(1, 6) for j in range(1, 4)}
+    np.savez(tmp_path / "a.npz", **values)
+    values["block3/conv2/kernel"] = values["block3/conv2/kernel"] + 1
+    np.savez(tmp_path / "b.npz", **values)
+    lines = str(tp.diff(tmp_path / "a.npz", tmp_path / "b.npz")).splitlines()
+    assert lines[-2:] == [
+        "block1/conv1 ... block3/conv1  7 weights in 7 layers",
+        "block3/conv3 ... block5/conv3  7 weights in 7 layers",
+    ]
+    assert sum("block" in line for line in lines) == 3
+    whole = str(tp.diff(tmp_path / "a.npz", tmp_path / "a.npz"))
+    assert "block{1..5}/conv{1..3}  15 weights in 15 layers" in whole
+
+
+def test_many_changed_weights_are_a_line_a_layer_with_all_their_numbers(tmp_path):
+    random = np.random.default_rng(0)
+    one = {f"layer{i}/{n}": random.normal(size=(4, 4)) for i in range(60) for n in ("kernel", "recurrent_kernel")}
+    other = {name: value + random.normal(size=(4, 4)) for name, value in one.items()}
+    np.savez(tmp_path / "a.npz", **one)
+    np.savez(tmp_path / "b.npz", **other)
+    found = tp.diff(tmp_path / "a.npz", tmp_path / "b.npz")
+    lines = [line.split() for line in diff_text(found, 160).splitlines() if line.startswith("layer")]
+    assert len(lines) == 40 < len([line for line in diff_text(found, 160, every=True).splitlines() if "layer" in line])
+    name = lines[0][0].partition("/")[0]
+    own, apart = (
+        np.concatenate([v[f"{name}/{n}"].ravel() for n in ("kernel", "recurrent_kernel")])
+        for v in (one, {k: other[k] - one[k] for k in one})
+    )
+    norm, relative = np.linalg.norm(apart), np.linalg.norm(apart) / np.linalg.norm(own)
+    assert lines[0][1:5] == ["all", "32", f"{norm:.4g}", f"{relative:.2g}"]
+    assert "... and 20 more layers that changed less" in diff_text(found)
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_the_text_keeps_to_the_width(tmp_path, width):
+    one = {f"encoder/stage{i}/block/attention/query/kernel": np.full((3, 4, 5), i, "float32") for i in range(5)}
+    other = {name: value + np.float32(1e-3) for name, value in one.items()} | {"x/y": np.zeros((2, 2))}
+    np.savez(tmp_path / "a.npz", **one)
+    np.savez(tmp_path / "b.npz", **other)
+    text = diff_text(tp.diff(tmp_path / "a.npz", tmp_path / "b.npz"), width)
+    lines = text.splitlines()
+    assert max(len(line) for line in lines if not line.startswith(("A  ", "B  "))) <= width, text
+    assert all(f"encoder/stage{i}/block/attention/query/kernel" in text for i in range(5))

@@ -1,0 +1,1 @@
+"""What two sets of weights differ in: paired, compared value by value, shown. Nothing is written."""

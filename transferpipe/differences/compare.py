@@ -1,0 +1,330 @@
+"""Comparing two files, builders or live models weight by weight, by name or through the rules of a recipe."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
+
+from transferpipe.differences.result import (
+    BY_MAPPING,
+    BY_NAME,
+    CHANGED,
+    DTYPE,
+    EQUAL,
+    LEFT_OUT,
+    ONLY_A,
+    ONLY_B,
+    SHAPE,
+    UNREADABLE,
+    Compared,
+    Diff,
+    WeightDifference,
+)
+from transferpipe.errors import Problem, TransferError
+from transferpipe.execute.open_recipe import builds_of, describe_origin, layout_of, open_origin
+from transferpipe.models.build import check_names
+from transferpipe.models.source import ModelSource, live_model
+from transferpipe.models.structure import file_structure
+from transferpipe.planning.claims import find_units
+from transferpipe.planning.fates import Fates
+from transferpipe.planning.lint.settings import compare_settings
+from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, SettingDifference, SettingsCompared
+from transferpipe.planning.planner import pair_weights
+from transferpipe.planning.read_recipe import chain_of
+from transferpipe.planning.structure import TargetStructure
+from transferpipe.planning.transforms import apply_chain
+from transferpipe.progress import Progress
+from transferpipe.recipe.model import From, Origin, Recipe, Rule
+from transferpipe.recipe.patterns import Pattern
+from transferpipe.recipe.templates import Template
+from transferpipe.values.difference import Comparer, Stored
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.spec import Source, WeightSpec
+
+TARGET = "target"
+_KERAS = "keras"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One of the two, opened."""
+
+    source: Source
+    label: str
+    layout: str
+
+    @property
+    def structure(self) -> TargetStructure:
+        """What the planner needs to know of it as a target."""
+        if isinstance(self.source, FileSource):
+            return file_structure(self.source)
+        assert isinstance(self.source, ModelSource)
+        return self.source.model.structure
+
+    @property
+    def about(self) -> Compared:
+        """What the result says of it."""
+        catalog = self.source.catalog
+        others = len(self.source.others) if isinstance(self.source, FileSource) else 0
+        return Compared(self.label, self.source.format, len(catalog), catalog.parameters, others)
+
+
+def compare(
+    recipe: Recipe,
+    trusted: Collection[str] = (),
+    live: Mapping[str, Any] | None = None,
+    on_progress: Progress | None = None,
+) -> Diff:
+    """Return how the target of `recipe` differs from its only source, A, as the rules pair their weights.
+
+    Of the recipe counts what pairs weights: mapping, unmatched and ignore; and the seed of builders. What `from: null`,
+    ``unmatched: keep`` or `ignore` leave alone is left out.
+
+    Args:
+        recipe: the checked recipe.
+        trusted: packages the command line vouched for.
+        live: models of the user's own process that stand for ``source`` or ``target``.
+        on_progress: told how many bytes have been compared.
+
+    Raises:
+        RecipeError: a builder raises, or a rule matches nothing, or finds nothing.
+        FileError, UnsafeError: one of the two cannot be read.
+    """
+    assert recipe.target is not None
+    ((alias, origin),) = recipe.sources.items()
+    try:
+        check_names(builds_of(recipe), trusted)
+        here = _open(origin, alias, recipe, trusted, live or {})
+        there = _open(recipe.target, TARGET, recipe, trusted, live or {})
+    except TransferError as error:
+        letters = {alias: "A", f"sources.{alias}": "A", TARGET: "B"}
+        raise type(error)([_renamed(p, letters) for p in error.problems]) from error
+    # Layouts are adapted to that of Keras. By name, either side may be the one that is adapted.
+    swapped = not recipe.rules and here.layout == _KERAS != there.layout
+    if swapped:
+        here, there = there, here
+    found = _Comparison(recipe, alias, here, there, swapped)
+    paired = BY_MAPPING if recipe.rules else BY_NAME
+    if not recipe.rules and not found.pairs_any and (below := _rule_for_root(here, there, alias)):
+        rule, place = below
+        found = _Comparison(replace(recipe, rules=(rule,)), alias, here, there, swapped)
+        paired = f"{BY_NAME} below {place}"
+    return replace(found.run(on_progress), paired=paired)
+
+
+def _open(origin: Origin, name: str, recipe: Recipe, trusted: Collection[str], live: Mapping[str, Any]) -> _Side:
+    if name in live:
+        model = ModelSource(live_model(live[name], "B" if name == TARGET else "A"))
+        return _Side(model, model.label, _KERAS)
+    source = open_origin(origin, name, recipe.seed, trusted)
+    return _Side(source, describe_origin(origin), layout_of(origin, source))
+
+
+def _renamed(problem: Problem, letters: Mapping[str, str]) -> Problem:
+    """Return the problem under the names that the user knows the two sides by."""
+    for place, letter in letters.items():
+        if problem.where in (place, f"{place}.path"):
+            return replace(problem, where=letter)
+        if problem.where.startswith(f"{place}."):
+            return replace(problem, where=f"{letter}{problem.where[len(place) :]}")
+    return problem
+
+
+def _rule_for_root(here: _Side, there: _Side, alias: str) -> tuple[Rule, str] | None:
+    """Return the rule that pairs by name where all of one side lies under one layer that the other has not, and which.
+
+    So do the weights of a checkpoint of an object that holds the model, and those of a model inside of another.
+    """
+    ours, theirs = there.source.catalog, here.source.catalog
+    for root, to, names, others in (
+        (_root(ours.by_name), r"{}/(.*)", ours, theirs),
+        (_root(theirs.by_name), "(.*)", theirs, ours),
+    ):
+        if root and any(name[len(root) + 1 :] in others for name in names.by_name):
+            pattern = Pattern(to.format(re.escape(root)))
+            written = re.sub(r"([\\{}])", r"\1\1", root)  # as a template has these characters
+            template = r"\1" if names is ours else rf"{written}/\1"
+            return Rule("root", pattern, (From(alias, template, Template(template)),)), f"{names.label}: {root}/"
+    return None
+
+
+def _root(names: Iterable[str]) -> str:
+    roots = {name.partition("/")[0] if "/" in name else "" for name in names}
+    return roots.pop() if len(roots) == 1 else ""
+
+
+class _Comparison:
+    """The comparison of `there`, whose weights are as a target's, with what `here` gives for them.
+
+    Attributes:
+        swapped: whether `here` is B and `there` is A.
+    """
+
+    def __init__(self, recipe: Recipe, alias: str, here: _Side, there: _Side, swapped: bool) -> None:
+        self._alias = alias
+        self._recipe, self._here, self._there, self.swapped = recipe, here, there, swapped
+        self._structure = there.structure
+        self._catalogs = {alias: here.source.catalog}
+        layout = here.layout if here.layout != there.layout else _KERAS  # of one layout both are as they are
+        self._fates: Fates = pair_weights(recipe, self._catalogs, self._structure, {alias: layout})
+        self._comparer = Comparer()
+
+    @property
+    def pairs_any(self) -> bool:
+        """Whether any weight is on both sides."""
+        return bool(self._fates.assignments)
+
+    def run(self, on_progress: Progress | None) -> Diff:
+        rows = [*self._paired(on_progress), *self._unpaired(), *self._unreadable()]
+        a, b = self._a_and_b(self._here.about, self._there.about)
+        return Diff(a, b, tuple(rows), self._settings())
+
+    def _a_and_b(self, here: T, there: T) -> tuple[T, T]:
+        return (there, here) if self.swapped else (here, there)
+
+    def _row(self, here: tuple[str, ...], there: tuple[str, ...], **fields: Any) -> WeightDifference:
+        a, b = self._a_and_b(here, there)
+        return WeightDifference(a=a, b=b, **fields)
+
+    # Weights that are on both sides -----------------------------------------------------------------------------------
+
+    def _paired(self, on_progress: Progress | None) -> Iterator[WeightDifference]:
+        catalog, done = self._there.source.catalog, 0
+        unread = self._here.source.catalog.unread
+        for weight in catalog:
+            assignment = self._fates.assignments.get(weight.name)
+            if assignment is not None:
+                yield self._compare(assignment, weight)
+            elif weight.name in unread:
+                yield self._row((weight.name,), (weight.name,), status=UNREADABLE, note=unread[weight.name].reason)
+            else:
+                yield self._only_there(weight)
+            done += weight.nbytes
+            if on_progress:
+                on_progress("compare", done, catalog.nbytes)
+
+    def _compare(self, assignment: Assignment, weight: WeightSpec) -> WeightDifference:
+        names, given = tuple(ref.name for ref in assignment.sources), self._fates.given[assignment.target]
+        shapes, dtypes = (given, weight.shape), (assignment.cast_from, weight.dtype)
+        (shape_a, shape_b), (dtype_a, dtype_b) = tuple(
+            pair[::-1] if self.swapped else pair for pair in (shapes, dtypes)
+        )
+        note, difference = self._fates.unfit.get(assignment.target, ""), None
+        if shape_a != shape_b or note:
+            status = SHAPE
+        else:
+            sides = self._given(assignment, given), self._held(self._there.source, weight.name, weight)
+            difference = self._comparer.compare(*self._a_and_b(*sides))
+            status = DTYPE if dtype_a != dtype_b else CHANGED if difference else EQUAL
+        return self._row(
+            names,
+            (weight.name,),
+            status=status,
+            shape_a=shape_a,
+            shape_b=shape_b,
+            dtype_a=dtype_a,
+            dtype_b=dtype_b,
+            values=difference,
+            note=note,
+        )
+
+    def _held(self, source: Source, name: str, spec: WeightSpec) -> Stored:
+        return Stored(spec.shape, spec.dtype, lambda: source.read(name), source.locate(name))
+
+    def _given(self, assignment: Assignment, shape: tuple[int, ...]) -> Stored:
+        """Return what a weight of the other side is to be compared with: one of this side, or what is made of it."""
+        source = self._here.source
+        if assignment.is_copy:
+            name = assignment.sources[0].name
+            return self._held(source, name, source.catalog[name])
+
+        def read() -> NDArray[Any]:
+            left = [ref.name for ref in assignment.sources]
+            arrays = []
+            for adaptation in assignment.adapter:
+                taken, left = left[: adaptation.count], left[adaptation.count :]
+                chain = chain_of(None, adaptation.transforms)
+                arrays.append(apply_chain(chain, [source.read(name) for name in taken]))
+            arrays = arrays or [source.read(name) for name in left]
+            return apply_chain(chain_of(assignment.merge, assignment.transforms), arrays)
+
+        return Stored(shape, assignment.cast_from, read)
+
+    # Weights that are on one side -------------------------------------------------------------------------------------
+
+    def _only_there(self, weight: WeightSpec) -> WeightDifference:
+        kept = self._fates.kept.get(weight.name)
+        by_rule = kept is not None and kept.rule != UNMATCHED_RULE
+        note = "from: null" if by_rule else "unmatched: keep" if kept and self._recipe.unmatched == "keep" else ""
+        status = LEFT_OUT if note else ONLY_A if self.swapped else ONLY_B
+        return self._on_one_side(weight, there=True, status=status, note=note)
+
+    def _on_one_side(self, weight: WeightSpec, *, there: bool, **fields: Any) -> WeightDifference:
+        letter, name = "a" if there == self.swapped else "b", (weight.name,)
+        fields |= {f"shape_{letter}": weight.shape, f"dtype_{letter}": weight.dtype}
+        return self._row((), name, **fields) if there else self._row(name, (), **fields)
+
+    def _unpaired(self) -> Iterator[WeightDifference]:
+        """Yield the weights of `here` that nothing was compared with."""
+        catalog = self._here.source.catalog
+        used = {ref.name for a in self._fates.assignments.values() for ref in a.sources}
+        ignored = {
+            catalog[name].name
+            for ignore in self._recipe.ignore
+            for unit in find_units(ignore.pattern, catalog.expanded)
+            for name in unit.weights
+        }
+        for weight in catalog:
+            if weight.name in used:
+                continue
+            note = "ignore" if weight.name in ignored else ""
+            note = note or ("no weight: says how something is computed" if weight.name in catalog.operands else "")
+            status = LEFT_OUT if note else ONLY_B if self.swapped else ONLY_A
+            yield self._on_one_side(weight, there=False, status=status, note=note)
+
+    def _unreadable(self) -> Iterator[WeightDifference]:
+        """Yield what cannot be read, where the other side has nothing that is called so, or cannot read it either."""
+        here, there = self._here.source.catalog.unread, self._there.source.catalog.unread
+        for name in dict.fromkeys((*here, *there)):
+            if name in here and name in self._there.source.catalog:
+                continue
+            sides = (name,) if name in here else (), (name,) if name in there else ()
+            yield self._row(*sides, status=UNREADABLE, note=(here.get(name) or there[name]).reason)
+
+    # Settings ---------------------------------------------------------------------------------------------------------
+
+    def _settings(self) -> SettingsCompared:
+        plan = Plan(
+            recipe="",
+            target=self._there.label,
+            sources={self._alias: self._here.label},
+            assignments=tuple(self._fates.assignments.values()),
+            kept=(),
+            source_weights=(),
+        )
+        found, _ = compare_settings(plan, self._catalogs, self._structure)
+        here, there = self._a_and_b("A", "B")
+        reasons = {
+            "not stored in the source": f"not stored in {here}",
+            "not known of the target": f"not stored in {there}",
+        }
+        return replace(
+            found,
+            not_compared={reasons.get(reason, reason): count for reason, count in found.not_compared.items()},
+            differences=tuple(map(_turned, found.differences)) if self.swapped else found.differences,
+        )
+
+
+def _turned(d: SettingDifference) -> SettingDifference:
+    return replace(
+        d,
+        source_layer=d.target_layer,
+        target_layer=d.source_layer,
+        source_value=d.target_value,
+        target_value=d.source_value,
+    )

@@ -1,0 +1,321 @@
+"""A comparison of two sets of weights as text: the summary first, then what differs, then what is equal."""
+
+from __future__ import annotations
+
+import math
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from transferpipe.differences.result import (
+    BY_NAME,
+    CHANGED,
+    DTYPE,
+    EQUAL,
+    LEFT_OUT,
+    ONLY_A,
+    ONLY_B,
+    SHAPE,
+    UNREADABLE,
+    Compared,
+    Diff,
+    WeightDifference,
+)
+from transferpipe.text.collapse import braces, collapse, counted, numbers_of, shape_of
+from transferpipe.text.visible import visible
+
+_MOST_CHANGED = 40
+"""More changed weights than this are shown a line a layer, and more layers than this are cut."""
+_MOST_LINES = 20
+_GAP, _LAST = 2, 20
+_HEADER = ("weight", "changed", "L2 norm", "relative", "largest", "at: A -> B")
+
+
+def diff_text(diff: Diff, width: int = 80, every: bool = False) -> str:
+    """Return the comparison as text.
+
+    Args:
+        diff: what was found.
+        width: columns to keep to; only single names may be longer.
+        every: show every weight in a line of its own, and cut nothing.
+    """
+    lines = [*_heads(diff), *_wrapped(_verdict(diff), width)]
+    for title, section in _sections(diff, width, every):
+        body = list(section)
+        if body:
+            lines += ["", title, *body]
+    return "\n".join(visible(line) for line in lines)
+
+
+def _heads(diff: Diff) -> Iterator[str]:
+    for letter, side in (("A", diff.a), ("B", diff.b)):
+        others = f"; {side.others:,} further entries not compared" if side.others else ""
+        yield f"{letter}  {side.label}"
+        yield f"   {side.format}, {counted(side.weights, 'weight')}, {_numbers(side)}{others}"
+
+
+def _numbers(side: Compared) -> str:
+    return counted(side.parameters, "parameter")
+
+
+def _verdict(diff: Diff) -> str:
+    counts = diff.counts
+    words = {
+        CHANGED: "changed",
+        DTYPE: "of another dtype",
+        SHAPE: "of another shape",
+        ONLY_A: "only in A",
+        ONLY_B: "only in B",
+        UNREADABLE: "cannot be read",
+    }
+    found = [f"{counts[status]:,} {word}" for status, word in words.items() if counts.get(status)]
+    equal = f"{counts.get(EQUAL, 0):,} equal"
+    if diff.weights_equal:
+        first = f"weights: all {counts.get(EQUAL, 0):,} equal, bit for bit"
+    else:
+        first = f"weights: {', '.join(found)}; {equal}"
+    if counts.get(LEFT_OUT):
+        first += f"; {counts[LEFT_OUT]:,} left out by the mapping"
+    paired = "" if diff.paired == BY_NAME else f", paired {diff.paired}"
+    return f"{'equal' if diff.equal else 'different'}. {first}{paired}. {_settings_line(diff)}"
+
+
+def _settings_line(diff: Diff) -> str:
+    found = diff.settings
+    others = ", ".join(f"{n:,} {reason}" for reason, n in sorted(found.not_compared.items()))
+    if not found.compared:
+        return f"settings: not compared ({others})" if others else "settings: none compared"
+    differ = "all equal" if not found.differences else f"{counted(len(found.differences), 'difference')}"
+    return f"settings: {counted(found.compared, 'layer')} compared, {differ}" + (
+        f"; not compared: {others}" * bool(others)
+    )
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def _sections(diff: Diff, width: int, every: bool) -> Iterator[tuple[str, Iterable[str]]]:
+    by_status: dict[str, list[WeightDifference]] = {}
+    for row in diff.rows:
+        by_status.setdefault(row.status, []).append(row)
+    changed = [r for r in diff.rows if r.status == CHANGED or (r.status == DTYPE and r.values)]
+    yield "changed", _changed_lines(changed, width, every)
+    shapes = [(_called(r), _shapes(r)) for r in by_status.get(SHAPE, ())]
+    yield "another shape (A -> B)", _pairs(shapes, width)
+    dtypes = [
+        (_called(r), f"{r.dtype_a} -> {r.dtype_b}{'' if r.values else ', same values'}")
+        for r in by_status.get(DTYPE, ())
+    ]
+    yield "another dtype (A -> B)", _pairs(_merged(dtypes), width)
+    for status in (ONLY_A, ONLY_B):
+        yield status, _runs(by_status.get(status, ()), diff, width, every)
+    yield "cannot be read", _pairs([(_called(r), r.note) for r in by_status.get(UNREADABLE, ())], width)
+    yield "settings that differ (A -> B)", _pairs(list(_settings(diff)), width)
+    yield "left out by the mapping", _runs(by_status.get(LEFT_OUT, ()), diff, width, every)
+    yield "equal", _runs(by_status.get(EQUAL, ()), diff, width, every)
+
+
+def _called(row: WeightDifference) -> str:
+    """Return the weight's name; both, where they differ."""
+    a, b = " + ".join(row.a), " + ".join(row.b)
+    return b or a if a == b or not (a and b) else f"{b} <- {a}"
+
+
+def _shapes(row: WeightDifference) -> str:
+    note = f" ({row.note})" if row.note else ""
+    return f"{row.shape_a} -> {row.shape_b}{note}"
+
+
+def _settings(diff: Diff) -> Iterator[tuple[str, str]]:
+    for d in diff.settings.differences:
+        called = d.target_layer if d.target_layer == d.source_layer else f"{d.target_layer} <- {d.source_layer}"
+        setting = "before it:" if d.setting == "between" else d.setting
+        yield called, f"{setting} {d.source_value} -> {d.target_value}"
+
+
+# What changed ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """The figures of one weight, or of all changed weights of a layer."""
+
+    name: str
+    row: WeightDifference
+    differing: int
+    size: int
+    norm: float
+    own: float
+
+    @property
+    def relative(self) -> float:
+        return self.norm / self.own if self.own else math.inf
+
+
+def _changes(name: str, rows: Sequence[WeightDifference]) -> _Changes:
+    values = [r.values for r in rows if r.values]
+    largest = max(rows, key=lambda r: (r.values.largest or 0) if r.values else 0)
+    own = [v.norm / v.relative if v.relative else 0.0 for v in values]
+    return _Changes(
+        name,
+        largest,
+        sum(v.differing for v in values),
+        sum(v.size for v in values),
+        math.hypot(*(v.norm for v in values)),
+        math.hypot(*own),
+    )
+
+
+def _changed_lines(rows: Sequence[WeightDifference], width: int, every: bool) -> Iterator[str]:
+    if not rows:
+        return
+    found, left = [_changes(_called(r), [r]) for r in rows], 0
+    if len(found) > _MOST_CHANGED and not every:
+        layers = {layer: list(group) for layer, group in _by_layer(rows)}
+        found = [_changes(_together(layer, group), group) for layer, group in layers.items()]
+        shown = sorted(sorted(found, key=lambda c: -c.relative)[:_MOST_CHANGED], key=found.index)
+        found, left = shown, len(found) - len(shown)
+    whole = [_cells(c) for c in found]
+    if sum(max(len(cells[k]) for cells in (_HEADER, *whole)) + _GAP for k in range(len(_HEADER))) - _GAP > width:
+        yield from _table((*_HEADER[:-1], "at"), [_cells(c, short=True) for c in found], width)
+    else:
+        yield from _table(_HEADER, whole, width)
+    if left:
+        yield f"... and {counted(left, 'more layer')} that changed less (--all lists every weight)"
+
+
+def _by_layer(rows: Iterable[WeightDifference]) -> Iterator[tuple[str, Iterator[WeightDifference]]]:
+    return groupby(sorted(rows, key=_order_of_first(rows)), key=lambda r: r.layer)
+
+
+def _order_of_first(rows: Iterable[WeightDifference]) -> Callable[[WeightDifference], int]:
+    order: dict[str, int] = {}
+    for row in rows:
+        order.setdefault(row.layer, len(order))
+    return lambda row: order[row.layer]
+
+
+def _together(layer: str, rows: Sequence[WeightDifference]) -> str:
+    own = braces([r.name.rpartition("/")[2] for r in rows])
+    return f"{layer}/{own}" if layer else own
+
+
+def _cells(c: _Changes, short: bool = False) -> tuple[str, ...]:
+    """Return the cells of a row; the short form leaves out the two numbers where other rows are as wide."""
+    values = c.row.values
+    assert values is not None
+    count = f"all {c.size:,}" if c.differing == c.size else f"{c.differing:,} of {c.size:,}"
+    place = f"{list(values.index)}" if values.index else ""
+    if c.name != _called(c.row) and values.index:
+        place = f"{c.row.name.rpartition('/')[2]}{place}"
+    numbers = f"{_number(values.before)} -> {_number(values.after)}"
+    told = not short or values.largest is None or c.differing == 1
+    at = ": ".join(filter(None, [place, numbers if told else ""]))
+    if not values.unequal:
+        at += "; values equal, bits differ"
+    elif values.nonfinite:
+        at += f"; {values.nonfinite:,} with NaN or infinity"
+    relative = "-" if c.relative == math.inf else f"{c.relative:.2g}"
+    largest = "-" if values.largest is None else _number(values.largest)
+    return c.name, count, _number(c.norm), relative, largest, at
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, bool) or (isinstance(value, int) and abs(value) < 10**9):
+        return str(value)
+    return f"{value:.4g}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+    """Yield a table: numbers to the right, and names that leave no room for them on a line of their own."""
+    inner = [max(len(r[k]) for r in (header, *rows)) for k in range(1, len(header) - 1)]
+    last = max(len(word) for r in (header, *rows) for word in re.split(r"(?<=[:;]) ", r[-1]))
+    left = width - sum(inner) - _GAP * (len(header) - 1) - min(last, _LAST)
+    name = max(12, min(max(len(r[0]) for r in (header, *rows)), left))
+    room = max(16, width - name - sum(inner) - _GAP * (len(header) - 1))
+    for row in (header, *rows):
+        if len(row[0]) > name:
+            yield row[0]
+            row = ("", *row[1:])
+        cells = [f"{row[0]:<{name}}", *(f"{c:>{w}}" for c, w in zip(row[1:-1], inner, strict=True))]
+        begin = (" " * _GAP).join(cells) + " " * _GAP
+        wrapped = _wrapped(row[-1], room) or [""]
+        yield f"{begin}{wrapped[0]}".rstrip()
+        yield from (" " * len(begin) + line for line in wrapped[1:])
+
+
+# What is listed -------------------------------------------------------------------------------------------------------
+
+
+def _pairs(rows: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
+    """Yield names with what is said of each beside it, or below it where there is no room."""
+    longest = max((len(name) for name, _ in rows), default=0)
+    name = min(longest, width // 2)
+    for called, text in rows:
+        room = width - name - _GAP
+        lines = _wrapped(text, room)
+        if len(called) > name:
+            yield called
+            called = ""
+        for line in lines:
+            yield f"{called:<{name}}{' ' * _GAP}{line}".rstrip()
+            called = ""
+
+
+def _merged(rows: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the rows with those of one series that say the same as one."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, text in rows:
+        groups.setdefault((shape_of(name), text), []).append(name)
+    return [(row, text) for (_, text), names in groups.items() for row in _exactly(names)]
+
+
+def _exactly(names: Sequence[str]) -> list[str]:
+    """Return the names as one that stands for them and no others, or as they are."""
+    columns = zip(*(numbers_of(name) for name in names), strict=True)
+    stands_for = math.prod(len(set(column)) for column in columns)
+    return [collapse(names)] if stands_for == len(set(names)) else list(names)
+
+
+def _runs(rows: Sequence[WeightDifference], diff: Diff, width: int, every: bool) -> Iterator[str]:
+    """Yield the layers whose weights all have this status, neighbours as one line; single weights of other layers."""
+    if every:
+        yield from _pairs([(_called(r), _about(r)) for r in rows], width)
+        return
+    here = {id(r) for r in rows}
+    whole: dict[str, bool] = {}
+    for row in diff.rows:
+        whole[row.layer] = whole.get(row.layer, True) and id(row) in here
+    runs: list[list[WeightDifference]] = []
+    before: tuple[str, bool] | None = None
+    for row in diff.rows:
+        if id(row) not in here:
+            before = None if row.status in (EQUAL, CHANGED, SHAPE, DTYPE) or id(row) in here else before
+            continue
+        if before is None or not (whole[row.layer] or before[0] == row.layer):
+            runs.append([])
+        runs[-1].append(row)
+        before = row.layer, whole[row.layer]
+    lines = [_run(run, whole) for run in runs]
+    yield from _pairs(lines[:_MOST_LINES], width)
+    if len(lines) > _MOST_LINES:
+        count = sum(len(run) for run in runs[_MOST_LINES:])
+        yield f"... and {counted(count, 'more weight')} (--all lists every weight)"
+
+
+def _about(row: WeightDifference) -> str:
+    shape, dtype = (row.shape_b, row.dtype_b) if row.b else (row.shape_a, row.dtype_a)
+    return f"{shape} {dtype}" + (f", {row.note}" if row.note else "")
+
+
+def _run(run: Sequence[WeightDifference], whole: dict[str, bool]) -> tuple[str, str]:
+    layers = list(dict.fromkeys(r.layer for r in run))
+    if len(layers) == 1:
+        return _together(layers[0], run), _about(run[0]) if len(run) == 1 else counted(len(run), "weight")
+    names = _exactly(layers) if len({shape_of(layer) for layer in layers}) == 1 else layers
+    called = names[0] if len(names) == 1 else f"{layers[0]} ... {layers[-1]}"
+    return f"{called}", f"{counted(len(run), 'weight')} in {counted(len(layers), 'layer')}"
