@@ -12,6 +12,8 @@ import os
 import sys
 from typing import Any
 
+from transferpipe.files.os_errors import reason_of
+
 # A reader that has seen enough: nothing was lost that anybody wanted.
 _UNREAD = (errno.EPIPE, errno.ECONNRESET)
 
@@ -54,7 +56,7 @@ class Streams:
         if lost is None:
             return status
         done = "" if status else "; everything else was done"
-        print(f"error: standard output could not be written: {lost.strerror}{done}", file=sys.stderr)
+        print(f"error: standard output could not be written: {reason_of(lost)}{done}", file=sys.stderr)
         return status or 4
 
 

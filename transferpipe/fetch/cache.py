@@ -19,9 +19,10 @@ from urllib.parse import unquote, urlsplit
 
 from transferpipe.errors import FileError, Problem, VerificationError
 from transferpipe.fetch.request import Mark, Wanted
-from transferpipe.files.atomic import cannot_be_written, flush, publish, remove_stale, temporary_beside, write_text
+from transferpipe.files.atomic import flush, publish, remove_stale, temporary_beside, write_text
 from transferpipe.files.hashing import sha256
 from transferpipe.files.locks import lock_folder
+from transferpipe.files.os_errors import cannot_be_written, reason_of
 from transferpipe.progress import SHOWN, Progress
 
 Download = Callable[[Wanted, IO[bytes], Progress], Mark | None]
@@ -147,7 +148,7 @@ def _open_folder(folder: Path) -> Iterator[Path]:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        what = f"the cache cannot be written: {error.strerror or error}"
+        what = f"the cache cannot be written: {reason_of(error)}"
         raise FileError(Problem(str(folder), what, "set XDG_CACHE_HOME to a folder that can be")) from error
     with lock_folder(folder):
         remove_stale(folder)

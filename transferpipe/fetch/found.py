@@ -7,6 +7,7 @@ from pathlib import Path
 
 from transferpipe.errors import FileError, Problem, RecipeError, VerificationError
 from transferpipe.files.hashing import sha256
+from transferpipe.files.os_errors import reason_of
 from transferpipe.files.stamp import Stamp, stamps_of
 
 ONE_FILE = "sha256: pins one file"
@@ -39,7 +40,7 @@ def checked(path: Path, url: str | None, pin: str | None, where: str) -> Found:
     try:
         digest = sha256(path)
     except OSError as error:
-        what = f"{str(path)!r} cannot be read: {error.strerror or error}"
+        what = f"{str(path)!r} cannot be read: {reason_of(error)}"
         raise FileError(Problem(where, what, "check the path and who may read it")) from error
     if pin not in (None, digest):
         what = f"{url or str(path)} has the SHA-256 {digest}, the recipe pins {pin}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.files.atomic import cannot_be_written
+from transferpipe.files.os_errors import cannot_be_written
 from transferpipe.progress import Progress
 
 _CHUNK = 1 << 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import os
@@ -15,6 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problem
+from transferpipe.files.os_errors import cannot_be_written, reason_of
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<pid>\d{1,9})-[0-9a-f]{8}\.part(\..*)?", re.DOTALL)
 _MOST_BESIDE = 50  # run folders in which a new run looks for what killed ones have left
@@ -142,7 +144,7 @@ def _take_back(path: Path, new: tuple[int, int] | None, backup: Path) -> None:
             else:
                 path.unlink()
         except OSError as error:
-            what = f"cannot be put back as it was: {error.strerror or error}"
+            what = f"cannot be put back as it was: {reason_of(error)}"
             fix = f"the earlier file is {backup}: copy it now, the next run here removes it"
             raise FileError(Problem(str(path), what, fix if backup.exists() else "remove it")) from error
     remove(backup)
@@ -189,14 +191,7 @@ def write_text(path: Path, text: str, *, lasting: bool = True) -> None:
     except OSError as error:
         raise cannot_be_written(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
-
-
-def cannot_be_written(path: Path, error: OSError) -> FileError:
-    """Return the error that says so."""
-    return FileError(
-        Problem(str(path), f"cannot be written: {error.strerror or error}", "make room, or save elsewhere")
-    )
+        remove(temporary)
 
 
 @contextlib.contextmanager
@@ -212,14 +207,12 @@ def new_folders(folder: Path) -> Iterator[None]:
             made += [p for p in (folder, *folder.parents) if not p.exists()]
             folder.mkdir(parents=True, exist_ok=True)
             if not os.access(folder, os.W_OK):
-                raise PermissionError(f"no permission to write in {folder}")
+                raise PermissionError(errno.EACCES, "no permission to write in it")
         except FileExistsError as error:
-            raise FileError(
-                Problem(str(folder), "cannot be written: it is a file, not a folder", "choose another folder")
-            ) from error
+            reason = NotADirectoryError(errno.ENOTDIR, "it is a file, not a folder")
+            raise cannot_be_written(folder, reason) from error
         except OSError as error:
-            what = f"cannot be written: {error.strerror or error}"
-            raise FileError(Problem(str(folder), what, "choose another folder")) from error
+            raise cannot_be_written(folder, error) from error
         yield
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from transferpipe.errors import FileError, Problem, UnsafeError
+from transferpipe.files.os_errors import cannot_be_read
 
 _MOST_DEPTH = 100
 _INLINE = "keep all files of a model in one folder, under plain names"
@@ -63,7 +64,7 @@ def files_below(folder: Path, prefix: str = "", depth: int = 0) -> Iterator[str]
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
-        raise FileError(Problem(str(folder), f"cannot be read: {error.strerror}", "check who may read it")) from error
+        raise cannot_be_read(folder, error) from error
     for entry in entries:
         if not _is_text(entry.name):
             raise FileError(Problem(ascii(entry.path), "the name is not UTF-8", "rename it"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import FileError, Problem, UnsafeError
+from transferpipe.files.os_errors import cannot_be_read
 
 # The largest published index of shards has nine megabytes.
 MOST_JSON = 1 << 25
@@ -24,7 +25,7 @@ def read_mapping(path: Path, most: int = MOST_JSON) -> dict[str, Any]:
         with path.open("rb") as file:
             text = file.read(most + 1)
     except OSError as error:
-        raise FileError(Problem(str(path), f"cannot be read: {error.strerror}", "check the path")) from error
+        raise cannot_be_read(path, error) from error
     if len(text) > most:
         what = f"has more than {most:,} bytes, too much for a file that only describes others"
         raise FileError(Problem(str(path), what, "name another `format:`"))

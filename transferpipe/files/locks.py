@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from transferpipe.files.atomic import cannot_be_written
+from transferpipe.files.os_errors import cannot_be_written
 
 _IN_A_FOLDER = ".lock"
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problem
+from transferpipe.files.os_errors import cannot_be_read
 
 CHUNK = 1 << 20
 """Bytes that are moved at a time: small enough to stay in the processor's cache, large enough to be few calls."""
@@ -46,7 +47,7 @@ def opened(path: Path) -> Iterator[int]:
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError as error:
-        raise FileError(Problem(str(path), f"cannot be read: {error.strerror}", "check the path")) from error
+        raise cannot_be_read(path, error) from error
     try:
         yield descriptor
     finally:
@@ -64,7 +65,7 @@ def read_into(descriptor: int, buffer: memoryview, offset: int, path: Path) -> N
         try:
             count = os.preadv(descriptor, [buffer[done:]], offset + done)
         except OSError as error:
-            raise FileError(Problem(str(path), f"cannot be read: {error.strerror}", "check the disk")) from error
+            raise cannot_be_read(path, error) from error
         if not count:
             what = f"ends at byte {os.fstat(descriptor).st_size:,}, before the values that it declares"
             raise FileError(Problem(str(path), what, "it is truncated, or changed while it was read: run again"))

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 
 from transferpipe.files.atomic import (
-    cannot_be_written,
     flush,
     new_folders,
     publish_for_now,
@@ -18,6 +17,7 @@ from transferpipe.files.atomic import (
     temporary_beside,
 )
 from transferpipe.files.locks import lock_folder
+from transferpipe.files.os_errors import cannot_be_written
 
 
 @dataclass(frozen=True)

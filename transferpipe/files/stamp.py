@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problem
+from transferpipe.files.os_errors import cannot_be_read
 
 Stamp = tuple[int, int, int]
 
@@ -19,7 +20,7 @@ def file_stamp(path: Path) -> Stamp:
     try:
         status = path.stat()
     except OSError as error:
-        raise FileError(Problem(str(path), f"cannot be read: {error.strerror or error}", "check the path")) from error
+        raise cannot_be_read(path, error) from error
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 

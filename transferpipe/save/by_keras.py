@@ -8,8 +8,9 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from transferpipe.errors import FileError, Problem, RecipeError, TransferError
+from transferpipe.errors import Problem, RecipeError, TransferError
 from transferpipe.files.atomic import final_name, temporary_beside
+from transferpipe.files.os_errors import cannot_be_written
 from transferpipe.models.target import ModelTarget
 from transferpipe.models.walk import has_assets, save_assets
 from transferpipe.planning.model import Plan
@@ -54,8 +55,7 @@ def _save(target: ModelTarget, scratch: Path) -> None:
     except TransferError:
         raise
     except OSError as error:
-        what = f"cannot be written: {error.strerror or error}"
-        raise FileError(Problem(str(scratch.parent.parent), what, "make room, or save elsewhere")) from error
+        raise cannot_be_written(scratch.parent.parent, error) from error
     except Exception as error:
         what = f"Keras cannot save it: {type(error).__name__}: {error}"
         raise RecipeError(Problem(target.label, what, "save as .safetensors or .npz, or fix the layer")) from error

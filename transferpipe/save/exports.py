@@ -10,6 +10,7 @@ from typing import Any
 
 from transferpipe.errors import FileError, Problem, RecipeError, TransferError
 from transferpipe.files.atomic import temporary_beside
+from transferpipe.files.os_errors import cannot_be_written
 from transferpipe.models.build import import_keras
 from transferpipe.models.keras_private import draw_value, has_value
 from transferpipe.models.target import ModelTarget, Target
@@ -119,8 +120,7 @@ def _refusals(target: Target, path: Path) -> Iterator[None]:
     except TransferError:
         raise
     except OSError as error:
-        what = f"cannot be written: {error.strerror or error}"
-        raise FileError(Problem(str(path.parent), what, "make room, or save elsewhere")) from error
+        raise cannot_be_written(path.parent, error) from error
     except Exception as error:
         kind = "a checkpoint" if path.name.endswith(CHECKPOINT) else "a SavedModel"
         # The first line of what Keras raises often says only in which layer it was raised.

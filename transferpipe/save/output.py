@@ -13,9 +13,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from transferpipe.errors import FileError, Problem
-from transferpipe.files.atomic import cannot_be_written, final_name
+from transferpipe.files.atomic import final_name
 from transferpipe.files.hashing import followed
+from transferpipe.files.os_errors import cannot_be_written
 from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.planning.model import Plan
 from transferpipe.progress import Progress
@@ -116,8 +116,7 @@ def _created(path: Path) -> Iterator[int]:
         finally:
             os.close(descriptor)
     except OSError as error:
-        what = f"cannot be written: {error.strerror or error}"
-        raise FileError(Problem(str(path.parent), what, "make room, or save elsewhere")) from error
+        raise cannot_be_written(path.parent, error) from error
 
 
 def content_of(path: Path, target: Target, plan: Plan, values: Values, progress: Progress | None) -> Content:

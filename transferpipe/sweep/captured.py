@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from transferpipe.files.atomic import cannot_be_written
+from transferpipe.files.os_errors import cannot_be_written
 
 _STREAMS = (1, 2)
 

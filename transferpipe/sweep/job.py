@@ -14,8 +14,9 @@ from transferpipe.errors import FileError, ScoreError, TransferError
 from transferpipe.execute.prepare import prepare
 from transferpipe.execute.run import execute
 from transferpipe.execute.score_run import score_run
-from transferpipe.files.atomic import cannot_be_written, write_text
+from transferpipe.files.atomic import write_text
 from transferpipe.files.locks import lock_file
+from transferpipe.files.os_errors import cannot_be_written
 from transferpipe.models.settings import folder_and_logging_kept
 from transferpipe.planning.read_recipe import read_recipe
 from transferpipe.prove.manifest import MANIFEST, PLAN, read_json

@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.files.atomic import cannot_be_written, write_text
+from transferpipe.files.atomic import write_text
+from transferpipe.files.os_errors import cannot_be_written
 from transferpipe.files.stamp import stamps_of
 from transferpipe.models.opened import Prepared
 from transferpipe.planning.warned import shorten_warnings

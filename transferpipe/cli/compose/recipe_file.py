@@ -8,7 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from transferpipe.errors import FileError, Problem, RecipeError, UnsafeError
+from transferpipe.errors import Problem, RecipeError, UnsafeError
+from transferpipe.files.os_errors import cannot_be_read
 
 # A recipe of a thousand rules stays below these. A few hundred bytes of aliases can stand for billions of values.
 _MOST_BYTES = 1 << 20
@@ -71,7 +72,7 @@ def _read(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise FileError(Problem(shown(path), f"cannot be read: {error.strerror}", "check who may read it")) from error
+        raise cannot_be_read(shown(path), error) from error
     if len(data) > _MOST_BYTES:
         raise UnsafeError(Problem(shown(path), f"has {len(data):,} bytes; a recipe has at most {_MOST_BYTES:,}"))
     try:

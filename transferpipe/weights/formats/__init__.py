@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problem, RecipeError, did_you_mean
+from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.tensorflow.paths import is_basename
 
@@ -87,8 +88,10 @@ def _check_path(path: Path) -> None:
         if is_basename(path):
             return
         raise FileError(Problem(str(path), "there is no such file", _near(path))) from error
-    except (OSError, ValueError) as error:
-        raise FileError(Problem(str(path), f"cannot be read: {error}", "check the path and who may read it")) from error
+    except OSError as error:
+        raise cannot_be_read(path, error) from error
+    except ValueError as error:  # a name that no file can have
+        raise FileError(Problem(str(path), f"cannot be read: {error}", "check the path")) from error
     if stat.S_ISDIR(status.st_mode):
         return
     if not stat.S_ISREG(status.st_mode):

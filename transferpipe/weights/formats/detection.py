@@ -12,6 +12,7 @@ from typing import Any
 
 from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.files.json_text import read_mapping
+from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.weights.formats.keras.shards import is_shard_list
 from transferpipe.weights.formats.tensorflow.paths import (
     has_checkpoint,
@@ -177,7 +178,7 @@ def detect_folder(path: Path, listed: str) -> str:
     try:
         names = frozenset(entry.name for entry in path.iterdir())
     except OSError as error:
-        raise FileError(Problem(str(path), f"cannot be read: {error.strerror}", "check who may read it")) from error
+        raise cannot_be_read(path, error) from error
     for format, fits in FOLDERS.items():
         if fits(names):
             return format

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import FileError, Problem, Problems, UnsafeError
 from transferpipe.files.inside import file_inside, files_below
 from transferpipe.files.json_text import read_mapping
+from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.files.stamp import check_unchanged, file_stamp
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.keras_legacy.ungrouped import Stored, name_ungrouped
@@ -108,7 +109,7 @@ def _last_step(path: Path) -> Path:
     try:
         steps = [p for p in path.iterdir() if p.name.isdigit() and not p.is_symlink() and (p / STEP).is_file()]
     except OSError as error:
-        raise FileError(Problem(str(path), f"cannot be read: {error.strerror}", "name the folder")) from error
+        raise cannot_be_read(path, error) from error
     return max(steps, key=lambda p: int(p.name), default=path)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem
 from transferpipe.files.inside import file_inside, files_below
+from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.files.stamp import file_stamp
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.flat_names import flat_names, is_weight
@@ -93,7 +94,7 @@ def _open(file: Path) -> tuple[NpyHeader, Stretch]:
         with file.open("rb") as opened:
             head = opened.read(MOST_HEADER)
     except OSError as error:
-        raise FileError(Problem(str(file), f"cannot be read: {error.strerror}", "check who may read it")) from error
+        raise cannot_be_read(file, error) from error
     header = read_npy_header(head, stamp[1], str(file))
     return header, Stretch(file, stamp, header.begin)
 

@@ -14,6 +14,7 @@ from typing import Any
 from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.files.inside import file_inside
 from transferpipe.files.json_text import read_mapping
+from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.text.listing import listed
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.flat_names import flat_names, is_weight
@@ -70,7 +71,7 @@ def _choose(folder: Path) -> Path:
     try:
         found = sorted(p for p in folder.iterdir() if p.name.endswith((_INDEX, _SINGLE)))
     except OSError as error:
-        raise FileError(Problem(str(folder), f"cannot be read: {error.strerror}", "check who may read it")) from error
+        raise cannot_be_read(folder, error) from error
     indices = [p for p in found if p.name.endswith(_INDEX)]
     choices = indices or found
     if len(choices) != 1:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problem, did_you_mean
+from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.text.listing import quoted
 from transferpipe.weights.formats.tensorflow.sstable import is_table
 
@@ -66,7 +67,7 @@ def _in_folder(folder: Path) -> tuple[Path, tuple[Path, ...]]:
         names = sorted(e.name.removesuffix(_INDEX) for e in folder.iterdir() if e.name.endswith(_INDEX))
         named = _named(folder / STATE)
     except OSError as error:
-        raise FileError(Problem(str(folder), f"cannot be read: {error.strerror}", "check who may read it")) from error
+        raise cannot_be_read(folder, error) from error
     if named in names:
         return folder / f"{named}{_INDEX}", (folder / STATE,)
     if named is None and len(names) == 1:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.files.inside import file_inside
 from transferpipe.files.json_text import read_mapping
+from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.files.segment import Segment
 from transferpipe.text.listing import listed
 from transferpipe.weights.file_source import FileSource
@@ -66,7 +67,7 @@ def _choose(folder: Path) -> Path:
     try:
         found = sorted(p.name for p in folder.iterdir() if p.name.endswith(INDEX))
     except OSError as error:
-        raise FileError(Problem(str(folder), f"cannot be read: {error.strerror}", "check who may read it")) from error
+        raise cannot_be_read(folder, error) from error
     if len(found) != 1:
         what = f"holds {len(found)} indices of PyTorch files: {listed(found, 10)}"
         raise FileError(Problem(str(folder), what, "name one of them"))
