@@ -1,12 +1,10 @@
 """``layout: torch``: which torch weights a rule finds for the weights of Keras layers, and what happens to their axes."""
 
 import pytest
-from compact import catalog, codes, kept, structure
+from compact import codes, kept
+from torch_plans import problem, steps, taken, torch_plan
 
-from transferpipe.errors import RecipeError
 from transferpipe.planning.model import Adaptation, plan_from_data
-from transferpipe.planning.planner import make_plan
-from transferpipe.planning.read_recipe import read_recipe
 
 TARGET = """
 enc/conv1/kernel 3x3x4x8 float32 Conv2D
@@ -29,31 +27,6 @@ fc/weight 8x8
 fc/bias 8
 """
 RULES = {"enc": {"to": "enc", "from": "layer1/0"}, "head": {"to": "head", "from": "fc"}}
-
-
-def torch_plan(target, sources, mapping=None, *, torch=None, **keys):
-    sources = sources if isinstance(sources, dict) else {"source": sources}
-    catalogs = {alias: catalog(text, f"{alias}.pt") for alias, text in sources.items()}
-    data = {"sources": {a: {"path": f"{a}.pt"} for a in catalogs}, "target": {"path": "t.keras"}}
-    recipe = read_recipe({**data, "mapping": mapping or {}, **keys})
-    labels = {**{a: a for a in catalogs}, "target": "t.keras"}
-    layouts = dict.fromkeys(torch if torch is not None else catalogs, "torch")
-    return make_plan(recipe, catalogs, structure(target), labels, layouts)
-
-
-def taken(plan):
-    return {a.target: " + ".join(r.name for r in a.sources) for a in plan.assignments}
-
-
-def steps(plan, weight):
-    return next(a.steps for a in plan.assignments if a.target == weight)
-
-
-def problem(*args, **keys):
-    with pytest.raises(RecipeError) as caught:
-        torch_plan(*args, **keys)
-    (found,) = caught.value.problems
-    return str(found)
 
 
 def test_layers_are_paired_by_torchs_names_below_any_unit():

@@ -1,7 +1,7 @@
 """``layout: torch`` for layers whose weights Keras keeps in parts of theirs: recurrent layers, attention, and more."""
 
 import pytest
-from test_torch_pairing import problem, steps, taken, torch_plan
+from torch_plans import problem, steps, taken, torch_plan
 
 from transferpipe.planning.model import Adaptation
 from transferpipe.planning.read_recipe import chain_of

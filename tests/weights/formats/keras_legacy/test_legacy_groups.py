@@ -1,6 +1,6 @@
 """The outermost layer of a weight, where the format does not tell it."""
 
-from test_legacy_h5 import layer, model
+from legacy_files import layer, model
 
 from transferpipe.weights.formats.keras_legacy.ungrouped import Stored, name_ungrouped, outermost_layers
 

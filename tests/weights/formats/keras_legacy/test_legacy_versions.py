@@ -4,7 +4,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from test_legacy_h5 import layer, model, write
+from legacy_files import layer, model, write
 
 import transferpipe as tp
 from transferpipe.errors import FileError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_legacy_h5_keras import BUILDERS
+from layer_zoo import BUILDERS
 from tfjs_models import packed, weight, write_model
 
 from transferpipe.errors import FileError
