@@ -52,6 +52,12 @@ class RecipeError(TransferError):
     title = "invalid recipe or command line"
 
 
+class MissingPackageError(RecipeError):
+    """What the recipe asks for needs a package that is not installed; nothing was written."""
+
+    title = "a package is missing"
+
+
 class VerificationError(TransferError):
     """A value, or the finished file, differs from what was planned."""
 

@@ -131,10 +131,6 @@ def test_what_a_builder_prints_does_not_spoil_json(cli, builders):
         ("cut.keras", ["cut.keras"]),
         ("cut.weights.h5", ["cut.weights.h5"]),
         ("pkg://transferpipe/zoo/data/digits_0_5.keras", ["holds no 'zoo/data/digits_0_5.keras'", "digits_0_4.keras'"]),
-        (
-            "pkg://not_installed_here/x.keras",
-            ["'not_installed_here' is not installed", "pip install not-installed-here"],
-        ),
     ],
 )
 def test_sources(refuses, here, source, words):
@@ -147,6 +143,11 @@ def test_sources(refuses, here, source, words):
     (here / "words.keras").write_text("this is not a model\n" * 20)
     (here / "folder").mkdir()
     refuses(4, [*OWN, f"source.path='{source}'"], *words)
+
+
+def test_a_source_in_a_package_that_is_missing(refuses):
+    words = ("needs the package not_installed_here, which is not installed", "pip install not-installed-here")
+    refuses(2, [*OWN, "source.path='pkg://not_installed_here/x.keras'"], *words)
 
 
 def test_a_pickle_is_refused_as_unsafe(refuses, here):

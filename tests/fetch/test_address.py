@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from transferpipe.errors import FileError, RecipeError, TransferError, UnsafeError
+from transferpipe.errors import FileError, MissingPackageError, RecipeError, TransferError, UnsafeError
 from transferpipe.fetch.address import check_address, check_redirect, scheme_of
 from transferpipe.fetch.find import find
 
@@ -80,7 +80,7 @@ def test_redirects_never_lose_protection_or_reach_into_this_machine():
 )
 def test_a_package_that_is_not_installed(monkeypatch, text, package, extra):
     monkeypatch.setitem(sys.modules, package, None)
-    said = refused(text, FileError)
+    said = refused(text, MissingPackageError)
     assert f"needs the package {package}" in said
     assert f"-> pip install 'transferpipe[{extra}]'" in said
 

@@ -166,6 +166,8 @@ def test_a_backend_that_is_not_installed(monkeypatch):
     from transferpipe.errors import RecipeError
     from transferpipe.models import build
 
-    monkeypatch.setattr(build.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(RecipeError, match="backend jax is not installed -> pip install jax"):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(
+        RecipeError, match=r"needs the package jax, which is not installed -> pip install 'transferpipe\[jax\]', or set"
+    ):
         build._check_backend("jax")

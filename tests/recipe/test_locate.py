@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from transferpipe.errors import FileError, UnsafeError
+from transferpipe.errors import FileError, MissingPackageError, UnsafeError
 from transferpipe.recipe.locate import locate
 
 
@@ -68,8 +68,11 @@ def test_a_file_that_the_package_does_not_hold(package):
 def test_a_package_that_is_not_installed(name, monkeypatch):
     if name == "__main__":
         monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
-    text = refused(f"pkg://{name}/a.h5")
-    assert text == f"the package {name!r} is not installed here -> pip install {name.replace('_', '-')}"
+    with pytest.raises(MissingPackageError) as caught:
+        locate(f"pkg://{name}/a.h5")
+    (problem,) = caught.value.problems
+    assert problem.what == f"'pkg://{name}/a.h5' needs the package {name}, which is not installed"
+    assert problem.fix == f"pip install {name.replace('_', '-')}"
 
 
 @pytest.mark.parametrize("name", ["some-weights", "some.weights", "", "..", "a b"])

@@ -9,15 +9,16 @@ from types import ModuleType
 from urllib.parse import parse_qsl, urlsplit
 
 from transferpipe.errors import FileError, Problem, UnsafeError
+from transferpipe.packages import missing_package
 
-# Scheme: the package that reads it and the extra that installs it; None where Python itself does.
-SCHEMES: Mapping[str, tuple[str, str] | None] = {
+# Scheme: the package that reads it; None where Python itself does.
+SCHEMES: Mapping[str, str | None] = {
     "https": None,
     "http": None,
-    "hf": ("huggingface_hub", "hub"),
-    "kaggle": ("kagglehub", "kaggle"),
-    "s3": ("s3fs", "cloud"),
-    "gs": ("gcsfs", "cloud"),
+    "hf": "huggingface_hub",
+    "kaggle": "kagglehub",
+    "s3": "s3fs",
+    "gs": "gcsfs",
 }
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # Other paths that are written like an address and are none.
@@ -94,13 +95,11 @@ def import_package(scheme: str, where: str) -> ModuleType:
     """Return the package that reads `scheme`.
 
     Raises:
-        FileError: it is not installed; says which extra installs it.
+        MissingPackageError: it is not installed.
     """
-    entry = SCHEMES[scheme]
-    assert entry is not None
-    package, extra = entry
+    package = SCHEMES[scheme]
+    assert package is not None
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        what = f"{scheme}:// needs the package {package}, which cannot be imported: {error}"
-        raise FileError(Problem(where, what, f"pip install 'transferpipe[{extra}]'")) from error
+        raise missing_package(where, f"{scheme}://", package, error=error) from error

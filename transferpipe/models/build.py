@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from transferpipe.models.baked import forget_calls
 from transferpipe.models.deferred.attempt import build_deferred, has_pending
 from transferpipe.models.keras_private import get_global
 from transferpipe.models.settings import DTYPE_POLICY, settings_kept
+from transferpipe.packages import is_installed, missing_package
 from transferpipe.recipe.model import Build, walk_builds
 from transferpipe.recipe.trust import advise_module, check_name, resolve
 
@@ -71,9 +71,9 @@ def _check_backend(backend: str) -> None:
     if package is None:
         fix = did_you_mean(backend, _BACKENDS) or f"Keras has the backends {', '.join(_BACKENDS)}"
         raise RecipeError(Problem("KERAS_BACKEND", f"{backend!r} is no backend that models can be built on", fix))
-    if importlib.util.find_spec(package) is None:
-        fix = f"pip install {package}, or set KERAS_BACKEND to an installed backend"
-        raise RecipeError(Problem("KERAS_BACKEND", f"the backend {backend} is not installed", fix))
+    if not is_installed(package):
+        instead = "set KERAS_BACKEND to an installed backend"
+        raise missing_package("KERAS_BACKEND", f"Keras on {backend}", package, instead)
 
 
 def keras_settings() -> tuple[str, ...]:

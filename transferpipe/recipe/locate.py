@@ -7,6 +7,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path, PurePosixPath
 
 from transferpipe.errors import FileError, Problem, UnsafeError, did_you_mean
+from transferpipe.packages import missing_package
 
 _PACKAGE = "pkg://"
 
@@ -15,7 +16,8 @@ def locate(text: str, where: str = "") -> Path:
     """Return the path that `text` means. A file inside an installed package is found without importing the package.
 
     Raises:
-        FileError: the package is not installed or holds no such file, or there is no such home folder.
+        FileError: the package holds no such file, or there is no such home folder.
+        MissingPackageError: the package is not installed.
         UnsafeError: the path leaves the package.
     """
     if not text.startswith(_PACKAGE):
@@ -28,13 +30,7 @@ def locate(text: str, where: str = "") -> Path:
         raise FileError(Problem(where or text, f"{package!r} is not the name of a package", fix))
     spec = _find(package)
     if spec is None:
-        raise FileError(
-            Problem(
-                where or text,
-                f"the package {package!r} is not installed here",
-                f"pip install {package.replace('_', '-')}",
-            )
-        )
+        raise missing_package(where or text, repr(text), package)
     folders = [Path(p) for p in spec.submodule_search_locations or ()]
     for folder in folders:
         # The files of a checkpoint go by what their names begin with.

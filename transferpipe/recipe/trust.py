@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import Problem, RecipeError, UnsafeError, did_you_mean
+from transferpipe.packages import missing_package
 
 # Public name -> the modules in which the objects behind it may be defined.
 _HUB = "keras_hub"
@@ -154,7 +155,7 @@ def _import(name: str, where: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name == name:
-            raise RecipeError(Problem(where, f"there is no module {name!r}", f"pip install {name}")) from error
+            raise missing_package(where, "the recipe", name) from error
         raise _import_failure(name, where, error) from error
     except (Exception, SystemExit) as error:
         raise _import_failure(name, where, error) from error

@@ -72,8 +72,9 @@ def test_every_logger_is_told_of_every_variant_once(cli, here, monkeypatch):
     working = types.SimpleNamespace(open_logger=lambda folder, name: lambda entry, result: told.append(entry.key))
     monkeypatch.setitem(sys.modules, "a_logger", working)
     monkeypatch.setattr(loggers, "LOGGERS", {"a_logger": "a_logger"})
-    monkeypatch.setattr(loggers, "check_loggers", lambda names: None)
+    # In this order: importing `verb` for the first time takes what `loggers` has, and would keep it after the test.
     monkeypatch.setattr("transferpipe.cli.sweeps.verb.check_loggers", lambda names: None)
+    monkeypatch.setattr(loggers, "check_loggers", lambda names: None)
     fine = ("sweep", "recipe=own", "seed=0,1", SCORED, "hydra.sweep.dir=out")
     cli(*fine)
     cli(*fine, "sweep.log=[a_logger]")
@@ -90,4 +91,9 @@ def test_a_missing_package_names_the_extra(refuses, monkeypatch):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *more: None if name == "mlflow" else known(name, *more)
     )
-    refuses(2, [*LOGGED, "sweep.log=[mlflow]"], "mlflow is not installed", "pip install 'transferpipe[mlflow]'")
+    refuses(
+        2,
+        [*LOGGED, "sweep.log=[mlflow]"],
+        "needs the package mlflow, which is not installed",
+        "pip install 'transferpipe[mlflow]'",
+    )

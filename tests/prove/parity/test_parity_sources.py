@@ -117,7 +117,9 @@ def test_onnx_is_run_layer_by_layer_with_channels_first(onnx_file):
 
 def test_onnx_without_its_runtime_names_the_package(onnx_file, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(tp.RecipeError, match=r"pip install 'transferpipe\[onnxruntime\]'"):
+    with pytest.raises(
+        tp.RecipeError, match=r"needs the package onnxruntime, which .* -> pip install 'transferpipe\[onnxruntime\]'"
+    ):
         tp.transfer(onnx_file, keras_net(), mapping=MAPPING, verify={"parity": "source"})
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import layers as kl
 
-from transferpipe.errors import FileError, UnsafeError
+from transferpipe.errors import FileError, MissingPackageError, UnsafeError
 from transferpipe.weights.formats import open_source
 
 
@@ -114,7 +114,9 @@ def test_what_keras_writes(tmp_path):
 def test_without_tensorstore_the_error_names_the_extra(tmp_path, monkeypatch):
     write(tmp_path / "1", VALUES)
     monkeypatch.setitem(sys.modules, "tensorstore", None)
-    with pytest.raises(FileError, match=r"takes tensorstore to read -> pip install 'transferpipe\[orbax\]'"):
+    with pytest.raises(
+        MissingPackageError, match=r"needs the package tensorstore, which .* -> pip install 'transferpipe\[orbax\]'"
+    ):
         open_source(tmp_path)
 
 

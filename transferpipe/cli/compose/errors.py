@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from transferpipe.cli.compose.recipe_file import yaml_problem
 from transferpipe.cli.compose.resolving import find_cause
 from transferpipe.errors import Problem, RecipeError, TransferError, did_you_mean
+from transferpipe.packages import missing_package
 
 GROUPS = ("recipe", "mapping", "score")
 """The groups of files from which a recipe is put together."""
@@ -24,7 +25,13 @@ SCORE = "score"
 RULE_KEYS = ("to", "from", "pair", "except", "transform", "merge", "on_mismatch", "optional", "layout")
 ORIGIN_KEYS = ("path", "format", "layout", "select", "sha256")
 """Keys that a recipe need not write, so that a composed recipe does not show them."""
-_EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray", "optuna": "optuna"}
+_PLUGINS = {
+    "joblib": "hydra_joblib_launcher",
+    "submitit_local": "hydra_submitit_launcher",
+    "submitit_slurm": "hydra_submitit_launcher",
+    "ray": "hydra_ray_launcher",
+    "optuna": "hydra_optuna_sweeper",
+}
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> TransferError:
@@ -42,7 +49,7 @@ def explain(error: Exception, overrides: Sequence[str]) -> TransferError:
         return RecipeError(_several_values(several[1], several[2]))
     missing = re.search(r"Could not find '([^']+)'", str(error)) or re.search(r"load '([^']+)'", str(error))
     if missing:
-        return RecipeError(_missing_config(missing[1]))
+        return _missing_config(missing[1])
     key = re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", str(error))
     if key:
         return RecipeError(_unknown_key(key[1], str(error), overrides))
@@ -94,18 +101,18 @@ def _several_values(key: str, value: str) -> Problem:
     return Problem(key, f"{value!r} is a sweep", fix)
 
 
-def _missing_config(name: str) -> Problem:
+def _missing_config(name: str) -> RecipeError:
     group, _, option = name.rpartition("/")
     if not group:
         fix = f"name a recipe without a slash, defaults: [{name}, _self_]; choose rules and a score when you run it"
-        return Problem("defaults", f"there is no file {name!r}", f"{fix}: mapping=NAME, score=NAME")
-    if group in ("hydra/launcher", "hydra/sweeper") and option in _EXTRAS:
-        return Problem(group, f"{option!r} is not installed", f"pip install 'transferpipe[{_EXTRAS[option]}]'")
+        return RecipeError(Problem("defaults", f"there is no file {name!r}", f"{fix}: mapping=NAME, score=NAME"))
+    if group in ("hydra/launcher", "hydra/sweeper") and option in _PLUGINS:
+        return missing_package(group, repr(option), f"hydra_plugins.{_PLUGINS[option]}")
     choices = GlobalHydra.instance().config_loader().get_group_options(group)
     hint = did_you_mean(option, choices) or (f"there are {', '.join(choices)}" if choices else "")
     if group == SCORE and "." in option:
         hint = f"for a function of your own, type {shlex.quote(f'{SCORE}={{_target_: {option}}}')}"
-    return Problem(group, f"there is no {group} called {option!r}", hint)
+    return RecipeError(Problem(group, f"there is no {group} called {option!r}", hint))
 
 
 def _unknown_key(key: str, message: str, overrides: Sequence[str]) -> Problem:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.errors import Problem, RecipeError
 from transferpipe.files.protobuf import BYTES, Field, Read, read_fields
+from transferpipe.packages import missing_package
 from transferpipe.prove.parity.keras_trace import Call, InputSpec, Trace, describe_error
 from transferpipe.weights.file_source import FileSource
 
@@ -38,9 +38,7 @@ class OnnxRunner:
         try:
             import onnxruntime
         except ImportError as error:
-            what = "running an ONNX file needs the package onnxruntime"
-            fix = "pip install 'transferpipe[onnxruntime]'"
-            raise RecipeError(Problem(source.label, what, fix)) from error
+            raise missing_package(source.label, "running an ONNX file", "onnxruntime", error=error) from error
         from transferpipe.prove.parity.references import CannotRunError
 
         self.label = source.label

@@ -6,11 +6,11 @@ A logger is one module with ``open_logger(folder, name)``, plus one line in `LOG
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
+from transferpipe.errors import MissingPackageError, Problem, Problems, RecipeError, did_you_mean
+from transferpipe.packages import is_installed, missing_package
 from transferpipe.sweep.job import Result
 from transferpipe.sweep.leaderboard import Entry
 
@@ -27,16 +27,19 @@ def check_loggers(names: Sequence[str]) -> None:
     """Find out before a sweep whether it can be logged.
 
     Raises:
-        RecipeError: there is no such logger, or its package is not installed.
+        RecipeError: there is no such logger.
+        MissingPackageError: its package is not installed.
     """
-    problems = Problems()
+    problems, missing = Problems(), []
     for name in names:
         if name not in LOGGERS:
             fix = did_you_mean(name, LOGGERS) or f"there are {', '.join(LOGGERS)}"
             problems.add(f"sweep.log.{name}", "is no logger", fix)
-        elif importlib.util.find_spec(name) is None:
-            problems.add(f"sweep.log.{name}", f"{name} is not installed", f"pip install 'transferpipe[{name}]'")
+        elif not is_installed(name):
+            missing.append(missing_package(f"sweep.log.{name}", f"logging to {name}", name))
     problems.raise_as(RecipeError)
+    if missing:
+        raise MissingPackageError([p for error in missing for p in error.problems])
 
 
 def open_loggers(names: Sequence[str], folder: Path, name: str) -> dict[str, Logger]:

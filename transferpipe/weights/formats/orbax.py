@@ -23,6 +23,7 @@ from transferpipe.files.inside import file_inside, files_below
 from transferpipe.files.json_text import read_mapping
 from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.files.stamp import check_unchanged, file_stamp
+from transferpipe.packages import missing_package
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.keras_legacy.ungrouped import Stored, name_ungrouped
 from transferpipe.weights.keras.config import Config, is_layer_config
@@ -136,8 +137,8 @@ def _open_leaves(path: Path, tree: Path, metadata: Mapping[str, Any], files: Ite
     try:
         store = importlib.import_module("tensorstore")
     except ImportError as error:
-        fix = "pip install 'transferpipe[orbax]', or save the model as .keras where it was trained"
-        raise FileError(Problem(str(path), "is an Orbax checkpoint, which takes tensorstore to read", fix)) from error
+        instead = "save the model as .keras where it was trained"
+        raise missing_package(str(path), "reading an Orbax checkpoint", "tensorstore", instead, error) from error
     folder = {"driver": "file", "path": f"{tree.resolve()}/"}
     is_database = (tree / _DATABASE).is_file()
     base: dict[str, Any] = {"driver": "ocdbt", "base": folder, "path": ""} if is_database else folder
