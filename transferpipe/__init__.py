@@ -20,6 +20,7 @@ __all__ = [
     "diff",
     "parity",
     "plan",
+    "suggest",
     "transfer",
 ]
 __version__ = "0.1.0"

@@ -11,12 +11,14 @@ from transferpipe.differences.result import Diff
 from transferpipe.execute.live import check_ahead, transfer_live
 from transferpipe.execute.open_recipe import open_recipe
 from transferpipe.execute.prepare import prepare_opened
+from transferpipe.execute.propose import propose
 from transferpipe.execute.run import Report, execute
 from transferpipe.fetch.open_path import open_path
 from transferpipe.models.opened import Prepared
 from transferpipe.models.source import live_model
 from transferpipe.planning.model import Plan
 from transferpipe.planning.read_recipe import read_comparison, read_recipe
+from transferpipe.planning.suggest.suggestion import Suggestion
 from transferpipe.prove.parity.result import Parity
 from transferpipe.prove.parity.two import Settings, compare_models
 from transferpipe.recipe.model import LIVE
@@ -116,6 +118,26 @@ def parity(original: Any, model: Any, *, mapping: Mapping[str, Any] | None = Non
     chosen = Settings(**plain)
     pairs = _prepare(original, model, {"mapping": mapping, "unmatched": "keep"}).plan if mapping else None
     return compare_models(original, model, chosen, pairs)
+
+
+def suggest(source: Any, target: Any, *, hints: Mapping[str, str | None] | None = None) -> Suggestion:
+    """Propose a mapping between two models or files; print it to see the rules as YAML, with their reasons.
+
+    Nothing is applied. The rules are planned, and `suggestion.mapping` goes into `plan` or `transfer` as it is.
+
+    Args:
+        source: where weights come from: a path, a built `keras.Model`, or a mapping as under `source:` in a recipe.
+        target: where they go: the same.
+        hints: pairs that are known: the name of a layer or weight of the target, or a pattern, and the source's name,
+            or a template; None keeps what the target has.
+
+    Raises:
+        RecipeError: a hint names what is not there, or pairs what cannot be paired.
+        FileError, UnsafeError: a file cannot be read, or holds code.
+    """
+    models: dict[str, Any] = {}
+    origins = {"source": _origin(source, "source", models), "target": _origin(target, "target", models)}
+    return propose(origins, hints or {}, live=models)
 
 
 def transfer(source: Any, target: Any, *, folder: str | Path | None = None, **recipe: Any) -> Report:

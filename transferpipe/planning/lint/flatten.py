@@ -28,9 +28,32 @@ def lint_flatten(plan: Plan, target: TargetStructure, sources: Mapping[str, Cata
         target: the target's structure.
         sources: the catalogs of the sources by their names.
     """
+    for a, row, parts, who in _rows_taken(plan.assignments, target, sources):
+        yield from _warn(a, row, parts, who)
+
+
+def find_flatten_orders(
+    assignments: Sequence[Assignment], target: TargetStructure, sources: Mapping[str, Catalog]
+) -> dict[str, Order]:
+    """Return, by target weight, the ``flatten_order`` that a weight needs whose rows the source has in another order.
+
+    Args:
+        assignments: those without transforms of the user's.
+        target: the target's structure.
+        sources: the catalogs of the sources by their names.
+    """
+    rows = _rows_taken(assignments, target, sources)
+    orders = {a.target: _order(row.parts, parts) for a, row, parts, _ in rows if not row.is_mixed}
+    return {name: order for name, order in orders.items() if order is not None}
+
+
+def _rows_taken(
+    assignments: Sequence[Assignment], target: TargetStructure, sources: Mapping[str, Catalog]
+) -> Iterator[tuple[Assignment, Row, Sequence[Part], str]]:
+    """Yield what takes weights along a row with maps in it, with the parts of the row as the source has them."""
     ours = rows_of(target.catalog)
     theirs = {alias: rows_of(catalog) for alias, catalog in sources.items()}
-    for a in plan.assignments:
+    for a in assignments:
         row = ours.get(a.target.rpartition("/")[0])
         if row is None or not is_along_row(a.target, row, target):
             continue
@@ -41,11 +64,11 @@ def lint_flatten(plan: Plan, target: TargetStructure, sources: Mapping[str, Cata
                 _channels_first(network, a.sources[0].name, row) if network and is_graph else [True] * len(row.parts)
             )
             parts = [Part(p.sizes, is_first=f) for p, f in zip(row.parts, first, strict=True)]
-            yield from _warn(a, row, parts, "the graph" if is_graph else "torch")
+            yield a, row, parts, "the graph" if is_graph else "torch"
         elif len(a.sources) == 1:
             other = theirs[a.sources[0].source].get(a.sources[0].name.rpartition("/")[0])
             if other is not None and [p.sizes for p in other.parts] == [p.sizes for p in row.parts]:
-                yield from _warn(a, row, other.parts)
+                yield a, row, other.parts, "the source"
 
 
 def rows_of(catalog: Catalog) -> Mapping[str, Row]:
@@ -66,7 +89,7 @@ def _class_of(layer: str, target: TargetStructure) -> str | None:
     return state.layer_class if state else None
 
 
-def _warn(a: Assignment, row: Row, theirs: Sequence[Part], who: str = "the source") -> Iterator[PlanWarning]:
+def _warn(a: Assignment, row: Row, theirs: Sequence[Part], who: str) -> Iterator[PlanWarning]:
     """Yield the warning if the source has the parts of the row in the order of `theirs`."""
     wanted = _order(row.parts, theirs)
     given = parse_transforms(a.transforms)

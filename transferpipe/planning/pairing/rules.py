@@ -90,25 +90,38 @@ def _pair_layer(wanted: Wanted, pairing: Pairing) -> dict[str, Taken]:
     if wanted.below is None and not any(_is_stacked(wanted, w, pairing) for w in wanted.unit.weights):
         _report_no_layer(wanted, pairing)
         return {}
-    pairs, missing, note = {}, [], ""
+    pairs, missing = take_layer(wanted, pairing)
+    if missing:
+        names, note = [], ""
+        for weight in missing:
+            counterpart = pairing.counterpart(wanted.source, weight)
+            if counterpart:
+                module = module_of(wanted, counterpart)
+                names.append(joined(module, counterpart.expected)[len(wanted.name) :].lstrip("/"))
+                note = (
+                    note or f" (for {weight} of the {counterpart.layer_class}, in {counterpart.layout.name}'s layout)"
+                )
+            else:
+                names.append(wanted.unit.relative(weight))
+        _report_missing(wanted, names, note, pairing)
+    return pairs
+
+
+def take_layer(wanted: Wanted, pairing: Pairing) -> tuple[dict[str, Taken], list[str]]:
+    """Return what the weights of a layer take of the source layer that is wanted, and which find nothing there."""
+    pairs, missing = {}, []
     for weight in wanted.unit.weights:
         counterpart = pairing.counterpart(wanted.source, weight)
         if counterpart:
-            module = module_of(wanted, counterpart)
-            taken = take_module(wanted.source, weight, counterpart, module, pairing)
+            taken = take_module(wanted.source, weight, counterpart, module_of(wanted, counterpart), pairing)
             taken = taken or _take_stated(wanted, weight, pairing)
         else:
             taken = _take(wanted, weight, pairing)
         if taken:
             pairs[weight] = taken
-        elif counterpart:
-            missing.append(joined(module, counterpart.expected)[len(wanted.name) :].lstrip("/"))
-            note = note or f" (for {weight} of the {counterpart.layer_class}, in {counterpart.layout.name}'s layout)"
         else:
-            missing.append(wanted.unit.relative(weight))
-    if missing:
-        _report_missing(wanted, missing, note, pairing)
-    return pairs
+            missing.append(weight)
+    return pairs, missing
 
 
 def _refuse_unreadable(wanted: Wanted, pairing: Pairing) -> bool:

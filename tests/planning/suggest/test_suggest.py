@@ -1,0 +1,132 @@
+"""Proposed mappings: what each target weight takes, the rules that say so, and what is left open."""
+
+import keras
+import numpy as np
+import pytest
+import yaml
+from keras import layers
+from named_files import torch_resnet, write_tensors
+
+import transferpipe as tp
+from transferpipe import RecipeError
+
+
+def keras_resnet(depths=(2, 2, 2, 2), width=8, classes=10):
+    """Return the network of `torch_resnet` under other names, counted from 0."""
+
+    def conv(x, filters, size, stride, name):
+        x = layers.ZeroPadding2D(size // 2)(x) if size > 1 else x
+        return layers.Conv2D(filters, size, stride, use_bias=False, name=name)(x)
+
+    def norm(x, name):
+        return layers.BatchNormalization(epsilon=1e-5, name=name)(x)
+
+    inputs = keras.Input((32, 32, 3))
+    x = layers.MaxPooling2D(2)(layers.ReLU()(norm(conv(inputs, width, 7, 2, "stem_conv"), "stem_bn")))
+    before = width
+    for stage, count in enumerate(depths):
+        for block in range(count):
+            name, stride = f"s{stage}b{block}", 2 if stage and not block else 1
+            channels = width << stage
+            y = layers.ReLU()(norm(conv(x, channels, 3, stride, f"{name}_conv0"), f"{name}_bn0"))
+            y = norm(conv(y, channels, 3, 1, f"{name}_conv1"), f"{name}_bn1")
+            if before != channels:
+                x = norm(conv(x, channels, 1, stride, f"{name}_sc_conv"), f"{name}_sc_bn")
+            x, before = layers.ReLU()(layers.Add()([x, y])), channels
+    return keras.Model(inputs, layers.Dense(classes, name="fc")(layers.GlobalAveragePooling2D()(x)))
+
+
+def torch_name(layer):
+    """Return what `torch_resnet` calls a layer of `keras_resnet`, and a weight of it."""
+    if layer.startswith("stem"):
+        return layer.removeprefix("stem_") + "1"
+    if layer == "fc":
+        return "fc"
+    block, kind = layer.split("_", 1)
+    stage, number = int(block[1]) + 1, block[3]
+    if kind.startswith("sc"):
+        return f"layer{stage}/{number}/downsample/{0 if kind == 'sc_conv' else 1}"
+    return f"layer{stage}/{number}/{kind[:-1]}{int(kind[-1]) + 1}"
+
+
+def taken(found):
+    """Return by target layer the source layers that it takes."""
+    pairs = {}
+    for a in found.plan.assignments:
+        pairs.setdefault(a.target.rpartition("/")[0], set()).update(r.name.rpartition("/")[0] for r in a.sources)
+    return pairs
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory):
+    return write_tensors(tmp_path_factory.mktemp("resnet") / "resnet.safetensors", torch_resnet())
+
+
+def test_a_torch_file_in_the_order_of_letters_is_paired_by_five_rules(resnet):
+    model = keras_resnet()
+    found = tp.suggest(resnet, model)
+    assert taken(found) == {layer.name: {torch_name(layer.name)} for layer in model.layers if layer.weights}
+    assert found.undecided == ()
+    assert len(found.rules) == 5
+    assert tp.plan(resnet, model, mapping=found.mapping).checksum == found.plan.checksum
+
+
+def test_the_text_is_the_recipe(resnet):
+    found = tp.suggest(resnet, keras_resnet(classes=3))
+    text = str(found)
+    assert max(len(line) for line in text.splitlines() if not line.startswith("source:")) <= 80
+    assert yaml.safe_load(text)["mapping"] == found.mapping
+    assert "fc: {to: fc, from: null}" in text
+    assert "# kept: no weight of the source has its shapes: fc/kernel (64, 3)" in text
+
+
+def test_nothing_is_changed(resnet):
+    model = keras_resnet()
+    before = model.get_weights()
+    tp.suggest(resnet, model)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def twin(left, right):
+    """Return two branches of one shape, and what joins them."""
+    inputs = keras.Input((6,))
+    a, b = (layers.Dense(5, name=name)(inputs) for name in (left, right))
+    return keras.Model(inputs, layers.Dense(2, name="join")(layers.Add()([a, b])))
+
+
+def test_branches_that_nothing_tells_apart_are_left_open():
+    found = tp.suggest(twin("wolf", "bear"), twin("iron", "gold"))
+    assert [(c.target, set(c.candidates)) for c in found.undecided] == [
+        ("iron", {"wolf", "bear"}),
+        ("gold", {"wolf", "bear"}),
+    ]
+    assert taken(found) == {"join": {"join"}}
+    assert yaml.safe_load(str(found))["unmatched"] == "keep"
+
+
+@pytest.mark.parametrize("hint", [{"iron": "bear"}, {"gold": "wolf"}, {"iron": "bear", "gold": "wolf"}])
+def test_one_hint_decides_both(hint):
+    found = tp.suggest(twin("wolf", "bear"), twin("iron", "gold"), hints=hint)
+    assert taken(found) == {"iron": {"bear"}, "gold": {"wolf"}, "join": {"join"}}
+
+
+def test_a_hint_keeps_what_it_names():
+    found = tp.suggest(twin("left", "right"), twin("left", "right"), hints={"join": None})
+    assert [k.target for k in found.plan.kept] == ["join/kernel", "join/bias"]
+    assert "kept: your hint" in str(found)
+
+
+@pytest.mark.follows("read_hints: did you mean …?")
+def test_a_hint_must_name_what_is_there():
+    with pytest.raises(RecipeError, match=r"hints.irn: the target has nothing of that name -> did you mean 'iron'\?"):
+        tp.suggest(twin("wolf", "bear"), twin("iron", "gold"), hints={"irn": "wolf"})
+    assert tp.suggest(twin("wolf", "bear"), twin("iron", "gold"), hints={"iron": "wolf"}).undecided == ()
+
+
+@pytest.mark.follows("_refuse: did you mean …?")
+def test_a_hint_must_pair_what_fits():
+    with pytest.raises(RecipeError, match=r"iron cannot take join: its shapes or weights differ"):
+        tp.suggest(twin("wolf", "bear"), twin("iron", "gold"), hints={"iron": "join"})
+    with pytest.raises(RecipeError, match=r"iron cannot take wof: the source has none -> did you mean 'wolf'\?"):
+        tp.suggest(twin("wolf", "bear"), twin("iron", "gold"), hints={"iron": "wof"})
+    assert taken(tp.suggest(twin("wolf", "bear"), twin("iron", "gold"), hints={"iron": "wolf"}))["iron"] == {"wolf"}

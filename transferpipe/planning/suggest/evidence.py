@@ -1,0 +1,276 @@
+"""What speaks for a pair: equal names, words, numbers that obey a law, the graph, the order, settings.
+
+Each is a matrix of target piece and source piece. They are added up with the weights below, which say what outweighs
+what: a name that is the same outweighs a law, a law outweighs what the graph shows, and words alone decide between
+pairs for which all else is equal.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.planning.suggest.assignment import NO_FIT, Scores
+from transferpipe.planning.suggest.graphs import Place, colour
+from transferpipe.planning.suggest.laws import Law, cost_of, find_laws, followers
+from transferpipe.planning.suggest.pieces import Fits, Piece
+from transferpipe.planning.suggest.words import Tokens, Vocabulary, words_of
+from transferpipe.weights.network import Network
+
+SAME, LAW, GRAPH, WORDS, ORDER, WHOLE, SETTINGS = 3.0, 2.0, 1.5, 1.0, 0.8, 0.3, 0.4
+
+_MOST_VOTES = 3000
+_COMPARED = ("strides", "dilation_rate", "groups", "activation", "kernel_size", "data_format")
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass
+class Evidence:
+    """What speaks for each pair, from 0 to 1.
+
+    Attributes:
+        fits: which pairs fit at all.
+        kinds: of the pieces of the target and of the source; pieces of different kinds never fit.
+        same: the names are the same, but for scopes around one of them.
+        words: what the names have in common.
+        law: how many others obey the law that their numbers obey.
+        graph: the same pieces come before and behind.
+        order: both stand at the same place in their order.
+        whole: neither side has a weight that the other lacks.
+        settings: how many settings differ.
+        in_line: for each side, whether of two pieces one comes before the other, so that an order means anything.
+    """
+
+    fits: Flags
+    kinds: tuple[list[int], list[int]]
+    same: Scores
+    words: Scores
+    law: Scores
+    graph: Scores
+    order: Scores
+    whole: Scores
+    settings: Scores
+    in_line: tuple[Flags, Flags]
+
+    @property
+    def without_order(self) -> Scores:
+        """The scores of all pairs, the order left out."""
+        total = SAME * self.same + LAW * self.law + GRAPH * self.graph + WORDS * self.words + WHOLE * self.whole
+        return np.where(self.fits, np.maximum(total - SETTINGS * self.settings, 0) + 1e-3, NO_FIT)
+
+    @property
+    def scores(self) -> Scores:
+        """The scores of all pairs."""
+        return self.without_order + ORDER * self.order
+
+
+def gather(fits: Fits, places: tuple[Place, Place]) -> Evidence:
+    """Return what speaks for the pairs that fit."""
+    shape = (len(fits.targets), len(fits.sources))
+    mask = np.zeros(shape, dtype=bool)
+    for i, others in enumerate(fits.of):
+        mask[i, others] = True
+    kinds = _kinds(mask)
+    vocabulary = Vocabulary(
+        (words_of(fits.targets[i].name) for i in range(shape[0])), (words_of(p.name) for p in fits.sources)
+    )
+    words = np.zeros(shape)
+    for i, j in zip(*np.nonzero(mask), strict=True):
+        words[i, j] = vocabulary.likeness(words_of(fits.targets[i].name), words_of(fits.sources[j].name))
+    found = Evidence(
+        mask,
+        kinds,
+        same=_same(fits, mask),
+        words=words,
+        law=_laws(fits, mask, words),
+        graph=_graph(places, kinds, mask),
+        order=np.zeros(shape),
+        whole=_whole(fits, mask),
+        settings=_settings(fits, places, mask),
+        in_line=(_in_line(places[0]), _in_line(places[1])),
+    )
+    found.order = _order(fits, places, found)
+    return found
+
+
+def _kinds(mask: Flags) -> tuple[list[int], list[int]]:
+    """Return the number of the connected part of the fits in which each piece stands; -1 where it fits nothing."""
+    rows, columns = [-1] * mask.shape[0], [-1] * mask.shape[1]
+    for start in range(mask.shape[0]):
+        open_rows = [start] if rows[start] < 0 and mask[start].any() else []
+        for row in open_rows:  # grows while it is read
+            if rows[row] >= 0:
+                continue
+            rows[row] = start
+            for column in np.flatnonzero(mask[row]):
+                if columns[column] < 0:
+                    columns[column] = start
+                    open_rows += [int(r) for r in np.flatnonzero(mask[:, column]) if rows[r] < 0]
+    return rows, columns
+
+
+def _same(fits: Fits, mask: Flags) -> Scores:
+    """Find names that are the same, or the same behind the scopes around one of them if only one is."""
+    found = np.zeros(mask.shape)
+    for i, j in zip(*np.nonzero(mask), strict=True):
+        ours, theirs = fits.targets[i].name, fits.sources[j].name
+        a, b = words_of(ours), words_of(theirs)
+        sure = 0.3 if a.made_up or b.made_up else 1.0
+        if ours == theirs:
+            found[i, j] = sure
+        elif a.tokens == b.tokens and a.tokens:
+            found[i, j] = 0.9 * sure
+        elif ours.endswith(f"/{theirs}") or theirs.endswith(f"/{ours}"):
+            found[i, j] = 0.8 * sure
+    partial = (found > 0) & (found <= 0.8)
+    crowded = (partial.sum(axis=1, keepdims=True) > 1) | (partial.sum(axis=0, keepdims=True) > 1)
+    exact = (found > 0.8).any(axis=1, keepdims=True) | (found > 0.8).any(axis=0, keepdims=True)
+    found[partial & (crowded | exact)] = 0
+    return found
+
+
+def _groups(pieces: Sequence[Piece], of: Any) -> dict[Tokens, list[int]]:
+    """Return the pieces for which a flag in `of` says that they fit anything, by the words of their names."""
+    groups: dict[Tokens, list[int]] = {}
+    for i, piece in enumerate(pieces):
+        if of[i]:
+            groups.setdefault(words_of(piece.name).skeleton, []).append(i)
+    return groups
+
+
+def _laws(fits: Fits, mask: Flags, words: Scores) -> Scores:
+    """Find pairs whose numbers obey a law with others; a law that pairs of other words obey too counts for more."""
+    found = np.zeros(mask.shape)
+    laws = [entry for group in _paired_groups(fits, mask) for entry in _laws_of(fits, mask, *group)]
+    popular: Counter[Law] = Counter()
+    for law, follow, _ in laws:
+        popular[law] += len(follow)
+    for law, follow, share in laws:
+        others = popular[law] - len(follow)
+        strength = (1 - 1 / len(follow)) * share * max(0.0, 1 - cost_of(law)) + 0.2 * others / (others + 4)
+        for i, j in follow:
+            found[i, j] = max(found[i, j], min(strength, 1.0) * (0.7 + 0.3 * words[i, j]))
+    return found
+
+
+def _paired_groups(fits: Fits, mask: Flags) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield pieces of the target of the same words with those of the source that some of them can take."""
+    theirs = _groups(fits.sources, mask.any(axis=0))
+    for mine in _groups(fits.targets, mask.any(axis=1)).values():
+        for other in theirs.values():
+            if words_of(fits.targets[mine[0]].name).numbers and mask[np.ix_(mine, other)].any():
+                yield mine, other
+
+
+def _laws_of(
+    fits: Fits, mask: Flags, mine: list[int], other: list[int]
+) -> Iterator[tuple[Law, list[tuple[int, int]], float]]:
+    """Yield each law between two groups with the pairs that obey it, and which share of those that could they are."""
+    part = mask[np.ix_(mine, other)]
+    ours = [words_of(fits.targets[i].name).numbers for i in mine]
+    numbers = [words_of(fits.sources[j].name).numbers for j in other]
+    pairs = [(ours[a], numbers[b]) for a, b in zip(*np.nonzero(part), strict=True)]
+    fewest = min(int(part.any(axis=1).sum()), int(part.any(axis=0).sum()))
+    index = {n: b for b, n in enumerate(numbers)}
+    rows = {n: a for a, n in enumerate(ours)}
+    for law in find_laws(pairs[:: 1 + len(pairs) // _MOST_VOTES]):
+        follow = [(rows[n], index[s]) for n, s in followers(law, ours, index) if part[rows[n], index[s]]]
+        if len({b for _, b in follow}) >= max(len(follow), 2):  # else several would take one
+            yield law, [(mine[a], other[b]) for a, b in follow], len(follow) / fewest
+
+
+def _graph(places: tuple[Place, Place], kinds: tuple[list[int], list[int]], mask: Flags) -> Scores:
+    found = np.zeros(mask.shape)
+    if not all(place.is_connected for place in places):
+        return found
+    ours, theirs = colour(places, kinds)
+    before = np.equal.outer([c[0] for c in ours], [c[0] for c in theirs])
+    behind = np.equal.outer([c[1] for c in ours], [c[1] for c in theirs])
+    return np.where(mask, 0.6 * before + 0.4 * behind, 0.0)
+
+
+def _order(fits: Fits, places: tuple[Place, Place], evidence: Evidence) -> Scores:
+    """Find what stands at one place of both orders: of the networks, or of the numbers in names of the same words."""
+    found = np.zeros(evidence.fits.shape)
+    ours = [i for i in places[0].order if evidence.fits[i].any()]
+    scores = np.where(evidence.fits, np.maximum(evidence.without_order, 0) + 0.05, 0.0)
+    if places[1].is_connected:
+        groups: Iterator[list[int]] = iter([places[1].order])
+    else:
+        by_words = _groups(fits.sources, evidence.fits.any(axis=0)).values()
+        groups = (sorted(g, key=lambda j: words_of(fits.sources[j].name).numbers) for g in by_words)
+    for group in groups:
+        for kind in [None] if places[1].is_connected else dict.fromkeys(evidence.kinds[1][j] for j in group):
+            theirs = group if kind is None else [j for j in group if evidence.kinds[1][j] == kind]
+            mine = [i for i in ours if evidence.fits[i, theirs].any()]
+            steps = _align(scores[np.ix_(mine, theirs)])
+            if len(steps) > 1 and len(steps) == min(len(mine), len(theirs)) == max(len(mine), len(theirs)):
+                for a, b in steps:
+                    found[mine[a], theirs[b]] = 1.0
+            elif len(steps) > 1 and kind is None:
+                for a, b in steps:
+                    found[mine[a], theirs[b]] = 0.7 * len(steps) / max(len(mine), len(theirs))
+    return found
+
+
+def _align(scores: Scores) -> list[tuple[int, int]]:
+    """Return the pairs, rising on both sides, whose scores add up to most (Needleman and Wunsch 1970, without gaps)."""
+    rows, columns = scores.shape
+    best = np.zeros((rows + 1, columns + 1))
+    for i in range(rows):
+        step = np.maximum(best[i, 1:], best[i, :-1] + scores[i])
+        best[i + 1, 1:] = np.maximum.accumulate(step)
+    pairs: list[tuple[int, int]] = []
+    i, j = rows, columns
+    while i and j:
+        if best[i, j] == best[i - 1, j]:
+            i -= 1
+        elif best[i, j] == best[i, j - 1]:
+            j -= 1
+        else:
+            i, j = i - 1, j - 1
+            pairs.append((i, j))
+    return pairs[::-1]
+
+
+def _whole(fits: Fits, mask: Flags) -> Scores:
+    """Find pairs of which neither side has weights that the other lacks."""
+    ours = np.array([len(p.weights) for p in fits.targets])
+    theirs = np.array([len(p.weights) for p in fits.sources])
+    return np.where(mask & np.greater_equal.outer(ours, theirs), 1.0, 0.0)
+
+
+def _settings(fits: Fits, places: tuple[Place, Place], mask: Flags) -> Scores:
+    found = np.zeros(mask.shape)
+    networks = [place.catalog.network for place in places]
+    if not all(n is not None and n.framework == "keras" for n in networks):
+        return found
+    mine = [_told(p.name, networks[0]) for p in fits.targets]
+    other = [_told(p.name, networks[1]) for p in fits.sources]
+    for i, j in zip(*np.nonzero(mask), strict=True):
+        shared = mine[i].keys() & other[j].keys()
+        found[i, j] = min(1.0, sum(mine[i][k] != other[j][k] for k in shared) / 2)
+    return found
+
+
+def _told(name: str, network: Network | None) -> dict[str, str]:
+    node = network.by_name.get(name) if network else None
+    return {k: str(node.settings[k]) for k in _COMPARED if k in node.settings} if node else {}
+
+
+def _in_line(place: Place) -> Flags:
+    count = len(place.pieces)
+    found = np.zeros((count, count), dtype=bool)
+    groups = Counter(words_of(p.name).skeleton for p in place.pieces)
+    for i in range(count):
+        if not place.is_connected and groups[words_of(place.pieces[i].name).skeleton] < 2:
+            continue
+        for j in range(i):
+            found[i, j] = found[j, i] = place.are_in_line(i, j)
+    return found

@@ -1,0 +1,202 @@
+"""The fewest rules that bring about exactly the pairs that were found.
+
+Candidates come from what names have in common (`templates`). Each is asked of the planner's own pairing, and counts
+only if it gives every weight that it claims exactly what was found for it. Of those, the one that settles most of what
+is left is taken again and again: Chvatal, "A Greedy Heuristic for the Set-Covering Problem" (1979).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from transferpipe.errors import Problems
+from transferpipe.planning.claims import find_units
+from transferpipe.planning.pairing.rules import pair_rule
+from transferpipe.planning.pairing.taken import Pairing, Taken
+from transferpipe.planning.suggest.templates import Draft, Pair, cluster, drafts_of, escape, split
+from transferpipe.recipe.model import SINGLE, From, Rule
+from transferpipe.recipe.patterns import Pattern
+from transferpipe.recipe.templates import Template
+
+_MOST_EXCEPTIONS = 3
+_KIND_WORDS = 2
+
+Wanting = tuple[Mapping[str, Taken], Mapping[str, str]]
+"""By target weight, what it is to take, and the transforms that its pair needs."""
+
+
+@dataclass(frozen=True)
+class FoundRule:
+    """A rule, and what it brings about.
+
+    Attributes:
+        name: its name.
+        to: its pattern.
+        source: its template; None keeps what it claims.
+        pairs: the pairs that it stands for.
+        weights: the target weights that it claims.
+        by_order: whether it pairs by order.
+        excepts: patterns taken out of `to`.
+        transform: by own name, the transforms as written.
+    """
+
+    name: str
+    to: str
+    source: str | None
+    weights: tuple[str, ...]
+    pairs: tuple[Pair, ...] = ()
+    by_order: bool = False
+    excepts: tuple[str, ...] = ()
+    transform: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_data(self) -> dict[str, Any]:
+        """Return the rule as in a recipe."""
+        data: dict[str, Any] = {"to": self.to}
+        if self.source is None or self.source != same_name(self.to):
+            data["from"] = self.source
+        if self.by_order:
+            data["pair"] = "order"
+        if self.excepts:
+            data["except"] = self.excepts[0] if len(self.excepts) == 1 else list(self.excepts)
+        if self.transform:
+            data["transform"] = dict(self.transform)
+        return data
+
+
+def same_name(to: str) -> str:
+    r"""Return the template that gives the name itself: nothing of a pattern but one group around all of it."""
+    return r"\1" if to == "(.*)" else to if escape(to) == to else r"\0"
+
+
+def find_rules(pairs: Sequence[Pair], expected: Mapping[str, Taken], pairing: Pairing) -> list[FoundRule]:
+    """Return the rules, by the order of the target.
+
+    Args:
+        pairs: the pairs that were found, of layers and of single weights.
+        expected: what each target weight is to take; no rule claims a weight that is not here.
+        pairing: both sides as the planner sees them.
+    """
+    place = {w.name: i for i, w in enumerate(pairing.target)}
+    left = dict(expected)
+    needs = {w: p.transform for p in pairs for w in p.weights}
+    open_pairs = [*pairs, *_containers(pairs, pairing)]
+    rules: list[FoundRule] = []
+    names: set[str] = set()
+    while open_pairs:
+        best = _best_rule(open_pairs, (left, needs), pairing)
+        if best is None:
+            break
+        rules.append(dataclasses.replace(best, name=_name_of(best, names)))
+        for weight in best.weights:
+            del left[weight]
+        open_pairs = [p for p in open_pairs if all(w in left for w in p.weights)]
+    return sorted(rules, key=lambda r: min(place[w] for w in r.weights))
+
+
+def _best_rule(pairs: Sequence[Pair], wanted: Wanting, pairing: Pairing) -> FoundRule | None:
+    drafts = [
+        draft
+        for transform in dict.fromkeys(p.transform for p in pairs)
+        for shape, members in cluster([p for p in pairs if p.transform == transform])
+        for draft in drafts_of(shape, members)
+    ]
+    drafts += [Draft(escape(p.to), _literal(p.source), (p,)) for p in pairs]
+    sizes = [len({w for p in d.pairs for w in p.weights}) for d in drafts]
+    best: FoundRule | None = None
+    # What settles as much by a shorter text is the better rule; order is a last resort.
+    for k in sorted(
+        range(len(drafts)), key=lambda k: (-sizes[k], drafts[k].by_order, len(drafts[k].to + drafts[k].source))
+    ):
+        if best is not None and sizes[k] <= len(best.weights):
+            break
+        found = _tried(drafts[k], wanted, pairing)
+        if found is not None and (best is None or len(found.weights) > len(best.weights)):
+            best = found
+    return best
+
+
+def _literal(name: str) -> str:
+    return name.replace("\\", "\\\\").replace("{", "{{").replace("}", "}}")
+
+
+def _tried(draft: Draft, wanted: Wanting, pairing: Pairing) -> FoundRule | None:
+    """Return the rule of a draft if it gives every weight that it claims what was found for it; else None."""
+    left, needs = wanted
+    transform = json.loads(draft.pairs[0].transform or "{}")
+    try:
+        rule = _rule_of(draft, ())
+        units = find_units(rule.to, pairing.target)
+        outside = [w for unit in units for w in unit.weights if w not in left]
+        excepts: tuple[str, ...] = ()
+        if outside:
+            layers = list(dict.fromkeys(w.rpartition("/")[0] or w for w in outside))
+            if len(layers) > _MOST_EXCEPTIONS or draft.by_order:
+                return None
+            excepts = tuple(escape(name) for name in layers)
+            rule = _rule_of(draft, excepts)
+            units = find_units(rule.to, pairing.target, rule.excepts)
+    except ValueError:  # what the names have is no pattern: too large, or a brace
+        return None
+    claimed = [w for unit in units for w in unit.weights]
+    if not claimed or any(w not in left or needs[w] != draft.pairs[0].transform for w in claimed):
+        return None
+    trial = dataclasses.replace(pairing, problems=Problems(), warnings={}, judged={})
+    given = pair_rule(rule, units, trial)
+    if trial.problems.found or any(not _is_same(given.get(w), left[w]) for w in claimed):
+        return None
+    pairs = tuple(p for p in draft.pairs if set(p.weights) <= set(claimed))
+    return FoundRule("", draft.to, draft.source, tuple(claimed), pairs, draft.by_order, excepts, transform)
+
+
+def _rule_of(draft: Draft, excepts: Sequence[str]) -> Rule:
+    origin = (
+        From(SINGLE, draft.source, pattern=Pattern(draft.source))
+        if draft.by_order
+        else From(SINGLE, draft.source, Template(draft.source))
+    )
+    return Rule(
+        "trial",
+        Pattern(draft.to),
+        (origin,),
+        pair="order" if draft.by_order else "name",
+        excepts=tuple(Pattern(e) for e in excepts),
+    )
+
+
+def _is_same(given: Sequence[Taken] | None, wanted: Taken) -> bool:
+    return given is not None and len(given) == 1 and (given[0].names, given[0].steps) == (wanted.names, wanted.steps)
+
+
+def _containers(pairs: Sequence[Pair], pairing: Pairing) -> Iterator[Pair]:
+    """Yield the containers of which every weight takes what has the same name in one container of the source."""
+    above: dict[str, dict[str, list[str]]] = {}
+    for pair in pairs:
+        ours, theirs = pair.to, pair.source
+        while not pair.transform and ours and theirs and ours.rpartition("/")[2] == theirs.rpartition("/")[2]:
+            ours, theirs = ours.rpartition("/")[0], theirs.rpartition("/")[0]
+            if ours and theirs:
+                above.setdefault(ours, {}).setdefault(theirs, []).extend(pair.weights)
+    for ours, sources in above.items():
+        below = set(pairing.target.layers.get(ours, ()))
+        for theirs, weights in sources.items():
+            if below and below == set(weights):
+                yield Pair(ours, theirs, tuple(w for w in pairing.target.layers[ours]))
+
+
+def _name_of(rule: FoundRule, names: set[str]) -> str:
+    """Return a name for a rule: the last words of what it claims."""
+    words = [p for p in split(rule.pairs[0].to if rule.pairs else rule.weights[0]) if p.isalpha()]
+    literal = [w for w in words if w in rule.to] or words[-1:] or ["rule"]
+    name = "_".join(dict.fromkeys(w.lower() for w in literal[-_KIND_WORDS:]))
+    if rule.to in (".*", "(.*)"):
+        name = "all"
+    number = 2
+    chosen = name
+    while chosen in names:
+        chosen, number = f"{name}_{number}", number + 1
+    names.add(chosen)
+    return chosen

@@ -1,0 +1,143 @@
+"""Where a piece stands: in the order in which its side computes, and among the pieces before and behind it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from transferpipe.planning.structure import ancestors
+from transferpipe.planning.suggest.pieces import Piece
+from transferpipe.planning.suggest.words import words_of
+from transferpipe.weights.network import Network
+from transferpipe.weights.spec import Catalog
+
+
+@dataclass
+class Place:
+    """The pieces of one side with what is known of their order.
+
+    Attributes:
+        pieces: the pieces.
+        catalog: the side.
+        before: for each piece the pieces whose output arrives at it, through layers without pieces; empty where the
+            side does not tell.
+    """
+
+    pieces: Sequence[Piece]
+    catalog: Catalog
+    before: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    _rank: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        network = self.catalog.network
+        if network is None or not network.connected:
+            return
+        self._rank = {node.name: i for i, node in enumerate(network.nodes)}
+        held: dict[str, list[int]] = {}
+        for i, piece in enumerate(self.pieces):
+            name = _node_of(piece.name, network)
+            if name is not None:
+                held.setdefault(name, []).append(i)
+        arriving: dict[str, tuple[int, ...]] = {}
+        for node in network.nodes:
+            given = tuple(dict.fromkeys(p for before in node.inputs for p in arriving.get(before, ())))
+            mine = held.get(node.name, ())
+            for i in mine:
+                self.before[i] = given
+            arriving[node.name] = tuple(mine) or given
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the side tells how its layers are connected."""
+        return bool(self.before)
+
+    @cached_property
+    def is_ordered(self) -> bool:
+        """Whether the order of the side says anything: names in the order of letters say no more than the names."""
+        names = [w.where or w.name for w in self.catalog]
+        plain = [w.name for w in self.catalog]
+        return self.is_connected or (names != sorted(names) and plain != sorted(plain))
+
+    @cached_property
+    def order(self) -> list[int]:
+        """The pieces in the order in which they compute, or else in that of their numbers, or that of the file."""
+        if self.is_connected:
+            network = self.catalog.network
+            assert network is not None
+            rank = {
+                i: self._rank.get(_node_of(p.name, network) or "", len(self._rank)) for i, p in enumerate(self.pieces)
+            }
+            return sorted(range(len(self.pieces)), key=lambda i: (rank[i], i))
+        if self.is_ordered:
+            return list(range(len(self.pieces)))
+        return sorted(
+            range(len(self.pieces)),
+            key=lambda i: (words_of(self.pieces[i].name).skeleton, words_of(self.pieces[i].name).numbers, i),
+        )
+
+    @cached_property
+    def _reached(self) -> list[int]:
+        """For each piece, as bits, those whose output arrives at it in the end."""
+        reached = [0] * len(self.pieces)
+        for i in self.order:
+            for j in self.before.get(i, ()):
+                reached[i] |= reached[j] | 1 << j
+        return reached
+
+    def are_in_line(self, i: int, j: int) -> bool:
+        """Tell whether one of two pieces comes before the other, as far as that is told."""
+        if self.is_connected and i in self.before and j in self.before:
+            return bool(self._reached[i] >> j & 1 or self._reached[j] >> i & 1)
+        a, b = words_of(self.pieces[i].name), words_of(self.pieces[j].name)
+        return a.skeleton == b.skeleton and a.numbers != b.numbers
+
+
+def _node_of(name: str, network: Network) -> str | None:
+    return next((n for n in (name, *ancestors(name)) if n in network.by_name), None)
+
+
+def colour(
+    places: tuple[Place, Place], kinds: tuple[Sequence[Hashable], Sequence[Hashable]]
+) -> list[list[tuple[int, int]]]:
+    """Return for the pieces of both sides what comes before and what comes behind, as numbers that can be compared.
+
+    The same number is the same tree of kinds, as in the colour refinement of Weisfeiler and Leman (1968), once along
+    the network and once against it.
+    """
+    numbers: dict[Hashable, int] = {}
+    found: list[list[tuple[int, int]]] = []
+    for place, kind in zip(places, kinds, strict=True):
+        behind: dict[int, list[int]] = {}
+        for i, given in place.before.items():
+            for j in given:
+                behind.setdefault(j, []).append(i)
+        forward = _spread(place.order, place.before, kind, numbers, 0)
+        backward = _spread(place.order[::-1], behind, kind, numbers, 1)
+        found.append(list(zip(forward, backward, strict=True)))
+    return found
+
+
+def _spread(
+    order: Sequence[int],
+    given: Mapping[int, Sequence[int]],
+    kind: Sequence[Hashable],
+    numbers: dict[Hashable, int],
+    way: int,
+) -> list[int]:
+    found = [-1] * len(order)
+    for i in order:
+        content = (way, kind[i], tuple(sorted(found[j] for j in given.get(i, ()))))
+        found[i] = numbers.setdefault(content, len(numbers))
+    return found
+
+
+def surprise(kinds: Sequence[Hashable]) -> float:
+    """Return how unlikely it is that an order chosen by chance has these kinds in it, as a power of ten.
+
+    The number of different arrangements of n things, of which n_k are alike: n! / (n_1! n_2! ...).
+    """
+    counts = Counter(kinds).values()
+    return (math.lgamma(len(kinds) + 1) - sum(math.lgamma(c + 1) for c in counts)) / math.log(10)

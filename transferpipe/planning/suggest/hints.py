@@ -1,0 +1,63 @@
+"""Pairs that the user gives: they are taken as they are, and everything else goes around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from transferpipe.errors import Problems, RecipeError, did_you_mean
+from transferpipe.planning.claims import Unit, find_units
+from transferpipe.planning.suggest.pieces import Fits, Piece
+from transferpipe.recipe.model import SINGLE
+from transferpipe.recipe.patterns import Pattern
+from transferpipe.recipe.templates import Template
+
+
+def read_hints(hints: Mapping[str, str | None], fits: Fits) -> dict[int, int | None]:
+    """Return by target piece the source piece that a hint gives it; None where it keeps what it has.
+
+    Raises:
+        RecipeError: a hint names what is not there, or pairs what does not fit.
+    """
+    problems = Problems()
+    fixed: dict[int, int | None] = {}
+    number = {(p.name, p.is_layer): j for j, p in enumerate(fits.sources)}
+    target = fits.pairing.target
+    for to, source in hints.items():
+        try:
+            units = find_units(Pattern(str(to)), target)
+            template = Template(str(source)) if source is not None else None
+            names = [template.fill(u.match) if template else None for u in units]
+        except ValueError as error:
+            problems.add(f"hints.{to}", str(error))
+            continue
+        if not units:
+            near = did_you_mean(str(to), [*target.layers, *target.by_name])
+            problems.add(f"hints.{to}", "the target has nothing of that name", near)
+        for unit, name in zip(units, names, strict=True):
+            for i, inside in _pieces_in(unit, fits):
+                wanted = f"{name}{inside}".lstrip("/")
+                j = number.get((wanted, fits.targets[i].is_layer))
+                if name is None or j in fits.of[i]:
+                    fixed[i] = None if name is None else j
+                else:
+                    _refuse(f"hints.{to}", (fits.targets[i], wanted), fits, problems)
+    problems.raise_as(RecipeError)
+    return fixed
+
+
+def _pieces_in(unit: Unit, fits: Fits) -> Iterator[tuple[int, str]]:
+    """Yield the pieces that a hint is about, each with its name as seen from there."""
+    for i, piece in enumerate(fits.targets):
+        if set(piece.weights) <= set(unit.weights):
+            yield i, piece.name[len(unit.name) :]
+        elif not piece.is_layer and unit.name in piece.weights:
+            yield i, ""
+
+
+def _refuse(where: str, pair: tuple[Piece, str], fits: Fits, problems: Problems) -> None:
+    """Note what is wrong with a hint, and what the source has instead."""
+    piece, wanted = pair
+    catalog = fits.pairing.sources[SINGLE]
+    there = wanted in catalog.layers or wanted in catalog
+    what = f"{piece.name} cannot take {wanted}: " + ("its shapes or weights differ" if there else "the source has none")
+    problems.add(where, what, "" if there else did_you_mean(wanted, [*catalog.layers, *catalog.by_name]))

@@ -1,0 +1,96 @@
+"""How the numbers of one side's names become those of the other's: ``conv{i}_block{j}`` takes ``layer{i-1}/{j-1}``.
+
+A law is what a rule can compute. One that many pairs obey is evidence for each of them, as is one word that always goes
+with another.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+Numbers = tuple[int, ...]
+
+_FACTORS = (1, 2, 3)
+_MOST_TERMS = 3
+_MOST_LAWS = 60
+
+
+@dataclass(frozen=True)
+class Term:
+    """One number of the source's name: ``factor * ours[place] + offset``, or the constant `offset` without a place."""
+
+    place: int | None
+    factor: int
+    offset: int
+
+    def compute(self, ours: Numbers) -> int:
+        """Return the number for a target whose name has the numbers `ours`."""
+        return self.offset if self.place is None else self.factor * ours[self.place] + self.offset
+
+    @property
+    def cost(self) -> float:
+        """How much less likely it is than a number that is simply copied."""
+        if self.place is None:
+            return 0.06
+        return 0.02 * (self.offset != 0) + 0.08 * (self.factor != 1) + 0.002 * min(abs(self.offset), 20)
+
+
+Law = tuple[Term, ...]
+
+
+def compute(law: Law, ours: Numbers) -> Numbers:
+    """Return the numbers that a law gives for `ours`."""
+    return tuple(term.compute(ours) for term in law)
+
+
+def find_laws(pairs: Sequence[tuple[Numbers, Numbers]]) -> list[Law]:
+    """Return the laws that some of `pairs` obey, numbers of target and source; the likeliest first.
+
+    Each number of the source is looked at by itself, and the best terms of each are put together.
+    """
+    if not pairs:
+        return []
+    ours, theirs = pairs[0]
+    choices = [_terms(pairs, q, len(ours)) for q in range(len(theirs))]
+    laws = itertools.islice(itertools.product(*choices), _MOST_LAWS)
+    return sorted(laws, key=cost_of)
+
+
+def cost_of(law: Law) -> float:
+    """Return how much less likely a law is than one that copies every number in its turn."""
+    places = [term.place for term in law if term.place is not None]
+    turned = sum(a >= b for a, b in itertools.pairwise(places))
+    return sum(term.cost for term in law) + 0.15 * turned
+
+
+def _terms(pairs: Sequence[tuple[Numbers, Numbers]], q: int, places: int) -> list[Term]:
+    """Return the likeliest terms for the q-th number of the source."""
+    counted: Counter[Term] = Counter()
+    for place in range(places):
+        for factor in _FACTORS:
+            offsets: dict[int, set[Numbers]] = {}
+            for ours, theirs in pairs:
+                offsets.setdefault(theirs[q] - factor * ours[place], set()).add(ours)
+            for offset, known in offsets.items():
+                if len({ours[place] for ours in known}) > 1:  # one value alone is a constant
+                    counted[Term(place, factor, offset)] = len(known)
+    constants: dict[int, set[Numbers]] = {}
+    for ours, theirs in pairs:
+        constants.setdefault(theirs[q], set()).add(ours)
+    for value, known in constants.items():
+        counted[Term(None, 0, value)] = len(known)
+    ranked = sorted(counted, key=lambda t: (-counted[t] * (1 - t.cost), t.cost, t.place == q))
+    moving = [t for t in ranked if t.place is not None][:_MOST_TERMS]
+    fixed = [t for t in ranked if t.place is None][: _MOST_TERMS - 1]
+    return [*moving, *fixed]
+
+
+def followers(law: Law, ours: Sequence[Numbers], theirs: Mapping[Numbers, object]) -> Iterator[tuple[Numbers, Numbers]]:
+    """Yield the numbers of targets with those of the source that the law gives, where there are such."""
+    for numbers in ours:
+        found = compute(law, numbers)
+        if found in theirs:
+            yield numbers, found

@@ -1,0 +1,185 @@
+"""Which source each piece of the target takes: one assignment of all, and what of it is certain enough to propose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.planning.suggest.assignment import NO_FIT, Scores, assign_best
+from transferpipe.planning.suggest.evidence import Evidence, gather
+from transferpipe.planning.suggest.graphs import Place
+from transferpipe.planning.suggest.pieces import Fits, Piece
+
+# What the second best way must lose, and what must speak for a pair that nothing else rules out.
+MARGIN, ENOUGH = 0.12, 0.5
+
+
+@dataclass(frozen=True)
+class Match:
+    """A piece of the target with what it takes.
+
+    Attributes:
+        ours: the piece of the target.
+        theirs: that of the source.
+        evidence: what speaks for it, in words, the strongest first.
+        doubt: what to look at before it is believed; empty if nothing.
+    """
+
+    ours: Piece
+    theirs: Piece
+    evidence: tuple[str, ...]
+    doubt: str = ""
+
+
+@dataclass(frozen=True)
+class Undecided:
+    """A piece of the target that is left out, and what it could take.
+
+    Attributes:
+        ours: the piece.
+        candidates: names in the source, the likeliest first.
+        reason: why none of them is proposed.
+    """
+
+    ours: Piece
+    candidates: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Matching:
+    """What was found for every piece of the target.
+
+    Attributes:
+        matches: what is certain enough.
+        undecided: what is not.
+        unmatched: pieces that nothing in the source fits, or whose likes are taken by better ones.
+        fitting: the target weights that something in the source would fit.
+    """
+
+    matches: tuple[Match, ...]
+    undecided: tuple[Undecided, ...]
+    unmatched: tuple[Piece, ...]
+    fitting: frozenset[str] = frozenset()
+
+
+def match_pieces(fits: Fits, places: tuple[Place, Place], fixed: Mapping[int, int | None]) -> Matching:
+    """Return what each piece of the target takes.
+
+    Args:
+        fits: what fits.
+        places: where the pieces of both sides stand.
+        fixed: by target piece, the source piece that the user gave; None keeps it.
+    """
+    evidence = gather(fits, places)
+    _fix(evidence, fixed)
+    scores = evidence.scores
+    owner_of = assign_best(scores)
+    matches, undecided, unmatched = [], [], []
+    second = _Seconds(evidence, owner_of)
+    for i, piece in enumerate(fits.targets):
+        j = int(owner_of[i])
+        if j < 0:
+            unmatched.append(piece)
+            continue
+        margin, others = second.of(i)
+        complete = second.is_complete(i)
+        enough = evidence.without_order[i, j] >= ENOUGH or evidence.order[i, j] >= 1 or complete
+        if i in fixed or (margin >= MARGIN and enough):
+            matches.append(Match(piece, fits.sources[j], *_explain(evidence, i, j, i in fixed, len(fits.of[i]))))
+        else:
+            names = [fits.sources[k].name for k in dict.fromkeys([j, *others])]
+            reason = "fit equally well" if margin < MARGIN else "fits by its shape alone; nothing else speaks for it"
+            undecided.append(Undecided(piece, tuple(names), reason))
+    return Matching(tuple(matches), tuple(undecided), tuple(unmatched))
+
+
+def _fix(evidence: Evidence, fixed: Mapping[int, int | None]) -> None:
+    """Leave of the pieces that the user paired only these pairs."""
+    for i, j in fixed.items():
+        keep = j is not None and bool(evidence.fits[i, j])
+        evidence.fits[i] = False
+        if keep:
+            evidence.fits[:, j] = False
+            evidence.fits[i, j] = True
+
+
+def _explain(evidence: Evidence, i: int, j: int, given: bool, choices: int) -> tuple[tuple[str, ...], str]:
+    if given:
+        return ("your hint",), ""
+    found = [
+        word
+        for word, strength, least in (
+            ("same name", evidence.same, 0.0),
+            ("words", np.where(evidence.same > 0, 0.0, evidence.words), 0.25),
+            ("numbers", evidence.law, 0.25),
+            ("graph", evidence.graph, 0.9),
+            ("part of the graph", np.where(evidence.graph > 0.9, 0.0, evidence.graph), 0.3),
+            ("order", evidence.order, 0.0),
+        )
+        if strength[i, j] > least
+    ]
+    doubt = ""
+    if not found and choices > 1:
+        doubt = "what is left when all others are paired"
+    elif not found and evidence.words[i, j] < 0.1:
+        doubt = "by the shapes alone: the names have nothing in common"
+    elif found == ["order"]:
+        doubt = "by the order alone"
+    return (*found, "unique shapes" if choices == 1 else "shapes"), doubt
+
+
+class _Seconds:
+    """How much the best assignment loses if a piece takes something else: less than a little is no decision."""
+
+    def __init__(self, evidence: Evidence, owner_of: NDArray[np.int64]) -> None:
+        self._evidence, self._of = evidence, owner_of
+        self._with, self._without = evidence.scores, evidence.without_order
+        self._owner = np.full(evidence.fits.shape[1], -1, dtype=np.int64)
+        for i, j in enumerate(owner_of):
+            if j >= 0:
+                self._owner[j] = i
+        free = np.where(self._owner[None, :] < 0, self._with, NO_FIT)
+        self._free = np.maximum(free.max(axis=1, initial=NO_FIT), 0.0)
+        kinds = evidence.kinds
+        self._left: dict[int, bool] = {}
+        for kind in set(kinds[0]):
+            alone = [k for i, k in enumerate(kinds[0]) if k == kind and owner_of[i] < 0]
+            loose = [k for j, k in enumerate(kinds[1]) if k == kind and self._owner[j] < 0]
+            self._left[kind] = bool(alone or loose)
+
+    def is_complete(self, i: int) -> bool:
+        """Tell whether all pieces of its kind are paired, on both sides, so that nothing could be mistaken for it."""
+        return not self._left[self._evidence.kinds[0][i]]
+
+    def of(self, i: int) -> tuple[float, list[int]]:
+        """Return what the second best way loses, and which sources come close."""
+        j = int(self._of[i])
+        others = np.flatnonzero(self._evidence.fits[i])
+        others = others[others != j]
+        losses = [self._loss(i, j, int(k)) for k in others]
+        losses += [self._loss_to(i, j, int(r)) for r in np.flatnonzero(self._evidence.fits[:, j]) if self._of[r] < 0]
+        close = [int(k) for k, loss in zip(others, losses, strict=False) if loss < MARGIN]
+        return min(losses, default=np.inf), close
+
+    def _score(self, in_line: bool) -> Scores:
+        return self._with if in_line else self._without
+
+    def _loss(self, i: int, j: int, k: int) -> float:
+        """Return what is lost if `i` takes `k`, whoever has that takes `i`'s, or what is free."""
+        ours, theirs = self._evidence.in_line
+        other = int(self._owner[k])
+        if other < 0:
+            score = self._score(bool(theirs[j, k]))
+            return float(score[i, j] - score[i, k])
+        score = self._score(bool(ours[i, other]) and bool(theirs[j, k]))
+        instead = max(float(score[other, j]), float(self._free[other]))
+        return float(score[i, j] + score[other, k] - score[i, k]) - instead
+
+    def _loss_to(self, i: int, j: int, row: int) -> float:
+        """Return what is lost if a piece that has nothing takes what `i` has."""
+        score = self._score(bool(self._evidence.in_line[0][i, row]))
+        return float(score[i, j] - score[row, j]) - float(self._free[i])

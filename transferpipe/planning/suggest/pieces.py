@@ -1,0 +1,238 @@
+"""What is paired as a whole, and which piece of the target can take which of the source.
+
+A piece is a layer, or a single weight that no class tells about. Whether one fits is asked of the planner itself, with
+the layout of the source, so that nothing is proposed which it would not take.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from transferpipe.errors import Problems
+from transferpipe.planning.claims import Unit
+from transferpipe.planning.dtypes import kind_of
+from transferpipe.planning.pairing.layouts import take_named
+from transferpipe.planning.pairing.rules import take_layer
+from transferpipe.planning.pairing.taken import Pairing, Taken, Wanted
+from transferpipe.planning.read_recipe import chain_of
+from transferpipe.planning.structure import TargetStructure
+from transferpipe.planning.transforms import TransformError, infer
+from transferpipe.recipe.layouts import KERAS
+from transferpipe.recipe.model import SINGLE
+from transferpipe.recipe.patterns import NameMatch
+from transferpipe.weights.keras.layer_classes import BUILT_IN
+from transferpipe.weights.spec import Catalog
+
+_MOST_BELOW = 24
+_COLLECTIONS = ("params/", "batch_stats/")
+_STACKED = re.compile(r"(?:weight|bias)_(?:ih|hh)_(l\d+)(?:_reverse)?")
+_OPTIONAL = ("bias", "beta", "gamma", "scale")
+_BUILT_IN_CLASSES = frozenset(BUILT_IN.values())
+
+Signature = tuple[object, ...]
+Taking = Mapping[str, Taken]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A layer or a weight.
+
+    Attributes:
+        name: its name; empty for the source itself.
+        weights: the names of its weights.
+        is_layer: whether it is a layer.
+    """
+
+    name: str
+    weights: tuple[str, ...]
+    is_layer: bool = True
+
+    def inside(self, weight: str) -> str:
+        """Return the name of one of its weights, seen from it."""
+        return weight[len(self.name) + 1 :] if self.name else weight
+
+
+@dataclass
+class Fits:
+    """Which pieces of the target can take which of the source.
+
+    Attributes:
+        pairing: both sides as the planner sees them.
+        targets: the pieces of the target, in its order.
+        sources: the pieces of the source that one of them can take, in its order.
+        of: for each of `targets`, the places in `sources` of what it can take.
+    """
+
+    pairing: Pairing
+    targets: list[Piece] = field(default_factory=list)
+    sources: list[Piece] = field(default_factory=list)
+    of: list[list[int]] = field(default_factory=list)
+    _known: dict[tuple[Signature, Signature], bool] = field(default_factory=dict)
+
+    def take(self, ours: Piece, theirs: Piece) -> Taking | None:
+        """Return what the weights of `ours` take of `theirs`; None if it does not fit."""
+        return _take(self.pairing, ours, theirs)
+
+    def can_take(self, ours: Piece, theirs: Piece, signatures: tuple[Signature, Signature]) -> bool:
+        """Tell the same from what both hold."""
+        if signatures not in self._known:
+            self._known[signatures] = _take(self.pairing, ours, theirs) is not None
+        return self._known[signatures]
+
+
+def make_pairing(target: TargetStructure, source: Catalog, layout: str) -> Pairing:
+    """Return both sides as the planner sees them, for asking what fits."""
+    structure = dataclasses.replace(target, catalog=target.catalog.expanded)
+    return Pairing({SINGLE: source.expanded}, structure, {SINGLE: layout} if layout != KERAS else {}, Problems())
+
+
+def find_fits(pairing: Pairing) -> Fits:
+    """Return what fits, layer by layer; where a layer fits nowhere as a whole, part by part."""
+    fits = Fits(pairing)
+    layers = list(_source_layers(pairing))
+    weights = [Piece(w.name, (w.name,), is_layer=False) for w in pairing.sources[SINGLE]]
+    signed: dict[bool, dict[Signature, list[Piece]]] = {True: {}, False: {}}
+    for piece in (*layers, *weights):
+        signed[piece.is_layer].setdefault(_source_signature(piece, pairing), []).append(piece)
+    chosen: list[tuple[Piece, list[Piece]]] = []
+    for levels in _levels_of_target(pairing):
+        for level in levels:
+            found = [(piece, _fitting(fits, piece, signed[piece.is_layer])) for piece in level]
+            if any(others for _, others in found) or level is levels[-1]:
+                chosen += found
+                break
+    wanted = {other: None for _, others in chosen for other in others}
+    place = {w.name: i for i, w in enumerate(pairing.sources[SINGLE])}
+    fits.sources = sorted(wanted, key=lambda p: (place[p.weights[0]], len(p.weights)))
+    number = {piece: i for i, piece in enumerate(fits.sources)}
+    order = {w.name: i for i, w in enumerate(pairing.target)}
+    for piece, others in sorted(chosen, key=lambda entry: order[entry[0].weights[0]]):
+        fits.targets.append(piece)
+        fits.of.append(sorted(number[other] for other in others))
+    return fits
+
+
+def _fitting(fits: Fits, piece: Piece, signed: Mapping[Signature, list[Piece]]) -> list[Piece]:
+    mine = _target_signature(piece, fits.pairing)
+    size = sum(fits.pairing.target[w].size for w in piece.weights)
+    found: list[Piece] = []
+    for theirs, others in signed.items():
+        total = sum(fits.pairing.sources[SINGLE][w].size for w in others[0].weights)
+        # Torch adds two biases of a recurrent layer, and a container may hold a normalization beside.
+        if size <= total <= 3 * size + 64 and fits.can_take(piece, others[0], (mine, theirs)):
+            found += others
+    return found
+
+
+def _levels_of_target(pairing: Pairing) -> Iterator[list[list[Piece]]]:
+    """Yield, for each layer that the source's layout knows as one, the ways of taking it apart, the coarsest first."""
+    target, closed = pairing.target, pairing.structure.closed
+    whole: dict[str, list[str]] = {}
+    for weight in target:
+        if weight.name not in closed:
+            counterpart = pairing.counterpart(SINGLE, weight.name)
+            whole.setdefault(counterpart.layer if counterpart else weight.layer, []).append(weight.name)
+    for name, weights in whole.items():
+        owners: dict[str, list[str]] = {}
+        for member in weights:
+            owners.setdefault(target[member].layer, []).append(member)
+        coarse = [Piece(name, tuple(weights))]
+        fine = [Piece(owner, tuple(inside)) for owner, inside in owners.items()]
+        single = [Piece(w, (w,), is_layer=False) for w in weights]
+        levels = [] if not name else [coarse] if [p.name for p in fine] == [name] else [coarse, fine]
+        # The weights of a class that is known belong together: what fits one of them alone proves nothing.
+        free = not name or all(target[w].layer_class not in _BUILT_IN_CLASSES for w in weights)
+        yield [*levels, single] if free or not levels else levels
+
+
+def _source_layers(pairing: Pairing) -> Iterator[Piece]:
+    """Yield the layers of the source, containers of a few weights among them, and what a layout keeps inside of one."""
+    catalog = pairing.sources[SINGLE]
+    is_keras = pairing.layout(SINGLE) == KERAS
+    seen: dict[str, list[str]] = {}
+    for weight in catalog:
+        inside = weight.name
+        if not is_keras:
+            inside = next((inside.removeprefix(c) for c in _COLLECTIONS if inside.startswith(c)), inside)
+        layer = inside.rpartition("/")[0]
+        above = [layer] if is_keras else [layer, *_above(layer)]
+        for name in above:
+            seen.setdefault(name, []).append(weight.name)
+        if not is_keras and (stack := _STACKED.fullmatch(weight.own_name)):
+            seen.setdefault(f"{layer}/{stack[1]}".lstrip("/"), []).append(weight.name)
+    for name, weights in seen.items():
+        if len(weights) <= _MOST_BELOW:
+            yield Piece(name, tuple(weights))
+
+
+def _above(name: str) -> Iterator[str]:
+    while "/" in name:
+        name = name.rpartition("/")[0]
+        yield name
+
+
+def _target_signature(piece: Piece, pairing: Pairing) -> Signature:
+    """Return all that decides which source fits, but for names outside of the piece."""
+    states = []
+    for layer in dict.fromkeys(pairing.target[w].layer for w in piece.weights):
+        state = pairing.structure.by_name.get(layer)
+        states.append((state.layer_class, state.equation, state.reset_after) if state else None)
+    state = pairing.structure.by_name.get(piece.name)
+    specs = [pairing.target[w] for w in piece.weights]
+    own = tuple((piece.inside(s.name), s.shape, kind_of(s.dtype), s.layer_class) for s in specs)
+    return (piece.is_layer, state.layer_class if state else None, tuple(states), own)
+
+
+def _source_signature(piece: Piece, pairing: Pairing) -> Signature:
+    specs = [pairing.sources[SINGLE][w] for w in piece.weights]
+    own = [re.sub(r"_l\d+", "_l", _inside_of(s.name, piece.name)) if piece.is_layer else s.own_name for s in specs]
+    told = [(s.shape, kind_of(s.dtype), s.layer_class, s.axes) for s in specs]
+    return (piece.is_layer, tuple(zip(own, told, strict=True)))
+
+
+def _inside_of(weight: str, layer: str) -> str:
+    for prefix in ("", *_COLLECTIONS):
+        if weight.startswith(f"{prefix}{layer}/"):
+            return weight[len(prefix) + len(layer) + 1 :]
+    return weight.rpartition("/")[2]
+
+
+def _take(pairing: Pairing, ours: Piece, theirs: Piece) -> Taking | None:
+    trial = dataclasses.replace(pairing, problems=Problems(), warnings={}, judged={})
+    catalog = pairing.sources[SINGLE]
+    if ours.is_layer:
+        unit = Unit(NameMatch(ours.name), True, ours.weights)
+        found, missing = take_layer(Wanted("", unit, SINGLE, theirs.name, catalog), trial)
+        if len(missing) == len(ours.weights) or any(m.rpartition("/")[2] not in _OPTIONAL for m in missing):
+            return None
+    else:
+        taken = take_named(SINGLE, ours.name, theirs.name, "", trial)
+        found = {ours.name: taken} if taken else {}
+    if not found or trial.problems.found:
+        return None
+    used = {n for taken in found.values() for n in taken.names}
+    left = [w for w in theirs.weights if w not in used]
+    if not used <= set(theirs.weights) or not _may_be_left(ours, theirs, left):
+        return None
+    return found if all(_has_shape(pairing, w, t) for w, t in found.items()) else None
+
+
+def _may_be_left(ours: Piece, theirs: Piece, left: Sequence[str]) -> bool:
+    """Tell whether a layer may be taken without the weights `left`: without its bias, or, of a container, others."""
+    if len(left) > len(theirs.weights) // 2:
+        return False
+    inside = [_inside_of(name, theirs.name) if theirs.is_layer else name for name in left]
+    return all("/" in name or name in _OPTIONAL for name in inside)
+
+
+def _has_shape(pairing: Pairing, weight: str, taken: Taken) -> bool:
+    ours = pairing.target[weight]
+    specs = [pairing.sources[SINGLE][name] for name in taken.names]
+    try:
+        shape, dtype = infer(chain_of(None, taken.steps), [s.shape for s in specs], [s.dtype for s in specs])
+    except TransformError:
+        return False
+    return shape == ours.shape and kind_of(dtype) == kind_of(ours.dtype)

@@ -1,0 +1,110 @@
+"""What speaks for each rule, what is doubtful, and why weights are kept, in words."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from transferpipe.planning.suggest.generalise import FoundRule
+from transferpipe.planning.suggest.matching import Match, Matching
+from transferpipe.planning.suggest.sides import Sides
+from transferpipe.planning.suggest.suggestion import OpenChoice, SuggestedRule
+from transferpipe.planning.suggest.templates import alternatives
+from transferpipe.planning.suggest.words import words_of
+from transferpipe.weights.spec import WeightSpec
+
+_NOTHING_FITS = "no weight of the source has its shapes"
+
+
+def describe(
+    sides: Sides, rules: Sequence[FoundRule], found: Matching, kept_by_hint: frozenset[str]
+) -> tuple[tuple[SuggestedRule, ...], tuple[OpenChoice, ...]]:
+    """Return the rules with their reasons, those that keep weights among them, and what is left to the user."""
+    of = {w: m for m in found.matches for w in m.ours.weights}
+    described = [_with_reasons(rule, of) for rule in rules]
+    claimed = {w for rule in rules for w in rule.weights}
+    undecided = [OpenChoice(u.ours.name, u.ours.weights, u.candidates, u.reason) for u in found.undecided]
+    lost = [m for m in found.matches if not set(m.ours.weights) & claimed]
+    undecided += [OpenChoice(m.ours.name, m.ours.weights, (m.theirs.name,), "no rule gives exactly this") for m in lost]
+    left_open = {w for choice in undecided for w in choice.weights}
+    kept = [w.name for w in sides.target.catalog if w.name not in claimed and w.name not in left_open]
+    reasons = _reasons(kept, sides, found.fitting, kept_by_hint)
+    names = {rule.name for rule in rules}
+    for reason, weights in reasons.items():
+        described.append(_keeping(reason, weights, sides, names))
+    place = {w.name: i for i, w in enumerate(sides.target.catalog)}
+    described.sort(key=lambda r: min(place.get(w, 0) for w in r.weights))
+    undecided.sort(key=lambda c: min(place.get(w, 0) for w in c.weights))
+    return tuple(described), tuple(undecided)
+
+
+def _with_reasons(rule: FoundRule, of: Mapping[str, Match]) -> SuggestedRule:
+    matches = list({of[w].ours.name: of[w] for w in rule.weights if w in of}.values())
+    counts = Counter(e for m in matches for e in m.evidence)
+    doubts = Counter(m.doubt for m in matches if m.doubt)
+    unique = counts.pop("unique shapes", 0)
+    counts["shapes"] += unique
+    told = [e if n == len(matches) else f"{e} ({n})" for e, n in counts.most_common()]
+    if unique:
+        told = [
+            t.replace("shapes", "unique shapes" if unique == len(matches) else f"shapes ({unique} unique)", 1)
+            for t in told
+        ]
+    layers = f"{len(matches)} layer{'s' * (len(matches) != 1)}"
+    evidence = f"{layers}, {len(rule.weights)} weight{'s' * (len(rule.weights) != 1)}: {', '.join(told)}"
+    words = tuple(d if n == len(matches) else f"{n} of {len(matches)} {d}" for d, n in doubts.items())
+    if rule.transform:
+        words = (*words, "rows are put in the order in which the target flattens")
+    return SuggestedRule(rule.name, rule.to_data(), rule.weights, evidence, words)
+
+
+def _reasons(
+    kept: Iterable[str], sides: Sides, fitting: frozenset[str], kept_by_hint: frozenset[str]
+) -> dict[str, list[str]]:
+    """Return the weights that are kept by why they are."""
+    shapes = Counter(w.shape for w in sides.source)
+    found: dict[str, list[str]] = {}
+    for name in kept:
+        spec = sides.target.catalog[name]
+        if name in kept_by_hint:
+            reason = "your hint"
+        elif name in sides.target.closed:
+            reason = "saved by its layer in a way of its own"
+        elif name in fitting:
+            reason = "nothing is left that fits: other layers take what has its shapes"
+        else:
+            reason = _NOTHING_FITS if not shapes[spec.shape] else "no layer of the source fits as a whole"
+        found.setdefault(reason, []).append(name)
+    return found
+
+
+def _keeping(reason: str, weights: Sequence[str], sides: Sides, names: set[str]) -> SuggestedRule:
+    """Return a rule that keeps `weights`, by their layers where those hold nothing else."""
+    catalog = sides.target.catalog
+    mine, units = set(weights), []
+    for weight in weights:
+        above = weight
+        while (up := above.rpartition("/")[0]) and mine.issuperset(catalog.layers[up]):
+            above = up
+        units.append(above)
+    unique = list(dict.fromkeys(units))
+    word = "kept" if len(unique) != 1 else re.sub(r"\W+", "_", unique[0].rpartition("/")[2]).strip("_") or "kept"
+    name, number = word, 2
+    while name in names:
+        name, number = f"{word}_{number}", number + 1
+    names.add(name)
+    spec = catalog[weights[0]]
+    near = _nearest(spec.name, spec.shape, sides) if reason == _NOTHING_FITS else ""
+    return SuggestedRule(name, {"to": alternatives(unique), "from": None}, tuple(weights), f"kept: {reason}{near}")
+
+
+def _nearest(name: str, shape: tuple[int, ...], sides: Sides) -> str:
+    """Return the shapes of a kept weight and of the one in the source whose name is most like it."""
+    ours = set(words_of(name).tokens)
+    scored: list[tuple[int, WeightSpec | None]] = [
+        (len(ours & set(words_of(w.name).tokens)), w) for w in sides.source if len(w.shape) == len(shape)
+    ]
+    shared, best = max(scored, key=lambda entry: entry[0], default=(0, None))
+    told = f": {name} {shape}"
+    return f"{told}, {best.name} {best.shape}" if best is not None and shared else told

@@ -1,0 +1,29 @@
+"""What a mapping is wanted between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transferpipe.planning.structure import TargetStructure
+from transferpipe.weights.spec import Catalog
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What a mapping is wanted between.
+
+    Attributes:
+        source: the catalog of the source.
+        target: the structure of the target.
+        layout: how names and axes are arranged in the source.
+        origins: what stands in a recipe under ``source`` and ``target``.
+        labels: what a plan calls them.
+    """
+
+    source: Catalog
+    target: TargetStructure
+    layout: str
+    origins: Mapping[str, Mapping[str, Any]]
+    labels: Mapping[str, str]

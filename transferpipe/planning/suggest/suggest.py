@@ -1,0 +1,171 @@
+"""From two catalogs to a proposed mapping: what fits, one assignment, the fewest rules, and the plan of these."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from transferpipe.errors import Problems
+from transferpipe.planning.crossings.lint import BRANCHES, NAMES, crossed_branches, crossed_names
+from transferpipe.planning.crossings.pairs import layer_pairs
+from transferpipe.planning.fates import Fates, assign
+from transferpipe.planning.layouts import layout_called
+from transferpipe.planning.lint.flatten import find_flatten_orders
+from transferpipe.planning.model import Assignment, Plan
+from transferpipe.planning.pairing.taken import Taken
+from transferpipe.planning.planner import make_plan
+from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.planning.suggest.generalise import FoundRule, find_rules
+from transferpipe.planning.suggest.graphs import Place
+from transferpipe.planning.suggest.hints import read_hints
+from transferpipe.planning.suggest.matching import Match, Matching, Undecided, match_pieces
+from transferpipe.planning.suggest.pieces import Fits, find_fits, make_pairing
+from transferpipe.planning.suggest.reasons import describe
+from transferpipe.planning.suggest.sides import Sides
+from transferpipe.planning.suggest.suggestion import OpenChoice, SuggestedRule, Suggestion
+from transferpipe.planning.suggest.templates import Pair
+from transferpipe.recipe.layouts import KERAS
+from transferpipe.recipe.model import SINGLE
+
+_CROSSING = (NAMES, BRANCHES)
+_ROUNDS = 4
+_NOTHING_FITS = "no weight of the source has its shapes"
+
+
+def suggest_mapping(sides: Sides, hints: Mapping[str, str | None] | None = None) -> Suggestion:
+    """Return a proposed mapping, planned.
+
+    Args:
+        sides: source and target.
+        hints: pairs that are given: a name of the target, or a pattern, and the source's name, or a template; None
+            keeps what it names.
+
+    Raises:
+        RecipeError: a hint names what is not there, or pairs what does not fit.
+    """
+    pairing = make_pairing(sides.target, sides.source, sides.layout)
+    fits = find_fits(pairing)
+    fixed = read_hints(hints or {}, fits)
+    places = Place(fits.targets, pairing.target), Place(fits.sources, pairing.sources[SINGLE])
+    found = match_pieces(fits, places, fixed)
+    expected, found = _without_crossings(found, fits, sides)
+    orders = _orders(expected, sides)
+    pairs = [pair for match in found.matches for pair in _pairs_of(match, expected, orders)]
+    rules = find_rules(pairs, {w: t for w, (t, _) in expected.items()}, pairing)
+    hinted = frozenset(w for i, j in fixed.items() if j is None for w in fits.targets[i].weights)
+    return _planned(sides, rules, replace(found, fitting=_fitting(fits)), hinted)
+
+
+def _fitting(fits: Fits) -> frozenset[str]:
+    """Return the target weights that something in the source would fit."""
+    pieces = zip(fits.targets, fits.of, strict=True)
+    return frozenset(w for piece, others in pieces if others for w in piece.weights)
+
+
+def _without_crossings(found: Matching, fits: Fits, sides: Sides) -> tuple[dict[str, tuple[Taken, Match]], Matching]:
+    """Return what each weight takes, and the matching without pairs that cross or take what another takes."""
+    for _ in range(_ROUNDS):
+        expected: dict[str, tuple[Taken, Match]] = {}
+        used: dict[str, Match] = {}
+        out: dict[str, tuple[str, ...]] = {}
+        for match in found.matches:
+            taking = fits.take(match.ours, match.theirs) or {}
+            for weight, taken in taking.items():
+                expected[weight] = (taken, match)
+                for name in taken.names if not any(_is_part(t) for t in taking.values()) else ():
+                    first = used.setdefault(name, match)
+                    if first is not match:
+                        out[match.ours.name] = (match.theirs.name,)
+        assignments = _assignments(expected, sides)
+        pairs = layer_pairs(assignments)
+        cycles = [*crossed_names(pairs), *crossed_branches(pairs, sides.target.catalog.network, sides.source)]
+        for cycle in cycles:
+            for pair in cycle:
+                out[pair.target] = tuple(p.source for p in cycle)
+        if not out:
+            return expected, found
+        found = _moved(found, out)
+    return expected, found
+
+
+def _is_part(taken: Taken) -> bool:
+    return any(isinstance(s, Mapping) and "slice" in s for s in taken.steps)
+
+
+def _moved(found: Matching, out: Mapping[str, tuple[str, ...]]) -> Matching:
+    matches, undecided = [], list(found.undecided)
+    for match in found.matches:
+        above = [
+            n
+            for n in out
+            if match.ours.name == n or match.ours.name.startswith(f"{n}/") or n.startswith(f"{match.ours.name}/")
+        ]
+        if above:
+            undecided.append(Undecided(match.ours, out[above[0]], "names, order and branches contradict each other"))
+        else:
+            matches.append(match)
+    return replace(found, matches=tuple(matches), undecided=tuple(undecided))
+
+
+def _assignments(expected: Mapping[str, tuple[Taken, Match]], sides: Sides) -> list[Assignment]:
+    fates = Fates(sides.target, {SINGLE: sides.source.expanded}, Problems())
+    for weight, (taken, _) in expected.items():
+        if weight in sides.target.catalog.by_name:
+            assign(fates, None, weight, [taken])
+    return list(fates.assignments.values())
+
+
+def _orders(expected: Mapping[str, tuple[Taken, Match]], sides: Sides) -> dict[str, Any]:
+    """Return by target weight the flatten_order that it needs."""
+    if sides.layout != KERAS and layout_called(sides.layout).is_channels_last:
+        return {}
+    return find_flatten_orders(_assignments(expected, sides), sides.target, {SINGLE: sides.source})
+
+
+def _pairs_of(match: Match, expected: Mapping[str, tuple[Taken, Match]], orders: Mapping[str, Any]) -> list[Pair]:
+    """Return what rules have to bring about for one match: a pair of layers, or of weights where some are missing."""
+    weights = tuple(w for w in match.ours.weights if w in expected)
+    transform = {w.rpartition("/")[2]: [{"flatten_order": orders[w]}] for w in weights if w in orders}
+    text = json.dumps(transform) if transform else ""
+    if not match.ours.is_layer or len(weights) == len(match.ours.weights):
+        return [Pair(match.ours.name, match.theirs.name, weights, text)]
+    return [Pair(w, _weight_in(match, w, expected[w][0]), (w,), text) for w in weights]
+
+
+def _weight_in(match: Match, weight: str, taken: Taken) -> str:
+    """Return the source's name of a single weight; as Keras would call it where the layout makes it of several."""
+    inside = match.ours.inside(weight)
+    return taken.names[0] if len(taken.names) == 1 else f"{match.theirs.name}/{inside}".lstrip("/")
+
+
+def _planned(sides: Sides, rules: Sequence[FoundRule], found: Matching, kept_by_hint: frozenset[str]) -> Suggestion:
+    """Return the suggestion with its plan; rules that the planner warns of as crossing are left out."""
+    left = list(rules)
+    while True:
+        suggested, undecided = describe(sides, left, found, kept_by_hint)
+        plan = _plan(sides, suggested, undecided)
+        bad = {
+            r.name
+            for r in rules
+            for w in plan.warnings
+            if w.code in _CROSSING and f"mapping.{r.name}" in re.split(r", ", w.where)
+        }
+        if not bad:
+            return Suggestion(sides.origins["source"], sides.origins["target"], suggested, undecided, plan)
+        out = {p.to: (p.source,) for r in left if r.name in bad for p in r.pairs}
+        weights = {w for r in left if r.name in bad for w in r.weights}
+        crossed = {m.ours.name: (m.theirs.name,) for m in found.matches if weights & set(m.ours.weights)}
+        found = _moved(found, {**out, **crossed})
+        left = [r for r in left if r.name not in bad]
+
+
+def _plan(sides: Sides, rules: Sequence[SuggestedRule], undecided: Sequence[OpenChoice]) -> Plan:
+    data: dict[str, Any] = {**sides.origins, "mapping": {r.name: dict(r.data) for r in rules}}
+    if undecided:
+        data["unmatched"] = "keep"
+    recipe = read_recipe(data)
+    layouts = {SINGLE: sides.layout} if sides.layout != KERAS else {}
+    return make_plan(recipe, {SINGLE: sides.source}, sides.target, sides.labels, layouts)

@@ -1,0 +1,96 @@
+"""A proposed mapping: rules with what speaks for them, what is undecided, and the plan that they give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from transferpipe.planning.model import Plan
+
+
+@dataclass(frozen=True)
+class SuggestedRule:
+    """A rule with its reasons.
+
+    Attributes:
+        name: its name in the mapping.
+        data: the rule as in a recipe.
+        weights: the target weights that it claims.
+        evidence: what speaks for it, or why it keeps what it claims.
+        doubts: what to look at before it is believed.
+    """
+
+    name: str
+    data: Mapping[str, Any]
+    weights: tuple[str, ...]
+    evidence: str
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it leaves the weights as they are built."""
+        return self.data.get("from", "") is None
+
+
+@dataclass(frozen=True)
+class OpenChoice:
+    """A layer, or weight, of the target that no rule claims because the choice is the user's.
+
+    Attributes:
+        target: its name.
+        weights: the target weights that belong to it.
+        candidates: what it could take, the likeliest first.
+        reason: why none is proposed.
+    """
+
+    target: str
+    weights: tuple[str, ...]
+    candidates: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A proposed mapping. `print` shows it as YAML; nothing is applied.
+
+    Attributes:
+        source: what stands under `source:` in a recipe.
+        target: what stands under `target:`.
+        rules: the rules, in the order of the target.
+        undecided: what is left to the user.
+        plan: what the rules do, as planned.
+        unused: source weights that nothing takes.
+    """
+
+    source: Mapping[str, Any]
+    target: Mapping[str, Any]
+    rules: tuple[SuggestedRule, ...]
+    undecided: tuple[OpenChoice, ...]
+    plan: Plan = field(repr=False)
+
+    @property
+    def mapping(self) -> dict[str, dict[str, Any]]:
+        """The rules as under `mapping:` in a recipe."""
+        return {rule.name: dict(rule.data) for rule in self.rules}
+
+    @property
+    def unmatched(self) -> str:
+        """What a recipe must say of weights that no rule claims: ``keep`` while something is undecided."""
+        return "keep" if self.undecided else "error"
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Names of source weights that nothing takes."""
+        return tuple(w.name for w in self.plan.unused)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe as plain data."""
+        data: dict[str, Any] = {"source": dict(self.source), "target": dict(self.target), "mapping": self.mapping}
+        return {**data, "unmatched": "keep"} if self.undecided else data
+
+    def __str__(self) -> str:
+        from transferpipe.planning.suggest.text import suggestion_text
+
+        return suggestion_text(self)

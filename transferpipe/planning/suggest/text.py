@@ -1,0 +1,108 @@
+"""A suggestion as YAML for review: each rule with its evidence and doubt as comments."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from transferpipe.planning.suggest.suggestion import OpenChoice, SuggestedRule, Suggestion
+from transferpipe.text.visible import visible
+
+_PLAIN = re.compile(r"[A-Za-z_][\w/]*(?:[.-]\w+)*")
+_NOT_TEXT = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n", "none", "nan"})
+_MOST_CANDIDATES = 4
+
+
+def suggestion_text(found: Suggestion, width: int = 80) -> str:
+    """Return the recipe that is proposed."""
+    return "\n".join([*_head(found, width), "", *recipe_lines(found, width)])
+
+
+def recipe_lines(found: Suggestion, width: int = 80) -> list[str]:
+    """Return the lines of the recipe without what is said before it."""
+    lines = [f"{side}: {_flow(getattr(found, side))}" for side in ("source", "target")]
+    lines = [*lines[:1], *lines[1:], "", "mapping:" if found.rules else "mapping: {}"]
+    for i, rule in enumerate(found.rules):
+        lines += [""] * (i > 0)
+        lines += [f"  {line}" for line in _rule(rule, width - 2)]
+    if found.undecided:
+        lines += ["", *_undecided(found.undecided, width), "unmatched: keep # until rules claim what is undecided"]
+    if found.unused:
+        text = f"{_count(len(found.unused), 'source weight')} not used, such as {', '.join(found.unused[:3])}"
+        lines += ["", *_comment(text, width)]
+    return lines
+
+
+def _head(found: Suggestion, width: int) -> Iterator[str]:
+    taken = len(found.plan.assignments)
+    total = taken + len(found.plan.kept)
+    rules = sum(not r.keeps for r in found.rules)
+    undecided = sum(len(c.weights) for c in found.undecided)
+    kept = f"{total - taken - undecided} kept, {undecided} undecided"
+    text = f"{_count(rules, 'rule')} for {taken} of {total} target weights; {kept}. Nothing has been applied."
+    yield from _comment(text, width)
+    codes = dict.fromkeys(w.code for w in found.plan.warnings)
+    if codes:
+        text = f"The plan of these rules has {_count(len(found.plan.warnings), 'warning')} ({', '.join(codes)})"
+        yield from _comment(f"{text}; `transferpipe plan` shows them.", width)
+
+
+def _rule(rule: SuggestedRule, width: int) -> Iterator[str]:
+    yield from _comment(rule.evidence, width)
+    for doubt in rule.doubts:
+        yield from _comment(f"doubt: {doubt}", width)
+    entries = {key: _value(value) for key, value in rule.data.items()}
+    line = f"{rule.name}: {{{', '.join(f'{k}: {v}' for k, v in entries.items())}}}"
+    if len(line) <= width:
+        yield line
+        return
+    yield f"{rule.name}:"
+    yield from (f"  {key}: {value}" for key, value in entries.items())
+
+
+def _undecided(choices: Sequence[OpenChoice], width: int) -> Iterator[str]:
+    yield from _comment("Undecided; decide with hints: {TARGET: SOURCE}, or write a rule:", width)
+    for choice in choices:
+        names = choice.candidates[:_MOST_CANDIDATES]
+        more = f" or {len(choice.candidates) - len(names)} more" if len(choice.candidates) > len(names) else ""
+        text = f"{choice.target}: {' or '.join(names)}{more} ({choice.reason})"
+        yield from (
+            f"#   {line}"
+            for line in textwrap.wrap(
+                visible(text),
+                max(width - 4, 20),
+                break_long_words=False,
+                break_on_hyphens=False,
+                subsequent_indent="  ",
+            )
+        )
+
+
+def _comment(text: str, width: int) -> list[str]:
+    lines = textwrap.wrap(visible(text), max(width - 2, 20), break_long_words=False, break_on_hyphens=False)
+    return [f"# {line}" for line in lines]
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "null"
+    return quote(value) if isinstance(value, str) else _flow(value)
+
+
+def quote(text: str) -> str:
+    """Return `text` as YAML would have it: bare where nothing in it is special, else in single quotes."""
+    if _PLAIN.fullmatch(text) and text.lower() not in _NOT_TEXT:
+        return text
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _flow(data: Mapping[str, Any] | Sequence[Any]) -> str:
+    return str(yaml.safe_dump(data, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True)).strip()
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

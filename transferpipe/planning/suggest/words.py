@@ -1,0 +1,129 @@
+"""Names as words and numbers of one vocabulary, and how much two names have in common.
+
+Finer than ``crossings/tokens.py``, which must not see a likeness that is none: here a likeness is one evidence of
+several, and what it proposes is looked at by the crossings afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+from transferpipe.weights.keras.layer_classes import is_made_up, stem
+
+NUMBER = "#"
+
+# One word for what frameworks and people call by several.
+_ONE_WORD = """
+    conv: conv convolution
+    norm: norm bn batchnorm batchnormalization layernorm ln gn groupnorm normalization
+    norm: rmsnorm normalize layernormalization instancenorm
+    dense: dense fc linear lin fully proj projection
+    head: head classifier predictions prediction logits top cls heads probs class
+    shortcut: shortcut downsample skip sc residual identity
+    attention: attention attn mha selfattention multihead sa
+    query: query q wq
+    key: key k wk
+    value: value v wv
+    output: output out o wo
+    embedding: embedding embeddings embed emb wte tok token tokens word wpe
+    position: position pos positional positions wpe
+    type: type segment
+    encoder: encoder enc encode
+    decoder: decoder dec decode
+    forward: forward fwd
+    backward: backward bwd reverse reversed backwards
+    depthwise: depthwise dw dwconv
+    pointwise: pointwise pw project
+    expand: expand expansion
+    up: up intermediate wi
+    mlp: mlp ffn ff feedforward
+    left: left lhs
+    right: right rhs
+    stem: stem patch
+    block: block blocks layer layers stage stages h resblock module s l b
+"""
+_LINES = [line.strip().partition(": ") for line in _ONE_WORD.strip().splitlines()]
+_WORD_OF = {word: one for one, _, words in _LINES for word in words.split()}
+# What stands in names and tells nothing: containers of everything, counters of axes.
+_SILENT = frozenset(
+    {"model", "features", "backbone", "net", "network", "base", "params", "self", "1d", "2d", "3d", "d"}
+)
+_PIECES = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_AXES = re.compile(r"(?<=[a-z])[123][dD](?![a-z])")
+
+Tokens = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Words:
+    """A name, taken apart.
+
+    Attributes:
+        tokens: words of one vocabulary and numbers, in their order.
+        skeleton: the same with `NUMBER` for each number.
+        numbers: the numbers.
+        made_up: whether Keras counted one of them up.
+    """
+
+    tokens: Tokens
+    skeleton: Tokens
+    numbers: tuple[int, ...]
+    made_up: bool
+
+
+@cache
+def words_of(name: str) -> Words:
+    """Return `name` taken apart.
+
+    >>> words_of("encoder/block2_conv2d/qProj").tokens
+    ('encoder', 'block', '2', 'conv', 'query', 'dense')
+    """
+    tokens: list[str] = []
+    counted = False
+    for segment in name.split("/"):
+        made_up = is_made_up(segment)
+        counted = counted or made_up
+        tokens += _words_in(stem(segment) if made_up else segment)
+        if made_up:  # the first of its class has no number
+            tokens.append(segment[len(stem(segment)) + 1 :] or "0")
+    plain = tuple(str(int(t)) if t.isdigit() else t for t in tokens)
+    numbers = tuple(int(t) for t in plain if t.isdigit())
+    return Words(plain, tuple(NUMBER if t.isdigit() else t for t in plain), numbers, counted)
+
+
+def _words_in(segment: str) -> list[str]:
+    segment = _AXES.sub("", segment)
+    return [_WORD_OF.get(piece.lower(), piece.lower()) for piece in _PIECES.findall(segment)]
+
+
+class Vocabulary:
+    """How much each word of both sides tells: one that all names share tells nothing of which is which."""
+
+    def __init__(self, ours: Iterable[Words], theirs: Iterable[Words]) -> None:
+        self._weights: list[dict[str, float]] = []
+        for names in (list(ours), list(theirs)):
+            counts = Counter(word for name in names for word in set(name.skeleton) if word != NUMBER)
+            total = len(names)
+            # Inverse document frequency, as in text retrieval (Sparck Jones 1972), smoothed.
+            self._weights.append({w: math.log(1 + total / c) for w, c in counts.items()})
+        self._known: dict[tuple[Tokens, Tokens], float] = {}
+
+    def likeness(self, ours: Words, theirs: Words) -> float:
+        """Return what two names have in common, from 0 to 1; numbers do not count."""
+        key = (ours.skeleton, theirs.skeleton)
+        if key not in self._known:
+            self._known[key] = self._compare(*key)
+        return self._known[key]
+
+    def _compare(self, ours: Tokens, theirs: Tokens) -> float:
+        mine, other = (Counter(w for w in side if w != NUMBER and w not in _SILENT) for side in (ours, theirs))
+        shared = mine & other
+        both = sum(n * (self._weights[0].get(w, 0) + self._weights[1].get(w, 0)) for w, n in shared.items())
+        total = sum(n * self._weights[0].get(w, 0) for w, n in mine.items())
+        total += sum(n * self._weights[1].get(w, 0) for w, n in other.items())
+        return both / total if total else 0.0
