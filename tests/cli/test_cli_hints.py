@@ -242,7 +242,7 @@ def test_recipes_and_scores_that_were_meant(hint, planned, here):
     assert "my_scores.score" in override
 
 
-@follows("_missing_config: pip install 'transferpipe[…]'")
+@follows("missing_package: …, or …")
 def test_an_extra_that_holds_a_launcher(refuses, monkeypatch):
     pytest.importorskip("hydra")
     answer = refuses(2, ["sweep", "recipe=own", "seed=0,1", "hydra/launcher=ray"])

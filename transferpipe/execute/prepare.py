@@ -18,7 +18,7 @@ from transferpipe.planning.model import PlanWarning
 from transferpipe.planning.planner import make_plan
 from transferpipe.planning.warned import refuse_warnings
 from transferpipe.recipe.model import Recipe
-from transferpipe.recipe.parse import SAVE_SUFFIXES, STREAMED
+from transferpipe.recipe.outputs import output_of, outputs_of
 from transferpipe.save.learned_state import plan_state, states_taken
 from transferpipe.save.optimizer_state import plan_optimizer
 
@@ -72,7 +72,7 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
 def _not_reloaded(recipe: Recipe) -> Iterator[PlanWarning]:
     """Warn where loading the result again is asked for, and nothing that is saved is a model."""
     names = (recipe.save.path, *recipe.save.also)
-    if recipe.verify.reload and not any(n.endswith(".keras") or not n.endswith(SAVE_SUFFIXES) for n in names):
+    if recipe.verify.reload and not any(o.is_model for o in outputs_of(names)):
         text = f"does nothing here: {', '.join(names)} hold weights, and no model that could be loaded"
         yield PlanWarning("not-reloaded", "verify.reload", f"{text}; save a .keras file too: save.also=[...]")
 
@@ -82,13 +82,14 @@ def _check_formats(recipe: Recipe, opened: Opened) -> None:
     if recipe.save.layout != "keras":
         plan_export(recipe.save.layout, target.structure)
     for path in (recipe.save.path, *recipe.save.also):
-        if path.endswith((".keras", ".weights.h5")) and not target.groups:
+        output = output_of(path)
+        if output.has_groups and not target.groups:
             what = f"{opened.labels['target']} has no Keras layout, so {path} cannot be written"
             raise RecipeError(Problem("save", what, "save as .safetensors or .npz, or give a builder as the target"))
-        if path.endswith(".keras") and target.config(()) is None:
+        if output.holds_architecture and target.config(()) is None:
             what = f"{opened.labels['target']} holds weights without an architecture, so {path} cannot be written"
             raise RecipeError(Problem("save", what, "save as .weights.h5, or give a builder as the target"))
-        if not path.endswith(STREAMED) and isinstance(target, FileTarget) and target.config(()) is None:
+        if not output.streams and isinstance(target, FileTarget) and target.config(()) is None:
             what = f"{opened.labels['target']} holds weights without a model, so {path} cannot be written"
             fix = "save as .safetensors or .npz, or give a builder or a .keras file as the target"
             raise RecipeError(Problem("save", what, fix))

@@ -29,8 +29,8 @@ from transferpipe.prove.manifest import MANIFEST, PLAN, json_lines, seal, versio
 from transferpipe.prove.parity.result import Parity
 from transferpipe.prove.verdict import Verdict, describe_compared, verdict_of, with_parity
 from transferpipe.recipe.model import Save
+from transferpipe.recipe.outputs import output_of
 from transferpipe.save.artifacts import (
-    CHECKPOINT,
     artifact_name,
     final_names,
     flush_output,
@@ -41,7 +41,6 @@ from transferpipe.save.artifacts import (
 )
 from transferpipe.save.learned_state import given_states, states_taken
 from transferpipe.save.output import Written, save_file
-from transferpipe.save.writers.safetensors_shards import SUFFIX
 from transferpipe.values.compute import Values
 from transferpipe.values.suspicious import Found
 from transferpipe.weights.file_source import FileSource
@@ -182,7 +181,7 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], progress: Progress | 
     notes = [*_check_reload(temporaries, prepared)]
     states = states_taken(prepared.plan, prepared.opened.sources)  # read anew: what was written is not the measure
     for temporary in temporaries:
-        if temporary.name.endswith(".keras"):
+        if output_of(temporary.name).holds_architecture:
             notes += verify_states(temporary, prepared.opened.target, states)
     parity, open_questions = _check_parity(prepared, temporaries, values)
     artifacts = tuple(
@@ -220,7 +219,7 @@ def _places(written: Written, proof: Proof) -> dict[str, Any]:
 
 def _is_several(path: Path, save: Save) -> bool:
     """Tell whether an output is, or may be, more than one file."""
-    return is_exported(path.name) or bool(save.shard and path.name.endswith(SUFFIX))
+    return is_exported(path.name) or bool(save.shard and output_of(path.name).splits)
 
 
 def _check_free(paths: Sequence[Path], save: Save) -> None:
@@ -271,9 +270,9 @@ def _check_reload(temporaries: Sequence[Path], prepared: Prepared) -> tuple[Plan
 
     notes: list[PlanWarning] = []
     for temporary in temporaries:
-        if temporary.is_dir() and not temporary.name.endswith((CHECKPOINT, SUFFIX)):
+        if output_of(temporary.name).files == "folder":
             verify_served(temporary)
-        if temporary.name.endswith(".keras"):
+        if output_of(temporary.name).holds_architecture:
             target = prepared.opened.target.structure
             notes += verify_reload(temporary, target, prepared.plan, _values(prepared).value)
     return tuple(notes)
@@ -284,7 +283,7 @@ def _check_loaded(temporaries: Sequence[Path], prepared: Prepared) -> tuple[Plan
 
     notes: list[PlanWarning] = []
     for temporary in temporaries:
-        if temporary.name.endswith((".keras", ".weights.h5")):
+        if output_of(temporary.name).has_groups:
             notes += verify_loaded(temporary, prepared.opened.target, _values(prepared).value)
     return tuple(notes)
 

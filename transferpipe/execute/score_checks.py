@@ -19,6 +19,7 @@ from transferpipe.models.build import import_keras
 from transferpipe.models.settings import settings_kept
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.recipe.model import Build, Recipe, walk_builds
+from transferpipe.recipe.outputs import outputs_of
 from transferpipe.recipe.trust import resolve
 
 Given = Mapping[str, Any]
@@ -56,7 +57,7 @@ def _check_score(recipe: Recipe, score: Build, trusted: Collection[str]) -> None
         _check_arguments(call, trusted, first=(None,))
         for inner in walk_builds(call.arguments):
             _check_arguments(inner, trusted)
-    if not any(path.endswith(".keras") for path in (recipe.save.path, *recipe.save.also)):
+    if not any(o.holds_architecture for o in outputs_of((recipe.save.path, *recipe.save.also))):
         raise RecipeError(
             Problem("score", "needs a model, but none is saved", "save a .keras file too: save.also=[...]")
         )

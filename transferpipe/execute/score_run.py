@@ -22,6 +22,7 @@ from transferpipe.models.build import import_keras, values_of
 from transferpipe.models.settings import settings_kept
 from transferpipe.planning.model import Plan
 from transferpipe.recipe.model import Build, Recipe
+from transferpipe.recipe.outputs import output_of
 from transferpipe.recipe.trust import resolve
 
 SCORE = "score.json"
@@ -93,7 +94,7 @@ def _call(score: Build, compute: Callable[[], Any]) -> Any:
 
 
 def _load(report: Report) -> Any:
-    path = next((p for p in report.artifacts if p.name.endswith(".keras")), None)
+    path = next((p for p in report.artifacts if output_of(p.name).holds_architecture), None)
     assert path is not None  # `prepare` has looked
     return import_keras().models.load_model(Path(path), compile=False)
 

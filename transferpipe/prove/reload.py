@@ -19,6 +19,7 @@ from transferpipe.models.target import ModelTarget, Target
 from transferpipe.models.walk import Walked, own_classes, to_numpy, walk
 from transferpipe.planning.model import Plan, PlanWarning
 from transferpipe.planning.structure import TargetStructure
+from transferpipe.recipe.outputs import output_of
 from transferpipe.values.compare import same_bits
 
 _SIZES = (4, 64)  # for dimensions that the model leaves open: some models need room, others allow little
@@ -68,8 +69,9 @@ def verify_loaded(path: Path, target: Target, expected: Callable[[str], NDArray[
             was built of Keras's own classes does not load.
     """
     name, own = final_name(path), own_classes(target.model) if isinstance(target, ModelTarget) else {}
-    rebuilt = _rebuild(target, own) if path.name.endswith(".weights.h5") else None
-    if rebuilt is None and path.name.endswith(".weights.h5"):
+    is_model = output_of(path.name).is_model
+    rebuilt = None if is_model else _rebuild(target, own)
+    if rebuilt is None and not is_model:
         return []
     try:
         with warnings.catch_warnings():  # nobody asked for this: what Keras says on loading is for those who load

@@ -17,8 +17,6 @@ StateChoice = Literal["take", "keep"]
 STATE: tuple[StateChoice, ...] = ("take", "keep")
 SINGLE = "source"
 """The name under which a recipe's only `source:` goes."""
-NAMED_FORMATS = (".safetensors", ".npz")
-"""The suffixes of files that hold named tensors and nothing else, so that other frameworks' layouts can be written."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from transferpipe.errors import Problems, RecipeError, did_you_mean
 from transferpipe.recipe.fields import Fields, describe
 from transferpipe.recipe.layouts import layout_words
 from transferpipe.recipe.model import (
-    NAMED_FORMATS,
     OPTIMIZER,
     QUANTIZE,
     SINGLE,
@@ -25,15 +24,12 @@ from transferpipe.recipe.model import (
     Rule,
     Save,
 )
+from transferpipe.recipe.outputs import SUFFIXES, output_of, outputs_of, suffixes_with
 from transferpipe.recipe.parse_origin import is_build, parse_build, parse_origin
 from transferpipe.recipe.parse_rules import compile_pattern, compile_patterns, parse_edit, parse_rule, split_source
 from transferpipe.recipe.parse_verify import parse_verify
 from transferpipe.recipe.sizes import parse_size
 
-SHARDED = ".safetensors"
-STREAMED = (".keras", ".weights.h5", ".safetensors", ".npz")
-"""The suffixes of outputs that are written value by value; all others are written by Keras and TensorFlow."""
-SAVE_SUFFIXES = (*STREAMED, ".ckpt")
 TRANSFERRED, NOTHING = "transferred", "none"
 _TARGET, _UNMATCHED = "target", "unmatched"
 _ALIAS = re.compile(r"\w[\w.-]*")
@@ -175,10 +171,14 @@ def _parse_save(fields: Fields, absolute: bool) -> Save:
     _check_folders(save, inner)
     if len({PurePath(p) for p in (save.path, *save.also)}) < 1 + len(save.also):
         inner.note("also", f"names the same file twice: {', '.join((save.path, *save.also))}")
-    if layout != Save.layout and not any(p.endswith(NAMED_FORMATS) for p in (save.path, *save.also)):
-        inner.note("layout", f"{layout} needs a file of named tensors", f"save one of {', '.join(NAMED_FORMATS)}")
-    if save.shard and not any(p.endswith(SHARDED) for p in (save.path, *save.also)):
-        inner.note("shard", f"needs a {SHARDED} file, which can be cut into several", f"save.path=model{SHARDED}")
+    outputs = outputs_of((save.path, *save.also))
+    if layout != Save.layout and not any(o.names_tensors for o in outputs):
+        named = ", ".join(suffixes_with("names_tensors"))
+        inner.note("layout", f"{layout} needs a file of named tensors", f"save one of {named}")
+    if save.shard and not any(o.splits for o in outputs):
+        first, *others = suffixes_with("splits")
+        what = f"needs a {' or '.join((first, *others))} file, which can be cut into several"
+        inner.note("shard", what, f"save.path=model{first}")
     inner.finish()
     return save
 
@@ -202,10 +202,10 @@ def _check_folders(save: Save, inner: Fields) -> None:
 
 def _check_save_path(path: str, key: str, inner: Fields, absolute: bool) -> None:
     name = PurePath(path).name
-    if not path.endswith(SAVE_SUFFIXES) and (PurePath(path).suffix or not name or name.startswith(".")):
-        what = f"{path!r} has none of the suffixes {', '.join(SAVE_SUFFIXES)}, which choose the format"
+    if not output_of(path).suffix and (PurePath(path).suffix or not name or name.startswith(".")):
+        what = f"{path!r} has none of the suffixes {', '.join(SUFFIXES)}, which choose the format"
         inner.note(key, what, "add one; a SavedModel is a folder, whose name has none")
-    elif PurePath(path).name in SAVE_SUFFIXES:
+    elif PurePath(path).name in SUFFIXES:
         inner.note(key, f"{path!r} is a suffix without a name", f"such as model{PurePath(path).name}")
     if path.startswith("~"):
         inner.note(key, f"{path!r} begins with ~, which is not expanded here", "write the folder out")

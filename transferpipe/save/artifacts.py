@@ -11,23 +11,22 @@ from typing import Any
 
 from transferpipe.files.atomic import flush
 from transferpipe.files.hashing import sha256
-from transferpipe.save.writers import WRITERS
-from transferpipe.save.writers.safetensors_shards import INDEX, SUFFIX
+from transferpipe.recipe.outputs import output_of
+from transferpipe.save.writers.safetensors_shards import INDEX
 from transferpipe.weights.spec import Catalog
 
-CHECKPOINT = ".ckpt"
 STEM = "ckpt"
 """What the names of a checkpoint's files begin with as long as they lie in a folder of their own."""
 
 
 def is_exported(name: str) -> bool:
     """Tell whether the output called `name` is one that Keras and TensorFlow write: a SavedModel or a checkpoint."""
-    return not name.endswith(tuple(WRITERS))
+    return not output_of(name).streams
 
 
 def is_sharded(temporary: Path) -> bool:
     """Tell whether an output is safetensors that were cut into several files, which lie in a folder until published."""
-    return temporary.name.endswith(SUFFIX) and temporary.is_dir()
+    return output_of(temporary.name).splits and temporary.is_dir()
 
 
 def artifact_name(name: str, temporary: Path) -> str:
@@ -37,10 +36,11 @@ def artifact_name(name: str, temporary: Path) -> str:
 
 def taken_names(path: Path, shard: int | None = None) -> tuple[Path, ...]:
     """Return the names that the output `path` may take: itself, or those of a checkpoint's files, or of shards."""
-    if shard and path.name.endswith(SUFFIX):
-        stem = glob.escape(path.name.removesuffix(SUFFIX))
-        return (path, path.with_name(path.name + INDEX), *sorted(path.parent.glob(f"{stem}-*-of-*{SUFFIX}")))
-    if path.name.endswith(CHECKPOINT):
+    output = output_of(path.name)
+    if shard and output.splits:
+        stem = glob.escape(path.name.removesuffix(output.suffix))
+        return (path, path.with_name(path.name + INDEX), *sorted(path.parent.glob(f"{stem}-*-of-*{output.suffix}")))
+    if output.files == "beside":
         return (path, *(path.with_name(path.name + end) for end in (".index", ".data-00000-of-00001")))
     return (path,)
 
@@ -59,7 +59,7 @@ def final_names(temporary: Path, path: Path) -> dict[Path, Path]:
     """
     if is_sharded(temporary):
         return {part: path.with_name(part.name) for part in sorted(temporary.iterdir())}
-    if not path.name.endswith(CHECKPOINT):
+    if output_of(path.name).files != "beside":
         return {temporary: path}
     parts = sorted(p for p in temporary.iterdir() if p.name.startswith(f"{STEM}."))
     return {part: path.with_name(path.name + part.name.removeprefix(STEM)) for part in parts}
@@ -67,7 +67,7 @@ def final_names(temporary: Path, path: Path) -> dict[Path, Path]:
 
 def _ends(temporary: Path) -> dict[str, Path]:
     """Return the files of an output of several by what their paths have behind that of the output."""
-    if temporary.name.endswith(CHECKPOINT):
+    if output_of(temporary.name).files == "beside":
         return {p.name.removeprefix(STEM): p for p in sorted(temporary.iterdir())}
     if is_sharded(temporary):
         return {p.name: p for p in sorted(temporary.iterdir())}
@@ -99,7 +99,7 @@ def digest_again(path: Path, artifact: Mapping[str, Any]) -> str | None:
     """Return the SHA-256 of a finished output as the manifest counts it; None if it, or a part of it, is missing."""
     if "files" not in artifact:
         return sha256(path) if path.is_file() else None
-    shards = path.name.endswith(f"{SUFFIX}{INDEX}")
+    shards = path.name.endswith(INDEX)
     files = {end: path.with_name(end) if shards else Path(f"{path}{end}") for end in artifact["files"]}
     if path.is_dir():
         files |= _ends(path)

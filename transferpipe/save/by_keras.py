@@ -14,6 +14,7 @@ from transferpipe.files.os_errors import cannot_be_written
 from transferpipe.models.target import ModelTarget
 from transferpipe.models.walk import has_assets, save_assets
 from transferpipe.planning.model import Plan
+from transferpipe.recipe.outputs import output_of
 from transferpipe.values.compute import Values
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
@@ -49,7 +50,7 @@ def saved_by_keras(path: Path, target: ModelTarget, plan: Plan, values: Values) 
 
 
 def _save(target: ModelTarget, scratch: Path) -> None:
-    save = target.model.save if scratch.suffix == ".keras" else target.model.save_weights
+    save = target.model.save if output_of(scratch.name).holds_architecture else target.model.save_weights
     try:
         save(scratch)
     except TransferError:

@@ -16,7 +16,8 @@ from transferpipe.models.keras_private import draw_value, has_value
 from transferpipe.models.target import ModelTarget, Target
 from transferpipe.models.walk import Walked, walk
 from transferpipe.planning.model import Plan
-from transferpipe.save.artifacts import CHECKPOINT, STEM
+from transferpipe.recipe.outputs import output_of
+from transferpipe.save.artifacts import STEM
 from transferpipe.text.listing import listed
 from transferpipe.values.compute import Values
 from transferpipe.weights.formats.tensorflow.bundle import open_bundle
@@ -50,7 +51,7 @@ def export_model(
     _check_backend(target)
     with _planned(path, target, plan, values, write) as (model, walked), _refusals(target, path):
         path.mkdir()
-        if path.name.endswith(CHECKPOINT):
+        if output_of(path.name).files == "beside":
             how, places = "tf.train.Checkpoint(model=...).write", _write_checkpoint(path, model)
         else:
             how, places = "keras: model.export, whose bytes differ from run to run", _write_saved_model(path, model)
@@ -122,13 +123,12 @@ def _refusals(target: Target, path: Path) -> Iterator[None]:
     except OSError as error:
         raise cannot_be_written(path.parent, error) from error
     except Exception as error:
-        kind = "a checkpoint" if path.name.endswith(CHECKPOINT) else "a SavedModel"
         # The first line of what Keras raises often says only in which layer it was raised.
         text = " ".join(line for line in _COLOUR.sub("", str(error)).splitlines()[:3] if line)
         if _is_of_disk(error):
             what = f"cannot be written: {text}"
             raise FileError(Problem(str(path.parent), what, "make room, or save elsewhere")) from error
-        what = f"cannot be saved as {kind}: {type(error).__name__}: {text}"
+        what = f"cannot be saved as {output_of(path.name).label}: {type(error).__name__}: {text}"
         raise RecipeError(Problem(target.structure.label, what, "save as .keras or .weights.h5")) from error
 
 

@@ -15,6 +15,7 @@ from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.planning.learned_state import lookups_of
 from transferpipe.planning.model import Plan, PlanWarning, StateMove
 from transferpipe.recipe.model import Recipe
+from transferpipe.recipe.outputs import output_of, outputs_of
 from transferpipe.save.assets import archived
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.network import Network, Node
@@ -79,8 +80,8 @@ def plan_state(recipe: Recipe, plan: Plan, target: Target, sources: Mapping[str,
         moves.append(replace(move, size=size))
     problems.raise_as(RecipeError)
     taken = [m for m in moves if m.fate == "taken"]
-    left = next((p for p in plan.save if p.endswith((".weights.h5", ".safetensors", ".npz"))), None)
-    if taken and left and not any(p.endswith(".keras") for p in plan.save):
+    left = next((p for p in plan.save if output_of(p).streams and not output_of(p).is_model), None)
+    if taken and left and not any(o.holds_architecture for o in outputs_of(plan.save)):
         for move in taken:
             if read_state(_origin(target), move.target) == read_state(sources[move.source], move.source_layer):
                 continue

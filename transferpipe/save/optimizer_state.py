@@ -18,7 +18,8 @@ from transferpipe.models.optimizer_slots import optimizer_of
 from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.planning.model import Optimizer, Plan
 from transferpipe.recipe.model import Recipe
-from transferpipe.save.optimizer_transfer import KEPT_IN, plan_transfer, reader_of, slot_value, slot_values
+from transferpipe.recipe.outputs import outputs_of, suffixes_with
+from transferpipe.save.optimizer_transfer import plan_transfer, reader_of, slot_value, slot_values
 from transferpipe.values.compare import same_bits
 from transferpipe.values.compute import Values
 from transferpipe.weights.file_source import FileSource, SavedGroup
@@ -146,6 +147,6 @@ def _why_not(plan: Plan, target: Target) -> str:
         return f"a file of the format {target.source.format} is written without it"
     if plan.freezing.layers:
         return "frozen layers have no part in it, so Keras could not load it"
-    if not any(name.endswith(KEPT_IN) for name in plan.save):
-        return f"only {' and '.join(KEPT_IN)} files hold it"
+    if not any(o.has_groups for o in outputs_of(plan.save)):
+        return f"only {' and '.join(suffixes_with('has_groups'))} files hold it"
     return ""

@@ -34,13 +34,13 @@ from transferpipe.models.walk import own_classes
 from transferpipe.planning.model import Assignment, Optimizer, OptimizerArray, Plan
 from transferpipe.planning.read_recipe import chain_of
 from transferpipe.planning.transforms import apply_chain
+from transferpipe.recipe.outputs import outputs_of, suffixes_with
 from transferpipe.values.checks import cast, check_finite
 from transferpipe.values.compare import same_bits
 from transferpipe.values.compute import Values
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Source
 
-KEPT_IN = (".keras", ".weights.h5")
 _AVERAGE, _STARTS_AS_WEIGHT = "average", (("ScheduleFreeAdamW", "momentum"),)
 _PLAIN_PATH = re.compile(r"(layers/[^/]+/)+(cell/)?vars/\d+")
 _STATISTICS = ("moving_mean", "moving_variance", "mean", "variance", "count", "vector_u")
@@ -78,9 +78,9 @@ def plan_transfer(plan: Plan, target: Target, sources: Mapping[str, Source], sav
     """
     if plan.quantize:
         raise _refused("a quantized model has other trainable weights than its source", "set optimizer=drop")
-    if saves and not any(name.endswith(KEPT_IN) for name in plan.save):
+    if saves and not any(o.has_groups for o in outputs_of(plan.save)):
         what = f"{', '.join(plan.save)} cannot hold an optimizer's state"
-        raise _refused(what, f"save a {' or '.join(KEPT_IN)} file too: save.also=[...]")
+        raise _refused(what, f"save a {' or '.join(suffixes_with('has_groups'))} file too: save.also=[...]")
     source = _holder(sources)
     ours = _slots_of_target(target, plan)
     theirs = _slots_of_source(source, sources[source], ours, target)

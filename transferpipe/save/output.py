@@ -19,14 +19,12 @@ from transferpipe.files.os_errors import cannot_be_written
 from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.planning.model import Plan
 from transferpipe.progress import Progress
-from transferpipe.recipe.model import NAMED_FORMATS
-from transferpipe.save.artifacts import is_exported
+from transferpipe.recipe.outputs import output_of
 from transferpipe.save.assets import archived, assets_of
 from transferpipe.save.by_keras import saved_by_keras
 from transferpipe.save.optimizer_state import SavedState, state_to_save
-from transferpipe.save.optimizer_transfer import KEPT_IN
 from transferpipe.save.writers import Content, writer_for
-from transferpipe.save.writers.safetensors_shards import SUFFIX, write_shards
+from transferpipe.save.writers.safetensors_shards import write_shards
 from transferpipe.values.compute import Values
 from transferpipe.values.layout import KERAS, as_in_file, in_layout, layout_of_file
 from transferpipe.weights.file_source import FileSource
@@ -66,13 +64,13 @@ def save_file(
         FileError: the file cannot be written (no space, no permission), or a source cannot be read.
         VerificationError: a value was refused.
     """
-    plan = values.plan
-    if is_exported(path.name):
+    plan, output = values.plan, output_of(path.name)
+    if not output.streams:
         from transferpipe.save.exports import export_model  # which few outputs need
 
         return Written(*export_model(path, target, plan, values, lambda p: save_file(p, target, values, progress)))
     content = content_of(path, target, plan, values, progress)
-    if plan.save_shard and path.name.endswith(SUFFIX) and content.catalog.nbytes > plan.save_shard:
+    if plan.save_shard and output.splits and content.catalog.nbytes > plan.save_shard:
         _write_shards(path, content, plan.save_shard)
         return Written(DIRECT)
     reason = _why_keras(path, target)
@@ -81,7 +79,7 @@ def save_file(
             assert isinstance(target, ModelTarget)
             saved = stack.enter_context(saved_by_keras(path, target, plan, values))
             content = _content_of_file(saved, content)
-        if path.name.endswith(KEPT_IN) and (state := state_to_save(target, values)):
+        if output.has_groups and (state := state_to_save(target, values)):
             content = _with_optimizer(content, state)
         descriptor, entry = stack.enter_context(_created(path)), None
         if pool:
@@ -100,7 +98,7 @@ def _write_shards(folder: Path, content: Content, limit: int) -> None:
 
 def _why_keras(path: Path, target: Target) -> str | None:
     """Return why Keras must save the model before its file can be written; None where its variables tell all."""
-    if not isinstance(target, ModelTarget) or not path.name.endswith((".keras", ".weights.h5")):
+    if not isinstance(target, ModelTarget) or not output_of(path.name).has_groups:
         return None
     fixed = [w.name for w in target.structure.catalog if w.name in target.walked.fixed]
     return f"{fixed[0]} is not a variable but what its layer computes on saving" if fixed else None
@@ -123,7 +121,7 @@ def content_of(path: Path, target: Target, plan: Plan, values: Values, progress:
     """Return what the writer of `path` needs."""
     layout = layout_of_file(plan, path.name)
     written = in_layout(layout, target.structure, values)
-    if isinstance(target, FileTarget) and layout == KERAS and path.name.endswith(NAMED_FORMATS):
+    if isinstance(target, FileTarget) and layout == KERAS and output_of(path.name).names_tensors:
         written = as_in_file(written, target.source)
     whole = written.catalog.expanded if target.groups else written.catalog
     moved = _counter(progress, whole.nbytes)
@@ -139,7 +137,7 @@ def content_of(path: Path, target: Target, plan: Plan, values: Values, progress:
         segment=written.segment,
         moved=moved,
         groups=target.groups,
-        config=target.config(plan.freezing.layers) if path.name.endswith(".keras") else None,
+        config=target.config(plan.freezing.layers) if output_of(path.name).holds_architecture else None,
         format=written.format,
         keras_version=target.keras_version,
         assets=lambda: assets_of(target),

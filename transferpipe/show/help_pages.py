@@ -14,6 +14,7 @@ from pathlib import Path
 
 from transferpipe.codes import WARNINGS
 from transferpipe.errors import Problem, RecipeError, did_you_mean
+from transferpipe.recipe.outputs import OUTPUTS
 
 _FOLDER = Path(__file__).parent / "topics"
 _WIDTH = 80
@@ -134,6 +135,26 @@ def _transforms_page() -> str:
     return "\n\n".join(parts)
 
 
+def _outputs_page() -> str:
+    """Return the page of all outputs, from their table."""
+    parts = [
+        "The suffix of `save.path`, and of every path in `save.also`, chooses what is written. Every output is read "
+        "again and compared with the plan before it gets its name.",
+        f"{_CODE}save: {{path: model.keras, also: [model.safetensors]}}",
+    ]
+    for output in OUTPUTS:
+        facts = (
+            ("loads as a model", output.holds_architecture),
+            ("loads with `load_weights`, and has room for the state of an optimizer", output.has_groups),
+            ("takes `save.layout`", output.names_tensors),
+            ("takes `save.shard`", output.splits),
+            ("needs the model in memory, and Keras on TensorFlow", not output.streams),
+        )
+        items = "\n".join(f"* {what}" for what, is_true in facts if is_true)
+        parts += [f"## {output.suffix or 'no suffix'}: {output.label}", f"{output.help}.", items]
+    return "\n\n".join(parts)
+
+
 def _as_items(doc: str) -> str:
     """Return a docstring with its attributes as the items of a list."""
     text, _, attributes = doc.replace("``", "`").partition("Attributes:\n")
@@ -142,6 +163,7 @@ def _as_items(doc: str) -> str:
 
 
 _GENERATED: Mapping[str, tuple[str, Callable[[], str]]] = {
+    "outputs": ("what can be saved, by suffix, and what each can hold", _outputs_page),
     "transforms": ("the steps that a rule may take from a source's value to the target's", _transforms_page),
     "warnings": ("every kind of warning, with an example and what to do", _warnings_page),
 }

@@ -17,7 +17,7 @@ from transferpipe.planning.model import Plan
 from transferpipe.planning.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import TransformError, apply_chain, infer
-from transferpipe.recipe.model import NAMED_FORMATS
+from transferpipe.recipe.outputs import output_of
 from transferpipe.values.compute import Values
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Catalog, WeightSpec
@@ -28,7 +28,7 @@ _NAMED = ("safetensors", "safetensors_index", "npz", "torch")  # formats without
 
 def layout_of_file(plan: Plan, path: str) -> str:
     """Return the layout in which `path` is written: only formats of named tensors have another than that of Keras."""
-    return plan.save_layout if path.endswith(NAMED_FORMATS) else KERAS
+    return plan.save_layout if output_of(path).names_tensors else KERAS
 
 
 @dataclass(frozen=True)

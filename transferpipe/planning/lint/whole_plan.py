@@ -10,6 +10,7 @@ from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWa
 from transferpipe.planning.structure import BATCH_NORMALIZATION, TargetStructure, ancestors
 from transferpipe.planning.transforms import parse_transforms
 from transferpipe.planning.transforms.axes import Transpose
+from transferpipe.recipe.outputs import output_of, outputs_of
 from transferpipe.text.listing import listed, listed_clauses
 
 _MANY = 3
@@ -175,7 +176,7 @@ def _frozen_fresh(plan: Plan) -> Iterator[PlanWarning]:
 def _unrecorded_freezing(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
     if not plan.freezing.layers:
         return
-    weights_only = [p for p in plan.save if not p.endswith(".keras")]
+    weights_only = [p for p in plan.save if not output_of(p).holds_architecture]
     if weights_only:
         yield PlanWarning("freeze-not-saved", "save", f"{weights_only[0]} holds weights only, not the freezing")
     if len(weights_only) == len(plan.save):
@@ -213,7 +214,9 @@ def _switched_off_variables(target: TargetStructure) -> Iterator[PlanWarning]:
 
 
 def _nothing_trainable(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
-    loaded = any(p.endswith(".keras") for p in plan.save)  # what is lost then trains after all, and that is said
+    loaded = any(
+        o.holds_architecture for o in outputs_of(plan.save)
+    )  # what is lost then trains after all, and that is said
     if loaded and _lost_on_loading(plan, target):
         return
     # Kernels that are a Fourier transform, in a layer that is built switched off.

@@ -21,6 +21,7 @@ from transferpipe.prove.parity.keras_trace import KerasRunner
 from transferpipe.prove.parity.references import check_config, check_runnable, open_callable
 from transferpipe.prove.parity.result import FAIL, INCONCLUSIVE, Parity
 from transferpipe.recipe.model import ParityCheck
+from transferpipe.recipe.outputs import output_of
 from transferpipe.values.compute import Values
 from transferpipe.weights.spec import Source
 
@@ -100,7 +101,7 @@ def _finished_model(
     prepared: Prepared, temporaries: Sequence[Path], values: Values, write: Callable[[Path], object]
 ) -> Iterator[KerasRunner]:
     target = prepared.opened.target
-    written = next((path for path in temporaries if path.name.endswith(".keras")), None)
+    written = next((path for path in temporaries if output_of(path.name).holds_architecture), None)
     if written is not None:
         try:
             yield KerasRunner(_load(written), target.structure.label)
@@ -181,7 +182,7 @@ def check_again(
     details = recorded["details"]
     if "reference" in details:
         return f"{details['reference']} is a callable, which is called in a run only"
-    model = next((path for path in artifacts if path.name.endswith(".keras")), None)
+    model = next((path for path in artifacts if output_of(path.name).holds_architecture), None)
     if model is None:
         return "the run saved no .keras file that could be run"
     for key in ("inputs", "expected"):

@@ -1,29 +1,21 @@
-"""Output formats: one module each, and a line in the table. A writer gets names and values, never a rule."""
+"""Output formats: one module each. A writer gets names and values, never a rule; `recipe/outputs.py` has the table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import importlib
+from collections.abc import Callable
 
+from transferpipe.recipe.outputs import output_of
 from transferpipe.save.writers.content import Content
-from transferpipe.save.writers.keras_archive import write_keras
-from transferpipe.save.writers.keras_h5 import write_weights_h5
-from transferpipe.save.writers.npz import write_npz
-from transferpipe.save.writers.safetensors import write_safetensors
 
-__all__ = ["WRITERS", "Content", "Writer", "writer_for"]
+__all__ = ["Content", "Writer", "writer_for"]
 
 Writer = Callable[[int, Content], None]
 """Writes the content to a new empty file that is open for reading and writing, and leaves it open."""
 
-# By suffix.
-WRITERS: Mapping[str, Writer] = {
-    ".keras": write_keras,
-    ".weights.h5": write_weights_h5,
-    ".safetensors": write_safetensors,
-    ".npz": write_npz,
-}
-
 
 def writer_for(path: str) -> Writer:
-    """Return the writer that the suffix of `path` chooses; recipes are checked for known suffixes."""
-    return next(write for suffix, write in WRITERS.items() if path.endswith(suffix))
+    """Return the writer of an output that is streamed."""
+    module, _, name = output_of(path).writer.partition(":")
+    writer: Writer = getattr(importlib.import_module(module), name)
+    return writer

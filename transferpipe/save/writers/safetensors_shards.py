@@ -14,11 +14,11 @@ from pathlib import Path
 
 from transferpipe.files.atomic import write_text
 from transferpipe.files.runs import in_runs
+from transferpipe.recipe.outputs import output_of
 from transferpipe.save.writers.content import Content
 from transferpipe.save.writers.safetensors import write_safetensors
 from transferpipe.weights.spec import Catalog
 
-SUFFIX = ".safetensors"
 INDEX = ".index.json"
 Create = Callable[[Path], AbstractContextManager[int]]
 
@@ -49,10 +49,11 @@ def write_shards(folder: Path, name: str, content: Content, limit: int, create: 
     """
     folder.mkdir()
     parts = split_catalog(content.catalog, limit)
-    stem = name.removesuffix(SUFFIX)
+    suffix = output_of(name).suffix
+    stem = name.removesuffix(suffix)
     places: dict[str, str] = {}
     for number, part in enumerate(parts, 1):
-        shard = f"{stem}-{number:05}-of-{len(parts):05}{SUFFIX}"
+        shard = f"{stem}-{number:05}-of-{len(parts):05}{suffix}"
         with create(folder / shard) as descriptor:
             write_safetensors(descriptor, replace(content, catalog=part))
         places |= dict.fromkeys((w.name for w in part), shard)

@@ -1,0 +1,130 @@
+"""What a run can write: one row an output, which is all that anybody knows of a suffix.
+
+A recipe is checked by the rows, a plan warns of what an output cannot hold, and `save` loads the writer of a row.
+
+To add one:
+
+1. write a function of a descriptor and a `transferpipe.save.writers.content.Content` in a module of its own;
+2. add a row to `OUTPUTS`, with what the file can hold and the line that the help shows;
+3. let `transferpipe.weights.formats` read the file: a result that cannot be read again cannot be verified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+_WRITERS = "transferpipe.save.writers"
+_EXPORTS = "transferpipe.save.exports"
+
+
+@dataclass(frozen=True)
+class Output:
+    """One kind of output.
+
+    Attributes:
+        suffix: what its name ends with; empty for the one whose names have no suffix.
+        label: what messages call it.
+        writer: the function that writes it, as ``module:name``.
+        help: one line for those who choose.
+        streams: whether it is written value by value from the plan. Others are written by Keras and TensorFlow, which
+            need the model in memory.
+        holds_architecture: whether a model with its settings and flags is built from it alone.
+        has_groups: whether the weights lie in the groups of Keras's own layout, as `load_weights` wants them, with room
+            for the state of an optimizer.
+        names_tensors: whether it holds named tensors and nothing else, so that layouts of others can be written.
+        splits: whether it may be cut into several files with an index (`save.shard`).
+        files: ``one`` file, several that lie ``beside`` one another, or a ``folder``.
+        package: what must be installed to write it, beyond what always is.
+    """
+
+    suffix: str
+    label: str
+    writer: str
+    help: str
+    streams: bool = True
+    holds_architecture: bool = False
+    has_groups: bool = False
+    names_tensors: bool = False
+    splits: bool = False
+    files: Literal["one", "beside", "folder"] = "one"
+    package: str = ""
+
+    @property
+    def is_model(self) -> bool:
+        """Whether it can be loaded and run without the code that built the model."""
+        return self.holds_architecture or self.files == "folder"
+
+
+OUTPUTS: tuple[Output, ...] = (
+    Output(
+        ".keras",
+        "a Keras model",
+        f"{_WRITERS}.keras_archive:write_keras",
+        "the whole model with its frozen layers; streamed: equal bytes for equal recipe, inputs, seed and versions",
+        holds_architecture=True,
+        has_groups=True,
+    ),
+    Output(
+        ".weights.h5",
+        "Keras weights",
+        f"{_WRITERS}.keras_h5:write_weights_h5",
+        "weights for `model.load_weights`, and an optimizer's state; streamed",
+        has_groups=True,
+    ),
+    Output(
+        ".safetensors",
+        "a safetensors file",
+        f"{_WRITERS}.safetensors:write_safetensors",
+        "named tensors, with `save.layout=torch` for `load_state_dict`, cut by `save.shard=2GB`; streamed",
+        names_tensors=True,
+        splits=True,
+    ),
+    Output(
+        ".npz",
+        "a NumPy archive",
+        f"{_WRITERS}.npz:write_npz",
+        "named tensors for `numpy.load`, also with `save.layout=torch`; streamed",
+        names_tensors=True,
+    ),
+    Output(
+        ".ckpt",
+        "a checkpoint",
+        f"{_EXPORTS}:export_model",
+        "a TensorFlow checkpoint, as `tf.train.Checkpoint(model=...)` writes it; never written over",
+        streams=False,
+        files="beside",
+        package="tensorflow",
+    ),
+    Output(
+        "",
+        "a SavedModel",
+        f"{_EXPORTS}:export_model",
+        "a SavedModel whose serving signature works; its bytes differ from run to run; never written over",
+        streams=False,
+        files="folder",
+        package="tensorflow",
+    ),
+)
+SUFFIXES = tuple(output.suffix for output in OUTPUTS if output.suffix)
+_BARE = next(output for output in OUTPUTS if not output.suffix)
+
+
+def output_of(name: str) -> Output:
+    """Return the output that a file called `name` is. A recipe has been checked for suffixes that nobody knows.
+
+    >>> output_of("runs/model.weights.h5").label
+    'Keras weights'
+    """
+    return next((output for output in OUTPUTS if output.suffix and name.endswith(output.suffix)), _BARE)
+
+
+def outputs_of(names: Iterable[str]) -> tuple[Output, ...]:
+    """Return the outputs of several files, in their order."""
+    return tuple(output_of(name) for name in names)
+
+
+def suffixes_with(fact: str) -> tuple[str, ...]:
+    """Return the suffixes of the outputs of which `fact`, the name of an attribute, is true."""
+    return tuple(output.suffix for output in OUTPUTS if output.suffix and getattr(output, fact))
