@@ -1,6 +1,10 @@
 """Fixtures for every test."""
 
+import os
+
 import pytest
+
+os.environ["COLUMNS"] = "200"  # what is printed is looked for in one line; how it is folded is tested where it is
 
 PASSED = pytest.StashKey[bool]()
 

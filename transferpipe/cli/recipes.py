@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 from transferpipe.cli.compose.folders import conf_folder, user_folder
+from transferpipe.cli.terminal import width
 from transferpipe.cli.verbs import Arguments
+from transferpipe.text.fold import hang
 from transferpipe.text.visible import visible
 
 
@@ -20,7 +22,7 @@ def recipes(arguments: Arguments) -> int:
         return 0
     wide = max((len(n) for n in found), default=0)
     for name, path in found.items():
-        print(visible(f"{name:<{wide}}  {first_line(path)}"))
+        print("\n".join(hang(visible(name), visible(first_line(path)), width(), wide + 2)))
     return 0
 
 

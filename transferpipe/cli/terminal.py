@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from transferpipe.text.table import PLAIN_WIDTH
+from transferpipe.text.fold import LEAST
+from transferpipe.text.table import NARROW
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -22,8 +23,8 @@ def is_terminal() -> bool:
 
 
 def width() -> int:
-    """Return how wide tables may be: the terminal's width, or wide enough for a pipe not to wrap."""
-    return shutil.get_terminal_size().columns if is_terminal() else PLAIN_WIDTH
+    """Return how wide lines may be: what COLUMNS says, or else the terminal's width, or 80 where there is none."""
+    return max(shutil.get_terminal_size((NARROW, 24)).columns, LEAST)
 
 
 @contextmanager

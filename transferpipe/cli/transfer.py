@@ -24,6 +24,7 @@ from transferpipe.planning.plan_table import plan_text, warnings_text
 from transferpipe.planning.read_recipe import read_recipe
 from transferpipe.recipe.model import Recipe
 from transferpipe.show.verdict_table import verdict_text
+from transferpipe.text.fold import hang
 from transferpipe.text.visible import visible
 
 if TYPE_CHECKING:
@@ -150,8 +151,13 @@ def _print_report(report: Report) -> None:
         print(warnings_text(later, colour=is_terminal(), width=width()))
     print(verdict_text(report.verdict, report.checked, width()))
     for path, artifact in zip(report.artifacts, manifest["artifacts"], strict=True):
-        print(visible(f"saved    {path}  {artifact['bytes']:,} bytes, freezing {artifact['freezing']}"))
-    print(visible(f"record   {report.folder}/manifest.json"), flush=True)
+        _print_line("saved", f"{path}  {artifact['bytes']:,} bytes, freezing {artifact['freezing']}")
+    _print_line("record", f"{report.folder}/manifest.json")
+    sys.stdout.flush()
+
+
+def _print_line(label: str, text: str) -> None:
+    print("\n".join(hang(label, visible(text), width(), 9)))
 
 
 def _score(recipe: Recipe, report: Report, trusted: tuple[str, ...]) -> Mapping[str, Any]:
@@ -160,5 +166,5 @@ def _score(recipe: Recipe, report: Report, trusted: tuple[str, ...]) -> Mapping[
 
     assert report.folder is not None
     score = score_run(recipe, report, trusted)
-    print(score_text(score))
+    print(score_text(score, width()))
     return score

@@ -24,7 +24,7 @@ from transferpipe.differences.result import (
     Diff,
     WeightDifference,
 )
-from transferpipe.text.collapse import braces, collapse, counted, numbers_of, shape_of
+from transferpipe.text.collapse import braces, counted, series_of
 from transferpipe.text.visible import visible
 
 _MOST_CHANGED = 40
@@ -268,17 +268,10 @@ def _pairs(rows: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
 
 def _merged(rows: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the rows with those of one series that say the same as one."""
-    groups: dict[tuple[str, str], list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for name, text in rows:
-        groups.setdefault((shape_of(name), text), []).append(name)
-    return [(row, text) for (_, text), names in groups.items() for row in _exactly(names)]
-
-
-def _exactly(names: Sequence[str]) -> list[str]:
-    """Return the names as one that stands for them and no others, or as they are."""
-    columns = zip(*(numbers_of(name) for name in names), strict=True)
-    stands_for = math.prod(len(set(column)) for column in columns)
-    return [collapse(names)] if stands_for == len(set(names)) else list(names)
+        groups.setdefault(text, []).append(name)
+    return [(series, text) for text, names in groups.items() for series, _ in series_of(names)]
 
 
 def _runs(rows: Sequence[WeightDifference], diff: Diff, width: int, every: bool) -> Iterator[str]:
@@ -316,6 +309,6 @@ def _run(run: Sequence[WeightDifference], whole: dict[str, bool]) -> tuple[str, 
     layers = list(dict.fromkeys(r.layer for r in run))
     if len(layers) == 1:
         return _together(layers[0], run), _about(run[0]) if len(run) == 1 else counted(len(run), "weight")
-    names = _exactly(layers) if len({shape_of(layer) for layer in layers}) == 1 else layers
+    names = [series for series, _ in series_of(layers)]
     called = names[0] if len(names) == 1 else f"{layers[0]} ... {layers[-1]}"
     return f"{called}", f"{counted(len(run), 'weight')} in {counted(len(layers), 'layer')}"

@@ -16,7 +16,7 @@ UNMATCHED_RULE = "unmatched"
 
 FORMAT_VERSION = 2
 """Of plan.json: 2 tells a layout's transforms from the user's, and how sources were found."""
-_NOT_DECISIVE = ("recipe", "warnings", "settings", "checksum", "format_version")
+_NOT_DECISIVE = ("recipe", "warnings", "settings", "kept_values", "checksum", "format_version")
 _DEFAULT_FIELDS: Mapping[str, Any] = {"adapter": (), "pair": "name"}
 """What plan.json leaves out of an assignment, because most have it."""
 
@@ -282,6 +282,8 @@ class Plan:
         state: what lookup layers learned beside weights, and whether it is taken.
         warnings: legal but probably wrong.
         settings: how the settings of the layers compare that it pairs.
+        kept_values: what kept weights have: initial values of a target that was built, those of the file that is the
+            target, or those of a model of the user's own process.
     """
 
     recipe: str
@@ -301,6 +303,7 @@ class Plan:
     state: tuple[StateMove, ...] = ()
     warnings: tuple[PlanWarning, ...] = ()
     settings: SettingsCompared = field(default_factory=SettingsCompared)
+    kept_values: Literal["initial", "file", "model"] = "initial"
 
     @property
     def unused(self) -> tuple[SourceWeight, ...]:
@@ -332,6 +335,8 @@ class Plan:
                 del data[key]
         if not self.state:
             del data["state"]
+        if self.kept_values == "initial":
+            del data["kept_values"]
         if self.optimizer.fate == "none":
             del data["optimizer"]
         elif not self.optimizer.slots:

@@ -3,49 +3,115 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 
-from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.cells import cell_len
 from rich.text import Text
 
 from transferpipe.planning.model import Plan, PlanWarning, SettingsCompared
-from transferpipe.planning.plan_rows import Row, plan_rows
-from transferpipe.planning.warned import describe_warnings
-from transferpipe.text.collapse import counted
-from transferpipe.text.table import PLAIN_WIDTH, cell, render
+from transferpipe.planning.plan_rows import KEPT_VALUES, Row, plan_rows
+from transferpipe.planning.structure import ancestors
+from transferpipe.planning.warned import describe_warnings, group_by_code
+from transferpipe.text.collapse import collapse, counted
+from transferpipe.text.fold import LEAST, fold, hang, pad, share
+from transferpipe.text.table import NARROW, render_lines
 from transferpipe.text.visible import visible
 
 
-def plan_text(plan: Plan, *, colour: bool = False, width: int = PLAIN_WIDTH) -> str:
-    """Return the plan as text: what goes where, what stays, what is trainable, what looks wrong, the checksum."""
-    return render(Group(*_parts(plan)), colour=colour, width=width)
+def plan_text(plan: Plan, *, colour: bool = False, width: int = NARROW) -> str:
+    """Return the plan as text: a summary, what goes where, what looks wrong, the checksum.
+
+    Every width shows the same; a wider one folds fewer lines.
+    """
+    lines = [*_head(plan, width), Text()]
+    lines += [Text(line) for text in _summary(plan) for line in hang("", visible(text), width, 0)]
+    if rows := plan_rows(plan):
+        lines += [Text(), *table_lines(rows, width)]
+    if plan.warnings:
+        lines += [Text(), *_warning_lines(plan.warnings, width)]
+    lines += [Text(), Text.assemble("plan ", (plan.checksum, "bold"))]
+    return render_lines(lines, colour=colour)
 
 
-def _parts(plan: Plan) -> list[RenderableType]:
-    head = Table.grid(padding=(0, 2))
-    for name, label in (("recipe", plan.recipe), *plan.sources.items(), ("target", plan.target)):
-        head.add_row(cell(name, "bold"), cell(label))
-    parts: list[RenderableType] = [head, Text(), _table(plan_rows(plan)), Text()]
-    parts += [cell(line) for line in _summary(plan)]
-    parts += [warnings_table(plan.warnings)] if plan.warnings else []
-    parts.append(Text.assemble("plan ", (plan.checksum, "bold")))
-    return parts
+def _head(plan: Plan, width: int) -> list[Text]:
+    labels = {"recipe": plan.recipe, **plan.sources, "target": plan.target}
+    wide = max(cell_len(visible(name)) for name in labels) + 2
+    lines = []
+    for name, label in labels.items():
+        first, *rest = hang(visible(name), visible(label), width, wide)
+        lines += [Text.assemble((first[: len(visible(name))], "bold"), first[len(visible(name)) :]), *map(Text, rest)]
+    return lines
 
 
-def warnings_text(warnings: Sequence[PlanWarning], *, colour: bool = False, width: int = PLAIN_WIDTH) -> str:
+_NAMES = ("rule", "target", "from", "weights", "parameters", "notes")
+_NUMBERS = ("weights", "parameters")
+_BETWEEN = "  "
+
+
+def table_lines(rows: Sequence[Row], width: int) -> list[Text]:
+    """Return rows as lines: names folded at `/` and `,` beside each other, or below each other where they are too long.
+
+    Numbers are never cut.
+    """
+    cells = [
+        [visible(text) for text in (r.rule, r.target, r.origin, f"{r.weights:,}", f"{r.parameters:,}", r.notes)]
+        for r in rows
+    ]
+    columns = {name: list(column) for name, column in zip(_NAMES, zip(*cells, strict=True), strict=True)}
+    if not any(columns["notes"]):
+        del columns["notes"]
+    if lines := _side_by_side(rows, columns, width):
+        return lines
+    rules = columns.pop("rule")
+    if lines := _side_by_side(rows, columns, width, rules):
+        return lines
+    return [line for row, texts in zip(rows, cells, strict=True) for line in _block(row, texts, width)]
+
+
+def _side_by_side(
+    rows: Sequence[Row], columns: Mapping[str, Sequence[str]], width: int, rules: Sequence[str] = ()
+) -> list[Text]:
+    """Return the columns beside each other, the `rules` on lines of their own; nothing where there is no room."""
+    texts = {name: [name, *cells] for name, cells in columns.items()}
+    widths = {name: max(map(cell_len, cells)) for name, cells in texts.items()}
+    folded = [name for name in texts if name in ("target", "from", "notes")]
+    taken = sum(wide for name, wide in widths.items() if name not in folded) + len(_BETWEEN) * (len(texts) - 1)
+    shared = share([texts[name] for name in folded], max(width, LEAST) - taken)
+    if shared is None:
+        return []
+    widths |= dict(zip(folded, shared, strict=True))
+    lines: list[Text] = []
+    for place, cells in enumerate(zip(*texts.values(), strict=True)):
+        if place and rules and rules[place - 1 : place] != rules[place - 2 : place - 1]:
+            lines += [Text(line, "bold") for line in hang("rule", rules[place - 1], width)]
+        style = "dim" if not place or rows[place - 1].kept else ""
+        for parts in zip_longest(*map(fold, cells, widths.values()), fillvalue=""):
+            padded = (pad(p, w, n in _NUMBERS) for p, (n, w) in zip(parts, widths.items(), strict=True))
+            lines.append(Text(_BETWEEN.join(padded).rstrip(), style))
+    return lines
+
+
+def _block(row: Row, cells: Sequence[str], width: int) -> Iterator[Text]:
+    """Yield the lines of a row whose names do not stand beside each other."""
+    rule, target, origin, _, parameters, notes = cells
+    counts = f"{counted(row.weights, 'weight')}, {parameters} parameters{', ' if notes else ''}{notes}"
+    for indent, label, text in (("", rule, counts), ("  ", "target", target), ("  ", "from", origin)):
+        yield from (Text(line, "dim" if row.kept else "") for line in hang(indent + label, text, width, 10))
+
+
+def warnings_text(warnings: Sequence[PlanWarning], *, colour: bool = False, width: int = NARROW) -> str:
     """Return the warnings as text: those of one kind together, with their count."""
-    return render(warnings_table(warnings), colour=colour, width=width)
+    return render_lines(_warning_lines(warnings, width), colour=colour)
 
 
-def warnings_table(warnings: Sequence[PlanWarning]) -> Table:
-    """Return the warnings for a terminal: those of one kind together, with their count."""
-    table = Table.grid(padding=(0, 2))
-    for first, *rest in describe_warnings(warnings):
-        table.add_row(cell("warning", "yellow"), cell(first))
-        for line in rest:
-            table.add_row(cell(""), cell(line))
-    return table
+def _warning_lines(warnings: Sequence[PlanWarning], width: int) -> Iterator[Text]:
+    for entry in describe_warnings(warnings):
+        for place, text in enumerate(entry):
+            label = "" if place else "warning"
+            for line in hang(label, visible(text), width, 9):
+                yield Text.assemble((line[: len(label)], "yellow"), line[len(label) :])
 
 
 def warnings_html(warnings: Sequence[PlanWarning]) -> str:
@@ -57,31 +123,20 @@ def warnings_html(warnings: Sequence[PlanWarning]) -> str:
     return items
 
 
-def _table(rows: list[Row]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("rule", "target", "from"):
-        table.add_column(name, overflow="fold")
-    table.add_column("weights", justify="right", no_wrap=True)  # names are folded, numbers are never cut
-    table.add_column("parameters", justify="right", no_wrap=True)
-    table.add_column("notes", overflow="fold")
-    for row in rows:
-        style = "dim" if row.kept else ""
-        cells = (row.rule, row.target, row.origin, f"{row.weights:,}", f"{row.parameters:,}", row.notes)
-        table.add_row(*(cell(c, style) for c in cells))
-    return table
-
-
 _FATES = ("used", "unused", "ignored", "unreadable")
 
 
 def _summary(plan: Plan) -> list[str]:
-    freezing = plan.freezing
     total = len(plan.assignments) + len(plan.kept)
     fates = {fate: sum(w.fate == fate for w in plan.source_weights) for fate in _FATES}
-    lines = [f"{counted(total, 'target weight')}: {len(plan.assignments):,} assigned, {len(plan.kept):,} kept"]
+    assigned, kept = (sum(math.prod(w.shape) for w in weights) for weights in (plan.assignments, plan.kept))
+    what = f"{len(plan.assignments):,} assigned ({counted(assigned, 'parameter')}), {len(plan.kept):,} kept"
+    having = f" ({counted(kept, 'parameter')}, {KEPT_VALUES[plan.kept_values]})" if plan.kept else ""
+    lines = [f"{counted(total, 'target weight')}: {what}{having}"]
     if plan.source_weights:
         counts = ", ".join(f"{n:,} {fate}" for fate, n in fates.items() if n or fate != "unreadable")
         lines.append(f"{counted(len(plan.source_weights), 'source weight')}: {counts}")
+    lines += _parameters(plan)
     lines += _settings(plan.settings)
     for edit in plan.edits:
         index = ", ".join(str(i) for i in edit.index)
@@ -90,11 +145,34 @@ def _summary(plan: Plan) -> list[str]:
         lines.append(f"quantize: {plan.quantize}, by Keras, after the transfer")
     if plan.optimizer.fate != "none":
         lines.append(str(plan.optimizer))
-    lines.append(f"trainable parameters: {freezing.trainable_parameters:,} of {freezing.parameters:,}")
+    if plan.warnings:
+        kinds = {code: len(group) for code, group in group_by_code(plan.warnings).items()}
+        by_code = ", ".join(f"{code} ({n:,})" if n > 1 else code for code, n in kinds.items())
+        lines.append(f"{counted(sum(kinds.values()), 'warning')} (below): {by_code}")
+    return lines
+
+
+def _parameters(plan: Plan) -> list[str]:
+    """Return how many parameters train, and what is frozen."""
+    freezing = plan.freezing
+    lines = [f"trainable parameters: {freezing.trainable_parameters:,} of {freezing.parameters:,}"]
+    if freezing.frozen_weights:
+        count = f"{len(freezing.frozen_weights):,} of {counted(len(plan.assignments) + len(plan.kept), 'weight')}"
+        lines.append(f"frozen: {count}{frozen_layers(plan)}")
     if freezing.batch_norms:
         stored, norms = len(freezing.stored_statistics), len(freezing.batch_norms)
         lines.append(f"BatchNormalization layers frozen (using moving averages): {stored} of {norms}")
     return lines
+
+
+def frozen_layers(plan: Plan) -> str:
+    """Return the layers that the plan freezes, collapsed, without those inside of others."""
+    layers = plan.freezing.layers
+    inner = {name for name in layers if any(above in layers for above in ancestors(name))}
+    outer = [name for name in layers if name not in inner]
+    if not outer:
+        return ""
+    return ", by the whole model" if outer == [""] else f", in {collapse(outer)}"
 
 
 def _settings(settings: SettingsCompared) -> list[str]:
@@ -109,13 +187,12 @@ def _settings(settings: SettingsCompared) -> list[str]:
 
 def plan_html(plan: Plan) -> str:
     """Return the plan as an HTML fragment for notebooks."""
-    cells = ("rule", "target", "from", "weights", "parameters", "notes")
-    header = "".join(f"<th>{c}</th>" for c in cells)
+    header = "".join(f"<th>{c}</th>" for c in _NAMES)
     body = ""
     for r in plan_rows(plan):
         values = (r.rule, r.target, r.origin, f"{r.weights:,}", f"{r.parameters:,}", r.notes)
         body += "<tr>" + "".join(f"<td>{html.escape(visible(v))}</td>" for v in values) + "</tr>"
     notes = "".join(f"<div>{html.escape(visible(line))}</div>" for line in _summary(plan))
-    notes += f"<div>warnings</div><ul>{warnings_html(plan.warnings)}</ul>" if plan.warnings else ""
-    notes += f"<div>plan {html.escape(plan.checksum)}</div>"
-    return f"<div><table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>{notes}</div>"
+    table = f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
+    warned = f"<div>warnings</div><ul>{warnings_html(plan.warnings)}</ul>" if plan.warnings else ""
+    return f"<div>{notes}{table}{warned}<div>plan {html.escape(plan.checksum)}</div></div>"

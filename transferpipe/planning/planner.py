@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Literal
 
 from transferpipe.errors import Problems, RecipeError, did_you_mean
 from transferpipe.planning.claims import Unit, find_units
@@ -34,7 +35,7 @@ from transferpipe.planning.pairing.taken import (
 from transferpipe.planning.quantized import refuse_floats
 from transferpipe.planning.structure import TargetStructure, ancestors
 from transferpipe.recipe.layouts import KERAS
-from transferpipe.recipe.model import SINGLE, Recipe, Rule
+from transferpipe.recipe.model import SINGLE, Origin, Recipe, Rule
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.text.listing import listed, quoted
 from transferpipe.weights.spec import Catalog
@@ -99,6 +100,7 @@ def make_plan(
         save_shard=recipe.save.shard,
         quantize=recipe.quantize,
         state=state,
+        kept_values=_kept_values(recipe.target),
     )
     settings, differing = compare_settings(plan, sources, target)
     plan = dataclasses.replace(plan, settings=settings)
@@ -152,6 +154,12 @@ def pair_weights(
     list(put_together(fates, target.catalog, sources))
     problems.raise_as(RecipeError)
     return fates
+
+
+def _kept_values(target: Origin | None) -> Literal["initial", "file", "model"]:
+    if target is None or target.path is None:
+        return "initial"
+    return "model" if target.is_built else "file"
 
 
 def _lint_pairs(

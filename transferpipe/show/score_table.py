@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from transferpipe.text.fold import hang
+from transferpipe.text.table import PLAIN_WIDTH
+from transferpipe.text.visible import visible
 
-def score_text(score: Mapping[str, Any]) -> str:
+
+def score_text(score: Mapping[str, Any], width: int = PLAIN_WIDTH) -> str:
     """Return the score, then each control beside it, then what may be said of them."""
     rows = [("this model", score["value"], score.get("spread"))]
     rows += [(c["name"], c["value"], c.get("spread")) for c in score.get("controls", ())]
     wide = max(len(name) for name, _, _ in rows)
-    lines = [f"score    {score_title(score)}"]
+    lines = []
     for name, value, spread in rows:
         shown = number_text(value) + (f" ± {number_text(spread)}" if spread is not None else "")
         lines.append(f"         {name:<{wide}}  {shown}")
-    return "\n".join(lines + [f"         {note}" for note in score.get("notes", ())])
+    notes = [line for note in score.get("notes", ()) for line in hang("", visible(note), width, 9)]
+    return "\n".join([*hang("score", visible(score_title(score)), width, 9), *lines, *notes])
 
 
 def score_title(score: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 
 from rich.console import Console, RenderableType
 from rich.text import Text
@@ -16,6 +17,8 @@ def cell(text: str, style: str = "") -> Text:
 
 
 PLAIN_WIDTH = 200
+NARROW = 80
+"""How wide a terminal is of which nothing is known."""
 
 
 def render(item: RenderableType, *, colour: bool = False, width: int = PLAIN_WIDTH) -> str:
@@ -24,3 +27,12 @@ def render(item: RenderableType, *, colour: bool = False, width: int = PLAIN_WID
     console = Console(file=out, force_terminal=colour, no_color=not colour, width=width, highlight=False, emoji=False)
     console.print(item)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def render_lines(lines: Iterable[Text], *, colour: bool = False) -> str:
+    """Return lines that are folded already."""
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=colour, no_color=not colour, highlight=False, emoji=False)
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    return out.getvalue().removesuffix("\n")

@@ -1,8 +1,15 @@
 """A plan as text and as HTML: what goes where, to the last pair."""
 
+import re
+from dataclasses import replace
+
 import pytest
 from compact import plan_of, structure
+from expanding import pairs_of
+from hypothesis import given
+from hypothesis import strategies as st
 
+from transferpipe.planning.model import Assignment, Plan, SourceRef, SourceWeight, plan_from_data
 from transferpipe.planning.plan_rows import plan_rows
 from transferpipe.planning.plan_table import plan_html, plan_text
 from transferpipe.text.visible import visible
@@ -23,7 +30,7 @@ def series(name, numbers, own=("k",)):
 def test_a_series_is_one_row():
     mapping = {"r": {"to": r"a(?P<i>\d)", "from": "b{i+3}"}}
     target, source = series("a{}", range(3), ("k", "b")), series("b{}", range(3, 6), ("k", "b"))
-    assert shown(target, source, mapping) == [("a{0..2}/{k,b}", "b{3..5}/{k,b}")]
+    assert shown(target, source, mapping) == [("a{0..2}/*", "b{3..5}/*")]
     (row,) = plan_rows(plan_of(target, source, mapping))
     assert (row.rule, row.weights, row.parameters, row.notes, row.kept) == ("r", 6, 36, "", False)
 
@@ -46,21 +53,27 @@ def test_all_from_one():
     assert shown(series("a{}", range(3)), "b1/k", mapping) == [("a{0..2}/k", "b1/k")]
 
 
-@pytest.mark.parametrize(
-    ("numbers", "template"),
-    [([0, 1, 2], "b{2-i}"), ([0, 1, 2, 3], "b{i//2}"), ([0, 1, 2], "b{i*2%3}")],
-)
-def test_what_does_not_count_up_together_is_shown_one_by_one(numbers, template):
-    mapping = {"r": {"to": r"a(?P<i>\d)", "from": template}}
-    plan = plan_of(series("a{}", numbers), series("b{}", numbers), mapping)
-    assert [(r.target, r.origin) for r in plan_rows(plan)] == [(a.target, a.sources[0].name) for a in plan.assignments]
+def test_what_does_not_count_up_together_is_shown_one_by_one():
+    mapping = {"r": {"to": r"a(?P<i>\d)", "from": "b{2-i}"}}
+    assert shown(series("a{}", range(3)), series("b{}", range(3)), mapping) == [
+        (f"a{i}/k", f"b{2 - i}/k") for i in range(3)
+    ]
 
 
-def test_swapped_numbers_are_shown_one_by_one():
+def test_several_that_take_one_each_are_shown_together():
+    mapping = {"r": {"to": r"a(?P<i>\d)", "from": "b{i//2}"}}
+    assert shown(series("a{}", range(4)), series("b{}", range(2)), mapping) == [
+        ("a{0..1}/k", "b0/k"),
+        ("a{2..3}/k", "b1/k"),
+    ]
+
+
+def test_swapped_numbers_are_not_shown_as_one_series():
     grid = [(i, j) for i in (1, 2) for j in (1, 2)]
     mapping = {"r": {"to": r"a(\d)_(\d)", "from": r"b\2_\1"}}
     assert shown(series("a{}_{}", grid), series("b{}_{}", grid), mapping) == [
-        (f"a{i}_{j}/k", f"b{j}_{i}/k") for i, j in grid
+        ("a1_{1..2}/k", "b{1..2}_1/k"),
+        ("a2_{1..2}/k", "b{1..2}_2/k"),
     ]
 
 
@@ -89,7 +102,7 @@ def test_kept_weights_say_why():
     mapping = {"null": {"to": "a", "from": None}, "shape": {"to": "b", "on_mismatch": "keep"}}
     plan = plan_of("a/k\n b/k\n c1/k\n c2/k\n w", "b/k 9x9", mapping, unmatched="keep")
     assert [(r.rule, r.target, r.origin, r.kept) for r in plan_rows(plan)] == [
-        ("null", "a/k", "kept (initial values)", True),
+        ("null", "a/k", "kept (values of the file)", True),
         ("shape", "b/k", "kept: shape differs", True),
         ("unmatched", "c{1..2}/k", "kept: no rule", True),
         ("unmatched", "w", "kept: no rule", True),
@@ -110,6 +123,97 @@ def test_notes_tell_series_apart():
         ("a3/k", ""),
         ("a4/k", "transpose, frozen"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("built", "target", "words"),
+    [((), None, "values of the file"), (("target",), None, "values of the model")],
+)
+def test_kept_weights_say_whose_values_they_have(built, target, words):
+    plan = plan_of("a/k\n b/k", "b/k", {"r": {"to": "a", "from": None}}, built, unmatched="same_name")
+    assert shown("a/k\n b/k", "b/k", {"r": {"to": "a", "from": None}}, built, unmatched="same_name")[1] == (
+        "a/k",
+        f"kept ({words})",
+    )
+    assert f"1 kept (6 parameters, {words})" in plan_text(plan, width=120)
+    assert plan_from_data(plan.to_data()) == plan
+
+
+def test_names_that_are_the_same_are_not_repeated():
+    mapping = {"r": {"to": "(.*)", "from": r"\1"}}
+    assert shown("a/x/k\n a/x/b", "a/x/k\n a/x/b", mapping) == [("a/x/*", "=")]
+    both = {"t": "a/x/k\n a/x/b", "s": "other/k"}
+    assert shown("a/x/k\n a/x/b", both, {"r": {"to": "a/x", "from": "t:a/x"}}) == [("a/x/*", "t: =")]
+
+
+def test_names_that_begin_otherwise_are_not_repeated_where_they_are_long():
+    layers = [f"encoder_layer_{i}/attention" for i in range(3)]
+    target, source = ("\n".join(f"{before}{n}/k" for n in layers) for before in ("bert/", ""))
+    mapping = {"r": {"to": "bert/(.*)", "from": r"\1"}}
+    assert shown(target, source, mapping) == [("bert/encoder_layer_{0..2}/attention/k", "= without bert/")]
+    mapping = {"r": {"to": "(.*)", "from": r"bert/\1"}}
+    assert shown(source, target, mapping) == [("encoder_layer_{0..2}/attention/k", "bert/=")]
+    assert shown("enc/a/k\n enc/a/b", "a/k\n a/b", {"r": {"to": "enc/(.*)", "from": r"\1"}}) == [("enc/a/*", "a/*")]
+
+
+def test_a_star_stands_for_all_weights_of_a_layer_and_for_no_fewer():
+    mapping = {"r": {"to": "a/(k|b)", "from": r"x/\1"}, "rest": {"to": "a/s", "from": None}}
+    assert shown("a/k\n a/b\n a/s", "x/k\n x/b", mapping)[0] == ("a/{k,b}", "x/{k,b}")
+    mapping = {"r": {"to": "a", "from": "x"}}
+    assert shown("a/k\n a/b", "x/k\n x/b\n x/s", mapping) == [("a/{k,b}", "x/{k,b}")]
+    assert shown("a/k\n a/b", "x/k\n x/b", mapping) == [("a/*", "x/*")]
+
+
+WORDS = st.sampled_from(["conv", "bn", "se", "a", "b"])
+LAYER = st.tuples(WORDS, st.integers(0, 3), st.sampled_from(["", "a", "b", "_1", "_2"])).map(
+    lambda p: f"{p[0]}{p[1]}{p[2]}"
+)
+PATH = st.lists(LAYER, min_size=1, max_size=2).map("/".join)
+OWN = st.lists(st.sampled_from("kbs"), min_size=1, max_size=3, unique=True)
+MODEL = st.dictionaries(PATH, OWN, min_size=1, max_size=24)
+
+
+@given(MODEL, st.data())
+def test_the_rows_expanded_are_the_pairs(model, data):
+    # A network, and a source whose names count otherwise, are nested otherwise, or have nothing to do with it.
+    way = data.draw(st.sampled_from(["same", "nested", "inside", "counted", "mixed"]))
+    names = [f"{layer}/{own}" for layer, owns in model.items() for own in owns]
+    theirs = {
+        "same": lambda n: n,
+        "nested": lambda n: f"net/{n}",
+        "inside": lambda n: f"core_{n}",
+        "counted": lambda n: re.sub(r"\d", lambda m: str(int(m[0]) + 4), n),
+    }.get(way)
+    shuffled = data.draw(st.permutations(names))
+    source = dict(zip(names, shuffled, strict=True)) if theirs is None else {n: theirs(n) for n in names}
+    assignments = tuple(
+        Assignment(n, "r", (SourceRef("source", s, (2,), "float32"),), (2,), "float32", "float32")
+        for n, s in source.items()
+    )
+    extra = data.draw(st.lists(st.sampled_from(["net/conv0/z", "conv0/z"]), unique=True))
+    known = tuple(SourceWeight("source", name, "used") for name in [*source.values(), *extra])
+    plan = Plan("r", "t", {"source": "s"}, assignments, (), known)
+    layers, origins = {}, {"": {}}
+    for n in names:
+        layers.setdefault(n.rpartition("/")[0], []).append(n.rpartition("/")[2])
+    for weight in known:
+        layer, _, own = weight.name.rpartition("/")
+        origins[""].setdefault(layer, set()).add(own)
+    ordered = {}  # of a star on both sides, the weights go together by their own names
+    for layer, owns in origins[""].items():
+        ordered[layer] = sorted(owns, key="kbsz".index)
+    ours = {layer: sorted(owns, key="kbsz".index) for layer, owns in layers.items()}
+    rows = plan_rows(plan)
+    assert sorted(p for row in rows for p in pairs_of(row, ours, {"": ordered})) == sorted(source.items())
+    assert sum(row.weights for row in rows) == len(names)
+    for width in (60, 80, 120):
+        lines = plan_text(plan, width=width).splitlines()
+        assert max(map(len, lines)) <= width
+
+
+def test_the_checksum_does_not_depend_on_whose_values_are_kept():
+    plan = plan_of("a/k\n b/k", "b/k", {"r": {"to": "a", "from": None}}, unmatched="same_name")
+    assert replace(plan, kept_values="initial").checksum == plan.checksum
 
 
 # Text ---------------------------------------------------------------------------------------------------------------
@@ -166,7 +270,7 @@ def test_html_has_the_same_and_escapes_it():
     page = plan_html(plan)
     assert "<td>b/&lt;script&gt;</td>" in page
     assert "<script>" not in page
-    assert "<td>[bold]r</td><td>a/k</td><td>a/k</td><td>1</td><td>6</td><td></td>" in page
+    assert "<td>[bold]r</td><td>a/k</td><td>=</td><td>1</td><td>6</td><td></td>" in page
     assert f"<div>plan {plan.checksum}</div>" in page
     assert "<li>unused [unused]: 1 source weight is not used: more</li>" in page
-    assert "<div>2 target weights: 1 assigned, 1 kept</div>" in page
+    assert "<div>2 target weights: 1 assigned (6 parameters), 1 kept (6 parameters, values of the file)</div>" in page
