@@ -145,6 +145,66 @@ def test_names_below_a_layer_that_only_one_side_has(tmp_path, model):
         assert len(found.rows) == 8
 
 
+def saved(folder, **files):
+    """Write files of names with a number each, and return their paths."""
+    for name, values in files.items():
+        np.savez(folder / f"{name}.npz", **{k: np.full((2, 2), v, "float32") for k, v in values.items()})
+    return [folder / f"{name}.npz" for name in files]
+
+
+@pytest.mark.parametrize(
+    "a, b, statuses",
+    [
+        # a name that ends as another is: further layers around a layer
+        ({"x/k": 1, "y/k": 2}, {"x/k": 1, "block/y/k": 2}, {"x/k": "equal", "block/y/k": "equal"}),
+        ({"x/k": 1, "block/y/k": 2}, {"x/k": 1, "y/k": 2}, {"x/k": "equal", "y/k": "equal"}),
+        # two such names: neither is taken
+        (
+            {"x/k": 1, "y/k": 2},
+            {"x/k": 1, "b/y/k": 2, "c/y/k": 2},
+            {"x/k": "equal", "b/y/k": "only in B", "c/y/k": "only in B", "y/k": "only in A"},
+        ),
+        (
+            {"x/k": 1, "b/y/k": 2, "c/y/k": 2},
+            {"x/k": 1, "y/k": 2},
+            {"x/k": "equal", "y/k": "only in B", "b/y/k": "only in A", "c/y/k": "only in A"},
+        ),
+        # parts of a layer under other names: by position, where the own names agree
+        ({"d/in/k": 1, "d/in/b": 2}, {"d/layer/k": 1, "d/layer/b": 3}, {"d/layer/k": "equal", "d/layer/b": "changed"}),
+        ({"d/in/k": 1, "d/in/b": 2}, {"d/0": 1, "d/1": 2}, {"d/0": "equal", "d/1": "equal"}),
+        (
+            {"d/in/k": 1, "d/in/b": 2},
+            {"d/layer/b": 2, "d/layer/k": 1},
+            {"d/layer/b": "only in B", "d/layer/k": "only in B", "d/in/k": "only in A", "d/in/b": "only in A"},
+        ),
+        ({"d/k": 1, "d/b": 2}, {"d/k": 1, "e/b": 2}, {"d/k": "equal", "e/b": "only in B", "d/b": "only in A"}),
+    ],
+)
+def test_formats_that_name_the_parts_of_a_layer_otherwise(tmp_path, a, b, statuses):
+    found = tp.diff(*saved(tmp_path, a=a, b=b))
+    assert {row.name: row.status for row in found.rows} == statuses
+
+
+def test_a_wrapped_recurrent_model_in_a_saved_model_and_in_a_checkpoint(tmp_path):
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((4, 3))
+    x = keras.layers.Bidirectional(keras.layers.LSTM(2, return_sequences=True), name="both")(inputs)
+    x = keras.layers.TimeDistributed(keras.layers.Dense(2, name="inner"), name="each")(x)
+    x = keras.layers.SpectralNormalization(keras.layers.Dense(2, name="normed"), name="spectral")(x)
+    model = keras.Model(inputs, keras.layers.GRU(2, name="last")(x))
+    model.save(tmp_path / "m.keras")
+    model.save_weights(tmp_path / "m.weights.h5")
+    model.export(tmp_path / "saved", verbose=False)
+    tf.train.Checkpoint(model=model).write(str(tmp_path / "c"))
+    for other in ("m.weights.h5", "saved"):
+        assert tp.diff(tmp_path / "m.keras", tmp_path / other), other
+        assert tp.diff(tmp_path / other, tmp_path / "m.keras"), other
+    statuses = {row.name: row.status for row in tp.diff(tmp_path / "c", tmp_path / "m.keras").rows}
+    assert statuses["each/inner/kernel"] == statuses["both/forward_layer/cell/kernel"] == "equal"
+
+
 def test_through_rules_that_rename_transform_and_leave_out(tmp_path):
     random = np.random.default_rng(0)
     kernel, bias, head = (random.normal(size=s).astype("float32") for s in ((4, 3), (3,), (3, 2)))

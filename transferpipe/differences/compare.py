@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
+from transferpipe.differences.pairing import pair_rest, root_of, rule_for_root
 from transferpipe.differences.result import (
     BY_MAPPING,
     BY_NAME,
@@ -38,9 +38,7 @@ from transferpipe.planning.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import apply_chain
 from transferpipe.progress import Progress
-from transferpipe.recipe.model import From, Origin, Recipe, Rule
-from transferpipe.recipe.patterns import Pattern
-from transferpipe.recipe.templates import Template
+from transferpipe.recipe.model import Origin, Recipe
 from transferpipe.values.difference import Comparer, Stored
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Source, WeightSpec
@@ -72,6 +70,23 @@ class _Side:
         catalog = self.source.catalog
         others = len(self.source.others) if isinstance(self.source, FileSource) else 0
         return Compared(self.label, self.source.format, len(catalog), catalog.parameters, others)
+
+
+@dataclass(frozen=True)
+class _Two:
+    """Both: `there`, whose weights are as a target's, and `here`, which gives what they are compared with.
+
+    Attributes:
+        alias: what rules call `here`.
+        here: A, unless they are swapped.
+        there: B, unless they are swapped.
+        swapped: whether `here` is B and `there` is A.
+    """
+
+    alias: str
+    here: _Side
+    there: _Side
+    swapped: bool
 
 
 def compare(
@@ -108,12 +123,13 @@ def compare(
     swapped = not recipe.rules and here.layout == _KERAS != there.layout
     if swapped:
         here, there = there, here
-    found = _Comparison(recipe, alias, here, there, swapped)
-    paired = BY_MAPPING if recipe.rules else BY_NAME
-    if not recipe.rules and not found.pairs_any and (below := _rule_for_root(here, there, alias)):
-        rule, place = below
-        found = _Comparison(replace(recipe, rules=(rule,)), alias, here, there, swapped)
-        paired = f"{BY_NAME} below {place}"
+    two = _Two(alias, here, there, swapped)
+    found = _Comparison(recipe, two)
+    paired, catalogs = BY_MAPPING if recipe.rules else BY_NAME, (here.source.catalog, there.source.catalog)
+    if not recipe.rules and not found.pairs_any and (below := rule_for_root(*catalogs, alias)):
+        rule, root, label = below
+        found = _Comparison(replace(recipe, rules=(rule,)), two, root)
+        paired = f"{BY_NAME} below {label}: {root}/"
     return replace(found.run(on_progress), paired=paired)
 
 
@@ -135,49 +151,35 @@ def _renamed(problem: Problem, letters: Mapping[str, str]) -> Problem:
     return problem
 
 
-def _rule_for_root(here: _Side, there: _Side, alias: str) -> tuple[Rule, str] | None:
-    """Return the rule that pairs by name where all of one side lies under one layer that the other has not, and which.
-
-    So do the weights of a checkpoint of an object that holds the model, and those of a model inside of another.
-    """
-    ours, theirs = there.source.catalog, here.source.catalog
-    for root, to, names, others in (
-        (_root(ours.by_name), r"{}/(.*)", ours, theirs),
-        (_root(theirs.by_name), "(.*)", theirs, ours),
-    ):
-        if root and any(name[len(root) + 1 :] in others for name in names.by_name):
-            pattern = Pattern(to.format(re.escape(root)))
-            written = re.sub(r"([\\{}])", r"\1\1", root)  # as a template has these characters
-            template = r"\1" if names is ours else rf"{written}/\1"
-            return Rule("root", pattern, (From(alias, template, Template(template)),)), f"{names.label}: {root}/"
-    return None
-
-
-def _root(names: Iterable[str]) -> str:
-    roots = {name.partition("/")[0] if "/" in name else "" for name in names}
-    return roots.pop() if len(roots) == 1 else ""
-
-
 class _Comparison:
-    """The comparison of `there`, whose weights are as a target's, with what `here` gives for them.
+    """The comparison of two sets of weights, paired by the rules of `recipe`; `root` is one more layer of one.
 
     Attributes:
-        swapped: whether `here` is B and `there` is A.
+        pairs_any: whether rules or names pair any weight.
     """
 
-    def __init__(self, recipe: Recipe, alias: str, here: _Side, there: _Side, swapped: bool) -> None:
-        self._alias = alias
-        self._recipe, self._here, self._there, self.swapped = recipe, here, there, swapped
+    def __init__(self, recipe: Recipe, two: _Two, root: str = "") -> None:
+        self._recipe, self._alias, self._here, self._there = recipe, two.alias, two.here, two.there
+        self._swapped, here, there, alias = two.swapped, two.here, two.there, two.alias
         self._structure = there.structure
         self._catalogs = {alias: here.source.catalog}
         layout = here.layout if here.layout != there.layout else _KERAS  # of one layout both are as they are
         self._fates: Fates = pair_weights(recipe, self._catalogs, self._structure, {alias: layout})
+        self.pairs_any = bool(self._fates.assignments)
+        if layout == _KERAS and recipe.unmatched != "keep":
+            self._pair_rest(root)
         self._comparer = Comparer()
 
-    @property
-    def pairs_any(self) -> bool:
-        """Whether any weight is on both sides."""
-        return bool(self._fates.assignments)
+    def _pair_rest(self, root: str) -> None:
+        here, there = self._here.source.catalog, self._there.source.catalog
+        roots = tuple(f"{root}/" if root and root == root_of(catalog) else "" for catalog in (here, there))
+        used = {ref.name for a in self._fates.assignments.values() for ref in a.sources}
+        free = [w for w in there if w.name not in self._fates.assignments]
+        free = [w for w in free if (kept := self._fates.kept.get(w.name)) is None or kept.rule == UNMATCHED_RULE]
+        left = [w for w in here if w.name not in used], free
+        for found in pair_rest(*left, self._alias, roots):
+            self._fates.assignments[found.target] = found
+            self._fates.given[found.target] = found.sources[0].shape
 
     def run(self, on_progress: Progress | None) -> Diff:
         rows = [*self._paired(on_progress), *self._unpaired(), *self._unreadable()]
@@ -185,7 +187,7 @@ class _Comparison:
         return Diff(a, b, tuple(rows), self._settings())
 
     def _a_and_b(self, here: T, there: T) -> tuple[T, T]:
-        return (there, here) if self.swapped else (here, there)
+        return (there, here) if self._swapped else (here, there)
 
     def _row(self, here: tuple[str, ...], there: tuple[str, ...], **fields: Any) -> WeightDifference:
         a, b = self._a_and_b(here, there)
@@ -209,10 +211,12 @@ class _Comparison:
                 on_progress("compare", done, catalog.nbytes)
 
     def _compare(self, assignment: Assignment, weight: WeightSpec) -> WeightDifference:
-        names, given = tuple(ref.name for ref in assignment.sources), self._fates.given[assignment.target]
+        names = tuple(ref.name for ref in assignment.sources)
+        called = self._there.source.catalog.names_of(weight.name)  # by any of its names, of which the last one counts
+        given = next(self._fates.given[name] for name in reversed(called) if name in self._fates.given)
         shapes, dtypes = (given, weight.shape), (assignment.cast_from, weight.dtype)
         (shape_a, shape_b), (dtype_a, dtype_b) = tuple(
-            pair[::-1] if self.swapped else pair for pair in (shapes, dtypes)
+            pair[::-1] if self._swapped else pair for pair in (shapes, dtypes)
         )
         note, difference = self._fates.unfit.get(assignment.target, ""), None
         if shape_a != shape_b or note:
@@ -261,11 +265,11 @@ class _Comparison:
         kept = self._fates.kept.get(weight.name)
         by_rule = kept is not None and kept.rule != UNMATCHED_RULE
         note = "from: null" if by_rule else "unmatched: keep" if kept and self._recipe.unmatched == "keep" else ""
-        status = LEFT_OUT if note else ONLY_A if self.swapped else ONLY_B
+        status = LEFT_OUT if note else ONLY_A if self._swapped else ONLY_B
         return self._on_one_side(weight, there=True, status=status, note=note)
 
     def _on_one_side(self, weight: WeightSpec, *, there: bool, **fields: Any) -> WeightDifference:
-        letter, name = "a" if there == self.swapped else "b", (weight.name,)
+        letter, name = "a" if there == self._swapped else "b", (weight.name,)
         fields |= {f"shape_{letter}": weight.shape, f"dtype_{letter}": weight.dtype}
         return self._row((), name, **fields) if there else self._row(name, (), **fields)
 
@@ -284,7 +288,7 @@ class _Comparison:
                 continue
             note = "ignore" if weight.name in ignored else ""
             note = note or ("no weight: says how something is computed" if weight.name in catalog.operands else "")
-            status = LEFT_OUT if note else ONLY_B if self.swapped else ONLY_A
+            status = LEFT_OUT if note else ONLY_B if self._swapped else ONLY_A
             yield self._on_one_side(weight, there=False, status=status, note=note)
 
     def _unreadable(self) -> Iterator[WeightDifference]:
@@ -316,7 +320,7 @@ class _Comparison:
         return replace(
             found,
             not_compared={reasons.get(reason, reason): count for reason, count in found.not_compared.items()},
-            differences=tuple(map(_turned, found.differences)) if self.swapped else found.differences,
+            differences=tuple(map(_turned, found.differences)) if self._swapped else found.differences,
         )
 
 

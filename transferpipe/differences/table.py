@@ -253,8 +253,8 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> 
 
 def _pairs(rows: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
     """Yield names with what is said of each beside it, or below it where there is no room."""
-    longest = max((len(name) for name, _ in rows), default=0)
-    name = min(longest, width // 2)
+    longest, said = (max((len(row[k]) for row in rows), default=0) for k in (0, 1))
+    name = min(longest, max(width // 2, width - said - _GAP))
     for called, text in rows:
         room = width - name - _GAP
         lines = _wrapped(text, room)
