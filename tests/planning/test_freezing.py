@@ -153,7 +153,7 @@ def test_a_rule_that_fails_is_the_only_problem():
         (
             "head/kernel",
             "'head/kernel' matches no layer of the target; it matches the weight head/kernel, and freezing is set on"
-            " layers -> name the layer, head",
+            " layers -> name its layer: head",
         ),
     ],
 )

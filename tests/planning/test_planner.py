@@ -74,12 +74,12 @@ def test_two_rules_for_one_weight():
     mapping = {"trunk": TRUNK, "also": {"to": "enc", "from": None}, "head": HEAD}
     assert problems_of(TARGET, SOURCE, mapping) == [
         "mapping.also, mapping.trunk: both claim enc/conv1/kernel and 3 more"
-        " -> take it out of one of them with `except`, or switch one off with null"
+        " -> switch one off: mapping.also=null or mapping.trunk=null"
     ]
     mapping["also"] = {"to": "enc/conv2/bias", "from": None}
     assert problems_of(TARGET, SOURCE, mapping) == [
         "mapping.trunk, mapping.also: both claim enc/conv2/bias"
-        " -> take it out of one of them with `except`, or switch one off with null"
+        " -> give mapping.trunk `except: 'enc/conv2/bias'`, or switch one off: mapping.trunk=null or mapping.also=null"
     ]
     mapping["trunk"] = {**TRUNK, "except": "enc/conv2/bias"}
     assert kept(plan_of(TARGET, SOURCE, mapping))["enc/conv2/bias"] == "also: from: null"

@@ -13,6 +13,7 @@ from transferpipe.planning.model import UNMATCHED_RULE, Adaptation, Assignment, 
 from transferpipe.planning.pairing.taken import Taken
 from transferpipe.planning.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
+from transferpipe.planning.taking_out import advise_keeping
 from transferpipe.planning.transforms import TransformError, infer
 from transferpipe.recipe.model import Rule
 from transferpipe.weights.spec import Catalog, WeightSpec
@@ -68,9 +69,8 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken]) -
     transforms = rule.transforms_of(spec.own_name) if rule else ()
     adapter = _adapter(found)
     if name in fates.target.closed and not fates.compares:
-        fates.problems.add(
-            where, f"{name} is saved by its layer in a way of its own and cannot be assigned", "keep it: from=null"
-        )
+        what = f"{name} is saved by its layer in a way of its own and cannot be assigned"
+        fates.problems.add(where, what, advise_keeping(rule, [name], fates.target.catalog))
         return
     try:
         shapes, dtypes = _adapt(adapter, refs)

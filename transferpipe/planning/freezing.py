@@ -40,7 +40,8 @@ def plan_freezing(
             fix = did_you_mean(pattern.text.replace("\\", ""), sorted(nodes))
             if weights:
                 what += f"; it matches the weight {weights[0]}, and freezing is set on layers"
-                fix = f"name the layer, {weights[0].rpartition('/')[0] or 'or freeze by layers'}"
+                layer = weights[0].rpartition("/")[0]
+                fix = f"name its layer: {layer}" if layer else "'' freezes the whole model"
             problems.add("freeze", what, fix)
     if recipe.freeze_transferred:
         whole = {n for n, below in named.layers.items() if all(target.catalog[w].name in transferred for w in below)}

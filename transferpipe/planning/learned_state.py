@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from transferpipe.errors import Problems
 from transferpipe.planning.model import UNMATCHED_RULE, StateMove
 from transferpipe.planning.structure import ancestors
+from transferpipe.planning.taking_out import advise_choosing, advise_keeping
 from transferpipe.recipe.model import From, Recipe, Rule
 from transferpipe.recipe.patterns import NameMatch, Pattern
 from transferpipe.weights.network import Node
@@ -53,7 +54,7 @@ def pair_states(
     for rule in recipe.rules:
         matches = {n: m for n in ours if (m := _matched(rule.to, n)) and not any(_matched(x, n) for x in rule.excepts)}
         for name in matches:
-            _note_several(name, claimed, rule, problems)
+            _note_several(name, claimed, rule, target, problems)
             claimed[name] = rule
         if rule.keep or len(rule.froms) != 1 or not matches:
             continue
@@ -67,7 +68,11 @@ def pair_states(
             elif matches[name].name == name and not target.layers.get(name):  # the rule names this layer, which has
                 found = f"{pairs.get(name) or origin.text} of {sources[origin.source].label}"
                 what = f"is no {ours[name].layer_class} whose {KINDS[ours[name].layer_class]} {name} could take"
-                problems.add(f"{rule.where}.from", f"{found} {what}", "name one, or keep the target's: from=null")
+                problems.add(
+                    f"{rule.where}.from",
+                    f"{found} {what}",
+                    f"name one, or keep the target's: {_keeping(rule, name, target)}",
+                )
     if recipe.unmatched in ("same_name", "same_name_or_keep"):
         left = [node for name, node in ours.items() if name not in claimed]
         moves.update((move.target, move) for move in _namesakes(recipe, left, theirs))
@@ -82,10 +87,14 @@ def _namesakes(recipe: Recipe, left: Sequence[Node], theirs: Mapping[str, Mappin
             yield _move(recipe, node, holders[0], node.name, UNMATCHED_RULE)
 
 
-def _note_several(name: str, claimed: Mapping[str, Rule], rule: Rule, problems: Problems) -> None:
+def _keeping(rule: Rule, name: str, target: Catalog) -> str:
+    return "from=null" if rule.to.text == name else advise_keeping(rule, [name], target)
+
+
+def _note_several(name: str, claimed: Mapping[str, Rule], rule: Rule, target: Catalog, problems: Problems) -> None:
     if name in claimed:
         where = f"mapping.{claimed[name].name}, {rule.where}"
-        problems.add(where, f"both claim {name}", "take it out of one of them with `except`")
+        problems.add(where, f"both claim {name}", advise_choosing((claimed[name], rule), ([name], [name]), target))
 
 
 def _matched(pattern: Pattern, name: str) -> NameMatch | None:

@@ -13,6 +13,7 @@ from transferpipe.errors import Problems
 from transferpipe.planning.claims import Unit
 from transferpipe.planning.fates import Fates
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, PlanWarning
+from transferpipe.planning.taking_out import advise_choosing
 from transferpipe.recipe.model import Rule
 from transferpipe.weights.spec import Catalog
 
@@ -74,13 +75,16 @@ def unclaimed(catalog: Catalog, claimed: set[str], sources: Mapping[str, Catalog
     return left
 
 
-def put_together(fates: Fates, catalog: Catalog, sources: Mapping[str, Catalog]) -> Iterator[PlanWarning]:
+def put_together(
+    fates: Fates, catalog: Catalog, sources: Mapping[str, Catalog], rules: Mapping[str, Rule]
+) -> Iterator[PlanWarning]:
     """Give each weight the one fate that its names have got, and its own name; sources go by their own names too.
 
     Args:
         fates: what was settled for every name.
         catalog: the target's catalog.
         sources: those of the sources.
+        rules: those of the recipe, by name.
 
     Yields:
         What was said of one name and does not hold, because the weight is assigned by another.
@@ -93,7 +97,7 @@ def put_together(fates: Fates, catalog: Catalog, sources: Mapping[str, Catalog])
         given = [fates.assignments.pop(n) for n in names if n in fates.assignments]
         kept = [fates.kept.pop(n) for n in names if n in fates.kept]
         if given:
-            _check_same(given, fates.problems)
+            _check_same(given, rules, catalog, fates.problems)
             fates.assignments[weight] = dataclasses.replace(given[-1], target=weight)
             for lost in (k for k in kept if k.rule != UNMATCHED_RULE):
                 what = (
@@ -104,7 +108,7 @@ def put_together(fates: Fates, catalog: Catalog, sources: Mapping[str, Catalog])
             fates.kept[weight] = dataclasses.replace(kept[0], target=weight)
 
 
-def _check_same(given: Sequence[Assignment], problems: Problems) -> None:
+def _check_same(given: Sequence[Assignment], rules: Mapping[str, Rule], target: Catalog, problems: Problems) -> None:
     """Note it if rules give the names of one weight different values. Of one rule, the later name has counted."""
     first = given[-1]
     for other in given:
@@ -113,8 +117,16 @@ def _check_same(given: Sequence[Assignment], problems: Problems) -> None:
                 f"mapping.{other.rule}, mapping.{first.rule}",
                 f"{other.target} and {first.target} are one variable, and would take different values: "
                 f"{other.sources[0].name} and {first.sources[0].name}",
-                "take it out of one of them with `except`, or switch one off with null",
+                _advise_same(first, other, rules, target),
             )
+
+
+def _advise_same(first: Assignment, other: Assignment, rules: Mapping[str, Rule], target: Catalog) -> str:
+    two = (other, first)
+    named = [rules[a.rule] for a in two if a.rule in rules]
+    if len(named) < len(two):  # the other takes it by its name alone
+        return f"switch the rule off: mapping.{named[0].name}=null"
+    return advise_choosing(named, [[a.target] for a in two], target)
 
 
 def _value(assignment: Assignment) -> Assignment:

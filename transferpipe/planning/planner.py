@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from math import prod
 from typing import Literal
 
 from transferpipe.errors import Problems, RecipeError, did_you_mean
@@ -34,6 +35,7 @@ from transferpipe.planning.pairing.taken import (
 )
 from transferpipe.planning.quantized import refuse_floats
 from transferpipe.planning.structure import TargetStructure, ancestors
+from transferpipe.planning.taking_out import advise_choosing, advise_keeping
 from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import SINGLE, Origin, Recipe, Rule
 from transferpipe.recipe.patterns import Pattern
@@ -41,6 +43,7 @@ from transferpipe.text.listing import listed, quoted
 from transferpipe.weights.spec import Catalog
 
 _KERAS_LAYOUT: Mapping[str, str] = {}
+_MOST_NAMED = 4  # weights that a hint names one by one
 
 
 def make_plan(
@@ -69,14 +72,14 @@ def make_plan(
     pairing = Pairing(named_sources, named, layouts, problems)
     claims = {rule.name: _claim(rule, named, problems) for rule in recipe.rules}
     rules = _in_target_order(recipe.rules, claims, named)
-    _check_disjoint(rules, claims, problems)
+    _check_disjoint(rules, claims, target.catalog, problems)
     fates = Fates(named, named_sources, problems)
     claimed = close_claims({w for units in claims.values() for u in units for w in u.weights}, target.catalog)
     claims = settle_names(rules, claims, target.catalog, partial(_can_pair, pairing))
     for rule in rules:
         _settle(rule, claims[rule.name], fates, pairing)
     _settle_unmatched(recipe, fates, pairing, unclaimed(target.catalog, claimed, named_sources))
-    lost = tuple(put_together(fates, target.catalog, sources))
+    lost = tuple(put_together(fates, target.catalog, sources, {rule.name: rule for rule in recipe.rules}))
     source_weights = _account(recipe, sources, fates, problems)
     edits = tuple(dataclasses.replace(e, at=target.catalog.aliases.get(e.at, e.at)) for e in recipe.edits)
     check_edits(edits, target, problems)
@@ -135,7 +138,7 @@ def pair_weights(
     pairing = Pairing(named_sources, named, layouts, problems)
     claims = {rule.name: _claim(rule, named, problems) for rule in recipe.rules}
     rules = _in_target_order(recipe.rules, claims, named)
-    _check_disjoint(rules, claims, problems)
+    _check_disjoint(rules, claims, target.catalog, problems)
     fates = Fates(named, named_sources, problems, compares=True)
     claimed = close_claims({w for units in claims.values() for u in units for w in u.weights}, target.catalog)
     claims = settle_names(rules, claims, target.catalog, partial(_can_pair, pairing))
@@ -151,7 +154,7 @@ def pair_weights(
             assign(fates, rule, weight, taken)
     by_name = dataclasses.replace(pairing, problems=Problems())
     _settle_unmatched(recipe, fates, by_name, unclaimed(target.catalog, claimed, named_sources))
-    list(put_together(fates, target.catalog, sources))
+    list(put_together(fates, target.catalog, sources, {rule.name: rule for rule in recipe.rules}))
     problems.raise_as(RecipeError)
     return fates
 
@@ -203,7 +206,10 @@ def _check_own_names(rule: Rule, units: Sequence[Unit], problems: Problems) -> N
             problems.add(f"{rule.where}.transform.{name}", "the rule claims no weight of that name", fix)
 
 
-def _check_disjoint(rules: Sequence[Rule], claims: Mapping[str, list[Unit]], problems: Problems) -> None:
+def _check_disjoint(
+    rules: Sequence[Rule], claims: Mapping[str, list[Unit]], target: Catalog, problems: Problems
+) -> None:
+    named = {rule.name: rule for rule in rules}
     owner: dict[str, str] = {}
     shared: dict[tuple[str, str], list[str]] = {}
     for rule in rules:
@@ -215,7 +221,7 @@ def _check_disjoint(rules: Sequence[Rule], claims: Mapping[str, list[Unit]], pro
         problems.add(
             f"mapping.{first}, mapping.{second}",
             f"both claim {listed(weights, 1)}",
-            "take it out of one of them with `except`, or switch one off with null",
+            advise_choosing((named[first], named[second]), (weights, weights), target),
         )
 
 
@@ -272,9 +278,9 @@ def _settle_same_name(recipe: Recipe, name: str, fates: Fates, pairing: Pairing)
     if len(found) == 1:
         assign(fates, None, name, found)
     elif len(found) > 1:
-        fates.problems.add(
-            "unmatched", f"{name} is in several sources: {', '.join(t.source for t in found)}", "give it a rule"
-        )
+        what = f"{name} is in several sources: {', '.join(t.source for t in found)}"
+        fix = f"give it a rule: {{to: '{name}', from: '{found[0].source}:{found[0].names[0]}'}}"
+        fates.problems.add("unmatched", what, fix)
     elif any(_refuse_unreadable(name, alias, pairing) for alias in fates.sources):
         return
     elif recipe.unmatched == "same_name_or_keep":
@@ -284,8 +290,13 @@ def _settle_same_name(recipe: Recipe, name: str, fates: Fates, pairing: Pairing)
         fates.problems.add("unmatched", f"no source has a weight called {name}: {what}", fix)
     else:
         called = [describe_named(name, c) for a in fates.sources if (c := pairing.counterpart(a, name))] or [name]
-        near = pairing.near(called[0].partition(",")[0], [n for c in fates.sources.values() for n in c.by_name])
-        fates.problems.add("unmatched", f"no source has a weight called {called[0]}", near or "give it a rule")
+        target = fates.target.catalog
+        size = prod(target[name].shape)  # what has more or fewer numbers was not meant
+        alike = [n for c in fates.sources.values() for n, w in c.by_name.items() if prod(w.shape) == size]
+        near = pairing.near(called[0].partition(",")[0], alike)
+        fates.problems.add(
+            "unmatched", f"no source has a weight called {called[0]}", near or advise_keeping(None, [name], target)
+        )
 
 
 def _refuse_unreadable(name: str, alias: str, pairing: Pairing) -> bool:
@@ -317,8 +328,15 @@ def _account(
     unused = [f"{w.source}:{w.name}" if len(sources) > 1 else w.name for w in account if w.fate == "unused"]
     if recipe.unused == "error" and unused and not problems.found:
         what = f"nothing uses {len(unused)} source weight{'s' * (len(unused) != 1)}: {listed(unused)}"
-        problems.add("unused", what, "add a rule, or `ignore` them")
+        problems.add("unused", what, _advise_ignoring(recipe, unused))
     return tuple(account)
+
+
+def _advise_ignoring(recipe: Recipe, unused: Sequence[str]) -> str:
+    if len(unused) > _MOST_NAMED:
+        return "add a rule for them, or list them under `ignore`"
+    known = [f"{i.source}:{i.pattern.text}" if i.source else i.pattern.text for i in recipe.ignore]
+    return f"add a rule for them, or ignore them: ignore=[{','.join([*known, *unused])}]"
 
 
 def _reaches(pattern: Pattern, name: str) -> bool:

@@ -119,6 +119,7 @@ def test_torchs_layout_is_found_or_said(layout, metadata, tmp_path):
 
 
 @pytest.mark.parametrize(("layout", "metadata"), [("keras", "pt"), (None, "np")])
+@pytest.mark.follows("_explain_names: set ….layout=…")
 def test_otherwise_it_is_that_of_keras(layout, metadata, tmp_path):
     with pytest.raises(RecipeError, match="a name is not in") as raised:
         plan(tmp_path, layout, metadata)
@@ -126,7 +127,7 @@ def test_otherwise_it_is_that_of_keras(layout, metadata, tmp_path):
     assert problem.where == "source.layout"
     assert "x.safetensors, whose names look like PyTorch's, such as fc/bias" in problem.what
     assert problem.fix == "set source.layout=torch"
-    assert plan(tmp_path, "torch", metadata).assignments
+    assert plan(tmp_path, problem.fix.rpartition("=")[2], metadata).assignments[0].steps == ({"transpose": [1, 0]},)
 
 
 def test_slashes_are_not_torchs(tmp_path):

@@ -118,7 +118,7 @@ def test_what_is_missing_is_named_as_torch_names_it():
     text = problem("head/kernel 2x5 float32 Dense", "fc/w 5x2\n fc/bias 5", {"r": {"to": "head", "from": "fc"}})
     assert text == (
         "mapping.r.from: head takes fc, which holds no 'weight' (for head/kernel of the Dense, in torch's layout); "
-        "it holds 'w', 'bias' -> take it out with `except`, or give it a rule of its own"
+        "it holds 'w', 'bias' -> keep it: from=null"
     )
 
 

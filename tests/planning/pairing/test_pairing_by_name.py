@@ -122,7 +122,7 @@ def test_weights_that_the_source_layer_lacks():
         "mapping.r.from: a takes b, which holds no 'bias', 'more'; it holds 'kernel', 'bais' -> did you mean 'bais'?"
     )
     (text,) = problems_of("a/kernel\n a/qqqq", "b/kernel", {"r": {"to": "a", "from": "b"}})
-    assert text.endswith("-> take it out with `except`, or give it a rule of its own")
+    assert text.endswith("-> give this rule `except: 'a/qqqq'`, and add a rule {to: 'a/qqqq', from: null}")
 
 
 def test_weights_that_only_the_source_layer_has_are_unused():

@@ -62,7 +62,7 @@ def test_unmatched_same_name():
         "unmatched: no source has a weight called a/bias -> did you mean 'a/bais'?"
     ]
     assert problems_of("q", "a/kernel", unmatched="same_name") == [
-        "unmatched: no source has a weight called q -> give it a rule"
+        "unmatched: no source has a weight called q -> keep it by a rule {to: 'q', from: null}"
     ]
 
 
@@ -83,7 +83,7 @@ def test_unmatched_same_name_with_another_shape():
 def test_unmatched_same_name_in_several_sources():
     sources = {"one": "a/kernel\n b/kernel", "two": "a/kernel\n c/kernel"}
     assert problems_of("a/kernel\n b/kernel\n c/kernel", sources, unmatched="same_name") == [
-        "unmatched: a/kernel is in several sources: one, two -> give it a rule"
+        "unmatched: a/kernel is in several sources: one, two -> give it a rule: {to: 'a/kernel', from: 'one:a/kernel'}"
     ]
     plan = plan_of("b/kernel\n c/kernel", sources, unmatched="same_name")
     assert pairs(plan) == {"b/kernel": "one:b/kernel", "c/kernel": "two:c/kernel"}
@@ -99,12 +99,12 @@ def test_a_rule_goes_before_unmatched():
 
 def test_unused_error_and_ignore():
     keys = {"unused": "error", "unmatched": "keep"}
-    fix = "-> add a rule, or `ignore` them"
+    fix = "-> add a rule for them, or ignore them: ignore="
     assert problems_of(TARGET, SOURCE, {"trunk": TRUNK}, **keys) == [
-        f"unused: nothing uses 2 source weights: old/out/kernel, old/out/bias {fix}"
+        f"unused: nothing uses 2 source weights: old/out/kernel, old/out/bias {fix}[old/out/kernel,old/out/bias]"
     ]
     assert problems_of(TARGET, SOURCE, {"trunk": TRUNK}, **keys, ignore=[".*/bias"]) == [
-        f"unused: nothing uses 1 source weight: old/out/kernel {fix}"
+        f"unused: nothing uses 1 source weight: old/out/kernel {fix}[.*/bias,old/out/kernel]"
     ]
     plan = plan_of(TARGET, SOURCE, {"trunk": TRUNK}, **keys, ignore=["old/out"])
     assert [n for n, fate in fates(plan).items() if fate == "ignored"] == ["old/out/kernel", "old/out/bias"]
@@ -120,7 +120,7 @@ def test_ignore_of_one_of_several_sources():
     sources = {"one": "a/kernel\n b/kernel", "two": "a/kernel\n b/kernel"}
     keys = {"mapping": {"r": {"to": "a", "from": "one:a"}}, "unused": "error"}
     assert problems_of("a/kernel", sources, **keys, ignore=["two:.*"]) == [
-        "unused: nothing uses 1 source weight: one:b/kernel -> add a rule, or `ignore` them"
+        "unused: nothing uses 1 source weight: one:b/kernel -> add a rule for them, or ignore them: ignore=[two:.*,one:b/kernel]"
     ]
     assert plan_of("a/kernel", sources, **keys, ignore=["b", "two:a"]).assignments
 

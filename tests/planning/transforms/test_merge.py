@@ -74,7 +74,7 @@ def test_both_refuse_inputs_that_differ(method):
 def test_both_refuse_values_that_are_not_floating(method, dtype):
     with pytest.raises(TransformError) as error:
         method.dtype([dtype, dtype])
-    expected = f"{method} works on floating-point values, not on {dtype} -> merge floating-point weights only"
+    expected = f"{method} works on floating-point values, not on {dtype} -> save the sources as float32 first"
     assert str(error.value) == expected
 
 

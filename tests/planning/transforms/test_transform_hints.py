@@ -3,9 +3,17 @@
 import ml_dtypes  # noqa: F401  (its dtypes are among those that are offered)
 import numpy as np
 import pytest
-from advice import offered, written
+from advice import braces, offered, written
 
-from transferpipe.planning.transforms import TransformError, apply_chain, infer, parse_merge, parse_transform
+from transferpipe.planning.transforms import (
+    MERGES,
+    TRANSFORMS,
+    TransformError,
+    apply_chain,
+    infer,
+    parse_merge,
+    parse_transform,
+)
 
 follows = pytest.mark.follows
 RANDOM = np.random.default_rng(7)
@@ -30,6 +38,7 @@ def result(step, *arrays):
 
 
 X, Y, CUBE, MAP = drawn(4, 3), drawn(4, 3), drawn(5, 4, 3), drawn(64 * 7 * 7, 2)
+PARTS = drawn(64 * 7 * 7 + 10, 2)
 PADDED = np.concatenate([X, np.zeros((1, 3), "float32")])
 JOINED = np.concatenate([X, Y], -1)
 CASES = [
@@ -54,6 +63,11 @@ CASES = [
         X / np.sqrt((X**2).sum(1, keepdims=True))]),
     ("Cast.__post_init__: did you mean …?", {"cast": 9}, [X], [X.astype(d) for d in ("float16", "float32", "float64", "bfloat16")]),
     ("_parse: write …", 3, [X], [X.T]),
+    ("parse_number: write … #2", {"scale": 10**40}, [X], [X * np.float32(0.5)]),
+    ("Slice.parse: write {slice: ['0:3', ':',", {"slice": {"axis": 0}}, [CUBE], [CUBE[:3, :, 2], CUBE[:3]]),
+    ("Slice.parse: write {slice: ['0:3', ':', #2", {"slice": []}, [CUBE], [CUBE[:3, :, 2], CUBE[:3]]),
+    ("FlattenOrder.__post_init__: leave it out: {flatten_order:", {"flatten_order": [[64, 7, 7], 0]}, [PARTS], [
+        np.concatenate([PARTS[:-10].reshape(64, 7, 7, 2).transpose(1, 2, 0, 3).reshape(-1, 2), PARTS[-10:]])]),
 ]  # fmt: skip
 
 
@@ -104,3 +118,122 @@ def test_transforms_and_merges_are_sent_where_they_belong():
     assert np.allclose(result(parse_merge({"linear": [0.5, 0.5]}), X, Y), (X + Y) / 2, atol=1e-6)
     assert hint_of(parse_merge, {"concat": -1}) == "write it under transform:"
     assert np.array_equal(result(parse_transform({"concat": -1}), X, Y), JOINED)
+
+
+WHOLE = np.arange(12, dtype="int32").reshape(4, 3)
+
+
+def refusal(steps, *arrays):
+    with pytest.raises(TransformError) as caught:
+        infer(steps, [a.shape for a in arrays], [a.dtype.name for a in arrays])
+    return caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("wrong", "arrays", "expected"),
+    [
+        pytest.param({"sum": {"axis": 5}}, [X], X.sum(0), marks=follows("SumAlong.shape: write {sum: {axis: 0}}")),
+        pytest.param({"pad": {"widths": [[0, 1]]}}, [X], PADDED, marks=follows("Pad._all_widths: give … pairs of")),
+    ],
+)
+def test_what_is_written_for_a_shape(wrong, arrays, expected):
+    fix = refusal([parse_transform(wrong)], *arrays)
+    (advised,) = written(fix)
+    assert np.allclose(result(parse_transform(advised), *arrays), expected, atol=1e-6)
+    if "pad" in wrong:
+        count = int(fix.split()[1])
+        pairs = [[0, 1], *[[0, 0]] * (count - 1)]
+        assert np.array_equal(result(parse_transform({"pad": {"widths": pairs}}), *arrays), expected)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "arrays", "expected"),
+    [
+        pytest.param({"scale": 0.5}, [WHOLE], WHOLE * np.float32(0.5), marks=follows("Scale.dtype: put a cast before")),
+        pytest.param({"fill": 0.5}, [WHOLE], np.full((4, 3), 0.5), marks=follows("Fill.dtype: put a cast before")),
+        pytest.param("sum", [WHOLE, WHOLE], 2 * WHOLE, marks=follows("Sum.dtype: put a cast before")),
+        pytest.param({"sum": {"axis": 0}}, [WHOLE], WHOLE.sum(0), marks=follows("SumAlong.dtype: put a cast before")),
+        pytest.param("weight_norm", [np.ones((4, 1), "int32"), WHOLE + 1],
+                     (WHOLE + 1) / np.sqrt(((WHOLE + 1) ** 2).sum(1, keepdims=True)),
+                     marks=follows("WeightNorm.dtype: put a cast before")),
+    ],
+)  # fmt: skip
+def test_a_cast_that_is_put_before(wrong, arrays, expected):
+    step = parse_transform(wrong)
+    (cast,) = written(refusal([step], *arrays))
+    before = parse_transform(cast)
+    found = result(step, *(apply_chain([before], [a]) for a in arrays))
+    assert found.dtype == np.float32
+    assert np.allclose(found, expected, atol=1e-6)
+
+
+@follows("_check_dtypes: save the sources as")
+def test_sources_of_integers_are_saved_as_floats_before_they_are_merged():
+    step = parse_merge("mean")
+    dtype = refusal([step], WHOLE, WHOLE).split()[4]
+    assert np.array_equal(result(step, WHOLE.astype(dtype), (WHOLE + 2).astype(dtype)), WHOLE + 1.0)
+
+
+@follows("FlattenOrder.shape: give …, and give")
+def test_a_flatten_order_is_for_the_kernel(tmp_path):
+    import transferpipe as tp
+    from transferpipe.errors import TransferError
+
+    kernel = drawn(8, 3)
+    np.savez(tmp_path / "s.npz", **{"d/kernel": kernel, "d/bias": drawn(3)})
+    np.savez(tmp_path / "t.npz", **{"d/kernel": np.zeros((8, 3), "float32"), "d/bias": np.zeros(3, "float32")})
+    step, files = {"flatten_order": [2, 2, 2]}, (str(tmp_path / "s.npz"), str(tmp_path / "t.npz"))
+    with pytest.raises(TransferError) as caught:
+        tp.transfer(*files, mapping={"r": {"to": "d", "transform": [step]}}, folder=tmp_path, save="o.npz")
+    (advised,) = written(caught.value.problems[0].fix)
+    transform = {name: [step] for name in advised}
+    tp.transfer(*files, mapping={"r": {"to": "d", "transform": transform}}, folder=tmp_path, save="o.npz")
+    expected = kernel.reshape(2, 2, 2, 3).transpose(1, 2, 0, 3).reshape(8, 3)
+    assert np.array_equal(np.load(tmp_path / "o.npz")["d/kernel"], expected)
+
+
+@pytest.mark.parametrize("data", ["scale", "fill", "linear"])
+@follows("check_step: use smaller factors")
+def test_numbers_that_do_not_overflow(data, tmp_path):
+    import transferpipe as tp
+    from transferpipe.errors import VerificationError
+
+    half = np.array([[1, 60000]], "float16")
+    np.savez(tmp_path / "s.npz", **{"d/k": half})
+    source = str(tmp_path / "s.npz")
+    np.savez(tmp_path / "t.npz", **{"d/k": np.zeros((1, 2), "float16")})
+    if data == "linear":
+        rule = {"to": "d", "from": ["a:d", "b:d"], "merge": {"linear": [1.0, 1.0]}}
+        sources = {"a": source, "b": source}
+    else:
+        rule, sources = {"to": "d", "transform": [{data: 2.0 if data == "scale" else 1e6}]}, source
+    target = str(tmp_path / "t.npz")
+    with pytest.raises(VerificationError) as caught:
+        tp.transfer(sources, target, mapping={"r": rule}, folder=tmp_path, save="o.npz")
+    fix = caught.value.problems[0].fix
+    if data == "linear":
+        assert fix == "use smaller factors"
+        rule["merge"] = {"linear": [0.5, 0.5]}
+        expected = half
+    else:
+        assert f"a wider dtype than {half.dtype.name} and cast to that before it" in fix
+        np.savez(target, **{"d/k": np.zeros((1, 2), "float32")})
+        rule["transform"] = [{"cast": "float32"}, *rule["transform"]]
+        expected = half.astype("float32") * 2 if data == "scale" else np.full((1, 2), 1e6, "float32")
+    tp.transfer(sources, target, mapping={"r": rule}, folder=tmp_path, save="o.npz")
+    assert np.array_equal(np.load(tmp_path / "o.npz")["d/k"], expected)
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_every_example_in_a_hint_can_be_read(merge):
+    """Each transform and merge hands its own example to what reads its arguments."""
+    parse, count = (parse_merge if merge else parse_transform), 0
+    for wrong in [{name: value} for name in (MERGES if merge else TRANSFORMS)
+                  for value in (3, "x", None, {}, [], {"zzz": 1}, [[0]])]:  # fmt: skip
+        try:
+            parse(wrong)
+        except TransformError as error:
+            for example in braces(error.fix):
+                parse(example)
+                count += 1
+    assert count > (3 if merge else 30)

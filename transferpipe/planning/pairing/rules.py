@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from transferpipe.planning.claims import Unit, find_units
 from transferpipe.planning.layouts import find_stored, joined
@@ -25,6 +25,7 @@ from transferpipe.planning.pairing.taken import (
     take_as_keras,
     unclear_names,
 )
+from transferpipe.planning.taking_out import advise_keeping
 from transferpipe.recipe.model import From, Rule
 from transferpipe.text.listing import quoted
 from transferpipe.weights.spec import Catalog
@@ -92,17 +93,17 @@ def _pair_layer(wanted: Wanted, pairing: Pairing) -> dict[str, Taken]:
         return {}
     pairs, missing = take_layer(wanted, pairing)
     if missing:
-        names, note = [], ""
+        names, note = dict[str, str](), ""
         for weight in missing:
             counterpart = pairing.counterpart(wanted.source, weight)
             if counterpart:
                 module = module_of(wanted, counterpart)
-                names.append(joined(module, counterpart.expected)[len(wanted.name) :].lstrip("/"))
+                names[weight] = joined(module, counterpart.expected)[len(wanted.name) :].lstrip("/")
                 note = (
                     note or f" (for {weight} of the {counterpart.layer_class}, in {counterpart.layout.name}'s layout)"
                 )
             else:
-                names.append(wanted.unit.relative(weight))
+                names[weight] = wanted.unit.relative(weight)
         _report_missing(wanted, names, note, pairing)
     return pairs
 
@@ -174,7 +175,8 @@ def _report_no_layer(wanted: Wanted, pairing: Pairing) -> None:
     pairing.problems.add(wanted.where, what, fix)
 
 
-def _report_missing(wanted: Wanted, missing: Sequence[str], note: str, pairing: Pairing) -> None:
+def _report_missing(wanted: Wanted, lacking: Mapping[str, str], note: str, pairing: Pairing) -> None:
+    missing = list(lacking.values())
     inside = sorted({relative.rpartition("/")[0] for relative in missing})
     layers = [tuple(f"{name}/{place}".strip("/") for name in (wanted.unit.name, wanted.name)) for place in inside]
     found = (unclear_names(ours, theirs, wanted.catalog) for ours, theirs in layers)
@@ -182,7 +184,8 @@ def _report_missing(wanted: Wanted, missing: Sequence[str], note: str, pairing: 
     if unclear:
         fix = "; ".join(unclear)
     else:
-        fix = pairing.near(missing[0], wanted.held) or "take it out with `except`, or give it a rule of its own"
+        fix = pairing.near(missing[0], wanted.held)
+        fix = fix or advise_keeping(pairing.rule, list(lacking), pairing.target)
     source = wanted.name or wanted.catalog.label
     what = f"{wanted.unit.name} takes {source}, which holds no {quoted(missing)}{note}; it holds {quoted(wanted.held)}"
     pairing.problems.add(wanted.where, what, fix)
@@ -195,7 +198,9 @@ def _pair_by_order(rule: Rule, origin: From, units: Sequence[Unit], pairing: Pai
     if len(theirs) != len(units):
         ours, others = quoted([u.name for u in units], 3), quoted([u.name for u in theirs], 3)
         what = f"`to` matches {len(units)} ({ours}), `from` matches {len(theirs)} ({others})"
-        fix = "narrow the wider pattern, or use `except`" if theirs else "correct `from`: it matches no name there"
+        fix = "correct `from`: it matches no name there"
+        if theirs:
+            fix = "narrow `from`" if len(theirs) > len(units) else "narrow `to`, or take layers out of it with `except`"
         pairing.problems.add(rule.where, f"`pair: order` needs equally many on both sides: {what}", fix)
         return {}
     found: dict[str, Taken] = {}

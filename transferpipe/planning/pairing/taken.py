@@ -14,6 +14,7 @@ from transferpipe.planning.layouts import Counterpart, find_counterpart, layout_
 from transferpipe.planning.layouts.evidence import Evidence, find_evidence
 from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning
 from transferpipe.planning.structure import TargetStructure
+from transferpipe.planning.taking_out import advise_keeping
 from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import Rule
 from transferpipe.weights.keras.layer_classes import BUILT_IN, stem, weight_names
@@ -115,7 +116,9 @@ class Pairing:
         found = next((catalog.unread[name] for name in names if name in catalog.unread), None)
         if found is not None:
             what = f"{weight} would take {found.name} of {catalog.label}, which cannot be read: it {found.reason}"
-            self.problems.add(where or self.where, what, f"{found.fix}, or keep {weight}: from=null")
+            self.problems.add(
+                where or self.where, what, f"{found.fix}, or {advise_keeping(self.rule, [weight], self.target)}"
+            )
         return found is not None
 
     def warn(self, code: str, where: str, text: str) -> None:

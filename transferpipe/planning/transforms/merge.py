@@ -103,4 +103,4 @@ class Linear(Transform):
 
 
 def _check_dtypes(transform: Transform, dtypes: Sequence[str]) -> str:
-    return check_floating(transform, check_same_dtype(transform, dtypes), "merge floating-point weights only")
+    return check_floating(transform, check_same_dtype(transform, dtypes), "save the sources as float32 first")
