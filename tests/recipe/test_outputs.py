@@ -1,6 +1,7 @@
 """Outputs are rows of one table: what each says of itself is true, and nobody else knows a suffix."""
 
 import ast
+import contextlib
 from pathlib import Path
 
 import keras
@@ -44,13 +45,9 @@ def saved(tmp_path_factory):
     keras.utils.set_random_seed(7)
     source, folder = make(), tmp_path_factory.mktemp("saved")
     source.save(folder / "source.keras")
-    path, *also = [str(folder / f"m{o.suffix}") for o in OUTPUTS]
-    tp.transfer(
-        folder / "source.keras",
-        folder / "source.keras",
-        mapping={"all": {"to": ".*"}},
-        save={"path": path, "also": also},
-    )
+    path, *also = [f"m{o.suffix}" for o in OUTPUTS]
+    with contextlib.chdir(folder):
+        tp.transfer("source.keras", "source.keras", mapping={"all": {"to": ".*"}}, save={"path": path, "also": also})
     return {w.path: np.asarray(w) for w in source.weights}, folder
 
 
