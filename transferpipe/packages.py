@@ -20,8 +20,11 @@ EXTRAS: Mapping[str, str] = {
     "kagglehub": "kaggle",
     "s3fs": "cloud",
     "gcsfs": "cloud",
+    "tensorflow": "tensorflow",
+    "keras": "tensorflow",
     "jax": "jax",
     "torch": "torch",
+    "matplotlib": "plots",
 }
 """The extra of transferpipe that brings a package, by the name under which the package is imported."""
 

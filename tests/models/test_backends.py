@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -162,12 +163,33 @@ def test_a_backend_that_does_not_exist(name, text, tmp_path):
     assert (done.returncode, text in done.stderr) == (2, True)
 
 
-def test_a_backend_that_is_not_installed(monkeypatch):
+@pytest.mark.parametrize("others", [(), ("tensorflow",)])
+def test_a_backend_that_is_not_installed(monkeypatch, others):
     from transferpipe.errors import RecipeError
     from transferpipe.models import build
 
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(
-        RecipeError, match=r"needs the package jax, which is not installed -> pip install 'transferpipe\[jax\]', or set"
-    ):
-        build._check_backend("jax")
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setattr(build, "is_installed", lambda name: name in others)
+    with pytest.raises(RecipeError) as caught:
+        build.require_keras("verify.reload", "loading the result again")
+    (problem,) = caught.value.problems
+    assert problem.where == "verify.reload"
+    assert problem.what == "loading the result again needs the package jax, which is not installed"
+    instead = ", or set KERAS_BACKEND=tensorflow, which is installed" if others else ""
+    assert problem.fix == f"pip install 'transferpipe[jax]'{instead}"
+
+
+@pytest.mark.follows("require_keras: did you mean …?")
+def test_a_misspelt_backend_is_answered_with_one_that_exists(monkeypatch):
+    from transferpipe.errors import RecipeError
+    from transferpipe.models import build
+
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflw")
+    with pytest.raises(RecipeError) as caught:
+        build.require_keras("verify.reload", "loading the result again")
+    (offered,) = re.findall(r"did you mean '(\w+)'\?", caught.value.problems[0].fix)
+    monkeypatch.setenv("KERAS_BACKEND", offered)
+    build.require_keras("verify.reload", "loading the result again")
+    assert build.backend_of_keras() == "tensorflow"

@@ -79,6 +79,13 @@ def test_a_curve_a_setting_and_a_line_for_a_control():
     assert curves_svg(curves(leaderboard(entries(cuts=(1,))), "vars.cut"), labels) == ""
 
 
+def test_without_matplotlib_the_page_says_what_draws_the_curves(monkeypatch):
+    monkeypatch.setattr("transferpipe.show.sweep_page.is_installed", lambda name: False)
+    text = page(entries())
+    assert "<svg" not in text
+    assert "matplotlib is not installed. For the next page: pip install &#x27;transferpipe[plots]&#x27;" in text
+
+
 def test_a_table_without_scores_says_so():
     open_ones = [Entry({"seed": "0"}, None, "k", "p", None)]
     assert "0 done, 0 failed, 1 pending" in leaderboard_text(leaderboard(open_ones))

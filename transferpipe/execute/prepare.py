@@ -9,10 +9,11 @@ from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.open_recipe import builds_of, open_recipe
 from transferpipe.execute.quantize import check_quantizable
 from transferpipe.execute.score_checks import _check_score, check_early
-from transferpipe.models.build import check_names
+from transferpipe.models.build import check_names, require_keras
 from transferpipe.models.loaded_flags import judge_freezing
 from transferpipe.models.opened import Opened, Prepared
 from transferpipe.models.target import FileTarget
+from transferpipe.packages import is_installed, missing_package
 from transferpipe.planning.layouts.export import plan_export
 from transferpipe.planning.model import PlanWarning
 from transferpipe.planning.planner import make_plan
@@ -31,6 +32,7 @@ def prepare(recipe: Recipe, trusted: Collection[str] = ()) -> Prepared:
         FileError, UnsafeError: a source or the target cannot be opened.
     """
     check_names(builds_of(recipe), trusted)
+    _check_installed(recipe)
     if recipe.score:
         _check_score(recipe, recipe.score, trusted)
     prepared = replace(prepare_opened(recipe, open_recipe(recipe, trusted)), trusted=tuple(trusted))
@@ -67,6 +69,24 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
         _check_formats(recipe, opened)
     refuse_warnings(recipe, plan.warnings, RecipeError)
     return Prepared(recipe, opened, plan)
+
+
+def _check_installed(recipe: Recipe) -> None:
+    """Refuse what only Keras does before a byte is read, where Keras is not installed: files alone need none of it."""
+    asked = {
+        "verify.reload": ("loading the result again", recipe.verify.reload),
+        "verify.parity": ("running the finished model", recipe.verify.parity),
+        "quantize": ("quantizing", recipe.quantize),
+    }
+    for where, (what, wanted) in asked.items():
+        if wanted:
+            require_keras(where, what)
+    for path in (recipe.save.path, *recipe.save.also):
+        output = output_of(path)
+        if output.package and not is_installed(output.package):
+            raise missing_package("save", f"writing {output.label}, {path},", output.package)
+        if not output.streams:
+            require_keras("save", f"writing {output.label}, {path},")
 
 
 def _not_reloaded(recipe: Recipe) -> Iterator[PlanWarning]:

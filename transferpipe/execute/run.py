@@ -19,6 +19,7 @@ from transferpipe.files.staging import Staging
 from transferpipe.models.loaded_flags import prove_freezing
 from transferpipe.models.opened import Prepared
 from transferpipe.models.target import FileTarget, ModelTarget, is_worth_loading
+from transferpipe.packages import is_installed
 from transferpipe.planning.model import Plan, PlanWarning
 from transferpipe.planning.warned import describe_warnings, refuse_warnings
 from transferpipe.progress import Progress
@@ -284,6 +285,10 @@ def _check_loaded(temporaries: Sequence[Path], prepared: Prepared) -> tuple[Plan
     notes: list[PlanWarning] = []
     for temporary in temporaries:
         if output_of(temporary.name).has_groups:
+            if not is_installed("keras"):
+                text = "cannot be compared with what Keras loads: Keras is not installed"
+                notes.append(PlanWarning("not-loaded", final_name(temporary), text))
+                continue
             notes += verify_loaded(temporary, prepared.opened.target, _values(prepared).value)
     return tuple(notes)
 

@@ -43,6 +43,31 @@ def require_tensorflow(where: str, what: str) -> None:
         raise RecipeError(Problem(where, f"{what} needs Keras on TensorFlow, and Keras runs on {backend}", fix))
 
 
+def require_keras(where: str, what: str) -> None:
+    """Refuse what needs Keras where it cannot be imported, without importing it.
+
+    Args:
+        where: the key of the recipe that asks for it.
+        what: what needs it, as the subject of a sentence.
+
+    Raises:
+        RecipeError: KERAS_BACKEND names none of Keras's backends.
+        MissingPackageError: Keras, or its backend, is not installed.
+    """
+    if "keras" in sys.modules:
+        return
+    backend = backend_of_keras()
+    if backend not in _BACKENDS:
+        fix = did_you_mean(backend, _BACKENDS) or f"Keras has the backends {', '.join(_BACKENDS)}"
+        raise RecipeError(Problem("KERAS_BACKEND", f"{backend!r} is no backend that models can be built on", fix))
+    if not is_installed(_BACKENDS[backend]):
+        others = [name for name, needed in _BACKENDS.items() if is_installed(needed)]
+        instead = f"set KERAS_BACKEND={others[0]}, which is installed" if others else ""
+        raise missing_package(where, what, _BACKENDS[backend], instead)
+    if not is_installed("keras"):
+        raise missing_package(where, what, "keras")
+
+
 def import_keras() -> Any:
     """Import Keras on the backend of KERAS_BACKEND, TensorFlow by default, without the start-up chatter of C++ code.
 
@@ -51,7 +76,7 @@ def import_keras() -> Any:
     """
     if "keras" in sys.modules:
         return sys.modules["keras"]
-    _check_backend(backend_of_keras())
+    require_keras("Keras", "a model that Keras builds, loads or runs")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     # oneDNN's reordered sums make results differ from machine to machine; recipes promise the same bytes.
@@ -64,16 +89,6 @@ def import_keras() -> Any:
 
             tf.config.list_physical_devices()  # looks for GPUs now, while nobody is listening
     return keras
-
-
-def _check_backend(backend: str) -> None:
-    package = _BACKENDS.get(backend)
-    if package is None:
-        fix = did_you_mean(backend, _BACKENDS) or f"Keras has the backends {', '.join(_BACKENDS)}"
-        raise RecipeError(Problem("KERAS_BACKEND", f"{backend!r} is no backend that models can be built on", fix))
-    if not is_installed(package):
-        instead = "set KERAS_BACKEND to an installed backend"
-        raise missing_package("KERAS_BACKEND", f"Keras on {backend}", package, instead)
 
 
 def keras_settings() -> tuple[str, ...]:

@@ -27,6 +27,8 @@ _LIBRARIES = {"keras.applications": "keras.src.applications", _HUB: _HUB}
 _US = "transferpipe"
 _OWN = (f"{_US}.zoo", f"{_US}.score")
 _INSTALLED = {"site-packages", "dist-packages"}
+_OF_KERAS = {"keras", "tensorflow"}
+"""Whether they are installed or not, what they hold is not for recipes, but for `_LIBRARIES`."""
 _OF_TORCH = {"torch", "torchvision", "torchaudio", "timm", "transformers", "diffusers"}
 _ABSENT = object()
 
@@ -88,11 +90,11 @@ def _check_spelling(dotted: str, where: str, trusted: Collection[str], folder: P
     if top in sys.modules:
         return
     spec = importlib.util.find_spec(top)
-    if spec is None:
+    if spec is None and top not in _OF_KERAS:
         near = [p.stem for p in folder.glob("*.py")] + ["keras", "keras_hub", "transferpipe"]
         hint = did_you_mean(top, near) or advise_module(top, where)
         raise RecipeError(Problem(where, f"there is no module {top!r} in the working directory or installed", hint))
-    places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
+    places = [] if spec is None else [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
     if not any(_is_users_file(p, folder) for p in places):
         raise UnsafeError(Problem(where, f"{dotted} is not one of the things a recipe may name", _advise(top, where)))
 

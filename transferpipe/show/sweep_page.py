@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from transferpipe.packages import install_line, is_installed
 from transferpipe.show.curves import curves, curves_svg, dots_svg, numeric_key
 from transferpipe.show.report_page import STYLE
 from transferpipe.show.score_table import number_text
@@ -69,6 +70,9 @@ def _counts(entries: Sequence[Entry]) -> str:
 
 
 def _drawing(board: Leaderboard, settings: Mapping[str, Any]) -> str:
+    if not is_installed("matplotlib"):
+        note = f"No curves are drawn: matplotlib is not installed. For the next page: {install_line('matplotlib')}"
+        return f"<h2>Curves</h2><p>{_text(note)}</p>"
     labels = {"y": board.name}
     x, drawn = settings.get("x") or numeric_key(board), ""
     if x is not None:
