@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from transferpipe.cli.compose.errors import RULE_KEYS
+from transferpipe.recipe.keys import SECTIONS
 
 OWN = ("plan", "recipe=own")
 
@@ -98,7 +98,9 @@ def test_a_pattern_that_hydra_refuses_is_answered_with_the_form_that_works(refus
     assert "2 assigned, 2 kept" in cli(*OWN, *answer.suggested()).out
 
 
-@pytest.mark.parametrize("key", [*(f"mapping.head.{k}" for k in RULE_KEYS[2:]), "source.format", "source.layout"])
+@pytest.mark.parametrize(
+    "key", [*(f"mapping.head.{k}" for k in list(SECTIONS["rule"])[2:]), "source.format", "source.layout"]
+)
 def test_a_key_that_a_recipe_need_not_write(refuses, cli, key):
     refuses(2, [*OWN, f"{key}=x"], f"{key}: is not set in this recipe", f"write +{key}=x")
     added = cli(*OWN, f"+{key}=x")

@@ -211,6 +211,7 @@ VERBS: Mapping[str, Verb] = _by_name(
             "suggest:suggest",
         ),
         Verb("recipes", "list the recipes with their commands", "", ("--json", "--config-dir"), "recipes:recipes"),
+        Verb("schema", "print the JSON Schema of recipes, or of a record", "[KIND]", (), "schema:print_schema"),
         Verb("help", "list the reference pages, or show one", "[TOPIC]", (), "topics:show_help"),
     )
 )

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from transferpipe.errors import Problems, did_you_mean
+from transferpipe.recipe.keys import RECIPE, SECTIONS
+from transferpipe.recipe.layouts import layout_words
 
 MISSING = "???"
-_Choice = TypeVar("_Choice", bound=str)
 
 
 class Fields:
-    """The keys of one mapping; each method reads one key and notes what is wrong with it."""
+    """The keys of one mapping; each method reads one key and notes what is wrong with it.
 
-    def __init__(self, data: Mapping[str, Any], where: str, problems: Problems) -> None:
+    Every method raises `KeyError` for a key that has no row in the section: nothing is read that is not in the table.
+    """
+
+    def __init__(self, data: Mapping[str, Any], where: str, problems: Problems, section: str = RECIPE) -> None:
         self._data, self._where, self.problems = data, where, problems
-        self._known: list[str] = []
+        self._rows = SECTIONS[section]
         self._required: set[str] = set()
 
     def at(self, key: str) -> str:
@@ -33,57 +37,59 @@ class Fields:
 
     def is_null(self, key: str) -> bool:
         """Tell whether null is written for `key`."""
-        self._known.append(key)
-        return key in self._data and self._data[key] is None
+        return self._rows[key].name in self._data and self._data[key] is None
 
-    def raw(self, key: str, default: Any = None) -> Any:
-        """Return the value as it is; a required value that was left at ``???`` is a problem."""
-        self._known.append(key)
-        value = self._data.get(key, default)
+    def raw(self, key: str) -> Any:
+        """Return the value as it is, or None; a required value that was left at ``???`` is a problem."""
+        value = self._data.get(self._rows[key].name)
         if not is_missing(value):
             return value
         if key not in self._required:
             self._required.add(key)
             self.note(key, "a value is required", f"give one: {self.at(key)}=...")
-        return default
+        return None
 
-    def _typed(self, key: str, default: Any, types: tuple[type, ...], name: str) -> Any:
-        value = self.raw(key, default)
-        if value is None or value is default:
+    def _typed(self, key: str, types: tuple[type, ...], name: str) -> Any:
+        value, default = self.raw(key), self._rows[key].default
+        if value is None:
             return default
         if isinstance(value, types) and not (isinstance(value, bool) and bool not in types):
             return value
         self.note(key, f"must be {name}, not {describe(value)}")
         return default
 
-    def text(self, key: str, default: str | None = None) -> str | None:
+    def text(self, key: str) -> str | None:
         """Return a string."""
-        value = self._typed(key, default, (str,), "text")
+        value = self._typed(key, (str,), "text")
         return str(value) if value is not None else None
 
-    def flag(self, key: str, default: bool = False) -> bool:
+    def flag(self, key: str) -> bool:
         """Return true or false."""
-        return bool(self._typed(key, default, (bool,), "true or false"))
+        return bool(self._typed(key, (bool,), "true or false"))
 
-    def integer(self, key: str, default: int) -> int:
+    def integer(self, key: str) -> int:
         """Return an integer of at least 0."""
-        value = self._typed(key, default, (int,), "an integer")
+        value = self._typed(key, (int,), "an integer")
         if value < 0:
             self.note(key, f"must be at least 0, not {value}")
         return int(value)
 
-    def choice(self, key: str, choices: Sequence[_Choice], default: _Choice) -> _Choice:
-        """Return one of `choices`."""
-        value = self.raw(key, default)
-        if value in choices:
-            return choices[choices.index(value)]
-        hint = did_you_mean(str(value), choices)
-        self.note(key, f"must be one of {', '.join(choices)}, not {describe(value)}", hint)
-        return default
+    def choice(self, key: str) -> Any:
+        """Return one of the words of the key's row, or its default."""
+        row = self._rows[key]
+        value = self.raw(key)
+        if key not in self._data or is_missing(self._data[key]) or (value is None and row.takes_null):
+            return row.default
+        words = row.words if row.kind == "choice" else tuple(dict.fromkeys((*row.words, *layout_words(value))))
+        if value in words:
+            return value
+        hint = did_you_mean(str(value), words)
+        self.note(key, f"must be one of {', '.join(words)}, not {describe(value)}", hint)
+        return row.default
 
     def mapping(self, key: str) -> Mapping[str, Any]:
         """Return a mapping; empty where the key is missing."""
-        value: Mapping[str, Any] = self._typed(key, {}, (Mapping,), "a mapping")
+        value: Mapping[str, Any] = self._typed(key, (Mapping,), "a mapping")
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
@@ -98,11 +104,18 @@ class Fields:
         return ()
 
     def finish(self) -> None:
-        """Note every key that nothing has asked for."""
+        """Note every key that is not in the section."""
         for key in self._data:
-            if key not in self._known:
-                hint = did_you_mean(str(key), self._known) or f"known here: {', '.join(sorted(set(self._known)))}"
-                self.note(str(key), "unknown key", hint)
+            if key not in self._rows:
+                self.note(str(key), "unknown key", hint_key(str(key), self._rows))
+            elif self._rows[key].composed:
+                self.note(key, "is for recipe files, which the command line puts together", "leave it out")
+
+
+def hint_key(key: str, known: Iterable[str]) -> str:
+    """Return which of the `known` keys is meant by one that is not among them, or all that there are."""
+    known = list(known)
+    return did_you_mean(key, known) or f"known here: {', '.join(sorted(known))}"
 
 
 def is_missing(value: Any) -> bool:

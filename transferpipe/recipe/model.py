@@ -15,6 +15,8 @@ OptimizerChoice = Literal["auto", "keep", "drop", "transfer"]
 OPTIMIZER: tuple[OptimizerChoice, ...] = ("auto", "keep", "drop", "transfer")
 StateChoice = Literal["take", "keep"]
 STATE: tuple[StateChoice, ...] = ("take", "keep")
+TRANSFERRED, NOTHING = "transferred", "none"
+"""What `freeze` may say beside patterns: every layer that came from a source as a whole; nothing at all."""
 SINGLE = "source"
 """The name under which a recipe's only `source:` goes."""
 

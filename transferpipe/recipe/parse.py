@@ -10,13 +10,10 @@ from typing import Any
 from transferpipe.codes import WARNINGS
 from transferpipe.errors import Problems, RecipeError, did_you_mean
 from transferpipe.recipe.fields import Fields, describe
-from transferpipe.recipe.layouts import layout_words
 from transferpipe.recipe.model import (
-    OPTIMIZER,
-    QUANTIZE,
+    NOTHING,
     SINGLE,
-    STATE,
-    UNMATCHED,
+    TRANSFERRED,
     Build,
     Ignore,
     Origin,
@@ -30,7 +27,6 @@ from transferpipe.recipe.parse_rules import compile_pattern, compile_patterns, p
 from transferpipe.recipe.parse_verify import parse_verify
 from transferpipe.recipe.sizes import parse_size
 
-TRANSFERRED, NOTHING = "transferred", "none"
 _TARGET, _UNMATCHED = "target", "unmatched"
 _ALIAS = re.compile(r"\w[\w.-]*")
 _LARGEST_SEED = 2**32 - 1  # what NumPy and Keras take
@@ -59,8 +55,8 @@ def parse_recipe(data: Mapping[str, Any], check_rule: RuleCheck, *, absolute_sav
         target=_parse_target(fields),
         sources=_parse_sources(fields, written),
         rules=_parse_rules(fields, aliases, check_rule),
-        unmatched=fields.choice("unmatched", UNMATCHED, "error"),
-        unused=fields.choice("unused", ("report", "error"), "report"),
+        unmatched=fields.choice("unmatched"),
+        unused=fields.choice("unused"),
         ignore=_parse_ignore(fields, aliases),
         edits=tuple(e for k, v in fields.mapping("edit").items() if (e := parse_edit(str(k), v, problems))),
         freeze=compile_patterns([t for t in freeze if t not in (TRANSFERRED, NOTHING)], "freeze", problems),
@@ -73,9 +69,9 @@ def parse_recipe(data: Mapping[str, Any], check_rule: RuleCheck, *, absolute_sav
         expect=fields.text("expect"),
         strict=fields.flag("strict"),
         allow=_parse_allow(fields),
-        quantize=_parse_quantize(fields),
-        optimizer=fields.choice("optimizer", OPTIMIZER, "auto"),
-        state=fields.choice("state", STATE, "take"),
+        quantize=fields.choice("quantize"),
+        optimizer=fields.choice("optimizer"),
+        state=fields.choice("state"),
     )
     _check_sources_are_there(recipe, problems)
     fields.finish()
@@ -102,7 +98,7 @@ def _parse_sources(fields: Fields, written: Mapping[str, Any]) -> dict[str, Orig
 
 
 def _parse_seed(fields: Fields) -> int:
-    seed = fields.integer("seed", 0)
+    seed = fields.integer("seed")
     if seed > _LARGEST_SEED:
         fields.note("seed", f"must be at most {_LARGEST_SEED}, not {seed}")
     return seed
@@ -159,9 +155,8 @@ def _parse_save(fields: Fields, absolute: bool) -> Save:
         value = {"path": value}
     if value is not None and not isinstance(value, Mapping):
         fields.note("save", f"must be a path or a mapping, not {describe(value)}")
-    inner = Fields(value if isinstance(value, Mapping) else {}, "save", fields.problems)
-    path = inner.text("path", Save.path)
-    layout = inner.choice("layout", layout_words(inner.raw("layout")), Save.layout)
+    inner = Fields(value if isinstance(value, Mapping) else {}, "save", fields.problems, "save")
+    path, layout = inner.text("path"), inner.choice("layout")
     save = Save(
         Save.path if path is None else path, inner.texts("also"), inner.flag("overwrite"), layout, _parse_shard(inner)
     )
@@ -217,12 +212,6 @@ def _check_save_path(path: str, key: str, inner: Fields, absolute: bool) -> None
         )
     if ".." in PurePath(path).parts:
         inner.note(key, f"{path!r} leaves the run folder", "give a path without '..'")
-
-
-def _parse_quantize(fields: Fields) -> str | None:
-    if fields.raw("quantize") is None:
-        return None
-    return fields.choice("quantize", QUANTIZE, QUANTIZE[0])
 
 
 def _parse_score(fields: Fields) -> Build | None:

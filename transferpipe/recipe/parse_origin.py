@@ -8,7 +8,7 @@ from typing import Any
 
 from transferpipe.errors import Problems
 from transferpipe.recipe.fields import Fields, describe, is_missing
-from transferpipe.recipe.layouts import AUTO, KERAS, is_layout, layout_words
+from transferpipe.recipe.layouts import AUTO, KERAS, is_layout
 from transferpipe.recipe.model import Build, Origin
 
 _TARGET = "_target_"
@@ -38,16 +38,14 @@ def parse_origin(value: Any, where: str, problems: Problems) -> Origin | None:
         arguments = {k: v for k, v in value.items() if not (k == "layout" and layout)}
         build = parse_build(arguments, where, problems)
         return Origin(build=build, layout=layout or AUTO) if build else None
-    fields = Fields(value, where, problems)
+    fields = Fields(value, where, problems, "origin")
     path = fields.text("path")
     if not path and (value.get("path") is None or path == ""):
         fields.note("path", "neither `path:` nor `_target_:` is given", "name a file or a builder")
     select = fields.text("select")
     if select == "":
         fields.note("select", "is empty", "name the keys on the way to the weights, such as model/state_dict")
-    layouts = (AUTO, *layout_words(value.get("layout", AUTO)))
-    layout = fields.choice("layout", layouts, AUTO)
-    origin = Origin(path, None, fields.text("format"), layout, select, _digest(fields))
+    origin = Origin(path, None, fields.text("format"), fields.choice("layout"), select, _digest(fields))
     fields.finish()
     return origin if path else None
 

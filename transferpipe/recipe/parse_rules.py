@@ -9,15 +9,13 @@ from typing import Any, Literal
 
 from transferpipe.errors import Problems
 from transferpipe.recipe.fields import Fields, describe
-from transferpipe.recipe.layouts import KERAS, layout_words
 from transferpipe.recipe.model import SINGLE, Edit, From, Rule
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.recipe.templates import Template
 
 _OPERATIONS: tuple[Literal["set", "add", "multiply"], ...] = ("set", "add", "multiply")
-_PAIRS: tuple[Literal["name", "order"], ...] = ("name", "order")
 _LARGEST = sys.float_info.max
-_SLICE = re.compile(r"\s*(-?\d{1,18})?\s*:\s*(-?\d{1,18})?\s*(:\s*(-?\d{1,18})?\s*)?")
+SLICE = r"\s*(-?\d{1,18})?\s*:\s*(-?\d{1,18})?\s*(:\s*(-?\d{1,18})?\s*)?"
 
 
 def compile_pattern(text: str, where: str, problems: Problems) -> Pattern | None:
@@ -46,13 +44,12 @@ def parse_rule(name: str, value: Any, sources: Sequence[str], problems: Problems
         problems.add(f"mapping.{name}", f"must be a mapping with `to` and `from`, or null, not {describe(value)}")
         return None
     before = len(problems.found)
-    fields = Fields(value, f"mapping.{name}", problems)
+    fields = Fields(value, f"mapping.{name}", problems, "rule")
     to_text = fields.text("to")
     if not to_text and len(problems.found) == before:
         fields.note("to", "a pattern over target names is required")
     to = compile_pattern(to_text, fields.at("to"), problems) if to_text else None
-    pair = fields.choice("pair", _PAIRS, "name")
-    layout = fields.raw("layout")
+    pair = fields.choice("pair")
     rule = Rule(
         name=name,
         to=to or Pattern(""),  # with a problem noted, the rule is only looked at for further problems
@@ -62,9 +59,9 @@ def parse_rule(name: str, value: Any, sources: Sequence[str], problems: Problems
         excepts=compile_patterns(fields.texts("except"), fields.at("except"), problems),
         transform=_parse_transform(fields),
         merge=fields.raw("merge"),
-        on_mismatch=fields.choice("on_mismatch", ("error", "keep"), "error"),
+        on_mismatch=fields.choice("on_mismatch"),
         optional=fields.flag("optional"),
-        layout=fields.choice("layout", layout_words(layout), KERAS) if layout is not None else None,
+        layout=fields.choice("layout"),
     )
     _check_combination(fields, rule)
     fields.finish()
@@ -143,7 +140,7 @@ def parse_edit(name: str, value: Any, problems: Problems) -> Edit | None:
         )
         return None
     before = len(problems.found)
-    fields = Fields(value, f"edit.{name}", problems)
+    fields = Fields(value, f"edit.{name}", problems, "edit")
     at = fields.text("at")
     if not at and len(problems.found) == before:
         fields.note("at", "the name of a target weight is required")
@@ -183,7 +180,7 @@ def _parse_index(fields: Fields) -> tuple[int | str, ...]:
         return ()
     for item in items:
         good = isinstance(item, int) and not isinstance(item, bool)
-        if not good and not (isinstance(item, str) and _SLICE.fullmatch(item)):
+        if not good and not (isinstance(item, str) and re.fullmatch(SLICE, item)):
             fields.note("index", f"an entry must be an integer or a slice such as '0:3', not {describe(item)}")
     return tuple(items)
 

@@ -17,11 +17,11 @@ _FORMS = "write parity: source, or parity: {inputs: x.npz, expected: y.npz}; see
 
 def parse_verify(fields: Fields, aliases: tuple[str, ...]) -> Verify:
     """Return `verify:` of a recipe whose sources go by `aliases`; problems are noted."""
-    inner = Fields(fields.mapping("verify"), "verify", fields.problems)
+    inner = Fields(fields.mapping("verify"), "verify", fields.problems, "verify")
     verify = Verify(
         inner.flag("reload"),
-        inner.choice("nonfinite", ("error", "allow"), "error"),
-        inner.choice("negative_variance", ("error", "allow"), "error"),
+        inner.choice("nonfinite"),
+        inner.choice("negative_variance"),
         _parse_parity(inner, aliases),
     )
     inner.finish()
@@ -37,7 +37,7 @@ def _parse_parity(outer: Fields, aliases: tuple[str, ...]) -> ParityCheck | None
     if not isinstance(value, Mapping):
         outer.note("parity", f"must be `source` or a mapping, not {describe(value)}", _FORMS)
         return None
-    inner = Fields(value, "verify.parity", outer.problems)
+    inner = Fields(value, "verify.parity", outer.problems, "parity")
     inputs, expected = inner.text("inputs"), inner.text("expected")
     source, reference = _parse_source(inner, aliases)
     atol, rtol = _parse_tolerance(inner, "atol"), _parse_tolerance(inner, "rtol")

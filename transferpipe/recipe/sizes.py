@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?", re.IGNORECASE)
+SIZE = r"(\d+(?:\.\d+)?)\s*([KMGTkmgt][iI]?)?[Bb]?"
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -17,7 +17,7 @@ def parse_size(value: Any) -> int | None:
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return value if value > 0 else None
-    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) and len(value) < 30 else None
+    match = re.fullmatch(SIZE, value.strip()) if isinstance(value, str) and len(value) < 30 else None
     if match is None:
         return None
     unit = (match[2] or "").lower()

@@ -11,15 +11,51 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from transferpipe.codes import WARNINGS
 from transferpipe.errors import Problem, RecipeError, did_you_mean
+from transferpipe.recipe.keys import ANY, RECIPE, SECTIONS, Key, Kind, walk_keys
 from transferpipe.recipe.outputs import OUTPUTS
 
 _FOLDER = Path(__file__).parent / "topics"
 _WIDTH = 80
 _ITEM = re.compile(r"(?:[*-]|\d+\.) ")
 _CODE = " " * 4
+_MOST_WORDS = 8  # as many as a reader takes in; of the codes of warnings there is a page of its own
+_KINDS: Mapping[Kind, str] = {
+    "text": "A text",
+    "texts": "A list of texts, or one",
+    "words": "A list of words",
+    "integer": "An integer of at least 0",
+    "number": "A number",
+    "tolerance": "A number of at least 0",
+    "flag": "True or false",
+    "size": "A size",
+    "index": "A list with an integer or a slice for each axis",
+    "transforms": "A list, or one for each weight's own name; see `transferpipe help transforms`",
+    "merge": "A merge; see `transferpipe help transforms`",
+    "builder": "`_target_` with the dotted name of a callable, and its arguments",
+    "origin": "A path, or a mapping of the keys below",
+    "file or section": "A path, or a mapping of the keys below",
+    "parity": "`source`, a source's name, or a mapping of the keys below; see `transferpipe help parity`",
+    "source": "True, a source's name, or `_target_` with the dotted name of a callable, and its arguments",
+    "section": "A mapping of the keys below",
+    "named": "A mapping of names to mappings of the keys below",
+    "named origins": "A mapping of names to paths, or to mappings of the keys below",
+    "mapping": "A mapping",
+    "mappings": "A list of mappings",
+    "defaults": "A list as Hydra has it",
+}
+_EXAMPLE = """\
+    source: {path: encoder.keras}
+    target: {_target_: my_models.classifier, units: 4}
+    mapping:
+      body: {to: 'enc/(.*)', from: '\\1'}
+      head: {to: head, from: null}
+    freeze: [enc]"""
 
 
 def list_topics() -> dict[str, str]:
@@ -155,6 +191,49 @@ def _outputs_page() -> str:
     return "\n\n".join(parts)
 
 
+def _recipe_page() -> str:
+    """Return the page of all keys of a recipe, from their table."""
+    parts = [
+        "A recipe is a YAML file in ./recipes, or in conf/recipe. `transferpipe schema recipe` prints its JSON Schema, "
+        "for editors that complete and check: put it into a file and begin the recipe with",
+        f"{_CODE}# yaml-language-server: $schema=recipe.schema.json",
+        f"A complete one (`transferpipe recipes` lists more):\n\n{_EXAMPLE}",
+        "Of a key the line below says what may stand there, and what holds where it is left out. NAME stands for a "
+        "name of your own.",
+    ]
+    titles = {section: title for title, section in _section_titles()}
+    for section, title in titles.items():
+        keys = SECTIONS[section].values()
+        parts += [f"## {title}", "\n".join(f"* `{key.name}`: {key.about}. {_describe_value(key)}" for key in keys)]
+    return "\n\n".join(parts)
+
+
+def _section_titles() -> Iterator[tuple[str, str]]:
+    """Yield where the keys of each section stand, and the section's name."""
+    places: dict[str, list[str]] = {RECIPE: ["at the top"]}
+    for path, key in walk_keys():
+        if key.section:
+            shown = ".".join(path).replace(ANY, "NAME")
+            places.setdefault(key.section, []).append(f"{shown}.NAME" if key.is_named else shown)
+    for section, found in places.items():
+        yield f"Keys {found[0]}" if section == RECIPE else f"Keys of {', '.join(found)}", section
+
+
+def _describe_value(key: Key) -> str:
+    """Return what may stand behind a key, its default and an example."""
+    words = ", ".join(key.words) if len(key.words) < _MOST_WORDS else ""
+    what = f"One of {words}" if key.kind in ("choice", "layout") else _KINDS[key.kind]
+    also = f" (or {words})" if words and key.kind not in ("choice", "layout") else ""
+    default = "; required" if key.required else "" if key.default is None else f"; default {_as_yaml(key.default)}"
+    example = "" if key.kind in ("choice", "layout", "flag") else f"; such as `{_as_yaml(key.example)}`"
+    return f"{what}{also}{default}{example}"
+
+
+def _as_yaml(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000)
+    return text.removesuffix("\n...\n").strip()
+
+
 def _as_items(doc: str) -> str:
     """Return a docstring with its attributes as the items of a list."""
     text, _, attributes = doc.replace("``", "`").partition("Attributes:\n")
@@ -164,6 +243,7 @@ def _as_items(doc: str) -> str:
 
 _GENERATED: Mapping[str, tuple[str, Callable[[], str]]] = {
     "outputs": ("what can be saved, by suffix, and what each can hold", _outputs_page),
+    "recipe": ("every key of a recipe, what may stand there, and its default", _recipe_page),
     "transforms": ("the steps that a rule may take from a source's value to the target's", _transforms_page),
     "warnings": ("every kind of warning, with an example and what to do", _warnings_page),
 }

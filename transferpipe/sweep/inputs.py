@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.files.stamp import file_stamp
+from transferpipe.recipe.keys import RECIPE, SECTIONS
 
-_BUILDERS = ("source", "sources", "target")  # of these every text may be a file that is read
+# Of these every text may be a file that is read.
+_BUILDERS = tuple(key.name for key in SECTIONS[RECIPE].values() if key.section == "origin")
 _MOST_FILES = 10_000
 _READ = ("path", "_target_")  # a score may write files too, such as a cache or a log: those change nothing
 

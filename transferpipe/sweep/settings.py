@@ -6,14 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from transferpipe.errors import Problems, RecipeError, did_you_mean
+import yaml
 
-KEYS = ("recipe", "axes", "variants", "drop", "controls", "selffer", "against", "x", "limit", "title", "log")
+from transferpipe.errors import Problems, RecipeError, did_you_mean
+from transferpipe.recipe.fields import hint_key
+from transferpipe.recipe.keys import SECTIONS, Kind
+
+_KEYS = SECTIONS["sweep"]
+_TYPES: Mapping[Kind, Any] = {
+    **dict.fromkeys(("mapping", "origin"), Mapping),
+    **dict.fromkeys(("texts", "words"), list | str),
+    "mappings": list,
+    "text": str,
+    "integer": int,
+}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a sweep varies and how it is shown; see conf/config.yaml for the keys."""
+    """What a sweep varies and how it is shown; see `transferpipe.recipe.keys` for the keys."""
 
     recipe: str | None = None
     axes: Mapping[str, Any] = field(default_factory=dict)
@@ -39,24 +50,13 @@ def read_settings_of(data: Mapping[str, Any]) -> Settings:
     """
     problems = Problems()
     for key in data:
-        if key not in KEYS:
-            problems.add(f"sweep.{key}", "unknown key", did_you_mean(str(key), KEYS) or f"keys: {KEYS}")
-    for key, kind, example in (
-        ("axes", Mapping, "{seed: range(5)}"),
-        ("variants", Mapping, "{NAME: {freeze: none}}"),
-        ("drop", list, "[{freeze: none, seed: 1}]"),
-        ("controls", list, "[random, source]"),
-        ("selffer", Mapping, "{path: FILE.keras}"),
-        ("against", str, "NAME"),
-        ("limit", int, "200"),
-        ("log", list, "[tensorboard]"),
-        ("x", str, "vars.cut"),
-        ("title", str, "What the layers are worth"),
-        ("recipe", str, "digits"),
-    ):
+        if key not in _KEYS:
+            problems.add(f"sweep.{key}", "unknown key", hint_key(str(key), _KEYS))
+    for key, row in _KEYS.items():
         value = data.get(key)
-        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-            problems.add(f"sweep.{key}", f"has the wrong type: {value!r}", f"write {key}: {example}")
+        if value is not None and (not isinstance(value, _TYPES[row.kind]) or isinstance(value, bool)):
+            example = yaml.safe_dump({key: row.example}, default_flow_style=True).strip()[1:-1]
+            problems.add(f"sweep.{key}", f"has the wrong type: {value!r}", f"write {example}")
     for name, values in _mapping(data, "variants").items():
         if not isinstance(values, Mapping):
             problems.add(
@@ -73,12 +73,12 @@ def read_settings_of(data: Mapping[str, Any]) -> Settings:
         axes=_mapping(data, "axes"),
         variants=_mapping(data, "variants"),
         drop=tuple(data.get("drop") or ()),
-        controls=tuple(str(name) for name in data.get("controls") or ()),
+        controls=_texts(data, "controls"),
         against=data.get("against"),
         x=data.get("x"),
         limit=data.get("limit") or Settings.limit,
         title=data.get("title"),
-        log=tuple(str(name) for name in data.get("log") or ()),
+        log=_texts(data, "log"),
     )
 
 
@@ -102,6 +102,11 @@ def check_named(settings: Settings, keys: Sequence[str]) -> None:
         fix = did_you_mean(settings.against, names) or f"named variants: {', '.join(names) or 'none'}"
         problems.add("sweep.against", f"there is no variant called {settings.against!r}", fix)
     problems.raise_as(RecipeError)
+
+
+def _texts(data: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = data.get(key) or ()
+    return (value,) if isinstance(value, str) else tuple(str(text) for text in value)
 
 
 def _mapping(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:

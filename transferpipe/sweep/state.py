@@ -7,18 +7,18 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from transferpipe.recipe.keys import RECIPE, SECTIONS
 from transferpipe.sweep.inputs import inputs_of
 
 State = Mapping[str, Any]
 """Digests: of the ``recipe`` and of the ``score`` as texts, and of each of the ``inputs`` by its name."""
 
-# What a recipe says of what is written and checked changes no number.
-_BESIDE = ("name", "expect", "save", "verify", "unused", "ignore", "score", "strict", "allow")
-
 
 def state_of(recipe: Mapping[str, Any]) -> State:
     """Return short digests of what `recipe` comes to now, its files and Python modules included."""
-    transfer = {k: v for k, v in recipe.items() if k not in _BESIDE}
+    beside = {key.name for key in SECTIONS[RECIPE].values() if key.beside}
+    # A recipe of an earlier version has no key where this one has null.
+    transfer = {k: v for k, v in recipe.items() if k not in beside and not (k == "quantize" and v is None)}
     inputs = {text: _digest(mark) for text, *mark in inputs_of(recipe)}
     return {"recipe": _digest(transfer), "score": _digest(recipe.get("score")), "inputs": inputs}
 

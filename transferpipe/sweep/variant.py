@@ -87,7 +87,7 @@ def planned(variant: Variant, prepared: Prepared) -> Planned:
     decisive = {
         "plan": plan.checksum,  # the files to save and the seed are part of it
         "score": variant.recipe.get("score"),
-        "verify": variant.recipe.get("verify"),
+        "verify": _written(variant.recipe.get("verify")),
         "inputs": [*_inputs(prepared), *inputs_of(variant.recipe)],
     }
     if prepared.recipe.strict:  # a result that came with warnings is none of a run that refuses them
@@ -96,6 +96,11 @@ def planned(variant: Variant, prepared: Prepared) -> Planned:
     key = hashlib.sha256(text.encode()).hexdigest()[:10]
     warnings = tuple(shorten_warnings(plan.warnings))
     return Planned(variant, plan.checksum, f"v{key}", (len(plan.assignments), len(plan.kept)), warnings)
+
+
+def _written(verify: Any) -> Any:
+    """Return `verify` as recipes of earlier versions have it, which write no null for what is not asked for."""
+    return {k: v for k, v in verify.items() if v is not None} if isinstance(verify, Mapping) else verify
 
 
 def _inputs(prepared: Prepared) -> list[Any]:

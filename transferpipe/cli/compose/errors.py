@@ -18,13 +18,11 @@ from transferpipe.cli.compose.recipe_file import yaml_problem
 from transferpipe.cli.compose.resolving import find_cause
 from transferpipe.errors import Problem, RecipeError, TransferError, did_you_mean
 from transferpipe.packages import missing_package
+from transferpipe.recipe.keys import find_keys
 
 GROUPS = ("recipe", "mapping", "score")
 """The groups of files from which a recipe is put together."""
 SCORE = "score"
-RULE_KEYS = ("to", "from", "pair", "except", "transform", "merge", "on_mismatch", "optional", "layout")
-ORIGIN_KEYS = ("path", "format", "layout", "select", "sha256")
-"""Keys that a recipe need not write, so that a composed recipe does not show them."""
 _PLUGINS = {
     "joblib": "hydra_joblib_launcher",
     "submitit_local": "hydra_submitit_launcher",
@@ -128,7 +126,7 @@ def _unknown_key(key: str, message: str, overrides: Sequence[str]) -> Problem:
     if not known and key in GROUPS and not any(o.lstrip("+~").startswith(key) for o in overrides):
         what = f"overrides the choice of {key!r}, which a recipe cannot"
         return Problem("defaults", what, f"choose it on the command line: {key}=NAME")
-    unwritten = _unwritten(known)
+    unwritten = unwritten_keys(known)
     if key in unwritten and not adding.startswith("~"):
         return Problem(key, "is not set in this recipe", f"to add it, write +{adding}")
     known += unwritten
@@ -146,12 +144,16 @@ def _unknown_key(key: str, message: str, overrides: Sequence[str]) -> Problem:
     return Problem(key, "unknown key", f"to add it, write +{adding}" if holder else top)
 
 
-def _unwritten(known: Sequence[str]) -> list[str]:
-    rules = [k for k in known if k.startswith("mapping.") and k.count(".") == 1]
-    origins = [k for k in known if k in ("source", "target") or (k.startswith("sources.") and k.count(".") == 1)]
-    origins = [k for k in origins if f"{k}._target_" not in known]
-    inner = [f"{r}.{k}" for r in rules for k in RULE_KEYS] + [f"{o}.{k}" for o in origins for k in ORIGIN_KEYS]
-    return [k for k in inner if k not in known]
+def unwritten_keys(known: Sequence[str]) -> list[str]:
+    """Return the keys that a recipe may have beside the `known` ones, which are those of a composed recipe."""
+    found = []
+    for holder in ("", *known):
+        if f"{holder}._target_" in known:  # any other keys are arguments
+            continue
+        keys = find_keys(tuple(holder.split(".")) if holder else ())
+        paths = [f"{holder}.{key.name}".lstrip(".") for key in keys.values() if not key.composed]
+        found += [path for path in paths if path not in known and not path.endswith("._target_")]
+    return found
 
 
 def _keys(config: DictConfig) -> list[str]:
