@@ -18,14 +18,21 @@ class Problem:
         where: the place the user would look at: a recipe key, a weight's name, a file.
         what: what is wrong there, with both values where two disagree.
         fix: what to do about it; empty where nothing but the fact can be said.
+        place: the file and line that write the key `where`, or the command line; empty where nobody looked.
     """
 
     where: str
     what: str
     fix: str = ""
+    place: str = ""
+
+    @property
+    def fact(self) -> str:
+        """What is wrong, behind where it is."""
+        return ": ".join(filter(None, [self.place, self.where, self.what]))
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.what}" if self.where else self.what
+        text = self.fact
         return visible(f"{text} -> {self.fix}" if self.fix else text)
 
 

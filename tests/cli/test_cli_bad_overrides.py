@@ -48,7 +48,7 @@ def test_command_line(refuses, argv, words):
         ("~sead", ["sead: unknown key", "did you mean 'seed'?"]),
         ("+seed=3", ["seed: already set", "write seed=3"]),
         ("hydra.run.dr=x", ["hydra.run.dr: unknown key", "did you mean 'dir'?"]),
-        ("mapping=other", ["there is no file of rules called 'other'", "recipes/mapping/other.yaml"]),
+        ("mapping=other", ["there is no mapping called 'other'", "recipes/mapping/other.yaml"]),
         ("seed=1,2", ["seed: '1,2' is a sweep", "seed=[1,2]"]),
         ("seed=range(3)", ["seed: 'range(3)' is a sweep"]),
         ("seed=soon", ["seed: must be an integer, not text 'soon'"]),

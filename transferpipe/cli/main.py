@@ -86,8 +86,7 @@ def _print_error(error: TransferError) -> None:
     count = f" ({len(problems)} problems)" if len(problems) > 1 else ""
     print(f"error: {error.title}{count}", file=sys.stderr)
     for problem in problems[:_MOST_PROBLEMS]:
-        place = f"{problem.where}: " if problem.where else ""
-        print(visible(f"  {place}{problem.what}"), file=sys.stderr)
+        print(visible(f"  {problem.fact}"), file=sys.stderr)
         if problem.fix:
             print(visible(f"      -> {problem.fix}"), file=sys.stderr)
     if more := and_more(len(problems) - _MOST_PROBLEMS):

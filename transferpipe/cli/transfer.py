@@ -15,6 +15,7 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from transferpipe.cli.compose.composing import Composed, compose_recipe
+from transferpipe.cli.compose.written import located
 from transferpipe.cli.terminal import is_terminal, progress, width
 from transferpipe.cli.verbs import Arguments
 from transferpipe.errors import FileError, Problem, RecipeError
@@ -41,7 +42,7 @@ def plan(arguments: Arguments) -> int:
         return 0
     as_json = "--json" in arguments.flags
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():  # a builder may print
-        prepared = prepare(recipe, arguments.values.get("--trust", ()))
+        prepared = _prepare(arguments, recipe)
     if as_json:
         print(json.dumps({"checksum": prepared.plan.checksum, **prepared.plan.to_data()}, indent=1))
     else:
@@ -59,7 +60,7 @@ def run(arguments: Arguments) -> int:
     if _print_config(arguments, composed):
         return 0
     trusted = arguments.values.get("--trust", ())
-    prepared = prepare(recipe, trusted)
+    prepared = _prepare(arguments, recipe)
     print(plan_text(prepared.plan, colour=is_terminal(), width=width()), flush=True)
     print()
     with _run_folder(composed, prepared) as folder:
@@ -86,9 +87,15 @@ def _leave_page(folder: Path, page: str) -> None:
 
 def _read(arguments: Arguments) -> tuple[Composed, Recipe]:
     composed = compose_recipe(arguments.overrides, arguments.value("--config-dir"))
-    recipe = read_recipe(composed.data, absolute_save=composed.absolute_save)
-    check_name(recipe.name)
+    with located(arguments.overrides, arguments.value("--config-dir")):
+        recipe = read_recipe(composed.data, absolute_save=composed.absolute_save)
+        check_name(recipe.name)
     return composed, recipe
+
+
+def _prepare(arguments: Arguments, recipe: Recipe) -> Prepared:
+    with located(arguments.overrides, arguments.value("--config-dir")):
+        return prepare(recipe, arguments.values.get("--trust", ()))
 
 
 def check_name(name: str) -> None:

@@ -18,7 +18,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from transferpipe.cli.compose.errors import GROUPS, SCORE, explain
+from transferpipe.cli.compose.errors import GROUPS, MAPPING, SCORE, explain
 from transferpipe.cli.compose.folders import ConfigDir, FolderSearch, UserFolder, conf_folder
 from transferpipe.cli.compose.hydra_private import apply_overrides
 from transferpipe.cli.compose.resolving import no_environment, resolve
@@ -31,6 +31,7 @@ _RULES_WRITTEN_OUT = ("mapping={", "+mapping={", "++mapping={")
 _PLAIN_CHOICE = re.compile(r"[\w.+-]+")
 _MOST_BASES = 32  # choices of files whose composition is kept
 _NO_SCORE = (f"~{SCORE}", f"{SCORE}=null", f"{SCORE}=")
+_NO_RULES = (f"{MAPPING}=null", f"{MAPPING}=")  # beside those of the recipe
 _OF_THE_COMPOSITION = ("hydra.runtime", "hydra.overrides", "hydra.job.override_dirname")
 
 
@@ -164,7 +165,7 @@ def _recipe_of(data: dict[str, Any]) -> dict[str, Any]:
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
     """Compose the recipe. A chosen score takes the place of the recipe's own, of whose arguments it knows nothing."""
-    words = [_as_text(f"{SCORE}=none" if o in _NO_SCORE else o) for o in overrides]
+    words = words_for_hydra(overrides)
     if any(o.startswith(_RULES_WRITTEN_OUT) for o in words):
         return _with_rules(words)
     own = [o for o in words if o.lstrip("+~").startswith((f"{SCORE}=", f"{SCORE}.", f"{SCORE}/", f"{SCORE}@"))]
@@ -177,6 +178,12 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
     with open_dict(config):
         config[SCORE] = alone[SCORE] or None
     return config
+
+
+def words_for_hydra(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides as Hydra reads them as they are meant here."""
+    none = {**dict.fromkeys(_NO_SCORE, f"{SCORE}=none"), **dict.fromkeys(_NO_RULES, f"{MAPPING}=none")}
+    return [_as_text(none.get(o, o)) for o in overrides]
 
 
 def _as_text(override: str) -> str:
@@ -237,7 +244,7 @@ def _leaves(data: Any, where: str) -> Iterator[tuple[str, str]]:
 @contextmanager
 def session(config_dir: str | None) -> Iterator[None]:
     """Initialise Hydra with our conf folder, the user's `./recipes` and `config_dir` on the search path."""
-    FolderSearch.further, UserFolder.may_touch_hydra = _further(config_dir), False
+    FolderSearch.further, UserFolder.may_touch_hydra, UserFolder.loaded = _further(config_dir), False, []
     plugins = Plugins.instance()
     for plugin in (UserFolder, ConfigDir, FolderSearch):
         plugins.register(plugin)

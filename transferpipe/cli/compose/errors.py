@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -14,7 +15,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
-from transferpipe.cli.compose.recipe_file import yaml_problem
+from transferpipe.cli.compose.folders import UserFolder
+from transferpipe.cli.compose.recipe_file import find_default, yaml_problem
 from transferpipe.cli.compose.resolving import find_cause
 from transferpipe.errors import Problem, RecipeError, TransferError, did_you_mean
 from transferpipe.packages import missing_package
@@ -22,7 +24,8 @@ from transferpipe.recipe.keys import find_keys
 
 GROUPS = ("recipe", "mapping", "score")
 """The groups of files from which a recipe is put together."""
-SCORE = "score"
+SCORE, MAPPING = "score", "mapping"
+COMMAND_LINE = "command line"
 _PLUGINS = {
     "joblib": "hydra_joblib_launcher",
     "submitit_local": "hydra_submitit_launcher",
@@ -50,7 +53,9 @@ def explain(error: Exception, overrides: Sequence[str]) -> TransferError:
         return _missing_config(missing[1])
     key = re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", str(error))
     if key:
-        return RecipeError(_unknown_key(key[1], str(error), overrides))
+        problem = _unknown_key(key[1], str(error), overrides)
+        typed = any(o.lstrip("+~").partition("=")[0] == key[1] for o in overrides)
+        return RecipeError(replace(problem, place=COMMAND_LINE) if typed else problem)
     return RecipeError(_plain(error))
 
 
@@ -107,10 +112,18 @@ def _missing_config(name: str) -> RecipeError:
     if group in ("hydra/launcher", "hydra/sweeper") and option in _PLUGINS:
         return missing_package(group, repr(option), f"hydra_plugins.{_PLUGINS[option]}")
     choices = GlobalHydra.instance().config_loader().get_group_options(group)
+    if not choices:  # Hydra looks for what a recipe builds on beside the recipe
+        group = group.removeprefix("recipe/")
     hint = did_you_mean(option, choices) or (f"there are {', '.join(choices)}" if choices else "")
     if group == SCORE and "." in option:
         hint = f"for a function of your own, type {shlex.quote(f'{SCORE}={{_target_: {option}}}')}"
-    return RecipeError(Problem(group, f"there is no {group} called {option!r}", hint))
+    if group == MAPPING and not did_you_mean(option, choices):
+        hint = f"put rules into recipes/mapping/{option}.yaml; mapping=none is for no others than the recipe's"
+    if not choices:
+        hint = did_you_mean(group, GROUPS) or f"there are {', '.join(GROUPS)}"
+    return RecipeError(
+        Problem(group, f"there is no {group} called {option!r}", hint, find_default(UserFolder.loaded, group, option))
+    )
 
 
 def _unknown_key(key: str, message: str, overrides: Sequence[str]) -> Problem:

@@ -41,6 +41,7 @@ class UserFolder(FileConfigSource):
     recipes_at_top: ClassVar[bool] = True
     closed: ClassVar[tuple[str, ...]] = ("hydra",)
     may_touch_hydra: ClassVar[bool] = False  # whether a file that was loaded since the session began might
+    loaded: ClassVar[list[Path]] = []  # since the session began
 
     @staticmethod
     def scheme() -> str:
@@ -49,16 +50,20 @@ class UserFolder(FileConfigSource):
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Load one file, after a look at whether it is what a recipe may be."""
-        inner = self._inner(config_path)
-        path = Path(self.path, self._normalize_file_name(inner))
+        inner, path = self._inner(config_path), self.path_of(config_path)
         if check_recipe_file(path) or config_path.startswith("hydra"):
             UserFolder.may_touch_hydra = True
+        UserFolder.loaded.append(path)
         result = super().load_config(inner)
         package = result.header.get("package")
         if config_path.startswith(f"{_GROUP}/"):  # a recipe without a header is a whole recipe
             result.header["package"] = package = package or "_global_"
         _check_package(package, config_path, path)
         return result
+
+    def path_of(self, config_path: str) -> Path:
+        """Return where the file lies that Hydra calls `config_path`."""
+        return Path(self.path, self._normalize_file_name(self._inner(config_path)))
 
     def is_group(self, config_path: str) -> bool:
         """Tell whether there are files for the group `config_path`."""

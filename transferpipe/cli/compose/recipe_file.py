@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from transferpipe.files.os_errors import cannot_be_read
 _MOST_BYTES = 1 << 20
 _MOST_NODES = 20_000
 _MOST_LEVELS = 32
-_LOADER = yaml.SafeLoader  # the parser that OmegaConf uses: the faster one differs in what it accepts
+LOADER = yaml.SafeLoader  # the parser that OmegaConf uses: the faster one differs in what it accepts
 
 
 @dataclass
@@ -41,7 +41,7 @@ def check_recipe_file(path: Path) -> bool:
     text = _read(path)
     try:
         seen: list[yaml.Event] = []
-        _check_events(_kept(yaml.parse(text, Loader=_LOADER), seen), path)
+        _check_events(_kept(yaml.parse(text, Loader=LOADER), seen), path)
     except yaml.YAMLError as error:
         raise RecipeError(yaml_problem(error, path)) from error
     words = [str(event.value) for event in seen if isinstance(event, yaml.ScalarEvent)]
@@ -66,6 +66,22 @@ def shown(path: Path) -> str:
     """Return `path` as the user would write it."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def find_default(paths: Sequence[Path], group: str, option: str) -> str:
+    """Return the file and the line where one of `paths` builds on `option` of a group; nothing where none does."""
+    for path in paths:
+        node = yaml.compose(_read(path), Loader=LOADER)
+        top = {key.value: value for key, value in node.value} if isinstance(node, yaml.MappingNode) else {}
+        listed = top.get("defaults")
+        for item in listed.value if isinstance(listed, yaml.SequenceNode) else ():
+            for key, value in item.value if isinstance(item, yaml.MappingNode) else ():
+                said = str(key.value).split(" ")[-1].partition("@")[0].strip("/")
+                if (said, value.value) == (group, option):
+                    return f"{shown(path)}, line {key.start_mark.line + 1}"
+            if item.value == option and group == "recipe":
+                return f"{shown(path)}, line {item.start_mark.line + 1}"
+    return ""
 
 
 def _read(path: Path) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from transferpipe.cli.compose.composing import Variants
 from transferpipe.cli.sweeps.expansion import as_override
-from transferpipe.errors import Problems, TransferError
+from transferpipe.errors import Problem, Problems, TransferError
 from transferpipe.show.sweep_words import some
 from transferpipe.sweep.leaderboard import Entry
 from transferpipe.sweep.plan import Broken, SweepPlan
@@ -16,7 +17,7 @@ from transferpipe.sweep.state import changes, state_of
 from transferpipe.sweep.variant import NAMED
 from transferpipe.text.visible import visible
 
-_Reasons = dict[tuple[str, str, str], list[str]]
+_Reasons = dict[Problem, list[str]]
 
 
 def report_broken(plan: SweepPlan, skip: bool) -> None:
@@ -30,24 +31,24 @@ def report_broken(plan: SweepPlan, skip: bool) -> None:
         TransferError: the sweep cannot go on; of the kind of the gravest reason.
     """
     problems = Problems()
-    for (where, what, fix), labels in _reasons(plan.broken).items():
-        problems.add(f"{some(labels)}: {where}", what, fix)
+    for reason, labels in _reasons(plan.broken).items():
+        problems.found.append(replace(reason, where=f"{some(labels)}: {reason.where}"))
     if problems.found and not (skip and plan.variants):
         kinds = sorted({type(error) for _, error in plan.broken}, key=lambda kind: kind.status)
         problems.raise_as(kinds[-1])
     for problem in problems.found:
-        print(visible(f"left out  {problem.where}: {problem.what}"), file=sys.stderr)
+        print(visible(f"left out  {problem.fact}"), file=sys.stderr)
     for name in dict.fromkeys(str(variant.control) for variant, _ in plan.inapplicable):
         mine = [(variant, error) for variant, error in plan.inapplicable if variant.control == name]
-        for (where, what, _), labels in _reasons(mine).items():
-            print(visible(f"control {name}: not applicable: {where}: {what} ({some(labels)})"), file=sys.stderr)
+        for reason, labels in _reasons(mine).items():
+            print(visible(f"control {name}: not applicable: {reason.fact} ({some(labels)})"), file=sys.stderr)
 
 
 def _reasons(broken: Sequence[Broken]) -> _Reasons:
     reasons: _Reasons = {}
     for variant, error in broken:
         for p in error.problems:
-            reasons.setdefault((p.where, p.what, p.fix), []).append(variant.label)
+            reasons.setdefault(p, []).append(variant.label)
     return reasons
 
 
@@ -55,7 +56,7 @@ def left_out(plan: SweepPlan, known: Sequence[LeftOut], entries: Sequence[Entry]
     """Return what the sweep goes on without, also what earlier commands left out and nobody has planned since."""
     found = {}
     for variant, error in (*plan.broken, *plan.inapplicable):
-        reasons = tuple(f"{p.where}: {p.what}" for p in error.problems)
+        reasons = tuple(p.fact for p in error.problems)
         found[_said(variant.settings, variant.control)] = LeftOut(variant.settings, variant.control, reasons)
     planned = {_said(e.overrides, e.control) for e in entries}
     before = {_said(v.overrides, v.control): v for v in known}

@@ -11,6 +11,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from transferpipe.cli.compose.composing import Composed, Variants, compose_here
+from transferpipe.cli.compose.written import located_here
 from transferpipe.cli.sweeps.expansion import Axes, Choice, count, expand, named_axes, split_axes, values_by_key
 from transferpipe.cli.transfer import check_name
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
@@ -38,7 +39,8 @@ def read_sweep(overrides: Sequence[str]) -> tuple[Composed, Axes, Settings]:
     if recipe:
         given = replace(given, fixed=(f"recipe={recipe}", *given.fixed))
     base = _base(given)
-    settings = read_settings_of(base.sweep)
+    with located_here(base.overrides):
+        settings = read_settings_of(base.sweep)
     said = {*values_by_key(given.fixed), *given.axes, *given.open}
     named = named_axes({key: values for key, values in settings.axes.items() if key not in said})
     return base, Axes(given.fixed, {**named.axes, **given.axes}, {**named.open, **given.open}), settings
@@ -146,7 +148,8 @@ def _planned(
 
 def _plan(variant: Variant, trusted: Collection[str]) -> Planned:
     check_saves_inside(variant.recipe)
-    prepared = prepare(read_recipe(variant.recipe), trusted)
+    with located_here(variant.words):
+        prepared = prepare(read_recipe(variant.recipe), trusted)
     return planned(variant if variant.state else replace(variant, state=state_of(variant.recipe)), prepared)
 
 

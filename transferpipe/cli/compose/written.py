@@ -1,0 +1,156 @@
+"""Where a key of a recipe was written: in which line of which file, or on the command line.
+
+Hydra puts a recipe together from files, each with what it builds on, and from overrides; what comes last wins. A
+problem names a key of the result. What is looked for is the last place that writes that key, or as much of the way to
+it as anything writes, for a key that is missing is written nowhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+
+from transferpipe.cli.compose.composing import session, words_for_hydra
+from transferpipe.cli.compose.errors import COMMAND_LINE, GROUPS
+from transferpipe.cli.compose.folders import UserFolder
+from transferpipe.cli.compose.recipe_file import LOADER, shown
+from transferpipe.errors import Problem, RecipeError
+
+_KEY = re.compile(r"[A-Za-z_]\w*(\..+)?")  # a weight's name has slashes, and a message's place may have spaces
+_PRIMARY = "config"  # which holds defaults, so that nothing in it is wrong
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A place that writes a key, or the beginning of the way to it.
+
+    Attributes:
+        length: how many characters of the key it writes.
+        text: the place as a message names it.
+    """
+
+    length: int
+    text: str
+
+
+@contextmanager
+def located(overrides: Sequence[str], config_dir: str | None) -> Iterator[None]:
+    """Let the problems of a recipe that is read inside say where the keys that they name were written."""
+    try:
+        yield
+    except RecipeError as error:
+        with session(config_dir):
+            problems = [*locate_problems(error.problems, overrides)]
+        raise RecipeError(problems) from error
+
+
+@contextmanager
+def located_here(overrides: Sequence[str]) -> Iterator[None]:
+    """Do the same within a `session` that is open already."""
+    try:
+        yield
+    except RecipeError as error:
+        raise RecipeError([*locate_problems(error.problems, overrides)]) from error
+
+
+def locate_problems(problems: Sequence[Problem], overrides: Sequence[str]) -> Iterator[Problem]:
+    """Yield the problems, those of a recipe's keys with their place. Needs an open session."""
+    files: list[tuple[str, yaml.Node, Path]] | None = None
+    for problem in problems:
+        if problem.place or not _KEY.fullmatch(problem.where):
+            yield problem
+            continue
+        files = [*_files(overrides)] if files is None else files
+        places = [p for file in files if (p := _in_file(problem.where, *file))]
+        places += [p for override in overrides if (p := _in_override(problem.where, override))]
+        longest = max((p.length for p in places), default=0)
+        last = [p for p in places if p.length == longest][-1:]
+        yield replace(problem, place=last[0].text) if last else problem
+
+
+def _files(overrides: Sequence[str]) -> Iterator[tuple[str, yaml.Node, Path]]:
+    """Yield what every file is put under, what it holds, and its path, in the order in which they are merged."""
+    loader = GlobalHydra.instance().config_loader()
+    try:
+        parts = loader.compute_defaults_list(_PRIMARY, words_for_hydra(overrides), RunMode.RUN).defaults
+    except Exception:  # what keeps the recipe from being composed is a problem of its own
+        return
+    for part in parts:
+        if part.config_path is None or part.config_path == _PRIMARY or part.config_path.startswith("hydra"):
+            continue
+        source = next((s for s in loader.get_sources() if s.is_config(part.config_path)), None)
+        path = _path_in(source, part.config_path)
+        try:
+            node = yaml.compose(path.read_text(encoding="utf-8"), Loader=LOADER) if path else None
+        except (OSError, ValueError, yaml.YAMLError):
+            continue
+        if path and node is not None:
+            yield (part.package or "").removeprefix("_global_").lstrip("."), node, path
+
+
+def _path_in(source: Any, config_path: str) -> Path | None:
+    if isinstance(source, UserFolder):
+        return source.path_of(config_path)
+    return Path(source.path, f"{config_path}.yaml") if source is not None and source.scheme() == "file" else None
+
+
+def _in_file(where: str, package: str, node: yaml.Node, path: Path) -> _Place | None:
+    rest = where if not package else where.removeprefix(f"{package}.")
+    if package and rest == where:
+        return None
+    found = _find(node, rest)
+    if found is None:
+        return None
+    length, line = found
+    return _Place(len(where) - len(rest) + length, f"{shown(path)}, line {line + 1}")
+
+
+def _find(node: yaml.Node, rest: str) -> tuple[int, int] | None:
+    """Return how many characters of the dotted key `rest` are written in a node, and in which line the last of them."""
+    if isinstance(node, yaml.MappingNode):
+        inner = [(str(key.value), key, value) for key, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        inner = [(str(i), value, value) for i, value in enumerate(node.value)]
+    else:
+        return None
+    found: list[tuple[int, int]] = []
+    for name, key, value in inner:
+        if rest == name or rest.startswith(f"{name}."):
+            found.append((len(name), key.start_mark.line))
+            if below := _find(value, rest[len(name) + 1 :]):
+                found.append((len(name) + 1 + below[0], below[1]))
+        elif name == "<<" and (merged := _find(value, rest)):
+            found.append(merged)
+    return max(found, default=None)
+
+
+def _in_override(where: str, override: str) -> _Place | None:
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+        value = parsed.value() if not parsed.is_delete() and not parsed.is_sweep_override() else None
+    except HydraException:
+        return None
+    key = parsed.key_or_group
+    if (key in GROUPS and isinstance(value, str)) or not (where == key or where.startswith(f"{key}.")):
+        return None
+    return _Place(len(key) + _written_in(value, where[len(key) + 1 :]), COMMAND_LINE)
+
+
+def _written_in(value: Any, rest: str) -> int:
+    """Return how many characters of the dotted key `rest`, and of the dot before it, a value writes."""
+    inner = value if isinstance(value, Mapping) else dict(enumerate(value)) if isinstance(value, list) else {}
+    names = [(str(k), v) for k, v in inner.items()]
+    return max(
+        (1 + len(k) + _written_in(v, rest[len(k) + 1 :]) for k, v in names if rest == k or rest.startswith(f"{k}.")),
+        default=0,
+    )
