@@ -34,7 +34,7 @@ CASES = [
      MOVED),
     ("check_edits: did you mean …?", {**HEAD, "edit": {"e": {"at": "conv/kernal", "index": [":", ":"], "set": 0}}}, MOVED),
     ("refuse_warnings: fix what is wrong", {**HEAD, "strict": True}, MOVED),
-    ("open_source: did you mean …?", {**HEAD, "source": {"path": "source.npz", "format": "npzz"}}, MOVED),
+    ("format_called: did you mean …?", {**HEAD, "source": {"path": "source.npz", "format": "npzz"}}, MOVED),
     ("_check_path: did you mean …?", {**HEAD, "source": {"path": "sorce.npz"}}, MOVED),
 ]  # fmt: skip
 

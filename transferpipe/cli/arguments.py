@@ -81,7 +81,7 @@ overrides (Hydra's grammar; quote patterns twice: 'mapping.trunk.to="enc/(.*)"')
 
 flags
 {flags}
-  --help, --version
+  --help, --version      --version --plugins lists what installed packages add
 
 exit status: 0 done, 1 internal error, 2 recipe, plan or override wrong (nothing written),
 3 verification failed, 4 a file could not be read or written, 5 refused as unsafe; of diff:

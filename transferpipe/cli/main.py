@@ -33,10 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if any(w in ("-h", "--help") for w in words):
         print(help_text(), end="")
         return 0
-    if words == ["--version"]:
+    if words and set(words) <= {"--version", "--plugins"}:
         from transferpipe import __version__
 
         print(f"transferpipe {__version__}")
+        if "--plugins" in words:
+            from transferpipe.cli.plugins import plugins_text
+
+            print(plugins_text())
         return 0
     return _guarded(words)
 

@@ -191,7 +191,7 @@ def _open_file(origin: Origin, where: str) -> FileSource:
 
 def _open_selected(found: Found, where: str, origin: Origin) -> FileSource:
     if origin.select in AVERAGES:
-        file = detect_format(found.path, "") if origin.format is None else origin.format
+        file = detect_format(found.path) if origin.format is None else origin.format
         if file in KERAS_FORMATS:
             return averaged_file(open_found(found, where, origin.format))
     return open_found(found, where, origin.format, origin.select)

@@ -1,8 +1,8 @@
 """What of a score can be checked before anything runs: its own arguments, and the names it expects in the target.
 
-A score of ours, or data of ours, may have beside it in its module ``check_early(given, target)``, which is called with
-all its arguments as the recipe gives them or by default, and the target's structure. It reads no weight and trains
-nothing.
+A score of ours or of an installed package, or data of ours, may have beside it in its module
+``check_early(given, target)``, which is called with all its arguments as the recipe gives them or by default, and the
+target's structure. It reads no weight and trains nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from transferpipe.models.settings import settings_kept
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.recipe.model import Build, Recipe, walk_builds
 from transferpipe.recipe.outputs import outputs_of
-from transferpipe.recipe.trust import resolve
+from transferpipe.recipe.trust import plugged_score, resolve
 
 Given = Mapping[str, Any]
 
@@ -50,7 +50,7 @@ RUN = "run"
 
 def _check_score(recipe: Recipe, score: Build, trusted: Collection[str]) -> None:
     """Find out before a run what would keep its result from being scored."""
-    if not score.target.startswith(OURS):
+    if not _is_ours(score):
         import_keras()  # as the user's module does, whose settings are for its score and not for the models
     with settings_kept() if "keras" in sys.modules else contextlib.nullcontext():
         call, _ = split_label(score, resolve(score.target, f"{score.where}._target_", trusted))
@@ -85,6 +85,11 @@ def _check_arguments(build: Build, trusted: Collection[str], first: tuple[None, 
 OURS = "transferpipe."
 
 
+def _is_ours(score: Build) -> bool:
+    """Tell whether a score is of this package; one of an installed package only goes by such a name."""
+    return score.target.startswith(OURS) and plugged_score(score.target, f"{score.where}._target_") is None
+
+
 KINDS = ("trained", "heuristic")
 
 
@@ -100,7 +105,7 @@ def split_label(score: Build, function: Callable[..., Any]) -> tuple[Build, dict
         RecipeError: a label has a value that is none.
     """
     label: dict[str, Any] = {}
-    if not score.target.startswith(OURS):
+    if not _is_ours(score):
         taken = _parameters(function)
         label = {key: score.arguments[key] for key in _NAMES if key in score.arguments and key not in taken}
     _check(label)

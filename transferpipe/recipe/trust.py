@@ -3,6 +3,11 @@
 A recipe is data from anybody, so it may name only what is made for being named: Keras's and KerasHub's models,
 transferpipe's own builders and scores, and modules whose files lie under the working directory. Anything else needs the
 user's word on the command line. What counts is the object that was reached, not how its name was spelled.
+
+What an installed package offers under ``transferpipe.scores`` is named as if it were a score of ours, such as
+``transferpipe.score.NAME``, and needs no further word: installed is trusted (see `transferpipe.plugins`, which also
+says why the working directory is no place of installed packages). The same holds for its formats, transforms, layouts,
+writers and loggers: an entry point may do what any Python code may do, but a recipe reaches it by its name alone.
 """
 
 from __future__ import annotations
@@ -19,18 +24,24 @@ from typing import Any
 
 from transferpipe.errors import Problem, RecipeError, UnsafeError, did_you_mean
 from transferpipe.packages import missing_package
+from transferpipe.plugins import PlugInPoint
 
 # Public name -> the modules in which the objects behind it may be defined.
 _HUB = "keras_hub"
 _LIBRARIES = {"keras.applications": "keras.src.applications", _HUB: _HUB}
 # Packages of our own, of which only the exported names are for recipes: the rest of us writes files and grants trust.
 _US = "transferpipe"
-_OWN = (f"{_US}.zoo", f"{_US}.score")
+_SCORES = f"{_US}.score"
+_OWN = (f"{_US}.zoo", _SCORES)
 _INSTALLED = {"site-packages", "dist-packages"}
 _OF_KERAS = {"keras", "tensorflow"}
 """Whether they are installed or not, what they hold is not for recipes, but for `_LIBRARIES`."""
 _OF_TORCH = {"torch", "torchvision", "torchaudio", "timm", "transformers", "diffusers"}
 _ABSENT = object()
+
+OUTSIDE: PlugInPoint[Callable[..., Any]] = PlugInPoint(
+    "score", lambda: _exports(_SCORES), lambda thing: "" if callable(thing) else "cannot be called"
+)
 
 
 def resolve(dotted: str, where: str, trusted: Collection[str] = ()) -> Callable[..., Any]:
@@ -45,6 +56,9 @@ def resolve(dotted: str, where: str, trusted: Collection[str] = ()) -> Callable[
         UnsafeError: the name, or the object it leads to, is not one that a recipe may use.
         RecipeError: there is no such object, or it cannot be called.
     """
+    plugged = plugged_score(dotted, where)
+    if plugged is not None:
+        return plugged
     folder = Path.cwd().resolve()
     _check_spelling(dotted, where, trusted, folder)
     found: Callable[..., Any] = _reach(dotted, where)
@@ -58,6 +72,16 @@ def resolve(dotted: str, where: str, trusted: Collection[str] = ()) -> Callable[
             Problem(where, f"{dotted} leads to {module}, which a recipe may not use", _advise(module, where))
         )
     return found
+
+
+def plugged_score(dotted: str, where: str) -> Callable[..., Any] | None:
+    """Return the score of an installed package that a recipe calls ``transferpipe.score.NAME``; None for other names.
+
+    Raises:
+        RecipeError: it cannot be loaded.
+    """
+    package, _, name = dotted.rpartition(".")
+    return OUTSIDE.load(name, where) if package == _SCORES and name not in _exports(_SCORES) else None
 
 
 def check_name(dotted: str, where: str, trusted: Collection[str] = ()) -> None:

@@ -1,4 +1,12 @@
-"""What gives a variant its number: callables from a finished model to a `Score`, and the data that they need."""
+"""What gives a variant its number: callables from a finished model to a `Score`, and the data that they need.
+
+To add one:
+
+1. write a function in a module here; what it must and may do stands at `transferpipe.score.result.ScoreFunction`;
+2. export it below, and add ``conf/score/NAME.yaml``, whose first line is the command that uses it; from outside, an
+   entry point ``NAME = "package:function"`` under ``transferpipe.scores`` in place of both: ``score=NAME`` takes it;
+3. let it pass `transferpipe.testing.ScoreLaws`, and compare it with an independent implementation.
+"""
 
 from transferpipe.score.data import Splits, digits_data, npz_data, tf_data
 from transferpipe.score.finetune import finetune

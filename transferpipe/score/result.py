@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,26 @@ class Score:
             "controls": [control.to_data() for control in self.controls],
             "notes": list(self.notes),
         }
+
+
+class ScoreFunction(Protocol):
+    """Gives a finished model its number.
+
+    It is used in this order:
+
+    1. Before anything runs, its arguments are bound to its signature, and ``check_early(given, target)`` of its module
+       is called, if there is one, with all arguments by name and the target's structure. It should refuse what it can.
+    2. Once the run is finished, it is called once with the model, loaded from the finished file, and its arguments as
+       the recipe has them, builders called. One with a parameter called ``run`` gets the recipe and the plan in it.
+
+    It must return a `Score`, or a number, which then counts as a heuristic of which more is better; it must raise a
+    `ScoreError` or `RecipeError` where there is none, and give the same number for the same model and arguments: random
+    generators start from the recipe's seed. It may train the model, which nobody uses after it, and may change settings
+    of the process, which are put back. It must not write into the run's folder.
+    """
+
+    def __call__(self, model: Any, /, *args: Any, **kwargs: Any) -> Score | float:
+        """Return the number of `model`."""
 
 
 def finite_or_nan(values: NDArray[Any], compute: Callable[[], float]) -> float:

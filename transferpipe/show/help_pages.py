@@ -155,14 +155,19 @@ def _warnings_page() -> str:
 
 def _transforms_page() -> str:
     """Return the page of all transforms and merges, from their own docstrings."""
-    from transferpipe.planning.transforms import MERGES, TRANSFORMS, Transform
+    from transferpipe.planning.transforms import MERGES, OUTSIDE, TRANSFORMS, Transform
 
     parts = [
         "A rule's `transform` is a list of steps that turn the source's value into the target's, in order; or a "
         "mapping of such lists by the weight's own name. Each is checked by shape before any value is read.",
         f"{_CODE}mapping:\n{_CODE}  fc: {{to: fc, from: classifier, transform: {{kernel: [transpose]}}}}",
     ]
-    tables: tuple[tuple[str, Mapping[str, type[Transform]]], ...] = (("", TRANSFORMS), ("merge: ", MERGES))
+    outside = {plugin.name: kind for plugin, kind in OUTSIDE.each()}
+    tables: tuple[tuple[str, Mapping[str, type[Transform]]], ...] = (
+        ("", TRANSFORMS),
+        ("merge: ", MERGES),
+        ("", outside),
+    )
     for prefix, table in tables:
         for name, kind in table.items():
             forms = re.findall(r"``(.+?)``", kind.parse.__doc__ or "")

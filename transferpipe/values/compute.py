@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.errors import VerificationError
+from transferpipe.errors import Problem, VerificationError
 from transferpipe.files.segment import Segment
 from transferpipe.planning.model import Assignment, Plan, SourceRef
 from transferpipe.planning.read_recipe import chain_of
-from transferpipe.planning.transforms import Transform, apply_chain
+from transferpipe.planning.transforms import Transform, apply_chain, infer, is_ours
 from transferpipe.planning.transforms.values import Cast
 from transferpipe.recipe.model import Edit, Verify
 from transferpipe.values.cast_errors import CastError
@@ -115,7 +116,7 @@ class Values:
 
         def apply(steps: Iterable[Transform], arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
             for step in steps:
-                before, arrays = arrays, [apply_chain([step], arrays)]
+                before, arrays = arrays, [self._applied(step, arrays, assignment.target)]
                 if self.verify.nonfinite == "error" or isinstance(step, Cast):
                     errors.append(check_step(step, before, arrays[0], assignment.target))
             return arrays
@@ -132,6 +133,25 @@ class Values:
             self.felt[assignment.target] = max((*errors, last), key=lambda e: e.felt)
         if self.verify.negative_variance == "error" and _is_variance(assignment.target):
             check_variance(result, assignment.target)
+        return result
+
+    def _applied(self, step: Transform, arrays: list[NDArray[Any]], target: str) -> NDArray[Any]:
+        """Return what a transform makes of `arrays`; one of an installed package is not taken at its word.
+
+        Raises:
+            VerificationError: it fails, or gives another shape or dtype than it said.
+        """
+        if is_ours(step):
+            return apply_chain([step], arrays)
+        fix = "report it to the package that adds it"
+        try:
+            result = np.asarray(apply_chain([step], arrays))
+            said = infer([step], [a.shape for a in arrays], [a.dtype.name for a in arrays])
+        except Exception as error:
+            raise VerificationError(Problem(target, f"{step} failed: {type(error).__name__}: {error}", fix)) from error
+        if (result.shape, result.dtype.name) != said:
+            what = f"{step} said that it gives {said[1]} {said[0]}, and gives {result.dtype.name} {result.shape}"
+            raise VerificationError(Problem(target, what, fix))
         return result
 
     def _read(self, ref: SourceRef) -> NDArray[Any]:

@@ -24,6 +24,7 @@ from transferpipe.cli.compose.hydra_private import apply_overrides
 from transferpipe.cli.compose.resolving import no_environment, resolve
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 from transferpipe.recent import Recent
+from transferpipe.recipe.trust import OUTSIDE
 from transferpipe.text.listing import listed
 
 _RECIPE = "recipe"
@@ -183,7 +184,17 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
 def words_for_hydra(overrides: Sequence[str]) -> list[str]:
     """Return the overrides as Hydra reads them as they are meant here."""
     none = {**dict.fromkeys(_NO_SCORE, f"{SCORE}=none"), **dict.fromkeys(_NO_RULES, f"{MAPPING}=none")}
-    return [_as_text(none.get(o, o)) for o in overrides]
+    return [word for o in overrides for word in _plugged(_as_text(none.get(o, o)))]
+
+
+def _plugged(override: str) -> tuple[str, ...]:
+    """Return what stands for the choice of a score that an installed package adds."""
+    group, _, name = override.partition("=")
+    if group != SCORE or not name.isidentifier() or (conf_folder() / SCORE / f"{name}.yaml").is_file():
+        return (override,)
+    if name not in OUTSIDE.names() or name in GlobalHydra.instance().config_loader().get_group_options(SCORE):
+        return (override,)
+    return f"{SCORE}=callable", f"{SCORE}._target_=transferpipe.score.{name}"
 
 
 def _as_text(override: str) -> str:

@@ -1,6 +1,6 @@
 """Transforms: small steps from source values to a target value, each planned by shape before any value is read.
 
-What a transform is stands on its class (see `protocol.Transform`, which says how to add one); here is which there are.
+What a transform is stands on its class; here is which there are. To add one: `protocol.py` has the steps.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from transferpipe.planning.transforms.pad import Pad
 from transferpipe.planning.transforms.protocol import Transform, TransformError
 from transferpipe.planning.transforms.select import Slice, Take
 from transferpipe.planning.transforms.values import Cast, Fill, Scale
+from transferpipe.plugins import PlugInPoint
 
 __all__ = [
     "MERGES",
@@ -30,6 +31,7 @@ __all__ = [
     "TransformError",
     "apply_chain",
     "infer",
+    "is_ours",
     "parse_merge",
     "parse_transform",
     "parse_transforms",
@@ -59,6 +61,14 @@ TRANSFORMS: Mapping[str, type[Transform]] = {
 
 # What may stand in a rule's `merge`, by name.
 MERGES: Mapping[str, type[Transform]] = {kind.name: kind for kind in (Mean, Linear)}
+
+
+def _check_kind(thing: Any) -> str:
+    is_kind = isinstance(thing, type) and issubclass(thing, Transform)
+    return "" if is_kind else "is no class that inherits transferpipe.planning.transforms.Transform"
+
+
+OUTSIDE: PlugInPoint[type[Transform]] = PlugInPoint("transform", lambda: (*TRANSFORMS, *MERGES), _check_kind)
 
 
 def parse_transform(data: Any) -> Transform:
@@ -97,11 +107,26 @@ def _parse(key: str, data: Any, table: Mapping[str, type[Transform]], example: s
         raise TransformError(f"a {key} is one name with its arguments, not {reprlib.repr(data)}", f"write {example}")
     if name in table:
         return table[name].parse(arguments)
+    kind = OUTSIDE.load(name, key) if table is TRANSFORMS else None
+    if kind is not None:
+        return _parse_outside(name, kind, arguments)
     for other, entries in (("transform", TRANSFORMS), ("merge", MERGES)):
         if name in entries:
             raise TransformError(f"{name} is no {key}, but a {other}", f"write it under {other}:")
-    near = did_you_mean(name, table)
-    raise TransformError(f"there is no {key} {name!r}", near or f"there are {', '.join(table)}")
+    known = (*table, *(OUTSIDE.names() if table is TRANSFORMS else ()))
+    near = did_you_mean(name, known)
+    raise TransformError(f"there is no {key} {name!r}", near or f"there are {', '.join(known)}")
+
+
+def _parse_outside(name: str, kind: type[Transform], arguments: Any) -> Transform:
+    """Return the transform of a package; whatever it raises of arguments that it does not expect is said of them."""
+    try:
+        return kind.parse(arguments)
+    except TransformError:
+        raise
+    except Exception as error:
+        what = f"{name} does not take {reprlib.repr(arguments)}: {type(error).__name__}: {error}"
+        raise TransformError(what, "look up its arguments in what its package says of it") from error
 
 
 def infer(
@@ -116,8 +141,21 @@ def infer(
     """
     _check_count(transforms, len(shapes))
     for transform in transforms:
-        shapes, dtypes = (transform.shape(shapes),), (transform.dtype(dtypes),)
+        try:
+            shapes, dtypes = (transform.shape(shapes),), (transform.dtype(dtypes),)
+        except TransformError:
+            raise
+        except Exception as error:
+            if is_ours(transform):
+                raise
+            what = f"{transform} failed on shapes {shapes} of {dtypes}: {type(error).__name__}: {error}"
+            raise TransformError(what, "report it to the package that adds it") from error
     return tuple(shapes[0]), dtypes[0]
+
+
+def is_ours(transform: Transform) -> bool:
+    """Tell whether a transform is one of the tables here, which tests hold to what they say."""
+    return type(transform) in (*TRANSFORMS.values(), *MERGES.values())
 
 
 def apply_chain(transforms: Sequence[Transform], arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -5,7 +5,9 @@ To add one:
 1. write a frozen dataclass that inherits `Transform`, in the module of its family or in one of its own;
 2. say its `name`, and of the facts those that are not as they are here: what you do not say has the careful answer;
 3. write `parse`, whose docstring shows the YAML between double backquotes, and `shape` and `apply`;
-4. add the class to the tuple in ``__init__.py``, and to the laws in ``test_transforms_properties.py``.
+4. add the class to the tuple in ``__init__.py``; from outside, an entry point ``NAME = "package:Class"`` under
+   ``transferpipe.transforms`` in its place;
+5. let it pass `transferpipe.testing.TransformLaws`, and compare its values with an independent formula.
 """
 
 from __future__ import annotations
@@ -37,8 +39,15 @@ class Transform(abc.ABC):
     `str` gives the step as it appears in a plan, such as ``transpose(1, 0)``; two transforms that do the same thing to
     every input but are written differently may have different texts, two that differ never have the same.
 
-    It is called in this order: `parse` while the recipe is read; `shape` and `dtype` while it is planned, maybe often;
-    `apply` while it runs, with inputs that these two accepted.
+    It is called in this order:
+
+    1. `parse`, while the recipe is read. It must refuse arguments that mean nothing, with what to write instead.
+    2. `shape` and `dtype`, while it is planned, maybe often. They must refuse inputs that `apply` cannot take (a rank
+       too low, an axis that does not exist, integers where numbers are scaled), and may not read a value.
+    3. `apply`, while it runs and once more for the proof, with inputs that these two accepted. It must return exactly
+       the shape and dtype that they said, the same bits each time, and leave its inputs as they are; it may return a
+       view of one. What it makes infinite is found because it `computes`, which is the answer unless the class says no.
+    4. `advise_overflow`, where that happened; `reverse`, where the way back is wanted. Both may be left out.
 
     Attributes:
         name: what a recipe calls it.

@@ -1,39 +1,77 @@
-"""The file formats: which there are, how to tell them apart by content, and opening a file in its own."""
+"""The table of file formats, and opening a file in its own.
+
+To add one: one module and one line here; `format.py` has the steps.
+"""
 
 from __future__ import annotations
 
-import importlib
+import dataclasses
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from transferpipe.errors import FileError, Problem, RecipeError, did_you_mean
+from transferpipe.errors import FileError, Problem, RecipeError, TransferError, did_you_mean
 from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.formats.tensorflow.paths import is_basename
+from transferpipe.weights.formats.format import Format, outside
+from transferpipe.weights.formats.tensorflow.paths import has_checkpoint, is_basename, is_saved_model
 
-# Name of the format: where its open function is. Modules are imported when needed, so that start-up stays light.
-FORMATS: dict[str, tuple[str, str]] = {
-    "keras": ("keras.archive", "open_keras"),
-    "weights_h5": ("keras.h5", "open_weights_h5"),
-    "weights_json": ("keras.shards", "open_weights_json"),
-    "preset": ("keras.preset", "open_preset"),
-    "h5": ("keras_legacy.h5", "open_h5"),
-    "safetensors": ("safetensors.file", "open_safetensors"),
-    "safetensors_index": ("safetensors.file", "open_safetensors_index"),
-    "npz": ("numpy.npz", "open_npz"),
-    "npy": ("numpy.npy", "open_npy"),
-    "tfjs": ("tfjs.model", "open_tfjs"),
-    "onnx": ("onnx.model", "open_onnx"),
-    "orbax": ("orbax", "open_orbax"),
-    "npy_folder": ("numpy.npy", "open_npy_folder"),
-    "torch": ("torch.checkpoint", "open_torch"),
-    "torch_index": ("torch.index", "open_torch_index"),
-    "saved_model": ("tensorflow.saved_model", "open_saved_model"),
-    "tf_checkpoint": ("tensorflow.checkpoint", "open_tf_checkpoint"),
+# In the order in which they are asked whether a file is theirs.
+FORMATS: Mapping[str, Format] = {
+    "keras": Format("keras.archive:open_keras", is_archive=lambda names: {"config.json", "model.weights.h5"} <= names),
+    "saved_model": Format(
+        "tensorflow.saved_model:open_saved_model",
+        is_member="tensorflow.paths:is_model_file",
+        is_folder=lambda _, names: is_saved_model(names),
+    ),
+    "preset": Format(
+        "keras.preset:open_preset",
+        is_folder=lambda _, names: "config.json" in names and bool(names & {"model.weights.h5", "model.weights.json"}),
+    ),
+    "tfjs": Format(
+        "tfjs.model:open_tfjs",
+        is_folder=lambda _, names: "model.json" in names,
+        is_json=lambda data: "weightsManifest" in data,
+    ),
+    "weights_json": Format("keras.shards:open_weights_json", is_json="keras.shards:is_shard_list"),
+    "h5": Format("keras_legacy.h5:open_h5", is_content="signatures:is_legacy_hdf5"),
+    "weights_h5": Format("keras.h5:open_weights_h5", is_content="signatures:is_hdf5"),
+    "orbax": Format("orbax:open_orbax", is_folder="signatures:is_orbax"),
+    "safetensors": Format("safetensors.file:open_safetensors", is_content="signatures:is_safetensors"),
+    "safetensors_index": Format(
+        "safetensors.file:open_safetensors_index",
+        is_folder=lambda _, names: any(n.endswith((".safetensors.index.json", ".safetensors")) for n in names),
+        is_json=lambda data: is_index_of(data, ".safetensors"),
+    ),
+    "npz": Format("numpy.npz:open_npz", is_archive=lambda names: any(name.endswith(".npy") for name in names)),
+    "npy": Format("numpy.npy:open_npy", begins=b"\x93NUMPY"),
+    "onnx": Format("onnx.model:open_onnx", is_content="signatures:is_onnx"),
+    "torch": Format(
+        "torch.checkpoint:open_torch",
+        is_archive="signatures:is_torch",
+        is_content="signatures:is_legacy_torch",
+        selects=True,
+    ),
+    "torch_index": Format(
+        "torch.index:open_torch_index",
+        is_folder=lambda _, names: any(n.endswith(".bin.index.json") for n in names),
+        is_json=lambda data: is_index_of(data, ".bin"),
+    ),
+    "tf_checkpoint": Format(
+        "tensorflow.checkpoint:open_tf_checkpoint",
+        is_member="tensorflow.paths:is_part",
+        is_folder=lambda _, names: has_checkpoint(names),
+    ),
+    "npy_folder": Format("numpy.npy:open_npy_folder", is_folder="signatures:is_npy_folder"),
 }
-# Formats whose files hold parts that `select` can choose from; their open functions take it.
-SELECTING = frozenset({"torch"})
+OUTSIDE = outside(FORMATS)
+
+
+def is_index_of(data: Mapping[str, Any], suffix: str) -> bool:
+    """Tell whether a mapping is an index that names files with this suffix."""
+    places = data.get("weight_map")
+    return isinstance(places, dict) and all(str(file).endswith(suffix) for file in places.values())
 
 
 def open_source(path: Path, format: str | None = None, select: str | None = None) -> FileSource:
@@ -41,7 +79,7 @@ def open_source(path: Path, format: str | None = None, select: str | None = None
 
     Args:
         path: the file, or the folder or the common beginning of the names of several files for formats that have such.
-        format: a key of `FORMATS`; None tells it from the content.
+        format: a key of `FORMATS`, or the name of an installed package's format; None tells it from the content.
         select: keys on the way to the part that is wanted, joined by ``/`` or ``.``, in formats that have parts.
 
     Raises:
@@ -49,19 +87,19 @@ def open_source(path: Path, format: str | None = None, select: str | None = None
         RecipeError: there is no such format, nothing is at `select`, or two weights of the file have one name.
         UnsafeError: the file asks for more than data may ask for.
     """
-    if format is not None and format not in FORMATS:
-        fix = did_you_mean(format, FORMATS) or _listed()
-        raise RecipeError(Problem("format", f"there is no format {format!r}", fix))
+    if format is not None:
+        format_called(format)
     _check_path(path)
     if format is None:
         from transferpipe.weights.formats.detection import detect_format
 
-        format = detect_format(path, _listed())
+        format = detect_format(path)
     if select is None:
         return _with_config(_opener(format)(path))
-    if format not in SELECTING:
+    if not format_called(format).selects:
         what = f"{select!r} is to be selected from {path}, but {format} files have no parts"
-        raise RecipeError(Problem("select", what, f"leave select out; only {', '.join(sorted(SELECTING))} files have"))
+        selecting = [name for name, known in FORMATS.items() if known.selects]
+        raise RecipeError(Problem("select", what, f"leave select out; only {', '.join(selecting)} files have"))
     return _with_config(_opener(format)(path, select))
 
 
@@ -71,14 +109,51 @@ def _with_config(source: FileSource) -> FileSource:
     return with_config(source)
 
 
-def _listed() -> str:
-    return f"formats that can be read: {', '.join(FORMATS)}"
+def listed_formats() -> str:
+    """Return the names of all formats, for messages."""
+    return f"formats that can be read: {', '.join((*FORMATS, *OUTSIDE.names()))}"
+
+
+def format_called(name: str) -> Format:
+    """Return the format called `name`.
+
+    Raises:
+        RecipeError: there is none, or a package offers it that cannot be used.
+    """
+    found = FORMATS.get(name) or OUTSIDE.load(name, "format")
+    if found is None:
+        fix = did_you_mean(name, (*FORMATS, *OUTSIDE.names())) or listed_formats()
+        raise RecipeError(Problem("format", f"there is no format {name!r}", fix))
+    return found
 
 
 def _opener(format: str) -> Callable[..., FileSource]:
-    module, function = FORMATS[format]
-    opener: Callable[..., FileSource] = getattr(importlib.import_module(f"{__name__}.{module}"), function)
-    return opener
+    opener = format_called(format).opener
+    return opener if format in FORMATS else _guarded(format, opener)
+
+
+def _guarded(format: str, opener: Callable[..., FileSource]) -> Callable[..., FileSource]:
+    """Return the open function of a package, whose failures are said of the file and the package."""
+
+    def guard(function: Callable[..., Any], path: Path) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            try:
+                return function(*arguments)
+            except TransferError:
+                raise
+            except Exception as error:
+                package = next(p.label for p in OUTSIDE.offered() if p.name == format)
+                what = f"{package} failed: {type(error).__name__}: {error}"
+                raise FileError(Problem(str(path), what, "report it to the package that adds it")) from error
+
+        return call
+
+    def open_outside(path: Path, *select: str) -> FileSource:
+        source: FileSource = guard(opener, path)(path, *select)
+        read, locate = guard(source.read_entry, path), guard(source.locate_entry, path)
+        return dataclasses.replace(source, format=format, read_entry=read, locate_entry=locate)
+
+    return open_outside
 
 
 def _check_path(path: Path) -> None:
@@ -95,7 +170,7 @@ def _check_path(path: Path) -> None:
     if stat.S_ISDIR(status.st_mode):
         return
     if not stat.S_ISREG(status.st_mode):
-        raise FileError(Problem(str(path), "is not an ordinary file", _listed()))
+        raise FileError(Problem(str(path), "is not an ordinary file", listed_formats()))
     if not status.st_size:
         raise FileError(Problem(str(path), "is empty", "download or save it again"))
 

@@ -1,0 +1,158 @@
+"""The list of plug-ins, and what the command line makes of them."""
+
+import pytest
+
+from transferpipe.cli.main import main
+from transferpipe.cli.plugins import points
+from transferpipe.show.help_pages import read_topic
+
+POWER = """
+import numpy as np
+from dataclasses import dataclass
+from typing import ClassVar
+from transferpipe.planning.transforms import Transform, TransformError
+
+
+@dataclass(frozen=True, slots=True)
+class Power(Transform):
+    '''Raise every value to `exponent`.'''
+
+    exponent: int
+    name: ClassVar[str] = "power"
+
+    @classmethod
+    def parse(cls, data):
+        '''Return the transform for ``power: 2``.'''
+        if data == "crash":
+            raise KeyError(data)
+        if not isinstance(data, int):
+            raise TransformError(f"power takes a whole number, not {data!r}", "write {power: 2}")
+        return cls(data)
+
+    def __str__(self):
+        return f"power({self.exponent})"
+
+    def shape(self, shapes):
+        if self.exponent == 13:
+            raise IndexError("thirteen")
+        return shapes[0]
+
+    def apply(self, arrays):
+        if self.exponent == 14:
+            raise MemoryError("fourteen")
+        if self.exponent == 15:
+            return arrays[0][:1]
+        with np.errstate(over="ignore"):
+            return arrays[0] ** self.exponent
+"""
+
+
+def lines(capsys):
+    assert main(["--version", "--plugins"]) == 0
+    return capsys.readouterr().out.splitlines()[1:]
+
+
+def test_without_plugins(capsys):
+    assert lines(capsys) == ["plug-ins: none (see `transferpipe help plugins`)"]
+    assert "transferpipe.formats" in read_topic("plugins")
+
+
+def test_the_list_names_package_version_kind_and_name_and_what_is_wrong(install, capsys):
+    install("powers", {"transform": {"power": "Power", "flip": "Power"}}, POWER, version="2.3")
+    install("bad", {"format": {"toy": "FORMAT"}, "score": {"logme": "x"}, "layout": {"odd": "x"}}, "x = 1")
+    found = [" ".join(line.split()) for line in lines(capsys)]
+    assert found == [
+        "format toy bad 1.0 cannot be loaded from bad:FORMAT: AttributeError: module 'bad' has no attribute 'FORMAT'",
+        "transform flip powers 2.3 is not used: flip is a transform of transferpipe's own",
+        "transform power powers 2.3 can be used",
+        "layout odd bad 1.0 is not one: bad:x is no class that inherits transferpipe.planning.layouts.layout.Layout",
+        "score logme bad 1.0 is not used: logme is a score of transferpipe's own",
+    ]
+
+
+def test_every_kind_of_the_help_page_is_listed():
+    page = read_topic("plugins")
+    assert all(f'"{point.group}"' in page for point in points())
+
+
+def test_the_page_of_transforms_shows_those_of_packages(install):
+    install("powers", {"transform": {"power": "Power"}}, POWER)
+    page = read_topic("transforms")
+    assert "power: 2" in page and "Raise every value to `exponent`." in page
+    assert "flip: [0, 1]" in page
+
+
+@pytest.mark.follows("_check_outside: did you mean …?")
+def test_loggers_of_packages_are_known_by_name(install, tmp_path):
+    from transferpipe.errors import RecipeError
+    from transferpipe.sweep.loggers import check_loggers, open_loggers
+
+    source = "def open_lines(folder, name):\n    return lambda entry, result: (folder / name).touch()\n"
+    install("lines", {"logger": {"lines": "open_lines", "wrong": "x"}}, f"{source}x = lambda folder, name: None\n")
+    with pytest.raises(RecipeError) as refused:
+        check_loggers(["lnes"])
+    (problem,) = refused.value.problems
+    assert (problem.what, problem.fix) == ("is no logger", "did you mean 'lines'?")
+    name = problem.fix.split("'")[1]
+    check_loggers([name])
+    open_loggers([name], tmp_path, "mark")[name](None, None)
+    assert (tmp_path / "mark").exists()
+    with pytest.raises(
+        RecipeError, match="wrong: cannot be opened: TypeError: an object of type NoneType is no logger"
+    ):
+        open_loggers(["wrong"], tmp_path, "mark")
+    install("lines", {"logger": {"lines": "gone"}}, source)
+    with pytest.raises(
+        RecipeError, match=r"sweep.log.lines: the logger lines of the package lines 1.0 cannot be loaded"
+    ):
+        check_loggers([name])
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    import numpy as np
+
+    monkeypatch.chdir(tmp_path)
+    np.savez(tmp_path / "a.npz", **{"d/kernel": np.array([[2, 3], [4, 5e19]], "float32")})
+    np.savez(tmp_path / "b.npz", **{"d/kernel": np.zeros((2, 2), "float32")})
+    return tmp_path
+
+
+def run(*transform):
+    import transferpipe as tp
+
+    rules = {"d": {"to": "d", "transform": list(transform)}}
+    return tp.transfer("a.npz", "b.npz", mapping=rules, save="out.npz", folder="run")
+
+
+def test_a_transform_from_outside_is_carried_out(install, files):
+    import numpy as np
+
+    install("powers", {"transform": {"power": "Power"}}, POWER)
+    run({"scale": 0.1}, {"power": 2})
+    values = np.load(files / "run" / "out.npz")["d/kernel"]
+    assert np.allclose(values, (np.array([[2, 3], [4, 5e19]]) * 0.1) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("transform", "said"),
+    [
+        ({"power": 2}, r"power\(2\) makes 1 finite values infinite or NaN"),
+        ({"power": "two"}, "power takes a whole number, not 'two' -> write {power: 2}"),
+        ({"power": "crash"}, "power does not take 'crash': KeyError: 'crash' -> look up its arguments"),
+        (
+            {"power": 13},
+            r"power\(13\) failed on shapes .*IndexError: thirteen -> report it to the package that adds it",
+        ),
+        ({"power": 14}, r"d/kernel: power\(14\) failed: MemoryError: fourteen -> report it"),
+        ({"power": 15}, r"said that it gives float32 \(2, 2\), and gives float32 \(1, 2\) -> report it"),
+        ({"powre": 2}, "there is no transform 'powre' -> did you mean 'power'"),
+    ],
+)
+def test_what_a_transform_from_outside_does_wrong_is_an_error_of_ours(install, files, transform, said):
+    from transferpipe.errors import TransferError
+
+    install("powers", {"transform": {"power": "Power"}}, POWER)
+    with pytest.raises(TransferError, match=said):
+        run(transform)
+    assert not (files / "run" / "out.npz").exists()

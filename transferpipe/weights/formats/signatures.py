@@ -1,0 +1,78 @@
+"""What tells a format from a path, where that takes more than a line; nothing is imported before it is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transferpipe.weights.formats.format import Names
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+def is_hdf5(path: Path, _: bytes) -> bool:
+    """Look for the signature where the HDF5 specification (II.A) allows it: at 0, 512, 1024, 2048..."""
+    size, offset = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while offset + len(_HDF5) <= size:
+            file.seek(offset)
+            if file.read(len(_HDF5)) == _HDF5:
+                return True
+            offset = offset * 2 or 512
+    return False
+
+
+def is_legacy_hdf5(path: Path, head: bytes) -> bool:
+    """Tell whether it is HDF5 as Keras wrote it before version 3, with the names of its layers."""
+    if not is_hdf5(path, head):
+        return False
+    from transferpipe.weights.formats.hdf5.dataset import damage_named
+    from transferpipe.weights.formats.hdf5.file import open_hdf5
+
+    with open_hdf5(path, str(path)) as file, damage_named(str(path)):
+        # Names are compared one by one, because `in` would follow a link to another file.
+        return any(name in file.attrs for name in ("layer_names", "layer_names0")) or "model_weights" in list(file)
+
+
+def is_safetensors(path: Path, head: bytes) -> bool:
+    """Tell whether the length of a header and the JSON of one stand in front."""
+    if head[8:9] != b"{":
+        return False
+    from transferpipe.weights.formats.safetensors.header import MOST_HEADER
+
+    return 2 <= int.from_bytes(head[:8], "little") <= min(path.stat().st_size - 8, MOST_HEADER)
+
+
+def is_onnx(path: Path, head: bytes) -> bool:
+    """Tell whether it begins with the field of a version, and is a whole message of ONNX."""
+    if head[:1] != b"\x08":
+        return False
+    from transferpipe.weights.formats.onnx.model import is_onnx as is_model
+
+    return is_model(path, path.stat().st_size)
+
+
+def is_torch(names: Names) -> bool:
+    """Tell whether an archive has the one member that describes a checkpoint."""
+    from transferpipe.weights.formats.torch.zip_form import pickle_member
+
+    return pickle_member(names) is not None
+
+
+def is_legacy_torch(_: Path, head: bytes) -> bool:
+    """Tell whether the file begins with PyTorch's pickled magic number."""
+    from transferpipe.weights.formats.torch.legacy import is_legacy
+
+    return is_legacy(head)
+
+
+def is_npy_folder(folder: Path, _: Names) -> bool:
+    """Tell whether there are arrays in a folder or below."""
+    from transferpipe.weights.formats.numpy.npy import holds_arrays
+
+    return holds_arrays(folder)
+
+
+def is_orbax(_: Path, names: Names) -> bool:
+    """Tell a checkpoint of Orbax, one of its steps, or the tree of a step."""
+    steps = any(name.isdigit() for name in names) and all(name.isdigit() or "orbax" in name for name in names)
+    return steps or "_CHECKPOINT_METADATA" in names or {"_METADATA", "manifest.ocdbt"} <= names
