@@ -212,6 +212,13 @@ VERBS: Mapping[str, Verb] = _by_name(
         ),
         Verb("recipes", "list the recipes with their commands", "", ("--json", "--config-dir"), "recipes:recipes"),
         Verb("schema", "print the JSON Schema of recipes, or of a record", "[KIND]", (), "schema:print_schema"),
+        Verb(
+            "completion",
+            "print the script that makes your shell complete",
+            "bash|zsh|fish",
+            (),
+            "shells:print_script",
+        ),
         Verb("help", "list the reference pages, or show one", "[TOPIC]", (), "topics:show_help"),
     )
 )

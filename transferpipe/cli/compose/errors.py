@@ -133,7 +133,7 @@ def _unknown_key(key: str, message: str, overrides: Sequence[str]) -> Problem:
         return Problem(key, "already set", f"to change it, write {adding}")
     groups = [o for o in overrides if o.partition("=")[0] in GROUPS]
     try:
-        known = [*_keys(compose("config", groups, return_hydra_config=True)), *GROUPS]
+        known = [*keys_of(compose("config", groups, return_hydra_config=True)), *GROUPS]
     except Exception:  # the groups themselves are wrong; then that is the first thing to fix
         known = []
     if not known and key in GROUPS and not any(o.lstrip("+~").startswith(key) for o in overrides):
@@ -169,7 +169,8 @@ def unwritten_keys(known: Sequence[str]) -> list[str]:
     return found
 
 
-def _keys(config: DictConfig) -> list[str]:
+def keys_of(config: DictConfig) -> list[str]:
+    """Return the dotted keys of a composed configuration, outer ones first."""
     found = []
 
     def visit(node: object, prefix: str) -> None:
