@@ -1,11 +1,13 @@
 """`quantize: int8`: transfer first, then Keras quantizes; the result is what Keras makes of the same weights."""
 
+import re
 import sys
 import warnings
 
 import keras
 import numpy as np
 import pytest
+import yaml
 from keras import layers
 
 import transferpipe as tp
@@ -120,20 +122,35 @@ def test_weights_files_hold_the_quantized_weights(tmp_path, monkeypatch):
     assert bits(model) == bits(by_keras(source, "int8"))
 
 
+@pytest.mark.follows("check_quantizable: give a builder as")
 def test_a_file_is_not_quantized_without_a_model_and_the_advice_is_right(tmp_path):
     source = trained()
     source.save(tmp_path / "s.keras")
     trained(1).save(tmp_path / "t.keras")
-    with pytest.raises(RecipeError, match=r"needs a model that is built.*keras\.models\.load_model\(path\)"):
+    with pytest.raises(RecipeError, match=r"needs a model that is built.*keras\.models\.load_model\(path\)") as caught:
         tp.transfer(str(tmp_path / "s.keras"), str(tmp_path / "t.keras"), mapping=ALL, quantize="int8", folder=tmp_path)
-    model = keras.models.load_model(tmp_path / "t.keras")
-    tp.transfer(str(tmp_path / "s.keras"), model, mapping=ALL, quantize="int8")
-    assert bits(model) == bits(by_keras(source, "int8"))
+    line = caught.value.problems[0].fix.partition("a loaded model: ")[2]
+    models = []
+
+    def loaded(path):
+        models.append(keras.models.load_model(path))
+        return models[-1]
+
+    names = {
+        "source": str(tmp_path / "s.keras"),
+        "path": str(tmp_path / "t.keras"),
+        "load": loaded,
+        "ALL": ALL,
+        "tp": tp,
+    }
+    eval(line.replace("keras.models.load_model", "load").replace("quantize=", "mapping=ALL, quantize="), names)
+    assert bits(models[0]) == bits(by_keras(source, "int8"))
 
 
 @pytest.mark.parametrize(
     ("mode", "rule"), [("int4", {"to": ".*"}), ("int8", {"to": "inner", "transform": {"kernel": [{"cast": "int8"}]}})]
 )
+@pytest.mark.follows("refuse_floats: transfer first, then quantize():")
 def test_floats_into_a_quantized_layer_are_refused_and_the_advice_is_right(mode, rule):
     source, target = trained(), by_keras(trained(1), mode)
     with pytest.raises(RecipeError) as caught:
@@ -142,9 +159,9 @@ def test_floats_into_a_quantized_layer_are_refused_and_the_advice_is_right(mode,
     assert "inner/a" in problem.what
     assert "is quantized" in problem.what or "are quantized" in problem.what
     assert "transfer first, then quantize()" in problem.fix
-    assert f"`quantize: {mode}`" in problem.fix
+    ((key, value),) = yaml.safe_load(re.search("`(.*?)`", problem.fix)[1]).items()
     target = net()  # built without quantization, as the advice says
-    tp.transfer(source, target, mapping=ALL, quantize=mode)
+    tp.transfer(source, target, mapping=ALL, **{key: value})
     assert bits(target) == bits(by_keras(source, mode))
 
 
@@ -155,12 +172,100 @@ def test_quantized_into_quantized_is_a_copy():
     assert bits(target) == bits(source)
 
 
+def without(recipe, caught):
+    """Return the recipe without the key that the hint says to leave out."""
+    key = re.search("leave `(.*?)` out", caught.value.problems[0].fix)[1]
+    return {k: v for k, v in recipe.items() if k != key}
+
+
+@pytest.mark.follows("check_quantizable: build the target without", "check_quantizable: leave `quantize` out")
 def test_what_is_quantized_already_or_cannot_be_is_refused():
-    with pytest.raises(RecipeError, match="quantized already: its layer a is int8"):
-        tp.plan(trained(), by_keras(trained(), "int8"), unmatched="keep", quantize="int8")
-    conv = keras.Sequential([keras.Input((6, 3)), layers.Conv1D(2, 2, name="c")])
-    with pytest.raises(RecipeError, match="no layer that Keras can quantize"):
-        tp.plan(None, conv, unmatched="keep", quantize="int8")
+    recipe = {"mapping": ALL, "quantize": "int8"}
+    source, target = by_keras(trained(), "int8"), by_keras(trained(1), "int8")
+    with pytest.raises(RecipeError, match="quantized already: its layer a is int8") as caught:
+        tp.transfer(source, target, **recipe)
+    tp.transfer(source, target, **without(recipe, caught))
+    assert bits(target) == bits(source)
+
+    def conv():
+        return keras.Sequential([keras.Input((6, 3)), layers.Conv1D(2, 2, name="c")])
+
+    source, target = trained(build=conv), conv()
+    with pytest.raises(RecipeError, match="no layer that Keras can quantize") as caught:
+        tp.transfer(source, target, **recipe)
+    tp.transfer(source, target, **without(recipe, caught))
+    assert bits(target) == bits(source)
+
+
+@keras.saving.register_keras_serializable("quantize")
+class Own(layers.Layer):
+    """A layer that its configuration does not make again."""
+
+    def __init__(self, more=0, **keys):
+        super().__init__(**keys)
+        self.more = more
+
+    def build(self, shape):
+        self.shift = [self.add_weight(shape=shape[-1:], name=f"s{i}") for i in range(1 + self.more)]
+
+    def call(self, x):
+        return x + self.shift[0]
+
+
+@keras.saving.register_keras_serializable("quantize")
+class Silent(Own):
+    """The same, and says so."""
+
+    def get_config(self):
+        raise NotImplementedError("not this one")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(True, marks=pytest.mark.follows("_copy: transfer without `quantize`, then")),
+        pytest.param(False, marks=pytest.mark.follows("_copy: transfer without `quantize`, then #2")),
+    ],
+)
+def test_a_live_model_that_cannot_be_copied_is_quantized_afterwards(broken):
+    kind = Silent if broken else Own
+
+    def build():
+        return keras.Sequential([keras.Input((4,)), layers.Dense(3, name="d"), kind(1, name="o")])
+
+    source, target = trained(build=build), build()
+    recipe = {"mapping": ALL, "quantize": "int8"}
+    with pytest.raises(RecipeError) as caught:
+        tp.transfer(source, target, **recipe)
+    (problem,) = caught.value.problems
+    assert re.findall(r"without `(.*?)`, then call (.*?)\(", problem.fix) == [("quantize", "model.quantize")]
+    recipe.pop("quantize")
+    tp.transfer(source, target, **recipe)
+    assert bits(target) == bits(source)
+    with warnings.catch_warnings(), collector_spared():
+        warnings.simplefilter("ignore")
+        target.quantize("int8")
+    assert bits(target) == bits(by_keras(source, "int8", build))
+
+
+@pytest.mark.parametrize(
+    "fails",
+    [
+        pytest.param(True, marks=pytest.mark.follows("quantize_model: leave `quantize` out, or")),
+        pytest.param(False, marks=pytest.mark.follows("quantize_model: leave `quantize` out, or #2")),
+    ],
+)
+def test_what_keras_does_not_quantize_is_transferred_without(fails, monkeypatch):
+    def refuse(self, *_, **__):
+        if fails:
+            raise ValueError("not today")
+
+    source, target, recipe = trained(), net(), {"mapping": ALL, "quantize": "int8"}
+    monkeypatch.setattr(keras.Model, "quantize", refuse)
+    with pytest.raises(RecipeError) as caught:
+        tp.transfer(source, target, **recipe)
+    tp.transfer(source, target, **without(recipe, caught))
+    assert bits(target) == bits(source)
 
 
 def test_an_unknown_mode_is_refused():

@@ -1,10 +1,12 @@
 """What lookup layers learned comes along with them: vocabularies, weights of tf_idf, boundaries of bins."""
 
 import json
+import re
 
 import keras
 import numpy as np
 import pytest
+import yaml
 from keras import layers as kl
 
 import transferpipe as tp
@@ -261,32 +263,80 @@ def test_rows_of_the_embedding(kind, rows, said, tmp_path):
         assert "up to 4" in found[0].text and "(5 in all)" in found[0].text and "input_dim 4" in found[0].text
 
 
+@pytest.mark.follows("plan_state: adapt that layer, or")
 def test_an_empty_vocabulary():
     keras.utils.clear_session()
     inputs = keras.Input((1,), dtype="string")
     source = keras.Model(inputs, kl.Embedding(12, 2, name="e")(kl.StringLookup(name="l")(inputs)))
-    with pytest.raises(RecipeError, match=r"mapping\.l.*l of .* has no vocabulary"):
+    with pytest.raises(RecipeError, match=r"mapping\.l.*l of .* has no vocabulary") as caught:
         run(source, model(string), None)
     target = model(string)
     before = learned(target)
-    run(source, target, None, state="keep")
+    run(source, target, None, **kept(caught))
     assert learned(target) == before
 
 
-def test_no_such_lookup(tmp_path):
-    model(text).save(tmp_path / "s.keras")
-    with pytest.raises(RecipeError, match=r"is no StringLookup whose vocabulary l could take"):
-        run(tmp_path / "s.keras", model(string), None)
+def kept(caught):
+    """Return the key and the value that the hint says to set."""
+    return dict([re.search(r"(state)=(\w+)", caught.value.problems[0].fix).groups()])
 
 
+@pytest.mark.parametrize("to", ["l", "l|e"])
+@pytest.mark.follows("pair_states: name one, or keep")
+def test_no_such_lookup(to, tmp_path):
+    source = model(text)
+    source.save(tmp_path / "s.keras")
+    rules = {"l": {"to": to}} if to == "l|e" else RULES
+    with pytest.raises(RecipeError, match=r"is no StringLookup whose vocabulary l could take") as caught:
+        run(tmp_path / "s.keras", model(string), None, rules)
+    fix = caught.value.problems[0].fix
+    if to == "l":
+        rules = {**rules, "l": {"to": "l", "from": None}}
+        assert fix.endswith("keep the target's: from=null")
+    else:
+        key, own = re.search("`(.*?)`", fix)[1], re.search(r"a rule (\{.*\})", fix)[1]
+        rules = {"l": {**rules["l"], **yaml.safe_load(key)}, "own": yaml.safe_load(own)}
+    target = model(string)
+    before = learned(target)
+    run(tmp_path / "s.keras", target, None, rules)
+    assert learned(target) == before
+    assert np.array_equal(target.get_layer("e").get_weights()[0], source.get_layer("e").get_weights()[0])
+
+
+@pytest.mark.follows("_note_several: give …, or switch")
+def test_two_rules_for_one_lookup(tmp_path):
+    source = model(string)
+    source.save(tmp_path / "s.keras")
+    rules = {"a": {"to": "l|e"}, "b": {"to": "l", "from": None}}
+    with pytest.raises(RecipeError, match="both claim l") as caught:
+        run(tmp_path / "s.keras", model(string, OTHERS), None, rules)
+    fix = caught.value.problems[0].fix
+    name, key = re.search("give mapping.(.) `(.*?)`", fix).groups()
+    target = model(string, OTHERS)
+    before = learned(target)
+    run(tmp_path / "s.keras", target, None, {**rules, name: {**rules[name], **yaml.safe_load(key)}})
+    assert learned(target) == before
+    off = re.findall(r"mapping\.(.)=null", fix)[1]
+    run(tmp_path / "s.keras", target, None, {**rules, off: None})
+    assert learned(target) == learned(source)
+
+
+@pytest.mark.follows("plan_state: build the target with")
 def test_more_than_the_target_takes(tmp_path):
     model(string).save(tmp_path / "s.keras")
     keras.utils.clear_session()
     inputs = keras.Input((1,), dtype="string")
     lookup = kl.StringLookup(vocabulary=["x"], max_tokens=3, name="l")
     target = keras.Model(inputs, kl.Embedding(12, 2, name="e")(lookup(inputs)))
-    with pytest.raises(RecipeError, match="at most 3 terms"):
+    with pytest.raises(RecipeError, match="at most 3 terms") as caught:
         run(tmp_path / "s.keras", target, None)
+    before = learned(target)
+    run(tmp_path / "s.keras", target, None, **kept(caught))
+    assert learned(target) == before
+    assert "larger max_tokens" in caught.value.problems[0].fix
+    target = model(string)
+    run(tmp_path / "s.keras", target, None)
+    assert learned(target) == learned(keras.models.load_model(tmp_path / "s.keras"))
 
 
 @pytest.mark.parametrize("also", [[], ["m.keras"]])

@@ -95,13 +95,21 @@ def test_that_of_a_source_is_never_dropped_without_a_line(tmp_path):
     assert "optimizer state dropped (10 arrays): that of" in str(report.plan)
 
 
+@pytest.mark.follows("plan_optimizer: set optimizer=drop", "plan_optimizer: leave `optimizer` out")
 def test_what_cannot_be_kept_is_refused(tmp_path):
     trained(tmp_path / "t.keras")
-    with pytest.raises(RecipeError, match="cannot be kept: frozen layers"):
+    with pytest.raises(RecipeError, match="cannot be kept: frozen layers") as caught:
         transfer(tmp_path, edit=EDIT, freeze=["a"], optimizer="keep")
+    key, value = caught.value.problems[0].fix.removeprefix("set ").split("=")
+    assert transfer(tmp_path, edit=EDIT, freeze=["a"], **{key: value}).plan.optimizer.fate == "dropped"
+    assert not keras.models.load_model(tmp_path / "out.keras", compile=False).get_layer("a").trainable
     keras.Sequential([keras.Input((4,)), layers.Dense(3, name="a")]).save(tmp_path / "t.keras")
-    with pytest.raises(RecipeError, match="holds no state of an optimizer"):
+    with pytest.raises(RecipeError, match="holds no state of an optimizer") as caught:
         transfer(tmp_path, edit=EDIT, optimizer="keep")
+    recipe = {"edit": EDIT, "optimizer": "keep"}
+    recipe.pop(caught.value.problems[0].fix.split("`")[1])
+    transfer(tmp_path, **recipe)
+    assert keras.models.load_model(tmp_path / "out.keras").get_weights()[0].shape == (4, 3)
 
 
 def test_a_plan_says_it_again_after_it_was_written(tmp_path):

@@ -1,5 +1,7 @@
 """`optimizer: transfer`: slots go along the mapping, and Keras goes on training from them as the original does."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -161,31 +163,83 @@ def test_nested_models_and_attention(tmp_path):
             assert np.array_equal(one, other), one.path
 
 
+follows = pytest.mark.follows
+
+
+def drop(problem):
+    """Return the recipe's key that a hint says to set, with its value."""
+    return dict([re.search(r"set (optimizer)=(\w+)", problem.fix).groups()])
+
+
 @pytest.mark.parametrize(
     ("source", "target", "said"),
     [
-        ("adam", "sgd", "was trained with Adam, .* is compiled with SGD"),
-        ("adam", None, "is not compiled: it names no optimizer"),
-        (None, "adam", "holds no state of an optimizer"),
+        pytest.param("adam", "sgd", "was trained with Adam, .* is compiled with SGD",
+                     marks=follows("plan_transfer: compile the target with")),
+        pytest.param("adam", None, "is not compiled: it names no optimizer",
+                     marks=follows("slots_of_file: compile the model and")),
+        pytest.param(None, "adam", "holds no state of an optimizer", marks=follows("_holder: name a model that")),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_transferred_is_refused(source, target, said, tmp_path):
     model = make(optimizer=source)
     (fit(model) if source else model).save(tmp_path / "s.keras")
     make(optimizer=target).save(tmp_path / "t.keras")
-    with pytest.raises(RecipeError, match=said):
+    with pytest.raises(RecipeError, match=said) as caught:
         transfer(tmp_path, tmp_path / "s.keras", tmp_path / "t.keras")
-    tp.transfer(tmp_path / "s.keras", tmp_path / "t.keras", folder=tmp_path, mapping=ALL, optimizer="drop")
+    (problem,) = caught.value.problems
+    keys = drop(problem) if source else {}  # what the last says is to leave it out
+    recipe = {"mapping": ALL, "save": {"path": "out.keras", "overwrite": True}, **keys}
+    tp.transfer(tmp_path / "s.keras", tmp_path / "t.keras", folder=tmp_path, **recipe)
+    result = keras.models.load_model(tmp_path / "out.keras", compile=False)
+    assert all(map(np.array_equal, result.get_weights(), model.get_weights()))
+    # The other way that is offered: a target compiled alike, a source that was trained.
+    fit(make()).save(tmp_path / "s.keras")
+    make().save(tmp_path / "t.keras")
+    assert transfer(tmp_path, tmp_path / "s.keras", tmp_path / "t.keras")[0].plan.optimizer.fate == "transferred"
 
 
+@pytest.mark.parametrize(
+    ("case", "also"),
+    [
+        pytest.param("quantized", {"quantize": None}, marks=follows("plan_transfer: set optimizer=drop")),
+        pytest.param("computed", {}, marks=follows("plan_transfer: set optimizer=drop, or take")),
+        pytest.param("not compiled", {}, marks=follows("_slots_of_target: call model.compile in the")),
+        pytest.param("two sources", {}, marks=follows("_holder: leave the optimizer out")),
+    ],
+)
+def test_it_is_dropped_where_that_is_advised(case, also, tmp_path):
+    original = fit(make())
+    target = make(optimizer=None if case == "not compiled" else "adam")
+    source, recipe = original, {"mapping": ALL, "optimizer": "transfer"}
+    if case == "quantized":
+        recipe["quantize"] = "int8"
+    if case == "computed":
+        recipe["mapping"] = {"all": {"to": ".*", "transform": [{"scale": 2.0}]}}
+    if case == "two sources":
+        source = {"a": original, "b": fit(make(), 1)}
+        recipe["mapping"] = {"all": {"to": ".*", "from": r"a:\g<0>"}}
+    with pytest.raises(RecipeError) as caught:
+        tp.transfer(source, target, **recipe)
+    (problem,) = caught.value.problems
+    tp.transfer(source, target, **{**recipe, **also, **drop(problem)})
+    factor = 2 if case == "computed" else 1
+    for ours, theirs in zip(target.get_weights(), original.get_weights(), strict=True):
+        assert np.allclose(ours, factor * theirs)
+
+
+@follows("plan_transfer: save a … file")
 def test_outputs_that_cannot_hold_it_are_refused_and_the_hint_helps(tmp_path):
     original = fit(make())
     make().save(tmp_path / "t.keras")
-    with pytest.raises(RecipeError, match=r"out.npz cannot hold an optimizer's state.*save.also"):
+    with pytest.raises(RecipeError, match=r"out.npz cannot hold an optimizer's state.*save.also") as caught:
         transfer(tmp_path, original, tmp_path / "t.keras", save={"path": "out.npz"})
-    transfer(tmp_path, original, tmp_path / "t.keras", save={"path": "o.npz", "also": ["out.keras"]})
+    suffix, key = re.search(r"save a (\S+) or .*: save\.(\w+)=", caught.value.problems[0].fix).groups()
+    _, saved = transfer(tmp_path, original, tmp_path / "t.keras", save={"path": "o.npz", key: [f"out{suffix}"]})
+    assert all(map(np.array_equal, saved.optimizer.variables, original.optimizer.variables))
 
 
+@follows("_slots_of_target: call model.compile again after")
 def test_a_live_model_that_was_built_for_others_is_refused(tmp_path):
     original, target = fit(make()), fit(make(frozen=["z"]))
     target.get_layer("z").trainable = True
