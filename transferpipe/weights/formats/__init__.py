@@ -170,7 +170,7 @@ def _check_path(path: Path) -> None:
     if stat.S_ISDIR(status.st_mode):
         return
     if not stat.S_ISREG(status.st_mode):
-        raise FileError(Problem(str(path), "is not an ordinary file", listed_formats()))
+        raise FileError(Problem(str(path), "is not an ordinary file", "name a file or a folder"))
     if not status.st_size:
         raise FileError(Problem(str(path), "is empty", "download or save it again"))
 
