@@ -14,7 +14,7 @@ OWN = ("plan", "recipe=own")
         (["pln"], ["unknown verb 'pln'", "did you mean 'plan'?"]),
         (["own"], ["unknown verb 'own'", "recipe=own"]),
         (["plan", "--jsn"], ["unknown flag '--jsn'", "did you mean '--json'?"]),
-        (["run", "--json"], ["--json does not go with 'run'", "it goes with plan, inspect, verify, parity, recipes"]),
+        (["run", "--json"], ["--json does not go with 'run'", "it goes with plan, inspect, verify, parity, diff"]),
         (["plan", "--json=yes"], ["--json: takes no value, but 'yes' is given"]),
         (["plan", "--trust"], ["--trust: needs a value"]),
         (["plan", "--cfg", "jobs"], ["--cfg: is one of job, hydra, all, not 'jobs'"]),

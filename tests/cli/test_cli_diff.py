@@ -34,7 +34,8 @@ def test_a_bug_is_no_difference(cli, pair, monkeypatch):
     assert cli("diff", *pair).status == 2
 
 
-def test_what_is_printed(cli, pair):
+def test_what_is_printed(cli, pair, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     lines = cli("diff", *pair).out.splitlines()
     before = weights()["hidden/kernel"][7, 5]
     assert lines[0] == "A  weights.safetensors"

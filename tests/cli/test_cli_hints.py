@@ -95,12 +95,12 @@ def test_a_flag_without_a_value(hint, planned):
     assert moved(planned(*OWN, hint(2, *OWN, "--json=yes").removeprefix("write "))) == BODY
 
 
-@follows("inspect: transferpipe inspect PATH [format=NAME]")
 def test_how_inspect_is_called(hint, cli):
     usage = hint(2, "inspect", "a", "b")
     words = usage.replace("[", "").replace("]", "").replace("PATH", "weights.safetensors").split()[1:]
-    words = [w.replace("NAME", "safetensors") for w in words if not w.startswith("select")]
-    assert "8x6" in cli(*words).out.replace("(8, 6)", "8x6")
+    values = {"match": "hidden", "format": "safetensors"}
+    words = [w.replace("=X", f"={values[key]}") if (key := w.partition("=")[0]) in values else w for w in words]
+    assert "8x6" in cli(*[w for w in words if not w.endswith("=X")]).out
 
 
 @follows("read_topic: did you mean …?")

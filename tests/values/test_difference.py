@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from transferpipe.files.segment import Segment
-from transferpipe.values.difference import Comparer, Stored
+from transferpipe.values.difference import Comparer
+from transferpipe.values.stored import Stored
 
 FLOATS = ["float16", "float32", "float64", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
 WHOLE = ["int4", "int8", "uint8", "int16", "int32", "int64", "uint64"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from transferpipe.cli.terminal import is_terminal, width
+from transferpipe.cli.terminal import width
 from transferpipe.cli.verbs import VERBS, Arguments
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.progress import Progress
@@ -17,8 +17,6 @@ from transferpipe.recipe.calls import is_call, parse_call
 from transferpipe.recipe.model import Recipe
 
 _OVERRIDE = re.compile(r"[+~]*[\w./@-]+=.*", re.DOTALL)
-_PIPE = 120
-"""Columns of a table that nobody looks at on a terminal."""
 
 
 def diff(arguments: Arguments) -> int:
@@ -42,7 +40,7 @@ def diff(arguments: Arguments) -> int:
     if as_json:
         print(found.to_json())
     else:
-        print(diff_text(found, width() if is_terminal() else _PIPE, every="--all" in arguments.flags))
+        print(diff_text(found, width(), every="--all" in arguments.flags))
     return 0 if found.equal else 1
 
 

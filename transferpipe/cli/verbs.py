@@ -133,7 +133,8 @@ _FLAGS = (
     Flag("--inputs", "an npz file with one array an input, in place of random ones", takes_value=True),
     Flag("--atol", "the largest difference allowed", takes_value=True),
     Flag("--rtol", "the same as a part of the expected value", takes_value=True),
-    Flag("--stats", "read the values: mean, spread, range, NaN"),
+    Flag("--stats", "read the values, once: mean, spread, range, zeros, NaN"),
+    Flag("--tree", "show layers in layers, with their settings"),
     Flag("--write", "write the proposed recipe: --write recipes/NAME.yaml", takes_value=True),
     Flag("--trust", "let the recipe use this Python package (repeatable)", takes_value=True),
     Flag(STRICT, "make warnings errors; allow=[CODE] lets some pass"),
@@ -167,8 +168,8 @@ VERBS: Mapping[str, Verb] = _by_name(
         Verb(
             "inspect",
             "list the weights of a file",
-            "PATH [format=NAME] [select=KEYS]",
-            ("--json", "--all", "--stats"),
+            "PATH [match=X] [format=X] [select=X]",
+            ("--json", "--all", "--stats", "--tree"),
             "inspect:inspect",
         ),
         Verb(

@@ -39,7 +39,8 @@ from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import apply_chain
 from transferpipe.progress import Progress
 from transferpipe.recipe.model import Origin, Recipe
-from transferpipe.values.difference import Comparer, Stored
+from transferpipe.values.difference import Comparer
+from transferpipe.values.stored import Stored
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Source, WeightSpec
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.files.segment import CHUNK, Segment, opened, read_into
+from transferpipe.files.segment import CHUNK
+from transferpipe.values.stored import Stored, is_whole, reading
 from transferpipe.weights.spec import numpy_dtype
 
 Number = float | int | complex | bool
@@ -26,28 +26,6 @@ _PART = 1 << 15
 """Numbers that are computed with at a time: their float64s stay in the processor's cache."""
 _ROW = 1 << 13
 """Numbers of a scalar product: of more than 10,000 OpenBLAS makes work for all processors, which takes longer."""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A value that can be read.
-
-    Attributes:
-        shape: its shape.
-        dtype: NumPy name of its dtype.
-        read: returns it.
-        segment: where it lies in a file as it is in memory, if it does.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
-    read: Callable[[], Array] = field(repr=False)
-    segment: Segment | None = None
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -96,7 +74,7 @@ class Comparer:
         count = max(1, CHUNK // max(d.itemsize for d in dtypes))
         alike, tally = dtypes[0] == dtypes[1], None
         with contextlib.ExitStack() as stack, np.errstate(all="ignore"):
-            parts = [stack.enter_context(_reader(side, b)) for side, b in zip((one, other), self._buffers, strict=True)]
+            parts = [stack.enter_context(reading(side, b)) for side, b in zip((one, other), self._buffers, strict=True)]
             for begin in range(0, one.size, count):
                 end = min(begin + count, one.size)
                 mine, theirs = (read(begin, end) for read in parts)
@@ -113,25 +91,6 @@ class Comparer:
         return tally.result(one.shape) if tally else None
 
 
-@contextlib.contextmanager
-def _reader(value: Stored, buffer: NDArray[np.uint8]) -> Iterator[Callable[[int, int], Array]]:
-    """Yield what returns the numbers from one place to another; the next call may overwrite them."""
-    dtype = numpy_dtype(value.dtype)
-    segment = value.segment
-    if segment is None:
-        whole = np.ascontiguousarray(value.read()).reshape(-1)
-        yield lambda begin, end: whole[begin:end]
-        return
-    with opened(segment.path) as descriptor:
-
-        def read(begin: int, end: int) -> Array:
-            part = buffer[: (end - begin) * dtype.itemsize]
-            read_into(descriptor, part.data, segment.offset + begin * dtype.itemsize, segment.path)
-            return part.view(dtype)
-
-        yield read
-
-
 def _same_bytes(one: Array, other: Array) -> bool:
     first, second = _bits(one), _bits(other)
     return np.array_equal(first, second)
@@ -143,15 +102,11 @@ def _bits(values: Array) -> Array:
     return values.view(np.uint8).view(f"u{width}")
 
 
-def _is_whole(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind in "iub" or dtype.name.startswith(("int", "uint"))
-
-
 def _widen(values: Array) -> Array:
     """Return the numbers in a dtype in which a difference loses nothing, or as little as can be."""
     if values.dtype.kind == "c":
         return values.astype(np.complex128)
-    if _is_whole(values.dtype):
+    if is_whole(values.dtype):
         return values.astype(np.uint64 if values.dtype == np.uint64 else np.int64)
     return values.astype(np.float64)
 
@@ -189,7 +144,7 @@ class _Tally:
 
     def add(self, begin: int, mine: Array, theirs: Array, alike: bool) -> None:
         """Add numbers of which some differ; `begin` is where they stand, `alike` whether both have one dtype."""
-        exact = all(_is_whole(v.dtype) for v in (mine, theirs)) and max(v.dtype.itemsize for v in (mine, theirs)) > 4
+        exact = all(is_whole(v.dtype) for v in (mine, theirs)) and max(v.dtype.itemsize for v in (mine, theirs)) > 4
         simple = not exact and all(v.dtype.kind != "c" for v in (mine, theirs))
         for at in range(0, len(mine), _PART):
             one, other = mine[at : at + _PART], theirs[at : at + _PART]
@@ -292,6 +247,6 @@ def _bitwise(one: Array, other: Array) -> NDArray[np.bool_]:
 
 def _plain(number: Any) -> Number:
     if number.dtype.type.__module__.startswith(ml_dtypes.__name__):
-        return int(number) if _is_whole(number.dtype) else float(number)
+        return int(number) if is_whole(number.dtype) else float(number)
     value: Number = number.item()
     return value

@@ -111,7 +111,7 @@ class Double:
     at: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Catalog:
     """The ordered weights of a model or file.
 
@@ -156,6 +156,11 @@ class Catalog:
         order = forward_first(list(seen))
         if order != list(range(len(order))):
             object.__setattr__(self, "weights", tuple(self.weights[i] for i in order))
+
+    def __repr__(self) -> str:
+        # Of a catalog with thousands of weights, a notebook or an error shows a line.
+        label = f"{self.label}: " if self.label else ""
+        return f"<Catalog {label}{len(self.weights):,} weights, {self.parameters:,} parameters>"
 
     def __iter__(self) -> Iterator[WeightSpec]:
         return iter(self.weights)
