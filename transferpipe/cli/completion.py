@@ -87,27 +87,26 @@ def _words_of(verb: str) -> Iterable[Answer]:
 
 def _overrides(typed: Sequence[str], last: str) -> Iterator[Answer]:
     """Yield what fits as an override."""
-    from transferpipe.cli.compose.composing import session
+    from transferpipe.cli.compose.composing import Composer
     from transferpipe.cli.compose.offered import Offered
 
     overrides, config_dir = _split(typed)
     sign = re.match(r"[+~]*", last)
     assert sign is not None
     word = last[sign.end() :]
-    with session(config_dir):
-        offered = Offered(overrides)
-        key, equals, value = word.partition("=")
-        if equals and not sign[0].startswith("~"):
-            # Of several values, and of a list, the last is being typed.
-            done = value[: max(value.rfind(","), value.rfind("[")) + 1]
-            files = _files(value) if key.rpartition(".")[2] in _PATHS else ()
-            found = [*offered.values(key), *((file, "") for file in files)]
-            yield from ((f"{sign[0]}{key}={done}{text}", about) for text, about in found)
-        elif sign[0].startswith("+"):
-            yield from ((f"{sign[0]}{key}", about) for key, about in offered.addable(word))
-        else:
-            for key, about in offered.present(word):
-                yield f"{sign[0]}{key.rstrip('=') if sign[0] else key}", about
+    offered = Offered(Composer(config_dir), overrides)
+    key, equals, value = word.partition("=")
+    if equals and not sign[0].startswith("~"):
+        # Of several values, and of a list, the last is being typed.
+        done = value[: max(value.rfind(","), value.rfind("[")) + 1]
+        files = _files(value) if key.rpartition(".")[2] in _PATHS else ()
+        found = [*offered.values(key), *((file, "") for file in files)]
+        yield from ((f"{sign[0]}{key}={done}{text}", about) for text, about in found)
+    elif sign[0].startswith("+"):
+        yield from ((f"{sign[0]}{key}", about) for key, about in offered.addable(word))
+    else:
+        for key, about in offered.present(word):
+            yield f"{sign[0]}{key.rstrip('=') if sign[0] else key}", about
 
 
 def _files(begun: str) -> Iterator[str]:

@@ -58,10 +58,10 @@ def _progress() -> Iterator[Progress | None]:
 
 def _composed(overrides: list[str], config_dir: str | None) -> Mapping[str, Any]:
     """Return the recipe that the overrides select and change; without ``recipe=`` one that says nothing."""
-    from transferpipe.cli.compose.composing import compose_recipe
+    from transferpipe.cli.compose.composing import Composer
 
     chosen = any(o.startswith("recipe=") for o in overrides)
-    return compose_recipe(overrides if chosen else ["~recipe", "name=diff", *overrides], config_dir).data
+    return Composer(config_dir).compose(overrides if chosen else ["~recipe", "name=diff", *overrides]).data
 
 
 def _recipe(words: list[str], composed: Mapping[str, Any]) -> Recipe:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from transferpipe.cli.compose.composing import compose_recipe
+from transferpipe.cli.compose.composing import Composer
 from transferpipe.cli.terminal import width
 from transferpipe.cli.transfer import check_name
 from transferpipe.cli.verbs import Arguments
@@ -62,7 +62,7 @@ def _read_words(arguments: Arguments) -> dict[str, Any]:
             value = text  # a path with a character that YAML knows
         _put(given, first, inner, value)
     if "recipe" in given:
-        composed = compose_recipe([f"recipe={given.pop('recipe')}"], arguments.value("--config-dir"))
+        composed = Composer(arguments.value("--config-dir")).compose([f"recipe={given.pop('recipe')}"])
         given = {**{side: composed.data[side] for side in SIDES if composed.data.get(side)}, **given}
     for side in SIDES:
         if isinstance(given.get(side), str | int | float):

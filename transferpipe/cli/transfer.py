@@ -10,11 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from transferpipe.cli.compose.composing import Composed, compose_recipe
+from transferpipe.cli.compose.composing import Composed, Composer
 from transferpipe.cli.compose.written import located
 from transferpipe.cli.terminal import is_terminal, progress, width
 from transferpipe.cli.verbs import Arguments
@@ -42,7 +41,7 @@ def plan(arguments: Arguments) -> int:
         return 0
     as_json = "--json" in arguments.flags
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():  # a builder may print
-        prepared = _prepare(arguments, recipe)
+        prepared = _prepare(arguments, composed, recipe)
     if as_json:
         print(json.dumps({"checksum": prepared.plan.checksum, **prepared.plan.to_data()}, indent=1))
     else:
@@ -60,7 +59,7 @@ def run(arguments: Arguments) -> int:
     if _print_config(arguments, composed):
         return 0
     trusted = arguments.values.get("--trust", ())
-    prepared = _prepare(arguments, recipe)
+    prepared = _prepare(arguments, composed, recipe)
     print(plan_text(prepared.plan, colour=is_terminal(), width=width()), flush=True)
     print()
     with _run_folder(composed, prepared) as folder:
@@ -86,15 +85,15 @@ def _leave_page(folder: Path, page: str) -> None:
 
 
 def _read(arguments: Arguments) -> tuple[Composed, Recipe]:
-    composed = compose_recipe(arguments.overrides, arguments.value("--config-dir"))
-    with located(arguments.overrides, arguments.value("--config-dir")):
+    composed = Composer(arguments.value("--config-dir")).compose(arguments.overrides)
+    with located(composed.composer, composed.overrides):
         recipe = read_recipe(composed.data, absolute_save=composed.absolute_save)
         check_name(recipe.name)
     return composed, recipe
 
 
-def _prepare(arguments: Arguments, recipe: Recipe) -> Prepared:
-    with located(arguments.overrides, arguments.value("--config-dir")):
+def _prepare(arguments: Arguments, composed: Composed, recipe: Recipe) -> Prepared:
+    with located(composed.composer, composed.overrides):
         return prepare(recipe, arguments.values.get("--trust", ()))
 
 
@@ -135,10 +134,8 @@ def _run_folder(composed: Composed, prepared: Prepared) -> Iterator[Path]:
 
 
 def _named_folder(composed: Composed, prepared: Prepared) -> Path:
-    OmegaConf.register_new_resolver("plan_checksum", lambda: prepared.plan.checksum, replace=True, use_cache=False)
-    HydraConfig.instance().set_config(composed.config)
     try:
-        return Path(str(composed.config.hydra.run.dir))
+        return Path(composed.value_of_hydra("run.dir", plan_checksum=lambda: prepared.plan.checksum))
     except OmegaConfBaseException as error:
         raise RecipeError(Problem("hydra.run.dir", str(error).splitlines()[0], "give a folder")) from error
 

@@ -3,18 +3,17 @@
 import pytest
 from omegaconf import OmegaConf
 
-from transferpipe.cli.compose.composing import session
+from transferpipe.cli.compose.composing import Composer
 from transferpipe.cli.sweeps.expansion import Axes, as_override, count, expand, named_axes, split_axes, values_by_key
 from transferpipe.errors import RecipeError
 
 
 @pytest.fixture
-def open_session(here):
+def composer(here):
     for name in ("small", "large", "other"):
         (here / "recipes" / "mapping").mkdir(exist_ok=True)
         (here / "recipes" / "mapping" / f"{name}.yaml").write_text("{}\n")
-    with session(None):
-        yield
+    return Composer()
 
 
 @pytest.mark.parametrize(
@@ -31,17 +30,17 @@ def open_session(here):
         ("seed=sort(3,1,2)", ("1", "2", "3")),
     ],
 )
-def test_values_of_an_axis(open_session, text, values):
-    assert split_axes([text]) == Axes((), {text.partition("=")[0]: values}, {})
+def test_values_of_an_axis(composer, text, values):
+    assert split_axes(composer, [text]) == Axes((), {text.partition("=")[0]: values}, {})
 
 
 @pytest.mark.parametrize("text", ["seed=1", "freeze=[a,b]", "freeze='a,b'", "target={a:1,b:2}", "~mapping.x", "+a.b=1"])
-def test_one_value_is_no_axis(open_session, text):
-    assert split_axes([text]) == Axes((text,), {}, {})
+def test_one_value_is_no_axis(composer, text):
+    assert split_axes(composer, [text]) == Axes((text,), {}, {})
 
 
-def test_an_interval_is_left_to_a_sweeper(open_session):
-    assert split_axes(["vars.x=interval(0,1)"]).open == {"vars.x": "interval(0,1)"}
+def test_an_interval_is_left_to_a_sweeper(composer):
+    assert split_axes(composer, ["vars.x=interval(0,1)"]).open == {"vars.x": "interval(0,1)"}
 
 
 @pytest.mark.parametrize(
@@ -55,12 +54,12 @@ def test_an_interval_is_left_to_a_sweeper(open_session):
         ("seed=range(", "grammar"),
     ],
 )
-def test_refused_axes(open_session, text, words):
+def test_refused_axes(composer, text, words):
     with pytest.raises(RecipeError, match=words):
-        split_axes([text])
+        split_axes(composer, [text])
 
 
-def test_axes_of_a_file(open_session):
+def test_axes_of_a_file(composer):
     axes = {
         "seed": "range(2)",
         "freeze": [["a"], None, "b c"],
@@ -68,7 +67,7 @@ def test_axes_of_a_file(open_session):
         "mapping": "small",
         "vars.y": "interval(0,1)",
     }
-    found = named_axes(axes)
+    found = named_axes(composer, axes)
     assert found.axes == {
         "seed": ("0", "1"),
         "freeze": ("[a]", "null", "'b c'"),
@@ -78,9 +77,9 @@ def test_axes_of_a_file(open_session):
     assert found.open == {"vars.y": "interval(0,1)"}
 
 
-def test_all_that_is_wrong_with_the_axes_of_a_file(open_session):
+def test_all_that_is_wrong_with_the_axes_of_a_file(composer):
     with pytest.raises(RecipeError) as caught:
-        named_axes({"seed": [], "freeze": "range(0)"})
+        named_axes(composer, {"seed": [], "freeze": "range(0)"})
     assert len(caught.value.problems) == 2
 
 

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transferpipe.cli.compose.composing import compose_recipe
+from transferpipe.cli.compose.composing import Composer
 from transferpipe.planning.transforms import MERGES, TRANSFORMS
 from transferpipe.recipe.keys import ANY, walk_keys
 from transferpipe.show.help_pages import read_topic
@@ -42,7 +42,7 @@ def test_it_is_a_schema():
 @pytest.mark.parametrize("recipe", sorted(p.stem for p in (CONF / "recipe").glob("*.yaml")))
 def test_every_shipped_recipe_is_valid_as_it_stands_and_when_it_is_composed(recipe):
     assert errors(yaml.safe_load((CONF / "recipe" / f"{recipe}.yaml").read_text(encoding="utf-8"))) == []
-    data = compose_recipe([f"recipe={recipe}", *(["source.path=x.h5"] if recipe == "nested_vgg16" else [])]).data
+    data = Composer().compose([f"recipe={recipe}", *(["source.path=x.h5"] if recipe == "nested_vgg16" else [])]).data
     assert set(data) > {"mapping", "save", "verify"}
     assert errors(data) == []
 

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.plugins import Plugins
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from transferpipe.cli.compose.errors import GROUPS, MAPPING, SCORE, explain
-from transferpipe.cli.compose.folders import ConfigDir, FolderSearch, UserFolder, conf_folder
-from transferpipe.cli.compose.hydra_private import apply_overrides
-from transferpipe.cli.compose.resolving import no_environment, resolve
+from transferpipe.cli.compose.folders import LOADED, Loaded, conf_folder, further_places
+from transferpipe.cli.compose.hydra_private import apply_overrides, loader_of
+from transferpipe.cli.compose.process_state import hydra_lent, recipe_read
+from transferpipe.cli.compose.resolving import resolve
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 from transferpipe.recent import Recent
 from transferpipe.recipe.trust import OUTSIDE
@@ -44,13 +43,25 @@ class Composed:
         data: the recipe as plain data, interpolations resolved.
         config: the composed configuration with Hydra's own part.
         overrides: the overrides as given.
+        composer: what composed it.
         sweep: what a sweep over the recipe is to do, as plain data.
     """
 
     data: Mapping[str, Any]
     config: DictConfig = field(repr=False)
     overrides: tuple[str, ...]
+    composer: Composer = field(repr=False, compare=False)
     sweep: Mapping[str, Any] = field(default_factory=dict)
+
+    def value_of_hydra(self, key: str, **resolvers: Callable[[], str]) -> str:
+        """Return a value of Hydra's own part, such as ``run.dir``.
+
+        Args:
+            key: its key below ``hydra``.
+            **resolvers: what may stand in it in ``${...}`` and is known only now.
+        """
+        with hydra_lent(self.config, resolvers):
+            return str(OmegaConf.select(self.config.hydra, key))
 
     @property
     def absolute_save(self) -> bool:
@@ -68,66 +79,188 @@ def _has_absolute(value: Any) -> bool:
     )
 
 
-def compose_recipe(overrides: Sequence[str], config_dir: str | None = None) -> Composed:
-    """Return the recipe that the overrides select and change.
+class Composer:
+    """Composes recipes out of our configuration, the user's ``./recipes`` and ``--config-dir``.
 
-    Raises:
-        RecipeError: an override is refused, names nothing, or an interpolation cannot be resolved.
+    It owns its search path, and knows which files it has loaded and whether they may touch Hydra's own part. Several
+    of them, in whatever threads, do not disturb each other, nor anybody else who uses Hydra in this process: what
+    Hydra keeps for the whole process is put back after every call (see `process_state`).
+
+    Attributes:
+        loaded: the user's files that it has loaded.
     """
-    with session(config_dir):
-        return compose_here(overrides)
 
+    def __init__(self, config_dir: str | None = None) -> None:
+        """Look where recipes lie at present.
 
-def compose_here(overrides: Sequence[str]) -> Composed:
-    """Return the same within a `session` that is open already.
+        Raises:
+            RecipeError: there is no folder `config_dir`.
+        """
+        places = further_places(config_dir)
+        with recipe_read():
+            self._loader = loader_of(str(conf_folder()), places)
+        self._options = cache(self._loader.get_group_options)
+        self.loaded = Loaded()
 
-    Raises:
-        RecipeError: as `compose_recipe`.
-    """
-    with no_environment():
-        config = _composed(overrides)
-        HydraConfig.instance().set_config(config)
-        data = dict(resolve(_without_hydra(config)))
-    sweep = data.pop("sweep", None)
-    if isinstance(sweep, str):
-        fix = f"put it into recipes/sweep/{sweep}.yaml"
-        raise RecipeError(Problem("sweep", f"there is no sweep called {sweep!r}", fix))
-    return Composed(_recipe_of(data), config, tuple(overrides), sweep if isinstance(sweep, dict) else {})
+    @property
+    def loader(self) -> ConfigLoader:
+        """What Hydra's launchers and sweepers compose their jobs with."""
+        return self._loader
+
+    def options(self, group: str) -> list[str]:
+        """Return the files of a group."""
+        return self._options(group)
+
+    def lent(self, config: DictConfig) -> AbstractContextManager[None]:
+        """Return the context in which a launcher or sweeper of Hydra's runs with `config`."""
+        return hydra_lent(config)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Let the loader read files, which are noted in `loaded`."""
+        token = LOADED.set(self.loaded)
+        try:
+            with recipe_read():
+                yield
+        finally:
+            LOADED.reset(token)
+
+    def words(self, overrides: Sequence[str]) -> list[str]:
+        """Return the overrides as Hydra reads them as they are meant here."""
+        none = {**dict.fromkeys(_NO_SCORE, f"{SCORE}=none"), **dict.fromkeys(_NO_RULES, f"{MAPPING}=none")}
+        return [word for o in overrides for word in self._plugged(_as_text(none.get(o, o)))]
+
+    def _plugged(self, override: str) -> tuple[str, ...]:
+        """Return what stands for the choice of a score that an installed package adds."""
+        group, _, name = override.partition("=")
+        if group != SCORE or not name.isidentifier() or (conf_folder() / SCORE / f"{name}.yaml").is_file():
+            return (override,)
+        if name not in OUTSIDE.names() or name in self.options(SCORE):
+            return (override,)
+        return f"{SCORE}=callable", f"{SCORE}._target_=transferpipe.score.{name}"
+
+    def compose(self, overrides: Sequence[str]) -> Composed:
+        """Return the recipe that the overrides select and change.
+
+        Raises:
+            RecipeError: an override is refused, names nothing, or an interpolation cannot be resolved.
+        """
+        config = self.configuration(overrides)
+        data = dict(resolve(_without_hydra(config), config))
+        sweep = data.pop("sweep", None)
+        if isinstance(sweep, str):
+            fix = f"put it into recipes/sweep/{sweep}.yaml"
+            raise RecipeError(Problem("sweep", f"there is no sweep called {sweep!r}", fix))
+        settings = sweep if isinstance(sweep, dict) else {}
+        return Composed(_recipe_of(data), config, tuple(overrides), self, settings)
+
+    def parse(self, overrides: Sequence[str]) -> list[Override]:
+        """Return overrides as Hydra reads them, which may name the files of a group by a pattern.
+
+        Raises:
+            RecipeError: one is refused.
+        """
+        try:
+            return OverridesParser.create(config_loader=self._loader).parse_overrides([*overrides])
+        except Exception as error:
+            raise explain(error, overrides, self) from error
+
+    def variants(self, fixed: Sequence[str]) -> Variants:
+        """Return what composes many variants of what `fixed` selects and changes."""
+        return Variants(self, fixed)
+
+    def load(self, words: Sequence[str]) -> DictConfig:
+        """Return what Hydra composes of `words`, without any check, as a configuration with Hydra's own part."""
+        with self.reading():
+            return self._loader.load_configuration("config", [*words], run_mode=RunMode.RUN, from_shell=False)
+
+    def configuration(self, overrides: Sequence[str]) -> DictConfig:
+        """Return the composed configuration with Hydra's own part, checked, nothing resolved.
+
+        Raises:
+            RecipeError, UnsafeError: as `compose`.
+        """
+        self.loaded.may_touch_hydra = False
+        try:
+            config = self._with_score(overrides)
+        except Exception as error:
+            raise explain(error, overrides, self) from error
+        if self.loaded.may_touch_hydra:
+            self._check_hydra_is_ours(config, overrides)
+        return config
+
+    def _with_score(self, overrides: Sequence[str]) -> DictConfig:
+        """Compose. A chosen score takes the place of the recipe's own, of whose arguments it knows nothing."""
+        words = self.words(overrides)
+        if any(o.startswith(_RULES_WRITTEN_OUT) for o in words):
+            return self._with_rules(words)
+        own = [o for o in words if o.lstrip("+~").startswith((f"{SCORE}=", f"{SCORE}.", f"{SCORE}/", f"{SCORE}@"))]
+        if any(o.startswith(f"{SCORE}={{") for o in own):  # written out: Hydra would merge it with the recipe's
+            words = [o for o in words if o not in own]
+        elif not any(o.startswith(f"{SCORE}=") for o in own):
+            return self.load(words)
+        config, alone = self.load(words), self.load([f"~{_RECIPE}", *own])
+        with open_dict(config):
+            config[SCORE] = alone[SCORE] or None
+        return config
+
+    def _with_rules(self, words: Sequence[str]) -> DictConfig:
+        """Compose with rules that the command line writes out: they take the place of the recipe's.
+
+        Hydra knows ``mapping`` as a group of files only. What changes single rules is applied to those written out.
+        """
+        of_rules = [o for o in words if o.lstrip("+~").startswith(("mapping=", "mapping."))]
+        config = self.load([o for o in words if o not in of_rules])
+        with open_dict(config):
+            config["mapping"] = {}
+            for override in OverridesParser.create().parse_overrides(of_rules):
+                if override.key_or_group == "mapping" and not override.is_delete():
+                    config["mapping"] = override.value()
+                else:
+                    apply_overrides([override], config)
+        return config
+
+    def _check_hydra_is_ours(self, config: DictConfig, overrides: Sequence[str]) -> None:
+        """Refuse a recipe that changes Hydra's own part, by whatever spelling: compose without it and compare."""
+        without = self.load([f"~{_RECIPE}", *_beside_recipe(overrides)])
+        here, there = (dict(_leaves(OmegaConf.to_container(c.hydra), "hydra")) for c in (config, without))
+        changed = sorted(k for k in here.keys() | there.keys() if here.get(k) != there.get(k))
+        if changed:
+            what = f"a recipe cannot set keys of hydra, but {listed(changed)} would be another with it"
+            raise UnsafeError(Problem("recipe", what, f"say it on the command line: {changed[0]}=..."))
 
 
 class Variants:
-    """Composes many variants of one recipe, within a `session` that is open already.
+    """Composes many variants of one recipe.
 
     Hydra composes every choice of files once; what only sets values is set in a copy of that, as Hydra itself does it
     after composing, at a twentieth of the cost.
     """
 
-    def __init__(self, fixed: Sequence[str]) -> None:
-        self._fixed, self._bases = tuple(fixed), Recent[DictConfig](_MOST_BASES)
-        self._options = cache(GlobalHydra.instance().config_loader().get_group_options)
+    def __init__(self, composer: Composer, fixed: Sequence[str]) -> None:
+        self._composer, self._fixed, self._bases = composer, tuple(fixed), Recent[DictConfig](_MOST_BASES)
 
     def compose(self, choices: Sequence[str]) -> tuple[dict[str, Any], Mapping[str, Any]]:
         """Return the recipe that `choices` make of what is fixed, and the settings of its sweep, as plain data.
 
         Raises:
-            RecipeError: as `compose_recipe`.
+            RecipeError: as `Composer.compose`.
         """
         words = [*self._fixed, *choices]
-        with no_environment():
-            try:
-                parsed = OverridesParser.create().parse_overrides([*choices])
-                values = [override for override in parsed if self._sets_value(override)]
-                files = tuple(str(override.input_line) for override in parsed if not self._sets_value(override))
-                job = self._bases.get(files)
-                if job is None:
-                    job = self._bases.keep(files, _without_hydra(_composed([*self._fixed, *files])))
-                job = job.copy()
-                apply_overrides(values, job)
-            except TransferError:
-                raise
-            except Exception as error:
-                raise explain(error, words) from error
-            data = dict(resolve(job))
+        try:
+            parsed = OverridesParser.create().parse_overrides([*choices])
+            values = [override for override in parsed if self._sets_value(override)]
+            files = tuple(str(override.input_line) for override in parsed if not self._sets_value(override))
+            base = self._bases.get(files)
+            if base is None:
+                base = self._bases.keep(files, self._composer.configuration([*self._fixed, *files]))
+            job = _without_hydra(base)
+            apply_overrides(values, job)
+        except TransferError:
+            raise
+        except Exception as error:
+            raise explain(error, words, self._composer) from error
+        data = dict(resolve(job, base))
         sweep = data.pop("sweep", None)
         return _recipe_of(data), sweep if isinstance(sweep, dict) else {}
 
@@ -136,16 +269,7 @@ class Variants:
         key = override.key_or_group
         if override.package is not None or "/" in key or key.startswith(("hydra", SCORE)):
             return False
-        return "." in key or not self._options(key)
-
-
-def _composed(overrides: Sequence[str]) -> DictConfig:
-    try:
-        config = _compose(overrides)
-    except Exception as error:
-        raise explain(error, overrides) from error
-    _check_hydra_is_ours(config, overrides)
-    return config
+        return "." in key or not self._composer.options(key)
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:
@@ -164,39 +288,6 @@ def _recipe_of(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-def _compose(overrides: Sequence[str]) -> DictConfig:
-    """Compose the recipe. A chosen score takes the place of the recipe's own, of whose arguments it knows nothing."""
-    words = words_for_hydra(overrides)
-    if any(o.startswith(_RULES_WRITTEN_OUT) for o in words):
-        return _with_rules(words)
-    own = [o for o in words if o.lstrip("+~").startswith((f"{SCORE}=", f"{SCORE}.", f"{SCORE}/", f"{SCORE}@"))]
-    if any(o.startswith(f"{SCORE}={{") for o in own):  # written out: Hydra would merge it with the recipe's
-        words = [o for o in words if o not in own]
-    elif not any(o.startswith(f"{SCORE}=") for o in own):
-        return compose("config", words, return_hydra_config=True)
-    config = compose("config", words, return_hydra_config=True)
-    alone = compose("config", [f"~{_RECIPE}", *own])
-    with open_dict(config):
-        config[SCORE] = alone[SCORE] or None
-    return config
-
-
-def words_for_hydra(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides as Hydra reads them as they are meant here."""
-    none = {**dict.fromkeys(_NO_SCORE, f"{SCORE}=none"), **dict.fromkeys(_NO_RULES, f"{MAPPING}=none")}
-    return [word for o in overrides for word in _plugged(_as_text(none.get(o, o)))]
-
-
-def _plugged(override: str) -> tuple[str, ...]:
-    """Return what stands for the choice of a score that an installed package adds."""
-    group, _, name = override.partition("=")
-    if group != SCORE or not name.isidentifier() or (conf_folder() / SCORE / f"{name}.yaml").is_file():
-        return (override,)
-    if name not in OUTSIDE.names() or name in GlobalHydra.instance().config_loader().get_group_options(SCORE):
-        return (override,)
-    return f"{SCORE}=callable", f"{SCORE}._target_=transferpipe.score.{name}"
-
-
 def _as_text(override: str) -> str:
     """Return a choice of a file whose name reads as a number or another value of YAML (2024, nan) in quotes."""
     group, equals, choice = override.partition("=")
@@ -204,35 +295,6 @@ def _as_text(override: str) -> str:
         return override
     value = OverridesParser.create().parse_override(f"x={choice}").value()
     return override if isinstance(value, str) else f'{group}="{choice}"'
-
-
-def _with_rules(words: Sequence[str]) -> DictConfig:
-    """Compose with rules that the command line writes out: they take the place of the recipe's.
-
-    Hydra knows ``mapping`` as a group of files only. What changes single rules is applied to those written out.
-    """
-    of_rules = [o for o in words if o.lstrip("+~").startswith(("mapping=", "mapping."))]
-    config = compose("config", [o for o in words if o not in of_rules], return_hydra_config=True)
-    with open_dict(config):
-        config["mapping"] = {}
-        for override in OverridesParser.create().parse_overrides(of_rules):
-            if override.key_or_group == "mapping" and not override.is_delete():
-                config["mapping"] = override.value()
-            else:
-                apply_overrides([override], config)
-    return config
-
-
-def _check_hydra_is_ours(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Refuse a recipe that changes Hydra's own part, by whatever spelling: compose once more without it and compare."""
-    if not UserFolder.may_touch_hydra:
-        return
-    without = compose("config", [f"~{_RECIPE}", *_beside_recipe(overrides)], return_hydra_config=True)
-    here, there = (dict(_leaves(OmegaConf.to_container(c.hydra), "hydra")) for c in (config, without))
-    changed = sorted(k for k in here.keys() | there.keys() if here.get(k) != there.get(k))
-    if changed:
-        what = f"a recipe cannot set keys of hydra, but {listed(changed)} would be another with it"
-        raise UnsafeError(Problem("recipe", what, f"say it on the command line: {changed[0]}=..."))
 
 
 def _beside_recipe(overrides: Sequence[str]) -> list[str]:
@@ -250,23 +312,3 @@ def _leaves(data: Any, where: str) -> Iterator[tuple[str, str]]:
             yield from _leaves(inner, f"{where}.{key}")
     else:
         yield where, repr(data)
-
-
-@contextmanager
-def session(config_dir: str | None) -> Iterator[None]:
-    """Initialise Hydra with our conf folder, the user's `./recipes` and `config_dir` on the search path."""
-    FolderSearch.further, UserFolder.may_touch_hydra, UserFolder.loaded = _further(config_dir), False, []
-    plugins = Plugins.instance()
-    for plugin in (UserFolder, ConfigDir, FolderSearch):
-        plugins.register(plugin)
-    with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name="transferpipe"):
-        yield
-
-
-def _further(config_dir: str | None) -> str | None:
-    if config_dir is None:
-        return None
-    folder = Path(config_dir).expanduser().resolve()
-    if not folder.is_dir():
-        raise RecipeError(Problem("--config-dir", f"there is no folder {config_dir!r}", "it should hold recipe/*.yaml"))
-    return str(folder)

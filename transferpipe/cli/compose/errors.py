@@ -7,15 +7,14 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import yaml
-from hydra import compose
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
-from transferpipe.cli.compose.folders import UserFolder
+from transferpipe.cli.compose.folders import Loaded
 from transferpipe.cli.compose.recipe_file import find_default, yaml_problem
 from transferpipe.cli.compose.resolving import find_cause
 from transferpipe.errors import Problem, RecipeError, TransferError, did_you_mean
@@ -35,7 +34,19 @@ _PLUGINS = {
 }
 
 
-def explain(error: Exception, overrides: Sequence[str]) -> TransferError:
+class Known(Protocol):
+    """What messages look up: what there is to choose from, what was loaded, and what a composition knows."""
+
+    loaded: Loaded
+
+    def options(self, group: str) -> list[str]:
+        """Return the files of a group."""
+
+    def load(self, words: Sequence[str]) -> DictConfig:
+        """Compose without a check."""
+
+
+def explain(error: Exception, overrides: Sequence[str], known: Known) -> TransferError:
     """Return the error that says which override or file is wrong and how to fix it."""
     ours, yaml_error = find_cause(error, TransferError), find_cause(error, yaml.MarkedYAMLError)
     if ours is not None:
@@ -50,10 +61,10 @@ def explain(error: Exception, overrides: Sequence[str]) -> TransferError:
         return RecipeError(_several_values(several[1], several[2]))
     missing = re.search(r"Could not find '([^']+)'", str(error)) or re.search(r"load '([^']+)'", str(error))
     if missing:
-        return _missing_config(missing[1])
+        return _missing_config(missing[1], known)
     key = re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", str(error))
     if key:
-        problem = _unknown_key(key[1], str(error), overrides)
+        problem = _unknown_key(key[1], str(error), overrides, known)
         typed = any(o.lstrip("+~").partition("=")[0] == key[1] for o in overrides)
         return RecipeError(replace(problem, place=COMMAND_LINE) if typed else problem)
     return RecipeError(_plain(error))
@@ -104,14 +115,14 @@ def _several_values(key: str, value: str) -> Problem:
     return Problem(key, f"{value!r} is a sweep", fix)
 
 
-def _missing_config(name: str) -> RecipeError:
+def _missing_config(name: str, known: Known) -> RecipeError:
     group, _, option = name.rpartition("/")
     if not group:
         fix = f"name a recipe without a slash, defaults: [{name}, _self_]; choose rules and a score when you run it"
         return RecipeError(Problem("defaults", f"there is no file {name!r}", f"{fix}: mapping=NAME, score=NAME"))
     if group in ("hydra/launcher", "hydra/sweeper") and option in _PLUGINS:
         return missing_package(group, repr(option), f"hydra_plugins.{_PLUGINS[option]}")
-    choices = GlobalHydra.instance().config_loader().get_group_options(group)
+    choices = known.options(group)
     if not choices:  # Hydra looks for what a recipe builds on beside the recipe
         group = group.removeprefix("recipe/")
     hint = did_you_mean(option, choices) or (f"there are {', '.join(choices)}" if choices else "")
@@ -122,18 +133,18 @@ def _missing_config(name: str) -> RecipeError:
     if not choices:
         hint = did_you_mean(group, GROUPS) or f"there are {', '.join(GROUPS)}"
     return RecipeError(
-        Problem(group, f"there is no {group} called {option!r}", hint, find_default(UserFolder.loaded, group, option))
+        Problem(group, f"there is no {group} called {option!r}", hint, find_default(known.loaded.files, group, option))
     )
 
 
-def _unknown_key(key: str, message: str, overrides: Sequence[str]) -> Problem:
+def _unknown_key(key: str, message: str, overrides: Sequence[str], composer: Known) -> Problem:
     """Say which known key is near, composing once more without the overrides that change values."""
     adding = next((o for o in overrides if o.lstrip("+~").startswith(key)), key).lstrip("+")
     if message.startswith("Could not append"):
         return Problem(key, "already set", f"to change it, write {adding}")
     groups = [o for o in overrides if o.partition("=")[0] in GROUPS]
     try:
-        known = [*keys_of(compose("config", groups, return_hydra_config=True)), *GROUPS]
+        known = [*keys_of(composer.load(groups)), *GROUPS]
     except Exception:  # the groups themselves are wrong; then that is the first thing to fix
         known = []
     if not known and key in GROUPS and not any(o.lstrip("+~").startswith(key) for o in overrides):

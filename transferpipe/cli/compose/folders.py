@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult
-from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 import transferpipe
 from transferpipe.cli.compose.hydra_private import FileConfigSource
@@ -16,6 +16,23 @@ from transferpipe.cli.compose.recipe_file import check_recipe_file, shown
 from transferpipe.errors import FileError, Problem, RecipeError, UnsafeError
 
 _GROUP = "recipe"
+
+
+@dataclass
+class Loaded:
+    """What a composer has loaded of the user's files.
+
+    Attributes:
+        files: their paths.
+        may_touch_hydra: whether one of them may, since that was last asked.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    may_touch_hydra: bool = False
+
+
+LOADED: ContextVar[Loaded | None] = ContextVar("loaded", default=None)
+"""Where whoever composes at present, in this thread, notes what is loaded."""
 
 
 def conf_folder() -> Path:
@@ -40,8 +57,6 @@ class UserFolder(FileConfigSource):
 
     recipes_at_top: ClassVar[bool] = True
     closed: ClassVar[tuple[str, ...]] = ("hydra",)
-    may_touch_hydra: ClassVar[bool] = False  # whether a file that was loaded since the session began might
-    loaded: ClassVar[list[Path]] = []  # since the session began
 
     @staticmethod
     def scheme() -> str:
@@ -51,9 +66,10 @@ class UserFolder(FileConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         """Load one file, after a look at whether it is what a recipe may be."""
         inner, path = self._inner(config_path), self.path_of(config_path)
-        if check_recipe_file(path) or config_path.startswith("hydra"):
-            UserFolder.may_touch_hydra = True
-        UserFolder.loaded.append(path)
+        may_touch = check_recipe_file(path) or config_path.startswith("hydra")
+        if loaded := LOADED.get():
+            loaded.may_touch_hydra = loaded.may_touch_hydra or may_touch
+            loaded.files.append(path)
         result = super().load_config(inner)
         package = result.header.get("package")
         if config_path.startswith(f"{_GROUP}/"):  # a recipe without a header is a whole recipe
@@ -119,15 +135,23 @@ def _check_package(package: str | None, config_path: str, path: Path) -> None:
         )
 
 
-class FolderSearch(SearchPathPlugin):
-    """Puts the user's folders on Hydra's search path, before ours, so that a user's recipe of the same name wins."""
+SOURCES = (UserFolder, ConfigDir)
+"""What reads the user's folders."""
 
-    further: ClassVar[str | None] = None
 
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Add the folders that exist."""
-        folder = user_folder()
-        if folder.is_dir():
-            search_path.prepend("transferpipe-user", f"{UserFolder.scheme()}://{folder}")
-        if self.further:
-            search_path.prepend("transferpipe-config-dir", f"{ConfigDir.scheme()}://{self.further}")
+def further_places(config_dir: str | None) -> list[tuple[str, str]]:
+    """Return the user's folders that exist, as Hydra's search path names them: before ours, so that they win.
+
+    Raises:
+        RecipeError: there is no folder `config_dir`.
+    """
+    places = []
+    if (folder := user_folder()).is_dir():
+        places.append(("transferpipe-user", f"{UserFolder.scheme()}://{folder}"))
+    if config_dir is not None:
+        further = Path(config_dir).expanduser().resolve()
+        if not further.is_dir():
+            fix = "it should hold recipe/*.yaml"
+            raise RecipeError(Problem("--config-dir", f"there is no folder {config_dir!r}", fix))
+        places.append(("transferpipe-config-dir", f"{ConfigDir.scheme()}://{further}"))
+    return places

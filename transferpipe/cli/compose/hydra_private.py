@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from hydra._internal.callbacks import Callbacks
@@ -10,12 +11,67 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
+from hydra.plugins.config_source import ConfigSource
 from hydra.types import HydraContext
-from omegaconf import DictConfig, Node
+from omegaconf import Container, DictConfig, Node
+from omegaconf.basecontainer import BaseContainer
 
-__all__ = ["FileConfigSource", "apply_overrides", "context_of", "is_basic_launcher", "is_basic_sweeper", "value_in"]
+__all__ = [
+    "FileConfigSource",
+    "apply_overrides",
+    "context_of",
+    "is_basic_launcher",
+    "is_basic_sweeper",
+    "loader_of",
+    "resolve_parse_tree_by",
+    "resolvers",
+    "source_types",
+    "value_in",
+]
+
+
+def loader_of(primary: str, before: Sequence[tuple[str, str]]) -> ConfigLoader:
+    """Return a loader of Hydra's that nobody else uses.
+
+    Args:
+        primary: the folder that holds the primary configuration.
+        before: further places, as provider and path with scheme; a later one wins.
+    """
+    search_path = create_config_search_path(primary)
+    for provider, path in before:
+        search_path.prepend(provider, path)
+    return ConfigLoaderImpl(config_search_path=search_path)
+
+
+def source_types() -> MutableMapping[str, type[ConfigSource]]:
+    """Return Hydra's table of what reads places of configuration, by scheme."""
+    return SourcesRegistry.instance().types
+
+
+def resolvers() -> MutableMapping[str, Callable[..., Any]]:
+    """Return OmegaConf's table of resolvers, as it calls them."""
+    return BaseContainer._resolvers
+
+
+@contextmanager
+def resolve_parse_tree_by(tell: Callable[[Any], None]) -> Iterator[None]:
+    """Call `tell` with the result of every interpolation, in whatever thread, as long as the context lasts."""
+    original = Container.resolve_parse_tree
+
+    def resolve_and_tell(self: Container, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        tell(result)
+        return result
+
+    Container.resolve_parse_tree = resolve_and_tell  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Container.resolve_parse_tree = original  # type: ignore[method-assign]
 
 
 def apply_overrides(overrides: Sequence[Override], config: DictConfig) -> None:

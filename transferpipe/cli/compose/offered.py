@@ -1,16 +1,14 @@
-"""What the command line can set in a recipe, and to what: for completion. Needs an open session."""
+"""What the command line can set in a recipe, and to what: for completion."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hydra import compose
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from omegaconf import OmegaConf
 
-from transferpipe.cli.compose.composing import words_for_hydra
+from transferpipe.cli.compose.composing import Composer
 from transferpipe.cli.compose.errors import GROUPS, keys_of, unwritten_keys
 from transferpipe.recipe.keys import Key, find_keys
 
@@ -22,11 +20,11 @@ _ABOUT = {"recipe": "the recipe", "mapping": "a file of rules", "score": "what g
 class Offered:
     """What can be set where some overrides are written already."""
 
-    def __init__(self, overrides: Sequence[str]) -> None:
-        self._loader = GlobalHydra.instance().config_loader()
+    def __init__(self, composer: Composer, overrides: Sequence[str]) -> None:
+        self._loader = composer.loader
         try:
             single = [o for o in overrides if "," not in o or "[" in o or "{" in o]  # of a sweep's axis, anything goes
-            config = compose("config", words_for_hydra(single), return_hydra_config=True)
+            config = composer.load(composer.words(single))
             self._data: Mapping[str, Any] = OmegaConf.to_container(config)  # type: ignore[assignment]
             self._keys = keys_of(config)
         except Exception:  # what is wrong with the recipe is said when it is used

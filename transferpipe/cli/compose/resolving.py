@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from omegaconf import Container, DictConfig, ListConfig, Node, OmegaConf
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from omegaconf.resolvers import oc
 
 from transferpipe.cli.compose.hydra_private import value_in
+from transferpipe.cli.compose.process_state import Count, interpolations_counted, recipe_read
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 
 # Without a limit, thirty short lines could fill the memory. A step is one interpolation; a unit, a character or value.
@@ -19,15 +18,19 @@ _UNITS_A_STEP = 100
 _Error = TypeVar("_Error", bound=BaseException)
 
 
-def resolve(job: DictConfig) -> Mapping[str, Any]:
+def resolve(job: DictConfig, config: DictConfig | None = None) -> Mapping[str, Any]:
     """Return `job` as plain data, interpolations resolved.
+
+    Args:
+        job: a recipe, or any part of one.
+        config: what ``${hydra:...}`` reads; what Hydra has set where it runs a job.
 
     Raises:
         RecipeError: an interpolation cannot be resolved.
-        UnsafeError: one reads the environment (see `no_environment`), or they unfold without measure.
+        UnsafeError: one reads the environment, or they unfold without measure.
     """
     try:
-        with _limited():
+        with recipe_read(config), interpolations_counted(_limit()):
             data = OmegaConf.to_container(job, resolve=True)
     except (OmegaConfBaseException, TransferError, RecursionError) as error:
         ours = find_cause(error, TransferError)
@@ -54,41 +57,18 @@ def find_cause(error: BaseException, kind: type[_Error]) -> _Error | None:
     return None
 
 
-@contextmanager
-def no_environment() -> Iterator[None]:
-    """Refuse ``${oc.env:...}`` while a recipe is read: what it says would land in the records of the run."""
-
-    def refuse(*_: str) -> str:
-        what = "reads the environment with ${oc.env:...}"
-        raise UnsafeError(Problem("recipe", what, "give the value as an override"))
-
-    OmegaConf.register_new_resolver("oc.env", refuse, replace=True)
-    try:
-        yield
-    finally:
-        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
-
-
-@contextmanager
-def _limited() -> Iterator[None]:
-    """Count what every interpolation brings in, those inside of others too, and stop at the limit."""
-    original = Container.resolve_parse_tree
+def _limit() -> Count:
+    """Return what counts, and stops at the limit."""
     left = _MOST_UNITS
 
-    def resolve_and_count(self: Container, *args: Any, **kwargs: Any) -> Any:
+    def count(result: Any) -> None:
         nonlocal left
-        result = original(self, *args, **kwargs)
         left -= _UNITS_A_STEP + _size(result)
         if left < 0:
             what = "its interpolations unfold to far more than a recipe needs"
             raise UnsafeError(Problem("recipe", what, "write the values out"))
-        return result
 
-    Container.resolve_parse_tree = resolve_and_count  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        Container.resolve_parse_tree = original  # type: ignore[method-assign]
+    return count
 
 
 def _size(result: Any) -> int:

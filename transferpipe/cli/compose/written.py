@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 
-from transferpipe.cli.compose.composing import session, words_for_hydra
+from transferpipe.cli.compose.composing import Composer
 from transferpipe.cli.compose.errors import COMMAND_LINE, GROUPS
 from transferpipe.cli.compose.folders import UserFolder
 from transferpipe.cli.compose.recipe_file import LOADER, shown
@@ -44,33 +43,22 @@ class _Place:
 
 
 @contextmanager
-def located(overrides: Sequence[str], config_dir: str | None) -> Iterator[None]:
+def located(composer: Composer, overrides: Sequence[str]) -> Iterator[None]:
     """Let the problems of a recipe that is read inside say where the keys that they name were written."""
     try:
         yield
     except RecipeError as error:
-        with session(config_dir):
-            problems = [*locate_problems(error.problems, overrides)]
-        raise RecipeError(problems) from error
+        raise RecipeError([*locate_problems(composer, error.problems, overrides)]) from error
 
 
-@contextmanager
-def located_here(overrides: Sequence[str]) -> Iterator[None]:
-    """Do the same within a `session` that is open already."""
-    try:
-        yield
-    except RecipeError as error:
-        raise RecipeError([*locate_problems(error.problems, overrides)]) from error
-
-
-def locate_problems(problems: Sequence[Problem], overrides: Sequence[str]) -> Iterator[Problem]:
-    """Yield the problems, those of a recipe's keys with their place. Needs an open session."""
+def locate_problems(composer: Composer, problems: Sequence[Problem], overrides: Sequence[str]) -> Iterator[Problem]:
+    """Yield the problems, those of a recipe's keys with their place."""
     files: list[tuple[str, yaml.Node, Path]] | None = None
     for problem in problems:
         if problem.place or not _KEY.fullmatch(problem.where):
             yield problem
             continue
-        files = [*_files(overrides)] if files is None else files
+        files = [*_files(composer, overrides)] if files is None else files
         places = [p for file in files if (p := _in_file(problem.where, *file))]
         places += [p for override in overrides if (p := _in_override(problem.where, override))]
         longest = max((p.length for p in places), default=0)
@@ -78,11 +66,12 @@ def locate_problems(problems: Sequence[Problem], overrides: Sequence[str]) -> It
         yield replace(problem, place=last[0].text) if last else problem
 
 
-def _files(overrides: Sequence[str]) -> Iterator[tuple[str, yaml.Node, Path]]:
+def _files(composer: Composer, overrides: Sequence[str]) -> Iterator[tuple[str, yaml.Node, Path]]:
     """Yield what every file is put under, what it holds, and its path, in the order in which they are merged."""
-    loader = GlobalHydra.instance().config_loader()
+    loader = composer.loader
     try:
-        parts = loader.compute_defaults_list(_PRIMARY, words_for_hydra(overrides), RunMode.RUN).defaults
+        with composer.reading():
+            parts = loader.compute_defaults_list(_PRIMARY, composer.words(overrides), RunMode.RUN).defaults
     except Exception:  # what keeps the recipe from being composed is a problem of its own
         return
     for part in parts:

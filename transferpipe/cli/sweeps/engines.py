@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, open_dict, read_write
@@ -50,42 +49,44 @@ class Engine:
     """Runs variants that lie in their folders.
 
     Attributes:
-        config: the composed configuration, which says which launcher.
+        composed: the recipe of the sweep, whose configuration says which launcher.
     """
 
-    config: DictConfig
+    composed: Composed
 
     @property
     def optimises(self) -> bool:
         """Whether a sweeper was chosen that decides itself what to try next."""
-        return not is_basic_sweeper(self.config)
+        return not is_basic_sweeper(self.composed.config)
 
     def run(self, folders: Sequence[Path], trusted: Collection[str], told: Told) -> None:
         """Run the variants in `folders`."""
-        if is_basic_launcher(self.config):
+        if is_basic_launcher(self.composed.config):
             for folder in folders:
                 told(folder.name, run_with_page(folder, trusted))
         elif folders:
-            _launch(self.config, folders, trusted, told)
+            _launch(self.composed, folders, trusted, told)
 
 
 def engine_of(composed: Composed) -> Engine:
     """Return the engine that the overrides choose: `hydra/launcher=...`."""
-    return Engine(composed.config)
+    return Engine(composed)
 
 
-def _launch(config: DictConfig, folders: Sequence[Path], trusted: Collection[str], told: Told) -> None:
+def _launch(composed: Composed, folders: Sequence[Path], trusted: Collection[str], told: Told) -> None:
     """Hand the variants to one of Hydra's launchers, again and one by one those that died with their worker."""
     with _watched(folders, told), _interrupted(folders):
-        left = [folder for batch in _batches(config, folders) for folder in _attempt(config, batch, trusted)[0]]
+        left = [
+            folder for batch in _batches(composed.config, folders) for folder in _attempt(composed, batch, trusted)[0]
+        ]
         while left:
             begun = [f for f in left if is_begun(f)]
             for folder in begun:
                 # A launcher gives up at the first death, while other workers are still busy: they are waited for.
                 wait_until_free(folder)
                 if read_result(folder) is None:
-                    _note_death(folder, _attempt(config, [folder], trusted)[1])
-            left, error = _attempt(config, [f for f in left if f not in begun], trusted)
+                    _note_death(folder, _attempt(composed, [folder], trusted)[1])
+            left, error = _attempt(composed, [f for f in left if f not in begun], trusted)
             if left and not any(is_begun(f) for f in left):
                 raise RecipeError(
                     Problem("hydra/launcher", _said(error), "correct the launcher's settings: hydra.launcher.KEY=...")
@@ -113,13 +114,13 @@ def _batches(config: DictConfig, folders: Sequence[Path]) -> list[Sequence[Path]
 
 
 def _attempt(
-    config: DictConfig, folders: Sequence[Path], trusted: Collection[str]
+    composed: Composed, folders: Sequence[Path], trusted: Collection[str]
 ) -> tuple[list[Path], Exception | None]:
     """Launch the variants and return those without a result, and what the launcher raised."""
     error = None
     try:
         if folders:
-            _launch_once(config, folders, trusted)
+            _launch_once(composed, folders, trusted)
     except Exception as raised:  # a launcher raises whatever the death of a worker makes it raise
         error = raised
     return [f for f in folders if read_result(f) is None], error
@@ -137,21 +138,21 @@ def _said(error: Exception | None) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__ if error else "no result was left"
 
 
-def _launch_once(config: DictConfig, folders: Sequence[Path], trusted: Collection[str]) -> None:
-    ours = config.copy()
+def _launch_once(composed: Composed, folders: Sequence[Path], trusted: Collection[str]) -> None:
+    ours = composed.config.copy()
     with read_write(ours.hydra), open_dict(ours.hydra):
         ours.hydra.sweep.dir = str(folders[0].parent)
         ours.hydra.hydra_logging = {"root": None}
-    HydraConfig.instance().set_config(ours)
-    loader = GlobalHydra.instance().config_loader()
-    launcher = Plugins.instance().instantiate_launcher(
-        hydra_context=context_of(loader),
-        task_function=functools.partial(_task, tuple(trusted), list(sys.path), os.getpid()),
-        config=ours,
-    )
     # A job is composed anew, of what was said and what stands here.
     place = f"hydra.sweep.dir={as_override(str(folders[0].parent))}"
-    launcher.launch([[place, f"hydra.sweep.subdir={f.name}", *QUIET] for f in folders], initial_job_idx=0)
+    jobs = [[place, f"hydra.sweep.subdir={f.name}", *QUIET] for f in folders]
+    with composed.composer.lent(ours):
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=context_of(composed.composer.loader),
+            task_function=functools.partial(_task, tuple(trusted), list(sys.path), os.getpid()),
+            config=ours,
+        )
+        launcher.launch(jobs, initial_job_idx=0)
 
 
 def _task(trusted: tuple[str, ...], search: list[str], leader: int, _: DictConfig) -> Any:

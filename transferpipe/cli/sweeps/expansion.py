@@ -9,12 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from transferpipe.cli.compose.errors import explain
+from transferpipe.cli.compose.composing import Composer
 from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
 from transferpipe.sweep.variant import NAMED
 
@@ -40,18 +39,13 @@ class Axes:
     open: Mapping[str, str] = field(default_factory=dict)
 
 
-def split_axes(overrides: Sequence[str]) -> Axes:
-    """Return the overrides apart: those with one value, and those with several. Needs an open session.
+def split_axes(composer: Composer, overrides: Sequence[str]) -> Axes:
+    """Return the overrides apart: those with one value, and those with several.
 
     Raises:
         RecipeError: an override is refused, or an axis is empty.
     """
-    try:
-        parsed = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader()).parse_overrides(
-            list(overrides)
-        )
-    except HydraException as error:
-        raise explain(error, overrides) from error
+    parsed = composer.parse(overrides)
     fixed, axes, open_axes, problems = [], {}, {}, Problems()
     for text, override in zip(overrides, parsed, strict=True):
         key = override.get_key_element()
@@ -148,8 +142,8 @@ def _meaning(text: str) -> Any:
     return str(value) if isinstance(value, bool) else json.dumps(value, default=str)
 
 
-def named_axes(axes: Mapping[str, Any]) -> Axes:
-    """Return the axes that a file gives: by key, a list of values, or text in Hydra's grammar. Needs an open session.
+def named_axes(composer: Composer, axes: Mapping[str, Any]) -> Axes:
+    """Return the axes that a file gives: by key, a list of values, or text in Hydra's grammar.
 
     Raises:
         RecipeError: one of them is empty or refused.
@@ -158,7 +152,7 @@ def named_axes(axes: Mapping[str, Any]) -> Axes:
     for key, values in axes.items():
         if isinstance(values, str):
             try:
-                split = split_axes([f"{key}={values}"])
+                split = split_axes(composer, [f"{key}={values}"])
             except RecipeError as error:
                 problems.found += error.problems
                 continue

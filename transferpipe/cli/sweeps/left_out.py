@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from transferpipe.cli.compose.composing import Variants
+from transferpipe.cli.compose.composing import Composer, Variants
 from transferpipe.cli.sweeps.expansion import as_override
 from transferpipe.errors import Problem, Problems, TransferError
 from transferpipe.show.sweep_words import some
@@ -67,32 +67,35 @@ def _said(overrides: Mapping[str, str], control: str | None) -> tuple[str | None
     return control, frozenset(overrides.items())
 
 
-def with_stale(entries: Sequence[Entry], fresh: set[str], variants: Mapping[str, Mapping[str, object]]) -> list[Entry]:
-    """Return `entries`, those marked whose recipe, score or inputs are not what they were. Needs an open session.
+def with_stale(
+    composer: Composer, entries: Sequence[Entry], fresh: set[str], variants: Mapping[str, Mapping[str, object]]
+) -> list[Entry]:
+    """Return `entries`, those marked whose recipe, score or inputs are not what they were.
 
     What the present command did not plan is composed once more, as its own command composed it.
 
     Args:
+        composer: composes them.
         entries: all that the folder knows.
         fresh: the keys of those that were planned just now.
         variants: the named variants of the present command.
     """
-    composer = Variants(())
+    again = composer.variants(())
     found = []
     for entry in entries:
         known = entry.key in fresh or not entry.words
-        found.append(entry.as_of(() if known else _changes(entry, composer, variants)))
+        found.append(entry.as_of(() if known else _changes(entry, again, variants)))
     return found
 
 
-def _changes(entry: Entry, composer: Variants, variants: Mapping[str, Mapping[str, object]]) -> list[str]:
+def _changes(entry: Entry, again: Variants, variants: Mapping[str, Mapping[str, object]]) -> list[str]:
     name = entry.overrides.get(NAMED, "")
     if name in variants and _own_words(entry) != {
         f"{k}={as_override(v)}" for k, v in (variants[name] or {}).items() if k not in entry.overrides
     }:
         return [f"the variant {name}"]
     try:
-        recipe, _ = composer.compose(entry.words)
+        recipe, _ = again.compose(entry.words)
     except TransferError:
         return ["the recipe"]
     return changes(entry.state, state_of(recipe))

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -19,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from transferpipe.cli.compose.composing import Composed
 from transferpipe.cli.compose.errors import explain
 from transferpipe.cli.compose.hydra_private import context_of
-from transferpipe.cli.compose.resolving import find_cause, no_environment, resolve
+from transferpipe.cli.compose.resolving import find_cause, resolve
 from transferpipe.cli.sweeps.engines import QUIET, run_with_page
 from transferpipe.cli.sweeps.expansion import Axes, as_override, values_by_key
 from transferpipe.cli.sweeps.plan import check_saves_inside
@@ -47,17 +46,17 @@ def optimise(base: Composed, axes: Axes, folder: Path, trusted: Collection[str])
         TransferError: the sweeper refuses what it is given.
     """
     config = _config(base, folder)
-    HydraConfig.instance().set_config(config)
-    context = context_of(GlobalHydra.instance().config_loader())
     trials = _Trials(str(folder), tuple(trusted), (*axes.axes, *axes.open), _is_free(base), _total(config))
     task = functools.partial(_trial, trials)
     logging.disable(logging.CRITICAL)  # every trial is told of here, its failure too
     try:
-        sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=task, config=config)
-        sweeper.sweep(arguments=_arguments(base, axes))
+        with base.composer.lent(config):
+            context = context_of(base.composer.loader)
+            sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=task, config=config)
+            sweeper.sweep(arguments=_arguments(base, axes))
     except Exception as error:  # also where every trial failed, so that there is no best one
         if not any(e.result for e in entries_in(folder)):
-            raise find_cause(error, TransferError) or explain(error, base.overrides) from error
+            raise find_cause(error, TransferError) or explain(error, base.overrides, base.composer) from error
     finally:
         logging.disable(logging.NOTSET)
 
@@ -183,8 +182,7 @@ def _refused(variant: Variant, folder: Path, error: TransferError) -> Result:
 
 
 def _variant(config: DictConfig, settings: dict[str, str]) -> Variant:
-    with no_environment():
-        data = dict(resolve(config))
+    data = dict(resolve(config))
     for key in ("sweep", "vars"):
         data.pop(key, None)
     check_saves_inside(data)

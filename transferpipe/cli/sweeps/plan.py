@@ -8,10 +8,8 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-
-from transferpipe.cli.compose.composing import Composed, Variants, compose_here
-from transferpipe.cli.compose.written import located_here
+from transferpipe.cli.compose.composing import Composed, Composer
+from transferpipe.cli.compose.written import located
 from transferpipe.cli.sweeps.expansion import Axes, Choice, count, expand, named_axes, split_axes, values_by_key
 from transferpipe.cli.transfer import check_name
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
@@ -28,21 +26,21 @@ _GROWING = ("sweep.variants=", "sweep.variants.", "sweep.axes=", "sweep.axes.")
 Progress = Callable[[int, int], None]
 
 
-def read_sweep(overrides: Sequence[str]) -> tuple[Composed, Axes, Settings]:
-    """Return the recipe without what varies, what varies, and the sweep's settings. Needs an open session.
+def read_sweep(composer: Composer, overrides: Sequence[str]) -> tuple[Composed, Axes, Settings]:
+    """Return the recipe without what varies, what varies, and the sweep's settings.
 
     Raises:
         RecipeError: an override or a setting is wrong.
     """
-    given = split_axes([_may_add(o) for o in overrides])
-    recipe = _recipe_of(given)
+    given = split_axes(composer, [_may_add(o) for o in overrides])
+    recipe = _recipe_of(composer, given)
     if recipe:
         given = replace(given, fixed=(f"recipe={recipe}", *given.fixed))
-    base = _base(given)
-    with located_here(base.overrides):
+    base = _base(composer, given)
+    with located(composer, base.overrides):
         settings = read_settings_of(base.sweep)
     said = {*values_by_key(given.fixed), *given.axes, *given.open}
-    named = named_axes({key: values for key, values in settings.axes.items() if key not in said})
+    named = named_axes(composer, {key: values for key, values in settings.axes.items() if key not in said})
     return base, Axes(given.fixed, {**named.axes, **given.axes}, {**named.open, **given.open}), settings
 
 
@@ -51,23 +49,23 @@ def _may_add(override: str) -> str:
     return f"++{override}" if override.startswith(_GROWING) else override
 
 
-def _recipe_of(given: Axes) -> str | None:
+def _recipe_of(composer: Composer, given: Axes) -> str | None:
     """Return the recipe that a named sweep brings along, unless the command line chooses one."""
     own = [o for o in given.fixed if o.lstrip("+~").startswith("sweep")]
     if not own or "recipe" in given.axes or any(o.startswith("recipe=") for o in given.fixed):
         return None
     # Without the other overrides, which are for that recipe, and may not fit the one that comes by default.
-    return read_settings_of(compose_here(own).sweep).recipe
+    return read_settings_of(composer.compose(own).sweep).recipe
 
 
-def _base(axes: Axes) -> Composed:
+def _base(composer: Composer, axes: Axes) -> Composed:
     """Return the composition of the first values that compose: a file that does not exist breaks its variants only."""
     rounds = max((len(values) for values in axes.axes.values()), default=1)
     first: TransferError | None = None
     for i in range(rounds):
         chosen = (f"{key}={values[min(i, len(values) - 1)]}" for key, values in axes.axes.items() if _is_group(key))
         try:
-            return compose_here([*axes.fixed, *chosen])
+            return composer.compose([*axes.fixed, *chosen])
         except TransferError as error:
             first = first or error
     assert first is not None
@@ -102,11 +100,11 @@ def plan_sweep(
     name, folder = place_of(base)
     fixed = {**_files(base, axes), **values_by_key(axes.fixed)}
     check_named(settings, [*fixed, *axes.axes, *axes.open])
-    composed, broken = _composed(chosen, axes, fixed)
-    variants, unplanned = _planned(composed, trusted, told)
+    composed, broken = _composed(base.composer, chosen, axes, fixed)
+    variants, unplanned = _planned(base.composer, composed, trusted, told)
     controls = _controls(settings, [v.variant for v in variants])
     possible, inapplicable = _applicable(controls)
-    planned_controls, unplanned_controls = _planned(possible, trusted, told)
+    planned_controls, unplanned_controls = _planned(base.composer, possible, trusted, told)
     unsafe = [(v, error) for v, error in unplanned_controls if isinstance(error, UnsafeError)]
     # What a variant can and its control cannot is no fault of the variant: nothing of it keeps the sweep from running.
     inapplicable += [(v, error) for v, error in unplanned_controls if not isinstance(error, UnsafeError)]
@@ -115,11 +113,11 @@ def plan_sweep(
 
 
 def _composed(
-    chosen: Sequence[tuple[Choice, ...]], axes: Axes, fixed: Mapping[str, str]
+    composer: Composer, chosen: Sequence[tuple[Choice, ...]], axes: Axes, fixed: Mapping[str, str]
 ) -> tuple[list[Variant], list[Broken]]:
     composed, broken = list[Variant](), list[Broken]()
     said = tuple(o for o in axes.fixed if not o.lstrip("+~").startswith("hydra"))
-    variants_of = Variants(axes.fixed)
+    variants_of = composer.variants(axes.fixed)
     for choices in chosen:
         # The name of a named variant stands for what it changes.
         apart = {k: v for k, v in choices if k in (NAMED, SEED) or k in axes.axes}
@@ -134,21 +132,21 @@ def _composed(
 
 
 def _planned(
-    variants: Sequence[Variant], trusted: Collection[str], told: Progress
+    composer: Composer, variants: Sequence[Variant], trusted: Collection[str], told: Progress
 ) -> tuple[list[Planned], list[Broken]]:
     found, broken = list[Planned](), list[Broken]()
     for number, variant in enumerate(variants, 1):
         try:
-            found.append(_plan(variant, trusted))
+            found.append(_plan(composer, variant, trusted))
         except TransferError as error:
             broken.append((variant, error))
         told(number, len(variants))
     return found, broken
 
 
-def _plan(variant: Variant, trusted: Collection[str]) -> Planned:
+def _plan(composer: Composer, variant: Variant, trusted: Collection[str]) -> Planned:
     check_saves_inside(variant.recipe)
-    with located_here(variant.words):
+    with located(composer, variant.words):
         prepared = prepare(read_recipe(variant.recipe), trusted)
     return planned(variant if variant.state else replace(variant, state=state_of(variant.recipe)), prepared)
 
@@ -195,6 +193,5 @@ def place_of(base: Composed) -> tuple[str, Path]:
     name = str(chosen or base.data["name"])
     check_name(name)
     if any(o.lstrip("+").startswith("hydra.sweep.dir=") for o in base.overrides):
-        HydraConfig.instance().set_config(base.config)
-        return name, Path(str(base.config.hydra.sweep.dir))
+        return name, Path(base.value_of_hydra("sweep.dir"))
     return name, Path("outputs/sweeps") / name

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from transferpipe.cli.compose.composing import Composed, session
+from transferpipe.cli.compose.composing import Composed, Composer
 from transferpipe.cli.sweeps.engines import Engine, engine_of, leave_missing_pages
 from transferpipe.cli.sweeps.expansion import Axes
 from transferpipe.cli.sweeps.left_out import left_out, report_broken, tell_stale, with_stale
@@ -37,8 +37,8 @@ from transferpipe.text.visible import visible
 def sweep(arguments: Arguments) -> int:
     """Plan every variant, run those that are not finished yet, and print the ranked table."""
     trusted = arguments.values.get("--trust", ())
-    with session(arguments.value("--config-dir")), builds_kept():
-        base, axes, settings = read_sweep(arguments.overrides)
+    with builds_kept():
+        base, axes, settings = read_sweep(Composer(arguments.value("--config-dir")), arguments.overrides)
         check_loggers(settings.log)
         engine = engine_of(base)
         if engine.optimises:
@@ -53,7 +53,7 @@ def sweep(arguments: Arguments) -> int:
             return 0
         with new_folders(found.folder), only_one(found.folder):
             remove_stale(found.folder)
-            record = _record(found, settings, arguments.overrides)
+            record = _record(base.composer, found, settings, arguments.overrides)
             return _run(found, record, engine, trusted, Logs(settings.log, found.folder, found.name))
 
 
@@ -78,12 +78,12 @@ def _optimise(arguments: Arguments, base: Composed, axes: Axes, settings: Settin
         return _end(folder, record, record.entries)
 
 
-def _record(found: SweepPlan, settings: Settings, overrides: Sequence[str]) -> SweepRecord:
+def _record(composer: Composer, found: SweepPlan, settings: Settings, overrides: Sequence[str]) -> SweepRecord:
     """Return what the folder will know of: what earlier commands planned there, and what this one did."""
     before = read_contents(found.folder)
     entries = [entry_of(p) for p in found.variants]
     everything = merged(before.entries, entries)
-    everything = with_stale(everything, {e.key for e in entries}, settings.variants)
+    everything = with_stale(composer, everything, {e.key for e in entries}, settings.variants)
     told = {**settings.to_data(), "about": about(overrides, found, before.settings.get("about") or {})}
     out = left_out(found, before.left_out, everything)
     return SweepRecord(found.name, tuple(with_results(found.folder, everything)), told, out)

@@ -1,0 +1,120 @@
+"""A composer owns what it reads; what Hydra keeps for the whole process is as it was, whoever uses it beside us."""
+
+import copy
+import os
+import threading
+
+import pytest
+from command_line import RECIPE
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobRuntime
+from hydra.version import VersionBase
+from omegaconf import OmegaConf
+from omegaconf.basecontainer import BaseContainer
+
+from transferpipe.cli.compose.composing import Composer
+from transferpipe.cli.compose.hydra_private import source_types
+from transferpipe.errors import RecipeError, UnsafeError
+from transferpipe.models.build import import_keras
+
+TOUCHING = "defaults: [/recipe/own, _self_]\nhydra: {job: {chdir: true}}\n"
+
+
+def state():
+    """Return what Hydra and OmegaConf keep for the process, objects by identity and tables by content."""
+    return {
+        "hydra": GlobalHydra.instance().hydra,
+        "config": HydraConfig.instance().cfg,
+        "job": OmegaConf.to_container(JobRuntime.instance().conf),
+        "version": VersionBase.instance().version_base,
+        "store": copy.deepcopy(ConfigStore.instance().repo),
+        "sources": dict(source_types()),
+        "resolvers": dict(BaseContainer._resolvers),
+        "environment": dict(os.environ),
+    }
+
+
+@pytest.fixture
+def notebook(here):
+    """Return the configuration of an application that runs on Hydra in this process, and is about to go on with it."""
+    (here / "app").mkdir()
+    (here / "app" / "main.yaml").write_text("lr: 0.1\nuser: ${oc.env:USER_OF_APP,nobody}\n")
+    OmegaConf.register_new_resolver("times", lambda a, b: a * b, replace=True)
+    with initialize_config_dir(str(here / "app"), version_base="1.2", job_name="app"):
+        HydraConfig.instance().set_config(compose("main", return_hydra_config=True))
+        yield lambda *words: compose("main", list(words))
+    HydraConfig.instance().cfg = None
+    BaseContainer._resolvers.pop("times")
+
+
+def test_an_application_on_hydra_keeps_all_of_its_own(notebook, here, cli):
+    import_keras()  # which sets up TensorFlow through the environment, once
+    before = state()
+    composer = Composer()
+    composer.compose(["recipe=own", "seed=3"])
+    composer.variants(["recipe=own"]).compose(["seed=4"])
+    for bad in (
+        ["recipe=onw"],
+        ["recipe=own", "sed=1"],
+        ["recipe=own", "seed=[1"],
+        ["recipe=own", "name=${oc.env:HOME}"],
+    ):
+        with pytest.raises((RecipeError, UnsafeError)):
+            composer.compose(bad)
+    assert cli("run", "recipe=own", "hydra.run.dir=out").status == 0
+    sweep = ("sweep", "recipe=own", "seed=0,1", "hydra.sweep.dir=sweep")
+    assert cli(*sweep).status == 0
+    after = state()
+    assert {key for key in before if before[key] != after[key]} == set()
+    assert notebook("lr=0.2").lr == 0.2
+    assert OmegaConf.create({"x": "${times:2,3}"}).x == 6
+
+
+def test_two_composers_do_not_disturb_each_other(here):
+    for name, seed in (("one", 1), ("two", 2)):
+        (here / name / "recipe").mkdir(parents=True)
+        (here / name / "recipe" / "both.yaml").write_text(f"{RECIPE}seed: {seed}\n")
+    first, second = Composer("one"), Composer("two")
+    assert [c.compose(["recipe=both"]).data["seed"] for c in (first, second, first)] == [1, 2, 1]
+    (here / "recipes" / "touching.yaml").write_text(TOUCHING)
+    with pytest.raises(UnsafeError, match="cannot set keys of hydra"):
+        second.compose(["recipe=touching"])
+    # What the other has loaded is nothing to this one, nor to itself later.
+    assert first.compose(["recipe=both"]).data["seed"] == 1
+    assert second.compose(["recipe=both"]).data["seed"] == 2
+
+
+def test_composers_in_threads_beside_somebody_who_reads_the_environment(here, monkeypatch):
+    monkeypatch.setenv("USER_OF_APP", "somebody")
+    stop, seen, failed = threading.Event(), set(), []
+
+    def application():
+        while not stop.is_set():
+            seen.add(OmegaConf.to_container(OmegaConf.create({"u": "${oc.env:USER_OF_APP}"}), resolve=True)["u"])
+
+    def work(seed):
+        try:
+            composer = Composer()
+            for _ in range(3):
+                found = composer.compose(["recipe=own", f"seed={seed}", "name=n${seed}"]).data
+                assert (found["seed"], found["name"]) == (seed, f"n{seed}")
+                with pytest.raises(UnsafeError, match="reads the environment"):
+                    composer.compose(["recipe=own", "name=${oc.env:USER_OF_APP}"])
+        except BaseException as error:
+            failed.append(error)
+
+    before = state()
+    reader = threading.Thread(target=application)
+    workers = [threading.Thread(target=work, args=(seed,)) for seed in (11, 12)]
+    for thread in (reader, *workers):
+        thread.start()
+    for thread in workers:
+        thread.join()
+    stop.set()
+    reader.join()
+    assert failed == []
+    assert seen == {"somebody"}
+    assert state() == before

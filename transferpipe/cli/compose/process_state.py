@@ -1,0 +1,111 @@
+"""What Hydra and OmegaConf keep for the whole process: set while it is needed, and put back as it was found.
+
+A notebook, or an application that runs on Hydra itself, keeps its version base, its configuration, its resolvers and
+its places of configuration; `GlobalHydra`, `ConfigStore` and the environment are not touched at all.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobRuntime, setup_globals
+from hydra.version import VersionBase, setbase
+from omegaconf import DictConfig, OmegaConf
+
+from transferpipe.cli.compose.folders import SOURCES
+from transferpipe.cli.compose.hydra_private import resolve_parse_tree_by, resolvers, source_types
+from transferpipe.errors import Problem, UnsafeError
+
+_VERSION, _NAME = "1.3", "transferpipe"
+_LOCK = threading.RLock()
+_OURS = ("hydra", "now", "python_version", "oc.env")
+
+Count = Callable[[Any], None]
+"""Called with what every interpolation brings in; it raises where that is too much."""
+_READING: ContextVar[bool] = ContextVar("reading", default=False)
+_COUNT: ContextVar[Count | None] = ContextVar("count", default=None)
+
+
+@contextmanager
+def hydra_lent(
+    config: DictConfig | None = None, extra: Mapping[str, Callable[[], str]] = MappingProxyType({})
+) -> Iterator[None]:
+    """Let Hydra work in this process as it does for us, as long as the context lasts.
+
+    Args:
+        config: the configuration that ``${hydra:...}`` reads.
+        extra: further resolvers.
+    """
+    Plugins.instance()  # Hydra finds its plug-ins once, which is not ours to put back
+    version, current, job = VersionBase.instance(), HydraConfig.instance(), JobRuntime.instance()
+    types, known = source_types(), resolvers()
+    names = [*_OURS, *extra]
+    before = (version.version_base, current.cfg, job.conf.copy(), dict(types), {n: known.get(n) for n in names})
+    try:
+        setbase(_VERSION)
+        setup_globals()
+        job.set("name", _NAME)
+        types.update({source.scheme(): source for source in SOURCES})
+        for name, resolver in extra.items():
+            OmegaConf.register_new_resolver(name, resolver, replace=True, use_cache=False)
+        if config is not None:
+            current.set_config(config)
+        yield
+    finally:
+        version.version_base, current.cfg, job.conf = before[:3]
+        types.clear()
+        types.update(before[3])
+        for name, earlier in before[4].items():
+            if earlier is None:
+                known.pop(name, None)
+            else:
+                known[name] = earlier
+
+
+@contextmanager
+def recipe_read(config: DictConfig | None = None) -> Iterator[None]:
+    """Lend Hydra the process for reading a recipe, one thread at a time, without the environment.
+
+    What ``${oc.env:...}`` says would land in the records of the run. Other threads read it as ever.
+    """
+    with _LOCK, hydra_lent(config):
+        known = resolvers()
+        original = known["oc.env"]
+
+        def refuse_or_read(*args: Any) -> Any:
+            if _READING.get():
+                what = "reads the environment with ${oc.env:...}"
+                raise UnsafeError(Problem("recipe", what, "give the value as an override"))
+            return original(*args)
+
+        known["oc.env"] = refuse_or_read
+        token = _READING.set(True)
+        try:
+            yield
+        finally:
+            _READING.reset(token)
+            known["oc.env"] = original
+
+
+@contextmanager
+def interpolations_counted(count: Count) -> Iterator[None]:
+    """Call `count` with what every interpolation of this thread brings in, those inside of others too."""
+    token = _COUNT.set(count)
+    try:
+        with _LOCK, resolve_parse_tree_by(_tell):
+            yield
+    finally:
+        _COUNT.reset(token)
+
+
+def _tell(result: Any) -> None:
+    count = _COUNT.get()
+    if count is not None:
+        count(result)
