@@ -126,6 +126,28 @@ def test_settings_that_differ_make_a_difference(tmp_path):
     assert "conv  strides (1, 1) -> (2, 2)" in str(found)
 
 
+def texts(*terms):
+    """Return a model whose words are `terms`."""
+    words = keras.layers.TextVectorization(
+        vocabulary=list(terms), output_mode="int", output_sequence_length=3, name="words"
+    )
+    rows = keras.layers.Embedding(10, 2, name="rows", embeddings_initializer="ones")
+    return keras.Sequential([keras.Input((), dtype="string"), words, rows])
+
+
+def test_what_lookup_layers_learned_is_a_difference(tmp_path):
+    texts("a", "b", "c").save(tmp_path / "a.keras")
+    texts("a", "x", "c", "d").save(tmp_path / "b.keras")
+    assert tp.diff(tmp_path / "a.keras", tmp_path / "a.keras")
+    for other in (tmp_path / "b.keras", texts("a", "x", "c", "d")):
+        found = tp.diff(tmp_path / "a.keras", other)
+        assert (found.weights_equal, found.equal) == (True, False)
+        (difference,) = found.settings.differences
+        assert (difference.target_layer, difference.setting) == ("words", "vocabulary")
+        assert difference.source_value == "3 terms, number 2 is 'b'"
+        assert difference.target_value == "4 terms, number 2 is 'x'"
+
+
 def test_the_same_bits_count(tmp_path):
     for name, zero in (("a", 0.0), ("b", -0.0)):
         save_file({"d/w": np.array([1, zero, np.nan], "float32")}, tmp_path / f"{name}.safetensors")
@@ -274,6 +296,43 @@ def test_a_file_of_pytorch(tmp_path, files):
     torch = pytest.importorskip("torch")
     torch.save({"state_dict": {k: torch.from_numpy(v) for k, v in torch_values().items()}}, tmp_path / "t.pt")
     assert tp.diff(tmp_path / "t.pt", files / "m.keras")
+
+
+def test_flax_and_keras_by_name(tmp_path, files):
+    theirs = {name.replace("norm/gamma", "norm/scale"): value for name, value in values_of(build()).items()}
+    theirs = {
+        name.replace("beta", "bias").replace("moving_mean", "mean").replace("moving_variance", "var"): value
+        for name, value in theirs.items()
+    }
+    np.savez(tmp_path / "f.npz", **theirs)
+    a = {"path": tmp_path / "f.npz", "layout": "flax"}
+    assert tp.diff(a, files / "m.keras")
+
+
+def test_a_file_that_changes_while_it_is_compared(tmp_path, monkeypatch):
+    from transferpipe.values import stored
+
+    save_file({"d/w": np.ones((600, 1000), "float32"), "e/w": np.ones(3, "float32")}, tmp_path / "a.safetensors")
+    read, calls = stored.read_into, []
+
+    def read_and_touch(*arguments):
+        calls.append(read(*arguments))
+        (tmp_path / "a.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes() + b" ")
+
+    monkeypatch.setattr(stored, "read_into", read_and_touch)
+    with pytest.raises(tp.FileError, match="changed"):
+        tp.diff(tmp_path / "a.safetensors", tmp_path / "a.safetensors")
+
+
+def test_a_damaged_archive_is_no_difference(tmp_path, files):
+    from transferpipe.weights.formats import open_source
+
+    place = open_source(files / "m.keras").locate("head/kernel")
+    content = bytearray((files / "m.keras").read_bytes())
+    content[place.offset + 3] ^= 16
+    (tmp_path / "flipped.keras").write_bytes(content)
+    with pytest.raises(tp.FileError, match="is damaged: its checksum"):
+        tp.diff(files / "m.keras", tmp_path / "flipped.keras")
 
 
 def test_a_compressed_and_chunked_file(tmp_path, files, model):

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
+from transferpipe.differences.learned import compare_learned
 from transferpipe.differences.pairing import pair_rest, root_of, rule_for_root
 from transferpipe.differences.result import (
     BY_MAPPING,
@@ -24,13 +25,14 @@ from transferpipe.differences.result import (
     Diff,
     WeightDifference,
 )
-from transferpipe.errors import Problem, TransferError
+from transferpipe.errors import Problem, Problems, TransferError
 from transferpipe.execute.open_recipe import builds_of, describe_origin, layout_of, open_origin
 from transferpipe.models.build import check_names
 from transferpipe.models.source import ModelSource, live_model
 from transferpipe.models.structure import file_structure
 from transferpipe.planning.claims import find_units
 from transferpipe.planning.fates import Fates
+from transferpipe.planning.learned_state import pair_states
 from transferpipe.planning.lint.settings import compare_settings
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, SettingDifference, SettingsCompared
 from transferpipe.planning.planner import pair_weights
@@ -304,6 +306,7 @@ class _Comparison:
     # Settings ---------------------------------------------------------------------------------------------------------
 
     def _settings(self) -> SettingsCompared:
+        moves = pair_states(self._recipe, self._structure.catalog, self._catalogs, Problems())
         plan = Plan(
             recipe="",
             target=self._there.label,
@@ -311,8 +314,11 @@ class _Comparison:
             assignments=tuple(self._fates.assignments.values()),
             kept=(),
             source_weights=(),
+            state=moves,  # what they learned is compared apart, below
         )
         found, _ = compare_settings(plan, self._catalogs, self._structure)
+        learned = list(compare_learned(moves, self._here.source, self._there.source))
+        differences = (*found.differences, *(d for d in learned if d))
         here, there = self._a_and_b("A", "B")
         reasons = {
             "not stored in the source": f"not stored in {here}",
@@ -320,8 +326,10 @@ class _Comparison:
         }
         return replace(
             found,
+            compared=found.compared + len(learned),
+            differing=found.differing + len([d for d in learned if d]),
             not_compared={reasons.get(reason, reason): count for reason, count in found.not_compared.items()},
-            differences=tuple(map(_turned, found.differences)) if self._swapped else found.differences,
+            differences=tuple(map(_turned, differences)) if self._swapped else differences,
         )
 
 

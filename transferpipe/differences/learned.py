@@ -1,0 +1,41 @@
+"""Comparing what lookup layers learned beside weights: vocabularies, and boundaries of bins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from typing import Any
+
+from transferpipe.planning.model import SettingDifference, StateMove
+from transferpipe.save.learned_state import read_state
+from transferpipe.weights.spec import Source
+
+
+def compare_learned(moves: Sequence[StateMove], here: Source, there: Source) -> Iterator[SettingDifference | None]:
+    """Yield of each pair of lookup layers what differs, or None; nothing where one side does not hold what it learned.
+
+    Args:
+        moves: which layer of `there` (the target) belongs to which of `here` (the source).
+        here: the source.
+        there: what is compared with it.
+
+    Raises:
+        FileError: an archive is damaged, or is not the one that was opened.
+    """
+    for move in moves:
+        one, other = read_state(here, move.source_layer), read_state(there, move.target)
+        if one is None or other is None:
+            continue
+        if one.values == other.values:
+            yield None
+            continue
+        values = (one.values, other.values)
+        at = next(k for k, (a, b) in enumerate(zip_longest(*values, fillvalue=values)) if a != b)
+        words = [_words(v, at, move.kind) for v in values]
+        yield SettingDifference(move.rule, move.source, move.source_layer, move.target, move.kind, *words)
+
+
+def _words(values: Sequence[Any], at: int, kind: str) -> str:
+    noun = "terms" if kind == "vocabulary" else "values"
+    shown = f", number {at + 1} is {values[at]!r}" if at < len(values) else ""
+    return f"{len(values):,} {noun}{shown if len(shown) < 80 else ''}"
