@@ -21,6 +21,7 @@ from transferpipe.planning.read_recipe import read_comparison, read_recipe
 from transferpipe.planning.suggest.suggestion import Suggestion
 from transferpipe.prove.parity.result import Parity
 from transferpipe.prove.parity.two import Settings, compare_models
+from transferpipe.prove.provenance import Request, recipe_text
 from transferpipe.recipe.model import LIVE
 from transferpipe.weights.spec import Catalog
 
@@ -53,7 +54,7 @@ def plan(source: Any, target: Any, **recipe: Any) -> Plan:
     Raises:
         RecipeError: with all problems of the recipe or of the plan.
     """
-    return _prepare(source, target, recipe).plan
+    return _prepare(*_written(source, target, recipe)).plan
 
 
 def diff(
@@ -116,7 +117,8 @@ def parity(original: Any, model: Any, *, mapping: Mapping[str, Any] | None = Non
     """
     plain: dict[str, Any] = {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()}
     chosen = Settings(**plain)
-    pairs = _prepare(original, model, {"mapping": mapping, "unmatched": "keep"}).plan if mapping else None
+    given = {"mapping": mapping, "unmatched": "keep"}
+    pairs = _prepare(*_written(original, model, given)).plan if mapping else None
     return compare_models(original, model, chosen, pairs)
 
 
@@ -159,19 +161,22 @@ def transfer(source: Any, target: Any, *, folder: str | Path | None = None, **re
         FileError: something cannot be read or written.
     """
     live = not isinstance(target, str | Path | Mapping)
-    prepared = _prepare(source, target, recipe)
+    data, models = _written(source, target, recipe)
+    prepared = _prepare(data, models)
     report = None
     if live:
         check_ahead(prepared)  # what a strict recipe refuses, it refuses before anything is written
     if recipe.get("save") is not None or not live:
-        report = execute(prepared, Path(folder) if folder is not None else Path())
+        request = Request(None, recipe_text(data))
+        report = execute(prepared, Path(folder) if folder is not None else Path(), None, request)
     if not live:
         assert report is not None
         return report
     return transfer_live(prepared, report)
 
 
-def _prepare(source: Any, target: Any, recipe: Mapping[str, Any]) -> Prepared:
+def _written(source: Any, target: Any, recipe: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the recipe as plain data, and the live models that it names."""
     models: dict[str, Any] = {}
     data: dict[str, Any] = {k: _plain(v) for k, v in recipe.items()}
     several = isinstance(source, Mapping) and "path" not in source and "_target_" not in source
@@ -180,8 +185,12 @@ def _prepare(source: Any, target: Any, recipe: Mapping[str, Any]) -> Prepared:
     elif source is not None:
         data["source"] = _origin(source, "source", models)
     data["target"] = _origin(target, "target", models)
+    return data, models
+
+
+def _prepare(data: Mapping[str, Any], models: Mapping[str, Any]) -> Prepared:
     parsed = read_recipe(data, absolute_save=True)
-    saves = "target" not in models or recipe.get("save") is not None
+    saves = "target" not in models or data.get("save") is not None
     return prepare_opened(parsed, open_recipe(parsed, live=models), saves)
 
 

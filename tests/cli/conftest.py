@@ -1,11 +1,14 @@
 """The command line in this process, in a folder of its own, with everything it leaves behind looked at."""
 
+import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from command_line import RECIPE, Answer, tree, weights
 from hydra.core.global_hydra import GlobalHydra
+from records import check_records, faults
 from safetensors.numpy import save_file
 
 from transferpipe.cli import main
@@ -28,11 +31,18 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def cli(here, capsys):
-    """Return a function that runs one command line and returns the answer; a traceback is never one."""
+    """Return a function that runs one command line and returns the answer; a traceback is never one.
+
+    What it leaves behind, and errors as JSON, are what our JSON Schemas say.
+    """
 
     def run(*argv):
+        started = time.time_ns()
         status = main([str(word) for word in argv])
         captured = capsys.readouterr()
+        check_records(here, started)
+        if status and "--json" in argv and not (argv[0] == "diff" and status == 1):
+            assert faults("errors", json.loads(captured.out)) == []
         assert "Traceback" not in captured.out + captured.err
         return Answer(status, captured.out, captured.err)
 

@@ -36,10 +36,10 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
         else:
             flags.add(flag)
     if not verb.takes_overrides:
-        return Arguments(verb.name, (), tuple(plain), frozenset(flags), values)
+        return Arguments(verb.name, (), tuple(plain), frozenset(flags), values, tuple(argv))
     if STRICT in flags:  # which is a key of the recipe, too
         plain.append("strict=true")
-    return Arguments(verb.name, tuple(plain), (), frozenset(flags), values)
+    return Arguments(verb.name, tuple(plain), (), frozenset(flags), values, tuple(argv))
 
 
 def _take_verb(words: list[str]) -> Verb:

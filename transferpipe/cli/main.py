@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 
 from transferpipe.cli.arguments import help_text, parse_arguments
 from transferpipe.cli.interrupted import BY_KEYBOARD, BY_SIGNAL, Terminated, farewell, termination_interrupts
-from transferpipe.cli.verbs import VERBS
-from transferpipe.errors import TransferError
+from transferpipe.cli.verbs import JSON, VERBS
+from transferpipe.errors import Problem, TransferError
 from transferpipe.progress import SHOWN, Progress
 from transferpipe.text.listing import and_more
 from transferpipe.text.visible import visible
@@ -59,7 +60,7 @@ def _guarded(words: list[str]) -> int:
         if show_trace:
             traceback.print_exc()
         _print_error(error)
-        return trouble or error.status
+        return _as_json(words, error.title, error.problems, trouble or error.status)
     except KeyboardInterrupt as error:
         print(farewell(words[0] if words else ""), file=sys.stderr)
         return BY_SIGNAL if isinstance(error, Terminated) else BY_KEYBOARD
@@ -68,7 +69,15 @@ def _guarded(words: list[str]) -> int:
             traceback.print_exc()
         print(f"internal error: {type(error).__name__}: {visible(str(error))}", file=sys.stderr)
         print("this is a bug in transferpipe; run again with --traceback and report it", file=sys.stderr)
-        return trouble or 1
+        return _as_json(words, "internal error", [Problem("", f"{type(error).__name__}: {error}")], trouble or 1)
+    return status
+
+
+def _as_json(words: Sequence[str], error: str, problems: Iterable[Problem], status: int) -> int:
+    """Print an error for programs, if they asked for JSON, and return the status: they read one document either way."""
+    if JSON in words:
+        found = [{"where": p.where, "what": p.what, "fix": p.fix, "place": p.place} for p in problems]
+        print(json.dumps({"format_version": 1, "error": error, "status": status, "problems": found}, indent=1))
     return status
 
 

@@ -22,6 +22,7 @@ from transferpipe.execute.prepare import prepare
 from transferpipe.models.opened import Prepared
 from transferpipe.planning.plan_table import plan_text, warnings_text
 from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.prove.provenance import Request, recipe_text
 from transferpipe.recipe.model import Recipe
 from transferpipe.show.verdict_table import verdict_text
 from transferpipe.text.fold import hang
@@ -64,7 +65,7 @@ def run(arguments: Arguments) -> int:
     print()
     with _run_folder(composed, prepared) as folder:
         with progress() as report_progress:
-            report = execute(prepared, folder, report_progress, _hydra_files(composed))
+            report = execute(prepared, folder, report_progress, _request(arguments, composed))
         _print_report(report)
         score = None
         try:
@@ -138,6 +139,11 @@ def _named_folder(composed: Composed, prepared: Prepared) -> Path:
         return Path(composed.value_of_hydra("run.dir", plan_checksum=lambda: prepared.plan.checksum))
     except OmegaConfBaseException as error:
         raise RecipeError(Problem("hydra.run.dir", str(error).splitlines()[0], "give a folder")) from error
+
+
+def _request(arguments: Arguments, composed: Composed) -> Request:
+    command = ("transferpipe", *arguments.typed)
+    return Request(command, recipe_text(composed.data), _hydra_files(composed))
 
 
 def _hydra_files(composed: Composed) -> dict[str, str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from transferpipe.errors import Problem, RecipeError
 
 OVERRIDES = "[KEY=VALUE ...]"
-STRICT, MULTIRUN = "--strict", "--multirun"
+STRICT, MULTIRUN, JSON = "--strict", "--multirun", "--json"
 _FUNCTION = re.compile(r"[a-z_]\w*(\.[a-z_]\w*)*:[a-z_]\w*")
 
 
@@ -92,6 +92,7 @@ class Arguments:
         positional: paths.
         flags: flags without a value.
         values: the values of flags that take one.
+        typed: the words as they were typed.
     """
 
     verb: str
@@ -99,6 +100,7 @@ class Arguments:
     positional: tuple[str, ...] = ()
     flags: frozenset[str] = frozenset()
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    typed: tuple[str, ...] = ()
 
     def value(self, flag: str) -> str | None:
         """Return the last value of `flag`."""
@@ -128,7 +130,7 @@ def _by_name(rows: Sequence[Verb]) -> Mapping[str, Verb]:
 
 
 _FLAGS = (
-    Flag("--json", "print JSON"),
+    Flag(JSON, "print JSON, errors too"),
     Flag("--all", "list what is no weight, too (inspect); every layer (parity); every weight (diff)"),
     Flag("--inputs", "an npz file with one array an input, in place of random ones", takes_value=True),
     Flag("--atol", "the largest difference allowed", takes_value=True),

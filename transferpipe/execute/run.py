@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from transferpipe.errors import FileError, Problem, VerificationError
@@ -26,8 +25,9 @@ from transferpipe.progress import Progress
 from transferpipe.prove.archive import verify_archive
 from transferpipe.prove.file import UNRECORDED, Proof, verify_file
 from transferpipe.prove.learned_state import verify_states
-from transferpipe.prove.manifest import MANIFEST, PLAN, json_lines, seal, versions, weight_entries
+from transferpipe.prove.manifest import FORMAT_VERSION, MANIFEST, PLAN, json_lines, seal, versions, weight_entries
 from transferpipe.prove.parity.result import Parity
+from transferpipe.prove.provenance import Request, now
 from transferpipe.prove.verdict import Verdict, describe_compared, verdict_of, with_parity
 from transferpipe.recipe.model import Save
 from transferpipe.recipe.outputs import output_of
@@ -46,6 +46,8 @@ from transferpipe.values.compute import Values
 from transferpipe.values.suspicious import Found
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Catalog, Source
+
+_NOBODY = Request()
 
 
 @dataclass(frozen=True, repr=False)
@@ -96,22 +98,20 @@ class Report:
         return f"{counts}, plan {self.plan.checksum}"
 
 
-def execute(
-    prepared: Prepared, folder: Path, progress: Progress | None = None, texts: Mapping[str, str] = MappingProxyType({})
-) -> Report:
+def execute(prepared: Prepared, folder: Path, progress: Progress | None = None, request: Request = _NOBODY) -> Report:
     """Carry out the plan into `folder`.
 
     Args:
         prepared: what to do.
         folder: the run folder; it need not exist.
         progress: told how far each step is.
-        texts: further small files to leave in the folder, by their paths in it.
+        request: who asks, which the manifest says.
 
     Raises:
         VerificationError: a value was refused, or a finished file is not what the plan says.
         FileError: something could not be read or written. In both cases nothing is left behind.
     """
-    recipe, plan = prepared.recipe, prepared.plan
+    recipe, plan, started = prepared.recipe, prepared.plan, now()
     names = (recipe.save.path, *recipe.save.also)
     paths = tuple(folder / name for name in names)
     _check_free(paths, recipe.save)
@@ -132,10 +132,10 @@ def execute(
         planned = json_lines({"checksum": plan.checksum, **plan.to_data()})
         called = [artifact_name(name, temporary) for name, temporary in zip(names, temporaries, strict=True)]
         artifacts = [{"path": name, **entry} for name, entry in zip(called, made.artifacts, strict=True)]
-        told = {"warnings": [w.to_data() for w in warnings], "seconds": made.seconds}
+        told = {"warnings": [w.to_data() for w in warnings], "seconds": made.seconds, **request.to_data(started)}
         verdict = with_parity(verdict_of(len(made.found.digests), plan.settings), made.parity)
         manifest = seal({**_manifest(prepared, made, verdict), "artifacts": artifacts, **told}, planned)
-        for name, text in {**texts, PLAN: planned, MANIFEST: json_lines(manifest)}.items():
+        for name, text in {**request.texts, PLAN: planned, MANIFEST: json_lines(manifest)}.items():
             staging.write(folder / name, text)
         for temporary, path in zip(temporaries, paths, strict=True):
             staging.rename(temporary, final_names(temporary, path))
@@ -296,6 +296,7 @@ def _check_loaded(temporaries: Sequence[Path], prepared: Prepared) -> tuple[Plan
 def _manifest(prepared: Prepared, made: _Made, verdict: Verdict) -> dict[str, Any]:
     plan, target = prepared.plan, prepared.opened.target
     return {
+        "format_version": FORMAT_VERSION,
         "recipe": plan.recipe,
         "checksum": plan.checksum,
         "verdict": verdict.to_data(),

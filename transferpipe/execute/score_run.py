@@ -26,6 +26,7 @@ from transferpipe.recipe.outputs import output_of
 from transferpipe.recipe.trust import resolve
 
 SCORE = "score.json"
+FORMAT_VERSION = 2  # of that file; earlier ones have none
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def score_run(recipe: Recipe, report: Report, trusted: Collection[str] = ()) -> 
     with settings_kept():
         keras.utils.set_random_seed(recipe.seed)
         data = _scored(recipe, report, trusted)
-    write_text(report.folder / SCORE, json.dumps(data, indent=1))
+    write_text(report.folder / SCORE, json.dumps({"format_version": FORMAT_VERSION, **data}, indent=1))
     return dict(data)
 
 

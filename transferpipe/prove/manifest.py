@@ -18,6 +18,8 @@ from transferpipe.weights.spec import Catalog
 MANIFEST, PLAN = "manifest.json", "plan.json"
 _PACKAGES = ("transferpipe", "keras", "tensorflow", "numpy", "h5py", "hydra-core")
 _SEAL = "seal"
+FORMAT_VERSION = 2
+"""Of manifest.json: 2 says who asked for the run and when; earlier ones have no version."""
 
 
 def json_lines(data: Mapping[str, Any]) -> str:
@@ -122,11 +124,15 @@ def weight_entries(
     return entries
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, newest: int | None = None) -> dict[str, Any]:
     """Return the JSON mapping in a run folder's file.
 
+    Args:
+        path: the file.
+        newest: the last `format_version` that can be read, where the caller does not look itself; the first had none.
+
     Raises:
-        FileError: it is missing or damaged.
+        FileError: it is missing or damaged, or of a newer version.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -139,4 +145,8 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(data, dict):
         raise FileError(Problem(str(path), "does not hold a mapping", "the run folder is damaged: run again"))
+    version = data.get("format_version", 1)
+    if newest is not None and version not in range(1, newest + 1):
+        what = f"has format_version {version!r}; this version of transferpipe reads 1 to {newest}"
+        raise FileError(Problem(str(path), what, "pip install --upgrade transferpipe"))
     return data

@@ -19,7 +19,7 @@ from transferpipe.models.averages import AVERAGES, KERAS_FORMATS, averaged_file
 from transferpipe.planning.layouts.export import Held
 from transferpipe.planning.model import Plan, plan_from_data
 from transferpipe.progress import Progress
-from transferpipe.prove.manifest import MANIFEST, PLAN, is_sealed, read_json
+from transferpipe.prove.manifest import FORMAT_VERSION, MANIFEST, PLAN, is_sealed, read_json
 from transferpipe.prove.verdict import Verdict, Weights, verdict_from_data, with_parity
 from transferpipe.recipe.model import Verify
 from transferpipe.save.artifacts import digest_again
@@ -114,7 +114,7 @@ def _of_the_run(verdict: Verdict) -> Verdict:
 
 
 def _load(folder: Path) -> _Again:
-    data, manifest = read_json(folder / PLAN), read_json(folder / MANIFEST)
+    data, manifest = read_json(folder / PLAN), read_json(folder / MANIFEST, FORMAT_VERSION)
     # The text is compared before it is understood: what was changed may hold anything.
     same = {MANIFEST: is_sealed(manifest), PLAN: manifest.get("plan_sha256") == sha256(folder / PLAN)}
     if changed := [name for name in same if not same[name]]:

@@ -20,8 +20,9 @@ from transferpipe.files.os_errors import cannot_be_written
 from transferpipe.models.settings import folder_and_logging_kept
 from transferpipe.planning.read_recipe import read_recipe
 from transferpipe.prove.manifest import MANIFEST, PLAN, read_json
+from transferpipe.prove.provenance import Request, recipe_text
 from transferpipe.sweep.captured import captured
-from transferpipe.sweep.variant import read_variant
+from transferpipe.sweep.variant import FORMAT_VERSION, read_variant
 
 RESULT, LOG, STARTED, DEATHS = "result.json", "run.log", "started", "deaths"
 DONE, FAILED = "done", "failed"
@@ -63,7 +64,7 @@ def run_variant(folder: Path, trusted: Collection[str] = (), leave: Leave | None
             result["seconds"] = round(time.perf_counter() - started, 3)
             if leave:
                 leave(folder, result)
-            write_text(folder / RESULT, json.dumps(result, indent=1))
+            write_text(folder / RESULT, _as_text(result))
         except KeyboardInterrupt:  # unlike a death, it says nothing about the variant
             (folder / STARTED).unlink(missing_ok=True)
             raise
@@ -74,7 +75,7 @@ def run_variant(folder: Path, trusted: Collection[str] = (), leave: Leave | None
 def read_result(folder: Path) -> Result | None:
     """Return the result in `folder`, or None if there is none yet, or one that is damaged: then it runs again."""
     try:
-        result = read_json(folder / RESULT) if (folder / RESULT).is_file() else {}
+        result = read_json(folder / RESULT, FORMAT_VERSION) if (folder / RESULT).is_file() else {}
     except FileError:
         return None
     kinds = _FIELDS.get(str(result.get("status")))
@@ -102,6 +103,10 @@ def _lost(folder: Path, result: Result) -> list[str]:
     return [name for name in names if not (folder / name).exists()]
 
 
+def _as_text(result: Result) -> str:
+    return json.dumps({"format_version": FORMAT_VERSION, **result}, indent=1)
+
+
 def _attempt(folder: Path, trusted: Collection[str]) -> dict[str, Any]:
     with folder_and_logging_kept(), captured(folder / LOG) as log:
         try:
@@ -125,7 +130,9 @@ def _run(folder: Path, trusted: Collection[str]) -> dict[str, Any]:
     save = {**(variant.recipe.get("save") or {}), "overwrite": True}  # what a killed run left there
     recipe = read_recipe({**variant.recipe, "save": save, "expect": checksum})
     prepared = prepare(recipe, trusted)
-    report = execute(prepared, folder, None, {})
+    # What composes the recipe of a control is not what its variant says.
+    command = None if variant.control else ("transferpipe", "run", *variant.words)
+    report = execute(prepared, folder, None, Request(command, recipe_text(variant.recipe)))
     score = score_run(recipe, report, trusted) if recipe.score else None
     artifacts = [{"path": a["path"], "sha256": a["sha256"]} for a in report.manifest["artifacts"]]
     found = {"verdict": report.verdict.to_data(), "score": score, "artifacts": artifacts}
@@ -149,7 +156,7 @@ def forget_attempt(folder: Path) -> None:
         deaths = _deaths(folder) + is_begun(folder)
         if deaths >= MOST_DEATHS:
             problem = "its process died, twice -> see its log; repeat the command to try it again"
-            write_text(folder / RESULT, json.dumps({**failed([problem], 1), "seconds": 0}, indent=1))
+            write_text(folder / RESULT, _as_text({**failed([problem], 1), "seconds": 0}))
             (folder / DEATHS).unlink(missing_ok=True)
             return
         if is_begun(folder):

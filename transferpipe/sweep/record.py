@@ -18,7 +18,7 @@ from transferpipe.planning.warned import shorten_warnings
 from transferpipe.prove.manifest import MANIFEST, read_json
 from transferpipe.sweep.job import DONE, read_result
 from transferpipe.sweep.leaderboard import Entry, varying_keys
-from transferpipe.sweep.variant import SEED, VARIANT, Planned, read_variant
+from transferpipe.sweep.variant import FORMAT_VERSION, SEED, VARIANT, Planned, read_variant
 
 SWEEP, TABLE = "sweep.json", "sweep.csv"
 LEFT_OUT = "left out"
@@ -101,7 +101,7 @@ def read_record(folder: Path) -> SweepRecord:
     Raises:
         FileError: there is no sweep, or its files are damaged.
     """
-    data = read_json(folder / SWEEP)
+    data = read_json(folder / SWEEP, FORMAT_VERSION)
     try:
         entries = [_entry(v) for v in data["variants"]]
         left_out = [LeftOut(dict(v["overrides"]), v["control"], tuple(v["reasons"])) for v in data.get("left_out", ())]
@@ -159,6 +159,7 @@ def write_record(folder: Path, record: SweepRecord) -> None:
         FileError: they cannot be written.
     """
     data = {
+        "format_version": FORMAT_VERSION,
         "name": record.name,
         "settings": dict(record.settings),
         "variants": [_data(e) for e in record.entries],

@@ -23,6 +23,8 @@ from transferpipe.sweep.state import State
 from transferpipe.weights.file_source import FileSource
 
 VARIANT = "variant.json"
+FORMAT_VERSION = 2
+"""Of sweep.json, and of variant.json and result.json in the folders of variants; earlier ones have no version."""
 SEED = "seed"
 NAMED = "variant"
 """The key under which the name of a named variant stands."""
@@ -125,6 +127,7 @@ def write_variant(folder: Path, planned: Planned) -> None:
     """
     variant = planned.variant
     data = {
+        "format_version": FORMAT_VERSION,
         "overrides": dict(variant.overrides),
         "fixed": dict(variant.fixed),
         "control": variant.control,
@@ -150,7 +153,7 @@ def read_variant(folder: Path) -> tuple[Variant, str]:
     Raises:
         FileError: there is none, or it is damaged.
     """
-    data = read_json(folder / VARIANT)
+    data = read_json(folder / VARIANT, FORMAT_VERSION)
     try:
         variant = Variant(dict(data["recipe"]), dict(data["overrides"]), data["control"], dict(data["fixed"]))
         words, state = tuple(data.get("words", ())), dict(data.get("state", {}))

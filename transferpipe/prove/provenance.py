@@ -1,0 +1,79 @@
+"""Who asked for a run: the command, the recipe's text, the time, and the commit in the working directory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_PATIENCE = 10.0  # seconds; a repository that takes longer to look at is not worth the wait
+
+
+@dataclass(frozen=True)
+class Request:
+    """What asks for a run.
+
+    Attributes:
+        command: the words of a command line that does the same; None where Python asked.
+        recipe: the recipe as YAML, put together and filled in; None where it holds what YAML cannot.
+        texts: further small files to leave in the run folder, by their paths in it.
+    """
+
+    command: tuple[str, ...] | None = None
+    recipe: str | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+    def to_data(self, started: datetime) -> dict[str, Any]:
+        """Return the request as in manifest.json, of a run that `started` then."""
+        return {
+            "time": started.isoformat(timespec="seconds"),
+            "command": list(self.command) if self.command is not None else None,
+            "recipe_text": self.recipe,
+            "git": read_git(Path.cwd()),
+        }
+
+
+def now() -> datetime:
+    """Return the time, as records have it."""
+    return datetime.now(UTC)
+
+
+def recipe_text(data: Mapping[str, Any]) -> str | None:
+    """Return a recipe as YAML; None where it holds what YAML cannot."""
+    try:
+        return yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=120)
+    except yaml.YAMLError:
+        return None
+
+
+def read_git(folder: Path) -> dict[str, Any] | None:
+    """Return the commit that is checked out where `folder` lies, and whether tracked files differ from it.
+
+    None where there is no repository, no commit in it, or no git to ask; ``dirty`` is None where git does not say.
+    """
+    program = shutil.which("git")
+    if program is None:
+        return None
+    commit = _ask(program, folder, "rev-parse", "--verify", "HEAD")
+    if not commit:
+        return None
+    changed = _ask(program, folder, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit.strip(), "dirty": None if changed is None else bool(changed.strip())}
+
+
+def _ask(program: str, folder: Path, *words: str) -> str | None:
+    # Looking must change nothing, not even the index, and start no program that the repository names.
+    command = [program, "-C", str(folder), "-c", "core.fsmonitor=false", *words]
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_PATIENCE, env=environment, check=False)  # noqa: S603 - fixed words
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else None
