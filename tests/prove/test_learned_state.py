@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import keras
 import numpy as np
@@ -394,3 +395,46 @@ def test_a_vocabulary_that_the_source_file_does_not_hold_is_said_to_be_kept(tmp_
     assert "state-unread" in [w.code for w in plan.warnings]
     kept = tp.plan(tmp_path / "one.h5", tmp_path / "two.keras", mapping=mapping, state="keep")
     assert "state-unread" not in [w.code for w in kept.warnings]
+
+
+@pytest.mark.follows("given_states: build the layer alike,")
+def test_a_state_that_keras_refuses(tmp_path, monkeypatch):
+    from transferpipe.save import learned_state
+
+    source = model(string)
+    source.save(tmp_path / "s.keras")
+
+    def refuse(*_):
+        raise ValueError("not this one")
+
+    target = model(string, OTHERS)
+    before = learned(target)
+    monkeypatch.setattr(learned_state, "give_state", refuse)
+    with pytest.raises(VerificationError, match="Keras refuses the vocabulary") as caught:
+        run(tmp_path / "s.keras", target, None)
+    run(tmp_path / "s.keras", target, None, **kept(caught))
+    assert learned(target) == before
+    assert np.array_equal(target.get_layer("e").get_weights()[0], source.get_layer("e").get_weights()[0])
+
+
+@pytest.mark.follows("verify_states: build the layers alike,")
+def test_a_finished_file_that_keras_refuses(tmp_path, monkeypatch):
+    source = model(string)
+    source.save(tmp_path / "s.keras")
+    (tmp_path / "my_lookup.py").write_text(BUILDER)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    load = keras.models.load_model
+
+    def refuse(*args, **keys):
+        if sys._getframe(1).f_globals["__name__"].endswith("prove.learned_state"):
+            raise ValueError("not this one")
+        return load(*args, **keys)
+
+    monkeypatch.setattr(keras.models, "load_model", refuse)
+    target = {"_target_": "my_lookup.build"}
+    with pytest.raises(VerificationError, match="refuses it with the state of l") as caught:
+        run(tmp_path / "s.keras", target, tmp_path)
+    monkeypatch.setattr(keras.models, "load_model", load)
+    report = run(tmp_path / "s.keras", target, tmp_path, **kept(caught))
+    assert report.verdict.weights == "pass"

@@ -280,3 +280,97 @@ def test_a_wrong_slot_in_the_finished_file_is_found(tmp_path, monkeypatch):
     monkeypatch.setattr(optimizer_state, "slot_value", lambda *args: right(*args) * 2)
     with pytest.raises(VerificationError, match="is not the momentum of z/kernel that the plan gives it"):
         transfer(tmp_path, original, tmp_path / "t.keras")
+
+
+@keras.saving.register_keras_serializable("optimizer hints")
+class Several(keras.optimizers.SGD):
+    """An optimizer that says that it holds others."""
+
+    optimizers = ()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param("several", marks=follows("build_slots: set optimizer=drop")),
+        pytest.param("initial", marks=follows("_initial: set optimizer=drop")),
+        pytest.param("other arrays", marks=follows("_slots_of_source: load it with the")),
+    ],
+)
+def test_state_that_cannot_be_taken_apart_is_dropped(case, tmp_path, monkeypatch):
+    from transferpipe.models.optimizer_slots import Slot
+    from transferpipe.save import optimizer_transfer
+
+    original, target = fit(make()), make(("a", "b", "new"), Several() if case == "several" else "adam")
+    original.save(tmp_path / "s.keras")
+    if case == "initial":
+        monkeypatch.setattr(Slot, "value", lambda self: np.arange(2.0))
+    if case == "other arrays":
+        monkeypatch.setattr(optimizer_transfer, "stored_places", lambda *_: None)
+    recipe = {"mapping": {"r": {"to": "a|b|out"}}, "unmatched": "keep"}
+    with pytest.raises(RecipeError) as caught:
+        tp.transfer(tmp_path / "s.keras", target, optimizer="transfer", **recipe)
+    tp.transfer(tmp_path / "s.keras", target, **recipe, **drop(caught.value.problems[0]))
+    assert np.array_equal(target.get_layer("a").kernel, original.get_layer("a").kernel)
+
+
+@follows("_slots_of_weights: save the whole model")
+def test_a_file_of_weights_that_does_not_tell_their_order(tmp_path):
+    def build(more=False):
+        parts = [layers.Dense(4, name="more")] if more else []
+        model = keras.Sequential(
+            [
+                keras.Input((3, 4)),
+                *parts,
+                layers.Bidirectional(layers.SimpleRNN(2), name="r"),
+                layers.Dense(2, name="out"),
+            ]
+        )
+        model.compile("adam", keras.losses.MeanSquaredError(), run_eagerly=True)
+        return model
+
+    original = build()
+    original.fit(RANDOM.normal(size=(8, 3, 4)), Y[:8], epochs=2, verbose=0)
+    original.save_weights(tmp_path / "s.weights.h5")
+    recipe = {"mapping": {"r": {"to": "r|out"}}, "unmatched": "keep", "optimizer": "transfer"}
+    with pytest.raises(RecipeError) as caught:
+        tp.transfer(tmp_path / "s.weights.h5", build(more=True), **recipe)
+    fix = caught.value.problems[0].fix
+    suffix = re.search(r"save the whole model as (\S+)", fix)[1]
+    original.save(tmp_path / f"s{suffix}")
+    target = build(more=True)
+    tp.transfer(tmp_path / f"s{suffix}", target, **recipe)
+    assert int(target.optimizer.iterations) == int(original.optimizer.iterations)
+    tp.transfer(tmp_path / "s.weights.h5", build(more=True), **{**recipe, **drop(caught.value.problems[0])})
+
+
+class Plain(layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+
+@follows("slots_of_file: import the modules of")
+def test_a_file_whose_class_is_not_known(tmp_path):
+    registered = keras.saving.get_custom_objects()
+    before = dict(registered)
+
+    def build(kind):
+        model = keras.Sequential(
+            [keras.Input((4,)), layers.Dense(4, name="a"), kind(name="p"), layers.Dense(2, name="out")]
+        )
+        model.compile("adam", keras.losses.MeanSquaredError(), run_eagerly=True)
+        return model
+
+    original = fit(build(Plain))
+    original.save(tmp_path / "s.keras")
+    recipe = {"mapping": ALL, "optimizer": "transfer"}
+    target = build(layers.ReLU)
+    with pytest.raises(RecipeError) as caught:
+        tp.transfer(tmp_path / "s.keras", target, **recipe)
+    tp.transfer(tmp_path / "s.keras", target, **{**recipe, **drop(caught.value.problems[0])})
+    assert np.array_equal(target.get_layer("a").kernel, original.get_layer("a").kernel)
+    assert "use the live model" in caught.value.problems[0].fix
+    tp.transfer(original, target, **recipe)
+    assert int(target.optimizer.iterations) == int(original.optimizer.iterations)
+    registered.clear()
+    registered.update(before)
