@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from transferpipe.errors import Problems, VerificationError
+from transferpipe.files.atomic import final_name
 from transferpipe.files.crc import crc32
 from transferpipe.files.segment import CHUNK
 from transferpipe.models.target import Target
@@ -24,7 +25,7 @@ def verify_archive(source: FileSource, target: Target, values: Values) -> None:
         VerificationError: with everything that differs.
     """
     problems = Problems()
-    name = source.path.name
+    name = final_name(source.path)
     noted = {group.path: group.name for group in source.groups}
     for group in target.groups if source.groups else ():
         if group.name is not None and noted.get(group.path, group.name) != group.name:
@@ -44,12 +45,12 @@ def _check_members(path: Path, wanted: Iterable[tuple[str, Iterable[bytes]]], pr
         left = {n for n in archive.namelist() if n not in ("config.json", "metadata.json", "model.weights.h5")}
         for member, chunks in wanted:
             if member not in left:
-                problems.add(f"{path.name}: {member}", "is missing from the file")
+                problems.add(f"{final_name(path)}: {member}", "is missing from the file")
             elif _crc(chunks) != _crc(_read(archive, member)):
-                problems.add(f"{path.name}: {member}", "is not what the target has")
+                problems.add(f"{final_name(path)}: {member}", "is not what the target has")
             left.discard(member)
     for member in sorted(left):
-        problems.add(f"{path.name}: {member}", "is in the file but not in the target")
+        problems.add(f"{final_name(path)}: {member}", "is in the file but not in the target")
 
 
 def _read(archive: zipfile.ZipFile, member: str) -> Iterable[bytes]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from transferpipe.errors import Problems, VerificationError
+from transferpipe.files.atomic import final_name
 from transferpipe.models.structure import file_structure
 from transferpipe.planning.dtypes import kind_of
 from transferpipe.planning.freezing import effective
@@ -17,15 +15,12 @@ from transferpipe.planning.layouts.export import Held
 from transferpipe.planning.model import Assignment, Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.progress import Progress
-from transferpipe.values.compare import compare_segments, digest, same_bits
+from transferpipe.prove.compare import compare_weight, expected_of, is_placed, match_weights
 from transferpipe.values.compute import Values
 from transferpipe.values.layout import KERAS, as_keras, layout_of_file, places_in
 from transferpipe.values.seen import Seen
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
-from transferpipe.weights.spec import Catalog, WeightSpec
-
-_PLACED = ("saved_model", "tf_checkpoint")  # formats that may call a weight by another name than the target does
 
 UNRECORDED = "not recorded for"
 """How `Proof.freezing` begins where the configuration alone leaves open what Keras makes of it."""
@@ -74,14 +69,17 @@ def verify_file(
     problems = Problems()
     source, places = _opened(path, target, plan)
     catalog = target.catalog
-    found = _match(catalog, source, problems)
+    matched = match_weights(expected_of(catalog), source.catalog, is_placed(source))
+    matched.note(final_name(source.path), "plan", problems)
     digests, seen, done = {}, {a.target: Seen() for a in worth_seeing(plan)}, 0
     for weight in catalog:
-        for there in found[weight.name]:
-            look = seen[weight.name].look if weight.name in seen else _ignore
-            same, digests[weight.name] = _compare(source, there, values, weight.name, look)
+        for there in matched.found[weight.name]:
+            looks = (seen[weight.name].look,) if weight.name in seen else ()
+            same, digests[weight.name] = compare_weight(source, there, values, weight.name, *looks)
             if not same:
-                problems.add(f"{path.name}: {weight.name}", "the value in the file is not the one that the plan gives")
+                problems.add(
+                    f"{final_name(path)}: {weight.name}", "the value in the file is not the one that the plan gives"
+                )
         done += weight.nbytes
         if progress:
             progress("verify", done, catalog.nbytes)
@@ -99,60 +97,6 @@ def _opened(path: Path, target: TargetStructure, plan: Plan) -> tuple[FileSource
     return as_keras(source, places), places
 
 
-def _ignore(_: NDArray[Any]) -> None:
-    pass
-
-
-def _compare(
-    source: FileSource, there: WeightSpec, values: Values, name: str, look: Callable[[NDArray[Any]], None]
-) -> tuple[bool, str]:
-    """Tell whether the weight `there` of the file is what the plan gives `name`, and return its digest.
-
-    All of its numbers pass `look`.
-    """
-    written, wanted = source.locate_entry(there), values.segment(name)
-    if written is not None and wanted is not None:
-        check = values.checks(name)
-
-        def check_and_look(part: NDArray[Any]) -> None:
-            check(part)
-            look(part)
-
-        return compare_segments(written, wanted, check_and_look)
-    value = source.read_entry(there)
-    look(value)
-    return same_bits(value, values.value(name)), digest(value)
-
-
-def _match(catalog: Catalog, source: FileSource, problems: Problems) -> dict[str, list[WeightSpec]]:
-    """Return what the file has of each of the target's weights, by their places where files number their weights.
-
-    That is one weight, or, of a variable that Keras saves in several places, one a place.
-    """
-    theirs = source.catalog.expanded
-    by_place = {w.where: w for w in theirs}
-    is_placed = bool(source.groups) or source.format in _PLACED
-    found: dict[str, list[WeightSpec]] = {}
-    claimed = set()
-    for weight in catalog:
-        here = found.setdefault(weight.name, [])
-        for wanted in catalog.places_of(weight.name) if is_placed else (weight,):
-            there = by_place.get(wanted.where) if is_placed else theirs.by_name.get(weight.name)
-            if there is None:
-                problems.add(f"{source.path.name}: {wanted.name}", "is missing from the file")
-            elif (there.shape, there.dtype) != (weight.shape, weight.dtype):
-                found_there, planned = f"{there.dtype} {there.shape}", f"{weight.dtype} {weight.shape}"
-                what = f"is {found_there} in the file, {planned} in the plan"
-                problems.add(f"{source.path.name}: {wanted.name}", what)
-            else:
-                here.append(there)
-            claimed.add(there.name if there else None)
-    for extra in theirs:
-        if extra.name not in claimed:
-            problems.add(f"{source.path.name}: {extra.name}", "is in the file but not in the plan")
-    return found
-
-
 def _prove_freezing(source: FileSource, plan: Plan, problems: Problems) -> str:
     """Check what the file's own configuration makes trainable against the plan."""
     if source.config is None:
@@ -165,11 +109,12 @@ def _prove_freezing(source: FileSource, plan: Plan, problems: Problems) -> str:
     seen = effective(structure, flags, ())
     by_place = {w.name: w.where for w in source.catalog}
     frozen_there = {by_place[n] for n in seen.frozen_weights}
-    planned = set(plan.freezing.frozen_weights)
+    planned, name = set(plan.freezing.frozen_weights), final_name(source.path)
     for weight, there in ((w, by_place.get(w)) for w in planned):
         if there is not None and there not in frozen_there:
-            problems.add(f"{source.path.name}: {weight}", "is to be frozen, but its configuration makes it trainable")
-    for name in seen.frozen_weights:
-        if name not in planned and name in {a.target for a in plan.assignments} | {k.target for k in plan.kept}:
-            problems.add(f"{source.path.name}: {name}", "is to be trainable, but its configuration freezes it")
+            problems.add(f"{name}: {weight}", "is to be frozen, but its configuration makes it trainable")
+    ours = {a.target for a in plan.assignments} | {k.target for k in plan.kept}
+    for weight in seen.frozen_weights:
+        if weight not in planned and weight in ours:
+            problems.add(f"{name}: {weight}", "is to be trainable, but its configuration freezes it")
     return "verified"

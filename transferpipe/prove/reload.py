@@ -6,6 +6,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from transferpipe.models.target import ModelTarget, Target
 from transferpipe.models.walk import Walked, own_classes, to_numpy, walk
 from transferpipe.planning.model import Plan, PlanWarning
 from transferpipe.planning.structure import TargetStructure
+from transferpipe.prove.compare import expected_of, match_weights
 from transferpipe.recipe.outputs import output_of
 from transferpipe.values.compare import same_bits
 
@@ -147,13 +149,14 @@ def advise_loading(error: Exception) -> str:
 
 def _paired(target: TargetStructure, walked: Walked, problems: Problems) -> Iterator[tuple[str, str]]:
     """Yield the names of every weight in the target and in the loaded model."""
-    by_place = {w.where: w.name for w in walked.catalog}
-    for weight in target.catalog:
-        there = by_place.get(weight.where)
-        if there is None:
-            problems.add(weight.name, "is not in the model that Keras loads")
-        else:
-            yield weight.name, there
+    first = (replace(e, places=dict([next(iter(e.places.items()))])) for e in expected_of(target.catalog))
+    matched = match_weights(first, replace(walked.catalog, doubles=()), by_place=True)
+    for name in matched.missing:
+        problems.add(name, "is not in the model that Keras loads")
+    for name, *_ in matched.differing:
+        problems.add(name, "has another value in the model that Keras loads")
+    for name, there in matched.found.items():
+        yield from ((name, weight.name) for weight in there)
 
 
 def _not_compared(target: TargetStructure, name: str) -> Iterator[PlanWarning]:

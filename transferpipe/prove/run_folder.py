@@ -7,28 +7,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem, Problems, TransferError, VerificationError
 from transferpipe.fetch.cache import kept_copy
 from transferpipe.files.hashing import sha256
-from transferpipe.files.segment import CHUNK, Segment, opened, read_into
+from transferpipe.files.segment import Segment
 from transferpipe.models.averages import AVERAGES, KERAS_FORMATS, averaged_file
 from transferpipe.planning.layouts.export import Held
 from transferpipe.planning.model import Plan, plan_from_data
 from transferpipe.progress import Progress
+from transferpipe.prove.compare import Expected, compare_weight, digest_weight, is_placed, match_weights
 from transferpipe.prove.manifest import FORMAT_VERSION, MANIFEST, PLAN, is_sealed, read_json
 from transferpipe.prove.verdict import Verdict, Weights, verdict_from_data, with_parity
 from transferpipe.recipe.model import Verify
 from transferpipe.save.artifacts import digest_again
-from transferpipe.values.compare import compare_segments, digest, same_bits
 from transferpipe.values.compute import Values
 from transferpipe.values.layout import as_keras
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
-from transferpipe.weights.spec import Source
+from transferpipe.weights.spec import Source, WeightSpec
 
 
 @dataclass(frozen=True)
@@ -190,45 +188,30 @@ def _as_planned(source: FileSource, artifact: Mapping[str, Any]) -> FileSource:
 
 def _compare_weights(source: FileSource, places: Mapping[str, str], again: _Again, progress: Progress | None) -> None:
     values = Values(again.plan, again.sources, _Kept(again.target), Verify(**again.manifest["verify"]))
+    entries = again.manifest["weights"]
+    by_place = is_placed(source) and all("where" in entry for entry in entries)  # early manifests have names alone
+    matched = match_weights((_expected(e, places) for e in entries), source.catalog, by_place)
+    matched.note(source.path.name, "manifest", again.problems)
     done, total = 0, source.catalog.nbytes
-    for entry, weight in _pairs(again, source, places):
-        _compare(source, weight, entry, values, again)
-        done += source.catalog[weight].nbytes
-        if progress:
-            progress("verify", done, total)
+    for entry in entries:
+        for there in matched.found[entry["name"]]:
+            _compare(source, there, entry, values, again)
+            done += there.nbytes
+            if progress:
+                progress("verify", done, total)
 
 
-def _pairs(again: _Again, source: FileSource, places: Mapping[str, str]) -> list[tuple[Mapping[str, Any], str]]:
-    """Pair the manifest's weights with the file's: by name, or by place where the file numbers its weights."""
-    entries = {e["name"]: e for e in again.manifest["weights"]}
-    pairs, missing = [], dict(entries)
-    rest = []
-    for weight in source.catalog:
-        if weight.name in missing and not places:
-            pairs.append((missing.pop(weight.name), weight.name))
-        else:
-            rest.append(weight)
-    by_place = {places.get(e["name"], e.get("where")): e for e in missing.values()}
-    second = {} if places else {where: e for e in entries.values() for where in e.get("also", ())}
-    for weight in rest:
-        if weight.where in second:
-            pairs.append((second.pop(weight.where), weight.name))
-            continue
-        entry = by_place.pop(weight.where, None)
-        if entry is None:
-            again.problems.add(f"{source.path.name}: {weight.name}", "is in the file but not in the manifest")
-        else:
-            missing.pop(entry["name"])
-            pairs.append((entry, weight.name))
-    for name in missing:
-        again.problems.add(f"{source.path.name}: {name}", "is in the manifest but not in the file")
-    return pairs
+def _expected(entry: Mapping[str, Any], places: Mapping[str, str]) -> Expected:
+    """Return what an entry of the manifest makes one expect; `places` are those of an output that names its own."""
+    name = entry["name"]
+    where = [places[name]] if name in places else [entry.get("where", name), *entry.get("also", ())]
+    return Expected(name, dict.fromkeys(where, name), tuple(entry["shape"]), entry["dtype"])
 
 
-def _compare(source: FileSource, there: str, entry: Mapping[str, Any], values: Values, again: _Again) -> None:
+def _compare(source: FileSource, there: WeightSpec, entry: Mapping[str, Any], values: Values, again: _Again) -> None:
     """Compare the weight `there` of an artifact with its digest, and with what its sources give now."""
     name, where = entry["name"], f"{source.path.name}: {entry['name']}"
-    if f"xxh3:{_digest(source, there)}" != entry["digest"]:
+    if f"xxh3:{digest_weight(source, there)}" != entry["digest"]:
         again.problems.add(where, "its digest is not the one in the manifest", "the file was changed after the run")
         return
     needed = {s.partition(":")[0] for s in entry.get("sources", ())}
@@ -241,33 +224,12 @@ def _compare(source: FileSource, there: str, entry: Mapping[str, Any], values: V
         again.problems.add(where, f"cannot be computed again: {different}", "the source was changed after the run")
         return
     try:
-        same = _is_as_computed(source, there, name, values)
+        same, _ = compare_weight(source, there, values, name)
     except TransferError as error:
         again.problems.add(where, f"cannot be computed again: {error}", "the source was changed after the run")
         return
     if not same:
         again.problems.add(where, "differs from what its sources give now", "a source was changed after the run")
-
-
-def _is_as_computed(source: FileSource, there: str, name: str, values: Values) -> bool:
-    """Compare two values where they lie, in small parts; only one that must be computed is held as a whole."""
-    written, wanted = source.locate(there), values.segment(name)
-    if written is not None and wanted is not None:
-        return written.dtype == wanted.dtype and compare_segments(written, wanted, values.checks(name))[0]
-    return same_bits(source.read(there), values.value(name))
-
-
-def _digest(source: FileSource, there: str) -> str:
-    """Return the xxh3-128 of a weight's bytes, read in small parts where it lies in the file as it is in memory."""
-    segment = source.locate(there)
-    if segment is None:
-        return digest(source.read(there))
-    state, buffer = xxhash.xxh3_128(), np.empty(min(CHUNK, segment.nbytes), np.uint8)
-    with opened(segment.path) as file:
-        for part in segment.cut(CHUNK):
-            read_into(file, buffer[: part.nbytes].data, part.offset, part.path)
-            state.update(buffer[: part.nbytes].data)
-    return state.hexdigest()
 
 
 def _other_source(name: str, again: _Again) -> str:

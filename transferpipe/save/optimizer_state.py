@@ -13,6 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, Problems, RecipeError
+from transferpipe.files.atomic import final_name
 from transferpipe.files.segment import Segment
 from transferpipe.models.optimizer_slots import optimizer_of
 from transferpipe.models.target import FileTarget, ModelTarget, Target
@@ -111,23 +112,24 @@ def _groups(entries: list[tuple[str, str]]) -> tuple[SavedGroup, ...]:
 def prove_optimizer(finished: FileSource, values: Values, target: Target, problems: Problems) -> None:
     """Note what differs of the optimizer's state in a finished Keras file from what the plan says of it."""
     found, plan = {spec.where: spec for spec in optimizer_of(finished)}, values.plan
+    name = final_name(finished.path)
     if plan.optimizer.fate == "kept" and isinstance(target, FileTarget) and finished.format in _FORMATS:
         for spec in optimizer_of(target.source):
             there = found.pop(spec.where, None)
             if there is None:
-                problems.add(f"{finished.path.name}: {spec.where}", "is missing from the file")
+                problems.add(f"{name}: {spec.where}", "is missing from the file")
             elif not same_bits(finished.read_entry(there), target.source.read_entry(spec)):
-                problems.add(f"{finished.path.name}: {spec.where}", "differs from the state in the target's file")
+                problems.add(f"{name}: {spec.where}", "differs from the state in the target's file")
     if plan.optimizer.fate == "transferred" and finished.format in _FORMATS:
         for slot, value in slot_values(values):
             there = found.pop(slot.place, None)
             if there is None:
-                problems.add(f"{finished.path.name}: {slot.place}", "is missing from the file")
+                problems.add(f"{name}: {slot.place}", "is missing from the file")
             elif not same_bits(finished.read_entry(there), value):
                 what = f"is not the {slot.kind} of {slot.weight or 'all weights'} that the plan gives it"
-                problems.add(f"{finished.path.name}: {slot.place}", what)
+                problems.add(f"{name}: {slot.place}", what)
     for where in found:
-        problems.add(f"{finished.path.name}: {where}", "is in the file but not in the plan")
+        problems.add(f"{name}: {where}", "is in the file but not in the plan")
 
 
 def _count_of_target(target: Target) -> int:

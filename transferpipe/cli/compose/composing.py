@@ -61,7 +61,7 @@ class Composed:
             **resolvers: what may stand in it in ``${...}`` and is known only now.
         """
         with hydra_lent(self.config, resolvers):
-            return str(OmegaConf.select(self.config.hydra, key))
+            return str(OmegaConf.select(self.config.hydra, key, throw_on_missing=True))
 
     @property
     def absolute_save(self) -> bool:

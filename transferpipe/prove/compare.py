@@ -1,0 +1,145 @@
+"""Whether a file holds the weights that it should: one matcher and one comparer, for a fresh file and for one of a run.
+
+The fresh proof (`file`) asks what the plan says, the proof of a run folder (`run_folder`) what its manifest says. Both
+match what they expect with what a reader found, and compare every value with what its sources give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from transferpipe.errors import Problems
+from transferpipe.files.segment import CHUNK, opened, read_into
+from transferpipe.values.compare import compare_segments, digest, same_bits
+from transferpipe.values.compute import Values
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.spec import Catalog, WeightSpec
+
+_PLACED = ("saved_model", "tf_checkpoint")  # formats that may call a weight by another name than the target does
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A weight that a file, or a loaded model, should hold.
+
+    Attributes:
+        name: the weight's name in the target.
+        places: where it lies, by the name that it has there; a variable that Keras saves in several places has several.
+        shape: its shape.
+        dtype: its dtype.
+    """
+
+    name: str
+    places: Mapping[str, str]
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Matched:
+    """What was expected and what is there, side by side.
+
+    Attributes:
+        found: what is there of every expected weight, one entry a place.
+        missing: the names of those, as they are called in their places, that are not there.
+        differing: those of another shape or dtype: the name, what is there, and what was expected.
+        extra: the names of what nobody expected.
+    """
+
+    found: Mapping[str, list[WeightSpec]]
+    missing: tuple[str, ...]
+    differing: tuple[tuple[str, WeightSpec, Expected], ...]
+    extra: tuple[str, ...]
+
+    def note(self, file: str, record: str, problems: Problems) -> None:
+        """Note everything that does not match, of the file called `file` and what the `record` says."""
+        for name in self.missing:
+            problems.add(f"{file}: {name}", "is missing from the file")
+        for name, there, wanted in self.differing:
+            is_there, is_wanted = f"{there.dtype} {there.shape}", f"{wanted.dtype} {wanted.shape}"
+            problems.add(f"{file}: {name}", f"is {is_there} in the file, {is_wanted} in the {record}")
+        for name in self.extra:
+            problems.add(f"{file}: {name}", f"is in the file but not in the {record}")
+
+
+def is_placed(source: FileSource) -> bool:
+    """Tell whether the weights of a file go by where they lie: their names there need not be the target's."""
+    return bool(source.groups) or source.format in _PLACED
+
+
+def expected_of(catalog: Catalog) -> Iterator[Expected]:
+    """Yield what a target's catalog makes one expect."""
+    for weight in catalog:
+        places = {place.where: place.name for place in catalog.places_of(weight.name)}
+        yield Expected(weight.name, places, weight.shape, weight.dtype)
+
+
+def match_weights(expected: Iterable[Expected], there: Catalog, by_place: bool) -> Matched:
+    """Match what is expected with what is there, by places or by names."""
+    theirs = there.expanded
+    place_of = {w.where: w for w in theirs}
+    found: dict[str, list[WeightSpec]] = {}
+    missing, differing, claimed = [], [], set()
+    for wanted in expected:
+        here = found.setdefault(wanted.name, [])
+        for place, name in (wanted.places if by_place else {"": wanted.name}).items():
+            spec = place_of.get(place) if by_place else theirs.by_name.get(name)
+            if spec is None:
+                missing.append(name)
+                continue
+            claimed.add(spec.name)
+            if (spec.shape, spec.dtype) != (wanted.shape, wanted.dtype):
+                differing.append((name, spec, wanted))
+            else:
+                here.append(spec)
+    extra = tuple(w.name for w in theirs if w.name not in claimed)
+    return Matched(found, tuple(missing), tuple(differing), extra)
+
+
+def _ignore(_: NDArray[Any]) -> None:
+    pass
+
+
+def compare_weight(
+    source: FileSource,
+    there: WeightSpec,
+    values: Values,
+    name: str,
+    look: Callable[[NDArray[Any]], None] = _ignore,
+) -> tuple[bool, str]:
+    """Tell whether the weight `there` of a file is what the plan gives `name`, and return its digest.
+
+    Two values are compared where they lie, in small parts; only one that must be computed is held as a whole. All
+    numbers pass `look`.
+    """
+    written, wanted = source.locate_entry(there), values.segment(name)
+    if written is not None and wanted is not None and written.dtype == wanted.dtype:
+        check = values.checks(name)
+
+        def check_and_look(part: NDArray[Any]) -> None:
+            check(part)
+            look(part)
+
+        return compare_segments(written, wanted, check_and_look)
+    value = source.read_entry(there)
+    look(value)
+    return same_bits(value, values.value(name)), digest(value)
+
+
+def digest_weight(source: FileSource, there: WeightSpec) -> str:
+    """Return the xxh3-128 of a weight's bytes, read in small parts where it lies in the file as it is in memory."""
+    segment = source.locate_entry(there)
+    if segment is None:
+        return digest(source.read_entry(there))
+    state, buffer = xxhash.xxh3_128(), np.empty(min(CHUNK, segment.nbytes), np.uint8)
+    with opened(segment.path) as file:
+        for part in segment.cut(CHUNK):
+            read_into(file, buffer[: part.nbytes].data, part.offset, part.path)
+            state.update(buffer[: part.nbytes].data)
+    return state.hexdigest()
