@@ -8,34 +8,80 @@ report = tp.transfer("backbone.keras", model, mapping=mapping, freeze=["enc/.*"]
 
 from __future__ import annotations
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transferpipe.api import catalog, diff, parity, plan, read_sweep, suggest, transfer, verify
+    from transferpipe.differences.result import Diff
+    from transferpipe.errors import (
+        FileError,
+        RecipeError,
+        TransferError,
+        TransferWarning,
+        UnsafeError,
+        VerificationError,
+    )
+    from transferpipe.execute.run import Report
+    from transferpipe.planning.model import Plan
+    from transferpipe.planning.suggest.suggestion import Suggestion
+    from transferpipe.prove.parity.result import Parity
+    from transferpipe.prove.run_folder import RunProof
+    from transferpipe.recipe.keywords import (
+        EditKeys,
+        KerasModel,
+        OriginKeys,
+        ParityKeys,
+        RuleKeys,
+        SaveKeys,
+        VerifyKeys,
+    )
+    from transferpipe.show.sweep_results import SweepResults
+    from transferpipe.weights.spec import Catalog
 
 __all__ = [
+    "Catalog",
+    "Diff",
+    "EditKeys",
     "FileError",
+    "KerasModel",
+    "OriginKeys",
+    "Parity",
+    "ParityKeys",
+    "Plan",
     "RecipeError",
+    "Report",
+    "RuleKeys",
+    "RunProof",
+    "SaveKeys",
+    "Suggestion",
+    "SweepResults",
     "TransferError",
+    "TransferWarning",
     "UnsafeError",
     "VerificationError",
+    "VerifyKeys",
     "catalog",
     "diff",
     "parity",
     "plan",
+    "read_sweep",
     "suggest",
     "transfer",
+    "verify",
 ]
 __version__ = "0.1.0"
 
-_ERRORS = ("FileError", "RecipeError", "TransferError", "UnsafeError", "VerificationError")
+if not TYPE_CHECKING:  # to a type checker this would mean that there is every name
+    _ERRORS = ("FileError", "RecipeError", "TransferError", "TransferWarning", "UnsafeError", "VerificationError")
+    _KEYWORDS = ("EditKeys", "KerasModel", "OriginKeys", "ParityKeys", "RuleKeys", "SaveKeys", "VerifyKeys")
+    _HOMES = {**dict.fromkeys(_ERRORS, "errors"), **dict.fromkeys(_KEYWORDS, "recipe.keywords")}
 
+    def __getattr__(name):  # noqa: ANN001, ANN202 (nothing here is seen by a type checker)
+        # Importing the package costs nothing until something of it is used.
+        if name in __all__:
+            return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'api')}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-def __getattr__(name: str) -> Any:
-    # Importing the package costs nothing until something of it is used.
-    if name in _ERRORS:
-        from transferpipe import errors
-
-        return getattr(errors, name)
-    if name in __all__:
-        from transferpipe import api
-
-        return getattr(api, name)
-    raise AttributeError(f"module 'transferpipe' has no attribute {name!r}")
+    def __dir__():  # noqa: ANN202
+        return sorted({*globals(), *__all__})

@@ -92,6 +92,21 @@ class UnsafeError(TransferError):
     title = "refused as unsafe"
 
 
+class TransferWarning(UserWarning):
+    r"""Something legal that is probably not meant, as calls from Python give it through `warnings`.
+
+    The message begins with the code in brackets, so that filters can choose:
+    ``warnings.filterwarnings("ignore", r"\[unused\]", TransferWarning)``.
+
+    Attributes:
+        code: the kind of the warning, see `transferpipe help warnings`.
+    """
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
 @dataclass
 class Problems:
     """Collects problems so that all of them are reported at once."""

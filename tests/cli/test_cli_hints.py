@@ -455,7 +455,7 @@ def test_another_folder_for_a_second_sweep(cli, here):
     assert len(list((here / "second").rglob("model.keras"))) == 2
 
 
-@follows("report: name the folder that")
+@follows("require_sweep: name the folder that")
 def test_the_folder_that_a_sweep_printed(hint, cli, here):
     command = re.search("`transferpipe (.*?)`", hint(2, "report", "recipes"))[1]
     answer = cli(command, "recipe=own", "seed=0,1")

@@ -1,11 +1,16 @@
 """What is said of a recipe that is wrong, done as it is printed: the recipe then moves the right values."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from advice import follow
 
 import transferpipe as tp
 from transferpipe.errors import TransferError
+from transferpipe.execute.prepare import prepare
+from transferpipe.execute.run import execute
+from transferpipe.planning.read_recipe import read_recipe
 
 follows = pytest.mark.follows
 RANDOM = np.random.default_rng(3)
@@ -41,7 +46,7 @@ CASES = [
 
 def run(recipe):
     keys = {"source": {"path": "source.npz"}, "target": "target.npz", "save": "out/model.npz", **recipe}
-    return tp.transfer(keys.pop("source"), keys.pop("target"), folder=".", **keys)
+    return execute(prepare(read_recipe(keys)), Path())
 
 
 def read():

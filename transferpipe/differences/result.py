@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from transferpipe.planning.model import SettingsCompared
+from transferpipe.text.collapse import counted
 from transferpipe.values.difference import ValueDifference
 
 FORMAT_VERSION = 1
@@ -90,7 +91,7 @@ class Compared:
     others: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diff:
     """How B differs from A. Print it, ask `if diff:` whether both are equal, or look at its rows.
 
@@ -126,6 +127,12 @@ class Diff:
 
     def __bool__(self) -> bool:
         return self.equal
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count:,} {status}" for status, count in self.counts.items()) or "no weights"
+        differing = len(self.settings.differences)
+        settings = f"; settings: {counted(differing, 'difference')}" if differing else ""
+        return f"<Diff {self.a.label}, {self.b.label}: {counts}{settings}>"
 
     def __str__(self) -> str:
         # Imported here: the table reads this module.

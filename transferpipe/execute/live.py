@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -29,8 +29,16 @@ from transferpipe.values.compare import same_bits
 from transferpipe.values.compute import Values
 
 
-def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
-    """Change the live target of `prepared` as planned and prove it; `saved` is the report of what was written before.
+def transfer_live(
+    prepared: Prepared, saved: Report | None, on_warnings: Callable[[Sequence[PlanWarning]], None] = lambda _: None
+) -> Report:
+    """Change the live target of `prepared` as planned and prove it.
+
+    Args:
+        prepared: what to do.
+        saved: the report of what was written before.
+        on_warnings: called with warnings before what they are about becomes final: what it raises leaves the model as
+            it was.
 
     Raises:
         VerificationError: a value was refused, or reads back differently; the model is what it was.
@@ -48,6 +56,7 @@ def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
     with given_states(target, states):  # what is suspicious is so with the state that it will have
         seen = saved.warnings if saved else (*plan.warnings, *_check_values(prepared, values, new))
     warnings = (*seen, *needed)
+    on_warnings(warnings)
     untouched = {w.name: target.read(w.name) for w in target.structure.catalog if w.name not in new}
     with given_states(target, states) as given, ExitStack() as undo:
         undo.callback(target.assign(new))
@@ -65,6 +74,7 @@ def transfer_live(prepared: Prepared, saved: Report | None) -> Report:
             if state:
                 undo.callback(assign_slots(target, state))
             parity, notes = _check_parity(prepared) if saved is None else (saved.parity, ())
+            on_warnings(notes)
             frozen.commit()
         undo.pop_all()
         given.pop_all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -98,7 +98,13 @@ class Report:
         return f"{counts}, plan {self.plan.checksum}"
 
 
-def execute(prepared: Prepared, folder: Path, progress: Progress | None = None, request: Request = _NOBODY) -> Report:
+def execute(
+    prepared: Prepared,
+    folder: Path,
+    progress: Progress | None = None,
+    request: Request = _NOBODY,
+    on_warnings: Callable[[Sequence[PlanWarning]], None] = lambda _: None,
+) -> Report:
     """Carry out the plan into `folder`.
 
     Args:
@@ -106,6 +112,7 @@ def execute(prepared: Prepared, folder: Path, progress: Progress | None = None, 
         folder: the run folder; it need not exist.
         progress: told how far each step is.
         request: who asks, which the manifest says.
+        on_warnings: called with what the values show, before anything is published; what it raises leaves nothing.
 
     Raises:
         VerificationError: a value was refused, or a finished file is not what the plan says.
@@ -128,6 +135,7 @@ def execute(prepared: Prepared, folder: Path, progress: Progress | None = None, 
         noticed = finished.warnings if finished else value_warnings(plan, _values(prepared), made.found)
         later = (*noticed, *made.notes)
         refuse_warnings(recipe, later, VerificationError)
+        on_warnings(later)
         warnings = (*plan.warnings, *later)
         planned = json_lines({"checksum": plan.checksum, **plan.to_data()})
         called = [artifact_name(name, temporary) for name, temporary in zip(names, temporaries, strict=True)]

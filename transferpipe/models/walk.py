@@ -67,6 +67,9 @@ def to_numpy(value: Any) -> NDArray[Any]:
     """Return a variable or tensor as an array, extended floats kept."""
     import keras
 
+    held = value.value if isinstance(value, keras.Variable) else value
+    if keras.backend.backend() == "tensorflow" and hasattr(held, "numpy"):
+        return np.array(held.numpy())  # as Keras does, but by a way of which NumPy 2 does not warn
     return np.asarray(keras.ops.convert_to_numpy(value))
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from transferpipe.recipe.model import Edit
+from transferpipe.text.collapse import counted
 
 UNMATCHED_RULE = "unmatched"
 """The rule name under which weights stand that no rule of the recipe claimed."""
@@ -260,7 +261,7 @@ class SettingsCompared:
     differences: tuple[SettingDifference, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """What a run will do, to the last weight. Print it, compare it, pin it by its checksum.
 
@@ -348,6 +349,10 @@ class Plan:
         from transferpipe.planning.plan_table import plan_text
 
         return plan_text(self)
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.assignments):,} assigned, {len(self.kept):,} kept"
+        return f"<Plan {self.checksum}: {counts}, {counted(len(self.warnings), 'warning')}>"
 
     def _repr_html_(self) -> str:
         from transferpipe.planning.plan_table import plan_html

@@ -29,7 +29,7 @@ from transferpipe.weights.formats import open_source
 from transferpipe.weights.spec import Source, WeightSpec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunProof:
     """What proving a run again gave.
 
@@ -44,6 +44,12 @@ class RunProof:
     verdict: Verdict
     checked: str
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<RunProof {self.verdict}; {self.checked}>"
+
+    def __str__(self) -> str:
+        return "\n".join([*self.verdict.lines(self.checked), *(f"note     {note}" for note in self.notes)])
 
 
 @dataclass

@@ -14,7 +14,7 @@ Weights = Literal["pass", "fail", "inconclusive"]
 Function = Literal["not checked", "pass", "fail", "inconclusive"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdict:
     """The two parts of a verdict. Nothing compared is never a pass.
 
@@ -31,6 +31,9 @@ class Verdict:
     compared: int = 0
     differing: int = 0
     reason: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Verdict {self}>"
 
     def __str__(self) -> str:
         return f"weights: {self.weights}, function: {self.function} ({self.settings})"

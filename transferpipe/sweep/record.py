@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from transferpipe.errors import FileError, Problem
+from transferpipe.errors import FileError, Problem, RecipeError
 from transferpipe.files.atomic import write_text
 from transferpipe.planning.model import warning_from_data
 from transferpipe.planning.warned import shorten_warnings
@@ -158,7 +158,13 @@ def write_record(folder: Path, record: SweepRecord) -> None:
     Raises:
         FileError: they cannot be written.
     """
-    data = {
+    write_text(folder / SWEEP, json.dumps(record_data(record), indent=1))
+    write_text(folder / TABLE, _csv(record))
+
+
+def record_data(record: SweepRecord) -> dict[str, Any]:
+    """Return a sweep as mappings, lists, texts and numbers, as in sweep.json."""
+    return {
         "format_version": FORMAT_VERSION,
         "name": record.name,
         "settings": dict(record.settings),
@@ -167,8 +173,6 @@ def write_record(folder: Path, record: SweepRecord) -> None:
             {"overrides": dict(v.overrides), "control": v.control, "reasons": v.reasons} for v in record.left_out
         ],
     }
-    write_text(folder / SWEEP, json.dumps(data, indent=1))
-    write_text(folder / TABLE, _csv(record))
 
 
 def _data(entry: Entry) -> dict[str, Any]:
@@ -224,6 +228,17 @@ def _shown(value: Any) -> Any:
 def is_sweep(folder: Path) -> bool:
     """Tell whether `folder` is that of a sweep."""
     return (folder / SWEEP).is_file() or any(folder.glob(f"*/{VARIANT}"))
+
+
+def require_sweep(folder: Path) -> None:
+    """Refuse a folder that is not that of a sweep.
+
+    Raises:
+        RecipeError: it is not.
+    """
+    if not is_sweep(folder):
+        what = f"holds no {SWEEP}, so it is not the folder of a sweep"
+        raise RecipeError(Problem(str(folder), what, "name the folder that `transferpipe sweep` printed"))
 
 
 def read_contents(folder: Path) -> SweepRecord:

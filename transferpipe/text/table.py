@@ -24,7 +24,7 @@ NARROW = 80
 def render(item: RenderableType, *, colour: bool = False, width: int = PLAIN_WIDTH) -> str:
     """Return what `item` looks like on a terminal, without colour unless asked for, lines stripped on the right."""
     out = io.StringIO()
-    console = Console(file=out, force_terminal=colour, no_color=not colour, width=width, highlight=False, emoji=False)
+    console = _console(out, colour, width)
     console.print(item)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
@@ -32,7 +32,20 @@ def render(item: RenderableType, *, colour: bool = False, width: int = PLAIN_WID
 def render_lines(lines: Iterable[Text], *, colour: bool = False) -> str:
     """Return lines that are folded already."""
     out = io.StringIO()
-    console = Console(file=out, force_terminal=colour, no_color=not colour, highlight=False, emoji=False)
+    console = _console(out, colour)
     for line in lines:
         console.print(line, soft_wrap=True)
     return out.getvalue().removesuffix("\n")
+
+
+def _console(out: io.StringIO, colour: bool, width: int | None = None) -> Console:
+    # In a notebook rich would show what it prints, and write nothing to `out`.
+    return Console(
+        file=out,
+        force_terminal=colour,
+        no_color=not colour,
+        width=width,
+        highlight=False,
+        emoji=False,
+        force_jupyter=False,
+    )

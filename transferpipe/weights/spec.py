@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problems, RecipeError
 from transferpipe.files.segment import Segment
+from transferpipe.text.collapse import counted
 from transferpipe.weights.network import Network
 from transferpipe.weights.reading_order import forward_first
 
@@ -160,7 +161,7 @@ class Catalog:
     def __repr__(self) -> str:
         # Of a catalog with thousands of weights, a notebook or an error shows a line.
         label = f"{self.label}: " if self.label else ""
-        return f"<Catalog {label}{len(self.weights):,} weights, {self.parameters:,} parameters>"
+        return f"<Catalog {label}{counted(len(self), 'weight')}, {counted(self.parameters, 'parameter')}>"
 
     def __iter__(self) -> Iterator[WeightSpec]:
         return iter(self.weights)

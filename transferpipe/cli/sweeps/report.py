@@ -9,10 +9,9 @@ from transferpipe.cli.sweeps.engines import leave_missing_pages
 from transferpipe.cli.sweeps.results import table_of, write_results
 from transferpipe.cli.terminal import is_terminal
 from transferpipe.cli.verbs import Arguments
-from transferpipe.errors import Problem, RecipeError
 from transferpipe.sweep.job import is_finished
 from transferpipe.sweep.lock import is_running
-from transferpipe.sweep.record import SWEEP, is_sweep, read_contents
+from transferpipe.sweep.record import read_contents, require_sweep
 
 _PAUSE = 2.0  # seconds
 
@@ -20,9 +19,7 @@ _PAUSE = 2.0  # seconds
 def report(arguments: Arguments) -> int:
     """Build the table and the page of a sweep again from what its variants left."""
     folder = Path(*arguments.take_words(1, "the folder of one sweep"))
-    if not is_sweep(folder):
-        what = f"holds no {SWEEP}, so it is not the folder of a sweep"
-        raise RecipeError(Problem(str(folder), what, "name the folder that `transferpipe sweep` printed"))
+    require_sweep(folder)
     if "--watch" in arguments.flags:
         _watch(folder)
     record = read_contents(folder)

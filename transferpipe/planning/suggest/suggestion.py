@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transferpipe.planning.model import Plan
+from transferpipe.text.collapse import counted
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class OpenChoice:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Suggestion:
     """A proposed mapping. `print` shows it as YAML; nothing is applied.
 
@@ -89,6 +90,11 @@ class Suggestion:
         """The recipe as plain data."""
         data: dict[str, Any] = {"source": dict(self.source), "target": dict(self.target), "mapping": self.mapping}
         return {**data, "unmatched": "keep"} if self.undecided else data
+
+    def __repr__(self) -> str:
+        weights = sum(len(rule.weights) for rule in self.rules)
+        rules = f"{counted(len(self.rules), 'rule')} for {counted(weights, 'weight')}"
+        return f"<Suggestion: {rules}, {len(self.undecided):,} undecided>"
 
     def __str__(self) -> str:
         from transferpipe.planning.suggest.text import suggestion_text

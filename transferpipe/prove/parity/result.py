@@ -35,7 +35,7 @@ class Compared:
     reason: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Parity:
     """Whether two models compute the same.
 
@@ -79,6 +79,9 @@ class Parity:
             for e in self.entries
         ]
         return data
+
+    def __repr__(self) -> str:
+        return f"<Parity {self.headline}>"
 
     def __str__(self) -> str:
         # Imported here: `show` reads results, and one is useful without it.
