@@ -370,7 +370,16 @@ def test_what_is_equal_is_one_line_a_run_of_layers(tmp_path):
     ]
     assert sum("block" in line for line in lines) == 3
     whole = str(tp.diff(tmp_path / "a.npz", tmp_path / "a.npz"))
-    assert "block{1..5}/conv{1..3}  15 weights in 15 layers" in whole
+    assert "block{1..5}/conv{1..3}/*  15 weights in 15 layers" in whole
+
+
+def test_what_is_equal_between_what_changed_is_a_line_a_series(tmp_path):
+    values = {f"b{i}/{n}": np.full(3, i, "float32") for i in range(9) for n in ("conv/k", "conv/b", "norm/g", "norm/b")}
+    np.savez(tmp_path / "a.npz", **values)
+    np.savez(tmp_path / "b.npz", **{n: v + (n.startswith("b") and "conv" in n) for n, v in values.items()})
+    assert str(tp.diff(tmp_path / "a.npz", tmp_path / "b.npz")).endswith(
+        "\nequal\nb{0..8}/norm/*  18 weights in 9 layers"
+    )
 
 
 def test_many_changed_weights_are_a_line_a_layer_with_all_their_numbers(tmp_path):
@@ -388,7 +397,7 @@ def test_many_changed_weights_are_a_line_a_layer_with_all_their_numbers(tmp_path
         for v in (one, {k: other[k] - one[k] for k in one})
     )
     norm, relative = np.linalg.norm(apart), np.linalg.norm(apart) / np.linalg.norm(own)
-    assert lines[0][1:5] == ["all", "32", f"{norm:.4g}", f"{relative:.2g}"]
+    assert lines[0][:4] == [f"{name}/*", "all", f"{norm:.4g}", f"{relative:.2g}"]
     assert "... and 20 more layers that changed less" in diff_text(found)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -30,8 +32,9 @@ from transferpipe.text.visible import visible
 _MOST_CHANGED = 40
 """More changed weights than this are shown a line a layer, and more layers than this are cut."""
 _MOST_LINES = 20
+MODEL = "model"  # what the format of a built model is called
 _GAP, _LAST = 2, 20
-_HEADER = ("weight", "changed", "L2 norm", "relative", "largest", "at: A -> B")
+_HEADER = ("weight", "changed", "L2", "rel.", "largest", "at: A -> B")
 
 
 def diff_text(diff: Diff, width: int = 80, every: bool = False) -> str:
@@ -43,6 +46,8 @@ def diff_text(diff: Diff, width: int = 80, every: bool = False) -> str:
         every: show every weight in a line of its own, and cut nothing.
     """
     lines = [*_heads(diff), *_wrapped(_verdict(diff), width)]
+    if not diff.rows or not any(row.a and row.b for row in diff.rows):
+        lines += _advice(diff)
     for title, section in _sections(diff, width, every):
         body = list(section)
         if body:
@@ -55,6 +60,15 @@ def _heads(diff: Diff) -> Iterator[str]:
         others = f"; {side.others:,} further entries not compared" if side.others else ""
         yield f"{letter}  {side.label}"
         yield f"   {side.format}, {counted(side.weights, 'weight')}, {_numbers(side)}{others}"
+
+
+def _advice(diff: Diff) -> Iterator[str]:
+    """Yield how to pair two files that have no names in common."""
+    if MODEL not in (diff.a.format, diff.b.format) and diff.paired == BY_NAME:
+        a, b = shlex.quote(diff.a.label), shlex.quote(diff.b.label)
+        yield "nothing is paired; to pair weights of other names:"
+        yield f"  transferpipe suggest source={a} target={b} --write recipes/pairs.yaml"
+        yield f"  transferpipe diff {a} {b} recipe=pairs"
 
 
 def _numbers(side: Compared) -> str:
@@ -103,7 +117,7 @@ def _sections(diff: Diff, width: int, every: bool) -> Iterator[tuple[str, Iterab
     for row in diff.rows:
         by_status.setdefault(row.status, []).append(row)
     changed = [r for r in diff.rows if r.status == CHANGED or (r.status == DTYPE and r.values)]
-    yield "changed", _changed_lines(changed, width, every)
+    yield "changed", _changed_lines(changed, diff, width, every)
     shapes = [(_called(r), _shapes(r)) for r in by_status.get(SHAPE, ())]
     yield "another shape (A -> B)", _pairs(shapes, width)
     dtypes = [
@@ -150,6 +164,7 @@ class _Changes:
     size: int
     norm: float
     own: float
+    is_layer: bool = False
 
     @property
     def relative(self) -> float:
@@ -170,13 +185,15 @@ def _changes(name: str, rows: Sequence[WeightDifference]) -> _Changes:
     )
 
 
-def _changed_lines(rows: Sequence[WeightDifference], width: int, every: bool) -> Iterator[str]:
+def _changed_lines(rows: Sequence[WeightDifference], diff: Diff, width: int, every: bool) -> Iterator[str]:
     if not rows:
         return
     found, left = [_changes(_called(r), [r]) for r in rows], 0
     if len(found) > _MOST_CHANGED and not every:
         layers = {layer: list(group) for layer, group in _by_layer(rows)}
-        found = [_changes(_together(layer, group), group) for layer, group in layers.items()]
+        held = Counter(row.layer for row in diff.rows)
+        names = {layer: _together(layer, group, len(group) == held[layer]) for layer, group in layers.items()}
+        found = [replace(_changes(names[layer], group), is_layer=True) for layer, group in layers.items()]
         shown = sorted(sorted(found, key=lambda c: -c.relative)[:_MOST_CHANGED], key=found.index)
         found, left = shown, len(found) - len(shown)
     whole = [_cells(c) for c in found]
@@ -199,8 +216,9 @@ def _order_of_first(rows: Iterable[WeightDifference]) -> Callable[[WeightDiffere
     return lambda row: order[row.layer]
 
 
-def _together(layer: str, rows: Sequence[WeightDifference]) -> str:
-    own = braces([r.name.rpartition("/")[2] for r in rows])
+def _together(layer: str, rows: Sequence[WeightDifference], whole: bool = False) -> str:
+    """Return the weights of a layer as one name; ``/*`` stands for all of them where there are several."""
+    own = "*" if whole and len(rows) > 1 else braces([r.name.rpartition("/")[2] for r in rows])
     return f"{layer}/{own}" if layer else own
 
 
@@ -208,10 +226,9 @@ def _cells(c: _Changes, short: bool = False) -> tuple[str, ...]:
     """Return the cells of a row; the short form leaves out the two numbers where other rows are as wide."""
     values = c.row.values
     assert values is not None
-    count = f"all {c.size:,}" if c.differing == c.size else f"{c.differing:,} of {c.size:,}"
     place = f"{list(values.index)}" if values.index else ""
-    if c.name != _called(c.row) and values.index:
-        place = f"{c.row.name.rpartition('/')[2]}{place}"
+    if c.is_layer:
+        place = f"{c.row.name.rpartition('/')[2]}{place.replace(' ', '')}"
     numbers = f"{_number(values.before)} -> {_number(values.after)}"
     told = not short or values.largest is None or c.differing == 1
     at = ": ".join(filter(None, [place, numbers if told else ""]))
@@ -221,7 +238,16 @@ def _cells(c: _Changes, short: bool = False) -> tuple[str, ...]:
         at += f"; {values.nonfinite:,} with NaN or infinity"
     relative = "-" if c.relative == math.inf else f"{c.relative:.2g}"
     largest = "-" if values.largest is None else _number(values.largest)
-    return c.name, count, _number(c.norm), relative, largest, at
+    return c.name, _part(c.differing, c.size), _number(c.norm), relative, largest, at
+
+
+def _part(count: int, size: int) -> str:
+    """Return how many of all: exactly where they are few, of many the share."""
+    if count == size:
+        return "all"
+    if count * 100 < size or size < 10_000:
+        return f"{count:,} of {size:,}"
+    return ">99%" if count * 100 > size * 99 else f"{count / size:.0%}"
 
 
 def _number(value: Any) -> str:
@@ -294,9 +320,11 @@ def _runs(rows: Sequence[WeightDifference], diff: Diff, width: int, every: bool)
         runs[-1].append(row)
         before = row.layer, whole[row.layer]
     lines = [_run(run, whole) for run in runs]
-    yield from _pairs(lines[:_MOST_LINES], width)
+    if len(lines) > 1 and len(series := list(_series(rows, whole))) < len(lines):
+        lines = series
+    yield from _pairs([(name, _counted(group)) for name, group in lines[:_MOST_LINES]], width)
     if len(lines) > _MOST_LINES:
-        count = sum(len(run) for run in runs[_MOST_LINES:])
+        count = sum(len(group) for _, group in lines[_MOST_LINES:])
         yield f"... and {counted(count, 'more weight')} (--all lists every weight)"
 
 
@@ -305,10 +333,31 @@ def _about(row: WeightDifference) -> str:
     return f"{shape} {dtype}" + (f", {row.note}" if row.note else "")
 
 
-def _run(run: Sequence[WeightDifference], whole: dict[str, bool]) -> tuple[str, str]:
+_Line = tuple[str, Sequence[WeightDifference]]
+
+
+def _run(run: Sequence[WeightDifference], whole: Mapping[str, bool]) -> _Line:
+    """Return the line of neighbours."""
     layers = list(dict.fromkeys(r.layer for r in run))
     if len(layers) == 1:
-        return _together(layers[0], run), _about(run[0]) if len(run) == 1 else counted(len(run), "weight")
+        return _together(layers[0], run, whole[layers[0]]), run
     names = [series for series, _ in series_of(layers)]
-    called = names[0] if len(names) == 1 else f"{layers[0]} ... {layers[-1]}"
-    return f"{called}", f"{counted(len(run), 'weight')} in {counted(len(layers), 'layer')}"
+    return f"{names[0]}/*" if len(names) == 1 else f"{layers[0]} ... {layers[-1]}", run
+
+
+def _series(rows: Sequence[WeightDifference], whole: Mapping[str, bool]) -> Iterator[_Line]:
+    """Yield the lines of layers whose names are of one series, wherever they stand."""
+    groups: dict[str, list[WeightDifference]] = {}
+    for row in rows:
+        groups.setdefault(row.layer, []).append(row)
+    for series, layers in series_of(layer for layer in groups if whole[layer] and layer):
+        group = [row for layer in layers for row in groups[layer]]
+        yield (f"{series}/*" if len(layers) > 1 else _together(layers[0], group, True)), group
+    yield from ((_together(layer, group), group) for layer, group in groups.items() if not (whole[layer] and layer))
+
+
+def _counted(rows: Sequence[WeightDifference]) -> str:
+    if len(rows) == 1:
+        return _about(rows[0])
+    layers = len({row.layer for row in rows})
+    return counted(len(rows), "weight") + (f" in {counted(layers, 'layer')}" if layers > 1 else "")
