@@ -13,11 +13,12 @@ def points() -> tuple[PlugInPoint[Any], ...]:
     """Return all kinds that packages may add to."""
     from transferpipe.planning.transforms import OUTSIDE as TRANSFORMS
     from transferpipe.recipe.layouts import OUTSIDE as LAYOUTS
+    from transferpipe.recipe.outputs import OUTSIDE as WRITERS
     from transferpipe.recipe.trust import OUTSIDE as SCORES
     from transferpipe.sweep.loggers import OUTSIDE as LOGGERS
     from transferpipe.weights.formats import OUTSIDE as FORMATS
 
-    return FORMATS, TRANSFORMS, LAYOUTS, SCORES, LOGGERS
+    return FORMATS, TRANSFORMS, LAYOUTS, WRITERS, SCORES, LOGGERS
 
 
 def plugins_text() -> str:

@@ -238,7 +238,7 @@ _SAVE = (
         "whose names and axes the files of named tensors have",
         "torch",
         Save.layout,
-        ("keras", "torch", "flax"),
+        tuple(LAYOUTS),
     ),
     Key("shard", "size", "how many bytes of values a .safetensors file may hold before it is cut into several", "2GB"),
 )

@@ -4,16 +4,23 @@ A recipe is checked by the rows, a plan warns of what an output cannot hold, and
 
 To add one:
 
-1. write a function of a descriptor and a `transferpipe.save.writers.content.Content` in a module of its own;
-2. add a row to `OUTPUTS`, with what the file can hold and the line that the help shows;
-3. let `transferpipe.weights.formats` read the file: a result that cannot be read again cannot be verified.
+1. write a function of a descriptor and a `transferpipe.save.writers.content.Content` in a module of its own; what it
+   must and may do stands at `transferpipe.save.writers.Writer`;
+2. add a row to `OUTPUTS`, with what the file can hold and the line that the help shows; from outside, an entry point
+   ``NAME = "package:OUTPUT"`` under ``transferpipe.writers`` in its place: the name is the suffix without its dot, and
+   the object an `Output` that streams into one file, its `writer` the function itself;
+3. let `transferpipe.weights.formats` read the file: a result that cannot be read again cannot be verified;
+4. let it pass `transferpipe.testing.WriterLaws`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any, Literal
+
+from transferpipe.plugins import PlugInPoint
 
 _WRITERS = "transferpipe.save.writers"
 _EXPORTS = "transferpipe.save.exports"
@@ -26,7 +33,7 @@ class Output:
     Attributes:
         suffix: what its name ends with; empty for the one whose names have no suffix.
         label: what messages call it.
-        writer: the function that writes it, as ``module:name``.
+        writer: the function that writes it, or where it is, as ``module:name``.
         help: one line for those who choose.
         streams: whether it is written value by value from the plan. Others are written by Keras and TensorFlow, which
             need the model in memory.
@@ -41,7 +48,7 @@ class Output:
 
     suffix: str
     label: str
-    writer: str
+    writer: str | Callable[..., None]
     help: str
     streams: bool = True
     holds_architecture: bool = False
@@ -117,7 +124,29 @@ def output_of(name: str) -> Output:
     >>> output_of("runs/model.weights.h5").label
     'Keras weights'
     """
-    return next((output for output in OUTPUTS if output.suffix and name.endswith(output.suffix)), _BARE)
+    ours = next((output for output in OUTPUTS if output.suffix and name.endswith(output.suffix)), None)
+    return ours or (_outside(name) if PurePath(name).suffix else None) or _BARE
+
+
+def _check(thing: Any) -> str:
+    if not isinstance(thing, Output):
+        return "is no transferpipe.recipe.outputs.Output"
+    return "" if thing.streams and thing.files == "one" else "does not stream into one file, which packages may add"
+
+
+OUTSIDE: PlugInPoint[Output] = PlugInPoint("writer", lambda: [s.removeprefix(".") for s in SUFFIXES], _check)
+
+
+def _outside(name: str) -> Output | None:
+    """Return the output of an installed package whose suffix a file has."""
+    suffix = next((suffix for suffix in OUTSIDE.names() if name.endswith(f".{suffix}")), None)
+    found = OUTSIDE.load(suffix, "save.path") if suffix else None
+    return replace(found, suffix=f".{suffix}") if found else None
+
+
+def known_suffixes() -> tuple[str, ...]:
+    """Return the suffixes of all outputs, those of installed packages last."""
+    return (*SUFFIXES, *(f".{suffix}" for suffix in OUTSIDE.names()))
 
 
 def outputs_of(names: Iterable[str]) -> tuple[Output, ...]:

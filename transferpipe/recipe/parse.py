@@ -21,7 +21,7 @@ from transferpipe.recipe.model import (
     Rule,
     Save,
 )
-from transferpipe.recipe.outputs import SUFFIXES, output_of, outputs_of, suffixes_with
+from transferpipe.recipe.outputs import known_suffixes, output_of, outputs_of, suffixes_with
 from transferpipe.recipe.parse_origin import is_build, parse_build, parse_origin
 from transferpipe.recipe.parse_rules import compile_pattern, compile_patterns, parse_edit, parse_rule, split_source
 from transferpipe.recipe.parse_verify import parse_verify
@@ -198,9 +198,9 @@ def _check_folders(save: Save, inner: Fields) -> None:
 def _check_save_path(path: str, key: str, inner: Fields, absolute: bool) -> None:
     name = PurePath(path).name
     if not output_of(path).suffix and (PurePath(path).suffix or not name or name.startswith(".")):
-        what = f"{path!r} has none of the suffixes {', '.join(SUFFIXES)}, which choose the format"
+        what = f"{path!r} has none of the suffixes {', '.join(known_suffixes())}, which choose the format"
         inner.note(key, what, "add one; a SavedModel is a folder, whose name has none")
-    elif PurePath(path).name in SUFFIXES:
+    elif PurePath(path).name == output_of(path).suffix:
         inner.note(key, f"{path!r} is a suffix without a name", f"such as model{PurePath(path).name}")
     if path.startswith("~"):
         inner.note(key, f"{path!r} begins with ~, which is not expanded here", "write the folder out")

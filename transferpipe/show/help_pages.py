@@ -18,7 +18,7 @@ import yaml
 from transferpipe.codes import WARNINGS
 from transferpipe.errors import Problem, RecipeError, did_you_mean
 from transferpipe.recipe.keys import ANY, RECIPE, SECTIONS, Key, Kind, walk_keys
-from transferpipe.recipe.outputs import OUTPUTS
+from transferpipe.recipe.outputs import OUTPUTS, OUTSIDE
 
 _FOLDER = Path(__file__).parent / "topics"
 _WIDTH = 80
@@ -155,14 +155,15 @@ def _warnings_page() -> str:
 
 def _transforms_page() -> str:
     """Return the page of all transforms and merges, from their own docstrings."""
-    from transferpipe.planning.transforms import MERGES, OUTSIDE, TRANSFORMS, Transform
+    from transferpipe.planning.transforms import MERGES, TRANSFORMS, Transform
+    from transferpipe.planning.transforms import OUTSIDE as PACKAGES
 
     parts = [
         "A rule's `transform` is a list of steps that turn the source's value into the target's, in order; or a "
         "mapping of such lists by the weight's own name. Each is checked by shape before any value is read.",
         f"{_CODE}mapping:\n{_CODE}  fc: {{to: fc, from: classifier, transform: {{kernel: [transpose]}}}}",
     ]
-    outside = {plugin.name: kind for plugin, kind in OUTSIDE.each()}
+    outside = {plugin.name: kind for plugin, kind in PACKAGES.each()}
     tables: tuple[tuple[str, Mapping[str, type[Transform]]], ...] = (
         ("", TRANSFORMS),
         ("merge: ", MERGES),
@@ -183,7 +184,7 @@ def _outputs_page() -> str:
         "again and compared with the plan before it gets its name.",
         f"{_CODE}save: {{path: model.keras, also: [model.safetensors]}}",
     ]
-    for output in OUTPUTS:
+    for output in (*OUTPUTS, *(found for _, found in OUTSIDE.each())):
         facts = (
             ("loads as a model", output.holds_architecture),
             ("loads with `load_weights`, and has room for the state of an optimizer", output.has_groups),

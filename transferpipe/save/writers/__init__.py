@@ -3,19 +3,59 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from typing import Protocol
 
-from transferpipe.recipe.outputs import output_of
+from transferpipe.errors import FileError, Problem, TransferError
+from transferpipe.recipe.outputs import Output, output_of
 from transferpipe.save.writers.content import Content
 
 __all__ = ["Content", "Writer", "writer_for"]
 
-Writer = Callable[[int, Content], None]
-"""Writes the content to a new empty file that is open for reading and writing, and leaves it open."""
+
+class Writer(Protocol):
+    """Writes the finished model into a file.
+
+    It is used in this order:
+
+    1. It is called with a descriptor of a new empty file, open for reading and writing, and the `Content`. It must
+       leave the descriptor open, give the file its whole content, and must not care for the file's name: the file gets
+       that once it was read again and every value compared.
+    2. For each weight it asks `Content.segment` where the bytes lie in another file as they are, and copies them if
+       they do; otherwise `Content.value` for the array, one at a time, which it may not keep or change.
+       `transferpipe.save.writers.fill.fill` does both, through one small buffer.
+    3. It should say with `Content.settled` up to where the bytes are final, so that they are hashed on the way.
+
+    It must write the same bytes for the same content (no times, no random order); must refuse with a `FileError`, which
+    names the weight and says what to do, what the format cannot hold (a dtype, a name); and must let every error of the
+    content and of the operating system through, for the file is then removed and nothing else was touched.
+    """
+
+    def __call__(self, descriptor: int, content: Content, /) -> None:
+        """Write `content` to the file behind `descriptor`."""
 
 
 def writer_for(path: str) -> Writer:
     """Return the writer of an output that is streamed."""
-    module, _, name = output_of(path).writer.partition(":")
+    output = output_of(path)
+    if callable(output.writer):
+        return _guarded(output)
+    module, _, name = output.writer.partition(":")
     writer: Writer = getattr(importlib.import_module(module), name)
     return writer
+
+
+def _guarded(output: Output) -> Writer:
+    """Return the writer of a package, whose failures are said of it."""
+    write = output.writer
+    assert callable(write)
+
+    def write_outside(descriptor: int, content: Content) -> None:
+        try:
+            write(descriptor, content)
+        except (TransferError, OSError):
+            raise
+        except Exception as error:
+            what = f"the writer of {output.suffix} files failed: {type(error).__name__}: {error}"
+            raise FileError(Problem("save", what, "report it to the package that adds it")) from error
+
+    return write_outside
