@@ -17,7 +17,7 @@ from pathlib import Path
 
 from transferpipe.errors import FileError, Problem
 from transferpipe.files.os_errors import cannot_be_written, reason_of
-from transferpipe.recipe.outputs import output_of
+from transferpipe.recipe.outputs import suffix_of
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<pid>\d{1,9})-[0-9a-f]{8}\.part(\..*)?", re.DOTALL)
 _MOST_BESIDE = 50  # run folders in which a new run looks for what killed ones have left
@@ -30,7 +30,7 @@ def _this_host() -> str:
 
 def temporary_beside(path: Path) -> Path:
     """Return a hidden name beside `path` with the same suffix, which tells the machine and process that write it."""
-    suffix = output_of(path.name).suffix or path.suffix
+    suffix = suffix_of(path.name)
     return path.with_name(f".{path.name}.{_this_host()}-{os.getpid()}-{secrets.token_hex(4)}.part{suffix}")
 
 

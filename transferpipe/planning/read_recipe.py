@@ -8,7 +8,7 @@ from typing import Any
 from transferpipe.errors import Problem, Problems, RecipeError
 from transferpipe.planning.layouts import layout_called
 from transferpipe.planning.transforms import Transform, TransformError, parse_merge, parse_transform
-from transferpipe.recipe.layouts import LAYOUTS
+from transferpipe.recipe.layouts import WRITTEN
 from transferpipe.recipe.model import Recipe, Rule
 from transferpipe.recipe.parse import parse_recipe
 
@@ -36,9 +36,8 @@ def read_recipe(data: Mapping[str, Any], *, absolute_save: bool = False) -> Reci
     recipe = parse_recipe(data, _check_transforms, absolute_save=absolute_save)
     layout = layout_called(recipe.save.layout)
     if layout.tag is None:
-        written = [name for name in LAYOUTS if layout_called(name).tag is not None]
         what = f"files in the layout {layout.name} are only read"
-        raise RecipeError(Problem("save.layout", what, f"choose one of {', '.join(written)}"))
+        raise RecipeError(Problem("save.layout", what, f"choose one of {', '.join(WRITTEN)}"))
     return recipe
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from transferpipe.codes import WARNINGS
-from transferpipe.recipe.layouts import AUTO, LAYOUTS
+from transferpipe.recipe.layouts import AUTO, LAYOUTS, WRITTEN
 from transferpipe.recipe.model import (
     NOTHING,
     OPTIMIZER,
@@ -238,7 +238,7 @@ _SAVE = (
         "whose names and axes the files of named tensors have",
         "torch",
         Save.layout,
-        tuple(LAYOUTS),
+        WRITTEN,
     ),
     Key("shard", "size", "how many bytes of values a .safetensors file may hold before it is cut into several", "2GB"),
 )

@@ -8,19 +8,28 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from transferpipe.plugins import PlugInPoint
 
 KERAS, AUTO = "keras", "auto"
 _HOME = "transferpipe.planning.layouts"
 
-LAYOUTS: Mapping[str, str] = {
-    KERAS: f"{_HOME}.keras:Keras",
-    "torch": f"{_HOME}.torch:Torch",
-    "onnx": f"{_HOME}.onnx:Onnx",
-    "flax": f"{_HOME}.flax:Flax",
+
+class Place(NamedTuple):
+    """Where a layout is, as ``module:class``, and whether files can be written in it."""
+
+    value: str
+    is_written: bool = True
+
+
+LAYOUTS: Mapping[str, Place] = {
+    KERAS: Place(f"{_HOME}.keras:Keras"),
+    "torch": Place(f"{_HOME}.torch:Torch"),
+    "onnx": Place(f"{_HOME}.onnx:Onnx", is_written=False),
+    "flax": Place(f"{_HOME}.flax:Flax"),
 }
+WRITTEN = tuple(name for name, place in LAYOUTS.items() if place.is_written)
 
 
 def _check(thing: Any) -> str:

@@ -139,9 +139,14 @@ OUTSIDE: PlugInPoint[Output] = PlugInPoint("writer", lambda: [s.removeprefix("."
 
 def _outside(name: str) -> Output | None:
     """Return the output of an installed package whose suffix a file has."""
-    suffix = next((suffix for suffix in OUTSIDE.names() if name.endswith(f".{suffix}")), None)
-    found = OUTSIDE.load(suffix, "save.path") if suffix else None
-    return replace(found, suffix=f".{suffix}") if found else None
+    suffix = PurePath(name).suffix
+    found = OUTSIDE.load(suffix.removeprefix("."), "save.path")
+    return replace(found, suffix=suffix) if found else None
+
+
+def suffix_of(name: str) -> str:
+    """Return the suffix of any file, an output or not: one of ours if it has one, or what is behind the last dot."""
+    return next((s for s in SUFFIXES if name.endswith(s)), PurePath(name).suffix)
 
 
 def known_suffixes() -> tuple[str, ...]:

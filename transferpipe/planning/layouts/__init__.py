@@ -45,7 +45,7 @@ def layout_called(name: str) -> Layout:
 
 @cache
 def _ours(name: str) -> Layout:
-    module, _, kind = LAYOUTS[name].partition(":")
+    module, _, kind = LAYOUTS[name].value.partition(":")
     layout: Layout = getattr(importlib.import_module(module), kind)()
     return layout
 

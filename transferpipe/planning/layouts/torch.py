@@ -30,7 +30,7 @@ _IN_STACK = re.compile(r"(?:(.*)/)?(l\d+)")
 
 def _depthwise(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
     """From (C*m, 1, k...) to (k..., C, m): torch's output channel c*m + j is channel c's j-th."""
-    outputs, *kernel = (*sources[0][:1], *sources[0][2:])
+    outputs, *kernel = (*sources[0][:1], *sources[0][2:]) or (0,)
     multiplier, rank = max(1, target[-1]) if target else 1, len(kernel)
     split = {"reshape": [outputs // multiplier, multiplier, *kernel]}
     return split, {"transpose": [*range(2, rank + 2), 0, 1]}

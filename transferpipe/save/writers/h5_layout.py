@@ -8,9 +8,11 @@ from typing import BinaryIO, cast
 import h5py
 import numpy as np
 
+from transferpipe.errors import FileError, Problem
 from transferpipe.files.window import Window
 from transferpipe.save.writers.content import Content
 from transferpipe.save.writers.fill import Place
+from transferpipe.weights.formats.hdf5.dataset import NOTED_FLOATS
 from transferpipe.weights.spec import WeightSpec, numpy_dtype
 
 # Values of at least this size begin at multiples of 64 bytes, which lets others map them.
@@ -62,6 +64,9 @@ def _datasets(file: BinaryIO, content: Content) -> list[Place]:
 def _dataset(group: h5py.Group, key: str, weight: WeightSpec, properties: h5py.h5p.PropDCID) -> Place:
     dtype = numpy_dtype(weight.dtype)
     opaque = dtype.kind == "V" or dtype.isbuiltin == 2
+    if opaque and weight.dtype not in NOTED_FLOATS.get(dtype.itemsize, ()):
+        what = f"is {weight.dtype}, which a Keras weights file cannot hold"
+        raise FileError(Problem(weight.name, what, "give the weight another dtype, such as float32 or int8"))
     stored = h5py.h5t.py_create(np.dtype(f"V{dtype.itemsize}") if opaque else dtype, logical=True)
     space = h5py.h5s.create_simple(weight.shape) if weight.shape else h5py.h5s.create(h5py.h5s.SCALAR)
     dataset = h5py.Dataset(h5py.h5d.create(group.id, key.encode(), stored, space, dcpl=properties))

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.lib import format as npy
 
+from transferpipe.errors import FileError, Problem
 from transferpipe.files.stored_zip import Member, StoredZip, write_at
 from transferpipe.save.writers.content import Content
 from transferpipe.save.writers.fill import Place, Written, fill, whole_crc
+from transferpipe.weights.formats.numpy.npz import NOTED_DTYPES
 from transferpipe.weights.spec import WeightSpec, numpy_dtype
 
 # NumPy's format has no names for the extended floats: their bytes are stored, and this member tells what they are.
@@ -21,7 +23,15 @@ _DTYPES = "transferpipe.json"
 
 
 def write_npz(descriptor: int, content: Content) -> None:
-    """Write the weights under their names, in the catalog's order."""
+    """Write the weights under their names, in the catalog's order.
+
+    Raises:
+        FileError: NumPy has no such dtype, and no reader knows it by a note.
+    """
+    for weight in content.catalog:
+        if _is_extended(weight) and weight.dtype not in NOTED_DTYPES:
+            what = f"is {weight.dtype}, which an npz archive cannot hold"
+            raise FileError(Problem(weight.name, what, "give the weight another dtype, such as float32 or int8"))
     archive = StoredZip(descriptor)
     members, places = [], []
     for weight in content.catalog:

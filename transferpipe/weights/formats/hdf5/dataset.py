@@ -23,7 +23,7 @@ _MOST_RATIO = 1100
 # Bytes of an attribute that are read whatever the size of the file.
 _SMALL = 4096
 # Floats that HDF5 has no type for lie there as opaque bytes, with their name noted beside them.
-_NOTED_FLOATS = {
+NOTED_FLOATS = {
     1: ("float8_e4m3fn", "float8_e5m2", "float8_e4m3", "float8_e3m4", "float8_e8m0fnu",
         "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e4m3b11fnuz"),
     2: ("bfloat16",),
@@ -127,7 +127,7 @@ def _dtype_name(dtype: np.dtype[Any], dataset: h5py.h5d.DatasetID, where: str) -
     """Return the NumPy name of the dataset's dtype; bfloat16 and float8, opaque in HDF5, by the note beside them."""
     if dtype.kind in "biufc":
         return str(dtype.name)
-    choices = _NOTED_FLOATS.get(dtype.itemsize, ()) if dtype.kind == "V" and dtype.names is None else ()
+    choices = NOTED_FLOATS.get(dtype.itemsize, ()) if dtype.kind == "V" and dtype.names is None else ()
     if not choices:
         raise FileError(Problem(where, f"holds {dtype}, not numbers", "keep only weights in the file"))
     noted = read_strings(dataset, "dtype", where)

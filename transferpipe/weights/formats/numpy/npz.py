@@ -28,7 +28,7 @@ from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
 DTYPES_MEMBER = "transferpipe.json"
 _NPY = ".npy"
 _MOST_NOTES = 1 << 26
-_NOTED_DTYPES = ("bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3", "float8_e3m4", "float8_e8m0fnu")
+NOTED_DTYPES = ("bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3", "float8_e3m4", "float8_e8m0fnu")
 _AGAIN = "the file is damaged or truncated: download or save it again"
 _ERRORS = (OSError, ValueError, EOFError, RuntimeError, RecursionError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
@@ -91,8 +91,8 @@ def _noted_dtypes(path: Path, archive: zipfile.ZipFile) -> Mapping[str, str]:
     except _ERRORS as error:
         raise FileError(Problem(where, f"cannot be read: {error}", _AGAIN)) from error
     noted = notes.get("dtypes") if isinstance(notes, dict) else None
-    if not isinstance(noted, dict) or not all(n in _NOTED_DTYPES for n in noted.values()):
-        raise FileError(Problem(where, f"must map keys to {', '.join(_NOTED_DTYPES)} under 'dtypes'", _AGAIN))
+    if not isinstance(noted, dict) or not all(n in NOTED_DTYPES for n in noted.values()):
+        raise FileError(Problem(where, f"must map keys to {', '.join(NOTED_DTYPES)} under 'dtypes'", _AGAIN))
     return noted
 
 
@@ -119,6 +119,6 @@ def _read(path: Path, archive: zipfile.ZipFile, spec: WeightSpec) -> NDArray[Any
             values = npy.read_array(file, allow_pickle=False)
     except _ERRORS as error:
         raise FileError(Problem(f"{path}: {spec.where}", f"cannot be read: {error}", _AGAIN)) from error
-    if spec.dtype in _NOTED_DTYPES:
+    if spec.dtype in NOTED_DTYPES:
         return values.astype(values.dtype.newbyteorder("="), copy=False).view(dtype)
     return values.astype(dtype, copy=False)

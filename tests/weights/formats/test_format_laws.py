@@ -1,0 +1,160 @@
+"""Our formats under the laws that hold for every format, their files written by hand or by other libraries."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+from hand_made import layer, write_archive, write_weights
+from legacy_files import layer as legacy_layer
+from legacy_files import model as legacy_model
+from legacy_files import write as write_legacy_h5
+from protobuf_messages import onnx_model, raw
+from tfjs_models import weight, write_model
+from torch_files import plain, write_legacy, write_zip
+
+from transferpipe.testing import FormatLaws
+
+A, B = np.arange(9, dtype="float64"), np.arange(5, dtype="int64").reshape(5, 1)
+KERNEL, BIAS = np.arange(6, dtype="float32").reshape(2, 3), np.array([7, 8, 9], "float32")
+
+
+class TestSafetensors(FormatLaws):
+    name = "safetensors"
+
+    def write(self, folder):
+        safetensors = pytest.importorskip("safetensors.numpy")
+        safetensors.save_file({"a/x": A, "b": B}, folder / "model.bin")
+        return folder / "model.bin", {"a/x": A, "b": B}
+
+
+class TestSafetensorsIndex(FormatLaws):
+    name = "safetensors_index"
+
+    def write(self, folder):
+        safetensors = pytest.importorskip("safetensors.numpy")
+        safetensors.save_file({"a": A}, folder / "1.safetensors")
+        safetensors.save_file({"b": B}, folder / "2.safetensors")
+        path = folder / "x.safetensors.index.json"
+        path.write_text(json.dumps({"metadata": {}, "weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}))
+        return path, {"a": A, "b": B}
+
+
+class TestNpz(FormatLaws):
+    name = "npz"
+    checks_values = True
+
+    def write(self, folder):
+        with (folder / "model.bin").open("wb") as file:
+            np.savez(file, a=A, b=B)
+        return folder / "model.bin", {"a": A, "b": B}
+
+
+class TestCompressedNpz(TestNpz):
+    def write(self, folder):
+        with (folder / "model.bin").open("wb") as file:
+            np.savez_compressed(file, a=A, b=B)
+        return folder / "model.bin", {"a": A, "b": B}
+
+
+class TestNpy(FormatLaws):
+    name = "npy"
+
+    def write(self, folder):
+        np.save(folder / "a.npy", KERNEL)
+        return folder / "a.npy", {"a": KERNEL}
+
+
+class TestNpyFolder(FormatLaws):
+    name = "npy_folder"
+
+    def write(self, folder):
+        (folder / "a").mkdir()
+        np.save(folder / "a" / "kernel.npy", KERNEL)
+        np.save(folder / "a" / "bias.npy", BIAS)
+        return folder, {"a/kernel": KERNEL, "a/bias": BIAS}
+
+
+class TestLegacyH5(FormatLaws):
+    name = "h5"
+
+    def write(self, folder):
+        path, groups = folder / "model.bin", {f"layer{k}": [f"layer{k}/kernel"] for k in range(3)}
+        write_legacy_h5(path, groups, legacy_model("root", legacy_layer("Dense", "layer0")))
+        with h5py.File(path) as file:
+            inside = file.get("model_weights", file)
+            values = {f"layer{k}/kernel": inside[f"layer{k}"][f"layer{k}/kernel"][()] for k in range(3)}
+        return path, values
+
+
+class TestWeightsH5(FormatLaws):
+    name = "weights_h5"
+
+    def write(self, folder):
+        write_weights(folder / "x.weights.h5", [layer("a", "Dense", [KERNEL, BIAS])])
+        return folder / "x.weights.h5", {"a/kernel": KERNEL, "a/bias": BIAS}
+
+
+class TestKerasArchive(FormatLaws):
+    name = "keras"
+
+    def write(self, folder):
+        write_archive(folder / "model.bin", [layer("a", "Dense", [KERNEL, BIAS], units=3)])
+        return folder / "model.bin", {"a/kernel": KERNEL, "a/bias": BIAS}
+
+
+class TestWeightsJson(FormatLaws):
+    name = "weights_json"
+
+    def write(self, folder):
+        for number, (name, value) in enumerate({"a": KERNEL, "b": BIAS}.items()):
+            with h5py.File(folder / f"x_{number}.weights.h5", "w") as file:
+                file[f"{name}/vars/0"] = value
+        places = {"/a/vars": "x_0.weights.h5", "/b/vars": "x_1.weights.h5"}
+        (folder / "x.weights.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+        return folder / "x.weights.json", {"a/0": KERNEL, "b/0": BIAS}
+
+
+class TestTfjs(FormatLaws):
+    name = "tfjs"
+
+    def write(self, folder):
+        path = write_model(folder, [weight("a/kernel", KERNEL), weight("a/bias", BIAS)], shard=20)
+        return path, {"a/kernel": KERNEL, "a/bias": BIAS}
+
+
+class TestOnnx(FormatLaws):
+    name = "onnx"
+
+    def write(self, folder):
+        (folder / "model.bin").write_bytes(onnx_model(raw("a.w", KERNEL), raw("a.b", BIAS)))
+        return folder / "model.bin", {"a/w": KERNEL, "a/b": BIAS}
+
+
+class TestTorch(FormatLaws):
+    name = "torch"
+    checks_values = True
+
+    def write(self, folder):
+        write_zip(folder / "model.bin", *plain({"a.w": KERNEL, "a.b": BIAS}))
+        return folder / "model.bin", {"a/w": KERNEL, "a/b": BIAS}
+
+
+class TestLegacyTorch(FormatLaws):
+    name = "torch"
+
+    def write(self, folder):
+        write_legacy(folder / "model.bin", *plain({"a.w": KERNEL, "a.b": BIAS}))
+        return folder / "model.bin", {"a/w": KERNEL, "a/b": BIAS}
+
+
+class TestTorchIndex(FormatLaws):
+    name = "torch_index"
+    checks_values = True
+
+    def write(self, folder):
+        write_zip(folder / "1.bin", *plain({"a.w": KERNEL}))
+        write_zip(folder / "2.bin", *plain({"a.b": BIAS}))
+        path = folder / "x.bin.index.json"
+        path.write_text(json.dumps({"metadata": {}, "weight_map": {"a.w": "1.bin", "a.b": "2.bin"}}))
+        return path, {"a/w": KERNEL, "a/b": BIAS}
