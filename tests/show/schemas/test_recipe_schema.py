@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transferpipe.cli.compose.composing import Composer
-from transferpipe.planning.transforms import MERGES, TRANSFORMS
+from transferpipe.planning.transforms import MERGES, TRANSFORMS, TransformError, parse_merge, parse_transform
 from transferpipe.recipe.keys import ANY, walk_keys
 from transferpipe.show.help_pages import read_topic
 from transferpipe.show.schemas import DRAFT, read_schema
@@ -151,6 +151,40 @@ def test_every_transform_and_merge_is_known_with_what_its_page_shows(table, key)
             step = yaml.safe_load(form) if ": " in form else form
             value = step if key == "merge" else [step]
             assert errors({"mapping": {"a": {"to": "x", key: value}}}) == [], form
+
+
+KINDS = [
+    (key, name, kind) for key, table in (("transform", TRANSFORMS), ("merge", MERGES)) for name, kind in table.items()
+]
+
+
+@pytest.mark.parametrize(("key", "name", "kind"), KINDS, ids=[name for _, name, _ in KINDS])
+def test_an_argument_that_a_transform_does_not_have_is_refused_by_both(key, name, kind):
+    parse = parse_merge if key == "merge" else parse_transform
+    assert kind.arguments is not None
+    for argument in [*(f"{a}_" for a in kind.arguments), "colour"]:
+        others = [a for a in kind.arguments if a != "widths"]  # of pad, which stands for the others
+        step = {name: {**dict.fromkeys(others, 0), argument: 0}}
+        assert errors({"mapping": {"a": {"to": "x", key: step if key == "merge" else [step]}}}) != []
+        with pytest.raises(TransformError) as caught:
+            parse(step)
+        if kind.arguments:
+            assert f"has no argument {argument!r}" in caught.value.what
+            assert any(a in caught.value.fix for a in kind.arguments)
+    given = {name: dict.fromkeys(kind.arguments, 0)}
+    if kind.arguments:
+        assert errors({"mapping": {"a": {"to": "x", key: given if key == "merge" else [given]}}}) == []
+
+
+def test_transforms_and_layouts_of_installed_packages_are_known(monkeypatch):
+    from transferpipe.planning.transforms import OUTSIDE
+    from transferpipe.recipe.layouts import OUTSIDE as LAYOUTS
+
+    recipe = {"mapping": {"a": {"to": "x", "transform": [{"power": {"of": 2}}], "layout": "mine"}}}
+    assert errors(recipe) != []
+    monkeypatch.setattr(OUTSIDE, "names", lambda: ("power",))
+    monkeypatch.setattr(LAYOUTS, "names", lambda: ("mine",))
+    assert list(jsonschema.Draft7Validator(read_schema("recipe")).iter_errors(recipe)) == []
 
 
 def test_the_page_shows_every_key_and_its_recipe_is_valid():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -51,13 +51,10 @@ def parse_integers(where: str, value: Any, example: str) -> tuple[int, ...]:
     return tuple(parse_integer(f"each of {where}", item, example) for item in parse_list(where, value, example))
 
 
-def parse_named(
-    name: str, data: Any, example: str, *, required: Iterable[str] = (), optional: Iterable[str] = ()
-) -> dict[str, Any]:
+def parse_named(name: str, data: Any, example: str, known: Sequence[str], required: Iterable[str]) -> dict[str, Any]:
     """Return the arguments of transform `name` given by key; every key is known and no required one is missing."""
     if not isinstance(data, Mapping):
         raise TransformError(f"{name} takes named arguments, not {reprlib.repr(data)}", f"write {example}")
-    known = (*required, *optional)
     for key in data:
         if key not in known:
             near = did_you_mean(str(key), known)

@@ -23,6 +23,7 @@ class Transpose(Transform):
 
     axes: tuple[int, ...] | None = None
     name: ClassVar[str] = "transpose"
+    arguments: ClassVar[tuple[str, ...]] = ()
     permutes: ClassVar[bool] = True
     computes: ClassVar[bool] = False
 
@@ -77,6 +78,7 @@ class Reshape(Transform):
 
     sizes: tuple[int, ...]
     name: ClassVar[str] = "reshape"
+    arguments: ClassVar[tuple[str, ...]] = ()
     permutes: ClassVar[bool] = True
     computes: ClassVar[bool] = False
     reorders: ClassVar[bool] = True

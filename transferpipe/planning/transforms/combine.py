@@ -25,6 +25,7 @@ class Sum(Transform):
     """Add the inputs, which have one shape, in their order."""
 
     name: ClassVar[str] = "sum"
+    arguments: ClassVar[tuple[str, ...]] = ("axis",)
     several: ClassVar[bool] = True
 
     @classmethod
@@ -34,7 +35,7 @@ class Sum(Transform):
             return Sum()
         example = "sum, or {sum: {axis: 0}}"
         return SumAlong(
-            parse_integer("sum axis", parse_named("sum", data, example, required=["axis"])["axis"], example)
+            parse_integer("sum axis", parse_named("sum", data, example, cls.arguments, cls.arguments)["axis"], example)
         )
 
     def __str__(self) -> str:
@@ -98,6 +99,7 @@ class WeightNorm(Transform):
     """
 
     name: ClassVar[str] = "weight_norm"
+    arguments: ClassVar[tuple[str, ...]] = ()
     several: ClassVar[bool] = True
 
     @classmethod

@@ -31,6 +31,7 @@ class FlattenOrder(Transform):
 
     parts: tuple[tuple[int, ...] | int, ...]
     name: ClassVar[str] = "flatten_order"
+    arguments: ClassVar[tuple[str, ...]] = ()
     permutes: ClassVar[bool] = True
     computes: ClassVar[bool] = False
     reorders: ClassVar[bool] = True

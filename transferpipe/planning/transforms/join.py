@@ -13,6 +13,8 @@ from transferpipe.planning.transforms.arguments import parse_integer, parse_name
 from transferpipe.planning.transforms.checks import check_same_dtype, check_same_shape, find_axis
 from transferpipe.planning.transforms.protocol import Transform, TransformError
 
+_ARGUMENTS = ("axis",)
+
 
 @dataclass(frozen=True, slots=True)
 class Concat(Transform):
@@ -20,6 +22,7 @@ class Concat(Transform):
 
     axis: int
     name: ClassVar[str] = "concat"
+    arguments: ClassVar[tuple[str, ...]] = _ARGUMENTS
     several: ClassVar[bool] = True
     computes: ClassVar[bool] = False
     reorders: ClassVar[bool] = True
@@ -58,6 +61,7 @@ class Stack(Transform):
 
     axis: int
     name: ClassVar[str] = "stack"
+    arguments: ClassVar[tuple[str, ...]] = _ARGUMENTS
     several: ClassVar[bool] = True
     computes: ClassVar[bool] = False
 
@@ -90,5 +94,5 @@ class Stack(Transform):
 
 def _parse_axis(name: str, data: Any) -> int:
     example = f"{{{name}: {{axis: -1}}}}"
-    axis = parse_named(name, data, example, required=["axis"])["axis"] if isinstance(data, Mapping) else data
+    axis = parse_named(name, data, example, _ARGUMENTS, _ARGUMENTS)["axis"] if isinstance(data, Mapping) else data
     return parse_integer(f"axis of {name}", axis, example)

@@ -28,6 +28,7 @@ class Flip(Transform):
 
     axes: tuple[int, ...]
     name: ClassVar[str] = "flip"
+    arguments: ClassVar[tuple[str, ...]] = ()
     permutes: ClassVar[bool] = True
     computes: ClassVar[bool] = False
     reorders: ClassVar[bool] = True
@@ -75,12 +76,13 @@ class FromCudnn(Transform):
     part: str
     gates: int
     name: ClassVar[str] = "from_cudnn"
+    arguments: ClassVar[tuple[str, ...]] = ("part", "gates")
     reorders: ClassVar[bool] = True
 
     @classmethod
     def parse(cls, data: Any) -> Self:
         """Return the transform for ``from_cudnn: {part: kernel, gates: 4}``."""
-        given = parse_named("from_cudnn", data, _FROM_CUDNN, required=("part", "gates"))
+        given = parse_named("from_cudnn", data, _FROM_CUDNN, cls.arguments, cls.arguments)
         gates = parse_integer("gates", given["gates"], _FROM_CUDNN)
         if given["part"] not in _PARTS or gates not in _GATES:
             what = f"from_cudnn has no part {given['part']!r} of {gates} gates"

@@ -25,6 +25,7 @@ class Mean(Transform):
     """The arithmetic mean, as in model soups (Wortsman et al. 2022, arXiv:2203.05482)."""
 
     name: ClassVar[str] = "mean"
+    arguments: ClassVar[tuple[str, ...]] = ()
     several: ClassVar[bool] = True
 
     @classmethod
@@ -64,13 +65,14 @@ class Linear(Transform):
 
     weights: tuple[float, ...]
     name: ClassVar[str] = "linear"
+    arguments: ClassVar[tuple[str, ...]] = ("weights",)
     several: ClassVar[bool] = True
 
     @classmethod
     def parse(cls, data: Any) -> Self:
         """Return the method for ``linear: [0.3, 0.7]`` or ``linear: {weights: [0.3, 0.7]}``."""
         if isinstance(data, Mapping):
-            data = parse_named("linear", data, _EXAMPLE, required=["weights"])["weights"]
+            data = parse_named("linear", data, _EXAMPLE, cls.arguments, cls.arguments)["weights"]
         weights = parse_list("the weights of linear", data, _EXAMPLE)
         return cls(tuple(float(parse_number("each of the weights of linear", w, _EXAMPLE)) for w in weights))
 

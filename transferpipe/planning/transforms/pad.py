@@ -39,6 +39,7 @@ class Pad(Transform):
     value: int | float = 0
     axis: int | None = None
     name: ClassVar[str] = "pad"
+    arguments: ClassVar[tuple[str, ...]] = ("axis", "before", "after", "widths", "value")
     computes: ClassVar[bool] = False
     keeps_rows: ClassVar[bool] = True
     fills: ClassVar[bool] = True
@@ -48,7 +49,7 @@ class Pad(Transform):
         """Return the transform for ``pad: {axis: 0, before: 0, after: 1, value: 0}`` or ``pad: {widths: [[0, 1]]}``."""
         if not isinstance(data, Mapping) or "widths" not in data:
             return cls(*_parse_one_axis(data))
-        named = parse_named("pad with widths", data, _WIDTHS_EXAMPLE, required=["widths"], optional=["value"])
+        named = parse_named("pad with widths", data, _WIDTHS_EXAMPLE, ("widths", "value"), ["widths"])
         pairs = parse_list("widths of pad", named["widths"], _WIDTHS_EXAMPLE)
         return cls(tuple(_parse_pair(pair) for pair in pairs), _parse_value(named))
 
@@ -104,7 +105,7 @@ def _holds(dtype: str, value: int | float) -> bool:
 
 
 def _parse_one_axis(data: Any) -> tuple[tuple[tuple[int, int]], int | float, int]:
-    named = parse_named("pad", data, _AXIS_EXAMPLE, required=["axis"], optional=["before", "after", "value", "widths"])
+    named = parse_named("pad", data, _AXIS_EXAMPLE, Pad.arguments, ["axis"])
     if "before" not in named and "after" not in named:
         raise TransformError(f"pad along axis {named['axis']} has neither before nor after", f"write {_AXIS_EXAMPLE}")
     axis, before, after = (

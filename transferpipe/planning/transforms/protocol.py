@@ -58,6 +58,8 @@ class Transform(abc.ABC):
             believed to know the order that the target wants.
         permutes: whether every value of the input stands in the result once, as it is.
         fills: whether it puts in numbers that come from no source.
+        arguments: what its arguments are called, where a recipe gives them by name; empty where none has a name, None
+            where nobody said, so that a name is not checked before `parse` sees it.
     """
 
     __slots__ = ()
@@ -70,6 +72,7 @@ class Transform(abc.ABC):
     reorders: ClassVar[bool] = False
     permutes: ClassVar[bool] = False
     fills: ClassVar[bool] = False
+    arguments: ClassVar[tuple[str, ...] | None] = None
 
     @classmethod
     @abc.abstractmethod

@@ -31,13 +31,14 @@ class Slice(Transform):
     parts: tuple[Range | int, ...]
     axis: int | None = None
     name: ClassVar[str] = "slice"
+    arguments: ClassVar[tuple[str, ...]] = ("axis", "start", "stop", "step")
     computes: ClassVar[bool] = False
 
     @classmethod
     def parse(cls, data: Any) -> Self:
         """Return the transform for ``slice: ['0:3', ':', 2]`` or ``slice: {axis: 0, start: 0, stop: 3, step: 1}``."""
         if isinstance(data, Mapping):
-            named = parse_named("slice", data, _SLICE_EXAMPLE, required=["axis"], optional=["start", "stop", "step"])
+            named = parse_named("slice", data, _SLICE_EXAMPLE, cls.arguments, ["axis"])
             axis = parse_integer("axis of slice", named.pop("axis"), _SLICE_EXAMPLE)
             ends = {key: value for key, value in named.items() if value is not None}
             given = {key: parse_integer(f"{key} of slice", value, _SLICE_EXAMPLE) for key, value in ends.items()}
@@ -94,13 +95,14 @@ class Take(Transform):
     indices: tuple[int, ...]
     axis: int
     name: ClassVar[str] = "take"
+    arguments: ClassVar[tuple[str, ...]] = ("axis", "indices")
     computes: ClassVar[bool] = False
     reorders: ClassVar[bool] = True
 
     @classmethod
     def parse(cls, data: Any) -> Self:
         """Return the transform for ``take: {axis: -1, indices: [2, 1, 0]}``."""
-        named = parse_named("take", data, _TAKE_EXAMPLE, required=["axis", "indices"])
+        named = parse_named("take", data, _TAKE_EXAMPLE, cls.arguments, cls.arguments)
         indices = parse_integers("the indices of take", named["indices"], _TAKE_EXAMPLE)
         return cls(indices, parse_integer("axis of take", named["axis"], _TAKE_EXAMPLE))
 

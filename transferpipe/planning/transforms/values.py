@@ -36,6 +36,7 @@ class Cast(Transform):
 
     to: str
     name: ClassVar[str] = "cast"
+    arguments: ClassVar[tuple[str, ...]] = ()
     computes: ClassVar[bool] = False
     keeps_rows: ClassVar[bool] = True
 
@@ -77,6 +78,7 @@ class Scale(Transform):
 
     by: float
     name: ClassVar[str] = "scale"
+    arguments: ClassVar[tuple[str, ...]] = ()
     keeps_rows: ClassVar[bool] = True
 
     @classmethod
@@ -115,6 +117,7 @@ class Fill(Transform):
 
     value: float
     name: ClassVar[str] = "fill"
+    arguments: ClassVar[tuple[str, ...]] = ()
     fills: ClassVar[bool] = True
 
     @classmethod

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from transferpipe.planning.transforms import MERGES, TRANSFORMS, Transform
+from transferpipe.planning.transforms import OUTSIDE as OTHER_TRANSFORMS
 from transferpipe.recipe.keys import RECIPE, SECTIONS, Key, Kind
 from transferpipe.recipe.layouts import OUTSIDE
 from transferpipe.recipe.parse_rules import SLICE
@@ -157,11 +158,16 @@ _VALUES: Mapping[Kind, Callable[[Key], Schema]] = {
 def _steps(table: Mapping[str, type[Transform]]) -> Schema:
     """Return a transform, or a merge, of the table: its bare name, or its name with its arguments."""
     named = {name: _arguments(kind) for name, kind in table.items()}
+    if table is TRANSFORMS:
+        named |= {name: {"description": "of an installed package"} for name in OTHER_TRANSFORMS.names()}
     written = {"type": "object", "properties": named, "additionalProperties": False}
-    return {"anyOf": [{"enum": list(table)}, {**written, "minProperties": 1, "maxProperties": 1}, _FILLED_IN]}
+    return {"anyOf": [{"enum": list(named)}, {**written, "minProperties": 1, "maxProperties": 1}, _FILLED_IN]}
 
 
 def _arguments(kind: type[Transform]) -> Schema:
-    """Return the arguments of a transform: those given by name are of its fields, others have no keys to check."""
-    about = (kind.__doc__ or "").strip().partition("\n")[0]
-    return {"description": about}
+    """Return the arguments of a transform: of those given by name, the names."""
+    about = {"description": (kind.__doc__ or "").strip().partition("\n")[0]}
+    if kind.arguments is None:
+        return about
+    names = {"propertyNames": {"enum": list(kind.arguments)}} if kind.arguments else {"not": {"type": "object"}}
+    return {**about, **names}
