@@ -78,7 +78,7 @@ def test_the_flags_of_a_verb_and_no_others(answers, verb):
         ("plan recipe=own hydra.run.", ["hydra.run.dir="]),
         ("run hydra/launcher=proc", ["hydra/launcher=processes"]),
         ("help warn", ["warnings"]),
-        ("schema re", ["recipe"]),
+        ("schema rec", ["recipe"]),
         ("completion ", ["bash", "zsh", "fish"]),
         ("completion bash ", []),
         ("plan --cfg ", ["job", "hydra", "all"]),
