@@ -14,6 +14,7 @@ from typing import Any, Literal
 from transferpipe.planning.model import SettingsCompared
 from transferpipe.text.collapse import counted
 from transferpipe.values.difference import ValueDifference
+from transferpipe.weights.name import WeightName
 
 FORMAT_VERSION = 1
 Status = Literal["equal", "changed", "dtype", "shape", "only in A", "only in B", "unreadable", "left out"]
@@ -64,7 +65,7 @@ class WeightDifference:
     @property
     def layer(self) -> str:
         """The layer that holds the weight; empty for the root."""
-        return (self.b or self.a)[0].rpartition("/")[0]
+        return WeightName((self.b or self.a)[0]).layer
 
     def to_data(self) -> dict[str, Any]:
         """Return it as mappings, lists, texts and numbers."""

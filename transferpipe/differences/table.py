@@ -28,6 +28,7 @@ from transferpipe.differences.result import (
 )
 from transferpipe.text.collapse import braces, counted, series_of
 from transferpipe.text.visible import visible
+from transferpipe.weights.name import WeightName
 
 _MOST_CHANGED = 40
 """More changed weights than this are shown a line a layer, and more layers than this are cut."""
@@ -218,7 +219,7 @@ def _order_of_first(rows: Iterable[WeightDifference]) -> Callable[[WeightDiffere
 
 def _together(layer: str, rows: Sequence[WeightDifference], whole: bool = False) -> str:
     """Return the weights of a layer as one name; ``/*`` stands for all of them where there are several."""
-    own = "*" if whole and len(rows) > 1 else braces([r.name.rpartition("/")[2] for r in rows])
+    own = "*" if whole and len(rows) > 1 else braces([WeightName(r.name).own for r in rows])
     return f"{layer}/{own}" if layer else own
 
 

@@ -84,7 +84,7 @@ def _is_unchanged(name: str, values: Values) -> bool:
 
 def _untrained(plan: Plan, values: Values) -> Iterator[PlanWarning]:
     """A trained layer moves its biases and statistics; where all have their initial values, it looks untrained."""
-    telling = [(a, _FRESH[n]) for a in plan.assignments if (n := a.sources[0].name.rpartition("/")[2]) in _FRESH]
+    telling = [(a, _FRESH[n]) for a in plan.assignments if (n := a.sources[0].own) in _FRESH]
     if telling and all(np.all(values.before_edits(a.target) == fresh) for a, fresh in telling):
         text = (
             f"looks untrained: all {len(telling)} biases and statistics taken from it still have their initial values"
@@ -111,4 +111,4 @@ def _other_vocabulary(plan: Plan, values: Values) -> Iterator[PlanWarning]:
 def _keeps_rows(assignment: Assignment) -> bool:
     """Tell whether an assignment brings an embedding with its rows in their order."""
     steps = parse_transforms(assignment.steps)
-    return assignment.target.rpartition("/")[2] == "embeddings" and all(step.keeps_rows for step in steps)
+    return assignment.own == "embeddings" and all(step.keeps_rows for step in steps)

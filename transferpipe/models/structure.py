@@ -10,6 +10,7 @@ from transferpipe.planning.structure import LayerState, TargetStructure, loaded_
 from transferpipe.weights.file_source import FileSource, SavedGroup
 from transferpipe.weights.keras.config import Config, is_layer_config, layer_configs
 from transferpipe.weights.keras.naming import SavedLayer, readable_names
+from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Catalog, WeightSpec
 
 SETTINGS = ("epsilon", "reset_after", "equation")
@@ -40,7 +41,7 @@ def _configs(groups: tuple[SavedGroup, ...], config: Config | None) -> dict[str,
 def _readable(groups: tuple[SavedGroup, ...]) -> dict[str, str]:
     # The names of the weights are settled already; a layer with weights goes by what stands before theirs.
     table = readable_names(SavedLayer(g.path, g.name) for g in groups)
-    return {g.path: g.entries[0][1].rpartition("/")[0] if g.entries else table[g.path] for g in groups}
+    return {g.path: WeightName(g.entries[0][1]).layer if g.entries else table[g.path] for g in groups}
 
 
 def _is_recorded(found: Config | None) -> bool:

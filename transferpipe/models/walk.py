@@ -22,6 +22,7 @@ from transferpipe.models.settings import keras_settings_kept
 from transferpipe.weights.file_source import SavedGroup
 from transferpipe.weights.keras.layer_classes import class_label, weight_names
 from transferpipe.weights.keras.naming import SavedLayer, readable_names, refuse_namesakes
+from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Catalog, Double, WeightSpec
 
 _MADE_UP_WEIGHT = re.compile(r"variable(_\d+)?")
@@ -195,7 +196,7 @@ def _flags(layers: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, fr
 
     flags: dict[str, set[str]] = {"fixed": set(), "trainable": set(), "switched_off": set()}
     for weight, value in values.items():
-        layer = layers[weight.rpartition("/")[0]]
+        layer = layers[WeightName(weight).layer]
         if not isinstance(value, keras.Variable):
             flags["fixed"].add(weight)
         elif any(value is v for v in own_variables(layer)[0]):

@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from transferpipe.errors import Problems, did_you_mean
 from transferpipe.planning.model import Freezing, PlanWarning
-from transferpipe.planning.structure import BATCH_NORMALIZATION, TargetStructure, ancestors
+from transferpipe.planning.structure import BATCH_NORMALIZATION, TargetStructure
 from transferpipe.recipe.model import Recipe
 from transferpipe.text.listing import listed
+from transferpipe.weights.name import WeightName, ancestors
 
 
 def plan_freezing(
@@ -40,7 +41,7 @@ def plan_freezing(
             fix = did_you_mean(pattern.text.replace("\\", ""), sorted(nodes))
             if weights:
                 what += f"; it matches the weight {weights[0]}, and freezing is set on layers"
-                layer = weights[0].rpartition("/")[0]
+                layer = WeightName(weights[0]).layer
                 fix = f"name its layer: {layer}" if layer else "'' freezes the whole model"
             problems.add("freeze", what, fix)
     if recipe.freeze_transferred:

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from transferpipe.errors import Problems
 from transferpipe.planning.model import UNMATCHED_RULE, StateMove
-from transferpipe.planning.structure import ancestors
 from transferpipe.planning.taking_out import advise_choosing, advise_keeping
 from transferpipe.recipe.model import From, Recipe, Rule
 from transferpipe.recipe.patterns import NameMatch, Pattern
+from transferpipe.weights.name import ancestors
 from transferpipe.weights.network import Node
 from transferpipe.weights.spec import Catalog
 

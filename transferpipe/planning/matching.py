@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 
 from transferpipe.errors import Problem, RecipeError, did_you_mean
 from transferpipe.planning.claims import find_units
-from transferpipe.planning.structure import ancestors
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.name import ancestors
 from transferpipe.weights.spec import WeightSpec
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from transferpipe.recipe.model import Edit
 from transferpipe.text.collapse import counted
+from transferpipe.weights.name import WeightName
 
 UNMATCHED_RULE = "unmatched"
 """The rule name under which weights stand that no rule of the recipe claimed."""
@@ -30,6 +31,16 @@ class SourceRef:
     name: str
     shape: tuple[int, ...]
     dtype: str
+
+    @property
+    def layer(self) -> str:
+        """The name of the layer that has the weight."""
+        return WeightName(self.name).layer
+
+    @property
+    def own(self) -> str:
+        """The own name of the weight inside its layer, such as ``kernel``."""
+        return WeightName(self.name).own
 
 
 @dataclass(frozen=True)
@@ -84,6 +95,16 @@ class Assignment:
         """Whether the value is that of one source weight, apart from a cast."""
         return self.merge is None and not self.steps and len(self.sources) == 1
 
+    @property
+    def layer(self) -> str:
+        """The name of the layer that has the target weight."""
+        return WeightName(self.target).layer
+
+    @property
+    def own(self) -> str:
+        """The own name of the target weight inside its layer, such as ``kernel``."""
+        return WeightName(self.target).own
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -95,6 +116,16 @@ class Kept:
     shape: tuple[int, ...]
     dtype: str
 
+    @property
+    def layer(self) -> str:
+        """The name of the layer that has the target weight."""
+        return WeightName(self.target).layer
+
+    @property
+    def own(self) -> str:
+        """The own name of the target weight inside its layer, such as ``kernel``."""
+        return WeightName(self.target).own
+
 
 @dataclass(frozen=True)
 class SourceWeight:
@@ -103,6 +134,16 @@ class SourceWeight:
     source: str
     name: str
     fate: Literal["used", "unused", "ignored", "unreadable"]
+
+    @property
+    def layer(self) -> str:
+        """The name of the layer that has the weight."""
+        return WeightName(self.name).layer
+
+    @property
+    def own(self) -> str:
+        """The own name of the weight inside its layer, such as ``kernel``."""
+        return WeightName(self.name).own
 
 
 @dataclass(frozen=True)

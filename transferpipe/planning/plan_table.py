@@ -12,12 +12,12 @@ from rich.text import Text
 
 from transferpipe.planning.model import Plan, PlanWarning, SettingsCompared
 from transferpipe.planning.plan_rows import KEPT_VALUES, Row, plan_rows
-from transferpipe.planning.structure import ancestors
 from transferpipe.planning.warned import describe_warnings, group_by_code
 from transferpipe.text.collapse import collapse, counted
 from transferpipe.text.fold import LEAST, fold, hang, pad, share
 from transferpipe.text.table import NARROW, render_lines
 from transferpipe.text.visible import visible
+from transferpipe.weights.name import ancestors
 
 
 def plan_text(plan: Plan, *, colour: bool = False, width: int = NARROW) -> str:

@@ -34,12 +34,13 @@ from transferpipe.planning.pairing.taken import (
     unclear_names,
 )
 from transferpipe.planning.quantized import refuse_floats
-from transferpipe.planning.structure import TargetStructure, ancestors
+from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.taking_out import advise_choosing, advise_keeping
 from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import SINGLE, Origin, Recipe, Rule
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.text.listing import listed, quoted
+from transferpipe.weights.name import WeightName, ancestors
 from transferpipe.weights.spec import Catalog
 
 _KERAS_LAYOUT: Mapping[str, str] = {}
@@ -199,7 +200,7 @@ def _claim(rule: Rule, target: TargetStructure, problems: Problems) -> list[Unit
 
 def _check_own_names(rule: Rule, units: Sequence[Unit], problems: Problems) -> None:
     """Note transforms for an own name that no claimed weight has: they would do nothing."""
-    own_names = list(dict.fromkeys(w.rpartition("/")[2] for unit in units for w in unit.weights))
+    own_names = list(dict.fromkeys(WeightName(w).own for unit in units for w in unit.weights))
     for name in rule.transform if isinstance(rule.transform, Mapping) and units else ():
         if name not in own_names:
             fix = did_you_mean(name, own_names) or f"it claims {quoted(own_names)}"
@@ -261,7 +262,7 @@ def _settle_unmatched(recipe: Recipe, fates: Fates, pairing: Pairing, left: Sequ
 
 
 def _settle_same_name(recipe: Recipe, name: str, fates: Fates, pairing: Pairing) -> None:
-    layer = name.rpartition("/")[0]
+    layer = WeightName(name).layer
     found = []
     for alias, catalog in fates.sources.items():
         counterpart = pairing.counterpart(alias, name)

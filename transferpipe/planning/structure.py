@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from transferpipe.weights.name import ancestors
 from transferpipe.weights.spec import Catalog
 
 BATCH_NORMALIZATION = "BatchNormalization"
@@ -102,16 +103,3 @@ def loaded_flags(layers: Sequence[LayerState]) -> tuple[LayerState, ...]:
         handed = layer.recorded or holder is None or not found.keeps_flag(layer.name)
         flags[layer.name] = layer.trainable if handed or holder is None else flags[holder.name]
     return tuple(replace(layer, trainable=flags[layer.name]) for layer in layers)
-
-
-def ancestors(name: str) -> list[str]:
-    """Return the names of all nodes above `name`, the nearest first and the root (empty) last.
-
-    >>> ancestors("a/b/kernel")
-    ['a/b', 'a', '']
-    """
-    found = []
-    while name:
-        name = name.rpartition("/")[0]
-        found.append(name)
-    return found

@@ -12,6 +12,7 @@ from transferpipe.models.target import FileTarget, ModelTarget
 from transferpipe.save.assets import archived, assets_of
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.keras.config import is_layer_config
+from transferpipe.weights.name import WeightName
 
 Vocabulary = tuple[str, ...]
 """Every term by its index, those for masking and for unknown words among them."""
@@ -38,7 +39,7 @@ def vocabularies_of(origin: object) -> frozenset[Vocabulary]:
 
 def _in_assets(members: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator[Vocabulary]:
     for name, chunks in members:
-        if name.rpartition("/")[2] == _ASSET:
+        if WeightName(name).own == _ASSET:
             text = b"".join(chunks).decode(errors="replace")
             yield tuple(text.rstrip("\n").split("\n"))
 

@@ -80,10 +80,10 @@ def _mapped_layers(plan: Plan) -> dict[str, str]:
     """Return, for each target layer all of whose weights came from one source layer, that layer."""
     origins: dict[str, set[str | None]] = {}
     for a in plan.assignments:
-        froms = {ref.name.rpartition("/")[0] for ref in a.sources}
-        origins.setdefault(a.target.rpartition("/")[0], set()).update(froms)
+        froms = {ref.layer for ref in a.sources}
+        origins.setdefault(a.layer, set()).update(froms)
     for kept in plan.kept:
-        origins.setdefault(kept.target.rpartition("/")[0], set()).add(None)
+        origins.setdefault(kept.layer, set()).add(None)
     return {layer: name for layer, names in origins.items() if len(names) == 1 for name in names if name}
 
 

@@ -19,6 +19,7 @@ from transferpipe.recipe.model import Edit, Verify
 from transferpipe.values.cast_errors import CastError
 from transferpipe.values.checks import cast, check_finite, check_step, check_variance
 from transferpipe.values.edits import apply_edit
+from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Source
 
 _VARIANCES = ("moving_variance", "variance", "running_var")
@@ -168,4 +169,4 @@ class Values:
 
 
 def _is_variance(name: str) -> bool:
-    return name.rpartition("/")[2] in _VARIANCES
+    return WeightName(name).own in _VARIANCES

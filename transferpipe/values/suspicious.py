@@ -67,15 +67,11 @@ def _is_filled(assignment: Assignment) -> bool:
     return any(step.fills for step in parse_transforms(assignment.steps))
 
 
-def _own(name: str) -> str:
-    return name.rpartition("/")[2]
-
-
 def _constant_kernels(assignments: list[Assignment], seen: Mapping[str, Seen]) -> Iterator[PlanWarning]:
     """A kernel of one number gives every unit the same output; trained ones never are."""
     for a in assignments:
         values = seen[a.target]
-        if len(a.shape) < 2 or _own(a.target) not in (*_KERNELS, *_EMBEDDING) or not values.constant:
+        if len(a.shape) < 2 or a.own not in (*_KERNELS, *_EMBEDDING) or not values.constant:
             continue
         names = ", ".join(r.name for r in a.sources)
         if values.holds_only(0) and values.count >= _FEW_ZEROS:
@@ -93,7 +89,7 @@ def _copies(assignments: list[Assignment], locate: Locate, found: Found) -> Iter
     """
     groups: dict[tuple[str, tuple[int, ...], str], list[Assignment]] = {}
     for a in assignments:
-        if seen_enough(found.seen[a.target]) and a.target in found.digests and _own(a.target) not in _EMBEDDING:
+        if seen_enough(found.seen[a.target]) and a.target in found.digests and a.own not in _EMBEDDING:
             groups.setdefault((found.digests[a.target], a.shape, a.dtype), []).append(a)
     pairs: dict[tuple[str, str], list[Assignment]] = {}
     for group in groups.values():
@@ -107,7 +103,7 @@ def _copies(assignments: list[Assignment], locate: Locate, found: Found) -> Iter
     if len(pairs) >= _BY_DESIGN and 2 * len(copied) > len(holding):
         return
     for (one, two), held in pairs.items():
-        names = listed([_own(a.sources[0].name) for a in held])
+        names = listed([a.sources[0].own for a in held])
         text = f"{one} and {two} hold the same values, bit for bit ({names}): one may have been written over the other"
         yield PlanWarning("duplicate-weights", where_of(held[0]), text)
 
@@ -118,14 +114,14 @@ def seen_enough(seen: Seen) -> bool:
 
 
 def _layer(assignment: Assignment) -> str:
-    return assignment.sources[0].name.rpartition("/")[0] or assignment.sources[0].name
+    return assignment.sources[0].layer or assignment.sources[0].name
 
 
 def _are_copies(one: Assignment, two: Assignment, locate: Locate) -> bool:
     if any(len(a.sources) != 1 for a in (one, two)) or one.sources[0].source != two.sources[0].source:
         return False
     # What one layer holds twice, it computes: KerasHub's DINOV2 keeps positions as they are and as they are resized.
-    if one.sources[0].name.rpartition("/")[0] == two.sources[0].name.rpartition("/")[0]:
+    if one.sources[0].layer == two.sources[0].layer:
         return False
     here, there = locate(one.sources[0]), locate(two.sources[0])
     return here is None or there is None or (here.path, here.offset) != (there.path, there.offset)
@@ -135,8 +131,8 @@ def _reset_statistics(assignments: list[Assignment], seen: Mapping[str, Seen]) -
     """Training moves the statistics of every BatchNormalization that runs: those at (0, 1) were lost, or never ran."""
     layers: dict[str, dict[str, Assignment]] = {}
     for a in assignments:
-        if _own(a.target) in (*_MEANS, *_VARIANCES):
-            layers.setdefault(a.target.rpartition("/")[0], {})[_own(a.target)] = a
+        if a.own in (*_MEANS, *_VARIANCES):
+            layers.setdefault(a.layer, {})[a.own] = a
     means = {layer: a for layer, held in layers.items() for own, a in held.items() if own in _MEANS}
     variances = {layer: a for layer, held in layers.items() for own, a in held.items() if own in _VARIANCES}
     reset = [
@@ -146,7 +142,7 @@ def _reset_statistics(assignments: list[Assignment], seen: Mapping[str, Seen]) -
     ]
     if len(reset) < len(means):
         for layer in sorted(reset, key=list(means).index):
-            ref = means[layer].sources[0].name.rpartition("/")[0]
+            ref = means[layer].sources[0].layer
             text = f"{layer} gets mean 0 and variance 1 from {ref}, the initial values, while others are trained"
             yield PlanWarning("reset-statistics", where_of(means[layer]), text)
 
@@ -158,11 +154,11 @@ def _outliers(assignments: list[Assignment], seen: Mapping[str, Seen]) -> Iterat
     """
     kinds: dict[str, dict[str, float]] = {}
     for a in assignments:
-        if len(a.shape) > 1 and _own(a.target) in _KERNELS:
+        if len(a.shape) > 1 and a.own in _KERNELS:
             gain = seen[a.target].spread * math.sqrt(_fan_in(a))
-            kinds.setdefault(_own(a.target), {})[a.target] = gain
+            kinds.setdefault(a.own, {})[a.target] = gain
     for a in assignments:
-        gains = kinds.get(_own(a.target), {})
+        gains = kinds.get(a.own, {})
         if a.target not in gains:
             continue
         gain = gains[a.target]
@@ -191,7 +187,7 @@ def _damaged(assignments: list[Assignment], seen: Mapping[str, Seen]) -> Iterato
     """A file that was cut short, or room that was never filled, ends in zeros; a flipped bit is a number beyond all."""
     for a in assignments:
         values = seen[a.target]
-        is_kernel = len(a.shape) > 1 and _own(a.target) in _KERNELS
+        is_kernel = len(a.shape) > 1 and a.own in _KERNELS
         few = _MANY_CUT if values.zeros_between else _FEW_CUT  # where others are zero as well, some are so at the end
         if is_kernel and not values.constant and values.zeros_last >= max(few, _CUT * values.count):
             text = f"the last {values.zeros_last:,} of the {values.count:,} values of {a.target} are zero"
@@ -202,7 +198,7 @@ def _damaged(assignments: list[Assignment], seen: Mapping[str, Seen]) -> Iterato
 
 
 def _fan_in(assignment: Assignment) -> int:
-    own, shape = _own(assignment.target), assignment.shape
+    own, shape = assignment.own, assignment.shape
     if own == "weight":  # torch's names, and its axes: the outputs are first
         return math.prod(shape[1:])
     return math.prod(shape[:-2] if own == "depthwise_kernel" else shape[:-1])

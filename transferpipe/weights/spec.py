@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problems, RecipeError
 from transferpipe.files.segment import Segment
 from transferpipe.text.collapse import counted
+from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Network
 from transferpipe.weights.reading_order import forward_first
 
@@ -62,12 +63,12 @@ class WeightSpec:
     @property
     def layer(self) -> str:
         """Name of the owning layer; empty for a weight of the root itself."""
-        return self.name.rpartition("/")[0]
+        return WeightName(self.name).layer
 
     @property
     def own_name(self) -> str:
         """The weight's own name inside its layer, such as ``kernel``."""
-        return self.name.rpartition("/")[2]
+        return WeightName(self.name).own
 
     @property
     def size(self) -> int:

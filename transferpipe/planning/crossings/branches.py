@@ -8,7 +8,7 @@ from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from transferpipe.planning.crossings.pairs import Counterparts, LayerPair, find_cycles, tails
-from transferpipe.planning.structure import ancestors
+from transferpipe.weights.name import ancestors
 from transferpipe.weights.network import Network
 
 # Merges whose inputs may be exchanged; all others (Concatenate, Subtract, attention) give each its place.

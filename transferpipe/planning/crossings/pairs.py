@@ -48,9 +48,9 @@ def layer_pairs(assignments: Sequence[Assignment]) -> list[LayerPair]:
     found: dict[tuple[str, str, str, str], list[Assignment]] = {}
     shared: set[tuple[str, str, str, str]] = set()
     for a in assignments:
-        layers = {(ref.source, ref.name.rpartition("/")[0]) for ref in a.sources}
+        layers = {(ref.source, ref.layer) for ref in a.sources}
         if len(layers) == 1 and a.merge is None:
-            key = (a.target.rpartition("/")[0], *layers.pop(), a.rule)
+            key = (a.layer, *layers.pop(), a.rule)
             found.setdefault(key, []).append(a)
             if any(uses[ref.source, ref.name] > 1 for ref in a.sources):
                 shared.add(key)
@@ -65,9 +65,9 @@ def _parts_of(group: Iterable[Assignment]) -> Parts:
     return tuple(
         sorted(
             (
-                a.target.rpartition("/")[2],
+                a.own,
                 a.shape,
-                tuple((ref.name.rpartition("/")[2], ref.shape) for ref in a.sources),
+                tuple((ref.own, ref.shape) for ref in a.sources),
             )
             for a in group
         )

@@ -19,7 +19,8 @@ from typing import Any, ClassVar
 
 from transferpipe.planning.layouts.adapter import Adapted, Adapters
 from transferpipe.planning.model import Assignment, Plan, PlanWarning
-from transferpipe.planning.structure import TargetStructure, ancestors
+from transferpipe.planning.structure import TargetStructure
+from transferpipe.weights.name import ancestors
 from transferpipe.weights.network import Node
 from transferpipe.weights.spec import Catalog, WeightSpec
 

@@ -22,6 +22,7 @@ from transferpipe.planning.layouts.torch_recurrent import CELLS
 from transferpipe.planning.lint.flatten import lint_flatten
 from transferpipe.planning.model import Assignment, Plan, PlanWarning
 from transferpipe.planning.structure import TargetStructure
+from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Node
 from transferpipe.weights.spec import Catalog, WeightSpec
 
@@ -190,7 +191,7 @@ def _recurrent(layout: Torch, cell: Counterpart, weight: str, target: TargetStru
     layer, _, own = cell.layer.rpartition("/")
     if own != "cell":  # one of several cells, which torch has as modules of their own
         return cell
-    own_name = weight.rpartition("/")[2]
+    own_name = WeightName(weight).own
     both, _, direction = layer.rpartition("/")
     if not _is_bidirectional(both, target):
         more = layout.find_cell(cell.layer_class, own_name)

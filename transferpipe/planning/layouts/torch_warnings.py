@@ -10,9 +10,10 @@ from transferpipe.planning.lint.flatten import is_along_row, rows_of
 from transferpipe.planning.lint.padding import lint_padding
 from transferpipe.planning.lint.whole_plan import where_of
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
-from transferpipe.planning.structure import TargetStructure, ancestors
+from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import parse_transforms
 from transferpipe.text.listing import listed
+from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spec import GATES, Catalog, WeightSpec
 
@@ -38,16 +39,16 @@ def lint_paddings(
     rules = {}
     for a in plan.assignments:
         network = sources[a.sources[0].source].network
-        node = network.by_name.get(a.sources[0].name.rpartition("/")[0]) if network else None
+        node = network.by_name.get(a.sources[0].layer) if network else None
         if a.adapter and is_even(node):
-            rules[a.target.rpartition("/")[0]] = where_of(a)
+            rules[a.layer] = where_of(a)
     yield from lint_padding(target.catalog.network, rules)
 
 
 def lint_reset_after(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
     """Yield a warning of a GRU that resets before its product and takes torch's weights."""
     for a in plan.assignments:
-        states = [target.by_name[n] for n in ancestors(a.target) if n in target.by_name]
+        states = [target.by_name[n] for n in WeightName(a.target).ancestors if n in target.by_name]
         is_before = a.target.endswith("/recurrent_kernel") and any(s.reset_after is False for s in states)
         if a.adapter and is_before:
             text = f"{a.target} is that of a GRU with reset_after=False, which computes something else than torch's"
@@ -67,7 +68,7 @@ def lint_directions(plan: Plan, target: TargetStructure, sources: Mapping[str, C
             continue
         spec = sources[a.sources[0].source][a.sources[0].name]
         runs_back = _runs_backwards(spec, a)
-        layer = next((n for n in ancestors(a.target) if "go_backwards" in _settings_of(n, network)), None)
+        layer = next((n for n in WeightName(a.target).ancestors if "go_backwards" in _settings_of(n, network)), None)
         if runs_back is not None and layer and bool(_settings_of(layer, network)["go_backwards"]) != runs_back:
             where = UNMATCHED_RULE if a.rule == UNMATCHED_RULE else f"mapping.{a.rule}"
             found.setdefault((where, runs_back), []).append(layer)
@@ -98,7 +99,7 @@ def lint_gates(a: Assignment, target: TargetStructure) -> Iterator[PlanWarning]:
     """
     named = all(re.search(r"(^|[/_])(weight|bias|w|b)_(ih|hh)(_l\d+)?(_reverse)?$", r.name) for r in a.sources)
     is_ordered = any(step.reorders for step in parse_transforms(a.steps))
-    states = [target.by_name[n] for n in ancestors(a.target) if n in target.by_name]
+    states = [target.by_name[n] for n in WeightName(a.target).ancestors if n in target.by_name]
     if named and not is_ordered and any(s.layer_class in ("GRU", "GRUCell") for s in states):
         text = f"{a.target} of a GRU takes {a.sources[0].name}, named as in torch, with its gates in torch's order"
         yield PlanWarning("gate-order", f"mapping.{a.rule}", f"{text}: say `layout: torch`, which puts them in Keras's")
@@ -112,16 +113,12 @@ def lint_epsilons(plan: Plan, target: TargetStructure, sources: Mapping[str, Cat
         for node in (catalog.network.nodes if catalog.network else ())
         if "epsilon" in node.settings or node.layer_class in _NORMS
     }
-    untold = [
-        a.target
-        for a in plan.assignments
-        if a.adapter and (a.sources[0].source, a.sources[0].name.rpartition("/")[0]) not in told
-    ]
+    untold = [a.target for a in plan.assignments if a.adapter and (a.sources[0].source, a.sources[0].layer) not in told]
     yield from _epsilons("target", untold, target)
 
 
 def _epsilons(where: str, weights: Iterable[str], target: TargetStructure) -> Iterator[PlanWarning]:
-    layers = dict.fromkeys(w.rpartition("/")[0] for w in weights)
+    layers = dict.fromkeys(WeightName(w).layer for w in weights)
     states = [target.by_name[n] for n in layers if n in target.by_name]
     # Any other than Keras's default was chosen by somebody who looked, such as BERT's 1e-12.
     forgotten = _FORGOTTEN if where == "target" else None
@@ -144,7 +141,7 @@ def lint_written(target: TargetStructure) -> Iterator[PlanWarning]:
     yield from _epsilons(_SAVE, names, target)
     rows = rows_of(target.catalog)
     for name in names:
-        row = rows.get(name.rpartition("/")[0])
+        row = rows.get(WeightName(name).layer)
         maps = [p.sizes for p in row.parts if p.is_map and not p.is_first] if row else []
         if row and maps and is_along_row(name, row, target):
             text = f"{name} is written with its rows in the order in which Keras flattens a map {list(maps[0])}"

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from transferpipe.weights.keras.layer_settings import ACTIVATION, LINEAR, NEUTRAL, LayerFunction
+from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spec import Catalog
 from transferpipe.weights.translations import layer_function
@@ -69,7 +70,7 @@ class Arrangement:
     def holders(self, weight: str) -> list[str]:
         """Return the nodes that hold a weight, the nearest first."""
         found = [weight] if weight in self.network.by_name else []  # an operator without a name but its weight's
-        name = weight.rpartition("/")[0]
+        name = WeightName(weight).layer
         while name:
             found += [name] if name in self.network.by_name else []
             name = name.rpartition("/")[0]

@@ -7,11 +7,12 @@ from typing import Any
 
 from transferpipe.planning.lint.arrangement import Arrangement
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
-from transferpipe.planning.structure import TargetStructure, ancestors
+from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import parse_transforms
 from transferpipe.planning.transforms.flatten import FlattenOrder
 from transferpipe.weights.flatten_rows import Part, Row, rows_before
 from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL
+from transferpipe.weights.name import ancestors
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
 
@@ -54,7 +55,7 @@ def _rows_taken(
     ours = rows_of(target.catalog)
     theirs = {alias: rows_of(catalog) for alias, catalog in sources.items()}
     for a in assignments:
-        row = ours.get(a.target.rpartition("/")[0])
+        row = ours.get(a.layer)
         if row is None or not is_along_row(a.target, row, target):
             continue
         if a.adapter:
@@ -66,7 +67,7 @@ def _rows_taken(
             parts = [Part(p.sizes, is_first=f) for p, f in zip(row.parts, first, strict=True)]
             yield a, row, parts, "the graph" if is_graph else "torch"
         elif len(a.sources) == 1:
-            other = theirs[a.sources[0].source].get(a.sources[0].name.rpartition("/")[0])
+            other = theirs[a.sources[0].source].get(a.sources[0].layer)
             if other is not None and [p.sizes for p in other.parts] == [p.sizes for p in row.parts]:
                 yield a, row, other.parts, "the source"
 
@@ -98,7 +99,7 @@ def _warn(a: Assignment, row: Row, theirs: Sequence[Part], who: str) -> Iterator
         return
     if not row.is_mixed and (order == FlattenOrder.parse(wanted) or (order is None and any(s.reorders for s in given))):
         return
-    layer, _, own = a.target.rpartition("/")
+    layer, own = a.layer, a.own
     maps = [list(p.sizes) for p in row.parts if p.is_map]
     what = f"a map {maps[0]}" + (" joined with other values" if len(row.parts) > 1 else "")
     but = f", and not in that of {order}" if order and not row.is_mixed else ""

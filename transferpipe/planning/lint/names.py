@@ -52,7 +52,7 @@ def _is_at_its_place(a: Assignment, ours: Places, theirs: Mapping[str, Places]) 
     """Tell whether a weight and its source have one name, and one place among equally many of that name but numbers."""
     if len(a.sources) != 1:
         return False
-    here, there = a.target.rpartition("/")[0], a.sources[0].name.rpartition("/")[0]
+    here, there = a.layer, a.sources[0].layer
     if here.split("/")[-1] != there.split("/")[-1]:
         return False
     return ours[here] == theirs[a.sources[0].source][there]
@@ -61,7 +61,7 @@ def _is_at_its_place(a: Assignment, ours: Places, theirs: Mapping[str, Places]) 
 def _places(catalog: Catalog) -> Places:
     """Return for each layer which of those it is that only differ in their numbers, and how many they are."""
     alike: dict[str, list[str]] = {}
-    for layer in dict.fromkeys(w.name.rpartition("/")[0] for w in catalog):
+    for layer in dict.fromkeys(w.layer for w in catalog):
         alike.setdefault(uncounted(layer), []).append(layer)
     return {layer: (i, len(layers)) for layers in alike.values() for i, layer in enumerate(layers)}
 

@@ -33,6 +33,7 @@ from transferpipe.planning.model import (
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.text.listing import listed, listed_clauses
 from transferpipe.weights.keras.layer_settings import ACTIVATION, LINEAR, LayerFunction, class_function, version_of
+from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spec import Catalog
 
@@ -122,7 +123,7 @@ def _pairs(plan: Plan, sources: Mapping[str, Catalog], target: Arrangement) -> d
             names = (_name(theirs, ref.name), _name(ours, a.target))
             pair = pairs.get((ref.source, *names))
             if pair is None:
-                if theirs and (ours or theirs[0] == ref.name.rpartition("/")[0]):
+                if theirs and (ours or theirs[0] == ref.layer):
                     functions = source.function(theirs[0]), _function(target, ours, a.target)
                 else:  # of a part inside a layer, both sides know the class as the file's names tell it
                     functions = _function(source, [], ref.name), _function(target, [], a.target)
@@ -134,7 +135,7 @@ def _pairs(plan: Plan, sources: Mapping[str, Catalog], target: Arrangement) -> d
 
 
 def _name(holders: list[str], weight: str) -> str:
-    return holders[0] if holders else weight.rpartition("/")[0]
+    return holders[0] if holders else WeightName(weight).layer
 
 
 def _function(side: Arrangement, holders: list[str], weight: str) -> LayerFunction:

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from transferpipe.planning.lint.layouts import lint_layouts
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
-from transferpipe.planning.structure import BATCH_NORMALIZATION, TargetStructure, ancestors
+from transferpipe.planning.structure import BATCH_NORMALIZATION, TargetStructure
 from transferpipe.planning.transforms import parse_transforms
 from transferpipe.planning.transforms.axes import Transpose
 from transferpipe.recipe.outputs import output_of, outputs_of
 from transferpipe.text.listing import listed, listed_clauses
+from transferpipe.weights.name import ancestors
 
 _MANY = 3
 _RULE = "mapping."
@@ -114,7 +115,7 @@ def _square_kernels(plan: Plan) -> Iterator[PlanWarning]:
     """
     shown = {_turned(a) for a in plan.assignments if len(a.shape) >= 2 and a.shape[-1] != a.shape[-2]}
     for a in plan.assignments:
-        square = len(a.shape) >= 2 and a.shape[-1] == a.shape[-2] > 1 and "kernel" in a.target.rpartition("/")[2]
+        square = len(a.shape) >= 2 and a.shape[-1] == a.shape[-2] > 1 and "kernel" in a.own
         foreign = not a.adapter and any(_is_foreign(r.name, a.target) for r in a.sources)
         own_steps = parse_transforms(a.transforms)
         transposed = any(isinstance(step, Transpose) for step in own_steps)
@@ -126,7 +127,7 @@ def _square_kernels(plan: Plan) -> Iterator[PlanWarning]:
 
 def _turned(a: Assignment) -> tuple[str, str, int, str]:
     """Return what the kernels of one rule have in common whose axes are arranged in one way."""
-    return a.rule, a.target.rpartition("/")[2], len(a.shape), str(a.steps)
+    return a.rule, a.own, len(a.shape), str(a.steps)
 
 
 def _reversed_axes(plan: Plan) -> Iterator[PlanWarning]:
@@ -136,12 +137,7 @@ def _reversed_axes(plan: Plan) -> Iterator[PlanWarning]:
     """
     for a in plan.assignments:
         spatial = len(a.shape) - 2
-        if (
-            "kernel" not in a.target.rpartition("/")[2]
-            or spatial < 2
-            or len({*a.shape[:spatial]}) > 1
-            or a.shape[0] < 2
-        ):
+        if "kernel" not in a.own or spatial < 2 or len({*a.shape[:spatial]}) > 1 or a.shape[0] < 2:
             continue
         reverse = tuple(range(spatial + 2))[::-1]
         for step in parse_transforms(a.transforms):
@@ -242,10 +238,10 @@ def _unused(plan: Plan) -> Iterator[PlanWarning]:
     With `unmatched: keep` a recipe names what it takes: a layer that both sides have, and of which it takes nothing, is
     one of those that it is meant to leave. Of a layer of which it takes a part, the rest is more likely forgotten.
     """
-    kept = {k.target.rpartition("/")[0] for k in plan.kept if k.reason == "no rule"}
-    touched = {a.target.rpartition("/")[0] for a in plan.assignments}
-    touched |= {ref.name.rpartition("/")[0] for a in plan.assignments for ref in a.sources}
-    unused = [w for w in plan.unused if (layer := w.name.rpartition("/")[0]) in touched or layer not in kept]
+    kept = {k.layer for k in plan.kept if k.reason == "no rule"}
+    touched = {a.layer for a in plan.assignments}
+    touched |= {ref.layer for a in plan.assignments for ref in a.sources}
+    unused = [w for w in plan.unused if (layer := w.layer) in touched or layer not in kept]
     if unused and plan.assignments:
         names = listed([f"{w.source}:{w.name}" if len(plan.sources) > 1 else w.name for w in unused], _MANY)
         count = f"{len(unused)} source weights are" if len(unused) > 1 else "1 source weight is"
@@ -255,9 +251,9 @@ def _unused(plan: Plan) -> Iterator[PlanWarning]:
 def _swapped_roles(plan: Plan) -> Iterator[PlanWarning]:
     """A weight that takes one with another role (gamma from beta) fits by shape and is nearly always a mistake."""
     for a in plan.assignments:
-        own = a.target.rpartition("/")[2]
+        own = a.own
         for ref in a.sources:
-            theirs = ref.name.rpartition("/")[2]
+            theirs = ref.own
             if any(own in kind and roles.get(theirs, roles[own]) != roles[own] for kind, roles in _ROLES):
                 yield PlanWarning("other-role", where_of(a), f"{a.target} takes {ref.name}: {own} from {theirs}")
 

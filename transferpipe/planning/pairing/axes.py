@@ -12,6 +12,7 @@ from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning
 from transferpipe.planning.pairing.taken import Pairing, Taken
 from transferpipe.recipe.layouts import KERAS
 from transferpipe.text.listing import and_more
+from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import IN_OUT, OUT_IN, Axes, WeightSpec
 
 _TURN = {"transpose": [1, 0]}
@@ -48,7 +49,7 @@ def arrange(source: str, spec: WeightSpec, choice: Adapted, weight: str, pairing
 
 
 def _begins_with_transpose(weight: str, pairing: Pairing) -> bool:
-    steps = pairing.rule.transforms_of(weight.rpartition("/")[2]) if pairing.rule else ()
+    steps = pairing.rule.transforms_of(WeightName(weight).own) if pairing.rule else ()
     return bool(steps) and (steps[0] == "transpose" or (isinstance(steps[0], Mapping) and "transpose" in steps[0]))
 
 

@@ -9,6 +9,7 @@ from transferpipe.planning.layouts import Counterpart, joined
 from transferpipe.planning.layouts.adapter import Adapted
 from transferpipe.planning.pairing.axes import arrange
 from transferpipe.planning.pairing.taken import Pairing, Taken, Wanted, take_as_keras
+from transferpipe.weights.name import WeightName
 
 
 def module_of(wanted: Wanted, counterpart: Counterpart) -> str:
@@ -114,7 +115,7 @@ def vouched(source: str, weight: str, name: str, pairing: Pairing) -> bool:
     """Tell whether the source weight is called what the target weight is called in the source's layout."""
     counterpart = pairing.counterpart(source, weight)
     if counterpart is None:
-        return name.rpartition("/")[2] == weight.rpartition("/")[2]
+        return WeightName(name).own == WeightName(weight).own
     return any(_ends(name, own) for choice in counterpart.choices for own in choice.names)
 
 

@@ -28,6 +28,7 @@ from transferpipe.planning.pairing.taken import (
 from transferpipe.planning.taking_out import advise_keeping
 from transferpipe.recipe.model import From, Rule
 from transferpipe.text.listing import quoted
+from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Catalog
 
 
@@ -65,7 +66,7 @@ def _pair_by_name(rule: Rule, origin: From, units: Sequence[Unit], pairing: Pair
 def _pair_weight(wanted: Wanted, pairing: Pairing) -> dict[str, Taken]:
     name, catalog, unit = wanted.name, wanted.catalog, wanted.unit
     there = name if name in catalog else find_stored(name, catalog)
-    there = there or pair_numbered(unit.name, name.rpartition("/")[0], catalog, pairing)
+    there = there or pair_numbered(unit.name, WeightName(name).layer, catalog, pairing)
     if there:
         taken = take_named(wanted.source, unit.name, there, wanted.where, pairing)
         return {unit.name: taken} if taken else {}
@@ -157,14 +158,14 @@ def _take(wanted: Wanted, weight: str, pairing: Pairing) -> Taken | None:
     name = wanted.source_name(weight)
     there = pair_stored(weight, wanted.unit.name, wanted.name, wanted.catalog, pairing)
     there = there or (name if name in wanted.catalog else find_stored(name, wanted.catalog))
-    there = there or pair_numbered(weight, name.rpartition("/")[0], wanted.catalog, pairing)
+    there = there or pair_numbered(weight, WeightName(name).layer, wanted.catalog, pairing)
     return take_as_keras(wanted.source, there, pairing) if there else None
 
 
 def _report_no_layer(wanted: Wanted, pairing: Pairing) -> None:
     name, catalog = wanted.name, wanted.catalog
     if name in catalog:
-        what, layer = f"{name!r} is a weight, but `to` matched the layer {wanted.unit.name}", name.rpartition("/")[0]
+        what, layer = f"{name!r} is a weight, but `to` matched the layer {wanted.unit.name}", WeightName(name).layer
         fix = f"take its layer: from={layer}" if layer else f"let `to` match one weight: {wanted.unit.weights[0]}"
     else:
         what = f"{catalog.label} has no layer {name!r} (for {wanted.unit.name})"
@@ -232,6 +233,6 @@ def _pair_units(rule: Rule, source: str, units: tuple[Unit, Unit], pairing: Pair
         taken = take_named(source, weight, name, rule.where, pairing)
         if taken:
             found[weight] = taken
-        if not vouched(source, weight, name, pairing) and not name.rpartition("/")[2].isdigit():
+        if not vouched(source, weight, name, pairing) and not WeightName(name).own.isdigit():
             pairing.warn("names-disagree", rule.where, f"by order, {weight} takes {name}: the names disagree")
     return found

@@ -18,6 +18,7 @@ from transferpipe.planning.taking_out import advise_keeping
 from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import Rule
 from transferpipe.weights.keras.layer_classes import BUILT_IN, stem, weight_names
+from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Catalog, WeightSpec
 
 _MOST_HINTS = 20
@@ -178,7 +179,7 @@ def pair_stored(weight: str, ours: str, theirs: str, catalog: Catalog, pairing: 
         return None  # the names say it
     if any(pairing.target[o].shape != catalog[s].shape for o, s in zip(order, stored, strict=True)):
         return None
-    roles = [(o.rpartition("/")[2], s.rpartition("/")[2]) for o, s in zip(order, stored, strict=True)]
+    roles = [(WeightName(o).own, WeightName(s).own) for o, s in zip(order, stored, strict=True)]
     if any(o != s and not o.isdigit() and not _MADE_UP_WEIGHT.fullmatch(s) for o, s in roles):
         return None
     return stored[order.index(weight)]
@@ -194,7 +195,7 @@ def pair_numbered(weight: str, layer: str, catalog: Catalog, pairing: Pairing) -
     that is saved elsewhere is how gamma becomes beta.
     """
     theirs = _directly_in(catalog, layer)
-    ours = _directly_in(pairing.target, weight.rpartition("/")[0])
+    ours = _directly_in(pairing.target, WeightName(weight).layer)
     if not theirs or len(theirs) != len(ours):
         return None
     if _are_saved_alike([catalog[n] for n in theirs], [pairing.target[n] for n in ours]):
@@ -250,7 +251,7 @@ def _nearest_place(weight: WeightSpec) -> tuple[str, str] | None:
 
 
 def _are_numbered(names: Sequence[str]) -> bool:
-    return all(n.rpartition("/")[2].isdigit() for n in names)
+    return all(WeightName(n).own.isdigit() for n in names)
 
 
 def _are_quantised_alike(theirs: Sequence[WeightSpec], ours: Sequence[WeightSpec]) -> bool:
@@ -291,4 +292,4 @@ def _numbered_in(catalog: Catalog, layer: str) -> list[str]:
 
 def _directly_in(catalog: Catalog, layer: str) -> list[str]:
     inside = catalog.layers.get(layer, ()) if layer else catalog.by_name
-    return [n for n in inside if n.rpartition("/")[0] == layer]
+    return [n for n in inside if WeightName(n).layer == layer]

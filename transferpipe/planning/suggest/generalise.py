@@ -21,6 +21,7 @@ from transferpipe.planning.suggest.templates import Draft, Pair, cluster, drafts
 from transferpipe.recipe.model import SINGLE, From, Rule
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.recipe.templates import Template
+from transferpipe.weights.name import WeightName
 
 _MOST_EXCEPTIONS = 3
 _KIND_WORDS = 2
@@ -133,7 +134,7 @@ def _tried(draft: Draft, wanted: Wanting, pairing: Pairing) -> FoundRule | None:
         outside = [w for unit in units for w in unit.weights if w not in left]
         excepts: tuple[str, ...] = ()
         if outside:
-            layers = list(dict.fromkeys(w.rpartition("/")[0] or w for w in outside))
+            layers = list(dict.fromkeys(WeightName(w).layer or w for w in outside))
             if len(layers) > _MOST_EXCEPTIONS or draft.by_order:
                 return None
             excepts = tuple(escape(name) for name in layers)

@@ -24,6 +24,7 @@ from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import SINGLE
 from transferpipe.recipe.patterns import NameMatch
 from transferpipe.weights.keras.layer_classes import BUILT_IN
+from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Catalog
 
 _MOST_BELOW = 24
@@ -197,7 +198,7 @@ def _inside_of(weight: str, layer: str) -> str:
     for prefix in ("", *_COLLECTIONS):
         if weight.startswith(f"{prefix}{layer}/"):
             return weight[len(prefix) + len(layer) + 1 :]
-    return weight.rpartition("/")[2]
+    return WeightName(weight).own
 
 
 def _take(pairing: Pairing, ours: Piece, theirs: Piece) -> Taking | None:
@@ -206,7 +207,7 @@ def _take(pairing: Pairing, ours: Piece, theirs: Piece) -> Taking | None:
     if ours.is_layer:
         unit = Unit(NameMatch(ours.name), True, ours.weights)
         found, missing = take_layer(Wanted("", unit, SINGLE, theirs.name, catalog), trial)
-        if len(missing) == len(ours.weights) or any(m.rpartition("/")[2] not in _OPTIONAL for m in missing):
+        if len(missing) == len(ours.weights) or any(WeightName(m).own not in _OPTIONAL for m in missing):
             return None
     else:
         taken = take_named(SINGLE, ours.name, theirs.name, "", trial)

@@ -29,6 +29,7 @@ from transferpipe.planning.suggest.suggestion import OpenChoice, SuggestedRule, 
 from transferpipe.planning.suggest.templates import Pair
 from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import SINGLE
+from transferpipe.weights.name import WeightName
 
 _CROSSING = (NAMES, BRANCHES)
 _ROUNDS = 4
@@ -128,7 +129,7 @@ def _orders(expected: Mapping[str, tuple[Taken, Match]], sides: Sides) -> dict[s
 def _pairs_of(match: Match, expected: Mapping[str, tuple[Taken, Match]], orders: Mapping[str, Any]) -> list[Pair]:
     """Return what rules have to bring about for one match: a pair of layers, or of weights where some are missing."""
     weights = tuple(w for w in match.ours.weights if w in expected)
-    transform = {w.rpartition("/")[2]: [{"flatten_order": orders[w]}] for w in weights if w in orders}
+    transform = {WeightName(w).own: [{"flatten_order": orders[w]}] for w in weights if w in orders}
     text = json.dumps(transform) if transform else ""
     if not match.ours.is_layer or len(weights) == len(match.ours.weights):
         return [Pair(match.ours.name, match.theirs.name, weights, text)]

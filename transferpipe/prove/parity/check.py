@@ -82,7 +82,7 @@ class KeptWeights:
 def _kept(plan: Plan) -> KeptWeights:
     lost = tuple(k.target for k in plan.kept if k.reason == "no rule")
     meant = tuple(k.target for k in plan.kept if k.reason != "no rule")
-    return KeptWeights(meant, lost, frozenset(a.target.rpartition("/")[0] for a in plan.assignments))
+    return KeptWeights(meant, lost, frozenset(a.layer for a in plan.assignments))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from transferpipe.planning.model import Plan
 from transferpipe.prove.parity.keras_trace import KerasRunner, Trace
+from transferpipe.weights.name import WeightName
 
 _AUTOMATIC = re.compile(r"(.*?)_?\d+")
 
@@ -23,9 +24,9 @@ def pairs_of_plan(plan: Plan, source: str) -> dict[str, str]:
     """
     votes: dict[str, set[str | None]] = {}
     for assignment in plan.assignments:
-        layer = assignment.target.rpartition("/")[0]
+        layer = assignment.layer
         single = len(assignment.sources) == 1 and assignment.sources[0].source == source
-        there = assignment.sources[0].name.rpartition("/")[0] if single else None
+        there = assignment.sources[0].layer if single else None
         votes.setdefault(layer, set()).add(there)
         above, _, last = layer.rpartition("/")
         while above:
@@ -74,7 +75,7 @@ def _prefixes(target: str, source: str) -> tuple[str, str]:
 
 
 def _is_automatic(name: str, layer: Any) -> bool:
-    own = name.rpartition("/")[2]
+    own = WeightName(name).own
     plain = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
     match = _AUTOMATIC.fullmatch(own)
     return own == plain or bool(match and match[1].replace("_", "") == plain.replace("_", ""))
@@ -127,7 +128,7 @@ def kept_between(
         return []
     groups: dict[str, list[str]] = {}
     for name in kept:
-        groups.setdefault(name.rpartition("/")[0], []).append(name)
+        groups.setdefault(WeightName(name).layer, []).append(name)
     return [name for names in groups.values() if feed(names) for name in names]
 
 
