@@ -365,12 +365,24 @@ def test_what_is_equal_is_one_line_a_run_of_layers(tmp_path):
     np.savez(tmp_path / "b.npz", **values)
     lines = str(tp.diff(tmp_path / "a.npz", tmp_path / "b.npz")).splitlines()
     assert lines[-2:] == [
-        "block1/conv1 ... block3/conv1  7 weights in 7 layers",
-        "block3/conv3 ... block5/conv3  7 weights in 7 layers",
+        "block{1,2,4,5}/conv{1..3}/*  12 weights in 12 layers",
+        "block3/conv{1,3}/*           2 weights in 2 layers",
     ]
     assert sum("block" in line for line in lines) == 3
     whole = str(tp.diff(tmp_path / "a.npz", tmp_path / "a.npz"))
     assert "block{1..5}/conv{1..3}/*  15 weights in 15 layers" in whole
+
+
+def test_neighbours_of_many_series_are_one_line(tmp_path):
+    values = {
+        f"{name}/kernel": np.full(3, k, "float32")
+        for k, name in enumerate(["stem", "neck", "fpn", "roi", "head", "aux", "box", "mask"])
+    }
+    np.savez(tmp_path / "a.npz", **values)
+    values["roi/kernel"] = values["roi/kernel"] + 1
+    np.savez(tmp_path / "b.npz", **values)
+    lines = str(tp.diff(tmp_path / "a.npz", tmp_path / "b.npz")).splitlines()
+    assert lines[-2:] == ["stem ... fpn   3 weights in 3 layers", "head ... mask  4 weights in 4 layers"]
 
 
 def test_what_is_equal_between_what_changed_is_a_line_a_series(tmp_path):

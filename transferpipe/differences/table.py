@@ -32,7 +32,7 @@ from transferpipe.weights.name import WeightName
 
 _MOST_CHANGED = 40
 """More changed weights than this are shown a line a layer, and more layers than this are cut."""
-_MOST_LINES = 20
+_MOST_LINES, _FEW_SERIES = 20, 6
 MODEL = "model"  # what the format of a built model is called
 _GAP, _LAST = 2, 20
 _HEADER = ("weight", "changed", "L2", "rel.", "largest", "at: A -> B")
@@ -321,7 +321,10 @@ def _runs(rows: Sequence[WeightDifference], diff: Diff, width: int, every: bool)
         runs[-1].append(row)
         before = row.layer, whole[row.layer]
     lines = [_run(run, whole) for run in runs]
-    if len(lines) > 1 and len(series := list(_series(rows, whole))) < len(lines):
+    series = list(_series(rows, whole))
+    # Of a series all names are known; of "first ... last" only a reader who knows the file's order knows them.
+    few = len(lines) > 1 and len(series) <= _FEW_SERIES and all(len(name) <= width * 2 // 3 for name, _ in series)
+    if few or len(series) < len(lines):
         lines = series
     yield from _pairs([(name, _counted(group)) for name, group in lines[:_MOST_LINES]], width)
     if len(lines) > _MOST_LINES:

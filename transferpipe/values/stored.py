@@ -45,7 +45,7 @@ def reading(value: Stored, buffer: NDArray[np.uint8]) -> Iterator[Callable[[int,
     dtype = numpy_dtype(value.dtype)
     segment = value.segment
     if segment is None:
-        whole = np.ascontiguousarray(value.read()).reshape(-1)
+        whole = np.ascontiguousarray(value.read(), dtype).reshape(-1)
         yield lambda begin, end: whole[begin:end]
         return
     with opened(segment.path) as descriptor:
