@@ -70,27 +70,27 @@ def test_a_verb_that_was_meant(hint, planned):
     assert moved(planned("plan", word(hint(2, "own"), "a recipe is chosen by "))) == BODY
 
 
-@follows("_takes_value: did you mean …?")
+@follows("_flag: did you mean …?")
 def test_a_flag_that_was_meant(hint, planned, cli):
     assert moved(planned(*OWN, meant(hint(2, *OWN, "--jsn")))) == BODY
     command = hint(2, *OWN, "--zzz").removeprefix("see transferpipe ")
-    assert "--json" in cli(*command.split()).out
+    assert "--traceback" in cli(*command.split()).out
 
 
-@follows("_takes_value: it goes with …")
-def test_a_verb_that_a_flag_goes_with(hint, planned):
-    verb = hint(2, "run", "recipe=own", "--json").removeprefix("it goes with ").split(", ")[0]
-    assert moved(planned(verb, "recipe=own", "--json")) == BODY
+@follows("_check_goes_with: it goes with …")
+def test_a_verb_that_a_flag_goes_with(hint, cli):
+    verb = hint(2, "run", "recipe=own", "--tree").removeprefix("it goes with ")
+    assert "(8, 6)" in cli(verb, "weights.safetensors", "--tree").out
 
 
-@follows("parse_arguments: write … VALUE")
+@follows("_split: write … VALUE")
 def test_a_flag_with_a_value(hint, cli):
     words = word(hint(2, *OWN, "--cfg"), "write "), "job"
     assert "write --cfg VALUE".endswith("VALUE")
     assert yaml.safe_load(cli(*OWN, *words).out)["mapping"]["body"] == {"to": "hidden", "from": "hidden"}
 
 
-@follows("parse_arguments: write …")
+@follows("_split: write …")
 def test_a_flag_without_a_value(hint, planned):
     assert moved(planned(*OWN, hint(2, *OWN, "--json=yes").removeprefix("write "))) == BODY
 
@@ -115,7 +115,7 @@ def test_topics(hint, cli):
 
 @follows("_grammar_problem: write KEY=VALUE, or ~KEY")
 def test_a_word_that_is_no_override(hint, planned):
-    text = hint(2, "plan", "own")
+    text = hint(2, "plan", "+own")
     assert moved(planned("plan", text.split()[1].rstrip(",").replace("KEY", "recipe").replace("VALUE", "own"))) == BODY
     deleting = text.split()[3].replace("KEY", "mapping.head")
     assert planned(*OWN, deleting, "unmatched=keep")["kept"][0]["rule"] == "unmatched"

@@ -70,13 +70,14 @@ def test_recipes_of_a_further_folder(cli, here):
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["-h"], ["help", "run"], ["run", "--help"], ["plan", "recipe=own", "-h"]])
-def test_help_is_one_screen(cli, argv):
+def test_help_is_one_screen(cli, argv, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     answer = cli(*argv)
     lines = answer.out.splitlines()
     assert answer.status == 0
     assert len(lines) <= 50
-    assert max(map(len, lines)) <= 100
-    for word in ("run", "plan", "inspect", "verify", "recipes", "--json", "--trust", "exit status"):
+    assert max(map(len, lines)) <= 82
+    for word in ("transferpipe", "plan", "--traceback"):
         assert word in answer.out
 
 
@@ -87,8 +88,21 @@ def test_version(cli):
 def test_the_composed_recipe(cli, here):
     before = tree(here)
     data = yaml.safe_load(cli("run", "recipe=own", "seed=4", "--cfg", "job").out)
-    assert (data["seed"], data["name"], tree(here)) == (4, "own", before)
+    assert (data["seed"], data["name"], tree(here)) == (4, "${hydra:runtime.choices.recipe}", before)
     assert "hydra" not in data
+    resolved = yaml.safe_load(cli("recipe=own", "-c", "job", "run", "--resolve", "seed=4").out)
+    assert (resolved["seed"], resolved["name"]) == (4, "own")
+    assert yaml.safe_load(cli("plan", "recipe=own", "-c", "job", "-p", "mapping.body").out) == data["mapping"]["body"]
+    assert yaml.safe_load(cli("plan", "recipe=own", "-c", "hydra").out)["run"]["dir"].startswith("outputs/")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "word"), [("searchpath", "recipes://"), ("defaults", "recipe/own"), ("defaults-tree", "recipe: own")]
+)
+def test_what_hydra_knows(cli, here, wanted, word):
+    before = tree(here)
+    answer = cli("--info", wanted, "plan", "recipe=own")
+    assert (answer.status, word in answer.out, tree(here)) == (0, True, before), answer.out
 
 
 @pytest.mark.parametrize(

@@ -4,89 +4,190 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transferpipe.cli.verbs import DEFAULT, FLAGS, MULTIRUN, STRICT, SWEEP, VERBS, Arguments, Verb, verbs_with
+from transferpipe.cli.verbs import (
+    DEFAULT,
+    DRY_RUN,
+    FLAGS,
+    MULTIRUN,
+    OF_EVERY_VERB,
+    PLAN,
+    SHORT,
+    STRICT,
+    SWEEP,
+    VERBS,
+    Arguments,
+    Flag,
+    Verb,
+    verbs_with,
+)
 from transferpipe.errors import Problem, RecipeError, did_you_mean
+from transferpipe.text.fold import hang
+
+HELP, VERSION = ("-h", "--help"), "--version"
+RECIPE_FILES = (".yaml", ".yml")
 
 
 def parse_arguments(argv: Sequence[str]) -> Arguments:
-    """Split `argv`, without the program's name.
+    """Split `argv`, without the program's name. The verb may stand anywhere.
 
     Raises:
-        RecipeError: an unknown verb or flag.
+        RecipeError: an unknown verb or flag, or a word that is none of what the verb takes.
     """
-    rest = list(argv)
-    verb = _take_verb(rest)
-    if verb is DEFAULT and any(word in ("-m", MULTIRUN) for word in rest):
+    words, flags, values = _split(argv)
+    verb = _take_verb(words)
+    for flag in (*flags, *values):
+        _check_goes_with(flag, verb)
+    if MULTIRUN in flags and verb in (DEFAULT, PLAN):
+        flags |= {DRY_RUN} if verb is PLAN else set()
         verb = SWEEP
-    plain: list[str] = []
+    elif DRY_RUN in flags and verb is DEFAULT:
+        verb = PLAN
+    if not verb.takes_overrides:
+        return Arguments(verb.name, (), tuple(words), frozenset(flags), values, tuple(argv))
+    overrides = [_as_override(word, verb) for word in words]
+    if (name := values.get("--config-name")) is not None:
+        overrides.append(f"recipe={name[-1]}")
+    if STRICT in flags:  # which is a key of the recipe, too
+        overrides.append("strict=true")
+    return Arguments(verb.name, tuple(overrides), (), frozenset(flags), values, tuple(argv))
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], set[str], dict[str, tuple[str, ...]]]:
+    """Return the words that are no flags, the flags, and the values of those that take one."""
+    words: list[str] = []
     flags: set[str] = set()
     values: dict[str, tuple[str, ...]] = {}
+    rest = list(argv)
     while rest:
-        word = MULTIRUN if rest[0] == "-m" else rest[0]
-        rest.pop(0)
-        flag, equals, value = word.partition("=")
+        word = rest.pop(0)
         if not word.startswith("-"):
-            plain.append(word)
-        elif _takes_value(flag, verb):
+            words.append(word)
+            continue
+        name, equals, value = word.partition("=")
+        flag = _flag(name)
+        if flag.takes_value:
             if not equals and not rest:
-                raise RecipeError(Problem(flag, "needs a value", f"write {flag} VALUE"))
-            values[flag] = (*values.get(flag, ()), value if equals else rest.pop(0))
+                raise RecipeError(Problem(flag.name, "needs a value", f"write {name} VALUE"))
+            values[flag.name] = (*values.get(flag.name, ()), value if equals else rest.pop(0))
         elif equals:
-            raise RecipeError(Problem(flag, f"takes no value, but {value!r} is given", f"write {flag}"))
+            raise RecipeError(Problem(flag.name, f"takes no value, but {value!r} is given", f"write {name}"))
         else:
-            flags.add(flag)
-    if not verb.takes_overrides:
-        return Arguments(verb.name, (), tuple(plain), frozenset(flags), values, tuple(argv))
-    if STRICT in flags:  # which is a key of the recipe, too
-        plain.append("strict=true")
-    return Arguments(verb.name, tuple(plain), (), frozenset(flags), values, tuple(argv))
+            flags.add(flag.name)
+    return words, flags, values
+
+
+def _flag(name: str) -> Flag:
+    found = FLAGS.get(name) or SHORT.get(name)
+    if found is None:
+        hint = did_you_mean(name, [*FLAGS, *HELP[1:], VERSION]) or "see transferpipe --help"
+        raise RecipeError(Problem("command line", f"unknown flag {name!r}", hint))
+    return found
 
 
 def _take_verb(words: list[str]) -> Verb:
-    if not words or words[0].startswith(("-", "+", "~")) or "=" in words[0]:
-        return DEFAULT
-    verb = words.pop(0)
-    if verb not in VERBS:
-        hint = did_you_mean(verb, VERBS) or f"the verbs are {', '.join(VERBS)}; a recipe is chosen by recipe={verb}"
-        raise RecipeError(Problem("command line", f"unknown verb {verb!r}", hint))
-    return VERBS[verb]
+    """Take the verb out of the words: the first that is one."""
+    for place, word in enumerate(words):
+        if word in VERBS:
+            return VERBS[words.pop(place)]
+    for word in words:
+        if not _is_override(word) and not word.endswith(RECIPE_FILES):
+            hint = did_you_mean(word, VERBS) or f"the verbs are {', '.join(VERBS)}; a recipe is chosen by recipe={word}"
+            raise RecipeError(Problem("command line", f"unknown verb {word!r}", hint))
+    return DEFAULT
 
 
-def _takes_value(flag: str, verb: Verb) -> bool:
-    if flag not in FLAGS:
-        hint = did_you_mean(flag, [*FLAGS, "--help", "--version"]) or "see transferpipe --help"
-        raise RecipeError(Problem("command line", f"unknown flag {flag!r}", hint))
+def _check_goes_with(flag: str, verb: Verb) -> None:
     verbs = verbs_with(flag)
     if verb.name not in verbs:
         what = f"{flag} does not go with {verb.name!r}"
         raise RecipeError(Problem("command line", what, f"it goes with {', '.join(verbs)}"))
-    return FLAGS[flag].takes_value
 
 
-def help_text() -> str:
+def _is_override(word: str) -> bool:
+    return "=" in word or word.startswith(("+", "~"))
+
+
+def _as_override(word: str, verb: Verb) -> str:
+    """Return an override as it is, and the path of a recipe's file as the choice of it."""
+    if _is_override(word):
+        return word
+    if word.endswith(RECIPE_FILES):
+        return f"recipe={word}"
+    what = f"{word!r} is no KEY=VALUE and no recipe's file"
+    hint = f"choose a recipe by its name: transferpipe {verb.name} recipe={word}"
+    raise RecipeError(Problem("command line", what, hint))
+
+
+def idle_keys(arguments: Arguments) -> list[str]:
+    """Return the keys of Hydra's own part that are given and change nothing in what the verb does."""
+    useful = (*_OF_HYDRA, *(_OF_SWEEPS if arguments.verb == SWEEP.name else _OF_RUNS))
+    keys = [override.lstrip("+~").partition("=")[0] for override in arguments.overrides]
+    return [k for k in keys if k.startswith(("hydra.", "hydra/")) and not k.startswith(useful)]
+
+
+_OF_HYDRA = ("hydra.searchpath",)
+_OF_RUNS = ("hydra.run.dir",)
+_OF_SWEEPS = ("hydra.sweep.dir", "hydra.launcher", "hydra/launcher", "hydra.sweeper", "hydra/sweeper", "hydra.job.env_")
+
+
+def help_text(width: int = 80) -> str:
     """Return the help: one screen."""
-    verbs = "\n".join(f"  {verb.name:<10} {_describe(verb)}" for verb in VERBS.values())
-    flags = "\n".join(f"  {f.name + (' X' if f.takes_value else ''):<16} {f.about}" for f in FLAGS.values())
-    return f"""transferpipe [VERB] [KEY=VALUE ...] [FLAGS]
+    verbs = [line for v in VERBS.values() for line in hang(f"  {v.name}", _describe(v), width, 13)]
+    every = [line for name in OF_EVERY_VERB for line in hang(f"  {name}", FLAGS[name].about, width, 17)]
+    return "\n".join(
+        [
+            "transferpipe [VERB] [RECIPE.yaml] [KEY=VALUE ...] [FLAGS]",
+            "",
+            "Move weights between Keras models by a YAML recipe.",
+            "",
+            "verbs (transferpipe VERB --help: its flags, and an example)",
+            *verbs,
+            "",
+            *_OVERRIDES_HELP,
+            "",
+            "flags of every verb",
+            *every,
+            "  --help, --version      --version --plugins lists what installed packages add",
+            "",
+            *_STATUS_HELP,
+            "",
+        ]
+    )
 
-Move weights between Keras models by a YAML recipe.
 
-verbs
-{verbs}
+_OVERRIDES_HELP = (
+    """overrides (Hydra's grammar; quote patterns twice: 'mapping.trunk.to="enc/(.*)"')""",
+    "  recipe=NAME            a recipe of `transferpipe recipes` or of ./recipes, or a",
+    "                         path: recipe=some/where/mine.yaml",
+    "  mapping.RULE.to=...    change a rule; +mapping.NEW.to=... adds one;",
+    "                         mapping.RULE=null takes one away",
+    "  freeze=[...]  seed=1  save.path=out.keras  expect=CHECKSUM  hydra.run.dir=FOLDER",
+)
+_STATUS_HELP = (
+    "exit status: 0 done, 1 internal error, 2 recipe, plan or override wrong (nothing",
+    "written), 3 verification failed, 4 a file could not be read or written, 5 refused",
+    "as unsafe; of diff: 0 equal, 1 different, 2 any trouble",
+)
 
-overrides (Hydra's grammar; quote patterns twice: 'mapping.trunk.to="enc/(.*)"')
-  recipe=NAME            choose a recipe (see `transferpipe recipes`), from here or from ./recipes
-  mapping.RULE.to=...    change a rule; +mapping.NEW.to=... adds one; mapping.RULE=null: off
-  freeze=[...]  seed=1  save.path=out.keras  expect=CHECKSUM  hydra.run.dir=FOLDER
 
-flags
-{flags}
-  --help, --version      --version --plugins lists what installed packages add
-
-exit status: 0 done, 1 internal error, 2 recipe, plan or override wrong (nothing written),
-3 verification failed, 4 a file could not be read or written, 5 refused as unsafe; of diff:
-0 equal, 1 different, 2 any trouble
-"""
+def verb_help(verb: Verb, width: int = 80) -> str:
+    """Return the help of one verb: what it takes, its flags, and an example."""
+    usage = " ".join(filter(None, ["transferpipe", verb.name, verb.usage, "[FLAGS]"]))
+    flags = [FLAGS[name] for name in (*verb.flags, *OF_EVERY_VERB)]
+    return "\n".join(
+        [
+            usage,
+            "",
+            f"{verb.about[0].upper()}{verb.about[1:]}.",
+            "",
+            "flags",
+            *(line for f in flags for line in hang(f"  {f.spelling}", f.about, width, 26)),
+            "",
+            "example",
+            f"  {verb.example}",
+            "",
+        ]
+    )
 
 
 def _describe(verb: Verb) -> str:

@@ -61,7 +61,8 @@ def _composed(overrides: list[str], config_dir: str | None) -> Mapping[str, Any]
     from transferpipe.cli.compose.composing import Composer
 
     chosen = any(o.startswith("recipe=") for o in overrides)
-    return Composer(config_dir).compose(overrides if chosen else ["~recipe", "name=diff", *overrides]).data
+    composer, words = Composer.of(overrides, config_dir)
+    return composer.compose(words if chosen else ["~recipe", "name=diff", *words]).data
 
 
 def _recipe(words: list[str], composed: Mapping[str, Any]) -> Recipe:

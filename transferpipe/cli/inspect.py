@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
-from transferpipe.cli.terminal import is_terminal, width
+from transferpipe.cli.terminal import in_colour, width
 from transferpipe.cli.verbs import Arguments
 from transferpipe.fetch.open_path import open_path
 from transferpipe.show.catalog_data import Stats, catalog_data
@@ -34,7 +34,7 @@ def inspect(arguments: Arguments) -> int:
         print(json.dumps(catalog_data(source, others, stats), indent=1))
     else:
         shown = Shown(source, others, stats, of)
-        print(catalog_text(shown, tree="--tree" in arguments.flags, colour=is_terminal(), width=width()))
+        print(catalog_text(shown, tree="--tree" in arguments.flags, colour=in_colour(), width=width()))
     return 0
 
 

@@ -7,12 +7,12 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 
-from transferpipe.cli.arguments import help_text, parse_arguments
+from transferpipe.cli.arguments import HELP, help_text, idle_keys, parse_arguments, verb_help
 from transferpipe.cli.interrupted import BY_KEYBOARD, BY_SIGNAL, Terminated, farewell, termination_interrupts
-from transferpipe.cli.verbs import JSON, VERBS
+from transferpipe.cli.verbs import JSON, QUIET, VERBS, Verb
 from transferpipe.errors import Problem, TransferError
 from transferpipe.progress import SHOWN, Progress
 from transferpipe.text.listing import and_more
@@ -31,8 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from transferpipe.cli.completion import complete
 
         return complete(words)
-    if any(w in ("-h", "--help") for w in words):
-        print(help_text(), end="")
+    if any(w in HELP for w in words):
+        verb = next((VERBS[w] for w in words if w in VERBS), None)
+        print(verb_help(verb, _width()) if verb else help_text(_width()), end="")
         return 0
     if words and set(words) <= {"--version", "--plugins"}:
         from transferpipe import __version__
@@ -46,13 +47,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _guarded(words)
 
 
+def _width() -> int:
+    from transferpipe.cli.terminal import width
+
+    return width()
+
+
 def _guarded(words: list[str]) -> int:
     show_trace, trouble = "--traceback" in words, None
     try:
         arguments = parse_arguments(words)
         verb = VERBS[arguments.verb]
         trouble = verb.trouble
-        SHOWN.set(_plain_progress if verb.has_bar else _progress)
+        SHOWN.set(_progress_of(verb, arguments.flags))
+        for key in idle_keys(arguments):
+            print(visible(f"warning  {key}: Hydra's key does nothing in {verb.name}"), file=sys.stderr)
         with termination_interrupts():
             status = verb.run(arguments)
         sys.stdout.flush()
@@ -81,17 +90,11 @@ def _as_json(words: Sequence[str], error: str, problems: Iterable[Problem], stat
     return status
 
 
-def _progress() -> AbstractContextManager[Progress]:
-    from transferpipe.cli.terminal import progress
+def _progress_of(verb: Verb, flags: Collection[str]) -> Callable[[], AbstractContextManager[Progress]]:
+    """Return what shows how far a step is. A sweep has a bar of its own, beside which there cannot be another."""
+    from transferpipe.cli.terminal import no_progress, plain_progress, progress
 
-    return progress()
-
-
-def _plain_progress() -> AbstractContextManager[Progress]:
-    """A sweep has a bar of its own, beside which there cannot be another."""
-    from transferpipe.cli.terminal import plain_progress
-
-    return plain_progress()
+    return no_progress if QUIET in flags else plain_progress if verb.has_bar else progress
 
 
 def _print_error(error: TransferError) -> None:

@@ -62,7 +62,8 @@ def _read_words(arguments: Arguments) -> dict[str, Any]:
             value = text  # a path with a character that YAML knows
         _put(given, first, inner, value)
     if "recipe" in given:
-        composed = Composer(arguments.value("--config-dir")).compose([f"recipe={given.pop('recipe')}"])
+        composer, words = Composer.of([f"recipe={given.pop('recipe')}"], arguments.value("--config-dir"))
+        composed = composer.compose(words)
         given = {**{side: composed.data[side] for side in SIDES if composed.data.get(side)}, **given}
     for side in SIDES:
         if isinstance(given.get(side), str | int | float):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from transferpipe.cli.verbs import JSON, QUIET, Arguments
 from transferpipe.text.fold import LEAST
 from transferpipe.text.table import NARROW
 
@@ -22,9 +25,32 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def in_colour() -> bool:
+    """Tell whether to print colours: on a terminal, unless NO_COLOR is set; elsewhere where FORCE_COLOR is."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (is_terminal() and os.environ.get("TERM") != "dumb")
+
+
 def width() -> int:
     """Return how wide lines may be: what COLUMNS says, or else the terminal's width, or 80 where there is none."""
     return max(shutil.get_terminal_size((NARROW, 24)).columns, LEAST)
+
+
+@contextmanager
+def muted(arguments: Arguments) -> Iterator[None]:
+    """Let nothing be printed on standard output meanwhile where --quiet or --json asks for that."""
+    if arguments.flags.isdisjoint((QUIET, JSON)):
+        yield
+        return
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        yield
+
+
+@contextmanager
+def no_progress() -> Iterator[Progress]:
+    """Yield a callback that shows nothing."""
+    yield lambda step, done, total: None
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,17 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from transferpipe.cli.compose.composing import Composed, Composer
+from transferpipe.cli.compose.printed import print_config
 from transferpipe.cli.compose.written import located
-from transferpipe.cli.terminal import is_terminal, progress, width
-from transferpipe.cli.verbs import Arguments
+from transferpipe.cli.terminal import in_colour, muted, width
+from transferpipe.cli.verbs import JSON, QUIET, Arguments
 from transferpipe.errors import FileError, Problem, RecipeError
 from transferpipe.execute.prepare import prepare
 from transferpipe.models.opened import Prepared
+from transferpipe.planning.model import PlanWarning
 from transferpipe.planning.plan_table import plan_text, warnings_text
 from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.progress import SHOWN
 from transferpipe.prove.provenance import Request, recipe_text
 from transferpipe.recipe.model import Recipe
 from transferpipe.show.verdict_table import verdict_text
@@ -38,33 +41,44 @@ _NAME = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)*")
 def plan(arguments: Arguments) -> int:
     """Print the plan and write nothing."""
     composed, recipe = _read(arguments)
-    if _print_config(arguments, composed):
+    if print_config(arguments, composed):
         return 0
-    as_json = "--json" in arguments.flags
-    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():  # a builder may print
+    with muted(arguments):  # a builder may print
         prepared = _prepare(arguments, composed, recipe)
-    if as_json:
+    if JSON in arguments.flags:
         print(json.dumps({"checksum": prepared.plan.checksum, **prepared.plan.to_data()}, indent=1))
+    elif QUIET in arguments.flags:
+        _print_warnings(prepared.plan.warnings)
     else:
-        print(plan_text(prepared.plan, colour=is_terminal(), width=width()))
+        print(plan_text(prepared.plan, colour=in_colour(), width=width()))
     return 0
 
 
 def run(arguments: Arguments) -> int:
     """Carry out the recipe and print what was done."""
+    composed, recipe = _read(arguments)
+    if print_config(arguments, composed):
+        return 0
+    with muted(arguments):
+        report, score = _carry_out(arguments, composed, recipe)
+    if JSON in arguments.flags:
+        print(json.dumps({"folder": str(report.folder), **report.manifest, "score": score}, indent=1))
+    elif QUIET in arguments.flags:
+        _print_warnings(report.warnings)
+    return 0
+
+
+def _carry_out(arguments: Arguments, composed: Composed, recipe: Recipe) -> tuple[Report, Mapping[str, Any] | None]:
     # Imported here, as elsewhere in this module, because a plan needs nothing of what writes and proves.
     from transferpipe.execute.run import execute
     from transferpipe.show.report_page import report_page
 
-    composed, recipe = _read(arguments)
-    if _print_config(arguments, composed):
-        return 0
     trusted = arguments.values.get("--trust", ())
     prepared = _prepare(arguments, composed, recipe)
-    print(plan_text(prepared.plan, colour=is_terminal(), width=width()), flush=True)
+    print(plan_text(prepared.plan, colour=in_colour(), width=width()), flush=True)
     print()
     with _run_folder(composed, prepared) as folder:
-        with progress() as report_progress:
+        with SHOWN.get()() as report_progress:
             report = execute(prepared, folder, report_progress, _request(arguments, composed))
         _print_report(report)
         score = None
@@ -72,7 +86,13 @@ def run(arguments: Arguments) -> int:
             score = _score(recipe, report, trusted) if recipe.score else None
         finally:  # a score that fails takes nothing back: the model is finished and proved
             _leave_page(folder, report_page(report.plan, report.manifest, score))
-    return 0
+    return report, score
+
+
+def _print_warnings(warnings: Sequence[PlanWarning]) -> None:
+    """Print the warnings of a command that is to say nothing else."""
+    if warnings:
+        print(warnings_text(warnings, width=width()), file=sys.stderr)
 
 
 def _leave_page(folder: Path, page: str) -> None:
@@ -86,7 +106,8 @@ def _leave_page(folder: Path, page: str) -> None:
 
 
 def _read(arguments: Arguments) -> tuple[Composed, Recipe]:
-    composed = Composer(arguments.value("--config-dir")).compose(arguments.overrides)
+    composer, overrides = Composer.of(arguments.overrides, arguments.value("--config-dir"))
+    composed = composer.compose(overrides)
     with located(composed.composer, composed.overrides):
         recipe = read_recipe(composed.data, absolute_save=composed.absolute_save)
         check_name(recipe.name)
@@ -108,17 +129,6 @@ def check_name(name: str) -> None:
         raise RecipeError(
             Problem("name", f"{name!r} cannot be used as a run name (letters, digits, `. _ + -`)", "set name=...")
         )
-
-
-def _print_config(arguments: Arguments, composed: Composed) -> bool:
-    wanted = arguments.value("--cfg")
-    if wanted is None:
-        return False
-    parts: Mapping[str, Any] = {"job": composed.data, "hydra": composed.config.hydra, "all": composed.config}
-    if wanted not in parts:
-        raise RecipeError(Problem("--cfg", f"is one of {', '.join(parts)}, not {wanted!r}"))
-    print(OmegaConf.to_yaml(OmegaConf.create(parts[wanted])), end="")
-    return True
 
 
 @contextlib.contextmanager
@@ -158,7 +168,7 @@ def _hydra_files(composed: Composed) -> dict[str, str]:
 def _print_report(report: Report) -> None:
     manifest = report.manifest
     if later := report.warnings[len(report.plan.warnings) :]:
-        print(warnings_text(later, colour=is_terminal(), width=width()))
+        print(warnings_text(later, colour=in_colour(), width=width()))
     print(verdict_text(report.verdict, report.checked, width()))
     for path, artifact in zip(report.artifacts, manifest["artifacts"], strict=True):
         _print_line("saved", f"{path}  {artifact['bytes']:,} bytes, freezing {artifact['freezing']}")

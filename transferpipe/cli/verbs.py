@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from transferpipe.errors import Problem, RecipeError
 
 OVERRIDES = "[KEY=VALUE ...]"
-STRICT, MULTIRUN, JSON = "--strict", "--multirun", "--json"
+STRICT, MULTIRUN, DRY_RUN, QUIET, JSON = "--strict", "--multirun", "--dry-run", "--quiet", "--json"
 _FUNCTION = re.compile(r"[a-z_]\w*(\.[a-z_]\w*)*:[a-z_]\w*")
 
 
@@ -26,11 +26,19 @@ class Flag:
         name: as it is written.
         about: what it does, for the help.
         takes_value: whether a value follows it.
+        short: the short spelling, as Hydra's applications have it.
     """
 
     name: str
     about: str
     takes_value: bool = False
+    short: str = ""
+
+    @property
+    def spelling(self) -> str:
+        """How the help writes it."""
+        both = f"{self.short}, {self.name}" if self.short else self.name
+        return f"{both} X" if self.takes_value else both
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,7 @@ class Verb:
         about: what it does, for the help.
         usage: the arguments that it takes; `OVERRIDES` are Hydra's to read.
         flags: the flags that go with it, beside those that go with every verb.
+        example: a command that somebody would type.
         function: ``module:function`` in this room; imported when the verb runs, for `--help` must not wait for Hydra.
         has_bar: whether it shows a bar of its own, beside which there cannot be another.
         is_resumed: whether the same command goes on where an interrupted one stopped.
@@ -56,6 +65,7 @@ class Verb:
     usage: str
     flags: tuple[str, ...]
     function: str
+    example: str
     has_bar: bool = False
     is_resumed: bool = False
     trouble: int | None = None
@@ -131,25 +141,35 @@ def _by_name(rows: Sequence[Verb]) -> Mapping[str, Verb]:
 
 _FLAGS = (
     Flag(JSON, "print JSON, errors too"),
-    Flag("--all", "list what is no weight, too (inspect); every layer (parity); every weight (diff)"),
+    Flag(QUIET, "print nothing but warnings and errors", short="-q"),
+    Flag("--all", "list everything: what is no weight (inspect), every layer (parity), every weight (diff)"),
     Flag("--inputs", "an npz file with one array an input, in place of random ones", takes_value=True),
     Flag("--atol", "the largest difference allowed", takes_value=True),
     Flag("--rtol", "the same as a part of the expected value", takes_value=True),
     Flag("--stats", "read the values, once: mean, spread, range, zeros, NaN"),
     Flag("--tree", "show layers in layers, with their settings"),
     Flag("--write", "write the proposed recipe: --write recipes/NAME.yaml", takes_value=True),
-    Flag("--trust", "let the recipe use this Python package (repeatable)", takes_value=True),
-    Flag(STRICT, "make warnings errors; allow=[CODE] lets some pass"),
-    Flag("--config-dir", "a further folder with recipe/*.yaml", takes_value=True),
-    Flag("--cfg", "print the composed recipe instead of running it: --cfg job", takes_value=True),
-    Flag("--dry-run", "plan every variant, print them, and stop"),
+    Flag(DRY_RUN, "plan, print what would be done, and stop"),
     Flag("--skip-broken", "run the others where a variant cannot be planned"),
     Flag("--watch", "print the table again and again until the sweep is finished"),
-    Flag(MULTIRUN, "the same as the verb sweep (-m)"),
+    Flag(MULTIRUN, "the same as the verb sweep; with plan, as sweep --dry-run", short="-m"),
+    Flag("--trust", "let the recipe use this Python package (repeatable)", takes_value=True),
+    Flag(STRICT, "make warnings errors; allow=[CODE] lets some pass"),
+    Flag("--config-dir", "a further folder with recipe/*.yaml", takes_value=True, short="-cd"),
+    Flag("--config-name", "the same as recipe=X", takes_value=True, short="-cn"),
+    Flag("--cfg", "print the composed recipe and stop: job, hydra or all", takes_value=True, short="-c"),
+    Flag("--resolve", "with --cfg: fill in the ${...}"),
+    Flag("--package", "with --cfg: print this part alone, such as mapping", takes_value=True, short="-p"),
+    Flag("--info", "print what Hydra knows and stop: searchpath, defaults, defaults-tree, plugins", takes_value=True),
     Flag("--traceback", "show where in the code an error arose"),
 )
 FLAGS: Mapping[str, Flag] = {flag.name: flag for flag in _FLAGS}
+SHORT: Mapping[str, Flag] = {flag.short: flag for flag in _FLAGS if flag.short}
 OF_EVERY_VERB = ("--traceback",)
+
+_OF_RECIPES = ("--trust", "--config-dir")
+_OF_HYDRA = ("--config-name", "--cfg", "--resolve", "--package", "--info", MULTIRUN)
+"""What every application of Hydra has; what it prints instead of running is printed instead of anything else."""
 
 VERBS: Mapping[str, Verb] = _by_name(
     (
@@ -157,29 +177,33 @@ VERBS: Mapping[str, Verb] = _by_name(
             "run",
             "carry out a recipe: plan, copy, verify, save (the default)",
             OVERRIDES,
-            ("--trust", STRICT, "--config-dir", "--cfg", MULTIRUN),
+            (JSON, QUIET, DRY_RUN, STRICT, *_OF_RECIPES, *_OF_HYDRA),
             "transfer:run",
+            "transferpipe run recipe=same_layer seed=7",
         ),
         Verb(
             "plan",
             "print the plan of a recipe and write nothing",
             OVERRIDES,
-            ("--json", "--trust", STRICT, "--config-dir", "--cfg"),
+            (JSON, QUIET, STRICT, *_OF_RECIPES, *_OF_HYDRA),
             "transfer:plan",
+            "transferpipe plan recipe=same_layer unmatched=keep",
         ),
         Verb(
             "inspect",
             "list the weights of a file",
             "PATH [match=X] [format=X] [select=X]",
-            ("--json", "--all", "--stats", "--tree"),
+            (JSON, "--all", "--stats", "--tree"),
             "inspect:inspect",
+            "transferpipe inspect pkg://transferpipe/zoo/data/digits_0_4.keras --stats",
         ),
         Verb(
             "sweep",
             "run a recipe in many variants: sweep vars.cut=1,2,3 'seed=range(5)'",
             OVERRIDES,
-            ("--trust", STRICT, "--config-dir", "--dry-run", "--skip-broken", MULTIRUN),
+            (JSON, QUIET, DRY_RUN, "--skip-broken", STRICT, *_OF_RECIPES, *_OF_HYDRA),
             "sweeps.verb:sweep",
+            "transferpipe sweep recipe=same_layer seed=1,2 --dry-run",
             has_bar=True,
             is_resumed=True,
         ),
@@ -187,45 +211,78 @@ VERBS: Mapping[str, Verb] = _by_name(
             "report",
             "build a sweep's table and page again",
             "FOLDER",
-            ("--watch",),
+            (JSON, "--watch"),
             "sweeps.report:report",
+            "transferpipe report outputs/sweeps/yosinski",
         ),
-        Verb("verify", "verify a finished run again", "FOLDER", ("--json",), "verify:verify"),
+        Verb(
+            "verify",
+            "verify a finished run again",
+            "FOLDER",
+            (JSON, QUIET),
+            "verify:verify",
+            "transferpipe verify outputs/digits/2026-01-31_12-00-00-p0123456789a",
+        ),
         Verb(
             "parity",
             "compare what two models compute",
             "A B",
-            ("--json", "--all", "--inputs", "--atol", "--rtol"),
+            (JSON, "--all", "--inputs", "--atol", "--rtol"),
             "parity:parity",
+            "transferpipe parity old.keras new.keras --atol 1e-5",
         ),
         Verb(
             "diff",
             "compare two sets of weights",
             "A B [KEY=VALUE ...]",
-            ("--json", "--all", "--trust", "--config-dir"),
+            (JSON, "--all", *_OF_RECIPES),
             "diff:diff",
+            "transferpipe diff before.keras after.safetensors",
             trouble=2,
         ),
         Verb(
             "suggest",
             "propose a mapping, as YAML for review",
             "source=A target=B",
-            ("--json", "--write", "--trust", "--config-dir"),
+            (JSON, "--write", *_OF_RECIPES),
             "suggest:suggest",
+            "transferpipe suggest source=old.h5 target=new.keras --write recipes/new.yaml",
         ),
-        Verb("recipes", "list the recipes with their commands", "", ("--json", "--config-dir"), "recipes:recipes"),
-        Verb("schema", "print the JSON Schema of recipes, or of a record", "[KIND]", (), "schema:print_schema"),
+        Verb(
+            "recipes",
+            "list the recipes with their commands",
+            "",
+            (JSON, "--config-dir"),
+            "recipes:recipes",
+            "transferpipe recipes",
+        ),
+        Verb(
+            "schema",
+            "print the JSON Schema of recipes, or of a record",
+            "[KIND]",
+            (),
+            "schema:print_schema",
+            "transferpipe schema recipe",
+        ),
         Verb(
             "completion",
             "print the script that makes your shell complete",
             "bash|zsh|fish",
             (),
             "shells:print_script",
+            "transferpipe completion bash",
         ),
-        Verb("help", "list the reference pages, or show one", "[TOPIC]", (), "topics:show_help"),
+        Verb(
+            "help",
+            "list the reference pages, or show one, or a verb's flags",
+            "[TOPIC]",
+            (),
+            "topics:show_help",
+            "transferpipe help transforms",
+        ),
     )
 )
-DEFAULT, SWEEP = VERBS["run"], VERBS["sweep"]
+DEFAULT, PLAN, SWEEP = VERBS["run"], VERBS["plan"], VERBS["sweep"]
 
 
 def verbs_with(flag: str) -> tuple[str, ...]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
-from transferpipe.cli.terminal import progress, width
-from transferpipe.cli.verbs import Arguments
+from transferpipe.cli.terminal import width
+from transferpipe.cli.verbs import JSON, QUIET, Arguments
 from transferpipe.errors import VerificationError
+from transferpipe.progress import SHOWN
 from transferpipe.prove.run_folder import verify_run
 from transferpipe.show.verdict_table import verdict_text
 from transferpipe.text.visible import visible
@@ -16,11 +18,14 @@ from transferpipe.text.visible import visible
 def verify(arguments: Arguments) -> int:
     """Prove one run folder again from its manifest."""
     (folder,) = arguments.take_words(1, "one run folder")
-    with progress() as report_progress:
+    with SHOWN.get()() as report_progress:
         proof = verify_run(Path(folder), report_progress)
-    if "--json" in arguments.flags:
+    if JSON in arguments.flags:
         told = {"verdict": proof.verdict.to_data(), "checked": proof.checked, "notes": list(proof.notes)}
         print(json.dumps(told, indent=1))
+    elif QUIET in arguments.flags:
+        for note in proof.notes:
+            print(visible(f"note     {note}"), file=sys.stderr)
     else:
         print(verdict_text(proof.verdict, proof.checked, width()))
         for note in proof.notes:

@@ -175,6 +175,15 @@ def record_data(record: SweepRecord) -> dict[str, Any]:
     }
 
 
+def read_data(folder: Path) -> dict[str, Any]:
+    """Return the record of the sweep in `folder` as it stands in the file, with the folder.
+
+    Raises:
+        FileError: it cannot be read.
+    """
+    return {"folder": str(folder), **read_json(folder / SWEEP)}
+
+
 def _data(entry: Entry) -> dict[str, Any]:
     result = entry.result or {}
     return {

@@ -82,6 +82,13 @@ class Planned:
     size: tuple[int, int]
     warnings: tuple[str, ...] = ()
 
+    def to_data(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        assigned, kept = self.size
+        said = {"overrides": dict(self.variant.settings), "control": self.variant.control, "label": self.variant.label}
+        counts = {"assigned": assigned, "kept": kept, "warnings": list(self.warnings)}
+        return {**said, "checksum": self.checksum, "key": self.key, **counts}
+
 
 def planned(variant: Variant, prepared: Prepared) -> Planned:
     """Return `variant` with what its plan says."""

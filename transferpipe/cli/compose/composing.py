@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from transferpipe.cli.compose.errors import GROUPS, MAPPING, SCORE, explain
-from transferpipe.cli.compose.folders import LOADED, Loaded, conf_folder, further_places
+from transferpipe.cli.compose.folders import LOADED, Loaded, conf_folder, further_places, name_recipes
 from transferpipe.cli.compose.hydra_private import apply_overrides, loader_of
 from transferpipe.cli.compose.process_state import hydra_lent, recipe_read
 from transferpipe.cli.compose.resolving import resolve
@@ -90,17 +90,31 @@ class Composer:
         loaded: the user's files that it has loaded.
     """
 
-    def __init__(self, config_dir: str | None = None) -> None:
+    def __init__(self, config_dir: str | None = None, folders: Sequence[Path] = ()) -> None:
         """Look where recipes lie at present.
+
+        Args:
+            config_dir: the folder of ``--config-dir``.
+            folders: those of recipes that are chosen by their paths, looked into before any other.
 
         Raises:
             RecipeError: there is no folder `config_dir`.
         """
-        places = further_places(config_dir)
+        places = further_places(config_dir, folders)
         with recipe_read():
             self._loader = loader_of(str(conf_folder()), places)
         self._options = cache(self._loader.get_group_options)
         self.loaded = Loaded()
+
+    @classmethod
+    def of(cls, overrides: Sequence[str], config_dir: str | None = None) -> tuple[Composer, list[str]]:
+        """Return what composes `overrides`, and these with the names of recipes in place of their paths.
+
+        Raises:
+            RecipeError: there is no such file, or no folder `config_dir`.
+        """
+        words, folders = name_recipes(overrides)
+        return cls(config_dir, folders), words
 
     @property
     def loader(self) -> ConfigLoader:
@@ -146,7 +160,7 @@ class Composer:
             RecipeError: an override is refused, names nothing, or an interpolation cannot be resolved.
         """
         config = self.configuration(overrides)
-        data = dict(resolve(_without_hydra(config), config))
+        data = dict(resolve(without_hydra(config), config))
         sweep = data.pop("sweep", None)
         if isinstance(sweep, str):
             fix = f"put it into recipes/sweep/{sweep}.yaml"
@@ -254,7 +268,7 @@ class Variants:
             base = self._bases.get(files)
             if base is None:
                 base = self._bases.keep(files, self._composer.configuration([*self._fixed, *files]))
-            job = _without_hydra(base)
+            job = without_hydra(base)
             apply_overrides(values, job)
         except TransferError:
             raise
@@ -272,7 +286,8 @@ class Variants:
         return "." in key or not self._composer.options(key)
 
 
-def _without_hydra(config: DictConfig) -> DictConfig:
+def without_hydra(config: DictConfig) -> DictConfig:
+    """Return a copy of a composed configuration without Hydra's own part."""
     job = config.copy()
     with open_dict(job):
         del job["hydra"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,10 @@ from hydra.plugins.config_source import ConfigResult
 import transferpipe
 from transferpipe.cli.compose.hydra_private import FileConfigSource
 from transferpipe.cli.compose.recipe_file import check_recipe_file, shown
-from transferpipe.errors import FileError, Problem, RecipeError, UnsafeError
+from transferpipe.errors import FileError, Problem, RecipeError, UnsafeError, did_you_mean
 
 _GROUP = "recipe"
+RECIPE_FILES = (".yaml", ".yml")
 
 
 @dataclass
@@ -139,8 +141,38 @@ SOURCES = (UserFolder, ConfigDir)
 """What reads the user's folders."""
 
 
-def further_places(config_dir: str | None) -> list[tuple[str, str]]:
+def name_recipes(overrides: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """Return the overrides with recipes' names in place of their paths, and the folders in which these lie.
+
+    A recipe is chosen by its path where that ends in ``.yaml`` or ``.yml``; a sweep may choose several.
+
+    Raises:
+        RecipeError: there is no such file, or two have one name.
+    """
+    words, found = [], dict[str, Path]()
+    for override in overrides:
+        key, _, value = override.partition("=")
+        paths = [Path(part.strip("'\"")).expanduser() for part in value.split(",")]
+        if key.lstrip("+") != _GROUP or any(path.suffix not in RECIPE_FILES for path in paths):
+            words.append(override)
+            continue
+        for path in paths:
+            if not path.is_file():
+                near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.yaml")])
+                raise RecipeError(Problem(_GROUP, f"there is no file {path}", near))
+            if found.setdefault(path.stem, path.parent.resolve()) != path.parent.resolve():
+                what = f"{path.stem} is the name of two recipes, in {found[path.stem]} and in {path.parent}"
+                raise RecipeError(Problem(_GROUP, what, "rename one"))
+        words.append(f"{key}={','.join(path.stem for path in paths)}")
+    return words, list(dict.fromkeys(found.values()))
+
+
+def further_places(config_dir: str | None, folders: Sequence[Path] = ()) -> list[tuple[str, str]]:
     """Return the user's folders that exist, as Hydra's search path names them: before ours, so that they win.
+
+    Args:
+        config_dir: the folder of ``--config-dir``.
+        folders: further ones, which win over all others.
 
     Raises:
         RecipeError: there is no folder `config_dir`.
@@ -154,4 +186,4 @@ def further_places(config_dir: str | None) -> list[tuple[str, str]]:
             fix = "it should hold recipe/*.yaml"
             raise RecipeError(Problem("--config-dir", f"there is no folder {config_dir!r}", fix))
         places.append(("transferpipe-config-dir", f"{ConfigDir.scheme()}://{further}"))
-    return places
+    return [*places, *(("transferpipe-path", f"{UserFolder.scheme()}://{folder}") for folder in folders)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import logging
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from hydra._internal.callbacks import Callbacks
@@ -11,6 +13,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.hydra import Hydra
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
@@ -21,9 +24,11 @@ from omegaconf import Container, DictConfig, Node
 from omegaconf.basecontainer import BaseContainer
 
 __all__ = [
+    "INFO",
     "FileConfigSource",
     "apply_overrides",
     "context_of",
+    "info_text",
     "is_basic_launcher",
     "is_basic_sweeper",
     "loader_of",
@@ -45,6 +50,24 @@ def loader_of(primary: str, before: Sequence[tuple[str, str]]) -> ConfigLoader:
     for provider, path in before:
         search_path.prepend(provider, path)
     return ConfigLoaderImpl(config_search_path=search_path)
+
+
+INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+"""What Hydra's applications print for ``--info``."""
+
+
+def info_text(loader: ConfigLoader, what: str, words: Sequence[str]) -> str:
+    """Return what Hydra prints for ``--info``, which it logs; the process's loggers are left as they were."""
+    root, out = logging.getLogger(), io.StringIO()
+    handlers, level = root.handlers[:], root.level
+    try:
+        root.handlers.clear()
+        with redirect_stdout(out):
+            Hydra("transferpipe", loader).show_info(what, "config", [*words])
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    return out.getvalue()
 
 
 def source_types() -> MutableMapping[str, type[ConfigSource]]:

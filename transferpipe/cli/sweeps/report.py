@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
 from transferpipe.cli.sweeps.engines import leave_missing_pages
 from transferpipe.cli.sweeps.results import table_of, write_results
-from transferpipe.cli.terminal import is_terminal
-from transferpipe.cli.verbs import Arguments
+from transferpipe.cli.terminal import is_terminal, muted
+from transferpipe.cli.verbs import JSON, Arguments
 from transferpipe.sweep.job import is_finished
 from transferpipe.sweep.lock import is_running
-from transferpipe.sweep.record import read_contents, require_sweep
+from transferpipe.sweep.record import read_contents, read_data, require_sweep
 
 _PAUSE = 2.0  # seconds
 
@@ -21,13 +22,14 @@ def report(arguments: Arguments) -> int:
     folder = Path(*arguments.take_words(1, "the folder of one sweep"))
     require_sweep(folder)
     if "--watch" in arguments.flags:
-        _watch(folder)
+        with muted(arguments):
+            _watch(folder)
     record = read_contents(folder)
     if not is_running(folder):  # otherwise the sweep itself writes them
         done = [folder / e.key for e in record.entries if is_finished(folder / e.key)]
         leave_missing_pages(done)
         write_results(folder, record)
-    print(table_of(record))
+    print(json.dumps(read_data(folder), indent=1) if JSON in arguments.flags else table_of(record))
     return 0
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from transferpipe.cli.terminal import is_terminal, width
+from transferpipe.cli.terminal import in_colour, width
 from transferpipe.errors import TransferError
 from transferpipe.files.atomic import write_text
 from transferpipe.show.sweep_page import sweep_page
@@ -28,7 +28,7 @@ def board_of(record: SweepRecord) -> Leaderboard:
 
 def table_of(record: SweepRecord) -> str:
     """Return the ranked table as this terminal shows it."""
-    return leaderboard_text(board_of(record), colour=is_terminal(), width=width())
+    return leaderboard_text(board_of(record), colour=in_colour(), width=width())
 
 
 def write_results(folder: Path, record: SweepRecord) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from transferpipe.cli.compose.composing import Composed, Composer
 from transferpipe.cli.sweeps.engines import Engine, engine_of, leave_missing_pages
@@ -15,8 +17,8 @@ from transferpipe.cli.sweeps.optimise import check_interval, check_optimising, o
 from transferpipe.cli.sweeps.plan import place_of, plan_sweep, read_sweep
 from transferpipe.cli.sweeps.progress import planning_progress, sweep_progress
 from transferpipe.cli.sweeps.results import PAGE, table_of, with_results_now, write_results, written_now_and_then
-from transferpipe.cli.terminal import is_terminal, width
-from transferpipe.cli.verbs import Arguments
+from transferpipe.cli.terminal import in_colour, muted, width
+from transferpipe.cli.verbs import DRY_RUN, JSON, Arguments
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.open_recipe import builds_kept
 from transferpipe.files.atomic import new_folders, remove_stale
@@ -27,7 +29,7 @@ from transferpipe.sweep.leaderboard import Entry
 from transferpipe.sweep.lock import only_one
 from transferpipe.sweep.loggers import check_loggers
 from transferpipe.sweep.plan import SweepPlan
-from transferpipe.sweep.record import SweepRecord, entries_in, entry_of, merged, read_contents, with_results
+from transferpipe.sweep.record import SweepRecord, entries_in, entry_of, merged, read_contents, read_data, with_results
 from transferpipe.sweep.settings import Settings
 from transferpipe.sweep.variant import write_variant
 from transferpipe.text.collapse import counted
@@ -36,29 +38,41 @@ from transferpipe.text.visible import visible
 
 def sweep(arguments: Arguments) -> int:
     """Plan every variant, run those that are not finished yet, and print the ranked table."""
+    with muted(arguments):
+        status, told = _sweep(arguments)
+    if JSON in arguments.flags and told is not None:
+        print(json.dumps(told, indent=1))
+    return status
+
+
+def _sweep(arguments: Arguments) -> tuple[int, Mapping[str, Any] | None]:
+    """Return the exit status, and what is to be said in JSON, if anything is."""
     trusted = arguments.values.get("--trust", ())
     with builds_kept():
-        base, axes, settings = read_sweep(Composer(arguments.value("--config-dir")), arguments.overrides)
+        composer, overrides = Composer.of(arguments.overrides, arguments.value("--config-dir"))
+        base, axes, settings = read_sweep(composer, overrides)
         check_loggers(settings.log)
         engine = engine_of(base)
         if engine.optimises:
             return _optimise(arguments, base, axes, settings)
         check_interval(axes)
-        with planning_progress() as told:
-            found = plan_sweep(base, axes, settings, trusted, told)
+        with planning_progress() as on_planned:
+            found = plan_sweep(base, axes, settings, trusted, on_planned)
         if found.variants:
-            print(variants_text([*found.variants], colour=is_terminal(), width=width()), flush=True)
+            print(variants_text([*found.variants], colour=in_colour(), width=width()), flush=True)
         report_broken(found, skip="--skip-broken" in arguments.flags)
-        if "--dry-run" in arguments.flags:
-            return 0
+        if DRY_RUN in arguments.flags:
+            told = {"variants": [variant.to_data() for variant in found.variants]}
+            return 0, {"name": found.name, "folder": str(found.folder), **told}
         with new_folders(found.folder), only_one(found.folder):
             remove_stale(found.folder)
             record = _record(base.composer, found, settings, arguments.overrides)
-            return _run(found, record, engine, trusted, Logs(settings.log, found.folder, found.name))
+            status = _run(found, record, engine, trusted, Logs(settings.log, found.folder, found.name))
+        return status, read_data(found.folder)
 
 
-def _optimise(arguments: Arguments, base: Composed, axes: Axes, settings: Settings) -> int:
-    for flag in ("--dry-run", "--skip-broken"):
+def _optimise(arguments: Arguments, base: Composed, axes: Axes, settings: Settings) -> tuple[int, Mapping[str, Any]]:
+    for flag in (DRY_RUN, "--skip-broken"):
         if flag in arguments.flags:
             raise RecipeError(Problem(flag, "does not go with a sweeper that chooses the variants as it goes"))
     check_optimising(base, axes, settings)
@@ -75,7 +89,7 @@ def _optimise(arguments: Arguments, base: Composed, axes: Axes, settings: Settin
             if record.entries:
                 write_results(folder, record)
             logs.tell(record.entries)
-        return _end(folder, record, record.entries)
+        return _end(folder, record, record.entries), read_data(folder)
 
 
 def _record(composer: Composer, found: SweepPlan, settings: Settings, overrides: Sequence[str]) -> SweepRecord:
