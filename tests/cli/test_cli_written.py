@@ -97,6 +97,18 @@ def test_in_a_sweep(refuses, child, recipe):
     assert places(refuses(2, ["sweep", chosen]), 1) == ["recipes/varied.yaml, line 3: sweep.axs: unknown key"]
 
 
+def test_in_files_of_other_groups(refuses, recipe):
+    recipe("# what to vary\naxs: {seed: [1, 2]}\n", "sweep/mine")
+    answer = refuses(2, ["sweep", "recipe=own", "sweep=mine"])
+    assert places(answer, 1) == ["recipes/sweep/mine.yaml, line 2: sweep.axs: unknown key"]
+    recipe("body:\n  form: hidden\n", "mapping/bad")
+    answer = refuses(2, ["sweep", "recipe=own", "mapping=bad,none"])
+    assert places(answer, 1) == ["recipes/mapping/bad.yaml, line 2: mapping=bad: mapping.body.form: unknown key"]
+    recipe("_target_: transferpipe.score.head_training\nrepets: 3\n", "score/mine")
+    (line,) = places(refuses(2, ["plan", "recipe=own", "score=mine"]), 1)
+    assert line.startswith("recipes/score/mine.yaml: score: ") and "'repets'" in line
+
+
 @pytest.mark.parametrize("part", ["maping: fine", "score/dta: npz"])
 def test_a_group_that_there_is_none_of(refuses, recipe, part):
     recipe("head: null\n", "mapping/fine")

@@ -94,6 +94,8 @@ def _path_in(source: Any, config_path: str) -> Path | None:
 
 
 def _in_file(where: str, package: str, node: yaml.Node, path: Path) -> _Place | None:
+    if where == package:  # what is wrong is about all of the file
+        return _Place(len(where), shown(path))
     rest = where if not package else where.removeprefix(f"{package}.")
     if package and rest == where:
         return None
