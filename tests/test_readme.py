@@ -5,6 +5,8 @@ from pathlib import Path
 
 import yaml
 
+from transferpipe.cli import main
+
 TOP = Path(__file__).parent.parent
 README = (TOP / "README.md").read_text(encoding="utf-8")
 
@@ -18,6 +20,18 @@ def test_the_recipe_shown_is_the_shipped_one():
     shown = re.search(r"```yaml\n(source:\n  path: pkg.*?)```", README, re.DOTALL)[1]
     shipped = (TOP / "conf" / "recipe" / "digits.yaml").read_text()
     assert yaml.safe_load(shown) == yaml.safe_load(shipped)
+
+
+def test_the_output_shown_is_that_of_the_first_command(tmp_path, monkeypatch, capsys):
+    shown = re.search(r"```console\n\$ transferpipe\n(.*?)```", README, re.DOTALL)[1]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["run", "score=none"]) == 0
+    plan, _, result = capsys.readouterr().out.partition("\n\n\n")[0].partition("verdict")
+    assert shown.startswith(plan.rstrip())
+    until_saved = result.partition("\nsaved")[0]
+    assert f"verdict{until_saved}\nsaved" in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_every_shipped_recipe_is_in_the_table():

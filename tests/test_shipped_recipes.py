@@ -1,11 +1,15 @@
 """Every recipe that comes with the package, run, and its claims checked by readers that are not ours."""
 
+import hashlib
 import io
 import json
 import os
+import re
 import shlex
+import shutil
 import subprocess
 import sys
+import urllib.error
 import zipfile
 from pathlib import Path
 
@@ -14,6 +18,7 @@ import keras
 import numpy as np
 import pytest
 import yaml
+from compact import assert_golden
 
 from transferpipe.cli import main
 from transferpipe.cli.compose.folders import conf_folder
@@ -157,6 +162,165 @@ def test_nested_vgg16(run, vgg):
     assert result["predictions"][0].shape == (512, 2)
     assert 0 < np.abs(result["predictions"][0]).max() < 1
     assert not result["predictions"][1].any()
+
+
+NOTOP = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+SMALL = "target.backbone.input_shape=[32,32,3]"
+
+
+@pytest.fixture
+def published(vgg, tmp_path):
+    """Return a file of such weights as Keras publishes them, which another version of it named."""
+    folder, source = vgg
+    path = tmp_path / "server" / NOTOP
+    path.parent.mkdir()
+    model = keras.models.load_model(folder / "vgg16.keras", compile=False)
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
+        for layer in model.layers:
+            own = [f"{layer.name}_{w}_1:0" for w in ("W", "b")] if layer.weights else []
+            group = file.create_group(layer.name)
+            group.attrs["weight_names"] = [name.encode() for name in own]
+            for name, weight in zip(own, source.get(layer.name, ()), strict=False):
+                group[name] = weight
+    return path
+
+
+@pytest.fixture
+def network(monkeypatch, tmp_path):
+    """Return a function that lets Keras fetch from a file, or from nowhere, into a cache of its own."""
+    from keras.src.utils import file_utils
+
+    def come_from(path):
+        def fetch(url, target, *_):
+            if path is None:
+                raise urllib.error.URLError("[Errno -2] Name or service not known")
+            shutil.copy(path, target)
+
+        monkeypatch.setattr(file_utils, "urlretrieve", fetch)
+        (tmp_path / "cache").mkdir(exist_ok=True)  # Keras would take one that others share
+        monkeypatch.setattr(file_utils.config, "keras_home", lambda: str(tmp_path / "cache"))
+        monkeypatch.setattr(file_utils, "validate_file", lambda file, *_, **__: Path(file).exists())
+
+    return come_from
+
+
+def test_nested_vgg16_as_it_stands_takes_what_keras_fetches(run, vgg, published, network, capsys):
+    network(published)
+    before = keras.utils.get_file
+    path = run("nested_vgg16", SMALL, verdict=3)  # no file of ours holds the source
+    shown = capsys.readouterr().out
+    result, source = by_layer(keras.models.load_model(path)), vgg[1]
+    assert all(equal(result[name], source[name]) for name in source if source[name])
+    manifest = json.loads((path.parent / "manifest.json").read_text())
+    (fetched,) = manifest["fetched"]["source"]
+    assert fetched["sha256"] == hashlib.sha256(published.read_bytes()).hexdigest()
+    assert fetched["url"].endswith(f"/vgg16/{NOTOP}")
+    assert fetched["checked"] == "md5 6d6bbae143d832006294945121d1f1fc"
+    assert "all 26 arrays of vgg16 equal the source's, bit for bit" in shown
+    assert keras.utils.get_file is before
+
+
+@pytest.mark.follows("_not_fetched: fetch it where there #2")
+def test_nested_vgg16_without_a_network_says_which_file_to_give(run, vgg, published, network, capsys, tmp_path):
+    network(None)
+    assert main(["run", "recipe=nested_vgg16", SMALL]) == 2
+    refused = capsys.readouterr().err
+    assert f"Keras cannot fetch https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{NOTOP}" in refused
+    assert not (tmp_path / "outputs").exists()
+    program, verb, recipe, given = re.search(r"transferpipe run recipe=\S+ \S+", refused)[0].split()
+    assert (program, verb, recipe) == ("transferpipe", "run", "recipe=nested_vgg16")
+    shutil.copy(published, tmp_path / given.partition("=")[2])
+    result = by_layer(keras.models.load_model(run("nested_vgg16", given, SMALL)))
+    assert all(equal(result[name], arrays) for name, arrays in vgg[1].items() if arrays)
+    assert "all 26 arrays of vgg16 equal the source's, bit for bit" in capsys.readouterr().out
+    # The other advice: the file in the cache.
+    cache = tmp_path / "cache" / "models"
+    assert str(cache) in refused
+    cache.mkdir(parents=True, exist_ok=True)
+    shutil.copy(published, cache / NOTOP)
+    assert main(["plan", "recipe=nested_vgg16", SMALL]) == 0
+
+
+@pytest.mark.follows("_not_fetched: fetch it where there")
+def test_a_target_that_keras_cannot_fetch_is_refused_with_the_folder_to_put_it_in(
+    vgg, published, network, tmp_path, capsys
+):
+    network(None)
+    words = ["plan", "recipe=nested_vgg16", f"source.path={vgg[0]}/vgg16.h5", SMALL, "target.backbone.weights=imagenet"]
+    assert main(words) == 2
+    folder = re.search(r"put it into (\S+)", capsys.readouterr().err)[1]
+    shutil.copy(published, Path(folder) / NOTOP)
+    assert main(words) == 0
+
+
+def test_a_file_on_the_command_line_takes_the_place_of_a_builder(vgg, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    file = f"source.path={vgg[0]}/vgg16.h5"
+    for words in ([file], [file, "+source.format=legacy_h5"]):
+        assert main(["run", "recipe=nested_vgg16", *words, SMALL, "--cfg", "job"]) == 0
+        source = yaml.safe_load(capsys.readouterr().out)["source"]
+        assert set(source) == {"path"} | ({"format"} if len(words) > 1 else set())
+    assert main(["run", "recipe=nested_vgg16", "--cfg", "job"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["source"]["_target_"] == "keras.applications.VGG16"
+
+
+# What is printed ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        (
+            "same_layer",
+            [
+                "equal    all 2 arrays of trunk/conv1 equal the source's, bit for bit",
+                "kept     all 10 arrays of trunk/bn1, trunk/conv{2..3}, head keep the initial values",
+            ],
+        ),
+        (
+            "set_element",
+            ["edited   head/kernel[3, 2]  -0.0265 -> 99.0; the other 639 elements and 11 weights unchanged"],
+        ),
+        ("from_checkpoint", ["equal    all 12 arrays of the model equal the source's, bit for bit"]),
+    ],
+)
+def test_a_run_says_at_a_glance_what_it_did(name, lines, run, capsys):
+    run(name)
+    shown = capsys.readouterr().out
+    for line in lines:
+        assert line in shown.splitlines()
+    assert "as built" not in shown
+    if name == "set_element":
+        assert "initial values" not in shown
+        before = raw(DATA / "digits_0_4.keras")
+        assert "-0.0265" in {str(round(float(v[3, 2]), 4)) for v in before.values() if v.shape == (128, 5)}
+
+
+SHOWN = ["digits", "same_layer", "set_element", "from_checkpoint"]
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+@pytest.mark.parametrize("name", SHOWN)
+def test_the_plan_of_a_shipped_recipe_looks_as_it_did(name, width, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert main(["plan", f"recipe={name}"]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= width
+    assert "…" not in shown
+    assert_golden(shown.rstrip("\n"), Path(__file__).parent / "planning" / "golden" / f"{name}_{width}.txt")
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_wider_terminals_show_the_same_words(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shown = []
+    for width in (80, 120, 200):
+        monkeypatch.setenv("COLUMNS", str(width))
+        assert main(["plan", f"recipe={name}"]) == 0
+        shown.append(sorted(re.sub(r"\s", "", capsys.readouterr().out)))
+    assert shown[0] == shown[1] == shown[2]
 
 
 def test_digits_is_the_default_and_ends_with_a_score_and_its_controls(tmp_path):

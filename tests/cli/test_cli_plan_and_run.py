@@ -1,6 +1,7 @@
 """What `plan` shows and `run` leaves behind."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 import yaml
 from command_line import process, tree
 from safetensors.numpy import load_file
@@ -120,3 +122,54 @@ def test_a_page_that_finds_no_room_changes_nothing_about_the_run(cli, here):
     assert answer.status == 0
     assert "report.html: cannot be written" in answer.err
     assert (here / "out" / "model.keras").is_file()
+
+
+def test_plan_against_an_earlier_one_shows_what_an_override_changed(cli, here):
+    (here / "plan.json").write_text(cli("plan", "recipe=own", "--json").out)
+    same = cli("plan", "recipe=own", "--against", "plan.json")
+    assert (same.status, same.out.split(":")[0]) == (0, "no change")
+    other = cli("plan", "recipe=own", "freeze=[hidden]", "--against", "plan.json")
+    assert (other.status, other.err) == (1, "")
+    assert "+  2 weights: hidden/*" in other.out.splitlines()
+    data = json.loads(cli("plan", "recipe=own", "freeze=[hidden]", "--against", "plan.json", "--json").out)
+    assert data["frozen"]["added"] == ["hidden/kernel", "hidden/bias"]
+    assert cli("plan", "recipe=own", "--against", "plan.json", "--json").status == 0
+
+
+def test_plan_against_the_folder_of_a_run(cli, here):
+    assert cli(*RUN).status == 0
+    assert cli("plan", "recipe=own", "--against", "out").status == 0
+    assert cli("plan", "recipe=own", "seed=5", "--against", "out").status == 1
+
+
+@pytest.mark.follows("read_plan: give what `transferpipe plan")
+def test_plan_against_what_is_no_plan_is_refused(cli, here):
+    assert cli("plan", "recipe=own", "--against", "nowhere.json").status == 4
+    (here / "other.json").write_text("{}")
+    refused = cli("plan", "recipe=own", "--against", "other.json")
+    assert refused.status == 4
+    assert "is not a plan" in refused.err
+    (here / "other.json").write_text(
+        cli(*re.search(r"`transferpipe (plan) (--json)`", refused.err).groups(), "recipe=own").out
+    )
+    assert cli("plan", "recipe=own", "--against", "other.json").status == 0
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_what_is_printed_fits_the_width_that_COLUMNS_says(cli, here, monkeypatch, width):  # noqa: N802
+    monkeypatch.setenv("COLUMNS", str(width))
+    for words in (
+        ("plan", "recipe=own"),
+        ("run", "recipe=own"),
+        ("recipes",),
+        ("plan", "recipe=digits"),
+        ("--help",),
+        ("help",),
+    ):
+        shown = cli(*words).out
+        assert max(map(len, shown.splitlines())) <= width, words
+
+
+def test_a_pipe_is_80_columns_wide(here):
+    answer = process("plan", "recipe=digits", COLUMNS="")
+    assert 60 < max(map(len, answer.stdout.splitlines())) <= 80

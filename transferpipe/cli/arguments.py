@@ -143,30 +143,29 @@ def help_text(width: int = 80) -> str:
             "verbs (transferpipe VERB --help: its flags, and an example)",
             *verbs,
             "",
-            *_OVERRIDES_HELP,
+            *(x for label, text in _OVERRIDES_HELP for x in hang(label, text, width, 25 if label.strip() else 0)),
             "",
             "flags of every verb",
             *every,
-            "  --help, --version      --version --plugins lists what installed packages add",
+            *hang("  --help, --version", "--version --plugins lists what installed packages add", width, 25),
             "",
-            *_STATUS_HELP,
+            *hang("", _STATUS_HELP, width),
             "",
         ]
     )
 
 
 _OVERRIDES_HELP = (
-    """overrides (Hydra's grammar; quote patterns twice: 'mapping.trunk.to="enc/(.*)"')""",
-    "  recipe=NAME            a recipe of `transferpipe recipes` or of ./recipes, or a",
-    "                         path: recipe=some/where/mine.yaml",
-    "  mapping.RULE.to=...    change a rule; +mapping.NEW.to=... adds one;",
-    "                         mapping.RULE=null takes one away",
-    "  freeze=[...]  seed=1  save.path=out.keras  expect=CHECKSUM  hydra.run.dir=FOLDER",
+    ("", """overrides (Hydra's grammar; quote patterns twice: 'mapping.trunk.to="enc/(.*)"')"""),
+    ("  recipe=NAME", "a recipe of `transferpipe recipes` or of ./recipes, or a path: recipe=some/where/mine.yaml"),
+    ("  mapping.RULE.to=...", "change a rule; +mapping.NEW.to=... adds one; mapping.RULE=null takes one away"),
+    ("  source.path=FILE", "take the weights from this file, in place of the recipe's file or builder"),
+    (" ", "freeze=[...]  seed=1  save.path=out.keras  expect=CHECKSUM  hydra.run.dir=FOLDER"),
 )
 _STATUS_HELP = (
-    "exit status: 0 done, 1 internal error, 2 recipe, plan or override wrong (nothing",
-    "written), 3 verification failed, 4 a file could not be read or written, 5 refused",
-    "as unsafe; of diff: 0 equal, 1 different, 2 any trouble",
+    "exit status: 0 done, 1 internal error, 2 recipe, plan or override wrong (nothing written), 3 verification failed, "
+    "4 a file could not be read or written, 5 refused as unsafe; of diff and of plan --against: 0 equal, 1 different; "
+    "of diff: 2 any trouble"
 )
 
 

@@ -21,10 +21,13 @@ from transferpipe.cli.verbs import JSON, QUIET, Arguments
 from transferpipe.errors import FileError, Problem, RecipeError
 from transferpipe.execute.prepare import prepare
 from transferpipe.models.opened import Prepared
+from transferpipe.planning.changes_table import changes_text
 from transferpipe.planning.model import PlanWarning
+from transferpipe.planning.plan_changes import PlanChanges, compare_plans
 from transferpipe.planning.plan_table import plan_text, warnings_text
 from transferpipe.planning.read_recipe import read_recipe
 from transferpipe.progress import SHOWN
+from transferpipe.prove.manifest import read_plan
 from transferpipe.prove.provenance import Request, recipe_text
 from transferpipe.recipe.model import Recipe
 from transferpipe.show.verdict_table import verdict_text
@@ -45,6 +48,8 @@ def plan(arguments: Arguments) -> int:
         return 0
     with muted(arguments):  # a builder may print
         prepared = _prepare(arguments, composed, recipe)
+    if (other := arguments.value("--against")) is not None:
+        return _show_changes(compare_plans(read_plan(Path(other)), prepared.plan), JSON in arguments.flags)
     if JSON in arguments.flags:
         print(json.dumps({"checksum": prepared.plan.checksum, **prepared.plan.to_data()}, indent=1))
     elif QUIET in arguments.flags:
@@ -52,6 +57,15 @@ def plan(arguments: Arguments) -> int:
     else:
         print(plan_text(prepared.plan, colour=in_colour(), width=width()))
     return 0
+
+
+def _show_changes(changes: PlanChanges, as_json: bool) -> int:
+    """Print how a plan differs from another, and return 0 where it does not, as `diff` does."""
+    if as_json:
+        print(json.dumps(changes.to_data(), indent=1))
+    else:
+        print(changes_text(changes, colour=in_colour(), width=width()))
+    return 1 if changes.any else 0
 
 
 def run(arguments: Arguments) -> int:
@@ -170,8 +184,13 @@ def _print_report(report: Report) -> None:
     if later := report.warnings[len(report.plan.warnings) :]:
         print(warnings_text(later, colour=in_colour(), width=width()))
     print(verdict_text(report.verdict, report.checked, width()))
+    for label, text in report.outcome:
+        _print_line(label, text)
     for path, artifact in zip(report.artifacts, manifest["artifacts"], strict=True):
-        _print_line("saved", f"{path}  {artifact['bytes']:,} bytes, freezing {artifact['freezing']}")
+        about = f"{artifact['bytes']:,} bytes, freezing {artifact['freezing']}"
+        fits = len(f"saved    {path}  {about}") <= width()
+        for label, text in (("saved", f"{path}  {about}"),) if fits else (("saved", str(path)), ("", about)):
+            _print_line(label, text)
     _print_line("record", f"{report.folder}/manifest.json")
     sys.stdout.flush()
 

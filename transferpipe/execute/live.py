@@ -21,6 +21,7 @@ from transferpipe.models.target import ModelTarget
 from transferpipe.models.walk import Walked, walk
 from transferpipe.planning.model import Plan, PlanWarning
 from transferpipe.planning.warned import refuse_warnings
+from transferpipe.prove.outcome import find_edits, outcome_lines
 from transferpipe.prove.parity.result import Parity
 from transferpipe.prove.verdict import verdict_of, with_parity
 from transferpipe.save.learned_state import check_states, given_states, states_taken
@@ -57,6 +58,7 @@ def transfer_live(
         seen = saved.warnings if saved else (*plan.warnings, *_check_values(prepared, values, new))
     warnings = (*seen, *needed)
     on_warnings(warnings)
+    before = {e.at: values.before_edits(e.at).copy() for e in plan.edits}
     untouched = {w.name: target.read(w.name) for w in target.structure.catalog if w.name not in new}
     with given_states(target, states) as given, ExitStack() as undo:
         undo.callback(target.assign(new))
@@ -66,6 +68,7 @@ def transfer_live(
                 problems.add(name, "does not read back as it was assigned")
         check_states(now.layers, states, problems)
         problems.raise_as(VerificationError)
+        edited = [find_edits(plan, name, value, now.read(name)) for name, value in before.items()]
         undo.callback(reset_averages(_averages(target, plan)))
         # What was traced goes on with the tensors, and with the list of trainable weights, that it was traced with.
         undo.callback(drop_traces(target.model))
@@ -85,7 +88,9 @@ def transfer_live(
         return replace(saved, warnings=warnings)
     compared = len(new) + len(untouched)
     verdict = with_parity(verdict_of(compared, plan.settings), parity)
-    return Report(plan, verdict, warnings=(*warnings, *notes), compared=compared, parity=parity)
+    outcome = () if tried else tuple(outcome_lines(plan, new.keys() | untouched.keys(), edited))
+    warned = (*warnings, *notes)
+    return Report(plan, verdict, warnings=warned, compared=compared, parity=parity, outcome=outcome)
 
 
 def _check_parity(prepared: Prepared) -> tuple[Parity | None, tuple[PlanWarning, ...]]:

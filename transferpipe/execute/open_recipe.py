@@ -23,6 +23,7 @@ from transferpipe.models.build import (
     import_keras,
     keras_settings,
 )
+from transferpipe.models.fetched import files_noted
 from transferpipe.models.opened import Opened
 from transferpipe.models.source import ModelSource, live_model
 from transferpipe.models.target import FileTarget, ModelTarget, Target
@@ -30,7 +31,7 @@ from transferpipe.planning.layouts import find_layout, layout_called
 from transferpipe.planning.model import PlanWarning
 from transferpipe.recent import Recent
 from transferpipe.recipe.layouts import AUTO
-from transferpipe.recipe.model import Build, Origin, Recipe
+from transferpipe.recipe.model import UNNAMED, Build, Origin, Recipe
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.detection import detect_format
 from transferpipe.weights.spec import Source
@@ -98,13 +99,15 @@ def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str
     check_names(builds_of(recipe), trusted)
     models = {name: live_model(model, name) for name, model in (live or {}).items()}
     sources: dict[str, Source] = {}
-    labels = {}
+    labels, name = {}, "" if recipe.name == UNNAMED else recipe.name
     for alias, origin in recipe.sources.items():
         model = models.get(alias)
-        sources[alias] = _live_source(model, origin) if model else open_origin(origin, alias, recipe.seed, trusted)
+        sources[alias] = (
+            _live_source(model, origin) if model else open_origin(origin, alias, recipe.seed, trusted, name)
+        )
         labels[alias] = model.label if model else describe_origin(origin)
     with _kept_apart() if recipe.quantize else contextlib.nullcontext():  # it will be another model afterwards
-        target: Target = models.get("target") or open_target(recipe.target, recipe.seed, trusted)
+        target: Target = models.get("target") or open_target(recipe.target, recipe.seed, trusted, name)
     labels["target"] = target.structure.label if "target" in models else describe_origin(recipe.target)
     layouts = {alias: layout_of(recipe.sources[alias], source) for alias, source in sources.items()}
     labels |= {alias: labels[alias] + layout_called(layout).label for alias, layout in layouts.items()}
@@ -157,16 +160,18 @@ def describe_origin(origin: Origin) -> str:
     return f"{origin.path} select={origin.select}" if origin.select else str(origin.path)
 
 
-def open_origin(origin: Origin, where: str, seed: int, trusted: Collection[str]) -> Source:
-    """Open one source."""
+def open_origin(origin: Origin, where: str, seed: int, trusted: Collection[str], recipe: str = "") -> Source:
+    """Open one source; `recipe` is the name of the recipe that a command can choose."""
     if origin.build:
-        return ModelSource(_build_source(origin.build, seed, trusted))
+        return ModelSource(_build_source(origin.build, seed, trusted, recipe))
     return _open_file(origin, f"{where}.path")
 
 
-def open_target(origin: Origin, seed: int, trusted: Collection[str]) -> Target:
+def open_target(origin: Origin, seed: int, trusted: Collection[str], recipe: str = "") -> Target:
     """Open or build the target."""
-    target = _build(origin.build, seed, trusted) if origin.build else FileTarget(_open_file(origin, "target.path"))
+    target = (
+        _build(origin.build, seed, trusted, recipe) if origin.build else FileTarget(_open_file(origin, "target.path"))
+    )
     if not len(target.structure.catalog):
         what = f"{describe_origin(origin)} holds no weights, so there is nothing to transfer"
         raise RecipeError(Problem("target", what, "name another, or build all its layers in the builder"))
@@ -206,29 +211,31 @@ def _live_source(model: ModelTarget, origin: Origin) -> ModelSource:
     return averaged_model(model)
 
 
-def _build_source(build: Build, seed: int, trusted: Collection[str]) -> ModelTarget:
+def _build_source(build: Build, seed: int, trusted: Collection[str], recipe: str) -> ModelTarget:
     """Build a model for its values. A source brings trained ones, so nothing is gained by drawing them later."""
     import_keras()
     kept, key = _KEPT.get(), _key_of(build, seed, trusted)
     known = kept.sources.get(key) if kept else None
     if known:
         return known
-    with calls_noted() as noted:
+    with calls_noted() as noted, files_noted(build.where, recipe) as files:
         model, _ = build_model(build, seed, trusted, may_defer=False)
-    target = ModelTarget(model, describe_build(build), baked=baked_variables(model, noted))
+    baked = baked_variables(model, noted)
+    target = ModelTarget(model, describe_build(build), baked=baked, fetched=tuple(files.values()))
     return kept.sources.keep(key, target) if kept else target
 
 
-def _build(build: Build, seed: int, trusted: Collection[str]) -> ModelTarget:
+def _build(build: Build, seed: int, trusted: Collection[str], recipe: str) -> ModelTarget:
     """Build a model. Only one whose weights are still to be drawn is kept: it is small, and holds nothing loaded."""
     import_keras()  # before the user's module does it, with the chatter and the settings of TensorFlow's own choice
     kept, key = _KEPT.get(), _key_of(build, seed, trusted)
     known = kept.targets.get(key) if kept else None
     if known and known.is_light:
         return known
-    with calls_noted() as noted:
+    with calls_noted() as noted, files_noted(build.where, recipe) as files:
         model, deferred = build_model(build, seed, trusted)
-    target = ModelTarget(model, describe_build(build), baked=baked_variables(model, noted))
+    baked = baked_variables(model, noted)
+    target = ModelTarget(model, describe_build(build), baked=baked, fetched=tuple(files.values()))
     return kept.targets.keep(key, target) if kept and deferred else target
 
 

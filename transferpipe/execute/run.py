@@ -17,6 +17,7 @@ from transferpipe.files.atomic import final_name
 from transferpipe.files.staging import Staging
 from transferpipe.models.loaded_flags import prove_freezing
 from transferpipe.models.opened import Prepared
+from transferpipe.models.source import ModelSource
 from transferpipe.models.target import FileTarget, ModelTarget, is_worth_loading
 from transferpipe.packages import is_installed
 from transferpipe.planning.model import Plan, PlanWarning
@@ -26,6 +27,7 @@ from transferpipe.prove.archive import verify_archive
 from transferpipe.prove.file import UNRECORDED, Proof, verify_file
 from transferpipe.prove.learned_state import verify_states
 from transferpipe.prove.manifest import FORMAT_VERSION, MANIFEST, PLAN, json_lines, seal, versions, weight_entries
+from transferpipe.prove.outcome import EditedWeight, Line, outcome_lines
 from transferpipe.prove.parity.result import Parity
 from transferpipe.prove.provenance import Request, now
 from transferpipe.prove.verdict import Verdict, describe_compared, verdict_of, with_parity
@@ -63,6 +65,7 @@ class Report:
         warnings: those of the plan, and those that only values can show.
         compared: how many weights were read back and compared bit for bit.
         parity: what comparing the model's outputs with those of its original gave; None where nobody asked.
+        outcome: what was found of the result, at a glance: labels and texts.
     """
 
     plan: Plan
@@ -73,6 +76,7 @@ class Report:
     warnings: tuple[PlanWarning, ...] = ()
     compared: int = 0
     parity: Parity | None = None
+    outcome: tuple[Line, ...] = ()
 
     @property
     def checked(self) -> str:
@@ -87,7 +91,8 @@ class Report:
             for place, line in enumerate(entry)
         ]
         state = [str(self.plan.optimizer)] if self.plan.optimizer.fate != "none" else []
-        return "\n".join([*self.verdict.lines(self.checked), self._counts, *state, *warned])
+        found = [f"{label:<8} {text}" for label, text in self.outcome]
+        return "\n".join([*self.verdict.lines(self.checked), *found, self._counts, *state, *warned])
 
     def __repr__(self) -> str:
         return f"<Report {self.verdict}; {self._counts}>"
@@ -149,7 +154,8 @@ def execute(
             staging.rename(temporary, final_names(temporary, path))
         staging.publish(folder)
     files = tuple(folder / name for name in called)
-    return Report(plan, verdict, folder, files, manifest, warnings, len(made.found.digests), made.parity)
+    outcome = tuple(outcome_lines(plan, made.found.digests, made.edited)) if finished is None else ()
+    return Report(plan, verdict, folder, files, manifest, warnings, len(made.found.digests), made.parity, outcome)
 
 
 @dataclass(frozen=True)
@@ -163,6 +169,7 @@ class _Made:
     notes: tuple[PlanWarning, ...]
     catalog: Catalog
     parity: Parity | None = None
+    edited: tuple[EditedWeight, ...] = ()
 
 
 def _check_parity_early(prepared: Prepared) -> None:
@@ -200,7 +207,7 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], progress: Progress | 
     seconds = {"save": round(saved - started, 3), "verify": round(time.perf_counter() - saved, 3)}
     found = Found(proofs[0].digests, proofs[0].seen, values.felt)
     catalog = prepared.opened.target.structure.catalog
-    return _Made(artifacts, found, values.casts, seconds, (*notes, *open_questions), catalog, parity)
+    return _Made(artifacts, found, values.casts, seconds, (*notes, *open_questions), catalog, parity, proofs[0].edited)
 
 
 def _check_parity(
@@ -315,15 +322,26 @@ def _manifest(prepared: Prepared, made: _Made, verdict: Verdict) -> dict[str, An
         "target_file": (
             {"format": target.source.format, **_place(target.source)} if isinstance(target, FileTarget) else None
         ),
+        **_fetched(prepared),
         "verify": {
             "nonfinite": prepared.recipe.verify.nonfinite,
             "negative_variance": prepared.recipe.verify.negative_variance,
             "reload": prepared.recipe.verify.reload,
         },
         **({"parity": made.parity.to_data()} if made.parity else {}),
+        **({"edits": [e.to_data() for w in made.edited for e in w.edits]} if made.edited else {}),
         "weights": weight_entries(plan, made.catalog, made.found.digests, made.casts),
         "versions": versions(),
     }
+
+
+def _fetched(prepared: Prepared) -> dict[str, Any]:
+    """Return which files Keras fetched for built models, with their digests; nothing where it fetched none."""
+    opened = prepared.opened
+    built = {alias: source.model for alias, source in opened.sources.items() if isinstance(source, ModelSource)}
+    models = {**built, "target": opened.target}
+    files = {a: [f.to_data() for f in m.fetched] for a, m in models.items() if isinstance(m, ModelTarget) and m.fetched}
+    return {"fetched": files} if files else {}
 
 
 def _place(source: Source) -> dict[str, str | None]:

@@ -5,9 +5,13 @@ Tested with Keras 3.12 to 3.15 and TensorFlow 2.20 and 2.21. Functions say what 
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 
@@ -182,3 +186,22 @@ def draw_deferred(variable: Any) -> None:
 def lookup_in(layer: Any) -> Any:
     """Return the StringLookup that a TextVectorization keeps its vocabulary in; any other layer is its own."""
     return getattr(layer, "_lookup_layer", layer)
+
+
+def modules_that_fetch() -> tuple[ModuleType, ...]:
+    """Return the modules through whose `get_file` Keras and users of it fetch files."""
+    import keras
+    from keras.src.utils import file_utils
+
+    return file_utils, keras.utils
+
+
+def cache_of_keras(folder: str) -> str:
+    """Return the folder in which Keras keeps files of one kind, such as ``models`` (as `keras.utils.get_file` does)."""
+    from keras.src.backend import config
+
+    home = Path(config.keras_home()).expanduser()
+    if not os.access(home, os.W_OK):
+        shared = Path("/tmp")  # noqa: S108 (this is where Keras looks)
+        home = (shared if shared.is_dir() else Path(tempfile.gettempdir())) / ".keras"
+    return str(home / folder)

@@ -12,6 +12,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 Around = Callable[..., Any]
@@ -55,22 +56,24 @@ class _Here(threading.local):
 
 _HERE = _Here()
 _LOCK = threading.Lock()
-_PATCHES: dict[tuple[type, str], _Patch] = {}
+_PATCHES: dict[tuple[type | ModuleType, str], _Patch] = {}
 
 
 @contextmanager
-def patched(kind: type, name: str, around: Around) -> Iterator[None]:
+def patched(kind: type | ModuleType, name: str, around: Around) -> Iterator[None]:
     """Call `around` in place of a method, or of what reads a property, while the body runs, in this thread alone.
+
+    A function of a module is such a method, for those who look it up there.
 
     Blocks nest: an inner one's `around` gets the outer one's as what the method would do. What others put in place of
     the method meanwhile stays.
 
     Args:
-        kind: the class; the method may be inherited.
+        kind: the class, whose method may be inherited, or the module.
         name: the method's.
         around: what to call.
     """
-    owner = next(base for base in kind.__mro__ if name in vars(base))
+    owner = kind if isinstance(kind, ModuleType) else next(base for base in kind.__mro__ if name in vars(base))
     patch = _enter(owner, name)
     before = _HERE.arounds.get(patch, ())
     _HERE.arounds[patch] = (*before, around)
@@ -83,7 +86,7 @@ def patched(kind: type, name: str, around: Around) -> Iterator[None]:
         _leave(owner, name, patch)
 
 
-def _enter(owner: type, name: str) -> _Patch:
+def _enter(owner: type | ModuleType, name: str) -> _Patch:
     with _LOCK:
         patch = _PATCHES.get((owner, name))
         if patch is None:
@@ -93,7 +96,7 @@ def _enter(owner: type, name: str) -> _Patch:
         return patch
 
 
-def _leave(owner: type, name: str, patch: _Patch) -> None:
+def _leave(owner: type | ModuleType, name: str, patch: _Patch) -> None:
     with _LOCK:
         patch.blocks -= 1
         if not patch.blocks:

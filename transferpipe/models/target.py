@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.files.segment import Segment
+from transferpipe.models.fetched import Fetched
 from transferpipe.models.keras_private import get_flag, has_value, own_variables, set_flag
 from transferpipe.models.loading import load_values
 from transferpipe.models.lookups import LearnedState, put_into_config, special_terms
@@ -156,12 +157,14 @@ class ModelTarget:
         label: what messages call it.
         keras_version: the version of Keras that made it.
         baked: the variables that it computes with and does not hold.
+        fetched: the files that Keras fetched for it.
     """
 
     model: Any = field(repr=False)
     label: str
     keras_version: str = field(default_factory=keras_version)
     baked: tuple[str, ...] = ()
+    fetched: tuple[Fetched, ...] = ()
     _written: dict[frozenset[str], str] = field(default_factory=dict, repr=False)
 
     @property

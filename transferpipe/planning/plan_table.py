@@ -13,6 +13,7 @@ from rich.text import Text
 from transferpipe.planning.model import Plan, PlanWarning, SettingsCompared
 from transferpipe.planning.plan_rows import KEPT_VALUES, Row, plan_rows
 from transferpipe.planning.warned import describe_warnings, group_by_code
+from transferpipe.recipe.model import Edit
 from transferpipe.text.collapse import collapse, counted
 from transferpipe.text.fold import LEAST, fold, hang, pad, share
 from transferpipe.text.table import NARROW, render_lines
@@ -50,11 +51,33 @@ _NUMBERS = ("weights", "parameters")
 _BETWEEN = "  "
 
 
-def table_lines(rows: Sequence[Row], width: int) -> list[Text]:
+Mark = tuple[str, str]
+"""What stands before the lines of a row, and their style."""
+
+
+def table_lines(rows: Sequence[Row], width: int, marks: Sequence[Mark] = ()) -> list[Text]:
     """Return rows as lines: names folded at `/` and `,` beside each other, or below each other where they are too long.
 
     Numbers are never cut.
+
+    Args:
+        rows: the rows.
+        width: of the lines.
+        marks: one for each row, or none.
     """
+    wide = max((cell_len(mark) + 1 for mark, _ in marks), default=0)
+    by_row = _row_lines(rows, width - wide)
+    if not marks:
+        return [Text(line, "dim" if place is None or rows[place].kept else "") for place, line in by_row]
+    lines = []
+    for place, line in by_row:
+        mark, style = ("", "dim") if place is None else marks[place]
+        lines.append(Text(f"{mark:<{wide}}{line}", style))
+    return lines
+
+
+def _row_lines(rows: Sequence[Row], width: int) -> list[tuple[int | None, str]]:
+    """Return the lines of the table, each with the place of its row."""
     cells = [
         [visible(text) for text in (r.rule, r.target, r.origin, f"{r.weights:,}", f"{r.parameters:,}", r.notes)]
         for r in rows
@@ -62,17 +85,17 @@ def table_lines(rows: Sequence[Row], width: int) -> list[Text]:
     columns = {name: list(column) for name, column in zip(_NAMES, zip(*cells, strict=True), strict=True)}
     if not any(columns["notes"]):
         del columns["notes"]
-    if lines := _side_by_side(rows, columns, width):
+    if lines := _side_by_side(columns, width):
         return lines
     rules = columns.pop("rule")
-    if lines := _side_by_side(rows, columns, width, rules):
+    if lines := _side_by_side(columns, width, rules):
         return lines
-    return [line for row, texts in zip(rows, cells, strict=True) for line in _block(row, texts, width)]
+    return [(place, line) for place, row in enumerate(rows) for line in _block(row, cells[place], width)]
 
 
 def _side_by_side(
-    rows: Sequence[Row], columns: Mapping[str, Sequence[str]], width: int, rules: Sequence[str] = ()
-) -> list[Text]:
+    columns: Mapping[str, Sequence[str]], width: int, rules: Sequence[str] = ()
+) -> list[tuple[int | None, str]]:
     """Return the columns beside each other, the `rules` on lines of their own; nothing where there is no room."""
     texts = {name: [name, *cells] for name, cells in columns.items()}
     widths = {name: max(map(cell_len, cells)) for name, cells in texts.items()}
@@ -82,23 +105,23 @@ def _side_by_side(
     if shared is None:
         return []
     widths |= dict(zip(folded, shared, strict=True))
-    lines: list[Text] = []
-    for place, cells in enumerate(zip(*texts.values(), strict=True)):
-        if place and rules and rules[place - 1 : place] != rules[place - 2 : place - 1]:
-            lines += [Text(line, "bold") for line in hang("rule", rules[place - 1], width)]
-        style = "dim" if not place or rows[place - 1].kept else ""
+    lines: list[tuple[int | None, str]] = []
+    for line, cells in enumerate(zip(*texts.values(), strict=True)):
+        place = line - 1 if line else None
+        if place is not None and rules and rules[place] != (rules[place - 1] if place else None):
+            lines += [(place, text) for text in hang("rule", rules[place], width)]
         for parts in zip_longest(*map(fold, cells, widths.values()), fillvalue=""):
             padded = (pad(p, w, n in _NUMBERS) for p, (n, w) in zip(parts, widths.items(), strict=True))
-            lines.append(Text(_BETWEEN.join(padded).rstrip(), style))
+            lines.append((place, _BETWEEN.join(padded).rstrip()))
     return lines
 
 
-def _block(row: Row, cells: Sequence[str], width: int) -> Iterator[Text]:
+def _block(row: Row, cells: Sequence[str], width: int) -> Iterator[str]:
     """Yield the lines of a row whose names do not stand beside each other."""
     rule, target, origin, _, parameters, notes = cells
     counts = f"{counted(row.weights, 'weight')}, {parameters} parameters{', ' if notes else ''}{notes}"
-    for indent, label, text in (("", rule, counts), ("  ", "target", target), ("  ", "from", origin)):
-        yield from (Text(line, "dim" if row.kept else "") for line in hang(indent + label, text, width, 10))
+    for label, text in ((rule, counts), ("  target", target), ("  from", origin)):
+        yield from hang(label, text, width, 10)
 
 
 def warnings_text(warnings: Sequence[PlanWarning], *, colour: bool = False, width: int = NARROW) -> str:
@@ -138,9 +161,7 @@ def _summary(plan: Plan) -> list[str]:
         lines.append(f"{counted(len(plan.source_weights), 'source weight')}: {counts}")
     lines += _parameters(plan)
     lines += _settings(plan.settings)
-    for edit in plan.edits:
-        index = ", ".join(str(i) for i in edit.index)
-        lines.append(f"edit {edit.name}: {edit.operation} {edit.at}[{index}] {edit.value}")
+    lines += [f"edit {describe_edit(edit)}" for edit in plan.edits]
     if plan.quantize:
         lines.append(f"quantize: {plan.quantize}, by Keras, after the transfer")
     if plan.optimizer.fate != "none":
@@ -150,6 +171,12 @@ def _summary(plan: Plan) -> list[str]:
         by_code = ", ".join(f"{code} ({n:,})" if n > 1 else code for code, n in kinds.items())
         lines.append(f"{counted(sum(kinds.values()), 'warning')} (below): {by_code}")
     return lines
+
+
+def describe_edit(edit: Edit) -> str:
+    """Return an edit as the plan shows it."""
+    index = ", ".join(str(i) for i in edit.index)
+    return f"{edit.name}: {edit.operation} {edit.at}[{index}] {edit.value}"
 
 
 def _parameters(plan: Plan) -> list[str]:

@@ -16,6 +16,7 @@ from transferpipe.planning.model import Assignment, Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.progress import Progress
 from transferpipe.prove.compare import compare_weight, expected_of, is_placed, match_weights
+from transferpipe.prove.outcome import EditedWeight, find_edits
 from transferpipe.values.compute import Values
 from transferpipe.values.layout import KERAS, as_keras, layout_of_file, places_in
 from transferpipe.values.seen import Seen
@@ -36,6 +37,7 @@ class Proof:
         tensors: where a file in another layout has each weight; empty for one in that of Keras.
         source: the finished file, opened.
         seen: what was noticed of the numbers of the assigned weights, by name.
+        edited: what edits changed, as the file has it.
     """
 
     digests: Mapping[str, str]
@@ -43,6 +45,7 @@ class Proof:
     source: FileSource
     tensors: Mapping[str, Held] = field(default_factory=dict)
     seen: Mapping[str, Seen] = field(default_factory=dict)
+    edited: tuple[EditedWeight, ...] = ()
 
 
 def worth_seeing(plan: Plan) -> list[Assignment]:
@@ -72,6 +75,7 @@ def verify_file(
     matched = match_weights(expected_of(catalog), source.catalog, is_placed(source))
     matched.note(final_name(source.path), "plan", problems)
     digests, seen, done = {}, {a.target: Seen() for a in worth_seeing(plan)}, 0
+    edits, edited = {e.at for e in plan.edits}, []
     for weight in catalog:
         for there in matched.found[weight.name]:
             looks = (seen[weight.name].look,) if weight.name in seen else ()
@@ -80,12 +84,15 @@ def verify_file(
                 problems.add(
                     f"{final_name(path)}: {weight.name}", "the value in the file is not the one that the plan gives"
                 )
+            if weight.name in edits and there is matched.found[weight.name][0]:
+                before, after = values.before_edits(weight.name), source.read_entry(there)
+                edited.append(find_edits(plan, weight.name, before, after))
         done += weight.nbytes
         if progress:
             progress("verify", done, catalog.nbytes)
     freezing = _prove_freezing(source, plan, problems)
     problems.raise_as(VerificationError)
-    return Proof(digests, freezing, source, places, seen)
+    return Proof(digests, freezing, source, places, seen, tuple(edited))
 
 
 def _opened(path: Path, target: TargetStructure, plan: Plan) -> tuple[FileSource, Mapping[str, Held]]:

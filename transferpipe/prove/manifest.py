@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.planning.model import Assignment, Plan
+from transferpipe.planning.model import Assignment, Plan, plan_from_data
 from transferpipe.weights.spec import Catalog
 
 MANIFEST, PLAN = "manifest.json", "plan.json"
@@ -122,6 +122,22 @@ def weight_entries(
         entry |= {"where": first.where, **({"also": [place.where for place in others]} if others else {})}
         entry["digest"] = f"xxh3:{digests[entry['name']]}"
     return entries
+
+
+def read_plan(path: Path) -> Plan:
+    """Return the plan in the file at `path`, or in that of the run folder at `path`.
+
+    Raises:
+        FileError: there is none, or it is not one that this version reads.
+    """
+    file = path / PLAN if path.is_dir() else path
+    data = read_json(file)
+    try:
+        return plan_from_data(data)
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"is not a plan: {type(error).__name__}: {error}"
+        fix = "give what `transferpipe plan --json` prints, the plan.json of a run, or its folder"
+        raise FileError(Problem(str(file), what, fix)) from error
 
 
 def read_json(path: Path, newest: int | None = None) -> dict[str, Any]:

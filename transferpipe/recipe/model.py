@@ -45,6 +45,9 @@ def walk_builds(value: Any) -> Iterator[Build]:
         yield from walk_builds(inner)
 
 
+UNNAMED = "recipe"
+"""What a recipe is called that has no name, so that no command can choose it."""
+
 LIVE = "live://"
 """Begins what stands for the path of a model of the user's own process."""
 

@@ -12,6 +12,8 @@ from transferpipe.recipe.layouts import AUTO, KERAS, is_layout
 from transferpipe.recipe.model import Build, Origin
 
 _TARGET = "_target_"
+OF_A_FILE = ("path", "format", "layout", "select", "sha256")
+"""The keys of an origin that is a file."""
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
@@ -30,6 +32,8 @@ def parse_origin(value: Any, where: str, problems: Problems) -> Origin | None:
         return None
     if where == "target" and value.get("layout") != KERAS and is_layout(value.get("layout")):
         problems.add(f"{where}.layout", "the target is a Keras model: it has Keras's layout", "give it to the source")
+    if _TARGET in value and value.get("path") is None:  # a place for one on the command line
+        value = {key: inner for key, inner in value.items() if key != "path"}
     if "path" in value and _TARGET in value:
         problems.add(where, "`path` and `_target_` are both given", "keep one of them")
         return None

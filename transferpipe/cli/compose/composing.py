@@ -23,6 +23,7 @@ from transferpipe.cli.compose.process_state import hydra_lent, recipe_read
 from transferpipe.cli.compose.resolving import resolve
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 from transferpipe.recent import Recent
+from transferpipe.recipe.parse_origin import OF_A_FILE
 from transferpipe.recipe.trust import OUTSIDE
 from transferpipe.text.listing import listed
 
@@ -166,7 +167,7 @@ class Composer:
             fix = f"put it into recipes/sweep/{sweep}.yaml"
             raise RecipeError(Problem("sweep", f"there is no sweep called {sweep!r}", fix))
         settings = sweep if isinstance(sweep, dict) else {}
-        return Composed(_recipe_of(data), config, tuple(overrides), self, settings)
+        return Composed(_recipe_of(data, overrides), config, tuple(overrides), self, settings)
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         """Return overrides as Hydra reads them, which may name the files of a group by a pattern.
@@ -276,7 +277,7 @@ class Variants:
             raise explain(error, words, self._composer) from error
         data = dict(resolve(job, base))
         sweep = data.pop("sweep", None)
-        return _recipe_of(data), sweep if isinstance(sweep, dict) else {}
+        return _recipe_of(data, words), sweep if isinstance(sweep, dict) else {}
 
     def _sets_value(self, override: Override) -> bool:
         """Tell whether an override can only set a value of the recipe: choose no file, touch nothing of Hydra's own."""
@@ -294,12 +295,22 @@ def without_hydra(config: DictConfig) -> DictConfig:
     return job
 
 
-def _recipe_of(data: dict[str, Any]) -> dict[str, Any]:
-    """Return what of the resolved configuration is the recipe's."""
+def _recipe_of(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return what of the resolved configuration is the recipe's.
+
+    A file that the command line gives for a source or the target takes the place of the recipe's builder.
+    """
     data.pop("vars", None)  # they have been filled in where the recipe names them
     if isinstance(name := data.get("mapping"), str):  # no such group: Hydra took it for a value
         fix = f"put rules into recipes/mapping/{name}.yaml, or change one: mapping.RULE.to=..."
         raise RecipeError(Problem("mapping", f"there is no file of rules called {name!r}", fix))
+    given = {o.lstrip("+").partition("=")[0] for o in overrides}
+    sources = data["sources"] if isinstance(data.get("sources"), dict) else {}
+    origins = [("source", data), ("target", data), *((name, sources) for name in sources)]
+    for name, holder in origins:
+        where, origin = name if holder is data else f"sources.{name}", holder.get(name)
+        if isinstance(origin, dict) and origin.get("path") and "_target_" in origin and f"{where}.path" in given:
+            holder[name] = {k: v for k, v in origin.items() if k in OF_A_FILE or f"{where}.{k}" in given}
     return data
 
 

@@ -41,7 +41,8 @@ def _section(name: str) -> Schema:
     if "_target_" not in properties:
         return {"type": "object", "properties": properties, "additionalProperties": False}
     # The other keys of a call are its arguments.
-    only = {"propertyNames": {"enum": list(properties)}}
+    only = {"propertyNames": {"enum": list(properties)}, "properties": {"path": {"type": "string"}}}
+    properties["path"] = {**properties["path"], "type": ["string", "null"]}  # beside a call, a place for a file to come
     return {"type": "object", "properties": properties, "if": {"required": ["_target_"]}, "then": {}, "else": only}
 
 

@@ -93,7 +93,8 @@ def manifest_schema() -> Schema:
         "plan_sha256": _SHA256,
         "seal": {**_SHA256, "description": "of everything else here"},
     }
-    return {**_versioned(manifest.FORMAT_VERSION, required, {"parity": parity}), "definitions": definitions}
+    optional = {"parity": parity, "edits": _list(_edit()), "fetched": _by_name(_list(_fetched()))}
+    return {**_versioned(manifest.FORMAT_VERSION, required, optional), "definitions": definitions}
 
 
 def _or_text(schema: Schema) -> Schema:
@@ -134,6 +135,16 @@ def _weight() -> Schema:
         "also": _list(_TEXT),
     }
     return _object(required, optional)
+
+
+def _edit() -> Schema:
+    ends: Schema = {"type": "array", "items": {"type": ["number", "boolean", "string"]}, "minItems": 2, "maxItems": 2}
+    texts = dict.fromkeys(("name", "at", "index", "operation"), _TEXT)
+    return _object({**texts, "elements": _COUNT, "changed": _COUNT, "before": ends, "after": ends})
+
+
+def _fetched() -> Schema:
+    return _object({"url": _TEXT, "path": _TEXT, "sha256": _SHA256}, {"checked": _TEXT})
 
 
 def _artifact() -> Schema:
