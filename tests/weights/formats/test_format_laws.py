@@ -5,15 +5,17 @@ import json
 import h5py
 import numpy as np
 import pytest
-from hand_made import layer, write_archive, write_weights
+from hand_made import config_of, layer, write_archive, write_weights
 from legacy_files import layer as legacy_layer
 from legacy_files import model as legacy_model
 from legacy_files import write as write_legacy_h5
-from protobuf_messages import onnx_model, raw
+from protobuf_messages import field, onnx_model, raw, tensor
+from tf_bundles import Checkpoint
 from tfjs_models import weight, write_model
 from torch_files import plain, write_legacy, write_zip
 
 from transferpipe.testing import FormatLaws
+from transferpipe.weights.formats import FORMATS
 
 A, B = np.arange(9, dtype="float64"), np.arange(5, dtype="int64").reshape(5, 1)
 KERNEL, BIAS = np.arange(6, dtype="float32").reshape(2, 3), np.array([7, 8, 9], "float32")
@@ -158,3 +160,43 @@ class TestTorchIndex(FormatLaws):
         path = folder / "x.bin.index.json"
         path.write_text(json.dumps({"metadata": {}, "weight_map": {"a.w": "1.bin", "a.b": "2.bin"}}))
         return path, {"a/w": KERNEL, "a/b": BIAS}
+
+
+class TestOnnxBeside(FormatLaws):
+    """Values in a file beside the graph."""
+
+    name = "onnx"
+
+    def write(self, folder):
+        (folder / "w.bin").write_bytes(b"????" + KERNEL.tobytes())
+        place = {"location": "w.bin", "offset": "4", "length": str(KERNEL.nbytes)}
+        texts = b"".join(field(13, field(1, key) + field(2, value)) for key, value in place.items())
+        (folder / "model.bin").write_bytes(
+            onnx_model(raw("b", BIAS), tensor("w", KERNEL.shape, 1, texts, field(14, 1)))
+        )
+        return folder / "model.bin", {"w": KERNEL, "b": BIAS}
+
+
+class TestTensorflowCheckpoint(FormatLaws):
+    name = "tf_checkpoint"
+    checks_values = True
+
+    def write(self, folder):
+        Checkpoint().add("a/w", KERNEL).add("a/b", BIAS).write(folder / "x")
+        return folder / "x.index", {"a/w": KERNEL, "a/b": BIAS}
+
+
+class TestPreset(FormatLaws):
+    name = "preset"
+
+    def write(self, folder):
+        layers = [layer("a", "Dense", [KERNEL, BIAS], units=3)]
+        write_weights(folder / "model.weights.h5", layers)
+        (folder / "config.json").write_text(json.dumps(config_of(layers)))
+        (folder / "metadata.json").write_text(json.dumps({"keras_version": "3.12.0"}))
+        return folder, {"a/kernel": KERNEL, "a/bias": BIAS}
+
+
+def test_every_format_is_tried_that_can_be_written_by_hand():
+    tried = {laws.name for laws in FormatLaws.__subclasses__() if laws.__module__ == __name__}
+    assert tried == set(FORMATS) - {"saved_model", "orbax"}  # the work of their own libraries alone

@@ -132,13 +132,3 @@ def test_weights_that_are_not_there(tmp_path, net):
         open_source(tmp_path, "preset")
     with pytest.raises(FileError, match="is not a folder -> name the folder of the preset"):
         open_source(tmp_path / "config.json", "preset")
-
-
-@pytest.mark.parametrize("name", ["config.json", "model.weights.h5", "task.weights.h5"])
-def test_truncated_files(tmp_path, net, name):
-    save_preset(tmp_path, net, Task(net))
-    data = (tmp_path / name).read_bytes()
-    for length in range(0, len(data), 1 + len(data) // 20):
-        (tmp_path / name).write_bytes(data[:length])
-        with pytest.raises(FileError):
-            open_source(tmp_path)

@@ -350,12 +350,3 @@ def test_file_that_changes_after_opening(path):
     write(path, {"a": ["a/kernel"]})
     with pytest.raises(FileError, match=r"model.h5: changed since it was opened"):
         source.read("a/kernel")
-
-
-def test_truncated_at_any_length(path):
-    write(path, {f"layer{k}": [f"layer{k}/kernel"] for k in range(9)}, model("root", layer("Dense", "layer0")))
-    data = path.read_bytes()
-    for length in [*range(0, len(data), 1009), len(data) - 1]:
-        path.write_bytes(data[:length])
-        with pytest.raises(FileError, match=r"model.h5"):
-            open_h5(path)

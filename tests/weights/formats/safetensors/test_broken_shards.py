@@ -60,18 +60,13 @@ def test_shards_outside_of_the_folder(kind, tmp_path, name):
         open_source(index(kind, folder, named))
 
 
-@pytest.mark.parametrize("what", ["file", "folder"])
-def test_links_out_of_the_folder(kind, tmp_path, what):
+def test_links_to_folders_outside(kind, tmp_path):
     folder = tmp_path / "inner"
     folder.mkdir()
     (folder / kind.shards[1]).write_bytes((tmp_path / kind.shards[1]).read_bytes())
-    if what == "file":
-        (folder / kind.shards[0]).symlink_to(tmp_path / kind.shards[0])
-    else:
-        (folder / "up").symlink_to(tmp_path)
-    named = kind.shards[0] if what == "file" else f"up/{kind.shards[0]}"
+    (folder / "up").symlink_to(tmp_path)
     with pytest.raises(UnsafeError, match="which is a link to"):
-        open_source(index(kind, folder, named))
+        open_source(index(kind, folder, f"up/{kind.shards[0]}"))
 
 
 def test_links_to_blobs_that_are_no_cache(kind, tmp_path):
@@ -171,14 +166,3 @@ def test_a_hundred_thousand_keys_that_are_not_there(tmp_path):
         open_source(path)
     assert time.perf_counter() - start < 2
     assert len(str(caught.value)) < 1000
-
-
-def test_truncated_at_any_length(kind, tmp_path):
-    path = index(kind, tmp_path, kind.shards[0])
-    for file in (path, tmp_path / kind.shards[0]):
-        data = file.read_bytes()
-        for length in range(1, len(data), 1 + len(data) // 60):
-            file.write_bytes(data[:length])
-            with pytest.raises(FileError):
-                open_source(path)
-        file.write_bytes(data)
