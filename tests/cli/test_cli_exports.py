@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from command_line import RECIPE, tree, weights
 from hydra.core.global_hydra import GlobalHydra
 from safetensors.numpy import save_file
 
+import transferpipe as tp
 from transferpipe import zoo
 from transferpipe.cli import main
 
@@ -142,7 +144,8 @@ def test_names_that_choose_no_format(refuses):
     refuses(2, ("plan", "recipe=own", "save.path=out", "save.also=[out/model.keras]"), "lies inside of the SavedModel")
 
 
-def test_layers_that_tensorflow_would_leave_out(refuses, recipe, here):
+@pytest.mark.follows("_named: save as .keras or")
+def test_layers_that_tensorflow_would_leave_out(cli, refuses, recipe, here):
     (here / "listed.py").write_text(
         "import keras, numpy as np\n"
         "@keras.saving.register_keras_serializable()\n"
@@ -161,7 +164,11 @@ def test_layers_that_tensorflow_would_leave_out(refuses, recipe, here):
     )
     text = "source: {path: weights.safetensors}\ntarget: {_target_: listed.build}\n"
     text += "mapping: {all: {to: 'blocks/(.*)', from: '\\1'}}\n"
-    refuses(2, ("run", recipe(text), "save.path=model.ckpt"), "leave out blocks/hidden/kernel", "save as .keras")
+    words = ("run", recipe(text))
+    answer = refuses(2, (*words, "save.path=model.ckpt"), "leave out blocks/hidden/kernel", "save as .keras")
+    for suffix in re.search(r"save as (\S+) or (\S+),", answer.err).groups():
+        assert cli(*words, f"save.path=model{suffix}", f"hydra.run.dir=out{suffix}").status == 0
+        assert {w.name for w in tp.catalog(here / f"out{suffix}/model{suffix}")} >= {"blocks/hidden/kernel"}
 
 
 def test_nothing_is_left_behind_if_exporting_fails(refuses, monkeypatch):

@@ -491,6 +491,33 @@ def test_what_a_sweeper_that_chooses_needs():
     assert problems({key: {"_target_": "my.score"}}, {k: v for k, v in sweep.items() if k not in keys}) == ()
 
 
+@pytest.mark.parametrize("values", ["range(1,5,0)", "range(0.1,nan)"])
+@follows("_values: write KEY=A,B or KEY=range(5)")
+def test_values_of_an_axis(values, hint, cli):
+    for override in re.findall(r"KEY=\S+", hint(2, *SWEEP, f"seed={values}")):
+        override = override.replace("KEY", "seed").replace("A,B", "3,4")
+        assert len(swept(cli(*SWEEP, override, "--dry-run"))) == (5 if "range" in override else 2)
+
+
+@follows("check_optimising: leave it out (sweep.…=null), #2")
+def test_seeds_are_not_for_a_sweeper_to_choose():
+    import inspect
+    from types import SimpleNamespace
+
+    from transferpipe.cli.sweeps.expansion import Axes
+    from transferpipe.cli.sweeps.optimise import check_optimising
+    from transferpipe.score import finetune
+    from transferpipe.sweep.settings import read_settings_of
+
+    base, settings = SimpleNamespace(data={"score": {"_target_": "my.score"}}), read_settings_of({})
+    with pytest.raises(RecipeError) as caught:
+        check_optimising(base, Axes((), {"vars.x": ("1",)}, {"seed": "interval(0,1)"}), settings)
+    check_optimising(base, Axes((), {"vars.x": ("1",)}, {}), settings)
+    score, key = re.search(r"score=(\w+) score\.(\w+)=5", caught.value.problems[0].fix).groups()
+    assert score == "finetune"
+    assert key in inspect.signature(finetune).parameters
+
+
 def test_the_values_are_those_that_a_run_writes(cli, here):
     """The plans above are looked at as data; here once the values are."""
     assert cli("run", "recipe=own", "save.path=m.safetensors", "hydra.run.dir=out").status == 0

@@ -172,6 +172,16 @@ def test_one_of_several_checkpoints(state, tmp_path):
         assert next(iter(read(tmp_path).values()))[0] in (1, 2)
 
 
+@follows("_check_path: name a file or")
+def test_what_is_neither_a_file_nor_a_folder(tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    np.savez(tmp_path / "m.npz", w=np.ones(2))
+    assert advised(read, tmp_path / "pipe") == "name a file or a folder"
+    assert same(read(tmp_path / "m.npz"), {"w": np.ones(2)})
+
+
 @follows("locate: did you mean …?")
 def test_a_file_of_a_package():
     name = offered(advised(locate, "pkg://transferpipe/code.py"))[0]

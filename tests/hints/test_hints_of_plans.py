@@ -185,6 +185,15 @@ def test_a_name_in_no_source():
     assert [k.target for k in planned.kept] == ["head/kernel"]
 
 
+@follows("_settle_same_name: give it a rule: #2")
+def test_a_layer_whose_weights_are_numbered():
+    target = "a/beta 4 float32 BatchNormalization\na/moving_mean 4 float32 BatchNormalization"
+    source = "a/0 4 float32 BatchNormalization\na/1 4 float32 BatchNormalization"
+    problem = refused({"unmatched": "same_name"}, source, target=target)
+    planned = plan(changed({"unmatched": "same_name"}, problem.fix, ""), source, target=target)
+    assert moved(planned) == {"a/beta": "a/0", "a/moving_mean": "a/1"}
+
+
 @pytest.mark.parametrize("ignore", [[], ["enc/b"]])
 @follows("_account: add a rule for")
 def test_unused_weights_are_ignored(ignore):

@@ -92,12 +92,15 @@ def test_constants_and_models_that_are_tried_out_are_no_fault(builder, name, key
     assert warned(builder(name, **keys)) == []
 
 
+@pytest.mark.follows("code: baked-variables")
 def test_the_advice_followed_brings_the_weight_along(builder, tmp_path):
+    assert warned(builder("places", as_part=False))
     random = np.random.default_rng(0)
     shapes = {"words/embeddings": (9, 4), "places/embeddings": (8, 4), "d/kernel": (4, 2), "d/bias": (2,)}
     source = {n: random.normal(size=s).astype("float32") for n, s in shapes.items()}
     np.savez(tmp_path / "s.npz", **source)
     target = builder("places", as_part=True)  # the layer is called on a tensor of the model
+    assert warned(target) == []
     tp.transfer("s.npz", target, mapping={"all": {"to": ".*"}}, folder="out", save="model.keras")
     model = keras.models.load_model("out/model.keras")
     want = (source["words/embeddings"][[1, 2, 3, 4, 5]] + source["places/embeddings"][:5]) @ source["d/kernel"]

@@ -182,6 +182,7 @@ def test_hooks_that_fail_leave_everything_as_it_was(kind, message):
 
 
 @pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.follows("code: averages-reset")
 def test_moving_averages_of_the_optimizer_start_anew_and_it_is_said(scaled):
     source, target = filled(normalized(), 1), filled(normalized(), 2)
     optimizer = keras.optimizers.SGD(0.0, use_ema=True, ema_momentum=0.9)

@@ -99,6 +99,7 @@ def test_what_the_legacy_file_holds(tmp_path):
     assert {w.name for w in tp.catalog(path)} == {"lay/kernel", "lay/bias"}
 
 
+@pytest.mark.follows("code: assumed")
 def test_a_legacy_file_that_does_not_record_alpha(tmp_path):
     source = build("dense", 0, lora=True)
     path = saved(source, "a.h5", tmp_path)
@@ -112,6 +113,10 @@ def test_a_legacy_file_that_does_not_record_alpha(tmp_path):
     layer = source.get_layer("lay")
     kernel = np.asarray(layer._kernel) + np.asarray(layer.lora_kernel_a) @ np.asarray(layer.lora_kernel_b)
     np.testing.assert_allclose(target.get_layer("lay").kernel, kernel, rtol=1e-5, atol=1e-6)
+    again = build("dense", 1)  # from the file that the advice is to save
+    report = tp.transfer(saved(source, "a.keras", tmp_path), again, unmatched="same_name")
+    assert "assumed" not in [w.code for w in report.warnings]
+    np.testing.assert_allclose(again.get_layer("lay").kernel, layer.kernel, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

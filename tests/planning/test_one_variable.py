@@ -166,6 +166,7 @@ def test_different_values_are_an_error_that_names_both_rules(tmp_path):
     tp.plan(tmp_path / "two.npz", wrapped(), mapping=fixed, unmatched="keep")
 
 
+@pytest.mark.follows("code: one-variable")
 def test_keeping_one_name_while_the_other_is_assigned_is_warned_of():
     source = plain()
     rules = {"enc": {"to": "enc", "from": "d"}, "out": {"to": "out", "from": None}}
@@ -284,10 +285,20 @@ def test_weights_of_a_class_that_cannot_be_made_again_are_no_reason_to_warn(tmp_
     assert not tp.transfer(None, model, unmatched="keep", save="m.weights.h5", folder=tmp_path).warnings
 
 
+@pytest.mark.follows("code: not-loaded")
 def test_a_class_that_keras_cannot_make_again_is_a_warning(tmp_path):
     model = keras.Sequential([keras.Input((3,)), Unmakeable(3, name="own"), layers.Dense(2, name="d")])
     report = tp.transfer(None, model, unmatched="keep", save="m.keras", folder=tmp_path)
     assert "not-loaded" in [w.code for w in report.warnings]
+
+    @keras.saving.register_keras_serializable("not-loaded")
+    class Makeable(Unmakeable):
+        def get_config(self):
+            return {**super().get_config(), "size": self.size}
+
+    model = keras.Sequential([keras.Input((3,)), Makeable(3, name="own"), layers.Dense(2, name="d")])
+    report = tp.transfer(None, model, unmatched="keep", save="n.keras", folder=tmp_path)
+    assert "not-loaded" not in [w.code for w in report.warnings]
 
 
 def test_a_vocabulary_that_keras_cannot_load_is_refused(tmp_path):

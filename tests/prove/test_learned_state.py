@@ -383,6 +383,7 @@ def test_legacy_files_bring_what_their_configuration_holds(tmp_path):
     np.testing.assert_array_equal(loaded(x), original(x))
 
 
+@pytest.mark.follows("code: state-unread")
 def test_a_vocabulary_that_the_source_file_does_not_hold_is_said_to_be_kept(tmp_path):
     (tmp_path / "words.txt").write_text("a\nb\n")
     given = kl.StringLookup(vocabulary=str(tmp_path / "words.txt"), name="look")

@@ -1,6 +1,7 @@
 """`verify.reload`: what loading the result with Keras proves, what it refuses, and what it leaves open."""
 
 import keras
+import numpy as np
 import pytest
 from keras import layers as kl
 
@@ -130,18 +131,29 @@ def test_what_is_proved(make, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Layer InputLayer does not have:UserWarning")
+@pytest.mark.follows("code: reload-computed")
 def test_what_layers_compute_on_saving_is_not_compared(tmp_path):
     told = reloaded(lora_int8(), tmp_path)
     assert list(told) == ["reload-computed"]
     assert told["reload-computed"].where == "m.keras"
     assert "all weights were compared but 2 values that layers compute on saving, the first a/" in str(told)
+    model, x = lora_int8(), np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+    np.savez(tmp_path / "x.npz", x)
+    np.savez(tmp_path / "y.npz", np.asarray(model(x)))
+    parity = {"inputs": str(tmp_path / "x.npz"), "expected": str(tmp_path / "y.npz")}
+    report = tp.transfer(None, model, unmatched="keep", verify={"parity": parity})
+    assert report.verdict.function == "pass"
 
 
+@pytest.mark.follows("code: reload-forward")
 def test_a_forward_pass_that_raises_leaves_it_open(tmp_path):
     told = reloaded(named(d=kl.Dense(4), c=Choosy()), tmp_path)
     assert list(told) == ["reload-forward"]
     what = "(ValueError: Exception encountered when calling Choosy.call(). these are no real data)"
     assert f"the loaded model rejected random inputs {what}" in told["reload-forward"].text
+    loaded = keras.models.load_model(tmp_path / "out/m.keras")
+    symbols = keras.Input((4,))  # an input of the user's own, which the layer takes
+    assert loaded(symbols).shape == (None, 4)
 
 
 @pytest.mark.parametrize(

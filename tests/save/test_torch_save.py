@@ -136,11 +136,31 @@ def test_the_plan_says_it():
     assert "save_layout" not in without.to_data()
 
 
+@pytest.mark.follows("code: no-layout")
 def test_weights_that_torch_does_not_know_are_named():
     model = keras.Sequential([keras.Input((4,)), kl.Normalization(name="norm"), kl.Dense(2, name="d")])
     (warning,) = [w for w in plan(model).warnings if w.code == "no-layout"]
     assert "torch's layout knows no such layer" in warning.text
     assert "norm/mean" in warning.text
+    without = tp.plan(None, model, unmatched="keep", save="m.npz")  # `help warnings`: or save without `layout`
+    assert "no-layout" not in [w.code for w in without.warnings]
+
+
+@pytest.mark.follows("code: half-affine")
+def test_half_of_a_normalization_is_loaded_as_it_is_advised(tmp_path):
+    torch = pytest.importorskip("torch")
+    model = keras.Sequential([keras.Input((4,)), kl.BatchNormalization(center=False, epsilon=1e-5, name="bn")])
+    for v in model.variables:
+        v.assign(np.random.default_rng(len(v.path)).uniform(0.5, 2, v.shape))
+    save = {"path": "m.npz", "layout": "torch"}
+    report = tp.transfer(None, model, unmatched="keep", save=save, folder=tmp_path)
+    assert "half-affine" in [w.code for w in report.warnings]
+    net = torch.nn.Sequential()
+    net.add_module("bn", torch.nn.BatchNorm1d(4))
+    arrays = {name: torch.tensor(value) for name, value in np.load(tmp_path / "m.npz").items()}
+    net.load_state_dict(arrays, strict=False)
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+    assert np.allclose(net.eval()(torch.tensor(x)).detach(), model(x), atol=1e-5)
 
 
 def test_what_torch_cannot_have_is_refused_before_anything_is_written():

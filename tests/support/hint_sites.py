@@ -226,8 +226,9 @@ def _calls(tree):
     yield from visit(tree, None, "")
 
 
-def followed():
-    """Return the keys of the sites that tests name in modules with the mark `follows`, which checks itself that it is true."""
+@functools.cache
+def texts_of_marks():
+    """Return the texts in the modules with the mark `follows`, which checks itself that it is true."""
     texts = set()
     for path in TESTS.rglob("test_*.py"):
         text = path.read_text(encoding="utf-8")
@@ -235,7 +236,12 @@ def followed():
             texts |= {
                 n.value for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Constant) and isinstance(n.value, str)
             }
-    return {s.key for s in find_sites()} & texts
+    return frozenset(texts)
+
+
+def followed():
+    """Return the keys of the sites that tests with the mark `follows` name."""
+    return {s.key for s in find_sites()} & texts_of_marks()
 
 
 class Seen:

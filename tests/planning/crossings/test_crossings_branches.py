@@ -109,6 +109,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
+@pytest.mark.follows("code: crossed-branches")
 def test_both_sides_tell_their_connections(kind):
     text, exchanged = WRONG[kind]
     target = graph(text)

@@ -152,6 +152,15 @@ def test_numbers_are_warned_of_where_they_could_be_another_way_round(shapes, kin
     assert ("numbered-weights" in codes(plan)) == warns
 
 
+@pytest.mark.follows("code: numbered-weights")
+def test_names_that_are_stored_are_matched_by_name():
+    target = "a/gamma 2 float32 Mine\n a/beta 2 float32 Mine"
+    assert "numbered-weights" in codes(plan_of(target, "a/0 2\n a/1 2", {"r": {"to": "a"}}))
+    plan = plan_of(target, "a/beta 2\n a/gamma 2", {"r": {"to": "a"}})  # as a .keras file says it
+    assert pairs(plan) == {"a/gamma": "a/gamma", "a/beta": "a/beta"}
+    assert "numbered-weights" not in codes(plan)
+
+
 def test_a_layer_of_unknown_class_is_taken_by_number():
     plan = plan_of("a/alpha 2\n a/beta 2", "b/0 2\n b/1 2", {"r": {"to": "a", "from": "b"}})
     assert pairs(plan) == {"a/alpha": "b/0", "a/beta": "b/1"}

@@ -167,6 +167,14 @@ def test_a_cast_that_is_put_before(wrong, arrays, expected):
     assert np.allclose(found, expected, atol=1e-6)
 
 
+@follows("Concat.shape: give it sources whose")
+def test_sources_that_can_be_joined():
+    step = parse_transform({"concat": 1})
+    axis = int(refusal([step], X, drawn(3, 2)).split()[-1])
+    other = np.moveaxis(drawn(4, 5), 1, axis)
+    assert np.array_equal(result(step, X, other), np.concatenate([X, other], axis))
+
+
 @follows("_check_dtypes: save the sources as")
 def test_sources_of_integers_are_saved_as_floats_before_they_are_merged():
     step = parse_merge("mean")

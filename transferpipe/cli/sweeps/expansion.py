@@ -65,7 +65,7 @@ def _values(override: Override, problems: Problems) -> tuple[str, ...]:
     key, text = override.get_key_element(), override.get_value_string()
     try:
         found = tuple(itertools.islice(override.sweep_string_iterator(), _MOST_VALUES + 1))
-    except (HydraException, ValueError, TypeError) as error:
+    except (HydraException, ValueError, TypeError, ArithmeticError) as error:
         problems.add(key, f"{text!r} is no list of values: {error}", "write KEY=A,B or KEY=range(5)")
         return ()
     if not found:

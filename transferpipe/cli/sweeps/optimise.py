@@ -88,7 +88,8 @@ def check_optimising(base: Composed, axes: Axes, settings: Settings) -> None:
         problems.add(f"sweep.{key}", what, fix)
     if SEED in {*axes.axes, *axes.open}:
         what = "is no value to choose: the sweeper would pick the luckiest"
-        fix = "let the score average (score.repeats=5), or sweep over seeds once more with the best values"
+        fix = "leave it out, and sweep over seeds once more with the best values"
+        fix += "; to average: score=finetune score.repeats=5"
         problems.add(SEED, what, fix)
     problems.raise_as(RecipeError)
 

@@ -173,9 +173,10 @@ def _unrecorded_freezing(plan: Plan, target: TargetStructure) -> Iterator[PlanWa
     if not plan.freezing.layers:
         return
     weights_only = [p for p in plan.save if not output_of(p).holds_architecture]
-    if weights_only:
+    if plan.save and len(weights_only) == len(plan.save):  # else one of the files is a model, which holds it
         yield PlanWarning("freeze-not-saved", "save", f"{weights_only[0]} holds weights only, not the freezing")
-    if len(weights_only) == len(plan.save):
+        return
+    if not plan.save:
         return
     parts: dict[str, list[str]] = {}
     for name in _lost_on_loading(plan, target):
