@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from transferpipe.execute.open_recipe import open_recipe
+from transferpipe.models.target import FileTarget
 from transferpipe.planning.read_recipe import read_recipe
-from transferpipe.planning.suggest.sides import Sides
+from transferpipe.planning.suggest.sides import Sides, Statistics
 from transferpipe.planning.suggest.suggest import suggest_mapping
 from transferpipe.planning.suggest.suggestion import Suggestion
 from transferpipe.recipe.model import SINGLE
 
+_FEWEST = 8  # numbers whose statistics say anything
 SIDES = ("source", "target")
 
 
@@ -35,5 +40,17 @@ def propose(
     """
     opened = open_recipe(read_recipe({**origins, "unmatched": "keep"}), trusted, live)
     source, structure = opened.sources[SINGLE], opened.target.structure
-    layout = opened.layouts[SINGLE]
-    return suggest_mapping(Sides(source.catalog, structure, layout, origins, opened.labels), hints)
+    is_trained = opened.is_live or isinstance(opened.target, FileTarget)
+    statistics = (_statistics(source.read), _statistics(opened.target.read)) if is_trained else None
+    sides = Sides(source.catalog, structure, opened.layouts[SINGLE], origins, opened.labels, statistics)
+    return suggest_mapping(sides, hints)
+
+
+def _statistics(read: Callable[[str], NDArray[Any]]) -> Statistics:
+    def of(name: str) -> tuple[float, ...] | None:
+        value = np.asarray(read(name)).astype(np.float64)
+        if value.size < _FEWEST or not np.isfinite(value).all() or value.min() == value.max():
+            return None
+        return float(value.mean()), float(value.std()), float(value.min()), float(value.max())
+
+    return of

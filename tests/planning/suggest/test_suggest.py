@@ -6,6 +6,7 @@ import pytest
 import yaml
 from keras import layers
 from named_files import torch_resnet, write_tensors
+from safetensors.numpy import load_file
 
 import transferpipe as tp
 from transferpipe import RecipeError
@@ -130,3 +131,45 @@ def test_a_hint_must_pair_what_fits():
     with pytest.raises(RecipeError, match=r"iron cannot take wof: the source has none -> did you mean 'wolf'\?"):
         tp.suggest(twin("wolf", "bear"), twin("iron", "gold"), hints={"iron": "wof"})
     assert taken(tp.suggest(twin("wolf", "bear"), twin("iron", "gold"), hints={"iron": "wolf"}))["iron"] == {"wolf"}
+
+
+def test_values_decide_where_nothing_else_does(tmp_path):
+    """The target was trained on from the source, under other names: its values are nearly those of the source."""
+    keras.utils.set_random_seed(0)
+    source = twin("wolf", "bear")
+    source.get_layer("bear").set_weights([w * 3 + 1 for w in source.get_layer("bear").get_weights()])
+    target = twin("iron", "gold")
+    for ours, theirs in (("iron", "bear"), ("gold", "wolf")):
+        weights = source.get_layer(theirs).get_weights()
+        target.get_layer(ours).set_weights([w + np.float32(1e-3) * np.sign(w) for w in weights])
+    found = tp.suggest(source, target)
+    assert taken(found) == {"iron": {"bear"}, "gold": {"wolf"}, "join": {"join"}}
+    assert str(found).count("# doubt: by the statistics of the values") == 2
+
+
+def test_a_flattened_map_of_torch_gets_its_transform(tmp_path):
+    shapes = {"features.0.weight": (4, 3, 3, 3), "features.0.bias": (4,), "classifier.0.weight": (6, 64)}
+    path = write_tensors(tmp_path / "flat.safetensors", shapes | {"classifier.0.bias": (6,)})
+    inputs = keras.Input((4, 4, 3))
+    x = layers.Flatten()(layers.Conv2D(4, 3, padding="same", name="conv")(inputs))
+    model = keras.Model(inputs, layers.Dense(6, name="dense")(x))
+    found = tp.suggest(path, model)
+    assert found.mapping["dense"]["transform"] == {"kernel": [{"flatten_order": [4, 4, 4]}]}
+    tp.transfer(path, model, mapping=found.mapping)
+    stored = load_file(path)["classifier.0.weight"]
+    expected = stored.reshape(6, 4, 4, 4).transpose(2, 3, 1, 0).reshape(64, 6)
+    assert np.array_equal(model.get_layer("dense").get_weights()[0], expected)
+
+
+def test_one_projection_of_query_key_and_value_is_cut_in_three(tmp_path):
+    shapes = {"attn.qkv.weight": (24, 8), "attn.qkv.bias": (24,), "attn.proj.weight": (8, 8), "attn.proj.bias": (8,)}
+    path = write_tensors(tmp_path / "timm.safetensors", shapes)
+    inputs = keras.Input((3, 8))
+    model = keras.Model(inputs, layers.MultiHeadAttention(2, 4, name="mha")(inputs, inputs))
+    found = tp.suggest(path, model)
+    assert found.mapping == {"mha": {"to": "mha", "from": "attn"}}
+    tp.transfer(path, model, mapping=found.mapping)
+    stored = load_file(path)["attn.qkv.weight"]
+    for k, head in enumerate(("query", "key", "value")):
+        kernel = next(w for w in model.weights if w.path.endswith(f"{head}/kernel")).numpy()
+        assert np.array_equal(kernel.reshape(8, 8), stored[8 * k : 8 * k + 8].T)

@@ -3,8 +3,9 @@
 torch.nn.MultiheadAttention (https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiheadAttention.html) keeps the
 projections of query, key and value one above the other in ``in_proj_weight``, or apart where their sizes differ; head h
 has rows h*D to (h+1)*D. Keras has kernels (E, H, D) and biases (H, D). Implementations that project by three Linear
-layers name them ``q_proj``, ``k_proj`` and ``v_proj``, or ``query``, ``key`` and ``value``. torch has no module with
-more heads of queries than of keys: those always project by Linear layers.
+layers name them ``q_proj``, ``k_proj`` and ``v_proj``, or ``query``, ``key`` and ``value``; timm's, by one, ``qkv`` and
+``proj``, arranged as ``in_proj_weight``. torch has no module with more heads of queries than of keys: those always
+project by Linear layers.
 """
 
 from __future__ import annotations
@@ -69,14 +70,20 @@ def _projection(number: int, name: str) -> dict[str, tuple[Adapted, ...]]:
     modules = (f"{name[0]}_proj", name)
     return {
         f"{name}/kernel": (
-            Adapted(("in_proj_weight",), partial(_part, number, _kernel), (_kernel_back,), third=number),
+            *(
+                Adapted((n,), partial(_part, number, _kernel), (_kernel_back,), third=number)
+                for n in ("in_proj_weight", "qkv/weight")
+            ),
             *(
                 Adapted((n,), _kernel, (_kernel_back,))
                 for n in (f"{name[0]}_proj_weight", *(f"{m}/weight" for m in modules), "weight")
             ),
         ),
         f"{name}/bias": (
-            Adapted(("in_proj_bias",), partial(_part, number, _bias), (_bias_back,), third=number),
+            *(
+                Adapted((n,), partial(_part, number, _bias), (_bias_back,), third=number)
+                for n in ("in_proj_bias", "qkv/bias")
+            ),
             *(Adapted((n,), _bias, (_bias_back,)) for n in (*(f"{m}/bias" for m in modules), "bias")),
         ),
     }
@@ -96,9 +103,12 @@ ATTENTION: Adapters = {
         **_projection(1, "key"),
         **_projection(2, "value"),
         "attention_output/kernel": tuple(
-            Adapted((n,), _output, (_output_back,)) for n in ("out_proj/weight", "o_proj/weight", "weight")
+            Adapted((n,), _output, (_output_back,))
+            for n in ("out_proj/weight", "o_proj/weight", "proj/weight", "weight")
         ),
-        "attention_output/bias": tuple(Adapted((n,), (), ((),)) for n in ("out_proj/bias", "o_proj/bias", "bias")),
+        "attention_output/bias": tuple(
+            Adapted((n,), (), ((),)) for n in ("out_proj/bias", "o_proj/bias", "proj/bias", "bias")
+        ),
     },
     "GroupedQueryAttention": {
         **_separate("query"),

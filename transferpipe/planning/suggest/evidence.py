@@ -8,7 +8,7 @@ pairs for which all else is equal.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +17,17 @@ from numpy.typing import NDArray
 
 from transferpipe.planning.suggest.assignment import NO_FIT, Scores
 from transferpipe.planning.suggest.graphs import Place, colour
-from transferpipe.planning.suggest.laws import Law, cost_of, find_laws, followers
+from transferpipe.planning.suggest.laws import Law, Numbers, cost_of, find_laws, followers
 from transferpipe.planning.suggest.pieces import Fits, Piece
+from transferpipe.planning.suggest.sides import Statistics
 from transferpipe.planning.suggest.words import Tokens, Vocabulary, words_of
+from transferpipe.recipe.model import SINGLE
 from transferpipe.weights.network import Network
 
-SAME, LAW, GRAPH, WORDS, ORDER, WHOLE, SETTINGS = 3.0, 2.0, 1.5, 1.0, 0.8, 0.3, 0.4
+SAME, LAW, GRAPH, WORDS, ORDER, WHOLE, SETTINGS, NEAR, VALUES = 3.0, 2.0, 1.5, 1.0, 0.8, 0.3, 0.4, 0.8, 0.5
 
-_MOST_VOTES = 3000
+# How much of a spread the statistics of a weight and of one that was trained on from it differ, and of others.
+_CLOSE, _FAR = 0.05, 0.2
 _COMPARED = ("strides", "dilation_rate", "groups", "activation", "kernel_size", "data_format")
 
 Flags = NDArray[np.bool_]
@@ -44,6 +47,8 @@ class Evidence:
         order: both stand at the same place in their order.
         whole: neither side has a weight that the other lacks.
         settings: how many settings differ.
+        near: what is paired next to both stands in containers as near to each other.
+        values: the statistics of the values are the same, and those of others are not.
         in_line: for each side, whether of two pieces one comes before the other, so that an order means anything.
     """
 
@@ -56,12 +61,15 @@ class Evidence:
     order: Scores
     whole: Scores
     settings: Scores
+    near: Scores
+    values: Scores
     in_line: tuple[Flags, Flags]
 
     @property
     def without_order(self) -> Scores:
         """The scores of all pairs, the order left out."""
         total = SAME * self.same + LAW * self.law + GRAPH * self.graph + WORDS * self.words + WHOLE * self.whole
+        total += NEAR * self.near + VALUES * self.values
         return np.where(self.fits, np.maximum(total - SETTINGS * self.settings, 0) + 1e-3, NO_FIT)
 
     @property
@@ -93,9 +101,20 @@ def gather(fits: Fits, places: tuple[Place, Place]) -> Evidence:
         order=np.zeros(shape),
         whole=_whole(fits, mask),
         settings=_settings(fits, places, mask),
+        near=np.zeros(shape),
+        values=np.zeros(shape),
         in_line=(_in_line(places[0]), _in_line(places[1])),
     )
-    found.order = _order(fits, places, found)
+    found.order = np.where(_has_parallel(found), 0.25, 1.0) * _order(fits, places, found)
+    return found
+
+
+def _has_parallel(evidence: Evidence) -> Flags:
+    """Find the targets that others of their kind stand beside, so that an order tells little about them."""
+    kinds = np.array(evidence.kinds[0])
+    beside = np.equal.outer(kinds, kinds) & ~evidence.in_line[0]
+    np.fill_diagonal(beside, val=False)
+    found: Flags = beside.any(axis=1, keepdims=True)
     return found
 
 
@@ -125,12 +144,12 @@ def _same(fits: Fits, mask: Flags) -> Scores:
         if ours == theirs:
             found[i, j] = sure
         elif a.tokens == b.tokens and a.tokens:
-            found[i, j] = 0.9 * sure
+            found[i, j] = 0.3 * sure  # with counters from 0 and from 1, equal numbers may not mean the same
         elif ours.endswith(f"/{theirs}") or theirs.endswith(f"/{ours}"):
             found[i, j] = 0.8 * sure
-    partial = (found > 0) & (found <= 0.8)
+    partial = found == 0.8
     crowded = (partial.sum(axis=1, keepdims=True) > 1) | (partial.sum(axis=0, keepdims=True) > 1)
-    exact = (found > 0.8).any(axis=1, keepdims=True) | (found > 0.8).any(axis=0, keepdims=True)
+    exact = (found == 1).any(axis=1, keepdims=True) | (found == 1).any(axis=0, keepdims=True)
     found[partial & (crowded | exact)] = 0
     return found
 
@@ -175,14 +194,26 @@ def _laws_of(
     part = mask[np.ix_(mine, other)]
     ours = [words_of(fits.targets[i].name).numbers for i in mine]
     numbers = [words_of(fits.sources[j].name).numbers for j in other]
-    pairs = [(ours[a], numbers[b]) for a, b in zip(*np.nonzero(part), strict=True)]
+    votes = [(ours[a], numbers[b]) for a, b in zip(*np.nonzero(part), strict=True)]
     fewest = min(int(part.any(axis=1).sum()), int(part.any(axis=0).sum()))
     index = {n: b for b, n in enumerate(numbers)}
     rows = {n: a for a, n in enumerate(ours)}
-    for law in find_laws(pairs[:: 1 + len(pairs) // _MOST_VOTES]):
+    for law in find_laws(votes):
         follow = [(rows[n], index[s]) for n, s in followers(law, ours, index) if part[rows[n], index[s]]]
-        if len({b for _, b in follow}) >= max(len(follow), 2):  # else several would take one
-            yield law, [(mine[a], other[b]) for a, b in follow], len(follow) / fewest
+        for some in _one_to_one(follow, ours):
+            yield law, [(mine[a], other[b]) for a, b in some], len(some) / fewest
+
+
+def _one_to_one(follow: list[tuple[int, int]], ours: list[Numbers]) -> Iterator[list[tuple[int, int]]]:
+    """Yield those that obey a law and take each source once; where several would take one, those of one number."""
+    if len({b for _, b in follow}) == len(follow):
+        parts = [follow]
+    else:
+        values = {(p, n) for a, _ in follow for p, n in enumerate(ours[a])}
+        parts = [[(a, b) for a, b in follow if ours[a][p] == n] for p, n in sorted(values)]
+    for part in parts:
+        if len({b for _, b in part}) == len(part) > 1:
+            yield part
 
 
 def _graph(places: tuple[Place, Place], kinds: tuple[list[int], list[int]], mask: Flags) -> Scores:
@@ -193,6 +224,74 @@ def _graph(places: tuple[Place, Place], kinds: tuple[list[int], list[int]], mask
     before = np.equal.outer([c[0] for c in ours], [c[0] for c in theirs])
     behind = np.equal.outer([c[1] for c in ours], [c[1] for c in theirs])
     return np.where(mask, 0.6 * before + 0.4 * behind, 0.0)
+
+
+def find_near(fits: Fits, place: Place, evidence: Evidence, sure: Mapping[int, int]) -> Scores:
+    """Find how near, in containers, a source stands to what the neighbours of a target take.
+
+    Args:
+        fits: what fits.
+        place: the target.
+        evidence: what is known so far.
+        sure: what is decided, by places of target and source.
+    """
+    found = np.zeros(evidence.fits.shape)
+    names = [p.name.split("/") for p in fits.sources]
+    for i, before in place.before.items():
+        known = [names[sure[k]] for k in before if k in sure]
+        behind = [names[sure[k]] for k in place.behind.get(i, ()) if k in sure]
+        for j in np.flatnonzero(evidence.fits[i]) if known or behind else ():
+            first = max((_nearness(names[j], other) for other in known), default=0.0)
+            second = max((_nearness(names[j], other) for other in behind), default=0.0)
+            found[i, j] = max(first, 0.7 * second)
+    return found
+
+
+def find_values(
+    fits: Fits, undecided: Mapping[int, Sequence[int]], statistics: tuple[Statistics, Statistics]
+) -> Scores:
+    """Find what a target that was trained already has values like, where one candidate's are and no other's.
+
+    Args:
+        fits: what fits.
+        undecided: by places, the targets that nothing else decides, and their candidates.
+        statistics: those of source and target.
+    """
+    found = np.zeros((len(fits.targets), len(fits.sources)))
+    catalogs = fits.pairing.sources[SINGLE], fits.pairing.target
+    told = [
+        {k: of(max(pieces[k].weights, key=lambda w, c=catalog: c[w].size)) for k in wanted}  # type: ignore[misc]
+        for of, catalog, pieces, wanted in (
+            (statistics[0], catalogs[0], fits.sources, {j for others in undecided.values() for j in others}),
+            (statistics[1], catalogs[1], fits.targets, set(undecided)),
+        )
+    ]
+    for i, others in undecided.items():
+        mine = told[1][i]
+        distances = sorted((_distance(mine, told[0][j]), j) for j in others) if mine else []
+        if len(distances) > 1 and distances[0][0] < _CLOSE and distances[1][0] > _FAR:
+            found[i, distances[0][1]] = 1.0
+    return found
+
+
+def _distance(ours: tuple[float, ...], theirs: tuple[float, ...] | None) -> float:
+    """Return by how much of a spread two values' statistics differ at most."""
+    if theirs is None:
+        return np.inf
+    return max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) / max(ours[1], theirs[1], 1e-30)
+
+
+def _nearness(a: list[str], b: list[str]) -> float:
+    """Return the share of the containers of two names that both have."""
+    if a == b:
+        return 0.0
+    common = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        common += 1
+    longest = max(len(a), len(b)) - 1
+    return min(common / longest, 1.0) if longest else 0.0
 
 
 def _order(fits: Fits, places: tuple[Place, Place], evidence: Evidence) -> Scores:

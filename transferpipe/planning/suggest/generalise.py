@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transferpipe.errors import Problems
-from transferpipe.planning.claims import find_units
+from transferpipe.planning.claims import Unit, find_units
 from transferpipe.planning.pairing.rules import pair_rule
 from transferpipe.planning.pairing.taken import Pairing, Taken
 from transferpipe.planning.suggest.templates import Draft, Pair, cluster, drafts_of, escape, split
 from transferpipe.recipe.model import SINGLE, From, Rule
-from transferpipe.recipe.patterns import Pattern
+from transferpipe.recipe.patterns import NameMatch, Pattern
 from transferpipe.recipe.templates import Template
 from transferpipe.weights.name import WeightName
 
@@ -90,6 +90,12 @@ def find_rules(pairs: Sequence[Pair], expected: Mapping[str, Taken], pairing: Pa
     while open_pairs:
         best = _best_rule(open_pairs, (left, needs), pairing)
         if best is None:
+            for pair in sorted(open_pairs, key=lambda p: -len(p.weights)):
+                alone = _alone(pair, pairing) if all(w in left for w in pair.weights) else None
+                if alone is not None:
+                    rules.append(dataclasses.replace(alone, name=_name_of(alone, names)))
+                    for weight in pair.weights:
+                        del left[weight]
             break
         rules.append(dataclasses.replace(best, name=_name_of(best, names)))
         for weight in best.weights:
@@ -105,7 +111,6 @@ def _best_rule(pairs: Sequence[Pair], wanted: Wanting, pairing: Pairing) -> Foun
         for shape, members in cluster([p for p in pairs if p.transform == transform])
         for draft in drafts_of(shape, members)
     ]
-    drafts += [Draft(escape(p.to), _literal(p.source), (p,)) for p in pairs]
     sizes = [len({w for p in d.pairs for w in p.weights}) for d in drafts]
     best: FoundRule | None = None
     # What settles as much by a shorter text is the better rule; order is a last resort.
@@ -120,8 +125,17 @@ def _best_rule(pairs: Sequence[Pair], wanted: Wanting, pairing: Pairing) -> Foun
     return best
 
 
-def _literal(name: str) -> str:
-    return name.replace("\\", "\\\\").replace("{", "{{").replace("}", "}}")
+def _alone(pair: Pair, pairing: Pairing) -> FoundRule | None:
+    """Return the rule of one pair alone, if the planner would do it."""
+    literal = pair.source.replace("\\", "\\\\").replace("{", "{{").replace("}", "}}")
+    draft = Draft(escape(pair.to), literal, (pair,))
+    unit = Unit(NameMatch(pair.to), pair.to in pairing.target.layers, pair.weights)
+    trial = dataclasses.replace(pairing, problems=Problems(), warnings={}, judged={})
+    given = pair_rule(_rule_of(draft, ()), [unit], trial)
+    if trial.problems.found or set(given) != set(pair.weights):
+        return None
+    transform = json.loads(pair.transform or "{}")
+    return FoundRule("", draft.to, draft.source, pair.weights, (pair,), transform=transform)
 
 
 def _tried(draft: Draft, wanted: Wanting, pairing: Pairing) -> FoundRule | None:

@@ -49,6 +49,15 @@ class Place:
                 self.before[i] = given
             arriving[node.name] = tuple(mine) or given
 
+    @cached_property
+    def behind(self) -> dict[int, list[int]]:
+        """For each piece those at which its output arrives."""
+        found: dict[int, list[int]] = {}
+        for i, given in self.before.items():
+            for j in given:
+                found.setdefault(j, []).append(i)
+        return found
+
     @property
     def is_connected(self) -> bool:
         """Whether the side tells how its layers are connected."""
@@ -110,12 +119,8 @@ def colour(
     numbers: dict[Hashable, int] = {}
     found: list[list[tuple[int, int]]] = []
     for place, kind in zip(places, kinds, strict=True):
-        behind: dict[int, list[int]] = {}
-        for i, given in place.before.items():
-            for j in given:
-                behind.setdefault(j, []).append(i)
         forward = _spread(place.order, place.before, kind, numbers, 0)
-        backward = _spread(place.order[::-1], behind, kind, numbers, 1)
+        backward = _spread(place.order[::-1], place.behind, kind, numbers, 1)
         found.append(list(zip(forward, backward, strict=True)))
     return found
 

@@ -7,11 +7,14 @@ with another.
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 Numbers = tuple[int, ...]
+Counted = NDArray[np.int64]
 
 _FACTORS = (1, 2, 3)
 _MOST_TERMS = 3
@@ -53,8 +56,11 @@ def find_laws(pairs: Sequence[tuple[Numbers, Numbers]]) -> list[Law]:
     """
     if not pairs:
         return []
-    ours, theirs = pairs[0]
-    choices = [_terms(pairs, q, len(ours)) for q in range(len(theirs))]
+    index: dict[Numbers, int] = {}
+    rows = np.array([index.setdefault(ours, len(index)) for ours, _ in pairs])
+    ours = np.array([o for o, _ in pairs], dtype=np.int64).reshape(len(pairs), -1)
+    theirs = np.array([t for _, t in pairs], dtype=np.int64).reshape(len(pairs), -1)
+    choices = [_terms(rows, ours, theirs[:, q], q) for q in range(theirs.shape[1])]
     laws = itertools.islice(itertools.product(*choices), _MOST_LAWS)
     return sorted(laws, key=cost_of)
 
@@ -66,26 +72,29 @@ def cost_of(law: Law) -> float:
     return sum(term.cost for term in law) + 0.15 * turned
 
 
-def _terms(pairs: Sequence[tuple[Numbers, Numbers]], q: int, places: int) -> list[Term]:
-    """Return the likeliest terms for the q-th number of the source."""
-    counted: Counter[Term] = Counter()
-    for place in range(places):
+def _terms(rows: Counted, ours: Counted, theirs: Counted, q: int) -> list[Term]:
+    """Return the likeliest terms for the q-th number of the source: those that most targets could obey."""
+    counted: dict[Term, int] = {}
+    for place in range(ours.shape[1]):
         for factor in _FACTORS:
-            offsets: dict[int, set[Numbers]] = {}
-            for ours, theirs in pairs:
-                offsets.setdefault(theirs[q] - factor * ours[place], set()).add(ours)
-            for offset, known in offsets.items():
-                if len({ours[place] for ours in known}) > 1:  # one value alone is a constant
-                    counted[Term(place, factor, offset)] = len(known)
-    constants: dict[int, set[Numbers]] = {}
-    for ours, theirs in pairs:
-        constants.setdefault(theirs[q], set()).add(ours)
-    for value, known in constants.items():
-        counted[Term(None, 0, value)] = len(known)
+            offsets = theirs - factor * ours[:, place]
+            several = _counts(offsets, ours[:, place])
+            for offset, count in _counts(offsets, rows).items():
+                if several[offset] > 1:  # of one value alone, it is a constant
+                    counted[Term(place, factor, offset)] = count
+    for value, count in _counts(theirs, rows).items():
+        counted[Term(None, 0, value)] = count
     ranked = sorted(counted, key=lambda t: (-counted[t] * (1 - t.cost), t.cost, t.place == q))
     moving = [t for t in ranked if t.place is not None][:_MOST_TERMS]
     fixed = [t for t in ranked if t.place is None][: _MOST_TERMS - 1]
     return [*moving, *fixed]
+
+
+def _counts(values: Counted, of: Counted) -> dict[int, int]:
+    """Return for each of `values` with how many different ones of `of` it stands."""
+    both = np.unique(np.stack([values, of], axis=1), axis=0)[:, 0]
+    found, counts = np.unique(both, return_counts=True)
+    return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
 def followers(law: Law, ours: Sequence[Numbers], theirs: Mapping[Numbers, object]) -> Iterator[tuple[Numbers, Numbers]]:

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.planning.suggest.assignment import NO_FIT, Scores, assign_best
-from transferpipe.planning.suggest.evidence import Evidence, gather
+from transferpipe.planning.suggest.evidence import Evidence, find_near, find_values, gather
 from transferpipe.planning.suggest.graphs import Place
 from transferpipe.planning.suggest.pieces import Fits, Piece
+from transferpipe.planning.suggest.sides import Statistics
 
 # What the second best way must lose, and what must speak for a pair that nothing else rules out.
 MARGIN, ENOUGH = 0.12, 0.5
+_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -66,35 +68,68 @@ class Matching:
     fitting: frozenset[str] = frozenset()
 
 
-def match_pieces(fits: Fits, places: tuple[Place, Place], fixed: Mapping[int, int | None]) -> Matching:
+def match_pieces(
+    fits: Fits,
+    places: tuple[Place, Place],
+    fixed: Mapping[int, int | None],
+    statistics: tuple[Statistics, Statistics] | None = None,
+) -> Matching:
     """Return what each piece of the target takes.
 
     Args:
         fits: what fits.
         places: where the pieces of both sides stand.
         fixed: by target piece, the source piece that the user gave; None keeps it.
+        statistics: of the values of source and target, asked only where nothing else decides.
     """
     evidence = gather(fits, places)
     _fix(evidence, fixed)
-    scores = evidence.scores
-    owner_of = assign_best(scores)
-    matches, undecided, unmatched = [], [], []
+    owner_of, decided = _decide(evidence, fixed)
+    for _ in range(_ROUNDS):  # what is decided tells what stands near it
+        sure = {i: int(owner_of[i]) for i in decided}
+        evidence.near = find_near(fits, places[0], evidence, sure)
+        owner_of, again = _decide(evidence, fixed)
+        if again.keys() == decided.keys():
+            break
+        decided = again
     second = _Seconds(evidence, owner_of)
+    left = [i for i, j in enumerate(owner_of.tolist()) if j >= 0 and i not in decided]
+    if statistics and left:
+        candidates = {i: [int(owner_of[i]), *second.of(i)[1]] for i in left}
+        evidence.values = find_values(fits, candidates, statistics)
+        owner_of, decided = _decide(evidence, fixed)
+        second = _Seconds(evidence, owner_of)
+    matches, undecided, unmatched = [], [], []
     for i, piece in enumerate(fits.targets):
         j = int(owner_of[i])
         if j < 0:
             unmatched.append(piece)
-            continue
-        margin, others = second.of(i)
-        complete = second.is_complete(i)
-        enough = evidence.without_order[i, j] >= ENOUGH or evidence.order[i, j] >= 1 or complete
-        if i in fixed or (margin >= MARGIN and enough):
-            matches.append(Match(piece, fits.sources[j], *_explain(evidence, i, j, i in fixed, len(fits.of[i]))))
+        elif i in decided:
+            told, doubt = _explain(evidence, i, j, i in fixed, len(fits.of[i]))
+            if second.may_be_shifted(i) and told[0] == "numbers":
+                doubt = doubt or "by numbers, and both sides have layers of this kind left over"
+            matches.append(Match(piece, fits.sources[j], told, doubt))
         else:
+            margin, others = second.of(i)
             names = [fits.sources[k].name for k in dict.fromkeys([j, *others])]
-            reason = "fit equally well" if margin < MARGIN else "fits by its shape alone; nothing else speaks for it"
+            reason = "fit equally well" if margin < MARGIN else "fits by its shapes alone"
             undecided.append(Undecided(piece, tuple(names), reason))
     return Matching(tuple(matches), tuple(undecided), tuple(unmatched))
+
+
+def _decide(evidence: Evidence, fixed: Mapping[int, int | None]) -> tuple[NDArray[np.int64], dict[int, float]]:
+    """Return the best assignment, and of the pieces for which it is certain enough what the second best loses."""
+    owner_of = assign_best(evidence.scores)
+    second, scores = _Seconds(evidence, owner_of), evidence.without_order
+    decided: dict[int, float] = {}
+    for i, j in enumerate(owner_of.tolist()):
+        if j < 0:
+            continue
+        margin, _ = second.of(i)
+        enough = scores[i, j] >= ENOUGH or evidence.order[i, j] >= 1 or second.is_complete(i)
+        if i in fixed or (margin >= MARGIN and enough):
+            decided[i] = margin
+    return owner_of, decided
 
 
 def _fix(evidence: Evidence, fixed: Mapping[int, int | None]) -> None:
@@ -110,23 +145,25 @@ def _fix(evidence: Evidence, fixed: Mapping[int, int | None]) -> None:
 def _explain(evidence: Evidence, i: int, j: int, given: bool, choices: int) -> tuple[tuple[str, ...], str]:
     if given:
         return ("your hint",), ""
-    found = [
-        word
-        for word, strength, least in (
-            ("same name", evidence.same, 0.0),
-            ("words", np.where(evidence.same > 0, 0.0, evidence.words), 0.25),
-            ("numbers", evidence.law, 0.25),
-            ("graph", evidence.graph, 0.9),
-            ("part of the graph", np.where(evidence.graph > 0.9, 0.0, evidence.graph), 0.3),
-            ("order", evidence.order, 0.0),
-        )
-        if strength[i, j] > least
-    ]
+    same, words, graph = (float(m[i, j]) for m in (evidence.same, evidence.words, evidence.graph))
+    told = {
+        "same name": same > 0,
+        "words": not same and words > 0.25,
+        "numbers": evidence.law[i, j] > 0.25,
+        "graph": graph > 0.9,
+        "part of the graph": 0.3 < graph <= 0.9,
+        "order": evidence.order[i, j] > 0,
+        "values": evidence.values[i, j] > 0,
+        "neighbours": evidence.near[i, j] > 0.8,
+    }
+    found = [word for word, holds in told.items() if holds]
     doubt = ""
     if not found and choices > 1:
         doubt = "what is left when all others are paired"
-    elif not found and evidence.words[i, j] < 0.1:
+    elif not found and words < 0.1:
         doubt = "by the shapes alone: the names have nothing in common"
+    elif "values" in found:
+        doubt = "by the statistics of the values"
     elif found == ["order"]:
         doubt = "by the order alone"
     return (*found, "unique shapes" if choices == 1 else "shapes"), doubt
@@ -146,14 +183,20 @@ class _Seconds:
         self._free = np.maximum(free.max(axis=1, initial=NO_FIT), 0.0)
         kinds = evidence.kinds
         self._left: dict[int, bool] = {}
+        self._both: dict[int, bool] = {}
         for kind in set(kinds[0]):
             alone = [k for i, k in enumerate(kinds[0]) if k == kind and owner_of[i] < 0]
             loose = [k for j, k in enumerate(kinds[1]) if k == kind and self._owner[j] < 0]
             self._left[kind] = bool(alone or loose)
+            self._both[kind] = bool(alone and loose)
 
     def is_complete(self, i: int) -> bool:
         """Tell whether all pieces of its kind are paired, on both sides, so that nothing could be mistaken for it."""
         return not self._left[self._evidence.kinds[0][i]]
+
+    def may_be_shifted(self, i: int) -> bool:
+        """Tell whether pieces of its kind are left over on both sides, as where a law is off by one."""
+        return self._both[self._evidence.kinds[0][i]]
 
     def of(self, i: int) -> tuple[float, list[int]]:
         """Return what the second best way loses, and which sources come close."""

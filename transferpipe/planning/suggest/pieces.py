@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -23,7 +24,7 @@ from transferpipe.planning.transforms import TransformError, infer
 from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import SINGLE
 from transferpipe.recipe.patterns import NameMatch
-from transferpipe.weights.keras.layer_classes import BUILT_IN
+from transferpipe.weights.keras.layer_classes import BUILT_IN, is_made_up
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Catalog
 
@@ -105,6 +106,7 @@ def find_fits(pairing: Pairing) -> Fits:
             if any(others for _, others in found) or level is levels[-1]:
                 chosen += found
                 break
+    chosen = [(piece, _without_namesake(piece, others, layers)) for piece, others in chosen]
     wanted = {other: None for _, others in chosen for other in others}
     place = {w.name: i for i, w in enumerate(pairing.sources[SINGLE])}
     fits.sources = sorted(wanted, key=lambda p: (place[p.weights[0]], len(p.weights)))
@@ -119,13 +121,27 @@ def find_fits(pairing: Pairing) -> Fits:
 def _fitting(fits: Fits, piece: Piece, signed: Mapping[Signature, list[Piece]]) -> list[Piece]:
     mine = _target_signature(piece, fits.pairing)
     size = sum(fits.pairing.target[w].size for w in piece.weights)
+    least = max(fits.pairing.target[w].size for w in piece.weights)  # a bias may be missing
     found: list[Piece] = []
     for theirs, others in signed.items():
         total = sum(fits.pairing.sources[SINGLE][w].size for w in others[0].weights)
         # Torch adds two biases of a recurrent layer, and a container may hold a normalization beside.
-        if size <= total <= 3 * size + 64 and fits.can_take(piece, others[0], (mine, theirs)):
+        if least <= total <= 3 * size + 64 and fits.can_take(piece, others[0], (mine, theirs)):
             found += others
     return found
+
+
+def _without_namesake(piece: Piece, others: list[Piece], layers: Sequence[Piece]) -> list[Piece]:
+    """Return what a piece can take: nothing where the source has a layer of its very name, and of other shapes.
+
+    What is as large as it in a wider network belongs to another layer.
+    """
+    last = piece.name.rpartition("/")[2]
+    if is_made_up(last) or last.isdigit():
+        return others
+    same = [p for p in layers if p.name == piece.name]
+    same = same or [p for p in layers if piece.name.endswith(f"/{p.name}") or p.name.endswith(f"/{piece.name}")]
+    return [] if piece.is_layer and len(same) == 1 and same[0] not in others else others
 
 
 def _levels_of_target(pairing: Pairing) -> Iterator[list[list[Piece]]]:
@@ -214,11 +230,18 @@ def _take(pairing: Pairing, ours: Piece, theirs: Piece) -> Taking | None:
         found = {ours.name: taken} if taken else {}
     if not found or trial.problems.found:
         return None
-    used = {n for taken in found.values() for n in taken.names}
+    used = Counter(n for taken in found.values() for n in taken.names)
+    if any(used[n] > 1 for taken in found.values() if not is_part(taken) for n in taken.names):
+        return None  # a projection of a name that any of them could have
     left = [w for w in theirs.weights if w not in used]
-    if not used <= set(theirs.weights) or not _may_be_left(ours, theirs, left):
+    if not used.keys() <= set(theirs.weights) or not _may_be_left(ours, theirs, left):
         return None
     return found if all(_has_shape(pairing, w, t) for w, t in found.items()) else None
+
+
+def is_part(taken: Taken) -> bool:
+    """Tell whether a weight is only a part of what is taken, so that others take the rest."""
+    return any(isinstance(step, Mapping) and "slice" in step for step in taken.steps)
 
 
 def _may_be_left(ours: Piece, theirs: Piece, left: Sequence[str]) -> bool:

@@ -6,12 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from transferpipe.planning.claims import find_units
 from transferpipe.planning.suggest.generalise import FoundRule
 from transferpipe.planning.suggest.matching import Match, Matching
 from transferpipe.planning.suggest.sides import Sides
 from transferpipe.planning.suggest.suggestion import OpenChoice, SuggestedRule
-from transferpipe.planning.suggest.templates import alternatives
+from transferpipe.planning.suggest.templates import alternatives, escape
 from transferpipe.planning.suggest.words import words_of
+from transferpipe.recipe.patterns import Pattern
 from transferpipe.weights.spec import WeightSpec
 
 _NOTHING_FITS = "no weight of the source has its shapes"
@@ -96,7 +98,22 @@ def _keeping(reason: str, weights: Sequence[str], sides: Sides, names: set[str])
     names.add(name)
     spec = catalog[weights[0]]
     near = _nearest(spec.name, spec.shape, sides) if reason == _NOTHING_FITS else ""
-    return SuggestedRule(name, {"to": alternatives(unique), "from": None}, tuple(weights), f"kept: {reason}{near}")
+    return SuggestedRule(
+        name, {"to": _pattern(unique, mine, sides), "from": None}, tuple(weights), f"kept: {reason}{near}"
+    )
+
+
+def _pattern(names: Sequence[str], weights: set[str], sides: Sides) -> str:
+    """Return a pattern for these layers and weights: with any numbers where that claims nothing else."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(re.sub(r"\d+", "#", name), []).append(name)
+    found = []
+    for members in groups.values():
+        wide = re.sub(r"\d+", r"\\d+", escape(members[0])) if len(members) > 1 else escape(members[0])
+        claimed = {w for unit in find_units(Pattern(wide), sides.target.catalog) for w in unit.weights}
+        found.append(wide if claimed <= weights else alternatives(members))
+    return "|".join(found)
 
 
 def _nearest(name: str, shape: tuple[int, ...], sides: Sides) -> str:

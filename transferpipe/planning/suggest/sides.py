@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.weights.spec import Catalog
+
+Statistics = Callable[[str], tuple[float, ...] | None]
+"""Called with a weight's name; returns mean, spread, least and largest value, or None where they say nothing."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,8 @@ class Sides:
         layout: how names and axes are arranged in the source.
         origins: what stands in a recipe under ``source`` and ``target``.
         labels: what a plan calls them.
+        statistics: of source and target, read only where nothing else decides; None where the target is still to be
+            initialised.
     """
 
     source: Catalog
@@ -27,3 +32,4 @@ class Sides:
     layout: str
     origins: Mapping[str, Mapping[str, Any]]
     labels: Mapping[str, str]
+    statistics: tuple[Statistics, Statistics] | None = None

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from transferpipe.errors import Problems
+from transferpipe.errors import Problems, RecipeError
 from transferpipe.planning.crossings.lint import BRANCHES, NAMES, crossed_branches, crossed_names
 from transferpipe.planning.crossings.pairs import layer_pairs
 from transferpipe.planning.fates import Fates, assign
@@ -22,7 +21,7 @@ from transferpipe.planning.suggest.generalise import FoundRule, find_rules
 from transferpipe.planning.suggest.graphs import Place
 from transferpipe.planning.suggest.hints import read_hints
 from transferpipe.planning.suggest.matching import Match, Matching, Undecided, match_pieces
-from transferpipe.planning.suggest.pieces import Fits, find_fits, make_pairing
+from transferpipe.planning.suggest.pieces import Fits, find_fits, is_part, make_pairing
 from transferpipe.planning.suggest.reasons import describe
 from transferpipe.planning.suggest.sides import Sides
 from transferpipe.planning.suggest.suggestion import OpenChoice, SuggestedRule, Suggestion
@@ -51,7 +50,7 @@ def suggest_mapping(sides: Sides, hints: Mapping[str, str | None] | None = None)
     fits = find_fits(pairing)
     fixed = read_hints(hints or {}, fits)
     places = Place(fits.targets, pairing.target), Place(fits.sources, pairing.sources[SINGLE])
-    found = match_pieces(fits, places, fixed)
+    found = match_pieces(fits, places, fixed, sides.statistics)
     expected, found = _without_crossings(found, fits, sides)
     orders = _orders(expected, sides)
     pairs = [pair for match in found.matches for pair in _pairs_of(match, expected, orders)]
@@ -76,7 +75,7 @@ def _without_crossings(found: Matching, fits: Fits, sides: Sides) -> tuple[dict[
             taking = fits.take(match.ours, match.theirs) or {}
             for weight, taken in taking.items():
                 expected[weight] = (taken, match)
-                for name in taken.names if not any(_is_part(t) for t in taking.values()) else ():
+                for name in taken.names if not any(is_part(t) for t in taking.values()) else ():
                     first = used.setdefault(name, match)
                     if first is not match:
                         out[match.ours.name] = (match.theirs.name,)
@@ -90,10 +89,6 @@ def _without_crossings(found: Matching, fits: Fits, sides: Sides) -> tuple[dict[
             return expected, found
         found = _moved(found, out)
     return expected, found
-
-
-def _is_part(taken: Taken) -> bool:
-    return any(isinstance(s, Mapping) and "slice" in s for s in taken.steps)
 
 
 def _moved(found: Matching, out: Mapping[str, tuple[str, ...]]) -> Matching:
@@ -147,19 +142,20 @@ def _planned(sides: Sides, rules: Sequence[FoundRule], found: Matching, kept_by_
     left = list(rules)
     while True:
         suggested, undecided = describe(sides, left, found, kept_by_hint)
-        plan = _plan(sides, suggested, undecided)
-        bad = {
-            r.name
-            for r in rules
-            for w in plan.warnings
-            if w.code in _CROSSING and f"mapping.{r.name}" in re.split(r", ", w.where)
-        }
+        try:
+            plan = _plan(sides, suggested, undecided)
+        except RecipeError as error:  # together they may do what none of them does alone
+            places = [problem.where.partition(".from")[0] for problem in error.problems]
+            if not any(f"mapping.{r.name}" in place for place in places for r in left):
+                raise
+        else:
+            places = [name for w in plan.warnings if w.code in _CROSSING for name in w.where.split(", ")]
+        bad = {r.name for r in left if f"mapping.{r.name}" in places}
         if not bad:
             return Suggestion(sides.origins["source"], sides.origins["target"], suggested, undecided, plan)
-        out = {p.to: (p.source,) for r in left if r.name in bad for p in r.pairs}
         weights = {w for r in left if r.name in bad for w in r.weights}
-        crossed = {m.ours.name: (m.theirs.name,) for m in found.matches if weights & set(m.ours.weights)}
-        found = _moved(found, {**out, **crossed})
+        out = {m.ours.name: (m.theirs.name,) for m in found.matches if weights & set(m.ours.weights)}
+        found = _moved(found, out)
         left = [r for r in left if r.name not in bad]
 
 

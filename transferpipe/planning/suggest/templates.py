@@ -93,7 +93,7 @@ def cluster(pairs: Sequence[Pair]) -> list[tuple[_Shape, list[tuple[Pair, str]]]
             found.setdefault(shape, []).append((pair, word))
     kept: list[tuple[_Shape, list[tuple[Pair, str]]]] = []
     for shape, members in found.items():
-        if "@" not in shape.to or len({word for _, word in members}) > 1:
+        if len(members) > 1 and ("@" not in shape.to or len({word for _, word in members}) > 1):
             kept.append((shape, members))
     return kept
 
@@ -134,8 +134,10 @@ def drafts_of(shape: _Shape, members: Sequence[tuple[Pair, str]]) -> Iterator[Dr
                     to, source = _written(shape, law, [(n[1], n[2]) for n in part], width)
                     yield Draft(to, source, chosen)
     if "@" not in shape.to and len(members) > 2:
-        to, source = (_as_pattern([split(text(p)) for p, _ in members]) for text in (_to_of, _source_of))
-        yield Draft(to, source, tuple(p for p, _ in members), by_order=True)
+        ours, theirs = [split(p.to) for p, _ in members], [split(p.source) for p, _ in members]
+        for width in (0, 2):
+            to, source = _as_pattern(ours, 0), _as_pattern(theirs, width)
+            yield Draft(to, source, tuple(p for p, _ in members), by_order=True)
 
 
 def _parts(members: Sequence[_Numbered]) -> Iterator[list[_Numbered]]:
@@ -146,17 +148,12 @@ def _parts(members: Sequence[_Numbered]) -> Iterator[list[_Numbered]]:
             yield [n for n in members if n[2][p] == value]
 
 
-def _to_of(pair: Pair) -> str:
-    return pair.to
-
-
-def _source_of(pair: Pair) -> str:
-    return pair.source
-
-
-def _as_pattern(names: Sequence[Pieces]) -> str:
-    columns = list(zip(*names, strict=True))
-    return "".join(_values({int(v) for v in c}, 0) if c[0].isdigit() else escape(c[0]) for c in columns)
+def _as_pattern(names: Sequence[Pieces], width: int) -> str:
+    text = ""
+    for column in zip(*names, strict=True):
+        part = _values({int(v) for v in column}, width) if column[0].isdigit() else escape(column[0])
+        text += f"(?:{part})" if column[0].isdigit() and "|" in part else part
+    return text
 
 
 def _numbers_at(shape: _Shape, pair: Pair) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -265,11 +262,7 @@ def alternatives(names: Iterable[str]) -> str:
         for column in columns:
             count *= len(column)
         if count == len(members):
-            text = ""
-            for c in zip(*members, strict=True):
-                part = _values({int(v) for v in c}, 2) if c[0].isdigit() else escape(c[0])
-                text += f"(?:{part})" if "|" in part and c[0].isdigit() else part
-            found.append(text)
+            found.append(_as_pattern(members, 2))
         else:
             found += [escape("".join(m)) for m in members]
     return "|".join(found)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -45,7 +45,7 @@ _ONE_WORD = """
     left: left lhs
     right: right rhs
     stem: stem patch
-    block: block blocks layer layers stage stages h resblock module s l b
+    block: block blocks layer layers stage stages h resblock module s l
 """
 _LINES = [line.strip().partition(": ") for line in _ONE_WORD.strip().splitlines()]
 _WORD_OF = {word: one for one, _, words in _LINES for word in words.split()}
@@ -55,6 +55,8 @@ _SILENT = frozenset(
 )
 _PIECES = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _AXES = re.compile(r"(?<=[a-z])[123][dD](?![a-z])")
+
+_COUNTING = "abcdefg"
 
 Tokens = tuple[str, ...]
 
@@ -98,7 +100,15 @@ def words_of(name: str) -> Words:
 
 def _words_in(segment: str) -> list[str]:
     segment = _AXES.sub("", segment)
-    return [_WORD_OF.get(piece.lower(), piece.lower()) for piece in _PIECES.findall(segment)]
+    pieces = [piece.lower() for piece in _PIECES.findall(segment)]
+    return [_WORD_OF.get(piece, piece) for piece in _without_letters(pieces)]
+
+
+def _without_letters(pieces: list[str]) -> Iterator[str]:
+    """Yield `pieces` with a number for each letter that counts (``block1a``, ``conv_b``): one before no number."""
+    for piece, after in zip(pieces, [*pieces[1:], ""], strict=True):
+        counts = len(piece) == 1 and piece in _COUNTING and not after.isdigit()
+        yield str(_COUNTING.index(piece)) if counts else "block" if piece == "b" else piece
 
 
 class Vocabulary:
