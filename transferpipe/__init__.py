@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from transferpipe.api import catalog, diff, parity, plan, read_sweep, suggest, transfer, verify
+    from transferpipe.api import catalog, diff, inspect, parity, plan, read_sweep, suggest, transfer, verify
     from transferpipe.differences.result import Diff
     from transferpipe.errors import (
         FileError,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         SaveKeys,
         VerifyKeys,
     )
+    from transferpipe.show.inspection import Inspection
     from transferpipe.show.sweep_results import SweepResults
     from transferpipe.weights.spec import Catalog
 
@@ -44,6 +45,7 @@ __all__ = [
     "Diff",
     "EditKeys",
     "FileError",
+    "Inspection",
     "KerasModel",
     "OriginKeys",
     "Parity",
@@ -63,6 +65,7 @@ __all__ = [
     "VerifyKeys",
     "catalog",
     "diff",
+    "inspect",
     "parity",
     "plan",
     "read_sweep",
@@ -84,4 +87,4 @@ if not TYPE_CHECKING:  # to a type checker this would mean that there is every n
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__():  # noqa: ANN202
-        return sorted({*globals(), *__all__})
+        return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

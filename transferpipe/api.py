@@ -30,6 +30,7 @@ from transferpipe.prove.run_folder import RunProof, verify_run
 from transferpipe.recipe.keys import RECIPE, SECTIONS
 from transferpipe.recipe.keywords import Edits, KerasModel, Origin, PathText, Rules, SaveKeys, VerifyKeys
 from transferpipe.recipe.model import LIVE, OptimizerChoice, StateChoice, Unmatched
+from transferpipe.show.inspection import Inspection, inspect_source
 from transferpipe.show.sweep_results import SweepResults, read_results
 from transferpipe.weights.spec import Catalog
 
@@ -265,6 +266,44 @@ def diff(
     sides = _origin(a, "source", models), _origin(b, "target", models)
     data = {"mapping": _plain(mapping or {}), "unmatched": unmatched, "ignore": _plain(ignore)}
     return compare(read_comparison(*sides, data), live=models)
+
+
+def inspect(  # noqa: PLR0913 (a keyword is a question)
+    path: PathText,
+    *,
+    match: str | None = None,
+    stats: bool = False,
+    others: bool = False,
+    select: str | None = None,
+    format: str | None = None,
+) -> Inspection:
+    """Look into a file: its weights, layers and settings, what else it holds, what its numbers are like.
+
+    >>> import numpy as np
+    >>> import transferpipe as tp
+    >>> np.savez("looked_at.npz", **{"fc/kernel": np.eye(4, 2, dtype="float32"), "fc/bias": np.ones(2, "float32")})
+    >>> found = tp.inspect("looked_at.npz", match="fc/kernel", stats=True)
+    >>> found
+    <Inspection looked_at.npz (npz): 1 weight, 8 parameters>
+    >>> found.stats["fc/kernel"].mean, found.stats["fc/kernel"].zeros
+    (0.25, 0.75)
+
+    Args:
+        path: a path or an address of a file.
+        match: a pattern of names of layers or weights, which chooses a part.
+        stats: whether the values are read, once and in small parts, for their statistics.
+        others: whether entries that are no weights are listed, too.
+        select: keys on the way to the part of the file that is wanted, as under `source:` in a recipe.
+        format: the file's format, where its content does not show it.
+
+    Returns:
+        What was found; print it to see the table, or its `tree()`.
+
+    Raises:
+        FileError, UnsafeError: the file cannot be read, or holds code.
+        RecipeError: nothing is called as the pattern says.
+    """
+    return inspect_source(open_path(os.fspath(path), "inspect", format, select), match, stats, others)
 
 
 def parity(  # noqa: PLR0913 (a keyword is a key of a recipe)

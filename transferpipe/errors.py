@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from transferpipe.text.listing import and_more
 from transferpipe.text.visible import visible
+
+_MOST_PROBLEMS = 20
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,21 @@ class TransferError(Exception):
     def __init__(self, problems: Iterable[Problem] | Problem) -> None:
         self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
         super().__init__("\n".join(str(p) for p in self.problems))
+
+    def lines(self) -> list[str]:
+        """Return the kind of error, and each problem with what to do about it; of very many the first."""
+        count = f" ({len(self.problems)} problems)" if len(self.problems) > 1 else ""
+        lines = [f"{self.title}{count}"]
+        for problem in self.problems[:_MOST_PROBLEMS]:
+            lines += [visible(f"  {problem.fact}"), *([visible(f"      -> {problem.fix}")] if problem.fix else [])]
+        more = and_more(len(self.problems) - _MOST_PROBLEMS)
+        return [*lines, f"  ...{more}"] if more else lines
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython asks for this. Imported here: it is needed in notebooks alone.
+        from transferpipe.text.notebook import brief_traceback
+
+        return brief_traceback(self, self.lines())
 
 
 class RecipeError(TransferError):
@@ -105,6 +123,11 @@ class TransferWarning(UserWarning):
     def __init__(self, message: str, code: str = "") -> None:
         super().__init__(message)
         self.code = code
+
+    def _render_traceback_(self) -> list[str]:
+        from transferpipe.text.notebook import brief_traceback
+
+        return brief_traceback(self, str(self).splitlines())
 
 
 @dataclass

@@ -12,7 +12,7 @@ import transferpipe as tp
 from transferpipe.recipe import keywords
 from transferpipe.recipe.keys import SECTIONS
 
-FUNCTIONS = ("catalog", "diff", "parity", "plan", "read_sweep", "suggest", "transfer", "verify")
+FUNCTIONS = ("catalog", "diff", "inspect", "parity", "plan", "read_sweep", "suggest", "transfer", "verify")
 NOT_FROM_PYTHON = {"defaults", "vars", "sweep", "score", "sources"}
 TYPES = {
     "origin": keywords.OriginKeys,
@@ -25,7 +25,7 @@ TYPES = {
 
 
 def test_all_that_is_public_is_there_and_in_dir():
-    assert set(FUNCTIONS) <= set(tp.__all__) <= set(dir(tp))
+    assert set(FUNCTIONS) <= set(tp.__all__) == {name for name in dir(tp) if not name.startswith("__")}
     for name in tp.__all__:
         assert getattr(tp, name).__name__ == name
     with pytest.raises(AttributeError, match="'transferpipe' has no attribute 'maping'"):
@@ -104,11 +104,12 @@ def right(model: tp.KerasModel) -> None:
     parity: tp.Parity = tp.parity("a.keras", model, inputs={"x": np.zeros((1, 8))}, atol=1e-5)
     proof: tp.RunProof = tp.verify("outputs/run")
     catalog: tp.Catalog = tp.catalog(model)
+    inspection: tp.Inspection = tp.inspect("a.pt", match="fc/*", stats=True)
     sweep: tp.SweepResults = tp.read_sweep(Path("multirun"))
     shapes: list[tuple[int, ...]] = [weight.shape for weight in catalog]
     codes: list[str] = [warning.code for warning in report.warnings]
     rule: tp.RuleKeys = {"to": "enc", "from": ["a", "b"], "merge": {"linear": [0.5, 0.5]}}
-    print(plan, difference.equal, parity.verdict, proof.verdict, sweep.best, shapes, codes, rule)
+    print(plan, difference.equal, parity.verdict, proof.verdict, sweep.best, inspection.tree(), shapes, codes, rule)
 
 
 def wrong(model: tp.KerasModel) -> None:
@@ -123,6 +124,7 @@ def wrong(model: tp.KerasModel) -> None:
     tp.verify("a", "b")
     tp.suggest("a", model, hints=["head"])
     tp.read_sweep(model)
+    tp.inspect("a", stats="yes")
     tp.nothing
     rule: tp.RuleKeys = {"tto": "enc"}
     tp.plan("a", model).assignmets

@@ -15,10 +15,7 @@ from transferpipe.cli.interrupted import BY_KEYBOARD, BY_SIGNAL, Terminated, far
 from transferpipe.cli.verbs import JSON, QUIET, VERBS, Verb
 from transferpipe.errors import Problem, TransferError
 from transferpipe.progress import SHOWN, Progress
-from transferpipe.text.listing import and_more
 from transferpipe.text.visible import visible
-
-_MOST_PROBLEMS = 20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,7 +65,7 @@ def _guarded(words: list[str]) -> int:
     except TransferError as error:
         if show_trace:
             traceback.print_exc()
-        _print_error(error)
+        print("error: " + "\n".join(error.lines()), file=sys.stderr)
         return _as_json(words, error.title, error.problems, trouble or error.status)
     except KeyboardInterrupt as error:
         print(farewell(words[0] if words else ""), file=sys.stderr)
@@ -95,15 +92,3 @@ def _progress_of(verb: Verb, flags: Collection[str]) -> Callable[[], AbstractCon
     from transferpipe.cli.terminal import no_progress, plain_progress, progress
 
     return no_progress if QUIET in flags else plain_progress if verb.has_bar else progress
-
-
-def _print_error(error: TransferError) -> None:
-    problems = error.problems
-    count = f" ({len(problems)} problems)" if len(problems) > 1 else ""
-    print(f"error: {error.title}{count}", file=sys.stderr)
-    for problem in problems[:_MOST_PROBLEMS]:
-        print(visible(f"  {problem.fact}"), file=sys.stderr)
-        if problem.fix:
-            print(visible(f"      -> {problem.fix}"), file=sys.stderr)
-    if more := and_more(len(problems) - _MOST_PROBLEMS):
-        print(f"  ...{more}", file=sys.stderr)

@@ -141,6 +141,11 @@ class Diff:
 
         return diff_text(self)
 
+    def _repr_html_(self) -> str:
+        from transferpipe.differences.table import diff_html
+
+        return diff_html(self)
+
     def to_data(self) -> dict[str, Any]:
         """Return everything as mappings, lists, texts and numbers; numbers that JSON has not are texts."""
         return {

@@ -27,6 +27,8 @@ from transferpipe.differences.result import (
     WeightDifference,
 )
 from transferpipe.text.collapse import braces, counted, series_of
+from transferpipe.text.notebook import html_details, html_fragment, html_lines, html_table
+from transferpipe.text.table import NARROW
 from transferpipe.text.visible import visible
 from transferpipe.weights.name import WeightName
 
@@ -35,6 +37,7 @@ _MOST_CHANGED = 40
 _MOST_LINES, _FEW_SERIES = 20, 6
 MODEL = "model"  # what the format of a built model is called
 _GAP, _LAST = 2, 20
+_ALL, _IN_ROWS = "--all lists every weight", "its rows have every weight"
 _HEADER = ("weight", "changed", "L2", "rel.", "largest", "at: A -> B")
 
 
@@ -46,14 +49,26 @@ def diff_text(diff: Diff, width: int = 80, every: bool = False) -> str:
         width: columns to keep to; only single names may be longer.
         every: show every weight in a line of its own, and cut nothing.
     """
-    lines = [*_heads(diff), *_wrapped(_verdict(diff), width)]
-    if not diff.rows or not any(row.a and row.b for row in diff.rows):
-        lines += _advice(diff)
-    for title, section in _sections(diff, width, every):
-        body = list(section)
-        if body:
-            lines += ["", title, *body]
+    lines = [*_heads(diff), *_wrapped(_verdict(diff), width), *_advice(diff)]
+    if changed := list(_changed_lines(diff, width, every)):
+        lines += ["", CHANGED, *changed]
+    for title, rows, left in _sections(diff, width, every):
+        if rows:
+            lines += ["", title, *_pairs(rows, width), *_rest(left, _ALL)]
     return "\n".join(visible(line) for line in lines)
+
+
+def diff_html(diff: Diff) -> str:
+    """Return the comparison as HTML for notebooks."""
+    parts = [html_lines([*_heads(diff), _verdict(diff), *_advice(diff)])]
+    found, left = _pick_changed(diff, every=False)
+    if found:
+        parts += [html_table(_HEADER, [_cells(c) for c in found]), html_lines(_rest(left, _IN_ROWS))]
+    for title, rows, left in _sections(diff, NARROW, every=False):
+        if rows:
+            table = html_table((title, ""), rows) + html_lines(_rest(left, _IN_ROWS))
+            parts.append(html_details(f"{title}: {rows[0][0]}, {rows[0][1]}", table) if title == EQUAL else table)
+    return html_fragment(*parts)
 
 
 def _heads(diff: Diff) -> Iterator[str]:
@@ -65,6 +80,8 @@ def _heads(diff: Diff) -> Iterator[str]:
 
 def _advice(diff: Diff) -> Iterator[str]:
     """Yield how to pair two files that have no names in common."""
+    if any(row.a and row.b for row in diff.rows):
+        return
     if MODEL not in (diff.a.format, diff.b.format) and diff.paired == BY_NAME:
         a, b = shlex.quote(diff.a.label), shlex.quote(diff.b.label)
         yield "nothing is paired; to pair weights of other names:"
@@ -113,25 +130,27 @@ def _wrapped(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
-def _sections(diff: Diff, width: int, every: bool) -> Iterator[tuple[str, Iterable[str]]]:
+_Rows = Sequence[tuple[str, str]]
+
+
+def _sections(diff: Diff, width: int, every: bool) -> Iterator[tuple[str, _Rows, str]]:
+    """Yield what is listed beside changed values: a title, names with what is said of each, and what is left out."""
     by_status: dict[str, list[WeightDifference]] = {}
     for row in diff.rows:
         by_status.setdefault(row.status, []).append(row)
-    changed = [r for r in diff.rows if r.status == CHANGED or (r.status == DTYPE and r.values)]
-    yield "changed", _changed_lines(changed, diff, width, every)
     shapes = [(_called(r), _shapes(r)) for r in by_status.get(SHAPE, ())]
-    yield "another shape (A -> B)", _pairs(shapes, width)
+    yield "another shape (A -> B)", shapes, ""
     dtypes = [
         (_called(r), f"{r.dtype_a} -> {r.dtype_b}{'' if r.values else ', same values'}")
         for r in by_status.get(DTYPE, ())
     ]
-    yield "another dtype (A -> B)", _pairs(_merged(dtypes), width)
+    yield "another dtype (A -> B)", _merged(dtypes), ""
     for status in (ONLY_A, ONLY_B):
-        yield status, _runs(by_status.get(status, ()), diff, width, every)
-    yield "cannot be read", _pairs([(_called(r), r.note) for r in by_status.get(UNREADABLE, ())], width)
-    yield "settings that differ (A -> B)", _pairs(list(_settings(diff)), width)
-    yield "left out by the mapping", _runs(by_status.get(LEFT_OUT, ()), diff, width, every)
-    yield "equal", _runs(by_status.get(EQUAL, ()), diff, width, every)
+        yield status, *_runs(by_status.get(status, ()), diff, width, every)
+    yield "cannot be read", [(_called(r), r.note) for r in by_status.get(UNREADABLE, ())], ""
+    yield "settings that differ (A -> B)", list(_settings(diff)), ""
+    yield "left out by the mapping", *_runs(by_status.get(LEFT_OUT, ()), diff, width, every)
+    yield EQUAL, *_runs(by_status.get(EQUAL, ()), diff, width, every)
 
 
 def _called(row: WeightDifference) -> str:
@@ -186,24 +205,35 @@ def _changes(name: str, rows: Sequence[WeightDifference]) -> _Changes:
     )
 
 
-def _changed_lines(rows: Sequence[WeightDifference], diff: Diff, width: int, every: bool) -> Iterator[str]:
-    if not rows:
+def _pick_changed(diff: Diff, every: bool) -> tuple[list[_Changes], str]:
+    """Return what changed, a weight or a layer each, and what is left out of it because others changed more."""
+    rows = [r for r in diff.rows if r.status == CHANGED or (r.status == DTYPE and r.values)]
+    found = [_changes(_called(r), [r]) for r in rows]
+    if len(found) <= _MOST_CHANGED or every:
+        return found, ""
+    layers = {layer: list(group) for layer, group in _by_layer(rows)}
+    held = Counter(row.layer for row in diff.rows)
+    names = {layer: _together(layer, group, len(group) == held[layer]) for layer, group in layers.items()}
+    found = [replace(_changes(names[layer], group), is_layer=True) for layer, group in layers.items()]
+    shown = sorted(sorted(found, key=lambda c: -c.relative)[:_MOST_CHANGED], key=found.index)
+    left = len(found) - len(shown)
+    return shown, f"{counted(left, 'more layer')} that changed less" if left else ""
+
+
+def _changed_lines(diff: Diff, width: int, every: bool) -> Iterator[str]:
+    found, left = _pick_changed(diff, every)
+    if not found:
         return
-    found, left = [_changes(_called(r), [r]) for r in rows], 0
-    if len(found) > _MOST_CHANGED and not every:
-        layers = {layer: list(group) for layer, group in _by_layer(rows)}
-        held = Counter(row.layer for row in diff.rows)
-        names = {layer: _together(layer, group, len(group) == held[layer]) for layer, group in layers.items()}
-        found = [replace(_changes(names[layer], group), is_layer=True) for layer, group in layers.items()]
-        shown = sorted(sorted(found, key=lambda c: -c.relative)[:_MOST_CHANGED], key=found.index)
-        found, left = shown, len(found) - len(shown)
     whole = [_cells(c) for c in found]
     if sum(max(len(cells[k]) for cells in (_HEADER, *whole)) + _GAP for k in range(len(_HEADER))) - _GAP > width:
         yield from _table((*_HEADER[:-1], "at"), [_cells(c, short=True) for c in found], width)
     else:
         yield from _table(_HEADER, whole, width)
-    if left:
-        yield f"... and {counted(left, 'more layer')} that changed less (--all lists every weight)"
+    yield from _rest(left, _ALL)
+
+
+def _rest(left: str, where: str) -> list[str]:
+    return [f"... and {left} ({where})"] if left else []
 
 
 def _by_layer(rows: Iterable[WeightDifference]) -> Iterator[tuple[str, Iterator[WeightDifference]]]:
@@ -301,11 +331,13 @@ def _merged(rows: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(series, text) for text, names in groups.items() for series, _ in series_of(names)]
 
 
-def _runs(rows: Sequence[WeightDifference], diff: Diff, width: int, every: bool) -> Iterator[str]:
-    """Yield the layers whose weights all have this status, neighbours as one line; single weights of other layers."""
+def _runs(rows: Sequence[WeightDifference], diff: Diff, width: int, every: bool) -> tuple[_Rows, str]:
+    """Return the layers whose weights all have this status, neighbours as one row; single weights of other layers.
+
+    Of very many rows these are the first; the second is what is left out.
+    """
     if every:
-        yield from _pairs([(_called(r), _about(r)) for r in rows], width)
-        return
+        return [(_called(r), _about(r)) for r in rows], ""
     here = {id(r) for r in rows}
     whole: dict[str, bool] = {}
     for row in diff.rows:
@@ -326,10 +358,9 @@ def _runs(rows: Sequence[WeightDifference], diff: Diff, width: int, every: bool)
     few = len(lines) > 1 and len(series) <= _FEW_SERIES and all(len(name) <= width * 2 // 3 for name, _ in series)
     if few or len(series) < len(lines):
         lines = series
-    yield from _pairs([(name, _counted(group)) for name, group in lines[:_MOST_LINES]], width)
-    if len(lines) > _MOST_LINES:
-        count = sum(len(group) for _, group in lines[_MOST_LINES:])
-        yield f"... and {counted(count, 'more weight')} (--all lists every weight)"
+    count = sum(len(group) for _, group in lines[_MOST_LINES:])
+    listed = [(name, _counted(group)) for name, group in lines[:_MOST_LINES]]
+    return listed, counted(count, "more weight") if count else ""
 
 
 def _about(row: WeightDifference) -> str:

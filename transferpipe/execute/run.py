@@ -94,6 +94,16 @@ class Report:
         found = [f"{label:<8} {text}" for label, text in self.outcome]
         return "\n".join([*self.verdict.lines(self.checked), *found, self._counts, *state, *warned])
 
+    def _repr_html_(self) -> str:
+        from transferpipe.planning.plan_table import plan_html, warnings_html
+        from transferpipe.text.notebook import html_details, html_fragment, html_lines
+
+        state = [str(self.plan.optimizer)] if self.plan.optimizer.fate != "none" else []
+        saved = [f"saved {path}" for path in self.artifacts]
+        lines = html_lines([*self.verdict.lines(self.checked), self._counts, *state, *saved])
+        warned = f"<div>warnings</div><ul>{warnings_html(self.warnings)}</ul>" if self.warnings else ""
+        return html_fragment(lines, warned, html_details("plan", plan_html(self.plan)))
+
     def __repr__(self) -> str:
         return f"<Report {self.verdict}; {self._counts}>"
 

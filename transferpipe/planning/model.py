@@ -397,8 +397,10 @@ class Plan:
 
     def _repr_html_(self) -> str:
         from transferpipe.planning.plan_table import plan_html
+        from transferpipe.text.notebook import html_fragment, html_lines
 
-        return plan_html(self)
+        labels = {"recipe": self.recipe, **self.sources, "target": self.target}
+        return html_fragment(html_lines(f"{name}: {label}" for name, label in labels.items()), plan_html(self))
 
 
 def _fields_of(value: Any) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def catalog_text(shown: Shown, *, tree: bool = False, colour: bool = False, widt
     details = "".join(f", {k} {v}" for k, v in source.details.items())
     parts: list[RenderableType] = [cell(f"{source.label} ({source.format}{details})")]
     parts += map(cell, _tree_lines(shown, width)) if tree else _weight_lines(shown, width)
-    parts.append(cell(_total(shown)))
+    parts.append(cell(total_line(shown)))
     classes = totals_by_class(source.catalog)
     if any(total.layer_class != "?" for total in classes):
         parts += [cell(""), _class_table(classes, source.catalog)]
@@ -56,7 +56,8 @@ def catalog_text(shown: Shown, *, tree: bool = False, colour: bool = False, widt
     return render(Group(*parts), colour=colour, width=width)
 
 
-def _total(shown: Shown) -> str:
+def total_line(shown: Shown) -> str:
+    """Return how many weights are shown, and how large they are."""
     catalog = shown.source.catalog
     count = counted(len(catalog), "weight") if shown.of is None else f"{len(catalog):,} of {shown.of:,} weights"
     total = f"{count}, {counted(catalog.parameters, 'parameter')}, {catalog.nbytes:,} bytes"
@@ -92,11 +93,7 @@ def _class_table(classes: Sequence[ClassTotal], catalog: Catalog) -> Table:
 
 def _weight_lines(shown: Shown, width: int) -> Iterator[Text]:
     """Yield the table; where it is wider than `width`, the class and the dtype give way to figures, and names fold."""
-    listed = (*shown.source.catalog, *shown.others)
-    header = ["name", "shape", "dtype", "class", *(_FIGURES if shown.stats else ())]
-    rows = [_cells(weight, shown.stats) for weight in listed]
-    if not any(row[-1] != "0" for row in rows):  # no infinities: no column for them
-        header, rows = header[:-1] if shown.stats else header, [row[:-1] for row in rows] if shown.stats else rows
+    header, rows = weight_cells(shown)
     for spare in ("class", "dtype") if shown.stats else ():
         if _width_of([header, *rows]) > width:
             k = header.index(spare)
@@ -116,6 +113,15 @@ def _weight_lines(shown: Shown, width: int) -> Iterator[Text]:
         yield from (
             Text(line, "dim") for line in hang(visible(unread.name), f"cannot be read: {visible(unread.reason)}", width)
         )
+
+
+def weight_cells(shown: Shown) -> tuple[list[str], list[list[str]]]:
+    """Return the head of the table of weights, and its rows."""
+    header = ["name", "shape", "dtype", "class", *(_FIGURES if shown.stats else ())]
+    rows = [_cells(weight, shown.stats) for weight in (*shown.source.catalog, *shown.others)]
+    if shown.stats and all(row[-1] == "0" for row in rows):  # no infinities: no column for them
+        return header[:-1], [row[:-1] for row in rows]
+    return header, rows
 
 
 def _width_of(rows: Sequence[Sequence[str]]) -> int:

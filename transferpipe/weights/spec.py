@@ -164,6 +164,16 @@ class Catalog:
         label = f"{self.label}: " if self.label else ""
         return f"<Catalog {label}{counted(len(self), 'weight')}, {counted(self.parameters, 'parameter')}>"
 
+    def __str__(self) -> str:
+        from transferpipe.weights.catalog_shown import catalog_lines
+
+        return catalog_lines(self)
+
+    def _repr_html_(self) -> str:
+        from transferpipe.weights.catalog_shown import catalog_html
+
+        return catalog_html(self)
+
     def __iter__(self) -> Iterator[WeightSpec]:
         return iter(self.weights)
 
