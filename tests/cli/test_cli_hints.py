@@ -518,6 +518,80 @@ def test_seeds_are_not_for_a_sweeper_to_choose():
     assert key in inspect.signature(finetune).parameters
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        pytest.param(["hydra.run.dir=a,b", "seed=1,2"], ["hydra.run.dir=a", "seed=1,2"],
+                     marks=follows("split_axes: give it one value")),
+        pytest.param(["seed=range(0)"], ["seed=1,2"], marks=follows("_values: give at least one")),
+        pytest.param(["seed=range(1000000000)"], ["seed=range(1,3)"], marks=follows("_values: give fewer")),
+        pytest.param(["seed=1,2", "sweep.drop=[{seed: [1,2]}]"], ["seed=1,2,3", "sweep.drop=[{seed: 3}]"],
+                     marks=follows("expand: drop fewer combinations")),
+        pytest.param(["seed=1,2", "+sweep.variants={a: {seed: 3}}"], ["seed=1,2", "+sweep.variants={a: {freeze: []}}"],
+                     marks=follows("_check_keys: leave out one of")),
+        pytest.param(["sweep.axes={seed: []}"], ["sweep.axes={seed: [1, 2]}"],
+                     marks=follows("named_axes: give at least one")),
+    ],
+)  # fmt: skip
+def test_values_of_axes_in_words(wrong, right, hint, cli):
+    assert hint(2, *SWEEP, *wrong)
+    assert swept(cli(*SWEEP, *right, "--dry-run")) == ["seed=1", "seed=2"]
+
+
+@follows("recipe_read.refuse_or_read: give the value as")
+def test_the_environment_is_given_as_an_override(cli, refuses, recipe, here):
+    text = (here / "recipes/own.yaml").read_text().replace("weights.safetensors", "'${oc.env:HOME}'")
+    override = recipe(text)
+    assert "give the value as an override" in refuses(5, ("plan", override)).err
+    answer = cli("plan", override, "source.path=weights.safetensors", "--json")
+    assert moved(json.loads(answer.out)) == BODY
+
+
+@follows("show_help: transferpipe help TOPIC", "Arguments.take_words: transferpipe … …")
+def test_how_verbs_are_called(hint, cli, here):
+    words = hint(2, "help", "a", "b").split()[1:]
+    assert cli(*(w.replace("TOPIC", "transforms") for w in words)).status == 0
+    assert cli("run", "recipe=own", "hydra.run.dir=out").status == 0
+    words = hint(2, "verify").split()[1:]
+    assert cli(*(w.replace("FOLDER", "out") for w in words if not w.startswith("["))).status == 0
+
+
+@follows("_number: such as … 1e-4")
+def test_a_tolerance(hint, cli, here):
+    import keras
+
+    from transferpipe.zoo import small_mlp
+
+    small_mlp().save(here / "a.keras")
+    keras.utils.clear_session()
+    flag, value = hint(2, "parity", "a.keras", "a.keras", "--atol", "x").split()[-2:]
+    assert cli("parity", "a.keras", "a.keras", flag, value).status == 0
+
+
+@follows("_no_mapping: a recipe has keys:", "_read: save it as UTF-8", "yaml_problem: fix the YAML: quote")
+def test_files_that_are_no_recipes(hint, planned, recipe, here):
+    text = (here / "recipes/own.yaml").read_text()
+    keys = re.findall(r"\w+", hint(2, "plan", recipe("- a\n")).partition("keys: ")[2])
+    assert [k for k in keys if f"{k}:" in text] == keys
+    assert "UTF-8" in hint(2, "plan", recipe(b"seed: 1 # \xff\n"))
+    assert "quote strings" in hint(2, "plan", recipe(text + "ignore: [@a: b]\n"))
+    assert moved(planned("plan", recipe(text.encode("utf-8").replace(b"[classes]", b"['classes', '@a: b']")))) == BODY
+
+
+@follows("_check_save_path: say it on the", "Composer._check_hydra_is_ours: say it on the")
+def test_what_is_for_the_command_line(cli, refuses, recipe, here):
+    text = (here / "recipes/own.yaml").read_text()
+    override = recipe(f"{text}save: {{path: {here}/elsewhere/m.npz}}\n")
+    key = word(advised(refuses(2, ["run", override])), "command line: ").replace("...", f"{here}/elsewhere/m.npz")
+    recipe(text)
+    assert cli("run", override, key).status == 0
+    assert np.array_equal(np.load(here / "elsewhere/m.npz")["hidden/bias"], weights()["hidden/bias"])
+    recipe(f"# @package _global_\nhydra: {{job: {{chdir: true}}}}\n{text}")
+    answer = cli("plan", override)
+    assert answer.status == 5
+    assert word(advised(answer), "command line: ").endswith("=...")
+
+
 def test_the_values_are_those_that_a_run_writes(cli, here):
     """The plans above are looked at as data; here once the values are."""
     assert cli("run", "recipe=own", "save.path=m.safetensors", "hydra.run.dir=out").status == 0

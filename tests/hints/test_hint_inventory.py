@@ -50,6 +50,15 @@ def test_marks_and_phrases_are_of_hints_that_there_are():
     assert {t for s in sites for t in s.templates} >= PHRASES
 
 
+def test_phrases_are_needed_and_have_a_reason():
+    needed = {t for s in find_sites() if s.key not in FOLLOWED for t in s.templates}
+    assert PHRASES - needed == set(), "tests follow these now: remove them from tests/hints/phrases.txt"
+    reason = ""
+    for line in (LISTS / "phrases.txt").read_text(encoding="utf-8").splitlines():
+        reason = line if line.startswith("## ") else reason
+        assert reason or not line or line.startswith("#"), f"put {line!r} below the reason why no test follows it"
+
+
 def test_what_is_said_of_every_code_is_followed():
     """The marks of warnings are ``code: NAME``."""
     open_ones = {f"code: {code}" for code in WARNINGS} - texts_of_marks()

@@ -105,6 +105,14 @@ def test_two_tensors_of_one_name(tmp_path):
     assert same(read(tmp_path / "c.pt"), {"a/b": values["x"], "c/b": values["y"]})
 
 
+@follows("open_source: leave select out; only")
+def test_a_format_without_parts(tmp_path):
+    np.savez(tmp_path / "m.npz", w=np.ones(2))
+    fix = advised(read, tmp_path / "m.npz", select="a")
+    assert fix.startswith("leave select out")
+    assert same(read(tmp_path / "m.npz"), {"w": np.ones(2)})
+
+
 # Folders and formats --------------------------------------------------------------------------------------------------
 
 

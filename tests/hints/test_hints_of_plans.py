@@ -228,6 +228,14 @@ def test_patterns_that_match_unlike_counts(rule, right, wanted):
     assert moved(plan(recipe)) == wanted
 
 
+@follows("_pair_units: pair them by name")
+def test_layers_that_hold_unlike_counts():
+    recipe = {"mapping": {"r": {"to": "enc/a", "from": "x", "pair": "order"}}, "unmatched": "keep"}
+    assert refused(recipe, "x/kernel 2x3").fix == "pair them by name"
+    recipe["mapping"]["r"] = {"to": "enc/a/kernel", "from": "x/kernel"}
+    assert moved(plan(recipe, "x/kernel 2x3")) == {"enc/a/kernel": "x/kernel"}
+
+
 @follows("_parse_from: add the group to")
 def test_a_group_that_the_pattern_lacks():
     recipe = {"mapping": {"r": {"to": "enc/.", "from": r"enc/\1"}}, "unmatched": "keep"}

@@ -162,7 +162,7 @@ def test_pairs_of_one_shape(source, target):
     assert parity(target, DATA, source=source, layers={"high": "high"}).value == 0
 
 
-@follows("_check: did you mean …?")
+@follows("_check: did you mean …?", "_check: write true or false", "_check: write what the number")
 def test_labels_of_a_score_of_ones_own():
     def score(model):
         return 1.0

@@ -224,3 +224,22 @@ def test_a_configuration_that_declares_too_much(source, monkeypatch):
     monkeypatch.setattr(references, "check_declared", refuse)
     (parity,) = forms(advised("source"))
     assert verdict(parity) == "pass"
+
+
+@follows("as_inputs: write numpy.savez(path, …)")
+def test_the_line_that_writes_the_inputs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def two():
+        a, b = keras.Input((2,), name="left"), keras.Input((2,), name="right")
+        return keras.Model([a, b], layers.Dense(2, name="out")(layers.Concatenate()([a, b])))
+
+    model = two()
+    model.save("two.keras")
+    x = {n: RANDOM.normal(size=(5, 2)).astype("float32") for n in ("left", "right")}
+    np.savez("y.npz", out=np.asarray(model([x["left"], x["right"]])))
+    np.savez("x.npz", one=x["left"])
+    line = advised(FILES, "two.keras", two).removeprefix("write ")
+    line = re.sub(r"(\w+)=\.\.\.", r"\1=\1", line)
+    eval(line, {"numpy": np, "path": "x.npz", **x})
+    assert verdict(FILES, "two.keras", two) == "pass"
