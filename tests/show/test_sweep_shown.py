@@ -83,7 +83,7 @@ def test_without_matplotlib_the_page_says_what_draws_the_curves(monkeypatch):
     monkeypatch.setattr("transferpipe.show.sweep_page.is_installed", lambda name: False)
     text = page(entries())
     assert "<svg" not in text
-    assert "matplotlib is not installed. For the next page: pip install &#x27;transferpipe[plots]&#x27;" in text
+    assert "matplotlib is not installed. For the next page: pip install &#39;transferpipe[plots]&#39;" in text
 
 
 def test_a_table_without_scores_says_so():

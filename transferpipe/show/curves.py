@@ -155,5 +155,5 @@ def _svg(draw: Callable[[Any, Any], None], labels: Mapping[str, str], height: fl
         if labels.get("title"):
             axes.set_title(labels["title"], fontsize=10)
         text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return text.getvalue()

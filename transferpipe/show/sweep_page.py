@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from markupsafe import Markup
 
 from transferpipe.packages import install_line, is_installed
 from transferpipe.show.curves import curves, curves_svg, dots_svg, numeric_key
-from transferpipe.show.report_page import STYLE
+from transferpipe.show.pages import render
 from transferpipe.show.score_table import number_text
-from transferpipe.show.sweep_style import SCRIPT, SWEEP_STYLE
 from transferpipe.show.sweep_words import (
     by_text,
     estimate_text,
@@ -28,37 +29,49 @@ from transferpipe.sweep.record import LeftOut, SweepRecord
 from transferpipe.sweep.statistics import Estimate
 from transferpipe.sweep.variant import SEED
 from transferpipe.text.collapse import counted
-from transferpipe.text.visible import visible
 
-_NUMBERS = ("rank", "seeds", "seconds", "warnings")
+_INKS = {"#000000": "currentColor", "#595959": "var(--muted, #595959)"}
+"""What matplotlib draws text, axes and controls with, and what that is on a page that may be dark."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table.
+
+    Attributes:
+        text: what it says.
+        kind: what it is, for its looks: ``number``, ``notes``, ``failed``.
+        value: the number that it is sorted by, where the text is not it.
+        links: addresses before the text, each with its own.
+    """
+
+    text: Any
+    kind: str = ""
+    value: float | None = None
+    links: tuple[tuple[str, str], ...] = ()
 
 
 def sweep_page(record: SweepRecord, board: Leaderboard) -> str:
     """Return the page of a sweep with the ranked rows of `board`."""
     settings = record.settings
-    title = str(settings.get("title") or record.name)
-    better = "higher" if board.higher_is_better else "lower"
-    kind = f" ({_text(board.kind)})" if board.kind else ""
-    sections = [
-        f"<h1>{_text(title)}</h1>",
-        f"<p class=muted>{_counts(record.entries)}; {_text(board.name)}{kind}, {better} is better; "
-        "± is the 95 % interval of the mean over seeds</p>",
-        *(f"<p>{_text(line)}</p>" for line in [*said(board), *verdicts(record.entries)]),
-        _drawing(board, settings),
-        _ranked(board),
-        _warnings(board, record.entries),
-        _left_out(record.left_out),
-        _runs(board, record.entries),
-        _about(settings.get("about") or {}),
-    ]
-    view = "<meta name=viewport content='width=device-width, initial-scale=1'>"
-    head = f"<meta charset=utf-8>{view}<title>{_text(title)}</title><style>{STYLE}{SWEEP_STYLE}</style>"
-    body = "".join(sections)
-    return f"<!doctype html><html lang=en><head>{head}</head><body>{body}<script>{SCRIPT}</script></body></html>"
-
-
-def _text(value: Any) -> str:
-    return html.escape(visible(str(value)))
+    gaps = [f"against {name}" for name in board.against]
+    return render(
+        "sweep.html",
+        title=str(settings.get("title") or record.name),
+        board=board,
+        better="higher" if board.higher_is_better else "lower",
+        counts=_counts(record.entries),
+        said=[*said(board), *verdicts(record.entries)],
+        **_drawing(board, settings),
+        numbers=("rank", "seeds", "seconds", "warnings", board.name, *gaps),
+        ranked_head=["rank", *board.keys, board.name, "seeds", *gaps, "notes"],
+        ranked=[*_ranked(board)],
+        warnings=_warnings(board, record.entries),
+        left_out=[*_left_out(record.left_out)],
+        runs_head=[*board.keys, SEED, "control", "status", board.name, "seconds", "warnings", "plan", "run"],
+        runs=[(_run(board, entry), False) for entry in record.entries],
+        about=settings.get("about") or {},
+    )
 
 
 def _counts(entries: Sequence[Entry]) -> str:
@@ -69,96 +82,57 @@ def _counts(entries: Sequence[Entry]) -> str:
     return ", ".join([f"{done} of {counted(len(entries), 'variant')} done", *counts])
 
 
-def _drawing(board: Leaderboard, settings: Mapping[str, Any]) -> str:
+def _drawing(board: Leaderboard, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the curves, and what is said where nothing draws them."""
     if not is_installed("matplotlib"):
         note = f"No curves are drawn: matplotlib is not installed. For the next page: {install_line('matplotlib')}"
-        return f"<h2>Curves</h2><p>{_text(note)}</p>"
+        return {"drawing": "", "no_drawing": note}
     labels = {"y": board.name}
     x, drawn = settings.get("x") or numeric_key(board), ""
     if x is not None:
         drawn = curves_svg(curves(board, x), {**labels, "x": str(x).removeprefix("vars.")})
     drawn = drawn or dots_svg(board, labels)
-    return f"<h2>Curves</h2>{drawn[drawn.index('<svg') :]}" if drawn else ""
+    if drawn:
+        drawn = drawn[drawn.index("<svg") :]
+        for colour, style in _INKS.items():
+            drawn = drawn.replace(colour, style)
+    return {"drawing": Markup(drawn), "no_drawing": ""}  # noqa: S704 - matplotlib escapes the texts
 
 
-def _ranked(board: Leaderboard) -> str:
-    gaps = [f"against {name}" for name in board.against]
-    head = ["rank", *board.keys, board.name, "seeds", *gaps, "notes"]
-    rows = []
+def _ranked(board: Leaderboard) -> Iterator[tuple[list[Cell], bool]]:
+    """Yield the cells of each row, and whether it is one to compare with."""
     for rank, row in zip(ranks(board), board.rows, strict=True):
-        cells = [_number(rank), *(_cell(value_under(row, k)) for k in board.keys)]
-        cells += [_estimate(row.score), _number(row.score.count if row.score else 0)]
+        cells = [Cell(rank, "number"), *(Cell(value_under(row, k)) for k in board.keys)]
+        cells += [_estimate(row.score), Cell(row.score.count if row.score else 0, "number")]
         cells += [_estimate(row.against.get(name), signed=True) for name in board.against]
-        cells.append(f"<td class=notes>{_text('; '.join(notes_of(row, board)))}</td>")
-        rows.append(f"<tr{' class=control' if row.control or row.stale else ''}>{''.join(cells)}</tr>")
-    return _table("Ranked", head, rows, numbers=(*_NUMBERS, board.name, *gaps))
+        cells.append(Cell("; ".join(notes_of(row, board)), "notes"))
+        yield cells, bool(row.control or row.stale)
 
 
-def _estimate(found: Estimate | None, signed: bool = False) -> str:
+def _estimate(found: Estimate | None, signed: bool = False) -> Cell:
     if found is None:
-        return "<td class=number></td>"
-    return f"<td class=number data-value='{found.mean!r}'>{estimate_text(found, signed)}</td>"
+        return Cell("", "number")
+    return Cell(estimate_text(found, signed), "number", found.mean)
 
 
-def _warnings(board: Leaderboard, entries: Sequence[Entry]) -> str:
+def _warnings(board: Leaderboard, entries: Sequence[Entry]) -> list[str]:
     found = by_text((label_of(e.overrides, e.control, board.keys), e.warnings) for e in entries)
-    return _list("Warnings", (f"{text} ({some(labels)})" for text, labels in found.items()))
+    return [f"{text} ({some(labels)})" for text, labels in found.items()]
 
 
-def _left_out(left_out: Sequence[LeftOut]) -> str:
-    return _list("Skipped variants", (f"{label_of(v.overrides, v.control)}: {'; '.join(v.reasons)}" for v in left_out))
+def _left_out(left_out: Iterable[LeftOut]) -> Iterator[str]:
+    for variant in left_out:
+        yield f"{label_of(variant.overrides, variant.control)}: {'; '.join(variant.reasons)}"
 
 
-def _about(about: Mapping[str, Sequence[str]]) -> str:
-    pairs = "".join(
-        f"<dt>{_text(key)}</dt>{''.join(f'<dd><code>{_text(t)}</code></dd>' for t in texts)}"
-        for key, texts in about.items()
-    )
-    return f"<h2>Environment</h2><dl>{pairs}</dl>" if pairs else ""
-
-
-def _list(title: str, items: Iterable[str]) -> str:
-    entries = "".join(f"<li>{_text(i)}</li>" for i in items)
-    return f"<h2>{title}</h2><ul>{entries}</ul>" if entries else ""
-
-
-def _runs(board: Leaderboard, entries: Sequence[Entry]) -> str:
-    head = [*board.keys, SEED, "control", "status", board.name, "seconds", "warnings", "plan", "run"]
-    rows = []
-    for entry in entries:
-        result = entry.result or {}
-        problems = _text("; ".join(result.get("problems", ())))
-        status = f"<td class=failed>failed: {problems}</td>" if problems else _cell(result.get("status", "open"))
-        own = "" if entry.control else "(recipe)"
-        cells = [_cell(entry.overrides.get(k, own)) for k in (*board.keys, SEED)] + [_cell(entry.control or ""), status]
-        value = entry.value
-        shown = "" if value is None else f" data-value='{value!r}'>{number_text(value)}"
-        cells.append(f"<td class=number{shown or '>'}</td>")
-        cells += [_number(result.get("seconds", "")), _number(len(entry.warnings) or "")]
-        rows.append(f"<tr>{''.join([*cells, _cell(entry.checksum), _links(entry)])}</tr>")
-    return _table("Runs", head, rows, numbers=(*_NUMBERS, board.name))
-
-
-def _links(entry: Entry) -> str:
-    place = _text(entry.key)
-    page = f"<a href='{place}/report.html'>report</a> " if entry.result and not entry.result.get("problems") else ""
-    return f"<td>{page}<a href='{place}/run.log'>log</a></td>"
-
-
-def _cell(value: Any) -> str:
-    return f"<td>{_text(value)}</td>"
-
-
-def _number(value: Any) -> str:
-    return f"<td class=number>{_text(value)}</td>"
-
-
-def _table(title: str, head: Sequence[str], rows: Sequence[str], numbers: Sequence[str]) -> str:
-    cells = "".join(
-        f"<th scope=col{' class=number' if h in numbers else ''}><button type=button>{_text(h)}</button></th>"
-        for h in head
-    )
-    body = "".join(rows)
-    return (
-        f"<h2>{title}</h2><div class=scroll><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+def _run(board: Leaderboard, entry: Entry) -> list[Cell]:
+    result = entry.result or {}
+    own = "" if entry.control else "(recipe)"
+    cells = [Cell(entry.overrides.get(k, own)) for k in (*board.keys, SEED)]
+    problems = "; ".join(result.get("problems", ()))
+    status = Cell(f"failed: {problems}", "failed") if problems else Cell(result.get("status", "open"))
+    value = "" if entry.value is None else number_text(entry.value)
+    cells += [Cell(entry.control or ""), status, Cell(value, "number", entry.value)]
+    cells += [Cell(result.get("seconds", ""), "number"), Cell(len(entry.warnings) or "", "number")]
+    page = [(f"{entry.key}/report.html", "report")] if entry.result and not problems else []
+    return [*cells, Cell(entry.checksum), Cell("", links=(*page, (f"{entry.key}/run.log", "log")))]

@@ -1,0 +1,32 @@
+"""HTML pages from the templates beside this file, where what a recipe or a file says is text and nothing else."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from transferpipe.text.visible import visible
+
+
+def render(template: str, **values: Any) -> str:
+    """Return the page that a template of `show/templates` makes of `values`."""
+    return _environment().get_template(template).render(values)
+
+
+@functools.cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("transferpipe.show"),
+        autoescape=True,
+        finalize=_shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _shown(value: Any) -> Any:
+    """Return what a template shows of a value: markup as it is, of anything else a text that a terminal shows too."""
+    return value if hasattr(value, "__html__") else visible(str(value))
