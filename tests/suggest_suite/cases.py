@@ -608,6 +608,22 @@ CASES: tuple[Case, ...] = (
         13,
     ),
     Case(
+        "torch MobileNetV2, wider target",
+        "torch",
+        torch_case(
+            torch_files.mobilenet_v2(),
+            lambda: application("MobileNetV2", alpha=1.4),
+            {".*": None},
+        ),
+        1,
+    ),
+    Case(
+        "torch BERT, sixty layers",
+        "torch",
+        torch_case(torch_files.bert(32, 60, 100, 32, 64), lambda: networks.bert(32, 60), _BERT),
+        15,
+    ),
+    Case(
         "torch DenseNet-121",
         "torch",
         torch_case(torch_files.densenet((6, 12, 24, 16)), lambda: application("DenseNet121"), _DENSENET),

@@ -173,3 +173,59 @@ def test_one_projection_of_query_key_and_value_is_cut_in_three(tmp_path):
     for k, head in enumerate(("query", "key", "value")):
         kernel = next(w for w in model.weights if w.path.endswith(f"{head}/kernel")).numpy()
         assert np.array_equal(kernel.reshape(8, 8), stored[8 * k : 8 * k + 8].T)
+
+
+def test_an_onnx_file_whose_names_say_nothing_is_paired_by_its_graph(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    helper, rng = onnx.helper, np.random.default_rng(0)
+    values = {
+        f"onnx::Conv_{number}": rng.random(shape, dtype=np.float32)
+        for number, shape in ((31, (4, 4, 3, 3)), (32, (4,)), (28, (4, 4, 3, 3)), (29, (4,)))
+    }
+    a, a_bias, b, b_bias = values
+    nodes = [
+        helper.make_node("Conv", ["x", a, a_bias], ["h"], pads=[1] * 4),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("Conv", ["r", b, b_bias], ["y"], pads=[1] * 4),
+    ]
+    ends = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, 4, 8, 8]) for n in "xy"]
+    tensors = [onnx.numpy_helper.from_array(v, n) for n, v in values.items()]
+    graph = helper.make_graph(nodes, "graph", ends[:1], ends[1:], tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), tmp_path / "model.onnx")
+    inputs = keras.Input((8, 8, 4))
+    x = layers.ReLU()(layers.Conv2D(4, 3, padding="same", name="zebra")(inputs))
+    model = keras.Model(inputs, layers.Conv2D(4, 3, padding="same", name="apple")(x))
+    found = tp.suggest(tmp_path / "model.onnx", model)
+    assert found.undecided == ()
+    tp.transfer(tmp_path / "model.onnx", model, mapping=found.mapping)
+    for layer, kernel, bias in (("zebra", a, a_bias), ("apple", b, b_bias)):
+        given = model.get_layer(layer).get_weights()
+        assert np.array_equal(given[0], values[kernel].transpose(2, 3, 1, 0))
+        assert np.array_equal(given[1], values[bias])
+
+
+def test_what_happens_to_be_as_large_in_a_wider_network_is_left_out(tmp_path):
+    """Of four stages one has the channels of another stage of the source: most of its kind fit nothing."""
+    shapes = {f"stage.{k}.weight": (8 << k, 4 << k, 3, 3) for k in range(4)}
+    path = write_tensors(tmp_path / "narrow.safetensors", shapes)
+    inputs = x = keras.Input((8, 8, 8))
+    for k in range(3):
+        filters = (16, 24, 36)[k]
+        x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"wide{k}")(x)
+    found = tp.suggest(path, keras.Model(inputs, x))
+    assert taken(found) == {}
+    assert [(c.target, c.reason) for c in found.undecided] == [
+        ("wide0", "most layers of these words have other shapes in the source")
+    ]
+
+
+def test_blocks_are_not_shifted_where_one_more_obeys_another_law(tmp_path):
+    """Forty blocks of one shape: a law that is off by one holds for thirty-nine."""
+    shapes = {f"blocks.{k}.fc.{own}": s for k in range(40) for own, s in (("weight", (6, 6)), ("bias", (6,)))}
+    path = write_tensors(tmp_path / "deep.safetensors", shapes)
+    inputs = x = keras.Input((6,))
+    for k in range(1, 41):
+        x = layers.Dense(6, name=f"row{k}")(x)
+    found = tp.suggest(path, keras.Model(inputs, x))
+    assert taken(found) == {f"row{k}": {f"blocks/{k - 1}/fc"} for k in range(1, 41)}
+    assert found.mapping["row"]["from"] == "blocks/{i-1}/fc"

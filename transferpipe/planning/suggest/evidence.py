@@ -28,6 +28,8 @@ SAME, LAW, GRAPH, WORDS, ORDER, WHOLE, SETTINGS, NEAR, VALUES = 3.0, 2.0, 1.5, 1
 
 # How much of a spread the statistics of a weight and of one that was trained on from it differ, and of others.
 _CLOSE, _FAR = 0.05, 0.2
+_FEW = 3
+_BEATEN = 0.4
 _COMPARED = ("strides", "dilation_rate", "groups", "activation", "kernel_size", "data_format")
 
 Flags = NDArray[np.bool_]
@@ -49,6 +51,7 @@ class Evidence:
         settings: how many settings differ.
         near: what is paired next to both stands in containers as near to each other.
         values: the statistics of the values are the same, and those of others are not.
+        is_odd: which targets fit something though most of their kind, of names of the same words, fit nothing.
         in_line: for each side, whether of two pieces one comes before the other, so that an order means anything.
     """
 
@@ -63,6 +66,7 @@ class Evidence:
     settings: Scores
     near: Scores
     values: Scores
+    is_odd: list[bool]
     in_line: tuple[Flags, Flags]
 
     @property
@@ -85,12 +89,7 @@ def gather(fits: Fits, places: tuple[Place, Place]) -> Evidence:
     for i, others in enumerate(fits.of):
         mask[i, others] = True
     kinds = _kinds(mask)
-    vocabulary = Vocabulary(
-        (words_of(fits.targets[i].name) for i in range(shape[0])), (words_of(p.name) for p in fits.sources)
-    )
-    words = np.zeros(shape)
-    for i, j in zip(*np.nonzero(mask), strict=True):
-        words[i, j] = vocabulary.likeness(words_of(fits.targets[i].name), words_of(fits.sources[j].name))
+    words = _words(fits, mask)
     found = Evidence(
         mask,
         kinds,
@@ -103,6 +102,7 @@ def gather(fits: Fits, places: tuple[Place, Place]) -> Evidence:
         settings=_settings(fits, places, mask),
         near=np.zeros(shape),
         values=np.zeros(shape),
+        is_odd=_odd(fits),
         in_line=(_in_line(places[0]), _in_line(places[1])),
     )
     found.order = np.where(_has_parallel(found), 0.25, 1.0) * _order(fits, places, found)
@@ -132,6 +132,23 @@ def _kinds(mask: Flags) -> tuple[list[int], list[int]]:
                     columns[column] = start
                     open_rows += [int(r) for r in np.flatnonzero(mask[:, column]) if rows[r] < 0]
     return rows, columns
+
+
+def _odd(fits: Fits) -> list[bool]:
+    """Find targets that fit something by chance: in a wider network, what is as large as one layer is another."""
+    groups = [words_of(p.name).skeleton for p in fits.targets]
+    sizes, fitting = Counter(groups), Counter(g for g, others in zip(groups, fits.of, strict=True) if others)
+    return [sizes[g] >= _FEW and 2 * fitting[g] < sizes[g] for g in groups]
+
+
+def _words(fits: Fits, mask: Flags) -> Scores:
+    ours, theirs = ([words_of(p.name) for p in pieces] for pieces in (fits.targets, fits.sources))
+    vocabulary = Vocabulary(ours, theirs)
+    found = np.zeros(mask.shape)
+    for i, words in enumerate(ours):
+        for j in np.flatnonzero(mask[i]).tolist():
+            found[i, j] = vocabulary.likeness(words, theirs[j])
+    return found
 
 
 def _same(fits: Fits, mask: Flags) -> Scores:
@@ -166,42 +183,52 @@ def _groups(pieces: Sequence[Piece], of: Any) -> dict[Tokens, list[int]]:
 def _laws(fits: Fits, mask: Flags, words: Scores) -> Scores:
     """Find pairs whose numbers obey a law with others; a law that pairs of other words obey too counts for more."""
     found = np.zeros(mask.shape)
-    laws = [entry for group in _paired_groups(fits, mask) for entry in _laws_of(fits, mask, *group)]
+    # Of a law that holds for few of many layers of the same words, it is chance that it does.
+    layers = Counter(words_of(name).skeleton for name in fits.pairing.sources[SINGLE].layers)
+    laws = [entry for group in _paired_groups(fits, mask) for entry in _laws_of(fits, mask, group, layers)]
     popular: Counter[Law] = Counter()
     for law, follow, _ in laws:
         popular[law] += len(follow)
     for law, follow, share in laws:
         others = popular[law] - len(follow)
-        strength = (1 - 1 / len(follow)) * share * max(0.0, 1 - cost_of(law)) + 0.2 * others / (others + 4)
+        strength = (1 - 1 / len(follow)) * share * max(0.0, 1 - cost_of(law))
+        strength = 0.85 * strength + 0.15 * share * others / (others + 4)
         for i, j in follow:
-            found[i, j] = max(found[i, j], min(strength, 1.0) * (0.7 + 0.3 * words[i, j]))
+            found[i, j] = max(found[i, j], strength * (0.7 + 0.3 * words[i, j]))
     return found
 
 
 def _paired_groups(fits: Fits, mask: Flags) -> Iterator[tuple[list[int], list[int]]]:
     """Yield pieces of the target of the same words with those of the source that some of them can take."""
     theirs = _groups(fits.sources, mask.any(axis=0))
-    for mine in _groups(fits.targets, mask.any(axis=1)).values():
+    for mine in _groups(fits.targets, np.ones(len(fits.targets), dtype=bool)).values():
         for other in theirs.values():
             if words_of(fits.targets[mine[0]].name).numbers and mask[np.ix_(mine, other)].any():
                 yield mine, other
 
 
 def _laws_of(
-    fits: Fits, mask: Flags, mine: list[int], other: list[int]
+    fits: Fits, mask: Flags, groups: tuple[list[int], list[int]], layers: Mapping[Tokens, int]
 ) -> Iterator[tuple[Law, list[tuple[int, int]], float]]:
     """Yield each law between two groups with the pairs that obey it, and which share of those that could they are."""
+    mine, other = groups
     part = mask[np.ix_(mine, other)]
     ours = [words_of(fits.targets[i].name).numbers for i in mine]
     numbers = [words_of(fits.sources[j].name).numbers for j in other]
     votes = [(ours[a], numbers[b]) for a, b in zip(*np.nonzero(part), strict=True)]
-    fewest = min(int(part.any(axis=1).sum()), int(part.any(axis=0).sum()))
+    fewest = min(len(mine), max(len(other), layers[words_of(fits.sources[other[0]].name).skeleton]))
     index = {n: b for b, n in enumerate(numbers)}
     rows = {n: a for a, n in enumerate(ours)}
+    found = []
     for law in find_laws(votes):
         follow = [(rows[n], index[s]) for n, s in followers(law, ours, index) if part[rows[n], index[s]]]
-        for some in _one_to_one(follow, ours):
-            yield law, [(mine[a], other[b]) for a, b in some], len(some) / fewest
+        found += [(law, some) for some in _one_to_one(follow, ours)]
+    for law, some in found:
+        # Blocks shifted by one obey a law that holds for all of them but one: where another holds for all, it is none.
+        mine_of = {a for a, _ in some}
+        beaten = any(len(b) > len(some) and 2 * len(mine_of & {a for a, _ in b}) >= len(some) for _, b in found)
+        share = len(some) / fewest * (_BEATEN if beaten else 1.0)
+        yield law, [(mine[a], other[b]) for a, b in some], share
 
 
 def _one_to_one(follow: list[tuple[int, int]], ours: list[Numbers]) -> Iterator[list[tuple[int, int]]]:
@@ -236,15 +263,13 @@ def find_near(fits: Fits, place: Place, evidence: Evidence, sure: Mapping[int, i
         sure: what is decided, by places of target and source.
     """
     found = np.zeros(evidence.fits.shape)
-    names = [p.name.split("/") for p in fits.sources]
+    near = _nearness([p.name.split("/") for p in fits.sources])
     for i, before in place.before.items():
-        known = [names[sure[k]] for k in before if k in sure]
-        behind = [names[sure[k]] for k in place.behind.get(i, ()) if k in sure]
-        for j in np.flatnonzero(evidence.fits[i]) if known or behind else ():
-            first = max((_nearness(names[j], other) for other in known), default=0.0)
-            second = max((_nearness(names[j], other) for other in behind), default=0.0)
-            found[i, j] = max(first, 0.7 * second)
-    return found
+        for others, weight in ((before, 1.0), (place.behind.get(i, ()), 0.7)):
+            known = [sure[k] for k in others if k in sure]
+            if known:
+                found[i] = np.maximum(found[i], weight * near[:, known].max(axis=1))
+    return np.where(evidence.fits, found, 0.0)
 
 
 def find_values(
@@ -281,17 +306,20 @@ def _distance(ours: tuple[float, ...], theirs: tuple[float, ...] | None) -> floa
     return max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) / max(ours[1], theirs[1], 1e-30)
 
 
-def _nearness(a: list[str], b: list[str]) -> float:
-    """Return the share of the containers of two names that both have."""
-    if a == b:
-        return 0.0
-    common = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        common += 1
-    longest = max(len(a), len(b)) - 1
-    return min(common / longest, 1.0) if longest else 0.0
+def _nearness(names: Sequence[list[str]]) -> Scores:
+    """Return the share of their containers that two names have in common, for all of them."""
+    lengths = np.array([len(n) for n in names])
+    common = np.zeros((len(names), len(names)))
+    alike = np.ones(common.shape, dtype=bool)
+    for depth in range(int(lengths.max(initial=0))):
+        index: dict[str, int] = {}
+        at = np.array([index.setdefault(n[depth], len(index)) if depth < len(n) else -1 for n in names])
+        alike &= np.equal.outer(at, at) & (at >= 0)
+        common += alike
+    longest = np.maximum.outer(lengths, lengths) - 1
+    found: Scores = np.where(longest > 0, np.minimum(common / np.maximum(longest, 1), 1.0), 0.0)
+    np.fill_diagonal(found, val=0.0)
+    return found
 
 
 def _order(fits: Fits, places: tuple[Place, Place], evidence: Evidence) -> Scores:

@@ -108,11 +108,15 @@ def match_pieces(
             told, doubt = _explain(evidence, i, j, i in fixed, len(fits.of[i]))
             if second.may_be_shifted(i) and told[0] == "numbers":
                 doubt = doubt or "by numbers, and both sides have layers of this kind left over"
+            if fits.sources[j].is_loose and len(fits.sources[j].weights) > 1:
+                doubt = doubt or "the bias is what the file has next to the kernel"
             matches.append(Match(piece, fits.sources[j], told, doubt))
         else:
-            margin, others = second.of(i)
+            _, others = second.of(i)
             names = [fits.sources[k].name for k in dict.fromkeys([j, *others])]
-            reason = "fit equally well" if margin < MARGIN else "fits by its shapes alone"
+            reason = "fits by its shapes alone" if len(names) == 1 else "fit equally well"
+            if evidence.is_odd[i]:
+                reason = "most layers of these words have other shapes in the source"
             undecided.append(Undecided(piece, tuple(names), reason))
     return Matching(tuple(matches), tuple(undecided), tuple(unmatched))
 
@@ -126,6 +130,8 @@ def _decide(evidence: Evidence, fixed: Mapping[int, int | None]) -> tuple[NDArra
         if j < 0:
             continue
         margin, _ = second.of(i)
+        if evidence.is_odd[i] and evidence.same[i, j] < 0.8 and i not in fixed:
+            continue
         enough = scores[i, j] >= ENOUGH or evidence.order[i, j] >= 1 or second.is_complete(i)
         if i in fixed or (margin >= MARGIN and enough):
             decided[i] = margin
@@ -203,26 +209,29 @@ class _Seconds:
         j = int(self._of[i])
         others = np.flatnonzero(self._evidence.fits[i])
         others = others[others != j]
-        losses = [self._loss(i, j, int(k)) for k in others]
-        losses += [self._loss_to(i, j, int(r)) for r in np.flatnonzero(self._evidence.fits[:, j]) if self._of[r] < 0]
-        close = [int(k) for k, loss in zip(others, losses, strict=False) if loss < MARGIN]
-        return min(losses, default=np.inf), close
+        losses = self._losses(i, j, others)
+        rivals = np.flatnonzero(self._evidence.fits[:, j] & (self._of < 0))
+        lost = np.concatenate([losses, self._losses_to(i, j, rivals)])
+        return float(lost.min(initial=np.inf)), others[losses < MARGIN].tolist()
 
-    def _score(self, in_line: bool) -> Scores:
-        return self._with if in_line else self._without
-
-    def _loss(self, i: int, j: int, k: int) -> float:
-        """Return what is lost if `i` takes `k`, whoever has that takes `i`'s, or what is free."""
+    def _losses(self, i: int, j: int, others: NDArray[np.int64]) -> Scores:
+        """Return what is lost if `i` takes each of `others`, whose owner takes what `i` had, or what is free."""
         ours, theirs = self._evidence.in_line
-        other = int(self._owner[k])
-        if other < 0:
-            score = self._score(bool(theirs[j, k]))
-            return float(score[i, j] - score[i, k])
-        score = self._score(bool(ours[i, other]) and bool(theirs[j, k]))
-        instead = max(float(score[other, j]), float(self._free[other]))
-        return float(score[i, j] + score[other, k] - score[i, k]) - instead
+        owners = self._owner[others]
+        is_owned = owners >= 0
+        in_line = theirs[j, others] & (~is_owned | ours[i, owners])
+        best = np.where(in_line, self._with[i, j], self._without[i, j])
+        instead = np.where(in_line, self._with[i, others], self._without[i, others])
+        left = np.where(in_line, self._with[owners, others], self._without[owners, others])
+        taken = np.where(in_line, self._with[owners, j], self._without[owners, j])
+        moved: Scores = left - np.maximum(taken, self._free[owners])
+        lost: Scores = best - instead + np.where(is_owned, moved, 0.0)
+        return lost
 
-    def _loss_to(self, i: int, j: int, row: int) -> float:
-        """Return what is lost if a piece that has nothing takes what `i` has."""
-        score = self._score(bool(self._evidence.in_line[0][i, row]))
-        return float(score[i, j] - score[row, j]) - float(self._free[i])
+    def _losses_to(self, i: int, j: int, rivals: NDArray[np.int64]) -> Scores:
+        """Return what is lost if each of `rivals`, which have nothing, takes what `i` has."""
+        in_line = self._evidence.in_line[0][i, rivals]
+        best = np.where(in_line, self._with[i, j], self._without[i, j])
+        other = np.where(in_line, self._with[rivals, j], self._without[rivals, j])
+        lost: Scores = best - other - self._free[i]
+        return lost

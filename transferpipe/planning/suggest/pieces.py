@@ -26,6 +26,7 @@ from transferpipe.recipe.model import SINGLE
 from transferpipe.recipe.patterns import NameMatch
 from transferpipe.weights.keras.layer_classes import BUILT_IN, is_made_up
 from transferpipe.weights.name import WeightName
+from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
 
 _MOST_BELOW = 24
@@ -46,11 +47,13 @@ class Piece:
         name: its name; empty for the source itself.
         weights: the names of its weights.
         is_layer: whether it is a layer.
+        is_loose: whether it is an operator of a graph whose weights go by names of their own, kernel before bias.
     """
 
     name: str
     weights: tuple[str, ...]
     is_layer: bool = True
+    is_loose: bool = False
 
     def inside(self, weight: str) -> str:
         """Return the name of one of its weights, seen from it."""
@@ -183,6 +186,24 @@ def _source_layers(pairing: Pairing) -> Iterator[Piece]:
     for name, weights in seen.items():
         if len(weights) <= _MOST_BELOW:
             yield Piece(name, tuple(weights))
+    if catalog.network is not None and catalog.network.framework == "onnx":
+        yield from _operators(catalog, catalog.network)
+
+
+def _operators(catalog: Catalog, network: Network) -> Iterator[Piece]:
+    """Yield the operators of a graph whose weights have no layer in their names, such as ``onnx::Conv_31``.
+
+    The graph's node goes by the first of them; the exporters write what else it takes next to that.
+    """
+    groups: list[list[str]] = []
+    for weight in catalog:
+        if "/" in weight.name:
+            continue
+        if weight.name in network.by_name:
+            groups.append([weight.name])
+        elif groups and len(weight.shape) == 1:
+            groups[-1].append(weight.name)
+    yield from (Piece(group[0], tuple(group), is_loose=True) for group in groups)
 
 
 def _above(name: str) -> Iterator[str]:
@@ -206,6 +227,8 @@ def _target_signature(piece: Piece, pairing: Pairing) -> Signature:
 def _source_signature(piece: Piece, pairing: Pairing) -> Signature:
     specs = [pairing.sources[SINGLE][w] for w in piece.weights]
     own = [re.sub(r"_l\d+", "_l", _inside_of(s.name, piece.name)) if piece.is_layer else s.own_name for s in specs]
+    if piece.is_loose:
+        own = [f"operand {k}" for k in range(len(specs))]
     told = [(s.shape, kind_of(s.dtype), s.layer_class, s.axes) for s in specs]
     return (piece.is_layer, tuple(zip(own, told, strict=True)))
 
@@ -219,24 +242,27 @@ def _inside_of(weight: str, layer: str) -> str:
 
 def _take(pairing: Pairing, ours: Piece, theirs: Piece) -> Taking | None:
     trial = dataclasses.replace(pairing, problems=Problems(), warnings={}, judged={})
-    catalog = pairing.sources[SINGLE]
-    if ours.is_layer:
-        unit = Unit(NameMatch(ours.name), True, ours.weights)
-        found, missing = take_layer(Wanted("", unit, SINGLE, theirs.name, catalog), trial)
-        if len(missing) == len(ours.weights) or any(WeightName(m).own not in _OPTIONAL for m in missing):
-            return None
-    else:
-        taken = take_named(SINGLE, ours.name, theirs.name, "", trial)
-        found = {ours.name: taken} if taken else {}
-    if not found or trial.problems.found:
+    found = _asked(trial, ours, theirs)
+    missing = [w for w in ours.weights if w not in found]
+    if not found or trial.problems.found or any(WeightName(w).own not in _OPTIONAL for w in missing):
         return None
     used = Counter(n for taken in found.values() for n in taken.names)
     if any(used[n] > 1 for taken in found.values() if not is_part(taken) for n in taken.names):
         return None  # a projection of a name that any of them could have
     left = [w for w in theirs.weights if w not in used]
-    if not used.keys() <= set(theirs.weights) or not _may_be_left(ours, theirs, left):
+    if not used.keys() <= set(theirs.weights) or not _may_be_left(theirs, left):
         return None
     return found if all(_has_shape(pairing, w, t) for w, t in found.items()) else None
+
+
+def _asked(trial: Pairing, ours: Piece, theirs: Piece) -> dict[str, Taken]:
+    """Return what the planner would let the weights of `ours` take of `theirs`."""
+    if theirs.is_loose or not ours.is_layer:
+        pairs = zip(ours.weights, theirs.weights, strict=False)
+        found = ((weight, take_named(SINGLE, weight, name, "", trial)) for weight, name in pairs)
+        return {weight: taken for weight, taken in found if taken}
+    unit = Unit(NameMatch(ours.name), True, ours.weights)
+    return take_layer(Wanted("", unit, SINGLE, theirs.name, trial.sources[SINGLE]), trial)[0]
 
 
 def is_part(taken: Taken) -> bool:
@@ -244,7 +270,7 @@ def is_part(taken: Taken) -> bool:
     return any(isinstance(step, Mapping) and "slice" in step for step in taken.steps)
 
 
-def _may_be_left(ours: Piece, theirs: Piece, left: Sequence[str]) -> bool:
+def _may_be_left(theirs: Piece, left: Sequence[str]) -> bool:
     """Tell whether a layer may be taken without the weights `left`: without its bias, or, of a container, others."""
     if len(left) > len(theirs.weights) // 2:
         return False

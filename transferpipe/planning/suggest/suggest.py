@@ -126,7 +126,7 @@ def _pairs_of(match: Match, expected: Mapping[str, tuple[Taken, Match]], orders:
     weights = tuple(w for w in match.ours.weights if w in expected)
     transform = {WeightName(w).own: [{"flatten_order": orders[w]}] for w in weights if w in orders}
     text = json.dumps(transform) if transform else ""
-    if not match.ours.is_layer or len(weights) == len(match.ours.weights):
+    if not match.ours.is_layer or (len(weights) == len(match.ours.weights) and not match.theirs.is_loose):
         return [Pair(match.ours.name, match.theirs.name, weights, text)]
     return [Pair(w, _weight_in(match, w, expected[w][0]), (w,), text) for w in weights]
 

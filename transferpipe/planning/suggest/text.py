@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from transferpipe.planning.suggest.suggestion import OpenChoice, SuggestedRule, Suggestion
+from transferpipe.recipe.model import LIVE
 from transferpipe.text.visible import visible
 
 _PLAIN = re.compile(r"[A-Za-z_][\w/]*(?:[.-]\w+)*")
@@ -24,8 +25,8 @@ def suggestion_text(found: Suggestion, width: int = 80) -> str:
 
 def recipe_lines(found: Suggestion, width: int = 80) -> list[str]:
     """Return the lines of the recipe without what is said before it."""
-    lines = [f"{side}: {_flow(getattr(found, side))}" for side in ("source", "target")]
-    lines = [*lines[:1], *lines[1:], "", "mapping:" if found.rules else "mapping: {}"]
+    lines = [f"{side}: {_origin(getattr(found, side))}" for side in ("source", "target")]
+    lines += ["", "mapping:" if found.rules else "mapping: {}"]
     for i, rule in enumerate(found.rules):
         lines += [""] * (i > 0)
         lines += [f"  {line}" for line in _rule(rule, width - 2)]
@@ -35,6 +36,12 @@ def recipe_lines(found: Suggestion, width: int = 80) -> list[str]:
         text = f"{_count(len(found.unused), 'source weight')} not used, such as {', '.join(found.unused[:3])}"
         lines += ["", *_comment(text, width)]
     return lines
+
+
+def _origin(origin: Mapping[str, Any]) -> str:
+    if str(origin.get("path", "")).startswith(LIVE):
+        return "{path: '???'} # a live model: name its file or its builder here"
+    return _flow(origin)
 
 
 def _head(found: Suggestion, width: int) -> Iterator[str]:
