@@ -18,7 +18,7 @@ class WarningKind:
     """One kind of warning.
 
     Attributes:
-        means: what is legal here and probably not meant, in a sentence or two.
+        means: what is allowed here and probably not intended, in a sentence or two.
         example: a warning of this kind as it is shown, without its code.
         fix: what to do if it is a mistake, or how to see that it is none.
     """
@@ -33,7 +33,7 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
         "already-equal": WarningKind(
             "Every assigned kernel of the target had the value of its source before the transfer: nothing changed.",
             "source: the target already equals its source: all 13 assigned kernels had these values before",
-            "Look whether the source is the file that was meant, and whether the builder of the target loads weights "
+            "Check that the source is the file that was meant, and whether the builder of the target loads weights "
             "by "
             "itself (`weights: null` keeps keras.applications from it).",
         ),
@@ -69,7 +69,7 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "input), or inside the call of a layer that holds it.",
         ),
         "between-differs": WarningKind(
-            "Between two layers that both take their weights from paired layers stands something else than there: "
+            "Between two layers that take their weights from paired layers, the target differs from the source: "
             "another pooling, another padding, a Rescaling more or less.",
             "mapping.all: 1 layer (source -> target): fc: before it MaxPooling2D pool -> AveragePooling2D pool",
             "Build the target with the layers that the source has there.",
@@ -163,8 +163,8 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "A GRU takes weights that are named as torch names them, outside of torch's layout. torch.nn.GRU has its "
             "gates in another order than Keras (reset, update, new; update, reset, candidate), which no shape shows.",
             "mapping.k: g/cell/kernel of a GRU takes g/weight_ih_l0, named as in torch, with its gates in torch's "
-            "order: say `layout: torch`, which puts them in Keras's",
-            "Say `layout: torch` in `source`, and pair the layers.",
+            "order: set `layout: torch`, which puts them in Keras's",
+            "Set `layout: torch` in `source`, and pair the layers.",
         ),
         "half-affine": WarningKind(
             "A normalization layer has a scale without an offset, or the reverse. torch's layers have both or neither, "
@@ -185,8 +185,8 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "Write a rule that transfers it, or, if it is meant to be new, a rule with `from: null`.",
         ),
         "momentum-differs": WarningKind(
-            "A BatchNormalization that will train has another momentum than the source's: its statistics will follow "
-            "the batches at another pace. Until it trains it computes the same.",
+            "The momentum of a BatchNormalization that will train differs from the source's: its statistics will "
+            "follow the batches at another pace. Until it trains it computes the same.",
             "mapping.all: 2 layers (source -> target): 2 layers (bn1, bn2): momentum 0.99 -> 0.9",
             "Build the target with the source's momentum if training should go on as it went there.",
         ),
@@ -242,9 +242,8 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "Take the name out of the rule that keeps it, with `except`, if the value is right.",
         ),
         "other-role": WarningKind(
-            "A weight takes its value from one with another role: gamma from beta, a mean from a variance. The shapes "
-            "are "
-            "equal, the meaning is not.",
+            "A weight takes its value from one with a different role: gamma from beta, a mean from a variance. The "
+            "shapes are equal, the meaning is not.",
             "mapping.norm: bn/gamma takes bn/beta: gamma from beta",
             "Pair the layers as wholes (`to: bn`, `from: bn`), so that their weights go by name.",
         ),
@@ -270,7 +269,7 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "Fetch the file again, and compare its SHA-256 with the publisher's. An edit sets a single value.",
         ),
         "parity-inconclusive": WarningKind(
-            "The recipe asks for `verify.parity`, and the comparison of outputs could not tell whether they are equal.",
+            "The recipe asks for `verify.parity`, and comparing the outputs did not show whether they are equal.",
             "verify.parity: the function was not verified: the model refuses random inputs (ValueError: ...)",
             "Give inputs that the model accepts: verify: {parity: {source: true, inputs: x.npz}}.",
         ),
@@ -326,9 +325,9 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
         "square-kernel": WarningKind(
             "Both axes of a kernel are equally long, so its shape fits transposed as well as straight, and its name "
             "in the "
-            "source does not tell which.",
-            "mapping.fc: fc/kernel (64, 64) is square: its shape cannot tell whether fc/weight has to be transposed",
-            "If the source is torch's, say `layout: torch` in `source`: it transposes what is needed, and the warning "
+            "source does not show which.",
+            "mapping.fc: fc/kernel (64, 64) is square: its shape does not show whether fc/weight has to be transposed",
+            "If the source is torch's, set `layout: torch` in `source`: it transposes what is needed, and the warning "
             "ends. "
             "Otherwise compare one output with the original's.",
         ),
@@ -343,10 +342,10 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "A rule pairs two lookup layers, and what the source's learned does not lie in its file: it is read from "
             "another file when the layer is built, or the format does not keep it.",
             "mapping.words: the vocabulary of words cannot be read from encoder.h5; words keeps its own",
-            "Save the source as .keras and take that, or say that the target's is wanted: `state: keep`.",
+            "Save the source as .keras and take that, or keep the target's: `state: keep`.",
         ),
         "unpinned": WarningKind(
-            "A source is fetched from an address whose content may be another tomorrow.",
+            "A source is fetched from an address whose content may change.",
             "source.path: hf://org/repo/model.safetensors is not pinned: name a commit",
             "Pin it as the warning says: `sha256:` beside `path:` refuses any other content.",
         ),
@@ -360,7 +359,7 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "All biases and statistics that were taken from the source still have their initial values, which training "
             "would have moved.",
             "source: looks untrained: all 5 biases and statistics taken from it still have their initial values",
-            "Look whether the source is the trained model, and not the one before training.",
+            "Check that the source is the trained model, and not the one before training.",
         ),
         "unused": WarningKind(
             "Weights of the source were used by no rule, and `ignore` does not expect them to stay unused. Layers that "

@@ -154,7 +154,7 @@ def test_a_run_folder_that_cannot_be_told(refuses, folder):
 @pytest.mark.parametrize("override", ["save.also=[more.npz]", "save.overwrite=true", "+save.path2=x", "name=other"])
 def test_an_override_beside_it_does_not_excuse_a_recipes_absolute_path(refuses, recipe, here, override):
     chosen = recipe(TARGET + f"save: {{path: {here}/outside.keras}}\n")
-    refuses(2, ["run", chosen, override], "outside.keras' is absolute", "say it on the command line: save.path=...")
+    refuses(2, ["run", chosen, override], "outside.keras' is absolute", "set it on the command line: save.path=...")
 
 
 @pytest.mark.parametrize("key", ["save.path", "save"])

@@ -259,7 +259,7 @@ def test_the_package_of_a_recipe(hint, planned, recipe, here):
     assert moved(planned("plan", override)) == BODY
 
 
-@follows("_check_package: say it on the")
+@follows("_check_package: set it on the")
 def test_hydras_keys_are_for_the_command_line(hint, cli, recipe, here):
     text = (here / "recipes/own.yaml").read_text()
     override = recipe("# @package hydra.run\ndir: elsewhere\n")
@@ -578,7 +578,7 @@ def test_files_that_are_no_recipes(hint, planned, recipe, here):
     assert moved(planned("plan", recipe(text.encode("utf-8").replace(b"[classes]", b"['classes', '@a: b']")))) == BODY
 
 
-@follows("_check_save_path: say it on the", "Composer._check_hydra_is_ours: say it on the")
+@follows("_check_save_path: set it on the", "Composer._check_hydra_is_ours: set it on the")
 def test_what_is_for_the_command_line(cli, refuses, recipe, here):
     text = (here / "recipes/own.yaml").read_text()
     override = recipe(f"{text}save: {{path: {here}/elsewhere/m.npz}}\n")

@@ -25,7 +25,7 @@ def test_row_08_a_square_kernel_transposed(tmp_path):
     target.get_layer("fc").set_weights([right.T])
     as_it_is = {"path": str(tmp_path / "torch.safetensors"), "layout": "keras"}
     planned = tp.plan(as_it_is, target, mapping=straight)
-    assert "is square: its shape cannot tell whether fc/weight has to be transposed" in str(planned)
+    assert "is square: its shape does not show whether fc/weight has to be transposed" in str(planned)
     turned = {"fc": {**straight["fc"], "transform": [{"transpose": [1, 0]}]}}
     tp.transfer(as_it_is, target, mapping=turned)
     assert equal(target, [right])

@@ -24,7 +24,7 @@ def test_paths_that_are_no_addresses(text):
 
 @pytest.mark.parametrize("text", ["ftp://x/a.h5", "file:///etc/passwd", "gcs://b/a.h5", "memory://a", "javascript://x"])
 def test_schemes_that_are_not_read(text):
-    assert "is no kind of path that can be read -> these can be read: https://" in refused(text, FileError)
+    assert "addresses cannot be read -> these can be read: https://" in refused(text, FileError)
 
 
 @pytest.mark.parametrize("scheme", ["https", "http", "s3", "gs", "hf", "kaggle"])

@@ -79,7 +79,7 @@ def test_what_is_not_there_or_is_a_folder(store):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (PermissionError("Forbidden\nmore"), "no permission: Forbidden -> log in to the store as its own tools say"),
+        (PermissionError("Forbidden\nmore"), "no permission: Forbidden -> log in to the store with its own tool"),
         (ConnectionError("no route"), "ConnectionError: no route -> check the address and the network"),
         (RuntimeError(), "RuntimeError:  -> check the address and the network"),
     ],

@@ -180,7 +180,7 @@ def test_no_server_and_how_to_do_without(url, server, cache):
 def test_redirects_that_are_not_followed(url, server, to):
     server.answers[FILE] = lambda handler: handler.answer(302, headers={"Location": to})
     error = FileError if to == "//[x/" else UnsafeError
-    assert "sends on to" in refused(url, error)
+    assert "redirects to" in refused(url, error)
     assert nothing_is_kept()
 
 

@@ -51,7 +51,7 @@ def checkpoint(tmp_path):
     return write
 
 
-@follows("_wrapper: say which: select: …")
+@follows("_wrapper: choose one: select: …")
 def test_one_of_several_parts(checkpoint, tmp_path):
     path, values = checkpoint("model", "state_dict")
     fix = advised(read, path)

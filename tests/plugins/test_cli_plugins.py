@@ -65,7 +65,7 @@ def test_the_list_names_package_version_kind_and_name_and_what_is_wrong(install,
         "format toy bad 1.0 cannot be loaded from bad:FORMAT: AttributeError: module 'bad' has no attribute 'FORMAT'",
         "transform flip powers 2.3 is not used: flip is a transform of transferpipe's own",
         "transform power powers 2.3 can be used",
-        "layout odd bad 1.0 is not one: bad:x is no class that inherits transferpipe.planning.layouts.layout.Layout",
+        "layout odd bad 1.0 is not one: bad:x is not a class that inherits transferpipe.planning.layouts.layout.Layout",
         "score logme bad 1.0 is not used: logme is a score of transferpipe's own",
     ]
 
@@ -92,13 +92,13 @@ def test_loggers_of_packages_are_known_by_name(install, tmp_path):
     with pytest.raises(RecipeError) as refused:
         check_loggers(["lnes"])
     (problem,) = refused.value.problems
-    assert (problem.what, problem.fix) == ("is no logger", "did you mean 'lines'?")
+    assert (problem.what, problem.fix) == ("is not a logger", "did you mean 'lines'?")
     name = problem.fix.split("'")[1]
     check_loggers([name])
     open_loggers([name], tmp_path, "mark")[name](None, None)
     assert (tmp_path / "mark").exists()
     with pytest.raises(
-        RecipeError, match="wrong: cannot be opened: TypeError: an object of type NoneType is no logger"
+        RecipeError, match="wrong: cannot be opened: TypeError: an object of type NoneType is not a logger"
     ):
         open_loggers(["wrong"], tmp_path, "mark")
     install("lines", {"logger": {"lines": "gone"}}, source)

@@ -101,7 +101,7 @@ def test_only_the_command_line_may_save_elsewhere():
     text = one_problem({**SMALL, "save": "/tmp/m.keras"})
     assert text == (
         "save.path: '/tmp/m.keras' is absolute; a recipe writes inside its run folder"
-        " -> say it on the command line: save.path=..."
+        " -> set it on the command line: save.path=..."
     )
     assert parse({**SMALL, "save": "/tmp/m.keras"}, absolute_save=True).save.path == "/tmp/m.keras"
 

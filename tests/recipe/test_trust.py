@@ -82,7 +82,7 @@ def test_the_object_counts_however_it_is_reached(folder, dotted, module):
 def test_what_is_installed_is_refused(folder, dotted, capsys):
     top = dotted.partition(".")[0]
     expected = f"{dotted} is not one of the things a recipe may name -> "
-    assert refused_name(dotted) == f"{expected}if you trust it, say so on the command line: --trust {top}"
+    assert refused_name(dotted) == f"{expected}if you trust it, allow it on the command line: --trust {top}"
     assert capsys.readouterr().out == ""
 
 

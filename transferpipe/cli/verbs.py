@@ -142,7 +142,7 @@ def _by_name(rows: Sequence[Verb]) -> Mapping[str, Verb]:
 _FLAGS = (
     Flag(JSON, "print JSON, errors too"),
     Flag(QUIET, "print nothing but warnings and errors", short="-q"),
-    Flag("--all", "list everything: what is no weight (inspect), every layer (parity), every weight (diff)"),
+    Flag("--all", "list everything: what is not a weight (inspect), every layer (parity), every weight (diff)"),
     Flag("--inputs", "an npz file with one array an input, in place of random ones", takes_value=True),
     Flag("--atol", "the largest difference allowed", takes_value=True),
     Flag("--rtol", "the same as a part of the expected value", takes_value=True),

@@ -132,7 +132,7 @@ def _baked(sources: Mapping[str, Source], target: Target) -> Iterator[PlanWarnin
 
 
 def _unpinned(origins: Mapping[str, Origin]) -> Iterator[PlanWarning]:
-    """Warn of addresses whose content may be another tomorrow."""
+    """Warn of addresses whose content may change."""
     for alias, origin in origins.items():
         advice = find(str(origin.path), f"{alias}.path", origin.sha256).advice
         if advice:

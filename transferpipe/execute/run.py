@@ -280,7 +280,7 @@ def _prove(temporary: Path, prepared: Prepared, progress: Progress | None, place
         problems = error.problems if isinstance(error, FileError) else (Problem(str(temporary), str(error)),)
         if not any(str(temporary) in p.where for p in problems):
             raise  # it is a source that cannot be read
-        name, fix = final_name(temporary), "run again; if it is no accident, look at the disk"
+        name, fix = final_name(temporary), "run again; if it happens again, check the disk"
         raise VerificationError([Problem(name, f"as it was written: {p.what}", fix) for p in problems]) from error
     return proof
 

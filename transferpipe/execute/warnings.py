@@ -86,10 +86,11 @@ def _untrained(plan: Plan, values: Values) -> Iterator[PlanWarning]:
     """A trained layer moves its biases and statistics; where all have their initial values, it looks untrained."""
     telling = [(a, _FRESH[n]) for a in plan.assignments if (n := a.sources[0].own) in _FRESH]
     if telling and all(np.all(values.before_edits(a.target) == fresh) for a, fresh in telling):
-        text = (
-            f"looks untrained: all {len(telling)} biases and statistics taken from it still have their initial values"
-        )
-        yield PlanWarning("untrained-source", "source", text)
+        found = f"all {len(telling)} biases and statistics taken from it still have their initial values"
+        if len(telling) == 1:
+            name = telling[0][0].sources[0].name
+            found = f"{name}, the only bias or statistic taken from it, still has its initial value"
+        yield PlanWarning("untrained-source", "source", f"looks untrained: {found}")
 
 
 def _other_vocabulary(plan: Plan, values: Values) -> Iterator[PlanWarning]:

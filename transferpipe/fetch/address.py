@@ -50,7 +50,7 @@ def check_address(text: str, where: str) -> None:
     scheme = scheme_of(text)
     if scheme not in SCHEMES:
         fix = f"these can be read: {', '.join(f'{s}://' for s in SCHEMES)}, pkg:// and plain paths"
-        raise FileError(Problem(where, f"{scheme}:// is no kind of path that can be read", fix))
+        raise FileError(Problem(where, f"{scheme}:// addresses cannot be read", fix))
     try:
         text.encode()  # refuses what is not UTF-8 on the command line
         parts = urlsplit(text)
@@ -87,7 +87,7 @@ def check_redirect(old: str, new: str, where: str) -> None:
     if from_here and to == "http" and is_local(host):
         return
     if to != "https" or (is_local(host) and not from_here):
-        what = f"{urlsplit(old).hostname} sends on to {to}://{host or ''}, which is not followed"
+        what = f"{urlsplit(old).hostname} redirects to {to}://{host or ''}, which is not followed"
         raise UnsafeError(Problem(where, what, _FETCH_YOURSELF))
 
 

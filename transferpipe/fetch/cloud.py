@@ -40,7 +40,7 @@ def download(wanted: Wanted, out: IO[bytes], report: Progress) -> Mark | None:
     except FileNotFoundError as error:
         raise wanted.failed("there is no such object", "check the address") from error
     except PermissionError as error:
-        raise wanted.failed(f"no permission: {_first(error)}", "log in to the store as its own tools say") from error
+        raise wanted.failed(f"no permission: {_first(error)}", "log in to the store with its own tool") from error
     except Exception as error:  # each store has its own errors
         raise wanted.unreachable(f"{type(error).__name__}: {_first(error)}") from error
     return mark

@@ -37,7 +37,7 @@ def download(wanted: Wanted, out: IO[bytes], report: Progress) -> Mark | None:
 
     Raises:
         FileError: not reachable, refused, or cut off.
-        UnsafeError: the server sends on to somewhere that is not asked.
+        UnsafeError: the server redirects to somewhere that is not asked.
     """
     headers = {"User-Agent": "transferpipe", "Accept-Encoding": "identity"}
     if wanted.known and wanted.known.etag:
@@ -113,4 +113,4 @@ class _Redirects(HTTPRedirectHandler):
         try:
             check_redirect(old, urljoin(old, new), self._wanted.where)
         except ValueError as error:
-            raise self._wanted.failed(f"the server sends on to what is no address: {error}", "check it") from error
+            raise self._wanted.failed(f"the server redirects to an invalid address: {error}", "check it") from error

@@ -145,7 +145,7 @@ def _failed(error: Exception, wanted: Wanted) -> FileError:
     status = getattr(getattr(error, "response", None), "status_code", None)
     what = f"{type(error).__name__}: {text}"
     if status in (401, 403):
-        return wanted.failed(what, "check the address; if it is private or gated, log in as the hub's own tools say")
+        return wanted.failed(what, "check the address; if it is private or gated, log in with the hub's own tool")
     if status == 404 or "NotFound" in type(error).__name__:
         return wanted.failed(what, "check the address")
     return wanted.unreachable(what)

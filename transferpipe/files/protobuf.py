@@ -112,7 +112,7 @@ def _read_field(read: Read, at: int, end: int) -> Field:
     if kind == BYTES:
         count, begin = _read_varint(read, behind, end)
         return _checked(Field(number, kind, begin, begin + count, count), end)
-    raise ValueError(f"byte {at:,} begins a field of the kind {kind}, which nobody writes")
+    raise ValueError(f"byte {at:,} begins a field of the kind {kind}, which is never written")
 
 
 def _checked(field: Field, end: int) -> Field:

@@ -59,7 +59,7 @@ def require_keras(where: str, what: str) -> None:
     backend = backend_of_keras()
     if backend not in _BACKENDS:
         fix = did_you_mean(backend, _BACKENDS) or f"Keras has the backends {', '.join(_BACKENDS)}"
-        raise RecipeError(Problem("KERAS_BACKEND", f"{backend!r} is no backend that models can be built on", fix))
+        raise RecipeError(Problem("KERAS_BACKEND", f"{backend!r} is not a backend that models can be built on", fix))
     if not is_installed(_BACKENDS[backend]):
         others = [name for name, needed in _BACKENDS.items() if is_installed(needed)]
         instead = f"set KERAS_BACKEND={others[0]}, which is installed" if others else ""

@@ -177,7 +177,9 @@ def slots_of_file(source: FileSource, frozen: Collection[str] = (), own: Mapping
         raise
     except Exception as error:  # a file's configuration may hold anything
         first = str(error).strip().partition("\n")[0]
-        what = f"Keras cannot load {source.label} to tell its optimizer's arrays apart: {type(error).__name__}: {first}"
+        what = (
+            f"Keras cannot load {source.label} to distinguish its optimizer's arrays: {type(error).__name__}: {first}"
+        )
         fix = "import the modules of its classes and use the live model, or set optimizer=drop"
         raise RecipeError(Problem(WHERE, what, fix)) from error
 

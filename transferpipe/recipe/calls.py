@@ -29,14 +29,14 @@ def parse_call(text: str, where: str) -> dict[str, Any]:
     {'_target_': 'my_models.build', 'classes': 2, 'backbone': {'_target_': 'my_models.trunk', 'depth': 3}}
 
     Raises:
-        RecipeError: it is no call, or an argument has no name, or is not a value that YAML has.
+        RecipeError: it is not a call, or an argument has no name, or is not a value that YAML has.
     """
     try:
         if len(text) > _LONGEST:
             raise ValueError(f"more than {_LONGEST:,} characters")
         found = _value(ast.parse(text, mode="eval").body)
         if not isinstance(found, dict) or "_target_" not in found:
-            raise ValueError("it is no call")
+            raise ValueError("it is not a call")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         what = f"{text!r} cannot be read as a builder's call: {getattr(error, 'msg', None) or error}"
         raise RecipeError(Problem(where, what, "give arguments by name: package.function(name=value)")) from error

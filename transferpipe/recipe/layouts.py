@@ -35,7 +35,7 @@ WRITTEN = tuple(name for name, place in LAYOUTS.items() if place.is_written)
 def _check(thing: Any) -> str:
     wanted = ("name", "adapters", "find_counterpart", "names_in")
     is_layout = inspect.isclass(thing) and all(hasattr(thing, attribute) for attribute in wanted)
-    return "" if is_layout else "is no class that inherits transferpipe.planning.layouts.layout.Layout"
+    return "" if is_layout else "is not a class that inherits transferpipe.planning.layouts.layout.Layout"
 
 
 OUTSIDE: PlugInPoint[Any] = PlugInPoint("layout", lambda: LAYOUTS, _check)

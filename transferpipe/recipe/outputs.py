@@ -130,7 +130,7 @@ def output_of(name: str) -> Output:
 
 def _check(thing: Any) -> str:
     if not isinstance(thing, Output):
-        return "is no transferpipe.recipe.outputs.Output"
+        return "is not a transferpipe.recipe.outputs.Output"
     return "" if thing.streams and thing.files == "one" else "does not stream into one file, which packages may add"
 
 

@@ -209,7 +209,7 @@ def _check_save_path(path: str, key: str, inner: Fields, absolute: bool) -> None
         inner.note(
             key,
             f"{path!r} is absolute; a recipe writes inside its run folder",
-            f"say it on the command line: save.{key}=...",
+            f"set it on the command line: save.{key}=...",
         )
     if ".." in PurePath(path).parts:
         inner.note(key, f"{path!r} leaves the run folder", "give a path without '..'")

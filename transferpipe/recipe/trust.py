@@ -98,7 +98,7 @@ def check_name(dotted: str, where: str, trusted: Collection[str] = ()) -> None:
 def _advise(module: str, where: str) -> str:
     if module.partition(".")[0] in _OF_TORCH:
         return advise_module(module.partition(".")[0], where)
-    return f"if you trust it, say so on the command line: --trust {module.partition('.')[0]}"
+    return f"if you trust it, allow it on the command line: --trust {module.partition('.')[0]}"
 
 
 def _check_spelling(dotted: str, where: str, trusted: Collection[str], folder: Path) -> None:

@@ -137,7 +137,7 @@ def _wrapped(block: list[str]) -> Iterator[str]:
 def _warnings_page() -> str:
     """Return the page of all warnings, from the table of their codes."""
     parts = [
-        "A warning tells of something legal that is probably not meant. Each has a code:",
+        "A warning is about something that is allowed and probably not intended. Each has a code:",
         f"{_CODE}warning  mapping.fc [square-kernel]: fc/kernel [64, 64] is square: ...",
         "`strict: true` in a recipe, or --strict on the command line, makes warnings errors: those of a plan before "
         "anything is written (exit status 2), those of values before anything is published (3). `allow` lets kinds of "

@@ -60,11 +60,11 @@ def read_settings_of(data: Mapping[str, Any]) -> Settings:
     for name, values in _mapping(data, "variants").items():
         if not isinstance(values, Mapping):
             problems.add(
-                f"sweep.variants.{name}", f"is no mapping of keys to values: {values!r}", "write {freeze: none}"
+                f"sweep.variants.{name}", f"is not a mapping of keys to values: {values!r}", "write {freeze: none}"
             )
     for i, rule in enumerate(data["drop"] if isinstance(data.get("drop"), list) else ()):
         if not isinstance(rule, Mapping) or not rule:
-            problems.add(f"sweep.drop.{i}", f"is no mapping of keys to values: {rule!r}")
+            problems.add(f"sweep.drop.{i}", f"is not a mapping of keys to values: {rule!r}")
     if isinstance(data.get("limit"), int) and data["limit"] < 1:
         problems.add("sweep.limit", f"is {data['limit']}; a sweep has at least one variant", "write limit: 200")
     problems.raise_as(RecipeError)

@@ -147,7 +147,7 @@ def test_a_trial_that_cannot_be_planned_is_an_entry_that_failed(cli, here, scale
     [
         (["sweep.controls=[random]"], "sweep.controls: does not go with a sweeper"),
         (["sweep.drop=[{seed: 1}]"], "sweep.drop: does not go with a sweeper"),
-        (["seed=range(3)"], "seed: is no value to choose: the sweeper would pick the luckiest"),
+        (["seed=range(3)"], "seed: cannot be chosen: the sweeper would pick the luckiest seed"),
         (["seed=1,2"], "to average: score=finetune"),
     ],
 )

@@ -31,7 +31,7 @@ def test_a_square_kernel_that_may_have_to_be_transposed(target, source, transfor
     ((where, text),) = warned(plan, "square-kernel")
     assert where == "mapping.r"
     assert text.startswith(f"{own} (")
-    assert text.endswith(f") is square: its shape cannot tell whether {theirs} has to be transposed")
+    assert text.endswith(f") is square: its shape does not show whether {theirs} has to be transposed")
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_the_first_transform_that_does_not_fit_is_the_one_reported():
 )
 def test_several_inputs_need_something_that_combines_them(chain, what):
     transforms = parse_transforms(chain)
-    message = f"{what} -> begin with concat or stack, say how to merge, or name one source"
+    message = f"{what} -> begin with concat or stack, set `merge`, or name one source"
     with pytest.raises(TransformError) as error:
         infer(transforms, [(2, 3)] * 3, ["float32"] * 3)
     assert str(error.value) == message

@@ -222,7 +222,7 @@ def test_pickles_are_refused_as_unsafe(path, content):
 def test_tar_of_the_first_pytorch(path):
     with tarfile.open(path, "w") as archive:
         archive.addfile(tarfile.TarInfo("storages"))
-    with pytest.raises(FileError, match=r"is a tar archive, which is no format .* -> if PyTorch wrote it"):
+    with pytest.raises(FileError, match=r"is a tar archive, which is no longer a format .* -> if PyTorch wrote it"):
         open_source(path)
 
 

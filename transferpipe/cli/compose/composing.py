@@ -242,7 +242,7 @@ class Composer:
         changed = sorted(k for k in here.keys() | there.keys() if here.get(k) != there.get(k))
         if changed:
             what = f"a recipe cannot set keys of hydra, but {listed(changed)} would be another with it"
-            raise UnsafeError(Problem("recipe", what, f"say it on the command line: {changed[0]}=..."))
+            raise UnsafeError(Problem("recipe", what, f"set it on the command line: {changed[0]}=..."))
 
 
 class Variants:

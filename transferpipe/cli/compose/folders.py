@@ -129,7 +129,7 @@ def _check_package(package: str | None, config_path: str, path: Path) -> None:
         return
     header = f"its header says `# @package {package}`"
     if package.removeprefix("_global_.").partition(".")[0] == "hydra":
-        fix = "say it on the command line: hydra.KEY=..."
+        fix = "set it on the command line: hydra.KEY=..."
         raise UnsafeError(Problem(shown(path), f"{header}: a recipe cannot set keys of hydra", fix))
     if config_path.startswith(f"{_GROUP}/") and package != "_global_":
         raise RecipeError(

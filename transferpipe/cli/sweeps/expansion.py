@@ -66,7 +66,7 @@ def _values(override: Override, problems: Problems) -> tuple[str, ...]:
     try:
         found = tuple(itertools.islice(override.sweep_string_iterator(), _MOST_VALUES + 1))
     except (HydraException, ValueError, TypeError, ArithmeticError) as error:
-        problems.add(key, f"{text!r} is no list of values: {error}", "write KEY=A,B or KEY=range(5)")
+        problems.add(key, f"{text!r} is not a list of values: {error}", "write KEY=A,B or KEY=range(5)")
         return ()
     if not found:
         problems.add(key, f"{text!r} has no values", "give at least one")

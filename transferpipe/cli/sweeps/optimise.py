@@ -87,7 +87,7 @@ def check_optimising(base: Composed, axes: Axes, settings: Settings) -> None:
         fix = f"leave it out (sweep.{key}=null), and sweep over the best values once more with it"
         problems.add(f"sweep.{key}", what, fix)
     if SEED in {*axes.axes, *axes.open}:
-        what = "is no value to choose: the sweeper would pick the luckiest"
+        what = "cannot be chosen: the sweeper would pick the luckiest seed"
         fix = "leave it out, and sweep over seeds once more with the best values"
         fix += "; to average: score=finetune score.repeats=5"
         problems.add(SEED, what, fix)

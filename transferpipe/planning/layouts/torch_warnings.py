@@ -102,7 +102,7 @@ def lint_gates(a: Assignment, target: TargetStructure) -> Iterator[PlanWarning]:
     states = [target.by_name[n] for n in WeightName(a.target).ancestors if n in target.by_name]
     if named and not is_ordered and any(s.layer_class in ("GRU", "GRUCell") for s in states):
         text = f"{a.target} of a GRU takes {a.sources[0].name}, named as in torch, with its gates in torch's order"
-        yield PlanWarning("gate-order", f"mapping.{a.rule}", f"{text}: say `layout: torch`, which puts them in Keras's")
+        yield PlanWarning("gate-order", f"mapping.{a.rule}", f"{text}: set `layout: torch`, which puts them in Keras's")
 
 
 def lint_epsilons(plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog]) -> Iterator[PlanWarning]:

@@ -494,7 +494,7 @@ def _old_defaults(pairs: Iterable[_Pair], sources: Mapping[str, Catalog], target
         version_text = sources[alias].network.keras_version  # type: ignore[union-attr]
         own = target.function(group[0].target).settings["recurrent_activation"]
         text = (
-            f"{_layers([p.target for p in group])}: recurrent_activation is {own}; the source tells no settings, and "
+            f"{_layers([p.target for p in group])}: recurrent_activation is {own}; the source stores no settings, and "
             f"Keras {version_text}, which wrote it, had {_OLD_HARD_SIGMOID} by default; {_HARD_SIGMOID_MEND}"
         )
         yield PlanWarning("settings-differ", where, text)

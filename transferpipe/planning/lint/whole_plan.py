@@ -121,7 +121,7 @@ def _square_kernels(plan: Plan) -> Iterator[PlanWarning]:
         transposed = any(isinstance(step, Transpose) for step in own_steps)
         if square and (foreign or transposed) and _turned(a) not in shown:
             names = ", ".join(r.name for r in a.sources)
-            text = f"{a.target} {a.shape} is square: its shape cannot tell whether {names} has to be transposed"
+            text = f"{a.target} {a.shape} is square: its shape does not show whether {names} has to be transposed"
             yield PlanWarning("square-kernel", where_of(a), text)
 
 

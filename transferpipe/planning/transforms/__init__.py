@@ -65,7 +65,7 @@ MERGES: Mapping[str, type[Transform]] = {kind.name: kind for kind in (Mean, Line
 
 def _check_kind(thing: Any) -> str:
     is_kind = isinstance(thing, type) and issubclass(thing, Transform)
-    return "" if is_kind else "is no class that inherits transferpipe.planning.transforms.Transform"
+    return "" if is_kind else "is not a class that inherits transferpipe.planning.transforms.Transform"
 
 
 OUTSIDE: PlugInPoint[type[Transform]] = PlugInPoint("transform", lambda: (*TRANSFORMS, *MERGES), _check_kind)
@@ -172,5 +172,5 @@ def apply_chain(transforms: Sequence[Transform], arrays: Sequence[NDArray[Any]])
 def _check_count(transforms: Sequence[Transform], inputs: int) -> None:
     if inputs > 1 and not (transforms and transforms[0].several):
         what = f"{transforms[0]} takes one input" if transforms else "nothing combines the inputs"
-        fix = "begin with concat or stack, say how to merge, or name one source"
+        fix = "begin with concat or stack, set `merge`, or name one source"
         raise TransformError(f"{what}, but there are {inputs}", fix)

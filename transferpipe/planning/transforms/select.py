@@ -129,4 +129,4 @@ class Take(Transform):
 def _parse_part(part: Any) -> Range | int:
     if isinstance(part, str):
         return parse_range(part, _SLICE_EXAMPLE)
-    return parse_integer("a part of slice that is no range like '0:3'", part, _SLICE_EXAMPLE)
+    return parse_integer("a part of slice that is not a range like '0:3'", part, _SLICE_EXAMPLE)

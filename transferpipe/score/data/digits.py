@@ -68,7 +68,7 @@ def _check_counts(classes: NDArray[np.int64], train: Any, val: Any) -> None:
             raise RecipeError(Problem(f"digits_data.{name}", what, "change it"))
     total = val + (1 if train is None else train)
     if total > fewest:
-        what = f"{total} images of each digit wanted to learn from and to choose with, there are {fewest}"
+        what = f"{total} images of each digit are needed for training and validation; there are {fewest}"
         raise RecipeError(Problem("digits_data", what, "lower train_per_class or val_per_class"))
 
 

@@ -53,7 +53,7 @@ LOGGERS: Mapping[str, str] = {
 
 
 def _check(thing: Any) -> str:
-    return "" if callable(thing) else "is no function that takes a folder and a name, and returns a logger"
+    return "" if callable(thing) else "is not a function that takes a folder and a name, and returns a logger"
 
 
 OUTSIDE: PlugInPoint[OpenLogger] = PlugInPoint("logger", lambda: LOGGERS, _check)
@@ -82,7 +82,7 @@ def _check_outside(name: str, problems: Problems) -> None:
         if OUTSIDE.load(name, f"sweep.log.{name}") is None:
             known = (*LOGGERS, *OUTSIDE.names())
             fix = did_you_mean(name, known) or f"there are {', '.join(known)}"
-            problems.add(f"sweep.log.{name}", "is no logger", fix)
+            problems.add(f"sweep.log.{name}", "is not a logger", fix)
     except RecipeError as error:
         problems.found += error.problems
 
@@ -93,7 +93,7 @@ def _open(name: str, folder: Path, sweep: str) -> Logger:
     opener: OpenLogger = outside or importlib.import_module(LOGGERS[name]).open_logger
     logger = opener(folder, sweep)
     if not callable(logger):
-        raise TypeError(f"an object of type {type(logger).__name__} is no logger")
+        raise TypeError(f"an object of type {type(logger).__name__} is not a logger")
     return logger
 
 

@@ -83,7 +83,7 @@ def _refused(seen: Seen, listed: str) -> FileError | UnsafeError:
         return FileError(Problem(str(path), what, f"name the file or folder of the weights; {listed}"))
     if head[_TAR[1] :].startswith(_TAR[0]):
         fix = "if PyTorch wrote it (before 0.1.10), load and save it with a version of PyTorch that still can"
-        return FileError(Problem(str(path), "is a tar archive, which is no format of weights any more", fix))
+        return FileError(Problem(str(path), "is a tar archive, which is no longer a format for weights", fix))
     if head[:1] == b"\x80" and head[1:2] <= b"\x05":
         return UnsafeError(Problem(str(path), f"is a Python pickle, and {_NO_PICKLES}", _AS_SAFETENSORS))
     return _unknown(path, "is of no known format", listed)

@@ -140,7 +140,7 @@ def called(function: Place | Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _check(thing: Any) -> str:
-    return "" if isinstance(thing, Format) else "is no transferpipe.weights.formats.format.Format"
+    return "" if isinstance(thing, Format) else "is not a transferpipe.weights.formats.format.Format"
 
 
 def outside(ours: Mapping[str, Format]) -> PlugInPoint[Format]:

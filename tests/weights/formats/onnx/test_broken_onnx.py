@@ -51,7 +51,7 @@ def refused(path, data, message, error=FileError):
         (field(1, b"\1" * 999), "a tensor has a shape of 999 bytes"),
         (b"\x4a\xff\xff\xff\xff\x7f", r"field 9 at byte \d+ declares 34,359,738,367 bytes"),
         (b"\x00\x00", "begins a field of the number 0"),
-        (b"\x0b", "begins a field of the kind 3, which nobody writes"),
+        (b"\x0b", "begins a field of the kind 3, which is never written"),
         (b"\xff" * 11, "does not end"),
     ],
 )

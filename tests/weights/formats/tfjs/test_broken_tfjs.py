@@ -31,7 +31,7 @@ def pack(**keys):
         (entry(shape=[1 << 40, 1 << 40]), "needs 4,835,703,278,458,516,698,824,704 bytes"),
         (entry(shape=[-2]), "has the shape"),
         (entry(shape=[True, 2]), "has the shape"),
-        (entry(shape="2"), "has the shape 2, which is no list of sizes"),
+        (entry(shape="2"), "has the shape 2, which is not a list of sizes"),
         (entry(shape=[1] * 33), "has 33 axes"),
         (entry(shape=None), "has no 'shape'"),
         (entry(name=None), "has no 'name'"),
@@ -71,8 +71,8 @@ def test_whole_numbers_beyond_their_dtype(tmp_path):
 @pytest.mark.parametrize(
     ("manifest", "message"),
     [
-        (None, "is no list of groups"),
-        ({}, "is no list of groups"),
+        (None, "is not a list of groups"),
+        ({}, "is not a list of groups"),
         ([3], "group 1 of the weights manifest: does not list `paths` and `weights`"),
         ([{"paths": "x", "weights": []}], "does not list"),
         ([{"paths": ["x"], "weights": []}], "names the file 'x', but there is no such file"),

@@ -37,7 +37,7 @@ def path(tmp_path, monkeypatch):
         (b"(o.", "is damaged|empty"),
         (b"Nq\x00Q.", "describes no storage"),
         (b"Pabc\n.", "describes no storage"),
-        (b"NN\x93.", "by what is no text"),
+        (b"NN\x93.", "by a value that is not text"),
         (b"\xff.", "unknown"),
         (b"I12x\n.", "invalid literal"),
         (b"L" + b"9" * 60_000 + b"L\n.", "is damaged"),
@@ -97,7 +97,7 @@ def test_a_tuple_that_takes_for_ever_to_hash_as_a_key(path):
     refused(
         write_zip(path, Pairs([(key, tensors["w"])]), stored),
         FileError,
-        "under a key that is no short text but a tuple",
+        "under a key that is not short text but of type tuple",
     )
 
 
@@ -153,4 +153,4 @@ def test_a_large_container_in_many_places(path):
 def test_keys_that_no_name_can_be_made_of(path, key):
     tensors, stored = plain({"w": BASE})
     assert len(open_source(write_zip(path, Pairs([(key, 1), ("w", tensors["w"])]), stored)).catalog) == 1
-    refused(write_zip(path, Pairs([(key, tensors["w"])]), stored), FileError, "under a key that is no short text")
+    refused(write_zip(path, Pairs([(key, tensors["w"])]), stored), FileError, "under a key that is not short text")

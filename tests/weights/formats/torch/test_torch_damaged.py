@@ -191,7 +191,7 @@ def test_an_unknown_byte_order(path):
 def test_names_that_are_no_text(path):
     tensors, stored = plain({"w": BASE})
     root = Pairs([(Raw(b"X\x03\x00\x00\x00\xed\xa0\x80"), tensors["w"])])
-    refused(write_zip(path, root, stored), FileError, "is no text")
+    refused(write_zip(path, root, stored), FileError, "is not text")
 
 
 def test_select_of_nothing(path):

@@ -89,7 +89,7 @@ def test_two_wrappers_ask_which(save):
     root = {"model": {"w": ONE}, "model_ema": {"w": TWO}}
     with pytest.raises(
         RecipeError,
-        match=r"select: the checkpoint holds weights under 'model', 'model_ema' -> say which: select: model under the source, or select=model",
+        match=r"select: the checkpoint holds weights under 'model', 'model_ema' -> choose one: select: model under the source, or select=model",
     ):
         save(root)
     assert save(root, "model").read("w").tolist() == ONE.tolist()

@@ -95,7 +95,7 @@ def read_manifest(path: Path, groups: object) -> list[Entry]:
     problems = Problems()
     entries: list[Entry] = []
     if not isinstance(groups, list):
-        raise FileError(Problem(str(path), "`weightsManifest` is no list of groups of weights", _AGAIN))
+        raise FileError(Problem(str(path), "`weightsManifest` is not a list of groups of weights", _AGAIN))
     for number, group in enumerate(groups):
         where = f"{path}: group {number + 1} of the weights manifest"
         if not isinstance(group, dict) or not all(isinstance(group.get(k), list) for k in ("paths", "weights")):
@@ -136,7 +136,7 @@ def _entry(weight: Mapping[str, Any], files: JoinedFiles, offset: int) -> Entry:
     name, shape, dtype, packed = weight["name"], weight["shape"], weight["dtype"], weight.get("quantization")
     name.encode("utf-8")
     if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < 1 << 63 for n in shape):
-        raise TypeError(f"has the shape {str(shape)[:80]}, which is no list of sizes")
+        raise TypeError(f"has the shape {str(shape)[:80]}, which is not a list of sizes")
     if len(shape) > _MOST_AXES:
         raise ValueError(f"has {len(shape)} axes; NumPy knows {_MOST_AXES} at most")
     if dtype not in (*_DTYPES, "string"):

@@ -147,7 +147,7 @@ def _name(path: Path, keys: Keys, slashed: bool) -> str:
     try:
         name.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise FileError(Problem(str(path), f"the key {name!a:.120} is no text", AGAIN)) from error
+        raise FileError(Problem(str(path), f"the key {name!a:.120} is not text", AGAIN)) from error
     return name
 
 

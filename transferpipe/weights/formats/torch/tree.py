@@ -70,7 +70,9 @@ class Tree:
             text = _text(key)
             if text is None:
                 if self.holds(value):
-                    raise PickleError(f"holds tensors under a key that is no short text but a {type(key).__name__}")
+                    raise PickleError(
+                        f"holds tensors under a key that is not short text but of type {type(key).__name__}"
+                    )
                 continue
             if text in found:
                 raise UnsafeError(Problem("", f"has the key {text!r:.120} twice", "save the file again"))
@@ -149,7 +151,9 @@ def _wrapper(tree: Tree, top: dict[str, Any]) -> Keys:
     if len(found) > 1:
         what = f"the checkpoint holds weights under {_listed(found)}"
         raise RecipeError(
-            Problem("select", what, f"say which: select: {found[0]} under the source, or select={found[0]} for inspect")
+            Problem(
+                "select", what, f"choose one: select: {found[0]} under the source, or select={found[0]} for inspect"
+            )
         )
     return (found[0],) if found else ()
 

@@ -190,7 +190,7 @@ def _global(m: Machine, name: str) -> None:
 def _stack_global(m: Machine, _: Any) -> None:
     name, module = m.pop(), m.pop()
     if not (isinstance(name, str) and isinstance(module, str)):
-        raise PickleError("names something by what is no text")
+        raise PickleError("names something by a value that is not text")
     m.stack.append(m.named(f"{module}.{name}"))
 
 
