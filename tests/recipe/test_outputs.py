@@ -14,7 +14,6 @@ from transferpipe.recipe.outputs import OUTPUTS, SUFFIXES, output_of
 from transferpipe.weights.formats import open_source
 
 PACKAGE = Path(tp.__file__).parent
-README = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
 # Rooms that write, prove and plan. Those that read go by what is in a file, and by the suffixes of others.
 ROOMS = (
     "recipe",
@@ -90,7 +89,7 @@ def test_the_output_of_a_name(name, suffix):
     assert output_of(name).suffix == suffix
 
 
-def test_the_error_the_help_and_the_readme_name_them_all(capsys):
+def test_the_error_and_the_help_name_them_all(capsys):
     from transferpipe.cli.main import main
 
     with pytest.raises(tp.RecipeError) as caught:
@@ -100,8 +99,7 @@ def test_the_error_the_help_and_the_readme_name_them_all(capsys):
     page = capsys.readouterr().out
     for output in OUTPUTS:
         assert f"{output.suffix or 'no suffix'}: {output.label}" in page
-        shown = f"`{output.suffix}`" if output.suffix else "a name without suffix"
-        assert f"| {shown} | {output.help} |" in README
+        assert output.help in " ".join(page.split())
 
 
 def asks(path):
