@@ -91,7 +91,7 @@ def test_plan_run_and_verify_from_file_to_file(keras_file):
     (keras_file / "recipes").mkdir()
     (keras_file / "recipes" / "mine.yaml").write_text(f"# @package _global_\n{json.dumps(recipe)}\n")
     imported, printed = run("plan", "recipe=mine", cwd=keras_file)
-    assert "head/{kernel,bias}" in printed
+    assert "head/*" in printed
     assert imported.isdisjoint(HEAVY)
     assert [p.name for p in keras_file.iterdir() if p.is_dir()] == ["recipes"]
     imported, printed = run("run", "recipe=mine", "hydra.run.dir=out", cwd=keras_file)

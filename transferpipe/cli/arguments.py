@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Sequence
 
 from transferpipe.cli.verbs import (
@@ -21,7 +23,6 @@ from transferpipe.cli.verbs import (
     verbs_with,
 )
 from transferpipe.errors import Problem, RecipeError, did_you_mean
-from transferpipe.text.fold import hang
 
 HELP, VERSION = ("-h", "--help"), "--version"
 RECIPE_FILES = (".yaml", ".yml")
@@ -130,10 +131,22 @@ _OF_RUNS = ("hydra.run.dir",)
 _OF_SWEEPS = ("hydra.sweep.dir", "hydra.launcher", "hydra/launcher", "hydra.sweeper", "hydra/sweeper", "hydra.job.env_")
 
 
+def help_width() -> int:
+    """Return how wide the help may be. Asked and answered without the libraries that fold tables: help is at once."""
+    return max(shutil.get_terminal_size((80, 24)).columns, 40)
+
+
+def _hang(label: str, text: str, width: int, indent: int = 0) -> list[str]:
+    """Return `text` behind `label`, its further lines below its first."""
+    left = max(len(label) + 2 if label else 0, indent)
+    lines = textwrap.wrap(text, width - left, break_long_words=False, break_on_hyphens=False)
+    return [f"{label:<{left}}{lines[0]}", *(" " * left + line for line in lines[1:])]
+
+
 def help_text(width: int = 80) -> str:
     """Return the help: one screen."""
-    verbs = [line for v in VERBS.values() for line in hang(f"  {v.name}", _describe(v), width, 13)]
-    every = [line for name in OF_EVERY_VERB for line in hang(f"  {name}", FLAGS[name].about, width, 17)]
+    verbs = [line for v in VERBS.values() for line in _hang(f"  {v.name}", _describe(v), width, 13)]
+    every = [line for name in OF_EVERY_VERB for line in _hang(f"  {name}", FLAGS[name].about, width, 17)]
     return "\n".join(
         [
             "transferpipe [VERB] [RECIPE.yaml] [KEY=VALUE ...] [FLAGS]",
@@ -143,13 +156,13 @@ def help_text(width: int = 80) -> str:
             "verbs (transferpipe VERB --help: its flags, and an example)",
             *verbs,
             "",
-            *(x for label, text in _OVERRIDES_HELP for x in hang(label, text, width, 25 if label.strip() else 0)),
+            *(x for label, text in _OVERRIDES_HELP for x in _hang(label, text, width, 25 if label.strip() else 0)),
             "",
             "flags of every verb",
             *every,
-            *hang("  --help, --version", "--version --plugins lists what installed packages add", width, 25),
+            *_hang("  --help, --version", "--version --plugins lists what installed packages add", width, 25),
             "",
-            *hang("", _STATUS_HELP, width),
+            *_hang("", _STATUS_HELP, width),
             "",
         ]
     )
@@ -180,7 +193,7 @@ def verb_help(verb: Verb, width: int = 80) -> str:
             f"{verb.about[0].upper()}{verb.about[1:]}.",
             "",
             "flags",
-            *(line for f in flags for line in hang(f"  {f.spelling}", f.about, width, 26)),
+            *(line for f in flags for line in _hang(f"  {f.spelling}", f.about, width, 26)),
             "",
             "example",
             f"  {verb.example}",

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 
-from transferpipe.cli.arguments import HELP, help_text, idle_keys, parse_arguments, verb_help
+from transferpipe.cli.arguments import HELP, help_text, help_width, idle_keys, parse_arguments, verb_help
 from transferpipe.cli.interrupted import BY_KEYBOARD, BY_SIGNAL, Terminated, farewell, termination_interrupts
 from transferpipe.cli.verbs import JSON, QUIET, VERBS, Verb
 from transferpipe.errors import Problem, TransferError
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return complete(words)
     if any(w in HELP for w in words):
         verb = next((VERBS[w] for w in words if w in VERBS), None)
-        print(verb_help(verb, _width()) if verb else help_text(_width()), end="")
+        print(verb_help(verb, help_width()) if verb else help_text(help_width()), end="")
         return 0
     if words and set(words) <= {"--version", "--plugins"}:
         from transferpipe import __version__
@@ -42,12 +42,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(plugins_text())
         return 0
     return _guarded(words)
-
-
-def _width() -> int:
-    from transferpipe.cli.terminal import width
-
-    return width()
 
 
 def _guarded(words: list[str]) -> int:
