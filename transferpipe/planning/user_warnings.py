@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import inspect
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,7 +21,8 @@ def warn_caller() -> Give:
 
     Those of one kind that come together are one warning, whose message begins with their code: ``[unused] ...``.
     """
-    frame = sys._getframe(1)
+    frame = inspect.currentframe()
+    assert frame is not None  # CPython has them
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     filename, line = frame.f_code.co_filename, frame.f_lineno
