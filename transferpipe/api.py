@@ -24,7 +24,7 @@ from transferpipe.planning.read_recipe import read_comparison, read_recipe
 from transferpipe.planning.suggest.suggestion import Suggestion
 from transferpipe.planning.user_warnings import warn_caller
 from transferpipe.prove.parity.result import Parity
-from transferpipe.prove.parity.two import Settings, compare_models
+from transferpipe.prove.parity.two import ParitySettings, compare_models
 from transferpipe.prove.provenance import Request, recipe_text
 from transferpipe.prove.run_folder import RunProof, verify_run
 from transferpipe.recipe.keys import RECIPE, SECTIONS
@@ -348,7 +348,7 @@ def parity(  # noqa: PLR0913 (a keyword is a key of a recipe)
     given = os.fspath(inputs) if isinstance(inputs, str | os.PathLike) else inputs
     rules = {"mapping": mapping, "unmatched": "keep"}
     pairs = _prepare(*_written(original, model, rules)).plan if mapping else None
-    return compare_models(original, model, Settings(given, atol, rtol, seed), pairs)
+    return compare_models(original, model, ParitySettings(given, atol, rtol, seed), pairs)
 
 
 def suggest(source: Origin, target: Origin, *, hints: Mapping[str, str | None] | None = None) -> Suggestion:

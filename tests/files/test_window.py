@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transferpipe.files import window as window_module
-from transferpipe.files.window import Window
+from transferpipe.files.window import FileWindow
 
 START = 37
 
@@ -24,7 +24,7 @@ def path(tmp_path):
 
 
 def grown(path):
-    return Window(os.open(path, os.O_RDWR), START)
+    return FileWindow(os.open(path, os.O_RDWR), START)
 
 
 actions = st.lists(
@@ -71,7 +71,7 @@ def test_a_growing_window_behaves_like_a_file(tmp_path_factory, actions):
 
 def test_a_fixed_window_ends_where_it_ends(path):
     path.write_bytes(b"x" * START + b"0123456789" + b"behind")
-    with Window(os.open(path, os.O_RDONLY), START, 10) as window:
+    with FileWindow(os.open(path, os.O_RDONLY), START, 10) as window:
         assert window.read(100) == b"0123456789"
         assert window.seek(-3, os.SEEK_END) == 7
         assert window.read(100) == b"789"
@@ -87,7 +87,7 @@ def test_a_fixed_window_ends_where_it_ends(path):
 
 def test_a_fixed_window_on_a_file_that_ends_early_gives_what_there_is(path):
     path.write_bytes(b"x" * START + b"012")
-    with Window(os.open(path, os.O_RDONLY), START, 10) as window:
+    with FileWindow(os.open(path, os.O_RDONLY), START, 10) as window:
         assert window.read(100) == b"012"
 
 
@@ -113,7 +113,7 @@ def test_hdf5_lives_in_a_window(path):
     data = path.read_bytes()
     with h5py.File(io.BytesIO(data[START:]), "r") as h5:
         assert np.array_equal(h5["deep/value"], np.arange(100_000))
-    with Window(os.open(path, os.O_RDONLY), START, len(data) - START) as window, h5py.File(window, "r") as h5:
+    with FileWindow(os.open(path, os.O_RDONLY), START, len(data) - START) as window, h5py.File(window, "r") as h5:
         assert np.array_equal(h5["deep/value"], np.arange(100_000))
 
 

@@ -8,7 +8,7 @@ from transferpipe.show.curves import curves, curves_svg
 from transferpipe.show.sweep_page import sweep_page
 from transferpipe.show.sweep_table import leaderboard_text
 from transferpipe.sweep.leaderboard import Entry, leaderboard
-from transferpipe.sweep.record import LeftOut, SweepRecord
+from transferpipe.sweep.record import LeftOutVariant, SweepRecord
 
 
 def entries(settings=("a", "b"), cuts=(1, 2, 3), seeds=(0, 1)):
@@ -119,7 +119,7 @@ def test_the_page_tells_failures_warnings_what_was_left_out_and_how_it_was_made(
     warned = [replace(e, warnings=("freeze: fresh weights are frozen",)) for e in entries()[:5]]
     record = SweepRecord(
         "s", (*warned, failed), {"about": {"command": ["transferpipe sweep recipe=<own>"]}},
-        (LeftOut({"freeze": "[nowhere]"}, None, ("freeze: matches nothing",)),),
+        (LeftOutVariant({"freeze": "[nowhere]"}, None, ("freeze: matches nothing",)),),
     )  # fmt: skip
     text = sweep_page(record, leaderboard(record.entries))
     assert "5 of 6 variants done, 1 failed" in text

@@ -8,7 +8,17 @@ from expanding import expand, parts_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from transferpipe.text.collapse import Pair, braces, collapse, counted, grids, is_plain, series_of, split_name, write
+from transferpipe.text.collapse import (
+    SeriesMember,
+    braces,
+    collapse,
+    counted,
+    grids,
+    is_plain,
+    series_of,
+    split_name,
+    write,
+)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +128,7 @@ def test_a_shell_reads_it_alike(names):
 def both(pairs):
     """Return the texts of pairs of numbers ``a#_#`` and ``b#_#``."""
     found = []
-    for grid in grids([Pair(tuple(map(str, t)), (tuple(map(str, o)),)) for t, o in pairs]):
+    for grid in grids([SeriesMember(tuple(map(str, t)), (tuple(map(str, o)),)) for t, o in pairs]):
         columns = grid.origin_columns(0)
         found.append((write(["a", "_", ""], grid.columns), write(["b", "_", ""], columns)))
     return found

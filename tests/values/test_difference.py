@@ -6,7 +6,7 @@ import pytest
 
 from transferpipe.files.segment import Segment
 from transferpipe.values.difference import Comparer
-from transferpipe.values.stored import Stored
+from transferpipe.values.stored import StoredValue
 
 FLOATS = ["float16", "float32", "float64", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
 WHOLE = ["int4", "int8", "uint8", "int16", "int32", "int64", "uint64"]
@@ -29,7 +29,7 @@ def drawn(name, seed=0):
 
 
 def in_memory(values):
-    return Stored(values.shape, values.dtype.name, lambda: values)
+    return StoredValue(values.shape, values.dtype.name, lambda: values)
 
 
 def compare(one, other):
@@ -128,7 +128,7 @@ def test_values_in_files_are_read_in_parts_where_they_lie(tmp_path):
     for name, values, offset in (("a", one, 3), ("b", other, 40)):
         (tmp_path / name).write_bytes(b"x" * offset + values.tobytes())
         segment = Segment(tmp_path / name, offset, values.nbytes, "float32")
-        stored.append(Stored(values.shape, "float32", lambda: pytest.fail("read as a whole"), segment))
+        stored.append(StoredValue(values.shape, "float32", lambda: pytest.fail("read as a whole"), segment))
     found = Comparer().compare(*stored)
     assert (found.index, found.differing) == ((700, 3), 1)
     assert found.relative == pytest.approx(abs(other - one).max() / np.linalg.norm(one.astype("float64")))

@@ -6,11 +6,11 @@ import pytest
 
 from transferpipe.files.segment import Segment
 from transferpipe.values.statistics import Summarizer
-from transferpipe.values.stored import Stored
+from transferpipe.values.stored import StoredValue
 
 
 def summarize(values):
-    return Summarizer().summarize(Stored(values.shape, values.dtype.name, lambda: values))
+    return Summarizer().summarize(StoredValue(values.shape, values.dtype.name, lambda: values))
 
 
 def drawn(name):
@@ -69,5 +69,7 @@ def test_a_value_in_a_file_is_read_in_parts(tmp_path):
     values = np.random.default_rng(1).normal(size=(1000, 700)).astype("float32")
     (tmp_path / "v").write_bytes(b"abc" + values.tobytes())
     segment = Segment(tmp_path / "v", 3, values.nbytes, "float32")
-    found = Summarizer().summarize(Stored(values.shape, "float32", lambda: pytest.fail("read as a whole"), segment))
+    found = Summarizer().summarize(
+        StoredValue(values.shape, "float32", lambda: pytest.fail("read as a whole"), segment)
+    )
     assert (found.mean, found.max) == (pytest.approx(values.astype("float64").mean()), values.max())

@@ -17,9 +17,9 @@ def parity(arguments: Arguments) -> int:
     original, judged = arguments.take_words(2, "two models, the original and the one to judge")
     from transferpipe.prove.parity.result import PASS
     from transferpipe.prove.parity.table import parity_text
-    from transferpipe.prove.parity.two import Settings, compare_models
+    from transferpipe.prove.parity.two import ParitySettings, compare_models
 
-    settings = Settings(arguments.value("--inputs"), _number(arguments, "--atol"), _number(arguments, "--rtol"))
+    settings = ParitySettings(arguments.value("--inputs"), _number(arguments, "--atol"), _number(arguments, "--rtol"))
     as_json = "--json" in arguments.flags
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         found = compare_models(original, judged, settings)

@@ -57,7 +57,7 @@ def no_progress() -> Iterator[Progress]:
 def progress() -> Iterator[Progress]:
     """Yield a callback that shows how far each step is: bars on a terminal, one line a step elsewhere."""
     if not sys.stderr.isatty():
-        yield _Lines()
+        yield _StepLines()
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
@@ -77,10 +77,10 @@ def progress() -> Iterator[Progress]:
 @contextmanager
 def plain_progress() -> Iterator[Progress]:
     """Yield a callback that prints one line a step."""
-    yield _Lines()
+    yield _StepLines()
 
 
-class _Lines:
+class _StepLines:
     """Prints a line when a step is complete."""
 
     def __call__(self, step: str, done: int, total: int) -> None:

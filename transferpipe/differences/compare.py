@@ -21,7 +21,7 @@ from transferpipe.differences.result import (
     ONLY_B,
     SHAPE,
     UNREADABLE,
-    Compared,
+    ComparedSide,
     Diff,
     WeightDifference,
 )
@@ -42,7 +42,7 @@ from transferpipe.planning.transforms import apply_chain
 from transferpipe.progress import Progress
 from transferpipe.recipe.model import Origin, Recipe
 from transferpipe.values.difference import Comparer
-from transferpipe.values.stored import Stored
+from transferpipe.values.stored import StoredValue
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Source, WeightSpec
 
@@ -68,11 +68,11 @@ class _Side:
         return self.source.model.structure
 
     @property
-    def about(self) -> Compared:
+    def about(self) -> ComparedSide:
         """What the result says of it."""
         catalog = self.source.catalog
         others = len(self.source.others) if isinstance(self.source, FileSource) else 0
-        return Compared(self.label, self.source.format, len(catalog), catalog.parameters, others)
+        return ComparedSide(self.label, self.source.format, len(catalog), catalog.parameters, others)
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,11 @@ def compare(
     if swapped:
         here, there = there, here
     two = _Two(alias, here, there, swapped)
-    found = _Comparison(recipe, two)
+    found = _WeightsComparison(recipe, two)
     paired, catalogs = BY_MAPPING if recipe.rules else BY_NAME, (here.source.catalog, there.source.catalog)
     if not recipe.rules and not found.pairs_any and (below := rule_for_root(*catalogs, alias)):
         rule, root, label = below
-        found = _Comparison(replace(recipe, rules=(rule,)), two, root)
+        found = _WeightsComparison(replace(recipe, rules=(rule,)), two, root)
         paired = f"{BY_NAME} below {label}: {root}/"
     return replace(found.run(on_progress), paired=paired)
 
@@ -154,7 +154,7 @@ def _renamed(problem: Problem, letters: Mapping[str, str]) -> Problem:
     return problem
 
 
-class _Comparison:
+class _WeightsComparison:
     """The comparison of two sets of weights, paired by the rules of `recipe`; `root` is one more layer of one.
 
     Attributes:
@@ -240,10 +240,10 @@ class _Comparison:
             note=note,
         )
 
-    def _held(self, source: Source, name: str, spec: WeightSpec) -> Stored:
-        return Stored(spec.shape, spec.dtype, lambda: source.read(name), source.locate(name))
+    def _held(self, source: Source, name: str, spec: WeightSpec) -> StoredValue:
+        return StoredValue(spec.shape, spec.dtype, lambda: source.read(name), source.locate(name))
 
-    def _given(self, assignment: Assignment, shape: tuple[int, ...]) -> Stored:
+    def _given(self, assignment: Assignment, shape: tuple[int, ...]) -> StoredValue:
         """Return what a weight of the other side is to be compared with: one of this side, or what is made of it."""
         source = self._here.source
         if assignment.is_copy:
@@ -260,7 +260,7 @@ class _Comparison:
             arrays = arrays or [source.read(name) for name in left]
             return apply_chain(chain_of(assignment.merge, assignment.transforms), arrays)
 
-        return Stored(shape, assignment.cast_from, read)
+        return StoredValue(shape, assignment.cast_from, read)
 
     # Weights that are on one side -------------------------------------------------------------------------------------
 

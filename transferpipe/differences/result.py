@@ -74,7 +74,7 @@ class WeightDifference:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedSide:
     """One of the two sides.
 
     Attributes:
@@ -105,8 +105,8 @@ class Diff:
             `BY_MAPPING`.
     """
 
-    a: Compared
-    b: Compared
+    a: ComparedSide
+    b: ComparedSide
     rows: tuple[WeightDifference, ...] = field(repr=False)
     settings: SettingsCompared = field(default_factory=SettingsCompared, repr=False)
     paired: str = BY_NAME

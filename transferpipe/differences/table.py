@@ -22,7 +22,7 @@ from transferpipe.differences.result import (
     ONLY_B,
     SHAPE,
     UNREADABLE,
-    Compared,
+    ComparedSide,
     Diff,
     WeightDifference,
 )
@@ -89,7 +89,7 @@ def _advice(diff: Diff) -> Iterator[str]:
         yield f"  transferpipe diff {a} {b} recipe=pairs"
 
 
-def _numbers(side: Compared) -> str:
+def _numbers(side: ComparedSide) -> str:
     return counted(side.parameters, "parameter")
 
 

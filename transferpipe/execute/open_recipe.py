@@ -10,7 +10,7 @@ from typing import Any
 
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.fetch.find import find
-from transferpipe.fetch.found import Found
+from transferpipe.fetch.found import FoundFile
 from transferpipe.fetch.open_path import open_found
 from transferpipe.files.stamp import Stamp, stamps_of
 from transferpipe.models.averages import AVERAGES, KERAS_FORMATS, averaged_file, averaged_model
@@ -194,7 +194,7 @@ def _open_file(origin: Origin, where: str) -> FileSource:
     return source
 
 
-def _open_selected(found: Found, where: str, origin: Origin) -> FileSource:
+def _open_selected(found: FoundFile, where: str, origin: Origin) -> FileSource:
     if origin.select in AVERAGES:
         file = detect_format(found.path) if origin.format is None else origin.format
         if file in KERAS_FORMATS:

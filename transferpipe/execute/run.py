@@ -43,9 +43,9 @@ from transferpipe.save.artifacts import (
     taken_names,
 )
 from transferpipe.save.learned_state import given_states, states_taken
-from transferpipe.save.output import Written, save_file
+from transferpipe.save.output import WrittenOutput, save_file
 from transferpipe.values.compute import Values
-from transferpipe.values.suspicious import Found
+from transferpipe.values.suspicious import Noticed
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Catalog, Source
 
@@ -116,7 +116,7 @@ class Report:
 def execute(
     prepared: Prepared,
     folder: Path,
-    progress: Progress | None = None,
+    on_progress: Progress | None = None,
     request: Request = _NOBODY,
     on_warnings: Callable[[Sequence[PlanWarning]], None] = lambda _: None,
 ) -> Report:
@@ -125,7 +125,7 @@ def execute(
     Args:
         prepared: what to do.
         folder: the run folder; it need not exist.
-        progress: told how far each step is.
+        on_progress: called with how far each step is.
         request: who asks, which the manifest says.
         on_warnings: called with what the values show, before anything is published; what it raises leaves nothing.
 
@@ -144,7 +144,7 @@ def execute(
             staging.place(path, recipe.save.overwrite and not _is_several(path, recipe.save)) for path in paths
         ]
         finished = quantize(prepared) if recipe.quantize else None
-        made = _make(finished.prepared if finished else prepared, temporaries, progress)
+        made = _make(finished.prepared if finished else prepared, temporaries, on_progress)
         if finished:
             made = replace(made, casts=finished.casts)
         noticed = finished.warnings if finished else value_warnings(plan, _values(prepared), made.found)
@@ -173,7 +173,7 @@ class _Made:
     """The finished files, proved but not yet published."""
 
     artifacts: tuple[Mapping[str, Any], ...]
-    found: Found
+    found: Noticed
     casts: Mapping[str, float]
     seconds: Mapping[str, float]
     notes: tuple[PlanWarning, ...]
@@ -189,7 +189,7 @@ def _check_parity_early(prepared: Prepared) -> None:
         check_before(prepared)
 
 
-def _make(prepared: Prepared, temporaries: Sequence[Path], progress: Progress | None) -> _Made:
+def _make(prepared: Prepared, temporaries: Sequence[Path], on_progress: Progress | None) -> _Made:
     """Write every output and prove it."""
     started = time.perf_counter()
     values = _values(prepared)
@@ -197,11 +197,11 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], progress: Progress | 
     with ThreadPoolExecutor(2 * len(temporaries)) as pool:
         written, entries, flushed = [], [], []
         for temporary in temporaries:
-            written.append(save_file(temporary, prepared.opened.target, values, progress, pool))
+            written.append(save_file(temporary, prepared.opened.target, values, on_progress, pool))
             entries.append(written[-1].entry or pool.submit(output_digest, temporary))
             flushed.append(pool.submit(flush_output, temporary))
         saved = time.perf_counter()
-        proofs = [_prove(t, prepared, progress, w.places) for t, w in zip(temporaries, written, strict=True)]
+        proofs = [_prove(t, prepared, on_progress, w.places) for t, w in zip(temporaries, written, strict=True)]
         for done in flushed:
             done.result()
     notes = [*_check_reload(temporaries, prepared)]
@@ -215,7 +215,7 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], progress: Progress | 
         for entry, proof, w in zip(entries, proofs, written, strict=True)
     )
     seconds = {"save": round(saved - started, 3), "verify": round(time.perf_counter() - saved, 3)}
-    found = Found(proofs[0].digests, proofs[0].seen, values.felt)
+    found = Noticed(proofs[0].digests, proofs[0].seen, values.felt)
     catalog = prepared.opened.target.structure.catalog
     return _Made(artifacts, found, values.casts, seconds, (*notes, *open_questions), catalog, parity, proofs[0].edited)
 
@@ -237,7 +237,7 @@ def _values(prepared: Prepared) -> Values:
     return Values(prepared.plan, prepared.opened.sources, prepared.opened.target, prepared.recipe.verify)
 
 
-def _places(written: Written, proof: Proof) -> dict[str, Any]:
+def _places(written: WrittenOutput, proof: Proof) -> dict[str, Any]:
     """Return where an output that names or arranges weights in its own way has each of them."""
     tensors = {name: asdict(held) for name, held in proof.tensors.items()}
     return {**({"places": written.places} if written.places else {}), **({"tensors": tensors} if tensors else {})}
@@ -262,12 +262,12 @@ def _check_free(paths: Sequence[Path], save: Save) -> None:
         raise FileError(Problem(str(taken), "exists already", fix))
 
 
-def _prove(temporary: Path, prepared: Prepared, progress: Progress | None, places: Mapping[str, str]) -> Proof:
+def _prove(temporary: Path, prepared: Prepared, on_progress: Progress | None, places: Mapping[str, str]) -> Proof:
     # Everything is computed anew from the sources: nothing that the writer computed is believed.
     structure = prepared.opened.target.structure
     target = replace(structure, catalog=placed(structure.catalog, places))
     try:
-        proof = verify_file(temporary, target, prepared.plan, _values(prepared), progress)
+        proof = verify_file(temporary, target, prepared.plan, _values(prepared), on_progress)
         verify_archive(proof.source, prepared.opened.target, _values(prepared))
         if (
             proof.freezing.startswith(UNRECORDED)

@@ -17,15 +17,15 @@ from transferpipe.prove.vocabularies import vocabularies_of
 from transferpipe.values.cast_errors import WARNED, CastError
 from transferpipe.values.compare import compare_segments, digest, same_bits
 from transferpipe.values.compute import Values
-from transferpipe.values.seen import Seen
-from transferpipe.values.suspicious import Found, suspicious_values
+from transferpipe.values.seen import SeenNumbers
+from transferpipe.values.suspicious import Noticed, suspicious_values
 
 # What these hold in a layer that was built and never trained.
 _FRESH = {"bias": 0.0, "beta": 0.0, "gamma": 1.0, "moving_mean": 0.0, "moving_variance": 1.0}
 _HUGE = 100.0  # above this a percentage says nothing
 
 
-def value_warnings(plan: Plan, values: Values, found: Found) -> Iterator[PlanWarning]:
+def value_warnings(plan: Plan, values: Values, found: Noticed) -> Iterator[PlanWarning]:
     """Yield what is suspicious about the values of a plan that has been carried out.
 
     Args:
@@ -44,12 +44,12 @@ def value_warnings(plan: Plan, values: Values, found: Found) -> Iterator[PlanWar
     )
 
 
-def found_in(plan: Plan, new: Mapping[str, NDArray[Any]], values: Values) -> Found:
+def found_in(plan: Plan, new: Mapping[str, NDArray[Any]], values: Values) -> Noticed:
     """Return what is noticed of values that are in memory as a whole."""
-    seen = {a.target: Seen() for a in worth_seeing(plan)}
+    seen = {a.target: SeenNumbers() for a in worth_seeing(plan)}
     for name, found in seen.items():
         found.look(new[name])
-    return Found({name: digest(new[name]) for name in seen}, seen, values.felt)
+    return Noticed({name: digest(new[name]) for name in seen}, seen, values.felt)
 
 
 def _already_equal(plan: Plan, values: Values) -> Iterator[PlanWarning]:

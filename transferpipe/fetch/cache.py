@@ -18,14 +18,14 @@ from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from transferpipe.errors import FileError, Problem, VerificationError
-from transferpipe.fetch.request import Mark, Wanted
+from transferpipe.fetch.request import Mark, WantedFile
 from transferpipe.files.atomic import flush, publish, remove_stale, temporary_beside, write_text
 from transferpipe.files.hashing import sha256
 from transferpipe.files.locks import lock_folder
 from transferpipe.files.os_errors import cannot_be_written, reason_of
 from transferpipe.progress import SHOWN, Progress
 
-Download = Callable[[Wanted, IO[bytes], Progress], Mark | None]
+Download = Callable[[WantedFile, IO[bytes], Progress], Mark | None]
 _LATEST = "latest.json"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ODD = re.compile(r"[^\w.+-]")
@@ -77,19 +77,19 @@ def fetch(url: str, where: str, pin: str | None, download: Download) -> tuple[Pa
         if pin and _is_intact(kept_copy(url, pin), pin):  # another process has fetched it meanwhile
             return kept_copy(url, pin), pin
         latest = None if pin else _read_latest(folder)
-        wanted = Wanted(url, where, pinned=pin is not None)
+        wanted = WantedFile(url, where, pinned=pin is not None)
         if latest and _is_intact(kept_copy(url, latest.sha256), latest.sha256):
             wanted = replace(wanted, known=latest.mark, digest=latest.sha256)
         found = _download(wanted, folder, pin, download)
         return kept_copy(url, found), found
 
 
-def _download(wanted: Wanted, folder: Path, pin: str | None, download: Download) -> str:
+def _download(wanted: WantedFile, folder: Path, pin: str | None, download: Download) -> str:
     """Fetch the file, check it, and give it its name; return its digest, or that of the copy that is still right."""
     temporary = temporary_beside(folder / _name(wanted.url))
     try:
-        with _new_file(temporary) as out, SHOWN.get()() as report:
-            mark = download(wanted, out, report)
+        with _new_file(temporary) as out, SHOWN.get()() as on_progress:
+            mark = download(wanted, out, on_progress)
         if mark is None:
             assert wanted.digest is not None
             return wanted.digest

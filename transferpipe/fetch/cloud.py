@@ -7,11 +7,11 @@ from typing import IO, Any
 
 from transferpipe.errors import TransferError
 from transferpipe.fetch.address import import_package, scheme_of
-from transferpipe.fetch.request import Mark, Wanted, check_length, copy
+from transferpipe.fetch.request import Mark, WantedFile, check_length, copy
 from transferpipe.progress import Progress
 
 
-def download(wanted: Wanted, out: IO[bytes], report: Progress) -> Mark | None:
+def download(wanted: WantedFile, out: IO[bytes], on_progress: Progress) -> Mark | None:
     """Write the object to `out`; return what tells its version, or None if it is still the one that is known.
 
     The version is fsspec's `ukey`, a digest of what the store says of the object (size, time, ETag):
@@ -33,7 +33,7 @@ def download(wanted: Wanted, out: IO[bytes], report: Progress) -> Mark | None:
         if mark == wanted.known:
             return None
         with store.open(path, "rb") as file:
-            done = copy(file.read, out, about.get("size"), wanted, report)
+            done = copy(file.read, out, about.get("size"), wanted, on_progress)
         check_length(done, about.get("size"), wanted)
     except TransferError:
         raise

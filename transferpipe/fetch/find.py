@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from transferpipe.fetch.address import check_address, scheme_of
-from transferpipe.fetch.found import Found, checked
+from transferpipe.fetch.found import FoundFile, checked
 from transferpipe.files.stamp import stamps_of
 from transferpipe.recent import Recent
 from transferpipe.recipe.locate import locate
 
 # Each address is asked for once a process: all variants of a sweep read one content.
-_FOUND: Recent[Found] = Recent(16)
+_FOUND: Recent[FoundFile] = Recent(16)
 
 
-def find(text: str, where: str = "", pin: str | None = None) -> Found:
+def find(text: str, where: str = "", pin: str | None = None) -> FoundFile:
     """Return the file or folder that `text` means, fetched if it lies elsewhere.
 
     Args:
@@ -31,7 +31,7 @@ def find(text: str, where: str = "", pin: str | None = None) -> Found:
     where = where or "path"
     scheme = scheme_of(text)
     if scheme is None and pin is None:
-        return Found(locate(text, where))
+        return FoundFile(locate(text, where))
     key = (text, pin, str(Path.cwd()))
     known = _FOUND.get(key)
     if known and known.stamp == stamps_of([known.path]):

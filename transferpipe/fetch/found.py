@@ -14,7 +14,7 @@ ONE_FILE = "sha256: pins one file"
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundFile:
     """A file or folder that is here.
 
     Attributes:
@@ -32,7 +32,7 @@ class Found:
     stamp: tuple[Stamp, ...] = ()
 
 
-def checked(path: Path, url: str | None, pin: str | None, where: str) -> Found:
+def checked(path: Path, url: str | None, pin: str | None, where: str) -> FoundFile:
     """Return the file after its digest was computed and, if it is pinned, compared."""
     if path.is_dir():
         raise RecipeError(Problem(where, f"{ONE_FILE}, but {str(path)!r} is a folder", "leave it out"))
@@ -46,4 +46,4 @@ def checked(path: Path, url: str | None, pin: str | None, where: str) -> Found:
         what = f"{url or str(path)} has the SHA-256 {digest}, the recipe pins {pin}"
         fix = "find out which of them is right; nothing of the file was read"
         raise VerificationError(Problem(where, what, fix))
-    return Found(path, url, digest, "" if pin else f"add sha256: {digest}", stamp)
+    return FoundFile(path, url, digest, "" if pin else f"add sha256: {digest}", stamp)

@@ -21,7 +21,7 @@ from urllib.request import (
 
 from transferpipe.errors import FileError, TransferError
 from transferpipe.fetch.address import check_redirect, is_local
-from transferpipe.fetch.request import Mark, Wanted, check_length, copy
+from transferpipe.fetch.request import Mark, WantedFile, check_length, copy
 from transferpipe.progress import Progress
 
 _SECONDS = 60
@@ -30,7 +30,7 @@ _REFUSED = (401, 403)
 _FIXES = {404: "check the address", 410: "check the address", 429: "wait, then run again"}
 
 
-def download(wanted: Wanted, out: IO[bytes], report: Progress) -> Mark | None:
+def download(wanted: WantedFile, out: IO[bytes], on_progress: Progress) -> Mark | None:
     """Write the file to `out`; return what tells its version, or None if it is still the one that is known.
 
     Conditional requests are those of RFC 9110, section 13 (https://www.rfc-editor.org/rfc/rfc9110#section-13).
@@ -48,7 +48,7 @@ def download(wanted: Wanted, out: IO[bytes], report: Progress) -> Mark | None:
     try:
         with _opener(wanted).open(request, timeout=_SECONDS) as response:
             length = _length(response, wanted)
-            check_length(copy(response.read, out, length, wanted, report), length, wanted)
+            check_length(copy(response.read, out, length, wanted, on_progress), length, wanted)
             return Mark(response.headers.get("ETag"), response.headers.get("Last-Modified"))
     except HTTPError as error:
         error.close()
@@ -62,14 +62,14 @@ def download(wanted: Wanted, out: IO[bytes], report: Progress) -> Mark | None:
         raise wanted.unreachable(f"{type(reason).__name__}: {reason}") from error
 
 
-def _refused(error: HTTPError, wanted: Wanted) -> FileError:
+def _refused(error: HTTPError, wanted: WantedFile) -> FileError:
     fix = _FIXES.get(error.code, "try again later")
     if error.code in _REFUSED:
         fix = "it is not public: download it with what has permission, and name the copy"
     return wanted.failed(f"the server answers {error.code} {error.reason}", fix)
 
 
-def _length(response: Any, wanted: Wanted) -> int | None:
+def _length(response: Any, wanted: WantedFile) -> int | None:
     """Return how many bytes the server says it sends; without a word or an end, nobody could tell a part."""
     if response.status != http.client.OK:
         raise wanted.failed(f"the server answers {response.status} where 200 is needed", "check the address")
@@ -81,7 +81,7 @@ def _length(response: Any, wanted: Wanted) -> int | None:
     return int(text)
 
 
-def _opener(wanted: Wanted) -> OpenerDirector:
+def _opener(wanted: WantedFile) -> OpenerDirector:
     opener = OpenerDirector()
     handlers = [HTTPHandler(), HTTPSHandler(), HTTPDefaultErrorHandler(), HTTPErrorProcessor(), _Redirects(wanted)]
     if not is_local(urlsplit(wanted.url).hostname):
@@ -94,7 +94,7 @@ def _opener(wanted: Wanted) -> OpenerDirector:
 class _Redirects(HTTPRedirectHandler):
     """Follows redirects only to where a recipe itself may point."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: WantedFile) -> None:
         self._wanted = wanted
 
     def http_error_302(self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Message) -> Any:

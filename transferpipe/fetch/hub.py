@@ -11,7 +11,7 @@ from typing import Any
 
 from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.fetch.address import import_package
-from transferpipe.fetch.request import Wanted
+from transferpipe.fetch.request import WantedFile
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _INDEX = ".index.json"
@@ -88,7 +88,7 @@ def cached_hf(path: HubPath, where: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def fetch_hf(path: HubPath, wanted: Wanted) -> Path:
+def fetch_hf(path: HubPath, wanted: WantedFile) -> Path:
     """Return where the file or folder lies, fetched by huggingface_hub unless its cache has it.
 
     An index of shards brings the files whose names begin as its own does, which is how they are called:
@@ -124,7 +124,7 @@ def commit_of(path: Path) -> str | None:
     return commits[-1] if commits and _COMMIT.fullmatch(commits[-1]) else None
 
 
-def fetch_kaggle(path: HubPath, wanted: Wanted) -> Path:
+def fetch_kaggle(path: HubPath, wanted: WantedFile) -> Path:
     """Return where the file or folder lies, fetched by kagglehub unless its cache has it.
 
     Raises:
@@ -140,7 +140,7 @@ def fetch_kaggle(path: HubPath, wanted: Wanted) -> Path:
         raise _failed(error, wanted) from error
 
 
-def _failed(error: Exception, wanted: Wanted) -> FileError:
+def _failed(error: Exception, wanted: WantedFile) -> FileError:
     text = next((line for line in str(error).splitlines() if line.strip()), "")
     status = getattr(getattr(error, "response", None), "status_code", None)
     what = f"{type(error).__name__}: {text}"

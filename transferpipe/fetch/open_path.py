@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from transferpipe.errors import FileError, Problem, RecipeError, TransferError
 from transferpipe.fetch.find import find
-from transferpipe.fetch.found import Found
+from transferpipe.fetch.found import FoundFile
 from transferpipe.files.stamp import stamps_of
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
@@ -21,7 +21,7 @@ def open_path(text: str, where: str, format: str | None = None, select: str | No
     return open_found(find(text, where), where, format, select)
 
 
-def open_found(found: Found, where: str, format: str | None = None, select: str | None = None) -> FileSource:
+def open_found(found: FoundFile, where: str, format: str | None = None, select: str | None = None) -> FileSource:
     """Open what was found; messages and labels say the address, not the place in a cache.
 
     Raises:
@@ -45,7 +45,7 @@ def open_found(found: Found, where: str, format: str | None = None, select: str 
     return replace(source, catalog=catalog, details=details, url=found.url, sha256=found.sha256)
 
 
-def _named(problem: Problem, found: Found) -> Problem:
+def _named(problem: Problem, found: FoundFile) -> Problem:
     path, url = str(found.path), found.url
     if not url:
         return problem

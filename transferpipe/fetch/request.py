@@ -24,7 +24,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedFile:
     """One file to download.
 
     Attributes:
@@ -53,7 +53,9 @@ class Wanted:
         return self.failed(what, fix)
 
 
-def copy(read: Callable[[int], bytes], out: IO[bytes], length: int | None, wanted: Wanted, report: Progress) -> int:
+def copy(
+    read: Callable[[int], bytes], out: IO[bytes], length: int | None, wanted: WantedFile, on_progress: Progress
+) -> int:
     """Copy until the end and return how many bytes came.
 
     Raises:
@@ -73,12 +75,12 @@ def copy(read: Callable[[int], bytes], out: IO[bytes], length: int | None, wante
             raise cannot_be_written(path, error) from error
         done += len(chunk)
         if length is not None and done < length:
-            report(name, done, length)
-    report(name, done, done)
+            on_progress(name, done, length)
+    on_progress(name, done, done)
     return done
 
 
-def check_length(done: int, length: int | None, wanted: Wanted) -> None:
+def check_length(done: int, length: int | None, wanted: WantedFile) -> None:
     """Refuse a part of a file.
 
     Raises:

@@ -21,7 +21,7 @@ from transferpipe.files.os_errors import cannot_be_written
 
 
 @dataclass(frozen=True)
-class _File:
+class _StagedFile:
     """One file on its way: where it is written, what it shall be called, and whether it may replace another."""
 
     temporary: Path
@@ -33,7 +33,7 @@ class Staging:
     """A context: on leaving it, whatever was not published is removed, as are folders that were made for it."""
 
     def __init__(self) -> None:
-        self._stack, self._files, self._folders = contextlib.ExitStack(), list[_File](), set[Path]()
+        self._stack, self._files, self._folders = contextlib.ExitStack(), list[_StagedFile](), set[Path]()
 
     def __enter__(self) -> Staging:
         return self
@@ -55,14 +55,14 @@ class Staging:
             self._folders.add(path.parent)
         temporary = temporary_beside(path)
         self._stack.callback(remove, temporary)
-        self._files.append(_File(temporary, path, replace))
+        self._files.append(_StagedFile(temporary, path, replace))
         return temporary
 
     def rename(self, temporary: Path, names: Mapping[Path, Path]) -> None:
         """Give what was written to `temporary` other names than it: `names`, for the parts that it consists of."""
         file = next(f for f in self._files if f.temporary == temporary)
         at = self._files.index(file)
-        self._files[at : at + 1] = [_File(part, path, file.replace) for part, path in names.items()]
+        self._files[at : at + 1] = [_StagedFile(part, path, file.replace) for part, path in names.items()]
 
     def write(self, path: Path, text: str) -> None:
         """Write a small file that shall become `path`, in place of what is there.

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 
-class Window(io.RawIOBase):
+class FileWindow(io.RawIOBase):
     """The bytes of an open file from `start` on, up to `size` of them, or growing if `size` is None.
 
     The descriptor is closed with the window.

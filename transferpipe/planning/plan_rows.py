@@ -14,7 +14,7 @@ from typing import Any
 
 from transferpipe.planning.model import Assignment, Kept, Plan, SourceRef, StateMove
 from transferpipe.planning.read_recipe import chain_of
-from transferpipe.text.collapse import Pair, braces, grids, is_plain, series_of, split_name, write
+from transferpipe.text.collapse import SeriesMember, braces, grids, is_plain, series_of, split_name, write
 
 SAME = "="
 _SHORT = 20
@@ -28,7 +28,7 @@ KEPT_VALUES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Row:
+class PlanRow:
     """One line of the table.
 
     Attributes:
@@ -53,7 +53,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _NameParts:
     """A weight's name, split at its last `/`, or where it has none, as torch's have not, at its last dot.
 
     A name without either is that of a layer.
@@ -70,10 +70,10 @@ class _Place:
         return self.alias, self.layer, self.separator
 
 
-def _place_of(name: str, alias: str = "") -> _Place:
+def _place_of(name: str, alias: str = "") -> _NameParts:
     separator = "/" if "/" in name else "." if "." in name else ""
     layer, _, own = name.rpartition(separator) if separator else (name, "", "")
-    return _Place(alias, layer, separator, own)
+    return _NameParts(alias, layer, separator, own)
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ class _Entry:
     """One weight, and the names that its row collapses."""
 
     weight: Assignment | Kept
-    place: _Place
-    origins: tuple[_Place, ...]
+    place: _NameParts
+    origins: tuple[_NameParts, ...]
     notes: str
 
     @property
@@ -106,7 +106,7 @@ class _Layer:
     theirs: tuple[str, ...]
 
     @property
-    def places(self) -> tuple[_Place, ...]:
+    def places(self) -> tuple[_NameParts, ...]:
         """The layer and those of the sources, as the first weight has them."""
         return (self.entries[0].place, *self.entries[0].origins)
 
@@ -128,7 +128,7 @@ class _Layer:
         return (before[0], before[1], "/".join(ours[-common:])) if common else None
 
 
-def plan_rows(plan: Plan, only: Collection[str] | None = None) -> list[Row]:
+def plan_rows(plan: Plan, only: Collection[str] | None = None) -> list[PlanRow]:
     """Return the table's rows, those of assigned weights first, each kind in the order of the target's weights.
 
     Args:
@@ -151,7 +151,7 @@ def plan_rows(plan: Plan, only: Collection[str] | None = None) -> list[Row]:
     return [*rows, *(_state_row(plan, move) for move in plan.state if only is None)]
 
 
-def _origin(plan: Plan, ref: SourceRef) -> _Place:
+def _origin(plan: Plan, ref: SourceRef) -> _NameParts:
     return _place_of(ref.name, ref.source if len(plan.sources) > 1 else "")
 
 
@@ -184,7 +184,7 @@ class _Owners:
         return _Layer(entries, braces(own), tuple(map(braces, theirs)))
 
 
-def _collapsed(plan: Plan, group: Sequence[_Entry], owners: _Owners) -> Iterator[Row]:
+def _collapsed(plan: Plan, group: Sequence[_Entry], owners: _Owners) -> Iterator[PlanRow]:
     """Yield the rows of weights that have rule, notes and reason in common: as few as stand for them exactly."""
     bundles: dict[tuple[Any, ...], list[_Entry]] = {}
     for entry in group:
@@ -220,7 +220,7 @@ def _aligned(bundle: Sequence[_Entry], owners: _Owners) -> Iterator[_Layer]:
         yield from (owners.layer_of([entry]) for entry in bundle)
 
 
-def _moved_rows(plan: Plan, ours: str, theirs: str, layers: Mapping[str, _Layer]) -> list[Row]:
+def _moved_rows(plan: Plan, ours: str, theirs: str, layers: Mapping[str, _Layer]) -> list[PlanRow]:
     """Return the rows of layers that are called the same on both sides, apart from what stands before their names."""
     texts = [(text, [layers[name] for name in names]) for text, names in series_of(layers)]
     shown = []
@@ -236,7 +236,7 @@ def _moved_rows(plan: Plan, ours: str, theirs: str, layers: Mapping[str, _Layer]
     return rows
 
 
-def _grid_rows(plan: Plan, layers: Sequence[_Layer]) -> list[Row]:
+def _grid_rows(plan: Plan, layers: Sequence[_Layer]) -> list[PlanRow]:
     """Return the rows of layers whose numbers and letters count up together on both sides."""
     shapes: dict[tuple[Any, ...], dict[tuple[str, ...], _Layer]] = {}
     for layer in layers:
@@ -251,7 +251,8 @@ def _grid_rows(plan: Plan, layers: Sequence[_Layer]) -> list[Row]:
     rows = []
     for key, by_index in shapes.items():
         pairs = [
-            Pair(index, tuple(split_name(p.layer)[1] for p in layer.places[1:])) for index, layer in by_index.items()
+            SeriesMember(index, tuple(split_name(p.layer)[1] for p in layer.places[1:]))
+            for index, layer in by_index.items()
         ]
         for grid in grids(pairs):
             found = [by_index[pair.target] for pair in grid.pairs]
@@ -272,17 +273,17 @@ def _own_text(layers: Sequence[_Layer], own: str) -> str:
     return names.pop() if own == "*" and len(names) == 1 else own
 
 
-def _join(place: _Place, layer: str, own: str) -> str:
+def _join(place: _NameParts, layer: str, own: str) -> str:
     return f"{f'{place.alias}:' if place.alias else ''}{layer}{place.separator}{own}"
 
 
-def _row(plan: Plan, entries: Sequence[_Entry], target: str, origins: Sequence[str]) -> Row:
+def _row(plan: Plan, entries: Sequence[_Entry], target: str, origins: Sequence[str]) -> PlanRow:
     first = entries[0]
     origin = " + ".join(origins)
     if isinstance(first.weight, Kept):
         reason = first.weight.reason
         origin = f"kept: {reason}" if reason != "from: null" else f"kept ({KEPT_VALUES[plan.kept_values]})"
-    return Row(
+    return PlanRow(
         rule=first.weight.rule,
         target=target,
         origin=origin,
@@ -294,12 +295,12 @@ def _row(plan: Plan, entries: Sequence[_Entry], target: str, origins: Sequence[s
     )
 
 
-def _state_row(plan: Plan, move: StateMove) -> Row:
+def _state_row(plan: Plan, move: StateMove) -> PlanRow:
     """Return the line of what a lookup layer learned, which is no weight and counts as none."""
     origin = f"{move.source}:{move.source_layer}" if len(plan.sources) > 1 else move.source_layer
     kept = move.fate == "kept"
     what = "terms" if move.kind == "vocabulary" else "values"
-    return Row(
+    return PlanRow(
         rule=move.rule,
         target=move.target,
         origin="as the target has it" if kept else SAME if origin == move.target else origin,

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from transferpipe.planning.model import Plan, PlanWarning, SettingsCompared
-from transferpipe.planning.plan_rows import KEPT_VALUES, Row, plan_rows
+from transferpipe.planning.plan_rows import KEPT_VALUES, PlanRow, plan_rows
 from transferpipe.planning.warned import describe_warnings, group_by_code
 from transferpipe.recipe.model import Edit
 from transferpipe.text.collapse import collapse, counted
@@ -55,7 +55,7 @@ Mark = tuple[str, str]
 """What stands before the lines of a row, and their style."""
 
 
-def table_lines(rows: Sequence[Row], width: int, marks: Sequence[Mark] = ()) -> list[Text]:
+def table_lines(rows: Sequence[PlanRow], width: int, marks: Sequence[Mark] = ()) -> list[Text]:
     """Return rows as lines: names folded at `/` and `,` beside each other, or below each other where they are too long.
 
     Numbers are never cut.
@@ -76,7 +76,7 @@ def table_lines(rows: Sequence[Row], width: int, marks: Sequence[Mark] = ()) -> 
     return lines
 
 
-def _row_lines(rows: Sequence[Row], width: int) -> list[tuple[int | None, str]]:
+def _row_lines(rows: Sequence[PlanRow], width: int) -> list[tuple[int | None, str]]:
     """Return the lines of the table, each with the place of its row."""
     cells = [
         [visible(text) for text in (r.rule, r.target, r.origin, f"{r.weights:,}", f"{r.parameters:,}", r.notes)]
@@ -116,7 +116,7 @@ def _side_by_side(
     return lines
 
 
-def _block(row: Row, cells: Sequence[str], width: int) -> Iterator[str]:
+def _block(row: PlanRow, cells: Sequence[str], width: int) -> Iterator[str]:
     """Yield the lines of a row whose names do not stand beside each other."""
     rule, target, origin, _, parameters, notes = cells
     counts = f"{counted(row.weights, 'weight')}, {parameters} parameters{', ' if notes else ''}{notes}"

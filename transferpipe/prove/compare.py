@@ -25,7 +25,7 @@ _PLACED = ("saved_model", "tf_checkpoint")  # formats that may call a weight by 
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedWeight:
     """A weight that a file, or a loaded model, should hold.
 
     Attributes:
@@ -54,7 +54,7 @@ class Matched:
 
     found: Mapping[str, list[WeightSpec]]
     missing: tuple[str, ...]
-    differing: tuple[tuple[str, WeightSpec, Expected], ...]
+    differing: tuple[tuple[str, WeightSpec, ExpectedWeight], ...]
     extra: tuple[str, ...]
 
     def note(self, file: str, record: str, problems: Problems) -> None:
@@ -73,14 +73,14 @@ def is_placed(source: FileSource) -> bool:
     return bool(source.groups) or source.format in _PLACED
 
 
-def expected_of(catalog: Catalog) -> Iterator[Expected]:
+def expected_of(catalog: Catalog) -> Iterator[ExpectedWeight]:
     """Yield what a target's catalog makes one expect."""
     for weight in catalog:
         places = {place.where: place.name for place in catalog.places_of(weight.name)}
-        yield Expected(weight.name, places, weight.shape, weight.dtype)
+        yield ExpectedWeight(weight.name, places, weight.shape, weight.dtype)
 
 
-def match_weights(expected: Iterable[Expected], there: Catalog, by_place: bool) -> Matched:
+def match_weights(expected: Iterable[ExpectedWeight], there: Catalog, by_place: bool) -> Matched:
     """Match what is expected with what is there, by places or by names."""
     theirs = there.expanded
     place_of = {w.where: w for w in theirs}

@@ -19,7 +19,7 @@ from transferpipe.prove.compare import compare_weight, expected_of, is_placed, m
 from transferpipe.prove.outcome import EditedWeight, find_edits
 from transferpipe.values.compute import Values
 from transferpipe.values.layout import KERAS, as_keras, layout_of_file, places_in
-from transferpipe.values.seen import Seen
+from transferpipe.values.seen import SeenNumbers
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
 
@@ -44,7 +44,7 @@ class Proof:
     freezing: str
     source: FileSource
     tensors: Mapping[str, Held] = field(default_factory=dict)
-    seen: Mapping[str, Seen] = field(default_factory=dict)
+    seen: Mapping[str, SeenNumbers] = field(default_factory=dict)
     edited: tuple[EditedWeight, ...] = ()
 
 
@@ -55,7 +55,7 @@ def worth_seeing(plan: Plan) -> list[Assignment]:
 
 
 def verify_file(
-    path: Path, target: TargetStructure, plan: Plan, values: Values, progress: Progress | None = None
+    path: Path, target: TargetStructure, plan: Plan, values: Values, on_progress: Progress | None = None
 ) -> Proof:
     """Prove that the file at `path` holds exactly what `plan` says.
 
@@ -64,7 +64,7 @@ def verify_file(
         target: the target; its weights' names, shapes, dtypes and places must be found again.
         plan: the plan.
         values: computes the values anew, and finds those that lie unchanged in a source.
-        progress: told how far the proof is.
+        on_progress: called with how far the proof is.
 
     Raises:
         VerificationError: with everything that differs.
@@ -74,7 +74,7 @@ def verify_file(
     catalog = target.catalog
     matched = match_weights(expected_of(catalog), source.catalog, is_placed(source))
     matched.note(final_name(source.path), "plan", problems)
-    digests, seen, done = {}, {a.target: Seen() for a in worth_seeing(plan)}, 0
+    digests, seen, done = {}, {a.target: SeenNumbers() for a in worth_seeing(plan)}, 0
     edits, edited = {e.at for e in plan.edits}, []
     for weight in catalog:
         for there in matched.found[weight.name]:
@@ -88,8 +88,8 @@ def verify_file(
                 before, after = values.before_edits(weight.name), source.read_entry(there)
                 edited.append(find_edits(plan, weight.name, before, after))
         done += weight.nbytes
-        if progress:
-            progress("verify", done, catalog.nbytes)
+        if on_progress:
+            on_progress("verify", done, catalog.nbytes)
     freezing = _prove_freezing(source, plan, problems)
     problems.raise_as(VerificationError)
     return Proof(digests, freezing, source, places, seen, tuple(edited))

@@ -17,7 +17,7 @@ from transferpipe.models.averages import AVERAGES, KERAS_FORMATS, averaged_file
 from transferpipe.planning.layouts.export import Held
 from transferpipe.planning.model import Plan, plan_from_data
 from transferpipe.progress import Progress
-from transferpipe.prove.compare import Expected, compare_weight, digest_weight, is_placed, match_weights
+from transferpipe.prove.compare import ExpectedWeight, compare_weight, digest_weight, is_placed, match_weights
 from transferpipe.prove.manifest import FORMAT_VERSION, MANIFEST, PLAN, is_sealed, read_json
 from transferpipe.prove.verdict import Verdict, Weights, verdict_from_data, with_parity
 from transferpipe.recipe.model import Verify
@@ -67,7 +67,7 @@ class _Again:
     by_digest: int = 0
 
 
-def verify_run(folder: Path, progress: Progress | None = None) -> RunProof:
+def verify_run(folder: Path, on_progress: Progress | None = None) -> RunProof:
     """Prove the run in `folder` again.
 
     The records must be as the run left them; every artifact must have its recorded SHA-256; every weight in it its
@@ -81,7 +81,7 @@ def verify_run(folder: Path, progress: Progress | None = None) -> RunProof:
     again = _load(folder)
     _open_sources(again)
     for artifact in again.manifest["artifacts"]:
-        _verify_artifact(folder, artifact, again, progress)
+        _verify_artifact(folder, artifact, again, on_progress)
     again.problems.raise_as(VerificationError)
     checked = (
         f"{again.recomputed} weights computed again from their sources, {again.by_digest} compared with their digests"
@@ -168,7 +168,7 @@ def _copy_of(entry: Mapping[str, Any]) -> Path:
     return next(copy for copy in copies if sha256(copy) == digest)
 
 
-def _verify_artifact(folder: Path, artifact: Mapping[str, Any], again: _Again, progress: Progress | None) -> None:
+def _verify_artifact(folder: Path, artifact: Mapping[str, Any], again: _Again, on_progress: Progress | None) -> None:
     path = folder / artifact["path"]
     found = digest_again(path, artifact)
     if found is None:
@@ -178,7 +178,7 @@ def _verify_artifact(folder: Path, artifact: Mapping[str, Any], again: _Again, p
         again.problems.add(str(path), what, "it was changed after the run")
     try:
         source = _as_planned(open_source(path), artifact)
-        _compare_weights(source, artifact.get("places", {}), again, progress)
+        _compare_weights(source, artifact.get("places", {}), again, on_progress)
     except FileError:
         if found == artifact["sha256"]:
             raise
@@ -192,8 +192,10 @@ def _as_planned(source: FileSource, artifact: Mapping[str, Any]) -> FileSource:
     return as_keras(source, places)
 
 
-def _compare_weights(source: FileSource, places: Mapping[str, str], again: _Again, progress: Progress | None) -> None:
-    values = Values(again.plan, again.sources, _Kept(again.target), Verify(**again.manifest["verify"]))
+def _compare_weights(
+    source: FileSource, places: Mapping[str, str], again: _Again, on_progress: Progress | None
+) -> None:
+    values = Values(again.plan, again.sources, _KeptWeight(again.target), Verify(**again.manifest["verify"]))
     entries = again.manifest["weights"]
     by_place = is_placed(source) and all("where" in entry for entry in entries)  # early manifests have names alone
     matched = match_weights((_expected(e, places) for e in entries), source.catalog, by_place)
@@ -203,15 +205,15 @@ def _compare_weights(source: FileSource, places: Mapping[str, str], again: _Agai
         for there in matched.found[entry["name"]]:
             _compare(source, there, entry, values, again)
             done += there.nbytes
-            if progress:
-                progress("verify", done, total)
+            if on_progress:
+                on_progress("verify", done, total)
 
 
-def _expected(entry: Mapping[str, Any], places: Mapping[str, str]) -> Expected:
+def _expected(entry: Mapping[str, Any], places: Mapping[str, str]) -> ExpectedWeight:
     """Return what an entry of the manifest makes one expect; `places` are those of an output that names its own."""
     name = entry["name"]
     where = [places[name]] if name in places else [entry.get("where", name), *entry.get("also", ())]
-    return Expected(name, dict.fromkeys(where, name), tuple(entry["shape"]), entry["dtype"])
+    return ExpectedWeight(name, dict.fromkeys(where, name), tuple(entry["shape"]), entry["dtype"])
 
 
 def _compare(source: FileSource, there: WeightSpec, entry: Mapping[str, Any], values: Values, again: _Again) -> None:
@@ -253,7 +255,7 @@ def _other_source(name: str, again: _Again) -> str:
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _KeptWeight:
     target: Source | None
 
     def read(self, name: str) -> NDArray[Any]:

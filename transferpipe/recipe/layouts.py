@@ -16,18 +16,18 @@ KERAS, AUTO = "keras", "auto"
 _HOME = "transferpipe.planning.layouts"
 
 
-class Place(NamedTuple):
+class LayoutPlace(NamedTuple):
     """Where a layout is, as ``module:class``, and whether files can be written in it."""
 
     value: str
     is_written: bool = True
 
 
-LAYOUTS: Mapping[str, Place] = {
-    KERAS: Place(f"{_HOME}.keras:Keras"),
-    "torch": Place(f"{_HOME}.torch:Torch"),
-    "onnx": Place(f"{_HOME}.onnx:Onnx", is_written=False),
-    "flax": Place(f"{_HOME}.flax:Flax"),
+LAYOUTS: Mapping[str, LayoutPlace] = {
+    KERAS: LayoutPlace(f"{_HOME}.keras:Keras"),
+    "torch": LayoutPlace(f"{_HOME}.torch:Torch"),
+    "onnx": LayoutPlace(f"{_HOME}.onnx:Onnx", is_written=False),
+    "flax": LayoutPlace(f"{_HOME}.flax:Flax"),
 }
 WRITTEN = tuple(name for name, place in LAYOUTS.items() if place.is_written)
 

@@ -22,7 +22,7 @@ from transferpipe.text.listing import listed
 from transferpipe.values.compute import Values
 from transferpipe.weights.formats.tensorflow.bundle import open_bundle
 from transferpipe.weights.formats.tensorflow.catalog import bundle_graph
-from transferpipe.weights.formats.tensorflow.object_graph import VARIABLE, Node
+from transferpipe.weights.formats.tensorflow.object_graph import VARIABLE, ObjectNode
 from transferpipe.weights.formats.tensorflow.paths import VARIABLES
 
 _MOST_NAMED = 3
@@ -167,11 +167,11 @@ def _write_saved_model(path: Path, model: Any) -> dict[int, str]:
     return {id(v): keys[listed[str(i)]] for i, v in enumerate(model.variables) if str(i) in listed}
 
 
-def _graph(index: Path) -> tuple[Node, ...]:
+def _graph(index: Path) -> tuple[ObjectNode, ...]:
     return bundle_graph(open_bundle(index))
 
 
-def _keys(nodes: Sequence[Node]) -> dict[int, str]:
+def _keys(nodes: Sequence[ObjectNode]) -> dict[int, str]:
     return {i: s.key for i, node in enumerate(nodes) for s in node.stored if s.attribute == VARIABLE}
 
 

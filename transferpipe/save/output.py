@@ -34,7 +34,7 @@ DIRECT = "direct"
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenOutput:
     """How an output was written.
 
     Attributes:
@@ -49,15 +49,15 @@ class Written:
 
 
 def save_file(
-    path: Path, target: Target, values: Values, progress: Progress | None = None, pool: Executor | None = None
-) -> Written:
+    path: Path, target: Target, values: Values, on_progress: Progress | None = None, pool: Executor | None = None
+) -> WrittenOutput:
     """Write the finished model to the new file `path`, whose suffix chooses the format.
 
     Args:
         path: where to.
         target: what the plan starts from.
         values: the values that the plan gives its weights.
-        progress: told how far it is.
+        on_progress: called with how far it is.
         pool: hashes a single file while it is written.
 
     Raises:
@@ -68,11 +68,13 @@ def save_file(
     if not output.streams:
         from transferpipe.save.exports import export_model  # which few outputs need
 
-        return Written(*export_model(path, target, plan, values, lambda p: save_file(p, target, values, progress)))
-    content = content_of(path, target, plan, values, progress)
+        return WrittenOutput(
+            *export_model(path, target, plan, values, lambda p: save_file(p, target, values, on_progress))
+        )
+    content = content_of(path, target, plan, values, on_progress)
     if plan.save_shard and output.splits and content.catalog.nbytes > plan.save_shard:
         _write_shards(path, content, plan.save_shard)
-        return Written(DIRECT)
+        return WrittenOutput(DIRECT)
     reason = _why_keras(path, target)
     with contextlib.ExitStack() as stack:
         if reason:
@@ -86,7 +88,7 @@ def save_file(
             following, entry = stack.enter_context(followed(path, pool))
             content = dataclasses.replace(content, settled=following.settled)
         writer_for(path.name)(descriptor, content)
-    return Written(f"keras: {reason}" if reason else DIRECT, entry=entry)
+    return WrittenOutput(f"keras: {reason}" if reason else DIRECT, entry=entry)
 
 
 def _write_shards(folder: Path, content: Content, limit: int) -> None:
@@ -117,14 +119,14 @@ def _created(path: Path) -> Iterator[int]:
         raise cannot_be_written(path.parent, error) from error
 
 
-def content_of(path: Path, target: Target, plan: Plan, values: Values, progress: Progress | None) -> Content:
+def content_of(path: Path, target: Target, plan: Plan, values: Values, on_progress: Progress | None) -> Content:
     """Return what the writer of `path` needs."""
     layout = layout_of_file(plan, path.name)
     written = in_layout(layout, target.structure, values)
     if isinstance(target, FileTarget) and layout == KERAS and output_of(path.name).names_tensors:
         written = as_in_file(written, target.source)
     whole = written.catalog.expanded if target.groups else written.catalog
-    moved = _counter(progress, whole.nbytes)
+    moved = _counter(on_progress, whole.nbytes)
 
     def value(name: str) -> NDArray[Any]:
         array = written.value(name)
@@ -156,14 +158,14 @@ def _with_optimizer(content: Content, state: SavedState) -> Content:
     )
 
 
-def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:
+def _counter(on_progress: Progress | None, total: int) -> Callable[[int], None]:
     done = 0
 
     def moved(count: int) -> None:
         nonlocal done
         done += count
-        if progress:
-            progress("save", done, total)
+        if on_progress:
+            on_progress("save", done, total)
 
     return moved
 

@@ -15,14 +15,14 @@ from transferpipe.score.checks import check_choice, check_data, check_positive
 from transferpipe.score.data.splits import Splits
 from transferpipe.score.features import Pool, check_features, features
 from transferpipe.score.formulas.logistic import fit_logistic
-from transferpipe.score.formulas.ridge import Linear, fit_ridge, standardisation
+from transferpipe.score.formulas.ridge import LinearClassifier, fit_ridge, standardisation
 from transferpipe.score.result import Score
 
 if TYPE_CHECKING:
     import keras
 
 Solver = Literal["ridge", "logistic"]
-_FITS: Mapping[Solver, Callable[..., list[Linear]]] = {"ridge": fit_ridge, "logistic": fit_logistic}
+_FITS: Mapping[Solver, Callable[..., list[LinearClassifier]]] = {"ridge": fit_ridge, "logistic": fit_logistic}
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
 

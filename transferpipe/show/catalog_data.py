@@ -36,7 +36,7 @@ class ClassTotal:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class UncatalogedPart:
     """What a file holds and its catalog of weights does not.
 
     Attributes:
@@ -64,7 +64,7 @@ def totals_by_class(catalog: Catalog) -> tuple[ClassTotal, ...]:
     return tuple(sorted(found, key=lambda total: -total.parameters))
 
 
-def left_out(source: FileSource) -> tuple[LeftOut, ...]:
+def left_out(source: FileSource) -> tuple[UncatalogedPart, ...]:
     """Return what the file holds beside the weights that its catalog lists, in groups."""
     groups: dict[str, list[WeightSpec]] = {}
     for spec in source.others:
@@ -74,14 +74,14 @@ def left_out(source: FileSource) -> tuple[LeftOut, ...]:
     found = []
     for what, specs in groups.items():
         why = "state of training" if what in _TRAINING else "no weights of a layer"
-        found.append(LeftOut(what or "other entries", len(specs), sum(s.nbytes for s in specs), why))
+        found.append(UncatalogedPart(what or "other entries", len(specs), sum(s.nbytes for s in specs), why))
     unread: dict[str, int] = {}
     for unreadable in source.catalog.unreadable:
         key = f"cannot be read: it {unreadable.reason}; {unreadable.fix}"
         unread[key] = unread.get(key, 0) + 1
-    found += [LeftOut("weights", count, 0, why) for why, count in unread.items()]
+    found += [UncatalogedPart("weights", count, 0, why) for why, count in unread.items()]
     if source.assets:
-        found.append(LeftOut("assets", len(source.assets), 0, f"no weights: {', '.join(source.assets)}"))
+        found.append(UncatalogedPart("assets", len(source.assets), 0, f"no weights: {', '.join(source.assets)}"))
     return tuple(found)
 
 

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from transferpipe.show.catalog_data import ClassTotal, LeftOut, Stats, left_out, settings_of, totals_by_class
+from transferpipe.show.catalog_data import ClassTotal, Stats, UncatalogedPart, left_out, settings_of, totals_by_class
 from transferpipe.text.collapse import counted
 from transferpipe.text.fold import fold, hang, pad
 from transferpipe.text.table import PLAIN_WIDTH, cell, render
@@ -68,7 +68,7 @@ def total_line(shown: Shown) -> str:
     return total
 
 
-def _left_out_lines(parts: Sequence[LeftOut], listed: bool, width: int) -> Iterator[str]:
+def _left_out_lines(parts: Sequence[UncatalogedPart], listed: bool, width: int) -> Iterator[str]:
     yield "left out" if listed else "left out (--all lists entries that can be read)"
     for part in parts:
         size = f", {part.nbytes:,} bytes" if part.nbytes else ""

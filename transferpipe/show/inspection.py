@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transferpipe.show.catalog_data import ClassTotal, LeftOut, Stats, catalog_data, left_out, totals_by_class
+from transferpipe.show.catalog_data import ClassTotal, Stats, UncatalogedPart, catalog_data, left_out, totals_by_class
 from transferpipe.show.catalog_table import Shown, catalog_text, total_line, weight_cells
 from transferpipe.text.collapse import counted
 from transferpipe.text.notebook import html_fragment, html_lines, html_table
@@ -51,7 +51,7 @@ class Inspection:
         return totals_by_class(self.catalog)
 
     @property
-    def left_out(self) -> tuple[LeftOut, ...]:
+    def left_out(self) -> tuple[UncatalogedPart, ...]:
         """What the file holds and the catalog does not, and why."""
         return left_out(self.shown.source)
 
@@ -102,11 +102,11 @@ def inspect_source(source: FileSource, match: str | None, stats: bool, others: b
 def _statistics(source: FileSource, weights: Sequence[WeightSpec]) -> Stats:
     """Return what the numbers of `weights` are like; each is read once, in small parts."""
     from transferpipe.values.statistics import Summarizer
-    from transferpipe.values.stored import Stored
+    from transferpipe.values.stored import StoredValue
 
     summarizer = Summarizer()
 
-    def stored(spec: WeightSpec) -> Stored:
-        return Stored(spec.shape, spec.dtype, lambda: source.read_entry(spec), source.locate_entry(spec))
+    def stored(spec: WeightSpec) -> StoredValue:
+        return StoredValue(spec.shape, spec.dtype, lambda: source.read_entry(spec), source.locate_entry(spec))
 
     return {spec.name: summarizer.summarize(stored(spec)) for spec in weights}

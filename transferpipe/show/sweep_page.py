@@ -25,7 +25,7 @@ from transferpipe.show.sweep_words import (
 )
 from transferpipe.sweep.job import DONE
 from transferpipe.sweep.leaderboard import Entry, Leaderboard
-from transferpipe.sweep.record import LeftOut, SweepRecord
+from transferpipe.sweep.record import LeftOutVariant, SweepRecord
 from transferpipe.sweep.statistics import Estimate
 from transferpipe.sweep.variant import SEED
 from transferpipe.text.collapse import counted
@@ -120,7 +120,7 @@ def _warnings(board: Leaderboard, entries: Sequence[Entry]) -> list[str]:
     return [f"{text} ({some(labels)})" for text, labels in found.items()]
 
 
-def _left_out(left_out: Iterable[LeftOut]) -> Iterator[str]:
+def _left_out(left_out: Iterable[LeftOutVariant]) -> Iterator[str]:
     for variant in left_out:
         yield f"{label_of(variant.overrides, variant.control)}: {'; '.join(variant.reasons)}"
 

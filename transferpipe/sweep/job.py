@@ -189,5 +189,5 @@ def _begin(folder: Path) -> None:
         raise cannot_be_written(folder, error) from error
 
 
-Told = Callable[[str, Result], None]
+OnResult = Callable[[str, Result], None]
 """Called with the key and the result of every variant as it is finished."""

@@ -26,7 +26,7 @@ VERDICT = ("weights", "function")
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class LeftOutVariant:
     """A variant or control that cannot be planned, so that the sweep went on without it.
 
     Attributes:
@@ -54,7 +54,7 @@ class SweepRecord:
     name: str
     entries: tuple[Entry, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[LeftOutVariant, ...] = ()
 
 
 def entry_of(planned: Planned) -> Entry:
@@ -104,7 +104,9 @@ def read_record(folder: Path) -> SweepRecord:
     data = read_json(folder / SWEEP, FORMAT_VERSION)
     try:
         entries = [_entry(v) for v in data["variants"]]
-        left_out = [LeftOut(dict(v["overrides"]), v["control"], tuple(v["reasons"])) for v in data.get("left_out", ())]
+        left_out = [
+            LeftOutVariant(dict(v["overrides"]), v["control"], tuple(v["reasons"])) for v in data.get("left_out", ())
+        ]
         settings = dict(data.get("settings") or {})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"is not what this version of transferpipe writes: {error}"
@@ -226,7 +228,7 @@ def _csv(record: SweepRecord) -> str:
     return text.getvalue()
 
 
-def _axes(entry: Entry | LeftOut, keys: Sequence[str]) -> list[str]:
+def _axes(entry: Entry | LeftOutVariant, keys: Sequence[str]) -> list[str]:
     return [*(entry.overrides.get(k, "") for k in (*keys, SEED)), entry.control or ""]
 
 

@@ -23,7 +23,7 @@ _TYPES: Mapping[Kind, Any] = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class SweepSettings:
     """What a sweep varies and how it is shown; see `transferpipe.recipe.keys` for the keys."""
 
     recipe: str | None = None
@@ -42,7 +42,7 @@ class Settings:
         return {"x": self.x, "title": self.title, "against": self.against}
 
 
-def read_settings_of(data: Mapping[str, Any]) -> Settings:
+def read_settings_of(data: Mapping[str, Any]) -> SweepSettings:
     """Return the settings in the composed `sweep:` part.
 
     Raises:
@@ -68,7 +68,7 @@ def read_settings_of(data: Mapping[str, Any]) -> Settings:
     if isinstance(data.get("limit"), int) and data["limit"] < 1:
         problems.add("sweep.limit", f"is {data['limit']}; a sweep has at least one variant", "write limit: 200")
     problems.raise_as(RecipeError)
-    return Settings(
+    return SweepSettings(
         recipe=data.get("recipe"),
         axes=_mapping(data, "axes"),
         variants=_mapping(data, "variants"),
@@ -76,13 +76,13 @@ def read_settings_of(data: Mapping[str, Any]) -> Settings:
         controls=_texts(data, "controls"),
         against=data.get("against"),
         x=data.get("x"),
-        limit=data.get("limit") or Settings.limit,
+        limit=data.get("limit") or SweepSettings.limit,
         title=data.get("title"),
         log=_texts(data, "log"),
     )
 
 
-def check_named(settings: Settings, keys: Sequence[str]) -> None:
+def check_named(settings: SweepSettings, keys: Sequence[str]) -> None:
     """Refuse settings that name a key or a variant that the sweep has not.
 
     Args:

@@ -73,9 +73,9 @@ def series_of(names: Iterable[str]) -> list[tuple[str, list[str]]]:
         stems.setdefault((*before, "" if ending else "."), {}).setdefault(values, {})[ending] = name
     found = [(name, [name]) for name in unique if not is_plain(name)]
     for (*pieces, _), by_values in stems.items():
-        alike: dict[tuple[str, ...], list[Pair]] = {}
+        alike: dict[tuple[str, ...], list[SeriesMember]] = {}
         for values, named in by_values.items():
-            alike.setdefault(tuple(sorted(named)), []).append(Pair(values))
+            alike.setdefault(tuple(sorted(named)), []).append(SeriesMember(values))
         for pairs in alike.values():
             for grid in grids(pairs):
                 endings = [*by_values[grid.pairs[0].target]]
@@ -161,7 +161,7 @@ Column = list[str] | int
 
 
 @dataclass(frozen=True)
-class Pair:
+class SeriesMember:
     """What tells one of a series from the others, on both sides.
 
     Attributes:
@@ -181,7 +181,7 @@ class Grid:
     give the pairs.
     """
 
-    def __init__(self, pairs: Sequence[Pair]) -> None:
+    def __init__(self, pairs: Sequence[SeriesMember]) -> None:
         self.pairs = sorted(pairs, key=lambda p: tuple(map(_order, p.target)))
         self._columns = list(zip(*(p.target for p in self.pairs), strict=True))
         self.columns = _described(self._columns)
@@ -227,7 +227,7 @@ def _follows(column: Sequence[str], other: Sequence[str]) -> bool:
     return all(_order(a) < _order(b) and _order(x) < _order(y) for (a, x), (b, y) in pairwise(pairs))
 
 
-def grids(pairs: Sequence[Pair]) -> list[Grid]:
+def grids(pairs: Sequence[SeriesMember]) -> list[Grid]:
     """Return few grids that together are the pairs, whose targets must differ."""
     found = _split(pairs)
     while len(found) > 1:
@@ -238,11 +238,11 @@ def grids(pairs: Sequence[Pair]) -> list[Grid]:
     return found
 
 
-def _split(pairs: Sequence[Pair]) -> list[Grid]:
+def _split(pairs: Sequence[SeriesMember]) -> list[Grid]:
     whole = Grid(pairs)
     if len(pairs) == 1 or whole.holds:
         return [whole]
-    parts: dict[str, list[Pair]] = {}
+    parts: dict[str, list[SeriesMember]] = {}
     place = next(k for k, column in enumerate(whole.columns) if isinstance(column, int) or len(column) > 1)
     for pair in whole.pairs:
         parts.setdefault(pair.target[place], []).append(pair)

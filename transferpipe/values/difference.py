@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.files.segment import CHUNK
-from transferpipe.values.stored import Stored, is_whole, reading
+from transferpipe.values.stored import StoredValue, is_whole, reading
 from transferpipe.weights.spec import numpy_dtype
 
 Number = float | int | complex | bool
@@ -64,7 +64,7 @@ class Comparer:
         self._buffers = np.empty(CHUNK, np.uint8), np.empty(CHUNK, np.uint8)
         self._wide = np.empty(_PART), np.empty(_PART)
 
-    def compare(self, one: Stored, other: Stored) -> ValueDifference | None:
+    def compare(self, one: StoredValue, other: StoredValue) -> ValueDifference | None:
         """Return how `other` differs from `one`, which must have its shape; None where both are the same, bit by bit.
 
         Raises:

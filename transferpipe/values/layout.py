@@ -32,7 +32,7 @@ def layout_of_file(plan: Plan, path: str) -> str:
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenModel:
     """The finished model as a file in some layout holds it.
 
     Attributes:
@@ -48,14 +48,14 @@ class Written:
     format: str
 
 
-def in_layout(layout: str, target: TargetStructure, values: Values) -> Written:
+def in_layout(layout: str, target: TargetStructure, values: Values) -> WrittenModel:
     """Return what a file in `layout` holds of the target.
 
     Raises:
         RecipeError: the layout cannot hold it.
     """
     if layout == KERAS:
-        return Written(target.catalog, values.value, values.segment, "keras")
+        return WrittenModel(target.catalog, values.value, values.segment, "keras")
     table = {e.name.replace("/", layout_called(layout).separator): e for e in plan_export(layout, target)}
     catalog = Catalog(tuple(WeightSpec(n, e.shape, e.dtype, None, n) for n, e in table.items()), target.label)
 
@@ -63,10 +63,10 @@ def in_layout(layout: str, target: TargetStructure, values: Values) -> Written:
         parts = table[name].parts
         return values.segment(parts[0].weight) if len(parts) == 1 and not parts[0].steps else None
 
-    return Written(catalog, lambda name: _value(table[name], values), segment, layout_called(layout).tag or KERAS)
+    return WrittenModel(catalog, lambda name: _value(table[name], values), segment, layout_called(layout).tag or KERAS)
 
 
-def as_in_file(written: Written, source: FileSource) -> Written:
+def as_in_file(written: WrittenModel, source: FileSource) -> WrittenModel:
     """Return the same under the names that the file `source`, whose weights these are, has for them itself.
 
     A file of torch's names, which the catalog shows with slashes, so stays one that torch loads: its names are joined
@@ -79,7 +79,7 @@ def as_in_file(written: Written, source: FileSource) -> Written:
     names = {key: name for name, key in keys.items()}
     layout = layout_by_names(places)
     weights = tuple(dataclasses.replace(w, name=keys[w.name]) for w in written.catalog)
-    return Written(
+    return WrittenModel(
         dataclasses.replace(written.catalog, weights=weights),
         lambda key: written.value(names[key]),
         lambda key: written.segment(names[key]),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 _SAMPLE = 4096  # numbers of each part that the spread is estimated from: within 2 % of the whole, at no cost
 
 
-class Seen:
+class SeenNumbers:
     """The numbers of one weight, seen part by part.
 
     Attributes:

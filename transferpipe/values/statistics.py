@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.files.segment import CHUNK
-from transferpipe.values.stored import Array, Stored, is_whole, reading
+from transferpipe.values.stored import Array, StoredValue, is_whole, reading
 from transferpipe.weights.spec import numpy_dtype
 
 _PART = 1 << 15  # numbers whose float64s stay in the processor's cache
@@ -44,7 +44,7 @@ class Summarizer:
     def __init__(self) -> None:
         self._buffer, self._wide = np.empty(CHUNK, np.uint8), np.empty(_PART)
 
-    def summarize(self, value: Stored) -> Statistics:
+    def summarize(self, value: StoredValue) -> Statistics:
         """Return what the numbers of `value` are like.
 
         The means and the squares of parts are put together as in Chan, Golub and LeVeque, "Updating Formulae and a

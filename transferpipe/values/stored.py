@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredValue:
     """A value that can be read.
 
     Attributes:
@@ -40,7 +40,7 @@ class Stored:
 
 
 @contextlib.contextmanager
-def reading(value: Stored, buffer: NDArray[np.uint8]) -> Iterator[Callable[[int, int], Array]]:
+def reading(value: StoredValue, buffer: NDArray[np.uint8]) -> Iterator[Callable[[int, int], Array]]:
     """Yield what returns the numbers from one place to another; the next call may overwrite them."""
     dtype = numpy_dtype(value.dtype)
     segment = value.segment

@@ -17,7 +17,7 @@ from transferpipe.planning.model import Assignment, Plan, PlanWarning, SourceRef
 from transferpipe.planning.transforms import parse_transforms
 from transferpipe.text.listing import listed
 from transferpipe.values.cast_errors import CastError
-from transferpipe.values.seen import Seen
+from transferpipe.values.seen import SeenNumbers
 
 _KERNELS = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel", "weight")
 _EMBEDDING = ("embeddings", "reverse_embeddings")
@@ -33,7 +33,7 @@ Locate = Callable[[SourceRef], Segment | None]
 
 
 @dataclass(frozen=True)
-class Found:
+class Noticed:
     """What a run noticed while it wrote and proved.
 
     Attributes:
@@ -43,11 +43,11 @@ class Found:
     """
 
     digests: Mapping[str, str] = field(default_factory=dict)
-    seen: Mapping[str, Seen] = field(default_factory=dict)
+    seen: Mapping[str, SeenNumbers] = field(default_factory=dict)
     felt: Mapping[str, CastError] = field(default_factory=dict)
 
 
-def suspicious_values(plan: Plan, locate: Locate, found: Found) -> Iterator[PlanWarning]:
+def suspicious_values(plan: Plan, locate: Locate, found: Noticed) -> Iterator[PlanWarning]:
     """Yield the warnings about the assigned weights.
 
     Args:
@@ -67,7 +67,7 @@ def _is_filled(assignment: Assignment) -> bool:
     return any(step.fills for step in parse_transforms(assignment.steps))
 
 
-def _constant_kernels(assignments: list[Assignment], seen: Mapping[str, Seen]) -> Iterator[PlanWarning]:
+def _constant_kernels(assignments: list[Assignment], seen: Mapping[str, SeenNumbers]) -> Iterator[PlanWarning]:
     """A kernel of one number gives every unit the same output; trained ones never are."""
     for a in assignments:
         values = seen[a.target]
@@ -81,7 +81,7 @@ def _constant_kernels(assignments: list[Assignment], seen: Mapping[str, Seen]) -
             yield PlanWarning("constant-kernel", where_of(a), text)
 
 
-def _copies(assignments: list[Assignment], locate: Locate, found: Found) -> Iterator[PlanWarning]:
+def _copies(assignments: list[Assignment], locate: Locate, found: Noticed) -> Iterator[PlanWarning]:
     """Two layers are never trained to the same bits: one was written over the other, or they are tied on purpose.
 
     Tied on purpose are embeddings, tensors that share their place in the file, and networks that a model holds twice
@@ -108,7 +108,7 @@ def _copies(assignments: list[Assignment], locate: Locate, found: Found) -> Iter
         yield PlanWarning("duplicate-weights", where_of(held[0]), text)
 
 
-def seen_enough(seen: Seen) -> bool:
+def seen_enough(seen: SeenNumbers) -> bool:
     """Tell whether there are so many different numbers that two weights do not agree in all of them by chance."""
     return seen.count >= _FEW and not seen.constant
 
@@ -127,7 +127,7 @@ def _are_copies(one: Assignment, two: Assignment, locate: Locate) -> bool:
     return here is None or there is None or (here.path, here.offset) != (there.path, there.offset)
 
 
-def _reset_statistics(assignments: list[Assignment], seen: Mapping[str, Seen]) -> Iterator[PlanWarning]:
+def _reset_statistics(assignments: list[Assignment], seen: Mapping[str, SeenNumbers]) -> Iterator[PlanWarning]:
     """Training moves the statistics of every BatchNormalization that runs: those at (0, 1) were lost, or never ran."""
     layers: dict[str, dict[str, Assignment]] = {}
     for a in assignments:
@@ -147,7 +147,7 @@ def _reset_statistics(assignments: list[Assignment], seen: Mapping[str, Seen]) -
             yield PlanWarning("reset-statistics", where_of(means[layer]), text)
 
 
-def _outliers(assignments: list[Assignment], seen: Mapping[str, Seen]) -> Iterator[PlanWarning]:
+def _outliers(assignments: list[Assignment], seen: Mapping[str, SeenNumbers]) -> Iterator[PlanWarning]:
     """A kernel's spread times the root of its fan-in is its gain, near 1 from initialisation on (He et al. 2015).
 
     Small ones are rarer to be faults: weight decay shrinks what is not used, and that is seldom one layer alone.
@@ -183,7 +183,7 @@ def _is_narrow(gain: float, others: list[float]) -> bool:
     return alone and _COLLAPSED * usual < gain < _NARROW * usual
 
 
-def _damaged(assignments: list[Assignment], seen: Mapping[str, Seen]) -> Iterator[PlanWarning]:
+def _damaged(assignments: list[Assignment], seen: Mapping[str, SeenNumbers]) -> Iterator[PlanWarning]:
     """A file that was cut short, or room that was never filled, ends in zeros; a flipped bit is a number beyond all."""
     for a in assignments:
         values = seen[a.target]

@@ -22,7 +22,7 @@ _BY_PLACE = frozenset(["Add", "Average", "Maximum", "Minimum", "Multiply", "Subt
 
 
 @dataclass(frozen=True)
-class Part:
+class RowPart:
     """Values of a row that lie one behind the other.
 
     Attributes:
@@ -46,7 +46,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Row:
+class ValueRow:
     """A row of values.
 
     Attributes:
@@ -54,7 +54,7 @@ class Row:
         is_mixed: whether values of maps were added to, or multiplied with, values in another order.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[RowPart, ...]
     is_mixed: bool = False
 
     @property
@@ -70,17 +70,17 @@ class Row:
 
 # What stands for maps that are in no row yet: those whose channels come first, and those whose axes were permuted, so
 # that nobody can say in which order they are flattened. All others have their channels last.
-_FIRST, _PERMUTED = Row((Part((0,)),)), Row((Part((1,)),), is_mixed=True)
+_FIRST, _PERMUTED = ValueRow((RowPart((0,)),)), ValueRow((RowPart((1,)),), is_mixed=True)
 _NO_ROWS = (_FIRST, _PERMUTED)
 
 
-def rows_before(network: Network) -> dict[str, Row]:
+def rows_before(network: Network) -> dict[str, ValueRow]:
     """Return the rows that go into layers, by the layers' names, where a map lies in them.
 
     What a subclassed model does is not recorded, and so not found.
     """
-    after: dict[str, Row] = {}
-    found: dict[str, Row] = {}
+    after: dict[str, ValueRow] = {}
+    found: dict[str, ValueRow] = {}
     for node in network.nodes:
         row = after.get(node.inputs[0]) if len(node.inputs) == 1 else None
         if row and row.has_map and node.layer_class != "Flatten":
@@ -91,7 +91,7 @@ def rows_before(network: Network) -> dict[str, Row]:
     return found
 
 
-def _after(node: Node, row: Row | None, after: Mapping[str, Row]) -> Row | None:
+def _after(node: Node, row: ValueRow | None, after: Mapping[str, ValueRow]) -> ValueRow | None:
     """Return the row that comes out of a layer; None if it is none, or one of which nothing is known."""
     target = node.settings.get("target_shape")
     if node.layer_class == "Flatten" or (node.layer_class == "Reshape" and _is_one(target)):
@@ -113,7 +113,7 @@ def _is_one(shape: Any) -> bool:
     return isinstance(shape, list | tuple) and len(shape) == 1
 
 
-def _flattened(node: Node, row: Row | None) -> Row | None:
+def _flattened(node: Node, row: ValueRow | None) -> ValueRow | None:
     shape = node.input_shapes[0] if node.input_shapes else None
     if row and row not in _NO_ROWS and (shape is None or len(shape) == 2):
         return row  # it was in a row already
@@ -129,11 +129,11 @@ def _flattened(node: Node, row: Row | None) -> Row | None:
         places, channels = sizes[1:], sizes[0]
     is_first = row is _FIRST and node.settings.get("data_format") != "channels_first"
     if math.prod(places) > 1 and channels > 1:
-        return Row((Part((*places, channels), is_first),))
-    return Row((Part((math.prod(sizes),)),))
+        return ValueRow((RowPart((*places, channels), is_first),))
+    return ValueRow((RowPart((math.prod(sizes),)),))
 
 
-def _joined(node: Node, after: Mapping[str, Row]) -> Row | None:
+def _joined(node: Node, after: Mapping[str, ValueRow]) -> ValueRow | None:
     """Return what a Concatenate gives: one row behind the other."""
     rows = [after.get(name) for name in node.inputs]
     if of_maps := [row for row in rows if row in _NO_ROWS]:
@@ -141,18 +141,18 @@ def _joined(node: Node, after: Mapping[str, Row]) -> Row | None:
     shapes: Sequence[Any] = node.input_shapes or [None] * len(rows)
     if len(shapes) != len(rows) or node.settings.get("axis", -1) not in (-1, 1):
         return None
-    parts: list[Part] = []
+    parts: list[RowPart] = []
     for row, shape in zip(rows, shapes, strict=True):
         if row is not None:
             parts += row.parts
         elif shape is not None and len(shape) == 2 and isinstance(shape[1], int):
-            parts.append(Part((shape[1],)))
+            parts.append(RowPart((shape[1],)))
         else:
             return None
-    return Row(tuple(parts), any(row.is_mixed for row in rows if row))
+    return ValueRow(tuple(parts), any(row.is_mixed for row in rows if row))
 
 
-def _by_place(rows: Sequence[Row | None]) -> Row | None:
+def _by_place(rows: Sequence[ValueRow | None]) -> ValueRow | None:
     known = [row for row in rows if row is not None]
     if of_maps := [row for row in known if row in _NO_ROWS]:
         return of_maps[0]
@@ -160,4 +160,4 @@ def _by_place(rows: Sequence[Row | None]) -> Row | None:
     if not maps:
         return None
     is_mixed = len(maps) < len(rows) or len(set(maps)) > 1 or maps[0].is_mixed
-    return Row(maps[0].parts, is_mixed)
+    return ValueRow(maps[0].parts, is_mixed)

@@ -30,25 +30,25 @@ _CHANNELS_MOVED = ((0, 2, 3, 1), (0, 3, 1, 2), (0, 2, 1), (1, 0, 2), (0, 2, 3, 4
 
 def onnx_function(node: Node, network: Network) -> LayerFunction:
     """Return what an operator of an ONNX graph computes beside its weights."""
-    told, kind = node.settings, node.layer_class
-    followed = _ACTIVATIONS.get(str(told.get("followed_by")))
+    stated, kind = node.settings, node.layer_class
+    followed = _ACTIVATIONS.get(str(stated.get("followed_by")))
     activation = LINEAR if network.connected else followed
-    if kind in ("Conv", "ConvTranspose") and "kernel" in told:
+    if kind in ("Conv", "ConvTranspose") and "kernel" in stated:
         return _convolution(node, activation)
-    if kind in ("MatMul", "Gemm") and "kernel" in told:
+    if kind in ("MatMul", "Gemm") and "kernel" in stated:
         return LayerFunction("Dense", {}, activation, guessed=True)
-    if kind in _NORMS and "kernel" in told:
-        return LayerFunction(kind, {"epsilon": told.get("epsilon", _EPSILON)}, guessed=True)
-    if kind in _RECURRENT and "kernel" in told:
+    if kind in _NORMS and "kernel" in stated:
+        return LayerFunction(kind, {"epsilon": stated.get("epsilon", _EPSILON)}, guessed=True)
+    if kind in _RECURRENT and "kernel" in stated:
         return _recurrent(node)
-    if kind == "Gather" and "kernel" in told:
+    if kind == "Gather" and "kernel" in stated:
         return LayerFunction("Embedding", guessed=True)
     return _between(node)
 
 
 def _between(node: Node) -> LayerFunction:
     """Return what an operator without weights computes; only what is certain is known."""
-    told, kind = node.settings, node.layer_class
+    stated, kind = node.settings, node.layer_class
     if kind == "InputLayer":
         return LayerFunction(NEUTRAL)
     if len(node.inputs) > 1:
@@ -56,71 +56,71 @@ def _between(node: Node) -> LayerFunction:
         return LayerFunction(known) if known else LayerFunction(kind, activation=None, known=False)
     if (spelled := _activation(node)) is not None:
         return LayerFunction(ACTIVATION, activation=spelled)
-    if kind == "Transpose" and told.get("perm") in _CHANNELS_MOVED:
+    if kind == "Transpose" and stated.get("perm") in _CHANNELS_MOVED:
         return LayerFunction(NEUTRAL)
     if kind in ("MaxPool", "AveragePool"):
         return _pooling(node)
-    if kind in ("GlobalAveragePool", "GlobalMaxPool") and type(told.get("rank")) is int:
-        return LayerFunction(f"Global{'Max' if 'Max' in kind else 'Average'}Pooling{told['rank'] - 2}D")
-    if kind in ("Squeeze", "Transpose", "Reshape", "Gather", "Slice") and told.get("behind") in _RECURRENT:
+    if kind in ("GlobalAveragePool", "GlobalMaxPool") and type(stated.get("rank")) is int:
+        return LayerFunction(f"Global{'Max' if 'Max' in kind else 'Average'}Pooling{stated['rank'] - 2}D")
+    if kind in ("Squeeze", "Transpose", "Reshape", "Gather", "Slice") and stated.get("behind") in _RECURRENT:
         return LayerFunction(NEUTRAL)
-    if kind == "Flatten" or (kind in ("Reshape", "Squeeze") and told.get("rank") == 2):
+    if kind == "Flatten" or (kind in ("Reshape", "Squeeze") and stated.get("rank") == 2):
         return LayerFunction("Flatten")
-    if kind == "Pad" and (pads := _zero_pads(told)) is not None:
+    if kind == "Pad" and (pads := _zero_pads(stated)) is not None:
         return LayerFunction(f"ZeroPadding{len(pads)}D", {"padding": pads})
     return LayerFunction(kind, activation=None, known=False)
 
 
 def _activation(node: Node) -> str | None:
     """Return the activation that an operator is, None if it is none that can be named."""
-    told, kind = node.settings, node.layer_class
+    stated, kind = node.settings, node.layer_class
     if kind == "Softmax" or kind == "LogSoftmax":
-        last = told.get("axis", -1) in (-1, (told.get("rank") or 0) - 1)
+        last = stated.get("axis", -1) in (-1, (stated.get("rank") or 0) - 1)
         return ("softmax" if kind == "Softmax" else "log_softmax") if last else None
     if kind == "LeakyRelu":
-        return f"leaky_relu({told.get('alpha', 0.01):.6g})"
+        return f"leaky_relu({stated.get('alpha', 0.01):.6g})"
     if kind == "Elu":
-        return "elu" if told.get("alpha", 1.0) == 1 else f"elu({told['alpha']:.6g})"
+        return "elu" if stated.get("alpha", 1.0) == 1 else f"elu({stated['alpha']:.6g})"
     if kind == "HardSigmoid":
-        slope, offset = told.get("alpha", 0.2), told.get("beta", 0.5)
+        slope, offset = stated.get("alpha", 0.2), stated.get("beta", 0.5)
         return _HARD_SIGMOIDS.get((round(slope, 5), round(offset, 5)))
     if kind == "Swish":
         return "silu"
     if kind == "HardSwish":
         return "hard_silu"
     if kind == "Clip":
-        low, high = _limits(told)
+        low, high = _limits(stated)
         return {(0, 6): "relu(max_value=6)", (0, None): "relu"}.get((low, high))
     if kind == "Gelu":
-        return "gelu_approximate" if told.get("approximate") == "tanh" else "gelu"
+        return "gelu_approximate" if stated.get("approximate") == "tanh" else "gelu"
     return _ACTIVATIONS.get(kind)
 
 
 _HARD_SIGMOIDS = {(0.2, 0.5): "hard_sigmoid (0.2x + 0.5)", (0.16667, 0.5): "hard_sigmoid (relu6(x + 3) / 6)"}
 
 
-def _limits(told: Mapping[str, Any]) -> tuple[Any, Any]:
+def _limits(stated: Mapping[str, Any]) -> tuple[Any, Any]:
     """Return the limits of a Clip, which are attributes or, since version 11, inputs."""
-    given = [o[0] if o else None for o in told.get("operands", ())]
+    given = [o[0] if o else None for o in stated.get("operands", ())]
     low, high = (*given, None, None)[:2]
-    return told.get("min", low), told.get("max", high)
+    return stated.get("min", low), stated.get("max", high)
 
 
 def _pooling(node: Node) -> LayerFunction:
-    told = node.settings
-    shape = told.get("kernel_shape", ())
+    stated = node.settings
+    shape = stated.get("kernel_shape", ())
     kind = f"{'Max' if node.layer_class == 'MaxPool' else 'Average'}Pooling{len(shape)}D"
-    plain = told.get("auto_pad", "NOTSET") in ("NOTSET", "VALID") and not any(told.get("pads", ()))
-    settings = {"pool_size": shape, "strides": told.get("strides", (1,) * len(shape))}
-    return LayerFunction(kind, settings, known=plain and not told.get("ceil_mode"))
+    plain = stated.get("auto_pad", "NOTSET") in ("NOTSET", "VALID") and not any(stated.get("pads", ()))
+    settings = {"pool_size": shape, "strides": stated.get("strides", (1,) * len(shape))}
+    return LayerFunction(kind, settings, known=plain and not stated.get("ceil_mode"))
 
 
-def _zero_pads(told: Mapping[str, Any]) -> tuple[tuple[int, int], ...] | None:
+def _zero_pads(stated: Mapping[str, Any]) -> tuple[tuple[int, int], ...] | None:
     """Return how many zeros a Pad adds at both ends of the spatial axes; None if that, or what it adds, is not told."""
-    operands = told.get("operands", ())
-    pads = operands[0] if operands else told.get("pads")
-    value = operands[1] if len(operands) > 1 else (told.get("value", 0),)
-    if told.get("mode", "constant") != "constant" or not isinstance(pads, tuple) or value not in ((0,), (0.0,), None):
+    operands = stated.get("operands", ())
+    pads = operands[0] if operands else stated.get("pads")
+    value = operands[1] if len(operands) > 1 else (stated.get("value", 0),)
+    if stated.get("mode", "constant") != "constant" or not isinstance(pads, tuple) or value not in ((0,), (0.0,), None):
         return None
     half = len(pads) // 2
     pairs = tuple((int(a), int(b)) for a, b in zip(pads[:half], pads[half:], strict=True))
@@ -130,41 +130,41 @@ def _zero_pads(told: Mapping[str, Any]) -> tuple[tuple[int, int], ...] | None:
 
 
 def _recurrent(node: Node) -> LayerFunction:
-    told, kind = node.settings, node.layer_class
-    if told.get("peepholes") or told.get("input_forget"):
-        return LayerFunction(f"{kind} with {'peepholes' if told.get('peepholes') else 'coupled gates'}")
-    names = told.get("activations", _DEFAULT_ACTIVATIONS[kind])
+    stated, kind = node.settings, node.layer_class
+    if stated.get("peepholes") or stated.get("input_forget"):
+        return LayerFunction(f"{kind} with {'peepholes' if stated.get('peepholes') else 'coupled gates'}")
+    names = stated.get("activations", _DEFAULT_ACTIVATIONS[kind])
     spelled = [_ACTIVATIONS.get(str(name)) for name in names]
     settings: dict[str, Any] = {}
     *gate, own = spelled[: len(_DEFAULT_ACTIVATIONS[kind])]
     for key, value in (("activation", own), ("recurrent_activation", gate[0] if gate else None)):
         settings |= {key: value} if value is not None else {}
     if kind == "GRU":
-        settings["reset_after"] = bool(told.get("linear_before_reset", 0))
-    if told.get("direction", "forward") in ("forward", "reverse"):
-        settings["go_backwards"] = told.get("direction") == "reverse"
-    if "return_sequences" in told:
-        settings["return_sequences"] = told["return_sequences"]
+        settings["reset_after"] = bool(stated.get("linear_before_reset", 0))
+    if stated.get("direction", "forward") in ("forward", "reverse"):
+        settings["go_backwards"] = stated.get("direction") == "reverse"
+    if "return_sequences" in stated:
+        settings["return_sequences"] = stated["return_sequences"]
     return LayerFunction(_RECURRENT[kind], settings)
 
 
 def _convolution(node: Node, activation: str | None) -> LayerFunction:
-    told, shape = node.settings, node.settings["kernel"]
+    stated, shape = node.settings, node.settings["kernel"]
     rank = len(shape) - 2
     ones = (1,) * rank
-    settings: dict[str, Any] = {"strides": told.get("strides", ones), "dilation_rate": told.get("dilations", ones)}
+    settings: dict[str, Any] = {"strides": stated.get("strides", ones), "dilation_rate": stated.get("dilations", ones)}
     if node.layer_class == "ConvTranspose":
         return LayerFunction(f"Conv{rank}DTranspose", settings, activation, guessed=True)
-    settings |= {"kernel_size": shape[2:]} | _padding(told, rank)
-    groups = told.get("group", 1)
+    settings |= {"kernel_size": shape[2:]} | _padding(stated, rank)
+    groups = stated.get("group", 1)
     is_depthwise = groups > 1 and shape[1] == 1
     kind = f"DepthwiseConv{rank}D" if is_depthwise else f"Conv{rank}D"
     return LayerFunction(kind, settings | ({} if is_depthwise else {"groups": groups}), activation, guessed=True)
 
 
-def _padding(told: Mapping[str, Any], rank: int) -> dict[str, Any]:
+def _padding(stated: Mapping[str, Any], rank: int) -> dict[str, Any]:
     """Return what a convolution adds at both ends of each axis; nothing where a Pad before it may add to that."""
-    how, pads = told.get("auto_pad", "NOTSET"), told.get("pads", (0,) * 2 * rank)
+    how, pads = stated.get("auto_pad", "NOTSET"), stated.get("pads", (0,) * 2 * rank)
     if len(pads) != 2 * rank:
         return {}
     if how == "NOTSET":

@@ -23,7 +23,7 @@ IN_PLACE = frozenset([
 
 
 @dataclass(frozen=True)
-class Window:
+class SlidingWindow:
     """What a convolution or a pooling layer slides over its input, one entry a spatial axis.
 
     Attributes:
@@ -60,7 +60,7 @@ class Window:
         return tuple(found)
 
 
-def window_of(node: Node) -> Window | None:
+def window_of(node: Node) -> SlidingWindow | None:
     """Return the window of a layer; None if it has none, or if its settings do not say."""
     match = _WINDOWED.fullmatch(node.layer_class)
     if not match:
@@ -73,7 +73,7 @@ def window_of(node: Node) -> Window | None:
     if not sizes or not strides or not dilations:
         return None
     padding = str(node.settings.get("padding", "valid")).lower()
-    return Window(sizes, strides, dilations, padding, match[3] is not None, is_pooling)
+    return SlidingWindow(sizes, strides, dilations, padding, match[3] is not None, is_pooling)
 
 
 def _numbers(settings: Mapping[str, Any], key: str, axes: int, default: int | None) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from transferpipe.files import crc as crc_module
 from transferpipe.files.segment import Segment
 from transferpipe.save.writers import fill as fill_module
 from transferpipe.save.writers.content import Content
-from transferpipe.save.writers.fill import Place, fill, whole_crc
+from transferpipe.save.writers.fill import FilePlace, fill, whole_crc
 from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
 
 CHUNK, PIECE = 64, 256
@@ -55,7 +55,7 @@ class Sources:
     def places(self, gap=5):
         places, at = [], gap
         for name, value in self.values.items():
-            places.append(Place(name, at, value.nbytes))
+            places.append(FilePlace(name, at, value.nbytes))
             at += value.nbytes + gap
         return places, at
 
@@ -188,7 +188,7 @@ def test_a_value_that_does_not_fit_its_place_is_refused(sources, tmp_path, where
     """Written all the same, it would silently be the beginning of its neighbour."""
     getattr(sources, where)("w", np.arange(8, dtype=np.uint8))
     with (tmp_path / "out").open("wb+") as file, pytest.raises(AssertionError):
-        fill(file.fileno(), [Place("w", 0, room)], sources.content())
+        fill(file.fileno(), [FilePlace("w", 0, room)], sources.content())
 
 
 def test_a_source_that_ends_early(sources, tmp_path):

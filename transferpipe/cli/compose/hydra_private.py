@@ -81,13 +81,13 @@ def resolvers() -> MutableMapping[str, Callable[..., Any]]:
 
 
 @contextmanager
-def resolve_parse_tree_by(tell: Callable[[Any], None]) -> Iterator[None]:
-    """Call `tell` with the result of every interpolation, in whatever thread, as long as the context lasts."""
+def resolve_parse_tree_by(on_resolved: Callable[[Any], None]) -> Iterator[None]:
+    """Call `on_resolved` with the result of every interpolation, in whatever thread, as long as the context lasts."""
     original = Container.resolve_parse_tree
 
     def resolve_and_tell(self: Container, *args: Any, **kwargs: Any) -> Any:
         result = original(self, *args, **kwargs)
-        tell(result)
+        on_resolved(result)
         return result
 
     Container.resolve_parse_tree = resolve_and_tell  # type: ignore[method-assign]

@@ -30,7 +30,7 @@ _PRIMARY = "config"  # which holds defaults, so that nothing in it is wrong
 
 
 @dataclass(frozen=True)
-class _Place:
+class _WrittenPlace:
     """A place that writes a key, or the beginning of the way to it.
 
     Attributes:
@@ -93,9 +93,9 @@ def _path_in(source: Any, config_path: str) -> Path | None:
     return Path(source.path, f"{config_path}.yaml") if source is not None and source.scheme() == "file" else None
 
 
-def _in_file(where: str, package: str, node: yaml.Node, path: Path) -> _Place | None:
+def _in_file(where: str, package: str, node: yaml.Node, path: Path) -> _WrittenPlace | None:
     if where == package:  # what is wrong is about all of the file
-        return _Place(len(where), shown(path))
+        return _WrittenPlace(len(where), shown(path))
     rest = where if not package else where.removeprefix(f"{package}.")
     if package and rest == where:
         return None
@@ -103,7 +103,7 @@ def _in_file(where: str, package: str, node: yaml.Node, path: Path) -> _Place | 
     if found is None:
         return None
     length, line = found
-    return _Place(len(where) - len(rest) + length, f"{shown(path)}, line {line + 1}")
+    return _WrittenPlace(len(where) - len(rest) + length, f"{shown(path)}, line {line + 1}")
 
 
 def _find(node: yaml.Node, rest: str) -> tuple[int, int] | None:
@@ -125,7 +125,7 @@ def _find(node: yaml.Node, rest: str) -> tuple[int, int] | None:
     return max(found, default=None)
 
 
-def _in_override(where: str, override: str) -> _Place | None:
+def _in_override(where: str, override: str) -> _WrittenPlace | None:
     try:
         parsed = OverridesParser.create().parse_override(override)
         value = parsed.value() if not parsed.is_delete() and not parsed.is_sweep_override() else None
@@ -134,7 +134,7 @@ def _in_override(where: str, override: str) -> _Place | None:
     key = parsed.key_or_group
     if (key in GROUPS and isinstance(value, str)) or not (where == key or where.startswith(f"{key}.")):
         return None
-    return _Place(len(key) + _written_in(value, where[len(key) + 1 :]), COMMAND_LINE)
+    return _WrittenPlace(len(key) + _written_in(value, where[len(key) + 1 :]), COMMAND_LINE)
 
 
 def _written_in(value: Any, rest: str) -> int:

@@ -29,8 +29,8 @@ from transferpipe.sweep.job import (
     DONE,
     RESULT,
     STARTED,
+    OnResult,
     Result,
-    Told,
     failed,
     is_begun,
     read_result,
@@ -59,13 +59,13 @@ class Engine:
         """Whether a sweeper was chosen that decides itself what to try next."""
         return not is_basic_sweeper(self.composed.config)
 
-    def run(self, folders: Sequence[Path], trusted: Collection[str], told: Told) -> None:
+    def run(self, folders: Sequence[Path], trusted: Collection[str], on_result: OnResult) -> None:
         """Run the variants in `folders`."""
         if is_basic_launcher(self.composed.config):
             for folder in folders:
-                told(folder.name, run_with_page(folder, trusted))
+                on_result(folder.name, run_with_page(folder, trusted))
         elif folders:
-            _launch(self.composed, folders, trusted, told)
+            _launch(self.composed, folders, trusted, on_result)
 
 
 def engine_of(composed: Composed) -> Engine:
@@ -73,9 +73,9 @@ def engine_of(composed: Composed) -> Engine:
     return Engine(composed)
 
 
-def _launch(composed: Composed, folders: Sequence[Path], trusted: Collection[str], told: Told) -> None:
+def _launch(composed: Composed, folders: Sequence[Path], trusted: Collection[str], on_result: OnResult) -> None:
     """Hand the variants to one of Hydra's launchers, again and one by one those that died with their worker."""
-    with _watched(folders, told), _interrupted(folders):
+    with _watched(folders, on_result), _interrupted(folders):
         left = [
             folder for batch in _batches(composed.config, folders) for folder in _attempt(composed, batch, trusted)[0]
         ]
@@ -211,8 +211,8 @@ def leave_missing_pages(folders: Sequence[Path]) -> None:
 class _watched:  # noqa: N801 - a context, named as one
     """Tells of results as they appear, while the launcher is busy."""
 
-    def __init__(self, folders: Sequence[Path], told: Told) -> None:
-        self._left, self._told, self._stop = list(folders), told, threading.Event()
+    def __init__(self, folders: Sequence[Path], on_result: OnResult) -> None:
+        self._left, self._on_result, self._stop = list(folders), on_result, threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> None:
@@ -233,4 +233,4 @@ class _watched:  # noqa: N801 - a context, named as one
             result = read_result(folder)
             if result is not None:
                 self._left.remove(folder)
-                self._told(folder.name, result)
+                self._on_result(folder.name, result)

@@ -12,7 +12,7 @@ from transferpipe.errors import Problem, Problems, TransferError
 from transferpipe.show.sweep_words import some
 from transferpipe.sweep.leaderboard import Entry
 from transferpipe.sweep.plan import Broken, SweepPlan
-from transferpipe.sweep.record import LeftOut
+from transferpipe.sweep.record import LeftOutVariant
 from transferpipe.sweep.state import changes, state_of
 from transferpipe.sweep.variant import NAMED
 from transferpipe.text.visible import visible
@@ -52,12 +52,12 @@ def _reasons(broken: Sequence[Broken]) -> _Reasons:
     return reasons
 
 
-def left_out(plan: SweepPlan, known: Sequence[LeftOut], entries: Sequence[Entry]) -> tuple[LeftOut, ...]:
+def left_out(plan: SweepPlan, known: Sequence[LeftOutVariant], entries: Sequence[Entry]) -> tuple[LeftOutVariant, ...]:
     """Return what the sweep goes on without, also what earlier commands left out and nobody has planned since."""
     found = {}
     for variant, error in (*plan.broken, *plan.inapplicable):
         reasons = tuple(p.fact for p in error.problems)
-        found[_said(variant.settings, variant.control)] = LeftOut(variant.settings, variant.control, reasons)
+        found[_said(variant.settings, variant.control)] = LeftOutVariant(variant.settings, variant.control, reasons)
     planned = {_said(e.overrides, e.control) for e in entries}
     before = {_said(v.overrides, v.control): v for v in known}
     return tuple(v for said, v in {**before, **found}.items() if said not in planned)

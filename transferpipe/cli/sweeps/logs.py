@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from transferpipe.sweep.job import LOGGED, Result, Told
+from transferpipe.sweep.job import LOGGED, OnResult, Result
 from transferpipe.sweep.leaderboard import Entry
 from transferpipe.sweep.loggers import open_loggers
 from transferpipe.text.visible import visible
@@ -24,12 +24,12 @@ class Logs:
         for entry in {e.key: e for e in reversed(entries) if e.result}.values():
             self._tell(entry, entry.result or {})
 
-    def also(self, told: Told, entries: Sequence[Entry]) -> Told:
-        """Return what calls `told` and tells of the variant, one of `entries`."""
+    def also(self, on_result: OnResult, entries: Sequence[Entry]) -> OnResult:
+        """Return what calls `on_result` and tells of the variant, one of `entries`."""
         first = {e.key: e for e in reversed(entries)}
 
         def both(key: str, result: Result) -> None:
-            told(key, result)
+            on_result(key, result)
             self._tell(replace(first[key], result=result), result)
 
         return both
@@ -48,11 +48,11 @@ class Logs:
                 print(visible(f"warning  sweep.log: {what}"), file=sys.stderr)
 
 
-def recorded(told: Told, written: Callable[[], None]) -> Told:
-    """Return what calls `told` and then `written`."""
+def then_record(on_result: OnResult, record: Callable[[], None]) -> OnResult:
+    """Return what calls `on_result` and then `record`."""
 
     def both(key: str, result: Result) -> None:
-        told(key, result)
-        written()
+        on_result(key, result)
+        record()
 
     return both

@@ -28,7 +28,7 @@ from transferpipe.files.atomic import write_text
 from transferpipe.planning.read_recipe import read_recipe
 from transferpipe.sweep.job import RESULT, Result, failed, forget_attempt, read_result
 from transferpipe.sweep.record import entries_in
-from transferpipe.sweep.settings import Settings
+from transferpipe.sweep.settings import SweepSettings
 from transferpipe.sweep.variant import SEED, Planned, Variant, planned, write_variant
 from transferpipe.text.visible import visible
 
@@ -72,7 +72,7 @@ def check_interval(axes: Axes) -> None:
         raise RecipeError(Problem(key, f"{text!r} leaves the choice of values open", fix))
 
 
-def check_optimising(base: Composed, axes: Axes, settings: Settings) -> None:
+def check_optimising(base: Composed, axes: Axes, settings: SweepSettings) -> None:
     """Refuse what does not go with a sweeper that chooses, and to choose where nothing tells it what is better.
 
     Raises:
@@ -81,8 +81,8 @@ def check_optimising(base: Composed, axes: Axes, settings: Settings) -> None:
     problems = Problems()
     if base.data.get("score") is None:
         problems.add("score", "a sweeper needs a number to go by", "give the recipe a `score`")
-    told = {key: getattr(settings, key) for key in ("controls", "variants", "drop")}
-    for key in (key for key, value in told.items() if value):
+    given = {key: getattr(settings, key) for key in ("controls", "variants", "drop")}
+    for key in (key for key, value in given.items() if value):
         what = "does not go with a sweeper that chooses the variants as it goes"
         fix = f"leave it out (sweep.{key}=null), and sweep over the best values once more with it"
         problems.add(f"sweep.{key}", what, fix)

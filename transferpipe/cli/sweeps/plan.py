@@ -17,7 +17,7 @@ from transferpipe.execute.prepare import prepare
 from transferpipe.planning.read_recipe import read_recipe
 from transferpipe.sweep.controls import controls_of, unmet_need
 from transferpipe.sweep.plan import Broken, SweepPlan
-from transferpipe.sweep.settings import Settings, check_named, read_settings_of
+from transferpipe.sweep.settings import SweepSettings, check_named, read_settings_of
 from transferpipe.sweep.state import state_of
 from transferpipe.sweep.variant import NAMED, SEED, Planned, Variant, planned
 
@@ -26,7 +26,7 @@ _GROWING = ("sweep.variants=", "sweep.variants.", "sweep.axes=", "sweep.axes.")
 Progress = Callable[[int, int], None]
 
 
-def read_sweep(composer: Composer, overrides: Sequence[str]) -> tuple[Composed, Axes, Settings]:
+def read_sweep(composer: Composer, overrides: Sequence[str]) -> tuple[Composed, Axes, SweepSettings]:
     """Return the recipe without what varies, what varies, and the sweep's settings.
 
     Raises:
@@ -78,7 +78,11 @@ def _is_group(key: str) -> bool:
 
 
 def plan_sweep(
-    base: Composed, axes: Axes, settings: Settings, trusted: Collection[str], told: Progress = lambda done, total: None
+    base: Composed,
+    axes: Axes,
+    settings: SweepSettings,
+    trusted: Collection[str],
+    on_progress: Progress = lambda done, total: None,
 ) -> SweepPlan:
     """Compose and plan every variant and every control.
 
@@ -87,7 +91,7 @@ def plan_sweep(
         axes: what varies, and what is fixed.
         settings: the sweep's settings.
         trusted: packages that recipes may name.
-        told: called with how many variants are planned, and of how many.
+        on_progress: called with how many variants are planned, and of how many.
 
     Raises:
         RecipeError: there are too many, or none, or the sweep's name is none, or a setting names what is not there.
@@ -101,10 +105,10 @@ def plan_sweep(
     fixed = {**_files(base, axes), **values_by_key(axes.fixed)}
     check_named(settings, [*fixed, *axes.axes, *axes.open])
     composed, broken = _composed(base.composer, chosen, axes, fixed)
-    variants, unplanned = _planned(base.composer, composed, trusted, told)
+    variants, unplanned = _planned(base.composer, composed, trusted, on_progress)
     controls = _controls(settings, [v.variant for v in variants])
     possible, inapplicable = _applicable(controls)
-    planned_controls, unplanned_controls = _planned(base.composer, possible, trusted, told)
+    planned_controls, unplanned_controls = _planned(base.composer, possible, trusted, on_progress)
     unsafe = [(v, error) for v, error in unplanned_controls if isinstance(error, UnsafeError)]
     # What a variant can and its control cannot is no fault of the variant: nothing of it keeps the sweep from running.
     inapplicable += [(v, error) for v, error in unplanned_controls if not isinstance(error, UnsafeError)]
@@ -132,7 +136,7 @@ def _composed(
 
 
 def _planned(
-    composer: Composer, variants: Sequence[Variant], trusted: Collection[str], told: Progress
+    composer: Composer, variants: Sequence[Variant], trusted: Collection[str], on_progress: Progress
 ) -> tuple[list[Planned], list[Broken]]:
     found, broken = list[Planned](), list[Broken]()
     for number, variant in enumerate(variants, 1):
@@ -140,7 +144,7 @@ def _planned(
             found.append(_plan(composer, variant, trusted))
         except TransferError as error:
             broken.append((variant, error))
-        told(number, len(variants))
+        on_progress(number, len(variants))
     return found, broken
 
 
@@ -173,7 +177,7 @@ def check_saves_inside(recipe: Mapping[str, Any]) -> None:
             raise RecipeError(Problem("save", what, f"each has a folder of its own: save.path={PurePath(path).name}"))
 
 
-def _controls(settings: Settings, variants: Sequence[Variant]) -> list[Variant]:
+def _controls(settings: SweepSettings, variants: Sequence[Variant]) -> list[Variant]:
     return [control for name in settings.controls for control in controls_of(name, variants)]
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from transferpipe.show.score_table import number_text
-from transferpipe.sweep.job import DONE, LOG, Result, Told
+from transferpipe.sweep.job import DONE, LOG, OnResult, Result
 from transferpipe.text.visible import visible
 
 
@@ -29,7 +29,7 @@ def planning_progress() -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def sweep_progress(total: int, labels: Mapping[str, str], folder: Path) -> Iterator[Told]:
+def sweep_progress(total: int, labels: Mapping[str, str], folder: Path) -> Iterator[OnResult]:
     """Yield what is called with every result.
 
     Args:
@@ -37,7 +37,7 @@ def sweep_progress(total: int, labels: Mapping[str, str], folder: Path) -> Itera
         labels: what each is called, by its key.
         folder: where their folders are.
     """
-    lines = _Lines(total, labels, folder)
+    lines = _ResultLines(total, labels, folder)
     if not total or not (sys.stderr.isatty() and sys.stdout.isatty()):
         yield lines
         return
@@ -49,14 +49,14 @@ def sweep_progress(total: int, labels: Mapping[str, str], folder: Path) -> Itera
     with terminal, bar:
         task = bar.add_task("sweep", total=total)
 
-        def told(key: str, result: Result) -> None:
+        def show_result(key: str, result: Result) -> None:
             console.print(lines.line(key, result, with_time=False), markup=False, highlight=False)
             bar.advance(task)
 
-        yield told
+        yield show_result
 
 
-class _Lines:
+class _ResultLines:
     """Makes the lines, numbered as results come in."""
 
     def __init__(self, total: int, labels: Mapping[str, str], folder: Path) -> None:
@@ -71,9 +71,9 @@ class _Lines:
         left = (time.perf_counter() - self._started) / self._done * (self._total - self._done)
         rest = f"  ({_duration(left)} left)" if with_time and self._done < self._total else ""
         label, seconds = visible(self._labels.get(key, key)), result.get("seconds", 0)
-        return f"[{self._done}/{self._total}] {label}  {self._told(key, result)}  {seconds:.1f} s{rest}"
+        return f"[{self._done}/{self._total}] {label}  {self._outcome(key, result)}  {seconds:.1f} s{rest}"
 
-    def _told(self, key: str, result: Result) -> str:
+    def _outcome(self, key: str, result: Result) -> str:
         if result["status"] != DONE:
             return visible(f"FAILED: {'; '.join(result['problems'])}; see {self._folder / key / LOG}")
         score = result.get("score")

@@ -12,7 +12,7 @@ from transferpipe.cli.compose.composing import Composed, Composer
 from transferpipe.cli.sweeps.engines import Engine, engine_of, leave_missing_pages
 from transferpipe.cli.sweeps.expansion import Axes
 from transferpipe.cli.sweeps.left_out import left_out, report_broken, tell_stale, with_stale
-from transferpipe.cli.sweeps.logs import Logs, recorded
+from transferpipe.cli.sweeps.logs import Logs, then_record
 from transferpipe.cli.sweeps.optimise import check_interval, check_optimising, optimise
 from transferpipe.cli.sweeps.plan import place_of, plan_sweep, read_sweep
 from transferpipe.cli.sweeps.progress import planning_progress, sweep_progress
@@ -30,7 +30,7 @@ from transferpipe.sweep.lock import only_one
 from transferpipe.sweep.loggers import check_loggers
 from transferpipe.sweep.plan import SweepPlan
 from transferpipe.sweep.record import SweepRecord, entries_in, entry_of, merged, read_contents, read_data, with_results
-from transferpipe.sweep.settings import Settings
+from transferpipe.sweep.settings import SweepSettings
 from transferpipe.sweep.variant import write_variant
 from transferpipe.text.collapse import counted
 from transferpipe.text.visible import visible
@@ -39,9 +39,9 @@ from transferpipe.text.visible import visible
 def sweep(arguments: Arguments) -> int:
     """Plan every variant, run those that are not finished yet, and print the ranked table."""
     with muted(arguments):
-        status, told = _sweep(arguments)
-    if JSON in arguments.flags and told is not None:
-        print(json.dumps(told, indent=1))
+        status, data = _sweep(arguments)
+    if JSON in arguments.flags and data is not None:
+        print(json.dumps(data, indent=1))
     return status
 
 
@@ -56,14 +56,14 @@ def _sweep(arguments: Arguments) -> tuple[int, Mapping[str, Any] | None]:
         if engine.optimises:
             return _optimise(arguments, base, axes, settings)
         check_interval(axes)
-        with planning_progress() as on_planned:
-            found = plan_sweep(base, axes, settings, trusted, on_planned)
+        with planning_progress() as on_progress:
+            found = plan_sweep(base, axes, settings, trusted, on_progress)
         if found.variants:
             print(variants_text([*found.variants], colour=in_colour(), width=width()), flush=True)
         report_broken(found, skip="--skip-broken" in arguments.flags)
         if DRY_RUN in arguments.flags:
-            told = {"variants": [variant.to_data() for variant in found.variants]}
-            return 0, {"name": found.name, "folder": str(found.folder), **told}
+            data = {"variants": [variant.to_data() for variant in found.variants]}
+            return 0, {"name": found.name, "folder": str(found.folder), **data}
         with new_folders(found.folder), only_one(found.folder):
             remove_stale(found.folder)
             record = _record(base.composer, found, settings, arguments.overrides)
@@ -71,7 +71,9 @@ def _sweep(arguments: Arguments) -> tuple[int, Mapping[str, Any] | None]:
         return status, read_data(found.folder)
 
 
-def _optimise(arguments: Arguments, base: Composed, axes: Axes, settings: Settings) -> tuple[int, Mapping[str, Any]]:
+def _optimise(
+    arguments: Arguments, base: Composed, axes: Axes, settings: SweepSettings
+) -> tuple[int, Mapping[str, Any]]:
     for flag in (DRY_RUN, "--skip-broken"):
         if flag in arguments.flags:
             raise RecipeError(Problem(flag, "does not go with a sweeper that chooses the variants as it goes"))
@@ -92,15 +94,15 @@ def _optimise(arguments: Arguments, base: Composed, axes: Axes, settings: Settin
         return _end(folder, record, record.entries), read_data(folder)
 
 
-def _record(composer: Composer, found: SweepPlan, settings: Settings, overrides: Sequence[str]) -> SweepRecord:
+def _record(composer: Composer, found: SweepPlan, settings: SweepSettings, overrides: Sequence[str]) -> SweepRecord:
     """Return what the folder will know of: what earlier commands planned there, and what this one did."""
     before = read_contents(found.folder)
     entries = [entry_of(p) for p in found.variants]
     everything = merged(before.entries, entries)
     everything = with_stale(composer, everything, {e.key for e in entries}, settings.variants)
-    told = {**settings.to_data(), "about": about(overrides, found, before.settings.get("about") or {})}
+    data = {**settings.to_data(), "about": about(overrides, found, before.settings.get("about") or {})}
     out = left_out(found, before.left_out, everything)
-    return SweepRecord(found.name, tuple(with_results(found.folder, everything)), told, out)
+    return SweepRecord(found.name, tuple(with_results(found.folder, everything)), data, out)
 
 
 def _run(found: SweepPlan, record: SweepRecord, engine: Engine, trusted: Collection[str], logs: Logs) -> int:
@@ -120,8 +122,10 @@ def _run(found: SweepPlan, record: SweepRecord, engine: Engine, trusted: Collect
     labels = {p.key: p.variant.label for p in reversed(found.variants)}
     written = written_now_and_then(found.folder, record)
     try:
-        with sweep_progress(len(waiting), labels, found.folder) as told:
-            engine.run([found.folder / key for key in waiting], trusted, recorded(logs.also(told, entries), written))
+        with sweep_progress(len(waiting), labels, found.folder) as on_result:
+            engine.run(
+                [found.folder / key for key in waiting], trusted, then_record(logs.also(on_result, entries), written)
+            )
     finally:
         record = with_results_now(found.folder, record)
         write_results(found.folder, record)

@@ -39,7 +39,7 @@ def are_torch_names(keys: Iterable[str]) -> bool:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class AxesEvidence:
     """How the axes of a matrix are arranged, and what says so.
 
     Attributes:
@@ -51,7 +51,7 @@ class Evidence:
     witness: WeightSpec | None = None
 
 
-def find_evidence(catalog: Catalog) -> Mapping[str, Evidence]:
+def find_evidence(catalog: Catalog) -> Mapping[str, AxesEvidence]:
     """Return what biases tell of the matrices of a file, by the matrices' names.
 
     A square one is left out unless some matrix of the file is (in, out). Then it is arranged as those of its own name
@@ -65,7 +65,7 @@ def find_evidence(catalog: Catalog) -> Mapping[str, Evidence]:
             square.append(weight.name)
         elif bias in (rows, columns):
             certain[weight.name] = (OUT_IN if bias == rows else IN_OUT, weight)
-    found = {name: Evidence(axes) for name, (axes, _) in certain.items()}
+    found = {name: AxesEvidence(axes) for name, (axes, _) in certain.items()}
     if any(axes == IN_OUT for axes, _ in certain.values()) and square:
         around = _Surroundings(certain.values())
         found |= {name: around.judge(name) for name in square}
@@ -83,14 +83,14 @@ class _Surroundings:
             for container in _containers(weight.name):
                 self._containers.setdefault(container, {}).setdefault(axes, weight)
 
-    def judge(self, name: str) -> Evidence:
+    def judge(self, name: str) -> AxesEvidence:
         known = self._families.get(_family(name))
         if known is None or len(known) > 1:
             known = next(self._containers[c] for c in _containers(name) if c in self._containers)
         if len(known) > 1:
-            return Evidence(None, known[IN_OUT])
+            return AxesEvidence(None, known[IN_OUT])
         ((axes, witness),) = known.items()
-        return Evidence(axes, witness)
+        return AxesEvidence(axes, witness)
 
 
 def _pairs(catalog: Catalog) -> Iterable[tuple[WeightSpec, int]]:

@@ -17,7 +17,7 @@ from transferpipe.weights.spec import Catalog, WeightSpec
 
 
 @dataclass(frozen=True)
-class Part:
+class TensorPart:
     """A weight of the target, and the transforms, as written, that lead from it to a tensor or its part."""
 
     weight: str
@@ -38,7 +38,7 @@ class Exported:
     name: str
     shape: Shape
     dtype: str
-    parts: tuple[Part, ...]
+    parts: tuple[TensorPart, ...]
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ def plan_export(layout: str, target: TargetStructure) -> tuple[Exported, ...]:
         RecipeError: the other framework has no module for a layer, or two tensors would get one name.
     """
     problems = Problems()
-    parts: dict[str, list[tuple[int | None, Part]]] = {}
+    parts: dict[str, list[tuple[int | None, TensorPart]]] = {}
     apart = _kept_apart(layout, target)
     for weight in target.catalog:
         with _noted(weight.name, layout, problems):
             for name, third, steps in _tensors(layout, weight, target, apart):
-                parts.setdefault(name, []).append((third, Part(weight.name, steps)))
+                parts.setdefault(name, []).append((third, TensorPart(weight.name, steps)))
     exported = []
     for name, found in parts.items():
         with _noted(found[0][1].weight, layout, problems):
@@ -116,7 +116,7 @@ def _shape(steps: Sequence[Any], weight: WeightSpec) -> Shape:
     return infer(chain_of(None, steps), [weight.shape], [weight.dtype])[0]
 
 
-def _joined(name: str, parts: Sequence[tuple[int | None, Part]], target: TargetStructure) -> Exported:
+def _joined(name: str, parts: Sequence[tuple[int | None, TensorPart]], target: TargetStructure) -> Exported:
     """Return the tensor of these parts, which each say which third of it they are."""
     ordered = [part for _, part in sorted(parts, key=lambda p: p[0] or 0)]
     weights = [target.catalog[part.weight] for part in ordered]

@@ -32,7 +32,7 @@ Pads = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Step:
+class GraphStep:
     """One step between two layers with weights, and the node that does it."""
 
     node: str
@@ -49,7 +49,7 @@ class Path:
     """
 
     end: str | None
-    steps: tuple[Step, ...]
+    steps: tuple[GraphStep, ...]
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Arrangement:
         return self._paths[name]
 
     def _walk(self, start: str) -> Path:
-        steps: list[Step] = []
+        steps: list[GraphStep] = []
         name: str | None = start
         for _ in range(_MOST_STEPS):
             node = self.network.by_name.get(name or "")
@@ -121,7 +121,7 @@ class Arrangement:
                 return Path(node.name, (*self.after(node.name), *reversed(steps)))
             if node.layer_class == "InputLayer" or len(node.inputs) > 1:
                 return Path(node.name, tuple(reversed(steps)))
-            steps.append(Step(node.name, self.function(node.name)))
+            steps.append(GraphStep(node.name, self.function(node.name)))
             if not node.inputs:
                 return Path("", tuple(reversed(steps)))
             name = node.inputs[0]
@@ -130,7 +130,7 @@ class Arrangement:
     def _is_value_range(self, node: Node) -> bool:
         return node.layer_class == "Normalization"
 
-    def after(self, name: str) -> tuple[Step, ...]:
+    def after(self, name: str) -> tuple[GraphStep, ...]:
         """Return what a layer with weights does to its output itself."""
         own = self._weighted.get(name, name)
         function = self.function(own)
@@ -138,12 +138,12 @@ class Arrangement:
         for settings in (function.settings, self.function(name).settings):
             if "return_sequences" in settings:
                 last = {"return_sequences": settings["return_sequences"]}
-                steps.append(Step(own, LayerFunction(OUTPUTS, last)))
+                steps.append(GraphStep(own, LayerFunction(OUTPUTS, last)))
                 break
         if not steps and self.network.framework == "onnx" and function.kind in ("LSTM", "GRU", "SimpleRNN"):
-            steps.append(Step(own, LayerFunction(OUTPUTS, known=False)))
+            steps.append(GraphStep(own, LayerFunction(OUTPUTS, known=False)))
         if function.activation != LINEAR:
-            steps.append(Step(own, _activation(function.activation)))
+            steps.append(GraphStep(own, _activation(function.activation)))
         return tuple(steps)
 
     def activations_after(self, name: str) -> tuple[str | None, ...]:
@@ -187,9 +187,9 @@ def _activation(spelled: str | None) -> LayerFunction:
     return LayerFunction(ACTIVATION, activation=spelled, known=spelled is not None)
 
 
-def simplify(steps: Iterable[Step], network: Network) -> list[Step]:
+def simplify(steps: Iterable[GraphStep], network: Network) -> list[GraphStep]:
     """Return steps in one arrangement of those that compute the same."""
-    found: list[Step] = []
+    found: list[GraphStep] = []
     for step in steps:
         here = _flat(step, network)
         if here is None:
@@ -217,7 +217,7 @@ def _does_nothing(function: LayerFunction) -> bool:
     return function.kind == "Rescaling" and settings == nothing
 
 
-def _flat(step: Step, network: Network) -> Step | None:
+def _flat(step: GraphStep, network: Network) -> GraphStep | None:
     """Return a step as the simplest that computes the same, None where it does nothing."""
     function, node = step.function, network.by_name.get(step.node)
     if function.kind == NEUTRAL or (function.kind == ACTIVATION and function.activation == LINEAR):
@@ -227,7 +227,7 @@ def _flat(step: Step, network: Network) -> Step | None:
     is_row = function.kind == "Reshape" and isinstance(target, tuple) and len(target) == 1
     one_place = function.kind.startswith("Global") and len(shape) > 2 and all(n == 1 for n in shape[1:-1])
     if function.kind == "Flatten" or is_row or (one_place and not function.settings.get("keepdims")):
-        return Step(step.node, LayerFunction("Flatten")) if len(shape) != 2 else None
+        return GraphStep(step.node, LayerFunction("Flatten")) if len(shape) != 2 else None
     return step
 
 
@@ -235,13 +235,13 @@ def _gives_row(function: LayerFunction) -> bool:
     return function.kind.startswith("Global") and not function.settings.get("keepdims")
 
 
-def _composed(first: Step, second: Step) -> Step | None:
+def _composed(first: GraphStep, second: GraphStep) -> GraphStep | None:
     a, b = first.function.settings, second.function.settings
     if not all(isinstance(x[key], int | float) for x in (a, b) for key in ("scale", "offset") if key in x):
         return None
     scale = a.get("scale", 1.0) * b.get("scale", 1.0)
     offset = a.get("offset", 0.0) * b.get("scale", 1.0) + b.get("offset", 0.0)
-    return Step(second.node, dataclasses.replace(second.function, settings={"scale": scale, "offset": offset}))
+    return GraphStep(second.node, dataclasses.replace(second.function, settings={"scale": scale, "offset": offset}))
 
 
 def _commute(before: LayerFunction, here: LayerFunction) -> bool:
@@ -250,7 +250,7 @@ def _commute(before: LayerFunction, here: LayerFunction) -> bool:
     return rising and bool(re.match(r"(Global|Adaptive)?MaxPooling", before.kind))
 
 
-def explicit_padding(function: LayerFunction, steps: list[Step], shape: tuple[int | None, ...]) -> Pads | None:
+def explicit_padding(function: LayerFunction, steps: list[GraphStep], shape: tuple[int | None, ...]) -> Pads | None:
     """Return what a convolution adds at both ends of each axis, the ZeroPadding directly before it included.
 
     For ``same`` that is TensorFlow's formula: https://www.tensorflow.org/api_docs/python/tf/nn (notes on padding). With

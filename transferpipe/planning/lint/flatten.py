@@ -10,7 +10,7 @@ from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWa
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import parse_transforms
 from transferpipe.planning.transforms.flatten import FlattenOrder
-from transferpipe.weights.flatten_rows import Part, Row, rows_before
+from transferpipe.weights.flatten_rows import RowPart, ValueRow, rows_before
 from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL
 from transferpipe.weights.name import ancestors
 from transferpipe.weights.network import Network
@@ -50,7 +50,7 @@ def find_flatten_orders(
 
 def _rows_taken(
     assignments: Sequence[Assignment], target: TargetStructure, sources: Mapping[str, Catalog]
-) -> Iterator[tuple[Assignment, Row, Sequence[Part], str]]:
+) -> Iterator[tuple[Assignment, ValueRow, Sequence[RowPart], str]]:
     """Yield what takes weights along a row with maps in it, with the parts of the row as the source has them."""
     ours = rows_of(target.catalog)
     theirs = {alias: rows_of(catalog) for alias, catalog in sources.items()}
@@ -64,7 +64,7 @@ def _rows_taken(
             first = (
                 _channels_first(network, a.sources[0].name, row) if network and is_graph else [True] * len(row.parts)
             )
-            parts = [Part(p.sizes, is_first=f) for p, f in zip(row.parts, first, strict=True)]
+            parts = [RowPart(p.sizes, is_first=f) for p, f in zip(row.parts, first, strict=True)]
             yield a, row, parts, "the graph" if is_graph else "torch"
         elif len(a.sources) == 1:
             other = theirs[a.sources[0].source].get(a.sources[0].layer)
@@ -72,12 +72,12 @@ def _rows_taken(
                 yield a, row, other.parts, "the source"
 
 
-def rows_of(catalog: Catalog) -> Mapping[str, Row]:
+def rows_of(catalog: Catalog) -> Mapping[str, ValueRow]:
     """Return the rows with maps in them that go into the layers of a model or file."""
     return rows_before(catalog.network) if catalog.network else {}
 
 
-def is_along_row(weight: str, row: Row, target: TargetStructure) -> bool:
+def is_along_row(weight: str, row: ValueRow, target: TargetStructure) -> bool:
     """Tell whether the first axis of a target weight goes along the row that its layer sees."""
     spec = target.catalog[weight]
     if spec.own_name != "kernel" and _class_of(spec.layer, target) == "Dense":
@@ -90,7 +90,7 @@ def _class_of(layer: str, target: TargetStructure) -> str | None:
     return state.layer_class if state else None
 
 
-def _warn(a: Assignment, row: Row, theirs: Sequence[Part], who: str) -> Iterator[PlanWarning]:
+def _warn(a: Assignment, row: ValueRow, theirs: Sequence[RowPart], who: str) -> Iterator[PlanWarning]:
     """Yield the warning if the source has the parts of the row in the order of `theirs`."""
     wanted = _order(row.parts, theirs)
     given = parse_transforms(a.transforms)
@@ -113,7 +113,7 @@ def _warn(a: Assignment, row: Row, theirs: Sequence[Part], who: str) -> Iterator
     yield PlanWarning("flatten-order", where, f"{text}: {fix}")
 
 
-def _channels_first(network: Network, weight: str, row: Row) -> list[bool]:
+def _channels_first(network: Network, weight: str, row: ValueRow) -> list[bool]:
     """Return, for each part of a row, whether a graph flattens its map with the channels first.
 
     The operators of ONNX have the channels first; a Transpose before the Flatten may bring them to the end, as the
@@ -128,7 +128,7 @@ def _channels_first(network: Network, weight: str, row: Row) -> list[bool]:
     return [all(found) or any(found)] * len(row.parts)
 
 
-def _flags(side: Arrangement, name: str, row: Row, depth: int) -> list[bool]:
+def _flags(side: Arrangement, name: str, row: ValueRow, depth: int) -> list[bool]:
     """Return whether channels come first in what a node gives, for each input of the Concat that may stand there."""
     flattened = False
     for _ in range(_MOST_STEPS):
@@ -148,7 +148,7 @@ def _flags(side: Arrangement, name: str, row: Row, depth: int) -> list[bool]:
     return [True]
 
 
-def _order(ours: Sequence[Part], theirs: Collection[Part]) -> Order | None:
+def _order(ours: Sequence[RowPart], theirs: Collection[RowPart]) -> Order | None:
     """Return what flatten_order takes to bring the parts of a row from the order of `theirs`; None if it is ours."""
     found: Order = []
     for part, other in zip(ours, theirs, strict=True):

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from transferpipe.planning.model import PlanWarning
 from transferpipe.text.listing import listed
 from transferpipe.weights.network import Network, Node
-from transferpipe.weights.spatial import Sizes, Window, spatial_sizes, window_of
+from transferpipe.weights.spatial import Sizes, SlidingWindow, spatial_sizes, window_of
 
 _SOME = 3
 
@@ -65,7 +65,7 @@ def _between(network: Network, layers: Collection[str]) -> set[str]:
     return behind & before
 
 
-def _is_impossible(window: Window, sizes: Sizes) -> bool:
+def _is_impossible(window: SlidingWindow, sizes: Sizes) -> bool:
     """Tell whether no number of zeros on both sides does along every axis what padding='same' does.
 
     A size that is not known is taken for a large multiple of the stride, as sizes of images are.
@@ -76,7 +76,7 @@ def _is_impossible(window: Window, sizes: Sizes) -> bool:
     return any(stride > 1 and not _fits(extent, stride, n or 64 * stride) for extent, stride, n in axes)
 
 
-def _is_by_ceil_mode(window: Window, sizes: Sizes) -> bool:
+def _is_by_ceil_mode(window: SlidingWindow, sizes: Sizes) -> bool:
     """Tell whether torch's pooling with ``ceil_mode`` and without padding has the windows that padding='same' has.
 
     Its last window may then reach over the end of the input, and what lies there counts neither in the maximum nor in
@@ -100,7 +100,7 @@ def _fits(extent: int, stride: int, size: int) -> bool:
     return (size + 2 * before - extent) // stride + 1 == outputs
 
 
-def _fix(node: Node, window: Window, network: Network) -> str:
+def _fix(node: Node, window: SlidingWindow, network: Network) -> str:
     """Return what does what torch does whose layer gives an output of the same size."""
     axes = len(window.sizes)
     if window.is_transposed:

@@ -17,8 +17,8 @@ from transferpipe.planning.lint.arrangement import (
     OUTPUTS,
     WRAPPERS,
     Arrangement,
+    GraphStep,
     Path,
-    Step,
     explicit_padding,
     simplify,
 )
@@ -43,7 +43,7 @@ _TARGET_TELLS_NOT = "not known of the target"
 _UNKNOWN = "settings of an unknown class"
 _WRAPPED = "one is a wrapper"
 _CONVERTED = "converted by the rule's transforms"
-# Compared where the layers are connected, or with care: see `_Comparison`.
+# Compared where the layers are connected, or with care: see `_SettingsComparison`.
 _ELSEWHERE = ("padding", "kernel_size", "return_sequences", "momentum")
 # Merges to which the order of their inputs means nothing.
 _COMMUTATIVE = frozenset(["Add", "Multiply", "Average", "Maximum", "Minimum"])
@@ -71,7 +71,7 @@ def compare_settings(
     for alias, catalog in sources.items():
         own = {(p.source, p.target): p for p in pairs.values() if p.alias == alias}
         here = _arrangement(catalog, {move.source_layer for move in taken if move.source == alias})
-        comparison = _Comparison(alias, here, there, own, frozenset(plan.freezing.stored_statistics))
+        comparison = _SettingsComparison(alias, here, there, own, frozenset(plan.freezing.stored_statistics))
         for pair in own.values():
             reason = comparison.layers(pair)
             if reason:
@@ -161,7 +161,7 @@ def _same_outer(
 
 
 @dataclass
-class _Comparison:
+class _SettingsComparison:
     """The comparison of one source with the target."""
 
     alias: str
@@ -235,7 +235,7 @@ class _Comparison:
         ):
             self._note(pair, "padding", one, two)
 
-    def _before(self, side: Arrangement, name: str) -> list[Step] | None:
+    def _before(self, side: Arrangement, name: str) -> list[GraphStep] | None:
         node = side.network.by_name[name]
         if not side.network.connected:
             # Where both ends of each axis are told, nothing else pads.
@@ -320,7 +320,7 @@ class _Comparison:
             return False
         theirs, ours = self.source.function(one), self.target.function(two)
         if theirs.known and ours.known and theirs.kind != ours.kind:
-            self._note(pair, "between", describe([Step(one, theirs)]), describe([Step(two, ours)]))
+            self._note(pair, "between", describe([GraphStep(one, theirs)]), describe([GraphStep(two, ours)]))
         return True
 
     def _paths(self, pair: _Pair, theirs: Path, ours: Path, graph: Mapping[Any, _Pair], *, direct: bool) -> None:
@@ -341,7 +341,9 @@ class _Comparison:
         elif all(s.function.known for s in (*one, *two)):
             self._note(pair, "between", describe(one), describe(two))
 
-    def _first_activation(self, first: _Pair, one: list[Step], two: list[Step]) -> tuple[list[Step], list[Step]]:
+    def _first_activation(
+        self, first: _Pair, one: list[GraphStep], two: list[GraphStep]
+    ) -> tuple[list[GraphStep], list[GraphStep]]:
         """Compare the activations that both paths begin with, and return the rest of the paths."""
         own = [[s for s in steps if s.function.kind == OUTPUTS] for steps in (one, two)]
         rests, leads = [], []
@@ -359,7 +361,7 @@ class _Comparison:
         if one != two and None not in (*one, *two):
             self._note(pair, "activation", " + ".join(map(str, one)) or LINEAR, " + ".join(map(str, two)) or LINEAR)
 
-    def _step_by_step(self, pair: _Pair, one: list[Step], two: list[Step]) -> None:
+    def _step_by_step(self, pair: _Pair, one: list[GraphStep], two: list[GraphStep]) -> None:
         for a, b in zip(one, two, strict=True):
             names = a.function.activation, b.function.activation
             if None not in names and names[0] != names[1] and a.function.kind == ACTIVATION:
@@ -415,7 +417,7 @@ def same_value(one: Any, two: Any) -> bool:
     return bool(one == two)
 
 
-def describe(steps: Iterable[Step]) -> str:
+def describe(steps: Iterable[GraphStep]) -> str:
     """Return steps in words: ``MaxPooling2D pool (pool_size (2, 2))``."""
     words = [
         str(s.function.activation) if s.function.kind == ACTIVATION else f"{s.function.kind} {s.node}" for s in steps

@@ -7,7 +7,7 @@ from typing import Any
 
 from transferpipe.planning.layouts import layout_called
 from transferpipe.planning.layouts.adapter import Adapted
-from transferpipe.planning.layouts.evidence import Evidence
+from transferpipe.planning.layouts.evidence import AxesEvidence
 from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning
 from transferpipe.planning.pairing.taken import Pairing, Taken
 from transferpipe.recipe.layouts import KERAS
@@ -73,7 +73,7 @@ def _by_evidence(source: str, spec: WeightSpec, pairing: Pairing) -> Axes | None
     return found.axes
 
 
-def warn_of_judged(judged: Mapping[str, Mapping[WeightSpec, Evidence]]) -> Iterator[PlanWarning]:
+def warn_of_judged(judged: Mapping[str, Mapping[WeightSpec, AxesEvidence]]) -> Iterator[PlanWarning]:
     """Yield one warning a rule of the square matrices whose axes only those around them tell."""
     for where, found in judged.items():
         for axes in dict.fromkeys(e.axes for e in found.values()):

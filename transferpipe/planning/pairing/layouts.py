@@ -8,11 +8,11 @@ from transferpipe.planning.claims import Unit
 from transferpipe.planning.layouts import Counterpart, joined
 from transferpipe.planning.layouts.adapter import Adapted
 from transferpipe.planning.pairing.axes import arrange
-from transferpipe.planning.pairing.taken import Pairing, Taken, Wanted, take_as_keras
+from transferpipe.planning.pairing.taken import Pairing, Taken, WantedUnit, take_as_keras
 from transferpipe.weights.name import WeightName
 
 
-def module_of(wanted: Wanted, counterpart: Counterpart) -> str:
+def module_of(wanted: WantedUnit, counterpart: Counterpart) -> str:
     """Return the source's layer that stands for the counterpart's target layer.
 
     Where the rule matched a part of that layer (the cell of an LSTM), the source layer it names is the whole module.
@@ -66,7 +66,7 @@ def take_named(source: str, weight: str, name: str, where: str, pairing: Pairing
     return None
 
 
-def take_namesake(wanted: Wanted, pairing: Pairing) -> Taken | None:
+def take_namesake(wanted: WantedUnit, pairing: Pairing) -> Taken | None:
     """Return what a single weight takes if the source weight is named as Keras would name it; None if it is not there.
 
     So a rule for weights may leave out its `from`, which then is the same name.
@@ -78,14 +78,14 @@ def take_namesake(wanted: Wanted, pairing: Pairing) -> Taken | None:
     return take_module(wanted.source, wanted.unit.name, counterpart, module, pairing)
 
 
-def called_in_source(wanted: Wanted, pairing: Pairing) -> str | None:
+def called_in_source(wanted: WantedUnit, pairing: Pairing) -> str | None:
     """Return the name in the source's layout of a single weight that is named as Keras would name it."""
     counterpart = pairing.counterpart(wanted.source, wanted.unit.name)
     module = _module_of_weight(wanted, counterpart)
     return joined(module, counterpart.expected) if counterpart and module is not None else None
 
 
-def _module_of_weight(wanted: Wanted, counterpart: Counterpart | None) -> str | None:
+def _module_of_weight(wanted: WantedUnit, counterpart: Counterpart | None) -> str | None:
     """Return the layer in front of what Keras calls the weight inside of its layer; None if the name ends otherwise."""
     if counterpart is None:
         return None
@@ -98,7 +98,7 @@ def take_by_order(source: str, ours: Unit, other: Unit, pairing: Pairing) -> dic
     """Return what the weights of `ours` take from the layer `other`; None unless the layout knows all of them there."""
     if not (ours.is_layer and other.is_layer):
         return None
-    wanted = Wanted("", ours, source, other.name, pairing.sources[source])
+    wanted = WantedUnit("", ours, source, other.name, pairing.sources[source])
     found = {}
     for weight in ours.weights:
         counterpart = pairing.counterpart(source, weight)

@@ -19,7 +19,7 @@ from transferpipe.planning.pairing.layouts import (
 from transferpipe.planning.pairing.taken import (
     Pairing,
     Taken,
-    Wanted,
+    WantedUnit,
     pair_numbered,
     pair_stored,
     take_as_keras,
@@ -58,12 +58,12 @@ def _pair_by_name(rule: Rule, origin: From, units: Sequence[Unit], pairing: Pair
         except ValueError as error:
             pairing.problems.add(f"{rule.where}.from", f"{origin.text!r} for {unit.name}: {error}")
             continue
-        wanted = Wanted(f"{rule.where}.from", unit, origin.source, name, catalog)
+        wanted = WantedUnit(f"{rule.where}.from", unit, origin.source, name, catalog)
         found.update(_pair_layer(wanted, pairing) if unit.is_layer else _pair_weight(wanted, pairing))
     return found
 
 
-def _pair_weight(wanted: Wanted, pairing: Pairing) -> dict[str, Taken]:
+def _pair_weight(wanted: WantedUnit, pairing: Pairing) -> dict[str, Taken]:
     name, catalog, unit = wanted.name, wanted.catalog, wanted.unit
     there = name if name in catalog else find_stored(name, catalog)
     there = there or pair_numbered(unit.name, WeightName(name).layer, catalog, pairing)
@@ -86,7 +86,7 @@ def _pair_weight(wanted: Wanted, pairing: Pairing) -> dict[str, Taken]:
     return {}
 
 
-def _pair_layer(wanted: Wanted, pairing: Pairing) -> dict[str, Taken]:
+def _pair_layer(wanted: WantedUnit, pairing: Pairing) -> dict[str, Taken]:
     if _refuse_unreadable(wanted, pairing):
         return {}
     if wanted.below is None and not any(_is_stacked(wanted, w, pairing) for w in wanted.unit.weights):
@@ -109,7 +109,7 @@ def _pair_layer(wanted: Wanted, pairing: Pairing) -> dict[str, Taken]:
     return pairs
 
 
-def take_layer(wanted: Wanted, pairing: Pairing) -> tuple[dict[str, Taken], list[str]]:
+def take_layer(wanted: WantedUnit, pairing: Pairing) -> tuple[dict[str, Taken], list[str]]:
     """Return what the weights of a layer take of the source layer that is wanted, and which find nothing there."""
     pairs, missing = {}, []
     for weight in wanted.unit.weights:
@@ -126,7 +126,7 @@ def take_layer(wanted: Wanted, pairing: Pairing) -> tuple[dict[str, Taken], list
     return pairs, missing
 
 
-def _refuse_unreadable(wanted: Wanted, pairing: Pairing) -> bool:
+def _refuse_unreadable(wanted: WantedUnit, pairing: Pairing) -> bool:
     """Note it if the layer's weights cannot all be read."""
     if not wanted.catalog.unreadable:
         return False
@@ -140,20 +140,20 @@ def _refuse_unreadable(wanted: Wanted, pairing: Pairing) -> bool:
     return refused
 
 
-def _is_stacked(wanted: Wanted, weight: str, pairing: Pairing) -> bool:
+def _is_stacked(wanted: WantedUnit, weight: str, pairing: Pairing) -> bool:
     """Tell whether the source layer is one of several that the source's layout keeps in one."""
     counterpart = pairing.counterpart(wanted.source, weight)
     return counterpart is not None and take_module(wanted.source, weight, counterpart, wanted.name, pairing) is not None
 
 
-def _take_stated(wanted: Wanted, weight: str, pairing: Pairing) -> Taken | None:
+def _take_stated(wanted: WantedUnit, weight: str, pairing: Pairing) -> Taken | None:
     """Return the weight of Keras's name, where the rule states another layout for the axes."""
     name = wanted.source_name(weight)
     there = pairing.stated is not None and name in wanted.catalog
     return take_named(wanted.source, weight, name, wanted.where, pairing) if there else None
 
 
-def _take(wanted: Wanted, weight: str, pairing: Pairing) -> Taken | None:
+def _take(wanted: WantedUnit, weight: str, pairing: Pairing) -> Taken | None:
     """Return the source weight of the same name, or of the same number."""
     name = wanted.source_name(weight)
     there = pair_stored(weight, wanted.unit.name, wanted.name, wanted.catalog, pairing)
@@ -162,7 +162,7 @@ def _take(wanted: Wanted, weight: str, pairing: Pairing) -> Taken | None:
     return take_as_keras(wanted.source, there, pairing) if there else None
 
 
-def _report_no_layer(wanted: Wanted, pairing: Pairing) -> None:
+def _report_no_layer(wanted: WantedUnit, pairing: Pairing) -> None:
     name, catalog = wanted.name, wanted.catalog
     if name in catalog:
         what, layer = f"{name!r} is a weight, but `to` matched the layer {wanted.unit.name}", WeightName(name).layer
@@ -176,7 +176,7 @@ def _report_no_layer(wanted: Wanted, pairing: Pairing) -> None:
     pairing.problems.add(wanted.where, what, fix)
 
 
-def _report_missing(wanted: Wanted, lacking: Mapping[str, str], note: str, pairing: Pairing) -> None:
+def _report_missing(wanted: WantedUnit, lacking: Mapping[str, str], note: str, pairing: Pairing) -> None:
     missing = list(lacking.values())
     inside = sorted({relative.rpartition("/")[0] for relative in missing})
     layers = [tuple(f"{name}/{place}".strip("/") for name in (wanted.unit.name, wanted.name)) for place in inside]

@@ -11,7 +11,7 @@ from typing import Any
 from transferpipe.errors import Problems, did_you_mean
 from transferpipe.planning.claims import Unit
 from transferpipe.planning.layouts import Counterpart, find_counterpart, layout_called
-from transferpipe.planning.layouts.evidence import Evidence, find_evidence
+from transferpipe.planning.layouts.evidence import AxesEvidence, find_evidence
 from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.taking_out import advise_keeping
@@ -65,8 +65,8 @@ class Pairing:
     problems: Problems
     warnings: dict[PlanWarning, None] = field(default_factory=dict)
     rule: Rule | None = None
-    judged: dict[str, dict[WeightSpec, Evidence]] = field(default_factory=dict)
-    _evidence: dict[str, Mapping[str, Evidence]] = field(default_factory=dict)
+    judged: dict[str, dict[WeightSpec, AxesEvidence]] = field(default_factory=dict)
+    _evidence: dict[str, Mapping[str, AxesEvidence]] = field(default_factory=dict)
     _hints: list[str] = field(default_factory=list)
 
     def within(self, rule: Rule) -> Pairing:
@@ -91,7 +91,7 @@ class Pairing:
         of_source = self.layouts.get(source, KERAS)
         return self.stated if self.stated not in (None, KERAS) else of_source
 
-    def evidence(self, source: str, name: str) -> Evidence | None:
+    def evidence(self, source: str, name: str) -> AxesEvidence | None:
         """Return what the biases in the source called `source` tell of the axes of one of its matrices."""
         if source not in self._evidence:
             self._evidence[source] = find_evidence(self.sources[source])
@@ -128,7 +128,7 @@ class Pairing:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedUnit:
     """One unit of the target, and the source layer or weight that it asks for."""
 
     where: str

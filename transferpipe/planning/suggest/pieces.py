@@ -17,7 +17,7 @@ from transferpipe.planning.claims import Unit
 from transferpipe.planning.dtypes import kind_of
 from transferpipe.planning.pairing.layouts import take_named
 from transferpipe.planning.pairing.rules import take_layer
-from transferpipe.planning.pairing.taken import Pairing, Taken, Wanted
+from transferpipe.planning.pairing.taken import Pairing, Taken, WantedUnit
 from transferpipe.planning.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import TransformError, infer
@@ -262,7 +262,7 @@ def _asked(trial: Pairing, ours: Piece, theirs: Piece) -> dict[str, Taken]:
         found = ((weight, take_named(SINGLE, weight, name, "", trial)) for weight, name in pairs)
         return {weight: taken for weight, taken in found if taken}
     unit = Unit(NameMatch(ours.name), True, ours.weights)
-    return take_layer(Wanted("", unit, SINGLE, theirs.name, trial.sources[SINGLE]), trial)[0]
+    return take_layer(WantedUnit("", unit, SINGLE, theirs.name, trial.sources[SINGLE]), trial)[0]
 
 
 def is_part(taken: Taken) -> bool:

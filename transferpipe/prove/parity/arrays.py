@@ -180,7 +180,7 @@ def _transposed(array: NDArray[Any], spec: InputSpec) -> str:
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedArrays:
     """What a file expects: the model's outputs by name, and those of layers by the layers' names."""
 
     outputs: Mapping[str, NDArray[Any]]
@@ -189,7 +189,7 @@ class Expected:
 
 def as_expected(
     arrays: Mapping[str, NDArray[Any]], outputs: Sequence[str], layers: Sequence[str], where: str
-) -> Expected:
+) -> ExpectedArrays:
     """Return the arrays as outputs of the model and of layers: by name, or else by order.
 
     Raises:
@@ -215,4 +215,4 @@ def as_expected(
     if not arrays:
         problems.add(where, "holds no arrays", "write the original's outputs into it")
     problems.raise_as(RecipeError)
-    return Expected(named, of_layers)
+    return ExpectedArrays(named, of_layers)

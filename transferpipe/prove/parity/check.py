@@ -22,7 +22,7 @@ from transferpipe.errors import Problems, RecipeError
 from transferpipe.files.hashing import sha256
 from transferpipe.models.settings import settings_kept
 from transferpipe.planning.model import Plan
-from transferpipe.prove.parity.arrays import Expected, as_expected, as_inputs, read_arrays
+from transferpipe.prove.parity.arrays import ExpectedArrays, as_expected, as_inputs, read_arrays
 from transferpipe.prove.parity.compare import (
     BOTH,
     Difference,
@@ -300,7 +300,7 @@ def run_model(runner: Runner, data: list[NDArray[Any]], asked: bool = False) -> 
         raise CannotRunError(f"{runner.label} cannot be run on these inputs: {reason}" if asked else reason) from error
 
 
-def _check_shapes(expected: Expected, trace: Trace, where: str) -> None:
+def _check_shapes(expected: ExpectedArrays, trace: Trace, where: str) -> None:
     """Refuse arrays whose shape no order of axes makes that of the output."""
     problems = Problems()
     got = {**{n: c.value for n, c in trace.by_label.items()}, **trace.outputs}

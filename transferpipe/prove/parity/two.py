@@ -24,7 +24,7 @@ from transferpipe.prove.parity.result import INCONCLUSIVE, Parity
 
 
 @dataclass(frozen=True)
-class Settings:
+class ParitySettings:
     """On what two models are compared.
 
     Attributes:
@@ -40,7 +40,7 @@ class Settings:
     seed: int = 0
 
 
-def compare_models(original: Any, model: Any, settings: Settings, plan: Plan | None = None) -> Parity:
+def compare_models(original: Any, model: Any, settings: ParitySettings, plan: Plan | None = None) -> Parity:
     """Compare `model` with `original`: each a path, or a built `keras.Model`.
 
     Args:

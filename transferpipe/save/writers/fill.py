@@ -24,7 +24,7 @@ _PIECE = 32 << 20
 
 
 @dataclass(frozen=True)
-class Place:
+class FilePlace:
     """Where in the file the value of one weight belongs.
 
     Attributes:
@@ -47,7 +47,7 @@ class _Piece:
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenBytes:
     """Bytes of the file that are, or will be, put in place, and their CRC-32."""
 
     to: int
@@ -55,11 +55,11 @@ class Written:
     crc: int
 
 
-Seal = Callable[[Sequence[Written]], None]
+Seal = Callable[[Sequence[WrittenBytes]], None]
 """Told the CRC-32 of everything that `fill` puts into the file, before the values that lie in other files are moved."""
 
 
-def fill(descriptor: int, places: Sequence[Place], content: Content, seal: Seal | None = None) -> None:
+def fill(descriptor: int, places: Sequence[FilePlace], content: Content, seal: Seal | None = None) -> None:
     """Put the value of every place into the file: computed values first, the others from its beginning to its end.
 
     Args:
@@ -73,7 +73,7 @@ def fill(descriptor: int, places: Sequence[Place], content: Content, seal: Seal 
         OSError: the file cannot be written.
     """
     pieces: list[_Piece] = []
-    written: list[Written] = []
+    written: list[WrittenBytes] = []
     for place in places:
         segment = content.segment(place.name)
         if segment is None:
@@ -86,7 +86,7 @@ def fill(descriptor: int, places: Sequence[Place], content: Content, seal: Seal 
         _move_all(descriptor, pieces, content)
         return
     crcs = segment_crcs([piece.segment for piece in pieces])
-    seal([*written, *(Written(p.to, p.segment.nbytes, crc) for p, crc in zip(pieces, crcs, strict=True))])
+    seal([*written, *(WrittenBytes(p.to, p.segment.nbytes, crc) for p, crc in zip(pieces, crcs, strict=True))])
     moved = _move_all(descriptor, pieces, content)
     for piece, before, after in zip(pieces, crcs, moved, strict=True):
         if before != after:
@@ -98,13 +98,13 @@ def _cut(segment: Segment, to: int) -> list[_Piece]:
     return [_Piece(part, to + part.offset - segment.offset) for part in segment.cut(_PIECE)]
 
 
-def _put(descriptor: int, place: Place, content: Content) -> Written:
+def _put(descriptor: int, place: FilePlace, content: Content) -> WrittenBytes:
     array = np.ascontiguousarray(content.value(place.name))
     view = memoryview(array.reshape(-1).view(np.uint8).data)
     # One byte more would silently be the beginning of another value.
     assert len(view) == place.nbytes, (place, array.dtype, array.shape)
     write_at(descriptor, view, place.offset)
-    return Written(place.offset, len(view), crc32(view))
+    return WrittenBytes(place.offset, len(view), crc32(view))
 
 
 def _move_all(descriptor: int, pieces: Iterable[_Piece], content: Content) -> list[int]:
@@ -123,10 +123,10 @@ def _move(descriptor: int, piece: _Piece, chunks: Iterable[memoryview], content:
     return crc
 
 
-def whole_crc(descriptor: int, start: int, size: int, written: Iterable[Written]) -> int:
+def whole_crc(descriptor: int, start: int, size: int, written: Iterable[WrittenBytes]) -> int:
     """Return the CRC-32 of `size` bytes from `start` on, reading only what lies between the values `written` there."""
     ordered = sorted(written, key=lambda w: w.to)
-    ends = [Written(start, 0, 0), *ordered, Written(start + size, 0, 0)]
+    ends = [WrittenBytes(start, 0, 0), *ordered, WrittenBytes(start + size, 0, 0)]
     crc = 0
     for before, after in pairwise(ends):
         at = before.to + before.nbytes

@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.files.window import Window
+from transferpipe.files.window import FileWindow
 from transferpipe.save.writers.content import Content
-from transferpipe.save.writers.fill import Place
+from transferpipe.save.writers.fill import FilePlace
 from transferpipe.weights.formats.hdf5.dataset import NOTED_FLOATS
 from transferpipe.weights.spec import WeightSpec, numpy_dtype
 
@@ -19,7 +19,7 @@ from transferpipe.weights.spec import WeightSpec, numpy_dtype
 _ALIGN_FROM, _ALIGNMENT = 4096, 64
 
 
-def lay_out(descriptor: int, base: int, content: Content) -> tuple[list[Place], int]:
+def lay_out(descriptor: int, base: int, content: Content) -> tuple[list[FilePlace], int]:
     """Write groups, attributes and empty datasets; return where the values belong, and the size of the HDF5 file.
 
     No times are stored, so that equal content gives equal bytes.
@@ -32,7 +32,7 @@ def lay_out(descriptor: int, base: int, content: Content) -> tuple[list[Place], 
     Raises:
         OSError: it cannot be written.
     """
-    with Window(os.dup(descriptor), base) as window:
+    with FileWindow(os.dup(descriptor), base) as window:
         try:
             places = _datasets(cast(BinaryIO, window), content)
         except Exception as error:
@@ -42,10 +42,10 @@ def lay_out(descriptor: int, base: int, content: Content) -> tuple[list[Place], 
             raise window.error
         size = max([window.size, *(p.offset + p.nbytes for p in places)])
     os.ftruncate(descriptor, base + size)
-    return [Place(p.name, base + p.offset, p.nbytes) for p in places if p.nbytes], size
+    return [FilePlace(p.name, base + p.offset, p.nbytes) for p in places if p.nbytes], size
 
 
-def _datasets(file: BinaryIO, content: Content) -> list[Place]:
+def _datasets(file: BinaryIO, content: Content) -> list[FilePlace]:
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
@@ -61,7 +61,7 @@ def _datasets(file: BinaryIO, content: Content) -> list[Place]:
     return places
 
 
-def _dataset(group: h5py.Group, key: str, weight: WeightSpec, properties: h5py.h5p.PropDCID) -> Place:
+def _dataset(group: h5py.Group, key: str, weight: WeightSpec, properties: h5py.h5p.PropDCID) -> FilePlace:
     dtype = numpy_dtype(weight.dtype)
     opaque = dtype.kind == "V" or dtype.isbuiltin == 2
     if opaque and weight.dtype not in NOTED_FLOATS.get(dtype.itemsize, ()):
@@ -72,4 +72,4 @@ def _dataset(group: h5py.Group, key: str, weight: WeightSpec, properties: h5py.h
     dataset = h5py.Dataset(h5py.h5d.create(group.id, key.encode(), stored, space, dcpl=properties))
     if opaque:  # HDF5 knows no bfloat16; this is how Keras marks it
         dataset.attrs["dtype"] = weight.dtype
-    return Place(weight.name, dataset.id.get_offset() or 0, weight.nbytes)
+    return FilePlace(weight.name, dataset.id.get_offset() or 0, weight.nbytes)

@@ -14,7 +14,7 @@ from numpy.lib import format as npy
 from transferpipe.errors import FileError, Problem
 from transferpipe.files.stored_zip import Member, StoredZip, write_at
 from transferpipe.save.writers.content import Content
-from transferpipe.save.writers.fill import Place, Written, fill, whole_crc
+from transferpipe.save.writers.fill import FilePlace, WrittenBytes, fill, whole_crc
 from transferpipe.weights.formats.numpy.npz import NOTED_DTYPES
 from transferpipe.weights.spec import WeightSpec, numpy_dtype
 
@@ -39,11 +39,11 @@ def write_npz(descriptor: int, content: Content) -> None:
         start = archive.begin(name)
         write_at(descriptor, header, start)
         members.append(archive.end(name, len(header) + weight.nbytes))
-        places.append(Place(weight.name, start + len(header), weight.nbytes))
+        places.append(FilePlace(weight.name, start + len(header), weight.nbytes))
     if members:
         os.ftruncate(descriptor, members[-1].start + members[-1].size)
 
-    def seal(written: Sequence[Written]) -> None:
+    def seal(written: Sequence[WrittenBytes]) -> None:
         for member, inside in zip(members, _by_member(members, written), strict=True):
             archive.seal(member, whole_crc(descriptor, member.start, member.size, inside))
 
@@ -68,10 +68,10 @@ def _header(weight: WeightSpec) -> bytes:
     return text.getvalue()
 
 
-def _by_member(members: Sequence[Member], written: Sequence[Written]) -> list[list[Written]]:
+def _by_member(members: Sequence[Member], written: Sequence[WrittenBytes]) -> list[list[WrittenBytes]]:
     """Return for every member what was written inside of it."""
     starts = [m.start for m in members]
-    found: list[list[Written]] = [[] for _ in members]
+    found: list[list[WrittenBytes]] = [[] for _ in members]
     for part in written:
         found[bisect_right(starts, part.to) - 1].append(part)
     return found

@@ -12,7 +12,7 @@ from typing import Any
 from transferpipe.errors import FileError, Problem
 from transferpipe.files.stored_zip import write_at
 from transferpipe.save.writers.content import Content
-from transferpipe.save.writers.fill import Place, fill
+from transferpipe.save.writers.fill import FilePlace, fill
 from transferpipe.weights.spec import WeightSpec, numpy_dtype
 
 _DTYPES = {
@@ -45,7 +45,7 @@ def write_safetensors(descriptor: int, content: Content) -> None:
     start = 8 + len(text)
     write_at(descriptor, len(text).to_bytes(8, "little") + text, 0)
     os.ftruncate(descriptor, start + at)
-    places = [Place(w.name, start + o, w.nbytes) for w, o in zip(weights, offsets, strict=True) if w.nbytes]
+    places = [FilePlace(w.name, start + o, w.nbytes) for w, o in zip(weights, offsets, strict=True) if w.nbytes]
     fill(descriptor, places, content)
 
 

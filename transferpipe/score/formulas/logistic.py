@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.score.formulas.ridge import Floats, Linear
+from transferpipe.score.formulas.ridge import Floats, LinearClassifier
 
 _MOST_STEPS, _CLOSE_ENOUGH, _ENOUGH_DECREASE = 200, 1e-8, 1e-4
 
 
-def fit_logistic(rows: Floats, labels: NDArray[np.int64], classes: int, penalties: Sequence[float]) -> list[Linear]:
+def fit_logistic(
+    rows: Floats, labels: NDArray[np.int64], classes: int, penalties: Sequence[float]
+) -> list[LinearClassifier]:
     """Return, for each penalty p, the minimum of the mean cross-entropy with ``p / 2 * |weights|^2`` added.
 
     The offsets are not penalised. The minimum is found by Newton's method, whose steps are the solutions of linear
@@ -34,7 +36,7 @@ def fit_logistic(rows: Floats, labels: NDArray[np.int64], classes: int, penaltie
     for penalty in sorted(set(penalties), reverse=True):
         start = found[penalty] = _minimum(inputs, onehot, penalty, start)
     fits = [(basis.T @ found[p][:-1], found[p][-1]) for p in penalties]
-    return [Linear(weights, offsets - rows.mean(axis=0) @ weights) for weights, offsets in fits]
+    return [LinearClassifier(weights, offsets - rows.mean(axis=0) @ weights) for weights, offsets in fits]
 
 
 def _minimum(inputs: Floats, onehot: Floats, penalty: float, start: Floats) -> Floats:

@@ -38,7 +38,7 @@ def standardisation(features: NDArray[np.floating]) -> Standardisation:
 
 
 @dataclass(frozen=True)
-class Linear:
+class LinearClassifier:
     """A linear classifier: the largest of ``rows @ weights + offsets`` is the class."""
 
     weights: Floats
@@ -50,7 +50,9 @@ class Linear:
         return found
 
 
-def fit_ridge(rows: Floats, labels: NDArray[np.int64], classes: int, penalties: Sequence[float]) -> list[Linear]:
+def fit_ridge(
+    rows: Floats, labels: NDArray[np.int64], classes: int, penalties: Sequence[float]
+) -> list[LinearClassifier]:
     """Return, for each penalty p, the least squares fit of one-hot classes with p * n * |weights|^2 added.
 
     The minimum of ``|rows @ w + b - onehot|^2 + p n |w|^2`` is, with the thin singular value decomposition
@@ -71,5 +73,5 @@ def fit_ridge(rows: Floats, labels: NDArray[np.int64], classes: int, penalties: 
     fits = []
     for penalty in penalties:
         weights = right.T @ ((sizes / (sizes**2 + penalty * len(rows)))[:, None] * projected)
-        fits.append(Linear(weights, frequency - centre @ weights))
+        fits.append(LinearClassifier(weights, frequency - centre @ weights))
     return fits

@@ -25,7 +25,7 @@ from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.files.stamp import check_unchanged, file_stamp
 from transferpipe.packages import missing_package
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.formats.keras_legacy.ungrouped import Stored, name_ungrouped
+from transferpipe.weights.formats.keras_legacy.ungrouped import UngroupedWeight, name_ungrouped
 from transferpipe.weights.keras.config import Config, is_layer_config
 from transferpipe.weights.keras.network import keras_network
 from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
@@ -89,7 +89,7 @@ def open_orbax(path: Path) -> FileSource:
             raise FileError(Problem(f"{path}: {spec.where}", f"cannot be read: {_short(error)}", _AGAIN)) from error
 
     try:
-        named = name_ungrouped([Stored(leaf.name, leaf.shape) for leaf in weights], config)
+        named = name_ungrouped([UngroupedWeight(leaf.name, leaf.shape) for leaf in weights], config)
     except (ValueError, TypeError, RecursionError) as error:
         raise FileError(Problem(f"{path}: model_config", f"makes no sense: {error}", _AGAIN)) from error
     specs = (WeightSpec(n, weights[k].shape, weights[k].dtype, known, weights[k].key) for k, n, known in named)

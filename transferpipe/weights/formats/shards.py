@@ -30,24 +30,24 @@ def shard_paths(index: Path, names: Iterable[object]) -> dict[str, Path]:
     return dict(sorted(paths.items()))
 
 
-def check_places(index: Path, told: Mapping[str, Collection[str]], held: Mapping[str, Collection[str]]) -> None:
+def check_places(index: Path, stated: Mapping[str, Collection[str]], held: Mapping[str, Collection[str]]) -> None:
     """Refuse files that hold something else than their index says.
 
     Args:
         index: the index.
-        told: for every file, what the index says that it holds.
+        stated: for every file, what the index says that it holds.
         held: for every file, what it holds.
 
     Raises:
         FileError: all disagreements, a problem for each file and direction.
     """
     problems = Problems()
-    for name in told:
-        if missing := sorted(set(told[name]) - set(held[name])):
+    for name in stated:
+        if missing := sorted(set(stated[name]) - set(held[name])):
             problems.add(
                 str(index), f"says that {name!r} holds {quoted(missing, _MOST_LISTED)}, which it does not", _AGAIN
             )
-        if extra := sorted(set(held[name]) - set(told[name])):
+        if extra := sorted(set(held[name]) - set(stated[name])):
             problems.add(
                 str(index), f"does not say that {name!r} holds {quoted(extra, _MOST_LISTED)}, which it does", _AGAIN
             )

@@ -47,7 +47,7 @@ def keras_network(
     backend = backend or _text(root, "backend")
     if root is None:
         return Network((), keras_version=version, backend=backend)
-    walk = _Walk(_by_holder(held))
+    walk = _ConfigWalk(_by_holder(held))
     if is_model(root):
         walk.model(root, "", (), 0)
     else:
@@ -115,7 +115,7 @@ def _by_holder(held: Mapping[str, Any]) -> dict[str, list[tuple[str, Config]]]:
 
 
 @dataclass
-class _Walk:
+class _ConfigWalk:
     """One walk through a configuration.
 
     Attributes:

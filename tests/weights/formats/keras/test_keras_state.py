@@ -2,13 +2,13 @@
 
 import pytest
 
-from transferpipe.weights.formats.keras.state import Kept, training_state
+from transferpipe.weights.formats.keras.state import KeptObject, training_state
 
 KERNEL, SCALAR, VECTOR = (4, 3), (), (3,)
 
 
 def kept(name, *shapes, first="float32"):
-    return Kept(name, shapes, (first, *["float32"] * len(shapes))[: len(shapes)])
+    return KeptObject(name, shapes, (first, *["float32"] * len(shapes))[: len(shapes)])
 
 
 ADAM = (SCALAR, SCALAR, KERNEL, KERNEL)

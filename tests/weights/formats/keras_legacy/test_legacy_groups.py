@@ -2,7 +2,7 @@
 
 from legacy_files import layer, model
 
-from transferpipe.weights.formats.keras_legacy.ungrouped import Stored, name_ungrouped, outermost_layers
+from transferpipe.weights.formats.keras_legacy.ungrouped import UngroupedWeight, name_ungrouped, outermost_layers
 
 CONFIG = model("root", model("one", layer("Dense", "a"), layer("Dense", "only")), model("two", layer("Dense", "a")))
 
@@ -31,7 +31,7 @@ def test_names_with_slashes():
 
 def test_order_of_the_model_and_what_it_does_not_tell_of_at_the_end():
     stored = ["new/kernel", "two/a/kernel", "scale", "only/kernel", "new/bias"]
-    named = name_ungrouped([Stored(name, (2, 2)) for name in stored], CONFIG)
+    named = name_ungrouped([UngroupedWeight(name, (2, 2)) for name in stored], CONFIG)
     assert [(k, name) for k, name, _ in named] == [
         *((2, "scale"), (3, "one/only/kernel"), (1, "two/a/kernel")),
         *((0, "new/kernel"), (4, "new/bias")),

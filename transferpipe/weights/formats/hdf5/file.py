@@ -18,7 +18,7 @@ from typing import BinaryIO
 import h5py
 
 from transferpipe.errors import FileError, Problem, UnsafeError
-from transferpipe.files.window import Window
+from transferpipe.files.window import FileWindow
 from transferpipe.weights.formats.hdf5.dataset import (
     AGAIN,
     H5_ERRORS,
@@ -72,7 +72,7 @@ def _unshared(path: Path) -> BinaryIO:
         if file.id.get_intent() & h5py.h5f.ACC_RDWR:
             raise OSError("already open for writing")
     descriptor = os.open(path, os.O_RDONLY)
-    return io.BufferedReader(Window(descriptor, 0, os.fstat(descriptor).st_size))
+    return io.BufferedReader(FileWindow(descriptor, 0, os.fstat(descriptor).st_size))
 
 
 def close_with(owner: object, file: h5py.File) -> None:

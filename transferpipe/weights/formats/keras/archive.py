@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.files.crc import combine, segment_crcs
 from transferpipe.files.segment import Segment
-from transferpipe.files.window import Window
+from transferpipe.files.window import FileWindow
 from transferpipe.files.zip_members import check_members, member_offset
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.hdf5.file import open_hdf5
@@ -110,14 +110,14 @@ def _weights_file(path: Path, archive: zipfile.ZipFile) -> tuple[BinaryIO, int |
     try:
         if info.compress_type == zipfile.ZIP_STORED:
             base = member_offset(path, info)
-            window = Window(os.open(path, os.O_RDONLY), base, info.file_size)
+            window = FileWindow(os.open(path, os.O_RDONLY), base, info.file_size)
             return io.BufferedReader(window), base
         with tempfile.TemporaryFile() as unpacked, archive.open(info) as member:
             while chunk := member.read(_CHUNK):
                 unpacked.write(chunk)
             unpacked.flush()
             # The descriptor keeps the file, which has no name any more, as long as the source needs it.
-            return io.BufferedReader(Window(os.dup(unpacked.fileno()), 0, info.file_size)), None
+            return io.BufferedReader(FileWindow(os.dup(unpacked.fileno()), 0, info.file_size)), None
     except _DAMAGED as error:
         raise FileError(Problem(f"{path}: {WEIGHTS}", f"cannot be read: {error}", "copy or save it again")) from error
 

@@ -12,7 +12,7 @@ from transferpipe.files.stamp import check_unchanged, file_stamp
 from transferpipe.weights.file_source import FileSource, SavedGroup
 from transferpipe.weights.formats.hdf5.file import close_with, open_hdf5, read_dataset
 from transferpipe.weights.formats.keras.groups import Group, StoreFile, Value, read_groups
-from transferpipe.weights.formats.keras.state import Kept, training_state
+from transferpipe.weights.formats.keras.state import KeptObject, training_state
 from transferpipe.weights.keras.config import Config, layer_class
 from transferpipe.weights.keras.hub_classes import HubLayer, hub_layers
 from transferpipe.weights.keras.layer_classes import (
@@ -60,7 +60,7 @@ def read_store(
     """
     label = str(path)
     groups, configs = read_groups(files, config)
-    state = training_state({g.path: Kept(g.name, g.shapes, g.dtypes) for g in groups}, configs)
+    state = training_state({g.path: KeptObject(g.name, g.shapes, g.dtypes) for g in groups}, configs)
     saved, catalog, held = _layers([g for g in groups if g.path not in state], configs, label)
     read_entry, locate_entry = _access(groups)
     for file in files:

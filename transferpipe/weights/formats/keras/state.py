@@ -17,7 +17,7 @@ _OPTIMIZERS = frozenset(snake_case(name) for name in OPTIMIZERS)
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptObject:
     """What a file keeps of one object: its name where it is noted, and of its values the shapes and dtypes."""
 
     name: str | None
@@ -25,7 +25,7 @@ class Kept:
     dtypes: tuple[str, ...]
 
 
-def training_state(kept: Mapping[str, Kept], layers: Collection[str]) -> set[str]:
+def training_state(kept: Mapping[str, KeptObject], layers: Collection[str]) -> set[str]:
     """Return the paths of those objects that are optimizers or metrics.
 
     Args:
@@ -44,7 +44,7 @@ def training_state(kept: Mapping[str, Kept], layers: Collection[str]) -> set[str
     return found
 
 
-def _is_optimizer(path: str, kept: Kept) -> bool:
+def _is_optimizer(path: str, kept: KeptObject) -> bool:
     """Tell whether these are the values of an optimizer: the first counts its steps."""
     if path == "optimizer":
         return True
@@ -56,7 +56,7 @@ def _is_optimizer(path: str, kept: Kept) -> bool:
     return bool(called & _OPTIMIZERS) or segment.endswith("optimizer") or with_rate
 
 
-def _is_metric(path: str, kept: Mapping[str, Kept]) -> bool:
+def _is_metric(path: str, kept: Mapping[str, KeptObject]) -> bool:
     """Tell whether this is the state of a metric.
 
     Keras 3 does not save any. Keras 2.12 to 2.15 did, and noted no names: there all that `metrics` lists is, and so is

@@ -47,7 +47,7 @@ def open_h5(path: Path) -> FileSource:
     stamp = file_stamp(path)
     h5 = open_hdf5(path, str(path))
     try:
-        file = _File(path, h5, dict(walk_datasets(h5, str(path))))
+        file = _H5File(path, h5, dict(walk_datasets(h5, str(path))))
         return _source(file, lambda: check_unchanged(path, stamp))
     except BaseException:
         h5.close()
@@ -55,7 +55,7 @@ def open_h5(path: Path) -> FileSource:
 
 
 @dataclass(frozen=True)
-class _File:
+class _H5File:
     path: Path
     h5: h5py.File
     datasets: Mapping[str, StoredDataset]
@@ -94,7 +94,7 @@ class _File:
         return strings[0] if strings else None
 
 
-def _source(file: _File, check: Callable[[], None]) -> FileSource:
+def _source(file: _H5File, check: Callable[[], None]) -> FileSource:
     config = _config(file)
     layers, held = _layer_weights(file, config)
     lora, details = find_lora([*_root_weights(file, config), *layers], held), _details(file)
@@ -135,12 +135,12 @@ def _source(file: _File, check: Callable[[], None]) -> FileSource:
     )
 
 
-def _details(file: _File) -> dict[str, str]:
+def _details(file: _H5File) -> dict[str, str]:
     places = [file.group(file.top), file.h5]
     return {key: text for key in _DETAILS for place in reversed(places) if (text := file.text(place, key))}
 
 
-def _config(file: _File) -> dict[str, Any] | None:
+def _config(file: _H5File) -> dict[str, Any] | None:
     text = file.text(file.h5, _MODEL_CONFIG)
     if text is None:
         return None
@@ -156,7 +156,7 @@ def _config(file: _File) -> dict[str, Any] | None:
     return config
 
 
-def _entries(file: _File, group: str) -> Iterator[tuple[str, str, StoredDataset]]:
+def _entries(file: _H5File, group: str) -> Iterator[tuple[str, str, StoredDataset]]:
     """Yield the stored name, the place and the dataset of every weight that a group lists."""
     for stored in file.listed(file.group(group), "weight_names"):
         where = f"{group}/{stored}"
@@ -165,7 +165,7 @@ def _entries(file: _File, group: str) -> Iterator[tuple[str, str, StoredDataset]
         yield stored, where, file.datasets[where]
 
 
-def _root_weights(file: _File, config: Mapping[str, Any] | None) -> list[WeightSpec]:
+def _root_weights(file: _H5File, config: Mapping[str, Any] | None) -> list[WeightSpec]:
     """Return the weights of the model itself, which only a subclassed model has."""
     if not isinstance(file.h5.get(f"{file.top}{_ROOT_WEIGHTS}"), h5py.Group):
         return []
@@ -179,7 +179,7 @@ def _root_weights(file: _File, config: Mapping[str, Any] | None) -> list[WeightS
 
 
 def _layer_weights(
-    file: _File, config: Mapping[str, Any] | None
+    file: _H5File, config: Mapping[str, Any] | None
 ) -> tuple[list[WeightSpec], Mapping[str, Mapping[str, Any]]]:
     """Return the weights of all layers, and the serialised layers by their readable names.
 

@@ -89,8 +89,8 @@ def name_all(weights: Sequence[LegacyWeight], config: Config | None) -> tuple[li
     layers = [layer for tree in trees.values() for layer in tree]
     readable = readable_names(SavedLayer(la.saved, la.name, tuple(shapes.get(la.saved, ()))) for la in layers)
     places = {layer.saved: i for i, layer in enumerate(layers)}
-    told = _told_classes(weights)
-    named = [_named(w, owners[k], readable, places, told) for k, w in enumerate(weights)]
+    stated = _told_classes(weights)
+    named = [_named(w, owners[k], readable, places, stated) for k, w in enumerate(weights)]
     return named, {readable[layer.saved]: layer.serialised for layer in layers}
 
 
@@ -116,10 +116,10 @@ def _named(
     owner: Owner,
     readable: Mapping[str, str],
     places: Mapping[str, int],
-    told: Mapping[Place, str],
+    stated: Mapping[Place, str],
 ) -> NamedWeight:
     layer, inside = owner.layer, owner.inside
-    layer_class = (layer.layer_class if not inside else None) or told.get((weight.group, weight.scope))
+    layer_class = (layer.layer_class if not inside else None) or stated.get((weight.group, weight.scope))
     own = _own_name(weight, layer_class)
     inside = _without_made_up((weight.group, *inside), own)[1:]
     return NamedWeight("/".join((readable[layer.saved], *inside, own)), layer_class, places[layer.saved])

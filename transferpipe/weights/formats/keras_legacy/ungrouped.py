@@ -11,14 +11,14 @@ from transferpipe.weights.keras.layer_classes import Shape
 
 
 @dataclass(frozen=True)
-class Stored:
+class UngroupedWeight:
     """A weight as a format lists it that groups nothing: the name with which its variable was born, and its shape."""
 
     name: str
     shape: Shape
 
 
-def name_ungrouped(stored: Sequence[Stored], config: Config | None) -> list[tuple[int, str, str | None]]:
+def name_ungrouped(stored: Sequence[UngroupedWeight], config: Config | None) -> list[tuple[int, str, str | None]]:
     """Return for every weight its place in `stored`, its name and the class of its layer, in the order of the model.
 
     Raises:
@@ -33,7 +33,7 @@ def name_ungrouped(stored: Sequence[Stored], config: Config | None) -> list[tupl
     return [*alone, *((k, weight.name, weight.layer_class) for k, weight in found)]
 
 
-def _scope(stored: Stored) -> Scope:
+def _scope(stored: UngroupedWeight) -> Scope:
     return tuple(stored.name.split("/")[:-1])
 
 

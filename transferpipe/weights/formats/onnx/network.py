@@ -47,11 +47,11 @@ def network_of(
         specs: the weights by their names in the file.
         numbers: the values of the small tensors.
     """
-    walk = _Walk(numbers, _names(uses, specs), frozenset(specs))
+    walk = _NodeWalk(numbers, _names(uses, specs), frozenset(specs))
     walk.add_inputs(inputs)
     for node in nodes:
         walk.add(node)
-    found = tuple(walk.told(node) for node in walk.nodes.values())
+    found = tuple(walk.with_followers(node) for node in walk.nodes.values())
     return Network(found, framework="onnx", connected=not any(node.graphs for node in nodes))
 
 
@@ -77,7 +77,7 @@ def _names(
 
 
 @dataclass
-class _Walk:
+class _NodeWalk:
     """One walk along the nodes.
 
     Attributes:
@@ -175,7 +175,7 @@ class _Walk:
                 return _TIMES_ITSELF[gate.layer_class], (one,)
         return "Mul", inputs
 
-    def told(self, node: Node) -> Node:
+    def with_followers(self, node: Node) -> Node:
         """Return a node with the operator behind it, and with which of its outputs are used."""
         kinds = [self.nodes[n].layer_class for n in self.followers.get(node.name, ()) if n in self.nodes]
         more: dict[str, Any] = {"followed_by": kinds[0]} if len(kinds) == 1 else {}

@@ -49,7 +49,7 @@ _MOST_STEPS = 20
 
 
 @dataclass(frozen=True)
-class Step:
+class TensorStep:
     """One change on the way of a tensor: ``transpose``, ``reshape``, ``quantize`` or ``dequantize``, with its data."""
 
     kind: str
@@ -71,7 +71,7 @@ class Use:
     node: GraphNode
     role: str
     axes: Axes | None
-    steps: tuple[Step, ...]
+    steps: tuple[TensorStep, ...]
     shape: Shape
 
 
@@ -91,7 +91,9 @@ def find_uses(
         numbers: the values of those that are small.
     """
     # The tensor of the file that a value is, with what was done to it and its shape now.
-    ways: dict[str, tuple[str, tuple[Step, ...], Shape]] = {name: (name, (), shape) for name, shape in shapes.items()}
+    ways: dict[str, tuple[str, tuple[TensorStep, ...], Shape]] = {
+        name: (name, (), shape) for name, shape in shapes.items()
+    }
     products: dict[str, GraphNode] = {}
     found: dict[str, list[Use]] = {}
     for node in nodes:
@@ -138,32 +140,34 @@ def _axes(node: GraphNode, role: str) -> Axes | None:
 
 
 def _further(
-    node: GraphNode, shape: Shape, numbers: Mapping[str, tuple[int | float, ...]], steps: tuple[Step, ...]
-) -> tuple[tuple[Step, ...], Shape] | None:
+    node: GraphNode, shape: Shape, numbers: Mapping[str, tuple[int | float, ...]], steps: tuple[TensorStep, ...]
+) -> tuple[tuple[TensorStep, ...], Shape] | None:
     """Return the steps and the shape of a tensor behind a node that hands it on; None if the node does not."""
     if node.op in ("Identity", "Cast", "Dropout"):
         return steps, shape
     if node.op == "QuantizeLinear":
-        return (*steps, Step("quantize")), shape
+        return (*steps, TensorStep("quantize")), shape
     if node.op == "DequantizeLinear":
         return _dequantized(node, shape, steps)
     if node.op == "Transpose":
         order = node.attributes.get("perm", tuple(range(len(shape)))[::-1])
         if not isinstance(order, tuple) or sorted(order) != list(range(len(shape))):
             return None
-        return (*steps, Step("transpose", order)), tuple(shape[i] for i in order)
+        return (*steps, TensorStep("transpose", order)), tuple(shape[i] for i in order)
     target = _reshaped(node, shape, numbers)
-    return ((*steps, Step("reshape", target)), target) if target is not None else None
+    return ((*steps, TensorStep("reshape", target)), target) if target is not None else None
 
 
-def _dequantized(node: GraphNode, shape: Shape, steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], Shape] | None:
+def _dequantized(
+    node: GraphNode, shape: Shape, steps: tuple[TensorStep, ...]
+) -> tuple[tuple[TensorStep, ...], Shape] | None:
     if steps and steps[-1].kind == "quantize":  # a float that the runtime rounds; the file has it unrounded
         return steps[:-1], shape
     axis = node.attributes.get("axis", 1)
     if node.attributes.get("block_size") or not isinstance(axis, int) or len(node.inputs) < 2:
         return None
     zero = node.inputs[2] if len(node.inputs) > 2 else ""
-    return (*steps, Step("dequantize", (node.inputs[1], zero, axis))), shape
+    return (*steps, TensorStep("dequantize", (node.inputs[1], zero, axis))), shape
 
 
 def _reshaped(node: GraphNode, shape: Shape, numbers: Mapping[str, tuple[int | float, ...]]) -> Shape | None:
@@ -204,7 +208,7 @@ class Weight:
     shape: Shape
     dtype: str
     axes: Axes | None = None
-    steps: tuple[Step, ...] = ()
+    steps: tuple[TensorStep, ...] = ()
 
 
 def weight_of(name: str, shape: Shape, dtype: str, uses: Sequence[Use], dtypes: Mapping[str, str]) -> Weight:
@@ -233,7 +237,7 @@ def _turned(use: Use) -> Axes | None:
     return turned.get(use.axes, use.axes) if turns % 2 else use.axes
 
 
-def apply_steps(value: NDArray[Any], steps: Iterable[Step], read: Callable[[str], NDArray[Any]]) -> NDArray[Any]:
+def apply_steps(value: NDArray[Any], steps: Iterable[TensorStep], read: Callable[[str], NDArray[Any]]) -> NDArray[Any]:
     """Return what `steps` make of the value of a tensor.
 
     Dequantizing is (x - zero point) * scale, one scale for all or one for each place along an axis:

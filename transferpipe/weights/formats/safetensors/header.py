@@ -32,7 +32,7 @@ _NARROW = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
 
 
 @dataclass(frozen=True)
-class Tensor:
+class HeaderEntry:
     """One value: its key, shape and dtype, and where it lies behind the header."""
 
     key: str
@@ -62,10 +62,10 @@ class TensorFile:
     path: Path
     stamp: Stamp
     start: int
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[HeaderEntry, ...]
     metadata: Any
 
-    def place(self, tensor: Tensor) -> Stretch:
+    def place(self, tensor: HeaderEntry) -> Stretch:
         """Return where the value of `tensor` begins."""
         return Stretch(self.path, self.stamp, self.start + tensor.begin)
 
@@ -99,7 +99,7 @@ def _read_header(path: Path, size: int) -> tuple[dict[str, Any], int]:
     return parse_mapping(text, str(path), "the header"), 8 + length
 
 
-def _tensors(path: Path, header: Mapping[str, Any]) -> list[Tensor]:
+def _tensors(path: Path, header: Mapping[str, Any]) -> list[HeaderEntry]:
     """Return the tensors in the order of their values; every entry that makes no sense is reported."""
     problems, tensors = Problems(), []
     for key, entry in header.items():
@@ -112,7 +112,7 @@ def _tensors(path: Path, header: Mapping[str, Any]) -> list[Tensor]:
     return sorted(tensors, key=lambda t: (t.begin, t.end))
 
 
-def _tensor(key: str, entry: Any) -> Tensor:
+def _tensor(key: str, entry: Any) -> HeaderEntry:
     if not isinstance(entry, dict):
         raise TypeError("is not described by a mapping")
     key.encode("utf-8")
@@ -127,7 +127,7 @@ def _tensor(key: str, entry: Any) -> Tensor:
     needed = -(-math.prod(shape) * bits // 8)
     if end - begin != needed:
         raise ValueError(f"lies in {end - begin:,} bytes, but shape {tuple(shape)} of {dtype} needs {needed:,}")
-    return Tensor(key, shape, dtype, begin, end)
+    return HeaderEntry(key, shape, dtype, begin, end)
 
 
 def _counts(data: Any) -> tuple[int, ...]:
@@ -136,7 +136,7 @@ def _counts(data: Any) -> tuple[int, ...]:
     return tuple(data)
 
 
-def _check_layout(path: Path, tensors: Iterable[Tensor], size: int) -> None:
+def _check_layout(path: Path, tensors: Iterable[HeaderEntry], size: int) -> None:
     """Refuse values that overlap, leave a gap, or go past the end: the format allows none of it."""
     problems, at, before = Problems(), 0, "the header"
     for tensor in tensors:

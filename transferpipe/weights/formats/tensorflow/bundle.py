@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problem, Problems, UnsafeError
-from transferpipe.weights.formats.tensorflow.bundle_entry import Entry, parse_entry, parse_header, slice_key
+from transferpipe.weights.formats.tensorflow.bundle_entry import BundleEntry, parse_entry, parse_header, slice_key
 from transferpipe.weights.formats.tensorflow.sstable import MOST_TABLE, table_entries
 
 AGAIN = "the checkpoint is damaged or incomplete: copy or save it again"
@@ -31,8 +31,8 @@ class Bundle:
     """
 
     index: Path
-    entries: Mapping[str, Entry]
-    pieces: Mapping[bytes, Entry]
+    entries: Mapping[str, BundleEntry]
+    pieces: Mapping[bytes, BundleEntry]
     shards: Mapping[int, Path]
 
     @property
@@ -40,7 +40,7 @@ class Bundle:
         """What the names of its files begin with."""
         return self.index.name.removesuffix(".index")
 
-    def pieces_of(self, entry: Entry) -> tuple[Entry, ...]:
+    def pieces_of(self, entry: BundleEntry) -> tuple[BundleEntry, ...]:
         """Return what lies in the shards of a partitioned tensor, or the tensor itself where it lies in one piece."""
         return tuple(self.pieces[slice_key(entry.key, s)] for s in entry.slices) or (entry,)
 
@@ -64,10 +64,10 @@ def open_bundle(index: Path) -> Bundle:
     return Bundle(index, entries, pieces, shards)
 
 
-def _read_index(index: Path) -> tuple[dict[str, Entry], dict[bytes, Entry], int]:
+def _read_index(index: Path) -> tuple[dict[str, BundleEntry], dict[bytes, BundleEntry], int]:
     """Return whole tensors, pieces, and the number of shards."""
-    entries: dict[str, Entry] = {}
-    pieces: dict[bytes, Entry] = {}
+    entries: dict[str, BundleEntry] = {}
+    pieces: dict[bytes, BundleEntry] = {}
     count = None
     try:
         if index.stat().st_size > MOST_TABLE:
@@ -88,7 +88,7 @@ def _read_index(index: Path) -> tuple[dict[str, Entry], dict[bytes, Entry], int]
     return entries, pieces, count
 
 
-def _check_pieces(index: Path, entries: Mapping[str, Entry], pieces: Mapping[bytes, Entry]) -> None:
+def _check_pieces(index: Path, entries: Mapping[str, BundleEntry], pieces: Mapping[bytes, BundleEntry]) -> None:
     """Check that the pieces of each partitioned tensor are there, fit, and cover it exactly."""
     problems = Problems()
     for entry in entries.values():
@@ -99,7 +99,7 @@ def _check_pieces(index: Path, entries: Mapping[str, Entry], pieces: Mapping[byt
     problems.raise_as(FileError)
 
 
-def _wrong_with_pieces(entry: Entry, pieces: Mapping[bytes, Entry]) -> str:
+def _wrong_with_pieces(entry: BundleEntry, pieces: Mapping[bytes, BundleEntry]) -> str:
     boxes = []
     for extents in entry.slices:
         box = entry.box(extents)
@@ -135,7 +135,7 @@ def _shards(index: Path, numbers: Iterable[int], count: int) -> dict[int, Path]:
     return shards
 
 
-def _check_places(index: Path, stored: list[Entry], shards: Mapping[int, Path]) -> None:
+def _check_places(index: Path, stored: list[BundleEntry], shards: Mapping[int, Path]) -> None:
     """Check sizes, and that every tensor lies inside its shard and shares no byte with another."""
     problems = Problems()
     sizes = {number: path.stat().st_size for number, path in shards.items()}

@@ -28,7 +28,7 @@ _MOST_SIZE = 1 << 62
 
 
 @dataclass(frozen=True)
-class Entry:
+class BundleEntry:
     """One tensor, or one piece of a partitioned one.
 
     Attributes:
@@ -93,7 +93,7 @@ def parse_header(key: bytes, data: bytes) -> int:
     return count
 
 
-def parse_entry(key: str, data: bytes) -> Entry:
+def parse_entry(key: str, data: bytes) -> BundleEntry:
     """Return what the index says of the tensor with this key.
 
     Raises:
@@ -115,7 +115,7 @@ def parse_entry(key: str, data: bytes) -> Entry:
     if len(shape) > _MOST_AXES or math.prod(shape) >= _MOST_SIZE:
         raise ValueError(f"the entry {key!r} has the impossible shape {tuple(shape)[:_MOST_AXES]}")
     dtype, shard, offset, size = (found.get(field, 0) for field in (1, 3, 4, 5))
-    return Entry(key, dtype, shape, shard, offset, size, found.get(6, 0), tuple(slices))
+    return BundleEntry(key, dtype, shape, shard, offset, size, found.get(6, 0), tuple(slices))
 
 
 def _shape(value: Value) -> tuple[int, ...]:

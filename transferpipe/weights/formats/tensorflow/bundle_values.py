@@ -13,21 +13,21 @@ from transferpipe.errors import FileError, Problem
 from transferpipe.files.protobuf import read_varint
 from transferpipe.files.segment import Segment, opened, read_into
 from transferpipe.weights.formats.tensorflow.bundle import AGAIN, Bundle
-from transferpipe.weights.formats.tensorflow.bundle_entry import STRING, Entry
+from transferpipe.weights.formats.tensorflow.bundle_entry import STRING, BundleEntry
 from transferpipe.weights.formats.tensorflow.crc32c import crc32c, unmask
 from transferpipe.weights.spec import numpy_dtype
 
 _PART = 1 << 18  # bytes that are summed at a time: they are still in the processor's cache
 
 
-def locate_value(bundle: Bundle, entry: Entry) -> Segment | None:
+def locate_value(bundle: Bundle, entry: BundleEntry) -> Segment | None:
     """Return where the value lies as it is in memory; None if it lies in pieces, or is of bytes that need a look."""
     if entry.slices or entry.numpy is None or entry.numpy == "bool":
         return None
     return Segment(bundle.shards[entry.shard], entry.offset, entry.size, entry.numpy)
 
 
-def read_value(bundle: Bundle, entry: Entry) -> NDArray[Any]:
+def read_value(bundle: Bundle, entry: BundleEntry) -> NDArray[Any]:
     """Return the value, put together if it lies in pieces.
 
     Raises:
@@ -44,7 +44,7 @@ def read_value(bundle: Bundle, entry: Entry) -> NDArray[Any]:
     return value
 
 
-def _read_whole(bundle: Bundle, entry: Entry) -> NDArray[Any]:
+def _read_whole(bundle: Bundle, entry: BundleEntry) -> NDArray[Any]:
     assert entry.numpy is not None
     raw = np.frombuffer(read_bytes(bundle, entry), np.uint8)
     # A byte that is neither 0 nor 1 would make a NumPy bool that equals neither.
@@ -52,7 +52,7 @@ def _read_whole(bundle: Bundle, entry: Entry) -> NDArray[Any]:
     return value.reshape(entry.shape)
 
 
-def read_bytes(bundle: Bundle, entry: Entry) -> bytearray:
+def read_bytes(bundle: Bundle, entry: BundleEntry) -> bytearray:
     """Return the bytes of a tensor in one piece.
 
     Raises:
@@ -64,7 +64,7 @@ def read_bytes(bundle: Bundle, entry: Entry) -> bytearray:
     return data
 
 
-def check_sum(bundle: Bundle, entry: Entry) -> None:
+def check_sum(bundle: Bundle, entry: BundleEntry) -> None:
     """Compare the checksums of a tensor's bytes with those that the index notes.
 
     Raises:
@@ -83,7 +83,7 @@ def check_sum(bundle: Bundle, entry: Entry) -> None:
             raise FileError(Problem(f"{bundle.index}: {entry.key}", what, AGAIN))
 
 
-def read_strings(bundle: Bundle, entry: Entry, most: int) -> list[memoryview]:
+def read_strings(bundle: Bundle, entry: BundleEntry, most: int) -> list[memoryview]:
     """Return the elements of a tensor of texts.
 
     Args:

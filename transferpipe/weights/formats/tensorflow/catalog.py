@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from transferpipe.weights.formats.tensorflow.bundle import Bundle
-from transferpipe.weights.formats.tensorflow.bundle_entry import Entry
+from transferpipe.weights.formats.tensorflow.bundle_entry import BundleEntry
 from transferpipe.weights.formats.tensorflow.bundle_values import read_strings
 from transferpipe.weights.formats.tensorflow.graph_names import GraphNames
 from transferpipe.weights.formats.tensorflow.graph_state import LISTED, STATE, holding_cost, is_state
@@ -19,9 +19,9 @@ from transferpipe.weights.formats.tensorflow.object_graph import (
     GRAPH_KEY,
     MOST_DEEP,
     VARIABLE,
-    Node,
+    ObjectNode,
     Placed,
-    Stored,
+    StoredTensor,
     parse_graph,
     place,
 )
@@ -38,7 +38,7 @@ _SEEDS = re.compile(r"seed_generator(_\d+)?/")
 
 
 @dataclass(frozen=True)
-class Told:
+class ObjectFacts:
     """What a SavedModel tells of the nodes of its graph beside what its checkpoint does, by the nodes' numbers."""
 
     names: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -48,7 +48,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Found:
+class BundleContents:
     """The tensors of a bundle.
 
     Attributes:
@@ -66,7 +66,7 @@ class Found:
     network: Network | None = None
 
 
-def bundle_graph(bundle: Bundle) -> tuple[Node, ...]:
+def bundle_graph(bundle: Bundle) -> tuple[ObjectNode, ...]:
     """Return the graph of objects that the checkpoint was saved with; empty if there is none, as in TensorFlow 1.
 
     Raises:
@@ -82,25 +82,25 @@ def bundle_graph(bundle: Bundle) -> tuple[Node, ...]:
     return parse_graph(texts[0])
 
 
-def found_by_name(bundle: Bundle) -> Found:
+def found_by_name(bundle: Bundle) -> BundleContents:
     """Return the tensors of a checkpoint of TensorFlow 1: the names are as they are."""
     entries = _numeric(bundle)
     check_names(entries)
     state = training_names({key: e.shape for key, e in entries.items()})
     specs = [_spec(key, e) for key, e in entries.items()]
     weights = tuple(s for s in specs if s.name not in state)
-    return Found(weights, tuple(s for s in specs if s.name in state), _skipped(bundle))
+    return BundleContents(weights, tuple(s for s in specs if s.name in state), _skipped(bundle))
 
 
-def found_in_graph(bundle: Bundle, nodes: tuple[Node, ...], told: Told | None = None) -> Found:
+def found_in_graph(bundle: Bundle, nodes: tuple[ObjectNode, ...], facts: ObjectFacts | None = None) -> BundleContents:
     """Return the tensors of a checkpoint of TensorFlow 2, in the order in which its objects hold them.
 
     Raises:
         ValueError: the graph names a tensor that the index lacks.
     """
-    told = told or Told()
-    placed = place(nodes, holding_cost(nodes, told.metrics), STATE)
-    names = GraphNames(nodes, placed, told.names)
+    facts = facts or ObjectFacts()
+    placed = place(nodes, holding_cost(nodes, facts.metrics), STATE)
+    names = GraphNames(nodes, placed, facts.names)
     entries = _numeric(bundle)
     kept = _kept(bundle, nodes, placed, entries)
     copies = _copies(kept, placed, entries)
@@ -110,7 +110,7 @@ def found_in_graph(bundle: Bundle, nodes: tuple[Node, ...], told: Told | None = 
     others: list[WeightSpec] = []
     for step, stored in ((k.step, k.stored) for k in kept):
         entry = entries.pop(stored.key)
-        spec = _spec(titles[stored.key], entry, told.classes.get(step.parent))
+        spec = _spec(titles[stored.key], entry, facts.classes.get(step.parent))
         state = step.cost == STATE or stored.attribute != VARIABLE
         state = state or is_state(names.path(step.node), stored.name, entry.shape, spec.dtype)
         (others if state else weights).append(spec)
@@ -118,14 +118,14 @@ def found_in_graph(bundle: Bundle, nodes: tuple[Node, ...], told: Told | None = 
         if key not in copies:
             (others if _SLOT in key else weights).append(_spec(key.replace(_TAIL + VARIABLE, ""), entry))
     check_names(w.name for w in weights)
-    network = _network(told, names) if told.configs else None
-    return Found(tuple(weights), tuple(others), _skipped(bundle), len(copies), network)
+    network = _network(facts, names) if facts.configs else None
+    return BundleContents(tuple(weights), tuple(others), _skipped(bundle), len(copies), network)
 
 
-def _network(told: Told, names: GraphNames) -> Network:
+def _network(facts: ObjectFacts, names: GraphNames) -> Network:
     """Return what the configurations of a SavedModel's layers tell: of a Functional or Sequential root, its graph."""
-    held = {names.readable(node): config for node, config in told.configs.items()}
-    network = keras_network(told.configs.get(0), held)
+    held = {names.readable(node): config for node, config in facts.configs.items()}
+    network = keras_network(facts.configs.get(0), held)
     alone = {name: layer for name, config in held.items() if name and (layer := as_layer(config))}
     inside = {name for name in alone if is_model(alone[name]) or class_of(alone[name]) == "InputLayer"}
     inside |= {name for name in alone if makes_parts(_class_above(name, alone))}
@@ -141,11 +141,11 @@ def _class_above(name: str, layers: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _KeptTensor:
     """A tensor of numbers and the object that keeps it."""
 
     step: Placed
-    stored: Stored
+    stored: StoredTensor
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -160,8 +160,8 @@ def check_names(names: Iterable[str]) -> None:
 
 
 def _kept(
-    bundle: Bundle, nodes: tuple[Node, ...], placed: tuple[Placed, ...], entries: Mapping[str, Entry]
-) -> list[_Kept]:
+    bundle: Bundle, nodes: tuple[ObjectNode, ...], placed: tuple[Placed, ...], entries: Mapping[str, BundleEntry]
+) -> list[_KeptTensor]:
     kept, seen = [], set()
     for step in placed:
         for stored in nodes[step.node].stored:
@@ -169,11 +169,11 @@ def _kept(
                 raise ValueError(f"the graph of objects names the tensor {stored.key!r}, which the index lacks")
             if stored.key in entries and stored.key not in seen:
                 seen.add(stored.key)
-                kept.append(_Kept(step, stored))
+                kept.append(_KeptTensor(step, stored))
     return kept
 
 
-def _copies(kept: list[_Kept], placed: tuple[Placed, ...], entries: Mapping[str, Entry]) -> set[str]:
+def _copies(kept: list[_KeptTensor], placed: tuple[Placed, ...], entries: Mapping[str, BundleEntry]) -> set[str]:
     """Return the keys of what `model.export` writes a second time: equal in name, shape, dtype and checksum."""
     listing = {p.node for p in placed if p.name == "_all_variables"}
     facts = {k.stored.key: (k.stored.name, *_facts(entries[k.stored.key])) for k in kept if k.step.cost <= LISTED}
@@ -187,11 +187,11 @@ def _copies(kept: list[_Kept], placed: tuple[Placed, ...], entries: Mapping[str,
     return copies
 
 
-def _facts(entry: Entry) -> tuple[object, ...]:
+def _facts(entry: BundleEntry) -> tuple[object, ...]:
     return entry.shape, entry.dtype, entry.checksum
 
 
-def _titles(kept: list[_Kept], names: GraphNames) -> dict[str, str]:
+def _titles(kept: list[_KeptTensor], names: GraphNames) -> dict[str, str]:
     """Return the name of every tensor by its key: readable, but the attribute path where two would share one."""
     listed = [k for k in kept if k.step.cost == LISTED]
     python = Counter(k.stored.name for k in listed)
@@ -223,11 +223,11 @@ def _common_root(names: Collection[str]) -> str:
     return f"{roots.pop()}/" if len(roots) == 1 and has_layers else ""
 
 
-def _with_attribute(name: str, stored: Stored) -> str:
+def _with_attribute(name: str, stored: StoredTensor) -> str:
     return name if stored.attribute == VARIABLE else f"{name}/{stored.attribute}"
 
 
-def _numeric(bundle: Bundle) -> dict[str, Entry]:
+def _numeric(bundle: Bundle) -> dict[str, BundleEntry]:
     return {key: e for key, e in bundle.entries.items() if e.numpy is not None}
 
 
@@ -235,6 +235,6 @@ def _skipped(bundle: Bundle) -> tuple[str, ...]:
     return tuple(key for key, e in bundle.entries.items() if e.numpy is None and key != GRAPH_KEY)
 
 
-def _spec(name: str, entry: Entry, layer_class: str | None = None) -> WeightSpec:
+def _spec(name: str, entry: BundleEntry, layer_class: str | None = None) -> WeightSpec:
     assert entry.numpy is not None
     return WeightSpec(name, entry.shape, entry.numpy, layer_class, entry.key)

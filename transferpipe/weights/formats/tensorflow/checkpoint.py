@@ -19,8 +19,8 @@ from transferpipe.text.listing import listed
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.tensorflow.bundle import AGAIN, Bundle, open_bundle
 from transferpipe.weights.formats.tensorflow.bundle_values import check_sum, locate_value, read_value, shards_of
-from transferpipe.weights.formats.tensorflow.catalog import Told, bundle_graph, found_by_name, found_in_graph
-from transferpipe.weights.formats.tensorflow.object_graph import Node
+from transferpipe.weights.formats.tensorflow.catalog import ObjectFacts, bundle_graph, found_by_name, found_in_graph
+from transferpipe.weights.formats.tensorflow.object_graph import ObjectNode
 from transferpipe.weights.formats.tensorflow.paths import find_index
 from transferpipe.weights.spec import Catalog, WeightSpec
 
@@ -47,7 +47,7 @@ def source_of(
     format: str,
     bundle: Bundle,
     files: tuple[Path, ...],
-    told: Callable[[tuple[Node, ...]], Told] = lambda _: Told(),
+    read_facts: Callable[[tuple[ObjectNode, ...]], ObjectFacts] = lambda _: ObjectFacts(),
 ) -> FileSource:
     """Return the source that reads the weights of `bundle`.
 
@@ -56,7 +56,7 @@ def source_of(
         format: name of the format.
         bundle: the opened checkpoint.
         files: the files that it was found by, beside its shards.
-        told: what further files tell of the nodes of its graph of objects.
+        read_facts: what further files tell of the nodes of its graph of objects.
 
     Raises:
         FileError: the graph of objects is damaged.
@@ -65,7 +65,7 @@ def source_of(
     stamps = {part: file_stamp(part) for part in parts}
     try:
         nodes = bundle_graph(bundle)
-        found = found_in_graph(bundle, nodes, told(nodes)) if nodes else found_by_name(bundle)
+        found = found_in_graph(bundle, nodes, read_facts(nodes)) if nodes else found_by_name(bundle)
     except (ValueError, RecursionError) as error:
         raise FileError(Problem(str(bundle.index), f"cannot be read: {error}", AGAIN)) from error
     proved: set[str] = set()

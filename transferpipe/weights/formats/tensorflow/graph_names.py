@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from transferpipe.weights.formats.tensorflow.object_graph import MOST_DEEP, VARIABLE, Node, Placed
+from transferpipe.weights.formats.tensorflow.object_graph import MOST_DEEP, VARIABLE, ObjectNode, Placed
 
 _Parts = tuple[str, ...]
 _NUMBERED = re.compile(r"layer(_with_weights)?-\d+")
@@ -27,11 +27,11 @@ _ATTENTION = {
 class GraphNames:
     """The names of the nodes of a graph that were placed."""
 
-    def __init__(self, nodes: Sequence[Node], placed: Sequence[Placed], told: Mapping[int, str]) -> None:
-        """Take the graph; `told` are the names of layers that the file states, by their nodes."""
+    def __init__(self, nodes: Sequence[ObjectNode], placed: Sequence[Placed], stated: Mapping[int, str]) -> None:
+        """Take the graph; `stated` are the names of layers that the file states, by their nodes."""
         self._nodes, self._placed = nodes, {p.node: p for p in placed}
         self._siblings: dict[int, frozenset[str]] = {}
-        self._labels = {n: name for n, name in told.items() if self._is_numbered(n)}
+        self._labels = {n: name for n, name in stated.items() if self._is_numbered(n)}
         self._labels = _distinct(self._labels, self._placed)
         self._deduce(placed)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from transferpipe.weights.formats.tensorflow.object_graph import Node
+from transferpipe.weights.formats.tensorflow.object_graph import ObjectNode
 
 WEIGHT, LISTED, TRAINED, STATE = range(4)
 """How a node is held: by the model; only by a list that Keras keeps for itself; by an optimizer as one of the variables
@@ -23,7 +23,9 @@ _COUNTER = re.compile(r"_?(save_counter|(global_|train_|num_|current_)?(step|epo
 _RANDOM = re.compile(r"(^|[/_])(seed_generator(_\d+)?/(seed_generator_state|state)|_state_var|StateVar)$")
 
 
-def holding_cost(nodes: Sequence[Node], metrics: Mapping[int, bool] | None = None) -> Callable[[int, str, int], int]:
+def holding_cost(
+    nodes: Sequence[ObjectNode], metrics: Mapping[int, bool] | None = None
+) -> Callable[[int, str, int], int]:
     """Return what tells how a node, under a name, holds another: see `WEIGHT`.
 
     Args:
@@ -45,12 +47,12 @@ def holding_cost(nodes: Sequence[Node], metrics: Mapping[int, bool] | None = Non
     return cost
 
 
-def _is_optimizer(node: Node) -> bool:
+def _is_optimizer(node: ObjectNode) -> bool:
     names = {name for name, _ in node.children}
     return bool(node.slots) or {"_iterations", "_learning_rate"} <= names or {"iter", "learning_rate"} <= names
 
 
-def _is_metric(nodes: Sequence[Node], node: int) -> bool:
+def _is_metric(nodes: Sequence[ObjectNode], node: int) -> bool:
     """Tell whether it holds a total and a count and nothing else that is stored."""
     stored = {name for name, child in nodes[node].children if nodes[child].stored}
     return stored == {"total", "count"}

@@ -19,7 +19,7 @@ _MOST_EDGES = 1 << 19
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredTensor:
     """A tensor that an object keeps.
 
     Attributes:
@@ -34,7 +34,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class ObjectNode:
     """One object.
 
     Attributes:
@@ -44,7 +44,7 @@ class Node:
     """
 
     children: tuple[tuple[str, int], ...] = ()
-    stored: tuple[Stored, ...] = ()
+    stored: tuple[StoredTensor, ...] = ()
     slots: tuple[int, ...] = ()
 
 
@@ -65,7 +65,7 @@ class Placed:
     cost: int
 
 
-def parse_graph(data: memoryview) -> tuple[Node, ...]:
+def parse_graph(data: memoryview) -> tuple[ObjectNode, ...]:
     """Return the nodes of a TrackableObjectGraph; the first is the root.
 
     Raises:
@@ -94,17 +94,17 @@ def check_references(count: int, references: Iterator[Sequence[tuple[str, int]]]
         raise ValueError(f"the graph of objects names node {largest:,} of {count:,}")
 
 
-def _parse_node(data: memoryview) -> Node:
+def _parse_node(data: memoryview) -> ObjectNode:
     children, stored, slots = [], [], []
     for field, value in fields(data):
         if field == 1:
             children.append(parse_reference(value))
         elif field == 2:
             found = {f: text(v) for f, v in fields(message(value)) if f in (1, 2, 3)}
-            stored.append(Stored(found.get(1, ""), found.get(2, ""), found.get(3, "")))
+            stored.append(StoredTensor(found.get(1, ""), found.get(2, ""), found.get(3, "")))
         elif field == 3:
             slots.append(next((number(v) for f, v in fields(message(value)) if f == 3), 0))
-    return Node(tuple(children), tuple(stored), tuple(slots))
+    return ObjectNode(tuple(children), tuple(stored), tuple(slots))
 
 
 def parse_reference(value: Value) -> tuple[str, int]:
@@ -118,7 +118,7 @@ def parse_reference(value: Value) -> tuple[str, int]:
     return name, node
 
 
-def place(nodes: Sequence[Node], cost: Callable[[int, str, int], int], most: int) -> tuple[Placed, ...]:
+def place(nodes: Sequence[ObjectNode], cost: Callable[[int, str, int], int], most: int) -> tuple[Placed, ...]:
     """Choose one way from the root to every node that can be reached: the cheapest, then the shortest, then the first.
 
     Args:
@@ -152,7 +152,7 @@ def place(nodes: Sequence[Node], cost: Callable[[int, str, int], int], most: int
     return _in_order(nodes, held)
 
 
-def _in_order(nodes: Sequence[Node], held: dict[int, list[Placed]]) -> tuple[Placed, ...]:
+def _in_order(nodes: Sequence[ObjectNode], held: dict[int, list[Placed]]) -> tuple[Placed, ...]:
     ordered, stack = [], list(held.get(-1, ()))
     while stack:
         here = stack.pop()

@@ -14,8 +14,13 @@ from typing import Any
 
 from transferpipe.files.protobuf import BYTES, Field, fields, message, number, read_fields, text, window_reader
 from transferpipe.files.segment import opened, read_into
-from transferpipe.weights.formats.tensorflow.catalog import Told
-from transferpipe.weights.formats.tensorflow.object_graph import MOST_NODES, Node, check_references, parse_reference
+from transferpipe.weights.formats.tensorflow.catalog import ObjectFacts
+from transferpipe.weights.formats.tensorflow.object_graph import (
+    MOST_NODES,
+    ObjectNode,
+    check_references,
+    parse_reference,
+)
 
 _MOST_GRAPH = 1 << 28
 _MOST_METADATA = 1 << 28
@@ -102,7 +107,7 @@ def read_metadata(path: Path) -> dict[int, str]:
     return found
 
 
-def told_of(nodes: Sequence[Node], saved: Sequence[SavedNode], metadata: Mapping[int, str]) -> Told:
+def facts_of(nodes: Sequence[ObjectNode], saved: Sequence[SavedNode], metadata: Mapping[int, str]) -> ObjectFacts:
     """Return what the SavedModel tells of the nodes of its checkpoint: the same objects by the same names."""
     names, classes, metrics, configs = {}, {}, {}, {}
     for node, there in _same(nodes, saved).items():
@@ -115,10 +120,10 @@ def told_of(nodes: Sequence[Node], saved: Sequence[SavedNode], metadata: Mapping
         if isinstance(layer_class, str) and layer_class:
             classes[node] = layer_class
             configs[node] = config
-    return Told(names, classes, metrics, configs)
+    return ObjectFacts(names, classes, metrics, configs)
 
 
-def _same(nodes: Sequence[Node], saved: Sequence[SavedNode]) -> dict[int, int]:
+def _same(nodes: Sequence[ObjectNode], saved: Sequence[SavedNode]) -> dict[int, int]:
     """Return the object of the SavedModel that each node of the checkpoint is, found by walking both from the root."""
     same = {0: 0} if nodes and saved else {}
     waiting = list(same)

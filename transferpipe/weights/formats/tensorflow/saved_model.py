@@ -10,11 +10,11 @@ from pathlib import Path
 from transferpipe.errors import FileError, Problem
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.tensorflow.bundle import open_bundle
-from transferpipe.weights.formats.tensorflow.catalog import Told
+from transferpipe.weights.formats.tensorflow.catalog import ObjectFacts
 from transferpipe.weights.formats.tensorflow.checkpoint import source_of
-from transferpipe.weights.formats.tensorflow.object_graph import Node
+from transferpipe.weights.formats.tensorflow.object_graph import ObjectNode
 from transferpipe.weights.formats.tensorflow.paths import KERAS_METADATA, MODEL, VARIABLES
-from transferpipe.weights.formats.tensorflow.saved_graph import read_metadata, read_saved_graph, told_of
+from transferpipe.weights.formats.tensorflow.saved_graph import facts_of, read_metadata, read_saved_graph
 
 _AGAIN = "the model is damaged or incomplete: copy or save it again"
 
@@ -37,20 +37,20 @@ def open_saved_model(path: Path) -> FileSource:
         raise FileError(Problem(str(folder), what, fix))
     files = [folder / name for name in (MODEL, KERAS_METADATA) if (folder / name).is_file()]
 
-    def told(nodes: tuple[Node, ...]) -> Told:
-        return _told(folder, nodes)
+    def read_facts(nodes: tuple[ObjectNode, ...]) -> ObjectFacts:
+        return _facts_beside(folder, nodes)
 
-    return source_of(path, "saved_model", open_bundle(index), (index, *files), told)
+    return source_of(path, "saved_model", open_bundle(index), (index, *files), read_facts)
 
 
-def _told(folder: Path, nodes: tuple[Node, ...]) -> Told:
+def _facts_beside(folder: Path, nodes: tuple[ObjectNode, ...]) -> ObjectFacts:
     """Return what the files beside the checkpoint tell of its objects; a model written as text tells nothing."""
     where = folder / MODEL
     if not where.is_file():
-        return Told()
+        return ObjectFacts()
     try:
         saved = read_saved_graph(where)
         where = folder / KERAS_METADATA
-        return told_of(nodes, saved, read_metadata(where) if where.is_file() else {})
+        return facts_of(nodes, saved, read_metadata(where) if where.is_file() else {})
     except (OSError, ValueError) as error:
         raise FileError(Problem(str(where), f"cannot be read: {error}", _AGAIN)) from error

@@ -37,7 +37,7 @@ class Packing:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ManifestEntry:
     """One value of the manifest.
 
     Attributes:
@@ -85,7 +85,7 @@ def unpack(stored: NDArray[Any], packing: Packing | None, dtype: str) -> NDArray
     return (np.floor(line + 0.5) if dtype == "int32" else line).astype(dtype)
 
 
-def read_manifest(path: Path, groups: object) -> list[Entry]:
+def read_manifest(path: Path, groups: object) -> list[ManifestEntry]:
     """Return the values that the manifest `groups` of the model at `path` describes, with the files that hold them.
 
     Raises:
@@ -93,7 +93,7 @@ def read_manifest(path: Path, groups: object) -> list[Entry]:
         UnsafeError: a file outside of the model's folder.
     """
     problems = Problems()
-    entries: list[Entry] = []
+    entries: list[ManifestEntry] = []
     if not isinstance(groups, list):
         raise FileError(Problem(str(path), "`weightsManifest` is not a list of groups of weights", _AGAIN))
     for number, group in enumerate(groups):
@@ -110,7 +110,7 @@ def read_manifest(path: Path, groups: object) -> list[Entry]:
     return entries
 
 
-def _entries(files: JoinedFiles, weights: list[Any], where: str) -> Iterator[Entry]:
+def _entries(files: JoinedFiles, weights: list[Any], where: str) -> Iterator[ManifestEntry]:
     """Yield the values of one group, one behind the other."""
     offset = 0
     for weight in weights:
@@ -130,7 +130,7 @@ def _entries(files: JoinedFiles, weights: list[Any], where: str) -> Iterator[Ent
         raise FileError(Problem(where, f"has {files.size - offset:,} bytes that nothing describes", _AGAIN))
 
 
-def _entry(weight: Mapping[str, Any], files: JoinedFiles, offset: int) -> Entry:
+def _entry(weight: Mapping[str, Any], files: JoinedFiles, offset: int) -> ManifestEntry:
     if not isinstance(weight, dict) or not isinstance(weight["name"], str) or not weight["name"]:
         raise TypeError("is not described by a mapping with a name")
     name, shape, dtype, packed = weight["name"], weight["shape"], weight["dtype"], weight.get("quantization")
@@ -142,7 +142,7 @@ def _entry(weight: Mapping[str, Any], files: JoinedFiles, offset: int) -> Entry:
     if dtype not in (*_DTYPES, "string"):
         raise ValueError(f"has the dtype {str(dtype)[:80]!r}; known are {', '.join(_DTYPES)}, string")
     packing = None if packed is None else _packing(packed, dtype)
-    return Entry(name, tuple(shape), dtype, packing, files, offset, weight.get("group") == "optimizer")
+    return ManifestEntry(name, tuple(shape), dtype, packing, files, offset, weight.get("group") == "optimizer")
 
 
 def _packing(packed: Any, dtype: str) -> Packing:
@@ -160,7 +160,7 @@ def _packing(packed: Any, dtype: str) -> Packing:
     return Packing(stored, float(scale), float(lowest))
 
 
-def _strings_size(entry: Entry) -> int:
+def _strings_size(entry: ManifestEntry) -> int:
     """Return the bytes of texts, each behind four bytes with its length."""
     count, last = math.prod(entry.shape), entry.files.size
     if count > min(_MOST_TEXTS, (last - entry.offset) // 4):

@@ -16,8 +16,8 @@ from transferpipe.files.json_text import read_mapping
 from transferpipe.files.segment import Segment
 from transferpipe.text.listing import listed
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.formats.keras_legacy.ungrouped import Stored, name_ungrouped
-from transferpipe.weights.formats.tfjs.manifest import Entry, read_manifest, unpack
+from transferpipe.weights.formats.keras_legacy.ungrouped import UngroupedWeight, name_ungrouped
+from transferpipe.weights.formats.tfjs.manifest import ManifestEntry, read_manifest, unpack
 from transferpipe.weights.keras.config import Config, is_layer_config
 from transferpipe.weights.keras.network import keras_network
 from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
@@ -81,19 +81,19 @@ def _text(topology: object, key: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _as_they_are(weights: Mapping[str, Entry]) -> Iterator[WeightSpec]:
+def _as_they_are(weights: Mapping[str, ManifestEntry]) -> Iterator[WeightSpec]:
     for place, entry in weights.items():
         yield _spec(entry.name, entry, None, place)
 
 
-def _as_in_keras(weights: Mapping[str, Entry], config: Config | None) -> Iterator[WeightSpec]:
+def _as_in_keras(weights: Mapping[str, ManifestEntry], config: Config | None) -> Iterator[WeightSpec]:
     """Yield the weights in the order of the model. The manifest has the names with which the variables were born."""
     entries = list(weights.items())
-    for k, name, layer_class in name_ungrouped([Stored(e.name, e.shape) for e in weights.values()], config):
+    for k, name, layer_class in name_ungrouped([UngroupedWeight(e.name, e.shape) for e in weights.values()], config):
         yield _spec(name, entries[k][1], layer_class, entries[k][0])
 
 
-def _spec(name: str, entry: Entry, layer_class: str | None, place: str) -> WeightSpec:
+def _spec(name: str, entry: ManifestEntry, layer_class: str | None, place: str) -> WeightSpec:
     return WeightSpec(name, entry.shape, entry.dtype, layer_class, place)
 
 
@@ -102,13 +102,13 @@ def _details(data: Mapping[str, Any], texts: Sequence[str]) -> dict[str, str]:
     return found | ({"texts, so not read": listed(texts, _MOST_LISTED)} if texts else {})
 
 
-def _read(entry: Entry) -> NDArray[Any]:
+def _read(entry: ManifestEntry) -> NDArray[Any]:
     stored = numpy_dtype(entry.packing.dtype if entry.packing else "uint8" if entry.dtype == "bool" else entry.dtype)
     values = np.frombuffer(entry.files.read(entry.offset, entry.nbytes), stored.newbyteorder("<"))
     return unpack(values, entry.packing, entry.dtype).reshape(entry.shape)
 
 
-def _locate(entry: Entry) -> Segment | None:
+def _locate(entry: ManifestEntry) -> Segment | None:
     if entry.packing or entry.dtype == "bool" or sys.byteorder != "little":
         return None
     piece = entry.files.piece(entry.offset, entry.nbytes)

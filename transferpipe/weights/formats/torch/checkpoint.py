@@ -27,8 +27,8 @@ from transferpipe.weights.formats.torch.legacy import is_legacy, read_legacy
 from transferpipe.weights.formats.torch.limited import PickleError
 from transferpipe.weights.formats.torch.objects import meaning_of, storage_of
 from transferpipe.weights.formats.torch.storages import AGAIN, Storages
-from transferpipe.weights.formats.torch.tensors import Storage, Tensor
-from transferpipe.weights.formats.torch.tree import Keys, Part, part_of
+from transferpipe.weights.formats.torch.tensors import Storage, TensorView
+from transferpipe.weights.formats.torch.tree import CheckpointPart, Keys, part_of
 from transferpipe.weights.formats.torch.unpickle import Machine, steps_for
 from transferpipe.weights.formats.torch.zip_form import read_zip
 from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec, numpy_dtype
@@ -126,7 +126,7 @@ def _refuse(path: Path, names: Iterable[str]) -> None:
     problems.raise_as(UnsafeError)
 
 
-def _named(path: Path, part: Part) -> list[tuple[WeightSpec, Tensor]]:
+def _named(path: Path, part: CheckpointPart) -> list[tuple[WeightSpec, TensorView]]:
     """Return the entries, first those of the part that holds the weights."""
     found, seen = [], set()
     slashed = any("/" in key for keys, _ in part.weights for key in keys)  # as in flat_names
@@ -151,7 +151,7 @@ def _name(path: Path, keys: Keys, slashed: bool) -> str:
     return name
 
 
-def _check_tensors(path: Path, tensors: Iterable[tuple[WeightSpec, Tensor]], storages: Storages) -> None:
+def _check_tensors(path: Path, tensors: Iterable[tuple[WeightSpec, TensorView]], storages: Storages) -> None:
     """Refuse tensors that cannot be read; all of them are reported."""
     problems = Problems()
     for spec, tensor in tensors:
@@ -160,12 +160,12 @@ def _check_tensors(path: Path, tensors: Iterable[tuple[WeightSpec, Tensor]], sto
     problems.raise_as(FileError)
 
 
-def _unreadable(spec: WeightSpec, tensor: Tensor) -> Unreadable:
+def _unreadable(spec: WeightSpec, tensor: TensorView) -> Unreadable:
     reason, _, fix = tensor.unreadable.partition(": ")
     return Unreadable(spec.name, reason, fix or "save it as a float or int8", spec.where)
 
 
-def _missing(tensor: Tensor, storages: Storages) -> str:
+def _missing(tensor: TensorView, storages: Storages) -> str:
     storage = tensor.storage
     stored = storages.stored.get(storage.key)
     if stored is None:
@@ -175,7 +175,7 @@ def _missing(tensor: Tensor, storages: Storages) -> str:
     return ""
 
 
-def _segment(tensor: Tensor, spec: WeightSpec, storages: Storages) -> Segment | None:
+def _segment(tensor: TensorView, spec: WeightSpec, storages: Storages) -> Segment | None:
     stored = storages.stored.get(tensor.storage.key)
     if not tensor.contiguous or not spec.nbytes or stored is None or stored.offset is None:
         return None
@@ -185,7 +185,7 @@ def _segment(tensor: Tensor, spec: WeightSpec, storages: Storages) -> Segment | 
     return Segment(storages.path, stored.offset + tensor.begin, spec.nbytes, spec.dtype)
 
 
-def _value(tensor: Tensor, storages: Storages) -> NDArray[Any]:
+def _value(tensor: TensorView, storages: Storages) -> NDArray[Any]:
     dtype = numpy_dtype(tensor.dtype.name)
     if not math.prod(tensor.shape):
         return np.empty(tensor.shape, dtype)
@@ -203,7 +203,7 @@ def _value(tensor: Tensor, storages: Storages) -> NDArray[Any]:
     return np.array(np.ndarray(tensor.shape, dtype, flat, strides=strides), order="C")
 
 
-def _details(part: Part, unreadable: Iterable[tuple[Keys, Tensor]]) -> Mapping[str, str]:
+def _details(part: CheckpointPart, unreadable: Iterable[tuple[Keys, TensorView]]) -> Mapping[str, str]:
     found = {
         "selected": "/".join(part.selected),
         "not tensors": ", ".join(part.beside),

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from transferpipe.errors import FileError, Problem
 from transferpipe.weights.formats.torch.limited import Limited, PickleError
-from transferpipe.weights.formats.torch.storages import AGAIN, Storages, Stored
+from transferpipe.weights.formats.torch.storages import AGAIN, Storages, StoredBytes
 from transferpipe.weights.formats.torch.tensors import Storage
 from transferpipe.weights.formats.torch.unpickle import MOST_PICKLE, Machine, read_pickle
 
@@ -69,7 +69,7 @@ class _Values:
 
 
 def _storages(path: Path, keys: list[str], declared: Mapping[str, Storage], values: _Values) -> Storages:
-    stored: dict[str, Stored] = {}
+    stored: dict[str, StoredBytes] = {}
     at = values.begin
     for key in keys:
         if key not in declared or key in stored:
@@ -78,7 +78,7 @@ def _storages(path: Path, keys: list[str], declared: Mapping[str, Storage], valu
         found, wanted = int.from_bytes(values.file.read(8), "little"), declared[key]
         if found != wanted.whole:
             raise PickleError(f"holds {found:,} elements of storage {key!r:.80}, and declares {wanted.whole:,}")
-        stored[key] = Stored(wanted.nbytes, at + 8)
+        stored[key] = StoredBytes(wanted.nbytes, at + 8)
         at += 8 + wanted.nbytes
         if at > values.end:
             raise PickleError(f"ends at byte {values.end:,}, but storage {key!r:.80} reaches byte {at:,}")

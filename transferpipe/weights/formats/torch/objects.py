@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from transferpipe.weights.formats.torch.limited import PickleError
-from transferpipe.weights.formats.torch.tensors import READABLE, UNREADABLE, DType, Storage, StorageClass, Tensor
+from transferpipe.weights.formats.torch.tensors import READABLE, UNREADABLE, DType, Storage, StorageClass, TensorView
 from transferpipe.weights.formats.torch.unpickle import Entries, Function, Opaque
 
 _STORAGES = {
@@ -77,7 +77,7 @@ def _arguments(given: tuple[Any, ...], least: int, most: int, name: str) -> None
         raise PickleError(f"calls {name} with {len(given)} arguments")
 
 
-def _tensor(given: tuple[Any, ...]) -> Tensor:
+def _tensor(given: tuple[Any, ...]) -> TensorView:
     _arguments(given, 4, 4, "_rebuild_tensor")
     storage, offset, shape, strides = given
     if not isinstance(storage, Storage):
@@ -85,21 +85,21 @@ def _tensor(given: tuple[Any, ...]) -> Tensor:
     shape, strides = _sizes(shape), _sizes(strides)
     if len(shape) != len(strides):
         raise PickleError(f"has a tensor with {len(shape)} axes and {len(strides)} strides")
-    return Tensor(storage, storage.dtype or DType("uint8"), _size(offset), shape, strides)
+    return TensorView(storage, storage.dtype or DType("uint8"), _size(offset), shape, strides)
 
 
-def _with_metadata(tensor: Tensor, metadata: Any) -> Tensor:
+def _with_metadata(tensor: TensorView, metadata: Any) -> TensorView:
     if isinstance(metadata, Entries) and any(value is not False for _, value in metadata.pairs):
         return replace(tensor, refused="is marked as to be conjugated or negated when it is used")
     return tensor
 
 
-def _tensor_v2(given: tuple[Any, ...]) -> Tensor:
+def _tensor_v2(given: tuple[Any, ...]) -> TensorView:
     _arguments(given, 6, 7, "_rebuild_tensor_v2")
     return _with_metadata(_tensor(given[:4]), given[6] if len(given) > 6 else None)
 
 
-def _tensor_v3(given: tuple[Any, ...]) -> Tensor:
+def _tensor_v3(given: tuple[Any, ...]) -> TensorView:
     _arguments(given, 7, 8, "_rebuild_tensor_v3")
     if not isinstance(given[6], DType):
         raise PickleError("has a tensor without a dtype")
@@ -125,8 +125,8 @@ def _of_type(given: tuple[Any, ...]) -> Any:
     return function.call(arguments)
 
 
-def _unreadable(what: str) -> Callable[[tuple[Any, ...]], Tensor]:
-    nothing = Tensor(Storage("", None, 0, 0), DType("uint8"), 0, (), (), what)
+def _unreadable(what: str) -> Callable[[tuple[Any, ...]], TensorView]:
+    nothing = TensorView(Storage("", None, 0, 0), DType("uint8"), 0, (), (), what)
     return lambda _: nothing
 
 

@@ -15,7 +15,7 @@ AGAIN = "the file is damaged or truncated: download or save it again"
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredBytes:
     """What is stored under one key.
 
     Attributes:
@@ -41,7 +41,7 @@ class Storages:
     """
 
     path: Path
-    stored: Mapping[str, Stored]
+    stored: Mapping[str, StoredBytes]
     unpack: Callable[[str, int, int], bytes] = field(repr=False)
     big_endian: bool = False
     _checked: set[str] = field(default_factory=set, repr=False)

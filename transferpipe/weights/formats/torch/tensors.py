@@ -75,7 +75,7 @@ class Storage:
 
 
 @dataclass(frozen=True, eq=False)
-class Tensor:
+class TensorView:
     """A tensor without its values.
 
     Attributes:

@@ -10,7 +10,7 @@ from typing import Any
 from transferpipe.errors import Problem, RecipeError, UnsafeError, did_you_mean
 from transferpipe.text.listing import listed
 from transferpipe.weights.formats.torch.limited import PickleError
-from transferpipe.weights.formats.torch.tensors import Tensor
+from transferpipe.weights.formats.torch.tensors import TensorView
 from transferpipe.weights.formats.torch.unpickle import Entries
 
 Keys = tuple[str, ...]
@@ -31,7 +31,7 @@ _LISTED = 8
 
 
 @dataclass(frozen=True)
-class Part:
+class CheckpointPart:
     """What is read of a checkpoint, and what is not.
 
     Attributes:
@@ -42,8 +42,8 @@ class Part:
     """
 
     selected: Keys
-    weights: tuple[tuple[Keys, Tensor], ...]
-    others: tuple[tuple[Keys, Tensor], ...]
+    weights: tuple[tuple[Keys, TensorView], ...]
+    others: tuple[tuple[Keys, TensorView], ...]
     beside: tuple[str, ...]
 
 
@@ -56,7 +56,7 @@ class Tree:
 
     def holds(self, value: Any) -> bool:
         """Tell whether `value` is a tensor or a container that leads to one."""
-        return isinstance(value, Tensor) or id(value) in self._holders
+        return isinstance(value, TensorView) or id(value) in self._holders
 
     def children(self, container: Any) -> dict[str, Any]:
         """Return what a container holds, by its keys as text.
@@ -79,7 +79,7 @@ class Tree:
             found[text] = value
         return found
 
-    def tensors(self, top: Any) -> Iterator[tuple[Keys, Tensor]]:
+    def tensors(self, top: Any) -> Iterator[tuple[Keys, TensorView]]:
         """Yield the tensors below `top` with the keys on the way, in file order.
 
         Raises:
@@ -92,14 +92,14 @@ class Tree:
             most -= 1 + _count(value)
             if most < 0 or len(keys) > _MOST_DEPTH:
                 raise PickleError("holds one thing in very many places, or in itself")
-            if isinstance(value, Tensor):
+            if isinstance(value, TensorView):
                 yield keys, value
             else:
                 below = [((*keys, k), v) for k, v in self.children(value).items() if self.holds(v)]
                 waiting.extend(reversed(below))
 
 
-def part_of(root: Any, select: str | None) -> Part:
+def part_of(root: Any, select: str | None) -> CheckpointPart:
     """Return what is to be read of the checkpoint whose unpickled object is `root`.
 
     Args:
@@ -113,23 +113,23 @@ def part_of(root: Any, select: str | None) -> Part:
         UnsafeError: a key is there twice.
     """
     tree = Tree(root)
-    if isinstance(root, Tensor):
-        return Part((), ((("tensor",), root),), (), ())
+    if isinstance(root, TensorView):
+        return CheckpointPart((), ((("tensor",), root),), (), ())
     top = tree.children(root)
     selected = _resolve(tree, select) if select is not None else _wrapper(tree, top)
     chosen = root
     for key in selected:
         chosen = tree.children(chosen)[key]
-    if isinstance(chosen, Tensor):
-        return Part(selected[:-1], ((selected[-1:], chosen),), _others(tree, selected), _beside(tree, top))
+    if isinstance(chosen, TensorView):
+        return CheckpointPart(selected[:-1], ((selected[-1:], chosen),), _others(tree, selected), _beside(tree, top))
     weights = tree.tensors(chosen)
     beside = _beside(tree, top) + (_beside(tree, tree.children(chosen)) if selected else ())
     if not selected:
         weights = ((k, t) for k, t in weights if not _is_training(top, k[0]))
-    return Part(selected, tuple(weights), _others(tree, selected), beside)
+    return CheckpointPart(selected, tuple(weights), _others(tree, selected), beside)
 
 
-def _others(tree: Tree, selected: Keys) -> tuple[tuple[Keys, Tensor], ...]:
+def _others(tree: Tree, selected: Keys) -> tuple[tuple[Keys, TensorView], ...]:
     top = tree.children(tree.root)
     found = tree.tensors(tree.root)
     if selected:
@@ -139,7 +139,7 @@ def _others(tree: Tree, selected: Keys) -> tuple[tuple[Keys, Tensor], ...]:
 
 def _is_training(top: dict[str, Any], key: str) -> bool:
     """Tell whether an entry at the top is the state of a training run: a container, or a generator's state."""
-    return bool(_TRAINING.fullmatch(key)) and (not isinstance(top[key], Tensor) or "rng" in key)
+    return bool(_TRAINING.fullmatch(key)) and (not isinstance(top[key], TensorView) or "rng" in key)
 
 
 def _beside(tree: Tree, entries: dict[str, Any]) -> tuple[str, ...]:
@@ -147,7 +147,7 @@ def _beside(tree: Tree, entries: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _wrapper(tree: Tree, top: dict[str, Any]) -> Keys:
-    found = [k for k, v in top.items() if tree.holds(v) and not isinstance(v, Tensor) and _WRAPPERS.fullmatch(k)]
+    found = [k for k, v in top.items() if tree.holds(v) and not isinstance(v, TensorView) and _WRAPPERS.fullmatch(k)]
     if len(found) > 1:
         what = f"the checkpoint holds weights under {_listed(found)}"
         raise RecipeError(
@@ -163,7 +163,7 @@ def _resolve(tree: Tree, select: str) -> Keys:
     keys: list[str] = []
     here, rest = tree.root, _average(tree) if select == "ema" else select
     while rest:
-        children = {} if isinstance(here, Tensor) else tree.children(here)
+        children = {} if isinstance(here, TensorView) else tree.children(here)
         fits = [k for k in children if k and (rest == k or rest.startswith((f"{k}/", f"{k}.")))]
         if not fits:
             raise RecipeError(Problem("select", _missing(keys, rest), _what_there_is(tree, children, rest)))
@@ -233,13 +233,13 @@ def _holders(root: Any) -> tuple[set[int], int]:
     found: list[int] = []
     while waiting:
         here = waiting.pop()
-        if isinstance(here, Tensor):
+        if isinstance(here, TensorView):
             found.append(id(here))
             continue
         pairs = _pairs(here)
         size += len(pairs)
         for _, value in pairs:
-            if isinstance(value, Tensor | Entries | list | tuple):
+            if isinstance(value, TensorView | Entries | list | tuple):
                 parents.setdefault(id(value), []).append(id(here))
                 if id(value) not in seen:
                     seen.add(id(value))

@@ -16,7 +16,7 @@ from typing import Any
 from transferpipe.errors import FileError, Problem
 from transferpipe.files.zip_members import check_members, member_offset
 from transferpipe.weights.formats.torch.limited import Limited, PickleError
-from transferpipe.weights.formats.torch.storages import AGAIN, Storages, Stored
+from transferpipe.weights.formats.torch.storages import AGAIN, Storages, StoredBytes
 from transferpipe.weights.formats.torch.unpickle import MOST_PICKLE, Machine, read_pickle
 
 PICKLE = "data.pkl"
@@ -101,14 +101,14 @@ def _is_big_endian(path: Path, archive: zipfile.ZipFile, prefix: str) -> bool:
     return order == b"big"
 
 
-def _stored(path: Path, member: zipfile.ZipInfo) -> Stored:
+def _stored(path: Path, member: zipfile.ZipInfo) -> StoredBytes:
     if member.compress_type != zipfile.ZIP_STORED:
-        return Stored(member.file_size, None)
+        return StoredBytes(member.file_size, None)
     # PyTorch can be told to compute no checksums; it then writes zeros.
-    return Stored(member.file_size, member_offset(path, member), member.CRC or None)
+    return StoredBytes(member.file_size, member_offset(path, member), member.CRC or None)
 
 
-def _check_apart(stored: dict[str, Stored], size: int) -> None:
+def _check_apart(stored: dict[str, StoredBytes], size: int) -> None:
     """Refuse storages that overlap or go past the end of the file."""
     at = 0
     for begin, key, count in sorted(

@@ -1,0 +1,91 @@
+"""The words of the code: one name for one thing, and none that says nothing."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import transferpipe
+
+ROOT = Path(transferpipe.__file__).parent
+TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(ROOT.rglob("*.py"))}
+# A name made of one of these says that something is done, and not what.
+EMPTY_WORDS = {"manager", "handler", "helper", "helpers", "util", "utils", "misc", "common"}
+# What is called while something goes on, by its type.
+CALLBACKS = {"Progress": "on_progress", "OnResult": "on_result"}
+
+
+def classes() -> Iterator[tuple[str, str]]:
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                yield node.name, f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+def parameters() -> Iterator[tuple[ast.arg, str]]:
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                arguments = node.args
+                for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
+                    yield argument, f"{path.relative_to(ROOT)}:{argument.lineno}"
+
+
+def words_of(name: str) -> set[str]:
+    """Return the words of a name in any spelling.
+
+    >>> sorted(words_of("_FileHelper")), sorted(words_of("json_utils"))
+    (['file', 'helper'], ['json', 'utils'])
+    """
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
+
+
+def test_no_two_classes_have_one_name() -> None:
+    places = defaultdict(list)
+    for name, place in classes():
+        places[name].append(place)
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_a_class_is_found_whether_it_is_private_or_inside_another() -> None:
+    found = {node.name for node in ast.walk(ast.parse("class A:\n    class _B: ...")) if isinstance(node, ast.ClassDef)}
+    assert found == {"A", "_B"}
+    assert len(dict(classes())) > 300
+
+
+@pytest.mark.parametrize("kind", ["module", "class"])
+def test_no_name_says_only_that_something_is_done(kind: str) -> None:
+    if kind == "module":
+        names = [part for path in TREES for part in path.relative_to(ROOT).with_suffix("").parts]
+    else:
+        names = [name for name, _ in classes()]
+    assert [name for name in names if words_of(name) & EMPTY_WORDS] == []
+
+
+def test_what_is_called_while_something_goes_on_has_one_name() -> None:
+    found = 0
+    for argument, place in parameters():
+        types = words_in(argument.annotation)
+        for kind, name in CALLBACKS.items():
+            if kind in types:
+                found += 1
+                assert argument.arg == name, f"{place}: {argument.arg} takes {kind}: call it {name}"
+    assert found >= 15
+
+
+def test_no_parameter_is_called_by_what_is_done_with_it() -> None:
+    wrong = [f"{place}: {a.arg}" for a, place in parameters() if a.arg in ("told", "tell", "callback", "cb", "hook")]
+    assert wrong == []
+
+
+def words_in(annotation: ast.expr | None) -> set[str]:
+    """Return the names in an annotation that stand for themselves, not for what a function returns."""
+    if annotation is None:
+        return set()
+    parts = {annotation} if not isinstance(annotation, ast.BinOp) else {annotation.left, annotation.right}
+    return {part.id for part in parts if isinstance(part, ast.Name)}
