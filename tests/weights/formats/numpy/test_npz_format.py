@@ -221,7 +221,6 @@ def test_flipped_bit_is_noticed(path, compressed):
         source.read("x")
 
 
-@pytest.mark.parametrize("compressed", [False, True])
 def test_file_that_changes_after_opening(path):
     np.savez(path, x=np.arange(3.0))
     source = open_npz(path)
