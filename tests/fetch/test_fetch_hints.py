@@ -63,7 +63,7 @@ def test_a_server_that_does_not_say_how_long_a_file_is(server, cache):
     assert find(url, "source", digest).path.read_bytes() == data
 
 
-@follows("Wanted.unreachable: check the address and")
+@follows("WantedFile.unreachable: check the address and")
 def test_the_copy_in_the_cache(server, cache):
     data, _ = weights()
     server.files["/m.safetensors"] = data
