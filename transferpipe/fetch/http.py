@@ -1,4 +1,12 @@
-"""Downloading over http and https with Python's own client: no extra is needed, and no other scheme is reachable."""
+"""Downloading over http and https with Python's own client: no extra is needed, and no other scheme is reachable.
+
+Why not a library: pooch keeps one file under one name and checks a digest that is known beforehand, and fsspec's cache
+keeps whatever the address has at the moment. Neither keeps what a run
+has read beside what the address has now, asks by ETag whether that changed, refuses a redirect from the web to this
+machine or to a scheme without encryption, or takes a file that is shorter than announced for the failure that it is.
+Nothing is resumed: half a download is thrown away. Where an address needs more than http (``s3://``, ``gs://``), fsspec
+opens it.
+"""
 
 from __future__ import annotations
 

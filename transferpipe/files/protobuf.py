@@ -1,5 +1,7 @@
 """The wire format of protocol buffers: a message as numbered fields, with bounds and without any code of theirs.
 
+The protobuf package needs generated code for every schema and builds messages whole, a gigabyte of values among them.
+
 A message is a sequence of keys and values; a key tells a field's number and how its value is stored
 (https://protobuf.dev/programming-guides/encoding/). What a field means is the reader's affair. Long values are not
 read here: a field tells where they lie.

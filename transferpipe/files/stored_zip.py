@@ -1,5 +1,8 @@
 """A zip archive of uncompressed members with fixed times, whose members are filled in place.
 
+`zipfile` writes one member after the other; members that are filled in place take values as they stream from their
+source, several at a time.
+
 Layout: PKWARE's APPNOTE.TXT, sections 4.3.7 (local header), 4.3.12 (central directory), 4.3.14 to 4.3.16 (ends),
 4.4.4 (flags), 4.5.3 (zip64).
 """

@@ -1,6 +1,7 @@
 """The header of a `.npy` array, alone or inside an npz archive.
 
-Layout: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+Read here and not by `numpy.load`, which reads the values with it, allocates whatever the header declares, and evaluates
+a header of any length; here values stay in the file until they are asked for. Layout: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 """
 
 from __future__ import annotations

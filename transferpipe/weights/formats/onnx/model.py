@@ -1,5 +1,8 @@
 """ONNX: the weights of a model's graph, read without the onnx package.
 
+That package builds every message in memory, values included, before it says anything, and follows external data
+wherever a file points; here values stay where they are, and every length is checked against the file.
+
 Fields: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (``ModelProto``, ``GraphProto``). Weights are
 initialisers and the tensors in ``Constant`` nodes, also those of graphs inside of nodes. The nodes tell how their axes
 are arranged, what they are called where their own names say nothing, and what becomes of them on the way to the node

@@ -1,5 +1,7 @@
 """Sorted tables as LevelDB and TensorFlow write them: blocks of keys that share their beginnings, and a footer.
 
+Read here because the only other reader is TensorFlow itself, two gigabytes of packages for a listing.
+
 https://github.com/google/leveldb/blob/main/doc/table_format.md
 """
 

@@ -1,7 +1,9 @@
 """Reading a pickle as data: a machine for pickle's opcodes that has no way to import, call or change anything.
 
-Opcodes are taken apart by `pickletools.genops`, which executes nothing. What a pickle names (``GLOBAL``) becomes what
-the caller's table has under that name, and is refused otherwise; what it calls is one of the table's own functions.
+`torch.load` needs PyTorch, and its ``weights_only`` machine still imports and calls what its own list allows; here
+nothing is there that could be called. Opcodes are taken apart by `pickletools.genops`, which executes nothing. What a
+pickle names (``GLOBAL``) becomes what the caller's table has under that name, and is refused otherwise; what it calls
+is one of the table's own functions.
 Opcodes: https://docs.python.org/3/library/pickletools.html and the comments of CPython's ``Lib/pickletools.py``.
 """
 
