@@ -53,7 +53,7 @@ def written(scores: dict[str, list[tuple[Case, Score]]], left_out: list[str]) ->
         f"Made by `python -m tests.suggest_suite.run --write-table` with {versions}; `cases.py` has the truth.",
         "",
         "Right: the weight takes what it should, or rightly keeps what it has. Open: left to the user, or kept though there is something for it.",
-        "Rules are counted with those that keep weights. Seconds are those of `tp.suggest`, on a machine that others used too.",
+        "Rules are counted with those that keep weights. Seconds are the processor's for `tp.suggest`, opening both sides included.",
         *([f"Left out, because their package is not installed: {', '.join(left_out)}."] if left_out else []),
     ]
     for group, entries in scores.items():

@@ -1,5 +1,7 @@
 """Proposed mappings: what each target weight takes, the rules that say so, and what is left open."""
 
+import html
+
 import keras
 import numpy as np
 import pytest
@@ -78,6 +80,7 @@ def test_the_text_is_the_recipe(resnet):
     assert max(len(line) for line in text.splitlines() if not line.startswith("source:")) <= 80
     assert yaml.safe_load(text)["mapping"] == found.mapping
     assert "fc: {to: fc, from: null}" in text
+    assert html.unescape(found._repr_html_()) == f"<pre>{text}</pre>"
     assert "# kept: no weight of the source has its shapes: fc/kernel (64, 3)" in text
 
 
@@ -229,3 +232,19 @@ def test_blocks_are_not_shifted_where_one_more_obeys_another_law(tmp_path):
     found = tp.suggest(path, keras.Model(inputs, x))
     assert taken(found) == {f"row{k}": {f"blocks/{k - 1}/fc"} for k in range(1, 41)}
     assert found.mapping["row"]["from"] == "blocks/{i-1}/fc"
+
+
+def test_a_deeper_chain_whose_names_say_nothing_is_left_open():
+    """Which three of the four layers of one shape are meant, nothing tells."""
+
+    def chain(names):
+        inputs = x = keras.Input((4,))
+        for name in names:
+            x = layers.Dense(4, name=name)(x)
+        return keras.Model(inputs, layers.Dense(2, name="end")(x))
+
+    found = tp.suggest(chain(("iron", "gold", "zinc", "lead")), chain(("wolf", "bear", "lynx")))
+    assert taken(found) == {"end": {"end"}}
+    assert {c.target for c in found.undecided} == {"wolf", "bear", "lynx"}
+    same = tp.suggest(chain(("iron", "gold", "zinc")), chain(("wolf", "bear", "lynx")))
+    assert taken(same) == {"wolf": {"iron"}, "bear": {"gold"}, "lynx": {"zinc"}, "end": {"end"}}

@@ -69,6 +69,14 @@ class Evidence:
     is_odd: list[bool]
     in_line: tuple[Flags, Flags]
 
+    def is_told(self, i: int, j: int) -> bool:
+        """Tell whether names, all of the graph, or values speak for a pair: a part of the graph only counts up layers.
+
+        Where one network is deeper, what comes first in both may be any of several.
+        """
+        named = self.same[i, j] > 0 or max(self.law[i, j], self.words[i, j]) > 0.25
+        return bool(named or self.graph[i, j] > 0.9 or self.values[i, j] > 0)
+
     @property
     def without_order(self) -> Scores:
         """The scores of all pairs, the order left out."""

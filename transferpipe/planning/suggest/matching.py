@@ -112,13 +112,20 @@ def match_pieces(
                 doubt = doubt or "the bias is what the file has next to the kernel"
             matches.append(Match(piece, fits.sources[j], told, doubt))
         else:
-            _, others = second.of(i)
-            names = [fits.sources[k].name for k in dict.fromkeys([j, *others])]
-            reason = "fits by its shapes alone" if len(names) == 1 else "fit equally well"
-            if evidence.is_odd[i]:
-                reason = "most layers of these words have other shapes in the source"
-            undecided.append(Undecided(piece, tuple(names), reason))
+            undecided.append(_leave_open(fits, evidence, second, (i, j)))
     return Matching(tuple(matches), tuple(undecided), tuple(unmatched))
+
+
+def _leave_open(fits: Fits, evidence: Evidence, second: _Seconds, pair: tuple[int, int]) -> Undecided:
+    """Return what is left to the user of a piece, and why."""
+    i, j = pair
+    names = [fits.sources[k].name for k in dict.fromkeys([j, *second.of(i)[1]])]
+    reason = "fits by its shapes alone" if len(names) == 1 else "fit equally well"
+    if evidence.is_odd[i]:
+        reason = "most layers of these words have other shapes in the source"
+    elif len(names) == 1 and not second.is_complete(i):
+        reason = "its names say nothing, and its kind has more layers on one side"
+    return Undecided(fits.targets[i], tuple(names), reason)
 
 
 def _decide(evidence: Evidence, fixed: Mapping[int, int | None]) -> tuple[NDArray[np.int64], dict[int, float]]:
@@ -130,7 +137,10 @@ def _decide(evidence: Evidence, fixed: Mapping[int, int | None]) -> tuple[NDArra
         if j < 0:
             continue
         margin, _ = second.of(i)
-        if evidence.is_odd[i] and evidence.same[i, j] < 0.8 and i not in fixed:
+        if i not in fixed and (
+            (evidence.is_odd[i] and evidence.same[i, j] < 0.8)
+            or (not evidence.is_told(i, j) and not second.is_complete(i))
+        ):
             continue
         enough = scores[i, j] >= ENOUGH or evidence.order[i, j] >= 1 or second.is_complete(i)
         if i in fixed or (margin >= MARGIN and enough):
