@@ -195,7 +195,7 @@ def test_a_name_of_a_run(hint, planned):
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-@follows("_recipe_of: put rules into recipes/mapping/….yaml,")
+@follows("_missing_config: did you mean …?")
 def test_a_file_of_rules(hint, planned, here):
     text = hint(2, *OWN, "mapping=other")
     path = here / re.search(r"recipes/\S+\.yaml", text)[0]
@@ -203,8 +203,19 @@ def test_a_file_of_rules(hint, planned, here):
     path.write_text("head: {to: classes, from: classes}\n")
     both = BODY | {"classes/kernel": "classes/kernel", "classes/bias": "classes/bias"}
     assert moved(planned(*OWN, "mapping=other")) == both
-    override = word(text, "or change one: ").replace("RULE", "head").replace("to=...", "from=classes")
-    assert moved(planned(*OWN, override)) == both
+    assert moved(planned(*OWN, re.search("mapping=none", text)[0])) == BODY
+
+
+@follows("_recipe_of: write the rules themselves,")
+def test_rules_that_are_only_named(hint, planned, recipe, here):
+    rest = (here / "recipes/own.yaml").read_text().partition("mapping:")[0]
+    override = recipe(f"{rest}mapping: other\nunmatched: keep\n")
+    text = hint(2, "plan", override)
+    path = here / re.search(r"recipes/\S+\.yaml", text)[0]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("body: {to: hidden, from: hidden}\n")
+    recipe(f"{rest}unmatched: keep\n")
+    assert moved(planned("plan", override, word(text, "command line: "))) == BODY
 
 
 @follows("_missing_config: name a recipe without")
@@ -367,7 +378,7 @@ def test_values_in_place_of_an_interval(hint, cli):
         pytest.param("sweep.drop=[{sed: 1}]", marks=follows("_check_keys: did you mean …?")),
         pytest.param("sweep.controls=[randm]", marks=follows("controls_of: did you mean …?")),
         pytest.param("+sweep.axs={freeze: [null]}", marks=follows("read_settings_of: did you mean …?")),
-        pytest.param("sweep.log=[tensorbord]", marks=follows("check_loggers: did you mean …?")),
+        pytest.param("sweep.log=[tensorbord]", marks=follows("_check_outside: did you mean …?")),
         pytest.param("sweep.x=sed", marks=follows("check_named: did you mean …?")),
     ],
 )
@@ -400,7 +411,7 @@ def test_the_variant_to_compare_with(hint, cli):
         ("log", "3"), ("x", "3"), ("title", "3"), ("recipe", "3"), ("selffer", "3"),
     ],
 )  # fmt: skip
-@follows("read_settings_of: write …: …")
+@follows("read_settings_of: write …")
 def test_settings_of_a_sweep_as_they_are_written(key, wrong):
     from transferpipe.sweep.settings import read_settings_of
 

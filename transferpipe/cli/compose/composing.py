@@ -302,7 +302,8 @@ def _recipe_of(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
     """
     data.pop("vars", None)  # they have been filled in where the recipe names them
     if isinstance(name := data.get("mapping"), str):  # no such group: Hydra took it for a value
-        fix = f"put rules into recipes/mapping/{name}.yaml, or change one: mapping.RULE.to=..."
+        fix = f"write the rules themselves, or put them into recipes/mapping/{name}.yaml and choose them"
+        fix += f" on the command line: mapping={name}"
         raise RecipeError(Problem("mapping", f"there is no file of rules called {name!r}", fix))
     given = {o.lstrip("+").partition("=")[0] for o in overrides}
     sources = data["sources"] if isinstance(data.get("sources"), dict) else {}
