@@ -89,3 +89,35 @@ def words_in(annotation: ast.expr | None) -> set[str]:
         return set()
     parts = {annotation} if not isinstance(annotation, ast.BinOp) else {annotation.left, annotation.right}
     return {part.id for part in parts if isinstance(part, ast.Name)}
+
+
+# How numbers are named that somebody chose.
+CHOSEN = re.compile(
+    r"_?(MOST|DEEPEST|LARGEST|LONGEST|SMALL|LARGE|FEW|MANY|SOME|ENOUGH|EPSILONS?|RELATIVE|FLOOR|MARGIN)\b"
+)
+
+
+def chosen_numbers() -> Iterator[tuple[str, bool]]:
+    """Yield where a module chooses a bound or a tolerance, and whether it says why there or at the lines before."""
+    for path, tree in TREES.items():
+        lines = path.read_text(encoding="utf-8").split("\n")
+        docs = {node.lineno - 1 for node in tree.body if isinstance(node, ast.Expr)}
+        for node in tree.body:
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            names = [n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)]
+            numbers = isinstance(node, ast.Assign) and any(
+                isinstance(n, ast.Constant) and type(n.value) in (int, float) for n in ast.walk(node.value)
+            )
+            if not numbers or not any(CHOSEN.match(name.replace("_", " _").strip(" _")) for name in names):
+                continue
+            first = node.lineno - 1
+            while re.match(r"_?[A-Z]", lines[first - 1]) and "#" not in lines[first]:
+                first -= 1  # the numbers of one block share their reason
+            said = any("#" in line for line in lines[max(first - 1, 0) : node.end_lineno])
+            yield f"{path.relative_to(ROOT)}:{node.lineno}", said or node.end_lineno in docs
+
+
+def test_every_chosen_number_says_why_it_is_that() -> None:
+    found = dict(chosen_numbers())
+    assert len(found) > 80
+    assert [place for place, said in found.items() if not said] == []

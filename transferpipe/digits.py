@@ -15,6 +15,7 @@ from transferpipe.errors import Problems, RecipeError
 Split = Literal["train", "test"]
 
 DATA = Path(__file__).parent / "zoo" / "data"
+# Height, width and channels of the digits that scikit-learn ships, as Keras's convolutions take them.
 SHAPE = (8, 8, 1)
 _DARKEST = 16.0  # every pixel counts the dark dots of a 4x4 block, 0..16
 

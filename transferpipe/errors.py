@@ -10,6 +10,7 @@ from typing import ClassVar
 from transferpipe.text.listing import and_more
 from transferpipe.text.visible import visible
 
+# A wrong key at the top makes hundreds of problems further down: what fits a screen shows the first, its cause.
 _MOST_PROBLEMS = 20
 
 

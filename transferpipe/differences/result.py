@@ -16,6 +16,7 @@ from transferpipe.text.collapse import counted
 from transferpipe.values.difference import ValueDifference
 from transferpipe.weights.name import WeightName
 
+# Raised when a reader of the JSON would misread what it knew; keys that are only added leave it as it is.
 FORMAT_VERSION = 1
 Status = Literal["equal", "changed", "dtype", "shape", "only in A", "only in B", "unreadable", "left out"]
 EQUAL: Status = "equal"

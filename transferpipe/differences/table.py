@@ -34,6 +34,7 @@ from transferpipe.weights.name import WeightName
 
 _MOST_CHANGED = 40
 """More changed weights than this are shown a line a layer, and more layers than this are cut."""
+# A screen of an ordinary terminal has 24 lines; the header and what sums up the rest need some of them.
 _MOST_LINES, _FEW_SERIES = 20, 6
 MODEL = "model"  # what the format of a built model is called
 _GAP, _LAST = 2, 20

@@ -29,6 +29,7 @@ Download = Callable[[WantedFile, IO[bytes], Progress], Mark | None]
 _LATEST = "latest.json"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ODD = re.compile(r"[^\w.+-]")
+# File systems take 255 bytes; the digest, the suffixes of temporary files and of locks need their part of it.
 _MOST_NAME = 120
 
 

@@ -32,8 +32,11 @@ from transferpipe.fetch.address import check_redirect, is_local
 from transferpipe.fetch.request import Mark, WantedFile, check_length, copy
 from transferpipe.progress import Progress
 
+# Of silence, not of the whole download: a hub may have to look for a file that nobody asked for lately.
 _SECONDS = 60
+# RFC 9110, 15.4.5: what was kept is still what the server has.
 _UNCHANGED = 304
+# RFC 9110, 15.5.2 and 15.5.4: both mean that a token is missing or may not see this file.
 _REFUSED = (401, 403)
 _FIXES = {404: "check the address", 410: "check the address", 429: "wait, then run again"}
 

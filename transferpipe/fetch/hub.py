@@ -16,6 +16,7 @@ from transferpipe.fetch.request import WantedFile
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _INDEX = ".index.json"
 _SNAPSHOTS = "snapshots"
+# owner/model/framework/variation, which are one model; what follows is a version or a file.
 _KAGGLE_PARTS = 4
 
 

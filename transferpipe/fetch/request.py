@@ -12,6 +12,7 @@ from transferpipe.errors import FileError, Problem
 from transferpipe.files.os_errors import cannot_be_written
 from transferpipe.progress import Progress
 
+# Large enough that calls cost nothing beside the network, small enough that a bar moves and Ctrl-C is heard.
 _CHUNK = 1 << 20
 
 

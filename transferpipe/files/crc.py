@@ -18,9 +18,11 @@ from transferpipe.files.segment import CHUNK, Segment, opened, read_into
 
 __all__ = ["combine", "crc32", "reading", "segment_crcs"]
 
+# zlib releases the interpreter while it sums; from two threads on the disk is what is waited for.
 _THREADS = 2
 _RUN = 32 << 20
 
+# The polynomial of CRC-32 as zlib and ZIP have it, its bits reversed (RFC 1952, section 8).
 _POLYNOMIAL = 0xEDB88320
 
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.files.os_errors import cannot_be_read
 
+# No tool nests so deep; a loop of links would go on until the names are too long for the system.
 _MOST_DEPTH = 100
 _INLINE = "keep all files of a model in one folder, under plain names"
 

@@ -16,10 +16,15 @@ from dataclasses import dataclass
 Read = Callable[[int, int], bytes]
 """Returns so many bytes from a place; fewer at the end."""
 
+# Wire types, https://protobuf.dev/programming-guides/encoding/#structure; groups (3 and 4) are obsolete and refused.
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _FIXED = {FIXED64: 8, FIXED32: 4}
+# 64 bits in groups of 7: a longer one is damaged.
 _MOST_VARINT = 10
+# One page: most messages that are read whole are shorter, and the fields of larger ones lie close together.
 _WINDOW = 1 << 12
+# Of one message. The largest graphs have some hundred thousand nodes; a field takes two bytes, so that a file of a
+# gigabyte could keep a reader busy for minutes.
 _MOST_FIELDS = 1_000_000
 
 

@@ -21,7 +21,10 @@ _MOST_MEMBERS = 0xFFFF  # likewise
 _DATE = 33  # 1980-01-01, the earliest there is: equal content gives equal bytes
 _UTF8 = 0x800  # the flag of names that are not plain ASCII
 _PADDING = 0xD935  # the extra field in which Android's zipalign pads
+# A cache line, and what NumPy and safetensors align to: values can be mapped into memory as they lie.
 _ALIGNMENT = 64
+# Tag and length (4 bytes) and both sizes (8 each) of the zip64 field: APPNOTE.TXT, 4.5.3. It is always written, so that
+# where the values begin is known before their size is.
 _ZIP64_LOCAL = 20
 
 

@@ -10,6 +10,7 @@ from transferpipe.recipe.model import Rule
 from transferpipe.weights.spec import Catalog
 
 _SPECIAL = re.compile(r"([\\^$.|?*+()\[\]{}])")
+# So many names still make a rule that can be read; of more, the pattern is left to whoever knows their common part.
 _MOST = 4
 
 

@@ -9,6 +9,7 @@ from transferpipe.planning.model import PlanWarning
 from transferpipe.recipe.model import Recipe
 from transferpipe.text.listing import and_more
 
+# Hundreds of warnings of one kind are repaired by kind: three examples show what they share.
 _EXAMPLES = 3
 _LISTED = 12
 """Up to so many warnings, a strict recipe is told every one; of more, the first of each kind."""

@@ -13,7 +13,9 @@ from transferpipe.recipe.patterns import NameMatch, Pattern
 _TOKEN = re.compile(
     r"\\g<(?P<named>[^>]*)>|\\(?P<number>\d+)|\\(?P<escaped>.)|(?P<twice>\{\{|\}\})|\{(?P<sum>[^{}]*)\}"
 )
+# Ten to the 18 is less than 2**63: every number in a name, and what is computed of it, stays a machine's integer.
 _MOST_DIGITS = 18
+# Beyond what a pattern that can be read captures; a reference to more is a typing error.
 _MOST_GROUPS = 999
 # Longer sums are a mistake or an attack; short ones neither nest deeply nor grow large.
 _LONGEST_SUM = 60

@@ -25,6 +25,7 @@ from transferpipe.weights.formats.tensorflow.catalog import bundle_graph
 from transferpipe.weights.formats.tensorflow.object_graph import VARIABLE, ObjectNode
 from transferpipe.weights.formats.tensorflow.paths import VARIABLES
 
+# All of them have one cause, a list of layers: three names show which.
 _MOST_NAMED = 3
 _COLOUR = re.compile(r"\x1b\[\d*m")
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Pool = Literal["flatten", "average"]
 POOLS = ("flatten", "average")
 
+# Features are those of inference, whatever the batch: this keeps a large image model within a few gigabytes.
 _BATCH = 128
 
 

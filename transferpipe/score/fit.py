@@ -20,6 +20,7 @@ Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]
 Weights = list[NDArray[Any]]
 Forward = Callable[..., Any]
 
+# Ten times Adam's default: what is trained is small, and sees few images for few epochs.
 LEARNING_RATE = 0.01
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Solver = Literal["ridge", "logistic"]
 _FITS: Mapping[Solver, Callable[..., list[LinearClassifier]]] = {"ridge": fit_ridge, "logistic": fit_logistic}
+# Powers of ten: the best of them on `data.val` is taken, and accuracy changes little within a factor of three.
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
 

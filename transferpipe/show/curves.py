@@ -16,6 +16,7 @@ from transferpipe.sweep.variant import NAMED
 
 _SIZE = (7.2, 4.2)  # inches
 _WIDE = 100.0  # times the smallest: beyond, an axis is logarithmic
+# Labels of more points lie on top of each other at this size.
 _MOST_DOTS = 40
 # Colours come back after ten lines; then the marker and the dashes tell them apart.
 _MARKERS, _DASHES = "os^Dv", ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1, 1, 1)))

@@ -14,6 +14,7 @@ from transferpipe.text.listing import listed
 
 LIKE_THE_BEST = "tied with best"
 CONSTANT = "identical for all seeds"
+# For one line of a summary: the page of a variant and its log have all of it.
 _MOST_LABELS, _LONGEST = 3, 120
 
 

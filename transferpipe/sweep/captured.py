@@ -11,6 +11,7 @@ from typing import TextIO
 
 from transferpipe.files.os_errors import cannot_be_written
 
+# File descriptors of stdout and stderr: libraries in C++ write to these and not to Python's objects.
 _STREAMS = (1, 2)
 
 

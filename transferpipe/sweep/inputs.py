@@ -16,6 +16,8 @@ from transferpipe.recipe.keys import RECIPE, SECTIONS
 
 # Of these every text may be a file that is read.
 _BUILDERS = tuple(key.name for key in SECTIONS[RECIPE].values() if key.section == "origin")
+# A folder of weights has hundreds of files at most; a folder of data that a recipe names by mistake must not cost
+# minutes.
 _MOST_FILES = 10_000
 _READ = ("path", "_target_")  # a score may write files too, such as a cache or a log: those change nothing
 

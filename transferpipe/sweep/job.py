@@ -27,6 +27,7 @@ from transferpipe.sweep.variant import FORMAT_VERSION, read_variant
 RESULT, LOG, STARTED, DEATHS = "result.json", "run.log", "started", "deaths"
 DONE, FAILED = "done", "failed"
 LOGGED = "logged-"  # and the name of a tool that was told of the result
+# Once may be the machine's fault (memory, a restart); twice at the same variant is the variant's.
 MOST_DEATHS = 2
 _LOCK = ".lock"
 _FIELDS: Mapping[str, Mapping[str, type]] = {

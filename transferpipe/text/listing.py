@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from itertools import islice
 
+# More names than this are skipped by the eye; the number that follows says how many there are.
 _MOST = 5
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from transferpipe.text.visible import visible
 
 _PACKAGE = Path(__file__).parents[1]
+# A cell of a notebook is kept in its file: the whole table of a large model would make that megabytes.
 _MOST_ROWS = 200
 # The class stands twice, so that it counts more than what Jupyter says of all tables.
 _STYLE = (

@@ -16,6 +16,7 @@ def cell(text: str, style: str = "") -> Text:
     return Text(visible(text), style)
 
 
+# Of text that no terminal shows: wide enough for names in full, narrow enough for a log's viewer.
 PLAIN_WIDTH = 200
 NARROW = 80
 """How wide a terminal is of which nothing is known."""

@@ -24,6 +24,8 @@ _EMBEDDING = ("embeddings", "reverse_embeddings")
 _MEANS, _VARIANCES = ("moving_mean", "running_mean"), ("moving_variance", "running_var")
 _FEW_ZEROS, _FEW = 4, 8  # so many numbers may be alike by chance, or by design, such as those of a 1x1 fusing kernel
 _BY_DESIGN = 4  # so many copied layers, and most of all, are a whole network that the model holds twice
+# Means and variances grow slowly from layer to layer, and scales stay near 1 in trained networks: a hundred times the
+# usual gain of its kind is a unit or a layer mixed up. Where few layers can be compared, half of that.
 _OUTLIER, _LARGE = 100.0, 2.0
 _NARROW, _COLLAPSED, _ALIKE = 1e-3, 1e-7, 30.0  # weight decay leaves less than the second of a layer that is not used
 _CUT, _MANY_CUT, _FEW_CUT = 0.25, 16, 4  # part of a kernel, and numbers of it, that are zeros at its end

@@ -17,6 +17,7 @@ from transferpipe.cli.compose.composing import Composer
 from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
 from transferpipe.sweep.variant import NAMED
 
+# Of one axis: a range may be written that never ends in practice, and each value is composed and planned.
 _MOST_VALUES = 10_000
 _PLAIN = re.compile(r"[A-Za-z_][\w./+-]*")
 

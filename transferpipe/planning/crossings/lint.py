@@ -26,6 +26,7 @@ from transferpipe.weights.spec import Catalog
 
 NAMES = "names-disagree"
 BRANCHES = "crossed-branches"
+# Both sides are listed, so that this is eight long names: more are not compared by eye.
 _MANY = 4
 _NONE: frozenset[str] = frozenset()
 

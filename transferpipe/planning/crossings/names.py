@@ -11,6 +11,8 @@ from transferpipe.planning.crossings.pairs import Counterparts, LayerPair, Parts
 from transferpipe.planning.crossings.tokens import Tokens, numbers_of, skeleton_of, tokens_of
 from transferpipe.weights.keras.layer_classes import is_made_up
 
+# A container is found by what is left of a name without its last words: ``stage/block/conv`` are three, and deeper the
+# containers hold so much that their majority says nothing of one layer.
 _MOST_DEPTH = 3
 _FACTORS = (1, 2, 3)  # every layer, every second one, every third one
 # Two out of place among fewer layers are no accident only if the numbers say more than their order.

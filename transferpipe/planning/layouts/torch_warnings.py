@@ -17,6 +17,7 @@ from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spec import GATES, Catalog, WeightSpec
 
+# Who sees three names of a kind knows which layers are meant.
 _SOME = 3
 _NORMS = ("BatchNormalization", "LayerNormalization", "GroupNormalization")
 _OF_TORCH, _FORGOTTEN = 1e-5, 1e-3

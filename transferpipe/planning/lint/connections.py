@@ -16,7 +16,9 @@ from transferpipe.text.listing import listed, listed_clauses
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
 
+# Each is a whole clause with two names: three fill a line or two.
 _SOME = 3
+# Merges behind merges, as in a network of hostile depth; Python's own limit is at about a thousand calls.
 _DEEPEST = 100
 _INPUT = "an input"
 # Merges in which it matters which input is which; all others are compared as if it did not.

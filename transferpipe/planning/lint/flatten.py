@@ -16,7 +16,10 @@ from transferpipe.weights.name import ancestors
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
 
+# The orders that bring channels last, of images, sequences and volumes: behind them a graph flattens as Keras does.
 _CHANNELS_LAST = ((0, 2, 3, 1), (0, 2, 1), (0, 2, 3, 4, 1))
+# Between a Flatten and what it feeds stand a few steps, such as a dropout or an activation: a walk that takes longer is
+# lost in a graph made to cost time.
 _MOST_STEPS, _DEEPEST = 50, 10
 Order = list[Any]
 

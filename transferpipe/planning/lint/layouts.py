@@ -14,6 +14,7 @@ from transferpipe.recipe.model import Recipe
 from transferpipe.text.listing import listed
 from transferpipe.weights.spec import Catalog
 
+# Who sees three names of a kind knows which layers are meant.
 _SOME = 3
 
 

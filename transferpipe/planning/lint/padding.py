@@ -9,6 +9,7 @@ from transferpipe.text.listing import listed
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spatial import Sizes, SlidingWindow, spatial_sizes, window_of
 
+# Who sees three names of a kind knows which layers are meant.
 _SOME = 3
 
 

@@ -37,6 +37,7 @@ from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spec import Catalog
 
+# Layers of one kind and one difference share a clause, so that five clauses say nearly everything of a real network.
 _SOME = 5
 _NOT_TOLD = "not stored in the source"
 _TARGET_TELLS_NOT = "not known of the target"
@@ -440,7 +441,7 @@ _FIXES = {
     "momentum-differs": "it changes how training goes on, and nothing until then",
 }
 _OLD_HARD_SIGMOID = "hard_sigmoid (0.2x + 0.5)"
-_HARD_SIGMOID_MEND = (
+_HARD_SIGMOID_FIX = (
     "hard_sigmoid of Keras 1 and 2 is keras.ops.clip(0.2 * x + 0.5, 0, 1): register a function that returns it, called "
     "hard_sigmoid_keras_2, and build the layer with that"
 )
@@ -460,7 +461,7 @@ def _warnings(found: Iterable[SettingDifference]) -> Iterator[PlanWarning]:
             alike.setdefault(", ".join(dict.fromkeys(texts)), []).append(name)
         parts = [f"{_layers(names)}: {text}" for text, names in alike.items()]
         old = any(d.source_value.startswith(_OLD_HARD_SIGMOID) for ds in layers.values() for d in ds)
-        fix = f"{_FIXES[code]}; {_HARD_SIGMOID_MEND}" if old and code == "settings-differ" else _FIXES[code]
+        fix = f"{_FIXES[code]}; {_HARD_SIGMOID_FIX}" if old and code == "settings-differ" else _FIXES[code]
         count = f"{len(layers)} layer{'s' * (len(layers) != 1)}"
         text = listed_clauses(parts, _SOME, "more like these")
         yield PlanWarning(code, where, f"{count} (source -> target): {text}; {fix}")
@@ -497,6 +498,6 @@ def _old_defaults(pairs: Iterable[_Pair], sources: Mapping[str, Catalog], target
         own = target.function(group[0].target).settings["recurrent_activation"]
         text = (
             f"{_layers([p.target for p in group])}: recurrent_activation is {own}; the source stores no settings, and "
-            f"Keras {version_text}, which wrote it, had {_OLD_HARD_SIGMOID} by default; {_HARD_SIGMOID_MEND}"
+            f"Keras {version_text}, which wrote it, had {_OLD_HARD_SIGMOID} by default; {_HARD_SIGMOID_FIX}"
         )
         yield PlanWarning("settings-differ", where, text)

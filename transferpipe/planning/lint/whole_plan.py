@@ -14,6 +14,7 @@ from transferpipe.recipe.outputs import output_of, outputs_of
 from transferpipe.text.listing import listed, listed_clauses
 from transferpipe.weights.name import ancestors
 
+# A code at a few places is said at each of them; at more, once with the others' names, as one cause is likely.
 _MANY = 3
 _RULE = "mapping."
 _GAMMA_AND_BETA = dict.fromkeys(("gamma", "weight", "scale"), "gamma") | dict.fromkeys(("beta", "bias"), "beta")

@@ -21,6 +21,8 @@ from transferpipe.weights.keras.layer_classes import BUILT_IN, stem, weight_name
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Catalog, WeightSpec
 
+# A look for near names compares with every name of the source; a template that is wrong is so for all of its layers,
+# and the first hints say it.
 _MOST_HINTS = 20
 _MADE_UP_WEIGHT = re.compile(r"(variable(_\d+)?|\d+)")  # what Keras calls a weight that nobody named
 _WHOLE = ("int8", "uint8")  # what Keras keeps quantised values in, packed or not

@@ -24,6 +24,7 @@ from transferpipe.planning.suggest.words import Tokens, Vocabulary, words_of
 from transferpipe.recipe.model import SINGLE
 from transferpipe.weights.network import Network
 
+# How much each kind of evidence counts in the sum for a pair: more, the less often it is wrong.
 SAME, LAW, GRAPH, WORDS, ORDER, WHOLE, SETTINGS, NEAR, VALUES = 3.0, 2.0, 1.5, 1.0, 0.8, 0.3, 0.4, 0.8, 0.5
 
 # How much of a spread the statistics of a weight and of one that was trained on from it differ, and of others.

@@ -23,6 +23,7 @@ from transferpipe.recipe.patterns import NameMatch, Pattern
 from transferpipe.recipe.templates import Template
 from transferpipe.weights.name import WeightName
 
+# What has more exceptions than these is no rule.
 _MOST_EXCEPTIONS = 3
 _KIND_WORDS = 2
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Numbers = tuple[int, ...]
 Counted = NDArray[np.int64]
 
+# Every layer, every second one, every third one; all combinations of terms are tried, so that both are bounded.
 _FACTORS = (1, 2, 3)
 _MOST_TERMS = 3
 _MOST_LAWS = 60

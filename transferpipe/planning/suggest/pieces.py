@@ -29,6 +29,7 @@ from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
 
+# Larger layers are whole models, which are paired by their parts.
 _MOST_BELOW = 24
 _COLLECTIONS = ("params/", "batch_stats/")
 _STACKED = re.compile(r"(?:weight|bias)_(?:ih|hh)_(l\d+)(?:_reverse)?")

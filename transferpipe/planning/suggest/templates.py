@@ -12,6 +12,7 @@ from transferpipe.planning.suggest.laws import Law, Term, compute, find_laws
 _PIECES = re.compile(r"\d+|[A-Za-z]+|[^A-Za-z\d]+")
 _GROUP = re.compile(r"\\g<(\d+)>(?!\d)")  # what can be written shorter, since no digit follows
 _LETTERS = "ijklmnpqrstuvwxyz"
+# A pattern that lists more words, values or parts is longer than what it matches says, and is written as a class.
 _MOST_WORDS = 8
 _MOST_VALUES = 12
 _MOST_PARTS = 6

@@ -15,6 +15,7 @@ from transferpipe.text.visible import visible
 
 _PLAIN = re.compile(r"[A-Za-z_][\w/]*(?:[.-]\w+)*")
 _NOT_TEXT = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n", "none", "nan"})
+# What a reader compares by eye.
 _MOST_CANDIDATES = 4
 
 

@@ -25,6 +25,8 @@ from transferpipe.text.listing import listed
 if TYPE_CHECKING:
     from transferpipe.prove.parity.check import Setup
 
+# Each is a forward pass from the first candidate on. A layer has some twenty alternatives, and few layers stand between
+# two paired ones: this is for pairs of faults.
 _MOST_EXPERIMENTS = 600
 _SECONDS = 300.0  # for networks so large that one experiment takes most of a second; that the search was cut is said
 _SETTINGS = (
@@ -43,8 +45,12 @@ _SETTINGS = (
     *("threshold", "size", "interpolation", "units", "filters", "return_sequences", "unit_forget_bias", "mask_zero"),
 )
 _Option = tuple[str, dict[str, Override]]  # a cause in words, and what undoes it
+# Asked first, of all layers: what converters get wrong most, since it changes no shape and raises nothing.
 _LIKELY = ("padding", "epsilon", "flatten order", "activation", "recurrent activation", "pooling", "statistics")
+# Faults are undone one after the other, each time starting from the attempts that came nearest: three faults of four
+# bases are what the number of experiments allows.
 _MOST_FAULTS, _MOST_BASES = 3, 4
+# Of the largest value. What lower precision, an approximate GELU or another epsilon changes stays below it.
 _SMALL = 2e-3
 _SAID = " the values agree"
 _UNKNOWN = "not found by experiment"

@@ -13,7 +13,10 @@ from transferpipe.prove.parity.keras_trace import InputSpec, KerasRunner
 from transferpipe.weights.spec import numpy_dtype
 
 BATCH = 3  # one sample alone cannot show whether the output depends on it
+# Tried in turn where a model leaves its sizes open: first what is quick and survives five halvings, then what fixed
+# heads want (224, 299), last what tiny models take.
 _IMAGE_SIZES, _OTHER_SIZES = (64, 128, 224, 32, 299, 8), (12, 4, 32, 128, 64, 3)
+# A uint8 input is an image.
 _BYTES = 256
 _MOST_BITS = 64
 

@@ -19,6 +19,7 @@ from transferpipe.prove.parity.keras_trace import Call, InputSpec, Trace, descri
 from transferpipe.weights.file_source import FileSource
 
 _GRAPH, _NODE, _OUTPUT, _VALUE_NAME = 7, 1, 12, 1  # ModelProto, GraphProto, ValueInfoProto
+# NodeProto of onnx.proto, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 _NODE_INPUT, _NODE_OUTPUT = 1, 2
 _DTYPES = {
     "tensor(float)": "float32",

@@ -23,6 +23,7 @@ from transferpipe.weights.spec import Source
 
 ELSEWHERE = "run the original where it runs, and give verify: {parity: {inputs: x.npz, expected: y.npz}}"
 _OWN = ("keras", "keras_hub", "keras_cv", "keras_nlp", "builtins", "tensorflow.keras", "tf_keras")
+# Beside four times the weights: PyTorch loads a program's constants, and small models have more code than weights.
 _LITTLE = 1 << 26
 # Operations that reach beyond the graph: the disk, Python, the network.
 _REACHING = (

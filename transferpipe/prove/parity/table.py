@@ -9,7 +9,9 @@ from transferpipe.text.visible import visible
 if TYPE_CHECKING:
     from transferpipe.prove.parity.result import Compared, Parity
 
+# More than a screen is not read: what matters is where the models part, and both ends.
 _MOST_ROWS = 40
+# What is equal before the first difference, and how it grows behind it, show in three rows each.
 _AROUND = 3
 
 

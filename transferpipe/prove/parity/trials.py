@@ -19,7 +19,9 @@ from transferpipe.prove.parity.keras_trace import Call, Override, Trace
 
 Change = Callable[[str, NDArray[Any]], NDArray[Any]]
 _ACTIVATION_LAYERS = ("Activation", "ReLU", "LeakyReLU", "ELU", "Softmax")
+# Keras's default first, then PyTorch's, those of EfficientNet and of BERT, and what remains of those in use.
 _EPSILONS = (1e-3, 1e-5, 1e-6, 1e-12, 1e-7, 1e-4, 1e-8)
+# Deep networks have hundreds of layers of the same shapes, and each trial is a forward pass.
 _MOST_SIBLINGS = 24
 _STATISTICS = ("gamma", "beta", "moving_mean", "moving_variance")
 

@@ -10,6 +10,7 @@ import numpy as np
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.score.data.splits import PARTS, Part, Splits, make_splits, split_off
 
+# A dataset may never end: it is kept in memory so that every model sees the same samples in the same order.
 _MOST_BYTES = 4 << 30
 
 

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from transferpipe.score.formulas.ridge import Floats, LinearClassifier
 
+# The loss is convex and steps are quick to end; the third is Armijo's constant for sufficient decrease, as Nocedal and
+# Wright, "Numerical Optimization", section 3.1, give it.
 _MOST_STEPS, _CLOSE_ENOUGH, _ENOUGH_DECREASE = 200, 1e-8, 1e-4
 
 

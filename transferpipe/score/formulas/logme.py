@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+# The fixed point is reached soon; only where the evidence is flat does the search creep.
 _MOST_STEPS = 10_000
+# Of the size of the data: below this a sum of squares in float64 is what rounding left.
 _SMALL = 1e-12
 _RATIOS = np.logspace(-10, 10, 81)  # of alpha / beta, in units of the mean squared singular value
 _EPS = float(np.finfo(np.float64).eps)

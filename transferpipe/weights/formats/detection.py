@@ -17,6 +17,7 @@ from transferpipe.weights.formats import FORMATS, OUTSIDE, listed_formats
 from transferpipe.weights.formats.format import ZIP, Format, Seen
 from transferpipe.weights.formats.tensorflow.paths import is_basename
 
+# The magic of POSIX tar (IEEE 1003.1, ustar header block) and its offset.
 _TAR = (b"ustar", 257)
 _NO_PICKLES = "pickled objects are never loaded"
 _AS_SAFETENSORS = "save the weights as safetensors with the library that wrote the file"

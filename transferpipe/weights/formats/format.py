@@ -24,6 +24,7 @@ from transferpipe.files.json_text import read_mapping
 from transferpipe.plugins import PlugInPoint
 from transferpipe.weights.file_source import FileSource
 
+# The block of a tar; every other magic number lies within it.
 HEAD = 512
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 

@@ -9,6 +9,7 @@ from transferpipe.errors import FileError, Problems
 from transferpipe.files.inside import file_inside
 from transferpipe.text.listing import quoted
 
+# Enough to see whether one name is wrong or a whole part of the model is.
 _MOST_LISTED = 10
 _AGAIN = "copy or download all files of the model again"
 

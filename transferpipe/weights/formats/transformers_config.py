@@ -18,6 +18,7 @@ from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spec import Catalog
 
 FORMATS = ("safetensors", "safetensors_index", "torch", "torch_index")
+# Configurations have some kilobytes; with the labels of a large classifier some hundred.
 _NAME, _MOST = "config.json", 1 << 20
 _LAYER_NORM = ("layer_norm_eps", "layer_norm_epsilon", "layernorm_epsilon", "norm_epsilon", "norm_eps")
 _RMS_NORM = ("rms_norm_eps",)

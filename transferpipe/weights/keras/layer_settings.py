@@ -78,6 +78,7 @@ _OF_LOOP = ("go_backwards", "time_major", "return_sequences")
 _GATED = {**_RNN, "recurrent_activation": _NOT_TOLD}
 _POOL = {"pool_size": 2, "strides": None, **_PLACED}
 _LOOKUP = {"num_oov_indices": 1, "mask_token": None, "invert": False, "output_mode": "int"}
+# Axes of a map: sequences, images, volumes. Keras has no layers of more.
 _RANKS = (1, 2, 3)
 
 _TABLE: dict[str, dict[str, Any]] = {

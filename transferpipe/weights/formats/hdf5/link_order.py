@@ -14,7 +14,10 @@ Read = Callable[[int, int], bytes]
 """Returns so many bytes from a place in the file; fewer at its end."""
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# Types of header messages, HDF5 File Format Specification 3.0, IV.A.2:
+# https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html
 _SYMBOL_TABLE, _CONTINUATION = 0x11, 0x10
+# Groups of Keras's files have some thousand links; of what is larger, or damaged, the order is not read.
 _MOST_BLOCKS, _MOST_NODES = 64, 1 << 16
 _MOST_BYTES = 1 << 26
 

@@ -26,6 +26,7 @@ from transferpipe.weights.formats.keras.h5 import read_store
 from transferpipe.weights.spec import WeightSpec
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+# The configuration holds constants and vocabularies as text, which may be long; values of weights it never holds.
 _MOST_CONFIG = 1 << 28
 _CHUNK = 1 << 20
 # HDF5 can loop for ever over damage, so its file is compared with the archive's checksum first. Of a larger one that

@@ -22,6 +22,7 @@ from transferpipe.weights.formats.raw_value import Stretch
 from transferpipe.weights.spec import Catalog, WeightSpec
 
 _NPY = ".npy"
+# Entries of a folder that is asked for .npy files: a folder of data named by mistake is refused before it is walked.
 _SEARCHED = 10_000
 
 

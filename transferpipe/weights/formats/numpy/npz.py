@@ -27,6 +27,7 @@ from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
 
 DTYPES_MEMBER = "transferpipe.json"
 _NPY = ".npy"
+# One short text a weight: sixty megabytes are a million of them.
 _MOST_NOTES = 1 << 26
 NOTED_DTYPES = ("bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3", "float8_e3m4", "float8_e8m0fnu")
 _AGAIN = "the file is damaged or truncated: download or save it again"

@@ -12,9 +12,11 @@ from typing import Any
 
 from transferpipe.files.protobuf import BYTES, FIXED32, VARINT, Field, Read, read_fields, varints
 
+# Numbers of fields in GraphProto, NodeProto and AttributeProto: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 _NODE, _INPUTS = 1, 11
 _INPUT, _OUTPUT, _NAME, _OP, _ATTRIBUTE = 1, 2, 3, 4, 5
 _ATTRIBUTE_NAME, _FLOAT, _INT, _TEXT, _TENSOR, _GRAPH, _INTS, _TEXTS, _GRAPHS = 1, 2, 3, 4, 5, 6, 8, 9, 11
+# Settings are short: what is longer is data, which is read as tensors or not at all.
 _MOST_TEXT, _MOST_NUMBERS = 4096, 64
 
 

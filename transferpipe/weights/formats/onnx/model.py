@@ -35,10 +35,15 @@ from transferpipe.weights.formats.onnx.tensor import OnnxTensor, read_tensor, te
 from transferpipe.weights.formats.onnx.uses import apply_steps, constants_used, find_uses, operands_of, weight_of
 from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec, numpy_dtype
 
+# Numbers of fields in ModelProto and GraphProto of onnx.proto.
 _IR_VERSION, _GRAPH, _INITIALIZER, _SPARSE = 1, 7, 5, 15
 _DETAILS = {2: "producer", 3: "producer_version"}
+# What describes a file on the screen; nobody reads a longer text there.
 _MOST_DETAIL, _MOST_LISTED = 200, 10
+# The format was at version 10 after seven years: a number of four digits is not that of an ONNX file.
 _MOST_VERSION = 1000
+# Operands that are settings in disguise (pads, axes, shapes, limits) have a number or two an axis. Graphs in graphs are
+# loops and branches, which nobody nests so deep.
 _SMALL, _MOST_SMALL, _DEEPEST = ("int64", "int32", "float32", "float64"), 16, 20
 _AGAIN = "the file is damaged or truncated: download or save it again"
 

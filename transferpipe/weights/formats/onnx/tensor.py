@@ -47,7 +47,10 @@ _NUMBERS = {
     _INT64S: ("int64",),
     _UINT64S: ("uint64", "uint32"),
 }
+# TensorProto.DataLocation.EXTERNAL of onnx.proto.
 _ELSEWHERE = 1
+# NumPy before 2.0 knows 32 axes; names become parts of messages and files; numbers may be packed in any number of
+# pieces, each of which costs an object.
 _MOST_AXES, _MOST_NAME, _MOST_CHUNKS = 32, 4096, 1_000_000
 
 

@@ -43,8 +43,11 @@ _OPERANDS_FROM: Mapping[str, int] = {
     **dict.fromkeys(("ConstantOfShape", "Range"), 0),
 }
 """The input from which on an operator takes what says how it computes."""
+# The place of LSTM's input P in the operator's specification.
 _PEEPHOLES = 7
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
+# Between a tensor of the file and the operator that takes it stand a transpose and a pair of quantize and dequantize; a
+# graph may be made to cost time.
 _MOST_STEPS = 20
 
 

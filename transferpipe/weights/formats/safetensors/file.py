@@ -24,6 +24,7 @@ from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec
 
 _INDEX = ".safetensors.index.json"
 _SINGLE = ".safetensors"
+# Metadata is free text, and some trainers put their whole configuration there: what is longer is no line of a table.
 _MOST_DETAIL = 200
 _MOST_LISTED = 10
 

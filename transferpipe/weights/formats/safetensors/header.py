@@ -19,6 +19,7 @@ from transferpipe.weights.formats.raw_value import Stretch
 from transferpipe.weights.spec import numpy_dtype
 
 MOST_HEADER = 100_000_000  # the limit of the safetensors library
+# NumPy before 2.0 knows no more.
 _MOST_AXES = 32
 _AGAIN = "the file is damaged or truncated: download or save it again"
 _DTYPES = {

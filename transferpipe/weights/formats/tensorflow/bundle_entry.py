@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from transferpipe.files.protobuf import Value, fields, message, number
 from transferpipe.weights.spec import numpy_dtype
 
+# DT_STRING of tensorflow/core/framework/types.proto, as the others here.
 STRING = 7
 NUMBERS = {
     1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 8: "complex64", 9: "int64", 10: "bool",
@@ -23,6 +24,7 @@ NUMBERS = {
 Extents = tuple[tuple[int, int | None], ...]
 """A piece of a tensor: start and length along every axis, length None where it is all of the axis."""
 
+# NumPy before 2.0 knows 32 axes; sizes stay far from the end of 64 bits, so that products with the item's size do too.
 _MOST_AXES = 32
 _MOST_SIZE = 1 << 62
 

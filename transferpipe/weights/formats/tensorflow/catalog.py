@@ -30,6 +30,7 @@ from transferpipe.weights.keras.network import as_layer, class_of, is_model, ker
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import WeightSpec
 
+# The graph of objects takes about a hundred bytes a variable; names take as many letters.
 _MOST_GRAPH = 1 << 28
 _MOST_NAMES = 1 << 26
 _TAIL = "/.ATTRIBUTES/"

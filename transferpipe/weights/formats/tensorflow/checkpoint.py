@@ -24,7 +24,7 @@ from transferpipe.weights.formats.tensorflow.object_graph import ObjectNode
 from transferpipe.weights.formats.tensorflow.paths import find_index
 from transferpipe.weights.spec import Catalog, WeightSpec
 
-_MOST_LISTED = 5
+_MOST_LISTED = 5  # state of training, mostly: enough to see what kind it is
 
 
 def open_tf_checkpoint(path: Path) -> FileSource:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import google_crc32c
 
+# Sums are stored rotated and shifted by this, since a CRC over data that holds its own CRC says little: kMaskDelta of
+# leveldb, https://github.com/google/leveldb/blob/main/util/crc32c.h
 _MASK = 0xA282EAD8
 
 

@@ -13,6 +13,8 @@ from transferpipe.files.protobuf import Value, fields, message, number, text
 
 GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 VARIABLE = "VARIABLE_VALUE"
+# A model of thousands of layers has some ten thousand objects, each held by few others, within tens of levels; walking
+# them takes a Python object each.
 MOST_NODES = 1 << 17
 MOST_DEEP = 128
 _MOST_EDGES = 1 << 19

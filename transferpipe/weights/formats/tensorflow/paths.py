@@ -16,6 +16,7 @@ _INDEX = ".index"
 _SHARD = re.compile(r"(?P<stem>.*)\.data-\d{5}-of-\d{5}", re.DOTALL)
 _NAMED = re.compile(r'^\s*model_checkpoint_path\s*:\s*"((?:[^"\\]|\\.)*)"', re.MULTILINE)
 _ESCAPED = re.compile(r"\\([0-7]{1,3}|.)", re.DOTALL)
+# The file named `checkpoint` is text: a line for each checkpoint that was kept.
 _MOST_STATE = 1 << 20
 _MOST_LISTED = 10
 

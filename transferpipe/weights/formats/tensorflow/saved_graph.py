@@ -22,8 +22,11 @@ from transferpipe.weights.formats.tensorflow.object_graph import (
     parse_reference,
 )
 
+# Of text and of graphs alone; protocol buffers themselves end at 2 GiB.
 _MOST_GRAPH = 1 << 28
 _MOST_METADATA = 1 << 28
+# SavedModel.meta_graphs (saved_model.proto) and MetaGraphDef.object_graph_def (meta_graph.proto) of
+# tensorflow/core/protobuf.
 _META_GRAPH, _OBJECT_GRAPH = 2, 7
 _METRIC = "_tf_keras_metric"
 

@@ -13,6 +13,9 @@ from pathlib import Path
 from transferpipe.files.protobuf import read_varint
 from transferpipe.weights.formats.tensorflow.crc32c import crc32c, unmask
 
+# The format of leveldb's tables, which TensorFlow copied:
+# https://github.com/google/leveldb/blob/main/doc/table_format.md. The footer has two handles, padded to 40 bytes, and
+# the magic number.
 FOOTER = 48
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 MOST_TABLE = 1 << 28

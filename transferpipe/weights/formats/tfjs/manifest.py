@@ -20,6 +20,7 @@ from transferpipe.files.joined import JoinedFiles, join_files
 from transferpipe.files.segment import CHUNK
 
 _AGAIN = "download or convert the model again, all of its files"
+# NumPy before 2.0 knows 32 axes; a text takes four bytes of length at least, and a Python object each.
 _MOST_AXES = 32
 _MOST_TEXTS = 10_000_000
 _MOST_INT32 = (1 << 31) - 1

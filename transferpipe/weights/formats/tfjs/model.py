@@ -23,7 +23,7 @@ from transferpipe.weights.keras.network import keras_network
 from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
 
 MODEL = "model.json"
-_MOST_LISTED = 10
+_MOST_LISTED = 10  # vocabularies, mostly: enough to see what kind they are
 _DETAILS = ("format", "generatedBy", "convertedBy")
 
 

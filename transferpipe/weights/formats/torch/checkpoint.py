@@ -34,6 +34,7 @@ from transferpipe.weights.formats.torch.zip_form import read_zip
 from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec, numpy_dtype
 
 _ONLY_TENSORS = "save only the tensors: torch.save(model.state_dict(), path), or as safetensors"
+# For the description of a file: enough to see what kind of thing was left out.
 _MOST_LISTED = 20
 _MOST_DETAIL = 200
 

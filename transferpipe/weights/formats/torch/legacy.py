@@ -19,6 +19,7 @@ from transferpipe.weights.formats.torch.storages import AGAIN, Storages, StoredB
 from transferpipe.weights.formats.torch.tensors import Storage
 from transferpipe.weights.formats.torch.unpickle import MOST_PICKLE, Machine, read_pickle
 
+# MAGIC_NUMBER and PROTOCOL_VERSION of https://github.com/pytorch/pytorch/blob/main/torch/serialization.py
 MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 # How the first pickle begins: as a binary number (behind a frame in later protocols), or as text.

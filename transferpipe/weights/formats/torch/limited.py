@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
+# Protocol 0 of pickle writes numbers and names as lines; the bytes of a value never lie in one.
 _MOST_LINE = 1 << 16
 
 

@@ -20,6 +20,7 @@ _STORAGES = {
     "ComplexFloat": "complex64", "ComplexDouble": "complex128", "Untyped": "",
     "QInt8": "qint8", "QUInt8": "quint8", "QInt32": "qint32", "QUInt4x2": "quint4x2", "QUInt2x4": "quint2x4",
 }  # fmt: skip
+# The limit of NumPy 2; older ones know 32, and no layer comes near.
 _MOST_AXES = 64
 
 

@@ -25,6 +25,7 @@ _TRAINING = re.compile(
     r"|.*rng_?states?.*)",
     re.IGNORECASE,
 )
+# Dictionaries in dictionaries: a real checkpoint has a handful, and Python's recursion ends at about a thousand.
 _MOST_DEPTH = 100
 _MOST_KEY = 1000
 _LISTED = 8

@@ -18,7 +18,9 @@ from transferpipe.weights.formats.torch.limited import Limited, PickleError
 
 MOST_PICKLE = 1 << 26
 """Bytes of one pickle; the tensors' values lie outside of it."""
-_MOST_TEXT = 200
+_MOST_TEXT = 200  # of an error that may quote what the file holds
+# A pickle has fewer opcodes than bytes. What copies a value costs steps as well, so that the work stays bounded by the
+# size of the file, and of a huge one by the first number.
 _MOST_STEPS, _STEPS_OF_ANY = 5_000_000, 100_000
 
 

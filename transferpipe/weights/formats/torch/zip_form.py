@@ -30,6 +30,7 @@ ZIP_ERRORS = (
     zlib.error,
     lzma.LZMAError,
 )
+# Members such as `byteorder` and `version` hold a word.
 _MOST_NOTE = 64
 
 
