@@ -132,3 +132,11 @@ def test_heads_are_buttons_and_stand_over_their_numbers():
     text = page(entries())
     assert text.count("<th scope=col") == text.count("<button type=button>")
     assert "<th scope=col class=number><button type=button>accuracy<" in text
+
+
+def test_curves_are_drawn_in_the_colours_of_the_page():
+    text = page(entries())
+    drawing = text[text.index("<svg") : text.index("</svg>")]
+    assert "#000000" not in drawing and "#ffffff" not in drawing  # neither black on dark nor a white sheet
+    assert "currentColor" in drawing and "var(--muted" in drawing
+    assert "svg text { fill: currentColor }" in text  # matplotlib gives texts no colour where they are black

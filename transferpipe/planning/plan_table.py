@@ -27,7 +27,7 @@ def plan_text(plan: Plan, *, colour: bool = False, width: int = NARROW) -> str:
     Every width shows the same; a wider one folds fewer lines.
     """
     lines = [*_head(plan, width), Text()]
-    lines += [Text(line) for text in _summary(plan) for line in hang("", visible(text), width, 0)]
+    lines += [Text(line) for text in summary_lines(plan) for line in hang("", visible(text), width, 0)]
     if rows := plan_rows(plan):
         lines += [Text(), *table_lines(rows, width)]
     if plan.warnings:
@@ -149,7 +149,8 @@ def warnings_html(warnings: Sequence[PlanWarning]) -> str:
 _FATES = ("used", "unused", "ignored", "unreadable")
 
 
-def _summary(plan: Plan) -> list[str]:
+def summary_lines(plan: Plan) -> list[str]:
+    """Return what the plan does as sentences with numbers."""
     total = len(plan.assignments) + len(plan.kept)
     fates = {fate: sum(w.fate == fate for w in plan.source_weights) for fate in _FATES}
     assigned, kept = (sum(math.prod(w.shape) for w in weights) for weights in (plan.assignments, plan.kept))
@@ -219,7 +220,7 @@ def plan_html(plan: Plan) -> str:
     for r in plan_rows(plan):
         values = (r.rule, r.target, r.origin, f"{r.weights:,}", f"{r.parameters:,}", r.notes)
         body += "<tr>" + "".join(f"<td>{html.escape(visible(v))}</td>" for v in values) + "</tr>"
-    notes = "".join(f"<div>{html.escape(visible(line))}</div>" for line in _summary(plan))
+    notes = "".join(f"<div>{html.escape(visible(line))}</div>" for line in summary_lines(plan))
     table = f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
     warned = f"<div>warnings</div><ul>{warnings_html(plan.warnings)}</ul>" if plan.warnings else ""
     return f"<div>{notes}{table}{warned}<div>plan {html.escape(plan.checksum)}</div></div>"

@@ -88,7 +88,10 @@ def _transforms(a: Assignment) -> dict[str, Any]:
 def weight_entries(
     plan: Plan, catalog: Catalog, digests: Mapping[str, str], casts: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """Return one entry a target weight: name, place, status, rule, sources, transforms, shape, dtype, digest."""
+    """Return one entry a target weight, in the order of the network.
+
+    Each has name, place, status, rule, sources, transforms, shape, dtype, digest.
+    """
     edited = {e.at: e.name for e in plan.edits}
     entries: list[dict[str, Any]] = []
     for a in plan.assignments:
@@ -121,7 +124,8 @@ def weight_entries(
         first, *others = catalog.places_of(entry["name"])
         entry |= {"where": first.where, **({"also": [place.where for place in others]} if others else {})}
         entry["digest"] = f"xxh3:{digests[entry['name']]}"
-    return entries
+    order = {weight.name: place for place, weight in enumerate(catalog)}
+    return sorted(entries, key=lambda entry: order.get(entry["name"], len(order)))
 
 
 def read_plan(path: Path) -> Plan:

@@ -11,4 +11,6 @@ def visible(text: str) -> str:
     >>> visible("a\x1b[31mb\n\u202ec")
     'a\\x1b[31mb\\n\\u202ec'
     """
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

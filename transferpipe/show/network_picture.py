@@ -1,0 +1,337 @@
+"""Both networks side by side and what flows between them, as places and words that a template draws.
+
+A network of many layers is folded: layers that have the beginning of their names in common are one box, and so are
+equal blocks that follow each other. What is folded has a picture of its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from transferpipe.planning.model import Plan
+from transferpipe.text.collapse import collapse, counted
+
+MOST = 20
+"""So many boxes a side are drawn beside each other; a picture of more is no picture."""
+WIDTH, BOX, HEIGHT, PITCH, HEAD = 1000, 390, 38, 48, 24
+"""In pixels: of the picture, of a box, from one box to the next, of the line above the boxes."""
+_LETTERS, _SMALL = 50, 66  # that a box is wide, of 7.2 and of 5.6 pixels
+_DEEPEST = 64  # parts of a name; names that differ only behind so many are cut by their number
+_TOKEN = re.compile(r"\d+|[^\W\d_]+|.", re.DOTALL)
+_INDEX = re.compile(r"\d+|[^\W\d_]")
+
+
+def fates_of(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """Return what becomes of each target weight: ``assigned`` or ``kept``, and what is done to it besides.
+
+    That is ``transformed``, which a value is that is only cast, too, ``edited``, and ``frozen``.
+    """
+    edited, frozen = {e.at for e in plan.edits}, set(plan.freezing.frozen_weights)
+    found = {a.target: ["assigned", *([] if a.is_copy and a.cast_from == a.dtype else ["transformed"])]
+             for a in plan.assignments}  # fmt: skip
+    found |= {k.target: ["kept"] for k in plan.kept}
+    for more, names in (("edited", edited), ("frozen", frozen)):
+        for name in names & found.keys():
+            found[name].append(more)
+    return {name: tuple(fates) for name, fates in found.items()}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer with weights.
+
+    Attributes:
+        name: its name, behind that of its source where there are several.
+        fates: how many of its weights have each fate.
+        weights: how many it has.
+    """
+
+    name: str
+    fates: Mapping[str, int]
+    weights: int
+
+
+@dataclass(frozen=True)
+class Box:
+    """One layer, or several that are folded.
+
+    Attributes:
+        label: its name, with braces for several.
+        text: what is in it, and what becomes of that, in words.
+        kind: its looks.
+        y: the middle of its height.
+        opens: the number of the picture of what is folded in it; None for a single layer.
+    """
+
+    label: str
+    text: str
+    kind: str
+    y: float
+    opens: int | None = None
+
+    @property
+    def short_label(self) -> str:
+        """The label as it fits into the box: names differ at their ends more often than in the middle."""
+        half = _LETTERS // 2
+        return self.label if len(self.label) <= _LETTERS else f"{self.label[: half - 1]}…{self.label[-half:]}"
+
+    @property
+    def short_text(self) -> str:
+        """The text as it fits."""
+        return self.text if len(self.text) <= _SMALL else f"{self.text[: _SMALL - 1]}…"
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Values that go from one box to another.
+
+    Attributes:
+        start: the middle of the box that they come from.
+        end: that of the other.
+        kind: ``assigned`` as they are, or ``transformed``.
+        text: the same in words.
+        width: of the line.
+    """
+
+    start: float
+    end: float
+    kind: str
+    text: str
+    width: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Boxes on both sides, the flows between them, and the pictures of what is folded.
+
+    Attributes:
+        number: which it is, counted through all of them.
+        label: what is drawn.
+        sources: the boxes on the left.
+        targets: those on the right.
+        flows: from the left to the right.
+        height: in pixels.
+        inner: the pictures of what is folded.
+    """
+
+    number: int
+    label: str
+    sources: tuple[Box, ...]
+    targets: tuple[Box, ...]
+    flows: tuple[Flow, ...]
+    height: float
+    inner: tuple[Picture, ...] = ()
+
+
+def network_picture(plan: Plan, order: Sequence[str] = ()) -> Picture:
+    """Return the picture of a plan; `order` are the names of the target's weights as the network has them."""
+    return _Drawing(plan, order).draw("", *_sides(plan, order))
+
+
+def _sides(plan: Plan, order: Sequence[str]) -> tuple[list[Layer], list[Layer]]:
+    fates = fates_of(plan)
+    names = [n for n in order if n in fates] if set(fates) <= set(order) else list(fates)
+    targets, sources = defaultdict[str, list[tuple[str, ...]]](list), defaultdict[str, list[tuple[str, ...]]](list)
+    for name in names:
+        targets[_layer_of(name)].append(fates[name])
+    for weight in plan.source_weights:
+        sources[_source_layer(plan, weight.source, weight.name)].append((weight.fate,))
+    return [_layer(*entry) for entry in sources.items()], [_layer(*entry) for entry in targets.items()]
+
+
+def _layer(name: str, fates: Sequence[Sequence[str]]) -> Layer:
+    return Layer(name, Counter(itertools.chain.from_iterable(fates)), len(fates))
+
+
+def _layer_of(name: str) -> str:
+    """Return the layer of a weight: what is before the last `/`, or in names of torch before the last dot."""
+    separator = "/" if "/" in name else "."
+    return name.rpartition(separator)[0] or name
+
+
+def _source_layer(plan: Plan, source: str, name: str) -> str:
+    return f"{source}: {_layer_of(name)}" if len(plan.sources) > 1 else _layer_of(name)
+
+
+Side = Literal["sources", "targets"]
+
+
+class _Drawing:
+    """What all pictures of one plan have in common: the flows between layers, and their numbers."""
+
+    def __init__(self, plan: Plan, order: Sequence[str]) -> None:
+        self._numbers = itertools.count()
+        self._flows: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        fates = fates_of(plan)
+        for a in plan.assignments:
+            kind = "transformed" if "transformed" in fates[a.target] else "assigned"
+            for layer in dict.fromkeys(_source_layer(plan, ref.source, ref.name) for ref in a.sources):
+                self._flows[layer, _layer_of(a.target)][kind] += 1
+        self._into, self._out_of = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+        for source, target in self._flows:
+            self._into[target].append(source)
+            self._out_of[source].append(target)
+
+    def draw(
+        self,
+        label: str,
+        sources: Sequence[Layer],
+        targets: Sequence[Layer],
+        opens: Collection[Side] = ("sources", "targets"),
+    ) -> Picture:
+        """Return the picture of these layers; the boxes of the sides in `opens` have pictures of what is in them."""
+        number = next(self._numbers)
+        left, right = fold_layers(sources), fold_layers(targets)
+        where = {layer.name: k for k, group in enumerate(left) for layer in group.layers}
+        there = {layer.name: k for k, group in enumerate(right) for layer in group.layers}
+        between: dict[tuple[int, int], Counter[str]] = defaultdict(Counter)
+        for name, place in where.items():
+            for target in self._out_of[name]:
+                if target in there:
+                    between[place, there[target]].update(self._flows[name, target])
+        alone = _only_each_other(between)
+        inner: list[Picture] = []
+        links: dict[tuple[Side, int], int] = {}
+        both: tuple[Side, ...]
+        for j, group in enumerate(right if "targets" in opens else ()):
+            partner = alone.get(j) if "sources" in opens else None
+            if len(group.layers) > 1:
+                fed = {name for layer in group.layers for name in self._into[layer.name]}
+                given = left[partner].layers if partner is not None else [s for s in sources if s.name in fed]
+                both = ("sources", "targets") if partner is not None else ("targets",)
+                inner.append(self.draw(group.label, given, group.layers, both))
+                links["targets", j] = inner[-1].number
+                if partner is not None and len(left[partner].layers) > 1:
+                    links["sources", partner] = inner[-1].number
+        for i, group in enumerate(left if "sources" in opens else ()):
+            if len(group.layers) > 1 and ("sources", i) not in links:
+                fed, both = {name for layer in group.layers for name in self._out_of[layer.name]}, ("sources",)
+                given = [t for t in targets if t.name in fed]
+                inner.append(self.draw(group.label, group.layers, given, both))
+                links["sources", i] = inner[-1].number
+        size = max(len(left), len(right), 1)
+        boxes_left = [_box(g, _middle(k, len(left), size), links.get(("sources", k))) for k, g in enumerate(left)]
+        boxes_right = [_box(g, _middle(k, len(right), size), links.get(("targets", k))) for k, g in enumerate(right)]
+        flows = tuple(_flows(between, boxes_left, boxes_right))
+        height = HEAD + size * PITCH
+        return Picture(number, label, tuple(boxes_left), tuple(boxes_right), flows, height, tuple(inner))
+
+
+def _only_each_other(between: Mapping[tuple[int, int], Any]) -> dict[int, int]:
+    """Return the boxes on the right that take from one box alone, which gives to them alone, with that box."""
+    given, taken = Counter(i for i, _ in between), Counter(j for _, j in between)
+    return {j: i for i, j in between if given[i] == taken[j] == 1}
+
+
+def _middle(place: int, count: int, size: int) -> float:
+    return HEAD + round((place + 0.5) * size * PITCH / count, 1)
+
+
+def _flows(
+    between: Mapping[tuple[int, int], Counter[str]], left: Sequence[Box], right: Sequence[Box]
+) -> Iterator[Flow]:
+    for (i, j), kinds in between.items():
+        for kind, count in sorted(kinds.items()):
+            # Both kinds between two boxes are drawn beside each other.
+            shift = 0.0 if len(kinds) == 1 else -5.0 if kind == "assigned" else 5.0
+            text = f"{left[i].label} → {right[j].label}: {counted(count, 'weight')} {kind}"
+            width = round(min(1.5 + 0.5 * math.log2(count), 5.0), 1)
+            yield Flow(left[i].y + shift, right[j].y + shift, kind, text, width)
+
+
+def _box(group: Group, y: float, opens: int | None) -> Box:
+    fates: Counter[str] = Counter()
+    for layer in group.layers:
+        fates.update(layer.fates)
+    weights = sum(layer.weights for layer in group.layers)
+    blocks = f"{len(group.names)} equal blocks, " if len(group.names) > 1 else ""
+    size = f"{blocks}{counted(len(group.layers), 'layer')}, " if len(group.layers) > 1 else ""
+    told = ", ".join(fate if n == weights else f"{n:,} {fate}" for fate, n in fates.items() if fate != "used")
+    text = f"{size}{counted(weights, 'weight')}{f': {told}' if told else ''}"
+    kinds = [fate for fate, n in fates.items() if n == weights or fate in ("edited", "transformed")]
+    return Box(group.label, text, " ".join(kinds), y, opens)
+
+
+# Folding ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Group:
+    """Layers that follow each other and are one box.
+
+    Attributes:
+        names: their name, or those of the equal blocks that they are.
+        layers: these layers.
+        tokens: what the names of the layers begin with.
+    """
+
+    names: tuple[str, ...]
+    layers: tuple[Layer, ...]
+    tokens: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def label(self) -> str:
+        """The name, with braces for several."""
+        return collapse(self.names)
+
+    @property
+    def form(self) -> Hashable:
+        """What equal blocks have in common."""
+        start = len("".join(self.tokens))
+        return tuple((layer.name[start:], tuple(sorted(layer.fates.items()))) for layer in self.layers)
+
+
+def fold_layers(layers: Sequence[Layer], most: int = MOST) -> list[Group]:
+    """Return at most so many groups of layers, each of its own where there are no more; never all as one."""
+    if len(layers) <= most:
+        return [Group((layer.name,), (layer,)) for layer in layers]
+    tokens = [tuple(_TOKEN.findall(layer.name)) for layer in layers]
+    found: list[Group] = []
+    for depth in range(1, min(max(map(len, tokens)), _DEEPEST) + 1):
+        runs = _runs(layers, tokens, depth)
+        for groups in (_joined(runs), runs):
+            # Of several ways the one that shows most, and of these the one with the shortest names.
+            if max(len(found), 1) < len(groups) <= most:
+                found = groups
+    return found or _chunks(layers, most)
+
+
+def _runs(layers: Sequence[Layer], tokens: Sequence[tuple[str, ...]], depth: int) -> list[Group]:
+    """Return the layers that follow each other and begin with the same `depth` parts of a name."""
+    groups = []
+    for start, entries in itertools.groupby(zip(layers, tokens, strict=True), key=lambda e: e[1][:depth]):
+        found = tuple(layer for layer, _ in entries)
+        label = found[0].name if len(found) == 1 else "".join(start).rstrip("/._-: ") or found[0].name
+        groups.append(Group((label,), found, start))
+    return groups
+
+
+def _joined(runs: Sequence[Group]) -> list[Group]:
+    """Return the groups with those made one that follow each other and differ in the last number of their names."""
+    groups: list[Group] = []
+    for (_, _), entries in itertools.groupby(runs, key=_series):
+        blocks = list(entries)
+        names = tuple("".join(b.tokens).rstrip("/._-: ") for b in blocks)
+        layers = tuple(layer for b in blocks for layer in b.layers)
+        groups.append(blocks[0] if len(blocks) == 1 else Group(names, layers))
+    return groups
+
+
+def _series(group: Group) -> tuple[Hashable, Hashable]:
+    """Return what blocks of one series have in common: their form, and their names without the last index."""
+    places = [k for k, token in enumerate(group.tokens) if _INDEX.fullmatch(token)]
+    if not places:
+        return group.tokens, group.form
+    return (*group.tokens[: places[-1]], "", *group.tokens[places[-1] + 1 :]), group.form
+
+
+def _chunks(layers: Sequence[Layer], most: int) -> list[Group]:
+    size = math.ceil(len(layers) / most)
+    parts = [tuple(layers[k : k + size]) for k in range(0, len(layers), size)]
+    return [Group((p[0].name if len(p) == 1 else f"{p[0].name} … {p[-1].name}",), p) for p in parts]
