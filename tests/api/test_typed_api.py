@@ -1,6 +1,7 @@
 """What Python users are offered: names, types, documentation, and that it costs nothing until it is used."""
 
 import inspect
+import json
 import subprocess
 import sys
 import typing
@@ -11,6 +12,8 @@ import pytest
 import transferpipe as tp
 from transferpipe.recipe import keywords
 from transferpipe.recipe.keys import SECTIONS
+from transferpipe.sweep.leaderboard import Entry
+from transferpipe.sweep.record import SweepRecord, write_record
 
 FUNCTIONS = ("catalog", "diff", "inspect", "parity", "plan", "read_sweep", "suggest", "transfer", "verify")
 NOT_FROM_PYTHON = {"defaults", "vars", "sweep", "score", "sources"}
@@ -145,3 +148,24 @@ def test_a_type_checker_knows_right_calls_from_wrong_ones(tmp_path):
     first = lines.index("def wrong(model: tp.KerasModel) -> None:") + 2
     assert found == set(range(first, len(lines) + 1)), done.stdout
     assert api
+
+
+def test_the_results_of_a_sweep_are_those_of_its_table(tmp_path):
+    def entry(cut, seed, value):
+        score = {"value": value, "name": "accuracy", "higher_is_better": True}
+        result = {"status": "done", "checksum": "p1", "artifacts": [], "score": score, "seconds": 1.0}
+        return Entry({"vars.cut": cut, "seed": seed}, None, f"v{cut}{seed}", "p1", result)
+
+    scores = {("1", "0"): 0.5, ("1", "1"): 0.6, ("2", "0"): 0.9, ("2", "1"): 0.8}
+    for (cut, seed), value in scores.items():
+        found = entry(cut, seed, value)
+        (tmp_path / found.key).mkdir()
+        (tmp_path / found.key / "result.json").write_text(json.dumps(found.result))
+    write_record(tmp_path, SweepRecord("cuts", tuple(entry(*key, value) for key, value in scores.items())))
+    sweep = tp.read_sweep(str(tmp_path))
+    assert repr(sweep) == "<SweepResults cuts: 4 of 4 variants finished>"
+    assert [row.setting for row in sweep] == [{"vars.cut": "2"}, {"vars.cut": "1"}]
+    assert sweep.best is sweep.rows[0]
+    assert sweep.best.score.mean == pytest.approx(0.85)
+    assert "accuracy" in str(sweep)
+    assert len(sweep.to_data()["variants"]) == len(sweep.variants) == 4

@@ -100,7 +100,8 @@ class Report:
 
         state = [str(self.plan.optimizer)] if self.plan.optimizer.fate != "none" else []
         saved = [f"saved {path}" for path in self.artifacts]
-        lines = html_lines([*self.verdict.lines(self.checked), self._counts, *state, *saved])
+        found = [f"{label} {text}".strip() for label, text in self.outcome]
+        lines = html_lines([*self.verdict.lines(self.checked), *found, self._counts, *state, *saved])
         warned = f"<div>warnings</div><ul>{warnings_html(self.warnings)}</ul>" if self.warnings else ""
         return html_fragment(lines, warned, html_details("plan", plan_html(self.plan)))
 

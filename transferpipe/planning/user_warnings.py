@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,7 +14,7 @@ from transferpipe.planning.warned import describe_warnings, group_by_code
 
 Give = Callable[[Iterable[PlanWarning]], None]
 """Gives the user warnings as they are found; raises the first that the user's filters make an error."""
-_PACKAGE = str(Path(__file__).parents[1])
+_PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 
 
 def warn_caller() -> Give:

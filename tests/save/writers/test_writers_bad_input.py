@@ -116,7 +116,7 @@ def test_the_system_refuses_to_write_more(files, suffix, limit):
         "except tp.FileError as error:\n    print(error)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-W", "ignore", "-c", code],  # nothing is transferred, of which it warns
         capture_output=True,
         text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (min(limit, size - 500),) * 2),

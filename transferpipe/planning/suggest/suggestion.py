@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transferpipe.planning.model import Plan
+from transferpipe.recipe.model import Unmatched
 from transferpipe.text.collapse import counted
 
 
@@ -77,7 +78,7 @@ class Suggestion:
         return {rule.name: dict(rule.data) for rule in self.rules}
 
     @property
-    def unmatched(self) -> str:
+    def unmatched(self) -> Unmatched:
         """What a recipe must say of weights that no rule claims: ``keep`` while something is undecided."""
         return "keep" if self.undecided else "error"
 
