@@ -114,9 +114,12 @@ def test_results_are_tables_of_their_own(outputs, name):
     assert "<i>x</i>" in said  # a name from the file, shown as it is
 
 
-def test_other_results_are_a_line(outputs):
+def test_a_suggestion_is_a_line_and_its_text(outputs):
     text, page = shown(outputs, "suggest")
-    assert (text, page) == ("<Suggestion: 1 rule for 1 weight, 0 undecided>", "")
+    assert text == "<Suggestion: 1 rule for 1 weight, 0 undecided>"
+    assert page.startswith("<pre>")
+    assert "enc: {to: enc}" in page
+    assert "<i>" not in page
 
 
 def test_a_warning_stands_below_the_cell_and_names_its_line(outputs):
