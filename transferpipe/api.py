@@ -29,7 +29,7 @@ from transferpipe.prove.provenance import Request, recipe_text
 from transferpipe.prove.run_folder import RunProof, verify_run
 from transferpipe.recipe.keys import RECIPE, SECTIONS
 from transferpipe.recipe.keywords import Edits, KerasModel, Origin, PathText, Rules, SaveKeys, VerifyKeys
-from transferpipe.recipe.model import LIVE, OptimizerChoice, StateChoice, Unmatched
+from transferpipe.recipe.model import LIVE, OptimizerChoice, QuantizeChoice, StateChoice, Unmatched
 from transferpipe.show.inspection import Inspection, inspect_source
 from transferpipe.show.sweep_results import SweepResults, read_results
 from transferpipe.weights.spec import Catalog
@@ -78,7 +78,7 @@ def plan(  # noqa: PLR0913 (a keyword is a key of a recipe)
     verify: VerifyKeys | Mapping[str, Any] | None = None,
     strict: bool = False,
     allow: str | Sequence[str] = (),
-    quantize: str | None = None,
+    quantize: QuantizeChoice | None = None,
     optimizer: OptimizerChoice = "auto",
     state: StateChoice = "take",
     seed: int = 0,
@@ -148,7 +148,7 @@ def transfer(  # noqa: PLR0913 (a keyword is a key of a recipe)
     verify: VerifyKeys | Mapping[str, Any] | None = None,
     strict: bool = False,
     allow: str | Sequence[str] = (),
-    quantize: str | None = None,
+    quantize: QuantizeChoice | None = None,
     optimizer: OptimizerChoice = "auto",
     state: StateChoice = "take",
     seed: int = 0,

@@ -150,3 +150,20 @@ def test_a_filter_that_raises_leaves_a_live_model_as_it_was(live, tmp_path, save
     assert sorted({g.message.code for g in given}) == sorted({w.code for w in report.warnings})
     assert len({str(g.message) for g in given}) == len(given)
     assert np.array_equal(source.layers[1].gamma.numpy(), target.layers[1].gamma.numpy())
+
+
+def test_so_does_one_about_the_function_which_is_only_known_once_the_model_has_its_values(live):
+    source, target = live
+    rules = {"enc": {"to": "enc", "from": None}, "rest": {"to": "bn|head"}}  # what is kept stands before all the rest
+    before = [w.numpy() for w in target.weights]
+    keys = {"mapping": rules, "ignore": "enc", "verify": {"parity": "source"}}
+    _, given = caught(tp.transfer, source, target, **keys)
+    assert "parity-inconclusive" in [g.message.code for g in given]
+    for weight, value in zip(target.weights, before, strict=True):
+        weight.assign(value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("error", r"\[parity-inconclusive\]", tp.TransferWarning)
+        with pytest.raises(tp.TransferWarning, match="parity-inconclusive"):
+            tp.transfer(source, target, **keys)
+    assert all(np.array_equal(a, w.numpy()) for a, w in zip(before, target.weights, strict=True))

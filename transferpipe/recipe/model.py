@@ -209,7 +209,8 @@ class Verify:
     parity: ParityCheck | None = None
 
 
-QUANTIZE = ("int8", "int4", "float8")
+QuantizeChoice = Literal["int8", "int4", "float8"]
+QUANTIZE: tuple[QuantizeChoice, ...] = ("int8", "int4", "float8")
 """How Keras quantizes a finished model without data to calibrate it on."""
 
 
