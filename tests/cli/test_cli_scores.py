@@ -213,7 +213,7 @@ score: {_target_: transferpipe.score.head_training, labels: [5, 6], epochs: 1}
 
 
 def test_a_preset_takes_its_seed_from_the_recipe(cli, here):
-    answer = cli("run", "recipe=own", "score=finetune", "seed=4", "--cfg", "job")
+    answer = cli("run", "recipe=own", "score=finetune", "seed=4", "--cfg", "job", "--resolve")
     assert yaml.safe_load(answer.out)["score"]["seed"] == 4
 
 

@@ -74,5 +74,5 @@ def test_inspect(cli, here, checkpoint):
     assert (found["format"], found["details"], len(found["weights"])) == ("torch", {"selected": "ema"}, 4)
     assert cli("inspect", "train.pt").status == 2
     assert "select: model" in cli("inspect", "train.pt").err
-    assert "PATH [format=NAME] [select=KEYS]" in cli("inspect", "select=ema").err
+    assert "PATH [match=X] [format=X] [select=X]" in cli("inspect", "select=ema").err
     assert "4 further entries" in cli("inspect", "train.pt", "select=ema", "--all").out

@@ -46,7 +46,7 @@ def plan(arguments: Arguments) -> int:
     composed, recipe = _read(arguments)
     if print_config(arguments, composed):
         return 0
-    with muted(arguments):  # a builder may print
+    with contextlib.redirect_stdout(sys.stderr) if JSON in arguments.flags else muted(arguments):  # a builder may print
         prepared = _prepare(arguments, composed, recipe)
     if (other := arguments.value("--against")) is not None:
         return _show_changes(compare_plans(read_plan(Path(other)), prepared.plan), JSON in arguments.flags)
