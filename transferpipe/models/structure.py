@@ -31,14 +31,15 @@ _WHOLE = ("int8", "uint8")
 _NEVER_TRAINED = ("moving_mean", "moving_variance", "mean", "variance", "count", "vector_u")
 
 
-def _configs(groups: tuple[SavedGroup, ...], config: Config | None) -> dict[str, Config | None]:
+def configs_by_layer(groups: tuple[SavedGroup, ...], config: Config | None) -> dict[str, Config | None]:
     """Return the serialised layer of every group by the layer's readable name, None where it is not recorded."""
     configs = layer_configs(config, {g.path: g.name for g in groups})
-    readable = _readable(groups)
+    readable = names_by_path(groups)
     return {readable[g.path]: configs.get(g.path) for g in groups}
 
 
-def _readable(groups: tuple[SavedGroup, ...]) -> dict[str, str]:
+def names_by_path(groups: tuple[SavedGroup, ...]) -> dict[str, str]:
+    """Return the readable name of every group by its saved path."""
     # The names of the weights are settled already; a layer with weights goes by what stands before theirs.
     table = readable_names(SavedLayer(g.path, g.name) for g in groups)
     return {g.path: WeightName(g.entries[0][1]).layer if g.entries else table[g.path] for g in groups}
@@ -66,7 +67,7 @@ def file_structure(source: FileSource) -> TargetStructure:
     """Return the target structure that a file tells: layers and flags as far as its configuration records them."""
     layers = []
     classes = {w.layer: w.layer_class for w in source.catalog}
-    configs = _configs(source.groups, source.config)
+    configs = configs_by_layer(source.groups, source.config)
     for name, found in configs.items():
         recorded = _is_recorded(found)
         trainable = bool(found["config"].get("trainable", True)) if found is not None and recorded else True

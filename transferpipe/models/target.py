@@ -22,10 +22,10 @@ from transferpipe.models.lookups import LearnedState, put_into_config, special_t
 from transferpipe.models.network import live_network
 from transferpipe.models.structure import (
     SETTINGS,
-    _configs,
     _is_recorded,
-    _readable,
+    configs_by_layer,
     file_structure,
+    names_by_path,
     with_settings,
 )
 from transferpipe.models.walk import Walked, has_assets, has_own_hooks, keras_version, loading_order, model_config, walk
@@ -113,13 +113,13 @@ class FileTarget:
     def _changed(self, frozen: Collection[str]) -> tuple[Config, dict[str, bytes | None]]:
         assert self.source.config is not None
         config = copy.deepcopy(dict(self.source.config))
-        for name, found in _configs(self.source.groups, config).items():
+        for name, found in configs_by_layer(self.source.groups, config).items():
             if name in frozen and found is not None:
                 _switch_off(found)
         assets: dict[str, bytes | None] = {}
-        places = {name: path for path, name in _readable(self.groups).items()}
+        places = {name: path for path, name in names_by_path(self.groups).items()}
         paths = {group.path for group in self.groups}
-        for name, found in _configs(self.source.groups, config).items():
+        for name, found in configs_by_layer(self.source.groups, config).items():
             if name not in self.learned or found is None:
                 continue
             state, layer_class = self.learned[name], str(found["class_name"])
@@ -186,7 +186,7 @@ class ModelTarget:
     def catalog(self) -> Catalog:
         """Its weights, with what it tells of its layers."""
         layers = {name: layer for name, layer in self.walked.layers.items() if name}
-        network = live_network(self._recorded, _configs(self.groups, self._recorded), layers)
+        network = live_network(self._recorded, configs_by_layer(self.groups, self._recorded), layers)
         return dataclasses.replace(self.walked.catalog, network=network)
 
     @cached_property
@@ -194,7 +194,7 @@ class ModelTarget:
         """The model's weights and layers."""
         import keras
 
-        recorded = _configs(self.groups, self._recorded)
+        recorded = configs_by_layer(self.groups, self._recorded)
         layers = []
         for name, layer in sorted(self.walked.layers.items(), key=lambda item: (item[0] != "", item[0].count("/"))):
             is_norm = isinstance(layer, keras.layers.BatchNormalization)

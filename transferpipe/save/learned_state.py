@@ -10,7 +10,7 @@ from typing import Any
 from transferpipe.errors import Problem, Problems, RecipeError, VerificationError
 from transferpipe.models.lookups import LearnedState, give_state, special_terms, state_of_config, state_of_layer
 from transferpipe.models.source import ModelSource
-from transferpipe.models.structure import _configs, _readable
+from transferpipe.models.structure import configs_by_layer, names_by_path
 from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.planning.learned_state import lookups_of
 from transferpipe.planning.model import Plan, PlanWarning, StateMove
@@ -35,12 +35,12 @@ def read_state(origin: object, layer: str) -> LearnedState | None:
         return state_of_layer(found) if found is not None else None
     if not isinstance(origin, FileSource):
         return None
-    config = _configs(origin.groups, origin.config).get(layer)
+    config = configs_by_layer(origin.groups, origin.config).get(layer)
     if config is None:  # files without such groups, as legacy .h5 ones, still describe the network
         node = lookups_of(origin.catalog).get(layer)
         told = node is not None and (node.settings.get("bin_boundaries") or node.settings.get("vocabulary"))
         return state_of_config(node.layer_class, node.settings, None) if node and told else None
-    place = {name: path for path, name in _readable(origin.groups).items()}[layer]
+    place = {name: path for path, name in names_by_path(origin.groups).items()}[layer]
     texts = (b"".join(c) for name, c in archived(origin) if name == f"assets/{place}/vocabulary.txt")
     asset = next((text.decode() for text in texts), None)
     return state_of_config(str(config["class_name"]), config["config"], asset)

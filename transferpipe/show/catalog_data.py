@@ -9,7 +9,7 @@ from typing import Any
 
 from transferpipe.values.statistics import Statistics
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.keras.layer_settings import LINEAR
+from transferpipe.weights.keras.setting_values import LINEAR
 from transferpipe.weights.network import Node
 from transferpipe.weights.spec import Catalog, WeightSpec
 from transferpipe.weights.translations import layer_function

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from transferpipe.weights.keras.layer_settings import ACTIVATION, LINEAR, NEUTRAL, LayerFunction, spell_activation
+from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL, LayerFunction
+from transferpipe.weights.keras.setting_values import LINEAR, spell_activation
 from transferpipe.weights.network import Network, Node
 
 _ACTIVATIONS = {

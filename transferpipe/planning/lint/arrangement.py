@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from transferpipe.weights.keras.layer_settings import ACTIVATION, LINEAR, NEUTRAL, LayerFunction
+from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL, LayerFunction
+from transferpipe.weights.keras.setting_values import LINEAR
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spec import Catalog

@@ -6,13 +6,11 @@ as a new head, is not compared, nor what one side does not tell.
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from transferpipe.planning.learned_state import LEARNED_SETTINGS
 from transferpipe.planning.lint.arrangement import (
     OUTPUTS,
     WRAPPERS,
@@ -22,23 +20,19 @@ from transferpipe.planning.lint.arrangement import (
     explicit_padding,
     simplify,
 )
+from transferpipe.planning.lint.settings_paired import ComparedPair, arrange_network, paired_layers
+from transferpipe.planning.lint.settings_words import warn_of_old_defaults, warn_of_settings
 from transferpipe.planning.model import (
-    UNMATCHED_RULE,
-    Assignment,
     Plan,
     PlanWarning,
     SettingDifference,
     SettingsCompared,
 )
 from transferpipe.planning.structure import TargetStructure
-from transferpipe.text.listing import listed, listed_clauses
-from transferpipe.weights.keras.layer_settings import ACTIVATION, LINEAR, LayerFunction, class_function, version_of
-from transferpipe.weights.name import WeightName
-from transferpipe.weights.network import Network, Node
+from transferpipe.weights.keras.layer_settings import ACTIVATION, LayerFunction
+from transferpipe.weights.keras.setting_values import LINEAR
 from transferpipe.weights.spec import Catalog
 
-# Layers of one kind and one difference share a clause, so that five clauses say nearly everything of a real network.
-_SOME = 5
 _NOT_TOLD = "not stored in the source"
 _TARGET_TELLS_NOT = "not known of the target"
 _UNKNOWN = "settings of an unknown class"
@@ -64,14 +58,14 @@ def compare_settings(
 ) -> tuple[SettingsCompared, list[PlanWarning]]:
     """Return how the layers compare that the plan pairs, and a warning a rule about those that differ."""
     taken = [move for move in plan.state if move.fate == "taken"]
-    there = _arrangement(target.catalog, {move.target for move in taken})
-    pairs = _pairs(plan, sources, there)
+    there = arrange_network(target.catalog, {move.target for move in taken})
+    pairs = paired_layers(plan, sources, there)
     found: list[SettingDifference] = []
     reasons: dict[str, int] = {}
     compared: set[tuple[str, str, str]] = set()
     for alias, catalog in sources.items():
         own = {(p.source, p.target): p for p in pairs.values() if p.alias == alias}
-        here = _arrangement(catalog, {move.source_layer for move in taken if move.source == alias})
+        here = arrange_network(catalog, {move.source_layer for move in taken if move.source == alias})
         comparison = _SettingsComparison(alias, here, there, own, frozenset(plan.freezing.stored_statistics))
         for pair in own.values():
             reason = comparison.layers(pair)
@@ -86,79 +80,7 @@ def compare_settings(
     unique = tuple(dict.fromkeys(found))
     differing = {(d.source, d.source_layer, d.target_layer) for d in unique if d.setting != "momentum"}
     settings = SettingsCompared(len(compared), len(differing & compared), reasons, unique)
-    return settings, [*_warnings(unique), *_old_defaults(pairs.values(), sources, there)]
-
-
-def _arrangement(catalog: Catalog, taken: Collection[str] = ()) -> Arrangement:
-    """Return the arrangement of a network, without what the lookup layers `taken` learned: that comes along."""
-    network = catalog.network or Network(())
-    nodes = tuple(_without_learned(node) if node.name in taken else node for node in network.nodes)
-    return Arrangement(catalog, dataclasses.replace(network, nodes=nodes) if taken else network)
-
-
-def _without_learned(node: Node) -> Node:
-    return dataclasses.replace(node, settings={k: v for k, v in node.settings.items() if k not in LEARNED_SETTINGS})
-
-
-@dataclass
-class _Pair:
-    """Two layers of which one takes weights from the other; `converted` if transforms change their rank."""
-
-    alias: str
-    source: str
-    target: str
-    rule: str
-    source_function: LayerFunction
-    target_function: LayerFunction
-    converted: bool = False
-    outer: tuple[tuple[str, str], ...] = ()
-
-
-def _pairs(plan: Plan, sources: Mapping[str, Catalog], target: Arrangement) -> dict[tuple[str, str, str], _Pair]:
-    arranged = {alias: _arrangement(catalog) for alias, catalog in sources.items()}
-    pairs: dict[tuple[str, str, str], _Pair] = {}
-    for a in plan.assignments:
-        for ref in a.sources:
-            source = arranged[ref.source]
-            ours, theirs = target.holders(a.target), source.holders(ref.name)
-            names = (_name(theirs, ref.name), _name(ours, a.target))
-            pair = pairs.get((ref.source, *names))
-            if pair is None:
-                if theirs and (ours or theirs[0] == ref.layer):
-                    functions = source.function(theirs[0]), _function(target, ours, a.target)
-                else:  # of a part inside a layer, both sides know the class as the file's names tell it
-                    functions = _function(source, [], ref.name), _function(target, [], a.target)
-                pair = _Pair(ref.source, *names, a.rule, *functions)
-                pair.outer = tuple(_same_outer(source, theirs[1:], target, ours[1:]))
-                pairs[(ref.source, *names)] = pair
-            pair.converted |= _changes_rank(a, len(ref.shape))
-    return pairs
-
-
-def _name(holders: list[str], weight: str) -> str:
-    return holders[0] if holders else WeightName(weight).layer
-
-
-def _function(side: Arrangement, holders: list[str], weight: str) -> LayerFunction:
-    if holders:
-        return side.function(holders[0])
-    spec = side.catalog.by_name.get(weight)
-    return class_function(spec.layer_class if spec else None)
-
-
-def _changes_rank(a: Assignment, rank: int) -> bool:
-    return rank != len(a.shape) and bool(a.steps)
-
-
-def _same_outer(
-    source: Arrangement, theirs: Iterable[str], target: Arrangement, ours: Iterable[str]
-) -> Iterator[tuple[str, str]]:
-    """Yield the layers around two paired ones that are of one class, such as Bidirectional."""
-    kinds = {source.function(name).kind: name for name in reversed(list(theirs))}
-    for name in ours:
-        function = target.function(name)
-        if function.known and function.kind in kinds:
-            yield kinds[function.kind], name
+    return settings, [*warn_of_settings(unique), *warn_of_old_defaults(pairs.values(), sources, there)]
 
 
 @dataclass
@@ -168,12 +90,12 @@ class _SettingsComparison:
     alias: str
     source: Arrangement
     target: Arrangement
-    pairs: Mapping[tuple[str, str], _Pair]
+    pairs: Mapping[tuple[str, str], ComparedPair]
     stored_statistics: frozenset[str]
     found: list[SettingDifference] = field(default_factory=list)
     _followed: set[tuple[str, str]] = field(default_factory=set)
 
-    def layers(self, pair: _Pair) -> str:
+    def layers(self, pair: ComparedPair) -> str:
         """Compare two layers alone, and return why not if they cannot be compared."""
         theirs, ours = pair.source_function, pair.target_function
         if theirs.known and ours.known and theirs.kind != ours.kind:
@@ -193,11 +115,13 @@ class _SettingsComparison:
             return _UNKNOWN
         self._settings(pair, theirs, ours)
         for outer in pair.outer:
-            inner = _Pair(self.alias, *outer, pair.rule, self.source.function(outer[0]), self.target.function(outer[1]))
+            inner = ComparedPair(
+                self.alias, *outer, pair.rule, self.source.function(outer[0]), self.target.function(outer[1])
+            )
             self._settings(inner, inner.source_function, inner.target_function)
         return ""
 
-    def _settings(self, pair: _Pair, theirs: LayerFunction, ours: LayerFunction) -> None:
+    def _settings(self, pair: ComparedPair, theirs: LayerFunction, ours: LayerFunction) -> None:
         normalizes = theirs.kind.endswith("Normalization")
         skipped = {*_ELSEWHERE}
         for key in sorted((theirs.settings.keys() & ours.settings.keys()) - skipped):
@@ -210,7 +134,7 @@ class _SettingsComparison:
             self._note(pair, "momentum", one, two)
         self._padding(pair, theirs, ours)
 
-    def _padding(self, pair: _Pair, theirs: LayerFunction, ours: LayerFunction) -> None:
+    def _padding(self, pair: ComparedPair, theirs: LayerFunction, ours: LayerFunction) -> None:
         """Compare what convolutions add to a map: by themselves, or by a ZeroPadding before them."""
         one, two = theirs.settings.get("padding"), ours.settings.get("padding")
         if one is None or two is None:
@@ -271,7 +195,7 @@ class _SettingsComparison:
                             waiting.append((*ends, pair))  # type: ignore[arg-type]
         self._last_activations()
 
-    def _aligned(self, s: str, t: str, graph: Mapping[Any, _Pair]) -> list[tuple[Path, Path]]:
+    def _aligned(self, s: str, t: str, graph: Mapping[Any, ComparedPair]) -> list[tuple[Path, Path]]:
         """Return the paths into two nodes side by side; which input of a sum comes first means nothing."""
         theirs = [self.source.path_from(n) for n in self.source.network.by_name[s].inputs]
         ours = [self.target.path_from(n) for n in self.target.network.by_name[t].inputs]
@@ -283,15 +207,15 @@ class _SettingsComparison:
             ours[i], ours[j] = ours[j], ours[i]
         return list(zip(theirs, ours, strict=True))
 
-    def _graph_pairs(self) -> dict[tuple[str, str], _Pair]:
-        found: dict[tuple[str, str], _Pair] = {}
+    def _graph_pairs(self) -> dict[tuple[str, str], ComparedPair]:
+        found: dict[tuple[str, str], ComparedPair] = {}
         for pair in self.pairs.values():
             s, t = self.source.in_graph.get(pair.source), self.target.in_graph.get(pair.target)
             if s and t:
                 found.setdefault((s, t), pair)
         return found
 
-    def _correspond(self, ends: Any, graph: Mapping[Any, _Pair], known: dict[Any, bool]) -> bool:
+    def _correspond(self, ends: Any, graph: Mapping[Any, ComparedPair], known: dict[Any, bool]) -> bool:
         """Tell whether two paths begin at the same place: paired layers, inputs, or merges of what does."""
         one, two = ends
         if one is None or two is None:
@@ -315,7 +239,7 @@ class _SettingsComparison:
     def _is_merge(self, side: Arrangement, name: str) -> bool:
         return len(side.network.by_name[name].inputs) > 1 and not side.has_weights(name)
 
-    def _merges(self, pair: _Pair, one: str, two: str) -> bool:
+    def _merges(self, pair: ComparedPair, one: str, two: str) -> bool:
         """Compare two merges, and return whether what goes into them is to be compared."""
         if not (self._is_merge(self.source, one) and self._is_merge(self.target, two)):
             return False
@@ -324,7 +248,9 @@ class _SettingsComparison:
             self._note(pair, "between", describe([GraphStep(one, theirs)]), describe([GraphStep(two, ours)]))
         return True
 
-    def _paths(self, pair: _Pair, theirs: Path, ours: Path, graph: Mapping[Any, _Pair], *, direct: bool) -> None:
+    def _paths(
+        self, pair: ComparedPair, theirs: Path, ours: Path, graph: Mapping[Any, ComparedPair], *, direct: bool
+    ) -> None:
         one, two = simplify(theirs.steps, self.source.network), simplify(ours.steps, self.target.network)
         for steps, side, name in ((one, self.source, pair.source), (two, self.target, pair.target)):
             if direct and "Conv" in side.function(name).kind and side.network.by_name[name].inputs:
@@ -343,7 +269,7 @@ class _SettingsComparison:
             self._note(pair, "between", describe(one), describe(two))
 
     def _first_activation(
-        self, first: _Pair, one: list[GraphStep], two: list[GraphStep]
+        self, first: ComparedPair, one: list[GraphStep], two: list[GraphStep]
     ) -> tuple[list[GraphStep], list[GraphStep]]:
         """Compare the activations that both paths begin with, and return the rest of the paths."""
         own = [[s for s in steps if s.function.kind == OUTPUTS] for steps in (one, two)]
@@ -358,11 +284,11 @@ class _SettingsComparison:
         self._activations(first, *leads)
         return rests[0], rests[1]
 
-    def _activations(self, pair: _Pair, one: tuple[str | None, ...], two: tuple[str | None, ...]) -> None:
+    def _activations(self, pair: ComparedPair, one: tuple[str | None, ...], two: tuple[str | None, ...]) -> None:
         if one != two and None not in (*one, *two):
             self._note(pair, "activation", " + ".join(map(str, one)) or LINEAR, " + ".join(map(str, two)) or LINEAR)
 
-    def _step_by_step(self, pair: _Pair, one: list[GraphStep], two: list[GraphStep]) -> None:
+    def _step_by_step(self, pair: ComparedPair, one: list[GraphStep], two: list[GraphStep]) -> None:
         for a, b in zip(one, two, strict=True):
             names = a.function.activation, b.function.activation
             if None not in names and names[0] != names[1] and a.function.kind == ACTIVATION:
@@ -394,12 +320,12 @@ class _SettingsComparison:
             elif LINEAR not in (theirs.activation, ours.activation) or self._lacks_activation(pair, two):
                 self._activations(pair, (theirs.activation,), (ours.activation,))
 
-    def _lacks_activation(self, pair: _Pair, two: str | None) -> bool:
+    def _lacks_activation(self, pair: ComparedPair, two: str | None) -> bool:
         """Tell whether an operator of a graph is followed by an activation and the target's layer surely by none."""
         graph = self.source.network.framework == "onnx" and pair.target_function.activation == LINEAR
         return graph and two is not None and self.target.network.connected and self.target.is_linear_behind(two)
 
-    def _note(self, pair: _Pair, setting: str, one: Any, two: Any) -> None:
+    def _note(self, pair: ComparedPair, setting: str, one: Any, two: Any) -> None:
         words = _words(one), _words(two)
         self.found.append(SettingDifference(pair.rule, self.alias, pair.source, pair.target, setting, *words))
 
@@ -429,75 +355,3 @@ def describe(steps: Iterable[GraphStep]) -> str:
 def _words(value: Any) -> str:
     text = value if isinstance(value, str) else f"{value:.6g}" if type(value) is float else str(value)
     return text if len(text) <= 100 else f"{text[:97]}..."
-
-
-# Warnings -------------------------------------------------------------------------------------------------------------
-
-_CODES = {"class": "class-differs", "between": "between-differs", "momentum": "momentum-differs"}
-_FIXES = {
-    "settings-differ": "weights do not carry settings: build the target with the source's",
-    "class-differs": "it computes something else of the same weights: build the target with the source's class",
-    "between-differs": "build the target with the same layers between them",
-    "momentum-differs": "it changes how training goes on, and nothing until then",
-}
-_OLD_HARD_SIGMOID = "hard_sigmoid (0.2x + 0.5)"
-_HARD_SIGMOID_FIX = (
-    "hard_sigmoid of Keras 1 and 2 is keras.ops.clip(0.2 * x + 0.5, 0, 1): register a function that returns it, called "
-    "hard_sigmoid_keras_2, and build the layer with that"
-)
-
-
-def _warnings(found: Iterable[SettingDifference]) -> Iterator[PlanWarning]:
-    """Yield a warning for each rule and each kind of difference."""
-    groups: dict[tuple[str, str], dict[str, list[SettingDifference]]] = {}
-    for d in found:
-        group = groups.setdefault((_CODES.get(d.setting, "settings-differ"), d.rule), {})
-        group.setdefault(d.target_layer, []).append(d)
-    for (code, rule), layers in groups.items():
-        where = UNMATCHED_RULE if rule == UNMATCHED_RULE else f"mapping.{rule}"
-        alike: dict[str, list[str]] = {}
-        for name, differences in layers.items():
-            texts = [_difference(d) for d in sorted(differences, key=lambda d: d.setting)]
-            alike.setdefault(", ".join(dict.fromkeys(texts)), []).append(name)
-        parts = [f"{_layers(names)}: {text}" for text, names in alike.items()]
-        old = any(d.source_value.startswith(_OLD_HARD_SIGMOID) for ds in layers.values() for d in ds)
-        fix = f"{_FIXES[code]}; {_HARD_SIGMOID_FIX}" if old and code == "settings-differ" else _FIXES[code]
-        count = f"{len(layers)} layer{'s' * (len(layers) != 1)}"
-        text = listed_clauses(parts, _SOME, "more like these")
-        yield PlanWarning(code, where, f"{count} (source -> target): {text}; {fix}")
-
-
-def _difference(d: SettingDifference) -> str:
-    values = f"{d.source_value} -> {d.target_value}"
-    called = f" ({d.source_layer} in the source)" if d.source_layer != d.target_layer and d.setting == "class" else ""
-    return f"before it {values}" if d.setting == "between" else f"{d.setting} {values}{called}"
-
-
-def _layers(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{len(names)} layers ({listed(names, _SOME)})"
-
-
-def _old_defaults(pairs: Iterable[_Pair], sources: Mapping[str, Catalog], target: Arrangement) -> Iterator[PlanWarning]:
-    """Warn of recurrent layers from files that tell the version of Keras and no settings.
-
-    Before 2.3 Keras built them with ``hard_sigmoid``. A version that ends with ``-tf`` is TensorFlow's own Keras, of
-    which the number does not tell that.
-    """
-    found: dict[tuple[str, str], list[_Pair]] = {}
-    for pair in pairs:
-        network = sources[pair.alias].network
-        version = version_of(network.keras_version) if network and not network.nodes else None
-        told = pair.target in target.network.by_name
-        own = target.function(pair.target).settings.get("recurrent_activation") if told else None
-        before = version is not None and version < (2, 3) and not str(network and network.keras_version).endswith("-tf")
-        if before and own is not None and own != _OLD_HARD_SIGMOID:
-            found.setdefault((pair.rule, pair.alias), []).append(pair)
-    for (rule, alias), group in found.items():
-        where = UNMATCHED_RULE if rule == UNMATCHED_RULE else f"mapping.{rule}"
-        version_text = sources[alias].network.keras_version  # type: ignore[union-attr]
-        own = target.function(group[0].target).settings["recurrent_activation"]
-        text = (
-            f"{_layers([p.target for p in group])}: recurrent_activation is {own}; the source stores no settings, and "
-            f"Keras {version_text}, which wrote it, had {_OLD_HARD_SIGMOID} by default; {_HARD_SIGMOID_FIX}"
-        )
-        yield PlanWarning("settings-differ", where, text)

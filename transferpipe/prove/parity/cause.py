@@ -23,7 +23,7 @@ from transferpipe.prove.parity.trials import Trial, clone, input_trials, trials_
 from transferpipe.text.listing import listed
 
 if TYPE_CHECKING:
-    from transferpipe.prove.parity.check import Setup
+    from transferpipe.prove.parity.judge import Setup
 
 # Each is a forward pass from the first candidate on. A layer has some twenty alternatives, and few layers stand between
 # two paired ones: this is for pairs of faults.

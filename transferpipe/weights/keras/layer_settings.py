@@ -1,4 +1,4 @@
-"""What a layer computes beside its weights: one table of the settings that change it, and one spelling for each.
+"""What a layer computes beside its weights: one table of the settings that change it.
 
 Layers of different versions and frameworks are compared by their `LayerFunction`: a class in Keras's name of today, and
 those settings that change what it computes. A setting that is not told is left out, and what is left out is not
@@ -19,14 +19,21 @@ To add a framework:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from transferpipe.weights.keras.setting_values import (
+    LINEAR,
+    is_number,
+    spell_activation,
+    spell_per_axis,
+    spell_value,
+    version_of,
+)
 from transferpipe.weights.network import Network, Node
 
 NEUTRAL, ACTIVATION = "", "Activation"
-LINEAR = "linear"
 
 
 @dataclass(frozen=True)
@@ -53,8 +60,6 @@ def class_function(layer_class: str | None) -> LayerFunction:
     kind, _ = _kind(layer_class or "")
     return LayerFunction(_TO_DENSE.get(kind, kind), activation=None, known=kind in _TABLE)
 
-
-# Settings and their defaults -----------------------------------------------------------------------------------------
 
 _NOT_TOLD = object()  # a setting without a default that holds in every version
 
@@ -168,10 +173,6 @@ _TABLE: dict[str, dict[str, Any]] = {
     **{name: {} for name in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")},
 }
 
-# Which settings have one number an axis of the map, and which of these a pair of numbers.
-_PER_AXIS = ("strides", "dilation_rate", "pool_size", "size", "output_padding", "output_size")
-_PAIRS = {"ZeroPadding": "padding", "Cropping": "cropping"}
-
 # What is the same class as far as its weights and settings go.
 _SAME_KIND = {
     "SyncBatchNormalization": "BatchNormalization",
@@ -195,7 +196,6 @@ _KERAS_1 = {
     "subsample_length": "strides",
     "stride": "strides",
 }
-_DATA_FORMATS = {"tf": "channels_last", "th": "channels_first"}
 # Layers whose setting `activation` is a function of their output, not of what happens inside.
 _OUTPUT_ACTIVATION = re.compile(r"Dense|EinsumDense|(Depthwise|Separable)?Conv\dD(Transpose)?")
 # Layers that are the same as the activation of this name.
@@ -241,7 +241,7 @@ def _told_settings(node: Node, settings: Mapping[str, Any], keras_version: str |
             continue
         value = settings.get(key, _NOT_TOLD if of_user else default)
         value = _of_version(kind, key, keras_version) if value is _NOT_TOLD and not of_user else value
-        if value is not _NOT_TOLD and (value := _spell(kind, key, value, node, version)) is not None:
+        if value is not _NOT_TOLD and (value := spell_value(kind, key, value, node, version)) is not None:
             found[key] = value
     return found
 
@@ -264,18 +264,8 @@ def _sizes(kind: str, settings: Mapping[str, Any]) -> tuple[int, ...] | None:
     rank = int(re.sub(r"\D", "", kind))
     if size is None:  # Keras 1
         size = [settings.get(key) for key in ("nb_row", "nb_col")] if rank == 2 else settings.get("filter_length")
-    spelled = _per_axis(size, rank)
+    spelled = spell_per_axis(size, rank)
     return spelled if isinstance(spelled, tuple) and all(type(n) is int for n in spelled) else None
-
-
-def version_of(text: str | None) -> tuple[int, ...] | None:
-    """Return a version of Keras as numbers, None if there is none.
-
-    >>> version_of("2.2.4-tf"), version_of("3.0.0"), version_of(None)
-    ((2, 2, 4), (3, 0, 0), None)
-    """
-    numbers = re.match(r"(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?", text or "")
-    return tuple(int(n) for n in numbers.groups() if n) if numbers else None
 
 
 def _of_version(kind: str, key: str, text: str | None) -> Any:
@@ -294,198 +284,6 @@ def _of_version(kind: str, key: str, text: str | None) -> Any:
         return version >= (2, 4)
     return _NOT_TOLD
 
-
-# One spelling ---------------------------------------------------------------------------------------------------------
-
-
-def _spell(kind: str, key: str, value: Any, node: Node, version: tuple[int, ...] | None) -> Any:
-    """Return the value of a setting in one spelling; None if it is not told, or cannot be compared."""
-    rank = int(digits) if (digits := re.sub(r"\D", "", kind)) else 0
-    if key in ("activation", "recurrent_activation"):
-        return spell_activation(value, version)
-    if key == "data_format":
-        return _DATA_FORMATS.get(value, value) if isinstance(value, str) else None
-    if key == _PAIRS.get(re.sub(r"\d.*", "", kind)):
-        return _pairs(value, rank)
-    if key == "strides" and value is None and "Pooling" in kind:
-        return _per_axis(node.settings.get("pool_size", node.settings.get("pool_length")) or 2, rank)
-    if key in _PER_AXIS and rank:
-        return _per_axis(value, rank)
-    if key in _READERS:
-        return _READERS[key](value, node)
-    if key == "value_dim" and value is None:
-        value = node.settings.get("key_dim")
-    if key in ("mean", "variance", "scale", "offset", "bin_boundaries") and value is not None:
-        value = _numbers(value)
-    if isinstance(value, str):
-        return value.lower() if key in ("padding", "interpolation", "merge_mode", "output_mode") else value
-    plain = _plain(value)
-    return "None" if plain is None and key in _NONE_SAYS else plain
-
-
-# Where None is a value of its own, which differs from any other.
-_NONE_SAYS = (
-    "merge_mode",
-    "sliding_window",
-    "mean",
-    "variance",
-    "bin_boundaries",
-    "mask_token",
-    "standardize",
-    "split",
-)
-
-
-def _numbers(value: Any) -> Any:
-    """Return numbers that may be an array as Keras serialises one; one number stands for itself."""
-    if isinstance(value, Mapping):
-        value = value.get("config")
-        value = value.get("value") if isinstance(value, Mapping) else value
-    flat = _flat(value, 0)
-    return flat[0] if len(flat) == 1 else tuple(flat)
-
-
-def _flat(value: Any, depth: int) -> list[Any]:
-    if isinstance(value, list | tuple) and depth < 8:
-        return [n for v in value for n in _flat(v, depth + 1)]
-    return [value] if _is_number(value) else []
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 63)
-
-
-def _plain(value: Any, depth: int = 0) -> Any:
-    if isinstance(value, list | tuple):
-        return tuple(_plain(v, depth + 1) for v in value) if depth < 8 else ()
-    return value if value is None or isinstance(value, str) or _is_number(value) else None
-
-
-def _per_axis(value: Any, rank: int) -> Any:
-    """Return one number an axis: 3 and [3, 3] are the same."""
-    if isinstance(value, list | tuple):
-        return tuple(_plain(value)) * (rank if len(value) == 1 else 1)
-    return (value,) * rank if isinstance(value, int) else None
-
-
-def _pairs(value: Any, rank: int) -> Any:
-    """Return two numbers an axis: 1, [1, 1] and [[1, 1], [1, 1]] are the same of two axes."""
-    if isinstance(value, int):
-        return ((value, value),) * rank
-    if not isinstance(value, list | tuple):
-        return None
-    if rank == 1 and len(value) == 2 and all(isinstance(n, int) for n in value):
-        return (tuple(value),)
-    return tuple(tuple(_plain(v)) if isinstance(v, list | tuple) else (v, v) for v in value)
-
-
-def _axis(value: Any, node: Node) -> Any:
-    """Return axes counted from the end; None where that needs to know how many there are."""
-    axes = value if isinstance(value, list | tuple) else [value]
-    if not axes or not all(type(a) is int for a in axes):
-        return "None" if value is None else None
-    ranks = {len(shape) for shape in node.input_shapes}
-    if len(ranks) == 1:
-        axes = [a if a < 0 else a - rank for a in axes for rank in ranks]
-    return None if any(a >= 0 for a in axes) else tuple(sorted(axes)) if len(axes) > 1 else axes[0]
-
-
-def _equation(value: Any) -> str | None:
-    """Return an einsum equation with its letters in the order of the alphabet: which ones were taken means nothing."""
-    if not isinstance(value, str):
-        return None
-    letters = dict.fromkeys(c for c in value if c.isalpha())
-    return "".join(chr(ord("a") + list(letters).index(c)) if c in letters else c for c in value.replace(" ", ""))
-
-
-_READERS: dict[str, Callable[[Any, Node], Any]] = {"axis": _axis, "equation": lambda value, _: _equation(value)}
-
-_ALIASES = {
-    "swish": "silu",
-    "hard_swish": "hard_silu",
-    "gelu_new": "gelu_approximate",
-    "gelu_tanh": "gelu_approximate",
-    "None": LINEAR,
-    "identity": LINEAR,
-    "relu6": "relu(max_value=6)",
-    "leaky_relu": "leaky_relu(0.2)",
-    "hard_sigmoid_keras_2": "hard_sigmoid (0.2x + 0.5)",  # the name that the warning gives to it
-    "hardsigmoid": "hard_sigmoid",
-    "hardsilu": "hard_silu",
-    "hardswish": "hard_silu",
-    "leakyrelu": "leaky_relu(0.2)",
-    "logsoftmax": "log_softmax",
-    "exp": "exponential",
-}
-
-
-def spell_activation(value: Any, version: tuple[int, ...] | None = None) -> str | None:
-    """Return an activation in one spelling: a name with what of its parameters is not the default.
-
-    A name, a serialised function or a serialised layer may be given; None stands for none, as in Keras.
-
-    >>> spell_activation({"class_name": "ReLU", "config": {"max_value": 6.0}}), spell_activation("relu6")
-    ('relu(max_value=6)', 'relu(max_value=6)')
-    >>> spell_activation("hard_sigmoid", (2, 1, 6)), spell_activation("hard_sigmoid", (3, 0))
-    ('hard_sigmoid (0.2x + 0.5)', 'hard_sigmoid (relu6(x + 3) / 6)')
-
-    Returns:
-        The spelling; None where the function cannot be known, such as that of a lambda.
-    """
-    if value is None:
-        return LINEAR
-    if isinstance(value, Mapping):
-        name, config = value.get("class_name"), value.get("config")
-        if name in ("function", "Function"):
-            return spell_activation(config if isinstance(config, str) else value.get("registered_name"), version)
-        if not isinstance(name, str) or name.startswith("__"):
-            return None
-        return _activation_layer(name.rpartition(">")[2], config if isinstance(config, Mapping) else {}, version)
-    if not isinstance(value, str):
-        return None
-    name = value.rpartition(">")[2].rpartition(".")[2]
-    if name in ("hard_sigmoid", "hardsigmoid"):
-        # Keras 3 changed it: https://github.com/keras-team/keras/blob/master/keras/src/activations/activations.py
-        if version is None:
-            return None
-        return "hard_sigmoid (0.2x + 0.5)" if version < (3,) else "hard_sigmoid (relu6(x + 3) / 6)"
-    return _ALIASES.get(name, name)
-
-
-def _activation_layer(kind: str, config: Mapping[str, Any], version: tuple[int, ...] | None) -> str | None:
-    if kind == "Activation":
-        return spell_activation(config.get("activation"), version)
-    if kind == "LeakyReLU":
-        slope = config.get("negative_slope", config.get("alpha", 0.3))
-        return _relu(None, _numbers(slope), 0)
-    if kind == "ReLU":
-        slope = config.get("negative_slope", config.get("alpha", 0))
-        return _relu(_numbers(config.get("max_value")), _numbers(slope), _numbers(config.get("threshold", 0)))
-    if kind == "ThresholdedReLU":
-        return _relu(None, 0, _numbers(config.get("theta", 1.0)))
-    if kind == "ELU":
-        alpha = _numbers(config.get("alpha", 1.0))
-        return "elu" if alpha == 1 else f"elu({_number(alpha)})"
-    if kind == "Softmax":
-        axis = config.get("axis", -1)
-        return "softmax" if axis == -1 else f"softmax(axis={axis})"
-    return spell_activation(re.sub(r"(?<!^)(?=[A-Z])", "_", kind).lower(), version)
-
-
-def _relu(most: Any, slope: Any, threshold: Any) -> str:
-    slope, threshold = slope or 0, threshold or 0  # an empty tuple is what was no number
-    if slope and not threshold and most in (None, ()):
-        return f"leaky_relu({_number(slope)})"
-    parts = {"max_value": most, "negative_slope": slope, "threshold": threshold}
-    kept = [f"{key}={_number(n)}" for key, n in parts.items() if n not in (None, (), 0)]
-    return f"relu({', '.join(kept)})" if kept else "relu"
-
-
-def _number(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, int | float) else str(value)[:20]
-
-
-# Operations between layers --------------------------------------------------------------------------------------------
 
 _ARITHMETIC = {
     **dict.fromkeys(("add", "subtract", "multiply", "maximum", "minimum"), None),
@@ -536,4 +334,4 @@ def _flat_constants(data: Any, depth: int) -> list[Any]:
         return [n for v in data.values() for n in _flat_constants(v, depth + 1)]
     if isinstance(data, list):
         return [n for v in data for n in _flat_constants(v, depth + 1)]
-    return [data] if _is_number(data) else []
+    return [data] if is_number(data) else []

@@ -1,0 +1,95 @@
+"""Which layers take weights of which, so that what else they compute is to be compared."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from transferpipe.planning.learned_state import LEARNED_SETTINGS
+from transferpipe.planning.lint.arrangement import (
+    Arrangement,
+)
+from transferpipe.planning.model import (
+    Assignment,
+    Plan,
+)
+from transferpipe.weights.keras.layer_settings import LayerFunction, class_function
+from transferpipe.weights.name import WeightName
+from transferpipe.weights.network import Network, Node
+from transferpipe.weights.spec import Catalog
+
+
+def arrange_network(catalog: Catalog, taken: Collection[str] = ()) -> Arrangement:
+    """Return the arrangement of a network, without what the lookup layers `taken` learned: that comes along."""
+    network = catalog.network or Network(())
+    nodes = tuple(_without_learned(node) if node.name in taken else node for node in network.nodes)
+    return Arrangement(catalog, dataclasses.replace(network, nodes=nodes) if taken else network)
+
+
+def _without_learned(node: Node) -> Node:
+    return dataclasses.replace(node, settings={k: v for k, v in node.settings.items() if k not in LEARNED_SETTINGS})
+
+
+@dataclass
+class ComparedPair:
+    """Two layers of which one takes weights from the other; `converted` if transforms change their rank."""
+
+    alias: str
+    source: str
+    target: str
+    rule: str
+    source_function: LayerFunction
+    target_function: LayerFunction
+    converted: bool = False
+    outer: tuple[tuple[str, str], ...] = ()
+
+
+def paired_layers(
+    plan: Plan, sources: Mapping[str, Catalog], target: Arrangement
+) -> dict[tuple[str, str, str], ComparedPair]:
+    """Return the pairs of layers of which one takes weights of the other, by source and both names."""
+    arranged = {alias: arrange_network(catalog) for alias, catalog in sources.items()}
+    pairs: dict[tuple[str, str, str], ComparedPair] = {}
+    for a in plan.assignments:
+        for ref in a.sources:
+            source = arranged[ref.source]
+            ours, theirs = target.holders(a.target), source.holders(ref.name)
+            names = (_name(theirs, ref.name), _name(ours, a.target))
+            pair = pairs.get((ref.source, *names))
+            if pair is None:
+                if theirs and (ours or theirs[0] == ref.layer):
+                    functions = source.function(theirs[0]), _function(target, ours, a.target)
+                else:  # of a part inside a layer, both sides know the class as the file's names tell it
+                    functions = _function(source, [], ref.name), _function(target, [], a.target)
+                pair = ComparedPair(ref.source, *names, a.rule, *functions)
+                pair.outer = tuple(_same_outer(source, theirs[1:], target, ours[1:]))
+                pairs[(ref.source, *names)] = pair
+            pair.converted |= _changes_rank(a, len(ref.shape))
+    return pairs
+
+
+def _name(holders: list[str], weight: str) -> str:
+    return holders[0] if holders else WeightName(weight).layer
+
+
+def _function(side: Arrangement, holders: list[str], weight: str) -> LayerFunction:
+    if holders:
+        return side.function(holders[0])
+    spec = side.catalog.by_name.get(weight)
+    return class_function(spec.layer_class if spec else None)
+
+
+def _changes_rank(a: Assignment, rank: int) -> bool:
+    return rank != len(a.shape) and bool(a.steps)
+
+
+def _same_outer(
+    source: Arrangement, theirs: Iterable[str], target: Arrangement, ours: Iterable[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield the layers around two paired ones that are of one class, such as Bidirectional."""
+    kinds = {source.function(name).kind: name for name in reversed(list(theirs))}
+    for name in ours:
+        function = target.function(name)
+        if function.known and function.kind in kinds:
+            yield kinds[function.kind], name

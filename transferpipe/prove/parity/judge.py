@@ -1,0 +1,217 @@
+"""What two models computed, compared layer by layer, and the verdict.
+
+The verdict is that of the ends: the model's outputs, or, where these depend on weights that were kept, the last layer
+that does not. A difference in between that is gone by the end is one of representation, such as an activation that is
+a layer of its own in one of the two. Where an end says too little (the inputs hardly change it), what lies before
+decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from numpy.typing import NDArray
+
+from transferpipe.prove.parity.compare import (
+    BOTH,
+    Difference,
+    Tolerance,
+    activated_like,
+    compare,
+    is_constant,
+)
+from transferpipe.prove.parity.keras_trace import Call, KerasRunner, Trace
+from transferpipe.prove.parity.pairs import dependent, kept_between
+from transferpipe.prove.parity.references import Runner
+from transferpipe.prove.parity.result import FAIL, FILE_ADVICE, INCONCLUSIVE, PASS, Compared, Parity
+from transferpipe.text.listing import listed
+
+
+@dataclass(frozen=True)
+class KeptWeights:
+    """Weights of the target that take no value.
+
+    Attributes:
+        by_rule: those of which a rule says so, with `from: null` or `on_mismatch: keep`.
+        without_rule: those that no rule mentions.
+        taking: the layers that take values.
+    """
+
+    by_rule: tuple[str, ...] = ()
+    without_rule: tuple[str, ...] = ()
+    taking: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Two models, what they are run on, and how their layers belong together.
+
+    Attributes:
+        target: the model that is judged.
+        trace: what it computed.
+        data: on which inputs.
+        inputs: these in words.
+        against: the other in words.
+        reference: what the other computed; its calls by label are found through `pairs`.
+        pairs: the reference's layer for the target's.
+        tolerance: how far they may be apart.
+        kept: which of the target's weights were kept, and whether that is meant.
+        settings: the other's layers, where they are Keras's.
+        may_end_elsewhere: whether the models may end in different layers: outputs of other shapes then say nothing.
+    """
+
+    target: Runner
+    trace: Trace
+    data: list[NDArray[Any]]
+    inputs: str
+    against: str
+    reference: Trace
+    pairs: Mapping[str, str]
+    tolerance: Tolerance
+    kept: KeptWeights = field(default_factory=KeptWeights)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    may_end_elsewhere: bool = False
+
+
+def judge(setup: Setup) -> Parity:
+    """Compare what both computed and give the verdict."""
+    from transferpipe.prove.parity.cause import find_cause
+
+    tainted: set[str] = set()
+    kept, lost, changed = (*setup.kept.by_rule, *setup.kept.without_rule), list[str](), set[str]()
+    if kept and isinstance(setup.target, KerasRunner):
+        run = (setup.target, setup.data, setup.trace)
+        # Weights that no rule mentions and that feed layers that take values are no head: what they change counts.
+        lost = kept_between(*run, setup.kept.without_rule, setup.kept.taking)
+        changed = dependent(*run, lost)
+        kept = tuple(name for name in kept if name not in lost)
+        tainted = dependent(*run, kept)
+    layers, ends = _layer_differences(setup), _output_differences(setup)
+    found = {**layers, **ends}
+    entries = tuple(_entry(key, diff, key[0] in tainted) for key, diff in found.items())
+    if setup.may_end_elsewhere and any(e.status != "not compared" for e in entries[: len(layers)]):
+        entries = tuple(_without_other_ends(e, setup) for e in entries)
+    counted = [(e, found[(e.name, e.reference)]) for e in entries if e.status != "not compared"]
+    outputs = [pair for pair in counted if pair[0].name in setup.trace.outputs]
+    parity = Parity(INCONCLUSIVE, setup.against, setup.inputs, entries)
+    if not counted or any(e.reason == BOTH and e.name in setup.trace.outputs for e in entries):
+        return replace(parity, reason=_nothing(entries, kept))
+    last = outputs or [counted[-1]]
+    differs = [e for e, d in last if e.status == "differs"]
+    weak = [e for e, d in last if e.status == "equal" and not d.conclusive]
+    before = [e for e, _ in counted if e.status == "differs"]
+    if differs or (weak and before):
+        first = before[0]
+        parity = replace(parity, verdict=FAIL, first=first.name, reason=_words(first))
+        if first.name in changed:
+            return replace(parity, cause=_of_kept(lost))
+        return replace(parity, cause=find_cause(setup, [e for e, _ in counted], first))
+    dead = next((e for e, _ in last if (v := _value(setup, e)) is not None and _is_dead(v)), None)
+    if dead is not None:
+        what = f"{dead.name} does not depend on the inputs: a constant output equals nothing but itself"
+        return replace(parity, reason=f"{what}; {FILE_ADVICE}" if setup.inputs.startswith("random") else what)
+    if weak:
+        return replace(
+            parity, reason=f"the inputs hardly change {weak[0].name}, so that its comparison says little; {FILE_ADVICE}"
+        )
+    return replace(parity, verdict=PASS)
+
+
+def _is_dead(value: NDArray[Any]) -> bool:
+    return value.dtype.kind in "fV" and is_constant(value)
+
+
+def _value(setup: Setup, entry: Compared) -> NDArray[Any] | None:
+    if entry.name in setup.trace.outputs:
+        return setup.trace.outputs[entry.name]
+    call = setup.trace.by_label.get(entry.name)
+    return call.value if call else None
+
+
+def _of_kept(lost: Sequence[str]) -> str:
+    return (
+        f"no rule gives {listed(lost, 1)} a value, and layers that take values depend on that: write a rule that "
+        "transfers them, or one with `from: null` if they are meant to be new"
+    )
+
+
+def _nothing(entries: Sequence[Compared], kept: Sequence[str]) -> str:
+    if any(e.reason == BOTH for e in entries):
+        return f"{BOTH}, first at {next(e.name for e in entries if e.reason == BOTH)}; {FILE_ADVICE}"
+    if entries:
+        return f"everything that could be compared depends on weights that were kept, such as {kept[0]}"
+    return "the two models have no outputs and no paired layers that could be compared"
+
+
+def _words(entry: Compared) -> str:
+    if entry.reason:
+        return f"{entry.name} differs: {entry.reason}"
+    part = f", {100 * entry.difference / entry.scale:.3g} % of its largest value" if entry.scale else ""
+    return f"{entry.name} is the first that differs, by {entry.difference:.2g}{part}"
+
+
+def _entry(key: tuple[str, str], diff: Difference, tainted: bool) -> Compared:
+    # Where weights were kept, equal values are no accident, and different ones say nothing.
+    status = "equal" if diff.agrees else "not compared" if tainted or diff.reason == BOTH else "differs"
+    reason = diff.reason if diff.reason == BOTH or status != "not compared" else "depends on weights that were kept"
+    numbers = (diff.largest, diff.allowed, diff.scale)
+    return Compared(*key, *numbers, status, reason)  # type: ignore[arg-type]
+
+
+def _without_other_ends(entry: Compared, setup: Setup) -> Compared:
+    """Return the entry of an output, not compared where the other model's has another shape: it ends elsewhere."""
+    if entry.name in setup.trace.outputs and math.isinf(entry.difference) and entry.reason.startswith("shape"):
+        return replace(entry, status="not compared", reason=f"the models end in different layers: {entry.reason}")
+    return entry
+
+
+def _layer_differences(setup: Setup) -> dict[tuple[str, str], Difference]:
+    """Compare the outputs of paired layers, in the order in which the target computes them."""
+    found = {}
+    for label, call in setup.trace.by_label.items():
+        there = setup.pairs.get(call.name)
+        other = setup.reference.by_label.get(replace(call, name=there).label) if there else None
+        if other is None or call.value is None or other.value is None or label in setup.trace.outputs:
+            continue
+        diff = compare(call.value, other.value, setup.tolerance)
+        if not diff.agrees and _agrees_activated(setup, call, other):
+            diff = replace(diff, agrees=True, reason="equal behind the activation")
+        found[(label, other.label)] = diff
+    return found
+
+
+_ACTIVATIONS = ("Activation", "ReLU", "LeakyReLU", "ELU", "PReLU", "Softmax", "Dropout", "SpatialDropout2D", "Identity")
+
+
+def _agrees_activated(setup: Setup, call: Call, other: Call) -> bool:
+    """Tell whether both agree once the activation that is a layer of its own in one of them is applied."""
+    here, there = _behind(setup.trace, call), _behind(setup.reference, other)
+    if setup.reference.outputs and (activated := activated_like(call, other)) is not None:
+        there = [*there, activated]  # whether it is the right activation shows at the outputs
+    return any(compare(a, b, setup.tolerance).agrees for a in here for b in there)
+
+
+def _behind(trace: Trace, call: Call) -> list[NDArray[Any]]:
+    """Return the output of a layer, and those of the activations that follow it at once."""
+    values = [call.value] if call.value is not None else []
+    at = call
+    for later in trace.calls[trace.calls.index(call) + 1 :] if call.layer is not None else ():
+        if type(later.layer).__name__ in _ACTIVATIONS and later.args and later.args[0] is at.output:
+            at = later
+            values += [later.value] if later.value is not None else []
+    return values
+
+
+def _output_differences(setup: Setup) -> dict[tuple[str, str], Difference]:
+    """Compare the models' outputs: by name where all names agree, else by order; a callable's may be some only."""
+    here, there = setup.trace.outputs, setup.reference.outputs
+    if set(there) <= set(here):
+        pairs = [(n, n) for n in here if n in there]
+    elif len(here) == len(there):
+        pairs = list(zip(here, there, strict=True))
+    else:
+        pairs = []
+    return {(n, o): compare(here[n], there[o], setup.tolerance) for n, o in pairs}
