@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from unfolded import unfolded
 
 import transferpipe as tp
 
@@ -41,7 +42,7 @@ def test_a_plan_gives_its_warnings_to_the_line_that_asked(files):
     assert str(given.message) == f"[unused] unused: {plan.warnings[0].text}"
     assert given.filename == __file__
     assert given.lineno == test_a_plan_gives_its_warnings_to_the_line_that_asked.__code__.co_firstlineno + 1
-    assert plan.warnings[0].text in str(plan).replace("\n         ", " ")
+    assert plan.warnings[0].text in unfolded(plan).replace("\n         ", " ")
 
 
 def test_a_report_gives_each_warning_once_and_prints_it_too(files):

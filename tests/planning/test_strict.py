@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from keras import layers
 from small_models import codes, dense, values
+from unfolded import unfolded
 
 import transferpipe as tp
 from transferpipe.codes import WARNINGS
@@ -160,7 +161,7 @@ def test_warnings_are_one_entry_a_kind_with_their_count():
 
 def test_a_report_tells_its_warnings_with_codes(source, tmp_path):
     report = tp.transfer(source, dense("a"), mapping=ONE, save={"path": "m.keras"}, folder=tmp_path / "run")
-    assert "warning  unused [unused]: 2 source weights are not used" in str(report)
+    assert "warning unused [unused]: 2 source weights are not used" in unfolded(report)
     assert {"code": "unused", "where": "unused"}.items() <= report.manifest["warnings"][0].items()
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from keras import layers as kl
+from unfolded import unfolded
 
 import transferpipe as tp
 from transferpipe.errors import RecipeError, VerificationError
@@ -151,7 +152,7 @@ def test_taken(kind, how, tmp_path):
     )
     assert (move.target, move.source_layer, move.rule, move.fate) == ("l", "l", "l", "taken")
     assert move.size == len(state) - special
-    assert f"state: {move.kind}, {move.size}" in str(report.plan)
+    assert f"state: {move.kind}, {move.size}" in unfolded(report.plan)
     assert plan_from_data(report.plan.to_data()) == report.plan
     assert not [w for w in report.warnings if w.code in ("other-vocabulary", "vocabulary-size", "state-not-saved")]
 

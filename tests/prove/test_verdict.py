@@ -6,6 +6,7 @@ import json
 import pytest
 from keras import layers
 from small_models import dense, stack
+from unfolded import unfolded
 
 import transferpipe as tp
 from transferpipe.planning.model import SettingsCompared
@@ -76,7 +77,7 @@ def test_a_run_tells_both_parts(report):
     for text in (str(report), repr(report), report_page(report.plan, report.manifest)):
         assert "weights: pass" in text
         assert "function: not checked" in text
-    assert "2 weights read back and compared bit for bit" in str(report)
+    assert "2 weights read back and compared bit for bit" in unfolded(report)
     assert max(map(len, str(report).splitlines())) <= 80
 
 
@@ -89,7 +90,7 @@ def test_a_live_transfer_tells_both_parts(tmp_path):
 def test_a_run_that_transfers_nothing_says_so_beside_its_pass(tmp_path):
     dense("a", seed=1).save(tmp_path / "a.keras")
     report = tp.transfer(tmp_path / "a.keras", dense("b", seed=2), mapping={"all": {"to": "b", "from": None}})
-    assert "2 weights read back and compared bit for bit; none of them was transferred" in str(report)
+    assert "2 weights read back and compared bit for bit; none of them was transferred" in unfolded(report)
 
 
 def test_the_page_of_an_earlier_version_is_built(report):
@@ -161,7 +162,7 @@ def test_settings_that_were_compared_and_that_differ_are_counted(tmp_path, live)
     )
     report = tp.transfer(tmp_path / "a.keras", model, **keys)
     assert (report.verdict.compared, report.verdict.differing) == (2, 1)
-    assert "function: not checked, settings of 2 paired layers compared, 1 differs" in str(report)
+    assert "function: not checked, settings of 2 paired layers compared, 1 differs" in unfolded(report)
     if not live:
         assert report.manifest["verdict"]["settings"] == {"compared": 2, "differing": 1}
         assert "settings of 2 paired layers compared, 1 differs" in report_page(report.plan, report.manifest)
@@ -179,7 +180,7 @@ def test_a_run_beside_its_original_tells_of_the_function(tmp_path, activation, f
         return
     report = tp.transfer(tmp_path / "a.keras", model, **keys)
     assert (report.verdict.weights, report.verdict.function) == ("pass", "pass")
-    assert "function: pass, " in str(report)
+    assert "function: pass, " in unfolded(report)
 
 
 def test_a_verdict_fits_80_columns():

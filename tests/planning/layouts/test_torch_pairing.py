@@ -3,6 +3,7 @@
 import pytest
 from compact import codes, kept
 from torch_plans import problem, steps, taken, torch_plan
+from unfolded import unfolded
 
 from transferpipe.planning.model import Adaptation, plan_from_data
 
@@ -149,7 +150,7 @@ def test_each_source_of_a_merge_is_adapted_before_it():
     assert (assignment.merge, assignment.transforms) == ("mean", ())
     assert assignment.adapter == (Adaptation(1, ({"transpose": [1, 0]},)),) * 2
     assert plan_from_data(plan.to_data()) == plan
-    assert "each: transpose(1, 0), mean" in str(plan)
+    assert "each: transpose(1, 0), mean" in unfolded(plan)
 
 
 def test_sources_of_different_layouts_are_adapted_each_in_its_own_way():
@@ -157,7 +158,7 @@ def test_sources_of_different_layouts_are_adapted_each_in_its_own_way():
     rule = {"to": "head/kernel", "from": ["a:fc/weight", "b:fc/kernel"], "merge": "mean"}
     plan = torch_plan(DENSE, two, {"r": rule}, torch=["a"])
     assert plan.assignments[0].adapter == (Adaptation(1, ({"transpose": [1, 0]},)), Adaptation(1))
-    assert "1: transpose(1, 0), 2: as it is, mean" in str(plan)
+    assert "1: transpose(1, 0), 2: as it is, mean" in unfolded(plan)
 
 
 def test_sources_that_a_transform_joins_are_adapted_before_it():
