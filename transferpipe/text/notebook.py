@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from transferpipe.text.listing import and_more
 from transferpipe.text.visible import visible
 
 _PACKAGE = Path(__file__).parents[1]
@@ -61,8 +62,8 @@ def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], rest: str = "
     heads = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows[:_MOST_ROWS])
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
-    more = len(rows) - _MOST_ROWS
-    return table + (html_lines([f"and {more:,} more{rest}"]) if more > 0 else "")
+    more = and_more(len(rows) - _MOST_ROWS)
+    return table + (html_lines([f"{more.strip()}{rest}"]) if more else "")
 
 
 def html_details(summary: str, inner: str) -> str:
