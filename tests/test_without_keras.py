@@ -77,9 +77,14 @@ def test_files_are_shown_planned_copied_and_verified(call):
     assert json.loads((call.folder / "flat" / "manifest.json").read_text())
 
 
+def test_a_recipe_is_written_for_two_files(call):
+    call("init", "trained.keras", "target.keras", "first")
+    assert "verdict  weights: pass" in call("run", "recipe=first", "hydra.run.dir=first")
+
+
 def test_sets_of_weights_are_compared(call):
     call("diff", "trained.keras", "target.keras")
-    assert "first" in call("diff", "trained.keras", "flat.safetensors", status=1)
+    assert "only in B" in call("diff", "trained.keras", "flat.safetensors", status=1)
 
 
 def test_sweeps_of_files_run(call):

@@ -35,7 +35,7 @@ def suggest(arguments: Arguments) -> int:
     as_json = "--json" in arguments.flags
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():  # a builder may print
         found = propose({side: data[side] for side in SIDES}, data["hints"], arguments.values.get("--trust", ()))
-    print(json.dumps(_as_data(found), indent=1) if as_json else suggestion_text(found, min(width(), _WIDTH)))
+    print(json.dumps(suggestion_data(found), indent=1) if as_json else suggestion_text(found, min(width(), _WIDTH)))
     if path is not None:
         _write(found, Path(path))
     return 0
@@ -93,7 +93,8 @@ def _put(given: dict[str, Any], first: str, inner: str, value: Any) -> None:
     place[parts[-1]] = value
 
 
-def _as_data(found: Suggestion) -> dict[str, Any]:
+def suggestion_data(found: Suggestion) -> dict[str, Any]:
+    """Return a suggestion as data for programs."""
     return {
         "format_version": 1,
         "recipe": found.recipe,

@@ -250,6 +250,14 @@ VERBS: Mapping[str, Verb] = _by_name(
             "transferpipe suggest source=old.h5 target=new.keras --write recipes/new.yaml",
         ),
         Verb(
+            "init",
+            "write a commented recipe for two files or builders",
+            "A B [NAME] [hints=X]",
+            (JSON, "--trust"),
+            "init:init",
+            "transferpipe init old.h5 'my_models.build(classes=2)' mine",
+        ),
+        Verb(
             "recipes",
             "list the recipes with their commands",
             "",

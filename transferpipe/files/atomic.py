@@ -170,13 +170,14 @@ def _rename_to_free(temporary: Path, path: Path) -> None:
         temporary.unlink()
 
 
-def write_text(path: Path, text: str, *, lasting: bool = True) -> None:
+def write_text(path: Path, text: str, *, lasting: bool = True, replace: bool = True) -> None:
     """Write a small file so that it appears complete or not at all.
 
     Args:
         path: the file.
         text: its content.
         lasting: whether it must survive a power cut. What is made again when it is missing need not.
+        replace: whether a lasting file may take the place of one that stands there.
 
     Raises:
         FileError: it cannot be written.
@@ -186,7 +187,7 @@ def write_text(path: Path, text: str, *, lasting: bool = True) -> None:
         temporary.write_text(text, encoding="utf-8")
         if lasting:
             flush(temporary)
-            publish(temporary, path)
+            publish(temporary, path, replace)
         else:
             temporary.replace(path)
     except OSError as error:

@@ -21,21 +21,31 @@ _MOST_CANDIDATES = 4
 
 def suggestion_text(found: Suggestion, width: int = 80) -> str:
     """Return the recipe that is proposed."""
-    return "\n".join([*_head(found, width), "", *recipe_lines(found, width)])
+    return "\n".join([*head_lines(found, width), "", *recipe_lines(found, width)])
 
 
 def recipe_lines(found: Suggestion, width: int = 80) -> list[str]:
     """Return the lines of the recipe without what is said before it."""
-    lines = [f"{side}: {_origin(getattr(found, side))}" for side in ("source", "target")]
-    lines += ["", "mapping:" if found.rules else "mapping: {}"]
-    for i, rule in enumerate(found.rules):
-        lines += [""] * (i > 0)
-        lines += [f"  {line}" for line in _rule(rule, width - 2)]
+    lines = [*origin_lines(found), "", *mapping_lines(found, width)]
     if found.undecided:
         lines += ["", *_undecided(found.undecided, width), "unmatched: keep # until rules claim what is undecided"]
     if found.unused:
         text = f"{_count(len(found.unused), 'source weight')} not used, such as {', '.join(found.unused[:3])}"
-        lines += ["", *_comment(text, width)]
+        lines += ["", *comment_lines(text, width)]
+    return lines
+
+
+def origin_lines(found: Suggestion) -> list[str]:
+    """Return the lines of the source and the target."""
+    return [f"{side}: {_origin(getattr(found, side))}" for side in ("source", "target")]
+
+
+def mapping_lines(found: Suggestion, width: int) -> list[str]:
+    """Return the lines of the rules that are proposed."""
+    lines = ["mapping:" if found.rules else "mapping: {}"]
+    for i, rule in enumerate(found.rules):
+        lines += [""] * (i > 0)
+        lines += [f"  {line}" for line in _rule(rule, width - 2)]
     return lines
 
 
@@ -45,35 +55,37 @@ def _origin(origin: Mapping[str, Any]) -> str:
     return _flow(origin)
 
 
-def _head(found: Suggestion, width: int) -> Iterator[str]:
+def head_lines(found: Suggestion, width: int) -> Iterator[str]:
+    """Yield how much the rules claim, and what their plan warns of, as a comment."""
     taken = len(found.plan.assignments)
     total = taken + len(found.plan.kept)
     rules = sum(not r.keeps for r in found.rules)
     undecided = sum(len(c.weights) for c in found.undecided)
     kept = f"{total - taken - undecided} kept, {undecided} undecided"
     text = f"{_count(rules, 'rule')} for {taken} of {total} target weights; {kept}. Nothing has been applied."
-    yield from _comment(text, width)
+    yield from comment_lines(text, width)
     codes = dict.fromkeys(w.code for w in found.plan.warnings)
     if codes:
         text = f"The plan of these rules has {_count(len(found.plan.warnings), 'warning')} ({', '.join(codes)})"
-        yield from _comment(f"{text}; `transferpipe plan` shows them.", width)
+        yield from comment_lines(f"{text}; `transferpipe plan` shows them.", width)
 
 
 def _rule(rule: SuggestedRule, width: int) -> Iterator[str]:
-    yield from _comment(rule.evidence, width)
+    yield from comment_lines(rule.evidence, width)
     for doubt in rule.doubts:
-        yield from _comment(f"doubt: {doubt}", width)
+        yield from comment_lines(f"doubt: {doubt}", width)
     entries = {key: _value(value) for key, value in rule.data.items()}
-    line = f"{rule.name}: {{{', '.join(f'{k}: {v}' for k, v in entries.items())}}}"
+    name = quote(rule.name)
+    line = f"{name}: {{{', '.join(f'{k}: {v}' for k, v in entries.items())}}}"
     if len(line) <= width:
         yield line
         return
-    yield f"{rule.name}:"
+    yield f"{name}:"
     yield from (f"  {key}: {value}" for key, value in entries.items())
 
 
 def _undecided(choices: Sequence[OpenChoice], width: int) -> Iterator[str]:
-    yield from _comment("Undecided; decide with hints: {TARGET: SOURCE}, or write a rule:", width)
+    yield from comment_lines("Undecided; decide with hints: {TARGET: SOURCE}, or write a rule:", width)
     for choice in choices:
         names = choice.candidates[:_MOST_CANDIDATES]
         more = f" or {len(choice.candidates) - len(names)} more" if len(choice.candidates) > len(names) else ""
@@ -90,7 +102,8 @@ def _undecided(choices: Sequence[OpenChoice], width: int) -> Iterator[str]:
         )
 
 
-def _comment(text: str, width: int) -> list[str]:
+def comment_lines(text: str, width: int) -> list[str]:
+    """Return `text` as a comment."""
     lines = textwrap.wrap(visible(text), max(width - 2, 20), break_long_words=False, break_on_hyphens=False)
     return [f"# {line}" for line in lines]
 
@@ -102,9 +115,11 @@ def _value(value: Any) -> str:
 
 
 def quote(text: str) -> str:
-    """Return `text` as YAML would have it: bare where nothing in it is special, else in single quotes."""
+    """Return `text` as YAML would have it: bare where nothing in it is special, else in quotes."""
     if _PLAIN.fullmatch(text) and text.lower() not in _NOT_TEXT:
         return text
+    if not text.isprintable():  # single quotes would fold the ends of lines
+        return str(yaml.safe_dump(text, default_style='"', width=10**6)).strip()
     return "'" + text.replace("'", "''") + "'"
 
 
