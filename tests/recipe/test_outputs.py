@@ -4,10 +4,8 @@ import ast
 import contextlib
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
-from keras import layers
 
 import transferpipe as tp
 from transferpipe.recipe.outputs import OUTPUTS, SUFFIXES, output_of
@@ -35,12 +33,17 @@ STREAMED = [o for o in OUTPUTS if o.streams]
 
 
 def make():
+    import keras
+    from keras import layers
+
     return keras.Sequential([keras.Input((3,)), layers.Dense(4, name="a"), layers.Dense(2, name="b")], name="m")
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """Return the values of a model that every output got, and the folder of the outputs."""
+    pytest.importorskip("tensorflow")
+    keras = pytest.importorskip("keras")
     keras.utils.set_random_seed(7)
     source, folder = make(), tmp_path_factory.mktemp("saved")
     source.save(folder / "source.keras")
@@ -52,6 +55,8 @@ def saved(tmp_path_factory):
 
 @pytest.mark.parametrize("output", STREAMED, ids=lambda o: o.suffix)
 def test_what_a_streamed_output_says_of_itself(output, saved):
+    import keras
+
     values, folder = saved
     path = folder / f"m{output.suffix}"
     assert path.is_file()

@@ -139,6 +139,7 @@ def test_the_plan_that_is_expected(here):
 )
 def test_what_a_target_can_be_saved_as(path, here):
     if path == "o.keras":  # a target with Keras's places and without an architecture
+        pytest.importorskip("keras")
         from transferpipe.zoo import small_mlp
 
         model = small_mlp()
