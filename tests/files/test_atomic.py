@@ -168,7 +168,7 @@ def test_publishing_onto_a_folder_fails_and_changes_nothing(tmp_path):
 
 def test_a_small_file_appears_whole(tmp_path, monkeypatch):
     path, seen = tmp_path / "m.json", []
-    monkeypatch.setattr(atomic, "publish", lambda t, p, **keys: seen.append(t.read_text()) or publish(t, p, **keys))
+    monkeypatch.setattr(atomic, "publish", lambda t, *rest: seen.append(t.read_text()) or publish(t, *rest))
     write_text(path, "слово")
     assert path.read_bytes() == "слово".encode()
     assert seen == ["слово"]
