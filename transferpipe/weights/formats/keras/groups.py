@@ -55,7 +55,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Group:
+class StoreGroup:
     """What the store keeps of one object.
 
     Attributes:
@@ -86,7 +86,7 @@ class Group:
         return f"{self.path}/{_VARS}" if self.path else _VARS
 
 
-def read_groups(files: Sequence[StoreFile], config: Config | None) -> tuple[list[Group], dict[str, Config]]:
+def read_groups(files: Sequence[StoreFile], config: Config | None) -> tuple[list[StoreGroup], dict[str, Config]]:
     """Return the groups of the store, and of the layers that `config` records their configurations by path.
 
     Where the store notes no names (Keras did not until 3.8), those of the configuration stand.
@@ -110,7 +110,7 @@ def read_groups(files: Sequence[StoreFile], config: Config | None) -> tuple[list
     return [groups[p] for p in order], configs
 
 
-def _find(files: Sequence[StoreFile]) -> list[Group]:
+def _find(files: Sequence[StoreFile]) -> list[StoreGroup]:
     """Return the groups in the order in which HDF5 lists them, by name."""
     members: dict[str, dict[str, Value]] = {}
     for file in files:
@@ -128,7 +128,7 @@ def _find(files: Sequence[StoreFile]) -> list[Group]:
     return [_group(files, inner, tuple(values.values())) for inner, values in members.items()]
 
 
-def _group(files: Sequence[StoreFile], inner: str, values: tuple[Value, ...]) -> Group:
+def _group(files: Sequence[StoreFile], inner: str, values: tuple[Value, ...]) -> StoreGroup:
     """Return what all files together hold in the group `inner`. Its name is noted where the group was begun."""
     name, address = None, 0
     for number, file in enumerate(files):
@@ -140,10 +140,10 @@ def _group(files: Sequence[StoreFile], inner: str, values: tuple[Value, ...]) ->
         parts = [group, file.items[inner.rpartition("/")[0]], *(v.dataset for v in values if v.home is file)]
         address = number * _FILE_SIZE + max(part.address for part in parts)
     ordered = sorted(values, key=lambda v: int(v.key) if v.key.isdigit() else -1)
-    return Group(inner.removesuffix(_VARS).rstrip("/"), name, tuple(ordered), address)
+    return StoreGroup(inner.removesuffix(_VARS).rstrip("/"), name, tuple(ordered), address)
 
 
-def _listed(groups: Iterable[Group], configs: Mapping[str, Config]) -> dict[str, list[str]]:
+def _listed(groups: Iterable[StoreGroup], configs: Mapping[str, Config]) -> dict[str, list[str]]:
     """Return, for every saved list of a model's layers, their segments in the order of the configuration."""
     held: dict[str, dict[str | None, str]] = {}
     for group in groups:

@@ -11,7 +11,7 @@ from transferpipe.files.segment import Segment
 from transferpipe.files.stamp import check_unchanged, file_stamp
 from transferpipe.weights.file_source import FileSource, SavedGroup
 from transferpipe.weights.formats.hdf5.file import close_with, open_hdf5, read_dataset
-from transferpipe.weights.formats.keras.groups import Group, StoreFile, Value, read_groups
+from transferpipe.weights.formats.keras.groups import StoreFile, StoreGroup, Value, read_groups
 from transferpipe.weights.formats.keras.state import KeptObject, training_state
 from transferpipe.weights.keras.config import Config, layer_class
 from transferpipe.weights.keras.hub_classes import HubLayer, hub_layers
@@ -78,7 +78,7 @@ def read_store(
 
 
 def _layers(
-    groups: Sequence[Group], configs: Mapping[str, Config], label: str
+    groups: Sequence[StoreGroup], configs: Mapping[str, Config], label: str
 ) -> tuple[list[SavedGroup], Catalog, dict[str, Config]]:
     """Return the layout, the catalog, and the configurations by name, of the groups that hold layers."""
     readable = readable_names(SavedLayer(g.path, g.name, g.shapes) for g in groups)
@@ -106,7 +106,7 @@ def _layers(
 
 
 def _doubled(
-    groups: Sequence[Group], classes: Mapping[str, str], own_names: dict[str, Names | None]
+    groups: Sequence[StoreGroup], classes: Mapping[str, str], own_names: dict[str, Names | None]
 ) -> Iterator[tuple[str, str]]:
     """Yield the places of values that are there twice, each with its first place; both get one name of their own.
 
@@ -124,7 +124,7 @@ def _doubled(
             yield f"{inner.place}/{inner.values[0].key}", f"{group.place}/{group.values[0].key}"
 
 
-def _access(groups: Sequence[Group]) -> tuple[Callable[[WeightSpec], Any], Callable[[WeightSpec], Segment | None]]:
+def _access(groups: Sequence[StoreGroup]) -> tuple[Callable[[WeightSpec], Any], Callable[[WeightSpec], Segment | None]]:
     """Return what reads and what locates a value."""
     values: dict[str, Value] = {f"{g.place}/{v.key}": v for g in groups for v in g.values}
     stamps = {path: file_stamp(path) for path in {v.home.path for v in values.values()}}
@@ -146,7 +146,7 @@ def _access(groups: Sequence[Group]) -> tuple[Callable[[WeightSpec], Any], Calla
 
 
 def _layer_classes(
-    groups: Sequence[Group], configs: Mapping[str, Config], hub: Mapping[str, HubLayer]
+    groups: Sequence[StoreGroup], configs: Mapping[str, Config], hub: Mapping[str, HubLayer]
 ) -> dict[str, str]:
     """Return the class of each saved layer where it is known: by configuration, parent, path or name."""
     classes: dict[str, str] = {}
@@ -167,20 +167,20 @@ def _layer_classes(
     return classes
 
 
-def _class_by_name(group: Group) -> str | None:
+def _class_by_name(group: StoreGroup) -> str | None:
     """Return the class that a layer's name is made of, unless the layer holds what that class does not."""
     known = BUILT_IN.get(stem(group.name or ""))
     return known if known and can_hold(known, group.shapes, group.dtypes) else None
 
 
-def _own_names(group: Group, layer_class: str | None, config: Config | None) -> Names | None:
+def _own_names(group: StoreGroup, layer_class: str | None, config: Config | None) -> Names | None:
     """Return the names of the group's numbered weights, or None where only the numbers are known."""
     if not all(v.key.isdigit() for v in group.values):
         return None
     return weight_names(layer_class, config["config"] if config else None, group.shapes, group.dtypes)
 
 
-def _specs(group: Group, layer: str, layer_class: str | None, own: Names | None) -> Iterator[WeightSpec]:
+def _specs(group: StoreGroup, layer: str, layer_class: str | None, own: Names | None) -> Iterator[WeightSpec]:
     """Yield the weights of one group; `layer` is its readable name, `own` the names of the weights if known."""
     names = own or [v.key for v in group.values]
     for name, dtype, value in zip(names, group.dtypes, group.values, strict=True):
