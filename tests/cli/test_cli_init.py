@@ -12,6 +12,7 @@ import yaml
 from command_line import tree, weights
 from safetensors.numpy import load_file, save_file
 
+from transferpipe import zoo
 from transferpipe.show.schemas import read_schema
 
 
@@ -89,6 +90,19 @@ def test_what_is_undecided_is_decided_by_taking_a_comment_away(cli, here):
     ours, theirs = load_file(here / "decided/model.safetensors"), load_file(here / "a.safetensors")
     assert np.array_equal(ours["iron/kernel"], theirs["bear/kernel"])
     assert np.array_equal(ours["gold/kernel"], theirs["wolf/kernel"])
+
+
+@pytest.mark.parametrize("target", ["whole.h5", "only.weights.h5", "whole.keras", "tensors.npz"])
+def test_a_target_of_any_kind_is_saved_as_what_it_can_be(cli, here, target):
+    model = zoo.small_mlp()
+    if target.endswith(".npz"):
+        np.savez(here / target, **{w.path: np.asarray(w.numpy()) for w in model.weights})
+    else:
+        (model.save_weights if "weights" in target else model.save)(here / target)
+    data, _ = init(cli, "weights.safetensors", target, "mine")
+    run(cli, data, "verify.reload=false")
+    (saved,) = (here / "out").glob("model.*")
+    assert cli("diff", "weights.safetensors", saved).status == 0
 
 
 @pytest.mark.parametrize("name", ["${oc.env:HOME}", "a'b: #c", "no", "x{y}", "line\nend", "é*[0]", "- !!x"])

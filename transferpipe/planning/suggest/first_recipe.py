@@ -15,7 +15,6 @@ from transferpipe.recipe.outputs import output_of, suffixes_with
 from transferpipe.text.visible import visible
 
 _WIDTH = 80
-_LEGACY = ("h5", "hdf5")  # of Keras 1 and 2, which are read and no longer written
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
 _MOST_IGNORED = 20
 """Patterns that somebody reads one by one."""
@@ -94,13 +93,17 @@ def _prefixes(name: str) -> list[str]:
 def _further(found: Suggestion) -> list[str]:
     """Return what somebody may want next: one line a key, commented out but for what the target asks for."""
     recipe = SECTIONS["recipe"]
-    lines = ["", "# Further keys; `transferpipe help recipe` lists all.", f"# {recipe['freeze'].about}"]
-    lines += ["# freeze: [transferred]", f"# {SECTIONS['verify']['parity'].about}"]
     runs = "_target_" in found.source or output_of(str(found.source.get("path", ""))).holds_architecture
     parity = "source" if runs else "{inputs: x.npz, expected: y.npz}"
-    lines += [f"# verify: {{parity: {parity}}}", f"# {recipe['save'].about}: {SECTIONS['save']['path'].about}"]
     whole, suffix = suffixes_with("holds_architecture")[0], _suffix(found.target)
-    return [*lines, f"{'# ' if suffix == whole else ''}save: {{path: model{suffix}}}"]
+    lines = ["", "# Further keys; `transferpipe help recipe` lists all."]
+    for about, line in (
+        (recipe["freeze"].about, "# freeze: [transferred]"),
+        (SECTIONS["verify"]["parity"].about, f"# verify: {{parity: {parity}}}"),
+        (recipe["save"].about, f"{'# ' if suffix == whole else ''}save: {{path: model{suffix}}}"),
+    ):
+        lines += ["", *comment_lines(about, _WIDTH), line]
+    return lines
 
 
 def _suffix(target: Mapping[str, Any]) -> str:
@@ -109,8 +112,7 @@ def _suffix(target: Mapping[str, Any]) -> str:
     output = output_of(path)
     if path and output.suffix and output.streams:
         return output.suffix
-    is_model = not path or path.rpartition(".")[2] in _LEGACY
-    return suffixes_with("holds_architecture" if is_model else "names_tensors")[0]
+    return suffixes_with("names_tensors" if path else "holds_architecture")[0]
 
 
 def _text(text: str) -> str:
