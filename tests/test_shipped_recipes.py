@@ -83,7 +83,7 @@ def test_the_first_line_is_a_command_that_composes(path, tmp_path, monkeypatch, 
     command, arrow, purpose = first.removeprefix("# ").partition("  <- ")
     program, *argv = shlex.split(command)
     assert (program, argv[:2], bool(arrow and purpose)) == ("transferpipe", ["run", f"recipe={path.stem}"], True)
-    assert main([*argv, "--cfg", "job"]) == 0
+    assert main([*argv, "--cfg", "job", "--resolve"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["name"] == path.stem
 
 
@@ -258,10 +258,10 @@ def test_a_file_on_the_command_line_takes_the_place_of_a_builder(vgg, tmp_path, 
     monkeypatch.chdir(tmp_path)
     file = f"source.path={vgg[0]}/vgg16.h5"
     for words in ([file], [file, "+source.format=legacy_h5"]):
-        assert main(["run", "recipe=nested_vgg16", *words, SMALL, "--cfg", "job"]) == 0
+        assert main(["run", "recipe=nested_vgg16", *words, SMALL, "--cfg", "job", "--resolve"]) == 0
         source = yaml.safe_load(capsys.readouterr().out)["source"]
         assert set(source) == {"path"} | ({"format"} if len(words) > 1 else set())
-    assert main(["run", "recipe=nested_vgg16", "--cfg", "job"]) == 0
+    assert main(["run", "recipe=nested_vgg16", "--cfg", "job", "--resolve"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["source"]["_target_"] == "keras.applications.VGG16"
 
 

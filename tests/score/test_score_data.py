@@ -48,7 +48,7 @@ def test_fewer_digits_to_learn_from_are_a_part_of_more_and_the_seed_decides_whic
         ({"train_per_class": 0}, "digits_data.train_per_class: 0 is not a whole number from 1 up"),
         ({"val_per_class": True}, "digits_data.val_per_class: True"),
         ({"train_per_class": 500}, "520 images of each digit are needed for training and validation; there are 116"),
-        ({"val_per_class": 119}, "120 images of each digit wanted"),
+        ({"val_per_class": 119}, "120 images of each digit are needed for training and validation; there are 116"),
     ],
 )
 def test_digits_that_are_not_there(arguments, words):
