@@ -3,10 +3,12 @@
 import json
 
 import keras
+import numpy as np
 import pytest
 import yaml
 from command_line import tree
 from keras.layers import Dense
+from safetensors.numpy import save_file
 
 MODULE = """
 import keras
@@ -104,3 +106,20 @@ def test_hints_are_pairs(cli, here, models):
     recipe = yaml.safe_load(cli(*WORDS, "hints={trunk/first: null}").out)
     assert recipe["mapping"]["first"] == {"to": "trunk/first", "from": None}
     assert yaml.safe_load(cli(*WORDS, "hints.trunk/first=null").out) == recipe
+
+
+@pytest.mark.parametrize("name", ["t.keras", "t.h5", "t.weights.h5", "t.safetensors", "t.npz"])
+def test_what_is_written_runs_whatever_the_target_is(cli, here, models, name):
+    old = keras.models.load_model(here / "old.keras")
+    values = {w.path: keras.ops.convert_to_numpy(w) for w in old.weights}
+    if name.endswith(".weights.h5"):
+        old.save_weights(here / name)
+    elif name.endswith((".keras", ".h5")):
+        old.save(here / name)
+    elif name.endswith(".npz"):
+        np.savez(here / name, **{path: 0 * value for path, value in values.items()})
+    else:
+        save_file({path: 0 * value for path, value in values.items()}, here / name)
+    assert cli("suggest", "source=old.keras", f"target={name}", "--write", "recipes/mine.yaml").status == 0
+    assert cli("run", "recipe=mine", "hydra.run.dir=out", "-q").status == 0
+    assert cli("diff", "old.keras", *(here / "out").glob("model.*")).status == 0

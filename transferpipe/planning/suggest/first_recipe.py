@@ -11,7 +11,7 @@ from transferpipe.planning.suggest.suggestion import Suggestion
 from transferpipe.planning.suggest.templates import escape
 from transferpipe.planning.suggest.text import comment_lines, head_lines, mapping_lines, origin_lines, quote
 from transferpipe.recipe.keys import SECTIONS
-from transferpipe.recipe.outputs import output_of, suffixes_with
+from transferpipe.recipe.outputs import output_of
 from transferpipe.text.visible import visible
 
 _WIDTH = 80
@@ -35,7 +35,7 @@ def first_recipe(found: Suggestion, commands: tuple[str, str]) -> str:
         rules=tuple(replace(rule, data=_escaped(rule.data)) for rule in found.rules),
     )
     sides = (str(o.get("path") or o.get("_target_")) for o in (found.source, found.target))
-    lines = [f"# {run}  <- {visible(' into '.join(sides))}", *head_lines(found, _WIDTH)]
+    lines = [f"# {run}  <- {visible(' into '.join(sides))}", *head_lines(found, _WIDTH, is_ignored=_ignores(found))]
     lines += comment_lines(f"Look at every rule, then at what it does: {plan}", _WIDTH)
     if found.undecided:
         text = "Decide first what stands under UNDECIDED; until then it keeps its initial values."
@@ -71,10 +71,15 @@ def _left_over(found: Suggestion) -> list[str]:
         return []
     patterns = [_text(escape(name)) for name in _unused_parts(found)]
     line = "ignore: [" + ", ".join(patterns) + "]"
-    if found.undecided or len(patterns) > _MOST_IGNORED:
+    if not _ignores(found):
         text = f"{len(found.unused)} source weights are unused. Once all is decided, list here what may stay so:"
         return ["", *comment_lines(text, _WIDTH), "# ignore: [" + ", ".join(patterns[:_MOST_IGNORED]) + "]"]
     return ["", *comment_lines("The source's own; nothing in the target takes it.", _WIDTH), line]
+
+
+def _ignores(found: Suggestion) -> bool:
+    """Tell whether the recipe lists what stays unused, so that no plan of it warns of that."""
+    return not found.undecided and len(_unused_parts(found)) <= _MOST_IGNORED
 
 
 def _unused_parts(found: Suggestion) -> list[str]:
@@ -95,24 +100,14 @@ def _further(found: Suggestion) -> list[str]:
     recipe = SECTIONS["recipe"]
     runs = "_target_" in found.source or output_of(str(found.source.get("path", ""))).holds_architecture
     parity = "source" if runs else "{inputs: x.npz, expected: y.npz}"
-    whole, suffix = suffixes_with("holds_architecture")[0], _suffix(found.target)
     lines = ["", "# Further keys; `transferpipe help recipe` lists all."]
     for about, line in (
         (recipe["freeze"].about, "# freeze: [transferred]"),
         (SECTIONS["verify"]["parity"].about, f"# verify: {{parity: {parity}}}"),
-        (recipe["save"].about, f"{'# ' if suffix == whole else ''}save: {{path: model{suffix}}}"),
+        (recipe["save"].about, f"{'# ' if found.gives_model else ''}save: {{path: {found.output}}}"),
     ):
         lines += ["", *comment_lines(about, _WIDTH), line]
     return lines
-
-
-def _suffix(target: Mapping[str, Any]) -> str:
-    """Return what the result's name ends with: a file of weights alone gives no model."""
-    path = str(target.get("path", ""))
-    output = output_of(path)
-    if path and output.suffix and output.streams:
-        return output.suffix
-    return suffixes_with("names_tensors" if path else "holds_architecture")[0]
 
 
 def _text(text: str) -> str:

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transferpipe.planning.model import Plan
-from transferpipe.recipe.model import Unmatched
+from transferpipe.recipe.model import LIVE, Unmatched
+from transferpipe.recipe.outputs import output_of, suffixes_with
 from transferpipe.text.collapse import counted
+
+_WHOLE = suffixes_with("holds_architecture")[0]
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,24 @@ class Suggestion:
     def recipe(self) -> dict[str, Any]:
         """The recipe as plain data."""
         data: dict[str, Any] = {"source": dict(self.source), "target": dict(self.target), "mapping": self.mapping}
-        return {**data, "unmatched": "keep"} if self.undecided else data
+        if self.undecided:
+            data["unmatched"] = "keep"
+        return data if self.gives_model else {**data, "save": {"path": self.output}}
+
+    @property
+    def output(self) -> str:
+        """The name of a file that holds what the target gives: a file of weights alone gives no model."""
+        path = str(self.target.get("path", ""))
+        known = output_of(path)
+        if path.startswith(LIVE) or not path:
+            return f"model{_WHOLE}"
+        suffix = known.suffix if known.suffix and known.streams else suffixes_with("names_tensors")[0]
+        return f"model{suffix}"
+
+    @property
+    def gives_model(self) -> bool:
+        """Whether what a recipe saves unasked, a whole model, can be had of the target."""
+        return self.output.endswith(_WHOLE)
 
     def __repr__(self) -> str:
         weights = sum(len(rule.weights) for rule in self.rules)

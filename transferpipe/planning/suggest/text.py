@@ -29,6 +29,8 @@ def recipe_lines(found: Suggestion, width: int = 80) -> list[str]:
     lines = [*origin_lines(found), "", *mapping_lines(found, width)]
     if found.undecided:
         lines += ["", *_undecided(found.undecided, width), "unmatched: keep # until rules claim what is undecided"]
+    if not found.gives_model:
+        lines += ["", f"save: {{path: {found.output}}} # the target gives no model"]
     if found.unused:
         text = f"{_count(len(found.unused), 'source weight')} not used, such as {', '.join(found.unused[:3])}"
         lines += ["", *comment_lines(text, width)]
@@ -55,8 +57,14 @@ def _origin(origin: Mapping[str, Any]) -> str:
     return _flow(origin)
 
 
-def head_lines(found: Suggestion, width: int) -> Iterator[str]:
-    """Yield how much the rules claim, and what their plan warns of, as a comment."""
+def head_lines(found: Suggestion, width: int, is_ignored: bool = False) -> Iterator[str]:
+    """Yield how much the rules claim, and what their plan warns of, as a comment.
+
+    Args:
+        found: what is proposed.
+        width: how wide lines may be.
+        is_ignored: whether the recipe says that what is unused may stay so.
+    """
     taken = len(found.plan.assignments)
     total = taken + len(found.plan.kept)
     rules = sum(not r.keeps for r in found.rules)
@@ -64,9 +72,10 @@ def head_lines(found: Suggestion, width: int) -> Iterator[str]:
     kept = f"{total - taken - undecided} kept, {undecided} undecided"
     text = f"{_count(rules, 'rule')} for {taken} of {total} target weights; {kept}. Nothing has been applied."
     yield from comment_lines(text, width)
-    codes = dict.fromkeys(w.code for w in found.plan.warnings)
+    warned = [w for w in found.plan.warnings if not (is_ignored and w.code == "unused")]
+    codes = dict.fromkeys(w.code for w in warned)
     if codes:
-        text = f"The plan of these rules has {_count(len(found.plan.warnings), 'warning')} ({', '.join(codes)})"
+        text = f"The plan of these rules has {_count(len(warned), 'warning')} ({', '.join(codes)})"
         yield from comment_lines(f"{text}; `transferpipe plan` shows them.", width)
 
 
