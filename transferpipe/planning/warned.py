@@ -12,7 +12,7 @@ from transferpipe.text.listing import and_more
 # Hundreds of warnings of one kind are repaired by kind: three examples show what they share.
 _EXAMPLES = 3
 _LISTED = 12
-"""Up to so many warnings, a strict recipe is told every one; of more, the first of each kind."""
+"""Up to so many warnings, a strict recipe lists every one; of more, the first of each kind."""
 
 
 def group_by_code(warnings: Iterable[PlanWarning]) -> dict[str, list[PlanWarning]]:

@@ -85,7 +85,7 @@ def _settings_of(name: str, network: Network) -> Mapping[str, Any]:
 
 
 def _runs_backwards(spec: WeightSpec, a: Assignment) -> bool | None:
-    """Return whether a recurrent kernel is that of the direction that runs backwards; None if that is not told here."""
+    """Return whether a recurrent kernel is that of the direction that runs backwards; None if this does not show."""
     if spec.axes == GATES:
         return a.adapter[0].transforms[:1] == ({"slice": [1]},) if spec.shape[:1] == (2,) else None
     own = re.search(r"weight_hh_l\d+(_reverse)?$", spec.name)
@@ -108,14 +108,16 @@ def lint_gates(a: Assignment, target: TargetStructure) -> Iterator[PlanWarning]:
 
 def lint_epsilons(plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog]) -> Iterator[PlanWarning]:
     """Yield a warning of an epsilon that is Keras's default, where the source does not tell its own."""
-    told = {
+    known = {
         (alias, node.name)
         for alias, catalog in sources.items()
         for node in (catalog.network.nodes if catalog.network else ())
         if "epsilon" in node.settings or node.layer_class in _NORMS
     }
-    untold = [a.target for a in plan.assignments if a.adapter and (a.sources[0].source, a.sources[0].layer) not in told]
-    yield from _epsilons("target", untold, target)
+    unknown = [
+        a.target for a in plan.assignments if a.adapter and (a.sources[0].source, a.sources[0].layer) not in known
+    ]
+    yield from _epsilons("target", unknown, target)
 
 
 def _epsilons(where: str, weights: Iterable[str], target: TargetStructure) -> Iterator[PlanWarning]:

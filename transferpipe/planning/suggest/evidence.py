@@ -293,7 +293,7 @@ def find_values(
     """
     found = np.zeros((len(fits.targets), len(fits.sources)))
     catalogs = fits.pairing.sources[SINGLE], fits.pairing.target
-    told = [
+    numbers_of = [
         {k: of(max(pieces[k].weights, key=lambda w, c=catalog: c[w].size)) for k in wanted}  # type: ignore[misc]
         for of, catalog, pieces, wanted in (
             (statistics[0], catalogs[0], fits.sources, {j for others in undecided.values() for j in others}),
@@ -301,8 +301,8 @@ def find_values(
         )
     ]
     for i, others in undecided.items():
-        mine = told[1][i]
-        distances = sorted((_distance(mine, told[0][j]), j) for j in others) if mine else []
+        mine = numbers_of[1][i]
+        distances = sorted((_distance(mine, numbers_of[0][j]), j) for j in others) if mine else []
         if len(distances) > 1 and distances[0][0] < _CLOSE and distances[1][0] > _FAR:
             found[i, distances[0][1]] = 1.0
     return found

@@ -97,7 +97,7 @@ class Place:
         return reached
 
     def are_in_line(self, i: int, j: int) -> bool:
-        """Tell whether one of two pieces comes before the other, as far as that is told."""
+        """Tell whether one of two pieces comes before the other, as far as that is known."""
         if self.is_connected and i in self.before and j in self.before:
             return bool(self._reached[i] >> j & 1 or self._reached[j] >> i & 1)
         a, b = words_of(self.pieces[i].name), words_of(self.pieces[j].name)

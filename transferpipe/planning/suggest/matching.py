@@ -105,12 +105,12 @@ def match_pieces(
         if j < 0:
             unmatched.append(piece)
         elif i in decided:
-            told, doubt = _explain(evidence, i, j, i in fixed, len(fits.of[i]))
-            if second.may_be_shifted(i) and told[0] == "numbers":
+            reason, doubt = _explain(evidence, i, j, i in fixed, len(fits.of[i]))
+            if second.may_be_shifted(i) and reason[0] == "numbers":
                 doubt = doubt or "by numbers, and both sides have layers of this kind left over"
             if fits.sources[j].is_loose and len(fits.sources[j].weights) > 1:
                 doubt = doubt or "the bias is what the file has next to the kernel"
-            matches.append(Match(piece, fits.sources[j], told, doubt))
+            matches.append(Match(piece, fits.sources[j], reason, doubt))
         else:
             undecided.append(_leave_open(fits, evidence, second, (i, j)))
     return Matching(tuple(matches), tuple(undecided), tuple(unmatched))
@@ -162,7 +162,7 @@ def _explain(evidence: Evidence, i: int, j: int, given: bool, choices: int) -> t
     if given:
         return ("your hint",), ""
     same, words, graph = (float(m[i, j]) for m in (evidence.same, evidence.words, evidence.graph))
-    told = {
+    holding = {
         "same name": same > 0,
         "words": not same and words > 0.25,
         "numbers": evidence.law[i, j] > 0.25,
@@ -172,7 +172,7 @@ def _explain(evidence: Evidence, i: int, j: int, given: bool, choices: int) -> t
         "values": evidence.values[i, j] > 0,
         "neighbours": evidence.near[i, j] > 0.8,
     }
-    found = [word for word, holds in told.items() if holds]
+    found = [word for word, holds in holding.items() if holds]
     doubt = ""
     if not found and choices > 1:
         doubt = "what is left when all others are paired"

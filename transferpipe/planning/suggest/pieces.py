@@ -230,8 +230,8 @@ def _source_signature(piece: Piece, pairing: Pairing) -> Signature:
     own = [re.sub(r"_l\d+", "_l", _inside_of(s.name, piece.name)) if piece.is_layer else s.own_name for s in specs]
     if piece.is_loose:
         own = [f"operand {k}" for k in range(len(specs))]
-    told = [(s.shape, kind_of(s.dtype), s.layer_class, s.axes) for s in specs]
-    return (piece.is_layer, tuple(zip(own, told, strict=True)))
+    facts = [(s.shape, kind_of(s.dtype), s.layer_class, s.axes) for s in specs]
+    return (piece.is_layer, tuple(zip(own, facts, strict=True)))
 
 
 def _inside_of(weight: str, layer: str) -> str:

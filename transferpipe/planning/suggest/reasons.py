@@ -47,14 +47,14 @@ def _with_reasons(rule: FoundRule, of: Mapping[str, Match]) -> SuggestedRule:
     doubts = Counter(m.doubt for m in matches if m.doubt)
     unique = counts.pop("unique shapes", 0)
     counts["shapes"] += unique
-    told = [e if n == len(matches) else f"{e} ({n})" for e, n in counts.most_common()]
+    reasons = [e if n == len(matches) else f"{e} ({n})" for e, n in counts.most_common()]
     if unique:
-        told = [
+        reasons = [
             t.replace("shapes", "unique shapes" if unique == len(matches) else f"shapes ({unique} unique)", 1)
-            for t in told
+            for t in reasons
         ]
     layers = f"{len(matches)} layer{'s' * (len(matches) != 1)}"
-    evidence = f"{layers}, {len(rule.weights)} weight{'s' * (len(rule.weights) != 1)}: {', '.join(told)}"
+    evidence = f"{layers}, {len(rule.weights)} weight{'s' * (len(rule.weights) != 1)}: {', '.join(reasons)}"
     words = tuple(d if n == len(matches) else f"{n} of {len(matches)} {d}" for d, n in doubts.items())
     if rule.transform:
         words = (*words, "rows are put in the order in which the target flattens")
@@ -123,5 +123,5 @@ def _nearest(name: str, shape: tuple[int, ...], sides: Sides) -> str:
         (len(ours & set(words_of(w.name).tokens)), w) for w in sides.source if len(w.shape) == len(shape)
     ]
     shared, best = max(scored, key=lambda entry: entry[0], default=(0, None))
-    told = f": {name} {shape}"
-    return f"{told}, {best.name} {best.shape}" if best is not None and shared else told
+    nearest = f": {name} {shape}"
+    return f"{nearest}, {best.name} {best.shape}" if best is not None and shared else nearest
