@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from transferpipe.recipe.model import Edit
 from transferpipe.text.collapse import counted
@@ -23,24 +23,36 @@ _DEFAULT_FIELDS: Mapping[str, Any] = {"adapter": (), "pair": "name"}
 """What plan.json leaves out of an assignment, because most have it."""
 
 
+class _Named:
+    """What belongs to one weight, which `name` names."""
+
+    _named_by: ClassVar[str] = "name"
+
+    @property
+    def layer(self) -> str:
+        """The name of the layer that has the weight."""
+        return WeightName(getattr(self, self._named_by)).layer
+
+    @property
+    def own(self) -> str:
+        """The own name of the weight inside its layer, such as ``kernel``."""
+        return WeightName(getattr(self, self._named_by)).own
+
+
+class _NamedByTarget(_Named):
+    """The same, named by `target`."""
+
+    _named_by: ClassVar[str] = "target"
+
+
 @dataclass(frozen=True)
-class SourceRef:
+class SourceRef(_Named):
     """One weight of one source."""
 
     source: str
     name: str
     shape: tuple[int, ...]
     dtype: str
-
-    @property
-    def layer(self) -> str:
-        """The name of the layer that has the weight."""
-        return WeightName(self.name).layer
-
-    @property
-    def own(self) -> str:
-        """The own name of the weight inside its layer, such as ``kernel``."""
-        return WeightName(self.name).own
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,7 @@ class Adaptation:
 
 
 @dataclass(frozen=True)
-class Assignment:
+class Assignment(_NamedByTarget):
     """A target weight and where its value comes from.
 
     Attributes:
@@ -95,19 +107,9 @@ class Assignment:
         """Whether the value is that of one source weight, apart from a cast."""
         return self.merge is None and not self.steps and len(self.sources) == 1
 
-    @property
-    def layer(self) -> str:
-        """The name of the layer that has the target weight."""
-        return WeightName(self.target).layer
-
-    @property
-    def own(self) -> str:
-        """The own name of the target weight inside its layer, such as ``kernel``."""
-        return WeightName(self.target).own
-
 
 @dataclass(frozen=True)
-class Kept:
+class Kept(_NamedByTarget):
     """A target weight that stays as it was built or saved, and why."""
 
     target: str
@@ -116,34 +118,14 @@ class Kept:
     shape: tuple[int, ...]
     dtype: str
 
-    @property
-    def layer(self) -> str:
-        """The name of the layer that has the target weight."""
-        return WeightName(self.target).layer
-
-    @property
-    def own(self) -> str:
-        """The own name of the target weight inside its layer, such as ``kernel``."""
-        return WeightName(self.target).own
-
 
 @dataclass(frozen=True)
-class SourceWeight:
+class SourceWeight(_Named):
     """A source weight and what becomes of it."""
 
     source: str
     name: str
     fate: Literal["used", "unused", "ignored", "unreadable"]
-
-    @property
-    def layer(self) -> str:
-        """The name of the layer that has the weight."""
-        return WeightName(self.name).layer
-
-    @property
-    def own(self) -> str:
-        """The own name of the weight inside its layer, such as ``kernel``."""
-        return WeightName(self.name).own
 
 
 @dataclass(frozen=True)
