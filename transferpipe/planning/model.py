@@ -23,7 +23,7 @@ _DEFAULT_FIELDS: Mapping[str, Any] = {"adapter": (), "pair": "name"}
 """What plan.json leaves out of an assignment, because most have it."""
 
 
-class _Named:
+class _OfWeight:
     """What belongs to one weight, which `name` names."""
 
     _named_by: ClassVar[str] = "name"
@@ -39,14 +39,14 @@ class _Named:
         return WeightName(getattr(self, self._named_by)).own
 
 
-class _NamedByTarget(_Named):
+class _OfTarget(_OfWeight):
     """The same, named by `target`."""
 
     _named_by: ClassVar[str] = "target"
 
 
 @dataclass(frozen=True)
-class SourceRef(_Named):
+class SourceRef(_OfWeight):
     """One weight of one source."""
 
     source: str
@@ -69,7 +69,7 @@ class Adaptation:
 
 
 @dataclass(frozen=True)
-class Assignment(_NamedByTarget):
+class Assignment(_OfTarget):
     """A target weight and where its value comes from.
 
     Attributes:
@@ -109,7 +109,7 @@ class Assignment(_NamedByTarget):
 
 
 @dataclass(frozen=True)
-class Kept(_NamedByTarget):
+class Kept(_OfTarget):
     """A target weight that stays as it was built or saved, and why."""
 
     target: str
@@ -120,7 +120,7 @@ class Kept(_NamedByTarget):
 
 
 @dataclass(frozen=True)
-class SourceWeight(_Named):
+class SourceWeight(_OfWeight):
     """A source weight and what becomes of it."""
 
     source: str
