@@ -8,7 +8,7 @@ import pytest
 import yaml
 from keras import layers
 from named_files import torch_resnet, write_tensors
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import transferpipe as tp
 from transferpipe import RecipeError
@@ -248,3 +248,17 @@ def test_a_deeper_chain_whose_names_say_nothing_is_left_open():
     assert {c.target for c in found.undecided} == {"wolf", "bear", "lynx"}
     same = tp.suggest(chain(("iron", "gold", "zinc")), chain(("wolf", "bear", "lynx")))
     assert taken(same) == {"wolf": {"iron"}, "bear": {"gold"}, "lynx": {"zinc"}, "end": {"end"}}
+
+
+def test_what_has_its_sizes_along_other_axes_is_left_to_the_user(tmp_path):
+    """Files of flat names tell no class: that a kernel is kept would be said of one that the source may well have."""
+    shapes = {"features.0.weight": (8, 3, 3, 3), "features.0.bias": (8,), "fc.weight": (5, 8), "fc.bias": (5,)}
+    ours = {"conv/kernel": (3, 3, 3, 8), "conv/bias": (8,), "fc/kernel": (8, 5), "fc/bias": (5,), "head/kernel": (5, 7)}
+    for name, sizes in (("torch", shapes), ("ours", ours)):
+        save_file({k: np.zeros(v, "float32") for k, v in sizes.items()}, tmp_path / f"{name}.safetensors")
+    found = tp.suggest(tmp_path / "torch.safetensors", tmp_path / "ours.safetensors")
+    assert {c.target: c.candidates for c in found.undecided} == {
+        "conv/kernel": ("features/0/weight",),
+        "fc/kernel": ("fc/weight",),
+    }
+    assert {w for r in found.rules if r.keeps for w in r.weights} == {"head/kernel"}

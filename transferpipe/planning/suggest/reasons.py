@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from transferpipe.planning.claims import find_units
 from transferpipe.planning.suggest.generalise import FoundRule
@@ -29,6 +29,9 @@ def describe(
     undecided = [OpenChoice(u.ours.name, u.ours.weights, u.candidates, u.reason) for u in found.undecided]
     lost = [m for m in found.matches if not set(m.ours.weights) & claimed]
     undecided += [OpenChoice(m.ours.name, m.ours.weights, (m.theirs.name,), "no rule gives exactly this") for m in lost]
+    taken = {w for m in found.matches for w in m.theirs.weights}
+    fixed = claimed | {w for c in undecided for w in c.weights} | found.fitting | kept_by_hint | sides.target.closed
+    undecided += _turned([w for w in sides.target.catalog if w.name not in fixed], sides, taken)
     left_open = {w for choice in undecided for w in choice.weights}
     kept = [w.name for w in sides.target.catalog if w.name not in claimed and w.name not in left_open]
     reasons = _reasons(kept, sides, found.fitting, kept_by_hint)
@@ -114,6 +117,23 @@ def _pattern(names: Sequence[str], weights: set[str], sides: Sides) -> str:
         claimed = {w for unit in find_units(Pattern(wide), sides.target.catalog) for w in unit.weights}
         found.append(wide if claimed <= weights else alternatives(members))
     return "|".join(found)
+
+
+def _turned(weights: Iterable[WeightSpec], sides: Sides, taken: Collection[str]) -> Iterator[OpenChoice]:
+    """Yield the weights whose sizes something unused in the source has along other axes.
+
+    Whether that is meant, and which of equally long axes is which, no shape says: where a layer's class does, the
+    layout has put them in order before.
+    """
+    of_sizes: dict[tuple[int, ...], list[WeightSpec]] = {}
+    for spec in sides.source:
+        if len(spec.shape) > 1 and spec.name not in taken:
+            of_sizes.setdefault(tuple(sorted(spec.shape)), []).append(spec)
+    for weight in weights:
+        others = of_sizes.get(tuple(sorted(weight.shape)), []) if len(weight.shape) > 1 else []
+        if others and all(other.shape != weight.shape for other in others):
+            reason = f"{others[0].shape} has the sizes of {weight.shape} along other axes: a rule can transpose it"
+            yield OpenChoice(weight.name, (weight.name,), tuple(o.name for o in others), reason)
 
 
 def _nearest(name: str, shape: tuple[int, ...], sides: Sides) -> str:

@@ -32,7 +32,6 @@ from transferpipe.weights.name import WeightName
 
 _CROSSING = (NAMES, BRANCHES)
 _ROUNDS = 4
-_NOTHING_FITS = "no weight of the source has its shapes"
 
 
 def suggest_mapping(sides: Sides, hints: Mapping[str, str | None] | None = None) -> Suggestion:
