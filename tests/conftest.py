@@ -1,6 +1,7 @@
 """Fixtures for every test."""
 
 import os
+import sys
 
 import pytest
 
@@ -33,3 +34,16 @@ def _marks_are_true(request):
         if marks["follows"]:
             here = seen.keys() | {f"code: {code}" for code in seen.codes}
             assert marks["follows"] <= here, sorted(here)
+
+
+@pytest.fixture(autouse=True)
+def _no_name_scope_stays_open():
+    """Check that no name scope of Keras outlives a test: the paths of all later models would begin with it."""
+    yield
+    if "keras" in sys.modules:
+        from keras.src.backend.common import global_state
+
+        still_open = global_state.get_global_attribute("name_scope_stack") or []
+        names = [scope.name for scope in still_open]
+        still_open.clear()
+        assert not names

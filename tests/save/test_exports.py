@@ -176,3 +176,5 @@ def test_a_name_that_tensorflow_cannot_use(tmp_path):
     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="two words")])
     with pytest.raises(RecipeError, match=r"cannot be saved as a SavedModel: .*'two words' is not a valid scope name"):
         tp.transfer(None, model, folder=tmp_path, unmatched="keep", save="served")
+    later = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="later")], name="model")
+    assert later.layers[0].kernel.path == "model/later/kernel"

@@ -15,6 +15,7 @@ from transferpipe.execute.quantize import quantize
 from transferpipe.execute.warnings import value_warnings
 from transferpipe.files.atomic import final_name
 from transferpipe.files.staging import Staging
+from transferpipe.models.keras_private import closing_name_scopes
 from transferpipe.models.loaded_flags import prove_freezing
 from transferpipe.models.opened import Prepared
 from transferpipe.models.source import ModelSource
@@ -114,6 +115,7 @@ class Report:
         return f"{counts}, plan {self.plan.checksum}"
 
 
+@closing_name_scopes()
 def execute(
     prepared: Prepared,
     folder: Path,

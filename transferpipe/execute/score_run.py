@@ -19,6 +19,7 @@ from transferpipe.execute.run import Report
 from transferpipe.execute.score_checks import RUN, split_label
 from transferpipe.files.atomic import write_text
 from transferpipe.models.build import import_keras, values_of
+from transferpipe.models.keras_private import closing_name_scopes
 from transferpipe.models.settings import settings_kept
 from transferpipe.planning.model import Plan
 from transferpipe.recipe.model import Build, Recipe
@@ -44,6 +45,7 @@ class Run:
     trusted: tuple[str, ...] = ()
 
 
+@closing_name_scopes()
 def score_run(recipe: Recipe, report: Report, trusted: Collection[str] = ()) -> dict[str, Any]:
     """Load the finished model, hand it to the recipe's score, and leave the result in the run folder.
 

@@ -29,6 +29,25 @@ def set_global(name: str, value: Any) -> None:
     global_state.set_global_attribute(name, value)
 
 
+@contextmanager
+def closing_name_scopes() -> Iterator[None]:
+    """Close the name scopes that are open at the end and were not at the start.
+
+    Keras leaves one open when TensorFlow refuses its name ("two words", in a graph), and every model that the process
+    makes afterwards would have it before its variables' paths.
+    """
+    open_before = _open_name_scopes()
+    try:
+        yield
+    finally:
+        if "keras" in sys.modules and _open_name_scopes() != open_before:
+            set_global("name_scope_stack", list(open_before))
+
+
+def _open_name_scopes() -> tuple[Any, ...]:
+    return tuple(get_global("name_scope_stack") or ()) if "keras" in sys.modules else ()
+
+
 def node_class() -> type:
     """Return the class of what notes a call of a layer in a graph."""
     from keras.src.ops.node import Node

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from transferpipe.fetch.open_path import open_path
 from transferpipe.models.build import import_keras
+from transferpipe.models.keras_private import closing_name_scopes
 from transferpipe.models.settings import settings_kept
 from transferpipe.models.source import live_model
 from transferpipe.planning.model import Plan
@@ -40,6 +41,7 @@ class ParitySettings:
     seed: int = 0
 
 
+@closing_name_scopes()
 def compare_models(original: Any, model: Any, settings: ParitySettings, plan: Plan | None = None) -> Parity:
     """Compare `model` with `original`: each a path, or a built `keras.Model`.
 
