@@ -38,7 +38,7 @@ from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, Settin
 from transferpipe.planning.planner import pair_weights
 from transferpipe.planning.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
-from transferpipe.planning.transforms import apply_chain
+from transferpipe.planning.transforms import Goal, apply_chain
 from transferpipe.progress import Progress
 from transferpipe.recipe.model import Origin, Recipe
 from transferpipe.values.difference import Comparer
@@ -258,7 +258,8 @@ class _WeightsComparison:
                 chain = chain_of(None, adaptation.transforms)
                 arrays.append(apply_chain(chain, [source.read(name) for name in taken]))
             arrays = arrays or [source.read(name) for name in left]
-            return apply_chain(chain_of(assignment.merge, assignment.transforms), arrays)
+            goal = Goal(assignment.shape, assignment.target, self._recipe.seed)
+            return apply_chain(chain_of(assignment.merge, assignment.transforms), arrays, goal)
 
         return StoredValue(shape, assignment.cast_from, read)
 

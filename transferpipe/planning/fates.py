@@ -14,7 +14,7 @@ from transferpipe.planning.pairing.taken import Taken
 from transferpipe.planning.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.taking_out import advise_keeping
-from transferpipe.planning.transforms import TransformError, infer
+from transferpipe.planning.transforms import Goal, TransformError, infer
 from transferpipe.recipe.model import Rule
 from transferpipe.weights.spec import Catalog, WeightSpec
 
@@ -33,6 +33,7 @@ class Fates:
         kept: weights that keep theirs, by name.
         compares: whether values are to be compared, not moved: then shapes and kinds of numbers may differ, and a
             weight may be assigned that nothing can be written into.
+        seed: the recipe's seed.
         given: where values are compared, the shape of what each assigned weight would take, after the transforms.
         unfit: where values are compared, why transforms cannot be applied to what a weight would take.
     """
@@ -43,6 +44,7 @@ class Fates:
     assignments: dict[str, Assignment] = field(default_factory=dict)
     kept: dict[str, Kept] = field(default_factory=dict)
     compares: bool = False
+    seed: int = 0
     given: dict[str, tuple[int, ...]] = field(default_factory=dict)
     unfit: dict[str, str] = field(default_factory=dict)
 
@@ -74,7 +76,7 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken]) -
         return
     try:
         shapes, dtypes = _adapt(adapter, refs)
-        shape, dtype = infer(chain_of(merge, transforms), shapes, dtypes)
+        shape, dtype = infer(chain_of(merge, transforms), shapes, dtypes, Goal(spec.shape, name, fates.seed))
     except TransformError as error:
         if not fates.compares:
             fates.problems.add(where, f"{name} from {_named(refs)}: {error.what}", error.fix)

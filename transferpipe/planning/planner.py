@@ -74,7 +74,7 @@ def make_plan(
     claims = {rule.name: _claim(rule, named, problems) for rule in recipe.rules}
     rules = _in_target_order(recipe.rules, claims, named)
     _check_disjoint(rules, claims, target.catalog, problems)
-    fates = Fates(named, named_sources, problems)
+    fates = Fates(named, named_sources, problems, seed=recipe.seed)
     claimed = close_claims({w for units in claims.values() for u in units for w in u.weights}, target.catalog)
     claims = settle_names(rules, claims, target.catalog, partial(_can_pair, pairing))
     for rule in rules:
@@ -140,7 +140,7 @@ def pair_weights(
     claims = {rule.name: _claim(rule, named, problems) for rule in recipe.rules}
     rules = _in_target_order(recipe.rules, claims, named)
     _check_disjoint(rules, claims, target.catalog, problems)
-    fates = Fates(named, named_sources, problems, compares=True)
+    fates = Fates(named, named_sources, problems, compares=True, seed=recipe.seed)
     claimed = close_claims({w for units in claims.values() for u in units for w in u.weights}, target.catalog)
     claims = settle_names(rules, claims, target.catalog, partial(_can_pair, pairing))
     for rule in rules:

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from transferpipe.errors import VerificationError
-from transferpipe.planning.transforms import Transform, TransformError, apply_chain, infer
+from transferpipe.planning.transforms import NO_GOAL, Goal, Transform, TransformError, apply_chain, infer
 from transferpipe.planning.transforms.values import DTYPES
 from transferpipe.values.checks import check_step
 from transferpipe.weights.spec import numpy_dtype
@@ -32,13 +32,14 @@ class TransformLaws:
 
     Attributes:
         kind: the class.
-        cases: arguments as a recipe has them, each with shapes of inputs that they fit.
+        cases: arguments as a recipe has them, each with shapes of inputs that they fit, and, where a step leaves sizes
+            to the target, with the shape that its result should have.
         dtypes: dtypes of inputs that it takes; the first is used where one is enough.
         extreme: a finite number so large that a transform that computes may well make it infinite, whatever its dtype.
     """
 
     kind: ClassVar[type[Transform]]
-    cases: ClassVar[Sequence[tuple[Any, Shapes]]]
+    cases: ClassVar[Sequence[tuple[Any, Shapes] | tuple[Any, Shapes, tuple[int, ...]]]]
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64", "float16")
     extreme: ClassVar[dict[str, float]] = {"float32": 3e38, "float64": 1.5e308, "float16": 6e4}
 
@@ -47,16 +48,17 @@ class TransformLaws:
         return None
 
     def made(self) -> Iterator[tuple[Any, Transform, Shapes]]:
-        """Yield the cases with the transforms that they ask for."""
-        for arguments, shapes in self.cases:
-            yield arguments, self.kind.parse(arguments), shapes
+        """Yield the cases with the transforms that they ask for, fitted to the shapes."""
+        for arguments, shapes, *wanted in self.cases:
+            goal = Goal(wanted[0] if wanted else None, "weight", 1)
+            yield arguments, self.kind.parse(arguments).fit(shapes, goal), shapes
 
     def test_it_is_a_value(self) -> None:
         """A plan holds transforms, prints them, and compares them."""
         assert re.fullmatch(r"[a-z][a-z0-9_]*", self.kind.name)
         texts: list[str] = []
-        for arguments, transform, _ in self.made():
-            again = self.kind.parse(arguments)
+        for arguments, *_ in self.cases:
+            transform, again = self.kind.parse(arguments), self.kind.parse(arguments)
             assert transform == again and hash(transform) == hash(again) and str(transform) == str(again)
             assert dataclasses.is_dataclass(transform)
             for field in dataclasses.fields(transform)[:1]:
@@ -64,7 +66,7 @@ class TransformLaws:
                     setattr(transform, field.name, None)
             assert str(transform).startswith(self.kind.name)
             texts.append(str(transform))
-        different = len({self.kind.parse(arguments) for arguments, _ in self.cases})
+        different = len({self.kind.parse(arguments) for arguments, *_ in self.cases})
         assert len(set(texts)) == different, "two transforms that differ have one text"
 
     def test_it_says_how_it_is_written(self) -> None:
@@ -153,12 +155,44 @@ class TransformLaws:
                 assert not transform.computes
 
     def test_the_reverse_leads_back(self) -> None:
-        """To the shape and to every value."""
+        """To the shape and to every value of every input."""
         for _, transform, shapes in self.made():
-            back = transform.reverse(shapes[0]) if len(shapes) == 1 else None
-            if back is not None:
-                (array,) = _distinct(shapes, self.dtypes[0])
-                assert np.array_equal(apply_chain([transform, *back], [array]), array), transform
+            arrays = _distinct(shapes, self.dtypes[0])
+            back = transform.reverse_each(shapes)
+            for array, chain in zip(arrays, back or (), strict=back is not None):
+                assert np.array_equal(apply_chain(chain, [transform.apply(arrays)]), array), transform
+
+    def test_a_step_that_was_fitted_fits(self) -> None:
+        """Fitting it again changes nothing, and it does what the step as it is written does with the same goal."""
+        for arguments, shapes, *wanted in self.cases:
+            goal, transform = Goal(wanted[0] if wanted else None, "weight", 1), self.kind.parse(arguments)
+            fitted = transform.fit(shapes, goal)
+            assert fitted.fit(shapes, NO_GOAL) == fitted.fit(shapes, goal) == fitted
+            arrays = [_numbers(shape, self.dtypes[0], seed) for seed, shape in enumerate(shapes)]
+            result = transform(*arrays, goal=goal)
+            assert result.tobytes() == fitted.apply(arrays).tobytes(), transform
+            assert not wanted or result.shape == tuple(wanted[0]), transform
+
+    def test_the_shape_before_is_that_of_the_inputs(self) -> None:
+        """Worked back from the shape of the result, as far as it is known; and it has an answer whatever the shape."""
+        for _, transform, shapes in self.made():
+            before = transform.shape_before(transform.shape(shapes))
+            for shape in shapes if before is not None else ():
+                assert before is not None and len(before) == len(shape), transform
+                assert all(b in (None, size) for b, size in zip(before, shape, strict=True)), transform
+            for shape in _RANKS:
+                transform.shape_before((None,) * len(shape))
+
+    def test_what_is_elementwise_takes_blocks(self) -> None:
+        """Block by block, wherever these are cut, it gives what it gives of the whole."""
+        for _, transform, shapes in self.made():
+            if transform.elementwise:
+                arrays = _distinct(shapes, self.dtypes[0])
+                whole = transform.apply(arrays)
+                assert {*shapes, whole.shape} == {shapes[0]}, transform
+                flat = [array.ravel() for array in arrays]
+                blocks = [transform.apply([a[i : i + 2] for a in flat]) for i in range(0, len(flat[0]), 2)]
+                assert np.array_equal(np.concatenate(blocks or flat[:1]), whole.ravel()), transform
 
     def test_several_inputs_are_taken_by_those_that_combine_them(self) -> None:
         """And by no other."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,7 +13,16 @@ from transferpipe.errors import Problem, VerificationError
 from transferpipe.files.segment import Segment
 from transferpipe.planning.model import Assignment, Plan, SourceRef
 from transferpipe.planning.read_recipe import chain_of
-from transferpipe.planning.transforms import Transform, apply_chain, infer, is_ours
+from transferpipe.planning.transforms import (
+    NO_GOAL,
+    Goal,
+    Transform,
+    TransformError,
+    apply_chain,
+    fit_chain,
+    infer,
+    is_ours,
+)
 from transferpipe.planning.transforms.values import Cast
 from transferpipe.recipe.model import Edit, Verify
 from transferpipe.values.cast_errors import CastError
@@ -115,8 +124,8 @@ class Values:
     def _assigned(self, assignment: Assignment) -> NDArray[Any]:
         refs, errors = list(assignment.sources), list[CastError]()
 
-        def apply(steps: Iterable[Transform], arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
-            for step in steps:
+        def apply(steps: Sequence[Transform], arrays: list[NDArray[Any]], goal: Goal) -> list[NDArray[Any]]:
+            for step in self._fitted(steps, arrays, goal):
                 before, arrays = arrays, [self._applied(step, arrays, assignment.target)]
                 if self.verify.nonfinite == "error" or isinstance(step, Cast):
                     errors.append(check_step(step, before, arrays[0], assignment.target))
@@ -125,9 +134,10 @@ class Values:
         adapted: list[NDArray[Any]] = []
         for adaptation in assignment.adapter:
             taken, refs = refs[: adaptation.count], refs[adaptation.count :]
-            adapted += apply(chain_of(None, adaptation.transforms), [self._read(ref) for ref in taken])
+            adapted += apply(chain_of(None, adaptation.transforms), [self._read(ref) for ref in taken], NO_GOAL)
         arrays = adapted or [self._read(ref) for ref in refs]
-        arrays = apply(chain_of(assignment.merge, assignment.transforms), arrays)
+        goal = Goal(assignment.shape, assignment.target, self.plan.seed)
+        arrays = apply(chain_of(assignment.merge, assignment.transforms), arrays, goal)
         result, last = cast(arrays[0], assignment.dtype, assignment.target)
         if largest := max(e.largest for e in (*errors, last)):
             self.casts[assignment.target] = largest
@@ -135,6 +145,12 @@ class Values:
         if self.verify.negative_variance == "error" and _is_variance(assignment.target):
             check_variance(result, assignment.target)
         return result
+
+    def _fitted(self, steps: Sequence[Transform], arrays: Sequence[NDArray[Any]], goal: Goal) -> tuple[Transform, ...]:
+        try:
+            return fit_chain(steps, [array.shape for array in arrays], goal)
+        except TransformError as error:  # which the plan would have said of the shapes that it knows
+            raise VerificationError(Problem(goal.name, error.what, error.fix)) from error
 
     def _applied(self, step: Transform, arrays: list[NDArray[Any]], target: str) -> NDArray[Any]:
         """Return what a transform makes of `arrays`; one of an installed package is not taken at its word.

@@ -7,7 +7,7 @@ from transferpipe.planning.transforms import MERGES, TRANSFORMS
 from transferpipe.testing import TransformLaws
 
 SQUARE, MAP = (3, 3), (2, 3, 4)
-# By name: arguments, the shapes of inputs, and what NumPy makes of them.
+# By name: arguments, the shapes of inputs, what NumPy makes of them, and the shape that is wanted where it is asked for.
 CASES = {
     "transpose": (
         (None, ((2, 3),), lambda a: a.T),
@@ -44,13 +44,13 @@ def laws_of(name, cases):
     """Return the laws of the transform called `name`, as a class that pytest collects."""
 
     def formula(self, arguments, arrays):
-        for given, shapes, compute in cases:
+        for given, shapes, compute, *_ in cases:
             if given == arguments and shapes == tuple(a.shape for a in arrays):
                 return compute(*arrays) if compute else None
         raise AssertionError(arguments)
 
     known = {**TRANSFORMS, **MERGES}
-    facts = {"kind": known[name], "cases": tuple(case[:2] for case in cases), "formula": formula}
+    facts = {"kind": known[name], "cases": tuple((*case[:2], *case[3:]) for case in cases), "formula": formula}
     return type(f"Test_{name}", (TransformLaws,), facts)
 
 

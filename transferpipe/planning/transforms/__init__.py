@@ -6,8 +6,9 @@ What a transform is stands on its class; here is which there are. To add one: `p
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
@@ -19,23 +20,29 @@ from transferpipe.planning.transforms.join import Concat, Stack
 from transferpipe.planning.transforms.legacy import Flip, FromCudnn
 from transferpipe.planning.transforms.merge import Linear, Mean
 from transferpipe.planning.transforms.pad import Pad
-from transferpipe.planning.transforms.protocol import Transform, TransformError
+from transferpipe.planning.transforms.protocol import NO_GOAL, Goal, Transform, TransformError
 from transferpipe.planning.transforms.select import Slice, Take
 from transferpipe.planning.transforms.values import Cast, Fill, Scale
 from transferpipe.plugins import PlugInPoint
 
 __all__ = [
     "MERGES",
+    "NO_GOAL",
     "TRANSFORMS",
+    "Goal",
     "Transform",
     "TransformError",
     "apply_chain",
+    "fit_chain",
+    "goal_before",
     "infer",
     "is_ours",
     "parse_merge",
     "parse_transform",
     "parse_transforms",
 ]
+
+_Answer = TypeVar("_Answer")
 
 # What may stand in a rule's `transform`, by name.
 TRANSFORMS: Mapping[str, type[Transform]] = {
@@ -129,8 +136,27 @@ def _parse_outside(name: str, kind: type[Transform], arguments: Any) -> Transfor
         raise TransformError(what, "look up its arguments in what its package says of it") from error
 
 
+def fit_chain(
+    transforms: Sequence[Transform], shapes: Sequence[tuple[int, ...]], goal: Goal = NO_GOAL
+) -> tuple[Transform, ...]:
+    """Return the steps of a chain with the sizes in them that the recipe left open, for inputs of `shapes`.
+
+    Args:
+        transforms: the steps; the first takes all inputs, every other one the result before it.
+        shapes: the shapes of the inputs.
+        goal: what the chain as a whole works towards.
+
+    Raises:
+        TransformError: a transform does not fit what it is given, or several inputs meet none that combines them.
+    """
+    return tuple(step for step, _ in _fitted(transforms, shapes, goal))
+
+
 def infer(
-    transforms: Sequence[Transform], shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]
+    transforms: Sequence[Transform],
+    shapes: Sequence[tuple[int, ...]],
+    dtypes: Sequence[str],
+    goal: Goal = NO_GOAL,
 ) -> tuple[tuple[int, ...], str]:
     """Return shape and dtype of what the chain of `transforms` makes of inputs of `shapes` and `dtypes`.
 
@@ -139,18 +165,42 @@ def infer(
     Raises:
         TransformError: a transform does not fit what it is given, or several inputs meet none that combines them.
     """
-    _check_count(transforms, len(shapes))
-    for transform in transforms:
-        try:
-            shapes, dtypes = (transform.shape(shapes),), (transform.dtype(dtypes),)
-        except TransformError:
-            raise
-        except Exception as error:
-            if is_ours(transform):
-                raise
-            what = f"{transform} failed on shapes {shapes} of {dtypes}: {type(error).__name__}: {error}"
-            raise TransformError(what, "report it to the package that adds it") from error
+    for step, shape in _fitted(transforms, shapes, goal):
+        dtypes = (_guarded(step, step.dtype, dtypes),)
+        shapes = (shape,)
     return tuple(shapes[0]), dtypes[0]
+
+
+def goal_before(transforms: Sequence[Transform], goal: Goal) -> Goal:
+    """Return what the steps before `transforms` work towards, where those work towards `goal`."""
+    shape = goal.shape
+    for step in reversed(transforms):
+        shape = None if shape is None else _guarded(step, step.shape_before, shape)
+    return replace(goal, shape=shape)
+
+
+def _fitted(
+    transforms: Sequence[Transform], shapes: Sequence[tuple[int, ...]], goal: Goal
+) -> Iterator[tuple[Transform, tuple[int, ...]]]:
+    """Yield every step of a chain, fitted, with the shape of its result."""
+    _check_count(transforms, len(shapes))
+    for k, transform in enumerate(transforms, 1):
+        step = _guarded(transform, transform.fit, shapes, goal_before(transforms[k:], goal))
+        shapes = (_guarded(step, step.shape, shapes),)
+        yield step, tuple(shapes[0])
+
+
+def _guarded(transform: Transform, ask: Callable[..., _Answer], *given: Any) -> _Answer:
+    """Return the answer of a transform; what one of a package raises without meaning to is said of it."""
+    try:
+        return ask(*given)
+    except TransformError:
+        raise
+    except Exception as error:
+        if is_ours(transform):
+            raise
+        what = f"{transform} failed on shapes {given[0]}: {type(error).__name__}: {error}"
+        raise TransformError(what, "report it to the package that adds it") from error
 
 
 def is_ours(transform: Transform) -> bool:
@@ -158,14 +208,14 @@ def is_ours(transform: Transform) -> bool:
     return type(transform) in (*TRANSFORMS.values(), *MERGES.values())
 
 
-def apply_chain(transforms: Sequence[Transform], arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+def apply_chain(transforms: Sequence[Transform], arrays: Sequence[NDArray[Any]], goal: Goal = NO_GOAL) -> NDArray[Any]:
     """Return what the chain makes of `arrays`, whose shapes and dtypes `infer` has accepted.
 
     The result may be one of the arrays, or a view of it: the caller must not write into it.
     """
     _check_count(transforms, len(arrays))
-    for transform in transforms:
-        arrays = (transform.apply(arrays),)
+    for k, transform in enumerate(transforms, 1):
+        arrays = (transform(*arrays, goal=goal_before(transforms[k:], goal)),)
     return arrays[0]
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from numpy.typing import NDArray
 
 from transferpipe.planning.transforms.arguments import parse_integers
-from transferpipe.planning.transforms.protocol import Transform, TransformError
+from transferpipe.planning.transforms.protocol import PartialShape, Transform, TransformError
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,15 @@ class Transpose(Transform):
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
         return arrays[0].transpose(self.axes)
+
+    def shape_before(self, after: PartialShape) -> PartialShape | None:
+        """See `Transform`."""
+        if self.axes is None:
+            return after[::-1]
+        if len(self.axes) != len(after):
+            return None
+        axes = [axis % len(after) for axis in self.axes]
+        return tuple(after[axes.index(i)] for i in range(len(axes)))
 
     def reverse(self, shape: tuple[int, ...]) -> tuple[Transform, ...] | None:
         """See `Transform`."""

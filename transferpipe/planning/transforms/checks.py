@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transferpipe.planning.transforms.protocol import Transform, TransformError
+from transferpipe.planning.transforms.protocol import PartialShape, Transform, TransformError
 
 Shape = tuple[int, ...]
 
@@ -20,6 +20,18 @@ def find_axis(transform: Transform, axis: int, shape: Shape) -> int:
         fix = f"use an axis from {-rank} to {rank - 1}" if rank else "leave it out: a scalar has no axes"
         raise TransformError(f"{transform}: axis {axis} does not exist in shape {shape}", fix)
     return axis % rank
+
+
+def insert_size(shape: PartialShape, axis: int, size: int | None) -> PartialShape | None:
+    """Return `shape` with an axis of `size` more, which is `axis` of the result; None where there is no such axis."""
+    rank = len(shape) + 1
+    return (*shape[: axis % rank], size, *shape[axis % rank :]) if -rank <= axis < rank else None
+
+
+def replace_size(shape: PartialShape, axis: int, size: int | None) -> PartialShape | None:
+    """Return `shape` with `size` in the place of `axis`; None where there is no such axis."""
+    rank = len(shape)
+    return (*shape[: axis % rank], size, *shape[axis % rank + 1 :]) if -rank <= axis < rank else None
 
 
 def check_index(transform: Transform, index: int, axis: int, shape: Shape) -> None:

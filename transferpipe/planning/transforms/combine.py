@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.planning.transforms.arguments import parse_integer, parse_named
-from transferpipe.planning.transforms.checks import check_floating, check_same_dtype, check_same_shape
-from transferpipe.planning.transforms.protocol import Transform, TransformError
+from transferpipe.planning.transforms.checks import check_floating, check_same_dtype, check_same_shape, insert_size
+from transferpipe.planning.transforms.protocol import PartialShape, Transform, TransformError
 
 _FLOATING = "put a cast before it, such as {cast: float32}"
 
@@ -27,6 +27,7 @@ class Sum(Transform):
     name: ClassVar[str] = "sum"
     arguments: ClassVar[tuple[str, ...]] = ("axis",)
     several: ClassVar[bool] = True
+    elementwise: ClassVar[bool] = True
 
     @classmethod
     def parse(cls, data: Any) -> Sum:
@@ -68,6 +69,7 @@ class SumAlong(Sum):
 
     axis: int
     several: ClassVar[bool] = False
+    elementwise: ClassVar[bool] = False
 
     def __str__(self) -> str:
         return f"sum along axis {self.axis}"
@@ -79,6 +81,10 @@ class SumAlong(Sum):
             raise TransformError(f"{self}: there is no such axis in {shape}", "write {sum: {axis: 0}}")
         place = self.axis % len(shape)
         return (*shape[:place], *shape[place + 1 :])
+
+    def shape_before(self, after: PartialShape) -> PartialShape | None:
+        """See `Transform`."""
+        return insert_size(after, self.axis, None)
 
     def dtype(self, dtypes: Sequence[str]) -> str:
         """See `Transform`."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.planning.transforms.arguments import parse_integer, parse_integers, parse_list
-from transferpipe.planning.transforms.protocol import Transform, TransformError
+from transferpipe.planning.transforms.protocol import PartialShape, Transform, TransformError
 
 _EXAMPLE = "{flatten_order: [64, 7, 7]}"
 _PARTS_EXAMPLE = "{flatten_order: [[64, 7, 7], 10]}"
@@ -80,6 +80,10 @@ class FlattenOrder(Transform):
         pairs = zip(self.parts, pieces, strict=True)
         ordered = [piece if isinstance(part, int) else _move_channels_last(piece, part) for part, piece in pairs]
         return ordered[0] if len(ordered) == 1 else np.concatenate(ordered)
+
+    def shape_before(self, after: PartialShape) -> PartialShape | None:  # whatever the parts
+        """See `Transform`."""
+        return after
 
     def reverse(self, shape: tuple[int, ...]) -> tuple[Transform, ...] | None:  # the parts say it all
         """See `Transform`: the same reordering with all places as one axis, which goes behind the channels."""

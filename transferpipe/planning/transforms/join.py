@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.planning.transforms.arguments import parse_integer, parse_named
-from transferpipe.planning.transforms.checks import check_same_dtype, check_same_shape, find_axis
-from transferpipe.planning.transforms.protocol import Transform, TransformError
+from transferpipe.planning.transforms.checks import check_same_dtype, check_same_shape, find_axis, replace_size
+from transferpipe.planning.transforms.protocol import PartialShape, Transform, TransformError
+from transferpipe.planning.transforms.ranges import Range
+from transferpipe.planning.transforms.select import Slice
 
 _ARGUMENTS = ("axis",)
 
@@ -54,6 +57,17 @@ class Concat(Transform):
         """See `Transform`."""
         return np.concatenate(arrays, axis=self.axis)
 
+    def shape_before(self, after: PartialShape) -> PartialShape | None:
+        """See `Transform`."""
+        return replace_size(after, self.axis, None)
+
+    def reverse_each(self, shapes: Sequence[tuple[int, ...]]) -> tuple[tuple[Transform, ...], ...] | None:
+        """See `Transform`."""
+        if any(shape[self.axis] == 0 for shape in shapes):
+            return None
+        ends = [0, *accumulate(shape[self.axis] for shape in shapes)]
+        return tuple((Slice((Range(a, b),), self.axis),) for a, b in pairwise(ends))
+
 
 @dataclass(frozen=True, slots=True)
 class Stack(Transform):
@@ -90,6 +104,15 @@ class Stack(Transform):
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
         return np.stack(arrays, axis=self.axis)
+
+    def shape_before(self, after: PartialShape) -> PartialShape | None:
+        """See `Transform`."""
+        rank = len(after)
+        return (*after[: self.axis % rank], *after[self.axis % rank + 1 :]) if -rank <= self.axis < rank else None
+
+    def reverse_each(self, shapes: Sequence[tuple[int, ...]]) -> tuple[tuple[Transform, ...], ...] | None:
+        """See `Transform`."""
+        return tuple((Slice((k,), self.axis),) for k in range(len(shapes)))
 
 
 def _parse_axis(name: str, data: Any) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from transferpipe.planning.transforms.arguments import parse_integer, parse_integers, parse_named
 from transferpipe.planning.transforms.checks import find_axis
-from transferpipe.planning.transforms.protocol import Transform, TransformError
+from transferpipe.planning.transforms.protocol import PartialShape, Transform, TransformError
 
 _FLIP, _FROM_CUDNN = "{flip: [0, 1]}", "{from_cudnn: {part: kernel, gates: 4}}"
 _PARTS = ("kernel", "recurrent_kernel", "bias")
@@ -55,6 +55,10 @@ class Flip(Transform):
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
         return np.flip(arrays[0], self.axes)
+
+    def shape_before(self, after: PartialShape) -> PartialShape | None:  # whatever the axes
+        """See `Transform`."""
+        return after
 
     def reverse(self, shape: tuple[int, ...]) -> tuple[Transform, ...] | None:  # whatever the shape
         """See `Transform`."""

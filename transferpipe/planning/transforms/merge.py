@@ -27,6 +27,7 @@ class Mean(Transform):
     name: ClassVar[str] = "mean"
     arguments: ClassVar[tuple[str, ...]] = ()
     several: ClassVar[bool] = True
+    elementwise: ClassVar[bool] = True
 
     @classmethod
     def parse(cls, data: Any) -> Self:
@@ -67,6 +68,7 @@ class Linear(Transform):
     name: ClassVar[str] = "linear"
     arguments: ClassVar[tuple[str, ...]] = ("weights",)
     several: ClassVar[bool] = True
+    elementwise: ClassVar[bool] = True
 
     @classmethod
     def parse(cls, data: Any) -> Self:

@@ -18,7 +18,7 @@ from transferpipe.planning.transforms.arguments import (
     parse_number,
 )
 from transferpipe.planning.transforms.checks import find_axis
-from transferpipe.planning.transforms.protocol import Transform, TransformError
+from transferpipe.planning.transforms.protocol import PartialShape, Transform, TransformError
 from transferpipe.weights.spec import numpy_dtype
 
 _AXIS_EXAMPLE = "{pad: {axis: 0, before: 0, after: 1, value: 0}}"
@@ -91,6 +91,16 @@ class Pad(Transform):
         """See `Transform`."""
         (array,) = arrays
         return np.pad(array, self._all_widths(array.shape), constant_values=self.value)
+
+    def shape_before(self, after: PartialShape) -> PartialShape | None:
+        """See `Transform`."""
+        if self.axis is not None and not -len(after) <= self.axis < len(after):
+            return None
+        if self.axis is None and len(self.widths) != len(after):
+            return None
+        axes = [self.axis % len(after)] if self.axis is not None else range(len(after))
+        added = {axis: sum(pair) for axis, pair in zip(axes, self.widths, strict=True)}
+        return tuple(None if size is None else size - added.get(axis, 0) for axis, size in enumerate(after))
 
 
 def _holds(dtype: str, value: int | float) -> bool:

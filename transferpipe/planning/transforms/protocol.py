@@ -14,9 +14,59 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
+
+from transferpipe.weights.spec import numpy_dtype
+
+PartialShape = tuple[int | None, ...]
+"""A shape of which some sizes may not be known."""
+_BLOCK = 1 << 22
+"""How many bytes of each input are taken at a time: enough that the calls cost nothing, few enough for a cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a step works towards, as far as it is known: so that a recipe needs no literal sizes.
+
+    Attributes:
+        shape: the shape that the step's result should have, worked back from the target weight through the steps behind
+            it (`Transform.shape_before`): None in the place of a size that they hide, None for it all where they hide
+            everything. The step may give another shape all the same; the plan refuses it where that matters.
+        name: the target weight's name, for a step that draws numbers: no two weights should get the same ones.
+        seed: the recipe's seed, for the same.
+    """
+
+    shape: PartialShape | None = None
+    name: str = ""
+    seed: int = 0
+
+    def size(self, step: object, axis: int, rank: int) -> int:
+        """Return the size that axis `axis` (from the front) of a result with `rank` axes should have.
+
+        Raises:
+            TransformError: nobody knows it.
+        """
+        shape = self.shape
+        if shape is not None and len(shape) != rank:
+            what = f"{step}: its result has {rank} axes, where {_sized(shape)} is wanted"
+            raise TransformError(what, "change the number of axes before it, or write the size")
+        size = None if shape is None else shape[axis]
+        if size is None:
+            what = f"{step}: the size of axis {axis} is taken from the target, but the steps behind it hide that"
+            raise TransformError(what, "write the size, or make it the last step")
+        return size
+
+
+def _sized(shape: PartialShape) -> str:
+    sizes = ["?" if size is None else str(size) for size in shape]
+    return f"({', '.join(sizes)}{',' * (len(sizes) == 1)})"
+
+
+NO_GOAL = Goal()
 
 
 class TransformError(ValueError):
@@ -42,12 +92,16 @@ class Transform(abc.ABC):
     It is called in this order:
 
     1. `parse`, while the recipe is read. It must refuse arguments that mean nothing, with what to write instead.
-    2. `shape` and `dtype`, while it is planned, maybe often. They must refuse inputs that `apply` cannot take (a rank
+    2. `fit`, with the shapes of the inputs and the `Goal`: a step written without sizes returns itself with them, which
+       is asked everything that follows; any other leaves it out.
+    3. `shape` and `dtype`, while it is planned, maybe often. They must refuse inputs that `apply` cannot take (a rank
        too low, an axis that does not exist, integers where numbers are scaled), and may not read a value.
-    3. `apply`, while it runs and once more for the proof, with inputs that these two accepted. It must return exactly
+    4. `apply`, while it runs and once more for the proof, with inputs that these two accepted. It must return exactly
        the shape and dtype that they said, the same bits each time, and leave its inputs as they are; it may return a
        view of one. What it makes infinite is found because it `computes`, which is the answer unless the class says no.
-    4. `advise_overflow`, where that happened; `reverse`, where the way back is wanted. Both may be left out.
+       Calling the transform fits it and applies it, block by block where it is `elementwise`.
+    5. `advise_overflow`, where that happened; `shape_before`, for the `Goal` of the steps before it; `reverse`, where
+       the way back is wanted. All may be left out.
 
     Attributes:
         name: what a recipe calls it.
@@ -58,6 +112,8 @@ class Transform(abc.ABC):
             believed to know the order that the target wants.
         permutes: whether every value of the input stands in the result once, as it is.
         fills: whether it puts in numbers that come from no source.
+        elementwise: whether the inputs and the result have one shape, and each number of the result depends on those in
+            its own place alone: it is then called with blocks of its inputs, and needs no more memory than these.
         arguments: what its arguments are called, where a recipe gives them by name; empty where none has a name, None
             where nobody said, so that a name is not checked before `parse` sees it.
     """
@@ -72,6 +128,7 @@ class Transform(abc.ABC):
     reorders: ClassVar[bool] = False
     permutes: ClassVar[bool] = False
     fills: ClassVar[bool] = False
+    elementwise: ClassVar[bool] = False
     arguments: ClassVar[tuple[str, ...] | None] = None
 
     @classmethod
@@ -82,6 +139,16 @@ class Transform(abc.ABC):
         Raises:
             TransformError: an argument is wrong.
         """
+
+    def fit(self, shapes: Sequence[tuple[int, ...]], goal: Goal) -> Transform:  # most know all their sizes
+        """Return this step with the sizes in it that a recipe leaves open, for inputs of `shapes`.
+
+        What it returns depends on nothing else, and returns itself when it is asked again.
+
+        Raises:
+            TransformError: a size that is left open cannot be told.
+        """
+        return self
 
     @abc.abstractmethod
     def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
@@ -106,9 +173,33 @@ class Transform(abc.ABC):
         The result may be a view of an input: the caller must not write into it.
         """
 
+    def __call__(self, *arrays: NDArray[Any], goal: Goal = NO_GOAL) -> NDArray[Any]:
+        """Return the result for `arrays`, which the step is fitted to; block by block where it is `elementwise`."""
+        step = self.fit([array.shape for array in arrays], goal)
+        first = arrays[0]
+        if not step.elementwise or first.nbytes <= _BLOCK or len(first) == 1:
+            return step.apply(arrays)
+        result = np.empty(first.shape, numpy_dtype(step.dtype([array.dtype.name for array in arrays])))
+        rows = max(1, _BLOCK * len(first) // first.nbytes)
+        for start in range(0, len(first), rows):
+            result[start : start + rows] = step.apply([array[start : start + rows] for array in arrays])
+        return result
+
+    def shape_before(self, after: PartialShape) -> PartialShape | None:
+        """Return the shape that every input has where the result has the shape `after`, as far as that says so."""
+        return after if self.elementwise else None
+
     def reverse(self, shape: tuple[int, ...]) -> tuple[Transform, ...] | None:  # most have none
-        """Return what leads back from the result to an input of `shape`, value by value; None where nothing does."""
+        """Return what leads back from the result to an input of `shape`, bit by bit; None where nothing does.
+
+        It is asked of a step that takes one input; of others, and of what has several, see `reverse_each`.
+        """
         return None
+
+    def reverse_each(self, shapes: Sequence[tuple[int, ...]]) -> tuple[tuple[Transform, ...], ...] | None:
+        """Return, for each input, what leads back to it from the result; None where nothing does."""
+        back = self.reverse(shapes[0]) if len(shapes) == 1 else None
+        return None if back is None else (back,)
 
     def advise_overflow(self, dtype: str) -> str:  # most cannot say
         """Return how to avoid that results become infinite in `dtype`; nothing where the transform cannot say."""

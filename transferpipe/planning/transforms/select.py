@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.planning.transforms.arguments import parse_integer, parse_integers, parse_list, parse_named
-from transferpipe.planning.transforms.checks import check_index, find_axis
-from transferpipe.planning.transforms.protocol import Transform, TransformError
+from transferpipe.planning.transforms.checks import check_index, find_axis, replace_size
+from transferpipe.planning.transforms.protocol import PartialShape, Transform, TransformError
 from transferpipe.planning.transforms.ranges import Range, parse_range
 
 _SLICE_EXAMPLE = "{slice: ['0:3', ':', 2]} or {slice: {axis: 0, start: 0, stop: 3}}"
@@ -87,6 +87,15 @@ class Slice(Transform):
         # The ellipsis makes the result an array even where every axis is removed.
         return arrays[0][(*(slice(None),) * first, *parts, ...)]
 
+    def shape_before(self, after: PartialShape) -> PartialShape | None:
+        """See `Transform`."""
+        if any(isinstance(part, int) for part in self.parts):  # which removes an axis
+            return None
+        before: PartialShape | None = after
+        for axis in range(self.axis or 0, (self.axis or 0) + len(self.parts)):
+            before = None if before is None or (self.axis or 0) < 0 <= axis else replace_size(before, axis, None)
+        return before
+
 
 @dataclass(frozen=True, slots=True)
 class Take(Transform):
@@ -124,6 +133,10 @@ class Take(Transform):
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
         return np.take(arrays[0], self.indices, axis=self.axis)
+
+    def shape_before(self, after: PartialShape) -> PartialShape | None:
+        """See `Transform`."""
+        return replace_size(after, self.axis, None)
 
 
 def _parse_part(part: Any) -> Range | int:

@@ -39,6 +39,7 @@ class Cast(Transform):
     arguments: ClassVar[tuple[str, ...]] = ()
     computes: ClassVar[bool] = False
     keeps_rows: ClassVar[bool] = True
+    elementwise: ClassVar[bool] = True
 
     @classmethod
     def parse(cls, data: Any) -> Self:
@@ -80,6 +81,7 @@ class Scale(Transform):
     name: ClassVar[str] = "scale"
     arguments: ClassVar[tuple[str, ...]] = ()
     keeps_rows: ClassVar[bool] = True
+    elementwise: ClassVar[bool] = True
 
     @classmethod
     def parse(cls, data: Any) -> Self:
@@ -119,6 +121,7 @@ class Fill(Transform):
     name: ClassVar[str] = "fill"
     arguments: ClassVar[tuple[str, ...]] = ()
     fills: ClassVar[bool] = True
+    elementwise: ClassVar[bool] = True
 
     @classmethod
     def parse(cls, data: Any) -> Self:
