@@ -1,37 +1,16 @@
-"""Being told to end, by Ctrl-C or by another process: the same way out, through everything that tidies up."""
+"""What is said and returned when a signal ends a command."""
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
-from collections.abc import Iterator
-from types import FrameType
-
 from transferpipe.cli.verbs import VERBS
+from transferpipe.interruption import Terminated
 
 BY_KEYBOARD, BY_SIGNAL = 130, 143  # exit statuses, as a shell gives them
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came."""
-
-
-@contextlib.contextmanager
-def termination_interrupts() -> Iterator[None]:
-    """Make SIGTERM raise in the body, as Ctrl-C does, unless somebody else has a use for it."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, _raise)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _raise(_: int, __: FrameType | None) -> None:
-    raise Terminated
+def status_of(kind: type[KeyboardInterrupt]) -> int:
+    """Return the exit status of a command that such an interruption ended."""
+    return BY_SIGNAL if issubclass(kind, Terminated) else BY_KEYBOARD
 
 
 def farewell(verb: str) -> str:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 
 from transferpipe.cli.arguments import HELP, help_text, help_width, idle_keys, parse_arguments, verb_help
-from transferpipe.cli.interrupted import BY_KEYBOARD, BY_SIGNAL, Terminated, farewell, termination_interrupts
+from transferpipe.cli.interrupted import farewell, status_of
 from transferpipe.cli.verbs import JSON, QUIET, VERBS, Verb
 from transferpipe.errors import Problem, TransferError
+from transferpipe.interruption import interruption, interruptions, raise_if_interrupted
 from transferpipe.progress import SHOWN, Progress
 from transferpipe.text.visible import visible
 
@@ -45,32 +47,41 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _guarded(words: list[str]) -> int:
-    show_trace, trouble = "--traceback" in words, None
+    show_trace, trouble, name = "--traceback" in words, None, ""
     try:
         arguments = parse_arguments(words)
-        verb = VERBS[arguments.verb]
+        verb, name = VERBS[arguments.verb], arguments.verb
         trouble = verb.trouble
         SHOWN.set(_progress_of(verb, arguments.flags))
         for key in idle_keys(arguments):
             print(visible(f"warning  {key}: Hydra's key does nothing in {verb.name}"), file=sys.stderr)
-        with termination_interrupts():
+        with interruptions(signal.SIGINT, signal.SIGTERM):
             status = verb.run(arguments)
+            raise_if_interrupted()
         sys.stdout.flush()
+    except KeyboardInterrupt as error:
+        return _interrupted(name, type(error))
     except TransferError as error:
+        if kind := interruption():  # what a signal was raised in made this of it
+            return _interrupted(name, kind)
         if show_trace:
             traceback.print_exc()
         print("error: " + "\n".join(error.lines()), file=sys.stderr)
         return _as_json(words, error.title, error.problems, trouble or error.status)
-    except KeyboardInterrupt as error:
-        print(farewell(words[0] if words else ""), file=sys.stderr)
-        return BY_SIGNAL if isinstance(error, Terminated) else BY_KEYBOARD
     except Exception as error:
+        if kind := interruption():
+            return _interrupted(name, kind)
         if show_trace:
             traceback.print_exc()
         print(f"internal error: {type(error).__name__}: {visible(str(error))}", file=sys.stderr)
         print("this is a bug in transferpipe; run again with --traceback and report it", file=sys.stderr)
         return _as_json(words, "internal error", [Problem("", f"{type(error).__name__}: {error}")], trouble or 1)
     return status
+
+
+def _interrupted(verb: str, kind: type[KeyboardInterrupt]) -> int:
+    print(farewell(verb), file=sys.stderr)
+    return status_of(kind)
 
 
 def _as_json(words: Sequence[str], error: str, problems: Iterable[Problem], status: int) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from transferpipe.files.os_errors import cannot_be_written
+from transferpipe.interruption import held_back
 
 # File descriptors of stdout and stderr: libraries in C++ write to these and not to Python's objects.
 _STREAMS = (1, 2)
@@ -44,7 +45,8 @@ def _descriptors_to(log: TextIO) -> Iterator[None]:
             os.dup2(log.fileno(), number)
         yield
     finally:
-        log.flush()
-        for number, copy in kept.items():
-            os.dup2(copy, number)
-            os.close(copy)
+        with held_back():
+            log.flush()
+            for number, copy in kept.items():
+                os.dup2(copy, number)
+                os.close(copy)

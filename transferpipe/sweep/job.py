@@ -17,6 +17,7 @@ from transferpipe.execute.score_run import score_run
 from transferpipe.files.atomic import write_text
 from transferpipe.files.locks import lock_file
 from transferpipe.files.os_errors import cannot_be_written
+from transferpipe.interruption import raise_if_interrupted
 from transferpipe.models.settings import folder_and_logging_kept
 from transferpipe.planning.read_recipe import read_recipe
 from transferpipe.prove.manifest import MANIFEST, PLAN, read_json
@@ -27,7 +28,7 @@ from transferpipe.sweep.variant import FORMAT_VERSION, read_variant
 RESULT, LOG, STARTED, DEATHS = "result.json", "run.log", "started", "deaths"
 DONE, FAILED = "done", "failed"
 LOGGED = "logged-"  # and the name of a tool that was told of the result
-# Once may be the machine's fault (memory, a restart); twice at the same variant is the variant's.
+# In a process of its own: once may be the machine's fault (memory, a restart); twice is the variant's.
 MOST_DEATHS = 2
 _LOCK = ".lock"
 _FIELDS: Mapping[str, Mapping[str, type]] = {
@@ -62,6 +63,7 @@ def run_variant(folder: Path, trusted: Collection[str] = (), leave: Leave | None
         _begin(folder)
         try:
             result = _attempt(folder, trusted)
+            raise_if_interrupted()  # otherwise what a signal was made into would be the variant's result
             result["seconds"] = round(time.perf_counter() - started, 3)
             if leave:
                 leave(folder, result)
@@ -148,30 +150,34 @@ def is_begun(folder: Path) -> bool:
 def forget_attempt(folder: Path) -> None:
     """Remove what an attempt that failed or died left, so that the next one is not taken for it.
 
-    One that took its process along for the second time is not tried once more: it gets the result that says so.
+    That it died stays known: whether by the variant or by what ended the whole sweep is not.
 
     Raises:
         FileError: it cannot be removed.
     """
     with lock_file(folder / _LOCK):
-        deaths = _deaths(folder) + is_begun(folder)
-        if deaths >= MOST_DEATHS:
-            problem = "its process died, twice -> see its log; repeat the command to try it again"
-            write_text(folder / RESULT, _as_text({**failed([problem], 1), "seconds": 0}))
-            (folder / DEATHS).unlink(missing_ok=True)
-            return
         if is_begun(folder):
-            write_text(folder / DEATHS, str(deaths))
+            (folder / DEATHS).touch()
         if not is_finished(folder):
             (folder / RESULT).unlink(missing_ok=True)
         (folder / STARTED).unlink(missing_ok=True)
 
 
-def _deaths(folder: Path) -> int:
-    try:
-        return int((folder / DEATHS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return 0
+def has_died(folder: Path) -> bool:
+    """Tell whether a process died while it ran the variant in `folder`, and none has finished it since."""
+    return (folder / DEATHS).exists()
+
+
+def note_deaths(folder: Path, said: str) -> None:
+    """Give the variant in `folder` its result: it took a process of its own along as often as is tried.
+
+    Args:
+        folder: the variant's.
+        said: how that process ended.
+    """
+    (folder / DEATHS).touch()
+    problem = f"its process died, twice: {said} -> see its log; repeat the command to try it again"
+    write_text(folder / RESULT, _as_text({**failed([problem], 1), "seconds": 0}))
 
 
 def wait_until_free(folder: Path) -> None:

@@ -33,7 +33,7 @@ def test_every_engine_gives_the_same(cli, here, engine):
     words = _overrides(engine)
     answer = process(*FOUR, *words, "hydra.sweep.dir=there")
     assert answer.returncode == 0, answer.stderr
-    assert answer.stdout.count("s left)") == 3
+    assert answer.stdout.count(" left)") == 3
     assert cli(*FOUR, "hydra.sweep.dir=here").status == 0
     assert results(here / "there") == results(here / "here")
     for row in rows(here / "there"):
@@ -64,7 +64,7 @@ def test_a_worker_that_dies_loses_its_own_variant_only(cli, here, engine):
     assert [(row["score.how"], row["status"]) for row in table] == [
         ("fine", "done"), ("fine", "done"), ("exit", "failed"), ("exit", "failed"),
     ]  # fmt: skip
-    assert all("its worker died, twice" in row["problems"] for row in table[2:])
+    assert all("its process died, twice" in row["problems"] for row in table[2:])
     assert sorted({c.partition(":")[0] for c in calls(here)}) == ["exit0", "exit1", "fine0", "fine1"]
 
 

@@ -4,44 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
-import sys
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, open_dict, read_write
 
 from transferpipe.cli.compose.composing import Composed
 from transferpipe.cli.compose.hydra_private import context_of, is_basic_launcher, is_basic_sweeper
 from transferpipe.cli.sweeps.expansion import as_override
+from transferpipe.cli.sweeps.workers import PAGE, Terms, leave_page, run_in_own_process, run_task, run_with_page
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.files.atomic import write_text
-from transferpipe.planning.model import plan_from_data
-from transferpipe.prove.manifest import MANIFEST, PLAN, read_json
+from transferpipe.interruption import raise_if_interrupted
 from transferpipe.sweep.job import (
-    DONE,
-    RESULT,
+    MOST_DEATHS,
     STARTED,
     OnResult,
-    Result,
-    failed,
+    has_died,
     is_begun,
+    note_deaths,
     read_result,
-    run_variant,
     wait_until_free,
 )
-from transferpipe.sweep.variant import read_variant
 
-_POLL, _PARENT_POLL = 0.2, 1.0  # seconds
+_POLL = 0.2  # seconds
 QUIET = ("hydra.output_subdir=null", "hydra/job_logging=none")  # what Hydra would leave is there already
-PAGE, SWEEP_PAGE = "report.html", "sweep.html"
 
 
 @dataclass(frozen=True)
@@ -62,8 +53,7 @@ class Engine:
     def run(self, folders: Sequence[Path], trusted: Collection[str], on_result: OnResult) -> None:
         """Run the variants in `folders`."""
         if is_basic_launcher(self.composed.config):
-            for folder in folders:
-                on_result(folder.name, run_with_page(folder, trusted))
+            _run_here(folders, trusted, on_result)
         elif folders:
             _launch(self.composed, folders, trusted, on_result)
 
@@ -73,24 +63,54 @@ def engine_of(composed: Composed) -> Engine:
     return Engine(composed)
 
 
+def _run_here(folders: Sequence[Path], trusted: Collection[str], on_result: OnResult) -> None:
+    """Run the variants in this process, but one of its own for those whose process died before: they come last."""
+    again = [folder for folder in folders if has_died(folder)]
+    with _interrupted(again):
+        for folder in (*(f for f in folders if f not in again), *again):
+            if folder in again:
+                _run_alone(folder, lambda f: run_in_own_process(f, trusted))
+            result = read_result(folder) if folder in again else run_with_page(folder, trusted)
+            on_result(folder.name, result or {})
+            raise_if_interrupted()
+
+
 def _launch(composed: Composed, folders: Sequence[Path], trusted: Collection[str], on_result: OnResult) -> None:
-    """Hand the variants to one of Hydra's launchers, again and one by one those that died with their worker."""
+    """Hand the variants to one of Hydra's launchers.
+
+    A launcher gives up when a worker dies, and may end the other workers, too: which of the variants that were begun
+    took its worker along is not known then. So a death among others counts against none of them. Each is run again by
+    itself, where a death is its own.
+    """
+    again = [folder for folder in folders if has_died(folder)]
+    left = [folder for folder in folders if folder not in again]
     with _watched(folders, on_result), _interrupted(folders):
-        left = [
-            folder for batch in _batches(composed.config, folders) for folder in _attempt(composed, batch, trusted)[0]
-        ]
-        while left:
-            begun = [f for f in left if is_begun(f)]
-            for folder in begun:
-                # A launcher gives up at the first death, while other workers are still busy: they are waited for.
-                wait_until_free(folder)
-                if read_result(folder) is None:
-                    _note_death(folder, _attempt(composed, [folder], trusted)[1])
-            left, error = _attempt(composed, [f for f in left if f not in begun], trusted)
-            if left and not any(is_begun(f) for f in left):
-                raise RecipeError(
-                    Problem("hydra/launcher", _said(error), "correct the launcher's settings: hydra.launcher.KEY=...")
-                )
+        while left or again:
+            rest, errors = list[Path](), list[Exception | None]()
+            for batch in _batches(composed.config, left):
+                open_ones, error = _attempt(composed, batch, trusted)
+                rest += open_ones
+                errors.append(error)
+                raise_if_interrupted()
+            begun = [folder for folder in rest if is_begun(folder)]
+            for folder in (*begun, *again):
+                wait_until_free(folder)  # other workers may be busy still
+                _run_alone(folder, lambda f: _said(_attempt(composed, [f], trusted)[1]))
+            if rest and len(rest) == len(left) and not begun:
+                fix = "correct the launcher's settings: hydra.launcher.KEY=..."
+                raise RecipeError(Problem("hydra/launcher", _said(errors[-1]), fix))
+            left, again = [f for f in rest if f not in begun], []
+
+
+def _run_alone(folder: Path, run: Callable[[Path], str]) -> None:
+    """Run a variant by itself, again if its process dies, until it has a result: at last that it died too often."""
+    said = ""
+    for _ in range(MOST_DEATHS):
+        if read_result(folder) is None:
+            said = run(folder)
+            raise_if_interrupted()
+    if read_result(folder) is None:
+        note_deaths(folder, said)
 
 
 @contextlib.contextmanager
@@ -126,13 +146,6 @@ def _attempt(
     return [f for f in folders if read_result(f) is None], error
 
 
-def _note_death(folder: Path, error: Exception | None) -> None:
-    """Give a variant that died twice its result."""
-    if read_result(folder) is None:
-        result = failed([f"its worker died, twice: {_said(error)}"], 1)
-        write_text(folder / RESULT, json.dumps({**result, "seconds": 0}, indent=1))
-
-
 def _said(error: Exception | None) -> str:
     lines = str(error).strip().splitlines() if error else []
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__ if error else "no result was left"
@@ -149,51 +162,10 @@ def _launch_once(composed: Composed, folders: Sequence[Path], trusted: Collectio
     with composed.composer.lent(ours):
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=context_of(composed.composer.loader),
-            task_function=functools.partial(_task, tuple(trusted), list(sys.path), os.getpid()),
+            task_function=functools.partial(run_task, Terms.of(trusted)),
             config=ours,
         )
         launcher.launch(jobs, initial_job_idx=0)
-
-
-def _task(trusted: tuple[str, ...], search: list[str], leader: int, _: DictConfig) -> Any:
-    from transferpipe.execute.open_recipe import keep_builds
-
-    if os.getppid() == leader:
-        _end_with(leader)
-    keep_builds()
-    sys.path += [place for place in search if place not in sys.path]  # a worker finds the user's modules as we do
-    return dict(run_with_page(Path(HydraConfig.get().runtime.output_dir), trusted))
-
-
-@functools.cache
-def _end_with(leader: int) -> None:
-    """Let this worker end when the process that started it is gone: a killed sweep leaves nothing running."""
-
-    def watch() -> None:
-        while os.getppid() == leader:
-            time.sleep(_PARENT_POLL)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def run_with_page(folder: Path, trusted: Collection[str]) -> Result:
-    """Run the variant in `folder` and leave its report beside the result."""
-    return run_variant(folder, trusted, leave_page)
-
-
-def leave_page(folder: Path, result: Result) -> None:
-    """Write the report of the variant in `folder`, if it is done.
-
-    Raises:
-        FileError: its plan or manifest cannot be read, or the report cannot be written.
-    """
-    from transferpipe.show.report_page import report_page
-
-    if result["status"] == DONE:
-        plan, manifest = plan_from_data(read_json(folder / PLAN)), read_json(folder / MANIFEST)
-        title = (read_variant(folder)[0].label, f"../{SWEEP_PAGE}")
-        write_text(folder / PAGE, report_page(plan, manifest, result["score"], title), lasting=False)
 
 
 def leave_missing_pages(folders: Sequence[Path]) -> None:

@@ -19,9 +19,10 @@ from transferpipe.cli.compose.composing import Composed
 from transferpipe.cli.compose.errors import explain
 from transferpipe.cli.compose.hydra_private import context_of
 from transferpipe.cli.compose.resolving import find_cause, resolve
-from transferpipe.cli.sweeps.engines import QUIET, run_with_page
+from transferpipe.cli.sweeps.engines import QUIET
 from transferpipe.cli.sweeps.expansion import Axes, as_override, values_by_key
 from transferpipe.cli.sweeps.plan import check_saves_inside
+from transferpipe.cli.sweeps.workers import run_with_page
 from transferpipe.errors import Problem, Problems, RecipeError, TransferError
 from transferpipe.execute.prepare import prepare
 from transferpipe.files.atomic import write_text

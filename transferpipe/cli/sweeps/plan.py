@@ -14,6 +14,7 @@ from transferpipe.cli.sweeps.expansion import Axes, Choice, count, expand, named
 from transferpipe.cli.transfer import check_name
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 from transferpipe.execute.prepare import prepare
+from transferpipe.interruption import raise_if_interrupted
 from transferpipe.planning.read_recipe import read_recipe
 from transferpipe.sweep.controls import controls_of, unmet_need
 from transferpipe.sweep.plan import Broken, SweepPlan
@@ -144,6 +145,7 @@ def _planned(
             found.append(_plan(composer, variant, trusted))
         except TransferError as error:
             broken.append((variant, error))
+        raise_if_interrupted()
         on_progress(number, len(variants))
     return found, broken
 

@@ -24,7 +24,7 @@ from transferpipe.execute.open_recipe import builds_kept
 from transferpipe.files.atomic import new_folders, remove_stale
 from transferpipe.show.variants_table import variants_text
 from transferpipe.sweep.about import about
-from transferpipe.sweep.job import DONE, forget_attempt, is_begun, is_finished, read_result, why_again
+from transferpipe.sweep.job import DONE, forget_attempt, is_finished, why_again
 from transferpipe.sweep.leaderboard import Entry
 from transferpipe.sweep.lock import only_one
 from transferpipe.sweep.loggers import check_loggers
@@ -149,20 +149,16 @@ def _end(folder: Path, record: SweepRecord, mine: Sequence[Entry]) -> int:
 
 
 def _write_variants(found: SweepPlan) -> list[str]:
-    """Put every variant that is not finished into its folder and return their keys in order, each once.
-
-    Those that were begun and not finished come last: one that takes its process along keeps no other from running.
-    """
+    """Put every variant that is not finished into its folder and return their keys in order, each once."""
     first = {p.key: p for p in reversed(found.variants)}
     waiting = [p.key for p in found.variants if first[p.key] is p and not is_finished(found.folder / p.key)]
-    waiting.sort(key=lambda key: is_begun(found.folder / key))
     for key in waiting:
         folder = found.folder / key
         if lost := why_again(folder):
             print(visible(f"again    {first[key].variant.label}: {lost}"), flush=True)
         write_variant(folder, first[key])
         forget_attempt(folder)
-    return [key for key in waiting if read_result(found.folder / key) is None]
+    return waiting
 
 
 def _status(entries: Sequence[Entry]) -> int:

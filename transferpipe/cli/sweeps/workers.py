@@ -1,0 +1,165 @@
+"""Running a variant in a process that another one started: it finds what that finds, and ends when that is gone."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from transferpipe.files.atomic import write_text
+from transferpipe.interruption import interruptions
+from transferpipe.planning.model import plan_from_data
+from transferpipe.prove.manifest import MANIFEST, PLAN, read_json
+from transferpipe.sweep.job import DONE, STARTED, Result, read_result, run_variant
+from transferpipe.sweep.variant import read_variant
+
+PAGE, SWEEP_PAGE = "report.html", "sweep.html"
+_LEADER_POLL = 1.0  # seconds
+_running: list[Path] = []
+
+
+@dataclass(frozen=True)
+class Leader:
+    """The process that runs the sweep.
+
+    Attributes:
+        host: the computer on which it runs.
+        pid: its number there.
+        started: when, as the system says it, for numbers are used again; empty where it does not say.
+    """
+
+    host: str
+    pid: int
+    started: str
+
+    @classmethod
+    def here(cls) -> Leader:
+        """Return this process."""
+        return cls(socket.gethostname(), os.getpid(), _started(os.getpid()))
+
+    def is_alive(self) -> bool:
+        """Tell whether it lives, as seen from its own computer."""
+        return bool(self.started) and _started(self.pid) == self.started
+
+    def is_watched_from_here(self) -> bool:
+        """Tell whether this is another process that can see whether it lives."""
+        near = self.host == socket.gethostname() and self.is_alive()
+        return self.pid != os.getpid() and (near or os.getppid() == self.pid)
+
+
+def _started(pid: int) -> str:
+    """Return when a process that is no zombie was started; empty if there is none, or no /proc to look into."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]  # proc(5): the state, and field 22 counted from the name
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What every worker is told beside its variant.
+
+    Attributes:
+        trusted: packages that recipes may name.
+        search: where the sweep's process looks for modules.
+        leader: the sweep's process.
+    """
+
+    trusted: tuple[str, ...]
+    search: tuple[str, ...]
+    leader: Leader
+
+    @classmethod
+    def of(cls, trusted: Collection[str]) -> Terms:
+        """Return the terms of a sweep that this process runs."""
+        return cls(tuple(trusted), tuple(sys.path), Leader.here())
+
+
+def run_task(terms: Terms, _: DictConfig) -> Any:
+    """Run the variant whose folder Hydra's launcher names."""
+    return dict(_run(Path(HydraConfig.get().runtime.output_dir), terms))
+
+
+def _run(folder: Path, terms: Terms) -> Result:
+    from transferpipe.execute.open_recipe import keep_builds
+
+    if terms.leader.is_watched_from_here():
+        _end_with(terms.leader)
+    keep_builds()
+    sys.path += [place for place in terms.search if place not in sys.path]  # the user's modules are found here as there
+    _running.append(folder)
+    try:
+        with interruptions(signal.SIGINT):  # Ctrl-C reaches every process of a terminal
+            return run_with_page(folder, terms.trusted)
+    finally:
+        _running.remove(folder)
+
+
+@functools.cache
+def _end_with(leader: Leader) -> None:
+    """Let this process end when `leader` is gone: a killed sweep leaves nothing running and blames no variant."""
+    is_child = os.getppid() == leader.pid
+
+    def watch() -> None:
+        while os.getppid() == leader.pid if is_child else leader.is_alive():
+            time.sleep(_LEADER_POLL)
+        for folder in _running:
+            (folder / STARTED).unlink(missing_ok=True)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def run_in_own_process(folder: Path, trusted: Collection[str]) -> str:
+    """Run the variant in a process of its own, and return how that ended; empty if the variant has a result."""
+    command = [sys.executable, "-m", __name__]
+    task = json.dumps({"folder": str(folder), **asdict(Terms.of(trusted))})
+    ended = subprocess.run(command, input=task, capture_output=True, text=True, check=False)  # noqa: S603 - our own
+    if read_result(folder) is not None:
+        return ""
+    if ended.returncode < 0:
+        return f"signal {signal.Signals(-ended.returncode).name}"
+    lines = ended.stderr.strip().splitlines()
+    return f"exit status {ended.returncode}{f': {lines[-1]}' if lines else ''}"
+
+
+def _serve() -> None:
+    task = json.load(sys.stdin)
+    _run(Path(task["folder"]), Terms(tuple(task["trusted"]), tuple(task["search"]), Leader(**task["leader"])))
+
+
+def run_with_page(folder: Path, trusted: Collection[str]) -> Result:
+    """Run the variant in `folder` and leave its report beside the result."""
+    return run_variant(folder, trusted, leave_page)
+
+
+def leave_page(folder: Path, result: Result) -> None:
+    """Write the report of the variant in `folder`, if it is done.
+
+    Raises:
+        FileError: its plan or manifest cannot be read, or the report cannot be written.
+    """
+    from transferpipe.show.report_page import report_page
+
+    if result["status"] == DONE:
+        plan, manifest = plan_from_data(read_json(folder / PLAN)), read_json(folder / MANIFEST)
+        title = (read_variant(folder)[0].label, f"../{SWEEP_PAGE}")
+        write_text(folder / PAGE, report_page(plan, manifest, result["score"], title), lasting=False)
+
+
+if __name__ == "__main__":
+    _serve()
