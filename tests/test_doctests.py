@@ -35,7 +35,7 @@ def test_examples_in_docstrings_run_and_need_no_tensorflow(tmp_path):
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-PUBLIC = ("catalog", "diff", "inspect", "parity", "plan", "read_sweep", "suggest", "transfer", "verify")
+PUBLIC = ("catalog", "diff", "inspect", "parity", "plan", "rank_sweep", "read_sweep", "suggest", "transfer", "verify")
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLIC if hasattr(transferpipe, name)])

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from transferpipe.api import catalog, diff, inspect, parity, plan, read_sweep, suggest, transfer, verify
+    from transferpipe.api import catalog, diff, inspect, parity, plan, rank_sweep, read_sweep, suggest, transfer, verify
     from transferpipe.differences.result import Diff
     from transferpipe.errors import (
         FileError,
@@ -68,6 +68,7 @@ __all__ = [
     "inspect",
     "parity",
     "plan",
+    "rank_sweep",
     "read_sweep",
     "suggest",
     "transfer",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import NDArray
 
@@ -31,8 +31,13 @@ from transferpipe.recipe.keys import RECIPE, SECTIONS
 from transferpipe.recipe.keywords import Edits, KerasModel, Origin, PathText, Rules, SaveKeys, VerifyKeys
 from transferpipe.recipe.model import LIVE, OptimizerChoice, QuantizeChoice, StateChoice, Unmatched
 from transferpipe.show.inspection import Inspection, inspect_source
-from transferpipe.show.sweep_results import SweepResults, read_results
+from transferpipe.show.sweep_results import SweepResults, frame_of, read_results
 from transferpipe.weights.spec import Catalog
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+else:
+    DataFrame = object  # an extra, which is not imported before it is used; who asks for the types gets an answer
 
 
 def catalog(source: PathText | KerasModel, select: str | None = None, *, format: str | None = None) -> Catalog:
@@ -408,12 +413,39 @@ def verify(folder: PathText) -> RunProof:
     return verify_run(Path(folder))
 
 
-def read_sweep(folder: PathText) -> SweepResults:
-    """Return the results of a sweep, also of one that runs; print them to see the ranked table.
+def read_sweep(folder: PathText) -> DataFrame:
+    """Return a sweep as a pandas DataFrame with a row a variant, also while it runs; `rank_sweep` needs no pandas.
+
+    Its columns are those of ``sweep.csv``: what differs between the variants, seed, status, score, spread, epochs,
+    trainable parameters, seconds, notes. What is written as a number is one.
 
     >>> import transferpipe as tp
     >>> try:
-    ...     sweep = tp.read_sweep("multirun")
+    ...     variants = tp.read_sweep("multirun")
+    ... except tp.RecipeError as error:
+    ...     print(error.problems[0].what)
+    holds no sweep.json, so it is not the folder of a sweep
+
+    Args:
+        folder: the folder that `transferpipe sweep` printed.
+
+    Returns:
+        The variants in the order in which the sweep has them, and after them those that could not be planned.
+
+    Raises:
+        RecipeError: the folder is not that of a sweep.
+        FileError: its files are damaged.
+        MissingPackageError: pandas is not installed.
+    """
+    return frame_of(read_results(Path(folder)).record)
+
+
+def rank_sweep(folder: PathText) -> SweepResults:
+    """Return the ranked rows of a sweep, also of one that runs; print them to see the table.
+
+    >>> import transferpipe as tp
+    >>> try:
+    ...     sweep = tp.rank_sweep("multirun")
     ... except tp.RecipeError as error:
     ...     print(error.problems[0].what)
     holds no sweep.json, so it is not the folder of a sweep

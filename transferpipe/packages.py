@@ -16,6 +16,8 @@ EXTRAS: Mapping[str, str] = {
     "tensorstore": "orbax",
     "mlflow": "mlflow",
     "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "pandas": "pandas",
     "huggingface_hub": "hub",
     "kagglehub": "kaggle",
     "s3fs": "cloud",

@@ -15,7 +15,18 @@ from transferpipe.recipe.keys import SECTIONS
 from transferpipe.sweep.leaderboard import Entry
 from transferpipe.sweep.record import SweepRecord, write_record
 
-FUNCTIONS = ("catalog", "diff", "inspect", "parity", "plan", "read_sweep", "suggest", "transfer", "verify")
+FUNCTIONS = (
+    "catalog",
+    "diff",
+    "inspect",
+    "parity",
+    "plan",
+    "rank_sweep",
+    "read_sweep",
+    "suggest",
+    "transfer",
+    "verify",
+)
 NOT_FROM_PYTHON = {"defaults", "vars", "sweep", "score", "sources"}
 TYPES = {
     "origin": keywords.OriginKeys,
@@ -108,7 +119,7 @@ def right(model: tp.KerasModel) -> None:
     proof: tp.RunProof = tp.verify("outputs/run")
     catalog: tp.Catalog = tp.catalog(model)
     inspection: tp.Inspection = tp.inspect("a.pt", match="fc/*", stats=True)
-    sweep: tp.SweepResults = tp.read_sweep(Path("multirun"))
+    sweep: tp.SweepResults = tp.rank_sweep(Path("multirun"))
     shapes: list[tuple[int, ...]] = [weight.shape for weight in catalog]
     codes: list[str] = [warning.code for warning in report.warnings]
     rule: tp.RuleKeys = {"to": "enc", "from": ["a", "b"], "merge": {"linear": [0.5, 0.5]}}
@@ -127,6 +138,7 @@ def wrong(model: tp.KerasModel) -> None:
     tp.verify("a", "b")
     tp.suggest("a", model, hints=["head"])
     tp.read_sweep(model)
+    tp.rank_sweep(model)
     tp.inspect("a", stats="yes")
     tp.nothing
     rule: tp.RuleKeys = {"tto": "enc"}
@@ -162,7 +174,7 @@ def test_the_results_of_a_sweep_are_those_of_its_table(tmp_path):
         (tmp_path / found.key).mkdir()
         (tmp_path / found.key / "result.json").write_text(json.dumps(found.result))
     write_record(tmp_path, SweepRecord("cuts", tuple(entry(*key, value) for key, value in scores.items())))
-    sweep = tp.read_sweep(str(tmp_path))
+    sweep = tp.rank_sweep(str(tmp_path))
     assert repr(sweep) == "<SweepResults cuts: 4 of 4 variants finished>"
     assert [row.setting for row in sweep] == [{"vars.cut": "2"}, {"vars.cut": "1"}]
     assert sweep.best is sweep.rows[0]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from transferpipe.packages import missing_package
 from transferpipe.show.sweep_table import leaderboard_text
+from transferpipe.sweep.columns import columns_of, number_or_none
 from transferpipe.sweep.leaderboard import Entry, Leaderboard, Row, leaderboard
 from transferpipe.sweep.record import SweepRecord, read_contents, record_data, require_sweep
 from transferpipe.text.collapse import counted
 from transferpipe.text.table import NARROW
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,6 +68,30 @@ class SweepResults:
     def __repr__(self) -> str:
         done = sum(1 for entry in self.variants if entry.result)
         return f"<SweepResults {self.record.name}: {done:,} of {counted(len(self.variants), 'variant')} finished>"
+
+
+def frame_of(record: SweepRecord) -> DataFrame:
+    """Return a sweep as a DataFrame with a row a variant; columns that hold only numbers are numbers.
+
+    Raises:
+        MissingPackageError: pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError as error:
+        instead = "take tp.rank_sweep, whose rows need no pandas"
+        raise missing_package("read_sweep", "a DataFrame", "pandas", instead, error) from error
+    names, rows = columns_of(record)
+    return pd.DataFrame({name: _typed([row.get(name) for row in rows]) for name in names})
+
+
+def _typed(values: Sequence[Any]) -> Sequence[Any]:
+    """Return texts as the numbers that they are, if all of them are; whole ones stay whole where none is missing."""
+    texts = [value for value in values if value is not None]
+    if not all(isinstance(v, str) and number_or_none(v) is not None for v in texts) or not texts:
+        return values
+    whole = all(text.lstrip("-").isdecimal() for text in texts)
+    return [None if v is None else int(v) if whole else float(v) for v in values]
 
 
 def read_results(folder: Path) -> SweepResults:

@@ -19,6 +19,7 @@ from transferpipe.files.locks import lock_file
 from transferpipe.files.os_errors import cannot_be_written
 from transferpipe.interruption import raise_if_interrupted
 from transferpipe.models.settings import folder_and_logging_kept
+from transferpipe.planning.model import Plan
 from transferpipe.planning.read_recipe import read_recipe
 from transferpipe.prove.manifest import MANIFEST, PLAN, read_json
 from transferpipe.prove.provenance import Request, recipe_text
@@ -139,7 +140,14 @@ def _run(folder: Path, trusted: Collection[str]) -> dict[str, Any]:
     score = score_run(recipe, report, trusted) if recipe.score else None
     artifacts = [{"path": a["path"], "sha256": a["sha256"]} for a in report.manifest["artifacts"]]
     found = {"verdict": report.verdict.to_data(), "score": score, "artifacts": artifacts}
-    return {"status": DONE, "checksum": checksum, **found}
+    return {"status": DONE, "checksum": checksum, **found, **_size(report.plan)}
+
+
+def _size(plan: Plan) -> dict[str, int]:
+    """Return how much of the model a training changes; nothing where only its weights are known, not its layers."""
+    freezing = plan.freezing
+    known = freezing.trainable_parameters or freezing.frozen_weights
+    return {"trainable_parameters": freezing.trainable_parameters} if known else {}
 
 
 def is_begun(folder: Path) -> bool:

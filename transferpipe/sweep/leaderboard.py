@@ -66,6 +66,12 @@ class Entry:
         return str(score.get("name", "score")) if score else None
 
     @property
+    def trainable_parameters(self) -> int | None:
+        """How many numbers of its model a training changes; None where it is not done, or nobody noted it."""
+        count = (self.result or {}).get("trainable_parameters")
+        return count if isinstance(count, int) else None
+
+    @property
     def seed(self) -> str:
         """Its seed as written; empty where the recipe's own was taken."""
         return self.overrides.get(SEED, "")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,13 +14,13 @@ from transferpipe.files.atomic import write_text
 from transferpipe.planning.model import warning_from_data
 from transferpipe.planning.warned import shorten_warnings
 from transferpipe.prove.manifest import MANIFEST, read_json
+from transferpipe.sweep.columns import epochs_csv, inner_settings, table_csv
 from transferpipe.sweep.job import DONE, read_result
-from transferpipe.sweep.leaderboard import Entry, varying_keys
-from transferpipe.sweep.variant import FORMAT_VERSION, SEED, VARIANT, Planned, read_variant
+from transferpipe.sweep.leaderboard import Entry
+from transferpipe.sweep.variant import FORMAT_VERSION, VARIANT, Planned, read_variant
 
 SWEEP, TABLE = "sweep.json", "sweep.csv"
-LEFT_OUT = "left out"
-VERDICT = ("weights", "function")
+EPOCHS = "epochs.csv"
 
 
 @dataclass(frozen=True)
@@ -155,13 +153,15 @@ def _warnings_in(manifest: Path, _: int) -> tuple[str, ...]:
 
 
 def write_record(folder: Path, record: SweepRecord) -> None:
-    """Write sweep.json and sweep.csv.
+    """Write sweep.json, sweep.csv and, where scores kept them, the epochs of their trainings as epochs.csv.
 
     Raises:
         FileError: they cannot be written.
     """
     write_text(folder / SWEEP, json.dumps(record_data(record), indent=1))
-    write_text(folder / TABLE, _csv(record))
+    write_text(folder / TABLE, table_csv(record))
+    if epochs := epochs_csv(record):
+        write_text(folder / EPOCHS, epochs)
 
 
 def record_data(record: SweepRecord) -> dict[str, Any]:
@@ -190,9 +190,11 @@ def _data(entry: Entry) -> dict[str, Any]:
     result = entry.result or {}
     return {
         "overrides": dict(entry.overrides),
+        "inner": inner_settings(entry),
         "control": entry.control,
         "key": entry.key,
         "checksum": entry.checksum,
+        "trainable_parameters": entry.trainable_parameters,
         "status": result.get("status", "open"),
         "verdict": entry.verdict.to_data() if entry.verdict else None,
         "score": result.get("score"),
@@ -204,36 +206,6 @@ def _data(entry: Entry) -> dict[str, Any]:
         "state": dict(entry.state),
         "stale": entry.stale,
     }
-
-
-def _csv(record: SweepRecord) -> str:
-    settings = [e.overrides for e in record.entries if not e.control]
-    keys = varying_keys([*settings, *(v.overrides for v in record.left_out if not v.control)])
-    told_of = ["control", "status", *VERDICT, "score", "score_name", "seconds", "plan", "folder", "problems", "stale"]
-    head = [*(f"{key}=" if key in told_of else key for key in keys), SEED, *told_of]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    for entry in record.entries:
-        data = _data(entry)
-        score = data["score"] or {}
-        verdict = data["verdict"] or {}
-        told = [data["status"], *(verdict.get(part, "") for part in VERDICT)]
-        told += [score.get("value", ""), score.get("name", ""), _shown(data["seconds"])]
-        place = [entry.checksum, entry.key, "; ".join(data["problems"]), "; ".join(entry.stale)]
-        writer.writerow([*_axes(entry, keys), *told, *place])
-    for left in record.left_out:
-        blank = [""] * (len(VERDICT) + 5)
-        writer.writerow([*_axes(left, keys), LEFT_OUT, *blank, "; ".join(left.reasons), ""])
-    return text.getvalue()
-
-
-def _axes(entry: Entry | LeftOutVariant, keys: Sequence[str]) -> list[str]:
-    return [*(entry.overrides.get(k, "") for k in (*keys, SEED)), entry.control or ""]
-
-
-def _shown(value: Any) -> Any:
-    return "" if value is None else value
 
 
 def is_sweep(folder: Path) -> bool:

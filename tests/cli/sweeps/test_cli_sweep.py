@@ -1,8 +1,10 @@
 """Sweeps through the command line: planned first, run, told."""
 
 import json
+import shlex
 
 import pytest
+import yaml
 from command_line import tree
 from sweeps import FOUR, OUT, SCORE, SCORED, calls, plans, results, rows
 
@@ -177,3 +179,27 @@ def test_without_a_score_there_is_nothing_to_rank(cli, here):
     answer = cli("sweep", "recipe=own", "seed=0,1")
     assert answer.status == 0
     assert "2 done, 0 failed, 0 pending. Not ranked: the recipe has no `score`" in answer.out
+
+
+def test_the_best_variant_is_named_with_a_recipe_that_makes_it_again(cli, here):
+    cli(*FOUR)
+    best = yaml.safe_load((here / OUT / "best").read_text())
+    top = max(rows(here / OUT), key=lambda row: float(row["score"]))
+    assert best["score"]["of_this_seed"] == float(top["score"]) and best["plan"] == top["plan"]
+    assert (here / OUT / best["model"]).is_file() and (here / OUT / best["recipe"]).is_file()
+    words = shlex.split(best["run"])
+    assert words[0] == "transferpipe"
+    answer = cli(*words[1:], "hydra.run.dir=again")
+    assert answer.status == 0, answer.err
+    made, found = (here / "again" / "model.keras", here / OUT / best["model"])
+    assert cli("diff", made, found).status == 0
+    assert json.loads((here / "again" / "manifest.json").read_text())["checksum"] == top["plan"]
+
+
+def test_a_named_variants_keys_are_in_the_table(cli, here):
+    assert cli("sweep", "recipe=own", "sweep.variants={a: {freeze: []}, b: {freeze: [hidden]}}").status == 0
+    assert [(row["variant"], row["freeze"]) for row in rows(here / OUT)] == [("a", "[]"), ("b", "[hidden]")]
+    written = json.loads((here / OUT / "sweep.json").read_text())["variants"]
+    assert [v["inner"] for v in written] == [{"freeze": "[]"}, {"freeze": "[hidden]"}]
+    # 8 * 6 + 6 of the hidden layer, 6 * 3 + 3 of the head
+    assert [row["trainable_parameters"] for row in rows(here / OUT)] == ["75", "21"]

@@ -13,6 +13,7 @@ from transferpipe.errors import TransferError
 from transferpipe.files.atomic import write_text
 from transferpipe.show.sweep_page import sweep_page
 from transferpipe.show.sweep_table import leaderboard_text
+from transferpipe.sweep.best import write_best
 from transferpipe.sweep.leaderboard import Leaderboard, leaderboard
 from transferpipe.sweep.record import SweepRecord, with_results, write_record
 
@@ -32,13 +33,15 @@ def table_of(record: SweepRecord) -> str:
 
 
 def write_results(folder: Path, record: SweepRecord) -> None:
-    """Write sweep.json, sweep.csv and sweep.html.
+    """Write sweep.json, sweep.csv, sweep.html and what names the best variant.
 
     Raises:
         FileError: they cannot be written.
     """
+    board = board_of(record)
     write_record(folder, record)
-    write_text(folder / PAGE, sweep_page(record, board_of(record)))
+    write_best(folder, board)
+    write_text(folder / PAGE, sweep_page(record, board))
 
 
 def with_results_now(folder: Path, record: SweepRecord) -> SweepRecord:

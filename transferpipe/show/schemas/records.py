@@ -179,9 +179,11 @@ def sweep_schema() -> Schema:
     """Return the schema of sweep.json."""
     entry = {
         "overrides": _TEXTS_BY_KEY,
+        "inner": {**_TEXTS_BY_KEY, "description": "the keys that the named variant sets"},
         "control": _or_null(_TEXT),
         "key": _TEXT,
         "checksum": _CHECKSUM,
+        "trainable_parameters": _or_null(_COUNT),
         "status": {"enum": ["open", DONE, FAILED]},
         "verdict": _or_null(verdict_schema()),
         "score": _or_null(_score({})),
@@ -220,8 +222,8 @@ def result_schema() -> Schema:
     done = {"checksum": _CHECKSUM, "verdict": verdict_schema(), "score": _or_null(_score({})), "artifacts": _files()}
     failed: Mapping[str, Schema] = {"problems": _list(_TEXT), "exit": _COUNT}
     both: list[Any] = [
-        _object({"format_version": version, "status": {"const": status}, **seconds, **more})
-        for status, more in ((DONE, done), (FAILED, failed))
+        _object({"format_version": version, "status": {"const": status}, **seconds, **more}, optional)
+        for status, more, optional in ((DONE, done, {"trainable_parameters": _COUNT}), (FAILED, failed, {}))
     ]
     return {"oneOf": both}
 
