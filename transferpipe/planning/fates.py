@@ -136,4 +136,5 @@ def _advise_shape(
 
 
 def _named(refs: Sequence[SourceRef]) -> str:
-    return ", ".join(r.name for r in refs)
+    several = len({r.source for r in refs}) > 1
+    return ", ".join(f"{r.source}:{r.name}" if several else r.name for r in refs)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from transferpipe.errors import Problems
+from transferpipe.errors import Problems, did_you_mean
 from transferpipe.recipe.fields import Fields, describe
 from transferpipe.recipe.model import SINGLE, Edit, From, Rule
 from transferpipe.recipe.patterns import Pattern
@@ -50,15 +50,16 @@ def parse_rule(name: str, value: Any, sources: Sequence[str], problems: Problems
         fields.note("to", "a pattern over target names is required")
     to = compile_pattern(to_text, fields.at("to"), problems) if to_text else None
     pair = fields.choice("pair")
+    froms = _parse_froms(fields, to, pair, sources)
     rule = Rule(
         name=name,
         to=to or Pattern(""),  # with a problem noted, the rule is only looked at for further problems
         keep=fields.is_null("from"),
-        froms=_parse_froms(fields, to, pair, sources),
+        froms=froms,
         pair=pair,
         excepts=compile_patterns(fields.texts("except"), fields.at("except"), problems),
         transform=_parse_transform(fields),
-        merge=fields.raw("merge"),
+        merge=_parse_merge(fields, froms),
         on_mismatch=fields.choice("on_mismatch"),
         optional=fields.flag("optional"),
         layout=fields.choice("layout"),
@@ -128,6 +129,26 @@ def _parse_transform(fields: Fields) -> tuple[Any, ...] | dict[str, tuple[Any, .
         return {str(k): tuple(v) for k, v in value.items()}
     fields.note("transform", f"must be a list of transforms, or a list for each weight name, not {describe(value)}")
     return ()
+
+
+def _parse_merge(fields: Fields, froms: Sequence[From]) -> Any:
+    """Return the merge as written, its `base` as a place in `from` where it is the name of a source."""
+    merge = fields.raw("merge")
+    name, arguments = next(iter(merge.items())) if isinstance(merge, Mapping) and len(merge) == 1 else (None, None)
+    base = arguments.get("base") if isinstance(arguments, Mapping) else None
+    if not isinstance(base, str) or not isinstance(arguments, Mapping):
+        return merge
+    places = [place for place, item in enumerate(froms) if item.source == base]
+    if len(places) == 1:
+        return {name: {**arguments, "base": places[0]}}
+    known = list(dict.fromkeys(item.source for item in froms))
+    if places:
+        what = f"base {base!r} is the source of {len(places)} entries of `from`"
+        fields.note("merge", what, f"give the place of the base in `from`: {' or '.join(map(str, places))}")
+    elif froms:
+        what = f"base {base!r} is not a source that the rule takes from: {', '.join(known)}"
+        fields.note("merge", what, did_you_mean(base, known) or f"write base: {known[0]}")
+    return {name: {**arguments, "base": 0}}  # with the problem noted, it is only looked at for further ones
 
 
 def parse_edit(name: str, value: Any, problems: Problems) -> Edit | None:

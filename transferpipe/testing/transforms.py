@@ -121,8 +121,11 @@ class TransformLaws:
             for dtype in (d for d in self.dtypes if d in self.extreme):
                 for sign in (1, -1):
                     arrays = [np.full(shape, sign * self.extreme[dtype], dtype) for shape in shapes]
-                    with np.errstate(all="ignore"):
-                        result = transform.apply(arrays)
+                    try:
+                        with np.errstate(all="ignore"):
+                            result = transform.apply(arrays)
+                    except TransformError:
+                        continue  # what would mean nothing is refused
                     if result.dtype.kind == "f" and not np.isfinite(result).all() and result.dtype == arrays[0].dtype:
                         with pytest.raises(VerificationError):
                             check_step(transform, arrays, result, "weight")

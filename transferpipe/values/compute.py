@@ -159,7 +159,10 @@ class Values:
             VerificationError: it fails, or gives another shape or dtype than it said.
         """
         if is_ours(step):
-            return apply_chain([step], arrays)
+            try:
+                return apply_chain([step], arrays)
+            except TransformError as error:  # what only values show
+                raise VerificationError(Problem(target, error.what, error.fix)) from error
         fix = "report it to the package that adds it"
         try:
             result = np.asarray(apply_chain([step], arrays))

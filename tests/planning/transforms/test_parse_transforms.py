@@ -36,7 +36,10 @@ EVERY = [
 def test_every_transform_can_be_named():
     assert [next(iter(item)) for item in EVERY] == list(TRANSFORMS)
     assert [str(t).partition("(")[0] for t in parse_transforms(EVERY)] == list(TRANSFORMS)
-    assert [str(parse_merge(item)).partition("(")[0] for item in ("mean", {"linear": [1]})] == list(MERGES)
+    arguments = {"linear": [1], "lerp": 0.5, "slerp": 0.5, "mean": None, "fisher": None}
+    merges = [{name: arguments.get(name, {"base": 0} | ({"density": 0.5} if "density" in kind.arguments else {}))}
+              for name, kind in MERGES.items()]  # fmt: skip
+    assert [str(parse_merge(item)).partition("(")[0] for item in merges] == list(MERGES)
 
 
 def test_a_single_transform_needs_no_list():
@@ -74,7 +77,7 @@ def test_what_is_no_transform(data, message):
     ("data", "message"),
     [
         ("men", "there is no merge 'men' -> did you mean 'mean'?"),
-        ("slerp", "there is no merge 'slerp' -> there are mean, linear"),
+        ("fishr", "there is no merge 'fishr' -> did you mean 'fisher'?"),
         ({"concat": 0}, "concat is no merge, but a transform -> write it under transform:"),
         (None, "a merge is one name with its arguments, not None -> write mean or {linear: [0.3, 0.7]}"),
     ],

@@ -175,7 +175,7 @@ def test_sources_that_can_be_joined():
     assert np.array_equal(result(step, X, other), np.concatenate([X, other], axis))
 
 
-@follows("_check_dtypes: save the sources as")
+@follows("Merge.dtype: save the sources as")
 def test_sources_of_integers_are_saved_as_floats_before_they_are_merged():
     step = parse_merge("mean")
     dtype = refusal([step], WHOLE, WHOLE).split()[4]

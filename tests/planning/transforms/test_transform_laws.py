@@ -31,7 +31,20 @@ CASES = {
         ({"part": "recurrent_kernel", "gates": 3}, ((2, 6),), None),
     ),
     "mean": ((None, (SQUARE, SQUARE), lambda a, b: (a + b) / 2),),
-    "linear": (([2, -1], (SQUARE, SQUARE), lambda a, b: 2 * a - b),),
+    "linear": (([2, -1], (SQUARE, SQUARE), lambda a, b: 2 * a - b),
+               ({"weights": [1, 3], "normalize": True}, (SQUARE, SQUARE), lambda a, b: (a + 3 * b) / 4)),
+    "lerp": ((0.25, (SQUARE, SQUARE), lambda a, b: a + (b - a) / 4),),
+    "slerp": ((0.25, (SQUARE, SQUARE), None), ({"t": 1}, (MAP, MAP), lambda a, b: b)),
+    "task_arithmetic": (
+        ({"base": 0}, (SQUARE, SQUARE, SQUARE), lambda a, b, c: b + c - a),
+        ({"base": 1, "weights": [2], "scale": 0.5}, (MAP, MAP), lambda a, b: a),
+    ),
+    "ties": (({"base": 0, "density": 1}, (SQUARE, SQUARE), lambda a, b: b), ({"base": 0, "density": 0.5}, (MAP, MAP, MAP), None)),
+    "breadcrumbs": (({"base": 0, "density": 0.5}, (MAP, MAP, MAP), None),),
+    "dare": (({"base": 0, "density": 0.5, "seed": 3}, (MAP, MAP), None), ({"base": 0, "density": 1}, (MAP, MAP), lambda a, b: b)),
+    "della": (({"base": 0, "density": 0.5, "seed": 3}, (MAP, MAP), None), ({"base": 1, "density": 0.3}, (SQUARE, SQUARE), None)),
+    "model_stock": (({"base": 0}, (SQUARE, SQUARE, SQUARE), None),),
+    "fisher": ((None, (SQUARE, SQUARE), lambda a, b: a), ({"weights": [1, 2]}, (MAP,) * 4, None)),
 }  # fmt: skip
 
 

@@ -12,10 +12,11 @@ from transferpipe.planning.transforms.axes import Reshape, Transpose
 from transferpipe.planning.transforms.combine import Sum, WeightNorm
 from transferpipe.planning.transforms.flatten import FlattenOrder
 from transferpipe.planning.transforms.join import Concat, Stack
-from transferpipe.planning.transforms.merge import Linear, Mean
+from transferpipe.planning.transforms.merge import Linear, Mean, Slerp
 from transferpipe.planning.transforms.pad import Pad
 from transferpipe.planning.transforms.ranges import Range
 from transferpipe.planning.transforms.select import Slice, Take
+from transferpipe.planning.transforms.task_vectors import Dare, Della, TaskArithmetic, Ties
 from transferpipe.planning.transforms.values import DTYPES, Cast, Fill, Scale
 from transferpipe.weights.spec import numpy_dtype
 
@@ -23,6 +24,10 @@ from transferpipe.weights.spec import numpy_dtype
 unhurried = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 
 FLOATS = [name for name in DTYPES if "float" in name]
+MANY = [
+    Mean(), Linear((2.0, -1.0)), Sum(), WeightNorm(), Slerp(0.5), TaskArithmetic(0, scale=0.5), Ties(1, density=(0.5,)),
+    Dare(0, density=(0.5,)), Della(0, density=(0.5,)),
+]  # fmt: skip
 MERGED = ["float64", "float32", "float16", "bfloat16"]
 
 shapes = st.lists(st.integers(1, 4), min_size=0, max_size=4).map(tuple)
@@ -104,9 +109,7 @@ def chains(draw, shape, dtype):
     return chain
 
 
-joins = st.one_of(
-    build(Concat, axes), build(Stack, axes), st.sampled_from([Mean(), Linear((2.0, -1.0)), Sum(), WeightNorm()])
-)
+joins = st.one_of(build(Concat, axes), build(Stack, axes), st.sampled_from(MANY))
 
 
 def check_truth(transforms, shapes, dtypes):

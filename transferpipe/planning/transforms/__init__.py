@@ -18,10 +18,11 @@ from transferpipe.planning.transforms.combine import Sum, WeightNorm
 from transferpipe.planning.transforms.flatten import FlattenOrder
 from transferpipe.planning.transforms.join import Concat, Stack
 from transferpipe.planning.transforms.legacy import Flip, FromCudnn
-from transferpipe.planning.transforms.merge import Linear, Mean
+from transferpipe.planning.transforms.merge import Fisher, Lerp, Linear, Mean, Slerp
 from transferpipe.planning.transforms.pad import Pad
 from transferpipe.planning.transforms.protocol import NO_GOAL, Goal, Transform, TransformError
 from transferpipe.planning.transforms.select import Slice, Take
+from transferpipe.planning.transforms.task_vectors import Breadcrumbs, Dare, Della, ModelStock, TaskArithmetic, Ties
 from transferpipe.planning.transforms.values import Cast, Fill, Scale
 from transferpipe.plugins import PlugInPoint
 
@@ -67,7 +68,22 @@ TRANSFORMS: Mapping[str, type[Transform]] = {
 }
 
 # What may stand in a rule's `merge`, by name.
-MERGES: Mapping[str, type[Transform]] = {kind.name: kind for kind in (Mean, Linear)}
+MERGES: Mapping[str, type[Transform]] = {
+    kind.name: kind
+    for kind in (
+        Mean,
+        Linear,
+        Lerp,
+        Slerp,
+        TaskArithmetic,
+        Ties,
+        Breadcrumbs,
+        Dare,
+        Della,
+        ModelStock,
+        Fisher,
+    )
+}
 
 
 def _check_kind(thing: Any) -> str:

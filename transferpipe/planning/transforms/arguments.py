@@ -63,3 +63,18 @@ def parse_named(name: str, data: Any, example: str, known: Sequence[str], requir
         if key not in data:
             raise TransformError(f"{name} needs the argument {key!r}, but has {sorted(data)}", f"write {example}")
     return dict(data)
+
+
+def parse_flag(where: str, value: Any) -> bool:
+    """Return `value` if it is true or false."""
+    if not isinstance(value, bool):
+        raise TransformError(f"{where} must be true or false, not {reprlib.repr(value)}", "write true or false")
+    return value
+
+
+def parse_fraction(where: str, value: Any, example: str) -> float:
+    """Return `value` as a number from 0 to 1."""
+    number = float(parse_number(where, value, example))
+    if not 0 <= number <= 1:
+        raise TransformError(f"{where} is a part of the whole, from 0 to 1, not {number:g}", f"write {example}")
+    return number

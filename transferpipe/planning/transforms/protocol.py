@@ -98,7 +98,8 @@ class Transform(abc.ABC):
        too low, an axis that does not exist, integers where numbers are scaled), and may not read a value.
     4. `apply`, while it runs and once more for the proof, with inputs that these two accepted. It must return exactly
        the shape and dtype that they said, the same bits each time, and leave its inputs as they are; it may return a
-       view of one. What it makes infinite is found because it `computes`, which is the answer unless the class says no.
+       view of one. What it makes infinite is found because it `computes`, which is the answer unless the class says no;
+       values that mean nothing to it, such as a negative mean of squares, it refuses with a `TransformError`.
        Calling the transform fits it and applies it, block by block where it is `elementwise`.
     5. `advise_overflow`, where that happened; `shape_before`, for the `Goal` of the steps before it; `reverse`, where
        the way back is wanted. All may be left out.
