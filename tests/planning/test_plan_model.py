@@ -188,7 +188,7 @@ def test_plans_of_the_first_format_are_read_and_keep_their_checksum():
         ),
     )
     data = new.to_data()
-    assert data.pop("format_version") == 2
+    assert data.pop("format_version") == 3
     (assignment,) = data["assignments"]
     assert assignment.pop("pair") == "order"
     assignment["transforms"] = [*assignment.pop("adapter")[0]["transforms"], *assignment["transforms"]]
@@ -198,5 +198,5 @@ def test_plans_of_the_first_format_are_read_and_keep_their_checksum():
 
 
 def test_a_plan_of_a_newer_version_is_not_read_as_if_it_were_known():
-    with pytest.raises(ValueError, match="format_version is 3; this version of transferpipe reads 1 to 2"):
-        plan_from_data({**plan().to_data(), "format_version": 3})
+    with pytest.raises(ValueError, match="format_version is 4; this version of transferpipe reads 1 to 3"):
+        plan_from_data({**plan().to_data(), "format_version": 4})

@@ -22,6 +22,7 @@ PARSED = [name for name in KEYS if name not in [*SWEEP, *COMPOSED]]
 BESIDE = {
     (): {"target": "b.keras", "source": {"path": "a.h5"}, "unmatched": "keep"},
     ("mapping", ANY): {"to": "enc/(.*)", "from": r"enc/\1"},
+    ("mapping", ANY, "from"): {"name": r"enc/\1"},
     ("edit", ANY): {"at": "head/kernel", "index": [0, 0], "set": 1.0},
     ("save",): {"path": "model.safetensors"},
     ("verify", "parity"): {"source": True},

@@ -38,7 +38,7 @@ from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, Settin
 from transferpipe.planning.planner import pair_weights
 from transferpipe.planning.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
-from transferpipe.planning.transforms import Goal, apply_chain
+from transferpipe.planning.transforms import Goal, apply_chain, goal_before
 from transferpipe.progress import Progress
 from transferpipe.recipe.model import Origin, Recipe
 from transferpipe.values.difference import Comparer
@@ -251,15 +251,13 @@ class _WeightsComparison:
             return self._held(source, name, source.catalog[name])
 
         def read() -> NDArray[Any]:
-            left = [ref.name for ref in assignment.sources]
-            arrays = []
-            for adaptation in assignment.adapter:
-                taken, left = left[: adaptation.count], left[adaptation.count :]
-                chain = chain_of(None, adaptation.transforms)
-                arrays.append(apply_chain(chain, [source.read(name) for name in taken]))
-            arrays = arrays or [source.read(name) for name in left]
+            whole = chain_of(assignment.merge, assignment.transforms)
             goal = Goal(assignment.shape, assignment.target, self._recipe.seed)
-            return apply_chain(chain_of(assignment.merge, assignment.transforms), arrays, goal)
+            before, arrays = goal_before(whole, goal), []
+            for entry in assignment.entries:
+                values = [source.read(ref.name) for ref in entry.sources]
+                arrays.append(apply_chain(chain_of(None, entry.steps), values, before))
+            return apply_chain(whole, arrays, goal)
 
         return StoredValue(shape, assignment.cast_from, read)
 

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from itertools import chain
+from typing import Any, Literal
 
 from transferpipe.errors import Problems
 from transferpipe.planning.advice import advise_dtype, advise_shape
 from transferpipe.planning.dtypes import kind_of
-from transferpipe.planning.model import UNMATCHED_RULE, Adaptation, Assignment, Kept, SourceRef
+from transferpipe.planning.model import (
+    UNMATCHED_RULE,
+    Adaptation,
+    AssignedEntry,
+    Assignment,
+    Kept,
+    SourceRef,
+    entries_of,
+)
 from transferpipe.planning.pairing.taken import Taken
 from transferpipe.planning.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.taking_out import advise_keeping
-from transferpipe.planning.transforms import Goal, TransformError, infer
+from transferpipe.planning.transforms import Goal, TransformError, goal_before, infer
 from transferpipe.recipe.model import Rule
 from transferpipe.weights.spec import Catalog, WeightSpec
 
@@ -70,13 +79,19 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken]) -
     merge = rule.merge if rule else None
     transforms = rule.transforms_of(spec.own_name) if rule else ()
     adapter = _adapter(found)
+    froms = rule.froms if rule else ()
+    items: tuple[tuple[Any, ...], ...] = tuple(origin.transforms_of(spec.own_name) for origin in froms)
+    if len(found) == 1 and merge is None:  # all steps are those of the whole
+        transforms, items = (*chain.from_iterable(items), *transforms), ()
+    items = items if any(items) else ()
+    whole, goal = chain_of(merge, transforms), Goal(spec.shape, name, fates.seed)
     if name in fates.target.closed and not fates.compares:
         what = f"{name} is saved by its layer in a way of its own and cannot be assigned"
         fates.problems.add(where, what, advise_keeping(rule, [name], fates.target.catalog))
         return
     try:
-        shapes, dtypes = _adapt(adapter, refs)
-        shape, dtype = infer(chain_of(merge, transforms), shapes, dtypes, Goal(spec.shape, name, fates.seed))
+        shapes, dtypes = _infer_entries(tuple(entries_of(refs, adapter, items)), goal_before(whole, goal))
+        shape, dtype = infer(whole, shapes, dtypes, goal)
     except TransformError as error:
         if not fates.compares:
             fates.problems.add(where, f"{name} from {_named(refs)}: {error.what}", error.fix)
@@ -88,7 +103,7 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken]) -
             fates.keep([name], rule.name, "shape differs")
         else:
             what = f"{name} has shape {tuple(spec.shape)}, {_named(refs)} gives {tuple(shape)}"
-            what += " after the transforms" * bool(transforms or any(a.transforms for a in adapter))
+            what += " after the transforms" * bool(transforms or items or any(a.transforms for a in adapter))
             fates.problems.add(where, what, _advise_shape(rule, spec, shape, refs, found))
         return
     if kind_of(dtype) != kind_of(spec.dtype) and not fates.compares:
@@ -98,7 +113,7 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken]) -
     rule_name = rule.name if rule else UNMATCHED_RULE
     pair = rule.pair if rule else "same_name"
     fates.assignments[name] = Assignment(
-        name, rule_name, refs, spec.shape, spec.dtype, dtype, merge, transforms, adapter, pair
+        name, rule_name, refs, spec.shape, spec.dtype, dtype, merge, transforms, adapter, pair, items
     )
 
 
@@ -113,18 +128,22 @@ def _adapter(found: Sequence[Taken]) -> tuple[Adaptation, ...]:
     return tuple(Adaptation(len(t.names), t.steps) for t in found)
 
 
-def _adapt(adapter: Sequence[Adaptation], refs: Sequence[SourceRef]) -> tuple[list[tuple[int, ...]], list[str]]:
-    """Return the shapes and dtypes that the merge gets.
+def _infer_entries(entries: Sequence[AssignedEntry], goal: Goal) -> tuple[list[tuple[int, ...]], list[str]]:
+    """Return the shapes and dtypes that the merge gets, each of which works towards `goal`.
 
     Raises:
-        TransformError: a layout's transforms cannot be applied to what a source holds.
+        TransformError: the steps of an entry cannot be applied to what its source holds.
     """
-    shapes, dtypes = [r.shape for r in refs], [r.dtype for r in refs]
-    for k, adaptation in enumerate(adapter):  # each leaves one in the place of those that it takes
-        taken = slice(k, k + adaptation.count)
-        shape, dtype = infer(chain_of(None, adaptation.transforms), shapes[taken], dtypes[taken])
-        shapes[taken], dtypes[taken] = [shape], [dtype]
-    return shapes, dtypes
+    found = []
+    for entry in entries:
+        shapes, dtypes = [r.shape for r in entry.sources], [r.dtype for r in entry.sources]
+        try:
+            found.append(infer(chain_of(None, entry.steps), shapes, dtypes, goal))
+        except TransformError as error:
+            if len(entries) < 2:
+                raise
+            raise TransformError(f"{_named(entry.sources)}: {error.what}", error.fix) from error
+    return [shape for shape, _ in found], [dtype for _, dtype in found]
 
 
 def _advise_shape(

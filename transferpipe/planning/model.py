@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -16,10 +16,11 @@ from transferpipe.weights.name import WeightName
 UNMATCHED_RULE = "unmatched"
 """The rule name under which weights stand that no rule of the recipe claimed."""
 
-FORMAT_VERSION = 2
-"""Of plan.json: 2 tells a layout's transforms from the user's, and how sources were found."""
+FORMAT_VERSION = 3
+"""Of plan.json: 2 tells a layout's transforms from the user's, and how sources were found; 3 has steps of single
+sources before the merge, and edits of more than one place."""
 _NOT_DECISIVE = ("recipe", "warnings", "settings", "kept_values", "checksum", "format_version")
-_DEFAULT_FIELDS: Mapping[str, Any] = {"adapter": (), "pair": "name"}
+_DEFAULT_FIELDS: Mapping[str, Any] = {"adapter": (), "pair": "name", "items": ()}
 """What plan.json leaves out of an assignment, because most have it."""
 
 
@@ -69,6 +70,30 @@ class Adaptation:
 
 
 @dataclass(frozen=True)
+class AssignedEntry:
+    """The source weights that one entry of a rule's `from` takes, and the steps that make one value of them.
+
+    Attributes:
+        sources: the source weights.
+        steps: the transforms as written, those of the source's layout first.
+    """
+
+    sources: tuple[SourceRef, ...]
+    steps: tuple[Any, ...]
+
+
+def entries_of(
+    sources: Sequence[SourceRef], adapter: Sequence[Adaptation], items: Sequence[Sequence[Any]]
+) -> Iterator[AssignedEntry]:
+    """Yield the entries that an assignment's fields stand for: both `adapter` and `items` may be empty."""
+    start = 0
+    for k, adaptation in enumerate(adapter or [Adaptation(1)] * len(sources)):
+        taken = tuple(sources[start : start + adaptation.count])
+        yield AssignedEntry(taken, (*adaptation.transforms, *(items[k] if items else ())))
+        start += adaptation.count
+
+
+@dataclass(frozen=True)
 class Assignment(_OfTarget):
     """A target weight and where its value comes from.
 
@@ -84,6 +109,8 @@ class Assignment(_OfTarget):
         adapter: how each entry of the rule's `from` is put into Keras's layout, in their order; empty where the layout
             of the source does not know the weight, so that its name and axes are the user's word.
         pair: how the sources were found: by the templates of the rule, by position, or by `same_name`.
+        items: the user's transforms of each entry alone, as written, behind its `adapter` and before the merge; empty
+            where no entry has any.
     """
 
     target: str
@@ -96,11 +123,24 @@ class Assignment(_OfTarget):
     transforms: tuple[Any, ...] = ()
     adapter: tuple[Adaptation, ...] = ()
     pair: Literal["name", "order", "same_name"] = "name"
+    items: tuple[tuple[Any, ...], ...] = ()
 
     @property
     def steps(self) -> tuple[Any, ...]:
         """All transforms, those of single entries first."""
-        return (*(t for a in self.adapter for t in a.transforms), *self.transforms)
+        if not (self.adapter or self.items):  # most have neither, and are asked often
+            return self.transforms
+        return (*(t for entry in self.entries for t in entry.steps), *self.transforms)
+
+    @property
+    def own_steps(self) -> tuple[Any, ...]:
+        """The transforms that the user wrote, those of single entries first."""
+        return (*(t for item in self.items for t in item), *self.transforms)
+
+    @property
+    def entries(self) -> tuple[AssignedEntry, ...]:
+        """What stands for the entries of the rule's `from`, in their order."""
+        return tuple(entries_of(self.sources, self.adapter, self.items))
 
     @property
     def is_copy(self) -> bool:
@@ -456,4 +496,5 @@ def _assignment(data: Mapping[str, Any]) -> Assignment:
     sources = tuple(SourceRef(**{**s, "shape": tuple(s["shape"])}) for s in data["sources"])
     adapter = tuple(Adaptation(a["count"], tuple(a["transforms"])) for a in data.get("adapter", ()))
     given = {"sources": sources, "shape": tuple(data["shape"]), "adapter": adapter}
+    given["items"] = tuple(tuple(item) for item in data.get("items", ()))
     return Assignment(**{**data, **given, "transforms": tuple(data["transforms"])})

@@ -324,8 +324,8 @@ def _notes(plan: Plan, entry: Assignment | Kept, frozen: Collection[str]) -> str
 
 
 def _adapted(entry: Assignment) -> list[str]:
-    """Return how each source is adapted before the merge, once if all are adapted alike."""
-    texts = [[str(t) for t in chain_of(None, a.transforms)] for a in entry.adapter]
+    """Return the steps of each source before the merge, once if all have the same."""
+    texts = [[str(t) for t in chain_of(None, e.steps)] for e in entry.entries]
     if len(texts) < 2 or not any(texts):
         return [t for text in texts for t in text]
     chains = [", ".join(text) or "as it is" for text in texts]

@@ -201,10 +201,10 @@ def _claim(rule: Rule, target: TargetStructure, problems: Problems) -> list[Unit
 def _check_own_names(rule: Rule, units: Sequence[Unit], problems: Problems) -> None:
     """Note transforms for an own name that no claimed weight has: they would do nothing."""
     own_names = list(dict.fromkeys(WeightName(w).own for unit in units for w in unit.weights))
-    for name in rule.transform if isinstance(rule.transform, Mapping) and units else ():
-        if name not in own_names:
+    for where, _, name in rule.step_lists if units else ():
+        if name and name not in own_names:
             fix = did_you_mean(name, own_names) or f"it claims {quoted(own_names)}"
-            problems.add(f"{rule.where}.transform.{name}", "the rule claims no weight of that name", fix)
+            problems.add(where, "the rule claims no weight of that name", fix)
 
 
 def _check_disjoint(

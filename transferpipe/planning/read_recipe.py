@@ -81,15 +81,9 @@ def _in_place_of(written: Any, given: Any) -> Any:
 
 
 def _check_transforms(rule: Rule, problems: Problems) -> None:
-    lists = rule.transform if isinstance(rule.transform, Mapping) else {"": rule.transform}
-    for own_name, transforms in lists.items():
+    for where, transforms, _ in rule.step_lists:
         for i, transform in enumerate(transforms):
-            _check(
-                parse_transform,
-                transform,
-                ".".join(filter(None, [rule.where, "transform", own_name, str(i)])),
-                problems,
-            )
+            _check(parse_transform, transform, f"{where}.{i}", problems)
     if rule.merge is not None:
         _check(parse_merge, rule.merge, f"{rule.where}.merge", problems)
 

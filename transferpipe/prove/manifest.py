@@ -79,9 +79,9 @@ def _versions() -> dict[str, str]:
 
 def _transforms(a: Assignment) -> dict[str, Any]:
     """Return what is done to the values: to those of each source before the merge, and to all."""
-    several = len(a.adapter) > 1 and any(adaptation.transforms for adaptation in a.adapter)
+    several = bool(a.items) or (len(a.adapter) > 1 and any(adaptation.transforms for adaptation in a.adapter))
     after = [*([a.merge] if a.merge is not None else []), *(a.transforms if several else a.steps)]
-    each = {"adapted": [list(adaptation.transforms) for adaptation in a.adapter]} if several else {}
+    each = {"adapted": [list(entry.steps) for entry in a.entries]} if several else {}
     return {**each, **({"transforms": after} if after else {})}
 
 

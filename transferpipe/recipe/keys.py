@@ -39,6 +39,7 @@ Kind = Literal[
     "index",  # of one element or of a range of them, an entry an axis
     "transforms",  # a list, or a list for each weight's own name
     "merge",
+    "entries",  # a text, a mapping with the keys of the section, or a list of these
     "builder",  # a mapping with `_target_`, the dotted name of a callable, and its arguments
     "origin",  # a path, a mapping with the keys of the section, or a builder
     "file or section",  # a path, or a mapping with the keys of the section
@@ -203,7 +204,14 @@ _ORIGIN = (
 
 _RULE = (
     Key("to", "text", "a pattern over target names", r"enc/(\d)", required=True),
-    Key("from", "texts", r"templates of source names; null keeps the target's values", r"enc/\1", r"\0"),
+    Key(
+        "from",
+        "entries",
+        r"templates of source names, each alone or with its own steps; null keeps the target's values",
+        r"enc/\1",
+        r"\0",
+        section="entry",
+    ),
     Key("pair", "choice", "how weights find each other", "order", "name", ("name", "order")),
     Key("except", "texts", "patterns taken out of `to`", ["enc/9"], []),
     Key("transform", "transforms", "steps from a source's value to the target's", [{"transpose": [1, 0]}], []),
@@ -218,6 +226,11 @@ _RULE = (
         None,
         tuple(LAYOUTS),
     ),
+)
+
+_ENTRY = (
+    Key("name", "text", "a template of source names", r"enc/\1", required=True),
+    Key("transform", "transforms", "steps of this source alone, before the merge", [{"scale": 0.5}], []),
 )
 
 _EDIT = (
@@ -306,6 +319,7 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
         RECIPE: _RECIPE,
         "origin": _ORIGIN,
         "rule": _RULE,
+        "entry": _ENTRY,
         "edit": _EDIT,
         "save": _SAVE,
         "verify": _VERIFY,

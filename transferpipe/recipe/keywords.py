@@ -39,11 +39,19 @@ class OriginKeys(TypedDict, total=False):
 
 Origin = PathText | KerasModel | OriginKeys | Mapping[str, Any]
 
+
+class EntryKeys(TypedDict, total=False):
+    """One source of a rule with steps of its own."""
+
+    name: str
+    transform: Sequence[Any] | Mapping[str, Sequence[Any]]
+
+
 RuleKeys = TypedDict(
     "RuleKeys",
     {
         "to": str,
-        "from": str | Sequence[str] | None,
+        "from": str | EntryKeys | Sequence[str | EntryKeys] | None,
         "pair": Literal["name", "order"],
         "except": str | Sequence[str],
         "transform": Sequence[Any] | Mapping[str, Sequence[Any]],

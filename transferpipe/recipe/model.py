@@ -83,14 +83,40 @@ class Origin:
         return self.path or (self.build.target if self.build else "?")
 
 
+Steps = tuple[Any, ...] | Mapping[str, tuple[Any, ...]]
+"""Transforms as written: one list for all weights, or one for each by the weight's own name."""
+
+
+def _steps_of(steps: Steps, own_name: str) -> tuple[Any, ...]:
+    return steps.get(own_name, ()) if isinstance(steps, Mapping) else steps
+
+
 @dataclass(frozen=True)
 class From:
-    """One entry of a rule's `from`: the source's name and a template, or a pattern under ``pair: order``."""
+    """One entry of a rule's `from`: the source's name and a template, or a pattern under ``pair: order``.
+
+    Attributes:
+        source: the source's name.
+        text: the template or pattern as written.
+        template: what gives the name there.
+        pattern: in its place under ``pair: order``.
+        transform: the steps of this entry alone, before the merge, as written: one list, or one by own name.
+    """
 
     source: str
     text: str
     template: Template | None = None
     pattern: Pattern | None = None
+    transform: Steps = ()
+
+    def transforms_of(self, own_name: str) -> tuple[Any, ...]:
+        """Return the entry's own steps, as written, for a target weight with this own name."""
+        return _steps_of(self.transform, own_name)
+
+
+def _lists_in(where: str, steps: Steps) -> Iterator[tuple[str, tuple[Any, ...], str]]:
+    for own_name, found in steps.items() if isinstance(steps, Mapping) else (("", steps),):
+        yield f"{where}{f'.{own_name}' * bool(own_name)}", found, own_name
 
 
 @dataclass(frozen=True)
@@ -104,7 +130,7 @@ class Rule:
         keep: ``from: null``, the weights stay as built.
         pair: by ``name`` or by ``order``.
         excepts: patterns taken out of `to`.
-        transform: transforms as written: one list for all weights, or a mapping by the weight's own name.
+        transform: the steps of what the entries give together, as written.
         merge: how several sources become one, as written.
         on_mismatch: what a shape that differs after the transforms does.
         optional: the rule may match nothing.
@@ -117,7 +143,7 @@ class Rule:
     keep: bool = False
     pair: Literal["name", "order"] = "name"
     excepts: tuple[Pattern, ...] = ()
-    transform: tuple[Any, ...] | Mapping[str, tuple[Any, ...]] = ()
+    transform: Steps = ()
     merge: Any = None
     on_mismatch: Literal["error", "keep"] = "error"
     optional: bool = False
@@ -130,9 +156,16 @@ class Rule:
 
     def transforms_of(self, own_name: str) -> tuple[Any, ...]:
         """Return the transforms, as written, for a weight with this own name."""
-        if isinstance(self.transform, Mapping):
-            return self.transform.get(own_name, ())
-        return self.transform
+        return _steps_of(self.transform, own_name)
+
+    @property
+    def step_lists(self) -> Iterator[tuple[str, tuple[Any, ...], str]]:
+        """Each list of transforms: where it stands in the recipe, what is in it, and the own name that it is for."""
+        several = len(self.froms) > 1
+        for k, origin in enumerate(self.froms):
+            place = f"{self.where}.from{f'.{k}' * several}.transform"
+            yield from _lists_in(place, origin.transform)
+        yield from _lists_in(f"{self.where}.transform", self.transform)
 
 
 @dataclass(frozen=True)

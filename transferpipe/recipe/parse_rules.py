@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from transferpipe.errors import Problems, did_you_mean
 from transferpipe.recipe.fields import Fields, describe
-from transferpipe.recipe.model import SINGLE, Edit, From, Rule
+from transferpipe.recipe.model import SINGLE, Edit, From, Rule, Steps
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.recipe.templates import Template
 
@@ -82,13 +83,37 @@ def _parse_froms(fields: Fields, to: Pattern | None, pair: str, sources: Sequenc
         return ()
     if not fields.has("from"):
         texts: tuple[str, ...] = (r"\0",) if pair == "name" else (to.text,) if to else ()
+        entries: list[tuple[str, Steps]] = [(text, ()) for text in texts]
     else:
-        texts = fields.texts("from")
-        if fields.raw("from") == []:
-            fields.note("from", "is an empty list", "name a source, or set it to null to keep the weights")
-    if pair == "order" and len(texts) > 1:
-        fields.note("from", f"takes one pattern with `pair: order`, not {len(texts)}")
-    return tuple(f for t in texts if (f := _parse_from(t, fields, to, pair, sources)))
+        entries = _parse_entries(fields)
+    if pair == "order" and len(entries) > 1:
+        fields.note("from", f"takes one pattern with `pair: order`, not {len(entries)}")
+    found = [(_parse_from(text, fields, to, pair, sources), steps) for text, steps in entries]
+    return tuple(replace(origin, transform=steps) for origin, steps in found if origin)
+
+
+def _parse_entries(fields: Fields) -> list[tuple[str, Steps]]:
+    """Return the text and the steps of each entry of `from`: a name, or a mapping with the name and its steps."""
+    value = fields.raw("from")
+    items = value if isinstance(value, list | tuple) else [value]
+    if not items:
+        fields.note("from", "is an empty list", "name a source, or set it to null to keep the weights")
+    entries: list[tuple[str, Steps]] = []
+    for k, item in enumerate(items):
+        if isinstance(item, str):
+            entries.append((item, ()))
+        elif isinstance(item, Mapping):
+            inner = Fields(item, fields.at(f"from.{k}" if items is value else "from"), fields.problems, "entry")
+            name = inner.text("name")
+            if item.get("name") is None:
+                inner.note("name", "the source's name is required", r"write {name: 'enc/\1', transform: [...]}")
+            entries.append((name or "", _parse_transform(inner)))
+            inner.finish()
+        elif value is not None:
+            what = f"must be a name, or a mapping with `name` and `transform`, or a list of these, not {describe(item)}"
+            fields.note("from", what)
+            break
+    return entries
 
 
 def _parse_from(text: str, fields: Fields, to: Pattern | None, pair: str, sources: Sequence[str]) -> From | None:
@@ -119,7 +144,7 @@ def _parse_from(text: str, fields: Fields, to: Pattern | None, pair: str, source
     return From(source, rest, template=template)
 
 
-def _parse_transform(fields: Fields) -> tuple[Any, ...] | dict[str, tuple[Any, ...]]:
+def _parse_transform(fields: Fields) -> Steps:
     value = fields.raw("transform")
     if value is None:
         return ()

@@ -36,6 +36,7 @@ _KINDS: Mapping[Kind, str] = {
     "size": "A size",
     "index": "A list with an integer or a slice for each axis",
     "transforms": "A list, or one for each weight's own name; see `transferpipe help transforms`",
+    "entries": "A text, a mapping of the keys below, or a list of these",
     "merge": "A merge; see `transferpipe help transforms`",
     "builder": "`_target_` with the dotted name of a callable, and its arguments",
     "origin": "A path, or a mapping of the keys below",

@@ -14,12 +14,12 @@ from transferpipe.files.segment import Segment
 from transferpipe.planning.model import Assignment, Plan, SourceRef
 from transferpipe.planning.read_recipe import chain_of
 from transferpipe.planning.transforms import (
-    NO_GOAL,
     Goal,
     Transform,
     TransformError,
     apply_chain,
     fit_chain,
+    goal_before,
     infer,
     is_ours,
 )
@@ -122,7 +122,7 @@ class Values:
         return self._assigned(assignment) if assignment else self.kept.read(name)
 
     def _assigned(self, assignment: Assignment) -> NDArray[Any]:
-        refs, errors = list(assignment.sources), list[CastError]()
+        errors = list[CastError]()
 
         def apply(steps: Sequence[Transform], arrays: list[NDArray[Any]], goal: Goal) -> list[NDArray[Any]]:
             for step in self._fitted(steps, arrays, goal):
@@ -131,13 +131,12 @@ class Values:
                     errors.append(check_step(step, before, arrays[0], assignment.target))
             return arrays
 
-        adapted: list[NDArray[Any]] = []
-        for adaptation in assignment.adapter:
-            taken, refs = refs[: adaptation.count], refs[adaptation.count :]
-            adapted += apply(chain_of(None, adaptation.transforms), [self._read(ref) for ref in taken], NO_GOAL)
-        arrays = adapted or [self._read(ref) for ref in refs]
+        whole = chain_of(assignment.merge, assignment.transforms)
         goal = Goal(assignment.shape, assignment.target, self.plan.seed)
-        arrays = apply(chain_of(assignment.merge, assignment.transforms), arrays, goal)
+        before, arrays = goal_before(whole, goal), list[NDArray[Any]]()
+        for entry in assignment.entries:
+            arrays += apply(chain_of(None, entry.steps), [self._read(ref) for ref in entry.sources], before)
+        arrays = apply(whole, arrays, goal)
         result, last = cast(arrays[0], assignment.dtype, assignment.target)
         if largest := max(e.largest for e in (*errors, last)):
             self.casts[assignment.target] = largest

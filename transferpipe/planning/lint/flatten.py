@@ -96,7 +96,7 @@ def _class_of(layer: str, target: TargetStructure) -> str | None:
 def _warn(a: Assignment, row: ValueRow, theirs: Sequence[RowPart], who: str) -> Iterator[PlanWarning]:
     """Yield the warning if the source has the parts of the row in the order of `theirs`."""
     wanted = _order(row.parts, theirs)
-    given = parse_transforms(a.transforms)
+    given = parse_transforms(a.own_steps)
     order = next((step for step in given if isinstance(step, FlattenOrder)), None)
     if wanted is None:
         return

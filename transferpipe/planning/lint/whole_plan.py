@@ -118,7 +118,7 @@ def _square_kernels(plan: Plan) -> Iterator[PlanWarning]:
     for a in plan.assignments:
         square = len(a.shape) >= 2 and a.shape[-1] == a.shape[-2] > 1 and "kernel" in a.own
         foreign = not a.adapter and any(_is_foreign(r.name, a.target) for r in a.sources)
-        own_steps = parse_transforms(a.transforms)
+        own_steps = parse_transforms(a.own_steps)
         transposed = any(isinstance(step, Transpose) for step in own_steps)
         if square and (foreign or transposed) and _turned(a) not in shown:
             names = ", ".join(r.name for r in a.sources)
@@ -141,7 +141,7 @@ def _reversed_axes(plan: Plan) -> Iterator[PlanWarning]:
         if "kernel" not in a.own or spatial < 2 or len({*a.shape[:spatial]}) > 1 or a.shape[0] < 2:
             continue
         reverse = tuple(range(spatial + 2))[::-1]
-        for step in parse_transforms(a.transforms):
+        for step in parse_transforms(a.own_steps):
             if isinstance(step, Transpose) and step.axes in (None, reverse):
                 right = [*range(2, spatial + 2), 1, 0]
                 text = (

@@ -97,6 +97,11 @@ def _transforms(_: Key) -> Schema:
     return {"anyOf": [steps, {"type": "object", "additionalProperties": steps}, _FILLED_IN]}
 
 
+def _entries(key: Key) -> Schema:
+    one = _holder_or_text(key)["anyOf"]
+    return {"anyOf": [*one, {"type": "array", "items": {"anyOf": one}}]}
+
+
 def _merge(_: Key) -> Schema:
     return {"$ref": "#/definitions/merge"}
 
@@ -141,6 +146,7 @@ _VALUES: Mapping[Kind, Callable[[Key], Schema]] = {
     "size": _size,
     "index": _index,
     "transforms": _transforms,
+    "entries": _entries,
     "merge": _merge,
     "builder": _builder,
     "origin": _holder_or_text,
