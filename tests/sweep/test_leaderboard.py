@@ -148,3 +148,21 @@ def test_nothing_is_lost_where_the_same_is_said_of_two_controls():
     assert merged([], [one, other]) == [one, other]
     assert merged([one, other], [one, other]) == [one, other]
     assert merged([Entry({"seed": "0"}, "source", "old", "p")], [one]) == [one]
+
+
+def judged(value, converged, *doubts, **overrides):
+    found = entry(value, **overrides)
+    found.result["score"] |= {"converged": converged, "trainings": [{"doubts": [*doubts]}]}
+    return found
+
+
+def test_a_row_knows_which_of_its_seeds_did_not_converge():
+    board = leaderboard(
+        [
+            judged(0.5, True, freeze="a", seed=0),
+            judged(0.6, False, "still-falling", freeze="a", seed=1),
+            judged(0.1, True, freeze="b", seed=0),
+            judged(0.2, None, freeze="b", seed=1),
+        ]
+    )
+    assert [[e.seed for e in row.unconverged] for row in board.rows] == [["1"], []]

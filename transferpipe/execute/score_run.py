@@ -76,7 +76,8 @@ def _scored(recipe: Recipe, report: Report, trusted: Collection[str]) -> dict[st
     started = time.perf_counter()
     result = _call(score, lambda: function(model, **arguments))
     seconds = time.perf_counter() - started
-    return {**(result.to_data() if hasattr(result, "to_data") else _from_number(score, result, seconds)), **label}
+    found = result.to_data() if hasattr(result, "to_data") else _from_number(score, result, seconds)
+    return {**found, **label}
 
 
 def _wants_run(function: Callable[..., Any]) -> bool:

@@ -8,6 +8,7 @@ To add one:
 3. let it pass `transferpipe.testing.ScoreLaws`, and compare it with an independent implementation.
 """
 
+from transferpipe.score.convergence import Trained, trained_from
 from transferpipe.score.data import Splits, digits_data, npz_data, tf_data
 from transferpipe.score.finetune import finetune
 from transferpipe.score.h_score import h_score
@@ -22,6 +23,7 @@ __all__ = [
     "Control",
     "Score",
     "Splits",
+    "Trained",
     "digits_data",
     "finetune",
     "h_score",
@@ -32,4 +34,5 @@ __all__ = [
     "npz_data",
     "parity",
     "tf_data",
+    "trained_from",
 ]

@@ -114,7 +114,7 @@ def activations(
     parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in layers}
     problems = Problems()
     for start in range(0, len(inputs), _BATCH):
-        with _watched(layers, side) as seen:
+        with watched(layers, side) as seen:
             model(inputs[start : start + _BATCH], training=False)
         for name, tensors in seen.items():
             if len(tensors) != 1 or not hasattr(tensors[0], "shape"):
@@ -127,21 +127,25 @@ def activations(
 
 
 @contextmanager
-def _watched(layers: Mapping[str, Any], side: Literal["input", "output"]) -> Iterator[dict[str, list[Any]]]:
-    """Note what the layers get or give, in any kind of model, by standing in for their `call` for a while."""
+def watched(layers: Mapping[str, Any], side: Literal["input", "output"]) -> Iterator[dict[str, list[Any]]]:
+    """Note what the layers get or give, in any kind of model, by standing in for their `call` for a while.
+
+    Those that have run stand last among what is noted, in the order in which they did.
+    """
     seen: dict[str, list[Any]] = {name: [] for name in layers}
 
-    def watch(call: Any, notes: list[Any]) -> Any:
+    def watch(call: Any, name: str) -> Any:
         @functools.wraps(call)
         def watching(*args: Any, **kwargs: Any) -> Any:
             given = call(*args, **kwargs)
+            seen[name] = notes = seen.pop(name)
             notes.append(given if side == "output" else (args or tuple(kwargs.values()))[0])
             return given
 
         return watching
 
     for name, layer in layers.items():
-        layer.__dict__["call"] = watch(layer.call, seen[name])
+        layer.__dict__["call"] = watch(layer.call, name)
     try:
         yield seen
     finally:

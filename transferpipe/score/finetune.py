@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -11,35 +12,43 @@ from transferpipe.execute.score_checks import Given
 from transferpipe.models.build import require_tensorflow
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_choice, check_classifier, check_data, check_positive, check_whole_numbers
+from transferpipe.score.convergence import Trained, convergence_note
 from transferpipe.score.data.splits import Splits
+from transferpipe.score.normalisation import estimate_fresh, fresh_frozen
 from transferpipe.score.outputs import accuracy, cross_entropy, gives_probabilities, outputs_of
 from transferpipe.score.result import Score
 from transferpipe.score.seeded import given_back, seeded
-from transferpipe.score.train import Trained, Training, train
+from transferpipe.score.train import Training, train
+from transferpipe.text.collapse import counted
+from transferpipe.text.listing import listed
 
 if TYPE_CHECKING:
     import keras
 
 Metric = Literal["accuracy", "loss"]
+Fresh = Literal["estimate", "keep"]
 
 
 def finetune(  # noqa: PLR0913 - one argument a key of the recipe's `score`
     model: keras.Model,
     data: Splits,
     *,
-    epochs: int = 20,
+    epochs: int = 100,
     learning_rate: float = 1e-3,
     batch_size: int = 32,
     patience: int = 5,
+    patience_steps: int = 200,
+    fresh_statistics: Fresh = "estimate",
     metric: Metric = "accuracy",
     repeats: int = 1,
     seed: int = 0,
 ) -> Score:
-    """Train what is trainable in `model` for a few epochs with Adam, and test it.
+    """Train what is trainable in `model` with Adam until it has converged, and test it.
 
     Frozen parts stay frozen, which is proved after the training: their weights are compared bit for bit. The training
-    starts from the weights the model has, and stops when the loss on ``data.val`` has not fallen for `patience` epochs;
-    the weights with the smallest such loss are tested. Equal arguments give equal scores on the same machine.
+    starts from the weights the model has, and stops when the loss on ``data.val`` has not fallen for `patience` epochs
+    and `patience_steps` steps, and moving statistics have settled; the weights with the smallest such loss are tested.
+    Whether it converged is in the score, with its curves. Equal arguments give equal scores on the same machine.
 
     Args:
         model: a finished classifier, probabilities or logits. It is given back as it came.
@@ -47,7 +56,11 @@ def finetune(  # noqa: PLR0913 - one argument a key of the recipe's `score`
         epochs: passes over the examples, at most.
         learning_rate: of Adam.
         batch_size: examples a step.
-        patience: epochs without improvement before it stops.
+        patience: epochs without improvement before it stops; not sooner than after
+        patience_steps: optimizer steps without improvement, since where examples are few an epoch is a few steps.
+        fresh_statistics: what becomes of frozen batch normalizations that still have a fresh layer's mean 0 and
+            variance 1, and would never normalise: ``estimate`` gives them the statistics of the training examples
+            before the training starts, ``keep`` leaves them.
         metric: ``accuracy`` of the test, higher is better, or its cross-entropy ``loss``, lower is better.
         repeats: trainings, each with another order of examples and other dropped units; the score is their mean.
         seed: that of the first repetition; the next ones count on from it.
@@ -62,27 +75,38 @@ def finetune(  # noqa: PLR0913 - one argument a key of the recipe's `score`
     started = time.perf_counter()
     check_data(data, "train", "test")
     numbers = {"epochs": epochs, "batch_size": batch_size, "patience": patience, "repeats": repeats, "seed": seed}
-    _check_settings({**numbers, "learning_rate": learning_rate, "metric": metric})
+    numbers["patience_steps"] = patience_steps
+    _check_settings({**numbers, "learning_rate": learning_rate, "metric": metric, "fresh_statistics": fresh_statistics})
     check_classifier(model, data.x_train.shape[1:], (data.classes, "classes", "score.data"))
 
-    setting = Training(epochs, learning_rate, batch_size, patience, seed)
-    runs = [_run(model, data, replace(setting, seed=seed + i), metric) for i in range(repeats)]
-    values = [value for value, _ in runs]
+    setting = Training(epochs, learning_rate, batch_size, patience, seed, patience_steps)
+    fresh = [layer.name for layer in fresh_frozen(model)]
+    with given_back(model):
+        if fresh_statistics == "estimate" and fresh:
+            estimate_fresh(model, data.x_train)
+        runs = [_run(model, data, replace(setting, seed=seed + i), metric) for i in range(repeats)]
+    values, trainings = [value for value, _ in runs], tuple(trained for _, trained in runs)
     return Score(
         value=statistics.fmean(values),
         name=f"test {metric} after fine-tuning",
         higher_is_better=metric == "accuracy",
         kind="trained",
         needs="training",
-        notes=(_note(data, [trained for _, trained in runs], setting),),
+        notes=(
+            _note(data, trainings, setting),
+            convergence_note(trainings),
+            *([_note_on_fresh(fresh, fresh_statistics)] if fresh else []),
+        ),
+        trainings=trainings,
         spread=statistics.stdev(values) if repeats > 1 else None,
         seconds=time.perf_counter() - started,
     )
 
 
 def _check_settings(given: Given) -> None:
-    counts = ("epochs", "batch_size", "patience", "repeats")
-    check_whole_numbers({**{name: (given[name], 1) for name in counts}, "seed": (given["seed"], 0)})
+    counts = {"epochs": 1, "batch_size": 1, "patience": 1, "repeats": 1, "seed": 0, "patience_steps": 0}
+    check_whole_numbers({name: (given[name], least) for name, least in counts.items()})
+    check_choice("fresh_statistics", given["fresh_statistics"], ("estimate", "keep"))
     check_positive("learning_rate", given["learning_rate"])
     check_choice("metric", given["metric"], ("accuracy", "loss"))
 
@@ -98,7 +122,15 @@ def _run(model: keras.Model, data: Splits, setting: Training, metric: Metric) ->
     return cross_entropy(outputs, data.y_test, probabilities), trained
 
 
-def _note(data: Splits, trained: list[Trained], setting: Training) -> str:
+def _note_on_fresh(names: Sequence[str], what: Fresh) -> str:
+    """Return what became of frozen normalizations that nothing was transferred to."""
+    layers = f"{counted(len(names), 'frozen BatchNormalization')} with fresh statistics ({listed(names, 3)})"
+    if what == "estimate":
+        return f"{layers}: mean and variance were estimated on the training examples before the training"
+    return f"{layers}: kept, and so not normalising; score.fresh_statistics=estimate takes those of the examples"
+
+
+def _note(data: Splits, trained: Sequence[Trained], setting: Training) -> str:
     best = ", ".join(str(t.best) for t in trained)
     how = f"best of at most {setting.epochs} epochs by the validation loss: {best}"
     if not len(data.y_val):

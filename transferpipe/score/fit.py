@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.score.convergence import Trained
 from transferpipe.score.frozen import check_unchanged, frozen_bytes, live_weights
 from transferpipe.score.outputs import gives_probabilities
 from transferpipe.score.seeded import given_back, seed_states
@@ -39,7 +40,7 @@ class Division:
 
 def correct_after_training(
     model: keras.Model, runs: Sequence[tuple[Weights, Labelled]], test: Labelled, epochs: int
-) -> NDArray[np.bool_]:
+) -> tuple[NDArray[np.bool_], list[Trained]]:
     """Train the trainable part of `model` once for each of `runs`, and test it each time.
 
     One epoch is one step of Adam on all labelled images at once. The model is given back as it came.
@@ -53,24 +54,24 @@ def correct_after_training(
 
     Returns:
         Of shape (runs, test images): whether the trained model gave the image its right class. An answer that is not
-        finite is wrong.
+        finite is wrong. And of each run its training loss, step by step.
 
     Raises:
         VerificationError: a frozen weight changed.
     """
     images, classes = test
-    correct = []
+    correct, curves = [], []
     with given_back(model):
         parts = divide(model, images)
         fit = _fit_function(model, parts.trained, gives_probabilities(model, images), epochs)
         for run, (start, labelled) in enumerate(runs):
             _start_from(model, start, run)
             before = frozen_bytes(model)
-            fit(parts.frozen(labelled[0]), labelled[1])
+            curves.append(fit(parts.frozen(labelled[0]), labelled[1]))
             answers = np.asarray(parts.trained(parts.frozen(images), training=False)).astype(np.float32)
             check_unchanged(before, frozen_bytes(model))
             correct.append((answers.argmax(-1) == classes) & np.isfinite(answers).all(-1))
-    return np.stack(correct)
+    return np.stack(correct), [Trained(epochs, tuple(map(float, curve))) for curve in curves]
 
 
 def divide(model: keras.Model, images: NDArray[np.float32]) -> Division:
@@ -116,8 +117,11 @@ def _same_bits(a: Any, b: Any) -> bool:
     return np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
-def _fit_function(model: keras.Model, trained: Forward, probabilities: bool, epochs: int) -> Callable[..., None]:
-    """Return ``fit(inputs, classes)``, which starts with a fresh optimizer at every call but is traced only once."""
+def _fit_function(model: keras.Model, trained: Forward, probabilities: bool, epochs: int) -> Callable[..., Any]:
+    """Return ``fit(inputs, classes)``, which starts with a fresh optimizer at every call but is traced only once.
+
+    It gives the loss before each step.
+    """
     import keras
     import tensorflow as tf
 
@@ -126,21 +130,24 @@ def _fit_function(model: keras.Model, trained: Forward, probabilities: bool, epo
     optimizer.build(variables)
     fresh = [variable.numpy() for variable in optimizer.variables]
 
-    def take_steps(inputs: Any, classes: Any) -> None:
-        for _ in tf.range(epochs):
+    def take_steps(inputs: Any, classes: Any) -> Any:
+        seen = tf.TensorArray(tf.float32, epochs)
+        for step in tf.range(epochs):
             with tf.GradientTape() as tape:
                 outputs = tf.cast(trained(inputs, training=True), tf.float32)
                 losses = keras.losses.sparse_categorical_crossentropy(classes, outputs, from_logits=not probabilities)
                 loss = tf.reduce_mean(losses)
             optimizer.apply(tape.gradient(loss, variables), variables)
+            seen = seen.write(step, loss)
+        return seen.stack()
 
     # The loop lies inside the graph: a step costs microseconds instead of the milliseconds of `Model.fit`.
     compiled = tf.function(take_steps)
 
-    def fit(inputs: Any, classes: NDArray[np.int64]) -> None:
+    def fit(inputs: Any, classes: NDArray[np.int64]) -> NDArray[np.float32]:
         for variable, value in zip(optimizer.variables, fresh, strict=True):
             variable.assign(value)
-        compiled(inputs, tf.constant(classes))
+        return np.asarray(compiled(inputs, tf.constant(classes)))
 
     return fit
 

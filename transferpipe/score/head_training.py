@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +19,11 @@ from transferpipe.models.keras_private import layers_in
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_classifier, check_whole_numbers
 from transferpipe.score.comparison import compare, mean_and_spread
+from transferpipe.score.convergence import convergence_note
 from transferpipe.score.fit import Labelled, Weights, correct_after_training
+from transferpipe.score.normalisation import estimate_fresh, normalisations
 from transferpipe.score.result import Control, Score
+from transferpipe.score.seeded import given_back
 
 if TYPE_CHECKING:
     import keras
@@ -39,7 +43,8 @@ def head_training(  # noqa: PLR0913 - one argument a key of the recipe's `score`
     The training starts from the weights the model has, the head's included, and is repeated with different labelled
     images. The controls get the same labelled images, steps and test images:
 
-    * ``random trunk``: the same model with fresh weights everywhere (moving statistics too), frozen in the same places;
+    * ``random trunk``: the same model with fresh weights everywhere, frozen in the same places; frozen batch
+      normalizations have the statistics of the labelled images;
     * ``raw pixels``: one Dense layer with softmax on the pixels.
 
     Equal arguments give equal scores on the same machine. Who ranks many variants by this number picks the winner with
@@ -71,11 +76,15 @@ def head_training(  # noqa: PLR0913 - one argument a key of the recipe's `score`
 
     with _seeded(seed):
         starts = [model.get_weights()] * seeds + [fresh_weights(model, number) for number in numbers]
-        both = correct_after_training(model, list(zip(starts, draws * 2, strict=True)), test, epochs)
+        starts = [_normalising(model, start, images) for start, (images, _) in zip(starts, draws * 2, strict=True)]
+        both, curves = correct_after_training(model, list(zip(starts, draws * 2, strict=True)), test, epochs)
         linear = _linear_model(len(labels))
         linear_starts = [fresh_weights(linear, number) for number in numbers]
-        pixels = correct_after_training(linear, list(zip(linear_starts, draws, strict=True)), test, epochs)
-    return _score(both[:seeds], {"random trunk": both[seeds:], "raw pixels": pixels}, (draws, test, epochs), started)
+        pixels, _ = correct_after_training(linear, list(zip(linear_starts, draws, strict=True)), test, epochs)
+    trainings = [trained.of_seed(number) for trained, number in zip(curves[:seeds], numbers, strict=True)]
+    controls = {"random trunk": both[seeds:], "raw pixels": pixels}
+    score = _score(both[:seeds], controls, (draws, test, epochs), started)
+    return replace(score, trainings=tuple(trainings), notes=(*score.notes, convergence_note(trainings)))
 
 
 def fresh_weights(model: keras.Model, seed: int) -> Weights:
@@ -96,6 +105,18 @@ def fresh_weights(model: keras.Model, seed: int) -> Weights:
     weights: Weights = copy.get_weights()
     assert [w.shape for w in weights] == [tuple(w.shape) for w in model.weights], "a copy differs from its model"
     return weights
+
+
+def _normalising(model: keras.Model, start: Weights, images: NDArray[np.float32]) -> Weights:
+    """Return weights in which frozen batch normalizations with a fresh layer's statistics have those of `images`.
+
+    With mean 0 and variance 1 a frozen one never normalises: a random trunk without them would be too easy to beat.
+    """
+    if not any(True for _ in normalisations(model)):
+        return start
+    with given_back(model):
+        model.set_weights(start)
+        return model.get_weights() if estimate_fresh(model, images) else start
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def linear_probe(  # noqa: PLR0913 - one argument a key of the recipe's `score`
         raise RecipeError(Problem("score.penalty", what, "give one penalty, or data with a validation part"))
 
     raw = {part: features(model, getattr(data, f"x_{part}"), layer, pool) for part in _parts(data)}
-    value, chosen = float("nan"), penalties[0]
+    value, chosen, converged = float("nan"), penalties[0], True
     if all(np.isfinite(rows).all() for rows in raw.values()):
         standard = standardisation(raw["train"])
         rows = {part: standard.apply(found) for part, found in raw.items()}
@@ -73,6 +73,7 @@ def linear_probe(  # noqa: PLR0913 - one argument a key of the recipe's `score`
         right = [(fit.classes(rows["val"]) == data.y_val).mean() if "val" in rows else 0.0 for fit in fits]
         best = max(range(len(fits)), key=lambda i: (right[i], i))
         value, chosen = float((fits[best].classes(rows["test"]) == data.y_test).mean()), penalties[best]
+        converged = fits[best].converged
     width = raw["train"].shape[1]
     return Score(
         value=value,
@@ -81,6 +82,7 @@ def linear_probe(  # noqa: PLR0913 - one argument a key of the recipe's `score`
         kind="trained",
         needs="one forward pass",
         notes=(f"{data}; {width} features of {layer or 'the input of the last layer'}, {solver}, penalty {chosen:g}",),
+        converged=converged,
         seconds=time.perf_counter() - started,
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, ScoreError
+from transferpipe.score.convergence import Trained
 
 Kind = Literal["trained", "heuristic"]
 Needs = Literal["training", "one forward pass", ""]
@@ -51,6 +52,9 @@ class Score:
         notes: sentences for the reader: how it was measured, and what the numbers allow to be said.
         spread: standard deviation of `value` over repetitions; None where there was only one.
         needs: what it costs: a training, or one pass of the data through the model; empty where nobody said.
+        trainings: how each training behind the number went, with its curves.
+        converged: whether all that was fitted for it had come to its end; None where nothing was, or nobody said. With
+            `trainings` it is what they say.
 
     Raises:
         ScoreError: `value` is not a finite number, by which nothing can be ranked.
@@ -65,8 +69,12 @@ class Score:
     notes: tuple[str, ...] = ()
     spread: float | None = None
     needs: Needs = ""
+    trainings: tuple[Trained, ...] = ()
+    converged: bool | None = None
 
     def __post_init__(self) -> None:
+        if self.trainings:
+            object.__setattr__(self, "converged", all(trained.converged for trained in self.trainings))
         if not math.isfinite(self.value):
             what = f"{self.name} is {self.value}, not a finite number"
             raise ScoreError(Problem("score", what, "look at the model's outputs, or choose another score"))
@@ -88,6 +96,8 @@ class Score:
             "seconds": self.seconds,
             "controls": [control.to_data() for control in self.controls],
             "notes": list(self.notes),
+            "converged": self.converged,
+            "trainings": [trained.to_data() for trained in self.trainings],
         }
 
 

@@ -14,6 +14,7 @@ from transferpipe.show.pages import render
 from transferpipe.show.score_table import number_text
 from transferpipe.show.sweep_words import (
     by_text,
+    cautions,
     estimate_text,
     label_of,
     notes_of,
@@ -61,7 +62,7 @@ def sweep_page(record: SweepRecord, board: Leaderboard) -> str:
         board=board,
         better="higher" if board.higher_is_better else "lower",
         counts=_counts(record.entries),
-        said=[*said(board), *verdicts(record.entries)],
+        said=[*cautions(board), *said(board), *verdicts(record.entries)],
         **_drawing(board, settings),
         numbers=("rank", "seeds", "seconds", "warnings", board.name, *gaps),
         ranked_head=["rank", *board.keys, board.name, "seeds", *gaps, "notes"],

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from transferpipe.show.sweep_words import (
     by_text,
+    cautions,
     estimate_text,
     label_of,
     notes_of,
@@ -51,7 +52,7 @@ def leaderboard_text(board: Leaderboard, *, colour: bool = False, width: int = P
         return _unscored(board)
     *columns, notes = _columns(board)
     fits = [shown for shown in ([*columns, notes], columns) if sum(c.least + _GAP for c in shown) <= width]
-    parts: list[RenderableType] = []
+    parts: list[RenderableType] = [cell(line, "bold yellow") for line in cautions(board)]
     if not fits:
         parts += _records(board)
     else:

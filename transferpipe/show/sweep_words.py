@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from transferpipe.score.convergence import DOUBTS, cure_for
 from transferpipe.show.score_table import number_text
 from transferpipe.sweep.leaderboard import Entry, Leaderboard, Row
 from transferpipe.sweep.statistics import Estimate
@@ -85,8 +86,41 @@ def notes_of(row: Row, board: Leaderboard) -> list[str]:
     if row.compared and row.score and row.compared.count != row.score.count:
         notes.append(f"ranked by {number_text(row.compared.mean)} over seeds {', '.join(board.seeds)}")
     notes += [LIKE_THE_BEST] if row.as_good else []
+    notes += _unconverged(row)
     notes += [CONSTANT] if row.score and row.score.is_constant else []
     return notes + ([f"{row.failed} failed: {reason(row)}"] if row.failed else [])
+
+
+def _unconverged(row: Row) -> list[str]:
+    """Return in how many seeds of a row the training had not come to its end, and why."""
+    if not row.unconverged:
+        return []
+    doubts = _doubts(row.unconverged)
+    why = f": {', '.join(name.replace('-', ' ') for name in doubts)}" if doubts else ""
+    seeds = f" in {len(row.unconverged)} of {counted(len(row.entries), 'seed')}" if len(row.entries) > 1 else ""
+    return [f"not converged{seeds}{why}"]
+
+
+def _doubts(entries: Iterable[Entry]) -> Counter[str]:
+    """Return what speaks against the convergence of these, with the number of variants of which it is true."""
+    return Counter(name for e in entries for name in dict.fromkeys(n for t in e.trainings for n in t.get("doubts", ())))
+
+
+def cautions(board: Leaderboard) -> list[str]:
+    """Return what is to be known before the numbers are read: it stands above the table.
+
+    Trainings that were cut off are compared by how quick they are, not by where they lead.
+    """
+    entries = [e for row in board.rows if not row.stale for e in row.entries]
+    open_ones = [e for e in entries if e.converged is False]
+    lines = []
+    if open_ones:
+        scored = sum(e.value is not None for e in entries)
+        counts = _doubts(open_ones)
+        why = ", ".join(f"{DOUBTS.get(name, name)} ({count})" for name, count in counts.most_common())
+        what = f"NOT CONVERGED: {len(open_ones)} of {counted(scored, 'variant')}"
+        lines.append(f"{what}: {why}; {cure_for(counts)}" if why else what)
+    return lines
 
 
 def reason(row: Row) -> str:
@@ -102,7 +136,22 @@ def said(board: Leaderboard) -> list[str]:
     if not board.comparable:
         what = "these scores do not measure the same: their order means nothing; make a sweep of each"
         return [what, *earlier]
-    return [*_of_seeds(board), *_of_the_best(board), *earlier, *(_of_a_reference(board, n) for n in board.against)]
+    return [
+        *_of_seeds(board),
+        *_of_the_best(board),
+        *_of_silence(board),
+        *earlier,
+        *(_of_a_reference(board, n) for n in board.against),
+    ]
+
+
+def _of_silence(board: Leaderboard) -> list[str]:
+    """Return that trained scores do not say whether they converged; one of the user's own may not."""
+    entries = [e for row in board.rows if not row.stale for e in row.entries if e.value is not None]
+    trained = [e for e in entries if ((e.result or {}).get("score") or {}).get("kind") == "trained"]
+    if not trained or any(e.converged is not None for e in trained):
+        return []
+    return ["the score does not say whether its trainings converged (`transferpipe help scores`)"]
 
 
 def _of_seeds(board: Leaderboard) -> list[str]:

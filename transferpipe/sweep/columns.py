@@ -74,7 +74,7 @@ def _told(entry: Entry) -> Row:
         "spread": score.get("spread"),
         "best_epoch": _one_or_all(best),
         "epochs": _one_or_all([curve.epochs for curve in curves]),
-        "converged": all(judged) if (judged := [c.converged for c in curves if c.converged is not None]) else None,
+        "converged": entry.converged if entry.converged is not None else _all_known([c.converged for c in curves]),
         "trainable_parameters": entry.trainable_parameters,
         "seconds": result.get("seconds"),
         "plan": entry.checksum,
@@ -88,6 +88,11 @@ def _told(entry: Entry) -> Row:
 
 def _left_out(left: LeftOutVariant) -> Row:
     return {"control": left.control, "status": LEFT_OUT, "problems": _joined(left.reasons)}
+
+
+def _all_known(judged: Sequence[bool | None]) -> bool | None:
+    known = [value for value in judged if value is not None]
+    return all(known) if known else None
 
 
 def _one_or_all(numbers: Sequence[int]) -> int | str | None:

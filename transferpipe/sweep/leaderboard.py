@@ -72,6 +72,17 @@ class Entry:
         return count if isinstance(count, int) else None
 
     @property
+    def trainings(self) -> tuple[Mapping[str, Any], ...]:
+        """How the trainings behind its score went, as `transferpipe.score.convergence.Trained.to_data` has them."""
+        return tuple(((self.result or {}).get("score") or {}).get("trainings") or ())
+
+    @property
+    def converged(self) -> bool | None:
+        """Whether all that was fitted for its score converged; None where nothing was, or nobody said."""
+        found = ((self.result or {}).get("score") or {}).get("converged")
+        return found if isinstance(found, bool) else None
+
+    @property
     def seed(self) -> str:
         """Its seed as written; empty where the recipe's own was taken."""
         return self.overrides.get(SEED, "")
@@ -116,6 +127,11 @@ class Row:
     def failed(self) -> int:
         """How many seeds failed."""
         return sum(1 for e in self.entries if e.result and e.result["status"] != DONE)
+
+    @property
+    def unconverged(self) -> tuple[Entry, ...]:
+        """Those of its seeds whose training had not come to its end."""
+        return tuple(e for e in self.entries if e.converged is False)
 
     @property
     def other_seeds(self) -> bool:

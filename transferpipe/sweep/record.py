@@ -197,7 +197,7 @@ def _data(entry: Entry) -> dict[str, Any]:
         "trainable_parameters": entry.trainable_parameters,
         "status": result.get("status", "open"),
         "verdict": entry.verdict.to_data() if entry.verdict else None,
-        "score": result.get("score"),
+        "score": _without_curves(result.get("score")),
         "problems": result.get("problems", []),
         "seconds": result.get("seconds"),
         "artifacts": result.get("artifacts", []),
@@ -206,6 +206,14 @@ def _data(entry: Entry) -> dict[str, Any]:
         "state": dict(entry.state),
         "stale": entry.stale,
     }
+
+
+def _without_curves(score: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return a score without its curves, which are long, and stand in the variant's own result."""
+    if not score or "trainings" not in score:
+        return score
+    trainings = [{k: v for k, v in t.items() if not isinstance(v, list) or k == "doubts"} for t in score["trainings"]]
+    return {**score, "trainings": trainings}
 
 
 def is_sweep(folder: Path) -> bool:

@@ -34,15 +34,21 @@ def fit_logistic(
     _, sizes, right = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
     basis = right[sizes > sizes.max(initial=0) * 1e-12]
     inputs = np.hstack([(rows - rows.mean(axis=0)) @ basis.T, np.ones((len(rows), 1))])
-    onehot, found, start = np.eye(classes)[labels], {}, np.zeros((inputs.shape[1], classes))
+    onehot, found, start = (
+        np.eye(classes)[labels],
+        dict[float, tuple[Floats, bool]](),
+        np.zeros((inputs.shape[1], classes)),
+    )
     for penalty in sorted(set(penalties), reverse=True):
-        start = found[penalty] = _minimum(inputs, onehot, penalty, start)
-    fits = [(basis.T @ found[p][:-1], found[p][-1]) for p in penalties]
-    return [LinearClassifier(weights, offsets - rows.mean(axis=0) @ weights) for weights, offsets in fits]
+        found[penalty] = _minimum(inputs, onehot, penalty, start)
+        start = found[penalty][0]
+    fits = [(basis.T @ found[p][0][:-1], found[p][0][-1], found[p][1]) for p in penalties]
+    centre = rows.mean(axis=0)
+    return [LinearClassifier(weights, offsets - centre @ weights, reached) for weights, offsets, reached in fits]
 
 
-def _minimum(inputs: Floats, onehot: Floats, penalty: float, start: Floats) -> Floats:
-    """Return the weights, the offsets as their last row."""
+def _minimum(inputs: Floats, onehot: Floats, penalty: float, start: Floats) -> tuple[Floats, bool]:
+    """Return the weights, the offsets as their last row, and whether the slope has vanished there."""
     strength = np.full((inputs.shape[1], 1), penalty)
     strength[-1] = 0
     here = start
@@ -50,7 +56,7 @@ def _minimum(inputs: Floats, onehot: Floats, penalty: float, start: Floats) -> F
         value, chances = _loss(inputs, onehot, strength, here)
         slope = inputs.T @ (chances - onehot) / len(inputs) + strength * here
         if np.abs(slope).max() <= _CLOSE_ENOUGH:
-            break
+            return here, True
 
         def curve(step: Floats, chances: Floats = chances) -> Floats:
             moved = chances * (inputs @ step)
@@ -64,7 +70,7 @@ def _minimum(inputs: Floats, onehot: Floats, penalty: float, start: Floats) -> F
         ):
             size /= 2
         here = here + size * step
-    return here
+    return here, False
 
 
 def _loss(inputs: Floats, onehot: Floats, strength: Floats, weights: Floats) -> tuple[float, Floats]:

@@ -39,10 +39,17 @@ def standardisation(features: NDArray[np.floating]) -> Standardisation:
 
 @dataclass(frozen=True)
 class LinearClassifier:
-    """A linear classifier: the largest of ``rows @ weights + offsets`` is the class."""
+    """A linear classifier: the largest of ``rows @ weights + offsets`` is the class.
+
+    Attributes:
+        weights: of shape (features, classes).
+        offsets: of shape (classes,).
+        converged: whether the minimum was reached; in closed form it is.
+    """
 
     weights: Floats
     offsets: Floats
+    converged: bool = True
 
     def classes(self, rows: Floats) -> NDArray[np.int64]:
         """Return the class of every row."""

@@ -14,6 +14,7 @@ from transferpipe.planning.model import FORMAT_VERSION, Plan, PlanWarning
 from transferpipe.prove import manifest
 from transferpipe.prove.parity.result import Parity
 from transferpipe.prove.verdict import Function, Weights
+from transferpipe.score.convergence import CURVES, DOUBTS, Ended
 from transferpipe.show.schemas.types import Schema, schema_of
 from transferpipe.sweep import variant
 from transferpipe.sweep.job import DONE, FAILED
@@ -155,10 +156,35 @@ def _artifact() -> Schema:
     return _object(required, optional)
 
 
+def _training() -> Schema:
+    curve = _list(_or_null(_NUMBER))
+    required = {
+        "seed": _or_null(_COUNT),
+        "epochs": _COUNT,
+        "best_epoch": _COUNT,
+        "steps_per_epoch": _COUNT,
+        "ended": {"enum": list(get_args(Ended))},
+        "settled_epoch": _or_null(_COUNT),
+        "converged": _TRUTH,
+        "doubts": _list({"enum": list(DOUBTS)}),
+    }
+    return _object(required, dict.fromkeys(CURVES, curve))
+
+
 def _score(more: Mapping[str, Schema]) -> Schema:
     required = {"value": _NUMBER, "name": _TEXT, "higher_is_better": _TRUTH, "kind": _TEXT, "seconds": _NUMBER}
     control = _object({"name": _TEXT, "value": _NUMBER, "spread": _or_null(_NUMBER)})
-    optional = {"spread": _or_null(_NUMBER), "needs": _TEXT, "controls": _list(control), "notes": _list(_TEXT)}
+    optional = {
+        "spread": _or_null(_NUMBER),
+        "needs": _TEXT,
+        "controls": _list(control),
+        "notes": _list(_TEXT),
+        "converged": {
+            **_or_null(_TRUTH),
+            "description": "of all that was fitted; null where nothing was, or nobody said",
+        },
+        "trainings": _list(_training()),
+    }
     return _object({**more, **required}, optional)
 
 

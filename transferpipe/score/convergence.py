@@ -1,0 +1,186 @@
+"""Whether a training had come to its end: read off its curves. Plain data, no framework."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+Ended = Literal["patience", "limit"]
+
+DOUBTS: Mapping[str, str] = {
+    "loss-not-finite": "its loss stopped being a finite number",
+    "best-epoch-first": "its best epoch is the first",
+    "best-epoch-last": "its best epoch is the last",
+    "still-falling": "its loss was still falling",
+    "statistics-unsettled": "its best epoch lies before its moving statistics had settled",
+}
+"""What keeps a training from counting as converged, as `Trained.doubts` names it, and in words."""
+
+CURVES = ("loss", "val_loss", "val_accuracy")
+"""The curves of a training, as `Trained.to_data` has them: a number an epoch."""
+
+# A cross-entropy that is lower by this raises the probability of the right class by half a percent (geometric mean
+# over examples), which no accuracy shows; for large losses, a hundredth of the loss.
+_SLIGHT, _SLIGHT_PART = 0.005, 0.01
+# Less than a hundredth of curves of pure noise exceed it: their 99 % quantile is 2.95 for 6 epochs, 2.35 for 400.
+_OUT_OF_THE_NOISE = 3.0
+# A trend over fewer epochs cannot be told from noise.
+_FEWEST = 6
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How one training went, epoch by epoch.
+
+    Attributes:
+        best: the epoch, from 1, whose weights were kept.
+        loss: mean training loss of each epoch, as the weights moved.
+        val_loss: cross-entropy of the validation part after each epoch; empty where there is no such part.
+        val_accuracy: accuracy of the validation part after each epoch; empty likewise.
+        ended: ``patience`` if the validation loss had not fallen for long enough, ``limit`` if the epochs were used up.
+        seed: of the repetition; None where nobody said.
+        steps_per_epoch: optimizer steps in an epoch.
+        settled: after which epoch the moving statistics of trained normalisations followed the data and no longer their
+            first values; 0 where there are none, None where it was never reached.
+    """
+
+    best: int
+    loss: tuple[float, ...] = ()
+    val_loss: tuple[float, ...] = ()
+    val_accuracy: tuple[float, ...] = ()
+    ended: Ended = "limit"
+    seed: int | None = None
+    steps_per_epoch: int = 1
+    settled: int | None = 0
+
+    @property
+    def epochs(self) -> int:
+        """How many passes over the examples were made."""
+        return max(len(self.loss), len(self.val_loss))
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why it may not have converged, by the names in `DOUBTS`; empty if it has."""
+        judged = self.val_loss or self.loss
+        found = {
+            "loss-not-finite": not all(map(math.isfinite, (*self.loss, *self.val_loss))),
+            "best-epoch-first": bool(self.val_loss) and self.best == 1 < self.epochs,
+            "best-epoch-last": self.ended == "limit" and (self.epochs == 1 or self._best_is_last),
+            "still-falling": still_falling(judged),
+            "statistics-unsettled": self.settled is None or self.best < self.settled,
+        }
+        return tuple(name for name, present in found.items() if present)
+
+    @property
+    def _best_is_last(self) -> bool:
+        return bool(self.val_loss) and self.best == self.epochs
+
+    @property
+    def converged(self) -> bool:
+        """Whether nothing speaks against it."""
+        return not self.doubts
+
+    def of_seed(self, seed: int) -> Trained:
+        """Return the same, of a repetition with `seed`."""
+        return replace(self, seed=seed)
+
+    def to_data(self) -> dict[str, Any]:
+        """Return it as values that JSON knows; numbers that are not finite are None."""
+        return {
+            "seed": self.seed,
+            "epochs": self.epochs,
+            "best_epoch": self.best,
+            "steps_per_epoch": self.steps_per_epoch,
+            "ended": self.ended,
+            "settled_epoch": self.settled,
+            "converged": self.converged,
+            "doubts": list(self.doubts),
+            "loss": _finite(self.loss),
+            "val_loss": _finite(self.val_loss),
+            "val_accuracy": _finite(self.val_accuracy),
+        }
+
+
+def trained_from(history: Any, patience: bool = False) -> Trained:
+    """Return the curves of a `keras.callbacks.History`, for a score of your own: ``Score(..., trainings=(it,))``.
+
+    Args:
+        history: what ``model.fit`` returns, or the mapping in it, with ``loss`` and, if there is one, ``val_loss``.
+        patience: whether an early stop ended the training, and not the number of epochs.
+    """
+    curves: Mapping[str, Sequence[float]] = getattr(history, "history", history)
+    val_loss = tuple(map(float, curves.get("val_loss", ())))
+    accuracies = next((v for k, v in curves.items() if k.startswith("val_") and k.endswith("accuracy")), ())
+    loss = tuple(map(float, curves["loss"]))
+    best = 1 + int(np.nanargmin(val_loss)) if np.isfinite(val_loss).any() else len(loss)
+    ended: Ended = "patience" if patience else "limit"
+    return Trained(best, loss, val_loss, tuple(map(float, accuracies)), ended)
+
+
+def _finite(values: Sequence[float]) -> list[float | None]:
+    """Return numbers for JSON, with the six digits that a curve is drawn from."""
+    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values]
+
+
+def still_falling(losses: Sequence[float]) -> bool:
+    """Tell whether a curve would have come down noticeably further.
+
+    The last half of the epochs is cut into three blocks. If their means fall from block to block by d1, then d2, and go
+    on in the same proportion, what is left is d2² / (d1 - d2), the sum of a geometric series (Aitken's delta-squared
+    process); all of it is left if they do not slow down. It counts if the last fall stands out of the noise between
+    neighbouring epochs, and what is left is more than slight.
+    """
+    curve = np.asarray(losses, np.float64)
+    if len(curve) < 2 or not np.isfinite(curve).all():
+        return False
+    if len(curve) < _FEWEST:
+        return bool(curve[-2] - curve[-1] > _slight(curve[-1]))
+    size = max(2, len(curve) // 6)
+    before, middle, last = (curve[len(curve) - k * size :][:size].mean() for k in (3, 2, 1))
+    first_fall, last_fall = before - middle, middle - last
+    # The spread of differences of neighbours is √2 times the noise, and so is the error of a difference of two means.
+    error = np.diff(curve[-3 * size :]).std() / math.sqrt(size)
+    if last_fall <= _OUT_OF_THE_NOISE * error:
+        return False
+    left = math.inf if last_fall >= first_fall else last_fall**2 / (first_fall - last_fall)
+    return bool(left > _slight(last))
+
+
+def _slight(loss: float) -> float:
+    return max(_SLIGHT, _SLIGHT_PART * abs(loss))
+
+
+def doubts_of(trainings: Sequence[Trained]) -> dict[str, int]:
+    """Return of how many trainings each doubt holds, in the order of `DOUBTS`."""
+    counts = {name: sum(name in trained.doubts for trained in trainings) for name in DOUBTS}
+    return {name: count for name, count in counts.items() if count}
+
+
+def convergence_note(trainings: Sequence[Trained], cure: str = "raise score.epochs") -> str:
+    """Return a sentence on whether the trainings converged.
+
+    Args:
+        trainings: at least one.
+        cure: what helps where more epochs would.
+    """
+    doubtful = [trained for trained in trainings if not trained.converged]
+    if not doubtful:
+        return "converged" if len(trainings) == 1 else f"all {len(trainings)} trainings converged"
+    counts = doubts_of(trainings)
+    single = len(trainings) == 1
+    reasons = [DOUBTS[name] + ("" if single else f" ({count})") for name, count in counts.items()]
+    which = "not converged" if single else f"not converged in {len(doubtful)} of {len(trainings)} trainings"
+    return f"{which}: {', '.join(reasons)}; {cure_for(counts, cure)}"
+
+
+def cure_for(doubts: Mapping[str, int], longer: str = "raise score.epochs") -> str:
+    """Return what to change, by what was found."""
+    if "loss-not-finite" in doubts:
+        return "lower score.learning_rate"
+    if set(doubts) == {"best-epoch-first"}:
+        return "lower score.learning_rate, or look at the curves whether one epoch is enough"
+    return longer
