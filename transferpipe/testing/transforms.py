@@ -35,12 +35,14 @@ class TransformLaws:
         cases: arguments as a recipe has them, each with shapes of inputs that they fit, and, where a step leaves sizes
             to the target, with the shape that its result should have.
         dtypes: dtypes of inputs that it takes; the first is used where one is enough.
+        leading: dtypes of the first inputs where these are of a kind of their own.
         extreme: a finite number so large that a transform that computes may well make it infinite, whatever its dtype.
     """
 
     kind: ClassVar[type[Transform]]
     cases: ClassVar[Sequence[tuple[Any, Shapes] | tuple[Any, Shapes, tuple[int, ...]]]]
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64", "float16")
+    leading: ClassVar[tuple[str, ...]] = ()
     extreme: ClassVar[dict[str, float]] = {"float32": 3e38, "float64": 1.5e308, "float16": 6e4}
 
     def formula(self, arguments: Any, arrays: Sequence[NDArray[Any]]) -> NDArray[Any] | None:
@@ -52,6 +54,13 @@ class TransformLaws:
         for arguments, shapes, *wanted in self.cases:
             goal = Goal(wanted[0] if wanted else None, "weight", 1)
             yield arguments, self.kind.parse(arguments).fit(shapes, goal), shapes
+
+    def _kinds(self, dtype: str, count: int) -> list[str]:
+        return [*self.leading, *[dtype] * count][:count]
+
+    def _small(self, shapes: Sequence[tuple[int, ...]], dtype: str) -> list[NDArray[Any]]:
+        kinds = self._kinds(dtype, len(shapes))
+        return [_numbers(shape, kind, seed) for seed, (shape, kind) in enumerate(zip(shapes, kinds, strict=True))]
 
     def test_it_is_a_value(self) -> None:
         """A plan holds transforms, prints them, and compares them."""
@@ -83,9 +92,9 @@ class TransformLaws:
         """What `shape` and `dtype` say is what `apply` gives; inputs stay, and the same bits come again."""
         for _, transform, shapes in self.made():
             for dtype in self.dtypes:
-                arrays = [_numbers(shape, dtype, seed) for seed, shape in enumerate(shapes)]
+                arrays = self._small(shapes, dtype)
                 before = [array.tobytes() for array in arrays]
-                planned = infer([transform], shapes, [dtype] * len(shapes))
+                planned = infer([transform], shapes, self._kinds(dtype, len(shapes)))
                 result = apply_chain([transform], arrays)
                 assert isinstance(result, np.ndarray)
                 assert (result.shape, result.dtype.name) == planned, transform
@@ -98,17 +107,17 @@ class TransformLaws:
             for shape, dtype in itertools.product(_RANKS, (*self.dtypes[:1], *DTYPES)):
                 count = len(shapes)
                 try:
-                    planned = infer([transform], [shape] * count, [dtype] * count)
+                    planned = infer([transform], [shape] * count, self._kinds(dtype, count))
                 except TransformError as error:
                     assert error.what and error.fix
                     continue
-                result = apply_chain([transform], [_numbers(shape, dtype, seed) for seed in range(count)])
+                result = apply_chain([transform], self._small([shape] * count, dtype))
                 assert (result.shape, result.dtype.name) == planned, (transform, shape, dtype)
 
     def test_it_gives_what_the_formula_gives(self) -> None:
         """An independent formula agrees, up to one unit in the last place."""
         for arguments, transform, shapes in self.made():
-            arrays = [_numbers(shape, self.dtypes[0], seed) for seed, shape in enumerate(shapes)]
+            arrays = self._small(shapes, self.dtypes[0])
             wanted = self.formula(arguments, arrays)
             if wanted is not None:
                 result = transform.apply(arrays)
@@ -120,7 +129,9 @@ class TransformLaws:
         for _, transform, shapes in self.made():
             for dtype in (d for d in self.dtypes if d in self.extreme):
                 for sign in (1, -1):
-                    arrays = [np.full(shape, sign * self.extreme[dtype], dtype) for shape in shapes]
+                    kinds = self._kinds(dtype, len(shapes))
+                    extremes = [sign * self.extreme.get(kind, 1) for kind in kinds]
+                    arrays = [np.full(*each) for each in zip(shapes, extremes, kinds, strict=True)]
                     try:
                         with np.errstate(all="ignore"):
                             result = transform.apply(arrays)
@@ -171,7 +182,7 @@ class TransformLaws:
             goal, transform = Goal(wanted[0] if wanted else None, "weight", 1), self.kind.parse(arguments)
             fitted = transform.fit(shapes, goal)
             assert fitted.fit(shapes, NO_GOAL) == fitted.fit(shapes, goal) == fitted
-            arrays = [_numbers(shape, self.dtypes[0], seed) for seed, shape in enumerate(shapes)]
+            arrays = self._small(shapes, self.dtypes[0])
             result = transform(*arrays, goal=goal)
             assert result.tobytes() == fitted.apply(arrays).tobytes(), transform
             assert not wanted or result.shape == tuple(wanted[0]), transform

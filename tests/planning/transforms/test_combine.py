@@ -1,9 +1,11 @@
 """Transforms that compute a weight from its parts: sum and weight_norm."""
 
+import warnings
+
 import numpy as np
 import pytest
 
-from transferpipe.planning.transforms import TransformError, apply_chain, infer, parse_transforms
+from transferpipe.planning.transforms import TransformError, apply_chain, infer, parse_transform, parse_transforms
 
 
 def test_sum():
@@ -66,3 +68,42 @@ def test_a_sum_along_an_axis(axis):
 def test_a_sum_along_an_axis_that_there_is_not(data, message):
     with pytest.raises(TransformError, match=message):
         infer(parse_transforms({"sum": data}), [(2, 3)], ["float32"])
+
+
+def spectral(step, *arrays):
+    parsed = parse_transform({"spectral_norm": step} if step else "spectral_norm")
+    infer([parsed], [a.shape for a in arrays], ["float32"] * len(arrays))
+    return apply_chain([parsed], arrays)
+
+
+@pytest.mark.parametrize("kind", ["Linear", "Conv2d", "ConvTranspose2d"])
+def test_a_spectral_norm_of_torch_gives_the_weight_that_the_module_computes_with(kind):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    module = torch.nn.Linear(6, 4) if kind == "Linear" else getattr(torch.nn, kind)(3, 4, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = torch.nn.utils.spectral_norm(module, n_power_iterations=3)
+    module.train()
+    x = torch.randn(2, 6) if kind == "Linear" else torch.randn(2, 3, 5, 5)
+    module(x)
+    module.eval()
+    module(x)
+    held = {name: value.detach().numpy() for name, value in module.state_dict().items()}
+    step = {"axis": 1} if "Transpose" in kind else None
+    found = spectral(step, held["weight_orig"], held["weight_u"], held["weight_v"])
+    np.testing.assert_allclose(found, module.weight.detach().numpy(), rtol=1e-5)
+
+
+@pytest.mark.follows("SpectralNorm.shape: name all three", "SpectralNorm.shape: name the u and")
+def test_the_parts_of_a_spectral_norm_are_named_in_their_order():
+    weight = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
+    left, values, right = np.linalg.svd(weight)
+    u, v = left[:, 0], right[0]
+    for wrong, hint in (
+        ((weight, u), "name all three"),
+        ((weight, v, u), "name the u and the v of this weight, in this order"),
+    ):
+        with pytest.raises(TransformError, match=hint):
+            spectral(None, *wrong)
+    np.testing.assert_allclose(spectral(None, weight, u, v), weight / values[0], rtol=1e-5)

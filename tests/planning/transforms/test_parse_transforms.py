@@ -23,6 +23,7 @@ EVERY = [
     {"stack": 0},
     {"sum": None},
     {"weight_norm": None},
+    {"spectral_norm": None},
     {"pad": {"axis": 0, "after": 1}},
     {"cast": "float16"},
     {"scale": 0.5},
@@ -30,6 +31,12 @@ EVERY = [
     {"flatten_order": [2, 3, 3]},
     {"flip": [0, 1]},
     {"from_cudnn": {"part": "kernel", "gates": 4}},
+    {"classes": None},
+    {"class_names": {"from": "a.txt", "to": "b.txt"}},
+    {"vocabulary": {"from": "a.txt", "to": "b.txt"}},
+    {"fold_batchnorm": {"of": ["kernel", "variance"], "epsilon": 0.001}},
+    {"merge_lora": {"alpha": 1}},
+    {"dequantize": None},
 ]
 
 
@@ -54,8 +61,9 @@ def test_a_single_transform_needs_no_list():
         ("transpos", "there is no transform 'transpos' -> did you mean 'transpose'?"),
         (
             {"mirror": 0},
-            "there is no transform 'mirror' -> there are transpose, reshape, slice, take, concat, stack, sum, weight_norm,"
-            " pad, cast, scale, fill, flatten_order, flip, from_cudnn",
+            "there is no transform 'mirror' -> there are transpose, reshape, slice, take, concat, stack, sum, weight_norm, spectral_norm,"
+            " pad, cast, scale, fill, flatten_order, flip, from_cudnn,"
+            " classes, class_names, vocabulary, fold_batchnorm, merge_lora, dequantize",
         ),
         ("mean", "mean is no transform, but a merge -> write it under merge:"),
         (None, "a transform is one name with its arguments, not None -> write {transpose: [1, 0]}"),

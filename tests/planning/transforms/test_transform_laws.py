@@ -1,5 +1,7 @@
 """Our transforms under the laws that hold for every transform; `test_transforms_properties.py` draws their arguments."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ from transferpipe.planning.transforms import MERGES, TRANSFORMS
 from transferpipe.testing import TransformLaws
 
 SQUARE, MAP = (3, 3), (2, 3, 4)
+OLD, NEW = (str(Path(__file__).parent / "names" / name) for name in ("old.txt", "new.json"))
+LEADING = {"dequantize": ("int8",)}  # what the first inputs are, whatever the rest
 # By name: arguments, the shapes of inputs, what NumPy makes of them, and the shape that is wanted where it is asked for.
 CASES = {
     "transpose": (
@@ -29,6 +33,45 @@ CASES = {
     "from_cudnn": (
         ({"part": "bias", "gates": 4}, ((16,),), lambda a: a[:8] + a[8:]),
         ({"part": "recurrent_kernel", "gates": 3}, ((2, 6),), None),
+    ),
+    "spectral_norm": ((None, ((3, 4), (3,), (4,)), None), ({"axis": 1}, ((3, 4), (4,), (3,)), None)),
+    "classes": (
+        (None, ((2, 3),), lambda a: np.hstack([a, a.mean(1, keepdims=True)]), (2, 4)),
+        ({"new": "draw"}, ((3,),), None, (5,)),
+        ({"indices": [2, None, 0], "new": "zero"}, ((2, 3),), lambda a: np.stack([a[:, 2], 0 * a[:, 0], a[:, 0]], 1)),
+    ),
+    "class_names": (
+        ({"from": OLD, "to": NEW}, ((2, 3),), lambda a: np.stack([a[:, 2], a.mean(1), a[:, 0], a.mean(1)], 1)),
+        ({"from": OLD, "to": NEW, "new": "draw", "axis": 0}, ((3, 3),), None),
+    ),
+    "vocabulary": (
+        ({"from": OLD, "to": NEW, "new": "zero"}, ((3, 2),), lambda a: np.stack([a[2], 0 * a[0], a[0], 0 * a[0]])),
+        ({"from": OLD, "to": NEW, "new": "sub_tokens", "reserved": 1}, ((4,),), None),
+        ({"from": OLD, "to": NEW, "padded": True, "axis": 0}, ((8, 2),), None, (6, 2)),
+    ),
+    "fold_batchnorm": (
+        (
+            {"of": ["kernel", "gamma", "variance"], "epsilon": 0.25},
+            ((3, 3, 2, 4), (4,), (4,)),
+            lambda k, g, v: k * g / np.sqrt(v + 0.25),
+        ),
+        (
+            {"of": ["gamma", "beta", "mean", "variance"], "epsilon": 1},
+            ((4,),) * 4,
+            lambda g, b, m, v: b - m * g / np.sqrt(v + 1),
+        ),
+        ({"of": [["kernel", "variance"], ["variance"]], "epsilon": [1, 2]}, ((3, 3, 2, 2), (2,), (2,)), None),
+        ({"of": ["kernel", "variance"], "epsilon": 1, "axes": [-2, -1]}, ((3, 3, 2, 2), (4,)), None),
+    ),
+    "merge_lora": (
+        ({"alpha": 4}, ((3, 5), (3, 2), (2, 5)), lambda w, a, b: w + 2 * a @ b),
+        ({"alpha": 4, "style": "peft"}, ((3, 5), (2, 3), (5, 2)), lambda w, a, b: w + 2 * (b @ a).T),
+        ({"alpha": 4, "style": "peft", "axes": "out_in"}, ((3, 3), (1, 3), (3, 1), (3,)), None),
+    ),
+    "dequantize": (
+        (None, ((3, 4), (4,)), None),
+        ({"axes": [0]}, ((3, 3), (3,)), None),
+        ({"bits": 4}, ((3, 2), (3,)), None, (3, 3)),
     ),
     "mean": ((None, (SQUARE, SQUARE), lambda a, b: (a + b) / 2),),
     "linear": (([2, -1], (SQUARE, SQUARE), lambda a, b: 2 * a - b),
@@ -64,6 +107,7 @@ def laws_of(name, cases):
 
     known = {**TRANSFORMS, **MERGES}
     facts = {"kind": known[name], "cases": tuple((*case[:2], *case[3:]) for case in cases), "formula": formula}
+    facts["leading"] = LEADING.get(name, ())
     return type(f"Test_{name}", (TransformLaws,), facts)
 
 

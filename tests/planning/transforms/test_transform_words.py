@@ -70,6 +70,24 @@ CASES = [
 ]  # fmt: skip
 
 
+W, ONE, U = (np.ones(s, "int32") for s in ((1, 1), (1,), (1, 1)))
+INTEGERS = [
+    ("SpectralNorm.dtype: put a cast before", "spectral_norm", [W, ONE, ONE]),
+    ("FoldBatchNorm.dtype: put a cast before", {"fold_batchnorm": {"of": ["kernel", "variance"], "epsilon": 0}}, [W, ONE]),
+    ("MergeLora.dtype: put a cast before", {"merge_lora": {"alpha": 1}}, [W, 0 * U, U]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("step", "arrays"), [pytest.param(*c[1:], marks=follows(c[0]), id=c[0]) for c in INTEGERS])
+def test_integers_are_cast_as_the_hint_says(step, arrays):
+    """Each input before they are put together, as `from: [{name: ..., transform: ...}]` does."""
+    with pytest.raises(TransformError) as caught:
+        attempt([step], *arrays)
+    (kind,) = re.findall(r"\{cast: (\w+)\}", caught.value.fix)
+    found = attempt([step], *(attempt([{"cast": kind}], array) for array in arrays))
+    assert np.array_equal(found, W)
+
+
 @pytest.mark.parametrize(
     ("wrong", "arrays", "mend", "expected"),
     [pytest.param(*case, id=key, marks=follows(key)) for key, *case in CASES],

@@ -14,13 +14,17 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import did_you_mean
 from transferpipe.planning.transforms.axes import Reshape, Transpose
-from transferpipe.planning.transforms.combine import Sum, WeightNorm
+from transferpipe.planning.transforms.combine import SpectralNorm, Sum, WeightNorm
+from transferpipe.planning.transforms.dequantize import Dequantize
 from transferpipe.planning.transforms.flatten import FlattenOrder
+from transferpipe.planning.transforms.folding import FoldBatchNorm
 from transferpipe.planning.transforms.join import Concat, Stack
 from transferpipe.planning.transforms.legacy import Flip, FromCudnn
+from transferpipe.planning.transforms.lora import MergeLora
 from transferpipe.planning.transforms.merge import Fisher, Lerp, Linear, Mean, Slerp
 from transferpipe.planning.transforms.pad import Pad
 from transferpipe.planning.transforms.protocol import NO_GOAL, Goal, Transform, TransformError
+from transferpipe.planning.transforms.rows import Classes, ClassNames, VocabularyRows
 from transferpipe.planning.transforms.select import Slice, Take
 from transferpipe.planning.transforms.task_vectors import Breadcrumbs, Dare, Della, ModelStock, TaskArithmetic, Ties
 from transferpipe.planning.transforms.values import Cast, Fill, Scale
@@ -57,6 +61,7 @@ TRANSFORMS: Mapping[str, type[Transform]] = {
         Stack,
         Sum,
         WeightNorm,
+        SpectralNorm,
         Pad,
         Cast,
         Scale,
@@ -64,6 +69,12 @@ TRANSFORMS: Mapping[str, type[Transform]] = {
         FlattenOrder,
         Flip,
         FromCudnn,
+        Classes,
+        ClassNames,
+        VocabularyRows,
+        FoldBatchNorm,
+        MergeLora,
+        Dequantize,
     )
 }
 

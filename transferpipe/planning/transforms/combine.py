@@ -1,10 +1,11 @@
-"""Transforms that compute one weight from the parts in which another framework keeps it: sum and weight_norm.
+"""Transforms that compute one weight from the parts in which another framework keeps it: sum and the norms.
 
-Both compute in float64 and round once to the parts' dtype.
+They compute in float64 and round once to the parts' dtype.
 """
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.planning.transforms.arguments import parse_integer, parse_named
-from transferpipe.planning.transforms.checks import check_floating, check_same_dtype, check_same_shape, insert_size
+from transferpipe.planning.transforms.checks import (
+    check_floating,
+    check_same_dtype,
+    check_same_shape,
+    find_axis,
+    insert_size,
+)
 from transferpipe.planning.transforms.protocol import PartialShape, Transform, TransformError
 
 _FLOATING = "put a cast before it, such as {cast: float32}"
@@ -138,6 +145,62 @@ class WeightNorm(Transform):
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             norm = np.sqrt(np.sum(v * v, axis=axes, keepdims=True))
             return np.asarray(v * (g / norm)).astype(arrays[1].dtype, copy=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SpectralNorm(Transform):
+    """Divide a weight W, the first input, by its largest singular value as u and v, the next two, estimate it.
+
+    With W as a matrix whose rows are along `axis`, the value is ``u @ W @ v``. Source: Miyato et al. 2018,
+    arXiv:1802.05957, equation 2; torch.nn.utils.spectral_norm (``weight_orig``, ``weight_u``, ``weight_v``).
+
+    Attributes:
+        axis: the axis of u, which torch calls dim: 0, of a transposed convolution 1.
+    """
+
+    axis: int = 0
+    name: ClassVar[str] = "spectral_norm"
+    arguments: ClassVar[tuple[str, ...]] = ("axis",)
+    several: ClassVar[bool] = True
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the transform for ``spectral_norm`` or ``spectral_norm: {axis: 1}``."""
+        if data is None:
+            return cls()
+        example = "spectral_norm, or {spectral_norm: {axis: 1}}"
+        named = parse_named("spectral_norm", data, example, cls.arguments, cls.arguments)
+        return cls(parse_integer("axis of spectral_norm", named["axis"], example))
+
+    def __str__(self) -> str:
+        return f"spectral_norm(axis={self.axis})" if self.axis else "spectral_norm"
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """See `Transform`."""
+        if len(shapes) != 3:
+            raise TransformError(f"{self} takes 3 inputs, a weight, u and v, not {len(shapes)}", "name all three")
+        weight, u, v = shapes
+        size = weight[find_axis(self, self.axis, weight)]
+        if u != (size,) or v != (math.prod(weight) // max(1, size),):
+            what = f"{self}: u has shape {u} and v {v}, for a weight of shape {weight}"
+            raise TransformError(what, "name the u and the v of this weight, in this order, before its axes are moved")
+        return weight
+
+    def dtype(self, dtypes: Sequence[str]) -> str:
+        """See `Transform`."""
+        return check_floating(self, check_same_dtype(self, dtypes), _FLOATING)
+
+    def shape_before(self, after: PartialShape) -> PartialShape | None:
+        """See `Transform`."""
+        return None  # u and v have other shapes
+
+    def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """See `Transform`."""
+        weight, u, v = (np.asarray(array, dtype=np.float64) for array in arrays)
+        rows = np.moveaxis(weight, self.axis, 0).reshape(len(u), len(v))
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            value = np.sum(u * np.sum(rows * v, axis=1))
+            return np.asarray(weight / value).astype(arrays[0].dtype, copy=False)
 
 
 def _refuse_arguments(name: str, data: Any) -> None:

@@ -13,7 +13,7 @@ To add one:
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -189,6 +189,16 @@ class Transform(abc.ABC):
     def shape_before(self, after: PartialShape) -> PartialShape | None:
         """Return the shape that every input has where the result has the shape `after`, as far as that says so."""
         return after if self.elementwise else None
+
+    def pinned(self) -> Mapping[str, Any] | None:  # most read no file
+        """Return this step as a plan has it, with the digests of the files that it names; None where it names none.
+
+        `parse` takes what stands in it; the files are read here, so that what is wrong with them is found.
+
+        Raises:
+            FileError, VerificationError: a file cannot be found or read, or is not the pinned one.
+        """
+        return None
 
     def reverse(self, shape: tuple[int, ...]) -> tuple[Transform, ...] | None:  # most have none
         """Return what leads back from the result to an input of `shape`, bit by bit; None where nothing does.
