@@ -21,14 +21,17 @@ _MOST_DOTS = 40
 # Colours come back after ten lines; then the marker and the dashes tell them apart.
 _MARKERS, _DASHES = "os^Dv", ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1, 1, 1)))
 _CONTROL = "control"
+# More names than this are no legend but a list, which the table is; more bands cover each other.
+_MOST_NAMED, _MOST_BANDS = 20, 10
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One line: its name, and the estimate at every place along the axis."""
+    """One line: its name, the estimate at every place along the axis, and whether it stands back behind better ones."""
 
     name: str
     points: tuple[tuple[float, Estimate], ...]
+    back: bool = False
 
 
 def numeric_key(board: Leaderboard) -> str | None:
@@ -50,7 +53,11 @@ def curves(board: Leaderboard, x: str) -> list[Curve]:
             continue
         place = _number(row.setting.get(x))
         lines.setdefault(_name(row, x), []).extend((p, row.score) for p in ([place] if place is not None else places))
-    return [Curve(name, tuple(sorted(points, key=lambda p: p[0]))) for name, points in sorted(lines.items())]
+    first = [name for name in lines if not name.startswith(_CONTROL)][:_MOST_NAMED]  # rows come in their ranks' order
+    return [
+        Curve(name, tuple(sorted(points, key=lambda p: p[0])), name not in first and not name.startswith(_CONTROL))
+        for name, points in sorted(lines.items())
+    ]
 
 
 def _present(board: Leaderboard) -> list[Row]:
@@ -82,15 +89,25 @@ def curves_svg(lines: Sequence[Curve], labels: Mapping[str, str]) -> str:
 
     def draw(figure: Any, axes: Any) -> None:
         styles = itertools.count()
-        for line in lines:
-            _draw(axes, line, None if line.name.startswith(_CONTROL) else next(styles))
+        bands = sum(1 for line in lines if not line.back) <= _MOST_BANDS
+        for line in sorted(lines, key=lambda line: not line.back):
+            if line.back:
+                axes.plot(
+                    [p for p, _ in line.points],
+                    [e.mean for _, e in line.points],
+                    color="0.35",
+                    linewidth=0.5,
+                    alpha=0.4,
+                )
+                continue
+            _draw(axes, line, None if line.name.startswith(_CONTROL) else next(styles), bands)
         axes.set(xlabel=labels["x"], ylabel=labels["y"])
         _scale(axes, [p for line in lines for p, _ in line.points])
         _within(axes.get_ylim, axes.set_ylim, labels["y"])
         axes.grid(axis="y", alpha=0.25)
         figure.legend(loc="outside lower center", frameon=False, ncols=2)
 
-    return _svg(draw, labels, _SIZE[1] + 0.1 * len(lines))
+    return _svg(draw, labels, _SIZE[1] + 0.1 * sum(1 for line in lines if not line.back))
 
 
 def _scale(axes: Any, places: Sequence[float]) -> None:
@@ -109,7 +126,7 @@ def _within(get: Callable[[], tuple[float, float]], put: Callable[[float, float]
         put(max(low, 0.0), min(high, 1.0))
 
 
-def _draw(axes: Any, line: Curve, number: int | None) -> None:
+def _draw(axes: Any, line: Curve, number: int | None, band: bool) -> None:
     places = [p for p, _ in line.points]
     means = [e.mean for _, e in line.points]
     low, high = [e.low for _, e in line.points], [e.high for _, e in line.points]
@@ -120,7 +137,8 @@ def _draw(axes: Any, line: Curve, number: int | None) -> None:
         marker, dashes = _MARKERS[(number + turn) % len(_MARKERS)], _DASHES[turn % len(_DASHES)]
         style = {"marker": marker, "markersize": 4, "linestyle": dashes, "color": f"C{number % 10}"}
     (drawn,) = axes.plot(places, means, label=line.name, linewidth=1.4, **style)
-    axes.fill_between(places, low, high, alpha=0.15, color=drawn.get_color(), linewidth=0)
+    if band:
+        axes.fill_between(places, low, high, alpha=0.15, color=drawn.get_color(), linewidth=0)
 
 
 def dots_svg(board: Leaderboard, labels: Mapping[str, str]) -> str:

@@ -10,8 +10,10 @@ from markupsafe import Markup
 
 from transferpipe.packages import install_line, is_installed
 from transferpipe.show.curves import curves, curves_svg, dots_svg, numeric_key
+from transferpipe.show.drawing import number_label
 from transferpipe.show.pages import render
 from transferpipe.show.score_table import number_text
+from transferpipe.show.sweep_figures import Figure, axes_figure, cost_figures, epoch_figures, tokens
 from transferpipe.show.sweep_words import (
     by_text,
     cautions,
@@ -24,8 +26,10 @@ from transferpipe.show.sweep_words import (
     value_under,
     verdicts,
 )
+from transferpipe.sweep.best import BEST
 from transferpipe.sweep.job import DONE
 from transferpipe.sweep.leaderboard import Entry, Leaderboard
+from transferpipe.sweep.pareto import COSTS, cost_of
 from transferpipe.sweep.record import LeftOutVariant, SweepRecord
 from transferpipe.sweep.statistics import Estimate
 from transferpipe.sweep.variant import SEED
@@ -52,10 +56,26 @@ class Cell:
     links: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True)
+class Line:
+    """One row of a table.
+
+    Attributes:
+        cells: its cells.
+        control: whether it is one to compare with.
+        label: what the filter knows it by.
+    """
+
+    cells: Sequence[Cell]
+    control: bool
+    label: str
+
+
 def sweep_page(record: SweepRecord, board: Leaderboard) -> str:
     """Return the page of a sweep with the ranked rows of `board`."""
     settings = record.settings
     gaps = [f"against {name}" for name in board.against]
+    costs = _costs(board)
     return render(
         "sweep.html",
         title=str(settings.get("title") or record.name),
@@ -63,16 +83,32 @@ def sweep_page(record: SweepRecord, board: Leaderboard) -> str:
         better="higher" if board.higher_is_better else "lower",
         counts=_counts(record.entries),
         said=[*cautions(board), *said(board), *verdicts(record.entries)],
+        best=BEST if any(row.ranks for row in board.rows) and board.comparable else "",
         **_drawing(board, settings),
-        numbers=("rank", "seeds", "seconds", "warnings", board.name, *gaps),
-        ranked_head=["rank", *board.keys, board.name, "seeds", *gaps, "notes"],
-        ranked=[*_ranked(board)],
+        figures=_figures(board),
+        numbers=("rank", "seeds", "seconds", "warnings", "epochs", board.name, *gaps, *costs),
+        ranked_head=["rank", *board.keys, board.name, "seeds", *gaps, *costs, "notes"],
+        ranked=[*_ranked(board, costs)],
         warnings=_warnings(board, record.entries),
         left_out=[*_left_out(record.left_out)],
         runs_head=[*board.keys, SEED, "control", "status", board.name, "seconds", "warnings", "plan", "run"],
-        runs=[(_run(board, entry), False) for entry in record.entries],
+        runs=[Line(_run(board, entry), False, _tokens_of(entry)) for entry in record.entries],
         about=settings.get("about") or {},
     )
+
+
+def _figures(board: Leaderboard) -> list[Figure]:
+    across = axes_figure(board)
+    return [*cost_figures(board), *([across] if across else []), *epoch_figures(board)]
+
+
+def _costs(board: Leaderboard) -> list[str]:
+    """Return what settings cost, as far as any row says so."""
+    return [name for name in COSTS if any(cost_of(row, name) is not None for row in board.rows)]
+
+
+def _tokens_of(entry: Entry) -> str:
+    return f"{tokens(entry)}\n{(entry.result or {}).get('status', 'open')}"
 
 
 def _counts(entries: Sequence[Entry]) -> str:
@@ -100,14 +136,18 @@ def _drawing(board: Leaderboard, settings: Mapping[str, Any]) -> dict[str, str]:
     return {"drawing": Markup(drawn), "no_drawing": ""}  # noqa: S704 - matplotlib escapes the texts
 
 
-def _ranked(board: Leaderboard) -> Iterator[tuple[list[Cell], bool]]:
-    """Yield the cells of each row, and whether it is one to compare with."""
+def _ranked(board: Leaderboard, costs: Sequence[str]) -> Iterator[Line]:
     for rank, row in zip(ranks(board), board.rows, strict=True):
         cells = [Cell(rank, "number"), *(Cell(value_under(row, k)) for k in board.keys)]
         cells += [_estimate(row.score), Cell(row.score.count if row.score else 0, "number")]
         cells += [_estimate(row.against.get(name), signed=True) for name in board.against]
+        cells += [_cost(cost_of(row, name)) for name in costs]
         cells.append(Cell("; ".join(notes_of(row, board)), "notes"))
-        yield cells, bool(row.control or row.stale)
+        yield Line(cells, bool(row.control or row.stale), tokens(row))
+
+
+def _cost(found: float | None) -> Cell:
+    return Cell("", "number") if found is None else Cell(number_label(found), "number", found)
 
 
 def _estimate(found: Estimate | None, signed: bool = False) -> Cell:
