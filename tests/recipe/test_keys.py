@@ -217,7 +217,7 @@ def test_every_key_of_a_sweep_takes_the_value_that_its_row_shows(name):
 
 
 @pytest.mark.parametrize("name", [n for n in SWEEP if n.count(".") == 1])
-@pytest.mark.follows("read_settings_of: write …")
+@pytest.mark.follows("_note_value: write …")
 def test_a_wrong_value_in_a_sweep_is_answered_with_one_that_is_right(name):
     key = KEYS[name][0][-1]
     with pytest.raises(RecipeError) as caught:
@@ -227,6 +227,17 @@ def test_a_wrong_value_in_a_sweep_is_answered_with_one_that_is_right(name):
     written = yaml.safe_load("{" + problem.fix.removeprefix("write ") + "}")
     assert list(written) == [key]
     read_settings_of(written)
+
+
+@pytest.mark.follows("_note_value: did you mean …?")
+@pytest.mark.parametrize("typed, fix", [("worts", "did you mean 'worst'?"), ("zero", "use one of them")])
+def test_a_word_that_a_key_of_a_sweep_does_not_know(typed, fix):
+    with pytest.raises(RecipeError) as caught:
+        read_settings_of({"failed": typed})
+    (problem,) = caught.value.problems
+    assert (problem.where, problem.what, problem.fix) == ("sweep.failed", f"{typed!r} is none of worst, drop", fix)
+    for word in ("worst", "drop"):
+        assert read_settings_of({"failed": word}).failed == word
 
 
 def test_one_word_is_a_list_of_one():

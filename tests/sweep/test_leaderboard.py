@@ -1,9 +1,13 @@
 """The ranked table: seeds together, controls beside, nothing said that the numbers do not allow."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from transferpipe.sweep.leaderboard import Entry, leaderboard, varying_keys
 from transferpipe.sweep.record import merged
+from transferpipe.sweep.statistics import estimate
 
 
 def entry(value=None, control=None, *, name="accuracy", better=True, key="k", **overrides):
@@ -48,7 +52,8 @@ def test_a_difference_from_a_control_is_taken_seed_by_seed():
     board = leaderboard([*seeds([0.5, 0.9], freeze="a"), *seeds([0.4, 0.8], "random"), *seeds([0, 0], freeze="b")])
     row = board.rows[0]
     assert row.against["random"].mean == pytest.approx(0.1)
-    assert row.against["random"].half_width == pytest.approx(0, abs=1e-9)
+    # Its own differences, 0.1 twice, show no spread: that of -0.4 and -0.8 beside them stands for it.
+    assert row.against["random"].half_width == pytest.approx(12.706 * (0.08 / 2 / 2) ** 0.5)
     (control,) = [r for r in board.rows if r.control]
     assert not control.ranks
     assert not control.against
@@ -65,6 +70,71 @@ def test_what_cannot_be_told_from_the_best_says_so():
     noisy, clear = seeds([0.7, 0.9, 0.8], freeze="a"), seeds([0.1, 0.3, 0.2], freeze="c")
     board = leaderboard([*noisy, *seeds([0.75, 0.8, 0.82], freeze="b"), *clear])
     assert [row.as_good for row in board.rows] == [None, True, False]
+
+
+@pytest.mark.parametrize("ahead", [([0.95, 0.93], [0.94, 0.92]), ([0.5, 0.25], [0.25, 0.0])])
+def test_differences_that_seeds_do_not_change_tell_nothing(ahead):
+    board = leaderboard([*seeds(ahead[0], freeze="a"), *seeds(ahead[1], freeze="b")])
+    assert [(row.rank, row.as_good) for row in board.rows] == [(1, None), (2, None)]
+
+
+def test_equal_means_share_a_rank_where_sums_of_floats_differ():
+    """The same number of 299 images right, over three seeds, in other seeds."""
+    right = [(277, 267, 274), (277, 265, 276), (274, 267, 277), (276, 267, 274)]
+    assert len({sum(k / 299 for k in row) for row in right[:3]}) > 1
+    board = leaderboard([e for i, row in enumerate(right) for e in seeds([k / 299 for k in row], f=i)])
+    assert [(row.setting["f"], row.rank) for row in sorted(board.rows, key=lambda r: r.setting["f"])] == [
+        ("0", 1), ("1", 1), ("2", 1), ("3", 4),
+    ]  # fmt: skip
+
+
+def test_settings_of_one_plan_count_once():
+    def planned(values, f, *plans):
+        return [replace(e, checksum=plan, key=plan) for e, plan in zip(seeds(values, f=f), plans, strict=True)]
+
+    same = [planned([0.5, 0.6], f, "p1", "p2") for f in ("none", "[]")]
+    board = leaderboard(
+        [*same[0], *same[1], *planned([0.4, 0.55], "x", "p3", "p4"), *planned([0.9, 0.8], "y", "q", "r")]
+    )
+    assert board.settings == 3
+    assert [(row.setting["f"], row.rank, row.same_as) for row in board.rows] == [
+        ("y", 1, None), ("none", 2, None), ("[]", 2, {"f": "none"}), ("x", 3, None),
+    ]  # fmt: skip
+    without = leaderboard([*same[0], *planned([0.4, 0.55], "x", "p3", "p4"), *planned([0.9, 0.8], "y", "q", "r")])
+    assert [row.behind for row in board.rows if row.same_as is None] == [row.behind for row in without.rows]
+    assert board.rows[2].behind == board.rows[1].behind
+
+
+def test_a_seed_that_failed_counts_as_the_worst():
+    lucky, steady = seeds([0.99, 0.99, None, None, 0.99], f="lucky"), seeds([0.95, 0.96, 0.2, 0.9, 0.95], f="steady")
+    rows = {row.setting["f"]: row for row in leaderboard([*lucky, *steady]).rows}
+    assert rows["lucky"].filled == {"2": 0.2, "3": 0.2}
+    assert (rows["lucky"].rank, rows["steady"].rank) == (2, 1)
+    assert rows["lucky"].score.count == 5
+    assert rows["lucky"].as_good is None
+    for e in [*lucky, *steady]:
+        (e.result.get("score") or {})["worst"] = 0.0
+    assert next(r for r in leaderboard([*lucky, *steady]).rows if r.filled).filled == {"2": 0.0, "3": 0.0}
+    dropped = leaderboard([*lucky, *steady], failed="drop")
+    assert dropped.seeds == ("0", "1", "4")
+    assert [row.setting["f"] for row in dropped.rows] == ["lucky", "steady"]
+
+
+def test_of_a_loss_the_worst_is_the_largest_and_a_setting_that_always_failed_has_no_rank():
+    losses = [*seeds([1, None], f="a", better=False), *seeds([4, 9], f="b", better=False), *seeds([None, None], f="c")]
+    rows = {row.setting["f"]: row for row in leaderboard(losses).rows}
+    assert rows["a"].filled == {"1": 9}
+    assert (rows["c"].rank, rows["c"].filled) == (None, {})
+
+
+def test_the_interval_of_the_best_row_is_wider_because_it_was_picked():
+    random = np.random.default_rng(3)
+    table = random.normal(0.9, 0.01, (20, 5))
+    board = leaderboard([e for i, row in enumerate(table) for e in seeds(row.tolist(), f=i)])
+    best, *others = board.rows
+    alone = {r.setting["f"]: estimate(list(r.values.values())).half_width for r in board.rows}
+    assert best.score.half_width > alone[best.setting["f"]] * 1.1
+    assert all(row.score.half_width == alone[row.setting["f"]] for row in others)
 
 
 def test_one_seed_tells_nothing():

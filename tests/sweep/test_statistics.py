@@ -2,13 +2,14 @@
 
 import math
 import statistics
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transferpipe.sweep.statistics import difference, estimate, t_quantile
+from transferpipe.sweep.statistics import difference, estimate, exact_mean, t_quantile
 
 VALUES = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12)
 
@@ -46,7 +47,28 @@ def test_one_value_has_no_interval():
 def test_what_all_seeds_share_cancels(values, shift):
     found = difference({k: v + shift for k, v in values.items()}, values)
     assert found.mean == pytest.approx(shift, abs=1e-9)
-    assert found.half_width == pytest.approx(0, abs=1e-8)
+    assert found.half_width == math.inf or found.half_width < 1e-8 * (1 + abs(shift))
+    assert found.half_width == math.inf or found.half_width > 0
+
+
+@pytest.mark.parametrize("one, other", [([0.95, 0.93], [0.94, 0.92]), ([0.5, 0.25], [0.25, 0.0]), ([1, 1], [1, 1])])
+def test_a_difference_that_seeds_do_not_change_has_no_bounds(one, other):
+    found = difference(dict(enumerate(one)), dict(enumerate(other)))
+    assert (found.low, found.high) == (-math.inf, math.inf)
+
+
+@given(st.integers(1, 400), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 400)), min_size=1, max_size=10))
+def test_means_of_accuracies_are_exact(examples, pairs):
+    """Two settings that got the same number right have one mean; one more right, and they have not."""
+    one, other = [min(a, examples) for a, _ in pairs], [min(b, examples) for _, b in pairs]
+    same = exact_mean([a / examples for a in one]) == exact_mean([b / examples for b in other])
+    assert same == (sum(one) == sum(other))
+
+
+def test_numbers_that_are_no_fractions_stay_what_they_are():
+    value = math.pi / 4
+    assert exact_mean([value]) == Fraction(value)
+    assert exact_mean([value]) != exact_mean([math.nextafter(value, 1)])
 
 
 def test_only_shared_seeds_are_compared():

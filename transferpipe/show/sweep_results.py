@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from transferpipe.packages import missing_package
 from transferpipe.show.sweep_table import leaderboard_text
 from transferpipe.sweep.columns import columns_of, number_or_none
-from transferpipe.sweep.leaderboard import Entry, Leaderboard, Row, leaderboard
-from transferpipe.sweep.record import SweepRecord, read_contents, record_data, require_sweep
+from transferpipe.sweep.leaderboard import Entry, Leaderboard, Row
+from transferpipe.sweep.record import SweepRecord, board_of_record, read_contents, record_data, require_sweep
 from transferpipe.text.collapse import counted
 from transferpipe.text.table import NARROW
 
@@ -35,7 +35,7 @@ class SweepResults:
     @cached_property
     def board(self) -> Leaderboard:
         """The ranked rows, and what they measure."""
-        return leaderboard(self.record.entries, self.record.settings.get("against"))
+        return board_of_record(self.record)
 
     @property
     def rows(self) -> tuple[Row, ...]:

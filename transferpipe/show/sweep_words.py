@@ -72,10 +72,7 @@ def value_under(row: Row, key: str) -> str:
 
 def ranks(board: Leaderboard) -> list[str]:
     """Return the place of every row as text, equal means sharing one; rows that do not rank have none."""
-    if not board.comparable:
-        return [""] * len(board.rows)
-    means = [row.compared.mean for row in board.rows if row.compared]
-    return [str(means.index(row.compared.mean) + 1) if row.compared else "" for row in board.rows]
+    return [str(row.rank) if row.rank else "" for row in board.rows]
 
 
 def notes_of(row: Row, board: Leaderboard) -> list[str]:
@@ -85,10 +82,19 @@ def notes_of(row: Row, board: Leaderboard) -> list[str]:
     notes += [f"other seeds: {', '.join(row.values) or 'none'}"] if row.other_seeds else []
     if row.compared and row.score and row.compared.count != row.score.count:
         notes.append(f"ranked by {number_text(row.compared.mean)} over seeds {', '.join(board.seeds)}")
+    if row.same_as is not None:
+        notes.append(f"the same plan as {label_of(row.same_as, None)}, counted once")
     notes += [LIKE_THE_BEST] if row.as_good else []
     notes += _unconverged(row)
-    notes += [CONSTANT] if row.score and row.score.is_constant else []
-    return notes + ([f"{row.failed} failed: {reason(row)}"] if row.failed else [])
+    notes += [CONSTANT] if row.is_constant else []
+    return notes + ([f"{row.failed} failed{_counted_as(row)}: {reason(row)}"] if row.failed else [])
+
+
+def _counted_as(row: Row) -> str:
+    """Return what the failed seeds of a row that has others count as."""
+    if not row.score or row.control or row.stale:
+        return ""
+    return f", counted as {number_text(next(iter(row.filled.values())))}" if row.filled else ", left out"
 
 
 def _unconverged(row: Row) -> list[str]:
@@ -165,20 +171,35 @@ def _of_seeds(board: Leaderboard) -> list[str]:
 
 
 def _of_the_best(board: Leaderboard) -> list[str]:
-    ranked = [row for row in board.rows if row.ranks]
+    ranked = [row for row in board.rows if row.rank and row.same_as is None]
     if ranked and len(board.seeds) < 2:
         return ["one seed only: no interval, so the ranking may be noise: add seeds, such as seed=range(5)"]
-    alike = sum(1 for row in ranked[1:] if row.as_good)
+    if len(ranked) < 2:
+        return []
+    lines = [
+        f"{counted(board.settings, 'setting')} compared at once: the best was picked from them, which its ± allows for"
+    ]
+    others = [row for row in ranked if row.behind]
+    alike, unknown = sum(1 for row in others if row.as_good), sum(1 for row in others if row.as_good is None)
     if alike:
-        verb = "is" if alike == 1 else "are"
-        return [f"{alike} of {len(ranked) - 1} other settings {verb} statistically tied with the best"]
-    return []
+        lines.append(f"{alike} of {len(ranked) - 1} other settings {_is(alike)} statistically tied with the best")
+    if unknown:
+        lines.append("no verdict on differences: seeds did not change them, so that chance is unknown")
+    if any(row.filled for row in ranked):
+        lines.append(
+            "no verdict on settings with a failed seed that counts as the worst; sweep.failed=drop leaves it out"
+        )
+    return lines
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _of_a_reference(board: Leaderboard, name: str) -> str:
     """Return which row is furthest from what it is compared with, among those of which chance is known."""
     gaps = [(row, gap) for row in board.rows if (gap := row.against.get(name)) and not row.control]
-    clear = [(row, gap) for row, gap in gaps if gap.half_width is not None and not gap.low <= 0 <= gap.high]
+    clear = [(row, gap) for row, gap in gaps if gap.half_width and not gap.low <= 0 <= gap.high]
     if not clear:
         why = "with these seeds" if any(gap.count > 1 for _, gap in gaps) else "with one seed"
         return f"no setting differs significantly from {name} {why}"

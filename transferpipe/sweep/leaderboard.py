@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from transferpipe.prove.verdict import Verdict, verdict_from_data
-from transferpipe.sweep.job import DONE, Result
+from transferpipe.sweep.job import DONE, FAILED, Result
+from transferpipe.sweep.simultaneous import behind_best, family
 from transferpipe.sweep.state import State
-from transferpipe.sweep.statistics import Estimate, difference, estimate
+from transferpipe.sweep.statistics import Estimate, differences, estimate, exact_mean
 from transferpipe.sweep.variant import NAMED, SEED
 
 _EITHER = " | "
+Failed = Literal["worst", "drop"]
+FAILED_SEEDS: tuple[Failed, ...] = ("worst", "drop")
+"""What becomes of the seeds of a setting that failed: they count as the worst value, or they are left out."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +102,13 @@ class Row:
         entries: one a seed.
         score: mean and interval of those that have a score; None if none has.
         compared: the same over the seeds by which it is ranked; None where it takes no place in the ranking.
-        against: the difference from each control, and from the variant to compare with, over the seeds that both have.
-        as_good: whether the interval of the difference from the best row holds zero, so that the two cannot be told
-            apart; None where there is no interval.
+        against: the difference from each control, and from the variant to compare with, over the seeds that both have;
+            the intervals of all rows hold at once.
+        rank: its place, shared by those with equal means.
+        behind: the difference from the best row; the intervals of all rows hold at once.
         stale: what of its recipe, score or inputs is not the same any more.
+        filled: by seed, what counts in place of the score of one that failed.
+        same_as: the setting of the row with the same plans and results before it, with which it counts as one.
     """
 
     setting: Mapping[str, str]
@@ -110,8 +117,11 @@ class Row:
     score: Estimate | None
     compared: Estimate | None = None
     against: Mapping[str, Estimate] = field(default_factory=dict)
-    as_good: bool | None = None
+    rank: int | None = None
+    behind: Estimate | None = None
     stale: tuple[str, ...] = ()
+    filled: Mapping[str, float] = field(default_factory=dict)
+    same_as: Mapping[str, str] | None = None
 
     @property
     def ranks(self) -> bool:
@@ -119,9 +129,20 @@ class Row:
         return self.compared is not None
 
     @property
+    def as_good(self) -> bool | None:
+        """Whether it can be as good as the best row, the interval of the difference holding zero; None if unknown."""
+        gap = self.behind
+        return None if gap is None or gap.half_width is None else gap.low <= 0 <= gap.high
+
+    @property
     def values(self) -> dict[str, float]:
-        """The scores by seed."""
-        return {e.seed: e.value for e in self.entries if e.value is not None}
+        """The scores by seed, and what counts in place of those that failed."""
+        return {**{e.seed: e.value for e in self.entries if e.value is not None}, **self.filled}
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether several seeds gave one value: nothing in it depended on the seed."""
+        return len(self.values) > 1 and len(set(self.values.values())) == 1
 
     @property
     def failed(self) -> int:
@@ -152,6 +173,7 @@ class Leaderboard:
         comparable: whether all scores measure the same; if not, the order means nothing.
         seeds: those by which rows were ranked.
         against: the names of what rows are compared with.
+        settings: how many settings were compared, those with one plan and one result counted once.
     """
 
     keys: tuple[str, ...]
@@ -162,14 +184,16 @@ class Leaderboard:
     comparable: bool = True
     seeds: tuple[str, ...] = ()
     against: tuple[str, ...] = ()
+    settings: int = 0
 
 
-def leaderboard(entries: Sequence[Entry], against: str | None = None) -> Leaderboard:
+def leaderboard(entries: Sequence[Entry], against: str | None = None, failed: Failed = "worst") -> Leaderboard:
     """Return the table of `entries`.
 
     Args:
         entries: the variants with their results.
         against: the named variant that every other one is compared with, beside the controls.
+        failed: what becomes of the seeds of a setting that failed.
     """
     keys = varying_keys([e.overrides for e in entries if not e.control])
     present = [e for e in entries if not e.stale] or entries
@@ -177,15 +201,21 @@ def leaderboard(entries: Sequence[Entry], against: str | None = None) -> Leaderb
     names = list(dict.fromkeys(str(s.get("name", "score")) for s in scores)) or ["score"]
     kinds = list(dict.fromkeys(str(s["kind"]) for s in scores if s.get("kind")))
     better = bool(scores[0].get("higher_is_better", True)) if scores else True
-    rows = [_compared_with(row, present, against) for row in _rows(entries, keys)]
+    alike = len(names) == 1
+    rows = _rows(entries, keys)
+    if failed == "worst" and alike:
+        rows = [_filled(row, _worst(scores, better)) for row in rows]
+    rows = _compared_with(rows, present, against)
     seeds = shared_seeds([set(row.values) for row in rows if _could_rank(row)])
     rows = [_over(row, seeds) for row in rows]
+    if alike:
+        rows = _ranked(rows, seeds, better)
     rows.sort(key=lambda row: _place(row, better))
-    alike = len(names) == 1
-    first = next((row for row in rows if row.ranks), None) if alike else None
-    ranked = tuple(row if row is first or not row.ranks else _judged(row, first) for row in rows)
-    told = tuple(dict.fromkeys(name for row in ranked for name in row.against))
-    return Leaderboard(keys, ranked, " / ".join(names), better, " / ".join(kinds), alike, tuple(seeds), told)
+    told = tuple(dict.fromkeys(name for row in rows for name in row.against))
+    counted = sum(1 for row in rows if row.ranks and row.same_as is None)
+    return Leaderboard(
+        keys, tuple(rows), " / ".join(names), better, " / ".join(kinds), alike, tuple(seeds), told, counted
+    )
 
 
 def varying_keys(overrides: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
@@ -217,11 +247,39 @@ def _rows(entries: Sequence[Entry], keys: Sequence[str]) -> list[Row]:
         setting = tuple((k, entry.overrides[k]) for k in keys if k in entry.overrides)
         groups.setdefault((entry.control, entry.stale, setting), []).append(entry)
     rows = [Row(dict(where), name, tuple(g), None, stale=stale) for (name, stale, where), g in groups.items()]
-    return [replace(r, score=estimate(list(r.values.values()))) if r.values else r for r in rows]
+    rows = [replace(r, score=estimate(list(r.values.values()))) if r.values else r for r in rows]
+    first: dict[Any, Row] = {}
+    for i, row in enumerate(rows):
+        if _could_rank(row) and first.setdefault(_made_of(row), row) is not row:
+            rows[i] = replace(row, same_as=first[_made_of(row)].setting)
+    return rows
+
+
+def _made_of(row: Row) -> Any:
+    """Return what two settings that are one have in common: the plan and the result of every seed."""
+    return frozenset((e.seed, e.checksum, e.value) for e in row.entries)
 
 
 def _could_rank(row: Row) -> bool:
     return row.score is not None and not row.control and not row.stale
+
+
+def _worst(scores: Sequence[Mapping[str, Any]], higher_is_better: bool) -> float | None:
+    """Return the worst value that the score can have or, where it does not say, the worst of all that it had."""
+    if not scores:
+        return None
+    known = scores[0].get("worst")
+    values = [float(s["value"]) for s in scores]
+    return float(known) if known is not None else min(values) if higher_is_better else max(values)
+
+
+def _filled(row: Row, worst: float | None) -> Row:
+    """Return the row with the worst value for each seed that failed: leaving it out would reward what diverges."""
+    failed = [e.seed for e in row.entries if e.result and e.result["status"] == FAILED]
+    if not failed or worst is None or not _could_rank(row):
+        return row
+    row = replace(row, filled={seed: worst for seed in failed if seed not in row.values})
+    return replace(row, score=estimate(list(row.values.values())))
 
 
 def _over(row: Row, seeds: Sequence[str]) -> Row:
@@ -232,38 +290,85 @@ def _over(row: Row, seeds: Sequence[str]) -> Row:
     return replace(row, compared=estimate([values[seed] for seed in seeds]))
 
 
+def _ranked(rows: Sequence[Row], seeds: Sequence[str], higher_is_better: bool) -> list[Row]:
+    """Return the rows with their ranks, their differences from the best, and the interval of that which was picked."""
+    ranking = [row for row in rows if row.ranks]
+    means = {id(row): exact_mean([row.values[seed] for seed in seeds]) for row in ranking}
+    distinct = [row for row in ranking if row.same_as is None]
+    order = sorted((means[id(row)] for row in distinct), reverse=higher_is_better)
+    places = {id(row): order.index(means[id(row)]) + 1 for row in ranking}
+    best = next((row for row in distinct if places[id(row)] == 1), None)
+    # The spread of those in which a failure stands for a number says nothing about the others.
+    judged = [row for row in distinct if not row.filled]
+    gaps: dict[Any, Estimate] = {}
+    picked: dict[Any, Estimate] = {}
+    if best is not None and len(seeds) > 1:
+        spreads = family([[row.values[seed] for seed in seeds] for row in distinct])
+        picked = {_made_of(row): e for row, e in zip(distinct, spreads, strict=True) if places[id(row)] == 1}
+        if best in judged:
+            table = [[row.values[seed] for seed in seeds] for row in judged]
+            found = behind_best(table, judged.index(best))
+            gaps = {_made_of(row): gap for row, gap in zip(judged, found, strict=True) if row is not best}
+    done = []
+    for row in rows:
+        made = _made_of(row)
+        if row.ranks:
+            row = replace(row, rank=places[id(row)], behind=gaps.get(made))
+            row = _as_picked(row, picked[made]) if made in picked else row
+        done.append(row)
+    return done
+
+
+def _as_picked(row: Row, found: Estimate) -> Row:
+    """Return the row that was picked for its mean with the wider interval that allows for this."""
+    same = row.score is not None and row.compared is not None and row.score.count == row.compared.count
+    return replace(row, compared=found, score=found if same else row.score)
+
+
 def _place(row: Row, higher_is_better: bool) -> tuple[bool, bool, bool, float]:
     found = row.compared or row.score
     value = 0.0 if found is None else -found.mean if higher_is_better else found.mean
     return bool(row.stale), row.score is None, row.other_seeds, value
 
 
-def _compared_with(row: Row, entries: Sequence[Entry], against: str | None) -> Row:
-    """Return the row with its differences from the controls, and from the variant called `against`."""
-    if row.stale:
-        return row
-    found = {}
+def _compared_with(rows: Sequence[Row], entries: Sequence[Entry], against: str | None) -> list[Row]:
+    """Return the rows with their differences from the controls, and from the variant called `against`."""
     scored = [e for e in entries if e.value is not None]
-    for name in dict.fromkeys(str(e.control) for e in scored if e.control and e.control != row.control):
-        found[name] = _gap(row, [e for e in scored if e.control == name])
-    if against and not row.control and any(e.overrides.get(NAMED) != against for e in row.entries):
-        named = [e for e in scored if not e.control and e.overrides.get(NAMED) == against]
-        found[against] = _gap(row, [replace(e, overrides=_without_name(e)) for e in named])
-    return replace(row, against={name: gap for name, gap in found.items() if gap})
+    names = dict.fromkeys(str(e.control) for e in scored if e.control)
+    others = {name: [e for e in scored if e.control == name] for name in names}
+    named = [e for e in scored if not e.control and e.overrides.get(NAMED) == against] if against else []
+    found: list[dict[str, Estimate]] = [{} for _ in rows]
+    for name, theirs in [*others.items(), (against, [replace(e, overrides=_without_name(e)) for e in named])]:
+        family_of = {
+            i: gap
+            for i, row in enumerate(rows)
+            if name and not row.stale and (gap := _gaps(row, theirs)) and not _is_itself(row, name, name in others)
+        }
+        distinct = sum(1 for i in family_of if rows[i].same_as is None)
+        for i, estimated in zip(family_of, family([*family_of.values()], max(distinct, 1)), strict=True):
+            found[i][str(name)] = estimated
+    return [replace(row, against=gaps) for row, gaps in zip(rows, found, strict=True)]
+
+
+def _is_itself(row: Row, name: str, is_control: bool) -> bool:
+    if is_control:
+        return row.control == name
+    return bool(row.control) or all(e.overrides.get(NAMED) == name for e in row.entries)
 
 
 def _without_name(entry: Entry) -> dict[str, str]:
     return {k: v for k, v in entry.overrides.items() if k != NAMED}
 
 
-def _gap(row: Row, others: Sequence[Entry]) -> Estimate | None:
+def _gaps(row: Row, others: Sequence[Entry]) -> list[float]:
+    """Return the differences seed by seed, over the seeds that both have."""
     theirs = {e.seed: c.value for e in row.entries if (c := _like(e, others)) and c.value is not None}
-    return difference(row.values, theirs)
+    return differences(row.values, theirs)
 
 
 def _like(entry: Entry, others: Sequence[Entry]) -> Entry | None:
     """Return the one of `others` that belongs to the variant: what is said of it is true of the variant too."""
-    fitting = (o for o in others if o.score_name == entry.score_name)
+    fitting = (o for o in others if entry.score_name in (o.score_name, None))
     return next((o for o in fitting if all(is_said(entry, k, v) for k, v in o.overrides.items())), None)
 
 
@@ -275,9 +380,3 @@ def either(values: Iterable[str]) -> str:
 def is_said(entry: Entry, key: str, value: str) -> bool:
     """Tell whether the variant has the value, or one of the values, under `key`."""
     return entry.overrides.get(key) in (value, *value.split(_EITHER))
-
-
-def _judged(row: Row, first: Row | None) -> Row:
-    gap = difference(row.values, first.values) if first else None
-    told = gap is not None and gap.half_width is not None
-    return replace(row, as_good=(gap.low <= 0 <= gap.high) if gap and told else None)

@@ -16,7 +16,7 @@ from transferpipe.planning.warned import shorten_warnings
 from transferpipe.prove.manifest import MANIFEST, read_json
 from transferpipe.sweep.columns import epochs_csv, inner_settings, table_csv
 from transferpipe.sweep.job import DONE, read_result
-from transferpipe.sweep.leaderboard import Entry
+from transferpipe.sweep.leaderboard import Entry, Leaderboard, leaderboard
 from transferpipe.sweep.variant import FORMAT_VERSION, VARIANT, Planned, read_variant
 
 SWEEP, TABLE = "sweep.json", "sweep.csv"
@@ -53,6 +53,11 @@ class SweepRecord:
     entries: tuple[Entry, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     left_out: tuple[LeftOutVariant, ...] = ()
+
+
+def board_of_record(record: SweepRecord) -> Leaderboard:
+    """Return the ranked rows of a sweep, as its settings want them."""
+    return leaderboard(record.entries, record.settings.get("against"), record.settings.get("failed") or "worst")
 
 
 def entry_of(planned: Planned) -> Entry:

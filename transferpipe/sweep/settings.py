@@ -10,14 +10,15 @@ import yaml
 
 from transferpipe.errors import Problems, RecipeError, did_you_mean
 from transferpipe.recipe.fields import hint_key
-from transferpipe.recipe.keys import SECTIONS, Kind
+from transferpipe.recipe.keys import SECTIONS, Key, Kind
+from transferpipe.sweep.leaderboard import Failed
 
 _KEYS = SECTIONS["sweep"]
 _TYPES: Mapping[Kind, Any] = {
     **dict.fromkeys(("mapping", "origin"), Mapping),
     **dict.fromkeys(("texts", "words"), list | str),
     "mappings": list,
-    "text": str,
+    **dict.fromkeys(("text", "choice"), str),
     "integer": int,
 }
 
@@ -32,6 +33,7 @@ class SweepSettings:
     drop: tuple[Mapping[str, Any], ...] = ()
     controls: tuple[str, ...] = ()
     against: str | None = None
+    failed: Failed = "worst"
     x: str | None = None
     limit: int = 200
     title: str | None = None
@@ -39,7 +41,7 @@ class SweepSettings:
 
     def to_data(self) -> dict[str, Any]:
         """Return what the page needs."""
-        return {"x": self.x, "title": self.title, "against": self.against}
+        return {"x": self.x, "title": self.title, "against": self.against, "failed": self.failed}
 
 
 def read_settings_of(data: Mapping[str, Any]) -> SweepSettings:
@@ -53,10 +55,8 @@ def read_settings_of(data: Mapping[str, Any]) -> SweepSettings:
         if key not in _KEYS:
             problems.add(f"sweep.{key}", "unknown key", hint_key(str(key), _KEYS))
     for key, row in _KEYS.items():
-        value = data.get(key)
-        if value is not None and (not isinstance(value, _TYPES[row.kind]) or isinstance(value, bool)):
-            example = yaml.safe_dump({key: row.example}, default_flow_style=True).strip()[1:-1]
-            problems.add(f"sweep.{key}", f"has the wrong type: {value!r}", f"write {example}")
+        if data.get(key) is not None:
+            _note_value(row, data[key], problems)
     for name, values in _mapping(data, "variants").items():
         if not isinstance(values, Mapping):
             problems.add(
@@ -75,11 +75,23 @@ def read_settings_of(data: Mapping[str, Any]) -> SweepSettings:
         drop=tuple(data.get("drop") or ()),
         controls=_texts(data, "controls"),
         against=data.get("against"),
+        failed=data.get("failed") or "worst",
         x=data.get("x"),
         limit=data.get("limit") or SweepSettings.limit,
         title=data.get("title"),
         log=_texts(data, "log"),
     )
+
+
+def _note_value(row: Key, value: Any, problems: Problems) -> None:
+    """Note if a key cannot have the value."""
+    where = f"sweep.{row.name}"
+    if not isinstance(value, _TYPES[row.kind]) or isinstance(value, bool):
+        example = yaml.safe_dump({row.name: row.example}, default_flow_style=True).strip()[1:-1]
+        problems.add(where, f"has the wrong type: {value!r}", f"write {example}")
+    elif row.kind == "choice" and value not in row.words:
+        fix = did_you_mean(value, row.words) or "use one of them"
+        problems.add(where, f"{value!r} is none of {', '.join(row.words)}", fix)
 
 
 def check_named(settings: SweepSettings, keys: Sequence[str]) -> None:

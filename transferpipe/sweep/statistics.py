@@ -1,10 +1,11 @@
-"""What several seeds allow to be said: means, their intervals, and differences from a control."""
+"""What several seeds allow to be said of one setting: its mean and interval, and its differences from another."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 # Student's t, 97.5 %, for 1 to 30 degrees of freedom; beyond, three terms of its expansion about the normal
 # (Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5).
@@ -14,13 +15,21 @@ _T = (
 )  # fmt: skip
 
 
+# An accuracy is a fraction of no more examples than this, over all repetitions.
+_MOST_EXAMPLES = 1_000_000
+ROUNDING = 1e-12
+"""Relative to the values: a smaller spread is what rounding left."""
+# How far rounding takes a mean of such fractions from its true value, relative to it.
+_NEARLY = Fraction(1, 1 << 50)
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A mean over seeds.
 
     Attributes:
         mean: the mean.
-        half_width: half of the 95 % interval of the mean (Student's t); None from a single value.
+        half_width: half of the 95 % interval of the mean; None where there is none, as from a single value.
         count: how many seeds.
     """
 
@@ -73,7 +82,36 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean, t_quantile(count - 1) * math.sqrt(variance / count), count)
 
 
+def exact_mean(values: Sequence[float]) -> Fraction:
+    """Return the mean as a fraction, values that can be accuracies taken for the fractions that they stand for.
+
+    Sums of floats would part settings that got the same number of examples right:
+
+    >>> exact_mean([0.9, 0.7]) == exact_mean([0.8, 0.8]), sum([0.1, 0.2]) == 0.3
+    (True, False)
+    """
+    return sum((_meant(value) for value in values), Fraction()) / len(values)
+
+
+def differences(one: Mapping[str, float], other: Mapping[str, float]) -> list[float]:
+    """Return the differences seed by seed, over the seeds that both have."""
+    return [one[seed] - other[seed] for seed in one if seed in other]
+
+
 def difference(one: Mapping[str, float], other: Mapping[str, float]) -> Estimate | None:
-    """Return the mean of the differences seed by seed, over the seeds that both have; None if they share none."""
-    shared = [seed for seed in one if seed in other]
-    return estimate([one[s] - other[s] for s in shared]) if shared else None
+    """Return the mean difference of just two settings, not chosen among others; None if they share no seed.
+
+    Its interval is infinite where seeds did not change it: how chance would is then unknown.
+    """
+    found = differences(one, other)
+    if not found:
+        return None
+    limit = ROUNDING * max(map(abs, [*one.values(), *other.values()]))
+    gap = estimate(found)
+    return replace(gap, half_width=math.inf) if gap.half_width is not None and gap.half_width <= limit else gap
+
+
+def _meant(value: float) -> Fraction:
+    stored = Fraction(value)
+    simple = stored.limit_denominator(_MOST_EXAMPLES)
+    return simple if abs(simple - stored) <= abs(stored) * _NEARLY else stored

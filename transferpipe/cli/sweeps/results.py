@@ -14,22 +14,16 @@ from transferpipe.files.atomic import write_text
 from transferpipe.show.sweep_page import sweep_page
 from transferpipe.show.sweep_table import leaderboard_text
 from transferpipe.sweep.best import write_best
-from transferpipe.sweep.leaderboard import Leaderboard, leaderboard
-from transferpipe.sweep.record import SweepRecord, with_results, write_record
+from transferpipe.sweep.record import SweepRecord, board_of_record, with_results, write_record
 
 PAGE = "sweep.html"
 _PAUSE = 3.0  # seconds between two writings while a sweep runs
 _SHARE = 20  # writing takes at most one part in this many of the time
 
 
-def board_of(record: SweepRecord) -> Leaderboard:
-    """Return the ranked rows of a sweep."""
-    return leaderboard(record.entries, record.settings.get("against"))
-
-
 def table_of(record: SweepRecord) -> str:
     """Return the ranked table as this terminal shows it."""
-    return leaderboard_text(board_of(record), colour=in_colour(), width=width())
+    return leaderboard_text(board_of_record(record), colour=in_colour(), width=width())
 
 
 def write_results(folder: Path, record: SweepRecord) -> None:
@@ -38,7 +32,7 @@ def write_results(folder: Path, record: SweepRecord) -> None:
     Raises:
         FileError: they cannot be written.
     """
-    board = board_of(record)
+    board = board_of_record(record)
     write_record(folder, record)
     write_best(folder, board)
     write_text(folder / PAGE, sweep_page(record, board))

@@ -222,7 +222,7 @@ def sweep_schema() -> Schema:
         "stale": _list(_TEXT),
     }
     left_out = _object({"overrides": _TEXTS_BY_KEY, "control": _or_null(_TEXT), "reasons": _list(_TEXT)})
-    shown = {key: _or_null(_TEXT) for key in ("x", "title", "against")}
+    shown = {key: _or_null(_TEXT) for key in ("x", "title", "against", "failed")}
     settings = _object({}, {**shown, "about": _by_name(_list(_TEXT))})
     required = {"name": _TEXT, "settings": settings, "variants": _list(_object(entry)), "left_out": _list(left_out)}
     return _versioned(variant.FORMAT_VERSION, required)
