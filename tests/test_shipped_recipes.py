@@ -28,6 +28,7 @@ from transferpipe.zoo import digit_halves, digits_cnn
 RECIPES = sorted((conf_folder() / "recipe").glob("*.yaml"))
 DATA = Path(__file__).parents[1] / "transferpipe" / "zoo" / "data"
 HERE = {"same_layer", "set_element", "nested_vgg16", "from_checkpoint", "digits", "yosinski"}
+MERGED = {"soup", "interpolate", "ties", "task_arithmetic"}  # test_merge_recipes.py
 MTCNN = {"mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet"}  # tests/real/test_mtcnn.py
 REAL = {"hed_to_vgg16", "fer_to_digits", *MTCNN}  # tests/real/test_real_recipes.py
 
@@ -73,7 +74,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 
 def test_every_recipe_is_tested():
-    assert {path.stem for path in RECIPES} == HERE | REAL
+    assert {path.stem for path in RECIPES} == HERE | MERGED | REAL
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -363,6 +364,7 @@ def score_of(folder, capsys, *words):
         (["score=h_score"], "heuristic", 3, 4),
         (["score=leep"], "heuristic", -1.5, -0.5),
         (["score=parity"], "heuristic", 0, 0),
+        (["score=evaluate"], "trained", 0.05, 0.5),  # the head is fresh
         (["score=linear_probe", "score/data=npz", "score.data.path=own.npz"], "trained", 0.95, 1),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",

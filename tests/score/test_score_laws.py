@@ -11,6 +11,7 @@ from transferpipe.testing import ScoreLaws  # noqa: E402
 SMALL = {"data": blobs()}
 NO_DATA = {"data": 3}
 ARGUMENTS = {
+    "evaluate": (SMALL, [NO_DATA, {"metric": "accurate"}]),
     "logme": (SMALL, [NO_DATA, {"layer": "nowhere"}]),
     "h_score": (SMALL, [NO_DATA, {"layer": "nowhere"}]),
     "linear_probe": (SMALL, [NO_DATA, {"layer": "nowhere"}]),

@@ -10,6 +10,7 @@ To add one:
 
 from transferpipe.score.convergence import Trained, trained_from
 from transferpipe.score.data import Splits, digits_data, npz_data, tf_data
+from transferpipe.score.evaluate import evaluate
 from transferpipe.score.finetune import finetune
 from transferpipe.score.h_score import h_score
 from transferpipe.score.head_training import head_training
@@ -25,6 +26,7 @@ __all__ = [
     "Splits",
     "Trained",
     "digits_data",
+    "evaluate",
     "finetune",
     "h_score",
     "head_training",
