@@ -17,10 +17,9 @@ from transferpipe.files.atomic import (
     remove_empty,
     remove_stale,
     temporary_beside,
-    unused_folder,
     write_text,
 )
-from transferpipe.files.staging import Staging
+from transferpipe.files.staging import Staging, unused_folder
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +72,17 @@ def test_what_a_dead_process_left_is_removed(tmp_path, dead, monkeypatch, name):
     (folder / "inner").write_text("half")
     remove_stale(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="the system does not say when a process was started")
+def test_what_a_process_left_whose_number_lives_again_is_removed(tmp_path):
+    own = temporary_beside(tmp_path / "m.keras")
+    pid = re.search(rf"-{os.getpid()}-([0-9a-f]+)-", own.name)
+    earlier = own.with_name(own.name.replace(f"-{pid[1]}-", f"-{'0' * len(pid[1])}-"))
+    for path in (own, earlier):
+        path.write_text("half")
+    remove_stale(tmp_path)
+    assert list(tmp_path.iterdir()) == [own]
 
 
 def test_what_a_living_process_writes_is_kept(tmp_path, monkeypatch):

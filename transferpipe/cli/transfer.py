@@ -148,7 +148,7 @@ def check_name(name: str) -> None:
 @contextlib.contextmanager
 def _run_folder(composed: Composed, prepared: Prepared) -> Iterator[Path]:
     """Yield the run folder: the one that was asked for, or a new one that no other run uses."""
-    from transferpipe.files.atomic import unused_folder
+    from transferpipe.files.staging import unused_folder
 
     folder = _named_folder(composed, prepared)
     if any(o.lstrip("+").startswith("hydra.run.dir=") for o in composed.overrides):

@@ -40,6 +40,7 @@ from transferpipe.save.artifacts import (
     flush_output,
     is_exported,
     output_digest,
+    part_digests,
     placed,
     taken_names,
 )
@@ -142,7 +143,7 @@ def execute(
     _check_free(paths, recipe.save)
     _check_parity_early(prepared)
     states = states_taken(plan, prepared.opened.sources)
-    with given_states(prepared.opened.target, states), Staging() as staging:
+    with given_states(prepared.opened.target, states), Staging(folder) as staging:
         temporaries = [
             staging.place(path, recipe.save.overwrite and not _is_several(path, recipe.save)) for path in paths
         ]
@@ -163,9 +164,11 @@ def execute(
         manifest = seal({**_manifest(prepared, made, verdict), "artifacts": artifacts, **told}, planned)
         for name, text in {**request.texts, PLAN: planned, MANIFEST: json_lines(manifest)}.items():
             staging.write(folder / name, text)
-        for temporary, path in zip(temporaries, paths, strict=True):
+        digests: dict[Path, str] = {}
+        for temporary, path, artifact in zip(temporaries, paths, made.artifacts, strict=True):
             staging.rename(temporary, final_names(temporary, path))
-        staging.publish(folder)
+            digests |= part_digests(temporary, artifact)
+        staging.publish(folder, digests)
     files = tuple(folder / name for name in called)
     outcome = tuple(outcome_lines(plan, made.found.digests, made.edited)) if finished is None else ()
     return Report(plan, verdict, folder, files, manifest, warnings, len(made.found.digests), made.parity, outcome)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from transferpipe.errors import FileError, Problem, RecipeError, TransferError
 from transferpipe.fetch.find import find
 from transferpipe.fetch.found import FoundFile
+from transferpipe.files.publishing import settle
 from transferpipe.files.stamp import stamps_of
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
@@ -28,6 +29,8 @@ def open_found(found: FoundFile, where: str, format: str | None = None, select: 
         FileError, RecipeError, UnsafeError: as `open_source` does; it changed since its digest was computed, or a
             digest is pinned for what is read from several files.
     """
+    if not found.url:
+        settle(found.path.parent)  # a run that was killed may have left a new model beside earlier records
     try:
         source = open_source(found.path, format, select)
     except TransferError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import itertools
 import os
 import platform
 import re
@@ -19,8 +18,13 @@ from transferpipe.errors import FileError, Problem
 from transferpipe.files.os_errors import cannot_be_written, reason_of
 from transferpipe.recipe.outputs import suffix_of
 
-_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<pid>\d{1,9})-[0-9a-f]{8}\.part(\..*)?", re.DOTALL)
-_MOST_BESIDE = 50  # run folders in which a new run looks for what killed ones have left
+TEMPORARY = re.compile(
+    r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<pid>\d{1,9})-(?:(?P<start>[0-9a-f]{1,12})-)?[0-9a-f]{8}\.part(\..*)?",
+    re.DOTALL,
+)
+"""Names that `temporary_beside` gives."""
+NOTE = ".publishing.json"
+"""What says, in a folder, that files in it are just getting their names: see `publishing`."""
 
 
 def _this_host() -> str:
@@ -31,28 +35,50 @@ def _this_host() -> str:
 def temporary_beside(path: Path) -> Path:
     """Return a hidden name beside `path` with the same suffix, which tells the machine and process that write it."""
     suffix = suffix_of(path.name)
-    return path.with_name(f".{path.name}.{_this_host()}-{os.getpid()}-{secrets.token_hex(4)}.part{suffix}")
+    writer = f"{_this_host()}-{os.getpid()}{_started(os.getpid())}"
+    return path.with_name(f".{path.name}.{writer}-{secrets.token_hex(4)}.part{suffix}")
 
 
 def final_name(temporary: Path) -> str:
     """Return the name that what `temporary_beside` gave stands for; any other path's own."""
-    match = _TEMPORARY.fullmatch(temporary.name)
+    match = TEMPORARY.fullmatch(temporary.name)
     return match["name"] if match else temporary.name
 
 
 def remove_stale(folder: Path) -> bool:
-    """Remove what writers on this machine that no longer live have left in `folder`; tell whether there was any."""
+    """Remove what writers on this machine that no longer live have left in `folder`; tell whether there was any.
+
+    Where an interrupted run was publishing, nothing is removed: `publishing.settle` needs it.
+    """
     found = False
+    if (folder / NOTE).exists():
+        return found
     for entry in folder.glob(".*.part*"):
-        match = _TEMPORARY.fullmatch(entry.name)
-        if match and match["host"] == _this_host() and not _is_alive(int(match["pid"])):
+        match = TEMPORARY.fullmatch(entry.name)
+        if match and match["host"] == _this_host() and not _is_alive(int(match["pid"]), match["start"]):
             found = True
             with contextlib.suppress(OSError):  # another user's, or gone meanwhile
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     return found
 
 
-def _is_alive(pid: int) -> bool:
+def _started(pid: int) -> str:
+    """Return when a process was started, as part of a name; nothing where the system does not say.
+
+    Numbers of processes are used again, after a restart soon: the same number and another start are another process.
+    """
+    try:
+        # Field 22 of proc(5), counted behind the command's name, which may hold blanks and parentheses.
+        ticks = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    except (OSError, ValueError, IndexError):
+        return ""
+    return "-" + hashlib.sha256(f"{boot}{ticks}".encode()).hexdigest()[:8]
+
+
+def _is_alive(pid: int, start: str | None) -> bool:
+    if start and (now := _started(pid)) and now != f"-{start}":
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -83,7 +109,7 @@ def publish(temporary: Path, path: Path, replace: bool = True) -> None:
     remove(backup)
 
 
-def publish_for_now(temporary: Path, path: Path, replace: bool, undo: ExitStack) -> Path:
+def publish_for_now(temporary: Path, path: Path, replace: bool, undo: ExitStack, backup: Path | None = None) -> Path:
     """Give the finished file its name, and `undo` what takes it back: to be closed, or emptied once all is well.
 
     Every step of `undo` is there before the step that it undoes: a flush may fail after the file has its name.
@@ -94,7 +120,7 @@ def publish_for_now(temporary: Path, path: Path, replace: bool, undo: ExitStack)
     Raises:
         FileError: it cannot have its name, or something stands there that is not to be replaced.
     """
-    backup = temporary_beside(path)
+    backup = backup or temporary_beside(path)
     try:
         new = _identity(temporary)
         undo.callback(_take_back, path, new, backup)
@@ -204,7 +230,7 @@ def new_folders(folder: Path) -> Iterator[None]:
         FileError: the folder cannot be made or written.
     """
     made: list[Path] = []
-    with _removed_on_failure(made):
+    with removed_on_failure(made):
         try:
             made += [p for p in (folder, *folder.parents) if not p.exists()]
             folder.mkdir(parents=True, exist_ok=True)
@@ -219,39 +245,7 @@ def new_folders(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def unused_folder(folder: Path) -> Iterator[Path]:
-    """Make and yield a folder that nobody else uses: `folder`, or the first that is free of folder-2, folder-3, ...
-
-    If the body fails, it is removed as by `new_folders`.
-
-    Raises:
-        FileError: no such folder can be made.
-    """
-    with new_folders(folder.parent):
-        _remove_stale_beside(folder)
-        for count in itertools.count(1):
-            chosen = folder if count == 1 else folder.with_name(f"{folder.name}-{count}")
-            try:
-                chosen.mkdir()
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise cannot_be_written(chosen, error) from error
-            with _removed_on_failure([chosen]):
-                yield chosen
-            return
-
-
-def _remove_stale_beside(folder: Path) -> None:
-    """Remove what runs that no longer live have left in the latest folders beside `folder`, and these if then empty."""
-    beside = sorted((p for p in folder.parent.iterdir() if p.is_dir()), reverse=True)
-    for other in beside[:_MOST_BESIDE]:
-        if remove_stale(other):
-            remove_empty([other])
-
-
-@contextlib.contextmanager
-def _removed_on_failure(folders: list[Path]) -> Iterator[None]:
+def removed_on_failure(folders: list[Path]) -> Iterator[None]:
     """Remove those of `folders`, innermost first, that are empty if the body fails."""
     try:
         yield

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 from transferpipe.files.atomic import (
     flush,
     new_folders,
-    publish_for_now,
     remove,
+    remove_empty,
     remove_stale,
+    removed_on_failure,
     temporary_beside,
 )
-from transferpipe.files.locks import lock_folder
 from transferpipe.files.os_errors import cannot_be_written
+from transferpipe.files.publishing import publish_together, settle
+
+_MOST_BESIDE = 50  # run folders in which a new run looks for what killed ones have left
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,14 @@ class _StagedFile:
 
 
 class Staging:
-    """A context: on leaving it, whatever was not published is removed, as are folders that were made for it."""
+    """A context: on leaving it, whatever was not published is removed, as are folders that were made for it.
 
-    def __init__(self) -> None:
+    What an interrupted run was publishing in `folder` is settled first.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        if folder is not None:  # before any temporary in it is taken for one that nobody needs
+            settle(folder)
         self._stack, self._files, self._folders = contextlib.ExitStack(), list[_StagedFile](), set[Path]()
 
     def __enter__(self) -> Staging:
@@ -51,6 +60,7 @@ class Staging:
         """
         if path.parent not in self._folders:
             self._stack.enter_context(new_folders(path.parent))
+            settle(path.parent)
             remove_stale(path.parent)
             self._folders.add(path.parent)
         temporary = temporary_beside(path)
@@ -77,15 +87,44 @@ class Staging:
         except OSError as error:
             raise cannot_be_written(path, error) from error
 
-    def publish(self, folder: Path) -> None:
-        """Give all files their names, or, if one cannot have its own, none. One process at a time does so in `folder`.
+    def publish(self, folder: Path, digests: Mapping[Path, str] = MappingProxyType({})) -> None:
+        """Give all files their names, or, if one cannot have its own, none: see `publish_together`.
 
         Raises:
             FileError: a name is taken, or cannot be given.
         """
-        with lock_folder(folder), contextlib.ExitStack() as undo:
-            backups = [publish_for_now(f.temporary, f.path, f.replace, undo) for f in self._files]
-            undo.pop_all()
-        for backup in backups:
-            remove(backup)
+        publish_together(folder, [(f.temporary, f.path, f.replace) for f in self._files], digests)
         self._files.clear()
+
+
+@contextlib.contextmanager
+def unused_folder(folder: Path) -> Iterator[Path]:
+    """Make and yield a folder that nobody else uses: `folder`, or the first that is free of folder-2, folder-3, ...
+
+    If the body fails, it is removed as by `new_folders`.
+
+    Raises:
+        FileError: no such folder can be made.
+    """
+    with new_folders(folder.parent):
+        _remove_stale_beside(folder)
+        for count in itertools.count(1):
+            chosen = folder if count == 1 else folder.with_name(f"{folder.name}-{count}")
+            try:
+                chosen.mkdir()
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise cannot_be_written(chosen, error) from error
+            with removed_on_failure([chosen]):
+                yield chosen
+            return
+
+
+def _remove_stale_beside(folder: Path) -> None:
+    """Settle and remove what killed runs have left in the latest folders beside `folder`, and these if then empty."""
+    beside = sorted((p for p in folder.parent.iterdir() if p.is_dir()), reverse=True)
+    for other in beside[:_MOST_BESIDE]:
+        settle(other)
+        if remove_stale(other):
+            remove_empty([other])

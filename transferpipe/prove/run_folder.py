@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import FileError, Problem, Problems, TransferError, VerificationError
 from transferpipe.fetch.cache import kept_copy
 from transferpipe.files.hashing import sha256
+from transferpipe.files.publishing import settle
 from transferpipe.files.segment import Segment
 from transferpipe.models.averages import AVERAGES, KERAS_FORMATS, averaged_file
 from transferpipe.planning.layouts.export import Held
@@ -78,6 +79,7 @@ def verify_run(folder: Path, on_progress: Progress | None = None) -> RunProof:
         FileError: the folder is not that of a run, or an artifact is missing.
         VerificationError: something differs.
     """
+    settle(folder)
     again = _load(folder)
     _open_sources(again)
     for artifact in again.manifest["artifacts"]:

@@ -95,6 +95,15 @@ def output_digest(temporary: Path) -> dict[str, Any]:
     return {"bytes": size, "sha256": _of_list(digests), "files": digests}
 
 
+def part_digests(temporary: Path, artifact: Mapping[str, Any]) -> dict[Path, str]:
+    """Return the SHA-256 of every file that `final_names` gives a name of its own, from what `output_digest` gave."""
+    if not temporary.is_dir():
+        return {temporary: artifact["sha256"]}
+    if output_of(temporary.name).files != "beside" and not is_sharded(temporary):
+        return {}
+    return {file: artifact["files"][end] for end, file in _ends(temporary).items()}
+
+
 def digest_again(path: Path, artifact: Mapping[str, Any]) -> str | None:
     """Return the SHA-256 of a finished output as the manifest counts it; None if it, or a part of it, is missing."""
     if "files" not in artifact:

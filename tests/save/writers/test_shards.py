@@ -121,9 +121,9 @@ def test_a_file_that_appears_during_the_run_is_not_replaced(recipe, monkeypatch)
 
     publish = Staging.publish
 
-    def late(self, folder):
+    def late(self, folder, digests):
         Path("out", INDEX).write_text("mine")
-        publish(self, folder)
+        publish(self, folder, digests)
 
     monkeypatch.setattr(Staging, "publish", late)
     assert run() == 4
