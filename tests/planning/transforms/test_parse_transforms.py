@@ -37,6 +37,13 @@ EVERY = [
     {"fold_batchnorm": {"of": ["kernel", "variance"], "epsilon": 0.001}},
     {"merge_lora": {"alpha": 1}},
     {"dequantize": None},
+    {"channels": "sum"},
+    {"crop_or_pad": "centre"},
+    {"resize": {"axes": [0]}},
+    {"resize_patches": None},
+    {"resize_positions": {"prefix": 1}},
+    {"inflate": "mean"},
+    {"deflate": "sum"},
 ]
 
 
@@ -63,7 +70,8 @@ def test_a_single_transform_needs_no_list():
             {"mirror": 0},
             "there is no transform 'mirror' -> there are transpose, reshape, slice, take, concat, stack, sum, weight_norm, spectral_norm,"
             " pad, cast, scale, fill, flatten_order, flip, from_cudnn,"
-            " classes, class_names, vocabulary, fold_batchnorm, merge_lora, dequantize",
+            " classes, class_names, vocabulary, fold_batchnorm, merge_lora, dequantize,"
+            " channels, crop_or_pad, resize, resize_patches, resize_positions, inflate, deflate",
         ),
         ("mean", "mean is no transform, but a merge -> write it under merge:"),
         (None, "a transform is one name with its arguments, not None -> write {transpose: [1, 0]}"),

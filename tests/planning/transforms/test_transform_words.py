@@ -53,7 +53,7 @@ CASES = [
      lambda fix: [{"stack": numbers(fix)[1]}], np.stack([X, Y], 2)),
     ("Pad.__post_init__: use slice to cut", [{"pad": {"axis": 0, "before": -1, "after": 0}}], [X],
      lambda fix: [{fix.split()[1]: ["1:"]}], X[1:]),
-    ("Pad.dtype: pad with another value,", [{"pad": {"axis": 0, "before": 0, "after": 1, "value": 1000}}], [SMALL],
+    ("_check_holds: pad with another value,", [{"pad": {"axis": 0, "before": 0, "after": 1, "value": 1000}}], [SMALL],
      lambda fix: [{re.search("put a (cast)", fix)[1]: "int32"},
                   {"pad": {"axis": 0, "before": 0, "after": 1, "value": 1000}}],
      np.concatenate([SMALL, np.full((1, 3), 1000)])),

@@ -14,16 +14,20 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import did_you_mean
 from transferpipe.planning.transforms.axes import Reshape, Transpose
+from transferpipe.planning.transforms.channels import Channels
 from transferpipe.planning.transforms.combine import SpectralNorm, Sum, WeightNorm
 from transferpipe.planning.transforms.dequantize import Dequantize
+from transferpipe.planning.transforms.dimensions import Deflate, Inflate
 from transferpipe.planning.transforms.flatten import FlattenOrder
 from transferpipe.planning.transforms.folding import FoldBatchNorm
 from transferpipe.planning.transforms.join import Concat, Stack
 from transferpipe.planning.transforms.legacy import Flip, FromCudnn
 from transferpipe.planning.transforms.lora import MergeLora
 from transferpipe.planning.transforms.merge import Fisher, Lerp, Linear, Mean, Slerp
-from transferpipe.planning.transforms.pad import Pad
+from transferpipe.planning.transforms.pad import CropOrPad, Pad
+from transferpipe.planning.transforms.positions import ResizePositions
 from transferpipe.planning.transforms.protocol import NO_GOAL, Goal, Transform, TransformError
+from transferpipe.planning.transforms.resize import Resize, ResizePatches
 from transferpipe.planning.transforms.rows import Classes, ClassNames, VocabularyRows
 from transferpipe.planning.transforms.select import Slice, Take
 from transferpipe.planning.transforms.task_vectors import Breadcrumbs, Dare, Della, ModelStock, TaskArithmetic, Ties
@@ -75,6 +79,13 @@ TRANSFORMS: Mapping[str, type[Transform]] = {
         FoldBatchNorm,
         MergeLora,
         Dequantize,
+        Channels,
+        CropOrPad,
+        Resize,
+        ResizePatches,
+        ResizePositions,
+        Inflate,
+        Deflate,
     )
 }
 

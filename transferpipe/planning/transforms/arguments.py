@@ -51,6 +51,16 @@ def parse_integers(where: str, value: Any, example: str) -> tuple[int, ...]:
     return tuple(parse_integer(f"each of {where}", item, example) for item in parse_list(where, value, example))
 
 
+def parse_choice(where: str, value: Any, choices: Sequence[str], example: str) -> str:
+    """Return `value` if it is one of the words `choices`; American spelling of one is the same word."""
+    word = "centre" if value == "center" else value
+    if word not in choices:
+        fix = did_you_mean(str(value), choices) if isinstance(value, str) else ""
+        what = f"{where} is one of {', '.join(choices)}, not {reprlib.repr(value)}"
+        raise TransformError(what, fix or f"write {example}")
+    return str(word)
+
+
 def parse_named(name: str, data: Any, example: str, known: Sequence[str], required: Iterable[str]) -> dict[str, Any]:
     """Return the arguments of transform `name` given by key; every key is known and no required one is missing."""
     if not isinstance(data, Mapping):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from transferpipe.planning.transforms.protocol import PartialShape, Transform, TransformError
 
 Shape = tuple[int, ...]
+_CAST = "put a cast before it, such as {cast: float32}"
 
 
 def find_axis(transform: Transform, axis: int, shape: Shape) -> int:
@@ -20,6 +21,19 @@ def find_axis(transform: Transform, axis: int, shape: Shape) -> int:
         fix = f"use an axis from {-rank} to {rank - 1}" if rank else "leave it out: a scalar has no axes"
         raise TransformError(f"{transform}: axis {axis} does not exist in shape {shape}", fix)
     return axis % rank
+
+
+def find_axes(transform: Transform, axes: Sequence[int], shape: Shape) -> tuple[int, ...]:
+    """Return `axes` counted from the front.
+
+    Raises:
+        TransformError: `shape` has not all of them, or two are the same, or there are none.
+    """
+    found = tuple(find_axis(transform, axis, shape) for axis in axes)
+    if not found or len(set(found)) < len(found):
+        what = f"{transform}: {list(axes)} are not different axes of shape {shape}"
+        raise TransformError(what, "name each axis once")
+    return found
 
 
 def insert_size(shape: PartialShape, axis: int, size: int | None) -> PartialShape | None:
@@ -60,7 +74,7 @@ def check_same_dtype(transform: Transform, dtypes: Sequence[str]) -> str:
     return dtypes[0]
 
 
-def check_floating(transform: Transform, dtype: str, fix: str) -> str:
+def check_floating(transform: Transform, dtype: str, fix: str = _CAST) -> str:
     """Return `dtype` if it is one of floating-point numbers (NumPy's or ml_dtypes'), or refuse."""
     if not dtype.startswith(("float", "bfloat")):
         raise TransformError(f"{transform} works on floating-point values, not on {dtype}", fix)

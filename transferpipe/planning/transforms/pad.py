@@ -1,9 +1,9 @@
-"""The transform that makes a weight larger: pad."""
+"""Transforms that add around a weight, or cut it: pad, by widths, and crop_or_pad, to the target's shape."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import ml_dtypes
@@ -11,18 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.planning.transforms.arguments import (
+    parse_choice,
     parse_integer,
     parse_integers,
     parse_list,
     parse_named,
     parse_number,
 )
-from transferpipe.planning.transforms.checks import find_axis
-from transferpipe.planning.transforms.protocol import PartialShape, Transform, TransformError
+from transferpipe.planning.transforms.checks import find_axes, find_axis
+from transferpipe.planning.transforms.protocol import Goal, PartialShape, Transform, TransformError
 from transferpipe.weights.spec import numpy_dtype
 
 _AXIS_EXAMPLE = "{pad: {axis: 0, before: 0, after: 1, value: 0}}"
 _WIDTHS_EXAMPLE = "{pad: {widths: [[0, 1], [0, 0]], value: 0}}"
+_CROP_EXAMPLE = "{crop_or_pad: {at: centre, axes: [0, 1], value: 0}}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +83,7 @@ class Pad(Transform):
 
     def dtype(self, dtypes: Sequence[str]) -> str:
         """See `Transform`."""
-        (dtype,) = dtypes
-        if not _holds(dtype, self.value):
-            what = f"{self}: {dtype} cannot hold the value {self.value}"
-            raise TransformError(what, "pad with another value, or put a cast before it")
-        return dtype
+        return _check_holds(self, dtypes[0], self.value)
 
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
@@ -101,6 +99,110 @@ class Pad(Transform):
         axes = [self.axis % len(after)] if self.axis is not None else range(len(after))
         added = {axis: sum(pair) for axis, pair in zip(axes, self.widths, strict=True)}
         return tuple(None if size is None else size - added.get(axis, 0) for axis, size in enumerate(after))
+
+
+@dataclass(frozen=True, slots=True)
+class CropOrPad(Transform):
+    """Cut or pad each axis to the target's size: (3, 3, in, out) becomes (5, 5, in, out) or (1, 1, in, out).
+
+    With ``at``:
+
+    * ``centre``: the element at (size - 1) // 2 stays there, so that a kernel with zeros around it computes what it did
+      where Keras pads its input as ``same`` and the stride is 1.
+    * ``corner``: the first element stays the first.
+
+    Attributes:
+        at: one of the above.
+        axes: the axes that change; None stands for all.
+        value: what is added; the weight's dtype must be able to hold it.
+        sizes: the new size of each axis; None takes them from the target.
+    """
+
+    at: str = "centre"
+    axes: tuple[int, ...] | None = None
+    value: int | float = 0
+    sizes: tuple[int, ...] | None = None
+    name: ClassVar[str] = "crop_or_pad"
+    arguments: ClassVar[tuple[str, ...]] = ("at", "axes", "value", "sizes")
+    computes: ClassVar[bool] = False
+    fills: ClassVar[bool] = True
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the transform for ``crop_or_pad``, ``crop_or_pad: corner`` or ``crop_or_pad: {axes: [0, 1]}``."""
+        given = {} if data is None else data if isinstance(data, Mapping) else {"at": data}
+        named = parse_named("crop_or_pad", given, _CROP_EXAMPLE, cls.arguments, [])
+        axes, sizes = (
+            parse_integers(f"{key} of crop_or_pad", named[key], _CROP_EXAMPLE) if key in named else None
+            for key in ("axes", "sizes")
+        )
+        at = parse_choice("at of crop_or_pad", named.get("at", "centre"), ("centre", "corner"), _CROP_EXAMPLE)
+        return cls(at, axes, parse_number("value of crop_or_pad", named.get("value", 0), _CROP_EXAMPLE), sizes)
+
+    def __post_init__(self) -> None:
+        if self.sizes is not None and min(self.sizes, default=0) < 0:
+            raise TransformError(f"{self}: {min(self.sizes)} is not a size", "use sizes from 0, or leave them out")
+
+    def __str__(self) -> str:
+        optional = [
+            f"{key}={value}" for key, value in (("axes", self.axes), ("sizes", self.sizes)) if value is not None
+        ]
+        return f"crop_or_pad({', '.join([self.at, *optional, f'value={self.value}'])})"
+
+    def fit(self, shapes: Sequence[tuple[int, ...]], goal: Goal) -> Transform:
+        """See `Transform`."""
+        (shape,) = shapes
+        if self.sizes is not None:
+            return self
+        return replace(self, sizes=tuple(goal.size(self, axis, len(shape)) for axis in self._find_axes(shape)))
+
+    def _find_axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(range(len(shape))) if self.axes is None else find_axes(self, self.axes, shape)
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """See `Transform`."""
+        (shape,) = shapes
+        axes, sizes = self._find_axes(shape), self.sizes or ()
+        if len(axes) != len(sizes):
+            what = f"{self}: there are {len(sizes)} sizes for {len(axes)} axes of shape {shape}"
+            raise TransformError(what, "give one size for each axis, or leave sizes out")
+        new = dict(zip(axes, sizes, strict=True))
+        return tuple(new.get(axis, size) for axis, size in enumerate(shape))
+
+    def dtype(self, dtypes: Sequence[str]) -> str:
+        """See `Transform`."""
+        return _check_holds(self, dtypes[0], self.value)
+
+    def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """See `Transform`."""
+        (array,) = arrays
+        result = np.full(self.shape([array.shape]), self.value, array.dtype)
+        taken, placed = [slice(None)] * array.ndim, [slice(None)] * array.ndim
+        for axis in self._find_axes(array.shape):
+            old, new = array.shape[axis], result.shape[axis]
+            # Where the result's first element lies, counted in the array.
+            first = (old - 1) // 2 - (new - 1) // 2 if self.at == "centre" else 0
+            start, stop = max(first, 0), min(first + new, old)
+            taken[axis], placed[axis] = slice(start, stop), slice(start - first, stop - first)
+        result[tuple(placed)] = array[tuple(taken)]
+        return result
+
+    def shape_before(self, after: PartialShape) -> PartialShape | None:
+        """See `Transform`."""
+        rank = len(after)
+        axes = range(rank) if self.axes is None else self.axes
+        if any(not -rank <= axis < rank for axis in axes):
+            return None
+        changed = {axis % rank for axis in axes}
+        return tuple(None if axis in changed else size for axis, size in enumerate(after))
+
+
+def _check_holds(transform: Transform, dtype: str, value: int | float) -> str:
+    """Return `dtype` if it can hold `value`, or refuse."""
+    if not _holds(dtype, value):
+        what = f"{transform}: {dtype} cannot hold the value {value}"
+        raise TransformError(what, "pad with another value, or put a cast before it")
+    return dtype
 
 
 def _holds(dtype: str, value: int | float) -> bool:
