@@ -1,0 +1,98 @@
+"""Two small networks for digits, and what they become for other inputs: more channels, larger images, videos.
+
+They are the material of the recipes that change shapes; `train_vision` made the weights that lie in ``data``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+
+
+def small_cnn(channels: int = 3, classes: int = 10) -> keras.Model:
+    """Return a classifier of 8x8 images: the convolutions ``conv1`` and ``conv2``, each pooled, and the head ``head``.
+
+    Args:
+        channels: channels of an image; 3 for the weights in ``data/colour_digits.keras``.
+        classes: how many classes ``head`` tells apart.
+
+    Returns:
+        A model from images of shape (n, 8, 8, channels) to probabilities of shape (n, classes).
+    """
+    import keras
+    from keras import layers
+
+    images = layers.Input((8, 8, channels), name="images")
+    x = images
+    for number, filters in enumerate((12, 16), 1):
+        x = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"conv{number}")(x)
+        x = layers.MaxPooling2D(name=f"pool{number}")(x)
+    x = layers.Flatten(name="flatten")(x)
+    return keras.Model(images, layers.Dense(classes, activation="softmax", name="head")(x), name="small_cnn")
+
+
+def small_cnn_3d(classes: int = 10) -> keras.Model:
+    """Return `small_cnn` for videos of 5 frames: the same layers under the same names, with kernels of 3x3x3.
+
+    Frames are not padded in time, so that two convolutions leave one of them: on a video whose frames are all the same,
+    a network with inflated weights computes what the one in two dimensions computes of a frame.
+
+    Args:
+        classes: how many classes ``head`` tells apart.
+
+    Returns:
+        A model from videos of shape (n, 5, 8, 8, 3) to probabilities of shape (n, classes).
+    """
+    import keras
+    from keras import layers
+
+    videos = layers.Input((5, 8, 8, 3), name="videos")
+    x = videos
+    for number, filters in enumerate((12, 16), 1):
+        x = layers.ZeroPadding3D((0, 1, 1), name=f"border{number}")(x)
+        x = layers.Conv3D(filters, 3, activation="relu", name=f"conv{number}")(x)
+        x = layers.MaxPooling3D((1, 2, 2), name=f"pool{number}")(x)
+    x = layers.Flatten(name="flatten")(x)
+    return keras.Model(videos, layers.Dense(classes, activation="softmax", name="head")(x), name="small_cnn_3d")
+
+
+def small_vit(image: int = 8, patch: int = 2, classes: int = 10) -> keras.Model:
+    """Return a vision transformer of two blocks: ``patches``, ``positions``, ``block1_...``, ``block2_...``, ``head``.
+
+    The first position is the class token's: its embedding stands for the token itself, as every image has the same.
+    Source: Dosovitskiy et al. 2020, arXiv:2010.11929.
+
+    Args:
+        image: height and width of an image, a multiple of `patch`.
+        patch: height and width of a patch.
+        classes: how many classes ``head`` tells apart.
+
+    Returns:
+        A model from images of shape (n, image, image, 1) to probabilities of shape (n, classes).
+    """
+    import keras
+    from keras import layers, ops
+
+    width, grid = 24, image // patch
+    images = layers.Input((image, image, 1), name="images")
+    x = layers.Conv2D(width, patch, patch, name="patches")(images)
+    x = layers.ZeroPadding1D((1, 0), name="class_token")(layers.Reshape((grid * grid, width), name="tokens")(x))
+    places = ops.cumsum(ops.ones_like(x[:, :, 0], dtype="int32"), axis=1) - 1
+    x = layers.Add(name="placed")([x, layers.Embedding(1 + grid * grid, width, name="positions")(places)])
+    for number in (1, 2):
+        x = _block(x, width, f"block{number}")
+    x = layers.LayerNormalization(epsilon=1e-6, name="norm")(x)[:, 0]
+    return keras.Model(images, layers.Dense(classes, activation="softmax", name="head")(x), name="small_vit")
+
+
+def _block(x: Any, width: int, name: str) -> Any:
+    from keras import layers
+
+    y = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm1")(x)
+    y = layers.MultiHeadAttention(2, width // 2, name=f"{name}_attention")(y, y)
+    x = layers.Add(name=f"{name}_add1")([x, y])
+    y = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm2")(x)
+    y = layers.Dense(2 * width, activation="gelu", name=f"{name}_dense1")(y)
+    return layers.Add(name=f"{name}_add2")([x, layers.Dense(width, name=f"{name}_dense2")(y)])
