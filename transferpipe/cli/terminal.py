@@ -37,6 +37,11 @@ def width() -> int:
     return max(shutil.get_terminal_size((NARROW, 24)).columns, LEAST)
 
 
+def height() -> int:
+    """Return how many lines are seen at once: what LINES says, or else the terminal's, or 24 where there is none."""
+    return shutil.get_terminal_size((NARROW, 24)).lines
+
+
 @contextmanager
 def muted(arguments: Arguments) -> Iterator[None]:
     """Let nothing be printed on standard output meanwhile where --quiet or --json asks for that."""

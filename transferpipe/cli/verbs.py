@@ -142,7 +142,10 @@ def _by_name(rows: Sequence[Verb]) -> Mapping[str, Verb]:
 _FLAGS = (
     Flag(JSON, "print JSON, errors too"),
     Flag(QUIET, "print nothing but warnings and errors", short="-q"),
-    Flag("--all", "list everything: what is not a weight (inspect), every layer (parity), every weight (diff)"),
+    Flag(
+        "--all",
+        "list everything: what is not a weight (inspect), layers (parity), weights (diff), rows (report)",
+    ),
     Flag("--inputs", "an npz file with one array an input, in place of random ones", takes_value=True),
     Flag("--atol", "the largest difference allowed", takes_value=True),
     Flag("--rtol", "the same as a part of the expected value", takes_value=True),
@@ -212,7 +215,7 @@ VERBS: Mapping[str, Verb] = _by_name(
             "report",
             "build a sweep's table and page again",
             "FOLDER",
-            (JSON, "--watch"),
+            (JSON, "--all", "--watch"),
             "sweeps.report:report",
             "transferpipe report outputs/sweeps/yosinski",
         ),

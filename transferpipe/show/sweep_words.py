@@ -11,17 +11,25 @@ from transferpipe.sweep.leaderboard import Entry, Leaderboard, Row
 from transferpipe.sweep.statistics import Estimate
 from transferpipe.sweep.variant import SEED
 from transferpipe.text.collapse import counted
-from transferpipe.text.listing import listed
+from transferpipe.text.listing import and_more, listed
 
 LIKE_THE_BEST = "tied with best"
 CONSTANT = "identical for all seeds"
+MOST_WHOLE = 20
+"""So many variants or rows are always listed whole: with the words about them, they find room on a screen."""
 # For one line of a summary: the page of a variant and its log have all of it.
 _MOST_LABELS, _LONGEST = 3, 120
 
 
 def some(labels: Sequence[str]) -> str:
-    """Return the first labels, and how many more there are."""
-    return listed(labels, _MOST_LABELS)
+    """Return the first labels, and of how many more variants it is true; a label of several stands there once.
+
+    >>> some(["a", "b", "a", "c", "d", "d"])
+    'a (2), b, c and 2 more'
+    """
+    counts = Counter(labels)
+    first = [f"{label} ({n})" if n > 1 else label for label, n in [*counts.items()][:_MOST_LABELS]]
+    return listed(first) + and_more(len(labels) - sum([*counts.values()][:_MOST_LABELS]))
 
 
 def by_text(texts: Iterable[tuple[str, Sequence[str]]]) -> dict[str, list[str]]:
@@ -129,10 +137,21 @@ def cautions(board: Leaderboard) -> list[str]:
     return lines
 
 
+def in_short(problems: Sequence[str]) -> str:
+    r"""Return of what a variant failed in one short line; its log has all of it.
+
+    >>> in_short(["score: odd\nin two lines", "seed: odd too"])
+    'score: odd (and 1 more problem)'
+    """
+    first = next(iter(str(problems[0]).splitlines()), "") if problems else ""
+    cut = first if len(first) <= _LONGEST else f"{first[: _LONGEST - 1]}…"
+    return cut + (f" (and {counted(len(problems) - 1, 'more problem')})" if len(problems) > 1 else "")
+
+
 def reason(row: Row) -> str:
     """Return the first problem of a row with the log in which it stands."""
     failed: list[Entry] = [e for e in row.entries if e.result and e.result.get("problems")]
-    return f"{str((failed[0].result or {})['problems'][0])[:_LONGEST]} ({failed[0].key}/run.log)" if failed else ""
+    return f"{in_short((failed[0].result or {})['problems'])} ({failed[0].key}/run.log)" if failed else ""
 
 
 def said(board: Leaderboard) -> list[str]:

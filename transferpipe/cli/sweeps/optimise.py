@@ -27,6 +27,7 @@ from transferpipe.errors import Problem, Problems, RecipeError, TransferError
 from transferpipe.execute.prepare import prepare
 from transferpipe.files.atomic import write_text
 from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.show.sweep_words import in_short
 from transferpipe.sweep.job import RESULT, Result, failed, forget_attempt, read_result
 from transferpipe.sweep.record import entries_in
 from transferpipe.sweep.settings import SweepSettings
@@ -165,7 +166,7 @@ def _trial(trials: _Trials, config: DictConfig) -> float:
         result = _refused(Variant({}, settings), Path(trials.folder), error)
     score = result.get("score")
     if score is None:
-        problems = "; ".join(result.get("problems", ()))
+        problems = in_short(result.get("problems", ()))
         print(visible(f"{label}  FAILED: {problems}"), flush=True)
         raise TransferError([Problem(label, problems)])
     value = float(score["value"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,8 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from transferpipe.show.score_table import number_text
+from transferpipe.show.sweep_words import MOST_WHOLE, in_short, some
 from transferpipe.sweep.job import DONE, LOG, OnResult, Result
 from transferpipe.text.visible import visible
+
+_LINES, _KINDS = 4, 3  # of the progress of many variants, and of their failures
 
 
 @contextmanager
@@ -29,16 +32,15 @@ def planning_progress() -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def sweep_progress(total: int, labels: Mapping[str, str], folder: Path) -> Iterator[OnResult]:
+def sweep_progress(labels: Mapping[str, Sequence[str]], folder: Path) -> Iterator[OnResult]:
     """Yield what is called with every result.
 
     Args:
-        total: how many variants are to run.
-        labels: what each is called, by its key.
+        labels: by the key of each run, what the variants are called that share it.
         folder: where their folders are.
     """
-    lines = _ResultLines(total, labels, folder)
-    if not total or not (sys.stderr.isatty() and sys.stdout.isatty()):
+    lines = _ResultLines(labels, folder)
+    if not labels or not (sys.stderr.isatty() and sys.stdout.isatty()):
         yield lines
         return
     # A terminal of its own, and not what goes into a variant's log while it runs.
@@ -47,35 +49,61 @@ def sweep_progress(total: int, labels: Mapping[str, str], folder: Path) -> Itera
     columns = (TextColumn("sweep"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
     with terminal, bar:
-        task = bar.add_task("sweep", total=total)
+        task = bar.add_task("sweep", total=lines.total)
 
         def show_result(key: str, result: Result) -> None:
-            console.print(lines.line(key, result, with_time=False), markup=False, highlight=False)
-            bar.advance(task)
+            if line := lines.line(key, result, with_time=False):
+                console.print(line, markup=False, highlight=False)
+            bar.advance(task, len(labels.get(key, (key,))))
 
         yield show_result
 
 
 class _ResultLines:
-    """Makes the lines, numbered as results come in."""
+    """Makes the lines, numbered by variants as results come in.
 
-    def __init__(self, total: int, labels: Mapping[str, str], folder: Path) -> None:
-        self._total, self._labels, self._folder = total, labels, folder
-        self._done, self._started = 0, time.perf_counter()
+    Of a few variants, a line each. Of many, a line a quarter, and the first failures of each kind: what all came to
+    stands in the table, on the page and in the logs.
+    """
+
+    def __init__(self, labels: Mapping[str, Sequence[str]], folder: Path) -> None:
+        self._labels, self._folder = labels, folder
+        self.total = sum(map(len, labels.values()))
+        self._done, self._failed, self._started = 0, 0, time.perf_counter()
+        self._known: set[str] = set()
 
     def __call__(self, key: str, result: Result) -> None:
-        print(self.line(key, result), flush=True)
+        if line := self.line(key, result):
+            print(line, flush=True)
 
     def line(self, key: str, result: Result, with_time: bool = True) -> str:
-        self._done += 1
-        left = (time.perf_counter() - self._started) / self._done * (self._total - self._done)
-        rest = f"  ({_duration(left)} left)" if with_time and self._done < self._total else ""
-        label, seconds = visible(self._labels.get(key, key)), result.get("seconds", 0)
-        return f"[{self._done}/{self._total}] {label}  {self._outcome(key, result)}  {seconds:.1f} s{rest}"
+        """Return what is to be said of a result; empty where that is nothing."""
+        same = self._labels.get(key, (key,))
+        before, self._done = self._done, self._done + len(same)
+        failed = result["status"] != DONE
+        self._failed += len(same) * failed
+        left = (time.perf_counter() - self._started) / self._done * (self.total - self._done)
+        rest = f"  ({_duration(left)} left)" if with_time and self._done < self.total else ""
+        if self.total > MOST_WHOLE and not (failed and self._is_new(result)):
+            quarter = self.total / _LINES
+            if self._done // quarter == before // quarter:
+                return ""
+            failures = f", {self._failed} failed" if self._failed else ""
+            return f"[{self._done}/{self.total}] finished{failures}{rest}"
+        label, seconds = visible(some(same)), result.get("seconds", 0)
+        return f"[{self._done}/{self.total}] {label}  {self._outcome(key, result)}  {seconds:.1f} s{rest}"
+
+    def _is_new(self, result: Result) -> bool:
+        """Tell whether this is one of the first failures, and of another kind than those before."""
+        kind = in_short(result.get("problems", ()))
+        if kind in self._known or len(self._known) >= _KINDS:
+            return False
+        self._known.add(kind)
+        return True
 
     def _outcome(self, key: str, result: Result) -> str:
         if result["status"] != DONE:
-            return visible(f"FAILED: {'; '.join(result['problems'])}; see {self._folder / key / LOG}")
+            return visible(f"FAILED: {in_short(result['problems'])}; see {self._folder / key / LOG}")
         score = result.get("score")
         return number_text(score["value"]) if score else "done"
 

@@ -29,7 +29,11 @@ def report(arguments: Arguments) -> int:
         done = [folder / e.key for e in record.entries if is_finished(folder / e.key)]
         leave_missing_pages(done)
         write_results(folder, record)
-    print(json.dumps(read_data(folder), indent=1) if JSON in arguments.flags else table_of(record))
+    print(
+        json.dumps(read_data(folder), indent=1)
+        if JSON in arguments.flags
+        else table_of(record, whole="--all" in arguments.flags)
+    )
     return 0
 
 

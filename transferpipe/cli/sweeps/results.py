@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from transferpipe.cli.terminal import in_colour, width
+from transferpipe.cli.terminal import height, in_colour, width
 from transferpipe.errors import TransferError
 from transferpipe.files.atomic import write_text
 from transferpipe.show.sweep_page import sweep_page
@@ -18,12 +18,15 @@ from transferpipe.sweep.record import SweepRecord, board_of_record, with_results
 
 PAGE = "sweep.html"
 _PAUSE = 3.0  # seconds between two writings while a sweep runs
+_BESIDE = 12  # lines of a screenful that the table leaves to what a sweep says before and after it
+_LEAST = 12  # lines of a table with its words: less says nothing
 _SHARE = 20  # writing takes at most one part in this many of the time
 
 
-def table_of(record: SweepRecord) -> str:
-    """Return the ranked table as this terminal shows it."""
-    return leaderboard_text(board_of_record(record), colour=in_colour(), width=width())
+def table_of(record: SweepRecord, whole: bool = False) -> str:
+    """Return the ranked table as this terminal shows it: a screenful, unless the `whole` is asked for."""
+    lines = None if whole else max(height() - _BESIDE, _LEAST)
+    return leaderboard_text(board_of_record(record), colour=in_colour(), width=width(), lines=lines)
 
 
 def write_results(folder: Path, record: SweepRecord) -> None:

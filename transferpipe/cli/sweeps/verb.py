@@ -59,7 +59,8 @@ def _sweep(arguments: Arguments) -> tuple[int, Mapping[str, Any] | None]:
         with planning_progress() as on_progress:
             found = plan_sweep(base, axes, settings, trusted, on_progress)
         if found.variants:
-            print(variants_text([*found.variants], colour=in_colour(), width=width()), flush=True)
+            whole = DRY_RUN in arguments.flags
+            print(variants_text([*found.variants], colour=in_colour(), width=width(), whole=whole), flush=True)
         report_broken(found, skip="--skip-broken" in arguments.flags)
         if DRY_RUN in arguments.flags:
             data = {"variants": [variant.to_data() for variant in found.variants]}
@@ -119,10 +120,10 @@ def _run(found: SweepPlan, record: SweepRecord, engine: Engine, trusted: Collect
     print(f"sweep    {found.folder}: {', '.join(notes)}", flush=True)
     tell_stale(record.entries)
     logs.tell(with_results(found.folder, entries))
-    labels = {p.key: p.variant.label for p in reversed(found.variants)}
+    labels = {key: [p.variant.label for p in found.variants if p.key == key] for key in waiting}
     written = written_now_and_then(found.folder, record)
     try:
-        with sweep_progress(len(waiting), labels, found.folder) as on_result:
+        with sweep_progress(labels, found.folder) as on_result:
             engine.run(
                 [found.folder / key for key in waiting], trusted, then_record(logs.also(on_result, entries), written)
             )
