@@ -21,7 +21,16 @@ EVERY = [
     {"take": {"axis": 0, "indices": [0]}},
     {"concat": -1},
     {"stack": 0},
+    {"split": {"axis": 0, "parts": 2, "part": 0}},
+    {"unstack": 0},
+    {"interleave": {"axis": 0}},
+    {"repeat": {"axis": 0, "times": 2}},
+    {"new_axis": 0},
+    {"fuse_qkv": None},
+    {"unfuse_qkv": {"part": "q"}},
     {"sum": None},
+    {"mean": {"axis": 0}},
+    {"max": None},
     {"weight_norm": None},
     {"spectral_norm": None},
     {"pad": {"axis": 0, "after": 1}},
@@ -68,12 +77,9 @@ def test_a_single_transform_needs_no_list():
         ("transpos", "there is no transform 'transpos' -> did you mean 'transpose'?"),
         (
             {"mirror": 0},
-            "there is no transform 'mirror' -> there are transpose, reshape, slice, take, concat, stack, sum, weight_norm, spectral_norm,"
-            " pad, cast, scale, fill, flatten_order, flip, from_cudnn,"
-            " classes, class_names, vocabulary, fold_batchnorm, merge_lora, dequantize,"
-            " channels, crop_or_pad, resize, resize_patches, resize_positions, inflate, deflate",
+            "there is no transform 'mirror' -> there are " + ", ".join(TRANSFORMS),
         ),
-        ("mean", "mean is no transform, but a merge -> write it under merge:"),
+        ("linear", "linear is no transform, but a merge -> write it under merge:"),
         (None, "a transform is one name with its arguments, not None -> write {transpose: [1, 0]}"),
         ({}, "a transform is one name with its arguments, not {} -> write {transpose: [1, 0]}"),
         ({1: 2}, "a transform is one name with its arguments, not {1: 2} -> write {transpose: [1, 0]}"),

@@ -98,7 +98,7 @@ def test_slice_refuses_an_index_into_an_empty_axis():
         ({"axis": 0}, "slice along axis 0 has no start, stop or step"),
         ({"axis": 0, "stop": None}, "slice along axis 0 has no start, stop or step"),
         ({"start": 1}, "slice needs the argument 'axis', but has ['start']"),
-        ({"axis": 0, "start": "1"}, "start of slice must be an integer, not '1'"),
+        ({"axis": 0, "start": "1"}, "start of slice, where it is not a share such as 1/3, must be an integer, not '1'"),
         ({"axis": 0, "stop": 2**60}, "stop of slice is beyond 281474976710656, the largest integer here"),
     ],
 )

@@ -8,11 +8,14 @@ from advice import braces, offered, written
 from transferpipe.planning.transforms import (
     MERGES,
     TRANSFORMS,
+    Goal,
     TransformError,
     apply_chain,
+    fit_chain,
     infer,
     parse_merge,
     parse_transform,
+    parse_transforms,
 )
 
 follows = pytest.mark.follows
@@ -132,7 +135,6 @@ def refusal(steps, *arrays):
 @pytest.mark.parametrize(
     ("wrong", "arrays", "expected"),
     [
-        pytest.param({"sum": {"axis": 5}}, [X], X.sum(0), marks=follows("SumAlong.shape: write {sum: {axis: 0}}")),
         pytest.param({"pad": {"widths": [[0, 1]]}}, [X], PADDED, marks=follows("Pad._all_widths: give … pairs of")),
     ],
 )
@@ -153,6 +155,9 @@ def test_what_is_written_for_a_shape(wrong, arrays, expected):
         pytest.param({"fill": 0.5}, [WHOLE], np.full((4, 3), 0.5), marks=follows("Fill.dtype: put a cast before")),
         pytest.param("sum", [WHOLE, WHOLE], 2 * WHOLE, marks=follows("Sum.dtype: put a cast before")),
         pytest.param({"sum": {"axis": 0}}, [WHOLE], WHOLE.sum(0), marks=follows("SumAlong.dtype: put a cast before")),
+        pytest.param({"mean": {"axis": 0}}, [WHOLE], WHOLE.mean(0), marks=follows("MeanAlong.dtype: put a cast before")),
+        pytest.param({"max": {"axis": 0}}, [WHOLE], WHOLE.max(0), marks=follows("MaxAlong.dtype: put a cast before")),
+        pytest.param("max", [WHOLE, WHOLE], WHOLE, marks=follows("Max.dtype: put a cast before")),
         pytest.param("weight_norm", [np.ones((4, 1), "int32"), WHOLE + 1],
                      (WHOLE + 1) / np.sqrt(((WHOLE + 1) ** 2).sum(1, keepdims=True)),
                      marks=follows("WeightNorm.dtype: put a cast before")),
@@ -245,3 +250,78 @@ def test_every_example_in_a_hint_can_be_read(merge):
                 parse(example)
                 count += 1
     assert count > (3 if merge else 30)
+
+
+def by_head(**more):
+    return {"order": "by_head", "heads": 4, **more}
+
+
+# By the hint: what is refused, the shapes it is given and what is wanted of it, and what the hint makes of it.
+ARRANGED = [
+    ("Split.parse: write from 1 to", {"split": {"axis": 0, "parts": 0, "part": 0}}, [(6,)], None,
+     {"split": {"axis": 0, "parts": 3, "part": 1}}),
+    ("Split.__post_init__: write …", {"split": {"axis": 0, "parts": [2, 0], "part": 0}}, [(6,)], None,
+     {"split": {"axis": 0, "parts": 3, "part": 1}}),
+    ("Split.__post_init__: count from 0, the", {"split": {"axis": 0, "parts": 3, "part": 3}}, [(6,)], None,
+     {"split": {"axis": 0, "parts": 3, "part": 2}}),
+    ("Split._bounds: choose parts whose sum", {"split": {"axis": 0, "parts": 4, "part": 1}}, [(6,)], None,
+     {"split": {"axis": 0, "parts": [1, 2], "part": 1}}),
+    ("InterleaveParts.__post_init__: write …, groups from", {"interleave": {"axis": 0, "parts": 1}}, [(6,)], None,
+     {"interleave": {"axis": -1, "parts": 2}}),
+    ("InterleaveParts._sizes: choose parts and groups", {"interleave": {"axis": 0, "parts": 4}}, [(6,)], None,
+     {"interleave": {"axis": 0, "parts": 3, "groups": 2}}),
+    ("Repeat.__post_init__: write …", {"repeat": {"axis": 0, "times": 0}}, [(2,)], None,
+     {"repeat": {"axis": 0, "times": 3}}),
+    ("Repeat.fit: write how many times,", {"repeat": {"axis": 0, "times": "target"}}, [(2,)], (5,),
+     [{"repeat": {"axis": 0, "times": 3}}, {"slice": ["0:5"]}]),
+    ("Repeat._blocks: choose groups that divide", {"repeat": {"axis": 0, "times": 2, "groups": 4}}, [(6,)], None,
+     {"repeat": {"axis": 0, "times": 2, "groups": 3}}),
+    ("NewAxis.shape: use an axis from", {"new_axis": 3}, [(2,)], None, {"new_axis": 1}),
+    ("_parse_heads: did you mean …?", {"unfuse_qkv": {"part": "q", "order": "by_heads"}}, [(12,)], None,
+     {"unfuse_qkv": {"part": "q", "order": "by_head", "heads": 4}}),
+    ("_parse_heads: write …, heads: 12", {"fuse_qkv": {"axis": 0, "order": "by_head"}}, [(12,)] * 3, None,
+     {"fuse_qkv": {"axis": 0, "order": "by_head", "heads": 12}}),
+    ("_parse_heads: write heads, and kv_heads", {"unfuse_qkv": {"part": "q", "heads": 4, "kv_heads": 3}}, [(8,)], None,
+     {"unfuse_qkv": {"part": "q", "heads": 4, "kv_heads": 2}}),
+    ("UnfuseQkv.parse: its parts are …", {"unfuse_qkv": {"part": "query"}}, [(12,)], None, {"unfuse_qkv": {"part": "q"}}),
+    ("UnfuseQkv.shape: check axis, heads and", {"unfuse_qkv": {"part": "q", "axis": 1}}, [(12, 4)], None,
+     {"unfuse_qkv": {"part": "q", "axis": 0}}),
+    ("FuseQkv._heads: name three sources", "fuse_qkv", [(12,)] * 2, None, None),
+    ("FuseQkv._heads: give it weights that", "fuse_qkv", [(4, 2), (4, 3), (4, 3)], None, {"fuse_qkv": {"axis": 1}}),
+    ("FuseQkv._heads: check axis, heads and", {"fuse_qkv": by_head()}, [(8,), (4,), (4,)], None,
+     {"fuse_qkv": by_head(kv_heads=2)}),
+    ("Reshape.fit: write the sizes, or", [{"reshape": "target"}, {"reshape": [-1]}], [(2, 3)], (6,),
+     [{"reshape": [3, 2]}, {"reshape": [-1]}]),
+    ("Goal.size: change the number of", {"slice": {"axis": 0, "size": "target"}}, [(3, 2)], (4,),
+     [{"reshape": [-1]}, {"slice": {"axis": 0, "size": "target"}}]),
+    ("Goal.size: write the size, or", [{"slice": {"axis": 0, "size": "target"}}, {"reshape": [-1]}], [(3, 2)], (4,),
+     [{"slice": {"axis": 0, "size": 2}}, {"reshape": [-1]}]),
+    ("Along.shape: name every axis once", {"sum": {"axis": [0, -2]}}, [(3, 2)], None, {"sum": {"axis": [0, -1]}}),
+    ("Along.shape: leave the empty weight", {"mean": {"axis": 0}}, [(0, 2)], None, None),
+    ("SizedSlice.parse: at is one of", {"slice": {"axis": 0, "size": 2, "at": "middle"}}, [(4,)], None,
+     {"slice": {"axis": 0, "size": 2, "at": "center"}}),
+    ("SizedSlice.parse: write {slice: {axis: 0,", {"slice": {"axis": 0, "stop": 0.5, "size": 2}}, [(6,)], (4,),
+     {"slice": {"axis": 0, "start": "1/3", "stop": "2/3"}}),
+    ("SizedSlice.parse: write {slice: {axis: 0, #2", {"slice": {"start": 0.5}}, [(6,)], (4,),
+     {"slice": {"axis": 0, "size": "target"}}),
+    ("SizedSlice._range.count: write a share such", {"slice": {"axis": 0, "stop": 0.333}}, [(6,)], None,
+     {"slice": {"axis": 0, "stop": "1/3"}}),
+    ("SizedSlice._range: use pad where the", {"slice": {"axis": 0, "size": "target"}}, [(4,)], (6,),
+     {"pad": {"axis": 0, "after": 2}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong", "shapes", "wanted", "right"), [pytest.param(*c, id=c[0], marks=follows(c[0])) for c in ARRANGED]
+)
+def test_what_is_advised_of_parts_and_sizes_can_be_planned(key, wrong, shapes, wanted, right):
+    goal, dtypes = Goal(wanted), ["float32"] * len(shapes)
+    with pytest.raises(TransformError) as caught:
+        infer(parse_transforms(wrong), shapes, dtypes, goal)
+    if "…" not in key:
+        assert caught.value.fix.startswith(key.partition(": ")[2].partition(" #")[0])
+    if right is None:  # there is nothing to write: other weights are needed
+        return
+    found = fit_chain(parse_transforms(right), shapes, goal)
+    arrays = [np.zeros(shape, "float32") for shape in shapes]
+    assert apply_chain(found, arrays).shape == infer(found, shapes, dtypes)[0]

@@ -17,12 +17,76 @@ CASES = {
         (None, ((2, 3),), lambda a: a.T),
         ([2, 0, 1], (MAP,), lambda a: np.transpose(a, (2, 0, 1))),
     ),
-    "reshape": (([6, 4], (MAP,), lambda a: a.reshape(6, 4)), ([-1], ((2, 3),), np.ravel)),
-    "slice": ((["0:2"], ((5, 2),), lambda a: a[:2]), ([1, ":"], ((3, 4),), lambda a: a[1])),
+    "reshape": (
+        ([6, 4], (MAP,), lambda a: a.reshape(6, 4)),
+        ([-1], ((2, 3),), np.ravel),
+        ("target", ((6, 4),), lambda a: a.reshape(2, 3, 4), MAP),
+    ),
+    "slice": (
+        ({"axis": 0, "start": "1/3", "stop": "2/3"}, ((6, 2),), lambda a: a[2:4]),
+        ({"axis": 1, "start": 0.5}, ((2, 6),), lambda a: a[:, 3:]),
+        ({"axis": -1, "size": "target", "at": "end"}, ((2, 6),), lambda a: a[:, 2:], (2, 4)),
+        ({"axis": 0, "stop": "target"}, ((5, 2),), lambda a: a[:3], (3, 2)),
+        ({"axis": 0, "start": 1, "size": "target"}, ((5, 2),), lambda a: a[1:4], (3, 2)),
+        ({"size": "target", "at": "center"}, ((5, 4),), lambda a: a[1:4, 1:3], (3, 2)),
+        ("target", ((5, 4),), lambda a: a[:3, :2], (3, 2)),
+        (["0:2"], ((5, 2),), lambda a: a[:2]),
+        ([1, ":"], ((3, 4),), lambda a: a[1]),
+    ),
     "take": (({"axis": 1, "indices": [2, 0]}, ((2, 3),), lambda a: a[:, [2, 0]]),),
     "concat": ((0, ((2, 3), (4, 3)), lambda *a: np.concatenate(a)), (1, ((2, 3), (2, 1)), lambda *a: np.hstack(a))),
     "stack": ((0, ((2, 3), (2, 3)), lambda *a: np.stack(a)),),
-    "sum": ((None, (SQUARE, SQUARE), lambda a, b: a + b),),
+    "sum": (
+        (None, (SQUARE, SQUARE), lambda a, b: a + b),
+        ({"axis": 1}, (MAP,), lambda a: a.astype("float64").sum(1)),
+        ({"axis": [0, -1], "keep": True}, (MAP,), lambda a: a.astype("float64").sum((0, 2), keepdims=True)),
+    ),
+    "max": (
+        (None, (SQUARE, SQUARE), np.maximum),
+        ({"axis": -1}, (MAP,), lambda a: a.max(-1)),
+        ({"axis": [0, 2], "keep": True}, (MAP,), lambda a: a.max((0, 2))[None, :, None]),
+    ),
+    "split": (
+        ({"axis": 0, "parts": 3, "part": 1}, ((6, 2),), lambda a: np.split(a, 3)[1]),
+        ({"axis": -1, "parts": [4, 1, 1], "part": -1}, ((2, 12),), lambda a: a[:, 10:]),
+        ({"axis": 1, "parts": [1, 3], "part": 1}, ((2, 4),), lambda a: a[:, 1:]),
+    ),
+    "unstack": ((1, (MAP,), lambda a: a[1]), ({"axis": -1, "index": -2}, (MAP,), lambda a: a[..., 2])),
+    "interleave": (
+        ({"axis": 0}, ((2, 3), (2, 3)), lambda a, b: np.array([a[0], b[0], a[1], b[1]])),
+        ({"axis": -1}, ((2,), (2,), (2,)), lambda a, b, c: np.array([a[0], b[0], c[0], a[1], b[1], c[1]])),
+        ({"axis": 0, "parts": 2}, ((6, 2),), lambda a: a[[0, 3, 1, 4, 2, 5]]),
+        ({"axis": 0, "parts": -2}, ((6, 2),), lambda a: a[[0, 2, 4, 1, 3, 5]]),
+        ({"axis": 1, "parts": 2, "groups": 2}, ((2, 8),), lambda a: a[:, [0, 2, 1, 3, 4, 6, 5, 7]]),
+    ),
+    "repeat": (
+        ({"axis": 1, "times": 2}, ((2, 3),), lambda a: np.repeat(a, 2, 1)),
+        ({"axis": 0, "times": 3, "groups": 1}, ((2, 3),), lambda a: np.tile(a, (3, 1))),
+        ({"axis": 0, "times": 2, "groups": 2}, ((4, 3),), lambda a: a[[0, 1, 0, 1, 2, 3, 2, 3]]),
+        ({"axis": -1, "times": "target"}, ((2, 3),), lambda a: np.repeat(a, 2, 1), (2, 6)),
+    ),
+    "new_axis": ((0, ((2, 3),), lambda a: a[None]), ({"axis": -1}, ((2, 3),), lambda a: a[..., None])),
+    "fuse_qkv": (
+        (None, ((4, 2), (4, 2), (4, 2)), lambda *a: np.concatenate(a)),
+        (None, ((4, 2), (2, 2), (2, 2)), lambda *a: np.concatenate(a)),
+        (
+            {"order": "by_head", "heads": 2},
+            ((4, 2), (4, 2), (4, 2)),
+            lambda q, k, v: np.concatenate([q[:2], k[:2], v[:2], q[2:], k[2:], v[2:]]),
+        ),
+        (
+            {"order": "by_head", "heads": 4, "kv_heads": 2, "axis": 1},
+            ((2, 4), (2, 2), (2, 2)),
+            lambda q, k, v: np.stack([*q.T[:2], k.T[0], v.T[0], *q.T[2:], k.T[1], v.T[1]], 1),
+        ),
+    ),
+    "unfuse_qkv": (
+        ({"part": "k"}, ((6, 2),), lambda a: a[2:4]),
+        ({"part": "v", "heads": 4, "kv_heads": 2, "axis": -1}, ((3, 16),), lambda a: a[:, 12:]),
+        ({"part": "q", "heads": 4, "kv_heads": 2, "order": "by_head"}, ((8,),), lambda a: a[[0, 1, 4, 5]]),
+        ({"part": "k", "heads": 4, "kv_heads": 2, "order": "by_head"}, ((8,),), lambda a: a[[2, 6]]),
+        ({"part": "v", "heads": 2, "order": "by_head"}, ((12,),), lambda a: a[[4, 5, 10, 11]]),
+    ),
     "weight_norm": ((None, ((3, 1), (3, 4)), None),),
     "pad": (({"axis": 0, "before": 1, "after": 2, "value": 9}, ((2, 3),), lambda a: np.pad(a, ((1, 2), (0, 0)), constant_values=9)),),
     "cast": (("float16", ((2, 3),), lambda a: a.astype("float16")), ("int8", ((2,),), lambda a: a.astype("int8"))),
@@ -107,6 +171,11 @@ CASES = {
         ({"how": "mean", "axis": 1}, (MAP,), lambda a: a.mean(1)),
         ({"how": "centre", "axis": -1}, (MAP,), lambda a: a[..., 1]),
     ),
+    "mean_along": (
+        (None, (SQUARE, SQUARE), lambda a, b: (a + b) / 2),
+        ({"axis": 0}, (MAP,), lambda a: a.astype("float64").mean(0)),
+        ({"axis": [1, 2], "keep": True}, (MAP,), lambda a: a.astype("float64").mean((1, 2))[:, None, None]),
+    ),
     "mean": ((None, (SQUARE, SQUARE), lambda a, b: (a + b) / 2),),
     "linear": (([2, -1], (SQUARE, SQUARE), lambda a, b: 2 * a - b),
                ({"weights": [1, 3], "normalize": True}, (SQUARE, SQUARE), lambda a, b: (a + 3 * b) / 4)),
@@ -139,7 +208,7 @@ def laws_of(name, cases):
                 return compute(*arrays) if compute else None
         raise AssertionError(arguments)
 
-    known = {**TRANSFORMS, **MERGES}
+    known = {**TRANSFORMS, **MERGES, "mean_along": TRANSFORMS["mean"]}
     facts = {"kind": known[name], "cases": tuple((*case[:2], *case[3:]) for case in cases), "formula": formula}
     facts["leading"] = LEADING.get(name, ())
     return type(f"Test_{name}", (TransformLaws,), facts)

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from transferpipe.planning.transforms import TransformError, apply_chain, infer
 from transferpipe.planning.transforms.axes import Reshape, Transpose
-from transferpipe.planning.transforms.combine import Sum, WeightNorm
+from transferpipe.planning.transforms.combine import WeightNorm
 from transferpipe.planning.transforms.flatten import FlattenOrder
 from transferpipe.planning.transforms.join import Concat, Stack
 from transferpipe.planning.transforms.merge import Linear, Mean, Slerp
 from transferpipe.planning.transforms.pad import Pad
 from transferpipe.planning.transforms.ranges import Range
+from transferpipe.planning.transforms.reduce import Sum
 from transferpipe.planning.transforms.select import Slice, Take
 from transferpipe.planning.transforms.task_vectors import Dare, Della, TaskArithmetic, Ties
 from transferpipe.planning.transforms.values import DTYPES, Cast, Fill, Scale

@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from transferpipe.errors import did_you_mean
+from transferpipe.planning.transforms.arrange import Interleave, NewAxis, Repeat, Split, Unstack
+from transferpipe.planning.transforms.attention import FuseQkv, UnfuseQkv
 from transferpipe.planning.transforms.axes import Reshape, Transpose
 from transferpipe.planning.transforms.channels import Channels
-from transferpipe.planning.transforms.combine import SpectralNorm, Sum, WeightNorm
+from transferpipe.planning.transforms.combine import SpectralNorm, WeightNorm
 from transferpipe.planning.transforms.dequantize import Dequantize
 from transferpipe.planning.transforms.dimensions import Deflate, Inflate
 from transferpipe.planning.transforms.flatten import FlattenOrder
@@ -27,6 +29,7 @@ from transferpipe.planning.transforms.merge import Fisher, Lerp, Linear, Mean, S
 from transferpipe.planning.transforms.pad import CropOrPad, Pad
 from transferpipe.planning.transforms.positions import ResizePositions
 from transferpipe.planning.transforms.protocol import NO_GOAL, Goal, Transform, TransformError
+from transferpipe.planning.transforms.reduce import Max, MeanAlong, Sum
 from transferpipe.planning.transforms.resize import Resize, ResizePatches
 from transferpipe.planning.transforms.rows import Classes, ClassNames, VocabularyRows
 from transferpipe.planning.transforms.select import Slice, Take
@@ -63,7 +66,16 @@ TRANSFORMS: Mapping[str, type[Transform]] = {
         Take,
         Concat,
         Stack,
+        Split,
+        Unstack,
+        Interleave,
+        Repeat,
+        NewAxis,
+        FuseQkv,
+        UnfuseQkv,
         Sum,
+        MeanAlong,
+        Max,
         WeightNorm,
         SpectralNorm,
         Pad,
@@ -243,7 +255,7 @@ def _guarded(transform: Transform, ask: Callable[..., _Answer], *given: Any) -> 
 
 def is_ours(transform: Transform) -> bool:
     """Tell whether a transform is one of the tables here, which tests hold to what they say."""
-    return type(transform) in (*TRANSFORMS.values(), *MERGES.values())
+    return type(transform).__module__.startswith(f"{__name__}.")
 
 
 def apply_chain(transforms: Sequence[Transform], arrays: Sequence[NDArray[Any]], goal: Goal = NO_GOAL) -> NDArray[Any]:

@@ -11,6 +11,8 @@ from typing import Any
 from transferpipe.errors import did_you_mean
 from transferpipe.planning.transforms.protocol import TransformError
 
+TARGET = "target"
+"""Stands in the place of a size that is the target's."""
 # More than any axis has, and little enough that sums and products of sizes stay within what Python can index.
 _LARGEST_INTEGER = 2**48
 # No dtype holds more than 64 bits of an integer; beyond some size Python refuses even to print one.

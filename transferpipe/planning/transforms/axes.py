@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Self
 
 from numpy.typing import NDArray
 
-from transferpipe.planning.transforms.arguments import parse_integers
-from transferpipe.planning.transforms.protocol import PartialShape, Transform, TransformError
+from transferpipe.planning.transforms.arguments import TARGET, parse_integers
+from transferpipe.planning.transforms.protocol import NO_GOAL, Goal, PartialShape, Transform, TransformError
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,10 @@ class Reshape(Transform):
     """Give the values, read in C order, another shape, as `numpy.reshape` does.
 
     Attributes:
-        sizes: the new shape; one of them may be -1 and is then worked out from the others.
+        sizes: the new shape; one of them may be -1 and is then worked out from the others; None for that of the target.
     """
 
-    sizes: tuple[int, ...]
+    sizes: tuple[int, ...] | None
     name: ClassVar[str] = "reshape"
     arguments: ClassVar[tuple[str, ...]] = ()
     permutes: ClassVar[bool] = True
@@ -94,10 +94,14 @@ class Reshape(Transform):
 
     @classmethod
     def parse(cls, data: Any) -> Self:
-        """Return the transform for ``reshape: [-1, 4]``."""
+        """Return the transform for ``reshape: [-1, 4]``, or ``reshape: target`` for the target's own shape."""
+        if data == TARGET:
+            return cls(None)
         return cls(parse_integers("the sizes of reshape", data, "{reshape: [-1, 4]}"))
 
     def __post_init__(self) -> None:
+        if self.sizes is None:
+            return
         wrong = [size for size in self.sizes if size < -1]
         if wrong:
             raise TransformError(f"{self}: {wrong[0]} is not a size", "use sizes from 0, or one -1 to work it out")
@@ -105,11 +109,22 @@ class Reshape(Transform):
             raise TransformError(f"{self} leaves {self.sizes.count(-1)} sizes open with -1", "leave at most one open")
 
     def __str__(self) -> str:
-        return f"reshape({', '.join(map(str, self.sizes))})"
+        return f"reshape({TARGET if self.sizes is None else ', '.join(map(str, self.sizes))})"
+
+    def fit(self, shapes: Sequence[tuple[int, ...]], goal: Goal) -> Transform:
+        """See `Transform`."""
+        if self.sizes is not None:
+            return self
+        if goal.shape is None or goal.shape.count(None) > 1:
+            what = f"{self}: the shape is taken from the target, but the steps behind it hide that"
+            raise TransformError(what, "write the sizes, or make it the last step")
+        return Reshape(tuple(-1 if size is None else size for size in goal.shape))
 
     def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """See `Transform`."""
         (shape,) = shapes
+        if self.sizes is None:
+            return self.fit(shapes, NO_GOAL).shape(shapes)
         values = math.prod(shape)
         known = math.prod(size for size in self.sizes if size != -1)
         if -1 not in self.sizes and known != values:
@@ -122,7 +137,7 @@ class Reshape(Transform):
 
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
-        return arrays[0].reshape(self.sizes)
+        return arrays[0].reshape(self.shape([arrays[0].shape]))
 
     def reverse(self, shape: tuple[int, ...]) -> tuple[Transform, ...] | None:
         """See `Transform`."""

@@ -48,6 +48,12 @@ def replace_size(shape: PartialShape, axis: int, size: int | None) -> PartialSha
     return (*shape[: axis % rank], size, *shape[axis % rank + 1 :]) if -rank <= axis < rank else None
 
 
+def remove_size(shape: PartialShape, axis: int) -> PartialShape | None:
+    """Return `shape` without `axis`; None where there is no such axis."""
+    rank = len(shape)
+    return (*shape[: axis % rank], *shape[axis % rank + 1 :]) if -rank <= axis < rank else None
+
+
 def check_index(transform: Transform, index: int, axis: int, shape: Shape) -> None:
     """Refuse an `index` that lies outside `axis` of `shape`; negative ones count from the end."""
     size = shape[axis]

@@ -1,4 +1,4 @@
-"""Transforms that compute one weight from the parts in which another framework keeps it: sum and the norms.
+"""Transforms that compute one weight from the parts in which another framework keeps it: the norms.
 
 They compute in float64 and round once to the parts' dtype.
 """
@@ -18,89 +18,11 @@ from transferpipe.planning.transforms.arguments import parse_integer, parse_name
 from transferpipe.planning.transforms.checks import (
     check_floating,
     check_same_dtype,
-    check_same_shape,
     find_axis,
-    insert_size,
 )
 from transferpipe.planning.transforms.protocol import PartialShape, Transform, TransformError
 
 _FLOATING = "put a cast before it, such as {cast: float32}"
-
-
-@dataclass(frozen=True, slots=True)
-class Sum(Transform):
-    """Add the inputs, which have one shape, in their order."""
-
-    name: ClassVar[str] = "sum"
-    arguments: ClassVar[tuple[str, ...]] = ("axis",)
-    several: ClassVar[bool] = True
-    elementwise: ClassVar[bool] = True
-
-    @classmethod
-    def parse(cls, data: Any) -> Sum:
-        """Return the transform for ``sum``, which adds several inputs, or ``sum: {axis: 0}``, which adds within one."""
-        if data is None:
-            return Sum()
-        example = "sum, or {sum: {axis: 0}}"
-        return SumAlong(
-            parse_integer("sum axis", parse_named("sum", data, example, cls.arguments, cls.arguments)["axis"], example)
-        )
-
-    def __str__(self) -> str:
-        return "sum"
-
-    def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-        """See `Transform`."""
-        return check_same_shape(self, shapes)
-
-    def dtype(self, dtypes: Sequence[str]) -> str:
-        """See `Transform`."""
-        return check_floating(self, check_same_dtype(self, dtypes), _FLOATING)
-
-    def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """See `Transform`."""
-        total = np.array(arrays[0], dtype=np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            for array in arrays[1:]:
-                total += array
-            return total.astype(arrays[0].dtype, copy=False)
-
-
-@dataclass(frozen=True, slots=True)
-class SumAlong(Sum):
-    """Add what lies along one axis of the input, which disappears.
-
-    Attributes:
-        axis: the axis; -1 is the last.
-    """
-
-    axis: int
-    several: ClassVar[bool] = False
-    elementwise: ClassVar[bool] = False
-
-    def __str__(self) -> str:
-        return f"sum along axis {self.axis}"
-
-    def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-        """See `Transform`."""
-        (shape,) = shapes
-        if not -len(shape) <= self.axis < len(shape):
-            raise TransformError(f"{self}: there is no such axis in {shape}", "write {sum: {axis: 0}}")
-        place = self.axis % len(shape)
-        return (*shape[:place], *shape[place + 1 :])
-
-    def shape_before(self, after: PartialShape) -> PartialShape | None:
-        """See `Transform`."""
-        return insert_size(after, self.axis, None)
-
-    def dtype(self, dtypes: Sequence[str]) -> str:
-        """See `Transform`."""
-        return check_floating(self, dtypes[0], _FLOATING)
-
-    def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """See `Transform`."""
-        parts = [np.asarray(part) for part in np.moveaxis(arrays[0], self.axis, 0)]
-        return Sum().apply(parts) if parts else np.zeros(self.shape([arrays[0].shape]), arrays[0].dtype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.planning.transforms.arguments import parse_integer, parse_named
-from transferpipe.planning.transforms.checks import check_same_dtype, check_same_shape, find_axis, replace_size
+from transferpipe.planning.transforms.checks import (
+    check_same_dtype,
+    check_same_shape,
+    find_axis,
+    remove_size,
+    replace_size,
+)
 from transferpipe.planning.transforms.protocol import PartialShape, Transform, TransformError
 from transferpipe.planning.transforms.ranges import Range
 from transferpipe.planning.transforms.select import Slice
@@ -107,8 +113,7 @@ class Stack(Transform):
 
     def shape_before(self, after: PartialShape) -> PartialShape | None:
         """See `Transform`."""
-        rank = len(after)
-        return (*after[: self.axis % rank], *after[self.axis % rank + 1 :]) if -rank <= self.axis < rank else None
+        return remove_size(after, self.axis)
 
     def reverse_each(self, shapes: Sequence[tuple[int, ...]]) -> tuple[tuple[Transform, ...], ...] | None:
         """See `Transform`."""

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.planning.transforms.arguments import parse_integer, parse_integers, parse_list, parse_named
+from transferpipe.planning.transforms.arguments import TARGET, parse_integer, parse_integers, parse_list, parse_named
 from transferpipe.planning.transforms.checks import check_index, find_axis, replace_size
-from transferpipe.planning.transforms.protocol import PartialShape, Transform, TransformError
+from transferpipe.planning.transforms.protocol import NO_GOAL, Goal, PartialShape, Transform, TransformError
 from transferpipe.planning.transforms.ranges import Range, parse_range
 
+Place = int | Fraction
+"""A number of values along an axis, or a share of them."""
+_SHARE = re.compile(r"\s*([0-9]{1,18})\s*/\s*([0-9]{1,18})\s*")
+_AT = ("start", "center", "end")
 _SLICE_EXAMPLE = "{slice: ['0:3', ':', 2]} or {slice: {axis: 0, start: 0, stop: 3}}"
 _TAKE_EXAMPLE = "{take: {axis: -1, indices: [2, 1, 0]}}"
 
@@ -31,12 +39,21 @@ class Slice(Transform):
     parts: tuple[Range | int, ...]
     axis: int | None = None
     name: ClassVar[str] = "slice"
-    arguments: ClassVar[tuple[str, ...]] = ("axis", "start", "stop", "step")
+    arguments: ClassVar[tuple[str, ...]] = ("axis", "start", "stop", "step", "size", "at")
     computes: ClassVar[bool] = False
 
     @classmethod
-    def parse(cls, data: Any) -> Self:
-        """Return the transform for ``slice: ['0:3', ':', 2]`` or ``slice: {axis: 0, start: 0, stop: 3, step: 1}``."""
+    def parse(cls, data: Any) -> Transform:
+        """Return the transform for ``slice: ['0:3', ':', 2]`` or ``slice: {axis: 0, start: 0, stop: 3, step: 1}``.
+
+        Without literal sizes: ``slice: {axis: 0, start: 1/3, stop: 2/3}`` by shares of the axis,
+        ``slice: {axis: 0, size: target, at: center}`` as much as the target has, from the start, center or
+        end, and ``slice: target`` the first of every axis.
+        """
+        if data == TARGET:
+            return SizedSlice(None, size=TARGET)
+        if isinstance(data, Mapping) and SizedSlice.is_meant(data):
+            return SizedSlice.parse(data)
         if isinstance(data, Mapping):
             named = parse_named("slice", data, _SLICE_EXAMPLE, cls.arguments, ["axis"])
             axis = parse_integer("axis of slice", named.pop("axis"), _SLICE_EXAMPLE)
@@ -98,6 +115,96 @@ class Slice(Transform):
 
 
 @dataclass(frozen=True, slots=True)
+class SizedSlice(Transform):
+    """A slice whose ends are not all known before the shapes are: it is fitted to a `Slice`.
+
+    Attributes:
+        axis: the axis; None for every axis.
+        start: where it begins.
+        stop: where it ends; may be the target's size.
+        size: how much it takes, in place of `stop`; may be the target's size.
+        at: where that is taken from, unless `start` says it.
+    """
+
+    axis: int | None
+    start: Place | None = None
+    stop: Place | str | None = None
+    size: Place | str | None = None
+    at: str = "start"
+    name: ClassVar[str] = "slice"
+    computes: ClassVar[bool] = False
+
+    @classmethod
+    def is_meant(cls, data: Mapping[str, Any]) -> bool:
+        """Tell whether these arguments of slice are more than whole numbers."""
+        return any(
+            k in ("size", "at") or (k in ("start", "stop") and isinstance(v, str | float)) for k, v in data.items()
+        )
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the transform for ``slice: {axis: 0, size: target}``; `Slice` names the other forms."""
+        example = "{slice: {axis: 0, size: target}} or {slice: {axis: 0, start: 1/3, stop: 2/3}}"
+        named = parse_named("slice", data, example, Slice.arguments, ())
+        axis = None if named.get("axis") is None else parse_integer("axis of slice", named["axis"], example)
+        start, stop, size = (_parse_place(key, named.get(key), example) for key in ("start", "stop", "size"))
+        at = named.get("at", "start")
+        if at not in _AT:
+            raise TransformError(f"slice has no place {at!r}", f"at is one of {', '.join(_AT)}")
+        if "step" in named or (stop is not None and size is not None) or (size is None and "at" in named):
+            raise TransformError(f"slice cannot do with {reprlib.repr(dict(data))}", f"write {example}")
+        if axis is None and (start is not None or stop is not None):
+            raise TransformError("slice with start or stop needs an axis", f"write {example}")
+        return cls(axis, start, stop, size, at)
+
+    def __str__(self) -> str:
+        given = {"axis": self.axis, "start": self.start, "stop": self.stop, "size": self.size}
+        texts = [f"{key}={value}" for key, value in given.items() if value is not None]
+        return f"slice({', '.join([*texts, *([f'at={self.at}'] if self.at != 'start' else [])])})"
+
+    def fit(self, shapes: Sequence[tuple[int, ...]], goal: Goal) -> Transform:
+        """See `Transform`."""
+        (shape,) = shapes
+        if not shape:
+            raise TransformError(f"{self}: a scalar has no axes", "leave it out")
+        axes = range(len(shape)) if self.axis is None else [find_axis(self, self.axis, shape)]
+        return Slice(tuple(self._range(axis, shape, goal) for axis in axes), axes[0])
+
+    def _range(self, axis: int, shape: tuple[int, ...], goal: Goal) -> Range:
+        def count(place: Place | str) -> int:
+            if isinstance(place, str):
+                return goal.size(self, axis, len(shape))
+            part = place * shape[axis] if isinstance(place, Fraction) else Fraction(place)
+            if part.denominator != 1:
+                what = f"{self}: {place} of the {shape[axis]} values along axis {axis} are not a whole number"
+                raise TransformError(what, "write a share such as 1/3 that gives a whole number, or the number itself")
+            return int(part)
+
+        start = 0 if self.start is None else count(self.start)
+        if self.size is None:
+            return Range(start, None if self.stop is None else count(self.stop))
+        size = count(self.size)
+        if not 0 < size <= shape[axis]:
+            what = f"{self}: axis {axis} of shape {shape} has {shape[axis]} values, and {size} are wanted"
+            raise TransformError(what, "use pad where the target is larger")
+        if self.start is None:
+            start = {"start": 0, "center": (shape[axis] - size) // 2, "end": shape[axis] - size}[self.at]
+        return Range(start, start + size)
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """See `Transform`."""
+        return self.fit(shapes, NO_GOAL).shape(shapes)
+
+    def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """See `Transform`."""
+        return self.fit([arrays[0].shape], NO_GOAL).apply(arrays)
+
+    def shape_before(self, after: PartialShape) -> PartialShape | None:
+        """See `Transform`."""
+        return (None,) * len(after) if self.axis is None else replace_size(after, self.axis, None)
+
+
+@dataclass(frozen=True, slots=True)
 class Take(Transform):
     """Select `indices` along `axis`, in that order and as often as listed, as `numpy.take` does."""
 
@@ -137,6 +244,18 @@ class Take(Transform):
     def shape_before(self, after: PartialShape) -> PartialShape | None:
         """See `Transform`."""
         return replace_size(after, self.axis, None)
+
+
+def _parse_place(key: str, value: Any, example: str) -> Any:
+    """Return a whole number, a share of the axis, or the word for the target's size."""
+    if value is None or (value == TARGET and key != "start"):
+        return value
+    share = _SHARE.fullmatch(value) if isinstance(value, str) else None
+    if share and int(share[2]):
+        return Fraction(int(share[1]), int(share[2]))
+    if isinstance(value, float) and math.isfinite(value) and 0 <= value <= 1:
+        return Fraction(repr(value))
+    return parse_integer(f"{key} of slice, where it is not a share such as 1/3,", value, example)
 
 
 def _parse_part(part: Any) -> Range | int:
