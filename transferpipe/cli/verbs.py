@@ -213,8 +213,8 @@ VERBS: Mapping[str, Verb] = _by_name(
         ),
         Verb(
             "report",
-            "build a sweep's table and page again",
-            "FOLDER",
+            "build a sweep's table and page again, or compare two sweeps",
+            "FOLDER [FOLDER]",
             (JSON, "--all", "--watch"),
             "sweeps.report:report",
             "transferpipe report outputs/sweeps/yosinski",

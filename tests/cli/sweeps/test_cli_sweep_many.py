@@ -126,3 +126,14 @@ def test_a_long_message_is_short_on_the_terminal_and_whole_in_the_log(cli, here)
     log = here / line.split("see ")[1].split()[0]
     assert "odd " * 200 + "at the end" in log.read_text()
     assert OUT in str(log)
+
+
+def test_two_sweeps_are_compared(cli, sweep_of, refuses):
+    folder = sweep_of(30)
+    answer = cli("report", folder, folder)
+    assert answer.status == 0 and "a: many; b: many" in answer.out
+    assert len(answer.out.splitlines()) < len(cli("report", folder, folder, "--all").out.splitlines())
+    data = json.loads(cli("report", folder, folder, "--json").out)
+    assert len(data["shared"]) == 27 and all(row["difference"]["mean"] == 0 for row in data["shared"])
+    refuses(2, ["report", folder, folder, "--watch"], "follows one sweep, not two")
+    refuses(2, ["report", folder, "nowhere"], "nowhere")

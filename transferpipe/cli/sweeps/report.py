@@ -8,18 +8,23 @@ from pathlib import Path
 
 from transferpipe.cli.sweeps.engines import leave_missing_pages
 from transferpipe.cli.sweeps.results import table_of, write_results
-from transferpipe.cli.terminal import is_terminal, muted
+from transferpipe.cli.terminal import height, in_colour, is_terminal, muted, width
 from transferpipe.cli.verbs import JSON, Arguments
+from transferpipe.errors import Problem, RecipeError
+from transferpipe.show.two_sweeps_table import two_sweeps_text
 from transferpipe.sweep.job import is_finished
 from transferpipe.sweep.lock import is_running
 from transferpipe.sweep.record import read_contents, read_data, require_sweep
+from transferpipe.sweep.two_sweeps import compare_sweeps
 
 _PAUSE = 2.0  # seconds
 
 
 def report(arguments: Arguments) -> int:
-    """Build the table and the page of a sweep again from what its variants left."""
-    folder = Path(*arguments.take_words(1, "the folder of one sweep"))
+    """Build the table and the page of a sweep again from what its variants left, or compare two sweeps."""
+    if len(arguments.positional) == 2:
+        return _compare(arguments)
+    folder = Path(*arguments.take_words(1, "the folder of one sweep, or of two to compare them"))
     require_sweep(folder)
     if "--watch" in arguments.flags:
         with muted(arguments):
@@ -34,6 +39,22 @@ def report(arguments: Arguments) -> int:
         if JSON in arguments.flags
         else table_of(record, whole="--all" in arguments.flags)
     )
+    return 0
+
+
+def _compare(arguments: Arguments) -> int:
+    """Show how the second of two sweeps differs from the first. Nothing is written."""
+    if "--watch" in arguments.flags:
+        raise RecipeError(Problem("--watch", "follows one sweep, not two", "leave it out"))
+    folders = [Path(word) for word in arguments.positional]
+    for folder in folders:
+        require_sweep(folder)
+    found = compare_sweeps(*map(read_contents, folders))
+    if JSON in arguments.flags:
+        print(json.dumps(found.to_data(), indent=1))
+        return 0
+    lines = None if "--all" in arguments.flags else height()
+    print(two_sweeps_text(found, colour=in_colour(), width=width(), lines=lines))
     return 0
 
 
