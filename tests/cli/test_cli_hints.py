@@ -347,7 +347,7 @@ def swept(answer):
     return sorted(set(re.findall(r"seed=\d+", answer.out)))
 
 
-@follows("plan_sweep: leave some out, or")
+@follows("_check_number: leave some out, or")
 def test_a_larger_sweep(hint, cli):
     override = word(hint(2, *SWEEP, "seed=range(4)", "sweep.limit=3"), "or allow it: ")
     assert len(swept(cli(*SWEEP, "seed=range(4)", override, "--dry-run"))) == 4
@@ -424,7 +424,7 @@ def test_settings_of_a_sweep_as_they_are_written(key, wrong):
         assert getattr(settings, key) in (data[key], tuple(data[key]) if isinstance(data[key], list) else None)
 
 
-@follows("read_settings_of: write {freeze: none}", "read_settings_of: write limit: 200")
+@follows("_check_parts: write {freeze: none}", "_check_parts: write limit: 200")
 def test_variants_and_limits_as_they_are_written():
     from transferpipe.sweep.settings import read_settings_of
 

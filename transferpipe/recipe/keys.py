@@ -291,6 +291,13 @@ _SWEEP = (
     Key("variants", "mapping", "by name, values of keys", {"free": {"freeze": "none"}}, {}),
     Key("drop", "mappings", "combinations that make no sense", [{"freeze": "none", "seed": 1}], []),
     Key(
+        "when",
+        "mapping",
+        "by an axis, the values of other keys at which it varies; elsewhere the recipe's own value stays",
+        {"vars.cut": {"freeze": "transferred"}},
+        {},
+    ),
+    Key(
         "controls",
         "words",
         "what results are compared with",
@@ -315,7 +322,7 @@ _SWEEP = (
         ("worst", "drop"),
     ),
     Key("x", "text", "the key along the x axis of the curves", "vars.cut"),
-    Key("limit", "integer", "the largest number of variants", 200, 200),
+    Key("limit", "integer", "the largest number of variants; only the command line can raise it above 200", 100, 200),
     Key("title", "text", "the heading of the page", "What the layers are worth"),
     Key("log", "texts", "where each finished variant is logged: mlflow, tensorboard", ["tensorboard"], []),
 )

@@ -1,38 +1,72 @@
-"""What a variant's result depends on beside its plan: files that its recipe names, and the user's own Python files."""
+"""What a variant's result depends on beside its plan: the content of files that its recipe names, and of modules."""
 
 from __future__ import annotations
 
 import contextlib
 import glob
-import hashlib
 import itertools
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from transferpipe.files.stamp import file_stamp
+from transferpipe.errors import TransferError
 from transferpipe.recipe.keys import RECIPE, SECTIONS
+from transferpipe.sweep.digests import digest_of
+from transferpipe.sweep.modules import own_modules
 
 # Of these every text may be a file that is read.
-_BUILDERS = tuple(key.name for key in SECTIONS[RECIPE].values() if key.section == "origin")
+_READING = (*(key.name for key in SECTIONS[RECIPE].values() if key.section == "origin"), "mapping", "verify", "score")
 # A folder of weights has hundreds of files at most; a folder of data that a recipe names by mistake must not cost
 # minutes.
 _MOST_FILES = 10_000
-_READ = ("path", "_target_")  # a score may write files too, such as a cache or a log: those change nothing
+_READ = ("path", "_target_")  # what stands there is never written
+_VERSIONS = ("transferpipe", "keras", "tensorflow", "jax", "torch")
 
 
-def inputs_of(recipe: Mapping[str, Any]) -> list[list[Any]]:
-    """Return what tells that the files behind `recipe` are still the same.
+def inputs_of(recipe: Mapping[str, Any], written: Collection[str] = ()) -> list[list[Any]]:
+    """Return what tells that the files behind `recipe` are still the same: a text that names one, and digests.
 
-    Of every file that `source` or `target` name, or `score` under a key `path`, its size and time; of every Python file
-    below the working directory from which they take a callable, a digest. What such a file imports is not followed.
-    A `path` may also be a folder or the name that the files of a checkpoint begin with.
+    Every text of the sources, the target, the rules, the checks and the score may name a file or a folder; the dotted
+    name of a callable stands for its module and for what that imports below the working directory. A `path` may also
+    be what the names of a checkpoint's files begin with.
+
+    Args:
+        recipe: the composed recipe.
+        written: texts that the score is known to write to, such as a log: they change nothing.
     """
-    built = [pair for part in _BUILDERS for pair in _texts(recipe.get(part))]
-    found = dict.fromkeys([*built, *(pair for pair in _texts(recipe.get("score")) if pair[0] in _READ)])
-    marks = {text: mark for key, text in found if (mark := _mark(text) or (_several(text) if key == "path" else []))}
-    return [[text, *mark] for text, mark in marks.items()]
+    found = dict.fromkeys(pair for part in _READING for pair in _texts(recipe.get(part)))
+    marks: dict[str, list[Any]] = {}
+    for key, text in found:
+        if key in _READ or text not in written:
+            marks.setdefault(text, _mark(text) or (_beginning(text) if key == "path" else []))
+    return [[text, *mark] for text, mark in marks.items() if mark]
+
+
+def files_named(recipe: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return what files the score may write to contain, by the text that names each; None where there is none yet."""
+    texts = {text for key, text in _texts(recipe.get("score")) if key not in _READ}
+    found: dict[str, str | None] = {}
+    for text in texts:
+        with contextlib.suppress(OSError, ValueError, TransferError):
+            found[text] = digest_of(Path(text)) if Path(text).is_file() else None
+    return found
+
+
+def versions_of(recipe: Mapping[str, Any]) -> dict[str, str]:
+    """Return the versions of the packages on which numbers depend; of files alone, that is this one."""
+    builds = any("_target_" in str(recipe.get(part)) for part in _READING)
+    found = {name: _version(name) for name in (_VERSIONS if builds else _VERSIONS[:1])}
+    return {name: version for name, version in found.items() if version}
+
+
+@cache  # the metadata of a package are read from its files, and there are many variants
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
@@ -48,36 +82,24 @@ def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _mark(text: str) -> list[Any]:
-    with contextlib.suppress(OSError, ValueError):  # most texts are no paths at all
-        if Path(text).is_file():
-            return list(file_stamp(Path(text))[1:])
-    module = _own_module(text)
-    return [hashlib.sha256(module.read_bytes()).hexdigest()] if module else []
-
-
-def _several(path: str) -> list[Any]:
-    """Return the names, sizes and times of the files of a folder, or of a checkpoint whose files begin alike."""
-    with contextlib.suppress(OSError, ValueError):
-        place = Path(path)
-        files = place.rglob("*") if place.is_dir() else place.parent.glob(f"{glob.escape(place.name)}.*")
-        return [[str(f), *file_stamp(f)[1:]] for f in sorted(itertools.islice(files, _MOST_FILES)) if f.is_file()]
+    with contextlib.suppress(OSError, ValueError, TransferError):  # most texts are no paths at all
+        path = Path(text)
+        if path.is_file():
+            return [digest_of(path)]
+        # The working directory and what it lies in hold what the sweep writes.
+        if text and path.is_dir() and not Path.cwd().is_relative_to(path.resolve()):
+            return _digests(path.rglob("*"))
+        return [digest_of(module) for module in own_modules(text)]
     return []
 
 
-def _own_module(text: str) -> Path | None:
-    """Return the user's file that holds what `text` names, whether it has been imported or not."""
-    parts = text.split(".")
-    for count in range(len(parts) - 1, 0, -1):
-        module = sys.modules.get(".".join(parts[:count]))
-        file = getattr(module, "__file__", None) or _not_imported(parts[:count])
-        if file:
-            path = Path(file)
-            return path if path.is_relative_to(Path.cwd()) and path.is_file() else None
-    return None
+def _beginning(path: str) -> list[Any]:
+    with contextlib.suppress(OSError, ValueError, TransferError):
+        place = Path(path)
+        return _digests(place.parent.glob(f"{glob.escape(place.name)}.*"))
+    return []
 
 
-def _not_imported(parts: list[str]) -> Path | None:
-    if not all(part.isidentifier() for part in parts):
-        return None
-    inside = Path.cwd().joinpath(*parts)
-    return next((f for f in (inside.with_suffix(".py"), inside / "__init__.py") if f.is_file()), None)
+def _digests(files: Iterator[Path]) -> list[Any]:
+    found = sorted(itertools.islice(files, _MOST_FILES))
+    return [[str(file), digest_of(file)] for file in found if file.is_file()]

@@ -24,6 +24,8 @@ from transferpipe.planning.read_recipe import read_recipe
 from transferpipe.prove.manifest import MANIFEST, PLAN, read_json
 from transferpipe.prove.provenance import Request, recipe_text
 from transferpipe.sweep.captured import captured
+from transferpipe.sweep.digests import digest_of
+from transferpipe.sweep.inputs import files_named
 from transferpipe.sweep.variant import FORMAT_VERSION, read_variant
 
 RESULT, LOG, STARTED, DEATHS = "result.json", "run.log", "started", "deaths"
@@ -63,8 +65,10 @@ def run_variant(folder: Path, trusted: Collection[str] = (), leave: Leave | None
         started = time.perf_counter()
         _begin(folder)
         try:
+            before = _named(folder)
             result = _attempt(folder, trusted)
             raise_if_interrupted()  # otherwise what a signal was made into would be the variant's result
+            result["wrote"] = sorted(t for t, digest in _named(folder).items() if before.get(t) != digest)
             result["seconds"] = round(time.perf_counter() - started, 3)
             if leave:
                 leave(folder, result)
@@ -74,6 +78,13 @@ def run_variant(folder: Path, trusted: Collection[str] = (), leave: Leave | None
             raise
         (folder / DEATHS).unlink(missing_ok=True)
         return result
+
+
+def _named(folder: Path) -> dict[str, str | None]:
+    try:
+        return files_named(read_variant(folder)[0].recipe)
+    except FileError:  # the attempt says what is wrong with it
+        return {}
 
 
 def read_result(folder: Path) -> Result | None:
@@ -87,6 +98,16 @@ def read_result(folder: Path) -> Result | None:
     return result if fits else None
 
 
+def texts_written(folder: Path) -> set[str]:
+    """Return the texts in recipes that name files which scores write: those that every variant in `folder` wrote to."""
+    found: set[str] | None = None
+    for path in folder.glob(f"*/{RESULT}"):
+        result = read_result(path.parent)
+        if result and "wrote" in result:
+            found = {*result["wrote"]} if found is None else found & {*result["wrote"]}
+    return found or set()
+
+
 def is_finished(folder: Path) -> bool:
     """Tell whether the variant in `folder` is done and its files are there."""
     result = read_result(folder)
@@ -98,13 +119,28 @@ def why_again(folder: Path) -> str:
     result = read_result(folder)
     if result is None:
         return f"{RESULT} is damaged" if (folder / RESULT).exists() else ""
-    lost = _lost(folder, result)
-    return f"{', '.join(lost)} is missing" if lost else ""
+    return ", ".join(_lost(folder, result))
 
 
 def _lost(folder: Path, result: Result) -> list[str]:
+    """Return what is not there any more as it was written, each with what is wrong with it."""
     names = [a["path"] for a in result.get("artifacts", ())] + [MANIFEST, PLAN] * (result["status"] == DONE)
-    return [name for name in names if not (folder / name).exists()]
+    missing = [f"{name} is missing" for name in names if not (folder / name).exists()]
+    written = {a["path"]: a.get("sha256") for a in result.get("artifacts", ())}
+    changed = [name for name, digest in written.items() if digest and _is_other(folder / name, digest)]
+    for name in (MANIFEST, PLAN) if not missing and result["status"] == DONE else ():
+        try:
+            read_json(folder / name)
+        except FileError:
+            changed.append(name)
+    return missing + [f"{name} is not what was written" for name in changed]
+
+
+def _is_other(path: Path, digest: str) -> bool:
+    try:
+        return path.is_file() and digest_of(path) != digest
+    except FileError:
+        return True
 
 
 def _as_text(result: Result) -> str:

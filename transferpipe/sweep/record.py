@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -149,7 +150,9 @@ def _with_result(folder: Path, entry: Entry) -> Entry:
     manifest = folder / MANIFEST
     if not result or result["status"] != DONE or not manifest.is_file():
         return replace(entry, result=result)
-    return replace(entry, result=result, warnings=_warnings_in(manifest, manifest.stat().st_mtime_ns))
+    with contextlib.suppress(FileError):  # damaged: the variant runs again
+        return replace(entry, result=result, warnings=_warnings_in(manifest, manifest.stat().st_mtime_ns))
+    return replace(entry, result=result)
 
 
 @lru_cache(maxsize=1024)  # the page of a running sweep is written again and again

@@ -31,6 +31,7 @@ class SweepSettings:
     axes: Mapping[str, Any] = field(default_factory=dict)
     variants: Mapping[str, Any] = field(default_factory=dict)
     drop: tuple[Mapping[str, Any], ...] = ()
+    when: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     controls: tuple[str, ...] = ()
     against: str | None = None
     failed: Failed = "worst"
@@ -57,22 +58,14 @@ def read_settings_of(data: Mapping[str, Any]) -> SweepSettings:
     for key, row in _KEYS.items():
         if data.get(key) is not None:
             _note_value(row, data[key], problems)
-    for name, values in _mapping(data, "variants").items():
-        if not isinstance(values, Mapping):
-            problems.add(
-                f"sweep.variants.{name}", f"is not a mapping of keys to values: {values!r}", "write {freeze: none}"
-            )
-    for i, rule in enumerate(data["drop"] if isinstance(data.get("drop"), list) else ()):
-        if not isinstance(rule, Mapping) or not rule:
-            problems.add(f"sweep.drop.{i}", f"is not a mapping of keys to values: {rule!r}")
-    if isinstance(data.get("limit"), int) and data["limit"] < 1:
-        problems.add("sweep.limit", f"is {data['limit']}; a sweep has at least one variant", "write limit: 200")
+    _check_parts(data, problems)
     problems.raise_as(RecipeError)
     return SweepSettings(
         recipe=data.get("recipe"),
         axes=_mapping(data, "axes"),
         variants=_mapping(data, "variants"),
         drop=tuple(data.get("drop") or ()),
+        when=_mapping(data, "when"),
         controls=_texts(data, "controls"),
         against=data.get("against"),
         failed=data.get("failed") or "worst",
@@ -94,12 +87,28 @@ def _note_value(row: Key, value: Any, problems: Problems) -> None:
         problems.add(where, f"{value!r} is none of {', '.join(row.words)}", fix)
 
 
+def _check_parts(data: Mapping[str, Any], problems: Problems) -> None:
+    for name, values in _mapping(data, "variants").items():
+        if not isinstance(values, Mapping):
+            problems.add(
+                f"sweep.variants.{name}", f"is not a mapping of keys to values: {values!r}", "write {freeze: none}"
+            )
+    for i, rule in enumerate(data["drop"] if isinstance(data.get("drop"), list) else ()):
+        if not isinstance(rule, Mapping) or not rule:
+            problems.add(f"sweep.drop.{i}", f"is not a mapping of keys to values: {rule!r}")
+    for key, rule in _mapping(data, "when").items():
+        if not isinstance(rule, Mapping) or not rule:
+            problems.add(f"sweep.when.{key}", f"is not a mapping of keys to values: {rule!r}")
+    if isinstance(data.get("limit"), int) and data["limit"] < 1:
+        problems.add("sweep.limit", f"is {data['limit']}; a sweep has at least one variant", "write limit: 200")
+
+
 def check_named(settings: SweepSettings, keys: Sequence[str]) -> None:
     """Refuse settings that name a key or a variant that the sweep has not.
 
     Args:
         settings: the sweep's settings.
-        keys: those to which the command or an axis gives a value.
+        keys: those to which the command, an axis or a variable of the recipe gives a value.
 
     Raises:
         RecipeError: `x` is no key that varies or could, or `against` is no named variant.

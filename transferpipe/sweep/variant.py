@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ import yaml
 from transferpipe.errors import FileError, Problem
 from transferpipe.files.atomic import write_text
 from transferpipe.files.os_errors import cannot_be_written
-from transferpipe.files.stamp import stamps_of
 from transferpipe.models.opened import Prepared
 from transferpipe.planning.warned import shorten_warnings
 from transferpipe.prove.manifest import read_json
-from transferpipe.sweep.inputs import inputs_of
+from transferpipe.sweep.digests import digest_of
+from transferpipe.sweep.inputs import inputs_of, versions_of
 from transferpipe.sweep.state import State
 from transferpipe.weights.file_source import FileSource
 
@@ -90,14 +90,21 @@ class Planned:
         return {**said, "checksum": self.checksum, "key": self.key, **counts}
 
 
-def planned(variant: Variant, prepared: Prepared) -> Planned:
-    """Return `variant` with what its plan says."""
+def planned(variant: Variant, prepared: Prepared, written: Collection[str] = ()) -> Planned:
+    """Return `variant` with what its plan says.
+
+    Args:
+        variant: the variant.
+        prepared: its plan, with everything opened.
+        written: texts in it that name files which its score writes.
+    """
     plan = prepared.plan
     decisive = {
         "plan": plan.checksum,  # the files to save and the seed are part of it
         "score": variant.recipe.get("score"),
         "verify": _written(variant.recipe.get("verify")),
-        "inputs": [*_inputs(prepared), *inputs_of(variant.recipe)],
+        "inputs": [*_inputs(prepared), *inputs_of(variant.recipe, written)],
+        "versions": versions_of(variant.recipe),
     }
     if prepared.recipe.strict:  # a result that came with warnings is none of a run that refuses them
         decisive["strict"] = sorted(prepared.recipe.allow)
@@ -113,16 +120,11 @@ def _written(verify: Any) -> Any:
 
 
 def _inputs(prepared: Prepared) -> list[Any]:
-    """Return what tells that a file is still the one that a finished variant was made of: its size and its time.
-
-    Of a file whose digest is known, that; a copy in a cache may be fetched again.
-    """
+    """Return what tells that a file is still the one that a finished variant was made of: what it contains."""
     target = getattr(prepared.opened.target, "source", None)
     found = [*prepared.opened.sources.values(), *([target] if target is not None else [])]
     return [
-        [s.label, *([s.sha256] if s.sha256 else (stamp[1:] for stamp in stamps_of(s.files)))]
-        for s in found
-        if isinstance(s, FileSource)
+        [s.label, *([s.sha256] if s.sha256 else map(digest_of, s.files))] for s in found if isinstance(s, FileSource)
     ]
 
 

@@ -106,5 +106,5 @@ def test_what_is_written_beside_changes_no_number(cli, here):
 def test_sweep_json_keeps_digests(cli, here):
     cli(*SWEEP, "seed=0")
     (variant,) = json.loads((here / OUT / "sweep.json").read_text())["variants"]
-    assert set(variant["state"]) == {"recipe", "score", "inputs"}
+    assert set(variant["state"]) == {"recipe", "score", "inputs", "versions"}
     assert set(variant["state"]["inputs"]) == {"weights.safetensors", "my_scores.score"}

@@ -46,6 +46,7 @@ class Composed:
         overrides: the overrides as given.
         composer: what composed it.
         sweep: what a sweep over the recipe is to do, as plain data.
+        variables: what stands under `vars`, computed.
     """
 
     data: Mapping[str, Any]
@@ -53,6 +54,7 @@ class Composed:
     overrides: tuple[str, ...]
     composer: Composer = field(repr=False, compare=False)
     sweep: Mapping[str, Any] = field(default_factory=dict)
+    variables: Mapping[str, Any] = field(default_factory=dict)
 
     def value_of_hydra(self, key: str, **resolvers: Callable[[], str]) -> str:
         """Return a value of Hydra's own part, such as ``run.dir``.
@@ -166,8 +168,8 @@ class Composer:
         if isinstance(sweep, str):
             fix = f"put it into recipes/sweep/{sweep}.yaml"
             raise RecipeError(Problem("sweep", f"there is no sweep called {sweep!r}", fix))
-        settings = sweep if isinstance(sweep, dict) else {}
-        return Composed(_recipe_of(data, overrides), config, tuple(overrides), self, settings)
+        settings, own = (part if isinstance(part, dict) else {} for part in (sweep, data.get("vars")))
+        return Composed(_recipe_of(data, overrides), config, tuple(overrides), self, settings, own)
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         """Return overrides as Hydra reads them, which may name the files of a group by a pattern.
@@ -245,6 +247,28 @@ class Composer:
             raise UnsafeError(Problem("recipe", what, f"set it on the command line: {changed[0]}=..."))
 
 
+@dataclass(frozen=True)
+class ComposedVariant:
+    """A composed recipe of many, as plain data.
+
+    Attributes:
+        recipe: the recipe.
+        sweep: the settings of its sweep.
+        variables: what stands under `vars`, computed.
+    """
+
+    recipe: dict[str, Any]
+    sweep: Mapping[str, Any]
+    variables: Mapping[str, Any]
+
+    def value_of(self, key: str) -> Any:
+        """Return what stands under a key with dots; None if nothing does."""
+        here: Any = {**self.recipe, "vars": self.variables}
+        for part in key.lstrip("+").split("."):
+            here = here.get(part) if isinstance(here, Mapping) else None
+        return here
+
+
 class Variants:
     """Composes many variants of one recipe.
 
@@ -255,8 +279,8 @@ class Variants:
     def __init__(self, composer: Composer, fixed: Sequence[str]) -> None:
         self._composer, self._fixed, self._bases = composer, tuple(fixed), Recent[DictConfig](_MOST_BASES)
 
-    def compose(self, choices: Sequence[str]) -> tuple[dict[str, Any], Mapping[str, Any]]:
-        """Return the recipe that `choices` make of what is fixed, and the settings of its sweep, as plain data.
+    def compose(self, choices: Sequence[str]) -> ComposedVariant:
+        """Return the recipe that `choices` make of what is fixed.
 
         Raises:
             RecipeError: as `Composer.compose`.
@@ -276,8 +300,9 @@ class Variants:
         except Exception as error:
             raise explain(error, words, self._composer) from error
         data = dict(resolve(job, base))
-        sweep = data.pop("sweep", None)
-        return _recipe_of(data, words), sweep if isinstance(sweep, dict) else {}
+        sweep, own = data.pop("sweep", None), data.get("vars")
+        recipe = _recipe_of(data, words)
+        return ComposedVariant(recipe, *(part if isinstance(part, dict) else {} for part in (sweep, own)))
 
     def _sets_value(self, override: Override) -> bool:
         """Tell whether an override can only set a value of the recipe: choose no file, touch nothing of Hydra's own."""

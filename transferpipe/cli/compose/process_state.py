@@ -19,13 +19,14 @@ from hydra.core.utils import JobRuntime, setup_globals
 from hydra.version import VersionBase, setbase
 from omegaconf import DictConfig, OmegaConf
 
+from transferpipe.cli.compose.derived import FUNCTIONS
 from transferpipe.cli.compose.folders import SOURCES
 from transferpipe.cli.compose.hydra_private import resolve_parse_tree_by, resolvers, source_types
 from transferpipe.errors import Problem, UnsafeError
 
 _VERSION, _NAME = "1.3", "transferpipe"
 _LOCK = threading.RLock()
-_OURS = ("hydra", "now", "python_version", "oc.env")
+_OURS = ("hydra", "now", "python_version", "oc.env", *FUNCTIONS)
 
 Count = Callable[[Any], None]
 """Called with what every interpolation brings in; it raises where that is too much."""
@@ -53,7 +54,7 @@ def hydra_lent(
         setup_globals()
         job.set("name", _NAME)
         types.update({source.scheme(): source for source in SOURCES})
-        for name, resolver in extra.items():
+        for name, resolver in {**FUNCTIONS, **extra}.items():
             OmegaConf.register_new_resolver(name, resolver, replace=True, use_cache=False)
         if config is not None:
             current.set_config(config)

@@ -7,10 +7,14 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from glob import iglob
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 
 from transferpipe.cli.compose.composing import Composer
@@ -33,11 +37,13 @@ class Axes:
         fixed: the overrides that hold for every variant.
         axes: the values of each key that has several.
         open: the keys whose values are an interval, from which only an optimising sweeper can choose, as written.
+        shown: a key that is shown with every variant, whatever gives it its value.
     """
 
     fixed: tuple[str, ...]
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     open: Mapping[str, str] = field(default_factory=dict)
+    shown: str | None = None
 
 
 def split_axes(composer: Composer, overrides: Sequence[str]) -> Axes:
@@ -57,7 +63,8 @@ def split_axes(composer: Composer, overrides: Sequence[str]) -> Axes:
         elif not override.is_discrete_sweep():
             open_axes[key] = override.get_value_string()
         else:
-            axes[key] = _values(override, problems)
+            is_files = isinstance(override.value(), Glob) and not composer.options(key)
+            axes[key] = _matching_files(override, problems) if is_files else _values(override, problems)
     problems.raise_as(RecipeError)
     return Axes(tuple(fixed), axes, open_axes)
 
@@ -76,27 +83,89 @@ def _values(override: Override, problems: Problems) -> tuple[str, ...]:
     return found[:_MOST_VALUES]
 
 
-def expand(axes: Axes, variants: Mapping[str, Any], drop: Sequence[Mapping[str, Any]]) -> list[tuple[Choice, ...]]:
+def _matching_files(override: Override, problems: Problems) -> tuple[str, ...]:
+    """Return the files that a pattern matches, numbers in their names counted as numbers."""
+    pattern = override.value()
+    assert isinstance(pattern, Glob)
+    every = itertools.chain.from_iterable(iglob(text, recursive=True) for text in pattern.include)  # noqa: PTH207 - also absolute
+    names = dict.fromkeys(itertools.islice(every, _MOST_VALUES + 1))
+    found = [n for n in names if not any(fnmatchcase(n, text) for text in pattern.exclude)]
+    if not found:
+        what = f"no file matches {override.get_value_string()} in {Path.cwd()}"
+        problems.add(override.get_key_element(), what)
+    if len(found) > _MOST_VALUES:
+        problems.add(override.get_key_element(), f"matches more than {_MOST_VALUES:,} files")
+    return tuple(as_override(name) for name in sorted(found, key=_naturally)[:_MOST_VALUES])
+
+
+def _naturally(name: str) -> list[Any]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def expand(
+    axes: Axes,
+    variants: Mapping[str, Any],
+    drop: Sequence[Mapping[str, Any]],
+    when: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> list[tuple[Choice, ...]]:
     """Return what sets every variant apart, without the combinations that are dropped.
 
     Args:
         axes: what varies, and what is fixed.
         variants: by name, the values of each key as plain data; none means one variant without any.
         drop: combinations that make no sense: those where every key has the value, or one of the values, given.
+        when: by the key of an axis, what other keys must have for it to vary; elsewhere nothing gives it a value.
 
     Raises:
-        RecipeError: a key varies twice, a rule of `drop` names a key that nothing gives, or nothing is left.
+        RecipeError: a key varies twice, a rule names a key that nothing gives, or nothing is left.
     """
     fixed = values_by_key(axes.fixed)
     _check_keys(axes, variants, drop, fixed)
+    _check_conditions(axes, variants, when, fixed)
     explicit = [((NAMED, name), *_choices(values)) for name, values in variants.items()] or [()]
     products = itertools.product(*([(key, value) for value in values] for key, values in axes.axes.items()))
     every = [(*one, *other) for other in products for one in explicit]
-    rules = [{k: [_meaning(as_override(v)) for v in _listed(values)] for k, values in rule.items()} for rule in drop]
+    if when:
+        conditions = {key: _rule(rule) for key, rule in when.items()}
+        every = list(dict.fromkeys(_where_it_varies(chosen, fixed, conditions) for chosen in every))
+    rules = [_rule(rule) for rule in drop]
     left = [chosen for chosen in every if not any(_fits({**fixed, **dict(chosen)}, rule) for rule in rules)]
     if not left:
         raise RecipeError(Problem("sweep.drop", "leaves no variant", "drop fewer combinations"))
     return left
+
+
+def _rule(rule: Mapping[str, Any]) -> dict[str, list[Any]]:
+    return {key: [_meaning(as_override(value)) for value in _listed(values)] for key, values in rule.items()}
+
+
+def _where_it_varies(
+    chosen: tuple[Choice, ...], fixed: Mapping[str, str], conditions: Mapping[str, dict[str, list[Any]]]
+) -> tuple[Choice, ...]:
+    """Return a combination without the axes whose condition it does not meet, nor those that depend on these."""
+    while True:
+        have = {**fixed, **dict(chosen)}
+        left = tuple((k, v) for k, v in chosen if k not in conditions or _fits(have, conditions[k]))
+        if left == chosen:
+            return chosen
+        chosen = left
+
+
+def _check_conditions(
+    axes: Axes, variants: Mapping[str, Any], when: Mapping[str, Mapping[str, Any]], fixed: Mapping[str, str]
+) -> None:
+    problems = Problems()
+    known = [*axes.axes, *fixed, *(key for values in variants.values() for key in values or ())]
+    known += [NAMED] if variants else []
+    for key, rule in when.items():
+        if key not in axes.axes:
+            what = f"is not an axis of this sweep, whose axes are {', '.join(axes.axes) or 'none'}"
+            problems.add(f"sweep.when.{key}", what)
+        for other in rule:
+            if other not in known or other == key:
+                what = f"nothing else in this sweep gives it a value, only {', '.join(known)} have one"
+                problems.add(f"sweep.when.{key}.{other}", what)
+    problems.raise_as(RecipeError)
 
 
 def _check_keys(

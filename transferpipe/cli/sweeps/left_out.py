@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from transferpipe.cli.compose.composing import Composer, Variants
@@ -68,7 +68,11 @@ def _said(overrides: Mapping[str, str], control: str | None) -> tuple[str | None
 
 
 def with_stale(
-    composer: Composer, entries: Sequence[Entry], fresh: set[str], variants: Mapping[str, Mapping[str, object]]
+    composer: Composer,
+    entries: Sequence[Entry],
+    fresh: set[str],
+    variants: Mapping[str, Mapping[str, object]],
+    written: Collection[str] = (),
 ) -> list[Entry]:
     """Return `entries`, those marked whose recipe, score or inputs are not what they were.
 
@@ -79,26 +83,29 @@ def with_stale(
         entries: all that the folder knows.
         fresh: the keys of those that were planned just now.
         variants: the named variants of the present command.
+        written: texts in recipes that name files which scores write.
     """
     again = composer.variants(())
     found = []
     for entry in entries:
         known = entry.key in fresh or not entry.words
-        found.append(entry.as_of(() if known else _changes(entry, again, variants)))
+        found.append(entry.as_of(() if known else _changes(entry, again, variants, written)))
     return found
 
 
-def _changes(entry: Entry, again: Variants, variants: Mapping[str, Mapping[str, object]]) -> list[str]:
+def _changes(
+    entry: Entry, again: Variants, variants: Mapping[str, Mapping[str, object]], written: Collection[str]
+) -> list[str]:
     name = entry.overrides.get(NAMED, "")
     if name in variants and _own_words(entry) != {
         f"{k}={as_override(v)}" for k, v in (variants[name] or {}).items() if k not in entry.overrides
     }:
         return [f"the variant {name}"]
     try:
-        recipe, _ = again.compose(entry.words)
+        recipe = again.compose(entry.words).recipe
     except TransferError:
         return ["the recipe"]
-    return changes(entry.state, state_of(recipe))
+    return changes(entry.state, state_of(recipe, written))
 
 
 def _own_words(entry: Entry) -> set[str]:

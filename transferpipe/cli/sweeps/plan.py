@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
 from transferpipe.cli.compose.composing import Composed, Composer
 from transferpipe.cli.compose.written import located
-from transferpipe.cli.sweeps.expansion import Axes, Choice, count, expand, named_axes, split_axes, values_by_key
+from transferpipe.cli.sweeps.expansion import (
+    Axes,
+    Choice,
+    as_override,
+    count,
+    expand,
+    named_axes,
+    split_axes,
+    values_by_key,
+)
 from transferpipe.cli.transfer import check_name
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 from transferpipe.execute.prepare import prepare
 from transferpipe.interruption import raise_if_interrupted
 from transferpipe.planning.read_recipe import read_recipe
 from transferpipe.sweep.controls import controls_of, unmet_need
+from transferpipe.sweep.digests import recall_digests
+from transferpipe.sweep.job import texts_written
 from transferpipe.sweep.plan import Broken, SweepPlan
 from transferpipe.sweep.settings import SweepSettings, check_named, read_settings_of
 from transferpipe.sweep.state import state_of
 from transferpipe.sweep.variant import NAMED, SEED, Planned, Variant, planned
 
-_GROWING = ("sweep.variants=", "sweep.variants.", "sweep.axes=", "sweep.axes.")
+_GROWING = ("sweep.variants=", "sweep.variants.", "sweep.axes=", "sweep.axes.", "sweep.when=", "sweep.when.")
+
+# Where axes vary under a condition, most combinations are one: this many are looked at for each that may be left.
+_MOST_LEFT_OUT = 100
 
 Progress = Callable[[int, int], None]
 
@@ -97,24 +111,38 @@ def plan_sweep(
     Raises:
         RecipeError: there are too many, or none, or the sweep's name is none, or a setting names what is not there.
     """
-    total = count(axes.axes, settings.variants)
-    if total > settings.limit:
-        what = f"these axes make {total:,} variants, more than sweep.limit={settings.limit:,}"
-        raise RecipeError(Problem("sweep", what, f"leave some out, or allow it: sweep.limit={total}"))
-    chosen = expand(axes, settings.variants, settings.drop)
+    limit = _limit(base, settings)
+    _check_number(count(axes.axes, settings.variants), limit * (_MOST_LEFT_OUT if settings.when else 1))
+    chosen = expand(axes, settings.variants, settings.drop, settings.when)
+    _check_number(len(chosen), limit)
     name, folder = place_of(base)
     fixed = {**_files(base, axes), **values_by_key(axes.fixed)}
-    check_named(settings, [*fixed, *axes.axes, *axes.open])
-    composed, broken = _composed(base.composer, chosen, axes, fixed)
-    variants, unplanned = _planned(base.composer, composed, trusted, on_progress)
+    check_named(settings, [*fixed, *axes.axes, *axes.open, *(f"vars.{name}" for name in base.variables)])
+    composed, broken = _composed(base.composer, chosen, replace(axes, shown=settings.x), fixed)
+    recall_digests(folder)
+    means = _Means(base.composer, trusted, texts_written(folder))
+    variants, unplanned = _planned(means, composed, on_progress)
     controls = _controls(settings, [v.variant for v in variants])
     possible, inapplicable = _applicable(controls)
-    planned_controls, unplanned_controls = _planned(base.composer, possible, trusted, on_progress)
+    planned_controls, unplanned_controls = _planned(means, possible, on_progress)
     unsafe = [(v, error) for v, error in unplanned_controls if isinstance(error, UnsafeError)]
     # What a variant can and its control cannot is no fault of the variant: nothing of it keeps the sweep from running.
     inapplicable += [(v, error) for v, error in unplanned_controls if not isinstance(error, UnsafeError)]
     everything = (*variants, *planned_controls)
     return SweepPlan(name, folder, everything, (*broken, *unplanned, *unsafe), tuple(inapplicable))
+
+
+def _limit(base: Composed, settings: SweepSettings) -> int:
+    """Return how many variants there may be: a recipe can lower the limit, and only the command line raises it."""
+    if any(o.lstrip("+").startswith(("sweep.limit=", "sweep={")) for o in base.overrides):
+        return settings.limit
+    return min(settings.limit, SweepSettings.limit)
+
+
+def _check_number(total: int, limit: int) -> None:
+    if total > limit:
+        what = f"these axes make {total:,} variants, more than sweep.limit={limit:,}"
+        raise RecipeError(Problem("sweep", what, f"leave some out, or allow it: sweep.limit={total}"))
 
 
 def _composed(
@@ -129,20 +157,37 @@ def _composed(
         texts = [f"{k}={v}" for k, v in choices if k != NAMED]
         variant = Variant({}, apart, None, fixed, words=(*said, *texts))
         try:
-            recipe, own_settings = variants_of.compose(texts)
-            composed.append(replace(variant, recipe=recipe, own=own_settings.get("selffer")))
+            found = variants_of.compose(texts)
+            # What goes along x may be a key of a named variant, or a variable that is computed from others.
+            x = None if axes.shown is None or axes.shown in apart else found.value_of(axes.shown)
+            apart |= {} if x is None else {str(axes.shown): as_override(x)}
+            own = found.sweep.get("selffer")
+            composed.append(replace(variant, recipe=found.recipe, overrides=apart, own=own))
         except TransferError as error:
             broken.append((variant, error))
     return composed, broken
 
 
-def _planned(
-    composer: Composer, variants: Sequence[Variant], trusted: Collection[str], on_progress: Progress
-) -> tuple[list[Planned], list[Broken]]:
+@dataclass(frozen=True)
+class _Means:
+    """What planning a variant takes.
+
+    Attributes:
+        composer: knows where keys were written.
+        trusted: packages that recipes may name.
+        written: texts in recipes that name files which scores write.
+    """
+
+    composer: Composer
+    trusted: Collection[str]
+    written: Collection[str]
+
+
+def _planned(means: _Means, variants: Sequence[Variant], on_progress: Progress) -> tuple[list[Planned], list[Broken]]:
     found, broken = list[Planned](), list[Broken]()
     for number, variant in enumerate(variants, 1):
         try:
-            found.append(_plan(composer, variant, trusted))
+            found.append(_plan(means, variant))
         except TransferError as error:
             broken.append((variant, error))
         raise_if_interrupted()
@@ -150,11 +195,12 @@ def _planned(
     return found, broken
 
 
-def _plan(composer: Composer, variant: Variant, trusted: Collection[str]) -> Planned:
+def _plan(means: _Means, variant: Variant) -> Planned:
     check_saves_inside(variant.recipe)
-    with located(composer, variant.words):
-        prepared = prepare(read_recipe(variant.recipe), trusted)
-    return planned(variant if variant.state else replace(variant, state=state_of(variant.recipe)), prepared)
+    with located(means.composer, variant.words):
+        prepared = prepare(read_recipe(variant.recipe), means.trusted)
+    state = variant.state or state_of(variant.recipe, means.written)
+    return planned(replace(variant, state=state), prepared, means.written)
 
 
 def _applicable(controls: Sequence[Variant]) -> tuple[list[Variant], list[Broken]]:

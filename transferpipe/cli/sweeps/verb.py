@@ -24,7 +24,8 @@ from transferpipe.execute.open_recipe import builds_kept
 from transferpipe.files.atomic import new_folders, remove_stale
 from transferpipe.show.variants_table import variants_text
 from transferpipe.sweep.about import about
-from transferpipe.sweep.job import DONE, forget_attempt, is_finished, why_again
+from transferpipe.sweep.digests import remember_digests
+from transferpipe.sweep.job import DONE, forget_attempt, is_finished, texts_written, why_again
 from transferpipe.sweep.leaderboard import Entry
 from transferpipe.sweep.lock import only_one
 from transferpipe.sweep.loggers import check_loggers
@@ -100,7 +101,9 @@ def _record(composer: Composer, found: SweepPlan, settings: SweepSettings, overr
     before = read_contents(found.folder)
     entries = [entry_of(p) for p in found.variants]
     everything = merged(before.entries, entries)
-    everything = with_stale(composer, everything, {e.key for e in entries}, settings.variants)
+    everything = with_stale(
+        composer, everything, {e.key for e in entries}, settings.variants, texts_written(found.folder)
+    )
     data = {**settings.to_data(), "about": about(overrides, found, before.settings.get("about") or {})}
     out = left_out(found, before.left_out, everything)
     return SweepRecord(found.name, tuple(with_results(found.folder, everything)), data, out)
@@ -109,6 +112,7 @@ def _record(composer: Composer, found: SweepPlan, settings: SweepSettings, overr
 def _run(found: SweepPlan, record: SweepRecord, engine: Engine, trusted: Collection[str], logs: Logs) -> int:
     entries = [entry_of(p) for p in found.variants]
     waiting = _write_variants(found)
+    remember_digests(found.folder)
     keys = {e.key for e in entries}
     before = [found.folder / key for key in keys if is_finished(found.folder / key)]
     leave_missing_pages(before)

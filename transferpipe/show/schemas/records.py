@@ -194,7 +194,7 @@ def score_schema() -> Schema:
 
 
 def _state() -> Schema:
-    return _object({}, {"recipe": _TEXT, "score": _TEXT, "inputs": _TEXTS_BY_KEY})
+    return _object({}, {"recipe": _TEXT, "score": _TEXT, "inputs": _TEXTS_BY_KEY, "versions": _TEXT})
 
 
 def _files() -> Schema:
@@ -247,8 +247,9 @@ def result_schema() -> Schema:
     version, seconds = {"const": variant.FORMAT_VERSION}, {"seconds": _NUMBER}
     done = {"checksum": _CHECKSUM, "verdict": verdict_schema(), "score": _or_null(_score({})), "artifacts": _files()}
     failed: Mapping[str, Schema] = {"problems": _list(_TEXT), "exit": _COUNT}
+    wrote = {"wrote": _list(_TEXT)}
     both: list[Any] = [
-        _object({"format_version": version, "status": {"const": status}, **seconds, **more}, optional)
+        _object({"format_version": version, "status": {"const": status}, **seconds, **more}, {**wrote, **optional})
         for status, more, optional in ((DONE, done, {"trainable_parameters": _COUNT}), (FAILED, failed, {}))
     ]
     return {"oneOf": both}
