@@ -30,6 +30,7 @@ DATA = Path(__file__).parents[1] / "transferpipe" / "zoo" / "data"
 HERE = {"same_layer", "set_element", "nested_vgg16", "from_checkpoint", "digits", "yosinski"}
 MERGED = {"soup", "interpolate", "ties", "task_arithmetic"}  # test_merge_recipes.py
 MTCNN = {"mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet"}  # tests/real/test_mtcnn.py
+VISION = {"rgb_to_grey", "more_bands", "bigger_image", "bigger_patch", "inflate_3d"}  # tests/test_vision_recipes.py
 REAL = {"hed_to_vgg16", "fer_to_digits", *MTCNN}  # tests/real/test_real_recipes.py
 
 
@@ -74,7 +75,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 
 def test_every_recipe_is_tested():
-    assert {path.stem for path in RECIPES} == HERE | MERGED | REAL
+    assert {path.stem for path in RECIPES} == HERE | MERGED | VISION | REAL
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -5,8 +5,20 @@ from transferpipe.zoo.digit_halves import digits_net, half_data, trained_on_half
 from transferpipe.zoo.digit_mlps import digits_mlp
 from transferpipe.zoo.mini_xception import mini_xception
 from transferpipe.zoo.mtcnn import mtcnn_onet, mtcnn_pnet, mtcnn_rnet
+from transferpipe.zoo.small_vision import (
+    colour_digits_on_a_frame,
+    colour_digits_on_grey,
+    colour_digits_on_three_bands,
+    small_cnn,
+    small_cnn_3d,
+    small_vit,
+    vit_digits_on_half_the_size,
+)
 
 __all__ = [
+    "colour_digits_on_a_frame",
+    "colour_digits_on_grey",
+    "colour_digits_on_three_bands",
     "digits_cnn",
     "digits_mlp",
     "digits_net",
@@ -16,6 +28,10 @@ __all__ = [
     "mtcnn_pnet",
     "mtcnn_rnet",
     "nested_classifier",
+    "small_cnn",
+    "small_cnn_3d",
     "small_mlp",
+    "small_vit",
     "trained_on_half",
+    "vit_digits_on_half_the_size",
 ]

@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.digits import DATA
+
 if TYPE_CHECKING:
     import keras
 
@@ -78,7 +83,7 @@ def small_vit(image: int = 8, patch: int = 2, classes: int = 10) -> keras.Model:
     width, grid = 24, image // patch
     images = layers.Input((image, image, 1), name="images")
     x = layers.Conv2D(width, patch, patch, name="patches")(images)
-    x = layers.ZeroPadding1D((1, 0), name="class_token")(layers.Reshape((grid * grid, width), name="tokens")(x))
+    x = layers.ZeroPadding1D((1, 0), name="class_token")(layers.Reshape((-1, width), name="tokens")(x))
     places = ops.cumsum(ops.ones_like(x[:, :, 0], dtype="int32"), axis=1) - 1
     x = layers.Add(name="placed")([x, layers.Embedding(1 + grid * grid, width, name="positions")(places)])
     for number in (1, 2):
@@ -96,3 +101,33 @@ def _block(x: Any, width: int, name: str) -> Any:
     y = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm2")(x)
     y = layers.Dense(2 * width, activation="gelu", name=f"{name}_dense1")(y)
     return layers.Add(name=f"{name}_add2")([x, layers.Dense(width, name=f"{name}_dense2")(y)])
+
+
+# What the recipes compare with: the networks they start from, given what is the same to them -------------------------
+
+
+def colour_digits_on_grey(images: NDArray[Any]) -> NDArray[Any]:
+    """Return what the network of ``data/colour_digits.keras`` answers to grey images (n, 8, 8, 1), given as RGB."""
+    return _answer("colour_digits", np.repeat(images, 3, axis=-1))
+
+
+def colour_digits_on_three_bands(images: NDArray[Any]) -> NDArray[Any]:
+    """Return what it answers to the first three bands of images (n, 8, 8, bands)."""
+    return _answer("colour_digits", images[..., :3])
+
+
+def colour_digits_on_a_frame(videos: NDArray[Any]) -> NDArray[Any]:
+    """Return what it answers to the middle frame of videos (n, frames, 8, 8, 3)."""
+    return _answer("colour_digits", videos[:, videos.shape[1] // 2])
+
+
+def vit_digits_on_half_the_size(images: NDArray[Any]) -> NDArray[Any]:
+    """Return what ``data/vit_digits.keras`` answers to the means of 2x2 pixels of images (n, 16, 16, 1)."""
+    return _answer("vit_digits", images.reshape(-1, 8, 2, 8, 2, 1).mean((2, 4)))
+
+
+def _answer(name: str, images: NDArray[Any]) -> NDArray[Any]:
+    import keras
+
+    model = keras.models.load_model(DATA / f"{name}.keras", compile=False)
+    return np.asarray(model.predict(images, verbose=0))

@@ -1,7 +1,8 @@
 """Train the networks of `small_vision` on the digits: ``python -m transferpipe.zoo.train_vision``.
 
-It made ``data/colour_digits.keras``, which sees the digits in coloured ink on coloured paper, and
-``data/vit_digits.keras``, which sees them as they are.
+It made ``data/colour_digits.keras``, which sees the digits in coloured ink on coloured paper,
+``data/vit_digits.keras``, which sees them as they are, and ``data/still_digits.npz``: each digit in colour, as a
+video of five frames that are all the same.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from transferpipe.zoo.small_vision import small_cnn, small_vit
 
 if TYPE_CHECKING:
     import keras
+
+_FRAMES = 5  # what `small_cnn_3d` takes
 
 
 def colour_digits(images: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
@@ -46,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path(), help="the folder for the .keras files (%(default)s)")
     parser.add_argument("--epochs", type=int, default=60, help="passes over the images (%(default)s)")
     given = parser.parse_args(arguments)
+    stills = colour_digits(load_digits(split="test", per_class=1)[0])
+    np.savez_compressed(given.out / "still_digits.npz", videos=np.repeat(stills[:, None], _FRAMES, axis=1))
     tf.config.experimental.enable_op_determinism()
     (images, classes), (unseen, wanted) = load_digits(), load_digits(split="test")
     for name, build, learned, asked in (

@@ -457,3 +457,42 @@ def test_the_directions_of_both_halves_are_compared(as_file, tmp_path):
     plan = plan_between(source, turned(), RULES)
     assert {d.setting for d in plan.settings.differences} == {"go_backwards"}
     assert len(plan.settings.differences) == 2
+
+
+# What follows from a change of shape that a rule makes ----------------------------------------------------------------
+
+
+def test_pooling_of_videos_is_that_of_images_with_time_in_front():
+    source = chain(conv("c"), kl.MaxPooling2D(2, name="p"), conv("d"))
+    for size, differs in (((1, 2, 2), False), ((2, 2, 2), False), ((1, 3, 2), True)):
+        target = chain(
+            kl.Conv3D(3, 3, name="c"), kl.MaxPooling3D(size, name="p"), kl.Conv3D(3, (1, 3, 3), name="d"), shape=(6, 14, 12, 3)
+        )  # fmt: skip
+        rule = {"all": {"to": ".*", "transform": {"kernel": ["inflate"]}}}
+        assert ("between-differs" in warned(plan_between(source, target, rule))) is differs
+    average = chain(
+        kl.Conv3D(3, 3, name="c"), kl.AveragePooling3D((1, 2, 2)), kl.Conv3D(3, 1, name="d"), shape=(6, 8, 8, 3)
+    )
+    rule = {"c": {"to": "c", "transform": {"kernel": ["inflate"]}}, "d": {"to": "d", "transform": {"kernel": [{"crop_or_pad": {"sizes": [1, 1], "axes": [0, 1]}}, "inflate"]}}}  # fmt: skip
+    assert "MaxPooling2D p -> AveragePooling3D" in warned(plan_between(source, average, rule))["between-differs"]
+
+
+@pytest.mark.parametrize(("size", "strides", "differs"), [(4, 4, False), (4, 3, True)])
+def test_strides_of_patches_follow_from_their_size(size, strides, differs):
+    source, target = chain(conv("c", 2, strides=2)), chain(conv("c", size, strides=strides), shape=(16, 16, 3))
+    rule = {"c": {"to": "c", "transform": {"kernel": ["resize_patches"]}}}
+    assert ("settings-differ" in warned(plan_between(source, target, rule))) is differs
+
+
+@pytest.mark.parametrize(
+    ("shape", "reshaped", "differs"), [((16, 3), (36, 3), False), ((16, 3), (12, 9), True), ((8, 6), (16, 3), True)]
+)
+def test_a_reshape_to_more_positions_follows_from_a_larger_image(shape, reshaped, differs):
+    sides = [int(np.sqrt(np.prod(s) / 3)) for s in (shape, reshaped)]
+    source, target = (
+        chain(kl.Conv2D(3, 1, name="c"), kl.Reshape(s, name="r"), dense("d"), shape=(n, n, 3))
+        for s, n in zip((shape, reshaped), sides, strict=True)
+    )
+    rule = {"c": {"to": "c"}, "d": {"to": "d/bias"}}
+    found = plan_between(source, target, rule, unmatched="keep")
+    assert ("between-differs" in warned(found)) is differs

@@ -7,6 +7,7 @@ as a new head, is not compared, nor what one side does not tell.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -126,6 +127,8 @@ class _SettingsComparison:
         skipped = {*_ELSEWHERE}
         for key in sorted((theirs.settings.keys() & ours.settings.keys()) - skipped):
             one, two = theirs.settings[key], ours.settings[key]
+            if key == "strides" and cuts_patches(theirs) and cuts_patches(ours):
+                continue
             of_weight = key in _OF_WEIGHTS or (key == "scale" and normalizes)
             if not same_value(one, two) and not (of_weight and two is True):
                 self._note(pair, key, one, two)
@@ -263,7 +266,9 @@ class _SettingsComparison:
             kinds = [{s.function.kind for s in steps} for steps in (one, two)]
             one = [s for s in one if s.function.kind not in _ENCODERS or s.function.kind in kinds[1]]
             two = [s for s in two if s.function.kind not in _ENCODERS or s.function.kind in kinds[0]]
-        if [s.function.kind for s in one] == [s.function.kind for s in two]:
+        converted = pair.converted or (first is not None and first.converted)
+        kinds_of = [[without_rank(s.function.kind) if converted else s.function.kind for s in x] for x in (one, two)]
+        if kinds_of[0] == kinds_of[1]:
             self._step_by_step(pair, one, two)
         elif all(s.function.known for s in (*one, *two)):
             self._note(pair, "between", describe(one), describe(two))
@@ -295,7 +300,7 @@ class _SettingsComparison:
                 self._note(pair, "between", *names)
             for key in a.function.settings.keys() & b.function.settings.keys():
                 values = a.function.settings[key], b.function.settings[key]
-                if not same_value(*values):
+                if not same_step(key, *values, a.function.kind != b.function.kind):
                     words = [f"{s.node} {key} {_words(v)}" for s, v in zip((a, b), values, strict=True)]
                     self._note(pair, "between", *words)
 
@@ -342,6 +347,31 @@ def same_value(one: Any, two: Any) -> bool:
     if isinstance(one, int | float) and isinstance(two, int | float):
         return one == two or math.isclose(one, two, rel_tol=1e-5)
     return bool(one == two)
+
+
+def cuts_patches(function: LayerFunction) -> bool:
+    """Tell whether a convolution cuts its input into patches, so that its strides follow from its kernel."""
+    size = function.settings.get("kernel_size")
+    return size is not None and size == function.settings.get("strides")
+
+
+def without_rank(kind: str) -> str:
+    """Return the name of a class without its dimensions: MaxPooling2D is to images what MaxPooling3D is to videos."""
+    return re.sub(r"[123]D$", "", kind)
+
+
+def same_step(key: str, one: Any, two: Any, of_other_rank: bool) -> bool:
+    """Tell whether a setting of two layers between others means the same, whatever the size of the input.
+
+    Where one layer has a dimension more, such as time, the dimensions that both have are the last ones.
+    """
+    if not (isinstance(one, tuple) and isinstance(two, tuple)):
+        return same_value(one, two)
+    if key == "target_shape" and len(one) == len(two) and -1 not in (*one, *two):
+        # Other numbers of values come from an input of another size.
+        return one[-1:] == two[-1:] if math.prod(one) != math.prod(two) else one == two
+    shared = min(len(one), len(two)) if of_other_rank else max(len(one), len(two))
+    return same_value(one[-shared:], two[-shared:])
 
 
 def describe(steps: Iterable[GraphStep]) -> str:

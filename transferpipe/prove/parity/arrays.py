@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import FileError, Problem, Problems, RecipeError, UnsafeError, did_you_mean
 from transferpipe.files.zip_members import check_members
 from transferpipe.prove.parity.keras_trace import InputSpec, finite
+from transferpipe.recipe.locate import locate
 from transferpipe.weights.formats.numpy.header import MOST_HEADER
 
 _NPY = ".npy"
@@ -31,15 +32,16 @@ _READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0
 
 
 def read_arrays(path: str | Path, where: str) -> dict[str, NDArray[Any]]:
-    """Return the arrays of an npz file by name, those that ``savez`` numbered in their order.
+    """Return the arrays of an npz file by name of that path or ``pkg://``, those that ``savez`` numbered in order.
 
     Raises:
         FileError: missing, damaged, empty, or larger than the memory that is free.
         UnsafeError: a pickle, or a member that declares more than can lie in the file.
     """
+    file = locate(str(path), where)
     try:
-        with zipfile.ZipFile(path) as archive:
-            check_members(Path(path), archive, Path(path).stat().st_size)
+        with zipfile.ZipFile(file) as archive:
+            check_members(file, archive, file.stat().st_size)
             members = [m for m in archive.infolist() if m.filename.endswith(_NPY)]
             needed = sum(_declared(archive, m, f"{path}: {m.filename}") for m in members)
             free = free_memory()

@@ -29,6 +29,7 @@ from transferpipe.prove.parity.keras_trace import Call, InputSpec, KerasRunner, 
 from transferpipe.prove.parity.pairs import pairs_of_plan, with_weightless
 from transferpipe.prove.parity.references import CannotRunError, Runner, open_callable, opened_reference
 from transferpipe.prove.parity.result import FILE_ADVICE, INCONCLUSIVE, Parity
+from transferpipe.recipe.locate import locate
 from transferpipe.recipe.model import ParityCheck
 from transferpipe.weights.spec import Source
 
@@ -80,7 +81,7 @@ def check_parity(case: Case) -> Parity:
 def _details(case: Case) -> dict[str, Any]:
     check = case.check
     given = (("inputs", check.inputs), ("expected", check.expected))
-    files = {key: str(Path(path).absolute()) for key, path in given if path}
+    files = {key: str(locate(path, f"{WHERE}.{key}").absolute()) for key, path in given if path}
     digests = {f"{key}_sha256": sha256_of(path) for key, path in files.items()}
     rest = {"source": check.source, "atol": check.atol, "rtol": check.rtol, "seed": case.plan.seed}
     called = {"reference": check.reference.target} if check.reference else {}
