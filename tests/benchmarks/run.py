@@ -186,6 +186,43 @@ def against_torch(folder, count):
         )  # fmt: skip
 
 
+# Three models of 503 MB, and what a script does that checks nothing and flushes nothing.
+MAKE_MERGED = """
+import sys, numpy as np
+from safetensors.numpy import save_file
+for seed, name in enumerate(("base", "one", "two")):
+    rng = np.random.default_rng(seed)
+    save_file({f"l{i}": rng.standard_normal((2048, 2048), "float32") for i in range(30)}, f"{sys.argv[1]}/{name}.safetensors")
+"""
+MERGES = {
+    "linear": "{linear: [0.2, 0.5, 0.3]}",
+    "task_arithmetic": "{task_arithmetic: {base: base, weights: [0.6, 0.4]}}",
+    "ties": "{ties: {base: base, density: 0.5}}",
+}
+MERGE_RECIPE = """
+sources: {{base: {folder}/base.safetensors, one: {folder}/one.safetensors, two: {folder}/two.safetensors}}
+target: {{path: {folder}/base.safetensors}}
+mapping: {{all: {{to: '.*', from: ['base:\\0', 'one:\\0', 'two:\\0'], merge: {merge}}}}}
+save: {{path: out.safetensors}}
+"""
+
+
+def merges(folder, count):
+    """Yield a row a method: three models of 503 MB merged, verified and flushed, against a script; then the memory."""
+    subprocess.run([sys.executable, "-c", MAKE_MERGED, str(folder)], check=True)
+    for method, merge in MERGES.items():
+        text = MERGE_RECIPE.format(folder=folder, merge=merge)
+        (folder / "recipes" / f"merge_{method}.yaml").write_text("# @package _global_" + text)
+        ours = transferpipe("run", f"recipe=merge_{method}", "hydra.run.dir=out")
+        script = [sys.executable, str(HERE / "scripts.py"), "merge", method, str(folder), str(folder / "out.keras")]
+        mine, theirs = pairs(ours, script, folder, count, clean(folder))
+        found, memory = ratio(mine, theirs), [median(runs, "megabytes") for runs in (mine, theirs)]
+        yield (
+            f"{method} of 3 x 503 MB", f"{median(mine):.2f} s", f"{median(theirs):.2f} s", f"{found:.2f}", "≤ 1.5",
+            "yes" if found <= 1.5 and memory[0] <= memory[1] / 10 else "no", f"{memory[0]:.0f} MB", f"{memory[1]:.0f} MB",
+        )  # fmt: skip
+
+
 def start_up(folder, count):
     """Yield a row a command: how long the whole process takes."""
     commands = {
@@ -224,6 +261,7 @@ def main():
             against_cp(folder, count, large),
             many_variants(folder, count),
             against_torch(folder, count),
+            merges(folder, count),
         )
         for row in itertools.chain(*parts):
             rows.append(row)

@@ -15,7 +15,7 @@ from transferpipe.planning.transforms import parse_transforms
 from transferpipe.prove.file import worth_seeing
 from transferpipe.prove.vocabularies import vocabularies_of
 from transferpipe.values.cast_errors import WARNED, CastError
-from transferpipe.values.compare import compare_segments, digest, same_bits
+from transferpipe.values.compare import compare_parts, compare_segments, digest, same_bits
 from transferpipe.values.compute import Values
 from transferpipe.values.seen import SeenNumbers
 from transferpipe.values.suspicious import Noticed, suspicious_values
@@ -79,6 +79,9 @@ def _is_unchanged(name: str, values: Values) -> bool:
     before, now = values.kept.locate(name), values.segment(name)
     if before is not None and now is not None:
         return compare_segments(before, now, lambda _: None)[0]
+    parts = values.parts(name) if before is not None else None
+    if before is not None and parts is not None:
+        return compare_parts(before, parts, lambda _: None)[0]
     return same_bits(values.before_edits(name), values.kept.read(name))
 
 

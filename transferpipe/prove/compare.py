@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problems
 from transferpipe.files.segment import CHUNK, opened, read_into
-from transferpipe.values.compare import compare_segments, digest, same_bits
+from transferpipe.values.compare import compare_parts, compare_segments, digest, same_bits
 from transferpipe.values.compute import Values
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Catalog, WeightSpec
@@ -115,7 +115,7 @@ def compare_weight(
 ) -> tuple[bool, str]:
     """Tell whether the weight `there` of a file is what the plan gives `name`, and return its digest.
 
-    Two values are compared where they lie, in small parts; only one that must be computed is held as a whole. All
+    Two values are compared where they lie, in small parts; only one that must be computed as a whole is held so. All
     numbers pass `look`.
     """
     written, wanted = source.locate_entry(there), values.segment(name)
@@ -127,6 +127,9 @@ def compare_weight(
             look(part)
 
         return compare_segments(written, wanted, check_and_look)
+    parts = values.parts(name) if written is not None else None
+    if written is not None and parts is not None:
+        return compare_parts(written, parts, look)
     value = source.read_entry(there)
     look(value)
     return same_bits(value, values.value(name)), digest(value)

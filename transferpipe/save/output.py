@@ -133,9 +133,14 @@ def content_of(path: Path, target: Target, plan: Plan, values: Values, on_progre
         moved(written.catalog[name].nbytes)
         return array
 
+    def parts(name: str) -> Iterator[NDArray[Any]] | None:
+        found = written.parts(name)
+        return None if found is None else _counted(found, moved)
+
     return Content(
         catalog=written.catalog,
         value=value,
+        parts=parts,
         segment=written.segment,
         moved=moved,
         groups=target.groups,
@@ -158,6 +163,12 @@ def _with_optimizer(content: Content, state: SavedState) -> Content:
     )
 
 
+def _counted(parts: Iterator[NDArray[Any]], moved: Callable[[int], None]) -> Iterator[NDArray[Any]]:
+    for part in parts:
+        yield part
+        moved(part.nbytes)
+
+
 def _counter(on_progress: Progress | None, total: int) -> Callable[[int], None]:
     done = 0
 
@@ -176,6 +187,7 @@ def _content_of_file(saved: FileSource, planned: Content) -> Content:
         planned,
         catalog=saved.catalog,
         value=saved.read,
+        parts=lambda _: None,
         segment=saved.locate,
         groups=saved.groups,
         assets=lambda: archived(saved),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,29 @@ def compare_segments(written: Segment, wanted: Segment, check: Callable[[NDArray
             check(theirs.view(dtype))
             same = same and np.array_equal(mine, theirs)  # comparing memoryviews would take a hundred times as long
     return same, state.hexdigest()
+
+
+def compare_parts(
+    written: Segment, wanted: Iterable[NDArray[Any]], look: Callable[[NDArray[Any]], None]
+) -> tuple[bool, str]:
+    """Compare a value where it lies with one that comes in stretches; return whether they agree and its digest.
+
+    Args:
+        written: the value in the finished file.
+        wanted: the stretches of the other, one after the other, as one row of numbers.
+        look: called with each part of `written`.
+    """
+    state, same, at = xxhash.xxh3_128(), True, 0
+    dtype = numpy_dtype(written.dtype)
+    with opened(written.path) as file:
+        for part in wanted:
+            mine = np.empty(min(part.nbytes, written.nbytes - at), np.uint8)
+            read_into(file, mine.data, written.offset + at, written.path)
+            state.update(mine.data)
+            look(mine.view(dtype))
+            same = same and part.dtype == dtype and np.array_equal(mine, part.view(np.uint8))
+            at += mine.nbytes
+    return same and at == written.nbytes, state.hexdigest()
 
 
 def same_bits(one: NDArray[Any], other: NDArray[Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,11 +23,13 @@ from transferpipe.planning.transforms import (
     infer,
     is_ours,
 )
+from transferpipe.planning.transforms.blocks import Blockwise
 from transferpipe.planning.transforms.values import Cast
 from transferpipe.recipe.model import Edit, Verify
 from transferpipe.values.cast_errors import CastError
 from transferpipe.values.checks import cast, check_finite, check_step, check_variance
 from transferpipe.values.edits import apply_edit
+from transferpipe.values.streams import InFiles, merged_parts
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Source
 
@@ -116,6 +118,44 @@ class Values:
 
         return check
 
+    def parts(self, name: str) -> Iterator[NDArray[Any]] | None:
+        """Return what yields the final value of `name` in stretches, as one row of numbers; None where it is whole.
+
+        It has stretches where it is merged from values that lie in files as they are in memory, and nothing else is
+        done to it: such a value is never held as a whole.
+
+        Raises:
+            VerificationError: as `value` does.
+            FileError: a source cannot be read.
+        """
+        assignment = self._assignments.get(name)
+        if assignment is None or name in self._edits or assignment.merge is None or assignment.steps:
+            return None
+        refs = assignment.sources
+        places = [self.sources[ref.source].locate(ref.name) for ref in refs]
+        located = [place for place in places if place is not None and place.dtype == assignment.dtype]
+        if len(located) < len(refs) or assignment.cast_from != assignment.dtype or _is_variance(name):
+            return None
+        goal = Goal(assignment.shape, name, self.plan.seed)
+        (step,) = fit_chain(chain_of(assignment.merge, ()), [ref.shape for ref in refs], goal)
+        inputs = InFiles(located, assignment.shape)
+        return self._merged(step, inputs, refs, name) if isinstance(step, Blockwise) else None
+
+    def _merged(
+        self, step: Blockwise, inputs: InFiles, refs: Sequence[SourceRef], target: str
+    ) -> Iterator[NDArray[Any]]:
+        def check(place: int, part: NDArray[Any]) -> None:
+            if self.verify.nonfinite == "error" and not _are_finite(part):
+                self._read(refs[place])  # says where in the whole
+
+        try:
+            for part in merged_parts(step, inputs, check):
+                if self.verify.nonfinite == "error" and not _are_finite(part):
+                    check_step(step, [], part, target)
+                yield part
+        except TransformError as error:  # what only values show
+            raise VerificationError(Problem(target, error.what, error.fix)) from error
+
     def before_edits(self, name: str) -> NDArray[Any]:
         """Return the value without the edits."""
         assignment = self._assignments.get(name)
@@ -184,6 +224,13 @@ class Values:
             check_finite(value, where)
         if self.verify.negative_variance == "error" and (becomes_variance or _is_variance(ref.name)):
             check_variance(value, where)
+
+
+def _are_finite(part: NDArray[Any]) -> bool:
+    """Tell whether all numbers are; their sum is found sooner than that each of them is, and is finite as a rule."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = part.sum(dtype=np.float64 if part.dtype == np.float64 else np.float32)
+    return bool(np.isfinite(total)) or bool(np.isfinite(part).all())
 
 
 def _is_variance(name: str) -> bool:

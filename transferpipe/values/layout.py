@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,12 +40,14 @@ class WrittenModel:
         value: returns the value of the tensor called so.
         segment: returns where that value lies in a file as it is, or None if it must be computed.
         format: what a safetensors file says of its names and axes.
+        parts: yields that value in stretches, as one row of numbers; None where it is computed as a whole.
     """
 
     catalog: Catalog
     value: Callable[[str], NDArray[Any]]
     segment: Callable[[str], Segment | None]
     format: str
+    parts: Callable[[str], Iterator[NDArray[Any]] | None] = lambda _: None
 
 
 def in_layout(layout: str, target: TargetStructure, values: Values) -> WrittenModel:
@@ -55,7 +57,7 @@ def in_layout(layout: str, target: TargetStructure, values: Values) -> WrittenMo
         RecipeError: the layout cannot hold it.
     """
     if layout == KERAS:
-        return WrittenModel(target.catalog, values.value, values.segment, "keras")
+        return WrittenModel(target.catalog, values.value, values.segment, "keras", values.parts)
     table = {e.name.replace("/", layout_called(layout).separator): e for e in plan_export(layout, target)}
     catalog = Catalog(tuple(WeightSpec(n, e.shape, e.dtype, None, n) for n, e in table.items()), target.label)
 
@@ -84,6 +86,7 @@ def as_in_file(written: WrittenModel, source: FileSource) -> WrittenModel:
         lambda key: written.value(names[key]),
         lambda key: written.segment(names[key]),
         source.details.get("format") or (layout.tag if layout and layout.tag else written.format),
+        lambda key: written.parts(names[key]),
     )
 
 

@@ -19,8 +19,8 @@ from transferpipe.planning.transforms.protocol import PartialShape, Transform
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
-CHUNK = 1 << 20
-"""Numbers that are read, or added up, at a time: a few megabytes of each input."""
+CHUNK = 1 << 18
+"""Numbers that are read, or added up, at a time: about a megabyte of each input."""
 PIECE = 1 << 15
 """Numbers that are combined at a time: their float64s stay in the processor's cache."""
 

@@ -35,10 +35,13 @@ class Cut:
 
     def keeps(self, keys: Keys, begin: int) -> NDArray[np.bool_]:
         """Tell which are, of those that begin at this place."""
-        kept: NDArray[np.bool_] = keys > self.key
-        equal = keys == self.key
-        within = min(max(self.before - begin, 0), len(keys))
-        kept[:within] |= equal[:within]
+        kept: NDArray[np.bool_]
+        if self.before >= begin + len(keys):  # as nearly always
+            kept = keys >= self.key
+            return kept
+        kept = keys > self.key
+        within = max(self.before - begin, 0)
+        kept[:within] |= keys[:within] == self.key
         return kept
 
 

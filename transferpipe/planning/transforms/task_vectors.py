@@ -68,7 +68,8 @@ class TaskVectors(Merge, abc.ABC):
             delta -= base
         weights = for_each(self.weights or (1.0,), len(deltas))
         total = sum_up(self.kept(deltas, block, measured), weights, elect=self.elects, normalize=self.normalize)
-        total *= self.scale
+        if self.scale != 1:
+            total *= self.scale
         total += base
         return total
 
@@ -407,23 +408,26 @@ def sum_up(deltas: Sequence[Floats], weights: Sequence[float], *, elect: bool, n
     """
     total, divisor = np.zeros(len(deltas[0])), np.zeros(len(deltas[0]))
     for delta, weight in zip(deltas, weights, strict=True):
-        delta *= weight
+        if weight != 1:
+            delta *= weight
         total += delta
     if not elect:
         whole = math.fsum(weights)
         if normalize and abs(whole) >= _NO_WEIGHT:
             total /= whole
         return total
-    positive = total >= 0
+    total += 0.0  # of -0.0 makes 0.0, whose sign is +
+    signs = np.copysign(1.0, total)
     total[:] = 0
     for delta, weight in zip(deltas, weights, strict=True):
-        agrees = np.where(positive, delta > 0, delta < 0)
-        delta *= agrees
+        delta *= signs
+        np.maximum(delta, 0, out=delta)  # what agrees is positive now, whatever its sign was
         total += delta
-        divisor += agrees * weight
+        divisor += np.multiply(delta > 0, weight, dtype=np.float64)
     if normalize:
-        divisor[divisor == 0] = 1
+        divisor += divisor == 0
         total /= divisor
+    total *= signs
     return total
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ class Content:
         format: what a safetensors file says of its names and axes.
         keras_version: the version of Keras that the file claims.
         assets: further members of the archive: (name, its bytes in parts).
+        parts: yields the value of a weight in stretches, as one row of numbers; None where it is computed as a whole.
         settled: told up to where the bytes of the file are what they will be; the rest follows when the writer ends.
     """
 
@@ -39,4 +40,5 @@ class Content:
     format: str = "keras"
     keras_version: str = "3"
     assets: Callable[[], Iterable[tuple[str, Iterable[bytes]]]] = tuple
+    parts: Callable[[str], Iterator[NDArray[Any]] | None] = lambda _: None
     settled: Callable[[int], None] = field(default=lambda _: None)

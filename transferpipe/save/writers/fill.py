@@ -77,7 +77,7 @@ def fill(descriptor: int, places: Sequence[FilePlace], content: Content, seal: S
     for place in places:
         segment = content.segment(place.name)
         if segment is None:
-            written.append(_put(descriptor, place, content))
+            written.append(_put(descriptor, place, content, seal is not None))
             continue
         assert segment.nbytes == place.nbytes, place
         pieces += _cut(segment, place.offset)
@@ -98,13 +98,17 @@ def _cut(segment: Segment, to: int) -> list[_Piece]:
     return [_Piece(part, to + part.offset - segment.offset) for part in segment.cut(_PIECE)]
 
 
-def _put(descriptor: int, place: FilePlace, content: Content) -> WrittenBytes:
-    array = np.ascontiguousarray(content.value(place.name))
-    view = memoryview(array.reshape(-1).view(np.uint8).data)
-    # One byte more would silently be the beginning of another value.
-    assert len(view) == place.nbytes, (place, array.dtype, array.shape)
-    write_at(descriptor, view, place.offset)
-    return WrittenBytes(place.offset, len(view), crc32(view))
+def _put(descriptor: int, place: FilePlace, content: Content, needs_crc: bool) -> WrittenBytes:
+    parts = content.parts(place.name)
+    at, crc = place.offset, 0
+    for array in (content.value(place.name),) if parts is None else parts:
+        view = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        # One byte more would silently be the beginning of another value.
+        assert at + len(view) <= place.offset + place.nbytes, (place, array.dtype, array.shape)
+        write_at(descriptor, view, at)
+        at, crc = at + len(view), crc32(view, crc) if needs_crc else 0
+    assert at == place.offset + place.nbytes, place
+    return WrittenBytes(place.offset, place.nbytes, crc)
 
 
 def _move_all(descriptor: int, pieces: Iterable[_Piece], content: Content) -> list[int]:
