@@ -221,7 +221,7 @@ def test_every_key_of_a_sweep_takes_the_value_that_its_row_shows(name):
 def test_a_wrong_value_in_a_sweep_is_answered_with_one_that_is_right(name):
     key = KEYS[name][0][-1]
     with pytest.raises(RecipeError) as caught:
-        read_settings_of({key: True})
+        read_settings_of({key: 3 if KEYS[name][1].kind == "flag" else True})
     (problem,) = caught.value.problems
     assert problem.where == name
     written = yaml.safe_load("{" + problem.fix.removeprefix("write ") + "}")

@@ -20,6 +20,7 @@ _TYPES: Mapping[Kind, Any] = {
     "mappings": list,
     **dict.fromkeys(("text", "choice"), str),
     "integer": int,
+    "flag": bool,
 }
 
 
@@ -37,6 +38,9 @@ class SweepSettings:
     failed: Failed = "worst"
     x: str | None = None
     limit: int = 200
+    budget: int | None = None
+    fail_fast: bool = False
+    retries: int = 0
     title: str | None = None
     log: tuple[str, ...] = ()
 
@@ -71,6 +75,9 @@ def read_settings_of(data: Mapping[str, Any]) -> SweepSettings:
         failed=data.get("failed") or "worst",
         x=data.get("x"),
         limit=data.get("limit") or SweepSettings.limit,
+        budget=data.get("budget"),
+        fail_fast=bool(data.get("fail_fast")),
+        retries=data.get("retries") or 0,
         title=data.get("title"),
         log=_texts(data, "log"),
     )
@@ -79,7 +86,7 @@ def read_settings_of(data: Mapping[str, Any]) -> SweepSettings:
 def _note_value(row: Key, value: Any, problems: Problems) -> None:
     """Note if a key cannot have the value."""
     where = f"sweep.{row.name}"
-    if not isinstance(value, _TYPES[row.kind]) or isinstance(value, bool):
+    if not isinstance(value, _TYPES[row.kind]) or isinstance(value, bool) != (row.kind == "flag"):
         example = yaml.safe_dump({row.name: row.example}, default_flow_style=True).strip()[1:-1]
         problems.add(where, f"has the wrong type: {value!r}", f"write {example}")
     elif row.kind == "choice" and value not in row.words:
@@ -101,6 +108,9 @@ def _check_parts(data: Mapping[str, Any], problems: Problems) -> None:
             problems.add(f"sweep.when.{key}", f"is not a mapping of keys to values: {rule!r}")
     if isinstance(data.get("limit"), int) and data["limit"] < 1:
         problems.add("sweep.limit", f"is {data['limit']}; a sweep has at least one variant", "write limit: 200")
+    for key in ("budget", "retries"):
+        if isinstance(data.get(key), int) and data[key] < 0:
+            problems.add(f"sweep.{key}", f"is {data[key]}, but must be at least 0")
 
 
 def check_named(settings: SweepSettings, keys: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from transferpipe.cli.compose.composing import Composed
 from transferpipe.cli.compose.hydra_private import context_of, is_basic_launcher, is_basic_sweeper
 from transferpipe.cli.sweeps.expansion import as_override
-from transferpipe.cli.sweeps.workers import PAGE, Terms, leave_page, run_in_own_process, run_task, run_with_page
+from transferpipe.cli.sweeps.workers import PAGE, Terms, leave_page, run_in_own_process, run_steered, run_task
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.interruption import raise_if_interrupted
 from transferpipe.sweep.job import (
@@ -50,12 +50,12 @@ class Engine:
         """Whether a sweeper was chosen that decides itself what to try next."""
         return not is_basic_sweeper(self.composed.config)
 
-    def run(self, folders: Sequence[Path], trusted: Collection[str], on_result: OnResult) -> None:
+    def run(self, folders: Sequence[Path], terms: Terms, on_result: OnResult) -> None:
         """Run the variants in `folders`."""
         if is_basic_launcher(self.composed.config):
-            _run_here(folders, trusted, on_result)
+            _run_here(folders, terms, on_result)
         elif folders:
-            _launch(self.composed, folders, trusted, on_result)
+            _launch(self.composed, folders, terms, on_result)
 
 
 def engine_of(composed: Composed) -> Engine:
@@ -63,19 +63,21 @@ def engine_of(composed: Composed) -> Engine:
     return Engine(composed)
 
 
-def _run_here(folders: Sequence[Path], trusted: Collection[str], on_result: OnResult) -> None:
+def _run_here(folders: Sequence[Path], terms: Terms, on_result: OnResult) -> None:
     """Run the variants in this process, but one of its own for those whose process died before: they come last."""
     again = [folder for folder in folders if has_died(folder)]
     with _interrupted(again):
         for folder in (*(f for f in folders if f not in again), *again):
+            if terms.steering.stop_reason(folder.parent):
+                return
             if folder in again:
-                _run_alone(folder, lambda f: run_in_own_process(f, trusted))
-            result = read_result(folder) if folder in again else run_with_page(folder, trusted)
+                _run_alone(folder, lambda f: run_in_own_process(f, terms))
+            result = read_result(folder) if folder in again else run_steered(folder, terms)
             on_result(folder.name, result or {})
             raise_if_interrupted()
 
 
-def _launch(composed: Composed, folders: Sequence[Path], trusted: Collection[str], on_result: OnResult) -> None:
+def _launch(composed: Composed, folders: Sequence[Path], terms: Terms, on_result: OnResult) -> None:
     """Hand the variants to one of Hydra's launchers.
 
     A launcher gives up when a worker dies, and may end the other workers, too: which of the variants that were begun
@@ -88,14 +90,16 @@ def _launch(composed: Composed, folders: Sequence[Path], trusted: Collection[str
         while left or again:
             rest, errors = list[Path](), list[Exception | None]()
             for batch in _batches(composed.config, left):
-                open_ones, error = _attempt(composed, batch, trusted)
+                open_ones, error = _attempt(composed, batch, terms)
                 rest += open_ones
                 errors.append(error)
                 raise_if_interrupted()
+            if terms.steering.stop_reason(folders[0].parent):
+                return
             begun = [folder for folder in rest if is_begun(folder)]
             for folder in (*begun, *again):
                 wait_until_free(folder)  # other workers may be busy still
-                _run_alone(folder, lambda f: _said(_attempt(composed, [f], trusted)[1]))
+                _run_alone(folder, lambda f: _said(_attempt(composed, [f], terms)[1]))
             if rest and len(rest) == len(left) and not begun:
                 fix = "correct the launcher's settings: hydra.launcher.KEY=..."
                 raise RecipeError(Problem("hydra/launcher", _said(errors[-1]), fix))
@@ -133,14 +137,12 @@ def _batches(config: DictConfig, folders: Sequence[Path]) -> list[Sequence[Path]
     return [folders[i : i + size] for i in range(0, len(folders), size)]
 
 
-def _attempt(
-    composed: Composed, folders: Sequence[Path], trusted: Collection[str]
-) -> tuple[list[Path], Exception | None]:
+def _attempt(composed: Composed, folders: Sequence[Path], terms: Terms) -> tuple[list[Path], Exception | None]:
     """Launch the variants and return those without a result, and what the launcher raised."""
     error = None
     try:
         if folders:
-            _launch_once(composed, folders, trusted)
+            _launch_once(composed, folders, terms)
     except Exception as raised:  # a launcher raises whatever the death of a worker makes it raise
         error = raised
     return [f for f in folders if read_result(f) is None], error
@@ -151,7 +153,7 @@ def _said(error: Exception | None) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__ if error else "no result was left"
 
 
-def _launch_once(composed: Composed, folders: Sequence[Path], trusted: Collection[str]) -> None:
+def _launch_once(composed: Composed, folders: Sequence[Path], terms: Terms) -> None:
     ours = composed.config.copy()
     with read_write(ours.hydra), open_dict(ours.hydra):
         ours.hydra.sweep.dir = str(folders[0].parent)
@@ -162,7 +164,7 @@ def _launch_once(composed: Composed, folders: Sequence[Path], trusted: Collectio
     with composed.composer.lent(ours):
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=context_of(composed.composer.loader),
-            task_function=functools.partial(run_task, Terms.of(trusted)),
+            task_function=functools.partial(run_task, terms),
             config=ours,
         )
         launcher.launch(jobs, initial_job_idx=0)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from transferpipe.cli.sweeps.optimise import check_interval, check_optimising, o
 from transferpipe.cli.sweeps.plan import place_of, plan_sweep, read_sweep
 from transferpipe.cli.sweeps.progress import planning_progress, sweep_progress
 from transferpipe.cli.sweeps.results import PAGE, table_of, with_results_now, write_results, written_now_and_then
+from transferpipe.cli.sweeps.workers import Terms
 from transferpipe.cli.terminal import in_colour, muted, width
 from transferpipe.cli.verbs import DRY_RUN, JSON, Arguments
 from transferpipe.errors import Problem, RecipeError
@@ -32,6 +34,7 @@ from transferpipe.sweep.loggers import check_loggers
 from transferpipe.sweep.plan import SweepPlan
 from transferpipe.sweep.record import SweepRecord, entries_in, entry_of, merged, read_contents, read_data, with_results
 from transferpipe.sweep.settings import SweepSettings
+from transferpipe.sweep.steering import Steering, begin_steering
 from transferpipe.sweep.variant import write_variant
 from transferpipe.text.collapse import counted
 from transferpipe.text.visible import visible
@@ -69,7 +72,9 @@ def _sweep(arguments: Arguments) -> tuple[int, Mapping[str, Any] | None]:
         with new_folders(found.folder), only_one(found.folder):
             remove_stale(found.folder)
             record = _record(base.composer, found, settings, arguments.overrides)
-            status = _run(found, record, engine, trusted, Logs(settings.log, found.folder, found.name))
+            begin_steering(found.folder)
+            terms = Terms.of(trusted, _steering(settings))
+            status = _run(found, record, engine, terms, Logs(settings.log, found.folder, found.name))
         return status, read_data(found.folder)
 
 
@@ -109,7 +114,12 @@ def _record(composer: Composer, found: SweepPlan, settings: SweepSettings, overr
     return SweepRecord(found.name, tuple(with_results(found.folder, everything)), data, out)
 
 
-def _run(found: SweepPlan, record: SweepRecord, engine: Engine, trusted: Collection[str], logs: Logs) -> int:
+def _steering(settings: SweepSettings) -> Steering:
+    deadline = None if settings.budget is None else time.time() + settings.budget
+    return Steering(deadline, settings.fail_fast, settings.retries)
+
+
+def _run(found: SweepPlan, record: SweepRecord, engine: Engine, terms: Terms, logs: Logs) -> int:
     entries = [entry_of(p) for p in found.variants]
     waiting = _write_variants(found)
     remember_digests(found.folder)
@@ -129,12 +139,18 @@ def _run(found: SweepPlan, record: SweepRecord, engine: Engine, trusted: Collect
     try:
         with sweep_progress(labels, found.folder) as on_result:
             engine.run(
-                [found.folder / key for key in waiting], trusted, then_record(logs.also(on_result, entries), written)
+                [found.folder / key for key in waiting], terms, then_record(logs.also(on_result, entries), written)
             )
     finally:
         record = with_results_now(found.folder, record)
         write_results(found.folder, record)
-    return _end(found.folder, record, [e for e in record.entries if e.key in keys])
+    mine = [e for e in record.entries if e.key in keys]
+    left = [e for e in mine if not e.result]
+    if left and (reason := terms.steering.stop_reason(found.folder)):
+        what = f"{len(left)} of {len(mine)} variants were not begun; repeat the command to go on"
+        print(f"stopped  by {reason}: {what}", flush=True)
+        mine = [e for e in mine if e.result]
+    return _end(found.folder, record, mine)
 
 
 def _end(folder: Path, record: SweepRecord, mine: Sequence[Entry]) -> int:

@@ -24,6 +24,7 @@ from transferpipe.interruption import interruptions
 from transferpipe.planning.model import plan_from_data
 from transferpipe.prove.manifest import MANIFEST, PLAN, read_json
 from transferpipe.sweep.job import DONE, STARTED, Result, read_result, run_variant
+from transferpipe.sweep.steering import Steering
 from transferpipe.sweep.variant import read_variant
 
 PAGE, SWEEP_PAGE = "report.html", "sweep.html"
@@ -77,21 +78,24 @@ class Terms:
         trusted: packages that recipes may name.
         search: where the sweep's process looks for modules.
         leader: the sweep's process.
+        steering: when it stops.
     """
 
     trusted: tuple[str, ...]
     search: tuple[str, ...]
     leader: Leader
+    steering: Steering
 
     @classmethod
-    def of(cls, trusted: Collection[str]) -> Terms:
+    def of(cls, trusted: Collection[str], steering: Steering) -> Terms:
         """Return the terms of a sweep that this process runs."""
-        return cls(tuple(trusted), tuple(sys.path), Leader.here())
+        return cls(tuple(trusted), tuple(sys.path), Leader.here(), steering)
 
 
 def run_task(terms: Terms, _: DictConfig) -> Any:
     """Run the variant whose folder Hydra's launcher names."""
-    return dict(_run(Path(HydraConfig.get().runtime.output_dir), terms))
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    return None if terms.steering.stop_reason(folder.parent) else dict(_run(folder, terms))
 
 
 def _run(folder: Path, terms: Terms) -> Result:
@@ -104,7 +108,7 @@ def _run(folder: Path, terms: Terms) -> Result:
     _running.append(folder)
     try:
         with interruptions(signal.SIGINT):  # Ctrl-C reaches every process of a terminal
-            return run_with_page(folder, terms.trusted)
+            return run_steered(folder, terms)
     finally:
         _running.remove(folder)
 
@@ -124,10 +128,15 @@ def _end_with(leader: Leader) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def run_in_own_process(folder: Path, trusted: Collection[str]) -> str:
+def run_steered(folder: Path, terms: Terms) -> Result:
+    """Run the variant in `folder` as often as the sweep's settings say."""
+    return terms.steering.run(folder, lambda: run_with_page(folder, terms.trusted))
+
+
+def run_in_own_process(folder: Path, terms: Terms) -> str:
     """Run the variant in a process of its own, and return how that ended; empty if the variant has a result."""
     command = [sys.executable, "-m", __name__]
-    task = json.dumps({"folder": str(folder), **asdict(Terms.of(trusted))})
+    task = json.dumps({"folder": str(folder), **asdict(terms)})
     ended = subprocess.run(command, input=task, capture_output=True, text=True, check=False)  # noqa: S603 - our own
     if read_result(folder) is not None:
         return ""
@@ -139,7 +148,8 @@ def run_in_own_process(folder: Path, trusted: Collection[str]) -> str:
 
 def _serve() -> None:
     task = json.load(sys.stdin)
-    _run(Path(task["folder"]), Terms(tuple(task["trusted"]), tuple(task["search"]), Leader(**task["leader"])))
+    leader, steering = Leader(**task["leader"]), Steering(**task["steering"])
+    _run(Path(task["folder"]), Terms(tuple(task["trusted"]), tuple(task["search"]), leader, steering))
 
 
 def run_with_page(folder: Path, trusted: Collection[str]) -> Result:
