@@ -1,6 +1,7 @@
 """Our loggers under the laws that hold for every logger, read by the tools themselves."""
 
 import pytest
+from offline_wandb import offline_runs
 
 from transferpipe.testing import LoggerLaws
 
@@ -20,6 +21,18 @@ class TestTensorboard(LoggerLaws):
     def told(self, folder, sweep):
         places = [p for p in (folder / "tensorboard").iterdir() if p.is_dir()]
         return [b"".join(f.read_bytes() for f in sorted(p.iterdir())).decode("latin-1") for p in places]
+
+
+class TestWandb(LoggerLaws):
+    name = "wandb"
+
+    @pytest.fixture(autouse=True)
+    def _needs_wandb(self, monkeypatch):
+        pytest.importorskip("wandb")
+        monkeypatch.setenv("WANDB_MODE", "offline")
+
+    def told(self, folder, sweep):
+        return offline_runs(folder, len([*(folder / "wandb").glob("offline-run-*")]))
 
 
 class TestMlflow(LoggerLaws):

@@ -74,13 +74,18 @@ def test_intervals_hold_for_all_settings_at_once():
     assert wrong <= 9  # 3 are expected; 10 or more come of a true 0.05 in one of a thousand
 
 
-@pytest.mark.parametrize("one, other, words", [
-    (sweep("a", A), sweep("b", B, measure="loss"), "measure different things: accuracy and loss"),
-    (sweep("a", {"none": [None]}), sweep("b", B), "the sweep a has no score"),
-])  # fmt: skip
-def test_what_cannot_be_compared(one, other, words):
-    with pytest.raises(RecipeError, match=words):
-        compare_sweeps(one, other)
+@pytest.mark.follows("compare_sweeps: compare sweeps of one")
+def test_sweeps_of_two_scores_cannot_be_compared():
+    with pytest.raises(RecipeError, match="measure different things: accuracy and loss -> compare sweeps of one score"):
+        compare_sweeps(sweep("a", A), sweep("b", B, measure="loss"))
+    assert compare_sweeps(sweep("a", A), sweep("b", B)).shared
+
+
+@pytest.mark.follows("_score_of: compare sweeps of one")
+def test_a_sweep_without_a_score_cannot_be_compared():
+    with pytest.raises(RecipeError, match="the sweep a has no score -> compare sweeps of one score"):
+        compare_sweeps(sweep("a", {"none": [None]}), sweep("b", B))
+    assert compare_sweeps(sweep("a", A), sweep("b", B)).shared
 
 
 def test_many_settings_are_a_screenful():

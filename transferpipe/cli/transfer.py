@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,7 @@ def _carry_out(arguments: Arguments, composed: Composed, recipe: Recipe) -> tupl
     from transferpipe.show.report_page import report_page
 
     trusted = arguments.values.get("--trust", ())
+    log = _LoggedRun(composed)
     prepared = _prepare(arguments, composed, recipe)
     print(plan_text(prepared.plan, colour=in_colour(), width=width()), flush=True)
     print()
@@ -100,7 +102,52 @@ def _carry_out(arguments: Arguments, composed: Composed, recipe: Recipe) -> tupl
             score = _score(recipe, report, trusted) if recipe.score else None
         finally:  # a score that fails takes nothing back: the model is finished and proved
             _leave_page(folder, report_page(report.plan, report.manifest, score))
+            log.tell(report, score, scored=recipe.score is not None)
     return report, score
+
+
+class _LoggedRun:
+    """Tells the tools under ``sweep.log`` of a single run, as a sweep does of each of its variants."""
+
+    def __init__(self, composed: Composed) -> None:
+        self._composed, self._started = composed, time.perf_counter()
+        self._names: tuple[str, ...] = ()
+        if composed.sweep.get("log"):
+            from transferpipe.sweep.loggers import check_loggers
+            from transferpipe.sweep.settings import read_settings_of
+
+            self._names = read_settings_of({"log": composed.sweep["log"]}).log
+            check_loggers(self._names)
+
+    def tell(self, report: Report, score: Mapping[str, Any] | None, scored: bool) -> None:
+        """Tell of a finished run; without a `score` where one was wanted, it failed."""
+        if not self._names:
+            return
+        from transferpipe.cli.sweeps.expansion import values_by_key
+        from transferpipe.sweep.job import DONE, FAILED
+        from transferpipe.sweep.leaderboard import Entry
+        from transferpipe.sweep.loggers import open_loggers
+
+        assert report.folder is not None
+        status = {"status": FAILED, "problems": ["scoring failed"]} if scored and score is None else {"status": DONE}
+        seconds = round(time.perf_counter() - self._started, 3)
+        artifacts = [{"path": a["path"], "sha256": a["sha256"]} for a in report.manifest["artifacts"]]
+        result = {
+            **status,
+            "seconds": seconds,
+            "checksum": report.plan.checksum,
+            "score": score,
+            "artifacts": artifacts,
+        }
+        folder = report.folder.absolute()
+        said = values_by_key([o for o in self._composed.overrides if "=" in o])
+        entry = Entry(said, None, folder.name, report.plan.checksum, result)
+        for name in self._names:
+            try:
+                (log,) = open_loggers([name], folder.parent, str(report.manifest["recipe"])).values()
+                log(entry, result)
+            except Exception as error:  # whatever the tool raises: the run is finished and proved
+                print(visible(f"warning  sweep.log.{name}: {type(error).__name__}: {error}"), file=sys.stderr)
 
 
 def _print_warnings(warnings: Sequence[PlanWarning]) -> None:

@@ -327,7 +327,13 @@ _SWEEP = (
     Key("fail_fast", "flag", "whether no further variant is begun once one has failed", True, False),
     Key("retries", "integer", "how often a variant that failed is tried again", 2, 0),
     Key("title", "text", "the heading of the page", "What the layers are worth"),
-    Key("log", "texts", "where each finished variant is logged: mlflow, tensorboard", ["tensorboard"], []),
+    Key(
+        "log",
+        "texts",
+        "where each finished variant, or a single run, is logged: mlflow, tensorboard, wandb",
+        ["tensorboard"],
+        [],
+    ),
 )
 
 RECIPE = "recipe"

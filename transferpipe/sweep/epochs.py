@@ -37,6 +37,21 @@ def epoch_curves(score: Mapping[str, Any] | None) -> tuple[EpochCurve, ...]:
     return tuple(curve for curve in whole if curve.values)
 
 
+def steps_of(score: Mapping[str, Any] | None) -> list[dict[str, float]]:
+    """Return what was measured epoch by epoch, one mapping an epoch, for tools that draw it.
+
+    Of several trainings, each has its own names: ``val_loss/1`` is of the second.
+    """
+    curves = epoch_curves(score)
+    steps: list[dict[str, float]] = [{} for _ in range(max((curve.epochs for curve in curves), default=0))]
+    for number, curve in enumerate(curves):
+        for name, values in curve.values.items():
+            for step, value in zip(steps, values, strict=False):
+                if math.isfinite(value):
+                    step[f"{name}/{number}" if number else name] = value
+    return steps
+
+
 def _curve(training: Mapping[str, Any]) -> EpochCurve:
     found = {str(name): _numbers(values) for name, values in training.items()}
     best, converged, seed = (training.get(key) for key in ("best_epoch", "converged", "seed"))

@@ -5,6 +5,7 @@ import sys
 import types
 
 import pytest
+from offline_wandb import offline_runs
 from sweeps import SCORE, SCORED, rows
 
 from transferpipe.sweep import loggers
@@ -97,3 +98,72 @@ def test_a_missing_package_names_the_extra(refuses, monkeypatch):
         "needs the package mlflow, which is not installed",
         "pip install 'transferpipe[mlflow]'",
     )
+
+
+CURVES = """
+from transferpipe.score import Score, Trained
+
+def score(model):
+    training = Trained(best=2, loss=(3.0, 2.0, 1.5), val_loss=(2.5, 1.0, 1.25))
+    return Score(0.75, "accuracy", True, "trained", seconds=0.1, trainings=(training,))
+"""
+RUN = ("run", "recipe=own", "score={_target_: my_curves.score}", "hydra.run.dir=one/run")
+
+
+@pytest.fixture
+def my_curves(here):
+    (here / "my_curves.py").write_text(CURVES)
+
+
+@WARNED
+def test_a_single_run_in_mlflow(cli, here, mlflow_runs, my_curves):
+    answer = cli(*RUN, "sweep.log=[mlflow]", "seed=3")
+    assert answer.status == 0 and "warning  sweep.log" not in answer.err, answer.err
+    client, (run,) = mlflow_runs()
+    assert run.data.metrics["accuracy"] == 0.75 and run.data.params["seed"] == "3"
+    assert "sha256.model.keras" in run.data.tags
+    assert [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "val_loss")] == [
+        (0, 2.5), (1, 1.0), (2, 1.25),
+    ]  # fmt: skip
+
+
+@WARNED
+def test_a_single_run_in_tensorboard(cli, here, my_curves):
+    pytest.importorskip("tensorboard")
+    answer = cli(*RUN, "sweep.log=[tensorboard]")
+    assert answer.status == 0 and "warning  sweep.log" not in answer.err, answer.err
+    (events,) = (here / "one" / "tensorboard" / "run").iterdir()
+    from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    found = EventAccumulator(str(events), {TENSORS: 0}).Reload()
+    assert [(e.step, float(make_ndarray(e.tensor_proto))) for e in found.Tensors("epochs/val_loss")] == [
+        (0, 2.5), (1, 1.0), (2, 1.25),
+    ]  # fmt: skip
+
+
+@WARNED
+def test_a_single_run_and_a_sweep_in_wandb_offline(cli, here, my_curves, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    answer = cli(*RUN, "sweep.log=[wandb]")
+    assert answer.status == 0 and "warning  sweep.log" not in answer.err, answer.err
+    (text,) = offline_runs(here / "one", 1)
+    assert "val_loss" in text and "sha256.model.keras" in text and "accuracy" in text
+    answer = cli(*LOGGED, "sweep.log=[wandb]")
+    assert answer.status == 3 and "warning  sweep.log" not in answer.err, answer.err
+    texts = offline_runs(here / "out", 4)
+    for row in rows(here / "out"):
+        assert sum(row["folder"] in text for text in texts) == 1
+
+
+def test_a_tool_that_fails_loses_no_run(cli, here, monkeypatch):
+    def open_broken(folder, name):
+        raise OSError("no room")
+
+    monkeypatch.setitem(sys.modules, "a_logger", types.SimpleNamespace(open_logger=open_broken))
+    monkeypatch.setattr(loggers, "LOGGERS", {"a_logger": "a_logger"})
+    monkeypatch.setattr(loggers, "check_loggers", lambda names: None)
+    answer = cli("run", "recipe=own", "sweep.log=[a_logger]", "hydra.run.dir=run")
+    assert answer.status == 0 and (here / "run" / "model.keras").is_file()
+    assert "warning  sweep.log.a_logger" in answer.err and "no room" in answer.err

@@ -1,4 +1,4 @@
-"""Telling other tools of a sweep's variants: what set each apart, its score, and the digests of its files.
+"""Telling other tools of a sweep's variants, or of a single run: what set each apart, its score, its files' digests.
 
 To add one:
 
@@ -20,6 +20,7 @@ from transferpipe.packages import is_installed, missing_package
 from transferpipe.plugins import PlugInPoint
 from transferpipe.sweep.job import Result
 from transferpipe.sweep.leaderboard import Entry
+from transferpipe.sweep.variant import VARIANT, read_variant
 
 
 class Logger(Protocol):
@@ -49,7 +50,15 @@ class OpenLogger(Protocol):
 LOGGERS: Mapping[str, str] = {
     "mlflow": "transferpipe.sweep.loggers.mlflow_runs",
     "tensorboard": "transferpipe.sweep.loggers.tensorboard_events",
+    "wandb": "transferpipe.sweep.loggers.wandb_runs",
 }
+
+
+def label_in(folder: Path, entry: Entry) -> str:
+    """Return what a variant is called: as in its folder or, of a single run, what was said of it."""
+    if (folder / VARIANT).is_file():
+        return read_variant(folder)[0].label
+    return " ".join(f"{k}={v}" for k, v in entry.overrides.items()) or entry.key
 
 
 def _check(thing: Any) -> str:

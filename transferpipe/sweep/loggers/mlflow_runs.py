@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+from transferpipe.sweep.epochs import steps_of
 from transferpipe.sweep.job import RESULT, Result
 from transferpipe.sweep.leaderboard import Entry
-from transferpipe.sweep.loggers import Logger
-from transferpipe.sweep.variant import read_variant
+from transferpipe.sweep.loggers import Logger, label_in
 
 _LONGEST = 250  # MLflow refuses longer values in some of its stores
 _RECORDS = ("manifest.json", "score.json", "report.html", "run.log")
@@ -17,6 +18,7 @@ _MOST_BYTES = 10 << 20  # of a model
 def open_logger(folder: Path, name: str) -> Logger:
     """Return the logger of the sweep called `name`."""
     from mlflow import MlflowClient
+    from mlflow.entities import Metric
 
     client = MlflowClient()
     known = client.get_experiment_by_name(name)
@@ -26,13 +28,16 @@ def open_logger(folder: Path, name: str) -> Logger:
         place = folder / entry.key
         began, ended = _times(place, result)
         tags = {"transferpipe.plan": entry.checksum, "transferpipe.folder": str(place.absolute()), **_digests(result)}
-        label = read_variant(place)[0].label[:_LONGEST]
+        label = label_in(place, entry)[:_LONGEST]
         run = client.create_run(experiment, start_time=began, run_name=label, tags=tags).info.run_id
         for key, value in {**entry.overrides, "control": entry.control or ""}.items():
             client.log_param(run, _key(key), value[:_LONGEST])
         score = result.get("score")
         if score:
             client.log_metric(run, _key(str(score["name"])), float(score["value"]), timestamp=ended)
+        for step, values in enumerate(steps_of(score)):
+            metrics = [Metric(_key(key), value, ended, step) for key, value in values.items()]
+            client.log_batch(run, metrics=metrics)
         for problem in result.get("problems", ())[:1]:
             client.set_tag(run, "transferpipe.problem", problem)
         for file in _files(place, result):
@@ -43,8 +48,9 @@ def open_logger(folder: Path, name: str) -> Logger:
 
 
 def _times(place: Path, result: Result) -> tuple[int, int]:
-    """Return when the variant was begun and finished, in milliseconds: its result was written last."""
-    ended = (place / RESULT).stat().st_mtime
+    """Return when the variant was begun and finished, in milliseconds: its result was written last; a run has none."""
+    written = place / RESULT
+    ended = written.stat().st_mtime if written.is_file() else time.time()
     return int(1000 * (ended - result.get("seconds", 0))), int(1000 * ended)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from transferpipe.sweep.epochs import steps_of
 from transferpipe.sweep.job import Result
 from transferpipe.sweep.leaderboard import Entry
 from transferpipe.sweep.loggers import Logger
@@ -27,6 +28,9 @@ def open_logger(folder: Path, _: str) -> Logger:
             score = result.get("score")
             if score:
                 tf.summary.scalar(str(score["name"]), float(score["value"]), step=0)
+            for step, values in enumerate(steps_of(score)):
+                for key, value in values.items():
+                    tf.summary.scalar(f"epochs/{key}", value, step=step)
             digests = [f"{a['path']} sha256 {a['sha256']}" for a in result.get("artifacts", ())]
             told = [f"plan {entry.checksum}", *digests]
             tf.summary.text("result", "\n\n".join([*told, *result.get("problems", ())]), step=0)

@@ -1,0 +1,55 @@
+"""Weights & Biases: a project a sweep, a run a variant; online or offline, as its own settings say (https://docs.wandb.ai)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transferpipe.sweep.epochs import steps_of
+from transferpipe.sweep.job import Result
+from transferpipe.sweep.leaderboard import Entry
+from transferpipe.sweep.loggers import Logger, label_in
+
+_LONGEST = 128  # characters of a project's or a run's name
+
+
+def open_logger(folder: Path, name: str) -> Logger:
+    """Return the logger of the sweep called `name`, whose offline runs lie in `folder`.
+
+    Raises:
+        ConnectionError: nobody is logged in, and its mode is not to stay offline.
+    """
+    import wandb
+
+    settings = wandb.Settings(console="off", silent=True, disable_code=True)
+    mode = str(wandb.setup(settings).settings.mode or "online")
+    if mode in ("online", "shared") and not wandb.api.api_key:
+        raise ConnectionError("nobody is logged in: `wandb login`, or WANDB_MODE=offline")
+
+    def log(entry: Entry, result: Result) -> None:
+        told: dict[str, Any] = {**entry.overrides, "control": entry.control or ""}
+        told |= {"transferpipe.plan": entry.checksum, "transferpipe.folder": str((folder / entry.key).absolute())}
+        told |= {f"sha256.{a['path']}": a["sha256"] for a in result.get("artifacts", ())}
+        score, problems = result.get("score"), result.get("problems", ())
+        run = wandb.init(
+            project=_name(name),
+            name=label_in(folder / entry.key, entry)[:_LONGEST],
+            config=told,
+            dir=str(folder),
+            mode=mode,
+            reinit="finish_previous",
+            settings=settings,
+        )
+        for values in steps_of(score):
+            run.log(values)
+        if score:
+            run.summary[str(score["name"])] = float(score["value"])
+        run.summary.update({"seconds": result.get("seconds"), "problems": "\n".join(problems)})
+        run.finish(exit_code=1 if problems else 0)
+
+    return log
+
+
+def _name(text: str) -> str:
+    """Return `text` with only the characters that W&B takes in the name of a project."""
+    return "".join("_" if c in '/\\#?%:"' or ord(c) < 32 else c for c in text)[:_LONGEST]
