@@ -50,7 +50,7 @@ RUN = "run"
 
 def _check_score(recipe: Recipe, score: Build, trusted: Collection[str]) -> None:
     """Find out before a run what would keep its result from being scored."""
-    if not _is_ours(score):
+    if not is_ours(score):
         import_keras()  # as the user's module does, whose settings are for its score and not for the models
     with settings_kept() if "keras" in sys.modules else contextlib.nullcontext():
         call, _ = split_label(score, resolve(score.target, f"{score.where}._target_", trusted))
@@ -85,7 +85,7 @@ def _check_arguments(build: Build, trusted: Collection[str], first: tuple[None, 
 OURS = "transferpipe."
 
 
-def _is_ours(score: Build) -> bool:
+def is_ours(score: Build) -> bool:
     """Tell whether a score is of this package; one of an installed package only goes by such a name."""
     return score.target.startswith(OURS) and plugged_score(score.target, f"{score.where}._target_") is None
 
@@ -105,7 +105,7 @@ def split_label(score: Build, function: Callable[..., Any]) -> tuple[Build, dict
         RecipeError: a label has a value that is none.
     """
     label: dict[str, Any] = {}
-    if not _is_ours(score):
+    if not is_ours(score):
         taken = _parameters(function)
         label = {key: score.arguments[key] for key in _NAMES if key in score.arguments and key not in taken}
     _check(label)

@@ -16,9 +16,11 @@ import numpy as np
 
 from transferpipe.errors import Problem, ScoreError, TransferError
 from transferpipe.execute.run import Report
-from transferpipe.execute.score_checks import RUN, split_label
+from transferpipe.execute.score_checks import RUN, is_ours, split_label
 from transferpipe.files.atomic import write_text
 from transferpipe.models.build import import_keras, values_of
+from transferpipe.models.loaded_once import load_once
+from transferpipe.models.random_states import seed_states
 from transferpipe.models.keras_private import closing_name_scopes
 from transferpipe.models.settings import settings_kept
 from transferpipe.planning.model import Plan
@@ -57,9 +59,7 @@ def score_run(recipe: Recipe, report: Report, trusted: Collection[str] = ()) -> 
         TransferError: what the score itself raises of this family.
     """
     assert recipe.score is not None and report.folder is not None
-    keras = import_keras()
     with settings_kept():
-        keras.utils.set_random_seed(recipe.seed)
         data = _scored(recipe, report, trusted)
     write_text(report.folder / SCORE, json.dumps({"format_version": FORMAT_VERSION, **data}, indent=1))
     return dict(data)
@@ -69,7 +69,11 @@ def _scored(recipe: Recipe, report: Report, trusted: Collection[str]) -> dict[st
     assert recipe.score is not None
     function = resolve(recipe.score.target, f"{recipe.score.where}._target_", trusted)
     score, label = split_label(recipe.score, function)
-    model = _load(report)
+    import_keras().utils.set_random_seed(recipe.seed)
+    model = _load(report, ours=is_ours(score))
+    # Anew, and those of the model as well: how much loading draws depends on what was loaded before.
+    import_keras().utils.set_random_seed(recipe.seed)
+    seed_states(model, recipe.seed)
     arguments = values_of(score.arguments, trusted)
     if _wants_run(function) and RUN not in arguments:
         arguments[RUN] = Run(recipe, report.plan, tuple(trusted))
@@ -97,10 +101,11 @@ def _call(score: Build, compute: Callable[[], Any]) -> Any:
         raise ScoreError(Problem(score.where, what, "fix the score or its arguments")) from error
 
 
-def _load(report: Report) -> Any:
+def _load(report: Report, ours: bool) -> Any:
+    """Load the finished model: one of ours gives it back as it came, so that the next may have it."""
     path = next((p for p in report.artifacts if output_of(p.name).holds_architecture), None)
     assert path is not None  # `prepare` has looked
-    return import_keras().models.load_model(Path(path), compile=False)
+    return load_once(path, "finished") if ours else import_keras().models.load_model(Path(path), compile=False)
 
 
 def _from_number(score: Build, result: Any, seconds: float) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
+from transferpipe.models.loaded_once import traced
 from transferpipe.score.data.splits import PARTS, Splits
 from transferpipe.score.frozen import live_weights
 
@@ -59,19 +60,24 @@ def check_classifier(
         wanted: how many classes, what they are called, and the recipe key behind them.
         what: what the examples are called.
     """
-    import keras
-
     problems = Problems()
     _note_taken(model, shape, what, problems)
     if not any(weight.trainable for weight in live_weights(model)):
         problems.add("score", "nothing in the model is trainable", "leave the head out of `freeze`")
     problems.raise_as(RecipeError)
     count, things, where = wanted
-    output = model.compute_output_spec(keras.KerasTensor((None, *shape)))
-    given = tuple(output.shape)[1:] if hasattr(output, "shape") else ("several outputs",)
+    given = traced(model, ("gives", shape), lambda: _given_by(model, shape))
     if given != (count,):
         message = f"the model gives {given} for an example, {count} {things} need {(count,)}"
         raise RecipeError(Problem(where, message, f"give the target as many classes as there are {things}"))
+
+
+def _given_by(model: keras.Model, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """Return the shape of what `model` gives for an example."""
+    import keras
+
+    output = model.compute_output_spec(keras.KerasTensor((None, *shape)))
+    return tuple(output.shape)[1:] if hasattr(output, "shape") else ("several outputs",)
 
 
 def _note_taken(model: keras.Model, shape: tuple[int, ...], what: str, problems: Problems) -> None:

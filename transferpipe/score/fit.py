@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.models.loaded_once import traced
+from transferpipe.models.random_states import seed_states
+from transferpipe.models.walk import to_numpy
 from transferpipe.score.convergence import Trained
 from transferpipe.score.frozen import check_unchanged, frozen_bytes, live_weights
 from transferpipe.score.outputs import gives_probabilities
-from transferpipe.score.seeded import given_back, seed_states
+from transferpipe.score.seeded import given_back
 
 if TYPE_CHECKING:
     import keras
@@ -63,7 +66,9 @@ def correct_after_training(
     correct, curves = [], []
     with given_back(model):
         parts = divide(model, images)
-        fit = _fit_function(model, parts.trained, gives_probabilities(model, images), epochs)
+        probabilities = gives_probabilities(model, images)
+        key = ("fit", parts.trained is model, probabilities, epochs)
+        fit = traced(model, key, lambda: _fit_function(model, parts.trained, probabilities, epochs))
         for run, (start, labelled) in enumerate(runs):
             _start_from(model, start, run)
             before = frozen_bytes(model)
@@ -87,7 +92,7 @@ def divide(model: keras.Model, images: NDArray[np.float32]) -> Division:
     import tensorflow as tf
 
     whole = Division(tf.constant, model)
-    trunk, head = _trunk_and_head(model)
+    trunk, head = traced(model, "trunk and head", lambda: _trunk_and_head(model))
     if trunk is None:
         return whole
     # A dropout in a frozen trunk still drops while training: features computed once would then be something else.
@@ -128,7 +133,7 @@ def _fit_function(model: keras.Model, trained: Forward, probabilities: bool, epo
     variables = model.trainable_variables
     optimizer = keras.optimizers.Adam(LEARNING_RATE)
     optimizer.build(variables)
-    fresh = [variable.numpy() for variable in optimizer.variables]
+    fresh = OptimizerState(optimizer)
 
     def take_steps(inputs: Any, classes: Any) -> Any:
         seen = tf.TensorArray(tf.float32, epochs)
@@ -145,11 +150,24 @@ def _fit_function(model: keras.Model, trained: Forward, probabilities: bool, epo
     compiled = tf.function(take_steps)
 
     def fit(inputs: Any, classes: NDArray[np.int64]) -> NDArray[np.float32]:
-        for variable, value in zip(optimizer.variables, fresh, strict=True):
-            variable.assign(value)
+        fresh.restore()
         return np.asarray(compiled(inputs, tf.constant(classes)))
 
     return fit
+
+
+class OptimizerState:
+    """The state of an optimizer that was just made, to start again from."""
+
+    def __init__(self, optimizer: Any) -> None:
+        values = [(variable, to_numpy(variable)) for variable in optimizer.variables]
+        # Most of it are zeros, as large as the model.
+        self._state = [(variable, value if value.any() else None) for variable, value in values]
+
+    def restore(self) -> None:
+        """Give the optimizer that state."""
+        for variable, value in self._state:
+            variable.assign(np.zeros(variable.shape, variable.dtype) if value is None else value)
 
 
 def _start_from(model: keras.Model, start: Weights, run: int) -> None:

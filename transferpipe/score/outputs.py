@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.models.build import TENSORFLOW, backend_of_keras
+from transferpipe.models.loaded_once import is_traceable, traced
 from transferpipe.models.walk import to_numpy
 
 if TYPE_CHECKING:
@@ -18,15 +21,30 @@ _BATCH = 256
 
 def gives_probabilities(model: keras.Model, inputs: NDArray[Any]) -> bool:
     """Tell whether the outputs are probabilities already, or logits."""
-    outputs = to_numpy(model(inputs, training=False)).astype(np.float32)
+    outputs = outputs_of(model, inputs)
     finite = outputs[np.isfinite(outputs).all(-1)]
     return bool((finite >= 0).all() and np.allclose(finite.sum(-1), 1, atol=1e-2))
 
 
 def outputs_of(model: keras.Model, inputs: NDArray[Any]) -> NDArray[np.float32]:
     """Return what `model` gives for all inputs, batch by batch, in inference mode."""
-    batches = [model(inputs[i : i + _BATCH], training=False) for i in range(0, len(inputs), _BATCH)]
+    forward = _forward(model, inputs)
+    batches = [forward(np.ascontiguousarray(inputs[i : i + _BATCH])) for i in range(0, len(inputs), _BATCH)]
     return np.concatenate([to_numpy(batch).astype(np.float32) for batch in batches])
+
+
+def _forward(model: keras.Model, inputs: NDArray[Any]) -> Callable[[Any], Any]:
+    """Return what runs `model` on a batch in inference mode: as a graph where it may be one."""
+    if not is_traceable(model) or backend_of_keras() != TENSORFLOW:
+        return lambda batch: model(batch, training=False)
+    import tensorflow as tf
+
+    spec = tf.TensorSpec((None, *inputs.shape[1:]), inputs.dtype)
+    return traced(
+        model,
+        ("forward", spec),
+        lambda: tf.function(lambda batch: model(batch, training=False)).get_concrete_function(spec),
+    )
 
 
 def accuracy(outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

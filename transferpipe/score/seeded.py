@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from transferpipe.models.random_states import random_states
 from transferpipe.models.settings import generators_kept
 from transferpipe.models.walk import to_numpy
 
@@ -27,17 +26,6 @@ def seeded(seed: int) -> Iterator[None]:
             tf.config.experimental.enable_op_determinism()
         keras.utils.set_random_seed(seed)
         yield
-
-
-def random_states(model: keras.Model) -> list[keras.Variable]:
-    """Return the states of the model's own generators, such as those of its dropouts."""
-    return [variable for variable in model.variables if variable.name == "seed_generator_state"]
-
-
-def seed_states(model: keras.Model, seed: int) -> None:
-    """Set them by `seed`: Keras seeds a dropout by chance whenever it loads a model."""
-    for number, state in enumerate(random_states(model)):
-        state.assign(np.array([seed, number], np.uint32))
 
 
 @contextmanager

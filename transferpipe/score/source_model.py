@@ -9,6 +9,7 @@ from transferpipe.execute.score_run import Run
 from transferpipe.fetch.find import find
 from transferpipe.fetch.open_path import open_found
 from transferpipe.models.build import call, import_keras
+from transferpipe.models.loaded_once import load_once
 from transferpipe.prove.reload import advise_loading, last_reason
 from transferpipe.recipe.model import Build, Origin
 from transferpipe.score.seeded import seeded
@@ -61,7 +62,7 @@ def _load(text: str, pin: str | None = None) -> keras.Model:
     if found != "keras":
         raise RecipeError(Problem(_WHERE, f"{text} ({found}) holds no model, only weights", _MEND))
     try:
-        return import_keras().models.load_model(file.path, compile=False)
+        return load_once(file.path, "source")
     except Exception as error:
         what = f"keras.models.load_model refuses it: {type(error).__name__}: {last_reason(error)}"
         raise FileError(Problem(text, what, advise_loading(error))) from error

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.models.loaded_once import traced
+from transferpipe.models.random_states import seed_states
 from transferpipe.score.convergence import Trained
 from transferpipe.score.data.splits import Splits
+from transferpipe.score.fit import OptimizerState
 from transferpipe.score.frozen import check_unchanged, frozen_bytes
 from transferpipe.score.normalisation import MovingStatistics
 from transferpipe.score.outputs import accuracy, cross_entropy, gives_probabilities, outputs_of
-from transferpipe.score.seeded import seed_states
 
 if TYPE_CHECKING:
     import keras
@@ -139,37 +141,52 @@ def _epoch_function(
     model: keras.Model, data: Splits, setting: Training, probabilities: bool
 ) -> Callable[[NDArray[np.int64]], float]:
     """Return ``epoch(order)``, a pass over the training examples in that order, which gives its mean loss."""
-    import keras
     import tensorflow as tf
 
-    variables = model.trainable_variables
-    optimizer = keras.optimizers.Adam(setting.learning_rate)
-    optimizer.build(variables)
-    inputs, labels, size = tf.constant(data.x_train), tf.constant(data.y_train), setting.batch_size
-
-    def loss_of(rows: Any) -> Any:
-        outputs = tf.cast(model(tf.gather(inputs, rows), training=True), tf.float32)
-        losses = keras.losses.sparse_categorical_crossentropy(
-            tf.gather(labels, rows), outputs, from_logits=not probabilities
-        )
-        return tf.add_n([tf.reduce_mean(losses), *(tf.cast(own, tf.float32) for own in model.losses)])
-
-    # The loop lies inside the graph: a step costs microseconds instead of the milliseconds of `Model.fit`.
-    @tf.function  # type: ignore[untyped-decorator]
-    def epoch(order: Any) -> Any:
-        total = tf.constant(0.0)
-        for start in tf.range(0, tf.shape(order)[0], size):
-            rows = order[start : start + size]
-            with tf.GradientTape() as tape:
-                loss = loss_of(rows)
-            optimizer.apply(tape.gradient(loss, variables), variables)
-            total += loss * tf.cast(tf.shape(rows)[0], tf.float32)
-        return total / tf.cast(tf.shape(order)[0], tf.float32)
-
-    # Traced here once: left to itself, TensorFlow warns of one tracing too many when several models are trained.
-    traced = epoch.get_concrete_function(tf.TensorSpec((None,), tf.int64))
+    inputs, labels = tf.constant(data.x_train), tf.constant(data.y_train)
+    key = ("epoch", setting.learning_rate, setting.batch_size, probabilities, inputs.dtype, inputs.shape[1:])
+    epoch = traced(model, key, lambda: _Epoch(model, setting, probabilities, inputs))
+    epoch.start_over()
 
     def run(order: NDArray[np.int64]) -> float:
-        return float(traced(tf.constant(order, tf.int64)))
+        return float(epoch.traced(inputs, labels, tf.constant(order, tf.int64)))
 
     return run
+
+
+class _Epoch:
+    """A pass over training examples as one graph, with its optimizer."""
+
+    def __init__(self, model: keras.Model, setting: Training, probabilities: bool, like: Any) -> None:
+        import keras
+        import tensorflow as tf
+
+        variables, size = model.trainable_variables, setting.batch_size
+        optimizer = keras.optimizers.Adam(setting.learning_rate)
+        optimizer.build(variables)
+        self._fresh = OptimizerState(optimizer)
+
+        def loss_of(inputs: Any, labels: Any) -> Any:
+            outputs = tf.cast(model(inputs, training=True), tf.float32)
+            losses = keras.losses.sparse_categorical_crossentropy(labels, outputs, from_logits=not probabilities)
+            return tf.add_n([tf.reduce_mean(losses), *(tf.cast(own, tf.float32) for own in model.losses)])
+
+        # The loop lies inside the graph: a step costs microseconds instead of the milliseconds of `Model.fit`.
+        @tf.function  # type: ignore[untyped-decorator]
+        def epoch(inputs: Any, labels: Any, order: Any) -> Any:
+            total = tf.constant(0.0)
+            for start in tf.range(0, tf.shape(order)[0], size):
+                rows = order[start : start + size]
+                with tf.GradientTape() as tape:
+                    loss = loss_of(tf.gather(inputs, rows), tf.gather(labels, rows))
+                optimizer.apply(tape.gradient(loss, variables), variables)
+                total += loss * tf.cast(tf.shape(rows)[0], tf.float32)
+            return total / tf.cast(tf.shape(order)[0], tf.float32)
+
+        # Traced here once: left to itself, TensorFlow warns of one tracing too many when several models are trained.
+        specs = tf.TensorSpec((None, *like.shape[1:]), like.dtype), tf.TensorSpec((None,), tf.int64)
+        self.traced = epoch.get_concrete_function(specs[0], specs[1], specs[1])
+
+    def start_over(self) -> None:
+        """Give the optimizer the state of a fresh one."""
+        self._fresh.restore()

@@ -32,8 +32,8 @@ LAYERS = 5
 """How many layers can be cut after; the sixth is the head."""
 # Small, since the examples train it while one waits.
 _FILTERS = (16, 16, 32, 32)
-_VERSION = 2  # of everything that decides a trained network beside its arguments
-_EPOCHS, _PER_CLASS = 40, 40
+_VERSION = 3  # of everything that decides a trained network beside its arguments
+_EPOCHS, _PATIENCE_STEPS, _PER_CLASS = 1000, 300, 40
 
 
 def half(task: Task, split: int) -> list[int]:
@@ -115,7 +115,7 @@ def _train(task: Task, split: int) -> list[NDArray[Any]]:
     seed = _seed(task, split)
     with seeded(seed):
         model = digits_net()
-        train(model, half_data(task, split), Training(epochs=_EPOCHS, patience=10, seed=seed))
+        train(model, half_data(task, split), Training(epochs=_EPOCHS, patience=20, seed=seed, patience_steps=_PATIENCE_STEPS))
         weights: list[NDArray[Any]] = model.get_weights()
     return weights
 
@@ -132,5 +132,5 @@ def _seed(task: Task, split: int) -> int:
 def _cached(task: Task, split: int) -> Path:
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transferpipe"
     versions = [importlib.metadata.version(p) for p in ("keras", "tensorflow", "numpy")]
-    facts = repr((_VERSION, _FILTERS, _EPOCHS, _PER_CLASS, versions, half(task, split)))
+    facts = repr((_VERSION, _FILTERS, _EPOCHS, _PATIENCE_STEPS, _PER_CLASS, versions, half(task, split)))
     return folder / f"digits_half_{task}_{split}_{hashlib.sha256(facts.encode()).hexdigest()[:12]}.npz"

@@ -1,0 +1,121 @@
+"""One architecture is loaded once in a process, and traced once: the next model of it brings only its weights.
+
+Making a model of its configuration and tracing what runs it are most of what scoring a small model costs. A model is
+kept only where a file's weights are all that sets it apart from another one with the same configuration, and only for
+scores of ours, which give it back as it came; see `_is_plain`. Kept or not, the numbers are the same to the last bit.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from transferpipe.models.build import import_keras
+from transferpipe.models.keras_private import layers_in
+from transferpipe.recent import Recent
+
+Made = TypeVar("Made")
+
+# A sweep rarely goes through more architectures in turn, and what is not kept is only loaded anew.
+_MOST, _LARGEST = 4, 1 << 27  # models, bytes of each
+_MODELS: Recent[Any] = Recent(_MOST)
+_MOST_TRACES = 16  # of one model
+_TRACES = "_transferpipe_traces"
+
+
+class _Traces:
+    """What was made for one model. No mapping, so that Keras does not look through it for what to save."""
+
+    def __init__(self) -> None:
+        self.made: Recent[Any] = Recent(_MOST_TRACES)
+
+
+def load_once(path: Path, role: str) -> Any:
+    """Return the model of a `.keras` file without its optimizer, in place of the last one loaded for `role`.
+
+    Args:
+        path: a finished or a checked file.
+        role: what it is for, such as ``finished``: models of one configuration and two roles are two objects.
+    """
+    keras = import_keras()
+    key = (role, _configuration(path), *_settings(keras))
+    model = _MODELS.get(key)
+    if model is not None:
+        model.load_weights(path)
+        return model
+    model = keras.models.load_model(path, compile=False)
+    if sum(map(_bytes, model.weights)) <= _LARGEST and _is_plain(model):
+        model.__dict__[_TRACES] = _Traces()
+        _MODELS.keep(key, model)
+    return model
+
+
+def _configuration(path: Path) -> bytes:
+    with zipfile.ZipFile(path) as archive:
+        return archive.read("config.json")
+
+
+def _settings(keras: Any) -> tuple[Hashable, ...]:
+    """Return what of the process decides, beside its configuration, what a model computes."""
+    config = keras.config
+    return config.backend(), config.floatx(), config.epsilon(), config.image_data_format()
+
+
+def _bytes(weight: Any) -> int:
+    return math.prod(weight.shape) * 8  # or less
+
+
+def _is_plain(model: Any) -> bool:
+    """Tell whether configuration and variables are all that a model consists of: a graph of Keras's own layers.
+
+    Not so where a layer keeps a vocabulary, or makes constants of its weights when they are loaded (`Normalization`),
+    which a trace would go on computing with, or where code of others runs.
+    """
+    keras = import_keras()
+    models, layer_class = (keras.Sequential, keras.Model), keras.layers.Layer
+    functional = type(keras.Model(x := keras.Input((1,)), x))
+    for layer in layers_in(model):
+        kind = type(layer)
+        if isinstance(layer, models):
+            if kind not in (keras.Sequential, functional):
+                return False
+        elif not kind.__module__.startswith("keras.src.layers.") or isinstance(layer, keras.layers.Lambda):
+            return False
+        elif any(_overrides(kind, layer_class, name) for name in ("save_assets", "load_assets", "finalize_state")):
+            return False
+    return True
+
+
+def _overrides(kind: type, base: type, name: str) -> bool:
+    return getattr(kind, name, None) is not getattr(base, name, None)
+
+
+@contextmanager
+def traced_here(model: Any) -> Iterator[None]:
+    """Let what `traced` makes for `model` in the body be kept until its end, or longer if the model was loaded once."""
+    if _TRACES in model.__dict__:
+        yield
+        return
+    model.__dict__[_TRACES] = _Traces()
+    try:
+        yield
+    finally:
+        del model.__dict__[_TRACES]
+
+
+def traced(model: Any, key: Hashable, make: Callable[[], Made]) -> Made:
+    """Return what `make` gives, kept with `model` under `key`, which must hold everything that decides it."""
+    traces = model.__dict__.get(_TRACES)
+    if traces is None:
+        return make()
+    found: Made | None = traces.made.get(key)
+    return traces.made.keep(key, make()) if found is None else found
+
+
+def is_traceable(model: Any) -> bool:
+    """Tell whether a model may run as a graph without anybody noticing: no code of others does in it what it likes."""
+    return bool(_TRACES in model.__dict__ and traced(model, "plain", lambda: _is_plain(model)))
