@@ -365,7 +365,7 @@ def score_of(folder, capsys, *words):
         (["score=h_score"], "heuristic", 3, 4),
         (["score=leep"], "heuristic", -1.5, -0.5),
         (["score=parity"], "heuristic", 0, 0),
-        (["score=evaluate"], "trained", 0.05, 0.5),  # the head is fresh
+        (["score=evaluate"], "measured", 0.05, 0.5),  # the head is fresh
         (["score=linear_probe", "score/data=npz", "score.data.path=own.npz"], "trained", 0.95, 1),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",

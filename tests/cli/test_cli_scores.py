@@ -240,7 +240,7 @@ def test_every_preset_says_what_it_is_and_explains_its_keys(path):
     assert first.startswith(f"# {group}={path.stem}")
     assert "  <- " in first
     if group == "score" and path.stem != "none":
-        assert first.endswith(("; trained", "; heuristic", "; heuristic unless you say trained"))
+        assert first.endswith(("; trained", "; heuristic", "; measured", "; heuristic unless you say trained"))
         assert re.search("cost|one forward pass", first)
     keys = [line for line in rest if re.match(r"\s*(?!- |#)\w+:", line)]
     silent = ("_target_: transferpipe", "defaults:", "datasets:")

@@ -57,6 +57,10 @@ def test_what_rises_is_not_falling():
     assert not still_falling(tuple(np.linspace(0.3, 0.6, 40)))
 
 
+def test_a_fall_back_from_a_bump_is_not_one_that_would_better_the_best():
+    assert not still_falling((*np.linspace(1.0, 0.3, 20), *curve(40, 0.05, floor=0.4, height=0.3)))
+
+
 FLAT = (1.0, 0.6, 0.5) + (0.5,) * 9
 
 

@@ -90,7 +90,7 @@ def is_ours(score: Build) -> bool:
     return score.target.startswith(OURS) and plugged_score(score.target, f"{score.where}._target_") is None
 
 
-KINDS = ("trained", "heuristic")
+KINDS = ("trained", "measured", "heuristic")
 
 
 _NAMES: Mapping[str, str] = {"higher_is_better": "higher_is_better", "kind": "kind", "measures": "name"}
@@ -127,7 +127,7 @@ def _check(label: Mapping[str, Any]) -> None:
     if better is not None and not isinstance(better, bool):
         problems.add("score.higher_is_better", f"is {better!r}", "write true or false")
     if kind is not None and kind not in KINDS:
-        fix = did_you_mean(str(kind), KINDS) or f"write {' or '.join(KINDS)}"
+        fix = did_you_mean(str(kind), KINDS) or f"write {', '.join(KINDS[:-1])} or {KINDS[-1]}"
         problems.add("score.kind", f"is {kind!r}", fix)
     if measures is not None and (not isinstance(measures, str) or not measures.strip()):
         problems.add("score.measures", f"is {measures!r}", "write what the number is: validation loss")

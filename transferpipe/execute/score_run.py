@@ -19,9 +19,9 @@ from transferpipe.execute.run import Report
 from transferpipe.execute.score_checks import RUN, is_ours, split_label
 from transferpipe.files.atomic import write_text
 from transferpipe.models.build import import_keras, values_of
+from transferpipe.models.keras_private import closing_name_scopes
 from transferpipe.models.loaded_once import load_once
 from transferpipe.models.random_states import seed_states
-from transferpipe.models.keras_private import closing_name_scopes
 from transferpipe.models.settings import settings_kept
 from transferpipe.planning.model import Plan
 from transferpipe.recipe.model import Build, Recipe

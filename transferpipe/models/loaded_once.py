@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from transferpipe.models.build import import_keras
+from numpy.typing import NDArray
+
+from transferpipe.models.build import TENSORFLOW, backend_of_keras, import_keras
 from transferpipe.models.keras_private import layers_in
 from transferpipe.recent import Recent
 
@@ -24,6 +26,8 @@ Made = TypeVar("Made")
 _MOST, _LARGEST = 4, 1 << 27  # models, bytes of each
 _MODELS: Recent[Any] = Recent(_MOST)
 _MOST_TRACES = 16  # of one model
+_KEEPING_MORE = ("save_assets", "load_assets", "finalize_state")
+"""Methods of Keras's layers that keep more than variables."""
 _TRACES = "_transferpipe_traces"
 
 
@@ -66,7 +70,7 @@ def _settings(keras: Any) -> tuple[Hashable, ...]:
 
 
 def _bytes(weight: Any) -> int:
-    return math.prod(weight.shape) * 8  # or less
+    return int(math.prod(weight.shape)) * 8  # or less
 
 
 def _is_plain(model: Any) -> bool:
@@ -83,15 +87,13 @@ def _is_plain(model: Any) -> bool:
         if isinstance(layer, models):
             if kind not in (keras.Sequential, functional):
                 return False
-        elif not kind.__module__.startswith("keras.src.layers.") or isinstance(layer, keras.layers.Lambda):
-            return False
-        elif any(_overrides(kind, layer_class, name) for name in ("save_assets", "load_assets", "finalize_state")):
+        elif (
+            not kind.__module__.startswith("keras.src.layers.")
+            or isinstance(layer, keras.layers.Lambda)
+            or any(getattr(kind, name, None) is not getattr(layer_class, name, None) for name in _KEEPING_MORE)
+        ):
             return False
     return True
-
-
-def _overrides(kind: type, base: type, name: str) -> bool:
-    return getattr(kind, name, None) is not getattr(base, name, None)
 
 
 @contextmanager
@@ -116,6 +118,34 @@ def traced(model: Any, key: Hashable, make: Callable[[], Made]) -> Made:
     return traces.made.keep(key, make()) if found is None else found
 
 
-def is_traceable(model: Any) -> bool:
-    """Tell whether a model may run as a graph without anybody noticing: no code of others does in it what it likes."""
-    return bool(_TRACES in model.__dict__ and traced(model, "plain", lambda: _is_plain(model)))
+def on_batches(model: Any, key: Hashable, run: Callable[[Any], Any], inputs: NDArray[Any]) -> Callable[[Any], Any]:
+    """Return `run` for batches of `inputs`: as a graph where the model may be one without anybody noticing.
+
+    Args:
+        model: what `run` runs.
+        key: what sets it apart from other things that are run of the model.
+        run: takes a batch and gives tensors.
+        inputs: of shape (n, ...).
+    """
+    import_keras()
+    if _TRACES not in model.__dict__ or backend_of_keras() != TENSORFLOW:
+        return run
+    if not traced(model, "plain", lambda: _is_plain(model)):
+        return run
+    import tensorflow as tf
+
+    spec = tf.TensorSpec((None, *inputs.shape[1:]), inputs.dtype)
+    graph = traced(model, (key, spec), lambda: tf.function(run).get_concrete_function(spec))
+    return lambda batch: _unfused(lambda: graph(tf.constant(batch)))
+
+
+def _unfused(compute: Callable[[], Any]) -> Any:
+    """Run a graph without TensorFlow's fusing of layers with their activations, whose ReLU makes 0 of NaN."""
+    import tensorflow as tf
+
+    before = tf.config.optimizer.get_experimental_options().get("remapping", True)
+    tf.config.optimizer.set_experimental_options({"remapping": False})
+    try:
+        return compute()
+    finally:
+        tf.config.optimizer.set_experimental_options({"remapping": before})

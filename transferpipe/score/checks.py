@@ -65,6 +65,17 @@ def check_classifier(
     if not any(weight.trainable for weight in live_weights(model)):
         problems.add("score", "nothing in the model is trainable", "leave the head out of `freeze`")
     problems.raise_as(RecipeError)
+    check_gives(model, shape, wanted, what)
+
+
+def check_gives(
+    model: keras.Model, shape: tuple[int, ...], wanted: tuple[int, str, str], what: str = "the data"
+) -> None:
+    """Raise if `model` does not take examples of `shape`, or gives other than one number a class for each.
+
+    The arguments are those of `check_classifier`.
+    """
+    check_takes(model, shape, what)
     count, things, where = wanted
     given = traced(model, ("gives", shape), lambda: _given_by(model, shape))
     if given != (count,):

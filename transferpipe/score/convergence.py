@@ -132,7 +132,7 @@ def still_falling(losses: Sequence[float]) -> bool:
     The last half of the epochs is cut into three blocks. If their means fall from block to block by d1, then d2, and go
     on in the same proportion, what is left is d2² / (d1 - d2), the sum of a geometric series (Aitken's delta-squared
     process); all of it is left if they do not slow down. It counts if the last fall stands out of the noise between
-    neighbouring epochs, and what is left is more than slight.
+    neighbouring epochs, and would take the curve more than slightly below its best.
     """
     curve = np.asarray(losses, np.float64)
     if len(curve) < 2 or not np.isfinite(curve).all():
@@ -146,8 +146,12 @@ def still_falling(losses: Sequence[float]) -> bool:
     error = np.diff(curve[-3 * size :]).std() / math.sqrt(size)
     if last_fall <= _OUT_OF_THE_NOISE * error:
         return False
-    left = math.inf if last_fall >= first_fall else last_fall**2 / (first_fall - last_fall)
-    return bool(left > _slight(last))
+    if last_fall < first_fall:
+        left = last_fall**2 / (first_fall - last_fall)
+    else:  # a steady fall has everything ahead; from what only just began, as much again may be expected
+        left = math.inf if first_fall > _OUT_OF_THE_NOISE * error else last_fall
+    left = min(left, max(last, 0.0))  # no cross-entropy falls below 0
+    return bool(last - left < curve.min() - _slight(last))
 
 
 def _slight(loss: float) -> float:

@@ -1,59 +1,78 @@
-"""A score by testing: how well the model does as it is, nothing trained."""
+"""A score without training: how well the finished model does on data as it is."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Literal
 
-from transferpipe.errors import Problem, RecipeError
+import numpy as np
+
 from transferpipe.execute.score_checks import Given
+from transferpipe.models.loaded_once import traced_here
 from transferpipe.planning.structure import TargetStructure
-from transferpipe.score.checks import check_choice, check_data, check_takes
-from transferpipe.score.data.splits import Splits
-from transferpipe.score.outputs import accuracy, cross_entropy, gives_probabilities, outputs_of
+from transferpipe.score.checks import check_choice, check_data, check_gives
+from transferpipe.score.data.splits import PARTS, Splits
+from transferpipe.score.outputs import accuracy, are_probabilities, cross_entropy, outputs_of
 from transferpipe.score.result import Score
 
 if TYPE_CHECKING:
     import keras
 
-Measure = Literal["accuracy", "loss"]
+Metric = Literal["accuracy", "loss", "balanced_accuracy", "top5_accuracy"]
+METRICS = ("accuracy", "loss", "balanced_accuracy", "top5_accuracy")
+_TOP = 5
 
 
-def evaluate(model: keras.Model, data: Splits, *, metric: Measure = "accuracy") -> Score:
-    """Return what `model` reaches on ``data.test``, in inference mode: what a merge is worth without any training.
+def evaluate(
+    model: keras.Model,
+    data: Splits,
+    *,
+    metric: Metric = "accuracy",
+    part: Literal["train", "val", "test"] = "test",
+) -> Score:
+    """Return the loss or a metric of `model` on data, as it is: nothing is trained. The others stand in the note.
 
     Args:
-        model: a finished classifier, probabilities or logits; its weights are not touched.
-        data: only its test part is used.
-        metric: ``accuracy``, higher is better, or the cross-entropy ``loss``, lower is better.
+        model: a finished classifier, probabilities or logits. It is not touched.
+        data: what it is tested on.
+        metric: ``accuracy``; cross-entropy ``loss``, lower is better; ``balanced_accuracy``, the mean over classes of
+            the accuracy on each; ``top5_accuracy``, the right class among the five largest outputs.
+        part: the part of the data that is looked at.
 
     Raises:
-        RecipeError: model and data do not fit, or there is no such metric.
-        ScoreError: an output is not finite.
+        RecipeError: model and data do not fit, or an argument is none of its choices.
+        ScoreError: outputs are not finite.
     """
     started = time.perf_counter()
-    check_choice("metric", metric, ("accuracy", "loss"))
-    check_data(data, "test")
-    check_takes(model, data.x_test.shape[1:])
-    outputs = outputs_of(model, data.x_test)
-    if outputs.shape[1:] != (data.classes,):
-        what = f"the model gives {outputs.shape[1:]} for an example, {data.classes} classes need {(data.classes,)}"
-        raise RecipeError(Problem("score.data", what, "give the target as many classes as there are classes"))
-    if metric == "accuracy":
-        value = accuracy(outputs, data.y_test)
-    else:
-        value = cross_entropy(outputs, data.y_test, gives_probabilities(model, data.x_test[:32]))
+    check_choice("metric", metric, METRICS)
+    check_choice("part", part, PARTS)
+    inputs, labels = getattr(check_data(data, part), part)
+    check_gives(model, inputs.shape[1:], (data.classes, "classes", "score.data"))
+    with traced_here(model):
+        outputs = outputs_of(model, inputs)
+    right = outputs.argmax(-1) == labels
+    # Larger ones come first; of equal ones the earlier class, as for the accuracy.
+    top = np.argsort(-outputs, axis=-1, kind="stable")[:, :_TOP]
+    values = {
+        "accuracy": accuracy(outputs, labels),
+        "loss": cross_entropy(outputs, labels, are_probabilities(outputs)),
+        "balanced_accuracy": float(np.mean([right[labels == k].mean() for k in np.unique(labels)])),
+        "top5_accuracy": float((top == labels[:, None]).any(axis=1).mean()),
+    }
+    finite = bool(np.isfinite(outputs).all())
+    told = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in values.items())
     return Score(
-        value=value,
-        name=f"test {metric}",
-        higher_is_better=metric == "accuracy",
-        kind="trained",
+        value=values[metric] if finite else float("nan"),
+        name=f"{part} {metric.replace('_', ' ')}",
+        higher_is_better=metric != "loss",
+        kind="measured",
         needs="one forward pass",
-        notes=(f"{data}; nothing is trained",),
+        notes=(f"{data}; {told}; nothing was trained",),
         seconds=time.perf_counter() - started,
     )
 
 
 def check_early(given: Given, _: TargetStructure) -> None:
-    """Refuse a metric that there is not; see `transferpipe.execute.score_checks`."""
-    check_choice("metric", given["metric"], ("accuracy", "loss"))
+    """Refuse arguments that are none of their choices; see `transferpipe.execute.score_checks`."""
+    check_choice("metric", given["metric"], METRICS)
+    check_choice("part", given["part"], PARTS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
 from transferpipe.execute.score_checks import Given
-from transferpipe.models.build import TENSORFLOW, backend_of_keras
-from transferpipe.models.loaded_once import is_traceable, traced
+from transferpipe.models.loaded_once import on_batches, traced_here
 from transferpipe.models.walk import to_numpy, walk
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_choice, check_takes
@@ -115,9 +114,18 @@ def activations(
     """
     parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in layers}
     problems = Problems()
-    run = _watching(model, layers, inputs, side)
-    for start in range(0, len(inputs), _BATCH):
-        for name, tensors in run(inputs[start : start + _BATCH]).items():
+
+    def watch(batch: Any) -> dict[str, list[Any]]:
+        with watched(layers, side) as seen:
+            model(batch, training=False)
+        return dict(seen)
+
+    with traced_here(model):
+        key = (side, tuple((name, id(layer)) for name, layer in layers.items()))
+        run = on_batches(model, key, watch, inputs)
+        batches = [run(inputs[start : start + _BATCH]) for start in range(0, len(inputs), _BATCH)]
+    for seen in batches:
+        for name, tensors in seen.items():
             if len(tensors) != 1 or not hasattr(tensors[0], "shape"):
                 kind = f"runs {len(tensors)} times" if len(tensors) != 1 else f"has several {side}s"
                 problems.add("score.layer", f"{name or 'the last layer'} {kind} in the model", "name another layer")
@@ -125,25 +133,6 @@ def activations(
             parts[name].append(to_numpy(tensors[0]).astype(np.float32))
         problems.raise_as(RecipeError)
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
-
-
-def _watching(
-    model: keras.Model, layers: Mapping[str, Any], inputs: NDArray[Any], side: Literal["input", "output"]
-) -> Callable[[Any], Mapping[str, Any]]:
-    """Return what runs `model` on a batch and gives what its layers give, or get: as a graph where it may be one."""
-
-    def run(batch: Any) -> dict[str, list[Any]]:
-        with watched(layers, side) as seen:
-            model(batch, training=False)
-        return dict(seen)
-
-    if not is_traceable(model) or backend_of_keras() != TENSORFLOW:
-        return run
-    import tensorflow as tf
-
-    spec = tf.TensorSpec((None, *inputs.shape[1:]), inputs.dtype)
-    key = ("activations", tuple((name, id(layer)) for name, layer in layers.items()), side, spec)
-    return traced(model, key, lambda: tf.function(run).get_concrete_function(spec))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from transferpipe.execute.score_checks import Given
 from transferpipe.models.build import require_tensorflow
+from transferpipe.models.loaded_once import traced_here
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_choice, check_classifier, check_data, check_positive, check_whole_numbers
 from transferpipe.score.convergence import Trained, convergence_note
@@ -81,7 +82,7 @@ def finetune(  # noqa: PLR0913 - one argument a key of the recipe's `score`
 
     setting = Training(epochs, learning_rate, batch_size, patience, seed, patience_steps)
     fresh = [layer.name for layer in fresh_frozen(model)]
-    with given_back(model):
+    with traced_here(model), given_back(model):
         if fresh_statistics == "estimate" and fresh:
             estimate_fresh(model, data.x_train)
         runs = [_run(model, data, replace(setting, seed=seed + i), metric) for i in range(repeats)]

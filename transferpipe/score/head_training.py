@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +16,11 @@ from transferpipe.digits import SHAPE, load_digits
 from transferpipe.execute.score_checks import Given
 from transferpipe.models.build import require_tensorflow
 from transferpipe.models.keras_private import layers_in
+from transferpipe.models.loaded_once import traced, traced_here
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_classifier, check_whole_numbers
 from transferpipe.score.comparison import compare, mean_and_spread
-from transferpipe.score.convergence import convergence_note
+from transferpipe.score.convergence import Trained, convergence_note
 from transferpipe.score.fit import Labelled, Weights, correct_after_training
 from transferpipe.score.normalisation import estimate_fresh, normalisations
 from transferpipe.score.result import Control, Score
@@ -74,17 +75,45 @@ def head_training(  # noqa: PLR0913 - one argument a key of the recipe's `score`
     test = load_digits(labels, split="test")
     check_classifier(model, SHAPE, (len(labels), "digits", "score.labels"), "the digits")
 
-    with _seeded(seed):
-        starts = [model.get_weights()] * seeds + [fresh_weights(model, number) for number in numbers]
-        starts = [_normalising(model, start, images) for start, (images, _) in zip(starts, draws * 2, strict=True)]
-        both, curves = correct_after_training(model, list(zip(starts, draws * 2, strict=True)), test, epochs)
-        linear = _linear_model(len(labels))
-        linear_starts = [fresh_weights(linear, number) for number in numbers]
-        pixels, _ = correct_after_training(linear, list(zip(linear_starts, draws, strict=True)), test, epochs)
-    trainings = [trained.of_seed(number) for trained, number in zip(curves[:seeds], numbers, strict=True)]
-    controls = {"random trunk": both[seeds:], "raw pixels": pixels}
-    score = _score(both[:seeds], controls, (draws, test, epochs), started)
+    task = _Task(draws, test, epochs, numbers)
+    with _seeded(seed), traced_here(model):
+        transferred, curves = task.train(model, [model.get_weights()] * seeds)
+        # The controls depend on the architecture alone, not on the weights of this model of it.
+        key = ("controls", tuple(labels), train_per_class, epochs, tuple(numbers))
+        controls = traced(model, key, lambda: _controls(model, task, len(labels)))
+    trainings = [trained.of_seed(number) for trained, number in zip(curves, numbers, strict=True)]
+    score = _score(transferred, controls, (draws, test, epochs), started)
     return replace(score, trainings=tuple(trainings), notes=(*score.notes, convergence_note(trainings)))
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a model and its controls are trained on and tested by."""
+
+    draws: Sequence[Labelled]
+    test: Labelled
+    epochs: int
+    numbers: Sequence[int]
+
+    def train(self, model: keras.Model, starts: Sequence[Weights]) -> tuple[NDArray[np.bool_], list[Trained]]:
+        """Train once from each of `starts`, each time on the labelled images of one draw."""
+        pairs = zip(starts, self.draws, strict=True)
+        runs = [(_normalising(model, start, draw[0]), draw) for start, draw in pairs]
+        return correct_after_training(model, runs, self.test, self.epochs)
+
+    def train_afresh(self, model: keras.Model) -> NDArray[np.bool_]:
+        """Train from fresh weights, which also decide how the model is divided."""
+        starts = [fresh_weights(model, number) for number in self.numbers]
+        with given_back(model):
+            model.set_weights(starts[0])
+            return self.train(model, starts)[0]
+
+
+def _controls(model: keras.Model, task: _Task, classes: int) -> dict[str, NDArray[np.bool_]]:
+    """Return what simpler things answer right."""
+    linear = _linear_model(classes)
+    with traced_here(linear):
+        return {"random trunk": task.train_afresh(model), "raw pixels": task.train_afresh(linear)}
 
 
 def fresh_weights(model: keras.Model, seed: int) -> Weights:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.models.build import TENSORFLOW, backend_of_keras
-from transferpipe.models.loaded_once import is_traceable, traced
+from transferpipe.models.loaded_once import on_batches
 from transferpipe.models.walk import to_numpy
 
 if TYPE_CHECKING:
@@ -21,30 +19,20 @@ _BATCH = 256
 
 def gives_probabilities(model: keras.Model, inputs: NDArray[Any]) -> bool:
     """Tell whether the outputs are probabilities already, or logits."""
-    outputs = outputs_of(model, inputs)
+    return are_probabilities(outputs_of(model, inputs))
+
+
+def are_probabilities(outputs: NDArray[np.float32]) -> bool:
+    """Tell whether outputs are probabilities, or logits; those that are not finite do not count."""
     finite = outputs[np.isfinite(outputs).all(-1)]
     return bool((finite >= 0).all() and np.allclose(finite.sum(-1), 1, atol=1e-2))
 
 
 def outputs_of(model: keras.Model, inputs: NDArray[Any]) -> NDArray[np.float32]:
     """Return what `model` gives for all inputs, batch by batch, in inference mode."""
-    forward = _forward(model, inputs)
-    batches = [forward(np.ascontiguousarray(inputs[i : i + _BATCH])) for i in range(0, len(inputs), _BATCH)]
+    forward = on_batches(model, "outputs", lambda batch: model(batch, training=False), inputs)
+    batches = [forward(inputs[i : i + _BATCH]) for i in range(0, len(inputs), _BATCH)]
     return np.concatenate([to_numpy(batch).astype(np.float32) for batch in batches])
-
-
-def _forward(model: keras.Model, inputs: NDArray[Any]) -> Callable[[Any], Any]:
-    """Return what runs `model` on a batch in inference mode: as a graph where it may be one."""
-    if not is_traceable(model) or backend_of_keras() != TENSORFLOW:
-        return lambda batch: model(batch, training=False)
-    import tensorflow as tf
-
-    spec = tf.TensorSpec((None, *inputs.shape[1:]), inputs.dtype)
-    return traced(
-        model,
-        ("forward", spec),
-        lambda: tf.function(lambda batch: model(batch, training=False)).get_concrete_function(spec),
-    )
 
 
 def accuracy(outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problem, ScoreError
 from transferpipe.score.convergence import Trained
 
-Kind = Literal["trained", "heuristic"]
+Kind = Literal["trained", "measured", "heuristic"]
 Needs = Literal["training", "one forward pass", ""]
 
 
@@ -46,7 +46,8 @@ class Score:
         value: the number, a mean if there were repetitions.
         name: what it measures, such as ``test accuracy``.
         higher_is_better: which way to rank.
-        kind: ``trained`` if something was trained and tested for it, ``heuristic`` if it only stands for that.
+        kind: ``trained`` if something was trained and tested for it, ``measured`` if the model was tested as it is,
+            ``heuristic`` if it only stands for that.
         seconds: wall time it took.
         controls: what simpler things reached.
         notes: sentences for the reader: how it was measured, and what the numbers allow to be said.

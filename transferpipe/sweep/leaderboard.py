@@ -169,7 +169,7 @@ class Leaderboard:
         rows: the best first; then those of other seeds, those without a score, and those of an earlier recipe.
         name: what the score measures.
         higher_is_better: which way it was ranked.
-        kind: ``trained`` or ``heuristic``.
+        kind: ``trained``, ``measured`` or ``heuristic``.
         comparable: whether all scores measure the same; if not, the order means nothing.
         seeds: those by which rows were ranked.
         against: the names of what rows are compared with.

@@ -50,7 +50,8 @@ class ScoreLaws:
         if not isinstance(result, Score):
             assert math.isfinite(float(result))
             return
-        assert result.name and result.kind in ("trained", "heuristic") and isinstance(result.higher_is_better, bool)
+        assert result.name and result.kind in ("trained", "measured", "heuristic")
+        assert isinstance(result.higher_is_better, bool)
         assert result.seconds >= 0 and (result.spread is None or result.spread >= 0)
         assert all(isinstance(control, Control) and math.isfinite(control.value) for control in result.controls)
         assert json.loads(json.dumps(result.to_data())) == result.to_data()

@@ -33,7 +33,7 @@ LAYERS = 5
 # Small, since the examples train it while one waits.
 _FILTERS = (16, 16, 32, 32)
 _VERSION = 3  # of everything that decides a trained network beside its arguments
-_EPOCHS, _PATIENCE_STEPS, _PER_CLASS = 1000, 300, 40
+_EPOCHS, _PATIENCE_STEPS, _PER_CLASS = 1000, 1000, 40
 
 
 def half(task: Task, split: int) -> list[int]:
@@ -115,7 +115,11 @@ def _train(task: Task, split: int) -> list[NDArray[Any]]:
     seed = _seed(task, split)
     with seeded(seed):
         model = digits_net()
-        train(model, half_data(task, split), Training(epochs=_EPOCHS, patience=20, seed=seed, patience_steps=_PATIENCE_STEPS))
+        train(
+            model,
+            half_data(task, split),
+            Training(epochs=_EPOCHS, patience=20, seed=seed, patience_steps=_PATIENCE_STEPS),
+        )
         weights: list[NDArray[Any]] = model.get_weights()
     return weights
 
