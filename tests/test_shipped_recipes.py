@@ -27,7 +27,16 @@ from transferpipe.zoo import digit_halves, digits_cnn
 
 RECIPES = sorted((conf_folder() / "recipe").glob("*.yaml"))
 DATA = Path(__file__).parents[1] / "transferpipe" / "zoo" / "data"
-HERE = {"same_layer", "set_element", "nested_vgg16", "from_checkpoint", "digits", "yosinski"}
+HERE = {
+    "same_layer",
+    "set_element",
+    "prune",
+    "every_second_layer",
+    "nested_vgg16",
+    "from_checkpoint",
+    "digits",
+    "yosinski",
+}
 MERGED = {"soup", "interpolate", "ties", "task_arithmetic"}  # test_merge_recipes.py
 MTCNN = {"mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet"}  # tests/real/test_mtcnn.py
 VISION = {"rgb_to_grey", "more_bands", "bigger_image", "bigger_patch", "inflate_3d"}  # tests/test_vision_recipes.py
@@ -122,6 +131,24 @@ def test_set_element(run):
     assert changed[0][1:] == (3, 2)
     assert after[changed[0][0]][3, 2] == np.float32(99.0)
     assert keras.models.load_model(path).get_layer("head").kernel[3, 2] == 99.0
+
+
+def test_prune(run):
+    before, after = raw(DATA / "digits_0_4.keras"), raw(run("prune"))
+    kernels = [name for name in before if before[name].ndim > 1]
+    sizes = np.concatenate([np.abs(before[name]).ravel() for name in kernels])
+    limit = np.sort(sizes)[round(sizes.size / 2) - 1]
+    for name, value in before.items():
+        wanted = np.where(np.abs(value) <= limit, np.float32(0), value) if name in kernels else value
+        assert after[name].tobytes() == wanted.tobytes(), name
+
+
+def test_every_second_layer(run):
+    made = keras.saving.load_model(run("every_second_layer"), compile=False)
+    there = keras.saving.load_model(DATA / "vit_digits.keras", compile=False)
+    assert not any(layer.name.startswith("block2") for layer in made.layers)
+    for layer in made.layers:
+        assert equal(layer.get_weights(), there.get_layer(layer.name).get_weights()), layer.name
 
 
 def test_from_checkpoint(run):

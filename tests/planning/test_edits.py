@@ -111,4 +111,4 @@ def test_the_plan_has_them_in_the_targets_order():
 
 def test_the_index_that_numpy_takes():
     edit = Edit("e", "w", (3, "0:3", ":", "-2::-1", " 1 : 2 "), "set", 1)
-    assert index_of(edit) == (3, slice(0, 3), slice(None), slice(-2, None, -1), slice(1, 2))
+    assert index_of(edit, (9,) * 5) == (3, slice(0, 3), slice(None), slice(-2, None, -1), slice(1, 2))

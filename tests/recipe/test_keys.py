@@ -32,6 +32,12 @@ FOR = {
     "edit.*.set": {"at": "head/kernel", "index": [0, 0]},
     "edit.*.add": {"at": "head/kernel", "index": [0, 0]},
     "edit.*.multiply": {"at": "head/kernel", "index": [0, 0]},
+    "edit.*.noise": {"at": "head/kernel", "index": [0, 0]},
+    **{
+        f"edit.*.{key}": {"at": "head/kernel", "set": 1.0}
+        for key in ("filters", "channels", "mask", "smallest", "largest")
+    },
+    **{f"edit.*.{key}": {"at": "head/kernel", "smallest": 0.5, "set": 1.0} for key in ("of", "within")},
     "verify.parity.inputs": {"expected": "y.npz"},
     "verify.parity.expected": {"inputs": "x.npz"},
     "save.path": {},
@@ -79,7 +85,8 @@ def test_a_default_means_the_same_as_leaving_the_key_out(name):
     if (
         key.required
         or name in ("mapping.*.merge", "source", "save.path", "verify.parity.source")
-        or key.kind == "number"
+        or key.kind in ("number", "number or file", "integers", "share")
+        or name == "edit.*.mask"
     ):
         pytest.skip("nothing holds where it is left out")
     with_default = recipe_with(name, key.default)
@@ -102,6 +109,7 @@ def test_a_default_means_the_same_as_leaving_the_key_out(name):
 def test_null_stands_where_the_row_says_so(name):
     _, key = KEYS[name]
     if name in (
+        *(f"edit.*.{key}" for key in ("filters", "channels", "mask", "smallest", "largest")),
         "edit.*.set",
         "verify.parity.source",
         "verify.parity.expected",
@@ -109,7 +117,11 @@ def test_null_stands_where_the_row_says_so(name):
         "source._target_",
     ):
         pytest.skip("the recipe needs it, or another key in its place")
-    if name.endswith("_target_") or name == "verify.parity.inputs" or name.startswith(("edit.*.add", "edit.*.mul")):
+    if (
+        name.endswith("_target_")
+        or name == "verify.parity.inputs"
+        or name.startswith(("edit.*.add", "edit.*.mul", "edit.*.noise"))
+    ):
         pytest.skip("the recipe needs it, or another key in its place")
     assert bool(problems(recipe_with(name, None))) is not key.takes_null
 

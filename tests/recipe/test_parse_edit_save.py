@@ -32,12 +32,27 @@ def test_forms_of_an_edit(edit, expected):
         ({"at": "w", "index": None, "set": 1}, "edit.e.index: a list with one entry an axis is required"),
         ({"at": "w", "index": 1.5, "set": 1}, "edit.e.index: must be a list with one entry an axis, not number 1.5"),
         ({"at": "w", "index": {"a": 1}, "set": 1}, "edit.e.index: must be a list with one entry an axis, not mapping"),
-        ({"at": "w", "index": [True], "set": 1}, "edit.e.index: an entry must be an integer or a slice such as '0:3'"),
-        ({"at": "w", "index": ["3"], "set": 1}, "edit.e.index: an entry must be an integer or a slice such as '0:3'"),
-        ({"at": "w", "index": ["1:2:3:4"], "set": 1}, "edit.e.index: an entry must be an integer or a slice"),
-        ({"at": "w", "index": ["9" * 99 + ":"], "set": 1}, "edit.e.index: an entry must be an integer or a slice"),
-        ({"at": "w", "index": [0]}, "edit.e: needs exactly one of set, add, multiply; it has none"),
-        ({"at": "w", "index": [0], "set": 1, "add": 2}, "edit.e: needs exactly one of set, add, multiply; it has set,"),
+        (
+            {"at": "w", "index": [True], "set": 1},
+            "edit.e.index: an entry must be an integer, a list of integers, or a slice such as '0:3'",
+        ),
+        (
+            {"at": "w", "index": ["3"], "set": 1},
+            "edit.e.index: an entry must be an integer, a list of integers, or a slice such as '0:3'",
+        ),
+        (
+            {"at": "w", "index": ["1:2:3:4"], "set": 1},
+            "edit.e.index: an entry must be an integer, a list of integers, or a slice",
+        ),
+        (
+            {"at": "w", "index": ["9" * 99 + ":"], "set": 1},
+            "edit.e.index: an entry must be an integer, a list of integers, or a slice",
+        ),
+        ({"at": "w", "index": [0]}, "edit.e: needs exactly one of set, add, multiply, noise; it has none"),
+        (
+            {"at": "w", "index": [0], "set": 1, "add": 2},
+            "edit.e: needs exactly one of set, add, multiply, noise; it has set,",
+        ),
         ({"at": "w", "index": [0], "set": "1"}, "edit.e.set: must be a number, not text '1'"),
         ({"at": "w", "index": [0], "set": True}, "edit.e.set: must be a number, not true/false True"),
         ({"at": "w", "index": [0], "add": float("nan")}, "edit.e.add: must be a finite number, not number nan"),

@@ -68,7 +68,7 @@ def transfer_live(
                 problems.add(name, "does not read back as it was assigned")
         check_states(now.layers, states, problems)
         problems.raise_as(VerificationError)
-        edited = [find_edits(plan, name, value, now.read(name)) for name, value in before.items()]
+        edited = [find_edits(values, name, value, now.read(name)) for name, value in before.items()]
         undo.callback(reset_averages(_averages(target, plan)))
         # What was traced goes on with the tensors, and with the list of trainable weights, that it was traced with.
         undo.callback(drop_traces(target.model))

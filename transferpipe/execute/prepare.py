@@ -22,6 +22,7 @@ from transferpipe.recipe.model import Recipe
 from transferpipe.recipe.outputs import output_of, outputs_of
 from transferpipe.save.learned_state import plan_state, states_taken
 from transferpipe.save.optimizer_state import plan_optimizer
+from transferpipe.values.choices import check_files
 
 
 def prepare(recipe: Recipe, trusted: Collection[str] = ()) -> Prepared:
@@ -54,6 +55,7 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
     """
     sources = {alias: source.catalog for alias, source in opened.sources.items()}
     plan = make_plan(recipe, sources, opened.target.structure, opened.labels, opened.layouts)
+    check_files(plan, lambda name: opened.target.structure.catalog[name].shape)
     plan = judge_freezing(plan, opened.target)
     plan = replace(plan, optimizer=plan_optimizer(recipe, plan, opened.target, opened.sources, saves))
     plan = plan_state(recipe, plan, opened.target, opened.sources)

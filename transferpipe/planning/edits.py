@@ -1,25 +1,50 @@
-"""Checking edits of single elements against the target's shapes."""
+"""Which weights edits mean, and whether what they choose is there."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from transferpipe.errors import Problems, did_you_mean
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.recipe.model import Edit
-from transferpipe.recipe.parse_rules import as_slice
+from transferpipe.recipe.parse_edits import as_slice
+from transferpipe.recipe.patterns import Pattern
+from transferpipe.weights.spec import Catalog
+
+Shape = tuple[int, ...]
 
 
-def index_of(edit: Edit) -> tuple[int | slice, ...]:
-    """Return the NumPy index that an edit means."""
-    return tuple(as_slice(i) if isinstance(i, str) else i for i in edit.index)
+def index_of(edit: Edit, shape: Shape) -> tuple[Any, ...]:
+    """Return the NumPy index that an edit means in a weight of `shape`: lists choose along each axis by itself."""
+    entries = [as_slice(i) if isinstance(i, str) else i for i in edit.index]
+    if not any(isinstance(entry, tuple) for entry in entries):
+        return tuple(entries)
+    return np.ix_(*(list(_positions(entry, size)) for entry, size in zip(entries, shape, strict=True)))
+
+
+def edits_of_weights(edits: Sequence[Edit], catalog: Catalog) -> tuple[Edit, ...]:
+    """Return an edit for each weight that one means: the one of that name, or those whose names its pattern matches."""
+    return tuple(dataclasses.replace(edit, at=name) for edit in edits for name in _weights_of(edit.at, catalog))
+
+
+def _weights_of(at: str, catalog: Catalog) -> Iterator[str]:
+    found = [catalog.aliases.get(at, at)]
+    if found[0] not in catalog and at not in catalog.layers:
+        try:
+            pattern = Pattern(at)
+        except ValueError:  # then it is a name that is not there
+            pattern = None
+        found = [w.name for w in catalog if pattern and pattern.match(w.name)] or found
+    yield from found
 
 
 def check_edits(edits: Sequence[Edit], target: TargetStructure, problems: Problems) -> None:
     """Note every edit whose weight or index does not exist, and elements that two edits claim."""
-    claimed: dict[str, list[tuple[Edit, tuple[int | slice, ...]]]] = {}
+    claimed: dict[str, list[Edit]] = {}
     for edit in edits:
         if edit.at not in target.catalog:
             fix = did_you_mean(edit.at, target.catalog.by_name)
@@ -29,10 +54,38 @@ def check_edits(edits: Sequence[Edit], target: TargetStructure, problems: Proble
             problems.add(
                 f"{edit.where}.at", f"{edit.at} is saved by its layer in a way of its own and cannot be edited"
             )
+        elif edit.choice is not None:
+            _check_choice(edit, target.catalog[edit.at].shape, problems)
         elif _check_index(edit, target.catalog[edit.at].shape, problems):
-            claimed.setdefault(edit.at, []).append((edit, index_of(edit)))
+            claimed.setdefault(edit.at, []).append(edit)
     for name, group in claimed.items():
         _check_overlap(group, target.catalog[name].shape, problems)
+
+
+def units_axis(edit: Edit) -> int | None:
+    """Return the axis along which a choice of filters or channels lies; None for elements."""
+    assert edit.choice is not None
+    return {"filters": -1, "channels": -2}.get(edit.choice.units)
+
+
+def _check_choice(edit: Edit, shape: Shape, problems: Problems) -> None:
+    assert edit.choice is not None
+    choice, axis = edit.choice, units_axis(edit)
+    if axis is not None and len(shape) < -axis:
+        what = f"{edit.at} has shape {shape} and no {choice.units}"
+        problems.add(f"{edit.where}.at", what, "narrow `at`, such as to '.*/kernel'")
+        return
+    size = shape[axis] if axis is not None else int(np.prod(shape))
+    if choice.within == "filter":
+        size = size // max(1, shape[-1]) if shape else size
+    wrong = [index for index in choice.indices if not -size <= index < size]
+    if wrong:
+        what = f"{edit.at} has {size} {choice.units}, {wrong[0]} is out of range (shape {shape})"
+        problems.add(f"{edit.where}.{choice.units}", what, f"indices go from 0 to {size - 1}" if size else "")
+    if isinstance(choice.count, int) and choice.within != "all" and choice.count > size:
+        key = "largest" if choice.largest else "smallest"
+        what = f"{edit.at} has {size} {choice.units} to choose from, not {choice.count} (shape {shape})"
+        problems.add(f"{edit.where}.{key}", what, f"{key}={size} at most" if size else "")
 
 
 def _check_index(edit: Edit, shape: tuple[int, ...], problems: Problems) -> bool:
@@ -45,7 +98,12 @@ def _check_index(edit: Edit, shape: tuple[int, ...], problems: Problems) -> bool
         return False
     good = True
     for axis, (entry, size) in enumerate(zip(edit.index, shape, strict=True)):
-        if isinstance(entry, int):
+        if isinstance(entry, tuple):
+            wrong = [i for i in entry if not -size <= i < size]
+            repeated = len({i % size for i in entry}) < len(entry) if size else False
+            out = bool(wrong) or repeated
+            what = f"axis {axis} has {size} elements, {wrong[0] if wrong else list(entry)} is out of range or repeated"
+        elif isinstance(entry, int):
             out, what = not -size <= entry < size, f"axis {axis} has {size} elements, {entry} is out of range"
         else:
             chosen = as_slice(entry)
@@ -62,12 +120,10 @@ def _check_index(edit: Edit, shape: tuple[int, ...], problems: Problems) -> bool
     return good
 
 
-def _check_overlap(
-    group: Sequence[tuple[Edit, tuple[int | slice, ...]]], shape: tuple[int, ...], problems: Problems
-) -> None:
-    for i, (first, index) in enumerate(group):
-        for second, other in group[i + 1 :]:
-            axes = zip(index, other, shape, strict=True)
+def _check_overlap(group: Sequence[Edit], shape: Shape, problems: Problems) -> None:
+    for i, first in enumerate(group):
+        for second in group[i + 1 :]:
+            axes = zip(first.index, second.index, shape, strict=True)
             if all(np.intersect1d(_positions(a, n), _positions(b, n)).size for a, b, n in axes):
                 problems.add(
                     f"{first.where}, {second.where}",
@@ -76,5 +132,8 @@ def _check_overlap(
                 )
 
 
-def _positions(index: int | slice, size: int) -> range:
-    return range(*index.indices(size)) if isinstance(index, slice) else range(index % size, index % size + 1)
+def _positions(entry: Any, size: int) -> Sequence[int]:
+    """Return the positions along an axis that an entry of an index means."""
+    if isinstance(entry, str | slice):
+        return range(*(as_slice(entry) if isinstance(entry, str) else entry).indices(size))
+    return [index % size for index in (entry if isinstance(entry, tuple) else (entry,))]

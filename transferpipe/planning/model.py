@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
-from transferpipe.recipe.model import Edit
+from transferpipe.recipe.model import Choice, Edit
 from transferpipe.text.collapse import counted
 from transferpipe.weights.name import WeightName
 
@@ -429,7 +429,7 @@ def _fields_of(value: Any) -> dict[str, Any]:
     """Return the fields of a dataclass, or the content of a mapping, without copying what is in them."""
     if isinstance(value, Mapping):
         return dict(value)
-    left_out = _DEFAULT_FIELDS if isinstance(value, Assignment) else {}
+    left_out = _DEFAULT_FIELDS if isinstance(value, Assignment) else {"choice": None} if isinstance(value, Edit) else {}
     found = {f.name: getattr(value, f.name) for f in fields(value)}
     return {k: v for k, v in found.items() if k not in left_out or v != left_out[k]}
 
@@ -460,7 +460,7 @@ def plan_from_data(data: Mapping[str, Any]) -> Plan:
     whole["assignments"] = tuple(_assignment(a) for a in data["assignments"])
     whole["kept"] = tuple(Kept(**{**k, "shape": tuple(k["shape"])}) for k in data["kept"])
     whole["source_weights"] = tuple(SourceWeight(**w) for w in data["source_weights"])
-    whole["edits"] = tuple(Edit(**{**e, "index": tuple(e["index"])}) for e in data["edits"])
+    whole["edits"] = tuple(_edit(e) for e in data["edits"])
     freezing: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in dict(data["freezing"]).items()}
     whole["freezing"] = Freezing(**freezing)
     whole["save"] = tuple(data["save"])
@@ -490,6 +490,14 @@ def _optimizer(data: Mapping[str, Any]) -> Optimizer:
         for s in data.get("slots", ())
     )
     return Optimizer(**{**data, "slots": slots})
+
+
+def _edit(data: Mapping[str, Any]) -> Edit:
+    index = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in data["index"])
+    choice = data.get("choice")
+    if choice is not None:
+        choice = Choice(**{**choice, "indices": tuple(choice["indices"])})
+    return Edit(**{**data, "index": index, "choice": choice})
 
 
 def _assignment(data: Mapping[str, Any]) -> Assignment:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from transferpipe.planning.model import Assignment, Kept, Plan, PlanWarning, plan_from_data
+from transferpipe.recipe.model import Edit
 
 Changed = Mapping[str, tuple[Any, Any]]
 """Of each name what it was and what it is, None where it is not there."""
@@ -80,7 +81,7 @@ def compare_plans(before: Plan, after: Plan) -> PlanChanges:
         _changed(before, after, _weights),
         _changed(before, after, lambda p: {f"{w.source}:{w.name}": w.fate for w in p.source_weights}),
         {name: name in after.freezing.frozen_weights for name in _in_order(before, after) if name in frozen},
-        _changed(before, after, lambda p: {e.name: e for e in p.edits}),
+        _changed(before, after, _named_edits),
         _changed(before, after, lambda p: {m.target: m for m in p.state}),
         tuple(w for w in before.warnings if w not in after.warnings),
         tuple(w for w in after.warnings if w not in before.warnings),
@@ -117,3 +118,9 @@ def _in_order(*plans: Plan) -> list[str]:
 
 def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int) else json.loads(json.dumps(asdict(value)))
+
+
+def _named_edits(plan: Plan) -> dict[str, Edit]:
+    """Return the edits by their names, with the weight's where one edits several."""
+    names = [edit.name for edit in plan.edits]
+    return {e.name if names.count(e.name) == 1 else f"{e.name} {e.at}": e for e in plan.edits}

@@ -176,8 +176,14 @@ def summary_lines(plan: Plan) -> list[str]:
 
 def describe_edit(edit: Edit) -> str:
     """Return an edit as the plan shows it."""
-    index = ", ".join(str(i) for i in edit.index)
-    return f"{edit.name}: {edit.operation} {edit.at}[{index}] {edit.value}"
+    return f"{edit.name}: {edit.operation} {edit.at}[{edit_place(edit)}] {edit.value}"
+
+
+def edit_place(edit: Edit) -> str:
+    """Return which elements an edit changes, as it is written."""
+    if edit.choice is not None:
+        return str(edit.choice)
+    return ", ".join(str(list(i)) if isinstance(i, tuple) else str(i) for i in edit.index)
 
 
 def _parameters(plan: Plan) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Literal
 from transferpipe.errors import Problems, RecipeError, did_you_mean
 from transferpipe.planning.claims import Unit, find_units
 from transferpipe.planning.crossings import lint_crossings
-from transferpipe.planning.edits import check_edits
+from transferpipe.planning.edits import check_edits, edits_of_weights
 from transferpipe.planning.fates import Fates, assign
 from transferpipe.planning.freezing import plan_freezing
 from transferpipe.planning.layouts import find_stored, layout_by_names
@@ -82,7 +82,7 @@ def make_plan(
     _settle_unmatched(recipe, fates, pairing, unclaimed(target.catalog, claimed, named_sources))
     lost = tuple(put_together(fates, target.catalog, sources, {rule.name: rule for rule in recipe.rules}))
     source_weights = _account(recipe, sources, fates, problems)
-    edits = tuple(dataclasses.replace(e, at=target.catalog.aliases.get(e.at, e.at)) for e in recipe.edits)
+    edits = edits_of_weights(recipe.edits, target.catalog)
     check_edits(edits, target, problems)
     _explain_names(recipe, sources, layouts, problems)
     freezing = plan_freezing(recipe, target, fates.assignments.keys(), problems)

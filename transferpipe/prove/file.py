@@ -86,7 +86,7 @@ def verify_file(
                 )
             if weight.name in edits and there is matched.found[weight.name][0]:
                 before, after = values.before_edits(weight.name), source.read_entry(there)
-                edited.append(find_edits(plan, weight.name, before, after))
+                edited.append(find_edits(values, weight.name, before, after))
         done += weight.nbytes
         if on_progress:
             on_progress("verify", done, catalog.nbytes)

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.planning.edits import index_of
 from transferpipe.planning.model import Assignment, Plan
 from transferpipe.planning.plan_rows import KEPT_VALUES
+from transferpipe.planning.plan_table import edit_place
 from transferpipe.recipe.model import Edit
 from transferpipe.text.collapse import collapse, counted
+from transferpipe.values.compute import Values
 from transferpipe.weights.name import ancestors
 
 Line = tuple[str, str]
@@ -90,20 +91,20 @@ class EditedWeight:
     changed: int = 0
 
 
-def find_edits(plan: Plan, name: str, before: NDArray[Any], after: NDArray[Any]) -> EditedWeight:
+def find_edits(values: Values, name: str, before: NDArray[Any], after: NDArray[Any]) -> EditedWeight:
     """Return what the plan's edits changed of a weight, from its value without them and from what the result holds."""
     named = np.zeros(before.shape, bool)
     found = []
-    for edit in (e for e in plan.edits if e.at == name):
-        index = index_of(edit)
+    for edit in (e for e in values.plan.edits if e.at == name):
+        index = values.choices.index(edit, before)
         named[index] = True
         found.append(_found(edit, np.asarray(before[index]), np.asarray(after[index])))
     return EditedWeight(name, tuple(found), len(before[~named]), _count_changed(before[~named], after[~named]))
 
 
 def _found(edit: Edit, before: NDArray[Any], after: NDArray[Any]) -> EditFound:
-    whole = all(entry == ":" for entry in edit.index)
-    index = "" if whole else ", ".join(map(str, edit.index))
+    whole = edit.choice is None and all(entry == ":" for entry in edit.index)
+    index = "" if whole else edit_place(edit)
     return EditFound(
         edit.name,
         edit.at,
@@ -127,6 +128,8 @@ def _count_changed(before: NDArray[Any], after: NDArray[Any]) -> int:
 def _ends(values: NDArray[Any]) -> tuple[Any, Any]:
     """Return the smallest and the largest as plain numbers; of numbers without an order, the first and the last."""
     flat = values.reshape(-1)
+    if not flat.size:
+        return 0, 0
     if flat.dtype.kind == "c":
         return str(flat[0]), str(flat[-1])
     wide = flat if flat.dtype.kind in "biu" else flat.astype(np.float64)

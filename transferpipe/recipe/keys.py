@@ -19,7 +19,9 @@ from transferpipe.recipe.model import (
     QUANTIZE,
     STATE,
     TRANSFERRED,
+    UNITS,
     UNMATCHED,
+    WITHIN,
     Recipe,
     Save,
     Verify,
@@ -36,6 +38,9 @@ Kind = Literal[
     "tolerance",  # a number of at least 0, which may be written as a text: YAML reads 1e-5 as one
     "flag",
     "size",  # of a file: 2GB
+    "integers",  # a list of integers, or one
+    "share",  # an integer from 1 on, or a share between 0 and 1
+    "number or file",  # a number, or the path of a file
     "index",  # of one element or of a range of them, an entry an axis
     "transforms",  # a list, or a list for each weight's own name
     "merge",
@@ -131,7 +136,7 @@ _RECIPE = (
     Key(
         "edit",
         "named",
-        "changes of single elements after the mapping, by name",
+        "changes of elements after the mapping, by name",
         {"probe": {"at": "head/kernel", "index": [3, 2], "set": 99.0}},
         {},
         section="edit",
@@ -234,11 +239,32 @@ _ENTRY = (
 )
 
 _EDIT = (
-    Key("at", "text", "the name of a target weight", "head/kernel", required=True),
-    Key("index", "index", "an integer or a slice such as '0:3' for each axis", [3, "0:2"], required=True),
-    Key("set", "number", "the new value", 99.0),
+    Key("at", "text", "the name of a target weight, or a pattern over names", "head/kernel", required=True),
+    Key(
+        "index",
+        "index",
+        "an integer, a slice such as '0:3' or a list for each axis",
+        [3, "0:2"],
+        required=True,
+    ),
+    Key("filters", "integers", "in its place, which filters: indices along the last axis", [0, 3]),
+    Key("channels", "integers", "in its place, which input channels: indices along the last axis but one", [0, 2]),
+    Key("mask", "text", "in its place, a file of arrays that are not zero where an element is meant", "masks.npz"),
+    Key("smallest", "share", "in its place, how many of the smallest magnitude, or which share of them", 0.5),
+    Key("largest", "share", "the same of the largest", 10),
+    Key("of", "choice", "of what `smallest` and `largest` are", "filters", UNITS[0], UNITS),
+    Key(
+        "within",
+        "choice",
+        "whether they are counted in each weight, each filter, or all together",
+        "all",
+        WITHIN[0],
+        WITHIN,
+    ),
+    Key("set", "number or file", "the new value, or a file of arrays with the new values", 99.0),
     Key("add", "number", "what is added", 0.5),
     Key("multiply", "number", "what is multiplied with", 2.0),
+    Key("noise", "number", "the standard deviation of normal noise that is added, drawn from the seed", 0.01),
 )
 
 _SAVE = (

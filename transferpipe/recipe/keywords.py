@@ -68,13 +68,21 @@ Rules = Mapping[str, RuleKeys | None] | Mapping[str, object]
 
 
 class EditKeys(TypedDict, total=False):
-    """A change of single elements."""
+    """A change of elements."""
 
     at: str
-    index: int | str | Sequence[int | str]
-    set: float
+    index: int | str | Sequence[int | str | Sequence[int]]
+    filters: int | Sequence[int]
+    channels: int | Sequence[int]
+    mask: PathText
+    smallest: float
+    largest: float
+    of: Literal["elements", "filters", "channels"]
+    within: Literal["weight", "filter", "all"]
+    set: float | PathText
     add: float
     multiply: float
+    noise: float
 
 
 Edits = Mapping[str, EditKeys | None] | Mapping[str, object]

@@ -168,15 +168,61 @@ class Rule:
         yield from _lists_in(f"{self.where}.transform", self.transform)
 
 
+Units = Literal["elements", "filters", "channels"]
+UNITS: tuple[Units, ...] = ("elements", "filters", "channels")
+Within = Literal["weight", "filter", "all"]
+WITHIN: tuple[Within, ...] = ("weight", "filter", "all")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which elements an edit changes: some by number, by a mask, or those of smallest or largest magnitude.
+
+    Attributes:
+        units: what is chosen: single elements, filters (along the last axis), or channels (along the last but one).
+        indices: which filters or channels, by number.
+        count: how many, or which share of them, of the smallest or largest magnitude; of filters and channels that is
+            the root of the sum of squares.
+        largest: whether the largest are meant.
+        within: what the count is of: each weight, each filter of it, or all weights of the edit together.
+        mask: a file that is not zero where an element is meant.
+    """
+
+    units: Units = "elements"
+    indices: tuple[int, ...] = ()
+    count: float | None = None
+    largest: bool = False
+    within: Within = "weight"
+    mask: str | None = None
+
+    def __str__(self) -> str:
+        if self.mask is not None:
+            return f"mask {self.mask}"
+        if self.count is None:
+            return f"{self.units} {', '.join(map(str, self.indices))}"
+        among = {"weight": "", "filter": " of each filter", "all": " of all weights together"}[self.within]
+        return f"{'largest' if self.largest else 'smallest'} {self.count} {self.units}{among}"
+
+
 @dataclass(frozen=True)
 class Edit:
-    """A change of single elements of one target weight, after the mapping."""
+    """A change of elements of one target weight, after the mapping.
+
+    Attributes:
+        name: its key in `edit`.
+        at: the weight; in a recipe also a pattern over the names of several, each of which has an edit in the plan.
+        index: which elements, an entry an axis; empty with a `choice`, or for all.
+        operation: what is done to them.
+        value: the operand: a number, or the path of a file that holds the new values.
+        choice: which elements, where an index does not say it.
+    """
 
     name: str
     at: str
-    index: tuple[int | str, ...]
-    operation: Literal["set", "add", "multiply"]
-    value: float
+    index: tuple[int | str | tuple[int, ...], ...]
+    operation: Literal["set", "add", "multiply", "noise"]
+    value: float | str
+    choice: Choice | None = None
 
     @property
     def where(self) -> str:

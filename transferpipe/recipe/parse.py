@@ -23,8 +23,9 @@ from transferpipe.recipe.model import (
     Save,
 )
 from transferpipe.recipe.outputs import known_suffixes, output_of, outputs_of, suffixes_with
+from transferpipe.recipe.parse_edits import parse_edit
 from transferpipe.recipe.parse_origin import is_build, parse_build, parse_origin
-from transferpipe.recipe.parse_rules import compile_pattern, compile_patterns, parse_edit, parse_rule, split_source
+from transferpipe.recipe.parse_rules import compile_pattern, compile_patterns, parse_rule, split_source
 from transferpipe.recipe.parse_verify import parse_verify
 from transferpipe.recipe.sizes import parse_size
 

@@ -1,22 +1,16 @@
-"""Reading `mapping` and `edit`."""
+"""Reading `mapping`."""
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from transferpipe.errors import Problems, did_you_mean
 from transferpipe.recipe.fields import Fields, describe
-from transferpipe.recipe.model import SINGLE, Edit, From, Rule, Steps
+from transferpipe.recipe.model import SINGLE, From, Rule, Steps
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.recipe.templates import Template
-
-_OPERATIONS: tuple[Literal["set", "add", "multiply"], ...] = ("set", "add", "multiply")
-_LARGEST = sys.float_info.max
-SLICE = r"\s*(-?\d{1,18})?\s*:\s*(-?\d{1,18})?\s*(:\s*(-?\d{1,18})?\s*)?"
 
 
 def compile_pattern(text: str, where: str, problems: Problems) -> Pattern | None:
@@ -174,64 +168,3 @@ def _parse_merge(fields: Fields, froms: Sequence[From]) -> Any:
         what = f"base {base!r} is not a source that the rule takes from: {', '.join(known)}"
         fields.note("merge", what, did_you_mean(base, known) or f"write base: {known[0]}")
     return {name: {**arguments, "base": 0}}  # with the problem noted, it is only looked at for further ones
-
-
-def parse_edit(name: str, value: Any, problems: Problems) -> Edit | None:
-    """Return one edit, or None with the problems noted (null switches an edit off)."""
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        problems.add(
-            f"edit.{name}", f"must be a mapping with `at`, `index` and one of set, add, multiply, not {describe(value)}"
-        )
-        return None
-    before = len(problems.found)
-    fields = Fields(value, f"edit.{name}", problems, "edit")
-    at = fields.text("at")
-    if not at and len(problems.found) == before:
-        fields.note("at", "the name of a target weight is required")
-    index = _parse_index(fields)
-    given = [op for op in _OPERATIONS if fields.raw(op) is not None]
-    if len(given) != 1 and len(problems.found) == before:
-        problems.add(
-            f"edit.{name}", f"needs exactly one of {', '.join(_OPERATIONS)}; it has {', '.join(given) or 'none'}"
-        )
-    numbers = [_parse_number(fields, op) for op in given]
-    fields.finish()
-    if len(problems.found) > before or at is None or not given:
-        return None
-    return Edit(name, at, index, given[0], numbers[0])
-
-
-def _parse_number(fields: Fields, key: str) -> int | float:
-    value = fields.raw(key)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        fields.note(key, f"must be a number, not {describe(value)}")
-    elif not -_LARGEST <= value <= _LARGEST:
-        fields.note(key, f"must be a finite number, not {describe(value)}")
-    else:
-        return value
-    return 0
-
-
-def _parse_index(fields: Fields) -> tuple[int | str, ...]:
-    value = fields.raw("index")
-    items = [value] if isinstance(value, int | str) and not isinstance(value, bool) else value
-    if items is None:
-        if not fields.has("index") or fields.is_null("index"):
-            fields.note("index", "a list with one entry an axis is required", "such as [3, 5], or ['0:3', ':']")
-        return ()
-    if not isinstance(items, list | tuple):
-        fields.note("index", f"must be a list with one entry an axis, not {describe(value)}")
-        return ()
-    for item in items:
-        good = isinstance(item, int) and not isinstance(item, bool)
-        if not good and not (isinstance(item, str) and re.fullmatch(SLICE, item)):
-            fields.note("index", f"an entry must be an integer or a slice such as '0:3', not {describe(item)}")
-    return tuple(items)
-
-
-def as_slice(text: str) -> slice:
-    """Return the slice that a text such as ``0:3`` or ``::2`` stands for."""
-    parts = [int(p) if p.strip() else None for p in text.split(":")]
-    return slice(*parts)

@@ -28,6 +28,7 @@ from transferpipe.planning.transforms.values import Cast
 from transferpipe.recipe.model import Edit, Verify
 from transferpipe.values.cast_errors import CastError
 from transferpipe.values.checks import cast, check_finite, check_step, check_variance
+from transferpipe.values.choices import Choices
 from transferpipe.values.edits import apply_edit
 from transferpipe.values.streams import InFiles, merged_parts
 from transferpipe.weights.name import WeightName
@@ -68,6 +69,7 @@ class Values:
 
     def __post_init__(self) -> None:
         self._assignments = {a.target: a for a in self.plan.assignments}
+        self.choices = Choices(self.plan, self.before_edits)
         self._edits: dict[str, list[Edit]] = {}
         for edit in self.plan.edits:
             self._edits.setdefault(edit.at, []).append(edit)
@@ -82,9 +84,18 @@ class Values:
         assignment = self._assignments.get(name)
         value = self._assigned(assignment) if assignment else self.kept.read(name)
         if name in self._edits:
-            value = value.copy()
+            before, value = value, value.copy()
+            changed = np.zeros(value.shape, bool)
             for edit in self._edits[name]:
-                apply_edit(value, edit)
+                index = self.choices.index(edit, before)
+                if changed[index].any():
+                    what, fix = (
+                        f"edit {edit.name} changes an element of {name} that another edit changes",
+                        "merge the two edits",
+                    )
+                    raise VerificationError(Problem(edit.where, what, fix))
+                changed[index] = True
+                apply_edit(value, edit, index, self.choices.operand(edit, before, index))
         return value
 
     def segment(self, name: str) -> Segment | None:

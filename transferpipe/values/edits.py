@@ -15,39 +15,47 @@ from transferpipe.planning.edits import index_of
 from transferpipe.recipe.model import Edit
 
 
-def apply_edit(value: NDArray[Any], edit: Edit) -> None:
-    """Change the elements of `value` that `edit` names, in place.
+def apply_edit(value: NDArray[Any], edit: Edit, index: Any = None, operand: Any = None) -> None:
+    """Change the elements of `value` at `index`, which `edit` names, in place.
+
+    Args:
+        value: the weight.
+        edit: what is done.
+        index: which elements: an index of NumPy's, or a mask; those of the edit's own index where it is left out.
+        operand: the number, or an array of the shape of the elements; the edit's own number where it is left out.
 
     Raises:
         VerificationError: a new value does not fit the weight's dtype; nothing was changed.
     """
-    index = index_of(edit)
+    index = index_of(edit, value.shape) if index is None else index
+    operand = edit.value if operand is None else operand
     old = np.asarray(value[index])
     exact = kind_of(value.dtype.name) in ("integer", "b")
-    value[index] = _whole(old, edit) if exact else _rounded(old, edit)
+    value[index] = _whole(old, edit, operand) if exact else _rounded(old, edit, operand)
 
 
 def _edited(old: NDArray[Any], edit: Edit, number: Any) -> NDArray[Any]:
     if edit.operation == "set":
-        return np.full(old.shape, number, dtype=old.dtype)
-    return np.asarray(old + number if edit.operation == "add" else old * number)
+        return np.array(np.broadcast_to(number, old.shape), dtype=old.dtype)
+    return np.asarray(old * number if edit.operation == "multiply" else old + number)
 
 
-def _whole(old: NDArray[Any], edit: Edit) -> NDArray[Any]:
+def _whole(old: NDArray[Any], edit: Edit, operand: Any) -> NDArray[Any]:
     """Compute with whole numbers exactly: a float does not hold all that 64 bits do."""
     low, high = (0, 1) if old.dtype.kind == "b" else (ml_dtypes.iinfo(old.dtype).min, ml_dtypes.iinfo(old.dtype).max)
     whole = old.astype(np.int64) if old.dtype != np.uint64 else old
-    new = _edited(whole.astype(object), edit, Fraction(edit.value))
+    exactly = np.vectorize(Fraction, otypes=[object])(operand) if np.size(operand) else operand
+    new = _edited(whole.astype(object), edit, exactly)
     for number in new.flat:
         if number != int(number) or not low <= number <= high:
             raise _does_not_fit(edit, float(number), old)
     return np.vectorize(int, otypes=[object])(new).astype(old.dtype) if new.size else old
 
 
-def _rounded(old: NDArray[Any], edit: Edit) -> NDArray[Any]:
+def _rounded(old: NDArray[Any], edit: Edit, operand: Any) -> NDArray[Any]:
     """Compute in double precision and round once."""
     with np.errstate(all="ignore"):
-        new = _edited(old.astype(np.complex128 if old.dtype.kind == "c" else np.float64), edit, edit.value)
+        new = _edited(old.astype(np.complex128 if old.dtype.kind == "c" else np.float64), edit, operand)
         back = new.astype(old.dtype)
     overflow = ~np.isfinite(back) & (np.isfinite(old) | np.isfinite(new))
     lost = overflow | ((back == 0) & (new != 0))

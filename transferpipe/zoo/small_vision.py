@@ -63,7 +63,7 @@ def small_cnn_3d(classes: int = 10) -> keras.Model:
     return keras.Model(videos, layers.Dense(classes, activation="softmax", name="head")(x), name="small_cnn_3d")
 
 
-def small_vit(image: int = 8, patch: int = 2, classes: int = 10) -> keras.Model:
+def small_vit(image: int = 8, patch: int = 2, classes: int = 10, depth: int = 2) -> keras.Model:
     """Return a vision transformer of two blocks: ``patches``, ``positions``, ``block1_...``, ``block2_...``, ``head``.
 
     The first position is the class token's: its embedding stands for the token itself, as every image has the same.
@@ -73,6 +73,7 @@ def small_vit(image: int = 8, patch: int = 2, classes: int = 10) -> keras.Model:
         image: height and width of an image, a multiple of `patch`.
         patch: height and width of a patch.
         classes: how many classes ``head`` tells apart.
+        depth: how many blocks.
 
     Returns:
         A model from images of shape (n, image, image, 1) to probabilities of shape (n, classes).
@@ -86,7 +87,7 @@ def small_vit(image: int = 8, patch: int = 2, classes: int = 10) -> keras.Model:
     x = layers.ZeroPadding1D((1, 0), name="class_token")(layers.Reshape((-1, width), name="tokens")(x))
     places = ops.cumsum(ops.ones_like(x[:, :, 0], dtype="int32"), axis=1) - 1
     x = layers.Add(name="placed")([x, layers.Embedding(1 + grid * grid, width, name="positions")(places)])
-    for number in (1, 2):
+    for number in range(1, depth + 1):
         x = _block(x, width, f"block{number}")
     x = layers.LayerNormalization(epsilon=1e-6, name="norm")(x)[:, 0]
     return keras.Model(images, layers.Dense(classes, activation="softmax", name="head")(x), name="small_vit")

@@ -14,7 +14,7 @@ from transferpipe.planning.transforms import MERGES, TRANSFORMS, Transform
 from transferpipe.planning.transforms import OUTSIDE as OTHER_TRANSFORMS
 from transferpipe.recipe.keys import RECIPE, SECTIONS, Key, Kind
 from transferpipe.recipe.layouts import OUTSIDE
-from transferpipe.recipe.parse_rules import SLICE
+from transferpipe.recipe.parse_edits import SLICE
 from transferpipe.recipe.sizes import SIZE
 
 Schema = dict[str, Any]
@@ -89,7 +89,17 @@ def _size(_: Key) -> Schema:
 
 
 def _index(_: Key) -> Schema:
-    return {"anyOf": [_INDEX, {"type": "array", "items": _INDEX}]}
+    several: Schema = {"type": "array", "items": {"type": "integer"}}
+    return {"anyOf": [_INDEX, {"type": "array", "items": {"anyOf": [_INDEX, several]}}]}
+
+
+def _integers(_: Key) -> Schema:
+    return {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}, _FILLED_IN]}
+
+
+def _share(_: Key) -> Schema:
+    share = {"type": "number", "exclusiveMinimum": 0, "maximum": 1}
+    return {"anyOf": [{"type": "integer", "minimum": 1}, share, _FILLED_IN]}
 
 
 def _transforms(_: Key) -> Schema:
@@ -145,6 +155,9 @@ _VALUES: Mapping[Kind, Callable[[Key], Schema]] = {
     "flag": _plain("boolean"),
     "size": _size,
     "index": _index,
+    "integers": _integers,
+    "share": _share,
+    "number or file": lambda _: {"type": ["number", "string"]},
     "transforms": _transforms,
     "entries": _entries,
     "merge": _merge,

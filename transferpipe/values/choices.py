@@ -1,0 +1,164 @@
+"""Which elements an edit changes, and what with, where values or files say it.
+
+Of equal magnitudes those come first that stand first, weight by weight in the target's order: a choice has exactly as
+many elements as it asks for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.errors import Problem, RecipeError
+from transferpipe.planning.edits import index_of, units_axis
+from transferpipe.planning.model import Plan
+from transferpipe.recipe.model import Edit
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.formats import open_source
+from transferpipe.weights.spec import WeightSpec
+
+
+@dataclass
+class Choices:
+    """The elements that a plan's edits choose.
+
+    Attributes:
+        plan: the plan.
+        read: gives the value of a weight before the edits.
+    """
+
+    plan: Plan
+    read: Callable[[str], NDArray[Any]]
+    _files: dict[str, FileSource] = field(default_factory=dict)
+    _shared: dict[str, dict[str, NDArray[np.bool_]]] = field(default_factory=dict)
+
+    def index(self, edit: Edit, before: NDArray[Any]) -> Any:
+        """Return what an edit chooses of a weight that is `before` without it: an index of NumPy's, or a mask."""
+        choice = edit.choice
+        if choice is None:
+            return index_of(edit, before.shape)
+        if choice.mask is not None:
+            return self._of_file(edit, choice.mask) != 0
+        axis = units_axis(edit)
+        if choice.count is None:
+            chosen = np.zeros(before.shape[axis or 0], bool)
+            chosen[list(choice.indices)] = True
+        elif choice.within == "all":
+            if edit.name not in self._shared:
+                self._shared[edit.name] = self._choose_together(edit)
+            chosen = self._shared[edit.name][edit.at]
+        else:
+            chosen = _choose(edit, before)
+        return _spread(chosen, before.shape, axis)
+
+    def operand(self, edit: Edit, before: NDArray[Any], index: Any) -> Any:
+        """Return what an edit sets, adds or multiplies: a number, or an array for the elements that it chooses."""
+        if isinstance(edit.value, str):
+            return self._of_file(edit, edit.value)[index]
+        if edit.operation == "noise":
+            text = f"{self.plan.seed}/{edit.name}/{edit.at}"
+            key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
+            drawn = np.random.Generator(np.random.Philox(key=key)).normal(0.0, edit.value, before.shape)
+            return drawn[index]
+        return edit.value
+
+    @cached_property
+    def _groups(self) -> dict[str, list[Edit]]:
+        groups: dict[str, list[Edit]] = {}
+        for edit in self.plan.edits:
+            groups.setdefault(edit.name, []).append(edit)
+        return groups
+
+    def _choose_together(self, edit: Edit) -> dict[str, NDArray[np.bool_]]:
+        """Return what is chosen of each weight, where those of all weights of an edit are counted together."""
+        sizes = {e.at: _magnitudes(e, self.read(e.at)) for e in self._groups[edit.name]}
+        chosen = _pick(np.concatenate([v.ravel() for v in sizes.values()]), edit)
+        found, start = {}, 0
+        for name, values in sizes.items():
+            found[name] = chosen[start : start + values.size].reshape(values.shape)
+            start += values.size
+        return found
+
+    def _of_file(self, edit: Edit, path: str) -> NDArray[Any]:
+        source = self._files.setdefault(path, open_source(Path(path))) if path not in self._files else self._files[path]
+        return np.asarray(source.read(_find(edit, path, source).name))
+
+
+def check_files(plan: Plan, shapes: Callable[[str], tuple[int, ...]]) -> None:
+    """Refuse files of edits that do not hold an array of the weight's shape.
+
+    Raises:
+        RecipeError: with both shapes.
+        FileError: a file cannot be read.
+    """
+    for edit in plan.edits:
+        mask = edit.choice.mask if edit.choice else None
+        for key, path in (("mask", mask), ("set", edit.value if isinstance(edit.value, str) else None)):
+            if path is None:
+                continue
+            found, shape = _find(edit, path, open_source(Path(path))), shapes(edit.at)
+            if found.shape != shape:
+                what = f"{found.name} of {path} has shape {found.shape}, {edit.at} has shape {shape}"
+                raise RecipeError(Problem(f"{edit.where}.{key}", what, "give an array of the weight's own shape"))
+
+
+def _find(edit: Edit, path: str, source: FileSource) -> WeightSpec:
+    """Return the array of a file that is meant: the one of the weight's name, or the only one."""
+    if edit.at in source.catalog:
+        return source.catalog[edit.at]
+    found = list(source.catalog)
+    if len(found) == 1:
+        return found[0]
+    what = f"{path} holds {len(found)} arrays, and none is called {edit.at}"
+    raise RecipeError(Problem(edit.where, what, "give each array the name of its weight"))
+
+
+def _magnitudes(edit: Edit, value: NDArray[Any]) -> NDArray[Any]:
+    """Return the magnitude of every element, or of every filter or channel, that may be chosen."""
+    axis = units_axis(edit)
+    small = value.dtype.itemsize <= 4 and value.dtype.kind not in "biuc"  # float32 holds these exactly
+    sizes = np.abs(value.astype(np.float32 if small and axis is None else np.float64, copy=False))
+    if axis is None:
+        return np.asarray(sizes)
+    others = tuple(i for i in range(value.ndim) if i != axis % value.ndim)
+    return np.asarray(np.sqrt(np.sum(sizes * sizes, axis=others)))
+
+
+def _choose(edit: Edit, before: NDArray[Any]) -> NDArray[np.bool_]:
+    sizes = _magnitudes(edit, before)
+    if edit.choice is None or edit.choice.within != "filter" or not sizes.ndim:
+        return _pick(sizes.ravel(), edit).reshape(sizes.shape)
+    rows = sizes.reshape(-1, sizes.shape[-1])
+    return np.stack([_pick(column, edit) for column in rows.T], axis=-1).reshape(sizes.shape)
+
+
+def _pick(sizes: NDArray[Any], edit: Edit) -> NDArray[np.bool_]:
+    """Return which of a row of magnitudes are chosen: a share is rounded to the nearest number of elements."""
+    assert edit.choice is not None and edit.choice.count is not None
+    count = edit.choice.count
+    number = min(sizes.size, count if isinstance(count, int) else round(count * sizes.size))
+    chosen = np.zeros(sizes.size, bool)
+    if not number:
+        return chosen
+    order = -sizes if edit.choice.largest else sizes
+    limit = np.partition(order, number - 1)[number - 1]
+    chosen[order < limit] = True
+    ties = np.flatnonzero(order == limit)
+    chosen[ties[: number - int(chosen.sum())]] = True
+    return chosen
+
+
+def _spread(chosen: NDArray[np.bool_], shape: tuple[int, ...], axis: int | None) -> NDArray[np.bool_]:
+    """Return the mask of all elements of the filters or channels that are chosen."""
+    if axis is None:
+        return chosen
+    along = [1] * len(shape)
+    along[axis] = shape[axis]
+    return np.broadcast_to(chosen.reshape(along), shape)
