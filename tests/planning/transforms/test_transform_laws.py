@@ -92,6 +92,14 @@ CASES = {
     "cast": (("float16", ((2, 3),), lambda a: a.astype("float16")), ("int8", ((2,),), lambda a: a.astype("int8"))),
     "scale": ((0.5, ((2, 3),), lambda a: a / 2), (-3, ((),), lambda a: a * -3), (1e30, ((2,),), None)),
     "fill": ((0.25, ((2, 3),), lambda a: np.full_like(a, 0.25)),),
+    "add": ((0.5, ((2, 3),), lambda a: a + 0.5),),
+    "zero": ((None, ((2, 3),), np.zeros_like),),
+    "noise": (({"std": 0.5, "seed": 3}, (MAP,), None), ({"std": 0.5, "relative": True}, ((40, 30),), None)),
+    "normalize": (
+        (None, (MAP,), lambda a: a / np.sqrt((a**2).sum())),
+        ({"axis": 0}, ((2, 3),), lambda a: a / np.maximum(np.sqrt((a**2).sum(0)), 1)),
+        ({"axis": [0, -1]}, (MAP,), None),
+    ),
     "flatten_order": (([3, 2, 2], ((12, 5),), lambda a: a.reshape(3, 4, 5).swapaxes(0, 1).reshape(12, 5)),),
     "flip": (([0], (MAP,), np.flipud), ([0, 1], (MAP,), lambda a: a[::-1, ::-1])),
     "from_cudnn": (

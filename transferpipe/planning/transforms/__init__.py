@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from transferpipe.errors import did_you_mean
+from transferpipe.planning.transforms.arithmetic import Add, Noise, Normalize, Zero
 from transferpipe.planning.transforms.arrange import Interleave, NewAxis, Repeat, Split, Unstack
 from transferpipe.planning.transforms.attention import FuseQkv, UnfuseQkv
 from transferpipe.planning.transforms.axes import Reshape, Transpose
@@ -82,6 +83,10 @@ TRANSFORMS: Mapping[str, type[Transform]] = {
         Cast,
         Scale,
         Fill,
+        Add,
+        Noise,
+        Normalize,
+        Zero,
         FlattenOrder,
         Flip,
         FromCudnn,
