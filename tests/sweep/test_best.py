@@ -1,5 +1,6 @@
 """The best variant by name."""
 
+import hashlib
 import json
 
 import yaml
@@ -13,15 +14,17 @@ def sweep(folder, scores, better=True):
     entries = []
     for (freeze, seed), value in scores.items():
         score = {"value": value, "name": "accuracy", "higher_is_better": better}
-        files = [{"path": "model.keras", "sha256": "0"}, {"path": "also.npz", "sha256": "1"}]
+        files = [{"path": name, "sha256": hashlib.sha256(b"").hexdigest()} for name in ("model.keras", "also.npz")]
         result = {"status": "done", "checksum": "p1", "artifacts": files, "score": score, "seconds": 1.0}
         overrides = {"freeze": freeze, "seed": seed}
         entry = Entry(overrides, None, f"v{freeze}{seed}", "p1", result)
         recipe = {"freeze": [freeze], "seed": int(seed), "expect": None}
         write_variant(folder / entry.key, Planned(Variant(recipe, overrides), "p1", entry.key, (1, 0)))
         (folder / entry.key / "result.json").write_text(json.dumps(result))
-        for name in ("manifest.json", "plan.json", "model.keras", "also.npz"):
+        for name in ("model.keras", "also.npz"):
             (folder / entry.key / name).touch()
+        for name in ("manifest.json", "plan.json"):
+            (folder / entry.key / name).write_text("{}")
         entries.append(entry)
     return entries
 
