@@ -1,0 +1,97 @@
+"""What a scored variant costs, in one command: ``python tests/benchmarks/scored.py [--count 200] [--out RESULT.json]``.
+
+CPU seconds and peak memory of whole processes: sweeps of few and of many variants of one architecture, scored and not.
+The difference of the two, for a further variant, is what scoring costs; that of a training of two epochs is nearly all
+overhead. Then the wall time of trained scores in one process and in two (`hydra/launcher=processes`), which says
+something only on a machine with two idle cores. Not part of the test suite.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+RECIPE = """# @package _global_
+vars: {x: 0}
+source: {path: pkg://transferpipe/zoo/data/digits_0_4.keras}
+target: {_target_: transferpipe.zoo.digits_cnn, classes: 5}
+mapping: {trunk: {to: trunk}, head: {to: head, from: null}}
+ignore: ['head/.*']
+freeze: [trunk]
+edit: {probe: {at: head/bias, index: [0], set: '${vars.x}'}}
+score:
+  _target_: transferpipe.score.finetune
+  epochs: 2
+  data: {_target_: transferpipe.score.digits_data, labels: [5, 6, 7, 8, 9]}
+"""
+FEW = 2
+SCORES = {
+    "none": ["score=null"],
+    "finetune, 2 epochs": [],
+    "evaluate": ["score=evaluate", "score.data.labels=[5,6,7,8,9]"],
+    "head_training": ["score=head_training"],
+}
+
+
+def sweep(folder, variants, *words):
+    """Run a sweep, and return its CPU seconds, wall seconds and peak memory in MB."""
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    command = [sys.executable, "-m", "transferpipe", "sweep", "recipe=scored", f"vars.x=range({variants})", *words]
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [*command, "hydra.sweep.dir=out"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{command} failed with {process.returncode}")
+    return usage.ru_utime + usage.ru_stime, time.perf_counter() - started, usage.ru_maxrss / 1024
+
+
+def further_variants(folder, count):
+    """Return, by score, CPU seconds and MB of a further variant."""
+    found = {}
+    for name, words in SCORES.items():
+        few, many = sweep(folder, FEW, *words), sweep(folder, count, *words)
+        further = count - FEW
+        found[name] = {"cpu_seconds": (many[0] - few[0]) / further, "megabytes": (many[2] - few[2]) / further}
+        print(
+            f"{name}: {found[name]['cpu_seconds']:.3f} CPU s, {found[name]['megabytes']:.2f} MB a variant", flush=True
+        )
+    return found
+
+
+def two_jobs(folder, count):
+    """Return the wall time of longer trainings in one process and in two, and their ratio."""
+    words = ["score.epochs=300", "score.patience=300"]
+    one = sweep(folder, count, *words)[1]
+    two = sweep(folder, count, *words, "hydra/launcher=processes", "hydra.launcher.n_jobs=2")[1]
+    print(f"{count} trained variants: {one:.1f} s in one process, {two:.1f} s in two, {one / two:.2f} times as fast")
+    return {"one": one, "two": two, "ratio": one / two}
+
+
+def main():
+    """Measure, print, and write the result where it is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=200, help="variants of the longer sweep")
+    parser.add_argument("--jobs", action="store_true", help="also one process against two")
+    parser.add_argument("--out", type=Path, help="also write the numbers to this JSON file")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "recipes").mkdir()
+        (folder / "recipes" / "scored.yaml").write_text(RECIPE)
+        result = {"further_variant": further_variants(folder, arguments.count)}
+        if arguments.jobs:
+            result["jobs"] = two_jobs(folder, 40)
+    if arguments.out:
+        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
