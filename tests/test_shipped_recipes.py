@@ -38,6 +38,8 @@ HERE = {
     "yosinski",
 }
 MERGED = {"soup", "interpolate", "ties", "task_arithmetic"}  # test_merge_recipes.py
+FOLDED = {"fold_batchnorm", "merge_lora", "dequantize"}  # test_surgery_recipes.py
+ROWS = {"more_classes", "class_names", "grow_vocabulary"}  # there, too
 MTCNN = {"mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet"}  # tests/real/test_mtcnn.py
 VISION = {"rgb_to_grey", "more_bands", "bigger_image", "bigger_patch", "inflate_3d"}  # tests/test_vision_recipes.py
 REAL = {"hed_to_vgg16", "fer_to_digits", *MTCNN}  # tests/real/test_real_recipes.py
@@ -84,7 +86,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 
 def test_every_recipe_is_tested():
-    assert {path.stem for path in RECIPES} == HERE | MERGED | VISION | REAL
+    assert {path.stem for path in RECIPES} == HERE | MERGED | VISION | FOLDED | ROWS | REAL
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

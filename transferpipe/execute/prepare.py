@@ -14,6 +14,7 @@ from transferpipe.models.loaded_flags import judge_freezing
 from transferpipe.models.opened import Opened, Prepared
 from transferpipe.models.target import FileTarget
 from transferpipe.packages import is_installed, missing_package
+from transferpipe.planning.inputs import pin_inputs
 from transferpipe.planning.layouts.export import plan_export
 from transferpipe.planning.model import PlanWarning
 from transferpipe.planning.planner import make_plan
@@ -53,6 +54,7 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
     Raises:
         RecipeError: the plan cannot be made, is not the expected one, or has warnings that the recipe refuses.
     """
+    recipe = pin_inputs(recipe)
     sources = {alias: source.catalog for alias, source in opened.sources.items()}
     plan = make_plan(recipe, sources, opened.target.structure, opened.labels, opened.layouts)
     check_files(plan, lambda name: opened.target.structure.catalog[name].shape)

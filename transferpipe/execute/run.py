@@ -13,6 +13,7 @@ from typing import Any
 from transferpipe.errors import FileError, Problem, VerificationError
 from transferpipe.execute.quantize import quantize
 from transferpipe.execute.warnings import value_warnings
+from transferpipe.fetch.name_list import NameFile
 from transferpipe.files.atomic import final_name
 from transferpipe.files.staging import Staging
 from transferpipe.models.keras_private import closing_name_scopes
@@ -21,6 +22,7 @@ from transferpipe.models.opened import Prepared
 from transferpipe.models.source import ModelSource
 from transferpipe.models.target import FileTarget, ModelTarget, is_worth_loading
 from transferpipe.packages import is_installed
+from transferpipe.planning.inputs import inputs_of
 from transferpipe.planning.model import Plan, PlanWarning
 from transferpipe.planning.warned import describe_warnings, refuse_warnings
 from transferpipe.progress import Progress
@@ -339,6 +341,7 @@ def _manifest(prepared: Prepared, made: _Made, verdict: Verdict) -> dict[str, An
             {"format": target.source.format, **_place(target.source)} if isinstance(target, FileTarget) else None
         ),
         **_fetched(prepared),
+        **_inputs(plan),
         "verify": {
             "nonfinite": prepared.recipe.verify.nonfinite,
             "negative_variance": prepared.recipe.verify.negative_variance,
@@ -358,6 +361,13 @@ def _fetched(prepared: Prepared) -> dict[str, Any]:
     models = {**built, "target": opened.target}
     files = {a: [f.to_data() for f in m.fetched] for a, m in models.items() if isinstance(m, ModelTarget) and m.fetched}
     return {"fetched": files} if files else {}
+
+
+def _inputs(plan: Plan) -> dict[str, Any]:
+    """Return the files that transforms read, with their digests, by how the recipe writes them; nothing for none."""
+    found = inputs_of(plan)
+    places = {path: NameFile(path, digest).locate().absolute() for path, digest in found.items()}
+    return {"inputs": {path: {"path": str(places[path]), "sha256": found[path]} for path in found}} if found else {}
 
 
 def _place(source: Source) -> dict[str, str | None]:

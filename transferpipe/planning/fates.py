@@ -64,7 +64,7 @@ class Fates:
             self.kept[name] = Kept(name, rule, reason, spec.shape, spec.dtype)
 
 
-def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken]) -> None:
+def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken], folded: tuple[Any, ...] = ()) -> None:
     """Assign the source weights `found` to the target weight `name`, or note why that cannot be.
 
     Args:
@@ -72,12 +72,13 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken]) -
         rule: the rule behind it; None under ``unmatched: same_name``.
         name: the target weight.
         found: what it takes of each source, in the order of the rule's `from`.
+        folded: the step, as written, that folds what the rule says into it, before the rule's own transforms.
     """
     spec = fates.target.catalog[name]
     where = rule.where if rule else UNMATCHED_RULE
     refs = tuple(_ref(fates.sources[t.source][n], t.source) for t in found for n in t.names)
     merge = rule.merge if rule else None
-    transforms = rule.transforms_of(spec.own_name) if rule else ()
+    transforms = (*folded, *(rule.transforms_of(spec.own_name) if rule else ()))
     adapter = _adapter(found)
     froms = rule.froms if rule else ()
     items: tuple[tuple[Any, ...], ...] = tuple(origin.transforms_of(spec.own_name) for origin in froms)

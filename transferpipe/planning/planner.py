@@ -24,6 +24,7 @@ from transferpipe.planning.lint.whole_plan import lint
 from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning, SourceWeight
 from transferpipe.planning.one_variable import close_claims, put_together, settle_names, unclaimed
 from transferpipe.planning.pairing.axes import warn_of_judged
+from transferpipe.planning.pairing.folds import Folded, fold_rule
 from transferpipe.planning.pairing.layouts import describe_named, names_wanted, take_module
 from transferpipe.planning.pairing.rules import pair_rule
 from transferpipe.planning.pairing.taken import (
@@ -148,11 +149,11 @@ def pair_weights(
             fates.keep([w for u in claims[rule.name] for w in u.weights], rule.name, "from: null")
             continue
         missing = Problems()
-        found = pair_rule(rule, claims[rule.name], dataclasses.replace(pairing, problems=missing))
+        found = _take(rule, claims[rule.name], dataclasses.replace(pairing, problems=missing))
         if not found:
             problems.found += missing.found
         for weight, taken in found.items():
-            assign(fates, rule, weight, taken)
+            assign(fates, rule, weight, taken.taken, taken.steps)
     by_name = dataclasses.replace(pairing, problems=Problems())
     _settle_unmatched(recipe, fates, by_name, unclaimed(target.catalog, claimed, named_sources))
     list(put_together(fates, target.catalog, sources, {rule.name: rule for rule in recipe.rules}))
@@ -242,8 +243,15 @@ def _settle(rule: Rule, units: Sequence[Unit], fates: Fates, pairing: Pairing) -
         return
     taken = [pairing.sources[alias] for alias in dict.fromkeys(f.source for f in rule.froms)]
     units = refuse_floats(rule.where, units, fates.target.catalog, taken, pairing.problems)
-    for weight, found in pair_rule(rule, units, pairing).items():
-        assign(fates, rule, weight, found)
+    for weight, found in _take(rule, units, pairing).items():
+        assign(fates, rule, weight, found.taken, found.steps)
+
+
+def _take(rule: Rule, units: Sequence[Unit], pairing: Pairing) -> dict[str, Folded]:
+    """Return what each weight that a rule claims takes, with what is folded into it."""
+    if rule.fold:
+        return fold_rule(rule, units, pairing)
+    return {weight: Folded(tuple(taken)) for weight, taken in pair_rule(rule, units, pairing).items()}
 
 
 def _settle_unmatched(recipe: Recipe, fates: Fates, pairing: Pairing, left: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem, Problems, TransferError, VerificationError
 from transferpipe.fetch.cache import kept_copy
+from transferpipe.fetch.name_list import NameFile
 from transferpipe.files.hashing import sha256
 from transferpipe.files.publishing import settle
 from transferpipe.files.segment import Segment
@@ -55,7 +57,7 @@ class RunProof:
 
 @dataclass
 class _Again:
-    """The state of one proof."""
+    """The state of one proof; `lost` has the digests of what transforms read and is not there any more."""
 
     plan: Plan
     manifest: Mapping[str, Any]
@@ -63,6 +65,7 @@ class _Again:
     sources: dict[str, Source] = field(default_factory=dict)
     target: Source | None = None
     notes: list[str] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
     problems: Problems = field(default_factory=Problems)
     recomputed: int = 0
     by_digest: int = 0
@@ -82,6 +85,7 @@ def verify_run(folder: Path, on_progress: Progress | None = None) -> RunProof:
     settle(folder)
     again = _load(folder)
     _open_sources(again)
+    _read_inputs(again)
     for artifact in again.manifest["artifacts"]:
         _verify_artifact(folder, artifact, again, on_progress)
     again.problems.raise_as(VerificationError)
@@ -145,6 +149,16 @@ def _open_sources(again: _Again) -> None:
             again.sources[alias] = source
     if again.manifest["target_file"]:
         again.target = _try_open(again.manifest["target_file"], "target", again)
+
+
+def _read_inputs(again: _Again) -> None:
+    """Read the files that transforms read, wherever they lie; what is read again is known by its digest."""
+    for written, entry in again.manifest.get("inputs", {}).items():
+        try:
+            NameFile(entry["path"], entry["sha256"]).names()
+        except TransferError as error:
+            again.lost.add(entry["sha256"])
+            again.notes.append(f"{written} cannot be read any more: {error}")
 
 
 def _try_open(entry: Mapping[str, Any], alias: str, again: _Again) -> FileSource | None:
@@ -225,7 +239,9 @@ def _compare(source: FileSource, there: WeightSpec, entry: Mapping[str, Any], va
         again.problems.add(where, "its digest is not the one in the manifest", "the file was changed after the run")
         return
     needed = {s.partition(":")[0] for s in entry.get("sources", ())}
+    inputs = (digest for digest in again.lost if digest in json.dumps(entry))
     lost = not needed <= again.sources.keys() or (entry["status"] == "kept" and again.target is None)
+    lost = lost or any(inputs)
     if lost or "quantized" in entry:  # what Keras quantized, only Keras can compute again
         again.by_digest += 1
         return

@@ -221,6 +221,14 @@ _RULE = (
     Key("except", "texts", "patterns taken out of `to`", ["enc/9"], []),
     Key("transform", "transforms", "steps from a source's value to the target's", [{"transpose": [1, 0]}], []),
     Key("merge", "merge", "how several sources become one", {"linear": [0.5, 0.5]}),
+    Key(
+        "fold",
+        "texts",
+        "templates of source layers that are folded into what is taken: normalizations, LoRA",
+        r"bn\1",
+        [],
+    ),
+    Key("fold_with", "mapping", "what folding needs and no file tells: epsilon, alpha", {"epsilon": 0.001}, {}),
     Key("on_mismatch", "choice", "what shapes that differ after the transforms do", "keep", "error", ("error", "keep")),
     Key("optional", "flag", "whether the rule may match nothing", True, False),
     Key(

@@ -132,6 +132,8 @@ class Rule:
         excepts: patterns taken out of `to`.
         transform: the steps of what the entries give together, as written.
         merge: how several sources become one, as written.
+        fold: the source layers that are folded into what is taken, one for each of `froms`, and more for branches.
+        fold_with: the settings of folding that are stated: ``epsilon``, ``alpha``, ``rank_stabilized``.
         on_mismatch: what a shape that differs after the transforms does.
         optional: the rule may match nothing.
         layout: how the axes of what it takes are arranged, where that is not as in the rest of the source.
@@ -148,6 +150,8 @@ class Rule:
     on_mismatch: Literal["error", "keep"] = "error"
     optional: bool = False
     layout: str | None = None
+    fold: tuple[From, ...] = ()
+    fold_with: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def where(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -58,6 +60,8 @@ def parse_rule(name: str, value: Any, sources: Sequence[str], problems: Problems
         on_mismatch=fields.choice("on_mismatch"),
         optional=fields.flag("optional"),
         layout=fields.choice("layout"),
+        fold=tuple(f for t in fields.texts("fold") if (f := _parse_from(t, fields, to, "fold", sources))),
+        fold_with=_parse_fold_with(fields),
     )
     _check_combination(fields, rule)
     fields.finish()
@@ -65,9 +69,15 @@ def parse_rule(name: str, value: Any, sources: Sequence[str], problems: Problems
 
 
 def _check_combination(fields: Fields, rule: Rule) -> None:
-    for key in ("transform", "merge", "layout"):
+    for key in ("transform", "merge", "layout", "fold"):
         if rule.keep and fields.raw(key) is not None:
             fields.note(key, "has nothing to work on: `from` is null, which keeps the initial values")
+    if rule.fold and (rule.merge is not None or rule.pair == "order" or any(f.transform for f in rule.froms)):
+        what = "cannot go with `merge`, `pair: order`, or steps of single sources"
+        fields.note("fold", what, "write the sources and a transform such as fold_batchnorm in its place")
+    if rule.fold and len(rule.fold) < len(rule.froms):
+        what = f"names {len(rule.fold)} for the {len(rule.froms)} entries of `from`"
+        fields.note("fold", what, "name one for each, and last one for each branch without a layer")
     if rule.pair == "order" and rule.on_mismatch == "keep":
         fields.note("on_mismatch", "cannot be keep with `pair: order`, under which every shape must agree")
 
@@ -110,30 +120,51 @@ def _parse_entries(fields: Fields) -> list[tuple[str, Steps]]:
     return entries
 
 
+_FOLD_WITH = "write fold_with: {epsilon: 0.001}, or {alpha: 16, rank_stabilized: true}"
+
+
+def _parse_fold_with(fields: Fields) -> Mapping[str, Any]:
+    """Return the settings of folding; a number that YAML reads as a text, such as 1e-5, is one."""
+    found: dict[str, Any] = {}
+    for key, value in fields.mapping("fold_with").items():
+        if key == "rank_stabilized" and isinstance(value, bool):
+            found[key] = value
+            continue
+        number = float("nan")
+        if not isinstance(value, bool):
+            with contextlib.suppress(TypeError, ValueError):
+                number = float(value)
+        if key not in ("epsilon", "alpha") or not (math.isfinite(number) and number >= 0):
+            fields.note("fold_with", f"{key}: {describe(value)} is not a setting of folding", _FOLD_WITH)
+        else:
+            found[str(key)] = number
+    return found
+
+
 def _parse_from(text: str, fields: Fields, to: Pattern | None, pair: str, sources: Sequence[str]) -> From | None:
+    """Return an entry of `from`, or under the word ``fold`` for `pair` of `fold`."""
+    key = "fold" if pair == "fold" else "from"
     alias, rest = split_source(text, sources)
     if alias is None and len(sources) > 1:
         fields.note(
-            "from", f"{text!r} does not say which source", f"write one of {', '.join(f'{s}:...' for s in sources)}"
+            key, f"{text!r} does not say which source", f"write one of {', '.join(f'{s}:...' for s in sources)}"
         )
         return None
     source = alias or (sources[0] if sources else SINGLE)
     if pair == "order":
-        pattern = compile_pattern(rest, fields.at("from"), fields.problems)
+        pattern = compile_pattern(rest, fields.at(key), fields.problems)
         return From(source, rest, pattern=pattern) if pattern else None
     try:
         template = Template(rest)
     except ValueError as error:
-        fields.note("from", str(error))
+        fields.note(key, str(error))
         return None
     unknown = template.unknown_groups(to) if to else []
     if to and unknown:
         has = f"{to.group_count} group(s)" + (
             f" and the names {', '.join(sorted(to.group_names))}" if to.group_names else ""
         )
-        fields.note(
-            "from", f"{rest!r} uses {', '.join(unknown)}, but `to: {to.text}` has {has}", "add the group to `to`"
-        )
+        fields.note(key, f"{rest!r} uses {', '.join(unknown)}, but `to: {to.text}` has {has}", "add the group to `to`")
         return None
     return From(source, rest, template=template)
 

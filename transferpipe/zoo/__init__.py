@@ -14,6 +14,7 @@ from transferpipe.zoo.small_vision import (
     small_vit,
     vit_digits_on_half_the_size,
 )
+from transferpipe.zoo.surgery import normed_digits_cnn, quantized_digits, token_model
 
 __all__ = [
     "colour_digits_on_a_frame",
@@ -28,10 +29,13 @@ __all__ = [
     "mtcnn_pnet",
     "mtcnn_rnet",
     "nested_classifier",
+    "normed_digits_cnn",
+    "quantized_digits",
     "small_cnn",
     "small_cnn_3d",
     "small_mlp",
     "small_vit",
+    "token_model",
     "trained_on_half",
     "vit_digits_on_half_the_size",
 ]

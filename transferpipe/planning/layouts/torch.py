@@ -212,17 +212,30 @@ def _is_bidirectional(layer: str, target: TargetStructure) -> bool:
 
 
 def _normed(found: Counterpart) -> Counterpart:
-    """Add the two forms in which torch keeps a weight under weight normalization: its length g and its direction v."""
+    """Add the forms in which torch keeps a weight under a norm: with its length g and direction v, or with u and v."""
     single = [c for c in found.choices if len(c.names) == 1 and c.names[0].endswith("weight")]
     parts = ("{}_g", "{}_v"), ("parametrizations/{}/original0", "parametrizations/{}/original1")
     more = [_under_norm(choice, names) for choice in single for names in parts]
+    axis = int(found.layer_class.endswith("Transpose"))  # whose weight torch has as (in, out, ...)
+    spectral = ("{}_orig", "{}_u", "{}_v"), tuple(f"parametrizations/{{}}/{n}" for n in ("original", "0/_u", "0/_v"))
+    more += [_under_spectral_norm(choice, names, axis) for choice in single for names in spectral]
     return dataclasses.replace(found, choices=(*found.choices, *more))
 
 
-def _under_norm(choice: Adapted, names: tuple[str, str]) -> Adapted:
+def _under_norm(choice: Adapted, names: tuple[str, ...]) -> Adapted:
     before, slash, own = choice.names[0].rpartition("/")
 
     def steps(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
         return "weight_norm", *choice.steps_for(sources[1:], target)
+
+    return Adapted(tuple(before + slash + name.format(own) for name in names), steps)
+
+
+def _under_spectral_norm(choice: Adapted, names: tuple[str, ...], axis: int) -> Adapted:
+    before, slash, own = choice.names[0].rpartition("/")
+    norm = {"spectral_norm": {"axis": axis}} if axis else "spectral_norm"
+
+    def steps(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
+        return norm, *choice.steps_for(sources[:1], target)
 
     return Adapted(tuple(before + slash + name.format(own) for name in names), steps)

@@ -84,6 +84,11 @@ def compare_settings(
     return settings, [*warn_of_settings(unique), *warn_of_old_defaults(pairs.values(), sources, there)]
 
 
+def _is_folded(pair: ComparedPair) -> bool:
+    theirs, ours = pair.source_function, pair.target_function
+    return theirs.kind == "BatchNormalization" and ours.kind != theirs.kind
+
+
 @dataclass
 class _SettingsComparison:
     """The comparison of one source with the target."""
@@ -307,8 +312,21 @@ class _SettingsComparison:
     def _last_activations(self) -> None:
         """Compare the activations of paired layers behind which nothing is paired."""
         connected = self.source.network.connected and self.target.network.connected
+        # A layer with a normalization folded into it does what both did: its activation is the normalization's.
+        folded = {t: s for (s, t), pair in self.pairs.items() if _is_folded(pair)}
         for (s, t), pair in self.pairs.items():
             theirs, ours = pair.source_function, pair.target_function
+            if t in folded:
+                one, two = self.source.speaks_for(s), self.target.speaks_for(t)
+                if (
+                    s == folded[t]
+                    and (s, t) not in self._followed
+                    and connected
+                    and one is not None
+                    and two is not None
+                ):
+                    self._activations(pair, self.source.activations_after(one), self.target.activations_after(two))
+                continue
             known = (theirs.known and ours.known) and theirs.kind == ours.kind
             # In a graph an activation is always an operator of its own, behind a linear one.
             in_graph = connected and self.source.network.framework == "onnx"

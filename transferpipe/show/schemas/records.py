@@ -95,6 +95,7 @@ def manifest_schema() -> Schema:
         "seal": {**_SHA256, "description": "of everything else here"},
     }
     optional = {"parity": parity, "edits": _list(_edit()), "fetched": _by_name(_list(_fetched()))}
+    optional["inputs"] = _by_name(_object({"path": _TEXT, "sha256": _SHA256}))
     return {**_versioned(manifest.FORMAT_VERSION, required, optional), "definitions": definitions}
 
 

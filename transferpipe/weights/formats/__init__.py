@@ -104,9 +104,10 @@ def open_source(path: Path, format: str | None = None, select: str | None = None
 
 
 def _with_config(source: FileSource) -> FileSource:
+    from transferpipe.weights.formats.peft_config import with_adapter_config
     from transferpipe.weights.formats.transformers_config import with_config
 
-    return with_config(source)
+    return with_config(with_adapter_config(source))
 
 
 def listed_formats() -> str:
