@@ -6,6 +6,7 @@ from compact import plan_of
 
 import transferpipe as tp
 from transferpipe.prove.outcome import find_edits, outcome_lines, range_text
+from transferpipe.values.compute import Values
 
 WEIGHTS = "enc/a/k 2x3\n enc/a/b 3\n enc/c/k 3x3\n head/k 3x2\n head/b 2"
 
@@ -26,7 +27,7 @@ def edited(edits, before, change):
     after = before.copy()
     change(after)
     made = plan({}, None, edit={n: {"at": "enc/c/k", **e} for n, e in edits.items()})
-    return made, [find_edits(made, "enc/c/k", before, after)]
+    return made, [find_edits(Values(made, {}, None), "enc/c/k", before, after)]
 
 
 def test_what_equals_the_source_is_named_by_whole_layers():
@@ -125,7 +126,7 @@ def test_an_edit_beside_weights_of_a_source():
     made = plan({"r": {"to": "enc"}}, edit={"e": {"at": "enc/c/k", "index": [0, 0], "set": 99}})
     after = BEFORE.copy()
     after[0, 0] = 99
-    assert lines(made, [find_edits(made, "enc/c/k", BEFORE, after)]) == [
+    assert lines(made, [find_edits(Values(made, {}, None), "enc/c/k", BEFORE, after)]) == [
         ("equal", "all 2 arrays of enc/a equal the source's, bit for bit"),
         ("edited", "enc/c/k[0, 0]  -0.0312 -> 99.0; the other 8 elements unchanged"),
         ("kept", "all 2 arrays of head keep the values of the file"),

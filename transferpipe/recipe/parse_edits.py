@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Mapping
 from os import PathLike, fspath
-from pathlib import PurePath
 from typing import Any, Literal
 
 from transferpipe.errors import Problems
@@ -16,6 +15,8 @@ from transferpipe.recipe.model import Choice, Edit
 _OPERATIONS: tuple[Literal["set", "add", "multiply", "noise"], ...] = ("set", "add", "multiply", "noise")
 _CHOICES = ("index", "filters", "channels", "mask", "smallest", "largest")
 _LARGEST = sys.float_info.max
+FILE = r"\.[A-Za-z]\w*$"
+"""A path ends in a suffix, as no number does."""
 SLICE = r"\s*(-?\d{1,18})?\s*:\s*(-?\d{1,18})?\s*(:\s*(-?\d{1,18})?\s*)?"
 
 
@@ -83,7 +84,7 @@ def _check_counted(fields: Fields, choice: Choice | None) -> None:
 
 def _parse_operand(fields: Fields, key: str) -> float | str:
     value = fields.raw(key)
-    if key == "set" and isinstance(value, str | PathLike) and PurePath(value).suffix:
+    if key == "set" and isinstance(value, str | PathLike) and re.search(FILE, fspath(value)):
         return fspath(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         fields.note(key, f"must be a number, not {describe(value)}")

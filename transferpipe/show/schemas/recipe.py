@@ -14,7 +14,7 @@ from transferpipe.planning.transforms import MERGES, TRANSFORMS, Transform
 from transferpipe.planning.transforms import OUTSIDE as OTHER_TRANSFORMS
 from transferpipe.recipe.keys import RECIPE, SECTIONS, Key, Kind
 from transferpipe.recipe.layouts import OUTSIDE
-from transferpipe.recipe.parse_edits import SLICE
+from transferpipe.recipe.parse_edits import FILE, SLICE
 from transferpipe.recipe.sizes import SIZE
 
 Schema = dict[str, Any]
@@ -157,7 +157,7 @@ _VALUES: Mapping[Kind, Callable[[Key], Schema]] = {
     "index": _index,
     "integers": _integers,
     "share": _share,
-    "number or file": lambda _: {"type": ["number", "string"]},
+    "number or file": lambda _: {"type": ["number", "string"], "pattern": rf"{FILE}|{_OPEN}"},
     "transforms": _transforms,
     "entries": _entries,
     "merge": _merge,
