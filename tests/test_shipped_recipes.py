@@ -359,7 +359,14 @@ def test_digits_is_the_default_and_ends_with_a_score_and_its_controls(tmp_path):
     command = [sys.executable, "-m", "transferpipe"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "COMP_LINE": ""})
     assert done.returncode == 0, done.stderr
-    for word in ("recipe  digits", "weights: pass, 12", "test accuracy", "this model", "random trunk", "raw pixels"):
+    for word in (
+        "recipe  digits",
+        "weights: pass, 12",
+        "validation accuracy",
+        "this model, test part",
+        "random trunk",
+        "raw pixels",
+    ):
         assert word in done.stdout
     (folder,) = (tmp_path / "outputs" / "digits").iterdir()
     score = json.loads((folder / "score.json").read_text())

@@ -67,10 +67,23 @@ def load_digits(
     ((4, 8, 8, 1), [0, 0, 1, 1])
     """
     _check(labels, split, per_class)
+    return _images(_drawn(labels, split, per_class, seed))
+
+
+def digits_left(labels: Sequence[int], per_class: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the images of the training part that ``load_digits(labels, per_class=..., seed=...)`` does not draw."""
+    _check(labels, "train", per_class)
+    drawn = _drawn(labels, "train", per_class, seed)
+    return _images([np.setdiff1d(_rows_of(int(d), "train"), rows) for d, rows in zip(labels, drawn, strict=True)])
+
+
+def _drawn(labels: Sequence[int], split: Split, per_class: int | None, seed: int) -> list[NDArray[np.int64]]:
     random = np.random.default_rng(seed)
     parts = [_rows_of(int(digit), split) for digit in labels]
-    if per_class is not None:
-        parts = [random.choice(rows, per_class, replace=False) for rows in parts]
+    return parts if per_class is None else [random.choice(rows, per_class, replace=False) for rows in parts]
+
+
+def _images(parts: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     images, _ = _read_all()
     classes = np.repeat(np.arange(len(parts)), [len(rows) for rows in parts])
     return images[np.concatenate(parts)], classes  # a copy: callers never share what is cached

@@ -119,7 +119,7 @@ def test_a_linear_probe_tells_separable_classes_apart():
     data = blobs(noise=0.02)
     score = linear_probe(mlp(), data)
     assert score.value == 1
-    assert (score.name, score.direction, score.kind) == ("test accuracy of a linear probe", "higher", "trained")
+    assert (score.name, score.direction, score.kind) == ("validation accuracy of a linear probe", "higher", "trained")
     assert score == linear_probe(mlp(), data)
 
 
@@ -146,7 +146,7 @@ def test_the_penalty_is_the_one_that_does_best_on_the_validation_part(seed, nois
     score = linear_probe(model, noisy, penalty=penalties)
     assert validation.index(max(validation)) == 2
     assert test[2] not in (test[0], test[3])
-    assert score.value == test[2]
+    assert (score.value, score.test) == (validation[2], test[2])
     assert "penalty 1" in score.notes[0]
 
 

@@ -26,7 +26,7 @@ def test_it_learns_and_says_what_it_did():
     score = finetune(mlp(), DATA, epochs=60, learning_rate=0.01, batch_size=8, patience=60)
     assert score.value > 0.9
     assert (score.name, score.direction, score.kind, score.needs) == (
-        "test accuracy after fine-tuning", "higher", "trained", "training",
+        "validation accuracy after fine-tuning", "higher", "trained", "training",
     )  # fmt: skip
     assert score.spread is None
     assert score.notes[0].startswith("blobs: 3 classes, 20 train, 20 val, 20 test; best of at most 60 epochs")
@@ -50,12 +50,32 @@ def test_the_model_and_all_generators_are_given_back():
 
 
 def test_repetitions_give_a_mean_and_a_spread():
-    scores = [finetune(mlp(dropout=0.5), DATA, metric="loss", seed=seed, **FAST) for seed in (5, 6)]
-    both = finetune(mlp(dropout=0.5), DATA, metric="loss", seed=5, repeats=2, **FAST)
-    values = [score.value for score in scores]
-    assert values[0] != values[1]
-    assert both.value == pytest.approx(np.mean(values), rel=1e-12)
-    assert both.spread == pytest.approx(np.std(values, ddof=1), rel=1e-9)
+    one, two, three = (finetune(mlp(dropout=0.5), DATA, metric="loss", seed=5, repeats=n, **FAST) for n in (1, 2, 3))
+    values = [one.value, 2 * two.value - one.value, 3 * three.value - 2 * two.value]
+    assert len(set(np.round(values, 9))) == 3
+    assert three.spread == pytest.approx(np.std(values, ddof=1), rel=1e-6)
+    assert three.test_spread > 0 and three.seeds[:2] == two.seeds
+
+
+def test_repetitions_of_neighbouring_seeds_share_no_training():
+    """As the definition of NumPy has it: SeedSequence([seed, i])."""
+    seeds = [finetune(mlp(), DATA, seed=seed, repeats=3, **FAST).to_data()["seeds"] for seed in (0, 1)]
+    assert seeds == [[int(np.random.SeedSequence([s, i]).generate_state(1)[0]) for i in range(3)] for s in (0, 1)]
+    assert len(set(seeds[0] + seeds[1])) == 6
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "loss"])
+def test_the_validation_part_ranks_and_the_test_part_is_reported(metric):
+    """With the parts exchanged, but for the early stop, the numbers are exchanged."""
+    setting = {"metric": metric, "epochs": 1, "batch_size": 8, "learning_rate": 0.01}
+    one = finetune(mlp(), DATA, **setting)
+    other = finetune(mlp(), make_splits("d", DATA.train, DATA.test, DATA.val), **setting)
+    alone = finetune(mlp(), make_splits("d", DATA.train, None, DATA.test), **setting)
+    assert (one.part, one.value, one.test) == ("validation", other.test, other.value)
+    assert (alone.part, alone.value, alone.test) == ("test", one.test, None)
+    assert alone.name == f"test {metric} after fine-tuning"
+    assert any("ranking and reporting use the same test part (20 examples)" in note for note in alone.notes)
+    assert any("ranked by the validation part (20 examples)" in note for note in one.notes)
 
 
 def test_equal_seeds_give_equal_scores_whatever_happened_before():

@@ -7,6 +7,7 @@ import tensorflow as tf
 from transferpipe.digits import load_digits
 from transferpipe.errors import FileError, RecipeError, UnsafeError
 from transferpipe.score import digits_data, npz_data, tf_data
+from transferpipe.score.checks import check_data
 from transferpipe.score.data import tf_dataset
 from transferpipe.score.data.splits import make_splits, split_off
 
@@ -137,6 +138,26 @@ def test_tf_data_is_read_whole(batch):
     assert (pair.x_test == data.x_test).all()
     three = tf_data([given["train"], dataset(X[2:9], Y[2:9], batch), given["test"]], batched=bool(batch))
     assert (three.y_val == Y[2:9]).all()
+
+
+def test_tf_data_without_a_test_part_has_one_drawn():
+    data = tf_data({"train": dataset(X, Y, 4)}, test_fraction=0.4, val_fraction=0.5)
+    assert [np.bincount(y).tolist() for y in (data.y_train, data.y_val, data.y_test)] == [[1] * 4, [2] * 4, [2] * 4]
+    assert sorted(map(tuple, np.concatenate([data.x_train, data.x_val, data.x_test]))) == sorted(map(tuple, X))
+
+
+def test_a_function_of_ones_own_may_give_pairs():
+    """As keras.datasets gives them: the validation part is drawn, the test part is left alone."""
+    two = check_data(((X, Y), (X[:4], Y[:4])), "train", "val", "test")
+    assert (np.bincount(two.y_val).tolist(), len(two.y_test)) == ([1] * 4, 4)
+    assert sorted(map(tuple, np.concatenate([two.x_train, two.x_val]))) == sorted(map(tuple, X))
+    three = check_data([(X, Y), (X[:3], Y[:3]), (X[:4], Y[:4])], "train", "val", "test")
+    assert [len(three.y_train), len(three.y_val), len(three.y_test)] == [20, 3, 4]
+    named = check_data({"train": (X, Y), "test": (X[:4], Y[:4])}, "train", "test")
+    assert (named.x_val == two.x_val).all()
+    for wrong in ("data.npz", (X, Y), {"train": X}):
+        with pytest.raises(RecipeError, match="not labelled data"):
+            check_data(wrong, "train")
 
 
 @pytest.mark.parametrize(

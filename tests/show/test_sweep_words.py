@@ -89,3 +89,45 @@ def test_rows_stay_distinguishable_and_numbers_whole_at_any_width(width, count):
     joined = "".join(shown.split())
     assert all(head in joined for head in ("accuracy", "againstrandom", "againstsource"))
     assert {"1]", "2]"} <= {joined[i : i + 2] for i in range(len(joined))}
+
+
+def reported(values, tests, control=None, part="validation", **overrides):
+    entries = found(values, control, **overrides)
+    for entry, value in zip(entries, tests, strict=True):
+        entry.result["score"] |= {"name": f"{part} accuracy", "part": part, "test": value}
+    return entries
+
+
+def test_the_validation_part_ranks_and_the_test_part_is_reported():
+    """The row that is best on the test part is second, and differences from the control are of the test part."""
+    rows = [*reported([0.8, 0.9], [0.5, 0.6], f="a"), *reported([0.7, 0.6], [0.9, 0.8], f="b")]
+    board = leaderboard([*rows, *reported([0.1, 0.1], [0.4, 0.4], "random")])
+    assert [(row.setting.get("f"), row.rank, round(row.test.mean, 9)) for row in board.rows] == [
+        ("a", 1, 0.55), ("b", 2, 0.85), (None, None, 0.4),
+    ]  # fmt: skip
+    assert board.rows[1].against["random"].mean == pytest.approx(0.45)
+    assert board.reported_name == "test accuracy"
+    shown = leaderboard_text(board, width=200)
+    assert "validation accuracy" in shown and "test    " in shown
+    assert "ranked by the validation part; test and differences from random: on the test part" in shown
+    assert "all seeds share one test part" in shown
+    assert "0.8500" in leaderboard_text(board, width=40)
+
+
+def test_one_part_for_both_is_said_of_the_row_and_of_the_table():
+    rows = [*reported([0.8, 0.9], [None] * 2, part="test", f="a"), *reported([0.7], [None], part="test", f="b")]
+    shown = text(rows)
+    (row,) = [line for line in shown.splitlines() if line.startswith("1")]
+    assert "ranked by the test part that is reported" in row
+    assert "ranking and reporting use the same test part" in shown and "give the data a validation part" in shown
+
+
+def test_what_a_failed_seed_counts_as_stands_in_its_row():
+    entries = [*found([0.9, None], f="a"), *found([0.6, 0.5], f="b")]
+    assert "1 failed, counted as 0.5000: score: odd" in text(entries)
+    assert "1 failed, left out: score: odd" in text(entries, failed="drop")
+
+
+def test_how_many_settings_were_compared_is_said():
+    shown = text([e for i in range(7) for e in found([0.5 + i / 50, 0.61], f=str(i))])
+    assert "7 settings compared at once" in shown

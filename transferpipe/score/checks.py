@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
 from transferpipe.models.loaded_once import traced
-from transferpipe.score.data.splits import PARTS, Splits
+from transferpipe.score.data.splits import PARTS, Splits, splits_of
 from transferpipe.score.frozen import live_weights
 
 if TYPE_CHECKING:
@@ -30,10 +30,11 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 
 def check_data(data: Any, *needed: str) -> Splits:
-    """Return `data` if it is `Splits` with examples in all parts that are needed."""
+    """Return `data` as `Splits` with examples in all parts that are needed."""
+    data = splits_of(data)
     if not isinstance(data, Splits):
         what = f"is an object of type {type(data).__name__}, not labelled data"
-        fix = "give `_target_:` transferpipe.score.digits_data, npz_data or tf_data"
+        fix = "give `_target_:` transferpipe.score.digits_data, npz_data or tf_data, or a function of your own"
         raise RecipeError(Problem("score.data", what, fix))
     lacking = [part for part in PARTS if part in needed and not len(getattr(data, f"y_{part}"))]
     if lacking:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,8 +16,8 @@ from transferpipe.score.convergence import Trained, convergence_note
 from transferpipe.score.data.splits import Splits
 from transferpipe.score.normalisation import estimate_fresh, fresh_frozen
 from transferpipe.score.outputs import accuracy, cross_entropy, gives_probabilities, outputs_of
-from transferpipe.score.result import Score
-from transferpipe.score.seeded import given_back, seeded
+from transferpipe.score.result import Measured, Score
+from transferpipe.score.seeded import given_back, repetition_seeds, seeded
 from transferpipe.score.train import Training, train
 from transferpipe.text.collapse import counted
 from transferpipe.text.listing import listed
@@ -62,9 +61,10 @@ def finetune(  # noqa: PLR0913 - one argument a key of the recipe's `score`
         fresh_statistics: what becomes of frozen batch normalizations that still have a fresh layer's mean 0 and
             variance 1, and would never normalise: ``estimate`` gives them the statistics of the training examples
             before the training starts, ``keep`` leaves them.
-        metric: ``accuracy`` of the test, higher is better, or its cross-entropy ``loss``, lower is better.
+        metric: ``accuracy``, higher is better, or the cross-entropy ``loss``, lower is better. That of the
+            validation part ranks, where there is one; that of the test part is reported.
         repeats: trainings, each with another order of examples and other dropped units; the score is their mean.
-        seed: that of the first repetition; the next ones count on from it.
+        seed: repetition i gets its seed from NumPy's ``SeedSequence([seed, i])``.
 
     Raises:
         RecipeError: Keras does not run on TensorFlow, model and data do not fit, nothing is trainable, or an argument
@@ -74,7 +74,7 @@ def finetune(  # noqa: PLR0913 - one argument a key of the recipe's `score`
     """
     require_tensorflow("score", "finetune")
     started = time.perf_counter()
-    check_data(data, "train", "test")
+    data = check_data(data, "train", "test")
     numbers = {"epochs": epochs, "batch_size": batch_size, "patience": patience, "repeats": repeats, "seed": seed}
     numbers["patience_steps"] = patience_steps
     _check_settings({**numbers, "learning_rate": learning_rate, "metric": metric, "fresh_statistics": fresh_statistics})
@@ -85,21 +85,24 @@ def finetune(  # noqa: PLR0913 - one argument a key of the recipe's `score`
     with traced_here(model), given_back(model):
         if fresh_statistics == "estimate" and fresh:
             estimate_fresh(model, data.x_train)
-        runs = [_run(model, data, replace(setting, seed=seed + i), metric) for i in range(repeats)]
-    values, trainings = [value for value, _ in runs], tuple(trained for _, trained in runs)
+        seeds = repetition_seeds(seed, repeats)
+        runs = [_run(model, data, replace(setting, seed=number), metric) for number in seeds]
+    trainings = tuple(trained for _, trained in runs)
+    parts = {part: [values[part] for values, _ in runs if part in values] for part in ("val", "test")}
+    measured = Measured(parts["val"], parts["test"], (len(data.y_val), len(data.y_test)))
     return Score(
-        value=statistics.fmean(values),
-        name=f"test {metric} after fine-tuning",
+        **measured.to_fields(metric, " after fine-tuning"),
         higher_is_better=metric == "accuracy",
         kind="trained",
         needs="training",
         notes=(
             _note(data, trainings, setting),
+            measured.note,
             convergence_note(trainings),
             *([_note_on_fresh(fresh, fresh_statistics)] if fresh else []),
         ),
         trainings=trainings,
-        spread=statistics.stdev(values) if repeats > 1 else None,
+        seeds=seeds,
         seconds=time.perf_counter() - started,
     )
 
@@ -112,15 +115,16 @@ def _check_settings(given: Given) -> None:
     check_choice("metric", given["metric"], ("accuracy", "loss"))
 
 
-def _run(model: keras.Model, data: Splits, setting: Training, metric: Metric) -> tuple[float, Trained]:
-    """Train once and return the number, and how the training went."""
+def _run(model: keras.Model, data: Splits, setting: Training, metric: Metric) -> tuple[dict[str, float], Trained]:
+    """Train once and return the number of each part to measure on, and how the training went."""
     with seeded(setting.seed), given_back(model):
         probabilities = gives_probabilities(model, data.x_test[: setting.batch_size])
         trained = train(model, data, setting)
-        outputs = outputs_of(model, data.x_test)
+        parts = {"val": data.val, "test": data.test} if len(data.y_val) else {"test": data.test}
+        outputs = {part: (outputs_of(model, inputs), labels) for part, (inputs, labels) in parts.items()}
     if metric == "accuracy":
-        return accuracy(outputs, data.y_test), trained
-    return cross_entropy(outputs, data.y_test, probabilities), trained
+        return {part: accuracy(*pair) for part, pair in outputs.items()}, trained
+    return {part: cross_entropy(*pair, probabilities) for part, pair in outputs.items()}, trained
 
 
 def _note_on_fresh(names: Sequence[str], what: Fresh) -> str:

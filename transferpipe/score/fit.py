@@ -29,6 +29,23 @@ LEARNING_RATE = 0.01
 
 
 @dataclass(frozen=True)
+class Repetition:
+    """One training.
+
+    Attributes:
+        start: the weights to start from, in the order of ``model.weights``.
+        labelled: images of shape (n, ...) to learn from, and class numbers of shape (n,).
+        seed: of what dropouts drop.
+        held_out: images and class numbers that are neither learnt from nor of the test; as many in every repetition.
+    """
+
+    start: Weights
+    labelled: Labelled
+    seed: int = 0
+    held_out: Labelled | None = None
+
+
+@dataclass(frozen=True)
 class Division:
     """A model in two parts, applied one after the other.
 
@@ -42,7 +59,7 @@ class Division:
 
 
 def correct_after_training(
-    model: keras.Model, runs: Sequence[tuple[Weights, Labelled]], test: Labelled, epochs: int
+    model: keras.Model, runs: Sequence[Repetition], test: Labelled, epochs: int
 ) -> tuple[NDArray[np.bool_], list[Trained]]:
     """Train the trainable part of `model` once for each of `runs`, and test it each time.
 
@@ -50,29 +67,29 @@ def correct_after_training(
 
     Args:
         model: a built classifier; its `trainable` flags decide what is trained.
-        runs: of each run the weights to start from, in the order of ``model.weights``, and the labelled images: images
-            of shape (n, ...) and class numbers of shape (n,).
+        runs: what each starts from and learns from.
         test: images and class numbers to test on.
         epochs: steps of each training.
 
     Returns:
-        Of shape (runs, test images): whether the trained model gave the image its right class. An answer that is not
-        finite is wrong. And of each run its training loss, step by step.
+        Of shape (runs, test images and images held out): whether the trained model gave the image its right class. An
+        answer that is not finite is wrong. And of each run its training loss, step by step.
 
     Raises:
         VerificationError: a frozen weight changed.
     """
-    images, classes = test
     correct, curves = [], []
     with given_back(model):
-        parts = divide(model, images)
-        probabilities = gives_probabilities(model, images)
+        parts = divide(model, test[0])
+        probabilities = gives_probabilities(model, test[0])
         key = ("fit", parts.trained is model, probabilities, epochs)
         fit = traced(model, key, lambda: _fit_function(model, parts.trained, probabilities, epochs))
-        for run, (start, labelled) in enumerate(runs):
-            _start_from(model, start, run)
+        for run in runs:
+            _start_from(model, run.start, run.seed)
             before = frozen_bytes(model)
-            curves.append(fit(parts.frozen(labelled[0]), labelled[1]))
+            curves.append(fit(parts.frozen(run.labelled[0]), run.labelled[1]))
+            held_out = [test] if run.held_out is None else [test, run.held_out]
+            images, classes = (np.concatenate(arrays) for arrays in zip(*held_out, strict=True))
             answers = np.asarray(parts.trained(parts.frozen(images), training=False)).astype(np.float32)
             check_unchanged(before, frozen_bytes(model))
             correct.append((answers.argmax(-1) == classes) & np.isfinite(answers).all(-1))
@@ -170,7 +187,7 @@ class OptimizerState:
             variable.assign(np.zeros(variable.shape, variable.dtype) if value is None else value)
 
 
-def _start_from(model: keras.Model, start: Weights, run: int) -> None:
+def _start_from(model: keras.Model, start: Weights, seed: int) -> None:
     """Set all weights, and the random states too."""
     model.set_weights(start)
-    seed_states(model, run)
+    seed_states(model, seed)

@@ -36,7 +36,7 @@ def h_score(
         ScoreError: the features are not finite.
     """
     started = time.perf_counter()
-    check_data(data, "train")
+    data = check_data(data, "train")
     rows = features(model, data.x_train, layer, pool)
     how = "covariance by Ledoit and Wolf" if shrinkage else "covariance as it is"
     return Score(

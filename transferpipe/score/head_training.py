@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.digits import SHAPE, load_digits
+from transferpipe.digits import SHAPE, digits_left, load_digits
 from transferpipe.execute.score_checks import Given
 from transferpipe.models.build import require_tensorflow
 from transferpipe.models.keras_private import layers_in
@@ -21,10 +21,10 @@ from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_classifier, check_whole_numbers
 from transferpipe.score.comparison import compare, mean_and_spread
 from transferpipe.score.convergence import Trained, convergence_note
-from transferpipe.score.fit import Labelled, Weights, correct_after_training
+from transferpipe.score.fit import Labelled, Repetition, Weights, correct_after_training
 from transferpipe.score.normalisation import estimate_fresh, normalisations
-from transferpipe.score.result import Control, Score
-from transferpipe.score.seeded import given_back
+from transferpipe.score.result import Control, Measured, Score
+from transferpipe.score.seeded import given_back, repetition_seeds
 
 if TYPE_CHECKING:
     import keras
@@ -39,7 +39,7 @@ def head_training(  # noqa: PLR0913 - one argument a key of the recipe's `score`
     seeds: int = 5,
     seed: int = 0,
 ) -> Score:
-    """Train what is trainable in `model` on a few labelled digits and return the test accuracy, next to two controls.
+    """Train what is trainable in `model` on a few labelled digits and return the accuracy, next to two controls.
 
     The training starts from the weights the model has, the head's included, and is repeated with different labelled
     images. The controls get the same labelled images, steps and test images:
@@ -48,8 +48,8 @@ def head_training(  # noqa: PLR0913 - one argument a key of the recipe's `score`
       normalizations have the statistics of the labelled images;
     * ``raw pixels``: one Dense layer with softmax on the pixels.
 
-    Equal arguments give equal scores on the same machine. Who ranks many variants by this number picks the winner with
-    the test images: its accuracy is then a little too good.
+    The number that ranks is the accuracy on the images of these digits that were not drawn to learn from; that on the
+    test images is reported, as those of the controls are. Equal arguments give equal scores on the same machine.
 
     Args:
         model: a finished classifier from images (n, 8, 8, 1), values 0 to 1, to (n, classes), probabilities or logits.
@@ -58,7 +58,7 @@ def head_training(  # noqa: PLR0913 - one argument a key of the recipe's `score`
         train_per_class: labelled images of each digit.
         epochs: training steps, each on all labelled images at once.
         seeds: how often to repeat with other labelled images and other fresh weights.
-        seed: number of the first repetition.
+        seed: repetition i gets its seed from NumPy's ``SeedSequence([seed, i])``.
 
     Returns:
         The mean accuracy, 0 to 1, with the standard deviation over repetitions as spread.
@@ -70,20 +70,22 @@ def head_training(  # noqa: PLR0913 - one argument a key of the recipe's `score`
     require_tensorflow("score", "head_training")
     started = time.perf_counter()
     check_whole_numbers({"epochs": (epochs, 1), "seeds": (seeds, 1), "seed": (seed, 0)})
-    numbers = range(seed, seed + seeds)
+    numbers = repetition_seeds(seed, seeds)
     draws = [load_digits(labels, per_class=train_per_class, seed=number) for number in numbers]
+    rest = [digits_left(labels, train_per_class, number) for number in numbers]
     test = load_digits(labels, split="test")
     check_classifier(model, SHAPE, (len(labels), "digits", "score.labels"), "the digits")
 
-    task = _Task(draws, test, epochs, numbers)
+    task = _Task(draws, rest, test, epochs, numbers)
     with _seeded(seed), traced_here(model):
         transferred, curves = task.train(model, [model.get_weights()] * seeds)
         # The controls depend on the architecture alone, not on the weights of this model of it.
         key = ("controls", tuple(labels), train_per_class, epochs, tuple(numbers))
         controls = traced(model, key, lambda: _controls(model, task, len(labels)))
     trainings = [trained.of_seed(number) for trained, number in zip(curves, numbers, strict=True)]
+    controls = {name: answers[:, : len(test[1])] for name, answers in controls.items()}
     score = _score(transferred, controls, (draws, test, epochs), started)
-    return replace(score, trainings=tuple(trainings), notes=(*score.notes, convergence_note(trainings)))
+    return replace(score, trainings=tuple(trainings), notes=(*score.notes, convergence_note(trainings)), seeds=numbers)
 
 
 @dataclass(frozen=True)
@@ -91,14 +93,17 @@ class _Task:
     """What a model and its controls are trained on and tested by."""
 
     draws: Sequence[Labelled]
+    rest: Sequence[Labelled]
     test: Labelled
     epochs: int
     numbers: Sequence[int]
 
     def train(self, model: keras.Model, starts: Sequence[Weights]) -> tuple[NDArray[np.bool_], list[Trained]]:
         """Train once from each of `starts`, each time on the labelled images of one draw."""
-        pairs = zip(starts, self.draws, strict=True)
-        runs = [(_normalising(model, start, draw[0]), draw) for start, draw in pairs]
+        runs = [
+            Repetition(_normalising(model, start, draw[0]), draw, number, left if len(left[1]) else None)
+            for start, draw, number, left in zip(starts, self.draws, self.numbers, self.rest, strict=True)
+        ]
         return correct_after_training(model, runs, self.test, self.epochs)
 
     def train_afresh(self, model: keras.Model) -> NDArray[np.bool_]:
@@ -190,16 +195,16 @@ def _score(
         f"{labelled} labelled images ({labelled // classes} of each class), {len(draws)} different draws, "
         f"{epochs} training steps each, {len(test[1])} test images; the spread is the standard deviation over draws"
     )
-    value, spread = mean_and_spread(transferred)
+    reported, held_out = transferred[:, : len(test[1])], transferred[:, len(test[1]) :]
+    right = held_out.mean(axis=1).tolist() if held_out.shape[1] else []
+    measured = Measured(right, reported.mean(axis=1).tolist(), (held_out.shape[1], len(test[1])))
     return Score(
-        value=value,
-        name="test accuracy",
+        **measured.to_fields("accuracy"),
         higher_is_better=True,
         kind="trained",
         needs="training",
         controls=tuple(Control(name, *mean_and_spread(answers)) for name, answers in controls.items()),
-        notes=(setup, *(compare(transferred, answers, name) for name, answers in controls.items())),
-        spread=spread,
+        notes=(setup, *(compare(reported, answers, name) for name, answers in controls.items()), measured.note),
         seconds=time.perf_counter() - started,
     )
 

@@ -54,7 +54,7 @@ def leep(  # noqa: PLR0913 - one argument a key of the recipe's `score`
         ScoreError: the answers are not finite, or leave no chance to a label.
     """
     started = time.perf_counter()
-    check_data(data, "train")
+    data = check_data(data, "train")
     origin = source_model(source, run)
     top = origin.layers[-1] if head is None else layer_called(origin, head, "score.head")
     below = {"": model.layers[-1]} if layer is None else {layer: layer_called(model, layer)}

@@ -16,7 +16,7 @@ from transferpipe.score.data.splits import Splits
 from transferpipe.score.features import Pool, check_features, features
 from transferpipe.score.formulas.logistic import fit_logistic
 from transferpipe.score.formulas.ridge import LinearClassifier, fit_ridge, standardisation
-from transferpipe.score.result import Score
+from transferpipe.score.result import Measured, Score
 
 if TYPE_CHECKING:
     import keras
@@ -36,13 +36,13 @@ def linear_probe(  # noqa: PLR0913 - one argument a key of the recipe's `score`
     solver: Solver = "ridge",
     penalty: float | Sequence[float] = PENALTIES,
 ) -> Score:
-    """Fit a linear classifier to the features of a layer and return its test accuracy.
+    """Fit a linear classifier to the features of a layer and return its accuracy.
 
     The classifier is a ridge regression of one-hot classes, in closed form (`transferpipe.score.formulas.ridge`), or a
     multinomial logistic regression (`transferpipe.score.formulas.logistic`), on features that are standardised by the
     mean and spread of ``data.train``. Of several penalties, the one with the
-    highest accuracy on ``data.val`` is taken, the larger one of equals; then the test is looked at once. Linear
-    probes: Alain and Bengio 2016, arXiv:1610.01644. Nothing is random.
+    highest accuracy on ``data.val`` is taken, the larger one of equals; that accuracy ranks. The test is reported.
+    Linear probes: Alain and Bengio 2016, arXiv:1610.01644. Nothing is random.
 
     Args:
         model: a finished model; its weights are not touched.
@@ -57,7 +57,7 @@ def linear_probe(  # noqa: PLR0913 - one argument a key of the recipe's `score`
         ScoreError: the features are not finite.
     """
     started = time.perf_counter()
-    check_data(data, "train", "test")
+    data = check_data(data, "train", "test")
     check_choice("solver", solver, tuple(_FITS))
     penalties = _check_penalties(penalty)
     if not penalties or (len(penalties) > 1 and not len(data.y_val)):
@@ -65,23 +65,31 @@ def linear_probe(  # noqa: PLR0913 - one argument a key of the recipe's `score`
         raise RecipeError(Problem("score.penalty", what, "give one penalty, or data with a validation part"))
 
     raw = {part: features(model, getattr(data, f"x_{part}"), layer, pool) for part in _parts(data)}
-    value, chosen, converged = float("nan"), penalties[0], True
+    values: dict[str, list[float]] = {"val": [], "test": [float("nan")]}
+    chosen, converged = penalties[0], True
     if all(np.isfinite(rows).all() for rows in raw.values()):
         standard = standardisation(raw["train"])
         rows = {part: standard.apply(found) for part, found in raw.items()}
         fits = _FITS[solver](rows["train"], data.y_train, data.classes, penalties)
         right = [(fit.classes(rows["val"]) == data.y_val).mean() if "val" in rows else 0.0 for fit in fits]
         best = max(range(len(fits)), key=lambda i: (right[i], i))
-        value, chosen = float((fits[best].classes(rows["test"]) == data.y_test).mean()), penalties[best]
+        chosen = penalties[best]
+        values = {
+            "val": [],
+            **{p: [float((fits[best].classes(rows[p]) == getattr(data, f"y_{p}")).mean())] for p in rows},
+        }
         converged = fits[best].converged
     width = raw["train"].shape[1]
+    measured = Measured(values["val"], values["test"], (len(data.y_val), len(data.y_test)))
     return Score(
-        value=value,
-        name="test accuracy of a linear probe",
+        **measured.to_fields("accuracy", " of a linear probe"),
         higher_is_better=True,
         kind="trained",
         needs="one forward pass",
-        notes=(f"{data}; {width} features of {layer or 'the input of the last layer'}, {solver}, penalty {chosen:g}",),
+        notes=(
+            f"{data}; {width} features of {layer or 'the input of the last layer'}, {solver}, penalty {chosen:g}",
+            measured.note,
+        ),
         converged=converged,
         seconds=time.perf_counter() - started,
     )

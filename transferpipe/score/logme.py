@@ -32,7 +32,7 @@ def logme(model: keras.Model, data: Splits, *, layer: str | None = None, pool: P
         ScoreError: the features are not finite, or the evidence has no maximum.
     """
     started = time.perf_counter()
-    check_data(data, "train")
+    data = check_data(data, "train")
     rows = features(model, data.x_train, layer, pool)
     return Score(
         value=of(rows, lambda: formula(rows, data.y_train, data.classes)),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -14,6 +15,7 @@ from transferpipe.errors import Problem, ScoreError
 from transferpipe.score.convergence import Trained
 
 Kind = Literal["trained", "measured", "heuristic"]
+Part = Literal["validation", "test", ""]
 Needs = Literal["training", "one forward pass", ""]
 
 
@@ -23,7 +25,7 @@ class Control:
 
     Attributes:
         name: what was done instead, such as ``raw pixels``.
-        value: its number, on the same scale as the score.
+        value: its number, on the same scale as the score; of the test part where that is reported beside it.
         spread: standard deviation over repetitions; None where there was only one.
     """
 
@@ -54,6 +56,12 @@ class Score:
         spread: standard deviation of `value` over repetitions; None where there was only one.
         needs: what it costs: a training, or one pass of the data through the model; empty where nobody said.
         trainings: how each training behind the number went, with its curves.
+        part: of which part of the data `value` is, ``validation`` or ``test``; empty where it is of neither.
+        test: what is reported beside it: the same on the test part, by which nothing was chosen; None where there is no
+            other part to rank by, or none to report.
+        test_spread: its standard deviation over repetitions.
+        worst: the worst value that there can be, such as 0 for an accuracy; None if there is none.
+        seeds: those of its repetitions.
         converged: whether all that was fitted for it had come to its end; None where nothing was, or nobody said. With
             `trainings` it is what they say.
 
@@ -72,12 +80,18 @@ class Score:
     needs: Needs = ""
     trainings: tuple[Trained, ...] = ()
     converged: bool | None = None
+    part: Part = ""
+    test: float | None = None
+    test_spread: float | None = None
+    worst: float | None = None
+    seeds: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.trainings:
             object.__setattr__(self, "converged", all(trained.converged for trained in self.trainings))
-        if not math.isfinite(self.value):
-            what = f"{self.name} is {self.value}, not a finite number"
+        number = self.value if self.test is None or not math.isfinite(self.value) else self.test
+        if not math.isfinite(number):
+            what = f"{self.name} is {number}, not a finite number"
             raise ScoreError(Problem("score", what, "look at the model's outputs, or choose another score"))
 
     @property
@@ -97,9 +111,50 @@ class Score:
             "seconds": self.seconds,
             "controls": [control.to_data() for control in self.controls],
             "notes": list(self.notes),
+            "part": self.part,
+            "test": self.test,
+            "test_spread": self.test_spread,
+            "worst": self.worst,
+            "seeds": list(self.seeds),
             "converged": self.converged,
             "trainings": [trained.to_data() for trained in self.trainings],
         }
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number over repetitions, on the part to rank by and on the part to report.
+
+    Attributes:
+        val: one number a repetition on the validation part; empty where there is none.
+        test: the same on the test part.
+        examples: how many examples these two parts have.
+    """
+
+    val: Sequence[float]
+    test: Sequence[float]
+    examples: tuple[int, int]
+
+    def to_fields(self, what: str, how: str = "") -> dict[str, Any]:
+        """Return the fields of a `Score` that measures `what`, such as an accuracy, `how` it was come by."""
+        first = self.val if len(self.val) else self.test
+        part: Part = "validation" if len(self.val) else "test"
+        fields: dict[str, Any] = {"value": statistics.fmean(first), "spread": _spread(first), "part": part}
+        if len(self.val):
+            fields |= {"test": statistics.fmean(self.test), "test_spread": _spread(self.test)}
+        return {**fields, "name": f"{part} {what}{how}", "worst": 0.0 if what.startswith("accuracy") else None}
+
+    @property
+    def note(self) -> str:
+        """Which part ranks, and which is reported."""
+        val, test = self.examples
+        if len(self.val):
+            return f"ranked by the validation part ({val} examples); the test part ({test} examples) is only reported"
+        return f"no validation part: ranking and reporting use the same test part ({test} examples)"
+
+
+def _spread(values: Sequence[float]) -> float | None:
+    return statistics.stdev(values) if len(values) > 1 else None
 
 
 class ScoreFunction(Protocol):

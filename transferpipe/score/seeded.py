@@ -6,12 +6,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from transferpipe.models.random_states import random_states
 from transferpipe.models.settings import generators_kept
 from transferpipe.models.walk import to_numpy
 
 if TYPE_CHECKING:
     import keras
+
+
+def repetition_seeds(seed: int, count: int) -> tuple[int, ...]:
+    """Return the seeds of the repetitions of a score: ``SeedSequence([seed, i])``, so that no two seeds share any.
+
+    Counting on from the seed would: with five repetitions, seeds 0 and 1 had four trainings in common.
+
+    >>> set(repetition_seeds(0, 5)) & set(repetition_seeds(1, 5))
+    set()
+    """
+    return tuple(int(np.random.SeedSequence([seed, i]).generate_state(1)[0]) for i in range(count))
 
 
 @contextmanager

@@ -49,10 +49,12 @@ def curves(board: Leaderboard, x: str) -> list[Curve]:
     places = sorted({p for row in rows if (p := _number(row.setting.get(x))) is not None})
     lines: dict[str, list[tuple[float, Estimate]]] = {}
     for row in rows:
-        if row.score is None:
+        if row.reported is None:
             continue
         place = _number(row.setting.get(x))
-        lines.setdefault(_name(row, x), []).extend((p, row.score) for p in ([place] if place is not None else places))
+        lines.setdefault(_name(row, x), []).extend(
+            (p, row.reported) for p in ([place] if place is not None else places)
+        )
     first = [name for name in lines if not name.startswith(_CONTROL)][:_MOST_NAMED]  # rows come in their ranks' order
     return [
         Curve(name, tuple(sorted(points, key=lambda p: p[0])), name not in first and not name.startswith(_CONTROL))
@@ -143,15 +145,15 @@ def _draw(axes: Any, line: Curve, number: int | None, band: bool) -> None:
 
 def dots_svg(board: Leaderboard, labels: Mapping[str, str]) -> str:
     """Return a dot with its interval for each of the first rows as SVG; empty where there are not two."""
-    rows = [row for row in _present(board) if row.score][:_MOST_DOTS]
+    rows = [row for row in _present(board) if row.reported][:_MOST_DOTS]
     if len(rows) < 2:
         return ""
 
     def draw(_: Any, axes: Any) -> None:
         for place, row in enumerate(reversed(rows)):
-            assert row.score is not None
+            assert row.reported is not None
             colour = "0.35" if row.control else "C0"
-            axes.errorbar(row.score.mean, place, xerr=row.score.half_width, fmt="o", color=colour, capsize=3)
+            axes.errorbar(row.reported.mean, place, xerr=row.reported.half_width, fmt="o", color=colour, capsize=3)
         axes.set_yticks(range(len(rows)), [label_of(row.setting, row.control)[-60:] for row in reversed(rows)])
         axes.set(xlabel=labels["y"])
         _within(axes.get_xlim, axes.set_xlim, labels["y"])

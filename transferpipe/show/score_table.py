@@ -13,7 +13,10 @@ from transferpipe.text.visible import visible
 def score_text(score: Mapping[str, Any], width: int = PLAIN_WIDTH) -> str:
     """Return the score, then each control beside it, then what may be said of them."""
     rows = [("this model", score["value"], score.get("spread"))]
-    rows += [(c["name"], c["value"], c.get("spread")) for c in score.get("controls", ())]
+    tested = score.get("test") is not None
+    rows += [("this model, test part", score["test"], score.get("test_spread"))] if tested else []
+    controls = ((f"{c['name']}, test part" if tested else c["name"], c) for c in score.get("controls", ()))
+    rows += [(name, c["value"], c.get("spread")) for name, c in controls]
     wide = max(len(name) for name, _, _ in rows)
     lines = []
     for name, value, spread in rows:

@@ -86,8 +86,17 @@ def sweep_page(record: SweepRecord, board: Leaderboard) -> str:
         best=BEST if any(row.ranks for row in board.rows) and board.comparable else "",
         **_drawing(board, settings),
         figures=_figures(board),
-        numbers=("rank", "seeds", "seconds", "warnings", "epochs", board.name, *gaps, *costs),
-        ranked_head=["rank", *board.keys, board.name, "seeds", *gaps, *costs, "notes"],
+        numbers=("rank", "seeds", "seconds", "warnings", "epochs", board.name, "test", *gaps, *costs),
+        ranked_head=[
+            "rank",
+            *board.keys,
+            board.name,
+            *(["test"] if board.has_test else []),
+            "seeds",
+            *gaps,
+            *costs,
+            "notes",
+        ],
         ranked=[*_ranked(board, costs)],
         warnings=_warnings(board, record.entries),
         left_out=[*_left_out(record.left_out)],
@@ -124,7 +133,7 @@ def _drawing(board: Leaderboard, settings: Mapping[str, Any]) -> dict[str, str]:
     if not is_installed("matplotlib"):
         note = f"No curves are drawn: matplotlib is not installed. For the next page: {install_line('matplotlib')}"
         return {"drawing": "", "no_drawing": note}
-    labels = {"y": board.name}
+    labels = {"y": board.reported_name}
     x, drawn = settings.get("x") or numeric_key(board), ""
     if x is not None:
         drawn = curves_svg(curves(board, x), {**labels, "x": str(x).removeprefix("vars.")})
@@ -139,7 +148,11 @@ def _drawing(board: Leaderboard, settings: Mapping[str, Any]) -> dict[str, str]:
 def _ranked(board: Leaderboard, costs: Sequence[str]) -> Iterator[Line]:
     for rank, row in zip(ranks(board), board.rows, strict=True):
         cells = [Cell(rank, "number"), *(Cell(value_under(row, k)) for k in board.keys)]
-        cells += [_estimate(row.score), Cell(row.score.count if row.score else 0, "number")]
+        cells += [
+            _estimate(row.score),
+            *([_estimate(row.test)] if board.has_test else []),
+            Cell(row.score.count if row.score else 0, "number"),
+        ]
         cells += [_estimate(row.against.get(name), signed=True) for name in board.against]
         cells += [_cost(cost_of(row, name)) for name in costs]
         cells.append(Cell("; ".join(notes_of(row, board)), "notes"))

@@ -106,6 +106,7 @@ def _columns(board: Leaderboard, kept: Sequence[int]) -> list[_Column]:
         _Column("rank", tuple(places[i] for i in kept), folds=False),
         *(_Column(key, tuple(visible(value_under(row, key)) for row in rows)) for key in board.keys),
         _Column(visible(board.name), tuple(_score(row) for row in rows), folds=False),
+        *([_Column("test", tuple(_test(row) for row in rows), folds=False)] if board.has_test else []),
         _Column("seeds", tuple(str(row.score.count if row.score else 0) for row in rows), folds=False),
         *gaps,
         _Column("notes", tuple(visible("; ".join(notes_of(row, board))) for row in rows)),
@@ -114,6 +115,10 @@ def _columns(board: Leaderboard, kept: Sequence[int]) -> list[_Column]:
 
 def _score(row: Row) -> str:
     return estimate_text(row.score) if row.score else "-"
+
+
+def _test(row: Row) -> str:
+    return estimate_text(row.test) if row.test else "-"
 
 
 def _gap(row: Row, name: str) -> str:
@@ -142,7 +147,8 @@ def _records(board: Leaderboard, kept: Sequence[int]) -> list[RenderableType]:
         rank, row = places[i], board.rows[i]
         seeds = f"{row.score.count} seeds" if row.score else "no score"
         gaps = [f"{gap} against {name}" for name in board.against if (gap := _gap(row, name))]
-        told = "; ".join([f"{board.name} {_score(row)}, {seeds}", *gaps, *notes_of(row, board)])
+        test = [f"test {_test(row)}"] if row.test else []
+        told = "; ".join([f"{board.name} {_score(row)}, {seeds}", *test, *gaps, *notes_of(row, board)])
         parts += [cell(f"{rank or '-':>3} {_label(row)}"), Padding(cell(told, "dim"), (0, 0, 0, 4))]
     return parts
 

@@ -14,6 +14,7 @@ from transferpipe.text.collapse import counted
 from transferpipe.text.listing import and_more, listed
 
 LIKE_THE_BEST = "tied with best"
+RANKED_BY_TEST = "ranked by the test part that is reported"
 CONSTANT = "identical for all seeds"
 MOST_WHOLE = 20
 """So many variants or rows are always listed whole: with the words about them, they find room on a screen."""
@@ -93,6 +94,7 @@ def notes_of(row: Row, board: Leaderboard) -> list[str]:
     if row.same_as is not None:
         notes.append(f"the same plan as {label_of(row.same_as, None)}, counted once")
     notes += [LIKE_THE_BEST] if row.as_good else []
+    notes += [RANKED_BY_TEST] if any(e.ranked_by_test for e in row.entries) else []
     notes += _unconverged(row)
     notes += [CONSTANT] if row.is_constant else []
     return notes + ([f"{row.failed} failed{_counted_as(row)}: {reason(row)}"] if row.failed else [])
@@ -162,6 +164,7 @@ def said(board: Leaderboard) -> list[str]:
         what = "these scores do not measure the same: their order means nothing; make a sweep of each"
         return [what, *earlier]
     return [
+        *_of_parts(board),
         *_of_seeds(board),
         *_of_the_best(board),
         *_of_silence(board),
@@ -177,6 +180,18 @@ def _of_silence(board: Leaderboard) -> list[str]:
     if not trained or any(e.converged is not None for e in trained):
         return []
     return ["the score does not say whether its trainings converged (`transferpipe help scores`)"]
+
+
+def _of_parts(board: Leaderboard) -> list[str]:
+    """Return which part of the data ranks and which is reported, and what both cannot tell."""
+    shared = "all seeds share one test part, so ± says nothing about other test examples"
+    if board.has_test:
+        of_test = f"test{' and differences from ' + listed(board.against) if board.against else ''}"
+        return [f"ranked by the validation part; {of_test}: on the test part, which chose nothing; {shared}"]
+    if any(e.ranked_by_test for row in board.rows for e in row.entries):
+        why = "so the best of them is a little too good; give the data a validation part"
+        return [f"ranking and reporting use the same test part, {why}; {shared}"]
+    return []
 
 
 def _of_seeds(board: Leaderboard) -> list[str]:

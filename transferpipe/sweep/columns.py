@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LEFT_OUT = "left out"
 VERDICT = ("weights", "function")
-_OF_SCORES = ("score", "score_name", "spread", "best_epoch", "epochs", "converged")
+_OF_SCORES = ("score", "score_name", "spread", "test", "test_spread", "best_epoch", "epochs", "converged")
 FIXED = (
     "control", "status", *VERDICT, *_OF_SCORES, "trainable_parameters", "seconds", "plan", "folder", "problems",
     "stale", "notes", "warnings",
@@ -72,6 +72,8 @@ def _told(entry: Entry) -> Row:
         "score": entry.value,
         "score_name": entry.score_name,
         "spread": score.get("spread"),
+        "test": score.get("test"),
+        "test_spread": score.get("test_spread"),
         "best_epoch": _one_or_all(best),
         "epochs": _one_or_all([curve.epochs for curve in curves]),
         "converged": entry.converged if entry.converged is not None else _all_known([c.converged for c in curves]),

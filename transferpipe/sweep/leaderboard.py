@@ -56,6 +56,22 @@ class Entry:
         return float(score["value"]) if score else None
 
     @property
+    def test(self) -> float | None:
+        """What its score reports of the test part, where another part ranks."""
+        found = ((self.result or {}).get("score") or {}).get("test")
+        return None if found is None else float(found)
+
+    @property
+    def reported(self) -> float | None:
+        """Its number of the part that is reported: the same as its score where no other part ranks."""
+        return self.value if self.test is None else self.test
+
+    @property
+    def ranked_by_test(self) -> bool:
+        """Whether its score says that the part that is reported ranks, too."""
+        return ((self.result or {}).get("score") or {}).get("part") == "test"
+
+    @property
     def verdict(self) -> Verdict | None:
         """What its run found; None where it is not done, or was done by a version that left none in the result."""
         try:
@@ -103,7 +119,8 @@ class Row:
         score: mean and interval of those that have a score; None if none has.
         compared: the same over the seeds by which it is ranked; None where it takes no place in the ranking.
         against: the difference from each control, and from the variant to compare with, over the seeds that both have;
-            the intervals of all rows hold at once.
+            the intervals of all rows hold at once. It is of the part that is reported.
+        test: mean and interval of what is reported of the test part, where another part ranks.
         rank: its place, shared by those with equal means.
         behind: the difference from the best row; the intervals of all rows hold at once.
         stale: what of its recipe, score or inputs is not the same any more.
@@ -120,6 +137,7 @@ class Row:
     rank: int | None = None
     behind: Estimate | None = None
     stale: tuple[str, ...] = ()
+    test: Estimate | None = None
     filled: Mapping[str, float] = field(default_factory=dict)
     same_as: Mapping[str, str] | None = None
 
@@ -138,6 +156,16 @@ class Row:
     def values(self) -> dict[str, float]:
         """The scores by seed, and what counts in place of those that failed."""
         return {**{e.seed: e.value for e in self.entries if e.value is not None}, **self.filled}
+
+    @property
+    def reported_values(self) -> dict[str, float]:
+        """The same of the part that is reported."""
+        return {**{e.seed: e.reported for e in self.entries if e.reported is not None}, **self.filled}
+
+    @property
+    def reported(self) -> Estimate | None:
+        """The estimate of the part that is reported: the score's own where no other part ranks."""
+        return self.test or self.score
 
     @property
     def is_constant(self) -> bool:
@@ -186,6 +214,16 @@ class Leaderboard:
     against: tuple[str, ...] = ()
     settings: int = 0
 
+    @property
+    def has_test(self) -> bool:
+        """Whether a part that does not rank is reported."""
+        return any(row.test for row in self.rows)
+
+    @property
+    def reported_name(self) -> str:
+        """What is reported, as drawings name it."""
+        return self.name.replace("validation", "test", 1) if self.has_test else self.name
+
 
 def leaderboard(entries: Sequence[Entry], against: str | None = None, failed: Failed = "worst") -> Leaderboard:
     """Return the table of `entries`.
@@ -210,6 +248,7 @@ def leaderboard(entries: Sequence[Entry], against: str | None = None, failed: Fa
     rows = [_over(row, seeds) for row in rows]
     if alike:
         rows = _ranked(rows, seeds, better)
+    rows = _with_tests(rows, seeds)
     rows.sort(key=lambda row: _place(row, better))
     told = tuple(dict.fromkeys(name for row in rows for name in row.against))
     counted = sum(1 for row in rows if row.ranks and row.same_as is None)
@@ -319,6 +358,23 @@ def _ranked(rows: Sequence[Row], seeds: Sequence[str], higher_is_better: bool) -
     return done
 
 
+def _with_tests(rows: Sequence[Row], seeds: Sequence[str]) -> list[Row]:
+    """Return the rows with what their scores report of the test part; that of the best row as of one that was picked.
+
+    The validation part picked it, but what made its trainings come out well there helps on the test part, too.
+    """
+    tested = [row for row in rows if any(e.test is not None for e in row.entries)]
+    found = {id(row): estimate(list(row.reported_values.values())) for row in tested}
+    ranking = [row for row in tested if row.ranks and set(seeds) <= set(row.reported_values)]
+    if len(seeds) > 1 and ranking:
+        distinct = sum(1 for row in ranking if row.same_as is None)
+        spreads = family([[row.reported_values[seed] for seed in seeds] for row in ranking], max(distinct, 1))
+        for row, spread in zip(ranking, spreads, strict=True):
+            if row.rank == 1 and found[id(row)].count == len(seeds):
+                found[id(row)] = spread
+    return [replace(row, test=found.get(id(row))) for row in rows]
+
+
 def _as_picked(row: Row, found: Estimate) -> Row:
     """Return the row that was picked for its mean with the wider interval that allows for this."""
     same = row.score is not None and row.compared is not None and row.score.count == row.compared.count
@@ -362,8 +418,8 @@ def _without_name(entry: Entry) -> dict[str, str]:
 
 def _gaps(row: Row, others: Sequence[Entry]) -> list[float]:
     """Return the differences seed by seed, over the seeds that both have."""
-    theirs = {e.seed: c.value for e in row.entries if (c := _like(e, others)) and c.value is not None}
-    return differences(row.values, theirs)
+    theirs = {e.seed: c.reported for e in row.entries if (c := _like(e, others)) and c.reported is not None}
+    return differences(row.reported_values, theirs)
 
 
 def _like(entry: Entry, others: Sequence[Entry]) -> Entry | None:

@@ -61,6 +61,22 @@ def test_the_bounds():
     assert h_score(np.zeros((12, 3)), labels, shrinkage=True) == 0
 
 
+@pytest.mark.parametrize("copies", [1, 5])
+def test_isotropic_features_keep_their_score_when_shrunk(copies):
+    """Orthogonal columns of equal size, and a single one: the covariance is a multiple of unity already."""
+    signs = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]] * copies, float)
+    labels = np.array([0, 0, 1, 1] * copies)
+    for features, expected in ((signs, 1), (signs[:, :1] * 0.3 + 7, 1), (signs[:, 1:2], 0), (signs * 1e-3 + 0.1, 1)):
+        assert h_score(features, labels, shrinkage=True) == pytest.approx(expected, abs=1e-9)
+        assert h_score(features, labels) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_single_feature_is_the_part_of_its_variance_between_classes():
+    features, labels = draw(30, 1, 3, 1.0, 5)
+    expected = between(features, labels)[0, 0] / features.var()
+    assert h_score(features, labels, shrinkage=True) == pytest.approx(expected, rel=1e-9)
+
+
 def test_few_rows_reach_the_largest_value_whatever_the_labels_unless_shrunk():
     features, labels = draw(10, 20, 3, 0, 3)
     assert h_score(features, labels) == pytest.approx(2)

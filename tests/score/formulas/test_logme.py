@@ -59,6 +59,30 @@ def test_features_that_say_nothing_leave_the_evidence_of_noise():
     assert logme(np.zeros((4, 2)), labels, 2) == pytest.approx(expected)
 
 
-def test_a_class_without_error_has_no_largest_evidence():
-    labels = np.array([0, 1, 1, 0, 1])
-    assert logme(np.eye(2)[labels], labels, 2) == np.inf
+def test_a_class_without_error_has_the_evidence_of_the_smallest_noise_that_shows():
+    """That of a target with 1e-12 of its squared size outside of what the features span."""
+    labels = np.arange(12) % 3
+    features = np.eye(3)[labels]
+    outside = np.r_[1, np.zeros(2), -1, np.zeros(8)] / np.sqrt(2)
+    expected = []
+    for y in features.T:
+        seen = y + outside * np.sqrt(1e-12 * (y @ y))
+        ratios = np.exp(np.linspace(-30, 0, 3001))
+        expected.append(max(log_evidence(features, seen, ratio) for ratio in ratios) / 12)
+    assert logme(features, labels, 3) == pytest.approx(np.mean(expected), abs=1e-3)
+
+
+def test_less_noise_is_a_higher_score_down_to_none():
+    labels, random = np.arange(40) % 4, np.random.default_rng(0)
+    noise = random.normal(size=(40, 4))
+    scores = [logme(np.eye(4)[labels] + size * noise, labels, 4) for size in (1, 0.1, 1e-2, 1e-4, 0)]
+    assert scores == sorted(scores) and np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("n, dimension", [(5, 5), (6, 20), (2, 1), (2, 2)])
+def test_noise_free_features_of_any_number_have_a_finite_score(n, dimension):
+    labels = np.arange(n) % 2
+    features = np.random.default_rng(n).normal(size=(n, dimension))
+    features[:, 0] = labels
+    for rows in (features, features[:, :1], features * 1e6, features.astype(np.float32)):
+        assert np.isfinite(logme(rows, labels, 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from transferpipe.errors import Problems, RecipeError
 
 Part = tuple[NDArray[Any], NDArray[np.int64]]
 PARTS = ("train", "val", "test")
+_VAL_FRACTION = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +92,27 @@ def make_splits(name: str, train: Any, val: Any = None, test: Any = None) -> Spl
     problems.raise_as(RecipeError)
     (x, y), (x_val, y_val), (x_test, y_test) = (parts.get(part, empty) for part in PARTS)
     return Splits(x, y, x_val, y_val, x_test, y_test, classes, name)
+
+
+def splits_of(value: Any) -> Any:
+    """Return what a function of the user's own gave as `Splits`, if that are pairs of inputs and labels by part.
+
+    They stand in a mapping with the names of the parts, or in the order train, test or train, val, test, as
+    ``keras.datasets`` gives them. A validation part that is not there is drawn from the examples to learn from: a fifth
+    of every class. Anything else is given back as it came.
+    """
+    orders = {2: ("train", "test"), 3: PARTS}
+    if isinstance(value, tuple | list) and len(value) in orders:
+        value = dict(zip(orders[len(value)], value, strict=True))
+    if not isinstance(value, Mapping) or "train" not in value or not set(value) <= set(PARTS):
+        return value
+    if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in value.values()):
+        return value
+    checked = make_splits("data", value["train"], value.get("val"), value.get("test"))
+    if "val" in value:
+        return checked
+    train, val = split_off(checked.train, _VAL_FRACTION, 0)
+    return make_splits("data", train, val if len(val[1]) else None, value.get("test"))
 
 
 def _part(value: Any, where: str, problems: Problems) -> Part:

@@ -14,17 +14,20 @@ from transferpipe.score.data.splits import PARTS, Part, Splits, make_splits, spl
 _MOST_BYTES = 4 << 30
 
 
-def tf_data(datasets: Any, *, batched: bool = True, val_fraction: float = 0.2, seed: int = 0) -> Splits:
+def tf_data(
+    datasets: Any, *, batched: bool = True, val_fraction: float = 0.2, test_fraction: float = 0.2, seed: int = 0
+) -> Splits:
     """Return what a function of the user's own gives as `tf.data.Dataset`, read into memory once.
 
     In a recipe: ``data: {_target_: transferpipe.score.tf_data, datasets: {_target_: my_data.load}}``.
 
     Args:
-        datasets: a mapping with ``train``, ``test`` and perhaps ``val``, or a sequence of them in the order train,
+        datasets: a mapping with ``train`` and perhaps ``test`` and ``val``, or a sequence of them in the order train,
             test or train, val, test. Each dataset gives pairs of inputs and labels, a finite number.
         batched: whether an element is a batch, so that its first axis counts examples, and not a single example.
         val_fraction: how much of the examples to choose with, of every class, where there is no ``val``; 0 for none.
-        seed: decides what is drawn for that.
+        test_fraction: how much to measure on, where there is no ``test``.
+        seed: decides what is drawn for these two.
 
     Raises:
         RecipeError: something else was given, a dataset does not end or does not fit into 4 GiB, or its elements are
@@ -33,10 +36,12 @@ def tf_data(datasets: Any, *, batched: bool = True, val_fraction: float = 0.2, s
     given = _by_part(datasets)
     parts = {part: _read(dataset, part, batched) for part, dataset in given.items()}
     checked = make_splits("tf.data", parts["train"], parts.get("val"), parts.get("test"))
-    if "val" in parts or not val_fraction:
-        return checked
-    train, val = split_off(checked.train, val_fraction, seed)
-    return make_splits("tf.data", train, val if len(val[1]) else None, parts.get("test"))
+    train, drawn = checked.train, {"val": checked.val, "test": checked.test}
+    for part, fraction in (("test", test_fraction), ("val", val_fraction)):
+        if part not in parts and fraction:
+            train, drawn[part] = split_off(train, fraction, seed)
+    val, test = (pair if len(pair[1]) else None for pair in drawn.values())
+    return make_splits("tf.data", train, val, test)
 
 
 def _by_part(datasets: Any) -> dict[str, Any]:

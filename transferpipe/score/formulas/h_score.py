@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+_EPS = float(np.finfo(np.float64).eps)
 
 
 def h_score(features: NDArray[np.floating], labels: NDArray[np.int64], *, shrinkage: bool = False) -> float:
@@ -55,5 +56,8 @@ def ledoit_wolf(rows: Floats) -> float:
     covariance = rows.T @ rows / n
     size = float(np.trace(covariance)) / dimension
     distance = float(((covariance - size * np.eye(dimension)) ** 2).sum())
+    # Where the covariance is such a multiple already, as of a single feature it always is, nothing is to be shrunk.
+    if distance <= float(dimension * (size * _EPS * max(rows.shape)) ** 2):
+        return 0.0
     noise = (float(((rows**2).sum(axis=1) ** 2).sum()) / n - float((covariance**2).sum())) / n
-    return min(max(noise, 0.0) / distance, 1.0) if distance > 0 else 1.0
+    return float(min(max(noise, 0.0) / distance, 1.0))

@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 _MOST_STEPS = 10_000
 # Of the size of the data: below this a sum of squares in float64 is what rounding left.
 _SMALL = 1e-12
-_RATIOS = np.logspace(-10, 10, 81)  # of alpha / beta, in units of the mean squared singular value
+_RATIOS = np.logspace(-14, 10, 97)  # of alpha / beta, in units of the mean squared singular value
 _EPS = float(np.finfo(np.float64).eps)
 
 
@@ -34,8 +34,8 @@ def logme(features: NDArray[np.floating], labels: NDArray[np.int64], classes: in
         classes: how many classes there are.
 
     Returns:
-        Higher is better. Infinite if fewer features than rows give a class without any error: the evidence then has no
-        maximum.
+        Higher is better. Where fewer features than rows give a class without any error, the evidence has no maximum:
+        it is then that of the smallest noise that numbers of this precision show, 1e-12 of the target's squared size.
     """
     rows = np.asarray(features, np.float64)
     left, sizes, _ = np.linalg.svd(rows, full_matrices=False)
@@ -54,22 +54,22 @@ def _evidence(left: Floats, squares: Floats, y: Floats) -> float:
     """
     n, inside, size = len(y), (left.T @ y) ** 2, float(y @ y)
     outside = size - float(inside.sum())  # what no weights explain
-    outside = outside if outside > _SMALL * size and len(squares) < n else 0.0
+    outside = max(outside, _SMALL * size) if len(squares) < n else 0.0
     if float(inside.sum()) <= _SMALL * size:  # alpha grows without end: no weights at all explain y best
         return -(math.log(2 * math.pi * size / n) + 1) / 2
     target = _Target(squares, inside, outside, n)
     # The evidence can have several maxima: start the climb near the largest.
     alpha, beta = max((_with_ratio(target, r) for r in _RATIOS * squares.mean()), key=target.log_evidence)
-    last = -math.inf
+    evidence = last = target.log_evidence((alpha, beta))
     for _ in range(_MOST_STEPS):
         weight_size, error, effective = target.at(alpha / beta)
-        if error <= 0:
-            return math.inf
+        if error <= 0:  # as many features as rows, and no noise: the last step has reached the limit
+            break
+        alpha, beta = effective / weight_size, (n - effective) / error
         evidence = target.log_evidence((alpha, beta))
         if abs(evidence - last) <= _SMALL * max(abs(evidence), 1.0):
             break
         last = evidence
-        alpha, beta = effective / weight_size, (n - effective) / error
     return evidence / n
 
 

@@ -15,6 +15,7 @@ from transferpipe.prove import manifest
 from transferpipe.prove.parity.result import Parity
 from transferpipe.prove.verdict import Function, Weights
 from transferpipe.score.convergence import CURVES, DOUBTS, Ended
+from transferpipe.score.result import Part
 from transferpipe.show.schemas.types import Schema, schema_of
 from transferpipe.sweep import variant
 from transferpipe.sweep.job import DONE, FAILED
@@ -180,6 +181,11 @@ def _score(more: Mapping[str, Schema]) -> Schema:
         "needs": _TEXT,
         "controls": _list(control),
         "notes": _list(_TEXT),
+        "part": {"enum": list(get_args(Part))},
+        "test": {**_or_null(_NUMBER), "description": "of the test part, where `value` is of the validation part"},
+        "test_spread": _or_null(_NUMBER),
+        "worst": {**_or_null(_NUMBER), "description": "the worst value that there can be"},
+        "seeds": {**_list(_COUNT), "description": "of the repetitions: NumPy's SeedSequence([seed, i])"},
         "converged": {
             **_or_null(_TRUTH),
             "description": "of all that was fitted; null where nothing was, or nobody said",
