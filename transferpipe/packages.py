@@ -11,7 +11,7 @@ EXTRAS: Mapping[str, str] = {
     "hydra_plugins.hydra_joblib_launcher": "joblib",
     "hydra_plugins.hydra_submitit_launcher": "slurm",
     "hydra_plugins.hydra_ray_launcher": "ray",
-    "hydra_plugins.hydra_optuna_sweeper": "optuna",
+    "optuna": "optuna",
     "onnxruntime": "onnxruntime",
     "tensorstore": "orbax",
     "mlflow": "mlflow",

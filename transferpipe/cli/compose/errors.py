@@ -30,7 +30,6 @@ _PLUGINS = {
     "submitit_local": "hydra_submitit_launcher",
     "submitit_slurm": "hydra_submitit_launcher",
     "ray": "hydra_ray_launcher",
-    "optuna": "hydra_optuna_sweeper",
 }
 
 

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from transferpipe.cli.compose.resolving import find_cause, resolve
 from transferpipe.cli.sweeps.engines import QUIET
 from transferpipe.cli.sweeps.expansion import Axes, as_override, values_by_key
 from transferpipe.cli.sweeps.plan import check_saves_inside
+from transferpipe.cli.sweeps.search import is_ours, search
 from transferpipe.cli.sweeps.workers import run_with_page
 from transferpipe.errors import Problem, Problems, RecipeError, TransferError
 from transferpipe.execute.prepare import prepare
@@ -31,7 +32,7 @@ from transferpipe.show.sweep_words import in_short
 from transferpipe.sweep.job import RESULT, Result, failed, forget_attempt, read_result
 from transferpipe.sweep.record import entries_in
 from transferpipe.sweep.settings import SweepSettings
-from transferpipe.sweep.variant import SEED, Planned, Variant, planned, write_variant
+from transferpipe.sweep.variant import FORMAT_VERSION, SEED, Planned, Variant, planned, write_variant
 from transferpipe.text.visible import visible
 
 _ABSENT = object()
@@ -49,6 +50,9 @@ def optimise(base: Composed, axes: Axes, folder: Path, trusted: Collection[str])
     """
     config = _config(base, folder)
     trials = _Trials(str(folder), tuple(trusted), (*axes.axes, *axes.open), _is_free(base), _total(config))
+    if is_ours(config):
+        _search(base, axes, config, trials)
+        return
     task = functools.partial(_trial, trials)
     logging.disable(logging.CRITICAL)  # every trial is told of here, its failure too
     try:
@@ -61,6 +65,35 @@ def optimise(base: Composed, axes: Axes, folder: Path, trusted: Collection[str])
             raise find_cause(error, TransferError) or explain(error, base.overrides, base.composer) from error
     finally:
         logging.disable(logging.NOTSET)
+
+
+def _search(base: Composed, axes: Axes, config: DictConfig, trials: _Trials) -> None:
+    variants, fixed = base.composer.variants(axes.fixed), values_by_key(axes.fixed)
+
+    def attempt(number: int, values: Mapping[str, str]) -> float | None:
+        choices = [f"{key}={value}" for key, value in values.items()]
+        settings = {**fixed, **values}
+        label = f"[{number + 1}/{trials.total}] {' '.join(choices)}"
+        try:
+            recipe = variants.compose(choices).recipe
+            check_saves_inside(recipe)
+            result = _result(Variant(recipe, settings), Path(trials.folder), trials.trusted)
+        except TransferError as error:
+            result = _refused(Variant({}, settings), Path(trials.folder), error)
+        return _told(trials, label, result)
+
+    search(config, axes, int(base.data.get("seed") or 0), Path(trials.folder).name, attempt)
+
+
+def _told(trials: _Trials, label: str, result: Result) -> float | None:
+    """Print what a trial came to, and return the number that the sweeper goes by; None if there is none."""
+    score = result.get("score")
+    if score is None:
+        print(visible(f"{label}  FAILED: {in_short(result.get('problems', ()))}"), flush=True)
+        return None
+    value = float(score["value"])
+    print(visible(f"{label}  {score['name']} {value:.4f}  {result['seconds']:.1f} s"), flush=True)
+    return -value if trials.free and not score.get("higher_is_better", True) else value
 
 
 def check_interval(axes: Axes) -> None:
@@ -106,6 +139,8 @@ def _config(base: Composed, folder: Path) -> DictConfig:
         "direction": "maximize",
         "study_name": folder.name,
     }
+    if is_ours(config):
+        del wanted["sampler.seed"]
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.sweep.dir = str(folder)
         config.hydra.hydra_logging = {"root": None}
@@ -164,14 +199,10 @@ def _trial(trials: _Trials, config: DictConfig) -> float:
         result = _result(_variant(config, settings), Path(trials.folder), trials.trusted)
     except TransferError as error:
         result = _refused(Variant({}, settings), Path(trials.folder), error)
-    score = result.get("score")
-    if score is None:
-        problems = in_short(result.get("problems", ()))
-        print(visible(f"{label}  FAILED: {problems}"), flush=True)
-        raise TransferError([Problem(label, problems)])
-    value = float(score["value"])
-    print(visible(f"{label}  {score['name']} {value:.4f}  {result['seconds']:.1f} s"), flush=True)
-    return -value if trials.free and not score.get("higher_is_better", True) else value
+    value = _told(trials, label, result)
+    if value is None:
+        raise TransferError([Problem(label, in_short(result.get("problems", ())))])
+    return value
 
 
 def _refused(variant: Variant, folder: Path, error: TransferError) -> Result:
@@ -180,7 +211,7 @@ def _refused(variant: Variant, folder: Path, error: TransferError) -> Result:
     own = folder / f"v{digest}"
     write_variant(own, Planned(variant, "", own.name, (0, 0)))
     result = {**failed([str(problem) for problem in error.problems], error.status), "seconds": 0}
-    write_text(own / RESULT, json.dumps(result, indent=1))
+    write_text(own / RESULT, json.dumps({"format_version": FORMAT_VERSION, **result}, indent=1))
     return result
 
 

@@ -215,7 +215,7 @@ def sweep_schema() -> Schema:
         "inner": {**_TEXTS_BY_KEY, "description": "the keys that the named variant sets"},
         "control": _or_null(_TEXT),
         "key": _TEXT,
-        "checksum": _CHECKSUM,
+        "checksum": {"anyOf": [_CHECKSUM, {"const": ""}]},  # empty where it cannot be planned
         "trainable_parameters": _or_null(_COUNT),
         "status": {"enum": ["open", DONE, FAILED]},
         "verdict": _or_null(verdict_schema()),
@@ -241,7 +241,7 @@ def variant_schema() -> Schema:
         "overrides": _TEXTS_BY_KEY,
         "fixed": _TEXTS_BY_KEY,
         "control": _or_null(_TEXT),
-        "checksum": _CHECKSUM,
+        "checksum": {"anyOf": [_CHECKSUM, {"const": ""}]},  # empty where it cannot be planned
         "words": _list(_TEXT),
         "state": _state(),
         "recipe": {"type": "object"},
