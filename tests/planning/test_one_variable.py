@@ -9,6 +9,7 @@ from keras import layers, ops
 
 import transferpipe as tp
 from transferpipe.cli import main
+from transferpipe.planning.read_recipe import read_recipe
 
 
 @keras.saving.register_keras_serializable("one_variable")
@@ -315,3 +316,12 @@ def test_what_is_keras_own_is_not_loaded_again(tmp_path, monkeypatch):
     monkeypatch.setattr(keras.models, "load_model", lambda *_, **__: pytest.fail("was loaded"))
     report = tp.transfer(None, plain(), unmatched="keep", save="m.keras", folder=tmp_path)
     assert report.artifacts
+
+
+def test_rules_with_lists_by_own_name_go_by_either_name_of_a_variable():
+    """What stands in mappings and lists of a rule is no reason not to compare rules."""
+    rule = {"to": "a", "from": {"name": "b", "transform": {"k": ["transpose"]}}, "transform": {"k": [{"scale": 2}]}}
+    read = read_recipe(
+        {"source": "a.npz", "target": "b.npz", "mapping": {"r": rule, "s": {**rule, "merge": {"linear": [1]}}}}
+    )
+    assert len({*read.rules, *read.rules}) == 2

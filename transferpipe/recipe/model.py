@@ -107,7 +107,7 @@ class From:
     text: str
     template: Template | None = None
     pattern: Pattern | None = None
-    transform: Steps = ()
+    transform: Steps = field(default=(), hash=False)
 
     def transforms_of(self, own_name: str) -> tuple[Any, ...]:
         """Return the entry's own steps, as written, for a target weight with this own name."""
@@ -145,13 +145,13 @@ class Rule:
     keep: bool = False
     pair: Literal["name", "order"] = "name"
     excepts: tuple[Pattern, ...] = ()
-    transform: Steps = ()
-    merge: Any = None
+    transform: Steps = field(default=(), hash=False)
+    merge: Any = field(default=None, hash=False)
     on_mismatch: Literal["error", "keep"] = "error"
     optional: bool = False
     layout: str | None = None
     fold: tuple[From, ...] = ()
-    fold_with: Mapping[str, Any] = field(default_factory=dict)
+    fold_with: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def where(self) -> str:
