@@ -90,3 +90,24 @@ def test_a_pattern_that_would_take_forever_elsewhere():
 def test_any_text_is_a_pattern_or_a_value_error(text):
     with contextlib.suppress(ValueError):
         Pattern(text).match(text)
+
+
+_PIECES = st.sampled_from(
+    ["a", "b", "ab", "1", "é", ".", ".*", "a*", "b+", "(a|b1)", "(?:a/)?", "[a-c]", "[^a]", r"\d", "/"]
+)
+
+
+@given(st.lists(_PIECES, max_size=6).map("".join), st.text("abé1/\x00", max_size=6), st.sampled_from(["", "(?i)"]))
+def test_everything_that_matches_lies_between(pattern, name, flags):
+    compiled = Pattern(flags + pattern)
+    low, high = compiled.between
+    for text in (name, name.upper(), name * 30):
+        if compiled.match(text):
+            assert low <= text.encode() <= high
+
+
+def test_what_lies_between_is_little_where_a_pattern_begins_with_a_name():
+    low, high = Pattern(r"blocks/17/layer\d/kernel").between
+    assert low <= b"blocks/17/layer3/kernel" <= high
+    assert not low <= b"blocks/18/layer3/kernel" <= high
+    assert not low <= b"blocks/16/layer3/kernel" <= high

@@ -42,21 +42,23 @@ def find_units(pattern: Pattern, catalog: Catalog, excepts: Sequence[Pattern] = 
     out = _excepted(excepts, catalog)
     units: list[Unit] = []
     brought: set[str] = set()
-    for layer, below in catalog.layers.items():
+    for layer in catalog.layer_index.between(*pattern.between):
+        below = catalog.layers[layer]
         match = pattern.match(layer) if not brought.issuperset(below) else None
         if match:
             brought.update(below)
             units.append(Unit(match, True, tuple(w for w in below if w not in out)))
-    for weight in catalog:
-        match = pattern.match(weight.name) if weight.name not in brought else None
-        if match and weight.name not in out:
-            units.append(Unit(match, False, (weight.name,)))
-    for called, name in catalog.file_names.items():
-        match = pattern.match(called) if name not in brought and name not in out else None
-        if match and name not in {w for unit in units for w in unit.weights}:
-            units.append(Unit(match, False, (name,)))
-    position = {w.name: i for i, w in enumerate(catalog)}
-    return sorted((u for u in units if u.weights), key=lambda u: position[u.weights[0]])
+    for weight in catalog.weight_index.between(*pattern.between):
+        match = pattern.match(weight) if weight not in brought else None
+        if match:
+            brought.add(weight)
+            units.append(Unit(match, False, (weight,) if weight not in out else ()))
+    for called in catalog.file_name_index.between(*pattern.between):
+        name = catalog.file_names[called]
+        match = pattern.match(called) if name not in brought else None
+        if match:
+            units.append(Unit(match, False, (name,) if name not in out else ()))
+    return sorted((u for u in units if u.weights), key=lambda u: catalog.positions[u.weights[0]])
 
 
 def _excepted(excepts: Sequence[Pattern], catalog: Catalog) -> set[str]:

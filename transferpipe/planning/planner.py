@@ -97,7 +97,7 @@ def make_plan(
         assignments=tuple(fates.assignments[n] for n in order if n in fates.assignments),
         kept=tuple(fates.kept[n] for n in order if n in fates.kept),
         source_weights=source_weights,
-        edits=tuple(sorted(edits, key=lambda e: (order.index(e.at), e.name))),
+        edits=tuple(sorted(edits, key=lambda e: (target.catalog.positions[e.at], e.name))),
         freezing=freezing,
         seed=recipe.seed,
         save=(recipe.save.path, *recipe.save.also),
@@ -179,7 +179,7 @@ def _lint_pairs(
 
 def _in_target_order(rules: Sequence[Rule], claims: Mapping[str, list[Unit]], target: TargetStructure) -> list[Rule]:
     """Return the rules by the first weight that each claims, so that their order in the recipe means nothing."""
-    position = {w.name: i for i, w in enumerate(target.catalog)}
+    position = target.catalog.positions
     first = {name: min((position[u.weights[0]] for u in units), default=-1) for name, units in claims.items()}
     return sorted(rules, key=lambda rule: (first[rule.name], rule.name))
 

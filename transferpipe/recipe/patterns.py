@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import re2
 
+# How much of what a pattern begins with RE2 works out: most names of layers are shorter.
+_MOST_BEGINNING = 64
 # A pattern that needs more than this to compile is a mistake or an attack.
 _MOST_MEMORY = 8 << 20
+_LAST = b"\xff"  # behind every text in UTF-8
 _NAMED = re.compile(r"\\.|\(\?P?<(\w+)>")
 
 
@@ -55,6 +59,14 @@ class Pattern:
         """Return the match of the whole of `name`, or None."""
         found = self._compiled.fullmatch(name)
         return NameMatch(name, found.groups(), found.groupdict()) if found else None
+
+    @cached_property
+    def between(self) -> tuple[bytes, bytes]:
+        """Two texts, in UTF-8, between which everything that matches lies: the first and the last of all if unknown."""
+        if self.text.startswith(".*"):
+            return b"", _LAST
+        low, high = self._compiled.possiblematchrange(_MOST_BEGINNING)
+        return low, high or _LAST
 
     @property
     def group_count(self) -> int:

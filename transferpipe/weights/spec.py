@@ -16,6 +16,7 @@ from transferpipe.errors import Problems, RecipeError
 from transferpipe.files.segment import Segment
 from transferpipe.text.collapse import counted
 from transferpipe.weights.name import WeightName
+from transferpipe.weights.name_index import NameIndex
 from transferpipe.weights.network import Network
 from transferpipe.weights.reading_order import forward_first
 
@@ -233,6 +234,26 @@ class Catalog:
                 nodes.setdefault(node, []).append(weight.name)
                 node = node.rpartition("/")[0]
         return {n: tuple(nodes[n]) for n in sorted(nodes, key=lambda n: n.count("/"))}
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """The place of every weight in the catalog."""
+        return {w.name: k for k, w in enumerate(self.weights)}
+
+    @cached_property
+    def layer_index(self) -> NameIndex:
+        """The names of `layers`, to be found by how they begin."""
+        return NameIndex(self.layers)
+
+    @cached_property
+    def weight_index(self) -> NameIndex:
+        """The names of the weights, to be found by how they begin."""
+        return NameIndex(w.name for w in self.weights)
+
+    @cached_property
+    def file_name_index(self) -> NameIndex:
+        """The names of `file_names`, to be found by how they begin."""
+        return NameIndex(self.file_names)
 
     @cached_property
     def nbytes(self) -> int:
