@@ -13,7 +13,6 @@ from torch_files import (
     Named,
     Raw,
     code,
-    pickled,
     plain,
     storage,
     tensor,
@@ -270,9 +269,3 @@ def test_what_is_never_read_may_be_unreadable(path):
     lost = tensor(storage("9", "float32", 4), (4,))
     with pytest.raises(FileError, match=r"optimizer\.h: lies in the storage '9', which is missing"):
         open_source(write_zip(path, {"model": tensors, "optimizer": {"h": lost}}, stored))
-
-
-def test_torchscript_is_told_from_checkpoints(path):
-    write_zip(path, {}, {}, notes={"constants.pkl": pickled(()), "code/a.py": b""})
-    with pytest.raises(FileError, match=r"is a TorchScript archive, .* -> torch\.save\(torch\.jit\.load\(path\)"):
-        open_source(path)

@@ -63,8 +63,36 @@ def test_a_tensor_is_no_wrapper(save):
     assert names(save({"weights": ONE, "params": TWO}).catalog) == ["weights", "params"]
 
 
-def test_names_of_data_parallel_models_stay(save):
-    assert names(save({"state_dict": {"module.conv.weight": ONE}}).catalog) == ["module/conv/weight"]
+@pytest.mark.parametrize("select", [None, "state_dict"])
+@pytest.mark.parametrize("wrapped", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_what_a_wrapper_puts_before_all_names_is_left_out(save, wrapped, select):
+    source = save({"state_dict": {f"{wrapped}conv.weight": ONE, f"{wrapped}conv.bias": TWO}}, select)
+    assert names(source.catalog) == ["conv/weight", "conv/bias"]
+    assert source.catalog["conv/weight"].where == f"state_dict.{wrapped}conv.weight"
+    assert source.read(f"{wrapped}conv.weight".replace(".", "/")).tolist() == ONE.tolist()  # recipes that say it go on
+
+
+def test_a_module_of_that_name_beside_others_stays(save):
+    assert names(save({"module.conv.weight": ONE, "head.weight": TWO}).catalog) == ["module/conv/weight", "head/weight"]
+
+
+@pytest.mark.parametrize(
+    ("root", "selected", "found"),
+    [
+        ({"model": {"state_dict": {"a.b": ONE}, "name": "x"}}, "model/state_dict", ["a/b"]),
+        ({"state": {"model_state_dict": {"a": ONE}, "step": 1}, "epoch": 2}, "state/model_state_dict", ["a"]),
+        ({"model": {"state_dict": {"a": ONE}, "b": TWO}}, "model", ["state_dict/a", "b"]),
+        ({"model": {"encoder": {"a": ONE}}}, "model", ["encoder/a"]),
+        (
+            {"model": {"x_state_dict": {"a": ONE}, "y_state_dict": {"a": TWO}}},
+            "model",
+            ["x_state_dict/a", "y_state_dict/a"],
+        ),
+    ],
+)
+def test_selection_goes_down_to_the_state_dict(save, root, selected, found):
+    source = save(root)
+    assert (source.select, names(source.catalog)) == (selected, found)
 
 
 def test_several_parts_without_a_known_name_are_all_taken(save):

@@ -67,7 +67,7 @@ def test_everything_that_is_named_is_reported(path):
     "name",
     ["torch.load", "torch.hub.load", "torch._utils._import_dotted_name", "torch.storage._load_from_bytes", "torch.jit.load",
      "torch.serialization._get_layout.__globals__", "collections.OrderedDict.__init__", "builtins.getattr",
-     "numpy.load", "numpy.core.multiarray.fromfile", "torch.nn.modules.linear.Linear", "OrderedDict", ".x", "x."],
+     "numpy.load", "numpy.core.multiarray.fromfile", "numpy.lib.__class__.X", "OrderedDict", ".x", "x."],
 )  # fmt: skip
 def test_only_names_on_the_list_pass(path, name):
     module, _, last = name.rpartition(".")

@@ -8,7 +8,6 @@ import warnings
 import numpy as np
 import pytest
 
-from transferpipe.errors import FileError, UnsafeError
 from transferpipe.weights.formats import open_source
 
 torch = pytest.importorskip("torch")
@@ -121,11 +120,6 @@ def test_a_training_checkpoint(save):
     assert source.read_entry(moment).tobytes() == raw(optimizer.state_dict()["state"][0]["exp_avg"])
 
 
-def test_whole_models_are_refused(save):
-    with pytest.raises(UnsafeError, match=r"names 'torch\.nn\.modules\.linear\.Linear'.* -> save only the tensors"):
-        save(torch.nn.Linear(2, 3))
-
-
 def unread(source):
     """Return the only weight of a file, which cannot be read."""
     assert len(source.catalog) == 0
@@ -162,8 +156,39 @@ def test_files_without_checksums(tmp_path):
     agree(open_source(tmp_path / "x.pt"), {"a": torch.ones(3)})
 
 
-def test_torchscript_is_told(tmp_path):
+class Net(torch.nn.Module):
+    """Has every way in which a module may hold tensors, and in which it may not."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3), torch.nn.ReLU())
+        self.scale = torch.nn.Parameter(torch.rand(3))
+        self.register_buffer("grid", torch.rand(2, 2))
+        self.register_buffer("scratch", torch.rand(5), persistent=False)
+        self.act = torch.nn.functional.gelu
+
+    def forward(self, x):
+        return self.body(x) * self.scale[:, None, None]
+
+
+def state_of(net):
+    return {k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
+
+
+@pytest.mark.parametrize("wrap", [lambda m: m, lambda m: {"epoch": 3, "model": m, "ema": None}])
+def test_a_whole_module_gives_its_state_dict(save, wrap):
+    net = Net()
+    source = save(wrap(net))
+    assert [w.name.replace("/", ".") for w in source.catalog] == list(state_of(net))
+    agree(source, state_of(net))
+
+
+@pytest.mark.parametrize("make", ["script", "trace"])
+def test_the_tensors_of_a_torchscript_archive_are_read(tmp_path, make):
+    net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Sequential(torch.nn.BatchNorm1d(3))).eval()
     with warnings.catch_warnings(action="ignore"):
-        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 3)), tmp_path / "x.pt")
-    with pytest.raises(FileError, match="TorchScript archive"):
-        open_source(tmp_path / "x.pt")
+        program = torch.jit.script(net) if make == "script" else torch.jit.trace(net, torch.rand(4, 2))
+        torch.jit.save(program, tmp_path / "x.pt")
+    source = open_source(tmp_path / "x.pt")
+    assert {w.name.replace("/", ".") for w in source.catalog} == set(state_of(net))
+    agree(source, state_of(net))

@@ -1,9 +1,11 @@
 """PyTorch checkpoints (``.pt``, ``.pth``, ``.bin``), with and without zip. Nothing of the pickle inside is executed.
 
 Names are the keys of nested dicts, joined by ``/``, their dots turned into slashes: ``layer1/0/conv1/weight``. They
-stay as the file has them, so the weights of a `DataParallel` model begin with ``module/``: a rule's
-``from: 'module/(...)'`` takes them. The part of a training checkpoint that holds the weights is found by its name, or
-selected; tensors elsewhere (optimizer state, a second set of weights) are listed beside the weights.
+stay as the file has them, but for a ``module.`` or ``_orig_mod.`` that all begin with, which `DataParallel` and
+`torch.compile` put there. Of a module that was pickled as a whole, and of a TorchScript archive, the tensors are read
+under the names that its state dict would have; its code is not. The part of a training checkpoint that holds the
+weights is found by its name, or selected; tensors elsewhere (optimizer state, a second set of weights) are listed
+beside the weights.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ _ONLY_TENSORS = "save only the tensors: torch.save(model.state_dict(), path), or
 # For the description of a file: enough to see what kind of thing was left out.
 _MOST_LISTED = 20
 _MOST_DETAIL = 200
+_WRAPPED = ("module/", "_orig_mod/")
 
 
 def open_torch(path: Path, select: str | None = None) -> FileSource:
@@ -65,6 +68,7 @@ def open_torch(path: Path, select: str | None = None) -> FileSource:
     left = tuple(_unreadable(spec, t) for spec, t in named if t.unreadable)
     tensors = [(spec, t) for spec, t in named if not t.unreadable]
     _check_tensors(path, tensors, storages)
+    tensors, wrapper = _unwrapped(tensors, len(part.weights) - len(left))
     by_place = {spec.where: tensor for spec, tensor in tensors}
 
     def read_entry(spec: WeightSpec) -> NDArray[Any]:
@@ -80,7 +84,7 @@ def open_torch(path: Path, select: str | None = None) -> FileSource:
     return FileSource(
         path=path,
         format="torch",
-        catalog=Catalog(tuple(s for s in weights if is_weight(s.name)), str(path), unreadable=left),
+        catalog=Catalog(tuple(s for s in weights if is_weight(s.name)), str(path), unreadable=left, file_names=wrapper),
         read_entry=read_entry,
         locate_entry=locate_entry,
         others=(*(s for s in weights if not is_weight(s.name)), *others),
@@ -141,6 +145,20 @@ def _named(path: Path, part: CheckpointPart) -> list[tuple[WeightSpec, TensorVie
         seen.add(where)
         found.append((WeightSpec(_name(path, keys, slashed), tensor.shape, tensor.dtype.name, None, where), tensor))
     return found
+
+
+def _unwrapped(
+    tensors: list[tuple[WeightSpec, TensorView]], count: int
+) -> tuple[list[tuple[WeightSpec, TensorView]], dict[str, str]]:
+    """Return the entries, the names of the first `count` without what a wrapper puts before them, and the old names."""
+    named = {}
+    weights = [spec for spec, _ in tensors[:count]]
+    while prefix := next((p for p in _WRAPPED if weights and all(s.name.startswith(p) for s in weights)), ""):
+        weights = [dataclasses.replace(s, name=s.name.removeprefix(prefix)) for s in weights]
+    for (spec, _), new in zip(tensors, weights, strict=False):
+        if spec.name != new.name:
+            named[spec.name] = new.name
+    return [*zip(weights, (t for _, t in tensors), strict=False), *tensors[count:]], named
 
 
 def _name(path: Path, keys: Keys, slashed: bool) -> str:

@@ -6,13 +6,14 @@ https://docs.pytorch.org/docs/stable/notes/serialization.html
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from transferpipe.weights.formats.torch.limited import PickleError
 from transferpipe.weights.formats.torch.tensors import READABLE, UNREADABLE, DType, Storage, StorageClass, TensorView
-from transferpipe.weights.formats.torch.unpickle import Entries, Function, Opaque
+from transferpipe.weights.formats.torch.unpickle import Entries, Foreign, Function, Opaque, make_thing
 
 _STORAGES = {
     "Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64",
@@ -34,7 +35,23 @@ def meaning_of(name: str) -> Any:
     kind = last.removesuffix("Storage")
     if module in ("torch", "torch.cuda", "torch.storage") and kind != last and kind in _STORAGES:
         return StorageClass(DType(_STORAGES[kind]) if _STORAGES[kind] else None)
-    return Opaque(name) if name in _OPAQUE else None
+    if name in _OPAQUE or module == "typing":
+        return Opaque(name)
+    return Foreign(name) if _is_foreign(name) else None
+
+
+def _is_foreign(name: str) -> bool:
+    """Tell whether a name may be that of somebody's class, or of an activation that a module mentions.
+
+    Not one of Python's own, by which a pickle could reach the system, nor of what loads further files.
+    """
+    top, *rest = name.split(".")
+    if not rest or top in _OF_PYTHON or not all(part.isidentifier() for part in (top, *rest)):
+        return False
+    if any(part.startswith("__") for part in rest if not part.startswith("___torch_mangle_")):
+        return False
+    functions = name.startswith(("torch.nn.functional.", "torch._C._nn."))
+    return functions or top not in _LOADERS or Foreign(name).is_class
 
 
 def storage_of(saved: Any) -> Any:
@@ -118,12 +135,30 @@ def _of_type(given: tuple[Any, ...]) -> Any:
     """Return the tensor that had further attributes."""
     _arguments(given, 4, 4, "_rebuild_from_type_v2")
     function, kind, arguments, _ = given
-    known = isinstance(kind, Opaque) and kind.name in _PLAIN_TENSORS
+    known = isinstance(kind, Foreign) or (isinstance(kind, Opaque) and kind.name in _PLAIN_TENSORS)
     if not known or not isinstance(function, Function) or not isinstance(arguments, tuple):
         raise PickleError("has a tensor of an unknown class")
     if function.name not in _REBUILD:
         raise PickleError(f"makes a tensor by {function.name}")
-    return function.call(arguments)
+    made = function.call(arguments)
+    if isinstance(kind, Foreign) and isinstance(made, TensorView) and not made.refused:
+        return replace(made, refused=f"is of the class {kind.name:.120}: save it as a plain tensor")
+    return made
+
+
+def _integers(given: tuple[Any, ...]) -> Any:
+    """Return what TorchScript keeps as a list of one type, or a value whose type it notes."""
+    return given[0] if given else []
+
+
+def _collection(given: tuple[Any, ...]) -> list[Any]:
+    return list(given[0]) if given and isinstance(given[0], list | tuple) else []
+
+
+def _reconstructed(given: tuple[Any, ...]) -> Any:
+    """Return an object as protocols 0 and 1 make it: of a class, its base, and the value of that."""
+    kind, *rest = given or (None,)
+    return make_thing(kind, tuple(rest[1:])) if isinstance(kind, Foreign) else Opaque("copyreg._reconstructor")
 
 
 def _unreadable(what: str) -> Callable[[tuple[Any, ...]], TensorView]:
@@ -182,7 +217,21 @@ _FUNCTIONS: Mapping[str, Callable[[tuple[Any, ...]], Any]] = {
     "collections.defaultdict": lambda given: _mapping(given[1:]),
     "torch._tensor._rebuild_from_type_v2": _of_type,
     "torch.Size": _shape,
+    **dict.fromkeys(("builtins.set", "builtins.frozenset", "__builtin__.set", "__builtin__.frozenset"), _collection),
+    **dict.fromkeys(("copyreg._reconstructor", "copy_reg._reconstructor"), _reconstructed),
+    **dict.fromkeys(
+        tuple(
+            f"torch.jit._pickle.{name}"
+            for name in ("build_intlist", "build_tensorlist", "build_doublelist", "build_boollist", "restore_type_tag")
+        ),
+        _integers,
+    ),
 }
+# Python's own modules, of both of its major versions; `torch` and `numpy` have functions that open files and addresses.
+_OF_PYTHON = sys.stdlib_module_names | frozenset(
+    ["__builtin__", "copy_reg", "cPickle", "commands", "nt", "urllib2", "exceptions"]
+)
+_LOADERS = frozenset({"torch", "numpy", "joblib", "cloudpickle", "dill", "pandas", "tensorflow", "keras"})
 
 
 def _names(module: str, names: str) -> tuple[str, ...]:
@@ -193,13 +242,20 @@ def _names(module: str, names: str) -> tuple[str, ...]:
 _OPAQUE = frozenset(
     (
         *_PLAIN_TENSORS,
-        *_names("builtins", "set frozenset list tuple int float str bool bytes bytearray complex slice range object"),
+        *_names("builtins", "list tuple int float str bool bytes bytearray complex slice range object"),
         *_names(
-            "__builtin__", "set frozenset list tuple int float str bytes unicode bool bytearray complex slice object"
+            "__builtin__", "list tuple int long float str bytes unicode bool bytearray complex slice xrange object"
         ),
         *_names("argparse", "Namespace"),
         *_names("types", "SimpleNamespace"),
-        *_names("typing", "Any"),
+        *_names("types", "GenericAlias NoneType"),
+        *_names("functools", "partial"),
+        *_names("operator", "getitem"),
+        *_names("re", "_compile"),
+        *_names("fractions", "Fraction"),
+        *_names("itertools", "count"),
+        *_names("random", "Random"),
+        *_names("logging", "getLogger"),
         *_names("collections", "deque"),
         *_names("datetime", "date datetime time timedelta timezone"),
         *_names("decimal", "Decimal"),
@@ -207,8 +263,8 @@ _OPAQUE = frozenset(
         *_names("pathlib", "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath"),
         *_names("pathlib._local", "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath"),
         *_names("_codecs", "encode"),
-        *_names("copyreg", "_reconstructor"),
-        *_names("copy_reg", "_reconstructor"),
+        *_names("copyreg", "__newobj__"),
+        *_names("numpy.random._pickle", "__randomstate_ctor __generator_ctor __bit_generator_ctor"),
         *_names("torch", "device strided contiguous_format channels_last preserve_format per_tensor_affine"),
         *_names("torch", "per_channel_affine per_tensor_symmetric per_channel_symmetric sparse_coo sparse_csr"),
         *_names("torch", "per_channel_affine_float_qparams sparse_csc sparse_bsr sparse_bsc"),

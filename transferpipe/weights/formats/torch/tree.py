@@ -11,7 +11,7 @@ from transferpipe.errors import Problem, RecipeError, UnsafeError, did_you_mean
 from transferpipe.text.listing import listed
 from transferpipe.weights.formats.torch.limited import PickleError
 from transferpipe.weights.formats.torch.tensors import TensorView
-from transferpipe.weights.formats.torch.unpickle import Entries
+from transferpipe.weights.formats.torch.unpickle import Entries, Thing
 
 Keys = tuple[str, ...]
 _WRAPPERS = re.compile(
@@ -19,6 +19,7 @@ _WRAPPERS = re.compile(
     r"(state_dict|state|model|net|network|module|weights|params|params_ema|ema|ema_model|model_ema|shadow_params)"
     r"(_ema)?"
 )
+_STATE_DICT = re.compile(r"(.*_)?(state_dict|weights)")
 _AVERAGE = re.compile(r"(.*_)?ema(_.*)?")
 _TRAINING = re.compile(
     r"(.*_)?(optim|optimizers?|optimizer_states?|optimizer_state_dicts?|opt|.*scheduler.*|.*scaler.*|amp|callbacks|loops"
@@ -156,7 +157,22 @@ def _wrapper(tree: Tree, top: dict[str, Any]) -> Keys:
                 "select", what, f"choose one: select: {found[0]} under the source, or select={found[0]} for inspect"
             )
         )
-    return (found[0],) if found else ()
+    if not found:
+        return ()
+    keys, here = [found[0]], top[found[0]]
+    while inner := _state_dict(tree, here):
+        keys.append(inner)
+        here = tree.children(here)[inner]
+    return tuple(keys)
+
+
+def _state_dict(tree: Tree, here: Any) -> str | None:
+    """Return the key of the state dict in a mapping that holds it beside other things, and no tensor itself."""
+    if isinstance(here, Thing) or not isinstance(here, Entries):
+        return None
+    holding = {key: value for key, value in tree.children(here).items() if tree.holds(value)}
+    found = [k for k, v in holding.items() if _STATE_DICT.fullmatch(k) and not isinstance(v, TensorView)]
+    return found[0] if len(found) == 1 and not any(isinstance(v, TensorView) for v in holding.values()) else None
 
 
 def _resolve(tree: Tree, select: str) -> Keys:
@@ -204,12 +220,31 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _pairs(container: Any) -> list[tuple[Any, Any]]:
+    if isinstance(container, Thing):
+        return container.pairs or _pairs_of_object(container)
     if isinstance(container, Entries):
         return container.pairs
     return list(enumerate(container)) if isinstance(container, list | tuple) else []
 
 
+def _pairs_of_object(thing: Thing) -> list[tuple[Any, Any]]:
+    """Return what an object holds; of a module of torch what its state dict would have, in that order.
+
+    Parameters, then buffers, then modules (``_save_to_state_dict`` in torch/nn/modules/module.py). Whatever else is an
+    attribute of a module is no part of it, and may lead back to it.
+    """
+    found = {key: value for key, value in thing.state.pairs if isinstance(key, str)}
+    if not ("_parameters" in found and "_modules" in found):
+        return thing.state.pairs
+    beside = found.get("_non_persistent_buffers_set")
+    left = {key for key in beside if isinstance(key, str)} if isinstance(beside, list) else set[str]()
+    parts = [_pairs(found.get(name)) for name in ("_parameters", "_buffers", "_modules")]
+    return [*parts[0], *((k, v) for k, v in parts[1] if not (isinstance(k, str) and k in left)), *parts[2]]
+
+
 def _count(container: Any) -> int:
+    if isinstance(container, Thing):
+        return len(_pairs(container))
     if isinstance(container, Entries):
         return len(container.pairs)
     return len(container) if isinstance(container, list | tuple) else 0

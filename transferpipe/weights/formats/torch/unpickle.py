@@ -10,7 +10,7 @@ Opcodes: https://docs.python.org/3/library/pickletools.html and the comments of 
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,35 @@ class Opaque:
     """Stands for an object that nothing is known of but the name of its class or maker."""
 
     name: str
+
+
+@dataclass(frozen=True)
+class Foreign(Opaque):
+    """Stands for a class of somebody's, or a function that is only mentioned.
+
+    What its name says is not believed, let alone imported; an object of the class is a `Thing`.
+    """
+
+    @property
+    def is_class(self) -> bool:
+        """Whether it is spelled as a class is, so that calling it makes an object, such as a member of an Enum."""
+        return self.name.rpartition(".")[2].lstrip("_")[:1].isupper()
+
+
+class Thing(Entries):
+    """An object of a class of somebody's: what it holds as a mapping, and what its attributes are.
+
+    Attributes:
+        name: the name of its class.
+        state: its attributes; None before they are told.
+    """
+
+    __slots__ = ("name", "state")
+
+    def __init__(self, name: str, pairs: Iterable[tuple[Any, Any]] = ()) -> None:
+        super().__init__()
+        self.name, self.state = name, Entries()
+        self.pairs.extend(pairs)
 
 
 @dataclass(frozen=True)
@@ -95,10 +124,12 @@ class Machine:
     def named(self, name: str) -> Any:
         """Return what `name` means; note it if it means nothing."""
         meaning = self.names(name)
-        if meaning is None:
-            self.refused[name] = None
-            return Opaque(name)
-        return meaning
+        return self.refuse(name) if meaning is None else meaning
+
+    def refuse(self, name: str) -> Opaque:
+        """Note a name that no data needs, and return what stands for it until reading ends."""
+        self.refused[name] = None
+        return Opaque(name)
 
 
 def steps_for(size: int) -> int:
@@ -157,7 +188,7 @@ def _append(m: Machine, items: list[Any]) -> None:
     target = m.top()
     if isinstance(target, list):
         target.extend(items)
-    elif not isinstance(target, Opaque):
+    elif not isinstance(target, Opaque | Thing):
         raise PickleError(f"appends to a {type(target).__name__}")
 
 
@@ -198,8 +229,13 @@ def _stack_global(m: Machine, _: Any) -> None:
     m.stack.append(m.named(f"{module}.{name}"))
 
 
-def _call(m: Machine, function: Any, arguments: Any) -> None:
-    if isinstance(function, Opaque):
+def _call(m: Machine, function: Any, arguments: Any, makes_object: bool = False) -> None:
+    """Push what a call gives; only an object's own class is called where `makes_object`."""
+    if isinstance(function, Foreign):
+        known = makes_object or function.is_class
+        m.stack.append(make_thing(function, arguments) if known else m.refuse(function.name))
+        m.steps -= len(m.stack[-1].pairs) if known else 0
+    elif isinstance(function, Opaque):
         m.stack.append(function)
     elif isinstance(function, Function) and isinstance(arguments, tuple):
         made = function.call(arguments)
@@ -209,14 +245,28 @@ def _call(m: Machine, function: Any, arguments: Any) -> None:
         raise PickleError(f"calls a {type(function).__name__}")
 
 
+def make_thing(kind: Foreign, arguments: Any) -> Thing:
+    """Return an object of a class; a mapping that is made of pairs or of another mapping has these."""
+    first = arguments[0] if isinstance(arguments, tuple) and len(arguments) == 1 else None
+    if isinstance(first, Entries):
+        return Thing(kind.name, first.pairs)
+    are_pairs = isinstance(first, list) and all(isinstance(v, list | tuple) and len(v) == 2 for v in first)
+    return Thing(kind.name, [(v[0], v[1]) for v in first] if are_pairs else ())  # type: ignore[union-attr]
+
+
 def _reduce(m: Machine, _: Any) -> None:
     arguments, function = m.pop(), m.pop()
     _call(m, function, arguments)
 
 
+def _new(m: Machine, _: Any) -> None:
+    arguments, function = m.pop(), m.pop()
+    _call(m, function, arguments, makes_object=True)
+
+
 def _new_with_names(m: Machine, _: Any) -> None:
     m.pop()
-    _reduce(m, None)
+    _new(m, None)
 
 
 def _instance(m: Machine, name: str) -> None:
@@ -230,9 +280,12 @@ def _object(m: Machine, _: Any) -> None:
 
 
 def _build(m: Machine, _: Any) -> None:
-    """State that would be given to an object, such as the version notes of a state dict, is left aside."""
-    m.pop()
-    m.top()
+    """Keep the attributes of an object; other state, such as the version notes of a state dict, is left aside."""
+    state, target = m.pop(), m.top()
+    if isinstance(target, Thing):  # with __slots__ they are two mappings
+        parts = [part for part in (state if isinstance(state, tuple) else (state,)) if isinstance(part, Entries)]
+        target.state.pairs.extend(pair for part in parts for pair in part.pairs)
+        m.steps -= len(target.state.pairs)
 
 
 _VALUES = """
@@ -266,7 +319,8 @@ _STEPS: Mapping[str, Callable[[Machine, Any], None]] = {
     "SETITEMS": lambda m, _: _set(m, m.above_mark()),
     "GLOBAL": _global,
     "STACK_GLOBAL": _stack_global,
-    **dict.fromkeys(("REDUCE", "NEWOBJ"), _reduce),
+    "REDUCE": _reduce,
+    "NEWOBJ": _new,
     "NEWOBJ_EX": _new_with_names,
     "INST": _instance,
     "OBJ": _object,

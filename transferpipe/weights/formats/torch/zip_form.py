@@ -1,5 +1,7 @@
 """The zip form of a PyTorch checkpoint: ``NAME/data.pkl``, ``NAME/data/0``, ``NAME/data/1``... and notes.
 
+TorchScript's archives have the same form; the program that they hold beside their tensors is not looked at.
+
 Written by `torch.save` since 1.6: ``torch/serialization.py`` and ``caffe2/serialize/inline_container.h``.
 """
 
@@ -63,9 +65,6 @@ def read_zip(path: Path, size: int, machine: Machine, declared: Mapping[str, Any
     if found is None:
         raise FileError(Problem(str(path), f"holds no {PICKLE}, so it is no PyTorch checkpoint", AGAIN))
     prefix = found.removesuffix(PICKLE)
-    if f"{prefix}constants.pkl" in archive.namelist():
-        fix = "torch.save(torch.jit.load(path).state_dict(), other_path) gives a file that can be read"
-        raise FileError(Problem(str(path), "is a TorchScript archive, which is a program and no checkpoint", fix))
     try:
         content = _content(path, archive, archive.getinfo(found), MOST_PICKLE)
         root = read_pickle(Limited(io.BytesIO(content), len(content)), machine)
