@@ -1,0 +1,197 @@
+"""Configurations of older Keras, written in their spellings, as data: what is expected is Keras 3's documentation."""
+
+import pytest
+
+from transferpipe.errors import RecipeError
+from transferpipe.weights.keras.upgrade.classes import ARGUMENTS, CLASSES, GONE, MERGES
+from transferpipe.weights.keras.upgrade.model import upgrade_model
+
+BASE = ("name", "trainable", "dtype", "activity_regularizer")  # of every layer
+
+
+def layer(class_name, **config):
+    return {"class_name": class_name, "config": {"name": "x", **config}}
+
+
+def upgraded(class_name, version="2.2.4", **config):
+    """Return what a layer's arguments become, and what is said of it."""
+    first = layer("InputLayer", batch_input_shape=[None, 9, 9, 3], dtype="float32")
+    model = {"class_name": "Sequential", "config": {"name": "s", "layers": [first, layer(class_name, **config)]}}
+    found = upgrade_model(model, "old.h5", version)
+    new = found.config["config"]["layers"][1]
+    return new["class_name"], new["config"], found.notes
+
+
+KERAS_1 = {
+    ("Convolution2D", "Conv2D"): (
+        {"nb_filter": 4, "nb_row": 3, "nb_col": 5, "subsample": [2, 2], "border_mode": "same", "dim_ordering": "tf"},
+        {"filters": 4, "kernel_size": [3, 5], "strides": [2, 2], "padding": "same", "data_format": "channels_last"},
+    ),
+    ("Convolution1D", "Conv1D"): (
+        {"nb_filter": 4, "filter_length": 3, "subsample_length": 2, "bias": False},
+        {"filters": 4, "kernel_size": 3, "strides": 2, "use_bias": False},
+    ),
+    ("Convolution3D", "Conv3D"): (
+        {"nb_filter": 2, "kernel_dim1": 1, "kernel_dim2": 2, "kernel_dim3": 3, "dim_ordering": "th"},
+        {"filters": 2, "kernel_size": [1, 2, 3], "data_format": "channels_first"},
+    ),
+    ("AtrousConvolution2D", "Conv2D"): (
+        {"nb_filter": 4, "nb_row": 3, "nb_col": 3, "atrous_rate": [2, 2]},
+        {"filters": 4, "kernel_size": [3, 3], "dilation_rate": [2, 2]},
+    ),
+    ("Dense", "Dense"): (
+        {"output_dim": 7, "activation": "tanh", "bias": True, "input_dim": 3},
+        {"units": 7, "activation": "tanh", "use_bias": True},
+    ),
+    ("Embedding", "Embedding"): (
+        {"input_dim": 9, "output_dim": 4, "mask_zero": True, "input_length": 5, "dropout": 0.0},
+        {"input_dim": 9, "output_dim": 4, "mask_zero": True},
+    ),
+    ("LSTM", "LSTM"): (
+        {"output_dim": 3, "inner_activation": "sigmoid", "dropout_W": 0.1, "dropout_U": 0.2, "consume_less": "cpu"},
+        {"units": 3, "recurrent_activation": "sigmoid", "dropout": 0.1, "recurrent_dropout": 0.2},
+    ),
+    ("MaxPooling1D", "MaxPooling1D"): (
+        {"pool_length": 3, "stride": 2, "border_mode": "valid"},
+        {"pool_size": 3, "strides": 2, "padding": "valid"},
+    ),
+    ("Dropout", "Dropout"): ({"p": 0.3}, {"rate": 0.3}),
+    ("GaussianNoise", "GaussianNoise"): ({"sigma": 0.3}, {"stddev": 0.3}),
+    ("UpSampling1D", "UpSampling1D"): ({"length": 3}, {"size": 3}),
+    ("Merge", "Concatenate"): ({"mode": "concat", "concat_axis": 1}, {"axis": 1, "trainable": True}),
+    ("Merge", "Dot"): ({"mode": "cos", "dot_axes": [1, 2]}, {"axes": [1, 2], "normalize": True, "trainable": True}),
+}
+KERAS_2 = {
+    ("CuDNNLSTM", "LSTM"): ({"units": 3}, {"units": 3, "activation": "tanh", "recurrent_activation": "sigmoid"}),
+    ("CuDNNGRU", "GRU"): (
+        {"units": 3},
+        {"units": 3, "activation": "tanh", "recurrent_activation": "sigmoid", "reset_after": True},
+    ),
+    ("GRU", "GRU"): ({"units": 3}, {"units": 3, "reset_after": False}),
+    ("BatchNormalizationV1", "BatchNormalization"): (
+        {"axis": [3], "fused": True, "renorm": True, "renorm_clipping": {}, "virtual_batch_size": None},
+        {"axis": 3},
+    ),
+    ("LeakyReLU", "LeakyReLU"): ({"alpha": {"type": "ndarray", "value": 0.3}}, {"negative_slope": 0.3}),
+    ("ThresholdedReLU", "ReLU"): ({"theta": 0.5}, {"threshold": 0.5}),
+    ("CategoryEncoding", "CategoryEncoding"): (
+        {"max_tokens": 5, "output_mode": "binary"},
+        {"num_tokens": 5, "output_mode": "multi_hot"},
+    ),
+    ("Dense", "Dense"): (
+        {"units": 3, "dtype": {"class_name": "Policy", "config": {"name": "mixed_float16"}}},
+        {"units": 3, "dtype": "mixed_float16"},
+    ),
+}
+
+
+@pytest.mark.parametrize("classes, arguments", KERAS_1.items(), ids=lambda v: v[0] if isinstance(v[0], str) else "")
+def test_arguments_of_keras_1_get_their_names_of_today(classes, arguments):
+    old, expected = arguments
+    kind, config, notes = upgraded(classes[0], "1.2.2", **old)
+    assert (kind, config, notes) == (classes[1], {"name": "x", **expected}, ())
+
+
+@pytest.mark.parametrize("classes, arguments", KERAS_2.items(), ids=lambda v: v[0] if isinstance(v[0], str) else "")
+def test_arguments_of_keras_2_get_their_names_of_today(classes, arguments):
+    old, expected = arguments
+    kind, config, _ = upgraded(classes[0], **old)
+    assert (kind, config) == (classes[1], {"name": "x", **expected})
+
+
+@pytest.mark.parametrize(
+    "old, module, new",
+    [
+        ("he_normal", "keras.initializers", ("HeNormal", {})),
+        (
+            {"class_name": "VarianceScaling", "config": {"scale": 2.0, "mode": "fan_in", "distribution": "normal"}},
+            "keras.initializers",
+            ("VarianceScaling", {"scale": 2.0, "mode": "fan_in", "distribution": "truncated_normal"}),
+        ),
+        ("uniform", "keras.initializers", ("RandomUniform", {})),
+    ],
+)
+def test_initializers_are_those_of_today(old, module, new):
+    made = upgraded("Dense", units=2, kernel_initializer=old)[1]["kernel_initializer"]
+    assert (made["module"], made["class_name"], made["config"]) == (module, *new)
+
+
+def test_regularizers_and_constraints_of_keras_1_stay():
+    old = {"W_regularizer": {"name": "WeightRegularizer", "l1": 0.0, "l2": 0.5}, "output_dim": 2}
+    config = upgraded("Dense", "1.0.8", **old, W_constraint={"name": "MaxNorm", "m": 2, "axis": 0})[1]
+    assert config["kernel_regularizer"]["config"] == {"l1": 0.0, "l2": 0.5}
+    assert config["kernel_constraint"]["config"] == {"max_value": 2, "axis": 0}
+
+
+def test_what_only_training_uses_may_be_left_out_and_is_said():
+    _, config, notes = upgraded("Dense", units=2, kernel_regularizer={"class_name": "Mine", "config": {}})
+    assert "kernel_regularizer" not in config
+    assert len(notes) == 1 and notes[0].startswith("x: kernel_regularizer is left out")
+
+
+@pytest.mark.parametrize("version, old", [("1.2.2", True), ("2.2.4-tf", True), (None, True), ("3.0.0", False)])
+def test_the_slope_of_hard_sigmoid_follows_the_version(version, old):
+    _, config, notes = upgraded("Dense", version, units=2, activation="hard_sigmoid")
+    if old:
+        slope, clip = config["activation"]["config"]["layers"]
+        assert (slope["config"]["scale"], slope["config"]["offset"], clip["config"]["max_value"]) == (0.2, 0.5, 1.0)
+        assert "hard_sigmoid" in notes[0]
+    else:
+        assert config["activation"] == "hard_sigmoid" and not notes
+
+
+@pytest.mark.parametrize(
+    "class_name, config, says",
+    [
+        ("Lambda", {"function": ["4wEAAA==", None, None], "function_type": "lambda"}, "is a Lambda"),
+        ("LocallyConnected2D", {"filters": 2}, "Keras 3 has no such layer"),
+        ("MyLayer", {}, "is a MyLayer, which is not a class of Keras"),
+        ("Custom>MyLayer", {}, "is a MyLayer, which is not a class of Keras"),
+        ("Dense", {"units": 2, "activation": "my_function"}, "computes with the function my_function"),
+        ("Merge", {"mode": "lambda"}, "is a Merge with a function of its own"),
+        ("BatchNormalization", {"mode": 1}, "mode=1"),
+        ("BatchNormalization", {"axis": [1, 2]}, "Keras 3 takes one"),
+        ("LSTM", {"units": 2, "time_major": True}, "time_major=True"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_by_name(class_name, config, says):
+    with pytest.raises(RecipeError) as refused:
+        upgraded(class_name, **config)
+    assert says in str(refused.value)
+    assert "old.h5: layer 'x'" in str(refused.value)
+
+
+def test_all_that_cannot_be_built_is_said_at_once():
+    layers = [layer("InputLayer", batch_input_shape=[None, 3]), *(layer("Lambda", name=f"l{i}") for i in range(3))]
+    model = {"class_name": "Sequential", "config": layers}  # a list, as Keras 1 and 2.0 had it
+    with pytest.raises(RecipeError) as refused:
+        upgrade_model(model, "old.h5", None)
+    assert [p.where for p in refused.value.problems] == [f"old.h5: layer 'l{i}'" for i in range(3)]
+
+
+@pytest.mark.parametrize("config", [None, {}, [], {"class_name": "MyModel", "config": {"width": 3}}])
+def test_a_configuration_without_layers_is_refused(config):
+    with pytest.raises(RecipeError, match="tells of no layers"):
+        upgrade_model(config, "old.h5", "2.4.0")
+
+
+def test_a_nesting_without_end_is_refused():
+    model = {"class_name": "Sequential", "config": {"name": "s", "layers": []}}
+    for _ in range(60):
+        model = {"class_name": "Sequential", "config": {"name": "s", "layers": [model]}}
+    with pytest.raises(RecipeError, match="levels deep"):
+        upgrade_model(model, "old.h5", "2.4.0")
+
+
+def test_every_name_of_old_leads_to_a_class_that_is_known():
+    assert {*CLASSES.values(), *MERGES.values()} <= ARGUMENTS.keys()
+    assert not GONE.keys() & ARGUMENTS.keys()
+
+
+def test_every_argument_is_one_of_keras_3():
+    keras = pytest.importorskip("keras")
+    import inspect
+
+    for name, known in ARGUMENTS.items():
+        takes = inspect.signature(getattr(keras.layers, name)).parameters
+        assert known - set(BASE) <= {*takes}, name

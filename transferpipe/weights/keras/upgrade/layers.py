@@ -1,0 +1,243 @@
+"""One layer of an older Keras, as Keras 3 writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from transferpipe.errors import Problem, Problems
+from transferpipe.weights.keras.setting_values import version_of
+from transferpipe.weights.keras.upgrade.classes import (
+    ARGUMENTS,
+    CLASSES,
+    FOR_TRAINING,
+    GONE,
+    LEFT_OUT,
+    MERGES,
+    OLDER_NAMES,
+    ONLY_IF,
+)
+from transferpipe.weights.keras.upgrade.values import (
+    Config,
+    plain_number,
+    serialised,
+    upgrade_activation,
+    upgrade_dtype,
+    upgrade_object,
+)
+
+BUILDER = (
+    "write the model as a Python function with a layer of your own in its place, and give that as the target: "
+    "target: {_target_: my_module.build}; the weights of this file are paired by name as before"
+)
+_DATA_FORMATS: dict[str, str | None] = {"th": "channels_first", "tf": "channels_last", "default": None}
+_MODES = {"binary": "multi_hot", "tf-idf": "tf_idf"}
+# Layers whose dtype is that of words and numbers that they look up, and not of what they compute.
+_LOOKUPS = ("StringLookup", "TextVectorization", "Hashing", "HashedCrossing", "Discretization")
+
+
+@dataclass
+class Findings:
+    """What is found on the way through one configuration.
+
+    Attributes:
+        label: the file.
+        version: the version of Keras that wrote it, as far as it says.
+        problems: what cannot be built.
+        notes: what is taken over otherwise than it stands there, by what is said of it: the names of the layers.
+        renamed: layers whose names Keras 3 does not allow, by their old names.
+    """
+
+    label: str
+    version: tuple[int, ...] | None
+    problems: Problems = field(default_factory=Problems)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_old(self) -> bool:
+        """Whether Keras 1 or 2 wrote it; what does not say is older than the versions that do."""
+        return self.version is None or self.version < (3,)
+
+    def note(self, text: str, layer: str) -> None:
+        """Say something of a layer."""
+        self.notes.setdefault(text, []).append(layer)
+
+    def refuse(self, layer: str, what: str, fix: str = BUILDER) -> None:
+        """Say that a layer cannot be built."""
+        self.problems.add(f"{self.label}: layer {layer!r}", what, fix)
+
+
+def class_of(layer: Mapping[str, Any]) -> str:
+    """Return the class of a serialised layer in its name of today."""
+    name = str(layer.get("class_name")).rpartition(">")[2]
+    return CLASSES.get(name, name)
+
+
+def name_of(layer: Mapping[str, Any], found: Findings) -> str:
+    """Return the name that a layer has in Keras 3, which allows no slash in it."""
+    config = layer.get("config")
+    name = layer.get("name") or (config.get("name") if isinstance(config, Mapping) else None)
+    old = name if isinstance(name, str) else ""
+    new = old.replace("/", "_")
+    if new != old:
+        found.renamed[old] = new
+    return new
+
+
+def upgrade_layer(layer: Mapping[str, Any], found: Findings, upgrade_inner: Callable[..., Config]) -> Config:
+    """Return a layer that is not a model.
+
+    Args:
+        layer: the serialised layer.
+        found: where is noted what cannot be built, and what changes.
+        upgrade_inner: upgrades what a wrapper holds, a layer or a model.
+    """
+    name, kind, old_class = name_of(layer, found), class_of(layer), str(layer.get("class_name")).rpartition(">")[2]
+    config = layer.get("config")
+    if kind not in ARGUMENTS and kind != "Merge":
+        known = GONE.get(kind)
+        what = f"is a {kind}" + (f": {known}" if known else ", which is not a class of Keras that can be built here")
+        found.refuse(name, what)
+        return serialised(kind, {"name": name})
+    given = dict(config) if isinstance(config, Mapping) else {}
+    if kind == "Merge":
+        kind, given = _upgrade_merge(name, given, found)
+    given = _fill_in(kind, old_class, given, found)
+    taken: Config = {"name": name}
+    for old_key, value in given.items():
+        key = _argument(old_key, kind)
+        if key not in ARGUMENTS[kind]:
+            _leave_out(name, key, value, found)
+        elif key not in taken:
+            taken |= _upgrade_argument((name, kind), key, value, found, upgrade_inner)
+    return serialised(kind, taken)
+
+
+def _argument(key: str, kind: str) -> str:
+    """Return what an argument is called today; the key itself where the class does not take it under any name."""
+    takes = ARGUMENTS[kind]
+    return key if key in takes else next((new for new in OLDER_NAMES.get(key, ()) if new in takes), key)
+
+
+def _leave_out(name: str, key: str, value: Any, found: Findings) -> None:
+    if key in ONLY_IF:
+        if value not in ONLY_IF[key]:
+            found.refuse(name, f"has {key}={value!r}, which Keras 3 cannot compute")
+    elif key in FOR_TRAINING and value:
+        found.note(f"{key} is left out: it matters only for training", name)
+    elif key not in LEFT_OUT and key.rpartition("_")[2] not in _ENDINGS and value not in (None, False, [], {}, ""):
+        found.note(f"{key}={value!r} is left out: no version of Keras that is known here has that argument", name)
+
+
+def _upgrade_argument(
+    layer: tuple[str, str], key: str, value: Any, found: Findings, upgrade_inner: Callable[..., Config]
+) -> Config:
+    name, kind = layer
+    ending = key.rpartition("_")[2]
+    if key in ("layer", "backward_layer", "cell", "cells"):
+        held = value if key == "cells" or isinstance(value, list) else [value] if value else []
+        inner = [upgrade_inner(item, found) for item in held]
+        if key == "cell" and isinstance(value, list):  # several cells, as RNN took them at first
+            return {"cell": serialised("StackedRNNCells", {"cells": inner, "name": f"{name}_cells"})}
+        return {key: inner if key == "cells" else inner[0]} if inner else {}
+    if key in ("activation", "recurrent_activation"):
+        return {key: _activation(name, value, found, upgrade_inner)}
+    if ending in _ENDINGS:
+        new = upgrade_object(ending, value) if value is not None else None
+        if value is not None and new is None:
+            found.note(f"{key} is left out: Keras 3 has none like it, and it matters only for training", name)
+        return {key: new} if new is not None else {}
+    if key == "dtype":
+        dtype = upgrade_dtype(value)
+        is_whole = kind == "Embedding" and dtype is not None and "float" not in dtype  # that of its input
+        return {} if dtype is None or kind in _LOOKUPS or is_whole else {key: dtype}
+    if key == "data_format":
+        return {key: _DATA_FORMATS.get(value, value)} if isinstance(value, str) else {}
+    if key == "output_mode":
+        return {key: _MODES.get(value, value) if isinstance(value, str) else value}
+    return {key: plain_number(value)}
+
+
+_ENDINGS = ("initializer", "regularizer", "constraint")
+
+
+def _activation(name: str, value: Any, found: Findings, upgrade_inner: Callable[..., Config]) -> Any:
+    if isinstance(value, Mapping) and value.get("class_name") not in ("function", None):
+        return upgrade_inner(value, found)  # a layer, such as LeakyReLU(0.1)
+    new = upgrade_activation(value, found.is_old)
+    if new is None:
+        what = f"computes with {_shown(value)}, which is not an activation of Keras"
+        found.refuse(name, what)
+        return "linear"
+    if isinstance(new, dict):
+        text = "hard_sigmoid keeps the slope of 0.2 that it had: Keras 3's is 1/6, so Rescaling and ReLU stand for it"
+        found.note(text, name)
+    return new
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        value = value.get("config", value)
+    return f"the function {value}" if isinstance(value, str) else "a function of its own"
+
+
+def _upgrade_merge(name: str, config: Config, found: Findings) -> tuple[str, Config]:
+    mode = config.get("mode", "sum")
+    if not isinstance(mode, str) or mode not in MERGES or config.get("mode_type", "raw") != "raw":
+        found.refuse(name, "is a Merge with a function of its own, which is Python code and not run from a file")
+        mode = "sum"
+    kind = MERGES[mode]
+    new: Config = {"name": name, "trainable": config.get("trainable", True)}
+    if kind == "Concatenate":
+        new["axis"] = config.get("concat_axis", -1)
+    if kind == "Dot":
+        axes = config.get("dot_axes", -1)
+        new["axes"] = [a[0] if isinstance(a, list) and a else a for a in axes] if isinstance(axes, list) else axes
+        new["normalize"] = mode == "cos"
+    return kind, new
+
+
+def _fill_in(kind: str, old_class: str, config: Config, found: Findings) -> Config:
+    """Return the arguments with what a class of old left unsaid, or said in parts."""
+    config = dict(config)
+    if "nb_row" in config and "nb_col" in config:
+        config["kernel_size"] = [config.pop("nb_row"), config.pop("nb_col")]
+    if "kernel_dim1" in config:
+        config["kernel_size"] = [config.pop(f"kernel_dim{i}", 1) for i in (1, 2, 3)]
+    if kind == "InputLayer":
+        config["dtype"] = upgrade_dtype(config.pop("input_dtype", None) or config.get("dtype")) or "float32"
+    if old_class.startswith("CuDNN"):  # cuDNN has no others
+        config |= {"activation": "tanh", "recurrent_activation": "sigmoid"}
+    if kind in ("GRU", "GRUCell") and found.is_old:
+        config["reset_after"] = True if old_class == "CuDNNGRU" else config.get("reset_after", False)
+    if kind == "BatchNormalization":
+        _one_axis(config, found)
+        if old_class == "SyncBatchNormalization":
+            config["synchronized"] = True
+    is_bilinear = kind == "UpSampling2D" and config.get("interpolation") == "bilinear"
+    if is_bilinear and found.version and found.version < (2, 3):
+        # K.resize_images of Keras 2.2.4 called tf.image.resize_bilinear, which placed pixels by their corners.
+        found.note("bilinear UpSampling2D places pixels half a pixel otherwise than it did", str(config.get("name")))
+    return config
+
+
+def _one_axis(config: Config, found: Findings) -> None:
+    axis = config.get("axis", -1)
+    if not isinstance(axis, list):
+        return
+    if len(axis) != 1:
+        found.refuse(str(config.get("name")), f"normalizes over the axes {axis}; Keras 3 takes one")
+    config["axis"] = axis[0] if len(axis) == 1 else -1
+
+
+def versioned(label: str, text: str | None) -> Findings:
+    """Return empty findings for a file that says it is of this version."""
+    return Findings(label, version_of(text))
+
+
+def problem_of_model(label: str, what: str) -> Problem:
+    """Return the problem of a configuration that is not one of layers."""
+    fix = "give the Python function that builds the model as the target: target: {_target_: my_module.build}"
+    return Problem(label, what, fix)
