@@ -171,7 +171,7 @@ def test_sources_that_a_transform_joins_are_adapted_before_it():
 def test_what_cannot_be_joined_after_it_is_refused():
     rule = {"to": "head", "from": ["a:fc", "b:fc"], "transform": {"kernel": [{"concat": 1}]}}
     text = problem("head/kernel 4x5 float32 Dense", TWO, {"r": rule})
-    assert "head/kernel has shape (4, 5), fc/weight, fc/weight gives (2, 10) after the transforms" in text
+    assert "head/kernel has shape (4, 5), a:fc/weight, b:fc/weight gives (2, 10) after the transforms" in text
 
 
 WHOLE = "fc/kernel 2x5 float32 Dense\n fc/bias 5 float32 Dense", "fc/weight 5x2\n fc/bias 5"
