@@ -58,7 +58,7 @@ def test_branches_of_an_if(tmp_path):
     both = {"else_branch": branch(kernels[0], "a"), "then_branch": branch(kernels[1], "b")}
     nodes = [constant("yes", np.array(True)), helper.make_node("If", ["yes"], ["y"], "choice", **both)]
     path, _ = write(tmp_path, nodes, {}, rand(2, 4), 2)
-    assert names(path) == ["w", "choice/then_branch/w"]
+    assert names(path) == ["choice/else_branch/w", "choice/then_branch/w"]
     model = keras.Sequential([keras.Input((4,)), kl.Dense(3, use_bias=False, name="d")])
     for name, kernel in zip(names(path), kernels, strict=True):
         tp.transfer(path, model, mapping={"d": {"to": "d/kernel", "from": name}})
@@ -250,4 +250,75 @@ def test_two_operators_of_one_module_have_their_own_names(tmp_path):
     )
     rules = {"a": {"to": "one", "from": "rnn/LSTM"}, "b": {"to": "two", "from": "rnn/LSTM_1"}}
     tp.transfer(path, model, mapping=rules)
+    np.testing.assert_allclose(model(x), y, rtol=1e-4, atol=1e-5)
+
+
+# Functions, and what Keras computes otherwise -------------------------------------------------------------------------
+
+
+def test_a_function_computes_what_the_layers_do(tmp_path):
+    """Calls in a function called twice; the weights are handed down, and their axes are known by the attribute."""
+    ops = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
+    gemm = helper.make_node("Gemm", ["i", "w", "b"], ["o"])
+    gemm.attribute.append(onnx.AttributeProto(name="transB", ref_attr_name="turned", type=onnx.AttributeProto.INT))
+    linear = helper.make_function("local", "Linear", ["i", "w", "b"], ["o"], [gemm], ops, ["turned"])
+    inner = [
+        helper.make_node("Linear", ["i", "w", "b"], ["p"], "fc", domain="local", turned=1),
+        helper.make_node("Relu", ["p"], ["o"]),
+    ]
+    block = helper.make_function("local", "Block", ["i", "w", "b"], ["o"], inner, ops)
+    tensors = {"onnx::1": rand(4, 4), "onnx::2": rand(4), "onnx::3": rand(4, 4), "onnx::4": rand(4)}
+    keys = list(tensors)
+    calls = [
+        helper.make_node("Block", ["x", *keys[:2]], ["h"], "/enc", domain="local"),
+        helper.make_node("Block", ["h", *keys[2:]], ["y"], "/dec", domain="local"),
+    ]
+    io = [[helper.make_tensor_value_info(n, 1, [None, 4])] for n in ("x", "y")]
+    values = [numpy_helper.from_array(v, n) for n, v in tensors.items()]
+    graph = helper.make_graph(calls, "g", *io, values)
+    made = helper.make_model(graph, opset_imports=ops, ir_version=8, functions=[linear, block])
+    onnx.checker.check_model(made)
+    path = str(tmp_path / "m.onnx")
+    onnx.save(made, path)
+    assert names(path) == ["enc/fc/weight", "enc/fc/bias", "dec/fc/weight", "dec/fc/bias"]
+    model = keras.Sequential(
+        [keras.Input((4,)), *(kl.Dense(4, "relu", name=n) for n in ("a", "b"))],
+    )
+    tp.transfer(path, model, mapping={"a": {"to": "a", "from": "enc/fc"}, "b": {"to": "b", "from": "dec/fc"}})
+    np.testing.assert_allclose(model(x := rand(2, 4)), run_onnx(path, x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("turned", [0, 1])
+def test_a_gemm_with_factors(turned, tmp_path):
+    tensors = {"d.weight": rand(4, 4), "d.bias": rand(4)}
+    nodes = [node("Gemm", "x", "d.weight", "d.bias", alpha=0.5, beta=3.0, transB=turned)]
+    path, y = write(tmp_path, nodes, tensors, x := rand(2, 4), 2)
+    model = keras.Sequential([keras.Input((4,)), kl.Dense(4, name="d")])
+    tp.transfer(path, model, mapping={"d": {"to": "d"}})
+    np.testing.assert_allclose(model(x), y, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("shape", "shared"), [((4, 1, 1), [1, 2]), ((4, 3, 5), None), ((1, 1, 1), [1, 2, 3])])
+def test_the_slopes_of_a_prelu(shape, shared, tmp_path):
+    path, y = write(tmp_path, [node("PRelu", "x", "a.weight")], {"a.weight": rand(*shape)}, x := rand(2, 4, 3, 5), 4)
+    model = keras.Sequential([keras.Input((3, 5, 4)), kl.PReLU(shared_axes=shared, name="a")])
+    tp.transfer(path, model, mapping={"a": {"to": "a"}})
+    np.testing.assert_allclose(np.moveaxis(np.asarray(model(np.moveaxis(x, 1, -1))), -1, 1), y, rtol=1e-5, atol=1e-6)
+
+
+def test_the_table_of_a_gather(tmp_path):
+    table, kernel = rand(9, 4), rand(4, 3)
+    nodes = [node("Cast", "x", to="i", to_=7), node("Gather", "emb.weight", "i", to="e"), node("MatMul", "e", "k.w")]
+    nodes[0].attribute[0].name = "to"
+    path, y = write(tmp_path, nodes, {"emb.weight": table, "k.w": kernel}, x := np.float32([[1, 8, 0], [3, 3, 2]]), 3)
+    model = keras.Sequential([keras.Input((3,)), kl.Embedding(9, 4, name="emb"), kl.Dense(3, use_bias=False, name="k")])
+    tp.transfer(path, model, mapping={"e": {"to": "emb"}, "k": {"to": "k/kernel", "from": "k/w"}})
+    np.testing.assert_allclose(model(x), y, rtol=1e-4, atol=1e-5)
+
+
+def test_the_scale_of_a_layer_normalization(tmp_path):
+    tensors = {"n.weight": rand(4), "n.bias": rand(4)}
+    path, y = write(tmp_path, [node("LayerNormalization", "x", *tensors, epsilon=1e-3)], tensors, x := rand(2, 3, 4), 3)
+    model = keras.Sequential([keras.Input((3, 4)), kl.LayerNormalization(epsilon=1e-3, name="n")])
+    tp.transfer(path, model, mapping={"n": {"to": "n"}})
     np.testing.assert_allclose(model(x), y, rtol=1e-4, atol=1e-5)

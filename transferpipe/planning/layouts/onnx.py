@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from typing import ClassVar
+import math
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, ClassVar
 
-from transferpipe.planning.layouts.adapter import Adapted
+from transferpipe.planning.layouts.adapter import Adapted, Adapters, Shape
 from transferpipe.planning.layouts.onnx_recurrent import onnx_cell
-from transferpipe.planning.layouts.torch import Torch
+from transferpipe.planning.layouts.torch import ADAPTERS, Torch
 from transferpipe.planning.model import Assignment, PlanWarning
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.weights.framework_settings import is_padded_evenly
 from transferpipe.weights.network import Node
+
+
+def _slope(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
+    """From one number a channel, with ones behind it for the places, or from one a place, to channels last.
+
+    ``PRelu`` broadcasts its slope like NumPy: https://onnx.ai/onnx/operators/onnx__PRelu.html.
+    """
+    slope = sources[0]
+    if math.prod(slope[1:]) == 1:
+        alike = [*(1,) * (len(target) - 1), *slope[:1]]
+        return ({"reshape": alike},) if tuple(alike) != slope else ()
+    return ({"transpose": [*range(1, len(slope)), 0]},)
 
 
 class Onnx(Torch):
@@ -19,6 +32,7 @@ class Onnx(Torch):
 
     name: ClassVar[str] = "onnx"
     framework: ClassVar[str] = "ONNX"
+    adapters: ClassVar[Adapters] = {**ADAPTERS, "PReLU": {"alpha": (Adapted(("weight",), _slope),)}}
     label: ClassVar[str] = " (axes by its graph)"
     formats: ClassVar[tuple[str, ...]] = ("onnx",)
     tag: ClassVar[str | None] = None

@@ -97,7 +97,11 @@ def test_values_in_typed_fields(path, number, dtype, how, style):
 
 @settings(deadline=None, max_examples=40)
 @given(
-    st.lists(hnp.arrays(st.sampled_from(["f4", "i8", "u1", "?"]), hnp.array_shapes(min_dims=0, min_side=0)), max_size=5)
+    st.lists(
+        hnp.arrays(st.sampled_from(["f4", "i8", "u1", "?"]), hnp.array_shapes(min_dims=0, min_side=0)),
+        min_size=1,
+        max_size=5,
+    )
 )
 def test_whatever_is_stored_comes_back_bit_for_bit(tmp_path_factory, values):
     source = opening(tmp_path_factory.mktemp("onnx") / "x", *(raw(f"t{k}", v) for k, v in enumerate(values)))

@@ -6,16 +6,21 @@ Fields: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (``NodeProto``, `
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from transferpipe.files.protobuf import BYTES, FIXED32, VARINT, Field, Read, read_fields, varints
 
 # Numbers of fields in GraphProto, NodeProto and AttributeProto: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
-_NODE, _INPUTS = 1, 11
-_INPUT, _OUTPUT, _NAME, _OP, _ATTRIBUTE = 1, 2, 3, 4, 5
-_ATTRIBUTE_NAME, _FLOAT, _INT, _TEXT, _TENSOR, _GRAPH, _INTS, _TEXTS, _GRAPHS = 1, 2, 3, 4, 5, 6, 8, 9, 11
+NODES, _INPUTS = 1, 11
+_INPUT, _OUTPUT, _NAME, _OP, _ATTRIBUTE, _DOMAIN, _OVERLOAD = 1, 2, 3, 4, 5, 7, 8
+_ATTRIBUTE_NAME, _FLOAT, _INT, _TEXT, _TENSOR, _GRAPH, _FLOATS, _INTS, _TEXTS, _GRAPHS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 11
+_REFERENCE, _SPARSE_TENSOR = 21, 22
+_NAMES = (_ATTRIBUTE_NAME, _REFERENCE)
+# What a Constant may hold: https://onnx.ai/onnx/operators/onnx__Constant.html (texts are never weights).
+TENSOR, SPARSE_TENSOR, NUMBERS = "value", "sparse_value", ("value_float", "value_floats", "value_int", "value_ints")
+_DATA = (_TENSOR, _SPARSE_TENSOR, _FLOAT, _INT, _FLOATS, _INTS)
 # Settings are short: what is longer is data, which is read as tensors or not at all.
 _MOST_TEXT, _MOST_NUMBERS = 4096, 64
 
@@ -30,8 +35,11 @@ class GraphNode:
         inputs: the names of the tensors that it takes.
         outputs: the names of those that it gives.
         attributes: numbers, texts, lists of texts and of whole numbers; others are left out.
-        tensor: where the tensor lies that a ``Constant`` holds.
+        data: where the tensors lie, dense or sparse, and the numbers of a ``Constant``, by the attributes' names.
         graphs: the graphs inside, such as the branches of an ``If``, by the names of their attributes.
+        domain: where the operator is defined; empty for ONNX's own.
+        overload: which of several functions of one name it is.
+        references: the attributes of the function around it that its own attributes stand for, by the latter's names.
     """
 
     name: str
@@ -39,8 +47,11 @@ class GraphNode:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    tensor: Field | None = None
+    data: Mapping[str, tuple[Field, ...]] = field(default_factory=dict)
     graphs: tuple[tuple[str, Field], ...] = ()
+    domain: str = ""
+    overload: str = ""
+    references: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def input(self) -> str:
@@ -53,60 +64,85 @@ class GraphNode:
         return self.outputs[0] if self.outputs else ""
 
 
-def read_nodes(read: Read, graph: Field) -> Iterator[GraphNode]:
+def read_nodes(read: Read, graph: Field, number: int = NODES) -> Iterator[GraphNode]:
     """Yield the nodes of the message `graph`, in the order in which they compute.
+
+    Args:
+        read: reads the file.
+        graph: a graph, or a function.
+        number: the number of the field that holds its nodes.
 
     Raises:
         ValueError: a node is no message.
     """
     for found in read_fields(read, graph.begin, graph.end):
-        if found.number == _NODE:
+        if found.number == number:
             if found.kind != BYTES:
                 raise ValueError(f"a node is stored as kind {found.kind}, not as a message")
             yield _read_node(read, found)
 
 
 def _read_node(read: Read, message: Field) -> GraphNode:
-    texts: dict[int, list[str]] = {_INPUT: [], _OUTPUT: [], _NAME: [], _OP: []}
-    attributes: dict[str, Any] = {}
-    tensor = None
-    graphs: list[tuple[str, Field]] = []
+    texts: dict[int, list[str]] = {n: [] for n in (_INPUT, _OUTPUT, _NAME, _OP, _DOMAIN, _OVERLOAD)}
+    attributes: list[Attribute] = []
     for part in read_fields(read, message.begin, message.end):
         if part.number in texts and part.kind == BYTES:
             texts[part.number].append(_text(read, part))
         elif part.number == _ATTRIBUTE and part.kind == BYTES:
-            name, value = _read_attribute(read, part)
-            if isinstance(value, Field) and value.number == _TENSOR:
-                tensor = value
-            elif isinstance(value, Field):
-                graphs.append((name, value))
-            elif value is not None:
-                attributes[name] = value
-    name, op = (texts[key][0] if texts[key] else "" for key in (_NAME, _OP))
-    return GraphNode(name, op, tuple(texts[_INPUT]), tuple(texts[_OUTPUT]), attributes, tensor, tuple(graphs))
+            attributes.append(read_attribute(read, part))
+    name, op, domain, overload = ((*texts[key], "")[0] for key in (_NAME, _OP, _DOMAIN, _OVERLOAD))
+    return GraphNode(
+        name,
+        op,
+        tuple(texts[_INPUT]),
+        tuple(texts[_OUTPUT]),
+        {a.name: a.value for a in attributes if a.value is not None},
+        {a.name: a.data for a in attributes if a.data},
+        tuple((a.name, a.graph) for a in attributes if a.graph),
+        domain,
+        overload,
+        {a.name: a.reference for a in attributes if a.reference},
+    )
 
 
-def _read_attribute(read: Read, message: Field) -> tuple[str, Any]:
-    """Return the name of an attribute and its value; None if that is of a kind that settings do not have."""
-    name, numbers, texts = "", list[int](), list[str]()
+@dataclass(frozen=True)
+class Attribute:
+    """One attribute of a node: a setting, data, a graph, or an attribute of the function around the node."""
+
+    name: str
     value: Any = None
-    for part in read_fields(read, message.begin, message.end):
-        if part.number == _ATTRIBUTE_NAME and part.kind == BYTES:
-            name = _text(read, part)
-        elif part.number == _FLOAT and part.kind == FIXED32:
+    data: tuple[Field, ...] = ()
+    graph: Field | None = None
+    reference: str = ""
+
+
+def read_attribute(read: Read, message: Field) -> Attribute:
+    """Return an attribute; its value is None if that is of a kind that settings do not have."""
+    parts = list(read_fields(read, message.begin, message.end))
+    names = {part.number: _text(read, part) for part in parts if part.number in _NAMES and part.kind == BYTES}
+    graphs = [part for part in parts if part.number in (_GRAPH, _GRAPHS) and part.kind == BYTES]
+    name = names.get(_ATTRIBUTE_NAME, "")
+    kept = _DATA if name in NUMBERS else (_TENSOR, _SPARSE_TENSOR)
+    data = tuple(part for part in parts if part.number in kept)
+    return Attribute(name, _read_setting(read, parts), data, graphs[-1] if graphs else None, names.get(_REFERENCE, ""))
+
+
+def _read_setting(read: Read, parts: Sequence[Field]) -> Any:
+    numbers, texts = list[int](), list[str]()
+    value: Any = None
+    for part in parts:
+        if part.number == _FLOAT and part.kind == FIXED32:
             # The bits of a float32; seven digits are what it holds, and 1e-05 is what was meant.
             value = float(f"{struct.unpack('<f', part.value.to_bytes(4, 'little'))[0]:.7g}")
         elif part.number == _INT and part.kind == VARINT:
             value = part.signed
         elif part.number == _TEXT and part.kind == BYTES and part.value <= _MOST_TEXT:
             value = read(part.begin, part.value).decode("utf-8", "replace")
-        elif part.number in (_TENSOR, _GRAPH, _GRAPHS) and part.kind == BYTES:
-            value = part
         elif part.number == _TEXTS and part.kind == BYTES and part.value <= _MOST_TEXT and len(texts) < _MOST_NUMBERS:
             texts.append(read(part.begin, part.value).decode("utf-8", "replace"))
         elif part.number == _INTS and len(numbers) < _MOST_NUMBERS:
             numbers += _whole_numbers(read, part)
-    return name, tuple(numbers or texts) or value
+    return tuple(numbers or texts) or value
 
 
 def _whole_numbers(read: Read, part: Field) -> list[int]:

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 
 from transferpipe.weights.formats.onnx.graph import GraphNode
 from transferpipe.weights.formats.onnx.uses import RECURRENT, Use
 
+FindLayer = Callable[[GraphNode], str]
 _USELESS = re.compile(
     r"onnx::\w+|[_v]*\d+|val_\d+|const\w*_\d+|.*Constant(_\d+)?(_output_\d+)?|.*const_fold_opt__\d+"
     r"|(.*/)?ReadVariableOp(_\d+)?(:\d+)?(__\d+)?"
@@ -27,30 +30,45 @@ _OF_NODES = re.compile(
 )
 
 
-def name_weights(names: Iterable[str], uses: Mapping[str, Sequence[Use]]) -> dict[str, str]:
+def name_weights(
+    names: Iterable[str],
+    uses: Mapping[str, Sequence[Use]],
+    homes: Mapping[str, str] = MappingProxyType({}),
+    ordinals: Mapping[int, int] = MappingProxyType({}),
+) -> dict[str, str]:
     """Return the catalog's name of every tensor.
 
     The dots of a name without slashes become slashes. A name that says nothing gives way to what the nodes say, unless
-    two tensors would then have one name, or one tensor two.
+    two tensors would then have one name, or one tensor two: the path of the module, or else the name of the node, or
+    where that has none either its operator and how many of these stand before it.
+
+    Args:
+        names: the names in the file.
+        uses: how nodes take the tensors.
+        homes: what a name begins with that is the graph's or the function's around the tensor, not its own.
+        ordinals: how many nodes of its operator stand before a node, by its identity.
 
     >>> name_weights(["d.weight", "/head/a.b"], {})
     {'d.weight': 'd/weight', '/head/a.b': '/head/a.b'}
     """
     names = list(names)
-    plain = {name: name if "/" in name else name.replace(".", "/") for name in names}
+    plain = {name: homes.get(name, "") + _dots_split(name.removeprefix(homes.get(name, ""))) for name in names}
     biases = _biases(uses, plain)
-    # First by the path of the module, then by the whole name of the node.
-    for is_whole in (False, True):
-        wanted = {name: found for name in names if (found := _from_nodes(name, uses.get(name, ()), biases, is_whole))}
+    asked: set[str] = set()
+    for find_layer in (_module, _whole_name, partial(_node_alone, ordinals)):
+        # A name that nodes wanted to replace by one that another has, or that is a path, is better than a number.
+        left = [n for n in names if find_layer in (_module, _whole_name) or not (n in asked or "/" in n)]
+        wanted = {name: found for name in left if (found := _from_nodes(name, uses.get(name, ()), biases, find_layer))}
         taken = Counter([*wanted.values(), *(plain[n] for n in names if n not in wanted)])
         plain |= {name: new for name, new in wanted.items() if taken[new] == 1 and plain[name] != new}
         uses = {name: found for name, found in uses.items() if plain.get(name) != wanted.get(name)}
+        asked |= wanted.keys()
     # Two that became one go by the file's own names.
     count = Counter(plain.values())
     return {name: new if count[new] == 1 else name for name, new in plain.items()}
 
 
-def _from_nodes(name: str, uses: Sequence[Use], biases: Mapping[int, str], is_whole: bool) -> str | None:
+def _from_nodes(name: str, uses: Sequence[Use], biases: Mapping[int, str], find_layer: FindLayer) -> str | None:
     roles = {use.role for use in uses}
     if len(roles) != 1:
         return None
@@ -61,7 +79,7 @@ def _from_nodes(name: str, uses: Sequence[Use], biases: Mapping[int, str], is_wh
     says_nothing = _USELESS.fullmatch(name) or (recurrent and name.rpartition("/")[2].rpartition(".")[2] != role)
     if not says_nothing:
         return None
-    layers = {_layer(use.node, is_whole) or biases.get(id(use.node), "") for use in uses}
+    layers = {find_layer(use.node) or biases.get(id(use.node), "") for use in uses}
     layer = layers.pop() if len(layers) == 1 else ""
     if not layer and recurrent and len({id(use.node) for use in uses}) == 1:
         layer = _split(uses[0].node.name)
@@ -78,14 +96,28 @@ def _biases(uses: Mapping[str, Sequence[Use]], names: Mapping[str, str]) -> dict
     return found
 
 
-def _layer(node: GraphNode, is_whole: bool) -> str:
+def _module(node: GraphNode) -> str:
     """Return the path of the module to which a node belongs; empty if its name tells none."""
+    parts = _path(node)
+    return _joined(parts[:-1]) if parts and _OF_NODES.fullmatch(parts[-1]) else ""
+
+
+def _whole_name(node: GraphNode) -> str:
+    """Return the path that a node is called by; empty if its name is no path."""
+    return _joined(_path(node))
+
+
+def _node_alone(ordinals: Mapping[int, int], node: GraphNode) -> str:
+    """Return the name of a node, or its operator and number; empty if the number is not known."""
+    return node.name.replace(".", "/") or (f"{node.op}_{ordinals[id(node)]}" if id(node) in ordinals else "")
+
+
+def _path(node: GraphNode) -> list[str]:
     text = node.name if "/" in node.name else node.output if "/" in node.output else ""
-    parts = [part for part in text.split("/") if part]
-    if not is_whole and parts and _OF_NODES.fullmatch(parts[-1]):
-        parts.pop()
-    elif not is_whole:
-        return ""
+    return [part for part in text.split("/") if part]
+
+
+def _joined(parts: Sequence[str]) -> str:
     # torch repeats the name of a container in that of what it holds: /layer1/layer1.0/conv1.
     kept = [p for p, after in zip(parts, [*parts[1:], ""], strict=False) if not after.startswith(f"{p}.")]
     return "/".join(_split(part) for part in kept)
@@ -93,3 +125,7 @@ def _layer(node: GraphNode, is_whole: bool) -> str:
 
 def _split(text: str) -> str:
     return text.strip("/").replace(".", "/")
+
+
+def _dots_split(name: str) -> str:
+    return name if "/" in name else name.replace(".", "/")

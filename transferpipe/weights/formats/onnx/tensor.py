@@ -6,7 +6,7 @@ Fields and their meaning: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from transferpipe.files.inside import file_inside
 from transferpipe.files.protobuf import BYTES, FIXED32, FIXED64, VARINT, Field, Read, read_fields, varints
+from transferpipe.files.segment import CHUNK
 from transferpipe.files.stamp import Stamp, file_stamp
 from transferpipe.weights.formats.raw_value import Stretch
 from transferpipe.weights.spec import numpy_dtype
@@ -130,6 +131,40 @@ def read_tensor(read: Read, message: Field, path: Path, stamp: Stamp, called: st
         return _place(tensor, found, path, stamp)
     except ValueError as error:
         raise ValueError(f"{name!r} {error}") from error
+
+
+def read_literal(read: Read, name: str, attribute: str, fields: Sequence[Field]) -> OnnxTensor:
+    """Return the numbers that a ``Constant`` node holds without a tensor around them, as the tensor that it gives.
+
+    Args:
+        read: reads the file.
+        name: what the tensor is called.
+        attribute: ``value_float``, ``value_floats``, ``value_int`` or ``value_ints``.
+        fields: the fields of the attribute that hold its numbers; several may be packed in one.
+
+    Raises:
+        ValueError: they are stored as something else.
+    """
+    is_float = "float" in attribute
+    for each in fields:
+        _check_kind(each, FIXED32 if is_float else VARINT, *((BYTES,) if attribute.endswith("s") else ()))
+    if len(fields) > _MOST_CHUNKS:
+        raise ValueError(f"{name!r} lies in more than {_MOST_CHUNKS:,} pieces")
+    sizes = [each.end - each.begin for each in fields]
+    if is_float and any(size % 4 for size in sizes):
+        raise ValueError(f"{name!r} has {sum(sizes):,} bytes, which are not float32 numbers")
+    # The last byte of each number of a varint is the one below 128.
+    count = sum(sizes) // 4 if is_float else sum(_count_varints(read, each) for each in fields)
+    shape = (count,) if attribute.endswith("s") else ()
+    if not shape and count != 1:
+        raise ValueError(f"{name!r} holds {count} numbers where one belongs")
+    return OnnxTensor(name, shape, "float32" if is_float else "int64", None, tuple((f.begin, f.end) for f in fields))
+
+
+def _count_varints(read: Read, each: Field) -> int:
+    if each.kind == VARINT:
+        return 1
+    return sum(byte < 0x80 for at in range(each.begin, each.end, CHUNK) for byte in read(at, min(CHUNK, each.end - at)))
 
 
 def tensor_name(read: Read, message: Field) -> str:

@@ -40,7 +40,7 @@ _OPERANDS_FROM: Mapping[str, int] = {
     **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze", "Slice", "Pad", "Expand", "Resize", "Upsample", "Tile"), 1),
     **dict.fromkeys(("Split", "Gather", "Clip", "TopK", "Dropout", "QuantizeLinear", "DequantizeLinear", "OneHot"), 1),
     **dict.fromkeys(("GatherElements", "GatherND", "CumSum", "Trilu"), 1),
-    **dict.fromkeys(("ConstantOfShape", "Range"), 0),
+    **dict.fromkeys(("ConstantOfShape", "Range", "If"), 0),
 }
 """The input from which on an operator takes what says how it computes."""
 # The place of LSTM's input P in the operator's specification.
@@ -53,7 +53,7 @@ _MOST_STEPS = 20
 
 @dataclass(frozen=True)
 class TensorStep:
-    """One change on the way of a tensor: ``transpose``, ``reshape``, ``quantize`` or ``dequantize``, with its data."""
+    """One change on the way of a tensor, with its data: transpose, reshape, scale, quantize or dequantize."""
 
     kind: str
     data: tuple[Any, ...] = ()
@@ -112,6 +112,7 @@ def find_uses(
             if name not in ways or not (role := _role(node, place, products)):
                 continue
             origin, steps, shape = ways[name]
+            steps = (*steps, *_factor(node, role))
             taker = products.get(_other(node, place)) or node if node.op == "Add" else node
             found.setdefault(origin, []).append(Use(taker, role, _axes(node, role), steps, shape))
     return found
@@ -126,6 +127,12 @@ def _role(node: GraphNode, place: int, products: Mapping[str, GraphNode]) -> str
     return roles[place - 1] if 0 < place <= len(roles) else ""
 
 
+def _factor(node: GraphNode, role: str) -> tuple[TensorStep, ...]:
+    """Return the number by which a Gemm multiplies its product (``alpha``) or its bias (``beta``)."""
+    factor = node.attributes.get("alpha" if role == "weight" else "beta", 1) if node.op in ("Gemm", "FusedGemm") else 1
+    return (TensorStep("scale", (factor,)),) if isinstance(factor, float) and factor != 1 else ()
+
+
 def _other(node: GraphNode, place: int) -> str:
     return node.inputs[1 - place] if len(node.inputs) == 2 else ""
 
@@ -135,7 +142,7 @@ def _axes(node: GraphNode, role: str) -> Axes | None:
         return GATES
     if role != "weight":
         return None
-    if node.op in (*_CONVOLUTIONS, "QLinearConv"):
+    if node.op in (*_CONVOLUTIONS, "QLinearConv", "PRelu"):
         return SPATIAL
     if node.op in _PRODUCTS:
         return OUT_IN if node.attributes.get("transB") == 1 else IN_OUT
@@ -259,6 +266,8 @@ def apply_steps(value: NDArray[Any], steps: Iterable[TensorStep], read: Callable
             value = value.transpose(step.data)
         elif step.kind == "reshape":
             value = value.reshape(step.data)
+        elif step.kind == "scale":
+            value = value * value.dtype.type(step.data[0])
         else:
             scale_name, zero_name, axis = step.data
             scale = read(scale_name)
@@ -303,7 +312,12 @@ def operands_of(nodes: Iterable[GraphNode]) -> set[str]:
         first = _OPERANDS_FROM.get(node.op, 4 if node.op in RECURRENT else None)
         if node.op.startswith("Reduce"):
             first = 1
+        if node.op == "Loop":  # how often, and whether at all; behind these stands what it computes with
+            found.update(node.inputs[:2])
+            first = None
         for place, name in enumerate(node.inputs):
+            if node.op == "Loop" and place < 2:
+                continue
             is_operand = first is not None and place >= first and not (node.op in RECURRENT and place == _PEEPHOLES)
             (found if is_operand else others).add(name)
     return found - others
