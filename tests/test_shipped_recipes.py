@@ -38,6 +38,7 @@ HERE = {
     "yosinski",
 }
 MERGED = {"soup", "interpolate", "ties", "task_arithmetic"}  # test_merge_recipes.py
+WIDTHS = {"deeper"}  # test_surgery_recipes.py
 FOLDED = {"fold_batchnorm", "merge_lora", "dequantize"}  # test_surgery_recipes.py
 ROWS = {"more_classes", "class_names", "grow_vocabulary"}  # there, too
 MTCNN = {"mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet"}  # tests/real/test_mtcnn.py
@@ -86,7 +87,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 
 def test_every_recipe_is_tested():
-    assert {path.stem for path in RECIPES} == HERE | MERGED | VISION | FOLDED | ROWS | REAL
+    assert {path.stem for path in RECIPES} == HERE | MERGED | VISION | WIDTHS | FOLDED | ROWS | REAL
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -45,6 +45,22 @@ def test_fold_batchnorm(run):
     assert not any("BatchNormalization" in type(layer).__name__ for layer in model.layers)
 
 
+@pytest.fixture(scope="module")
+def colours():
+    """Return images in colour and the network that tells the digits on them apart."""
+    images = np.random.default_rng(0).random((32, 8, 8, 3), "float32")
+    return images, keras.models.load_model(DATA / "colour_digits.keras", compile=False)
+
+
+def test_deeper(run, colours):
+    model, manifest = run("deeper")
+    images, source = colours
+    assert manifest["verdict"]["function"] == "pass"
+    assert len(model.layers) == len(source.layers) + 2
+    assert model.get_layer("conv2_more").kernel.shape == (3, 3, 16, 16)
+    np.testing.assert_allclose(model(images), source(images), atol=1e-6)
+
+
 def test_merge_lora(run):
     model, manifest = run("merge_lora")
     assert manifest["verdict"]["function"] == "pass"

@@ -13,6 +13,7 @@ from transferpipe.zoo.small_vision import (
     small_cnn_3d,
     small_vit,
     vit_digits_on_half_the_size,
+    vit_digits_without_block2,
 )
 from transferpipe.zoo.surgery import normed_digits_cnn, quantized_digits, token_model
 
@@ -38,4 +39,5 @@ __all__ = [
     "token_model",
     "trained_on_half",
     "vit_digits_on_half_the_size",
+    "vit_digits_without_block2",
 ]

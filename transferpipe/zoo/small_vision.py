@@ -5,6 +5,7 @@ They are the material of the recipes that change shapes; `train_vision` made the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +17,16 @@ if TYPE_CHECKING:
     import keras
 
 
-def small_cnn(channels: int = 3, classes: int = 10) -> keras.Model:
+def small_cnn(
+    channels: int = 3, classes: int = 10, filters: Sequence[int] = (12, 16), deeper: bool = False
+) -> keras.Model:
     """Return a classifier of 8x8 images: the convolutions ``conv1`` and ``conv2``, each pooled, and the head ``head``.
 
     Args:
         channels: channels of an image; 3 for the weights in ``data/colour_digits.keras``.
         classes: how many classes ``head`` tells apart.
+        filters: filters of ``conv1`` and ``conv2``; 12 and 16 for those weights.
+        deeper: whether each convolution is followed by another, ``conv1_more`` and ``conv2_more``.
 
     Returns:
         A model from images of shape (n, 8, 8, channels) to probabilities of shape (n, classes).
@@ -31,8 +36,9 @@ def small_cnn(channels: int = 3, classes: int = 10) -> keras.Model:
 
     images = layers.Input((8, 8, channels), name="images")
     x = images
-    for number, filters in enumerate((12, 16), 1):
-        x = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"conv{number}")(x)
+    for number, count in enumerate(filters, 1):
+        for name in (f"conv{number}", *([f"conv{number}_more"] if deeper else [])):
+            x = layers.Conv2D(count, 3, padding="same", activation="relu", name=name)(x)
         x = layers.MaxPooling2D(name=f"pool{number}")(x)
     x = layers.Flatten(name="flatten")(x)
     return keras.Model(images, layers.Dense(classes, activation="softmax", name="head")(x), name="small_cnn")
@@ -125,6 +131,17 @@ def colour_digits_on_a_frame(videos: NDArray[Any]) -> NDArray[Any]:
 def vit_digits_on_half_the_size(images: NDArray[Any]) -> NDArray[Any]:
     """Return what ``data/vit_digits.keras`` answers to the means of 2x2 pixels of images (n, 16, 16, 1)."""
     return _answer("vit_digits", images.reshape(-1, 8, 2, 8, 2, 1).mean((2, 4)))
+
+
+def vit_digits_without_block2(images: NDArray[Any]) -> NDArray[Any]:
+    """Return what ``data/vit_digits.keras`` answers to images (n, 8, 8, 1) where its second block adds nothing."""
+    import keras
+
+    model = keras.models.load_model(DATA / "vit_digits.keras", compile=False)
+    for name in ("block2_attention", "block2_dense2"):  # the last before each addition
+        layer = model.get_layer(name)
+        layer.set_weights([np.zeros_like(weight) for weight in layer.get_weights()])
+    return np.asarray(model.predict(images, verbose=0))
 
 
 def _answer(name: str, images: NDArray[Any]) -> NDArray[Any]:

@@ -52,6 +52,7 @@ def test_norms_are_one(data, axis, size):
             {"noise": {"std": -1}}, {"noise": {"std": 0.01}}, marks=follows("Noise.parse: write {noise: {std: 0.01}}")
         ),
         pytest.param({"zero": 1}, "zero", marks=follows("Zero.parse: write zero")),
+        pytest.param({"identity": 1}, "identity", marks=follows("Identity.parse: write identity")),
     ],
 )
 def test_what_is_written_instead(wrong, right):

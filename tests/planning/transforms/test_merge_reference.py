@@ -9,7 +9,9 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
+from transferpipe.cli import main
 from transferpipe.planning.transforms import apply_chain, parse_merge
 from transferpipe.planning.transforms.task_vectors import sum_up
 
@@ -51,7 +53,7 @@ def expected(case, weight):
 
 def test_every_case_is_compared():
     drawn = {"dare_linear_d05_seed7", "dare_ties_d05_seed7"}
-    # In slerp_gradient every rule has a t of its own; layers are stacked by rules, in test_passthrough.py.
+    # In slerp_gradient every rule has a t of its own; layers are stacked by rules, below.
     others = {"slerp_gradient", "linear_bf16_out", "passthrough_stack"}
     assert REFERENCE["cases"].keys() == SAME.keys() | drawn | others
 
@@ -76,6 +78,25 @@ def test_sources_that_are_cast_first_give_what_mergekit_gives_in_bfloat16(weight
     halves = [model(name, weight).astype(ml_dtypes.bfloat16) for name in ("one", "two")]
     result = parse_merge({"linear": [0.3, 0.7]}).apply(halves)
     assert np.array_equal(result.astype("float64"), expected("linear_bf16_out", weight).astype("float32"))
+
+
+def test_layers_of_two_models_are_stacked_by_rules(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        save_file({weight: model(name, weight) for weight in WEIGHTS}, f"{name}.safetensors")
+    save_file({weight: np.zeros_like(model("one", weight)) for weight in WEIGHTS}, "frame.safetensors")
+    mapping = {
+        "layers": {"to": r"layers/(\d)/(.*)", "from": r"one:layers/\1/\2"},
+        "last": {"to": "norm", "from": "two:norm"},
+    }
+    sources = {name: {"path": f"{name}.safetensors", "layout": "keras"} for name in ("one", "two")}
+    target, save = {"path": "frame.safetensors"}, {"path": "stacked.safetensors"}
+    Path("stack.yaml").write_text(json.dumps({"sources": sources, "target": target, "mapping": mapping, "save": save}))
+    assert main(["run", "recipe=stack.yaml", "hydra.run.dir=out"]) == 0
+    stacked = load_file("out/stacked.safetensors")
+    assert stacked.keys() == REFERENCE["cases"]["passthrough_stack"].keys()
+    for weight, value in stacked.items():
+        assert np.array_equal(value, expected("passthrough_stack", weight).astype("float32")), weight
 
 
 @pytest.mark.parametrize("weight", [K_PROJ, NORM])

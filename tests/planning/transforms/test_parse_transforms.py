@@ -37,6 +37,7 @@ EVERY = [
     {"cast": "float16"},
     {"scale": 0.5},
     {"fill": 0},
+    {"identity": None},
     {"add": 0.5},
     {"noise": {"std": 0.1}},
     {"normalize": {"axis": 0}},

@@ -123,6 +123,18 @@ def test_a_size_that_the_steps_behind_hide_is_written_or_the_step_is_the_last():
     assert np.array_equal(attempt(hidden[:1], X, (8, 3)), X.repeat(2, 0))
 
 
+@follows("Identity.shape: use it for the", "Identity.dtype: put a cast before")
+def test_the_identity_is_for_a_kernel_and_its_bias_is_zero():
+    with pytest.raises(TransformError) as caught:
+        attempt("identity", X[0], (3,))
+    assert caught.value.fix.endswith("and zero for its bias")
+    assert not attempt("zero", X[0], (3,)).any()
+    assert np.array_equal(attempt("identity", X, (4, 4)), np.eye(4))
+    with pytest.raises(TransformError) as caught:
+        attempt("identity", np.ones((2, 2), "int32"), (2, 2))
+    assert np.array_equal(attempt([*braces(caught.value.fix), "identity"], np.ones((2, 2), "int32"), (2, 2)), np.eye(2))
+
+
 @follows("Goal.size: change the number of")
 def test_a_result_of_other_axes_has_its_axes_changed_before():
     with pytest.raises(TransformError) as caught:

@@ -92,6 +92,11 @@ CASES = {
     "cast": (("float16", ((2, 3),), lambda a: a.astype("float16")), ("int8", ((2,),), lambda a: a.astype("int8"))),
     "scale": ((0.5, ((2, 3),), lambda a: a / 2), (-3, ((),), lambda a: a * -3), (1e30, ((2,),), None)),
     "fill": ((0.25, ((2, 3),), lambda a: np.full_like(a, 0.25)),),
+    "identity": (
+        (None, ((3, 4),), lambda a: np.eye(3), (3, 3)),
+        (None, (SQUARE,), lambda a: np.eye(3)),
+        (None, ((2, 3, 1, 2),), lambda a: np.array([[0, 1, 0], [0, 0, 0]])[..., None, None] * np.eye(2), (2, 3, 2, 2)),
+    ),
     "add": ((0.5, ((2, 3),), lambda a: a + 0.5),),
     "zero": ((None, ((2, 3),), np.zeros_like),),
     "noise": (({"std": 0.5, "seed": 3}, (MAP,), None), ({"std": 0.5, "relative": True}, ((40, 30),), None)),

@@ -35,7 +35,7 @@ from transferpipe.planning.transforms.resize import Resize, ResizePatches
 from transferpipe.planning.transforms.rows import Classes, ClassNames, VocabularyRows
 from transferpipe.planning.transforms.select import Slice, Take
 from transferpipe.planning.transforms.task_vectors import Breadcrumbs, Dare, Della, ModelStock, TaskArithmetic, Ties
-from transferpipe.planning.transforms.values import Cast, Fill, Scale
+from transferpipe.planning.transforms.values import Cast, Fill, Identity, Scale
 from transferpipe.plugins import PlugInPoint
 
 __all__ = [
@@ -83,6 +83,7 @@ TRANSFORMS: Mapping[str, type[Transform]] = {
         Cast,
         Scale,
         Fill,
+        Identity,
         Add,
         Noise,
         Normalize,

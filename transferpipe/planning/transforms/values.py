@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import did_you_mean
 from transferpipe.planning.transforms.arguments import parse_number
 from transferpipe.planning.transforms.checks import check_floating
-from transferpipe.planning.transforms.protocol import Transform, TransformError
+from transferpipe.planning.transforms.protocol import Goal, PartialShape, Transform, TransformError
 from transferpipe.weights.spec import numpy_dtype
 
 DTYPES = (
@@ -147,6 +147,67 @@ class Fill(Transform):
     def advise_overflow(self, dtype: str) -> str:
         """See `Transform`."""
         return _advise_wider(dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity(Transform):
+    """Put the kernel in the place of every value with which a Dense layer or a convolution gives back what it gets.
+
+    That of a Dense layer is the identity matrix; a convolution's has it at the place of its window that meets the
+    output's own pixel under ``padding: same``, and zeros around. Source: Net2DeeperNet of Chen, Goodfellow, Shlens,
+    "Net2Net: Accelerating Learning via Knowledge Transfer", arXiv:1511.05641.
+
+    Attributes:
+        size: the shape of the kernel, (..., inputs, outputs): the target's; that of the input where nobody knows it.
+    """
+
+    size: tuple[int, ...] | None = None
+    name: ClassVar[str] = "identity"
+    arguments: ClassVar[tuple[str, ...]] = ()
+    fills: ClassVar[bool] = True
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the transform for ``identity``, whatever the kernel's size."""
+        if data is not None:
+            raise TransformError(f"identity takes no arguments, not {reprlib.repr(data)}", "write identity")
+        return cls()
+
+    def __str__(self) -> str:
+        return "identity"
+
+    def fit(self, shapes: Sequence[tuple[int, ...]], goal: Goal) -> Transform:
+        """See `Transform`."""
+        wanted = goal.shape if self.size is None else self.size
+        known = None if wanted is None or None in wanted else tuple(size for size in wanted if size is not None)
+        return type(self)(shapes[0] if known is None else known)
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """See `Transform`."""
+        shape = shapes[0] if self.size is None else self.size
+        if len(shape) < 2 or shape[-1] != shape[-2] or 0 in shape:
+            what = f"{self}: the shape {shape} is not that of a kernel with as many outputs (its last axis) as inputs"
+            raise TransformError(
+                what, "use it for the kernel of a layer that has as many of both, and zero for its bias"
+            )
+        return shape
+
+    def dtype(self, dtypes: Sequence[str]) -> str:
+        """See `Transform`."""
+        return check_floating(self, dtypes[0], "put a cast before it, such as {cast: float32}")
+
+    def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """See `Transform`."""
+        shape = self.shape([array.shape for array in arrays])
+        kernel = np.zeros(shape, arrays[0].dtype)
+        # Keras pads (k - 1) // 2 places before a window of k under ``same``, and the rest behind it.
+        middle = tuple((size - 1) // 2 for size in shape[:-2])
+        kernel[middle] = np.eye(shape[-1], dtype=kernel.dtype)
+        return kernel
+
+    def shape_before(self, after: PartialShape) -> PartialShape | None:
+        """See `Transform`."""
+        return None
 
 
 def _advise_wider(dtype: str) -> str:
