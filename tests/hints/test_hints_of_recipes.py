@@ -109,7 +109,7 @@ def test_a_file_is_replaced_where_that_is_asked_for(here):
     assert np.array_equal(read()["head/bias"], SOURCE["conv/bias"] + 1)
 
 
-@follows("_parse_save: save.path=model…")
+@follows("parse_save: save.path=model…")
 def test_a_format_that_can_be_cut_into_several_files(here):
     wrong = {**HEAD, "save": {"path": "model.npz", "shard": "1GB"}}
     right = follow(wrong, refused(wrong))

@@ -12,18 +12,20 @@ from transferpipe.execute.score_checks import _check_score, check_early
 from transferpipe.models.build import check_names, require_keras
 from transferpipe.models.loaded_flags import judge_freezing
 from transferpipe.models.opened import Opened, Prepared
-from transferpipe.models.target import FileTarget
+from transferpipe.models.target import FileTarget, Target
 from transferpipe.packages import is_installed, missing_package
 from transferpipe.planning.inputs import pin_inputs
 from transferpipe.planning.layouts.export import plan_export
-from transferpipe.planning.model import PlanWarning
+from transferpipe.planning.model import Exported, PlanWarning
 from transferpipe.planning.planner import make_plan
 from transferpipe.planning.warned import refuse_warnings
-from transferpipe.recipe.model import Recipe
+from transferpipe.recipe.layouts import KERAS
+from transferpipe.recipe.model import Recipe, Save
 from transferpipe.recipe.outputs import output_of, outputs_of
 from transferpipe.save.learned_state import plan_state, states_taken
 from transferpipe.save.optimizer_state import plan_optimizer
 from transferpipe.values.choices import check_files
+from transferpipe.values.layout import has_dots
 
 
 def prepare(recipe: Recipe, trusted: Collection[str] = ()) -> Prepared:
@@ -64,6 +66,8 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
     if isinstance(opened.target, FileTarget) and (states := states_taken(plan, opened.sources)):
         opened = replace(opened, target=replace(opened.target, learned=states))
     plan = replace(plan, warnings=(*opened.warnings, *plan.warnings, *_not_reloaded(recipe)))
+    if saves:
+        plan = replace(plan, save_tensors=_tensors(recipe.save, opened.target))
     if recipe.expect and recipe.expect != plan.checksum:
         what = f"the recipe expects the plan {recipe.expect}, but this plan is {plan.checksum}"
         raise RecipeError(Problem("expect", what, "look at the plan; if it is right, expect its checksum"))
@@ -101,10 +105,20 @@ def _not_reloaded(recipe: Recipe) -> Iterator[PlanWarning]:
         yield PlanWarning("not-reloaded", "verify.reload", f"{text}; save a .keras file too: save.also=[...]")
 
 
+def _tensors(save: Save, target: Target) -> tuple[Exported, ...]:
+    """Return what files of named tensors hold where the recipe names it; nothing where the layout alone tells."""
+    if not save.names:
+        if save.layout != KERAS:
+            plan_export(save.layout, target.structure)  # refuses what cannot be written
+        return ()
+    separator = None
+    if save.layout == KERAS:  # as the target has them itself
+        separator = "." if isinstance(target, FileTarget) and has_dots(target.source) else "/"
+    return plan_export(save.layout, target.structure, save.names, separator)
+
+
 def _check_formats(recipe: Recipe, opened: Opened) -> None:
     target = opened.target
-    if recipe.save.layout != "keras":
-        plan_export(recipe.save.layout, target.structure)
     for path in (recipe.save.path, *recipe.save.also):
         output = output_of(path)
         if output.has_groups and not target.groups:

@@ -169,6 +169,33 @@ class SourceWeight(_OfWeight):
 
 
 @dataclass(frozen=True)
+class TensorPart:
+    """A weight of the target, and the transforms, as written, that lead from it to a tensor or its part."""
+
+    weight: str
+    steps: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One tensor of a file of named tensors.
+
+    Attributes:
+        name: its name in the layout of the file, with slashes.
+        shape: its shape.
+        dtype: the NumPy name of its dtype.
+        parts: what it is made of, one below the other along its first axis.
+        key: what the file calls it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    parts: tuple[TensorPart, ...]
+    key: str
+
+
+@dataclass(frozen=True)
 class Freezing:
     """What will be trainable, seen from the root as Keras sees it.
 
@@ -341,6 +368,7 @@ class Plan:
         save: the files to write.
         save_layout: whose names and axes those have that hold named tensors and nothing else.
         save_shard: how many bytes of values one safetensors file may hold.
+        save_tensors: what those files hold, where the recipe says what they call it; empty where the layout alone does.
         quantize: how the finished model is quantized; None where it is not.
         optimizer: what becomes of the state of an optimizer that the target, or a source, holds.
         state: what lookup layers learned beside weights, and whether it is taken.
@@ -362,6 +390,7 @@ class Plan:
     save: tuple[str, ...] = ()
     save_layout: str = "keras"
     save_shard: int | None = None
+    save_tensors: tuple[Exported, ...] = ()
     quantize: str | None = None
     optimizer: Optimizer = field(default_factory=Optimizer)
     state: tuple[StateMove, ...] = ()
@@ -397,8 +426,9 @@ class Plan:
         for key in ("save_shard", "quantize"):
             if data[key] is None:
                 del data[key]
-        if not self.state:
-            del data["state"]
+        for key in ("state", "save_tensors"):
+            if not data[key]:
+                del data[key]
         if self.kept_values == "initial":
             del data["kept_values"]
         if self.optimizer.fate == "none":
@@ -464,6 +494,7 @@ def plan_from_data(data: Mapping[str, Any]) -> Plan:
     freezing: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in dict(data["freezing"]).items()}
     whole["freezing"] = Freezing(**freezing)
     whole["save"] = tuple(data["save"])
+    whole["save_tensors"] = tuple(_tensor(t) for t in data.get("save_tensors", ()))
     whole["state"] = tuple(StateMove(**m) for m in data.get("state", ()))
     whole["optimizer"] = _optimizer(data.get("optimizer", {}))
     whole["warnings"] = tuple(warning_from_data(w) for w in data["warnings"])
@@ -490,6 +521,11 @@ def _optimizer(data: Mapping[str, Any]) -> Optimizer:
         for s in data.get("slots", ())
     )
     return Optimizer(**{**data, "slots": slots})
+
+
+def _tensor(data: Mapping[str, Any]) -> Exported:
+    parts = tuple(TensorPart(part["weight"], tuple(part["steps"])) for part in data["parts"])
+    return Exported(**{**data, "shape": tuple(data["shape"]), "parts": parts})
 
 
 def _edit(data: Mapping[str, Any]) -> Edit:

@@ -102,6 +102,7 @@ def _keys(plan: Plan) -> dict[str, Any]:
         "save": ", ".join(plan.save),
         "save.layout": plan.save_layout,
         "save.shard": plan.save_shard,
+        "save.names": ", ".join(f"{t.name}: {t.key}" for t in plan.save_tensors) or None,
         "quantize": plan.quantize,
         "optimizer": None if plan.optimizer.fate == "none" else str(plan.optimizer),
         "trainable parameters": f"{plan.freezing.trainable_parameters:,} of {plan.freezing.parameters:,}",

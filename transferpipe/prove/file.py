@@ -18,7 +18,7 @@ from transferpipe.progress import Progress
 from transferpipe.prove.compare import compare_weight, expected_of, is_placed, match_weights
 from transferpipe.prove.outcome import EditedWeight, find_edits
 from transferpipe.values.compute import Values
-from transferpipe.values.layout import KERAS, as_keras, layout_of_file, places_in
+from transferpipe.values.layout import as_keras, is_arranged, places_in
 from transferpipe.values.seen import SeenNumbers
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
@@ -97,10 +97,10 @@ def verify_file(
 
 def _opened(path: Path, target: TargetStructure, plan: Plan) -> tuple[FileSource, Mapping[str, Held]]:
     """Open the file; one in another layout is adapted as a source of that layout is, which undoes what wrote it."""
-    source, layout = open_source(path), layout_of_file(plan, path.name)
-    if layout == KERAS:
+    source = open_source(path)
+    if not is_arranged(plan, path.name):
         return source, {}
-    places = places_in(source, layout, target)
+    places = places_in(source, plan, target)
     return as_keras(source, places), places
 
 

@@ -288,6 +288,13 @@ _SAVE = (
         WRITTEN,
     ),
     Key("shard", "size", "how many bytes of values a .safetensors file may hold before it is cut into several", "2GB"),
+    Key(
+        "names",
+        "mapping",
+        "of files of named tensors: by a pattern over names in them, with slashes, the template of the new name",
+        {r"block(?P<i>\d)_(conv|bn)": r"blocks/{i-1}/\2"},
+        {},
+    ),
 )
 
 _ERROR_OR_ALLOW = ("error", "allow")

@@ -243,6 +243,19 @@ class Ignore:
 
 
 @dataclass(frozen=True)
+class Renaming:
+    """What `save.names` calls a tensor, or all that lies below a layer, of a file of named tensors.
+
+    Attributes:
+        pattern: over the names of tensors, and of what they lie in, as the file would have them without it.
+        template: the new name.
+    """
+
+    pattern: Pattern
+    template: Template
+
+
+@dataclass(frozen=True)
 class Save:
     """Where the finished model goes, relative to the run folder unless absolute.
 
@@ -252,6 +265,7 @@ class Save:
         overwrite: whether files that are there may be replaced.
         layout: whose names and axes the files of named tensors have.
         shard: how many bytes of values a safetensors file may hold before it is cut into several.
+        names: how the tensors of such files are renamed.
     """
 
     path: str = "model.keras"
@@ -259,6 +273,7 @@ class Save:
     overwrite: bool = False
     layout: str = "keras"
     shard: int | None = None
+    names: tuple[Renaming, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from pathlib import PurePath
 from typing import Any
 
 from transferpipe.codes import WARNINGS
@@ -20,14 +19,12 @@ from transferpipe.recipe.model import (
     Origin,
     Recipe,
     Rule,
-    Save,
 )
-from transferpipe.recipe.outputs import known_suffixes, output_of, outputs_of, suffixes_with
 from transferpipe.recipe.parse_edits import parse_edit
 from transferpipe.recipe.parse_origin import is_build, parse_build, parse_origin
 from transferpipe.recipe.parse_rules import compile_pattern, compile_patterns, parse_rule, split_source
+from transferpipe.recipe.parse_save import parse_save
 from transferpipe.recipe.parse_verify import parse_verify
-from transferpipe.recipe.sizes import parse_size
 
 _TARGET, _UNMATCHED = "target", "unmatched"
 _ALIAS = re.compile(r"\w[\w.-]*")
@@ -63,7 +60,7 @@ def parse_recipe(data: Mapping[str, Any], check_rule: RuleCheck, *, absolute_sav
         edits=tuple(e for k, v in fields.mapping("edit").items() if (e := parse_edit(str(k), v, problems))),
         freeze=compile_patterns([t for t in freeze if t not in (TRANSFERRED, NOTHING)], "freeze", problems),
         freeze_transferred=TRANSFERRED in freeze,
-        save=_parse_save(fields, absolute_save),
+        save=parse_save(fields, absolute_save),
         verify=parse_verify(fields, aliases),
         score=_parse_score(fields),
         seed=_parse_seed(fields),
@@ -149,71 +146,6 @@ def _parse_ignore(fields: Fields, sources: tuple[str, ...]) -> tuple[Ignore, ...
         if pattern:
             found.append(Ignore(alias, pattern))
     return tuple(found)
-
-
-def _parse_save(fields: Fields, absolute: bool) -> Save:
-    value = fields.raw("save")
-    if isinstance(value, str):
-        value = {"path": value}
-    if value is not None and not isinstance(value, Mapping):
-        fields.note("save", f"must be a path or a mapping, not {describe(value)}")
-    inner = Fields(value if isinstance(value, Mapping) else {}, "save", fields.problems, "save")
-    path, layout = inner.text("path"), inner.choice("layout")
-    save = Save(
-        Save.path if path is None else path, inner.texts("also"), inner.flag("overwrite"), layout, _parse_shard(inner)
-    )
-    for key, paths in (("path", (save.path,)), ("also", save.also)):
-        for path in paths:
-            _check_save_path(path, key, inner, absolute)
-    _check_folders(save, inner)
-    if len({PurePath(p) for p in (save.path, *save.also)}) < 1 + len(save.also):
-        inner.note("also", f"names the same file twice: {', '.join((save.path, *save.also))}")
-    outputs = outputs_of((save.path, *save.also))
-    if layout != Save.layout and not any(o.names_tensors for o in outputs):
-        named = ", ".join(suffixes_with("names_tensors"))
-        inner.note("layout", f"{layout} needs a file of named tensors", f"save one of {named}")
-    if save.shard and not any(o.splits for o in outputs):
-        first, *others = suffixes_with("splits")
-        what = f"needs a {' or '.join((first, *others))} file, which can be cut into several"
-        inner.note("shard", what, f"save.path=model{first}")
-    inner.finish()
-    return save
-
-
-def _parse_shard(inner: Fields) -> int | None:
-    value = inner.raw("shard")
-    size = parse_size(value)
-    if value is not None and size is None:
-        inner.note("shard", f"must be a size above 0, not {describe(value)}", "such as 2GB, 500MB or 1GiB")
-    return size
-
-
-def _check_folders(save: Save, inner: Fields) -> None:
-    """Refuse an output inside of a SavedModel, which is a folder."""
-    folders = [PurePath(p) for p in (save.path, *save.also) if PurePath(p).name and not PurePath(p).suffix]
-    for path in (save.path, *save.also):
-        outer = next((f for f in folders if f in PurePath(path).parents), None)
-        if outer:
-            inner.note("also", f"{path!r} lies inside of the SavedModel {str(outer)!r}", "choose another folder")
-
-
-def _check_save_path(path: str, key: str, inner: Fields, absolute: bool) -> None:
-    name = PurePath(path).name
-    if not output_of(path).suffix and (PurePath(path).suffix or not name or name.startswith(".")):
-        what = f"{path!r} has none of the suffixes {', '.join(known_suffixes())}, which choose the format"
-        inner.note(key, what, "add one; a SavedModel is a folder, whose name has none")
-    elif PurePath(path).name == output_of(path).suffix:
-        inner.note(key, f"{path!r} is a suffix without a name", f"such as model{PurePath(path).name}")
-    if path.startswith("~"):
-        inner.note(key, f"{path!r} begins with ~, which is not expanded here", "write the folder out")
-    if PurePath(path).is_absolute() and not absolute:
-        inner.note(
-            key,
-            f"{path!r} is absolute; a recipe writes inside its run folder",
-            f"set it on the command line: save.{key}=...",
-        )
-    if ".." in PurePath(path).parts:
-        inner.note(key, f"{path!r} leaves the run folder", "give a path without '..'")
 
 
 def _parse_score(fields: Fields) -> Build | None:

@@ -24,6 +24,35 @@ def compile_pattern(text: str, where: str, problems: Problems) -> Pattern | None
         return None
 
 
+def compile_template(
+    text: str, pattern: Pattern | None, where: str, problems: Problems, key: str = ""
+) -> Template | None:
+    """Return the template whose groups are those of `pattern`, or None with a problem noted at `where`.
+
+    Args:
+        text: the template as written.
+        pattern: what has the groups; None if it could not be read.
+        where: the place of the template.
+        problems: where problems are noted.
+        key: under which key the pattern stands, where that is not the place itself.
+    """
+    try:
+        template = Template(text)
+    except ValueError as error:
+        problems.add(where, str(error))
+        return None
+    unknown = template.unknown_groups(pattern) if pattern else []
+    if pattern and unknown:
+        has = f"{pattern.group_count} group(s)" + (
+            f" and the names {', '.join(sorted(pattern.group_names))}" if pattern.group_names else ""
+        )
+        shown = f"`{key}: {pattern.text}`" if key else f"`{pattern.text}`"
+        what = f"{text!r} uses {', '.join(unknown)}, but {shown} has {has}"
+        problems.add(where, what, f"add the group to {f'`{key}`' if key else 'the pattern'}")
+        return None
+    return template
+
+
 def compile_patterns(texts: Sequence[str], where: str, problems: Problems) -> tuple[Pattern, ...]:
     """Return those of the patterns that are valid; one that is written twice counts once."""
     return tuple(p for t in dict.fromkeys(texts) if (p := compile_pattern(t, where, problems)))
@@ -154,19 +183,8 @@ def _parse_from(text: str, fields: Fields, to: Pattern | None, pair: str, source
     if pair == "order":
         pattern = compile_pattern(rest, fields.at(key), fields.problems)
         return From(source, rest, pattern=pattern) if pattern else None
-    try:
-        template = Template(rest)
-    except ValueError as error:
-        fields.note(key, str(error))
-        return None
-    unknown = template.unknown_groups(to) if to else []
-    if to and unknown:
-        has = f"{to.group_count} group(s)" + (
-            f" and the names {', '.join(sorted(to.group_names))}" if to.group_names else ""
-        )
-        fields.note(key, f"{rest!r} uses {', '.join(unknown)}, but `to: {to.text}` has {has}", "add the group to `to`")
-        return None
-    return From(source, rest, template=template)
+    template = compile_template(rest, to, fields.at(key), fields.problems, "to")
+    return From(source, rest, template=template) if template else None
 
 
 def _parse_transform(fields: Fields) -> Steps:

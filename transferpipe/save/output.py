@@ -26,7 +26,7 @@ from transferpipe.save.optimizer_state import SavedState, state_to_save
 from transferpipe.save.writers import Content, writer_for
 from transferpipe.save.writers.safetensors_shards import write_shards
 from transferpipe.values.compute import Values
-from transferpipe.values.layout import KERAS, as_in_file, in_layout, layout_of_file
+from transferpipe.values.layout import KERAS, arranged, as_in_file
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import catalog_of
 
@@ -121,9 +121,8 @@ def _created(path: Path) -> Iterator[int]:
 
 def content_of(path: Path, target: Target, plan: Plan, values: Values, on_progress: Progress | None) -> Content:
     """Return what the writer of `path` needs."""
-    layout = layout_of_file(plan, path.name)
-    written = in_layout(layout, target.structure, values)
-    if isinstance(target, FileTarget) and layout == KERAS and output_of(path.name).names_tensors:
+    written = arranged(path.name, target.structure, values)
+    if isinstance(target, FileTarget) and plan.save_layout == KERAS and output_of(path.name).names_tensors:
         written = as_in_file(written, target.source)
     whole = written.catalog.expanded if target.groups else written.catalog
     moved = _counter(on_progress, whole.nbytes)

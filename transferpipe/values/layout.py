@@ -12,23 +12,28 @@ from numpy.typing import NDArray
 
 from transferpipe.files.segment import Segment
 from transferpipe.planning.layouts import layout_by_names, layout_called
-from transferpipe.planning.layouts.export import Exported, Held, plan_export, plan_import
-from transferpipe.planning.model import Plan
+from transferpipe.planning.layouts.export import Held, plan_export, plan_import
+from transferpipe.planning.model import Exported, Plan
 from transferpipe.planning.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import TransformError, apply_chain, infer
 from transferpipe.recipe.outputs import output_of
 from transferpipe.values.compute import Values
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.spec import Catalog, WeightSpec
+from transferpipe.weights.spec import Catalog, WeightSpec, catalog_of
 
 KERAS = "keras"
 _NAMED = ("safetensors", "safetensors_index", "npz", "torch")  # formats without layers, whose keys are names
 
 
-def layout_of_file(plan: Plan, path: str) -> str:
-    """Return the layout in which `path` is written: only formats of named tensors have another than that of Keras."""
-    return plan.save_layout if output_of(path).names_tensors else KERAS
+def is_arranged(plan: Plan, path: str) -> bool:
+    """Tell whether `path` has names or axes that are not those of Keras."""
+    return output_of(path).names_tensors and (plan.save_layout != KERAS or bool(plan.save_tensors))
+
+
+def _tensors_of(plan: Plan, target: TargetStructure) -> dict[str, Exported]:
+    """Return what a file of named tensors holds, by what it calls it."""
+    return {e.key: e for e in plan.save_tensors or plan_export(plan.save_layout, target)}
 
 
 @dataclass(frozen=True)
@@ -50,22 +55,22 @@ class WrittenModel:
     parts: Callable[[str], Iterator[NDArray[Any]] | None] = lambda _: None
 
 
-def in_layout(layout: str, target: TargetStructure, values: Values) -> WrittenModel:
-    """Return what a file in `layout` holds of the target.
+def arranged(path: str, target: TargetStructure, values: Values) -> WrittenModel:
+    """Return what the file `path` holds of the target.
 
     Raises:
         RecipeError: the layout cannot hold it.
     """
-    if layout == KERAS:
+    if not is_arranged(values.plan, path):
         return WrittenModel(target.catalog, values.value, values.segment, "keras", values.parts)
-    table = {e.name.replace("/", layout_called(layout).separator): e for e in plan_export(layout, target)}
+    table, tag = _tensors_of(values.plan, target), layout_called(values.plan.save_layout).tag
     catalog = Catalog(tuple(WeightSpec(n, e.shape, e.dtype, None, n) for n, e in table.items()), target.label)
 
     def segment(name: str) -> Segment | None:
         parts = table[name].parts
         return values.segment(parts[0].weight) if len(parts) == 1 and not parts[0].steps else None
 
-    return WrittenModel(catalog, lambda name: _value(table[name], values), segment, layout_called(layout).tag or KERAS)
+    return WrittenModel(catalog, lambda name: _value(table[name], values), segment, tag or KERAS)
 
 
 def as_in_file(written: WrittenModel, source: FileSource) -> WrittenModel:
@@ -74,20 +79,34 @@ def as_in_file(written: WrittenModel, source: FileSource) -> WrittenModel:
     A file of torch's names, which the catalog shows with slashes, so stays one that torch loads: its names are joined
     by dots, and it says that its format is ``pt`` as long as it did not say another.
     """
-    keys = {spec.name: spec.name.replace("/", ".") for spec in source.catalog}
-    places = [spec.where.removesuffix(".npy") for spec in source.catalog]
-    if source.groups or source.format not in _NAMED or places != list(keys.values()) or len(set(places)) < len(places):
+    if not has_dots(source):
         return written
+    layout = layout_by_names([_key(spec) for spec in source.catalog])
+    format = source.details.get("format") or (layout.tag if layout and layout.tag else written.format)
+    if any(weight.name not in source.catalog for weight in written.catalog):  # `save.names` has given them names
+        return dataclasses.replace(written, format=format)
+    keys = {spec.name: _key(spec) for spec in source.catalog}
     names = {key: name for name, key in keys.items()}
-    layout = layout_by_names(places)
     weights = tuple(dataclasses.replace(w, name=keys[w.name]) for w in written.catalog)
     return WrittenModel(
         dataclasses.replace(written.catalog, weights=weights),
         lambda key: written.value(names[key]),
         lambda key: written.segment(names[key]),
-        source.details.get("format") or (layout.tag if layout and layout.tag else written.format),
+        format,
         lambda key: written.parts(names[key]),
     )
+
+
+def has_dots(source: FileSource) -> bool:
+    """Tell whether the names of a file of named tensors have dots where its catalog shows slashes, as torch's have."""
+    places = [_key(spec) for spec in source.catalog]
+    if source.groups or source.format not in _NAMED or len(set(places)) < len(places):
+        return False
+    return places == [spec.name.replace("/", ".") for spec in source.catalog]
+
+
+def _key(spec: WeightSpec) -> str:
+    return spec.where.removesuffix(".npy")
 
 
 def _value(exported: Exported, values: Values) -> NDArray[Any]:
@@ -95,9 +114,19 @@ def _value(exported: Exported, values: Values) -> NDArray[Any]:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=0)
 
 
-def places_in(source: FileSource, layout: str, target: TargetStructure) -> Mapping[str, Held]:
-    """Return where the file has each weight of the target, by the rules that adapt such a file when it is a source."""
-    return plan_import(layout, target, source.catalog)
+def places_in(source: FileSource, plan: Plan, target: TargetStructure) -> Mapping[str, Held]:
+    """Return where the file has each weight of the target, by the rules that adapt such a file when it is a source.
+
+    These rules know the names of the layout: what the file calls otherwise is first called so again.
+    """
+    names = {key: tensor.name for key, tensor in _tensors_of(plan, target).items()}
+    there = {names[_key(spec)]: spec for spec in source.catalog if _key(spec) in names}
+    specs = (dataclasses.replace(spec, name=name) for name, spec in there.items())
+    held = plan_import(plan.save_layout, target, catalog_of(specs, source.catalog.label))
+    return {
+        weight: dataclasses.replace(found, names=tuple(there[name].name for name in found.names))
+        for weight, found in held.items()
+    }
 
 
 def as_keras(source: FileSource, places: Mapping[str, Held]) -> FileSource:

@@ -8,37 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.errors import Problems, RecipeError
-from transferpipe.planning.layouts import find_counterpart, joined
+from transferpipe.planning.layouts import find_counterpart, joined, layout_called
 from transferpipe.planning.layouts.adapter import NoCounterpartError, Shape
+from transferpipe.planning.layouts.keys import keys_of
+from transferpipe.planning.model import Exported, TensorPart
 from transferpipe.planning.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import infer
+from transferpipe.recipe.model import Renaming
 from transferpipe.weights.spec import Catalog, WeightSpec
-
-
-@dataclass(frozen=True)
-class TensorPart:
-    """A weight of the target, and the transforms, as written, that lead from it to a tensor or its part."""
-
-    weight: str
-    steps: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Exported:
-    """One tensor of the file.
-
-    Attributes:
-        name: its name, with slashes.
-        shape: its shape.
-        dtype: the NumPy name of its dtype.
-        parts: what it is made of, one below the other along its first axis.
-    """
-
-    name: str
-    shape: Shape
-    dtype: str
-    parts: tuple[TensorPart, ...]
 
 
 @dataclass(frozen=True)
@@ -49,10 +27,18 @@ class Held:
     steps: tuple[Any, ...]
 
 
-def plan_export(layout: str, target: TargetStructure) -> tuple[Exported, ...]:
+def plan_export(
+    layout: str, target: TargetStructure, names: Sequence[Renaming] = (), separator: str | None = None
+) -> tuple[Exported, ...]:
     """Return the tensors in which `layout` keeps the weights of `target`, in the target's order.
 
     A weight that the layout does not know goes by its own name and keeps its axes.
+
+    Args:
+        layout: whose names and axes they have.
+        target: the target.
+        names: how they are renamed after that.
+        separator: what joins the parts of a name, where it is not the layout's.
 
     Raises:
         RecipeError: the other framework has no module for a layer, or two tensors would get one name.
@@ -64,10 +50,11 @@ def plan_export(layout: str, target: TargetStructure) -> tuple[Exported, ...]:
         with _noted(weight.name, layout, problems):
             for name, third, steps in _tensors(layout, weight, target, apart):
                 parts.setdefault(name, []).append((third, TensorPart(weight.name, steps)))
+    keys = keys_of(parts, names, layout_called(layout).separator if separator is None else separator, problems)
     exported = []
     for name, found in parts.items():
         with _noted(found[0][1].weight, layout, problems):
-            exported.append(_joined(name, found, target))
+            exported.append(_joined(name, found, target, keys[name]))
     problems.raise_as(RecipeError)
     return tuple(exported)
 
@@ -91,8 +78,6 @@ def _tensors(
 ) -> list[tuple[str, int | None, tuple[Any, ...]]]:
     """Return name, third and transforms of each tensor that the weight is written into."""
     found = find_counterpart(layout, weight.name, target)
-    if "." in weight.name:
-        raise NoCounterpartError("its names are joined by dots, and this one has dots of its own")
     if found is None:
         return [(weight.name, None, ())]
     choice = next(c for c in found.choices if c.back and joined(found.layer, c.names[0]) not in apart)
@@ -116,7 +101,7 @@ def _shape(steps: Sequence[Any], weight: WeightSpec) -> Shape:
     return infer(chain_of(None, steps), [weight.shape], [weight.dtype])[0]
 
 
-def _joined(name: str, parts: Sequence[tuple[int | None, TensorPart]], target: TargetStructure) -> Exported:
+def _joined(name: str, parts: Sequence[tuple[int | None, TensorPart]], target: TargetStructure, key: str) -> Exported:
     """Return the tensor of these parts, which each say which third of it they are."""
     ordered = [part for _, part in sorted(parts, key=lambda p: p[0] or 0)]
     weights = [target.catalog[part.weight] for part in ordered]
@@ -124,7 +109,7 @@ def _joined(name: str, parts: Sequence[tuple[int | None, TensorPart]], target: T
         raise NoCounterpartError(f"{', '.join(w.name for w in weights)} would all be {name}: rename a layer")
     rows, *rest = _shape(ordered[0].steps, weights[0]) or (0,)
     shape = (rows * len(parts), *rest) if len(parts) > 1 else _shape(ordered[0].steps, weights[0])
-    return Exported(name, shape, weights[0].dtype, tuple(ordered))
+    return Exported(name, shape, weights[0].dtype, tuple(ordered), key)
 
 
 def plan_import(layout: str, target: TargetStructure, catalog: Catalog) -> dict[str, Held]:

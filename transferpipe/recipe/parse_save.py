@@ -1,0 +1,108 @@
+"""Reading `save`: which files are written, and what those of named tensors call them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePath
+
+from transferpipe.recipe.fields import Fields, describe
+from transferpipe.recipe.model import Renaming, Save
+from transferpipe.recipe.outputs import known_suffixes, output_of, outputs_of, suffixes_with
+from transferpipe.recipe.parse_rules import compile_pattern, compile_template
+from transferpipe.recipe.sizes import parse_size
+
+
+def parse_save(fields: Fields, absolute: bool) -> Save:
+    """Return what is to be written; what is wrong with it is noted.
+
+    Args:
+        fields: the whole recipe.
+        absolute: whether files may lie outside of the run folder.
+    """
+    value = fields.raw("save")
+    if isinstance(value, str):
+        value = {"path": value}
+    if value is not None and not isinstance(value, Mapping):
+        fields.note("save", f"must be a path or a mapping, not {describe(value)}")
+    inner = Fields(value if isinstance(value, Mapping) else {}, "save", fields.problems, "save")
+    path, layout = inner.text("path"), inner.choice("layout")
+    save = Save(
+        path=Save.path if path is None else path,
+        also=inner.texts("also"),
+        overwrite=inner.flag("overwrite"),
+        layout=layout,
+        shard=_parse_shard(inner),
+        names=_parse_names(inner),
+    )
+    for key, paths in (("path", (save.path,)), ("also", save.also)):
+        for path in paths:
+            _check_save_path(path, key, inner, absolute)
+    _check_folders(save, inner)
+    if len({PurePath(p) for p in (save.path, *save.also)}) < 1 + len(save.also):
+        inner.note("also", f"names the same file twice: {', '.join((save.path, *save.also))}")
+    outputs = outputs_of((save.path, *save.also))
+    named = ", ".join(suffixes_with("names_tensors"))
+    if not any(o.names_tensors for o in outputs):
+        if layout != Save.layout:
+            inner.note("layout", f"{layout} needs a file of named tensors", f"save one of {named}")
+        if save.names:
+            inner.note("names", "renames the tensors of files of named tensors alone", f"save one of {named}")
+    if save.shard and not any(o.splits for o in outputs):
+        first, *others = suffixes_with("splits")
+        what = f"needs a {' or '.join((first, *others))} file, which can be cut into several"
+        inner.note("shard", what, f"save.path=model{first}")
+    inner.finish()
+    return save
+
+
+def _parse_names(inner: Fields) -> tuple[Renaming, ...]:
+    """Return how tensors are renamed; null switches a line off."""
+    found = []
+    for text, template in inner.mapping("names").items():
+        if template is None:
+            continue
+        where = inner.at(f"names.{text}")
+        pattern = compile_pattern(str(text), where, inner.problems)
+        if not isinstance(template, str) or not template:
+            inner.note(f"names.{text}", f"must be a new name, not {describe(template)}")
+            continue
+        filled = compile_template(template, pattern, where, inner.problems)
+        if pattern and filled:
+            found.append(Renaming(pattern, filled))
+    return tuple(found)
+
+
+def _parse_shard(inner: Fields) -> int | None:
+    value = inner.raw("shard")
+    size = parse_size(value)
+    if value is not None and size is None:
+        inner.note("shard", f"must be a size above 0, not {describe(value)}", "such as 2GB, 500MB or 1GiB")
+    return size
+
+
+def _check_folders(save: Save, inner: Fields) -> None:
+    """Refuse an output inside of a SavedModel, which is a folder."""
+    folders = [PurePath(p) for p in (save.path, *save.also) if PurePath(p).name and not PurePath(p).suffix]
+    for path in (save.path, *save.also):
+        outer = next((f for f in folders if f in PurePath(path).parents), None)
+        if outer:
+            inner.note("also", f"{path!r} lies inside of the SavedModel {str(outer)!r}", "choose another folder")
+
+
+def _check_save_path(path: str, key: str, inner: Fields, absolute: bool) -> None:
+    name = PurePath(path).name
+    if not output_of(path).suffix and (PurePath(path).suffix or not name or name.startswith(".")):
+        what = f"{path!r} has none of the suffixes {', '.join(known_suffixes())}, which choose the format"
+        inner.note(key, what, "add one; a SavedModel is a folder, whose name has none")
+    elif PurePath(path).name == output_of(path).suffix:
+        inner.note(key, f"{path!r} is a suffix without a name", f"such as model{PurePath(path).name}")
+    if path.startswith("~"):
+        inner.note(key, f"{path!r} begins with ~, which is not expanded here", "write the folder out")
+    if PurePath(path).is_absolute() and not absolute:
+        inner.note(
+            key,
+            f"{path!r} is absolute; a recipe writes inside its run folder",
+            f"set it on the command line: save.{key}=...",
+        )
+    if ".." in PurePath(path).parts:
+        inner.note(key, f"{path!r} leaves the run folder", "give a path without '..'")
