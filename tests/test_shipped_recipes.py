@@ -43,6 +43,7 @@ FOLDED = {"fold_batchnorm", "merge_lora", "dequantize"}  # test_surgery_recipes.
 ROWS = {"more_classes", "class_names", "grow_vocabulary"}  # there, too
 MTCNN = {"mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet"}  # tests/real/test_mtcnn.py
 VISION = {"rgb_to_grey", "more_bands", "bigger_image", "bigger_patch", "inflate_3d"}  # tests/test_vision_recipes.py
+HUB = {"hf_bert", "hf_gpt2", "hf_llama", "hf_vit", "timm_resnet"}  # tests/test_hub_recipes.py
 REAL = {"hed_to_vgg16", "fer_to_digits", *MTCNN}  # tests/real/test_real_recipes.py
 
 
@@ -87,18 +88,42 @@ def run(tmp_path, monkeypatch, capsys):
 
 
 def test_every_recipe_is_tested():
-    assert {path.stem for path in RECIPES} == HERE | MERGED | VISION | WIDTHS | FOLDED | ROWS | REAL
+    assert {path.stem for path in RECIPES} == HERE | MERGED | VISION | WIDTHS | FOLDED | ROWS | HUB | REAL
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_the_first_line_is_a_command_that_composes(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    write_folders(tmp_path)
     first = next(x for x in path.read_text().splitlines() if x.startswith("#") and "@package" not in x)
     command, arrow, purpose = first.removeprefix("# ").partition("  <- ")
     program, *argv = shlex.split(command)
     assert (program, argv[:2], bool(arrow and purpose)) == ("transferpipe", ["run", f"recipe={path.stem}"], True)
     assert main([*argv, "--cfg", "job", "--resolve"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["name"] == path.stem
+
+
+def write_folders(at):
+    """Write the folders that recipes for the models of Hugging Face name, their configurations alone."""
+    sizes = {
+        "vocab_size": 9,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "hidden_size": 4,
+        "intermediate_size": 8,
+    }
+    gpt2 = {"vocab_size": 9, "n_layer": 2, "n_head": 2, "n_embd": 4, "resid_pdrop": 0.1, "n_positions": 5}
+    llama = {**sizes, "num_key_value_heads": 1, "tie_word_embeddings": True, "rms_norm_eps": 1e-5}
+    vit = {**sizes, "image_size": 8, "patch_size": 4, "hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0}
+    for name, config in {
+        "bert-base-uncased": {**sizes, "max_position_embeddings": 5},
+        "gpt2": gpt2,
+        "Llama-3.2-1B": llama,
+        "vit-base-patch16-224": {**vit, "layer_norm_eps": 1e-12, "qkv_bias": True},
+        "resnet50.a1_in1k": {"architecture": "resnet50"},
+    }.items():
+        (at / name).mkdir()
+        (at / name / "config.json").write_text(json.dumps(config))
 
 
 def test_same_layer(run):

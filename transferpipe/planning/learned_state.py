@@ -102,11 +102,11 @@ def _matched(pattern: Pattern, name: str) -> NameMatch | None:
     return next((m for n in (*ancestors(name)[-2::-1], name) if n and (m := pattern.match(n))), None)
 
 
-def _by_name(origin: From, matches: Mapping[str, NameMatch], _: Sequence[str]) -> dict[str, str]:
+def _by_name(origin: From, matches: Mapping[str, NameMatch], theirs: Sequence[str]) -> dict[str, str]:
     found = {}
     for name, match in matches.items():
         try:
-            layer = origin.template.fill(match) if origin.template else match.name
+            layer = origin.template.fill(match, lambda n: n in theirs) if origin.template else match.name
         except ValueError:  # which is said where weights are paired, or below: there is no such layer
             continue
         found[name] = f"{layer}{name[len(match.name) :]}".lstrip("/")

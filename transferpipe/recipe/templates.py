@@ -1,4 +1,8 @@
-r"""Templates for source names: ``\1``, ``\g<1>``, ``\g<name>``, and integer arithmetic on named groups, ``{i+1}``."""
+r"""Templates for source names: ``\1``, ``\g<1>``, ``\g<name>``, and integer arithmetic on named groups, ``{i+1}``.
+
+A part that sources spell differently is written as in a pattern: ``(gamma|weight)``, or ``(bert/)?`` for one that some
+lack. Of the names that this gives, the one that the source has is meant.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from transferpipe.recipe.patterns import NameMatch, Pattern
 
@@ -17,6 +22,9 @@ _TOKEN = re.compile(
 _MOST_DIGITS = 18
 # Beyond what a pattern that can be read captures; a reference to more is a typing error.
 _MOST_GROUPS = 999
+_VARIED = re.compile(r"(?<!\\)\(([^()]*)\)(\??)")
+# Names of models differ in a prefix and a word or two; every one is looked up for every weight.
+_MOST_CHOICES = 64
 # Longer sums are a mistake or an attack; short ones neither nest deeply nor grow large.
 _LONGEST_SUM = 60
 
@@ -50,12 +58,32 @@ class Template:
                 raise ValueError(f"{self.text!r} has \\{token['escaped']}, which is neither \\1 nor \\g<name>")
             elif isinstance(group := _reference(token), int) and group > _MOST_GROUPS:
                 raise ValueError(f"{self.text!r} has {token[0]}; write \\g<1>0 for group 1 and a digit")
+        if len(self.choices) > _MOST_CHOICES:
+            raise ValueError(f"{self.text!r} stands for more than {_MOST_CHOICES} names; write several rules")
         rest = _TOKEN.sub("", self.text)
         if "{" in rest or "}" in rest:
             raise ValueError(f"{self.text!r} has an unpaired brace; write {{{{ or }}}} for the character itself")
 
     def _tokens(self) -> list[re.Match[str]]:
         return list(_TOKEN.finditer(self.text))
+
+    @cached_property
+    def choices(self) -> tuple[str, ...]:
+        """The template once for each alternative in it, in the order in which they are written.
+
+        >>> Template("(bert/)?pooler/(gamma|weight)").choices
+        ('bert/pooler/gamma', 'bert/pooler/weight', 'pooler/gamma', 'pooler/weight')
+        """
+        found = [""]
+        end = 0
+        for part in _VARIED.finditer(self.text):
+            words = [*part[1].split("|"), *([""] if part[2] else [])]
+            if len(words) == 1:  # brackets in a name
+                continue
+            before = self.text[end : part.start()]
+            found = [f"{one}{before}{word}" for one in found[: _MOST_CHOICES + 1] for word in words]
+            end = part.end()
+        return tuple(f"{one}{self.text[end:]}" for one in found)
 
     @property
     def computes(self) -> bool:
@@ -75,13 +103,30 @@ class Template:
                 unknown += [f"{{{n}}}" for n in sorted(names - pattern.group_names)]
         return unknown
 
-    def fill(self, match: NameMatch) -> str:
+    def fill(self, match: NameMatch, *known: Callable[[str], bool]) -> str:
         """Return the name for one match; an optional group that matched nothing is empty, and 0 in arithmetic.
 
-        Raises:
-            ValueError: a group used in arithmetic is not an integer, or the sum cannot be computed.
-        """
+        Args:
+            match: what `to` matched.
+            *known: tell whether the source has a name, the first that any satisfies counts; where the template has
+                alternatives and the source has none of them, the name is the first.
 
+        Raises:
+            ValueError: a group used in arithmetic is not an integer, the sum cannot be computed, or the source has two
+                of the alternatives.
+        """
+        if len(self.choices) == 1:
+            return self._fill(self.text, match)
+        names = list(dict.fromkeys(self._fill(choice, match) for choice in self.choices))
+        for is_known in known:
+            there = [name for name in names if is_known(name)]
+            if len(there) > 1:
+                raise ValueError(f"the source has both {there[0]!r} and {there[1]!r}; name the one that is meant")
+            if there:
+                return there[0]
+        return names[0]
+
+    def _fill(self, text: str, match: NameMatch) -> str:
         def replace(token: re.Match[str]) -> str:
             group = _reference(token)
             if isinstance(group, int):
@@ -92,7 +137,7 @@ class Template:
                 return str(_evaluate(_parse_sum(token["sum"]), match.named))
             return (token["escaped"] or token["twice"])[0]
 
-        return _TOKEN.sub(replace, self.text)
+        return _TOKEN.sub(replace, text)
 
 
 def _reference(token: re.Match[str]) -> int | str | None:

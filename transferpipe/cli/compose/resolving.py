@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from transferpipe.cli.compose.hydra_private import value_in
 from transferpipe.cli.compose.process_state import Count, interpolations_counted, recipe_read
+from transferpipe.cli.compose.source_config import explain_missing, with_source_config, without_source_config
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 
 # Without a limit, thirty short lines could fill the memory. A step is one interpolation; a unit, a character or value.
@@ -29,16 +30,21 @@ def resolve(job: DictConfig, config: DictConfig | None = None) -> Mapping[str, A
         RecipeError: an interpolation cannot be resolved.
         UnsafeError: one reads the environment, or they unfold without measure.
     """
+    places: tuple[str, ...] = ()
     try:
         with recipe_read(config), interpolations_counted(_limit()):
+            job, places = with_source_config(job)
             data = OmegaConf.to_container(job, resolve=True)
     except (OmegaConfBaseException, TransferError, RecursionError) as error:
         ours = find_cause(error, TransferError)
         if ours is not None:
             raise ours from error
+        if missing := explain_missing(str(error), job):
+            raise RecipeError(missing) from error
         where = str(getattr(error, "full_key", "") or "recipe")
         raise RecipeError(Problem(where, str(error).splitlines()[0], "fix the interpolation")) from error
     assert isinstance(data, dict)
+    without_source_config(data, places)  # type: ignore[arg-type]
     return {str(k): v for k, v in data.items()}
 
 

@@ -85,6 +85,9 @@ class _Surroundings:
 
     def judge(self, name: str) -> AxesEvidence:
         known = self._families.get(_family(name))
+        nearest = self._containers.get(_containers(name)[0], {})
+        if known is not None and len(known) == 1 and known.keys() == nearest.keys():
+            return AxesEvidence(next(iter(known)))  # GPT-2's attn/c_proj: as mlp/c_proj, and as attn/c_attn beside it
         if known is None or len(known) > 1:
             known = next(self._containers[c] for c in _containers(name) if c in self._containers)
         if len(known) > 1:

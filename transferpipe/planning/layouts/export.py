@@ -90,7 +90,7 @@ def _kept_apart(layout: str, target: TargetStructure) -> set[str]:
     for weight in target.catalog:
         counterpart = find_counterpart(layout, weight.name, target)
         for choice in counterpart.choices if counterpart else ():
-            if counterpart and choice.third is not None:
+            if counterpart and choice.third is not None and choice.back:  # otherwise it is only read
                 (steps,) = choice.back_for(weight.shape).values()
                 name = joined(counterpart.layer, choice.names[0])
                 shapes.setdefault(name, []).append(_shape(steps, weight))

@@ -13,7 +13,7 @@ To add one:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -79,7 +79,7 @@ class Layout:
         A weight may belong to a part that its layer makes itself (a head of an attention): the table has the layer.
         """
         for layer in ancestors(weight) if self.adapters else ():
-            kind = class_of(layer, weight, target)
+            kind = like_of(class_of(layer, weight, target), self.adapters, layer, target)
             choices = self.adapters.get(kind or "", {}).get(weight[len(layer) + 1 :] if layer else weight)
             if kind and choices:
                 return Counterpart(layer, kind, choices, self)
@@ -88,6 +88,10 @@ class Layout:
     def names_in(self, module: str, choice: Adapted) -> Iterator[tuple[str, ...]]:
         """Yield the full names under which `choice` may be kept in the source's layer `module`."""
         yield tuple(joined(module, name) for name in choice.names)
+
+    def find_obstacle(self, weight: str, names: Sequence[str], catalog: Catalog, target: TargetStructure) -> str:
+        """Say why a layer of Keras cannot compute what the module does that holds `names`; empty if it can."""
+        return ""
 
     def find_stored(self, name: str, catalog: Catalog) -> str | None:
         """Return the source weight for what Keras calls `name`, if it goes by another name in this source."""
@@ -147,6 +151,23 @@ def class_of(layer: str, weight: str, target: TargetStructure) -> str | None:
     if kind is None and layer and all(f"{layer}/{head}" in target.catalog.layers for head in _HEADS):
         return "MultiHeadAttention"  # a file without a configuration knows only its parts
     return kind
+
+
+def like_of(kind: str | None, adapters: Adapters, layer: str, target: TargetStructure) -> str | None:
+    """Return the class of Keras whose weights a layer of somebody's own class has, if these show it; else its class.
+
+    KerasHub's attentions (`CachedMultiHeadAttention`, `Llama3Attention`) have the parts of Keras's, its
+    `LlamaLayerNorm` the one weight of an RMSNormalization.
+    """
+    if kind is None or kind in adapters:
+        return kind
+    below = target.catalog.layers.get(layer, ())
+    if all(f"{layer}/{head}" in target.catalog.layers for head in _HEADS):
+        query, key = (target.catalog.by_name.get(f"{layer}/{head}/kernel") for head in _HEADS[:2])
+        is_grouped = query is not None and key is not None and query.shape[1:2] != key.shape[1:2]
+        return "GroupedQueryAttention" if is_grouped else "MultiHeadAttention"
+    is_norm = "norm" in kind.lower() and below == (f"{layer}/scale",)
+    return "RMSNormalization" if is_norm and len(target.catalog[below[0]].shape) == 1 else kind
 
 
 def joined(layer: str, name: str) -> str:

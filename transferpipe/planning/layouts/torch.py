@@ -26,6 +26,7 @@ from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Node
 from transferpipe.weights.spec import Catalog, WeightSpec
 
+_RECURRENT = re.compile(r"(.*/)?weight_hh(_l\d+(?:_reverse)?)?")
 _IN_STACK = re.compile(r"(?:(.*)/)?(l\d+)")
 
 
@@ -96,7 +97,8 @@ ADAPTERS: Adapters = {
         "moving_mean": _same("running_mean"),
         "moving_variance": _same("running_var"),
     },
-    "LayerNormalization": _SCALE_AND_SHIFT,
+    # BERT's first checkpoints came from TensorFlow, and kept its names.
+    "LayerNormalization": {"gamma": _same("weight", "gamma"), "beta": _same("bias", "beta")},
     "GroupNormalization": _SCALE_AND_SHIFT,
     "RMSNormalization": {"scale": _same("weight")},
     "PReLU": {"alpha": (Adapted(("weight",), _channels_last, (_one_a_channel,)),)},
@@ -155,6 +157,20 @@ class Torch(Layout):
         stack = _IN_STACK.fullmatch(module)
         if stack and all("_l0" in name for name in choice.names):
             yield tuple(joined(stack[1] or "", name.replace("_l0", f"_{stack[2]}")) for name in choice.names)
+
+    def find_obstacle(self, weight: str, names: Sequence[str], catalog: Catalog, target: TargetStructure) -> str:
+        """See `Layout`. Keras has no LSTM with a projection, and a GRU that torch does not have."""
+        found = _RECURRENT.fullmatch(names[0]) if names else None
+        projection = catalog.by_name.get(f"{found[1]}weight_hr{found[2] or ''}") if found else None
+        if projection is not None:
+            module, sizes = found[1].rstrip("/") if found else "", projection.shape
+            return f"{module} is an LSTM with proj_size={sizes[0]}, and Keras's LSTM has no projection of its output"
+        states = [target.by_name[n] for n in WeightName(weight).ancestors if n in target.by_name]
+        is_before = any(state.reset_after is False for state in states)
+        if self.resets_after and is_before and WeightName(weight).own == "bias":
+            what = "is a GRU with reset_after=False, with one row of biases and another formula than torch's"
+            return f"{weight} {what}: build it with reset_after=True"
+        return ""
 
     def is_padded_evenly(self, node: Node | None) -> bool:
         """See `Layout`. torch always does, by its own modules at least."""

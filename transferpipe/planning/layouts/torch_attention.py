@@ -6,6 +6,11 @@ has rows h*D to (h+1)*D. Keras has kernels (E, H, D) and biases (H, D). Implemen
 layers name them ``q_proj``, ``k_proj`` and ``v_proj``, or ``query``, ``key`` and ``value``; timm's, by one, ``qkv`` and
 ``proj``, arranged as ``in_proj_weight``. torch has no module with more heads of queries than of keys: those always
 project by Linear layers.
+
+In Hugging Face's transformers (``modeling_*.py`` of each model): BERT's and ViT's have the three inside ``self`` or
+``attention``, and ``output/dense``; GPT-2's fuses them as ``c_attn``, which is (in, out) there and (out, in) in
+re-implementations, as its sizes tell; BLOOM's and GPT-NeoX's as ``query_key_value``, head by head: the rows of head h
+are its queries, its keys, its values, and the output is ``dense``.
 """
 
 from __future__ import annotations
@@ -35,6 +40,23 @@ def _part(number: int, steps: Any, sources: Sequence[Shape], target: Shape) -> t
     rows, *rest = sources[0] or (0,)
     third = (rows // 3, *rest)
     return {"reshape": [3, *third]}, {"slice": [number]}, *steps([third], target)
+
+
+def _fused(number: int, steps: Any, sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
+    """Cut a third out of what is (in, 3*H*D), or (3*H*D, in) where that is the longer axis."""
+    shape = sources[0] or (0,)
+    if len(shape) == 1 or shape[0] > shape[1]:
+        return _part(number, steps, sources, target)
+    return {"transpose": [1, 0]}, *_part(number, steps, [shape[::-1]], target)
+
+
+def _by_head(number: int, steps: Any, sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
+    """Cut a third of each head out of (H, 3, D, in), its first three axes joined; a bias has no more of them."""
+    rows, *rest = sources[0] or (0,)
+    heads = max(1, target[-2]) if len(target) > 1 else 1
+    part = (rows // 3, *rest)
+    split = {"reshape": [heads, 3, rows // (3 * heads), *rest]}
+    return split, {"take": {"axis": 1, "indices": [number]}}, {"reshape": [*part]}, *steps([part], target)
 
 
 def _output(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
@@ -67,13 +89,15 @@ def _linear_back(target: Shape) -> tuple[Any, ...]:
 
 
 def _projection(number: int, name: str) -> dict[str, tuple[Adapted, ...]]:
-    modules = (f"{name[0]}_proj", name)
+    modules = (f"{name[0]}_proj", name, f"self/{name}", f"attention/{name}", f"{name[0]}_lin")
     return {
         f"{name}/kernel": (
             *(
                 Adapted((n,), partial(_part, number, _kernel), (_kernel_back,), third=number)
                 for n in ("in_proj_weight", "qkv/weight")
             ),
+            Adapted(("c_attn/weight",), partial(_fused, number, _kernel), third=number),
+            Adapted(("query_key_value/weight",), partial(_by_head, number, _kernel), third=number),
             *(
                 Adapted((n,), _kernel, (_kernel_back,))
                 for n in (f"{name[0]}_proj_weight", *(f"{m}/weight" for m in modules), "weight")
@@ -84,6 +108,8 @@ def _projection(number: int, name: str) -> dict[str, tuple[Adapted, ...]]:
                 Adapted((n,), partial(_part, number, _bias), (_bias_back,), third=number)
                 for n in ("in_proj_bias", "qkv/bias")
             ),
+            Adapted(("c_attn/bias",), partial(_fused, number, _bias), third=number),
+            Adapted(("query_key_value/bias",), partial(_by_head, number, _bias), third=number),
             *(Adapted((n,), _bias, (_bias_back,)) for n in (*(f"{m}/bias" for m in modules), "bias")),
         ),
     }
@@ -97,26 +123,28 @@ def _separate(name: str) -> dict[str, tuple[Adapted, ...]]:
     }
 
 
+_OUTPUTS = ("out_proj", "o_proj", "proj", "c_proj", "output/dense", "dense", "out_lin")
+
 ATTENTION: Adapters = {
     "MultiHeadAttention": {
         **_projection(0, "query"),
         **_projection(1, "key"),
         **_projection(2, "value"),
         "attention_output/kernel": tuple(
-            Adapted((n,), _output, (_output_back,))
-            for n in ("out_proj/weight", "o_proj/weight", "proj/weight", "weight")
+            Adapted((n,), _output, (_output_back,)) for n in (*(f"{m}/weight" for m in _OUTPUTS), "weight")
         ),
-        "attention_output/bias": tuple(
-            Adapted((n,), (), ((),)) for n in ("out_proj/bias", "o_proj/bias", "proj/bias", "bias")
-        ),
+        "attention_output/bias": tuple(Adapted((n,), (), ((),)) for n in (*(f"{m}/bias" for m in _OUTPUTS), "bias")),
     },
     "GroupedQueryAttention": {
         **_separate("query"),
         **_separate("key"),
         **_separate("value"),
         "attention_output/kernel": tuple(
-            Adapted((n,), _output, (_linear_back,)) for n in ("o_proj/weight", "out_proj/weight", "weight")
+            Adapted((n,), _output, (_linear_back,))
+            for n in ("o_proj/weight", "out_proj/weight", "dense/weight", "weight")
         ),
-        "attention_output/bias": tuple(Adapted((n,), (), ((),)) for n in ("o_proj/bias", "out_proj/bias", "bias")),
+        "attention_output/bias": tuple(
+            Adapted((n,), (), ((),)) for n in ("o_proj/bias", "out_proj/bias", "dense/bias", "bias")
+        ),
     },
 }

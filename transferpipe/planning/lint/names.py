@@ -34,11 +34,12 @@ def lint_names(
     rules: dict[str, list[Assignment]] = {}
     ours = _places(target) if built else {}
     theirs = {name: _places(catalog) for name, catalog in sources.items()} if built else {}
+    given = {name for catalog in (target, *sources.values()) for name in _given(catalog)} if built else set()
     for a in plan.assignments if built else ():
         if a.rule not in by_order:
             rules.setdefault(a.rule, []).append(a)
     for rule, assignments in rules.items():
-        names = dict.fromkeys(name for a in assignments for name in _counted(a, built))
+        names = dict.fromkeys(name for a in assignments for name in _counted(a, built) if name not in given)
         if not names or all(_is_at_its_place(a, ours, theirs) for a in assignments):
             continue
         text = f"relies on auto-generated names such as {listed(names, 1)}, which change with build order"
@@ -56,6 +57,15 @@ def _is_at_its_place(a: Assignment, ours: Places, theirs: Mapping[str, Places]) 
     if here.split("/")[-1] != there.split("/")[-1]:
         return False
     return ours[here] == theirs[a.sources[0].source][there]
+
+
+def _given(catalog: Catalog) -> set[str]:
+    """Return the names that stand in several places, such as ``mlp/dense_1`` in every block: Keras counts each once."""
+    above: dict[str, set[str]] = {}
+    for layer in catalog.layers:
+        holder, _, own = layer.rpartition("/")
+        above.setdefault(own, set()).add(holder)
+    return {own for own, holders in above.items() if len(holders) > 1}
 
 
 def _places(catalog: Catalog) -> Places:

@@ -162,7 +162,8 @@ class _Fold:
         for origin in self.rule.fold:
             assert origin.template is not None
             try:
-                name = origin.template.fill(unit.match)
+                catalog = self.pairing.sources[origin.source]
+                name = origin.template.fill(unit.match, lambda n, c=catalog: n in c.layers)  # type: ignore[misc]
             except ValueError as error:
                 self._refuse(f"{origin.text!r} for {unit.name}: {error}", "correct the template")
                 return

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
 from transferpipe.planning.claims import Unit, find_units
 from transferpipe.planning.layouts import find_stored, joined
@@ -27,7 +28,7 @@ from transferpipe.planning.pairing.taken import (
 )
 from transferpipe.planning.taking_out import advise_keeping
 from transferpipe.recipe.model import From, Rule
-from transferpipe.text.listing import quoted
+from transferpipe.text.listing import and_more, quoted
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Catalog
 
@@ -51,16 +52,36 @@ def pair_rule(rule: Rule, units: Sequence[Unit], pairing: Pairing) -> dict[str, 
 def _pair_by_name(rule: Rule, origin: From, units: Sequence[Unit], pairing: Pairing) -> dict[str, Taken]:
     catalog = pairing.sources[origin.source]
     found: dict[str, Taken] = {}
+    lacking: dict[Hashable, _Lacking] = {}
     for unit in units:
         assert origin.template is not None
         try:
-            name = origin.template.fill(unit.match)
+            name = origin.template.fill(unit.match, *lookups(catalog, unit.is_layer))
         except ValueError as error:
             pairing.problems.add(f"{rule.where}.from", f"{origin.text!r} for {unit.name}: {error}")
             continue
         wanted = WantedUnit(f"{rule.where}.from", unit, origin.source, name, catalog)
-        found.update(_pair_layer(wanted, pairing) if unit.is_layer else _pair_weight(wanted, pairing))
+        found.update(_pair_layer(wanted, lacking, pairing) if unit.is_layer else _pair_weight(wanted, pairing))
+    for kind in lacking.values():
+        _report_missing(kind, pairing)
     return found
+
+
+@dataclass
+class _Lacking:
+    """Layers that lack the same weights: the first of them, what it lacks by target weight, and how many there are."""
+
+    wanted: WantedUnit
+    names: Mapping[str, str]
+    note: str
+    count: int = 0
+
+
+def lookups(catalog: Catalog, is_layer: bool) -> tuple[Callable[[str], bool], ...]:
+    """Return what tells whether a source has the layer, or the weight, or at least the layer of a weight, of a name."""
+    if is_layer:
+        return (lambda name: name in catalog.layers,)
+    return (lambda name: name in catalog), (lambda name: WeightName(name).layer in catalog.layers)
 
 
 def _pair_weight(wanted: WantedUnit, pairing: Pairing) -> dict[str, Taken]:
@@ -86,7 +107,7 @@ def _pair_weight(wanted: WantedUnit, pairing: Pairing) -> dict[str, Taken]:
     return {}
 
 
-def _pair_layer(wanted: WantedUnit, pairing: Pairing) -> dict[str, Taken]:
+def _pair_layer(wanted: WantedUnit, lacking: dict[Hashable, _Lacking], pairing: Pairing) -> dict[str, Taken]:
     if _refuse_unreadable(wanted, pairing):
         return {}
     if wanted.below is None and not any(_is_stacked(wanted, w, pairing) for w in wanted.unit.weights):
@@ -105,7 +126,8 @@ def _pair_layer(wanted: WantedUnit, pairing: Pairing) -> dict[str, Taken]:
                 )
             else:
                 names[weight] = wanted.unit.relative(weight)
-        _report_missing(wanted, names, note, pairing)
+        kind = tuple(names.values()), tuple(wanted.held), note.partition(" of ")[2]
+        lacking.setdefault(kind, _Lacking(wanted, names, note)).count += 1
     return pairs
 
 
@@ -117,6 +139,16 @@ def take_layer(wanted: WantedUnit, pairing: Pairing) -> tuple[dict[str, Taken], 
         if counterpart:
             taken = take_module(wanted.source, weight, counterpart, module_of(wanted, counterpart), pairing)
             taken = taken or _take_stated(wanted, weight, pairing)
+            what = (
+                counterpart.layout.find_obstacle(weight, taken.names, wanted.catalog, pairing.structure)
+                if taken
+                else ""
+            )
+            if what:
+                pairing.problems.add(
+                    wanted.where, what, advise_keeping(pairing.rule, list(wanted.unit.weights), pairing.target)
+                )
+                continue
         else:
             taken = _take(wanted, weight, pairing)
         if taken:
@@ -176,8 +208,9 @@ def _report_no_layer(wanted: WantedUnit, pairing: Pairing) -> None:
     pairing.problems.add(wanted.where, what, fix)
 
 
-def _report_missing(wanted: WantedUnit, lacking: Mapping[str, str], note: str, pairing: Pairing) -> None:
-    missing = list(lacking.values())
+def _report_missing(kind: _Lacking, pairing: Pairing) -> None:
+    wanted, lacking = kind.wanted, kind.names
+    missing = list(dict.fromkeys(lacking.values()))
     inside = sorted({relative.rpartition("/")[0] for relative in missing})
     layers = [tuple(f"{name}/{place}".strip("/") for name in (wanted.unit.name, wanted.name)) for place in inside]
     found = (unclear_names(ours, theirs, wanted.catalog) for ours, theirs in layers)
@@ -185,10 +218,11 @@ def _report_missing(wanted: WantedUnit, lacking: Mapping[str, str], note: str, p
     if unclear:
         fix = "; ".join(unclear)
     else:
-        fix = pairing.near(missing[0], wanted.held)
+        fix = pairing.near(missing[0], wanted.held) if len(missing) == 1 else ""
         fix = fix or advise_keeping(pairing.rule, list(lacking), pairing.target)
     source = wanted.name or wanted.catalog.label
-    what = f"{wanted.unit.name} takes {source}, which holds no {quoted(missing)}{note}; it holds {quoted(wanted.held)}"
+    held = f"it holds {quoted(wanted.held)}{and_more(kind.count - 1, 'layers are the same')}"
+    what = f"{wanted.unit.name} takes {source}, which holds no {quoted(missing)}{kind.note}; {held}"
     pairing.problems.add(wanted.where, what, fix)
 
 

@@ -24,9 +24,12 @@ _LAYER_NORM = ("layer_norm_eps", "layer_norm_epsilon", "layernorm_epsilon", "nor
 _RMS_NORM = ("rms_norm_eps",)
 _BATCH_NORM = ("batch_norm_eps", "batch_norm_epsilon")
 _HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads", "encoder_attention_heads")
+_KEY_HEADS = ("num_key_value_heads",)
+_TIED = "tie_word_embeddings"  # whether the table of tokens is also the head, which then need not be in the file
 _ACTIVATION = ("hidden_act", "activation_function", "hidden_activation", "activation")
 _INNER = ("intermediate/dense", "fc1", "lin1", "c_fc", "dense_h_to_4h", "gate_proj")
 _QUERIES = ("q_proj", "query", "q_lin", "q")
+_FUSED = ("c_attn", "qkv", "query_key_value")
 _KEYS = ("k_proj", "key", "k_lin", "k")
 
 
@@ -40,7 +43,22 @@ def with_config(source: FileSource) -> FileSource:
         return source
     nodes = tuple(_nodes(source.catalog, config))
     catalog = replace(source.catalog, network=Network(nodes, framework="torch"))
-    return replace(source, catalog=catalog, details={**source.details, "configuration": _NAME}) if nodes else source
+    details = {**source.details, "configuration": ", ".join([_NAME, *_facts(config)])}
+    return replace(source, catalog=catalog, details=details)
+
+
+def _facts(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what weights do not carry and a builder of the target needs, each as the file calls it."""
+    for keys, kind in (
+        (_LAYER_NORM, float),
+        (_RMS_NORM, float),
+        (_BATCH_NORM, float),
+        (_HEADS, int),
+        (_KEY_HEADS, int),
+    ):
+        yield from next(([f"{key}={config[key]}"] for key in keys if type(config.get(key)) is kind), [])
+    if isinstance(config.get(_TIED), bool):
+        yield f"{_TIED}={str(config[_TIED]).lower()}"
 
 
 def _read(path: Path) -> Mapping[str, Any] | None:
@@ -62,7 +80,9 @@ def _nodes(catalog: Catalog, config: Mapping[str, Any]) -> Iterator[Node]:
         weight = own.get("weight") or own.get("gamma")
         if weight is not None and len(weight.shape) == 1:
             yield from _norm(layer, own, config)
-        elif heads and _has(catalog, layer, _QUERIES) and _has(catalog, layer, _KEYS):
+        elif heads and (
+            (_has(catalog, layer, _QUERIES) and _has(catalog, layer, _KEYS)) or _has(catalog, layer, _FUSED)
+        ):
             yield Node(layer, "MultiHeadAttention", {"num_heads": heads})
         elif activation and weight is not None and any(f"/{layer}".endswith(f"/{name}") for name in _INNER):
             yield Node(layer, "Dense", {"activation": activation})
@@ -79,6 +99,11 @@ def _norm(layer: str, own: Mapping[str, Any], config: Mapping[str, Any]) -> Iter
     epsilon = _told(config, keys, float)
     if epsilon is not None:
         yield Node(layer, kind, {"epsilon": epsilon})
+
+
+def _attends(catalog: Catalog, layer: str) -> bool:
+    apart = _has(catalog, layer, _QUERIES) and _has(catalog, layer, _KEYS)
+    return apart or _has(catalog, layer, _FUSED)
 
 
 def _has(catalog: Catalog, layer: str, names: Iterable[str]) -> bool:

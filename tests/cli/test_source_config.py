@@ -1,0 +1,95 @@
+"""``${source.config.KEY}``: the config.json beside the weights of a source fills a recipe."""
+
+import json
+
+import pytest
+
+from transferpipe.cli.compose.composing import Composer
+from transferpipe.errors import FileError, RecipeError, UnsafeError
+
+
+@pytest.fixture
+def compose(tmp_path, monkeypatch):
+    """Return a function that composes a recipe, whose text it is given, beside a folder with a configuration."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "recipes").mkdir()
+
+    def compose(text, config, *overrides):
+        (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+        (tmp_path / "recipes" / "mine.yaml").write_text(text)
+        return Composer().compose(["recipe=mine", *overrides]).data
+
+    return compose
+
+
+RECIPE = """
+source: {path: model}
+target:
+  _target_: transferpipe.zoo.digits_cnn
+  classes: ${source.config.classes}
+  inner: ${mul:4,${source.config.text.size}}
+  theta: ${oc.select:source.config.theta,10000.0}
+"""
+
+
+def test_values_are_taken_and_the_configuration_is_not_part_of_the_recipe(compose):
+    data = compose(RECIPE, {"classes": 5, "text": {"size": 8}})
+    assert data["target"] == {"_target_": "transferpipe.zoo.digits_cnn", "classes": 5, "inner": 32, "theta": 10000.0}
+    assert data["source"] == {"path": "model"}
+    assert compose(RECIPE, {"classes": 5, "text": {"size": 8}, "theta": 7.5})["target"]["theta"] == 7.5
+
+
+def test_the_path_may_be_a_file_or_come_from_the_command_line(compose, tmp_path):
+    config = {"classes": 3, "text": {"size": 1}}
+    assert compose(RECIPE, config, "source.path=model/model.safetensors")["target"]["classes"] == 3
+    several = RECIPE.replace("source: {path: model}", "sources: {a: {path: model}, b: {path: x.npz}}")
+    data = compose(several.replace("source.config", "sources.a.config"), config)
+    assert (data["target"]["classes"], data["sources"]) == (3, {"a": {"path": "model"}, "b": {"path": "x.npz"}})
+
+
+@pytest.mark.follows("_read: …: name a folder")
+def test_a_missing_configuration_is_said(compose, tmp_path):
+    config = {"classes": 3, "text": {"size": 1}}
+    with pytest.raises(
+        FileError, match=r"config\.json: there is no such file, and the recipe uses it -> source\.path: name a folder"
+    ):
+        compose(RECIPE, config, "source.path=elsewhere")
+    assert compose(RECIPE, config, "source.path=model")["target"]["classes"] == 3
+
+
+@pytest.mark.follows("explain_missing: did you mean …?")
+def test_a_missing_key_is_said(compose):
+    with pytest.raises(
+        RecipeError,
+        match=r"source\.config\.classes: the config\.json beside source\.path has no 'classes' -> did you mean 'klasses'",
+    ):
+        compose(RECIPE, {"klasses": 5, "text": {"size": 8}})
+    with pytest.raises(RecipeError, match=r"has no 'text\.size' -> its keys are classes"):
+        compose(RECIPE, {"classes": 5})
+
+
+@pytest.mark.follows("with_source_config: set ….path to a")
+def test_a_source_without_a_path_is_said(compose):
+    text = RECIPE.replace("source: {path: model}", "source: {select: x}")
+    with pytest.raises(RecipeError, match=r"source\.path: source\.config is the config\.json beside a source's file"):
+        compose(text, {})
+    assert compose(text, {"classes": 1, "text": {"size": 1}}, "+source.path=model")["target"]["classes"] == 1
+
+
+def test_a_builder_may_have_an_argument_of_that_name(compose):
+    text = RECIPE.replace("{path: model}", "{_target_: transferpipe.zoo.x, config: {classes: 2, text: {size: 3}}}")
+    data = compose(text, {"classes": 5})
+    assert (data["target"]["classes"], data["source"]["config"]["classes"]) == (2, 2)
+
+
+def test_the_file_is_data(compose, monkeypatch):
+    monkeypatch.setenv("SECRET", "s3cret")
+    for text in ("${oc.env:SECRET}", "${vars.x}", "\\${oc.env:SECRET}", "$${oc.env:SECRET}"):
+        found = compose(RECIPE, {"classes": text, "text": {"size": 1}})["target"]["classes"]
+        assert "s3cret" not in str(found)
+        assert "oc.env" in str(found) or "vars.x" in str(found)
+    big = {"words": ["x" * 1000] * 1000}
+    text = RECIPE.replace("${source.config.classes}", "${source.config.big}")
+    with pytest.raises(UnsafeError, match="far more than a recipe needs"):
+        compose(text, {"big": big, "text": {"size": 1}})
