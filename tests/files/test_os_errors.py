@@ -2,15 +2,18 @@
 
 import errno
 import os
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import transferpipe
-from transferpipe.errors import FileError
+from transferpipe.errors import FileError, Problem
 from transferpipe.files.atomic import new_folders, write_text
 from transferpipe.files.json_text import read_mapping
-from transferpipe.files.os_errors import cannot_be_read, cannot_be_written
+from transferpipe.files.os_errors import cannot_be_read, cannot_be_written, refusals_said, stopped_by_machine
+from transferpipe.weights.formats import open_source
 
 PACKAGE = Path(transferpipe.__file__).parent
 
@@ -51,6 +54,7 @@ def test_what_keeps_a_file_from_being_written(code, helps):
         (errno.ENAMETOOLONG, "check the path"),
         (errno.EACCES, "check who may read it"),
         (errno.EIO, "check the disk"),
+        (errno.EMFILE, "run fewer at once, or allow more open files (`ulimit -n`)"),
         (errno.ESTALE, "check the path and who may read it"),
     ],
 )
@@ -77,3 +81,60 @@ def test_what_this_system_refuses(tmp_path):
 def test_nobody_else_words_what_the_system_says():
     found = {str(p.relative_to(PACKAGE)) for p in PACKAGE.rglob("*.py") if "strerror" in p.read_text(encoding="utf-8")}
     assert found == {"files/os_errors.py"}
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.EACCES, errno.ENOSPC])
+@pytest.mark.parametrize("how", ["as it is", "as a cause", "behind a library's error"])
+def test_what_the_machine_refuses_is_not_said_to_be_the_files_fault(code, how):
+    """zipfile says "not a zip file" of an archive whose end cannot be read, and that is what a reader passes on."""
+
+    def read():
+        refused = OSError(code, os.strerror(code), "folder/part")
+        if how == "as it is":
+            raise refused
+        try:
+            raise refused
+        except OSError as error:
+            if how == "as a cause":
+                raise FileError(Problem("x", "is damaged", "download it again")) from error
+            try:
+                raise zipfile.BadZipFile("not a zip file")
+            except zipfile.BadZipFile as hidden:
+                raise FileError(Problem("x", "is damaged", "download it again")) from hidden
+
+    with pytest.raises(FileError) as caught, refusals_said(Path("x")):
+        read()
+    (problem,) = caught.value.problems
+    assert (problem.where, problem.what) == ("folder/part", f"cannot be read: {os.strerror(code)}")
+    assert "download" not in problem.fix
+
+
+def test_what_is_the_files_fault_stays_so():
+    with pytest.raises(FileError, match="is damaged"), refusals_said(Path("x")):
+        raise FileError(Problem("x", "is damaged")) from ValueError("odd")
+    with pytest.raises(FileNotFoundError), refusals_said(Path("x")):
+        raise FileNotFoundError(errno.ENOENT, "none", "x")
+
+
+def test_what_nobody_has_said_anything_of():
+    refused = stopped_by_machine(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "folder/x"))
+    assert (str(refused), refused.status) == ("folder/x: cannot be read or written: No space left on device", 4)
+    assert str(stopped_by_machine(MemoryError())) == "there is not enough memory"
+    assert stopped_by_machine(OSError("a library's own text")) is None
+
+
+@pytest.mark.follows("cannot_be_read: check who may read")
+def test_more_open_files_are_allowed(tmp_path):
+    """What the message advises, by the same system call that `ulimit -n` makes."""
+    resource = pytest.importorskip("resource")
+    np.save(tmp_path / "a.npy", np.ones(3))
+    assert open_source(tmp_path / "a.npy").read("a").size == 3  # imports what it needs
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        with pytest.raises(FileError) as caught:
+            open_source(tmp_path / "a.npy")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "Too many open files -> run fewer at once, or allow more open files (`ulimit -n`)" in str(caught.value)
+    assert open_source(tmp_path / "a.npy").read("a").tolist() == [1, 1, 1]

@@ -15,6 +15,7 @@ from transferpipe.cli.arguments import HELP, help_text, help_width, idle_keys, p
 from transferpipe.cli.interrupted import farewell, status_of
 from transferpipe.cli.verbs import JSON, QUIET, VERBS, Verb
 from transferpipe.errors import Problem, TransferError
+from transferpipe.files.os_errors import stopped_by_machine
 from transferpipe.interruption import interruption, interruptions, raise_if_interrupted
 from transferpipe.progress import SHOWN, Progress
 from transferpipe.text.visible import visible
@@ -61,22 +62,30 @@ def _guarded(words: list[str]) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt as error:
         return _interrupted(name, type(error))
-    except TransferError as error:
+    except (OSError, MemoryError, TransferError) as failure:
+        said = failure if isinstance(failure, TransferError) else stopped_by_machine(failure)
+        if said is None:
+            return _internal(failure, words, name, trouble)
         if kind := interruption():  # what a signal was raised in made this of it
             return _interrupted(name, kind)
         if show_trace:
             traceback.print_exc()
-        print("error: " + "\n".join(error.lines()), file=sys.stderr)
-        return _as_json(words, error.title, error.problems, trouble or error.status)
+        print("error: " + "\n".join(said.lines()), file=sys.stderr)
+        return _as_json(words, said.title, said.problems, trouble or said.status)
     except Exception as error:
-        if kind := interruption():
-            return _interrupted(name, kind)
-        if show_trace:
-            traceback.print_exc()
-        print(f"internal error: {type(error).__name__}: {visible(str(error))}", file=sys.stderr)
-        print("this is a bug in transferpipe; run again with --traceback and report it", file=sys.stderr)
-        return _as_json(words, "internal error", [Problem("", f"{type(error).__name__}: {error}")], trouble or 1)
+        return _internal(error, words, name, trouble)
     return status
+
+
+def _internal(error: Exception, words: list[str], verb: str, trouble: int | None) -> int:
+    """Say that transferpipe has a bug, and return the status. It is called while the error is handled."""
+    if kind := interruption():
+        return _interrupted(verb, kind)
+    if "--traceback" in words:
+        traceback.print_exc()
+    print(f"internal error: {type(error).__name__}: {visible(str(error))}", file=sys.stderr)
+    print("this is a bug in transferpipe; run again with --traceback and report it", file=sys.stderr)
+    return _as_json(words, "internal error", [Problem("", f"{type(error).__name__}: {error}")], trouble or 1)
 
 
 def _interrupted(verb: str, kind: type[KeyboardInterrupt]) -> int:

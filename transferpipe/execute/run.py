@@ -15,6 +15,7 @@ from transferpipe.execute.quantize import quantize
 from transferpipe.execute.warnings import value_warnings
 from transferpipe.fetch.name_list import NameFile
 from transferpipe.files.atomic import final_name
+from transferpipe.files.os_errors import cannot_be_read, refusal_of
 from transferpipe.files.staging import Staging
 from transferpipe.models.keras_private import closing_name_scopes
 from transferpipe.models.loaded_flags import prove_freezing
@@ -289,6 +290,8 @@ def _prove(temporary: Path, prepared: Prepared, on_progress: Progress | None, pl
         if not any(str(temporary) in p.where for p in problems):
             raise  # it is a source that cannot be read
         name, fix = final_name(temporary), "run again; if it happens again, check the disk"
+        if refusal := refusal_of(error):  # says nothing of what was written
+            raise cannot_be_read(name, refusal) from error
         raise VerificationError([Problem(name, f"as it was written: {p.what}", fix) for p in problems]) from error
     return proof
 

@@ -27,6 +27,10 @@ NOTE = ".publishing.json"
 """What says, in a folder, that files in it are just getting their names: see `publishing`."""
 
 
+class NotUndoneError(FileError):
+    """A file was given its name, and that could not be taken back when it had to be."""
+
+
 def _this_host() -> str:
     """Return what tells this machine from others that may share the folder: a process number means nothing there."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
@@ -162,7 +166,7 @@ def _take_back(path: Path, new: tuple[int, int] | None, backup: Path) -> None:
     """Put what has the name `backup` back to `path` if the file `new` stands there by now.
 
     Raises:
-        FileError: that fails too; the backup is left, and named.
+        NotUndoneError: that fails too; the backup is left, and named.
     """
     if new is not None and _identity(path) == new:
         try:
@@ -173,7 +177,7 @@ def _take_back(path: Path, new: tuple[int, int] | None, backup: Path) -> None:
         except OSError as error:
             what = f"cannot be put back as it was: {reason_of(error)}"
             fix = f"the earlier file is {backup}: copy it now, the next run here removes it"
-            raise FileError(Problem(str(path), what, fix if backup.exists() else "remove it")) from error
+            raise NotUndoneError(Problem(str(path), what, fix if backup.exists() else "remove it")) from error
     remove(backup)
 
 

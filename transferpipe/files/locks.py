@@ -54,14 +54,21 @@ def is_locked(path: Path) -> bool:
 
 @contextlib.contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold the lock on `folder` once no other holds it. On Unix nothing is written for it."""
+    """Hold the lock on `folder` once no other holds it. On Unix nothing is written for it.
+
+    Raises:
+        FileError: it cannot be opened.
+    """
     if os.name == "nt":  # where no folder can be opened; the file goes again when it is released
         from filelock import FileLock
 
         with FileLock(folder / _IN_A_FOLDER):
             yield
         return
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise cannot_be_written(folder, error) from error
     try:
         _take(handle, wait=True)
         yield

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+from collections.abc import Iterator
 from pathlib import Path
 
-from transferpipe.errors import FileError, Problem
+from transferpipe.errors import FileError, Problem, TransferError
+
+# What has to do with the machine, and nothing with what a file holds. That there is none is left to who looks for it.
+_OF_THE_MACHINE = frozenset(
+    getattr(errno, name)
+    for name in ("EACCES", "EPERM", "EIO", "EMFILE", "ENFILE", "ENOMEM", "ENOSPC", "EDQUOT", "EROFS", "ESTALE")
+    if hasattr(errno, name)
+)
 
 
 def cannot_be_written(path: Path, error: OSError) -> FileError:
@@ -37,9 +46,50 @@ def cannot_be_read(path: Path | str, error: OSError) -> FileError:
         fix = "check the path"
     elif code == errno.EIO:
         fix = "check the disk"
+    elif code in (errno.EMFILE, errno.ENFILE):
+        fix = "run fewer at once, or allow more open files (`ulimit -n`)"
     else:
         fix = "check the path and who may read it"
     return FileError(Problem(str(path), f"cannot be read: {reason_of(error)}", fix))
+
+
+def refusal_of(error: BaseException) -> OSError | None:
+    """Return what the machine refused, if that is why `error` was raised.
+
+    Libraries hide it: zipfile raises "not a zip file" for one whose end cannot be read.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _OF_THE_MACHINE:
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+@contextlib.contextmanager
+def refusals_said(path: Path) -> Iterator[None]:
+    """Say of `path`, or the part of it, what the machine refused, whatever the body made of that.
+
+    Raises:
+        FileError: that.
+    """
+    try:
+        yield
+    except (OSError, TransferError) as error:
+        refusal = refusal_of(error)
+        if refusal is None:
+            raise
+        part = refusal.filename if isinstance(refusal.filename, str) else path
+        raise cannot_be_read(part, refusal) from error
+
+
+def stopped_by_machine(error: OSError | MemoryError) -> FileError | None:
+    """Return what to say of an error that nobody has said anything of; None where it is not the machine's."""
+    if isinstance(error, MemoryError):
+        return FileError(Problem("", "there is not enough memory"))
+    if error.errno is None:
+        return None
+    return FileError(Problem(str(error.filename or ""), f"cannot be read or written: {reason_of(error)}"))
 
 
 def reason_of(error: OSError) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.files.atomic import NOTE, TEMPORARY, flush, publish_for_now, remove, temporary_beside
+from transferpipe.files.atomic import NOTE, TEMPORARY, NotUndoneError, flush, publish_for_now, remove, temporary_beside
 from transferpipe.files.hashing import sha256
 from transferpipe.files.locks import lock_folder
 from transferpipe.files.os_errors import cannot_be_read, cannot_be_written, reason_of
@@ -71,13 +71,26 @@ def publish_together(
         steps = [_step(*file, digests.get(file[0])) for file in files]
         _write_note(folder, steps)
         with ExitStack() as undo:
-            undo.callback(remove, folder / NOTE)  # last of all: until then the note tells how things stood
+            undo.push(_undone(folder))  # last of all: until then the note tells how things stood
             for step in steps:
                 publish_for_now(step.temporary, step.path, step.replace, undo, step.backup)
             _remove_note(folder)  # from here on it is done
             undo.pop_all()
     for step in steps:
         remove(step.backup)
+
+
+def _undone(folder: Path) -> Callable[[type[BaseException] | None, BaseException | None, object], None]:
+    """Return what removes the note once every step was undone; where one was not, it stays for whoever comes next."""
+
+    def remove_unless_needed(kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, NotUndoneError) or not (folder / NOTE).exists():
+            remove(folder / NOTE)
+            return
+        fix = f"once that is put right, run `transferpipe verify {folder}`, which puts everything back"
+        raise FileError([Problem(p.where, p.what, fix) for p in error.problems]) from error
+
+    return remove_unless_needed
 
 
 def settle(folder: Path) -> None:
@@ -91,7 +104,10 @@ def settle(folder: Path) -> None:
     try:
         with lock_folder(folder):
             _settle_locked(folder)
-    except OSError as error:
+    except (OSError, FileError) as failure:
+        error = failure if isinstance(failure, OSError) else failure.__cause__
+        if not isinstance(error, OSError):  # what is wrong is the note
+            raise
         what = f"an earlier run was interrupted while it published here, and that cannot be ended: {reason_of(error)}"
         fix = f"run `transferpipe verify {folder}` as somebody who may write there"
         raise FileError(Problem(str(folder), what, fix)) from error

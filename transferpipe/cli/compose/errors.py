@@ -18,6 +18,7 @@ from transferpipe.cli.compose.folders import Loaded
 from transferpipe.cli.compose.recipe_file import find_default, yaml_problem
 from transferpipe.cli.compose.resolving import find_cause
 from transferpipe.errors import Problem, RecipeError, TransferError, did_you_mean
+from transferpipe.files.os_errors import cannot_be_read, refusal_of
 from transferpipe.packages import missing_package
 from transferpipe.recipe.keys import find_keys
 
@@ -50,6 +51,8 @@ def explain(error: Exception, overrides: Sequence[str], known: Known) -> Transfe
     ours, yaml_error = find_cause(error, TransferError), find_cause(error, yaml.MarkedYAMLError)
     if ours is not None:
         return ours
+    if refusal := refusal_of(error):  # a recipe that cannot be read says nothing of what it holds
+        return cannot_be_read(str(refusal.filename or "recipe"), refusal)
     if yaml_error is not None:
         mark = yaml_error.problem_mark or yaml_error.context_mark
         return RecipeError(yaml_problem(yaml_error, Path(mark.name if mark else "recipe")))

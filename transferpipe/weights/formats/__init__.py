@@ -11,11 +11,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from transferpipe.errors import FileError, Problem, RecipeError, TransferError, did_you_mean
-from transferpipe.files.os_errors import cannot_be_read
+from transferpipe.files.os_errors import cannot_be_read, refusals_said
+from transferpipe.files.segment import Segment
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.format import Format, outside
 from transferpipe.weights.formats.tensorflow.paths import has_checkpoint, is_basename, is_saved_model
+from transferpipe.weights.spec import WeightSpec
 
 # In the order in which they are asked whether a file is theirs.
 FORMATS: Mapping[str, Format] = {
@@ -93,14 +97,32 @@ def open_source(path: Path, format: str | None = None, select: str | None = None
     if format is None:
         from transferpipe.weights.formats.detection import detect_format
 
-        format = detect_format(path)
+        with refusals_said(path):
+            format = detect_format(path)
     if select is None:
-        return _with_config(_opener(format)(path))
+        return _opened(format, path)
     if not format_called(format).selects:
         what = f"{select!r} is to be selected from {path}, but {format} files have no parts"
         selecting = [name for name, known in FORMATS.items() if known.selects]
         raise RecipeError(Problem("select", what, f"leave select out; only {', '.join(selecting)} files have"))
-    return _with_config(_opener(format)(path, select))
+    return _opened(format, path, select)
+
+
+def _opened(format: str, path: Path, *select: str) -> FileSource:
+    """Open the file; what the machine refuses is said in the same words of every format, then and later."""
+    with refusals_said(path):
+        source = _with_config(_opener(format)(path, *select))
+    read, locate = source.read_entry, source.locate_entry
+
+    def read_entry(spec: WeightSpec) -> NDArray[Any]:
+        with refusals_said(path):
+            return read(spec)
+
+    def locate_entry(spec: WeightSpec) -> Segment | None:
+        with refusals_said(path):
+            return locate(spec)
+
+    return dataclasses.replace(source, read_entry=read_entry, locate_entry=locate_entry)
 
 
 def _with_config(source: FileSource) -> FileSource:

@@ -1,0 +1,117 @@
+"""Measure: ``python -m tests.reliability.run [--long] [--seed N] [--only NAME …] [--json] [--write-table]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import ended
+from .rows import Row, upper_bound
+
+TABLE = Path(__file__).parent / "TABLE.md"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One group of rows: what measures it, and how many cases of each of its parts the short and the long form have."""
+
+    measure: Callable[[Path, int, random.Random], Iterator[Row]]
+    short: int
+    long: int
+
+
+MEASUREMENTS = {
+    "kills": Measurement(ended.measure_kills, 3, 10_000),
+    "random-kills": Measurement(ended.measure_random_kills, 2, 100),
+    "faults": Measurement(ended.measure_faults, 1, 10_000),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.reliability.run", description=__doc__)
+    parser.add_argument("--long", action="store_true", help="every case: up to an hour")
+    parser.add_argument("--cases", type=int, help="so many of each part")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS))
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    parser.add_argument(
+        "--write-table", action="store_true", help=f"write {TABLE.name}; rows that were not measured stay"
+    )
+    options = parser.parse_args(argv)
+    os.environ["COLUMNS"] = "400"  # that no message is folded
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.only:
+            for row in _measured(name, options, Path(folder).resolve() / name):
+                rows.append(row)
+                if not options.json:
+                    print(f"{row['cases'] - row['bad']}/{row['cases']}  {row['name']}  {row['seen']}", flush=True)
+                    print(*(f"    {example}\n" for example in row["examples"]), sep="", end="", flush=True)
+    if options.json:
+        print(json.dumps(rows))
+    if options.write_table:
+        write_table(rows)
+    return int(any(row["bad"] for row in rows))
+
+
+def _measured(name: str, options: argparse.Namespace, folder: Path) -> Iterator[dict]:
+    chosen = MEASUREMENTS[name]
+    most = options.cases or (chosen.long if options.long else chosen.short)
+    folder.mkdir()
+    started = time.monotonic()
+    for row in chosen.measure(folder, most, random.Random(f"{options.seed} {name}")):
+        took, started = time.monotonic() - started, time.monotonic()
+        yield {**row.as_data(), "group": name, "seed": options.seed, "seconds": round(took, 1)}
+
+
+def write_table(rows: list[dict]) -> None:
+    """Write the page, and beside it, in a comment, the rows that it is made of."""
+    text = TABLE.read_text(encoding="utf-8") if TABLE.exists() else ""
+    kept = json.loads(text.rpartition("<!-- ")[2].removesuffix(" -->\n")) if text else []
+    groups = {row["group"] for row in rows}
+    rows = [row for row in kept if row["group"] not in groups] + rows
+    rows.sort(key=lambda row: list(MEASUREMENTS).index(row["group"]))
+    python = f"Python {platform.python_version()}, {platform.system()}"
+    lines = [
+        "# What was killed, refused, damaged or done at the same time, and what came of it",
+        "",
+        f"Made by `python -m tests.reliability.run --long --write-table` ({python}). *n/N*: the cases in which what is",
+        "wanted holds; *bound*: that of a failure's probability, with 95 % confidence (Clopper and Pearson; about 3/N where",
+        "none failed), for cases drawn as these were.",
+        "",
+        "| test | wanted of every case | n/N | bound | seed | what the cases came to |",
+        "|---|---|---|---|---|---|",
+        *(_line(row) for row in rows),
+        "",
+        "## Cases that did not hold",
+        "",
+        *([f"* {row['name']}: `{_cell(example)}`" for row in rows for example in row["examples"]] or ["None."]),
+        "",
+    ]
+    TABLE.write_text("\n".join([*lines, f"<!-- {json.dumps(rows)} -->", ""]), encoding="utf-8")
+
+
+def _line(row: dict) -> str:
+    seen = ", ".join(f"{name}: {count}" for name, count in sorted(row["seen"].items()))
+    bound = f"{100 * upper_bound(row['bad'], row['cases']):.2f} %"
+    held = f"{row['cases'] - row['bad']}/{row['cases']}"
+    return f"| {row['name']} | {row['wanted']} | {held} | {bound} | {row['seed']} | {_cell(seen)} |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").replace("`", "'").replace("--", "–").split())[:500]
+
+
+if __name__ == "__main__":
+    print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MB", file=sys.stderr)
+    sys.exit(main())
