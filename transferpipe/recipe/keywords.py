@@ -56,6 +56,8 @@ RuleKeys = TypedDict(
         "except": str | Sequence[str],
         "transform": Sequence[Any] | Mapping[str, Sequence[Any]],
         "merge": str | Mapping[str, Any] | None,
+        "fold": str | Sequence[str],
+        "fold_with": Mapping[str, float],
         "on_mismatch": Literal["error", "keep"],
         "optional": bool,
         "layout": str | None,

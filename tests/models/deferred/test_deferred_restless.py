@@ -124,10 +124,14 @@ def test_a_collection_in_between_leaves_it_open():
 
 
 def test_looking_for_holders_is_cheap():
-    """Measured: 10 ms for MobileNetV2 (a tenth of its build); the limit leaves room for a busy machine."""
+    """Measured: 10 ms for MobileNetV2, a tenth of its build; processor time, for a busy machine is none of its doing."""
     with young_kept():
         owner = [keras.applications.MobileNetV2(weights=None)]
         things = [owner[0], *owner[0].variables]
-        started = time.perf_counter()
-        assert are_held_only_by(owner, things)
-        assert time.perf_counter() - started < 0.1
+        started = time.process_time()
+        owner_only = are_held_only_by(owner, things)
+        looking = time.process_time() - started
+        assert owner_only
+        started = time.process_time()
+        keras.applications.MobileNetV2(weights=None)
+        assert looking < time.process_time() - started
