@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Collection, Hashable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from transferpipe.fetch.find import find
 from transferpipe.fetch.found import FoundFile
 from transferpipe.fetch.open_path import open_found
 from transferpipe.files.stamp import Stamp, stamps_of
+from transferpipe.models.arguments import vouched_by
 from transferpipe.models.averages import AVERAGES, KERAS_FORMATS, averaged_file, averaged_model
 from transferpipe.models.baked import baked_variables, calls_noted, warn_of_baked
 from transferpipe.models.build import (
@@ -34,6 +36,7 @@ from transferpipe.recipe.layouts import AUTO
 from transferpipe.recipe.model import UNNAMED, Build, Origin, Recipe
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.detection import detect_format
+from transferpipe.weights.keras.allowed import check_classes
 from transferpipe.weights.spec import Source
 
 # Enough for a teacher, a student and their targets; an opened file holds no values.
@@ -169,13 +172,26 @@ def open_origin(origin: Origin, where: str, seed: int, trusted: Collection[str],
 
 def open_target(origin: Origin, seed: int, trusted: Collection[str], recipe: str = "") -> Target:
     """Open or build the target."""
-    target = (
-        _build(origin.build, seed, trusted, recipe) if origin.build else FileTarget(_open_file(origin, "target.path"))
-    )
+    if origin.build:
+        target: Target = _build(origin.build, seed, trusted, recipe)
+    else:
+        target = FileTarget(_allowed(_open_file(origin, "target.path"), trusted))
     if not len(target.structure.catalog):
         what = f"{describe_origin(origin)} holds no weights, so there is nothing to transfer"
         raise RecipeError(Problem("target", what, "name another, or build all its layers in the builder"))
     return target
+
+
+def _allowed(source: FileSource, trusted: Collection[str]) -> FileSource:
+    """Return a file whose configuration may be copied.
+
+    Raises:
+        UnsafeError: it names code, classes that nobody vouches for, or impossible sizes.
+    """
+    if source.config is not None:
+        values = sum(math.prod(weight.shape) for weight in (*source.catalog, *source.others))
+        check_classes(source.config, source.label, vouched_by(trusted), values)
+    return source
 
 
 def _open_file(origin: Origin, where: str) -> FileSource:

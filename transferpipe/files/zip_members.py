@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import struct
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import BinaryIO
 
 from transferpipe.errors import FileError, Problem, UnsafeError
 
 # deflate cannot do better than about 1032:1; anything beyond is a lie about the size. bzip2 and LZMA can, of zeros.
 _MOST_RATIO = 1100
 _PACKED = (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+# Weights hardly pack; what unpacks to more than this and to many times its size was made to fill a disk.
+_MOST_UNPACKED, _MOST_GROWTH = 1 << 30, 32
+# APPNOTE.TXT, 4.3.9 (data descriptor with a signature and wide sizes), 4.3.16 (the end with the longest comment, behind
+# the end and the locator of zip64), 4.4.4 (flags).
+_DESCRIPTOR = 24
+_LONGEST_END = 22 + 0xFFFF + 76
+_STREAMED, _UTF8 = 1 << 3, 1 << 11
 _AGAIN = "the file is damaged or truncated: download or save it again"
 
 
 def check_members(path: Path, archive: zipfile.ZipFile, size: int) -> None:
-    """Refuse an archive of `size` bytes whose directory cannot be true.
+    """Refuse an archive of `size` bytes whose directory cannot be true, or hides something.
 
     Raises:
-        FileError: a member is encrypted, or packed by an unknown method.
-        UnsafeError: a member is listed twice, or declares more than can lie in the file.
+        FileError: a member is encrypted, packed by an unknown method, or missing from the directory.
+        UnsafeError: a member is listed twice, has two names, or declares more than can lie in the file; all together
+            would unpack to very much.
     """
     seen: set[str] = set()
+    unpacked = 0
     for member in archive.infolist():
         where = f"{path}: {member.filename}"
         if member.filename in seen:
             raise UnsafeError(Problem(where, "is in the archive twice", "save the file again"))
         seen.add(member.filename)
+        if "\0" in member.orig_filename:  # `filename` is cut off there
+            raise UnsafeError(Problem(where, "has a zero byte in its name", "save the file again"))
         if member.flag_bits & 1:
             raise FileError(Problem(where, "is encrypted", "save the file without a password"))
         if member.compress_type not in (zipfile.ZIP_STORED, *_PACKED):
@@ -34,8 +49,77 @@ def check_members(path: Path, archive: zipfile.ZipFile, size: int) -> None:
         if member.file_size > (_MOST_RATIO if member.compress_type in _PACKED else 1) * member.compress_size:
             what = f"declares {member.file_size:,} bytes out of {member.compress_size:,}"
             raise UnsafeError(Problem(where, what, _AGAIN))
+        unpacked += member.file_size if member.compress_type in _PACKED else 0
     if sum(m.compress_size for m in archive.infolist()) > size:
         raise UnsafeError(Problem(str(path), "declares members larger than the archive, so they overlap", _AGAIN))
+    if unpacked > max(_MOST_UNPACKED, _MOST_GROWTH * size):
+        what = f"has {size:,} bytes and would unpack to {unpacked:,}"
+        raise UnsafeError(Problem(str(path), what, "save the file again"))
+    _check_directory(path, archive, size)
+
+
+def check_names(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse members that would not be ordinary files of their own folder where they are unpacked.
+
+    Raises:
+        UnsafeError: a name leads out of the folder, or a member is a link or a device.
+    """
+    for member in archive.infolist():
+        where, name = f"{path}: {member.filename}", member.orig_filename
+        leads_out = name.startswith("/") or ".." in PurePosixPath(name).parts or PureWindowsPath(name).drive
+        if leads_out or "\\" in name:
+            raise UnsafeError(Problem(where, "is not a name inside of the archive", "save the file again"))
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise UnsafeError(Problem(where, "is a link or a device, not a file", "save the file again"))
+
+
+def _check_directory(path: Path, archive: zipfile.ZipFile, size: int) -> None:
+    """Compare the directory with the count at the end of the archive, and with what lies between the members.
+
+    A directory whose lengths were damaged skips members without a word, and bytes that belong to no member are either
+    the remains of one or something hidden.
+    """
+    members = sorted(archive.infolist(), key=lambda m: m.header_offset)
+    with path.open("rb") as file:
+        counted = _count_at_end(file, size)
+        if counted is not None and counted != len(members):
+            what = f"lists {len(members):,} members, and its end says {counted:,}"
+            raise FileError(Problem(str(path), what, _AGAIN))
+        at = room = 0
+        for member in members:
+            if not 0 <= member.header_offset - at <= room:
+                what = f"lies at byte {member.header_offset:,}, and what is before it ends at {at:,}"
+                raise FileError(Problem(f"{path}: {member.filename}", what, _AGAIN))
+            header = os.pread(file.fileno(), 30, member.header_offset)
+            if len(header) < 30 or header[:4] != b"PK\3\4":
+                raise FileError(Problem(f"{path}: {member.filename}", "has no header of its own", _AGAIN))
+            name, extra = struct.unpack_from("<HH", header, 26)
+            own = os.pread(file.fileno(), name, member.header_offset + 30)
+            if own != member.orig_filename.encode("utf-8" if member.flag_bits & _UTF8 else "cp437"):
+                what = f"is called {own.decode('utf-8', 'backslashreplace')!r} in its own header"
+                raise UnsafeError(Problem(f"{path}: {member.filename}", what, _AGAIN))
+            at = member.header_offset + 30 + name + extra + member.compress_size
+            # Behind a member that was streamed lie its checksum and sizes.
+            room = _DESCRIPTOR if member.flag_bits & _STREAMED else 0
+        if not 0 <= archive.start_dir - at <= room:
+            what = f"its members end at byte {at:,}, and their list begins at {archive.start_dir:,}"
+            raise FileError(Problem(str(path), what, _AGAIN))
+
+
+def _count_at_end(file: BinaryIO, size: int) -> int | None:
+    """Return how many members the end of the archive says there are; None where it does not."""
+    begin = max(0, size - _LONGEST_END)
+    tail = os.pread(file.fileno(), size - begin, begin)
+    at = len(tail) - 22 if tail[-22:-18] == b"PK\5\6" and tail[-2:] == b"\0\0" else tail.rfind(b"PK\5\6")
+    if at < 0 or len(tail) < at + 22:
+        return None
+    count: int = struct.unpack_from("<H", tail, at + 10)[0]
+    if at < 20 or tail[at - 20 : at - 16] != b"PK\6\7":
+        return count
+    (wide,) = struct.unpack_from("<Q", tail, at - 12)
+    record = os.pread(file.fileno(), 56, wide) if wide < size else b""
+    return int(struct.unpack_from("<Q", record, 32)[0]) if record[:4] == b"PK\6\6" and len(record) == 56 else count
 
 
 def member_offset(path: Path, member: zipfile.ZipInfo) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 from transferpipe.collector import collector_paused
 from transferpipe.errors import Problem, RecipeError, TransferError, did_you_mean
+from transferpipe.models.arguments import check_arguments, load_weights_file, weights_file
 from transferpipe.models.baked import forget_calls
 from transferpipe.models.deferred.attempt import build_deferred, has_pending
 from transferpipe.models.keras_private import get_global
@@ -138,6 +139,7 @@ def build_model(build: Build, seed: int, trusted: Collection[str] = (), *, may_d
     keras = import_keras()
     # Jax's and torch's variables cannot be watched as TensorFlow's can (see `refusals`): they are drawn at once.
     may_defer = may_defer and keras.backend.backend() == TENSORFLOW
+    may_defer = may_defer and not any(map(weights_file, walk_builds(build)))
     with settings_kept() as restore:
 
         def start_over() -> None:
@@ -188,10 +190,12 @@ def check_names(builds: Iterable[Build], trusted: Collection[str] = ()) -> None:
     """Refuse what a recipe may not name, as far as the names alone show it, before anything is imported or opened.
 
     Raises:
-        RecipeError, UnsafeError: as `transferpipe.recipe.trust.check_name`.
+        RecipeError, UnsafeError: as `transferpipe.recipe.trust.check_name` and `check_arguments`.
     """
-    for build in walk_builds(list(builds)):
+    found = list(builds)
+    for build in walk_builds(found):
         check_name(build.target, f"{build.where}._target_", trusted)
+    check_arguments(found, trusted)
 
 
 def call(build: Build, trusted: Collection[str] = ()) -> Any:
@@ -203,8 +207,13 @@ def call(build: Build, trusted: Collection[str] = ()) -> Any:
     """
     function = resolve(build.target, f"{build.where}._target_", trusted)
     arguments = values_of(build.arguments, trusted)
+    if file := weights_file(build):
+        arguments["weights"] = None
     try:
-        return function(**arguments)
+        made = function(**arguments)
+        if file:
+            load_weights_file(made, build, file)
+        return made
     except TransferError:
         raise
     except (Exception, SystemExit) as error:

@@ -73,6 +73,13 @@ def files_noted(where: str, recipe: str) -> Iterator[dict[str, Fetched]]:
         _NOTED.reset(token)
 
 
+def note_read(text: str, path: Path) -> None:
+    """Note a file of weights that was read for a builder; `text` is how the recipe names it."""
+    noted = _NOTED.get()
+    if noted is not None and path.is_file():
+        noted.files[str(path)] = Fetched(text, str(path), sha256(path))
+
+
 def _note_file(proceed: Callable[..., Any], *args: Any, **keys: Any) -> Any:
     noted = _NOTED.get()
     if noted is None:

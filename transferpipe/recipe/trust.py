@@ -95,6 +95,22 @@ def check_name(dotted: str, where: str, trusted: Collection[str] = ()) -> None:
         resolve(dotted, where, trusted)
 
 
+def vouches_for(module: str, trusted: Collection[str] = ()) -> bool:
+    """Tell whether the user vouches for a module: by ``--trust``, or because its file lies in the working directory.
+
+    Nothing is imported.
+    """
+    top = module.partition(".")[0]
+    if not top.isidentifier() or top == _US:
+        return False
+    if top in trusted:
+        return True
+    if top in sys.modules:
+        return top != "__main__" and _lies_under(sys.modules[top], Path.cwd().resolve())
+    folder = Path.cwd().resolve()
+    return any(_is_users_file(str(place), folder) for place in (folder / f"{top}.py", folder / top) if place.exists())
+
+
 def _advise(module: str, where: str) -> str:
     if module.partition(".")[0] in _OF_TORCH:
         return advise_module(module.partition(".")[0], where)

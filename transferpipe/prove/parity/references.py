@@ -19,10 +19,10 @@ from transferpipe.prove.parity.keras_trace import InputSpec, KerasRunner, Trace,
 from transferpipe.recipe.model import Build
 from transferpipe.recipe.trust import resolve
 from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.keras.allowed import check_classes
 from transferpipe.weights.spec import Source
 
 ELSEWHERE = "run the original where it runs, and give verify: {parity: {inputs: x.npz, expected: y.npz}}"
-_OWN = ("keras", "keras_hub", "keras_cv", "keras_nlp", "builtins", "tensorflow.keras", "tf_keras")
 # Beside four times the weights: PyTorch loads a program's constants, and small models have more code than weights.
 _LITTLE = 1 << 26
 # Operations that reach beyond the graph: the disk, Python, the network.
@@ -181,27 +181,17 @@ def check_config(config: Any, label: str) -> None:
         UnsafeError: it does.
     """
     import_keras()
-    from keras.saving import get_registered_object
 
-    stack = [config]
-    while stack:
-        value = stack.pop()
-        if isinstance(value, Mapping):
-            name, module = value.get("class_name"), value.get("module")
-            registered = value.get("registered_name")
-            known = any(isinstance(n, str) and get_registered_object(n) for n in (registered, name))
-            foreign = isinstance(module, str) and not module.startswith(tuple(_OWN)) and not known
-            if name in ("Lambda", "__lambda__", "function") and (name != "function" or foreign):
-                raise UnsafeError(
-                    Problem(label, f"its configuration holds a {name}, which is code: it is not run", ELSEWHERE)
-                )
-            if foreign and isinstance(name, str):
-                what = f"its configuration names {module}.{name}, which is not of Keras: it is not loaded"
-                fix = f"register the class in your own process (keras.saving), or {ELSEWHERE}"
-                raise UnsafeError(Problem(label, what, fix))
-            stack.extend(value.values())
-        elif isinstance(value, list | tuple):
-            stack.extend(value)
+    def registered(_: str, name: str) -> bool:
+        from keras.saving import get_registered_object
+
+        return get_registered_object(name) is not None
+
+    try:
+        check_classes(config, label, registered)
+    except UnsafeError as error:
+        fix = f"register the class in your own process (keras.saving), or {ELSEWHERE}"
+        raise UnsafeError([Problem(label, p.what.replace("copied", "loaded"), fix) for p in error.problems]) from error
 
 
 def open_callable(build: Build, trusted: Collection[str]) -> CallableRunner:

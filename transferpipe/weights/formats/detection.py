@@ -55,7 +55,7 @@ def detect_format(path: Path) -> str:
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         if path.is_dir() and isinstance(error, OSError):
             raise cannot_be_read(path, error) from error
         raise FileError(Problem(str(path), f"cannot be read: {error}", "download or save it again")) from error

@@ -18,7 +18,7 @@ from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.files.crc import combine, segment_crcs
 from transferpipe.files.segment import Segment
 from transferpipe.files.window import FileWindow
-from transferpipe.files.zip_members import check_members, member_offset
+from transferpipe.files.zip_members import check_members, check_names, member_offset
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.hdf5.file import open_hdf5
 from transferpipe.weights.formats.keras.groups import StoreFile
@@ -26,6 +26,7 @@ from transferpipe.weights.formats.keras.h5 import read_store
 from transferpipe.weights.spec import WeightSpec
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+_ASSETS = "assets/"
 # The configuration holds constants and vocabularies as text, which may be long; values of weights it never holds.
 _MOST_CONFIG = 1 << 28
 _CHUNK = 1 << 20
@@ -76,7 +77,7 @@ def open_keras(path: Path) -> FileSource:
 def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise FileError(
             Problem(str(path), f"not a readable .keras archive: {error}", "it may be truncated: copy or save it again")
         ) from error
@@ -84,10 +85,15 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 
 def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
     check_members(path, archive, path.stat().st_size)
+    check_names(path, archive)
     names = set(archive.namelist())
     for needed in (CONFIG, WEIGHTS):
         if needed not in names:
             raise FileError(Problem(str(path), f"holds no {needed}, so it is not a model that Keras 3 saved"))
+    for name in names - {CONFIG, METADATA, WEIGHTS}:
+        if not name.startswith(_ASSETS):
+            what = "is not a file that Keras puts into an archive"
+            raise UnsafeError(Problem(f"{path}: {name}", what, "save the model again"))
 
 
 def _read_json(path: Path, archive: zipfile.ZipFile, member: str) -> dict[str, Any]:

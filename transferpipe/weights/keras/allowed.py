@@ -1,0 +1,211 @@
+"""Which classes, functions and sizes the configuration of a stranger's model may name before it is copied or built.
+
+A configuration is data until Keras reads it: then a class is looked up in the module that the configuration names, a
+Lambda is Python bytecode, and a vocabulary given as a path is opened
+(https://keras.io/api/models/model_saving_apis/model_saving_and_loading/, `safe_mode`). So what stands in a
+configuration that goes on into a file of ours is decided here, by what is allowed.
+"""
+
+from __future__ import annotations
+
+import builtins
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from transferpipe.errors import Problem, UnsafeError
+
+_OWN_CODE = "build the model in code of your own, and name that: target: {_target_: my_models.build}"
+# Where Keras keeps its classes, in all its packages: keras.layers, keras.src.engine, tf_keras.src.layers, ...
+_KERAS = re.compile(r"(?:tf_keras|keras|tensorflow\.keras|tensorflow\.python\.keras)(?:\.(?:src|api|_tf_keras|keras))*")
+_HUBS = ("keras_hub", "keras_nlp", "keras_cv")
+_ROOMS = frozenset(
+    """
+    layers models engine initializers regularizers constraints activations optimizers losses metrics dtype_policies
+    quantizers ops random mixed_precision distillation legacy
+    """.split()  # noqa: SIM905 -- easier to compare with Keras than quoted names
+)
+# Of keras itself and keras.utils, whose other members download, load and unpack files.
+_SINGLE = frozenset(
+    """
+    Model Sequential Functional Layer Function Variable KerasTensor InputSpec DTypePolicy FloatDTypePolicy Policy
+    FeatureSpace SeedGenerator Initializer Loss Metric Optimizer Regularizer Quantizer Operation
+    """.split()  # noqa: SIM905 -- easier to compare with Keras than quoted names
+)
+_FUNCTION_ROOMS = frozenset(
+    """
+    activations losses metrics initializers regularizers constraints ops
+    """.split()  # noqa: SIM905 -- easier to compare with Keras than quoted names
+)
+# Classes of Keras that hold code, or read what their configuration names.
+_REFUSED = {
+    "Lambda": "a Lambda, which is code",
+    "__lambda__": "a lambda function, which is code",
+    "TFSMLayer": "a TFSMLayer, which runs the program in another folder",
+    "TorchModuleWrapper": "a TorchModuleWrapper, which is a pickle",
+}
+_CLASS = re.compile(r"_{0,2}[A-Z]\w*")
+# What Keras writes for plain values: https://github.com/keras-team/keras, serialization_lib.py.
+_VALUES = frozenset(
+    """
+    __tuple__ __tensor__ __numpy__ __bytes__ __slice__ __ellipsis__ __keras_tensor__ __complex__ __dict__
+    """.split()  # noqa: SIM905 -- easier to compare with Keras than quoted names
+)
+# The functions of TensorFlow that tf.keras wrote down as layers; its others read, write and run.
+_OPERATIONS = re.compile(
+    r"(?:math|nn|image|linalg|__operators__|keras\.activations|keras\.backend)(?:\.\w+)+|"
+    r"(?:compat\.v1\.)?(?:add|subtract|multiply|divide|concat|concatenate|stack|unstack|split|reshape|transpose|cast|"
+    r"shape|slice|strided_slice|tile|pad|squeeze|expand_dims|identity|reduce_\w+|broadcast_to|gather|gather_nd|where|"
+    r"matmul|einsum|range|fill|zeros|ones|zeros_like|ones_like|clip_by_value|clip_by_norm|stop_gradient|sqrt|square|"
+    r"abs|exp|sigmoid|tanh|maximum|minimum|pow|one_hot|reverse|roll|sign|round|floor|argmax|argmin|norm|"
+    r"convert_to_tensor|tensordot|eye|repeat|meshgrid|boolean_mask|equal|not_equal|greater|less|logical_\w+)"
+)
+# Settings that say how large something is. The first kind cannot be larger than the weights of its own layer.
+_WIDTHS = frozenset(("units", "filters", "input_dim", "output_dim"))
+_SIZES = _WIDTHS | frozenset(
+    """
+    depth_multiplier num_heads key_dim value_dim kernel_size pool_size strides dilation_rate n num_bins max_tokens
+    output_sequence_length height width size padding cropping target_shape batch_shape batch_input_shape shape
+    input_shape num_query_heads num_key_value_heads rank sequence_length
+    """.split()  # noqa: SIM905 -- easier to compare with Keras than quoted names
+)
+# A tensor of so many values a sample has 400 MB: no layer of a real model is so wide.
+_MOST = 10**8
+# Of int4 weights two lie in a byte; a factor of four leaves room for other ways of packing.
+_PACKED = 4
+
+Vouched = Callable[[str, str], bool]
+"""Whether the user vouches for the class of this module, registered under this name."""
+
+
+def check_classes(config: Any, where: str, vouched: Vouched, values: int | None = None) -> None:
+    """Refuse a configuration that names code, another's classes or impossible sizes.
+
+    Args:
+        config: a serialised Keras object, or plain data with such in it.
+        where: what messages call it.
+        vouched: tells what is allowed beside Keras's own.
+        values: how many values the weights of its file hold; None where it has no weights.
+
+    Raises:
+        UnsafeError: it does.
+    """
+    for inner in _mappings(config):
+        name, module = inner.get("class_name"), inner.get("module")
+        if isinstance(name, str):
+            _check_class(name, inner, where, vouched)
+        elif isinstance(module, str) and "config" in inner:
+            raise UnsafeError(Problem(where, f"its configuration names no class of {module!r}", _OWN_CODE))
+        if isinstance(path := inner.get("vocabulary"), str) or isinstance(path := inner.get("vocabulary_file"), str):
+            what = f"its configuration names the file {path!r} as a vocabulary, which Keras would read"
+            raise UnsafeError(Problem(where, what, "save the model again"))
+        _check_sizes(inner, where, values)
+
+
+def _mappings(config: Any) -> Iterator[Mapping[str, Any]]:
+    waiting = [config]
+    while waiting:
+        here = waiting.pop()
+        if isinstance(here, Mapping):
+            yield here
+            waiting.extend(here.values())
+        elif isinstance(here, list | tuple):
+            waiting.extend(here)
+
+
+def _check_class(name: str, inner: Mapping[str, Any], where: str, vouched: Vouched) -> None:
+    module, registered = _text(inner, "module"), _text(inner, "registered_name")
+    for spelled in (name, registered):
+        short = spelled.rpartition(">")[2].rpartition(".")[2]
+        if short in _REFUSED:
+            raise UnsafeError(Problem(where, f"its configuration holds {_REFUSED[short]}: it is not copied", _OWN_CODE))
+    if name in ("TFOpLambda", "SlicingOpLambda"):
+        return _check_operation(inner, where)
+    if name in _VALUES or vouched(module, registered or name):
+        return None
+    called = str(inner.get("config" if name == "function" else "spec_name" if name == "__typespec__" else "class_name"))
+    if _is_harmless(name, module, called):
+        return None
+    top = module.partition(".")[0]
+    what = f"its configuration names {'.'.join(filter(None, (module, called)))[:200]!r}, which is not a class of Keras"
+    if top in (*_KERAS_TOPS, *_DANGEROUS) or not top.isidentifier():
+        raise UnsafeError(Problem(where, f"{what}: it is not copied", _OWN_CODE))
+    fix = f"if you trust it, allow it on the command line: --trust {top}"
+    raise UnsafeError(Problem(where, f"{what}: it is not copied", fix))
+
+
+def _is_harmless(name: str, module: str, called: str) -> bool:
+    if name == "__typespec__":
+        return module.partition(".")[0] in ("", "tensorflow") and called.isidentifier() and called.endswith("Spec")
+    if not module:
+        # Nothing is imported for it: Keras finds its own class, or one that the user's process has registered.
+        return re.fullmatch(r"[\w>.]+", called) is not None
+    if module == "builtins" and name == "function":  # Keras 2.13 writes this of every function, whatever its module
+        return called.isidentifier() and not hasattr(builtins, called)
+    return _is_of_keras(module, called, name == "function")
+
+
+def _text(inner: Mapping[str, Any], key: str) -> str:
+    value = inner.get(key)
+    return value if isinstance(value, str) else ""
+
+
+_KERAS_TOPS = ("keras", "tf_keras", "tensorflow", *_HUBS)
+# No word on the command line should make these of a model's file: they are the interpreter's own.
+_DANGEROUS = frozenset(("builtins", "os", "posix", "nt", "sys", "subprocess", "shutil", "importlib", "runpy", "pickle",
+    "marshal", "ctypes", "socket", "pty", "code", "transferpipe", "webbrowser", "urllib", "http", "multiprocessing",
+    "operator", "functools", "types", "inspect", "io", "pathlib", "tempfile", "shelve", "timeit", "pdb", "numpy",
+    "torch", "jax"))  # fmt: skip
+
+
+def _is_of_keras(module: str, name: str, function: bool) -> bool:
+    top = module.partition(".")[0]
+    if top in _HUBS:
+        return _CLASS.fullmatch(name) is not None and not function
+    found = _KERAS.match(module)
+    rest = module[found.end() :] if found else "?"
+    if rest and not rest.startswith("."):
+        return False
+    room = rest.removeprefix(".").partition(".")[0]
+    if function:
+        return room in _FUNCTION_ROOMS and name.isidentifier() and not name.startswith("_")
+    if _CLASS.fullmatch(name) is None:
+        return False
+    return room in _ROOMS or name in _SINGLE
+
+
+def _check_operation(inner: Mapping[str, Any], where: str) -> None:
+    config = inner.get("config")
+    function = config.get("function") if isinstance(config, Mapping) else None
+    if inner.get("class_name") == "SlicingOpLambda" and function is None:
+        return
+    if not isinstance(function, str) or not _OPERATIONS.fullmatch(function.removeprefix("tf.")):
+        what = f"its configuration calls TensorFlow's {str(function)[:200]!r}, which is not plain arithmetic"
+        raise UnsafeError(Problem(where, f"{what}: it is not copied", _OWN_CODE))
+
+
+def _check_sizes(inner: Mapping[str, Any], where: str, values: int | None) -> None:
+    for key in _SIZES & inner.keys():
+        size = _size(inner[key])
+        most = _MOST if values is None or key not in _WIDTHS else _PACKED * values
+        # A layer of few units has few weights, whatever else lies in the file.
+        if size > max(most, 1024 if key in _WIDTHS else 0):
+            of = f", and the file holds {values:,} values" if most != _MOST else ""
+            what = f"its configuration declares {key}: {str(inner[key])[:80]}{of}"
+            raise UnsafeError(Problem(where, f"{what}: no layer is so large", _OWN_CODE))
+
+
+def _size(value: Any) -> int:
+    """Return how many values a setting stands for: itself, or the product of a shape's axes."""
+    if isinstance(value, bool):
+        return 0
+    if isinstance(value, int):
+        return abs(value)
+    if isinstance(value, float):
+        return 1 << 62 if not math.isfinite(value) or abs(value) > 1 << 62 else int(abs(value))
+    if isinstance(value, list | tuple):
+        return math.prod(max(1, _size(item)) for item in value)
+    if isinstance(value, Mapping):  # a tuple as Keras 3 writes it
+        return _size(value.get("items", 0))
+    return 0
