@@ -128,7 +128,7 @@ def test_another_format(tmp_path):
     assert read(tmp_path / "right.weights.h5")
 
 
-@follows("read_mapping: name another `format:`")
+@follows("_read_text: name another `format:`")
 def test_json_that_is_none(tmp_path, monkeypatch):
     from transferpipe.files import json_text
 

@@ -21,6 +21,23 @@ def read_mapping(path: Path, most: int = MOST_JSON) -> dict[str, Any]:
         FileError: not readable, not JSON, not a mapping, or larger than `most` bytes.
         UnsafeError: a key stands there twice.
     """
+    return parse_mapping(_read_text(path, most), str(path), "the file")
+
+
+def read_list(path: Path, most: int = MOST_JSON) -> list[Any]:
+    """Return the list that the file holds.
+
+    Raises:
+        FileError: not readable, not JSON, not a list, or larger than `most` bytes.
+        UnsafeError: a key of a mapping stands there twice.
+    """
+    found = _parse(_read_text(path, most), str(path), "the file")
+    if not isinstance(found, list):
+        raise FileError(Problem(str(path), f"the file is a {type(found).__name__}, not a list", _AGAIN))
+    return found
+
+
+def _read_text(path: Path, most: int) -> bytes:
     try:
         with path.open("rb") as file:
             text = file.read(most + 1)
@@ -29,7 +46,7 @@ def read_mapping(path: Path, most: int = MOST_JSON) -> dict[str, Any]:
     if len(text) > most:
         what = f"has more than {most:,} bytes, too much for a file that only describes others"
         raise FileError(Problem(str(path), what, "name another `format:`"))
-    return parse_mapping(text, str(path), "the file")
+    return text
 
 
 def parse_mapping(text: bytes, where: str, part: str) -> dict[str, Any]:
@@ -39,7 +56,13 @@ def parse_mapping(text: bytes, where: str, part: str) -> dict[str, Any]:
         FileError: not JSON, or not a mapping.
         UnsafeError: a key stands there twice. The last would win, and other readers may take the first.
     """
+    found = _parse(text, where, part)
+    if not isinstance(found, dict):
+        raise FileError(Problem(where, f"{part} is a {type(found).__name__}, not a mapping", _AGAIN))
+    return found
 
+
+def _parse(text: bytes, where: str, part: str) -> Any:
     def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
@@ -49,9 +72,6 @@ def parse_mapping(text: bytes, where: str, part: str) -> dict[str, Any]:
         return found
 
     try:
-        found = json.loads(text.decode("utf-8"), object_pairs_hook=without_duplicates)
+        return json.loads(text.decode("utf-8"), object_pairs_hook=without_duplicates)
     except (ValueError, RecursionError) as error:
         raise FileError(Problem(where, f"{part} cannot be read: {error}", _AGAIN)) from error
-    if not isinstance(found, dict):
-        raise FileError(Problem(where, f"{part} is a {type(found).__name__}, not a mapping", _AGAIN))
-    return found

@@ -5,6 +5,7 @@ import json
 import h5py
 import numpy as np
 import pytest
+from graph_defs import graph_def
 from hand_made import config_of, layer, write_archive, write_weights
 from legacy_files import layer as legacy_layer
 from legacy_files import model as legacy_model
@@ -131,6 +132,25 @@ class TestOnnx(FormatLaws):
     def write(self, folder):
         (folder / "model.bin").write_bytes(onnx_model(raw("a.w", KERNEL), raw("a.b", BIAS)))
         return folder / "model.bin", {"a/w": KERNEL, "a/b": BIAS}
+
+
+class TestGraphDef(FormatLaws):
+    name = "graph_def"
+
+    def write(self, folder):
+        (folder / "model.bin").write_bytes(graph_def({"d/MatMul": KERNEL, "d/BiasAdd": BIAS}))
+        return folder / "model.bin", {"d/kernel": KERNEL, "d/bias": BIAS}
+
+
+class TestTfjsManifest(FormatLaws):
+    name = "tfjs"
+
+    def write(self, folder):
+        write_model(folder, [weight("d/kernel", KERNEL), weight("d/bias", BIAS)], shard=16)
+        groups = json.loads((folder / "model.json").read_text())["weightsManifest"]
+        (folder / "model.json").unlink()
+        (folder / "model-weights_manifest.json").write_text(json.dumps(groups))
+        return folder / "model-weights_manifest.json", {"d/kernel": KERNEL, "d/bias": BIAS}
 
 
 class TestTorch(FormatLaws):

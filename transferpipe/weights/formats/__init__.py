@@ -35,7 +35,8 @@ FORMATS: Mapping[str, Format] = {
     ),
     "tfjs": Format(
         "tfjs.model:open_tfjs",
-        is_folder=lambda _, names: "model.json" in names,
+        is_folder="tfjs.model:is_model_folder",
+        is_content="signatures:is_weights_manifest",
         is_json=lambda data: "weightsManifest" in data,
     ),
     "weights_json": Format("keras.shards:open_weights_json", is_json="keras.shards:is_shard_list"),
@@ -51,6 +52,7 @@ FORMATS: Mapping[str, Format] = {
     "npz": Format("numpy.npz:open_npz", is_archive=lambda names: any(name.endswith(".npy") for name in names)),
     "npy": Format("numpy.npy:open_npy", begins=b"\x93NUMPY"),
     "onnx": Format("onnx.model:open_onnx", is_content="signatures:is_onnx"),
+    "graph_def": Format("tensorflow.graph_def:open_graph_def", is_content="signatures:is_graph_def"),
     "torch": Format(
         "torch.checkpoint:open_torch",
         is_archive="signatures:is_torch",

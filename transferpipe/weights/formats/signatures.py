@@ -51,6 +51,24 @@ def is_onnx(path: Path, head: bytes) -> bool:
     return is_model(path, path.stat().st_size)
 
 
+def is_graph_def(path: Path, head: bytes) -> bool:
+    """Tell whether it begins with a node, and is a whole message of TensorFlow's graphs."""
+    if head[:1] != b"\x0a":
+        return False
+    from transferpipe.weights.formats.tensorflow.graph_def import is_graph_def as is_graph
+
+    return is_graph(path, path.stat().st_size)
+
+
+def is_weights_manifest(path: Path, head: bytes) -> bool:
+    """Tell whether it is a list of groups of weights, as TensorFlow.js keeps one beside a model."""
+    if head.lstrip()[:1] != b"[":
+        return False
+    from transferpipe.weights.formats.tfjs.manifest import is_manifest
+
+    return is_manifest(path)
+
+
 def is_torch(names: Names) -> bool:
     """Tell whether an archive has the one member that describes a checkpoint."""
     from transferpipe.weights.formats.torch.zip_form import pickle_member

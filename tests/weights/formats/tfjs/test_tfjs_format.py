@@ -110,12 +110,76 @@ def test_texts_whose_length_lies_where_a_piece_of_the_file_ends(tmp_path):
     assert open_source(write_model(tmp_path, group, **GRAPH)).read("b") == 2
 
 
-def test_graph_models_keep_their_names(tmp_path):
+def test_graph_models_are_named_by_layer_and_role(tmp_path):
     names = ["StatefulPartitionedCall/model/conv1/Conv2D/ReadVariableOp", "w.1"]
-    source = open_source(write_model(tmp_path, [weight(n, np.float32([1])) for n in names], **GRAPH))
-    assert [w.name for w in source.catalog] == names
+    values = [np.float32([k]) for k in range(2)]
+    source = open_source(write_model(tmp_path, [weight(n, v) for n, v in zip(names, values, strict=True)], **GRAPH))
+    assert [w.name for w in source.catalog] == ["model/conv1/kernel", "w.1"]
+    assert source.read(names[0]) == 0  # the file's own name stays a second one
     assert (source.format, source.details["format"]) == ("tfjs", "graph-model")
     assert {p.name for p in source.files} == {"model.json", "group1-shard1of1.bin"}
+
+
+def test_numbered_weights_are_named_by_what_takes_them(tmp_path):
+    """As the converter leaves a graph that was optimized: biases and activations are fused into the products."""
+    call = "StatefulPartitionedCall/net"
+    shapes = {
+        "unknown_26": (3, 3, 2, 4),
+        "unknown_27": (4,),
+        "Const_3": (4, 5),
+        f"{call}/d/BiasAdd/ReadVariableOp": (5,),
+    }
+    shapes |= {
+        f"{call}/bn/FusedBatchNormV3/Scaled": (4,),
+        "unknown": (4,),
+        "unknown_1": (4,),
+        "unknown_2": (4,),
+        "axis": (),
+    }
+    d, conv = f"{call}/d/BiasAdd/ReadVariableOp", f"{call}/conv/Relu"
+    nodes = [
+        (conv, "_FusedConv2D", ["x", "unknown_26", "unknown_27"]),
+        (f"{call}/bn/FusedBatchNormV3", "FusedBatchNormV3", [conv, f"{call}/bn/FusedBatchNormV3/Scaled", "unknown", "unknown_1", "unknown_2"]),
+        (f"{call}/mean", "Mean", [f"{call}/bn/FusedBatchNormV3:0", "axis"]),
+        (f"{call}/d/BiasAdd", "_FusedMatMul", [f"{call}/mean", "Const_3", d, f"^{conv}"]),
+    ]  # fmt: skip
+    topology = {
+        "node": [{"name": n, "op": "Const"} for n in shapes] + [{"name": n, "op": o, "input": i} for n, o, i in nodes]
+    }
+    group = [weight(n, np.full(s, k, "f4")) for k, (n, s) in enumerate(shapes.items())]
+    source = open_source(write_model(tmp_path, group, format="graph-model", modelTopology=topology))
+    assert {w.where.partition(":")[2]: w.name for w in source.catalog} == {
+        "unknown_26": "net/conv/kernel",
+        "unknown_27": "net/conv/bias",
+        "Const_3": "net/d/kernel",
+        d: "net/d/bias",
+        f"{call}/bn/FusedBatchNormV3/Scaled": "net/bn/gamma",
+        "unknown": "net/bn/beta",
+        "unknown_1": "net/bn/moving_mean",
+        "unknown_2": "net/bn/moving_variance",
+        "axis": "axis",
+    }
+    assert source.catalog.operands == {"axis"}
+    assert all(np.all(source.read(n) == k) for k, n in enumerate(shapes))
+
+
+@pytest.mark.parametrize("by", ["file", "folder"])
+def test_a_manifest_alone(by, tmp_path):
+    values = {"StatefulPartitionedCall/d/MatMul/ReadVariableOp": np.ones((2, 3), "f4"), "e/kernel:0": np.zeros(4, "f4")}
+    manifest = [{"paths": ["m.bin"], "weights": [weight(n, v)[0] for n, v in values.items()]}]
+    (tmp_path / "m.bin").write_bytes(b"".join(v.tobytes() for v in values.values()))
+    path = tmp_path / "m-weights_manifest.json"
+    path.write_text(json.dumps(manifest))
+    source = open_source(path if by == "file" else tmp_path)
+    assert {w.name: w.shape for w in source.catalog} == {"d/kernel": (2, 3), "e/kernel": (4,)}
+    assert source.read("d/kernel").tobytes() == np.ones((2, 3), "f4").tobytes()
+
+
+@pytest.mark.parametrize("text", ["[]", "[3]", '[{"paths": []}]', "[", '[{"paths": [], "weights": [], "paths": []}]'])
+def test_lists_that_are_no_manifests(text, tmp_path):
+    (tmp_path / "list.json").write_text(text)
+    with pytest.raises(FileError, match="is of no known format"):
+        open_source(tmp_path / "list.json")
 
 
 def test_weights_without_a_topology_are_named_after_their_layers(tmp_path):

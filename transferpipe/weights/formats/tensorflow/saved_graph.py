@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transferpipe.files.protobuf import BYTES, Field, fields, message, number, read_fields, text, window_reader
+from transferpipe.files.protobuf import BYTES, Field, Read, fields, message, number, read_fields, text, window_reader
 from transferpipe.files.segment import opened, read_into
 from transferpipe.weights.formats.tensorflow.catalog import ObjectFacts
 from transferpipe.weights.formats.tensorflow.object_graph import (
@@ -25,9 +25,9 @@ from transferpipe.weights.formats.tensorflow.object_graph import (
 # Of text and of graphs alone; protocol buffers themselves end at 2 GiB.
 _MOST_GRAPH = 1 << 28
 _MOST_METADATA = 1 << 28
-# SavedModel.meta_graphs (saved_model.proto) and MetaGraphDef.object_graph_def (meta_graph.proto) of
+# SavedModel.meta_graphs (saved_model.proto), MetaGraphDef.graph_def and .object_graph_def (meta_graph.proto) of
 # tensorflow/core/protobuf.
-_META_GRAPH, _OBJECT_GRAPH = 2, 7
+_META_GRAPH, _GRAPH, _OBJECT_GRAPH = 2, 2, 7
 _METRIC = "_tf_keras_metric"
 
 
@@ -56,6 +56,19 @@ def read_saved_graph(path: Path) -> tuple[SavedNode, ...]:
                 if field.number == _OBJECT_GRAPH and field.kind == BYTES:
                     return _read_graph(descriptor, field, path)
     return ()
+
+
+def find_graph(read: Read, size: int) -> Field:
+    """Return where the first graph of computations lies in `saved_model.pb`.
+
+    Raises:
+        ValueError: it has none.
+    """
+    for graph in (f for f in read_fields(read, 0, size) if f.number == _META_GRAPH and f.kind == BYTES):
+        for field in read_fields(read, graph.begin, graph.end):
+            if field.number == _GRAPH and field.kind == BYTES:
+                return field
+    raise ValueError("it holds no graph")
 
 
 def _read_graph(descriptor: int, field: Field, path: Path) -> tuple[SavedNode, ...]:

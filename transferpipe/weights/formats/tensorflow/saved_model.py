@@ -1,6 +1,7 @@
 """SavedModel folders: the weights straight from the checkpoint inside, whatever the model computes.
 
-Nothing of the graph of computations is looked at, so models that TensorFlow itself cannot load are read as well.
+Nothing of the graph of computations is looked at, so models that TensorFlow itself cannot load are read as well; of a
+model without variables, which were frozen, the constants of that graph are the weights.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.tensorflow.bundle import open_bundle
 from transferpipe.weights.formats.tensorflow.catalog import ObjectFacts
 from transferpipe.weights.formats.tensorflow.checkpoint import source_of
+from transferpipe.weights.formats.tensorflow.graph_def import open_constants
 from transferpipe.weights.formats.tensorflow.object_graph import ObjectNode
 from transferpipe.weights.formats.tensorflow.paths import KERAS_METADATA, MODEL, VARIABLES
-from transferpipe.weights.formats.tensorflow.saved_graph import facts_of, read_metadata, read_saved_graph
+from transferpipe.weights.formats.tensorflow.saved_graph import facts_of, find_graph, read_metadata, read_saved_graph
 
 _AGAIN = "the model is damaged or incomplete: copy or save it again"
 
@@ -32,15 +34,22 @@ def open_saved_model(path: Path) -> FileSource:
     folder = path if path.is_dir() else path.parent
     index = folder / VARIABLES
     if not index.is_file():
-        what = f"holds no variables: there is no {VARIABLES}"
-        fix = "copy all of the folder; a frozen graph has no variables, only constants, which are not read"
-        raise FileError(Problem(str(folder), what, fix))
+        return _open_frozen(path, folder)
     files = [folder / name for name in (MODEL, KERAS_METADATA) if (folder / name).is_file()]
 
     def read_facts(nodes: tuple[ObjectNode, ...]) -> ObjectFacts:
         return _facts_beside(folder, nodes)
 
     return source_of(path, "saved_model", open_bundle(index), (index, *files), read_facts)
+
+
+def _open_frozen(path: Path, folder: Path) -> FileSource:
+    """Open the constants of a model whose variables were frozen into its graph."""
+    try:
+        return open_constants(path, folder / MODEL, "saved_model", find_graph)
+    except FileError as error:
+        what = f"holds no variables: there is no {VARIABLES}, and its graph has no constants that are weights"
+        raise FileError(Problem(str(folder), what, "copy all of the folder")) from error
 
 
 def _facts_beside(folder: Path, nodes: tuple[ObjectNode, ...]) -> ObjectFacts:

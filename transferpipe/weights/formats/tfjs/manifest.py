@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.errors import FileError, Problem, Problems
+from transferpipe.errors import FileError, Problem, Problems, TransferError
 from transferpipe.files.inside import file_inside
 from transferpipe.files.joined import JoinedFiles, join_files
+from transferpipe.files.json_text import read_list
 from transferpipe.files.segment import CHUNK
 
 _AGAIN = "download or convert the model again, all of its files"
@@ -84,6 +85,15 @@ def unpack(stored: NDArray[Any], packing: Packing | None, dtype: str) -> NDArray
         return stored.astype(dtype)
     line = stored.astype(np.float64) * packing.scale + packing.lowest
     return (np.floor(line + 0.5) if dtype == "int32" else line).astype(dtype)
+
+
+def is_manifest(path: Path) -> bool:
+    """Tell whether the file is JSON that lists groups of weights."""
+    try:
+        groups = read_list(path)
+    except TransferError:
+        return False
+    return bool(groups) and all(isinstance(g, dict) and {"paths", "weights"} <= g.keys() for g in groups)
 
 
 def read_manifest(path: Path, groups: object) -> list[ManifestEntry]:

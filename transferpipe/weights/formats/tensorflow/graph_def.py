@@ -1,0 +1,310 @@
+"""Frozen graphs of TensorFlow (``GraphDef``): the constants that were variables, read without TensorFlow.
+
+TensorFlow's own reader builds the whole message in memory, values included; here values stay where they are, and every
+length is checked against the file. Nothing of the graph is run: its operations only tell what the constants are.
+
+Fields: https://github.com/tensorflow/tensorflow/tree/master/tensorflow/core/framework (``graph.proto``,
+``node_def.proto``, ``attr_value.proto``, ``tensor.proto``, ``tensor_shape.proto``, ``function.proto``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.errors import FileError, Problem, UnsafeError
+from transferpipe.files.protobuf import (
+    BYTES,
+    FIXED32,
+    FIXED64,
+    VARINT,
+    Field,
+    Read,
+    read_fields,
+    varints,
+    window_reader,
+)
+from transferpipe.files.segment import Segment, opened, read_into
+from transferpipe.files.stamp import Stamp, check_unchanged, file_stamp
+from transferpipe.text.collapse import counted
+from transferpipe.text.listing import listed
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.formats.raw_value import Stretch
+from transferpipe.weights.formats.tensorflow.bundle_entry import NUMBERS, STRING
+from transferpipe.weights.formats.tensorflow.constant_names import GraphOperation, name_constants, weights_among
+from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec, numpy_dtype
+
+# Numbers of fields in GraphDef, FunctionDefLibrary, FunctionDef, NodeDef and AttrValue.
+_NODE, _VERSION, _LIBRARY, _VERSIONS = 1, 3, 2, 4
+_FUNCTION, _SIGNATURE, _FUNCTION_NODE = 1, 1, 3
+_NAME, _OP, _INPUT, _ATTRIBUTE, _TENSOR = 1, 2, 3, 5, 8
+# Of TensorProto: the values as they are in memory, or one after the other, by the kind of number.
+_DTYPE, _SHAPE, _CONTENT = 1, 2, 4
+_TYPED = {
+    5: ("float32",), 6: ("float64",), 7: ("int32", "int16", "int8", "uint8", "uint16"), 9: ("complex64",),
+    10: ("int64",), 11: ("bool",), 12: ("complex128",), 13: ("float16", "bfloat16"), 16: ("uint32",), 17: ("uint64",),
+}  # fmt: skip
+_FLOATING = {5: "<f4", 6: "<f8", 9: "<f4", 12: "<f8"}
+# NumPy before 2.0 knows 32 axes; names become parts of messages.
+_MOST_AXES, _MOST_NAME, _MOST_LISTED, _MOST_CHUNKS = 32, 4096, 10, 1_000_000
+# Values that a graph gives by one number, repeated, take no room in the file: as many as a file of a gigabyte has.
+_MOST_REPEATED = 1 << 28
+_AGAIN = "the file is damaged or truncated: download or save it again"
+
+
+@dataclass(frozen=True)
+class _Constant:
+    """One constant: its name, shape and dtype, and where its values lie, as bytes or as numbers in fields."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    raw: Stretch | None = None
+    number: int = 0
+    chunks: tuple[tuple[int, int], ...] = ()
+    is_readable: bool = True
+
+
+def open_graph_def(path: Path) -> FileSource:
+    """Open a frozen graph.
+
+    Raises:
+        FileError: not readable, damaged, or without a constant that is a weight.
+        UnsafeError: two nodes have one name.
+    """
+    return open_constants(path, path, "graph_def", lambda _, size: Field(0, BYTES, 0, size, size))
+
+
+def open_constants(path: Path, file: Path, format: str, find: Callable[[Read, int], Field]) -> FileSource:
+    """Open the constants of a graph that lies somewhere in a file.
+
+    Args:
+        path: what the user named.
+        file: the file.
+        format: name of the format.
+        find: returns where in the file, of a size, the graph lies.
+
+    Raises:
+        FileError: see `open_graph_def`.
+        UnsafeError: see `open_graph_def`.
+    """
+    stamp = file_stamp(file)
+    try:
+        with opened(file) as descriptor:
+            read = window_reader(descriptor)
+            constants, operations = _read_graph(read, find(read, stamp[1]), file, stamp)
+    except (OSError, ValueError) as error:
+        raise FileError(Problem(str(path), f"is not a readable graph: {error}", _AGAIN)) from error
+    readable = {c.name: c for c in constants if c.is_readable}
+    taken = weights_among({n: c.shape for n, c in readable.items()}, operations)
+    kept = {n: c for n, c in readable.items() if n in taken or _may_be_weight(c)}
+    unread = [Unreadable(c.name, f"is {c.dtype}", "save it as numbers", c.name) for c in constants if not c.is_readable]
+    if not kept:
+        found = [f"its graph has {counted(len(operations), 'node')}", f"{counted(len(constants), 'constant')}"]
+        what = f"holds no weights that can be read: {listed(found)}"
+        raise FileError(
+            Problem(str(path), what, "freeze it again with its variables, or name the checkpoint beside it")
+        )
+    names = name_constants({n: c.shape for n, c in kept.items()}, operations)
+    specs = tuple(WeightSpec(names[n], c.shape, c.dtype, None, n) for n, c in kept.items())
+    aside = len(readable) - len(kept)
+    details = {"beside the weights": f"{counted(aside, 'constant')} (shapes, axes, factors)"} if aside else {}
+    details |= {"not read": listed([u.name for u in unread], _MOST_LISTED)} if unread else {}
+    called = {file: name for file, name in names.items() if file != name and file not in names.values()}
+
+    def locate_entry(spec: WeightSpec) -> Segment | None:
+        place = kept[spec.where].raw
+        return place.locate(spec) if place else None
+
+    return FileSource(
+        path=path,
+        format=format,
+        catalog=Catalog(specs, str(path), unreadable=tuple(unread), file_names=called),
+        read_entry=lambda spec: _read(kept[spec.where], spec, file, stamp),
+        locate_entry=locate_entry,
+        details=details,
+        parts=(file,),
+    )
+
+
+def is_graph_def(path: Path, size: int) -> bool:
+    """Tell whether the file is a whole message that has what every graph has, and nothing else."""
+    kinds = {_NODE: BYTES, _LIBRARY: BYTES, _VERSION: VARINT, _VERSIONS: BYTES}
+    try:
+        with opened(path) as descriptor:
+            read = window_reader(descriptor)
+            nodes = 0
+            for each in read_fields(read, 0, size):
+                if kinds.get(each.number) != each.kind:
+                    return False
+                if each.number == _NODE:
+                    nodes += 1
+                    if nodes == 1 and not _operation(read, each)[0].op:
+                        return False
+            return nodes > 0
+    except (OSError, ValueError):
+        return False
+
+
+def _may_be_weight(constant: _Constant) -> bool:
+    """Tell whether a constant that no operation shows to be a weight may be one: several floats."""
+    kind = numpy_dtype(constant.dtype).kind
+    return math.prod(constant.shape) > 1 and kind not in "iub"
+
+
+def _read_graph(read: Read, graph: Field, path: Path, stamp: Stamp) -> tuple[list[_Constant], list[GraphOperation]]:
+    constants: list[_Constant] = []
+    operations: list[GraphOperation] = []
+    seen: set[str] = set()
+    for prefix, message in _node_messages(read, graph):
+        operation, tensor = _operation(read, message)
+        name = prefix + operation.name
+        if name in seen:
+            raise UnsafeError(Problem(f"{path}: {name}", "is in the file twice", "save the model again"))
+        seen.add(name)
+        operations.append(GraphOperation(name, operation.op, tuple(prefix + i for i in operation.inputs)))
+        if operation.op == "Const" and tensor is not None:
+            constants.append(_constant(read, name, tensor, path, stamp))
+    return constants, operations
+
+
+def _node_messages(read: Read, graph: Field) -> Iterator[tuple[str, Field]]:
+    """Yield the nodes of the graph, and behind them those of its functions, with what their names begin with."""
+    libraries = []
+    for each in read_fields(read, graph.begin, graph.end):
+        if each.number == _NODE and each.kind == BYTES:
+            yield "", each
+        elif each.number == _LIBRARY and each.kind == BYTES:
+            libraries.append(each)
+    for library in libraries:
+        for function in read_fields(read, library.begin, library.end):
+            if function.number == _FUNCTION and function.kind == BYTES:
+                parts = list(read_fields(read, function.begin, function.end))
+                signature = next((p for p in parts if p.number == _SIGNATURE and p.kind == BYTES), None)
+                name = _text(read, signature, _NAME) if signature else ""
+                yield from ((f"{name}/", p) for p in parts if p.number == _FUNCTION_NODE and p.kind == BYTES)
+
+
+def _operation(read: Read, message: Field) -> tuple[GraphOperation, Field | None]:
+    """Return a node, and the tensor that it holds as its ``value``."""
+    texts: dict[int, list[str]] = {_NAME: [], _OP: [], _INPUT: []}
+    tensor = None
+    for part in read_fields(read, message.begin, message.end):
+        if part.number in texts:
+            texts[part.number].append(_decoded(read, part))
+        elif part.number == _ATTRIBUTE and part.kind == BYTES and _text(read, part, 1) == "value":
+            values = [f for f in read_fields(read, part.begin, part.end) if f.number == 2 and f.kind == BYTES]
+            for value in values:
+                found = [f for f in read_fields(read, value.begin, value.end) if f.number == _TENSOR]
+                tensor = found[-1] if found else tensor
+    name, op = ((*texts[n], "")[0] for n in (_NAME, _OP))
+    return GraphOperation(name, op, tuple(texts[_INPUT])), tensor
+
+
+def _text(read: Read, message: Field, number: int) -> str:
+    fields = read_fields(read, message.begin, message.end)
+    return next((_decoded(read, f) for f in fields if f.number == number), "")
+
+
+def _decoded(read: Read, part: Field) -> str:
+    if part.kind != BYTES or part.value > _MOST_NAME:
+        raise ValueError(f"a name is stored as kind {part.kind} with {part.value:,} bytes")
+    return read(part.begin, part.value).decode("utf-8")
+
+
+def _constant(read: Read, name: str, message: Field, path: Path, stamp: Stamp) -> _Constant:
+    if message.kind != BYTES:
+        raise ValueError(f"{name!r} is stored as kind {message.kind}, not as a message")
+    parts = list(read_fields(read, message.begin, message.end))
+    number = next((p.value for p in parts if p.number == _DTYPE and p.kind == VARINT), 0)
+    shape = tuple(_sizes(read, next((p for p in parts if p.number == _SHAPE and p.kind == BYTES), None), name))
+    dtype = NUMBERS.get(number)
+    if dtype is None:
+        kind = "text" if number == STRING else f"of the dtype number {number}"
+        return _Constant(name, shape, kind, is_readable=False)
+    needed = math.prod(shape) * numpy_dtype(dtype).itemsize
+    contents = [p for p in parts if p.number == _CONTENT and p.kind == BYTES and p.value]
+    typed = [p for p in parts if p.number in _TYPED and (p.value or p.kind != BYTES)]
+    numbers = {p.number for p in typed}
+    if len(contents) + bool(typed) > 1 or len(numbers) > 1 or len(typed) > _MOST_CHUNKS:
+        raise ValueError(f"{name!r} keeps its values in several fields")
+    if contents:
+        if contents[0].value != needed:
+            what = f"has {contents[0].value:,} bytes, but shape {shape} of {dtype} needs {needed:,}"
+            raise ValueError(f"{name!r} {what}")
+        return _Constant(name, shape, dtype, Stretch(path, stamp, contents[0].begin))
+    if any(dtype not in _TYPED[n] for n in numbers):
+        raise ValueError(f"{name!r} keeps values of {dtype} in field {numbers.pop()}")
+    stored = sum(p.end - p.begin for p in typed)
+    if stored < math.prod(shape) > _MOST_REPEATED:
+        raise ValueError(f"{name!r} declares {math.prod(shape):,} values, of which the file has {stored:,} bytes")
+    kinds = (BYTES, VARINT, FIXED32, FIXED64)
+    if any(p.kind not in kinds for p in typed):
+        raise ValueError(f"{name!r} keeps its values in a way that no TensorFlow writes")
+    return _Constant(name, shape, dtype, None, next(iter(numbers), 0), tuple((p.begin, p.end) for p in typed))
+
+
+def _sizes(read: Read, message: Field | None, name: str) -> Iterator[int]:
+    """Yield the sizes of a ``TensorShapeProto``; a scalar has none."""
+    fields = read_fields(read, message.begin, message.end) if message else ()
+    count = 0
+    for dimension in fields:
+        if dimension.number != 2 or dimension.kind != BYTES:
+            continue
+        sizes = [f.signed for f in read_fields(read, dimension.begin, dimension.end) if f.number == 1]
+        size = sizes[-1] if sizes else 0
+        count += 1
+        if count > _MOST_AXES or size < 0:
+            raise ValueError(f"{name!r} has an impossible shape")
+        yield size
+
+
+def _read(constant: _Constant, spec: WeightSpec, path: Path, stamp: Stamp) -> NDArray[Any]:
+    if constant.raw:
+        return constant.raw.read(spec)
+    check_unchanged(path, stamp)
+    try:
+        return _repeated(_numbers(constant, path), constant)
+    except (OSError, ValueError) as error:
+        raise FileError(Problem(f"{path}: {spec.where}", f"cannot be read: {error}", _AGAIN)) from error
+
+
+def _numbers(constant: _Constant, path: Path) -> NDArray[Any]:
+    """Return the numbers that stand in the fields of a constant."""
+    data = bytearray(sum(end - begin for begin, end in constant.chunks))
+    at = 0
+    with opened(path) as descriptor:
+        for begin, end in constant.chunks:
+            read_into(descriptor, memoryview(data)[at : at + end - begin], begin, path)
+            at += end - begin
+    dtype = numpy_dtype(constant.dtype)
+    if constant.number in _FLOATING:
+        numbers = np.frombuffer(data, _FLOATING[constant.number])
+        floats: NDArray[Any] = numbers.view(dtype) if dtype.kind == "c" else numbers.astype(dtype)
+        return floats
+    bits = np.fromiter(varints(data), np.uint64)
+    if constant.dtype == "bool":
+        return np.not_equal(bits, 0)
+    narrow = np.dtype(np.uint16) if dtype.kind not in "iu" else dtype
+    values = bits.astype(narrow)
+    if not np.array_equal(values.astype(np.uint64), bits):
+        raise ValueError(f"holds numbers that are no {constant.dtype}")
+    decoded: NDArray[Any] = values.view(dtype)
+    return decoded
+
+
+def _repeated(numbers: NDArray[Any], constant: _Constant) -> NDArray[Any]:
+    """Return all values: where fewer are stored, the last one stands for the rest, and none at all for zeros."""
+    count = math.prod(constant.shape)
+    if numbers.size > count:
+        raise ValueError(f"holds {numbers.size:,} numbers, but shape {constant.shape} needs {count:,}")
+    value = np.empty(count, numpy_dtype(constant.dtype))
+    value[: numbers.size] = numbers
+    value[numbers.size :] = numbers[-1] if numbers.size else 0
+    return value.reshape(constant.shape)
