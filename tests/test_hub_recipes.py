@@ -7,10 +7,15 @@ import zipfile
 
 import h5py
 import pytest
+from compact import catalog, structure
 from hf_folders import write_bert, write_gpt2, write_llama, write_resnet, write_vit
 
 from transferpipe.cli import main
+from transferpipe.cli.compose.composing import Composer
 from transferpipe.cli.compose.folders import conf_folder
+from transferpipe.planning.planner import make_plan
+from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.weights.formats import open_source
 
 FOLDERS = {
     "bert": ("hf_bert", "BertBackbone", write_bert),
@@ -57,3 +62,115 @@ def test_a_recipe_has_a_fifth_of_the_lines_of_the_converter(recipe):
     text = (conf_folder() / "recipe" / f"{recipe}.yaml").read_text()
     rules = re.search(r"^mapping:\n((  .*\n)+)", text, re.MULTILINE)[1].splitlines()
     assert 5 * sum(not line.lstrip().startswith("#") for line in rules) <= len(code.splitlines())
+
+
+def layer(name, kind, **shapes):
+    return "".join(f"{name}/{own} {shape} float32 {kind}\n" for own, shape in shapes.items())
+
+
+def norm(name, size=8):
+    return layer(name, "LayerNormalization", gamma=size, beta=size)
+
+
+def dense(name, inputs, outputs):
+    return layer(name, "Dense", kernel=f"{inputs}x{outputs}", bias=outputs)
+
+
+def attention(name, heads=2, key_heads=2, bias=True):
+    size, text = 8 // heads, ""
+    for part, count in (("query", heads), ("key", key_heads), ("value", key_heads)):
+        shapes = {"kernel": f"8x{count}x{size}", **({"bias": f"{count}x{size}"} if bias else {})}
+        text += layer(f"{name}/{part}", "EinsumDense", **shapes)
+    return text + layer(
+        f"{name}/attention_output", "EinsumDense", kernel=f"{heads}x{size}x8", **({"bias": 8} if bias else {})
+    )
+
+
+def embeddings(rows, *more):
+    tables = (("token_embedding", 11, "ReversibleEmbedding"), ("position_embedding", 6, "PositionEmbedding"), *more)
+    return "".join(layer(name, kind, embeddings=f"{n}x8") for name, n, kind in tables[:rows])
+
+
+def bert():
+    text = (
+        embeddings(3, ("segment_embedding", 2, "Embedding"))
+        + norm("embeddings_layer_norm")
+        + dense("pooled_dense", 8, 8)
+    )
+    for block in ("transformer_layer_0", "transformer_layer_1"):
+        text += attention(f"{block}/self_attention_layer") + norm(f"{block}/self_attention_layer_norm")
+        text += dense(f"{block}/feedforward_intermediate_dense", 8, 16) + dense(
+            f"{block}/feedforward_output_dense", 16, 8
+        )
+        text += norm(f"{block}/feedforward_layer_norm")
+    return text
+
+
+def gpt2():
+    text = embeddings(2) + norm("layer_norm")
+    for block in ("transformer_layer_0", "transformer_layer_1"):
+        text += attention(f"{block}/_self_attention_layer") + norm(f"{block}/self_attention_layer_norm")
+        text += dense(f"{block}/feedforward_intermediate_dense", 8, 32) + dense(
+            f"{block}/feedforward_output_dense", 32, 8
+        )
+        text += norm(f"{block}/feedforward_layer_norm")
+    return text
+
+
+def llama():
+    text = layer("token_embedding", "ReversibleEmbedding", embeddings="11x8", reverse_embeddings="8x11")
+    text += layer("sequence_output_layernorm", "LlamaLayerNorm", scale=8)
+    for block in ("transformer_layer_0", "transformer_layer_1"):
+        text += attention(f"{block}/_self_attention_layer", 4, 2, bias=False)
+        for name in ("_self_attention_layernorm", "_feedforward_layernorm"):
+            text += layer(f"{block}/{name}", "LlamaLayerNorm", scale=8)
+        for name, shape in (("gate", "8x16"), ("intermediate", "8x16"), ("output", "16x8")):
+            text += layer(f"{block}/feedforward_{name}_dense", "Dense", kernel=shape)
+    return text
+
+
+def vit():
+    start, text = "vit_patching_and_embedding", norm("vit_encoder/layer_norm")
+    text += f"{start}/class_token 1x1x8\n" + layer(f"{start}/patch_embedding", "Conv2D", kernel="4x4x3x8", bias=8)
+    text += layer(f"{start}/position_embedding", "Embedding", embeddings="5x8")
+    for n in (1, 2):
+        block = f"vit_encoder/encoder_layers/transformer_block_{n}"
+        text += norm(f"{block}/layer_norm_1") + attention(f"{block}/mha") + norm(f"{block}/layer_norm_2")
+        text += dense(f"{block}/mlp/dense_1", 8, 16) + dense(f"{block}/mlp/dense_2", 16, 8)
+    return text
+
+
+def resnet():
+    def conv(name, kernel, inputs, outputs):
+        sizes = dict.fromkeys(("gamma", "beta", "moving_mean", "moving_variance"), outputs)
+        text = layer(f"{name}_conv", "Conv2D", kernel=f"{kernel}x{kernel}x{inputs}x{outputs}")
+        return text + layer(f"{name}_bn", "BatchNormalization", **sizes)
+
+    text, inputs = conv("conv1", 7, 3, 64), 64
+    for stack, outputs in enumerate((64, 128, 256, 512)):
+        for n in range(2):
+            block = f"stack{stack}_block{n}"
+            text += conv(f"{block}_0", 1, inputs, outputs) if inputs != outputs else ""
+            text += conv(f"{block}_1", 3, inputs, outputs) + conv(f"{block}_2", 3, outputs, outputs)
+            inputs = outputs
+    return text
+
+
+BACKBONES = {"hf_bert": bert, "hf_gpt2": gpt2, "hf_llama": llama, "hf_vit": vit, "timm_resnet": resnet}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_rules_fill_a_backbone_and_use_all_of_the_folder(name, tmp_path):
+    """The catalogs are those of KerasHub's backbones; where it is installed, the tests above build these."""
+    recipe, _, write = FOLDERS[name]
+    source = open_source(write(tmp_path / "original"))
+    text = BACKBONES[recipe]()
+    if name == "llama, tied":
+        text = re.sub("token_embedding/reverse_embeddings .*\n", "", text)
+    data = Composer().compose([f"recipe={recipe}", f"source.path={tmp_path / 'original'}", "unused=error"]).data
+    kept = {key: data[key] for key in ("mapping", "ignore", "unused")}
+    written = read_recipe({**kept, "source": {"path": "m"}, "target": {"path": "t.keras"}})
+    target = structure(catalog(text, "target"))
+    plan = make_plan(written, {"source": source.catalog}, target, {"source": "m", "target": "t"}, {"source": "torch"})
+    assert len(plan.assignments) == len(target.catalog)
+    assert {w.code for w in plan.warnings} <= {"settings-differ"}

@@ -157,6 +157,21 @@ def test_alternatives_of_names_take_the_one_that_is_there(tmp_path):
     assert "has no layer 'bert/ln'" in problem(target, "x/weight 4", rule)
 
 
+@pytest.mark.parametrize("norm", [("gamma", "beta"), ("weight", "bias")])
+def test_safetensors_without_metadata_are_known_by_their_names(norm, tmp_path):
+    layers = {"layer": kl.Dense(8, name="outer"), "norm": kl.LayerNormalization(epsilon=1e-12, name="norm")}
+    model = keras.Sequential([keras.Input((16,)), *layers.values()])
+    rules = {
+        "o": {"to": "outer", "from": "encoder/layer/0/output/dense"},
+        "n": {"to": "norm", "from": "embeddings/LayerNorm"},
+    }
+    plan = tp.plan(str(write_bert(tmp_path / "bert", "", norm, None)), model, mapping=rules)
+    assert {a.target: a.sources[0].name.rpartition("/")[2] for a in plan.assignments} == {
+        "outer/kernel": "weight", "outer/bias": "bias", "norm/gamma": norm[0], "norm/beta": norm[1]
+    }  # fmt: skip
+    assert next(a for a in plan.assignments if a.target == "outer/kernel").steps == ({"transpose": [1, 0]},)
+
+
 def test_a_configuration_beside_the_file_names_what_weights_do_not_carry(tmp_path):
     source = open_source(write_bert(tmp_path / "bert"))
     assert source.details["configuration"] == "config.json, layer_norm_eps=1e-12, num_attention_heads=2"

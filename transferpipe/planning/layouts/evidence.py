@@ -20,7 +20,8 @@ _OWN_NAMES = re.compile(
     r"weight|bias|running_mean|running_var|num_batches_tracked|(weight|bias)_(ih|hh)(_l\d+(_reverse)?)?"
     r"|in_proj_(weight|bias)|[qkv]_proj_weight|weight_[gv]|original[01]"
 )
-_OF_KERAS = re.compile(r"(.*_)?(kernel|beta|embeddings|moving_mean|moving_variance)")
+# BERT's normalizations have a gamma and a beta in torch's own files too: its first ones came from TensorFlow.
+_OF_KERAS = re.compile(r"(.*_)?(kernel|embeddings|moving_mean|moving_variance)|.+_beta")
 _TELLING = re.compile(r"weight|running_(mean|var)|weight_.*|in_proj_weight")
 
 

@@ -61,7 +61,7 @@ FORMATS: Mapping[str, Format] = {
     ),
     "torch_index": Format(
         "torch.index:open_torch_index",
-        is_folder=lambda _, names: any(n.endswith(".bin.index.json") for n in names),
+        is_folder=lambda _, names: any(n.endswith((".bin.index.json", "pytorch_model.bin")) for n in names),
         is_json=lambda data: is_index_of(data, ".bin"),
     ),
     "tf_checkpoint": Format(

@@ -48,6 +48,16 @@ def test_by_index_and_by_folder(index):
             assert segment.path.read_bytes()[segment.offset :][: segment.nbytes] == value.tobytes()
 
 
+def test_a_folder_with_one_file_and_no_index(tmp_path):
+    write_zip(tmp_path / "pytorch_model.bin", *plain(ONE))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "num_attention_heads": 3}))
+    source = open_source(tmp_path)
+    assert [w.name for w in source.catalog] == ["a/weight", "a/bias"]
+    assert source.details["configuration"] == "config.json, num_attention_heads=3"
+    assert source.read("a/weight").tobytes() == ONE["a.weight"].tobytes()
+    assert source.path == tmp_path
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [

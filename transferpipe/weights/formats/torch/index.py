@@ -6,6 +6,7 @@ https://huggingface.co/docs/transformers/big_models#sharded-checkpoints
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,11 @@ from transferpipe.weights.formats.torch.checkpoint import open_torch
 from transferpipe.weights.spec import Catalog, WeightSpec
 
 INDEX = ".bin.index.json"
+SINGLE = "pytorch_model.bin"
 
 
 def open_torch_index(path: Path) -> FileSource:
-    """Open PyTorch checkpoints by their index, or by the folder that holds it.
+    """Open PyTorch checkpoints by their index, or by the folder that holds it, or ``pytorch_model.bin`` and no index.
 
     Raises:
         FileError: a file is missing or damaged, or the index and the files do not agree on which keys there are.
@@ -35,6 +37,8 @@ def open_torch_index(path: Path) -> FileSource:
             checkpoint of tensors needs.
     """
     index = _choose(path) if path.is_dir() else path
+    if index.name == SINGLE:
+        return dataclasses.replace(open_torch(index), path=path, parts=(path, index))
     keys = read_mapping(index).get("weight_map")
     if not isinstance(keys, dict):
         raise FileError(Problem(str(index), "has no mapping `weight_map` from keys to files", "save the model again"))
@@ -63,11 +67,13 @@ def open_torch_index(path: Path) -> FileSource:
 
 
 def _choose(folder: Path) -> Path:
-    """Return the index in a folder."""
+    """Return the index in a folder, or the only file."""
     try:
         found = sorted(p.name for p in folder.iterdir() if p.name.endswith(INDEX))
     except OSError as error:
         raise cannot_be_read(folder, error) from error
+    if not found:
+        return file_inside(folder, SINGLE, str(folder))
     if len(found) != 1:
         what = f"holds {len(found)} indices of PyTorch files: {listed(found, 10)}"
         raise FileError(Problem(str(folder), what, "name one of them"))
