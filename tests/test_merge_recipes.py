@@ -93,6 +93,8 @@ def test_interpolate(tmp_path, monkeypatch):
         losses[given["variant"], float(given["vars.t"])] = variant["score"]["value"]
     assert losses["apart", 0.5] > 2 * max(losses["apart", 0.0], losses["apart", 1.0])
     assert losses["together", 0.5] < max(losses["together", 0.0], losses["together", 1.0])
+    assert losses["aligned", 1.0] == pytest.approx(losses["apart", 1.0], rel=1e-5)
+    assert losses["aligned", 0.5] < losses["apart", 0.5] / 2
     one, other = network("run1"), network("other")
     logits = answers({k: (one[k] + other[k]) / 2 for k in one})
     logits -= np.log(np.exp(logits).sum(1, keepdims=True))

@@ -38,7 +38,7 @@ HERE = {
     "yosinski",
 }
 MERGED = {"soup", "interpolate", "ties", "task_arithmetic"}  # test_merge_recipes.py
-WIDTHS = {"deeper"}  # test_surgery_recipes.py
+WIDTHS = {"deeper", "wider", "narrower", "rebasin"}  # test_surgery_recipes.py
 FOLDED = {"fold_batchnorm", "merge_lora", "dequantize"}  # test_surgery_recipes.py
 ROWS = {"more_classes", "class_names", "grow_vocabulary"}  # there, too
 MTCNN = {"mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet"}  # tests/real/test_mtcnn.py

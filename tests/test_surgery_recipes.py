@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from transferpipe.cli import main
 from transferpipe.digits import load_digits
@@ -58,7 +59,41 @@ def test_deeper(run, colours):
     assert manifest["verdict"]["function"] == "pass"
     assert len(model.layers) == len(source.layers) + 2
     assert model.get_layer("conv2_more").kernel.shape == (3, 3, 16, 16)
-    np.testing.assert_allclose(model(images), source(images), atol=1e-6)
+    np.testing.assert_allclose(model(images), source(images), atol=1e-5)
+
+
+def test_wider(run, colours):
+    model, manifest = run("wider")
+    images, source = colours
+    assert manifest["verdict"]["function"] == "pass"
+    assert [model.get_layer(name).kernel.shape[-1] for name in ("conv1", "conv2", "head")] == [20, 24, 10]
+    np.testing.assert_allclose(model(images), source(images), atol=1e-5)
+
+
+def test_narrower(run, colours):
+    """Its units are those with the largest kernels; the network is the whole one whose other units are held at zero."""
+    model, _ = run("narrower")
+    images, source = colours
+    for name, count in (("conv1", 8), ("conv2", 12)):
+        kernel, bias = source.get_layer(name).get_weights()
+        out = np.argsort(-np.abs(kernel).sum((0, 1, 2)))[count:]
+        kernel[..., out], bias[out] = 0, 0
+        source.get_layer(name).set_weights([kernel, bias])
+    np.testing.assert_allclose(model(images), source(images), atol=1e-5)
+
+
+def test_rebasin(run):
+    model, manifest = run("rebasin")
+    assert manifest["verdict"]["function"] == "pass"
+    one, two = (load_file(DATA / f"digits_mlp_{name}.safetensors") for name in ("run1", "other"))
+    made = {f"{x.name}/{w.name}": np.asarray(w) for x in model.layers for w in x.weights}
+
+    def distance(held):
+        return sum(float(((held[name] - one[name]) ** 2).sum()) for name in one)
+
+    assert distance(made) < 0.9 * distance(two)
+    for name in ("hidden1/bias", "hidden1/kernel"):
+        assert np.array_equal(np.sort(made[name], axis=-1), np.sort(two[name], axis=-1))
 
 
 def test_merge_lora(run):

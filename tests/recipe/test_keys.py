@@ -41,6 +41,7 @@ FOR = {
     "verify.parity.inputs": {"expected": "y.npz"},
     "verify.parity.expected": {"inputs": "x.npz"},
     "save.path": {},
+    "mapping.*.units.norm": {"keep": "largest"},
     "mapping.*.pair": {"to": "enc/(.*)", "from": "enc/.*"},
 }
 

@@ -17,6 +17,7 @@ from transferpipe.planning.model import (
     Assignment,
     Kept,
     SourceRef,
+    UnitChoice,
     entries_of,
 )
 from transferpipe.planning.pairing.taken import Taken
@@ -44,6 +45,7 @@ class Fates:
             weight may be assigned that nothing can be written into.
         seed: the recipe's seed.
         given: where values are compared, the shape of what each assigned weight would take, after the transforms.
+        units: which units of the sources are taken, where rules choose.
         unfit: where values are compared, why transforms cannot be applied to what a weight would take.
     """
 
@@ -56,6 +58,7 @@ class Fates:
     seed: int = 0
     given: dict[str, tuple[int, ...]] = field(default_factory=dict)
     unfit: dict[str, str] = field(default_factory=dict)
+    units: list[UnitChoice] = field(default_factory=list)
 
     def keep(self, names: Iterable[str], rule: str, reason: Reason) -> None:
         """Keep the weights called `names` as they are."""
@@ -82,6 +85,8 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken], f
     adapter = _adapter(found)
     froms = rule.froms if rule else ()
     items: tuple[tuple[Any, ...], ...] = tuple(origin.transforms_of(spec.own_name) for origin in froms)
+    if any(t.own for t in found):  # only with as many entries
+        items = tuple((*t.own, *item) for t, item in zip(found, items, strict=True))
     if len(found) == 1 and merge is None:  # all steps are those of the whole
         transforms, items = (*chain.from_iterable(items), *transforms), ()
     items = items if any(items) else ()

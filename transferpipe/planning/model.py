@@ -351,6 +351,58 @@ class SettingsCompared:
     differences: tuple[SettingDifference, ...] = ()
 
 
+UnitMethod = Literal["widen", "largest", "indices", "align"]
+
+
+@dataclass(frozen=True)
+class ChosenUse:
+    """One axis of one target weight that goes along chosen units.
+
+    Attributes:
+        weight: the target weight.
+        axis: the axis, from the end.
+        side: whether the weight makes the units, takes them, or has a number for each of them.
+        entry: what it takes of the source, in Keras's layout, before the units are chosen.
+        reference: the same of the network that the units are aligned with.
+    """
+
+    weight: str
+    axis: int
+    side: Literal["out", "in", "along"]
+    entry: AssignedEntry
+    reference: AssignedEntry | None = None
+
+
+@dataclass(frozen=True)
+class UnitChoice:
+    """Which of a source's units the units of a target's layer are: what the steps called ``units`` name.
+
+    Attributes:
+        name: what they call it.
+        group: the choices that are found together.
+        layer: the layer; of several that share their units the first.
+        method: ``widen`` repeats units that are drawn, ``largest`` keeps those whose kernels have the largest norms,
+            ``indices`` those that are listed, ``align`` puts them into the order of another network's.
+        size: how many units the source has.
+        count: how many the target has.
+        uses: the axes that go along them.
+        place: which entry of the rule's `from` it is of.
+        norm: of ``largest``, which norm: ``l1`` or ``l2``.
+        indices: of ``indices``, the numbers.
+    """
+
+    name: str
+    group: str
+    layer: str
+    method: UnitMethod
+    size: int
+    count: int
+    uses: tuple[ChosenUse, ...]
+    place: int = 0
+    norm: Literal["l1", "l2"] = "l1"
+    indices: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, repr=False)
 class Plan:
     """What a run will do, to the last weight. Print it, compare it, pin it by its checksum.
@@ -374,6 +426,7 @@ class Plan:
         state: what lookup layers learned beside weights, and whether it is taken.
         warnings: legal but probably wrong.
         settings: how the settings of the layers compare that it pairs.
+        units: which units of the sources are taken, where a rule chooses.
         kept_values: what kept weights have: initial values of a target that was built, those of the file that is the
             target, or those of a model of the user's own process.
     """
@@ -397,6 +450,7 @@ class Plan:
     warnings: tuple[PlanWarning, ...] = ()
     settings: SettingsCompared = field(default_factory=SettingsCompared)
     kept_values: Literal["initial", "file", "model"] = "initial"
+    units: tuple[UnitChoice, ...] = ()
 
     @property
     def unused(self) -> tuple[SourceWeight, ...]:
@@ -426,7 +480,7 @@ class Plan:
         for key in ("save_shard", "quantize"):
             if data[key] is None:
                 del data[key]
-        for key in ("state", "save_tensors"):
+        for key in ("state", "save_tensors", "units"):
             if not data[key]:
                 del data[key]
         if self.kept_values == "initial":
@@ -496,6 +550,7 @@ def plan_from_data(data: Mapping[str, Any]) -> Plan:
     whole["save"] = tuple(data["save"])
     whole["save_tensors"] = tuple(_tensor(t) for t in data.get("save_tensors", ()))
     whole["state"] = tuple(StateMove(**m) for m in data.get("state", ()))
+    whole["units"] = tuple(_unit_choice(c) for c in data.get("units", ()))
     whole["optimizer"] = _optimizer(data.get("optimizer", {}))
     whole["warnings"] = tuple(warning_from_data(w) for w in data["warnings"])
     if "settings" in data:  # plans of earlier versions have none
@@ -528,6 +583,22 @@ def _tensor(data: Mapping[str, Any]) -> Exported:
     return Exported(**{**data, "shape": tuple(data["shape"]), "parts": parts})
 
 
+def _unit_choice(data: Mapping[str, Any]) -> UnitChoice:
+    def entry(held: Mapping[str, Any]) -> AssignedEntry:
+        return AssignedEntry(tuple(_source_ref(s) for s in held["sources"]), tuple(held["steps"]))
+
+    uses = []
+    for use in data["uses"]:
+        reference = use["reference"]
+        other = entry(reference) if reference is not None else None
+        uses.append(ChosenUse(**{**use, "entry": entry(use["entry"]), "reference": other}))
+    return UnitChoice(**{**data, "uses": tuple(uses), "indices": tuple(data["indices"])})
+
+
+def _source_ref(data: Mapping[str, Any]) -> SourceRef:
+    return SourceRef(**{**data, "shape": tuple(data["shape"])})
+
+
 def _edit(data: Mapping[str, Any]) -> Edit:
     index = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in data["index"])
     choice = data.get("choice")
@@ -537,7 +608,7 @@ def _edit(data: Mapping[str, Any]) -> Edit:
 
 
 def _assignment(data: Mapping[str, Any]) -> Assignment:
-    sources = tuple(SourceRef(**{**s, "shape": tuple(s["shape"])}) for s in data["sources"])
+    sources = tuple(_source_ref(s) for s in data["sources"])
     adapter = tuple(Adaptation(a["count"], tuple(a["transforms"])) for a in data.get("adapter", ()))
     given = {"sources": sources, "shape": tuple(data["shape"]), "adapter": adapter}
     given["items"] = tuple(tuple(item) for item in data.get("items", ()))

@@ -34,6 +34,7 @@ from transferpipe.planning.pairing.taken import (
     take_as_keras,
     unclear_names,
 )
+from transferpipe.planning.pairing.units import choose_units
 from transferpipe.planning.quantized import refuse_floats
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.taking_out import advise_choosing, advise_keeping
@@ -106,6 +107,7 @@ def make_plan(
         quantize=recipe.quantize,
         state=state,
         kept_values=_kept_values(recipe.target),
+        units=tuple(fates.units),
     )
     settings, differing = compare_settings(plan, sources, target)
     plan = dataclasses.replace(plan, settings=settings)
@@ -243,8 +245,12 @@ def _settle(rule: Rule, units: Sequence[Unit], fates: Fates, pairing: Pairing) -
         return
     taken = [pairing.sources[alias] for alias in dict.fromkeys(f.source for f in rule.froms)]
     units = refuse_floats(rule.where, units, fates.target.catalog, taken, pairing.problems)
-    for weight, found in _take(rule, units, pairing).items():
-        assign(fates, rule, weight, found.taken, found.steps)
+    found = _take(rule, units, pairing)
+    chosen = choose_units(rule, units, {weight: folded.taken for weight, folded in found.items()}, pairing)
+    if chosen is not None:
+        fates.units += chosen[1]
+        for weight, folded in found.items():
+            assign(fates, rule, weight, chosen[0][weight], folded.steps)
 
 
 def _take(rule: Rule, units: Sequence[Unit], pairing: Pairing) -> dict[str, Folded]:
@@ -319,6 +325,8 @@ def _account(
     recipe: Recipe, sources: Mapping[str, Catalog], fates: Fates, problems: Problems
 ) -> tuple[SourceWeight, ...]:
     used = {(ref.source, ref.name) for a in fates.assignments.values() for ref in a.sources}
+    others = (use.reference for choice in fates.units for use in choice.uses)
+    used |= {(ref.source, ref.name) for entry in others if entry is not None for ref in entry.sources}
     ignored: set[tuple[str, str]] = set()
     for ignore in recipe.ignore:
         for alias, catalog in sources.items():

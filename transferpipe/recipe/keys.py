@@ -229,6 +229,13 @@ _RULE = (
         [],
     ),
     Key("fold_with", "mapping", "what folding needs and no file tells: epsilon, alpha", {"epsilon": 0.001}, {}),
+    Key(
+        "units",
+        "section",
+        "how the units of layers are chosen that have another width, or another order, in all weights that have them",
+        {"widen": "copies"},
+        section="units",
+    ),
     Key("on_mismatch", "choice", "what shapes that differ after the transforms do", "keep", "error", ("error", "keep")),
     Key("optional", "flag", "whether the rule may match nothing", True, False),
     Key(
@@ -239,6 +246,14 @@ _RULE = (
         None,
         tuple(LAYOUTS),
     ),
+)
+
+_UNITS = (
+    Key("widen", "choice", "make layers wider by copies of their units", "copies", None, ("copies",)),
+    Key("keep", "choice", "make layers narrower: keep the units with the largest norms", "largest", None, ("largest",)),
+    Key("norm", "choice", "with `keep`, the norm of a unit's kernel", "l2", "l1", ("l1", "l2")),
+    Key("indices", "mapping", "make layers narrower: by layer, the units to keep", {"dense1": [0, 2, 3]}, {}),
+    Key("align", "text", "put units into the order of another network: a template of its names", r"other:\0"),
 )
 
 _ENTRY = (
@@ -384,6 +399,7 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
         RECIPE: _RECIPE,
         "origin": _ORIGIN,
         "rule": _RULE,
+        "units": _UNITS,
         "entry": _ENTRY,
         "edit": _EDIT,
         "save": _SAVE,

@@ -120,6 +120,24 @@ def _lists_in(where: str, steps: Steps) -> Iterator[tuple[str, tuple[Any, ...], 
 
 
 @dataclass(frozen=True)
+class RuleUnits:
+    """How a rule chooses the units of layers that have another width in the target, or another order in the source.
+
+    Attributes:
+        method: ``widen`` repeats some, ``largest`` keeps those of the largest norms, ``indices`` those that are listed,
+            ``align`` puts them into the order of another network.
+        norm: of ``largest``, the norm of a unit's kernel.
+        indices: of ``indices``, the units by layer.
+        reference: of ``align``, the other network's weights.
+    """
+
+    method: Literal["widen", "largest", "indices", "align"]
+    norm: Literal["l1", "l2"] = "l1"
+    indices: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
+    reference: From | None = None
+
+
+@dataclass(frozen=True)
 class Rule:
     """One mapping rule.
 
@@ -137,6 +155,7 @@ class Rule:
         on_mismatch: what a shape that differs after the transforms does.
         optional: the rule may match nothing.
         layout: how the axes of what it takes are arranged, where that is not as in the rest of the source.
+        units: how the units of layers are chosen, in all weights that have them.
     """
 
     name: str
@@ -152,6 +171,7 @@ class Rule:
     layout: str | None = None
     fold: tuple[From, ...] = ()
     fold_with: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    units: RuleUnits | None = None
 
     @property
     def where(self) -> str:

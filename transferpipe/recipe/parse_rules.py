@@ -10,7 +10,7 @@ from typing import Any
 
 from transferpipe.errors import Problems, did_you_mean
 from transferpipe.recipe.fields import Fields, describe
-from transferpipe.recipe.model import SINGLE, From, Rule, Steps
+from transferpipe.recipe.model import SINGLE, From, Rule, RuleUnits, Steps
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.recipe.templates import Template
 
@@ -91,6 +91,7 @@ def parse_rule(name: str, value: Any, sources: Sequence[str], problems: Problems
         layout=fields.choice("layout"),
         fold=tuple(f for t in fields.texts("fold") if (f := _parse_from(t, fields, to, "fold", sources))),
         fold_with=_parse_fold_with(fields),
+        units=_parse_units(fields, to, froms, sources),
     )
     _check_combination(fields, rule)
     fields.finish()
@@ -98,7 +99,7 @@ def parse_rule(name: str, value: Any, sources: Sequence[str], problems: Problems
 
 
 def _check_combination(fields: Fields, rule: Rule) -> None:
-    for key in ("transform", "merge", "layout", "fold"):
+    for key in ("transform", "merge", "layout", "fold", "units"):
         if rule.keep and fields.raw(key) is not None:
             fields.note(key, "has nothing to work on: `from` is null, which keeps the initial values")
     if rule.fold and (rule.merge is not None or rule.pair == "order" or any(f.transform for f in rule.froms)):
@@ -107,6 +108,10 @@ def _check_combination(fields: Fields, rule: Rule) -> None:
     if rule.fold and len(rule.fold) < len(rule.froms):
         what = f"names {len(rule.fold)} for the {len(rule.froms)} entries of `from`"
         fields.note("fold", what, "name one for each, and last one for each branch without a layer")
+    if rule.units and (rule.fold or rule.pair == "order"):
+        fields.note("units", "cannot go with `fold` or `pair: order`", "do that in a run before this one")
+    if rule.units and rule.units.method != "align" and len(rule.froms) > 1:
+        fields.note("units", f"takes one source, not {len(rule.froms)}", "merge in one run, choose units in the next")
     if rule.pair == "order" and rule.on_mismatch == "keep":
         fields.note("on_mismatch", "cannot be keep with `pair: order`, under which every shape must agree")
 
@@ -149,6 +154,51 @@ def _parse_entries(fields: Fields) -> list[tuple[str, Steps]]:
     return entries
 
 
+_UNITS = r"write one of units: {widen: copies}, {keep: largest}, {indices: {dense1: [0, 2]}}, {align: 'other:\0'}"
+
+
+def _parse_units(fields: Fields, to: Pattern | None, froms: Sequence[From], sources: Sequence[str]) -> RuleUnits | None:
+    """Return how units are chosen: one of the ways, or None where all are switched off."""
+    value = fields.raw("units")
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        fields.note("units", f"must be a mapping, not {describe(value)}", _UNITS)
+        return None
+    inner = Fields(value, fields.at("units"), fields.problems, "units")
+    before = len(fields.problems.found)
+    widen, keep, norm, listed = (
+        inner.choice("widen"),
+        inner.choice("keep"),
+        inner.choice("norm"),
+        inner.mapping("indices"),
+    )
+    text = inner.text("align")
+    reference = _parse_from(text, inner, to, "align", sources) if text else None
+    indices = {str(layer): _parse_indices(inner, layer, numbers) for layer, numbers in listed.items()}
+    inner.finish()
+    ways: dict[str, bool] = {"widen": bool(widen), "largest": bool(keep), "indices": bool(indices), "align": bool(text)}
+    found = [way for way, there in ways.items() if there]
+    if not found and inner.raw("norm") is None:  # all are switched off, or one is wrong
+        return None
+    if len(found) != 1 and len(fields.problems.found) == before:
+        fields.note("units", f"has {len(found)} ways to choose units, and takes one", _UNITS)
+    if len(found) != 1 or len(fields.problems.found) > before:
+        return None
+    if reference and [(f.source, f.text) for f in froms] == [(reference.source, reference.text)]:
+        inner.note("align", "is what the rule takes: there is nothing to align it with", "name another network")
+    return RuleUnits(found[0], norm, indices, reference)  # type: ignore[arg-type]
+
+
+def _parse_indices(fields: Fields, layer: Any, numbers: Any) -> tuple[int, ...]:
+    good = isinstance(numbers, list | tuple) and all(type(n) is int for n in numbers)
+    if not good or not numbers or len(set(numbers)) < len(numbers):
+        what = f"{layer}: must be a list of different numbers, not {describe(numbers)}"
+        fields.note("indices", what, "write {dense1: [0, 2, 3]}")
+        return ()
+    return tuple(numbers)
+
+
 _FOLD_WITH = "write fold_with: {epsilon: 0.001}, or {alpha: 16, rank_stabilized: true}"
 
 
@@ -171,8 +221,8 @@ def _parse_fold_with(fields: Fields) -> Mapping[str, Any]:
 
 
 def _parse_from(text: str, fields: Fields, to: Pattern | None, pair: str, sources: Sequence[str]) -> From | None:
-    """Return an entry of `from`, or under the word ``fold`` for `pair` of `fold`."""
-    key = "fold" if pair == "fold" else "from"
+    """Return an entry of `from`, or of `fold` or `align` where `pair` is that word."""
+    key = pair if pair in ("fold", "align") else "from"
     alias, rest = split_source(text, sources)
     if alias is None and len(sources) > 1:
         fields.note(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, VerificationError
 from transferpipe.files.segment import Segment
-from transferpipe.planning.model import Assignment, Plan, SourceRef
+from transferpipe.planning.model import AssignedEntry, Assignment, Plan, SourceRef
 from transferpipe.planning.read_recipe import chain_of
 from transferpipe.planning.transforms import (
     Goal,
@@ -31,6 +31,7 @@ from transferpipe.values.checks import cast, check_finite, check_step, check_var
 from transferpipe.values.choices import Choices
 from transferpipe.values.edits import apply_edit
 from transferpipe.values.streams import InFiles, merged_parts
+from transferpipe.values.units import ChosenUnits
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Source
 
@@ -70,6 +71,7 @@ class Values:
     def __post_init__(self) -> None:
         self._assignments = {a.target: a for a in self.plan.assignments}
         self.choices = Choices(self.plan, self.before_edits)
+        self.units = ChosenUnits(self.plan, self._held)
         self._edits: dict[str, list[Edit]] = {}
         for edit in self.plan.edits:
             self._edits.setdefault(edit.at, []).append(edit)
@@ -182,11 +184,13 @@ class Values:
                     errors.append(check_step(step, before, arrays[0], assignment.target))
             return arrays
 
-        whole = chain_of(assignment.merge, assignment.transforms)
+        whole = chain_of(assignment.merge, self.units.resolve(assignment.transforms))
         goal = Goal(assignment.shape, assignment.target, self.plan.seed)
         before, arrays = goal_before(whole, goal), list[NDArray[Any]]()
         for entry in assignment.entries:
-            arrays += apply(chain_of(None, entry.steps), [self._read(ref) for ref in entry.sources], before)
+            arrays += apply(
+                chain_of(None, self.units.resolve(entry.steps)), [self._read(ref) for ref in entry.sources], before
+            )
         arrays = apply(whole, arrays, goal)
         result, last = cast(arrays[0], assignment.dtype, assignment.target)
         if largest := max(e.largest for e in (*errors, last)):
@@ -195,6 +199,13 @@ class Values:
         if self.verify.negative_variance == "error" and _is_variance(assignment.target):
             check_variance(result, assignment.target)
         return result
+
+    def _held(self, entry: AssignedEntry, target: str) -> NDArray[Any]:
+        """Return what an entry of a rule's `from` holds for a target weight, in Keras's layout."""
+        arrays = [self._read(ref) for ref in entry.sources]
+        for step in self._fitted(chain_of(None, entry.steps), arrays, Goal(None, target, self.plan.seed)):
+            arrays = [self._applied(step, arrays, target)]
+        return arrays[0]
 
     def _fitted(self, steps: Sequence[Transform], arrays: Sequence[NDArray[Any]], goal: Goal) -> tuple[Transform, ...]:
         try:

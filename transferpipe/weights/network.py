@@ -41,6 +41,7 @@ class Network:
         keras_version: the version of Keras that wrote them, whose defaults hold for what is not written.
         backend: the backend that Keras ran on then.
         connected: whether `Node.inputs` are told; a subclassed model's are not.
+        outputs: names of the nodes whose outputs are the model's, as far as they are told.
     """
 
     nodes: tuple[Node, ...]
@@ -48,6 +49,7 @@ class Network:
     keras_version: str | None = None
     backend: str | None = None
     connected: bool = False
+    outputs: tuple[str, ...] = ()
 
     @cached_property
     def by_name(self) -> dict[str, Node]:

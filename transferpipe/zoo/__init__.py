@@ -2,7 +2,7 @@
 
 from transferpipe.zoo.builders import digits_cnn, nested_classifier, small_mlp
 from transferpipe.zoo.digit_halves import digits_net, half_data, trained_on_half
-from transferpipe.zoo.digit_mlps import digits_mlp
+from transferpipe.zoo.digit_mlps import digits_mlp, digits_mlp_other
 from transferpipe.zoo.mini_xception import mini_xception
 from transferpipe.zoo.mtcnn import mtcnn_onet, mtcnn_pnet, mtcnn_rnet
 from transferpipe.zoo.small_vision import (
@@ -23,6 +23,7 @@ __all__ = [
     "colour_digits_on_three_bands",
     "digits_cnn",
     "digits_mlp",
+    "digits_mlp_other",
     "digits_net",
     "half_data",
     "mini_xception",

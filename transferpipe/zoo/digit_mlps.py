@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.digits import SHAPE, load_digits
+from transferpipe.digits import DATA, SHAPE, load_digits
+from transferpipe.weights.formats import open_source
 
 if TYPE_CHECKING:
     import keras
@@ -37,6 +38,14 @@ def digits_mlp() -> keras.Model:
     for name in ("hidden1", "hidden2"):
         x = layers.Dense(UNITS, activation="relu", name=name)(x)
     return keras.Model(inputs, layers.Dense(10, activation="softmax", name="head")(x), name="digits_mlp")
+
+
+def digits_mlp_other(images: NDArray[Any]) -> NDArray[Any]:
+    """Return what ``data/digits_mlp_other.safetensors`` answers to images (n, 8, 8, 1)."""
+    held = open_source(DATA / "digits_mlp_other.safetensors")
+    model = digits_mlp()
+    model.set_weights([held.read(f"{x.name}/{w.name}") for x in model.layers for w in x.weights])
+    return np.asarray(model.predict(images, verbose=0))
 
 
 def train_mlps() -> Mapping[str, Mapping[str, NDArray[Any]]]:

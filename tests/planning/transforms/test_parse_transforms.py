@@ -58,6 +58,7 @@ EVERY = [
     {"resize_positions": {"prefix": 1}},
     {"inflate": "mean"},
     {"deflate": "sum"},
+    {"units": {"axis": -1, "size": 3, "indices": [0, 2]}},
 ]
 
 

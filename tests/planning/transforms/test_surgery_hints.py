@@ -123,6 +123,21 @@ def test_a_size_that_the_steps_behind_hide_is_written_or_the_step_is_the_last():
     assert np.array_equal(attempt(hidden[:1], X, (8, 3)), X.repeat(2, 0))
 
 
+@follows("TakeUnits.parse: write {units: {axis: -1,", "TakeUnits.apply: write {units: {axis: -1,")
+@follows("TakeUnits.shape: write how many units")
+def test_units_are_taken_by_numbers_below_their_count():
+    array = np.arange(8, dtype="float32").reshape(2, 4)
+    wrong = [{"axis": -1, "size": 4, "indices": [4]}, {"axis": -1, "size": 4, "of": "a/b", "count": 2}]
+    for data in wrong:
+        with pytest.raises(TransformError) as caught:
+            attempt({"units": data}, array, (2, 2))
+        assert np.array_equal(attempt(braces(caught.value.fix)[0], array, (2, 2)), array[:, [2, 0]])
+    with pytest.raises(TransformError) as caught:
+        attempt({"units": {"axis": -1, "size": 3, "indices": [1]}}, array, (2, 1))
+    assert caught.value.fix == "write how many units the axis has"
+    assert np.array_equal(attempt({"units": {"axis": -1, "size": 4, "indices": [1]}}, array, (2, 1)), array[:, 1:2])
+
+
 @follows("Identity.shape: use it for the", "Identity.dtype: put a cast before")
 def test_the_identity_is_for_a_kernel_and_its_bias_is_zero():
     with pytest.raises(TransformError) as caught:

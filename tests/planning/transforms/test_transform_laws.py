@@ -97,6 +97,12 @@ CASES = {
         (None, (SQUARE,), lambda a: np.eye(3)),
         (None, ((2, 3, 1, 2),), lambda a: np.array([[0, 1, 0], [0, 0, 0]])[..., None, None] * np.eye(2), (2, 3, 2, 2)),
     ),
+    "units": (
+        ({"axis": -1, "size": 3, "indices": [2, 0, 0, 1]}, ((2, 3),), lambda a: a[:, [2, 0, 0, 1]]),
+        ({"axis": 0, "size": 2, "indices": [1]}, ((6, 2),), lambda a: a[1::2]),
+        ({"axis": 0, "size": 2, "indices": [0, 1, 0], "share": True}, ((4, 1),),
+         lambda a: a[[0, 1, 0, 2, 3, 2]] / np.array([2, 1, 2, 2, 1, 2])[:, None]),
+    ),
     "add": ((0.5, ((2, 3),), lambda a: a + 0.5),),
     "zero": ((None, ((2, 3),), np.zeros_like),),
     "noise": (({"std": 0.5, "seed": 3}, (MAP,), None), ({"std": 0.5, "relative": True}, ((40, 30),), None)),

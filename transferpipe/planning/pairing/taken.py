@@ -39,12 +39,14 @@ class Taken:
         names: the names of its weights, more than one only if the source's layout keeps the weight in parts.
         steps: the transforms, as written, from the source's layout to that of Keras.
         adapted: whether the layout knows the weight, so that its names and axes are no guess.
+        own: the transforms, as written, that the rule puts behind those, before all that it states.
     """
 
     source: str
     names: tuple[str, ...]
     steps: tuple[Any, ...] = ()
     adapted: bool = False
+    own: tuple[Any, ...] = ()
 
 
 @dataclass

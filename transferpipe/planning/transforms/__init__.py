@@ -34,6 +34,7 @@ from transferpipe.planning.transforms.reduce import Max, MeanAlong, Sum
 from transferpipe.planning.transforms.resize import Resize, ResizePatches
 from transferpipe.planning.transforms.rows import Classes, ClassNames, VocabularyRows
 from transferpipe.planning.transforms.select import Slice, Take
+from transferpipe.planning.transforms.take_units import TakeUnits
 from transferpipe.planning.transforms.task_vectors import Breadcrumbs, Dare, Della, ModelStock, TaskArithmetic, Ties
 from transferpipe.planning.transforms.values import Cast, Fill, Identity, Scale
 from transferpipe.plugins import PlugInPoint
@@ -104,6 +105,7 @@ TRANSFORMS: Mapping[str, type[Transform]] = {
         ResizePositions,
         Inflate,
         Deflate,
+        TakeUnits,
     )
 }
 

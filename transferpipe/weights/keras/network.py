@@ -48,14 +48,16 @@ def keras_network(
     if root is None:
         return Network((), keras_version=version, backend=backend)
     walk = _ConfigWalk(_by_holder(held))
+    outputs: Names = ()
     if is_model(root):
-        walk.model(root, "", (), 0)
+        outputs = walk.model(root, "", (), 0)
     else:
         walk.told = False
         walk.parts(walk.held.get("", ()), 0)
     nodes = _in_order(walk.nodes) if walk.told else None
     found = nodes if nodes is not None else tuple(walk.nodes)
-    return Network(found, keras_version=version, backend=backend, connected=nodes is not None)
+    told = tuple(name for name in outputs if name is not None)
+    return Network(found, keras_version=version, backend=backend, connected=nodes is not None, outputs=told)
 
 
 def as_layer(data: Any) -> Config | None:

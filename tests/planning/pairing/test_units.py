@@ -1,0 +1,419 @@
+"""Units that are repeated, left out or put into another order in all weights that have them; Keras computes the rest."""
+
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+
+import transferpipe as tp
+from transferpipe.errors import RecipeError
+
+keras = pytest.importorskip("keras")
+from keras import layers  # noqa: E402
+
+follows = pytest.mark.follows
+WIDEN = {"all": {"to": ".*", "units": {"widen": "copies"}}}
+ALIGN = {"all": {"to": ".*", "from": r"own:\0", "units": {"align": r"other:\0"}}}
+
+
+def filled(model, seed=0):
+    """Give a model random weights, variances above 0."""
+    random = np.random.default_rng(seed)
+    for weight in model.weights:
+        values = random.normal(size=weight.shape).astype("float32") / 2
+        weight.assign(np.abs(values) + 0.5 if weight.name == "moving_variance" else values)
+    return model
+
+
+def behind(x, number):
+    """Put a normalization, an activation and a Dropout behind a layer."""
+    x = layers.BatchNormalization(name=f"bn{number}")(x)
+    return layers.Dropout(0.5, name=f"drop{number}")(layers.ReLU(name=f"relu{number}")(x))
+
+
+def dense(a, b):
+    x = images = keras.Input((5,))
+    x = layers.Dense(a, activation="tanh", name="one")(x)
+    x = layers.Dense(b, activation="gelu", use_bias=False, name="two")(behind(x, 1))
+    return keras.Model(images, layers.Dense(3, activation="softmax", name="last")(x))
+
+
+def convolutions(a, b):
+    x = images = keras.Input((6, 6, 2))
+    x = behind(layers.Conv2D(a, 3, padding="same", name="one")(x), 1)
+    x = layers.ZeroPadding2D(name="border")(layers.DepthwiseConv2D(2, name="depth")(x))
+    x = layers.SeparableConv2D(b, 2, activation="elu", name="two")(x)
+    x = layers.BatchNormalization(name="bn2")(layers.Flatten(name="flat")(layers.MaxPooling2D(name="pool")(x)))
+    return keras.Model(images, layers.Dense(3, name="last")(x))
+
+
+def residual(a, b):
+    x = images = keras.Input((6, 6, 2))
+    x = layers.Conv2D(a, 1, name="one")(x)
+    y = layers.Conv2D(b, 3, padding="same", activation="relu", name="two")(x)
+    x = layers.Add(name="sum")([x, layers.Conv2D(a, 3, padding="same", name="three")(y)])
+    x = layers.Conv2DTranspose(b, 2, name="four")(x)
+    return keras.Model(images, layers.Dense(3, name="last")(layers.GlobalAveragePooling2D(name="pool")(x)))
+
+
+def nested(a, b):
+    inner = keras.Sequential(
+        [keras.Input((5, 2)), layers.Conv1D(a, 2, name="one"), layers.ReLU(name="relu")], name="inner"
+    )
+    x = images = keras.Input((5, 2))
+    x = layers.Dense(b, activation="sigmoid", name="two")(inner(x))
+    return keras.Model(images, layers.Dense(3, name="last")(layers.GlobalMaxPooling1D(name="pool")(x)))
+
+
+def tokens(a, b):
+    x = numbers = keras.Input((4,), dtype="int32")
+    x = layers.Dense(b, activation="relu", name="two")(layers.Embedding(7, a, name="one")(x))
+    return keras.Model(numbers, layers.Dense(3, name="last")(layers.Flatten(name="flat")(x)))
+
+
+FREE = [dense, convolutions, residual, nested, tokens]
+
+
+def two_outputs(a, b):
+    x = images = keras.Input((5,))
+    x = layers.Dense(a, name="one")(x)
+    return keras.Model(images, [x, layers.Dense(3, name="last")(layers.Dense(b, name="two")(x))])
+
+
+def normalized(a, b):
+    x = images = keras.Input((5,))
+    x = layers.LayerNormalization(name="norm")(layers.Dense(a, name="one")(x))
+    return keras.Model(images, layers.Dense(3, name="last")(layers.Dense(b, name="two")(x)))
+
+
+def compared(a, b):
+    x = images = keras.Input((5,))
+    x = layers.Dense(a, activation="softmax", name="one")(x)
+    return keras.Model(images, layers.Dense(3, name="last")(layers.Dense(b, name="two")(x)))
+
+
+def joined(a, b):
+    x = images = keras.Input((5,))
+    x = layers.Concatenate(name="join")([layers.Dense(a, name="one")(x), x])
+    return keras.Model(images, layers.Dense(3, name="last")(layers.Dense(b, name="two")(x)))
+
+
+def spread(a, b):
+    x = images = keras.Input((5,))
+    x = layers.Dense(a, name="one")(x)
+    x = layers.Multiply(name="gate")([x, layers.Dense(1, name="gates")(x)])
+    return keras.Model(images, layers.Dense(3, name="last")(layers.Dense(b, name="two")(x)))
+
+
+FIXED = [two_outputs, normalized, compared, joined, spread]
+
+
+def built(make, *widths, seed=0):
+    keras.utils.clear_session()
+    return filled(make(*widths), seed)
+
+
+def inputs(model):
+    shape = (8, *model.inputs[0].shape[1:])
+    random = np.random.default_rng(3)
+    return (
+        random.integers(0, 7, shape) if "int" in model.inputs[0].dtype else random.normal(size=shape).astype("float32")
+    )
+
+
+def outputs(model):
+    return [np.asarray(y) for y in keras.tree.flatten(model(inputs(model)))]
+
+
+def saved(model, path):
+    model.save(path)
+    return str(path)
+
+
+def weights(model):
+    return {w.path: np.asarray(w) for w in model.weights}
+
+
+@pytest.mark.parametrize("make", FREE)
+def test_a_wider_network_computes_what_the_narrower_one_does(make, tmp_path):
+    source = built(make, 4, 6)
+    wanted, path = outputs(source), saved(source, tmp_path / "a.keras")
+    target = built(make, 7, 15, seed=1)
+    tp.transfer(path, target, mapping=WIDEN, strict=True)
+    np.testing.assert_allclose(outputs(target), wanted, rtol=1e-4, atol=1e-5)
+    assert not np.array_equal(target.get_layer("last").get_weights()[0][0], 0)
+
+
+NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+# By network: the axes of every weight that go along the units of a layer.
+USES = {
+    dense: {
+        "one/kernel": {-1: "one"},
+        "one/bias": {-1: "one"},
+        **{f"bn1/{own}": {-1: "one"} for own in NORM},
+        "two/kernel": {-2: "one", -1: "two"},
+        "last/kernel": {-2: "two"},
+    },
+    convolutions: {
+        "one/kernel": {-1: "one"},
+        "one/bias": {-1: "one"},
+        **{f"bn1/{own}": {-1: "one"} for own in NORM},
+        "depth/kernel": {-2: "one"},
+        "depth/bias": {-1: "one"},
+        "two/depthwise_kernel": {-2: "one"},
+        "two/pointwise_kernel": {-2: "one", -1: "two"},
+        "two/bias": {-1: "two"},
+        **{f"bn2/{own}": {-1: "two"} for own in NORM},
+        "last/kernel": {-2: "two"},
+    },
+    residual: {
+        "one/kernel": {-1: "one"},
+        "one/bias": {-1: "one"},
+        "two/kernel": {-2: "one", -1: "two"},
+        "two/bias": {-1: "two"},
+        "three/kernel": {-2: "two", -1: "one"},
+        "three/bias": {-1: "one"},
+        "four/kernel": {-1: "one", -2: "four"},
+        "four/bias": {-1: "four"},
+        "last/kernel": {-2: "four"},
+    },
+    tokens: {
+        "one/embeddings": {-1: "one"},
+        "two/kernel": {-2: "one", -1: "two"},
+        "two/bias": {-1: "two"},
+        "last/kernel": {-2: "two"},
+    },
+}
+MADE_BY = {"one": ("one/kernel", "three/kernel", "one/embeddings"), "two": ("two/kernel", "two/pointwise_kernel"), "four": ("four/kernel",)}  # fmt: skip
+WIDTHS = {"one": 5, "two": 6, "four": 6}
+
+
+def named(model):
+    return {f"{x.name}/{w.name}": np.asarray(w) for x in model.layers for w in x.weights}
+
+
+def chosen(value, axes, kept):
+    """Return the units that are kept of a value, each of which it has once or several times."""
+    for axis, layer in axes.items():
+        moved = np.moveaxis(value, axis, -1)
+        moved = moved.reshape(*moved.shape[:-1], -1, WIDTHS[layer])[..., kept[layer]]
+        value = np.moveaxis(moved.reshape(*moved.shape[:-2], -1), -1, axis)
+    return value
+
+
+def largest(held, layer, count, power):
+    size = 0
+    for name in MADE_BY[layer]:
+        if name in held:
+            kernel = np.moveaxis(held[name], -2 if layer == "four" else -1, -1).astype("float64")
+            size = size + (np.abs(kernel) ** power).sum(tuple(range(kernel.ndim - 1)))
+    return sorted(np.argsort(-size)[:count].tolist())
+
+
+@pytest.mark.parametrize("make", USES)
+@pytest.mark.parametrize("how", ["l1", "l2", "indices"])
+def test_a_narrower_network_has_the_chosen_units_in_all_its_weights(how, make, tmp_path):
+    source = built(make, 5, 6)
+    path, held, uses = saved(source, tmp_path / "a.keras"), named(source), USES[make]
+    there = {
+        layer: count for layer, count in (("one", 3), ("two", 2), ("four", 2)) if layer != "four" or make is residual
+    }
+    if how == "indices":
+        kept = {layer: [4, 0, 2][:count] for layer, count in there.items()}
+        units = {"indices": kept}
+    else:
+        kept = {layer: largest(held, layer, count, int(how[1])) for layer, count in there.items()}
+        units = {"keep": "largest", "norm": how}
+    target = built(make, 3, 2, seed=1)
+    tp.transfer(path, target, mapping={"all": {"to": ".*", "units": units}}, strict=True)
+    for name, value in named(target).items():
+        assert np.array_equal(value, chosen(held[name], uses.get(name, {}), kept)), name
+
+
+def shuffled(model, path, seed):
+    """Return a file of a model whose units are in another order: made by aligning it with a random network."""
+    other = saved(filled(keras.models.clone_model(model), seed), path.with_name("random.keras"))
+    target = keras.models.clone_model(model)
+    tp.transfer({"own": saved(model, path.with_name("own.keras")), "other": other}, target, mapping=ALIGN)
+    return target
+
+
+@pytest.mark.parametrize("make", FREE)
+def test_aligned_units_compute_what_they_did_and_come_back_to_their_places(make, tmp_path):
+    source = built(make, 7, 6)
+    wanted, before = outputs(source), weights(source)
+    turned = shuffled(source, tmp_path / "a.keras", 5)
+    np.testing.assert_allclose(outputs(turned), wanted, rtol=1e-4, atol=1e-5)
+    moved = [not np.array_equal(a, b) for a, b in zip(before.values(), weights(turned).values(), strict=True)]
+    assert sum(moved) > len(moved) / 2
+    own, other = saved(turned, tmp_path / "turned.keras"), str(tmp_path / "own.keras")
+    back = built(make, 7, 6, seed=8)
+    report = tp.transfer({"own": own, "other": other}, back, mapping=ALIGN)
+    for a, b in zip(before.values(), weights(back).values(), strict=True):
+        assert np.array_equal(a, b)
+    assert {w.fate for w in report.plan.source_weights if w.source == "own"} == {"used"}
+
+
+@pytest.mark.parametrize("make", FIXED)
+def test_units_that_something_else_looks_at_stay_as_they_are(make, tmp_path):
+    source = built(make, 4, 6)
+    wanted = outputs(source)
+    turned = shuffled(source, tmp_path / "a.keras", 5)
+    for a, b in zip(outputs(turned), wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert np.array_equal(turned.get_layer("one").get_weights()[0], source.get_layer("one").get_weights()[0])
+    assert not np.array_equal(turned.get_layer("two").get_weights()[0], source.get_layer("two").get_weights()[0])
+
+
+@follows("_Chooser._resized: give it the source's")
+@pytest.mark.parametrize("make", FIXED)
+def test_they_cannot_be_made_more(make, tmp_path):
+    source = built(make, 4, 6)
+    path = saved(source, tmp_path / "a.keras")
+    with pytest.raises(
+        RecipeError, match="one has 4 units in the source and 5 in the target, which cannot be changed: "
+    ):
+        tp.plan(path, built(make, 5, 6), mapping=WIDEN)
+    target = built(make, 4, 8, seed=1)
+    tp.transfer(path, target, mapping=WIDEN)
+    for a, b in zip(outputs(target), outputs(source), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_the_order_is_the_best_one(tmp_path):
+    """Of one layer of five units, every order is tried."""
+    own, other = built(dense, 5, 1, seed=1), built(dense, 5, 1, seed=2)
+    paths = {name: saved(m, tmp_path / f"{name}.keras") for name, m in (("own", own), ("other", other))}
+    ours = {f"{x.name}/{w.name}": np.asarray(w) for x in own.layers for w in x.weights}
+    theirs = {f"{x.name}/{w.name}": np.asarray(w) for x in other.layers for w in x.weights}
+
+    def put(order):
+        axes = {name: 0 if name == "two/kernel" else -1 for name in ours if name.split("/")[0] in ("one", "bn1", "two")}
+        return {name: value.take(order, axes[name]) if name in axes else value for name, value in ours.items()}
+
+    def likeness(held):
+        return sum(float((held[name] * theirs[name]).sum()) for name in held)
+
+    best = max((put(list(order)) for order in itertools.permutations(range(5))), key=likeness)
+    target = built(dense, 5, 1)
+    tp.transfer(paths, target, mapping=ALIGN)
+    for layer in target.layers:
+        for weight in layer.weights:
+            assert np.array_equal(np.asarray(weight), best[f"{layer.name}/{weight.name}"]), weight.path
+
+
+def test_a_plan_with_choices_survives_its_record_and_pins_them(tmp_path):
+    from transferpipe.planning.model import plan_from_data
+
+    path = saved(built(dense, 4, 6), tmp_path / "a.keras")
+    plan = tp.plan(path, built(dense, 7, 9), mapping=WIDEN)
+    assert plan_from_data(plan.to_data()) == plan
+    assert [(c.layer, c.size, c.count) for c in plan.units] == [("one", 4, 7), ("two", 6, 9)]
+    assert "units(all/one, axis=-1, 7 of 4)" in str(plan)
+    other = tp.plan(path, built(dense, 7, 9), mapping={"all": {"to": ".*", "units": {"widen": "copies"}}}, seed=1)
+    assert other.checksum != plan.checksum
+
+
+RULE = {"to": ".*", "units": {"keep": "largest"}}
+
+
+def refused(path, target, rule):
+    with pytest.raises(RecipeError) as caught:
+        tp.plan(path, target, mapping={"all": rule})
+    return caught.value.problems[0]
+
+
+@follows("_Chooser._resized: write units: {keep: largest}", "_Chooser._resized: write units: {widen: copies}")
+@follows("_Chooser._resized: let `to` match …", "_Chooser.resize: did you mean …?")
+@follows("_Chooser._has_indices: add …: [...], …", "_Chooser._has_indices: give … numbers")
+@follows("_Chooser._has_indices: use numbers from 0")
+def test_what_is_written_instead(tmp_path):
+    path = saved(built(dense, 4, 6), tmp_path / "a.keras")
+    less, more = built(dense, 2, 3), built(dense, 7, 9)
+    assert refused(path, less, WIDEN["all"]).fix == "write units: {keep: largest}"
+    assert tp.plan(path, less, mapping={"all": RULE}).units
+    assert refused(path, more, RULE).fix == "write units: {widen: copies}"
+    assert tp.plan(path, more, mapping=WIDEN).units
+    part = {"a": {**RULE, "to": "one|two"}, "b": {"to": "bn1|last"}}
+    with pytest.raises(RecipeError) as caught:
+        tp.plan(path, less, mapping=part)
+    assert "let `to` match bn1 too" in [p.fix for p in caught.value.problems]
+    assert "let `to` match last too" in [p.fix for p in caught.value.problems]
+    wrong = [
+        ({"ona": [0, 1], "two": [0, 1, 2]}, "did you mean 'one'?"),
+        ({"nothing at all": [0, 1], "two": [0, 1, 2]}, "the layers are one, two, last"),
+        ({"two": [0, 1, 2]}, "add one: [...], 2 numbers"),
+        ({"one": [0], "two": [0, 1, 2]}, "give 2 numbers"),
+        ({"one": [0, 4], "two": [0, 1, 2]}, "use numbers from 0 to 3"),
+    ]
+    for indices, fix in wrong:
+        assert refused(path, less, {"to": ".*", "units": {"indices": indices}}).fix == fix
+    right = {"to": ".*", "units": {"indices": {"one": [3, 0], "two": [0, 1, 2]}}}
+    assert [c.indices for c in tp.plan(path, less, mapping={"all": right}).units] == [(3, 0), (0, 1, 2)]
+
+
+@follows("choose_units: give the target as", "_Chooser.align: claim a layer together")
+def test_what_alignment_needs(tmp_path):
+    source = built(dense, 4, 6)
+    path = saved(source, tmp_path / "a.keras")
+    file = str(tmp_path / "named.npz")
+    np.savez(file, **{f"{x.name}/{w.name}": np.asarray(w) for x in source.layers for w in x.weights})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert refused({"own": path, "other": path}, file, ALIGN["all"]).fix.startswith(
+            "give the target as a Sequential"
+        )
+        alone = {"all": {**ALIGN["all"], "to": "last"}}
+        with pytest.raises(RecipeError, match="no units that could be put in the order") as caught:
+            tp.plan({"own": path, "other": path}, built(dense, 4, 6), mapping=alone, unmatched="keep")
+        assert caught.value.problems[0].fix.startswith("claim a layer together with those that take its output")
+        assert tp.plan({"own": path, "other": path}, built(dense, 4, 6), mapping=ALIGN).units
+
+
+@follows(
+    "_check_combination: do that in a", "_check_combination: merge in one run,", "_parse_units: name another network"
+)
+@follows(
+    "_parse_units: write one of units:", "_parse_units: write one of units: #2", "_parse_indices: write {dense1: [0, 2,"
+)
+@pytest.mark.parametrize(
+    ("more", "fix"),
+    [
+        ({"units": {"widen": "copies"}, "fold": r"own:\0"}, "do that in a run before this one"),
+        (
+            {"units": {"widen": "copies"}, "from": [r"own:\0", r"other:\0"]},
+            "merge in one run, choose units in the next",
+        ),
+        ({"units": {"align": r"own:\0"}}, "name another network"),
+        ({"units": "copies"}, "write one of units: {widen: copies}"),
+        ({"units": {"norm": "l2"}}, "write one of units: {widen: copies}"),
+        ({"units": {"widen": "copies", "keep": "largest"}}, "write one of units: {widen: copies}"),
+        ({"units": {"indices": {"one": [0, 0]}}}, "write {dense1: [0, 2, 3]}"),
+    ],
+)
+def test_what_a_rule_may_say(more, fix, tmp_path):
+    from transferpipe.planning.read_recipe import read_recipe
+
+    base = {"sources": {"own": "a.h5", "other": "b.h5"}, "target": "c.keras"}
+
+    def problems(rule):
+        try:
+            read_recipe({**base, "mapping": {"r": {"to": ".*", "from": r"own:\0", **rule}}})
+        except RecipeError as error:
+            return [p.fix for p in error.problems]
+        return []
+
+    for rule in (
+        {"units": "copies"},
+        {"units": {"norm": "l2"}},
+        {"units": {"align": r"own:\0"}},
+        {"units": {"indices": {"one": 3}}},
+        {"units": {"widen": "copies"}, "fold": r"own:\0"},
+        {"units": {"widen": "copies"}, "from": [r"own:a", r"other:a"]},
+    ):
+        assert problems(rule)
+    assert any(found.startswith(fix) for found in problems(more))
+    assert problems({"units": {"widen": None}}) == problems({"units": {}}) == []
+    assert problems({"units": {"align": r"other:\0"}}) == problems({"units": {"widen": "copies"}}) == []
+    assert problems({"units": {"indices": {"dense1": [0, 2, 3]}}}) == problems({"units": {"keep": "largest"}}) == []

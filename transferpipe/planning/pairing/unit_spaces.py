@@ -1,0 +1,235 @@
+"""Which axes of which weights stand for the same units of a network: what changes one of them must change all.
+
+The units of a layer are its filters, or the outputs of a Dense: the layers behind it take them as inputs, the
+normalization between has a number for each, and the branches of an addition share theirs. The units of one space may
+change places, be left out or be repeated only together. Source: the permutation specification of Ainsworth, Hayase,
+Srinivasa, "Git Re-Basin: Merging Models modulo Permutation Symmetries", arXiv:2209.04836, section 3; here it is derived
+from the configuration.
+
+A layer that is not in the tables here may do anything with its inputs: the units that go into it stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from transferpipe.weights.name import WeightName
+from transferpipe.weights.network import Network, Node
+from transferpipe.weights.spec import Catalog
+
+Side = Literal["out", "in", "along"]
+"""Whether a weight makes the units (a kernel's outputs), takes them, or has a number for each of them."""
+
+_CONVOLUTIONS = tuple(f"Conv{rank}D" for rank in (1, 2, 3))
+_KERNELS: Mapping[str, tuple[int, int]] = {
+    "Dense": (-2, -1),
+    **dict.fromkeys(_CONVOLUTIONS, (-2, -1)),
+    **dict.fromkeys([f"{name}Transpose" for name in _CONVOLUTIONS], (-1, -2)),
+}
+"""The axes of a kernel for its inputs and its outputs, by class."""
+_PASSES_ON = frozenset(
+    [
+        *("Activation", "ReLU", "LeakyReLU", "ELU", "Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise"),
+        *("ActivityRegularization", "Identity", "Flatten", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"),
+        *(f"{kind}Pooling{rank}D" for kind in ("Max", "Average", "GlobalMax", "GlobalAverage") for rank in (1, 2, 3)),
+        *(f"{kind}{rank}D" for kind in ("ZeroPadding", "Cropping", "UpSampling") for rank in (1, 2, 3)),
+    ]
+)
+"""Layers without weights that treat all units alike; behind a Flatten every place has all of them once."""
+_MERGES = frozenset(["Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"])
+_BY_UNIT = frozenset(
+    [
+        *("linear", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "swish", "mish", "sigmoid"),
+        *("hard_sigmoid", "hard_silu", "hard_swish", "tanh", "hard_tanh", "softplus", "softsign", "exponential"),
+        *("log_sigmoid", "tanh_shrink", "soft_shrink", "hard_shrink", "squareplus", "sparse_plus", "threshold"),
+    ]
+)
+"""Activations that compute a unit from itself alone."""
+_STATISTICS = frozenset(["gamma", "beta", "moving_mean", "moving_variance"])
+
+
+@dataclass(frozen=True)
+class UnitUse:
+    """One axis of one weight that goes along the units of a space, once or, behind a Flatten, several times."""
+
+    weight: str
+    axis: int
+    side: Side
+
+
+@dataclass(frozen=True)
+class UnitSpace:
+    """Units that belong together.
+
+    Attributes:
+        layers: the layers whose outputs they are, in their order.
+        uses: the axes of weights that go along them.
+        fixed: why they have to stay as they are; empty where they need not.
+    """
+
+    layers: tuple[str, ...]
+    uses: tuple[UnitUse, ...]
+    fixed: str = ""
+
+
+def find_unit_spaces(catalog: Catalog, network: Network) -> tuple[UnitSpace, ...]:
+    """Return the spaces of a network whose connections are known, each with what uses it, in its order."""
+    walk = _SpaceWalk(catalog, network)
+    for node in network.nodes:
+        walk.visit(node)
+    for name in network.outputs:
+        walk.fix(walk.outputs.get(name), f"{name} gives an output of the model")
+    return walk.spaces()
+
+
+@dataclass
+class _SpaceWalk:
+    """One walk along a network.
+
+    Attributes:
+        catalog: its weights.
+        network: its layers.
+        outputs: the space of each node's output.
+    """
+
+    catalog: Catalog
+    network: Network
+    outputs: dict[str, int] = field(default_factory=dict)
+    _parents: list[int] = field(default_factory=list)
+    _reasons: dict[int, str] = field(default_factory=dict)
+    _uses: dict[int, list[UnitUse]] = field(default_factory=dict)
+    _layers: dict[int, list[str]] = field(default_factory=dict)
+
+    def visit(self, node: Node) -> None:
+        """Give the output of a node its space, and note what uses those of its inputs."""
+        inputs = [self.outputs[name] for name in node.inputs if name in self.outputs]
+        reason = self._why_unknown(node) or self._use(node, inputs)
+        if reason:
+            for space in inputs:
+                self.fix(space, reason)
+            self.outputs[node.name] = self._new(reason)
+        if not self.network.consumers.get(node.name):
+            self.fix(self.outputs[node.name], f"{node.name} gives an output of the model")
+
+    def _use(self, node: Node, inputs: Sequence[int]) -> str:
+        """Note what a node does with the units of its inputs; return why that is not known, where it is not."""
+        widths = {shape[-1] for shape in node.input_shapes if shape}
+        if node.layer_class in _MERGES and len(widths) > 1:
+            return f"{node.name} spreads one input over the units of another"
+        weights = self._weights(node.name)
+        if not (self._pass_on(node, inputs, weights) or self._make_units(node, inputs, weights)):
+            kind = node.layer_class
+            return f"{node.name} is a {kind}, which may do anything with them" if inputs else f"{node.name} is an input"
+        activation = node.settings.get("activation", "linear")
+        if activation is not None and (not isinstance(activation, str) or activation not in _BY_UNIT):
+            self.fix(self.outputs[node.name], f"the activation of {node.name} may look at all of them together")
+        return ""
+
+    def _pass_on(self, node: Node, inputs: Sequence[int], weights: set[str]) -> bool:
+        """Give the output of a node the space of its inputs, if it is one that treats all units alike."""
+        kind = node.layer_class
+        axes: Mapping[str, int] = {}
+        if kind == "BatchNormalization" and _is_last_axis(node) and weights <= _STATISTICS:
+            axes = dict.fromkeys(sorted(weights), -1)
+        elif kind.startswith("DepthwiseConv") and self._multiplies_by_one(node, "kernel"):
+            axes = {"kernel": -2, "bias": -1}
+        elif weights or kind not in _PASSES_ON | _MERGES:
+            return False
+        if not inputs or (len(inputs) > 1 and kind not in _MERGES):
+            return False
+        for other in inputs[1:]:
+            self._join(inputs[0], other)
+        self._note(node, inputs[0], "along", axes)
+        self.outputs[node.name] = inputs[0]
+        return True
+
+    def _make_units(self, node: Node, inputs: Sequence[int], weights: set[str]) -> bool:
+        """Give the output of a node a space of its own, if it is one that makes units of those that it takes."""
+        kind = node.layer_class
+        if kind in _KERNELS and "kernel" in weights <= {"kernel", "bias"}:
+            taken, made = _KERNELS[kind]
+            axes, along, within = {"kernel": made, "bias": -1}, {}, {"kernel": taken}
+        elif kind.startswith("SeparableConv") and self._multiplies_by_one(node, "depthwise_kernel"):
+            axes, along, within = (
+                {"pointwise_kernel": -1, "bias": -1},
+                {"depthwise_kernel": -2},
+                {"pointwise_kernel": -2},
+            )
+        elif kind == "Embedding" and weights == {"embeddings"}:
+            axes, along, within = {"embeddings": -1}, {}, {}
+        else:
+            return False
+        space = self.outputs[node.name] = self._new()
+        self._layers[space].append(node.name)
+        self._note(node, space, "out", axes)
+        for before in inputs:
+            self._note(node, before, "along", along)
+            self._note(node, before, "in", within)
+        return True
+
+    def _why_unknown(self, node: Node) -> str:
+        """Return why a node of a known class does not do what that class does by itself; empty where it does."""
+        settings = node.settings
+        if node.calls > 1:
+            return f"{node.name} is called {node.calls} times"
+        if settings.get("data_format") == "channels_first":
+            return f"{node.name} has its channels first"
+        if settings.get("groups", 1) not in (1, None):
+            return f"{node.name} has groups"
+        if settings.get("arguments"):
+            return f"{node.name} is an operation with arguments of its own"
+        below = self.catalog.layers.get(node.name, ())
+        if any(self.catalog.aliases.get(name) in below for name in self.catalog.aliases):
+            return f"{node.name} shares a weight with another layer"
+        return ""
+
+    def _weights(self, layer: str) -> set[str]:
+        return {WeightName(name).own for name in self.catalog.layers.get(layer, ()) if WeightName(name).layer == layer}
+
+    def _multiplies_by_one(self, node: Node, kernel: str) -> bool:
+        name = f"{node.name}/{kernel}"
+        return name in self.catalog and self.catalog[name].shape[-1] == 1
+
+    def _note(self, node: Node, space: int, side: Side, axes: Mapping[str, int]) -> None:
+        names = {own: f"{node.name}/{own}" for own in axes}
+        found = [UnitUse(names[own], axis, side) for own, axis in axes.items() if names[own] in self.catalog]
+        self._uses[self._root(space)] += found
+
+    def _new(self, reason: str = "") -> int:
+        space = len(self._parents)
+        self._parents.append(space)
+        self._uses[space], self._layers[space] = [], []
+        self.fix(space, reason)
+        return space
+
+    def fix(self, space: int | None, reason: str) -> None:
+        """Note why the units of a space have to stay as they are, unless a reason is known already."""
+        if space is not None and reason:
+            self._reasons.setdefault(self._root(space), reason)
+
+    def _root(self, space: int) -> int:
+        while self._parents[space] != space:
+            self._parents[space] = space = self._parents[self._parents[space]]
+        return space
+
+    def _join(self, one: int, other: int) -> None:
+        first, second = sorted((self._root(one), self._root(other)))
+        if first != second:
+            self._parents[second] = first
+            self._uses[first] += self._uses.pop(second)
+            self._layers[first] += self._layers.pop(second)
+            self.fix(first, self._reasons.pop(second, ""))
+
+    def spaces(self) -> tuple[UnitSpace, ...]:
+        """Return what was found."""
+        found = ((space, uses) for space, uses in sorted(self._uses.items()) if uses)
+        return tuple(UnitSpace(tuple(self._layers[s]), tuple(uses), self._reasons.get(s, "")) for s, uses in found)
+
+
+def _is_last_axis(node: Node) -> bool:
+    axis = node.settings.get("axis", -1)
+    axis = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
+    ranks = {len(shape) for shape in node.input_shapes}
+    return axis == -1 or (isinstance(axis, int) and ranks == {axis + 1})

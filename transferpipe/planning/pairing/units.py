@@ -1,0 +1,198 @@
+"""A rule's `units`: which units of each layer are taken, and the step that does it in every weight that has them.
+
+The target's network says which weights those are (`unit_spaces`), its shapes say how many; the values that decide are
+read by the run (`transferpipe.values.units`), from what the plan lists here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transferpipe.errors import did_you_mean
+from transferpipe.planning.claims import Unit
+from transferpipe.planning.model import AssignedEntry, ChosenUse, SourceRef, UnitChoice
+from transferpipe.planning.pairing.rules import pair_rule
+from transferpipe.planning.pairing.taken import Pairing, Taken
+from transferpipe.planning.pairing.unit_spaces import UnitSpace, find_unit_spaces
+from transferpipe.planning.read_recipe import chain_of
+from transferpipe.planning.transforms import TransformError, infer
+from transferpipe.recipe.model import Rule, RuleUnits
+from transferpipe.text.listing import listed
+from transferpipe.weights.name import WeightName
+
+Found = Mapping[str, Sequence[Taken]]
+_GRAPH = "give the target as a Sequential or Functional model, or as a file with its configuration"
+
+
+def choose_units(
+    rule: Rule, units: Sequence[Unit], found: Found, pairing: Pairing
+) -> tuple[dict[str, list[Taken]], tuple[UnitChoice, ...]] | None:
+    """Return what each weight takes, with the steps that take the units, and the choices that these steps name.
+
+    None where problems are noted.
+    """
+    plain = {weight: list(taken) for weight, taken in found.items()}
+    network = pairing.target.network
+    if rule.units is None or not found:
+        return plain, ()
+    if network is None or not network.connected:
+        what = f"{pairing.structure.label} does not tell which layer takes the output of which"
+        pairing.problems.add(f"{rule.where}.units", what, _GRAPH)
+        return None
+    chooser = _Chooser(rule, rule.units, found, pairing)
+    before = len(pairing.problems.found)
+    spaces = find_unit_spaces(pairing.target, network)
+    choices = tuple(chooser.align(spaces, units) if rule.units.method == "align" else chooser.resize(spaces))
+    if len(pairing.problems.found) > before:
+        return None
+    return {weight: _with_steps(weight, taken, choices) for weight, taken in plain.items()}, choices
+
+
+def _with_steps(weight: str, taken: Sequence[Taken], choices: Sequence[UnitChoice]) -> list[Taken]:
+    """Return what a weight takes, with a step for each of its axes that goes along chosen units."""
+    result = []
+    for place, item in enumerate(taken):
+        steps = []
+        for choice in choices:
+            for use in choice.uses if choice.place == place else ():
+                if use.weight == weight:
+                    step: dict[str, Any] = {"of": choice.name, "axis": use.axis, "size": choice.size}
+                    share = {"share": True} if use.side == "in" and choice.method == "widen" else {}
+                    steps.append({"units": {**step, "count": choice.count, **share}})
+        result.append(dataclasses.replace(item, own=tuple(steps)))
+    return result
+
+
+@dataclass
+class _Chooser:
+    """One rule's choices.
+
+    Attributes:
+        rule: the rule.
+        units: what it says of units.
+        found: what each weight that it claims takes.
+        pairing: what is found so far; takes the problems.
+    """
+
+    rule: Rule
+    units: RuleUnits
+    found: Found
+    pairing: Pairing
+
+    def _note(self, what: str, fix: str) -> None:
+        self.pairing.problems.add(f"{self.rule.where}.units", what, fix)
+
+    def _entry(self, taken: Taken) -> AssignedEntry:
+        catalog = self.pairing.sources[taken.source]
+        specs = [catalog[name] for name in taken.names]
+        return AssignedEntry(tuple(SourceRef(taken.source, s.name, s.shape, s.dtype) for s in specs), taken.steps)
+
+    def _shape(self, entry: AssignedEntry) -> tuple[int, ...]:
+        """Return the shape that an entry has in Keras's layout; none where its steps do not work, as is said later."""
+        shapes, dtypes = [ref.shape for ref in entry.sources], [ref.dtype for ref in entry.sources]
+        try:
+            return infer(chain_of(None, entry.steps), shapes, dtypes)[0]
+        except TransformError:
+            return ()
+
+    def _widths(self, space: UnitSpace, place: int) -> tuple[set[int], set[int]]:
+        """Return how many units the layers of a space have in an entry's source, and in the target."""
+        here, there = set(), set()
+        for use in space.uses:
+            if use.side == "out" and use.weight in self.found:
+                shape = self._shape(self._entry(self.found[use.weight][place]))
+                here |= {shape[use.axis]} if len(shape) >= -use.axis else set()
+                there.add(self.pairing.target[use.weight].shape[use.axis])
+        return here, there
+
+    def resize(self, spaces: Sequence[UnitSpace]) -> Iterator[UnitChoice]:
+        """Yield a choice for each layer, or group of layers, that has another width in the target."""
+        known = {layer: space for space in spaces for layer in space.layers}
+        for layer in self.units.indices:
+            if layer not in known:
+                fix = did_you_mean(layer, known) or f"the layers are {listed(list(known), 4)}"
+                self._note(f"{layer!r} is not a layer of the target whose units could be chosen", fix)
+        for space in spaces:
+            here, there = self._widths(space, 0)
+            if len(here) == 1 and here != there and len(there) == 1:
+                choice = self._resized(space, max(here), max(there))
+                if choice is not None:
+                    yield choice
+
+    def _resized(self, space: UnitSpace, size: int, count: int) -> UnitChoice | None:
+        name = " + ".join(space.layers)
+        widths = f"{name} has {size} units in the source and {count} in the target"
+        missing = [use.weight for use in space.uses if use.weight not in self.found]
+        if space.fixed:
+            self._note(f"{widths}, which cannot be changed: {space.fixed}", "give it the source's width")
+        elif missing:
+            what = f"{widths}, but the rule does not claim {listed(missing, 2)}, which has to change with it"
+            self._note(what, f"let `to` match {listed(sorted({WeightName(m).layer for m in missing}), 2)} too")
+        elif self.units.method == "widen" and count < size:
+            self._note(f"{widths}: widen makes it no narrower", "write units: {keep: largest}")
+        elif self.units.method != "widen" and count > size:
+            self._note(f"{widths}: choosing makes it no wider", "write units: {widen: copies}")
+        elif self.units.method != "indices" or self._has_indices(space, size, count, widths):
+            return self._choice(space, 0, size, count)
+        return None
+
+    def _has_indices(self, space: UnitSpace, size: int, count: int, widths: str) -> bool:
+        named = [layer for layer in space.layers if layer in self.units.indices]
+        indices = self.units.indices[named[0]] if named else ()
+        wrong = [index for index in indices if not 0 <= index < size]
+        if not named:
+            self._note(f"{widths}, and `indices` does not name it", f"add {space.layers[0]}: [...], {count} numbers")
+        elif len(indices) != count:
+            self._note(f"{widths}, and `indices` has {len(indices)} for it", f"give {count} numbers")
+        elif wrong:
+            self._note(f"{widths}, and `indices` has {wrong[0]} for it", f"use numbers from 0 to {size - 1}")
+        return bool(named) and len(indices) == count and not wrong
+
+    def align(self, spaces: Sequence[UnitSpace], units: Sequence[Unit]) -> Iterator[UnitChoice]:
+        """Yield a choice for each layer, or group of layers, and each entry whose units are to be put in order."""
+        reference = self.units.reference
+        assert reference is not None
+        rule = dataclasses.replace(self.rule, froms=(reference,), units=None)
+        others = {weight: taken[0] for weight, taken in pair_rule(rule, units, self.pairing).items()}
+        count = 0
+        for place, origin in enumerate(self.rule.froms):
+            if (origin.source, origin.text) == (reference.source, reference.text):
+                continue
+            for space in spaces:
+                here, there = self._widths(space, place)
+                claimed = all(use.weight in self.found and use.weight in others for use in space.uses)
+                if not space.fixed and claimed and len(here) == 1 and here == there:
+                    count += 1
+                    yield self._choice(space, place, max(here), max(there), others)
+        if not count:
+            reasons = [f"{' + '.join(s.layers)}: {s.fixed}" for s in spaces if s.layers and s.fixed]
+            what = f"there are no units that could be put in the order of {reference.text!r}"
+            what += f" ({listed(reasons, 2)})" * bool(reasons)
+            self._note(what, "claim a layer together with those that take its output, or leave `units` out")
+
+    def _choice(
+        self, space: UnitSpace, place: int, size: int, count: int, others: Mapping[str, Taken] | None = None
+    ) -> UnitChoice:
+        uses = []
+        for use in space.uses:
+            other = self._entry(others[use.weight]) if others else None
+            entry = self._entry(self.found[use.weight][place])
+            uses.append(ChosenUse(use.weight, use.axis, use.side, entry, other))
+        layer = space.layers[0]
+        group = self.rule.name if len(self.rule.froms) < 2 else f"{self.rule.name}.{place}"
+        named = next((self.units.indices[name] for name in space.layers if name in self.units.indices), ())
+        return UnitChoice(
+            name=f"{group}/{layer}",
+            group=group,
+            layer=layer,
+            method=self.units.method,
+            size=size,
+            count=count,
+            uses=tuple(uses),
+            place=place,
+            norm=self.units.norm,
+            indices=tuple(named) if self.units.method == "indices" else (),
+        )

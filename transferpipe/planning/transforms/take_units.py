@@ -1,0 +1,102 @@
+"""The transform behind a rule's `units`: units of an axis taken by number, one several times, one not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.planning.transforms.arguments import parse_flag, parse_integer, parse_integers, parse_named
+from transferpipe.planning.transforms.checks import check_floating, find_axis, replace_size
+from transferpipe.planning.transforms.protocol import PartialShape, Transform, TransformError
+from transferpipe.weights.spec import numpy_dtype
+
+_EXAMPLE = "{units: {axis: -1, size: 4, indices: [2, 0]}}"
+
+
+@dataclass(frozen=True, slots=True)
+class TakeUnits(Transform):
+    """Take the units along an axis that `indices` names, which go along it once or several times, one behind the other.
+
+    A rule's `units` writes it, for every weight that has the units of a layer, with `of` in the place of `indices`: the
+    run finds these numbers. With `share`, every unit is divided by how often it is taken, so that what adds them up
+    gets what it got (Net2WiderNet of arXiv:1511.05641).
+
+    Attributes:
+        axis: the axis.
+        size: how many units there are.
+        indices: which of them the result has, in its order.
+        count: how many these are.
+        share: whether a unit that is taken several times is divided among its copies.
+        of: the choice of the plan that gives `indices`.
+    """
+
+    axis: int
+    size: int
+    count: int
+    indices: tuple[int, ...] | None = None
+    share: bool = False
+    of: str = ""
+    name: ClassVar[str] = "units"
+    arguments: ClassVar[tuple[str, ...]] = ("axis", "size", "count", "indices", "share", "of")
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the transform for ``units: {axis: -1, size: 4, indices: [2, 0]}``, as a rule's `units` writes it."""
+        given = parse_named("units", data, _EXAMPLE, cls.arguments, ["axis", "size"])
+        axis = parse_integer("axis of units", given["axis"], _EXAMPLE)
+        size = parse_integer("size of units", given["size"], _EXAMPLE)
+        share = parse_flag("share of units", given.get("share", False))
+        if "of" in given and "indices" not in given:
+            count = parse_integer("count of units", given.get("count"), _EXAMPLE)
+            return cls(axis, size, count, None, share, str(given["of"]))
+        indices = parse_integers("the indices of units", given.get("indices"), _EXAMPLE)
+        wrong = next((index for index in indices if not 0 <= index < size), None)
+        if not indices or wrong is not None:
+            what = f"units: {'there are no indices' if wrong is None else f'index {wrong} is not one of {size} units'}"
+            raise TransformError(what, f"write {_EXAMPLE}, with indices from 0 to the size less 1")
+        return cls(axis, size, len(indices), indices, share)
+
+    def __str__(self) -> str:
+        share = ", shared" * self.share
+        if self.indices is None:
+            return f"units({self.of}, axis={self.axis}, {self.count} of {self.size}{share})"
+        return f"units({list(self.indices)} of {self.size}, axis={self.axis}{share})"
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """See `Transform`."""
+        (shape,) = shapes
+        axis = find_axis(self, self.axis, shape)
+        if self.size < 1 or shape[axis] % self.size:
+            what = f"{self}: axis {axis} of shape {shape} does not have {self.size} units, once or several times"
+            raise TransformError(what, "write how many units the axis has")
+        return (*shape[:axis], shape[axis] // self.size * self.count, *shape[axis + 1 :])
+
+    def dtype(self, dtypes: Sequence[str]) -> str:
+        """See `Transform`."""
+        return check_floating(self, dtypes[0]) if self.share else dtypes[0]
+
+    def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """See `Transform`."""
+        (array,) = arrays
+        if self.indices is None:
+            raise TransformError(f"{self}: the units are chosen in a run", f"write {_EXAMPLE} where there is none")
+        axis = find_axis(self, self.axis, array.shape)
+        times = array.shape[axis] // self.size
+        apart = array.reshape(*array.shape[:axis], times, self.size, *array.shape[axis + 1 :])
+        taken = apart.take(self.indices, axis + 1)
+        if self.share:
+            copies = np.bincount(self.indices, minlength=self.size)[list(self.indices)]
+            copies = copies.reshape(-1, *[1] * (array.ndim - axis - 1))
+            taken = np.divide(taken, copies, dtype=np.float64).astype(numpy_dtype(array.dtype.name))
+        return taken.reshape(*array.shape[:axis], times * self.count, *array.shape[axis + 1 :])
+
+    def shape_before(self, after: PartialShape) -> PartialShape | None:
+        """See `Transform`."""
+        axis = self.axis % len(after) if -len(after) <= self.axis < len(after) else None
+        size = after[axis] if axis is not None else None
+        known = size // self.count * self.size if size is not None and size % self.count == 0 else None
+        return replace_size(after, self.axis, known)

@@ -1,0 +1,142 @@
+"""Which units a plan's choices take, where values say it: the largest, or those that are alike in another network."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.planning.model import AssignedEntry, Plan, UnitChoice
+from transferpipe.planning.suggest.assignment import assign_best
+
+Array = NDArray[Any]
+Order = NDArray[np.int64]
+_MOST_ROUNDS = 100  # the paper's; a handful is enough as a rule
+
+
+@dataclass
+class ChosenUnits:
+    """The units that a plan's choices take, each found once.
+
+    Attributes:
+        plan: the plan.
+        read: gives what an entry of an assignment holds, in Keras's layout, for the target weight of a name.
+    """
+
+    plan: Plan
+    read: Callable[[AssignedEntry, str], Array]
+    _found: dict[str, Order] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._choices = {choice.name: choice for choice in self.plan.units}
+
+    def resolve(self, steps: Sequence[Any]) -> Sequence[Any]:
+        """Return steps, as written, with the numbers of the units in the place of the name of their choice."""
+        return [self._resolved(step) for step in steps] if self._choices else steps
+
+    def _resolved(self, step: Any) -> Any:
+        given = step.get("units") if isinstance(step, Mapping) else None
+        if not given or given.get("of") not in self._choices:
+            return step
+        kept = {key: value for key, value in given.items() if key not in ("of", "count")}
+        return {"units": {**kept, "indices": [int(i) for i in self.indices(given["of"])]}}
+
+    def indices(self, name: str) -> Order:
+        """Return the source's units that the target's units are, by the name of their choice."""
+        if name not in self._found:
+            choice = self._choices[name]
+            if choice.method == "align":
+                together = [c for c in self.plan.units if c.group == choice.group]
+                self._found |= _Alignment(together, self.read, self.plan.seed).match()
+            else:
+                self._found[name] = self._choose(choice)
+        return self._found[name]
+
+    def _choose(self, choice: UnitChoice) -> Order:
+        if choice.method == "indices":
+            return np.array(choice.indices, np.int64)
+        if choice.method == "widen":
+            more = _generator(self.plan.seed, choice.layer).integers(0, choice.size, choice.count - choice.size)
+            return np.concatenate([np.arange(choice.size), more])
+        sizes = np.zeros(choice.size)
+        for use in choice.uses:
+            if use.side == "out":
+                rows = _rows(self.read(use.entry, use.weight), use.axis, choice.size)
+                if rows.shape[1] > 1:  # a kernel's: the bias has one number a unit
+                    sizes += np.abs(rows).sum(1) if choice.norm == "l1" else (rows**2).sum(1)
+        return np.sort(np.argsort(-sizes, kind="stable")[: choice.count])
+
+
+def _generator(seed: int, name: str) -> np.random.Generator:
+    """Return what draws for one layer: the numbers depend on nothing but the seed and its name."""
+    key = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:16], "little")
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+def _rows(value: Array, axis: int, size: int) -> NDArray[np.float64]:
+    """Return a row of numbers for each of `size` units along an axis, which it has once or several times."""
+    axis %= value.ndim
+    apart = value.reshape(*value.shape[:axis], -1, size, *value.shape[axis + 1 :])
+    return np.moveaxis(apart, axis + 1, 0).reshape(size, -1).astype(np.float64)
+
+
+def _taken(value: Array, axis: int, order: Order) -> Array:
+    axis %= value.ndim
+    apart = value.reshape(*value.shape[:axis], -1, len(order), *value.shape[axis + 1 :])
+    return apart.take(order, axis + 1).reshape(value.shape)
+
+
+@dataclass
+class _Alignment:
+    """The orders of units, of all layers together, in which one network's weights are most like another's.
+
+    Weight matching: one order after the other is the best for the orders that all the others have, until none gets
+    better. Source: algorithm 1 of Ainsworth, Hayase, Srinivasa, "Git Re-Basin: Merging Models modulo Permutation
+    Symmetries", arXiv:2209.04836.
+    """
+
+    choices: Sequence[UnitChoice]
+    read: Callable[[AssignedEntry, str], Array]
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.orders = {choice.name: np.arange(choice.size) for choice in self.choices}
+        self.own: dict[str, Array] = {}
+        self.other: dict[str, Array] = {}
+        self.axes: dict[str, list[tuple[int, str]]] = {}
+        for choice in self.choices:
+            for use in choice.uses:
+                self.axes.setdefault(use.weight, []).append((use.axis, choice.name))
+                if use.weight not in self.own and use.reference is not None:
+                    self.own[use.weight] = self.read(use.entry, use.weight)
+                    self.other[use.weight] = self.read(use.reference, use.weight)
+
+    def match(self) -> dict[str, Order]:
+        """Return the order of each choice, by its name."""
+        generator = _generator(self.seed, self.choices[0].group)
+        for _ in range(_MOST_ROUNDS):
+            better = [self._improve(self.choices[k]) for k in generator.permutation(len(self.choices))]
+            if not any(better):
+                break
+        return self.orders
+
+    def _improve(self, choice: UnitChoice) -> bool:
+        """Find the best order of one layer's units; tell whether it is better than the one before."""
+        likeness = np.zeros((choice.size, choice.size))
+        for use in choice.uses:
+            value = self.own[use.weight]
+            for axis, name in self.axes[use.weight]:
+                if (axis, name) != (use.axis, choice.name):
+                    value = _taken(value, axis, self.orders[name])
+            likeness += _rows(self.other[use.weight], use.axis, choice.size) @ _rows(value, use.axis, choice.size).T
+        places = np.arange(choice.size)
+        order = assign_best(likeness - likeness.min() + 1)
+        gain = likeness[places, order].sum() - likeness[places, self.orders[choice.name]].sum()
+        if gain <= 1e-9 * np.abs(likeness).max():  # what rounding gives
+            return False
+        self.orders[choice.name] = order
+        return True
