@@ -138,12 +138,12 @@ def dense(of_source, **more):
 
 
 def test_a_recipe_may_name_a_layout_from_outside(install):
-    with pytest.raises(RecipeError, match="must be one of keras, torch, flax, onnx, not text 'toy'"):
+    with pytest.raises(RecipeError, match="must be one of keras, torch, flax, onnx, tflite, not text 'toy'"):
         read_recipe(dense({}, layout="toy"))
     install("toys", {"layout": {"toy": "Toy"}}, TOY)
     recipe = read_recipe(dense({"layout": "toy"}, layout="toy"))
     assert (recipe.sources["source"].layout, recipe.save.layout) == ("toy", "toy")
-    with pytest.raises(RecipeError, match="must be one of auto, keras, torch, onnx, flax, toy, not text 'tyo'"):
+    with pytest.raises(RecipeError, match="must be one of auto, keras, torch, onnx, flax, tflite, toy, not text 'tyo'"):
         read_recipe(dense({"layout": "tyo"}))
 
 

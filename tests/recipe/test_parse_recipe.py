@@ -141,7 +141,7 @@ def test_an_unknown_key_anywhere(path, hint):
         ("source", 3, "source: must be a path or a mapping, not integer 3"),
         ("source.path", 3, "source.path: must be text, not integer 3"),
         ("source.format", 1, "source.format: must be text, not integer 1"),
-        ("source.layout", "torchy", "source.layout: must be one of auto, keras, torch, onnx, flax, not text"),
+        ("source.layout", "torchy", "source.layout: must be one of auto, keras, torch, onnx, flax, tflite, not text"),
         ("target", [1], "target: must be a path or a mapping, not list [1]"),
         ("target._target_", "build", "target._target_: must be a dotted Python name such as my_models.build, not"),
         ("target._target_", 3, "target._target_: must be a dotted Python name such as my_models.build, not integer 3"),

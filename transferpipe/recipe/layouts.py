@@ -28,6 +28,7 @@ LAYOUTS: Mapping[str, LayoutPlace] = {
     "torch": LayoutPlace(f"{_HOME}.torch:Torch"),
     "onnx": LayoutPlace(f"{_HOME}.onnx:Onnx", is_written=False),
     "flax": LayoutPlace(f"{_HOME}.flax:Flax"),
+    "tflite": LayoutPlace(f"{_HOME}.tflite:Tflite", is_written=False),
 }
 WRITTEN = tuple(name for name, place in LAYOUTS.items() if place.is_written)
 

@@ -13,6 +13,7 @@ from legacy_files import write as write_legacy_h5
 from protobuf_messages import field, onnx_model, raw, tensor
 from tf_bundles import Checkpoint
 from tfjs_models import weight, write_model
+from tflite_models import write_tflite
 from torch_files import plain, write_legacy, write_zip
 
 from transferpipe.testing import FormatLaws
@@ -151,6 +152,15 @@ class TestTfjsManifest(FormatLaws):
         (folder / "model.json").unlink()
         (folder / "model-weights_manifest.json").write_text(json.dumps(groups))
         return folder / "model-weights_manifest.json", {"d/kernel": KERNEL, "d/bias": BIAS}
+
+
+class TestTflite(FormatLaws):
+    name = "tflite"
+
+    def write(self, folder):
+        tensors = {"x": None, "d/MatMul": KERNEL, "d/BiasAdd": (np.int8([1, 2, -3]), [0.5], [1], 0), "y": None}
+        path = write_tflite(folder / "model.bin", tensors, [(9, [0, 1, 2], [3])])
+        return path, {"d/kernel": KERNEL, "d/bias": np.float32([0, 0.5, -2])}
 
 
 class TestTorch(FormatLaws):

@@ -52,6 +52,7 @@ FORMATS: Mapping[str, Format] = {
     "npz": Format("numpy.npz:open_npz", is_archive=lambda names: any(name.endswith(".npy") for name in names)),
     "npy": Format("numpy.npy:open_npy", begins=b"\x93NUMPY"),
     "onnx": Format("onnx.model:open_onnx", is_content="signatures:is_onnx"),
+    "tflite": Format("tflite.model:open_tflite", is_content=lambda _, head: head[4:8] == b"TFL3"),
     "graph_def": Format("tensorflow.graph_def:open_graph_def", is_content="signatures:is_graph_def"),
     "torch": Format(
         "torch.checkpoint:open_torch",
