@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from transferpipe.digits import load_digits
 from transferpipe.errors import FileError, RecipeError, UnsafeError
-from transferpipe.score import digits_data, npz_data, tf_data
+from transferpipe.score import digits_data, npz_data, tf_data, training_share
 from transferpipe.score.checks import check_data
 from transferpipe.score.data import tf_dataset
 from transferpipe.score.data.splits import make_splits, split_off
@@ -190,3 +190,26 @@ def test_one_example_of_every_class_stays_to_learn_from():
 
 def test_splits_tell_what_they_are():
     assert str(make_splits("mine", (X, Y), None, (X, Y))) == "mine: 4 classes, 20 train, 0 val, 20 test"
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 1])
+def test_a_share_of_the_training_examples_has_every_class_and_is_part_of_a_larger_share(share):
+    whole = digits_data([3, 8])
+    part, more = training_share(whole, share, seed=4), training_share(whole, min(1, share * 2), seed=4)
+    for label in (0, 1):
+        assert (part.y_train == label).sum() == -(-(whole.y_train == label).sum() * round(share * 100) // 100)
+    rows = {image.tobytes() for image in part.x_train}
+    assert rows <= {image.tobytes() for image in more.x_train} <= {image.tobytes() for image in whole.x_train}
+    assert part.x_val is whole.x_val and part.x_test is whole.x_test
+    assert ("of the training examples" in str(part)) == (share < 1)
+
+
+@pytest.mark.parametrize("share", [0, 1.5, True, "half"])
+def test_a_share_that_is_none_is_refused(share):
+    with pytest.raises(RecipeError, match="is not a share above 0"):
+        training_share(digits_data([3, 8]), share)
+
+
+@pytest.mark.follows("_check: write share: 0.5")
+def test_half_is_a_share():
+    assert len(training_share(digits_data([3, 8]), 0.5).y_train) < len(digits_data([3, 8]).y_train)

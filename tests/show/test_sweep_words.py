@@ -33,6 +33,13 @@ def test_one_seed_has_no_interval_and_says_so():
     assert lines[0].startswith("one seed only: no interval")
 
 
+def test_what_is_measured_without_training_is_not_told_to_take_more_seeds():
+    score = {"value": 0.5, "name": "test accuracy", "higher_is_better": True, "kind": "measured"}
+    entries = [Entry({"f": f}, None, "k", "p", {"status": "done", "score": score}) for f in "ab"]
+    (line,) = said(leaderboard(entries))
+    assert line.startswith("measured once, nothing trained") and "seed" not in line
+
+
 def test_what_does_not_depend_on_the_seed_is_not_called_certain():
     shown = text([*found([0.1] * 5, f="a"), *found([0.2, 0.3], f="b")])
     assert CONSTANT in shown and "± 0.0000" not in shown

@@ -382,6 +382,13 @@ _SWEEP = (
     Key("budget", "integer", "seconds after which no further variant is begun", 3600),
     Key("fail_fast", "flag", "whether no further variant is begun once one has failed", True, False),
     Key("retries", "integer", "how often a variant that failed is tried again", 2, 0),
+    Key(
+        "halving",
+        "mapping",
+        "successive halving: over epochs or data, at which rungs the better settings go on, and which part of them",
+        {"over": "epochs", "rungs": [5, 20, 80], "keep": 0.5},
+        {},
+    ),
     Key("title", "text", "the heading of the page", "What the layers are worth"),
     Key(
         "log",

@@ -9,7 +9,7 @@ To add one:
 """
 
 from transferpipe.score.convergence import Trained, trained_from
-from transferpipe.score.data import Splits, digits_data, npz_data, tf_data
+from transferpipe.score.data import Splits, digits_data, npz_data, tf_data, training_share
 from transferpipe.score.evaluate import evaluate
 from transferpipe.score.finetune import finetune
 from transferpipe.score.h_score import h_score
@@ -37,4 +37,5 @@ __all__ = [
     "parity",
     "tf_data",
     "trained_from",
+    "training_share",
 ]

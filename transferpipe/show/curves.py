@@ -63,7 +63,7 @@ def curves(board: Leaderboard, x: str) -> list[Curve]:
 
 
 def _present(board: Leaderboard) -> list[Row]:
-    return [row for row in board.rows if not row.stale]
+    return [row for row in board.rows if not (row.stale or row.rung)]  # shorter trainings are another thing
 
 
 def _name(row: Row, x: str) -> str:

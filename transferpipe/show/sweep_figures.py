@@ -155,7 +155,7 @@ def cost_figures(board: Leaderboard) -> Iterator[Figure]:
         rows = [
             (r, r.score.mean, cost)
             for r in board.rows
-            if r.score and not r.stale and (cost := cost_of(r, name)) is not None
+            if r.score and not (r.stale or r.rung) and (cost := cost_of(r, name)) is not None
         ]
         if len({cost for _, _, cost in rows}) < 2:
             continue

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from transferpipe.score.convergence import DOUBTS, cure_for
 from transferpipe.show.score_table import number_text
 from transferpipe.sweep.leaderboard import Entry, Leaderboard, Row
+from transferpipe.sweep.rung import Rung
 from transferpipe.sweep.statistics import Estimate
 from transferpipe.sweep.variant import SEED
 from transferpipe.text.collapse import counted
@@ -91,6 +92,8 @@ def notes_of(row: Row, board: Leaderboard) -> list[str]:
     notes += [f"other seeds: {', '.join(row.values) or 'none'}"] if row.other_seeds else []
     if row.compared and row.score and row.compared.count != row.score.count:
         notes.append(f"ranked by {number_text(row.compared.mean)} over seeds {', '.join(board.seeds)}")
+    if row.rung:
+        notes.append(_stopped(row, row.rung))
     if row.same_as is not None:
         notes.append(f"the same plan as {label_of(row.same_as, None)}, counted once")
     notes += [LIKE_THE_BEST] if row.as_good else []
@@ -98,6 +101,11 @@ def notes_of(row: Row, board: Leaderboard) -> list[str]:
     notes += _unconverged(row)
     notes += [CONSTANT] if row.is_constant else []
     return notes + ([f"{row.failed} failed{_counted_as(row)}: {reason(row)}"] if row.failed else [])
+
+
+def _stopped(row: Row, rung: Rung) -> str:
+    where = f"rung {rung.number} of {rung.of}, {rung}"
+    return f"stopped at {where}: {row.stop}" if row.stop else f"at {where}: not compared yet"
 
 
 def _counted_as(row: Row) -> str:
@@ -127,7 +135,8 @@ def cautions(board: Leaderboard) -> list[str]:
 
     Trainings that were cut off are compared by how quick they are, not by where they lead.
     """
-    entries = [e for row in board.rows if not row.stale for e in row.entries]
+    # What halving stopped was to be cut off, has no rank and says so itself.
+    entries = [e for row in board.rows if not (row.stale or row.rung) for e in row.entries]
     open_ones = [e for e in entries if e.converged is False]
     lines = []
     if open_ones:
@@ -167,6 +176,7 @@ def said(board: Leaderboard) -> list[str]:
         *_of_parts(board),
         *_of_seeds(board),
         *_of_the_best(board),
+        *_of_halving(board),
         *_of_silence(board),
         *earlier,
         *(_of_a_reference(board, n) for n in board.against),
@@ -206,6 +216,8 @@ def _of_seeds(board: Leaderboard) -> list[str]:
 
 def _of_the_best(board: Leaderboard) -> list[str]:
     ranked = [row for row in board.rows if row.rank and row.same_as is None]
+    if ranked and len(board.seeds) < 2 and board.kind == "measured":  # other seeds would measure the same
+        return ["measured once, nothing trained, so without an interval: close numbers may part on other examples"]
     if ranked and len(board.seeds) < 2:
         return ["one seed only: no interval, so the ranking may be noise: add seeds, such as seed=range(5)"]
     if len(ranked) < 2:
@@ -224,6 +236,24 @@ def _of_the_best(board: Leaderboard) -> list[str]:
             "no verdict on settings with a failed seed that counts as the worst; sweep.failed=drop leaves it out"
         )
     return lines
+
+
+def _of_halving(board: Leaderboard) -> list[str]:
+    """Return what a sweep that went on with the better settings cannot say of the others."""
+    stops = [row.stop for row in board.rows if row.stop and not row.stale]
+    if not stops:
+        return []
+    tied = sum(1 for stop in stops if stop.tied)
+    chance = f"; {tied} of them {_was(tied)} tied with the best when stopped" if tied else ""
+    if all(stop.seeds < 2 for stop in stops):
+        chance = "; one seed stopped them, which may be chance"
+    whole = counted(board.settings + board.stopped, "setting")
+    what = f"sweep.halving stopped {len(stops)} of {whole} before the last rung, on shorter trainings"
+    return [f"{what}: they have no rank, and one that starts slowly is missed{chance}"]
+
+
+def _was(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def _is(count: int) -> str:

@@ -20,7 +20,7 @@ VERDICT = ("weights", "function")
 _OF_SCORES = ("score", "score_name", "spread", "test", "test_spread", "best_epoch", "epochs", "converged")
 FIXED = (
     "control", "status", *VERDICT, *_OF_SCORES, "trainable_parameters", "seconds", "plan", "folder", "problems",
-    "stale", "notes", "warnings",
+    "stale", "rung", "stopped", "notes", "warnings",
 )  # fmt: skip
 # What a spreadsheet takes for a formula, also in the wide form of East Asian keyboards
 # (https://owasp.org/www-community/attacks/CSV_Injection).
@@ -83,6 +83,8 @@ def _told(entry: Entry) -> Row:
         "folder": entry.key,
         "problems": _joined(result.get("problems", ())),
         "stale": _joined(entry.stale),
+        "rung": f"{entry.rung.number} of {entry.rung.of}: {entry.rung}" if entry.rung else None,
+        "stopped": str(entry.stop) if entry.stop else None,
         "notes": _joined(score.get("notes", ())),
         "warnings": _joined(entry.warnings),
     }

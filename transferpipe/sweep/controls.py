@@ -152,6 +152,7 @@ def controls_of(name: str, variants: Sequence[Variant]) -> list[Variant]:
             _common([v.fixed for v in group]),
             words=group[0].words,
             state=group[0].state,
+            rung=group[0].rung,
         )
         for text, group in shared.items()
     ]

@@ -171,7 +171,8 @@ def _run(folder: Path, trusted: Collection[str]) -> dict[str, Any]:
     recipe = read_recipe({**variant.recipe, "save": save, "expect": checksum})
     prepared = prepare(recipe, trusted)
     # What composes the recipe of a control is not what its variant says.
-    command = None if variant.control else ("transferpipe", "run", *variant.words)
+    further = variant.rung.words if variant.rung else ()
+    command = None if variant.control or further is None else ("transferpipe", "run", *variant.words, *further)
     report = execute(prepared, folder, None, Request(command, recipe_text(variant.recipe)))
     score = score_run(recipe, report, trusted) if recipe.score else None
     artifacts = [{"path": a["path"], "sha256": a["sha256"]} for a in report.manifest["artifacts"]]

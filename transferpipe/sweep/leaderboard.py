@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from transferpipe.prove.verdict import Verdict, verdict_from_data
 from transferpipe.sweep.job import DONE, FAILED, Result
+from transferpipe.sweep.rung import Rung, Stop
 from transferpipe.sweep.simultaneous import behind_best, family
 from transferpipe.sweep.state import State
 from transferpipe.sweep.statistics import Estimate, differences, estimate, exact_mean
@@ -33,6 +34,8 @@ class Entry:
         state: what that came to when it was planned.
         stale: what of that is not the same any more; such a result is not compared with those of today.
         warnings: what is legal and probably not meant, in its plan or in its values.
+        rung: how far its score trained, where the sweep goes on with the better ones only.
+        stop: why it goes no further than that.
     """
 
     overrides: Mapping[str, str]
@@ -44,6 +47,8 @@ class Entry:
     state: State = field(default_factory=dict, repr=False)
     stale: tuple[str, ...] = ()
     warnings: tuple[str, ...] = field(default=(), repr=False)
+    rung: Rung | None = None
+    stop: Stop | None = None
 
     def as_of(self, changed: Iterable[str]) -> Entry:
         """Return the entry with what is not the same any more."""
@@ -183,9 +188,20 @@ class Row:
         return tuple(e for e in self.entries if e.converged is False)
 
     @property
+    def rung(self) -> Rung | None:
+        """The rung below the last one on which it stands; None where it came to the last, or there is none."""
+        rung = self.entries[0].rung
+        return None if rung is None or rung.is_last else rung
+
+    @property
+    def stop(self) -> Stop | None:
+        """Why it was stopped there; None where it was not."""
+        return self.entries[0].stop
+
+    @property
     def other_seeds(self) -> bool:
         """Whether nothing but its seeds keeps it from being ranked."""
-        return self.score is not None and not (self.ranks or self.control or self.stale)
+        return self.score is not None and not (self.ranks or self.control or self.stale or self.rung)
 
 
 @dataclass(frozen=True)
@@ -202,6 +218,7 @@ class Leaderboard:
         seeds: those by which rows were ranked.
         against: the names of what rows are compared with.
         settings: how many settings were compared, those with one plan and one result counted once.
+        stopped: how many were stopped before, at a rung that does not rank.
     """
 
     keys: tuple[str, ...]
@@ -213,6 +230,7 @@ class Leaderboard:
     seeds: tuple[str, ...] = ()
     against: tuple[str, ...] = ()
     settings: int = 0
+    stopped: int = 0
 
     @property
     def has_test(self) -> bool:
@@ -252,8 +270,9 @@ def leaderboard(entries: Sequence[Entry], against: str | None = None, failed: Fa
     rows.sort(key=lambda row: _place(row, better))
     told = tuple(dict.fromkeys(name for row in rows for name in row.against))
     counted = sum(1 for row in rows if row.ranks and row.same_as is None)
+    stopped = _count_stopped(rows)
     return Leaderboard(
-        keys, tuple(rows), " / ".join(names), better, " / ".join(kinds), alike, tuple(seeds), told, counted
+        keys, tuple(rows), " / ".join(names), better, " / ".join(kinds), alike, tuple(seeds), told, counted, stopped
     )
 
 
@@ -284,8 +303,8 @@ def _rows(entries: Sequence[Entry], keys: Sequence[str]) -> list[Row]:
     groups: dict[Any, list[Entry]] = {}
     for entry in entries:
         setting = tuple((k, entry.overrides[k]) for k in keys if k in entry.overrides)
-        groups.setdefault((entry.control, entry.stale, setting), []).append(entry)
-    rows = [Row(dict(where), name, tuple(g), None, stale=stale) for (name, stale, where), g in groups.items()]
+        groups.setdefault((entry.control, entry.stale, setting, entry.rung, entry.stop), []).append(entry)
+    rows = [Row(dict(where), name, tuple(g), None, stale=stale) for (name, stale, where, *_), g in groups.items()]
     rows = [replace(r, score=estimate(list(r.values.values()))) if r.values else r for r in rows]
     first: dict[Any, Row] = {}
     for i, row in enumerate(rows):
@@ -300,7 +319,11 @@ def _made_of(row: Row) -> Any:
 
 
 def _could_rank(row: Row) -> bool:
-    return row.score is not None and not row.control and not row.stale
+    return row.score is not None and not (row.control or row.stale or row.rung)
+
+
+def _count_stopped(rows: Sequence[Row]) -> int:
+    return sum(1 for row in rows if row.stop and not row.stale)
 
 
 def _worst(scores: Sequence[Mapping[str, Any]], higher_is_better: bool) -> float | None:
@@ -342,7 +365,9 @@ def _ranked(rows: Sequence[Row], seeds: Sequence[str], higher_is_better: bool) -
     gaps: dict[Any, Estimate] = {}
     picked: dict[Any, Estimate] = {}
     if best is not None and len(seeds) > 1:
-        spreads = family([[row.values[seed] for seed in seeds] for row in distinct])
+        # Those that were stopped on the way were in the running, too.
+        picked_from = len(distinct) + _count_stopped(rows)
+        spreads = family([[row.values[seed] for seed in seeds] for row in distinct], picked_from)
         picked = {_made_of(row): e for row, e in zip(distinct, spreads, strict=True) if places[id(row)] == 1}
         if best in judged:
             table = [[row.values[seed] for seed in seeds] for row in judged]
@@ -367,7 +392,7 @@ def _with_tests(rows: Sequence[Row], seeds: Sequence[str]) -> list[Row]:
     found = {id(row): estimate(list(row.reported_values.values())) for row in tested}
     ranking = [row for row in tested if row.ranks and set(seeds) <= set(row.reported_values)]
     if len(seeds) > 1 and ranking:
-        distinct = sum(1 for row in ranking if row.same_as is None)
+        distinct = sum(1 for row in ranking if row.same_as is None) + _count_stopped(rows)
         spreads = family([[row.reported_values[seed] for seed in seeds] for row in ranking], max(distinct, 1))
         for row, spread in zip(ranking, spreads, strict=True):
             if row.rank == 1 and found[id(row)].count == len(seeds):
@@ -381,15 +406,17 @@ def _as_picked(row: Row, found: Estimate) -> Row:
     return replace(row, compared=found, score=found if same else row.score)
 
 
-def _place(row: Row, higher_is_better: bool) -> tuple[bool, bool, bool, float]:
+def _place(row: Row, higher_is_better: bool) -> tuple[bool, bool, int, bool, float]:
     found = row.compared or row.score
     value = 0.0 if found is None else -found.mean if higher_is_better else found.mean
-    return bool(row.stale), row.score is None, row.other_seeds, value
+    missing = row.rung.of - row.rung.number if row.rung else 0
+    return bool(row.stale), row.score is None, missing, row.other_seeds, value
 
 
 def _compared_with(rows: Sequence[Row], entries: Sequence[Entry], against: str | None) -> list[Row]:
     """Return the rows with their differences from the controls, and from the variant called `against`."""
-    scored = [e for e in entries if e.value is not None]
+    # A control is trained to the end: what was stopped before is not compared with it.
+    scored = [e for e in entries if e.value is not None and (e.rung is None or e.rung.is_last)]
     names = dict.fromkeys(str(e.control) for e in scored if e.control)
     others = {name: [e for e in scored if e.control == name] for name in names}
     named = [e for e in scored if not e.control and e.overrides.get(NAMED) == against] if against else []
@@ -398,7 +425,10 @@ def _compared_with(rows: Sequence[Row], entries: Sequence[Entry], against: str |
         family_of = {
             i: gap
             for i, row in enumerate(rows)
-            if name and not row.stale and (gap := _gaps(row, theirs)) and not _is_itself(row, name, name in others)
+            if name
+            and not (row.stale or row.rung)
+            and (gap := _gaps(row, theirs))
+            and not _is_itself(row, name, name in others)
         }
         distinct = sum(1 for i in family_of if rows[i].same_as is None)
         for i, estimated in zip(family_of, family([*family_of.values()], max(distinct, 1)), strict=True):

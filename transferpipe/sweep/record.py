@@ -18,6 +18,7 @@ from transferpipe.prove.manifest import MANIFEST, read_json
 from transferpipe.sweep.columns import epochs_csv, inner_settings, table_csv
 from transferpipe.sweep.job import DONE, read_result
 from transferpipe.sweep.leaderboard import Entry, Leaderboard, leaderboard
+from transferpipe.sweep.rung import rung_from_data, stop_from_data, to_data
 from transferpipe.sweep.variant import FORMAT_VERSION, VARIANT, Planned, read_variant
 
 SWEEP, TABLE = "sweep.json", "sweep.csv"
@@ -64,7 +65,7 @@ def board_of_record(record: SweepRecord) -> Leaderboard:
 def entry_of(planned: Planned) -> Entry:
     """Return the entry of a planned variant."""
     variant = planned.variant
-    entry = Entry(variant.settings, variant.control, planned.key, planned.checksum)
+    entry = Entry(variant.settings, variant.control, planned.key, planned.checksum, rung=variant.rung)
     return replace(entry, words=variant.words, state=variant.state, warnings=planned.warnings)
 
 
@@ -122,6 +123,8 @@ def read_record(folder: Path) -> SweepRecord:
 def _entry(data: Mapping[str, Any]) -> Entry:
     entry = Entry(dict(data["overrides"]), data["control"], data["key"], data["checksum"])
     words, stale, warnings = (tuple(data.get(key, ())) for key in ("words", "stale", "warnings"))
+    rung, stop = rung_from_data(data.get("rung")), stop_from_data(data.get("stop"))
+    entry = replace(entry, rung=rung, stop=stop)
     return replace(entry, state=dict(data.get("state", {})), words=words, stale=stale, warnings=warnings)
 
 
@@ -136,7 +139,7 @@ def entries_in(folder: Path) -> list[Entry]:
     for path in found:
         variant, checksum = read_variant(path.parent)
         entry = Entry(variant.settings, variant.control, path.parent.name, checksum)
-        entries.append(replace(entry, words=variant.words, state=variant.state))
+        entries.append(replace(entry, words=variant.words, state=variant.state, rung=variant.rung))
     return with_results(folder, entries)
 
 
@@ -213,6 +216,8 @@ def _data(entry: Entry) -> dict[str, Any]:
         "words": entry.words,
         "state": dict(entry.state),
         "stale": entry.stale,
+        "rung": to_data(entry.rung),
+        "stop": to_data(entry.stop),
     }
 
 

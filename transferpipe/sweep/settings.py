@@ -11,6 +11,7 @@ import yaml
 from transferpipe.errors import Problems, RecipeError, did_you_mean
 from transferpipe.recipe.fields import hint_key
 from transferpipe.recipe.keys import SECTIONS, Key, Kind
+from transferpipe.sweep.halving import Halving, read_halving
 from transferpipe.sweep.leaderboard import Failed
 
 _KEYS = SECTIONS["sweep"]
@@ -41,6 +42,7 @@ class SweepSettings:
     budget: int | None = None
     fail_fast: bool = False
     retries: int = 0
+    halving: Halving | None = None
     title: str | None = None
     log: tuple[str, ...] = ()
 
@@ -78,6 +80,7 @@ def read_settings_of(data: Mapping[str, Any]) -> SweepSettings:
         budget=data.get("budget"),
         fail_fast=bool(data.get("fail_fast")),
         retries=data.get("retries") or 0,
+        halving=read_halving(_mapping(data, "halving")),
         title=data.get("title"),
         log=_texts(data, "log"),
     )

@@ -83,13 +83,13 @@ def _data(found: Estimate | None) -> dict[str, Any] | None:
 def compare_sweeps(a: SweepRecord, b: SweepRecord) -> TwoSweeps:
     """Return how sweep `b` differs from sweep `a`, over the settings that both have.
 
-    Settings are the same if they agree in every key that varies within either sweep; results of an earlier recipe are
-    left out.
+    Settings are the same if they agree in every key that varies within either sweep; results of an earlier recipe, and
+    of settings that were stopped before the last rung, are left out.
 
     Raises:
         RecipeError: their scores do not measure the same, or one has none.
     """
-    present = [[e for e in record.entries if not e.stale] for record in (a, b)]
+    present = [[e for e in record.entries if not (e.stale or _is_short(e))] for record in (a, b)]
     scores = [_score_of(record.name, entries) for record, entries in zip((a, b), present, strict=True)]
     if scores[0] != scores[1]:
         what = f"the sweeps measure different things: {scores[0][0]} and {scores[1][0]}"
@@ -109,6 +109,10 @@ def compare_sweeps(a: SweepRecord, b: SweepRecord) -> TwoSweeps:
     return TwoSweeps(
         (a.name, b.name), *scores[0], tuple(ordered), (mine, theirs), _changed(present[0], present[1], [*varying])
     )
+
+
+def _is_short(entry: Entry) -> bool:
+    return entry.rung is not None and not entry.rung.is_last
 
 
 def _score_of(name: str, entries: Sequence[Entry]) -> tuple[str, bool]:

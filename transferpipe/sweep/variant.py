@@ -19,6 +19,7 @@ from transferpipe.planning.warned import shorten_warnings
 from transferpipe.prove.manifest import read_json
 from transferpipe.sweep.digests import digest_of
 from transferpipe.sweep.inputs import inputs_of, versions_of
+from transferpipe.sweep.rung import Rung, rung_from_data, to_data
 from transferpipe.sweep.state import State
 from transferpipe.weights.file_source import FileSource
 
@@ -42,6 +43,7 @@ class Variant:
         own: a network trained on the target's own task, as a source; None if the sweep names none.
         words: the overrides that compose its recipe, or that of the variant of which it is a control.
         state: what that came to when it was planned; empty where nobody looked.
+        rung: how far its score trains, where the sweep goes on with the better ones only.
     """
 
     recipe: Mapping[str, Any] = field(repr=False)
@@ -51,6 +53,7 @@ class Variant:
     own: Mapping[str, Any] | None = field(default=None, repr=False)
     words: tuple[str, ...] = field(default=(), repr=False)
     state: State = field(default_factory=dict, repr=False)
+    rung: Rung | None = None
 
     @property
     def settings(self) -> dict[str, str]:
@@ -143,6 +146,7 @@ def write_variant(folder: Path, planned: Planned) -> None:
         "checksum": planned.checksum,
         "words": variant.words,
         "state": variant.state,
+        **({"rung": to_data(variant.rung)} if variant.rung else {}),
         "recipe": variant.recipe,
     }
     # As Hydra itself leaves them beside a result.
@@ -166,7 +170,8 @@ def read_variant(folder: Path) -> tuple[Variant, str]:
     try:
         variant = Variant(dict(data["recipe"]), dict(data["overrides"]), data["control"], dict(data["fixed"]))
         words, state = tuple(data.get("words", ())), dict(data.get("state", {}))
-        return replace(variant, words=words, state=state), str(data["checksum"])
+        rung = rung_from_data(data.get("rung"))
+        return replace(variant, words=words, state=state, rung=rung), str(data["checksum"])
     except (KeyError, TypeError, ValueError) as error:
         what = f"is not what this version of transferpipe writes: {error}"
         raise FileError(Problem(str(folder / VARIANT), what, "run the sweep again")) from error

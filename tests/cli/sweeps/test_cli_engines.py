@@ -81,7 +81,7 @@ OPTUNA = ("sweep", "recipe=scaled", "hydra/sweeper=optuna", "hydra.sweeper.n_tri
 
 @pytest.fixture
 def scaled(here, recipe):
-    pytest.importorskip("optuna")
+    optuna = pytest.importorskip("optuna")
     (here / "my_size.py").write_text(
         "from transferpipe.score.result import Score\n\n"
         "def size(model, better=True):\n"
@@ -94,6 +94,7 @@ def scaled(here, recipe):
         "unmatched: keep\nscore: {_target_: my_size.size, better: true}\n",
         "scaled",
     )
+    return optuna
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -117,7 +118,7 @@ def test_what_is_best_depends_on_the_score(cli, here, scaled, better, best):
     words = [f"score.better={better}", "hydra.sweeper.n_trials=8", "hydra.sweeper.storage=sqlite:///study.db"]
     answer = cli(*OPTUNA[:-1], "vars.x=range(1,4)", *words)
     assert answer.status == 0, answer.err
-    (study,) = __import__("optuna").get_all_study_summaries("sqlite:///study.db")
+    (study,) = scaled.get_all_study_summaries("sqlite:///study.db")
     assert study.best_trial.params["vars.x"] == best
     assert study.n_trials == 8
     assert len(calls(here)) <= 3  # equal values share a run

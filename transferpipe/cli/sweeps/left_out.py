@@ -102,7 +102,8 @@ def _changes(
     }:
         return [f"the variant {name}"]
     try:
-        recipe = again.compose(entry.words).recipe
+        recipe: Mapping[str, object] = again.compose(entry.words).recipe
+        recipe = entry.rung.apply(recipe) if entry.rung else recipe
     except TransferError:
         return ["the recipe"]
     return changes(entry.state, state_of(recipe, written))

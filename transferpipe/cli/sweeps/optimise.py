@@ -116,7 +116,7 @@ def check_optimising(base: Composed, axes: Axes, settings: SweepSettings) -> Non
     problems = Problems()
     if base.data.get("score") is None:
         problems.add("score", "a sweeper needs a number to go by", "give the recipe a `score`")
-    given = {key: getattr(settings, key) for key in ("controls", "variants", "drop")}
+    given = {key: getattr(settings, key) for key in ("controls", "variants", "drop", "halving")}
     for key in (key for key, value in given.items() if value):
         what = "does not go with a sweeper that chooses the variants as it goes"
         fix = f"leave it out (sweep.{key}=null), and sweep over the best values once more with it"

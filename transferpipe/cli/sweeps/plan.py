@@ -29,11 +29,21 @@ from transferpipe.sweep.controls import controls_of, unmet_need
 from transferpipe.sweep.digests import recall_digests
 from transferpipe.sweep.job import texts_written
 from transferpipe.sweep.plan import Broken, SweepPlan
+from transferpipe.sweep.rung import EPOCHS, Rung
 from transferpipe.sweep.settings import SweepSettings, check_named, read_settings_of
 from transferpipe.sweep.state import state_of
 from transferpipe.sweep.variant import NAMED, SEED, Planned, Variant, planned
 
-_GROWING = ("sweep.variants=", "sweep.variants.", "sweep.axes=", "sweep.axes.", "sweep.when=", "sweep.when.")
+_GROWING = (
+    "sweep.halving=",
+    "sweep.halving.",
+    "sweep.variants=",
+    "sweep.variants.",
+    "sweep.axes=",
+    "sweep.axes.",
+    "sweep.when=",
+    "sweep.when.",
+)
 
 # Where axes vary under a condition, most combinations are one: this many are looked at for each that may be left.
 _MOST_LEFT_OUT = 100
@@ -119,6 +129,9 @@ def plan_sweep(
     fixed = {**_files(base, axes), **values_by_key(axes.fixed)}
     check_named(settings, [*fixed, *axes.axes, *axes.open, *(f"vars.{name}" for name in base.variables)])
     composed, broken = _composed(base.composer, chosen, replace(axes, shown=settings.x), fixed)
+    if settings.halving:
+        _check_free(settings, (*values_by_key(axes.fixed), *axes.axes))
+        composed = [at_rung(variant, settings.halving.steps[-1]) for variant in composed]
     recall_digests(folder)
     means = _Means(base.composer, trusted, texts_written(folder))
     variants, unplanned = _planned(means, composed, on_progress)
@@ -130,6 +143,47 @@ def plan_sweep(
     inapplicable += [(v, error) for v, error in unplanned_controls if not isinstance(error, UnsafeError)]
     everything = (*variants, *planned_controls)
     return SweepPlan(name, folder, everything, (*broken, *unplanned, *unsafe), tuple(inapplicable))
+
+
+def plan_rung(
+    base: Composed, found: SweepPlan, rung: Rung, trusted: Collection[str], on_progress: Progress
+) -> SweepPlan:
+    """Plan the variants of `found`, without controls, once more as they are trained at a rung.
+
+    Raises:
+        TransferError: one cannot be planned.
+    """
+    means = _Means(base.composer, trusted, texts_written(found.folder))
+    again = [_unshortened(p.variant, rung) for p in found.variants if not p.variant.control]
+    variants, broken = _planned(means, again, on_progress)
+    for _, error in broken:
+        raise error
+    return replace(found, variants=tuple(variants))
+
+
+def at_rung(variant: Variant, rung: Rung) -> Variant:
+    """Return a variant, which has a whole training, as it is trained at a rung."""
+    return replace(variant, recipe=rung.apply(variant.recipe), rung=rung)
+
+
+def _unshortened(variant: Variant, rung: Rung) -> Variant:
+    """Return a variant of the last rung as it is trained at an earlier one."""
+    last, score = variant.rung, dict(variant.recipe["score"])
+    if last and last.over == "data" and last.at < 1:
+        score["data"] = score["data"]["data"]  # which `Rung.apply` put there
+    return at_rung(replace(variant, recipe={**variant.recipe, "score": score}, state={}), rung)
+
+
+def _check_free(settings: SweepSettings, keys: Collection[str]) -> None:
+    """Refuse to vary or to set what halving sets.
+
+    Raises:
+        RecipeError: the command line or a named variant gives the epochs a value.
+    """
+    inner = [key for values in settings.variants.values() for key in values or ()]
+    if settings.halving and settings.halving.over == "epochs" and EPOCHS in {k.lstrip("+") for k in (*keys, *inner)}:
+        fix = f"leave {EPOCHS} out; the last of sweep.halving.rungs takes its place"
+        raise RecipeError(Problem("sweep.halving", f"its rungs give {EPOCHS} its values", fix))
 
 
 def _limit(base: Composed, settings: SweepSettings) -> int:

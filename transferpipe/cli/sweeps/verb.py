@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from transferpipe.cli.sweeps.expansion import Axes
 from transferpipe.cli.sweeps.left_out import left_out, report_broken, tell_stale, with_stale
 from transferpipe.cli.sweeps.logs import Logs, then_record
 from transferpipe.cli.sweeps.optimise import check_interval, check_optimising, optimise
-from transferpipe.cli.sweeps.plan import place_of, plan_sweep, read_sweep
+from transferpipe.cli.sweeps.plan import place_of, plan_rung, plan_sweep, read_sweep
 from transferpipe.cli.sweeps.progress import planning_progress, sweep_progress
 from transferpipe.cli.sweeps.results import PAGE, table_of, with_results_now, write_results, written_now_and_then
 from transferpipe.cli.sweeps.workers import Terms
@@ -24,9 +24,11 @@ from transferpipe.cli.verbs import DRY_RUN, JSON, Arguments
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.open_recipe import builds_kept
 from transferpipe.files.atomic import new_folders, remove_stale
+from transferpipe.show.halving_words import decision_text, halving_text, rung_text
 from transferpipe.show.variants_table import variants_text
 from transferpipe.sweep.about import about
 from transferpipe.sweep.digests import remember_digests
+from transferpipe.sweep.halving import decide, left_of
 from transferpipe.sweep.job import DONE, forget_attempt, is_finished, texts_written, why_again
 from transferpipe.sweep.leaderboard import Entry
 from transferpipe.sweep.lock import only_one
@@ -65,16 +67,18 @@ def _sweep(arguments: Arguments) -> tuple[int, Mapping[str, Any] | None]:
         if found.variants:
             whole = DRY_RUN in arguments.flags
             print(variants_text([*found.variants], colour=in_colour(), width=width(), whole=whole), flush=True)
+        if settings.halving and found.variants:
+            print(halving_text(settings.halving, found), flush=True)
         report_broken(found, skip="--skip-broken" in arguments.flags)
         if DRY_RUN in arguments.flags:
             data = {"variants": [variant.to_data() for variant in found.variants]}
             return 0, {"name": found.name, "folder": str(found.folder), **data}
         with new_folders(found.folder), only_one(found.folder):
             remove_stale(found.folder)
-            record = _record(base.composer, found, settings, arguments.overrides)
             begin_steering(found.folder)
+            logs = Logs(settings.log, found.folder, found.name)
             terms = Terms.of(trusted, _steering(settings))
-            status = _run(found, record, engine, terms, Logs(settings.log, found.folder, found.name))
+            status = _run(_Running(base, found, settings, tuple(arguments.overrides), engine, terms, logs))
         return status, read_data(found.folder)
 
 
@@ -101,17 +105,42 @@ def _optimise(
         return _end(folder, record, record.entries), read_data(folder)
 
 
-def _record(composer: Composer, found: SweepPlan, settings: SweepSettings, overrides: Sequence[str]) -> SweepRecord:
-    """Return what the folder will know of: what earlier commands planned there, and what this one did."""
-    before = read_contents(found.folder)
-    entries = [entry_of(p) for p in found.variants]
-    everything = merged(before.entries, entries)
-    everything = with_stale(
-        composer, everything, {e.key for e in entries}, settings.variants, texts_written(found.folder)
-    )
-    data = {**settings.to_data(), "about": about(overrides, found, before.settings.get("about") or {})}
-    out = left_out(found, before.left_out, everything)
-    return SweepRecord(found.name, tuple(with_results(found.folder, everything)), data, out)
+@dataclass(frozen=True)
+class _Running:
+    """A sweep that is planned, and all that running it takes.
+
+    Attributes:
+        base: the recipe without what varies.
+        found: the plan.
+        settings: those of the sweep.
+        overrides: of the command.
+        engine: runs variants.
+        terms: what its processes go by.
+        logs: what is told of results.
+    """
+
+    base: Composed
+    found: SweepPlan
+    settings: SweepSettings
+    overrides: tuple[str, ...]
+    engine: Engine
+    terms: Terms
+    logs: Logs
+
+    def record(self, entries: Sequence[Entry]) -> SweepRecord:
+        """Return what the folder will know of: what earlier commands planned there, and `entries` of this one."""
+        before = read_contents(self.found.folder)
+        everything = with_stale(
+            self.base.composer,
+            merged(before.entries, entries),
+            {e.key for e in entries},
+            self.settings.variants,
+            texts_written(self.found.folder),
+        )
+        said = about(self.overrides, self.found, before.settings.get("about") or {})
+        data = {**self.settings.to_data(), "about": said}
+        out = left_out(self.found, before.left_out, everything)
+        return SweepRecord(self.found.name, tuple(with_results(self.found.folder, everything)), data, out)
 
 
 def _steering(settings: SweepSettings) -> Steering:
@@ -119,8 +148,49 @@ def _steering(settings: SweepSettings) -> Steering:
     return Steering(deadline, settings.fail_fast, settings.retries)
 
 
-def _run(found: SweepPlan, record: SweepRecord, engine: Engine, terms: Terms, logs: Logs) -> int:
+def _run(running: _Running) -> int:
+    """Run what is planned: at once, or with halving rung by rung, each time what the one before left."""
+    settings, found = running.settings, running.found
+    spared = [settings.against] if settings.against else []
+    stopped: list[Entry] = []
+    for rung in settings.halving.steps[:-1] if settings.halving else ():
+        print(rung_text(rung, found), flush=True)
+        with planning_progress() as on_progress:
+            below = plan_rung(running.base, found, rung, running.terms.trusted, on_progress)
+        record, here = _run_variants(running, below, stopped)
+        if any(not e.result for e in here):
+            return _end(found.folder, record, _those_begun(running, [*stopped, *here]))
+        assert settings.halving
+        decision = decide(here, settings.halving.keep, settings.failed, spared)
+        print(decision_text(decision), flush=True)
+        stopped += decision.stopped
+        found = left_of(found, decision)
+    if settings.halving:
+        print(rung_text(settings.halving.steps[-1], found), flush=True)
+    record, here = _run_variants(running, found, stopped)
+    return _end(found.folder, record, _those_begun(running, [*stopped, *here]))
+
+
+def _those_begun(running: _Running, mine: Sequence[Entry]) -> list[Entry]:
+    """Return the entries, if the sweep was stopped those with a result; and say of how many it has none."""
+    left = [e for e in mine if not e.result]
+    if not left or not (reason := running.terms.steering.stop_reason(running.found.folder)):
+        return [*mine]
+    what = f"{len(left)} of {len(mine)} variants were not begun; repeat the command to go on"
+    print(f"stopped  by {reason}: {what}", flush=True)
+    return [e for e in mine if e.result]
+
+
+def _run_variants(running: _Running, found: SweepPlan, stopped: Sequence[Entry]) -> tuple[SweepRecord, list[Entry]]:
+    """Run the variants of `found` and return the record, and their entries with what they came to.
+
+    Args:
+        running: the sweep.
+        found: what of it is to be run.
+        stopped: entries that go no further, for the record.
+    """
     entries = [entry_of(p) for p in found.variants]
+    record = running.record([*stopped, *entries])
     waiting = _write_variants(found)
     remember_digests(found.folder)
     keys = {e.key for e in entries}
@@ -133,24 +203,20 @@ def _run(found: SweepPlan, record: SweepRecord, engine: Engine, terms: Terms, lo
     notes += [f"{len(entries) - len(keys)} with the plan of another"] if len(keys) < len(entries) else []
     print(f"sweep    {found.folder}: {', '.join(notes)}", flush=True)
     tell_stale(record.entries)
-    logs.tell(with_results(found.folder, entries))
+    # Of a setting that goes on, what it comes to in the end is told.
+    told = [e for e in entries if e.rung is None or e.rung.is_last]
+    running.logs.tell(with_results(found.folder, [*stopped, *told]))
     labels = {key: [p.variant.label for p in found.variants if p.key == key] for key in waiting}
     written = written_now_and_then(found.folder, record)
     try:
         with sweep_progress(labels, found.folder) as on_result:
-            engine.run(
-                [found.folder / key for key in waiting], terms, then_record(logs.also(on_result, entries), written)
-            )
+            also = running.logs.also(on_result, told) if told else on_result
+            running.engine.run([found.folder / key for key in waiting], running.terms, then_record(also, written))
     finally:
         record = with_results_now(found.folder, record)
         write_results(found.folder, record)
-    mine = [e for e in record.entries if e.key in keys]
-    left = [e for e in mine if not e.result]
-    if left and (reason := terms.steering.stop_reason(found.folder)):
-        what = f"{len(left)} of {len(mine)} variants were not begun; repeat the command to go on"
-        print(f"stopped  by {reason}: {what}", flush=True)
-        mine = [e for e in mine if e.result]
-    return _end(found.folder, record, mine)
+    said = {(e.control, *e.overrides.items()): e for e in record.entries if e.key in keys}
+    return record, [e for e in said.values() if e.stop is None]
 
 
 def _end(folder: Path, record: SweepRecord, mine: Sequence[Entry]) -> int:

@@ -19,6 +19,7 @@ from transferpipe.score.result import Part
 from transferpipe.show.schemas.types import Schema, schema_of
 from transferpipe.sweep import variant
 from transferpipe.sweep.job import DONE, FAILED
+from transferpipe.sweep.rung import OVER
 
 _TEXT: Schema = {"type": "string"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
@@ -200,6 +201,10 @@ def score_schema() -> Schema:
     return _score({"format_version": {"const": score_run.FORMAT_VERSION}})
 
 
+def _rung() -> Schema:
+    return _object({"over": {"enum": list(OVER)}, "at": _NUMBER, "number": _COUNT, "of": _COUNT})
+
+
 def _state() -> Schema:
     return _object({}, {"recipe": _TEXT, "score": _TEXT, "inputs": _TEXTS_BY_KEY, "versions": _TEXT})
 
@@ -210,6 +215,8 @@ def _files() -> Schema:
 
 def sweep_schema() -> Schema:
     """Return the schema of sweep.json."""
+    counts = dict.fromkeys(("compared", "went_on", "seeds"), _COUNT)
+    means = dict.fromkeys(("mean", "last"), _or_null(_NUMBER))
     entry = {
         "overrides": _TEXTS_BY_KEY,
         "inner": {**_TEXTS_BY_KEY, "description": "the keys that the named variant sets"},
@@ -227,6 +234,8 @@ def sweep_schema() -> Schema:
         "words": _list(_TEXT),
         "state": _state(),
         "stale": _list(_TEXT),
+        "rung": _or_null(_rung()),
+        "stop": _or_null(_object({**counts, "place": _or_null(_COUNT), **means, "tied": _or_null(_TRUTH)})),
     }
     left_out = _object({"overrides": _TEXTS_BY_KEY, "control": _or_null(_TEXT), "reasons": _list(_TEXT)})
     shown = {key: _or_null(_TEXT) for key in ("x", "title", "against", "failed")}
@@ -246,7 +255,7 @@ def variant_schema() -> Schema:
         "state": _state(),
         "recipe": {"type": "object"},
     }
-    return _versioned(variant.FORMAT_VERSION, required)
+    return _versioned(variant.FORMAT_VERSION, required, {"rung": _rung()})
 
 
 def result_schema() -> Schema:
