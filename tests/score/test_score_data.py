@@ -210,6 +210,5 @@ def test_a_share_that_is_none_is_refused(share):
         training_share(digits_data([3, 8]), share)
 
 
-@pytest.mark.follows("_check: write share: 0.5")
 def test_half_is_a_share():
     assert len(training_share(digits_data([3, 8]), 0.5).y_train) < len(digits_data([3, 8]).y_train)

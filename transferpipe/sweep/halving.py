@@ -49,7 +49,7 @@ def read_halving(data: Mapping[str, Any]) -> Halving | None:
     over, rungs, keep = data.get("over"), data.get("rungs"), data.get("keep", 0.5)
     for key in data:
         if key not in _KEYS:
-            problems.add(f"sweep.halving.{key}", "unknown key", f"there are {', '.join(_KEYS)}")
+            problems.add(f"sweep.halving.{key}", f"unknown key: there are {', '.join(_KEYS)}")
     if over not in OVER:
         problems.add("sweep.halving.over", f"{over!r} is none of {', '.join(OVER)}")
     elif not _are_rungs(rungs, over):
@@ -117,8 +117,7 @@ def decide(entries: Sequence[Entry], keep: float, failed: Failed = "worst", spar
     here = [replace(e, rung=None, stop=None) for e in entries]  # as if there were no further one
     board = leaderboard(here, None, failed)
     if not board.comparable:
-        fix = "give all variants one score, or leave sweep.halving out"
-        raise RecipeError(Problem("sweep.halving", f"the scores measure different things: {board.name}", fix))
+        raise RecipeError(Problem("sweep.halving", f"the scores measure different things: {board.name}"))
     ranked = [row for row in board.rows if row.ranks]
     distinct = [row for row in ranked if row.same_as is None]
     last = number_kept(len(distinct), keep)

@@ -52,8 +52,8 @@ class Rung:
         score = recipe.get("score")
         key = "epochs" if self.over == "epochs" else "data"
         if not isinstance(score, Mapping) or score.get(key) is None:
-            what = f"the score has no `{key}` that could be shortened"
-            raise RecipeError(Problem("sweep.halving", what, "take a score that trains: score=finetune"))
+            what = f"the score has no `{key}` that could be shortened, as a score that trains has"
+            raise RecipeError(Problem("sweep.halving", what))
         if self.over == "epochs":
             return {**recipe, "score": {**score, "epochs": int(self.at)}}
         if self.at == 1:  # the same run as without halving

@@ -182,8 +182,8 @@ def _check_free(settings: SweepSettings, keys: Collection[str]) -> None:
     """
     inner = [key for values in settings.variants.values() for key in values or ()]
     if settings.halving and settings.halving.over == "epochs" and EPOCHS in {k.lstrip("+") for k in (*keys, *inner)}:
-        fix = f"leave {EPOCHS} out; the last of sweep.halving.rungs takes its place"
-        raise RecipeError(Problem("sweep.halving", f"its rungs give {EPOCHS} its values", fix))
+        what = f"its rungs give {EPOCHS} its values, and so does the command or a named variant"
+        raise RecipeError(Problem("sweep.halving", what))
 
 
 def _limit(base: Composed, settings: SweepSettings) -> int:

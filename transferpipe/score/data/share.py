@@ -43,7 +43,7 @@ def training_share(data: Any, share: float, *, seed: int = 0) -> Splits:
 def _check(share: Any) -> None:
     if not isinstance(share, int | float) or isinstance(share, bool) or not 0 < share <= 1:
         what = f"{share!r} is not a share above 0 and up to 1"
-        raise RecipeError(Problem("training_share.share", what, "write share: 0.5"))
+        raise RecipeError(Problem("training_share.share", what))
 
 
 def check_early(given: Given, _: TargetStructure) -> None:
