@@ -80,7 +80,10 @@ def _tensors(
     found = find_counterpart(layout, weight.name, target)
     if found is None:
         return [(weight.name, None, ())]
-    choice = next(c for c in found.choices if c.back and joined(found.layer, c.names[0]) not in apart)
+    written = (c for c in found.choices if c.back and joined(found.layer, c.names[0]) not in apart)
+    choice = next(written, None)
+    if choice is None:
+        raise NoCounterpartError("that layout is only read")
     return [(joined(found.layer, n), choice.third, steps) for n, steps in choice.back_for(weight.shape).items()]
 
 
