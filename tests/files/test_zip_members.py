@@ -94,7 +94,7 @@ def test_bytes_that_belong_to_no_member_are_refused(path):
 
 def test_a_member_called_otherwise_in_its_own_header_is_refused(path):
     path.write_bytes(path.read_bytes().replace(b"layer1/kernel.npy", b"layer7/kernel.npy", 1))
-    with pytest.raises(UnsafeError, match="is called 'layer7"):
+    with pytest.raises(FileError, match="is called 'layer7"):
         check(path)
 
 

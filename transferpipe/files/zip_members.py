@@ -28,8 +28,9 @@ def check_members(path: Path, archive: zipfile.ZipFile, size: int) -> None:
     """Refuse an archive of `size` bytes whose directory cannot be true, or hides something.
 
     Raises:
-        FileError: a member is encrypted, packed by an unknown method, or missing from the directory.
-        UnsafeError: a member is listed twice, has two names, or declares more than can lie in the file; all together
+        FileError: a member is encrypted, packed by an unknown method, missing from the directory, or called
+            otherwise there.
+        UnsafeError: a member is listed twice, or declares more than can lie in the file; all together
             would unpack to very much.
     """
     seen: set[str] = set()
@@ -98,7 +99,7 @@ def _check_directory(path: Path, archive: zipfile.ZipFile, size: int) -> None:
             own = os.pread(file.fileno(), name, member.header_offset + 30)
             if own != member.orig_filename.encode("utf-8" if member.flag_bits & _UTF8 else "cp437"):
                 what = f"is called {own.decode('utf-8', 'backslashreplace')!r} in its own header"
-                raise UnsafeError(Problem(f"{path}: {member.filename}", what, _AGAIN))
+                raise FileError(Problem(f"{path}: {member.filename}", what, _AGAIN))
             at = member.header_offset + 30 + name + extra + member.compress_size
             # Behind a member that was streamed lie its checksum and sizes.
             room = _DESCRIPTOR if member.flag_bits & _STREAMED else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from transferpipe.errors import FileError, Problem, Problems, TransferError, VerificationError
+from transferpipe.errors import FileError, Problem, Problems, TransferError, UnsafeError, VerificationError
 from transferpipe.fetch.cache import kept_copy
 from transferpipe.fetch.name_list import NameFile
 from transferpipe.files.hashing import sha256
@@ -29,6 +30,7 @@ from transferpipe.values.compute import Values
 from transferpipe.values.layout import as_keras
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
+from transferpipe.weights.formats.hdf5.guarded import try_in_child
 from transferpipe.weights.spec import Source, WeightSpec
 
 
@@ -84,6 +86,19 @@ def verify_run(folder: Path, on_progress: Progress | None = None) -> RunProof:
     """
     settle(folder)
     again = _load(folder)
+    try:
+        return _proved(folder, again, on_progress)
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        ValueError,
+    ) as error:  # anybody can make a seal: it is against accidents
+        what = f"is not what this version of transferpipe writes: {type(error).__name__} {error}"
+        raise FileError(Problem(str(folder / MANIFEST), what, "run again")) from error
+
+
+def _proved(folder: Path, again: _Again, on_progress: Progress | None) -> RunProof:
     _open_sources(again)
     _read_inputs(again)
     for artifact in again.manifest["artifacts"]:
@@ -109,7 +124,7 @@ def _function_again(folder: Path, again: _Again) -> tuple[Verdict, tuple[str, ..
         return _of_the_run(again.recorded), ()
     from transferpipe.prove.parity.finished import check_again, require_parity
 
-    artifacts = [folder / artifact["path"] for artifact in again.manifest["artifacts"]]
+    artifacts = [_path_of(folder, artifact) for artifact in again.manifest["artifacts"]]
     found = check_again(again.manifest["parity"], artifacts, again.plan, again.sources)
     if isinstance(found, str):
         return _of_the_run(again.recorded), (f"the outputs were not compared again: {found}",)
@@ -163,9 +178,11 @@ def _read_inputs(again: _Again) -> None:
 
 def _try_open(entry: Mapping[str, Any], alias: str, again: _Again) -> FileSource | None:
     try:
+        path = _copy_of(entry)
+        try_in_child(path, lambda: open_source(path, entry["format"]))
         if entry["select"] in AVERAGES and entry["format"] in KERAS_FORMATS:
-            return averaged_file(open_source(_copy_of(entry), entry["format"]))
-        return open_source(_copy_of(entry), entry["format"], entry["select"])
+            return averaged_file(open_source(path, entry["format"]))
+        return open_source(path, entry["format"], entry["select"])
     except TransferError as error:
         again.notes.append(f"{alias} cannot be read any more: {error}")
         return None
@@ -185,7 +202,7 @@ def _copy_of(entry: Mapping[str, Any]) -> Path:
 
 
 def _verify_artifact(folder: Path, artifact: Mapping[str, Any], again: _Again, on_progress: Progress | None) -> None:
-    path = folder / artifact["path"]
+    path = _path_of(folder, artifact)
     found = digest_again(path, artifact)
     if found is None:
         raise FileError(Problem(str(path), "the artifact, or a part of it, is missing", "run again"))
@@ -193,11 +210,26 @@ def _verify_artifact(folder: Path, artifact: Mapping[str, Any], again: _Again, o
         what = f"its SHA-256 is {found}, the manifest says {artifact['sha256']}"
         again.problems.add(str(path), what, "it was changed after the run")
     try:
+        try_in_child(path, lambda: open_source(path))
         source = _as_planned(open_source(path), artifact)
         _compare_weights(source, artifact.get("places", {}), again, on_progress)
-    except FileError:
+    except (FileError, UnsafeError):
         if found == artifact["sha256"]:
             raise
+
+
+def _path_of(folder: Path, artifact: Mapping[str, Any]) -> Path:
+    """Return where an artifact lies: in the folder of the run, or where the command line of the run put it.
+
+    Raises:
+        UnsafeError: a relative path leads out of the folder.
+    """
+    name = str(artifact["path"])
+    path, home = folder / name, Path(os.path.realpath(folder))
+    if not Path(name).is_absolute() and not Path(os.path.realpath(path)).is_relative_to(home):
+        what = f"names the artifact {name!r}, which leads out of the folder"
+        raise UnsafeError(Problem(str(folder / MANIFEST), what, "the run folder is damaged: run again"))
+    return path
 
 
 def _as_planned(source: FileSource, artifact: Mapping[str, Any]) -> FileSource:

@@ -28,6 +28,7 @@ from transferpipe.recipe.parse_verify import parse_verify
 
 _TARGET, _UNMATCHED = "target", "unmatched"
 _ALIAS = re.compile(r"\w[\w.-]*")
+_MOST_BITS = 1024  # as large as a float can be
 _LARGEST_SEED = 2**32 - 1  # what NumPy and Keras take
 
 RuleCheck = Callable[[Rule, Problems], None]
@@ -46,6 +47,8 @@ def parse_recipe(data: Mapping[str, Any], check_rule: RuleCheck, *, absolute_sav
         RecipeError: with every problem found; no file was opened.
     """
     problems = Problems()
+    _check_leaves(data, "", problems)
+    problems.raise_as(RecipeError)  # nothing else can be said of such values: not even shown
     fields = Fields(data, "", problems)
     written = _written_sources(fields)
     aliases = tuple(written)
@@ -76,6 +79,20 @@ def parse_recipe(data: Mapping[str, Any], check_rule: RuleCheck, *, absolute_sav
     fields.finish()
     problems.raise_as(RecipeError)
     return recipe
+
+
+def _check_leaves(value: Any, where: str, problems: Problems) -> None:
+    """Note values that no file can be called and no number can be."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check_leaves(inner, f"{where}.{key}".lstrip("."), problems)
+    elif isinstance(value, list | tuple):
+        for place, inner in enumerate(value):
+            _check_leaves(inner, f"{where}.{place}", problems)
+    elif isinstance(value, str) and "\0" in value:
+        problems.add(where, "the text has a zero byte in it", "take it out")
+    elif isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        problems.add(where, f"the number has {value.bit_length():,} bits", "write smaller values")
 
 
 def _written_sources(fields: Fields) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from transferpipe.files.os_errors import cannot_be_read
 _MOST_BYTES = 1 << 20
 _MOST_NODES = 20_000
 _MOST_LEVELS = 32
+# Python writes no number of more than 4,300 digits; no setting has so many, nor has a float.
+_MOST_DIGITS = 400
+_NUMBER = re.compile(r"[-+]?(?:0[xob])?[\da-fA-F_:.]+")
 LOADER = yaml.SafeLoader  # the parser that OmegaConf uses: the faster one differs in what it accepts
 
 
@@ -117,6 +121,7 @@ def _check_events(events: Iterator[yaml.Event], path: Path) -> None:
             done = _meaning(event, known, open_nodes, path)
         elif isinstance(event, yaml.ScalarEvent):
             done = _Node(event.anchor)
+            _check_scalar(event, path)
             if len(open_nodes) == 1 and event.value:
                 raise RecipeError(_no_mapping(path, f"the text {event.value[:40]!r}"))
         else:
@@ -124,6 +129,14 @@ def _check_events(events: Iterator[yaml.Event], path: Path) -> None:
         if done.anchor:
             known[done.anchor] = done
         _add(open_nodes[-1], done, path)
+
+
+def _check_scalar(event: yaml.ScalarEvent, path: Path) -> None:
+    where = f"{shown(path)}, line {event.start_mark.line + 1 if event.start_mark else 1}"
+    if "\0" in event.value:
+        raise RecipeError(Problem(where, "a text has a zero byte in it", "take it out"))
+    if event.implicit[0] and len(event.value) > _MOST_DIGITS and _NUMBER.fullmatch(event.value):
+        raise RecipeError(Problem(where, f"a number has {len(event.value):,} digits", "write smaller values"))
 
 
 def _meaning(event: yaml.AliasEvent, known: dict[str, _Node], open_nodes: list[_Node], path: Path) -> _Node:

@@ -1,0 +1,128 @@
+"""Looking at an HDF5 file in a child first: HDF5 can loop for ever over damage, crash, or ask for any memory.
+
+Within a call of the HDF5 library Python sees no signal, so that neither Ctrl-C nor SIGTERM would end it. A child with
+limits does all that opening does; what it survives is done again here. Where there is no `fork`, nothing is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from transferpipe.errors import FileError, Problem
+from transferpipe.files.stamp import Stamp, stamps_of
+from transferpipe.recent import Recent
+from transferpipe.weights.formats.format import Seen
+from transferpipe.weights.formats.hdf5.dataset import AGAIN
+from transferpipe.weights.formats.signatures import is_hdf5
+
+# Opening takes a fraction of a second of processor time; a file of very many datasets has megabytes of headers.
+_SECONDS, _SECONDS_A_BYTE, _MOST_SECONDS = 2.0, 1e-6, 120.0
+_MOST_MEMORY = 1 << 30  # beside what the process has already; opening reads no value
+_OUT_OF_MEMORY = 3
+# A child that does nothing, and so needs no processor time, waits for a lock that it inherited: not the file's fault.
+_PATIENCE = 30.0
+_KNOWN: Recent[tuple[Stamp, ...]] = Recent(64)
+
+
+def try_in_child(path: Path, work: Callable[[], object]) -> None:
+    """Do `work`, which opens `path`, in a child first where HDF5 takes part in it.
+
+    What it raises in the child is left to be raised here.
+
+    Raises:
+        FileError: the child did not come to an end, crashed, or ran out of memory.
+    """
+    if not hasattr(os, "fork") or not _has_hdf5(path):
+        return
+    try:
+        stamps, size = stamps_of([path]), path.stat().st_size
+    except OSError:
+        return  # opening says why
+    if _KNOWN.get(path) == stamps:
+        return
+    ended = _run(work, min(_SECONDS + size * _SECONDS_A_BYTE, _MOST_SECONDS))
+    if os.WIFSIGNALED(ended):
+        number = os.WTERMSIG(ended)
+        what = "keeps HDF5 busy without end" if number == signal.SIGPROF else f"crashes HDF5 (signal {number})"
+        raise FileError(Problem(str(path), what, AGAIN))
+    if os.WEXITSTATUS(ended) == _OUT_OF_MEMORY:
+        raise FileError(Problem(str(path), f"makes HDF5 ask for more than {_MOST_MEMORY:,} bytes", AGAIN))
+    _KNOWN.keep(path, stamps)
+
+
+def _has_hdf5(path: Path) -> bool:
+    seen = Seen(path)
+    try:
+        if path.is_dir():
+            return any(name.endswith((".h5", ".hdf5")) for name in seen.names)
+        return is_hdf5(path, seen.head) or any(name.endswith(".h5") for name in seen.members)
+    except Exception:  # whatever is wrong with it, opening says so
+        return False
+
+
+def _run(work: Callable[[], object], seconds: float) -> int:
+    """Return how a child that does `work` ended, as `os.waitpid` tells it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which the child does not need
+        child = os.fork()
+    if not child:
+        _be_child(work, seconds)
+    os.close(writer)
+    ended, begun = None, time.monotonic()
+    try:
+        while not select.select([reader], [], [], 0.5)[0]:
+            if time.monotonic() - begun > _PATIENCE + 4 * seconds:
+                return 0
+        ended = os.waitpid(child, 0)[1]
+        return ended
+    finally:
+        os.close(reader)
+        if ended is None:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+
+
+def _be_child(work: Callable[[], object], seconds: float) -> None:
+    """Do `work` and end the process."""
+    status = 0
+    try:
+        for number in (signal.SIGPROF, signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        if "faulthandler" in sys.modules:
+            sys.modules["faulthandler"].disable()
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        _limit_memory()
+        work()
+    except MemoryError:
+        status = _OUT_OF_MEMORY
+    except BaseException:  # the parent meets it as well, and says it
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _limit_memory() -> None:
+    import resource
+
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError):
+        return
+    most = pages * resource.getpagesize() + _MOST_MEMORY
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
