@@ -28,7 +28,7 @@ from transferpipe.recipe.parse_verify import parse_verify
 
 _TARGET, _UNMATCHED = "target", "unmatched"
 _ALIAS = re.compile(r"\w[\w.-]*")
-_MOST_BITS = 1024  # as large as a float can be
+_MOST_BITS = 8192  # Python writes no number of more than 4,300 digits
 _LARGEST_SEED = 2**32 - 1  # what NumPy and Keras take
 
 RuleCheck = Callable[[Rule, Problems], None]
