@@ -27,12 +27,19 @@ def _slope(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
     return ({"transpose": [*range(1, len(slope)), 0]},)
 
 
+def _slope_back(target: Shape) -> tuple[Any, ...]:
+    places = len(target) - 1
+    if math.prod(target[:-1]) == 1:
+        return ({"reshape": [target[-1], *(1,) * places]},) if places else ()
+    return ({"transpose": [places, *range(places)]},)
+
+
 class Onnx(Torch):
     """The layout of ONNX's operators under the names of torch's modules."""
 
     name: ClassVar[str] = "onnx"
     framework: ClassVar[str] = "ONNX"
-    adapters: ClassVar[Adapters] = {**ADAPTERS, "PReLU": {"alpha": (Adapted(("weight",), _slope),)}}
+    adapters: ClassVar[Adapters] = {**ADAPTERS, "PReLU": {"alpha": (Adapted(("weight",), _slope, (_slope_back,)),)}}
     label: ClassVar[str] = " (axes by its graph)"
     formats: ClassVar[tuple[str, ...]] = ("onnx",)
     tag: ClassVar[str | None] = None

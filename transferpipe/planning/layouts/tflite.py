@@ -34,13 +34,23 @@ def _one_axis(sources: Sequence[Shape], _: Shape) -> tuple[Any, ...]:
     return {"reshape": [outputs, places, inputs]}, {"transpose": [1, 2, 0]}
 
 
+def _one_axis_back(target: Shape) -> tuple[Any, ...]:
+    places, inputs, outputs = target
+    return {"transpose": [2, 0, 1]}, {"reshape": [outputs, 1, places, inputs]}
+
+
+def _depthwise_back(target: Shape) -> tuple[Any, ...]:
+    *kernel, channels, multiplier = target
+    return ({"reshape": [*(1,) * (3 - len(kernel)), *kernel, channels * multiplier]},)
+
+
 def _slope(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
     """From a slope that is broadcast from behind to Keras's shape, which has all axes but the first."""
     more = len(target) - len(sources[0])
     return ({"reshape": [*(1,) * more, *sources[0]]},) if more > 0 else ()
 
 
-_BIAS = {"bias": (Adapted(("bias",)),)}
+_BIAS = {"bias": (Adapted(("bias",), (), ((),)),)}
 
 
 class Tflite(Layout):
@@ -54,10 +64,10 @@ class Tflite(Layout):
     is_channels_last: ClassVar[bool] = True
     adapters: ClassVar[Adapters] = {
         "Dense": {"kernel": (permuted("kernel", 1, 0),), **_BIAS},
-        "Conv1D": {"kernel": (Adapted(("kernel",), _one_axis),), **_BIAS},
+        "Conv1D": {"kernel": (Adapted(("kernel",), _one_axis, (_one_axis_back,)),), **_BIAS},
         "Conv2D": {"kernel": (permuted("kernel", 1, 2, 3, 0),), **_BIAS},
         "Conv2DTranspose": {"kernel": (permuted("kernel", 1, 2, 0, 3),), **_BIAS},
-        "DepthwiseConv1D": {"kernel": (Adapted(("kernel",), _depthwise_1d),), **_BIAS},
-        "DepthwiseConv2D": {"kernel": (Adapted(("kernel",), _depthwise),), **_BIAS},
-        "PReLU": {"alpha": (Adapted(("alpha",), _slope),)},
+        "DepthwiseConv1D": {"kernel": (Adapted(("kernel",), _depthwise_1d, (_depthwise_back,)),), **_BIAS},
+        "DepthwiseConv2D": {"kernel": (Adapted(("kernel",), _depthwise, (_depthwise_back,)),), **_BIAS},
+        "PReLU": {"alpha": (Adapted(("alpha",), _slope, ((),)),)},
     }
