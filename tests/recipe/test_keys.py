@@ -25,6 +25,7 @@ BESIDE = {
     ("mapping", ANY, "from"): {"name": r"enc/\1"},
     ("edit", ANY): {"at": "head/kernel", "index": [0, 0], "set": 1.0},
     ("save",): {"path": "model.safetensors"},
+    ("save", "like"): {"path": "reference.safetensors"},
     ("verify", "parity"): {"source": True},
 }
 FOR = {

@@ -59,7 +59,7 @@ CASES = [
      lambda fix: {"source": ..., "sources": {f"o{fix.split()[4]}e": {"path": "s.npz"}}}),
     ("_parse_rules: choose another name", {"mapping": {"unmatched": {"to": "a"}}},
      lambda fix: {"mapping": {fix.split()[1]: {"to": "a"}}}),
-    ("parse_save: save one of …", save(path="o.keras", layout="torch"),
+    ("_note_unnamed: save one of …", save(path="o.keras", layout="torch"),
      lambda fix: save(path="o" + fix.replace(",", "").split()[-1], layout="torch")),
     ("_parse_shard: such as 2GB, 500MB", save(path="o.safetensors", shard="x"),
      lambda fix: save(path="o.npz", shard=None) if re.findall(r"\d+[KMG]i?B", fix) else None),

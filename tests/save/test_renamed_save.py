@@ -238,7 +238,7 @@ def test_a_template_of_unknown_groups_is_refused(here):
     plan(save={"path": "m.npz", "names": {r"enc(\d)": r"a\1"}})
 
 
-@pytest.mark.follows("parse_save: save one of … #2")
+@pytest.mark.follows("_note_unnamed: save one of … #3")
 def test_names_need_a_file_of_named_tensors(here):
     text, fix = refused({r"enc1": "a"}, path="m.keras")
     assert "renames the tensors of files of named tensors alone" in text

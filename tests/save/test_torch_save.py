@@ -170,12 +170,6 @@ def test_what_torch_cannot_have_is_refused_before_anything_is_written():
     assert len(caught.value.problems) == 2
 
 
-def test_names_with_dots_are_refused():
-    model = keras.Sequential([keras.Input((4,)), kl.Dense(2, name="a.b")])
-    with pytest.raises(RecipeError, match=r"a\.b/kernel cannot be written in torch's layout: its names are joined by"):
-        plan(model)
-
-
 @pytest.mark.parametrize("path", ["m.keras", "m.weights.h5"])
 def test_only_named_tensors_have_layouts(path):
     with pytest.raises(RecipeError, match=r"save\.layout: torch needs a file of named tensors -> save one of \.safet"):

@@ -167,7 +167,7 @@ def open_origin(origin: Origin, where: str, seed: int, trusted: Collection[str],
     """Open one source; `recipe` is the name of the recipe that a command can choose."""
     if origin.build:
         return ModelSource(_build_source(origin.build, seed, trusted, recipe))
-    return _open_file(origin, f"{where}.path")
+    return open_file(origin, f"{where}.path")
 
 
 def open_target(origin: Origin, seed: int, trusted: Collection[str], recipe: str = "") -> Target:
@@ -175,7 +175,7 @@ def open_target(origin: Origin, seed: int, trusted: Collection[str], recipe: str
     if origin.build:
         target: Target = _build(origin.build, seed, trusted, recipe)
     else:
-        target = FileTarget(_allowed(_open_file(origin, "target.path"), trusted))
+        target = FileTarget(_allowed(open_file(origin, "target.path"), trusted))
     if not len(target.structure.catalog):
         what = f"{describe_origin(origin)} holds no weights, so there is nothing to transfer"
         raise RecipeError(Problem("target", what, "name another, or build all its layers in the builder"))
@@ -194,7 +194,7 @@ def _allowed(source: FileSource, trusted: Collection[str]) -> FileSource:
     return source
 
 
-def _open_file(origin: Origin, where: str) -> FileSource:
+def open_file(origin: Origin, where: str) -> FileSource:
     """Open a file, or return it as it was opened before if it has not changed since."""
     assert origin.path is not None
     found = find(origin.path, where, origin.sha256)

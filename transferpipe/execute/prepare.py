@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from transferpipe.errors import Problem, RecipeError
+from transferpipe.execute.like import check_kept, take_after
 from transferpipe.execute.open_recipe import builds_of, open_recipe
 from transferpipe.execute.quantize import check_quantizable
 from transferpipe.execute.score_checks import _check_score, check_early
@@ -57,6 +58,9 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
         RecipeError: the plan cannot be made, is not the expected one, or has warnings that the recipe refuses.
     """
     recipe = pin_inputs(recipe)
+    tensors: tuple[Exported, ...] = ()
+    if saves and recipe.save.like:
+        recipe, opened, tensors = take_after(recipe, opened)
     sources = {alias: source.catalog for alias, source in opened.sources.items()}
     plan = make_plan(recipe, sources, opened.target.structure, opened.labels, opened.layouts)
     check_files(plan, lambda name: opened.target.structure.catalog[name].shape)
@@ -67,7 +71,8 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
         opened = replace(opened, target=replace(opened.target, learned=states))
     plan = replace(plan, warnings=(*opened.warnings, *plan.warnings, *_not_reloaded(recipe)))
     if saves:
-        plan = replace(plan, save_tensors=_tensors(recipe.save, opened.target))
+        plan = replace(plan, save_tensors=tensors or _tensors(recipe.save, opened.target))
+        check_kept(plan, opened.target)
     if recipe.expect and recipe.expect != plan.checksum:
         what = f"the recipe expects the plan {recipe.expect}, but this plan is {plan.checksum}"
         raise RecipeError(Problem("expect", what, "look at the plan; if it is right, expect its checksum"))

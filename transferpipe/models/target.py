@@ -67,10 +67,12 @@ class FileTarget:
     Attributes:
         source: the file.
         learned: what its lookup layers take from elsewhere, by their names.
+        dtypes: the weights that are to have another dtype than in the file.
     """
 
     source: FileSource
     learned: Mapping[str, LearnedState] = field(default_factory=dict)
+    dtypes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def groups(self) -> tuple[SavedGroup, ...]:
@@ -85,7 +87,7 @@ class FileTarget:
     @cached_property
     def structure(self) -> TargetStructure:
         """What the file tells of its weights and layers."""
-        return file_structure(self.source)
+        return _recast(file_structure(self.source), self.dtypes)
 
     def read(self, name: str) -> NDArray[Any]:
         """Return the value in the file."""
@@ -132,6 +134,13 @@ class FileTarget:
         return config, assets
 
 
+def _recast(structure: TargetStructure, dtypes: Mapping[str, str]) -> TargetStructure:
+    if not dtypes:
+        return structure
+    weights = (dataclasses.replace(w, dtype=dtypes.get(w.name, w.dtype)) for w in structure.catalog)
+    return dataclasses.replace(structure, catalog=dataclasses.replace(structure.catalog, weights=tuple(weights)))
+
+
 def _switch_off(layer: Config) -> None:
     layer["config"]["trainable"] = False
 
@@ -158,6 +167,7 @@ class ModelTarget:
         keras_version: the version of Keras that made it.
         baked: the variables that it computes with and does not hold.
         fetched: the files that Keras fetched for it.
+        dtypes: the weights that are to be written with another dtype than theirs.
     """
 
     model: Any = field(repr=False)
@@ -165,6 +175,7 @@ class ModelTarget:
     keras_version: str = field(default_factory=keras_version)
     baked: tuple[str, ...] = ()
     fetched: tuple[Fetched, ...] = ()
+    dtypes: Mapping[str, str] = field(default_factory=dict)
     _written: dict[frozenset[str], str] = field(default_factory=dict, repr=False)
 
     @property
@@ -203,7 +214,7 @@ class ModelTarget:
             settings = {key: getattr(layer, key, None) for key in SETTINGS}
             layers.append(with_settings(state, settings))
         walked = self.walked
-        return TargetStructure(
+        structure = TargetStructure(
             self.label,
             self.catalog,
             tuple(layers),
@@ -214,6 +225,7 @@ class ModelTarget:
             trained_beside=frozenset(n for n, layer in walked.layers.items() if getattr(layer, "lora_enabled", False)),
             loading_order=loading_order(self.model, walked),
         )
+        return _recast(structure, self.dtypes)
 
     @cached_property
     def _recorded(self) -> Config | None:

@@ -310,6 +310,13 @@ _SAVE = (
         {r"block(?P<i>\d)_(conv|bn)": r"blocks/{i-1}/\2"},
         {},
     ),
+    Key(
+        "like",
+        "file or section",
+        "a file of named tensors whose names, axes and dtypes those files take, and which they must fill",
+        {"path": "reference.safetensors"},
+        section="reference",
+    ),
 )
 
 _ERROR_OR_ALLOW = ("error", "allow")
@@ -410,6 +417,7 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
         "entry": _ENTRY,
         "edit": _EDIT,
         "save": _SAVE,
+        "reference": tuple(key for key in _ORIGIN if key.name != "_target_"),
         "verify": _VERIFY,
         "parity": _PARITY,
         "sweep": _SWEEP,

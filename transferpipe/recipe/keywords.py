@@ -98,6 +98,8 @@ class SaveKeys(TypedDict, total=False):
     overwrite: bool
     layout: str
     shard: str | int | None
+    names: Mapping[str, str | None]
+    like: PathText | Mapping[str, Any]
 
 
 class ParityKeys(TypedDict, total=False):

@@ -286,6 +286,7 @@ class Save:
         layout: whose names and axes the files of named tensors have.
         shard: how many bytes of values a safetensors file may hold before it is cut into several.
         names: how the tensors of such files are renamed.
+        like: a file of named tensors that such files are to be like: in names, axes and dtypes.
     """
 
     path: str = "model.keras"
@@ -294,6 +295,7 @@ class Save:
     layout: str = "keras"
     shard: int | None = None
     names: tuple[Renaming, ...] = ()
+    like: Origin | None = None
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ def is_build(value: Any) -> bool:
     return isinstance(value, Mapping) and _TARGET in value
 
 
-def parse_origin(value: Any, where: str, problems: Problems) -> Origin | None:
-    """Return the file or builder that `value` describes, or None with the problems noted."""
+def parse_origin(value: Any, where: str, problems: Problems, section: str = "origin") -> Origin | None:
+    """Return the file or builder that `value`, with the keys of `section`, describes; None with the problems noted."""
     if isinstance(value, str):
         value = {"path": value}
     if not isinstance(value, Mapping):
@@ -42,7 +42,7 @@ def parse_origin(value: Any, where: str, problems: Problems) -> Origin | None:
         arguments = {k: v for k, v in value.items() if not (k == "layout" and layout)}
         build = parse_build(arguments, where, problems)
         return Origin(build=build, layout=layout or AUTO) if build else None
-    fields = Fields(value, where, problems, "origin")
+    fields = Fields(value, where, problems, section)
     path = fields.text("path")
     if not path and (value.get("path") is None or path == ""):
         fields.note("path", "neither `path:` nor `_target_:` is given", "name a file or a builder")

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import PurePath
 
 from transferpipe.recipe.fields import Fields, describe
-from transferpipe.recipe.model import Renaming, Save
+from transferpipe.recipe.model import Origin, Renaming, Save
 from transferpipe.recipe.outputs import known_suffixes, output_of, outputs_of, suffixes_with
+from transferpipe.recipe.parse_origin import parse_origin
 from transferpipe.recipe.parse_rules import compile_pattern, compile_template
 from transferpipe.recipe.sizes import parse_size
 
@@ -25,14 +26,15 @@ def parse_save(fields: Fields, absolute: bool) -> Save:
     if value is not None and not isinstance(value, Mapping):
         fields.note("save", f"must be a path or a mapping, not {describe(value)}")
     inner = Fields(value if isinstance(value, Mapping) else {}, "save", fields.problems, "save")
-    path, layout = inner.text("path"), inner.choice("layout")
+    path = inner.text("path")
     save = Save(
         path=Save.path if path is None else path,
         also=inner.texts("also"),
         overwrite=inner.flag("overwrite"),
-        layout=layout,
+        layout=inner.choice("layout"),
         shard=_parse_shard(inner),
         names=_parse_names(inner),
+        like=_parse_like(inner),
     )
     for key, paths in (("path", (save.path,)), ("also", save.also)):
         for path in paths:
@@ -41,18 +43,25 @@ def parse_save(fields: Fields, absolute: bool) -> Save:
     if len({PurePath(p) for p in (save.path, *save.also)}) < 1 + len(save.also):
         inner.note("also", f"names the same file twice: {', '.join((save.path, *save.also))}")
     outputs = outputs_of((save.path, *save.also))
-    named = ", ".join(suffixes_with("names_tensors"))
     if not any(o.names_tensors for o in outputs):
-        if layout != Save.layout:
-            inner.note("layout", f"{layout} needs a file of named tensors", f"save one of {named}")
-        if save.names:
-            inner.note("names", "renames the tensors of files of named tensors alone", f"save one of {named}")
+        _note_unnamed(save, inner)
     if save.shard and not any(o.splits for o in outputs):
         first, *others = suffixes_with("splits")
         what = f"needs a {' or '.join((first, *others))} file, which can be cut into several"
         inner.note("shard", what, f"save.path=model{first}")
     inner.finish()
     return save
+
+
+def _note_unnamed(save: Save, inner: Fields) -> None:
+    """Note what is meant for files of named tensors, of which none is written."""
+    fix = f"save one of {', '.join(suffixes_with('names_tensors'))}"
+    if save.layout != Save.layout:
+        inner.note("layout", f"{save.layout} needs a file of named tensors", fix)
+    if save.like:
+        inner.note("like", "is a reference for files of named tensors alone", fix)
+    if save.names:
+        inner.note("names", "renames the tensors of files of named tensors alone", fix)
 
 
 def _parse_names(inner: Fields) -> tuple[Renaming, ...]:
@@ -70,6 +79,17 @@ def _parse_names(inner: Fields) -> tuple[Renaming, ...]:
         if pattern and filled:
             found.append(Renaming(pattern, filled))
     return tuple(found)
+
+
+def _parse_like(inner: Fields) -> Origin | None:
+    value = inner.raw("like")
+    if value is None:
+        return None
+    origin = parse_origin(value, "save.like", inner.problems, "reference")
+    if origin and origin.path is None:
+        inner.note("like", "must be a file, not a builder", "write {path: FILE}")
+        return None
+    return origin
 
 
 def _parse_shard(inner: Fields) -> int | None:

@@ -23,7 +23,7 @@ from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Catalog, WeightSpec, catalog_of
 
 KERAS = "keras"
-_NAMED = ("safetensors", "safetensors_index", "npz", "torch")  # formats without layers, whose keys are names
+NAMED = ("safetensors", "safetensors_index", "npz", "torch")  # formats without layers, whose keys are names
 
 
 def is_arranged(plan: Plan, path: str) -> bool:
@@ -100,7 +100,7 @@ def as_in_file(written: WrittenModel, source: FileSource) -> WrittenModel:
 def has_dots(source: FileSource) -> bool:
     """Tell whether the names of a file of named tensors have dots where its catalog shows slashes, as torch's have."""
     places = [_key(spec) for spec in source.catalog]
-    if source.groups or source.format not in _NAMED or len(set(places)) < len(places):
+    if source.groups or source.format not in NAMED or len(set(places)) < len(places):
         return False
     return places == [spec.name.replace("/", ".") for spec in source.catalog]
 
@@ -123,10 +123,14 @@ def places_in(source: FileSource, plan: Plan, target: TargetStructure) -> Mappin
     there = {names[_key(spec)]: spec for spec in source.catalog if _key(spec) in names}
     specs = (dataclasses.replace(spec, name=name) for name, spec in there.items())
     held = plan_import(plan.save_layout, target, catalog_of(specs, source.catalog.label))
-    return {
+    places = {
         weight: dataclasses.replace(found, names=tuple(there[name].name for name in found.names))
         for weight, found in held.items()
     }
+    for tensor in plan.save_tensors:  # a matrix that the reference of `save.like` keeps as Keras does
+        if tensor.name in there and [part.steps for part in tensor.parts] == [()]:
+            places[tensor.parts[0].weight] = Held((there[tensor.name].name,), ())
+    return places
 
 
 def as_keras(source: FileSource, places: Mapping[str, Held]) -> FileSource:

@@ -11,6 +11,7 @@ from transferpipe.errors import Problems, RecipeError
 from transferpipe.planning.layouts import find_counterpart, joined, layout_called
 from transferpipe.planning.layouts.adapter import NoCounterpartError, Shape
 from transferpipe.planning.layouts.keys import keys_of
+from transferpipe.planning.layouts.like import Reference
 from transferpipe.planning.model import Exported, TensorPart
 from transferpipe.planning.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
@@ -28,7 +29,11 @@ class Held:
 
 
 def plan_export(
-    layout: str, target: TargetStructure, names: Sequence[Renaming] = (), separator: str | None = None
+    layout: str,
+    target: TargetStructure,
+    names: Sequence[Renaming] = (),
+    separator: str | None = None,
+    like: Reference | None = None,
 ) -> tuple[Exported, ...]:
     """Return the tensors in which `layout` keeps the weights of `target`, in the target's order.
 
@@ -39,6 +44,7 @@ def plan_export(
         target: the target.
         names: how they are renamed after that.
         separator: what joins the parts of a name, where it is not the layout's.
+        like: what chooses among the ways in which the layout may keep a weight: the first one has all its tensors.
 
     Raises:
         RecipeError: the other framework has no module for a layer, or two tensors would get one name.
@@ -48,7 +54,7 @@ def plan_export(
     apart = _kept_apart(layout, target)
     for weight in target.catalog:
         with _noted(weight.name, layout, problems):
-            for name, third, steps in _tensors(layout, weight, target, apart):
+            for name, third, steps in _tensors(layout, weight, target, apart, like):
                 parts.setdefault(name, []).append((third, TensorPart(weight.name, steps)))
     keys = keys_of(parts, names, layout_called(layout).separator if separator is None else separator, problems)
     exported = []
@@ -74,17 +80,21 @@ def unknown_to(layout: str, target: TargetStructure) -> list[str]:
 
 
 def _tensors(
-    layout: str, weight: WeightSpec, target: TargetStructure, apart: set[str]
+    layout: str, weight: WeightSpec, target: TargetStructure, apart: set[str], like: Reference | None
 ) -> list[tuple[str, int | None, tuple[Any, ...]]]:
     """Return name, third and transforms of each tensor that the weight is written into."""
     found = find_counterpart(layout, weight.name, target)
     if found is None:
         return [(weight.name, None, ())]
-    written = (c for c in found.choices if c.back and joined(found.layer, c.names[0]) not in apart)
-    choice = next(written, None)
-    if choice is None:
+    choices = [c for c in found.choices if c.back and joined(found.layer, c.names[0]) not in apart]
+    if not choices:
         raise NoCounterpartError("that layout is only read")
-    return [(joined(found.layer, n), choice.third, steps) for n, steps in choice.back_for(weight.shape).items()]
+    there = (c for c in choices if like and all(like.find(joined(found.layer, n)) for n in c.names))
+    choice = next(there, choices[0])
+    tensors = [(joined(found.layer, n), choice.third, steps) for n, steps in choice.back_for(weight.shape).items()]
+    if like and len(tensors) == 1 and like.is_turned(tensors[0][0], weight.shape, _shape(tensors[0][2], weight)):
+        return [(tensors[0][0], choice.third, ())]
+    return tensors
 
 
 def _kept_apart(layout: str, target: TargetStructure) -> set[str]:

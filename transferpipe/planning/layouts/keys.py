@@ -39,6 +39,12 @@ def keys_of(names: Iterable[str], renamings: Sequence[Renaming], separator: str,
     return found
 
 
+def find_key(name: str, renamings: Sequence[Renaming], separator: str) -> str:
+    """Return what the tensor `name` would be called; what is wrong with the patterns, `keys_of` notes."""
+    renamed = (_rename(name, renaming, Problems()) for renaming in renamings)
+    return next((new for new in renamed if new is not None), name).replace("/", separator)
+
+
 def _rename(name: str, renaming: Renaming, problems: Problems) -> str | None:
     for part in (name, *ancestors(name)):
         match = renaming.pattern.match(part) if part else None

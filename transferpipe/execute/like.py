@@ -1,0 +1,61 @@
+"""Taking names, axes and dtypes of what is written from a reference file: `save.like`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from transferpipe.errors import Problem, RecipeError
+from transferpipe.execute.open_recipe import layout_of, open_file
+from transferpipe.models.opened import Opened
+from transferpipe.models.target import FileTarget, ModelTarget, Target
+from transferpipe.planning.layouts import layout_called
+from transferpipe.planning.layouts.export import plan_export
+from transferpipe.planning.layouts.like import LIKE, Reference, dtypes_of, fill
+from transferpipe.planning.model import Exported, Plan
+from transferpipe.recipe.layouts import KERAS
+from transferpipe.recipe.model import Recipe
+from transferpipe.recipe.outputs import output_of
+from transferpipe.text.listing import listed
+from transferpipe.values.layout import NAMED, has_dots
+
+# Who sees three names of a kind knows which are meant.
+_SOME = 3
+
+
+def take_after(recipe: Recipe, opened: Opened) -> tuple[Recipe, Opened, tuple[Exported, ...]]:
+    """Return the recipe with the layout of the reference, the target with its dtypes, and the tensors to write.
+
+    Raises:
+        RecipeError: what would be written does not fill the reference.
+        FileError: it cannot be opened.
+    """
+    origin, target = recipe.save.like, opened.target
+    assert origin is not None
+    file = open_file(origin, f"{LIKE}.path")
+    layout = recipe.save.layout if recipe.save.layout != KERAS else layout_of(origin, file)
+    if file.format not in NAMED or layout_called(layout).tag is None:
+        what = f"{origin.path} is not a file of named tensors that could be written alike (format {file.format})"
+        raise RecipeError(Problem(LIKE, what, "give a .safetensors, .npz or PyTorch file"))
+    separator = "." if has_dots(file) else "/"
+    reference = Reference(file.catalog, recipe.save.names, separator)
+    found = plan_export(layout, target.structure, recipe.save.names, separator, reference)
+    tensors = fill(found, reference)
+    catalog = target.structure.catalog
+    dtypes = {name: dtype for name, dtype in dtypes_of(tensors).items() if dtype != catalog[name].dtype}
+    if dtypes and not all(output_of(p).names_tensors for p in (recipe.save.path, *recipe.save.also)):
+        what = f"the reference has another dtype for {listed(list(dtypes), _SOME)}, which a Keras model keeps"
+        raise RecipeError(Problem(LIKE, what, "save files of named tensors alone in this run"))
+    assert isinstance(target, FileTarget | ModelTarget)
+    recast = replace(target, dtypes=dtypes) if dtypes else target
+    return replace(recipe, save=replace(recipe.save, layout=layout)), replace(opened, target=recast), tensors
+
+
+def check_kept(plan: Plan, target: Target) -> None:
+    """Refuse kept weights that would need another dtype: only what is taken from a source is cast."""
+    dtypes = target.dtypes if isinstance(target, FileTarget | ModelTarget) else {}
+    kept = [k.target for k in plan.kept if k.target in dtypes]
+    if kept:
+        what = f"{listed(kept, _SOME)} would keep its values and get another dtype"
+        raise RecipeError(
+            Problem(LIKE, what, "let a rule take it: make the file that is the target the source as well")
+        )
