@@ -115,7 +115,7 @@ def test_builders_at_any_depth(where):
         ("mappping", "did you mean 'mapping'?"),
         (
             "zzz",
-            "known here: allow, defaults, edit, expect, freeze, ignore, mapping, name, optimizer, quantize, save, score, seed, source, sources, state, strict, sweep, target,",
+            "known here: allow, defaults, edit, expect, freeze, ignore, mapping, name, optimizer, quantize, reverse, save, score, seed, source, sources, state, strict, sweep, target,",
         ),
         ("source.pth", "did you mean 'path'?"),
         ("mapping.trunk.form", "did you mean 'from', 'transform'?"),

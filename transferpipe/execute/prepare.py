@@ -9,6 +9,7 @@ from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.like import check_kept, take_after
 from transferpipe.execute.open_recipe import builds_of, open_recipe
 from transferpipe.execute.quantize import check_quantizable
+from transferpipe.execute.reverse import turn_back
 from transferpipe.execute.score_checks import _check_score, check_early
 from transferpipe.models.build import check_names, require_keras
 from transferpipe.models.loaded_flags import judge_freezing
@@ -58,6 +59,8 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
         RecipeError: the plan cannot be made, is not the expected one, or has warnings that the recipe refuses.
     """
     recipe = pin_inputs(recipe)
+    if recipe.reverse:
+        recipe, opened = turn_back(recipe, opened)
     tensors: tuple[Exported, ...] = ()
     if saves and recipe.save.like:
         recipe, opened, tensors = take_after(recipe, opened)

@@ -160,6 +160,7 @@ _RECIPE = (
         {"_target_": "transferpipe.score.parity"},
         beside=True,
     ),
+    Key("reverse", "flag", "whether the recipe is run backwards, from its target to its source", True, Recipe.reverse),
     Key("quantize", "choice", "how Keras quantizes the finished model", "int8", Recipe.quantize, QUANTIZE),
     Key(
         "optimizer",

@@ -358,6 +358,7 @@ class Recipe:
     quantize: str | None = None
     optimizer: OptimizerChoice = "auto"
     state: StateChoice = "take"
+    reverse: bool = False
 
     @property
     def built(self) -> frozenset[str]:

@@ -21,7 +21,7 @@ from transferpipe.recipe.model import (
     Rule,
 )
 from transferpipe.recipe.parse_edits import parse_edit
-from transferpipe.recipe.parse_origin import is_build, parse_build, parse_origin
+from transferpipe.recipe.parse_origin import OF_A_FILE, is_build, parse_build, parse_origin
 from transferpipe.recipe.parse_rules import compile_pattern, compile_patterns, parse_rule, split_source
 from transferpipe.recipe.parse_save import parse_save
 from transferpipe.recipe.parse_verify import parse_verify
@@ -74,6 +74,7 @@ def parse_recipe(data: Mapping[str, Any], check_rule: RuleCheck, *, absolute_sav
         quantize=fields.choice("quantize"),
         optimizer=fields.choice("optimizer"),
         state=fields.choice("state"),
+        reverse=fields.flag("reverse"),
     )
     _check_sources_are_there(recipe, problems)
     fields.finish()
@@ -137,6 +138,9 @@ def _parse_target(fields: Fields) -> Origin | None:
     if value is None:
         fields.note("target", "a target is required", "give `_target_:` of a builder, or `path:` of a saved model")
         return None
+    if fields.flag("reverse") and is_build(value) and value.get("path"):
+        # Backwards, the weights come from a finished model of what the recipe builds.
+        value = {key: value[key] for key in OF_A_FILE if key in value}
     return parse_origin(value, "target", fields.problems)
 
 

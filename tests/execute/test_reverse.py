@@ -1,0 +1,118 @@
+"""``reverse=true``: a recipe run backwards gives the tensors that it takes, bit for bit."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from transferpipe.cli import main
+from transferpipe.prove.run_folder import verify_run
+
+RANDOM = np.random.default_rng(0)
+
+
+def draw(*shape):
+    return RANDOM.normal(size=shape).astype("float32")
+
+
+MAPPING = {
+    "stem": {"to": "stem/kernel", "from": "conv1/weight", "transform": [{"transpose": [2, 3, 1, 0]}]},
+    "fc": {
+        "to": "fc(?P<i>\\d)",
+        "from": "head/{i-1}/weight",
+        "transform": [{"transpose": [1, 0]}, {"reshape": [2, 2, 3]}],
+    },
+    "both": {"to": "rows/kernel", "from": ["a/weight", "b/weight"], "transform": [{"concat": 0}]},
+}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def torch_file(here):
+    tensors = {"conv1.weight": draw(4, 3, 2, 2), "head.0.weight": draw(3, 4), "a.weight": draw(1, 2)}
+    tensors |= {"b.weight": draw(2, 2), "left.weight": draw(3)}
+    save_file(tensors, here / "t.safetensors", metadata={"format": "pt"})
+    return tensors
+
+
+def run(here, mapping, *more):
+    blank = {"stem/kernel": np.zeros((2, 2, 3, 4), "f4"), "fc1": np.zeros((2, 2, 3), "f4")}
+    np.savez("k.npz", **blank, **{"rows/kernel": np.zeros((3, 2), "f4")})
+    recipe = {"source": {"path": "t.safetensors", "layout": "keras"}, "target": {"path": "k.npz"}, "mapping": mapping}
+    (here / "recipes/r.yaml").write_text("# @package _global_\n" + json.dumps({**recipe, "unmatched": "keep"}))
+    return main(["run", "recipe=r", *more])
+
+
+def test_there_and_back_is_the_same_file(here, torch_file):
+    assert run(here, MAPPING, "save.path=k2.npz", "hydra.run.dir=there") == 0
+    blank = {name: np.zeros_like(value) for name, value in torch_file.items()}
+    save_file({**blank, "left.weight": torch_file["left.weight"]}, here / "t.safetensors", metadata={"format": "pt"})
+    back = ["reverse=true", "target.path=there/k2.npz", "hydra.run.dir=back"]
+    assert run(here, MAPPING, *back) == 0
+    with safe_open(here / "back/model.safetensors", "np") as file:
+        assert file.metadata() == {"format": "pt"}
+    found = load_file(here / "back/model.safetensors")
+    assert found.keys() == torch_file.keys()
+    assert all(found[name].tobytes() == value.tobytes() for name, value in torch_file.items())
+    assert verify_run(here / "back").verdict.weights == "pass"
+
+
+@pytest.mark.parametrize(
+    ("shape", "steps", "named"),
+    [
+        ((6, 4), [{"slice": ["0:3"]}, {"reshape": [2, 2, 3]}], "slice(0:3) has no reverse"),
+        ((4, 3), [{"scale": 0.5}, {"transpose": [1, 0]}, {"reshape": [2, 2, 3]}], "scale(0.5) has no reverse"),
+    ],
+)
+def test_a_step_without_a_reverse_is_named(shape, steps, named, here, capsys):
+    save_file({"a.weight": draw(*shape)}, here / "t.safetensors")
+    rule = {"to": "fc1", "from": "a/weight", "transform": steps}
+    assert run(here, {"fc": rule}, "reverse=true", "hydra.run.dir=out") == 2
+    assert f"mapping.fc: fc1 cannot be turned back: {named}" in capsys.readouterr().err
+
+
+def test_a_tensor_that_two_weights_take_is_named(here, torch_file, capsys):
+    rule = {"to": "rows/kernel", "from": ["a/weight"] * 3, "transform": [{"concat": 0}]}
+    assert run(here, {"rows": rule}, "reverse=true", "hydra.run.dir=out") == 2
+    assert "a/weight is taken by rows/kernel and rows/kernel and rows/kernel" in capsys.readouterr().err
+
+
+def build_small():
+    import keras
+
+    layers = [keras.Input((6, 6, 3)), keras.layers.Conv2D(4, 2, name="conv")]
+    return keras.Sequential([*layers, keras.layers.BatchNormalization(name="bn", epsilon=1e-5)])
+
+
+@pytest.mark.parametrize("target", ["tuned.keras", {"_target_": "small_nets.build_small"}])
+def test_a_keras_model_goes_back_to_torch(target, here, monkeypatch):
+    tensors = {"conv1.weight": draw(4, 3, 2, 2), "conv1.bias": draw(4), "bn1.weight": draw(4), "bn1.bias": draw(4)}
+    tensors |= {"bn1.running_mean": draw(4), "bn1.running_var": np.abs(draw(4)), "bn1.num_batches_tracked": np.int64(7)}
+    tensors = {name: np.asarray(value) for name, value in tensors.items()}
+    save_file(tensors, here / "t.safetensors", metadata={"format": "pt"})
+    monkeypatch.setitem(sys.modules, "small_nets", sys.modules[__name__])
+    model = build_small()
+    for weight in model.weights:
+        weight.assign(np.abs(draw(*weight.shape)))
+    model.save(here / "tuned.keras")
+    recipe = {
+        "source": "t.safetensors",
+        "target": "tuned.keras",
+        "mapping": {"all": {"to": "(conv|bn)", "from": r"\g<1>1"}},
+    }
+    (here / "recipes/r.yaml").write_text("# @package _global_\n" + json.dumps(recipe))
+    path = ["+target.path=tuned.keras"] if isinstance(target, dict) else []
+    assert main(["run", "recipe=r", "reverse=true", "save.path=r.keras", "hydra.run.dir=out", *path]) == 0
+    found = load_file(here / "out/r.safetensors")
+    np.testing.assert_array_equal(found["conv1.weight"], np.asarray(model.layers[0].kernel).transpose(3, 2, 0, 1))
+    np.testing.assert_array_equal(found["bn1.running_var"], np.asarray(model.layers[1].moving_variance))
+    assert found.keys() == tensors.keys() - {"bn1.num_batches_tracked"}

@@ -1,0 +1,70 @@
+"""Running a recipe backwards: its target becomes the source, its source the target."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import PurePath
+
+from transferpipe.errors import Problem, RecipeError
+from transferpipe.models.opened import Opened
+from transferpipe.models.source import ModelSource
+from transferpipe.models.target import FileTarget, ModelTarget
+from transferpipe.planning.layouts import layout_called
+from transferpipe.planning.planner import make_plan
+from transferpipe.planning.reverse import reverse_rules
+from transferpipe.recipe.layouts import KERAS
+from transferpipe.recipe.model import SINGLE, Recipe, Save
+from transferpipe.recipe.outputs import output_of
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.spec import Source
+
+_WRITTEN = ".safetensors"
+
+
+def turn_back(recipe: Recipe, opened: Opened) -> tuple[Recipe, Opened]:
+    """Return the recipe whose rules lead back, and what it names.
+
+    What the recipe's source has beside the tensors that it takes (counters, heads that were left out) stays as it is
+    there. Freezing, scores, parity and quantizing are about the model that the recipe makes, and are left out.
+
+    Raises:
+        RecipeError: the recipe has several sources or edits, or a step of it has no reverse.
+    """
+    if len(opened.sources) != 1:
+        what = f"the recipe has {len(opened.sources)} sources, and one file is written"
+        raise RecipeError(Problem("reverse", what))
+    if recipe.edits:
+        raise RecipeError(Problem("reverse", f"edit {recipe.edits[0].name} has no reverse"))
+    ((alias, source),) = opened.sources.items()
+    if not isinstance(source, FileSource):
+        raise RecipeError(Problem("reverse", f"the source {opened.labels[alias]} is a model, and no file of tensors"))
+    catalogs = {alias: source.catalog}
+    forward = make_plan(recipe, catalogs, opened.target.structure, opened.labels, opened.layouts)
+    assert isinstance(opened.target, FileTarget | ModelTarget)
+    start: Source = opened.target.source if isinstance(opened.target, FileTarget) else ModelSource(opened.target)
+    assert recipe.target is not None
+    turned = Recipe(
+        target=recipe.sources[alias],
+        sources={SINGLE: recipe.target},
+        rules=reverse_rules(forward),
+        unmatched="keep",
+        save=_save(recipe.save),
+        verify=replace(recipe.verify, reload=False, parity=None),
+        seed=recipe.seed,
+        name=recipe.name,
+        expect=recipe.expect,
+        strict=recipe.strict,
+        allow=recipe.allow,
+    )
+    label = opened.labels[alias].removesuffix(layout_called(opened.layouts.get(alias, KERAS)).label)
+    labels = {SINGLE: opened.labels["target"], "target": label}
+    return turned, Opened({SINGLE: start}, FileTarget(source), labels, {SINGLE: KERAS}, opened.warnings)
+
+
+def _save(save: Save) -> Save:
+    """Return where the tensors go: under the recipe's names, with another suffix where one is for models."""
+    path = save.path
+    if not output_of(path).names_tensors:
+        path = str(PurePath(path.removesuffix(output_of(path).suffix) + _WRITTEN))
+    also = tuple(p for p in save.also if output_of(p).names_tensors and p != path)
+    return Save(path, also, save.overwrite, shard=save.shard)
