@@ -41,6 +41,7 @@ MERGED = {"soup", "interpolate", "ties", "task_arithmetic"}  # test_merge_recipe
 WIDTHS = {"deeper", "wider", "narrower", "rebasin"}  # test_surgery_recipes.py
 FOLDED = {"fold_batchnorm", "merge_lora", "dequantize"}  # test_surgery_recipes.py
 ROWS = {"more_classes", "class_names", "grow_vocabulary"}  # there, too
+OLD = {"modernise"}  # tests/execute/test_upgraded_target.py
 MTCNN = {"mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet"}  # tests/real/test_mtcnn.py
 VISION = {"rgb_to_grey", "more_bands", "bigger_image", "bigger_patch", "inflate_3d"}  # tests/test_vision_recipes.py
 HUB = {"hf_bert", "hf_gpt2", "hf_llama", "hf_vit", "timm_resnet"}  # tests/test_hub_recipes.py
@@ -88,7 +89,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 
 def test_every_recipe_is_tested():
-    assert {path.stem for path in RECIPES} == HERE | MERGED | VISION | WIDTHS | FOLDED | ROWS | HUB | REAL
+    assert {path.stem for path in RECIPES} == HERE | MERGED | VISION | OLD | WIDTHS | FOLDED | ROWS | HUB | REAL
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

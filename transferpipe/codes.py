@@ -367,6 +367,12 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "unused: 2 source weights are not used: score/kernel, score/bias",
             "Add a rule for them, or list them under `ignore` if they are not needed.",
         ),
+        "upgraded": WarningKind(
+            "A model of an older Keras was built anew, and a layer of it may compute something else: it has an "
+            "argument that is not known, or did what early versions did otherwise.",
+            "old.h5: up1: bilinear UpSampling2D places pixels half a pixel otherwise than it did",
+            "Compare what both models compute where the old one runs: verify.parity with its inputs and outputs.",
+        ),
         "variable-flag": WarningKind(
             "A variable was switched off by its own flag (`variable.trainable = False`), which no file keeps.",
             "target: head/kernel is switched off by its variable's own flag, which no file keeps",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transferpipe.errors import Problem, RecipeError
+from transferpipe.execute.upgrade import UpgradedTarget, build_upgraded, is_to_upgrade, upgrade_warnings
 from transferpipe.fetch.find import find
 from transferpipe.fetch.found import FoundFile
 from transferpipe.fetch.open_path import open_found
@@ -110,12 +111,14 @@ def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str
         )
         labels[alias] = model.label if model else describe_origin(origin)
     with _kept_apart() if recipe.quantize else contextlib.nullcontext():  # it will be another model afterwards
-        target: Target = models.get("target") or open_target(recipe.target, recipe.seed, trusted, name)
-    labels["target"] = target.structure.label if "target" in models else describe_origin(recipe.target)
+        target: Target = models.get("target") or open_target(recipe, trusted, name)
+    is_own = "target" in models or isinstance(target, UpgradedTarget)
+    labels["target"] = target.structure.label if is_own else describe_origin(recipe.target)
     layouts = {alias: layout_of(recipe.sources[alias], source) for alias, source in sources.items()}
     labels |= {alias: labels[alias] + layout_called(layout).label for alias, layout in layouts.items()}
     files = {a: o for a, o in {**recipe.sources, "target": recipe.target}.items() if a not in models and o.path}
-    return Opened(sources, target, labels, layouts, (*_unpinned(files), *_baked(sources, target)), "target" in models)
+    found = (*_unpinned(files), *_baked(sources, target), *upgrade_warnings(target))
+    return Opened(sources, target, labels, layouts, found, "target" in models)
 
 
 def builds_of(recipe: Recipe) -> Iterator[Build]:
@@ -170,12 +173,20 @@ def open_origin(origin: Origin, where: str, seed: int, trusted: Collection[str],
     return open_file(origin, f"{where}.path")
 
 
-def open_target(origin: Origin, seed: int, trusted: Collection[str], recipe: str = "") -> Target:
-    """Open or build the target."""
+def open_target(recipe: Recipe, trusted: Collection[str], name: str = "") -> Target:
+    """Open or build the target; `name` is that of the recipe that a command can choose."""
+    origin = recipe.target
+    assert origin is not None
     if origin.build:
-        target: Target = _build(origin.build, seed, trusted, recipe)
+        target: Target = _build(origin.build, recipe.seed, trusted, name)
     else:
-        target = FileTarget(_allowed(open_file(origin, "target.path"), trusted))
+        file = open_file(origin, "target.path")
+        is_old = is_to_upgrade(file, recipe)
+        target = (
+            build_upgraded(file, describe_origin(origin), recipe.seed)
+            if is_old
+            else FileTarget(_allowed(file, trusted))
+        )
     if not len(target.structure.catalog):
         what = f"{describe_origin(origin)} holds no weights, so there is nothing to transfer"
         raise RecipeError(Problem("target", what, "name another, or build all its layers in the builder"))

@@ -11,6 +11,7 @@ from transferpipe.execute.open_recipe import builds_of, open_recipe
 from transferpipe.execute.quantize import check_quantizable
 from transferpipe.execute.reverse import turn_back
 from transferpipe.execute.score_checks import _check_score, check_early
+from transferpipe.execute.upgrade import UpgradedTarget
 from transferpipe.models.build import check_names, require_keras
 from transferpipe.models.loaded_flags import judge_freezing
 from transferpipe.models.opened import Opened, Prepared
@@ -70,6 +71,8 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
     plan = judge_freezing(plan, opened.target)
     plan = replace(plan, optimizer=plan_optimizer(recipe, plan, opened.target, opened.sources, saves))
     plan = plan_state(recipe, plan, opened.target, opened.sources)
+    if isinstance(opened.target, UpgradedTarget):
+        plan = replace(plan, upgraded=opened.target.notes)
     if isinstance(opened.target, FileTarget) and (states := states_taken(plan, opened.sources)):
         opened = replace(opened, target=replace(opened.target, learned=states))
     plan = replace(plan, warnings=(*opened.warnings, *plan.warnings, *_not_reloaded(recipe)))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.execute.open_recipe import open_recipe
+from transferpipe.execute.upgrade import UpgradedTarget
 from transferpipe.models.target import FileTarget
 from transferpipe.planning.read_recipe import read_recipe
 from transferpipe.planning.suggest.sides import Sides, Statistics
@@ -40,7 +41,7 @@ def propose(
     """
     opened = open_recipe(read_recipe({**origins, "unmatched": "keep"}), trusted, live)
     source, structure = opened.sources[SINGLE], opened.target.structure
-    is_trained = opened.is_live or isinstance(opened.target, FileTarget)
+    is_trained = opened.is_live or isinstance(opened.target, FileTarget | UpgradedTarget)
     statistics = (_statistics(source.read), _statistics(opened.target.read)) if is_trained else None
     sides = Sides(source.catalog, structure, opened.layouts[SINGLE], origins, opened.labels, statistics)
     return suggest_mapping(sides, hints)

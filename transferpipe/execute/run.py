@@ -12,6 +12,7 @@ from typing import Any
 
 from transferpipe.errors import FileError, Problem, VerificationError
 from transferpipe.execute.quantize import quantize
+from transferpipe.execute.upgrade import UpgradedTarget
 from transferpipe.execute.warnings import value_warnings
 from transferpipe.fetch.name_list import NameFile
 from transferpipe.files.atomic import final_name
@@ -341,7 +342,9 @@ def _manifest(prepared: Prepared, made: _Made, verdict: Verdict) -> dict[str, An
             a: {"label": plan.sources[a], "format": s.format, **_place(s)} for a, s in prepared.opened.sources.items()
         },
         "target_file": (
-            {"format": target.source.format, **_place(target.source)} if isinstance(target, FileTarget) else None
+            {"format": target.source.format, **_place(target.source)}
+            if isinstance(target, FileTarget | UpgradedTarget) and target.source
+            else None
         ),
         **_fetched(prepared),
         **_inputs(plan),

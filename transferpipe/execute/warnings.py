@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.execute.upgrade import UPGRADED
 from transferpipe.planning.lint.whole_plan import summarise, where_of
 from transferpipe.planning.model import Assignment, Plan, PlanWarning
 from transferpipe.planning.transforms import parse_transforms
@@ -55,6 +56,8 @@ def found_in(plan: Plan, new: Mapping[str, NDArray[Any]], values: Values) -> Not
 def _already_equal(plan: Plan, values: Values) -> Iterator[PlanWarning]:
     if plan.edits:  # what is wanted of it is the edit
         return
+    if plan.kept_values == "file" and set(plan.sources.values()) == {plan.target.partition(f", {UPGRADED} ")[0]}:
+        return  # a file that is upgraded is its own source
     # The smallest first: the first that differs ends it, and none should be drawn or read for nothing.
     kernels = [a.target for a in sorted(plan.assignments, key=lambda a: math.prod(a.shape)) if len(a.shape) > 1]
     if kernels and all(_is_unchanged(n, values) for n in kernels):

@@ -19,7 +19,7 @@ UNMATCHED_RULE = "unmatched"
 FORMAT_VERSION = 3
 """Of plan.json: 2 tells a layout's transforms from the user's, and how sources were found; 3 has steps of single
 sources before the merge, and edits of more than one place."""
-_NOT_DECISIVE = ("recipe", "warnings", "settings", "kept_values", "checksum", "format_version")
+_NOT_DECISIVE = ("recipe", "warnings", "settings", "kept_values", "upgraded", "checksum", "format_version")
 _DEFAULT_FIELDS: Mapping[str, Any] = {"adapter": (), "pair": "name", "items": ()}
 """What plan.json leaves out of an assignment, because most have it."""
 
@@ -429,6 +429,7 @@ class Plan:
         units: which units of the sources are taken, where a rule chooses.
         kept_values: what kept weights have: initial values of a target that was built, those of the file that is the
             target, or those of a model of the user's own process.
+        upgraded: what the target has otherwise than the file of an older Keras that it was built of.
     """
 
     recipe: str
@@ -451,6 +452,7 @@ class Plan:
     settings: SettingsCompared = field(default_factory=SettingsCompared)
     kept_values: Literal["initial", "file", "model"] = "initial"
     units: tuple[UnitChoice, ...] = ()
+    upgraded: tuple[str, ...] = ()
 
     @property
     def unused(self) -> tuple[SourceWeight, ...]:
@@ -485,6 +487,8 @@ class Plan:
                 del data[key]
         if self.kept_values == "initial":
             del data["kept_values"]
+        if not self.upgraded:
+            del data["upgraded"]
         if self.optimizer.fate == "none":
             del data["optimizer"]
         elif not self.optimizer.slots:
@@ -549,6 +553,7 @@ def plan_from_data(data: Mapping[str, Any]) -> Plan:
     whole["freezing"] = Freezing(**freezing)
     whole["save"] = tuple(data["save"])
     whole["save_tensors"] = tuple(_tensor(t) for t in data.get("save_tensors", ()))
+    whole["upgraded"] = tuple(data.get("upgraded", ()))
     whole["state"] = tuple(StateMove(**m) for m in data.get("state", ()))
     whole["units"] = tuple(_unit_choice(c) for c in data.get("units", ()))
     whole["optimizer"] = _optimizer(data.get("optimizer", {}))

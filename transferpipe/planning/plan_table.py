@@ -162,6 +162,7 @@ def summary_lines(plan: Plan) -> list[str]:
         lines.append(f"{counted(len(plan.source_weights), 'source weight')}: {counts}")
     lines += _parameters(plan)
     lines += _settings(plan.settings)
+    lines += [f"upgraded: {note}" for note in plan.upgraded]
     lines += [f"edit {describe_edit(edit)}" for edit in plan.edits]
     if plan.quantize:
         lines.append(f"quantize: {plan.quantize}, by Keras, after the transfer")

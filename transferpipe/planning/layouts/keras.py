@@ -27,6 +27,10 @@ class Keras(Layout):
         """See `Layout`."""
         return self.earlier.find_stored(name, catalog)
 
+    def gather(self, weight: WeightSpec, catalog: Catalog) -> tuple[str, ...]:
+        """See `Layout`."""
+        return self.earlier.gather(weight, catalog)
+
     def convert(self, weight: WeightSpec, catalog: Catalog) -> tuple[Any, ...]:
         """See `Layout`."""
         return self.earlier.convert(weight, catalog)

@@ -1,19 +1,29 @@
 """Keras 2's layout: what it converted when it loaded a file, the cells of cuDNN and the kernels of the Theano backend.
 
-Source: ``preprocess_weights_for_loading`` and ``_convert_rnn_weights`` in ``keras/engine/saving.py`` of Keras 2.3.
+Source: ``preprocess_weights_for_loading`` and ``_convert_rnn_weights`` in ``keras/engine/saving.py`` of Keras 2.3. They
+read files of Keras 1, too: kernels of the image ordering "th" had the filters first, and recurrent layers had the
+matrices of every gate on their own.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from transferpipe.planning.layouts.layout import Layout
+from transferpipe.weights.keras.setting_values import version_of
+from transferpipe.weights.network import Node
 from transferpipe.weights.spec import Catalog, WeightSpec
 
 _CELLS = {"CuDNNLSTM": 4, "CuDNNGRU": 3}
 _PARTS = ("kernel", "recurrent_kernel", "bias")
 # Those whose kernels Keras 2 flipped; a ConvLSTM2D has two.
 _FLIPPED = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "ConvLSTM2D", "ConvLSTMCell")
+_KERAS_1_GATES = {
+    own: (f"{kind}_i", f"{kind}_z") for own, kind in (("kernel", "W"), ("recurrent_kernel", "U"), ("bias", "b"))
+}
+_DIRECTION = re.compile(r"(?<=/)(forward|backward)_[^/]+/")
 
 
 class Keras2(Layout):
@@ -28,7 +38,9 @@ class Keras2(Layout):
     is_channels_last: ClassVar[bool] = True
 
     def find_stored(self, name: str, catalog: Catalog) -> str | None:
-        """See `Layout`. A layer of cuDNN keeps without a cell what the layer without cuDNN keeps in one.
+        """See `Layout`. Names that no file of Keras 3 has: of a layer with slashes, of a gate, of TensorFlow's own.
+
+        A layer of cuDNN keeps without a cell what the layer without cuDNN keeps in one.
 
         >>> from transferpipe.weights.spec import catalog_of
         >>> catalog = catalog_of([WeightSpec("g/kernel", (4, 12), "float32", "CuDNNGRU")])
@@ -38,18 +50,100 @@ class Keras2(Layout):
         layer, _, own = name.rpartition("/")
         there = f"{layer.removesuffix('cell').rstrip('/')}/{own}".lstrip("/")
         spec = catalog.by_name.get(there) if layer.endswith("cell") else None
-        return there if spec is not None and (spec.layer_class in _CELLS or _gates(spec, catalog)) else None
+        if spec is not None and (spec.layer_class in _CELLS or _gates(spec, catalog)):
+            return there
+        gates = _KERAS_1_GATES.get(own, ())
+        found = (f"{there.rpartition('/')[0]}/{gate}".lstrip("/") for gate in gates) if layer.endswith("cell") else ()
+        others = (*found, *_saved_names(name))
+        return next((n for n in others if n in catalog.by_name), None) or _with_slashes(catalog).get(_flat(name))
+
+    def gather(self, weight: WeightSpec, catalog: Catalog) -> tuple[str, ...]:
+        """Return the names of the weights that make up the one that `find_stored` found.
+
+        Keras 1 kept the gates of a recurrent layer apart: those of an LSTM as i, c, f, o, where Keras 3 has i, f, c, o,
+        and those of a GRU as z, r, h.
+        """
+        kind, _, gate = weight.own_name.partition("_")
+        order = {"i": "ifco", "z": "zrh"}.get(gate, "")
+        prefix = f"{weight.layer}/" if weight.layer else ""
+        names = tuple(f"{prefix}{kind}_{g}" for g in order)
+        return names if names and all(n in catalog.by_name for n in names) else (weight.name,)
 
     def convert(self, weight: WeightSpec, catalog: Catalog) -> tuple[Any, ...]:
         """See `Layout`."""
         gates = _gates(weight, catalog)
         if gates:
             return ({"from_cudnn": {"part": weight.own_name, "gates": gates}},)
-        backend = catalog.network.backend if catalog.network else None
-        kernel = weight.own_name in _PARTS and len(weight.shape) > 2
-        if backend == "theano" and kernel and weight.layer_class in _FLIPPED:
-            return ({"flip": list(range(len(weight.shape) - 2))},)
+        if len(self.gather(weight, catalog)) > 1:
+            return ({"concat": {"axis": -1}},)
+        is_kernel = weight.own_name in _PARTS and len(weight.shape) > 2 and weight.layer_class in _FLIPPED
+        if not is_kernel:
+            return ()
+        steps = _from_keras_1(weight, catalog)
+        rank = len(weight.shape) - (weight.layer_class == "Conv1D" and len(weight.shape) == 4)
+        return (*steps, {"flip": list(range(rank - 2))}) if _is_of_theano(weight, catalog) else steps
+
+
+def _is_of_theano(weight: WeightSpec, catalog: Catalog) -> bool:
+    """Tell whether Theano computed a convolution, so that its kernel is flipped.
+
+    Early files of Keras 1 do not name the backend, but TensorFlow counted the outputs of its variables (``conv_W:0``).
+    """
+    network = catalog.network
+    backend = network.backend if network else None
+    if backend is None and _node_of_keras_1(weight, catalog):
+        return re.search(r":\d+$", weight.where) is None
+    return backend == "theano"
+
+
+def _node_of_keras_1(weight: WeightSpec, catalog: Catalog) -> Node | None:
+    """Return the layer of a weight, if Keras 1 wrote its settings."""
+    node = catalog.network.by_name.get(weight.layer) if catalog.network else None
+    return node if node is not None and "nb_filter" in node.settings else None
+
+
+def _from_keras_1(weight: WeightSpec, catalog: Catalog) -> tuple[Any, ...]:
+    """Return the steps from a kernel of Keras 1 to one of Keras 2."""
+    node = _node_of_keras_1(weight, catalog)
+    if node is None or weight.own_name != "kernel":
         return ()
+    rank = len(weight.shape)
+    is_first = node.settings.get("dim_ordering") == "th"
+    if weight.layer_class == "Conv1D" and rank == 4:
+        length, filters = node.settings.get("filter_length"), node.settings.get("nb_filter")
+        is_late = weight.shape[:2] == (length, 1) and weight.shape[3] == filters  # from Keras 1.1 on
+        return ({"reshape": "target"},) if is_late else ({"transpose": [2, 3, 1, 0]}, {"reshape": "target"})
+    spatial = list(range(2, rank))
+    if weight.layer_class == "Conv2DTranspose":
+        return ({"transpose": [*spatial, 0, 1] if is_first else [0, 1, 3, 2]},)
+    return ({"transpose": [*spatial, 1, 0]},) if is_first else ()
+
+
+def _saved_names(name: str) -> Iterator[str]:
+    """Yield what SavedModels call a weight that Keras 3 calls `name`: by the attributes that hold it."""
+    yield _DIRECTION.sub(r"\1_layer/", name)
+    if name.endswith("/kernel"):  # of a depthwise convolution
+        yield f"{name.removesuffix('kernel')}depthwise_kernel"
+
+
+def _flat(name: str) -> str:
+    return name.replace(".S", "_").replace("/", "_")  # TensorFlow writes a slash inside of a name so
+
+
+def _with_slashes(catalog: Catalog) -> dict[str, str]:
+    """Return the weights in layers of Keras 2 whose own names had slashes, by their names without any.
+
+    Keras 3 allows none. What two weights would be called is left out.
+    """
+    version = version_of(catalog.network.keras_version) if catalog.network else None
+    if version is None or version >= (3,):
+        return {}
+    found: dict[str, str] = {}
+    for weight in catalog:
+        if weight.name.count("/") > 1 or ".S" in weight.name:
+            key = _flat(weight.name)
+            found[key] = "" if key in found else weight.name
+    return {key: name for key, name in found.items() if name}
 
 
 def _gates(weight: WeightSpec, catalog: Catalog) -> int:

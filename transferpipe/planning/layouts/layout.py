@@ -97,6 +97,10 @@ class Layout:
         """Return the source weight for what Keras calls `name`, if it goes by another name in this source."""
         return None
 
+    def gather(self, weight: WeightSpec, catalog: Catalog) -> tuple[str, ...]:
+        """Return the names of the source weights that make up the one that `find_stored` found, in order."""
+        return (weight.name,)
+
     def convert(self, weight: WeightSpec, catalog: Catalog) -> tuple[Any, ...]:
         """Return the transforms, as written in a recipe, of a weight that is taken under Keras's name for it."""
         return ()

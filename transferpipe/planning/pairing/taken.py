@@ -159,8 +159,9 @@ class WantedUnit:
 def take_as_keras(source: str, name: str, pairing: Pairing) -> Taken:
     """Return the source weight `name` of Keras's own layout, with what Keras 2 would convert on loading it."""
     catalog = pairing.sources[source]
-    steps = layout_called(KERAS).convert(catalog[name], catalog)
-    return Taken(source, (catalog[name].name if name in catalog.file_names else name,), steps)
+    keras = layout_called(KERAS)
+    steps, names = keras.convert(catalog[name], catalog), keras.gather(catalog[name], catalog)
+    return Taken(source, (catalog[name].name if name in catalog.file_names else name, *names[1:]), steps)
 
 
 def pair_stored(weight: str, ours: str, theirs: str, catalog: Catalog, pairing: Pairing) -> str | None:

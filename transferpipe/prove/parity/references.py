@@ -20,6 +20,7 @@ from transferpipe.recipe.model import Build
 from transferpipe.recipe.trust import resolve
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.keras.allowed import check_classes
+from transferpipe.weights.keras.setting_values import version_of
 from transferpipe.weights.spec import Source
 
 ELSEWHERE = "run the original where it runs, and give verify: {parity: {inputs: x.npz, expected: y.npz}}"
@@ -138,6 +139,9 @@ def load_keras(source: FileSource) -> Any:
     if source.config is None:
         raise CannotRunError(f"{source.label} holds weights without a model")
     check_config(source.config, source.label)
+    written_by = version_of(source.details.get("keras_version"))
+    if (written_by is None or written_by < (3,)) and "hard_sigmoid" in str(source.config):
+        raise CannotRunError(f"{source.label} has a hard_sigmoid of Keras 1 or 2, which Keras 3 computes otherwise")
     keras = import_keras()
     _check_size(keras, source)
     suffix = ".keras" if source.format == "keras" else ".h5"

@@ -34,6 +34,10 @@ class SavedLayer:
     shapes: tuple[Shape, ...] = ()
 
 
+_SIDES = ("forward_layer", "backward_layer")
+"""Where a Bidirectional keeps its layers: early files note one name on both, that of the layer that was copied."""
+
+
 def readable_names(layers: Iterable[SavedLayer]) -> dict[str, str]:
     """Return the readable name of every layer by its saved path; the root's is empty.
 
@@ -83,7 +87,8 @@ def _readable(path: str, table: Mapping[str, SavedLayer], evidence: _Evidence) -
         elif i > 0 and segments[i - 1] in MODEL_LAYERS and "/".join(segments[:i]) not in table:
             parts.append(layer.name)
         else:
-            parts.append(segment if evidence.made_up(layer) else layer.name)
+            is_side = segment in _SIDES and not layer.name.startswith(segment.partition("_")[0])
+            parts.append(segment if is_side or evidence.made_up(layer) else layer.name)
     return "/".join(parts)
 
 

@@ -17,6 +17,10 @@ _PAIRS = {"ZeroPadding": "padding", "Cropping": "cropping"}
 _DATA_FORMATS = {"tf": "channels_last", "th": "channels_first"}
 
 
+OLD_HARD_SIGMOID = "hard_sigmoid_of_keras_2"
+"""The name of the two layers that stand for the hard_sigmoid of Keras 1 and 2 in a model of Keras 3."""
+
+
 def version_of(text: str | None) -> tuple[int, ...] | None:
     """Return a version of Keras as numbers, None if there is none.
 
@@ -185,6 +189,8 @@ def spell_activation(value: Any, version: tuple[int, ...] | None = None) -> str 
 def _activation_layer(kind: str, config: Mapping[str, Any], version: tuple[int, ...] | None) -> str | None:
     if kind == "Activation":
         return spell_activation(config.get("activation"), version)
+    if kind == "Sequential" and config.get("name") == OLD_HARD_SIGMOID:
+        return spell_activation("hard_sigmoid", (2,))
     if kind == "LeakyReLU":
         slope = config.get("negative_slope", config.get("alpha", 0.3))
         return _relu(None, _numbers(slope), 0)

@@ -47,6 +47,19 @@ class ObjectFacts:
     metrics: Mapping[int, bool] = field(default_factory=lambda: MappingProxyType({}))
     configs: Mapping[int, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
 
+    @property
+    def model_config(self) -> Mapping[str, Any] | None:
+        """The configuration of the whole model, if Keras saved one."""
+        root = self.configs.get(0, {})
+        config = root.get("model_config", root)
+        return config if isinstance(config, dict) and isinstance(config.get("config"), dict | list) else None
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The version of Keras that saved it, and its backend."""
+        root = self.configs.get(0, {})
+        return {key: str(root[key]) for key in ("keras_version", "backend") if isinstance(root.get(key), str)}
+
 
 @dataclass(frozen=True)
 class BundleContents:

@@ -6,7 +6,7 @@ Names of objects are attribute paths (see `graph_names`); names of TensorFlow 1 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,8 @@ def source_of(
     stamps = {part: file_stamp(part) for part in parts}
     try:
         nodes = bundle_graph(bundle)
-        found = found_in_graph(bundle, nodes, read_facts(nodes)) if nodes else found_by_name(bundle)
+        facts = read_facts(nodes) if nodes else ObjectFacts()
+        found = found_in_graph(bundle, nodes, facts) if nodes else found_by_name(bundle)
     except (ValueError, RecursionError) as error:
         raise FileError(Problem(str(bundle.index), f"cannot be read: {error}", AGAIN)) from error
     proved: set[str] = set()
@@ -92,12 +93,13 @@ def source_of(
         read_entry=read_entry,
         locate_entry=locate_entry,
         others=found.others,
-        details=_details(bundle, bool(nodes), found.skipped, found.copies),
+        config=facts.model_config,
+        details=_details(bundle, bool(nodes), found.skipped, found.copies) | facts.versions,
         parts=parts,
     )
 
 
-def _details(bundle: Bundle, has_graph: bool, skipped: tuple[str, ...], copies: int) -> Mapping[str, str]:
+def _details(bundle: Bundle, has_graph: bool, skipped: tuple[str, ...], copies: int) -> dict[str, str]:
     details = {
         "checkpoint": bundle.name or "without a name",
         "kind": "objects (TensorFlow 2)" if has_graph else "names (TensorFlow 1)",

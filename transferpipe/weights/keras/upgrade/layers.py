@@ -46,6 +46,7 @@ class Findings:
         version: the version of Keras that wrote it, as far as it says.
         problems: what cannot be built.
         notes: what is taken over otherwise than it stands there, by what is said of it: the names of the layers.
+        doubts: the same of what may compute something else.
         renamed: layers whose names Keras 3 does not allow, by their old names.
     """
 
@@ -53,6 +54,7 @@ class Findings:
     version: tuple[int, ...] | None
     problems: Problems = field(default_factory=Problems)
     notes: dict[str, list[str]] = field(default_factory=dict)
+    doubts: dict[str, list[str]] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -61,8 +63,12 @@ class Findings:
         return self.version is None or self.version < (3,)
 
     def note(self, text: str, layer: str) -> None:
-        """Say something of a layer."""
+        """Say what a layer has otherwise and computes as before."""
         self.notes.setdefault(text, []).append(layer)
+
+    def doubt(self, text: str, layer: str) -> None:
+        """Say what may make a layer compute something else."""
+        self.doubts.setdefault(text, []).append(layer)
 
     def refuse(self, layer: str, what: str, fix: str = BUILDER) -> None:
         """Say that a layer cannot be built."""
@@ -83,6 +89,9 @@ def name_of(layer: Mapping[str, Any], found: Findings) -> str:
     new = old.replace("/", "_")
     if new != old:
         found.renamed[old] = new
+        text = "the slashes in layers' names are underscores now: Keras 3 allows none"
+        if old not in found.notes.get(text, ()):
+            found.note(text, old)
     return new
 
 
@@ -128,7 +137,7 @@ def _leave_out(name: str, key: str, value: Any, found: Findings) -> None:
     elif key in FOR_TRAINING and value:
         found.note(f"{key} is left out: it matters only for training", name)
     elif key not in LEFT_OUT and key.rpartition("_")[2] not in _ENDINGS and value not in (None, False, [], {}, ""):
-        found.note(f"{key}={value!r} is left out: no version of Keras that is known here has that argument", name)
+        found.doubt(f"{key}={value!r} is left out: it is not a known argument of this class", name)
 
 
 def _upgrade_argument(
@@ -164,7 +173,8 @@ _ENDINGS = ("initializer", "regularizer", "constraint")
 
 
 def _activation(name: str, value: Any, found: Findings, upgrade_inner: Callable[..., Config]) -> Any:
-    if isinstance(value, Mapping) and value.get("class_name") not in ("function", None):
+    is_layer = isinstance(value, Mapping) and isinstance(value.get("config"), Mapping)
+    if is_layer and value.get("class_name") not in ("function", None):
         return upgrade_inner(value, found)  # a layer, such as LeakyReLU(0.1)
     new = upgrade_activation(value, found.is_old)
     if new is None:
@@ -219,7 +229,7 @@ def _fill_in(kind: str, old_class: str, config: Config, found: Findings) -> Conf
     is_bilinear = kind == "UpSampling2D" and config.get("interpolation") == "bilinear"
     if is_bilinear and found.version and found.version < (2, 3):
         # K.resize_images of Keras 2.2.4 called tf.image.resize_bilinear, which placed pixels by their corners.
-        found.note("bilinear UpSampling2D places pixels half a pixel otherwise than it did", str(config.get("name")))
+        found.doubt("bilinear UpSampling2D places pixels half a pixel otherwise than it did", str(config.get("name")))
     return config
 
 

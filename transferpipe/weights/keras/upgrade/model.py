@@ -48,12 +48,14 @@ class Upgraded:
 
     Attributes:
         config: its configuration.
-        notes: what it has otherwise than the old one, in sentences.
+        notes: what it has otherwise than the old one, and computes as before, in sentences.
+        doubts: what may make it compute something else.
         renamed: layers that Keras 3 calls otherwise, by their old names.
     """
 
     config: Config
     notes: tuple[str, ...]
+    doubts: tuple[str, ...]
     renamed: Mapping[str, str]
 
 
@@ -69,15 +71,27 @@ def upgrade_model(config: Any, label: str, keras_version: str | None) -> Upgrade
         RecipeError: it has layers that cannot be built, all of which are named.
     """
     found = versioned(label, keras_version)
-    root = as_layer(config)
+    root = as_layer(_plain(config))
     if root is None or not is_model(root):
         kind = str(root.get("class_name")).rpartition(">")[2] if root else "nothing"
         what = f"its configuration tells of no layers (it is a {kind}): what calls what is Python code of its own"
         raise RecipeError(problem_of_model(label, what))
     model = _upgrade(root, found)
     found.problems.raise_as(RecipeError)
-    notes = (f"{listed(sorted({n for n in names if n}), _MOST_NAMED)}: {text}" for text, names in found.notes.items())
-    return Upgraded(model, tuple(n.removeprefix(": ") for n in notes), found.renamed)
+    return Upgraded(model, _sentences(found.notes), _sentences(found.doubts), found.renamed)
+
+
+def _sentences(notes: Mapping[str, list[str]]) -> tuple[str, ...]:
+    return tuple(f"{listed(sorted(set(names)), _MOST_NAMED)}: {text}" for text, names in notes.items())
+
+
+def _plain(value: Any) -> Any:
+    """Return a configuration without the marks that SavedModels have on what were tuples and shapes."""
+    if isinstance(value, Mapping):
+        if value.get("class_name") in ("__tuple__", "TensorShape") and isinstance(value.get("items"), list):
+            return [_plain(item) for item in value["items"]]
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _upgrade(layer: Any, found: Findings, depth: int = 0) -> Config:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from transferpipe.weights.keras.layer_classes import snake_case
+from transferpipe.weights.keras.setting_values import OLD_HARD_SIGMOID
 
 Config = dict[str, Any]
 
@@ -67,7 +67,7 @@ def old_hard_sigmoid() -> Config:
         serialised("Rescaling", {"name": "slope", "scale": 0.2, "offset": 0.5}),
         serialised("ReLU", {"name": "clip", "max_value": 1.0}),
     ]
-    return serialised("Sequential", {"name": "hard_sigmoid_of_keras_2", "layers": layers}, "keras")
+    return serialised("Sequential", {"name": OLD_HARD_SIGMOID, "layers": layers}, "keras")
 
 
 def upgrade_activation(value: Any, is_old: bool) -> Any:
@@ -128,8 +128,3 @@ def upgrade_dtype(value: Any) -> str | None:
         held = value.get("config")
         value = held.get("name") if isinstance(held, Mapping) else None
     return value if isinstance(value, str) and value not in ("infer", "_infer") else None
-
-
-def made_up_name(class_name: str) -> str:
-    """Return the name that Keras makes up for the first layer of a class."""
-    return snake_case(class_name)

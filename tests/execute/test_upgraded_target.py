@@ -1,0 +1,352 @@
+"""Files of Keras 1 and 2 as targets: what the new model computes, by formulas of the old versions written out."""
+
+import json
+import os
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from old_files import old_graph, old_layer, old_sequential, write_old_file
+
+import transferpipe as tp
+from transferpipe.cli import main
+from transferpipe.digits import load_digits
+from transferpipe.errors import FileError, RecipeError, UnsafeError, VerificationError
+from transferpipe.zoo import train_old
+
+RNG = np.random.default_rng(3)
+follows = pytest.mark.follows
+
+
+def rand(*shape):
+    return RNG.normal(size=shape).astype("float32") * 0.5
+
+
+def hard_sigmoid(x):
+    return np.clip(0.2 * x + 0.5, 0, 1)
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def run_lstm(x, kernel, recurrent, bias):
+    """Keras 2's LSTM (gates i, f, c, o) with hard_sigmoid, its last output."""
+    h = c = np.zeros((len(x), recurrent.shape[0]))
+    for t in range(x.shape[1]):
+        i, f, g, o = np.split(x[:, t] @ kernel + h @ recurrent + bias, 4, axis=-1)
+        c = hard_sigmoid(f) * c + hard_sigmoid(i) * np.tanh(g)
+        h = hard_sigmoid(o) * np.tanh(c)
+    return h
+
+
+def run_gru(x, kernel, recurrent, bias):
+    """Keras 1's GRU (gates z, r, h) with hard_sigmoid, its last output."""
+    u = recurrent.shape[0]
+    h = np.zeros((len(x), u))
+    for t in range(x.shape[1]):
+        inner = x[:, t] @ kernel + bias
+        z = hard_sigmoid(inner[:, :u] + h @ recurrent[:, :u])
+        r = hard_sigmoid(inner[:, u : 2 * u] + h @ recurrent[:, u : 2 * u])
+        h = z * h + (1 - z) * np.tanh(inner[:, 2 * u :] + (r * h) @ recurrent[:, 2 * u :])
+    return h
+
+
+def correlate(x, kernel):
+    """Slide a kernel (filters, channels, rows, columns) over images (n, channels, rows, columns), without padding."""
+    rows, columns = kernel.shape[2:]
+    out = np.zeros((len(x), len(kernel), x.shape[2] - rows + 1, x.shape[3] - columns + 1))
+    for i in range(out.shape[2]):
+        for j in range(out.shape[3]):
+            out[:, :, i, j] = np.tensordot(x[:, :, i : i + rows, j : j + columns], kernel, ([1, 2, 3], [1, 2, 3]))
+    return out
+
+
+def modernised(path, folder, **keys):
+    """Upgrade a file, and return the model that Keras loads with the result."""
+    result = tp.transfer({"path": path}, {"path": path}, unmatched="same_name", folder=folder, **keys)
+    return keras.models.load_model(folder / "model.keras"), result
+
+
+def test_the_recipe_modernises_a_file_of_keras_2(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "recipe=modernise", "hydra.run.dir=made"]) == 0
+    printed = capsys.readouterr().out
+    assert "upgraded from" in printed and "hard_sigmoid keeps the slope" in printed
+    assert "optimizer state dropped (1 array)" in printed and "warning" not in printed
+    images, labels = load_digits(split="test")
+    data = os.path.join(os.path.dirname(train_old.__file__), "data", "digits_keras_2.h5")
+    with h5py.File(data) as file:
+        held = file["model_weights"]
+        lstm = [held[f"rows/rows/{n}:0"][()] for n in ("kernel", "recurrent_kernel", "bias")]
+        dense = [held[f"digit/digit/{n}:0"][()] for n in ("kernel", "bias")]
+    expected = softmax(run_lstm(images[..., 0], *lstm) @ dense[0] + dense[1])
+    model = keras.models.load_model(tmp_path / "made" / "model.keras")
+    found = model.predict(images[..., 0], verbose=0)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert (expected.argmax(-1) == labels).mean() > 0.8
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), [*lstm, *dense], strict=True))
+    assert getattr(model, "optimizer", None) is None
+
+
+@pytest.mark.parametrize("backend", ["theano", "tensorflow"])
+@pytest.mark.parametrize("order", ["th", "tf"])
+def test_convolutions_of_keras_1(tmp_path, backend, order):
+    kernel, bias = rand(3, 2, 3, 2), rand(3)  # filters, channels, rows, columns
+    stored = kernel if order == "th" else kernel.transpose(2, 3, 1, 0)
+    shape = [None, 2, 6, 5] if order == "th" else [None, 6, 5, 2]
+    layer = old_layer(
+        "Convolution2D",
+        "c",
+        nb_filter=3,
+        nb_row=3,
+        nb_col=2,
+        dim_ordering=order,
+        batch_input_shape=shape,
+        init="uniform",
+    )
+    end = ":0" if backend == "tensorflow" else ""  # what tells early files of Keras 1 apart
+    weights = {"c": {f"c_W{end}": stored, f"c_b{end}": bias}}
+    path = write_old_file(tmp_path / "old.h5", old_sequential(layer), weights, "1.1.1", None)
+    model, _ = modernised(path, tmp_path / "made")
+    x = rand(2, 2, 6, 5)
+    slid = kernel[:, :, ::-1, ::-1] if backend == "theano" else kernel  # Theano convolves, TensorFlow correlates
+    expected = correlate(x, slid) + bias[:, None, None]
+    assert model.layers[0].data_format == ("channels_first" if order == "th" else "channels_last")
+    found = model(x if order == "th" else x.transpose(0, 2, 3, 1))
+    np.testing.assert_allclose(found if order == "th" else np.transpose(found, (0, 3, 1, 2)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_sequences_of_keras_1(tmp_path, late):
+    kernel, bias = rand(4, 2, 3), rand(4)  # filters, channels, length
+    stored = kernel.transpose(2, 1, 0)[:, None] if late else kernel[..., None]
+    layer = old_layer("Convolution1D", "c", nb_filter=4, filter_length=3, batch_input_shape=[None, 7, 2])
+    path = write_old_file(tmp_path / "old.h5", old_sequential(layer), {"c": {"c_W:0": stored, "c_b:0": bias}}, "1.2.2")
+    model, _ = modernised(path, tmp_path / "made")
+    x = rand(2, 7, 2)
+    expected = correlate(x.transpose(0, 2, 1)[..., None], kernel[..., None])[..., 0].transpose(0, 2, 1) + bias
+    np.testing.assert_allclose(model(x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind, gates, run", [("LSTM", "icfo", run_lstm), ("GRU", "zrh", run_gru)])
+def test_recurrent_layers_of_keras_1_keep_every_gate_on_its_own(tmp_path, kind, gates, run):
+    units, inputs = 3, 4
+    parts = {g: (rand(inputs, units), rand(units, units), rand(units)) for g in gates}
+    names = {f"r_{k}_{g}:0": v for g in gates for k, v in zip("WUb", parts[g], strict=True)}
+    layer = old_layer(kind, "r", output_dim=units, inner_activation="hard_sigmoid", batch_input_shape=[None, 5, inputs])
+    path = write_old_file(tmp_path / "old.h5", old_sequential(layer), {"r": names}, "1.2.2")
+    model, _ = modernised(path, tmp_path / "made")
+    order = "ifco" if kind == "LSTM" else gates
+    whole = [np.concatenate([parts[g][k] for g in order], axis=-1) for k in range(3)]
+    x = rand(2, 5, inputs)
+    np.testing.assert_allclose(model(x), run(x, *whole), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "mode, merge",
+    [
+        ("sum", lambda a, b: a + b),
+        ("mul", lambda a, b: a * b),
+        ("ave", lambda a, b: (a + b) / 2),
+        ("max", np.maximum),
+        ("concat", lambda a, b: np.concatenate([a, b], -1)),
+        ("dot", lambda a, b: (a * b).sum(-1, keepdims=True)),
+    ],
+)
+def test_a_sequential_of_keras_1_that_merges_others(tmp_path, mode, merge):
+    def branch(name, inputs):
+        return old_sequential(old_layer("Dense", name, output_dim=3, batch_input_shape=[None, inputs]))
+
+    merging = old_layer("Merge", "m", mode=mode, concat_axis=-1, dot_axes=-1, layers=[branch("a", 4), branch("b", 2)])
+    values = {n: (rand(i, 3), rand(3)) for n, i in (("a", 4), ("b", 2))}
+    x, y = rand(5, 4), rand(5, 2)
+    merged = merge(x @ values["a"][0] + values["a"][1], y @ values["b"][0] + values["b"][1])
+    last = (rand(merged.shape[-1], 2), rand(2))
+    config = old_sequential(merging, old_layer("Dense", "c", output_dim=2))
+    stored = {n: {f"{n}_W:0": k, f"{n}_b:0": b} for n, (k, b) in {**values, "c": last}.items()}
+    path = write_old_file(tmp_path / "old.h5", config, {"m": {}, **stored}, "1.2.2")
+    model, _ = modernised(path, tmp_path / "made")
+    np.testing.assert_allclose(model([x, y]), merged @ last[0] + last[1], atol=1e-5)
+
+
+def test_a_graph_of_keras_2_with_slashes_shared_layers_and_statistics_of_renorm(tmp_path):
+    norm = {"gamma": rand(3), "beta": rand(3), "moving_mean": rand(3), "moving_variance": np.abs(rand(3)) + 0.1}
+    kernel, bias = rand(4, 3), rand(3)
+    layers = [
+        (old_layer("InputLayer", "in", batch_input_shape=[None, 4], dtype="float32", sparse=False), []),
+        (old_layer("Dense", "block/a", units=3, activation="hard_sigmoid"), ["in"]),
+        (old_layer("BatchNormalizationV1", "block/bn", axis=[1], renorm=True, fused=None, epsilon=0.001), ["block/a"]),
+        (old_layer("Add", "sum"), ["block/a", "block/bn"]),
+    ]
+    stored = {
+        "block/a": {"block/a/kernel:0": kernel, "block/a/bias:0": bias},
+        "block/bn": {f"block/bn/{n}:0": v for n, v in {**norm, "renorm_mean": rand(3)}.items()},
+    }
+    path = write_old_file(tmp_path / "old.h5", old_graph(layers, ["in"], ["sum"]), stored, "2.2.4-tf")
+    model, result = modernised(path, tmp_path / "made", ignore="block/bn/renorm_.*")
+    x = rand(5, 4)
+    a = hard_sigmoid(x @ kernel + bias)
+    normed = (a - norm["moving_mean"]) / np.sqrt(norm["moving_variance"] + 0.001) * norm["gamma"] + norm["beta"]
+    np.testing.assert_allclose(model(x), a + normed, atol=1e-5)
+    assert [layer.name for layer in model.layers] == ["in", "block_a", "block_bn", "sum"]
+    # Renorm is another way to train: what it computes afterwards is the same.
+    assert [w.code for w in result.plan.warnings] == ["settings-differ"] and "renorm" in result.plan.warnings[0].text
+    assert any("slashes" in note for note in result.plan.upgraded)
+
+
+def dense_file(path, units=3, inputs=4, **keys):
+    layer = old_layer("Dense", "d", units=units, batch_input_shape=[None, inputs], **keys)
+    values = {"d/kernel:0": rand(inputs, 3), "d/bias:0": rand(3)}
+    head = old_layer("Dense", "head", units=2)
+    stored = {"d": values, "head": {"head/kernel:0": rand(3, 2), "head/bias:0": rand(2)}}
+    return write_old_file(path, old_sequential(layer, head), stored), stored
+
+
+def test_weights_that_no_rule_brings_are_those_of_the_old_file(tmp_path):
+    path, stored = dense_file(tmp_path / "old.h5")
+    head = rand(3, 2)
+    np.savez(tmp_path / "new.npz", kernel=head)
+    result = tp.transfer(
+        {"path": str(tmp_path / "new.npz")},
+        {"path": path},
+        mapping={"h": {"to": "head/kernel", "from": "kernel"}},
+        unmatched="keep",
+        folder=tmp_path / "made",
+    )
+    model = keras.models.load_model(tmp_path / "made" / "model.keras")
+    found = {w.path: np.asarray(w) for w in model.weights}
+    assert np.array_equal(found["head/kernel"], head)
+    for name in ("d/kernel", "d/bias", "head/bias"):
+        assert np.array_equal(found[name], stored[name.split("/")[0]][f"{name}:0"])
+    assert "file" in str(result.plan) and result.plan.kept_values == "file"
+
+
+def test_named_tensors_alone_need_no_model(tmp_path):
+    layer = old_layer("Lambda", "d", function=["code", None, None], batch_input_shape=[None, 4])
+    head = old_layer("Dense", "head", units=2)
+    stored = {"head": {"head/kernel:0": rand(4, 2), "head/bias:0": rand(2)}}
+    path = write_old_file(tmp_path / "old.h5", old_sequential(layer, head), stored)
+    made = {"save": {"path": "w.npz"}, "folder": tmp_path / "made"}
+    tp.transfer({"path": path}, {"path": path}, unmatched="same_name", **made)
+    assert set(np.load(tmp_path / "made" / "w.npz")) == {"head/kernel", "head/bias"}
+
+
+@keras.saving.register_keras_serializable("of_the_tests")
+class Doubling(keras.layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+
+def build_doubling():
+    return keras.Sequential([keras.Input((4,)), Doubling(name="twice"), keras.layers.Dense(2, name="head")])
+
+
+def test_a_lambda_is_refused_by_name_and_a_builder_takes_its_place(tmp_path):
+    twice = old_layer("Lambda", "twice", function=["4wEAAA==", None, None], batch_input_shape=[None, 4])
+    head = old_layer("Dense", "head", units=2)
+    stored = {"twice": {}, "head": {"head/kernel:0": rand(4, 2), "head/bias:0": rand(2)}}
+    path = write_old_file(tmp_path / "old.h5", old_sequential(twice, head), stored)
+    with pytest.raises(RecipeError) as refused:
+        modernised(path, tmp_path / "made")
+    (problem,) = refused.value.problems
+    assert problem.where == f"{path}: layer 'twice'" and "is a Lambda" in problem.what
+    assert "target: {_target_: my_module.build}" in problem.fix
+    model = build_doubling()
+    tp.transfer({"path": path}, model, unmatched="same_name")
+    x, held = rand(3, 4), stored["head"]
+    np.testing.assert_allclose(model(x), 2 * x @ held["head/kernel:0"] + held["head/bias:0"], atol=1e-5)
+
+
+@follows("_build: give the Python function")
+def test_what_keras_cannot_build_is_said_and_a_builder_takes_its_place(tmp_path):
+    path, stored = dense_file(tmp_path / "old.h5", units="many")
+    with pytest.raises(RecipeError, match="cannot build") as refused:
+        modernised(path, tmp_path / "made")
+    assert "target: {_target_: my_module.build}" in refused.value.problems[0].fix
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="d"), keras.layers.Dense(2, name="head")])
+    tp.transfer({"path": path}, model, unmatched="same_name")
+    assert np.array_equal(model.get_weights()[0], stored["d"]["d/kernel:0"])
+
+
+@follows("problem_of_model: give the Python function")
+def test_a_model_without_layers_in_its_configuration_needs_its_builder(tmp_path):
+    values = {"d": {"d/kernel:0": rand(4, 3), "d/bias:0": rand(3)}}
+    path = write_old_file(tmp_path / "old.h5", {"class_name": "MyModel", "config": {"width": 3}}, values, "2.4.0")
+    with pytest.raises(RecipeError, match="tells of no layers") as refused:
+        modernised(path, tmp_path / "made")
+    assert "target: {_target_: my_module.build}" in refused.value.problems[0].fix
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="d")])
+    tp.transfer({"path": path}, model, unmatched="same_name")
+    assert np.array_equal(model.get_weights()[0], values["d"]["d/kernel:0"])
+
+
+@follows("code: upgraded")
+def test_an_argument_that_nobody_knows_is_left_out_and_both_models_are_compared(tmp_path):
+    path, stored = dense_file(tmp_path / "old.h5", squared=True)
+    x = rand(6, 4)
+    expected = x @ stored["d"]["d/kernel:0"] + stored["d"]["d/bias:0"]
+    expected = expected @ stored["head"]["head/kernel:0"] + stored["head"]["head/bias:0"]
+    for known, passes in ((expected, True), (expected**2, False)):  # what the argument meant is known to who has it
+        np.savez(tmp_path / "inputs.npz", x=x)
+        np.savez(tmp_path / "expected.npz", y=known)
+        parity = {"inputs": str(tmp_path / "inputs.npz"), "expected": str(tmp_path / "expected.npz")}
+        made = {"folder": tmp_path / str(passes), "verify": {"parity": parity}}
+        if not passes:
+            with pytest.raises(VerificationError, match="differs"):
+                tp.transfer({"path": path}, {"path": path}, unmatched="same_name", **made)
+            continue
+        result = tp.transfer({"path": path}, {"path": path}, unmatched="same_name", **made)
+        assert [w.code for w in result.plan.warnings] == ["upgraded"] and "squared=True" in result.plan.warnings[0].text
+        assert result.parity.verdict == "pass"
+
+
+def test_a_configuration_that_declares_far_more_than_the_file_holds_is_not_built(tmp_path):
+    path, _ = dense_file(tmp_path / "old.h5", units=1 << 28)
+    with pytest.raises(UnsafeError, match="far more weights"):
+        modernised(path, tmp_path / "made")
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"class_name": "Custom>system", "config": {"name": "x"}, "module": "os"},
+        {"class_name": "Dense", "config": {"name": "x", "units": 2, "activation": {"module": "os", "class_name": "f"}}},
+        {"class_name": "TFOpLambda", "config": {"name": "x", "function": "io.read_file"}},
+        {"class_name": "Dense", "config": {"name": "x", "units": 2, "activation": "os.system"}},
+        {"class_name": "TFSMLayer", "config": {"name": "x", "filepath": "/"}},
+    ],
+)
+def test_nothing_that_a_file_names_is_imported_or_run(tmp_path, hostile):
+    first = old_layer("Dense", "d", units=3, batch_input_shape=[None, 4])
+    layers = [
+        (old_layer("InputLayer", "in", batch_input_shape=[None, 4]), []),
+        (first, ["in"]),
+        (hostile, ["d"]),
+    ]
+    stored = {"d": {"d/kernel:0": rand(4, 3), "d/bias:0": rand(3)}}
+    path = write_old_file(tmp_path / "old.h5", old_graph(layers, ["in"], ["x"]), stored)
+    with pytest.raises(RecipeError, match=r"layer 'x'"):
+        modernised(path, tmp_path / "made")
+    assert not (tmp_path / "made" / "model.keras").exists()
+
+
+def test_weights_of_another_shape_than_the_configuration_says_are_refused(tmp_path):
+    path, _ = dense_file(tmp_path / "old.h5", units=5)
+    with pytest.raises((RecipeError, FileError), match="shape"):
+        modernised(path, tmp_path / "made")
+
+
+def test_the_manifest_and_the_plan_say_what_was_upgraded(tmp_path):
+    path, _ = dense_file(tmp_path / "old.h5", activation="hard_sigmoid")
+    _, result = modernised(path, tmp_path / "made", verify={"reload": True})
+    manifest = json.loads((tmp_path / "made" / "manifest.json").read_text())
+    plan = json.loads((tmp_path / "made" / "plan.json").read_text())
+    assert manifest["target"] == f"{path}, upgraded from Keras 2.1.6"
+    assert manifest["target_file"]["format"] == "h5"
+    assert plan["upgraded"] == list(result.plan.upgraded) and plan["upgraded"][0].startswith("d: hard_sigmoid")
+    config = json.loads(zipfile.ZipFile(tmp_path / "made" / "model.keras").read("config.json"))
+    assert config["class_name"] == "Sequential"

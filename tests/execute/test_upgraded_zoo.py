@@ -1,0 +1,75 @@
+"""Files that tf_keras wrote as targets: what Keras 3 computes of the result, against tf_keras itself."""
+
+import keras
+import numpy as np
+import pytest
+from old_zoo import NAMES, old_zoo
+
+import transferpipe as tp
+
+
+@pytest.fixture(scope="module")
+def old_keras():
+    """tf_keras, an independent runtime of Keras 2, and TensorFlow."""
+    old = pytest.importorskip("tf_keras")
+    import tensorflow as tf
+
+    return old, tf
+
+
+def filled(model):
+    random = np.random.default_rng(0)
+    values = [random.normal(size=w.shape) * 0.5 for w in model.weights]
+    pairs = zip(model.weights, values, strict=True)
+    model.set_weights([np.abs(v) + 0.1 if "variance" in w.name else v for w, v in pairs])
+    return model
+
+
+def inputs_of(model):
+    random = np.random.default_rng(1)
+    shapes = [[2, *(n or 5 for n in t.shape[1:])] for t in model.inputs]
+    found = [
+        random.integers(0, 9, size=s).astype("int32") if "int" in t.dtype.name else random.normal(size=s).astype("f4")
+        for t, s in zip(model.inputs, shapes, strict=True)
+    ]
+    return found[0] if len(found) == 1 else found
+
+
+CASES = [(name, "h5") for name in NAMES]
+CASES += [(name, "tf") for name in ("convolutions", "sequential", "nested", "slashes")]  # which take long to write
+CASES += [(name, "keras") for name in ("convolutions", "recurrent", "nested", "slashes", "attention")]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:tf_keras", "ignore:You are saving your model")
+@pytest.mark.parametrize("name, kind", CASES)
+def test_the_upgraded_model_computes_what_tf_keras_computes(old_keras, tmp_path, name, kind):
+    old, tf = old_keras
+    old.backend.clear_session()
+    model = filled(old_zoo(old, tf)[name]())
+    data = inputs_of(model)
+    expected = [np.asarray(v) for v in tf.nest.flatten(model(data, training=False))]
+    path = str(tmp_path / ("old" if kind == "tf" else f"old.{kind}"))
+    model.save(path, save_format=kind)
+    result = tp.transfer({"path": path}, {"path": path}, unmatched="same_name", folder=tmp_path / "made")
+    new = keras.models.load_model(tmp_path / "made" / "model.keras")
+    found = [np.asarray(v) for v in tf.nest.flatten(new(data, training=False))]
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4)
+    assert not result.plan.warnings
+    assert not result.plan.kept and not result.plan.unused
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model")
+def test_frozen_layers_stay_frozen_and_the_optimizer_is_said_to_be_dropped(old_keras, tmp_path):
+    old, _ = old_keras
+    layers = [old.layers.Dense(4, input_shape=(3,), name="a", trainable=False), old.layers.Dense(2, name="b")]
+    model = old.Sequential(layers)
+    model.compile("adam", "mse")
+    model.fit(np.zeros((4, 3)), np.zeros((4, 2)), verbose=0)
+    path = str(tmp_path / "old.h5")
+    model.save(path)
+    result = tp.transfer({"path": path}, {"path": path}, unmatched="same_name", folder=tmp_path / "made")
+    new = keras.models.load_model(tmp_path / "made" / "model.keras")
+    assert [layer.trainable for layer in new.layers] == [False, True]
+    assert result.plan.optimizer.fate == "dropped" and "optimizer state dropped" in str(result.plan)

@@ -1,0 +1,96 @@
+"""Models of tf_keras, the Keras 2 that still runs: layers of all kinds, for comparing what the upgraded ones compute."""
+
+
+def old_zoo(keras, tf):
+    """Return builders by names; `keras` is tf_keras, and `tf` TensorFlow."""
+    kl = keras.layers
+
+    def chain(shape, *layers, dtype=None):
+        x = inputs = keras.Input(shape, dtype=dtype)
+        for layer in layers:
+            x = layer(x)
+        return keras.Model(inputs, x)
+
+    def small(name):
+        inputs = keras.Input((8,))
+        return keras.Model(inputs, kl.Dense(4, name="b")(kl.Dense(4, name="a")(inputs)), name=name)
+
+    def convolutions():
+        layers = [kl.Conv2D(4, 3, activation="relu"), kl.BatchNormalization(), kl.DepthwiseConv2D(3)]
+        layers += [kl.SeparableConv2D(3, 3, padding="same"), kl.Conv2DTranspose(3, 3, strides=2), kl.MaxPooling2D()]
+        layers += [kl.UpSampling2D(interpolation="bilinear"), kl.ZeroPadding2D(), kl.Cropping2D(1), kl.Flatten()]
+        return chain((9, 9, 3), *layers, kl.Dense(2, activation="softmax"))
+
+    def other_ranks():
+        layers = [kl.Conv3D(3, 3), kl.Conv3DTranspose(2, 2), kl.MaxPooling3D(), kl.Reshape((8, 2))]
+        layers += [kl.Conv1D(4, 3, padding="causal"), kl.SeparableConv1D(3, 3), kl.AveragePooling1D()]
+        return chain((6, 6, 6, 2), *layers, kl.GlobalMaxPooling1D())
+
+    def activations():
+        layers = [kl.Dense(4, activation="hard_sigmoid"), kl.Activation("hard_sigmoid"), kl.LeakyReLU(0.1), kl.ELU(0.5)]
+        layers += [kl.ThresholdedReLU(0.3), kl.PReLU(), kl.ReLU(6.0), kl.Softmax(), kl.Activation("swish")]
+        return chain((8,), *layers)
+
+    def recurrent():
+        layers = [kl.LSTM(4, recurrent_activation="hard_sigmoid", return_sequences=True)]
+        layers += [kl.GRU(4, reset_after=False, recurrent_activation="hard_sigmoid", return_sequences=True)]
+        layers += [kl.Bidirectional(kl.GRU(3, return_sequences=True)), kl.TimeDistributed(kl.Dense(4))]
+        layers += [kl.Bidirectional(kl.LSTM(3, return_sequences=True, name="q"), merge_mode="sum"), kl.SimpleRNN(3)]
+        return chain((5, 8), *layers)
+
+    def words():
+        return chain((5,), kl.Embedding(10, 4, mask_zero=True), kl.LSTM(3), dtype="int32")
+
+    def sequential():
+        layers = [kl.Dense(4, input_shape=(3,), kernel_regularizer="l2", kernel_constraint="max_norm")]
+        return keras.Sequential([*layers, kl.LayerNormalization(), kl.Dropout(0.5), kl.GaussianNoise(0.1)])
+
+    def nested():
+        inputs, inner = keras.Input((8,)), small("one")
+        first = keras.Sequential([kl.Dense(8, input_shape=(8,))], name="first")
+        return keras.Model(inputs, [kl.Dense(2)(kl.Add()([inner(first(inputs)), inner(inputs)])), inner(inputs)])
+
+    def several():
+        a, b = keras.Input((8,)), keras.Input((5,))
+        x, y = kl.Dense(4)(a), kl.Dense(4)(b)
+        return keras.Model([a, b], [kl.Concatenate()([x, y]), kl.Dot(1, normalize=True)([x, y])])
+
+    def operations():
+        inputs = keras.Input((4, 6))
+        x = kl.Dense(6)(inputs)
+        joined = tf.concat([(1 - (tf.nn.relu(x) + 1.0)) * x / 2.0, x], axis=-1)
+        turned = tf.transpose(x, [0, 2, 1])
+        outputs = [tf.reduce_mean(joined, axis=1), x[:, 1:3, 0], x[:, -1], tf.reshape(x, [-1, 24])]
+        outputs += [tf.matmul(x, turned), tf.clip_by_value(x, -0.5, 0.5), tf.nn.softmax(tf.expand_dims(x, 1))]
+        return keras.Model(inputs, outputs)
+
+    def attention():
+        inputs = keras.Input((5, 8))
+        x = kl.MultiHeadAttention(2, 4)(inputs, inputs)
+        y = kl.Attention(use_scale=True)([x, kl.Dense(8)(inputs)])
+        return keras.Model(inputs, kl.EinsumDense("abc,cd->abd", output_shape=(None, 4), bias_axes="d")(y))
+
+    def states():
+        inputs = keras.Input((5, 8))
+        x, h, c = kl.LSTM(4, return_sequences=True, return_state=True)(inputs)
+        return keras.Model(inputs, kl.LSTM(4)(x, initial_state=[h, c]))
+
+    def slashes():
+        inputs = keras.Input((8,))
+        return keras.Model(inputs, kl.BatchNormalization(name="block/bn")(kl.Dense(4, name="block/a")(inputs)))
+
+    def images():
+        layers = [kl.Rescaling(1 / 255.0), kl.Resizing(6, 6), kl.RandomFlip(), kl.CenterCrop(4, 4), kl.Conv2D(2, 3)]
+        return chain((8, 8, 3), *layers, kl.GlobalAveragePooling2D())
+
+    def convlstm():
+        return chain((3, 6, 6, 2), kl.ConvLSTM2D(3, 3))
+
+    found = [convolutions, other_ranks, activations, recurrent, words, sequential, nested, several, operations]
+    return {f.__name__: f for f in (*found, attention, states, slashes, images, convlstm)}
+
+
+NAMES = (
+    *("convolutions", "other_ranks", "activations", "recurrent", "words", "sequential", "nested", "several"),
+    *("operations", "attention", "states", "slashes", "images", "convlstm"),
+)

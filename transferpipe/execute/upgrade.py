@@ -1,0 +1,123 @@
+"""A file of an older Keras as the target: its architecture is built by Keras 3, with the values that the file holds.
+
+The configuration is rewritten as data (`transferpipe.weights.keras.upgrade`), Keras makes layers of it in safe mode,
+and the weights are paired, converted and given as in any transfer, from the file into its own architecture.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from transferpipe.errors import Problem, RecipeError, UnsafeError
+from transferpipe.models.build import import_keras
+from transferpipe.models.deferred.attempt import DeclaredTooMuchError, check_declared
+from transferpipe.models.settings import settings_kept
+from transferpipe.models.target import ModelTarget
+from transferpipe.planning.model import PlanWarning
+from transferpipe.planning.planner import make_plan
+from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.recipe.model import SINGLE, Recipe, Verify
+from transferpipe.recipe.outputs import outputs_of
+from transferpipe.values.compute import Values
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.keras.setting_values import version_of
+from transferpipe.weights.keras.upgrade.model import Upgraded, upgrade_model
+
+# Beside four times the bytes of the file, which may hold its weights in a narrower dtype than they are built in.
+_LITTLE = 1 << 26
+UPGRADED = "upgraded"
+
+
+@dataclass
+class UpgradedTarget(ModelTarget):
+    """The model of an old file, built by Keras 3, with the values of the file.
+
+    Attributes:
+        source: the file.
+        notes: what it has otherwise than the old one, and computes as before.
+        doubts: what may make it compute something else.
+    """
+
+    source: FileSource | None = None
+    notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+
+def is_to_upgrade(source: FileSource, recipe: Recipe) -> bool:
+    """Tell whether a target must be built anew of its configuration, and is not written as it stands in its file.
+
+    Where only named tensors are written, no model is needed.
+    """
+    if source.config is None or source.format not in ("h5", "saved_model", "keras"):
+        return False
+    version = version_of(source.details.get("keras_version"))
+    if source.format == "keras" and (version is None or version >= (3,)):
+        return False
+    return any(o.has_groups or o.is_model for o in outputs_of((recipe.save.path, *recipe.save.also)))
+
+
+def build_upgraded(source: FileSource, label: str, seed: int) -> UpgradedTarget:
+    """Build the model of an old file and give it the values that the file holds.
+
+    Args:
+        source: the file.
+        label: what the recipe calls it.
+        seed: of what is drawn on the way.
+
+    Raises:
+        RecipeError: it has layers that Keras 3 cannot compute, all of which are named, or weights without a place.
+        UnsafeError: its configuration declares far more weights than the file holds.
+    """
+    version = source.details.get("keras_version")
+    upgraded = upgrade_model(source.config, source.label, version)
+    model = _build(upgraded, source, seed)
+    made = f"{label}, {UPGRADED} from Keras {version or 1}"  # from 1.1 on files say which version wrote them
+    target = UpgradedTarget(model, made, source=source, notes=upgraded.notes, doubts=upgraded.doubts)
+    _fill(target, source)
+    return target
+
+
+def _build(upgraded: Upgraded, source: FileSource, seed: int) -> Any:
+    keras = import_keras()
+
+    def make() -> Any:
+        return keras.saving.deserialize_keras_object(copy.deepcopy(upgraded.config), safe_mode=True)
+
+    try:
+        check_declared(keras, make, 4 * source.catalog.nbytes + _LITTLE)
+    except DeclaredTooMuchError:
+        what = f"its configuration declares far more weights than the {source.catalog.nbytes:,} bytes that lie in it"
+        raise UnsafeError(Problem(source.label, what, "the file is damaged: download or save it again")) from None
+    with settings_kept(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        keras.utils.set_random_seed(seed)
+        try:
+            model = make()
+            why = "" if model.built else "it does not say the shapes of its inputs"
+        except Exception as error:  # anything: the values of arguments are the file's
+            reason = str(error).rpartition("Exception encountered: ")[2].partition("config={")[0].strip()
+            model, why = None, f"{type(error).__name__}: {reason}"
+    if why:
+        fix = "give the Python function that builds the model as the target: target: {_target_: my_module.build}"
+        raise RecipeError(Problem(source.label, f"Keras cannot build what its configuration describes: {why}", fix))
+    return model
+
+
+def _fill(target: UpgradedTarget, source: FileSource) -> None:
+    """Give the model the values of the file, converted as in any transfer."""
+    origins = {"source": {"path": str(source.path)}, "target": {"path": str(source.path)}, "unmatched": "same_name"}
+    recipe = read_recipe(origins)
+    plan = make_plan(recipe, {SINGLE: source.catalog}, target.structure, {SINGLE: source.label, "target": target.label})
+    values = Values(plan, {SINGLE: source}, target, Verify(nonfinite="allow", negative_variance="allow"))
+    target.assign({a.target: values.value(a.target) for a in plan.assignments})
+
+
+def upgrade_warnings(target: object) -> Iterator[PlanWarning]:
+    """Yield what may make the model compute something else than the one of old."""
+    if isinstance(target, UpgradedTarget) and target.source is not None:
+        for doubt in target.doubts:
+            yield PlanWarning("upgraded", target.source.label, doubt)
