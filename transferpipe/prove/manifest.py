@@ -154,6 +154,8 @@ def read_json(path: Path, newest: int | None = None) -> dict[str, Any]:
     Raises:
         FileError: it is missing or damaged, or of a newer version.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise FileError(Problem(str(path), "is not an ordinary file", "the run folder is damaged: run again"))
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -93,6 +93,7 @@ def verify_run(folder: Path, on_progress: Progress | None = None) -> RunProof:
         TypeError,
         AttributeError,
         ValueError,
+        IndexError,
     ) as error:  # anybody can make a seal: it is against accidents
         what = f"is not what this version of transferpipe writes: {type(error).__name__} {error}"
         raise FileError(Problem(str(folder / MANIFEST), what, "run again")) from error
@@ -147,9 +148,14 @@ def _load(folder: Path) -> _Again:
         raise VerificationError([Problem(str(folder / name), what, "run again") for name in changed])
     try:
         return _Again(plan_from_data(data), manifest, verdict_from_data(manifest["verdict"]))
-    except (KeyError, TypeError, ValueError) as error:
-        what = f"is not what this version of transferpipe writes: {type(error).__name__} {error}"
-        raise FileError(Problem(str(folder / PLAN), what, "run again")) from error
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise _not_ours(folder / PLAN, error) from error
+
+
+def _not_ours(path: Path, error: Exception) -> FileError:
+    """Return what to say of a record whose seal is right and whose content is not what any run writes."""
+    what = f"is not what this version of transferpipe writes: {type(error).__name__} {error}"
+    return FileError(Problem(str(path), what, "run again"))
 
 
 def _open_sources(again: _Again) -> None:
