@@ -99,3 +99,14 @@ def test_many_members_take_linear_time(tmp_path):
     begun = time.process_time()
     assert len(open_source(tmp_path / "many.keras").assets) == 30_000
     assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize("config", [{}, {"config": {"layers": []}}, {"class_name": "Sequential", "config": 3}])
+def test_a_configuration_that_is_not_one_of_a_model(archive, config):
+    with zipfile.ZipFile(archive) as whole:
+        members = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(archive, "w") as whole:
+        for name, data in {**members, "config.json": json.dumps(config)}.items():
+            whole.writestr(name, data)
+    with pytest.raises(TransferError, match=r"config\.json does not describe a Keras model"):
+        open_source(archive)

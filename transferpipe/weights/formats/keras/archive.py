@@ -23,6 +23,7 @@ from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.hdf5.file import open_hdf5
 from transferpipe.weights.formats.keras.groups import StoreFile
 from transferpipe.weights.formats.keras.h5 import read_store
+from transferpipe.weights.keras.config import is_layer_config
 from transferpipe.weights.spec import WeightSpec
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
@@ -49,7 +50,7 @@ def open_keras(path: Path) -> FileSource:
     _check_members(path, archive)
     config = _read_json(path, archive, CONFIG)
     metadata = _read_json(path, archive, METADATA) if METADATA in archive.namelist() else {}
-    if not isinstance(config.get("config"), dict):
+    if not is_layer_config(config):
         raise FileError(
             Problem(str(path), f"{CONFIG} does not describe a Keras model", "save it again with model.save")
         )
