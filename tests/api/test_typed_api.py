@@ -27,7 +27,8 @@ FUNCTIONS = (
     "transfer",
     "verify",
 )
-NOT_FROM_PYTHON = {"defaults", "vars", "sweep", "score", "sources"}
+# Who calls from Python says what is the source and what the target; `reverse` exchanges those of a recipe.
+NOT_FROM_PYTHON = {"defaults", "vars", "sweep", "score", "sources", "reverse"}
 TYPES = {
     "origin": keywords.OriginKeys,
     "rule": keywords.RuleKeys,

@@ -58,6 +58,7 @@ RuleKeys = TypedDict(
         "merge": str | Mapping[str, Any] | None,
         "fold": str | Sequence[str],
         "fold_with": Mapping[str, float],
+        "units": Mapping[str, Any],
         "on_mismatch": Literal["error", "keep"],
         "optional": bool,
         "layout": str | None,

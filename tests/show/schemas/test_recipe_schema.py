@@ -5,6 +5,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from hub_folders import write_folders
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,7 +41,9 @@ def test_it_is_a_schema():
 
 
 @pytest.mark.parametrize("recipe", sorted(p.stem for p in (CONF / "recipe").glob("*.yaml")))
-def test_every_shipped_recipe_is_valid_as_it_stands_and_when_it_is_composed(recipe):
+def test_every_shipped_recipe_is_valid_as_it_stands_and_when_it_is_composed(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_folders(tmp_path)
     assert errors(yaml.safe_load((CONF / "recipe" / f"{recipe}.yaml").read_text(encoding="utf-8"))) == []
     data = Composer().compose([f"recipe={recipe}", *(["source.path=x.h5"] if recipe == "nested_vgg16" else [])]).data
     assert set(data) > {"mapping", "save", "verify"}

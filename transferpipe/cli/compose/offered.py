@@ -46,7 +46,12 @@ class Offered:
 
     def addable(self, word: str) -> Iterator[Answer]:
         """Yield the keys that the recipe does not have and may have, and that `word` begins."""
-        yield from ((f"{path}=", _describe(path)) for path in unwritten_keys(self._keys) if path.startswith(word))
+        for path in unwritten_keys(self._keys):
+            holder = self._value(
+                path.rpartition(".")[0]
+            )  # a key may take a text or a mapping: nothing stands in a text
+            if path.startswith(word) and isinstance(holder, Mapping | None):
+                yield f"{path}=", _describe(path)
         for path, about in self.present(word):  # on the way to them
             if path.endswith("."):
                 yield path, about
