@@ -89,7 +89,7 @@ def builders(here):
         ("my_models", ["target._target_: must be a dotted Python name", "not text 'my_models'"]),
         ("failing.f", ["importing failing failed: ModuleNotFoundError", "package_that_is_not_there"]),
         ("broken.f", ["importing broken failed: SyntaxError"]),
-        ("transferpipe.zoo.small_mpl", ["transferpipe.zoo has no 'small_mpl'", "did you mean 'small_mlp'?"]),
+        ("transferpipe.zoo.small_mpl", ["transferpipe.zoo has no 'small_mpl'", "did you mean 'small_mlp'"]),
     ],
 )
 def test_builders(refuses, builders, target, words):

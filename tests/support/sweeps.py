@@ -12,8 +12,8 @@ def score(model, how="fine", tag=0):
     with open("calls.txt", "a") as calls:
         calls.write(f"{how}{tag}:{mark}\\n")
     print("scoring", how, flush=True)
-    if how == "once" and not pathlib.Path("once").exists():
-        pathlib.Path("once").touch()
+    if how == "once" and not pathlib.Path("was_killed").exists():
+        pathlib.Path("was_killed").touch()
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "exit":
         os._exit(1)

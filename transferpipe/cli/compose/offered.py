@@ -47,10 +47,10 @@ class Offered:
     def addable(self, word: str) -> Iterator[Answer]:
         """Yield the keys that the recipe does not have and may have, and that `word` begins."""
         for path in unwritten_keys(self._keys):
-            holder = self._value(
-                path.rpartition(".")[0]
-            )  # a key may take a text or a mapping: nothing stands in a text
-            if path.startswith(word) and isinstance(holder, Mapping | None):
+            holder = path.rpartition(".")[0]
+            row = _row(holder)
+            within = row is None or row.kind != "entries" or isinstance(self._value(holder), Mapping)
+            if path.startswith(word) and within:  # where a text stands for a mapping, nothing is put into it
                 yield f"{path}=", _describe(path)
         for path, about in self.present(word):  # on the way to them
             if path.endswith("."):
