@@ -43,7 +43,9 @@ def test_a_sweep_of_values_that_warn_fails_and_is_not_taken_from_a_loose_one(cli
     assert cli("sweep", "recipe=own", "seed=0,1").status == 0
     answer = cli("sweep", "recipe=own", "seed=0,1", "--strict")
     assert answer.status == 3
-    assert "untrained-source" in answer.out + answer.err
+    assert "strict: 1 warning is an error here" in answer.out + answer.err
+    logs = [path.read_text() for path in here.glob("outputs/sweeps/own/*/run.log")]
+    assert [sum("untrained-source" in log for log in logs), len(logs)] == [2, 2 + 2]  # shortened above, whole there
     assert cli("sweep", "recipe=own", "seed=0,1", "--strict", "allow=[untrained-source]").status == 0
 
 
