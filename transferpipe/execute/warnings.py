@@ -56,7 +56,8 @@ def found_in(plan: Plan, new: Mapping[str, NDArray[Any]], values: Values) -> Not
 def _already_equal(plan: Plan, values: Values) -> Iterator[PlanWarning]:
     if plan.edits:  # what is wanted of it is the edit
         return
-    if plan.kept_values == "file" and set(plan.sources.values()) == {plan.target.partition(f", {UPGRADED} ")[0]}:
+    file, upgraded, _ = plan.target.partition(f", {UPGRADED} ")
+    if upgraded and set(plan.sources.values()) == {file}:
         return  # a file that is upgraded is its own source
     # The smallest first: the first that differs ends it, and none should be drawn or read for nothing.
     kernels = [a.target for a in sorted(plan.assignments, key=lambda a: math.prod(a.shape)) if len(a.shape) > 1]
