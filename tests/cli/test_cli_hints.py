@@ -411,7 +411,7 @@ def test_the_variant_to_compare_with(hint, cli):
         ("log", "3"), ("x", "3"), ("title", "3"), ("recipe", "3"), ("selffer", "3"),
     ],
 )  # fmt: skip
-@follows("read_settings_of: write …")
+@follows("_note_value: write …")
 def test_settings_of_a_sweep_as_they_are_written(key, wrong):
     from transferpipe.sweep.settings import read_settings_of
 

@@ -159,7 +159,7 @@ def test_legacy_file_that_keras_loads(tmp_path):
 def test_code_in_a_configuration_is_not_run(tmp_path):
     model = keras.Sequential([keras.Input((3,)), layers.Lambda(lambda x: x + 1), layers.Dense(2, name="d")])
     model.save(tmp_path / "code.keras")
-    with pytest.raises(tp.UnsafeError, match="is code: it is not run"):
+    with pytest.raises(tp.UnsafeError, match="is code: it is not loaded"):
         tp.parity(tmp_path / "code.keras", model)
 
 

@@ -194,8 +194,14 @@ def check_config(config: Any, label: str) -> None:
     try:
         check_classes(config, label, registered)
     except UnsafeError as error:
-        fix = f"register the class in your own process (keras.saving), or {ELSEWHERE}"
-        raise UnsafeError([Problem(label, p.what.replace("copied", "loaded"), fix) for p in error.problems]) from error
+        problems = []
+        for what, is_own in [(p.what.replace("copied", "loaded"), "--trust" in p.fix) for p in error.problems]:
+            if is_own:
+                fix = f"register the class in your own process (keras.saving), or {ELSEWHERE}"
+                problems.append(Problem(label, what, fix))
+            else:  # code, and what no layer can be, is never loaded
+                problems.append(Problem(label, what, ELSEWHERE))
+        raise UnsafeError(problems) from error
 
 
 def open_callable(build: Build, trusted: Collection[str]) -> CallableRunner:
