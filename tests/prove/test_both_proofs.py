@@ -40,7 +40,8 @@ def retype(arrays, first):
 
 def add(arrays, first):
     holder = first.rpartition("/")[0] if "/vars/" in first else "more"
-    arrays[f"{holder}/7"] = np.ones((2, 3), np.float32)
+    between = "/" if "/" in first else "."  # beside torch's names, one with a slash would mean that none is torch's
+    arrays[f"{holder}{between}7"] = np.ones((2, 3), np.float32)
 
 
 DAMAGES = {
