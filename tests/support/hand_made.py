@@ -60,7 +60,8 @@ def write_h5(file: Any, layers: list[dict[str, Any]], **storage: Any) -> None:
 def config_of(layers: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
     """Return the config.json of a Functional model of `layers`."""
     listed = [
-        {"class_name": e["class"], "module": "keras.layers", "registered_name": None,
+        {"class_name": e["class"].rpartition(">")[2], "module": None if ">" in e["class"] else "keras.layers",
+         "registered_name": e["class"] if ">" in e["class"] else None,
          "config": {"name": e["name"], "trainable": True, **e["config"]}, "name": e["name"]}
         for e in layers
     ]  # fmt: skip
