@@ -181,7 +181,7 @@ def test_storages_that_overlap(path):
     with zipfile.ZipFile(path, "a") as archive:
         archive.getinfo("x/data/1").header_offset = archive.getinfo("x/data/0").header_offset
         archive._didModify = True
-    refused(path, FileError, "where it cannot be")
+    refused(path, FileError, "what is before it ends at")
 
 
 def test_an_unknown_byte_order(path):
