@@ -111,7 +111,7 @@ def test_the_networks_are_those_of_the_builder(monkeypatch):
     assert [w.shape for w in trained] == list(shapes.values())
 
 
-@pytest.mark.follows("evaluate: give the target as")
+@pytest.mark.follows("check_gives: give the target as")
 def test_a_model_with_another_number_of_classes_is_not_evaluated():
     data = digits_data([0, 1, 2])
     with pytest.raises(RecipeError, match=r"the model gives \(10,\) for an example, 3 classes need \(3,\)") as caught:

@@ -7,7 +7,7 @@ both sides hand the same facts, those that the file holds, to the same function:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from transferpipe.errors import Problems, RecipeError
@@ -87,9 +87,14 @@ def _readable(path: str, table: Mapping[str, SavedLayer], evidence: _Evidence) -
         elif i > 0 and segments[i - 1] in MODEL_LAYERS and "/".join(segments[:i]) not in table:
             parts.append(layer.name)
         else:
-            is_side = segment in _SIDES and not layer.name.startswith(segment.partition("_")[0])
-            parts.append(segment if is_side or evidence.made_up(layer) else layer.name)
+            is_shared = segment in _SIDES and _is_on_both(segments[:i], table)
+            parts.append(segment if is_shared or evidence.made_up(layer) else layer.name)
     return "/".join(parts)
+
+
+def _is_on_both(holder: Sequence[str], table: Mapping[str, SavedLayer]) -> bool:
+    sides = [table.get("/".join((*holder, side))) for side in _SIDES]
+    return len({side.name if side else None for side in sides}) == 1
 
 
 class _Evidence:
