@@ -119,8 +119,11 @@ def test_a_layer_for_a_weight_and_a_weight_for_a_layer():
 def test_weights_that_the_source_layer_lacks():
     (text,) = problems_of("a/kernel\n a/bias 3\n a/more", "b/kernel\n b/bais 3", {"r": {"to": "a", "from": "b"}})
     assert text == (
-        "mapping.r.from: a takes b, which holds no 'bias', 'more'; it holds 'kernel', 'bais' -> did you mean 'bais'?"
+        "mapping.r.from: a takes b, which holds no 'bias', 'more'; it holds 'kernel', 'bais'"
+        " -> give this rule `except: ['a/bias', 'a/more']`, and add a rule {to: 'a/bias|a/more', from: null}"
     )
+    (text,) = problems_of("a/kernel\n a/bias 3", "b/kernel\n b/bais 3", {"r": {"to": "a", "from": "b"}})
+    assert text.endswith("which holds no 'bias'; it holds 'kernel', 'bais' -> did you mean 'bais'?")
     (text,) = problems_of("a/kernel\n a/qqqq", "b/kernel", {"r": {"to": "a", "from": "b"}})
     assert text.endswith("-> give this rule `except: 'a/qqqq'`, and add a rule {to: 'a/qqqq', from: null}")
 
