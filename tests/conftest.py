@@ -5,7 +5,11 @@ import os
 import sys
 
 import pytest
+from hypothesis import settings
 
+# How long an example takes is a matter of the machine.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 os.environ["COLUMNS"] = "200"  # what is printed is looked for in one line; how it is folded is tested where it is
 
 PASSED = pytest.StashKey[bool]()
