@@ -241,7 +241,9 @@ def _judge_failed(row: Row, place: Place, end: End, fault: _Fault, case: str) ->
         faults.append(f"status {end.status} for a fault of the disk: {end.err[-300:]}")
     if end.status == 4 and not any(_names(end.err, path, fault.code) for _, path in fault.all_calls):
         faults.append(f"names neither what could not be used nor why: {end.err[-300:]}")
-    if left and not fault.onwards and fault.kind != "unlink":  # what cannot be removed stays
+    # What cannot be removed stays; and where waiting for the disk fails while two threads write, a hidden temporary may
+    # be left, which the next run removes.
+    if left and not fault.onwards and fault.kind not in ("unlink", "fsync"):
         faults.append(f"leaves {left}")
     if place.out.exists() and (verified := place.verify()).status != (4 if place.kind() == "none" else 0):
         faults.append(f"verify gives {verified.status}: {verified.err[-300:]}")
