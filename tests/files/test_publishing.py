@@ -213,6 +213,17 @@ def test_a_damaged_note_is_named(interrupted, text):
     assert (interrupted / "a").read_text() == "new a"
 
 
+@pytest.mark.follows("_settle_locked: look at the files")
+@pytest.mark.parametrize("kind", ["a pipe", "a folder"])
+def test_a_note_that_is_not_a_file_is_named(interrupted, kind):
+    (interrupted / NOTE).unlink()
+    os.mkfifo(interrupted / NOTE) if kind == "a pipe" else (interrupted / NOTE).mkdir()
+    with pytest.raises(FileError, match=r"is not a file.*then remove it"):
+        settle(interrupted)
+    (interrupted / NOTE).unlink() if kind == "a pipe" else (interrupted / NOTE).rmdir()
+    settle(interrupted)
+
+
 @pytest.mark.follows("settle: run `transferpipe verify …`")
 def test_where_nothing_can_be_written_the_message_says_what_to_do(interrupted, monkeypatch):
     def refuse(*_, **__):

@@ -159,7 +159,11 @@ def _to_data(step: _StagedStep, folder: Path) -> dict[str, Any]:
 def _settle_locked(folder: Path) -> None:
     """Settle what the note in `folder` says, if there is one. Who has the lock knows that nobody is at work."""
     note = folder / NOTE
+    if not note.exists():
+        return
     try:
+        if not note.is_file():  # reading from a pipe would wait for its writer
+            raise FileError(Problem(str(note), "is not a file", "look at the files beside it, then remove it"))
         with note.open("rb") as file:
             text = file.read(_MOST_NOTE + 1)
     except FileNotFoundError:

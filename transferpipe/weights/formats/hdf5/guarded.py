@@ -63,6 +63,8 @@ def _has_hdf5(path: Path) -> bool:
     try:
         if path.is_dir():
             return any(name.endswith((".h5", ".hdf5")) for name in seen.names)
+        if not path.is_file():  # whoever reads from a pipe waits for its writer
+            return False
         return is_hdf5(path, seen.head) or any(name.endswith(".h5") for name in seen.members)
     except Exception:  # whatever is wrong with it, opening says so
         return False
