@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 
 import pytest
 
@@ -98,6 +99,9 @@ def test_files_that_are_missing_folders_or_too_large_are_refused(tmp_path, monke
         NameFile(str(tmp_path / "none.txt")).names()
     with pytest.raises(FileError, match="is a folder, not a list of names -> give a text file with one name a line"):
         NameFile(str(tmp_path)).names()
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(FileError, match="is not an ordinary file -> give a text file with one name a line"):
+        NameFile(str(tmp_path / "pipe.txt")).names()
     (tmp_path / "large.txt").write_text("a\nb\nc\n")
     monkeypatch.setattr(name_list, "_MOST_BYTES", 4)
     with pytest.raises(FileError, match="has 6 bytes; a list of names has at most 4 -> give a text file with one name"):

@@ -8,7 +8,7 @@ import pytest
 
 from transferpipe.errors import FileError
 from transferpipe.files import segment
-from transferpipe.files.segment import opened, read_into
+from transferpipe.files.segment import opened, read_into, read_stretches
 
 
 @pytest.fixture
@@ -61,3 +61,20 @@ def test_the_descriptor_is_closed_whatever_happens(path):
         raise KeyError
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
+
+
+@pytest.mark.follows("opened: name a file")
+def test_a_pipe_is_not_waited_for(path):
+    pipe = path.with_name("pipe")
+    os.mkfifo(pipe)
+    with pytest.raises(FileError, match="is not an ordinary file -> name a file"), opened(pipe):
+        pass
+    with opened(path) as descriptor:
+        assert os.read(descriptor, 1)
+
+
+def test_stretches_are_put_in_a_row(path):
+    data = path.read_bytes()
+    assert read_stretches(path, [(3, 5), (0, 0), (1, 4)]) == data[3:5] + data[1:4]
+    with pytest.raises(FileError):
+        read_stretches(path, [(0, len(data) + 1)])

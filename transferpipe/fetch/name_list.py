@@ -85,8 +85,9 @@ class NameFile:
 
 
 def _checked(path: Path) -> Path:
-    if path.is_dir():
-        raise FileError(Problem(str(path), "is a folder, not a list of names", _FORMS))
+    if path.exists() and not path.is_file():  # reading from a pipe would wait for its writer
+        what = "is a folder, not a list of names" if path.is_dir() else "is not an ordinary file"
+        raise FileError(Problem(str(path), what, _FORMS))
     try:
         size = path.stat().st_size
     except OSError as error:

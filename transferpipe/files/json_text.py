@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.files.os_errors import cannot_be_read
+from transferpipe.files.segment import opened
 
 # The largest published index of shards has nine megabytes.
 MOST_JSON = 1 << 25
@@ -39,7 +41,7 @@ def read_list(path: Path, most: int = MOST_JSON) -> list[Any]:
 
 def _read_text(path: Path, most: int) -> bytes:
     try:
-        with path.open("rb") as file:
+        with opened(path) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
             text = file.read(most + 1)
     except OSError as error:
         raise cannot_be_read(path, error) from error

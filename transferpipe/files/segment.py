@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,9 @@ from transferpipe.files.os_errors import cannot_be_read
 
 CHUNK = 1 << 20
 """Bytes that are moved at a time: small enough to stay in the processor's cache, large enough to be few calls."""
+
+# Opening a pipe would wait for its writer. Of a file it makes no difference; Windows has neither.
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0)
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,16 @@ def opened(path: Path) -> Iterator[int]:
     """Yield a descriptor of `path` for reading.
 
     Raises:
-        FileError: it cannot be opened.
+        FileError: it cannot be opened, or is not an ordinary file.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | _NO_WAITING)
     except OSError as error:
         raise cannot_be_read(path, error) from error
     try:
+        mode = os.fstat(descriptor).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of a folder, the system itself says that it cannot be read
+            raise FileError(Problem(str(path), "is not an ordinary file", "name a file"))
         yield descriptor
     finally:
         os.close(descriptor)
@@ -70,3 +77,18 @@ def read_into(descriptor: int, buffer: memoryview, offset: int, path: Path) -> N
             what = f"ends at byte {os.fstat(descriptor).st_size:,}, before the values that it declares"
             raise FileError(Problem(str(path), what, "it is truncated, or changed while it was read: run again"))
         done += count
+
+
+def read_stretches(path: Path, stretches: Sequence[tuple[int, int]]) -> bytearray:
+    """Return the bytes of a file that lie in `stretches`, each from where it begins to where it ends, in a row.
+
+    Raises:
+        FileError: the file ends early, or cannot be read.
+    """
+    data = bytearray(sum(end - begin for begin, end in stretches))
+    at = 0
+    with opened(path) as descriptor:
+        for begin, end in stretches:
+            read_into(descriptor, memoryview(data)[at : at + end - begin], begin, path)
+            at += end - begin
+    return data

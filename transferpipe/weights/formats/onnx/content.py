@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.files.protobuf import BYTES, Field, Read, read_fields
-from transferpipe.files.segment import opened, read_into
+from transferpipe.files.segment import read_stretches
 from transferpipe.files.stamp import Stamp, check_unchanged
 from transferpipe.weights.formats.onnx.graph import (
     NODES,
@@ -299,12 +299,7 @@ def _resolved(node: GraphNode, call: GraphNode | None) -> GraphNode:
 
 def _read_numbers(path: Path, stamp: Stamp, tensor: OnnxTensor) -> NDArray[Any]:
     check_unchanged(path, stamp)
-    data = bytearray(sum(end - begin for begin, end in tensor.chunks))
-    at = 0
-    with opened(path) as descriptor:
-        for begin, end in tensor.chunks:
-            read_into(descriptor, memoryview(data)[at : at + end - begin], begin, path)
-            at += end - begin
+    data = read_stretches(path, tensor.chunks)
     dtype = numpy_dtype(tensor.dtype)
     try:
         if dtype.kind in "fc" and dtype.itemsize > 2:

@@ -30,7 +30,7 @@ from transferpipe.files.protobuf import (
     varints,
     window_reader,
 )
-from transferpipe.files.segment import Segment, opened, read_into
+from transferpipe.files.segment import Segment, opened, read_stretches
 from transferpipe.files.stamp import Stamp, check_unchanged, file_stamp
 from transferpipe.text.collapse import counted
 from transferpipe.text.listing import listed
@@ -277,12 +277,7 @@ def _read(constant: _Constant, spec: WeightSpec, path: Path, stamp: Stamp) -> ND
 
 def _numbers(constant: _Constant, path: Path) -> NDArray[Any]:
     """Return the numbers that stand in the fields of a constant."""
-    data = bytearray(sum(end - begin for begin, end in constant.chunks))
-    at = 0
-    with opened(path) as descriptor:
-        for begin, end in constant.chunks:
-            read_into(descriptor, memoryview(data)[at : at + end - begin], begin, path)
-            at += end - begin
+    data = read_stretches(path, constant.chunks)
     dtype = numpy_dtype(constant.dtype)
     if constant.number in _FLOATING:
         numbers = np.frombuffer(data, _FLOATING[constant.number])
