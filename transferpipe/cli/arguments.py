@@ -203,6 +203,6 @@ def verb_help(verb: Verb, width: int = 80) -> str:
 
 
 def _describe(verb: Verb) -> str:
-    """Return what a verb does, and how it is called if that is another way than with a recipe."""
+    """Return what a verb does, and its usage line where it takes no recipe."""
     called = "" if verb.takes_overrides or not verb.usage else f": transferpipe {verb.name} {verb.usage}"
     return f"{verb.about}{called}"

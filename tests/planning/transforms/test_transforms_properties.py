@@ -14,10 +14,11 @@ from transferpipe.planning.transforms.flatten import FlattenOrder
 from transferpipe.planning.transforms.join import Concat, Stack
 from transferpipe.planning.transforms.merge import Linear, Mean, Slerp
 from transferpipe.planning.transforms.pad import Pad
+from transferpipe.planning.transforms.random_drops import Dare, Della
 from transferpipe.planning.transforms.ranges import Range
 from transferpipe.planning.transforms.reduce import Sum
 from transferpipe.planning.transforms.select import Slice, Take
-from transferpipe.planning.transforms.task_vectors import Dare, Della, TaskArithmetic, Ties
+from transferpipe.planning.transforms.task_vectors import TaskArithmetic, Ties
 from transferpipe.planning.transforms.values import DTYPES, Cast, Fill, Scale
 from transferpipe.weights.spec import numpy_dtype
 

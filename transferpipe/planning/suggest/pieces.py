@@ -79,7 +79,7 @@ class Fits:
     _known: dict[tuple[Signature, Signature], bool] = field(default_factory=dict)
 
     def take(self, ours: Piece, theirs: Piece) -> Taking | None:
-        """Return what the weights of `ours` take of `theirs`; None if it does not fit."""
+        """Return what the weights of `ours` take of `theirs`; None if shapes or names do not allow it."""
         return _take(self.pairing, ours, theirs)
 
     def can_take(self, ours: Piece, theirs: Piece, signatures: tuple[Signature, Signature]) -> bool:

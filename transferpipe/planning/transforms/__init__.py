@@ -30,12 +30,13 @@ from transferpipe.planning.transforms.merge import Fisher, Lerp, Linear, Mean, S
 from transferpipe.planning.transforms.pad import CropOrPad, Pad
 from transferpipe.planning.transforms.positions import ResizePositions
 from transferpipe.planning.transforms.protocol import NO_GOAL, Goal, Transform, TransformError
+from transferpipe.planning.transforms.random_drops import Dare, Della
 from transferpipe.planning.transforms.reduce import Max, MeanAlong, Sum
 from transferpipe.planning.transforms.resize import Resize, ResizePatches
 from transferpipe.planning.transforms.rows import Classes, ClassNames, VocabularyRows
 from transferpipe.planning.transforms.select import Slice, Take
 from transferpipe.planning.transforms.take_units import TakeUnits
-from transferpipe.planning.transforms.task_vectors import Breadcrumbs, Dare, Della, ModelStock, TaskArithmetic, Ties
+from transferpipe.planning.transforms.task_vectors import Breadcrumbs, ModelStock, TaskArithmetic, Ties
 from transferpipe.planning.transforms.values import Cast, Fill, Identity, Scale
 from transferpipe.plugins import PlugInPoint
 

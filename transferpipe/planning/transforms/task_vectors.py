@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -25,11 +25,10 @@ from transferpipe.planning.transforms.arguments import (
 )
 from transferpipe.planning.transforms.blocks import Block, Floats, Inputs, as_floats
 from transferpipe.planning.transforms.cut import Cut, Keys, find_cuts, magnitude_keys
-from transferpipe.planning.transforms.draws import draw_uniform
 from transferpipe.planning.transforms.merge import Merge, products
-from transferpipe.planning.transforms.protocol import Goal, TransformError
+from transferpipe.planning.transforms.protocol import TransformError
 
-_COMMON = ("base", "weights", "scale", "normalize")
+COMMON = ("base", "weights", "scale", "normalize")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ class TaskVectors(Merge, abc.ABC):
         return f"{self.name}({', '.join(self._texts())})"
 
     def _texts(self) -> list[str]:
-        weights = [f"weights {_number_or_list(self.weights)}"] if self.weights else []
+        weights = [f"weights {number_or_list(self.weights)}"] if self.weights else []
         scale = [f"scale {self.scale}"] if self.scale != 1 else []
         return [f"base {self.base}", *weights, *scale, *["normalize"] * self.normalize]
 
@@ -96,13 +95,13 @@ class TaskArithmetic(TaskVectors):
     """
 
     name: ClassVar[str] = "task_arithmetic"
-    arguments: ClassVar[tuple[str, ...]] = _COMMON
+    arguments: ClassVar[tuple[str, ...]] = COMMON
     elementwise: ClassVar[bool] = True
 
     @classmethod
     def parse(cls, data: Any) -> Self:
         """Return the method for ``task_arithmetic: {base: pretrained, weights: [0.6, 0.4], scale: 1.0}``."""
-        return cls(**_parse(cls, data, _TASKS))
+        return cls(**parse_method(cls, data, TASKS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +122,13 @@ class Ties(TaskVectors):
 
     density: tuple[float, ...] = (1.0,)
     name: ClassVar[str] = "ties"
-    arguments: ClassVar[tuple[str, ...]] = (*_COMMON, "density")
+    arguments: ClassVar[tuple[str, ...]] = (*COMMON, "density")
     elects: ClassVar[bool] = True
 
     @classmethod
     def parse(cls, data: Any) -> Self:
         """Return the method for ``ties: {base: pretrained, density: 0.5, weights: [0.6, 0.4]}``."""
-        return cls(**_parse(cls, data, _TASKS | {"normalize": True}, ("density",)))
+        return cls(**parse_method(cls, data, TASKS | {"normalize": True}, ("density",)))
 
     def _for_each_model(self) -> Sequence[tuple[str, tuple[float, ...]]]:
         return [("weights", self.weights), ("densities", self.density)]
@@ -147,7 +146,7 @@ class Ties(TaskVectors):
 
     def _texts(self) -> list[str]:
         common = [t for t in TaskVectors._texts(self) if t != "normalize"]
-        return [*common, f"density {_number_or_list(self.density)}", *["not normalized"] * (not self.normalize)]
+        return [*common, f"density {number_or_list(self.density)}", *["not normalized"] * (not self.normalize)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +168,12 @@ class Breadcrumbs(TaskVectors):
     density: tuple[float, ...] = (1.0,)
     gamma: float = 0.01
     name: ClassVar[str] = "breadcrumbs"
-    arguments: ClassVar[tuple[str, ...]] = (*_COMMON, "density", "gamma")
+    arguments: ClassVar[tuple[str, ...]] = (*COMMON, "density", "gamma")
 
     @classmethod
     def parse(cls, data: Any) -> Self:
         """Return the method for ``breadcrumbs: {base: pretrained, density: 0.9, gamma: 0.01}``."""
-        return cls(**_parse(cls, data, _TASKS | {"gamma": 0.01}, ("density",)))
+        return cls(**parse_method(cls, data, TASKS | {"gamma": 0.01}, ("density",)))
 
     def _for_each_model(self) -> Sequence[tuple[str, tuple[float, ...]]]:
         return [("weights", self.weights), ("densities", self.density)]
@@ -195,150 +194,7 @@ class Breadcrumbs(TaskVectors):
         return deltas
 
     def _texts(self) -> list[str]:
-        return [*TaskVectors._texts(self), f"density {_number_or_list(self.density)}", f"gamma {self.gamma}"]
-
-
-@dataclass(frozen=True, slots=True)
-class Dare(TaskVectors):
-    """DARE: drop numbers of each task vector at random, and divide those that stay by the density.
-
-    Yu et al. 2023, arXiv:2311.03099; `elect: true` then elects signs as TIES does. Which numbers are dropped depends on
-    the seed, the target weight's name and the model's place, not on the order of the weights. mergekit instead scales
-    what stays to the sum of magnitudes before, and draws other numbers.
-
-    Attributes:
-        base: the source that is the base, by its name or by its place in `from`.
-        density: which part of the numbers is kept, above 0 and up to 1; one for all, or one for each other model.
-        seed: begins the random numbers; the recipe's `seed` where it is left out.
-        elect: whether numbers whose sign is not that of their sum are left out.
-        rescale: whether what stays is divided by the density.
-        weights: a number for each other model; 1 each where it is left out.
-        scale: what the sum is multiplied by.
-        normalize: whether the sum is divided by that of the weights, of those that agree with `elect`.
-    """
-
-    density: tuple[float, ...] = (1.0,)
-    seed: int | None = None
-    elect: bool = False
-    rescale: bool = True
-    weight: str = field(default="", repr=False)
-    name: ClassVar[str] = "dare"
-    arguments: ClassVar[tuple[str, ...]] = (*_COMMON, "density", "seed", "elect", "rescale")
-
-    @classmethod
-    def parse(cls, data: Any) -> Self:
-        """Return the method for ``dare: {base: pretrained, density: 0.1, seed: 7, elect: true}``."""
-        given = _parse(cls, data, _TASKS | {"seed": None, "elect": False, "rescale": True}, ("density",))
-        _check_above_zero(cls.name, given["density"])
-        return cls(**given)
-
-    @property
-    def elects(self) -> bool:  # type: ignore[override]
-        """See `TaskVectors`."""
-        return self.elect
-
-    def fit(self, shapes: Sequence[tuple[int, ...]], goal: Goal) -> Self:
-        """See `Transform`."""
-        return self if self.weight else replace(self, weight=goal.name, seed=_seed_of(self.seed, goal))
-
-    def _for_each_model(self) -> Sequence[tuple[str, tuple[float, ...]]]:
-        return [("weights", self.weights), ("densities", self.density)]
-
-    def kept(self, deltas: Sequence[Floats], block: Block, measured: Any) -> Sequence[Floats]:
-        """See `TaskVectors`."""
-        for model, (delta, density) in enumerate(zip(deltas, for_each(self.density, len(deltas)), strict=True)):
-            drawn = draw_uniform(self.seed or 0, self.weight, model, block.begin, block.begin + block.size)
-            delta *= drawn < density
-            if self.rescale:
-                delta /= density
-        return deltas
-
-    def _texts(self) -> list[str]:
-        drawn = [f"density {_number_or_list(self.density)}", *_seed_text(self.seed)]
-        return [*TaskVectors._texts(self), *drawn, *["elect"] * self.elect, *["not rescaled"] * (not self.rescale)]
-
-
-@dataclass(frozen=True, slots=True)
-class Della(TaskVectors):
-    """DELLA: drop numbers of each task vector at random, small ones more often; then elect signs and average, as TIES.
-
-    Deep et al. 2024, arXiv:2406.11617: along each row (the last axis) the probability to be kept rises evenly with the
-    rank of the magnitude, from density - epsilon to density + epsilon, and what stays is divided by it. Which numbers
-    are dropped depends on the seed, the target weight's name and the model's place, not on the order of the weights.
-    mergekit instead scales what stays to the sum of magnitudes before, and draws other numbers.
-
-    Attributes:
-        base: the source that is the base, by its name or by its place in `from`.
-        density: which part of the numbers is kept on average; one for all, or one for each other model.
-        epsilon: how far the probabilities lie around the density, which must leave them between 0 and 1.
-        seed: begins the random numbers; the recipe's `seed` where it is left out.
-        elect: false leaves out the election of signs.
-        rescale: whether what stays is divided by its probability.
-        weights: a number for each other model; 1 each where it is left out.
-        scale: what the average is multiplied by; mergekit's `lambda`.
-        normalize: false adds up instead of averaging.
-    """
-
-    density: tuple[float, ...] = (0.5,)
-    epsilon: float = 0.1
-    seed: int | None = None
-    elect: bool = True
-    rescale: bool = True
-    weight: str = field(default="", repr=False)
-    name: ClassVar[str] = "della"
-    arguments: ClassVar[tuple[str, ...]] = (*_COMMON, "density", "epsilon", "seed", "elect", "rescale")
-
-    @classmethod
-    def parse(cls, data: Any) -> Self:
-        """Return the method for ``della: {base: pretrained, density: 0.5, epsilon: 0.1, seed: 7}``."""
-        others = {"normalize": True, "epsilon": 0.1, "seed": None, "elect": True, "rescale": True}
-        given = _parse(cls, data, _TASKS | others, ("density",))
-        for density in given["density"]:
-            if density < 1 and not given["epsilon"] < min(density, 1 - density):
-                what = f"della keeps numbers with probabilities from {density:g} - {given['epsilon']:g} to their sum"
-                fix = f"give an epsilon below {min(density, 1 - density):g}, so that all lie between 0 and 1"
-                raise TransformError(what, fix if density else "give a density above 0")
-        return cls(**given)
-
-    @property
-    def elects(self) -> bool:  # type: ignore[override]
-        """See `TaskVectors`."""
-        return self.elect
-
-    def fit(self, shapes: Sequence[tuple[int, ...]], goal: Goal) -> Self:
-        """See `Transform`."""
-        return self if self.weight else replace(self, weight=goal.name, seed=_seed_of(self.seed, goal))
-
-    def unit(self, shape: tuple[int, ...]) -> int:
-        """See `Blockwise`."""
-        return shape[-1] if shape and shape[-1] else 1
-
-    def measure(self, inputs: Inputs) -> int:
-        """Return the length of a row."""
-        return self.unit(inputs.shape)
-
-    def _for_each_model(self) -> Sequence[tuple[str, tuple[float, ...]]]:
-        return [("weights", self.weights), ("densities", self.density)]
-
-    def kept(self, deltas: Sequence[Floats], block: Block, measured: int) -> Sequence[Floats]:
-        """See `TaskVectors`."""
-        for model, (delta, density) in enumerate(zip(deltas, for_each(self.density, len(deltas)), strict=True)):
-            if density == 1:
-                continue
-            sizes = np.abs(delta).reshape(-1, measured)
-            ranks = np.argsort(np.argsort(sizes, axis=1, kind="stable"), axis=1, kind="stable")
-            keep = density - self.epsilon + 2 * self.epsilon * ranks.reshape(-1) / max(measured - 1, 1)
-            drawn = draw_uniform(self.seed or 0, self.weight, model, block.begin, block.begin + block.size)
-            delta *= drawn < keep
-            if self.rescale:
-                delta /= keep
-        return deltas
-
-    def _texts(self) -> list[str]:
-        drawn = [f"density {_number_or_list(self.density)}", f"epsilon {self.epsilon}", *_seed_text(self.seed)]
-        no = [word for word, on in (("rescaled", self.rescale), ("normalized", self.normalize)) if not on]
-        common = [t for t in TaskVectors._texts(self) if t != "normalize"]
-        return [*common, *drawn, *["elect"] * self.elect, *[f"not {word}" for word in no]]
+        return [*TaskVectors._texts(self), f"density {number_or_list(self.density)}", f"gamma {self.gamma}"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -465,10 +321,10 @@ def _delta_keys(block: Block, base: int) -> list[Keys]:
     return [magnitude_keys(delta) for delta in _deltas(block, base)]
 
 
-_TASKS: dict[str, Any] = {"weights": (), "scale": 1.0, "normalize": False}
+TASKS: dict[str, Any] = {"weights": (), "scale": 1.0, "normalize": False}
 
 
-def _parse(
+def parse_method(
     kind: type[TaskVectors], data: Any, defaults: dict[str, Any], required: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Return the arguments of a method, checked; `defaults` are those of what may be left out."""
@@ -502,19 +358,6 @@ def _parse_numbers(parse: Any, where: str, data: Any, example: str) -> tuple[flo
     return tuple(float(parse(where, item, example)) for item in items)
 
 
-def _seed_of(seed: int | None, goal: Goal) -> int:
-    return goal.seed if seed is None else seed
-
-
-def _seed_text(seed: int | None) -> list[str]:
-    return [] if seed is None else [f"seed {seed}"]
-
-
-def _check_above_zero(name: str, densities: Sequence[float]) -> None:
-    if 0 in densities:
-        what = f"{name} divides what it keeps by the density, which is 0"
-        raise TransformError(what, "give a density above 0, such as 0.1")
-
-
-def _number_or_list(numbers: tuple[float, ...]) -> str:
+def number_or_list(numbers: tuple[float, ...]) -> str:
+    """Return how messages and plans show a number for all models, or one for each."""
     return str(numbers[0]) if len(numbers) == 1 else f"({', '.join(map(str, numbers))})"
