@@ -7,8 +7,8 @@ import pytest
 from compact import plan_of
 
 from transferpipe.planning.changes_table import changes_text
-from transferpipe.planning.model import plan_from_data
 from transferpipe.planning.plan_changes import compare_plans
+from transferpipe.planning.read_plan import plan_from_data
 
 WEIGHTS = "\n".join(f"enc/conv{i}/{own}" for i in range(3) for own in ("kernel", "bias"))
 BODY = {"body": {"to": "enc"}}

@@ -9,9 +9,10 @@ from expanding import pairs_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transferpipe.planning.model import Assignment, Plan, SourceRef, SourceWeight, plan_from_data
+from transferpipe.planning.model import Assignment, Plan, SourceRef, SourceWeight
 from transferpipe.planning.plan_rows import plan_rows
 from transferpipe.planning.plan_table import plan_html, plan_text
+from transferpipe.planning.read_plan import plan_from_data
 from transferpipe.text.visible import visible
 from transferpipe.weights.spec import WeightSpec, catalog_of
 

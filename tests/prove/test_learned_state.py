@@ -15,7 +15,7 @@ import transferpipe as tp
 from transferpipe.errors import RecipeError, VerificationError
 from transferpipe.execute.prepare import prepare
 from transferpipe.execute.run import execute
-from transferpipe.planning.model import plan_from_data
+from transferpipe.planning.read_plan import plan_from_data
 from transferpipe.planning.read_recipe import read_recipe
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="lookups of texts need TensorFlow")

@@ -10,7 +10,7 @@ from unfolded import unfolded
 
 import transferpipe as tp
 from transferpipe.errors import RecipeError
-from transferpipe.planning.model import plan_from_data
+from transferpipe.planning.read_plan import plan_from_data
 
 RANDOM = np.random.default_rng(0)
 X, Y = RANDOM.normal(size=(32, 4)).astype("float32"), RANDOM.normal(size=(32, 2)).astype("float32")

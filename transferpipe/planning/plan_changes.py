@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from transferpipe.planning.model import Assignment, Kept, Plan, PlanWarning, plan_from_data
+from transferpipe.planning.model import Assignment, Kept, Plan, PlanWarning
+from transferpipe.planning.read_plan import plan_from_data
 from transferpipe.recipe.model import Edit
 
 Changed = Mapping[str, tuple[Any, Any]]

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.planning.model import Assignment, Plan, plan_from_data
+from transferpipe.planning.model import Assignment, Plan
+from transferpipe.planning.read_plan import plan_from_data
 from transferpipe.weights.spec import Catalog
 
 MANIFEST, PLAN = "manifest.json", "plan.json"

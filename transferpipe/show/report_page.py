@@ -13,9 +13,10 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from transferpipe.codes import WARNINGS
-from transferpipe.planning.model import Plan, PlanWarning, warning_from_data
+from transferpipe.planning.model import Plan, PlanWarning
 from transferpipe.planning.plan_rows import plan_rows
 from transferpipe.planning.plan_table import summary_lines
+from transferpipe.planning.read_plan import warning_from_data
 from transferpipe.planning.warned import group_by_code
 from transferpipe.prove.verdict import Verdict, describe_compared, verdict_from_data
 from transferpipe.show.network_picture import BOX, HEIGHT, WIDTH, fates_of, network_picture

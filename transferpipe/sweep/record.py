@@ -12,7 +12,7 @@ from typing import Any
 
 from transferpipe.errors import FileError, Problem, RecipeError
 from transferpipe.files.atomic import write_text
-from transferpipe.planning.model import warning_from_data
+from transferpipe.planning.read_plan import warning_from_data
 from transferpipe.planning.warned import shorten_warnings
 from transferpipe.prove.manifest import MANIFEST, read_json
 from transferpipe.sweep.columns import epochs_csv, inner_settings, table_csv

@@ -304,7 +304,7 @@ def test_the_order_is_the_best_one(tmp_path):
 
 
 def test_a_plan_with_choices_survives_its_record_and_pins_them(tmp_path):
-    from transferpipe.planning.model import plan_from_data
+    from transferpipe.planning.read_plan import plan_from_data
 
     path = saved(built(dense, 4, 6), tmp_path / "a.keras")
     plan = tp.plan(path, built(dense, 7, 9), mapping=WIDEN)

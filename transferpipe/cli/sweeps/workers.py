@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 
 from transferpipe.files.atomic import write_text
 from transferpipe.interruption import interruptions
-from transferpipe.planning.model import plan_from_data
+from transferpipe.planning.read_plan import plan_from_data
 from transferpipe.prove.manifest import MANIFEST, PLAN, read_json
 from transferpipe.sweep.job import DONE, STARTED, Result, read_result, run_variant
 from transferpipe.sweep.steering import Steering
