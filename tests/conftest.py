@@ -52,6 +52,16 @@ def _marks_are_true(request):
 
 
 @pytest.fixture(autouse=True)
+def rare_collections(monkeypatch):
+    """Leave garbage to Python's own collections.
+
+    Keras asks for one per weight that it quantizes and per session that is cleared, and each looks through the models of
+    all tests before. What tests themselves collect garbage for stands in modules that have this fixture do nothing.
+    """
+    monkeypatch.setattr(gc, "collect", lambda *_: 0)
+
+
+@pytest.fixture(autouse=True)
 def _no_name_scope_stays_open():
     """Check that no name scope of Keras outlives a test: the paths of all later models would begin with it."""
     yield

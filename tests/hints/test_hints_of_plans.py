@@ -236,7 +236,7 @@ def test_layers_that_hold_unlike_counts():
     assert moved(plan(recipe, "x/kernel 2x3")) == {"enc/a/kernel": "x/kernel"}
 
 
-@follows("_parse_from: add the group to")
+@follows("compile_template: add the group to")
 def test_a_group_that_the_pattern_lacks():
     recipe = {"mapping": {"r": {"to": "enc/.", "from": r"enc/\1"}}, "unmatched": "keep"}
     assert "`to`" in refused(recipe).fix
