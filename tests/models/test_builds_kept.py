@@ -28,11 +28,6 @@ def trained(value):
 
 
 @pytest.fixture
-def rare_collections():
-    """Collect garbage when that is asked for: it is what is tested here."""
-
-
-@pytest.fixture
 def calls(tmp_path, monkeypatch):
     (tmp_path / "kept_models.py").write_text(MODELS)
     monkeypatch.chdir(tmp_path)

@@ -17,11 +17,6 @@ from transferpipe.score import evaluate, finetune, h_score, linear_probe, logme
 DATA = blobs()
 
 
-@pytest.fixture
-def rare_collections():
-    """Collect garbage when that is asked for: it is what is tested here."""
-
-
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch):
     monkeypatch.setattr(loaded_once, "_MODELS", Recent(loaded_once._MOST))
