@@ -7,7 +7,6 @@ their tied embeddings, collapsed layers and outputs of any scale, pass without a
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -159,30 +158,52 @@ def _outliers(assignments: list[Assignment], seen: Mapping[str, SeenNumbers]) ->
         if len(a.shape) > 1 and a.own in _KERNELS:
             gain = seen[a.target].spread * math.sqrt(_fan_in(a))
             kinds.setdefault(a.own, {})[a.target] = gain
+    siblings = {own: dict(leave_each_out(gains)) for own, gains in kinds.items()}
     for a in assignments:
-        gains = kinds.get(a.own, {})
-        if a.target not in gains:
+        if a.target not in kinds.get(a.own, {}):
             continue
-        gain = gains[a.target]
-        others = [g for name, g in gains.items() if name != a.target]
-        usual = statistics.median(others) if others else 0.0
+        gain, others = kinds[a.own][a.target], siblings[a.own][a.target]
         # One sibling alone may be the odd one itself, such as one that weight decay has shrunk to nothing.
-        large = _LARGE if len(others) > 1 else _OUTLIER / 2
-        if usual > 0 and math.isfinite(gain) and gain > max(_OUTLIER * usual, large):
-            text = f"the values of {a.target} spread {gain / usual:,.0f} times as wide as those of its siblings"
+        large = _LARGE if others.count > 1 else _OUTLIER / 2
+        if others.median > 0 and math.isfinite(gain) and gain > max(_OUTLIER * others.median, large):
+            text = f"the values of {a.target} spread {gain / others.median:,.0f} times as wide as those of its siblings"
             yield PlanWarning("outlier-spread", where_of(a), f"{text} (for their number of inputs)")
-        elif _is_narrow(gain, others) and a.target != list(gains)[-1]:  # an output's scale is that of its labels
-            text = f"the values of {a.target} spread {usual / gain:,.0f} times less wide than those of its siblings"
-            yield PlanWarning("outlier-spread", where_of(a), f"{text} (for their number of inputs)")
+        elif _is_narrow(gain, others) and a.target != next(reversed(kinds[a.own])):  # an output's scale is its labels'
+            text = f"the values of {a.target} spread {others.median / gain:,.0f} times less wide than those of its"
+            yield PlanWarning("outlier-spread", where_of(a), f"{text} siblings (for their number of inputs)")
 
 
-def _is_narrow(gain: float, others: list[float]) -> bool:
+@dataclass(frozen=True)
+class Siblings:
+    """The gains of all kernels of a kind but one: how many, the median (0 of none), and the ends."""
+
+    count: int
+    median: float
+    least: float
+    most: float
+
+
+def leave_each_out(gains: Mapping[str, float]) -> Iterator[tuple[str, Siblings]]:
+    """Yield every kernel with what its siblings' gains are: sorted once, for there may be thousands of them."""
+    names = sorted(gains, key=lambda name: gains[name])
+    values, count = [gains[name] for name in names], len(names) - 1
+    for place, name in enumerate(names):
+        if not count:
+            yield name, Siblings(0, 0.0, 0.0, 0.0)
+            continue
+
+        def other(k: int, place: int = place) -> float:
+            return values[k + (k >= place)]
+
+        yield name, Siblings(count, (other((count - 1) // 2) + other(count // 2)) / 2, other(0), other(count - 1))
+
+
+def _is_narrow(gain: float, others: Siblings) -> bool:
     """Tell whether a kernel is the only one that is small among several, and not so small that it is unused."""
-    if len(others) < 2:
+    if others.count < 2:
         return False
-    usual = statistics.median(others)
-    alone = usual < _ALIKE * min(others) and max(others) < _ALIKE * usual
-    return alone and _COLLAPSED * usual < gain < _NARROW * usual
+    alone = others.median < _ALIKE * others.least and others.most < _ALIKE * others.median
+    return alone and _COLLAPSED * others.median < gain < _NARROW * others.median
 
 
 def _damaged(assignments: list[Assignment], seen: Mapping[str, SeenNumbers]) -> Iterator[PlanWarning]:

@@ -60,6 +60,7 @@ HOSTILE = {
     "huge units": layer(units=10**9),
     "huge for the file": layer(units=50_000),
     "huge shape": layer("InputLayer", batch_shape=[None, 10**6, 10**6]),
+    "huge shape among several": {**layer("Add"), "build_config": {"input_shape": [[None, 4], [None, 10**5, 10**5]]}},
     "huge padding": layer("ZeroPadding2D", padding=[[0, 10**12], [0, 0]]),
     "infinite": layer("UpSampling2D", size=[float("inf"), 1]),
     "ours": layer("save_run", "transferpipe.save"),
@@ -82,6 +83,7 @@ BENIGN = {
     "KerasHub": layer("BertBackbone", "keras_hub.src.models.bert.bert_backbone", "keras_hub>BertBackbone"),
     "vocabulary inside": layer("StringLookup", vocabulary=["a", "b"]),
     "large picture": layer("InputLayer", batch_shape=[None, 4096, 4096, 3]),
+    "several shapes": {**layer("Add"), "build_config": {"input_shape": [[None, 14, 14, 96], [None, 14, 14, 96]]}},
     "seed": layer("Dropout", seed=2**63),
     "text that names a module": layer(name="os.system"),
 }  # fmt: skip

@@ -197,7 +197,10 @@ def _check_sizes(inner: Mapping[str, Any], where: str, values: int | None) -> No
 
 
 def _size(value: Any) -> int:
-    """Return how many values a setting stands for: itself, or the product of a shape's axes."""
+    """Return how many values a setting stands for: itself, the product of a shape's axes, or the sum of several shapes.
+
+    A layer that merges tensors has one shape for each of them.
+    """
     if isinstance(value, bool):
         return 0
     if isinstance(value, int):
@@ -205,6 +208,8 @@ def _size(value: Any) -> int:
     if isinstance(value, float):
         return 1 << 62 if not math.isfinite(value) or abs(value) > 1 << 62 else int(abs(value))
     if isinstance(value, list | tuple):
+        if any(isinstance(item, list | tuple | Mapping) for item in value):
+            return sum(max(1, _size(item)) for item in value)
         return math.prod(max(1, _size(item)) for item in value)
     if isinstance(value, Mapping):  # a tuple as Keras 3 writes it
         return _size(value.get("items", 0))
