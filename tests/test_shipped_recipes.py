@@ -39,7 +39,7 @@ HERE = {
     "yosinski",
 }
 MERGED = {"soup", "interpolate", "ties", "task_arithmetic"}  # test_merge_recipes.py
-WIDTHS = {"deeper", "wider", "narrower", "rebasin"}  # test_surgery_recipes.py
+WIDTHS = {"deeper", "upscale", "wider", "narrower", "rebasin"}  # test_surgery_recipes.py
 FOLDED = {"fold_batchnorm", "merge_lora", "dequantize"}  # test_surgery_recipes.py
 ROWS = {"more_classes", "class_names", "grow_vocabulary"}  # there, too
 OLD = {"modernise"}  # tests/execute/test_upgraded_target.py

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from transferpipe.cli import main
 from transferpipe.digits import load_digits
+from transferpipe.zoo import small_vit
 
 DATA = Path(str(files("transferpipe.zoo") / "data"))
 
@@ -194,3 +195,21 @@ def test_grow_vocabulary(run, tied):
         for token, pieces in (("cats", ["cat", "##s"]), ("catdog", ["cat", "dog"]), ("running", ["run", "##ning"])):
             mean = np.mean([rows[old.index(piece)] for piece in pieces], 0)
             np.testing.assert_allclose(ours[new.index(token)], mean, rtol=1e-5, atol=1e-7)
+
+
+def test_upscale(tmp_path, monkeypatch):
+    """A model of three blocks, given the tensors of the file one by one, computes what the one of two blocks does."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "recipe=upscale", "hydra.run.dir=out"]) == 0
+    assert main(["verify", "out"]) == 0
+    tensors = load_file("out/upscaled.safetensors")
+    source, model = keras.models.load_model(DATA / "vit_digits.keras"), small_vit(depth=3)
+    for variable in model.weights:
+        name = variable.path.removeprefix("small_vit/")
+        variable.assign(tensors.pop(name))
+    assert not tensors
+    images, _ = load_digits(split="test")
+    np.testing.assert_allclose(model(images[:64]), source(images[:64]), atol=1e-6)
+    old = source.get_layer("block2_norm1").gamma
+    np.testing.assert_array_equal(model.get_layer("block3_norm1").gamma, old)
+    assert not np.array_equal(model.get_layer("block2_norm1").gamma, old)

@@ -184,6 +184,13 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "unmatched: 1 layer keeps its initial values between layers that are transferred: block3/conv",
             "Write a rule that transfers it, or, if it is meant to be new, a rule with `from: null`.",
         ),
+        "layer-count": WarningKind(
+            "The target has the layers of a file in another number (`target.repeat`), and a config.json beside it "
+            "says the old one. It is not written: only the weights are.",
+            "target.repeat: config.json beside base.safetensors says num_hidden_layers=32, and what is written has 48 "
+            "layers: give the config.json that goes with the result num_hidden_layers=48",
+            "Copy the config.json beside the result, with the new number in it.",
+        ),
         "momentum-differs": WarningKind(
             "The momentum of a BatchNormalization that will train differs from the source's: its statistics will "
             "follow the batches at another pace. Until it trains it computes the same.",

@@ -54,6 +54,29 @@ def test_what_lies_outside(index, what):
     assert text.startswith(f"edit.e.index: {what} (shape (3, 4) of a/kernel) -> indices go from 0 to ")
 
 
+@pytest.mark.parametrize(
+    ("index", "meant"),
+    [
+        ("...", [":", ":"]),
+        (["..."], [":", ":"]),
+        (["...", 2], [":", 2]),
+        ([2, "..."], [2, ":"]),
+        ([1, "...", 0], [1, 0]),
+    ],
+)
+def test_three_dots_are_all_other_axes(index, meant):
+    (edit,) = planned(e=at("a/kernel", index))
+    assert edit.index == tuple(meant)
+    assert [e.index for e in planned(e=at("a/.*", "..."))] == [(":", ":"), (":",)]
+
+
+@pytest.mark.follows("_parse_index: write ':' for a")
+def test_three_dots_stand_once():
+    (text,) = refused(at("a/kernel", ["...", "..."]))
+    again = ["...", text.partition("write '")[2][0]]
+    assert planned(e=at("a/kernel", again))[0].index == (":", ":")
+
+
 def test_every_axis_is_checked():
     assert len(refused(at("a/kernel", [3, 4]))) == 2
 

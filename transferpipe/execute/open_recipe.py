@@ -28,6 +28,7 @@ from transferpipe.models.build import (
 )
 from transferpipe.models.fetched import files_noted
 from transferpipe.models.opened import Opened
+from transferpipe.models.repeated import repeat_layers, warn_of_counts
 from transferpipe.models.source import ModelSource, live_model
 from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.planning.layouts import find_layout, layout_called
@@ -117,7 +118,7 @@ def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str
     layouts = {alias: layout_of(recipe.sources[alias], source) for alias, source in sources.items()}
     labels |= {alias: labels[alias] + layout_called(layout).label for alias, layout in layouts.items()}
     files = {a: o for a, o in {**recipe.sources, "target": recipe.target}.items() if a not in models and o.path}
-    found = (*_unpinned(files), *_baked(sources, target), *upgrade_warnings(target))
+    found = (*_unpinned(files), *_baked(sources, target), *upgrade_warnings(target), *_counts(recipe, target))
     return Opened(sources, target, labels, layouts, found, "target" in models)
 
 
@@ -135,6 +136,11 @@ def _baked(sources: Mapping[str, Source], target: Target) -> Iterator[PlanWarnin
     for where, model in {**models, "target": target}.items():
         if isinstance(model, ModelTarget):
             yield from warn_of_baked(where, model.baked)
+
+
+def _counts(recipe: Recipe, target: Target) -> Iterator[PlanWarning]:
+    if isinstance(target, FileTarget) and target.repeats and recipe.target is not None:
+        yield from warn_of_counts(open_file(recipe.target, "target.path"), target.repeats)
 
 
 def _unpinned(origins: Mapping[str, Origin]) -> Iterator[PlanWarning]:
@@ -163,7 +169,8 @@ def describe_origin(origin: Origin) -> str:
     """Return the path as written, with what is selected of the file, or the builder's call."""
     if origin.build:
         return describe_build(origin.build)
-    return f"{origin.path} select={origin.select}" if origin.select else str(origin.path)
+    selected = f" select={origin.select}" if origin.select else ""
+    return "".join([str(origin.path), selected, *(f" repeat {repeat}" for repeat in origin.repeat)])
 
 
 def open_origin(origin: Origin, where: str, seed: int, trusted: Collection[str], recipe: str = "") -> Source:
@@ -181,6 +188,8 @@ def open_target(recipe: Recipe, trusted: Collection[str], name: str = "") -> Tar
         target: Target = _build(origin.build, recipe.seed, trusted, name)
     else:
         file = open_file(origin, "target.path")
+        if origin.repeat:
+            return FileTarget(repeat_layers(file, origin.repeat), repeats=origin.repeat)
         is_old = is_to_upgrade(file, recipe)
         target = (
             build_upgraded(file, describe_origin(origin), recipe.seed)

@@ -21,8 +21,9 @@ from transferpipe.files.staging import Staging
 from transferpipe.models.keras_private import closing_name_scopes
 from transferpipe.models.loaded_flags import prove_freezing
 from transferpipe.models.opened import Prepared
+from transferpipe.models.repeated import repeats_to_data
 from transferpipe.models.source import ModelSource
-from transferpipe.models.target import FileTarget, ModelTarget, is_worth_loading
+from transferpipe.models.target import FileTarget, ModelTarget, Target, is_worth_loading
 from transferpipe.packages import is_installed
 from transferpipe.planning.inputs import inputs_of
 from transferpipe.planning.model import Plan, PlanWarning
@@ -342,7 +343,7 @@ def _manifest(prepared: Prepared, made: _Made, verdict: Verdict) -> dict[str, An
             a: {"label": plan.sources[a], "format": s.format, **_place(s)} for a, s in prepared.opened.sources.items()
         },
         "target_file": (
-            {"format": target.source.format, **_place(target.source)}
+            {"format": target.source.format, **_place(target.source), **_repeats(target)}
             if isinstance(target, FileTarget | UpgradedTarget) and target.source
             else None
         ),
@@ -374,6 +375,12 @@ def _inputs(plan: Plan) -> dict[str, Any]:
     found = inputs_of(plan)
     places = {path: NameFile(path, digest).locate().absolute() for path, digest in found.items()}
     return {"inputs": {path: {"path": str(places[path]), "sha256": found[path]} for path in found}} if found else {}
+
+
+def _repeats(target: Target) -> dict[str, Any]:
+    """Return which layers of the file follow one another in a target that is like it; nothing where it is the file."""
+    repeats = target.repeats if isinstance(target, FileTarget) else ()
+    return {"repeat": repeats_to_data(repeats)} if repeats else {}
 
 
 def _place(source: Source) -> dict[str, str | None]:

@@ -30,6 +30,7 @@ from transferpipe.models.structure import (
 )
 from transferpipe.models.walk import Walked, has_assets, has_own_hooks, keras_version, loading_order, model_config, walk
 from transferpipe.planning.structure import LayerState, TargetStructure
+from transferpipe.recipe.model import RepeatedLayers
 from transferpipe.weights.file_source import FileSource, SavedGroup
 from transferpipe.weights.keras.config import Config
 from transferpipe.weights.spec import Catalog
@@ -68,11 +69,13 @@ class FileTarget:
         source: the file.
         learned: what its lookup layers take from elsewhere, by their names.
         dtypes: the weights that are to have another dtype than in the file.
+        repeats: which layers of the file on the disk follow one another in it; empty where it is that file.
     """
 
     source: FileSource
     learned: Mapping[str, LearnedState] = field(default_factory=dict)
     dtypes: Mapping[str, str] = field(default_factory=dict)
+    repeats: tuple[RepeatedLayers, ...] = ()
 
     @property
     def groups(self) -> tuple[SavedGroup, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from transferpipe.errors import Problems, did_you_mean
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.recipe.model import Edit
-from transferpipe.recipe.parse_edits import as_slice
+from transferpipe.recipe.parse_edits import REST, as_slice
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.weights.spec import Catalog
 
@@ -28,7 +28,21 @@ def index_of(edit: Edit, shape: Shape) -> tuple[Any, ...]:
 
 def edits_of_weights(edits: Sequence[Edit], catalog: Catalog) -> tuple[Edit, ...]:
     """Return an edit for each weight that one means: the one of that name, or those whose names its pattern matches."""
-    return tuple(dataclasses.replace(edit, at=name) for edit in edits for name in _weights_of(edit.at, catalog))
+    return tuple(
+        dataclasses.replace(
+            edit, at=name, index=_every_axis(edit.index, catalog[name].shape if name in catalog else ())
+        )
+        for edit in edits
+        for name in _weights_of(edit.at, catalog)
+    )
+
+
+def _every_axis(index: tuple[Any, ...], shape: Shape) -> tuple[Any, ...]:
+    """Return an index with a whole axis for each that `...` stands for, as in NumPy."""
+    if REST not in index:
+        return index
+    place = index.index(REST)
+    return (*index[:place], *[":"] * (len(shape) - len(index) + 1), *index[place + 1 :])
 
 
 def _weights_of(at: str, catalog: Catalog) -> Iterator[str]:

@@ -18,6 +18,7 @@ from transferpipe.files.hashing import sha256
 from transferpipe.files.publishing import settle
 from transferpipe.files.segment import Segment
 from transferpipe.models.averages import AVERAGES, KERAS_FORMATS, averaged_file
+from transferpipe.models.repeated import repeat_layers
 from transferpipe.planning.layouts.export import Held
 from transferpipe.planning.model import Plan
 from transferpipe.planning.read_plan import plan_from_data
@@ -26,6 +27,7 @@ from transferpipe.prove.compare import ExpectedWeight, compare_weight, digest_we
 from transferpipe.prove.manifest import FORMAT_VERSION, MANIFEST, PLAN, is_sealed, read_json
 from transferpipe.prove.verdict import Verdict, Weights, verdict_from_data, with_parity
 from transferpipe.recipe.model import Verify
+from transferpipe.recipe.parse_repeats import parse_repeats
 from transferpipe.save.artifacts import digest_again
 from transferpipe.values.compute import Values
 from transferpipe.values.layout import as_keras
@@ -189,7 +191,9 @@ def _try_open(entry: Mapping[str, Any], alias: str, again: _Again) -> FileSource
         try_in_child(path, lambda: open_source(path, entry["format"]))
         if entry["select"] in AVERAGES and entry["format"] in KERAS_FORMATS:
             return averaged_file(open_source(path, entry["format"]))
-        return open_source(path, entry["format"], entry["select"])
+        source = open_source(path, entry["format"], entry["select"])
+        repeats = parse_repeats(entry.get("repeat", {}), alias, again.problems)
+        return repeat_layers(source, repeats) if repeats else source
     except TransferError as error:
         again.notes.append(f"{alias} cannot be read any more: {error}")
         return None

@@ -111,7 +111,7 @@ _RECIPE = (
         "origin",
         "where weights go: a builder, or a saved model",
         {"_target_": "transferpipe.zoo.digits_cnn", "classes": 5},
-        section="origin",
+        section="target",
         required=True,
     ),
     Key(
@@ -208,6 +208,18 @@ _ORIGIN = (
     Key("sha256", "text", "the digest that the file must have", "ab" * 32),
 )
 
+_TARGET = (
+    *_ORIGIN,
+    Key("like", "text", "in place of `path`, a file whose layers the target has, as `repeat` says", "base.safetensors"),
+    Key(
+        "repeat",
+        "mapping",
+        "by a pattern with the number of a layer as its group, which layers of that file follow one another",
+        {r"model/layers/(\d+)": "0-23, 8-31"},
+        {},
+    ),
+)
+
 _RULE = (
     Key("to", "text", "a pattern over target names", r"enc/(\d)", required=True),
     Key(
@@ -267,7 +279,7 @@ _EDIT = (
     Key(
         "index",
         "index",
-        "an integer, a slice such as '0:3' or a list for each axis",
+        "an integer, a slice such as '0:3' or a list for each axis; '...' is all other axes",
         [3, "0:2"],
         required=True,
     ),
@@ -413,6 +425,7 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
     for section, rows in {
         RECIPE: _RECIPE,
         "origin": _ORIGIN,
+        "target": _TARGET,
         "rule": _RULE,
         "units": _UNITS,
         "entry": _ENTRY,

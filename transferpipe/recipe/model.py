@@ -53,6 +53,27 @@ LIVE = "live://"
 
 
 @dataclass(frozen=True)
+class RepeatedLayers:
+    """Which layers of a file follow one another in a target that is like it.
+
+    Attributes:
+        pattern: over the names of layers or weights; its group is the number of the layer.
+        ranges: the layers by the numbers that the file gives them, both ends meant; no end is the last layer.
+    """
+
+    pattern: Pattern
+    ranges: tuple[tuple[int, int | None], ...]
+
+    @property
+    def text(self) -> str:
+        """The ranges as a recipe has them."""
+        return ", ".join(str(a) if a == b else f"{a}-{'' if b is None else b}" for a, b in self.ranges)
+
+    def __str__(self) -> str:
+        return f"{self.pattern.text}: {self.text}"
+
+
+@dataclass(frozen=True)
 class Origin:
     """Where a model or its weights come from: a file or a builder, exactly one of them.
 
@@ -63,6 +84,7 @@ class Origin:
         layout: how names and axes are arranged.
         select: keys on the way to the part of the file that is wanted.
         sha256: the digest that the file must have, in small letters.
+        repeat: of a target, which layers of the file it has one after the other; empty for those of the file.
     """
 
     path: str | None = None
@@ -71,6 +93,7 @@ class Origin:
     layout: str = "auto"
     select: str | None = None
     sha256: str | None = None
+    repeat: tuple[RepeatedLayers, ...] = ()
 
     @property
     def is_built(self) -> bool:

@@ -141,7 +141,7 @@ def _parse_target(fields: Fields) -> Origin | None:
     if fields.flag("reverse") and is_build(value) and value.get("path"):
         # Backwards, the weights come from a finished model of what the recipe builds.
         value = {key: value[key] for key in OF_A_FILE if key in value}
-    return parse_origin(value, "target", fields.problems)
+    return parse_origin(value, "target", fields.problems, "target")
 
 
 def _parse_rules(fields: Fields, sources: tuple[str, ...], check: RuleCheck) -> tuple[Rule, ...]:

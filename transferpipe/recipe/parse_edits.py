@@ -17,6 +17,8 @@ _CHOICES = ("index", "filters", "channels", "mask", "smallest", "largest")
 _LARGEST = sys.float_info.max
 FILE = r"\.[A-Za-z]\w*$"
 """A path ends in a suffix, as no number does."""
+REST = "..."
+"""In an index, all axes that the other entries leave."""
 SLICE = r"\s*(-?\d{1,18})?\s*:\s*(-?\d{1,18})?\s*(:\s*(-?\d{1,18})?\s*)?"
 
 
@@ -110,11 +112,13 @@ def _parse_index(fields: Fields) -> tuple[int | str | tuple[int, ...], ...]:
     for item in items:
         several = item if isinstance(item, list | tuple) and item else [item]
         good = all(isinstance(i, int) and not isinstance(i, bool) for i in several)
-        if not good and not (isinstance(item, str) and re.fullmatch(SLICE, item)):
+        if not good and not (isinstance(item, str) and (item == REST or re.fullmatch(SLICE, item))):
             fields.note(
                 "index",
                 f"an entry must be an integer, a list of integers, or a slice such as '0:3', not {describe(item)}",
             )
+    if sum(item == REST for item in items) > 1:
+        fields.note("index", f"has {REST!r} twice, which can mean the axes only once", "write ':' for a whole axis")
     return tuple(tuple(item) if isinstance(item, list) else item for item in items)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from transferpipe.errors import Problems
 from transferpipe.recipe.fields import Fields, describe, is_missing
 from transferpipe.recipe.layouts import AUTO, KERAS, is_layout
-from transferpipe.recipe.model import Build, Origin
+from transferpipe.recipe.model import Build, Origin, RepeatedLayers
+from transferpipe.recipe.parse_repeats import parse_repeats
 
 _TARGET = "_target_"
 OF_A_FILE = ("path", "format", "layout", "select", "sha256")
@@ -44,14 +45,25 @@ def parse_origin(value: Any, where: str, problems: Problems, section: str = "ori
         return Origin(build=build, layout=layout or AUTO) if build else None
     fields = Fields(value, where, problems, section)
     path = fields.text("path")
-    if not path and (value.get("path") is None or path == ""):
+    if not path and (value.get("path") is None or path == "") and not (section == "target" and value.get("like")):
         fields.note("path", "neither `path:` nor `_target_:` is given", "name a file or a builder")
+    repeat: tuple[RepeatedLayers, ...] = ()
+    if section == "target":
+        path, repeat = _parse_like(fields, path)
     select = fields.text("select")
     if select == "":
         fields.note("select", "is empty", "name the keys on the way to the weights, such as model/state_dict")
-    origin = Origin(path, None, fields.text("format"), fields.choice("layout"), select, _digest(fields))
+    origin = Origin(path, None, fields.text("format"), fields.choice("layout"), select, _digest(fields), repeat)
     fields.finish()
     return origin if path else None
+
+
+def _parse_like(fields: Fields, path: str | None) -> tuple[str | None, tuple[RepeatedLayers, ...]]:
+    """Return the file of a target, which `like` may name in the place of `path`, and what is repeated of it."""
+    like = fields.text("like")
+    if path and like:
+        fields.note("like", "names a file, as `path` does; one of the two is enough")
+    return path or like, parse_repeats(fields.mapping("repeat"), fields.at("repeat"), fields.problems)
 
 
 def _digest(fields: Fields) -> str | None:

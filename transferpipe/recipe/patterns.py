@@ -60,6 +60,11 @@ class Pattern:
         found = self._compiled.fullmatch(name)
         return NameMatch(name, found.groups(), found.groupdict()) if found else None
 
+    def place_of_group(self, name: str) -> tuple[int, int] | None:
+        """Return where the text of the first group begins and ends in `name`, which the pattern matches as a whole."""
+        found = self._compiled.fullmatch(name)
+        return found.span(1) if found and found.span(1)[0] >= 0 else None
+
     @cached_property
     def between(self) -> tuple[bytes, bytes]:
         """Two texts, in UTF-8, between which everything that matches lies: the first and the last of all if unknown."""

@@ -7,6 +7,7 @@ refuses in every recipe: an unknown key, a word that is none of those there are,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from transferpipe.planning.transforms import MERGES, TRANSFORMS, Transform
 from transferpipe.planning.transforms import OUTSIDE as OTHER_TRANSFORMS
 from transferpipe.recipe.keys import RECIPE, SECTIONS, Key, Kind
 from transferpipe.recipe.layouts import OUTSIDE
-from transferpipe.recipe.parse_edits import FILE, SLICE
+from transferpipe.recipe.parse_edits import FILE, REST, SLICE
 from transferpipe.recipe.sizes import SIZE
 
 Schema = dict[str, Any]
@@ -22,7 +23,7 @@ _OPEN = r"^\?\?\?$|\$\{"
 """What is filled in later: a required value, an interpolation."""
 _FILLED_IN: Schema = {"type": "string", "pattern": _OPEN}
 _NUMBER = r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$"
-_INDEX: Schema = {"type": ["integer", "string"], "pattern": rf"^({SLICE})$|{_OPEN}"}
+_INDEX: Schema = {"type": ["integer", "string"], "pattern": rf"^({SLICE}|{re.escape(REST)})$|{_OPEN}"}
 _CALLABLE: Schema = {"type": "string", "description": "the dotted name of a Python callable"}
 _CALL: Schema = {"type": ["object", "string"], "required": ["_target_"], "properties": {"_target_": _CALLABLE}}
 
