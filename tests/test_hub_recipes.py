@@ -14,7 +14,7 @@ from transferpipe.cli import main
 from transferpipe.cli.compose.composing import Composer
 from transferpipe.cli.compose.folders import conf_folder
 from transferpipe.planning.planner import make_plan
-from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.weights.formats import open_source
 
 FOLDERS = {

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         VerifyKeys,
     )
     from transferpipe.show.inspection import Inspection
-    from transferpipe.show.sweep_results import SweepResults
+    from transferpipe.show.sweeps.sweep_results import SweepResults
     from transferpipe.weights.spec import Catalog
 
 __all__ = [

@@ -19,10 +19,10 @@ from transferpipe.execute.run import Report, execute
 from transferpipe.fetch.open_path import open_path
 from transferpipe.models.opened import Prepared
 from transferpipe.models.source import live_model
+from transferpipe.planning.advice.user_warnings import warn_caller
 from transferpipe.planning.model import Plan
-from transferpipe.planning.read_recipe import read_comparison, read_recipe
+from transferpipe.planning.reading.read_recipe import read_comparison, read_recipe
 from transferpipe.planning.suggest.suggestion import Suggestion
-from transferpipe.planning.user_warnings import warn_caller
 from transferpipe.prove.parity.result import Parity
 from transferpipe.prove.parity.two import ParitySettings, compare_models
 from transferpipe.prove.provenance import Request, recipe_text
@@ -31,7 +31,7 @@ from transferpipe.recipe.keys import RECIPE, SECTIONS
 from transferpipe.recipe.keywords import Edits, KerasModel, Origin, PathText, Rules, SaveKeys, VerifyKeys
 from transferpipe.recipe.model import LIVE, OptimizerChoice, QuantizeChoice, StateChoice, Unmatched
 from transferpipe.show.inspection import Inspection, inspect_source
-from transferpipe.show.sweep_results import SweepResults, frame_of, read_results
+from transferpipe.show.sweeps.sweep_results import SweepResults, frame_of, read_results
 from transferpipe.weights.spec import Catalog
 
 if TYPE_CHECKING:

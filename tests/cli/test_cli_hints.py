@@ -453,7 +453,7 @@ def test_the_control_that_is_cut_from_a_network_of_its_own(hint, cli, here):
 
 @follows("only_one: wait for it, or")
 def test_another_folder_for_a_second_sweep(cli, here):
-    from transferpipe.sweep.lock import only_one
+    from transferpipe.sweep.running.lock import only_one
 
     (here / "outputs/sweeps/own").mkdir(parents=True)
     with only_one(here / "outputs/sweeps/own"):

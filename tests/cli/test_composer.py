@@ -18,7 +18,7 @@ from omegaconf.basecontainer import BaseContainer
 from transferpipe.cli.compose.composing import Composer
 from transferpipe.cli.compose.hydra_private import source_types
 from transferpipe.errors import RecipeError, UnsafeError
-from transferpipe.models.build import import_keras
+from transferpipe.models.building.build import import_keras
 
 TOUCHING = "defaults: [/recipe/own, _self_]\nhydra: {job: {chdir: true}}\n"
 

@@ -13,13 +13,13 @@ import pytest
 
 from transferpipe.errors import FileError
 from transferpipe.files.locks import is_locked, lock_file, lock_file_if_free, lock_folder
-from transferpipe.sweep.lock import is_running, only_one
+from transferpipe.sweep.running.lock import is_running, only_one
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from transferpipe.files import locks
-from transferpipe.sweep.lock import only_one
+from transferpipe.sweep.running.lock import only_one
 kind, path = sys.argv[1], Path(sys.argv[2])
 with {"file": locks.lock_file, "folder": locks.lock_folder, "sweep": only_one}[kind](path):
     print("held", flush=True)

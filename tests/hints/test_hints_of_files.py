@@ -213,7 +213,7 @@ def test_a_module_that_is_loaded_already(monkeypatch, tmp_path):
 
 @follows("require_keras: did you mean …?")
 def test_the_backend_of_keras(monkeypatch):
-    from transferpipe.models.build import require_keras
+    from transferpipe.models.building.build import require_keras
 
     monkeypatch.delitem(sys.modules, "keras")
     monkeypatch.setenv("KERAS_BACKEND", "tensorflw")
@@ -227,7 +227,7 @@ def test_the_backend_of_keras(monkeypatch):
 @pytest.mark.parametrize(
     "module, check, args",
     [
-        pytest.param("transferpipe.models.build", "require_tensorflow", ("save", "it"),
+        pytest.param("transferpipe.models.building.build", "require_tensorflow", ("save", "it"),
                      marks=follows("require_tensorflow: unset KERAS_BACKEND, or set")),
         pytest.param("transferpipe.save.exports", "_check_backend", (None,),
                      marks=follows("_check_backend: set KERAS_BACKEND=tensorflow, or save")),

@@ -13,7 +13,7 @@ from compact import catalog, structure
 import transferpipe as tp
 from transferpipe.errors import RecipeError, TransferError
 from transferpipe.planning.planner import make_plan
-from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.weights.spec import Double, Unreadable
 
 follows = pytest.mark.follows

@@ -10,7 +10,7 @@ import transferpipe as tp
 from transferpipe.errors import TransferError
 from transferpipe.execute.prepare import prepare
 from transferpipe.execute.run import execute
-from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.planning.reading.read_recipe import read_recipe
 
 follows = pytest.mark.follows
 RANDOM = np.random.default_rng(3)

@@ -166,7 +166,7 @@ def test_a_backend_that_does_not_exist(name, text, tmp_path):
 @pytest.mark.parametrize("others", [(), ("tensorflow",)])
 def test_a_backend_that_is_not_installed(monkeypatch, others):
     from transferpipe.errors import RecipeError
-    from transferpipe.models import build
+    from transferpipe.models.building import build
 
     monkeypatch.delitem(sys.modules, "keras", raising=False)
     monkeypatch.setenv("KERAS_BACKEND", "jax")
@@ -183,7 +183,7 @@ def test_a_backend_that_is_not_installed(monkeypatch, others):
 @pytest.mark.follows("require_keras: did you mean …?")
 def test_a_misspelt_backend_is_answered_with_one_that_exists(monkeypatch):
     from transferpipe.errors import RecipeError
-    from transferpipe.models import build
+    from transferpipe.models.building import build
 
     monkeypatch.delitem(sys.modules, "keras", raising=False)
     monkeypatch.setenv("KERAS_BACKEND", "tensorflw")

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from transferpipe.execute.open_recipe import builds_kept, open_recipe
-from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.planning.reading.read_recipe import read_recipe
 
 MODELS = """
 import keras
@@ -103,7 +103,7 @@ def test_a_builder_that_sets_floatx_gets_what_it_asks_for(tmp_path):
     )
     code = (
         "from transferpipe.execute.open_recipe import open_recipe\n"
-        "from transferpipe.planning.read_recipe import read_recipe\n"
+        "from transferpipe.planning.reading.read_recipe import read_recipe\n"
         "data = {'source': {'_target_': 'half.net'}, 'target': {'_target_': 'half.net'}, 'unmatched': 'keep'}\n"
         "opened = open_recipe(read_recipe(data))\n"
         "import keras\n"

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from transferpipe.models.baked import calls_noted
+from transferpipe.models.building.baked import calls_noted
 from transferpipe.models.deferred.refusals import refusals_noted
 from transferpipe.models.patches import patched
 

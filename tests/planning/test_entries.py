@@ -9,8 +9,8 @@ from safetensors.numpy import load_file, save_file
 
 import transferpipe as tp
 from transferpipe.errors import RecipeError
-from transferpipe.planning.plan_rows import plan_rows
-from transferpipe.planning.read_plan import plan_from_data
+from transferpipe.planning.reading.read_plan import plan_from_data
+from transferpipe.planning.tables.plan_rows import plan_rows
 from transferpipe.prove.manifest import weight_entries
 from transferpipe.weights.formats import open_source
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from compact import REGENERATE, assert_golden, plan_of, structure
 
-from transferpipe.planning.plan_table import plan_text
+from transferpipe.planning.tables.plan_table import plan_text
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -9,7 +9,7 @@ from keras import layers, ops
 
 import transferpipe as tp
 from transferpipe.cli import main
-from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.planning.reading.read_recipe import read_recipe
 
 
 @keras.saving.register_keras_serializable("one_variable")

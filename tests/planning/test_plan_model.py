@@ -9,7 +9,7 @@ import pytest
 from compact import plan_of, structure
 
 from transferpipe.planning.model import Adaptation, Assignment, Plan, SourceRef
-from transferpipe.planning.read_plan import plan_from_data
+from transferpipe.planning.reading.read_plan import plan_from_data
 
 TARGET = "enc/kernel 2x3\n enc/bias 3 float16\n bn/gamma 4 float32 BatchNormalization\n head/kernel 3x4\n head/bias 4"
 SOURCES = {"t": "a/kernel 3x2\n a/bias 3\n more", "s": "b/kernel 3x2\n b/bias 3\n bn/gamma 4"}
@@ -162,7 +162,7 @@ def test_missing_data_is_refused(key):
 
 
 def test_printing_shows_the_table():
-    from transferpipe.planning.plan_table import plan_html, plan_text
+    from transferpipe.planning.tables.plan_table import plan_html, plan_text
 
     first = plan()
     assert str(first) == plan_text(first)

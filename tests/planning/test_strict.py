@@ -12,9 +12,9 @@ from unfolded import unfolded
 
 import transferpipe as tp
 from transferpipe.codes import WARNINGS
+from transferpipe.planning.advice.warned import describe_warnings, refuse_warnings, shorten_warnings
 from transferpipe.planning.model import PlanWarning
-from transferpipe.planning.read_plan import plan_from_data, warning_from_data
-from transferpipe.planning.warned import describe_warnings, refuse_warnings, shorten_warnings
+from transferpipe.planning.reading.read_plan import plan_from_data, warning_from_data
 from transferpipe.recipe.model import Recipe
 
 CROSSED = {"all": {"to": "[ab]", "from": "[ab]", "pair": "order"}}

@@ -8,7 +8,7 @@ from unfolded import unfolded
 
 from transferpipe.errors import RecipeError
 from transferpipe.planning.planner import make_plan
-from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.weights.spec import Unreadable
 
 TARGET = """

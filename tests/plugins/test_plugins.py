@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 import transferpipe as tp
 from transferpipe import plugins
 from transferpipe.errors import RecipeError
-from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.plugins import PlugInPoint
 
 TOY = """

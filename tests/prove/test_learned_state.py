@@ -15,8 +15,8 @@ import transferpipe as tp
 from transferpipe.errors import RecipeError, VerificationError
 from transferpipe.execute.prepare import prepare
 from transferpipe.execute.run import execute
-from transferpipe.planning.read_plan import plan_from_data
-from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.planning.reading.read_plan import plan_from_data
+from transferpipe.planning.reading.read_recipe import read_recipe
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="lookups of texts need TensorFlow")
 WORDS, OTHERS = ["red", "green", "blue", "grey"], ["blue", "red", "pink", "grey"]

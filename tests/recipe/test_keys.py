@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transferpipe.errors import Problems, RecipeError
-from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.recipe.fields import Fields
 from transferpipe.recipe.keys import ANY, SECTIONS, find_keys, walk_keys
 from transferpipe.sweep.settings import read_settings_of
@@ -261,7 +261,7 @@ def test_one_word_is_a_list_of_one():
 
 
 def test_the_controls_are_those_that_there_are():
-    from transferpipe.sweep.controls import CONTROLS
+    from transferpipe.sweep.comparing.controls import CONTROLS
 
     assert set(SECTIONS["sweep"]["controls"].words) == set(CONTROLS)
 

@@ -8,7 +8,7 @@ import yaml
 
 import transferpipe as tp
 from transferpipe.errors import TransferError
-from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.planning.reading.read_recipe import read_recipe
 
 follows = pytest.mark.follows
 BASE = {"source": {"path": "s.npz"}, "target": {"path": "t.npz"}, "mapping": {"r": {"to": "a", "from": "a"}},

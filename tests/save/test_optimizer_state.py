@@ -116,7 +116,7 @@ def test_what_cannot_be_kept_is_refused(tmp_path):
 
 
 def test_a_plan_says_it_again_after_it_was_written(tmp_path):
-    from transferpipe.planning.read_plan import plan_from_data
+    from transferpipe.planning.reading.read_plan import plan_from_data
 
     trained(tmp_path / "t.keras")
     plan = transfer(tmp_path, edit=EDIT).plan

@@ -10,7 +10,7 @@ from unfolded import unfolded
 
 import transferpipe as tp
 from transferpipe.errors import RecipeError
-from transferpipe.planning.read_plan import plan_from_data
+from transferpipe.planning.reading.read_plan import plan_from_data
 
 RANDOM = np.random.default_rng(0)
 X, Y = RANDOM.normal(size=(32, 4)).astype("float32"), RANDOM.normal(size=(32, 2)).astype("float32")
@@ -299,7 +299,7 @@ class Several(keras.optimizers.SGD):
     ],
 )
 def test_state_that_cannot_be_taken_apart_is_dropped(case, tmp_path, monkeypatch):
-    from transferpipe.models.optimizer_slots import Slot
+    from transferpipe.models.state.optimizer_slots import Slot
     from transferpipe.save import optimizer_transfer
 
     original, target = fit(make()), make(("a", "b", "new"), Several() if case == "several" else "adam")

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 import transferpipe as tp
 from transferpipe.cli import main
 from transferpipe.errors import RecipeError
-from transferpipe.planning.read_plan import plan_from_data
+from transferpipe.planning.reading.read_plan import plan_from_data
 from transferpipe.prove.run_folder import verify_run
 
 RESNET = {

@@ -15,8 +15,8 @@ from tensorflow.python.framework import config
 from transferpipe.errors import RecipeError, ScoreError, VerificationError
 from transferpipe.score import finetune
 from transferpipe.score.data.splits import make_splits
-from transferpipe.score.seeded import seeded
-from transferpipe.score.train import Training, train
+from transferpipe.score.training.seeded import seeded
+from transferpipe.score.training.train import Training, train
 
 DATA = blobs()
 FAST = {"epochs": 3, "batch_size": 8, "learning_rate": 0.01}

@@ -10,12 +10,13 @@ from keras import layers
 
 from transferpipe.digits import DATA, digits_left, load_digits
 from transferpipe.errors import RecipeError, VerificationError
-from transferpipe.score import fit, head_training
+from transferpipe.score import head_training
 from transferpipe.score.comparison import compare, difference, mean_and_spread
-from transferpipe.score.fit import Division, Repetition, correct_after_training, divide
-from transferpipe.score.frozen import live_weights
 from transferpipe.score.head_training import fresh_weights
 from transferpipe.score.outputs import gives_probabilities
+from transferpipe.score.training import fit
+from transferpipe.score.training.fit import Division, Repetition, correct_after_training, divide
+from transferpipe.score.training.frozen import live_weights
 from transferpipe.zoo import digits_cnn, nested_classifier, small_mlp
 
 LABELS = [5, 6, 7, 8, 9]

@@ -10,7 +10,7 @@ from transferpipe.errors import FileError, RecipeError, ScoreError
 from transferpipe.execute.prepare import prepare
 from transferpipe.execute.run import execute
 from transferpipe.execute.score_run import score_run
-from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.score import leep, parity
 from transferpipe.score.formulas import leep as formula
 

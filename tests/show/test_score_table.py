@@ -1,7 +1,7 @@
 """A score and its controls as text."""
 
 from transferpipe.score.result import Control, Score
-from transferpipe.show.score_table import score_text
+from transferpipe.show.sweeps.score_table import score_text
 
 SCORE = Score(
     value=0.91234,

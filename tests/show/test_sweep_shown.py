@@ -5,9 +5,9 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 from transferpipe.show.curves import curves, curves_svg
-from transferpipe.show.sweep_page import sweep_page
-from transferpipe.show.sweep_table import leaderboard_text
-from transferpipe.sweep.leaderboard import Entry, leaderboard
+from transferpipe.show.sweeps.sweep_page import sweep_page
+from transferpipe.show.sweeps.sweep_table import leaderboard_text
+from transferpipe.sweep.comparing.leaderboard import Entry, leaderboard
 from transferpipe.sweep.record import LeftOutVariant, SweepRecord
 
 
@@ -80,7 +80,7 @@ def test_a_curve_a_setting_and_a_line_for_a_control():
 
 
 def test_without_matplotlib_the_page_says_what_draws_the_curves(monkeypatch):
-    monkeypatch.setattr("transferpipe.show.sweep_page.is_installed", lambda name: False)
+    monkeypatch.setattr("transferpipe.show.sweeps.sweep_page.is_installed", lambda name: False)
     text = page(entries())
     assert text.count("<svg") == text.count('role="img"') > 0  # those that need none
     assert "matplotlib is not installed. For the next page: pip install &#39;transferpipe[plots]&#39;" in text

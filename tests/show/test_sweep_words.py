@@ -2,9 +2,9 @@
 
 import pytest
 
-from transferpipe.show.sweep_table import leaderboard_text
-from transferpipe.show.sweep_words import CONSTANT, ranks, said
-from transferpipe.sweep.leaderboard import Entry, leaderboard
+from transferpipe.show.sweeps.sweep_table import leaderboard_text
+from transferpipe.show.sweeps.sweep_words import CONSTANT, ranks, said
+from transferpipe.sweep.comparing.leaderboard import Entry, leaderboard
 
 FAILED = {"status": "failed", "problems": ["score: odd"], "exit": 3}
 

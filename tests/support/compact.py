@@ -13,7 +13,7 @@ import pytest
 from transferpipe.errors import RecipeError
 from transferpipe.planning.model import Plan
 from transferpipe.planning.planner import make_plan
-from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.planning.structure import LayerState, TargetStructure
 from transferpipe.weights.spec import Catalog, WeightSpec, catalog_of
 

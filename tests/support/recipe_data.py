@@ -3,7 +3,7 @@
 import pytest
 
 from transferpipe.errors import RecipeError, UnsafeError
-from transferpipe.planning.read_recipe import read_recipe as parse
+from transferpipe.planning.reading.read_recipe import read_recipe as parse
 from transferpipe.recipe.trust import resolve
 
 SMALL = {"source": {"path": "a.h5"}, "target": {"path": "b.keras"}}

@@ -5,7 +5,7 @@ from compact import catalog, structure
 
 from transferpipe.errors import RecipeError
 from transferpipe.planning.planner import make_plan
-from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.planning.reading.read_recipe import read_recipe
 
 
 def torch_plan(target, sources, mapping=None, *, torch=None, **keys):

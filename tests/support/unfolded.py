@@ -1,7 +1,7 @@
 """What is printed, as one line: how it is folded is tested where it is."""
 
 from transferpipe.planning.model import Plan
-from transferpipe.planning.plan_table import plan_text
+from transferpipe.planning.tables.plan_table import plan_text
 
 
 def unfolded(printed):

@@ -6,7 +6,7 @@ import json
 import yaml
 
 from transferpipe.sweep.best import write_best
-from transferpipe.sweep.leaderboard import Entry, leaderboard
+from transferpipe.sweep.comparing.leaderboard import Entry, leaderboard
 from transferpipe.sweep.variant import Planned, Variant, write_variant
 
 

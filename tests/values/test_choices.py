@@ -113,7 +113,7 @@ def test_of_equal_magnitudes_the_first_are_chosen(here):
 
 
 def test_the_plan_keeps_what_is_chosen(here):
-    from transferpipe.planning.read_plan import plan_from_data
+    from transferpipe.planning.reading.read_plan import plan_from_data
 
     edits = {
         "e": {"at": ".*/kernel", "largest": 0.5, "of": "filters", "set": 0},

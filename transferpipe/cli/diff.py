@@ -66,7 +66,7 @@ def _composed(overrides: list[str], config_dir: str | None) -> Mapping[str, Any]
 
 
 def _recipe(words: list[str], composed: Mapping[str, Any]) -> Recipe:
-    from transferpipe.planning.read_recipe import read_comparison
+    from transferpipe.planning.reading.read_recipe import read_comparison
 
     sides = [parse_call(word, letter) if is_call(word) else word for letter, word in zip("AB", words, strict=True)]
     return read_comparison(sides[0], sides[1], composed)

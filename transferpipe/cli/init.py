@@ -23,7 +23,7 @@ from transferpipe.execute.prepare import prepare
 from transferpipe.execute.propose import SIDES, propose
 from transferpipe.files.atomic import new_folders, write_text
 from transferpipe.planning.model import Plan
-from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.planning.suggest.first_recipe import first_recipe
 from transferpipe.recipe.calls import is_call, parse_call
 from transferpipe.text.visible import visible

@@ -22,16 +22,16 @@ from transferpipe.cli.verbs import JSON, QUIET, Arguments
 from transferpipe.errors import FileError, Problem, RecipeError
 from transferpipe.execute.prepare import prepare
 from transferpipe.models.opened import Prepared
-from transferpipe.planning.changes_table import changes_text
 from transferpipe.planning.model import PlanWarning
-from transferpipe.planning.plan_changes import PlanChanges, compare_plans
-from transferpipe.planning.plan_table import plan_text, warnings_text
-from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.planning.reading.read_recipe import read_recipe
+from transferpipe.planning.tables.changes_table import changes_text
+from transferpipe.planning.tables.plan_changes import PlanChanges, compare_plans
+from transferpipe.planning.tables.plan_table import plan_text, warnings_text
 from transferpipe.progress import SHOWN
 from transferpipe.prove.manifest import read_plan
 from transferpipe.prove.provenance import Request, recipe_text
 from transferpipe.recipe.model import Recipe
-from transferpipe.show.verdict_table import verdict_text
+from transferpipe.show.sweeps.verdict_table import verdict_text
 from transferpipe.text.fold import hang
 from transferpipe.text.visible import visible
 
@@ -124,9 +124,9 @@ class _LoggedRun:
         if not self._names:
             return
         from transferpipe.cli.sweeps.expansion import values_by_key
-        from transferpipe.sweep.job import DONE, FAILED
-        from transferpipe.sweep.leaderboard import Entry
+        from transferpipe.sweep.comparing.leaderboard import Entry
         from transferpipe.sweep.loggers import open_loggers
+        from transferpipe.sweep.running.job import DONE, FAILED
 
         assert report.folder is not None
         status = {"status": FAILED, "problems": ["scoring failed"]} if scored and score is None else {"status": DONE}
@@ -248,7 +248,7 @@ def _print_line(label: str, text: str) -> None:
 
 def _score(recipe: Recipe, report: Report, trusted: tuple[str, ...]) -> Mapping[str, Any]:
     from transferpipe.execute.score_run import score_run
-    from transferpipe.show.score_table import score_text
+    from transferpipe.show.sweeps.score_table import score_text
 
     assert report.folder is not None
     score = score_run(recipe, report, trusted)

@@ -11,7 +11,7 @@ from transferpipe.cli.verbs import JSON, QUIET, Arguments
 from transferpipe.errors import VerificationError
 from transferpipe.progress import SHOWN
 from transferpipe.prove.run_folder import verify_run
-from transferpipe.show.verdict_table import verdict_text
+from transferpipe.show.sweeps.verdict_table import verdict_text
 from transferpipe.text.visible import visible
 
 

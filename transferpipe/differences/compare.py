@@ -27,7 +27,7 @@ from transferpipe.differences.result import (
 )
 from transferpipe.errors import Problem, Problems, TransferError
 from transferpipe.execute.open_recipe import builds_of, describe_origin, layout_of, open_origin
-from transferpipe.models.build import check_names
+from transferpipe.models.building.build import check_names
 from transferpipe.models.source import ModelSource, live_model
 from transferpipe.models.structure import file_structure
 from transferpipe.planning.claims import find_units
@@ -36,7 +36,7 @@ from transferpipe.planning.learned_state import pair_states
 from transferpipe.planning.lint.settings import compare_settings
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, SettingDifference, SettingsCompared
 from transferpipe.planning.planner import pair_weights
-from transferpipe.planning.read_recipe import chain_of
+from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import Goal, apply_chain, goal_before
 from transferpipe.progress import Progress

@@ -14,13 +14,13 @@ from transferpipe.errors import Problems, RecipeError, VerificationError
 from transferpipe.execute.quantize import Finished, quantize, quantize_model
 from transferpipe.execute.run import Report
 from transferpipe.execute.warnings import found_in, value_warnings
-from transferpipe.models.build import backend_of_keras
+from transferpipe.models.building.build import backend_of_keras
 from transferpipe.models.loading import averages_of, drop_traces, reset_averages
 from transferpipe.models.opened import Prepared
 from transferpipe.models.target import ModelTarget
 from transferpipe.models.walk import Walked, walk
+from transferpipe.planning.advice.warned import refuse_warnings
 from transferpipe.planning.model import Plan, PlanWarning
-from transferpipe.planning.warned import refuse_warnings
 from transferpipe.prove.outcome import find_edits, outcome_lines
 from transferpipe.prove.parity.result import Parity
 from transferpipe.prove.verdict import verdict_of, with_parity

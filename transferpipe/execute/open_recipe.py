@@ -15,10 +15,9 @@ from transferpipe.fetch.find import find
 from transferpipe.fetch.found import FoundFile
 from transferpipe.fetch.open_path import open_found
 from transferpipe.files.stamp import Stamp, stamps_of
-from transferpipe.models.arguments import vouched_by
-from transferpipe.models.averages import AVERAGES, KERAS_FORMATS, averaged_file, averaged_model
-from transferpipe.models.baked import baked_variables, calls_noted, warn_of_baked
-from transferpipe.models.build import (
+from transferpipe.models.building.arguments import vouched_by
+from transferpipe.models.building.baked import baked_variables, calls_noted, warn_of_baked
+from transferpipe.models.building.build import (
     build_model,
     callables_of,
     check_names,
@@ -26,10 +25,11 @@ from transferpipe.models.build import (
     import_keras,
     keras_settings,
 )
-from transferpipe.models.fetched import files_noted
+from transferpipe.models.building.fetched import files_noted
 from transferpipe.models.opened import Opened
 from transferpipe.models.repeated import repeat_layers, warn_of_counts
 from transferpipe.models.source import ModelSource, live_model
+from transferpipe.models.state.averages import AVERAGES, KERAS_FORMATS, averaged_file, averaged_model
 from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.planning.layouts import find_layout, layout_called
 from transferpipe.planning.model import PlanWarning

@@ -12,16 +12,16 @@ from transferpipe.execute.quantize import check_quantizable
 from transferpipe.execute.reverse import turn_back
 from transferpipe.execute.score_checks import _check_score, check_early
 from transferpipe.execute.upgrade import UpgradedTarget
-from transferpipe.models.build import check_names, require_keras
+from transferpipe.models.building.build import check_names, require_keras
 from transferpipe.models.loaded_flags import judge_freezing
 from transferpipe.models.opened import Opened, Prepared
 from transferpipe.models.target import FileTarget, Target
 from transferpipe.packages import is_installed, missing_package
-from transferpipe.planning.inputs import pin_inputs
+from transferpipe.planning.advice.warned import refuse_warnings
 from transferpipe.planning.layouts.export import plan_export
 from transferpipe.planning.model import Exported, PlanWarning
 from transferpipe.planning.planner import make_plan
-from transferpipe.planning.warned import refuse_warnings
+from transferpipe.planning.reading.inputs import pin_inputs
 from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import Recipe, Save
 from transferpipe.recipe.outputs import output_of, outputs_of

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from transferpipe.execute.open_recipe import open_recipe
 from transferpipe.execute.upgrade import UpgradedTarget
 from transferpipe.models.target import FileTarget
-from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.planning.suggest.sides import Sides, Statistics
 from transferpipe.planning.suggest.suggest import suggest_mapping
 from transferpipe.planning.suggest.suggestion import Suggestion

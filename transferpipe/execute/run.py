@@ -25,9 +25,9 @@ from transferpipe.models.repeated import repeats_to_data
 from transferpipe.models.source import ModelSource
 from transferpipe.models.target import FileTarget, ModelTarget, Target, is_worth_loading
 from transferpipe.packages import is_installed
-from transferpipe.planning.inputs import inputs_of
+from transferpipe.planning.advice.warned import describe_warnings, refuse_warnings
 from transferpipe.planning.model import Plan, PlanWarning
-from transferpipe.planning.warned import describe_warnings, refuse_warnings
+from transferpipe.planning.reading.inputs import inputs_of
 from transferpipe.progress import Progress
 from transferpipe.prove.archive import verify_archive
 from transferpipe.prove.file import UNRECORDED, Proof, verify_file
@@ -102,7 +102,7 @@ class Report:
         return "\n".join([*self.verdict.lines(self.checked), *found, self._counts, *state, *warned])
 
     def _repr_html_(self) -> str:
-        from transferpipe.planning.plan_table import plan_html, warnings_html
+        from transferpipe.planning.tables.plan_table import plan_html, warnings_html
         from transferpipe.text.notebook import html_details, html_fragment, html_lines
 
         state = [str(self.plan.optimizer)] if self.plan.optimizer.fate != "none" else []

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
-from transferpipe.models.build import import_keras
+from transferpipe.models.building.build import import_keras
 from transferpipe.models.settings import settings_kept
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.recipe.model import Build, Recipe, walk_builds

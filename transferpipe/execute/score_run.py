@@ -18,11 +18,11 @@ from transferpipe.errors import Problem, ScoreError, TransferError
 from transferpipe.execute.run import Report
 from transferpipe.execute.score_checks import RUN, is_ours, split_label
 from transferpipe.files.atomic import write_text
-from transferpipe.models.build import import_keras, values_of
+from transferpipe.models.building.build import import_keras, values_of
 from transferpipe.models.keras_private import closing_name_scopes
 from transferpipe.models.loaded_once import load_once
-from transferpipe.models.random_states import seed_states
 from transferpipe.models.settings import settings_kept
+from transferpipe.models.state.random_states import seed_states
 from transferpipe.planning.model import Plan
 from transferpipe.recipe.model import Build, Recipe
 from transferpipe.recipe.outputs import output_of

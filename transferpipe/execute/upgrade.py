@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.errors import Problem, RecipeError, UnsafeError
-from transferpipe.models.build import import_keras
+from transferpipe.models.building.build import import_keras
 from transferpipe.models.deferred.attempt import DeclaredTooMuchError, check_declared
 from transferpipe.models.settings import settings_kept
 from transferpipe.models.target import ModelTarget
 from transferpipe.planning.model import PlanWarning
 from transferpipe.planning.planner import make_plan
-from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.recipe.model import SINGLE, Recipe, Verify
 from transferpipe.recipe.outputs import outputs_of
 from transferpipe.values.compute import Values

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from transferpipe.models.build import TENSORFLOW, backend_of_keras, import_keras
+from transferpipe.models.building.build import TENSORFLOW, backend_of_keras, import_keras
 from transferpipe.models.keras_private import layers_in
 from transferpipe.recent import Recent
 

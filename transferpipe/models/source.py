@@ -8,8 +8,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.models.baked import baked_variables
-from transferpipe.models.build import import_keras
+from transferpipe.models.building.baked import baked_variables
+from transferpipe.models.building.build import import_keras
 from transferpipe.models.target import ModelTarget
 from transferpipe.models.walk import Walked
 from transferpipe.weights.spec import Catalog

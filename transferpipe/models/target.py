@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.files.segment import Segment
-from transferpipe.models.fetched import Fetched
+from transferpipe.models.building.fetched import Fetched
 from transferpipe.models.keras_private import get_flag, has_value, own_variables, set_flag
 from transferpipe.models.loading import load_values
-from transferpipe.models.lookups import LearnedState, put_into_config, special_terms
 from transferpipe.models.network import live_network
+from transferpipe.models.state.lookups import LearnedState, put_into_config, special_terms
 from transferpipe.models.structure import (
     SETTINGS,
     _is_recorded,

@@ -8,7 +8,8 @@ from itertools import chain
 from typing import Any, Literal
 
 from transferpipe.errors import Problems
-from transferpipe.planning.advice import advise_dtype, advise_shape
+from transferpipe.planning.advice.shapes import advise_dtype, advise_shape
+from transferpipe.planning.advice.taking_out import advise_keeping
 from transferpipe.planning.dtypes import kind_of
 from transferpipe.planning.model import (
     UNMATCHED_RULE,
@@ -21,9 +22,8 @@ from transferpipe.planning.model import (
     entries_of,
 )
 from transferpipe.planning.pairing.taken import Taken
-from transferpipe.planning.read_recipe import chain_of
+from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
-from transferpipe.planning.taking_out import advise_keeping
 from transferpipe.planning.transforms import Goal, TransformError, goal_before, infer
 from transferpipe.recipe.model import Rule
 from transferpipe.weights.spec import Catalog, WeightSpec

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from transferpipe.errors import Problems
+from transferpipe.planning.advice.taking_out import advise_choosing, advise_keeping
 from transferpipe.planning.model import UNMATCHED_RULE, StateMove
-from transferpipe.planning.taking_out import advise_choosing, advise_keeping
 from transferpipe.recipe.model import From, Recipe, Rule
 from transferpipe.recipe.patterns import NameMatch, Pattern
 from transferpipe.weights.name import ancestors

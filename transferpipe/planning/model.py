@@ -497,7 +497,7 @@ class Plan:
 
     def __str__(self) -> str:
         # Imported here: `show` reads plans, and a plan is useful without it.
-        from transferpipe.planning.plan_table import plan_text
+        from transferpipe.planning.tables.plan_table import plan_text
 
         return plan_text(self)
 
@@ -506,7 +506,7 @@ class Plan:
         return f"<Plan {self.checksum}: {counts}, {counted(len(self.warnings), 'warning')}>"
 
     def _repr_html_(self) -> str:
-        from transferpipe.planning.plan_table import plan_html
+        from transferpipe.planning.tables.plan_table import plan_html
         from transferpipe.text.notebook import html_fragment, html_lines
 
         labels = {"recipe": self.recipe, **self.sources, "target": self.target}

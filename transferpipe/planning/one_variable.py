@@ -10,10 +10,10 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from transferpipe.errors import Problems
+from transferpipe.planning.advice.taking_out import advise_choosing
 from transferpipe.planning.claims import Unit
 from transferpipe.planning.fates import Fates
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, PlanWarning
-from transferpipe.planning.taking_out import advise_choosing
 from transferpipe.recipe.model import Rule
 from transferpipe.weights.spec import Catalog
 

@@ -9,6 +9,7 @@ from math import prod
 from typing import Literal
 
 from transferpipe.errors import Problems, RecipeError, did_you_mean
+from transferpipe.planning.advice.taking_out import advise_choosing, advise_keeping
 from transferpipe.planning.claims import Unit, find_units
 from transferpipe.planning.crossings import lint_crossings
 from transferpipe.planning.edits import check_edits, edits_of_weights
@@ -37,7 +38,6 @@ from transferpipe.planning.pairing.taken import (
 from transferpipe.planning.pairing.units import choose_units
 from transferpipe.planning.quantized import refuse_floats
 from transferpipe.planning.structure import TargetStructure
-from transferpipe.planning.taking_out import advise_choosing, advise_keeping
 from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import SINGLE, Origin, Recipe, Rule
 from transferpipe.recipe.patterns import Pattern

@@ -8,12 +8,12 @@ from typing import Any
 
 from transferpipe.errors import Problems, RecipeError
 from transferpipe.planning.model import Assignment, Plan
-from transferpipe.planning.read_recipe import chain_of
+from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.transforms import Goal, Transform, fit_chain
-from transferpipe.planning.transforms.axes import Reshape, Transpose
-from transferpipe.planning.transforms.flatten import FlattenOrder
-from transferpipe.planning.transforms.legacy import Flip
-from transferpipe.planning.transforms.select import Slice
+from transferpipe.planning.transforms.arranging.axes import Reshape, Transpose
+from transferpipe.planning.transforms.arranging.flatten import FlattenOrder
+from transferpipe.planning.transforms.arranging.legacy import Flip
+from transferpipe.planning.transforms.arranging.select import Slice
 from transferpipe.recipe.model import SINGLE, From, Rule
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.recipe.templates import Template

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from transferpipe.errors import Problem, Problems, VerificationError
 from transferpipe.files.atomic import final_name
-from transferpipe.models.build import import_keras
-from transferpipe.models.lookups import LearnedState
+from transferpipe.models.building.build import import_keras
+from transferpipe.models.state.lookups import LearnedState
 from transferpipe.models.target import ModelTarget, Target
 from transferpipe.models.walk import own_classes, walk
 from transferpipe.planning.model import PlanWarning

@@ -13,7 +13,7 @@ from typing import Any
 
 from transferpipe.errors import FileError, Problem
 from transferpipe.planning.model import Assignment, Plan
-from transferpipe.planning.read_plan import plan_from_data
+from transferpipe.planning.reading.read_plan import plan_from_data
 from transferpipe.weights.spec import Catalog
 
 MANIFEST, PLAN = "manifest.json", "plan.json"

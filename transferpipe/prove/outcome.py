@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.planning.model import Assignment, Plan
-from transferpipe.planning.plan_rows import KEPT_VALUES
-from transferpipe.planning.plan_table import edit_place
+from transferpipe.planning.tables.plan_rows import KEPT_VALUES
+from transferpipe.planning.tables.plan_table import edit_place
 from transferpipe.recipe.model import Edit
 from transferpipe.text.collapse import collapse, counted
 from transferpipe.values.compute import Values

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, Problems, VerificationError
 from transferpipe.files.atomic import final_name
-from transferpipe.models.build import import_keras
+from transferpipe.models.building.build import import_keras
 from transferpipe.models.target import ModelTarget, Target
 from transferpipe.models.walk import Walked, own_classes, to_numpy, walk
 from transferpipe.planning.model import Plan, PlanWarning

@@ -17,11 +17,11 @@ from transferpipe.fetch.name_list import NameFile
 from transferpipe.files.hashing import sha256
 from transferpipe.files.publishing import settle
 from transferpipe.files.segment import Segment
-from transferpipe.models.averages import AVERAGES, KERAS_FORMATS, averaged_file
 from transferpipe.models.repeated import repeat_layers
+from transferpipe.models.state.averages import AVERAGES, KERAS_FORMATS, averaged_file
 from transferpipe.planning.layouts.export import Held
 from transferpipe.planning.model import Plan
-from transferpipe.planning.read_plan import plan_from_data
+from transferpipe.planning.reading.read_plan import plan_from_data
 from transferpipe.progress import Progress
 from transferpipe.prove.compare import ExpectedWeight, compare_weight, digest_weight, is_placed, match_weights
 from transferpipe.prove.manifest import FORMAT_VERSION, MANIFEST, PLAN, is_sealed, read_json

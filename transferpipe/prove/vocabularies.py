@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from transferpipe.models.lookups import special_terms
 from transferpipe.models.source import ModelSource
+from transferpipe.models.state.lookups import special_terms
 from transferpipe.models.target import FileTarget, ModelTarget
 from transferpipe.save.assets import archived, assets_of
 from transferpipe.weights.file_source import FileSource

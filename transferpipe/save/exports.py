@@ -11,7 +11,7 @@ from typing import Any
 from transferpipe.errors import FileError, Problem, RecipeError, TransferError
 from transferpipe.files.atomic import temporary_beside
 from transferpipe.files.os_errors import cannot_be_written
-from transferpipe.models.build import import_keras
+from transferpipe.models.building.build import import_keras
 from transferpipe.models.keras_private import draw_value, has_value
 from transferpipe.models.target import ModelTarget, Target
 from transferpipe.models.walk import Walked, walk

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from transferpipe.errors import Problem, Problems, RecipeError, VerificationError
-from transferpipe.models.lookups import LearnedState, give_state, special_terms, state_of_config, state_of_layer
 from transferpipe.models.source import ModelSource
+from transferpipe.models.state.lookups import LearnedState, give_state, special_terms, state_of_config, state_of_layer
 from transferpipe.models.structure import configs_by_layer, names_by_path
 from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.planning.learned_state import lookups_of

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problem, Problems, RecipeError
 from transferpipe.files.atomic import final_name
 from transferpipe.files.segment import Segment
-from transferpipe.models.optimizer_slots import optimizer_of
+from transferpipe.models.state.optimizer_slots import optimizer_of
 from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.planning.model import Optimizer, Plan
 from transferpipe.recipe.model import Recipe

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, Problems, RecipeError, VerificationError
-from transferpipe.models.build import import_keras
+from transferpipe.models.building.build import import_keras
 from transferpipe.models.keras_private import variables_trained_by
-from transferpipe.models.optimizer_slots import (
+from transferpipe.models.source import ModelSource
+from transferpipe.models.state.optimizer_slots import (
     WHERE,
     Slot,
     Slots,
@@ -28,11 +29,10 @@ from transferpipe.models.optimizer_slots import (
     slots_of_file,
     stored_places,
 )
-from transferpipe.models.source import ModelSource
 from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.models.walk import own_classes
 from transferpipe.planning.model import Assignment, Optimizer, OptimizerArray, Plan
-from transferpipe.planning.read_recipe import chain_of
+from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.transforms import apply_chain
 from transferpipe.recipe.outputs import outputs_of, suffixes_with
 from transferpipe.values.checks import cast, check_finite

@@ -8,7 +8,6 @@ To add one:
 3. let it pass `transferpipe.testing.ScoreLaws`, and compare it with an independent implementation.
 """
 
-from transferpipe.score.convergence import Trained, trained_from
 from transferpipe.score.data import Splits, digits_data, npz_data, tf_data, training_share
 from transferpipe.score.evaluate import evaluate
 from transferpipe.score.finetune import finetune
@@ -19,6 +18,7 @@ from transferpipe.score.linear_probe import linear_probe
 from transferpipe.score.logme import logme
 from transferpipe.score.parity import parity
 from transferpipe.score.result import Control, Score
+from transferpipe.score.training.convergence import Trained, trained_from
 
 __all__ = [
     "Control",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
 from transferpipe.models.loaded_once import traced
 from transferpipe.score.data.splits import PARTS, Splits, splits_of
-from transferpipe.score.frozen import live_weights
+from transferpipe.score.training.frozen import live_weights
 
 if TYPE_CHECKING:
     import keras

@@ -8,17 +8,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from transferpipe.execute.score_checks import Given
-from transferpipe.models.build import require_tensorflow
+from transferpipe.models.building.build import require_tensorflow
 from transferpipe.models.loaded_once import traced_here
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_choice, check_classifier, check_data, check_positive, check_whole_numbers
-from transferpipe.score.convergence import Trained, convergence_note
 from transferpipe.score.data.splits import Splits
-from transferpipe.score.normalisation import estimate_fresh, fresh_frozen
 from transferpipe.score.outputs import accuracy, cross_entropy, gives_probabilities, outputs_of
 from transferpipe.score.result import Measured, Score
-from transferpipe.score.seeded import given_back, repetition_seeds, seeded
-from transferpipe.score.train import Training, train
+from transferpipe.score.training.convergence import Trained, convergence_note
+from transferpipe.score.training.normalisation import estimate_fresh, fresh_frozen
+from transferpipe.score.training.seeded import given_back, repetition_seeds, seeded
+from transferpipe.score.training.train import Training, train
 from transferpipe.text.collapse import counted
 from transferpipe.text.listing import listed
 

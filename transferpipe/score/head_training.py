@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from transferpipe.digits import SHAPE, digits_left, load_digits
 from transferpipe.execute.score_checks import Given
-from transferpipe.models.build import require_tensorflow
+from transferpipe.models.building.build import require_tensorflow
 from transferpipe.models.keras_private import layers_in
 from transferpipe.models.loaded_once import traced, traced_here
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_classifier, check_whole_numbers
 from transferpipe.score.comparison import compare, mean_and_spread
-from transferpipe.score.convergence import Trained, convergence_note
-from transferpipe.score.fit import Labelled, Repetition, Weights, correct_after_training
-from transferpipe.score.normalisation import estimate_fresh, normalisations
 from transferpipe.score.result import Control, Measured, Score
-from transferpipe.score.seeded import given_back, repetition_seeds
+from transferpipe.score.training.convergence import Trained, convergence_note
+from transferpipe.score.training.fit import Labelled, Repetition, Weights, correct_after_training
+from transferpipe.score.training.normalisation import estimate_fresh, normalisations
+from transferpipe.score.training.seeded import given_back, repetition_seeds
 
 if TYPE_CHECKING:
     import keras

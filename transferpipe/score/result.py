@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, ScoreError
-from transferpipe.score.convergence import Trained
+from transferpipe.score.training.convergence import Trained
 
 Kind = Literal["trained", "measured", "heuristic"]
 Part = Literal["validation", "test", ""]

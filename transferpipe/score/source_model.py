@@ -8,11 +8,11 @@ from transferpipe.errors import FileError, Problem, RecipeError
 from transferpipe.execute.score_run import Run
 from transferpipe.fetch.find import find
 from transferpipe.fetch.open_path import open_found
-from transferpipe.models.build import call, import_keras
+from transferpipe.models.building.build import call, import_keras
 from transferpipe.models.loaded_once import load_once
 from transferpipe.prove.reload import advise_loading, last_reason
 from transferpipe.recipe.model import Build, Origin
-from transferpipe.score.seeded import seeded
+from transferpipe.score.training.seeded import seeded
 
 if TYPE_CHECKING:
     import keras

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transferpipe.show.sweep_words import label_of
-from transferpipe.sweep.leaderboard import Leaderboard, Row
-from transferpipe.sweep.statistics import Estimate
+from transferpipe.show.sweeps.sweep_words import label_of
+from transferpipe.sweep.comparing.leaderboard import Leaderboard, Row
+from transferpipe.sweep.comparing.statistics import Estimate
 from transferpipe.sweep.variant import NAMED
 
 _SIZE = (7.2, 4.2)  # inches

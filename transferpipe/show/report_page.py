@@ -13,15 +13,15 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from transferpipe.codes import WARNINGS
+from transferpipe.planning.advice.warned import group_by_code
 from transferpipe.planning.model import Plan, PlanWarning
-from transferpipe.planning.plan_rows import plan_rows
-from transferpipe.planning.plan_table import summary_lines
-from transferpipe.planning.read_plan import warning_from_data
-from transferpipe.planning.warned import group_by_code
+from transferpipe.planning.reading.read_plan import warning_from_data
+from transferpipe.planning.tables.plan_rows import plan_rows
+from transferpipe.planning.tables.plan_table import summary_lines
 from transferpipe.prove.verdict import Verdict, describe_compared, verdict_from_data
 from transferpipe.show.network_picture import BOX, HEIGHT, WIDTH, fates_of, network_picture
 from transferpipe.show.pages import render
-from transferpipe.show.score_table import number_text, score_title
+from transferpipe.show.sweeps.score_table import number_text, score_title
 
 _FATES = ("assigned", "transformed", "kept", "made", "edited", "frozen")
 _SIZE = {"width": WIDTH, "box": BOX, "box_height": HEIGHT}

@@ -9,8 +9,8 @@ from pathlib import Path
 import yaml
 
 from transferpipe.files.atomic import write_text
-from transferpipe.sweep.job import is_finished
-from transferpipe.sweep.leaderboard import Entry, Leaderboard, Row
+from transferpipe.sweep.comparing.leaderboard import Entry, Leaderboard, Row
+from transferpipe.sweep.running.job import is_finished
 from transferpipe.sweep.variant import SEED, read_variant
 
 BEST = "best"

@@ -8,8 +8,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from transferpipe.sweep.comparing.leaderboard import Entry, varying_keys
 from transferpipe.sweep.epochs import epoch_curves
-from transferpipe.sweep.leaderboard import Entry, varying_keys
 from transferpipe.sweep.variant import NAMED, SEED
 
 if TYPE_CHECKING:

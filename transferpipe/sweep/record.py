@@ -12,13 +12,13 @@ from typing import Any
 
 from transferpipe.errors import FileError, Problem, RecipeError
 from transferpipe.files.atomic import write_text
-from transferpipe.planning.read_plan import warning_from_data
-from transferpipe.planning.warned import shorten_warnings
+from transferpipe.planning.advice.warned import shorten_warnings
+from transferpipe.planning.reading.read_plan import warning_from_data
 from transferpipe.prove.manifest import MANIFEST, read_json
 from transferpipe.sweep.columns import epochs_csv, inner_settings, table_csv
-from transferpipe.sweep.job import DONE, read_result
-from transferpipe.sweep.leaderboard import Entry, Leaderboard, leaderboard
-from transferpipe.sweep.rung import rung_from_data, stop_from_data, to_data
+from transferpipe.sweep.comparing.leaderboard import Entry, Leaderboard, leaderboard
+from transferpipe.sweep.running.job import DONE, read_result
+from transferpipe.sweep.running.rung import rung_from_data, stop_from_data, to_data
 from transferpipe.sweep.variant import FORMAT_VERSION, VARIANT, Planned, read_variant
 
 SWEEP, TABLE = "sweep.json", "sweep.csv"

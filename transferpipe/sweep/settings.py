@@ -11,8 +11,8 @@ import yaml
 from transferpipe.errors import Problems, RecipeError, did_you_mean
 from transferpipe.recipe.fields import hint_key
 from transferpipe.recipe.keys import SECTIONS, Key, Kind
-from transferpipe.sweep.halving import Halving, read_halving
-from transferpipe.sweep.leaderboard import Failed
+from transferpipe.sweep.comparing.leaderboard import Failed
+from transferpipe.sweep.running.halving import Halving, read_halving
 
 _KEYS = SECTIONS["sweep"]
 _TYPES: Mapping[Kind, Any] = {

@@ -15,12 +15,12 @@ from transferpipe.errors import FileError, Problem
 from transferpipe.files.atomic import write_text
 from transferpipe.files.os_errors import cannot_be_written
 from transferpipe.models.opened import Prepared
-from transferpipe.planning.warned import shorten_warnings
+from transferpipe.planning.advice.warned import shorten_warnings
 from transferpipe.prove.manifest import read_json
-from transferpipe.sweep.digests import digest_of
-from transferpipe.sweep.inputs import inputs_of, versions_of
-from transferpipe.sweep.rung import Rung, rung_from_data, to_data
-from transferpipe.sweep.state import State
+from transferpipe.sweep.identity.digests import digest_of
+from transferpipe.sweep.identity.inputs import inputs_of, versions_of
+from transferpipe.sweep.identity.state import State
+from transferpipe.sweep.running.rung import Rung, rung_from_data, to_data
 from transferpipe.weights.file_source import FileSource
 
 VARIANT = "variant.json"

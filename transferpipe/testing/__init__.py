@@ -5,7 +5,7 @@ for.
 Needs pytest, which nothing else in the package does.
 
 >>> from transferpipe.testing import TransformLaws
->>> from transferpipe.planning.transforms.values import Scale
+>>> from transferpipe.planning.transforms.computing.values import Scale
 >>> class TestScale(TransformLaws):
 ...     kind = Scale
 ...     cases = ((0.5, ((3, 4),)),)

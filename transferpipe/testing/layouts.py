@@ -14,7 +14,7 @@ from transferpipe.planning.layouts import find_layout, layout_called
 from transferpipe.planning.layouts.adapter import NoCounterpartError
 from transferpipe.planning.layouts.export import plan_export, plan_import
 from transferpipe.planning.layouts.layout import Layout
-from transferpipe.planning.read_recipe import chain_of
+from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.structure import LayerState, TargetStructure
 from transferpipe.planning.transforms import TransformError, apply_chain, infer
 from transferpipe.recipe.layouts import LAYOUTS

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from transferpipe.sweep.job import DONE, FAILED, RESULT
-from transferpipe.sweep.leaderboard import Entry
+from transferpipe.sweep.comparing.leaderboard import Entry
 from transferpipe.sweep.loggers import check_loggers, open_loggers
+from transferpipe.sweep.running.job import DONE, FAILED, RESULT
 from transferpipe.sweep.variant import Planned, Variant, write_variant
 
 _SCORE = {"name": "test accuracy", "value": 0.75, "kind": "trained", "higher_is_better": True, "seconds": 1.0}

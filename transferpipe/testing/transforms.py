@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import VerificationError
 from transferpipe.planning.transforms import NO_GOAL, Goal, Transform, TransformError, apply_chain, infer
-from transferpipe.planning.transforms.values import DTYPES
+from transferpipe.planning.transforms.computing.values import DTYPES
 from transferpipe.values.checks import check_step
 from transferpipe.weights.spec import numpy_dtype
 

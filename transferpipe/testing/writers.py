@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import transferpipe as tp
 from transferpipe.errors import FileError, Problem, TransferError
 from transferpipe.files.segment import Segment
-from transferpipe.planning.transforms.values import DTYPES
+from transferpipe.planning.transforms.computing.values import DTYPES
 from transferpipe.recipe.outputs import output_of
 from transferpipe.save.writers import Content, writer_for
 from transferpipe.weights.formats import open_source

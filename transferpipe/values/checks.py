@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problem, VerificationError
 from transferpipe.planning.dtypes import kind_of
 from transferpipe.planning.transforms import Transform
-from transferpipe.planning.transforms.values import Cast
+from transferpipe.planning.transforms.computing.values import Cast
 from transferpipe.values.cast_errors import CastError, measure_cast
 from transferpipe.weights.spec import numpy_dtype
 

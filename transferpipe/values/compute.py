@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problem, VerificationError
 from transferpipe.files.segment import Segment
 from transferpipe.planning.model import AssignedEntry, Assignment, Plan, SourceRef
-from transferpipe.planning.read_recipe import chain_of
+from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.transforms import (
     Goal,
     Transform,
@@ -24,7 +24,7 @@ from transferpipe.planning.transforms import (
     is_ours,
 )
 from transferpipe.planning.transforms.blocks import Blockwise
-from transferpipe.planning.transforms.values import Cast
+from transferpipe.planning.transforms.computing.values import Cast
 from transferpipe.recipe.model import Edit, Verify
 from transferpipe.values.cast_errors import CastError
 from transferpipe.values.checks import cast, check_finite, check_step, check_variance

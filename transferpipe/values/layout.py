@@ -14,7 +14,7 @@ from transferpipe.files.segment import Segment
 from transferpipe.planning.layouts import layout_by_names, layout_called
 from transferpipe.planning.layouts.export import Held, plan_export, plan_import
 from transferpipe.planning.model import Exported, Plan
-from transferpipe.planning.read_recipe import chain_of
+from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import TransformError, apply_chain, infer
 from transferpipe.recipe.outputs import output_of

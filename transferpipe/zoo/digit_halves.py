@@ -109,8 +109,8 @@ def _trained_weights(task: Task, split: int) -> list[NDArray[Any]]:
 
 
 def _train(task: Task, split: int) -> list[NDArray[Any]]:
-    from transferpipe.score.seeded import seeded
-    from transferpipe.score.train import Training, train
+    from transferpipe.score.training.seeded import seeded
+    from transferpipe.score.training.train import Training, train
 
     seed = _seed(task, split)
     with seeded(seed):

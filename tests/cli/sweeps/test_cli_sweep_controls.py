@@ -5,7 +5,7 @@ import json
 import pytest
 from sweeps import FOUR, OUT, SCORE, SCORED, calls, rows
 
-from transferpipe.sweep.leaderboard import leaderboard
+from transferpipe.sweep.comparing.leaderboard import leaderboard
 from transferpipe.sweep.record import read_entries
 
 NET = "{_target_: transferpipe.zoo.small_mlp}"

@@ -8,7 +8,7 @@ import pytest
 from command_line import RECIPE
 from sweeps import OUT, calls, rows
 
-from transferpipe.sweep.inputs import inputs_of
+from transferpipe.sweep.identity.inputs import inputs_of
 
 MODULE = """
 import helper

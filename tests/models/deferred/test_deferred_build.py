@@ -14,7 +14,7 @@ import written_zoo
 from keras.src.backend.common import global_state
 
 import transferpipe as tp
-from transferpipe.models.build import build_model
+from transferpipe.models.building.build import build_model
 from transferpipe.models.deferred.initializers import is_repeatable
 from transferpipe.models.walk import walk
 from transferpipe.recipe.model import Build

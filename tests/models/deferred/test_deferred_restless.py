@@ -10,7 +10,7 @@ import tricky_builders
 import troubled_builders
 
 from transferpipe.models import patches
-from transferpipe.models.build import build_model
+from transferpipe.models.building.build import build_model
 from transferpipe.models.deferred.holders import are_held_only_by, young_kept
 from transferpipe.models.walk import walk
 from transferpipe.recipe.model import Build

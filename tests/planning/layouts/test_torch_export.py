@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transferpipe.errors import RecipeError
 from transferpipe.planning.layouts.export import plan_export, plan_import
 from transferpipe.planning.layouts.torch import ADAPTERS
-from transferpipe.planning.read_recipe import chain_of
+from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.transforms import apply_chain
 from transferpipe.weights.spec import WeightSpec, catalog_of
 

@@ -6,7 +6,7 @@ from torch_plans import problem, steps, taken, torch_plan
 from unfolded import unfolded
 
 from transferpipe.planning.model import Adaptation
-from transferpipe.planning.read_plan import plan_from_data
+from transferpipe.planning.reading.read_plan import plan_from_data
 
 TARGET = """
 enc/conv1/kernel 3x3x4x8 float32 Conv2D

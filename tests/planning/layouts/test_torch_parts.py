@@ -4,7 +4,7 @@ import pytest
 from torch_plans import problem, steps, taken, torch_plan
 
 from transferpipe.planning.model import Adaptation
-from transferpipe.planning.read_recipe import chain_of
+from transferpipe.planning.reading.read_recipe import chain_of
 
 LSTM = "lstm/cell/kernel 4x12 float32 LSTMCell\n lstm/cell/recurrent_kernel 3x12 float32 LSTMCell\n lstm/cell/bias 12 float32 LSTMCell"
 TORCH = "rnn/weight_ih_l0 12x4\n rnn/weight_hh_l0 12x3\n rnn/bias_ih_l0 12\n rnn/bias_hh_l0 12"

@@ -14,7 +14,7 @@ from unfolded import unfolded
 import transferpipe as tp
 from transferpipe.planning.lint.settings import compare_settings
 from transferpipe.planning.model import SettingsCompared
-from transferpipe.planning.read_plan import plan_from_data
+from transferpipe.planning.reading.read_plan import plan_from_data
 from transferpipe.weights.keras.layer_settings import spell_activation
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.translations import layer_function

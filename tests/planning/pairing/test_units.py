@@ -304,7 +304,7 @@ def test_the_order_is_the_best_one(tmp_path):
 
 
 def test_a_plan_with_choices_survives_its_record_and_pins_them(tmp_path):
-    from transferpipe.planning.read_plan import plan_from_data
+    from transferpipe.planning.reading.read_plan import plan_from_data
 
     path = saved(built(dense, 4, 6), tmp_path / "a.keras")
     plan = tp.plan(path, built(dense, 7, 9), mapping=WIDEN)
@@ -393,7 +393,7 @@ def test_what_alignment_needs(tmp_path):
     ],
 )
 def test_what_a_rule_may_say(more, fix, tmp_path):
-    from transferpipe.planning.read_recipe import read_recipe
+    from transferpipe.planning.reading.read_recipe import read_recipe
 
     base = {"sources": {"own": "a.h5", "other": "b.h5"}, "target": "c.keras"}
 

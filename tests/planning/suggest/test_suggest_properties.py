@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transferpipe.planning.planner import make_plan
-from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.suggest.sides import Sides
 from transferpipe.planning.suggest.suggest import suggest_mapping

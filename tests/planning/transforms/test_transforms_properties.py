@@ -8,18 +8,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from transferpipe.planning.transforms import TransformError, apply_chain, infer
-from transferpipe.planning.transforms.axes import Reshape, Transpose
-from transferpipe.planning.transforms.combine import WeightNorm
-from transferpipe.planning.transforms.flatten import FlattenOrder
-from transferpipe.planning.transforms.join import Concat, Stack
-from transferpipe.planning.transforms.merge import Linear, Mean, Slerp
-from transferpipe.planning.transforms.pad import Pad
-from transferpipe.planning.transforms.random_drops import Dare, Della
+from transferpipe.planning.transforms.arranging.axes import Reshape, Transpose
+from transferpipe.planning.transforms.arranging.flatten import FlattenOrder
+from transferpipe.planning.transforms.arranging.join import Concat, Stack
+from transferpipe.planning.transforms.arranging.pad import Pad
+from transferpipe.planning.transforms.arranging.select import Slice, Take
+from transferpipe.planning.transforms.computing.combine import WeightNorm
+from transferpipe.planning.transforms.computing.reduce import Sum
+from transferpipe.planning.transforms.computing.values import DTYPES, Cast, Fill, Scale
+from transferpipe.planning.transforms.merging.merge import Linear, Mean, Slerp
+from transferpipe.planning.transforms.merging.random_drops import Dare, Della
+from transferpipe.planning.transforms.merging.task_vectors import TaskArithmetic, Ties
 from transferpipe.planning.transforms.ranges import Range
-from transferpipe.planning.transforms.reduce import Sum
-from transferpipe.planning.transforms.select import Slice, Take
-from transferpipe.planning.transforms.task_vectors import TaskArithmetic, Ties
-from transferpipe.planning.transforms.values import DTYPES, Cast, Fill, Scale
 from transferpipe.weights.spec import numpy_dtype
 
 # Timing says nothing here: the machine may be busy with other tests.

@@ -20,7 +20,7 @@ from transferpipe.cli.sweeps.expansion import as_override
 from transferpipe.cli.sweeps.workers import PAGE, Terms, leave_page, run_in_own_process, run_steered, run_task
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.interruption import raise_if_interrupted
-from transferpipe.sweep.job import (
+from transferpipe.sweep.running.job import (
     MOST_DEATHS,
     STARTED,
     OnResult,

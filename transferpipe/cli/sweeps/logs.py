@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from transferpipe.sweep.job import LOGGED, OnResult, Result
-from transferpipe.sweep.leaderboard import Entry
+from transferpipe.sweep.comparing.leaderboard import Entry
 from transferpipe.sweep.loggers import open_loggers
+from transferpipe.sweep.running.job import LOGGED, OnResult, Result
 from transferpipe.text.visible import visible
 
 

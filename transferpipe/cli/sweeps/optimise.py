@@ -27,10 +27,10 @@ from transferpipe.cli.sweeps.workers import run_with_page
 from transferpipe.errors import Problem, Problems, RecipeError, TransferError
 from transferpipe.execute.prepare import prepare
 from transferpipe.files.atomic import write_text
-from transferpipe.planning.read_recipe import read_recipe
-from transferpipe.show.sweep_words import in_short
-from transferpipe.sweep.job import RESULT, Result, failed, forget_attempt, read_result
+from transferpipe.planning.reading.read_recipe import read_recipe
+from transferpipe.show.sweeps.sweep_words import in_short
 from transferpipe.sweep.record import entries_in
+from transferpipe.sweep.running.job import RESULT, Result, failed, forget_attempt, read_result
 from transferpipe.sweep.settings import SweepSettings
 from transferpipe.sweep.variant import FORMAT_VERSION, SEED, Planned, Variant, planned, write_variant
 from transferpipe.text.visible import visible

@@ -24,14 +24,14 @@ from transferpipe.cli.transfer import check_name
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 from transferpipe.execute.prepare import prepare
 from transferpipe.interruption import raise_if_interrupted
-from transferpipe.planning.read_recipe import read_recipe
-from transferpipe.sweep.controls import controls_of, unmet_need
-from transferpipe.sweep.digests import recall_digests
-from transferpipe.sweep.job import texts_written
+from transferpipe.planning.reading.read_recipe import read_recipe
+from transferpipe.sweep.comparing.controls import controls_of, unmet_need
+from transferpipe.sweep.identity.digests import recall_digests
+from transferpipe.sweep.identity.state import state_of
 from transferpipe.sweep.plan import Broken, SweepPlan
-from transferpipe.sweep.rung import EPOCHS, Rung
+from transferpipe.sweep.running.job import texts_written
+from transferpipe.sweep.running.rung import EPOCHS, Rung
 from transferpipe.sweep.settings import SweepSettings, check_named, read_settings_of
-from transferpipe.sweep.state import state_of
 from transferpipe.sweep.variant import NAMED, SEED, Planned, Variant, planned
 
 _GROWING = (

@@ -12,9 +12,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from transferpipe.show.score_table import number_text
-from transferpipe.show.sweep_words import MOST_WHOLE, in_short, some
-from transferpipe.sweep.job import DONE, LOG, OnResult, Result
+from transferpipe.show.sweeps.score_table import number_text
+from transferpipe.show.sweeps.sweep_words import MOST_WHOLE, in_short, some
+from transferpipe.sweep.running.job import DONE, LOG, OnResult, Result
 from transferpipe.text.visible import visible
 
 _LINES, _KINDS = 4, 3  # of the progress of many variants, and of their failures

@@ -11,11 +11,11 @@ from transferpipe.cli.sweeps.results import table_of, write_results
 from transferpipe.cli.terminal import height, in_colour, is_terminal, muted, width
 from transferpipe.cli.verbs import JSON, Arguments
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.show.two_sweeps_table import two_sweeps_text
-from transferpipe.sweep.job import is_finished
-from transferpipe.sweep.lock import is_running
+from transferpipe.show.sweeps.two_sweeps_table import two_sweeps_text
+from transferpipe.sweep.comparing.two_sweeps import compare_sweeps
 from transferpipe.sweep.record import read_contents, read_data, require_sweep
-from transferpipe.sweep.two_sweeps import compare_sweeps
+from transferpipe.sweep.running.job import is_finished
+from transferpipe.sweep.running.lock import is_running
 
 _PAUSE = 2.0  # seconds
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from transferpipe.cli.terminal import height, in_colour, width
 from transferpipe.errors import TransferError
 from transferpipe.files.atomic import write_text
-from transferpipe.show.sweep_page import sweep_page
-from transferpipe.show.sweep_table import leaderboard_text
+from transferpipe.show.sweeps.sweep_page import sweep_page
+from transferpipe.show.sweeps.sweep_table import leaderboard_text
 from transferpipe.sweep.best import write_best
 from transferpipe.sweep.record import SweepRecord, board_of_record, with_results, write_record
 

@@ -24,19 +24,19 @@ from transferpipe.cli.verbs import DRY_RUN, JSON, Arguments
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.open_recipe import builds_kept
 from transferpipe.files.atomic import new_folders, remove_stale
-from transferpipe.show.halving_words import decision_text, halving_text, rung_text
-from transferpipe.show.variants_table import variants_text
+from transferpipe.show.sweeps.halving_words import decision_text, halving_text, rung_text
+from transferpipe.show.sweeps.variants_table import variants_text
 from transferpipe.sweep.about import about
-from transferpipe.sweep.digests import remember_digests
-from transferpipe.sweep.halving import decide, left_of
-from transferpipe.sweep.job import DONE, forget_attempt, is_finished, texts_written, why_again
-from transferpipe.sweep.leaderboard import Entry
-from transferpipe.sweep.lock import only_one
+from transferpipe.sweep.comparing.leaderboard import Entry
+from transferpipe.sweep.identity.digests import remember_digests
 from transferpipe.sweep.loggers import check_loggers
 from transferpipe.sweep.plan import SweepPlan
 from transferpipe.sweep.record import SweepRecord, entries_in, entry_of, merged, read_contents, read_data, with_results
+from transferpipe.sweep.running.halving import decide, left_of
+from transferpipe.sweep.running.job import DONE, forget_attempt, is_finished, texts_written, why_again
+from transferpipe.sweep.running.lock import only_one
+from transferpipe.sweep.running.steering import Steering, begin_steering
 from transferpipe.sweep.settings import SweepSettings
-from transferpipe.sweep.steering import Steering, begin_steering
 from transferpipe.sweep.variant import write_variant
 from transferpipe.text.collapse import counted
 from transferpipe.text.visible import visible

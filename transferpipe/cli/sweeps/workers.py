@@ -21,10 +21,10 @@ from omegaconf import DictConfig
 
 from transferpipe.files.atomic import write_text
 from transferpipe.interruption import interruptions
-from transferpipe.planning.read_plan import plan_from_data
+from transferpipe.planning.reading.read_plan import plan_from_data
 from transferpipe.prove.manifest import MANIFEST, PLAN, read_json
-from transferpipe.sweep.job import DONE, STARTED, Result, read_result, run_variant
-from transferpipe.sweep.steering import Steering
+from transferpipe.sweep.running.job import DONE, STARTED, Result, read_result, run_variant
+from transferpipe.sweep.running.steering import Steering
 from transferpipe.sweep.variant import read_variant
 
 PAGE, SWEEP_PAGE = "report.html", "sweep.html"

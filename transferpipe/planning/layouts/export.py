@@ -13,7 +13,7 @@ from transferpipe.planning.layouts.adapter import NoCounterpartError, Shape
 from transferpipe.planning.layouts.keys import keys_of
 from transferpipe.planning.layouts.like import Reference
 from transferpipe.planning.model import Exported, TensorPart
-from transferpipe.planning.read_recipe import chain_of
+from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import infer
 from transferpipe.recipe.model import Renaming

@@ -9,7 +9,7 @@ from transferpipe.planning.lint.arrangement import Arrangement
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import parse_transforms
-from transferpipe.planning.transforms.flatten import FlattenOrder
+from transferpipe.planning.transforms.arranging.flatten import FlattenOrder
 from transferpipe.weights.flatten_rows import RowPart, ValueRow, rows_before
 from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL
 from transferpipe.weights.name import ancestors

@@ -9,7 +9,7 @@ from transferpipe.planning.lint.layouts import lint_layouts
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
 from transferpipe.planning.structure import BATCH_NORMALIZATION, TargetStructure
 from transferpipe.planning.transforms import parse_transforms
-from transferpipe.planning.transforms.axes import Transpose
+from transferpipe.planning.transforms.arranging.axes import Transpose
 from transferpipe.recipe.outputs import output_of, outputs_of
 from transferpipe.text.listing import listed, listed_clauses
 from transferpipe.weights.name import ancestors

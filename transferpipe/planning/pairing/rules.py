@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
+from transferpipe.planning.advice.taking_out import advise_keeping
 from transferpipe.planning.claims import Unit, find_units
 from transferpipe.planning.layouts import find_stored, joined
 from transferpipe.planning.pairing.layouts import (
@@ -26,7 +27,6 @@ from transferpipe.planning.pairing.taken import (
     take_as_keras,
     unclear_names,
 )
-from transferpipe.planning.taking_out import advise_keeping
 from transferpipe.recipe.model import From, Rule
 from transferpipe.text.listing import and_more, quoted
 from transferpipe.weights.name import WeightName

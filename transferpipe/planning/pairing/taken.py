@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transferpipe.errors import Problems, did_you_mean
+from transferpipe.planning.advice.taking_out import advise_keeping
 from transferpipe.planning.claims import Unit
 from transferpipe.planning.layouts import Counterpart, find_counterpart, layout_called
 from transferpipe.planning.layouts.evidence import AxesEvidence, find_evidence
 from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning
 from transferpipe.planning.structure import TargetStructure
-from transferpipe.planning.taking_out import advise_keeping
 from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import Rule
 from transferpipe.weights.keras.layer_classes import BUILT_IN, stem, weight_names

@@ -18,7 +18,7 @@ from transferpipe.planning.dtypes import kind_of
 from transferpipe.planning.pairing.layouts import take_named
 from transferpipe.planning.pairing.rules import take_layer
 from transferpipe.planning.pairing.taken import Pairing, Taken, WantedUnit
-from transferpipe.planning.read_recipe import chain_of
+from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import TransformError, infer
 from transferpipe.recipe.layouts import KERAS

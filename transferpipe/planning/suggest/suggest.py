@@ -16,7 +16,7 @@ from transferpipe.planning.lint.flatten import find_flatten_orders
 from transferpipe.planning.model import Assignment, Plan
 from transferpipe.planning.pairing.taken import Taken
 from transferpipe.planning.planner import make_plan
-from transferpipe.planning.read_recipe import read_recipe
+from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.planning.suggest.generalise import FoundRule, find_rules
 from transferpipe.planning.suggest.graphs import Place
 from transferpipe.planning.suggest.hints import read_hints

@@ -13,31 +13,31 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from transferpipe.errors import did_you_mean
-from transferpipe.planning.transforms.arithmetic import Add, Noise, Normalize, Zero
-from transferpipe.planning.transforms.arrange import Interleave, NewAxis, Repeat, Split, Unstack
-from transferpipe.planning.transforms.attention import FuseQkv, UnfuseQkv
-from transferpipe.planning.transforms.axes import Reshape, Transpose
-from transferpipe.planning.transforms.channels import Channels
-from transferpipe.planning.transforms.combine import SpectralNorm, WeightNorm
-from transferpipe.planning.transforms.dequantize import Dequantize
-from transferpipe.planning.transforms.dimensions import Deflate, Inflate
-from transferpipe.planning.transforms.flatten import FlattenOrder
-from transferpipe.planning.transforms.folding import FoldBatchNorm
-from transferpipe.planning.transforms.join import Concat, Stack
-from transferpipe.planning.transforms.legacy import Flip, FromCudnn
-from transferpipe.planning.transforms.lora import MergeLora
-from transferpipe.planning.transforms.merge import Fisher, Lerp, Linear, Mean, Slerp
-from transferpipe.planning.transforms.pad import CropOrPad, Pad
-from transferpipe.planning.transforms.positions import ResizePositions
+from transferpipe.planning.transforms.arranging.arrange import Interleave, NewAxis, Repeat, Split, Unstack
+from transferpipe.planning.transforms.arranging.attention import FuseQkv, UnfuseQkv
+from transferpipe.planning.transforms.arranging.axes import Reshape, Transpose
+from transferpipe.planning.transforms.arranging.flatten import FlattenOrder
+from transferpipe.planning.transforms.arranging.join import Concat, Stack
+from transferpipe.planning.transforms.arranging.legacy import Flip, FromCudnn
+from transferpipe.planning.transforms.arranging.pad import CropOrPad, Pad
+from transferpipe.planning.transforms.arranging.select import Slice, Take
+from transferpipe.planning.transforms.arranging.take_units import TakeUnits
+from transferpipe.planning.transforms.computing.arithmetic import Add, Noise, Normalize, Zero
+from transferpipe.planning.transforms.computing.combine import SpectralNorm, WeightNorm
+from transferpipe.planning.transforms.computing.dequantize import Dequantize
+from transferpipe.planning.transforms.computing.folding import FoldBatchNorm
+from transferpipe.planning.transforms.computing.lora import MergeLora
+from transferpipe.planning.transforms.computing.reduce import Max, MeanAlong, Sum
+from transferpipe.planning.transforms.computing.values import Cast, Fill, Identity, Scale
+from transferpipe.planning.transforms.merging.merge import Fisher, Lerp, Linear, Mean, Slerp
+from transferpipe.planning.transforms.merging.random_drops import Dare, Della
+from transferpipe.planning.transforms.merging.task_vectors import Breadcrumbs, ModelStock, TaskArithmetic, Ties
 from transferpipe.planning.transforms.protocol import NO_GOAL, Goal, Transform, TransformError
-from transferpipe.planning.transforms.random_drops import Dare, Della
-from transferpipe.planning.transforms.reduce import Max, MeanAlong, Sum
-from transferpipe.planning.transforms.resize import Resize, ResizePatches
-from transferpipe.planning.transforms.rows import Classes, ClassNames, VocabularyRows
-from transferpipe.planning.transforms.select import Slice, Take
-from transferpipe.planning.transforms.take_units import TakeUnits
-from transferpipe.planning.transforms.task_vectors import Breadcrumbs, ModelStock, TaskArithmetic, Ties
-from transferpipe.planning.transforms.values import Cast, Fill, Identity, Scale
+from transferpipe.planning.transforms.resizing.channels import Channels
+from transferpipe.planning.transforms.resizing.dimensions import Deflate, Inflate
+from transferpipe.planning.transforms.resizing.positions import ResizePositions
+from transferpipe.planning.transforms.resizing.resize import Resize, ResizePatches
+from transferpipe.planning.transforms.resizing.rows import Classes, ClassNames, VocabularyRows
 from transferpipe.plugins import PlugInPoint
 
 __all__ = [

@@ -9,7 +9,7 @@ from typing import Any
 
 from transferpipe.errors import Problem, RecipeError, VerificationError
 from transferpipe.files.atomic import temporary_beside
-from transferpipe.models.build import import_keras
+from transferpipe.models.building.build import import_keras
 from transferpipe.models.keras_private import draw_value, has_value
 from transferpipe.models.opened import Prepared
 from transferpipe.models.settings import settings_kept

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError, UnsafeError
-from transferpipe.models.build import import_keras, values_of
+from transferpipe.models.building.build import import_keras, values_of
 from transferpipe.models.deferred.attempt import DeclaredTooMuchError, check_declared
 from transferpipe.models.walk import Walked
 from transferpipe.prove.parity.keras_trace import InputSpec, KerasRunner, Trace, describe_error

@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from transferpipe.fetch.open_path import open_path
-from transferpipe.models.build import import_keras
+from transferpipe.models.building.build import import_keras
 from transferpipe.models.keras_private import closing_name_scopes
 from transferpipe.models.settings import settings_kept
 from transferpipe.models.source import live_model

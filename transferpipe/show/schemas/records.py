@@ -14,12 +14,12 @@ from transferpipe.planning.model import FORMAT_VERSION, Plan, PlanWarning
 from transferpipe.prove import manifest
 from transferpipe.prove.parity.result import Parity
 from transferpipe.prove.verdict import Function, Weights
-from transferpipe.score.convergence import CURVES, DOUBTS, Ended
 from transferpipe.score.result import Part
+from transferpipe.score.training.convergence import CURVES, DOUBTS, Ended
 from transferpipe.show.schemas.types import Schema, schema_of
 from transferpipe.sweep import variant
-from transferpipe.sweep.job import DONE, FAILED
-from transferpipe.sweep.rung import OVER
+from transferpipe.sweep.running.job import DONE, FAILED
+from transferpipe.sweep.running.rung import OVER
 
 _TEXT: Schema = {"type": "string"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}

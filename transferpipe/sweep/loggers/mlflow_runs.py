@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from transferpipe.sweep.comparing.leaderboard import Entry
 from transferpipe.sweep.epochs import steps_of
-from transferpipe.sweep.job import RESULT, Result
-from transferpipe.sweep.leaderboard import Entry
 from transferpipe.sweep.loggers import Logger, label_in
+from transferpipe.sweep.running.job import RESULT, Result
 
 _LONGEST = 250  # MLflow refuses longer values in some of its stores
 _RECORDS = ("manifest.json", "score.json", "report.html", "run.log")

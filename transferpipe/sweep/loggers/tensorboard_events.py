@@ -8,10 +8,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from transferpipe.sweep.comparing.leaderboard import Entry
 from transferpipe.sweep.epochs import steps_of
-from transferpipe.sweep.job import Result
-from transferpipe.sweep.leaderboard import Entry
 from transferpipe.sweep.loggers import Logger
+from transferpipe.sweep.running.job import Result
 
 
 def open_logger(folder: Path, _: str) -> Logger:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from transferpipe.sweep.comparing.leaderboard import Entry
 from transferpipe.sweep.epochs import steps_of
-from transferpipe.sweep.job import Result
-from transferpipe.sweep.leaderboard import Entry
 from transferpipe.sweep.loggers import Logger, label_in
+from transferpipe.sweep.running.job import Result
 
 _LONGEST = 128  # characters of a project's or a run's name
 

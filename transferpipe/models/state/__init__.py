@@ -1,0 +1,1 @@
+"""What a model holds beside the weights of its layers."""

@@ -1,0 +1,249 @@
+"""What an optimizer's arrays are: which slot of which weight each of them is, in the order in which Keras saves them.
+
+Files number the arrays, and the order goes by `model.trainable_variables`, which another model of the same layers need
+not share. So Keras builds the optimizer of the file's configuration on the file's model, and every array is told by the
+list of the optimizer that it stands in: Keras keeps one list a slot (`_momentums`, `_velocities`), parallel to the
+variables that it was built with (keras/src/optimizers/base_optimizer.py, `_get_variable_index`).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import h5py
+from numpy.typing import NDArray
+
+from transferpipe.errors import Problem, RecipeError
+from transferpipe.models.building.build import import_keras
+from transferpipe.models.keras_private import variables_trained_by
+from transferpipe.models.walk import record, to_numpy, walk
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.spec import Catalog, WeightSpec
+
+WHERE = "optimizer"
+_LISTS_OF_ITS_OWN = ("_variables", "_trainable_variables")
+_CALLED = {"_model_variables_moving_average": "average", "_accumulated_gradients": "gradient_accumulator"}
+_HEADS = (WHERE, "optimizer_weights")
+_KERAS_FORMATS = ("keras", "weights_h5", "h5", "weights_json")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One array of an optimizer.
+
+    Attributes:
+        place: where it stands in a Keras file: ``optimizer/vars/2``.
+        kind: what it is: ``momentum``, ``average``, ``iterations``.
+        weight: the name of the weight that it belongs to; empty for what belongs to all of them.
+        shape: its shape.
+        dtype: its dtype.
+        variable: the Keras variable.
+    """
+
+    place: str
+    kind: str
+    weight: str
+    shape: tuple[int, ...]
+    dtype: str
+    variable: Any = field(repr=False, compare=False)
+
+    def value(self) -> NDArray[Any]:
+        """Return what the variable holds."""
+        return to_numpy(self.variable)
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The arrays of one optimizer.
+
+    Attributes:
+        optimizer: its class, such as ``Adam``; that of the inner one for a LossScaleOptimizer is behind a slash.
+        slots: its arrays in Keras's order.
+        averages: whether it keeps moving averages of the weights.
+    """
+
+    optimizer: str
+    slots: tuple[Slot, ...]
+    averages: bool = False
+
+
+def optimizer_of(source: FileSource) -> tuple[WeightSpec, ...]:
+    """Return what a Keras file holds of an optimizer."""
+    is_keras = source.format in _KERAS_FORMATS
+    return tuple(s for s in source.others if s.where.partition("/")[0] in _HEADS) if is_keras else ()
+
+
+def read_slots(optimizer: Any, names: Mapping[int, str]) -> Slots:
+    """Return the arrays of an optimizer that is built.
+
+    Args:
+        optimizer: the Keras optimizer.
+        names: the names of weights by the identity of their variables.
+    """
+    import keras
+
+    labels = dict(_labels(optimizer, names))
+    slots = []
+    for group in record(optimizer, WHERE):
+        # Optimizers hand over the values of `variables` under their numbers.
+        held = dict(zip((key for key, _ in group.entries), getattr(group.owner, "variables", ()), strict=False))
+        for key, value in group.entries:
+            variable = held.get(key, value)
+            # A LossScaleOptimizer saves the arrays of the inner one with its own, and once more below itself.
+            kind, weight = labels.get(id(variable), (key, ""))
+            shape, dtype = tuple(int(n) for n in variable.shape), keras.backend.standardize_dtype(variable.dtype)
+            slots.append(Slot(f"{group.path}/vars/{key}", kind, weight, shape, str(dtype), variable))
+    whole = [type(part).__name__ for part in _parts(optimizer)]
+    return Slots("/".join(whole), tuple(slots), any(getattr(part, "use_ema", False) for part in _parts(optimizer)))
+
+
+def _parts(optimizer: Any) -> Iterator[Any]:
+    while optimizer is not None:
+        yield optimizer
+        optimizer = getattr(optimizer, "inner_optimizer", None)
+
+
+def _labels(optimizer: Any, names: Mapping[int, str]) -> Iterator[tuple[int, tuple[str, str]]]:
+    """Yield what every array is, by the identity of its variable: the kind of slot, and the name of the weight."""
+    import keras
+
+    for depth, part in enumerate(_parts(optimizer)):
+        owners = variables_trained_by(part)
+        for attribute, value in vars(part).items():
+            if isinstance(value, keras.Variable):
+                yield id(value), ("inner " * depth + attribute.strip("_"), "")
+            elif isinstance(value, list) and attribute not in _LISTS_OF_ITS_OWN and len(value) == len(owners):
+                for owner, slot in zip(owners, value, strict=True):
+                    if isinstance(slot, keras.Variable):
+                        yield id(slot), (_kind(slot, owner, attribute), names.get(id(owner), owner.path))
+
+
+def _kind(slot: Any, owner: Any, attribute: str) -> str:
+    prefix = f"{owner.path.replace('/', '_')}_"
+    known = slot.name.removeprefix(prefix) if slot.name.startswith(prefix) else attribute.strip("_")
+    return _CALLED.get(attribute, known)
+
+
+def build_slots(optimizer: Any, variables: list[Any], names: Mapping[int, str]) -> Slots:
+    """Return the arrays that an optimizer of this configuration has once it is built on `variables`; it stays as it is.
+
+    Args:
+        optimizer: the Keras optimizer, or its serialised configuration.
+        variables: the trainable variables of the model.
+        names: the names of weights by the identity of their variables.
+    """
+    keras = import_keras()
+    config = optimizer if isinstance(optimizer, Mapping) else keras.optimizers.serialize(optimizer)
+    own = {} if isinstance(optimizer, Mapping) else {type(optimizer).__name__: type(optimizer)}
+    fresh = keras.optimizers.deserialize(copy.deepcopy(dict(config)), custom_objects=own)  # which it empties
+    if hasattr(fresh, "optimizers"):
+        what = f"a {type(fresh).__name__} of several optimizers cannot be taken apart"
+        raise RecipeError(Problem(WHERE, what, "set optimizer=drop"))
+    fresh.build(variables)
+    return read_slots(fresh, names)
+
+
+def slots_of_file(source: FileSource, frozen: Collection[str] = (), own: Mapping[str, type] | None = None) -> Slots:
+    """Return the arrays of the optimizer that a `.keras` or whole legacy `.h5` file is compiled with.
+
+    Args:
+        source: the file.
+        frozen: names of layers that are to be switched off before.
+        own: classes that are not Keras's, by their names.
+
+    Raises:
+        RecipeError: it has no optimizer, or Keras cannot load its model.
+    """
+    config = compiled_with(source)
+    if config is None:
+        what = f"{source.label} is not compiled: it names no optimizer"
+        raise RecipeError(Problem(WHERE, what, "compile the model and save it again, or set optimizer=drop"))
+    keras = import_keras()
+    try:
+        with warnings.catch_warnings():  # what Keras says on loading is for those who load
+            warnings.simplefilter("ignore")
+            model = keras.models.load_model(source.path, custom_objects=dict(own or {}), compile=False)
+            walked = walk(model, source.label)
+            names = _names_in_file(model, walked.catalog, {n: id(v) for n, v in walked.values.items()}, source)
+            for name in frozen:  # outermost first
+                walked.layers[name].trainable = False
+            return build_slots(config, model.trainable_variables, names)
+    except RecipeError:
+        raise
+    except Exception as error:  # a file's configuration may hold anything
+        first = str(error).strip().partition("\n")[0]
+        what = (
+            f"Keras cannot load {source.label} to distinguish its optimizer's arrays: {type(error).__name__}: {first}"
+        )
+        fix = "import the modules of its classes and use the live model, or set optimizer=drop"
+        raise RecipeError(Problem(WHERE, what, fix)) from error
+
+
+def compiled_with(source: FileSource) -> Mapping[str, Any] | None:
+    """Return the serialised optimizer that a file's model is compiled with; None where there is none."""
+    if source.format == "keras":
+        compiled = (source.config or {}).get("compile_config") or {}
+        found = compiled.get("optimizer")
+        return _as_config(found)
+    if source.format == "h5":
+        with h5py.File(source.path) as file:
+            text = file.attrs.get("training_config")
+        found = json.loads(text).get("optimizer_config") if text is not None else None
+        return _as_config(found)
+    return None
+
+
+def _as_config(found: Any) -> Mapping[str, Any] | None:
+    """Return an optimizer's serialised form, also where only its name is saved, as in ``compile("adam")``."""
+    if isinstance(found, str):
+        return {"class_name": found, "config": {}}
+    return found if isinstance(found, Mapping) else None
+
+
+def _names_in_file(model: Any, walked: Catalog, ids: Mapping[str, int], source: FileSource) -> dict[int, str]:
+    """Return the names that the file's weights have in its catalog, by the identity of the loaded variables."""
+    if source.format == "h5":  # by the order of `layer.weights`, as Keras finds them again
+        found: dict[int, str] = {}
+        held: dict[str, list[str]] = {}
+        for name in source.catalog.by_name:
+            held.setdefault(name.partition("/")[0], []).append(name)
+        for layer in model.layers:
+            weights = [*layer.trainable_weights, *layer.non_trainable_weights]
+            if len(weights) == len(held.get(layer.name, ())):
+                found.update((id(v), n) for v, n in zip(weights, held[layer.name], strict=True))
+        return found
+    places = {spec.where: source.catalog[spec.name].name for spec in source.catalog.expanded}
+    return {ids[w.name]: places[w.where] for w in walked if w.where in places}
+
+
+def stored_places(source: FileSource, slots: Slots) -> dict[str, WeightSpec] | None:
+    """Return what the file holds of every array, by its place; None where it holds others than Keras would load."""
+    specs = {spec.where: spec for spec in optimizer_of(source)}
+    if source.format == "h5":
+        with h5py.File(source.path) as file:
+            order = [f"optimizer_weights/{n.decode() if isinstance(n, bytes) else n}" for n in _weight_names(file)]
+        ordered = [specs[n] for n in order if n in specs]
+        own = [slot for slot in slots.slots if slot.place.rpartition("/vars/")[0] == WHERE]
+        pairs = dict(zip((s.place for s in own), ordered, strict=False)) if len(own) == len(ordered) else {}
+    else:
+        pairs = specs
+        own = list(slots.slots)
+    same = len(pairs) == len(own) and all(
+        s.place in pairs and (pairs[s.place].shape, pairs[s.place].dtype) == (s.shape, s.dtype) for s in own
+    )
+    return pairs if same else None
+
+
+def _weight_names(file: h5py.File) -> list[Any]:
+    attributes = file["optimizer_weights"].attrs
+    if "weight_names" in attributes:
+        return list(attributes["weight_names"])
+    names: list[Any] = []
+    while f"weight_names{len(names)}" in attributes:  # Keras cuts lists that are longer than HDF5's header
+        names.append(attributes[f"weight_names{len(names)}"])
+    return [name for part in names for name in part]

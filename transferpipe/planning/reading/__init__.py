@@ -1,0 +1,1 @@
+"""From data and files to recipes and plans, checked."""

@@ -1,0 +1,1 @@
+"""A plan, and what sets two apart, as text."""

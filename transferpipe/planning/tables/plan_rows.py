@@ -1,0 +1,334 @@
+"""The rows of a plan's table: one a rule and series of layers, each of which stands for its pairs and for no others.
+
+A row can be read both ways: its texts, expanded (`transferpipe.text.collapse`), are its weights. ``layer/*`` is all
+weights of a layer; ``=`` says that the source calls them by the same names, ``= without vgg16/`` by those without what
+the target has before them, ``enc/=`` by those with ``enc/`` before them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from transferpipe.planning.model import Assignment, Kept, Plan, SourceRef, StateMove
+from transferpipe.planning.reading.read_recipe import chain_of
+from transferpipe.text.collapse import SeriesMember, braces, grids, is_plain, series_of, split_name, write
+
+SAME = "="
+_SHORT = 20
+"""Names of the source up to so many characters are shown even where they are the target's without its beginning."""
+KEPT_VALUES: Mapping[str, str] = {
+    "initial": "initial values",
+    "file": "values of the file",
+    "model": "values of the model",
+}
+"""What the weights have that are kept, by where the target comes from."""
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One line of the table.
+
+    Attributes:
+        rule: the rule behind it.
+        target: the target weights, collapsed.
+        origin: where the values come from, collapsed, `SAME` where the names are the same; or why they are kept.
+        weights: how many weights.
+        parameters: how many elements.
+        notes: transforms, casts, edits, freezing.
+        kept: whether the weights keep their values.
+        names: the target weights.
+    """
+
+    rule: str
+    target: str
+    origin: str
+    weights: int
+    parameters: int
+    notes: str
+    kept: bool
+    names: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class _NameParts:
+    """A weight's name, split at its last `/`, or where it has none, as torch's have not, at its last dot.
+
+    A name without either is that of a layer.
+    """
+
+    alias: str
+    layer: str
+    separator: str
+    own: str
+
+    @property
+    def home(self) -> tuple[str, str, str]:
+        """Its layer."""
+        return self.alias, self.layer, self.separator
+
+
+def _place_of(name: str, alias: str = "") -> _NameParts:
+    separator = "/" if "/" in name else "." if "." in name else ""
+    layer, _, own = name.rpartition(separator) if separator else (name, "", "")
+    return _NameParts(alias, layer, separator, own)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One weight, and the names that its row collapses."""
+
+    weight: Assignment | Kept
+    place: _NameParts
+    origins: tuple[_NameParts, ...]
+    notes: str
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its names can be collapsed."""
+        return all(is_plain(p.layer) and is_plain(p.own) for p in (self.place, *self.origins))
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Weights of one layer that all come from one layer of each source.
+
+    Attributes:
+        entries: the weights.
+        own: what is written behind the layer's name.
+        theirs: the same for each source.
+    """
+
+    entries: tuple[_Entry, ...]
+    own: str
+    theirs: tuple[str, ...]
+
+    @property
+    def places(self) -> tuple[_NameParts, ...]:
+        """The layer and those of the sources, as the first weight has them."""
+        return (self.entries[0].place, *self.entries[0].origins)
+
+    @property
+    def moved(self) -> tuple[str, str, str] | None:
+        """What stands before the part of the name that both sides have in common, in each, and that part."""
+        place, *origins = self.places
+        if not origins:
+            return "", "", place.layer
+        if len(origins) > 1 or self.theirs[0] != self.own or origins[0].separator != place.separator:
+            return None
+        ours, theirs = place.layer.split("/"), origins[0].layer.split("/")
+        if ours == theirs:
+            return "", "", place.layer
+        common = 0
+        while common < min(len(ours), len(theirs)) and ours[-1 - common] == theirs[-1 - common]:
+            common += 1
+        before = ["".join(f"{part}/" for part in side[: len(side) - common]) for side in (ours, theirs)]
+        return (before[0], before[1], "/".join(ours[-common:])) if common else None
+
+
+def plan_rows(plan: Plan, only: Collection[str] | None = None) -> list[PlanRow]:
+    """Return the table's rows, those of assigned weights first, each kind in the order of the target's weights.
+
+    Args:
+        plan: the plan.
+        only: the names of the target's weights to return the rows of; all where it is left out.
+    """
+    frozen, owners = set(plan.freezing.frozen_weights), _Owners(plan)
+    groups: dict[tuple[Any, ...], list[_Entry]] = {}
+    weights: tuple[Assignment | Kept, ...] = (*plan.assignments, *plan.kept)
+    place = {weight.target: k for k, weight in enumerate(weights)}
+    for weight in weights:
+        if only is not None and weight.target not in only:
+            continue
+        origins = () if isinstance(weight, Kept) else tuple(_origin(plan, ref) for ref in weight.sources)
+        entry = _Entry(weight, _place_of(weight.target), origins, _notes(plan, weight, frozen))
+        reason = weight.reason if isinstance(weight, Kept) else ""
+        groups.setdefault((weight.rule, entry.notes, reason, len(origins)), []).append(entry)
+    rows = [row for group in groups.values() for row in _collapsed(plan, group, owners)]
+    rows.sort(key=lambda row: min(place[name] for name in row.names))
+    return [*rows, *(_state_row(plan, move) for move in plan.state if only is None)]
+
+
+def _origin(plan: Plan, ref: SourceRef) -> _NameParts:
+    return _place_of(ref.name, ref.source if len(plan.sources) > 1 else "")
+
+
+class _Owners:
+    """All weights of the layers of both sides, so that ``*`` is written where it stands for all of them alone."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._target, self._source = dict[Any, set[str]](), dict[Any, set[str]]()
+        self._rank: dict[str, int] = {}
+        for name in (*(a.target for a in plan.assignments), *(k.target for k in plan.kept)):
+            place = _place_of(name)
+            self._rank.setdefault(place.own, len(self._rank))
+            self._target.setdefault(place.home, set()).add(place.own)
+        for source in plan.source_weights:
+            place = _place_of(source.name, source.source if len(plan.sources) > 1 else "")
+            self._source.setdefault(place.home, set()).add(place.own)
+
+    def layer_of(self, weights: Iterable[_Entry]) -> _Layer:
+        """Return weights of one layer with what is to be written behind its name."""
+        entries = tuple(sorted(weights, key=lambda e: self._rank[e.place.own]))
+        place, *origins = (entries[0].place, *entries[0].origins)
+        own = [e.place.own for e in entries]
+        theirs = [[e.origins[k].own for e in entries] for k in range(len(origins))]
+        whole = place.separator == "/" and set(own) == self._target[place.home]
+        for origin, names in zip(origins, theirs, strict=True):
+            same = names == own and (origin.layer, origin.separator) == (place.layer, place.separator)
+            whole &= same or (origin.separator == "/" and names == own and set(own) == self._source.get(origin.home))
+        if whole:
+            return _Layer(entries, "*", ("*",) * len(origins))
+        return _Layer(entries, braces(own), tuple(map(braces, theirs)))
+
+
+def _collapsed(plan: Plan, group: Sequence[_Entry], owners: _Owners) -> Iterator[PlanRow]:
+    """Yield the rows of weights that have rule, notes and reason in common: as few as stand for them exactly."""
+    bundles: dict[tuple[Any, ...], list[_Entry]] = {}
+    for entry in group:
+        if entry.is_plain:
+            bundles.setdefault((entry.place.home, *(o.home for o in entry.origins)), []).append(entry)
+        else:
+            origins = [_join(o, o.layer, o.own) for o in entry.origins]
+            yield _row(plan, [entry], entry.weight.target, origins)
+    layers = [layer for bundle in bundles.values() for layer in _aligned(bundle, owners)]
+    prefixed: dict[tuple[Any, ...], dict[str, _Layer]] = {}
+    others = []
+    for layer in layers:
+        if moved := layer.moved:
+            alias = layer.places[-1].alias
+            key = (*moved[:2], layer.places[0].separator, layer.own, alias)
+            prefixed.setdefault(key, {})[moved[2]] = layer
+        else:
+            others.append(layer)
+    rows = [row for key, found in prefixed.items() for row in _moved_rows(plan, key[0], key[1], found)]
+    rows += _grid_rows(plan, others)
+    if len({key[:2] for key in prefixed}) > 1:  # perhaps what stands before the common part counts up as well
+        counted = _grid_rows(plan, layers)
+        rows = counted if len(counted) < len(rows) else rows
+    yield from rows
+
+
+def _aligned(bundle: Sequence[_Entry], owners: _Owners) -> Iterator[_Layer]:
+    """Yield weights of one layer together if each has one of its own in each source, or all the same."""
+    sides = range(len(bundle[0].origins))
+    if all(len({e.origins[k].own for e in bundle}) in (1, len(bundle)) for k in sides):
+        yield owners.layer_of(bundle)
+    else:
+        yield from (owners.layer_of([entry]) for entry in bundle)
+
+
+def _moved_rows(plan: Plan, ours: str, theirs: str, layers: Mapping[str, _Layer]) -> list[PlanRow]:
+    """Return the rows of layers that are called the same on both sides, apart from what stands before their names."""
+    texts = [(text, [layers[name] for name in names]) for text, names in series_of(layers)]
+    shown = []
+    for text, found in texts:
+        own = _own_text(found, found[0].own)
+        shown.append((f"{text}{found[0].places[0].separator}{own}", [e for layer in found for e in layer.entries]))
+    is_long = not (ours and theirs) and max(len(theirs + text) for text, _ in shown) > _SHORT
+    rows = []
+    for text, entries in shown:
+        same = theirs + SAME + (f" without {ours}" if ours else "") if is_long or ours == theirs else theirs + text
+        origins = [f"{o.alias}: {same}" if o.alias else same for o in entries[0].origins]
+        rows.append(_row(plan, entries, ours + text, origins))
+    return rows
+
+
+def _grid_rows(plan: Plan, layers: Sequence[_Layer]) -> list[PlanRow]:
+    """Return the rows of layers whose numbers and letters count up together on both sides."""
+    shapes: dict[tuple[Any, ...], dict[tuple[str, ...], _Layer]] = {}
+    for layer in layers:
+        split = [split_name(p.layer) for p in layer.places]
+        key = (
+            *(pieces for pieces, _ in split),
+            *((p.alias, p.separator) for p in layer.places),
+            layer.own,
+            layer.theirs,
+        )
+        shapes.setdefault(key, {})[split[0][1]] = layer
+    rows = []
+    for key, by_index in shapes.items():
+        pairs = [
+            SeriesMember(index, tuple(split_name(p.layer)[1] for p in layer.places[1:]))
+            for index, layer in by_index.items()
+        ]
+        for grid in grids(pairs):
+            found = [by_index[pair.target] for pair in grid.pairs]
+            place, *origins = found[0].places
+            target = _join(place, write(key[0], grid.columns), _own_text(found, found[0].own))
+            texts = []
+            for k, origin in enumerate(origins):
+                columns = grid.origin_columns(k)
+                assert columns is not None
+                texts.append(_join(origin, write(key[1 + k], columns), _own_text(found, found[0].theirs[k])))
+            rows.append(_row(plan, [entry for layer in found for entry in layer.entries], target, texts))
+    return rows
+
+
+def _own_text(layers: Sequence[_Layer], own: str) -> str:
+    """Return what is written behind the names of `layers`: a name where ``*`` would stand for that one alone."""
+    names = {e.place.own for layer in layers for e in layer.entries}
+    return names.pop() if own == "*" and len(names) == 1 else own
+
+
+def _join(place: _NameParts, layer: str, own: str) -> str:
+    return f"{f'{place.alias}:' if place.alias else ''}{layer}{place.separator}{own}"
+
+
+def _row(plan: Plan, entries: Sequence[_Entry], target: str, origins: Sequence[str]) -> PlanRow:
+    first = entries[0]
+    origin = " + ".join(origins)
+    if isinstance(first.weight, Kept):
+        reason = first.weight.reason
+        origin = f"kept: {reason}" if reason != "from: null" else f"kept ({KEPT_VALUES[plan.kept_values]})"
+    return PlanRow(
+        rule=first.weight.rule,
+        target=target,
+        origin=origin,
+        weights=len(entries),
+        parameters=sum(math.prod(e.weight.shape) for e in entries),
+        notes=first.notes,
+        kept=isinstance(first.weight, Kept),
+        names=tuple(e.weight.target for e in entries),
+    )
+
+
+def _state_row(plan: Plan, move: StateMove) -> PlanRow:
+    """Return the line of what a lookup layer learned, which is no weight and counts as none."""
+    origin = f"{move.source}:{move.source_layer}" if len(plan.sources) > 1 else move.source_layer
+    kept = move.fate == "kept"
+    what = "terms" if move.kind == "vocabulary" else "values"
+    return PlanRow(
+        rule=move.rule,
+        target=move.target,
+        origin="as the target has it" if kept else SAME if origin == move.target else origin,
+        weights=0,
+        parameters=0,
+        notes=f"state: {move.kind} kept" if kept else f"state: {move.kind}, {move.size:,} {what}",
+        kept=kept,
+    )
+
+
+def _notes(plan: Plan, entry: Assignment | Kept, frozen: Collection[str]) -> str:
+    notes = []
+    if isinstance(entry, Assignment):
+        notes += [*_adapted(entry), *(str(t) for t in chain_of(entry.merge, entry.transforms))]
+        if entry.cast_from != entry.dtype:
+            notes.append(f"{entry.cast_from} -> {entry.dtype}")
+    notes += [f"edit {e.name}" for e in plan.edits if e.at == entry.target]
+    if entry.target in frozen:
+        notes.append("frozen")
+    return ", ".join(notes)
+
+
+def _adapted(entry: Assignment) -> list[str]:
+    """Return the steps of each source before the merge, once if all have the same."""
+    texts = [[str(t) for t in chain_of(None, e.steps)] for e in entry.entries]
+    if len(texts) < 2 or not any(texts):
+        return [t for text in texts for t in text]
+    chains = [", ".join(text) or "as it is" for text in texts]
+    if len(set(chains)) < 2:
+        return [f"each: {chain}" for chain in chains[:1]]
+    return [f"{k}: {chain}" for k, chain in enumerate(chains, 1)]

@@ -1,0 +1,126 @@
+"""Transforms that join several weights: concat along an axis they have, stack along a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferpipe.planning.transforms.arguments import parse_integer, parse_named
+from transferpipe.planning.transforms.arranging.select import Slice
+from transferpipe.planning.transforms.checks import (
+    check_same_dtype,
+    check_same_shape,
+    find_axis,
+    remove_size,
+    replace_size,
+)
+from transferpipe.planning.transforms.protocol import PartialShape, Transform, TransformError
+from transferpipe.planning.transforms.ranges import Range
+
+_ARGUMENTS = ("axis",)
+
+
+@dataclass(frozen=True, slots=True)
+class Concat(Transform):
+    """Join the inputs, in their order, along an axis they have, as `numpy.concatenate` does."""
+
+    axis: int
+    name: ClassVar[str] = "concat"
+    arguments: ClassVar[tuple[str, ...]] = _ARGUMENTS
+    several: ClassVar[bool] = True
+    computes: ClassVar[bool] = False
+    reorders: ClassVar[bool] = True
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the transform for ``concat: {axis: -1}`` or ``concat: -1``."""
+        return cls(_parse_axis("concat", data))
+
+    def __str__(self) -> str:
+        return f"concat(axis={self.axis})"
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """See `Transform`."""
+        first = shapes[0]
+        axis = find_axis(self, self.axis, first)
+        rest = (*first[:axis], *first[axis + 1 :])
+        for position, shape in enumerate(shapes):
+            if len(shape) != len(first) or (*shape[:axis], *shape[axis + 1 :]) != rest:
+                what = f"{self}: input 0 has shape {first}, but input {position} has shape {shape}"
+                raise TransformError(what, f"give it sources whose shapes differ at most in axis {axis}")
+        return (*first[:axis], sum(shape[axis] for shape in shapes), *first[axis + 1 :])
+
+    def dtype(self, dtypes: Sequence[str]) -> str:
+        """See `Transform`."""
+        return check_same_dtype(self, dtypes)
+
+    def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """See `Transform`."""
+        return np.concatenate(arrays, axis=self.axis)
+
+    def shape_before(self, after: PartialShape) -> PartialShape | None:
+        """See `Transform`."""
+        return replace_size(after, self.axis, None)
+
+    def reverse_each(self, shapes: Sequence[tuple[int, ...]]) -> tuple[tuple[Transform, ...], ...] | None:
+        """See `Transform`."""
+        if any(shape[self.axis] == 0 for shape in shapes):
+            return None
+        ends = [0, *accumulate(shape[self.axis] for shape in shapes)]
+        return tuple((Slice((Range(a, b),), self.axis),) for a, b in pairwise(ends))
+
+
+@dataclass(frozen=True, slots=True)
+class Stack(Transform):
+    """Join the inputs, in their order, along a new axis, as `numpy.stack` does; `axis` counts in the result."""
+
+    axis: int
+    name: ClassVar[str] = "stack"
+    arguments: ClassVar[tuple[str, ...]] = _ARGUMENTS
+    several: ClassVar[bool] = True
+    computes: ClassVar[bool] = False
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the transform for ``stack: {axis: 0}`` or ``stack: 0``."""
+        return cls(_parse_axis("stack", data))
+
+    def __str__(self) -> str:
+        return f"stack(axis={self.axis})"
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """See `Transform`."""
+        shape = check_same_shape(self, shapes)
+        rank = len(shape) + 1
+        if not -rank <= self.axis < rank:
+            what = f"{self}: axis {self.axis} does not exist in a stack of shape {shape}, which has {rank} axes"
+            raise TransformError(what, f"use an axis from {-rank} to {rank - 1}")
+        axis = self.axis % rank
+        return (*shape[:axis], len(shapes), *shape[axis:])
+
+    def dtype(self, dtypes: Sequence[str]) -> str:
+        """See `Transform`."""
+        return check_same_dtype(self, dtypes)
+
+    def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """See `Transform`."""
+        return np.stack(arrays, axis=self.axis)
+
+    def shape_before(self, after: PartialShape) -> PartialShape | None:
+        """See `Transform`."""
+        return remove_size(after, self.axis)
+
+    def reverse_each(self, shapes: Sequence[tuple[int, ...]]) -> tuple[tuple[Transform, ...], ...] | None:
+        """See `Transform`."""
+        return tuple((Slice((k,), self.axis),) for k in range(len(shapes)))
+
+
+def _parse_axis(name: str, data: Any) -> int:
+    example = f"{{{name}: {{axis: -1}}}}"
+    axis = parse_named(name, data, example, _ARGUMENTS, _ARGUMENTS)["axis"] if isinstance(data, Mapping) else data
+    return parse_integer(f"axis of {name}", axis, example)

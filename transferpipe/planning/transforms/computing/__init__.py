@@ -1,0 +1,1 @@
+"""Transforms that compute new numbers of those of one layer."""

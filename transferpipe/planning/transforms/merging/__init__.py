@@ -1,0 +1,1 @@
+"""Methods that make one weight of those of several models."""

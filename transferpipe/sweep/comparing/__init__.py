@@ -1,0 +1,1 @@
+"""What the results of variants allow to be said of them, beside each other."""

@@ -1,0 +1,1 @@
+"""Variants on their way: each in its folder, when to stop, when to try again."""

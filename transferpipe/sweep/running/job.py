@@ -1,0 +1,245 @@
+"""Running one variant in its own folder, in whatever process: the same function for every engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import traceback
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transferpipe.errors import FileError, ScoreError, TransferError
+from transferpipe.execute.prepare import prepare
+from transferpipe.execute.run import execute
+from transferpipe.execute.score_run import score_run
+from transferpipe.files.atomic import write_text
+from transferpipe.files.locks import lock_file
+from transferpipe.files.os_errors import cannot_be_written
+from transferpipe.interruption import raise_if_interrupted
+from transferpipe.models.settings import folder_and_logging_kept
+from transferpipe.planning.model import Plan
+from transferpipe.planning.reading.read_recipe import read_recipe
+from transferpipe.prove.manifest import MANIFEST, PLAN, read_json
+from transferpipe.prove.provenance import Request, recipe_text
+from transferpipe.sweep.identity.digests import digest_of
+from transferpipe.sweep.identity.inputs import files_named
+from transferpipe.sweep.running.captured import captured
+from transferpipe.sweep.variant import FORMAT_VERSION, read_variant
+
+RESULT, LOG, STARTED, DEATHS = "result.json", "run.log", "started", "deaths"
+DONE, FAILED = "done", "failed"
+LOGGED = "logged-"  # and the name of a tool that was told of the result
+# In a process of its own: once may be the machine's fault (memory, a restart); twice is the variant's.
+MOST_DEATHS = 2
+_LOCK = ".lock"
+_FIELDS: Mapping[str, Mapping[str, type]] = {
+    DONE: {"checksum": str, "artifacts": list},
+    FAILED: {"problems": list, "exit": int},
+}
+
+Result = Mapping[str, Any]
+"""What a variant came to: ``status``, ``seconds``, and ``score`` and ``artifacts``, or ``problems`` and ``exit``."""
+Leave = Callable[[Path, Result], None]
+"""Leaves more in the folder of a variant that has a result, before that is there for others to see."""
+
+
+def run_variant(folder: Path, trusted: Collection[str] = (), leave: Leave | None = None) -> Result:
+    """Run the variant in `folder`, unless it is finished, and return its result, which is also left there.
+
+    Whatever goes wrong with it is its result. Two processes never run it at once.
+
+    Args:
+        folder: where `write_variant` put the variant.
+        trusted: packages that its recipe may name.
+        leave: called with the folder and the result.
+
+    Raises:
+        FileError: the folder cannot be read or written.
+    """
+    with lock_file(folder / _LOCK):
+        finished = read_result(folder)
+        if finished and is_finished(folder):
+            return finished
+        started = time.perf_counter()
+        _begin(folder)
+        try:
+            before = _named(folder)
+            result = _attempt(folder, trusted)
+            raise_if_interrupted()  # otherwise what a signal was made into would be the variant's result
+            result["wrote"] = sorted(t for t, digest in _named(folder).items() if before.get(t) != digest)
+            result["seconds"] = round(time.perf_counter() - started, 3)
+            if leave:
+                leave(folder, result)
+            write_text(folder / RESULT, _as_text(result))
+        except KeyboardInterrupt:  # unlike a death, it says nothing about the variant
+            (folder / STARTED).unlink(missing_ok=True)
+            raise
+        (folder / DEATHS).unlink(missing_ok=True)
+        return result
+
+
+def _named(folder: Path) -> dict[str, str | None]:
+    try:
+        return files_named(read_variant(folder)[0].recipe)
+    except FileError:  # the attempt says what is wrong with it
+        return {}
+
+
+def read_result(folder: Path) -> Result | None:
+    """Return the result in `folder`, or None if there is none yet, or one that is damaged: then it runs again."""
+    try:
+        result = read_json(folder / RESULT, FORMAT_VERSION) if (folder / RESULT).is_file() else {}
+    except FileError:
+        return None
+    kinds = _FIELDS.get(str(result.get("status")))
+    fits = kinds is not None and all(isinstance(result.get(key), kind) for key, kind in kinds.items())
+    return result if fits else None
+
+
+def texts_written(folder: Path) -> set[str]:
+    """Return the texts in recipes that name files which scores write: those that every variant in `folder` wrote to."""
+    found: set[str] | None = None
+    for path in folder.glob(f"*/{RESULT}"):
+        result = read_result(path.parent)
+        if result and "wrote" in result:
+            found = {*result["wrote"]} if found is None else found & {*result["wrote"]}
+    return found or set()
+
+
+def is_finished(folder: Path) -> bool:
+    """Tell whether the variant in `folder` is done and its files are there."""
+    result = read_result(folder)
+    return result is not None and result["status"] == DONE and not _lost(folder, result)
+
+
+def why_again(folder: Path) -> str:
+    """Return what was lost of a variant that was finished; empty where it was not, or nothing is lost."""
+    result = read_result(folder)
+    if result is None:
+        return f"{RESULT} is damaged" if (folder / RESULT).exists() else ""
+    return ", ".join(_lost(folder, result))
+
+
+def _lost(folder: Path, result: Result) -> list[str]:
+    """Return what is not there any more as it was written, each with what is wrong with it."""
+    names = [a["path"] for a in result.get("artifacts", ())] + [MANIFEST, PLAN] * (result["status"] == DONE)
+    missing = [f"{name} is missing" for name in names if not (folder / name).exists()]
+    written = {a["path"]: a.get("sha256") for a in result.get("artifacts", ())}
+    changed = [name for name, digest in written.items() if digest and _is_other(folder / name, digest)]
+    for name in (MANIFEST, PLAN) if not missing and result["status"] == DONE else ():
+        try:
+            read_json(folder / name)
+        except FileError:
+            changed.append(name)
+    return missing + [f"{name} is not what was written" for name in changed]
+
+
+def _is_other(path: Path, digest: str) -> bool:
+    try:
+        return path.is_file() and digest_of(path) != digest
+    except FileError:
+        return True
+
+
+def _as_text(result: Result) -> str:
+    return json.dumps({"format_version": FORMAT_VERSION, **result}, indent=1)
+
+
+def _attempt(folder: Path, trusted: Collection[str]) -> dict[str, Any]:
+    with folder_and_logging_kept(), captured(folder / LOG) as log:
+        try:
+            return _run(folder, trusted)
+        except TransferError as error:
+            traceback.print_exc(file=log)
+            said = "scoring failed: " if isinstance(error, ScoreError) else ""
+            return failed([f"{said}{problem}" for problem in error.problems], error.status)
+        except (Exception, SystemExit) as error:  # a variant that meets a defect stops no other
+            traceback.print_exc(file=log)
+            return failed([f"{type(error).__name__}: {error}"], 1)
+
+
+def failed(problems: Sequence[str], status: int) -> dict[str, Any]:
+    """Return the result of a variant that failed, without its seconds."""
+    return {"status": FAILED, "problems": [*problems], "exit": status}
+
+
+def _run(folder: Path, trusted: Collection[str]) -> dict[str, Any]:
+    variant, checksum = read_variant(folder)
+    save = {**(variant.recipe.get("save") or {}), "overwrite": True}  # what a killed run left there
+    recipe = read_recipe({**variant.recipe, "save": save, "expect": checksum})
+    prepared = prepare(recipe, trusted)
+    # What composes the recipe of a control is not what its variant says.
+    further = variant.rung.words if variant.rung else ()
+    command = None if variant.control or further is None else ("transferpipe", "run", *variant.words, *further)
+    report = execute(prepared, folder, None, Request(command, recipe_text(variant.recipe)))
+    score = score_run(recipe, report, trusted) if recipe.score else None
+    artifacts = [{"path": a["path"], "sha256": a["sha256"]} for a in report.manifest["artifacts"]]
+    found = {"verdict": report.verdict.to_data(), "score": score, "artifacts": artifacts}
+    return {"status": DONE, "checksum": checksum, **found, **_size(report.plan)}
+
+
+def _size(plan: Plan) -> dict[str, int]:
+    """Return how much of the model a training changes; nothing where only its weights are known, not its layers."""
+    freezing = plan.freezing
+    known = freezing.trainable_parameters or freezing.frozen_weights
+    return {"trainable_parameters": freezing.trainable_parameters} if known else {}
+
+
+def is_begun(folder: Path) -> bool:
+    """Tell whether the variant in `folder` was begun and has no result: it runs, or its process died."""
+    return (folder / STARTED).exists() and not (folder / RESULT).exists()
+
+
+def forget_attempt(folder: Path) -> None:
+    """Remove what an attempt that failed or died left, so that the next one is not taken for it.
+
+    That it died stays known: whether by the variant or by what ended the whole sweep is not.
+
+    Raises:
+        FileError: it cannot be removed.
+    """
+    with lock_file(folder / _LOCK):
+        if is_begun(folder):
+            (folder / DEATHS).touch()
+        if not is_finished(folder):
+            (folder / RESULT).unlink(missing_ok=True)
+        (folder / STARTED).unlink(missing_ok=True)
+
+
+def has_died(folder: Path) -> bool:
+    """Tell whether a process died while it ran the variant in `folder`, and none has finished it since."""
+    return (folder / DEATHS).exists()
+
+
+def note_deaths(folder: Path, said: str) -> None:
+    """Give the variant in `folder` its result: it took a process of its own along as often as is tried.
+
+    Args:
+        folder: the variant's.
+        said: how that process ended.
+    """
+    (folder / DEATHS).touch()
+    problem = f"its process died, twice: {said} -> see its log; repeat the command to try it again"
+    write_text(folder / RESULT, _as_text({**failed([problem], 1), "seconds": 0}))
+
+
+def wait_until_free(folder: Path) -> None:
+    """Wait while another process runs the variant in `folder`."""
+    with lock_file(folder / _LOCK):
+        pass
+
+
+def _begin(folder: Path) -> None:
+    """Note that the variant in `folder` is begun, and that nobody was told of what will come of it."""
+    try:
+        for name in (RESULT, *(path.name for path in folder.glob(f"{LOGGED}*"))):
+            (folder / name).unlink(missing_ok=True)
+        (folder / STARTED).write_text(str(os.getpid()), encoding="utf-8")
+    except OSError as error:
+        raise cannot_be_written(folder, error) from error
+
+
+OnResult = Callable[[str, Result], None]
+"""Called with the key and the result of every variant as it is finished."""
