@@ -206,7 +206,7 @@ def test_a_flatten_order_is_for_the_kernel(tmp_path):
 
 
 @pytest.mark.parametrize("data", ["scale", "fill", "linear"])
-@follows("check_step: use smaller factors")
+@follows("check_step: use a smaller number,")
 def test_numbers_that_do_not_overflow(data, tmp_path):
     import transferpipe as tp
     from transferpipe.errors import VerificationError

@@ -359,7 +359,7 @@ def test_a_base_that_no_source_is(files, tmp_path):
     assert np.array_equal(found["a/kernel"], wanted) and not np.array_equal(found["a/kernel"], right["a/kernel"])
 
 
-@follows("check_step: use smaller factors")
+@follows("check_step: use a smaller number,")
 def test_task_vectors_that_overflow_are_refused_with_what_to_do(tmp_path):
     for name, value in {"a": 0.0, "b": 60000.0}.items():
         np.savez(tmp_path / f"{name}.npz", k=np.full((2, 2), value, "float16"))
