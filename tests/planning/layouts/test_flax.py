@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from other_files import gguf, packed
 
 import transferpipe as tp
 
@@ -124,3 +125,27 @@ def test_saved_in_flax_layout(tmp_path):
     assert {"w.kernel", "n.scale", "n.bias", "n.mean", "n.var", "d.kernel", "d.bias", "w.bias"} == set(held)
     assert held["w.kernel"].shape == (2, 2, 1, 3)
     assert not [w for w in report.warnings if w.code in ("no-layout", "epsilon", "flatten-order")]
+
+
+def planned(path, shape=(4, 4)):
+    model = keras.Sequential([keras.Input((shape[0],)), layers.Dense(shape[1], name="d")])
+    return tp.plan(str(path), model, mapping={"all": {"to": "d"}})
+
+
+def test_files_that_mean_it_need_no_layout(tmp_path):
+    """A square kernel would be turned in torch's layout; here neither that nor a warning."""
+    tree = {"params/d/kernel": draw(4, 4), "params/d/bias": draw(4)}
+    np.savez(tmp_path / "slashes.npz", **tree)
+    np.savez(tmp_path / "dots.npz", **{name.replace("/", "."): value for name, value in tree.items()})
+    (tmp_path / "f.msgpack").write_bytes(packed({"params": {"d": {name[9:]: v for name, v in tree.items()}}}))
+    for name in ("slashes.npz", "dots.npz", "f.msgpack"):
+        plan = planned(tmp_path / name)
+        assert [a.sources[0].name for a in plan.assignments] == ["params/d/kernel", "params/d/bias"]
+        assert not any(a.transforms or a.adapter for a in plan.assignments)
+        assert not plan.warnings
+
+
+def test_a_gguf_file_has_torch_axes(tmp_path):
+    (tmp_path / "m.gguf").write_bytes(gguf({"d.weight": draw(4, 4), "d.bias": draw(4)}))
+    kernel = planned(tmp_path / "m.gguf").assignments[0]
+    assert (kernel.sources[0].name, kernel.adapter[0].transforms) == ("d/weight", ({"transpose": [1, 0]},))

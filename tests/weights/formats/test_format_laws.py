@@ -1,6 +1,7 @@
 """Our formats under the laws that hold for every format, their files written by hand or by other libraries."""
 
 import json
+import pickle
 
 import h5py
 import numpy as np
@@ -10,6 +11,7 @@ from hand_made import config_of, layer, write_archive, write_weights
 from legacy_files import layer as legacy_layer
 from legacy_files import model as legacy_model
 from legacy_files import write as write_legacy_h5
+from other_files import Chunked, gguf, leaves, packed
 from protobuf_messages import field, onnx_model, raw, tensor
 from tf_bundles import Checkpoint
 from tfjs_models import weight, write_model
@@ -225,6 +227,57 @@ class TestPreset(FormatLaws):
         (folder / "config.json").write_text(json.dumps(config_of(layers)))
         (folder / "metadata.json").write_text(json.dumps({"keras_version": "3.12.0"}))
         return folder, {"a/kernel": KERNEL, "a/bias": BIAS}
+
+
+class TestFlax(FormatLaws):
+    name = "flax"
+
+    def write(self, folder):
+        (folder / "model.bin").write_bytes(packed({"params": {"d": {"kernel": KERNEL, "bias": Chunked(BIAS, 2)}}}))
+        return folder / "model.bin", {"params/d/kernel": KERNEL, "params/d/bias": BIAS}
+
+
+class TestGguf(FormatLaws):
+    name = "gguf"
+
+    def write(self, folder):
+        packed_ones = np.float16([0.5]).tobytes() + bytes([2] * 32)
+        data = gguf(
+            {"a.weight": KERNEL, "b.weight": ("q8_0", (1, 32), packed_ones)}, [("general.name", "x"), ("t", ["a", "b"])]
+        )
+        (folder / "model.bin").write_bytes(data)
+        return folder / "model.bin", {"a/weight": KERNEL, "b/weight": np.ones((1, 32), "float32")}
+
+
+class TestPickle(FormatLaws):
+    name = "pickle"
+    protocol = 4
+
+    def write(self, folder):
+        values = {"a/x": KERNEL, "a/y": np.arange(200.0), "b": BIAS.astype(">f4")}
+        tree = {"a": {"x": values["a/x"], "y": values["a/y"]}, "b": values["b"]}
+        (folder / "model.bin").write_bytes(pickle.dumps(tree, self.protocol))
+        return folder / "model.bin", {**values, "b": BIAS}
+
+
+class TestOldPickle(TestPickle):
+    protocol = 0
+
+
+class TestEquinox(FormatLaws):
+    name = "equinox"
+
+    def write(self, folder):
+        (folder / "model.bin").write_bytes(leaves(KERNEL, BIAS, settings={"width": 3}))
+        return folder / "model.bin", {"0": KERNEL, "1": BIAS}
+
+
+class TestNpyOfObjects(FormatLaws):
+    name = "npy"
+
+    def write(self, folder):
+        np.save(folder / "model.npy", {"conv1": [KERNEL, np.arange(200.0)]}, allow_pickle=True)
+        return folder / "model.npy", {"conv1/0": KERNEL, "conv1/1": np.arange(200.0)}
 
 
 def test_every_format_is_tried_that_can_be_written_by_hand():

@@ -7,7 +7,7 @@ Names and shapes: https://flax-linen.readthedocs.io/en/latest/api_reference/flax
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, ClassVar
 
 from transferpipe.planning.layouts.adapter import Adapted, Adapters, Shape
@@ -53,6 +53,7 @@ class Flax(Layout):
     name: ClassVar[str] = "flax"
     framework: ClassVar[str] = "flax"
     label: ClassVar[str] = " (flax's layout)"
+    formats: ClassVar[tuple[str, ...]] = ("flax",)
     tag: ClassVar[str | None] = "flax"
     is_channels_last: ClassVar[bool] = True
     adapters: ClassVar[Adapters] = {
@@ -66,6 +67,11 @@ class Flax(Layout):
         "Embedding": {"embeddings": _same("embedding")},
         "MultiHeadAttention": {**_HEADS, **_OUT},
     }
+
+    def owns(self, keys: Collection[str]) -> bool:
+        """See `Layout`. Flax's collections, as a flat tree of them is saved with ``.`` or ``/``."""
+        tops = {key.replace(".", "/").partition("/")[0] for key in keys}
+        return _PARAMS in tops and tops <= {_PARAMS, _STATS}
 
     def find_counterpart(self, weight: str, target: TargetStructure) -> Counterpart | None:
         """See `Layout`. An EinsumDense that is no part of an attention is a DenseGeneral."""

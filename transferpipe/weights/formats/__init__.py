@@ -50,6 +50,7 @@ FORMATS: Mapping[str, Format] = {
         is_json=lambda data: is_index_of(data, ".safetensors"),
     ),
     "npz": Format("numpy.npz:open_npz", is_archive=lambda names: any(name.endswith(".npy") for name in names)),
+    "equinox": Format("numpy.leaves:open_leaves", is_content="numpy.leaves:is_leaves"),
     "npy": Format("numpy.npy:open_npy", begins=b"\x93NUMPY"),
     "onnx": Format("onnx.model:open_onnx", is_content="signatures:is_onnx"),
     "tflite": Format("tflite.model:open_tflite", is_content=lambda _, head: head[4:8] == b"TFL3"),
@@ -60,6 +61,7 @@ FORMATS: Mapping[str, Format] = {
         is_content="signatures:is_legacy_torch",
         selects=True,
     ),
+    "pickle": Format("pickled.file:open_pickle", is_content="pickled.file:is_pickle", selects=True),
     "torch_index": Format(
         "torch.index:open_torch_index",
         is_folder=lambda _, names: any(n.endswith((".bin.index.json", "pytorch_model.bin")) for n in names),
@@ -70,6 +72,8 @@ FORMATS: Mapping[str, Format] = {
         is_member="tensorflow.paths:is_part",
         is_folder=lambda _, names: has_checkpoint(names),
     ),
+    "gguf": Format("gguf.file:open_gguf", begins=b"GGUF"),
+    "flax": Format("flax.state:open_flax", is_content="flax.state:is_flax"),
     "npy_folder": Format("numpy.npy:open_npy_folder", is_folder="signatures:is_npy_folder"),
 }
 OUTSIDE = outside(FORMATS)

@@ -11,16 +11,15 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from transferpipe.errors import FileError, Problem, UnsafeError
+from transferpipe.errors import FileError, Problem
 from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.weights.formats import FORMATS, OUTSIDE, listed_formats
 from transferpipe.weights.formats.format import ZIP, Format, Seen
+from transferpipe.weights.formats.strangers import recognise, recognise_archive, recognise_folder, refusal
 from transferpipe.weights.formats.tensorflow.paths import is_basename
 
 # The magic of POSIX tar (IEEE 1003.1, ustar header block) and its offset.
 _TAR = (b"ustar", 257)
-_NO_PICKLES = "pickled objects are never loaded"
-_AS_SAFETENSORS = "save the weights as safetensors with the library that wrote the file"
 Ask = Callable[[Format, Seen], bool]
 _OF_FILES: tuple[Ask, ...] = (Format.is_by_content, Format.is_by_json)
 
@@ -33,7 +32,7 @@ def detect_format(path: Path) -> str:
 
     Raises:
         FileError: not readable, or of an unknown format.
-        UnsafeError: it is a pickle, or JSON in which a key stands twice.
+        UnsafeError: it is JSON in which a key stands twice.
     """
     seen = Seen(path)
     if not path.exists() and is_basename(path):
@@ -69,24 +68,31 @@ def _broken() -> Iterator[str]:
             yield f"; {plugin.label} {fault}"
 
 
-def _refused(seen: Seen, listed: str) -> FileError | UnsafeError:
+def _refused(seen: Seen, listed: str) -> FileError:
     """Return what is wrong with a path of which no format says that it is its own."""
     path = seen.path
     if path.is_dir():
+        if stranger := recognise_folder(seen.names):
+            return refusal(path, stranger)
         count = len(seen.names)
         what = f"is a folder of {count} files that are together of no known format" if count else "is an empty folder"
         return FileError(Problem(str(path), what, f"name one file of it; {listed}"))
     head = seen.head
     if head.startswith(ZIP):
+        if stranger := recognise_archive(seen.members):
+            return refusal(path, stranger)
         return _unknown(path, "is a zip archive, but neither of Keras nor of NumPy nor of PyTorch", listed)
     if head.lstrip()[:1] == b"{":
         what = "is JSON that lists no weights"
         return FileError(Problem(str(path), what, f"name the file or folder of the weights; {listed}"))
     if head[_TAR[1] :].startswith(_TAR[0]):
-        fix = "if PyTorch wrote it (before 0.1.10), load and save it with a version of PyTorch that still can"
+        fix = (
+            "unpack it, and name what is inside; if PyTorch wrote it (before 0.1.10), load and save it with a version "
+            "of PyTorch that still can"
+        )
         return FileError(Problem(str(path), "is a tar archive, which is no longer a format for weights", fix))
-    if head[:1] == b"\x80" and head[1:2] <= b"\x05":
-        return UnsafeError(Problem(str(path), f"is a Python pickle, and {_NO_PICKLES}", _AS_SAFETENSORS))
+    if stranger := recognise(path, head):
+        return refusal(path, stranger)
     return _unknown(path, "is of no known format", listed)
 
 

@@ -124,12 +124,12 @@ def test_note_that_does_not_fit_the_array(path, dtype):
 
 class Bomb:
     def __reduce__(self):
-        return (pytest.fail, ("a pickle was loaded",))
+        return (print, ("a pickle was loaded",))
 
 
 def test_pickled_objects_are_never_loaded(path):
     write(path, {"x.npy": npy(np.array([Bomb()], object), allow_pickle=True)})
-    with pytest.raises(UnsafeError, match=r"x.npy: is a pickle; pickled objects are never loaded"):
+    with pytest.raises(UnsafeError, match=r"the pickle names 'builtins\.print', .*; nothing of it was executed"):
         open_npz(path)
 
 

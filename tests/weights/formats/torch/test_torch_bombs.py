@@ -38,7 +38,7 @@ def path(tmp_path, monkeypatch):
         (b"Nq\x00Q.", "describes no storage"),
         (b"Pabc\n.", "describes no storage"),
         (b"NN\x93.", "by a value that is not text"),
-        (b"\xff.", "unknown"),
+        (b"\xff.", "not an opcode"),
         (b"I12x\n.", "invalid literal"),
         (b"L" + b"9" * 60_000 + b"L\n.", "is damaged"),
         (b"c" + b"x" * 70_000, "a line at byte"),

@@ -47,6 +47,11 @@ class NpyHeader:
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
+    def is_pickle(self) -> bool:
+        """Whether the values are objects: a pickle of the whole array follows."""
+        return self.dtype == np.dtype(object)
+
+    @property
     def dtype_name(self) -> str:
         """The dtype's NumPy name; of an opaque one its code (V2), as NumPy cannot find it by its name (void16)."""
         return f"V{self.dtype.itemsize}" if self.dtype.kind == "V" else str(self.dtype.name)
@@ -62,8 +67,17 @@ def read_npy_header(head: bytes, stored: int, where: str) -> NpyHeader:
 
     Raises:
         FileError: no array, no numbers, or values that do not take the bytes that there are.
-        UnsafeError: a pickle.
+        UnsafeError: fields of objects.
     """
+    header = read_leading_header(head, where)
+    if not header.is_pickle and header.nbytes != stored - header.begin:
+        needed = f"shape {header.shape} of {header.dtype} needs {header.nbytes:,}"
+        raise FileError(Problem(where, f"holds {stored - header.begin:,} bytes, but {needed}", _AGAIN))
+    return header
+
+
+def read_leading_header(head: bytes, where: str) -> NpyHeader:
+    """Return the header of an array behind whose values more may follow; raises as `read_npy_header` does."""
     file = io.BytesIO(head)
     try:
         version = npy.read_magic(file)
@@ -77,11 +91,10 @@ def read_npy_header(head: bytes, stored: int, where: str) -> NpyHeader:
     except _ERRORS as error:
         raise FileError(Problem(where, f"is not a readable npy array: {error}", _AGAIN)) from error
     header = NpyHeader(tuple(shape), dtype, is_fortran, file.tell())
+    if header.is_pickle:
+        return header
     if dtype.hasobject:
-        raise UnsafeError(Problem(where, "is a pickle; pickled objects are never loaded", "save it as numbers"))
+        raise UnsafeError(Problem(where, "has fields of objects, which are never loaded", "save it as numbers"))
     if dtype.kind not in "biufcV" or dtype.names is not None or dtype.subdtype is not None:
         raise FileError(Problem(where, f"holds {dtype}, not numbers", "keep only weights in the file"))
-    if header.nbytes != stored - header.begin:
-        what = f"holds {stored - header.begin:,} bytes, but shape {shape} of {dtype} needs {header.nbytes:,}"
-        raise FileError(Problem(where, what, _AGAIN))
     return header

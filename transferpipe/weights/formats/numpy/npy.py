@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.errors import FileError, Problem
+from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.files.inside import file_inside, files_below
 from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.files.stamp import file_stamp
@@ -27,12 +27,17 @@ _SEARCHED = 10_000
 
 
 def open_npy(path: Path) -> FileSource:
-    """Open one array; its name is that of the file without the suffix.
+    """Open one array; its name is that of the file without the suffix. One of objects gives the arrays in them.
 
     Raises:
         FileError: not readable, damaged, or no array of numbers.
-        UnsafeError: a pickle.
+        UnsafeError: objects that are no arrays, lists or dicts of such.
     """
+    header, _ = _open(path)
+    if header.is_pickle:
+        from transferpipe.weights.formats.pickled.file import open_objects
+
+        return open_objects(path, header.begin)
     return _source(path, "npy", {path.stem: path})
 
 
@@ -74,6 +79,9 @@ def _source(path: Path, format: str, files: dict[str, Path]) -> FileSource:
     specs = []
     for name, file in files.items():
         header, stretch = _open(file)
+        if header.is_pickle:
+            what = "is an array of objects, which is read only where it is named itself"
+            raise UnsafeError(Problem(str(file), what, f"name it: path: {file}"))
         where = file.relative_to(path).as_posix() if file != path else ""
         headers[where] = header, stretch
         specs.append(WeightSpec(name, header.shape, header.dtype_name, None, where))
@@ -81,8 +89,8 @@ def _source(path: Path, format: str, files: dict[str, Path]) -> FileSource:
         path=path,
         format=format,
         catalog=Catalog(tuple(s for s in specs if is_weight(s.name)), str(path)),
-        read_entry=lambda spec: _read(*headers[spec.where], spec),
-        locate_entry=lambda spec: headers[spec.where][1].locate(spec) if _is_plain(headers[spec.where][0]) else None,
+        read_entry=lambda spec: read_values(*headers[spec.where], spec),
+        locate_entry=lambda spec: headers[spec.where][1].locate(spec) if is_plain(headers[spec.where][0]) else None,
         others=tuple(s for s in specs if not is_weight(s.name)),
         # The folders change if files come or go.
         parts=(*dict.fromkeys(f.parent for f in files.values() if f != path), *files.values()),
@@ -100,13 +108,14 @@ def _open(file: Path) -> tuple[NpyHeader, Stretch]:
     return header, Stretch(file, stamp, header.begin)
 
 
-def _is_plain(header: NpyHeader) -> bool:
+def is_plain(header: NpyHeader) -> bool:
     """Tell whether the values lie in the file as `Stretch` takes them."""
     in_order = not header.is_fortran or sum(n != 1 for n in header.shape) < 2
     return in_order and header.dtype.byteorder in ("|", "<" if sys.byteorder == "big" else "=")
 
 
-def _read(header: NpyHeader, stretch: Stretch, spec: WeightSpec) -> NDArray[Any]:
+def read_values(header: NpyHeader, stretch: Stretch, spec: WeightSpec) -> NDArray[Any]:
+    """Return the values behind a header."""
     values = stretch.read(WeightSpec(spec.name, (spec.nbytes,), "uint8", None, spec.where))
     typed = values.view(header.dtype)
     if header.dtype.kind == "b":

@@ -11,6 +11,7 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
 
 DTYPES_MEMBER = "transferpipe.json"
 _NPY = ".npy"
+# Of a member that is a pickle, which is read into memory.
+_MOST_OBJECTS = 1 << 28
 # One short text a weight: sixty megabytes are a million of them.
 _MOST_NOTES = 1 << 26
 NOTED_DTYPES = ("bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3", "float8_e3m4", "float8_e8m0fnu")
@@ -39,7 +42,7 @@ def open_npz(path: Path) -> FileSource:
 
     Raises:
         FileError: not readable, damaged, or an array that cannot lie in the file or holds no numbers.
-        UnsafeError: a pickled array, or a member that the archive lists twice.
+        UnsafeError: pickled objects that are no arrays, or a member that the archive lists twice.
     """
     stamp = file_stamp(path)
     try:
@@ -48,13 +51,17 @@ def open_npz(path: Path) -> FileSource:
         raise FileError(Problem(str(path), f"is not a readable zip archive: {error}", _AGAIN)) from error
     try:
         specs, ignored = _specs(path, archive, stamp[1])
+        objects = {spec.where: _open_objects(path, archive, spec) for spec in specs if not spec.dtype}
     except BaseException:
         archive.close()
         raise
+    inner = {w.name: (objects[s.where], o) for s in specs if s.where in objects for w, o in _inner(s, objects[s.where])}
+    specs = [w for s in specs for w in ([w for w, _ in _inner(s, objects[s.where])] if s.where in objects else [s])]
 
     def read_entry(spec: WeightSpec) -> NDArray[Any]:
         check_unchanged(path, stamp)
-        return _read(path, archive, spec)
+        source, own = inner.get(spec.name, (None, spec))
+        return source.read_entry(own) if source else _read(path, archive, spec)
 
     return FileSource(
         path=path,
@@ -64,6 +71,28 @@ def open_npz(path: Path) -> FileSource:
         others=tuple(s for s in specs if not is_weight(s.name)),
         details={"not arrays, so not read": ", ".join(ignored)} if ignored else {},
     )
+
+
+def _open_objects(path: Path, archive: zipfile.ZipFile, spec: WeightSpec) -> FileSource:
+    """Open the arrays in a member that is an array of objects."""
+    from transferpipe.weights.formats.pickled.file import open_content
+
+    where = f"{path}: {spec.where}"
+    size = archive.getinfo(spec.where).file_size
+    if size > _MOST_OBJECTS:
+        what = f"is a pickle of {size:,} bytes, where {_MOST_OBJECTS:,} can be read"
+        raise FileError(Problem(where, what, "write the file again with numpy.savez"))
+    try:
+        content = archive.read(spec.where)
+    except _ERRORS as error:
+        raise FileError(Problem(where, f"cannot be read: {error}", _AGAIN)) from error
+    return open_content(path, content[read_npy_header(content[:MOST_HEADER], size, where).begin :])
+
+
+def _inner(spec: WeightSpec, source: FileSource) -> list[tuple[WeightSpec, WeightSpec]]:
+    """Return the arrays in a member: as weights of the archive, their names behind the member's, and as its own."""
+    own = source.catalog
+    return [(replace(s, name=f"{spec.name}/{s.name}", where=f"{spec.where}: {s.where}"), s) for s in own]
 
 
 def _specs(path: Path, archive: zipfile.ZipFile, size: int) -> tuple[list[WeightSpec], list[str]]:
@@ -106,6 +135,8 @@ def _spec(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, named: 
     except _ERRORS as error:
         raise FileError(Problem(where, f"is not a readable npy array: {error}", _AGAIN)) from error
     header = read_npy_header(head, member.file_size, where)
+    if header.is_pickle:
+        return WeightSpec(name, (), "", None, member.filename)
     dtype = header.dtype
     if noted is not None and (dtype.kind != "u" or dtype.itemsize != numpy_dtype(noted).itemsize):
         raise FileError(Problem(f"{path}: {DTYPES_MEMBER}", f"says {noted} of {name!r}, which holds {dtype}", _AGAIN))

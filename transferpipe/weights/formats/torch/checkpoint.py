@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,28 @@ def open_torch(path: Path, select: str | None = None) -> FileSource:
         RecipeError: nothing is at `select`, or it is needed.
         UnsafeError: the pickle names what no checkpoint of tensors and plain values needs.
     """
+    return open_tree(path, "torch", _read, select)
+
+
+def open_tree(
+    path: Path, format: str, read: Callable[[Path, int], tuple[Any, Storages]], select: str | None
+) -> FileSource:
+    """Open the tensors of an unpickled object.
+
+    Args:
+        path: the file.
+        format: the format's name.
+        read: returns the object in a file of a size, and where the values lie.
+        select: as in `open_torch`.
+
+    Raises:
+        FileError: not readable, or damaged.
+        RecipeError: nothing is at `select`, or it is needed.
+        UnsafeError: the pickle names what no data needs.
+    """
     stamp = file_stamp(path)
     try:
-        root, storages = _read(path, stamp[1])
+        root, storages = read(path, stamp[1])
         part = part_of(root, select)
     except PickleError as error:
         raise FileError(Problem(str(path), f"the pickle {error}", AGAIN)) from error
@@ -83,7 +102,7 @@ def open_torch(path: Path, select: str | None = None) -> FileSource:
     weights, others = [s for s, _ in tensors[:count]], [s for s, _ in tensors[count:]]
     return FileSource(
         path=path,
-        format="torch",
+        format=format,
         catalog=Catalog(tuple(s for s in weights if is_weight(s.name)), str(path), unreadable=left, file_names=wrapper),
         read_entry=read_entry,
         locate_entry=locate_entry,
@@ -114,18 +133,23 @@ def _read(path: Path, size: int) -> tuple[Any, Storages]:
             read_legacy(path, size, machine, declared) if legacy else read_zip(path, size, machine, declared)
         )
     except PickleError:
-        _refuse(path, machine.refused)  # what it names tells more than where it breaks off
+        refuse_names(path, machine.refused, _ONLY_TENSORS)  # what it names tells more than where it breaks off
         raise
-    _refuse(path, machine.refused)
+    refuse_names(path, machine.refused, _ONLY_TENSORS)
     return root, storages
 
 
-def _refuse(path: Path, names: Iterable[str]) -> None:
+def refuse_names(path: Path, names: Iterable[str], fix: str) -> None:
+    """Refuse a pickle that names what means nothing here.
+
+    Raises:
+        UnsafeError: there are such names.
+    """
     problems = Problems()
     names = [*names]
     for name in names[:_MOST_LISTED]:
         what = f"the pickle names {name!r:.120}, which no checkpoint of tensors needs; nothing of it was executed"
-        problems.add(str(path), what, _ONLY_TENSORS)
+        problems.add(str(path), what, fix)
     if len(names) > _MOST_LISTED:
         problems.add(str(path), f"and {len(names) - _MOST_LISTED} further names of that kind")
     problems.raise_as(UnsafeError)

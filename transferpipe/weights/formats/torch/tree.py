@@ -149,6 +149,8 @@ def _beside(tree: Tree, entries: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _wrapper(tree: Tree, top: dict[str, Any]) -> Keys:
+    if "batch_stats" in top:  # Flax's, which belong to its params
+        return ()
     found = [k for k, v in top.items() if tree.holds(v) and not isinstance(v, TensorView) and _WRAPPERS.fullmatch(k)]
     if len(found) > 1:
         what = f"the checkpoint holds weights under {_listed(found)}"

@@ -1,16 +1,17 @@
 """Reading a pickle as data: a machine for pickle's opcodes that has no way to import, call or change anything.
 
 `torch.load` needs PyTorch, and its ``weights_only`` machine still imports and calls what its own list allows; here
-nothing is there that could be called. Opcodes are taken apart by `pickletools.genops`, which executes nothing. What a
-pickle names (``GLOBAL``) becomes what the caller's table has under that name, and is refused otherwise; what it calls
+nothing is there that could be called. The arguments of opcodes are read by `pickletools`, which executes nothing. What
+a pickle names (``GLOBAL``) becomes what the caller's table has under that name, and is refused otherwise; what it calls
 is one of the table's own functions.
 Opcodes: https://docs.python.org/3/library/pickletools.html and the comments of CPython's ``Lib/pickletools.py``.
 """
 
 from __future__ import annotations
 
+import codecs
 import pickletools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,9 @@ from transferpipe.weights.formats.torch.limited import Limited, PickleError
 MOST_PICKLE = 1 << 26
 """Bytes of one pickle; the tensors' values lie outside of it."""
 _MOST_TEXT = 200  # of an error that may quote what the file holds
+_OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
+# Opcodes of long strings of bytes, by the size of the length that follows; shorter ones are kept as they are.
+_LONG, _NEAR = {"BINSTRING": 4, "BINBYTES": 4, "BINBYTES8": 8, "BYTEARRAY8": 8}, 256
 # A pickle has fewer opcodes than bytes. What copies a value costs steps as well, so that the work stays bounded by the
 # size of the file, and of a huge one by the first number.
 _MOST_STEPS, _STEPS_OF_ANY = 5_000_000, 100_000
@@ -81,6 +85,22 @@ class Function:
     call: Callable[[tuple[Any, ...]], Any]
 
 
+@dataclass(frozen=True)
+class FarBytes:
+    """Bytes that stay in the file: where they begin, and how many they are."""
+
+    offset: int
+    count: int
+
+
+class Unfinished:
+    """An object that is complete only once its state is told."""
+
+    def finished(self, state: Any) -> Any:
+        """Return what it is then, itself or another object in its place."""
+        raise NotImplementedError
+
+
 @dataclass
 class Machine:
     """What one pickle is read with.
@@ -88,12 +108,14 @@ class Machine:
     Attributes:
         names: what the names mean that a pickle may use.
         persistent: returns what a persistent id stands for.
+        leaves_bytes: whether long strings of bytes stay in the file, as `FarBytes`.
         refused: the names found that mean nothing here.
         steps: how many opcodes may still come.
     """
 
     names: Callable[[str], Any]
     persistent: Callable[[Any], Any]
+    leaves_bytes: bool = False
     refused: dict[str, None] = field(default_factory=dict)
     steps: int = _STEPS_OF_ANY
     stack: list[Any] = field(default_factory=list, repr=False)
@@ -148,21 +170,44 @@ def read_pickle(file: Limited, machine: Machine) -> Any:
     """
     machine.stack, machine.marks, machine.memo = [], [], {}
     try:
-        for opcode, argument, _ in pickletools.genops(file):  # type: ignore[arg-type]  # needs no more than it has
+        for name, argument in _opcodes(file, machine.leaves_bytes):
             machine.steps -= 1
             if machine.steps < 0:
                 raise PickleError("has more steps than a file of this size needs")
-            if opcode.name == "STOP":
+            if name == "STOP":
                 return machine.pop()
-            step = _STEPS.get(opcode.name)
+            step = _STEPS.get(name)
             if step is None:
-                raise PickleError(f"uses the opcode {opcode.name}, which no data needs")
+                raise PickleError(f"uses the opcode {name}, which no data needs")
             step(machine, argument)
     except PickleError:
         raise
     except (ValueError, KeyError, IndexError, OverflowError) as error:
         raise PickleError(f"is damaged: {str(error)[:_MOST_TEXT]}") from error
     raise PickleError("does not end")
+
+
+def _opcodes(file: Limited, leaves_bytes: bool) -> Iterator[tuple[str, Any]]:
+    """Yield names and arguments of opcodes, as `pickletools.genops` does, but for bytes that stay in the file."""
+    while True:
+        code = file.read(1)
+        opcode = _OPCODES.get(code.decode("latin-1"))
+        if opcode is None:
+            raise ValueError(f"byte {file.tell() - 1:,} is {code!r}, which is not an opcode")
+        argument: Any = None
+        if leaves_bytes and opcode.name in _LONG:
+            count = int.from_bytes(file.read(_LONG[opcode.name]), "little")
+            argument = file.read(count) if count < _NEAR else FarBytes(file.skip(count), count)
+            if isinstance(argument, bytes) and opcode.name == "BINSTRING":
+                argument = argument.decode("latin-1")
+        elif opcode.name == "STRING":  # of Python 2, which has bytes in it where pickletools wants ASCII
+            line = file.readline().strip()
+            if len(line) < 2 or line[:1] not in b"'\"" or line[:1] != line[-1:]:
+                raise PickleError(f"has a string without quotes before byte {file.tell():,}")
+            argument = codecs.escape_decode(line[1:-1])[0].decode("latin-1")
+        elif opcode.arg is not None:
+            argument = opcode.arg.reader(file)  # type: ignore[arg-type]  # needs no more than it has
+        yield opcode.name, argument
 
 
 def _push(m: Machine, value: Any) -> None:
@@ -282,7 +327,14 @@ def _object(m: Machine, _: Any) -> None:
 def _build(m: Machine, _: Any) -> None:
     """Keep the attributes of an object; other state, such as the version notes of a state dict, is left aside."""
     state, target = m.pop(), m.top()
-    if isinstance(target, Thing):  # with __slots__ they are two mappings
+    if isinstance(target, Unfinished):
+        m.stack[-1] = finished = target.finished(state)
+        for key in reversed(m.memo):  # it was noted just before its state was told
+            m.steps -= 1
+            if m.memo[key] is target or m.steps < 0:
+                m.memo[key] = finished
+                break
+    elif isinstance(target, Thing):  # with __slots__ they are two mappings
         parts = [part for part in (state if isinstance(state, tuple) else (state,)) if isinstance(part, Entries)]
         target.state.pairs.extend(pair for part in parts for pair in part.pairs)
         m.steps -= len(target.state.pairs)

@@ -1,0 +1,1 @@
+"""What Flax writes: a tree of arrays in MessagePack."""

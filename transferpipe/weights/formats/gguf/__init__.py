@@ -1,0 +1,1 @@
+"""What llama.cpp and its kin write."""

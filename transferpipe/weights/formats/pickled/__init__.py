@@ -1,0 +1,1 @@
+"""Pickles of NumPy's arrays, read without unpickling."""

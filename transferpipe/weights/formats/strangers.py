@@ -1,0 +1,154 @@
+"""Files that are not read, told by how they begin, so that a refusal says what they are and what to do instead.
+
+Signatures are those of the formats' own specifications, most of them collected in
+https://github.com/file/file/tree/master/magic/Magdir.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from transferpipe.errors import FileError, Problem
+from transferpipe.files.protobuf import BYTES, VARINT, read_fields, window_reader
+from transferpipe.files.segment import opened
+from transferpipe.text.listing import listed
+
+_UNPACK = "unpack it, and name the file or folder inside of it"
+_CONVERTED = "name the model that it was converted from"
+_NO_WEIGHTS = "name the file or folder of the weights"
+_AS_ARRAYS = "save the arrays in it with numpy.savez, or as safetensors"
+_THE_FILE = "download the file itself; on a page of a hub, that is what its download button leads to"
+_POINTER = "fetch the file itself: git lfs pull in its repository, or download it"
+_OF_RUNTIME = f"it holds what a runtime compiled, and weights changed for that: {_CONVERTED}"
+_TO_GGUF = "convert it to GGUF with the scripts of llama.cpp, or name the model that it was converted from"
+# First bytes, where they are, what the file is, what to do.
+_SIGNATURES: tuple[tuple[bytes, int, str, str], ...] = (
+    (b"\x1f\x8b", 0, "is packed with gzip", _UNPACK),
+    (b"BZh", 0, "is packed with bzip2", _UNPACK),
+    (b"\xfd7zXZ\x00", 0, "is packed with xz", _UNPACK),
+    (b"\x28\xb5\x2f\xfd", 0, "is packed with zstd", _UNPACK),
+    (b"\x04\x22\x4d\x18", 0, "is packed with LZ4", _UNPACK),
+    (b"7z\xbc\xaf\x27\x1c", 0, "is a 7-Zip archive", _UNPACK),
+    (b"Rar!\x1a\x07", 0, "is a RAR archive", _UNPACK),
+    (b"ZF", 0, "is a file of joblib, packed", _AS_ARRAYS),
+    (b"%PDF-", 0, "is a PDF document", _NO_WEIGHTS),
+    (b"\x89PNG\r\n", 0, "is a PNG image", _NO_WEIGHTS),
+    (b"\xff\xd8\xff", 0, "is a JPEG image", _NO_WEIGHTS),
+    (b"GIF8", 0, "is a GIF image", _NO_WEIGHTS),
+    (b"\x7fELF", 0, "is a program or a library for Linux", _NO_WEIGHTS),
+    (b"MZ", 0, "is a program or a library for Windows", _NO_WEIGHTS),
+    (b"PAR1", 0, "is a Parquet table", _NO_WEIGHTS),
+    (b"ARROW1", 0, "is an Arrow table", _NO_WEIGHTS),
+    (b"FEA1", 0, "is a Feather table", _NO_WEIGHTS),
+    (b"Obj\x01", 0, "is an Avro table", _NO_WEIGHTS),
+    (b"SQLite format 3\x00", 0, "is an SQLite database", _NO_WEIGHTS),
+    (b"MATLAB 5.0", 0, "is a MATLAB file", _AS_ARRAYS),
+    (b"version https://git-lfs", 0, "is a pointer of Git LFS, not the file itself", _POINTER),
+    (b"version https://hawser", 0, "is a pointer of Git LFS, not the file itself", _POINTER),
+    (b"ptrt", 0, "is an engine of TensorRT", _OF_RUNTIME),
+    (b"ftrt", 0, "is an engine of TensorRT", _OF_RUNTIME),
+    (b"ET12", 4, "is a program of ExecuTorch", _OF_RUNTIME),
+    (b"ORTM", 4, "is a model of ONNX Runtime's own format (.ort)", _CONVERTED),
+    (b"7767517\n", 0, "is the network of an ncnn model, without its weights", _CONVERTED),
+    (b"\xdd\x85\x76\x00", 0, "is the network of an ncnn model, without its weights", _CONVERTED),
+    (b"\xef\xbe\xad\xde", 64, "holds the weights of a Core ML package, without their names", _CONVERTED),
+    (b"\x12\x01\0\0\0\0\0\0", 0, "is a file of MXNet's arrays", _AS_ARRAYS),
+    (b"lmgg", 0, "is a GGML file, which came before GGUF", _TO_GGUF),
+    (b"fmgg", 0, "is a GGML file, which came before GGUF", _TO_GGUF),
+    (b"tjgg", 0, "is a GGML file, which came before GGUF", _TO_GGUF),
+    (b"\xba\x16\x4f\x2f", 0, "is a model of fastText", _AS_ARRAYS),
+    (b"RIFF", 0, "is a sound or a picture", _NO_WEIGHTS),
+    (b"OggS", 0, "is a sound", _NO_WEIGHTS),
+)
+_PATTERNS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
+    (re.compile(rb"\s*<(!doctype html|html|head|body)\b", re.I), "is a web page, not the file that it tells of",
+     _THE_FILE),
+    (re.compile(rb"\s*(<\?xml.*?)?<net\s[^>]*>\s*<layers>", re.I | re.S), "is the network of an OpenVINO model, "
+     "without its weights", _CONVERTED),
+    (re.compile(rb"\s*<(\?xml|\w+[\s>])"), "is XML", _NO_WEIGHTS),
+    (re.compile(rb"\x78[\x01\x5e\x9c\xda]"), "is packed with zlib, as joblib does", _AS_ARRAYS),
+    # LoDTensors one after the other: a version, no levels, a version, the length of a message, and that.
+    (re.compile(rb"\x00{16}..\x00\x00\x08", re.S), "holds the parameters of a PaddlePaddle model, without their names",
+     _AS_ARRAYS),
+    # Major, minor and revision of its version.
+    (re.compile(rb"\x00{4}[\x01\x02]\x00{3}[\x00\x05]\x00{3}"), "holds the weights of Darknet, without their names",
+     "name the model in a format that has names"),
+    (re.compile(rb"\x04\x00{3}\x01\x00{3}\x03\x00{3}V 1"), "is a file of Torch 7",
+     "name the model in a format of PyTorch's"),
+)  # fmt: skip
+# Message fields of Core ML's Model (its kinds: 200 and above) and Caffe's NetParameter (layers: 2 and 100).
+_COREML_KINDS, _COREML_VERSIONS = range(200, 4000), range(1, 100)
+_CAFFE_LAYERS = (2, 100)
+_KNOWN_SUFFIXES = (
+    ".keras", ".h5", ".hdf5", ".safetensors", ".pt", ".pth", ".bin", ".onnx", ".tflite", ".npz", ".npy", ".msgpack",
+    ".gguf", ".pb",
+)  # fmt: skip
+_MOST_LISTED = 3
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """A kind of file that is not read: what it is, and what to do."""
+
+    what: str
+    fix: str
+
+
+def recognise(path: Path, head: bytes) -> Stranger | None:
+    """Return what a file is that no format knows, if its first bytes tell."""
+    for magic, at, what, fix in _SIGNATURES:
+        if head[at : at + len(magic)] == magic:
+            return Stranger(what, fix)
+    for pattern, what, fix in _PATTERNS:
+        if pattern.match(head):
+            return Stranger(what, fix)
+    return _of_protobuf(path) if head[:1] in (b"\x08", b"\x0a") else None
+
+
+def _of_protobuf(path: Path) -> Stranger | None:
+    """Tell a model of Core ML or Caffe, which are messages without a signature."""
+    found: dict[int, int] = {}
+    is_version = False
+    try:
+        with opened(path) as descriptor:
+            for field in read_fields(window_reader(descriptor), 0, path.stat().st_size):
+                found[field.number] = field.kind
+                is_version |= field.number == 1 and field.kind == VARINT and field.value in _COREML_VERSIONS
+    except (OSError, ValueError, FileError):
+        return None
+    if is_version and any(number in _COREML_KINDS and kind == BYTES for number, kind in found.items()):
+        return Stranger("is a model of Core ML", _CONVERTED)
+    if found.get(1) == BYTES and any(found.get(number) == BYTES for number in _CAFFE_LAYERS):
+        return Stranger("is a model of Caffe", "save its blobs with numpy.savez, by the names of the layers")
+    return None
+
+
+def recognise_folder(names: Iterable[str]) -> Stranger | None:
+    """Return what a folder is that no format knows, if the names in it tell."""
+    names = set(names)
+    if {"Manifest.json", "Data"} <= names:
+        return Stranger("is a package of Core ML", _CONVERTED)
+    if {"model.mil", "weights"} <= names or "coremldata.bin" in names:
+        return Stranger("is a compiled model of Core ML", _CONVERTED)
+    if "__model__" in names or any(name.endswith((".pdmodel", ".pdiparams")) for name in names):
+        return Stranger("is a model of PaddlePaddle", "save its state_dict with paddle.save, and name that file")
+    return None
+
+
+def recognise_archive(names: Iterable[str]) -> Stranger | None:
+    """Return what a zip archive is that no format knows, if the names of its members tell."""
+    names = sorted(names)
+    if any("Manifest.json" in name for name in names) and any(".mlmodel" in name for name in names):
+        return Stranger("is a package of Core ML in a zip archive", _CONVERTED)
+    held = [name for name in names if name.endswith(_KNOWN_SUFFIXES)]
+    if held:
+        return Stranger(f"is a zip archive with {listed(held, _MOST_LISTED)} in it", _UNPACK)
+    return None
+
+
+def refusal(path: Path, stranger: Stranger) -> FileError:
+    """Return the error that says what the file at `path` is."""
+    return FileError(Problem(str(path), f"{stranger.what}, which is not read", stranger.fix))
