@@ -86,6 +86,13 @@ def test_a_file_as_the_target_tells_what_keras_makes_trainable(name, tmp_path):
     assert plan.freezing.trainable_parameters == sum(int(np.prod(v.shape)) for v in loaded.trainable_variables)
 
 
+def test_statistics_of_renormalization_in_a_file_are_not_trained(tmp_path):
+    model = once(layers.BatchNormalization(renorm=True, name="m"), 3)
+    model.save(tmp_path / "norm.keras")
+    plan = tp.plan(tmp_path / "norm.keras", tmp_path / "norm.keras", mapping={"all": {"to": ".*"}})
+    assert plan.freezing.trainable_parameters == 2 * 3  # gamma and beta
+
+
 @keras.saving.register_keras_serializable("frozen_parts")
 class Backbone(keras.Model):
     """A model of a class of its own that is Functional inside, as KerasHub's are: its configuration lists no layers."""

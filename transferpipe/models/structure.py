@@ -28,7 +28,10 @@ def with_settings(state: LayerState, settings: Mapping[str, Any]) -> LayerState:
 
 
 _WHOLE = ("int8", "uint8")
-_NEVER_TRAINED = ("moving_mean", "moving_variance", "mean", "variance", "count", "vector_u")
+_NEVER_TRAINED = (
+    *("moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"),
+    *("mean", "variance", "count", "vector_u"),
+)
 
 
 def configs_by_layer(groups: tuple[SavedGroup, ...], config: Config | None) -> dict[str, Config | None]:

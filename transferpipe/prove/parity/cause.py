@@ -243,7 +243,7 @@ class _Search:
             ours, theirs = got.astype(np.float64) - shift, self.expected.astype(np.float64) - shift
             norm = float(np.sum(ours * ours))
             factor = float(np.sum(ours * theirs)) / norm if norm else 0.0
-            if factor and compare(factor * ours, theirs, self.setup.tolerance).agrees:
+            if factor and compare(factor * ours, theirs, self.setup.tolerance_of(self.first.name)).agrees:
                 return f"scale: with {whose} multiplied by {factor:.4g}{_SAID}, at {self.first.name}"
         return ""
 
@@ -282,7 +282,7 @@ class _Search:
             return False
         if got is None:
             return False
-        result = compare(got, self.expected, setup.tolerance)
+        result = compare(got, self.expected, setup.tolerance_of(self.first.name))
         if words and result.largest < self.first.difference:
             self.tried.append((result.largest, words, dict(overrides)))
         return result.agrees and result.conclusive

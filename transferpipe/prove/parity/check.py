@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problems, RecipeError
@@ -20,20 +18,33 @@ from transferpipe.prove.parity.arrays import ExpectedArrays, as_expected, as_inp
 from transferpipe.prove.parity.compare import (
     Tolerance,
     compare,
-    spread,
     tolerance_for,
 )
 from transferpipe.prove.parity.inputs import LayoutError, adapted, draw_inputs, fill_tokens
 from transferpipe.prove.parity.judge import KeptWeights, Setup, judge
 from transferpipe.prove.parity.keras_trace import Call, InputSpec, KerasRunner, Trace, describe_error
 from transferpipe.prove.parity.pairs import pairs_of_plan, with_weightless
-from transferpipe.prove.parity.references import CannotRunError, Runner, open_callable, opened_reference
+from transferpipe.prove.parity.quantization import (
+    LEVELS,
+    NotMeasuredError,
+    Rounded,
+    measure_rounding,
+    quantized_layers,
+)
+from transferpipe.prove.parity.references import (
+    CallableRunner,
+    CannotRunError,
+    Runner,
+    open_callable,
+    opened_reference,
+)
 from transferpipe.prove.parity.result import FILE_ADVICE, INCONCLUSIVE, Parity
 from transferpipe.recipe.locate import locate
 from transferpipe.recipe.model import ParityCheck
 from transferpipe.weights.spec import Source
 
 WHERE = "verify.parity"
+_NOT_MEASURED = "how far quantization moves {label} cannot be measured ({error}); give atol, which replaces that"
 
 
 @dataclass(frozen=True)
@@ -113,7 +124,10 @@ def _checked(case: Case) -> Parity:
         pairs = {name: name for name in expected.layers}
         tolerance = tolerance_for(_dtypes(target, case.plan), check.atol, check.rtol)
         inputs, against = f"inputs from {check.inputs}", check.expected
-        return judge(Setup(target, trace, data, inputs, against, reference, pairs, tolerance, kept))
+        given = Given(check.inputs, case.plan.seed, tolerance, kept, rounded=_rounded(case.plan))
+        exact = check.atol is not None or check.rtol is not None
+        rounding = {} if exact else _rounding(target, data, trace, given)
+        return judge(Setup(target, trace, data, inputs, against, reference, pairs, tolerance, rounding, kept))
     if check.reference is not None:
         return _against_runner(case, open_callable(check.reference, case.trusted), {}, kept)
     assert check.source is not None
@@ -127,19 +141,42 @@ def _against_runner(case: Case, runner: Runner, pairs: Mapping[str, str], kept: 
     dtypes = [*_dtypes(case.target, case.plan), *(_compute_dtypes(runner) if isinstance(runner, KerasRunner) else ())]
     tolerance = tolerance_for(dtypes, check.atol, check.rtol, alike=isinstance(runner, KerasRunner))
     return compare_runners(
-        runner, case.target, pairs, Given(check.inputs, case.plan.seed, tolerance, kept, bool(pairs))
+        runner,
+        case.target,
+        pairs,
+        Given(check.inputs, case.plan.seed, tolerance, kept, bool(pairs), _rounded(case.plan)),
     )
 
 
 @dataclass(frozen=True)
 class Given:
-    """What both models are run on, how far they may be apart, which weights were kept, and whether ends may differ."""
+    """What both models are run on, how far they may be apart, which weights were kept, and whether ends may differ.
+
+    `rounded` tells which of the target's floats stand for integers of a source.
+    """
 
     inputs: str | Mapping[str, NDArray[Any]] | None
     seed: int
     tolerance: Tolerance
     kept: KeptWeights = field(default_factory=KeptWeights)
     may_end_elsewhere: bool = False
+    rounded: Rounded = field(default_factory=Rounded)
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """What both models were run on, and what they computed."""
+
+    data: list[NDArray[Any]]
+    trace: Trace
+    their_data: list[NDArray[Any]]
+    reference: Trace
+
+
+def _rounded(plan: Plan) -> Rounded:
+    """Return the weights of floats that are made of a source's integers."""
+    steps = {a.target: [LEVELS[r.dtype] for r in a.sources if r.dtype in LEVELS] for a in plan.assignments}
+    return Rounded({a.target: min(steps[a.target]) for a in plan.assignments if steps[a.target]})
 
 
 def compare_runners(reference: Runner, target: Runner, pairs: Mapping[str, str], given: Given) -> Parity:
@@ -160,46 +197,56 @@ def compare_runners(reference: Runner, target: Runner, pairs: Mapping[str, str],
     if isinstance(reference, KerasRunner) and isinstance(target, KerasRunner):
         pairs = with_weightless(pairs, target.layers, reference.layers)
     settings = reference.layers if isinstance(reference, KerasRunner) else {}
-    tolerance = _as_quantized(reference, target, theirs, other, given.tolerance)
-    rest = (tolerance, given.kept, settings, given.may_end_elsewhere)
+    rounding = _rounding_of_both(reference, target, pairs, _Runs(data, trace, theirs, other), given)
+    rest = (given.tolerance, rounding, given.kept, settings, given.may_end_elsewhere)
     return judge(Setup(target, trace, data, words, reference.label, other, pairs, *rest))
 
 
-def _as_quantized(
-    reference: Runner, target: Runner, data: list[NDArray[Any]], trace: Trace, tolerance: Tolerance
-) -> Tolerance:
-    """Return the tolerance for a quantized target: twice what Keras's own quantizing of the original changes in it.
-
-    Where the original cannot be quantized here the general tolerance stays.
-    """
-    if not (isinstance(reference, KerasRunner) and isinstance(target, KerasRunner)):
-        return tolerance
-    here, there = _modes(target), _modes(reference)
-    if len(here) != 1 or there or tolerance.atol is not None or tolerance.rtol is not None:
-        return tolerance
+def _rounding(target: KerasRunner, data: list[NDArray[Any]], trace: Trace, given: Given) -> dict[str, float]:
+    """Return how far the target's own quantization, and that of what it was made of, may move what it computes."""
     try:
-        import keras
-
-        copy = keras.models.clone_model(reference.model)
-        copy.set_weights(reference.model.get_weights())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Keras warns of every layer that it leaves as it is
-            copy.quantize(next(iter(here)))
-        changed = run_model(KerasRunner(copy, reference.label), data).outputs
-    except Exception:  # a class that cannot be cloned, or has nothing to quantize
-        return tolerance
-    parts = [
-        float(np.max(np.abs(a.astype(np.float64) - b.astype(np.float64)), initial=0.0)) / spread(a)
-        for a, b in zip(trace.outputs.values(), changed.values(), strict=False)
-        if a.shape == b.shape and a.dtype.kind == "f" and spread(a) > 0
-    ]
-    return Tolerance(min(2 * max(parts) + 1e-4, tolerance.relative), 1e-5) if parts else tolerance
+        return measure_rounding(target, data, trace, quantized_layers(target), given.rounded)
+    except NotMeasuredError as error:
+        raise CannotRunError(_NOT_MEASURED.format(label=target.label, error=error)) from error
 
 
-def _modes(runner: KerasRunner) -> set[str]:
-    """Return how the layers of a model are quantized."""
-    found = (getattr(layer, "quantization_mode", None) for layer in runner.layers.values())
-    return {str(mode) for mode in found if mode}
+def _rounding_of_both(
+    reference: Runner, target: Runner, pairs: Mapping[str, str], runs: _Runs, given: Given
+) -> dict[str, float]:
+    """Return how far quantization may bring two models apart, by the target's labels.
+
+    Layers that both quantize in one way round alike: they count on neither side.
+    """
+    if not isinstance(target, KerasRunner) or given.tolerance.atol is not None or given.tolerance.rtol is not None:
+        return {}
+    if not isinstance(reference, KerasRunner):
+        if isinstance(reference, CallableRunner) or reference.framework != "onnx":
+            return _rounding(target, runs.data, runs.trace, given)
+        steps: int = getattr(reference, "weight_steps", 0)
+        rounded = Rounded(
+            {**dict.fromkeys(target.walked.values if steps else (), steps), **given.rounded.weights},
+            given.rounded.activations or getattr(reference, "rounds_activations", False),
+        )
+        return _rounding(target, runs.data, runs.trace, replace(given, rounded=rounded))
+    here, there = quantized_layers(target), quantized_layers(reference)
+    alike = {t for t, r in pairs.items() if t in here and here[t] == there.get(r)}
+    ours = [name for name in here if name not in alike]
+    theirs = [name for name in there if name not in {pairs[t] for t in alike}]
+    try:
+        found = measure_rounding(target, runs.data, runs.trace, ours, given.rounded)
+        other = measure_rounding(reference, runs.their_data, runs.reference, theirs)
+    except NotMeasuredError as error:
+        raise CannotRunError(_NOT_MEASURED.format(label=target.label, error=error)) from error
+    labels = {
+        label: replace(call, name=pairs[call.name]).label
+        for label, call in runs.trace.by_label.items()
+        if call.name in pairs
+    }
+    labels |= dict(zip(runs.trace.outputs, runs.reference.outputs, strict=False))
+    for label, its in labels.items():
+        if its in other:
+            found[label] = found.get(label, 0.0) + other[its]
+    return found
 
 
 def _run_target(
@@ -268,11 +315,7 @@ def _dtypes(target: KerasRunner, plan: Plan) -> list[str]:
 
 
 def _compute_dtypes(runner: KerasRunner) -> list[str]:
-    found = []
-    for layer in runner.layers.values():
-        found.append(str(getattr(layer, "compute_dtype", "float32")))
-        found += ["int8"] if getattr(layer, "quantization_mode", None) else []
-    return found
+    return [str(getattr(layer, "compute_dtype", "float32")) for layer in runner.layers.values()]
 
 
 def runner_dtypes(runner: Runner) -> list[str]:

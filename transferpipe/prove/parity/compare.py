@@ -19,7 +19,6 @@ _RELATIVE, _FLOOR = 1e-4, 1e-5
 _RELATIVE_ALIKE, _FLOOR_ALIKE = 2e-5, 5e-6
 _EPS = {"float64": 2.3e-16, "float32": 1.2e-7, "float16": 9.8e-4, "bfloat16": 7.9e-3}
 BOTH = "the values of both models hold NaN or infinity"
-_QUANTISED = 0.2  # int8 weights and activations: 1 part of 127 a layer
 _COARSE = 16  # units of rounding that a network of short floats adds up to
 
 
@@ -32,12 +31,14 @@ class Tolerance:
         floor: of the largest value, which even a value that hardly varies is rounded to.
         atol: given by the user, in place of both.
         rtol: the same, as a part of each expected value.
+        rounding: what quantization may add in this output.
     """
 
     relative: float = _RELATIVE
     floor: float = _FLOOR
     atol: float | None = None
     rtol: float | None = None
+    rounding: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,6 @@ def tolerance_for(
         alike: whether both are run by Keras on this machine.
     """
     names = set(dtypes)
-    if names & {"int8", "uint8", "int4", "float8_e4m3fn", "float8_e5m2"}:
-        return Tolerance(_QUANTISED, _QUANTISED / 4, atol, rtol)
     eps = max((_EPS[n] for n in names if n in _EPS), default=_EPS["float32"])
     if eps > _EPS["float32"]:
         return Tolerance(_COARSE * eps, _COARSE / 2 * eps, atol, rtol)
@@ -136,7 +135,9 @@ def _difference(got: NDArray[Any], expected: NDArray[Any], tolerance: Tolerance,
     if tolerance.atol is not None or tolerance.rtol is not None:
         each = (tolerance.atol or 0.0) + (tolerance.rtol or 0.0) * np.abs(wide)
         return Difference(largest, float(np.max(each)), scale, bool(np.all(off <= each)))
-    allowed = max(tolerance.relative * range_, tolerance.floor * scale)
+    allowed = max(tolerance.relative * range_, tolerance.floor * scale) + tolerance.rounding
     agrees = largest <= allowed
     # An output that the inputs hardly change equals every other such: only a difference far below that change counts.
-    return Difference(largest, allowed, scale, agrees, conclusive=largest <= max(0.05, tolerance.relative) * range_)
+    # Few bits may change more of it; beyond half of the change they leave nothing to compare.
+    least = max(0.05, tolerance.relative, min(tolerance.rounding / range_, 0.5) if range_ else 0.0)
+    return Difference(largest, allowed, scale, agrees, conclusive=largest <= least * range_)

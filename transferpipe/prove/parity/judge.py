@@ -58,6 +58,7 @@ class Setup:
         reference: what the other computed; its calls by label are found through `pairs`.
         pairs: the reference's layer for the target's.
         tolerance: how far they may be apart.
+        rounding: how much farther quantization may bring an output, or a layer's output, by the target's label.
         kept: which of the target's weights were kept, and whether that is meant.
         settings: the other's layers, where they are Keras's.
         may_end_elsewhere: whether the models may end in different layers: outputs of other shapes then say nothing.
@@ -71,9 +72,14 @@ class Setup:
     reference: Trace
     pairs: Mapping[str, str]
     tolerance: Tolerance
+    rounding: Mapping[str, float] = field(default_factory=dict)
     kept: KeptWeights = field(default_factory=KeptWeights)
     settings: Mapping[str, Any] = field(default_factory=dict)
     may_end_elsewhere: bool = False
+
+    def tolerance_of(self, label: str) -> Tolerance:
+        """Return how far an output, or a layer's output, may be apart."""
+        return replace(self.tolerance, rounding=self.rounding.get(label, 0.0))
 
 
 def judge(setup: Setup) -> Parity:
@@ -176,7 +182,7 @@ def _layer_differences(setup: Setup) -> dict[tuple[str, str], Difference]:
         other = setup.reference.by_label.get(replace(call, name=there).label) if there else None
         if other is None or call.value is None or other.value is None or label in setup.trace.outputs:
             continue
-        diff = compare(call.value, other.value, setup.tolerance)
+        diff = compare(call.value, other.value, setup.tolerance_of(label))
         if not diff.agrees and _agrees_activated(setup, call, other):
             diff = replace(diff, agrees=True, reason="equal behind the activation")
         found[(label, other.label)] = diff
@@ -191,7 +197,8 @@ def _agrees_activated(setup: Setup, call: Call, other: Call) -> bool:
     here, there = _behind(setup.trace, call), _behind(setup.reference, other)
     if setup.reference.outputs and (activated := activated_like(call, other)) is not None:
         there = [*there, activated]  # whether it is the right activation shows at the outputs
-    return any(compare(a, b, setup.tolerance).agrees for a in here for b in there)
+    tolerance = setup.tolerance_of(call.label)
+    return any(compare(a, b, tolerance).agrees for a in here for b in there)
 
 
 def _behind(trace: Trace, call: Call) -> list[NDArray[Any]]:
@@ -214,4 +221,4 @@ def _output_differences(setup: Setup) -> dict[tuple[str, str], Difference]:
         pairs = list(zip(here, there, strict=True))
     else:
         pairs = []
-    return {(n, o): compare(here[n], there[o], setup.tolerance) for n, o in pairs}
+    return {(n, o): compare(here[n], there[o], setup.tolerance_of(n)) for n, o in pairs}

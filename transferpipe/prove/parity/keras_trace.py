@@ -20,6 +20,8 @@ from transferpipe.models.walk import Walked, to_numpy, walk
 
 Override = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 """Stands for a layer's call: takes its arguments, returns its output."""
+Adjust = Callable[[tuple[Any, ...]], tuple[Any, ...]]
+"""Changes what a layer is called with."""
 
 _MOST_CALLS = 8  # a cell is called once a step, a shared layer once a branch
 
@@ -123,11 +125,16 @@ class KerasRunner:
         return {name: layer for name, layer in self.walked.layers.items() if name}
 
     def run(
-        self, data: Sequence[NDArray[Any]], overrides: Mapping[str, Override] | None = None, until: str = ""
+        self,
+        data: Sequence[NDArray[Any]],
+        overrides: Mapping[str, Override] | None = None,
+        until: str = "",
+        adjust: Mapping[str, Adjust] | None = None,
     ) -> Trace:
         """Run the model for inference on `data`, one array an input.
 
-        With `until`, the run ends once the layer of that label has computed; there are then no outputs.
+        With `until`, the run ends once the layer of that label has computed; there are then no outputs. `overrides`
+        stand for layers, by their names, and `adjust` changes what layers are called with.
         """
         import keras
 
@@ -143,7 +150,7 @@ class KerasRunner:
 
         tensors = [keras.ops.convert_to_tensor(array) for array in data]
         try:
-            with _watched(self._names, record, overrides or {}):
+            with _watched(self._names, record, overrides or {}, adjust or {}):
                 outputs = self.model(self._packed(tensors), training=False)
         except _EnoughError:
             return Trace({}, tuple(calls))
@@ -170,7 +177,10 @@ class KerasRunner:
 
 @contextlib.contextmanager
 def _watched(
-    names: Mapping[int, str], record: Callable[..., None], overrides: Mapping[str, Override]
+    names: Mapping[int, str],
+    record: Callable[..., None],
+    overrides: Mapping[str, Override],
+    adjust: Mapping[str, Adjust],
 ) -> Iterator[None]:
     """Note every call of the layers in `names`, by their identity; other layers of the process are left alone."""
     import keras
@@ -179,6 +189,8 @@ def _watched(
         name = names.get(id(layer))
         if name is None:
             return proceed(layer, *args, **kwargs)
+        if name in adjust:
+            args = adjust[name](args)
         replaced = overrides.get(name)
         output = replaced(args, kwargs) if replaced else proceed(layer, *args, **kwargs)
         record(name, layer, args, kwargs, output)

@@ -7,6 +7,7 @@ asked for without the onnx package.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,11 +17,14 @@ from numpy.typing import NDArray
 from transferpipe.files.protobuf import BYTES, Field, Read, read_fields
 from transferpipe.packages import missing_package
 from transferpipe.prove.parity.keras_trace import Call, InputSpec, Trace, describe_error
+from transferpipe.prove.parity.quantization import LEVELS
 from transferpipe.weights.file_source import FileSource
 
 _GRAPH, _NODE, _OUTPUT, _VALUE_NAME = 7, 1, 12, 1  # ModelProto, GraphProto, ValueInfoProto
 # NodeProto of onnx.proto, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
-_NODE_INPUT, _NODE_OUTPUT = 1, 2
+_NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATION = 1, 2, 4
+# Operators that round what goes into them; those that only bring integers back to floats do not.
+_ROUNDING = re.compile("(Dynamic)?Quantize|QLinear|QGemm|QAttention|.*Integer")
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
@@ -46,6 +50,7 @@ class OnnxRunner:
         data = source.path.read_bytes()
         self._by_layer = _outputs_by_layer(data, source)
         self._own = _graph_outputs(data)
+        self._operators = {name for _, _, names in _nodes(data) for name in names}
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.add_session_config_entry(
@@ -65,6 +70,19 @@ class OnnxRunner:
                 refusal = raised
         assert refusal is not None
         raise CannotRunError(f"onnxruntime cannot run {self.label}: {describe_error(refusal)}") from refusal
+
+    @property
+    def rounds_activations(self) -> bool:
+        """Whether the graph rounds what flows through it to integers."""
+        return any(_ROUNDING.match(name) for name in self._operators)
+
+    @property
+    def weight_steps(self) -> int:
+        """How many steps lie between zero and the largest of its weights; 0 where they are floats."""
+        if "MatMulNBits" in self._operators:
+            return LEVELS["int4"]
+        # Dynamic quantization leaves one of eight bits unused where the processor would overflow.
+        return LEVELS["int8"] // 2 if self.rounds_activations or "DequantizeLinear" in self._operators else 0
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:
@@ -95,7 +113,7 @@ def _outputs_by_layer(data: bytes, source: FileSource) -> dict[str, str]:
     layers = {w.where: w.layer for w in source.catalog if w.layer}
     made_of: dict[str, set[str]] = {name: {layer} for name, layer in layers.items()}
     found: dict[str, str] = {}
-    for inputs, outputs in _nodes(data):
+    for inputs, outputs, _ in _nodes(data):
         constant = [made_of[i] for i in inputs if i in made_of]
         if not constant or not outputs:
             continue
@@ -130,15 +148,15 @@ def _reader(data: bytes) -> Read:
     return lambda begin, size: data[begin : begin + size]
 
 
-def _nodes(data: bytes) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield the names of every node's inputs and outputs."""
+def _nodes(data: bytes) -> Iterator[tuple[list[str], list[str], list[str]]]:
+    """Yield the names of every node's inputs and outputs, and its operator."""
     for node in _messages(data, _NODE):
         parts = list(read_fields(_reader(data), node.begin, node.end))
         names = {
             kind: [data[f.begin : f.end].decode("utf-8", "replace") for f in parts if f.number == kind]
-            for kind in (_NODE_INPUT, _NODE_OUTPUT)
+            for kind in (_NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATION)
         }
-        yield names[_NODE_INPUT], names[_NODE_OUTPUT]
+        yield names[_NODE_INPUT], names[_NODE_OUTPUT], names[_NODE_OPERATION]
 
 
 def _more_outputs(names: Sequence[str]) -> bytes:
