@@ -30,6 +30,7 @@ from transferpipe.planning.model import Plan, PlanWarning
 from transferpipe.planning.reading.inputs import inputs_of
 from transferpipe.progress import Progress
 from transferpipe.prove.archive import verify_archive
+from transferpipe.prove.card import CARD, card_text, check_card_free
 from transferpipe.prove.file import UNRECORDED, Proof, verify_file
 from transferpipe.prove.learned_state import verify_states
 from transferpipe.prove.manifest import FORMAT_VERSION, MANIFEST, PLAN, json_lines, seal, versions, weight_entries
@@ -146,6 +147,8 @@ def execute(
     names = (recipe.save.path, *recipe.save.also)
     paths = tuple(folder / name for name in names)
     _check_free(paths, recipe.save)
+    if recipe.save.card:
+        check_card_free(paths[0].parent, recipe.save.overwrite)
     _check_parity_early(prepared)
     states = states_taken(plan, prepared.opened.sources)
     with given_states(prepared.opened.target, states), Staging(folder) as staging:
@@ -169,6 +172,8 @@ def execute(
         manifest = seal({**_manifest(prepared, made, verdict), "artifacts": artifacts, **told}, planned)
         for name, text in {**request.texts, PLAN: planned, MANIFEST: json_lines(manifest)}.items():
             staging.write(folder / name, text)
+        if recipe.save.card:
+            staging.write(paths[0].parent / CARD, card_text(plan, manifest))
         digests: dict[Path, str] = {}
         for temporary, path, artifact in zip(temporaries, paths, made.artifacts, strict=True):
             staging.rename(temporary, final_names(temporary, path))

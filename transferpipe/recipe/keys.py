@@ -330,6 +330,7 @@ _SAVE = (
         {"path": "reference.safetensors"},
         section="reference",
     ),
+    Key("card", "flag", "whether README.md, a model card for a Hub, is written beside the main file", True, Save.card),
 )
 
 _ERROR_OR_ALLOW = ("error", "allow")

@@ -310,6 +310,7 @@ class Save:
         shard: how many bytes of values a safetensors file may hold before it is cut into several.
         names: how the tensors of such files are renamed.
         like: a file of named tensors that such files are to be like: in names, axes and dtypes.
+        card: whether a model card, README.md, is written beside the main file.
     """
 
     path: str = "model.keras"
@@ -319,6 +320,7 @@ class Save:
     shard: int | None = None
     names: tuple[Renaming, ...] = ()
     like: Origin | None = None
+    card: bool = False
 
 
 @dataclass(frozen=True)

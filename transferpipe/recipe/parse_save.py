@@ -35,6 +35,7 @@ def parse_save(fields: Fields, absolute: bool) -> Save:
         shard=_parse_shard(inner),
         names=_parse_names(inner),
         like=_parse_like(inner),
+        card=inner.flag("card"),
     )
     for key, paths in (("path", (save.path,)), ("also", save.also)):
         for path in paths:
