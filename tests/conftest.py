@@ -11,6 +11,8 @@ from hypothesis import settings
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 os.environ["COLUMNS"] = "200"  # what is printed is looked for in one line; how it is folded is tested where it is
+# Tests leave nothing in the user's caches, and take nothing of an earlier run; those of the caches switch them on.
+os.environ["TRANSFERPIPE_NO_CACHE"] = "1"
 
 PASSED = pytest.StashKey[bool]()
 

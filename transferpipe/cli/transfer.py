@@ -11,14 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
-
-from transferpipe.cli.compose.composing import Composed, Composer
-from transferpipe.cli.compose.printed import print_config
-from transferpipe.cli.compose.written import located
+from transferpipe.cli.compose.kept import Composition, compose_once, located
 from transferpipe.cli.terminal import in_colour, muted, width
-from transferpipe.cli.verbs import JSON, QUIET, Arguments
+from transferpipe.cli.verbs import JSON, PRINTING, QUIET, Arguments
 from transferpipe.errors import FileError, Problem, RecipeError
 from transferpipe.execute.prepare import prepare
 from transferpipe.models.opened import Prepared
@@ -45,7 +40,7 @@ _NAME = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)*")
 def plan(arguments: Arguments) -> int:
     """Print the plan and write nothing."""
     composed, recipe = _read(arguments)
-    if print_config(arguments, composed):
+    if _is_printed(arguments, composed):
         return 0
     with contextlib.redirect_stdout(sys.stderr) if JSON in arguments.flags else muted(arguments):  # a builder may print
         prepared = _prepare(arguments, composed, recipe)
@@ -72,7 +67,7 @@ def _show_changes(changes: PlanChanges, as_json: bool) -> int:
 def run(arguments: Arguments) -> int:
     """Carry out the recipe and print what was done."""
     composed, recipe = _read(arguments)
-    if print_config(arguments, composed):
+    if _is_printed(arguments, composed):
         return 0
     with muted(arguments):
         report, score = _carry_out(arguments, composed, recipe)
@@ -83,7 +78,7 @@ def run(arguments: Arguments) -> int:
     return 0
 
 
-def _carry_out(arguments: Arguments, composed: Composed, recipe: Recipe) -> tuple[Report, Mapping[str, Any] | None]:
+def _carry_out(arguments: Arguments, composed: Composition, recipe: Recipe) -> tuple[Report, Mapping[str, Any] | None]:
     # Imported here, as elsewhere in this module, because a plan needs nothing of what writes and proves.
     from transferpipe.execute.run import execute
     from transferpipe.show.report_page import report_page
@@ -109,7 +104,7 @@ def _carry_out(arguments: Arguments, composed: Composed, recipe: Recipe) -> tupl
 class _LoggedRun:
     """Tells the tools under ``sweep.log`` of a single run, as a sweep does of each of its variants."""
 
-    def __init__(self, composed: Composed) -> None:
+    def __init__(self, composed: Composition) -> None:
         self._composed, self._started = composed, time.perf_counter()
         self._names: tuple[str, ...] = ()
         if composed.sweep.get("log"):
@@ -166,17 +161,33 @@ def _leave_page(folder: Path, page: str) -> None:
         print(f"warning  {error}", file=sys.stderr)
 
 
-def _read(arguments: Arguments) -> tuple[Composed, Recipe]:
-    composer, overrides = Composer.of(arguments.overrides, arguments.value("--config-dir"))
-    composed = composer.compose(overrides)
-    with located(composed.composer, composed.overrides):
+def _read(arguments: Arguments) -> tuple[Composition, Recipe]:
+    composed = compose_once(arguments.overrides, arguments.value("--config-dir"), anew=_asks_to_print(arguments))
+    with _located(arguments, composed):
         recipe = read_recipe(composed.data, absolute_save=composed.absolute_save)
         check_name(recipe.name)
     return composed, recipe
 
 
-def _prepare(arguments: Arguments, composed: Composed, recipe: Recipe) -> Prepared:
-    with located(composed.composer, composed.overrides):
+def _located(arguments: Arguments, composed: Composition) -> contextlib.AbstractContextManager[None]:
+    return located(composed, arguments.overrides, arguments.value("--config-dir"))
+
+
+def _asks_to_print(arguments: Arguments) -> bool:
+    """Tell whether what was composed is to be printed, with Hydra's own part: that is not kept."""
+    return any(flag in arguments.flags or flag in arguments.values for flag in PRINTING)
+
+
+def _is_printed(arguments: Arguments, composed: Composition) -> bool:
+    if composed.live is None or not _asks_to_print(arguments):
+        return False
+    from transferpipe.cli.compose.printed import print_config
+
+    return print_config(arguments, composed.live)
+
+
+def _prepare(arguments: Arguments, composed: Composition, recipe: Recipe) -> Prepared:
+    with _located(arguments, composed):
         return prepare(recipe, arguments.values.get("--trust", ()))
 
 
@@ -193,11 +204,11 @@ def check_name(name: str) -> None:
 
 
 @contextlib.contextmanager
-def _run_folder(composed: Composed, prepared: Prepared) -> Iterator[Path]:
+def _run_folder(composed: Composition, prepared: Prepared) -> Iterator[Path]:
     """Yield the run folder: the one that was asked for, or a new one that no other run uses."""
     from transferpipe.files.staging import unused_folder
 
-    folder = _named_folder(composed, prepared)
+    folder = Path(composed.name_run_folder(prepared.plan.checksum))
     if any(o.lstrip("+").startswith("hydra.run.dir=") for o in composed.overrides):
         yield folder
         return
@@ -205,25 +216,9 @@ def _run_folder(composed: Composed, prepared: Prepared) -> Iterator[Path]:
         yield chosen
 
 
-def _named_folder(composed: Composed, prepared: Prepared) -> Path:
-    try:
-        return Path(composed.value_of_hydra("run.dir", plan_checksum=lambda: prepared.plan.checksum))
-    except OmegaConfBaseException as error:
-        raise RecipeError(Problem("hydra.run.dir", str(error).splitlines()[0], "give a folder")) from error
-
-
-def _request(arguments: Arguments, composed: Composed) -> Request:
+def _request(arguments: Arguments, composed: Composition) -> Request:
     command = ("transferpipe", *arguments.typed)
-    return Request(command, recipe_text(composed.data), _hydra_files(composed))
-
-
-def _hydra_files(composed: Composed) -> dict[str, str]:
-    """Return the configuration in the files that Hydra itself leaves beside a result."""
-    job = composed.config.copy()
-    with open_dict(job):
-        hydra = job.pop("hydra")
-    contents = {"config": job, "hydra": {"hydra": hydra}, "overrides": list(composed.overrides)}
-    return {f".hydra/{name}.yaml": OmegaConf.to_yaml(content) for name, content in contents.items()}
+    return Request(command, recipe_text(composed.data), composed.hydra_files)
 
 
 def _print_report(report: Report) -> None:

@@ -172,7 +172,9 @@ SHORT: Mapping[str, Flag] = {flag.short: flag for flag in _FLAGS if flag.short}
 OF_EVERY_VERB = ("--traceback",)
 
 _OF_RECIPES = ("--trust", "--config-dir")
-_OF_HYDRA = ("--config-name", "--cfg", "--resolve", "--package", "--info", MULTIRUN)
+PRINTING = ("--cfg", "--resolve", "--package", "--info")
+"""The flags that print what was composed, and those that say how."""
+_OF_HYDRA = ("--config-name", *PRINTING, MULTIRUN)
 """What every application of Hydra has; what it prints instead of running is printed instead of anything else."""
 
 VERBS: Mapping[str, Verb] = _by_name(

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from transferpipe.cli.compose.errors import GROUPS, MAPPING, SCORE, explain
 from transferpipe.cli.compose.folders import LOADED, Loaded, conf_folder, further_places, name_recipes
 from transferpipe.cli.compose.hydra_private import apply_overrides, loader_of
+from transferpipe.cli.compose.observed import note_other, note_time
 from transferpipe.cli.compose.process_state import hydra_lent, recipe_read
 from transferpipe.cli.compose.resolving import resolve
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
@@ -28,6 +29,8 @@ from transferpipe.recipe.trust import OUTSIDE
 from transferpipe.text.listing import listed
 
 _RECIPE = "recipe"
+RUN_FOLDER = "hydra.run.dir="
+"""How the override begins that names the run folder, in which the time may stand."""
 _RULES_WRITTEN_OUT = ("mapping={", "+mapping={", "++mapping={")
 _PLAIN_CHOICE = re.compile(r"[\w.+-]+")
 _MOST_BASES = 32  # choices of files whose composition is kept
@@ -65,6 +68,20 @@ class Composed:
         """
         with hydra_lent(self.config, resolvers):
             return str(OmegaConf.select(self.config.hydra, key, throw_on_missing=True))
+
+    @property
+    def run_folder(self) -> str:
+        """The name of the run folder as it is written, nothing resolved."""
+        return str(OmegaConf.to_container(self.config.hydra.run, resolve=False)["dir"])  # type: ignore[index,call-overload]
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The configuration in the files that Hydra itself leaves beside a result, by their paths."""
+        job = self.config.copy()
+        with open_dict(job):
+            hydra = job.pop("hydra")
+        contents = {"config": job, "hydra": {"hydra": hydra}, "overrides": list(self.overrides)}
+        return {f".hydra/{name}.yaml": OmegaConf.to_yaml(content) for name, content in contents.items()}
 
     @property
     def absolute_save(self) -> bool:
@@ -116,6 +133,7 @@ class Composer:
         Raises:
             RecipeError: there is no such file, or no folder `config_dir`.
         """
+        note_time(" ".join(o for o in overrides if not o.startswith(RUN_FOLDER)))
         words, folders = name_recipes(overrides)
         return cls(config_dir, folders), words
 
@@ -123,6 +141,12 @@ class Composer:
     def loader(self) -> ConfigLoader:
         """What Hydra's launchers and sweepers compose their jobs with."""
         return self._loader
+
+    @property
+    def providers(self) -> set[str]:
+        """The names of those who give places of configuration, beside us."""
+        found = {str(place.provider) for place in self._loader.get_search_path().get_path()}
+        return {name for name in found if not name.startswith("transferpipe-")}
 
     def options(self, group: str) -> list[str]:
         """Return the files of a group."""
@@ -137,7 +161,7 @@ class Composer:
         """Let the loader read files, which are noted in `loaded`."""
         token = LOADED.set(self.loaded)
         try:
-            with recipe_read():
+            with recipe_read(loads=True):
                 yield
         finally:
             LOADED.reset(token)
@@ -152,6 +176,7 @@ class Composer:
         group, _, name = override.partition("=")
         if group != SCORE or not name.isidentifier() or (conf_folder() / SCORE / f"{name}.yaml").is_file():
             return (override,)
+        note_other("what installed packages add")
         if name not in OUTSIDE.names() or name in self.options(SCORE):
             return (override,)
         return f"{SCORE}=callable", f"{SCORE}._target_=transferpipe.score.{name}"

@@ -13,6 +13,7 @@ from hydra.plugins.config_source import ConfigResult
 
 import transferpipe
 from transferpipe.cli.compose.hydra_private import FileConfigSource
+from transferpipe.cli.compose.observed import note_path, note_time
 from transferpipe.cli.compose.recipe_file import check_recipe_file, shown
 from transferpipe.errors import FileError, Problem, RecipeError, UnsafeError, did_you_mean
 
@@ -51,7 +52,37 @@ def user_folder() -> Path:
     return Path.cwd() / "recipes"
 
 
-class UserFolder(FileConfigSource):
+class WatchedFolder(FileConfigSource):
+    """A folder of configuration, such as ours: as Hydra reads it, with a note of what it was asked."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Load one file."""
+        path = self._place(self._normalize_file_name(config_path))
+        note_path("digest", path)
+        result = super().load_config(config_path)
+        note_path("digest", path)  # again: it must not have changed between
+        return result
+
+    def is_group(self, config_path: str) -> bool:
+        """Tell whether there are files for the group `config_path`."""
+        note_path("is_folder", self._place(config_path))
+        return super().is_group(config_path)
+
+    def is_config(self, config_path: str) -> bool:
+        """Tell whether there is such a file."""
+        note_path("is_file", self._place(self._normalize_file_name(config_path)))
+        return super().is_config(config_path)
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """List the members of a group."""
+        note_path("names", self._place(config_path))
+        return super().list(config_path, results_filter)
+
+    def _place(self, config_path: str) -> Path:
+        return Path(self.path, config_path)
+
+
+class UserFolder(WatchedFolder):
     """A folder of the user's: ``NAME.yaml`` and ``recipe/NAME.yaml`` are recipes, ``mapping/NAME.yaml`` holds rules.
 
     Recipes come from anybody, so nothing here takes the place of the primary configuration or of Hydra's own.
@@ -68,10 +99,12 @@ class UserFolder(FileConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         """Load one file, after a look at whether it is what a recipe may be."""
         inner, path = self._inner(config_path), self.path_of(config_path)
+        note_path("digest", path)  # before it is looked at for the first time
         may_touch = check_recipe_file(path) or config_path.startswith("hydra")
         if loaded := LOADED.get():
             loaded.may_touch_hydra = loaded.may_touch_hydra or may_touch
             loaded.files.append(path)
+        note_time(path.read_text(encoding="utf-8"))
         result = super().load_config(inner)
         package = result.header.get("package")
         if config_path.startswith(f"{_GROUP}/"):  # a recipe without a header is a whole recipe
@@ -98,6 +131,7 @@ class UserFolder(FileConfigSource):
             return []
         names = set(super().list(config_path, results_filter)) if super().is_group(config_path) else set()
         if config_path == _GROUP and self.recipes_at_top and results_filter in (None, ObjectType.CONFIG):
+            note_path("names", self.path)
             names.update(p.stem for p in Path(self.path).glob("*.yaml"))
         return sorted(names)
 
@@ -137,8 +171,8 @@ def _check_package(package: str | None, config_path: str, path: Path) -> None:
         )
 
 
-SOURCES = (UserFolder, ConfigDir)
-"""What reads the user's folders."""
+SOURCES = (WatchedFolder, UserFolder, ConfigDir)
+"""What reads our folder, and those of the user."""
 
 
 def name_recipes(overrides: Sequence[str]) -> tuple[list[str], list[Path]]:
@@ -157,6 +191,8 @@ def name_recipes(overrides: Sequence[str]) -> tuple[list[str], list[Path]]:
             words.append(override)
             continue
         for path in paths:
+            note_path("is_file", path)
+            note_path("real", path.parent)
             if not path.is_file():
                 near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.yaml")])
                 raise RecipeError(Problem(_GROUP, f"there is no file {path}", near))
@@ -178,10 +214,13 @@ def further_places(config_dir: str | None, folders: Sequence[Path] = ()) -> list
         RecipeError: there is no folder `config_dir`.
     """
     places = []
+    note_path("is_folder", user_folder())
     if (folder := user_folder()).is_dir():
         places.append(("transferpipe-user", f"{UserFolder.scheme()}://{folder}"))
     if config_dir is not None:
+        note_path("real", Path(config_dir).expanduser())
         further = Path(config_dir).expanduser().resolve()
+        note_path("is_folder", further)
         if not further.is_dir():
             fix = "it should hold recipe/*.yaml"
             raise RecipeError(Problem("--config-dir", f"there is no folder {config_dir!r}", fix))

@@ -22,11 +22,23 @@ from omegaconf import DictConfig, OmegaConf
 from transferpipe.cli.compose.derived import FUNCTIONS
 from transferpipe.cli.compose.folders import SOURCES
 from transferpipe.cli.compose.hydra_private import resolve_parse_tree_by, resolvers, source_types
+from transferpipe.cli.compose.observed import note_other
 from transferpipe.errors import Problem, UnsafeError
 
 _VERSION, _NAME = "1.3", "transferpipe"
 _LOCK = threading.RLock()
 _OURS = ("hydra", "now", "python_version", "oc.env", *FUNCTIONS)
+_FIXED = {
+    "hydra",
+    "python_version",
+    "oc.create",
+    "oc.decode",
+    "oc.select",
+    "oc.dict.keys",
+    "oc.dict.values",
+    *FUNCTIONS,
+}
+"""The resolvers that give the same for the same configuration, whenever and wherever they are asked."""
 
 Count = Callable[[Any], None]
 """Called with what every interpolation brings in; it raises where that is too much."""
@@ -71,10 +83,14 @@ def hydra_lent(
 
 
 @contextmanager
-def recipe_read(config: DictConfig | None = None) -> Iterator[None]:
+def recipe_read(config: DictConfig | None = None, loads: bool = False) -> Iterator[None]:
     """Lend Hydra the process for reading a recipe, one thread at a time, without the environment.
 
     What ``${oc.env:...}`` says would land in the records of the run. Other threads read it as ever.
+
+    Args:
+        config: what ``${hydra:...}`` reads.
+        loads: whether files are merged, and nothing is filled in.
     """
     with _LOCK, hydra_lent(config):
         known = resolvers()
@@ -86,13 +102,27 @@ def recipe_read(config: DictConfig | None = None) -> Iterator[None]:
                 raise UnsafeError(Problem("recipe", what, "give the value as an override"))
             return original(*args)
 
+        # OmegaConf asks for what it overwrites, such as the name that Hydra gives run folders, and makes nothing of it.
+        fixed = {*_FIXED, "now"} if loads else _FIXED
+        others = {name: resolver for name, resolver in known.items() if name not in fixed}
+        known.update({name: _noted(name, resolver) for name, resolver in others.items()})
         known["oc.env"] = refuse_or_read
         token = _READING.set(True)
         try:
             yield
         finally:
             _READING.reset(token)
-            known["oc.env"] = original
+            known.update({**others, "oc.env": original})
+
+
+def _noted(name: str, resolver: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a resolver whose use is noted: it may give something else at another time."""
+
+    def note_and_resolve(*args: Any, **kwargs: Any) -> Any:
+        note_other(f"${{{name}:...}}")
+        return resolver(*args, **kwargs)
+
+    return note_and_resolve
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from transferpipe.cli.compose.observed import note_other
 from transferpipe.errors import FileError, Problem, RecipeError, did_you_mean
 from transferpipe.fetch.address import scheme_of
 from transferpipe.fetch.find import find
@@ -40,6 +41,7 @@ def with_source_config(job: DictConfig) -> tuple[DictConfig, tuple[str, ...]]:
     places = tuple(key for key in used if _is_open(OmegaConf.select(job, key)))
     if not places:
         return job, ()
+    note_other(f"the {_NAME} of a source")
     job = copy.deepcopy(job)
     for key in places:
         path = OmegaConf.select(job, f"{key}.path", throw_on_missing=False)
