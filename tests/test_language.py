@@ -1,14 +1,11 @@
 """Messages are plain English, in the field's words: no text of the package falls back into the private dialect."""
 
 import ast
+import functools
 import re
-from pathlib import Path
 
 import pytest
-
-import transferpipe
-
-PACKAGE = Path(transferpipe.__file__).parent
+from syntax import PACKAGE, trees
 
 # What was said once, and what is said now.
 DIALECT = {
@@ -58,8 +55,7 @@ def docstrings(tree):
 
 def texts():
     """Yield the place and the text of everything that the package may print."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+    for path, tree in trees().items():
         left_out = docstrings(tree)
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in left_out:
@@ -71,12 +67,12 @@ def texts():
             yield f"{path.relative_to(PACKAGE)}:{number}", line
 
 
-TEXTS = list(texts())
+WRITTEN = functools.cache(lambda: list(texts()))
 
 
 @pytest.mark.parametrize("pattern", DIALECT)
 def test_no_text_is_written_in_the_old_dialect(pattern):
-    found = [f"{place}: {text[:120]!r}" for place, text in TEXTS if re.search(pattern, text)]
+    found = [f"{place}: {text[:120]!r}" for place, text in WRITTEN() if re.search(pattern, text)]
     assert not found, f"say instead: {DIALECT[pattern]}"
 
 
@@ -94,6 +90,6 @@ def test_every_pattern_can_be_found(pattern):
 
 
 def test_the_words_are_looked_for_where_messages_are():
-    whole = "\n".join(text for _, text in TEXTS)
+    whole = "\n".join(text for _, text in WRITTEN())
     for words in ("unknown key", "statistically tied with the best", "matched by position", "initial values"):
         assert words in whole

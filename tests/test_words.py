@@ -6,14 +6,10 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from syntax import PACKAGE, trees
 
-import transferpipe
-
-ROOT = Path(transferpipe.__file__).parent
-TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(ROOT.rglob("*.py"))}
 # A name made of one of these says that something is done, and not what.
 EMPTY_WORDS = {"manager", "handler", "helper", "helpers", "util", "utils", "misc", "common"}
 # What is called while something goes on, by its type.
@@ -21,19 +17,19 @@ CALLBACKS = {"Progress": "on_progress", "OnResult": "on_result"}
 
 
 def classes() -> Iterator[tuple[str, str]]:
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
-                yield node.name, f"{path.relative_to(ROOT)}:{node.lineno}"
+                yield node.name, f"{path.relative_to(PACKAGE)}:{node.lineno}"
 
 
 def parameters() -> Iterator[tuple[ast.arg, str]]:
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
                 arguments = node.args
                 for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
-                    yield argument, f"{path.relative_to(ROOT)}:{argument.lineno}"
+                    yield argument, f"{path.relative_to(PACKAGE)}:{argument.lineno}"
 
 
 def words_of(name: str) -> set[str]:
@@ -61,7 +57,7 @@ def test_a_class_is_found_whether_it_is_private_or_inside_another() -> None:
 @pytest.mark.parametrize("kind", ["module", "class"])
 def test_no_name_says_only_that_something_is_done(kind: str) -> None:
     if kind == "module":
-        names = [part for path in TREES for part in path.relative_to(ROOT).with_suffix("").parts]
+        names = [part for path in trees() for part in path.relative_to(PACKAGE).with_suffix("").parts]
     else:
         names = [name for name, _ in classes()]
     assert [name for name in names if words_of(name) & EMPTY_WORDS] == []
@@ -99,7 +95,7 @@ CHOSEN = re.compile(
 
 def chosen_numbers() -> Iterator[tuple[str, bool]]:
     """Yield where a module chooses a bound or a tolerance, and whether it says why there or at the lines before."""
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         lines = path.read_text(encoding="utf-8").split("\n")
         docs = {node.lineno - 1 for node in tree.body if isinstance(node, ast.Expr)}
         for node in tree.body:
@@ -114,7 +110,7 @@ def chosen_numbers() -> Iterator[tuple[str, bool]]:
             while re.match(r"_?[A-Z]", lines[first - 1]) and "#" not in lines[first]:
                 first -= 1  # the numbers of one block share their reason
             said = any("#" in line for line in lines[max(first - 1, 0) : node.end_lineno])
-            yield f"{path.relative_to(ROOT)}:{node.lineno}", said or node.end_lineno in docs
+            yield f"{path.relative_to(PACKAGE)}:{node.lineno}", said or node.end_lineno in docs
 
 
 def test_every_chosen_number_says_why_it_is_that() -> None:

@@ -11,12 +11,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import transferpipe
+from syntax import PACKAGE, trees
+
 from transferpipe.errors import Problem
 from transferpipe.planning.model import PlanWarning
 from transferpipe.planning.transforms.protocol import TransformError
 
-PACKAGE = Path(transferpipe.__file__).parent
 TESTS = Path(__file__).parents[1]
 OPEN = "…"
 """Stands in a template for what is only known when the message is made."""
@@ -47,8 +47,8 @@ class Site:
 class _Module:
     """What is needed of one module to work out the texts of a hint."""
 
-    def __init__(self, path):
-        self.path, self.tree = path, ast.parse(path.read_text(encoding="utf-8"))
+    def __init__(self, path, tree):
+        self.path, self.tree = path, tree
         self.name = ".".join([PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
         self.values, self.imported, self.functions = {}, {}, {}
         for node in ast.walk(self.tree):
@@ -64,7 +64,7 @@ class _Module:
 
 @functools.cache
 def _modules():
-    modules = [_Module(path) for path in sorted(PACKAGE.rglob("*.py"))]
+    modules = [_Module(path, tree) for path, tree in trees().items()]
     return {module.name: module for module in modules}
 
 
@@ -239,6 +239,7 @@ def texts_of_marks():
     return frozenset(texts)
 
 
+@functools.cache
 def followed():
     """Return the keys of the sites that tests with the mark `follows` name."""
     return {s.key for s in find_sites()} & texts_of_marks()

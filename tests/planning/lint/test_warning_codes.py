@@ -3,12 +3,15 @@
 import ast
 from pathlib import Path
 
-import transferpipe
+from syntax import PACKAGE, trees
+
 from transferpipe.codes import WARNINGS
 
-PACKAGE = Path(transferpipe.__file__).parent
 TABLE = PACKAGE / "codes.py"
-SOURCES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py") if path != TABLE}
+
+
+def sources():
+    return {path: tree for path, tree in trees().items() if path != TABLE}
 
 
 def name_of(function):
@@ -19,7 +22,7 @@ def name_of(function):
 def takers():
     """Return the callables that take a code first: the warning itself, and functions with a parameter `code`."""
     found = {"PlanWarning"}
-    for tree in SOURCES.values():
+    for tree in sources().values():
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef):
                 names = [a.arg for a in node.args.args if a.arg not in ("self", "cls")]
@@ -30,7 +33,7 @@ def takers():
 def written():
     """Yield the place and the value of every code that is handed to one of them as a text."""
     callables = takers()
-    for path, tree in SOURCES.items():
+    for path, tree in sources().items():
         constants = {
             target.id: node.value.value
             for node in tree.body
@@ -52,7 +55,7 @@ def test_every_code_is_in_the_table():
 
 
 def test_every_row_is_used():
-    texts = {n.value for tree in SOURCES.values() for n in ast.walk(tree) if isinstance(n, ast.Constant)}
+    texts = {n.value for tree in sources().values() for n in ast.walk(tree) if isinstance(n, ast.Constant)}
     unused = [code for code in WARNINGS if code not in texts]
     assert not unused, f"no warning has these codes; remove their rows from transferpipe/codes.py: {unused}"
 
