@@ -25,6 +25,21 @@ def pytest_collection_finish():
     """
     gc.collect()
     gc.freeze()
+    if "keras" in sys.modules:
+        from sound_files import trust_what_keras_saves
+
+        trust_what_keras_saves()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each worker one stretch of the tests, and let who is done take from the others.
+
+    What a module sets up is then set up by one worker and not by all.
+    """
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.getvalue("dist") == "load" else None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -51,6 +51,8 @@ class _Module:
         self.path, self.tree = path, tree
         self.name = ".".join([PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
         self.values, self.imported, self.functions = {}, {}, {}
+        # Every call with the function around it, that one's name, and what is called: before its last dot and after it.
+        self.calls = [(*found, *ast.unparse(found[2].func).rpartition(".")[::2]) for found in _calls(self.tree)]
         for node in ast.walk(self.tree):
             if isinstance(node, ast.FunctionDef):
                 self.functions.setdefault(node.name, []).append(node)
@@ -158,8 +160,8 @@ def _passing_on():
     while True:
         before = sum(map(len, found.values()))
         for module in _modules().values():
-            for function, owner, call in _calls(module.tree):
-                hint = _hint_of(call, module, found)
+            for function, owner, call, holder, last in module.calls:
+                hint = _hint_of(call, (holder, last), found[last], module) if last in found else None
                 if _is_handed_on(hint, function):
                     where = module.name if function.name.startswith("_") else owner.rpartition(".")[0]
                     place = (_parameters(function).index(hint.id), hint.id)
@@ -172,10 +174,9 @@ def _is_handed_on(hint, function):
     return isinstance(hint, ast.Name) and hint.id in _parameters(function) and not list(_assigned(function, hint.id))
 
 
-def _hint_of(call, module, passing):
-    """Return the expression of the hint in a call that makes a message, or None."""
-    holder, _, last = ast.unparse(call.func).rpartition(".")
-    known = passing.get(last, {})
+def _hint_of(call, name, known, module):
+    """Return the expression of the hint in a call of one of the functions that are `known` by its name, or None."""
+    holder, last = name
     if last == "add" and "problems" not in holder:
         return None
     if last == "note" and not {"fields", "inner", "outer", "self"} & {holder.rpartition(".")[2]}:
@@ -194,8 +195,9 @@ def find_sites():
     """Return every site of the package, in the order of files and lines."""
     sites, seen = [], {}
     for module in _modules().values():
-        for function, owner, call in _calls(module.tree):
-            hint = _hint_of(call, module, _passing_on())
+        for function, owner, call, holder, last in module.calls:
+            known = _passing_on().get(last)
+            hint = _hint_of(call, (holder, last), known, module) if known else None
             if hint is None or _is_handed_on(hint, function):  # its callers are the sites
                 continue
             if isinstance(hint, ast.Attribute) and hint.attr == "fix":

@@ -7,6 +7,7 @@ limits does all that opening does; what it survives is done again here. Where th
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -99,6 +100,7 @@ def _run(work: Callable[[], object], seconds: float) -> int:
 def _be_child(work: Callable[[], object], seconds: float) -> None:
     """Do `work` and end the process."""
     status = 0
+    gc.disable()  # it would write to, and so copy, every page that holds an object of the parent
     try:
         for number in (signal.SIGPROF, signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
