@@ -80,3 +80,19 @@ def test_files_without_hdf5_need_no_child(tmp_path, monkeypatch):
     monkeypatch.setattr(guarded, "_run", lambda *_: pytest.fail("a child was made"))
     np.savez(tmp_path / "m.npz", x=np.ones(3))
     open_path(str(tmp_path / "m.npz"), "x")
+
+
+def test_what_keras_saved_needs_no_child_in_tests_until_a_bit_of_it_is_changed(tmp_path, monkeypatch):
+    keras = pytest.importorskip("keras")
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]).save(tmp_path / "m.keras")
+    tried = []
+    run = guarded._run
+    monkeypatch.setattr(guarded, "_run", lambda *arguments: tried.append(1) or run(*arguments))
+    open_path(str(tmp_path / "m.keras"), "x")
+    assert not tried
+    damaged = bytearray((tmp_path / "m.keras").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (tmp_path / "m.keras").write_bytes(damaged)
+    with pytest.raises(FileError):
+        open_path(str(tmp_path / "m.keras"), "x")
+    assert tried
