@@ -21,10 +21,13 @@ def pytest_collection_finish():
     """Let the garbage collector leave alone what was imported.
 
     Keras has it run whenever a session is cleared or a layer quantized, and looking through what TensorFlow consists of,
-    to find nothing, took a third of the time of the tests that do so.
+    to find nothing, took a third of the time of the tests that do so. What unfreezes, for a stretch of its own, would bring
+    all of it back for the tests that follow; and Python's own 700 new objects before it looks are few for building models.
     """
     gc.collect()
     gc.freeze()
+    gc.unfreeze = lambda: None
+    gc.set_threshold(10_000, 10, 10)
     if "keras" in sys.modules:
         from sound_files import trust_what_keras_saves
 

@@ -39,13 +39,6 @@ AT_ONCE = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quick_collections():
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture(autouse=True)
 def _ready(monkeypatch, tmp_path):
     monkeypatch.chdir(Path(__file__).parents[2])

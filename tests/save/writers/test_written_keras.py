@@ -3,7 +3,6 @@
 The reference is made by Keras alone: the same builder, the same seed, the same values assigned, `model.save`.
 """
 
-import gc
 import io
 import json
 import re
@@ -43,14 +42,6 @@ ignored = pytest.mark.filterwarnings(
 def _in_tests(monkeypatch):
     """Recipes may name modules below the working directory."""
     monkeypatch.chdir(Path(__file__).parents[2])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick_collections():
-    """Keras collects garbage here and there; what importing it left behind need not be looked through each time."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def ordinary(name, seed):
