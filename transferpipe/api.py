@@ -388,7 +388,7 @@ def suggest(source: Origin, target: Origin, *, hints: Mapping[str, str | None] |
     return propose(origins, hints or {}, live=models)
 
 
-def verify(folder: PathText) -> RunProof:
+def verify(folder: PathText, *, outside: bool = False) -> RunProof:
     """Verify a finished run again, from what it left in its folder; Keras is not needed.
 
     >>> import numpy as np
@@ -401,6 +401,7 @@ def verify(folder: PathText) -> RunProof:
 
     Args:
         folder: the run folder, with `manifest.json`.
+        outside: whether to read artifacts too that the run saved outside of its folder.
 
     Returns:
         The verdict, what it rests on, and notes on what could not be verified: ``inconclusive`` where something that
@@ -408,9 +409,10 @@ def verify(folder: PathText) -> RunProof:
 
     Raises:
         FileError: the folder is not that of a run, or an artifact is missing.
+        UnsafeError: an artifact lies outside of the folder, and `outside` does not say that it may.
         VerificationError: something differs from what the run left.
     """
-    return verify_run(Path(folder))
+    return verify_run(Path(folder), outside=outside)
 
 
 def read_sweep(folder: PathText) -> DataFrame:

@@ -136,15 +136,21 @@ class Problems:
     """Collects problems so that all of them are reported at once."""
 
     found: list[Problem] = field(default_factory=list)
+    is_unsafe: bool = False
 
     def add(self, where: str, what: str, fix: str = "") -> None:
         """Note one problem; see `Problem` for the parts."""
         self.found.append(Problem(where, what, fix))
 
+    def refuse(self, where: str, what: str, fix: str = "") -> None:
+        """Note a problem that asks for more than data may ask for, which makes all of them an `UnsafeError`."""
+        self.add(where, what, fix)
+        self.is_unsafe = True
+
     def raise_as(self, error: type[TransferError]) -> None:
-        """Raise `error` with everything found so far, or return if there is nothing."""
+        """Raise `error`, or `UnsafeError`, with everything found so far, or return if there is nothing."""
         if self.found:
-            raise error(self.found)
+            raise (UnsafeError if self.is_unsafe else error)(self.found)
 
 
 def did_you_mean(word: str, choices: Iterable[str], most: int = 3) -> str:

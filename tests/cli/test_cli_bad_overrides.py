@@ -66,7 +66,6 @@ def test_command_line(refuses, argv, words):
         ("target=???", ["target: a value is required", "give one: target=..."]),
         ("source.path=???", ["source.path: a value is required", "give one: source.path=..."]),
         ("save.path=model.kers", ["'model.kers' has none of the suffixes .keras"]),
-        ("save.path=../model.keras", ["'../model.keras' leaves the run folder", "without '..'"]),
         ("name=../up", ["name: '../up' cannot be used as a run name"]),
         ("expect=p1", ["expect: the recipe expects the plan p1, but this plan is p", "expect its checksum"]),
         ("hydra.run.dir=null", ["hydra.run.dir=null"]),

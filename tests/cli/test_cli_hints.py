@@ -301,7 +301,7 @@ def test_a_score_needs_a_model(hint, cli, here):
 # Trust ----------------------------------------------------------------------------------------------------------------
 
 
-@follows("_check_spelling: if you trust it, #2", "resolve: if you trust it,")
+@follows("_refused_name: if you trust it,", "resolve: if you trust it,")
 def test_trusting_a_package(cli, here, recipe, tmp_path_factory, monkeypatch):
     elsewhere = tmp_path_factory.mktemp("site-packages")
     (elsewhere / "their_models.py").write_text(
@@ -589,18 +589,24 @@ def test_files_that_are_no_recipes(hint, planned, recipe, here):
     assert moved(planned("plan", recipe(text.encode("utf-8").replace(b"[classes]", b"['classes', '@a: b']")))) == BODY
 
 
-@follows("_check_save_path: set it on the", "Composer._check_hydra_is_ours: set it on the")
-def test_what_is_for_the_command_line(cli, refuses, recipe, here):
+@follows(
+    "_check_save_path: set it on the",
+    "Composer._check_hydra_is_ours: set it on the",
+    "Composer.configuration: set it on the",
+)
+def test_what_is_for_the_command_line(cli, recipe, here):
     text = (here / "recipes/own.yaml").read_text()
     override = recipe(f"{text}save: {{path: {here}/elsewhere/m.npz}}\n")
-    key = word(advised(refuses(2, ["run", override])), "command line: ").replace("...", f"{here}/elsewhere/m.npz")
+    key = word(advised(cli("run", override)), "command line: ").replace("...", f"{here}/elsewhere/m.npz")
     recipe(text)
     assert cli("run", override, key).status == 0
     assert np.array_equal(np.load(here / "elsewhere/m.npz")["hidden/bias"], weights()["hidden/bias"])
-    recipe(f"# @package _global_\nhydra: {{job: {{chdir: true}}}}\n{text}")
-    answer = cli("plan", override)
-    assert answer.status == 5
-    assert word(advised(answer), "command line: ").endswith("=...")
+    for key in ("job: {chdir: true}", "searchpath: [elsewhere]"):  # the second is Hydra's own to refuse
+        recipe(f"# @package _global_\nhydra: {{{key}}}\n{text}")
+        answer = cli("plan", override)
+        assert answer.status == 5
+        assert "line 2: recipe: a recipe cannot set keys of hydra" in answer.err
+        assert word(advised(answer), "command line: ").endswith("=...")
 
 
 def test_the_values_are_those_that_a_run_writes(cli, here):

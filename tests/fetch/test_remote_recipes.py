@@ -9,9 +9,14 @@ from file_server import weights
 from safetensors.numpy import save_file
 
 from transferpipe.api import catalog
-from transferpipe.cli.main import main
+from transferpipe.cli.main import main as command_line
 
 FILE = "/m/model.safetensors"
+
+
+def main(words):
+    """Run a command that may ask this machine, where it names a recipe."""
+    return command_line([*words, "--trust", "localhost"] if "recipe=mine" in words else words)
 
 
 @pytest.fixture
@@ -42,6 +47,16 @@ def test_a_plan_says_where_it_comes_from_and_how_to_pin_it(here, server, capsys)
     assert f"source  {server.url(FILE)}" in out
     assert f"warning  source.path [unpinned]: {server.url(FILE)} is not pinned: add sha256: {weights()[1]}" in out
     assert err == f"fetch model.safetensors: {len(weights()[0])} bytes\n"
+
+
+@pytest.mark.follows("check_addresses: if you want that,")
+def test_this_machine_is_not_asked_without_a_word(here, server, capsys):
+    assert command_line(["plan", "recipe=mine"]) == 5
+    err = capsys.readouterr().err
+    assert "recipes/mine.yaml, line 2: source.path: localhost is this machine, or one of a private network" in err
+    assert server.asked == []
+    assert command_line(["plan", "recipe=mine", *err.partition("command line: ")[2].split()]) == 0
+    assert command_line(["plan", "recipe=mine", f"source.path={server.url(FILE)}"]) == 0
 
 
 def test_a_pinned_plan_has_no_such_warning_and_the_same_checksum(here, capsys):

@@ -31,6 +31,8 @@ PACKAGE = Path(transferpipe.__file__).parent
         (errno.ENOTDIR, "another folder"),
         (errno.ENOENT, "another folder"),
         (errno.EIO, "check the disk"),
+        (errno.EMFILE, "allow more open files"),
+        (errno.ENFILE, "allow more open files"),
         (None, "save elsewhere"),
     ],
 )
@@ -123,7 +125,7 @@ def test_what_nobody_has_said_anything_of():
     assert stopped_by_machine(OSError("a library's own text")) is None
 
 
-@pytest.mark.follows("cannot_be_read: check who may read")
+@pytest.mark.follows("cannot_be_read: check who may read", "cannot_be_written: save elsewhere, or change")
 def test_more_open_files_are_allowed(tmp_path):
     """What the message advises, by the same system call that `ulimit -n` makes."""
     resource = pytest.importorskip("resource")
@@ -134,7 +136,11 @@ def test_more_open_files_are_allowed(tmp_path):
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
         with pytest.raises(FileError) as caught:
             open_source(tmp_path / "a.npy")
+        with pytest.raises(FileError) as unwritten:
+            write_text(tmp_path / "x.json", "{}")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert "Too many open files -> run fewer at once, or allow more open files (`ulimit -n`)" in str(caught.value)
     assert open_source(tmp_path / "a.npy").read("a").tolist() == [1, 1, 1]
+    assert "Too many open files -> run fewer at once, or allow more open files (`ulimit -n`)" in str(unwritten.value)
+    write_text(tmp_path / "x.json", "{}")

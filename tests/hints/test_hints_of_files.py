@@ -199,13 +199,28 @@ def test_a_file_of_a_package():
 # Trust ----------------------------------------------------------------------------------------------------------------
 
 
-@follows("_check_spelling: if you trust it,")
+@follows("_refused_name: if you trust it,")
 def test_a_module_that_is_loaded_already(monkeypatch, tmp_path):
+    import ml_dtypes
+
     from transferpipe.recipe.trust import resolve
 
-    flags = advised(resolve, "json.loads", "target").partition("command line: ")[2].split()
-    assert flags == ["--trust", "json"]
-    assert resolve("json.loads", "target", trusted=flags[1:]) is json.loads
+    flags = advised(resolve, "ml_dtypes.finfo", "target").partition("command line: ")[2].split()
+    assert flags == ["--trust", "ml_dtypes"]
+    assert resolve("ml_dtypes.finfo", "target", trusted=flags[1:]) is ml_dtypes.finfo
+
+
+@pytest.mark.parametrize("name", ["os.getcwd", "keras.applications.vgg16.os.getcwd", "my_models.os.getcwd"])
+@follows("_refused_name: write a function that")
+def test_a_function_of_the_users_own(name, monkeypatch, tmp_path):
+    from transferpipe.recipe.trust import check_name, resolve
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_models.py").write_text("import os\n\ndef build():\n    return 3\n")
+    monkeypatch.delitem(sys.modules, "my_models", raising=False)
+    fix = advised(check_name, name, "target")
+    assert resolve(fix.rpartition(" ")[2], "target")() == 3
+    monkeypatch.delitem(sys.modules, "my_models")
 
 
 # Backends -------------------------------------------------------------------------------------------------------------

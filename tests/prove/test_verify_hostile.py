@@ -9,10 +9,13 @@ import pytest
 from hand_made import dense, write_archive
 
 import transferpipe as tp
+from transferpipe.cli.main import main
 from transferpipe.errors import TransferError, UnsafeError
 from transferpipe.files.hashing import sha256
 from transferpipe.prove.manifest import MANIFEST, PLAN, seal
 from transferpipe.prove.run_folder import verify_run
+
+follows = pytest.mark.follows
 
 
 @pytest.fixture
@@ -47,6 +50,21 @@ def test_an_artifact_outside_of_the_folder_is_not_read(finished, path):
     forge(finished, lambda manifest: manifest["artifacts"][0].update(path=path))
     with pytest.raises(UnsafeError):
         verify_run(finished)
+
+
+@follows("_path_of: if you put it")
+def test_an_artifact_that_the_command_line_put_elsewhere_is_read_where_the_command_line_says_so(finished):
+    (finished / "model.safetensors").rename(finished.parent / "model.safetensors")
+    place = finished.parent / "model.safetensors"
+    forge(finished, lambda manifest: manifest["artifacts"][0].update(path=str(place)))
+    with pytest.raises(UnsafeError, match="lies outside of the folder") as caught:
+        verify_run(finished)
+    assert verify_run(finished, outside=True).verdict.weights == "pass"
+    flag = caught.value.problems[0].fix.rpartition(" ")[2]
+    assert main(["verify", str(finished), flag]) == 0
+    forge(finished, lambda manifest: manifest["artifacts"][0].update(path=str(finished / "model.safetensors")))
+    place.rename(finished / "model.safetensors")
+    assert verify_run(finished).verdict.weights == "pass"
 
 
 @pytest.mark.parametrize("key", ["artifacts", "weights", "sources", "target_file", "verify", "verdict", "plan_sha256"])

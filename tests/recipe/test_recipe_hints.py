@@ -188,11 +188,13 @@ def test_which_source_is_compared_with(several):
 
 
 @follows("resolve: name a function or")
-def test_a_function_or_a_class():
+def test_a_function_or_a_class(tmp_path, monkeypatch):
     from transferpipe.recipe.trust import resolve
 
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "only_a_number.py").write_text("X = 3\n")
     with pytest.raises(TransferError) as caught:
-        resolve("transferpipe.zoo.__name__", "target")
+        resolve("only_a_number.X", "target")
     assert caught.value.problems[0].fix == "name a function or a class"
     assert callable(resolve("transferpipe.zoo.small_mlp", "target"))
 

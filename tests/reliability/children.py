@@ -32,6 +32,7 @@ class End:
         err: what it printed as errors.
         seconds: how long it took.
         grown: by how many bytes its memory grew beyond that of its parent.
+        peak: how many bytes it had at most.
         value: what its function returned, or the text of what it raised.
     """
 
@@ -40,6 +41,7 @@ class End:
     err: str
     seconds: float
     grown: int
+    peak: int
     value: Any = None
 
     @property
@@ -79,8 +81,16 @@ class Child:
             file.seek(0)
             texts.append(file.read().decode(errors="replace"))
             file.close()
-        grown = max(0, used.ru_maxrss * 1024 - _resident())
-        return End(status, texts[0], texts[1], took, grown, json.loads(texts[2]) if texts[2] else None)
+        peak = used.ru_maxrss * 1024
+        return End(
+            status,
+            texts[0],
+            texts[1],
+            took,
+            max(0, peak - _resident()),
+            peak,
+            json.loads(texts[2]) if texts[2] else None,
+        )
 
 
 def start(function: Callable[[], Any], folder: Path, limit: bool = False) -> Child:

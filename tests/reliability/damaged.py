@@ -129,8 +129,8 @@ def _forge(folder: Path, drawn: random.Random) -> str:
     kind = drawn.choice(["path"] * 3 + ["none", "no weights", "half", "keys", "keys", "keys", "plan", "plan"])
     if kind == "path":
         (folder / "link").symlink_to(folder.parent / "outside")
-        # An absolute one is not refused: `save.path` on a command line may be.
-        name = drawn.choice([f"{way}/model.safetensors" for way in ("../outside", "link", "x/../../outside")])
+        ways = ("../outside", "link", "x/../../outside", str(folder.parent / "outside"))
+        name = drawn.choice([f"{way}/model.safetensors" for way in ways])
         manifest["artifacts"][0]["path"] = name
         kind = f"path {name}"
     elif kind == "none":

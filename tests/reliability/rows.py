@@ -6,6 +6,8 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
+_MOST_EXAMPLES = 60
+
 
 @dataclass
 class Row:
@@ -33,7 +35,7 @@ class Row:
         self.seen[seen] += 1
         if faults:
             self.bad += 1
-            if len(self.examples) < 8:
+            if len(self.examples) < _MOST_EXAMPLES:
                 self.examples.append(f"{case}: {'; '.join(faults)}")
 
     def as_data(self) -> dict:

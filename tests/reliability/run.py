@@ -13,9 +13,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from . import damaged, ended, mutations, structures, together
+from .hostile import measured as hostile
 from .rows import Row, upper_bound
 
 TABLE = Path(__file__).parent / "TABLE.md"
@@ -39,6 +41,7 @@ MEASUREMENTS = {
     "structures": Measurement(structures.measure_structures, 30, 10_000),
     "damaged": Measurement(damaged.measure_damaged, 8, 300),
     "together": Measurement(together.measure_together, 2, 100),
+    **{f"hostile-{name}": Measurement(partial(hostile.measure_hostile, name), 12, 10_000) for name in hostile.CORPORA},
 }
 
 
@@ -58,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         for name in options.only:
             measured = []
-            for row in _measured(name, options, Path(folder).resolve() / name):
+            for row in _rows_of(name, options, Path(folder).resolve() / name):
                 measured.append(row)
                 if not options.json:
                     print(f"{row['cases'] - row['bad']}/{row['cases']}  {row['name']}  {row['seen']}", flush=True)
@@ -71,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     return int(any(row["bad"] for row in rows))
 
 
-def _measured(name: str, options: argparse.Namespace, folder: Path) -> Iterator[dict]:
+def _rows_of(name: str, options: argparse.Namespace, folder: Path) -> Iterator[dict]:
     chosen = MEASUREMENTS[name]
     most = options.cases or (chosen.long if options.long else chosen.short)
     folder.mkdir()

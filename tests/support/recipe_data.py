@@ -41,7 +41,7 @@ FULL = {
 
 
 def problems(data, **keys):
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises((RecipeError, UnsafeError)) as caught:
         parse(data, **keys)
     return [str(p) for p in caught.value.problems]
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transferpipe.cli.compose.addresses import check_addresses
 from transferpipe.cli.compose.kept import Composition, compose_once, located
 from transferpipe.cli.terminal import in_colour, muted, width
 from transferpipe.cli.verbs import JSON, PRINTING, QUIET, Arguments
@@ -164,6 +165,7 @@ def _leave_page(folder: Path, page: str) -> None:
 def _read(arguments: Arguments) -> tuple[Composition, Recipe]:
     composed = compose_once(arguments.overrides, arguments.value("--config-dir"), anew=_asks_to_print(arguments))
     with _located(arguments, composed):
+        check_addresses(composed.data, composed.overrides, arguments.values.get("--trust", ()))
         recipe = read_recipe(composed.data, absolute_save=composed.absolute_save)
         check_name(recipe.name)
     return composed, recipe

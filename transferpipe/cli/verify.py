@@ -19,7 +19,7 @@ def verify(arguments: Arguments) -> int:
     """Prove one run folder again from its manifest."""
     (folder,) = arguments.take_words(1, "one run folder")
     with SHOWN.get()() as report_progress:
-        proof = verify_run(Path(folder), report_progress)
+        proof = verify_run(Path(folder), report_progress, outside="--outside" in arguments.flags)
     if JSON in arguments.flags:
         told = {"verdict": proof.verdict.to_data(), "checked": proof.checked, "notes": list(proof.notes)}
         print(json.dumps(told, indent=1))

@@ -192,7 +192,7 @@ def open_target(recipe: Recipe, trusted: Collection[str], name: str = "") -> Tar
             return FileTarget(repeat_layers(file, origin.repeat), repeats=origin.repeat)
         is_old = is_to_upgrade(file, recipe)
         target = (
-            build_upgraded(file, describe_origin(origin), recipe.seed)
+            build_upgraded(_allowed(file, trusted), describe_origin(origin), recipe.seed)
             if is_old
             else FileTarget(_allowed(file, trusted))
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import ipaddress
 import re
+import socket
 from collections.abc import Mapping
 from types import ModuleType
 from urllib.parse import parse_qsl, urlsplit
@@ -24,6 +26,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # Other paths that are written like an address and are none.
 _NOT_REMOTE = frozenset({"pkg", "live"})
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+_PRIVATE_NAMES = (".localhost", ".local", ".internal", ".lan", ".intranet", ".private", ".corp", ".home", ".home.arpa")
 # What presigned addresses and download links carry in place of a password.
 _SECRETS = frozenset({"x-amz-signature", "x-goog-signature", "signature", "sig", "token", "access_token", "api_key"})
 _FETCH_YOURSELF = "download the file yourself and name the copy"
@@ -76,6 +79,26 @@ def is_local(host: str | None) -> bool:
     return host in _LOCAL_HOSTS
 
 
+def is_private(host: str | None) -> bool:
+    """Tell whether `host` is this machine, or one of a network that is not the public one, as far as its name shows.
+
+    Numbers may be written as the C library reads them: 127.1, 0x7f000001, 2130706433 (RFC 6943, section 3.1.1).
+    Names are those of RFC 6761, 6762, 8375 and 9476, and those without a dot.
+
+    >>> is_private("127.1"), is_private("169.254.169.254"), is_private("printer.local"), is_private("8.8.8.8")
+    (True, True, True, False)
+    """
+    name = (host or "").rstrip(".").lower()
+    try:
+        number = ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        try:
+            number = ipaddress.ip_address(socket.inet_aton(name))
+        except (OSError, ValueError):
+            return "." not in name or name.endswith(_PRIVATE_NAMES)
+    return not (getattr(number, "ipv4_mapped", None) or number).is_global
+
+
 def check_redirect(old: str, new: str, where: str) -> None:
     """Refuse to be sent from a server to anything but a server that is asked as safely.
 
@@ -86,7 +109,7 @@ def check_redirect(old: str, new: str, where: str) -> None:
     from_here = is_local(urlsplit(old).hostname)
     if from_here and to == "http" and is_local(host):
         return
-    if to != "https" or (is_local(host) and not from_here):
+    if to != "https" or (is_private(host) and not from_here):
         what = f"{urlsplit(old).hostname} redirects to {to}://{host or ''}, which is not followed"
         raise UnsafeError(Problem(where, what, _FETCH_YOURSELF))
 

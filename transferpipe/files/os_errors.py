@@ -32,6 +32,8 @@ def cannot_be_written(path: Path, error: OSError) -> FileError:
         fix = "remove files of your own from this disk, or save elsewhere"
     elif code == errno.EIO:
         fix = "check the disk, or save elsewhere"
+    elif code in (errno.EMFILE, errno.ENFILE):
+        fix = "run fewer at once, or allow more open files (`ulimit -n`)"
     else:  # no space left, a file larger than is allowed, and what no hint is known for
         fix = "make room, or save elsewhere"
     return FileError(Problem(str(path), f"cannot be written: {reason_of(error)}", fix))

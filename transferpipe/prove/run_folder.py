@@ -62,7 +62,10 @@ class RunProof:
 
 @dataclass
 class _Again:
-    """The state of one proof; `lost` has the digests of what transforms read and is not there any more."""
+    """The state of one proof; `lost` has the digests of what transforms read and is not there any more.
+
+    `outside` is whether artifacts may lie elsewhere.
+    """
 
     plan: Plan
     manifest: Mapping[str, Any]
@@ -72,23 +75,31 @@ class _Again:
     notes: list[str] = field(default_factory=list)
     lost: set[str] = field(default_factory=set)
     problems: Problems = field(default_factory=Problems)
+    outside: bool = False
     recomputed: int = 0
     by_digest: int = 0
 
 
-def verify_run(folder: Path, on_progress: Progress | None = None) -> RunProof:
+def verify_run(folder: Path, on_progress: Progress | None = None, *, outside: bool = False) -> RunProof:
     """Prove the run in `folder` again.
 
     The records must be as the run left them; every artifact must have its recorded SHA-256; every weight in it its
     recorded digest; and every weight whose sources are files that still lie there is computed again and compared bit
     for bit.
 
+    Args:
+        folder: that of the run.
+        on_progress: told how far it is.
+        outside: whether artifacts are read that the command line of the run put elsewhere.
+
     Raises:
         FileError: the folder is not that of a run, or an artifact is missing.
+        UnsafeError: an artifact lies elsewhere, and nobody said that it may.
         VerificationError: something differs.
     """
     settle(folder)
     again = _load(folder)
+    again.outside = outside
     try:
         return _proved(folder, again, on_progress)
     except (
@@ -128,7 +139,7 @@ def _function_again(folder: Path, again: _Again) -> tuple[Verdict, tuple[str, ..
         return _of_the_run(again.recorded), ()
     from transferpipe.prove.parity.finished import check_again, require_parity
 
-    artifacts = [_path_of(folder, artifact) for artifact in again.manifest["artifacts"]]
+    artifacts = [_path_of(folder, artifact, again.outside) for artifact in again.manifest["artifacts"]]
     found = check_again(again.manifest["parity"], artifacts, again.plan, again.sources)
     if isinstance(found, str):
         return _of_the_run(again.recorded), (f"the outputs were not compared again: {found}",)
@@ -213,7 +224,7 @@ def _copy_of(entry: Mapping[str, Any]) -> Path:
 
 
 def _verify_artifact(folder: Path, artifact: Mapping[str, Any], again: _Again, on_progress: Progress | None) -> None:
-    path = _path_of(folder, artifact)
+    path = _path_of(folder, artifact, again.outside)
     found = digest_again(path, artifact)
     if found is None:
         raise FileError(Problem(str(path), "the artifact, or a part of it, is missing", "run again"))
@@ -229,17 +240,22 @@ def _verify_artifact(folder: Path, artifact: Mapping[str, Any], again: _Again, o
             raise
 
 
-def _path_of(folder: Path, artifact: Mapping[str, Any]) -> Path:
-    """Return where an artifact lies: in the folder of the run, or where the command line of the run put it.
+def _path_of(folder: Path, artifact: Mapping[str, Any], outside: bool) -> Path:
+    """Return where an artifact lies: in the folder of the run, or `outside` of it, where its command line put it.
 
     Raises:
-        UnsafeError: a relative path leads out of the folder.
+        UnsafeError: it leads out of the folder.
     """
     name = str(artifact["path"])
     path, home = folder / name, Path(os.path.realpath(folder))
-    if not Path(name).is_absolute() and not Path(os.path.realpath(path)).is_relative_to(home):
+    if Path(os.path.realpath(path)).is_relative_to(home):
+        return path
+    if not Path(name).is_absolute():
         what = f"names the artifact {name!r}, which leads out of the folder"
         raise UnsafeError(Problem(str(folder / MANIFEST), what, "the run folder is damaged: run again"))
+    if not outside:
+        what = f"names the artifact {name!r}, which lies outside of the folder"
+        raise UnsafeError(Problem(str(folder / MANIFEST), what, "if you put it there, add --outside"))
     return path
 
 

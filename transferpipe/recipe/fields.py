@@ -31,6 +31,10 @@ class Fields:
         """Note a problem with `key`."""
         self.problems.add(self.at(key), what, fix)
 
+    def refuse(self, key: str, what: str, fix: str = "") -> None:
+        """Note that `key` asks for more than data may ask for."""
+        self.problems.refuse(self.at(key), what, fix)
+
     def has(self, key: str) -> bool:
         """Tell whether `key` is written, be it with null or left at ``???``."""
         return key in self._data

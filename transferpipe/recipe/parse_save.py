@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import PurePath
 
@@ -11,6 +12,9 @@ from transferpipe.recipe.outputs import known_suffixes, output_of, outputs_of, s
 from transferpipe.recipe.parse_origin import parse_origin
 from transferpipe.recipe.parse_rules import compile_pattern, compile_template
 from transferpipe.recipe.sizes import parse_size
+
+# An address, or a path of another system.
+_ELSEWHERE = re.compile(r"[A-Za-z][\w+.-]*://?|[A-Za-z]:")
 
 
 def parse_save(fields: Fields, absolute: bool) -> Save:
@@ -118,12 +122,14 @@ def _check_save_path(path: str, key: str, inner: Fields, absolute: bool) -> None
     elif PurePath(path).name == output_of(path).suffix:
         inner.note(key, f"{path!r} is a suffix without a name", f"such as model{PurePath(path).name}")
     if path.startswith("~"):
-        inner.note(key, f"{path!r} begins with ~, which is not expanded here", "write the folder out")
+        inner.refuse(key, f"{path!r} begins with ~, which is not expanded here", "write the folder out")
+    if _ELSEWHERE.match(path) or "\\" in path:
+        inner.refuse(key, f"{path!r} is not a plain path inside the run folder", "write folder/name with slashes")
     if PurePath(path).is_absolute() and not absolute:
-        inner.note(
+        inner.refuse(
             key,
             f"{path!r} is absolute; a recipe writes inside its run folder",
             f"set it on the command line: save.{key}=...",
         )
     if ".." in PurePath(path).parts:
-        inner.note(key, f"{path!r} leaves the run folder", "give a path without '..'")
+        inner.refuse(key, f"{path!r} leaves the run folder", "give a path without '..'")

@@ -12,10 +12,12 @@ writers and loggers: an entry point may do what any Python code may do, but a re
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 import sysconfig
 from collections.abc import Callable, Collection
@@ -37,6 +39,16 @@ _INSTALLED = {"site-packages", "dist-packages"}
 _OF_KERAS = {"keras", "tensorflow"}
 """Whether they are installed or not, what they hold is not for recipes, but for `_LIBRARIES`."""
 _OF_TORCH = {"torch", "torchvision", "torchaudio", "timm", "transformers", "diffusers"}
+# What makes models in those: classes, which have capitals, and KerasHub's presets. The rest fetches, reads and writes.
+_MAKERS = {
+    "keras.applications": re.compile(r"keras\.applications(?:\.[a-z]\w*)?\.[A-Z]\w*"),
+    _HUB: re.compile(r"keras_hub(?:\.[a-z]\w*)*\.[A-Z]\w*(?:\.from_preset)?"),
+}
+_OF_PYTHON = frozenset(sys.stdlib_module_names)
+# What reads files, runs text or calls whatever it is given: no word should open them to a recipe.
+_NEVER_VOUCHED = frozenset(("keras", "tensorflow", "tf_keras", "hydra", "omegaconf", "yaml", "numpy", "h5py", "jax",
+                            "pip", "setuptools", "pytest", "transferpipe"))  # fmt: skip
+_OWN_FUNCTION = "write a function that makes it in a module of your own, beside the recipe: my_models.build"
 _ABSENT = object()
 
 OUTSIDE: PlugInPoint[Callable[..., Any]] = PlugInPoint(
@@ -112,23 +124,27 @@ def vouches_for(module: str, trusted: Collection[str] = ()) -> bool:
 
 
 def _advise(module: str, where: str) -> str:
-    if module.partition(".")[0] in _OF_TORCH:
-        return advise_module(module.partition(".")[0], where)
+    top = module.partition(".")[0]
+    if top in _OF_TORCH:
+        return advise_module(top, where)
+    if top in _OF_PYTHON or top in _NEVER_VOUCHED:
+        return _OWN_FUNCTION
     return f"if you trust it, allow it on the command line: --trust {module.partition('.')[0]}"
 
 
 def _check_spelling(dotted: str, where: str, trusted: Collection[str], folder: Path) -> None:
     top = dotted.partition(".")[0]
+    _check_parts(dotted, where)
     if any(dotted.startswith(f"{p}.") for p in (*_LIBRARIES, *_OWN)):
-        return
+        return None
     if str(folder) not in sys.path and "" not in sys.path:
         sys.path.append(str(folder))  # last, so that a user's file never stands in for an installed package
     if top in trusted:
-        return
+        return None
     if top == _US or (top in sys.modules and not _lies_under(sys.modules[top], folder)):
-        raise UnsafeError(Problem(where, f"{dotted} is not one of the things a recipe may name", _advise(top, where)))
+        raise _refused_name(dotted, where, top)
     if top in sys.modules:
-        return
+        return _check_imported(dotted, where, trusted, folder)
     spec = importlib.util.find_spec(top)
     if spec is None and top not in _OF_KERAS:
         near = [p.stem for p in folder.glob("*.py")] + ["keras", "keras_hub", "transferpipe"]
@@ -136,7 +152,43 @@ def _check_spelling(dotted: str, where: str, trusted: Collection[str], folder: P
         raise RecipeError(Problem(where, f"there is no module {top!r} in the working directory or installed", hint))
     places = [] if spec is None else [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
     if not any(_is_users_file(p, folder) for p in places):
-        raise UnsafeError(Problem(where, f"{dotted} is not one of the things a recipe may name", _advise(top, where)))
+        raise _refused_name(dotted, where, top)
+    return _check_imported(dotted, where, trusted, folder)
+
+
+def _check_parts(dotted: str, where: str) -> None:
+    """Refuse what no package and no word makes better."""
+    if any(part.startswith("__") for part in dotted.split(".")[1:]):
+        raise _refused_name(dotted, where, "", f"{dotted} leads through what Python keeps to itself")
+    for library, makers in _MAKERS.items():
+        if dotted.startswith(f"{library}.") and not makers.fullmatch(dotted):
+            raise _refused_name(dotted, where, "")
+
+
+def _refused_name(dotted: str, where: str, top: str, what: str = "") -> UnsafeError:
+    what = what or f"{dotted} is not one of the things a recipe may name"
+    return UnsafeError(Problem(where, what, _advise(top, where) if top else _OWN_FUNCTION))
+
+
+def _check_imported(dotted: str, where: str, trusted: Collection[str], folder: Path) -> None:
+    """Refuse a name that leads through a module of the user's into the standard library, before that is run.
+
+    What the module imports is read from its text. What cannot be seen there, the object that is reached decides.
+    """
+    top, name, *_ = dotted.split(".")
+    path = folder / f"{top}.py" if (folder / f"{top}.py").is_file() else folder / top / "__init__.py"
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, ValueError, SyntaxError, RecursionError):
+        return
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        for alias in node.names:
+            module = (node.module or "" if not node.level else "") if isinstance(node, ast.ImportFrom) else alias.name
+            bound = alias.asname or (alias.name if isinstance(node, ast.ImportFrom) else alias.name.partition(".")[0])
+            if bound == name and module.partition(".")[0] in _OF_PYTHON - {*trusted}:
+                raise _refused_name(dotted, where, "", f"{dotted} leads to {module}, which a recipe may not use")
 
 
 def advise_module(top: str, where: str) -> str:

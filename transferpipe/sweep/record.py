@@ -153,7 +153,7 @@ def _with_result(folder: Path, entry: Entry) -> Entry:
     manifest = folder / MANIFEST
     if not result or result["status"] != DONE or not manifest.is_file():
         return replace(entry, result=result)
-    with contextlib.suppress(FileError):  # damaged: the variant runs again
+    with contextlib.suppress(FileError, TypeError):  # damaged, or not what a run writes: the variant runs again
         return replace(entry, result=result, warnings=_warnings_in(manifest, manifest.stat().st_mtime_ns))
     return replace(entry, result=result)
 

@@ -90,6 +90,24 @@ def test_arguments_that_reach_beyond_the_recipe_are_refused_before_anything_is_i
         check_arguments([Build(target, arguments, "target")])
 
 
+@pytest.mark.follows("_check_declared: give it smaller arguments")
+def test_a_call_that_would_fill_the_memory_is_refused_before_it_does(tmp_path, monkeypatch):
+    pytest.importorskip("keras")
+    from transferpipe.models.building import build
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wide_models.py").write_text(
+        "import keras\n\ndef build(units, inner=1):\n"
+        "    return keras.Sequential([keras.Input((4000,)), keras.layers.Dense(units), keras.layers.Dense(inner)])\n"
+    )
+    monkeypatch.setattr(build, "memory_of_machine", lambda: 1 << 30)
+    for arguments in ({"units": 90_000_000}, {"units": 80_000, "inner": 80_000}):
+        with pytest.raises(UnsafeError, match="more than 1,073,741,824 bytes of weights"):
+            build.build_model(Build("wide_models.build", arguments, "source"), 0, may_defer=False)
+    model, _ = build.build_model(Build("wide_models.build", {"units": 3}, "source"), 0, may_defer=False)
+    assert model.count_params() == 4000 * 3 + 3 + 3 + 1
+
+
 def test_a_preset_folder_is_looked_through(tmp_path):
     (tmp_path / "config.json").write_text(
         '{"module": "keras_hub.src.models.bert.bert_backbone", "class_name": "BertBackbone", "config": {}}'

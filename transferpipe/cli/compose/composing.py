@@ -13,6 +13,7 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -21,6 +22,7 @@ from transferpipe.cli.compose.folders import LOADED, Loaded, conf_folder, furthe
 from transferpipe.cli.compose.hydra_private import apply_overrides, loader_of
 from transferpipe.cli.compose.observed import note_other, note_time
 from transferpipe.cli.compose.process_state import hydra_lent, recipe_read
+from transferpipe.cli.compose.recipe_file import find_hydra
 from transferpipe.cli.compose.resolving import resolve
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 from transferpipe.recent import Recent
@@ -226,7 +228,11 @@ class Composer:
         try:
             config = self._with_score(overrides)
         except Exception as error:
-            raise explain(error, overrides, self) from error
+            said = explain(error, overrides, self)
+            if isinstance(error, HydraException) and (place := find_hydra(self.loaded.files)):
+                fix = "set it on the command line: hydra.KEY=..."
+                said = UnsafeError(Problem("recipe", "a recipe cannot set keys of hydra", fix, place))
+            raise said from error
         if self.loaded.may_touch_hydra:
             self._check_hydra_is_ours(config, overrides)
         return config
@@ -269,7 +275,8 @@ class Composer:
         changed = sorted(k for k in here.keys() | there.keys() if here.get(k) != there.get(k))
         if changed:
             what = f"a recipe cannot set keys of hydra, but {listed(changed)} would be another with it"
-            raise UnsafeError(Problem("recipe", what, f"set it on the command line: {changed[0]}=..."))
+            place = find_hydra(self.loaded.files)
+            raise UnsafeError(Problem("recipe", what, f"set it on the command line: {changed[0]}=...", place))
 
 
 @dataclass(frozen=True)

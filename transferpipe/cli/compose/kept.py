@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import transferpipe
 from transferpipe.cli.compose.observed import Observed, answer_of, note_other, observing
-from transferpipe.errors import Problem, RecipeError
+from transferpipe.errors import FileError, Problem, RecipeError, UnsafeError
 from transferpipe.files.private_cache import PrivateCache, are_caches_on
 
 if TYPE_CHECKING:
@@ -119,11 +119,13 @@ def compose_anew(typed: Sequence[str], config_dir: str | None = None) -> tuple[C
     Raises:
         RecipeError: as `Composer.compose`.
     """
+    from transferpipe.cli.compose import written
     from transferpipe.cli.compose.composing import Composer
 
     with observing() as observed, _warnings_noted():
         composer, overrides = Composer.of(typed, config_dir)
-        composed = composer.compose(overrides)
+        with written.located(composer, overrides):
+            composed = composer.compose(overrides)
         if unknown := composer.providers - {"hydra", "main", "schema"}:
             note_other(f"the search path of {', '.join(sorted(unknown))}")
     found = (composed.data, composed.sweep, composed.overrides, composed.absolute_save)
@@ -234,8 +236,8 @@ def located(made: Composition, typed: Sequence[str], config_dir: str | None) -> 
     """Let the problems of a recipe that is read inside say where the keys that they name were written."""
     try:
         yield
-    except RecipeError as error:
-        raise RecipeError([*_locate(made, error.problems, typed, config_dir)]) from error
+    except (RecipeError, FileError, UnsafeError) as error:
+        raise type(error)([*_locate(made, error.problems, typed, config_dir)]) from error
 
 
 def _locate(

@@ -25,6 +25,8 @@ from transferpipe.cli.compose.hydra_private import resolve_parse_tree_by, resolv
 from transferpipe.cli.compose.observed import note_other
 from transferpipe.errors import Problem, UnsafeError
 
+WHOLE = "recipe"
+"""Where a problem of an interpolation lies as long as nobody has said in which key."""
 _VERSION, _NAME = "1.3", "transferpipe"
 _LOCK = threading.RLock()
 _OURS = ("hydra", "now", "python_version", "oc.env", *FUNCTIONS)
@@ -99,7 +101,7 @@ def recipe_read(config: DictConfig | None = None, loads: bool = False) -> Iterat
         def refuse_or_read(*args: Any) -> Any:
             if _READING.get():
                 what = "reads the environment with ${oc.env:...}"
-                raise UnsafeError(Problem("recipe", what, "give the value as an override"))
+                raise UnsafeError(Problem(WHOLE, what, "give the value as an override"))
             return original(*args)
 
         # OmegaConf asks for what it overwrites, such as the name that Hydra gives run folders, and makes nothing of it.

@@ -19,6 +19,8 @@ _MOST_LEVELS = 32
 # Python writes no number of more than 4,300 digits; no setting has so many, nor has a float.
 _MOST_DIGITS = 400
 _NUMBER = re.compile(r"[-+]?(?:0[xob])?[\da-fA-F_:.]+")
+# A key of Hydra's, a choice of its files, or a place below it, as in `hydra`, `override /hydra/launcher`, `base@hydra`.
+_HYDRA = re.compile(r"(?:.*[@/ ])?(?:_global_\.)?hydra(?:[./@].*)?", re.DOTALL)
 LOADER = yaml.SafeLoader  # the parser that OmegaConf uses: the faster one differs in what it accepts
 
 
@@ -85,6 +87,19 @@ def find_default(paths: Sequence[Path], group: str, option: str) -> str:
                     return f"{shown(path)}, line {key.start_mark.line + 1}"
             if item.value == option and group == "recipe":
                 return f"{shown(path)}, line {item.start_mark.line + 1}"
+    return ""
+
+
+def find_hydra(paths: Sequence[Path]) -> str:
+    """Return the file and the line of the first key, choice or header that names Hydra's own part; nothing without."""
+    for path in paths:
+        text = _read(path)
+        for event in yaml.parse(text, Loader=LOADER):
+            if isinstance(event, yaml.ScalarEvent) and event.start_mark and _HYDRA.fullmatch(event.value):
+                return f"{shown(path)}, line {event.start_mark.line + 1}"
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.startswith("# @package") and "hydra" in line:
+                return f"{shown(path)}, line {number}"
     return ""
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from transferpipe.cli.compose.hydra_private import value_in
-from transferpipe.cli.compose.process_state import Count, interpolations_counted, recipe_read
+from transferpipe.cli.compose.process_state import WHOLE, Count, interpolations_counted, recipe_read
 from transferpipe.cli.compose.source_config import explain_missing, with_source_config, without_source_config
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 
@@ -38,7 +39,10 @@ def resolve(job: DictConfig, config: DictConfig | None = None) -> Mapping[str, A
     except (OmegaConfBaseException, TransferError, RecursionError) as error:
         ours = find_cause(error, TransferError)
         if ours is not None:
-            raise ours from error
+            key = str(getattr(error, "full_key", "") or "")
+            raise type(ours)(
+                [replace(p, where=key) if key and p.where == WHOLE else p for p in ours.problems]
+            ) from error
         if missing := explain_missing(str(error), job):
             raise RecipeError(missing) from error
         where = str(getattr(error, "full_key", "") or "recipe")
@@ -72,7 +76,7 @@ def _limit() -> Count:
         left -= _UNITS_A_STEP + _size(result)
         if left < 0:
             what = "its interpolations unfold to far more than a recipe needs"
-            raise UnsafeError(Problem("recipe", what, "write the values out"))
+            raise UnsafeError(Problem(WHOLE, what, "write the values out"))
 
     return count
 

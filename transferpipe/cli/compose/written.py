@@ -23,7 +23,7 @@ from transferpipe.cli.compose.composing import Composer
 from transferpipe.cli.compose.errors import COMMAND_LINE, GROUPS
 from transferpipe.cli.compose.folders import UserFolder
 from transferpipe.cli.compose.recipe_file import LOADER, shown
-from transferpipe.errors import Problem, RecipeError
+from transferpipe.errors import FileError, Problem, RecipeError, UnsafeError
 
 _KEY = re.compile(r"[A-Za-z_]\w*(\..+)?")  # a weight's name has slashes, and a message's place may have spaces
 _PRIMARY = "config"  # which holds defaults, so that nothing in it is wrong
@@ -47,18 +47,24 @@ def located(composer: Composer, overrides: Sequence[str]) -> Iterator[None]:
     """Let the problems of a recipe that is read inside say where the keys that they name were written."""
     try:
         yield
-    except RecipeError as error:
-        raise RecipeError([*locate_problems(composer, error.problems, overrides)]) from error
+    except (RecipeError, FileError, UnsafeError) as error:
+        raise type(error)([*locate_problems(composer, error.problems, overrides)]) from error
 
 
 def locate_problems(composer: Composer, problems: Sequence[Problem], overrides: Sequence[str]) -> Iterator[Problem]:
-    """Yield the problems, those of a recipe's keys with their place."""
+    """Yield the problems, those of a recipe's keys, and of the files that it names, with their place."""
     files: list[tuple[str, yaml.Node, Path]] | None = None
     for problem in problems:
-        if problem.place or not _KEY.fullmatch(problem.where):
+        if problem.place:
             yield problem
             continue
         files = [*_files(composer, overrides)] if files is None else files
+        if not _KEY.fullmatch(problem.where):
+            lines = (
+                f"{shown(path)}, line {line + 1}" for _, node, path in files for line in _naming(node, problem.where)
+            )
+            yield replace(problem, place=next(lines, ""))
+            continue
         places = [p for file in files if (p := _in_file(problem.where, *file))]
         places += [p for override in overrides if (p := _in_override(problem.where, override))]
         longest = max((p.length for p in places), default=0)
@@ -91,6 +97,16 @@ def _path_in(source: Any, config_path: str) -> Path | None:
     if isinstance(source, UserFolder):
         return source.path_of(config_path)
     return Path(source.path, f"{config_path}.yaml") if source is not None and source.scheme() == "file" else None
+
+
+def _naming(node: yaml.Node, text: str) -> Iterator[int]:
+    """Yield the lines in which a text stands as a value."""
+    if isinstance(node, yaml.ScalarNode):
+        if node.value == text:
+            yield node.start_mark.line
+        return
+    for inner in node.value:
+        yield from _naming(inner[1] if isinstance(inner, tuple) else inner, text)
 
 
 def _in_file(where: str, package: str, node: yaml.Node, path: Path) -> _WrittenPlace | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from transferpipe.cli.compose.addresses import check_addresses
 from transferpipe.cli.compose.composing import Composed, Composer
 from transferpipe.cli.compose.written import located
 from transferpipe.cli.sweeps.expansion import (
@@ -61,7 +62,8 @@ def read_sweep(composer: Composer, overrides: Sequence[str]) -> tuple[Composed, 
     recipe = _recipe_of(composer, given)
     if recipe:
         given = replace(given, fixed=(f"recipe={recipe}", *given.fixed))
-    base = _base(composer, given)
+    with located(composer, given.fixed):
+        base = _base(composer, given)
     with located(composer, base.overrides):
         settings = read_settings_of(base.sweep)
     said = {*values_by_key(given.fixed), *given.axes, *given.open}
@@ -252,6 +254,7 @@ def _planned(means: _Means, variants: Sequence[Variant], on_progress: Progress) 
 def _plan(means: _Means, variant: Variant) -> Planned:
     check_saves_inside(variant.recipe)
     with located(means.composer, variant.words):
+        check_addresses(variant.recipe, variant.words, means.trusted)
         prepared = prepare(read_recipe(variant.recipe), means.trusted)
     state = variant.state or state_of(variant.recipe, means.written)
     return planned(replace(variant, state=state), prepared, means.written)

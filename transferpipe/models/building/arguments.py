@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -36,6 +37,9 @@ _PRESET = re.compile(r"(?:kaggle|hf|modelscope)://[\w./@-]+|[\w.-]+(?:/[\w.-]+)*
 _LOADED = (b"\x89HDF", b"PK\3\4")
 _MOST = 10**8
 _MOST_CONFIG = 1 << 26
+# Wider layers, and larger matrices, are those of vocabularies and of mistakes: what they come to is looked at first.
+_LARGE, _LARGE_MATRIX = 200_000, 5 * 10**8
+_UNKNOWN_MEMORY = 1 << 36
 _AGAIN = "the file is damaged: download or save it again"
 
 
@@ -70,6 +74,22 @@ def check_arguments(builds: Iterable[Build], trusted: Collection[str] = ()) -> N
                 _check_library(build, key, value, where)
         if file := weights_file(build):
             open_path(file, f"{build.where}.{_WEIGHTS}")
+
+
+def is_large(build: Build) -> bool:
+    """Tell whether a call has an argument that may make its model larger than any machine."""
+    given = (value for b in walk_builds(build) for key, value in b.arguments.items() if key != "seed")
+    leaves = (leaf for value in given for leaf in _leaves(_plain(value)))
+    sizes = sorted(abs(n) for n in leaves if isinstance(n, int | float) and not isinstance(n, bool))
+    return bool(sizes) and (sizes[-1] > _LARGE or math.prod(sizes[-2:]) > _LARGE_MATRIX)
+
+
+def memory_of_machine() -> int:
+    """Return how many bytes of memory this machine has."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows does not say
+        return _UNKNOWN_MEMORY
 
 
 def weights_file(build: Build) -> str | None:

@@ -10,10 +10,16 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from transferpipe.collector import collector_paused
-from transferpipe.errors import Problem, RecipeError, TransferError, did_you_mean
-from transferpipe.models.building.arguments import check_arguments, load_weights_file, weights_file
+from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError, did_you_mean
+from transferpipe.models.building.arguments import (
+    check_arguments,
+    is_large,
+    load_weights_file,
+    memory_of_machine,
+    weights_file,
+)
 from transferpipe.models.building.baked import forget_calls
-from transferpipe.models.deferred.attempt import build_deferred, has_pending
+from transferpipe.models.deferred.attempt import DeclaredTooMuchError, build_deferred, check_declared, has_pending
 from transferpipe.models.keras_private import get_global
 from transferpipe.models.settings import DTYPE_POLICY, settings_kept
 from transferpipe.packages import is_installed, missing_package
@@ -149,6 +155,8 @@ def build_model(build: Build, seed: int, trusted: Collection[str] = (), *, may_d
             keras.utils.set_random_seed(seed)
 
         start_over()
+        _check_declared(keras, build, trusted)
+        start_over()
         callables_of(build, trusted)  # imports, so that models which a module makes on import are ordinary ones
         deferred = model = build_deferred(keras, lambda: call(build, trusted), start_over) if may_defer else None
         if deferred is None:
@@ -156,6 +164,22 @@ def build_model(build: Build, seed: int, trusted: Collection[str] = (), *, may_d
             model = call(build, trusted)
             _check_model(keras, model, build)
     return model, deferred is not None
+
+
+def _check_declared(keras: Any, build: Build, trusted: Collection[str]) -> None:
+    """Refuse a call with large arguments that would make more weights than this machine has memory, before it does.
+
+    Raises:
+        UnsafeError: it would.
+    """
+    if not is_large(build):
+        return
+    most = memory_of_machine()
+    try:
+        check_declared(keras, lambda: call(build, trusted), most)
+    except DeclaredTooMuchError:
+        what = f"{build.target} would make more than {most:,} bytes of weights, which is all the memory of this machine"
+        raise UnsafeError(Problem(build.where, what, "give it smaller arguments")) from None
 
 
 def _check_model(keras: Any, model: Any, build: Build) -> None:

@@ -137,6 +137,8 @@ def check_declared(keras: Any, make: Callable[[], Any], most: int) -> None:
             if isinstance(cause, DeclaredTooMuchError):
                 raise cause from None
             cause = cause.__cause__ or cause.__context__
+    except SystemExit:  # a builder of the user's: calling it in earnest says so
+        pass
     finally:
         set_global("uninitialized_variables", before)
 
