@@ -33,7 +33,7 @@ NAMES = (
       "keras_hub.utils.os.system", "keras_hub.models.__builtins__.exec", "keras_hub.models.Backbone.from_config"),
     *("transferpipe.cli.main.main", "transferpipe.files.atomic.remove", "transferpipe.recipe.trust.vouches_for",
       "transferpipe.recipe.trust.importlib.import_module", "transferpipe.zoo.os.system", "transferpipe.zoo.digits.os",
-      "transferpipe.score.os.system", "transferpipe.score.fit.Path", "transferpipe.execute.run.execute", "transferpipe.run",
+      "transferpipe.score.os.system", "transferpipe.score.training.fit.Path", "transferpipe.execute.run.execute", "transferpipe.run",
       "transferpipe.testing.formats.Path", "transferpipe.plugins.importlib.import_module", "transferpipe.zoo.__builtins__.eval",
       "transferpipe.score.__loader__.get_data"),
     *("", ".", "..", ".os.system", "os..system", "os.system.", " os.system", "os.system ", "os:system", "os/system", "../os.system",
