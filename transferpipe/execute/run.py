@@ -210,7 +210,7 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], on_progress: Progress
     started = time.perf_counter()
     values = _values(prepared)
     # Hashing and waiting for the disk take no part in writing and comparing: they go on beside it.
-    with ThreadPoolExecutor(2 * len(temporaries)) as pool:
+    with ThreadPoolExecutor(3 * len(temporaries)) as pool:
         written, entries, flushed = [], [], []
         for temporary in temporaries:
             written.append(save_file(temporary, prepared.opened.target, values, on_progress, pool))

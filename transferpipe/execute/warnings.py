@@ -16,7 +16,7 @@ from transferpipe.planning.transforms import parse_transforms
 from transferpipe.prove.file import worth_seeing
 from transferpipe.prove.vocabularies import vocabularies_of
 from transferpipe.values.cast_errors import WARNED, CastError
-from transferpipe.values.compare import compare_parts, compare_segments, digest, same_bits
+from transferpipe.values.compare import digest, digest_segment
 from transferpipe.values.compute import Values
 from transferpipe.values.seen import SeenNumbers
 from transferpipe.values.suspicious import Noticed, suspicious_values
@@ -36,7 +36,7 @@ def value_warnings(plan: Plan, values: Values, found: Noticed) -> Iterator[PlanW
     """
     yield from summarise(
         [
-            *_already_equal(plan, values),
+            *_already_equal(plan, values, found.digests),
             *_untrained(plan, values),
             *_other_vocabulary(plan, values),
             *_changed_by_casts(plan, found.felt),
@@ -53,7 +53,7 @@ def found_in(plan: Plan, new: Mapping[str, NDArray[Any]], values: Values) -> Not
     return Noticed({name: digest(new[name]) for name in seen}, seen, values.felt)
 
 
-def _already_equal(plan: Plan, values: Values) -> Iterator[PlanWarning]:
+def _already_equal(plan: Plan, values: Values, digests: Mapping[str, str]) -> Iterator[PlanWarning]:
     if plan.edits:  # what is wanted of it is the edit
         return
     file, upgraded, _ = plan.target.partition(f", {UPGRADED} ")
@@ -61,7 +61,7 @@ def _already_equal(plan: Plan, values: Values) -> Iterator[PlanWarning]:
         return  # a file that is upgraded is its own source
     # The smallest first: the first that differs ends it, and none should be drawn or read for nothing.
     kernels = [a.target for a in sorted(plan.assignments, key=lambda a: math.prod(a.shape)) if len(a.shape) > 1]
-    if kernels and all(_is_unchanged(n, values) for n in kernels):
+    if kernels and all(_is_unchanged(n, values, digests) for n in kernels):
         text = f"the target already equals its source: all {len(kernels)} assigned kernels had these values before"
         yield PlanWarning("already-equal", "source", text)
 
@@ -79,14 +79,11 @@ def _changed_by_casts(plan: Plan, felt: Mapping[str, CastError]) -> Iterator[Pla
             yield PlanWarning("cast-error", where_of(a), text)
 
 
-def _is_unchanged(name: str, values: Values) -> bool:
-    before, now = values.kept.locate(name), values.segment(name)
-    if before is not None and now is not None:
-        return compare_segments(before, now, lambda _: None)[0]
-    parts = values.parts(name) if before is not None else None
-    if before is not None and parts is not None:
-        return compare_parts(before, parts, lambda _: None)[0]
-    return same_bits(values.before_edits(name), values.kept.read(name))
+def _is_unchanged(name: str, values: Values, digests: Mapping[str, str]) -> bool:
+    """Tell whether the target had the value before that was found in the finished file."""
+    before = values.kept.locate(name)
+    had = digest_segment(before) if before is not None else digest(values.kept.read(name))
+    return had == (digests.get(name) or digest(values.before_edits(name)))
 
 
 def _untrained(plan: Plan, values: Values) -> Iterator[PlanWarning]:

@@ -5,9 +5,14 @@ zlib's own takes as long as copying the bytes; ISA-L's, which computes the same,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -16,11 +21,15 @@ from isal.isal_zlib import crc32
 from transferpipe.files.runs import in_runs
 from transferpipe.files.segment import CHUNK, Segment, opened, read_into
 
-__all__ = ["combine", "crc32", "reading", "segment_crcs"]
+__all__ = [
+    "BlockCrcs", "Promise", "WrittenBytes", "combine", "crc32", "note_promise", "noting_promises", "reading",
+    "segment_crcs", "whole_crc",
+]  # fmt: skip
 
 # zlib releases the interpreter while it sums; from two threads on the disk is what is waited for.
 _THREADS = 2
 _RUN = 32 << 20
+_BLOCK = 1 << 16  # sums are kept at this distance: 64 kB of numbers for 1 GB, and at most two such ends to read again
 
 # The polynomial of CRC-32 as zlib and ZIP have it, its bits reversed (RFC 1952, section 8).
 _POLYNOMIAL = 0xEDB88320
@@ -53,10 +62,18 @@ def reading() -> Iterator[Read]:
 
 
 def segment_crcs(segments: Sequence[Segment]) -> list[int]:
-    """Return the CRC-32 of every segment. Cut large ones (see `Segment.cut`): a segment is read by one thread."""
-    runs = in_runs(segments, lambda segment: segment.nbytes, _RUN)
+    """Return the CRC-32 of every segment. Cut large ones (see `Segment.cut`): a segment is read by one thread.
+
+    What is known from opening the file is not read again.
+    """
+    found = [segment.known.crc_of(segment.offset, segment.nbytes) if segment.known else None for segment in segments]
+    unknown = [segment for segment, crc in zip(segments, found, strict=True) if crc is None]
+    if not unknown:
+        return [crc for crc in found if crc is not None]
+    runs = in_runs(unknown, lambda segment: segment.nbytes, _RUN)
     with ThreadPoolExecutor(_THREADS) as pool:
-        return [crc for found in pool.map(_crcs, runs) for crc in found]
+        read = iter([crc for crcs in pool.map(_crcs, runs) for crc in crcs])
+    return [next(read) if crc is None else crc for crc in found]
 
 
 def _crcs(segments: Iterable[Segment]) -> list[int]:
@@ -68,6 +85,108 @@ def _crcs(segments: Iterable[Segment]) -> list[int]:
                 crc = crc32(chunk, crc)
             found.append(crc)
     return found
+
+
+class BlockCrcs:
+    """What a stretch of a file summed up to, kept at short distances: of any part, only the ends need be read again.
+
+    The sums run within pieces, which several threads read. Of two sums of one piece, the CRC-32 of what lies between
+    follows: CRCs are linear (the same law as in `combine`).
+
+    Attributes:
+        crc: the CRC-32 of the whole stretch.
+    """
+
+    def __init__(self, whole: Segment) -> None:
+        self._whole = whole
+        self._pieces = whole.cut(_RUN)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            self._sums = list(pool.map(_running, self._pieces))
+        self.crc = 0
+        for piece, sums in zip(self._pieces, self._sums, strict=True):
+            self.crc = combine(self.crc, sums[-1], piece.nbytes)
+
+    def crc_of(self, offset: int, nbytes: int) -> int | None:
+        """Return the CRC-32 of a part of the file; None where reading it is no more than reading its ends."""
+        if nbytes < 4 * _BLOCK or offset < self._whole.offset:
+            return None
+        if offset + nbytes > self._whole.offset + self._whole.nbytes:
+            return None
+        crc, at, end = 0, offset, offset + nbytes
+        first = bisect_right(self._pieces, at, key=lambda piece: piece.offset) - 1
+        with reading() as read:
+            for piece, sums in zip(self._pieces[first:], self._sums[first:], strict=True):
+                stop = min(end, piece.offset + piece.nbytes)
+                before, after = (self._until(piece, sums, place, read) for place in (at, stop))
+                crc = combine(crc, after ^ combine(before, 0, stop - at), stop - at)
+                at = stop
+                if at == end:
+                    break
+        return crc
+
+    def _until(self, piece: Segment, sums: Sequence[int], place: int, read: Read) -> int:
+        """Return the CRC-32 from the beginning of `piece` to `place`."""
+        blocks, rest = divmod(place - piece.offset, _BLOCK)
+        if place == piece.offset + piece.nbytes:
+            return sums[-1]
+        crc = sums[blocks]
+        for chunk in read(Segment(piece.path, place - rest, rest, "uint8")):
+            crc = crc32(chunk, crc)
+        return crc
+
+
+def _running(piece: Segment) -> list[int]:
+    """Return the CRC-32 of the first so many blocks of `piece`, of none of them first, of all of it last."""
+    sums = [0]
+    with reading() as read:
+        for chunk in read(piece):
+            for begin in range(0, len(chunk), _BLOCK):
+                sums.append(crc32(chunk[begin : begin + _BLOCK], sums[-1]))
+    return sums
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What an archive says of a stretch of its file, for the one who reads all of it in any case.
+
+    Attributes:
+        path: the file.
+        offset: where the stretch begins.
+        nbytes: how long it is.
+        settle: told the CRC-32 that was found there; raises if the archive says another.
+    """
+
+    path: Path
+    offset: int
+    nbytes: int
+    settle: Callable[[int], None]
+
+
+_NOTED: ContextVar[list[Promise] | None] = ContextVar("noted promises", default=None)
+
+
+@contextmanager
+def noting_promises() -> Iterator[list[Promise]]:
+    """Yield a list: within the body, checksums that reading a file would check first are noted there instead.
+
+    Whoever asks for this must settle every promise before anything is believed that was read from the file.
+    """
+    promises: list[Promise] = []
+    token = _NOTED.set(promises)
+    try:
+        yield promises
+    finally:
+        _NOTED.reset(token)
+
+
+def note_promise(promise: Promise) -> bool:
+    """Note `promise` if somebody is going to settle it; tell whether that is so."""
+    noted = _NOTED.get()
+    if noted is None:
+        return False
+    if not any(known.path == promise.path and known.offset == promise.offset for known in noted):
+        noted.append(promise)
+    return True
 
 
 def _multiply(a: int, b: int) -> int:
@@ -110,3 +229,29 @@ def combine(first: int, second: int, length: int) -> int:
         length >>= 1
         k += 1
     return _multiply(shift, first) ^ second
+
+
+@dataclass(frozen=True)
+class WrittenBytes:
+    """Bytes of a file that are, or will be, there, and their CRC-32."""
+
+    to: int
+    nbytes: int
+    crc: int
+
+
+def whole_crc(descriptor: int, start: int, size: int, written: Iterable[WrittenBytes]) -> int:
+    """Return the CRC-32 of `size` bytes from `start` on, reading only what lies between the values `written` there."""
+    ordered = sorted(written, key=lambda w: w.to)
+    ends = [WrittenBytes(start, 0, 0), *ordered, WrittenBytes(start + size, 0, 0)]
+    crc = 0
+    for before, after in pairwise(ends):
+        at = before.to + before.nbytes
+        while at < after.to:
+            gap = os.pread(descriptor, min(CHUNK, after.to - at), at)
+            if not gap:
+                raise OSError(f"it ends at byte {at:,}, before what was just written to it")
+            crc = crc32(gap, crc)
+            at += len(gap)
+        crc = combine(crc, after.crc, after.nbytes)
+    return crc

@@ -11,7 +11,13 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
+from transferpipe.errors import FileError
 from transferpipe.files.segment import CHUNK, opened, read_into
+
+# Bytes after which a file that is being written is flushed so far: few calls, and little is left for the last one.
+_WRITE_BACK = 64 << 20
+# The time of the last change need not be flushed with the data; where there is no such call, it is.
+_flush_data = getattr(os, "fdatasync", os.fsync)
 
 
 class Following:
@@ -25,13 +31,13 @@ class Following:
         """Say that the bytes before `end` will not change any more."""
         with self._changed:
             self._end = max(self._end, end)
-            self._changed.notify()
+            self._changed.notify_all()
 
     def ended(self) -> None:
         """Say that nothing more is settled."""
         with self._changed:
             self._is_whole = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     def entry(self) -> dict[str, Any]:
         """Return size and SHA-256 of the file once it has ended; a thread of its own does this."""
@@ -45,18 +51,33 @@ class Following:
                     done += len(chunk)
         return {"bytes": done, "sha256": state.hexdigest()}
 
-    def _beyond(self, done: int) -> int:
-        """Wait for bytes behind `done` and return where they end; `done` itself if there will be none."""
+    def write_back(self) -> None:
+        """Have what is settled written to the disk on the way, so that little is left to wait for in the end.
+
+        A thread of its own does this. What fails here fails again when the finished file is flushed, which counts.
+        """
+        done = 0
+        with contextlib.suppress(OSError, FileError), opened(self._path) as descriptor:
+            while (end := self._beyond(done, _WRITE_BACK)) >= done + _WRITE_BACK:
+                _flush_data(descriptor)
+                done = end
+
+    def _beyond(self, done: int, step: int = 1) -> int:
+        """Wait for `step` bytes behind `done` and return where what is settled ends; less if no more will be."""
         with self._changed:
-            self._changed.wait_for(lambda: self._end > done or self._is_whole)
+            self._changed.wait_for(lambda: self._end >= done + step or self._is_whole)
             return self._end
 
 
 @contextlib.contextmanager
 def followed(path: Path, pool: Executor) -> Iterator[tuple[Following, Future[dict[str, Any]]]]:
-    """Hash the new file `path` in `pool` while the body writes it. When the body ends, all of it is settled."""
+    """Hash the new file `path`, and begin to flush it, in `pool` while the body writes it.
+
+    When the body ends, all of it is settled.
+    """
     following = Following(path)
     entry = pool.submit(following.entry)
+    pool.submit(following.write_back)
     try:
         yield following, entry
         following.settled(path.stat().st_size)

@@ -6,8 +6,9 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from transferpipe.errors import FileError, Problem
 from transferpipe.files.os_errors import cannot_be_read
@@ -19,6 +20,13 @@ CHUNK = 1 << 20
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0)
 
 
+class KnownCrcs(Protocol):
+    """Knows the CRC-32 of stretches of a file that was read before."""
+
+    def crc_of(self, offset: int, nbytes: int) -> int | None:
+        """Return the CRC-32 of `nbytes` bytes from `offset` on; None if it does not know them."""
+
+
 @dataclass(frozen=True)
 class Segment:
     """A stretch of a file that holds one value: little endian, in C order, uncompressed.
@@ -28,12 +36,14 @@ class Segment:
         offset: where the value begins.
         nbytes: how long it is.
         dtype: NumPy name of its dtype.
+        known: the checksums of the file that were found when it was opened, if they were.
     """
 
     path: Path
     offset: int
     nbytes: int
     dtype: str
+    known: KnownCrcs | None = field(default=None, compare=False, repr=False)
 
     def cut(self, size: int) -> list[Segment]:
         """Return the segment in pieces of at most `size` bytes, in a row."""

@@ -6,21 +6,30 @@ match what they expect with what a reader found, and compare every value with wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import xxhash
-from numpy.typing import NDArray
+from functools import partial
+from pathlib import Path
 
 from transferpipe.errors import Problems
-from transferpipe.files.segment import CHUNK, opened, read_into
-from transferpipe.values.compare import compare_parts, compare_segments, digest, same_bits
+from transferpipe.files.segment import CHUNK, Segment
+from transferpipe.values.compare import (
+    Compared,
+    Look,
+    compare_parts,
+    compare_segments,
+    digest,
+    digest_segment,
+    in_parts,
+    same_bits,
+)
 from transferpipe.values.compute import Values
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.spec import Catalog, WeightSpec
+from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
 
+_THREADS = min(4, os.cpu_count() or 1)  # of more, the memory is the limit
 _PLACED = ("saved_model", "tf_checkpoint")  # formats that may call a weight by another name than the target does
 
 
@@ -102,37 +111,66 @@ def match_weights(expected: Iterable[ExpectedWeight], there: Catalog, by_place: 
     return Matched(found, tuple(missing), tuple(differing), extra)
 
 
-def _ignore(_: NDArray[Any]) -> None:
-    pass
+@dataclass(frozen=True)
+class Comparison:
+    """How a weight of a finished file is compared with what the plan gives it.
+
+    Attributes:
+        segment: where it lies in the file as it is in memory, if it does.
+        is_apart: whether comparing it touches nothing but bytes, so that another thread may do it.
+        run: compares; all numbers pass what it is given first, and the CRC-32 is found where the second says so.
+    """
+
+    segment: Segment | None
+    is_apart: bool
+    run: Callable[[Look, bool], Compared]
 
 
-def compare_weight(
-    source: FileSource,
-    there: WeightSpec,
-    values: Values,
-    name: str,
-    look: Callable[[NDArray[Any]], None] = _ignore,
-) -> tuple[bool, str]:
-    """Tell whether the weight `there` of a file is what the plan gives `name`, and return its digest.
+def comparison_of(source: FileSource, there: WeightSpec, values: Values, name: str) -> Comparison:
+    """Return how the weight `there` of a file is compared with what the plan gives `name`.
 
-    Two values are compared where they lie, in small parts; only one that must be computed as a whole is held so. All
-    numbers pass `look`.
+    Two values are compared where they lie, in small parts; only one that must be computed as a whole is held so.
     """
     written, wanted = source.locate_entry(there), values.segment(name)
     if written is not None and wanted is not None and written.dtype == wanted.dtype:
         check = values.checks(name)
+        return Comparison(
+            written, True, lambda look, with_crc: compare_segments(written, wanted, look, check, with_crc)
+        )
 
-        def check_and_look(part: NDArray[Any]) -> None:
-            check(part)
-            look(part)
+    def compare(look: Look, with_crc: bool) -> Compared:
+        parts = values.parts(name) if written is not None else None
+        if written is not None and parts is not None:
+            return compare_parts(written, parts, look, with_crc)
+        value = values.value(name)
+        if written is not None and value.shape == there.shape and value.dtype == numpy_dtype(written.dtype):
+            return compare_parts(written, in_parts(value), look, with_crc)
+        found = source.read_entry(there)
+        look(found)
+        return Compared(same_bits(found, value), digest(found))
 
-        return compare_segments(written, wanted, check_and_look)
-    parts = values.parts(name) if written is not None else None
-    if written is not None and parts is not None:
-        return compare_parts(written, parts, look)
-    value = source.read_entry(there)
-    look(value)
-    return same_bits(value, values.value(name)), digest(value)
+    return Comparison(written, False, compare)
+
+
+def in_turn(comparisons: Sequence[tuple[Comparison, Look]], with_crc: Callable[[Path], bool]) -> Iterator[Compared]:
+    """Yield what the comparisons find, in their order; large values are compared by several threads.
+
+    Args:
+        comparisons: what to compare, and what all numbers of each pass.
+        with_crc: tells of a file whether the CRC-32 of what lies in it is wanted.
+    """
+    pool = ThreadPoolExecutor(_THREADS)
+    try:
+        tasks = list[Callable[[], Compared]]()
+        for comparison, look in comparisons:
+            place = comparison.segment
+            task = partial(comparison.run, look, place is not None and place.nbytes >= CHUNK and with_crc(place.path))
+            is_large = place is not None and place.nbytes >= CHUNK
+            tasks.append(pool.submit(task).result if is_large and comparison.is_apart else task)
+        for done in tasks:
+            yield done()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def digest_weight(source: FileSource, there: WeightSpec) -> str:
@@ -140,9 +178,4 @@ def digest_weight(source: FileSource, there: WeightSpec) -> str:
     segment = source.locate_entry(there)
     if segment is None:
         return digest(source.read_entry(there))
-    state, buffer = xxhash.xxh3_128(), np.empty(min(CHUNK, segment.nbytes), np.uint8)
-    with opened(segment.path) as file:
-        for part in segment.cut(CHUNK):
-            read_into(file, buffer[: part.nbytes].data, part.offset, part.path)
-            state.update(buffer[: part.nbytes].data)
-    return state.hexdigest()
+    return digest_segment(segment)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from transferpipe.errors import Problems, VerificationError
 from transferpipe.files.atomic import final_name
+from transferpipe.files.crc import Promise, WrittenBytes, noting_promises, whole_crc
+from transferpipe.files.segment import opened
 from transferpipe.models.structure import file_structure
 from transferpipe.planning.dtypes import kind_of
 from transferpipe.planning.freezing import effective
@@ -15,13 +20,14 @@ from transferpipe.planning.layouts.export import Held
 from transferpipe.planning.model import Assignment, Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.progress import Progress
-from transferpipe.prove.compare import compare_weight, expected_of, is_placed, match_weights
+from transferpipe.prove.compare import comparison_of, expected_of, in_turn, is_placed, match_weights
 from transferpipe.prove.outcome import EditedWeight, find_edits
 from transferpipe.values.compute import Values
 from transferpipe.values.layout import as_keras, is_arranged, places_in
 from transferpipe.values.seen import SeenNumbers
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
+from transferpipe.weights.spec import WeightSpec
 
 UNRECORDED = "not recorded for"
 """How `Proof.freezing` begins where the configuration alone leaves open what Keras makes of it."""
@@ -70,29 +76,62 @@ def verify_file(
         VerificationError: with everything that differs.
     """
     problems = Problems()
-    source, places = _opened(path, target, plan)
-    catalog = target.catalog
-    matched = match_weights(expected_of(catalog), source.catalog, is_placed(source))
-    matched.note(final_name(source.path), "plan", problems)
-    digests, seen, done = {}, {a.target: SeenNumbers() for a in worth_seeing(plan)}, 0
-    edits, edited = {e.at for e in plan.edits}, []
-    for weight in catalog:
-        for there in matched.found[weight.name]:
-            looks = (seen[weight.name].look,) if weight.name in seen else ()
-            same, digests[weight.name] = compare_weight(source, there, values, weight.name, *looks)
-            if not same:
-                problems.add(
-                    f"{final_name(path)}: {weight.name}", "the value in the file is not the one that the plan gives"
-                )
-            if weight.name in edits and there is matched.found[weight.name][0]:
-                before, after = values.before_edits(weight.name), source.read_entry(there)
-                edited.append(find_edits(values, weight.name, before, after))
-        done += weight.nbytes
-        if on_progress:
-            on_progress("verify", done, catalog.nbytes)
+    with noting_promises() as promises:
+        source, places = _opened(path, target, plan)
+        catalog = target.catalog
+        matched = match_weights(expected_of(catalog), source.catalog, is_placed(source))
+        matched.note(final_name(source.path), "plan", problems)
+        seen = {a.target: SeenNumbers() for a in worth_seeing(plan)}
+        rows = [
+            (weight, there, comparison_of(source, there, values, weight.name))
+            for weight in catalog
+            for there in matched.found[weight.name]
+        ]
+        looks = [seen[weight.name].look if weight.name in seen else _ignore for weight, _, _ in rows]
+        results = in_turn(
+            [(comparison, look) for (_, _, comparison), look in zip(rows, looks, strict=True)],
+            with_crc=lambda path: any(promise.path == path for promise in promises),
+        )
+        digests, summed, done = {}, [], 0
+        for (weight, _, comparison), found in zip(rows, results, strict=True):
+            digests[weight.name] = found.digest
+            if not found.same:
+                what = "the value in the file is not the one that the plan gives"
+                problems.add(f"{final_name(path)}: {weight.name}", what)
+            if comparison.segment is not None and found.crc is not None:
+                summed.append(WrittenBytes(comparison.segment.offset, comparison.segment.nbytes, found.crc))
+            done += weight.nbytes
+            if on_progress:
+                on_progress("verify", min(done, catalog.nbytes), catalog.nbytes)
+    _settle(promises, summed)
+    edited = _find_edits(source, {weight.name: there for weight, there, _ in reversed(rows)}, values)
     freezing = _prove_freezing(source, plan, problems)
     problems.raise_as(VerificationError)
-    return Proof(digests, freezing, source, places, seen, tuple(edited))
+    return Proof(digests, freezing, source, places, seen, edited)
+
+
+def _settle(promises: Sequence[Promise], summed: Sequence[WrittenBytes]) -> None:
+    """Hold what an archive says of its checksum against what was read of it just now; only the rest is read again.
+
+    Raises:
+        FileError: it is damaged.
+    """
+    for promise in promises:
+        with opened(promise.path) as descriptor:
+            promise.settle(whole_crc(descriptor, promise.offset, promise.nbytes, summed))
+
+
+def _find_edits(source: FileSource, places: Mapping[str, WeightSpec], values: Values) -> tuple[EditedWeight, ...]:
+    names = {edit.at for edit in values.plan.edits}
+    return tuple(
+        find_edits(values, name, values.before_edits(name), source.read_entry(there))
+        for name, there in places.items()
+        if name in names
+    )
+
+
+def _ignore(_: NDArray[Any]) -> None:
+    pass
 
 
 def _opened(path: Path, target: TargetStructure, plan: Plan) -> tuple[FileSource, Mapping[str, Held]]:

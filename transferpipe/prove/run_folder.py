@@ -23,7 +23,7 @@ from transferpipe.planning.layouts.export import Held
 from transferpipe.planning.model import Plan
 from transferpipe.planning.reading.read_plan import plan_from_data
 from transferpipe.progress import Progress
-from transferpipe.prove.compare import ExpectedWeight, compare_weight, digest_weight, is_placed, match_weights
+from transferpipe.prove.compare import ExpectedWeight, comparison_of, digest_weight, is_placed, match_weights
 from transferpipe.prove.manifest import FORMAT_VERSION, MANIFEST, PLAN, is_sealed, read_json
 from transferpipe.prove.verdict import Verdict, Weights, verdict_from_data, with_parity
 from transferpipe.recipe.model import Verify
@@ -309,7 +309,7 @@ def _compare(source: FileSource, there: WeightSpec, entry: Mapping[str, Any], va
         again.problems.add(where, f"cannot be computed again: {different}", "the source was changed after the run")
         return
     try:
-        same, _ = compare_weight(source, there, values, name)
+        same = comparison_of(source, there, values, name).run(lambda _: None, False).same
     except TransferError as error:
         again.problems.add(where, f"cannot be computed again: {error}", "the source was changed after the run")
         return

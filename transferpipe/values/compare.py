@@ -2,67 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from transferpipe.files.buffers import borrowed
+from transferpipe.files.crc import crc32
 from transferpipe.files.segment import CHUNK, Segment, opened, read_into
 from transferpipe.weights.spec import numpy_dtype
+
+Look = Callable[[NDArray[Any]], None]
+"""Told each part of a value, as one row of numbers."""
 
 
 def digest(value: NDArray[Any]) -> str:
     """Return the xxh3-128 of the value's bytes in C order."""
-    return xxhash.xxh3_128_hexdigest(value.tobytes())
+    return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
 
 
-def compare_segments(written: Segment, wanted: Segment, check: Callable[[NDArray[Any]], None]) -> tuple[bool, str]:
-    """Compare two values where they lie, in small parts; return whether they agree and the digest of `written`.
+def in_parts(value: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield a value that is in memory in parts, in C order, as one row of numbers."""
+    flat = np.ascontiguousarray(value).reshape(-1)
+    count = max(1, CHUNK // flat.itemsize)
+    for begin in range(0, flat.size, count):
+        yield flat[begin : begin + count]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What comparing a value of a finished file found.
+
+    Attributes:
+        same: whether it is the wanted one, bit by bit.
+        digest: its xxh3-128.
+        crc: its CRC-32, where it lies in the file as it is in memory and that was asked for.
+    """
+
+    same: bool
+    digest: str
+    crc: int | None = None
+
+
+class Reader:
+    """Reads a value of a finished file from its beginning to its end, and sums it up on the way."""
+
+    def __init__(self, segment: Segment, with_crc: bool = False) -> None:
+        self._segment, self._at, self._state = segment, 0, xxhash.xxh3_128()
+        self._crc = 0 if with_crc else None
+
+    def next(self, descriptor: int, buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Fill `buffer` as far as there are bytes left, and return that part of it."""
+        part = buffer[: min(len(buffer), self._segment.nbytes - self._at)]
+        read_into(descriptor, part.data, self._segment.offset + self._at, self._segment.path)
+        self._state.update(part.data)
+        if self._crc is not None:
+            self._crc = crc32(part.data, self._crc)
+        self._at += len(part)
+        return part
+
+    def compared(self, same: bool) -> Compared:
+        """Return what was found; bytes that were not read make a difference."""
+        return Compared(same and self._at == self._segment.nbytes, self._state.hexdigest(), self._crc)
+
+
+def compare_segments(written: Segment, wanted: Segment, look: Look, check: Look, with_crc: bool = False) -> Compared:
+    """Compare two values where they lie, in small parts.
 
     Args:
         written: the value in the finished file.
         wanted: the value in the source.
-        check: called with each part of `wanted`; raises on a refused value.
-    """
-    state, same = xxhash.xxh3_128(), written.nbytes == wanted.nbytes
-    size = min(CHUNK, written.nbytes)
-    one, other = np.empty(size, np.uint8), np.empty(size, np.uint8)
-    dtype = numpy_dtype(wanted.dtype)
-    with opened(written.path) as here, opened(wanted.path) as there:
-        for begin in range(0, written.nbytes, CHUNK):
-            count = min(CHUNK, written.nbytes - begin)
-            mine, theirs = one[:count], other[:count]
-            read_into(here, mine.data, written.offset + begin, written.path)
-            read_into(there, theirs.data, wanted.offset + begin, wanted.path)
-            state.update(mine.data)
-            check(theirs.view(dtype))
-            same = same and np.array_equal(mine, theirs)  # comparing memoryviews would take a hundred times as long
-    return same, state.hexdigest()
-
-
-def compare_parts(
-    written: Segment, wanted: Iterable[NDArray[Any]], look: Callable[[NDArray[Any]], None]
-) -> tuple[bool, str]:
-    """Compare a value where it lies with one that comes in stretches; return whether they agree and its digest.
-
-    Args:
-        written: the value in the finished file.
-        wanted: the stretches of the other, one after the other, as one row of numbers.
         look: called with each part of `written`.
+        check: called with each part of `wanted`; raises on a refused value.
+        with_crc: whether the CRC-32 of `written` is wanted as well.
     """
-    state, same, at = xxhash.xxh3_128(), True, 0
-    dtype = numpy_dtype(written.dtype)
+    same, dtype = written.nbytes == wanted.nbytes, numpy_dtype(wanted.dtype)
+    reader, size = Reader(written, with_crc), min(CHUNK, written.nbytes)
+    with opened(written.path) as here, opened(wanted.path) as there, borrowed(size) as one, borrowed(size) as other:
+        for begin in range(0, written.nbytes, CHUNK):
+            mine = reader.next(here, one)
+            theirs = other[: len(mine)]
+            read_into(there, theirs.data, wanted.offset + begin, wanted.path)
+            check(theirs.view(dtype))
+            look(mine.view(dtype))
+            same = same and same_bytes(mine, theirs)
+    return reader.compared(same)
+
+
+def compare_parts(written: Segment, wanted: Iterable[NDArray[Any]], look: Look, with_crc: bool = False) -> Compared:
+    """Compare a value where it lies with one that comes in stretches, one after the other, as one row of numbers.
+
+    The other arguments are those of `compare_segments`.
+    """
+    reader, same, dtype = Reader(written, with_crc), True, numpy_dtype(written.dtype)
     with opened(written.path) as file:
         for part in wanted:
-            mine = np.empty(min(part.nbytes, written.nbytes - at), np.uint8)
-            read_into(file, mine.data, written.offset + at, written.path)
-            state.update(mine.data)
-            look(mine.view(dtype))
-            same = same and part.dtype == dtype and np.array_equal(mine, part.view(np.uint8))
-            at += mine.nbytes
-    return same and at == written.nbytes, state.hexdigest()
+            with borrowed(part.nbytes) as buffer:
+                mine = reader.next(file, buffer)
+                look(mine.view(dtype))
+                same = same and part.dtype == dtype and same_bytes(mine, part.view(np.uint8))
+    return reader.compared(same)
+
+
+def digest_segment(segment: Segment) -> str:
+    """Return the xxh3-128 of a value where it lies."""
+    reader = Reader(segment)
+    with opened(segment.path) as file, borrowed(min(CHUNK, segment.nbytes)) as buffer:
+        while len(reader.next(file, buffer)):
+            pass
+    return reader.compared(True).digest
+
+
+def same_bytes(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    """Tell whether two rows of bytes are equal: eight at a time, which takes a quarter of the time of single ones."""
+    if len(one) != len(other):
+        return False
+    whole = len(one) & ~7
+    return np.array_equal(one[:whole].view(np.uint64), other[:whole].view(np.uint64)) and np.array_equal(
+        one[whole:], other[whole:]
+    )
 
 
 def same_bits(one: NDArray[Any], other: NDArray[Any]) -> bool:
@@ -70,4 +131,4 @@ def same_bits(one: NDArray[Any], other: NDArray[Any]) -> bool:
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
     first, second = (np.ascontiguousarray(a).reshape(-1).view(np.uint8) for a in (one, other))
-    return np.array_equal(first, second)
+    return same_bytes(first, second)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, VerificationError
-from transferpipe.files.segment import Segment
+from transferpipe.files.segment import CHUNK, Segment
+from transferpipe.planning.dtypes import kind_of
 from transferpipe.planning.model import AssignedEntry, Assignment, Plan, SourceRef
 from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.transforms import (
@@ -23,6 +24,7 @@ from transferpipe.planning.transforms import (
     infer,
     is_ours,
 )
+from transferpipe.planning.transforms.axes import Transpose
 from transferpipe.planning.transforms.blocks import Blockwise
 from transferpipe.planning.transforms.computing.values import Cast
 from transferpipe.recipe.model import Edit, Verify
@@ -30,7 +32,7 @@ from transferpipe.values.cast_errors import CastError
 from transferpipe.values.checks import cast, check_finite, check_step, check_variance
 from transferpipe.values.choices import Choices
 from transferpipe.values.edits import apply_edit
-from transferpipe.values.streams import InFiles, merged_parts
+from transferpipe.values.streams import InFiles, merged_parts, turned_parts
 from transferpipe.values.units import ChosenUnits
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Source
@@ -134,15 +136,19 @@ class Values:
     def parts(self, name: str) -> Iterator[NDArray[Any]] | None:
         """Return what yields the final value of `name` in stretches, as one row of numbers; None where it is whole.
 
-        It has stretches where it is merged from values that lie in files as they are in memory, and nothing else is
-        done to it: such a value is never held as a whole.
+        It has stretches where it is merged from values that lie in files as they are in memory, or one such has its
+        axes permuted, and nothing else is done to it. What is merged is never held as a whole.
 
         Raises:
             VerificationError: as `value` does.
             FileError: a source cannot be read.
         """
         assignment = self._assignments.get(name)
-        if assignment is None or name in self._edits or assignment.merge is None or assignment.steps:
+        if assignment is None or name in self._edits:
+            return None
+        if assignment.merge is None:
+            return self._turned(assignment)
+        if assignment.steps:
             return None
         refs = assignment.sources
         places = [self.sources[ref.source].locate(ref.name) for ref in refs]
@@ -157,17 +163,43 @@ class Values:
     def _merged(
         self, step: Blockwise, inputs: InFiles, refs: Sequence[SourceRef], target: str
     ) -> Iterator[NDArray[Any]]:
+        checked = self.verify.nonfinite == "error"
+
         def check(place: int, part: NDArray[Any]) -> None:
-            if self.verify.nonfinite == "error" and not _are_finite(part):
+            if not _are_finite(part):
                 self._read(refs[place])  # says where in the whole
 
         try:
-            for part in merged_parts(step, inputs, check):
-                if self.verify.nonfinite == "error" and not _are_finite(part):
+            for part in merged_parts(step, inputs, check if checked and not step.passes_nonfinite else None):
+                if checked and not _are_finite(part):
+                    for ref in refs if step.passes_nonfinite else ():
+                        self._read(ref)
                     check_step(step, [], part, target)
                 yield part
         except TransformError as error:  # what only values show
             raise VerificationError(Problem(target, error.what, error.fix)) from error
+
+    def _turned(self, assignment: Assignment) -> Iterator[NDArray[Any]] | None:
+        """Return what yields a value whose axes are permuted and nothing else; None where that is not all."""
+        ref, target = assignment.sources[0], assignment.target
+        steps = (*chain_of(None, assignment.entries[0].steps), *chain_of(None, self.units.resolve(assignment.transforms)))
+        if len(assignment.sources) > 1 or not steps or not all(isinstance(step, Transpose) for step in steps):
+            return None
+        segment = self.sources[ref.source].locate(ref.name)
+        if segment is None or not segment.dtype == ref.dtype == assignment.cast_from == assignment.dtype:
+            return None
+        if segment.nbytes < CHUNK or _is_variance(target) or _is_variance(ref.name):
+            return None
+        return self._turned_parts(steps, segment, ref)
+
+    def _turned_parts(
+        self, steps: Sequence[Transform], segment: Segment, ref: SourceRef
+    ) -> Iterator[NDArray[Any]]:
+        checked = self.verify.nonfinite == "error" and kind_of(ref.dtype) == "float"
+        for part in turned_parts(segment, ref.shape, lambda whole: apply_chain(steps, [whole])[0]):
+            if checked and not _are_finite(part):
+                self._read(ref)  # says where in the whole
+            yield part
 
     def before_edits(self, name: str) -> NDArray[Any]:
         """Return the value without the edits."""

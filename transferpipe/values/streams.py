@@ -1,4 +1,7 @@
-"""Merging weights that lie in files as they are in memory: block by block, on several threads, never as a whole."""
+"""Computing with weights that lie in files as they are in memory: block by block, on several threads.
+
+What is merged is never held as a whole; what is transposed is once, as it lies in its file.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.files.buffers import Buffer, borrowed, give_back, take
+from transferpipe.files.segment import CHUNK as CHUNK_BYTES
 from transferpipe.files.segment import Segment, opened, read_into
 from transferpipe.planning.transforms.blocks import Block, Blockwise, Inputs, chunk_of
 from transferpipe.weights.spec import numpy_dtype
@@ -25,6 +30,7 @@ Check = Callable[[int, Array], None]
 
 # NumPy computes without Python's lock; of more than a few threads the memory is the limit.
 _THREADS = min(4, os.cpu_count() or 1)
+_TILE = 256  # rows of a value that is transposed: each is in another page
 _AHEAD = _THREADS + 1  # blocks that are computed, or wait to be taken
 
 
@@ -52,33 +58,78 @@ class InFiles(Inputs):
 
     def _find(self, find: Callable[[Block], Any], files: Sequence[int], part: tuple[int, int]) -> Any:
         begin, end = part
-        arrays = []
-        for file, segment in zip(files, self.segments, strict=True):
-            array = np.empty(end - begin, self.dtype)
-            offset = segment.offset + begin * self.dtype.itemsize
-            read_into(file, array.view(np.uint8).data, offset, segment.path)
-            arrays.append(array)
-        return find(Block(begin, arrays))
+        with contextlib.ExitStack() as stack:  # what `find` returns is its own: the buffers are used again
+            arrays = []
+            for file, segment in zip(files, self.segments, strict=True):
+                buffer = stack.enter_context(borrowed((end - begin) * self.dtype.itemsize))
+                read_into(file, buffer.data, segment.offset + begin * self.dtype.itemsize, segment.path)
+                arrays.append(buffer.view(self.dtype))
+            return find(Block(begin, arrays))
 
 
-def merged_parts(step: Blockwise, inputs: InFiles, check: Check) -> Iterator[Array]:
+def merged_parts(step: Blockwise, inputs: InFiles, check: Check | None) -> Iterator[Array]:
     """Yield the result of `step`, seen as one row of numbers, in stretches from its beginning to its end.
+
+    A stretch is gone when the next one is asked for.
 
     Args:
         step: the merge, fitted to the inputs.
         inputs: where they lie.
-        check: looks at every stretch of every input.
+        check: looks at every stretch of every input, if that is needed.
     """
     if not inputs.size:
         return
-    measured = step.measure(inputs)
+    measured, unit = step.measure(inputs), step.unit(inputs.shape)
 
-    def compute(block: Block) -> Array:
-        for place, array in enumerate(block.arrays):
-            check(place, array)
-        return step.compute(block, measured, inputs.shape)
+    def compute(block: Block) -> tuple[Buffer, Array]:
+        for place, array in enumerate(block.arrays if check else ()):
+            check(place, array)  # type: ignore[misc]  # there is one
+        buffer = take(block.size * inputs.dtype.itemsize)
+        result = buffer[: block.size * inputs.dtype.itemsize].view(inputs.dtype)
+        step.compute(block, measured, unit, result)
+        return buffer, result
 
-    yield from inputs.each(compute, step.unit(inputs.shape))
+    yield from _given_back(inputs.each(compute, unit))
+
+
+def turned_parts(segment: Segment, shape: tuple[int, ...], turn: Callable[[Array], Array]) -> Iterator[Array]:
+    """Yield a value whose axes are permuted, as one row of numbers, in stretches of whole rows.
+
+    The value is read as a whole, into a buffer that is used again: its rows are scattered over all of it. A stretch is
+    gone when the next one is asked for.
+
+    Args:
+        segment: where it lies.
+        shape: its shape there.
+        turn: returns the same numbers in another order; best a view.
+    """
+    dtype = numpy_dtype(segment.dtype)
+    with borrowed(segment.nbytes) as buffer, opened(segment.path) as file:
+        read_into(file, buffer.data, segment.offset, segment.path)
+        turned = turn(buffer.view(dtype).reshape(shape))
+        count = max(1, CHUNK_BYTES // max(1, turned.nbytes // len(turned)))
+        yield from _given_back(_in_order([partial(_rows, turned, b, e) for b, e in _cut(len(turned), count)]))
+
+
+def _rows(turned: Array, begin: int, end: int) -> tuple[Buffer, Array]:
+    """Return some rows in C order, as one row of numbers, and the buffer that they lie in."""
+    part = turned[begin:end]
+    buffer = take(part.nbytes)
+    result = buffer[: part.nbytes].view(part.dtype).reshape(part.shape)
+    if part.ndim == 2 and part.strides[0] < part.strides[1]:
+        # Numbers that are neighbours here lie a row apart there: a tile stays in the cache, and in few pages.
+        for first in range(0, part.shape[1], _TILE):
+            result[:, first : first + _TILE] = part[:, first : first + _TILE]
+    else:
+        result[...] = part
+    return buffer, result.reshape(-1)
+
+
+def _given_back(found: Iterator[tuple[Buffer, Array]]) -> Iterator[Array]:
+    """Yield the arrays, and give the buffer of each back when the next one is asked for."""
+    for buffer, array in found:
+        yield array
+        give_back(buffer)
 
 
 def _cut(size: int, most: int) -> Iterator[tuple[int, int]]:

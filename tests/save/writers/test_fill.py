@@ -23,8 +23,7 @@ SIZES = [1, 2, 63, 64, 65, 127, 128, 129, 255, 256, 257, 319, 320, 321, 511, 512
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch):
-    for module in (fill_module, crc_module):
-        monkeypatch.setattr(module, "CHUNK", CHUNK)
+    monkeypatch.setattr(crc_module, "CHUNK", CHUNK)
     monkeypatch.setattr(fill_module, "_PIECE", PIECE)
     monkeypatch.setattr(crc_module, "_RUN", PIECE)
 

@@ -121,6 +121,11 @@ class Blockwise(Transform):
         """Return how many numbers, one after the other, are computed together."""
         return 1
 
+    @property
+    def passes_nonfinite(self) -> bool:
+        """Whether a NaN or an infinity in any input makes the number of the result that it counts for one, too."""
+        return False
+
     def measure(self, inputs: Inputs) -> Any:  # most need nothing
         """Return what `combine` needs to know of the whole."""
         return None
@@ -129,15 +134,19 @@ class Blockwise(Transform):
     def combine(self, block: Block, measured: Any) -> Floats:
         """Return the numbers of the result for those of a block, which is in memory and small."""
 
-    def compute(self, block: Block, measured: Any, shape: tuple[int, ...]) -> Array:
-        """Return a stretch of the result, of any length, in the dtype of the inputs."""
-        unit = self.unit(shape)
-        result = np.empty(block.size, block.arrays[0].dtype)
+    def compute(self, block: Block, measured: Any, unit: int, result: Array) -> None:
+        """Put a stretch of the result, of any length, into `result`, which has the dtype of the inputs.
+
+        Args:
+            block: the numbers of the inputs.
+            measured: what `measure` returned.
+            unit: how many numbers, one after the other, are computed together.
+            result: as many numbers as the block has.
+        """
         with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
             for piece in block.cut(max(unit, PIECE // unit * unit)):
                 at = piece.begin - block.begin
                 result[at : at + piece.size] = self.combine(piece, measured)
-        return result
 
     def apply(self, arrays: Sequence[Array]) -> Array:
         """See `Transform`."""
@@ -149,7 +158,7 @@ class Blockwise(Transform):
         measured = self.measure(inputs)
 
         def put(block: Block) -> None:
-            flat[block.begin : block.begin + block.size] = self.compute(block, measured, inputs.shape)
+            self.compute(block, measured, unit, flat[block.begin : block.begin + block.size])
 
         for _ in inputs.each(put, unit):
             pass

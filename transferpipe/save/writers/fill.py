@@ -6,18 +6,18 @@ end, and be hashed while it is, the CRCs are found first: bytes that are only lo
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.files.crc import combine, crc32, reading, segment_crcs
-from transferpipe.files.segment import CHUNK, Segment
+from transferpipe.files.crc import WrittenBytes, crc32, reading, segment_crcs, whole_crc
+from transferpipe.files.segment import Segment
 from transferpipe.files.stored_zip import write_at
 from transferpipe.save.writers.content import Content
+
+__all__ = ["FilePlace", "Seal", "WrittenBytes", "fill", "whole_crc"]
 
 # Large values are cut, so that several threads share the search for their CRCs.
 _PIECE = 32 << 20
@@ -44,15 +44,6 @@ class _Piece:
 
     segment: Segment
     to: int
-
-
-@dataclass(frozen=True)
-class WrittenBytes:
-    """Bytes of the file that are, or will be, put in place, and their CRC-32."""
-
-    to: int
-    nbytes: int
-    crc: int
 
 
 Seal = Callable[[Sequence[WrittenBytes]], None]
@@ -124,21 +115,4 @@ def _move(descriptor: int, piece: _Piece, chunks: Iterable[memoryview], content:
         at, crc = at + len(chunk), crc32(chunk, crc)
         content.settled(at)
     content.moved(piece.segment.nbytes)
-    return crc
-
-
-def whole_crc(descriptor: int, start: int, size: int, written: Iterable[WrittenBytes]) -> int:
-    """Return the CRC-32 of `size` bytes from `start` on, reading only what lies between the values `written` there."""
-    ordered = sorted(written, key=lambda w: w.to)
-    ends = [WrittenBytes(start, 0, 0), *ordered, WrittenBytes(start + size, 0, 0)]
-    crc = 0
-    for before, after in pairwise(ends):
-        at = before.to + before.nbytes
-        while at < after.to:
-            gap = os.pread(descriptor, min(CHUNK, after.to - at), at)
-            if not gap:
-                raise OSError(f"it ends at byte {at:,}, before what was just written to it")
-            crc = crc32(gap, crc)
-            at += len(gap)
-        crc = combine(crc, after.crc, after.nbytes)
     return crc

@@ -59,6 +59,11 @@ class Mean(Merge):
     def __str__(self) -> str:
         return "mean"
 
+    @property
+    def passes_nonfinite(self) -> bool:
+        """See `Blockwise`."""
+        return True
+
     def combine(self, block: Block, measured: Any) -> Floats:
         """See `Blockwise`."""
         total = as_floats(block.arrays[0])
@@ -110,6 +115,11 @@ class Linear(Merge):
             raise TransformError(what, f"give {len(shapes)} weights")
         return Merge.shape(self, shapes)
 
+    @property
+    def passes_nonfinite(self) -> bool:
+        """See `Blockwise`."""
+        return all(self.weights)
+
     def combine(self, block: Block, measured: Any) -> Floats:
         """See `Blockwise`."""
         total = weigh(block.arrays, self.weights)
@@ -145,6 +155,11 @@ class Lerp(Merge):
         """See `Transform`."""
         _check_two(self, shapes)
         return Merge.shape(self, shapes)
+
+    @property
+    def passes_nonfinite(self) -> bool:
+        """See `Blockwise`."""
+        return self.t not in (0, 1)
 
     def combine(self, block: Block, measured: Any) -> Floats:
         """See `Blockwise`."""

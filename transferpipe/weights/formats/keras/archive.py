@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from transferpipe.errors import FileError, Problem, UnsafeError
-from transferpipe.files.crc import combine, segment_crcs
+from transferpipe.files.crc import BlockCrcs, Promise, note_promise
 from transferpipe.files.segment import Segment
 from transferpipe.files.window import FileWindow
 from transferpipe.files.zip_members import check_members, check_names, member_offset
@@ -35,8 +35,6 @@ _CHUNK = 1 << 20
 # is done before the first value is read: to look at what it holds should not take as long as to read all of it.
 _CHECKED_FIRST = 1 << 30
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, RuntimeError)
-# What one thread reads at a time to check the whole.
-_PIECE = 32 << 20
 
 
 def open_keras(path: Path) -> FileSource:
@@ -68,7 +66,8 @@ def open_keras(path: Path) -> FileSource:
 
     def locate_entry(spec: WeightSpec) -> Segment | None:
         check()
-        return store.locate_entry(spec)
+        found = store.locate_entry(spec)
+        return found if found is None else dataclasses.replace(found, known=check.known)
 
     assets = tuple(n for n in archive.namelist() if n not in (CONFIG, METADATA, WEIGHTS))
     details = {"keras_version": str(version)} if version else {}
@@ -131,31 +130,31 @@ def _weights_file(path: Path, archive: zipfile.ZipFile) -> tuple[BinaryIO, int |
 
 
 class _CheckOnce:
-    """Checks the archive's own checksum of the weights before the first value is believed."""
+    """Checks the archive's own checksum of the weights before the first value is believed.
+
+    Attributes:
+        known: the checksums that it found on the way.
+    """
 
     def __init__(self, path: Path, archive: zipfile.ZipFile, base: int | None) -> None:
-        self._path, self._archive, self._base = path, archive, base
-        self._done, self._lock = False, threading.Lock()
+        self._path, self._info, self._base = path, archive.getinfo(WEIGHTS), base
+        self._done, self._lock = base is None, threading.Lock()  # when the member was unpacked, it was compared
+        self.known: BlockCrcs | None = None
 
     def __call__(self) -> None:
-        with self._lock:
-            if self._done:
-                return
-            try:
-                self._check()
-            except (zipfile.BadZipFile, OSError, EOFError) as error:
-                raise FileError(
-                    Problem(f"{self._path}: {WEIGHTS}", f"is damaged: {error}", "copy or save the file again")
-                ) from error
-            self._done = True
-
-    def _check(self) -> None:
-        info = self._archive.getinfo(WEIGHTS)
-        if self._base is None:  # the checksum was compared when the member was unpacked
+        if self._done or self._base is None:
             return
-        pieces = Segment(self._path, self._base, info.file_size, "uint8").cut(_PIECE)
-        crc = 0
-        for piece, further in zip(pieces, segment_crcs(pieces), strict=True):
-            crc = combine(crc, further, piece.nbytes)
-        if crc != info.CRC:
-            raise zipfile.BadZipFile(f"its checksum is {crc:08x}, the archive says {info.CRC:08x}")
+        whole = Segment(self._path, self._base, self._info.file_size, "uint8")
+        if note_promise(Promise(self._path, whole.offset, whole.nbytes, self._settle)):
+            return
+        with self._lock:
+            if not self._done:
+                known = BlockCrcs(whole)
+                self._settle(known.crc)
+                self.known = known
+
+    def _settle(self, crc: int) -> None:
+        if crc != self._info.CRC:
+            what = f"is damaged: its checksum is {crc:08x}, the archive says {self._info.CRC:08x}"
+            raise FileError(Problem(f"{self._path}: {WEIGHTS}", what, "copy or save the file again"))
+        self._done = True
