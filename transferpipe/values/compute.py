@@ -24,7 +24,7 @@ from transferpipe.planning.transforms import (
     infer,
     is_ours,
 )
-from transferpipe.planning.transforms.axes import Transpose
+from transferpipe.planning.transforms.arranging.axes import Transpose
 from transferpipe.planning.transforms.blocks import Blockwise
 from transferpipe.planning.transforms.computing.values import Cast
 from transferpipe.recipe.model import Edit, Verify
@@ -182,7 +182,10 @@ class Values:
     def _turned(self, assignment: Assignment) -> Iterator[NDArray[Any]] | None:
         """Return what yields a value whose axes are permuted and nothing else; None where that is not all."""
         ref, target = assignment.sources[0], assignment.target
-        steps = (*chain_of(None, assignment.entries[0].steps), *chain_of(None, self.units.resolve(assignment.transforms)))
+        steps = (
+            *chain_of(None, assignment.entries[0].steps),
+            *chain_of(None, self.units.resolve(assignment.transforms)),
+        )
         if len(assignment.sources) > 1 or not steps or not all(isinstance(step, Transpose) for step in steps):
             return None
         segment = self.sources[ref.source].locate(ref.name)
@@ -192,11 +195,9 @@ class Values:
             return None
         return self._turned_parts(steps, segment, ref)
 
-    def _turned_parts(
-        self, steps: Sequence[Transform], segment: Segment, ref: SourceRef
-    ) -> Iterator[NDArray[Any]]:
+    def _turned_parts(self, steps: Sequence[Transform], segment: Segment, ref: SourceRef) -> Iterator[NDArray[Any]]:
         checked = self.verify.nonfinite == "error" and kind_of(ref.dtype) == "float"
-        for part in turned_parts(segment, ref.shape, lambda whole: apply_chain(steps, [whole])[0]):
+        for part in turned_parts(segment, ref.shape, lambda whole: apply_chain(steps, [whole])):
             if checked and not _are_finite(part):
                 self._read(ref)  # says where in the whole
             yield part

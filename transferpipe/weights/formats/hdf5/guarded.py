@@ -14,10 +14,12 @@ import signal
 import sys
 import time
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problem
+from transferpipe.files.crc import noting_promises
 from transferpipe.files.stamp import Stamp, stamps_of
 from transferpipe.recent import Recent
 from transferpipe.weights.formats.format import Seen
@@ -50,6 +52,8 @@ def try_in_child(path: Path, work: Callable[[], object]) -> None:
     if _KNOWN.get(path) == stamps:
         return
     ended = _run(work, min(_SECONDS + size * _SECONDS_A_BYTE, _MOST_SECONDS))
+    if os.WIFSIGNALED(ended) or os.WEXITSTATUS(ended) == _OUT_OF_MEMORY:
+        _check_archive(path)
     if os.WIFSIGNALED(ended):
         number = os.WTERMSIG(ended)
         what = "keeps HDF5 busy without end" if number == signal.SIGPROF else f"crashes HDF5 (signal {number})"
@@ -57,6 +61,14 @@ def try_in_child(path: Path, work: Callable[[], object]) -> None:
     if os.WEXITSTATUS(ended) == _OUT_OF_MEMORY:
         raise FileError(Problem(str(path), f"makes HDF5 ask for more than {_MOST_MEMORY:,} bytes", AGAIN))
     _KNOWN.keep(path, stamps)
+
+
+def _check_archive(path: Path) -> None:
+    """Say that an archive is damaged where its own checksum tells that: it is the reason of what HDF5 did."""
+    if zipfile.is_zipfile(path):
+        from transferpipe.weights.formats.keras.archive import check_weights
+
+        check_weights(path)
 
 
 def _has_hdf5(path: Path) -> bool:
@@ -111,7 +123,8 @@ def _be_child(work: Callable[[], object], seconds: float) -> None:
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
         _limit_memory()
-        work()
+        with noting_promises():  # what the child finds is not believed, and the whole file is read here afterwards
+            work()
     except MemoryError:
         status = _OUT_OF_MEMORY
     except BaseException:  # the parent meets it as well, and says it
