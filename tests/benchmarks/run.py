@@ -1,4 +1,6 @@
-"""All measurements, in one command and one table: ``python tests/benchmarks/run.py [--quick] [--out TABLE.md]``.
+"""All measurements, in one command and one table: ``python tests/benchmarks/run.py [--quick] [--only PART ...]``.
+
+``--out TABLE.md`` and ``--json RESULT.json`` keep the result; ``--against RESULT.json`` compares it with an earlier one.
 
 Whole processes on one machine, in pairs, medians of at least five (``--quick``: one). Files lie in the page cache of a
 machine that was idle otherwise ("warm"); outputs are removed between runs. Not part of the test suite.
@@ -14,13 +16,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import median, pairs, ratio, run_once
+from measure import Row, add_result_options, alone, compared, pairs, report, run_once
 
 HERE = Path(__file__).parent
 MODELS = ("VGG16", "ResNet50", "MobileNetV2")
 GOALS = {
-    ("two-files", "VGG16"): 0.10, ("two-files", "ResNet50"): 0.15, ("two-files", "MobileNetV2"): 0.15,
-    ("builder", "VGG16"): 0.55, ("builder", "ResNet50"): 0.75, ("builder", "MobileNetV2"): 0.90,
+    ("two-files", "VGG16"): 0.12, ("two-files", "ResNet50"): 0.12, ("two-files", "MobileNetV2"): 0.12,
+    ("builder", "VGG16"): 0.40, ("builder", "ResNet50"): 0.50, ("builder", "MobileNetV2"): 0.55,
 }  # fmt: skip
 RECIPES = {
     "two-files": """
@@ -115,12 +117,7 @@ def against_scripts(folder, count):
             second = str(folder / f"{name}_target.keras") if kind == "two-files" else name
             script = [sys.executable, str(HERE / "scripts.py"), kind, str(folder / f"{name}_source.keras"), second]
             mine, theirs = pairs(ours, [*script, str(folder / "out.keras")], folder, count, clean(folder))
-            found, goal = ratio(mine, theirs), GOALS[kind, name]
-            yield (
-                f"{kind}, {name}", f"{median(mine):.2f} s", f"{median(theirs):.2f} s", f"{found:.3f}", f"≤ {goal:.2f}",
-                "yes" if found <= goal else "no", f"{median(mine, 'megabytes'):.0f} MB",
-                f"{median(theirs, 'megabytes'):.0f} MB",
-            )  # fmt: skip
+            yield compared(f"{kind}, {name}", mine, theirs, GOALS[kind, name])
 
 
 def against_cp(folder, count, large):
@@ -129,12 +126,8 @@ def against_cp(folder, count, large):
         ours = transferpipe("run", f"recipe=two-files_{name}", "hydra.run.dir=out")
         copy = ["sh", "-c", f"cp {name}_source.keras out.keras && sync out.keras"]
         mine, theirs = pairs(ours, copy, folder, count, clean(folder))
-        found = ratio(mine, theirs)
         size = (folder / f"{name}_source.keras").stat().st_size
-        yield (
-            f"`cp` + flush, {size / 1e6:,.0f} MB", f"{median(mine):.2f} s", f"{median(theirs):.2f} s", f"{found:.2f}",
-            "≤ 2", "yes" if found <= 2 else "no", f"{median(mine, 'megabytes'):.0f} MB", "",
-        )  # fmt: skip
+        yield compared(f"`cp` + flush, {size / 1e6:,.0f} MB `.keras`", mine, theirs, 2 if name == "VGG16" else 1.5, 100)
         if name == "VGG16":
             clean(folder)()
             run_once(ours, folder)
@@ -144,8 +137,8 @@ def against_cp(folder, count, large):
 def steps(folder):
     """Yield a row: how the seconds of the last run divide into copying and proving."""
     seconds = json.loads((folder / "out" / "manifest.json").read_text())["seconds"]
-    yield "of that, writing", f"{seconds['save']:.2f} s", "", "", "", "", "", ""
-    yield "of that, proof, SHA-256, flush", f"{seconds['verify']:.2f} s", "", "", "", "", "", ""
+    yield Row("of that, writing", seconds["save"])
+    yield Row("of that, the rest of proof, SHA-256, flush", seconds["verify"])
 
 
 def many_variants(folder, count):
@@ -155,12 +148,7 @@ def many_variants(folder, count):
     ours = transferpipe("sweep", "recipe=builder_MobileNetV2", f"freeze={axis}", "hydra.sweep.dir=out")
     one = transferpipe("run", "recipe=builder_MobileNetV2", "hydra.run.dir=out")
     mine, theirs = pairs(ours, one, folder, count, clean(folder))
-    found = ratio(mine, theirs)
-    yield (
-        "20 variants in one process against 1, MobileNetV2, builder", f"{median(mine):.2f} s",
-        f"{median(theirs):.2f} s", f"{found:.2f}", "≤ 2", "yes" if found <= 2 else "no",
-        f"{median(mine, 'megabytes'):.0f} MB", f"{median(theirs, 'megabytes'):.0f} MB",
-    )  # fmt: skip
+    yield compared("20 variants in one process against 1, MobileNetV2, builder", mine, theirs, 2)
 
 
 def against_torch(folder, count):
@@ -175,15 +163,10 @@ def against_torch(folder, count):
     moving = transferpipe("run", "recipe=from_torch", "hydra.run.dir=out")
     for name, ours, other, goal in (
         ("`inspect` of a `.pt`, 537 MB", transferpipe("inspect", str(source)), [sys.executable, "-c", theirs], 1),
-        ("`torch.load`, 537 MB into `.keras`", moving, script, 1),
+        ("`torch.load`, 537 MB into `.keras`, transposed", moving, script, 0.3),
     ):
         mine, others = pairs(ours, other, folder, count, clean(folder))
-        found = ratio(mine, others)
-        yield (
-            name, f"{median(mine):.2f} s", f"{median(others):.2f} s", f"{found:.2f}", f"≤ {goal}",
-            "yes" if found <= goal else "no", f"{median(mine, 'megabytes'):.0f} MB",
-            f"{median(others, 'megabytes'):.0f} MB",
-        )  # fmt: skip
+        yield compared(name, mine, others, goal)
 
 
 # Three models of 503 MB, and what a script does that checks nothing and flushes nothing.
@@ -195,6 +178,7 @@ for seed, name in enumerate(("base", "one", "two")):
     save_file({f"l{i}": rng.standard_normal((2048, 2048), "float32") for i in range(30)}, f"{sys.argv[1]}/{name}.safetensors")
 """
 MERGES = {
+    "mean": "mean",
     "linear": "{linear: [0.2, 0.5, 0.3]}",
     "task_arithmetic": "{task_arithmetic: {base: base, weights: [0.6, 0.4]}}",
     "ties": "{ties: {base: base, density: 0.5}}",
@@ -216,11 +200,7 @@ def merges(folder, count):
         ours = transferpipe("run", f"recipe=merge_{method}", "hydra.run.dir=out")
         script = [sys.executable, str(HERE / "scripts.py"), "merge", method, str(folder), str(folder / "out.keras")]
         mine, theirs = pairs(ours, script, folder, count, clean(folder))
-        found, memory = ratio(mine, theirs), [median(runs, "megabytes") for runs in (mine, theirs)]
-        yield (
-            f"{method} of 3 x 503 MB", f"{median(mine):.2f} s", f"{median(theirs):.2f} s", f"{found:.2f}", "≤ 1.5",
-            "yes" if found <= 1.5 and memory[0] <= memory[1] / 10 else "no", f"{memory[0]:.0f} MB", f"{memory[1]:.0f} MB",
-        )  # fmt: skip
+        yield compared(f"{method} of 3 x 503 MB", mine, theirs, 1.5, 150)
 
 
 def start_up(folder, count):
@@ -232,44 +212,107 @@ def start_up(folder, count):
     }
     for name, (command, goal) in commands.items():
         run_once(command, folder)
-        found = median([run_once(command, folder) for _ in range(count)])
-        yield name, f"{found:.2f} s", "", "", f"≤ {goal} s", "yes" if found <= goal else "no", "", ""
+        yield alone(name, [run_once(command, folder) for _ in range(count)], goal)
 
 
-def table(rows):
-    """Return the rows as a Markdown table."""
-    header = ("against", "transferpipe", "other", "ratio", "goal", "reached", "peak memory", "of the other")
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+# As many weights as a model of some depth has, each of a megabyte; and four gigabytes in few.
+MAKE_TENSORS = """
+import json, sys, numpy as np
+path, count, side = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+size, random = 4 * side * side, np.random.default_rng(len(path))
+head = {f"b{i}/w": {"dtype": "F32", "shape": [side, side], "data_offsets": [i * size, (i + 1) * size]} for i in range(count)}
+text = json.dumps(head).encode()
+text += b" " * (-len(text) % 8)
+with open(path, "wb") as file:
+    file.write(len(text).to_bytes(8, "little") + text)
+    for i in range(count):
+        file.write(random.standard_normal((side, side), "float32").tobytes())
+"""
+TENSORS_RECIPE = """
+source: {{path: {folder}/{name}_s.safetensors}}
+target: {{path: {folder}/{name}_t.safetensors}}
+mapping: {{all: {{to: '.*'}}}}
+save: {{path: out.safetensors}}
+"""
+
+
+def tensors(folder, count, large):
+    """Yield a row a file of safetensors, moved, verified and flushed, against copying the same bytes and flushing them."""
+    kinds = [("middle", 500, 512, "500 x 1 MB", 2.2), *([("large", 16, 8192, "4.3 GB", 1.5)] if large else [])]
+    for name, number, side, title, goal in kinds:
+        for end in ("s", "t"):
+            path = folder / f"{name}_{end}.safetensors"
+            subprocess.run([sys.executable, "-c", MAKE_TENSORS, str(path), str(number), str(side)], check=True)
+        text = TENSORS_RECIPE.format(folder=folder, name=name)
+        (folder / "recipes" / f"tensors_{name}.yaml").write_text("# @package _global_" + text)
+        ours = transferpipe("run", f"recipe=tensors_{name}", "hydra.run.dir=out")
+        copy = ["sh", "-c", f"cp {name}_s.safetensors out.keras && sync out.keras"]
+        mine, theirs = pairs(ours, copy, folder, count, clean(folder))
+        yield compared(f"`cp` + flush, {title} safetensors", mine, theirs, goal, 100)
+        clean(folder)()
+        for path in folder.glob(f"{name}_?.safetensors"):
+            path.unlink()
+
+
+# Bytes read and written by the process, over the bytes of the model; imports and configurations are in it.
+PASSES = """
+import json, sys
+from pathlib import Path
+sys.argv = ["transferpipe", *sys.argv[1:]]
+from transferpipe.__main__ import start
+try:
+    start()
+finally:
+    counts = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    Path("passes.json").write_text(json.dumps([int(counts[k]) for k in ("rchar", "wchar")]))
+"""
+
+
+def passes(folder, count, large):
+    """Yield a row a format: how often the bytes of a model are read and written by a run, counted by the kernel."""
+    run_once([sys.executable, "-c", MAKE_TENSORS, str(folder / "passes_s.safetensors"), "60", "1024"], folder)
+    shutil.copy(folder / "passes_s.safetensors", folder / "passes_t.safetensors")
+    text = TENSORS_RECIPE.format(folder=folder, name="passes")
+    (folder / "recipes" / "passes.yaml").write_text("# @package _global_" + text)
+    for title, recipe, file, goal in (
+        ("VGG16 `.keras`, the target's file read once among them", "two-files_VGG16", "VGG16_source.keras", 6.3),
+        ("safetensors", "passes", "passes_s.safetensors", 4.3),
+    ):
+        clean(folder)()
+        run_once([sys.executable, "-c", PASSES, "run", f"recipe={recipe}", "hydra.run.dir=out"], folder)
+        read, written = (n / (folder / file).stat().st_size for n in json.loads((folder / "passes.json").read_text()))
+        yield Row(f"passes over the bytes, {title}: reading", read, ratio=read, goal=goal)
+        yield Row(f"passes over the bytes, {title}: writing", written, ratio=written, goal=1.1)
 
 
 def main():
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one run of each, without the 4 GiB model")
-    parser.add_argument("--out", type=Path, help="also write the table to this file")
+    parser.add_argument("--quick", action="store_true", help="one run of each, without the models of 4 GB")
+    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS), help="these parts alone")
+    add_result_options(parser)
     arguments = parser.parse_args()
-    count = 1 if arguments.quick else 5
+    count, large = (1, False) if arguments.quick else (5, True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        prepare(folder, large=not arguments.quick)
+        prepare(folder, large=large and "cp" in arguments.only)
         rows = []
-        large = not arguments.quick
-        parts = (
-            start_up(folder, count),
-            against_scripts(folder, count),
-            against_cp(folder, count, large),
-            many_variants(folder, count),
-            against_torch(folder, count),
-            merges(folder, count),
-        )
-        for row in itertools.chain(*parts):
+        for row in itertools.chain.from_iterable(PARTS[part](folder, count, large) for part in arguments.only):
             rows.append(row)
-            print(*row, sep=" | ", flush=True)
-    text = table(rows)
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text + "\n")
+            print(*row.cells(), sep=" | ", flush=True)
+    report(rows, arguments)
+
+
+PARTS = {
+    "start": lambda folder, count, _: start_up(folder, count),
+    "scripts": lambda folder, count, _: against_scripts(folder, count),
+    "cp": against_cp,
+    "tensors": tensors,
+    "passes": passes,
+    "variants": lambda folder, count, _: many_variants(folder, count),
+    "torch": lambda folder, count, _: against_torch(folder, count),
+    "merges": lambda folder, count, _: merges(folder, count),
+}
 
 
 if __name__ == "__main__":

@@ -52,6 +52,9 @@ def merge(method, folder, out):
     merged = {}
     for key, start in base.items():
         one, two = (model[key] for model in models)
+        if method == "mean":
+            merged[key] = (start + one + two) / np.float32(3)
+            continue
         if method == "linear":
             merged[key] = np.float32(0.2) * start + np.float32(0.5) * one + np.float32(0.3) * two
             continue
