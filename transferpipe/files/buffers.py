@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 Buffer = NDArray[np.uint8]
 
-_SIZE = 1 << 21
-_MOST = 128 << 20
+_SIZE = 1 << 21  # what is read at a time, of numbers of eight bytes as well
+_MOST = 128 << 20  # a large kernel; what is larger is not worth holding for the rest of a run
 _SPARE: deque[Buffer] = deque(maxlen=24)  # a few threads, each with what it reads, compares and computes
 _LARGE: deque[Buffer] = deque(maxlen=1)  # a whole value whose axes are permuted
 

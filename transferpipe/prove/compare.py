@@ -16,7 +16,7 @@ from pathlib import Path
 from transferpipe.errors import Problems
 from transferpipe.files.segment import CHUNK, Segment
 from transferpipe.values.compare import (
-    Compared,
+    ComparedBits,
     Look,
     compare_parts,
     compare_segments,
@@ -123,7 +123,7 @@ class Comparison:
 
     segment: Segment | None
     is_apart: bool
-    run: Callable[[Look, bool], Compared]
+    run: Callable[[Look, bool], ComparedBits]
 
 
 def comparison_of(source: FileSource, there: WeightSpec, values: Values, name: str) -> Comparison:
@@ -138,7 +138,7 @@ def comparison_of(source: FileSource, there: WeightSpec, values: Values, name: s
             written, True, lambda look, with_crc: compare_segments(written, wanted, look, check, with_crc)
         )
 
-    def compare(look: Look, with_crc: bool) -> Compared:
+    def compare(look: Look, with_crc: bool) -> ComparedBits:
         parts = values.parts(name) if written is not None else None
         if written is not None and parts is not None:
             return compare_parts(written, parts, look, with_crc)
@@ -147,12 +147,12 @@ def comparison_of(source: FileSource, there: WeightSpec, values: Values, name: s
             return compare_parts(written, in_parts(value), look, with_crc)
         found = source.read_entry(there)
         look(found)
-        return Compared(same_bits(found, value), digest(found))
+        return ComparedBits(same_bits(found, value), digest(found))
 
     return Comparison(written, False, compare)
 
 
-def in_turn(comparisons: Sequence[tuple[Comparison, Look]], with_crc: Callable[[Path], bool]) -> Iterator[Compared]:
+def in_turn(comparisons: Sequence[tuple[Comparison, Look]], with_crc: Callable[[Path], bool]) -> Iterator[ComparedBits]:
     """Yield what the comparisons find, in their order; large values are compared by several threads.
 
     Args:
@@ -161,7 +161,7 @@ def in_turn(comparisons: Sequence[tuple[Comparison, Look]], with_crc: Callable[[
     """
     pool = ThreadPoolExecutor(_THREADS)
     try:
-        tasks = list[Callable[[], Compared]]()
+        tasks = list[Callable[[], ComparedBits]]()
         for comparison, look in comparisons:
             place = comparison.segment
             task = partial(comparison.run, look, place is not None and place.nbytes >= CHUNK and with_crc(place.path))

@@ -33,7 +33,7 @@ def in_parts(value: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedBits:
     """What comparing a value of a finished file found.
 
     Attributes:
@@ -64,12 +64,14 @@ class Reader:
         self._at += len(part)
         return part
 
-    def compared(self, same: bool) -> Compared:
+    def compared(self, same: bool) -> ComparedBits:
         """Return what was found; bytes that were not read make a difference."""
-        return Compared(same and self._at == self._segment.nbytes, self._state.hexdigest(), self._crc)
+        return ComparedBits(same and self._at == self._segment.nbytes, self._state.hexdigest(), self._crc)
 
 
-def compare_segments(written: Segment, wanted: Segment, look: Look, check: Look, with_crc: bool = False) -> Compared:
+def compare_segments(
+    written: Segment, wanted: Segment, look: Look, check: Look, with_crc: bool = False
+) -> ComparedBits:
     """Compare two values where they lie, in small parts.
 
     Args:
@@ -92,7 +94,7 @@ def compare_segments(written: Segment, wanted: Segment, look: Look, check: Look,
     return reader.compared(same)
 
 
-def compare_parts(written: Segment, wanted: Iterable[NDArray[Any]], look: Look, with_crc: bool = False) -> Compared:
+def compare_parts(written: Segment, wanted: Iterable[NDArray[Any]], look: Look, with_crc: bool = False) -> ComparedBits:
     """Compare a value where it lies with one that comes in stretches, one after the other, as one row of numbers.
 
     The other arguments are those of `compare_segments`.
