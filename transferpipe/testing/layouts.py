@@ -117,10 +117,10 @@ class LayoutLaws:
                 there, catalog = self.exported(target)
             except NoCounterpartError:
                 continue
-            except RecipeError:
-                if layout.tag is not None:
+            except RecipeError as error:
+                if layout.tag is not None and not all("cannot be written" in p.what for p in error.problems):
                     raise
-                continue  # files in it are only read
+                continue  # files in it are only read, or it says why this layer has no place in one
             held = plan_import(layout.name, target, catalog)
             assert set(held) == set(target.catalog.by_name), kind
             for name, value in self.values(target).items():

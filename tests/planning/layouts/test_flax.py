@@ -8,6 +8,8 @@ from other_files import gguf, packed
 
 import transferpipe as tp
 
+# JAX, where a test needs it, warns of every later fork of the process.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 RNG = np.random.default_rng(3)
 
 
@@ -141,7 +143,7 @@ def test_files_that_mean_it_need_no_layout(tmp_path):
     for name in ("slashes.npz", "dots.npz", "f.msgpack"):
         plan = planned(tmp_path / name)
         assert [a.sources[0].name for a in plan.assignments] == ["params/d/kernel", "params/d/bias"]
-        assert not any(a.transforms or a.adapter for a in plan.assignments)
+        assert not any(a.transforms or any(s.transforms for s in a.adapter) for a in plan.assignments)
         assert not plan.warnings
 
 
@@ -149,3 +151,111 @@ def test_a_gguf_file_has_torch_axes(tmp_path):
     (tmp_path / "m.gguf").write_bytes(gguf({"d.weight": draw(4, 4), "d.bias": draw(4)}))
     kernel = planned(tmp_path / "m.gguf").assignments[0]
     assert (kernel.sources[0].name, kernel.adapter[0].transforms) == ("d/weight", ({"transpose": [1, 0]},))
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+UNITS = 3
+
+
+def gates(*letters, size, biased):
+    """Return a Dense for each gate."""
+    found = {f"{a}/kernel": draw(size, UNITS) for a in letters}
+    return found | {f"{a}/bias": draw(UNITS) for a in letters if a in biased}
+
+
+def dense(p, name, x):
+    return x @ p[f"{name}/kernel"] + p.get(f"{name}/bias", 0)
+
+
+def lstm(p, x, state):
+    h, c = state
+    i, f, o = (sigmoid(dense(p, f"i{g}", x) + dense(p, f"h{g}", h)) for g in "ifo")
+    c = f * c + i * np.tanh(dense(p, "ig", x) + dense(p, "hg", h))
+    return o * np.tanh(c), c
+
+
+def gru(p, x, state):
+    (h,) = state
+    r, z = (sigmoid(dense(p, f"i{g}", x) + dense(p, f"h{g}", h)) for g in "rz")
+    n = np.tanh(dense(p, "in", x) + r * dense(p, "hn", h))
+    return ((1 - z) * n + z * h,)
+
+
+def simple(p, x, state):
+    return (np.tanh(dense(p, "i", x) + dense(p, "h", state[0])),)
+
+
+CELLS = {
+    "LSTM": (lstm, 2, lambda: gates("ii", "if", "ig", "io", size=4, biased=()) | gates("hi", "hf", "hg", "ho", size=UNITS, biased=("hi", "hf", "hg", "ho"))),
+    "GRU": (gru, 1, lambda: gates("ir", "iz", "in", size=4, biased=("ir", "iz", "in")) | gates("hr", "hz", "hn", size=UNITS, biased=("hn",))),
+    "SimpleRNN": (simple, 1, lambda: gates("i", size=4, biased=("i",)) | gates("h", size=UNITS, biased=())),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize("inside", ["", "cell/"])
+def test_recurrent_cells(tmp_path, kind, inside):
+    step, states, make = CELLS[kind]
+    p, x = make(), draw(2, 5, 4)
+    state = [np.zeros((2, UNITS), "float32")] * states
+    for t in range(x.shape[1]):
+        state = step(p, x[:, t], state)
+    layer = getattr(layers, kind)(UNITS, name="r")
+    got = transfer(tmp_path, {f"r/{inside}{name}": value for name, value in p.items()}, layer, x)
+    np.testing.assert_allclose(got, state[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["LSTMCell", "OptimizedLSTMCell", "GRUCell", "SimpleCell"])
+def test_recurrent_cells_of_flax_itself(tmp_path, kind):
+    linen, jax = pytest.importorskip("flax.linen"), pytest.importorskip("jax")
+    x = draw(2, 5, 4)
+    rnn = linen.RNN(getattr(linen, kind)(UNITS, bias_init=jax.nn.initializers.normal()))
+    variables = rnn.init(jax.random.key(0), x)
+    expected = np.asarray(rnn.apply(variables, x))[:, -1]
+    flat = {"/".join(k.key for k in path): np.asarray(v) for path, v in jax.tree_util.tree_leaves_with_path(variables)}
+    layer = {"L": layers.LSTM, "O": layers.LSTM, "G": layers.GRU, "S": layers.SimpleRNN}[kind[0]](UNITS, name="r")
+    got = transfer(tmp_path, {name.replace("params/", "params/r/"): v for name, v in flat.items()}, layer, x)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_a_gru_that_flax_does_not_have(tmp_path):
+    arrays = CELLS["GRU"][2]()
+    with pytest.raises(tp.RecipeError, match=r"is a GRU with reset_after=False.*: build it with reset_after=True"):
+        transfer(
+            tmp_path,
+            {f"r/{n}": v for n, v in arrays.items()},
+            layers.GRU(UNITS, reset_after=False, name="r"),
+            draw(2, 5, 4),
+        )
+
+
+def test_recurrent_cells_there_and_back(tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    x = draw(2, 5, 4)
+    model = keras.Sequential(
+        [keras.Input((5, 4)), layers.LSTM(3, return_sequences=True, name="l"), layers.SimpleRNN(3, name="s")]
+    )
+    model.set_weights([draw(*w.shape) for w in model.weights])
+    model.save(tmp_path / "m.keras")
+    tp.transfer(str(tmp_path / "m.keras"), str(tmp_path / "m.keras"), mapping={"all": {"to": ".*"}},
+                save={"path": "f.safetensors", "layout": "flax"}, folder=tmp_path)  # fmt: skip
+    held = safetensors.load_file(tmp_path / "f.safetensors")
+    assert {"l.ii.kernel", "l.hf.bias", "s.h.kernel", "s.i.bias"} <= set(held)
+    h, c = np.zeros((2, 2, 3), "float32")
+    s = np.zeros((2, 3), "float32")
+    own = {k: {n[2:].replace(".", "/"): v for n, v in held.items() if n[0] == k} for k in "ls"}
+    for t in range(5):
+        h, c = lstm(own["l"], x[:, t], (h, c))
+        (s,) = simple(own["s"], h, (s,))
+    np.testing.assert_allclose(s, np.asarray(model(x)), atol=1e-5)
+
+
+def test_a_gru_is_not_written_with_less_than_keras_has(tmp_path):
+    model = keras.Sequential([keras.Input((5, 4)), layers.GRU(3, name="g")])
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(tp.RecipeError, match="flax's GRU has one bias for two of its gates, where Keras's has two"):
+        tp.transfer(str(tmp_path / "m.keras"), str(tmp_path / "m.keras"), mapping={"all": {"to": ".*"}},
+                    save={"path": "f.safetensors", "layout": "flax"}, folder=tmp_path)  # fmt: skip

@@ -7,12 +7,16 @@ Names and shapes: https://flax-linen.readthedocs.io/en/latest/api_reference/flax
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, ClassVar
 
 from transferpipe.planning.layouts.adapter import Adapted, Adapters, Shape
+from transferpipe.planning.layouts.flax_recurrent import CELLS
 from transferpipe.planning.layouts.layout import Counterpart, Layout, class_of, joined
 from transferpipe.planning.structure import TargetStructure
+from transferpipe.weights.name import WeightName
+from transferpipe.weights.spec import Catalog
 
 _PARAMS, _STATS = "params", "batch_stats"
 
@@ -66,6 +70,7 @@ class Flax(Layout):
         "RMSNormalization": {"scale": _same("scale")},
         "Embedding": {"embeddings": _same("embedding")},
         "MultiHeadAttention": {**_HEADS, **_OUT},
+        **CELLS,
     }
 
     def owns(self, keys: Collection[str]) -> bool:
@@ -74,12 +79,22 @@ class Flax(Layout):
         return _PARAMS in tops and tops <= {_PARAMS, _STATS}
 
     def find_counterpart(self, weight: str, target: TargetStructure) -> Counterpart | None:
-        """See `Layout`. An EinsumDense that is no part of an attention is a DenseGeneral."""
+        """See `Layout`. An EinsumDense that is no part of an attention is a DenseGeneral, a cell its layer's."""
         found = super().find_counterpart(weight, target)
+        if found is not None and found.layer_class in CELLS and found.layer.rpartition("/")[2] == "cell":
+            return dataclasses.replace(found, layer=found.layer.rpartition("/")[0])
         layer, _, own = weight.rpartition("/")
         if found is None and own in _KERNEL and class_of(layer, weight, target) == "EinsumDense":
             return Counterpart(layer, "EinsumDense", _KERNEL[own], self)
         return found
+
+    def find_obstacle(self, weight: str, names: Sequence[str], catalog: Catalog, target: TargetStructure) -> str:
+        """See `Layout`. flax's GRU is one of Keras's two."""
+        states = [target.by_name[n] for n in WeightName(weight).ancestors if n in target.by_name]
+        if WeightName(weight).own == "bias" and any(state.reset_after is False for state in states):
+            what = "is a GRU with reset_after=False, with one row of biases and another formula than flax's"
+            return f"{weight} {what}: build it with reset_after=True"
+        return ""
 
     def names_in(self, module: str, choice: Adapted) -> Iterator[tuple[str, ...]]:
         """See `Layout`. The collections may be left out, in the file or in the recipe."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from transferpipe.planning.lint.layouts import lint_layouts
@@ -27,6 +28,8 @@ _CELL = {"kernel": "input", "recurrent_kernel": "state"} | {
     for k in range(4)
     for d in ("", "_reverse")
 }
+# flax has a Dense for each gate of the state.
+_GATE_OF_STATE = re.compile(r"(.*/)?h[ifgorzn]?/kernel")
 _ROLES: tuple[tuple[frozenset[str], Mapping[str, str]], ...] = (
     (frozenset({"gamma", "beta", "moving_mean", "moving_variance", "mean", "variance"}), _GAMMA_AND_BETA | _STATISTICS),
     (frozenset({"kernel", "recurrent_kernel"}), _CELL),
@@ -256,6 +259,8 @@ def _swapped_roles(plan: Plan) -> Iterator[PlanWarning]:
         own = a.own
         for ref in a.sources:
             theirs = ref.own
+            if own == "recurrent_kernel" and _GATE_OF_STATE.fullmatch(ref.name):
+                continue
             if any(own in kind and roles.get(theirs, roles[own]) != roles[own] for kind, roles in _ROLES):
                 yield PlanWarning("other-role", where_of(a), f"{a.target} takes {ref.name}: {own} from {theirs}")
 
