@@ -86,6 +86,67 @@ def test_a_tensor_that_two_weights_take_is_named(here, torch_file, capsys):
     assert "a/weight is taken by rows/kernel and rows/kernel and rows/kernel" in capsys.readouterr().err
 
 
+THIRDS = [
+    ("split", lambda k: [{"split": {"axis": 0, "parts": 3, "part": k}}, {"transpose": [1, 0]}]),
+    ("slice", lambda k: [{"slice": [f"{4 * k}:{4 * k + 4}"]}, {"transpose": [1, 0]}]),
+    ("index", lambda k: [{"reshape": [3, 4, 5]}, {"slice": [k]}, {"transpose": [1, 0]}]),
+    (
+        "heads",
+        lambda k: [{"reshape": [2, 3, 2, 5]}, {"take": {"axis": 1, "indices": [k]}}, {"reshape": [4, 5]}, "transpose"],
+    ),
+    ("behind", lambda k: [{"transpose": [1, 0]}, {"split": {"axis": -1, "parts": 3, "part": k}}]),
+]
+
+
+def run_thirds(here, steps, parts=range(3)):
+    mapping = {"qkv"[k]: {"to": f"{'qkv'[k]}/kernel", "from": "in/weight", "transform": steps(k)} for k in parts}
+    recipe = {"source": {"path": "t.safetensors", "layout": "keras"}, "target": {"path": "k.npz"}, "mapping": mapping}
+    (here / "recipes/r.yaml").write_text("# @package _global_\n" + json.dumps({**recipe, "unmatched": "keep"}))
+    return main(["run", "recipe=r", "reverse=true", "hydra.run.dir=out"])
+
+
+@pytest.mark.parametrize(("_", "steps"), THIRDS)
+def test_thirds_of_one_tensor_are_joined_again(_, steps, here):
+    whole = draw(12, 5)
+    forward = {
+        "split": lambda k: whole[4 * k : 4 * k + 4].T,
+        "heads": lambda k: whole.reshape(2, 3, 2, 5)[:, k].reshape(4, 5).T,
+    }
+    parts = {f"{n}/kernel": forward["heads" if _ == "heads" else "split"](k) for k, n in enumerate("qkv")}
+    np.savez(here / "k.npz", **parts)
+    save_file({"in.weight": np.zeros((12, 5), "f4")}, here / "t.safetensors")
+    assert run_thirds(here, steps) == 0
+    np.testing.assert_array_equal(load_file(here / "out/model.safetensors")["in.weight"], whole)
+
+
+def test_thirds_of_which_one_is_missing_are_named(here, capsys):
+    np.savez(here / "k.npz", **{f"{n}/kernel": draw(5, 4) for n in "qkv"})
+    save_file({"in.weight": np.zeros((12, 5), "f4")}, here / "t.safetensors")
+    assert run_thirds(here, THIRDS[0][1], parts=(0, 2)) == 2
+    assert "q/kernel cannot be turned back: split(axis=0, parts=3, part=0) has no reverse" in capsys.readouterr().err
+
+
+def test_the_thirds_of_an_attention_go_back_to_torch(here, monkeypatch):
+    """By the layout's own steps, kernels and biases."""
+    import keras
+
+    sequence = keras.Input((4, 6))
+    model = keras.Model(sequence, keras.layers.MultiHeadAttention(2, 3, name="a")(sequence, sequence))
+    model.set_weights([draw(*w.shape) for w in model.weights])
+    model.save(here / "tuned.keras")
+    shapes = {"in_proj_weight": (18, 6), "in_proj_bias": (18,), "out_proj.weight": (6, 6), "out_proj.bias": (6,)}
+    save_file({f"a.{n}": draw(*s) for n, s in shapes.items()}, here / "t.safetensors", metadata={"format": "pt"})
+    recipe = {"source": "t.safetensors", "target": "tuned.keras", "mapping": {"all": {"to": "a"}}}
+    (here / "recipes/r.yaml").write_text("# @package _global_\n" + json.dumps(recipe))
+    assert main(["run", "recipe=r", "reverse=true", "save.path=r.safetensors", "hydra.run.dir=out"]) == 0
+    found, a = load_file(here / "out/r.safetensors"), model.layers[1]
+    for k, dense in enumerate((a.query_dense, a.key_dense, a.value_dense)):
+        rows = slice(6 * k, 6 * k + 6)
+        np.testing.assert_array_equal(found["a.in_proj_weight"][rows], np.asarray(dense.kernel).reshape(6, 6).T)
+        np.testing.assert_array_equal(found["a.in_proj_bias"][rows], np.asarray(dense.bias).ravel())
+    np.testing.assert_array_equal(found["a.out_proj.weight"], np.asarray(a.output_dense.kernel).reshape(6, 6).T)
+
+
 def build_small():
     import keras
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transferpipe.errors import Problems, RecipeError
 from transferpipe.planning.model import Assignment, Plan
 from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.transforms import Goal, Transform, fit_chain
+from transferpipe.planning.transforms.arranging.arrange import Split
 from transferpipe.planning.transforms.arranging.axes import Reshape, Transpose
 from transferpipe.planning.transforms.arranging.flatten import FlattenOrder
 from transferpipe.planning.transforms.arranging.legacy import Flip
-from transferpipe.planning.transforms.arranging.select import Slice
+from transferpipe.planning.transforms.arranging.select import Slice, Take
 from transferpipe.recipe.model import SINGLE, From, Rule
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.recipe.templates import Template
@@ -29,28 +31,149 @@ def reverse_rules(plan: Plan) -> tuple[Rule, ...]:
     """Return one rule for each tensor that `plan` takes, which gives it the value of the weight that took it.
 
     Raises:
-        RecipeError: a step has no reverse, or several weights take one tensor.
+        RecipeError: a step has no reverse, or several weights take one tensor and are not its parts.
     """
     problems = Problems()
-    taken: dict[str, list[tuple[str, tuple[Any, ...]]]] = {}
+    taken: dict[str, list[_Way]] = {}
     for a in plan.assignments:
         try:
-            for name, steps in _steps_back(a):
-                taken.setdefault(name, []).append((a.target, steps))
+            for way in _ways_back(a):
+                taken.setdefault(way.name, []).append(way)
         except _NoReverseError as error:
-            where = "unmatched" if a.rule == "unmatched" else f"mapping.{a.rule}"
-            problems.add(where, f"{a.target} cannot be turned back: {error}")
+            problems.add(_where(a.rule), f"{a.target} cannot be turned back: {error}")
     for name, found in taken.items():
-        if len(found) > 1:
-            targets = " and ".join(target for target, _ in found)
+        if any(way.cut is None for way in found) and len(found) > 1:
+            targets = " and ".join(way.target for way in found)
             problems.add("reverse", f"{name} is taken by {targets}, so that it has no one value to get back")
+        elif any(way.cut for way in found) and not _are_whole([way.cut for way in found if way.cut]):
+            for way in found:
+                problems.add(_where(way.rule), f"{way.target} cannot be turned back: {way.cut} has no reverse")
     problems.raise_as(RecipeError)
-    return tuple(_rule(name, *found[0]) for name, found in taken.items())
+    return tuple(_rule(name, found) for name, found in taken.items())
 
 
-def _rule(name: str, weight: str, steps: tuple[Any, ...]) -> Rule:
-    text = weight.replace("\\", "\\\\").replace("{", "{{").replace("}", "}}")
-    return Rule(name, Pattern(re.escape(name)), (From(SINGLE, text, Template(text)),), transform=steps)
+def _where(rule: str) -> str:
+    return "unmatched" if rule == "unmatched" else f"mapping.{rule}"
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """The step that cuts a part out of a tensor, of which others take the rest.
+
+    Attributes:
+        step: the step.
+        axis: the axis along which it cuts.
+        begin: where the part begins.
+        end: where it ends.
+        is_index: whether the part has no such axis any more.
+        size: how long the axis is.
+        before: the steps, as written, from what is cut back to the tensor.
+    """
+
+    step: Transform
+    axis: int
+    begin: int
+    end: int
+    is_index: bool
+    size: int
+    before: tuple[Any, ...] = ()
+
+    def __str__(self) -> str:
+        return str(self.step)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """The way from a weight back to a tensor, or to the part of it that the weight took.
+
+    Attributes:
+        name: the tensor.
+        target: the weight.
+        rule: the rule that paired them.
+        steps: the steps back, as written.
+        cut: what cut the part out; None where it is the whole.
+    """
+
+    name: str
+    target: str
+    rule: str
+    steps: tuple[Any, ...]
+    cut: _Cut | None = None
+
+
+def _are_whole(cuts: Sequence[_Cut]) -> bool:
+    """Tell whether parts, one behind the other, are a whole tensor."""
+    if len({(c.axis, c.is_index, c.size, repr(c.before)) for c in cuts}) > 1:
+        return False
+    ordered = sorted(cuts, key=lambda c: c.begin)
+    ends = [0, *(c.end for c in ordered)]
+    return [c.begin for c in ordered] == ends[:-1] and ends[-1] == cuts[0].size
+
+
+def _rule(name: str, ways: Sequence[_Way]) -> Rule:
+    """Return the rule that gives a tensor the value of one weight, or joins those of several."""
+    ordered = sorted(ways, key=lambda way: way.cut.begin if way.cut else 0)
+    cut = ordered[0].cut
+    froms = []
+    for way in ordered:
+        text = way.target.replace("\\", "\\\\").replace("{", "{{").replace("}", "}}")
+        froms.append(From(SINGLE, text, Template(text), transform=way.steps if cut else ()))
+    join = {"stack" if cut.is_index else "concat": {"axis": cut.axis}} if cut else {}
+    steps = (join, *cut.before) if cut else ordered[0].steps
+    return Rule(name, Pattern(re.escape(name)), tuple(froms), transform=steps)
+
+
+def _ways_back(a: Assignment) -> list[_Way]:
+    """Return the way back to each tensor that an assignment takes."""
+    entries = a.entries
+    if a.merge is None and len(entries) == 1 and len(a.sources) == 1:
+        chain = chain_of(None, (*entries[0].steps, *a.transforms))
+        fitted = fit_chain(chain, [a.sources[0].shape], Goal(a.shape))
+        at, cut = _find_cut(fitted, a.sources[0].shape)
+        if cut is not None:
+            (steps,) = _reverse(
+                fitted[at + 1 :], [fitted[at].shape([_shapes(fitted[:at], [a.sources[0].shape])[-1][0]])]
+            )
+            (before,) = _reverse(fitted[:at], [a.sources[0].shape])
+            cut = replace(cut, before=tuple(map(_written, before)))
+            return [_Way(a.sources[0].name, a.target, a.rule, tuple(map(_written, steps)), cut)]
+    return [_Way(name, a.target, a.rule, steps) for name, steps in _steps_back(a)]
+
+
+def _find_cut(chain: Sequence[Transform], shape: Shape) -> tuple[int, _Cut | None]:
+    """Return which step of a fitted chain cuts a part out of what it takes, and how; None if none does, or two do."""
+    found = []
+    for at, (step, inputs) in enumerate(zip(chain, _shapes(chain, [shape]), strict=False)):
+        cut = _cut_of(step, inputs[0]) if step.reverse_each(inputs) is None else None
+        if cut is not None:
+            found.append((at, cut))
+    return found[0] if len(found) == 1 else (0, None)
+
+
+def _cut_of(step: Transform, shape: Shape) -> _Cut | None:
+    """Return how a step cuts a stretch out of one axis; None if it does something else."""
+    if isinstance(step, Split):
+        axis, begin, end = step.bounds(shape)
+        return _Cut(step, axis, begin, end, False, shape[axis])
+    if isinstance(step, Take):
+        axis, begin = step.axis % len(shape), step.indices[0]
+        is_stretch = begin >= 0 and step.indices == tuple(range(begin, begin + len(step.indices)))
+        return _Cut(step, axis, begin, begin + len(step.indices), False, shape[axis]) if is_stretch else None
+    if not isinstance(step, Slice):
+        return None
+    first = (step.axis or 0) % len(shape)
+    cuts = []
+    for axis, part in enumerate(step.parts, first):
+        size = shape[axis]
+        if isinstance(part, int):
+            cuts.append(_Cut(step, axis, part % size, part % size + 1, True, size))
+        else:
+            begin, end, stride = part.as_slice().indices(size)
+            if stride != 1:
+                return None
+            if (begin, end) != (0, size):
+                cuts.append(_Cut(step, axis, begin, end, False, size))
+    return cuts[0] if len(cuts) == 1 else None
 
 
 def _steps_back(a: Assignment) -> list[tuple[str, tuple[Any, ...]]]:

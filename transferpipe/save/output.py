@@ -122,7 +122,8 @@ def _created(path: Path) -> Iterator[int]:
 def content_of(path: Path, target: Target, plan: Plan, values: Values, on_progress: Progress | None) -> Content:
     """Return what the writer of `path` needs."""
     written = arranged(path.name, target.structure, values)
-    if isinstance(target, FileTarget) and plan.save_layout == KERAS and output_of(path.name).names_tensors:
+    names_tensors = output_of(path.name).names_tensors
+    if isinstance(target, FileTarget) and plan.save_layout == KERAS and names_tensors:
         written = as_in_file(written, target.source)
     whole = written.catalog.expanded if target.groups else written.catalog
     moved = _counter(on_progress, whole.nbytes)
@@ -145,6 +146,7 @@ def content_of(path: Path, target: Target, plan: Plan, values: Values, on_progre
         groups=target.groups,
         config=target.config(plan.freezing.layers) if output_of(path.name).holds_architecture else None,
         format=written.format,
+        metadata=target.source.metadata if isinstance(target, FileTarget) and names_tensors else {},
         keras_version=target.keras_version,
         assets=lambda: assets_of(target),
     )

@@ -43,6 +43,7 @@ class FileSource:
         groups: the Keras layout of the file, if it has one.
         assets: names of the archive's further members, such as vocabularies.
         details: facts worth showing, such as ``keras_version``.
+        metadata: the texts that a file of named tensors has beside them, which a file of the same tensors keeps.
         parts: all files that values are read from, where they are more, or others, than `path`; and folders in which
             other files would be taken instead, were they there.
         select: the keys on the way to the part of the file that is read, if that is not the whole.
@@ -60,6 +61,7 @@ class FileSource:
     groups: tuple[SavedGroup, ...] = field(default=(), repr=False)
     assets: tuple[str, ...] = ()
     details: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     parts: tuple[Path, ...] = ()
     select: str | None = None
     url: str | None = None

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from transferpipe.cli.main import main
@@ -170,3 +171,17 @@ def test_parts_are_the_catalog_in_its_order_and_keep_to_the_limit(sizes, limit):
     assert [w for part in parts for w in part] == list(catalog)
     assert all(len(part) and (part.nbytes <= limit or len([w for w in part if w.nbytes]) == 1) for part in parts)
     assert all(a.nbytes + b.weights[0].nbytes > limit for a, b in zip(parts, parts[1:], strict=False))
+
+
+@pytest.mark.parametrize("limit", [50, 1000])
+def test_metadata_of_the_target_is_kept(recipe, limit):
+    target = load_file("target.safetensors")
+    note = {"format": "pt", "modelspec.title": "Mine", "long": "x" * 100_000}
+    save_file(target, "target.safetensors", metadata=note)
+    recipe(shard=limit)
+    assert run() == 0
+    files = [path for path in Path("out").iterdir() if path.suffix == ".safetensors"]
+    assert len(files) == (2 if limit == 50 else 1)
+    for path in files:
+        with safe_open(path, "np") as file:
+            assert file.metadata() == note

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ class Content:
         groups: the Keras layout, for the formats that have one.
         config: config.json, for the format that holds the architecture.
         format: what a safetensors file says of its names and axes.
+        metadata: what else it says.
         keras_version: the version of Keras that the file claims.
         assets: further members of the archive: (name, its bytes in parts).
         parts: yields the value of a weight in stretches, as one row of numbers; None where it is computed as a whole.
@@ -38,6 +39,7 @@ class Content:
     groups: tuple[SavedGroup, ...] = ()
     config: str | None = None
     format: str = "keras"
+    metadata: Mapping[str, str] = field(default_factory=dict)
     keras_version: str = "3"
     assets: Callable[[], Iterable[tuple[str, Iterable[bytes]]]] = tuple
     parts: Callable[[str], Iterator[NDArray[Any]] | None] = lambda _: None

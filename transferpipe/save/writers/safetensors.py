@@ -33,7 +33,7 @@ def write_safetensors(descriptor: int, content: Content) -> None:
         FileError: the format knows no such dtype.
     """
     weights = sorted(content.catalog, key=lambda w: -numpy_dtype(w.dtype).itemsize)
-    header: dict[str, Any] = {"__metadata__": {"format": content.format}}
+    header: dict[str, Any] = {"__metadata__": {**content.metadata, "format": content.format}}
     at = 0
     offsets = []
     for weight in weights:

@@ -77,7 +77,7 @@ class Split(Transform):
         parts = len(self.shares) if set(self.shares) == {1} else list(self.shares)
         return f"split(axis={self.axis}, parts={parts}, part={self.part})"
 
-    def _bounds(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    def bounds(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """Return the axis, where the part begins, and where it ends."""
         axis, total = find_axis(self, self.axis, shape), sum(self.shares)
         if shape[axis] % total or not shape[axis]:
@@ -89,12 +89,12 @@ class Split(Transform):
 
     def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """See `Transform`."""
-        axis, start, stop = self._bounds(shapes[0])
+        axis, start, stop = self.bounds(shapes[0])
         return (*shapes[0][:axis], stop - start, *shapes[0][axis + 1 :])
 
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
-        axis, start, stop = self._bounds(arrays[0].shape)
+        axis, start, stop = self.bounds(arrays[0].shape)
         return arrays[0][(slice(None),) * axis + (slice(start, stop),)]
 
     def shape_before(self, after: PartialShape) -> PartialShape | None:

@@ -7,7 +7,7 @@ An index, which ends in ``.safetensors.index.json``, says under ``weight_map`` w
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def open_safetensors_index(path: Path) -> FileSource:
     shards = shard_paths(index, keys.values())
     files = {name: read_tensor_file(shard) for name, shard in shards.items()}
     _check_keys(index, keys, files)
-    details = {**_agreed(list(files.values())), **_details(data.get("metadata"))}
+    details = {**_agreed(list(files.values()), _details), **_details(data.get("metadata"))}
     source = _source(path, list(files.values()), "safetensors_index", details)
     return dataclasses.replace(source, parts=(*_listed(path), index, *source.parts))
 
@@ -114,16 +114,21 @@ def _source(path: Path, files: Sequence[TensorFile], format: str, details: dict[
         locate_entry=lambda spec: places[spec.where].locate(spec),
         others=tuple(s for s in specs if not is_weight(s.name)),
         details=details,
+        metadata=_agreed(files, _texts),
         parts=tuple(file.path for file in files),
     )
 
 
-def _agreed(files: Sequence[TensorFile]) -> dict[str, str]:
+def _agreed(files: Sequence[TensorFile], texts_of: Callable[[Any], dict[str, str]]) -> dict[str, str]:
     """Return what all the files say of themselves, such as whose names and axes they have."""
-    first, *others = [_details(file.metadata) for file in files] or [{}]
+    first, *others = [texts_of(file.metadata) for file in files] or [{}]
     return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
 
 
-def _details(metadata: Any) -> dict[str, str]:
+def _texts(metadata: Any) -> dict[str, str]:
     items = metadata.items() if isinstance(metadata, dict) else ()
-    return {k: v for k, v in items if isinstance(v, str) and len(k) + len(v) <= _MOST_DETAIL}
+    return {k: v for k, v in items if isinstance(v, str)}
+
+
+def _details(metadata: Any) -> dict[str, str]:
+    return {k: v for k, v in _texts(metadata).items() if len(k) + len(v) <= _MOST_DETAIL}
