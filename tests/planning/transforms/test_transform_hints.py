@@ -264,7 +264,7 @@ ARRANGED = [
      {"split": {"axis": 0, "parts": 3, "part": 1}}),
     ("Split.__post_init__: count from 0, the", {"split": {"axis": 0, "parts": 3, "part": 3}}, [(6,)], None,
      {"split": {"axis": 0, "parts": 3, "part": 2}}),
-    ("Split._bounds: choose parts whose sum", {"split": {"axis": 0, "parts": 4, "part": 1}}, [(6,)], None,
+    ("Split.bounds: choose parts whose sum", {"split": {"axis": 0, "parts": 4, "part": 1}}, [(6,)], None,
      {"split": {"axis": 0, "parts": [1, 2], "part": 1}}),
     ("InterleaveParts.__post_init__: write …, groups from", {"interleave": {"axis": 0, "parts": 1}}, [(6,)], None,
      {"interleave": {"axis": -1, "parts": 2}}),
