@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transferpipe.errors import RecipeError
 from transferpipe.recipe.patterns import Pattern
 
-unhurried = settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+unhurried = settings(max_examples=2 * settings().max_examples, suppress_health_check=[HealthCheck.too_slow])
 
 SEGMENTS = ["a", "b", "c1", "c2"]
 OWN = ["kernel", "bias", "0", "1"]

@@ -6,7 +6,7 @@ import re
 
 import pytest
 from compact import catalog, pairs, plan_of, structure
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from transferpipe.weights.network import Network, Node
@@ -338,7 +338,6 @@ def paired(network, names):
     return {n.name: names[n.name] for n in network.nodes if n.layer_class in ("Conv2D", "BatchNormalization")}
 
 
-@settings(max_examples=150, deadline=None)
 @given(networks(), st.randoms(use_true_random=False))
 def test_a_copy_in_another_order_under_other_names_is_not_warned_of(network, rng):
     """Also where the copy lists its layers in another order, and where only some of the layers are paired."""
@@ -361,7 +360,6 @@ def test_a_copy_in_another_order_under_other_names_is_not_warned_of(network, rng
     assert [w for w in plan.warnings if w.code in ("crossed-branches", "names-disagree")] == []
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(2, 6), st.integers(0, 10**6))
 def test_any_two_layers_of_a_row_exchanged(length, seed):
     rng = random.Random(seed)

@@ -283,14 +283,13 @@ def renamings(draw):
     return {n: rename(n) for n in layers}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings().max_examples)
 @given(renamings())
 def test_consistent_renamings_are_not_warned_of(pairing):
     assert len(set(pairing.values())) == len(pairing)
     assert crossings(plan_for(pairing)) == []
 
 
-@settings(max_examples=100, deadline=None)
 @given(names().filter(lambda n: len(n) > 1), st.randoms(use_true_random=False))
 def test_any_two_layers_of_the_same_names_exchanged(layers, rng):
     a, b = rng.sample(layers, 2)

@@ -23,7 +23,7 @@ from transferpipe.planning.transforms.ranges import Range
 from transferpipe.weights.spec import numpy_dtype
 
 # Timing says nothing here: the machine may be busy with other tests.
-unhurried = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+unhurried = settings(suppress_health_check=[HealthCheck.too_slow])
 
 FLOATS = [name for name in DTYPES if "float" in name]
 MANY = [

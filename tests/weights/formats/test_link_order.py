@@ -71,7 +71,7 @@ def test_the_whole_file_is_read(whole):
     assert link_order(reader(data), address) == [f"member_{40 - k}" for k in range(40)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples)
 @given(st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), min_size=1, max_size=8), st.floats(0, 1))
 def test_damage_gives_names_or_nothing_and_ends(whole, damage, part):
     good, address = whole

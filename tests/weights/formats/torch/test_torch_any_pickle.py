@@ -48,7 +48,7 @@ def path(tmp_path_factory):
     return tmp_path_factory.mktemp("any") / "x.pt"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples)
 @given(
     st.lists(opcodes(), max_size=40).map(b"".join) | st.binary(max_size=60), st.sampled_from([write_zip, write_legacy])
 )
