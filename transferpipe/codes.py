@@ -309,6 +309,16 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "From (out, in, height, width), as torch has it, write {transpose: [2, 3, 1, 0]}. Reversing is right for "
             "files that were written column by column.",
         ),
+        "row-order": WarningKind(
+            "A file has the rows of a weight in another order than its model: llama.cpp's converter interleaves "
+            "the two halves of every head of query and key for its rotary embedding; transformers and KerasHub do not.",
+            "mapping.query: the rows of blk/0/attn_q/weight are interleaved for the rotary embedding of llama, in each "
+            "of the 32 heads: of its rows, the even ones have to come first, then the odd",
+            "Take the weights from the safetensors that the file was made of, or put the rows back. Of H heads of D "
+            "rows and N columns: `transform: [{reshape: [H, D/2, 2, N]}, {transpose: [0, 2, 1, 3]}, {reshape: [H*D, "
+            "N]}]`; where the layout has turned the kernel into (N, H*D): `[{reshape: [N, H, D/2, 2]}, {transpose: [0, "
+            "1, 3, 2]}, {reshape: [N, H*D]}]`.",
+        ),
         "same-padding": WarningKind(
             "A convolution or pooling layer with a stride and padding='same' pads some inputs more at the end than at "
             "the beginning. torch adds one number on both sides, so no layer of torch computes the same.",

@@ -21,7 +21,7 @@ from transferpipe.planning.lint.connections import lint_connections
 from transferpipe.planning.lint.layouts import lint_taken
 from transferpipe.planning.lint.names import lint_names
 from transferpipe.planning.lint.settings import compare_settings
-from transferpipe.planning.lint.whole_plan import lint
+from transferpipe.planning.lint.whole_plan import lint, lint_reordered
 from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning, SourceWeight
 from transferpipe.planning.one_variable import close_claims, put_together, settle_names, unclaimed
 from transferpipe.planning.pairing.axes import warn_of_judged
@@ -117,6 +117,7 @@ def make_plan(
         *warn_of_judged(pairing.judged),
         *_unreadable(sources, source_weights),
         *(PlanWarning("assumed", c.label, text) for c in sources.values() for text in c.assumed),
+        *lint_reordered(plan, sources),
         *_lint_pairs(recipe, plan, target, sources),
         *lint_taken(recipe, plan, target, sources, layouts),
         *differing,

@@ -129,6 +129,7 @@ class Catalog:
         operands: the names of those that are no weights but say how something is computed, such as shapes and axes.
         file_names: the names by which the file calls weights, where it calls them otherwise, with those of here.
         assumed: what the reader took for granted where the file does not say it, in sentences.
+        reordered: weights whose rows lie in another order than in their model, with the order in a phrase.
 
     Raises:
         RecipeError: two weights got one name; both places are given.
@@ -143,6 +144,7 @@ class Catalog:
     operands: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     file_names: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     assumed: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    reordered: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         seen: dict[str, WeightSpec] = {}

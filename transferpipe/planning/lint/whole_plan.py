@@ -14,6 +14,7 @@ from transferpipe.planning.transforms.arranging.axes import Transpose
 from transferpipe.recipe.outputs import output_of, outputs_of
 from transferpipe.text.listing import listed, listed_clauses
 from transferpipe.weights.name import ancestors
+from transferpipe.weights.spec import Catalog
 
 # A code at a few places is said at each of them; at more, once with the others' names, as one cause is likely.
 _MANY = 3
@@ -127,6 +128,22 @@ def _square_kernels(plan: Plan) -> Iterator[PlanWarning]:
             names = ", ".join(r.name for r in a.sources)
             text = f"{a.target} {a.shape} is square: its shape does not show whether {names} has to be transposed"
             yield PlanWarning("square-kernel", where_of(a), text)
+
+
+def lint_reordered(plan: Plan, sources: Mapping[str, Catalog]) -> Iterator[PlanWarning]:
+    """Yield a warning of rows that lie in the file in another order than in the model, and that no step puts back."""
+    if not any(catalog.reordered for catalog in sources.values()):
+        return
+    for a in plan.assignments:
+        if any(step.reorders for step in parse_transforms(a.own_steps)):
+            continue
+        for ref in a.sources:
+            order = sources[ref.source].reordered.get(ref.name)
+            if order is not None:
+                text = (
+                    f"the rows of {ref.name} are {order}: of its rows, the even ones have to come first, then the odd"
+                )
+                yield PlanWarning("row-order", where_of(a), text)
 
 
 def _turned(a: Assignment) -> tuple[str, str, int, str]:

@@ -9,6 +9,7 @@ are the first 16 numbers q and whose upper ones the others, standing for d*(q - 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -38,8 +39,15 @@ _OTHERS = {
     16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS",
     29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
 }  # fmt: skip
-_BLOCK = 32
-_MOST_LISTED = 10
+_BLOCK = 32  # QK8_0 and QK4_0 of ggml-common.h
+# convert_hf_to_gguf.py of llama.cpp takes the rows of a head (x1 .. xn, y1 .. yn), whose pairs (xi, yi) the rotary
+# embedding turns, to (x1, y1, .. xn, yn) for these architectures (`LlamaModel.permute`); for the others, such as qwen2
+# and gemma, it leaves them as transformers and KerasHub have them.
+_INTERLEAVED = frozenset(
+    ["llama", "arcee", "baichuan", "deci", "granite", "granitemoe", "internlm2", "minicpm", "olmo", "smollm3", "xverse"]
+)
+_ROTATED = re.compile(r"blk\.\d+\.attn_([qk])\.(weight|bias)")
+_MOST_LISTED = 10  # kinds in one message: no known file has more
 _AGAIN = "the file is damaged or truncated: download or save it again"
 _FLOATS = "take the file of the same model in F16, BF16, Q8_0 or Q4_0, or the safetensors that it was made of"
 
@@ -127,11 +135,27 @@ def open_gguf(path: Path) -> FileSource:
     return FileSource(
         path=path,
         format="gguf",
-        catalog=Catalog(specs, str(path), unreadable=unread),
+        catalog=Catalog(specs, str(path), unreadable=unread, reordered=_reordered(header, names)),
         read_entry=read_entry,
         locate_entry=locate_entry,
         details=_details(header),
     )
+
+
+def _reordered(header: GgufHeader, names: Mapping[str, str]) -> dict[str, str]:
+    """Return which weights the converter has put into another order than the model's, and into which, by name."""
+    architecture = header.facts.get("general.architecture")
+    if architecture not in _INTERLEAVED:
+        return {}
+    heads = header.facts.get(f"{architecture}.attention.head_count")
+    counts = {"q": heads, "k": header.facts.get(f"{architecture}.attention.head_count_kv", heads)}
+    found = {}
+    for entry in header.entries:
+        if match := _ROTATED.fullmatch(entry.name):
+            count = counts[match[1]]
+            said = f"each of the {count:,} heads" if type(count) is int else "each head"
+            found[names[entry.name]] = f"interleaved for the rotary embedding of {architecture}, in {said}"
+    return found
 
 
 def _kind(kind: int) -> str:
