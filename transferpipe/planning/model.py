@@ -364,6 +364,10 @@ class ChosenUse:
         side: whether the weight makes the units, takes them, or has a number for each of them.
         entry: what it takes of the source, in Keras's layout, before the units are chosen.
         reference: the same of the network that the units are aligned with.
+        before: how many numbers of other units the source has before them along the axis.
+        after: the same behind them.
+        behind: how many the target has there.
+        times: how often each unit stands between those, where there are any.
     """
 
     weight: str
@@ -371,6 +375,10 @@ class ChosenUse:
     side: Literal["out", "in", "along"]
     entry: AssignedEntry
     reference: AssignedEntry | None = None
+    before: int = 0
+    after: int = 0
+    behind: int = 0
+    times: int = 1
 
 
 @dataclass(frozen=True)

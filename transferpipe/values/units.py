@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.planning.model import AssignedEntry, Plan, UnitChoice
+from transferpipe.planning.model import AssignedEntry, ChosenUse, Plan, UnitChoice
 from transferpipe.planning.suggest.assignment import assign_best
+from transferpipe.weights.name import WeightName
 
 Array = NDArray[Any]
 Order = NDArray[np.int64]
@@ -64,10 +65,9 @@ class ChosenUnits:
             return np.concatenate([np.arange(choice.size), more])
         sizes = np.zeros(choice.size)
         for use in choice.uses:
-            if use.side == "out":
-                rows = _rows(self.read(use.entry, use.weight), use.axis, choice.size)
-                if rows.shape[1] > 1:  # a kernel's: the bias has one number a unit
-                    sizes += np.abs(rows).sum(1) if choice.norm == "l1" else (rows**2).sum(1)
+            if use.side == "out" and WeightName(use.weight).own != "bias":
+                rows = _rows(self.read(use.entry, use.weight), use, choice.size)
+                sizes += np.abs(rows).sum(1) if choice.norm == "l1" else (rows**2).sum(1)
         return np.sort(np.argsort(-sizes, kind="stable")[: choice.count])
 
 
@@ -77,17 +77,29 @@ def _generator(seed: int, name: str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key))
 
 
-def _rows(value: Array, axis: int, size: int) -> NDArray[np.float64]:
+def _apart(value: Array, use: ChosenUse, size: int) -> tuple[Array, int]:
+    """Return a view of the units that a use means, with an axis of `size` for them, and which axis that is."""
+    axis = use.axis % value.ndim
+    head, tail = value.shape[:axis], value.shape[axis + 1 :]
+    width = use.before + use.times * size + use.after
+    inside = np.split(value.reshape(*head, -1, width, *tail), [use.before, width - use.after], axis + 1)[1]
+    return inside.reshape(*inside.shape[: axis + 1], use.times, size, *tail), axis + 2
+
+
+def _rows(value: Array, use: ChosenUse, size: int) -> NDArray[np.float64]:
     """Return a row of numbers for each of `size` units along an axis, which it has once or several times."""
-    axis %= value.ndim
-    apart = value.reshape(*value.shape[:axis], -1, size, *value.shape[axis + 1 :])
-    return np.moveaxis(apart, axis + 1, 0).reshape(size, -1).astype(np.float64)
+    apart, axis = _apart(value, use, size)
+    return np.moveaxis(apart, axis, 0).reshape(size, -1).astype(np.float64)
 
 
-def _taken(value: Array, axis: int, order: Order) -> Array:
-    axis %= value.ndim
-    apart = value.reshape(*value.shape[:axis], -1, len(order), *value.shape[axis + 1 :])
-    return apart.take(order, axis + 1).reshape(value.shape)
+def _taken(value: Array, use: ChosenUse, order: Order) -> Array:
+    axis, width = use.axis % value.ndim, use.before + use.times * len(order) + use.after
+    result = value.copy()
+    whole = result.reshape(*value.shape[:axis], -1, width, *value.shape[axis + 1 :])
+    apart, along = _apart(value, use, len(order))
+    place = (*[slice(None)] * (axis + 1), slice(use.before, width - use.after))
+    whole[place] = apart.take(order, along).reshape(whole[place].shape)
+    return result
 
 
 @dataclass
@@ -107,10 +119,10 @@ class _Alignment:
         self.orders = {choice.name: np.arange(choice.size) for choice in self.choices}
         self.own: dict[str, Array] = {}
         self.other: dict[str, Array] = {}
-        self.axes: dict[str, list[tuple[int, str]]] = {}
+        self.along: dict[str, list[tuple[ChosenUse, str]]] = {}
         for choice in self.choices:
             for use in choice.uses:
-                self.axes.setdefault(use.weight, []).append((use.axis, choice.name))
+                self.along.setdefault(use.weight, []).append((use, choice.name))
                 if use.weight not in self.own and use.reference is not None:
                     self.own[use.weight] = self.read(use.entry, use.weight)
                     self.other[use.weight] = self.read(use.reference, use.weight)
@@ -129,10 +141,10 @@ class _Alignment:
         likeness = np.zeros((choice.size, choice.size))
         for use in choice.uses:
             value = self.own[use.weight]
-            for axis, name in self.axes[use.weight]:
-                if (axis, name) != (use.axis, choice.name):
-                    value = _taken(value, axis, self.orders[name])
-            likeness += _rows(self.other[use.weight], use.axis, choice.size) @ _rows(value, use.axis, choice.size).T
+            for other, name in self.along[use.weight]:
+                if (other.axis, name) != (use.axis, choice.name):
+                    value = _taken(value, other, self.orders[name])
+            likeness += _rows(self.other[use.weight], use, choice.size) @ _rows(value, use, choice.size).T
         places = np.arange(choice.size)
         order = assign_best(likeness - likeness.min() + 1)
         gain = likeness[places, order].sum() - likeness[places, self.orders[choice.name]].sum()

@@ -102,6 +102,8 @@ CASES = {
         ({"axis": 0, "size": 2, "indices": [1]}, ((6, 2),), lambda a: a[1::2]),
         ({"axis": 0, "size": 2, "indices": [0, 1, 0], "share": True}, ((4, 1),),
          lambda a: a[[0, 1, 0, 2, 3, 2]] / np.array([2, 1, 2, 2, 1, 2])[:, None]),
+        ({"axis": 1, "size": 2, "indices": [1], "before": 1, "after": 2, "times": 2}, ((2, 14),),
+         lambda a: a[:, [0, 2, 4, 5, 6, 7, 9, 11, 12, 13]]),
     ),
     "add": ((0.5, ((2, 3),), lambda a: a + 0.5),),
     "zero": ((None, ((2, 3),), np.zeros_like),),

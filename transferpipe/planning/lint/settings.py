@@ -32,6 +32,7 @@ from transferpipe.planning.model import (
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.weights.keras.layer_settings import ACTIVATION, LayerFunction
 from transferpipe.weights.keras.setting_values import LINEAR
+from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Catalog
 
 _NOT_TOLD = "not stored in the source"
@@ -76,12 +77,22 @@ def compare_settings(
                 compared.add((alias, pair.source, pair.target))
         comparison.between()
         found += comparison.found
+    found = [d for d in found if not _is_resized(d, plan)]
     order = {key: i for i, key in enumerate(pairs)}
     found.sort(key=lambda d: order.get((d.source, d.source_layer, d.target_layer), -1))
     unique = tuple(dict.fromkeys(found))
     differing = {(d.source, d.source_layer, d.target_layer) for d in unique if d.setting != "momentum"}
     settings = SettingsCompared(len(compared), len(differing & compared), reasons, unique)
     return settings, [*warn_of_settings(unique), *warn_of_old_defaults(pairs.values(), sources, there)]
+
+
+def _is_resized(difference: SettingDifference, plan: Plan) -> bool:
+    """Tell whether a setting says how many units there are, where a rule chooses them: heads, groups of one each."""
+    chosen = [choice for choice in plan.units if choice.size != choice.count]
+    if difference.setting == "num_heads":
+        return difference.target_layer in {choice.layer for choice in chosen}
+    along = {WeightName(use.weight).layer for choice in chosen for use in choice.uses if use.side == "along"}
+    return difference.setting == "groups" and difference.target_layer in along
 
 
 def _is_folded(pair: ComparedPair) -> bool:

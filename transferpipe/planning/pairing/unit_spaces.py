@@ -1,10 +1,11 @@
 """Which axes of which weights stand for the same units of a network: what changes one of them must change all.
 
 The units of a layer are its filters, or the outputs of a Dense: the layers behind it take them as inputs, the
-normalization between has a number for each, and the branches of an addition share theirs. The units of one space may
-change places, be left out or be repeated only together. Source: the permutation specification of Ainsworth, Hayase,
-Srinivasa, "Git Re-Basin: Merging Models modulo Permutation Symmetries", arXiv:2209.04836, section 3; here it is derived
-from the configuration.
+normalization between has a number for each, and the branches of an addition share theirs. What is concatenated has the
+units of each of its inputs, one behind the other. The heads of an attention are units, too: queries, keys and values
+make them, the output takes them. The units of one space may change places, be left out or be repeated only together.
+Source: the permutation specification of Ainsworth, Hayase, Srinivasa, "Git Re-Basin: Merging Models modulo Permutation
+Symmetries", arXiv:2209.04836, section 3; here it is derived from the configuration.
 
 A layer that is not in the tables here may do anything with its inputs: the units that go into it stay as they are.
 """
@@ -12,8 +13,8 @@ A layer that is not in the tables here may do anything with its inputs: the unit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Network, Node
@@ -48,15 +49,30 @@ _BY_UNIT = frozenset(
 )
 """Activations that compute a unit from itself alone."""
 _STATISTICS = frozenset(["gamma", "beta", "moving_mean", "moving_variance"])
+_OVER_ALL = frozenset(["LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization"])
+"""Normalizations by the mean or the norm over all units: in whatever order, but copies of some of them change it."""
+_ATTENTION = "MultiHeadAttention"
+_QUERY, _VALUE, _KEY, _OUTPUT = "query", "value", "key", "attention_output"
 
 
 @dataclass(frozen=True)
 class UnitUse:
-    """One axis of one weight that goes along the units of a space, once or, behind a Flatten, several times."""
+    """One axis of one weight that goes along the units of a space, once or, behind a Flatten, several times.
+
+    Attributes:
+        weight: the target weight.
+        axis: the axis, from the end.
+        side: what the weight has to do with the units.
+        parts: behind a Concatenate, what lies along the axis, this space among others: the place of each space, or -1
+            where it has none, and how many numbers the target has of it; empty where the axis has these units alone.
+        at: which of the parts it is.
+    """
 
     weight: str
     axis: int
     side: Side
+    parts: tuple[tuple[int, int], ...] = ()
+    at: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,11 +83,24 @@ class UnitSpace:
         layers: the layers whose outputs they are, in their order.
         uses: the axes of weights that go along them.
         fixed: why they have to stay as they are; empty where they need not.
+        single: why there must be no copies of some of them; empty where there may.
     """
 
     layers: tuple[str, ...]
     uses: tuple[UnitUse, ...]
     fixed: str = ""
+    single: str = ""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The units of one space in an output, and how many numbers the target has there, where that must be known."""
+
+    space: int
+    width: int = 0
+
+
+_Parts = tuple[_Part, ...]
 
 
 def find_unit_spaces(catalog: Catalog, network: Network) -> tuple[UnitSpace, ...]:
@@ -80,7 +109,7 @@ def find_unit_spaces(catalog: Catalog, network: Network) -> tuple[UnitSpace, ...
     for node in network.nodes:
         walk.visit(node)
     for name in network.outputs:
-        walk.fix(walk.outputs.get(name), f"{name} gives an output of the model")
+        walk.fix(walk.outputs.get(name, ()), f"{name} gives an output of the model")
     return walk.spaces()
 
 
@@ -91,14 +120,15 @@ class _SpaceWalk:
     Attributes:
         catalog: its weights.
         network: its layers.
-        outputs: the space of each node's output.
+        outputs: the space of each node's output; of what is concatenated, several.
     """
 
     catalog: Catalog
     network: Network
-    outputs: dict[str, int] = field(default_factory=dict)
+    outputs: dict[str, _Parts] = field(default_factory=dict)
     _parents: list[int] = field(default_factory=list)
     _reasons: dict[int, str] = field(default_factory=dict)
+    _singles: dict[int, str] = field(default_factory=dict)
     _uses: dict[int, list[UnitUse]] = field(default_factory=dict)
     _layers: dict[int, list[str]] = field(default_factory=dict)
 
@@ -107,19 +137,22 @@ class _SpaceWalk:
         inputs = [self.outputs[name] for name in node.inputs if name in self.outputs]
         reason = self._why_unknown(node) or self._use(node, inputs)
         if reason:
-            for space in inputs:
-                self.fix(space, reason)
+            for parts in inputs:
+                self.fix(parts, reason)
             self.outputs[node.name] = self._new(reason)
         if not self.network.consumers.get(node.name):
             self.fix(self.outputs[node.name], f"{node.name} gives an output of the model")
 
-    def _use(self, node: Node, inputs: Sequence[int]) -> str:
+    def _use(self, node: Node, inputs: Sequence[_Parts]) -> str:
         """Note what a node does with the units of its inputs; return why that is not known, where it is not."""
         widths = {shape[-1] for shape in node.input_shapes if shape}
         if node.layer_class in _MERGES and len(widths) > 1:
             return f"{node.name} spreads one input over the units of another"
+        if node.layer_class in _MERGES and len({tuple(p.width for p in parts) for parts in inputs}) > 1:
+            return f"{node.name} puts together what is concatenated in different ways"
         weights = self._weights(node.name)
-        if not (self._pass_on(node, inputs, weights) or self._make_units(node, inputs, weights)):
+        known = self._pass_on(node, inputs, weights) or self._make_units(node, inputs, weights)
+        if not (known or self._attend(node, inputs) or self._concatenate(node, inputs)):
             kind = node.layer_class
             return f"{node.name} is a {kind}, which may do anything with them" if inputs else f"{node.name} is an input"
         activation = node.settings.get("activation", "linear")
@@ -127,11 +160,11 @@ class _SpaceWalk:
             self.fix(self.outputs[node.name], f"the activation of {node.name} may look at all of them together")
         return ""
 
-    def _pass_on(self, node: Node, inputs: Sequence[int], weights: set[str]) -> bool:
+    def _pass_on(self, node: Node, inputs: Sequence[_Parts], weights: set[str]) -> bool:
         """Give the output of a node the space of its inputs, if it is one that treats all units alike."""
         kind = node.layer_class
         axes: Mapping[str, int] = {}
-        if kind == "BatchNormalization" and _is_last_axis(node) and weights <= _STATISTICS:
+        if self._normalizes(node) and weights <= _STATISTICS | {"scale"}:
             axes = dict.fromkeys(sorted(weights), -1)
         elif kind.startswith("DepthwiseConv") and self._multiplies_by_one(node, "kernel"):
             axes = {"kernel": -2, "bias": -1}
@@ -140,12 +173,24 @@ class _SpaceWalk:
         if not inputs or (len(inputs) > 1 and kind not in _MERGES):
             return False
         for other in inputs[1:]:
-            self._join(inputs[0], other)
+            for one, two in zip(inputs[0], other, strict=True):
+                self._join(one.space, two.space)
+        if kind in _OVER_ALL and not _is_by_unit(node):
+            for part in inputs[0]:
+                self._singles.setdefault(
+                    self._root(part.space), f"{node.name} is a {kind}, which copies of some change"
+                )
         self._note(node, inputs[0], "along", axes)
         self.outputs[node.name] = inputs[0]
         return True
 
-    def _make_units(self, node: Node, inputs: Sequence[int], weights: set[str]) -> bool:
+    def _normalizes(self, node: Node) -> bool:
+        """Tell whether a node is a normalization along the last axis that does not care for the order of the units."""
+        if node.layer_class == "GroupNormalization" and not (_groups(node) == 1 or _is_by_unit(node)):
+            return False  # neighbours are one group
+        return node.layer_class in _OVER_ALL | {"BatchNormalization"} and _is_last_axis(node)
+
+    def _make_units(self, node: Node, inputs: Sequence[_Parts], weights: set[str]) -> bool:
         """Give the output of a node a space of its own, if it is one that makes units of those that it takes."""
         kind = node.layer_class
         if kind in _KERNELS and "kernel" in weights <= {"kernel", "bias"}:
@@ -162,11 +207,46 @@ class _SpaceWalk:
         else:
             return False
         space = self.outputs[node.name] = self._new()
-        self._layers[space].append(node.name)
+        self._layers[space[0].space].append(node.name)
         self._note(node, space, "out", axes)
         for before in inputs:
             self._note(node, before, "along", along)
             self._note(node, before, "in", within)
+        return True
+
+    def _attend(self, node: Node, inputs: Sequence[_Parts]) -> bool:
+        """Give the heads of an attention a space of their own, and another to its output."""
+        projections = (_QUERY, _VALUE, _KEY)
+        if node.layer_class != _ATTENTION or f"{node.name}/{_OUTPUT}/kernel" not in self.catalog or not inputs:
+            return False
+        # Keras calls it with query, value and key, which is the value if it is left out; a mask may be a third input.
+        same = len(set(inputs)) == 1
+        if not same and len(inputs) != 2:
+            return False
+        taken = dict(zip(projections, (inputs[0], inputs[-1], inputs[-1]), strict=True))
+        heads = self._new()
+        self._layers[heads[0].space].append(node.name)
+        for projection in projections:
+            self._note(node, heads, "out", {f"{projection}/kernel": -2, f"{projection}/bias": -2})
+            self._note(node, taken[projection], "in", {f"{projection}/kernel": -3})
+        self._note(node, heads, "in", {f"{_OUTPUT}/kernel": -3})
+        made = self.outputs[node.name] = self._new()
+        self._layers[made[0].space].append(f"{node.name}/{_OUTPUT}")
+        self._note(node, made, "out", {f"{_OUTPUT}/kernel": -1, f"{_OUTPUT}/bias": -1})
+        return True
+
+    def _concatenate(self, node: Node, inputs: Sequence[_Parts]) -> bool:
+        """Give the output of a node the spaces of all its inputs, one behind the other, if it puts them together so."""
+        shapes = node.input_shapes
+        if node.layer_class != "Concatenate" or not _is_last_axis(node) or len(shapes) != len(inputs) or not inputs:
+            return False
+        parts: list[_Part] = []
+        for shape, taken in zip(shapes, inputs, strict=True):
+            width = shape[-1] if shape else None
+            if width is None or (len(taken) > 1 and sum(p.width for p in taken) != width):
+                return False
+            parts += taken if len(taken) > 1 else [_Part(taken[0].space, width)]
+        self.outputs[node.name] = tuple(parts)
         return True
 
     def _why_unknown(self, node: Node) -> str:
@@ -176,7 +256,7 @@ class _SpaceWalk:
             return f"{node.name} is called {node.calls} times"
         if settings.get("data_format") == "channels_first":
             return f"{node.name} has its channels first"
-        if settings.get("groups", 1) not in (1, None):
+        if settings.get("groups", 1) not in (1, None) and node.layer_class not in _OVER_ALL:
             return f"{node.name} has groups"
         if settings.get("arguments"):
             return f"{node.name} is an operation with arguments of its own"
@@ -192,22 +272,26 @@ class _SpaceWalk:
         name = f"{node.name}/{kernel}"
         return name in self.catalog and self.catalog[name].shape[-1] == 1
 
-    def _note(self, node: Node, space: int, side: Side, axes: Mapping[str, int]) -> None:
+    def _note(self, node: Node, parts: _Parts, side: Side, axes: Mapping[str, int]) -> None:
         names = {own: f"{node.name}/{own}" for own in axes}
-        found = [UnitUse(names[own], axis, side) for own, axis in axes.items() if names[own] in self.catalog]
-        self._uses[self._root(space)] += found
+        whole = tuple((part.space, part.width) for part in parts) if len(parts) > 1 else ()
+        for at, part in enumerate(parts):
+            found = [
+                UnitUse(names[own], axis, side, whole, at) for own, axis in axes.items() if names[own] in self.catalog
+            ]
+            self._uses[self._root(part.space)] += found
 
-    def _new(self, reason: str = "") -> int:
+    def _new(self, reason: str = "") -> _Parts:
         space = len(self._parents)
         self._parents.append(space)
         self._uses[space], self._layers[space] = [], []
-        self.fix(space, reason)
-        return space
+        self.fix((_Part(space),), reason)
+        return (_Part(space),)
 
-    def fix(self, space: int | None, reason: str) -> None:
-        """Note why the units of a space have to stay as they are, unless a reason is known already."""
-        if space is not None and reason:
-            self._reasons.setdefault(self._root(space), reason)
+    def fix(self, parts: _Parts, reason: str) -> None:
+        """Note why the units of an output have to stay as they are, unless a reason is known already."""
+        for part in parts if reason else ():
+            self._reasons.setdefault(self._root(part.space), reason)
 
     def _root(self, space: int) -> int:
         while self._parents[space] != space:
@@ -220,12 +304,25 @@ class _SpaceWalk:
             self._parents[second] = first
             self._uses[first] += self._uses.pop(second)
             self._layers[first] += self._layers.pop(second)
-            self.fix(first, self._reasons.pop(second, ""))
+            for reasons in (self._reasons, self._singles):
+                if second in reasons:
+                    reasons.setdefault(first, reasons.pop(second))
 
     def spaces(self) -> tuple[UnitSpace, ...]:
         """Return what was found."""
-        found = ((space, uses) for space, uses in sorted(self._uses.items()) if uses)
-        return tuple(UnitSpace(tuple(self._layers[s]), tuple(uses), self._reasons.get(s, "")) for s, uses in found)
+        found = [(space, uses) for space, uses in sorted(self._uses.items()) if uses]
+        places = {space: place for place, (space, _) in enumerate(found)}
+
+        def placed(use: UnitUse) -> UnitUse:
+            parts = tuple((places.get(self._root(space), -1), width) for space, width in use.parts)
+            return replace(use, parts=parts) if parts else use
+
+        return tuple(
+            UnitSpace(
+                tuple(self._layers[s]), tuple(map(placed, uses)), self._reasons.get(s, ""), self._singles.get(s, "")
+            )
+            for s, uses in found
+        )
 
 
 def _is_last_axis(node: Node) -> bool:
@@ -233,3 +330,14 @@ def _is_last_axis(node: Node) -> bool:
     axis = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
     ranks = {len(shape) for shape in node.input_shapes}
     return axis == -1 or (isinstance(axis, int) and ranks == {axis + 1})
+
+
+def _groups(node: Node) -> Any:
+    return node.settings.get("groups", 32)
+
+
+def _is_by_unit(node: Node) -> bool:
+    """Tell whether a normalization has a group for each unit, so that it computes each from itself alone."""
+    if node.layer_class != "GroupNormalization":
+        return False
+    return _groups(node) == -1 or _groups(node) in {shape[-1] for shape in node.input_shapes if shape}

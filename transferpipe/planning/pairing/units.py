@@ -55,13 +55,16 @@ def _with_steps(weight: str, taken: Sequence[Taken], choices: Sequence[UnitChoic
     """Return what a weight takes, with a step for each of its axes that goes along chosen units."""
     result = []
     for place, item in enumerate(taken):
+        here = [(c, use) for c in choices if c.place == place for use in c.uses if use.weight == weight]
         steps = []
-        for choice in choices:
-            for use in choice.uses if choice.place == place else ():
-                if use.weight == weight:
-                    step: dict[str, Any] = {"of": choice.name, "axis": use.axis, "size": choice.size}
-                    share = {"share": True} if use.side == "in" and choice.method == "widen" else {}
-                    steps.append({"units": {**step, "count": choice.count, **share}})
+        # What stands last along an axis comes first: what is before it is then still as in the source.
+        for choice, use in sorted(here, key=lambda found: -found[1].before):
+            step: dict[str, Any] = {"of": choice.name, "axis": use.axis, "size": choice.size, "count": choice.count}
+            if use.side == "in" and choice.method == "widen":
+                step["share"] = True
+            if use.before or use.behind:
+                step |= {"before": use.before, "after": use.behind, "times": use.times}
+            steps.append({"units": step})
         result.append(dataclasses.replace(item, own=tuple(steps)))
     return result
 
@@ -115,19 +118,21 @@ class _Chooser:
             if layer not in known:
                 fix = did_you_mean(layer, known) or f"the layers are {listed(list(known), 4)}"
                 self._note(f"{layer!r} is not a layer of the target whose units could be chosen", fix)
-        for space in spaces:
+        sizes: dict[int, tuple[int, int]] = {}
+        for place, space in enumerate(spaces):
             here, there = self._widths(space, 0)
-            if len(here) == 1 and here != there and len(there) == 1:
-                choice = self._resized(space, max(here), max(there))
-                if choice is not None:
-                    yield choice
+            if len(here) == 1 and here != there and len(there) == 1 and self._can_resize(space, max(here), max(there)):
+                sizes[place] = max(here), max(there)
+        for place in sizes:
+            yield self._choice(spaces[place], 0, sizes[place], sizes)
 
-    def _resized(self, space: UnitSpace, size: int, count: int) -> UnitChoice | None:
+    def _can_resize(self, space: UnitSpace, size: int, count: int) -> bool:
         name = " + ".join(space.layers)
         widths = f"{name} has {size} units in the source and {count} in the target"
         missing = [use.weight for use in space.uses if use.weight not in self.found]
-        if space.fixed:
-            self._note(f"{widths}, which cannot be changed: {space.fixed}", "give it the source's width")
+        reason = space.fixed or (space.single if self.units.method == "widen" else "")
+        if reason:
+            self._note(f"{widths}, which cannot be changed: {reason}", "give it the source's width")
         elif missing:
             what = f"{widths}, but the rule does not claim {listed(missing, 2)}, which has to change with it"
             self._note(what, f"let `to` match {listed(sorted({WeightName(m).layer for m in missing}), 2)} too")
@@ -135,9 +140,9 @@ class _Chooser:
             self._note(f"{widths}: widen makes it no narrower", "write units: {keep: largest}")
         elif self.units.method != "widen" and count > size:
             self._note(f"{widths}: choosing makes it no wider", "write units: {widen: copies}")
-        elif self.units.method != "indices" or self._has_indices(space, size, count, widths):
-            return self._choice(space, 0, size, count)
-        return None
+        else:
+            return self.units.method != "indices" or self._has_indices(space, size, count, widths)
+        return False
 
     def _has_indices(self, space: UnitSpace, size: int, count: int, widths: str) -> bool:
         named = [layer for layer in space.layers if layer in self.units.indices]
@@ -166,7 +171,7 @@ class _Chooser:
                 claimed = all(use.weight in self.found and use.weight in others for use in space.uses)
                 if not space.fixed and claimed and len(here) == 1 and here == there:
                     count += 1
-                    yield self._choice(space, place, max(here), max(there), others)
+                    yield self._choice(space, place, (max(here), max(there)), {}, others)
         if not count:
             reasons = [f"{' + '.join(s.layers)}: {s.fixed}" for s in spaces if s.layers and s.fixed]
             what = f"there are no units that could be put in the order of {reference.text!r}"
@@ -174,13 +179,40 @@ class _Chooser:
             self._note(what, "claim a layer together with those that take its output, or leave `units` out")
 
     def _choice(
-        self, space: UnitSpace, place: int, size: int, count: int, others: Mapping[str, Taken] | None = None
+        self,
+        space: UnitSpace,
+        place: int,
+        widths: tuple[int, int],
+        resized: Mapping[int, tuple[int, int]],
+        others: Mapping[str, Taken] | None = None,
     ) -> UnitChoice:
+        """Return the choice of a space's units.
+
+        Args:
+            space: the space.
+            place: the entry of `from`.
+            widths: how many units the source has, and the target.
+            resized: the same of all spaces whose width changes, by their places.
+            others: what each weight takes of the network that the units are aligned with.
+        """
         uses = []
         for use in space.uses:
             other = self._entry(others[use.weight]) if others else None
             entry = self._entry(self.found[use.weight][place])
-            uses.append(ChosenUse(use.weight, use.axis, use.side, entry, other))
+            sizes = [(_in_source(width, resized.get(at)), width) for at, width in use.parts]
+            uses.append(
+                ChosenUse(
+                    use.weight,
+                    use.axis,
+                    use.side,
+                    entry,
+                    other,
+                    before=sum(source for source, _ in sizes[: use.at]),
+                    after=sum(source for source, _ in sizes[use.at + 1 :]),
+                    behind=sum(target for _, target in sizes[use.at + 1 :]),
+                    times=use.parts[use.at][1] // widths[1] if use.parts else 1,
+                )
+            )
         layer = space.layers[0]
         group = self.rule.name if len(self.rule.froms) < 2 else f"{self.rule.name}.{place}"
         named = next((self.units.indices[name] for name in space.layers if name in self.units.indices), ())
@@ -189,10 +221,15 @@ class _Chooser:
             group=group,
             layer=layer,
             method=self.units.method,
-            size=size,
-            count=count,
+            size=widths[0],
+            count=widths[1],
             uses=tuple(uses),
             place=place,
             norm=self.units.norm,
             indices=tuple(named) if self.units.method == "indices" else (),
         )
+
+
+def _in_source(width: int, resized: tuple[int, int] | None) -> int:
+    """Return how many numbers the source has where the target has `width`, of units of which these have so many."""
+    return width // resized[1] * resized[0] if resized else width

@@ -32,6 +32,9 @@ class TakeUnits(Transform):
         count: how many these are.
         share: whether a unit that is taken several times is divided among its copies.
         of: the choice of the plan that gives `indices`.
+        before: behind a Concatenate, how many numbers of other units stand before them, and stay as they are.
+        after: the same behind them.
+        times: how often each unit stands between those.
     """
 
     axis: int
@@ -40,8 +43,14 @@ class TakeUnits(Transform):
     indices: tuple[int, ...] | None = None
     share: bool = False
     of: str = ""
+    before: int = 0
+    after: int = 0
+    times: int = 1
     name: ClassVar[str] = "units"
-    arguments: ClassVar[tuple[str, ...]] = ("axis", "size", "count", "indices", "share", "of")
+    arguments: ClassVar[tuple[str, ...]] = (
+        *("axis", "size", "count", "indices", "share", "of"),
+        *("before", "after", "times"),
+    )
 
     @classmethod
     def parse(cls, data: Any) -> Self:
@@ -50,30 +59,43 @@ class TakeUnits(Transform):
         axis = parse_integer("axis of units", given["axis"], _EXAMPLE)
         size = parse_integer("size of units", given["size"], _EXAMPLE)
         share = parse_flag("share of units", given.get("share", False))
+        before = parse_integer("before of units", given.get("before", 0), _EXAMPLE)
+        after = parse_integer("after of units", given.get("after", 0), _EXAMPLE)
+        times = parse_integer("times of units", given.get("times", 1), _EXAMPLE)
         if "of" in given and "indices" not in given:
             count = parse_integer("count of units", given.get("count"), _EXAMPLE)
-            return cls(axis, size, count, None, share, str(given["of"]))
+            return cls(axis, size, count, None, share, str(given["of"]), before, after, times)
         indices = parse_integers("the indices of units", given.get("indices"), _EXAMPLE)
         wrong = next((index for index in indices if not 0 <= index < size), None)
-        if not indices or wrong is not None:
-            what = f"units: {'there are no indices' if wrong is None else f'index {wrong} is not one of {size} units'}"
-            raise TransformError(what, f"write {_EXAMPLE}, with indices from 0 to the size less 1")
-        return cls(axis, size, len(indices), indices, share)
+        if not indices or wrong is not None or min(before, after, times - 1) < 0:
+            what = f"index {wrong} is not one of {size} units" if wrong is not None else "there are no indices"
+            what = what if wrong is not None or not indices else "before and after are at least 0, times at least 1"
+            raise TransformError(f"units: {what}", f"write {_EXAMPLE}, with indices from 0 to the size less 1")
+        return cls(axis, size, len(indices), indices, share, "", before, after, times)
 
     def __str__(self) -> str:
         share = ", shared" * self.share
+        if self.before or self.after:
+            share += f", behind {self.before} and before {self.after} others"
         if self.indices is None:
             return f"units({self.of}, axis={self.axis}, {self.count} of {self.size}{share})"
         return f"units({list(self.indices)} of {self.size}, axis={self.axis}{share})"
+
+    @property
+    def _widths(self) -> tuple[int, int]:
+        """How many numbers of an axis belong together, before and afterwards."""
+        others = self.before + self.after
+        return others + self.times * self.size, others + self.times * self.count
 
     def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """See `Transform`."""
         (shape,) = shapes
         axis = find_axis(self, self.axis, shape)
-        if self.size < 1 or shape[axis] % self.size:
+        width, becomes = self._widths
+        if self.size < 1 or shape[axis] % width:
             what = f"{self}: axis {axis} of shape {shape} does not have {self.size} units, once or several times"
             raise TransformError(what, "write how many units the axis has")
-        return (*shape[:axis], shape[axis] // self.size * self.count, *shape[axis + 1 :])
+        return (*shape[:axis], shape[axis] // width * becomes, *shape[axis + 1 :])
 
     def dtype(self, dtypes: Sequence[str]) -> str:
         """See `Transform`."""
@@ -85,18 +107,24 @@ class TakeUnits(Transform):
         if self.indices is None:
             raise TransformError(f"{self}: the units are chosen in a run", f"write {_EXAMPLE} where there is none")
         axis = find_axis(self, self.axis, array.shape)
-        times = array.shape[axis] // self.size
-        apart = array.reshape(*array.shape[:axis], times, self.size, *array.shape[axis + 1 :])
-        taken = apart.take(self.indices, axis + 1)
+        (head, tail), (width, becomes) = (array.shape[:axis], array.shape[axis + 1 :]), self._widths
+        rounds = array.shape[axis] // width
+        whole = array.reshape(*head, rounds, width, *tail)
+        before, units, after = np.split(whole, [self.before, width - self.after], axis + 1)
+        taken = units.reshape(*head, rounds, self.times, self.size, *tail).take(self.indices, axis + 2)
         if self.share:
             copies = np.bincount(self.indices, minlength=self.size)[list(self.indices)]
             copies = copies.reshape(-1, *[1] * (array.ndim - axis - 1))
             taken = np.divide(taken, copies, dtype=np.float64).astype(numpy_dtype(array.dtype.name))
-        return taken.reshape(*array.shape[:axis], times * self.count, *array.shape[axis + 1 :])
+        taken = taken.reshape(*head, rounds, self.times * self.count, *tail)
+        if self.before or self.after:
+            taken = np.concatenate([before, taken, after], axis + 1)
+        return taken.reshape(*head, rounds * becomes, *tail)
 
     def shape_before(self, after: PartialShape) -> PartialShape | None:
         """See `Transform`."""
         axis = self.axis % len(after) if -len(after) <= self.axis < len(after) else None
         size = after[axis] if axis is not None else None
-        known = size // self.count * self.size if size is not None and size % self.count == 0 else None
+        width, becomes = self._widths
+        known = size // becomes * width if size is not None and size % becomes == 0 else None
         return replace_size(after, self.axis, known)
