@@ -1,5 +1,6 @@
 """Edits by pattern, mask, magnitude, filter and file, and what they leave as it was; expected values are NumPy's."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import transferpipe as tp
+from transferpipe.cli import main
 from transferpipe.errors import TransferError
 
 RANDOM = np.random.default_rng(11)
@@ -168,7 +170,7 @@ FOLLOWED = [
     ("_check_counted: within=weight or within=all",
      {"at": "b/kernel", "smallest": 1, "of": "filters", "within": "filter", "set": 0},
      lambda e, fix: {**e, "within": fix.split("=")[1].split()[0]}),
-    ("check_files: give an array of", {"at": "b/kernel", "mask": "wrong.npz", "set": 0}, lambda e, fix: {**e, "mask": "right.npz"}),
+    ("pin_files: give an array of", {"at": "b/kernel", "mask": "wrong.npz", "set": 0}, lambda e, fix: {**e, "mask": "right.npz"}),
     ("_find: give each array the", {"at": "b/kernel", "mask": "two.npz", "set": 0}, lambda e, fix: {**e, "mask": "named.npz"}),
 ]  # fmt: skip
 
@@ -193,3 +195,89 @@ def test_two_edits_merged_into_one_work(here):
     with pytest.raises(TransferError, match="merge the two edits"):
         run(e={"at": "b/kernel", "smallest": 0.5, "set": 0}, f={"at": "b/kernel", "smallest": 0.2, "set": 0})
     assert run(e={"at": "b/kernel", "smallest": 0.5, "set": 0})[1].verdict.weights == "pass"
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        ({"filters": [3, -1], "multiply": [0.5, 2]}, lambda a: a * np.array([1, 1, 1, 0.5, 1, 2], "float32")),
+        ({"filters": ":", "add": [1, 2, 3, 4, 5, 6]}, lambda a: (a + np.arange(1.0, 7)).astype("float32")),
+        ({"filters": ["0:2", 5], "set": [7, 8, 9]}, lambda a: np.where([1, 1, 0, 0, 0, 1], np.float32([7, 8, 0, 0, 0, 9]), a)),
+        ({"channels": [2, 0], "multiply": [0, -1]}, lambda a: a * np.float32([-1, 1, 0, 1])[:, None]),
+        ({"filters": "1:3", "multiply": 0}, lambda a: a * np.float32([1, 0, 0, 1, 1, 1])),
+    ],
+)  # fmt: skip
+def test_each_filter_and_channel_has_a_number_of_its_own(here, edit, expected):
+    made, report = run(e={"at": "a/kernel", **edit})
+    np.testing.assert_array_equal(made["a/kernel"], expected(A))
+    assert report.verdict.weights == "pass"
+    assert all(np.array_equal(made[name], WEIGHTS[name]) for name in WEIGHTS if name != "a/kernel")
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        ({"filters": "6:", "set": 0}, "edit.e.filters: chooses none of the 6 filters of a/kernel"),
+        ({"filters": [1, -5], "set": [1, 2]}, "edit.e.filters: names one twice"),
+        ({"filters": "0:2:0", "set": 0}, "edit.e.filters: must be a list of integers"),
+        ({"filters": [0], "multiply": ["x"]}, "edit.e.multiply: must be a number"),
+        ({"filters": [0], "noise": [1]}, "edit.e.noise: must be a number"),
+    ],
+)
+def test_numbers_of_their_own_that_cannot_be(here, edit, said):
+    with pytest.raises(TransferError, match=said):
+        run(e={"at": "a/kernel", **edit})
+
+
+@pytest.mark.follows("_parse_operands: filters=':'", "_check_choice: give … numbers")
+def test_a_number_for_each_needs_as_many_as_there_are(here):
+    edit = {"at": "a/kernel", "index": "...", "multiply": [0.5] * 5}
+    with pytest.raises(TransferError, match="a number for each of") as caught:
+        run(e=edit)
+    key, value = caught.value.problems[0].fix.replace("'", "").split("=")
+    edit = {**{k: v for k, v in edit.items() if k != "index"}, key: value}
+    with pytest.raises(TransferError, match="has 5 numbers for 6 filters") as caught:
+        run(e=edit)
+    count = int(caught.value.problems[0].fix.split()[1])
+    np.testing.assert_array_equal(run(e={**edit, "multiply": [0.5] * count})[0]["a/kernel"], A / 2)
+
+
+@pytest.fixture
+def masked(here):
+    """Run an edit with a mask and with values of a file, and return the manifest."""
+    np.savez("mask.npz", m=B > 0)
+    np.savez("values.npz", m=2 * B)
+    edit = {"at": "b/kernel", "mask": "mask.npz", "set": "values.npz"}
+    recipe = {
+        "target": {"path": "w.safetensors"},
+        "unmatched": "keep",
+        "edit": {"e": edit},
+        "save": {"path": "o.safetensors"},
+    }
+    Path("edit.yaml").write_text(json.dumps(recipe))
+    assert main(["run", "recipe=edit.yaml", "hydra.run.dir=out"]) == 0
+    np.testing.assert_array_equal(load_file("out/o.safetensors")["b/kernel"], np.where(B > 0, 2 * B, B))
+    return json.loads(Path("out/manifest.json").read_text())
+
+
+def test_the_record_says_which_files_were_read(masked, tmp_path, monkeypatch):
+    wanted = {
+        name: {"path": str(tmp_path / name), "sha256": hashlib.sha256(Path(name).read_bytes()).hexdigest()}
+        for name in ("mask.npz", "values.npz")
+    }
+    assert masked["edit_files"] == wanted
+    plan = json.loads(Path("out/plan.json").read_text())
+    assert [dict(e["files"]) for e in plan["edits"]] == [{name: entry["sha256"] for name, entry in wanted.items()}]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert main(["verify", "../out"]) == 0
+
+
+def test_a_file_of_an_edit_that_changed_or_is_gone_is_found(masked, capsys):
+    Path("mask.npz").unlink()
+    assert main(["verify", "out"]) != 0
+    assert "mask.npz cannot be read any more" in " ".join(capsys.readouterr().out.split())
+    np.savez("mask.npz", m=B < 0)
+    assert main(["verify", "out"]) != 0
+    assert "mask.npz: its SHA-256 is" in " ".join(capsys.readouterr().err.split())

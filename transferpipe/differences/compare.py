@@ -36,6 +36,7 @@ from transferpipe.planning.learned_state import pair_states
 from transferpipe.planning.lint.settings import compare_settings
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, SettingDifference, SettingsCompared
 from transferpipe.planning.planner import pair_weights
+from transferpipe.planning.reading.groups import fill_groups
 from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import Goal, apply_chain, goal_before
@@ -162,6 +163,7 @@ class _WeightsComparison:
     """
 
     def __init__(self, recipe: Recipe, two: _Two, root: str = "") -> None:
+        recipe = fill_groups(recipe, two.there.structure.catalog.expanded)
         self._recipe, self._alias, self._here, self._there = recipe, two.alias, two.here, two.there
         self._swapped, here, there, alias = two.swapped, two.here, two.there, two.alias
         self._structure = there.structure

@@ -21,13 +21,14 @@ from transferpipe.planning.advice.warned import refuse_warnings
 from transferpipe.planning.layouts.export import plan_export
 from transferpipe.planning.model import Exported, PlanWarning
 from transferpipe.planning.planner import make_plan
+from transferpipe.planning.reading.groups import fill_groups
 from transferpipe.planning.reading.inputs import pin_inputs
 from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import Recipe, Save
 from transferpipe.recipe.outputs import output_of, outputs_of
 from transferpipe.save.learned_state import plan_state, states_taken
 from transferpipe.save.optimizer_state import plan_optimizer
-from transferpipe.values.choices import check_files
+from transferpipe.values.choices import pin_files
 from transferpipe.values.layout import has_dots
 
 
@@ -59,7 +60,7 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
     Raises:
         RecipeError: the plan cannot be made, is not the expected one, or has warnings that the recipe refuses.
     """
-    recipe = pin_inputs(recipe)
+    recipe = pin_inputs(fill_groups(recipe, opened.target.structure.catalog.expanded))
     if recipe.reverse:
         recipe, opened = turn_back(recipe, opened)
     tensors: tuple[Exported, ...] = ()
@@ -67,7 +68,7 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
         recipe, opened, tensors = take_after(recipe, opened)
     sources = {alias: source.catalog for alias, source in opened.sources.items()}
     plan = make_plan(recipe, sources, opened.target.structure, opened.labels, opened.layouts)
-    check_files(plan, lambda name: opened.target.structure.catalog[name].shape)
+    plan = pin_files(plan, lambda name: opened.target.structure.catalog[name].shape)
     plan = judge_freezing(plan, opened.target)
     plan = replace(plan, optimizer=plan_optimizer(recipe, plan, opened.target, opened.sources, saves))
     plan = plan_state(recipe, plan, opened.target, opened.sources)

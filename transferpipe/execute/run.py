@@ -52,6 +52,7 @@ from transferpipe.save.artifacts import (
 )
 from transferpipe.save.learned_state import given_states, states_taken
 from transferpipe.save.output import WrittenOutput, save_file
+from transferpipe.values.choices import files_of_edits
 from transferpipe.values.compute import Values
 from transferpipe.values.suspicious import Noticed
 from transferpipe.weights.file_source import FileSource
@@ -376,10 +377,12 @@ def _fetched(prepared: Prepared) -> dict[str, Any]:
 
 
 def _inputs(plan: Plan) -> dict[str, Any]:
-    """Return the files that transforms read, with their digests, by how the recipe writes them; nothing for none."""
+    """Return the files that transforms and edits read, with their digests, by how the recipe writes them."""
     found = inputs_of(plan)
     places = {path: NameFile(path, digest).locate().absolute() for path, digest in found.items()}
-    return {"inputs": {path: {"path": str(places[path]), "sha256": found[path]} for path in found}} if found else {}
+    given = {"inputs": {path: {"path": str(places[path]), "sha256": found[path]} for path in found}} if found else {}
+    edited = {path: {"path": str(Path(path).absolute()), "sha256": d} for path, d in files_of_edits(plan).items()}
+    return {**given, **({"edit_files": edited} if edited else {})}
 
 
 def _repeats(target: Target) -> dict[str, Any]:

@@ -29,12 +29,23 @@ def index_of(edit: Edit, shape: Shape) -> tuple[Any, ...]:
 def edits_of_weights(edits: Sequence[Edit], catalog: Catalog) -> tuple[Edit, ...]:
     """Return an edit for each weight that one means: the one of that name, or those whose names its pattern matches."""
     return tuple(
-        dataclasses.replace(
-            edit, at=name, index=_every_axis(edit.index, catalog[name].shape if name in catalog else ())
-        )
+        _within(dataclasses.replace(edit, at=name), catalog[name].shape) if name in catalog else edit
         for edit in edits
         for name in _weights_of(edit.at, catalog)
     )
+
+
+def _within(edit: Edit, shape: Shape) -> Edit:
+    """Return an edit with what `...` and the slices of filters mean in a weight of `shape`."""
+    choice, axis = edit.choice, units_axis(edit) if edit.choice else None
+    if choice is not None and axis is not None and len(shape) >= -axis:
+        found = [
+            i
+            for entry in choice.indices
+            for i in (_positions(entry, shape[axis]) if isinstance(entry, str) else [entry])
+        ]
+        choice = dataclasses.replace(choice, indices=tuple(found))
+    return dataclasses.replace(edit, index=_every_axis(edit.index, shape), choice=choice)
 
 
 def _every_axis(index: tuple[Any, ...], shape: Shape) -> tuple[Any, ...]:
@@ -92,10 +103,18 @@ def _check_choice(edit: Edit, shape: Shape, problems: Problems) -> None:
     size = shape[axis] if axis is not None else int(np.prod(shape))
     if choice.within == "filter":
         size = size // max(1, shape[-1]) if shape else size
-    wrong = [index for index in choice.indices if not -size <= index < size]
+    indices = choice.numbers
+    wrong = [index for index in indices if not -size <= index < size]
     if wrong:
         what = f"{edit.at} has {size} {choice.units}, {wrong[0]} is out of range (shape {shape})"
         problems.add(f"{edit.where}.{choice.units}", what, f"indices go from 0 to {size - 1}" if size else "")
+    elif axis is not None and choice.count is None and not indices:
+        problems.add(f"{edit.where}.{choice.units}", f"chooses none of the {size} {choice.units} of {edit.at}")
+    elif isinstance(edit.value, tuple) and len(edit.value) != len(indices):
+        what = f"has {len(edit.value)} numbers for {len(indices)} {choice.units} of {edit.at}"
+        problems.add(f"{edit.where}.{edit.operation}", what, f"give {len(indices)} numbers")
+    elif isinstance(edit.value, tuple) and len({index % size for index in indices}) < len(indices):
+        problems.add(f"{edit.where}.{choice.units}", "names one twice, and each has a number of its own")
     if isinstance(choice.count, int) and choice.within != "all" and choice.count > size:
         key = "largest" if choice.largest else "smallest"
         what = f"{edit.at} has {size} {choice.units} to choose from, not {choice.count} (shape {shape})"

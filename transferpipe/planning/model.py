@@ -525,7 +525,13 @@ def _fields_of(value: Any) -> dict[str, Any]:
     """Return the fields of a dataclass, or the content of a mapping, without copying what is in them."""
     if isinstance(value, Mapping):
         return dict(value)
-    left_out = _DEFAULT_FIELDS if isinstance(value, Assignment) else {"choice": None} if isinstance(value, Edit) else {}
+    left_out = (
+        _DEFAULT_FIELDS
+        if isinstance(value, Assignment)
+        else {"choice": None, "files": ()}
+        if isinstance(value, Edit)
+        else {}
+    )
     found = {f.name: getattr(value, f.name) for f in fields(value)}
     return {k: v for k, v in found.items() if k not in left_out or v != left_out[k]}
 

@@ -109,7 +109,7 @@ def _found(edit: Edit, before: NDArray[Any], after: NDArray[Any]) -> EditFound:
         edit.name,
         edit.at,
         index,
-        f"{edit.operation} {edit.value}",
+        f"{edit.operation} {edit.operand}",
         before.size,
         _count_changed(before, after),
         _ends(before),

@@ -29,6 +29,7 @@ from transferpipe.prove.verdict import Verdict, Weights, verdict_from_data, with
 from transferpipe.recipe.model import Verify
 from transferpipe.recipe.parse_repeats import parse_repeats
 from transferpipe.save.artifacts import digest_again
+from transferpipe.values.choices import with_files_at
 from transferpipe.values.compute import Values
 from transferpipe.values.layout import as_keras
 from transferpipe.weights.file_source import FileSource
@@ -62,9 +63,10 @@ class RunProof:
 
 @dataclass
 class _Again:
-    """The state of one proof; `lost` has the digests of what transforms read and is not there any more.
+    """The state of one proof.
 
-    `outside` is whether artifacts may lie elsewhere.
+    `lost` has the digests of what transforms read and is not there any more, `lost_edits` the weights whose edits do,
+    and `outside` is whether artifacts may lie elsewhere.
     """
 
     plan: Plan
@@ -74,6 +76,7 @@ class _Again:
     target: Source | None = None
     notes: list[str] = field(default_factory=list)
     lost: set[str] = field(default_factory=set)
+    lost_edits: set[str] = field(default_factory=set)
     problems: Problems = field(default_factory=Problems)
     outside: bool = False
     recomputed: int = 0
@@ -116,6 +119,7 @@ def verify_run(folder: Path, on_progress: Progress | None = None, *, outside: bo
 def _proved(folder: Path, again: _Again, on_progress: Progress | None) -> RunProof:
     _open_sources(again)
     _read_inputs(again)
+    _read_edit_files(again)
     for artifact in again.manifest["artifacts"]:
         _verify_artifact(folder, artifact, again, on_progress)
     again.problems.raise_as(VerificationError)
@@ -194,6 +198,22 @@ def _read_inputs(again: _Again) -> None:
         except TransferError as error:
             again.lost.add(entry["sha256"])
             again.notes.append(f"{written} cannot be read any more: {error}")
+
+
+def _read_edit_files(again: _Again) -> None:
+    """Look for the files that edits read, wherever they lie; weights whose edits need one that is gone are noted."""
+    places = {}
+    for written, entry in again.manifest.get("edit_files", {}).items():
+        path = Path(entry["path"])
+        if not path.is_file():
+            again.lost_edits |= {e.at for e in again.plan.edits if written in dict(e.files)}
+            again.notes.append(f"{written} cannot be read any more: there is no such file")
+        elif (found := sha256(path)) != entry["sha256"]:
+            what = f"its SHA-256 is {found}, the run read {entry['sha256']}"
+            again.problems.add(written, what, "it was changed after the run")
+            again.lost_edits |= {e.at for e in again.plan.edits if written in dict(e.files)}
+        places[written] = str(path)
+    again.plan = with_files_at(again.plan, places)
 
 
 def _try_open(entry: Mapping[str, Any], alias: str, again: _Again) -> FileSource | None:
@@ -300,7 +320,7 @@ def _compare(source: FileSource, there: WeightSpec, entry: Mapping[str, Any], va
     needed = {s.partition(":")[0] for s in entry.get("sources", ())}
     inputs = (digest for digest in again.lost if digest in json.dumps(entry))
     lost = not needed <= again.sources.keys() or (entry["status"] == "kept" and again.target is None)
-    lost = lost or any(inputs)
+    lost = lost or any(inputs) or name in again.lost_edits
     if lost or "quantized" in entry:  # what Keras quantized, only Keras can compute again
         again.by_digest += 1
         return

@@ -38,9 +38,10 @@ Kind = Literal[
     "tolerance",  # a number of at least 0, which may be written as a text: YAML reads 1e-5 as one
     "flag",
     "size",  # of a file: 2GB
-    "integers",  # a list of integers, or one
+    "integers",  # a list of integers and of slices such as '0:3', or one
     "share",  # an integer from 1 on, or a share between 0 and 1
-    "number or file",  # a number, or the path of a file
+    "numbers",  # a number, or a list of them
+    "number or file",  # a number, a list of them, or the path of a file
     "index",  # of one element or of a range of them, an entry an axis
     "transforms",  # a list, or a list for each weight's own name
     "merge",
@@ -283,7 +284,7 @@ _EDIT = (
         [3, "0:2"],
         required=True,
     ),
-    Key("filters", "integers", "in its place, which filters: indices along the last axis", [0, 3]),
+    Key("filters", "integers", "in its place, which filters: indices or slices along the last axis", [0, 3]),
     Key("channels", "integers", "in its place, which input channels: indices along the last axis but one", [0, 2]),
     Key("mask", "text", "in its place, a file of arrays that are not zero where an element is meant", "masks.npz"),
     Key("smallest", "share", "in its place, how many of the smallest magnitude, or which share of them", 0.5),
@@ -297,9 +298,14 @@ _EDIT = (
         WITHIN[0],
         WITHIN,
     ),
-    Key("set", "number or file", "the new value, or a file of arrays with the new values", 99.0),
-    Key("add", "number", "what is added", 0.5),
-    Key("multiply", "number", "what is multiplied with", 2.0),
+    Key(
+        "set",
+        "number or file",
+        "the new value, one for each of `filters` or `channels`, or a file of arrays with the new values",
+        99.0,
+    ),
+    Key("add", "numbers", "what is added, or one number for each of `filters` or `channels`", 0.5),
+    Key("multiply", "numbers", "what is multiplied with, or one number for each of `filters` or `channels`", 2.0),
     Key("noise", "number", "the standard deviation of normal noise that is added, drawn from the seed", 0.01),
 )
 

@@ -221,13 +221,16 @@ Within = Literal["weight", "filter", "all"]
 WITHIN: tuple[Within, ...] = ("weight", "filter", "all")
 
 
+_MOST_SHOWN = 8  # numbers of an edit that fit a line
+
+
 @dataclass(frozen=True)
 class Choice:
     """Which elements an edit changes: some by number, by a mask, or those of smallest or largest magnitude.
 
     Attributes:
         units: what is chosen: single elements, filters (along the last axis), or channels (along the last but one).
-        indices: which filters or channels, by number.
+        indices: which filters or channels, by number; in a recipe also slices as texts.
         count: how many, or which share of them, of the smallest or largest magnitude; of filters and channels that is
             the root of the sum of squares.
         largest: whether the largest are meant.
@@ -236,11 +239,16 @@ class Choice:
     """
 
     units: Units = "elements"
-    indices: tuple[int, ...] = ()
+    indices: tuple[int | str, ...] = ()
     count: float | None = None
     largest: bool = False
     within: Within = "weight"
     mask: str | None = None
+
+    @property
+    def numbers(self) -> list[int]:
+        """The filters or channels by number, in a plan all of them."""
+        return [index for index in self.indices if isinstance(index, int)]
 
     def __str__(self) -> str:
         if self.mask is not None:
@@ -260,21 +268,31 @@ class Edit:
         at: the weight; in a recipe also a pattern over the names of several, each of which has an edit in the plan.
         index: which elements, an entry an axis; empty with a `choice`, or for all.
         operation: what is done to them.
-        value: the operand: a number, or the path of a file that holds the new values.
+        value: the operand: a number, one for each of the filters or channels, or the path of a file that holds the new
+            values.
         choice: which elements, where an index does not say it.
+        files: the files that it reads, as the recipe writes them, with their SHA-256; in a plan.
     """
 
     name: str
     at: str
     index: tuple[int | str | tuple[int, ...], ...]
     operation: Literal["set", "add", "multiply", "noise"]
-    value: float | str
+    value: float | str | tuple[float, ...]
     choice: Choice | None = None
+    files: tuple[tuple[str, str], ...] = ()
 
     @property
     def where(self) -> str:
         """The edit's place in the recipe."""
         return f"edit.{self.name}"
+
+    @property
+    def operand(self) -> str:
+        """What is set, added or multiplied with, as a recipe has it; of many numbers, how many."""
+        if not isinstance(self.value, tuple):
+            return str(self.value)
+        return str(list(self.value)) if len(self.value) <= _MOST_SHOWN else f"[{len(self.value)} numbers]"
 
 
 @dataclass(frozen=True)

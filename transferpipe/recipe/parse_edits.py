@@ -47,7 +47,7 @@ def parse_edit(name: str, value: Any, problems: Problems) -> Edit | None:
         problems.add(
             f"edit.{name}", f"needs exactly one of {', '.join(_OPERATIONS)}; it has {', '.join(given) or 'none'}"
         )
-    values = [_parse_operand(fields, op) for op in given]
+    values = [_parse_operands(fields, op, choice) for op in given]
     fields.finish()
     if len(problems.found) > before or at is None or not given:
         return None
@@ -60,8 +60,8 @@ def _parse_choice(fields: Fields, key: str) -> Choice:
     if key in ("filters", "channels"):
         value = fields.raw(key)
         items = value if isinstance(value, list | tuple) else [value]
-        if not items or any(isinstance(item, bool) or not isinstance(item, int) for item in items):
-            fields.note(key, f"must be a list of integers, not {describe(value)}")
+        if not items or not all(_is_number(item) or _is_slice(item) for item in items):
+            fields.note(key, f"must be a list of integers, or of slices such as '0:3', not {describe(value)}")
             return Choice()
         return Choice("filters" if key == "filters" else "channels", tuple(items))
     count = fields.raw(key)
@@ -74,6 +74,14 @@ def _parse_choice(fields: Fields, key: str) -> Choice:
     return Choice(fields.choice("of"), (), count, key == "largest", fields.choice("within"))
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_slice(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(SLICE, value) is not None and as_slice(value).step != 0
+
+
 def _check_counted(fields: Fields, choice: Choice | None) -> None:
     """Refuse what only means something where elements are counted."""
     counted = choice is not None and choice.count is not None
@@ -84,8 +92,18 @@ def _check_counted(fields: Fields, choice: Choice | None) -> None:
         fields.note("within", f"{choice.units} are not counted inside of filters", "within=weight or within=all")
 
 
-def _parse_operand(fields: Fields, key: str) -> float | str:
+def _parse_operands(fields: Fields, key: str, choice: Choice | None) -> float | str | tuple[float, ...]:
+    """Return what is set, added or multiplied with: a file, a number, or one for each filter or channel by number."""
     value = fields.raw(key)
+    if not isinstance(value, list | tuple) or key == "noise":
+        return _parse_operand(fields, key, value)
+    if choice is None or not choice.indices:
+        what = "is a list, with a number for each of `filters` or `channels`, which are not there"
+        fields.note(key, what, "filters=':'")
+    return tuple(float(_parse_operand(fields, key, item)) for item in value)
+
+
+def _parse_operand(fields: Fields, key: str, value: Any) -> float | str:
     if key == "set" and isinstance(value, str | PathLike) and re.search(FILE, fspath(value)):
         return fspath(value)
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -6,8 +6,9 @@ many elements as it asks for.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.errors import Problem, RecipeError
+from transferpipe.errors import Problem, RecipeError, VerificationError
+from transferpipe.files.hashing import sha256
 from transferpipe.planning.edits import index_of, units_axis
 from transferpipe.planning.model import Plan
 from transferpipe.recipe.model import Edit
@@ -49,7 +51,7 @@ class Choices:
         axis = units_axis(edit)
         if choice.count is None:
             chosen = np.zeros(before.shape[axis or 0], bool)
-            chosen[list(choice.indices)] = True
+            chosen[choice.numbers] = True
         elif choice.within == "all":
             if edit.name not in self._shared:
                 self._shared[edit.name] = self._choose_together(edit)
@@ -62,6 +64,11 @@ class Choices:
         """Return what an edit sets, adds or multiplies: a number, or an array for the elements that it chooses."""
         if isinstance(edit.value, str):
             return self._of_file(edit, edit.value)[index]
+        if isinstance(edit.value, tuple) and edit.choice is not None:
+            axis = units_axis(edit) or -1
+            each = np.zeros(before.shape[axis])
+            each[edit.choice.numbers] = edit.value
+            return np.broadcast_to(each.reshape(-1, *[1] * (-1 - axis)), before.shape)[index]
         if edit.operation == "noise":
             text = f"{self.plan.seed}/{edit.name}/{edit.at}"
             key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
@@ -87,26 +94,68 @@ class Choices:
         return found
 
     def _of_file(self, edit: Edit, path: str) -> NDArray[Any]:
-        source = self._files.setdefault(path, open_source(Path(path))) if path not in self._files else self._files[path]
+        if path not in self._files:
+            self._files[path] = _open_pinned(edit, path)
+        source = self._files[path]
         return np.asarray(source.read(_find(edit, path, source).name))
 
 
-def check_files(plan: Plan, shapes: Callable[[str], tuple[int, ...]]) -> None:
-    """Refuse files of edits that do not hold an array of the weight's shape.
+def _open_pinned(edit: Edit, path: str) -> FileSource:
+    """Open a file of an edit.
+
+    Raises:
+        VerificationError: it is not the one that was planned with.
+    """
+    pinned = dict(edit.files).get(path)
+    if pinned is not None and sha256(Path(path)) != pinned:
+        what = f"{path} changed after the plan was made: its SHA-256 is not {pinned}"
+        raise VerificationError(Problem(edit.where, what, "run again"))
+    return open_source(Path(path))
+
+
+def pin_files(plan: Plan, shapes: Callable[[str], tuple[int, ...]]) -> Plan:
+    """Return the plan with the digests of the files of its edits, which hold arrays of the weights' shapes.
 
     Raises:
         RecipeError: with both shapes.
         FileError: a file cannot be read.
     """
+    opened: dict[str, tuple[FileSource, str | None]] = {}
+    edits = []
     for edit in plan.edits:
-        mask = edit.choice.mask if edit.choice else None
+        mask, files = edit.choice.mask if edit.choice else None, []
         for key, path in (("mask", mask), ("set", edit.value if isinstance(edit.value, str) else None)):
             if path is None:
                 continue
-            found, shape = _find(edit, path, open_source(Path(path))), shapes(edit.at)
+            if path not in opened:  # a file in parts has no digest of its own
+                opened[path] = open_source(Path(path)), sha256(Path(path)) if Path(path).is_file() else None
+            source, digest = opened[path]
+            found, shape = _find(edit, path, source), shapes(edit.at)
             if found.shape != shape:
                 what = f"{found.name} of {path} has shape {found.shape}, {edit.at} has shape {shape}"
                 raise RecipeError(Problem(f"{edit.where}.{key}", what, "give an array of the weight's own shape"))
+            files += [(path, digest)] if digest else []
+        edits.append(dataclasses.replace(edit, files=tuple(files)))
+    return dataclasses.replace(plan, edits=tuple(edits)) if opened else plan
+
+
+def files_of_edits(plan: Plan) -> dict[str, str]:
+    """Return the files that the plan's edits read, as the recipe writes them, with their digests."""
+    return {path: digest for edit in plan.edits for path, digest in edit.files}
+
+
+def with_files_at(plan: Plan, places: Mapping[str, str]) -> Plan:
+    """Return the plan with the files of its edits where they lie now, by how the recipe writes them."""
+
+    def moved(edit: Edit) -> Edit:
+        choice = edit.choice
+        if choice is not None and choice.mask is not None:
+            choice = dataclasses.replace(choice, mask=places.get(choice.mask, choice.mask))
+        value = places.get(edit.value, edit.value) if isinstance(edit.value, str) else edit.value
+        files = tuple((places.get(path, path), digest) for path, digest in edit.files)
+        return dataclasses.replace(edit, choice=choice, value=value, files=files)
+
+    return dataclasses.replace(plan, edits=tuple(map(moved, plan.edits))) if places else plan
 
 
 def _find(edit: Edit, path: str, source: FileSource) -> WeightSpec:

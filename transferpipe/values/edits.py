@@ -65,5 +65,5 @@ def _rounded(old: NDArray[Any], edit: Edit, operand: Any) -> NDArray[Any]:
 
 
 def _does_not_fit(edit: Edit, number: Any, old: NDArray[Any]) -> VerificationError:
-    what = f"{edit.operation} {edit.value} gives {number}, which {old.dtype.name} cannot hold"
+    what = f"{edit.operation} {edit.operand} gives {number}, which {old.dtype.name} cannot hold"
     return VerificationError(Problem(f"{edit.where}.{edit.operation}", what, "choose a value that the dtype holds"))

@@ -93,14 +93,14 @@ class UnitSpace:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Stretch:
     """The units of one space in an output, and how many numbers the target has there, where that must be known."""
 
     space: int
     width: int = 0
 
 
-_Parts = tuple[_Part, ...]
+_Stretches = tuple[_Stretch, ...]
 
 
 def find_unit_spaces(catalog: Catalog, network: Network) -> tuple[UnitSpace, ...]:
@@ -125,7 +125,7 @@ class _SpaceWalk:
 
     catalog: Catalog
     network: Network
-    outputs: dict[str, _Parts] = field(default_factory=dict)
+    outputs: dict[str, _Stretches] = field(default_factory=dict)
     _parents: list[int] = field(default_factory=list)
     _reasons: dict[int, str] = field(default_factory=dict)
     _singles: dict[int, str] = field(default_factory=dict)
@@ -143,7 +143,7 @@ class _SpaceWalk:
         if not self.network.consumers.get(node.name):
             self.fix(self.outputs[node.name], f"{node.name} gives an output of the model")
 
-    def _use(self, node: Node, inputs: Sequence[_Parts]) -> str:
+    def _use(self, node: Node, inputs: Sequence[_Stretches]) -> str:
         """Note what a node does with the units of its inputs; return why that is not known, where it is not."""
         widths = {shape[-1] for shape in node.input_shapes if shape}
         if node.layer_class in _MERGES and len(widths) > 1:
@@ -160,7 +160,7 @@ class _SpaceWalk:
             self.fix(self.outputs[node.name], f"the activation of {node.name} may look at all of them together")
         return ""
 
-    def _pass_on(self, node: Node, inputs: Sequence[_Parts], weights: set[str]) -> bool:
+    def _pass_on(self, node: Node, inputs: Sequence[_Stretches], weights: set[str]) -> bool:
         """Give the output of a node the space of its inputs, if it is one that treats all units alike."""
         kind = node.layer_class
         axes: Mapping[str, int] = {}
@@ -190,7 +190,7 @@ class _SpaceWalk:
             return False  # neighbours are one group
         return node.layer_class in _OVER_ALL | {"BatchNormalization"} and _is_last_axis(node)
 
-    def _make_units(self, node: Node, inputs: Sequence[_Parts], weights: set[str]) -> bool:
+    def _make_units(self, node: Node, inputs: Sequence[_Stretches], weights: set[str]) -> bool:
         """Give the output of a node a space of its own, if it is one that makes units of those that it takes."""
         kind = node.layer_class
         if kind in _KERNELS and "kernel" in weights <= {"kernel", "bias"}:
@@ -214,7 +214,7 @@ class _SpaceWalk:
             self._note(node, before, "in", within)
         return True
 
-    def _attend(self, node: Node, inputs: Sequence[_Parts]) -> bool:
+    def _attend(self, node: Node, inputs: Sequence[_Stretches]) -> bool:
         """Give the heads of an attention a space of their own, and another to its output."""
         projections = (_QUERY, _VALUE, _KEY)
         if node.layer_class != _ATTENTION or f"{node.name}/{_OUTPUT}/kernel" not in self.catalog or not inputs:
@@ -235,17 +235,17 @@ class _SpaceWalk:
         self._note(node, made, "out", {f"{_OUTPUT}/kernel": -1, f"{_OUTPUT}/bias": -1})
         return True
 
-    def _concatenate(self, node: Node, inputs: Sequence[_Parts]) -> bool:
+    def _concatenate(self, node: Node, inputs: Sequence[_Stretches]) -> bool:
         """Give the output of a node the spaces of all its inputs, one behind the other, if it puts them together so."""
         shapes = node.input_shapes
         if node.layer_class != "Concatenate" or not _is_last_axis(node) or len(shapes) != len(inputs) or not inputs:
             return False
-        parts: list[_Part] = []
+        parts: list[_Stretch] = []
         for shape, taken in zip(shapes, inputs, strict=True):
             width = shape[-1] if shape else None
             if width is None or (len(taken) > 1 and sum(p.width for p in taken) != width):
                 return False
-            parts += taken if len(taken) > 1 else [_Part(taken[0].space, width)]
+            parts += taken if len(taken) > 1 else [_Stretch(taken[0].space, width)]
         self.outputs[node.name] = tuple(parts)
         return True
 
@@ -272,7 +272,7 @@ class _SpaceWalk:
         name = f"{node.name}/{kernel}"
         return name in self.catalog and self.catalog[name].shape[-1] == 1
 
-    def _note(self, node: Node, parts: _Parts, side: Side, axes: Mapping[str, int]) -> None:
+    def _note(self, node: Node, parts: _Stretches, side: Side, axes: Mapping[str, int]) -> None:
         names = {own: f"{node.name}/{own}" for own in axes}
         whole = tuple((part.space, part.width) for part in parts) if len(parts) > 1 else ()
         for at, part in enumerate(parts):
@@ -281,14 +281,14 @@ class _SpaceWalk:
             ]
             self._uses[self._root(part.space)] += found
 
-    def _new(self, reason: str = "") -> _Parts:
+    def _new(self, reason: str = "") -> _Stretches:
         space = len(self._parents)
         self._parents.append(space)
         self._uses[space], self._layers[space] = [], []
-        self.fix((_Part(space),), reason)
-        return (_Part(space),)
+        self.fix((_Stretch(space),), reason)
+        return (_Stretch(space),)
 
-    def fix(self, parts: _Parts, reason: str) -> None:
+    def fix(self, parts: _Stretches, reason: str) -> None:
         """Note why the units of an output have to stay as they are, unless a reason is known already."""
         for part in parts if reason else ():
             self._reasons.setdefault(self._root(part.space), reason)

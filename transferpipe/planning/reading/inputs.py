@@ -8,6 +8,7 @@ from typing import Any
 
 from transferpipe.errors import Problems, RecipeError, TransferError
 from transferpipe.planning.model import Plan
+from transferpipe.planning.reading.groups import names_group
 from transferpipe.planning.transforms import TransformError, parse_transform
 from transferpipe.recipe.model import From, Recipe, Rule, Steps
 
@@ -22,13 +23,11 @@ def pin_inputs(recipe: Recipe) -> Recipe:
 
     def pin(where: str, step: Any) -> Any:
         try:
-            pinned = parse_transform(step).pinned()
+            return _pinned(step)
         except TransformError as error:
             problems.add(where, error.what, error.fix)
         except TransferError as error:
             errors.append(error)
-        else:
-            return step if pinned is None else dict(pinned)
         return step
 
     def pin_steps(where: str, steps: Steps) -> Steps:
@@ -51,6 +50,12 @@ def pin_inputs(recipe: Recipe) -> Recipe:
         raise type(error)([problem for e in errors for problem in e.problems])
     problems.raise_as(RecipeError)
     return dataclasses.replace(recipe, rules=rules)
+
+
+def _pinned(step: Any) -> Any:
+    """Return a step with the digests of its files; one that a group would fill in is of a rule that claims nothing."""
+    pinned = None if names_group(step) else parse_transform(step).pinned()
+    return step if pinned is None else dict(pinned)
 
 
 def inputs_of(plan: Plan) -> dict[str, str]:

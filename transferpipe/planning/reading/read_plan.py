@@ -105,7 +105,9 @@ def _edit(data: Mapping[str, Any]) -> Edit:
     choice = data.get("choice")
     if choice is not None:
         choice = Choice(**{**choice, "indices": tuple(choice["indices"])})
-    return Edit(**{**data, "index": index, "choice": choice})
+    value = tuple(data["value"]) if isinstance(data["value"], list) else data["value"]
+    files = tuple((path, digest) for path, digest in data.get("files", ()))
+    return Edit(**{**data, "index": index, "choice": choice, "value": value, "files": files})
 
 
 def _assignment(data: Mapping[str, Any]) -> Assignment:

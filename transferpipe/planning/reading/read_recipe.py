@@ -7,6 +7,7 @@ from typing import Any
 
 from transferpipe.errors import Problem, Problems, RecipeError
 from transferpipe.planning.layouts import layout_called
+from transferpipe.planning.reading.groups import check_groups, names_group
 from transferpipe.planning.transforms import Transform, TransformError, parse_merge, parse_transform
 from transferpipe.recipe.layouts import WRITTEN
 from transferpipe.recipe.model import Recipe, Rule
@@ -83,12 +84,15 @@ def _in_place_of(written: Any, given: Any) -> Any:
 def _check_transforms(rule: Rule, problems: Problems) -> None:
     for where, transforms, _ in rule.step_lists:
         for i, transform in enumerate(transforms):
-            _check(parse_transform, transform, f"{where}.{i}", problems)
+            _check(parse_transform, transform, rule, f"{where}.{i}", problems)
     if rule.merge is not None:
-        _check(parse_merge, rule.merge, f"{rule.where}.merge", problems)
+        _check(parse_merge, rule.merge, rule, f"{rule.where}.merge", problems)
 
 
-def _check(parse: Any, data: Any, where: str, problems: Problems) -> None:
+def _check(parse: Any, data: Any, rule: Rule, where: str, problems: Problems) -> None:
+    if names_group(data):  # what it is, only the target's names tell
+        check_groups(data, rule, where, problems)
+        return
     try:
         parse(data)
     except TransformError as error:

@@ -177,7 +177,7 @@ def summary_lines(plan: Plan) -> list[str]:
 
 def describe_edit(edit: Edit) -> str:
     """Return an edit as the plan shows it."""
-    return f"{edit.name}: {edit.operation} {edit.at}[{edit_place(edit)}] {edit.value}"
+    return f"{edit.name}: {edit.operation} {edit.at}[{edit_place(edit)}] {edit.operand}"
 
 
 def edit_place(edit: Edit) -> str:

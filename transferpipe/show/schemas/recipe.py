@@ -95,7 +95,12 @@ def _index(_: Key) -> Schema:
 
 
 def _integers(_: Key) -> Schema:
-    return {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}, _FILLED_IN]}
+    return {"anyOf": [_INDEX, {"type": "array", "items": _INDEX}]}
+
+
+def _numbers(key: Key) -> Schema:
+    one: Schema = {"type": ["number", "string"], "pattern": rf"{FILE}|{_OPEN}" if key.kind != "numbers" else _OPEN}
+    return {"anyOf": [one, {"type": "array", "items": {"type": "number"}, "minItems": 1}]}
 
 
 def _share(_: Key) -> Schema:
@@ -158,7 +163,8 @@ _VALUES: Mapping[Kind, Callable[[Key], Schema]] = {
     "index": _index,
     "integers": _integers,
     "share": _share,
-    "number or file": lambda _: {"type": ["number", "string"], "pattern": rf"{FILE}|{_OPEN}"},
+    "numbers": _numbers,
+    "number or file": _numbers,
     "transforms": _transforms,
     "entries": _entries,
     "merge": _merge,
