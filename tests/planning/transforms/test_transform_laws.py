@@ -1,12 +1,15 @@
 """Our transforms under the laws that hold for every transform; `test_transforms_properties.py` draws their arguments."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from transferpipe.planning.transforms import MERGES, TRANSFORMS
+from transferpipe.errors import TransferError
+from transferpipe.planning.transforms import MERGES, TRANSFORMS, Goal, TransformError, apply_chain, infer
 from transferpipe.testing import TransformLaws
+from transferpipe.weights.spec import numpy_dtype
 
 SQUARE, MAP = (3, 3), (2, 3, 4)
 OLD, NEW = (str(Path(__file__).parent / "names" / name) for name in ("old.txt", "new.json"))
@@ -218,6 +221,73 @@ CASES = {
 @pytest.mark.parametrize("name", [*TRANSFORMS, *MERGES])
 def test_every_transform_is_tried(name):
     assert name in CASES
+
+
+def misfits(shapes):
+    """Yield inputs that a case was not made for: without axes, empty, of sizes that do not divide, of more axes, too few."""
+    yield tuple(() for _ in shapes)
+    yield tuple((0,) * max(1, len(shape)) for shape in shapes)
+    yield tuple((*shape[:-1], 0) if shape else (0,) for shape in shapes)
+    yield tuple(tuple(size + 1 for size in shape) or (7,) for shape in shapes)
+    yield tuple(tuple(2 * size + 1 for size in shape) or (1,) for shape in shapes)
+    yield tuple((1, *shape) for shape in shapes)
+    yield tuple(shape[1:] for shape in shapes)
+    yield (*shapes[:-1], (*shapes[-1], 2))
+    yield (*shapes, shapes[-1])
+    yield shapes[:-1] or shapes[:1]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_does_not_fit_is_refused_by_the_plan(name):
+    """What a plan accepts can be computed and has the planned shape: nothing is found out while values are written."""
+    kind = {**TRANSFORMS, **MERGES, "mean_along": TRANSFORMS["mean"]}[name]
+    refused = 0
+    for arguments, given, _, *wanted in CASES[name]:
+        for shapes in misfits(given):
+            dtypes = [*LEADING.get(name, ()), *["float32"] * len(shapes)][: len(shapes)]
+            goals = [Goal(wanted[0])] if wanted else [Goal(), Goal(shapes[0])] if shapes else [Goal()]
+            for goal in goals:
+                try:
+                    step = kind.parse(arguments)
+                    shape, dtype = infer([step], list(shapes), dtypes, goal)
+                except TransformError as error:
+                    assert error.what
+                    refused += 1
+                    continue
+                arrays = [np.ones(s, numpy_dtype(d)) for s, d in zip(shapes, dtypes, strict=True)]
+                result = apply_chain([step], arrays, goal)
+                assert (result.shape, result.dtype) == (shape, numpy_dtype(dtype)), (arguments, shapes)
+    assert refused
+
+
+WORSE = [float("nan"), float("inf"), -1, 2, -(2**70), 2**70, 10**9, True, None, "", "x", [], [[]], {}, {"x": 1}, [None]]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_arguments_that_mean_nothing_are_refused_by_the_recipe(name):
+    """Each argument in turn becomes something else: it is refused in words, or it can be planned and computed."""
+    kind = {**TRANSFORMS, **MERGES, "mean_along": TRANSFORMS["mean"]}[name]
+    refused = 0
+    for arguments, shapes, _, *wanted in CASES[name]:
+        named = (
+            [{**arguments, key: bad} for key in arguments for bad in WORSE] if isinstance(arguments, dict) else WORSE
+        )
+        dtypes = [*LEADING.get(name, ()), *["float32"] * len(shapes)][: len(shapes)]
+        goal = Goal(wanted[0]) if wanted else Goal()
+        for written in named:
+            try:
+                step = kind.parse(written)
+                shape, dtype = infer([step], list(shapes), dtypes, goal)
+                if math.prod(shape) > 10**6:
+                    continue
+                arrays = [np.ones(s, numpy_dtype(d)) for s, d in zip(shapes, dtypes, strict=True)]
+            except (TransformError, TransferError):
+                refused += 1
+                continue
+            with np.errstate(all="ignore"):
+                result = apply_chain([step], arrays, goal)
+            assert (result.shape, result.dtype) == (shape, numpy_dtype(dtype)), written
+    assert refused
 
 
 def laws_of(name, cases):

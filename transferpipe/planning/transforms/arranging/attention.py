@@ -129,7 +129,8 @@ class UnfuseQkv(Transform):
         """See `Transform`."""
         shape = arrays[0].shape
         axis = self.axis % len(shape)
-        cut = arrays[0].reshape(*shape[:axis], self.heads.units, -1, *shape[axis + 1 :])
+        units = self.heads.units
+        cut = arrays[0].reshape(*shape[:axis], units, shape[axis] // units, *shape[axis + 1 :])
         return np.take(cut, self.heads.places(self.part), axis=axis).reshape(self.shape([shape]))
 
     def shape_before(self, after: PartialShape) -> PartialShape | None:
@@ -202,7 +203,8 @@ class FuseQkv(Transform):
         whole = np.concatenate(arrays, axis=axis)
         if heads.order == "concat":
             return whole
-        cut = whole.reshape(*shapes[0][:axis], heads.units, -1, *shapes[0][axis + 1 :])
+        size = whole.shape[axis] // heads.units  # -1 means nothing where another axis is empty
+        cut = whole.reshape(*shapes[0][:axis], heads.units, size, *shapes[0][axis + 1 :])
         back = np.argsort([place for part in _PARTS for place in heads.places(part)])
         return np.take(cut, back, axis=axis).reshape(whole.shape)
 
