@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from measure import Row, add_result_options, alone, compared, pairs, report, run_once
@@ -189,6 +190,35 @@ target: {{path: {folder}/base.safetensors}}
 mapping: {{all: {{to: '.*', from: ['base:\\0', 'one:\\0', 'two:\\0'], merge: {merge}}}}}
 save: {{path: out.safetensors}}
 """
+
+
+MAKE_STACKED = """
+import json, struct, sys
+size, head = 128 << 20, {"__metadata__": {"format": "pt"}}
+for i in range(32):
+    place = {"shape": [4096, size // 4096 // 4], "data_offsets": [size * i, size * (i + 1)]}
+    head[f"model.layers.{i}.weight"] = {"dtype": "F32", **place}
+text = json.dumps(head).encode()
+text += b" " * (-len(text) % 8)
+with open(f"{sys.argv[1]}/deep.safetensors", "wb") as file:  # zeros, of which the disk holds none
+    file.write(struct.pack("<Q", len(text)) + text)
+    file.truncate(8 + len(text) + 32 * size)
+"""
+STACKED = r"""
+target: {{like: {folder}/deep.safetensors, repeat: {{'model/layers/(\d+)': '0-23, 8-31'}}}}
+unmatched: keep
+save: {{path: out.safetensors}}
+"""
+
+
+def stacked(folder):
+    """Yield how long 48 layers of 6 GiB take of a file with 32 of 4 GiB, verified and flushed; then the memory."""
+    subprocess.run([sys.executable, "-c", MAKE_STACKED, str(folder)], check=True)
+    (folder / "recipes" / "stacked.yaml").write_text("# @package _global_" + STACKED.format(folder=folder))
+    run = run_once(transferpipe("run", "recipe=stacked", "hydra.run.dir=out"), folder)
+    clean(folder)()
+    (folder / "deep.safetensors").unlink()
+    yield replace(alone("48 layers of a file of 32, 4 GiB", [run]), most_megabytes=300)
 
 
 def merges(folder, count):
