@@ -101,3 +101,17 @@ def test_a_flipped_byte_of_a_value_fails_the_proof(files, monkeypatch):
 
 def test_without_a_change_it_passes(files, monkeypatch):
     assert transfer(files, monkeypatch, lambda _: None).verdict.weights == "pass"
+
+
+def test_a_checksum_that_is_not_that_of_the_weights(files, monkeypatch):
+    """Found while the values are compared: they, and all between them, are as they should be, only the directory is not."""
+
+    def change(path):
+        with zipfile.ZipFile(path) as archive:
+            crc = archive.getinfo("model.weights.h5").CRC.to_bytes(4, "little")
+        data = path.read_bytes()
+        assert data.count(crc) == 2  # before the member, and in the directory at the end
+        path.write_bytes(data.replace(crc, bytes(byte ^ 1 for byte in crc)))
+
+    with pytest.raises(tp.VerificationError, match="is damaged: its checksum is"):
+        transfer(files, monkeypatch, change)
