@@ -7,7 +7,9 @@ of the test suite.
 
 import argparse
 import json
+import pickle
 import statistics
+import struct
 import sys
 import tempfile
 import zipfile
@@ -190,6 +192,61 @@ def orbax(folder, values):
     return folder
 
 
+def flax(folder, values):
+    """Write what `flax.serialization` writes of a flat tree."""
+    with (folder / "x.msgpack").open("wb") as file:
+        file.write(b"\xdf" + struct.pack(">I", len(values)))
+        for name, value in values.items():
+            shape = b"".join(b"\xce" + struct.pack(">I", n) for n in value.shape)
+            head = (
+                b"\x93"
+                + bytes([0x90 | value.ndim])
+                + shape
+                + b"\xa7float32"
+                + b"\xc6"
+                + struct.pack(">I", value.nbytes)
+            )
+            key = b"\xd9" + bytes([len(name)]) + name.encode()
+            file.write(key + b"\xc9" + struct.pack(">I", len(head) + value.nbytes) + b"\x01" + head)
+            value.tofile(file)
+    return folder / "x.msgpack"
+
+
+def gguf(folder, values):
+    """Write a GGUF file of float32, with a vocabulary of 100,000 tokens."""
+
+    def text(word):
+        return struct.pack("<Q", len(word)) + word.encode()
+
+    tokens = b"".join(text(f"token{k}") for k in range(100_000))
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(values), 1) + text("tokenizer.ggml.tokens")
+    head += struct.pack("<IIQ", 9, 8, 100_000) + tokens
+    at = 0
+    for name, value in values.items():
+        head += text(name) + struct.pack("<IQQIQ", 2, *reversed(value.shape), 0, at)
+        at += value.nbytes
+    with (folder / "x.gguf").open("wb") as file:
+        file.write(head + bytes(-len(head) % 32))
+        for value in values.values():
+            value.tofile(file)
+    return folder / "x.gguf"
+
+
+def pickled(folder, values):
+    """Write a pickle of a dict of arrays."""
+    with (folder / "x.pkl").open("wb") as file:
+        pickle.dump({name: value.copy() for name, value in values.items()}, file, protocol=4)
+    return folder / "x.pkl"
+
+
+def equinox(folder, values):
+    """Write arrays one after the other."""
+    with (folder / "x.eqx").open("wb") as file:
+        for value in values.values():
+            np.save(file, value)
+    return folder / "x.eqx"
+
+
 # Name of the format: what writes values into a folder and returns the path to open.
 WRITERS = {
     "keras": keras,
@@ -205,6 +262,10 @@ WRITERS = {
     "tfjs": tfjs,
     "onnx": onnx,
     "orbax": orbax,
+    "flax": flax,
+    "gguf": gguf,
+    "pickle": pickled,
+    "equinox": equinox,
 }
 
 

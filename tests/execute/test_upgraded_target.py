@@ -346,3 +346,42 @@ def test_the_manifest_and_the_plan_say_what_was_upgraded(tmp_path):
     assert plan["upgraded"] == list(result.plan.upgraded) and plan["upgraded"][0].startswith("d: hard_sigmoid")
     config = json.loads(zipfile.ZipFile(tmp_path / "made" / "model.keras").read("config.json"))
     assert config["class_name"] == "Sequential"
+
+
+def as_keras_3_0(folder, path):
+    """Rewrite an archive as Keras 3.0 wrote it: dtypes as words, no settings of later versions, groups without names."""
+    later = {"quantization_config", "renorm", "renorm_clipping", "renorm_momentum", "synchronized"}
+
+    def older(node):
+        if isinstance(node, dict):
+            if node.get("class_name") == "DTypePolicy":
+                return node["config"]["name"]
+            return {key: older(value) for key, value in node.items() if key not in later}
+        return [older(item) for item in node] if isinstance(node, list) else node
+
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(folder)
+    config = older(json.loads((folder / "config.json").read_text()))
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "metadata.json").write_text('{"keras_version": "3.0.5", "date_saved": "2024-02-20@00:00:00"}')
+    with h5py.File(folder / "model.weights.h5", "r+") as file:
+        file.visititems(lambda _, group: group.attrs.pop("name", None) and None)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("metadata.json", "config.json", "model.weights.h5"):
+            archive.write(folder / name, name)
+
+
+def test_a_model_of_the_first_keras_3_is_built_anew(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inside").mkdir()
+    inputs = keras.Input((6, 4))
+    x = keras.layers.BatchNormalization()(keras.layers.Conv1D(5, 2, activation="relu")(inputs))
+    x = keras.layers.Bidirectional(keras.layers.LSTM(3))(x)
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Dense(4)(x)))
+    model.set_weights([np.abs(rand(*w.shape)) for w in model.weights])
+    model.save("early.keras")
+    as_keras_3_0(tmp_path / "inside", "early.keras")
+    assert main(["run", "recipe=modernise", "source.path=early.keras", "hydra.run.dir=out"]) == 0
+    (found,) = (tmp_path / "out").glob("*.keras")
+    x = rand(3, 6, 4)
+    assert np.array_equal(keras.models.load_model(found)(x), model(x))
