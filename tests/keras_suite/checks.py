@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 from keras.src import tree
@@ -30,7 +31,7 @@ class Found:
         check: names, parameters, transfer, freezing.
         what: files and parts.
         status: right, wrong, refused, names (differ), warned (of a right transfer), crashed; said (a loss that is
-            Keras's), numbered (a file that holds no configuration, and weights that several names may have).
+            Keras's), own (a layer's own hook saves other numbers than its variables), numbered (a file that holds no configuration, and weights that several names may have).
         detail: what is wrong.
     """
 
@@ -210,12 +211,40 @@ def _numbered(weight):
 
 
 def check_parameters(subject):
-    """As many parameters, and trainable ones, as Keras counts."""
+    """As many parameters as Keras counts; a layer whose own `save_own_variables` saves others is counted as it saves."""
     catalog = tp.catalog(subject.model)
     # What LoRA adds is saved merged into the weight that it changes: no file holds it.
     ours = sum(w.size for w in catalog)
     theirs = sum(int(np.prod(w.shape)) for w in subject.model.weights if not w.name.startswith("lora_"))
-    return ("right", "") if ours == theirs else ("wrong", f"{ours} parameters for Keras's {theirs}")
+    if ours == theirs:
+        return "right", ""
+    with h5py.File(subject.file("a.weights.h5")) as file:
+        saved = numbers_in(file)
+    if ours == saved and hooked(subject.model):
+        return "own", f"its layers' own hooks save {saved} numbers for the {theirs} that Keras counts"
+    return "wrong", f"{ours} parameters for Keras's {theirs}"
+
+
+def numbers_in(file):
+    """Return how many numbers a `.weights.h5` file holds, the optimizer's left out."""
+    sizes = []
+
+    def note(name, node):
+        if isinstance(node, h5py.Dataset) and not name.startswith("optimizer"):
+            sizes.append(int(np.prod(node.shape)))
+
+    file.visititems(note)
+    return sum(sizes)
+
+
+def hooked(model):
+    """Tell whether layers of classes that are not Keras's save what they like."""
+    layers = model._flatten_layers()
+    return any("save_own_variables" in c.__dict__ for x in layers for c in type(x).__mro__ if _is_of_a_test(c))
+
+
+def _is_of_a_test(layer_class):
+    return layer_class.__module__.endswith("_test")
 
 
 def check_transfer(subject, source, target, out):

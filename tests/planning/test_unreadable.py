@@ -26,6 +26,13 @@ def planned(layout="torch", left=LEFT, **keys):
     return make_plan(recipe, {"source": source}, structure(TARGET), {"source": "s", "target": "t"}, {"source": layout})
 
 
+def test_what_may_be_kept_is_kept_with_a_warning():
+    plan = planned(unmatched="same_name_or_keep")
+    assert "fc/kernel" in [k.target for k in plan.kept]
+    (warning,) = (w for w in plan.warnings if w.code == "unreadable")
+    assert "fc/weight is int4" in warning.text
+
+
 HEAD = {"head": {"to": "head/kernel"}}
 
 
@@ -52,7 +59,6 @@ def test_ignore_expects_it():
         ({"mapping": {"a": {"to": "fc/kernel", "from": "fc/weight"}}, "unmatched": "keep"}, "mapping.a"),
         ({"mapping": {"a": {"to": "fc/.*"}}, "unmatched": "keep"}, "mapping.a"),
         ({"unmatched": "same_name"}, "unmatched"),
-        ({"unmatched": "same_name_or_keep"}, "unmatched"),
     ],
 )
 def test_whoever_asks_for_it_is_refused(keys, where):

@@ -297,10 +297,10 @@ def _settle_same_name(recipe: Recipe, name: str, fates: Fates, pairing: Pairing)
         what = f"{name} is in several sources: {', '.join(t.source for t in found)}"
         fix = f"give it a rule: {{to: '{name}', from: '{found[0].source}:{found[0].names[0]}'}}"
         fates.problems.add("unmatched", what, fix)
+    elif recipe.unmatched == "same_name_or_keep":  # of what cannot be read, a warning says so
+        fates.keep([name], UNMATCHED_RULE, "no rule")
     elif any(_refuse_unreadable(name, alias, pairing) for alias in fates.sources):
         return
-    elif recipe.unmatched == "same_name_or_keep":
-        fates.keep([name], UNMATCHED_RULE, "no rule")
     elif unclear := next((u for c in fates.sources.values() if (u := unclear_names(layer, layer, c))), None):
         what, fix = unclear
         fates.problems.add("unmatched", f"no source has a weight called {name}: {what}", fix)

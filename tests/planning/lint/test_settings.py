@@ -497,3 +497,52 @@ def test_a_reshape_to_more_positions_follows_from_a_larger_image(shape, reshaped
     rule = {"c": {"to": "c"}, "d": {"to": "d/bias"}}
     found = plan_between(source, target, rule, unmatched="keep")
     assert ("between-differs" in warned(found)) is differs
+
+
+def attending(**call):
+    inputs = keras.Input((6, 4))
+    return keras.Model(inputs, kl.MultiHeadAttention(2, 3, name="m")(inputs, inputs, **call), name="inner")
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_attention_is_called_with(nested):
+    def model(**call):
+        inputs = keras.Input((6, 4))
+        return keras.Model(inputs, attending(**call)(inputs)) if nested else attending(**call)
+
+    plan = plan_between(model(use_causal_mask=True), model())
+    assert "use_causal_mask True -> False" in warned(plan)["settings-differ"]
+    assert warned(plan_between(model(use_causal_mask=True), model(use_causal_mask=True))) == {}
+
+
+@keras.saving.register_keras_serializable("own_settings")
+class OwnDense(kl.Dense):
+    """A Dense of somebody's own."""
+
+
+def test_a_class_of_the_users_own_has_settings_of_known_names():
+    def model(**settings):
+        return row(OwnDense(4, name="d", **settings))
+
+    plan = plan_between(model(activation="relu"), model(activation="tanh"))
+    assert "d: activation relu -> tanh" in warned(plan)["settings-differ"]
+    assert plan.settings.not_compared == {"settings of an unknown class": 1}  # what else it does is not known
+    same = plan_between(model(activation="relu"), model(activation=keras.activations.relu))
+    assert warned(same) == {}
+    assert warned(plan_between(model(activation="relu"), row(dense(activation="relu")))) == {}
+
+
+def test_axes_of_one_place_that_a_flatten_takes_away():
+    def model(*parts):
+        return chain(conv(), *parts, dense())
+
+    kept = model(kl.GlobalAveragePooling2D(keepdims=True), kl.Flatten())
+    assert warned(plan_between(kept, model(kl.GlobalAveragePooling2D()))) == {}
+    assert "between-differs" in warned(plan_between(kept, model(kl.GlobalMaxPooling2D())))
+
+
+def test_inputs_of_one_shape_that_one_model_transposes():
+    turned, plain = row(kl.Permute((2, 1)), kl.Flatten(), dense()), row(kl.Flatten(), dense())
+    assert "Permute" in warned(plan_between(turned, plain))["between-differs"]
+    # Inputs of another shape may have been transposed before they went in.
+    assert warned(plan_between(turned, row(kl.Flatten(), dense(), shape=(4, 5)))) == {}

@@ -201,7 +201,8 @@ def simplify(steps: Iterable[GraphStep], network: Network) -> list[GraphStep]:
         if before and here.function.kind == "Reshape" and before.function.kind in ("Flatten", "Reshape"):
             found[-1] = here
             continue
-        if before and here.function.kind == "Flatten" and _gives_row(before.function):
+        if before and here.function.kind == "Flatten" and before.function.kind.startswith("Global"):
+            found[-1] = GraphStep(before.node, _without_axes(before.function))
             continue
         if before and before.function.kind == here.function.kind == "Rescaling" and (both := _composed(before, here)):
             found[-1] = both
@@ -232,8 +233,12 @@ def _flat(step: GraphStep, network: Network) -> GraphStep | None:
     return step
 
 
-def _gives_row(function: LayerFunction) -> bool:
-    return function.kind.startswith("Global") and not function.settings.get("keepdims")
+def _without_axes(function: LayerFunction) -> LayerFunction:
+    """Return a pooling over whole maps that keeps no axes of them, which is what a Flatten behind it makes of it."""
+    settings = function.settings
+    return (
+        dataclasses.replace(function, settings={**settings, "keepdims": False}) if "keepdims" in settings else function
+    )
 
 
 def _composed(first: GraphStep, second: GraphStep) -> GraphStep | None:

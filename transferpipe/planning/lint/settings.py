@@ -129,6 +129,8 @@ class _SettingsComparison:
         if pair.target not in self.target.network.by_name:
             return _TARGET_TELLS_NOT
         if not (theirs.known and ours.known):
+            if theirs.kind == ours.kind and not (theirs.known or ours.known):
+                self._of_own_class(pair)
             return _UNKNOWN
         self._settings(pair, theirs, ours)
         for outer in pair.outer:
@@ -137,6 +139,16 @@ class _SettingsComparison:
             )
             self._settings(inner, inner.source_function, inner.target_function)
         return ""
+
+    def _of_own_class(self, pair: ComparedPair) -> None:
+        """Compare the settings of a user's own class that have names of Keras's; what others do is not known."""
+        theirs, ours = pair.source_function.settings, pair.target_function.settings
+        sides = (self.source, pair.source), (self.target, pair.target)
+        if all(any(n.name.startswith(f"{name}/") for n in side.network.nodes) for side, name in sides):
+            return  # they hand them to layers inside, which are compared
+        for key in sorted(theirs.keys() & ours.keys()):
+            if not same_value(theirs[key], ours[key]):
+                self._note(pair, key, theirs[key], ours[key])
 
     def _settings(self, pair: ComparedPair, theirs: LayerFunction, ours: LayerFunction) -> None:
         normalizes = theirs.kind.endswith("Normalization")
@@ -280,14 +292,25 @@ class _SettingsComparison:
             one, two = self._first_activation(first, one, two)
         else:
             kinds = [{s.function.kind for s in steps} for steps in (one, two)]
-            one = [s for s in one if s.function.kind not in _ENCODERS or s.function.kind in kinds[1]]
-            two = [s for s in two if s.function.kind not in _ENCODERS or s.function.kind in kinds[0]]
+            # What both take has one shape: then nothing was transposed before it went in.
+            inside = {"Permute"} if self._take_alike(theirs, ours) else set()
+            one = [s for s in one if s.function.kind not in _ENCODERS - inside or s.function.kind in kinds[1]]
+            two = [s for s in two if s.function.kind not in _ENCODERS - inside or s.function.kind in kinds[0]]
         converted = pair.converted or (first is not None and first.converted)
         kinds_of = [[without_rank(s.function.kind) if converted else s.function.kind for s in x] for x in (one, two)]
         if kinds_of[0] == kinds_of[1]:
             self._step_by_step(pair, one, two)
         elif all(s.function.known for s in (*one, *two)):
             self._note(pair, "between", describe(one), describe(two))
+
+    def _take_alike(self, theirs: Path, ours: Path) -> bool:
+        """Tell whether two paths begin with inputs of one known shape whose axes differ in size."""
+        firsts = [p.steps[0].node if p.steps else "" for p in (theirs, ours)]
+        shapes = {
+            s: _shape(side, f) if f else () for s, side, f in zip("to", (self.source, self.target), firsts, strict=True)
+        }
+        known = [s[1:] for s in shapes.values()]
+        return known[0] == known[1] and None not in known[0] and len(set(known[0])) == len(known[0]) > 1
 
     def _first_activation(
         self, first: ComparedPair, one: list[GraphStep], two: list[GraphStep]

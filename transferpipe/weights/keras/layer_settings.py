@@ -83,6 +83,7 @@ _OF_LOOP = ("go_backwards", "time_major", "return_sequences")
 _GATED = {**_RNN, "recurrent_activation": _NOT_TOLD}
 _POOL = {"pool_size": 2, "strides": None, **_PLACED}
 _LOOKUP = {"num_oov_indices": 1, "mask_token": None, "invert": False, "output_mode": "int"}
+_CALLED = {"use_causal_mask": _NOT_TOLD}  # an argument of the call, which the graph tells
 # Axes of a map: sequences, images, volumes. Keras has no layers of more.
 _RANKS = (1, 2, 3)
 
@@ -109,6 +110,7 @@ _TABLE: dict[str, dict[str, Any]] = {
     "Bidirectional": {"merge_mode": "concat"},
     "TimeDistributed": {},
     "MultiHeadAttention": {
+        **_CALLED,
         "num_heads": _NOT_TOLD,
         "key_dim": _NOT_TOLD,
         "value_dim": None,
@@ -117,14 +119,15 @@ _TABLE: dict[str, dict[str, Any]] = {
         "sliding_window": None,
     },
     "GroupedQueryAttention": {
+        **_CALLED,
         "head_dim": _NOT_TOLD,
         "num_query_heads": _NOT_TOLD,
         "num_key_value_heads": _NOT_TOLD,
         "use_gate": False,
         "sliding_window": None,
     },
-    "Attention": {"use_scale": False, "score_mode": "dot"},
-    "AdditiveAttention": {"use_scale": True},
+    "Attention": {**_CALLED, "use_scale": False, "score_mode": "dot"},
+    "AdditiveAttention": {**_CALLED, "use_scale": True},
     # Without weights.
     **{f"{kind}Pooling{n}D": _POOL for n in _RANKS for kind in ("Max", "Average")},
     **{
@@ -218,7 +221,7 @@ def keras_function(node: Node, network: Network) -> LayerFunction:
     if "arguments" in node.settings:
         return _operation(node, version)
     if kind not in _TABLE:
-        return LayerFunction(node.layer_class, activation=None, known=False)
+        return LayerFunction(node.layer_class, _of_any_class(settings, version), activation=None, known=False)
     found = _told_settings(node, settings, network.keras_version)
     activation: str | None = LINEAR
     if _OUTPUT_ACTIVATION.fullmatch(kind):
@@ -227,6 +230,15 @@ def keras_function(node: Node, network: Network) -> LayerFunction:
     if re.fullmatch(r"(Depthwise|Separable)?Conv\dD", kind) and (sizes := _sizes(kind, settings)):
         found["kernel_size"] = sizes
     return LayerFunction(_TO_DENSE.get(kind, kind), found, activation)
+
+
+def _of_any_class(settings: Mapping[str, Any], version: tuple[int, ...] | None) -> dict[str, Any]:
+    """Return those settings of a class of the user's own whose names mean the same in every class."""
+    found = {k: settings[k] for k in _ANYWHERE if type(settings.get(k)) in (bool, int, float, str)}
+    for key in ("activation", "recurrent_activation"):
+        if key in settings and (spelled := spell_activation(settings[key], version)) is not None:
+            found[key] = spelled
+    return found
 
 
 def _told_settings(node: Node, settings: Mapping[str, Any], keras_version: str | None) -> dict[str, Any]:
@@ -247,6 +259,18 @@ def _told_settings(node: Node, settings: Mapping[str, Any], keras_version: str |
 
 
 _TO_DENSE = {"EinsumDense": "Dense"}
+# Settings whose names a class of the user's own has for what Keras's mean by them, foremost a subclass of Dense.
+_ANYWHERE = (
+    "strides",
+    "padding",
+    "dilation_rate",
+    "groups",
+    "epsilon",
+    "go_backwards",
+    "merge_mode",
+    "num_heads",
+    "equation",
+)
 
 
 def _kind(layer_class: str) -> tuple[str, bool]:

@@ -22,6 +22,9 @@ _HELD = frozenset(
 )
 # No real model is nested as deeply; a file that is must not exhaust the stack.
 _DEEPEST = 50
+_MASKING = frozenset(
+    ["MultiHeadAttention", "GroupedQueryAttention", "GroupQueryAttention", "Attention", "AdditiveAttention"]
+)
 _CONSTANT = "_CONSTANT_VALUE"
 
 Names = tuple[str | None, ...]
@@ -86,10 +89,21 @@ def node_of(layer: Config, name: str, inputs: Names = ()) -> Node:
     calls = _first_call(layer)
     if set(settings) <= {"name"} or "function" in settings:  # an operation such as `x + 1`, which has no settings
         settings["arguments"] = _constants(calls, 0)
+    if calls and class_of(layer) in _MASKING:
+        settings["use_causal_mask"] = _is_switched_on("use_causal_mask", calls, 0)
     known = tuple(i for i in inputs if i is not None)
     shapes = _input_shapes(layer, calls)
     told = shapes if len(shapes) == len(known) or not known else ()
     return Node(name, class_of(layer), settings, known, told, _calls(layer))
+
+
+def _is_switched_on(key: str, call: Any, depth: int) -> bool:
+    """Tell whether a layer is called with this argument and a true value."""
+    if depth > _DEEPEST:
+        return False
+    if isinstance(call, Mapping):
+        return call.get(key) is True or any(_is_switched_on(key, v, depth + 1) for v in call.values())
+    return isinstance(call, list) and any(_is_switched_on(key, v, depth + 1) for v in call)
 
 
 def _calls(layer: Config) -> int:
