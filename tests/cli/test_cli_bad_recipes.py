@@ -27,6 +27,9 @@ TARGET = "target: {_target_: transferpipe.zoo.small_mlp}\nunmatched: keep\n"
             ["line 1: expected the node content, but found '?'", "quote strings that contain special characters"],
         ),
         ("defaults: [/nothing]\n" + TARGET, ["there is no file 'nothing'"]),
+        ('source: {path: "a\\uD800"}\n' + TARGET, ["mine.yaml, line 1: a text has half a character in it"]),
+        (TARGET + "name: !!binary aGFsbG8=\n", ["mine.yaml, line 3: the tag tag:yaml.org,2002:binary makes an object"]),
+        (TARGET + "ignore: !!set {a, b}\n", ["mine.yaml, line 3: the tag tag:yaml.org,2002:set"]),
         ("# nothing but a comment\n", ["target: a target is required"]),
         ("# @package elsewhere\n" + TARGET, ["`# @package elsewhere`", "write `# @package _global_`"]),
         (TARGET + "name: '${'\n", ["name: no viable alternative at input '${'"]),
@@ -58,6 +61,8 @@ def test_broken(refuses, recipe, text, words):
             ["mine.yaml, line 3: save.path: '../model.keras' leaves the run folder"],
         ),
         (TARGET + "source: {path: 'http://127.0.0.1/m.keras'}\n", ["source.path: 127.0.0.1 is this machine"]),
+        (TARGET + 'save: {path: "a\\u202Eb.keras"}\n', ["mine.yaml, line 3: save.path: ", "cannot be shown"]),
+        (TARGET + "freeze: ['${oc.env:HOME}']\n", ["mine.yaml, line 3: freeze.0: reads the environment"]),
         (TARGET + "name: ${oc.env:HOME}\n", ["reads the environment with ${oc.env:...}"]),
         (TARGET + "name: '${oc.env:NOT_THERE,default}'\n", ["reads the environment"]),
         (TARGET + "seed: '${oc.decode:${oc.env:HOME}}'\n", ["reads the environment"]),
@@ -170,3 +175,18 @@ def test_an_absolute_path_from_the_command_line(cli, recipe, here, key):
     chosen = recipe(TARGET + "save: {path: /proc/no.keras}\n")
     assert cli("run", chosen, f"{key}={here}/outside.keras").status == 0
     assert (here / "outside.keras").is_file()
+
+
+@pytest.mark.parametrize(
+    "sweep",
+    [
+        "axes: {'hydra.run.dir': [a, b]}",
+        "variants: {one: {'+hydra.callbacks.c._target_': os.getcwd}}",
+        "variants: {one: {hydra/launcher: joblib}}",
+        "axes: {seed: [1, 2]}, when: {seed: {hydra.searchpath: a}}",
+    ],
+)
+def test_what_a_recipes_sweep_may_not_vary(refuses, recipe, sweep):
+    refuses(
+        5, ["sweep", recipe(TARGET + f"sweep: {{{sweep}}}\n")], "mine.yaml, line 3: sweep.", "cannot set keys of hydra"
+    )

@@ -121,6 +121,8 @@ def _check_save_path(path: str, key: str, inner: Fields, absolute: bool) -> None
         inner.note(key, what, "add one; a SavedModel is a folder, whose name has none")
     elif PurePath(path).name == output_of(path).suffix:
         inner.note(key, f"{path!r} is a suffix without a name", f"such as model{PurePath(path).name}")
+    if not path.isprintable():
+        inner.refuse(key, f"{path!r} has characters that cannot be shown", "take it out")
     if path.startswith("~"):
         inner.refuse(key, f"{path!r} begins with ~, which is not expanded here", "write the folder out")
     if _ELSEWHERE.match(path) or "\\" in path:

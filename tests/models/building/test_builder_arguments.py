@@ -72,6 +72,7 @@ def test_a_bomb_is_refused_before_keras_sees_it(files, tmp_path):
         ("keras.applications.VGG16", {"classes": 10**12}, UnsafeError),
         ("keras.applications.VGG16", {"input_shape": [10**9, 32, 3]}, UnsafeError),
         ("keras.applications.VGG16", {"alpha": float("inf")}, UnsafeError),
+        ("keras.applications.VGG16", {"input_shape": [10**6, 10**6, 3]}, UnsafeError),
         ("keras_hub.models.Backbone.from_preset", {"preset": "file:///etc"}, UnsafeError),
         ("keras_hub.models.Backbone.from_preset", {"preset": "gs://bucket/x"}, UnsafeError),
         ("keras_hub.models.Backbone.from_preset", {"preset": "https://example.org/x"}, UnsafeError),

@@ -21,6 +21,7 @@ _MOST_DIGITS = 400
 _NUMBER = re.compile(r"[-+]?(?:0[xob])?[\da-fA-F_:.]+")
 # A key of Hydra's, a choice of its files, or a place below it, as in `hydra`, `override /hydra/launcher`, `base@hydra`.
 _HYDRA = re.compile(r"(?:.*[@/ ])?(?:_global_\.)?hydra(?:[./@].*)?", re.DOTALL)
+_TAGS = {None, "!", *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq"))}
 LOADER = yaml.SafeLoader  # the parser that OmegaConf uses: the faster one differs in what it accepts
 
 
@@ -127,6 +128,7 @@ def _check_events(events: Iterator[yaml.Event], path: Path) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             if len(open_nodes) == 1 and not isinstance(event, yaml.MappingStartEvent):
                 raise RecipeError(_no_mapping(path, "a list"))
+            _check_tag(event, path)
             open_nodes.append(_Node(event.anchor))
             _check_levels(len(open_nodes) - 1, path)
             continue
@@ -136,6 +138,7 @@ def _check_events(events: Iterator[yaml.Event], path: Path) -> None:
             done = _meaning(event, known, open_nodes, path)
         elif isinstance(event, yaml.ScalarEvent):
             done = _Node(event.anchor)
+            _check_tag(event, path)
             _check_scalar(event, path)
             if len(open_nodes) == 1 and event.value:
                 raise RecipeError(_no_mapping(path, f"the text {event.value[:40]!r}"))
@@ -146,10 +149,19 @@ def _check_events(events: Iterator[yaml.Event], path: Path) -> None:
         _add(open_nodes[-1], done, path)
 
 
+def _check_tag(event: yaml.CollectionStartEvent | yaml.ScalarEvent, path: Path) -> None:
+    """Refuse what is to become an object, bytes or a set: a recipe has texts, numbers, lists and mappings."""
+    if event.tag not in _TAGS:
+        where = f"{shown(path)}, line {event.start_mark.line + 1 if event.start_mark else 1}"
+        raise RecipeError(Problem(where, f"the tag {event.tag[:80]} makes an object of a value", "take it out"))
+
+
 def _check_scalar(event: yaml.ScalarEvent, path: Path) -> None:
     where = f"{shown(path)}, line {event.start_mark.line + 1 if event.start_mark else 1}"
     if "\0" in event.value:
         raise RecipeError(Problem(where, "a text has a zero byte in it", "take it out"))
+    if any("\ud800" <= character <= "\udfff" for character in event.value):
+        raise RecipeError(Problem(where, "a text has half a character in it, a surrogate of UTF-16", "take it out"))
     if event.implicit[0] and len(event.value) > _MOST_DIGITS and _NUMBER.fullmatch(event.value):
         raise RecipeError(Problem(where, f"a number has {len(event.value):,} digits", "write smaller values"))
 

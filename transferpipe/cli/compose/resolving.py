@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -39,7 +40,7 @@ def resolve(job: DictConfig, config: DictConfig | None = None) -> Mapping[str, A
     except (OmegaConfBaseException, TransferError, RecursionError) as error:
         ours = find_cause(error, TransferError)
         if ours is not None:
-            key = str(getattr(error, "full_key", "") or "")
+            key = re.sub(r"\[(\d+)\]", r".\1", str(getattr(error, "full_key", "") or ""))
             raise type(ours)(
                 [replace(p, where=key) if key and p.where == WHOLE else p for p in ours.problems]
             ) from error

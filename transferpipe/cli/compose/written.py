@@ -59,14 +59,14 @@ def locate_problems(composer: Composer, problems: Sequence[Problem], overrides: 
             yield problem
             continue
         files = [*_files(composer, overrides)] if files is None else files
-        if not _KEY.fullmatch(problem.where):
+        places = [p for file in files if (p := _in_file(problem.where, *file))] if _KEY.fullmatch(problem.where) else []
+        places += [p for override in overrides if (p := _in_override(problem.where, override))]
+        if not places:
             lines = (
                 f"{shown(path)}, line {line + 1}" for _, node, path in files for line in _naming(node, problem.where)
             )
             yield replace(problem, place=next(lines, ""))
             continue
-        places = [p for file in files if (p := _in_file(problem.where, *file))]
-        places += [p for override in overrides if (p := _in_override(problem.where, override))]
         longest = max((p.length for p in places), default=0)
         last = [p for p in places if p.length == longest][-1:]
         yield replace(problem, place=last[0].text) if last else problem

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -22,7 +23,7 @@ from transferpipe.cli.sweeps.expansion import (
     values_by_key,
 )
 from transferpipe.cli.transfer import check_name
-from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
+from transferpipe.errors import Problem, Problems, RecipeError, TransferError, UnsafeError
 from transferpipe.execute.prepare import prepare
 from transferpipe.interruption import raise_if_interrupted
 from transferpipe.planning.reading.read_recipe import read_recipe
@@ -46,6 +47,7 @@ _GROWING = (
     "sweep.when.",
 )
 
+_OF_HYDRA = re.compile(r"[+~]*hydra(?:[./@].*)?", re.DOTALL)
 # Where axes vary under a condition, most combinations are one: this many are looked at for each that may be left.
 _MOST_LEFT_OUT = 100
 
@@ -65,10 +67,31 @@ def read_sweep(composer: Composer, overrides: Sequence[str]) -> tuple[Composed, 
     with located(composer, given.fixed):
         base = _base(composer, given)
     with located(composer, base.overrides):
+        check_keys(base.sweep)
         settings = read_settings_of(base.sweep)
     said = {*values_by_key(given.fixed), *given.axes, *given.open}
     named = named_axes(composer, {key: values for key, values in settings.axes.items() if key not in said})
     return base, Axes(given.fixed, {**named.axes, **given.axes}, {**named.open, **given.open}), settings
+
+
+def check_keys(sweep: Mapping[str, Any]) -> None:
+    """Refuse what a sweep of a recipe would vary of Hydra's own part.
+
+    Raises:
+        UnsafeError: it names a key of hydra.
+    """
+    problems = Problems()
+    for part in ("axes", "variants", "when", "drop"):
+        for where, key in _keys_in(sweep.get(part), f"sweep.{part}"):
+            if _OF_HYDRA.fullmatch(key):
+                problems.refuse(where, f"a recipe cannot set keys of hydra, and {key!r} is one", "leave it out")
+    problems.raise_as(UnsafeError)
+
+
+def _keys_in(data: Any, where: str) -> Iterator[tuple[str, str]]:
+    for key, inner in data.items() if isinstance(data, Mapping) else enumerate(data) if isinstance(data, list) else ():
+        yield where, str(key)
+        yield from _keys_in(inner, where)
 
 
 def _may_add(override: str) -> str:

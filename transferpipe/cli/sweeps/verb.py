@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.cli.compose.composing import Composed, Composer
+from transferpipe.cli.compose.written import located
 from transferpipe.cli.sweeps.engines import Engine, engine_of, leave_missing_pages
 from transferpipe.cli.sweeps.expansion import Axes
 from transferpipe.cli.sweeps.left_out import left_out, report_broken, tell_stale, with_stale
@@ -62,7 +63,7 @@ def _sweep(arguments: Arguments) -> tuple[int, Mapping[str, Any] | None]:
         if engine.optimises:
             return _optimise(arguments, base, axes, settings)
         check_interval(axes)
-        with planning_progress() as on_progress:
+        with located(composer, base.overrides), planning_progress() as on_progress:
             found = plan_sweep(base, axes, settings, trusted, on_progress)
         if found.variants:
             whole = DRY_RUN in arguments.flags

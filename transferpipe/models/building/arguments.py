@@ -37,6 +37,7 @@ _PRESET = re.compile(r"(?:kaggle|hf|modelscope)://[\w./@-]+|[\w.-]+(?:/[\w.-]+)*
 _LOADED = (b"\x89HDF", b"PK\3\4")
 _MOST = 10**8
 _MOST_CONFIG = 1 << 26
+_MOST_SHAPE = 10**10  # of values a sample has: a hundred pictures of the largest cameras
 # Wider layers, and larger matrices, are those of vocabularies and of mistakes: what they come to is looked at first.
 _LARGE, _LARGE_MATRIX = 200_000, 5 * 10**8
 _UNKNOWN_MEMORY = 1 << 36
@@ -135,6 +136,9 @@ def _check_library(build: Build, key: str, value: Any, where: str) -> None:
         raise RecipeError(Problem(where, "must be a name, a file or null", "leave it out"))
     if isinstance(value, Mapping) and build.target.startswith(_APPLICATIONS):
         raise UnsafeError(Problem(where, "is a mapping, which Keras would make an object of", "leave it out"))
+    sizes = [n for n in value if isinstance(n, int)] if isinstance(value, list) else []
+    if math.prod(max(1, abs(n)) for n in sizes) > _MOST_SHAPE:
+        raise UnsafeError(Problem(where, f"{str(value)[:40]} is larger than any model needs", "leave it out"))
     for leaf in _leaves(_plain(value)):
         if isinstance(leaf, int | float) and key != "seed" and not (math.isfinite(leaf) and abs(leaf) <= _MOST):
             raise UnsafeError(Problem(where, f"{str(leaf)[:40]} is larger than any model needs", "leave it out"))
