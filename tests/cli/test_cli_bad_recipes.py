@@ -17,7 +17,7 @@ TARGET = "target: {_target_: transferpipe.zoo.small_mlp}\nunmatched: keep\n"
         ("target:\n\t_target_: x\n", ["recipes/mine.yaml, line 2: found character '\\t' that cannot start any token"]),
         (TARGET + "seed: 1\nseed: 2\n", ["recipes/mine.yaml, line 4: found duplicate key seed"]),
         (TARGET + "name: *nobody\n", ["recipes/mine.yaml, line 3: found undefined alias"]),
-        (TARGET + "name: !!python/object/apply:os.getcwd []\n", ["line 3: could not determine a constructor"]),
+        (TARGET + "name: !!python/object/apply:os.getcwd []\n", ["line 3: the tag tag:yaml.org,2002:python"]),
         (b"target: a\nname: \xff\n", ["recipes/mine.yaml, line 2: is not UTF-8 text: byte 0xff", "save it as UTF-8"]),
         ("- target\n", ["recipes/mine.yaml: holds a list, not a mapping"]),
         ("just words\n", ["recipes/mine.yaml: holds the text 'just words', not a mapping"]),

@@ -41,7 +41,7 @@ MEASUREMENTS = {
     "structures": Measurement(structures.measure_structures, 30, 10_000),
     "damaged": Measurement(damaged.measure_damaged, 8, 300),
     "together": Measurement(together.measure_together, 2, 100),
-    **{f"hostile-{name}": Measurement(partial(hostile.measure_hostile, name), 12, 10_000) for name in hostile.CORPORA},
+    **{f"hostile-{name}": Measurement(partial(hostile.measure_hostile, name), 8, 10_000) for name in hostile.CORPORA},
 }
 
 

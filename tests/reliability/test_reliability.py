@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks
 ROOT = Path(__file__).parents[2]
 
 
-HOSTILE = ["hostile-names"]
+HOSTILE = ["hostile-recipes", "hostile-names", "hostile-configurations"]
 
 
 @pytest.mark.parametrize(

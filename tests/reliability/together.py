@@ -27,7 +27,7 @@ def measure_together(folder: Path, most: int, drawn: random.Random) -> Iterator[
         time.sleep(drawn.uniform(0, 0.1))
         other = start(place.run("b"), place.folder)
         ends = [one.finish(), other.finish()]
-        faults = [f"status {e.status}: {e.err[-300:]}" for e in ends if e.status]
+        faults = [f"status {e.status}: {e.err[-300:]}" for e in ends if e.status != 0]
         verified = place.verify()
         kind = place.kind()
         if kind not in ("old", "new") or verified.status or (left := strays(place.out)):
@@ -46,7 +46,7 @@ def measure_together(folder: Path, most: int, drawn: random.Random) -> Iterator[
             for s in "ab"
         ]
         ends = [child.finish() for child in [start(r, place.folder) for r in run]]
-        faults = [f"status {e.status}: {e.err[-300:]}" for e in ends if e.status]
+        faults = [f"status {e.status}: {e.err[-300:]}" for e in ends if e.status != 0]
         if place.state() != {"a.safetensors": first, "b.safetensors": second} or strays(place.out):
             faults.append(f"{sorted(place.state())}, left {strays(place.out)}")
         row.count("both whole" if not faults else "not", faults, f"pair {number}")
@@ -72,7 +72,7 @@ def _measure_reads(folder: Path, most: int) -> Row:
             row.count("refused", [], str(error))
         time.sleep(0.02)  # so that several runs come between them
     os.kill(writer.pid, signal.SIGKILL)
-    if not (end := writer.finish()).is_killed:
+    if not (end := writer.finish(3600)).is_killed:
         row.count("the writer failed", [f"{end.status} {end.err[-300:]}"], "writer")
     return row
 

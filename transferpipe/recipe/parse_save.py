@@ -13,6 +13,8 @@ from transferpipe.recipe.parse_origin import parse_origin
 from transferpipe.recipe.parse_rules import compile_pattern, compile_template
 from transferpipe.recipe.sizes import parse_size
 
+# What most file systems take: limits.h(0p), PATH_MAX less what lies above, and NAME_MAX.
+_LONGEST, _LONGEST_NAME = 1000, 255
 # An address, or a path of another system.
 _ELSEWHERE = re.compile(r"[A-Za-z][\w+.-]*://?|[A-Za-z]:")
 
@@ -121,6 +123,8 @@ def _check_save_path(path: str, key: str, inner: Fields, absolute: bool) -> None
         inner.note(key, what, "add one; a SavedModel is a folder, whose name has none")
     elif PurePath(path).name == output_of(path).suffix:
         inner.note(key, f"{path!r} is a suffix without a name", f"such as model{PurePath(path).name}")
+    if len(path) > _LONGEST or len(name.encode(errors="replace")) > _LONGEST_NAME:
+        inner.note(key, f"{path[:40]!r}... has {len(path):,} characters", "choose a shorter name")
     if not path.isprintable():
         inner.refuse(key, f"{path!r} has characters that cannot be shown", "take it out")
     if path.startswith("~"):
