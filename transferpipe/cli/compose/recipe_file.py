@@ -21,7 +21,7 @@ _MOST_DIGITS = 400
 _NUMBER = re.compile(r"[-+]?(?:0[xob])?[\da-fA-F_:.]+")
 # A key of Hydra's, a choice of its files, or a place below it, as in `hydra`, `override /hydra/launcher`, `base@hydra`.
 _HYDRA = re.compile(r"(?:.*[@/ ])?(?:_global_\.)?hydra(?:[./@].*)?", re.DOTALL)
-_TAGS = {None, "!", *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq"))}
+_TAGS = {"!", *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq"))}
 LOADER = yaml.SafeLoader  # the parser that OmegaConf uses: the faster one differs in what it accepts
 
 
@@ -151,7 +151,7 @@ def _check_events(events: Iterator[yaml.Event], path: Path) -> None:
 
 def _check_tag(event: yaml.CollectionStartEvent | yaml.ScalarEvent, path: Path) -> None:
     """Refuse what is to become an object, bytes or a set: a recipe has texts, numbers, lists and mappings."""
-    if event.tag not in _TAGS:
+    if event.tag is not None and event.tag not in _TAGS:
         where = f"{shown(path)}, line {event.start_mark.line + 1 if event.start_mark else 1}"
         raise RecipeError(Problem(where, f"the tag {event.tag[:80]} makes an object of a value", "take it out"))
 
