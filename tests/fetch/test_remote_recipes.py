@@ -173,4 +173,4 @@ def test_a_page_in_place_of_a_file_is_named_by_its_address(server, here, capsys)
     server.files[FILE] = b"<!doctype html><title>Sign in</title>"
     assert main(["inspect", server.url(FILE)]) == 4
     err = capsys.readouterr().err
-    assert f"{server.url(FILE)}: is of no known format" in err
+    assert f"{server.url(FILE)}: is a web page, not the file that it tells of" in err
