@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from . import damaged, ended, mutations, structures, together
+from . import damaged, ended, mutations, structures, sweeps, together
 from .hostile import measured as hostile
 from .rows import Row, upper_bound
 
@@ -42,6 +42,7 @@ MEASUREMENTS = {
     "damaged": Measurement(damaged.measure_damaged, 8, 300),
     "together": Measurement(together.measure_together, 2, 100),
     **{f"hostile-{name}": Measurement(partial(hostile.measure_hostile, name), 8, 10_000) for name in hostile.CORPORA},
+    "sweeps": Measurement(sweeps.measure_sweeps, 2, 30),
 }
 
 

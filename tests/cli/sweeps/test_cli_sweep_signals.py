@@ -1,12 +1,19 @@
 """A signal ends a sweep wherever it arrives, also where the exception that it raises is lost; no variant is blamed."""
 
+import contextlib
+import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from sweeps import OUT, calls, results, rows
+
+from transferpipe.cli.sweeps.workers import Leader
 
 LOSING = {
     "caught": "try:\n        hit()\n    except BaseException:\n        pass",
@@ -114,3 +121,46 @@ def test_workers_of_a_killed_sweep_end_and_blame_no_variant(cli, here, words, mo
     (here / "quick").touch()
     assert cli(*ARGV).status == 0
     assert len(results(here / OUT)[0]) == 3
+
+
+def test_a_worker_that_starts_after_its_sweep_was_killed_begins_nothing(here):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as gone:
+        leader = {**asdict(Leader.here()), "pid": gone.pid, "started": "1"}
+        gone.kill()
+    folder = here / "v1"
+    folder.mkdir()
+    steering = {"deadline": None, "fail_fast": False, "retries": 0}
+    task = {"folder": str(folder), "trusted": [], "search": [], "leader": leader, "steering": steering}
+    argv = [sys.executable, "-m", "transferpipe.cli.sweeps.workers"]
+    ended = subprocess.run(argv, input=json.dumps(task), capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr, list(folder.iterdir())) == (1, "", [])
+
+
+def test_joblib_is_given_what_ends_workers_that_wait_when_their_sweep_is_killed(cli, here):
+    """They are there once joblib has started them, with nothing to do until the sweep, which is killed, says what."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    (here / "waits.py").write_text(
+        "import os, pathlib, sys, time\nimport joblib.externals.loky.process_executor as loky\n"
+        "from transferpipe.cli import main\nadd = loky._ExecutorManagerThread.add_call_item_to_queue\n"
+        "loky._ExecutorManagerThread.add_call_item_to_queue = lambda self: time.sleep(60)\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, "waits.py", *ARGV, "score=null", "hydra/launcher=processes", "hydra.launcher.n_jobs=2"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        _until(lambda: len(_working_in(here)) >= 3)
+        workers = _working_in(here) - {running.pid}
+        running.kill()
+    _until(lambda: not any(_alive(pid) for pid in workers), 30)
+
+
+def _working_in(folder):
+    """Return the processes whose working directory is `folder`, without those that only keep joblib's files."""
+    found = set()
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (
+                Path(os.readlink(place / "cwd")) == folder
+                and b"resource_tracker" not in (place / "cmdline").read_bytes()
+            ):
+                found.add(int(place.name))
+    return found - {os.getpid()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import os
 import threading
 import time
@@ -17,7 +18,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from transferpipe.cli.compose.composing import Composed
 from transferpipe.cli.compose.hydra_private import context_of, is_basic_launcher, is_basic_sweeper
 from transferpipe.cli.sweeps.expansion import as_override
-from transferpipe.cli.sweeps.workers import PAGE, Terms, leave_page, run_in_own_process, run_steered, run_task
+from transferpipe.cli.sweeps.workers import PAGE, Terms, end_with, leave_page, run_in_own_process, run_steered, run_task
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.interruption import raise_if_interrupted
 from transferpipe.sweep.running.job import (
@@ -32,6 +33,7 @@ from transferpipe.sweep.running.job import (
 )
 
 _POLL = 0.2  # seconds
+_JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
 QUIET = ("hydra.output_subdir=null", "hydra/job_logging=none")  # what Hydra would leave is there already
 
 
@@ -167,7 +169,17 @@ def _launch_once(composed: Composed, folders: Sequence[Path], terms: Terms) -> N
             task_function=functools.partial(run_task, terms),
             config=ours,
         )
+        if composed.config.hydra.launcher._target_ == _JOBLIB and _takes_initializers():
+            # A worker that waits for its first variant would not see for five minutes that the sweep was killed.
+            vars(launcher)["joblib"] |= {"initializer": end_with, "initargs": (terms.leader,)}
         launcher.launch(jobs, initial_job_idx=0)
+
+
+def _takes_initializers() -> bool:
+    """Tell whether joblib does, as it does from 1.5 on."""
+    from joblib import Parallel  # type: ignore[import-untyped]
+
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(Parallel.__init__).parameters.values())
 
 
 def leave_missing_pages(folders: Sequence[Path]) -> None:

@@ -37,7 +37,7 @@ class Leader:
     """The process that runs the sweep.
 
     Attributes:
-        host: the computer on which it runs.
+        host: the computer on which it runs, and in which of its spaces of process numbers (a container has its own).
         pid: its number there.
         started: when, as the system says it, for numbers are used again; empty where it does not say.
     """
@@ -49,7 +49,7 @@ class Leader:
     @classmethod
     def here(cls) -> Leader:
         """Return this process."""
-        return cls(socket.gethostname(), os.getpid(), _started(os.getpid()))
+        return cls(_host(), os.getpid(), _started(os.getpid()))
 
     def is_alive(self) -> bool:
         """Tell whether it lives, as seen from its own computer."""
@@ -57,8 +57,19 @@ class Leader:
 
     def is_watched_from_here(self) -> bool:
         """Tell whether this is another process that can see whether it lives."""
-        near = self.host == socket.gethostname() and self.is_alive()
+        near = self.host == _host() and self.is_alive()
         return self.pid != os.getpid() and (near or os.getppid() == self.pid)
+
+    def is_gone(self) -> bool:
+        """Tell whether it is known to have ended: it was seen on this computer, and is not there any more."""
+        return self.host == _host() and bool(self.started) and not self.is_alive()
+
+
+def _host() -> str:
+    try:
+        return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
 
 
 def _started(pid: int) -> str:
@@ -101,8 +112,7 @@ def run_task(terms: Terms, _: DictConfig) -> Any:
 def _run(folder: Path, terms: Terms) -> Result:
     from transferpipe.execute.open_recipe import keep_builds
 
-    if terms.leader.is_watched_from_here():
-        _end_with(terms.leader)
+    end_with(terms.leader)
     keep_builds()
     sys.path += [place for place in terms.search if place not in sys.path]  # the user's modules are found here as there
     _running.append(folder)
@@ -113,9 +123,19 @@ def _run(folder: Path, terms: Terms) -> Result:
         _running.remove(folder)
 
 
+def end_with(leader: Leader) -> None:
+    """Let this process end when `leader` is gone: a killed sweep leaves nothing running and blames no variant.
+
+    To be called before anything is begun: it may be gone already.
+    """
+    if leader.is_gone():
+        os._exit(1)
+    if leader.is_watched_from_here():
+        _watch(leader)
+
+
 @functools.cache
-def _end_with(leader: Leader) -> None:
-    """Let this process end when `leader` is gone: a killed sweep leaves nothing running and blames no variant."""
+def _watch(leader: Leader) -> None:
     is_child = os.getppid() == leader.pid
 
     def watch() -> None:

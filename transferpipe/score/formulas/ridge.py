@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+# Of the largest eigenvalue, whose rounding error, 1e-16 of it, is then at most a millionth of every denominator.
+_LEAST_COST = 1e-10
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,9 @@ def fit_ridge(
 
     The minimum of ``|rows @ w + b - onehot|^2 + p n |w|^2`` is, with the thin singular value decomposition
     ``centred rows = U S V^T``, ``w = V (S / (S^2 + p n)) U^T (onehot - mean)`` (Hoerl and Kennard, Technometrics 12,
-    1970). The offset b is not penalised. One decomposition serves all penalties.
+    1970). The offset b is not penalised. One decomposition serves all penalties: the eigenvalues S^2 and eigenvectors
+    of the smaller of ``R^T R`` and ``R R^T``, which take a tenth of the time of the singular values, where no penalty
+    is so small that their rounding would show.
 
     Args:
         rows: of shape (n, features).
@@ -75,10 +80,24 @@ def fit_ridge(
     centre = rows.mean(axis=0)
     onehot = np.eye(classes)[labels]
     frequency = onehot.mean(axis=0)
-    left, sizes, right = np.linalg.svd(rows - centre, full_matrices=False)
-    projected = left.T @ (onehot - frequency)
-    fits = []
-    for penalty in penalties:
-        weights = right.T @ ((sizes / (sizes**2 + penalty * len(rows)))[:, None] * projected)
-        fits.append(LinearClassifier(weights, frequency - centre @ weights))
-    return fits
+    costs = [penalty * len(rows) for penalty in penalties]
+    return [
+        LinearClassifier(weights, frequency - centre @ weights)
+        for weights in _minima(rows - centre, onehot - frequency, costs)
+    ]
+
+
+def _minima(rows: Floats, targets: Floats, costs: Sequence[float]) -> Iterator[Floats]:
+    """Yield, for each cost c, the weights w with the smallest ``|rows @ w - targets|^2 + c |w|^2``."""
+    is_tall = rows.shape[0] >= rows.shape[1]
+    squares, vectors = np.linalg.eigh(rows.T @ rows if is_tall else rows @ rows.T)
+    if min(costs) < _LEAST_COST * squares[-1]:
+        left, sizes, right = np.linalg.svd(rows, full_matrices=False)
+        projected = left.T @ targets
+        yield from (right.T @ ((sizes / (sizes**2 + cost))[:, None] * projected) for cost in costs)
+        return
+    squares = np.maximum(squares, 0)  # what rounding left of nothing
+    projected = vectors.T @ (rows.T @ targets if is_tall else targets)
+    for cost in costs:
+        found = vectors @ (projected / (squares + cost)[:, None])
+        yield found if is_tall else rows.T @ found

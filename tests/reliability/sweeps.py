@@ -1,0 +1,259 @@
+"""Sweeps of twelve variants that are killed, or lose a worker, at random times, and the same command once more."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from transferpipe.files.atomic import TEMPORARY
+from transferpipe.sweep.job import DONE, STARTED, read_result
+
+from .children import Child, End, command, start, warm
+from .rows import Row
+from .seeds import write_safetensors
+
+VARIANTS = 12
+RECIPE = """
+source: {path: m.safetensors}
+target: {path: m.safetensors}
+vars: {x: 0}
+mapping: {all: {to: ".*"}}
+edit: {probe: {at: a0/kernel, index: [0, 0], set: '${vars.x}'}}
+save: {path: out.npz}
+"""
+ENGINES = {
+    "joblib": ("hydra_plugins.hydra_joblib_launcher", ["hydra/launcher=processes", "hydra.launcher.n_jobs=2"]),
+    "submitit": ("hydra_plugins.hydra_submitit_launcher", ["hydra/launcher=slurm_here"]),
+}
+_WANTED = "0 repeated, 0 lost, 0 different, nothing left running or half done"
+_POLL = 0.01  # seconds
+_GONE = 10.0  # seconds that a worker has to see that its sweep is gone: it looks every second
+
+State = dict[str, tuple[int, int]]
+"""The file and the time of each result that says that its variant is done."""
+
+
+@dataclass
+class Sweeps:
+    """A folder in which sweeps of one recipe are run.
+
+    Attributes:
+        folder: it.
+        words: what every command says beside the recipe and what varies.
+        whole: what an undisturbed sweep came to: the digests of the files of each variant.
+        seconds: how long that took.
+        first: when its first variant was begun.
+        seen: of the case at hand, the results when they were first seen.
+        repeated: variants whose result was written over or is gone since.
+    """
+
+    folder: Path
+    words: list[str]
+    whole: dict[str, list[str]] = field(default_factory=dict)
+    seconds: float = 0
+    first: float = 0
+    seen: State = field(default_factory=dict)
+    repeated: set[str] = field(default_factory=set)
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    def run(self) -> Callable[[], int]:
+        varies = f"vars.x=range({VARIANTS})"
+        return command("sweep", "recipe=k", varies, "hydra.sweep.dir=out", *self.words)
+
+    def start_over(self) -> None:
+        shutil.rmtree(self.out, ignore_errors=True)
+        self.seen, self.repeated = {}, set()
+
+    def look(self) -> None:
+        """Compare the results that are there with those that were."""
+        here = {}
+        for folder in self.out.glob("v*"):
+            result = read_result(folder)
+            if result and result["status"] == DONE:
+                found = (folder / "result.json").stat()
+                here[folder.name] = (found.st_ino, found.st_mtime_ns)
+        self.repeated |= {key for key, known in self.seen.items() if here.get(key) != known}
+        self.seen = {**here, **self.seen}
+
+    def finish(self, child: Child) -> End:
+        """Wait for the end of a sweep, and look at its results meanwhile."""
+        while _is_at_work(child.pid):
+            self.look()
+            time.sleep(_POLL)
+        end = child.finish()
+        self.look()
+        return end
+
+    def moment(self, drawn: random.Random) -> tuple[int, float]:
+        """Return a random moment of a sweep: after so many variants, and so many seconds more; -1 is its start."""
+        done = drawn.randrange(-1, VARIANTS)
+        return done, drawn.uniform(0, self.first if done < 0 else (self.seconds - self.first) / VARIANTS)
+
+    def wait(self, child: Child, done: int, seconds: float) -> None:
+        """Wait until that moment, or the end of the sweep."""
+        while len(self.seen) < done and _is_at_work(child.pid):
+            self.look()
+            time.sleep(_POLL / 5)
+        time.sleep(seconds)
+        self.look()
+
+    def digests(self) -> dict[str, list[str]]:
+        found = {folder.name: read_result(folder) for folder in self.out.glob("v*")}
+        return {
+            key: [a["sha256"] for a in result.get("artifacts", [])] if result and result["status"] == DONE else []
+            for key, result in found.items()
+        }
+
+    def busy(self) -> dict[int, str]:
+        """Return the processes that are busy with a variant, and with which."""
+        found = {}
+        for path in self.out.glob(f"v*/{STARTED}"):
+            try:
+                pid = int(path.read_text() or 0)
+            except (OSError, ValueError):
+                continue
+            if pid and not (path.parent / "result.json").exists() and _is_at_work(pid):
+                found[pid] = path.parent.name
+        return found
+
+    def orphans(self) -> list[int]:
+        """Return processes that work in this folder, once they have had the time to end."""
+        until = time.monotonic() + _GONE
+        while (left := self._here()) and time.monotonic() < until:
+            time.sleep(_POLL)
+        return left
+
+    def _here(self) -> list[int]:
+        found = []
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                same = Path(os.readlink(place / "cwd")) == self.folder
+            except OSError:  # it is gone, or another user's
+                continue
+            if same and int(place.name) != os.getpid() and _is_at_work(int(place.name)):
+                found.append(int(place.name))
+        return found
+
+
+def _is_at_work(pid: int) -> bool:
+    """Tell whether a process lives; one that only waits to be noticed does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def make_sweeps(folder: Path, words: list[str]) -> Sweeps:
+    """Make a file of 2 MB, so that a variant takes a while, and a recipe; and run the sweep undisturbed."""
+    (folder / "recipes").mkdir(parents=True)
+    (folder / "recipes" / "k.yaml").write_text(RECIPE)
+    drawn = np.random.default_rng(0)
+    write_safetensors(folder, {f"a{i}/kernel": drawn.normal(size=(128, 512)).astype(np.float32) for i in range(8)})
+    sweeps = Sweeps(folder, [])
+    warm(sweeps.run(), folder)
+    sweeps.start_over()
+    sweeps.words = words
+    child = start(sweeps.run(), folder)
+    while not any(sweeps.out.glob(f"v*/{STARTED}")) and _is_at_work(child.pid):
+        time.sleep(_POLL)
+    sweeps.first = time.monotonic() - child.started
+    end = sweeps.finish(child)
+    if end.status:
+        raise RuntimeError(end.err)
+    sweeps.seconds, sweeps.whole = end.seconds, sweeps.digests()
+    if len(sweeps.whole) != VARIANTS or len({d for ds in sweeps.whole.values() for d in ds}) != VARIANTS:
+        raise RuntimeError(f"not {VARIANTS} different results: {sweeps.whole}")
+    return sweeps
+
+
+def measure_sweeps(folder: Path, most: int, drawn: random.Random) -> Iterator[Row]:
+    """`most` sweeps of each kind: killed, ended in order, killed while workers are busy, and with a worker killed."""
+    here = make_sweeps(folder / "here", [])
+    yield _ended(here, "a sweep of 12 variants, SIGKILL", [signal.SIGKILL], most, drawn)
+    in_order = [signal.SIGINT, signal.SIGTERM]
+    yield _ended(here, "a sweep of 12 variants, SIGINT or SIGTERM", in_order, most, drawn)
+    for name, (module, words) in ENGINES.items():
+        if importlib.util.find_spec(module.partition(".")[0]) and importlib.util.find_spec(module):
+            there = make_sweeps(folder / name, words)
+            yield _ended(there, f"a sweep of 12 variants by {name}, SIGKILL", [signal.SIGKILL], most, drawn)
+            yield _worker_killed(there, f"a sweep of 12 variants, a worker of {name} killed", most, drawn)
+
+
+def _ended(sweeps: Sweeps, name: str, signals: list[signal.Signals], most: int, drawn: random.Random) -> Row:
+    """Send a signal at a random time, and repeat the command."""
+    row = Row(name, _WANTED)
+    for number in range(most):
+        sweeps.start_over()
+        sent, when = signals[number % len(signals)], sweeps.moment(drawn)
+        child = start(sweeps.run(), sweeps.folder)
+        sweeps.wait(child, *when)
+        os.kill(child.pid, sent)
+        end = sweeps.finish(child)
+        faults = _faults_of(end, sent)
+        if orphans := sweeps.orphans():
+            faults.append(f"processes {orphans} go on")
+        done = len(sweeps.seen)
+        again = sweeps.finish(start(sweeps.run(), sweeps.folder))
+        row.count(_how_far(done), faults + _faults(sweeps, again), _case(sent.name, number, *when))
+    return row
+
+
+def _faults_of(end: End, sent: signal.Signals) -> list[str]:
+    """Return what is wrong with how a sweep ended that may have been done before the signal came."""
+    orderly = sent != signal.SIGKILL and end.status == 128 + sent and "FAILED" not in end.out
+    if end.status == 0 or orderly or (sent == signal.SIGKILL and end.is_killed):
+        return []
+    return [f"{sent.name} ends it with {end.status}: {end.err[-300:]} {end.out[-300:]}"]
+
+
+def _worker_killed(sweeps: Sweeps, name: str, most: int, drawn: random.Random) -> Row:
+    """Kill a process that is busy with a variant at a random time: the sweep goes on without the user."""
+    row = Row(name, _WANTED)
+    for number in range(most):
+        sweeps.start_over()
+        when = sweeps.moment(drawn)
+        child, killed = start(sweeps.run(), sweeps.folder), ""
+        sweeps.wait(child, *when)
+        while not killed and _is_at_work(child.pid):
+            sweeps.look()
+            if busy := {pid: key for pid, key in sweeps.busy().items() if pid != child.pid}:
+                pid = drawn.choice(sorted(busy))
+                os.kill(pid, signal.SIGKILL)
+                killed = busy[pid]
+            time.sleep(_POLL / 5)
+        end = sweeps.finish(child)
+        seen = "killed at a variant" if killed else "done before"
+        row.count(seen, _faults(sweeps, end), _case("worker", number, *when))
+    return row
+
+
+def _faults(sweeps: Sweeps, end: End) -> list[str]:
+    """Return what is wrong with the sweep when all is done."""
+    faults = [] if end.status == 0 else [f"status {end.status}: {end.err[-300:]} {end.out[-300:]}"]
+    if sweeps.repeated:
+        faults.append(f"repeated or lost {sorted(sweeps.repeated)}")
+    if (found := sweeps.digests()) != sweeps.whole:
+        faults.append(f"different {sorted(k for k in {*found, *sweeps.whole} if found.get(k) != sweeps.whole.get(k))}")
+    if left := [p.name for p in sweeps.out.rglob(".*") if TEMPORARY.fullmatch(p.name)]:
+        faults.append(f"leaves {left}")
+    return faults + [f"processes {left} go on" for left in [sweeps.orphans()] if left]
+
+
+def _case(what: str, number: int, done: int, seconds: float) -> str:
+    return f"{what} {number}, {seconds:.3f} s after {f'{done} variants' if done >= 0 else 'its start'}"
+
+
+def _how_far(done: int) -> str:
+    return "none done" if not done else "all done" if done == VARIANTS else "some done"
