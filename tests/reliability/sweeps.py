@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from transferpipe.files.atomic import TEMPORARY
-from transferpipe.sweep.job import DONE, STARTED, read_result
+from transferpipe.sweep.running.job import DONE, STARTED, read_result
 
 from .children import Child, End, command, start, warm
 from .rows import Row
@@ -35,6 +35,7 @@ ENGINES = {
     "submitit": ("hydra_plugins.hydra_submitit_launcher", ["hydra/launcher=slurm_here"]),
 }
 _WANTED = "0 repeated, 0 lost, 0 different, nothing left running or half done"
+_MANY = 5
 _POLL = 0.01  # seconds
 _GONE = 10.0  # seconds that a worker has to see that its sweep is gone: it looks every second
 
@@ -179,12 +180,15 @@ def make_sweeps(folder: Path, words: list[str]) -> Sweeps:
 
 
 def measure_sweeps(folder: Path, most: int, drawn: random.Random) -> Iterator[Row]:
-    """`most` sweeps of each kind: killed, ended in order, killed while workers are busy, and with a worker killed."""
+    """`most` sweeps of each kind: killed, ended in order, killed while workers are busy, and with a worker killed.
+
+    The last two only where there are many: launchers take seconds to start their workers.
+    """
     here = make_sweeps(folder / "here", [])
     yield _ended(here, "a sweep of 12 variants, SIGKILL", [signal.SIGKILL], most, drawn)
     in_order = [signal.SIGINT, signal.SIGTERM]
     yield _ended(here, "a sweep of 12 variants, SIGINT or SIGTERM", in_order, most, drawn)
-    for name, (module, words) in ENGINES.items():
+    for name, (module, words) in ENGINES.items() if most >= _MANY else ():
         if importlib.util.find_spec(module.partition(".")[0]) and importlib.util.find_spec(module):
             there = make_sweeps(folder / name, words)
             yield _ended(there, f"a sweep of 12 variants by {name}, SIGKILL", [signal.SIGKILL], most, drawn)

@@ -13,6 +13,7 @@ from score_models import all_bytes, blobs, mlp
 from tensorflow.python.framework import config
 
 from transferpipe.errors import RecipeError, ScoreError, VerificationError
+from transferpipe.execute.epoch_reports import PrunedError, judged
 from transferpipe.score import finetune
 from transferpipe.score.data.splits import make_splits
 from transferpipe.score.training.seeded import seeded
@@ -55,6 +56,27 @@ def test_repetitions_give_a_mean_and_a_spread():
     assert len(set(np.round(values, 9))) == 3
     assert three.spread == pytest.approx(np.std(values, ddof=1), rel=1e-6)
     assert three.test_spread > 0 and three.seeds[:2] == two.seeds
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "loss"])
+def test_a_search_is_told_after_every_epoch_what_the_score_would_be(metric):
+    """Of the first repetition: those that are ended early have no other."""
+    heard = []
+    with judged(heard.append, "never"):
+        score = finetune(mlp(), DATA, metric=metric, repeats=2, **FAST)
+    losses, values = score.trainings[0].val_loss, getattr(score.trainings[0], f"val_{metric}")
+    expected = [values[int(np.argmin(losses[: epoch + 1]))] for epoch in range(len(losses))]
+    assert [(r.epoch, r.value, r.higher_is_better) for r in heard] == [
+        (epoch, value, metric == "accuracy") for epoch, value in enumerate(expected, 1)
+    ]
+
+
+def test_a_training_that_a_search_ends_gives_the_model_back():
+    model = mlp()
+    before = all_bytes(model)
+    with pytest.raises(PrunedError), judged(lambda report: report.epoch == 2, "at 2"):
+        finetune(model, DATA, **FAST)
+    assert all_bytes(model) == before
 
 
 def test_repetitions_of_neighbouring_seeds_share_no_training():

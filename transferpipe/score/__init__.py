@@ -8,6 +8,7 @@ To add one:
 3. let it pass `transferpipe.testing.ScoreLaws`, and compare it with an independent implementation.
 """
 
+from transferpipe.execute.epoch_reports import report_epoch
 from transferpipe.score.data import Splits, digits_data, npz_data, tf_data, training_share
 from transferpipe.score.evaluate import evaluate
 from transferpipe.score.finetune import finetune
@@ -35,6 +36,7 @@ __all__ = [
     "logme",
     "npz_data",
     "parity",
+    "report_epoch",
     "tf_data",
     "trained_from",
     "training_share",

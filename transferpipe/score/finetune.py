@@ -86,7 +86,10 @@ def finetune(  # noqa: PLR0913 - one argument a key of the recipe's `score`
         if fresh_statistics == "estimate" and fresh:
             estimate_fresh(model, data.x_train)
         seeds = repetition_seeds(seed, repeats)
-        runs = [_run(model, data, replace(setting, seed=number), metric) for number in seeds]
+        # A search that ends trainings early compares the first of each variant.
+        told: tuple[Metric | None, ...] = (metric, *[None] * (repeats - 1))
+        settings = [replace(setting, seed=number, told=what) for number, what in zip(seeds, told, strict=True)]
+        runs = [_run(model, data, one, metric) for one in settings]
     trainings = tuple(trained for _, trained in runs)
     parts = {part: [values[part] for values, _ in runs if part in values] for part in ("val", "test")}
     measured = Measured(parts["val"], parts["test"], (len(data.y_val), len(data.y_test)))

@@ -84,10 +84,14 @@ def _told(entry: Entry) -> Row:
         "problems": _joined(result.get("problems", ())),
         "stale": _joined(entry.stale),
         "rung": f"{entry.rung.number} of {entry.rung.of}: {entry.rung}" if entry.rung else None,
-        "stopped": str(entry.stop) if entry.stop else None,
+        "stopped": str(entry.stop) if entry.stop else _pruned(entry),
         "notes": _joined(score.get("notes", ())),
         "warnings": _joined(entry.warnings),
     }
+
+
+def _pruned(entry: Entry) -> str | None:
+    return f"pruned at epoch {entry.pruned.epoch}: {entry.pruned.value:.4g}" if entry.pruned else None
 
 
 def _left_out(left: LeftOutVariant) -> Row:

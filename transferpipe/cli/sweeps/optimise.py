@@ -22,15 +22,16 @@ from transferpipe.cli.compose.resolving import find_cause, resolve
 from transferpipe.cli.sweeps.engines import QUIET
 from transferpipe.cli.sweeps.expansion import Axes, as_override, values_by_key
 from transferpipe.cli.sweeps.plan import check_saves_inside
-from transferpipe.cli.sweeps.search import is_ours, search
+from transferpipe.cli.sweeps.search import Outcome, Report, check_search, is_ours, pruner_text, search
 from transferpipe.cli.sweeps.workers import run_with_page
 from transferpipe.errors import Problem, Problems, RecipeError, TransferError
+from transferpipe.execute.epoch_reports import Judge, judged
 from transferpipe.execute.prepare import prepare
 from transferpipe.files.atomic import write_text
 from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.show.sweeps.sweep_words import in_short
 from transferpipe.sweep.record import entries_in
-from transferpipe.sweep.running.job import RESULT, Result, failed, forget_attempt, read_result
+from transferpipe.sweep.running.job import PRUNED, RESULT, Result, epochs_told, failed, forget_attempt, read_result
 from transferpipe.sweep.settings import SweepSettings
 from transferpipe.sweep.variant import FORMAT_VERSION, SEED, Planned, Variant, planned, write_variant
 from transferpipe.text.visible import visible
@@ -70,30 +71,56 @@ def optimise(base: Composed, axes: Axes, folder: Path, trusted: Collection[str])
 def _search(base: Composed, axes: Axes, config: DictConfig, trials: _Trials) -> None:
     variants, fixed = base.composer.variants(axes.fixed), values_by_key(axes.fixed)
 
-    def attempt(number: int, values: Mapping[str, str]) -> float | None:
+    def attempt(number: int, values: Mapping[str, str], report: Report) -> Outcome:
         choices = [f"{key}={value}" for key, value in values.items()]
         settings = {**fixed, **values}
         label = f"[{number + 1}/{trials.total}] {' '.join(choices)}"
         try:
             recipe = variants.compose(choices).recipe
             check_saves_inside(recipe)
-            result = _result(Variant(recipe, settings), Path(trials.folder), trials.trusted)
+            judging = _Judging(
+                lambda told: report(told.epoch, _signed(trials, told.value, told.higher_is_better)), pruner
+            )
+            result = _result(Variant(recipe, settings), trials, judging if pruner else None)
         except TransferError as error:
             result = _refused(Variant({}, settings), Path(trials.folder), error)
-        return _told(trials, label, result)
+        return Outcome(_told(trials, label, result), result["status"] == PRUNED)
 
+    pruner = pruner_text(config)
     search(config, axes, int(base.data.get("seed") or 0), Path(trials.folder).name, attempt)
+    results = [e.result for e in entries_in(Path(trials.folder)) if e.result]
+    if pruner and results and not any(epochs_told(result) for result in results):
+        print("pruned   nothing: the score says nothing of its epochs, as finetune does", flush=True)
+
+
+@dataclass(frozen=True)
+class _Judging:
+    """How trials are ended early: who is asked after every epoch, and by which settings."""
+
+    judge: Judge
+    by: str
+
+
+def _signed(trials: _Trials, value: float, higher_is_better: bool) -> float:
+    """Return a number as the sweeper is to compare it."""
+    return -value if trials.free and not higher_is_better else value
 
 
 def _told(trials: _Trials, label: str, result: Result) -> float | None:
     """Print what a trial came to, and return the number that the sweeper goes by; None if there is none."""
+    if result["status"] == PRUNED:
+        last = epochs_told(result)[-1]
+        print(
+            visible(f"{label}  pruned at epoch {last.epoch} ({last.value:.4f})  {result['seconds']:.1f} s"), flush=True
+        )
+        return None
     score = result.get("score")
     if score is None:
         print(visible(f"{label}  FAILED: {in_short(result.get('problems', ()))}"), flush=True)
         return None
     value = float(score["value"])
     print(visible(f"{label}  {score['name']} {value:.4f}  {result['seconds']:.1f} s"), flush=True)
-    return -value if trials.free and not score.get("higher_is_better", True) else value
+    return _signed(trials, value, score.get("higher_is_better", True))
 
 
 def check_interval(axes: Axes) -> None:
@@ -116,6 +143,7 @@ def check_optimising(base: Composed, axes: Axes, settings: SweepSettings) -> Non
     problems = Problems()
     if base.data.get("score") is None:
         problems.add("score", "a sweeper needs a number to go by", "give the recipe a `score`")
+    check_search(base.config, problems)
     given = {key: getattr(settings, key) for key in ("controls", "variants", "drop", "halving")}
     for key in (key for key, value in given.items() if value):
         what = "does not go with a sweeper that chooses the variants as it goes"
@@ -196,7 +224,7 @@ def _trial(trials: _Trials, config: DictConfig) -> float:
     number = f"[{HydraConfig.get().job.num + 1}{f'/{trials.total}' if trials.total else ''}]"
     label = f"{number} {' '.join(f'{k}={v}' for k, v in settings.items() if k in trials.keys)}"
     try:
-        result = _result(_variant(config, settings), Path(trials.folder), trials.trusted)
+        result = _result(_variant(config, settings), trials)
     except TransferError as error:
         result = _refused(Variant({}, settings), Path(trials.folder), error)
     value = _told(trials, label, result)
@@ -223,9 +251,27 @@ def _variant(config: DictConfig, settings: dict[str, str]) -> Variant:
     return Variant(data, settings)
 
 
-def _result(variant: Variant, folder: Path, trusted: tuple[str, ...]) -> Any:
-    found = planned(variant, prepare(read_recipe(variant.recipe), trusted))
-    own = folder / found.key
+def _result(variant: Variant, trials: _Trials, judging: _Judging | None = None) -> Any:
+    """Return what a variant comes to: what it came to before, if that was its end by the same rules.
+
+    Args:
+        variant: the variant.
+        trials: what all have in common.
+        judging: how it may be ended early; None where it is not.
+    """
+    found = planned(variant, prepare(read_recipe(variant.recipe), trials.trusted))
+    own = Path(trials.folder) / found.key
     write_variant(own, found)
-    forget_attempt(own)
-    return read_result(own) or run_with_page(own, trusted)
+    known = read_result(own)
+    if not (known and judging and known["status"] == PRUNED and known.get("by") == judging.by and epochs_told(known)):
+        forget_attempt(own)
+        known = read_result(own)
+    if known:
+        if judging:
+            for told in epochs_told(known):
+                judging.judge(told)  # the study compares others with it, as it did then
+        return known
+    if judging is None:
+        return run_with_page(own, trials.trusted)
+    with judged(judging.judge, judging.by):
+        return run_with_page(own, trials.trusted)

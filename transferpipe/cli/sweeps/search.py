@@ -6,8 +6,10 @@ Hydra's own plug-in needs Optuna 2 and composes trials by itself; here a trial i
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,16 +17,34 @@ from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import DictConfig
 
 from transferpipe.cli.sweeps.expansion import Axes
-from transferpipe.errors import Problem, RecipeError
+from transferpipe.errors import Problem, Problems, RecipeError
 from transferpipe.interruption import raise_if_interrupted
 from transferpipe.packages import missing_package
 
 TARGET = "transferpipe.cli.sweeps.search"
 """What `conf/hydra/sweeper/optuna.yaml` names in place of a class of Hydra's."""
+_PRUNERS = ("median", "halving")
 _SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler"}
 
-Try = Callable[[int, Mapping[str, str]], float | None]
-"""Called with the number of a trial and the text of each value; returns its score, or None if it failed."""
+Report = Callable[[int, float], bool]
+"""Tells the study what a trial was worth after an epoch, as it is to be compared; returns whether it is to end."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial came to.
+
+    Attributes:
+        value: its score; None if it has none.
+        is_pruned: whether it was ended early, rather than having failed.
+    """
+
+    value: float | None
+    is_pruned: bool = False
+
+
+Try = Callable[[int, Mapping[str, str], Report], Outcome]
+"""Called with the number of a trial and the text of each value."""
 
 
 def is_ours(config: DictConfig) -> bool:
@@ -46,16 +66,13 @@ def search(config: DictConfig, axes: Axes, seed: int, name: str, attempt: Try) -
         attempt: runs a trial.
 
     Raises:
-        RecipeError: a setting or an interval is wrong, or Optuna is not installed.
+        RecipeError: an interval is wrong, or Optuna is not installed.
     """
     try:
         import optuna
     except ImportError as error:
         raise missing_package("hydra/sweeper", "this sweeper", "optuna", error=error) from error
     settings = config.hydra.sweeper
-    if settings.sampler not in _SAMPLERS:
-        what = f"{settings.sampler!r} is none of {', '.join(_SAMPLERS)}"
-        raise RecipeError(Problem("hydra.sweeper.sampler", what))
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space: dict[str, Any] = {
         key: optuna.distributions.CategoricalDistribution(values) for key, values in axes.axes.items()
@@ -68,15 +85,61 @@ def search(config: DictConfig, axes: Axes, seed: int, name: str, attempt: Try) -
             study_name=settings.study_name or name,
             direction=settings.direction or "maximize",
             sampler=getattr(optuna.samplers, _SAMPLERS[settings.sampler])(seed=seed),
+            pruner=_pruner(optuna, settings),
             load_if_exists=True,
         )
         for number in range(len(study.trials), settings.n_trials):
             trial = study.ask(space)
             with _told_of_an_interruption(optuna, study, trial):
-                value = attempt(number, {key: str(value) for key, value in trial.params.items()})
+                values = {key: str(value) for key, value in trial.params.items()}
+                outcome = attempt(number, values, functools.partial(_report, trial))
                 raise_if_interrupted()
-            state = optuna.trial.TrialState.FAIL if value is None else None
-            study.tell(trial, value, state=state)
+            states = optuna.trial.TrialState
+            if outcome.value is not None:
+                study.tell(trial, outcome.value)
+            else:
+                study.tell(trial, state=states.PRUNED if outcome.is_pruned else states.FAIL)
+
+
+def _report(trial: Any, epoch: int, value: float) -> bool:
+    trial.report(value, epoch)
+    return bool(trial.should_prune())
+
+
+def pruner_text(config: DictConfig) -> str:
+    """Return which trials the settings end early, as text; empty if none are."""
+    settings = config.hydra.sweeper
+    if not is_ours(config) or not settings.pruner:
+        return ""
+    return f"{settings.pruner}, startup_trials {settings.startup_trials}, prune_after {settings.prune_after}"
+
+
+def check_search(config: DictConfig, problems: Problems) -> None:
+    """Note what is wrong with the settings of this search, where it is chosen."""
+    settings = config.hydra.sweeper
+    if not is_ours(config):
+        return
+    if settings.sampler not in _SAMPLERS:
+        problems.add("hydra.sweeper.sampler", f"{settings.sampler!r} is none of {', '.join(_SAMPLERS)}")
+    if settings.pruner and settings.pruner not in _PRUNERS:
+        problems.add("hydra.sweeper.pruner", f"{settings.pruner!r} is none of {', '.join(_PRUNERS)}")
+    for key in ("startup_trials", "prune_after"):
+        number = settings[key]
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            problems.add(f"hydra.sweeper.{key}", f"{number!r} is not a whole number from 1 up")
+
+
+def _pruner(optuna: Any, settings: DictConfig) -> Any:
+    """Return what ends trials early.
+
+    The median stopping rule is that of Vizier (Golovin et al., KDD 2017); successive halving that of Li et al., "A
+    System for Massively Parallel Hyperparameter Tuning", MLSys 2020, arXiv:1810.05934.
+    """
+    if not settings.pruner:
+        return optuna.pruners.NopPruner()
+    if settings.pruner == "median":
+        return optuna.pruners.MedianPruner(settings.startup_trials, n_warmup_steps=settings.prune_after)
+    return optuna.pruners.SuccessiveHalvingPruner(min_resource=settings.prune_after, reduction_factor=2)
 
 
 @contextlib.contextmanager

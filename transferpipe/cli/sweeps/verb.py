@@ -34,7 +34,7 @@ from transferpipe.sweep.loggers import check_loggers
 from transferpipe.sweep.plan import SweepPlan
 from transferpipe.sweep.record import SweepRecord, entries_in, entry_of, merged, read_contents, read_data, with_results
 from transferpipe.sweep.running.halving import decide, left_of
-from transferpipe.sweep.running.job import DONE, forget_attempt, is_finished, texts_written, why_again
+from transferpipe.sweep.running.job import FAILED, forget_attempt, is_finished, texts_written, why_again
 from transferpipe.sweep.running.lock import only_one
 from transferpipe.sweep.running.steering import Steering, begin_steering
 from transferpipe.sweep.settings import SweepSettings
@@ -222,7 +222,7 @@ def _run_variants(running: _Running, found: SweepPlan, stopped: Sequence[Entry])
 
 def _end(folder: Path, record: SweepRecord, mine: Sequence[Entry]) -> int:
     print(table_of(record))
-    failed = [e for e in mine if e.result and e.result["status"] != DONE]
+    failed = [e for e in mine if e.result and e.result["status"] == FAILED]
     controls = [e for e in failed if e.control]
     if controls:
         others = (
@@ -251,5 +251,5 @@ def _write_variants(found: SweepPlan) -> list[str]:
 
 def _status(entries: Sequence[Entry]) -> int:
     """Return the exit status: 0 if all are done, else that of the gravest failure."""
-    failed = [e.result["exit"] if e.result else 1 for e in entries if not e.result or e.result["status"] != DONE]
+    failed = [e.result["exit"] if e.result else 1 for e in entries if not e.result or e.result["status"] == FAILED]
     return max(failed, default=0)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.execute.epoch_reports import report_epoch
 from transferpipe.models.loaded_once import traced
 from transferpipe.models.state.random_states import seed_states
 from transferpipe.score.data.splits import Splits
@@ -40,6 +41,8 @@ class Training:
         seed: order of the examples, and what dropouts drop.
         patience_steps: optimizer steps that these epochs must be, too. Where an epoch is a handful of steps, a few
             epochs say nothing.
+        told: what of the validation part is reported after every epoch (`transferpipe.execute.epoch_reports`): that of
+            the best epoch so far, which is what the score would be; None for nothing.
     """
 
     epochs: int = 20
@@ -48,6 +51,7 @@ class Training:
     patience: int = 5
     seed: int = 0
     patience_steps: int = 0
+    told: Literal["accuracy", "loss"] | None = None
 
 
 def train(model: keras.Model, data: Splits, setting: Training) -> Trained:
@@ -82,6 +86,8 @@ def train(model: keras.Model, data: Splits, setting: Training) -> Trained:
             loss = cross_entropy(outputs, data.y_val, probabilities)
             if watch.note(done, loss, accuracy(outputs, data.y_val)):
                 watch.kept = model.get_weights()
+            if setting.told:
+                report_epoch(done, watch.best_so_far(setting.told), higher_is_better=setting.told == "accuracy")
             if watch.is_over(done):
                 break
     if watch.kept is not None:
@@ -112,6 +118,11 @@ class _Watch:
             return False
         self._best, self._smallest = done, loss
         return True
+
+    def best_so_far(self, what: Literal["accuracy", "loss"]) -> float:
+        """Return what the epoch with the smallest validation loss gave; NaN where no loss was a number."""
+        loss, right = self._val[self._best - 1] if self._best else (math.nan, math.nan)
+        return right if what == "accuracy" else loss
 
     def is_over(self, done: int) -> bool:
         """Tell whether it has waited long enough, counting from when moving statistics had settled."""

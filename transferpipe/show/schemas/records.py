@@ -18,7 +18,7 @@ from transferpipe.score.result import Part
 from transferpipe.score.training.convergence import CURVES, DOUBTS, Ended
 from transferpipe.show.schemas.types import Schema, schema_of
 from transferpipe.sweep import variant
-from transferpipe.sweep.running.job import DONE, FAILED
+from transferpipe.sweep.running.job import DONE, FAILED, PRUNED
 from transferpipe.sweep.running.rung import OVER
 
 _TEXT: Schema = {"type": "string"}
@@ -224,7 +224,7 @@ def sweep_schema() -> Schema:
         "key": _TEXT,
         "checksum": {"anyOf": [_CHECKSUM, {"const": ""}]},  # empty where it cannot be planned
         "trainable_parameters": _or_null(_COUNT),
-        "status": {"enum": ["open", DONE, FAILED]},
+        "status": {"enum": ["open", DONE, FAILED, PRUNED]},
         "verdict": _or_null(verdict_schema()),
         "score": _or_null(_score({})),
         "problems": _list(_TEXT),
@@ -263,10 +263,16 @@ def result_schema() -> Schema:
     version, seconds = {"const": variant.FORMAT_VERSION}, {"seconds": _NUMBER}
     done = {"checksum": _CHECKSUM, "verdict": verdict_schema(), "score": _or_null(_score({})), "artifacts": _files()}
     failed: Mapping[str, Schema] = {"problems": _list(_TEXT), "exit": _COUNT}
+    report = _object({"epoch": _COUNT, "value": _or_null(_NUMBER), "higher_is_better": _TRUTH})
+    judged = {"epochs": _list(report), "by": _TEXT}
     wrote = {"wrote": _list(_TEXT)}
     both: list[Any] = [
         _object({"format_version": version, "status": {"const": status}, **seconds, **more}, {**wrote, **optional})
-        for status, more, optional in ((DONE, done, {"trainable_parameters": _COUNT}), (FAILED, failed, {}))
+        for status, more, optional in (
+            (DONE, done, {"trainable_parameters": _COUNT, **judged}),
+            (FAILED, failed, judged),
+            (PRUNED, judged, {}),
+        )
     ]
     return {"oneOf": both}
 

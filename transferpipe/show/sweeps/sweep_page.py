@@ -20,6 +20,7 @@ from transferpipe.show.sweeps.sweep_words import (
     estimate_text,
     label_of,
     notes_of,
+    pruned_text,
     ranks,
     said,
     some,
@@ -31,7 +32,7 @@ from transferpipe.sweep.comparing.leaderboard import Entry, Leaderboard
 from transferpipe.sweep.comparing.pareto import COSTS, cost_of
 from transferpipe.sweep.comparing.statistics import Estimate
 from transferpipe.sweep.record import LeftOutVariant, SweepRecord
-from transferpipe.sweep.running.job import DONE
+from transferpipe.sweep.running.job import DONE, PRUNED
 from transferpipe.sweep.variant import SEED
 from transferpipe.text.collapse import counted
 
@@ -123,7 +124,8 @@ def _tokens_of(entry: Entry) -> str:
 def _counts(entries: Sequence[Entry]) -> str:
     results = [e.result for e in entries if e.result]
     done = sum(1 for r in results if r["status"] == DONE)
-    others = {"failed": len(results) - done, "not finished": len(entries) - len(results)}
+    pruned = sum(1 for r in results if r["status"] == PRUNED)
+    others = {"failed": len(results) - done - pruned, "pruned": pruned, "not finished": len(entries) - len(results)}
     counts = [f"{count} {name}" for name, count in others.items() if count]
     return ", ".join([f"{done} of {counted(len(entries), 'variant')} done", *counts])
 
@@ -184,9 +186,11 @@ def _run(board: Leaderboard, entry: Entry) -> list[Cell]:
     own = "" if entry.control else "(recipe)"
     cells = [Cell(entry.overrides.get(k, own)) for k in (*board.keys, SEED)]
     problems = "; ".join(result.get("problems", ()))
-    status = Cell(f"failed: {problems}", "failed") if problems else Cell(result.get("status", "open"))
+    other = pruned_text(entry) or result.get("status", "open")
+    status = Cell(f"failed: {problems}", "failed") if problems else Cell(other)
     value = "" if entry.value is None else number_text(entry.value)
     cells += [Cell(entry.control or ""), status, Cell(value, "number", entry.value)]
     cells += [Cell(result.get("seconds", ""), "number"), Cell(len(entry.warnings) or "", "number")]
-    page = [(f"{entry.key}/report.html", "report")] if entry.result and not problems else []
+    has_page = entry.result and not problems and not entry.pruned
+    page = [(f"{entry.key}/report.html", "report")] if has_page else []
     return [*cells, Cell(entry.checksum), Cell("", links=(*page, (f"{entry.key}/run.log", "log")))]

@@ -100,6 +100,7 @@ def notes_of(row: Row, board: Leaderboard) -> list[str]:
     notes += [RANKED_BY_TEST] if any(e.ranked_by_test for e in row.entries) else []
     notes += _unconverged(row)
     notes += [CONSTANT] if row.is_constant else []
+    notes += [text for text in map(pruned_text, row.entries) if text]
     return notes + ([f"{row.failed} failed{_counted_as(row)}: {reason(row)}"] if row.failed else [])
 
 
@@ -157,6 +158,11 @@ def in_short(problems: Sequence[str]) -> str:
     first = next(iter(str(problems[0]).splitlines()), "") if problems else ""
     cut = first if len(first) <= _LONGEST else f"{first[: _LONGEST - 1]}…"
     return cut + (f" (and {counted(len(problems) - 1, 'more problem')})" if len(problems) > 1 else "")
+
+
+def pruned_text(entry: Entry) -> str:
+    """Return after which epoch a search ended its training; empty where it did not."""
+    return f"pruned at epoch {entry.pruned.epoch} ({entry.pruned.value:.4g})" if entry.pruned else ""
 
 
 def reason(row: Row) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from transferpipe.execute.epoch_reports import EpochReport
 from transferpipe.prove.verdict import Verdict, verdict_from_data
 from transferpipe.sweep.comparing.simultaneous import behind_best, family
 from transferpipe.sweep.comparing.statistics import Estimate, differences, estimate, exact_mean
 from transferpipe.sweep.identity.state import State
-from transferpipe.sweep.running.job import DONE, FAILED, Result
+from transferpipe.sweep.running.job import FAILED, PRUNED, Result, epochs_told
 from transferpipe.sweep.running.rung import Rung, Stop
 from transferpipe.sweep.variant import NAMED, SEED
 
@@ -108,6 +109,13 @@ class Entry:
         return found if isinstance(found, bool) else None
 
     @property
+    def pruned(self) -> EpochReport | None:
+        """After which epoch a search ended its training, and with which value; None where it did not."""
+        result = self.result or {}
+        told = epochs_told(result) if result.get("status") == PRUNED else []
+        return told[-1] if told else None
+
+    @property
     def seed(self) -> str:
         """Its seed as written; empty where the recipe's own was taken."""
         return self.overrides.get(SEED, "")
@@ -180,7 +188,7 @@ class Row:
     @property
     def failed(self) -> int:
         """How many seeds failed."""
-        return sum(1 for e in self.entries if e.result and e.result["status"] != DONE)
+        return sum(1 for e in self.entries if e.result and e.result["status"] == FAILED)
 
     @property
     def unconverged(self) -> tuple[Entry, ...]:

@@ -11,7 +11,7 @@ from transferpipe.sweep.comparing.leaderboard import Entry, varying_keys
 from transferpipe.sweep.comparing.simultaneous import family
 from transferpipe.sweep.comparing.statistics import Estimate, differences, estimate
 from transferpipe.sweep.record import SweepRecord
-from transferpipe.sweep.running.job import DONE
+from transferpipe.sweep.running.job import FAILED
 
 _Place = tuple[str | None, tuple[tuple[str, str], ...]]
 
@@ -137,7 +137,7 @@ _Pair = tuple[SharedSetting, list[float]]
 
 def _shared(place: _Place, one: Sequence[Entry], other: Sequence[Entry]) -> _Pair:
     values = [{e.seed: e.value for e in group if e.value is not None} for group in (one, other)]
-    failed = [sum(1 for e in group if e.result and e.result["status"] != DONE) for group in (one, other)]
+    failed = [sum(1 for e in group if e.result and e.result["status"] == FAILED) for group in (one, other)]
     means = [estimate([*found.values()]) for found in values]
     control, setting = place
     row = SharedSetting(dict(setting), control, means[0], means[1], None, (failed[0], failed[1]))

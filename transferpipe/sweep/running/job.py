@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import FileError, ScoreError, TransferError
+from transferpipe.execute.epoch_reports import EpochReport, PrunedError, report_from_data, reports_heard
 from transferpipe.execute.prepare import prepare
 from transferpipe.execute.run import execute
 from transferpipe.execute.score_run import score_run
@@ -29,7 +30,7 @@ from transferpipe.sweep.running.captured import captured
 from transferpipe.sweep.variant import FORMAT_VERSION, read_variant
 
 RESULT, LOG, STARTED, DEATHS = "result.json", "run.log", "started", "deaths"
-DONE, FAILED = "done", "failed"
+DONE, FAILED, PRUNED = "done", "failed", "pruned"
 LOGGED = "logged-"  # and the name of a tool that was told of the result
 # In a process of its own: once may be the machine's fault (memory, a restart); twice is the variant's.
 MOST_DEATHS = 2
@@ -37,10 +38,15 @@ _LOCK = ".lock"
 _FIELDS: Mapping[str, Mapping[str, type]] = {
     DONE: {"checksum": str, "artifacts": list},
     FAILED: {"problems": list, "exit": int},
+    PRUNED: {"epochs": list, "by": str},
 }
 
 Result = Mapping[str, Any]
-"""What a variant came to: ``status``, ``seconds``, and ``score`` and ``artifacts``, or ``problems`` and ``exit``."""
+"""What a variant came to: ``status``, ``seconds``, and ``score`` and ``artifacts``, or ``problems`` and ``exit``.
+
+Where a search judged its epochs, ``epochs`` are what it was told, and ``by`` its rules. One that it ended is ``pruned``
+and has nothing else.
+"""
 Leave = Callable[[Path, Result], None]
 """Leaves more in the folder of a variant that has a result, before that is there for others to see."""
 
@@ -70,6 +76,9 @@ def run_variant(folder: Path, trusted: Collection[str] = (), leave: Leave | None
             raise_if_interrupted()  # otherwise what a signal was made into would be the variant's result
             result["wrote"] = sorted(t for t, digest in _named(folder).items() if before.get(t) != digest)
             result["seconds"] = round(time.perf_counter() - started, 3)
+            reports, by = reports_heard()
+            if reports:
+                result |= {"epochs": [report.to_data() for report in reports], "by": by}
             if leave:
                 leave(folder, result)
             write_text(folder / RESULT, _as_text(result))
@@ -106,6 +115,14 @@ def texts_written(folder: Path) -> set[str]:
         if result and "wrote" in result:
             found = {*result["wrote"]} if found is None else found & {*result["wrote"]}
     return found or set()
+
+
+def epochs_told(result: Result) -> list[EpochReport]:
+    """Return what a search was told of a variant's epochs; nothing where none judged them, or the result is damaged."""
+    try:
+        return [report_from_data(told) for told in result.get("epochs", ())]
+    except (TypeError, KeyError, ValueError):
+        return []
 
 
 def is_finished(folder: Path) -> bool:
@@ -151,6 +168,8 @@ def _attempt(folder: Path, trusted: Collection[str]) -> dict[str, Any]:
     with folder_and_logging_kept(), captured(folder / LOG) as log:
         try:
             return _run(folder, trusted)
+        except PrunedError:
+            return {"status": PRUNED}
         except TransferError as error:
             traceback.print_exc(file=log)
             said = "scoring failed: " if isinstance(error, ScoreError) else ""
