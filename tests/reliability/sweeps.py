@@ -35,6 +35,7 @@ ENGINES = {
     "submitit": ("hydra_plugins.hydra_submitit_launcher", ["hydra/launcher=slurm_here"]),
 }
 _WANTED = "0 repeated, 0 lost, 0 different, nothing left running or half done"
+_LONGEST = 900.0  # seconds
 _MANY = 5
 _POLL = 0.01  # seconds
 _GONE = 10.0  # seconds that a worker has to see that its sweep is gone: it looks every second
@@ -93,7 +94,8 @@ class Sweeps:
         while _is_at_work(child.pid):
             self.look()
             time.sleep(_POLL)
-        end = child.finish()
+        # A process whose first thread is done may go on with others; its time counts from its start.
+        end = child.finish(_LONGEST)
         self.look()
         return end
 

@@ -136,16 +136,23 @@ def test_a_worker_that_starts_after_its_sweep_was_killed_begins_nothing(here):
     assert (ended.returncode, ended.stderr, list(folder.iterdir())) == (1, "", [])
 
 
-def test_joblib_is_given_what_ends_workers_that_wait_when_their_sweep_is_killed(cli, here):
+def test_joblib_is_given_what_ends_workers_that_wait_when_their_sweep_is_killed(here, recipe):
     """They are there once joblib has started them, with nothing to do until the sweep, which is killed, says what."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     (here / "waits.py").write_text(
         "import os, pathlib, sys, time\nimport joblib.externals.loky.process_executor as loky\n"
-        "from transferpipe.cli import main\nadd = loky._ExecutorManagerThread.add_call_item_to_queue\n"
+        "from transferpipe.cli import main\n"
         "loky._ExecutorManagerThread.add_call_item_to_queue = lambda self: time.sleep(60)\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
-    command = [sys.executable, "waits.py", *ARGV, "score=null", "hydra/launcher=processes", "hydra.launcher.n_jobs=2"]
+    recipe(
+        "source: {path: weights.safetensors}\ntarget: {path: weights.safetensors}\nvars: {x: 0}\n"
+        "mapping: {all: {to: '.*'}}\nsave: {path: out.npz}\n"
+        "edit: {probe: {at: hidden/kernel, index: [0, 0], set: '${vars.x}'}}\n",
+        "light",
+    )
+    argv = ["sweep", "recipe=light", "vars.x=range(4)", "hydra/launcher=processes", "hydra.launcher.n_jobs=2"]
+    command = [sys.executable, "waits.py", *argv]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
         _until(lambda: len(_working_in(here)) >= 3)
         workers = _working_in(here) - {running.pid}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePath
@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from transferpipe.cli.compose.errors import GROUPS, MAPPING, SCORE, explain
 from transferpipe.cli.compose.folders import LOADED, Loaded, conf_folder, further_places, name_recipes
-from transferpipe.cli.compose.hydra_private import apply_overrides, loader_of
+from transferpipe.cli.compose.hydra_private import FileConfigSource, apply_overrides, loader_of, source_types
 from transferpipe.cli.compose.observed import note_other, note_time
 from transferpipe.cli.compose.process_state import hydra_lent, recipe_read
 from transferpipe.cli.compose.recipe_file import find_hydra
@@ -154,9 +154,13 @@ class Composer:
         """Return the files of a group."""
         return self._options(group)
 
-    def lent(self, config: DictConfig) -> AbstractContextManager[None]:
-        """Return the context in which a launcher or sweeper of Hydra's runs with `config`."""
-        return hydra_lent(config)
+    @contextmanager
+    def lent(self, config: DictConfig) -> Iterator[None]:
+        """Let a launcher or sweeper of Hydra's run with `config`."""
+        with hydra_lent(config):
+            # A worker is given these, and Hydra, which registers its own source for files there, refuses another.
+            source_types()[FileConfigSource.scheme()] = FileConfigSource
+            yield
 
     @contextmanager
     def reading(self) -> Iterator[None]:

@@ -79,7 +79,7 @@ def _search(base: Composed, axes: Axes, config: DictConfig, trials: _Trials) -> 
             recipe = variants.compose(choices).recipe
             check_saves_inside(recipe)
             judging = _Judging(
-                lambda told: report(told.epoch, _signed(trials, told.value, told.higher_is_better)), pruner
+                lambda said: report(said.epoch, _signed(trials, said.value, said.higher_is_better)), pruner
             )
             result = _result(Variant(recipe, settings), trials, judging if pruner else None)
         except TransferError as error:
