@@ -17,6 +17,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import scale
 from measure import Row, add_result_options, alone, compared, pairs, report, run_once
 
 HERE = Path(__file__).parent
@@ -234,11 +235,13 @@ def merges(folder, count):
 
 
 def start_up(folder, count):
-    """Yield a row a command: how long the whole process takes."""
+    """Yield a row a command: how long the whole process takes; that of a plan anew, and as it was composed before."""
+    plan = transferpipe("plan", "recipe=two-files_MobileNetV2")
     commands = {
-        "`transferpipe --help`": (transferpipe("--help"), 0.3),
-        "`transferpipe plan`, two files": (transferpipe("plan", "recipe=two-files_MobileNetV2"), 0.6),
-        "`transferpipe inspect`": (transferpipe("inspect", "MobileNetV2_source.keras"), 0.6),
+        "`transferpipe --help`": (transferpipe("--help"), 0.06),
+        "`transferpipe plan`, two files, composed anew": (["env", "TRANSFERPIPE_NO_CACHE=1", *plan], 0.4),
+        "`transferpipe plan`, two files, composed before": (plan, 0.3),
+        "`transferpipe inspect`": (transferpipe("inspect", "MobileNetV2_source.keras"), 0.25),
     }
     for name, (command, goal) in commands.items():
         run_once(command, folder)
@@ -342,6 +345,7 @@ PARTS = {
     "variants": lambda folder, count, _: many_variants(folder, count),
     "torch": lambda folder, count, _: against_torch(folder, count),
     "merges": lambda folder, count, _: merges(folder, count),
+    "scale": lambda folder, count, _: scale.rows(folder, count),
 }
 
 

@@ -111,3 +111,26 @@ def test_what_lies_between_is_little_where_a_pattern_begins_with_a_name():
     assert low <= b"blocks/17/layer3/kernel" <= high
     assert not low <= b"blocks/18/layer3/kernel" <= high
     assert not low <= b"blocks/16/layer3/kernel" <= high
+
+
+@pytest.mark.parametrize(
+    ("text", "ending"),
+    [
+        (".*/kernel", "/kernel"), (r".*\d/kernel", "/kernel"), (r".*\d", ""), (r".*\dd", "d"), (r".*\x41b", ""),
+        (r".*/(query|key)/kernel", "/kernel"), (".*a|b", ""), ("(.*a|b)c", "c"), ("(?i).*KERNEL", ""), ("(?P<x>.*)/b", "/b"),
+        ("(?:.*)/b", "/b"), (".*[|)]b", "b"), (".*[]|]b", ""), (r".*\Qa|b", ""), (".*b?", ""), (".*b{2}", ""), (r".*\|b", "b"),
+        (r".*\\b", ""), (r".*\pNd", ""), (r".*\.gamma", "gamma"), (".*é", ""), (".*b$", ""),
+    ],
+)  # fmt: skip
+def test_what_all_matches_end_with(text, ending):
+    assert Pattern(text).ending == ending.encode()
+
+
+@given(
+    st.lists(st.sampled_from([".*", "(.*)", "a", "b", "/", "[ab]", "(a|b)", "|", r"\w", r"\d", "1", "(?i)", "A", "a?", "(?:b)+"]), max_size=5),
+    st.text("ab/1AB", max_size=6),
+)  # fmt: skip
+def test_a_match_ends_as_its_pattern_says(parts, name):
+    pattern = Pattern("".join(parts))
+    if pattern.match(name):
+        assert name.encode().endswith(pattern.ending)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transferpipe.recipe.patterns import NameMatch, Pattern
+from transferpipe.weights.name_index import NameIndex
 from transferpipe.weights.spec import Catalog
 
 
@@ -42,23 +43,30 @@ def find_units(pattern: Pattern, catalog: Catalog, excepts: Sequence[Pattern] = 
     out = _excepted(excepts, catalog)
     units: list[Unit] = []
     brought: set[str] = set()
-    for layer in catalog.layer_index.between(*pattern.between):
+    for layer in _candidates(pattern, catalog.layer_index):
         below = catalog.layers[layer]
         match = pattern.match(layer) if not brought.issuperset(below) else None
         if match:
             brought.update(below)
             units.append(Unit(match, True, tuple(w for w in below if w not in out)))
-    for weight in catalog.weight_index.between(*pattern.between):
+    for weight in _candidates(pattern, catalog.weight_index):
         match = pattern.match(weight) if weight not in brought else None
         if match:
             brought.add(weight)
             units.append(Unit(match, False, (weight,) if weight not in out else ()))
-    for called in catalog.file_name_index.between(*pattern.between):
+    for called in _candidates(pattern, catalog.file_name_index):
         name = catalog.file_names[called]
         match = pattern.match(called) if name not in brought else None
         if match:
             units.append(Unit(match, False, (name,) if name not in out else ()))
     return sorted((u for u in units if u.weights), key=lambda u: catalog.positions[u.weights[0]])
+
+
+def _candidates(pattern: Pattern, index: NameIndex) -> list[str]:
+    """Return the names that a pattern may match: by how they begin, or where that may be anything, how they end."""
+    if pattern.text.startswith(".*") and pattern.ending:
+        return index.ending_with(pattern.ending)
+    return index.between(*pattern.between)
 
 
 def _excepted(excepts: Sequence[Pattern], catalog: Catalog) -> set[str]:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from transferpipe.recipe.model import Edit
 from transferpipe.text.collapse import counted
-from transferpipe.weights.name import WeightName
+from transferpipe.weights.name import layer_of, own_of
 
 UNMATCHED_RULE = "unmatched"
 """The rule name under which weights stand that no rule of the recipe claimed."""
@@ -32,12 +32,12 @@ class _OfWeight:
     @property
     def layer(self) -> str:
         """The name of the layer that has the weight."""
-        return WeightName(getattr(self, self._named_by)).layer
+        return layer_of(getattr(self, self._named_by))
 
     @property
     def own(self) -> str:
         """The own name of the weight inside its layer, such as ``kernel``."""
-        return WeightName(getattr(self, self._named_by)).own
+        return own_of(getattr(self, self._named_by))
 
 
 class _OfTarget(_OfWeight):
@@ -466,6 +466,14 @@ class Plan:
     def unused(self) -> tuple[SourceWeight, ...]:
         """Source weights that nothing used and nobody expected to stay unused."""
         return tuple(w for w in self.source_weights if w.fate == "unused")
+
+    @cached_property
+    def edits_of(self) -> dict[str, list[Edit]]:
+        """The edits of each weight that has any, by its name."""
+        found: dict[str, list[Edit]] = {}
+        for edit in self.edits:
+            found.setdefault(edit.at, []).append(edit)
+        return found
 
     @cached_property
     def checksum(self) -> str:

@@ -93,7 +93,6 @@ def weight_entries(
 
     Each has name, place, status, rule, sources, transforms, shape, dtype, digest.
     """
-    edited = {e.at: e.name for e in plan.edits}
     entries: list[dict[str, Any]] = []
     for a in plan.assignments:
         entry: dict[str, Any] = {
@@ -120,8 +119,8 @@ def weight_entries(
         made = {"name": weight.name, "status": "made", "rule": "quantize", "quantized": plan.quantize}
         entries.append({**made, "shape": list(weight.shape), "dtype": weight.dtype})
     for entry in entries:
-        if entry["name"] in edited:
-            entry["edits"] = [e.name for e in plan.edits if e.at == entry["name"]]
+        if edits := plan.edits_of.get(entry["name"]):
+            entry["edits"] = [e.name for e in edits]
         first, *others = catalog.places_of(entry["name"])
         entry |= {"where": first.where, **({"also": [place.where for place in others]} if others else {})}
         entry["digest"] = f"xxh3:{digests[entry['name']]}"

@@ -95,7 +95,7 @@ def find_edits(values: Values, name: str, before: NDArray[Any], after: NDArray[A
     """Return what the plan's edits changed of a weight, from its value without them and from what the result holds."""
     named = np.zeros(before.shape, bool)
     found = []
-    for edit in (e for e in values.plan.edits if e.at == name):
+    for edit in values.plan.edits_of.get(name, ()):
         index = values.choices.index(edit, before)
         named[index] = True
         found.append(_found(edit, np.asarray(before[index]), np.asarray(after[index])))

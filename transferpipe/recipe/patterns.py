@@ -15,6 +15,10 @@ _MOST_BEGINNING = 64
 # A pattern that needs more than this to compile is a mistake or an attack.
 _MOST_MEMORY = 8 << 20
 _LAST = b"\xff"  # behind every text in UTF-8
+_NOT_PLAIN = ("\\Q", "[]", "[^]", "[[", "\\\\")
+"""What makes it hard to tell without a parser where a group or class ends."""
+_FLAGS = re.compile(r"\(\?(?!:|P?<\w+>)")
+_ENDING = re.compile(r"[\w/:, -]+\Z", re.ASCII)
 _NAMED = re.compile(r"\\.|\(\?P?<(\w+)>")
 
 
@@ -72,6 +76,23 @@ class Pattern:
             return b"", _LAST
         low, high = self._compiled.possiblematchrange(_MOST_BEGINNING)
         return low, high or _LAST
+
+    @cached_property
+    def ending(self) -> bytes:
+        """A text, in UTF-8, that everything that matches ends with; empty if there is none, or it cannot be told."""
+        if any(mark in self.text for mark in _NOT_PLAIN) or _FLAGS.search(self.text):
+            return b""
+        outside = re.sub(r"\\.|\[[^\]]*\]", "", self.text)
+        while outside != (outside := re.sub(r"\([^()]*\)", "", outside)):
+            pass
+        start = _ENDING.search(self.text)
+        if start is None or "|" in outside:
+            return b""
+        # What stands last is in no group and no class, which would have to be closed behind it.
+        found = start[0]
+        if self.text[: start.start()].endswith("\\"):  # the letter of a class of characters, or more than that
+            found = found[1:] if found[0] in "dDsSwW" else ""
+        return found.encode()
 
     @property
     def group_count(self) -> int:

@@ -12,6 +12,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 from transferpipe.planning.model import Plan
@@ -55,6 +56,11 @@ class Layer:
     name: str
     fates: Mapping[str, int]
     weights: int
+
+    @cached_property
+    def kinds(self) -> tuple[tuple[str, int], ...]:
+        """What equal layers have in common beside their names."""
+        return tuple(sorted(self.fates.items()))
 
 
 @dataclass(frozen=True)
@@ -275,16 +281,16 @@ class Group:
     layers: tuple[Layer, ...]
     tokens: tuple[str, ...] = field(default=(), repr=False)
 
-    @property
+    @cached_property
     def label(self) -> str:
         """The name, with braces for several."""
         return collapse(self.names)
 
-    @property
+    @cached_property
     def form(self) -> Hashable:
         """What equal blocks have in common."""
         start = len("".join(self.tokens))
-        return tuple((layer.name[start:], tuple(sorted(layer.fates.items()))) for layer in self.layers)
+        return tuple((layer.name[start:], layer.kinds) for layer in self.layers)
 
 
 def fold_layers(layers: Sequence[Layer], most: int = MOST) -> list[Group]:
@@ -315,20 +321,34 @@ def _runs(layers: Sequence[Layer], tokens: Sequence[tuple[str, ...]], depth: int
 def _joined(runs: Sequence[Group]) -> list[Group]:
     """Return the groups with those made one that follow each other and differ in the last number of their names."""
     groups: list[Group] = []
-    for (_, _), entries in itertools.groupby(runs, key=_series):
-        blocks = list(entries)
+    alike = (list(entries) for _, entries in itertools.groupby(runs, key=_series))
+    for blocks in itertools.chain.from_iterable(map(_of_one_form, alike)):
         names = tuple("".join(b.tokens).rstrip("/._-: ") for b in blocks)
         layers = tuple(layer for b in blocks for layer in b.layers)
         groups.append(blocks[0] if len(blocks) == 1 else Group(names, layers))
     return groups
 
 
-def _series(group: Group) -> tuple[Hashable, Hashable]:
-    """Return what blocks of one series have in common: their form, and their names without the last index."""
-    places = [k for k, token in enumerate(group.tokens) if _INDEX.fullmatch(token)]
+def _of_one_form(series: Sequence[Group]) -> Iterator[list[Group]]:
+    """Yield those of one series that follow each other and consist of the same; one alone is compared with nothing."""
+    if len(series) == 1:
+        yield [*series]
+        return
+    for _, blocks in itertools.groupby(series, key=lambda group: group.form):
+        yield [*blocks]
+
+
+def _series(group: Group) -> tuple[str, ...]:
+    """Return what the names of blocks of one series have in common: all but the last index."""
+    places = [k for k, token in enumerate(group.tokens) if _is_index(token)]
     if not places:
-        return group.tokens, group.form
-    return (*group.tokens[: places[-1]], "", *group.tokens[places[-1] + 1 :]), group.form
+        return group.tokens
+    return (*group.tokens[: places[-1]], "", *group.tokens[places[-1] + 1 :])
+
+
+@lru_cache(1 << 14)  # the parts of names: few, and each is in thousands of them
+def _is_index(token: str) -> bool:
+    return _INDEX.fullmatch(token) is not None
 
 
 def _chunks(layers: Sequence[Layer], most: int) -> list[Group]:

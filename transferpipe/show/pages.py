@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from transferpipe.text.visible import visible
 
@@ -15,6 +17,12 @@ from transferpipe.text.visible import visible
 def render(template: str, **values: Any) -> str:
     """Return the page that a template of `show/templates` makes of `values`."""
     return _environment().get_template(template).render(values)
+
+
+def table_rows(rows: Iterable[Iterable[str]]) -> Markup:
+    """Return rows of texts as those of a table: of thousands, which a template takes five times as long to fill in."""
+    cell = functools.cache(lambda text: f"<td>{escape(visible(text))}</td>")
+    return Markup("\n").join(Markup(f"<tr>{''.join(map(cell, row))}</tr>") for row in rows)  # noqa: S704 - escaped
 
 
 @functools.cache

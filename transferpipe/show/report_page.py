@@ -20,7 +20,7 @@ from transferpipe.planning.tables.plan_rows import plan_rows
 from transferpipe.planning.tables.plan_table import summary_lines
 from transferpipe.prove.verdict import Verdict, describe_compared, verdict_from_data
 from transferpipe.show.network_picture import BOX, HEIGHT, WIDTH, fates_of, network_picture
-from transferpipe.show.pages import render
+from transferpipe.show.pages import render, table_rows
 from transferpipe.show.sweeps.score_table import number_text, score_title
 
 _FATES = ("assigned", "transformed", "kept", "made", "edited", "frozen")
@@ -57,6 +57,7 @@ def report_page(
         rows=[(r.rule, r.target, r.origin, f"{r.weights:,}", f"{r.parameters:,}", r.notes) for r in plan_rows(plan)],
         warnings=[*_warnings(plan, manifest)],
         weights=weights,
+        weight_rows=table_rows(weights),
         fates=[(fate, fates[fate]) for fate in _FATES if fate in fates],
         files=[
             (quote(a["path"]), a["path"], f"{a['bytes']:,}", a["sha256"], a["freezing"]) for a in manifest["artifacts"]

@@ -56,7 +56,8 @@ def collapse(names: Iterable[str]) -> str:
     >>> collapse(["block1_conv1", "block1_conv2", "block2_conv1", "head"])
     'block1_conv{1..2}, block2_conv1, head'
     """
-    return ", ".join(text for text, _ in series_of(names))
+    unique = list(dict.fromkeys(names))
+    return unique[0] if len(unique) == 1 else ", ".join(text for text, _ in series_of(unique))
 
 
 def series_of(names: Iterable[str]) -> list[tuple[str, list[str]]]:

@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 
+def layer_of(name: str) -> str:
+    """Return the name of the layer that has the weight called `name`; empty for one of the root itself."""
+    return name.rpartition("/")[0]
+
+
+def own_of(name: str) -> str:
+    """Return the own name of the weight called `name` inside its layer."""
+    return name.rpartition("/")[2]
+
+
 class WeightName(str):
     """The name of a weight, such as ``encoder/block_1/dense/kernel``. It is a text, and as fixed as one.
 
@@ -16,12 +26,12 @@ class WeightName(str):
     @property
     def layer(self) -> str:
         """The name of the layer that has the weight; empty for one of the root itself."""
-        return self.rpartition("/")[0]
+        return layer_of(self)
 
     @property
     def own(self) -> str:
         """The weight's own name inside its layer, such as ``kernel``."""
-        return self.rpartition("/")[2]
+        return own_of(self)
 
     @property
     def ancestors(self) -> list[str]:

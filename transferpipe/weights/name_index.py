@@ -1,9 +1,10 @@
-"""Names in an order of their own that are found by how they begin."""
+"""Names in orders of their own that are found by how they begin, or end."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
+from functools import cached_property
 
 
 class NameIndex:
@@ -20,6 +21,21 @@ class NameIndex:
         self._names = list(names)
         pairs = sorted((name.encode("utf-8", "surrogatepass"), k) for k, name in enumerate(self._names))
         self._sorted, self._places = [text for text, _ in pairs], [k for _, k in pairs]
+
+    @cached_property
+    def _backwards(self) -> tuple[list[bytes], list[int]]:
+        pairs = sorted((name.encode("utf-8", "surrogatepass")[::-1], k) for k, name in enumerate(self._names))
+        return [text for text, _ in pairs], [k for _, k in pairs]
+
+    def ending_with(self, ending: bytes) -> list[str]:
+        """Return the names that end with a text, in UTF-8, in the order in which they were given.
+
+        >>> NameIndex(["b/kernel", "a/bias", "a/kernel"]).ending_with(b"/kernel")
+        ['b/kernel', 'a/kernel']
+        """
+        texts, places = self._backwards
+        low = ending[::-1]
+        return [self._names[k] for k in sorted(places[bisect_left(texts, low) : bisect_right(texts, low + b"\xff")])]
 
     def between(self, low: bytes, high: bytes) -> list[str]:
         """Return the names from `low` to `high`, both in UTF-8 and included, in the order in which they were given."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problems, RecipeError
 from transferpipe.files.segment import Segment
 from transferpipe.text.collapse import counted
-from transferpipe.weights.name import WeightName
+from transferpipe.weights.name import layer_of, own_of
 from transferpipe.weights.name_index import NameIndex
 from transferpipe.weights.network import Network
 from transferpipe.weights.reading_order import forward_first
@@ -64,12 +64,12 @@ class WeightSpec:
     @property
     def layer(self) -> str:
         """Name of the owning layer; empty for a weight of the root itself."""
-        return WeightName(self.name).layer
+        return layer_of(self.name)
 
     @property
     def own_name(self) -> str:
         """The weight's own name inside its layer, such as ``kernel``."""
-        return WeightName(self.name).own
+        return own_of(self.name)
 
     @property
     def size(self) -> int:

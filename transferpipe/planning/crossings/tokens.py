@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 
 from transferpipe.weights.keras.layer_classes import is_made_up, stem
 
@@ -38,6 +38,7 @@ def _tokens_of_segment(segment: str, counted: bool) -> Tokens:
     return tuple(str(int(t)) if t.isdigit() else _WORDS.get(t.lower(), t.lower()) for t in found)
 
 
+@lru_cache(1 << 16)  # names: each is asked for by several comparisons
 def tokens_of(name: str, counted: bool = True) -> Tokens:
     """Return the words and numbers of a layer's name, synonyms as one word.
 

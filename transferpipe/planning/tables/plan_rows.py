@@ -317,7 +317,7 @@ def _notes(plan: Plan, entry: Assignment | Kept, frozen: Collection[str]) -> str
         notes += [*_adapted(entry), *(str(t) for t in chain_of(entry.merge, entry.transforms))]
         if entry.cast_from != entry.dtype:
             notes.append(f"{entry.cast_from} -> {entry.dtype}")
-    notes += [f"edit {e.name}" for e in plan.edits if e.at == entry.target]
+    notes += [f"edit {e.name}" for e in plan.edits_of.get(entry.target, ())]
     if entry.target in frozen:
         notes.append("frozen")
     return ", ".join(notes)
