@@ -9,7 +9,7 @@ TOP = Path(__file__).parent.parent
 PACKAGE = TOP / "transferpipe"
 PAGES = [PACKAGE / "README.md", TOP / ".github" / "CONTRIBUTING.md"]
 # A page may name a module from inside the room it is speaking of.
-ROOMS = ["", "cli", "planning", "models", "weights", "weights/formats"]
+ROOMS = ["", "cli", "planning", "planning/transforms", "models", "score", "show", "sweep", "weights", "weights/formats"]
 PLACE = re.compile(r"`((?:[a-z_]+/)*[a-z_]+\.(?:py|md|toml)|(?:[a-z_]+/)+)`")
 
 
