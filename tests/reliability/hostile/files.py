@@ -173,7 +173,7 @@ def hdf5() -> Iterator[Pair]:
 
     def many(file: h5py.File) -> None:
         for number in range(30_000):
-            file.create_group(f"layers/dense_{number}")
+            file.create_group(f"layers/more_{number}")
 
     def deep(file: h5py.File) -> None:
         file.create_group("layers/" + "/".join("abc"[i % 3] for i in range(2000)))
