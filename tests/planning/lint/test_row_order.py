@@ -67,16 +67,20 @@ def advised(which):
     return eval(text, {"reshape": "reshape", "transpose": "transpose"})
 
 
-def test_the_steps_for_a_layout_that_turns_the_kernel_put_them_back(source, tmp_path):
+@pytest.mark.follows("code: row-order")
+def test_the_steps_for_a_layout_that_turns_the_kernel_put_them_back(source):
     model = dense()
+    assert "row-order" in codes(tp.plan(source(), model, mapping=taken()))
     mapping = taken(transform=advised(1))
     assert "row-order" not in codes(tp.plan(source(), model, mapping=mapping))
     tp.transfer(source(), model, mapping=mapping)
     assert np.array_equal(model.layers[0].kernel, TRUE.T)
 
 
+@pytest.mark.follows("code: row-order")
 def test_the_steps_for_rows_put_them_back(source, tmp_path):
     np.savez(tmp_path / "t.npz", **{"query/weight": np.zeros_like(TRUE)})
+    assert "row-order" in codes(tp.plan(source(), tmp_path / "t.npz", mapping=taken(), save="o.npz"))
     mapping = taken(transform=advised(0))
     tp.transfer(source(), tmp_path / "t.npz", mapping=mapping, folder=tmp_path, save="o.npz")
     assert np.array_equal(np.load(tmp_path / "o.npz")["query/weight"], TRUE)
