@@ -30,6 +30,9 @@ def schema_of(kind: Any, definitions: dict[str, Schema]) -> Schema:
         return {"anyOf": [schema_of(part, definitions) for part in inner]}
     if origin is tuple and inner[1:] == (...,):
         return {"type": "array", "items": schema_of(inner[0], definitions)}
+    if origin is tuple:
+        parts = [schema_of(part, definitions) for part in inner]
+        return {"type": "array", "items": parts, "minItems": len(parts), "maxItems": len(parts)}
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return {"type": "object", "additionalProperties": schema_of(inner[1], definitions)}
     if is_dataclass(kind) and isinstance(kind, type):
