@@ -100,6 +100,7 @@ class SaveKeys(TypedDict, total=False):
     layout: str
     shard: str | int | None
     names: Mapping[str, str | None]
+    card: bool
     like: PathText | Mapping[str, Any]
 
 
