@@ -51,16 +51,19 @@ class Layer:
         name: its name, behind that of its source where there are several.
         fates: how many of its weights have each fate.
         weights: how many it has.
+        kinds: what equal layers have in common beside their names.
+        tokens: the parts of its name, which layers are folded by.
     """
 
     name: str
     fates: Mapping[str, int]
     weights: int
+    kinds: tuple[tuple[str, int], ...] = field(init=False, repr=False)
+    tokens: tuple[str, ...] = field(init=False, repr=False)
 
-    @cached_property
-    def kinds(self) -> tuple[tuple[str, int], ...]:
-        """What equal layers have in common beside their names."""
-        return tuple(sorted(self.fates.items()))
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kinds", tuple(sorted(self.fates.items())))
+        object.__setattr__(self, "tokens", tuple(_TOKEN.findall(self.name)))
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,10 @@ def _sides(plan: Plan, order: Sequence[str]) -> tuple[list[Layer], list[Layer]]:
 
 
 def _layer(name: str, fates: Sequence[Sequence[str]]) -> Layer:
-    return Layer(name, Counter(itertools.chain.from_iterable(fates)), len(fates))
+    counts: dict[str, int] = {}
+    for fate in itertools.chain.from_iterable(fates):
+        counts[fate] = counts.get(fate, 0) + 1
+    return Layer(name, counts, len(fates))
 
 
 def _layer_of(name: str) -> str:
@@ -173,12 +179,13 @@ class _Drawing:
 
     def __init__(self, plan: Plan, order: Sequence[str]) -> None:
         self._numbers = itertools.count()
-        self._flows: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        self._flows: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
         fates = fates_of(plan)
         for a in plan.assignments:
             kind = "transformed" if "transformed" in fates[a.target] else "assigned"
-            for layer in dict.fromkeys(_source_layer(plan, ref.source, ref.name) for ref in a.sources):
-                self._flows[layer, _layer_of(a.target)][kind] += 1
+            target = _layer_of(a.target)
+            for layer in dict.fromkeys([_source_layer(plan, ref.source, ref.name) for ref in a.sources]):
+                _add(self._flows[layer, target], {kind: 1})
         self._into, self._out_of = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
         for source, target in self._flows:
             self._into[target].append(source)
@@ -196,11 +203,11 @@ class _Drawing:
         left, right = fold_layers(sources), fold_layers(targets)
         where = {layer.name: k for k, group in enumerate(left) for layer in group.layers}
         there = {layer.name: k for k, group in enumerate(right) for layer in group.layers}
-        between: dict[tuple[int, int], Counter[str]] = defaultdict(Counter)
+        between: dict[tuple[int, int], dict[str, int]] = defaultdict(dict)
         for name, place in where.items():
-            for target in self._out_of[name]:
+            for target in self._out_of.get(name, ()):
                 if target in there:
-                    between[place, there[target]].update(self._flows[name, target])
+                    _add(between[place, there[target]], self._flows[name, target])
         alone = _only_each_other(between)
         inner: list[Picture] = []
         links: dict[tuple[Side, int], int] = {}
@@ -208,7 +215,7 @@ class _Drawing:
         for j, group in enumerate(right if "targets" in opens else ()):
             partner = alone.get(j) if "sources" in opens else None
             if len(group.layers) > 1:
-                fed = {name for layer in group.layers for name in self._into[layer.name]}
+                fed = {name for layer in group.layers for name in self._into.get(layer.name, ())}
                 given = left[partner].layers if partner is not None else [s for s in sources if s.name in fed]
                 both = ("sources", "targets") if partner is not None else ("targets",)
                 inner.append(self.draw(group.label, given, group.layers, both))
@@ -217,7 +224,7 @@ class _Drawing:
                     links["sources", partner] = inner[-1].number
         for i, group in enumerate(left if "sources" in opens else ()):
             if len(group.layers) > 1 and ("sources", i) not in links:
-                fed, both = {name for layer in group.layers for name in self._out_of[layer.name]}, ("sources",)
+                fed, both = {name for layer in group.layers for name in self._out_of.get(layer.name, ())}, ("sources",)
                 given = [t for t in targets if t.name in fed]
                 inner.append(self.draw(group.label, group.layers, given, both))
                 links["sources", i] = inner[-1].number
@@ -235,12 +242,18 @@ def _only_each_other(between: Mapping[tuple[int, int], Any]) -> dict[int, int]:
     return {j: i for i, j in between if given[i] == taken[j] == 1}
 
 
+def _add(counts: dict[str, int], more: Mapping[str, int]) -> None:
+    """Count `more` as well: for few kinds, a loop takes a third of the time of `Counter.update`."""
+    for kind, count in more.items():
+        counts[kind] = counts.get(kind, 0) + count
+
+
 def _middle(place: int, count: int, size: int) -> float:
     return HEAD + round((place + 0.5) * size * PITCH / count, 1)
 
 
 def _flows(
-    between: Mapping[tuple[int, int], Counter[str]], left: Sequence[Box], right: Sequence[Box]
+    between: Mapping[tuple[int, int], Mapping[str, int]], left: Sequence[Box], right: Sequence[Box]
 ) -> Iterator[Flow]:
     for (i, j), kinds in between.items():
         for kind, count in sorted(kinds.items()):
@@ -252,9 +265,9 @@ def _flows(
 
 
 def _box(group: Group, y: float, opens: int | None) -> Box:
-    fates: Counter[str] = Counter()
+    fates: dict[str, int] = {}
     for layer in group.layers:
-        fates.update(layer.fates)
+        _add(fates, layer.fates)
     weights = sum(layer.weights for layer in group.layers)
     blocks = f"{len(group.names)} equal blocks, " if len(group.names) > 1 else ""
     size = f"{blocks}{counted(len(group.layers), 'layer')}, " if len(group.layers) > 1 else ""
@@ -297,10 +310,16 @@ def fold_layers(layers: Sequence[Layer], most: int = MOST) -> list[Group]:
     """Return at most so many groups of layers, each of its own where there are no more; never all as one."""
     if len(layers) <= most:
         return [Group((layer.name,), (layer,)) for layer in layers]
-    tokens = [tuple(_TOKEN.findall(layer.name)) for layer in layers]
+    tokens = [layer.tokens for layer in layers]
+    alike = [*map(_count_alike, tokens, tokens[1:])]
     found: list[Group] = []
     for depth in range(1, min(max(map(len, tokens)), _DEEPEST) + 1):
-        runs = _runs(layers, tokens, depth)
+        begins = [0, *(k for k, count in enumerate(alike, 1) if count < depth)]
+        least = max(len(found), 1)
+        # What is joined is at most as many as the runs, and at least as many as the series.
+        if len(begins) <= least or _count_series(tokens, begins, depth) > most:
+            continue
+        runs = _runs(layers, tokens, begins, depth)
         for groups in (_joined(runs), runs):
             # Of several ways the one that shows most, and of these the one with the shortest names.
             if max(len(found), 1) < len(groups) <= most:
@@ -308,11 +327,21 @@ def fold_layers(layers: Sequence[Layer], most: int = MOST) -> list[Group]:
     return found or _chunks(layers, most)
 
 
-def _runs(layers: Sequence[Layer], tokens: Sequence[tuple[str, ...]], depth: int) -> list[Group]:
+def _count_alike(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return how many parts two names have in common at their beginnings."""
+    return next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _count_series(tokens: Sequence[tuple[str, ...]], begins: Sequence[int], depth: int) -> int:
+    """Return how many series the runs that begin there are, those apart from each other counted apart."""
+    return sum(1 for _ in itertools.groupby(_series(tokens[k][:depth]) for k in begins))
+
+
+def _runs(layers: Sequence[Layer], tokens: Sequence[tuple[str, ...]], begins: Sequence[int], depth: int) -> list[Group]:
     """Return the layers that follow each other and begin with the same `depth` parts of a name."""
     groups = []
-    for start, entries in itertools.groupby(zip(layers, tokens, strict=True), key=lambda e: e[1][:depth]):
-        found = tuple(layer for layer, _ in entries)
+    for begin, end in zip(begins, [*begins[1:], len(layers)], strict=True):
+        found, start = tuple(layers[begin:end]), tokens[begin][:depth]
         label = found[0].name if len(found) == 1 else "".join(start).rstrip("/._-: ") or found[0].name
         groups.append(Group((label,), found, start))
     return groups
@@ -321,7 +350,7 @@ def _runs(layers: Sequence[Layer], tokens: Sequence[tuple[str, ...]], depth: int
 def _joined(runs: Sequence[Group]) -> list[Group]:
     """Return the groups with those made one that follow each other and differ in the last number of their names."""
     groups: list[Group] = []
-    alike = (list(entries) for _, entries in itertools.groupby(runs, key=_series))
+    alike = (list(entries) for _, entries in itertools.groupby(runs, key=lambda run: _series(run.tokens)))
     for blocks in itertools.chain.from_iterable(map(_of_one_form, alike)):
         names = tuple("".join(b.tokens).rstrip("/._-: ") for b in blocks)
         layers = tuple(layer for b in blocks for layer in b.layers)
@@ -338,12 +367,13 @@ def _of_one_form(series: Sequence[Group]) -> Iterator[list[Group]]:
         yield [*blocks]
 
 
-def _series(group: Group) -> tuple[str, ...]:
+@lru_cache(1 << 14)  # the beginnings of names: deeper ones are asked for again, and so are those of pictures in it
+def _series(tokens: tuple[str, ...]) -> tuple[str, ...]:
     """Return what the names of blocks of one series have in common: all but the last index."""
-    places = [k for k, token in enumerate(group.tokens) if _is_index(token)]
-    if not places:
-        return group.tokens
-    return (*group.tokens[: places[-1]], "", *group.tokens[places[-1] + 1 :])
+    for k in range(len(tokens) - 1, -1, -1):
+        if _is_index(tokens[k]):
+            return (*tokens[:k], "", *tokens[k + 1 :])
+    return tokens
 
 
 @lru_cache(1 << 14)  # the parts of names: few, and each is in thousands of them

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from transferpipe.text.visible import visible
+
+_MARKUP = re.compile("[&<>'\"]")
 
 
 def render(template: str, **values: Any) -> str:
@@ -21,8 +24,14 @@ def render(template: str, **values: Any) -> str:
 
 def table_rows(rows: Iterable[Iterable[str]]) -> Markup:
     """Return rows of texts as those of a table: of thousands, which a template takes five times as long to fill in."""
-    cell = functools.cache(lambda text: f"<td>{escape(visible(text))}</td>")
-    return Markup("\n").join(Markup(f"<tr>{''.join(map(cell, row))}</tr>") for row in rows)  # noqa: S704 - escaped
+    cell = functools.cache(lambda text: f"<td>{escaped(text)}</td>")
+    return Markup("\n".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows))  # noqa: S704 - escaped
+
+
+def escaped(text: str) -> str:
+    """Return what a page shows of a text, as markup in a plain string: most texts have nothing to escape."""
+    shown = visible(text)
+    return str(escape(shown)) if _MARKUP.search(shown) else shown
 
 
 @functools.cache

@@ -19,12 +19,12 @@ from transferpipe.planning.reading.read_plan import warning_from_data
 from transferpipe.planning.tables.plan_rows import plan_rows
 from transferpipe.planning.tables.plan_table import summary_lines
 from transferpipe.prove.verdict import Verdict, describe_compared, verdict_from_data
-from transferpipe.show.network_picture import BOX, HEIGHT, WIDTH, fates_of, network_picture
+from transferpipe.show.network_picture import fates_of, network_picture
 from transferpipe.show.pages import render, table_rows
+from transferpipe.show.picture_markup import picture_markup
 from transferpipe.show.sweeps.score_table import number_text, score_title
 
 _FATES = ("assigned", "transformed", "kept", "made", "edited", "frozen")
-_SIZE = {"width": WIDTH, "box": BOX, "box_height": HEIGHT}
 
 
 def report_page(
@@ -44,6 +44,7 @@ def report_page(
     becomes, recipe = fates_of(plan), manifest.get("recipe_text")
     weights = [_weight(w, becomes) for w in manifest["weights"]]
     fates = Counter(itertools.chain.from_iterable(row[1].split(", ") for row in weights))
+    picture = network_picture(plan, [w["name"] for w in manifest["weights"]])
     return render(
         "report.html",
         title=f"{variant[0]}: {plan.recipe}" if variant else plan.recipe,
@@ -52,8 +53,8 @@ def report_page(
         verdict=[*_verdict(verdict_from_data(manifest["verdict"]), len(weights))],
         facts=[*_facts(plan, manifest)],
         summary=summary_lines(plan),
-        picture=network_picture(plan, [w["name"] for w in manifest["weights"]]),
-        size=_SIZE,
+        picture=picture,
+        drawing=picture_markup(picture),
         rows=[(r.rule, r.target, r.origin, f"{r.weights:,}", f"{r.parameters:,}", r.notes) for r in plan_rows(plan)],
         warnings=[*_warnings(plan, manifest)],
         weights=weights,

@@ -8,8 +8,10 @@ the target has before them, ``enc/=`` by those with ``enc/`` before them.
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from transferpipe.planning.model import Assignment, Kept, Plan, SourceRef, StateMove
@@ -57,23 +59,29 @@ class _NameParts:
     """A weight's name, split at its last `/`, or where it has none, as torch's have not, at its last dot.
 
     A name without either is that of a layer.
+
+    Attributes:
+        alias: the source's name, where there are several.
+        layer: what is before the separator.
+        separator: it, or nothing.
+        own: what is behind it.
+        is_plain: whether the name can be collapsed.
+        home: its layer.
     """
 
     alias: str
     layer: str
     separator: str
     own: str
-
-    @property
-    def home(self) -> tuple[str, str, str]:
-        """Its layer."""
-        return self.alias, self.layer, self.separator
+    is_plain: bool
+    home: tuple[str, str, str]
 
 
+@lru_cache(1 << 14)  # each is asked for four times where both sides call a weight the same, and so is the same table's
 def _place_of(name: str, alias: str = "") -> _NameParts:
     separator = "/" if "/" in name else "." if "." in name else ""
     layer, _, own = name.rpartition(separator) if separator else (name, "", "")
-    return _NameParts(alias, layer, separator, own)
+    return _NameParts(alias, layer, separator, own, is_plain(name), (alias, layer, separator))
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ class _Entry:
     @property
     def is_plain(self) -> bool:
         """Whether its names can be collapsed."""
-        return all(is_plain(p.layer) and is_plain(p.own) for p in (self.place, *self.origins))
+        return self.place.is_plain and all(p.is_plain for p in self.origins)
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,10 @@ class _Layer:
         return (before[0], before[1], "/".join(ours[-common:])) if common else None
 
 
+_LATEST: list[tuple[weakref.ref[Plan], list[PlanRow]]] = []
+"""The plan whose rows were asked for last, and these: a run shows them on the terminal, and on its page once more."""
+
+
 def plan_rows(plan: Plan, only: Collection[str] | None = None) -> list[PlanRow]:
     """Return the table's rows, those of assigned weights first, each kind in the order of the target's weights.
 
@@ -135,6 +147,16 @@ def plan_rows(plan: Plan, only: Collection[str] | None = None) -> list[PlanRow]:
         plan: the plan.
         only: the names of the target's weights to return the rows of; all where it is left out.
     """
+    if only is not None:
+        return _rows(plan, only)
+    for known, rows in _LATEST:
+        if known() is plan:
+            return [*rows]
+    _LATEST[:] = [(weakref.ref(plan), _rows(plan, None))]
+    return [*_LATEST[0][1]]
+
+
+def _rows(plan: Plan, only: Collection[str] | None) -> list[PlanRow]:
     frozen, owners = set(plan.freezing.frozen_weights), _Owners(plan)
     groups: dict[tuple[Any, ...], list[_Entry]] = {}
     weights: tuple[Assignment | Kept, ...] = (*plan.assignments, *plan.kept)
