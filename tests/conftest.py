@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 
 import pytest
@@ -100,3 +101,14 @@ def _no_name_scope_stays_open():
         names = [scope.name for scope in still_open]
         still_open.clear()
         assert not names
+
+
+@pytest.fixture(autouse=True)
+def _signals_end_as_they_were():
+    """Check that no test leaves a handler of SIGINT or SIGTERM: the tests behind it could not be interrupted."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+        signal.signal(number, handler)
+    assert after == before

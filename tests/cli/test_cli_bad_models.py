@@ -103,9 +103,17 @@ def test_an_argument_that_a_builder_does_not_take(refuses, builders):
     assert "my_models.good raised TypeError" in answer.err
 
 
-@pytest.mark.parametrize("target", ["my_models.keras.Sequential", "my_models.sys.exit", "os.getcwd", "safetensors.x"])
-def test_builders_that_a_recipe_may_not_name(refuses, builders, target):
-    refuses(5, [*OWN, f"target._target_={target}"], "recipe may", "--trust ")
+@pytest.mark.parametrize(
+    ("target", "fix"),
+    [
+        ("my_models.keras.Sequential", "write a function that makes it in a module of your own"),
+        ("my_models.sys.exit", "write a function that makes it in a module of your own"),
+        ("os.getcwd", "write a function that makes it in a module of your own"),
+        ("safetensors.x", "--trust safetensors"),
+    ],
+)
+def test_builders_that_a_recipe_may_not_name(refuses, builders, target, fix):
+    refuses(5, [*OWN, f"target._target_={target}"], "recipe may", fix)
 
 
 def test_a_model_that_cannot_be_written_as_keras(refuses, builders):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from command_line import weights
+from omegaconf import OmegaConf
 from safetensors.numpy import load_file
 
 from transferpipe.errors import RecipeError
@@ -477,6 +478,9 @@ def test_the_folder_that_a_sweep_printed(hint, cli, here):
     assert (here / "outputs/sweeps/own/sweep.csv").read_text().count("done") == 2
 
 
+OTHER_SWEEPER = OmegaConf.create({"hydra": {"sweeper": {"_target_": "somebodys.Sweeper"}}})
+
+
 @follows("check_optimising: give the recipe a", "check_optimising: leave it out (sweep.…=null),")
 def test_what_a_sweeper_that_chooses_needs():
     from types import SimpleNamespace
@@ -487,9 +491,8 @@ def test_what_a_sweeper_that_chooses_needs():
 
     def problems(data, sweep):
         try:
-            check_optimising(
-                SimpleNamespace(data=data), Axes((), {}, {"vars.x": "interval(0,1)"}), read_settings_of(sweep)
-            )
+            axes = Axes((), {}, {"vars.x": "interval(0,1)"})
+            check_optimising(SimpleNamespace(data=data, config=OTHER_SWEEPER), axes, read_settings_of(sweep))
         except RecipeError as error:
             return error.problems
         return ()
@@ -520,7 +523,8 @@ def test_seeds_are_not_for_a_sweeper_to_choose():
     from transferpipe.score import finetune
     from transferpipe.sweep.settings import read_settings_of
 
-    base, settings = SimpleNamespace(data={"score": {"_target_": "my.score"}}), read_settings_of({})
+    base = SimpleNamespace(data={"score": {"_target_": "my.score"}}, config=OTHER_SWEEPER)
+    settings = read_settings_of({})
     with pytest.raises(RecipeError) as caught:
         check_optimising(base, Axes((), {"vars.x": ("1",)}, {"seed": "interval(0,1)"}), settings)
     check_optimising(base, Axes((), {"vars.x": ("1",)}, {}), settings)

@@ -216,6 +216,7 @@ def test_a_function_of_the_users_own(name, monkeypatch, tmp_path):
     from transferpipe.recipe.trust import check_name, resolve
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # to which the folder of a recipe is added
     (tmp_path / "my_models.py").write_text("import os\n\ndef build():\n    return 3\n")
     monkeypatch.delitem(sys.modules, "my_models", raising=False)
     fix = advised(check_name, name, "target")

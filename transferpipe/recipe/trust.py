@@ -127,7 +127,7 @@ def _advise(module: str, where: str) -> str:
     top = module.partition(".")[0]
     if top in _OF_TORCH:
         return advise_module(top, where)
-    if top in _OF_PYTHON or top in _NEVER_VOUCHED:
+    if not _may_be_vouched(top):
         return _OWN_FUNCTION
     return f"if you trust it, allow it on the command line: --trust {module.partition('.')[0]}"
 
@@ -167,7 +167,14 @@ def _check_parts(dotted: str, where: str) -> None:
 
 def _refused_name(dotted: str, where: str, top: str, what: str = "") -> UnsafeError:
     what = what or f"{dotted} is not one of the things a recipe may name"
-    return UnsafeError(Problem(where, what, _advise(top, where) if top else _OWN_FUNCTION))
+    if _may_be_vouched(top):
+        return UnsafeError(Problem(where, what, _advise(top, where)))
+    return UnsafeError(Problem(where, what, _OWN_FUNCTION))
+
+
+def _may_be_vouched(top: str) -> bool:
+    """Tell whether a word on the command line should open a package to recipes."""
+    return bool(top) and top not in _OF_PYTHON and top not in _NEVER_VOUCHED
 
 
 def _check_imported(dotted: str, where: str, trusted: Collection[str], folder: Path) -> None:

@@ -145,7 +145,7 @@ def _in_override(where: str, override: str) -> _WrittenPlace | None:
     try:
         parsed = OverridesParser.create().parse_override(override)
         value = parsed.value() if not parsed.is_delete() and not parsed.is_sweep_override() else None
-    except HydraException:
+    except (HydraException, ValueError):  # Python reads no integer of thousands of digits
         return None
     key = parsed.key_or_group
     if (key in GROUPS and isinstance(value, str)) or not (where == key or where.startswith(f"{key}.")):

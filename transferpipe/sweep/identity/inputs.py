@@ -16,8 +16,9 @@ from transferpipe.recipe.keys import RECIPE, SECTIONS
 from transferpipe.sweep.identity.digests import digest_of
 from transferpipe.sweep.identity.modules import own_modules
 
+_ORIGINS = tuple(key.name for key in SECTIONS[RECIPE].values() if key.kind in ("origin", "named origins"))
 # Of these every text may be a file that is read.
-_READING = (*(key.name for key in SECTIONS[RECIPE].values() if key.section == "origin"), "mapping", "verify", "score")
+_READING = (*_ORIGINS, "mapping", "verify", "score")
 # A folder of weights has hundreds of files at most; a folder of data that a recipe names by mistake must not cost
 # minutes.
 _MOST_FILES = 10_000

@@ -79,19 +79,20 @@ Vouched = Callable[[str, str], bool]
 """Whether the user vouches for the class of this module, registered under this name."""
 
 
-def check_classes(config: Any, where: str, vouched: Vouched, values: int | None = None) -> None:
+def check_classes(config: Any, label: str, vouched: Vouched, values: int | None = None) -> None:
     """Refuse a configuration that names code, another's classes or impossible sizes.
 
     Args:
         config: a serialised Keras object, or plain data with such in it.
-        where: what messages call it.
+        label: what messages call it.
         vouched: tells what is allowed beside Keras's own.
         values: how many values the weights of its file hold; None where it has no weights.
 
     Raises:
         UnsafeError: it does.
     """
-    for inner in _mappings(config):
+    for inner, layer in _mappings(config):
+        where = f"{label}: layer {layer[:200]!r}" if layer else label
         name, module = inner.get("class_name"), inner.get("module")
         if isinstance(name, str):
             _check_class(name, inner, where, vouched)
@@ -103,15 +104,19 @@ def check_classes(config: Any, where: str, vouched: Vouched, values: int | None 
         _check_sizes(inner, where, values)
 
 
-def _mappings(config: Any) -> Iterator[Mapping[str, Any]]:
-    waiting = [config]
+def _mappings(config: Any) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Yield every mapping with the name of the innermost layer that it is, or is of; empty for the model itself."""
+    waiting = [(config, "")]
     while waiting:
-        here = waiting.pop()
+        here, layer = waiting.pop()
         if isinstance(here, Mapping):
-            yield here
-            waiting.extend(here.values())
+            inner = here.get("config") if here is not config else None
+            name = inner.get("name") if isinstance(inner, Mapping) else None
+            layer = name if isinstance(name, str) else layer
+            yield here, layer
+            waiting.extend((value, layer) for value in here.values())
         elif isinstance(here, list | tuple):
-            waiting.extend(here)
+            waiting.extend((value, layer) for value in here)
 
 
 def _check_class(name: str, inner: Mapping[str, Any], where: str, vouched: Vouched) -> None:
