@@ -8,7 +8,7 @@ import pytest
 
 from transferpipe.errors import FileError
 from transferpipe.files import segment
-from transferpipe.files.segment import opened, read_into, read_stretches
+from transferpipe.files.segment import Segment, held_open, opened, read_into, read_small, read_stretches
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_the_descriptor_is_closed_whatever_happens(path):
         os.fstat(descriptor)
 
 
-@pytest.mark.follows("opened: name a file")
+@pytest.mark.follows("opened_anew: name a file")
 def test_a_pipe_is_not_waited_for(path):
     pipe = path.with_name("pipe")
     os.mkfifo(pipe)
@@ -78,3 +78,26 @@ def test_stretches_are_put_in_a_row(path):
     assert read_stretches(path, [(3, 5), (0, 0), (1, 4)]) == data[3:5] + data[1:4]
     with pytest.raises(FileError):
         read_stretches(path, [(0, len(data) + 1)])
+
+
+def test_a_file_is_opened_once_where_it_is_held_open_and_closed_behind_that(tmp_path, monkeypatch):
+    path, opens = tmp_path / "f", []
+    path.write_bytes(b"0123456789")
+    open_it = os.open
+    monkeypatch.setattr(segment.os, "open", lambda *given: opens.append(given[0]) or open_it(*given))
+    with held_open():
+        for begin in range(5):
+            with opened(path) as descriptor:
+                assert read_small(descriptor, Segment(path, begin, 2, "uint8")) == b"0123456789"[begin : begin + 2]
+    assert opens == [path]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    with opened(path):
+        assert opens == [path, path]
+
+
+def test_small_values_beyond_the_end_of_a_file_are_refused(tmp_path):
+    path = tmp_path / "f"
+    path.write_bytes(b"01")
+    with opened(path) as descriptor, pytest.raises(FileError, match="ends at byte 2"):
+        read_small(descriptor, Segment(path, 1, 4, "uint8"))

@@ -191,3 +191,11 @@ def test_a_verdict_fits_80_columns():
         text = verdict_text(verdict, "1,234 weights read back and compared bit for bit", 80)
         assert max(map(len, text.splitlines())) <= 80
         assert text.startswith("verdict  weights: pass, ") and "\n         function: " in text
+
+
+@pytest.mark.parametrize("value", ["\0 the next line", "x", {"a": ["\0 the next line", "b"]}])
+def test_entries_of_a_record_stand_on_lines_of_their_own_whatever_they_hold(value):
+    data = {"list": [value, 1, [value, value, value]], "empty": []}
+    text = json_lines(data)
+    assert json.loads(text) == data
+    assert text.split("\n")[2:5] == [f"  {json.dumps(v)}{',' * (k < 2)}" for k, v in enumerate(data["list"])]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.execute.upgrade import UPGRADED
+from transferpipe.files.segment import held_open
 from transferpipe.planning.lint.whole_plan import summarise, where_of
 from transferpipe.planning.model import Assignment, Plan, PlanWarning
 from transferpipe.planning.transforms import parse_transforms
@@ -61,7 +62,9 @@ def _already_equal(plan: Plan, values: Values, digests: Mapping[str, str]) -> It
         return  # a file that is upgraded is its own source
     # The smallest first: the first that differs ends it, and none should be drawn or read for nothing.
     kernels = [a.target for a in sorted(plan.assignments, key=lambda a: math.prod(a.shape)) if len(a.shape) > 1]
-    if kernels and all(_is_unchanged(n, values, digests) for n in kernels):
+    with held_open():
+        is_unchanged = bool(kernels) and all(_is_unchanged(n, values, digests) for n in kernels)
+    if is_unchanged:
         text = f"the target already equals its source: all {len(kernels)} assigned kernels had these values before"
         yield PlanWarning("already-equal", "source", text)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-from collections.abc import Iterator
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problem, TransferError
@@ -68,21 +66,28 @@ def refusal_of(error: BaseException) -> OSError | None:
     return None
 
 
-@contextlib.contextmanager
-def refusals_said(path: Path) -> Iterator[None]:
+class refusals_said:  # noqa: N801 - it reads as what it does; a generator's context costs as much as finding a weight
     """Say of `path`, or the part of it, what the machine refused, whatever the body made of that.
 
     Raises:
         FileError: that.
     """
-    try:
-        yield
-    except (OSError, TransferError) as error:
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if not isinstance(error, OSError | TransferError):
+            return
         refusal = refusal_of(error)
-        if refusal is None:
-            raise
-        part = refusal.filename if isinstance(refusal.filename, str) else path
-        raise cannot_be_read(part, refusal) from error
+        if refusal is not None:
+            part = refusal.filename if isinstance(refusal.filename, str) else self._path
+            raise cannot_be_read(part, refusal) from error
 
 
 def stopped_by_machine(error: OSError | MemoryError) -> FileError | None:

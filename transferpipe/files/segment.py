@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -47,13 +48,55 @@ class Segment:
 
     def cut(self, size: int) -> list[Segment]:
         """Return the segment in pieces of at most `size` bytes, in a row."""
+        if self.nbytes <= size:
+            return [self]
         begins = range(0, self.nbytes, size)
         return [replace(self, offset=self.offset + b, nbytes=min(size, self.nbytes - b)) for b in begins]
+
+
+_MOST_HELD = 64  # descriptors: of more files, the others are opened each time
+_HELD: ContextVar[tuple[dict[Path, int], ExitStack] | None] = ContextVar("held", default=None)
+
+
+@contextmanager
+def held_open() -> Iterator[None]:
+    """Within this context, `opened` opens a file once: of thousands of small values, that is most of what each costs.
+
+    It holds for the thread that enters it, and for the first few files.
+    """
+    with ExitStack() as stack:
+        token = _HELD.set(({}, stack))
+        try:
+            yield
+        finally:
+            _HELD.reset(token)
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[int]:
     """Yield a descriptor of `path` for reading.
+
+    Raises:
+        FileError: it cannot be opened, or is not an ordinary file.
+    """
+    held = _HELD.get()
+    if held is None:
+        with opened_anew(path) as descriptor:
+            yield descriptor
+        return
+    descriptors, stack = held
+    if path not in descriptors:
+        if len(descriptors) >= _MOST_HELD:
+            with opened_anew(path) as descriptor:
+                yield descriptor
+            return
+        descriptors[path] = stack.enter_context(opened_anew(path))
+    yield descriptors[path]
+
+
+@contextmanager
+def opened_anew(path: Path) -> Iterator[int]:
+    """Yield a descriptor of `path` of its own, whatever is held open.
 
     Raises:
         FileError: it cannot be opened, or is not an ordinary file.
@@ -87,6 +130,23 @@ def read_into(descriptor: int, buffer: memoryview, offset: int, path: Path) -> N
             what = f"ends at byte {os.fstat(descriptor).st_size:,}, before the values that it declares"
             raise FileError(Problem(str(path), what, "it is truncated, or changed while it was read: run again"))
         done += count
+
+
+def read_small(descriptor: int, segment: Segment) -> bytes:
+    """Return the bytes of a small segment.
+
+    Raises:
+        FileError: the file ends early, or cannot be read.
+    """
+    try:
+        data = os.pread(descriptor, segment.nbytes, segment.offset)
+    except OSError as error:
+        raise cannot_be_read(segment.path, error) from error
+    if len(data) == segment.nbytes:
+        return data
+    buffer = bytearray(segment.nbytes)
+    read_into(descriptor, memoryview(buffer), segment.offset, segment.path)
+    return bytes(buffer)
 
 
 def read_stretches(path: Path, stretches: Sequence[tuple[int, int]]) -> bytearray:

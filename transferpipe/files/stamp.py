@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def file_stamp(path: Path) -> Stamp:
         FileError: the file cannot be looked at.
     """
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116 - half of the time of the method, with every weight
     except OSError as error:
         raise cannot_be_read(path, error) from error
     return status.st_ino, status.st_size, status.st_mtime_ns

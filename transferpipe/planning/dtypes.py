@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from transferpipe.weights.spec import numpy_dtype
 
 
+@cache  # there are few dtypes, and each is asked for with every weight
 def kind_of(dtype: str) -> str:
     """Return what a number of this dtype is: a float, an integer, a truth value or something else."""
     kind = numpy_dtype(dtype)

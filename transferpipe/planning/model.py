@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, ClassVar, Literal
 
 from transferpipe.recipe.model import Edit
@@ -533,15 +533,20 @@ def _fields_of(value: Any) -> dict[str, Any]:
     """Return the fields of a dataclass, or the content of a mapping, without copying what is in them."""
     if isinstance(value, Mapping):
         return dict(value)
-    left_out = (
-        _DEFAULT_FIELDS
-        if isinstance(value, Assignment)
-        else {"choice": None, "files": ()}
-        if isinstance(value, Edit)
-        else {}
-    )
-    found = {f.name: getattr(value, f.name) for f in fields(value)}
-    return {k: v for k, v in found.items() if k not in left_out or v != left_out[k]}
+    found = {name: getattr(value, name) for name in _names_of(value.__class__)}
+    left_out = _DEFAULT_FIELDS if isinstance(value, Assignment) else _OF_EDITS if isinstance(value, Edit) else {}
+    for name, usual in left_out.items():
+        if found[name] == usual:
+            del found[name]
+    return found
+
+
+_OF_EDITS: Mapping[str, Any] = {"choice": None, "files": ()}
+
+
+@cache
+def _names_of(kind: type) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(kind))
 
 
 def _decisive(assignment: Mapping[str, Any]) -> dict[str, Any]:

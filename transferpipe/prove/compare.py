@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -159,18 +160,17 @@ def in_turn(comparisons: Sequence[tuple[Comparison, Look]], with_crc: Callable[[
         comparisons: what to compare, and what all numbers of each pass.
         with_crc: tells of a file whether the CRC-32 of what lies in it is wanted.
     """
-    pool = ThreadPoolExecutor(_THREADS)
-    try:
-        tasks = list[Callable[[], ComparedBits]]()
+    tasks = list[Callable[[], ComparedBits]]()
+    with ExitStack() as stack:
+        pool = ThreadPoolExecutor(_THREADS)
+        stack.callback(pool.shutdown, cancel_futures=True)
         for comparison, look in comparisons:
             place = comparison.segment
-            task = partial(comparison.run, look, place is not None and place.nbytes >= CHUNK and with_crc(place.path))
             is_large = place is not None and place.nbytes >= CHUNK
+            task = partial(comparison.run, look, is_large and place is not None and with_crc(place.path))
             tasks.append(pool.submit(task).result if is_large and comparison.is_apart else task)
         for done in tasks:
             yield done()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def digest_weight(source: FileSource, there: WeightSpec) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problems, VerificationError
 from transferpipe.files.atomic import final_name
 from transferpipe.files.crc import Promise, WrittenBytes, noting_promises, whole_crc
-from transferpipe.files.segment import opened
+from transferpipe.files.segment import held_open, opened
 from transferpipe.models.structure import file_structure
 from transferpipe.planning.dtypes import kind_of
 from transferpipe.planning.freezing import effective
@@ -60,6 +60,7 @@ def worth_seeing(plan: Plan) -> list[Assignment]:
     return [a for a in plan.assignments if a.target not in edited and kind_of(a.dtype) == "float"]
 
 
+@held_open()
 def verify_file(
     path: Path, target: TargetStructure, plan: Plan, values: Values, on_progress: Progress | None = None
 ) -> Proof:

@@ -34,7 +34,7 @@ from transferpipe.values.choices import Choices
 from transferpipe.values.edits import apply_edit
 from transferpipe.values.streams import InFiles, merged_parts, turned_parts
 from transferpipe.values.units import ChosenUnits
-from transferpipe.weights.name import WeightName
+from transferpipe.weights.name import own_of
 from transferpipe.weights.spec import Source
 
 _VARIANCES = ("moving_variance", "variance", "running_var")
@@ -274,11 +274,13 @@ class Values:
         return value
 
     def _check(self, value: NDArray[Any], ref: SourceRef, becomes_variance: bool = False) -> None:
-        where = f"{self.sources[ref.source].label}: {ref.name}"
-        if self.verify.nonfinite == "error":
-            check_finite(value, where)
+        if self.verify.nonfinite == "error" and not (value.dtype.kind == "f" and np.isfinite(value).all()):
+            check_finite(value, self._where(ref))
         if self.verify.negative_variance == "error" and (becomes_variance or _is_variance(ref.name)):
-            check_variance(value, where)
+            check_variance(value, self._where(ref))
+
+    def _where(self, ref: SourceRef) -> str:
+        return f"{self.sources[ref.source].label}: {ref.name}"
 
 
 def _are_finite(part: NDArray[Any]) -> bool:
@@ -289,4 +291,4 @@ def _are_finite(part: NDArray[Any]) -> bool:
 
 
 def _is_variance(name: str) -> bool:
-    return WeightName(name).own in _VARIANCES
+    return own_of(name) in _VARIANCES

@@ -42,13 +42,16 @@ class SeenNumbers:
             self.constant = bool(flat[-1] == self.first) and bool((flat == self.first).all())
         self._count_zeros(flat)
         with np.errstate(all="ignore"):  # NaN and infinity may be allowed
-            self.largest = max(self.largest, float(flat.max()), -float(flat.min()))
             sample = flat[:: max(1, flat.size // _SAMPLE)].astype(np.float64)
+            sizes = np.abs(sample)
+            whole = sample.size == flat.size
+            largest = float(sizes.max()) if whole else max(float(flat.max()), -float(flat.min()))
+            self.largest = max(self.largest, largest)
             self._count += sample.size
             self._sum += float(sample.sum())
-            self._squares += float(np.square(sample).sum())
+            self._squares += float(sample @ sample)
             if self._count <= _SAMPLE:
-                self._sizes.append(np.abs(sample))
+                self._sizes.append(sizes)
 
     def _count_zeros(self, flat: NDArray[Any]) -> None:
         if flat[-1] != 0:  # as nearly always

@@ -215,7 +215,7 @@ def _damaged(assignments: list[Assignment], seen: Mapping[str, SeenNumbers]) -> 
         if is_kernel and not values.constant and values.zeros_last >= max(few, _CUT * values.count):
             text = f"the last {values.zeros_last:,} of the {values.count:,} values of {a.target} are zero"
             yield PlanWarning("zeros-at-end", where_of(a), f"{text}: was the file cut short?")
-        if values.largest > max(_ABSURD, _ABSURD * values.usual) and values.usual > 0:
+        if values.largest > _ABSURD and values.largest > _ABSURD * values.usual > 0:
             text = f"{a.target} holds {values.largest:.3g}, where its values are usually about {values.usual:.3g}"
             yield PlanWarning("outlier-value", where_of(a), text)
 

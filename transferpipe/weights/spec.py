@@ -206,6 +206,8 @@ class Catalog:
 
     def places_of(self, name: str) -> tuple[WeightSpec, ...]:
         """Return a weight as it stands in all of its places, in Keras's order."""
+        if not self.doubles:
+            return (self[name],)
         return (self[name], *(d.spec for d in self.doubles if d.name == self[name].name))
 
     @cached_property

@@ -1,5 +1,6 @@
 """Moving values: out of several files and out of memory, in pieces of every size; their checksums come first."""
 
+import contextlib
 import dataclasses
 import os
 import zlib
@@ -15,7 +16,7 @@ from transferpipe.files.segment import Segment
 from transferpipe.save.writers import fill as fill_module
 from transferpipe.save.writers.content import Content
 from transferpipe.save.writers.fill import FilePlace, fill, whole_crc
-from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
+from transferpipe.weights.spec import Catalog, WeightSpec, catalog_of, numpy_dtype
 
 CHUNK, PIECE = 64, 256
 SIZES = [1, 2, 63, 64, 65, 127, 128, 129, 255, 256, 257, 319, 320, 321, 511, 512, 513, 1024, 5000]
@@ -216,3 +217,31 @@ def test_bfloat16_lies_there_as_two_bytes(sources, tmp_path):
     sources.in_memory("w", np.array([1.0, -2.0], ml_dtypes.bfloat16))
     data = check(sources, tmp_path / "out")
     assert data[5:9] == bytes.fromhex("803f00c0")
+
+
+def test_small_values_that_follow_each_other_in_both_files_move_together(tmp_path, monkeypatch):
+    source, values = tmp_path / "source", bytes(range(256)) * 3
+    source.write_bytes(values)
+    places = {"a": (10, 0), "b": (20, 10), "c": (40, 20), "d": (50, 30)}  # (offset there, offset here), of ten bytes
+    reads = []
+    read = fill_module.reading
+
+    @contextlib.contextmanager
+    def counted():
+        with read() as chunks:
+            yield lambda segment: reads.append((segment.offset, segment.nbytes)) or chunks(segment)
+
+    monkeypatch.setattr(fill_module, "reading", counted)
+    moved = []
+    content = Content(
+        catalog=catalog_of([]),
+        value=None,
+        segment=lambda name: Segment(source, places[name][0], 10, "uint8"),
+        moved=moved.append,
+    )
+    out = os.open(tmp_path / "out", os.O_RDWR | os.O_CREAT)
+    fill(out, [FilePlace(name, here, 10) for name, (_, here) in places.items()], content)
+    os.close(out)
+    assert (tmp_path / "out").read_bytes() == values[10:30] + values[40:60]
+    assert reads == [(10, 20), (40, 20)]
+    assert sum(moved) == 40

@@ -232,6 +232,8 @@ def infer(
 
 def goal_before(transforms: Sequence[Transform], goal: Goal) -> Goal:
     """Return what the steps before `transforms` work towards, where those work towards `goal`."""
+    if not transforms:
+        return goal
     shape = goal.shape
     for step in reversed(transforms):
         shape = None if shape is None else _guarded(step, step.shape_before, shape)

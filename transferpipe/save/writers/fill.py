@@ -7,13 +7,13 @@ end, and be hashed while it is, the CRCs are found first: bytes that are only lo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from transferpipe.errors import FileError, Problem
 from transferpipe.files.crc import WrittenBytes, crc32, reading, segment_crcs, whole_crc
-from transferpipe.files.segment import Segment
+from transferpipe.files.segment import CHUNK, Segment
 from transferpipe.files.stored_zip import write_at
 from transferpipe.save.writers.content import Content
 
@@ -72,7 +72,7 @@ def fill(descriptor: int, places: Sequence[FilePlace], content: Content, seal: S
             continue
         assert segment.nbytes == place.nbytes, place
         pieces += _cut(segment, place.offset)
-    pieces.sort(key=lambda piece: piece.to)
+    pieces = _joined(sorted(pieces, key=lambda piece: piece.to))
     if seal is None:
         _move_all(descriptor, pieces, content)
         return
@@ -83,6 +83,34 @@ def fill(descriptor: int, places: Sequence[FilePlace], content: Content, seal: S
         if before != after:
             what, fix = "changed since it was opened", "run again once nothing writes to it"
             raise FileError(Problem(str(piece.segment.path), what, fix))
+
+
+def _joined(pieces: Sequence[_Piece]) -> list[_Piece]:
+    """Return small pieces that follow each other in both files as one: thousands of weights so move as a few do."""
+    found: list[_Piece] = []
+    runs: list[list[_Piece]] = []
+    for piece in pieces:
+        if runs and _follows(runs[-1], piece):
+            runs[-1].append(piece)
+        else:
+            runs.append([piece])
+    for run in runs:
+        first, last = run[0], run[-1]
+        nbytes = last.to + last.segment.nbytes - first.to
+        found.append(first if first is last else _Piece(replace(first.segment, nbytes=nbytes, dtype="uint8"), first.to))
+    return found
+
+
+def _follows(run: Sequence[_Piece], piece: _Piece) -> bool:
+    first, last = run[0], run[-1]
+    one, other = last.segment, piece.segment
+    return (
+        piece.to == last.to + one.nbytes
+        and other.offset == one.offset + one.nbytes
+        and other.path == one.path
+        and other.known is one.known
+        and piece.to + other.nbytes - first.to <= CHUNK
+    )
 
 
 def _cut(segment: Segment, to: int) -> list[_Piece]:
