@@ -67,6 +67,10 @@ def test_command_line(refuses, argv, words):
         ("source.path=???", ["source.path: a value is required", "give one: source.path=..."]),
         ("save.path=model.kers", ["'model.kers' has none of the suffixes .keras"]),
         ("name=../up", ["name: '../up' cannot be used as a run name"]),
+        (
+            f"name=a/{'x' * 201}",
+            ["xxx'... has 203 characters, too long for the name of a folder", "choose a shorter name"],
+        ),
         ("expect=p1", ["expect: the recipe expects the plan p1, but this plan is p", "expect its checksum"]),
         ("hydra.run.dir=null", ["hydra.run.dir=null"]),
     ],

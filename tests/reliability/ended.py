@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from hand_made import dense, write_archive
 
+from transferpipe.errors import TransferError
 from transferpipe.files.atomic import TEMPORARY, final_name
 
 from .calls import CHANGES, REFUSES, Calls
 from .children import End, call, command, start, warm
 from .rows import Row
+from .seeds import read_all
 
 RECIPE = """
 source: {path: a.keras}
@@ -36,7 +40,11 @@ KINDS = {
     "shards": ["save.path=model.safetensors", "save.shard=100"],
     "three outputs": ["save.path=model.keras", "save.also=[more.safetensors,more.npz]"],
 }
-_NEVER_OVER = {"shards"}  # several files that are never written over
+EXPORTS = {
+    ".ckpt": ["save.path=model.ckpt"],
+    "SavedModel": ["save.path=model"],
+}
+NEVER_OVER = {"shards", *EXPORTS}  # several files that are never written over
 _RECORDS = ("manifest.json", "plan.json")
 
 
@@ -50,6 +58,10 @@ class Place:
     new: dict[str, str]
     kept: Path
     never_over: bool = False
+
+    @property
+    def is_export(self) -> bool:
+        return self.words in EXPORTS.values()
 
     @property
     def out(self) -> Path:
@@ -68,7 +80,7 @@ class Place:
             shutil.copytree(self.kept, self.out)
 
     def state(self) -> dict[str, str]:
-        return digests(self.out)
+        return value_digests(self.out) if self.is_export else digests(self.out)
 
     def kind(self) -> str:
         """Tell whether the outputs are the old ones, the new ones, none, or something that must not be."""
@@ -91,6 +103,22 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
+def value_digests(folder: Path) -> dict[str, str]:
+    """Return a digest of the values of an export, whose bytes differ from run to run; nothing where nothing has its name."""
+    name = next((words[0].partition("=")[2] for words in EXPORTS.values() if _has_any(folder, words)), "")
+    if not name:
+        return {}
+    try:
+        return {name: hashlib.sha256(json.dumps(read_all(folder / name)).encode()).hexdigest()}
+    except TransferError as error:
+        return {name: str(error)}
+
+
+def _has_any(folder: Path, words: list[str]) -> bool:
+    name = words[0].partition("=")[2]
+    return any((folder / f"{name}{end}").exists() for end in ("", ".index", ".data-00000-of-00001"))
+
+
 def strays(folder: Path) -> list[str]:
     """Return what a run left half done."""
     return sorted(p.name for p in folder.glob(".*") if TEMPORARY.fullmatch(p.name) or p.name.startswith(".publishing"))
@@ -103,10 +131,13 @@ def make_place(folder: Path, words: list[str], layers: int = 2, width: int = 4) 
     for number, name in enumerate("abt"):
         listed = [dense(f"d{i}", width, width, 100 * number + i) for i in range(layers)]
         write_archive(folder / f"{name}.keras", listed)
-    place = Place(folder, words, {}, {}, folder / "kept", "save.shard=100" in words)
+    place = Place(folder, words, {}, {}, folder / "kept", words in [{**KINDS, **EXPORTS}[k] for k in NEVER_OVER])
     for source in "ba":
         shutil.rmtree(place.out, ignore_errors=True)
-        warm(place.run(source), folder)
+        if not place.is_export:
+            warm(place.run(source), folder)
+        elif (end := call(place.run(source), folder, 300)).status:  # TensorFlow has threads, which no fork survives
+            raise RuntimeError(end.err)
         place.old, place.new = digests(place.out), place.old or digests(place.out)
     shutil.copytree(place.out, place.kept)
     warm(command("verify", "out"), folder)
@@ -139,17 +170,27 @@ def spread(count: int, most: int, drawn: random.Random) -> list[int]:
 
 def measure_kills(folder: Path, most: int, drawn: random.Random) -> Iterator[Row]:
     """SIGKILL before every file call of a run over an earlier one, and of the first run in a folder."""
-    for name, words in KINDS.items():
+    yield from _measure_kills(KINDS, folder, most, drawn)
+
+
+def _measure_kills(kinds: Mapping[str, list[str]], folder: Path, most: int, drawn: random.Random) -> Iterator[Row]:
+    for name, words in kinds.items():
         row = Row(f"SIGKILL before a file call, {name}", "old or new and whole, all of one kind; the next run cleans")
         place = make_place(folder / name.strip("."), words)
-        for fresh in (True,) if name in _NEVER_OVER else (False, True):
+        for fresh in (True,) if name in NEVER_OVER else (False, True):
             calls = count_calls(place, CHANGES, fresh)
-            for at in spread(len(calls), most if not fresh else max(1, most // 3), drawn):
+            for at in spread(len(calls), most if not fresh or name in EXPORTS else max(1, most // 3), drawn):
                 kind, path = calls[at - 1]
                 place.put_back(fresh)
                 end = call(_with_calls(place, Calls(place.folder, CHANGES, at)), place.folder)
                 _judge_killed(row, place, end, fresh, f"call {at} ({kind} {final_name(Path(path))}, fresh {fresh})")
         yield row
+
+
+def measure_kills_of_exports(folder: Path, most: int, drawn: random.Random) -> Iterator[Row]:
+    """SIGKILL before file calls of runs that write what only TensorFlow can, whose own calls do not count."""
+    import_module("keras")
+    yield from _measure_kills(EXPORTS, folder, most, drawn)
 
 
 def measure_random_kills(folder: Path, times: int, drawn: random.Random) -> Iterator[Row]:
@@ -177,10 +218,17 @@ def _with_calls(place: Place, calls: Calls) -> Callable[[], int]:
 
 def _judge_killed(row: Row, place: Place, end: End, fresh: bool, case: str) -> None:
     faults = [] if end.is_killed or not end.status else [f"status {end.status}: {end.err[-300:]}"]
+    seen, more = judge_settled(place, ("new", "none" if fresh else "old"))
+    row.count(seen, faults + more, case)
+
+
+def judge_settled(place: Place, wanted: tuple[str, ...]) -> tuple[str, list[str]]:
+    """Tell what a run that was cut off has left once `verify` has settled it, and what is wrong, now or after another."""
+    faults = []
     at_once = place.kind()
     verified = place.verify() if place.out.exists() else None
     kind = place.kind()
-    if kind not in ("new", "none" if fresh else "old"):
+    if kind not in wanted:
         faults.append(f"{kind}: {sorted(place.state())}")
     if at_once == "torn":
         faults.append("a file is torn before anything settles")
@@ -190,14 +238,15 @@ def _judge_killed(row: Row, place: Place, end: End, fresh: bool, case: str) -> N
         shutil.rmtree(place.out)
     again = call(place.run("a"), place.folder)
     if again.status or place.state() != place.old or (left := strays(place.out)):
-        faults.append(f"the next run gives {again.status}, {place.kind()}, leaves {left if not again.status else ''}")
-    row.count(kind if at_once == kind else f"{kind}, once settled", faults, case)
+        said = f"{again.err[-300:]}" if again.status else f"leaves {left if place.state() == place.old else ''}"
+        faults.append(f"the next run gives {again.status}, {place.kind()}, {said}")
+    return kind if at_once == kind else f"{kind}, once settled", faults
 
 
 def measure_faults(folder: Path, most: int, drawn: random.Random) -> Iterator[Row]:
     """An error once at, and from, every file call."""
     places = {name: make_place(folder / name.strip("."), words) for name, words in KINDS.items()}
-    fresh = {name: name in _NEVER_OVER for name in KINDS}
+    fresh = {name: name in NEVER_OVER for name in KINDS}
     for code, kinds in REFUSES.items():
         name = errno.errorcode[code]
         for onwards in (False, True):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from . import damaged, ended, mutations, structures, sweeps, together
+from . import damaged, ended, mutations, power, structures, sweeps, together
 from .hostile import measured as hostile
 from .rows import Row, upper_bound
 
@@ -25,7 +25,7 @@ TABLE = Path(__file__).parent / "TABLE.md"
 
 @dataclass(frozen=True)
 class Measurement:
-    """One group of rows: what measures it, and how many cases of each of its parts the short and the long form have."""
+    """One group of rows: what measures it, and how many cases of each of its parts the short and the long form have; 0: none."""
 
     measure: Callable[[Path, int, random.Random], Iterator[Row]]
     short: int
@@ -34,6 +34,8 @@ class Measurement:
 
 MEASUREMENTS = {
     "kills": Measurement(ended.measure_kills, 3, 10_000),
+    "kills-of-exports": Measurement(ended.measure_kills_of_exports, 0, 30),
+    "power-cuts": Measurement(power.measure_power_cuts, 3, 10_000),
     "random-kills": Measurement(ended.measure_random_kills, 2, 100),
     "faults": Measurement(ended.measure_faults, 1, 10_000),
     "mutations": Measurement(mutations.measure_mutations, 8, 310),
@@ -51,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--long", action="store_true", help="every case: up to an hour")
     parser.add_argument("--cases", type=int, help="so many of each part")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS))
+    parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=None)
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     parser.add_argument(
         "--write-table", action="store_true", help=f"write {TABLE.name}; rows that were not measured stay"
@@ -60,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ["COLUMNS"] = "400"  # that no message is folded
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in options.only:
+        for name in options.only or [n for n, m in MEASUREMENTS.items() if options.long or m.short]:
             measured = []
             for row in _rows_of(name, options, Path(folder).resolve() / name):
                 measured.append(row)

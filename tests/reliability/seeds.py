@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import h5py
 import legacy_files
 import numpy as np
 import tf_bundles
+from graph_defs import graph_def
 from hand_made import dense, layer, write_archive, write_weights
+from other_files import gguf, leaves, packed
 from protobuf_messages import onnx_model, raw
 from tfjs_models import weight, write_model
+from tflite_models import write_tflite
 from torch_files import plain, write_legacy, write_zip
 
 KERNEL, BIAS = np.arange(1, 7, dtype="float32").reshape(2, 3), np.array([7, 8, 9], "float32")
@@ -28,10 +34,12 @@ class Format:
     Attributes:
         write: writes a file into an empty folder and returns what is to be opened.
         is_checked: whether the format has a checksum of every value and of its name.
+        forks: whether a forked child can read it: the threads of some libraries do not live there.
     """
 
     write: Callable[[Path], Path]
     is_checked: bool = False
+    forks: bool = True
 
 
 def read_all(path: Path) -> dict[str, str]:
@@ -93,6 +101,22 @@ def _write_onnx(folder: Path) -> Path:
     return folder / "m.onnx"
 
 
+def _write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+def write_lite(folder: Path, change: Callable[[Any], object] | None = None) -> Path:
+    tensors = {"x": None, "a/kernel": KERNEL, "a/bias": (BIAS.astype("int8"), [0.5], [1], 0), "y": None}
+    return write_tflite(folder / "m.tflite", tensors, [(9, (0, 1, 2), (3,))], change)
+
+
+def _write_orbax(folder: Path) -> Path:
+    from orbax_folders import VALUES, write
+
+    return write(folder / "3", VALUES)
+
+
 def checkpoint() -> tf_bundles.Checkpoint:
     held = {"kernel": tf_bundles.variable("kernel", 2, 3, start=1), "bias": tf_bundles.variable("bias", 3, start=7)}
     return tf_bundles.object_checkpoint({"a": held})
@@ -117,4 +141,16 @@ FORMATS = {
     "TensorFlow checkpoint": Format(lambda f: checkpoint().write(f / "ckpt-1"), is_checked=True),
     "TensorFlow.js": Format(lambda f: write_model(f, [weight("a/kernel", KERNEL), weight("a/bias", BIAS)], shard=20)),
     "ONNX": Format(_write_onnx),
+    "GraphDef": Format(lambda f: _write(f / "m.pb", graph_def({"a/kernel": KERNEL, "a/bias": BIAS}))),
+    "TFLite": Format(write_lite),
+    "Flax": Format(
+        lambda f: _write(f / "m.msgpack", packed({"params": {"a": {"kernel": KERNEL, "bias": BIAS}}, "step": 3}))
+    ),
+    "GGUF": Format(lambda f: _write(f / "m.gguf", gguf({"a.weight": KERNEL, "a.bias": BIAS}))),
+    "Equinox": Format(lambda f: _write(f / "m.eqx", leaves(KERNEL, BIAS, settings={"width": 3}))),
+    "pickle": Format(lambda f: _write(f / "m.pkl", pickle.dumps({"a": {"kernel": KERNEL, "bias": BIAS}, "n": 3}, 4))),
+    "pickle of Python 2": Format(
+        lambda f: _write(f / "m.pkl", pickle.dumps({"a": {"kernel": KERNEL, "bias": BIAS}}, 0))
+    ),
+    **({"Orbax": Format(_write_orbax, forks=False)} if find_spec("tensorstore") else {}),
 }

@@ -8,6 +8,7 @@ import pickle
 import pickletools
 import random
 import signal
+import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,6 +18,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import other_files
 import tf_bundles
 import torch_files
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -25,7 +27,7 @@ from hypothesis import strategies as st
 from transferpipe.errors import TransferError
 
 from .rows import Row
-from .seeds import BIAS, FORMATS, KERNEL, checkpoint, read_all
+from .seeds import BIAS, FORMATS, KERNEL, checkpoint, read_all, write_lite
 
 ODD = (
     None, True, False, 0, 1, -1, 2, 3, 255, 1 << 31, 1 << 63, -(1 << 63), 1 << 64, 10**40, 1.5, -0.0, float("inf"), float("nan"), "", "a", "../x",
@@ -309,6 +311,120 @@ def _in_legacy_config(path: Path, drawn: random.Random) -> None:
             file.attrs.modify("keras_version", drawn.choice([b"1.2.2", b"x", b"", 3]))
 
 
+def _in_lite(path: Path, drawn: random.Random) -> None:
+    """Fields of any table exchanged, and now and then a number in the bytes, which may be an offset."""
+
+    def change(model: Any) -> None:
+        graph = model.subgraphs[0]
+        tables = [model, graph, *graph.tensors, *graph.operators, *model.buffers, *model.operatorCodes]
+        tables += [t.quantization for t in graph.tensors if t.quantization]
+        for _ in range(drawn.choice([1, 1, 2, 4])):
+            table = drawn.choice(tables)
+            setattr(table, drawn.choice(list(vars(table))), drawn.choice(_NUMBERS))
+
+    while True:
+        try:
+            write_lite(path.parent, change)
+            break
+        except (TypeError, ValueError, AttributeError, OverflowError, struct.error):  # what the builder does not write
+            continue
+    if drawn.random() < 0.4:
+        data = bytearray(path.read_bytes())
+        at = 4 * drawn.randrange(len(data) // 4)
+        data[at : at + 4] = drawn.choice(
+            [b"\xff" * 4, bytes(4), b"\4\0\0\0", (len(data) - 2).to_bytes(4, "little"), drawn.randbytes(4)]
+        )
+        path.write_bytes(data)
+
+
+_NUMBERS = (
+    None,
+    0,
+    1,
+    -1,
+    2,
+    7,
+    100,
+    127,
+    1 << 20,
+    (1 << 31) - 1,
+    [],
+    [0],
+    [-1],
+    [1, 2, 3],
+    [(1 << 31) - 1] * 3,
+    "",
+    "a",
+    "../x",
+    "x" * 300,
+)
+
+
+def _in_flax(path: Path, drawn: random.Random) -> None:
+    """Trees with odd leaves, arrays with odd headers, chunks that are none, and things that have another length."""
+    while True:
+        try:
+            header: Any = [list(KERNEL.shape), "float32", KERNEL.tobytes()]
+            header = several(changed, header, drawn) if drawn.random() < 0.6 else header
+            leaf: Any = other_files.Raw(
+                other_files.extension(drawn.choice([1, 1, 1, 2, 3, 9]), other_files.packed(header))
+            )
+            if drawn.random() < 0.3:
+                chunks = {
+                    "__msgpack_chunked_array__": True,
+                    "shape": {"0": 2, "1": 3},
+                    "chunks": {"0": KERNEL.ravel()[:4], "1": KERNEL.ravel()[4:]},
+                }
+                leaf = several(changed, chunks, drawn)
+            tree: Any = {"params": {"a": {"kernel": leaf, "bias": BIAS}}, "step": 3}
+            data = other_files.packed(several(changed, tree, drawn) if drawn.random() < 0.5 else tree)
+            break
+        except (TypeError, ValueError, OverflowError, struct.error):  # what MessagePack cannot say
+            continue
+    if drawn.random() < 0.2:
+        at = drawn.randrange(len(data))
+        data = data[:at] + bytes([drawn.choice([0x80, 0xC1, 0xC6, 0xC9, 0xDD, 0xDF, 0xFF])]) + data[at + 1 :]
+    path.write_bytes(data)
+
+
+def _in_gguf(path: Path, drawn: random.Random) -> None:
+    sizes = (0, 1, 2, 3, 32, 256, 1 << 31, 1 << 62, (1 << 64) - 1)
+    tensors: dict[str, Any] = {"a.bias": BIAS}
+    for _ in range(drawn.choice([1, 2])):
+        shape = tuple(drawn.choice(sizes) for _ in range(drawn.choice([0, 1, 2, 2, 3, 9])))
+        name = drawn.choice(["a.weight", "a.bias", "", "../x", "a\0", "x" * 300, "é", "blk.0.x"])
+        tensors[name] = (drawn.choice(list(other_files.KINDS)), shape, drawn.randbytes(drawn.choice([0, 24, 34, 210])))
+    facts: list[tuple[str, Any]] = [("general.architecture", drawn.choice(["tiny", "", 7, ["a"]]))]
+    if drawn.random() < 0.4:
+        facts.append(("general.alignment", drawn.choice([0, 1, 7, 32, 64, (1 << 32) - 1, "x"])))
+    offsets = None if drawn.random() < 0.6 else [drawn.choice([0, 1, 32, 64, *sizes]) for _ in tensors]
+    data = bytearray(other_files.gguf(tensors, facts, version=drawn.choice([1, 2, 3, 3, 3, 3, 9]), offsets=offsets))
+    if drawn.random() < 0.5:
+        at, wide = drawn.randrange(4, min(len(data) - 8, 200)), drawn.choice([1, 4, 8])
+        data[at : at + wide] = drawn.choice([b"\xff", b"\0", b"\7", b"\x7f"]) * wide
+    path.write_bytes(data)
+
+
+def _in_leaves(path: Path, drawn: random.Random) -> None:
+    settings = (
+        _text(several(changed, {"width": 3, "depth": [1, {}]}, drawn)).encode() if drawn.random() < 0.5 else b"{}"
+    )
+    line = drawn.choice([b"", settings + b"\n", settings, b"[" * 3000 + b"\n"])
+    arrays = [npy(drawn.choice([KERNEL, BIAS]), drawn) for _ in range(drawn.choice([1, 2, 3]))]
+    path.write_bytes(line + b"".join(arrays))
+
+
+def _in_pickle(path: Path, drawn: random.Random) -> None:
+    path.write_bytes(pickle_changed(path.read_bytes(), drawn))
+
+
+def _in_orbax(path: Path, drawn: random.Random) -> None:
+    _in_json(
+        drawn.choice([path / "pytree" / "_METADATA", path / "pytree" / "_METADATA", path / "_CHECKPOINT_METADATA"]),
+        drawn,
+    )
+
+
 READERS: dict[str, tuple[str, Callable[[Path, random.Random], None]]] = {
     "safetensors header": (".safetensors", _in_safetensors),
     "safetensors index": (".safetensors, index", _in_json),
@@ -324,6 +440,14 @@ READERS: dict[str, tuple[str, Callable[[Path, random.Random], None]]] = {
     "HDF5 tree": (".weights.h5", _in_hdf5),
     "HDF5 tree, legacy": ("legacy .h5", _in_hdf5),
     "model_config": ("legacy .h5", _in_legacy_config),
+    "GraphDef message": ("GraphDef", _in_onnx),
+    "TFLite tables": ("TFLite", _in_lite),
+    "MessagePack tree": ("Flax", _in_flax),
+    "GGUF header": ("GGUF", _in_gguf),
+    "leaves": ("Equinox", _in_leaves),
+    "pickle of arrays": ("pickle", _in_pickle),
+    "pickle of Python 2": ("pickle of Python 2", _in_pickle),
+    **({"Orbax metadata": ("Orbax", _in_orbax)} if "Orbax" in FORMATS else {}),
 }
 
 
@@ -334,7 +458,7 @@ def measure_structures(folder: Path, most: int, drawn: random.Random) -> Iterato
         place = folder / name
         place.mkdir()
         path = FORMATS[format].write(place)
-        sound = {p: p.read_bytes() for p in place.iterdir()}
+        sound = {p: p.read_bytes() for p in place.rglob("*") if p.is_file()}
         row = Row(f"structure of {name}", "read, or refused with an error of ours, in 10 s")
         _look_at(row, partial(_write_changed, path, sound, change), most, drawn.randrange(1 << 32))
         yield row

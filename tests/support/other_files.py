@@ -14,6 +14,13 @@ class Chunked:
         self.value, self.size = value, size
 
 
+class Raw:
+    """Bytes that are written as they are."""
+
+    def __init__(self, data):
+        self.data = data
+
+
 def head(value, sizes):
     """Return the type and the length of something: the first of `sizes` that has room."""
     for code, form, most in sizes:
@@ -31,6 +38,8 @@ def packed(value):
     match value:
         case None:
             return b"\xc0"
+        case Raw():
+            return value.data
         case bool():
             return b"\xc3" if value else b"\xc2"
         case int():

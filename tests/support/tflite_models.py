@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,21 @@ import numpy as np
 TYPES = {"float32": 0, "float16": 1, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 7, "complex64": 8, "int8": 9,
          "float64": 10, "uint64": 12, "uint32": 15, "uint16": 16, "bfloat16": 18}  # fmt: skip
 Operator = tuple[int, Sequence[int], Sequence[int]]
+
+
+@cache
+def _schema() -> ModuleType:
+    """Return the module of generated classes, which needs nothing else of TensorFlow, without importing that."""
+    found = find_spec("tensorflow")
+    assert found is not None
+    assert found.submodule_search_locations
+    path = Path(found.submodule_search_locations[0]) / "lite" / "python" / "schema_py_generated.py"
+    spec = spec_from_file_location("schema_py_generated", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def write_tflite(
@@ -25,8 +43,8 @@ def write_tflite(
         change: changes the model before it is written.
     """
     import flatbuffers
-    from tensorflow.lite.python import schema_py_generated as schema
 
+    schema = _schema()
     model, graph = schema.ModelT(), schema.SubGraphT()
     model.version, model.subgraphs, model.buffers, model.operatorCodes = 3, [graph], [schema.BufferT()], []
     graph.tensors, graph.operators, graph.inputs, graph.outputs = [], [], [], []

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from transferpipe.execute.run import Report
 
 REPORT = "report.html"
+# Folders of most systems have at most 255 bytes, paths 4096; dates and files come behind.
+_LONGEST_NAME, _LONGEST = 200, 1000
 _NAME = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)*")
 
 
@@ -199,10 +201,13 @@ def check_name(name: str) -> None:
     Raises:
         RecipeError: it has characters that a name of ours has not.
     """
+    longest = max(name.split("/"), key=lambda part: len(part.encode(errors="replace")))
+    if len(longest.encode(errors="replace")) > _LONGEST_NAME or len(name) > _LONGEST:
+        what = f"{name[:40]!r}... has {len(name):,} characters, too long for the name of a folder"
+        raise RecipeError(Problem("name", what, "choose a shorter name"))
     if not _NAME.fullmatch(name):
-        raise RecipeError(
-            Problem("name", f"{name!r} cannot be used as a run name (letters, digits, `. _ + -`)", "set name=...")
-        )
+        what = f"{name!r} cannot be used as a run name (letters, digits, `. _ + -`)"
+        raise RecipeError(Problem("name", what, "set name=..."))
 
 
 @contextlib.contextmanager

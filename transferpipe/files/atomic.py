@@ -10,7 +10,7 @@ import platform
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -99,6 +99,13 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def flush_names(folders: Iterable[Path]) -> None:
+    """Make the names of new folders survive a power cut: they stand in the folders above."""
+    for above in {folder.parent for folder in folders}:
+        with contextlib.suppress(PermissionError):  # a folder of others may be searched, and not read
+            flush(above)
 
 
 def publish(temporary: Path, path: Path, replace: bool = True) -> None:
@@ -238,6 +245,7 @@ def new_folders(folder: Path) -> Iterator[None]:
         try:
             made += [p for p in (folder, *folder.parents) if not p.exists()]
             folder.mkdir(parents=True, exist_ok=True)
+            flush_names(made)
             if not os.access(folder, os.W_OK):
                 raise PermissionError(errno.EACCES, "no permission to write in it")
         except FileExistsError as error:

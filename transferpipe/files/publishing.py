@@ -132,6 +132,9 @@ def _write_note(folder: Path, steps: Sequence[_StagedStep]) -> None:
         return  # one file appears as a whole by itself
     note, temporary = folder / NOTE, temporary_beside(folder / NOTE)
     try:
+        # A name that a power cut takes from one folder would keep the steps in others from being finished.
+        for kept in {step.temporary.parent for step in inside} - {folder}:
+            flush(kept)
         temporary.write_text(json.dumps({"steps": [_to_data(step, folder) for step in inside]}), encoding="utf-8")
         flush(temporary)
         temporary.replace(note)

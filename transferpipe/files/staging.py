@@ -11,6 +11,7 @@ from types import MappingProxyType, TracebackType
 
 from transferpipe.files.atomic import (
     flush,
+    flush_names,
     new_folders,
     remove,
     remove_empty,
@@ -117,6 +118,10 @@ def unused_folder(folder: Path) -> Iterator[Path]:
             except OSError as error:
                 raise cannot_be_written(chosen, error) from error
             with removed_on_failure([chosen]):
+                try:
+                    flush_names([chosen])
+                except OSError as error:
+                    raise cannot_be_written(chosen, error) from error
                 yield chosen
             return
 

@@ -103,14 +103,16 @@ def _parse_shard(inner: Fields) -> int | None:
     value = inner.raw("shard")
     size = parse_size(value)
     if value is not None and size is None:
-        inner.note("shard", f"must be a size above 0, not {describe(value)}", "such as 2GB, 500MB or 1GiB")
+        what = f"must be a size above 0 that a file can have, not {describe(value)}"
+        inner.note("shard", what, "such as 2GB, 500MB or 1GiB")
     return size
 
 
 def _check_folders(save: Save, inner: Fields) -> None:
     """Refuse an output inside of a SavedModel, which is a folder."""
-    folders = [PurePath(p) for p in (save.path, *save.also) if PurePath(p).name and not PurePath(p).suffix]
-    for path in (save.path, *save.also):
+    paths = [path for path in (save.path, *save.also) if len(path) <= _LONGEST]
+    folders = [PurePath(p) for p in paths if PurePath(p).name and not PurePath(p).suffix]
+    for path in paths:
         outer = next((f for f in folders if f in PurePath(path).parents), None)
         if outer:
             inner.note("also", f"{path!r} lies inside of the SavedModel {str(outer)!r}", "choose another folder")

@@ -143,11 +143,13 @@ def test_a_failure_leaves_nothing(recipe, monkeypatch):
     assert not Path("out").exists()
 
 
-@pytest.mark.parametrize("shard", [0, -1, "0GB", "many", "1 PB", True, [1], "1e9", "9" * 40])
+@pytest.mark.parametrize(
+    "shard", [0, -1, "0GB", "many", "1 PB", True, [1], "1e9", "9" * 40, 1 << 63, 10**30, "9999999999TB"]
+)
 def test_what_is_no_size(recipe, capsys, shard):
     recipe(shard=shard)
     assert run() == 2
-    assert "save.shard: must be a size above 0" in capsys.readouterr().err
+    assert "save.shard: must be a size above 0 that a file can have" in capsys.readouterr().err
 
 
 def test_only_safetensors_are_cut(recipe, capsys):

@@ -16,7 +16,7 @@ from transferpipe.cli.compose.source_config import explain_missing, with_source_
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 
 # Without a limit, thirty short lines could fill the memory. A step is one interpolation; a unit, a character or value.
-_MOST_UNITS = 300_000
+_MOST_UNITS = 200_000
 _UNITS_A_STEP = 100
 _Error = TypeVar("_Error", bound=BaseException)
 
