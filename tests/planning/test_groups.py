@@ -1,5 +1,6 @@
 """Groups of `to` in the arguments of transforms and merges: what each layer gets, against NumPy."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,13 @@ def here(tmp_path, monkeypatch):
     save_file(layers | {f"part/{p}/kernel": np.zeros((2, 4), "float32") for p in (1, 2, 3)}, "target.safetensors")
 
 
-def run(rule, sources=None, unmatched="keep"):
+def run(rule, sources=None, unmatched="keep", more=None):
     sources = sources or {"fused": "fused.safetensors"}
     given = {name: {"path": path, "layout": "keras"} for name, path in sources.items()}
     Path("o.safetensors").unlink(missing_ok=True)
-    report = tp.transfer(given, "target.safetensors", mapping={"r": rule}, unmatched=unmatched, save="o.safetensors")
+    report = tp.transfer(
+        given, "target.safetensors", mapping={"r": rule, **(more or {})}, unmatched=unmatched, save="o.safetensors"
+    )
     return load_file("o.safetensors"), report
 
 
@@ -48,9 +51,37 @@ def test_layers_with_the_same_arguments_stay_one_rule():
     rule = {"to": r"part/(\d)/kernel", "from": "qkv/kernel", "transform": [{"slice": ["0:2"]}, {"scale": r"1.\1"}]}
     made, report = run(rule)
     np.testing.assert_allclose(made["part/3/kernel"], QKV[:2] * np.float32(1.3), rtol=1e-6)
-    assert [a.rule for a in report.plan.assignments] == ["r.0", "r.1", "r.2"]
+    assert [a.rule for a in report.plan.assignments] == [r"r (\1=1)", r"r (\1=2)", r"r (\1=3)"]
     (*_, last) = run({**rule, "to": r"part/([23])/(kernel)", "transform": [{"slice": ["0:2"]}, {"scale": 2}]})
     assert {a.rule for a in last.plan.assignments} == {"r"}
+
+
+def test_rules_of_a_template_go_by_the_name_that_stands_in_the_recipe():
+    steps = [{"split": {"axis": 0, "parts": 3, "part": "{(k+1)//2}"}}]
+    rule = {"to": r"part/(?P<k>\d)/kernel", "from": "qkv/kernel", "transform": steps}
+    (_, report) = run({**rule, "to": r"part/(?P<k>[123])/kernel"})
+    assert [a.rule for a in report.plan.assignments] == ["r (k=1|2)", "r (k=1|2)", "r (k=3)"]
+    assert "r (k=3)" in str(report.plan)
+    with pytest.raises(RecipeError) as caught:
+        run({**rule, "transform": [{"slice": ["0:{k}"]}]})
+    assert {p.where.partition(" ")[0] for p in caught.value.problems} == {"mapping.r"}
+
+
+@pytest.mark.parametrize("way", [r"mapping.r `except: '([^']*)'`", r"mapping.(\w+)=null"])
+@pytest.mark.follows("_check_disjoint: give …, or switch")
+def test_what_is_said_of_two_rules_can_be_written_into_the_recipe(way):
+    rule = {"to": r"part/(\d)/kernel", "from": "qkv/kernel", "transform": [{"slice": ["0:2"]}, {"scale": r"1.\1"}]}
+    other = {"to": "part/2/kernel", "from": "qkv/kernel", "transform": [{"slice": ["2:4"]}]}
+    with pytest.raises(RecipeError) as caught:
+        run(rule, more={"s": other})
+    (problem,) = caught.value.problems
+    assert problem.where == "mapping.r, mapping.s"
+    found = re.search(way, problem.fix)[1]
+    rules = (None, other) if found == "r" else ({**rule, "except": found}, other)
+    made, _ = run(rules[0], more={"s": rules[1]})
+    np.testing.assert_array_equal(made["part/2/kernel"], QKV[2:4])
+    scaled = QKV[:2] * np.float32(1.3) if rules[0] else np.zeros((2, 4))
+    np.testing.assert_allclose(made["part/3/kernel"], scaled, rtol=1e-6)
 
 
 def test_the_way_between_two_networks_goes_by_the_layer():

@@ -224,7 +224,7 @@ def _check_disjoint(
                 shared.setdefault((first, rule.name), []).append(weight)
     for (first, second), weights in shared.items():
         problems.add(
-            f"mapping.{first}, mapping.{second}",
+            ", ".join(dict.fromkeys((named[first].where, named[second].where))),
             f"both claim {listed(weights, 1)}",
             advise_choosing((named[first], named[second]), (weights, weights), target),
         )

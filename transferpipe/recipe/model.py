@@ -179,6 +179,7 @@ class Rule:
         optional: the rule may match nothing.
         layout: how the axes of what it takes are arranged, where that is not as in the rest of the source.
         units: how the units of layers are chosen, in all weights that have them.
+        written: the key in `mapping` where that is not the name: of one of the rules that a template stands for.
     """
 
     name: str
@@ -195,11 +196,22 @@ class Rule:
     fold: tuple[From, ...] = ()
     fold_with: Mapping[str, Any] = field(default_factory=dict, hash=False)
     units: RuleUnits | None = None
+    written: str = ""
+
+    @property
+    def key(self) -> str:
+        """The rule's key in `mapping`."""
+        return self.written or self.name
+
+    @property
+    def own_excepts(self) -> tuple[Pattern, ...]:
+        """What the recipe takes out of `to`; one of the rules that a template stands for has the others' layers too."""
+        return self.excepts[:-1] if self.written else self.excepts
 
     @property
     def where(self) -> str:
         """The rule's place in the recipe."""
-        return f"mapping.{self.name}"
+        return f"mapping.{self.key}"
 
     def transforms_of(self, own_name: str) -> tuple[Any, ...]:
         """Return the transforms, as written, for a weight with this own name."""

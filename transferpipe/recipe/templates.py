@@ -90,6 +90,23 @@ class Template:
         """Whether the template has arithmetic, and does not merely copy what `to` matched."""
         return any(token["sum"] is not None and not token["sum"].strip().isidentifier() for token in self._tokens())
 
+    def groups_in(self, match: NameMatch) -> dict[str, str]:
+        r"""Return what the groups that the template names are in a match, each as the template would name it alone.
+
+        >>> Template(r"{i // 2}").groups_in(Pattern(r"h(?P<i>\d)").match("h3"))
+        {'i': '3'}
+        """
+        found: dict[str, str | None] = {}
+        for token in self._tokens():
+            group = _reference(token)
+            if isinstance(group, int):
+                found[f"\\{group}"] = match.groups[group - 1] if group else match.name
+            elif group is not None:
+                found[group] = match.named[group]
+            elif token["sum"] is not None:
+                found |= {name: match.named[name] for name in sorted(_names_in(_parse_sum(token["sum"])))}
+        return {name: text or "" for name, text in found.items()}
+
     def unknown_groups(self, pattern: Pattern) -> list[str]:
         """Return the groups that the template uses and `pattern` does not have."""
         unknown = []

@@ -41,13 +41,13 @@ def advise_choosing(rules: Sequence[Rule], names: Sequence[Sequence[str]], targe
         names: what each of them calls the weights.
         target: the target's catalog.
     """
-    off = f"switch one off: {' or '.join(f'mapping.{rule.name}=null' for rule in rules)}"
+    off = f"switch one off: {' or '.join(f'mapping.{key}=null' for key in dict.fromkeys(r.key for r in rules))}"
     left = [(rule, claimed) for rule, claimed in zip(rules, names, strict=True) if _claims_more(rule, claimed, target)]
     if not left:
         return off
     if len(names[0]) > _MOST:
-        return f"take them out of mapping.{left[0][0].name} with `except`, or {off}"
-    ways = " or ".join(f"mapping.{rule.name} {_taking_out(rule, claimed)}" for rule, claimed in left)
+        return f"take them out of mapping.{left[0][0].key} with `except`, or {off}"
+    ways = " or ".join(f"mapping.{rule.key} {_taking_out(rule, claimed)}" for rule, claimed in left)
     return f"give {ways}, or {off}"
 
 
@@ -55,13 +55,13 @@ def _claims_more(rule: Rule, names: Sequence[str], target: Catalog) -> bool:
     """Tell whether a rule claims more than `names`; with those taken out, a rule that does not would match nothing."""
     expanded = target.expanded
     claimed = {w for unit in find_units(rule.to, expanded) for w in unit.weights}
-    claimed -= {w for p in rule.excepts for unit in find_units(p, expanded) for w in unit.weights}
+    claimed -= {w for p in rule.own_excepts for unit in find_units(p, expanded) for w in unit.weights}
     return [rule.to.text] != [*names] and not (claimed and claimed <= set(names))
 
 
 def _taking_out(rule: Rule, names: Sequence[str]) -> str:
     """Return the key that takes weights out of a rule, beside what it takes out already."""
-    patterns = [*(p.text for p in rule.excepts), *map(_plain, names)]
+    patterns = [*(p.text for p in rule.own_excepts), *map(_plain, names)]
     texts = ", ".join(_quote(p) for p in patterns)
     return f"`except: {texts if len(patterns) == 1 else f'[{texts}]'}`"
 

@@ -1,7 +1,8 @@
 r"""Groups of a rule's `to` in the arguments of its transforms and its merge, such as ``{unstack: '\1'}``.
 
-A rule whose arguments differ from layer to layer is planned as several rules, one for each of the arguments, named
-after it: ``heads.0``, ``heads.1``. A text that is a number once it is filled in is that number.
+A rule whose arguments differ from layer to layer is planned as several rules, one for each of the arguments, called by
+its name and what the groups are: ``heads (i=0)``, ``heads (i=1)``. A text that is a number once it is filled in is that
+number.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from transferpipe.errors import Problems, RecipeError
@@ -19,6 +20,7 @@ from transferpipe.recipe.patterns import NameMatch, Pattern
 from transferpipe.recipe.templates import Template
 from transferpipe.weights.spec import Catalog
 
+_MOST_SHOWN = 3  # values of a group in a name that stands in every row of a plan
 _REFERENCE = re.compile(r"\\(\d|g<)")
 _COMPUTED = re.compile(r"[^{}]*(\{[^{}]+\}[^{}]*)+")
 _INTEGER, _NUMBER = re.compile(r"-?\d{1,18}"), re.compile(r"-?(\d+\.\d*|\.\d+|\d+)([eE][+-]?\d{1,3})?")
@@ -93,13 +95,27 @@ def _filled(rule: Rule, target: Catalog, taken: set[str], problems: Problems) ->
     if len(found) < 2:
         yield next((whole for whole, _ in found.values()), rule)
         return
-    for place, (whole, own) in enumerate(found.values()):
+    for whole, own in found.values():
         names = {unit.name for unit in own}
         others = "|".join(re.escape(unit.name) for unit in units if unit.name not in names)
-        name = f"{rule.name}.{place}"
-        while name in taken:
+        name = f"{rule.name} ({_describe_groups(rule, own)})"
+        while name in taken:  # by an odd name of another rule
             name += "_"
-        yield dataclasses.replace(whole, name=name, excepts=(*rule.excepts, Pattern(others)))
+        yield dataclasses.replace(whole, name=name, written=rule.name, excepts=(*rule.excepts, Pattern(others)))
+
+
+def _describe_groups(rule: Rule, units: Collection[Unit]) -> str:
+    """Return what the groups are that the arguments name, in the layers that get the same arguments."""
+    values: dict[str, dict[str, None]] = {}
+    for text in filter(_is_template, _texts((rule.transform, rule.merge, [f.transform for f in rule.froms]))):
+        for unit in units:
+            for group, value in Template(text).groups_in(unit.match).items():
+                values.setdefault(group, {})[value] = None
+    return ", ".join(f"{group}={_shortened(list(found))}" for group, found in values.items())
+
+
+def _shortened(values: Sequence[str]) -> str:
+    return "|".join(values if len(values) <= _MOST_SHOWN else [*values[:_MOST_SHOWN], "..."])
 
 
 def _fill_rule(rule: Rule, match: NameMatch) -> Rule:
