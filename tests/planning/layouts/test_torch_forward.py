@@ -231,6 +231,54 @@ def test_cells(tmp_path):
     check(cell, kl.RNN(kl.LSTMCell(5), return_sequences=True), LINE, tmp_path, call=unroll)
 
 
+SIGMOIDS = [torch.sigmoid, torch.sigmoid, torch.tanh, torch.sigmoid]
+
+
+class Gates(nn.Module):
+    """A cell as torch's formulas write it, a Linear for each gate."""
+
+    def __init__(self, gates, both=True):
+        super().__init__()
+        self.gates = gates
+        for side, size in (("i", 4), ("h", 5)):
+            for gate in gates:
+                self.add_module(f"W_{side}{gate}", nn.Linear(size, 5, bias=both or side == "i"))
+
+    def forward(self, x, h, c):
+        i = {g: self.get_submodule(f"W_i{g}")(x) for g in self.gates}
+        h_ = {g: self.get_submodule(f"W_h{g}")(h) for g in self.gates}
+        if "z" in self.gates:
+            r, z = (torch.sigmoid(i[g] + h_[g]) for g in "rz")
+            return (1 - z) * torch.tanh(i["n"] + r * h_["n"]) + z * h, c
+        i, f, g, o = (f(i[k] + h_[k]) for k, f in zip("ifgo", SIGMOIDS, strict=True))
+        c = f * c + i * g
+        return o * torch.tanh(c), c
+
+
+def unroll_cell(module, x):
+    """Return the outputs of a cell that somebody wrote, or of torch.nn.GRUCell."""
+    h = c = torch.zeros(x.shape[0], 5)
+    found = []
+    for t in range(x.shape[1]):
+        h, c = (module.m(x[:, t], h), c) if isinstance(module.m, nn.GRUCell) else module.m(x[:, t], h, c)
+        found.append(h)
+    return torch.stack(found, 1)
+
+
+@pytest.mark.parametrize(
+    ("module", "layer"),
+    [
+        (lambda: Gates("ifgo"), lambda: kl.LSTM(5, return_sequences=True)),
+        (lambda: Gates("ogif", both=False), lambda: kl.LSTM(5, return_sequences=True)),
+        (lambda: Gates("rzn"), lambda: kl.GRU(5, return_sequences=True)),
+        (lambda: nn.GRUCell(4, 5), lambda: kl.GRU(5, return_sequences=True)),
+        (lambda: Gates("rzn"), lambda: kl.RNN(kl.GRUCell(5), return_sequences=True)),
+    ],
+)
+def test_cells_that_are_written_gate_by_gate(module, layer, tmp_path):
+    check(module(), layer(), LINE, tmp_path, call=unroll_cell)
+
+
 class Attend(kl.Layer):
     """Self-attention, so that the layer takes one input."""
 

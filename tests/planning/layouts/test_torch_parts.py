@@ -1,6 +1,9 @@
 """``layout: torch`` for layers whose weights Keras keeps in parts of theirs: recurrent layers, attention, and more."""
 
+import re
+
 import pytest
+import yaml
 from torch_plans import problem, steps, taken, torch_plan
 
 from transferpipe.planning.model import Adaptation
@@ -46,6 +49,26 @@ def test_biases_in_parts_are_put_together_before_they_are_merged():
     ]
     assert bias.adapter == (Adaptation(2, ("sum",)),) * 2
     assert (bias.merge, bias.transforms) == ("mean", ())
+
+
+@pytest.mark.parametrize(("way", "axis"), [("concat: 1", 1), ("concat: 0", 0)])
+@pytest.mark.follows("_report_missing: …")
+def test_gates_that_are_parameters_are_named_with_the_rules_that_join_them(way, axis):
+    shapes = {"i": ("4x3", "3x4")[axis == 0], "h": "3x3"}
+    source = "\n".join(f"rnn/W_{s}{g} {shape}" for s, shape in shapes.items() for g in "ifgo")
+    source += "\n" + "\n".join(f"rnn/b_{s}{g} 3" for s in "ih" for g in "ifgo")
+    text = problem(LSTM, source, {"r": {"to": "lstm", "from": "rnn"}})
+    assert "gates one by one, as parameters, which do not tell their axes" in text
+    rules = {f"k{n}": yaml.safe_load(found) for n, found in enumerate(re.findall(r"\{to: .*?\]\}", text))}
+    for rule in rules.values():
+        rule["transform"] = rule["transform"] if axis else yaml.safe_load(re.search(r"\[\{concat: 0\}.*?\]", text)[0])
+    assert set(rules) == {"k0", "k1"}
+    assert way in text
+    plan = torch_plan(LSTM, source, {**rules, "r": {"to": "lstm", "from": "rnn", "except": "lstm/cell/.*kernel"}})
+    assert taken(plan)["lstm/cell/kernel"] == " + ".join(f"rnn/W_i{g}" for g in "ifgo")
+    assert steps(plan, "lstm/cell/kernel") == (({"concat": 1},) if axis else ({"concat": 0}, "transpose"))
+    assert taken(plan)["lstm/cell/bias"] == " + ".join(f"rnn/b_{s}{g}" for s in "ih" for g in "ifgo")
+    assert not plan.unused
 
 
 def test_a_missing_bias():

@@ -93,6 +93,16 @@ class Layout:
         """Say why a layer of Keras cannot compute what the module does that holds `names`; empty if it can."""
         return ""
 
+    def name_parts(self, cell: str, own_name: str, held: Collection[str]) -> tuple[str, ...]:
+        """Return the weights that are parts of one of Keras's, in its order, where nothing tells how their axes stand.
+
+        Args:
+            cell: the class of the layer in Keras.
+            own_name: the name of its weight.
+            held: the names of the weights in the source's module.
+        """
+        return ()
+
     def find_stored(self, name: str, catalog: Catalog) -> str | None:
         """Return the source weight for what Keras calls `name`, if it goes by another name in this source."""
         return None

@@ -18,7 +18,7 @@ from transferpipe.planning.layouts.evidence import are_torch_names
 from transferpipe.planning.layouts.layout import Counterpart, Layout, joined
 from transferpipe.planning.layouts.torch_attention import ATTENTION
 from transferpipe.planning.layouts.torch_einsum import einsum_adapters
-from transferpipe.planning.layouts.torch_recurrent import CELLS
+from transferpipe.planning.layouts.torch_recurrent import CELLS, name_gates
 from transferpipe.planning.lint.flatten import lint_flatten
 from transferpipe.planning.model import Assignment, Plan, PlanWarning
 from transferpipe.planning.structure import TargetStructure
@@ -171,6 +171,10 @@ class Torch(Layout):
             what = "is a GRU with reset_after=False, with one row of biases and another formula than torch's"
             return f"{weight} {what}: build it with reset_after=True"
         return ""
+
+    def name_parts(self, cell: str, own_name: str, held: Collection[str]) -> tuple[str, ...]:
+        """See `Layout`."""
+        return name_gates(cell, own_name, held)
 
     def is_padded_evenly(self, node: Node | None) -> bool:
         """See `Layout`. torch always does, by its own modules at least."""

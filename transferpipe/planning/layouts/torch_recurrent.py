@@ -3,11 +3,14 @@
 Equations and shapes: torch.nn.LSTM, GRU and RNN at https://docs.pytorch.org/docs/stable/nn.html#recurrent-layers.
 torch keeps the gates one above the other, Keras side by side. LSTM: torch's i, f, g, o are Keras's i, f, c, o. GRU:
 torch's r, z, n are Keras's z, r, h; torch's is the kind that Keras calls ``reset_after``.
+
+Cells that somebody wrote call the gates one by one as the formulas there do: ``W_ii``, ``W_if``, ``W_hi``. A
+`torch.nn.Linear` for each is (out, in), as all are; a parameter may be either, and is not taken without a word.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -45,6 +48,26 @@ def _both(names: Sequence[str], steps: Any, *back: Back) -> tuple[Adapted, ...]:
     return Adapted(tuple(f"{n}_l0" for n in names), steps, back), Adapted(tuple(names), steps, back)
 
 
+def _gates(side: str, gates: str) -> Adapted:
+    """Return a kernel whose gates are one `torch.nn.Linear` each, named in Keras's order."""
+    return Adapted(tuple(f"W_{side}{gate}/weight" for gate in gates), ({"concat": 0}, *_TRANSPOSE))
+
+
+def _gate_biases(gates: str, sides: str = "ih", name: str = "W_{}/bias") -> tuple[str, ...]:
+    return tuple(name.format(side + gate) for side in sides for gate in gates)
+
+
+def _summed_biases(sources: Sequence[Shape], _: Shape) -> tuple[Any, ...]:
+    units = sources[0][0] if sources[0] else 0
+    return {"stack": 0}, {"reshape": [2, len(sources) // 2 * units]}, {"sum": {"axis": 0}}
+
+
+def _rows_of_biases(sources: Sequence[Shape], _: Shape) -> tuple[Any, ...]:
+    units = sources[0][0] if sources[0] else 0
+    return {"stack": 0}, {"reshape": [2, len(sources) // 2 * units]}
+
+
+_LSTM, _GRU = "ifgo", "zrn"
 _BIASES = ("bias_ih", "bias_hh")
 # Added to any number, -0.0 gives that number, bit for bit; 0.0 would make 0.0 of -0.0.
 _NOTHING = ({"fill": -0.0},)
@@ -55,11 +78,44 @@ _SIMPLE = {
 }
 
 CELLS: Adapters = {
-    "LSTMCell": _SIMPLE,
+    "LSTMCell": {
+        "kernel": (*_SIMPLE["kernel"], _gates("i", _LSTM)),
+        "recurrent_kernel": (*_SIMPLE["recurrent_kernel"], _gates("h", _LSTM)),
+        "bias": (
+            *_SIMPLE["bias"],
+            Adapted(_gate_biases(_LSTM), _summed_biases),
+            Adapted(_gate_biases(_LSTM, name="b_{}"), _summed_biases),
+            Adapted(_gate_biases(_LSTM, "i"), ({"concat": 0},)),
+        ),
+    },
     "SimpleRNNCell": _SIMPLE,
     "GRUCell": {
-        "kernel": _both(["weight_ih"], _gru_kernel, _gru_kernel_back),
-        "recurrent_kernel": _both(["weight_hh"], _gru_kernel, _gru_kernel_back),
-        "bias": _both(_BIASES, _gru_bias, partial(_gru_bias_back, 0), partial(_gru_bias_back, 1)),
+        "kernel": (*_both(["weight_ih"], _gru_kernel, _gru_kernel_back), _gates("i", _GRU)),
+        "recurrent_kernel": (*_both(["weight_hh"], _gru_kernel, _gru_kernel_back), _gates("h", _GRU)),
+        "bias": (
+            *_both(_BIASES, _gru_bias, partial(_gru_bias_back, 0), partial(_gru_bias_back, 1)),
+            Adapted(_gate_biases(_GRU), _rows_of_biases),
+            Adapted(_gate_biases(_GRU, name="b_{}"), _rows_of_biases),
+        ),
     },
 }
+
+_FORMULAS = {"LSTMCell": _LSTM, "GRUCell": _GRU}
+_SIDES = {"kernel": "ix", "recurrent_kernel": "h"}
+
+
+def name_gates(cell: str, own_name: str, held: Collection[str]) -> tuple[str, ...]:
+    """Return the parameters of a cell that somebody wrote that are the gates of one of its weights, in Keras's order.
+
+    Args:
+        cell: the class of the Keras cell.
+        own_name: which of its weights.
+        held: the names of the weights in the source's module.
+    """
+    gates = _FORMULAS.get(cell, "")
+    for side in _SIDES.get(own_name, "") if gates else "":
+        for stem in ("W_{}{}", "w_{}{}", "W{}{}", "weight_{}{}"):
+            names = tuple(stem.format(side, gate) for gate in gates)
+            if set(names) <= set(held):
+                return names
+    return ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from transferpipe.planning.advice.taking_out import advise_keeping
@@ -215,7 +215,10 @@ def _report_missing(kind: _Lacking, pairing: Pairing) -> None:
     layers = [tuple(f"{name}/{place}".strip("/") for name in (wanted.unit.name, wanted.name)) for place in inside]
     found = (unclear_names(ours, theirs, wanted.catalog) for ours, theirs in layers)
     unclear = next((what for what in found if what), None)
-    if unclear:
+    apart = _advise_parts(wanted, lacking, pairing)
+    if apart:
+        fix = apart
+    elif unclear:
         fix = "; ".join(unclear)
     else:
         fix = pairing.near(missing[0], wanted.held) if len(missing) == 1 else ""
@@ -224,6 +227,24 @@ def _report_missing(kind: _Lacking, pairing: Pairing) -> None:
     held = f"it holds {quoted(wanted.held)}{and_more(kind.count - 1, 'layers are the same')}"
     what = f"{wanted.unit.name} takes {source}, which holds no {quoted(missing)}{kind.note}; {held}"
     pairing.problems.add(wanted.where, what, fix)
+
+
+def _advise_parts(wanted: WantedUnit, lacking: Collection[str], pairing: Pairing) -> str:
+    """Return how to join what the source keeps of the weights in parts, as parameters; empty where it does not.
+
+    A parameter may be multiplied from either side: `torch.nn.Linear` computes ``x @ W.T``, a formula mostly ``x @ W``.
+    """
+    rules = []
+    for weight in lacking:
+        counterpart = pairing.counterpart(wanted.source, weight)
+        own = WeightName(weight).own
+        parts = counterpart.layout.name_parts(counterpart.layer_class, own, wanted.held) if counterpart else ()
+        names = ", ".join(joined(wanted.name, part) for part in parts)
+        rules += [f"{{to: {weight}, from: [{names}], layout: keras, transform: [{{concat: 1}}]}}"] if parts else []
+    if not rules:
+        return ""
+    ways = f"write a rule {' and '.join(rules)}, or [{{concat: 0}}, transpose] where the module computes W @ x"
+    return f"these are its gates one by one, as parameters, which do not tell their axes: {ways}"
 
 
 def _pair_by_order(rule: Rule, origin: From, units: Sequence[Unit], pairing: Pairing) -> dict[str, Taken]:
