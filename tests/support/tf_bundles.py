@@ -157,9 +157,11 @@ class Graph:
             return number
         held = {n: c for n, c in thing.items() if n != "slots"}
         children = [(self.node(c, f"{path}/{n}" if path else n), n) for n, c in held.items()]
-        slots = [self.node(v, f"{path}/.OPTIMIZER_SLOT/{i}") for i, v in enumerate(thing.get("slots", ()))]
+        named = thing.get("slots", ())  # {(weight, name): variable}, or variables alone
+        named = named if isinstance(named, dict) else {(None, "m", i): v for i, v in enumerate(named)}
+        slots = [(*key[:2], self.node(v, f"{path}/.OPTIMIZER_SLOT/{i}")) for i, (key, v) in enumerate(named.items())]
         self.nodes[number] = b"".join(field_of(1, message((1, c), (2, n))) for c, n in children) + b"".join(
-            field_of(3, message((1, 0), (2, "m"), (3, s))) for s in slots
+            field_of(3, message((1, self.known.get(id(w), 0)), (2, name), (3, s))) for w, name, s in slots
         )
         return number
 

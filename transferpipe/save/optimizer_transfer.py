@@ -29,6 +29,7 @@ from transferpipe.models.state.optimizer_slots import (
     slots_of_file,
     stored_places,
 )
+from transferpipe.models.state.stored_slots import says_itself, slots_by_itself
 from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.models.walk import own_classes
 from transferpipe.planning.model import Assignment, Optimizer, OptimizerArray, Plan
@@ -83,7 +84,7 @@ def plan_transfer(plan: Plan, target: Target, sources: Mapping[str, Source], sav
         raise _refused(what, f"save a {' or '.join(suffixes_with('has_groups'))} file too: save.also=[...]")
     source = _holder(sources)
     ours = _slots_of_target(target, plan)
-    theirs = _slots_of_source(source, sources[source], ours, target)
+    theirs = _slots_of_source(source, sources[source], ours, target, plan.target)
     if ours.optimizer != theirs.optimizer:
         what = f"{theirs.label} was trained with {theirs.optimizer}, {plan.target} is compiled with {ours.optimizer}"
         raise _refused(what, "compile the target with the same class, or set optimizer=drop")
@@ -108,7 +109,8 @@ def _holder(sources: Mapping[str, Source]) -> str:
         raise _refused(what, "leave the optimizer out of all files but one, or set optimizer=drop")
     if not having:
         labels = ", ".join(source.label for source in sources.values()) or "there is no source, so it"
-        what = f"{labels} holds no state of an optimizer"
+        what = f"{labels} holds no state of an optimizer that can be transferred: that of Keras's files and live models"
+        what += ", of TensorFlow 2's checkpoints and of SavedModels can be"
         raise _refused(what, "name a model that was compiled, trained and saved with its optimizer, or leave it out")
     return having[0]
 
@@ -143,11 +145,15 @@ def _slots_of_target(target: Target, plan: Plan) -> Slots:
     return build_slots(optimizer, variables, _names_of(target))
 
 
-def _slots_of_source(alias: str, source: Source, ours: Slots, target: Target) -> _Theirs:
+def _slots_of_source(alias: str, source: Source, ours: Slots, target: Target, label: str) -> _Theirs:
     if isinstance(source, ModelSource):
         found = read_slots(source.model.model.optimizer, _names_of(source.model))
         return _Theirs(alias, source.label, found.optimizer, {(s.kind, s.weight): (s.place, s) for s in found.slots})
     assert isinstance(source, FileSource)
+    if says_itself(source):
+        found = slots_by_itself(source, ours, label)
+        arrays = {(s.kind, s.weight): (s.place, s) for s in found.slots}
+        return _Theirs(alias, source.label, found.optimizer, arrays)
     if source.format in ("weights_h5", "weights_json"):
         found = _slots_of_weights(source, ours, target)
     else:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from transferpipe.files.segment import Segment
 from transferpipe.weights.spec import Catalog, WeightSpec
+from transferpipe.weights.stored_optimizer import StoredOptimizer
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class FileSource:
         select: the keys on the way to the part of the file that is read, if that is not the whole.
         url: where it was fetched from, if it is the copy of a file elsewhere.
         sha256: its digest, where it was computed: of fetched and of pinned files.
+        optimizer: whose slots the state of training among `others` is, where the format itself names them.
     """
 
     path: Path
@@ -66,6 +68,7 @@ class FileSource:
     select: str | None = None
     url: str | None = None
     sha256: str | None = None
+    optimizer: StoredOptimizer | None = field(default=None, repr=False)
 
     @property
     def files(self) -> tuple[Path, ...]:

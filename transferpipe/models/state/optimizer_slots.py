@@ -73,7 +73,10 @@ class Slots:
 
 
 def optimizer_of(source: FileSource) -> tuple[WeightSpec, ...]:
-    """Return what a Keras file holds of an optimizer."""
+    """Return what a file of Keras's or TensorFlow's holds of an optimizer."""
+    if source.optimizer is not None:
+        held = {slot.where for slot in source.optimizer.slots}
+        return tuple(s for s in source.others if s.where in held)
     is_keras = source.format in _KERAS_FORMATS
     return tuple(s for s in source.others if s.where.partition("/")[0] in _HEADS) if is_keras else ()
 
@@ -226,7 +229,7 @@ def stored_places(source: FileSource, slots: Slots) -> dict[str, WeightSpec] | N
     specs = {spec.where: spec for spec in optimizer_of(source)}
     if source.format == "h5":
         with h5py.File(source.path) as file:
-            order = [f"optimizer_weights/{n.decode() if isinstance(n, bytes) else n}" for n in _weight_names(file)]
+            order = [f"optimizer_weights/{n}" for n in stored_names(file["optimizer_weights"])]
         ordered = [specs[n] for n in order if n in specs]
         own = [slot for slot in slots.slots if slot.place.rpartition("/vars/")[0] == WHERE]
         pairs = dict(zip((s.place for s in own), ordered, strict=False)) if len(own) == len(ordered) else {}
@@ -239,11 +242,11 @@ def stored_places(source: FileSource, slots: Slots) -> dict[str, WeightSpec] | N
     return pairs if same else None
 
 
-def _weight_names(file: h5py.File) -> list[Any]:
-    attributes = file["optimizer_weights"].attrs
-    if "weight_names" in attributes:
-        return list(attributes["weight_names"])
-    names: list[Any] = []
-    while f"weight_names{len(names)}" in attributes:  # Keras cuts lists that are longer than HDF5's header
-        names.append(attributes[f"weight_names{len(names)}"])
-    return [name for part in names for name in part]
+def stored_names(group: h5py.Group, attribute: str = "weight_names") -> list[str]:
+    """Return the names that Keras lists in an attribute of a group of a legacy `.h5` file."""
+    attributes, parts = group.attrs, []
+    if attribute in attributes:
+        parts.append(attributes[attribute])
+    while f"{attribute}{len(parts)}" in attributes:  # Keras cuts lists that are longer than HDF5's header
+        parts.append(attributes[f"{attribute}{len(parts)}"])
+    return [name.decode() if isinstance(name, bytes) else str(name) for part in parts for name in part]

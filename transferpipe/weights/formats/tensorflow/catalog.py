@@ -25,10 +25,12 @@ from transferpipe.weights.formats.tensorflow.object_graph import (
     parse_graph,
     place,
 )
+from transferpipe.weights.formats.tensorflow.optimizer_nodes import find_optimizers, slot_keys
 from transferpipe.weights.keras.layer_classes import makes_parts
 from transferpipe.weights.keras.network import as_layer, class_of, is_model, keras_network, node_of, with_layers
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import WeightSpec
+from transferpipe.weights.stored_optimizer import StoredOptimizer
 
 # The graph of objects takes about a hundred bytes a variable; names take as many letters.
 _MOST_GRAPH = 1 << 28
@@ -55,6 +57,14 @@ class ObjectFacts:
         return config if isinstance(config, dict) and isinstance(config.get("config"), dict | list) else None
 
     @property
+    def optimizer_class(self) -> str:
+        """The class of the optimizer that the model was compiled with, if Keras saved it; else empty."""
+        training = self.configs.get(0, {}).get("training_config")
+        config = training.get("optimizer_config") if isinstance(training, Mapping) else None
+        name = config.get("class_name") if isinstance(config, Mapping) else config
+        return name.rpartition(">")[2] if isinstance(name, str) else ""
+
+    @property
     def versions(self) -> dict[str, str]:
         """The version of Keras that saved it, and its backend."""
         root = self.configs.get(0, {})
@@ -71,6 +81,7 @@ class BundleContents:
         skipped: the keys of what holds no numbers.
         copies: how many tensors were left out because the file holds them twice.
         network: what is told of the layers beside their weights, if anything is.
+        optimizer: whose slots the state of training is, where that is told.
     """
 
     weights: tuple[WeightSpec, ...]
@@ -78,6 +89,7 @@ class BundleContents:
     skipped: tuple[str, ...]
     copies: int = 0
     network: Network | None = None
+    optimizer: StoredOptimizer | None = None
 
 
 def bundle_graph(bundle: Bundle) -> tuple[ObjectNode, ...]:
@@ -116,6 +128,7 @@ def found_in_graph(bundle: Bundle, nodes: tuple[ObjectNode, ...], facts: ObjectF
     placed = place(nodes, holding_cost(nodes, facts.metrics), STATE)
     names = GraphNames(nodes, placed, facts.names)
     entries = _numeric(bundle)
+    shapes = {key: e.shape for key, e in entries.items()}
     kept = _kept(bundle, nodes, placed, entries)
     copies = _copies(kept, placed, entries)
     kept = [k for k in kept if k.stored.key not in copies]
@@ -128,12 +141,17 @@ def found_in_graph(bundle: Bundle, nodes: tuple[ObjectNode, ...], facts: ObjectF
         state = step.cost == STATE or stored.attribute != VARIABLE
         state = state or is_state(names.path(step.node), stored.name, entry.shape, spec.dtype)
         (others if state else weights).append(spec)
+    of_optimizers = slot_keys(nodes)
     for key, entry in entries.items():  # held by no object: the slots of older optimizers, mostly
         if key not in copies:
-            (others if _SLOT in key else weights).append(_spec(key.replace(_TAIL + VARIABLE, ""), entry))
+            (others if _SLOT in key or key in of_optimizers else weights).append(
+                _spec(key.replace(_TAIL + VARIABLE, ""), entry)
+            )
     check_names(w.name for w in weights)
     network = _network(facts, names) if facts.configs else None
-    return BundleContents(tuple(weights), tuple(others), _skipped(bundle), len(copies), network)
+    trained = {w.where: w.name for w in weights}
+    optimizer = find_optimizers(nodes, trained, shapes, facts.optimizer_class)
+    return BundleContents(tuple(weights), tuple(others), _skipped(bundle), len(copies), network, optimizer)
 
 
 def _network(facts: ObjectFacts, names: GraphNames) -> Network:

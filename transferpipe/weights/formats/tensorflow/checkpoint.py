@@ -96,6 +96,7 @@ def source_of(
         config=facts.model_config,
         details=_details(bundle, bool(nodes), found.skipped, found.copies) | facts.versions,
         parts=parts,
+        optimizer=found.optimizer,
     )
 
 

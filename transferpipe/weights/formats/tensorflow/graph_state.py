@@ -32,7 +32,7 @@ def holding_cost(
         nodes: the graph.
         metrics: the nodes that a SavedModel declares to be metrics.
     """
-    optimizers = {i for i, node in enumerate(nodes) if _is_optimizer(node)}
+    optimizers = {i for i, node in enumerate(nodes) if is_optimizer(node)}
     declared = metrics or {}
 
     def cost(parent: int, name: str, child: int) -> int:
@@ -47,7 +47,8 @@ def holding_cost(
     return cost
 
 
-def _is_optimizer(node: ObjectNode) -> bool:
+def is_optimizer(node: ObjectNode) -> bool:
+    """Tell whether a node is an optimizer: it has slots, or the counter and the rate that all of Keras's have."""
     names = {name for name, _ in node.children}
     return bool(node.slots) or {"_iterations", "_learning_rate"} <= names or {"iter", "learning_rate"} <= names
 

@@ -36,18 +36,33 @@ class StoredTensor:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotVariable:
+    """A variable that an optimizer keeps for one that it trains.
+
+    Attributes:
+        weight: the number of the node of the one that is trained.
+        name: what the optimizer calls it: ``m``.
+        node: the number of its node.
+    """
+
+    weight: int
+    name: str
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectNode:
     """One object.
 
     Attributes:
         children: (name, number of the node) of the objects that it holds.
         stored: the tensors that it keeps.
-        slots: the numbers of the nodes that are variables of an optimizer, if this is one.
+        slots: the variables that it keeps for those that it trains, if this is an optimizer.
     """
 
     children: tuple[tuple[str, int], ...] = ()
     stored: tuple[StoredTensor, ...] = ()
-    slots: tuple[int, ...] = ()
+    slots: tuple[SlotVariable, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +96,8 @@ def parse_graph(data: memoryview) -> tuple[ObjectNode, ...]:
         if len(nodes) > MOST_NODES or edges > _MOST_EDGES:
             raise ValueError(f"the graph of objects has more than {MOST_NODES:,} nodes or {_MOST_EDGES:,} edges")
     check_references(len(nodes), (n.children for n in nodes))
-    check_references(len(nodes), ([("", s) for s in n.slots] for n in nodes))
+    check_references(len(nodes), ([("", s.node) for s in n.slots] for n in nodes))
+    check_references(len(nodes), ([("", s.weight) for s in n.slots] for n in nodes))
     return tuple(nodes)
 
 
@@ -105,8 +121,20 @@ def _parse_node(data: memoryview) -> ObjectNode:
             found = {f: text(v) for f, v in fields(message(value)) if f in (1, 2, 3)}
             stored.append(StoredTensor(found.get(1, ""), found.get(2, ""), found.get(3, "")))
         elif field == 3:
-            slots.append(next((number(v) for f, v in fields(message(value)) if f == 3), 0))
+            slots.append(_parse_slot(message(value)))
     return ObjectNode(tuple(children), tuple(stored), tuple(slots))
+
+
+def _parse_slot(data: memoryview) -> SlotVariable:
+    weight, name, node = 0, "", 0
+    for field, value in fields(data):
+        if field == 1:
+            weight = number(value)
+        elif field == 2:
+            name = text(value)
+        elif field == 3:
+            node = number(value)
+    return SlotVariable(weight, name, node)
 
 
 def parse_reference(value: Value) -> tuple[str, int]:

@@ -1,0 +1,218 @@
+"""`optimizer: transfer` from files that say themselves whose slots their arrays are: TensorFlow's, and Keras 2's `.h5`."""
+
+import re
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tf_bundles as tf
+
+import transferpipe as tp
+from transferpipe.errors import RecipeError
+
+RANDOM = np.random.default_rng(0)
+X, Y = RANDOM.normal(size=(8, 4)).astype("float32"), RANDOM.normal(size=(8, 2)).astype("float32")
+NAMES = ("z", "b", "out")
+OPTIMIZERS = {
+    "Adam": {"learning_rate": 0.01, "amsgrad": True},
+    "SGD": {"learning_rate": 0.01, "momentum": 0.9},
+    "RMSprop": {"learning_rate": 0.01, "momentum": 0.5, "centered": True},
+    "Adagrad": {"learning_rate": 0.01},
+    "Adadelta": {"learning_rate": 0.5},
+    "Adamax": {"learning_rate": 0.01},
+}
+follows = pytest.mark.follows
+MODEL = {"all": {"to": ".*", "from": r"model/\g<0>"}}
+
+
+def build(names=NAMES, optimizer="Adam", framework=keras, optimizers=None, **settings):
+    dense = framework.layers.Dense
+    hidden = [dense(4, activation="tanh", name=name) for name in names[:-1]]
+    model = framework.Sequential([framework.layers.InputLayer((4,)), *hidden, dense(2, name=names[-1])])
+    made = getattr(optimizers or framework.optimizers, optimizer)(**(settings or OPTIMIZERS[optimizer]))
+    model.compile(made, framework.losses.MeanSquaredError(), run_eagerly=True)
+    return model
+
+
+def train(model, steps=2):
+    for _ in range(steps):
+        model.train_on_batch(X, Y)
+    return model
+
+
+def transfer(source, target, mapping=None, **recipe):
+    return tp.transfer(source, target, mapping=mapping or {"all": {"to": ".*"}}, optimizer="transfer", **recipe)
+
+
+def slots(model):
+    """What Keras calls every array of the optimizer, by the weight's path without the model's name."""
+    return {v.path.rpartition("/")[2].removeprefix(f"{model.name}_"): np.asarray(v) for v in model.optimizer.variables}
+
+
+@pytest.fixture(scope="module")
+def old_keras():
+    return pytest.importorskip("tf_keras")
+
+
+def write_checkpoint(model, optimizer, folder):
+    tensorflow = pytest.importorskip("tensorflow")
+    return tensorflow.train.Checkpoint(model=model, optimizer=optimizer).write(str(folder / "ckpt"))
+
+
+CASES = [("h5", name) for name in OPTIMIZERS]
+CASES += [(kind, name) for kind in ("checkpoint", "weights", "saved_model") for name in ("Adam", "SGD")]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:tf_keras", "ignore:You are saving your model")
+@pytest.mark.parametrize("age", ["legacy", "later"])
+@pytest.mark.parametrize(("kind", "optimizer"), CASES)
+def test_training_goes_on_as_in_keras_2(old_keras, optimizer, age, kind, tmp_path):
+    made = old_keras.optimizers.legacy if age == "legacy" else old_keras.optimizers
+    settings = OPTIMIZERS[optimizer]
+    original = train(build(framework=old_keras, optimizer=optimizer, optimizers=made, **settings))
+    source = tmp_path / {"h5": "s.h5", "checkpoint": "ckpt", "weights": "w", "saved_model": "folder"}[kind]
+    if kind == "checkpoint":
+        write_checkpoint(original, original.optimizer, tmp_path)
+    elif kind == "weights":
+        original.save_weights(source)
+    else:
+        original.save(source)
+    target = build(optimizer=optimizer, **settings)
+    report = transfer(source, target, MODEL if kind == "checkpoint" else None)
+    anew = re.findall("[0-9]+ start anew, the first the ([^:]*)", str(report.plan.optimizer))
+    # In an `.h5` the learning rate is in the configuration alone.
+    assert anew == (["learning_rate of all weights"] if kind == "h5" else [])
+    assert int(target.optimizer.iterations) == 2
+    train(original)
+    train(target)
+    for one, other in zip(original.get_weights(), target.get_weights(), strict=True):
+        assert np.allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "more"), [("h5", ()), ("checkpoint", ("new",))])
+def test_keras_3_into_a_model_of_other_layers(kind, more, tmp_path):
+    original = train(build(), 1)
+    if kind == "h5":
+        original.save(tmp_path / "s.h5")
+    else:
+        write_checkpoint(original, original.optimizer, tmp_path)
+    place = r"model/\g<0>" if kind == "checkpoint" else r"\g<0>"
+    target = build(("b", *more, "z", "out"))
+    rules = {"old": {"to": "z|b|out", "from": place}, **({"new": {"to": "new", "from": None}} if more else {})}
+    report = transfer(tmp_path / ("s.h5" if kind == "h5" else "ckpt"), target, rules)
+    ours, theirs = slots(target), slots(original)
+    for name in theirs:
+        assert np.array_equal(ours[name], theirs[name]), name
+    assert not more or not ours["new_kernel_velocity"].any()
+    assert f"that of {tmp_path}" in str(report.plan.optimizer)
+
+
+SHAPES = {f"{n}_{w}": (4, 2 if n == "out" else 4)[w == "bias" :] for n in NAMES for w in ("kernel", "bias")}
+VALUES = {(k, n): RANDOM.uniform(1, 2, s).astype("float32") for k in ("one", "two") for n, s in SHAPES.items()}
+
+
+def write_old_h5(path, arrays, optimizer):
+    """Write what Keras 2.2.4 does: a model, and these arrays of its optimizer in order."""
+    build(optimizer=optimizer).save(path)
+    with h5py.File(path, "a") as file:
+        if "optimizer_weights" in file:
+            del file["optimizer_weights"]
+        group = file.create_group("optimizer_weights")
+        group.attrs["weight_names"] = [name.encode() for name, _ in arrays]
+        for name, value in arrays:
+            group[name] = value
+        for place in (file, file["model_weights"]):
+            place.attrs["keras_version"] = "2.2.4"
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "kinds", "settings", "counts"),
+    [
+        ("Adam", ("momentum", "velocity"), {}, True),
+        ("Adadelta", ("accumulated_grad", "accumulated_delta_var"), {}, False),
+        ("SGD", ("momentum",), {"momentum": 0.9}, True),
+    ],
+)
+def test_before_keras_2_3_the_order_tells(optimizer, kinds, settings, counts, tmp_path):
+    values = [VALUES[k, n] for k in ("one", "two")[: len(kinds)] for n in SHAPES]
+    values += [np.zeros(1, "float32") for _ in SHAPES] if optimizer == "Adam" else []
+    arrays = [(f"training/{optimizer}/Variable{f'_{i}' if i else ''}:0", v) for i, v in enumerate(values)]
+    arrays = [(f"{optimizer}/iterations:0", np.array(7, "int64")), *arrays] if counts else arrays
+    write_old_h5(tmp_path / "s.h5", arrays, optimizer)
+    target = build(("b", "z", "out"), optimizer, learning_rate=0.01, **settings)
+    report = transfer(tmp_path / "s.h5", target)
+    ours = slots(target)
+    for k, kind in zip(("one", "two"), kinds, strict=False):
+        for name in SHAPES:
+            assert np.array_equal(ours[f"{name}_{kind}"], VALUES[k, name]), str(report.plan.optimizer)
+    assert int(target.optimizer.iterations) == 7 * counts
+
+
+@follows("slots_by_itself: load it where it")
+def test_arrays_that_neither_names_nor_order_tell(tmp_path):
+    arrays = [(f"training/Adam/Variable_{i}:0", VALUES["one", n]) for i, n in enumerate(reversed(SHAPES))]
+    write_old_h5(tmp_path / "s.h5", arrays, "Adam")
+    with pytest.raises(RecipeError, match="does not tell which of its weights the 6 arrays belong to") as caught:
+        transfer(tmp_path / "s.h5", build())
+    found = re.search(r"save the whole model as (\S+), or set optimizer=(\w+)", caught.value.problems[0].fix)
+    tp.transfer(tmp_path / "s.h5", build(), mapping={"all": {"to": ".*"}}, optimizer=found[2])
+    train(build(), 1).save(tmp_path / f"s{found[1]}")
+    assert transfer(tmp_path / f"s{found[1]}", build()).plan.optimizer.fate == "transferred"
+
+
+def checkpoint(path, *kinds, count=1, more=()):
+    """Write a checkpoint by hand, as Keras 2.10 does: the optimizer names the weight of every slot."""
+    model = {n: {w: tf.variable(f"{n}/{w}", *SHAPES[f"{n}_{w}"]) for w in ("kernel", "bias")} for n in NAMES}
+    root = {"model": model}
+    for k in range(count):
+        named = {
+            (v, kind): tf.variable("slot", *v.value.shape, start=100 * (i + 1))
+            for i, kind in enumerate(kinds)
+            for layer in model.values()
+            for v in layer.values()
+        }
+        shared = {name: tf.variable(name) for name in ("iter", "learning_rate", *more)}
+        root[f"optimizer{k}"] = {**shared, "slots": named}
+    tf.object_checkpoint(root).write(path)
+    return model
+
+
+def test_the_graph_of_a_checkpoint_names_the_weight_of_every_slot(tmp_path):
+    model = checkpoint(tmp_path / "ckpt", "v", "m")
+    target = build(("b", "z", "out"), learning_rate=0.01)
+    transfer(tmp_path / "ckpt", target, MODEL)
+    ours = slots(target)
+    for name, layer in model.items():
+        for own, variable in layer.items():
+            for start, kind in ((100, "velocity"), (200, "momentum")):
+                assert np.array_equal(ours[f"{name}_{own}_{kind}"], variable.value + start)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "keys", "said"),
+    [
+        pytest.param(("rms",), {}, "records no class of an optimizer, holds velocity of .* Adam .* momentum and velocity",
+                     marks=follows("_check_same: compile the target with")),
+        pytest.param(("m", "v"), {"count": 2}, "holds the state of 2 optimizers",
+                     marks=follows("slots_by_itself: save a checkpoint with")),
+        pytest.param(("m", "v"), {"more": ("momentum_cache",)}, "trained with Nadam, of which Keras 3 keeps other",
+                     marks=follows("_check_same: set optimizer=drop")),
+    ],
+)  # fmt: skip
+def test_state_of_another_kind_is_refused_and_can_be_dropped(kinds, keys, said, tmp_path):
+    model = checkpoint(tmp_path / "ckpt", *kinds, **keys)
+    target = build(learning_rate=0.01)
+    with pytest.raises(RecipeError, match=said) as caught:
+        transfer(tmp_path / "ckpt", target, MODEL)
+    value = re.search(r"set optimizer=(\w+)", caught.value.problems[0].fix)[1]
+    tp.transfer(tmp_path / "ckpt", target, mapping=MODEL, optimizer=value)
+    assert np.array_equal(target.get_layer("z").kernel, model["z"]["kernel"].value)
+    if keys.get("more"):
+        return  # there is no other way
+    # The other way that is offered: one optimizer, a target that is compiled alike.
+    model = checkpoint(tmp_path / "ckpt", *kinds)
+    name, slot = ("RMSprop", "velocity") if kinds == ("rms",) else ("Adam", "momentum")
+    target = build(optimizer=name, learning_rate=0.01)
+    transfer(tmp_path / "ckpt", target, MODEL)
+    assert np.array_equal(slots(target)[f"z_kernel_{slot}"], model["z"]["kernel"].value + 100)

@@ -1,0 +1,189 @@
+"""Whose slot every array of a file is, by what the file itself says, without building its model or its optimizer.
+
+TensorFlow's files say it in their graph of objects. A whole-model `.h5` of Keras 2 names its arrays after the weights
+(``Adam/dense/kernel/m:0``, from 2.11 on ``Adam/m/dense/kernel:0``); before 2.3 they have no such names, and lie in the
+order of `model.trainable_weights`, one list after the other (keras/optimizers.py of 2.2.4, `self.weights`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import h5py
+
+from transferpipe.errors import Problem, RecipeError
+from transferpipe.models.state.optimizer_slots import (
+    WHERE,
+    Slot,
+    Slots,
+    compiled_with,
+    optimizer_of,
+    stored_names,
+)
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.spec import WeightSpec
+from transferpipe.weights.stored_optimizer import (
+    NOT_THE_SAME,
+    StoredOptimizer,
+    StoredSlot,
+    shared_kind,
+    slot_kind,
+)
+
+_TENSORFLOW = ("tf_checkpoint", "saved_model")
+_ORDERED = {
+    "Adam": ("m", "v", "vhat"),
+    "SGD": ("momentum",),
+    "RMSprop": ("rms",),
+    "Adagrad": ("accumulator",),
+    "Adadelta": ("accum_grad", "accum_var"),
+    "Adamax": ("m", "v"),
+}
+_STATISTICS = ("moving_mean", "moving_variance", "mean", "variance", "count", "u")
+_NUMBER = re.compile(r"_\d+$")
+_DROP = "set optimizer=drop"
+
+
+def says_itself(source: FileSource) -> bool:
+    """Tell whether a file is of a kind that says itself whose slots its arrays are: TensorFlow's, and Keras 2's `.h5`.
+
+    An `.h5` file of Keras 3 does not, and one that names no version is of Keras 1.
+    """
+    version = source.details.get("keras_version", "1")
+    return source.format in _TENSORFLOW or (source.format == "h5" and not version.startswith("3"))
+
+
+def slots_by_itself(source: FileSource, ours: Slots, target: str) -> Slots:
+    """Return the arrays of such a file as those of Keras 3's optimizer of the target's class.
+
+    Args:
+        source: the file.
+        ours: the arrays of the target's optimizer.
+        target: what messages call the target.
+
+    Raises:
+        RecipeError: the file says too little, or its optimizer keeps other numbers than that of the target.
+    """
+    stored = source.optimizer if source.format in _TENSORFLOW else _of_keras_2(source)
+    if stored is None:
+        what = f"{source.label} does not tell which of its weights the {len(optimizer_of(source))} arrays belong to"
+        fix = "load it where it was trained and save the whole model as .keras, or " + _DROP
+        raise RecipeError(Problem(WHERE, what, fix))
+    if stored.count > 1:
+        what = f"{source.label} holds the state of {stored.count} optimizers, and the target has one"
+        raise RecipeError(Problem(WHERE, what, f"save a checkpoint with one of them, or {_DROP}"))
+    name = stored.optimizer or ours.optimizer
+    slots = tuple(_as_keras_3(stored.slots, name))
+    _check_same(source.label, stored, Slots(name, slots), ours, target)
+    return Slots(name, slots)
+
+
+def _as_keras_3(slots: Collection[StoredSlot], optimizer: str) -> Iterator[Slot]:
+    for slot in slots:
+        kind = slot_kind(slot.kind, optimizer) if slot.weight else shared_kind(slot.kind)
+        if kind:
+            yield Slot(slot.where, kind, slot.weight, slot.shape, "", None)
+
+
+def _check_same(label: str, stored: StoredOptimizer, theirs: Slots, ours: Slots, target: str) -> None:
+    """Check that both optimizers keep the same numbers of a weight; one class at least is told of by the target."""
+    if theirs.optimizer in NOT_THE_SAME:
+        what = f"{label} was trained with {theirs.optimizer}, of which Keras 3 keeps other numbers"
+        raise RecipeError(Problem(WHERE, what, _DROP))
+    if theirs.optimizer != ours.optimizer:
+        return  # which the caller refuses, as of other files
+    there, here = ({s.kind for s in slots if s.weight} - {"average"} for slots in (theirs.slots, ours.slots))
+    if there != here:
+        unknown = "" if stored.optimizer else ", which records no class of an optimizer,"
+        what = (
+            f"{label}{unknown} holds {_listed(there)} of every weight, and {ours.optimizer} of {target} {_listed(here)}"
+        )
+        raise RecipeError(Problem(WHERE, what, f"compile the target with the same class and settings, or {_DROP}"))
+
+
+def _listed(kinds: Collection[str]) -> str:
+    return " and ".join(sorted(kinds)) or "nothing"
+
+
+def _of_keras_2(source: FileSource) -> StoredOptimizer | None:
+    """Return whose arrays those of a whole-model `.h5` of Keras 1 or 2 are; None where neither name nor order tell."""
+    config = compiled_with(source) or {}
+    optimizer = str(config.get("class_name", "")).rpartition(">")[2]
+    specs = {spec.where: spec for spec in optimizer_of(source)}
+    with h5py.File(source.path) as file:
+        arrays = [specs[f"optimizer_weights/{name}"] for name in stored_names(file["optimizer_weights"])]
+        weights = _weights_in_order(source, file)
+    owners = _by_python_name(weights)
+    named = [_by_name(spec, owners, optimizer) for spec in arrays]
+    slots = named if all(named) else _by_order(arrays, [spec for _, spec in weights], optimizer, source)
+    found = tuple(slot for slot in slots if slot is not None)
+    return StoredOptimizer(optimizer, found) if found else None
+
+
+def _weights_in_order(source: FileSource, file: h5py.File) -> list[tuple[str, WeightSpec]]:
+    """Return the weights with the names that they had in Python, in the order in which the layers hold them."""
+    by_place = {spec.where: spec for spec in source.catalog.expanded}
+    top = "model_weights"
+    found = []
+    for layer in stored_names(file[top], "layer_names"):
+        for name in stored_names(file[top][layer]):
+            spec = by_place.get(f"{top}/{layer}/{name}")
+            if spec is not None:
+                found.append((_bare(name), source.catalog[spec.name]))
+    return found
+
+
+def _bare(name: str) -> str:
+    return name.rpartition(":")[0] if ":" in name else name
+
+
+def _by_python_name(weights: Sequence[tuple[str, WeightSpec]]) -> dict[str, WeightSpec]:
+    count = Counter(name for name, _ in weights)
+    return {name: spec for name, spec in weights if count[name] == 1}
+
+
+def _by_name(spec: WeightSpec, owners: Mapping[str, WeightSpec], optimizer: str) -> StoredSlot | None:
+    """Return whose an array is by its name; None where the name does not tell."""
+    *scope, own = _bare(spec.where.partition("/")[2]).split("/")
+    if not spec.shape and shared_kind(own):
+        return StoredSlot(shared_kind(own), "", spec.where, spec.shape)
+    older = _NUMBER.sub("", own) if slot_kind(_NUMBER.sub("", own), optimizer) else ""
+    for start in range(len(scope)):
+        if older and "/".join(scope[start:]) in owners:
+            return StoredSlot(older, owners["/".join(scope[start:])].name, spec.where, spec.shape)
+        weight = "/".join([*scope[start + 1 :], own])
+        if slot_kind(scope[start], optimizer) and weight in owners:
+            return StoredSlot(scope[start], owners[weight].name, spec.where, spec.shape)
+    return None
+
+
+def _by_order(
+    arrays: Sequence[WeightSpec], weights: Sequence[WeightSpec], optimizer: str, source: FileSource
+) -> list[StoredSlot]:
+    """Return whose arrays these are by their order; none where their shapes are not those of what is trained."""
+    frozen = set(_frozen_layers(source.config or {}))
+    trained = [w for w in weights if w.own_name not in _STATISTICS and w.name.partition("/")[0] not in frozen]
+    kinds = _ORDERED.get(optimizer, ()) if trained else ()
+    counters = [spec for spec in arrays[:1] if not spec.shape]
+    rest = arrays[len(counters) :]
+    found = [StoredSlot("iterations", "", spec.where, spec.shape) for spec in counters]
+    for place, kind in enumerate(kinds):
+        part = rest[place * len(trained) : (place + 1) * len(trained)]
+        if kind == "vhat" and all(spec.shape == (1,) for spec in part):
+            break  # without amsgrad, one zero stands for each
+        if [spec.shape for spec in part] != [w.shape for w in trained]:
+            return []
+        found += [StoredSlot(kind, w.name, spec.where, spec.shape) for spec, w in zip(part, trained, strict=True)]
+    return found if kinds else []
+
+
+def _frozen_layers(config: Mapping[str, Any]) -> Iterator[str]:
+    inner = config.get("config")
+    layers = inner.get("layers") if isinstance(inner, Mapping) else inner
+    for layer in layers if isinstance(layers, list) else ():
+        settings = layer.get("config") if isinstance(layer, Mapping) else None
+        if isinstance(settings, Mapping) and settings.get("trainable") is False:
+            yield str(settings.get("name"))

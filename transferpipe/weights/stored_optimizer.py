@@ -1,0 +1,84 @@
+"""What a file records of an optimizer's arrays by itself: whose slot each of them is, and under which name.
+
+TensorFlow's checkpoints name the weight of every slot; Keras 2 names its arrays after the weights, and Keras before 2.3
+orders them as it trains. Slots are called as Keras 3 calls them, where both mean the same number: the formulas of
+keras/src/optimizers and of tf_keras/src/optimizers (`legacy` too) were compared class by class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ITERATIONS, LEARNING_RATE = "iterations", "learning_rate"
+_SHARED = {"iter": ITERATIONS, "iteration": ITERATIONS, ITERATIONS: ITERATIONS, LEARNING_RATE: LEARNING_RATE}
+_KINDS = {
+    "m": "momentum",
+    "momentums": "momentum",
+    "v": "velocity",
+    "velocities": "velocity",
+    "rms": "velocity",
+    "vhat": "velocity_hat",
+    "velocity_hats": "velocity_hat",
+    "mg": "average_gradient",
+    "average_gradients": "average_gradient",
+    "accumulators": "accumulator",
+    "linears": "linear",
+    "accum_grad": "accumulated_grad",
+    "accumulated_grads": "accumulated_grad",
+    "accum_var": "accumulated_delta_var",
+    "accumulated_delta_vars": "accumulated_delta_var",
+    "u": "norm",
+    "model_variables_moving_average": "average",
+}
+_SAME = frozenset({*_KINDS.values()})
+# Of these, Keras 2 keeps other numbers under the same names: Nadam's product of momenta has another base.
+NOT_THE_SAME = frozenset({"Nadam", "Adafactor"})
+
+
+@dataclass(frozen=True)
+class StoredSlot:
+    """One array of an optimizer.
+
+    Attributes:
+        kind: what it is, as the file calls it: ``m``, ``momentums``, ``iter``.
+        weight: the name of the weight that it belongs to; empty for what belongs to all of them.
+        where: its place in the file.
+        shape: its shape.
+    """
+
+    kind: str
+    weight: str
+    where: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class StoredOptimizer:
+    """The optimizers of a file.
+
+    Attributes:
+        optimizer: the class; empty where the file does not record it.
+        slots: the arrays.
+        count: how many optimizers there are.
+    """
+
+    optimizer: str = ""
+    slots: tuple[StoredSlot, ...] = ()
+    count: int = 1
+
+
+def shared_kind(name: str) -> str:
+    """Return what Keras 3 calls what all weights share; empty where it keeps no such array."""
+    return _SHARED.get(name.lstrip("_"), "")
+
+
+def slot_kind(name: str, optimizer: str) -> str:
+    """Return what Keras 3 calls a slot of an optimizer of this class; empty for the name of no slot.
+
+    >>> slot_kind("m", "Adam"), slot_kind("v", "Adamax"), slot_kind("rms", "RMSprop"), slot_kind("kernel", "SGD")
+    ('momentum', 'norm', 'velocity', '')
+    """
+    bare = name.lstrip("_")
+    if bare == "v" and optimizer == "Adamax":
+        return "norm"
+    return _KINDS.get(bare, bare if bare in _SAME else "")
