@@ -6,15 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.cells import cell_len
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from transferpipe.show.catalog_data import ClassTotal, Stats, UncatalogedPart, left_out, settings_of, totals_by_class
 from transferpipe.text.collapse import counted
-from transferpipe.text.fold import fold, hang, pad
-from transferpipe.text.table import PLAIN_WIDTH, cell, render
+from transferpipe.text.fold import columns_of, fold, hang, pad
+from transferpipe.text.table import PLAIN_WIDTH, cell, render_parts
 from transferpipe.text.visible import visible
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.network import Node
@@ -53,7 +52,7 @@ def catalog_text(shown: Shown, *, tree: bool = False, colour: bool = False, widt
         parts += [cell(""), _class_table(classes, source.catalog)]
     if out := left_out(source):
         parts += [cell(""), *(cell(line) for line in _left_out_lines(out, bool(shown.others), width))]
-    return render(Group(*parts), colour=colour, width=width)
+    return render_parts(parts, colour=colour, width=width)
 
 
 def total_line(shown: Shown) -> str:
@@ -98,7 +97,7 @@ def _weight_lines(shown: Shown, width: int) -> Iterator[Text]:
         if _width_of([header, *rows]) > width:
             k = header.index(spare)
             header, rows = [*header[:k], *header[k + 1 :]], [[*row[:k], *row[k + 1 :]] for row in rows]
-    widths = [max(cell_len(row[k]) for row in [header, *rows]) for k in range(len(header))]
+    widths = [max(map(columns_of, column)) for column in zip(header, *rows, strict=True)]
     widths[0] = max(_LEAST_NAME, min(widths[0], width - sum(widths[1:]) - _GAP * (len(widths) - 1)))
     right = header.index("mean") if shown.stats else len(header)
     styles = ["dim", *["" for _ in shown.source.catalog], *["dim" for _ in shown.others]]
@@ -125,7 +124,7 @@ def weight_cells(shown: Shown) -> tuple[list[str], list[list[str]]]:
 
 
 def _width_of(rows: Sequence[Sequence[str]]) -> int:
-    return sum(max(cell_len(row[k]) for row in rows) + _GAP for k in range(len(rows[0]))) - _GAP
+    return sum(max(map(columns_of, column)) + _GAP for column in zip(*rows, strict=True)) - _GAP
 
 
 def _cells(weight: WeightSpec, stats: Stats) -> list[str]:

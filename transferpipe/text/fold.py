@@ -20,12 +20,23 @@ LEAST = 40
 """Narrower than that, no table can be read: lines are made for this width."""
 
 
+def columns_of(text: str) -> int:
+    """Return how many columns of a terminal a text takes; most texts are of plain characters, a column each.
+
+    >>> columns_of("kernel"), columns_of("層")
+    (6, 2)
+    """
+    return len(text) if text.isascii() and text.isprintable() else cell_len(text)
+
+
 def fold(text: str, width: int) -> list[str]:
     """Return `text` as lines of at most `width` columns; without the spaces at their ends, they are the text.
 
     >>> fold("encoder/{attention,feed_forward}/kernel", 24)
     ['encoder/{attention,', 'feed_forward}/kernel']
     """
+    if columns_of(text) <= width:
+        return [text.rstrip()]
     lines, line = [], ""
     for piece in _pieces(text, width, 0):
         if line and cell_len((line + piece).rstrip()) > width:
@@ -53,7 +64,7 @@ def hang(label: str, text: str, width: int, indent: int = 0) -> list[str]:
 
 def pad(text: str, width: int, right: bool = False) -> str:
     """Return `text` filled up with spaces to so many columns, on its left if it is to stand at the `right`."""
-    spaces = " " * (width - cell_len(text))
+    spaces = " " * (width - columns_of(text))
     return spaces + text if right else text + spaces
 
 
@@ -64,7 +75,7 @@ def share(columns: Sequence[Sequence[str]], available: int) -> list[int] | None:
         columns: their cells; three at most.
         available: how wide they may be together, without what stands between them.
     """
-    natural = [max(map(cell_len, cells), default=0) for cells in columns]
+    natural = [max(map(columns_of, cells), default=0) for cells in columns]
     least = [max(map(narrowest, cells), default=0) for cells in columns]
     if sum(natural) <= available:
         return natural

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Iterable
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
+from transferpipe.text.fold import columns_of
 from transferpipe.text.visible import visible
 
 
@@ -30,8 +32,29 @@ def render(item: RenderableType, *, colour: bool = False, width: int = PLAIN_WID
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
+def render_parts(parts: Iterable[RenderableType], *, colour: bool = False, width: int = PLAIN_WIDTH) -> str:
+    """Return what several items look like one below the other, as `render` does.
+
+    Lines that fit are taken as they are: of a hundred thousand of them, finding out where they could be folded would
+    take most of the time.
+    """
+    texts: list[str] = []
+    for is_done, group in itertools.groupby(parts, lambda part: not colour and _fits(part, width)):
+        if is_done:
+            texts += [part.plain.rstrip() for part in group if isinstance(part, Text)]
+        else:
+            texts.append(render(Group(*group), colour=colour, width=width))
+    return "\n".join(texts)
+
+
+def _fits(part: RenderableType, width: int) -> bool:
+    return isinstance(part, Text) and part.plain.isprintable() and columns_of(part.plain) <= width
+
+
 def render_lines(lines: Iterable[Text], *, colour: bool = False) -> str:
     """Return lines that are folded already."""
+    if not colour:
+        return "\n".join(line.plain for line in lines)
     out = io.StringIO()
     console = _console(out, colour)
     for line in lines:
