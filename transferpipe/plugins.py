@@ -26,15 +26,17 @@ To add a kind:
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from transferpipe.errors import Problem, RecipeError
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution, EntryPoint
 
 PREFIX = "transferpipe."
 Thing = TypeVar("Thing")
@@ -65,7 +67,9 @@ class PlugIn:
 
     def load(self) -> Any:
         """Return the object; whatever its module raises on import comes through."""
-        return importlib.metadata.EntryPoint(self.name, self.value, f"{PREFIX}{self.kind}s").load()
+        from importlib.metadata import EntryPoint  # as below: it takes long to import, and most runs ask no package
+
+        return EntryPoint(self.name, self.value, f"{PREFIX}{self.kind}s").load()
 
 
 class PlugInPoint(Generic[Thing]):
@@ -157,8 +161,10 @@ def _installed() -> tuple[PlugIn, ...]:
 @lru_cache(maxsize=4)
 def _scan(places: tuple[str, ...]) -> tuple[PlugIn, ...]:
     """Return the entry points under our groups of the packages in `places`; an earlier place hides a later one."""
+    from importlib.metadata import distributions
+
     found: dict[tuple[str, str, str], PlugIn] = {}
-    for distribution in importlib.metadata.distributions(path=list(places)):
+    for distribution in distributions(path=list(places)):
         entries = _entries(distribution)
         if not entries:
             continue
@@ -169,14 +175,14 @@ def _scan(places: tuple[str, ...]) -> tuple[PlugIn, ...]:
     return tuple(found[key] for key in sorted(found))
 
 
-def _entries(distribution: importlib.metadata.Distribution) -> list[importlib.metadata.EntryPoint]:
+def _entries(distribution: Distribution) -> list[EntryPoint]:
     try:
         return [entry for entry in distribution.entry_points if entry.group.startswith(PREFIX)]
     except Exception:  # a list that cannot be read names nothing
         return []
 
 
-def _identity(distribution: importlib.metadata.Distribution) -> tuple[str, str]:
+def _identity(distribution: Distribution) -> tuple[str, str]:
     """Return name and version; a folder without metadata, as one made by hand may be, still has a place."""
     try:
         return str(distribution.metadata["Name"]), str(distribution.version)

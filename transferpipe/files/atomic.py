@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import platform
 import re
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -33,6 +31,8 @@ class NotUndoneError(FileError):
 
 def _this_host() -> str:
     """Return what tells this machine from others that may share the folder: a process number means nothing there."""
+    import hashlib  # as where it is needed below: it takes as long as finding and opening a small file
+
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
@@ -40,7 +40,7 @@ def temporary_beside(path: Path) -> Path:
     """Return a hidden name beside `path` with the same suffix, which tells the machine and process that write it."""
     suffix = suffix_of(path.name)
     writer = f"{_this_host()}-{os.getpid()}{_started(os.getpid())}"
-    return path.with_name(f".{path.name}.{writer}-{secrets.token_hex(4)}.part{suffix}")
+    return path.with_name(f".{path.name}.{writer}-{os.urandom(4).hex()}.part{suffix}")
 
 
 def final_name(temporary: Path) -> str:
@@ -71,6 +71,8 @@ def _started(pid: int) -> str:
 
     Numbers of processes are used again, after a restart soon: the same number and another start are another process.
     """
+    import hashlib
+
     try:
         # Field 22 of proc(5), counted behind the command's name, which may hold blanks and parentheses.
         ticks = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import threading
 from collections.abc import Iterator
@@ -41,6 +40,8 @@ class Following:
 
     def entry(self) -> dict[str, Any]:
         """Return size and SHA-256 of the file once it has ended; a thread of its own does this."""
+        import hashlib  # which takes long to import, and where nothing is hashed is not needed
+
         state, done, buffer = hashlib.sha256(), 0, memoryview(bytearray(CHUNK))
         with opened(self._path) as descriptor:
             while (end := self._beyond(done)) > done:
@@ -87,6 +88,8 @@ def followed(path: Path, pool: Executor) -> Iterator[tuple[Following, Future[dic
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file. A pipe, which somebody put in its place, is not waited for."""
+    import hashlib
+
     with open(path, "rb", opener=_open_at_once) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -23,7 +23,6 @@ from transferpipe.files.crc import noting_promises
 from transferpipe.files.stamp import Stamp, stamps_of
 from transferpipe.recent import Recent
 from transferpipe.weights.formats.format import Seen
-from transferpipe.weights.formats.hdf5.dataset import AGAIN
 from transferpipe.weights.formats.signatures import is_hdf5
 
 # Opening takes a fraction of a second of processor time; a file of very many datasets has megabytes of headers.
@@ -54,6 +53,8 @@ def try_in_child(path: Path, work: Callable[[], object]) -> None:
     ended = _run(work, min(_SECONDS + size * _SECONDS_A_BYTE, _MOST_SECONDS))
     if os.WIFSIGNALED(ended) or os.WEXITSTATUS(ended) == _OUT_OF_MEMORY:
         _check_archive(path)
+    from transferpipe.weights.formats.hdf5.dataset import AGAIN  # with h5py, which other files do not need
+
     if os.WIFSIGNALED(ended):
         number = os.WTERMSIG(ended)
         what = "keeps HDF5 busy without end" if number == signal.SIGPROF else f"crashes HDF5 (signal {number})"
