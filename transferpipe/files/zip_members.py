@@ -22,6 +22,10 @@ _DESCRIPTOR = 24
 _LONGEST_END = 22 + 0xFFFF + 76
 _STREAMED, _UTF8 = 1 << 3, 1 << 11
 _AGAIN = "the file is damaged or truncated: download or save it again"
+_OF_KERAS = (b"metadata.json", b"config.json", b"model.weights.h5")
+# A tokenizer has a handful of assets; other archives have as many members as arrays.
+MOST_OF_KERAS = 10_000
+"""Members that a Keras archive may have."""
 
 
 def check_members(path: Path, archive: zipfile.ZipFile, size: int) -> None:
@@ -57,6 +61,30 @@ def check_members(path: Path, archive: zipfile.ZipFile, size: int) -> None:
         what = f"has {size:,} bytes and would unpack to {unpacked:,}"
         raise UnsafeError(Problem(str(path), what, "save the file again"))
     _check_directory(path, archive, size)
+
+
+def check_count(path: Path, head: bytes) -> None:
+    """Refuse what begins as a Keras archive and says that it has very many members, before all are read.
+
+    Args:
+        path: the archive.
+        head: its first bytes.
+
+    Raises:
+        UnsafeError: it has.
+    """
+    name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
+    if name not in _OF_KERAS:
+        return
+    with path.open("rb") as file:
+        count = _count_at_end(file, path.stat().st_size)
+    if count is not None and count > MOST_OF_KERAS:
+        raise too_many(path, count)
+
+
+def too_many(path: Path, count: int) -> UnsafeError:
+    """Return the error that a Keras archive has too many members."""
+    return UnsafeError(Problem(str(path), f"has {count:,} members; a model has a few assets", "save the model again"))
 
 
 def check_names(path: Path, archive: zipfile.ZipFile) -> None:

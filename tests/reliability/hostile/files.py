@@ -15,6 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 import torch_files
+from crc_of_zeros import crc_of_zeros
 from graph_defs import graph_def
 from hand_made import config_of, write_archive, write_weights
 from protobuf_messages import field, onnx_model, packed, raw, varint
@@ -72,7 +73,11 @@ def zips() -> Iterator[Pair]:
         archive.writestr(entry, "/etc/passwd")
 
     def bomb(archive: zipfile.ZipFile) -> None:
-        archive.writestr("assets/zeros", bytes(30_000_000), zipfile.ZIP_DEFLATED)
+        packer, size = zlib.compressobj(9, zlib.DEFLATED, -15), 1 << 24
+        block = packer.compress(bytes(size)) + packer.flush(zlib.Z_FULL_FLUSH)  # by itself, so that it can be repeated
+        entry = zipfile.ZipInfo("assets/zeros")
+        archive.writestr(entry, block * 80 + packer.flush())
+        entry.compress_type, entry.file_size, entry.CRC = zipfile.ZIP_DEFLATED, 80 * size, crc_of_zeros(80 * size)
 
     def many(archive: zipfile.ZipFile) -> None:
         for number in range(70_000):
@@ -192,15 +197,15 @@ def hdf5() -> Iterator[Pair]:
         file["layers/dense/vars"].create_dataset("2", (1,), h5py.ref_dtype)[0] = file["layers"].ref
 
     def expanding(file: h5py.File) -> None:
-        data = file["layers/dense/vars"].create_dataset("2", (1 << 27,), "u1", chunks=(1 << 24,), compression="gzip")
-        for start in range(0, 1 << 27, 1 << 24):
-            data.id.write_direct_chunk((start,), zlib.compress(bytes(1 << 24), 9))
+        data = file["layers/dense/vars"].create_dataset("2", (1 << 31,), "u1", chunks=(1 << 24,), compression="gzip")
+        packed = zlib.compress(bytes(1 << 24), 9)
+        for start in range(0, 1 << 31, 1 << 24):
+            data.id.write_direct_chunk((start,), packed)
 
     kinds = {"link to another file": external, "values in another file": storage, "values of other datasets": virtual, "link to itself": soft,
              "ring": ring, "promised values": promise, "promised packed values": promised, "many groups": many, "deep groups": deep,
              "unknown filter": filters, "objects": objects, "references": references, "expanding": expanding}  # fmt: skip
     for kind, change in kinds.items():
-        # A group that nobody reads does no harm: `ring` and `many` may be read as well, with nothing lost but time.
         yield from pair(f"HDF5, {kind}", "m.weights.h5", with_file(change), with_file(lambda file: None), REFUSED)
 
 

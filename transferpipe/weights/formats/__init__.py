@@ -6,6 +6,7 @@ To add one: one module and one line here; `format.py` has the steps.
 from __future__ import annotations
 
 import dataclasses
+import math
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -77,6 +78,7 @@ FORMATS: Mapping[str, Format] = {
     "npy_folder": Format("numpy.npy:open_npy_folder", is_folder="signatures:is_npy_folder"),
 }
 OUTSIDE = outside(FORMATS)
+_MOST_NUMBERS = 1 << 59  # of 16 bytes each, which is all that NumPy counts
 
 
 def is_index_of(data: Mapping[str, Any], suffix: str) -> bool:
@@ -119,6 +121,7 @@ def _opened(format: str, path: Path, *select: str) -> FileSource:
     """Open the file; what the machine refuses is said in the same words of every format, then and later."""
     with refusals_said(path):
         source = _with_config(_opener(format)(path, *select))
+    _check_empty(source)
     read, locate = source.read_entry, source.locate_entry
 
     def read_entry(spec: WeightSpec) -> NDArray[Any]:
@@ -130,6 +133,15 @@ def _opened(format: str, path: Path, *select: str) -> FileSource:
             return locate(spec)
 
     return dataclasses.replace(source, read_entry=read_entry, locate_entry=locate_entry)
+
+
+def _check_empty(source: FileSource) -> None:
+    """Refuse shapes that no array has: one with a 0 in it needs no bytes, however large its other sizes are."""
+    for spec in (*source.catalog, *source.others):
+        if 0 in spec.shape and math.prod(n for n in spec.shape if n) > _MOST_NUMBERS:
+            what = f"declares the shape {spec.shape}, which no array can have"
+            fix = "the file is damaged: download or save it again"
+            raise FileError(Problem(f"{source.path}: {spec.name}", what, fix))
 
 
 def _with_config(source: FileSource) -> FileSource:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.files.json_text import read_mapping
+from transferpipe.files.zip_members import check_count
 from transferpipe.plugins import PlugInPoint
 from transferpipe.weights.file_source import FileSource
 
@@ -55,6 +56,7 @@ class Seen:
         """Names of the members of a zip archive; empty for any other file."""
         if not self.head.startswith(ZIP):
             return frozenset()
+        check_count(self.path, self.head)
         with zipfile.ZipFile(self.path) as archive:
             return frozenset(archive.namelist())
 

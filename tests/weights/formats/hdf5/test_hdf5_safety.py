@@ -2,6 +2,7 @@
 
 import os
 import tracemalloc
+import zlib
 
 import h5py
 import ml_dtypes
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from transferpipe.errors import FileError, UnsafeError
+from transferpipe.weights.formats import open_source
 from transferpipe.weights.formats.hdf5 import dataset as hdf5_dataset
 from transferpipe.weights.formats.hdf5.file import open_hdf5, read_dataset, read_strings, walk_datasets
 
@@ -338,3 +340,30 @@ def test_text_attributes(path):
         for name in ("not utf-8", "nor this"):
             with pytest.raises(FileError, match=f"label: attribute {name}: cannot be read"):
                 read_strings(file.id, name, "label")
+
+
+def test_groups_without_values_are_counted(tmp_path):
+    """Layers without weights have two groups each: a thousand of them are a model, ten thousand are not."""
+    for layers, is_refused in ((1_000, False), (3_000, True)):
+        path = tmp_path / f"{layers}.weights.h5"
+        with h5py.File(path, "w") as file:
+            for number in range(layers):
+                file.create_group(f"layers/activation_{number}/vars")
+            file["layers/dense/vars/0"] = np.ones((2, 2), "f4")
+        if is_refused:
+            with pytest.raises(UnsafeError, match="no model has so many empty ones"):
+                open_source(path)
+        else:
+            assert len(open_source(path).catalog) == 1
+
+
+def test_what_would_unpack_to_very_much(tmp_path):
+    """Two GiB of zeros in a file of two MB."""
+    packed = zlib.compress(bytes(1 << 24), 9)
+    path = tmp_path / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("layers/dense/vars/0", (1 << 31,), "u1", chunks=(1 << 24,), compression="gzip")
+        for start in range(0, 1 << 31, 1 << 24):
+            data.id.write_direct_chunk((start,), packed)
+    with pytest.raises(UnsafeError, match="would unpack to 2,147,483,648 bytes"):
+        open_source(path)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import transferpipe
-from transferpipe.errors import TransferError
+from transferpipe.errors import TransferError, UnsafeError
 from transferpipe.weights.formats import open_source
 
 HOW = {"stored": zipfile.ZIP_STORED, "deflated": zipfile.ZIP_DEFLATED, "bzip2": zipfile.ZIP_BZIP2, "lzma": zipfile.ZIP_LZMA}  # fmt: skip
@@ -89,15 +89,20 @@ def test_a_member_that_is_encrypted(archive):
         read_all(archive)
 
 
-def test_many_members_take_linear_time(tmp_path):
+@pytest.mark.parametrize("count", [9_000, 30_000])
+def test_many_members_take_linear_time_up_to_a_limit(tmp_path, count):
     digits = Path(transferpipe.__file__).parent / "zoo/data/digits_0_4.keras"
     with zipfile.ZipFile(digits) as given, zipfile.ZipFile(tmp_path / "many.keras", "w") as archive:
         for name in given.namelist():
             archive.writestr(name, given.read(name))
-        for i in range(30_000):
+        for i in range(count):
             archive.writestr(f"assets/{i}", b"")
     begun = time.process_time()
-    assert len(open_source(tmp_path / "many.keras").assets) == 30_000
+    if count < 10_000:
+        assert len(open_source(tmp_path / "many.keras").assets) == count
+    else:
+        with pytest.raises(UnsafeError, match="has 30,003 members"):
+            open_source(tmp_path / "many.keras")
     assert time.process_time() - begun < 5
 
 

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from protobuf_messages import field, onnx_model, raw, tensor, varint
+from protobuf_messages import field, onnx_model, packed, raw, tensor, varint
 
 from transferpipe.errors import FileError, UnsafeError
 from transferpipe.weights.formats import open_source
@@ -132,3 +132,13 @@ def test_millions_of_fields_are_given_up_in_time(path):
     start = time.process_time()
     refused(path, onnx_model(nodes=b"") + b"\x10\x01" * 4_000_000, "more than 1,000,000 fields")
     assert time.process_time() - start < 10
+
+
+def test_values_beside_the_model_do_not_lie_in_it(tmp_path):
+    pairs = {"location": "m.onnx", "offset": "0", "length": "24"}
+    external = b"".join(field(13, field(1, k) + field(2, v)) for k, v in pairs.items())
+    (tmp_path / "m.onnx").write_bytes(
+        onnx_model(packed(1, (2, 3)) + field(2, 1) + field(8, "a.w") + external + field(14, 1))
+    )
+    with pytest.raises(FileError, match="is said to be the model itself"):
+        open_source(tmp_path / "m.onnx")

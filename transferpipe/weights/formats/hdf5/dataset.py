@@ -20,6 +20,8 @@ AGAIN = "the file is damaged or truncated: download or save it again"
 INLINE = "save the model again with Keras, which puts every value into the file itself"
 # deflate cannot do better than about 1032:1; anything beyond is a lie about the size.
 _MOST_RATIO = 1100
+# As for archives: values that are packed so tightly are no weights, and would fill the memory.
+_MOST_UNPACKED, _MOST_GROWTH = 1 << 30, 32
 # Bytes of an attribute that are read whatever the size of the file.
 _SMALL = 4096
 # Floats that HDF5 has no type for lie there as opaque bytes, with their name noted beside them.
@@ -63,7 +65,7 @@ def check_dataset(dataset: h5py.h5d.DatasetID, where: str, file_size: int) -> St
 
     Raises:
         FileError: not numbers, impossible size, values that were never written.
-        UnsafeError: external storage or a virtual dataset.
+        UnsafeError: external storage, a virtual dataset, or what would unpack to very much.
     """
     with damage_named(where):
         # The shape of a virtual dataset can only be had by opening the files it points at: ask for its kind first.
@@ -83,6 +85,9 @@ def check_dataset(dataset: h5py.h5d.DatasetID, where: str, file_size: int) -> St
         offset = None if chunks else dataset.get_offset()
         if size := math.prod(shape) * itemsize:
             _check_size(size, _most_bytes(dataset, chunks, offset, file_size, where), where)
+            if chunks and size > max(_MOST_UNPACKED, _MOST_GROWTH * file_size):
+                what = f"would unpack to {size:,} bytes, and the whole file has {file_size:,}"
+                raise UnsafeError(Problem(where, what, INLINE))
         # Stored bools are an enumeration of any values.
         plain = dtype.kind != "b" and dtype.isnative and dtype.itemsize == itemsize
         address = int(h5py.h5o.get_info(dataset).addr)

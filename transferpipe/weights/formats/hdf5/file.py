@@ -43,6 +43,8 @@ __all__ = [
 
 # Models nest a few levels; only a file made to exhaust the stack nests more.
 _MOST_DEPTH = 100
+# A layer without weights has two groups; so many of them, and hardly a value, make no model.
+_MOST_GROUPS, _GROUPS_A_DATASET = 5_000, 50
 
 
 def open_hdf5(file: Path | BinaryIO, label: str) -> h5py.File:
@@ -116,7 +118,8 @@ def walk_datasets(group: h5py.Group, label: str) -> Iterator[tuple[str, StoredDa
 
     Raises:
         FileError: values that are not numbers, that cannot lie in the file, or that were never written; damage.
-        UnsafeError: a link, external storage, a virtual dataset, or a group that is reached twice.
+        UnsafeError: a link, external storage, a virtual dataset, a group that is reached twice, or thousands of groups
+            with hardly a dataset.
     """
     return ((path, item) for path, item in walk_items(group, label) if isinstance(item, StoredDataset))
 
@@ -131,6 +134,7 @@ def walk_items(group: h5py.Group, label: str) -> Iterator[tuple[str, StoredGroup
         handle = h5py.h5g.open(group.id, b".")
         size, shifted = int(group.file.id.get_filesize()), bool(group.file.userblock_size)
     seen: set[int] = set()
+    groups = datasets = 0
     waiting: list[tuple[str, h5py.h5g.GroupID | StoredDataset]] = [("", handle)]
     while waiting:
         path, item = waiting.pop()
@@ -148,9 +152,14 @@ def walk_items(group: h5py.Group, label: str) -> Iterator[tuple[str, StoredGroup
             inner = f"{path}/{name}" if path else name
             opened = _open_item(item, name, f"{label}: {inner}")
             if isinstance(opened, h5py.h5d.DatasetID):
+                datasets += 1
                 members.append((inner, check_dataset(opened, f"{label}: {inner}", size)))
             elif isinstance(opened, h5py.h5g.GroupID):
+                groups += 1
                 members.append((inner, opened))
+            if groups > _MOST_GROUPS + _GROUPS_A_DATASET * datasets:
+                what = f"holds {groups:,} groups in a row, and {datasets:,} datasets: no model has so many empty ones"
+                raise UnsafeError(Problem(label, what, "save the model again"))
         waiting += reversed(members)
 
 

@@ -18,7 +18,7 @@ from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.files.crc import BlockCrcs, Promise, note_promise
 from transferpipe.files.segment import Segment
 from transferpipe.files.window import FileWindow
-from transferpipe.files.zip_members import check_members, check_names, member_offset
+from transferpipe.files.zip_members import MOST_OF_KERAS, check_members, check_names, member_offset, too_many
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.hdf5.file import open_hdf5
 from transferpipe.weights.formats.keras.groups import StoreFile
@@ -95,6 +95,8 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 
 
 def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
+    if (count := len(archive.infolist())) > MOST_OF_KERAS:
+        raise too_many(path, count)
     check_members(path, archive, path.stat().st_size)
     check_names(path, archive)
     names = set(archive.namelist())

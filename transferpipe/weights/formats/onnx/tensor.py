@@ -258,6 +258,8 @@ def _typed(tensor: OnnxTensor, found: Mapping[int, list[tuple[int, int]]], path:
 def _external(entry: Mapping[str, str], path: Path) -> tuple[Stretch, int]:
     """Return where the values lie in another file, and how many bytes they take."""
     file = file_inside(path.parent, entry.get("location"), str(path))
+    if file.samefile(path):
+        raise ValueError("keeps its values in a file beside the model, which is said to be the model itself")
     stamp = file_stamp(file)
     texts = entry.get("offset", "0"), entry.get("length", "")
     if not all(t.isascii() and t.isdigit() and len(t) < 20 for t in texts if t):

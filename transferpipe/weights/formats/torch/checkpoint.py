@@ -54,7 +54,10 @@ def open_torch(path: Path, select: str | None = None) -> FileSource:
         RecipeError: nothing is at `select`, or it is needed.
         UnsafeError: the pickle names what no checkpoint of tensors and plain values needs.
     """
-    return open_tree(path, "torch", _read, select)
+    source = open_tree(path, "torch", _read, select)
+    if not (source.catalog or source.others or source.catalog.unreadable):
+        raise FileError(Problem(str(path), "holds no tensors"))
+    return source
 
 
 def open_tree(
