@@ -38,6 +38,10 @@ def old_zoo(keras, tf):
         layers += [kl.Bidirectional(kl.LSTM(3, return_sequences=True, name="q"), merge_mode="sum"), kl.SimpleRNN(3)]
         return chain((5, 8), *layers)
 
+    def stacked():
+        cells = [kl.LSTMCell(4), kl.GRUCell(3), kl.LSTMCell(2, name="own")]
+        return chain((5, 8), kl.RNN(cells, return_sequences=True))
+
     def words():
         return chain((5,), kl.Embedding(10, 4, mask_zero=True), kl.LSTM(3), dtype="int32")
 
@@ -87,10 +91,10 @@ def old_zoo(keras, tf):
         return chain((3, 6, 6, 2), kl.ConvLSTM2D(3, 3))
 
     found = [convolutions, other_ranks, activations, recurrent, words, sequential, nested, several, operations]
-    return {f.__name__: f for f in (*found, attention, states, slashes, images, convlstm)}
+    return {f.__name__: f for f in (*found, attention, states, slashes, images, convlstm, stacked)}
 
 
 NAMES = (
     *("convolutions", "other_ranks", "activations", "recurrent", "words", "sequential", "nested", "several"),
-    *("operations", "attention", "states", "slashes", "images", "convlstm"),
+    *("operations", "attention", "states", "slashes", "images", "convlstm", "stacked"),
 )

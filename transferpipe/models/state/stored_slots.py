@@ -114,8 +114,11 @@ def _of_keras_2(source: FileSource) -> StoredOptimizer | None:
     optimizer = str(config.get("class_name", "")).rpartition(">")[2]
     specs = {spec.where: spec for spec in optimizer_of(source)}
     with h5py.File(source.path) as file:
-        arrays = [specs[f"optimizer_weights/{name}"] for name in stored_names(file["optimizer_weights"])]
+        places = [f"optimizer_weights/{name}" for name in stored_names(file["optimizer_weights"])]
         weights = _weights_in_order(source, file)
+    if not specs.keys() >= {*places}:
+        return None
+    arrays = [specs[place] for place in places]
     owners = _by_python_name(weights)
     named = [_by_name(spec, owners, optimizer) for spec in arrays]
     slots = named if all(named) else _by_order(arrays, [spec for _, spec in weights], optimizer, source)
@@ -128,7 +131,7 @@ def _weights_in_order(source: FileSource, file: h5py.File) -> list[tuple[str, We
     by_place = {spec.where: spec for spec in source.catalog.expanded}
     top = "model_weights"
     found = []
-    for layer in stored_names(file[top], "layer_names"):
+    for layer in stored_names(file[top], "layer_names") if top in file else ():
         for name in stored_names(file[top][layer]):
             spec = by_place.get(f"{top}/{layer}/{name}")
             if spec is not None:

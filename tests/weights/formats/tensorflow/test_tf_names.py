@@ -154,6 +154,20 @@ def test_an_export_keeps_numbers_where_the_names_in_python_are_not_unique(opened
     assert sorted(names(source.catalog)) == ["all_variables/0", "variables/0", "variables/1"]
 
 
+@pytest.mark.parametrize(
+    ("scopes", "expected"),
+    [
+        (("r/lstm_cell", "r/gru_cell_1", "r/lstm_cell_7"), ["lstm_cell", "gru_cell", "lstm_cell_1"]),
+        (("r/lstm_cell", "r/own", "r/lstm_cell_7"), ["0", "1", "2"]),
+    ],
+)
+def test_stacked_cells_go_by_their_classes_as_in_keras_3(scopes, expected, opened):
+    cells = {str(k): {"kernel": variable(f"{scope}/kernel", 2 + k)} for k, scope in enumerate(scopes)}
+    source = opened({"r": {"cell": {"cells": cells}}})
+    assert names(source.catalog) == [f"r/cell/cells/{name}/kernel" for name in expected]
+    assert [w.shape for w in source.catalog] == [(2,), (3,), (4,)]
+
+
 def test_a_graph_that_names_what_the_index_lacks(tmp_path):
     checkpoint = tf.object_checkpoint({"w": variable("w", 2)})
     del checkpoint.entries[f"w{tf.TAIL}".encode()]

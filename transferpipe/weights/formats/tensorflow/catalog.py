@@ -126,7 +126,7 @@ def found_in_graph(bundle: Bundle, nodes: tuple[ObjectNode, ...], facts: ObjectF
     """
     facts = facts or ObjectFacts()
     placed = place(nodes, holding_cost(nodes, facts.metrics), STATE)
-    names = GraphNames(nodes, placed, facts.names)
+    names = GraphNames(nodes, placed, facts.names, facts.classes)
     entries = _numeric(bundle)
     shapes = {key: e.shape for key, e in entries.items()}
     kept = _kept(bundle, nodes, placed, entries)

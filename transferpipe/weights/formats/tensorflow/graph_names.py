@@ -11,9 +11,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from transferpipe.weights.formats.tensorflow.object_graph import MOST_DEEP, VARIABLE, ObjectNode, Placed
+from transferpipe.weights.keras.layer_classes import snake_case, stem
 
 _Parts = tuple[str, ...]
 _NUMBERED = re.compile(r"layer(_with_weights)?-\d+")
+_CELLS, _CELL = "cells", re.compile(r"(conv_lstm|lstm|gru|simple_rnn)_cell")
 _CONTAINER, _INNER = "_operations", "_functional"
 # The attributes of Keras's MultiHeadAttention and the names of the layers that lie there.
 _ATTENTION = {
@@ -27,13 +29,20 @@ _ATTENTION = {
 class GraphNames:
     """The names of the nodes of a graph that were placed."""
 
-    def __init__(self, nodes: Sequence[ObjectNode], placed: Sequence[Placed], stated: Mapping[int, str]) -> None:
-        """Take the graph; `stated` are the names of layers that the file states, by their nodes."""
+    def __init__(
+        self,
+        nodes: Sequence[ObjectNode],
+        placed: Sequence[Placed],
+        stated: Mapping[int, str],
+        classes: Mapping[int, str] | None = None,
+    ) -> None:
+        """Take the graph; `stated` are the names of layers that the file states, `classes` theirs, by their nodes."""
         self._nodes, self._placed = nodes, {p.node: p for p in placed}
         self._siblings: dict[int, frozenset[str]] = {}
         self._labels = {n: name for n, name in stated.items() if self._is_numbered(n)}
         self._labels = _distinct(self._labels, self._placed)
         self._deduce(placed)
+        self._labels |= self._name_cells(stated, classes or {})
 
     def path(self, node: int) -> str:
         """Return the attribute path, as in the keys of the checkpoint."""
@@ -84,6 +93,36 @@ class GraphNames:
         if step.parent not in self._siblings:
             self._siblings[step.parent] = frozenset(name for name, _ in self._nodes[step.parent].children)
         return self._siblings[step.parent]
+
+    def _name_cells(self, stated: Mapping[int, str], classes: Mapping[int, str]) -> dict[int, str]:
+        """Return the names of the cells of StackedRNNCells, where the classes of all are known.
+
+        They are as in files of Keras 3: a name that was given, or else that of the class, counted.
+        """
+        lists: dict[int, list[Placed]] = {}
+        for step in self._placed.values():
+            parent = self._placed.get(step.parent)
+            if parent is not None and parent.name == _CELLS and step.name.isdecimal():
+                lists.setdefault(parent.node, []).append(step)
+        labels: dict[int, str] = {}
+        for steps in lists.values():
+            steps.sort(key=lambda step: int(step.name))
+            bases = [self._cell(step.node, classes) for step in steps]
+            if all(bases):
+                earlier = [bases[:k].count(base) for k, base in enumerate(bases)]
+                named = [f"{base}_{count}" if count else base for base, count in zip(bases, earlier, strict=True)]
+                for step, base, name in zip(steps, bases, named, strict=True):
+                    given = stated.get(step.node, "")
+                    labels[step.node] = given if given and stem(given) != base else name
+        return labels
+
+    def _cell(self, node: int, classes: Mapping[int, str]) -> str:
+        """Return the name that Keras makes of a cell's class, or that its variables had; empty if neither tells."""
+        if node in classes:
+            return snake_case(classes[node].rpartition(">")[2])
+        stored = (s.name for _, child in self._nodes[node].children for s in self._nodes[child].stored)
+        scopes = {stem(name.split("/")[-2]) for name in stored if name.count("/")}
+        return scopes.pop() if len(scopes) == 1 and _CELL.fullmatch(min(scopes)) else ""
 
     def _deduce(self, placed: Sequence[Placed]) -> None:
         """Find the names of numbered layers in those of the variables below: `bb/c1/kernel` is in `c1`, in `bb`."""
