@@ -35,9 +35,13 @@ def test_same_name_too():
     assert taken(plan)["lstm/cell/recurrent_kernel"] == "lstm/weight_hh_l0"
 
 
+@pytest.mark.follows("take_named: end both sides with")
 def test_a_single_bias_is_not_enough():
     text = problem(LSTM, TORCH, {"r": {"to": "lstm/cell/bias", "from": "rnn/bias_ih_l0"}}, unmatched="keep")
     assert "lstm/cell/bias of the LSTMCell consists of bias_ih_l0 and bias_hh_l0, but gets rnn/bias_ih_l0 alone" in text
+    assert "end both sides with the layer's name" in text
+    plan = torch_plan(LSTM, TORCH, {"r": {"to": "lstm", "from": "rnn"}})
+    assert taken(plan)["lstm/cell/bias"] == "rnn/bias_ih_l0 + rnn/bias_hh_l0"
 
 
 def test_biases_in_parts_are_put_together_before_they_are_merged():
