@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problem
@@ -39,8 +40,17 @@ def _this_host() -> str:
 def temporary_beside(path: Path) -> Path:
     """Return a hidden name beside `path` with the same suffix, which tells the machine and process that write it."""
     suffix = suffix_of(path.name)
-    writer = f"{_this_host()}-{os.getpid()}{_started(os.getpid())}"
-    return path.with_name(f".{path.name}.{writer}-{os.urandom(4).hex()}.part{suffix}")
+    return path.with_name(f".{path.name}.{_writer(_this_host(), os.getpid())}-{os.urandom(4).hex()}.part{suffix}")
+
+
+@lru_cache(1)  # a run writes a dozen files, a sweep thousands
+def _writer(host: str, pid: int) -> str:
+    """Return what tells this process, which has the number `pid`, from all others."""
+    return f"{host}-{pid}{_started(pid)}"
+
+
+if hasattr(os, "register_at_fork"):  # the number of a child may be one that an earlier process had
+    os.register_at_fork(after_in_child=_writer.cache_clear)
 
 
 def final_name(temporary: Path) -> str:

@@ -313,7 +313,9 @@ class Variants:
     """
 
     def __init__(self, composer: Composer, fixed: Sequence[str]) -> None:
-        self._composer, self._fixed, self._bases = composer, tuple(fixed), Recent[DictConfig](_MOST_BASES)
+        self._composer, self._fixed = composer, tuple(fixed)
+        # With Hydra's own part, which is most of it, and without: that alone is copied for each variant.
+        self._bases: Recent[tuple[DictConfig, DictConfig]] = Recent(_MOST_BASES)
 
     def compose(self, choices: Sequence[str]) -> ComposedVariant:
         """Return the recipe that `choices` make of what is fixed.
@@ -326,10 +328,11 @@ class Variants:
             parsed = OverridesParser.create().parse_overrides([*choices])
             values = [override for override in parsed if self._sets_value(override)]
             files = tuple(str(override.input_line) for override in parsed if not self._sets_value(override))
-            base = self._bases.get(files)
-            if base is None:
-                base = self._bases.keep(files, self._composer.configuration([*self._fixed, *files]))
-            job = without_hydra(base)
+            known = self._bases.get(files)
+            if known is None:
+                composed = self._composer.configuration([*self._fixed, *files])
+                known = self._bases.keep(files, (composed, without_hydra(composed)))
+            base, job = known[0], known[1].copy()
             apply_overrides(values, job)
         except TransferError:
             raise

@@ -71,7 +71,7 @@ def hydra_lent(
         for name, resolver in {**FUNCTIONS, **extra}.items():
             OmegaConf.register_new_resolver(name, resolver, replace=True, use_cache=False)
         if config is not None:
-            current.set_config(config)
+            current.cfg = _hydra_part(config, current)
         yield
     finally:
         version.version_base, current.cfg, job.conf = before[:3]
@@ -82,6 +82,20 @@ def hydra_lent(
                 known.pop(name, None)
             else:
                 known[name] = earlier
+
+
+_LATEST: list[tuple[DictConfig, Any]] = []
+"""The configuration that was read last, and what Hydra makes of it, which nothing can write into."""
+
+
+def _hydra_part(config: DictConfig, current: HydraConfig) -> Any:
+    """Return what ``${hydra:...}`` reads of a configuration: one is read for many variants, and copied once."""
+    for known, part in _LATEST:
+        if known is config:
+            return part
+    current.set_config(config)
+    _LATEST[:] = [(config, current.cfg)]
+    return current.cfg
 
 
 @contextmanager

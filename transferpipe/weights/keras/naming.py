@@ -50,6 +50,8 @@ def readable_names(layers: Iterable[SavedLayer]) -> dict[str, str]:
     {'layers/dense_1': 'head', 'block3/layers/conv2d': 'block3/conv', 'block3': 'block3'}
     """
     table = {layer.path: layer for layer in layers}
+    if not table:  # of a file without layers there is nothing to look up
+        return {}
     evidence = _Evidence(table)
     return {path: _readable(path, table, evidence) for path in table}
 
