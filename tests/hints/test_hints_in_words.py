@@ -12,12 +12,16 @@ from keras import layers
 from safetensors.numpy import load_file, save_file
 
 import transferpipe as tp
+from transferpipe.digits import load_digits
 from transferpipe.errors import TransferError
 from transferpipe.execute.prepare import prepare
 from transferpipe.execute.run import execute
 from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.planning.transforms import TransformError, parse_transform
+from transferpipe.score.checks import check_positive, check_whole_numbers
+from transferpipe.score.data.digits import digits_data
 from transferpipe.weights.formats import open_source
+from transferpipe.zoo.digit_halves import half
 
 follows = pytest.mark.follows
 VALUES = {"a/kernel": np.arange(6, dtype="float32").reshape(2, 3), "a/bias": np.ones(3, "float32")}
@@ -166,3 +170,34 @@ def test_a_layer_that_torch_has_not():
     assert np.array_equal(load_file("o.safetensors")["g/cell/kernel"], gru[0].layers[0].cell.kernel)
     run(source={"path": "new.keras"}, target="new.keras", mapping={"r": {"to": "g"}}, save=save)
     assert load_file("o.safetensors")["g.weight_hh_l0"].shape == (9, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "name", "wrong"),
+    [
+        pytest.param(lambda k: check_whole_numbers({n: (v, 1) for n, v in k.items()}), "epochs", 0,
+                     marks=follows("check_whole_numbers: write one, such as")),
+        pytest.param(lambda k: check_positive(*next(iter(k.items()))), "rate", -1,
+                     marks=follows("check_positive: write one, such as")),
+        pytest.param(lambda k: digits_data([0, 1], **{"train_per_class": 2, **k}), "val_per_class", -1,
+                     marks=follows("_check_counts: write one, such as")),
+    ],
+)  # fmt: skip
+def test_numbers_that_are_none(call, name, wrong):
+    found = re.search(rf"such as {name}=(\S+)$", refused(call, {name: wrong}).fix)[1]
+    call({name: float(found) if "." in found else int(found)})
+
+
+@follows("_check: use each of 0")
+@follows("_check: use one of the")
+def test_digits_that_there_are_not():
+    assert refused(load_digits, [1, 1]).fix == "use each of 0 to 9 at most once"
+    assert refused(load_digits, [1, 0], split="both").fix == "use one of the two"
+    inputs, labels = load_digits([1, 0], split="test")
+    assert len(inputs) == len(labels)
+
+
+@follows("half: choose one of the")
+def test_a_half_that_there_is_not():
+    assert refused(half, "C", 0).fix == "choose one of the two"
+    assert {*half("A", 0), *half("B", 0)} == {*range(10)}

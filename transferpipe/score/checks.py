@@ -18,7 +18,8 @@ def check_whole_numbers(numbers: dict[str, tuple[Any, int]]) -> None:
     problems = Problems()
     for name, (number, least) in numbers.items():
         if not isinstance(number, int) or isinstance(number, bool) or number < least:
-            problems.add(f"score.{name}", f"{number!r} is not a whole number from {least} up", "change it")
+            what = f"{number!r} is not a whole number from {least} up"
+            problems.add(f"score.{name}", what, f"write one, such as {name}={least}")
     problems.raise_as(RecipeError)
 
 
@@ -108,4 +109,5 @@ def _admits(taken: Any, wanted: tuple[int | None, ...]) -> bool:
 def check_positive(name: str, value: Any) -> None:
     """Raise if `value` is not a finite number above 0."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
-        raise RecipeError(Problem(f"score.{name}", f"{value!r} is not a finite number above 0", "change it"))
+        what = f"{value!r} is not a finite number above 0"
+        raise RecipeError(Problem(f"score.{name}", what, f"write one, such as {name}=1.0"))

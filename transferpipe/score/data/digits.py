@@ -65,7 +65,7 @@ def _check_counts(classes: NDArray[np.int64], train: Any, val: Any) -> None:
     for name, number, least in wanted:
         if not isinstance(number, int) or isinstance(number, bool) or number < least:
             what = f"{number!r} is not a whole number from {least} up"
-            raise RecipeError(Problem(f"digits_data.{name}", what, "change it"))
+            raise RecipeError(Problem(f"digits_data.{name}", what, f"write one, such as {name}={max(1, least)}"))
     total = val + (1 if train is None else train)
     if total > fewest:
         what = f"{total} images of each digit are needed for training and validation; there are {fewest}"
