@@ -132,16 +132,26 @@ def make_place(folder: Path, words: list[str], layers: int = 2, width: int = 4) 
         listed = [dense(f"d{i}", width, width, 100 * number + i) for i in range(layers)]
         write_archive(folder / f"{name}.keras", listed)
     place = Place(folder, words, {}, {}, folder / "kept", words in [{**KINDS, **EXPORTS}[k] for k in NEVER_OVER])
+    if place.is_export:
+        call(lambda: _save_with_keras(folder / "t.keras", layers, width), folder, 300)
     for source in "ba":
         shutil.rmtree(place.out, ignore_errors=True)
         if not place.is_export:
             warm(place.run(source), folder)
         elif (end := call(place.run(source), folder, 300)).status:  # TensorFlow has threads, which no fork survives
             raise RuntimeError(end.err)
-        place.old, place.new = digests(place.out), place.old or digests(place.out)
+        place.old, place.new = place.state(), place.old or place.state()
     shutil.copytree(place.out, place.kept)
     warm(command("verify", "out"), folder)
     return place
+
+
+def _save_with_keras(path: Path, layers: int, width: int) -> None:
+    """Save a target that Keras can load, which exports need."""
+    import keras
+
+    dense_layers = [keras.layers.Dense(width, name=f"d{i}") for i in range(layers)]
+    keras.Sequential([keras.Input((width,)), *dense_layers]).save(path)
 
 
 def count_calls(place: Place, kinds: set[str], fresh: bool) -> list[tuple[str, str]]:
