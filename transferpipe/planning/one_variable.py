@@ -90,8 +90,10 @@ def put_together(
         What was said of one name and does not hold, because the weight is assigned by another.
     """
     for name, assignment in fates.assignments.items():
-        refs = tuple(dataclasses.replace(r, name=sources[r.source][r.name].name) for r in assignment.sources)
-        fates.assignments[name] = dataclasses.replace(assignment, sources=refs)
+        own = [sources[ref.source][ref.name].name for ref in assignment.sources]
+        if any(ref.name != called for ref, called in zip(assignment.sources, own, strict=True)):
+            refs = tuple(dataclasses.replace(r, name=n) for r, n in zip(assignment.sources, own, strict=True))
+            fates.assignments[name] = dataclasses.replace(assignment, sources=refs)
     for weight in {double.name: None for double in catalog.doubles}:
         names = catalog.names_of(weight)
         given = [fates.assignments.pop(n) for n in names if n in fates.assignments]

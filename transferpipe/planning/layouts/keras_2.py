@@ -64,10 +64,12 @@ class Keras2(Layout):
         and those of a GRU as z, r, h.
         """
         kind, _, gate = weight.own_name.partition("_")
-        order = {"i": "ifco", "z": "zrh"}.get(gate, "")
+        order = {"i": "ifco", "z": "zrh"}.get(gate)
+        if order is None:
+            return (weight.name,)
         prefix = f"{weight.layer}/" if weight.layer else ""
         names = tuple(f"{prefix}{kind}_{g}" for g in order)
-        return names if names and all(n in catalog.by_name for n in names) else (weight.name,)
+        return names if all(n in catalog.by_name for n in names) else (weight.name,)
 
     def convert(self, weight: WeightSpec, catalog: Catalog) -> tuple[Any, ...]:
         """See `Layout`."""
