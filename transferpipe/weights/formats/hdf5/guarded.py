@@ -90,7 +90,10 @@ def _run(work: Callable[[], object], seconds: float) -> int:
     sys.stderr.flush()
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        for kind in (DeprecationWarning, RuntimeWarning):  # Python's and JAX's of threads, which the child does not need
+        for kind in (
+            DeprecationWarning,
+            RuntimeWarning,
+        ):  # Python's and JAX's of threads, which the child does not need
             warnings.simplefilter("ignore", kind)
         child = os.fork()
     if not child:
