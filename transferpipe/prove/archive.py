@@ -13,7 +13,7 @@ from transferpipe.files.crc import crc32
 from transferpipe.files.segment import CHUNK
 from transferpipe.models.target import Target
 from transferpipe.save.assets import assets_of
-from transferpipe.save.optimizer_state import prove_optimizer
+from transferpipe.save.optimizer_state import FORMATS, prove_optimizer
 from transferpipe.values.compute import Values
 from transferpipe.weights.file_source import FileSource
 
@@ -36,7 +36,8 @@ def verify_archive(source: FileSource, target: Target, values: Values) -> None:
         if source.config != json.loads(wanted):
             problems.add(f"{name}: config.json", "does not describe the target's model")
         _check_members(source.path, assets_of(target), problems)
-    prove_optimizer(source, values, target, problems)
+    if source.format in FORMATS:
+        prove_optimizer(source, values, target, problems)
     problems.raise_as(VerificationError)
 
 

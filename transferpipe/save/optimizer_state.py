@@ -26,7 +26,8 @@ from transferpipe.values.compute import Values
 from transferpipe.weights.file_source import FileSource, SavedGroup
 from transferpipe.weights.spec import Source, WeightSpec
 
-_FORMATS = ("keras", "weights_h5")
+FORMATS = ("keras", "weights_h5")
+"""Of files whose optimizer state a plan decides. What TensorFlow writes of a model has that of the model itself."""
 
 
 def plan_optimizer(
@@ -113,14 +114,14 @@ def prove_optimizer(finished: FileSource, values: Values, target: Target, proble
     """Note what differs of the optimizer's state in a finished Keras file from what the plan says of it."""
     found, plan = {spec.where: spec for spec in optimizer_of(finished)}, values.plan
     name = final_name(finished.path)
-    if plan.optimizer.fate == "kept" and isinstance(target, FileTarget) and finished.format in _FORMATS:
+    if plan.optimizer.fate == "kept" and isinstance(target, FileTarget):
         for spec in optimizer_of(target.source):
             there = found.pop(spec.where, None)
             if there is None:
                 problems.add(f"{name}: {spec.where}", "is missing from the file")
             elif not same_bits(finished.read_entry(there), target.source.read_entry(spec)):
                 problems.add(f"{name}: {spec.where}", "differs from the state in the target's file")
-    if plan.optimizer.fate == "transferred" and finished.format in _FORMATS:
+    if plan.optimizer.fate == "transferred":
         for slot, value in slot_values(values):
             there = found.pop(slot.place, None)
             if there is None:
@@ -145,7 +146,7 @@ def _why_not(plan: Plan, target: Target) -> str:
     """Return why the state of the target's optimizer cannot be kept; empty where it can."""
     if not isinstance(target, FileTarget):
         return "a model that is built and saved keeps its optimizer's settings alone"
-    if target.source.format not in _FORMATS:
+    if target.source.format not in FORMATS:
         return f"a file of the format {target.source.format} is written without it"
     if plan.freezing.layers:
         return "frozen layers have no part in it, so Keras could not load it"
