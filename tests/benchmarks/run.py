@@ -252,7 +252,7 @@ def start_up(folder, count):
 MAKE_TENSORS = """
 import json, sys, numpy as np
 path, count, side = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-size, random = 4 * side * side, np.random.default_rng(len(path))
+size, random = 4 * side * side, np.random.default_rng(int(sys.argv[4]))
 head = {f"b{i}/w": {"dtype": "F32", "shape": [side, side], "data_offsets": [i * size, (i + 1) * size]} for i in range(count)}
 text = json.dumps(head).encode()
 text += b" " * (-len(text) % 8)
@@ -273,9 +273,11 @@ def tensors(folder, count, large):
     """Yield a row a file of safetensors, moved, verified and flushed, against copying the same bytes and flushing them."""
     kinds = [("middle", 500, 512, "500 x 1 MB", 2.2), *([("large", 16, 8192, "4.3 GB", 1.5)] if large else [])]
     for name, number, side, title, goal in kinds:
-        for end in ("s", "t"):
+        for seed, end in enumerate(("s", "t")):  # a target with the source's values would be read whole
             path = folder / f"{name}_{end}.safetensors"
-            subprocess.run([sys.executable, "-c", MAKE_TENSORS, str(path), str(number), str(side)], check=True)
+            subprocess.run(
+                [sys.executable, "-c", MAKE_TENSORS, str(path), str(number), str(side), str(seed)], check=True
+            )
         text = TENSORS_RECIPE.format(folder=folder, name=name)
         (folder / "recipes" / f"tensors_{name}.yaml").write_text("# @package _global_" + text)
         ours = transferpipe("run", f"recipe=tensors_{name}", "hydra.run.dir=out")
@@ -303,8 +305,10 @@ finally:
 
 def passes(folder, count, large):
     """Yield a row a format: how often the bytes of a model are read and written by a run, counted by the kernel."""
-    run_once([sys.executable, "-c", MAKE_TENSORS, str(folder / "passes_s.safetensors"), "60", "1024"], folder)
-    shutil.copy(folder / "passes_s.safetensors", folder / "passes_t.safetensors")
+    for name, seed in (("passes_s", 0), ("passes_t", 1)):  # a target with the source's values is read whole, and said
+        run_once(
+            [sys.executable, "-c", MAKE_TENSORS, str(folder / f"{name}.safetensors"), "60", "1024", str(seed)], folder
+        )
     text = TENSORS_RECIPE.format(folder=folder, name="passes")
     (folder / "recipes" / "passes.yaml").write_text("# @package _global_" + text)
     for title, recipe, file, goal in (
