@@ -130,6 +130,29 @@ def test_a_pattern_as_it_is_quoted(pattern, refuses, planned):
     assert {k["target"] for k in plan["kept"] if k["rule"] == "body"} == set(BODY)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("mapping.body", r"{to: hid(d)en, from: hidden}"),
+        ("mapping", r"{body: {'to': hidden}}"),
+        ("ignore", "[a(b)c, classes]"),
+    ],
+)
+@follows("_grammar_problem: write it into a")
+def test_a_mapping_or_a_list_that_the_grammar_cannot_read_is_written_into_a_file(key, value, hint, here, planned):
+    """Quoted, it would be a text that begins with a brace."""
+    text = hint(2, *OWN, f"{key}={value.replace(': ', ':')}")
+    folder = word(text, "into a file in ").removeprefix("./")
+    given = yaml.safe_load(value)
+    for name in reversed(key.split(".")):
+        given = {name: given}
+    recipe = yaml.safe_load((here / folder / "own.yaml").read_text().removeprefix("# @package _global_"))
+    recipe["mapping"] |= given.get("mapping", {})
+    recipe |= {"ignore": given["ignore"]} if "ignore" in given else {}
+    (here / folder / "own.yaml").write_text("# @package _global_\n" + yaml.safe_dump(recipe))
+    assert moved(planned(*OWN)) == BODY
+
+
 @follows("_several_values: use `sweep`, or for")
 def test_several_values_as_a_list(hint, planned):
     text = hint(2, *OWN, "freeze=hidden,classes")

@@ -46,6 +46,9 @@ class Known(Protocol):
         """Compose without a check."""
 
 
+_MAPPING_OR_LIST = re.compile(r"\{.*:.*\}|\[.*,.*\]", re.DOTALL)
+
+
 def explain(error: Exception, overrides: Sequence[str], known: Known) -> TransferError:
     """Return the error that says which override or file is wrong and how to fix it."""
     ours, yaml_error = find_cause(error, TransferError), find_cause(error, yaml.MarkedYAMLError)
@@ -92,7 +95,8 @@ def _grammar_problem(override: str) -> Problem | None:
         key, equals, value = override.partition("=")
         if not equals:
             return Problem(override, "is not an override", "write KEY=VALUE, or ~KEY to delete")
-        quoted = _quoted(key, value)
+        # In quotes a mapping or a list would be read as a text; a template ({i+1}) and a pattern ([ab]c) are texts.
+        quoted = None if _MAPPING_OR_LIST.fullmatch(value) else _quoted(key, value)
         if quoted is None:
             return Problem(key, str(error).splitlines()[0], "write it into a file in ./recipes instead")
         return Problem(key, f"Hydra's grammar cannot read {value!r} unquoted", f"type {quoted}")
