@@ -146,11 +146,8 @@ def _numbered(stack: _Stack, order: Sequence[int]) -> Iterator[tuple[WeightSpec,
     for number, origin in enumerate(order, first):
         for spec, start, stop in stack.layers[origin]:
             name = f"{spec.name[:start]}{number}{spec.name[stop:]}"
-            where = name
-            if spec.where[: len(spec.name)].replace(".", "/") == spec.name.replace(
-                ".", "/"
-            ):  # a key, not a place in HDF5
-                where = f"{spec.where[:start]}{number}{spec.where[stop:]}"
+            is_key = spec.where[: len(spec.name)].replace(".", "/") == spec.name.replace(".", "/")
+            where = f"{spec.where[:start]}{number}{spec.where[stop:]}" if is_key else name  # not a place in HDF5
             yield dataclasses.replace(spec, name=name, where=where), spec
 
 
@@ -158,14 +155,13 @@ def warn_of_counts(source: FileSource, repeats: Sequence[RepeatedLayers]) -> Ite
     """Yield a warning where a ``config.json`` beside the file says how many layers it has, not how many are written."""
     stacks, _ = _find_stacks(source.catalog.expanded, repeats, Problems())
     folder = source.path if source.path.is_dir() else source.path.parent
-    told = _read_config(folder / _CONFIG) if stacks and (folder / _CONFIG).is_file() else {}
+    config = _read_config(folder / _CONFIG) if stacks and (folder / _CONFIG).is_file() else {}
     for beginning, stack in stacks.items():
         count = len(stack.order(beginning, Problems()))
         for key in _COUNTS:
-            if told.get(key) == len(stack.layers) != count:
-                text = (
-                    f"config.json beside {source.label} says {key}={told[key]}, and what is written has {count} layers"
-                )
+            if config.get(key) == len(stack.layers) != count:
+                said = f"config.json beside {source.label} says {key}={config[key]}"
+                text = f"{said}, and what is written has {count} layers"
                 fix = f"give the config.json that goes with the result {key}={count}"
                 yield PlanWarning("layer-count", WHERE, f"{text}: {fix}")
 

@@ -89,7 +89,7 @@ def _as_keras_3(slots: Collection[StoredSlot], optimizer: str) -> Iterator[Slot]
 
 
 def _check_same(label: str, stored: StoredOptimizer, theirs: Slots, ours: Slots, target: str) -> None:
-    """Check that both optimizers keep the same numbers of a weight; one class at least is told of by the target."""
+    """Check that both optimizers keep the same numbers of a weight; only the target always records its class."""
     if theirs.optimizer in NOT_THE_SAME:
         what = f"{label} was trained with {theirs.optimizer}, of which Keras 3 keeps other numbers"
         raise RecipeError(Problem(WHERE, what, _DROP))
