@@ -17,7 +17,6 @@ MORE = SIDE * SIDE * 4 * (MANY - FEW)
 SLACK = 0.25  # of the bytes that are more: ends of blocks, and headers that grow with the number of weights
 
 
-
 def counted():
     """Return how many bytes this process has read and written since it began."""
     lines = Path("/proc/self/io").read_text().splitlines()

@@ -449,6 +449,16 @@ ANY = "*"
 """Stands in a path for a name of the writer's own, such as that of a rule."""
 
 
+_SHORT_FOR: Mapping[Kind, str] = {
+    "origin": "path",
+    "named origins": "path",
+    "file or section": "path",
+    "parity": "source",
+    "entries": "name",
+}
+"""The key that a text alone stands for, by what may stand in its place."""
+
+
 def walk_keys(section: str = RECIPE, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Key]]:
     """Yield every key with its path from the top of a recipe; `ANY` is where a name of the writer's own stands."""
     for key in SECTIONS[section].values():
@@ -470,3 +480,12 @@ def find_keys(holder: tuple[str, ...]) -> Mapping[str, Key]:
             names.pop(0)
         found = SECTIONS[key.section]
     return found
+
+
+def find_meant_key(path: tuple[str, ...]) -> str:
+    """Return the key of a mapping that a text at `path` is short for; nothing where a text is no mapping's."""
+    key = find_keys(path[:-1]).get(path[-1])
+    if key is None and len(path) > 1:  # a name of the writer's own
+        key = find_keys(path[:-2]).get(path[-2])
+        return _SHORT_FOR.get(key.kind, "") if key is not None and key.is_named else ""
+    return _SHORT_FOR.get(key.kind, "") if key is not None and not key.is_named else ""

@@ -24,6 +24,7 @@ from transferpipe.cli.compose.observed import note_other, note_time
 from transferpipe.cli.compose.process_state import hydra_lent, recipe_read
 from transferpipe.cli.compose.recipe_file import find_hydra
 from transferpipe.cli.compose.resolving import resolve
+from transferpipe.cli.compose.shorthand import changes_part_of_text, write_out
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 from transferpipe.recent import Recent
 from transferpipe.recipe.parse_origin import OF_A_FILE
@@ -220,7 +221,24 @@ class Composer:
     def load(self, words: Sequence[str]) -> DictConfig:
         """Return what Hydra composes of `words`, without any check, as a configuration with Hydra's own part."""
         with self.reading():
-            return self._loader.load_configuration("config", [*words], run_mode=RunMode.RUN, from_shell=False)
+            if not changes_part_of_text(words):
+                return self._load(words)
+            self._loader.from_files = None
+            try:
+                config = self._load(words)
+            except Exception:
+                written_out = self._write_out(words)
+                if written_out == [*words]:
+                    raise
+                return self._load(written_out)
+            written_out = self._write_out(words)
+            return config if written_out == [*words] else self._load(written_out)
+
+    def _write_out(self, words: Sequence[str]) -> list[str]:
+        return [*words] if self._loader.from_files is None else write_out(words, self._loader.from_files)
+
+    def _load(self, words: Sequence[str]) -> DictConfig:
+        return self._loader.load_configuration("config", [*words], run_mode=RunMode.RUN, from_shell=False)
 
     def configuration(self, overrides: Sequence[str]) -> DictConfig:
         """Return the composed configuration with Hydra's own part, checked, nothing resolved.
@@ -333,7 +351,8 @@ class Variants:
                 composed = self._composer.configuration([*self._fixed, *files])
                 known = self._bases.keep(files, (composed, without_hydra(composed)))
             base, job = known[0], known[1].copy()
-            apply_overrides(values, job)
+            written_out = write_out([str(override.input_line) for override in values], job)
+            apply_overrides(OverridesParser.create().parse_overrides(written_out), job)
         except TransferError:
             raise
         except Exception as error:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from transferpipe.cli.compose.folders import Loaded
 from transferpipe.cli.compose.recipe_file import find_default, yaml_problem
 from transferpipe.cli.compose.resolving import find_cause
+from transferpipe.cli.compose.shorthand import quote_text
 from transferpipe.errors import Problem, RecipeError, TransferError, did_you_mean
 from transferpipe.files.os_errors import cannot_be_read, refusal_of
 from transferpipe.packages import missing_package
@@ -105,15 +106,8 @@ def _grammar_problem(override: str) -> Problem | None:
 
 def _quoted(key: str, value: str) -> str | None:
     """Return what to type in a shell so that Hydra reads exactly `value`, if there is a way."""
-    for quote in ('"', "'"):
-        candidate = f"{key}={quote}{value.replace(quote, chr(92) + quote)}{quote}"
-        try:
-            read = OverridesParser.create().parse_override(candidate).value()
-        except HydraException:
-            continue
-        if read == value:
-            return shlex.quote(candidate)
-    return None
+    quoted = quote_text(value)
+    return shlex.quote(f"{key}={quoted}") if quoted else None
 
 
 def _several_values(key: str, value: str) -> Problem:

@@ -26,6 +26,7 @@ from omegaconf.basecontainer import BaseContainer
 __all__ = [
     "INFO",
     "FileConfigSource",
+    "NotingLoader",
     "apply_overrides",
     "context_of",
     "info_text",
@@ -39,7 +40,22 @@ __all__ = [
 ]
 
 
-def loader_of(primary: str, before: Sequence[tuple[str, str]]) -> ConfigLoader:
+class NotingLoader(ConfigLoaderImpl):
+    """A loader of Hydra's that keeps what the files alone compose, before any override of a value.
+
+    Attributes:
+        from_files: that configuration of the last composition; None before one.
+    """
+
+    from_files: DictConfig | None = None
+
+    def _compose_config_from_defaults_list(self, *args: Any, **kwargs: Any) -> DictConfig:
+        config = super()._compose_config_from_defaults_list(*args, **kwargs)
+        self.from_files = config.copy()
+        return config
+
+
+def loader_of(primary: str, before: Sequence[tuple[str, str]]) -> NotingLoader:
     """Return a loader of Hydra's that nobody else uses.
 
     Args:
@@ -49,7 +65,7 @@ def loader_of(primary: str, before: Sequence[tuple[str, str]]) -> ConfigLoader:
     search_path = create_config_search_path(primary)
     for provider, path in before:
         search_path.prepend(provider, path)
-    return ConfigLoaderImpl(config_search_path=search_path)
+    return NotingLoader(config_search_path=search_path)
 
 
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
