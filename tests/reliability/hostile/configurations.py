@@ -2,44 +2,23 @@
 
 from __future__ import annotations
 
-import copy
-import io
-import json
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import h5py
-import numpy as np
+from configured_files import CODE, DENSE, WRITERS, Data, function, layer, write_keras
 
 from .case import UNSAFE, Case, Pair
 
-Data = dict[str, Any]
-_CODE = {"class_name": "__lambda__", "config": {"code": "4wEAAAA=", "defaults": None, "closure": None}}
-
-
-def layer(class_name: str, module: str | None = "keras.layers", registered: str | None = None, **config: Any) -> Data:
-    """Return what Keras writes of a layer."""
-    found: Data = {"class_name": class_name, "config": {"name": "x", **config}, "registered_name": registered}
-    return found if module is None else {"module": module, **found}
-
-
-def _function(name: str, module: str) -> Data:
-    return {"module": module, "class_name": "function", "config": name, "registered_name": name}
-
-
-DENSE = layer("Dense", name="d", units=3)
 # What is hostile, by what it is: a layer without weights that stands behind the harmless one.
 KINDS: dict[str, Data] = {
-    "Lambda": layer("Lambda", function=_CODE),
+    "Lambda": layer("Lambda", function=CODE),
     "Lambda of Keras 2": layer("Lambda", None, function=["4wEAAAA=", None, None], function_type="lambda"),
     "Lambda under another name": layer("Dropout", registered="keras>Lambda"),
     "Lambda of a package": layer("Custom>Lambda", None),
     "foreign class": layer("Popen", "subprocess"),
-    "foreign function": layer("Activation", activation=_function("system", "os")),
-    "builtin": layer("Activation", activation=_function("eval", "builtins")),
-    "get_file": layer("Activation", activation=_function("get_file", "keras.utils")),
+    "foreign function": layer("Activation", activation=function("system", "os")),
+    "builtin": layer("Activation", activation=function("eval", "builtins")),
+    "get_file": layer("Activation", activation=function("get_file", "keras.utils")),
     "load_model": layer("load_model", "keras.models"),
     "TFSMLayer": layer("TFSMLayer", filepath="../outside"),
     "TorchModuleWrapper": layer("TorchModuleWrapper", module={"class_name": "__bytes__", "config": ""}),
@@ -58,7 +37,7 @@ KINDS: dict[str, Data] = {
     "huge vocabulary": layer("Embedding", input_dim=10**11, output_dim=8),
 }
 TWIN = layer("Dropout", rate=0.5)
-_GOOD: dict[str, Data] = {"an argument": _function("relu", "keras.activations")}
+_GOOD: dict[str, Data] = {"an argument": function("relu", "keras.activations")}
 
 
 def _in_layers(bad: Data) -> Data:
@@ -86,36 +65,6 @@ WAYS: dict[str, Callable[[Data], Data]] = {
 }
 
 
-def write_keras(config: Data, path: Path) -> None:
-    """Write a `.keras` archive of one Dense layer and this configuration."""
-    weights = io.BytesIO()
-    with h5py.File(weights, "w") as file:
-        group = file.create_group("layers/dense/vars")
-        group.attrs["name"] = "d"
-        group["0"], group["1"] = np.ones((4, 3), "f4"), np.ones(3, "f4")
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("metadata.json", json.dumps({"keras_version": "3.15.0"}))
-        archive.writestr("config.json", json.dumps(config))
-        archive.writestr("model.weights.h5", weights.getvalue())
-
-
-def write_h5(config: Data, path: Path) -> None:
-    """Write a whole-model HDF5 file of Keras 2 with the same."""
-    config = copy.deepcopy(config)
-    with h5py.File(path, "w") as file:
-        file.attrs["model_config"], file.attrs["keras_version"] = json.dumps(config).encode(), b"2.13.1"
-        if "compile_config" in config:
-            file.attrs["training_config"] = json.dumps(config.pop("compile_config")).encode()
-            file.attrs["model_config"] = json.dumps(config).encode()
-        group = file.create_group("model_weights")
-        group.attrs["layer_names"] = [b"d"]
-        group.create_group("d").attrs["weight_names"] = [b"d/kernel:0", b"d/bias:0"]
-        group["d/d/kernel:0"], group["d/d/bias:0"] = np.ones((4, 3), "f4"), np.ones(3, "f4")
-
-
-WRITERS = {".keras": write_keras, ".h5": write_h5}
-
-
 def hostile_configurations() -> Iterator[Pair]:
     """Yield every kind as a layer of both formats, and in the other places in turn."""
     for number, (kind, bad) in enumerate(KINDS.items()):
@@ -128,7 +77,7 @@ def hostile_configurations() -> Iterator[Pair]:
 
 
 def _twin(way: str) -> Data:
-    return _function("mean_squared_error", "keras.losses") if way == "loss" else TWIN
+    return function("mean_squared_error", "keras.losses") if way == "loss" else TWIN
 
 
 def _case(name: str, suffix: str, config: Data, statuses: tuple[int, ...]) -> Case:

@@ -1,30 +1,16 @@
 """What the configuration of a target may name: no code, no class of strangers, no impossible size; all else is copied."""
 
-import json
 import subprocess
 import sys
-import zipfile
 
-import h5py
 import numpy as np
 import pytest
+from configured_files import CODE, DENSE, WRITERS, function, layer
 
 import transferpipe as tp
 from transferpipe.errors import UnsafeError
 from transferpipe.weights.formats import open_source
 from transferpipe.weights.keras.allowed import check_classes
-
-DENSE = {"module": "keras.layers", "class_name": "Dense", "registered_name": None, "config": {"name": "d", "units": 3}}
-CODE = {"class_name": "__lambda__", "config": {"code": "4wEAAAA=", "defaults": None, "closure": None}}
-
-
-def layer(class_name="Dense", module="keras.layers", registered=None, **config):
-    found = {"class_name": class_name, "config": {"name": "x", **config}, "registered_name": registered}
-    return found if module is None else {**found, "module": module}
-
-
-def function(name, module="builtins"):
-    return {"module": module, "class_name": "function", "config": name, "registered_name": name}
 
 
 def op(name):
@@ -108,26 +94,10 @@ def test_what_keras_writes_is_allowed(kind):
     check_classes({"class_name": "Sequential", "config": {"layers": [DENSE, BENIGN[kind]]}}, "m.keras", nobody, 100)
 
 
-def write_model(path, *more, suffix=".keras"):
+def write_model(path, *more):
     """Write a model of one Dense layer, and further layers that only its configuration has."""
     config = {"class_name": "Sequential", "module": "keras", "config": {"name": "m", "layers": [DENSE, *more]}}
-    store = path.with_suffix(".h5")
-    with h5py.File(store, "w") as file:
-        if suffix == ".h5":
-            file.attrs["model_config"], file.attrs["keras_version"] = json.dumps(config), "2.13.1"
-            group = file.create_group("model_weights")
-            group.attrs["layer_names"] = [b"d"]
-            group.create_group("d").attrs["weight_names"] = [b"d/kernel:0", b"d/bias:0"]
-            group["d/d/kernel:0"], group["d/d/bias:0"] = np.ones((4, 3), "f4"), np.ones(3, "f4")
-            return store
-        group = file.create_group("layers/dense/vars")
-        group.attrs["name"] = "d"
-        group["0"], group["1"] = np.ones((4, 3), "f4"), np.ones(3, "f4")
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("metadata.json", json.dumps({"keras_version": "3.15.0"}))
-        archive.writestr("config.json", json.dumps(config))
-        archive.write(store, "model.weights.h5")
-    return path
+    return WRITERS[path.suffix](config, path)
 
 
 ALL = {"all": {"to": ".*"}}
@@ -136,7 +106,7 @@ ALL = {"all": {"to": ".*"}}
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @pytest.mark.parametrize("more", [layer("Lambda", function=CODE), layer("Popen", "subprocess")])
 def test_a_hostile_target_is_refused_before_anything_is_written_and_a_source_is_only_read(tmp_path, suffix, more):
-    hostile, good = write_model(tmp_path / "x.keras", more, suffix=suffix), write_model(tmp_path / "good.keras")
+    hostile, good = write_model(tmp_path / f"x{suffix}", more), write_model(tmp_path / "good.keras")
     before = sorted(tmp_path.iterdir())
     with pytest.raises(UnsafeError, match=r"x\.(keras|h5)"):
         tp.plan(str(good), str(hostile), mapping=ALL)
