@@ -86,6 +86,7 @@ def plan(  # noqa: PLR0913 (a keyword is a key of a recipe)
     quantize: QuantizeChoice | None = None,
     optimizer: OptimizerChoice = "auto",
     state: StateChoice = "take",
+    reverse: bool = False,
     seed: int = 0,
     expect: str | None = None,
     name: str | None = None,
@@ -118,6 +119,7 @@ def plan(  # noqa: PLR0913 (a keyword is a key of a recipe)
         quantize: how Keras quantizes the finished model, such as ``int8``.
         optimizer: what becomes of an optimizer's state.
         state: whether what lookup layers learned comes along.
+        reverse: whether the weights of the target go into the tensors of the source file, which is written anew.
         seed: fixes every fresh weight.
         expect: the checksum of the only plan that is accepted.
         name: what the plan is called.
@@ -156,6 +158,7 @@ def transfer(  # noqa: PLR0913 (a keyword is a key of a recipe)
     quantize: QuantizeChoice | None = None,
     optimizer: OptimizerChoice = "auto",
     state: StateChoice = "take",
+    reverse: bool = False,
     seed: int = 0,
     expect: str | None = None,
     name: str | None = None,
@@ -195,6 +198,7 @@ def transfer(  # noqa: PLR0913 (a keyword is a key of a recipe)
         quantize: how Keras quantizes the finished model.
         optimizer: what becomes of an optimizer's state.
         state: whether what lookup layers learned comes along.
+        reverse: whether the weights of the target go into the tensors of the source file, which is written anew.
         seed: fixes every fresh weight.
         expect: the checksum of the only plan that is accepted.
         name: what the run is called.
@@ -211,7 +215,7 @@ def transfer(  # noqa: PLR0913 (a keyword is a key of a recipe)
         TransferWarning: as `plan` does, before anything is changed or published, and of what only values show.
     """
     recipe = dict(locals())
-    live, give = not isinstance(target, str | os.PathLike | Mapping), warn_caller()
+    live, give = not reverse and not isinstance(target, str | os.PathLike | Mapping), warn_caller()
     data, models = _written(source, target, recipe)
     prepared = _prepare(data, models)
     ahead = check_ahead(prepared) if live else ()  # what a strict recipe refuses, it refuses before anything is written
@@ -484,7 +488,7 @@ def _written(source: Any, target: Any, recipe: Mapping[str, Any]) -> tuple[dict[
 
 def _prepare(data: Mapping[str, Any], models: Mapping[str, Any]) -> Prepared:
     parsed = read_recipe(data, absolute_save=True)
-    saves = "target" not in models or "save" in data
+    saves = "target" not in models or "save" in data or parsed.reverse
     return prepare_opened(parsed, open_recipe(parsed, live=models), saves)
 
 

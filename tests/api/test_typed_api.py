@@ -27,8 +27,7 @@ FUNCTIONS = (
     "transfer",
     "verify",
 )
-# Who calls from Python says what is the source and what the target; `reverse` exchanges those of a recipe.
-NOT_FROM_PYTHON = {"defaults", "vars", "sweep", "score", "sources", "reverse"}
+NOT_FROM_PYTHON = {"defaults", "vars", "sweep", "score", "sources"}
 TYPES = {
     "origin": keywords.OriginKeys,
     "rule": keywords.RuleKeys,

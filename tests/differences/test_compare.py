@@ -292,6 +292,58 @@ def test_torch_through_rules(tmp_path, files):
     assert tp.diff(tmp_path / "t.safetensors", files / "m.keras", mapping)
 
 
+@pytest.mark.parametrize("mapping", [{"all": {"to": "(conv|norm|head)", "from": r"net/\1"}}, {"all": {"to": "(.*)"}}])
+def test_the_rules_of_one_direction_serve_in_both_orders(mapping, tmp_path, files):
+    """They lead from the file of torch to the model, whichever comes first; a difference is that from A to B."""
+    before = "net." if "net" in mapping["all"].get("from", "") else ""
+    theirs = {f"{before}{name}": value.copy() for name, value in torch_values().items()}
+    theirs[f"{before}head.weight"][2, 3] += 1
+    save_file(theirs, tmp_path / "t.safetensors", metadata={"format": "pt"})
+    sides = tmp_path / "t.safetensors", files / "m.keras"
+    for a, b, sign in ((*sides, -1), (*sides[::-1], 1)):
+        found = tp.diff(a, b, mapping)
+        (changed,) = (r for r in found.rows if r.status != "equal")
+        assert len(found.rows) == len(theirs)
+        assert changed.values.after - changed.values.before == pytest.approx(sign)
+
+
+def test_rules_that_lead_from_b_to_a_say_so(tmp_path):
+    np.savez(tmp_path / "a.npz", **{"x/d/w": np.ones(2)})
+    np.savez(tmp_path / "b.npz", **{"d/w": np.ones(2)})
+    found = tp.diff(tmp_path / "a.npz", tmp_path / "b.npz", {"all": {"to": "x/(.*)", "from": r"\1"}})
+    assert [(r.a, r.b, r.status) for r in found.rows] == [(("x/d/w",), ("d/w",), "equal")]
+    assert "paired by the mapping (which leads from B to A)" in " ".join(str(found).split())
+    with pytest.raises(tp.RecipeError, match=r"'y' matches nothing in .*b\.npz"):
+        tp.diff(tmp_path / "a.npz", tmp_path / "b.npz", {"all": {"to": "y"}})
+
+
+def test_an_onnx_file_and_a_model_by_name_and_through_rules(tmp_path, files):
+    pytest.importorskip("onnx")
+    from onnx.helper import make_node
+    from onnx_models import write_onnx
+
+    ours = values_of(build())
+    for prefix, mapping in (("", None), ("net.", {"all": {"to": "(conv|norm|head)", "from": r"net/\1"}})):
+        names = [f"{prefix}conv.weight", f"{prefix}conv.bias", *(f"{prefix}norm.{n}" for n in ("weight", "bias"))]
+        names += [f"{prefix}norm.{n}" for n in ("running_mean", "running_var")]
+        norm = [ours[f"norm/{n}"] for n in ("gamma", "beta", "moving_mean", "moving_variance")]
+        values = [ours["conv/kernel"].transpose(3, 2, 0, 1), ours["conv/bias"], *norm]
+        tensors = dict(zip(names, values, strict=True))
+        tensors |= {f"{prefix}head.weight": ours["head/kernel"], f"{prefix}head.bias": ours["head/bias"]}
+        nodes = [
+            make_node("Conv", ["x", *names[:2]], ["c"], pads=[1, 1, 1, 1]),
+            make_node("BatchNormalization", ["c", *names[2:]], ["n"], epsilon=1e-3),
+            make_node("GlobalAveragePool", ["n"], ["p"]),
+            make_node("Flatten", ["p"], ["f"]),
+            make_node("MatMul", ["f", f"{prefix}head.weight"], ["m"]),  # (in, out), as an exporter folds it
+            make_node("Add", ["m", f"{prefix}head.bias"], ["y"]),
+        ]
+        path = write_onnx(tmp_path, nodes, tensors, (1, 3, 8, 8), 2)
+        for sides in ((path, files / "m.keras"), (files / "m.keras", path)):
+            found = tp.diff(*sides, mapping)
+            assert (found.equal, len(found.rows)) == (True, len(ours)), found
+
+
 def test_a_file_of_pytorch(tmp_path, files):
     torch = pytest.importorskip("torch")
     torch.save({"state_dict": {k: torch.from_numpy(v) for k, v in torch_values().items()}}, tmp_path / "t.pt")

@@ -86,6 +86,20 @@ def test_a_tensor_that_two_weights_take_is_named(here, torch_file, capsys):
     assert "a/weight is taken by rows/kernel and rows/kernel and rows/kernel" in capsys.readouterr().err
 
 
+def test_a_sum_goes_back_whole_into_the_first_and_an_order_into_its_own(here):
+    """As torch's two biases of an LSTM, and the gates of a GRU."""
+    save_file({"a.weight": draw(3, 2), "b.weight": draw(3, 2)}, here / "t.safetensors", metadata={"format": "pt"})
+    steps = ["sum", {"take": {"axis": 0, "indices": [2, 0, 1]}}]
+    rule = {"to": "rows/kernel", "from": ["a/weight", "b/weight"], "transform": steps}
+    assert run(here, {"rows": rule}, "save.path=k2.npz", "hydra.run.dir=there") == 0
+    tuned = np.load(here / "there/k2.npz")
+    back = ["reverse=true", "target.path=there/k2.npz", "hydra.run.dir=back"]
+    assert run(here, {"rows": rule}, *back) == 0
+    found = load_file(here / "back/model.safetensors")
+    assert (found["a.weight"] + found["b.weight"])[[2, 0, 1]].tobytes() == tuned["rows/kernel"].tobytes()
+    np.testing.assert_array_equal(found["b.weight"], np.zeros((3, 2)))
+
+
 THIRDS = [
     ("split", lambda k: [{"split": {"axis": 0, "parts": 3, "part": k}}, {"transpose": [1, 0]}]),
     ("slice", lambda k: [{"slice": [f"{4 * k}:{4 * k + 4}"]}, {"transpose": [1, 0]}]),
@@ -167,7 +181,7 @@ def test_a_keras_model_goes_back_to_torch(target, here, monkeypatch):
     model.save(here / "tuned.keras")
     recipe = {
         "source": "t.safetensors",
-        "target": "tuned.keras",
+        "target": target,
         "mapping": {"all": {"to": "(conv|bn)", "from": r"\g<1>1"}},
     }
     (here / "recipes/r.yaml").write_text("# @package _global_\n" + json.dumps(recipe))

@@ -123,18 +123,36 @@ def compare(
     except TransferError as error:
         letters = {alias: "A", f"sources.{alias}": "A", TARGET: "B"}
         raise type(error)([_renamed(p, letters) for p in error.problems]) from error
-    # Layouts are adapted to that of Keras. By name, either side may be the one that is adapted.
-    swapped = not recipe.rules and here.layout == _KERAS != there.layout
+    swapped = _leads_back(recipe, here, there)
     if swapped:
         here, there = there, here
     two = _Two(alias, here, there, swapped)
     found = _WeightsComparison(recipe, two)
-    paired, catalogs = BY_MAPPING if recipe.rules else BY_NAME, (here.source.catalog, there.source.catalog)
+    by_rules = f"{BY_MAPPING} (which leads from B to A)" if swapped else BY_MAPPING
+    paired, catalogs = by_rules if recipe.rules else BY_NAME, (here.source.catalog, there.source.catalog)
     if not recipe.rules and not found.pairs_any and (below := rule_for_root(*catalogs, alias)):
         rule, root, label = below
         found = _WeightsComparison(replace(recipe, rules=(rule,)), two, root)
         paired = f"{BY_NAME} below {label}: {root}/"
     return replace(found.run(on_progress), paired=paired)
+
+
+def _leads_back(recipe: Recipe, here: _Side, there: _Side) -> bool:
+    """Tell whether what pairs the two leads from `there`, which is B, to `here`.
+
+    Layouts are adapted to that of Keras. By name, either side may be the one that is adapted; rules tell by what they
+    claim, so that a recipe compares its source and its target also where its target comes first.
+    """
+    is_foreign = here.layout == _KERAS != there.layout
+    if not recipe.rules or not _claims_any(recipe, here):
+        return is_foreign and not recipe.rules
+    return not _claims_any(recipe, there) or (is_foreign and not any(rule.transform for rule in recipe.rules))
+
+
+def _claims_any(recipe: Recipe, side: _Side) -> bool:
+    """Tell whether any rule claims something of `side`."""
+    catalog = side.structure.catalog.expanded
+    return any(find_units(rule.to, catalog, rule.excepts) for rule in recipe.rules)
 
 
 def _open(origin: Origin, name: str, recipe: Recipe, trusted: Collection[str], live: Mapping[str, Any]) -> _Side:

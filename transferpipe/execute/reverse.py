@@ -58,7 +58,9 @@ def turn_back(recipe: Recipe, opened: Opened) -> tuple[Recipe, Opened]:
     )
     label = opened.labels[alias].removesuffix(layout_called(opened.layouts.get(alias, KERAS)).label)
     labels = {SINGLE: opened.labels["target"], "target": label}
-    return turned, Opened({SINGLE: start}, FileTarget(source), labels, {SINGLE: KERAS}, opened.warnings)
+    # What is wrong with a pair is so both ways; what nothing takes shows in the plan, as kept.
+    warnings = (*opened.warnings, *(w for w in forward.warnings if w.code != "unused"))
+    return turned, Opened({SINGLE: start}, FileTarget(source), labels, {SINGLE: KERAS}, warnings)
 
 
 def _save(save: Save) -> Save:

@@ -16,6 +16,8 @@ from transferpipe.planning.transforms.arranging.axes import Reshape, Transpose
 from transferpipe.planning.transforms.arranging.flatten import FlattenOrder
 from transferpipe.planning.transforms.arranging.legacy import Flip
 from transferpipe.planning.transforms.arranging.select import Slice, Take
+from transferpipe.planning.transforms.computing.reduce import NOTHING, Sum
+from transferpipe.planning.transforms.computing.values import Fill
 from transferpipe.recipe.model import SINGLE, From, Rule
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.recipe.templates import Template
@@ -209,13 +211,20 @@ def _reverse(chain: Sequence[Transform], shapes: list[Shape], goal: Goal | None 
     before = _shapes(fitted, shapes)
     back: tuple[Transform, ...] = ()
     for step, inputs in list(zip(fitted, before, strict=False))[::-1]:
-        each = step.reverse_each(inputs)
+        each = _summands(step, inputs) or step.reverse_each(inputs)
         if each is None:
             raise _NoReverseError(f"{step} has no reverse")
         if len(each) > 1:  # only the first step of a chain takes several
             return [(*back, *steps) for steps in each]
         back = (*back, *each[0])
     return [back]
+
+
+def _summands(step: Transform, inputs: Sequence[Shape]) -> tuple[tuple[Transform, ...], ...]:
+    """Return the parts that a sum is given back in: all of it, and nothing; `()` where `step` adds nothing up."""
+    if not isinstance(step, Sum) or len(inputs) == 1:
+        return ()
+    return ((), *((Fill(NOTHING),) for _ in inputs[1:]))
 
 
 def _written(step: Transform) -> Any:
@@ -230,4 +239,8 @@ def _written(step: Transform) -> Any:
         return {"flatten_order": [part if isinstance(part, int) else list(part) for part in step.parts]}
     if isinstance(step, Flip):
         return {"flip": list(step.axes)}
+    if isinstance(step, Take):
+        return {"take": {"axis": step.axis, "indices": list(step.indices)}}
+    if isinstance(step, Fill):
+        return {"fill": step.value}
     raise _NoReverseError(f"{step}, which leads back, has no form in a recipe")

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from transferpipe.planning.layouts.adapter import Adapted, Adapters, Back, NoCounterpartError, Shape
+from transferpipe.planning.transforms.computing.reduce import NOTHING
 
 _TRANSPOSE = ({"transpose": [1, 0]},)
 _GATES = {"take": {"axis": 0, "indices": [1, 0, 2]}}
@@ -69,8 +70,7 @@ def _rows_of_biases(sources: Sequence[Shape], _: Shape) -> tuple[Any, ...]:
 
 _LSTM, _GRU = "ifgo", "zrn"
 _BIASES = ("bias_ih", "bias_hh")
-# Added to any number, -0.0 gives that number, bit for bit; 0.0 would make 0.0 of -0.0.
-_NOTHING = ({"fill": -0.0},)
+_NOTHING = ({"fill": NOTHING},)
 _SIMPLE = {
     "kernel": _both(["weight_ih"], _TRANSPOSE, _TRANSPOSE),
     "recurrent_kernel": _both(["weight_hh"], _TRANSPOSE, _TRANSPOSE),

@@ -34,7 +34,8 @@ def first_recipe(found: Suggestion, commands: tuple[str, str]) -> str:
         target=_escaped(found.target),
         rules=tuple(replace(rule, data=_escaped(rule.data)) for rule in found.rules),
     )
-    sides = (str(o.get("path") or o.get("_target_")) for o in (found.source, found.target))
+    sides = [str(o.get("path") or o.get("_target_")) for o in (found.source, found.target)]
+    sides = sides[::-1] if found.reverse else sides
     lines = [f"# {run}  <- {visible(' into '.join(sides))}", *head_lines(found, _WIDTH, is_ignored=_ignores(found))]
     lines += comment_lines(f"Look at every rule, then at what it does: {plan}", _WIDTH)
     if found.undecided:
@@ -101,9 +102,12 @@ def _further(found: Suggestion) -> list[str]:
     runs = "_target_" in found.source or output_of(str(found.source.get("path", ""))).holds_architecture
     parity = "source" if runs else "{inputs: x.npz, expected: y.npz}"
     lines = ["", "# Further keys; `transferpipe help recipe` lists all."]
-    for about, line in (
+    of_models = (  # which run backwards makes none
         (recipe["freeze"].about, "# freeze: [transferred]"),
         (SECTIONS["verify"]["parity"].about, f"# verify: {{parity: {parity}}}"),
+    )
+    for about, line in (
+        *(() if found.reverse else of_models),
         (recipe["save"].about, f"{'# ' if found.gives_model else ''}save: {{path: {found.output}}}"),
     ):
         lines += ["", *comment_lines(about, _WIDTH), line]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 
 from transferpipe.errors import Problems, RecipeError, did_you_mean
 from transferpipe.planning.claims import Unit, find_units
 from transferpipe.planning.suggest.pieces import Fits, Piece
+from transferpipe.planning.suggest.sides import Sides
+from transferpipe.planning.suggest.templates import escape
 from transferpipe.recipe.model import SINGLE
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.recipe.templates import Template
+from transferpipe.weights.spec import Catalog
 
 
 def read_hints(hints: Mapping[str, str | None], fits: Fits) -> dict[int, int | None]:
@@ -43,6 +47,50 @@ def read_hints(hints: Mapping[str, str | None], fits: Fits) -> dict[int, int | N
                     _refuse(f"hints.{to}", (fits.targets[i], wanted), fits, problems)
     problems.raise_as(RecipeError)
     return fixed
+
+
+def turn_hints(hints: Mapping[str, str | None], sides: Sides) -> tuple[list[str], dict[str, str]]:
+    """Return hints that pair tensors of the source with weights of the target, as such of the target and the source.
+
+    Args:
+        hints: a name of the source, or a pattern, and the target's name, or a template; None leaves the tensor alone.
+        sides: where weights of the target are to go into tensors of the source.
+
+    Returns:
+        The tensors that are left alone, and the pairs that are given, by names of the target.
+
+    Raises:
+        RecipeError: a hint names what is not there.
+    """
+    problems, kept, pairs = Problems(), list[str](), dict[str, str]()
+    catalog, target = sides.source.expanded, sides.target.catalog.expanded
+    for tensor, weight in hints.items():
+        try:
+            units = find_units(Pattern(str(tensor)), catalog)
+            template = Template(str(weight)) if weight is not None else None
+            names = [template.fill(u.match) if template else None for u in units]
+        except ValueError as error:
+            problems.add(f"hints.{tensor}", str(error))
+            continue
+        if not units:
+            near = did_you_mean(str(tensor), [*catalog.layers, *catalog.by_name])
+            problems.add(f"hints.{tensor}", f"{sides.labels[SINGLE]} has nothing of that name", near)
+        for unit, name in zip(units, names, strict=True):
+            if name is None:
+                kept += unit.weights
+            elif name in target.layers or name in target:
+                pairs[escape(name)] = unit.name.replace("\\", "\\\\").replace("{", "{{").replace("}", "}}")
+            else:
+                what = f"{sides.labels['target']} has nothing called {name!r}"
+                problems.add(f"hints.{tensor}", what, did_you_mean(name, [*target.layers, *target.by_name]))
+    problems.raise_as(RecipeError)
+    return kept, pairs
+
+
+def without(catalog: Catalog, names: Collection[str]) -> Catalog:
+    """Return the catalog without the weights of these names."""
+    left = tuple(w for w in catalog if w.name not in names)
+    return replace(catalog, weights=left) if names else catalog
 
 
 def _pieces_in(unit: Unit, fits: Fits) -> Iterator[tuple[int, str]]:

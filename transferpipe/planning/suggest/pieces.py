@@ -174,6 +174,7 @@ def _source_layers(pairing: Pairing) -> Iterator[Piece]:
     catalog = pairing.sources[SINGLE]
     is_keras = pairing.layout(SINGLE) == KERAS
     seen: dict[str, list[str]] = {}
+    stacks: set[str] = set()
     for weight in catalog:
         inside = weight.name
         if not is_keras:
@@ -183,9 +184,12 @@ def _source_layers(pairing: Pairing) -> Iterator[Piece]:
         for name in above:
             seen.setdefault(name, []).append(weight.name)
         if not is_keras and (stack := _STACKED.fullmatch(weight.own_name)):
-            seen.setdefault(f"{layer}/{stack[1]}".lstrip("/"), []).append(weight.name)
+            stacks.add(inside := f"{layer}/{stack[1]}".lstrip("/"))
+            seen.setdefault(inside, []).append(weight.name)
     for name, weights in seen.items():
-        if len(weights) <= _MOST_BELOW:
+        outer = name.rpartition("/")[0]
+        is_whole = name in stacks and seen.get(outer) == weights  # a stack of one layer, which is taken by its own name
+        if len(weights) <= _MOST_BELOW and not is_whole:
             yield Piece(name, tuple(weights))
     if catalog.network is not None and catalog.network.framework == "onnx":
         yield from _operators(catalog, catalog.network)

@@ -102,7 +102,10 @@ def _keeping(reason: str, weights: Sequence[str], sides: Sides, names: set[str])
     spec = catalog[weights[0]]
     near = _nearest(spec.name, spec.shape, sides) if reason == _NOTHING_FITS else ""
     return SuggestedRule(
-        name, {"to": _pattern(unique, mine, sides), "from": None}, tuple(weights), f"kept: {reason}{near}"
+        name,
+        {"to": _pattern(unique, mine, sides), "from": None},
+        tuple(weights),
+        f"{sides.fate_without}: {reason}{near}",
     )
 
 

@@ -9,6 +9,9 @@ from typing import Any
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.weights.spec import Catalog
 
+NOT_WRITTEN = "not written"
+"""What a weight is that no tensor is paired with where weights go into tensors."""
+
 Statistics = Callable[[str], tuple[float, ...] | None]
 """Called with a weight's name; returns mean, spread, least and largest value, or None where they say nothing."""
 
@@ -25,6 +28,7 @@ class Sides:
         labels: what a plan calls them.
         statistics: of source and target, read only where nothing else decides; None where the target is still to be
             initialised.
+        reverse: whether the recipe is to run backwards: what is wanted are ways from the target to the source.
     """
 
     source: Catalog
@@ -33,3 +37,9 @@ class Sides:
     origins: Mapping[str, Mapping[str, Any]]
     labels: Mapping[str, str]
     statistics: tuple[Statistics, Statistics] | None = None
+    reverse: bool = False
+
+    @property
+    def fate_without(self) -> str:
+        """What becomes of a weight of the target that nothing in the source is paired with."""
+        return NOT_WRITTEN if self.reverse else "kept"

@@ -151,7 +151,8 @@ def _planned(sides: Sides, rules: Sequence[FoundRule], found: Matching, kept_by_
             places = [name for w in plan.warnings if w.code in _CROSSING for name in w.where.split(", ")]
         bad = {r.name for r in left if f"mapping.{r.name}" in places}
         if not bad:
-            return Suggestion(sides.origins["source"], sides.origins["target"], suggested, undecided, plan)
+            origins = sides.origins["source"], sides.origins["target"]
+            return Suggestion(*origins, suggested, undecided, plan, sides.reverse)
         weights = {w for r in left if r.name in bad for w in r.weights}
         out = {m.ours.name: (m.theirs.name,) for m in found.matches if weights & set(m.ours.weights)}
         found = _moved(found, out)

@@ -12,7 +12,7 @@ from transferpipe.recipe.model import LIVE, Unmatched
 from transferpipe.recipe.outputs import output_of, suffixes_with
 from transferpipe.text.collapse import counted
 
-_WHOLE = suffixes_with("holds_architecture")[0]
+_WHOLE, _TENSORS = (suffixes_with(what)[0] for what in ("holds_architecture", "names_tensors"))
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Suggestion:
         rules: the rules, in the order of the target.
         undecided: what is left to the user.
         plan: what the rules do, as planned.
+        reverse: whether the recipe runs backwards: the target's weights go into the tensors of the source.
         unused: source weights that nothing takes.
     """
 
@@ -74,6 +75,7 @@ class Suggestion:
     rules: tuple[SuggestedRule, ...]
     undecided: tuple[OpenChoice, ...]
     plan: Plan = field(repr=False)
+    reverse: bool = False
 
     @property
     def mapping(self) -> dict[str, dict[str, Any]]:
@@ -93,7 +95,8 @@ class Suggestion:
     @property
     def recipe(self) -> dict[str, Any]:
         """The recipe as plain data."""
-        data: dict[str, Any] = {"source": dict(self.source), "target": dict(self.target), "mapping": self.mapping}
+        data: dict[str, Any] = {"source": dict(self.source), "target": dict(self.target)}
+        data |= {**({"reverse": True} if self.reverse else {}), "mapping": self.mapping}
         if self.undecided:
             data["unmatched"] = "keep"
         return data if self.gives_model else {**data, "save": {"path": self.output}}
@@ -101,11 +104,13 @@ class Suggestion:
     @property
     def output(self) -> str:
         """The name of a file that holds what the target gives: a file of weights alone gives no model."""
+        if self.reverse:
+            return f"model{_TENSORS}"
         path = str(self.target.get("path", ""))
         known = output_of(path)
         if path.startswith(LIVE) or not path:
             return f"model{_WHOLE}"
-        suffix = known.suffix if known.suffix and known.streams else suffixes_with("names_tensors")[0]
+        suffix = known.suffix if known.suffix and known.streams else _TENSORS
         return f"model{suffix}"
 
     @property

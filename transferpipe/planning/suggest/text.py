@@ -9,12 +9,17 @@ from typing import Any
 
 import yaml
 
-from transferpipe.planning.suggest.suggestion import OpenChoice, SuggestedRule, Suggestion
+from transferpipe.planning.suggest.sides import NOT_WRITTEN
+from transferpipe.planning.suggest.suggestion import SuggestedRule, Suggestion
 from transferpipe.recipe.model import LIVE
 from transferpipe.text.visible import visible
 
 _PLAIN = re.compile(r"[A-Za-z_][\w/]*(?:[.-]\w+)*")
 _NOT_TEXT = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n", "none", "nan"})
+_BACKWARDS = (
+    "The recipe runs backwards: its rules say which tensors of the source file each weight of the model would take, "
+    "and reverse: true writes that file anew, with the model's values."
+)
 # What a reader compares by eye.
 _MOST_CANDIDATES = 4
 
@@ -28,18 +33,22 @@ def recipe_lines(found: Suggestion, width: int = 80) -> list[str]:
     """Return the lines of the recipe without what is said before it."""
     lines = [*origin_lines(found), "", *mapping_lines(found, width)]
     if found.undecided:
-        lines += ["", *_undecided(found.undecided, width), "unmatched: keep # until rules claim what is undecided"]
+        lines += ["", *_undecided(found, width), "unmatched: keep # until rules claim what is undecided"]
     if not found.gives_model:
-        lines += ["", f"save: {{path: {found.output}}} # the target gives no model"]
+        reason = "" if found.reverse else " # the target gives no model"
+        lines += ["", f"save: {{path: {found.output}}}{reason}"]
     if found.unused:
-        text = f"{_count(len(found.unused), 'source weight')} not used, such as {', '.join(found.unused[:3])}"
+        count = _count(len(found.unused), "source weight")
+        what = "written as the source has them" if found.reverse else "not used"
+        text = f"{count} {what}, such as {', '.join(found.unused[:3])}"
         lines += ["", *comment_lines(text, width)]
     return lines
 
 
 def origin_lines(found: Suggestion) -> list[str]:
     """Return the lines of the source and the target."""
-    return [f"{side}: {_origin(getattr(found, side))}" for side in ("source", "target")]
+    lines = [f"{side}: {_origin(getattr(found, side))}" for side in ("source", "target")]
+    return [*lines, "reverse: true"] if found.reverse else lines
 
 
 def mapping_lines(found: Suggestion, width: int) -> list[str]:
@@ -69,10 +78,13 @@ def head_lines(found: Suggestion, width: int, is_ignored: bool = False) -> Itera
     total = taken + len(found.plan.kept)
     rules = sum(not r.keeps for r in found.rules)
     undecided = sum(len(c.weights) for c in found.undecided)
-    kept = f"{total - taken - undecided} kept, {undecided} undecided"
-    text = f"{_count(rules, 'rule')} for {taken} of {total} target weights; {kept}. Nothing has been applied."
+    kept = f"{total - taken - undecided} {NOT_WRITTEN if found.reverse else 'kept'}, {undecided} undecided"
+    weights = "weights of the model" if found.reverse else "target weights"
+    text = f"{_count(rules, 'rule')} for {taken} of {total} {weights}; {kept}. Nothing has been applied."
     yield from comment_lines(text, width)
-    warned = [w for w in found.plan.warnings if not (is_ignored and w.code == "unused")]
+    if found.reverse:
+        yield from comment_lines(_BACKWARDS, width)
+    warned = [w for w in found.plan.warnings if w.code != "unused" or not (is_ignored or found.reverse)]
     codes = dict.fromkeys(w.code for w in warned)
     if codes:
         text = f"The plan of these rules has {_count(len(warned), 'warning')} ({', '.join(codes)})"
@@ -93,9 +105,10 @@ def _rule(rule: SuggestedRule, width: int) -> Iterator[str]:
     yield from (f"  {key}: {value}" for key, value in entries.items())
 
 
-def _undecided(choices: Sequence[OpenChoice], width: int) -> Iterator[str]:
-    yield from comment_lines("Undecided; decide with hints: {TARGET: SOURCE}, or write a rule:", width)
-    for choice in choices:
+def _undecided(found: Suggestion, width: int) -> Iterator[str]:
+    pair = "{TENSOR: WEIGHT}" if found.reverse else "{TARGET: SOURCE}"
+    yield from comment_lines(f"Undecided; decide with hints: {pair}, or write a rule:", width)
+    for choice in found.undecided:
         names = choice.candidates[:_MOST_CANDIDATES]
         more = f" or {len(choice.candidates) - len(names)} more" if len(choice.candidates) > len(names) else ""
         text = f"{choice.target}: {' or '.join(names)}{more} ({choice.reason})"

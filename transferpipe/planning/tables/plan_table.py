@@ -85,9 +85,11 @@ def _row_lines(rows: Sequence[PlanRow], width: int) -> list[tuple[int | None, st
     columns = {name: list(column) for name, column in zip(_NAMES, zip(*cells, strict=True), strict=True)}
     if not any(columns["notes"]):
         del columns["notes"]
+    if columns["rule"] == columns["target"]:  # of a recipe that runs backwards, whose rules are its tensors
+        del columns["rule"]
     if lines := _side_by_side(columns, width):
         return lines
-    rules = columns.pop("rule")
+    rules = columns.pop("rule", ())
     if lines := _side_by_side(columns, width, rules):
         return lines
     return [(place, line) for place, row in enumerate(rows) for line in _block(row, cells[place], width)]

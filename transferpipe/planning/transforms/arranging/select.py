@@ -245,6 +245,14 @@ class Take(Transform):
         """See `Transform`."""
         return replace_size(after, self.axis, None)
 
+    def reverse(self, shape: tuple[int, ...]) -> tuple[Transform, ...] | None:
+        """See `Transform`; it leads back where it only changes the order."""
+        size = shape[find_axis(self, self.axis, shape)]
+        indices = [index % size for index in self.indices]
+        if sorted(indices) != list(range(size)):
+            return None
+        return (Take(tuple(indices.index(place) for place in range(size)), self.axis),)
+
 
 def _parse_place(key: str, value: Any, example: str) -> Any:
     """Return a whole number, a share of the axis, or the word for the target's size."""
