@@ -368,6 +368,7 @@ class ChosenUse:
         after: the same behind them.
         behind: how many the target has there.
         times: how often each unit stands between those, where there are any.
+        each: how many neighbouring numbers along the axis a unit has.
     """
 
     weight: str
@@ -379,6 +380,7 @@ class ChosenUse:
     after: int = 0
     behind: int = 0
     times: int = 1
+    each: int = 1
 
 
 @dataclass(frozen=True)
@@ -397,6 +399,9 @@ class UnitChoice:
         place: which entry of the rule's `from` it is of.
         norm: of ``largest``, which norm: ``l1`` or ``l2``.
         indices: of ``indices``, the numbers.
+        bands: how many groups of neighbouring units a normalization has in the source, and in the target: where these
+            are as many, every group stays where it is and has its own units, else groups go as a whole; none where
+            nothing holds neighbours together, and (1, 1) where all units are compared.
     """
 
     name: str
@@ -409,6 +414,7 @@ class UnitChoice:
     place: int = 0
     norm: Literal["l1", "l2"] = "l1"
     indices: tuple[int, ...] = ()
+    bands: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)

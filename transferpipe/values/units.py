@@ -60,15 +60,29 @@ class ChosenUnits:
     def _choose(self, choice: UnitChoice) -> Order:
         if choice.method == "indices":
             return np.array(choice.indices, np.int64)
+        here, there = choice.bands or (1, 1)
+        together = choice.size // here if here != there else 1  # units that go as a whole
+        if choice.method == "widen" and choice.bands and here == there:
+            return np.repeat(np.arange(choice.size), choice.count // choice.size)
+        size, count = choice.size // together, choice.count // together
         if choice.method == "widen":
-            more = _generator(self.plan.seed, choice.layer).integers(0, choice.size, choice.count - choice.size)
-            return np.concatenate([np.arange(choice.size), more])
+            more = _generator(self.plan.seed, choice.layer).integers(0, size, count - size)
+            chosen = np.concatenate([np.arange(size), more])
+        else:
+            bands = here if here == there else 1
+            norms = self._norms(choice).reshape(bands, size // bands, together).sum(2)
+            kept = np.sort(np.argsort(-norms, axis=1, kind="stable")[:, : count // bands], axis=1)
+            chosen = (kept + np.arange(bands)[:, None] * (size // bands)).ravel()
+        return (chosen[:, None] * together + np.arange(together)).ravel()
+
+    def _norms(self, choice: UnitChoice) -> NDArray[np.float64]:
+        """Return the norm of each unit's part of the kernels that make it."""
         sizes = np.zeros(choice.size)
         for use in choice.uses:
             if use.side == "out" and WeightName(use.weight).own != "bias":
                 rows = _rows(self.read(use.entry, use.weight), use, choice.size)
                 sizes += np.abs(rows).sum(1) if choice.norm == "l1" else (rows**2).sum(1)
-        return np.sort(np.argsort(-sizes, kind="stable")[: choice.count])
+        return sizes
 
 
 def _generator(seed: int, name: str) -> np.random.Generator:
@@ -81,9 +95,9 @@ def _apart(value: Array, use: ChosenUse, size: int) -> tuple[Array, int]:
     """Return a view of the units that a use means, with an axis of `size` for them, and which axis that is."""
     axis = use.axis % value.ndim
     head, tail = value.shape[:axis], value.shape[axis + 1 :]
-    width = use.before + use.times * size + use.after
+    width = use.before + use.times * use.each * size + use.after
     inside = np.split(value.reshape(*head, -1, width, *tail), [use.before, width - use.after], axis + 1)[1]
-    return inside.reshape(*inside.shape[: axis + 1], use.times, size, *tail), axis + 2
+    return inside.reshape(*inside.shape[: axis + 1], use.times, size, use.each, *tail), axis + 2
 
 
 def _rows(value: Array, use: ChosenUse, size: int) -> NDArray[np.float64]:
@@ -93,7 +107,7 @@ def _rows(value: Array, use: ChosenUse, size: int) -> NDArray[np.float64]:
 
 
 def _taken(value: Array, use: ChosenUse, order: Order) -> Array:
-    axis, width = use.axis % value.ndim, use.before + use.times * len(order) + use.after
+    axis, width = use.axis % value.ndim, use.before + use.times * use.each * len(order) + use.after
     result = value.copy()
     whole = result.reshape(*value.shape[:axis], -1, width, *value.shape[axis + 1 :])
     apart, along = _apart(value, use, len(order))
@@ -146,9 +160,26 @@ class _Alignment:
                     value = _taken(value, other, self.orders[name])
             likeness += _rows(self.other[use.weight], use, choice.size) @ _rows(value, use, choice.size).T
         places = np.arange(choice.size)
-        order = assign_best(likeness - likeness.min() + 1)
+        order = _best_order(likeness, (choice.bands or (1,))[0])
         gain = likeness[places, order].sum() - likeness[places, self.orders[choice.name]].sum()
         if gain <= 1e-9 * np.abs(likeness).max():  # what rounding gives
             return False
         self.orders[choice.name] = order
         return True
+
+
+def _best_order(likeness: NDArray[np.float64], bands: int) -> Order:
+    """Return the order with the largest sum that leaves groups of neighbours together.
+
+    Every group is compared with every other in the best order of its units, then the groups are put in order.
+    """
+    positive = likeness - likeness.min() + 1
+    if bands in (1, len(likeness)):
+        return assign_best(positive)
+    size = len(likeness) // bands
+    blocks = positive.reshape(bands, size, bands, size).swapaxes(1, 2)
+    orders = np.array([[assign_best(block) for block in row] for row in blocks])
+    sums = np.take_along_axis(blocks, orders[..., None], 3).sum((2, 3))
+    groups = assign_best(sums)
+    order: Order = groups[:, None] * size + orders[np.arange(bands), groups]
+    return order.ravel()

@@ -105,7 +105,49 @@ def normed(a, b):
     return keras.Model(images, layers.Dense(3, name="last")(layers.Flatten(name="flat")(x)))
 
 
+def multiplied(a, b):
+    """Depthwise convolutions that make several numbers of each channel, added to a layer with as many, concatenated."""
+    x = images = keras.Input((4, 4, 2))
+    x = layers.Conv2D(a, 1, name="one")(x)
+    y = layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2, activation="relu", name="depth")(x)
+    y = layers.BatchNormalization(name="bn")(y)
+    y = layers.Add(name="sum")([layers.Conv2D(2 * a, 1, name="side")(x), y])
+    z = layers.DepthwiseConv2D(2, padding="same", depth_multiplier=3, name="more")(
+        layers.Concatenate(name="join")([y, x])
+    )
+    x = layers.SeparableConv2D(b, 2, depth_multiplier=2, activation="elu", name="two")(z)
+    return keras.Model(images, layers.Dense(3, name="last")(layers.Flatten(name="flat")(x)))
+
+
+def cardinal(a, b):
+    """Groups of three channels, each of which makes two."""
+    x = images = keras.Input((4, 4, 2))
+    x = layers.ReLU(name="relu")(layers.BatchNormalization(name="bn")(layers.Conv2D(3 * a, 1, name="one")(x)))
+    y = layers.Conv2D(2 * a, 3, padding="same", groups=a, activation="tanh", name="groups")(x)
+    y = layers.GroupNormalization(a, name="norm")(y)
+    y = layers.Concatenate(name="join")([layers.Conv2D(b, 2, padding="same", name="two")(y), x])
+    return keras.Model(images, layers.Dense(3, name="last")(layers.Flatten(name="flat")(y)))
+
+
+def queries(a, b):
+    x = tokens = keras.Input((4, 5))
+    y = layers.GroupQueryAttention(3, 2 * a, a, name="one")(x, x)
+    y = layers.Dense(b, activation="gelu", name="two")(
+        layers.LayerNormalization(name="norm")(layers.Add(name="sum")([x, y]))
+    )
+    return keras.Model(tokens, layers.Dense(3, name="last")(layers.GlobalAveragePooling1D(name="pool")(y)))
+
+
+def in_groups(a, b):
+    """More groups of four channels, and what is normalized along places alone."""
+    x = images = keras.Input((4, 4, 2))
+    x = layers.GroupNormalization(a, name="norm")(layers.Conv2D(4 * a, 1, name="one")(x))
+    x = layers.LayerNormalization(axis=[1, 2], name="places")(layers.Dense(b, name="two")(layers.ReLU(name="relu")(x)))
+    return keras.Model(images, layers.Dense(3, name="last")(layers.Flatten(name="flat")(x)))
+
+
 FREE = [dense, convolutions, residual, nested, tokens, branches, heads, normed]
+FREE += [multiplied, cardinal, queries, in_groups]
 
 
 def two_outputs(a, b):
@@ -140,10 +182,34 @@ def spread(a, b):
 
 
 def grouped(a, b):
-    """Neighbours are normalized together."""
+    """Neighbours are normalized together, in two groups."""
     x = images = keras.Input((5, 1))
     x = layers.GroupNormalization(2, name="norm")(layers.Dense(a, name="one")(x))
     x = layers.Dense(b, name="two")(layers.Flatten(name="flat")(x))
+    return keras.Model(images, layers.Dense(3, name="last")(x))
+
+
+def places(a, b):
+    """All numbers of an image are normalized together, with a gamma for each."""
+    x = images = keras.Input((2, 3, 1))
+    x = layers.LayerNormalization(axis=[1, 2, 3], name="norm")(layers.Conv2D(a, 1, name="one")(x))
+    x = layers.RMSNormalization(name="rms")(x)
+    x = layers.Dense(b, name="two")(layers.Flatten(name="flat")(x))
+    return keras.Model(images, layers.Dense(3, name="last")(x))
+
+
+def grouped_parts(a, b):
+    """A group may have units of two layers."""
+    x = images = keras.Input((5, 1))
+    x = layers.Concatenate(name="join")([layers.Dense(a, name="one")(x), layers.Dense(2, name="side")(x)])
+    x = layers.Dense(b, name="two")(layers.Flatten(name="flat")(layers.GroupNormalization(2, name="norm")(x)))
+    return keras.Model(images, layers.Dense(3, name="last")(x))
+
+
+def convolved_parts(a, b):
+    x = images = keras.Input((5, 1))
+    x = layers.Concatenate(name="join")([layers.Dense(a, name="one")(x), layers.Dense(2, name="side")(x)])
+    x = layers.Dense(b, name="two")(layers.Flatten(name="flat")(layers.Conv1D(4, 1, groups=2, name="conv")(x)))
     return keras.Model(images, layers.Dense(3, name="last")(x))
 
 
@@ -156,7 +222,8 @@ def masked(a, b):
     return keras.Model(images, layers.Dense(3, name="last")(x))
 
 
-FIXED = [two_outputs, grouped, compared, joined, spread, masked]
+FIXED = [two_outputs, compared, joined, spread, masked, grouped_parts, convolved_parts]
+COMPARED = [normalized, grouped, places]
 
 
 def built(make, *widths, seed=0):
@@ -333,16 +400,17 @@ def shuffled(model, path, seed):
     return target
 
 
-@pytest.mark.parametrize("make", [*FREE, normalized])
+@pytest.mark.parametrize("make", [*FREE, *COMPARED])
 def test_aligned_units_compute_what_they_did_and_come_back_to_their_places(make, tmp_path):
-    source = built(make, 7, 6)
+    width = 8 if make is grouped else 7
+    source = built(make, width, 6)
     wanted, before = outputs(source), weights(source)
     turned = shuffled(source, tmp_path / "a.keras", 5)
     np.testing.assert_allclose(outputs(turned), wanted, rtol=1e-4, atol=1e-5)
     moved = [not np.array_equal(a, b) for a, b in zip(before.values(), weights(turned).values(), strict=True)]
     assert sum(moved) >= min(3, len(moved) / 2)
     own, other = saved(turned, tmp_path / "turned.keras"), str(tmp_path / "own.keras")
-    back = built(make, 7, 6, seed=8)
+    back = built(make, width, 6, seed=8)
     report = tp.transfer({"own": own, "other": other}, back, mapping=ALIGN)
     for a, b in zip(before.values(), weights(back).values(), strict=True):
         assert np.array_equal(a, b)
@@ -361,7 +429,7 @@ def test_units_that_something_else_looks_at_stay_as_they_are(make, tmp_path):
 
 
 @follows("_Chooser._can_resize: give it the source's")
-@pytest.mark.parametrize("make", [*FIXED, normalized])
+@pytest.mark.parametrize("make", FIXED)
 def test_they_cannot_be_made_more(make, tmp_path):
     source = built(make, 4, 6)
     path = saved(source, tmp_path / "a.keras")
@@ -373,6 +441,90 @@ def test_they_cannot_be_made_more(make, tmp_path):
     tp.transfer(path, target, mapping=WIDEN)
     for a, b in zip(outputs(target), outputs(source), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@follows("_Chooser._can_resize: give it a multiple")
+@pytest.mark.parametrize("make", COMPARED)
+def test_what_compares_units_gets_as_many_copies_of_each(make, tmp_path):
+    source = built(make, 4, 6)
+    path = saved(source, tmp_path / "a.keras")
+    with pytest.raises(RecipeError, match="computes the same of as many copies of each unit") as caught:
+        tp.plan(path, built(make, 6, 6), mapping=WIDEN)
+    assert [p.fix for p in caught.value.problems] == ["give it a multiple of 4 units, such as 8"]
+    target = built(make, 8, 8, seed=1)
+    tp.transfer(path, target, mapping=WIDEN, strict=True)
+    np.testing.assert_allclose(outputs(target)[0], outputs(source)[0], rtol=1e-4, atol=1e-5)
+
+
+def in_four(channels, groups):
+    x = images = keras.Input((3, 2))
+    x = layers.GroupNormalization(groups, name="norm")(layers.Dense(channels, name="one")(x))
+    return keras.Model(images, layers.Dense(2, name="last")(x))
+
+
+@follows("_Chooser._has_indices: give each … numbers")
+def test_groups_keep_their_own_units_or_go_as_a_whole(tmp_path):
+    source = built(in_four, 12, 4)
+    path = saved(source, tmp_path / "a.keras")
+    kernel, bias = source.get_layer("one").get_weights()
+    sizes = np.abs(kernel.astype("float64")).sum(0).reshape(4, 3)
+    fewer, smaller = built(in_four, 6, 2, seed=1), built(in_four, 8, 4, seed=1)
+    keep = {"all": {"to": ".*", "units": {"keep": "largest"}}}
+    tp.transfer(path, fewer, mapping=keep, strict=True)
+    whole = np.sort(np.argsort(-sizes.sum(1))[:2])
+    assert np.array_equal(fewer.get_layer("one").get_weights()[0], kernel.reshape(2, 4, 3)[:, whole].reshape(2, 6))
+    tp.transfer(path, smaller, mapping=keep, strict=True)
+    each = np.sort(np.argsort(-sizes, axis=1)[:, :2], axis=1)
+    picked = np.take_along_axis(bias.reshape(4, 3), each, 1).ravel()
+    assert np.array_equal(smaller.get_layer("one").get_weights()[1], picked)
+
+    def by(numbers):
+        return {"to": ".*", "units": {"indices": {"one": numbers}}}
+
+    assert refused(path, smaller, by([0, 1, 3, 6, 7, 8, 9, 10])).fix == "give each 2 numbers of one group of 3"
+    assert refused(path, fewer, by([0, 1, 2, 3, 4, 6])).fix == "give each 3 numbers of one group of 3"
+    right = {"all": by([6, 8, 7, 0, 1, 2])}  # the third group, and the first, as if the others were not there
+    tp.transfer(path, fewer, mapping=right, strict=True)
+    parts = keras.Model(source.input, source.get_layer("norm").output)(inputs(source))
+    some = keras.Model(fewer.input, fewer.get_layer("norm").output)(inputs(source))
+    np.testing.assert_allclose(np.asarray(some), np.asarray(parts)[..., [6, 8, 7, 0, 1, 2]], rtol=1e-4, atol=1e-5)
+    neither = refused(path, built(in_four, 10, 2), {"to": ".*", "units": {"keep": "largest"}})
+    assert "norm has groups of another number and size" in neither.what and neither.fix == "give it the source's width"
+
+
+def one_kind(channels, groups, multiplier):
+    x = images = keras.Input((4, 4, 2))
+    x = layers.Conv2D(channels, 1, groups=groups, name="groups")(layers.Conv2D(channels, 1, name="two")(x))
+    x = layers.DepthwiseConv2D(1, depth_multiplier=multiplier, name="depth")(x)
+    return keras.Model(images, layers.Dense(2, name="last")(x))
+
+
+def shared_heads(queries, keys):
+    x = tokens = keras.Input((4, 6))
+    x = layers.GroupQueryAttention(2, queries, keys, name="attention")(x, x)
+    return keras.Model(tokens, layers.Dense(2, name="last")(x))
+
+
+@follows("_Chooser._differs_inside: give it …", "_Chooser._differs_inside: give the target groups")
+def test_what_belongs_together_goes_as_a_whole(tmp_path):
+    source = built(one_kind, 8, 2, 1)
+    path = saved(source, tmp_path / "a.keras")
+    found = refused(path, built(one_kind, 16, 2, 1), WIDEN["all"])
+    assert found.what.startswith("groups takes 4 channels for a group in the source and 8 in the target")
+    assert found.fix == "give it groups of 4 channels"
+    found = refused(path, built(one_kind, 8, 2, 3), WIDEN["all"])
+    assert (found.what[:47], found.fix) == (
+        "depth makes 1 channels of each channel in the s",
+        "give it depth_multiplier=1",
+    )
+    heads = built(shared_heads, 4, 2)
+    other = saved(heads, tmp_path / "b.keras")
+    found = refused(other, built(shared_heads, 9, 3), WIDEN["all"])
+    assert found.fix == "give the target groups of the source's size"
+    for file, model, target in ((path, source, (one_kind, 8, 2, 1)), (other, heads, (shared_heads, 6, 3))):
+        wide = built(*target, seed=2)
+        tp.transfer(file, wide, mapping=WIDEN, strict=True)
+        np.testing.assert_allclose(outputs(wide)[0], outputs(model)[0], rtol=1e-4, atol=1e-5)
 
 
 def test_the_order_is_the_best_one(tmp_path):
@@ -395,6 +547,33 @@ def test_the_order_is_the_best_one(tmp_path):
     for layer in target.layers:
         for weight in layer.weights:
             assert np.array_equal(np.asarray(weight), best[f"{layer.name}/{weight.name}"]), weight.path
+
+
+def test_groups_and_the_units_in_each_are_put_in_order(tmp_path):
+    """Of two groups of three, every order that leaves groups together is tried."""
+    own, other = built(grouped, 6, 3, seed=1), built(grouped, 6, 3, seed=2)
+    paths = {name: saved(m, tmp_path / f"{name}.keras") for name, m in (("own", own), ("other", other))}
+    target = built(grouped, 6, 3)
+    rule = {"to": "one|norm|two", "from": r"own:\0", "units": {"align": r"other:\0"}}
+    rest = {"to": "last", "from": r"own:\0"}
+    tp.transfer(paths, target, mapping={"all": rule, "rest": rest})
+
+    def held(model, order):
+        two = model.get_layer("two").get_weights()[0].reshape(5, 6, 3)[:, order]
+        return [w[..., order] for name in ("one", "norm") for w in model.get_layer(name).get_weights()] + [two]
+
+    theirs = held(other, list(range(6)))
+    inner = list(itertools.permutations(range(3)))
+    orders = [
+        [3 * g + i for g, part in zip(groups, pair, strict=True) for i in part]
+        for groups in itertools.permutations(range(2))
+        for pair in itertools.product(inner, inner)
+    ]
+    best = max(
+        orders, key=lambda order: sum(float((a * b).sum()) for a, b in zip(held(own, order), theirs, strict=True))
+    )
+    for a, b in zip(held(target, list(range(6))), held(own, best), strict=True):
+        assert np.array_equal(a, b)
 
 
 def test_a_plan_with_choices_survives_its_record_and_pins_them(tmp_path):

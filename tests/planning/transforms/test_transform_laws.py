@@ -107,6 +107,7 @@ CASES = {
          lambda a: a[[0, 1, 0, 2, 3, 2]] / np.array([2, 1, 2, 2, 1, 2])[:, None]),
         ({"axis": 1, "size": 2, "indices": [1], "before": 1, "after": 2, "times": 2}, ((2, 14),),
          lambda a: a[:, [0, 2, 4, 5, 6, 7, 9, 11, 12, 13]]),
+        ({"axis": 0, "size": 3, "indices": [2, 2], "each": 2, "share": True}, ((6, 1),), lambda a: a[[4, 5, 4, 5]] / 2),
     ),
     "add": ((0.5, ((2, 3),), lambda a: a + 0.5),),
     "zero": ((None, ((2, 3),), np.zeros_like),),

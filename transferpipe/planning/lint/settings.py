@@ -89,10 +89,10 @@ def compare_settings(
 def _is_resized(difference: SettingDifference, plan: Plan) -> bool:
     """Tell whether a setting says how many units there are, where a rule chooses them: heads, groups of one each."""
     chosen = [choice for choice in plan.units if choice.size != choice.count]
-    if difference.setting == "num_heads":
+    if difference.setting in ("num_heads", "num_query_heads", "num_key_value_heads"):
         return difference.target_layer in {choice.layer for choice in chosen}
-    along = {WeightName(use.weight).layer for choice in chosen for use in choice.uses if use.side == "along"}
-    return difference.setting == "groups" and difference.target_layer in along
+    changed = {WeightName(use.weight).layer for choice in chosen for use in choice.uses if use.side != "in"}
+    return difference.setting == "groups" and difference.target_layer in changed
 
 
 def _is_folded(pair: ComparedPair) -> bool:

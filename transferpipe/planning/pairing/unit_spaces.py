@@ -13,15 +13,12 @@ A layer that is not in the tables here may do anything with its inputs: the unit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field
 
+from transferpipe.planning.pairing.unit_joins import Grouping, Side, UnitJoins, UnitSpace, UnitStretch, UnitStretches
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spec import Catalog
-
-Side = Literal["out", "in", "along"]
-"""Whether a weight makes the units (a kernel's outputs), takes them, or has a number for each of them."""
 
 _CONVOLUTIONS = tuple(f"Conv{rank}D" for rank in (1, 2, 3))
 _KERNELS: Mapping[str, tuple[int, int]] = {
@@ -50,57 +47,10 @@ _BY_UNIT = frozenset(
 """Activations that compute a unit from itself alone."""
 _STATISTICS = frozenset(["gamma", "beta", "moving_mean", "moving_variance"])
 _OVER_ALL = frozenset(["LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization"])
-"""Normalizations by the mean or the norm over all units: in whatever order, but copies of some of them change it."""
-_ATTENTION = "MultiHeadAttention"
-_QUERY, _VALUE, _KEY, _OUTPUT = "query", "value", "key", "attention_output"
-
-
-@dataclass(frozen=True)
-class UnitUse:
-    """One axis of one weight that goes along the units of a space, once or, behind a Flatten, several times.
-
-    Attributes:
-        weight: the target weight.
-        axis: the axis, from the end.
-        side: what the weight has to do with the units.
-        parts: behind a Concatenate, what lies along the axis, this space among others: the place of each space, or -1
-            where it has none, and how many numbers the target has of it; empty where the axis has these units alone.
-        at: which of the parts it is.
-    """
-
-    weight: str
-    axis: int
-    side: Side
-    parts: tuple[tuple[int, int], ...] = ()
-    at: int = 0
-
-
-@dataclass(frozen=True)
-class UnitSpace:
-    """Units that belong together.
-
-    Attributes:
-        layers: the layers whose outputs they are, in their order.
-        uses: the axes of weights that go along them.
-        fixed: why they have to stay as they are; empty where they need not.
-        single: why there must be no copies of some of them; empty where there may.
-    """
-
-    layers: tuple[str, ...]
-    uses: tuple[UnitUse, ...]
-    fixed: str = ""
-    single: str = ""
-
-
-@dataclass(frozen=True)
-class _Stretch:
-    """The units of one space in an output, and how many numbers the target has there, where that must be known."""
-
-    space: int
-    width: int = 0
-
-
-_Stretches = tuple[_Stretch, ...]
+"""Normalizations by the mean or the norm over all units, or over neighbours: in whatever order, but copies of some of
+them change it. A mean is the same where there are as many copies of each."""
+_ATTENTION = ("MultiHeadAttention", "GroupedQueryAttention")
+_QUERY, _GATE, _VALUE, _KEY, _OUTPUT = "query", "gate", "value", "key", "attention_output"
 
 
 def find_unit_spaces(catalog: Catalog, network: Network) -> tuple[UnitSpace, ...]:
@@ -109,8 +59,8 @@ def find_unit_spaces(catalog: Catalog, network: Network) -> tuple[UnitSpace, ...
     for node in network.nodes:
         walk.visit(node)
     for name in network.outputs:
-        walk.fix(walk.outputs.get(name, ()), f"{name} gives an output of the model")
-    return walk.spaces()
+        walk.joins.fix(walk.outputs.get(name, ()), f"{name} gives an output of the model")
+    return tuple(walk.joins.spaces())
 
 
 @dataclass
@@ -121,16 +71,13 @@ class _SpaceWalk:
         catalog: its weights.
         network: its layers.
         outputs: the space of each node's output; of what is concatenated, several.
+        joins: the spaces.
     """
 
     catalog: Catalog
     network: Network
-    outputs: dict[str, _Stretches] = field(default_factory=dict)
-    _parents: list[int] = field(default_factory=list)
-    _reasons: dict[int, str] = field(default_factory=dict)
-    _singles: dict[int, str] = field(default_factory=dict)
-    _uses: dict[int, list[UnitUse]] = field(default_factory=dict)
-    _layers: dict[int, list[str]] = field(default_factory=dict)
+    outputs: dict[str, UnitStretches] = field(default_factory=dict)
+    joins: UnitJoins = field(default_factory=UnitJoins)
 
     def visit(self, node: Node) -> None:
         """Give the output of a node its space, and note what uses those of its inputs."""
@@ -138,12 +85,12 @@ class _SpaceWalk:
         reason = self._why_unknown(node) or self._use(node, inputs)
         if reason:
             for parts in inputs:
-                self.fix(parts, reason)
-            self.outputs[node.name] = self._new(reason)
+                self.joins.fix(parts, reason)
+            self.outputs[node.name] = self.joins.new(reason)
         if not self.network.consumers.get(node.name):
-            self.fix(self.outputs[node.name], f"{node.name} gives an output of the model")
+            self.joins.fix(self.outputs[node.name], f"{node.name} gives an output of the model")
 
-    def _use(self, node: Node, inputs: Sequence[_Stretches]) -> str:
+    def _use(self, node: Node, inputs: Sequence[UnitStretches]) -> str:
         """Note what a node does with the units of its inputs; return why that is not known, where it is not."""
         widths = {shape[-1] for shape in node.input_shapes if shape}
         if node.layer_class in _MERGES and len(widths) > 1:
@@ -152,100 +99,164 @@ class _SpaceWalk:
             return f"{node.name} puts together what is concatenated in different ways"
         weights = self._weights(node.name)
         known = self._pass_on(node, inputs, weights) or self._make_units(node, inputs, weights)
-        if not (known or self._attend(node, inputs) or self._concatenate(node, inputs)):
+        known = known or self._group(node, inputs, weights) or self._attend(node, inputs)
+        if not (known or self._concatenate(node, inputs)):
             kind = node.layer_class
+            if kind in _CONVOLUTIONS and _conv_groups(node) > 1:
+                return f"{node.name} has groups, which take parts of several layers, or other parts than its input has"
             return f"{node.name} is a {kind}, which may do anything with them" if inputs else f"{node.name} is an input"
         activation = node.settings.get("activation", "linear")
         if activation is not None and (not isinstance(activation, str) or activation not in _BY_UNIT):
-            self.fix(self.outputs[node.name], f"the activation of {node.name} may look at all of them together")
+            self.joins.fix(self.outputs[node.name], f"the activation of {node.name} may look at all of them together")
         return ""
 
-    def _pass_on(self, node: Node, inputs: Sequence[_Stretches], weights: set[str]) -> bool:
+    def _pass_on(self, node: Node, inputs: Sequence[UnitStretches], weights: set[str]) -> bool:
         """Give the output of a node the space of its inputs, if it is one that treats all units alike."""
         kind = node.layer_class
-        axes: Mapping[str, int] = {}
-        if self._normalizes(node) and weights <= _STATISTICS | {"scale"}:
-            axes = dict.fromkeys(sorted(weights), -1)
-        elif kind.startswith("DepthwiseConv") and self._multiplies_by_one(node, "kernel"):
-            axes = {"kernel": -2, "bias": -1}
-        elif weights or kind not in _PASSES_ON | _MERGES:
-            return False
         if not inputs or (len(inputs) > 1 and kind not in _MERGES):
             return False
-        for other in inputs[1:]:
-            for one, two in zip(inputs[0], other, strict=True):
-                self._join(one.space, two.space)
-        if kind in _OVER_ALL and not _is_by_unit(node):
-            for part in inputs[0]:
-                self._singles.setdefault(
-                    self._root(part.space), f"{node.name} is a {kind}, which copies of some change"
-                )
+        if kind.startswith("DepthwiseConv") and "kernel" in weights <= {"kernel", "bias"}:
+            self._multiply(node, inputs[0])
+            return True
+        axes: Mapping[str, int] = {}
+        if self._normalizes(node) and weights <= _STATISTICS | {"scale"}:
+            axes = dict.fromkeys(sorted(weights), -1) if -1 in (_normalized_axes(node) or (-1,)) else {}
+        elif weights or kind not in _PASSES_ON | _MERGES:
+            return False
+        joined = [self.joins.unite(*pair) for other in inputs[1:] for pair in zip(inputs[0], other, strict=True)]
+        if not all(joined):
+            for parts in inputs:
+                self.joins.fix(parts, f"{node.name} puts together what is grouped in different ways")
+        if kind in _OVER_ALL and _compares_units(node):
+            self._normalize(node, inputs[0])
         self._note(node, inputs[0], "along", axes)
         self.outputs[node.name] = inputs[0]
         return True
 
+    def _multiply(self, node: Node, taken: UnitStretches) -> None:
+        """Give the output of a depthwise convolution the units of its input, each with as many numbers as it makes.
+
+        Keras's output has those of a channel one behind the other.
+        """
+        times = self.catalog[f"{node.name}/kernel"].shape[-1]
+        made = tuple(UnitStretch(part.space, part.each * times, part.width * times) for part in taken)
+        self._note(node, taken, "along", {"kernel": -2})
+        self._note(node, made, "along", {"bias": -1})
+        for part in taken:
+            self.joins.keep_whole(part, f"{node.name}/kernel", -1)
+        self.outputs[node.name] = made
+
+    def _normalize(self, node: Node, taken: UnitStretches) -> None:
+        """Note what a normalization over several units demands of them."""
+        widths = {shape[-1] for shape in node.input_shapes if shape}
+        width, kind = (widths.pop() if len(widths) == 1 else None), node.layer_class
+        groups = _groups(node)
+        if kind == "UnitNormalization" or len(taken) > 1 or width is None:
+            if groups > 1:
+                self.joins.fix(taken, f"{node.name} is a {kind}, whose groups may have neighbours of different layers")
+            self.joins.forbid_copies(taken, f"{node.name} is a {kind}, which copies of some change")
+        elif width % groups:
+            self.joins.fix(taken, f"{node.name} has {groups} groups for {width} units")
+        else:
+            self.joins.group(taken[0], Grouping(node.name, kind, groups, width // groups))
+
     def _normalizes(self, node: Node) -> bool:
-        """Tell whether a node is a normalization along the last axis that does not care for the order of the units."""
-        if node.layer_class == "GroupNormalization" and not (_groups(node) == 1 or _is_by_unit(node)):
-            return False  # neighbours are one group
+        """Tell whether a node is a normalization along the last axis, or along others alone."""
+        if node.layer_class == "GroupNormalization" and _groups(node) < 1:
+            return False
+        if node.layer_class == "LayerNormalization":
+            axes = _normalized_axes(node)
+            return axes is not None and (-1 not in axes or axes[-1] == -1)
         return node.layer_class in _OVER_ALL | {"BatchNormalization"} and _is_last_axis(node)
 
-    def _make_units(self, node: Node, inputs: Sequence[_Stretches], weights: set[str]) -> bool:
+    def _make_units(self, node: Node, inputs: Sequence[UnitStretches], weights: set[str]) -> bool:
         """Give the output of a node a space of its own, if it is one that makes units of those that it takes."""
         kind = node.layer_class
-        if kind in _KERNELS and "kernel" in weights <= {"kernel", "bias"}:
+        along: Mapping[str, int] = {}
+        within: Mapping[str, int] = {}
+        if kind in _KERNELS and "kernel" in weights <= {"kernel", "bias"} and _conv_groups(node) == 1:
             taken, made = _KERNELS[kind]
-            axes, along, within = {"kernel": made, "bias": -1}, {}, {"kernel": taken}
-        elif kind.startswith("SeparableConv") and self._multiplies_by_one(node, "depthwise_kernel"):
-            axes, along, within = (
-                {"pointwise_kernel": -1, "bias": -1},
-                {"depthwise_kernel": -2},
-                {"pointwise_kernel": -2},
-            )
+            axes, within = {"kernel": made, "bias": -1}, {"kernel": taken}
+        elif kind.startswith("SeparableConv") and {"depthwise_kernel", "pointwise_kernel"} <= weights:
+            axes, along = {"pointwise_kernel": -1, "bias": -1}, {"depthwise_kernel": -2}
         elif kind == "Embedding" and weights == {"embeddings"}:
-            axes, along, within = {"embeddings": -1}, {}, {}
+            axes = {"embeddings": -1}
         else:
             return False
-        space = self.outputs[node.name] = self._new()
-        self._layers[space[0].space].append(node.name)
+        space = self.outputs[node.name] = self.joins.new()
+        self.joins.name(space[0], node.name)
         self._note(node, space, "out", axes)
         for before in inputs:
             self._note(node, before, "along", along)
             self._note(node, before, "in", within)
+            if along:
+                times = self.catalog[f"{node.name}/depthwise_kernel"].shape[-1]
+                between = tuple(UnitStretch(p.space, p.each * times, p.width * times) for p in before)
+                self._note(node, between, "in", {"pointwise_kernel": -2})
+                for part in before:
+                    self.joins.keep_whole(part, f"{node.name}/depthwise_kernel", -1)
         return True
 
-    def _attend(self, node: Node, inputs: Sequence[_Stretches]) -> bool:
-        """Give the heads of an attention a space of their own, and another to its output."""
-        projections = (_QUERY, _VALUE, _KEY)
-        if node.layer_class != _ATTENTION or f"{node.name}/{_OUTPUT}/kernel" not in self.catalog or not inputs:
+    def _group(self, node: Node, inputs: Sequence[UnitStretches], weights: set[str]) -> bool:
+        """Give the output of a convolution with groups a space whose units are these, and join it with its input's.
+
+        A group takes its part of the input as a whole, and makes its part of the output of it: groups may change their
+        places, be left out or be repeated, together with what they take (the cardinality of arXiv:1611.05431).
+        """
+        groups = _conv_groups(node)
+        if groups < 2 or node.layer_class not in _CONVOLUTIONS or not "kernel" in weights <= {"kernel", "bias"}:
+            return False
+        if len(inputs) != 1 or len(inputs[0]) != 1:
+            return False
+        *_, width, made = self.catalog[f"{node.name}/kernel"].shape
+        space = self.joins.new()[0]
+        out = UnitStretch(space.space, made // groups)
+        if made % groups or not self.joins.unite(inputs[0][0], UnitStretch(space.space, width)):
+            return False
+        self.joins.name(space, node.name)
+        self._note(node, (out,), "out", {"kernel": -1, "bias": -1})
+        self.joins.keep_whole(space, f"{node.name}/kernel", -2)
+        self.outputs[node.name] = (out,)
+        return True
+
+    def _attend(self, node: Node, inputs: Sequence[UnitStretches]) -> bool:
+        """Give the heads of an attention a space of their own, and another to its output.
+
+        Of grouped queries, a head of keys and values is a unit, with all queries that share it.
+        """
+        names = {part: f"{node.name}/{part}/kernel" for part in (_QUERY, _KEY, _VALUE, _OUTPUT)}
+        if node.layer_class not in _ATTENTION or not inputs or any(n not in self.catalog for n in names.values()):
             return False
         # Keras calls it with query, value and key, which is the value if it is left out; a mask may be a third input.
         same = len(set(inputs)) == 1
-        if not same and len(inputs) != 2:
+        queries, keys = (self.catalog[names[part]].shape[-2] for part in (_QUERY, _KEY))
+        if (not same and len(inputs) != 2) or queries % keys:
             return False
-        taken = dict(zip(projections, (inputs[0], inputs[-1], inputs[-1]), strict=True))
-        heads = self._new()
-        self._layers[heads[0].space].append(node.name)
-        for projection in projections:
-            self._note(node, heads, "out", {f"{projection}/kernel": -2, f"{projection}/bias": -2})
-            self._note(node, taken[projection], "in", {f"{projection}/kernel": -3})
-        self._note(node, heads, "in", {f"{_OUTPUT}/kernel": -3})
-        made = self.outputs[node.name] = self._new()
-        self._layers[made[0].space].append(f"{node.name}/{_OUTPUT}")
-        self._note(node, made, "out", {f"{_OUTPUT}/kernel": -1, f"{_OUTPUT}/bias": -1})
+        taken = {_QUERY: inputs[0], _GATE: inputs[0], _VALUE: inputs[-1], _KEY: inputs[-1]}
+        (heads,) = self.joins.new()
+        asking = UnitStretch(heads.space, queries // keys)
+        self.joins.name(heads, node.name)
+        for part, before in taken.items():
+            made = asking if part in (_QUERY, _GATE) else heads
+            self._note(node, (made,), "out", {f"{part}/kernel": -2, f"{part}/bias": -2})
+            self._note(node, before, "in", {f"{part}/kernel": -3})
+        self._note(node, (asking,), "in", {f"{_OUTPUT}/kernel": -3})
+        output = self.outputs[node.name] = self.joins.new()
+        self.joins.name(output[0], f"{node.name}/{_OUTPUT}")
+        self._note(node, output, "out", {f"{_OUTPUT}/kernel": -1, f"{_OUTPUT}/bias": -1})
         return True
 
-    def _concatenate(self, node: Node, inputs: Sequence[_Stretches]) -> bool:
+    def _concatenate(self, node: Node, inputs: Sequence[UnitStretches]) -> bool:
         """Give the output of a node the spaces of all its inputs, one behind the other, if it puts them together so."""
         shapes = node.input_shapes
         if node.layer_class != "Concatenate" or not _is_last_axis(node) or len(shapes) != len(inputs) or not inputs:
             return False
-        parts: list[_Stretch] = []
+        parts: list[UnitStretch] = []
         for shape, taken in zip(shapes, inputs, strict=True):
             width = shape[-1] if shape else None
             if width is None or (len(taken) > 1 and sum(p.width for p in taken) != width):
                 return False
-            parts += taken if len(taken) > 1 else [_Stretch(taken[0].space, width)]
+            parts += taken if len(taken) > 1 else [taken[0]._replace(width=width)]
         self.outputs[node.name] = tuple(parts)
         return True
 
@@ -256,8 +267,6 @@ class _SpaceWalk:
             return f"{node.name} is called {node.calls} times"
         if settings.get("data_format") == "channels_first":
             return f"{node.name} has its channels first"
-        if settings.get("groups", 1) not in (1, None) and node.layer_class not in _OVER_ALL:
-            return f"{node.name} has groups"
         if settings.get("arguments"):
             return f"{node.name} is an operation with arguments of its own"
         below = self.catalog.layers.get(node.name, ())
@@ -268,61 +277,19 @@ class _SpaceWalk:
     def _weights(self, layer: str) -> set[str]:
         return {WeightName(name).own for name in self.catalog.layers.get(layer, ()) if WeightName(name).layer == layer}
 
-    def _multiplies_by_one(self, node: Node, kernel: str) -> bool:
-        name = f"{node.name}/{kernel}"
-        return name in self.catalog and self.catalog[name].shape[-1] == 1
+    def _note(self, node: Node, parts: UnitStretches, side: Side, axes: Mapping[str, int]) -> None:
+        names = [(f"{node.name}/{own}", axis) for own, axis in axes.items()]
+        self.joins.use(parts, side, [(name, axis) for name, axis in names if name in self.catalog])
 
-    def _note(self, node: Node, parts: _Stretches, side: Side, axes: Mapping[str, int]) -> None:
-        names = {own: f"{node.name}/{own}" for own in axes}
-        whole = tuple((part.space, part.width) for part in parts) if len(parts) > 1 else ()
-        for at, part in enumerate(parts):
-            found = [
-                UnitUse(names[own], axis, side, whole, at) for own, axis in axes.items() if names[own] in self.catalog
-            ]
-            self._uses[self._root(part.space)] += found
 
-    def _new(self, reason: str = "") -> _Stretches:
-        space = len(self._parents)
-        self._parents.append(space)
-        self._uses[space], self._layers[space] = [], []
-        self.fix((_Stretch(space),), reason)
-        return (_Stretch(space),)
-
-    def fix(self, parts: _Stretches, reason: str) -> None:
-        """Note why the units of an output have to stay as they are, unless a reason is known already."""
-        for part in parts if reason else ():
-            self._reasons.setdefault(self._root(part.space), reason)
-
-    def _root(self, space: int) -> int:
-        while self._parents[space] != space:
-            self._parents[space] = space = self._parents[self._parents[space]]
-        return space
-
-    def _join(self, one: int, other: int) -> None:
-        first, second = sorted((self._root(one), self._root(other)))
-        if first != second:
-            self._parents[second] = first
-            self._uses[first] += self._uses.pop(second)
-            self._layers[first] += self._layers.pop(second)
-            for reasons in (self._reasons, self._singles):
-                if second in reasons:
-                    reasons.setdefault(first, reasons.pop(second))
-
-    def spaces(self) -> tuple[UnitSpace, ...]:
-        """Return what was found."""
-        found = [(space, uses) for space, uses in sorted(self._uses.items()) if uses]
-        places = {space: place for place, (space, _) in enumerate(found)}
-
-        def placed(use: UnitUse) -> UnitUse:
-            parts = tuple((places.get(self._root(space), -1), width) for space, width in use.parts)
-            return replace(use, parts=parts) if parts else use
-
-        return tuple(
-            UnitSpace(
-                tuple(self._layers[s]), tuple(map(placed, uses)), self._reasons.get(s, ""), self._singles.get(s, "")
-            )
-            for s, uses in found
-        )
+def _normalized_axes(node: Node) -> tuple[int, ...] | None:
+    """Return the axes along which a LayerNormalization works, from the end; None where they are not known."""
+    axis = node.settings.get("axis", -1) if node.layer_class == "LayerNormalization" else -1
+    axes = axis if isinstance(axis, list | tuple) else [axis]
+    ranks = {len(shape) for shape in node.input_shapes}
+    if not axes or not all(type(a) is int for a in axes) or (max(axes) >= 0 and len(ranks) != 1):
+        return None
+    return tuple(a if a < 0 else a - max(ranks) for a in axes)
 
 
 def _is_last_axis(node: Node) -> bool:
@@ -332,12 +299,22 @@ def _is_last_axis(node: Node) -> bool:
     return axis == -1 or (isinstance(axis, int) and ranks == {axis + 1})
 
 
-def _groups(node: Node) -> Any:
-    return node.settings.get("groups", 32)
+def _conv_groups(node: Node) -> int:
+    groups = node.settings.get("groups", 1)
+    return groups if isinstance(groups, int) else 1
 
 
-def _is_by_unit(node: Node) -> bool:
-    """Tell whether a normalization has a group for each unit, so that it computes each from itself alone."""
-    if node.layer_class != "GroupNormalization":
-        return False
-    return _groups(node) == -1 or _groups(node) in {shape[-1] for shape in node.input_shapes if shape}
+def _groups(node: Node) -> int:
+    """Return how many groups of units a normalization has; 1 where it compares all of them."""
+    groups = node.settings.get("groups", 32) if node.layer_class == "GroupNormalization" else 1
+    widths = {shape[-1] for shape in node.input_shapes if shape}
+    if groups == -1 and len(widths) == 1:
+        groups = next(iter(widths))
+    return groups if isinstance(groups, int) else 0
+
+
+def _compares_units(node: Node) -> bool:
+    """Tell whether a normalization computes a unit from others too: not if each is its own group, or all by itself."""
+    if node.layer_class == "GroupNormalization":
+        return node.settings.get("groups", 32) != -1 and _groups(node) not in {s[-1] for s in node.input_shapes if s}
+    return node.layer_class in _OVER_ALL and -1 in (_normalized_axes(node) or (-1,))

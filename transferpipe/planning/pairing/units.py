@@ -16,7 +16,8 @@ from transferpipe.planning.claims import Unit
 from transferpipe.planning.model import AssignedEntry, ChosenUse, SourceRef, UnitChoice
 from transferpipe.planning.pairing.rules import pair_rule
 from transferpipe.planning.pairing.taken import Pairing, Taken
-from transferpipe.planning.pairing.unit_spaces import UnitSpace, find_unit_spaces
+from transferpipe.planning.pairing.unit_joins import Grouping, UnitSpace
+from transferpipe.planning.pairing.unit_spaces import find_unit_spaces
 from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.transforms import TransformError, infer
 from transferpipe.recipe.model import Rule, RuleUnits
@@ -64,6 +65,8 @@ def _with_steps(weight: str, taken: Sequence[Taken], choices: Sequence[UnitChoic
                 step["share"] = True
             if use.before or use.behind:
                 step |= {"before": use.before, "after": use.behind, "times": use.times}
+            if use.each > 1:
+                step["each"] = use.each
             steps.append({"units": step})
         result.append(dataclasses.replace(item, own=tuple(steps)))
     return result
@@ -107,8 +110,8 @@ class _Chooser:
         for use in space.uses:
             if use.side == "out" and use.weight in self.found:
                 shape = self._shape(self._entry(self.found[use.weight][place]))
-                here |= {shape[use.axis]} if len(shape) >= -use.axis else set()
-                there.add(self.pairing.target[use.weight].shape[use.axis])
+                here |= {shape[use.axis] // use.each} if len(shape) >= -use.axis else set()
+                there.add(self.pairing.target[use.weight].shape[use.axis] // use.each)
         return here, there
 
     def resize(self, spaces: Sequence[UnitSpace]) -> Iterator[UnitChoice]:
@@ -121,16 +124,74 @@ class _Chooser:
         sizes: dict[int, tuple[int, int]] = {}
         for place, space in enumerate(spaces):
             here, there = self._widths(space, 0)
-            if len(here) == 1 and here != there and len(there) == 1 and self._can_resize(space, max(here), max(there)):
+            if self._differs_inside(space, here) or here == there or len(there) != 1:
+                continue
+            if len(here) == 1 and self._can_resize(space, max(here), max(there)):
                 sizes[place] = max(here), max(there)
         for place in sizes:
             yield self._choice(spaces[place], 0, sizes[place], sizes)
+
+    def _differs_inside(self, space: UnitSpace, here: set[int]) -> bool:
+        """Tell whether the source has other numbers in a unit than the target, which nothing here can change."""
+        differ = len(here) > 1 and any(use.each > 1 for use in space.uses)
+        if differ:
+            what = f"the source has {listed(sorted(map(str, here)), 3)} of them, counted in groups of the target's size"
+            self._note(f"{' + '.join(space.layers)}: {what}", "give the target groups of the source's size")
+        for weight, axis in space.wholes:
+            layer, target = WeightName(weight).layer, self.pairing.target[weight].shape
+            shape = self._shape(self._entry(self.found[weight][0])) if weight in self.found else ()
+            if len(shape) == len(target) and shape[axis] != target[axis]:
+                differ, word = True, "takes" if axis == -2 else "makes"
+                of = "for a group" if axis == -2 else "of each channel"
+                what = f"{layer} {word} {shape[axis]} channels {of} in the source and {target[axis]} in the target"
+                way = f"groups of {shape[axis]} channels" if axis == -2 else f"depth_multiplier={shape[axis]}"
+                self._note(f"{what}, which cannot be changed: what belongs together goes as a whole", f"give it {way}")
+        return differ
+
+    def _bands(self, space: UnitSpace, place: int, size: int) -> tuple[int, ...] | Grouping:
+        """Return how many groups of neighbours that go together a space has in the source, and in the target.
+
+        The groups of a normalization are as many on both sides, or as large; returned is the one whose are neither.
+
+        Args:
+            space: the space.
+            place: the entry of `from`.
+            size: how many units the source has.
+        """
+        found: set[tuple[int, ...]] = set()
+        for grouping in space.groupings:
+            here, each = self._groups_in_source(grouping, place), grouping.each
+            width, rest = divmod(size * each, here)
+            as_large = width == grouping.width
+            if as_large and each % width == 0:
+                continue  # a unit has whole groups
+            if rest or width % each or grouping.width % each or not (as_large or here == grouping.groups):
+                return grouping
+            found.add((here, grouping.groups))
+        # All units stay compared with all others where there is the same of each, or where none has a copy.
+        if len(found) > 1 and (self.units.method != "widen" or all(a == b for a, b in found)):
+            found.discard((1, 1))
+        return space.groupings[-1] if len(found) > 1 else found.pop() if found else ()
+
+    def _groups_in_source(self, grouping: Grouping, place: int) -> int:
+        """Return how many groups a normalization has in an entry's source; as many as here where that is not told."""
+        names = [f"{grouping.layer}/{own}" for own in ("gamma", "beta")]
+        taken = next((self.found[name][place] for name in names if name in self.found), None)
+        network = self.pairing.sources[taken.source].network if taken else None
+        node = network.by_name.get(WeightName(taken.names[0]).layer) if taken and network else None
+        stated = node.settings.get("groups", 32) if node and node.layer_class == grouping.layer_class else None
+        is_known = grouping.layer_class == "GroupNormalization" and isinstance(stated, int) and stated > 0
+        return stated if is_known and stated else grouping.groups
 
     def _can_resize(self, space: UnitSpace, size: int, count: int) -> bool:
         name = " + ".join(space.layers)
         widths = f"{name} has {size} units in the source and {count} in the target"
         missing = [use.weight for use in space.uses if use.weight not in self.found]
+        found = self._bands(space, 0, size)
+        bands = () if isinstance(found, Grouping) else found
         reason = space.fixed or (space.single if self.units.method == "widen" else "")
+        if isinstance(found, Grouping):
+            reason = reason or f"{found.layer} has groups of another number and size, or others than its neighbours"
         if reason:
             self._note(f"{widths}, which cannot be changed: {reason}", "give it the source's width")
         elif missing:
@@ -140,13 +201,17 @@ class _Chooser:
             self._note(f"{widths}: widen makes it no narrower", "write units: {keep: largest}")
         elif self.units.method != "widen" and count > size:
             self._note(f"{widths}: choosing makes it no wider", "write units: {widen: copies}")
+        elif self.units.method == "widen" and bands and len(set(bands)) == 1 and count % size:
+            layer = space.groupings[0]
+            what = f"{layer.layer} is a {layer.layer_class}, which computes the same of as many copies of each unit"
+            self._note(f"{widths}: {what}", f"give it a multiple of {size} units, such as {2 * size}")
         else:
-            return self.units.method != "indices" or self._has_indices(space, size, count, widths)
+            return self.units.method != "indices" or self._has_indices(space, (size, count), widths, bands)
         return False
 
-    def _has_indices(self, space: UnitSpace, size: int, count: int, widths: str) -> bool:
+    def _has_indices(self, space: UnitSpace, sizes: tuple[int, int], widths: str, bands: Sequence[int]) -> bool:
         named = [layer for layer in space.layers if layer in self.units.indices]
-        indices = self.units.indices[named[0]] if named else ()
+        indices, (size, count) = self.units.indices[named[0]] if named else (), sizes
         wrong = [index for index in indices if not 0 <= index < size]
         if not named:
             self._note(f"{widths}, and `indices` does not name it", f"add {space.layers[0]}: [...], {count} numbers")
@@ -154,7 +219,12 @@ class _Chooser:
             self._note(f"{widths}, and `indices` has {len(indices)} for it", f"give {count} numbers")
         elif wrong:
             self._note(f"{widths}, and `indices` has {wrong[0]} for it", f"use numbers from 0 to {size - 1}")
-        return bool(named) and len(indices) == count and not wrong
+        elif bands and (mixed := _mixed_group(indices, size // bands[0], count // bands[1])):
+            what = f"{mixed[0]} and {mixed[1]} are of two groups of the source, and one of the target"
+            self._note(f"{widths}: {what}", f"give each {count // bands[1]} numbers of one group of {size // bands[0]}")
+        else:
+            return True
+        return False
 
     def align(self, spaces: Sequence[UnitSpace], units: Sequence[Unit]) -> Iterator[UnitChoice]:
         """Yield a choice for each layer, or group of layers, and each entry whose units are to be put in order."""
@@ -169,7 +239,9 @@ class _Chooser:
             for space in spaces:
                 here, there = self._widths(space, place)
                 claimed = all(use.weight in self.found and use.weight in others for use in space.uses)
-                if not space.fixed and claimed and len(here) == 1 and here == there:
+                if space.fixed or not claimed or len(here) != 1 or here != there:
+                    continue
+                if not isinstance(self._bands(space, place, max(here)), Grouping):
                     count += 1
                     yield self._choice(space, place, (max(here), max(there)), {}, others)
         if not count:
@@ -210,9 +282,11 @@ class _Chooser:
                     before=sum(source for source, _ in sizes[: use.at]),
                     after=sum(source for source, _ in sizes[use.at + 1 :]),
                     behind=sum(target for _, target in sizes[use.at + 1 :]),
-                    times=use.parts[use.at][1] // widths[1] if use.parts else 1,
+                    times=use.parts[use.at][1] // (widths[1] * use.each) if use.parts else 1,
+                    each=use.each,
                 )
             )
+        bands = self._bands(space, place, widths[0])
         layer = space.layers[0]
         group = self.rule.name if len(self.rule.froms) < 2 else f"{self.rule.name}.{place}"
         named = next((self.units.indices[name] for name in space.layers if name in self.units.indices), ())
@@ -227,9 +301,20 @@ class _Chooser:
             place=place,
             norm=self.units.norm,
             indices=tuple(named) if self.units.method == "indices" else (),
+            bands=() if isinstance(bands, Grouping) else bands,
         )
 
 
 def _in_source(width: int, resized: tuple[int, int] | None) -> int:
     """Return how many numbers the source has where the target has `width`, of units of which these have so many."""
     return width // resized[1] * resized[0] if resized else width
+
+
+def _mixed_group(indices: Sequence[int], here: int, there: int) -> tuple[int, int] | None:
+    """Return two numbers that would be neighbours in a group of `there`, but are of two groups of `here`."""
+    for start in range(0, len(indices), there):
+        group = indices[start : start + there]
+        other = [index for index in group if index // here != group[0] // here]
+        if other:
+            return group[0], other[0]
+    return None

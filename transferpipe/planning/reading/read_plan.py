@@ -93,7 +93,8 @@ def _unit_choice(data: Mapping[str, Any]) -> UnitChoice:
         reference = use["reference"]
         other = entry(reference) if reference is not None else None
         uses.append(ChosenUse(**{**use, "entry": entry(use["entry"]), "reference": other}))
-    return UnitChoice(**{**data, "uses": tuple(uses), "indices": tuple(data["indices"])})
+    numbers = {key: tuple(data.get(key, ())) for key in ("indices", "bands")}
+    return UnitChoice(**{**data, "uses": tuple(uses), **numbers})
 
 
 def _source_ref(data: Mapping[str, Any]) -> SourceRef:

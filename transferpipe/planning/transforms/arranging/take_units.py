@@ -35,6 +35,7 @@ class TakeUnits(Transform):
         before: behind a Concatenate, how many numbers of other units stand before them, and stay as they are.
         after: the same behind them.
         times: how often each unit stands between those.
+        each: how many neighbouring numbers a unit has.
     """
 
     axis: int
@@ -46,10 +47,11 @@ class TakeUnits(Transform):
     before: int = 0
     after: int = 0
     times: int = 1
+    each: int = 1
     name: ClassVar[str] = "units"
     arguments: ClassVar[tuple[str, ...]] = (
         *("axis", "size", "count", "indices", "share", "of"),
-        *("before", "after", "times"),
+        *("before", "after", "times", "each"),
     )
 
     @classmethod
@@ -62,19 +64,22 @@ class TakeUnits(Transform):
         before = parse_integer("before of units", given.get("before", 0), _EXAMPLE)
         after = parse_integer("after of units", given.get("after", 0), _EXAMPLE)
         times = parse_integer("times of units", given.get("times", 1), _EXAMPLE)
+        each = parse_integer("each of units", given.get("each", 1), _EXAMPLE)
         if "of" in given and "indices" not in given:
             count = parse_integer("count of units", given.get("count"), _EXAMPLE)
-            return cls(axis, size, count, None, share, str(given["of"]), before, after, times)
+            return cls(axis, size, count, None, share, str(given["of"]), before, after, times, each)
         indices = parse_integers("the indices of units", given.get("indices"), _EXAMPLE)
         wrong = next((index for index in indices if not 0 <= index < size), None)
-        if not indices or wrong is not None or min(before, after, times - 1) < 0:
+        if not indices or wrong is not None or min(before, after, times - 1, each - 1) < 0:
             what = f"index {wrong} is not one of {size} units" if wrong is not None else "there are no indices"
-            what = what if wrong is not None or not indices else "before and after are at least 0, times at least 1"
+            least = "before and after are at least 0, times and each at least 1"
+            what = what if wrong is not None or not indices else least
             raise TransformError(f"units: {what}", f"write {_EXAMPLE}, with indices from 0 to the size less 1")
-        return cls(axis, size, len(indices), indices, share, "", before, after, times)
+        return cls(axis, size, len(indices), indices, share, "", before, after, times, each)
 
     def __str__(self) -> str:
         share = ", shared" * self.share
+        share += f", {self.each} numbers each" * (self.each > 1)
         if self.before or self.after:
             share += f", behind {self.before} and before {self.after} others"
         if self.indices is None:
@@ -85,7 +90,8 @@ class TakeUnits(Transform):
     def _widths(self) -> tuple[int, int]:
         """How many numbers of an axis belong together, before and afterwards."""
         others = self.before + self.after
-        return others + self.times * self.size, others + self.times * self.count
+        times = self.times * self.each
+        return others + times * self.size, others + times * self.count
 
     def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """See `Transform`."""
@@ -111,12 +117,13 @@ class TakeUnits(Transform):
         rounds = array.shape[axis] // width
         whole = array.reshape(*head, rounds, width, *tail)
         before, units, after = np.split(whole, [self.before, width - self.after], axis + 1)
-        taken = units.reshape(*head, rounds, self.times, self.size, *tail).take(self.indices, axis + 2)
+        apart = units.reshape(*head, rounds, self.times, self.size, self.each, *tail)
+        taken = apart.take(self.indices, axis + 2)
         if self.share:
             copies = np.bincount(self.indices, minlength=self.size)[list(self.indices)]
-            copies = copies.reshape(-1, *[1] * (array.ndim - axis - 1))
+            copies = copies.reshape(-1, *[1] * (array.ndim - axis))
             taken = np.divide(taken, copies, dtype=np.float64).astype(numpy_dtype(array.dtype.name))
-        taken = taken.reshape(*head, rounds, self.times * self.count, *tail)
+        taken = taken.reshape(*head, rounds, self.times * self.count * self.each, *tail)
         if self.before or self.after:
             taken = np.concatenate([before, taken, after], axis + 1)
         return taken.reshape(*head, rounds * becomes, *tail)
