@@ -1,4 +1,4 @@
-"""Measure: ``python -m tests.reliability.run [--long] [--seed N] [--only NAME …] [--json] [--write-table]``."""
+"""Measure: ``python -m tests.reliability.run [--long] [--seed N] [--only NAME …] [--readers NAME …] [--json] [--write-table]``."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cases", type=int, help="so many of each part")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=None)
+    parser.add_argument("--readers", nargs="+", choices=structures.READERS, help="those of `structures`, and no others")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     parser.add_argument(
         "--write-table", action="store_true", help=f"write {TABLE.name}; rows that were not measured stay"
@@ -71,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
                     print(*(f"    {example}\n" for example in row["examples"]), sep="", end="", flush=True)
             rows += measured
             if options.write_table:
-                write_table(measured)
+                write_table(measured, is_part=bool(options.readers))
     if options.json:
         print(json.dumps(rows))
     return int(any(row["bad"] for row in rows))
@@ -82,18 +83,25 @@ def _rows_of(name: str, options: argparse.Namespace, folder: Path) -> Iterator[d
     most = options.cases or (chosen.long if options.long else chosen.short)
     folder.mkdir()
     started = time.monotonic()
-    for row in chosen.measure(folder, most, random.Random(f"{options.seed} {name}")):
+    measure = chosen.measure
+    if name == "structures" and options.readers:
+        measure = partial(structures.measure_structures, readers=options.readers)
+    for row in measure(folder, most, random.Random(f"{options.seed} {name}")):
         took, started = time.monotonic() - started, time.monotonic()
         yield {**row.as_data(), "group": name, "seed": options.seed, "seconds": round(took, 1)}
 
 
-def write_table(rows: list[dict]) -> None:
-    """Write the page, and beside it, in a comment, the rows that it is made of."""
+def write_table(rows: list[dict], is_part: bool = False) -> None:
+    """Write the page, and beside it, in a comment, the rows that it is made of.
+
+    What was measured takes the place of rows of its name, and where all of a group was, of all rows of the group.
+    """
     text = TABLE.read_text(encoding="utf-8") if TABLE.exists() else ""
     kept = json.loads(text.rpartition("<!-- ")[2].removesuffix(" -->\n")) if text else []
-    groups = {row["group"] for row in rows}
-    rows = [row for row in kept if row["group"] not in groups] + rows
-    rows.sort(key=lambda row: list(MEASUREMENTS).index(row["group"]))
+    new = {row["name"]: row for row in rows}
+    groups = set() if is_part else {row["group"] for row in rows}
+    stay = [new.pop(row["name"], row) for row in kept if row["group"] not in groups]
+    rows = sorted([*stay, *new.values()], key=lambda row: list(MEASUREMENTS).index(row["group"]))
     python = f"Python {platform.python_version()}, {platform.system()}"
     lines = [
         "# What was killed, refused, damaged or done at the same time, and what came of it",
