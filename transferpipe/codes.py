@@ -120,6 +120,15 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "Exchange the sources of these layers as the warning says, in explicit rules (`to`, `from`). If the "
             "networks really differ there, `allow` the code.",
         ),
+        "crossed-places": WarningKind(
+            "A `.weights.h5` of Keras before 3.8 notes no names of layers, only classes and numbers, by which Keras "
+            "loads them. A rule takes a layer whose number is the target's name, and which Keras would load "
+            "elsewhere.",
+            "mapping.all: old.weights.h5 notes no names of layers, and dense_1/kernel is only called so by class and "
+            "number: Keras would load dense/kernel into dense_1/kernel; pair these layers with `pair: order`, or write "
+            "`from`",
+            "Pair the layers by order, or write which layer of the file is meant.",
+        ),
         "duplicate-weights": WarningKind(
             "Two layers of the source hold the same values to the last bit, though they lie in different places. "
             "Training never leads there: one was written over the other. Tied embeddings, tensors that share "

@@ -20,6 +20,7 @@ from transferpipe.packages import is_installed, missing_package
 from transferpipe.planning.advice.warned import refuse_warnings
 from transferpipe.planning.layouts.export import plan_export
 from transferpipe.planning.model import Exported, PlanWarning
+from transferpipe.planning.pairing.places import UNNAMED_FORMATS, call_by_places, warn_of_places
 from transferpipe.planning.planner import make_plan
 from transferpipe.planning.reading.groups import fill_groups
 from transferpipe.planning.reading.inputs import pin_inputs
@@ -30,6 +31,8 @@ from transferpipe.save.learned_state import plan_state, states_taken
 from transferpipe.save.optimizer_state import plan_optimizer
 from transferpipe.values.choices import pin_files
 from transferpipe.values.layout import has_dots
+from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.spec import Catalog
 
 
 def prepare(recipe: Recipe, trusted: Collection[str] = ()) -> Prepared:
@@ -60,6 +63,7 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
     Raises:
         RecipeError: the plan cannot be made, is not the expected one, or has warnings that the recipe refuses.
     """
+    opened, unnamed = _call_by_places(opened)
     recipe = pin_inputs(fill_groups(recipe, opened.target.structure.catalog.expanded))
     if recipe.reverse:
         recipe, opened = turn_back(recipe, opened)
@@ -68,6 +72,7 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
         recipe, opened, tensors = take_after(recipe, opened)
     sources = {alias: source.catalog for alias, source in opened.sources.items()}
     plan = make_plan(recipe, sources, opened.target.structure, opened.labels, opened.layouts)
+    crossed = warn_of_places(plan.assignments, unnamed, opened.target.structure.catalog) if unnamed else ()
     plan = pin_files(plan, lambda name: opened.target.structure.catalog[name].shape)
     plan = judge_freezing(plan, opened.target)
     plan = replace(plan, optimizer=plan_optimizer(recipe, plan, opened.target, opened.sources, saves))
@@ -76,7 +81,7 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
         plan = replace(plan, upgraded=opened.target.notes)
     if isinstance(opened.target, FileTarget) and (states := states_taken(plan, opened.sources)):
         opened = replace(opened, target=replace(opened.target, learned=states))
-    plan = replace(plan, warnings=(*opened.warnings, *plan.warnings, *_not_reloaded(recipe)))
+    plan = replace(plan, warnings=(*opened.warnings, *plan.warnings, *crossed, *_not_reloaded(recipe)))
     if saves:
         plan = replace(plan, save_tensors=tensors or _tensors(recipe.save, opened.target))
         check_kept(plan, opened.target)
@@ -89,6 +94,18 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
         _check_formats(recipe, opened)
     refuse_warnings(recipe, plan.warnings, RecipeError)
     return Prepared(recipe, opened, plan)
+
+
+def _call_by_places(opened: Opened) -> tuple[Opened, dict[str, Catalog]]:
+    """Return what is opened with the names of the target for files that note none, and these files' catalogs."""
+    sources, unnamed = dict(opened.sources), {}
+    for alias, source in opened.sources.items():
+        if isinstance(source, FileSource) and source.format in UNNAMED_FORMATS and opened.target.groups:
+            noted = source.config is not None or any(group.name for group in source.groups)
+            catalog = source.catalog if noted else call_by_places(source.catalog, opened.target.structure.catalog)
+            if catalog is not source.catalog:
+                sources[alias], unnamed[alias] = replace(source, catalog=catalog), catalog
+    return (replace(opened, sources=sources) if unnamed else opened), unnamed
 
 
 def _check_installed(recipe: Recipe) -> None:

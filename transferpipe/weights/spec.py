@@ -128,6 +128,8 @@ class Catalog:
         doubles: the second names of weights, in Keras's order.
         operands: the names of those that are no weights but say how something is computed, such as shapes and axes.
         file_names: the names by which the file calls weights, where it calls them otherwise, with those of here.
+        called: names by which another model calls weights that Keras would save at the same places, with those of here:
+            of files that note no names of layers.
         assumed: what the reader took for granted where the file does not say it, in sentences.
         reordered: weights whose rows lie in another order than in their model, with the order in a phrase.
 
@@ -143,6 +145,7 @@ class Catalog:
     doubles: tuple[Double, ...] = field(default=(), repr=False, compare=False)
     operands: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     file_names: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    called: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     assumed: tuple[str, ...] = field(default=(), repr=False, compare=False)
     reordered: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -197,7 +200,7 @@ class Catalog:
     @cached_property
     def aliases(self) -> dict[str, str]:
         """The names of weights by their other names."""
-        return {**self.file_names, **{d.spec.name: d.name for d in self.doubles}}
+        return {**self.file_names, **self.called, **{d.spec.name: d.name for d in self.doubles}}
 
     def names_of(self, name: str) -> tuple[str, ...]:
         """Return all names of a weight in Keras's order, which is that of loading: the last place wins."""
@@ -231,13 +234,14 @@ class Catalog:
 
         A node is a layer, or a container of layers; one without weights does not appear.
         """
-        nodes: dict[str, list[str]] = {}
-        for weight in self.weights:
-            node = weight.layer
-            while node:
-                nodes.setdefault(node, []).append(weight.name)
-                node = node.rpartition("/")[0]
+        nodes = _inner_nodes((weight.name, weight.name) for weight in self.weights)
         return {n: tuple(nodes[n]) for n in sorted(nodes, key=lambda n: n.count("/"))}
+
+    @cached_property
+    def called_layers(self) -> dict[str, tuple[str, ...]]:
+        """The layers by the names of `called`, with the weights below them, where those are not in `layers`."""
+        nodes = _inner_nodes(self.called.items()) if self.called else {}
+        return {name: tuple(below) for name, below in nodes.items() if name not in self.layers}
 
     @cached_property
     def positions(self) -> dict[str, int]:
@@ -268,6 +272,17 @@ class Catalog:
     def parameters(self) -> int:
         """Elements of all values together."""
         return sum(w.size for w in self.weights)
+
+
+def _inner_nodes(names: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Return what is below every inner node of a tree of names: each of these stands for a weight."""
+    nodes: dict[str, list[str]] = {}
+    for name, weight in names:
+        node = layer_of(name)
+        while node:
+            nodes.setdefault(node, []).append(weight)
+            node = node.rpartition("/")[0]
+    return nodes
 
 
 def catalog_of(weights: Iterable[WeightSpec], label: str = "") -> Catalog:

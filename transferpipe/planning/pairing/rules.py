@@ -29,6 +29,7 @@ from transferpipe.planning.pairing.taken import (
 )
 from transferpipe.recipe.model import From, Rule
 from transferpipe.text.listing import and_more, quoted
+from transferpipe.weights.keras.layer_classes import is_made_up
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Catalog
 
@@ -80,7 +81,7 @@ class _Lacking:
 def lookups(catalog: Catalog, is_layer: bool) -> tuple[Callable[[str], bool], ...]:
     """Return what tells whether a source has the layer, or the weight, or at least the layer of a weight, of a name."""
     if is_layer:
-        return (lambda name: name in catalog.layers,)
+        return (lambda name: name in catalog.layers or name in catalog.called_layers,)
     return (lambda name: name in catalog), (lambda name: WeightName(name).layer in catalog.layers)
 
 
@@ -202,9 +203,11 @@ def _report_no_layer(wanted: WantedUnit, pairing: Pairing) -> None:
     else:
         what = f"{catalog.label} has no layer {name!r} (for {wanted.unit.name})"
         first = next(iter(catalog.layers), None)
-        fix = pairing.near(name, catalog.layers) or (
-            f"its layers begin with {first!r}; see `transferpipe inspect`" if first else "it has no layers"
-        )
+        fix = pairing.near(name, catalog.layers)
+        if not fix and first and all(is_made_up(layer) for layer in catalog.layers if "/" not in layer):
+            fix = f"its layers go by class and number, from {first!r} on: write those as `from`, or `pair: order` where"
+            fix += " both have the same layers in one order"
+        fix = fix or (f"its layers begin with {first!r}; see `transferpipe inspect`" if first else "it has no layers")
     pairing.problems.add(wanted.where, what, fix)
 
 

@@ -144,7 +144,9 @@ class WantedUnit:
     @property
     def below(self) -> tuple[str, ...] | None:
         """All weights below the source layer; the empty name means the whole source; None if there is no such layer."""
-        return self.catalog.layers.get(self.name) if self.name else tuple(self.catalog.by_name)
+        if not self.name:
+            return tuple(self.catalog.by_name)
+        return self.catalog.layers.get(self.name) or self.catalog.called_layers.get(self.name)
 
     def source_name(self, weight: str) -> str:
         """Return the source weight with the same name, seen from the unit, as the target weight `weight`."""
@@ -161,7 +163,8 @@ def take_as_keras(source: str, name: str, pairing: Pairing) -> Taken:
     catalog = pairing.sources[source]
     keras = layout_called(KERAS)
     steps, names = keras.convert(catalog[name], catalog), keras.gather(catalog[name], catalog)
-    return Taken(source, (catalog[name].name if name in catalog.file_names else name, *names[1:]), steps)
+    is_other = name in catalog.file_names or name in catalog.called
+    return Taken(source, (catalog[name].name if is_other else name, *names[1:]), steps)
 
 
 def pair_stored(weight: str, ours: str, theirs: str, catalog: Catalog, pairing: Pairing) -> str | None:

@@ -1,0 +1,56 @@
+"""Files of weights that note no names of layers: those of a target that Keras would save at the same places.
+
+Keras before 3.8 wrote `.weights.h5` files with a group for every layer by its class and number (`layers/conv2d_1`), and
+no name. It loads them by these places, so a model that would be saved at the same places tells which layer is which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from transferpipe.planning.model import Assignment, PlanWarning
+from transferpipe.weights.spec import Catalog
+
+UNNAMED_FORMATS = ("weights_h5", "weights_json")
+"""Of files that may note no names."""
+
+
+def call_by_places(source: Catalog, target: Catalog) -> Catalog:
+    """Return the catalog of a file without names, whose weights also go by the names that a target has for them.
+
+    Where one of its weights is saved elsewhere, or has another shape, nothing is changed.
+    """
+    ours = {spec.where: spec for spec in target.expanded}
+    theirs = {spec.where: spec for spec in source.expanded}
+    if {place: s.shape for place, s in theirs.items()} != {place: s.shape for place, s in ours.items()}:
+        return source
+    called = {s.name: source[theirs[place].name].name for place, s in ours.items() if s.name not in source}
+    return replace(source, called=called)
+
+
+def warn_of_places(
+    assignments: Iterable[Assignment], sources: Mapping[str, Catalog], target: Catalog
+) -> Iterator[PlanWarning]:
+    """Warn of weights that are paired by a name, where Keras would load another of the source's weights.
+
+    Args:
+        assignments: what is paired.
+        sources: the files without names, by their aliases.
+        target: what they were compared with.
+    """
+    crossed: dict[str, list[Assignment]] = {}
+    for found in assignments:
+        first = found.sources[0]
+        source = sources.get(first.source)
+        is_same = first.name == found.target and len(found.sources) == 1
+        if source is not None and is_same and source[first.name].where != target[found.target].where:
+            crossed.setdefault(found.rule, []).append(found)
+    for rule, weights in crossed.items():
+        first = weights[0].sources[0]
+        source = sources[first.source]
+        place = target[weights[0].target].where
+        there = next((s.name for s in source if s.where == place), "")
+        text = f"{source.label} notes no names of layers, and {first.name} is only called so by class and number"
+        text += f": Keras would load {there} into {weights[0].target}" * bool(there)
+        yield PlanWarning("crossed-places", rule, f"{text}; pair these layers with `pair: order`, or write `from`")
