@@ -38,11 +38,13 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "itself (`weights: null` keeps keras.applications from it).",
         ),
         "assumed": WarningKind(
-            "A file leaves something open that its values depend on, and the reader took the usual: the lora_alpha of "
-            "a layer with LoRA in a legacy `.h5` file that does not record it.",
+            "A file leaves something open that its values depend on, and the usual was taken: the lora_alpha of "
+            "a layer with LoRA in a legacy `.h5` file that does not record it, or the order of the gates where a cell "
+            "that somebody wrote in torch has all of them in one Linear.",
             "m.h5: the file does not record the lora_alpha of d/kernel: the LoRA factors were merged with lora_alpha "
             "equal to the rank, which is Keras's default",
-            "Nothing, if the default was used. Otherwise load the model in Keras and save it as `.keras`.",
+            "Nothing, if the default was used. Otherwise load the model in Keras and save it as `.keras`, or take the "
+            "gates one by one: `split` and `concat`.",
         ),
         "auto-names": WarningKind(
             "A rule names layers of a model that is built by numbers that Keras counted up (dense_1). They change with "

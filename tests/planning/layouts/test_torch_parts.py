@@ -2,12 +2,15 @@
 
 import re
 
+import numpy as np
 import pytest
 import yaml
 from torch_plans import problem, steps, taken, torch_plan
 
+import transferpipe as tp
 from transferpipe.planning.model import Adaptation
 from transferpipe.planning.reading.read_recipe import chain_of
+from transferpipe.planning.transforms import apply_chain
 
 LSTM = "lstm/cell/kernel 4x12 float32 LSTMCell\n lstm/cell/recurrent_kernel 3x12 float32 LSTMCell\n lstm/cell/bias 12 float32 LSTMCell"
 TORCH = "rnn/weight_ih_l0 12x4\n rnn/weight_hh_l0 12x3\n rnn/bias_ih_l0 12\n rnn/bias_hh_l0 12"
@@ -141,3 +144,61 @@ def test_a_foreign_name_takes_the_steps_of_a_weight_of_its_own():
     source, target = "sep/first/weight 8x1x3x3", "sep/depthwise_kernel 3x3x4x2 float32 SeparableConv2D"
     plan = torch_plan(target, source, {"r": {"to": "sep/depthwise_kernel", "from": "sep/first/weight"}})
     assert steps(plan, "sep/depthwise_kernel") == ({"reshape": [4, 2, 3, 3]}, {"transpose": [2, 3, 0, 1]})
+
+
+def test_one_linear_for_all_gates(tmp_path):
+    """Cells as tutorials write them compute what Keras's layers do."""
+    torch = pytest.importorskip("torch")
+    keras = pytest.importorskip("keras")
+
+    class Cell(torch.nn.Module):
+        def __init__(self, gates, names):
+            super().__init__()
+            self.gates, self.names = gates, names
+            setattr(self, names[0], torch.nn.Linear(4, gates * 3))
+            setattr(self, names[1], torch.nn.Linear(3, gates * 3))
+
+        def forward(self, x, h, c):
+            a, b = getattr(self, self.names[0])(x), getattr(self, self.names[1])(h)
+            if self.gates == 4:
+                i, f, g, o = (a + b).chunk(4, 1)
+                c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+                return torch.sigmoid(o) * torch.tanh(c), c
+            (ar, az, an), (br, bz, bn) = a.chunk(3, 1), b.chunk(3, 1)
+            new = torch.tanh(an + torch.sigmoid(ar + br) * bn)
+            return new + torch.sigmoid(az + bz) * (h - new), c
+
+    x = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
+    cases = [(4, ("x2h", "h2h")), (4, ("xh", "hh")), (3, ("i2h", "h2h"))]
+    for gates, names in cases:
+        cell = Cell(gates, names)
+        torch.save({f"rnn.cell.{k}": v for k, v in cell.state_dict().items()}, tmp_path / "c.pt")
+        layer = keras.layers.LSTM(3, name="out") if gates == 4 else keras.layers.GRU(3, name="out")
+        model = keras.Sequential([keras.Input((5, 4)), layer])
+        with pytest.warns(tp.TransferWarning, match=f"taken as torch's, {'i, f, g, o' if gates == 4 else 'r, z, n'}"):
+            tp.transfer(tmp_path / "c.pt", model, mapping={"r": {"to": "out", "from": "rnn/cell"}})
+        h = c = torch.zeros(2, 3)
+        for step in range(5):
+            h, c = cell(x[:, step], h, c)
+        assert np.allclose(np.asarray(model(x.numpy())), h.detach().numpy(), atol=1e-5), names
+
+
+@pytest.mark.follows("code: assumed")
+def test_gates_in_another_order_are_taken_one_by_one():
+    source = "c/x2h/weight 12x4\nc/x2h/bias 12\nc/h2h/weight 12x3\nc/h2h/bias 12"
+    warned = torch_plan(LSTM, source, {"r": {"to": "lstm", "from": "c"}}).warnings
+    assert [w.code for w in warned] == ["assumed"] and "by `split` and `concat`" in warned[0].text
+    first, rest = {"kernel": "x2h/weight", "recurrent_kernel": "h2h/weight"}, {"axis": 0, "parts": 4}
+    # The code cuts it into f, i, o, g.
+    rules = {
+        own: {"to": f"lstm/cell/{own}", "layout": "keras", "transform": [{"concat": 0}, "transpose"],
+              "from": [{"name": f"c/{name}", "transform": [{"split": {**rest, "part": part}}]} for part in (1, 0, 3, 2)]}
+        for own, name in first.items()
+    }  # fmt: skip
+    plan = torch_plan(LSTM, source, rules, unmatched="keep")
+    value = np.arange(48.0).reshape(12, 4)
+    a = next(a for a in plan.assignments if a.target == "lstm/cell/kernel")
+    parts = [apply_chain(chain_of(None, entry.steps), [value]) for entry in a.entries]
+    found = apply_chain(chain_of(None, a.transforms), parts)
+    assert np.array_equal(found, value.reshape(4, 3, 4)[[1, 0, 3, 2]].reshape(12, 4).T)
+    assert not any(w.code == "assumed" for w in plan.warnings)

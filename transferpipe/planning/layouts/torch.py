@@ -186,6 +186,7 @@ class Torch(Layout):
         yield from lint_flatten(plan, target, sources)
         yield from torch_warnings.lint_epsilons(plan, target, sources)
         yield from torch_warnings.lint_directions(plan, target, sources)
+        yield from torch_warnings.lint_fused_gates(plan, target)
         if self.resets_after:
             yield from torch_warnings.lint_reset_after(plan, target)
 

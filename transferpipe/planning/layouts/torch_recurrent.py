@@ -5,7 +5,9 @@ torch keeps the gates one above the other, Keras side by side. LSTM: torch's i, 
 torch's r, z, n are Keras's z, r, h; torch's is the kind that Keras calls ``reset_after``.
 
 Cells that somebody wrote call the gates one by one as the formulas there do: ``W_ii``, ``W_if``, ``W_hi``. A
-`torch.nn.Linear` for each is (out, in), as all are; a parameter may be either, and is not taken without a word.
+`torch.nn.Linear` for each is (out, in), as all are; a parameter may be either, and is not taken without a word. Others
+have one Linear for all gates of the input and one for those of the state (``x2h``, ``h2h``), cut with `chunk` as a rule
+into torch's order: https://github.com/emadRad/lstm-gru-pytorch and what was copied from it.
 """
 
 from __future__ import annotations
@@ -71,10 +73,22 @@ def _rows_of_biases(sources: Sequence[Shape], _: Shape) -> tuple[Any, ...]:
 _LSTM, _GRU = "ifgo", "zrn"
 _BIASES = ("bias_ih", "bias_hh")
 _NOTHING = ({"fill": NOTHING},)
+_LINEARS = (("x2h", "h2h"), ("xh", "hh"), ("i2h", "h2h"), ("ih", "hh"), ("input_to_hidden", "hidden_to_hidden"))
+
+
+def _fused(side: int, steps: Any) -> tuple[Adapted, ...]:
+    """Return a kernel that is one `torch.nn.Linear`, of the input or of the state, by the names that these have."""
+    return tuple(Adapted((f"{pair[side]}/weight",), steps) for pair in _LINEARS)
+
+
+def _fused_biases(steps: Any) -> tuple[Adapted, ...]:
+    return tuple(Adapted(tuple(f"{name}/bias" for name in pair), steps) for pair in _LINEARS)
+
+
 _SIMPLE = {
-    "kernel": _both(["weight_ih"], _TRANSPOSE, _TRANSPOSE),
-    "recurrent_kernel": _both(["weight_hh"], _TRANSPOSE, _TRANSPOSE),
-    "bias": _both(_BIASES, ("sum",), (), _NOTHING),
+    "kernel": (*_both(["weight_ih"], _TRANSPOSE, _TRANSPOSE), *_fused(0, _TRANSPOSE)),
+    "recurrent_kernel": (*_both(["weight_hh"], _TRANSPOSE, _TRANSPOSE), *_fused(1, _TRANSPOSE)),
+    "bias": (*_both(_BIASES, ("sum",), (), _NOTHING), *_fused_biases(("sum",))),
 }
 
 CELLS: Adapters = {
@@ -90,18 +104,37 @@ CELLS: Adapters = {
     },
     "SimpleRNNCell": _SIMPLE,
     "GRUCell": {
-        "kernel": (*_both(["weight_ih"], _gru_kernel, _gru_kernel_back), _gates("i", _GRU)),
-        "recurrent_kernel": (*_both(["weight_hh"], _gru_kernel, _gru_kernel_back), _gates("h", _GRU)),
+        "kernel": (
+            *_both(["weight_ih"], _gru_kernel, _gru_kernel_back),
+            _gates("i", _GRU),
+            *_fused(0, _gru_kernel),
+        ),
+        "recurrent_kernel": (
+            *_both(["weight_hh"], _gru_kernel, _gru_kernel_back),
+            _gates("h", _GRU),
+            *_fused(1, _gru_kernel),
+        ),
         "bias": (
             *_both(_BIASES, _gru_bias, partial(_gru_bias_back, 0), partial(_gru_bias_back, 1)),
             Adapted(_gate_biases(_GRU), _rows_of_biases),
             Adapted(_gate_biases(_GRU, name="b_{}"), _rows_of_biases),
+            *_fused_biases(_gru_bias),
         ),
     },
 }
 
 _FORMULAS = {"LSTMCell": _LSTM, "GRUCell": _GRU}
 _SIDES = {"kernel": "ix", "recurrent_kernel": "h"}
+
+
+def is_fused(name: str) -> bool:
+    """Tell whether a weight of a cell is a `torch.nn.Linear` that somebody gave all gates of the input or the state.
+
+    >>> is_fused("rnn/cell/x2h/weight"), is_fused("rnn/weight_ih_l0")
+    (True, False)
+    """
+    *_, module, own = ("", "", *name.split("/"))
+    return own in ("weight", "bias") and any(module in pair for pair in _LINEARS)
 
 
 def name_gates(cell: str, own_name: str, held: Collection[str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from transferpipe.planning.layouts.torch_recurrent import is_fused
 from transferpipe.planning.lint.flatten import is_along_row, rows_of
 from transferpipe.planning.lint.padding import lint_padding
 from transferpipe.planning.lint.whole_plan import where_of
@@ -24,6 +25,7 @@ _OF_TORCH, _FORGOTTEN = 1e-5, 1e-3
 """The default epsilon of torch's normalizations, and that of Keras's."""
 _BOTH = ("BatchNormalization", "GroupNormalization")
 _SAVE = "save.layout"
+_ORDERS = {"LSTMCell": "i, f, g, o", "GRUCell": "r, z, n"}
 
 
 def lint_paddings(
@@ -104,6 +106,22 @@ def lint_gates(a: Assignment, target: TargetStructure) -> Iterator[PlanWarning]:
     if named and not is_ordered and any(s.layer_class in ("GRU", "GRUCell") for s in states):
         text = f"{a.target} of a GRU takes {a.sources[0].name}, named as in torch, with its gates in torch's order"
         yield PlanWarning("gate-order", f"mapping.{a.rule}", f"{text}: set `layout: torch`, which puts them in Keras's")
+
+
+def lint_fused_gates(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
+    """Yield a warning of cells that somebody wrote with one Linear for all gates, whose order no file tells."""
+    rules: dict[str, list[Assignment]] = {}
+    for a in plan.assignments:
+        is_cell = target.catalog[a.target].layer_class in _ORDERS and WeightName(a.target).own == "kernel"
+        if a.adapter and is_cell and len(a.sources) == 1 and is_fused(a.sources[0].name):
+            rules.setdefault(a.rule, []).append(a)
+    for first, *_ in rules.values():
+        kind = str(target.catalog[first.target].layer_class)
+        text = f"{first.sources[0].name} has all gates of {first.layer} in one Linear and does not tell their order"
+        text += (
+            f": taken as torch's, {_ORDERS[kind]}; see how the cell's code cuts it. For another order, take the parts"
+        )
+        yield PlanWarning("assumed", where_of(first), f"{text} in that of Keras, by `split` and `concat`")
 
 
 def lint_epsilons(plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog]) -> Iterator[PlanWarning]:
