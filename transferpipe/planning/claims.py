@@ -54,6 +54,8 @@ def find_units(pattern: Pattern, catalog: Catalog, excepts: Sequence[Pattern] = 
         if match:
             brought.add(weight)
             units.append(Unit(match, False, (weight,) if weight not in out else ()))
+    # Last, and only what nothing has brought yet: the names that stand in the file are not those that rules are read
+    # in.
     for called in _candidates(pattern, catalog.file_name_index):
         name = catalog.file_names[called]
         match = pattern.match(called) if name not in brought else None

@@ -79,7 +79,8 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken], f
     """
     spec = fates.target.catalog[name]
     where = rule.where if rule else UNMATCHED_RULE
-    refs = tuple(_ref(fates.sources[t.source][n], t.source) for t in found for n in t.names)
+    given = ((t.source, fates.sources[t.source][name]) for t in found for name in t.names)
+    refs = tuple(SourceRef(source, w.name, w.shape, w.dtype) for source, w in given)
     merge = rule.merge if rule else None
     transforms = (*folded, *(rule.transforms_of(spec.own_name) if rule else ()))
     adapter = _adapter(found)
@@ -102,6 +103,8 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken], f
         if not fates.compares:
             fates.problems.add(where, f"{name} from {_named(refs)}: {error.what}", error.fix)
             return
+        # Where values are compared, this is a difference to be shown, and the shape of the source is what there is to
+        # show.
         fates.unfit[name], shape, dtype = error.what, refs[0].shape, refs[0].dtype
     fates.given[name] = tuple(shape)
     if shape != spec.shape and not fates.compares:
@@ -121,10 +124,6 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken], f
     fates.assignments[name] = Assignment(
         name, rule_name, refs, spec.shape, spec.dtype, dtype, merge, transforms, adapter, pair, items
     )
-
-
-def _ref(weight: WeightSpec, source: str) -> SourceRef:
-    return SourceRef(source, weight.name, weight.shape, weight.dtype)
 
 
 def _adapter(found: Sequence[Taken]) -> tuple[Adaptation, ...]:

@@ -52,11 +52,7 @@ def plan_freezing(
     # A cell holds all that its recurrent layer holds, and only the layer's own flag is recorded.
     chosen |= {holder.name for name in chosen if (holder := target.flag_keeper(name)) is not None}
     flags = frozen_flags(target, chosen)
-    return effective(target, flags, tuple(n for n in flags if not flags[n] and _was_on(target, n)))
-
-
-def _was_on(target: TargetStructure, name: str) -> bool:
-    return target.by_name[name].trainable
+    return effective(target, flags, tuple(n for n in flags if not flags[n] and target.by_name[n].trainable))
 
 
 def frozen_flags(target: TargetStructure, chosen: Collection[str]) -> dict[str, bool]:

@@ -16,6 +16,12 @@ from transferpipe.weights.name import layer_of, own_of
 UNMATCHED_RULE = "unmatched"
 """The rule name under which weights stand that no rule of the recipe claimed."""
 
+
+def place_of_rule(rule: str) -> str:
+    """Return the place in a recipe where the rule of an assignment is written, as messages name it."""
+    return UNMATCHED_RULE if rule == UNMATCHED_RULE else f"mapping.{rule}"
+
+
 FORMAT_VERSION = 3
 """Of plan.json: 2 tells a layout's transforms from the user's, and how sources were found; 3 has steps of single
 sources before the merge, and edits of more than one place."""
@@ -488,6 +494,7 @@ class Plan:
         decisive = {k: v for k, v in data.items() if k not in _NOT_DECISIVE}
         decisive["assignments"] = [_decisive(a) for a in data["assignments"]]
         text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
+        # 44 bits: plans do not meet by chance; against somebody who makes two alike they are no defence.
         # The letter keeps a digest such as 12e45 from being read as a number on a command line.
         return "p" + hashlib.sha256(text.encode()).hexdigest()[:11]
 

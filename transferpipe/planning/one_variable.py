@@ -13,7 +13,7 @@ from transferpipe.errors import Problems
 from transferpipe.planning.advice.taking_out import advise_choosing
 from transferpipe.planning.claims import Unit
 from transferpipe.planning.fates import Fates
-from transferpipe.planning.model import UNMATCHED_RULE, Assignment, PlanWarning
+from transferpipe.planning.model import UNMATCHED_RULE, Assignment, PlanWarning, place_of_rule
 from transferpipe.recipe.model import Rule
 from transferpipe.weights.spec import Catalog
 
@@ -44,7 +44,9 @@ def settle_names(
     left_out: set[tuple[str, str]] = set()
     for weight in {double.name: None for double in catalog.doubles}:
         names = catalog.names_of(weight)
-        found = [(r, u, n) for n in names for r in rules for u in claims[r.name] if n in u.weights and _pairs(r)]
+        # An order pairs positions, whatever the names are.
+        pairing = [r for r in rules if not r.keep and r.pair != "order"]
+        found = [(r, u, n) for n in names for r in pairing for u in claims[r.name] if n in u.weights]
         if len(found) < 2:
             continue
         good = [(r, n) for r, u, n in found if can_pair(r, dataclasses.replace(u, weights=(n,)))]
@@ -59,10 +61,6 @@ def settle_names(
         ]
         for rule, units in claims.items()
     }
-
-
-def _pairs(rule: Rule) -> bool:
-    return not rule.keep and rule.pair != "order"
 
 
 def unclaimed(catalog: Catalog, claimed: set[str], sources: Mapping[str, Catalog]) -> list[str]:
@@ -105,7 +103,7 @@ def put_together(
                 what = (
                     f"{lost.target} is the same variable as {given[-1].target}, which takes {given[-1].sources[0].name}"
                 )
-                yield PlanWarning("one-variable", f"mapping.{lost.rule}", f"{what}: it is not kept")
+                yield PlanWarning("one-variable", place_of_rule(lost.rule), f"{what}: it is not kept")
         elif kept:
             fates.kept[weight] = dataclasses.replace(kept[0], target=weight)
 

@@ -8,7 +8,7 @@ from functools import partial
 from math import prod
 from typing import Literal
 
-from transferpipe.errors import Problems, RecipeError, did_you_mean
+from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
 from transferpipe.planning.advice.taking_out import advise_choosing, advise_keeping
 from transferpipe.planning.claims import Unit, find_units
 from transferpipe.planning.crossings import lint_crossings
@@ -77,6 +77,7 @@ def make_plan(
     rules = _in_target_order(recipe.rules, claims, named)
     _check_disjoint(rules, claims, target.catalog, problems)
     fates = Fates(named, named_sources, problems, seed=recipe.seed)
+    # Before names are left out: a weight that is claimed by one of its names is claimed by all of them.
     claimed = close_claims({w for units in claims.values() for u in units for w in u.weights}, target.catalog)
     claims = settle_names(rules, claims, target.catalog, partial(_can_pair, pairing))
     for rule in rules:
@@ -89,6 +90,7 @@ def make_plan(
     _explain_names(recipe, sources, layouts, problems)
     freezing = plan_freezing(recipe, target, fates.assignments.keys(), problems)
     state = pair_states(recipe, target.catalog, sources, problems)
+    # Everything that is wrong at once, and before any lint: those read finished plans.
     problems.raise_as(RecipeError)
     order = list(target.catalog.by_name)
     plan = Plan(
@@ -151,14 +153,17 @@ def pair_weights(
         if rule.keep:
             fates.keep([w for u in claims[rule.name] for w in u.weights], rule.name, "from: null")
             continue
+        # A rule that finds nothing at all is a mistake; one that finds a part compares that part.
         missing = Problems()
         found = _take(rule, claims[rule.name], dataclasses.replace(pairing, problems=missing))
         if not found:
             problems.found += missing.found
         for weight, taken in found.items():
             assign(fates, rule, weight, taken.taken, taken.steps)
+    # What no other side has under its name is on one side only, which is an answer here.
     by_name = dataclasses.replace(pairing, problems=Problems())
     _settle_unmatched(recipe, fates, by_name, unclaimed(target.catalog, claimed, named_sources))
+    # Run to its end for what it does; its warnings are about plans.
     list(put_together(fates, target.catalog, sources, {rule.name: rule for rule in recipe.rules}))
     problems.raise_as(RecipeError)
     return fates
@@ -380,11 +385,14 @@ def _explain_names(
     recipe: Recipe, sources: Mapping[str, Catalog], layouts: Mapping[str, str], problems: Problems
 ) -> None:
     """Put one problem for all the names that are not in a source because its names are another framework's."""
-    missing = [p for p in problems.found if p.where == UNMATCHED_RULE or p.where.endswith(".from")]
+    kinds: dict[bool, list[Problem]] = {True: [], False: []}
+    for problem in problems.found:
+        kinds[problem.where == UNMATCHED_RULE or problem.where.endswith(".from")].append(problem)
+    missing = kinds[True]
     for alias, catalog in sources.items() if missing else ():
         layout = layout_by_names([w.where for w in catalog]) if layouts.get(alias, KERAS) == KERAS else None
         if layout is not None:
-            problems.found[:] = [p for p in problems.found if p not in missing]
+            problems.found[:] = kinds[False]
             count = f"{len(missing)} names" if len(missing) > 1 else "a name"
             first = next(iter(catalog)).name
             where = "source" if list(recipe.sources) == [SINGLE] else f"sources.{alias}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from transferpipe.errors import Problems, RecipeError
-from transferpipe.planning.model import Assignment, Plan
+from transferpipe.planning.model import Assignment, Plan, place_of_rule
 from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.transforms import Goal, Transform, fit_chain
 from transferpipe.planning.transforms.arranging.arrange import Split
@@ -42,20 +42,16 @@ def reverse_rules(plan: Plan) -> tuple[Rule, ...]:
             for way in _ways_back(a):
                 taken.setdefault(way.name, []).append(way)
         except _NoReverseError as error:
-            problems.add(_where(a.rule), f"{a.target} cannot be turned back: {error}")
+            problems.add(place_of_rule(a.rule), f"{a.target} cannot be turned back: {error}")
     for name, found in taken.items():
         if any(way.cut is None for way in found) and len(found) > 1:
             targets = " and ".join(way.target for way in found)
             problems.add("reverse", f"{name} is taken by {targets}, so that it has no one value to get back")
         elif any(way.cut for way in found) and not _are_whole([way.cut for way in found if way.cut]):
             for way in found:
-                problems.add(_where(way.rule), f"{way.target} cannot be turned back: {way.cut} has no reverse")
+                problems.add(place_of_rule(way.rule), f"{way.target} cannot be turned back: {way.cut} has no reverse")
     problems.raise_as(RecipeError)
     return tuple(_rule(name, found) for name, found in taken.items())
-
-
-def _where(rule: str) -> str:
-    return "unmatched" if rule == "unmatched" else f"mapping.{rule}"
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,7 @@ def loaded_flags(layers: Sequence[LayerState]) -> tuple[LayerState, ...]:
     """Return `layers` as a configuration tells of them, with the flags that those have which it does not record."""
     found = TargetStructure("", Catalog(()), tuple(layers))
     flags: dict[str, bool] = {}
+    # Outermost first, since a part may get the flag that its holder got; the root has no slash either, and comes first.
     for layer in sorted(layers, key=lambda layer: layer.name.count("/") + bool(layer.name)):
         holder = found.holder(layer.name)
         handed = layer.recorded or holder is None or not found.keeps_flag(layer.name)

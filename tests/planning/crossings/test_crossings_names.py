@@ -310,3 +310,14 @@ def test_ten_thousand_weights_take_no_second():
     start = time.process_time()
     assert list(lint_crossings(plan, found, {"source": found})) == []
     assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize(
+    "odd", ["²", "1" * 5000, "conv" + "1" * 5000], ids=["a power", "digits", "digits behind a word"]
+)
+def test_names_with_digits_that_are_not_numbers_are_words(odd):
+    layers = [f"block/{odd}", "block/conv", "block/bn"]
+    text = "\n".join(f"{x}/gamma 4\n{x}/beta 4" for x in layers)
+    plan = plan_of(text, text.replace("block", "old"), {"r": {"to": "block/(.*)", "from": r"old/\1"}})
+    assert len(plan.assignments) == 6
+    assert crossings(plan) == []

@@ -1,11 +1,17 @@
 """What feeds the paired layers is compared where both sides tell it."""
 
+import dataclasses
+import time
+
 import keras
 import numpy as np
 import pytest
+from compact import catalog, plan_of
 from keras import layers as kl
 
 import transferpipe as tp
+from transferpipe.planning.lint.connections import lint_connections
+from transferpipe.weights.network import Network, Node
 
 ALL = {"all": {"to": ".*"}}
 CODES = ("connected-otherwise", "kept-between")
@@ -182,3 +188,29 @@ def test_a_file_without_a_graph_is_enough_for_that(tmp_path):
     assert set(says(str(path), chain("a", "b", "c", "head"), mapping=None, unmatched="same_name_or_keep")) == set()
     found = says(str(path), chain("a", "c", "b"), mapping=None, unmatched="same_name_or_keep")
     assert set(found) == {"kept-between"}
+
+
+def merges(kind, depth):
+    """A Dense, merges that each take the one before twice, and another Dense, as a catalog with its network."""
+    nodes = [Node("in", "InputLayer"), Node("a", "Dense", inputs=("in",))]
+    for i in range(depth):
+        nodes.append(Node(f"m{i}", kind, inputs=(nodes[-1].name,) * 2))
+    nodes.append(Node("b", "Dense", inputs=(nodes[-1].name,)))
+    weights = catalog("a/kernel 3x3 float32 Dense\nb/kernel 3x3 float32 Dense", kind)
+    return dataclasses.replace(weights, network=Network(tuple(nodes), connected=True))
+
+
+@pytest.mark.parametrize("kind", ["Add", "Average", "Concatenate"])
+def test_merges_that_take_one_input_twice_cost_no_more_than_others(kind):
+    ours, theirs = merges(kind, 90), merges(kind, 90)
+    plan = plan_of("a/kernel 3x3\nb/kernel 3x3", "a/kernel 3x3\nb/kernel 3x3", {"r": {"to": "a|b"}})
+    began = time.process_time()
+    assert list(lint_connections(plan, {next(iter(plan.sources)): theirs}, ours)) == []
+    assert time.process_time() - began < 5, "written out, the last merge has 2 to the 90th inputs"
+
+
+def test_few_merges_of_that_kind_are_compared():
+    ours, theirs = merges("Add", 3), merges("Add", 2)
+    plan = plan_of("a/kernel 3x3\nb/kernel 3x3", "a/kernel 3x3\nb/kernel 3x3", {"r": {"to": "a|b"}})
+    (warning,) = lint_connections(plan, {next(iter(plan.sources)): theirs}, ours)
+    assert warning.text.startswith("b takes Add of (a, a, a, a) in the source, Add of (a, a, a, a, a, a, a, a) in")

@@ -1,7 +1,9 @@
 """Whatever names and order a network's twin has: what is proposed is right, or nothing is; and the rules give just that."""
 
 import dataclasses
+import re
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +12,9 @@ from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.suggest.sides import Sides
 from transferpipe.planning.suggest.suggest import suggest_mapping
+from transferpipe.planning.suggest.templates import Pair, cluster, drafts_of
+from transferpipe.recipe.patterns import Pattern
+from transferpipe.recipe.templates import Template
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spec import Catalog, WeightSpec
 
@@ -172,3 +177,23 @@ def test_a_layer_of_the_same_name_and_other_shapes_takes_nothing_of_others():
     target = catalog_of(wider, is_connected=False)
     found = propose(dataclasses.replace(catalog_of(layers), network=None), target)
     assert taken(found) == {}
+
+
+@pytest.mark.parametrize(
+    "hash_", ["12345678901234567890", "7" * 5000], ids=["beyond 64 bits", "beyond what Python reads"]
+)
+def test_long_rows_of_digits_are_words(hash_):
+    layers = made([("line", 4), ("line", 5), ("line", 4)])
+    names = {name: f"conv_{hash_}/part{k}" for k, (name, *_) in enumerate(layers)}
+    theirs = {name: f"old_{hash_}/part{k}" for k, (name, *_) in enumerate(layers)}
+    found = propose(catalog_of(layers, theirs), catalog_of(layers, names))
+    assert len(found.plan.assignments) == 2 * len(layers)
+
+
+def test_names_of_many_numbers_that_all_shift_get_a_rule():
+    ours = ["/".join(f"p{i + k}" for k in range(25)) for i in range(4)]
+    pairs = [Pair(name, re.sub(r"\d+", lambda m: str(int(m[0]) + 1), name), (f"{name}/kernel",)) for name in ours]
+    drafts = [draft for shape, members in cluster(pairs) for draft in drafts_of(shape, members)]
+    best = max(drafts, key=lambda draft: len(draft.pairs))
+    for pair in pairs:
+        assert Template(best.source).fill(Pattern(best.to).match(pair.to), lambda name: True) == pair.source

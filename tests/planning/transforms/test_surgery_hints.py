@@ -128,6 +128,8 @@ def test_a_size_that_the_steps_behind_hide_is_written_or_the_step_is_the_last():
 def test_units_are_taken_by_numbers_below_their_count():
     array = np.arange(8, dtype="float32").reshape(2, 4)
     wrong = [{"axis": -1, "size": 4, "indices": [4]}, {"axis": -1, "size": 4, "of": "a/b", "count": 2}]
+    wrong += [{"axis": -1, "size": 4, "of": "a/b", "count": 2, "times": 0}]
+    wrong += [{"axis": -1, "size": 4, "of": "a/b", "count": 0}, {"axis": -1, "size": 0, "of": "a/b", "count": 2}]
     for data in wrong:
         with pytest.raises(TransformError) as caught:
             attempt({"units": data}, array, (2, 2))

@@ -22,6 +22,7 @@ def warn_caller() -> Give:
 
     Those of one kind that come together are one warning, whose message begins with their code: ``[unused] ...``.
     """
+    # Looked up now, and not when they are given: by then other lines of the package may be running, or other threads.
     frame = inspect.currentframe()
     assert frame is not None  # CPython has them
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from transferpipe.errors import Problem, TransferError
 from transferpipe.planning.model import PlanWarning
@@ -71,13 +71,9 @@ def refuse_warnings(recipe: Recipe, warnings: Iterable[PlanWarning], error: type
     if not count:
         return
     what = f"{count:,} warnings are errors here" if count > 1 else "1 warning is an error here"
-    pass_by = f"fix what is wrong (see `transferpipe help warnings`), or allow: {_allowing([*recipe.allow, *refused])}"
+    codes = ",".join(dict.fromkeys([*recipe.allow, *refused]))
+    pass_by = f"fix what is wrong (see `transferpipe help warnings`), or allow: 'allow=[{codes}]'"
     raise error([Problem("strict", what, pass_by), *_problems(refused.values(), count)])
-
-
-def _allowing(codes: Collection[str]) -> str:
-    """Return the override that allows these codes, as a shell takes it."""
-    return f"'allow=[{','.join(dict.fromkeys(codes))}]'"
 
 
 def _problems(groups: Iterable[Sequence[PlanWarning]], count: int) -> Iterable[Problem]:

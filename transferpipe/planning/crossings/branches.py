@@ -55,6 +55,7 @@ class _Step:
 
 
 def _forward(network: Network) -> list[_Step]:
+    """Return the nodes from the inputs to the outputs."""
     return [
         _Step(n.name, tuple((name, None) for name in n.inputs), n.layer_class if n.layer_class in _ANY_ORDER else "")
         for n in network.nodes
@@ -73,7 +74,10 @@ def _backward(network: Network) -> list[_Step]:
 
 @dataclass
 class _Meanings:
-    """Numbers for what arrives at a node: equal numbers, equal things. So both networks can be compared."""
+    """Numbers for what arrives at a node: equal numbers, equal histories. So both networks can be compared.
+
+    A number stands for the whole graph before a node. Written out as a tree, that doubles with every residual block.
+    """
 
     numbers: dict[Hashable, int] = field(default_factory=dict)
 
@@ -108,6 +112,8 @@ def counterparts_by_branch(pairs: Sequence[LayerPair], target: Network, source: 
     now = {p.target: p for p in pairs}
     for direction in (_forward, _backward):
         found = _follow(list(now.values()), direction(target), direction(source))
+        # Names that agree weigh more than connections: a pair of one last name is not exchanged for another of a third
+        # name.
         agreed = {p: q for p, q in found.items() if _last(p.target) not in (_last(p.source), _last(q.source))}
         agreed |= {p: q for p, q in found.items() if _last(p.target) == _last(q.source)}
         for cycle in find_cycles(agreed):
@@ -134,10 +140,14 @@ def _follow(pairs: Sequence[LayerPair], target: Sequence[_Step], source: Sequenc
         alike.setdefault((pair.parts, arrives[name]), []).append(pair)
     found: Counterparts = {}
     leaving: dict[str, int] = {}  # the nodes of the target
+    # Level by level: what a layer should take is decided before those behind it are asked, so that one crossing does
+    # not
+    # make every layer behind it look wrong.
     for level in _levels(target, by_target):
         given = {by_target[s.name]: meanings.arriving(s, leaving) for s in level if s.name in by_target}
         right = {pair for pair, number in given.items() if arrives[pair.source] == number}
         for pair, number in given.items():
+            # Several with the same history, such as parallel heads, say nothing of which is which.
             left = [other for other in alike.get((pair.parts, number), ()) if other not in right]
             if pair not in right and len(left) == 1:
                 found[pair] = left[0]

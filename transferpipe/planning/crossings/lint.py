@@ -18,9 +18,10 @@ from transferpipe.planning.crossings.pairs import (
 )
 from transferpipe.planning.crossings.siblings import couples_of, crossed_couples
 from transferpipe.planning.crossings.tokens import skeleton_of, tokens_of
-from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning
+from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning, place_of_rule
 from transferpipe.text.listing import and_more, listed
 from transferpipe.weights.keras.layer_classes import is_made_up
+from transferpipe.weights.name import ancestors
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
 
@@ -50,7 +51,10 @@ def lint_crossings(
     pairs = layer_pairs(plan.assignments)
     names = crossed_names(pairs, frozenset(by_order), frozenset(by_arithmetic))
     yield from _warn_of_cycles(NAMES, names, by_order)
-    known = {name for cycle in names for p in cycle for name in (p.target, *_above(p.target))}
+    # The strongest evidence first: what crosses by name is repaired before connections are compared, so that one
+    # mistake
+    # is not said twice, and does not make its neighbours look crossed.
+    known = {name for cycle in names for p in cycle for name in (p.target, *ancestors(p.target)[:-1])}
     repaired = {p: dataclasses.replace(p, source=q.source) for cycle in names for p, q in steps_of(cycle)}
     for alias, catalog in sources.items():
         mine = [repaired.get(p, p) for p in pairs if p.alias == alias]
@@ -59,11 +63,6 @@ def lint_crossings(
         yield from _warn_of_cycles(BRANCHES, new, by_order)
     for rule in dict.fromkeys(p.rule for p in pairs if p.rule in by_order):
         yield from _neighbours(rule, [p for p in pairs if p.rule == rule and p.target not in known])
-
-
-def _above(name: str) -> list[str]:
-    parts = name.split("/")
-    return ["/".join(parts[:i]) for i in range(1, len(parts))]
 
 
 def crossed_names(
@@ -88,6 +87,7 @@ def crossed_branches(pairs: Sequence[LayerPair], target: Network | None, source:
     """
     ours = target if target and target.connected else None
     theirs = source.network if source.network and source.network.connected else None
+    # Two graphs are compared node by node; with one, names and the order in the file stand in for the other.
     if ours and theirs:
         found = list(find_cycles(counterparts_by_branch(node_pairs(pairs, ours, theirs), ours, theirs)))
     elif theirs:
@@ -132,7 +132,7 @@ def _warn_of_cycles(code: str, cycles: Sequence[Cycle], by_order: Collection[str
         rules = tuple(sorted({p.rule for p in cycle}, key=lambda rule: (rule == UNMATCHED_RULE, rule)))
         groups.setdefault(rules, []).append(cycle)
     for rules, found in groups.items():
-        where = ", ".join(rule if rule == UNMATCHED_RULE else f"mapping.{rule}" for rule in rules)
+        where = ", ".join(map(place_of_rule, rules))
         yield PlanWarning(code, where, _describe(found, code, not by_order or not any(r in by_order for r in rules)))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from transferpipe.planning.crossings.pairs import Counterparts, LayerPair, Parts, is_same_layer, tails
-from transferpipe.planning.crossings.tokens import Tokens, numbers_of, skeleton_of, tokens_of
+from transferpipe.planning.crossings.tokens import Tokens, is_number, numbers_of, skeleton_of, tokens_of
 from transferpipe.weights.keras.layer_classes import is_made_up
 
 # A container is found by what is left of a name without its last words: ``stage/block/conv`` are three, and deeper the
@@ -106,10 +106,10 @@ def _without(tokens: Tokens, i: int) -> Tokens:
 
 def _wanted_token(n: _Named, i: int, token: str, others: dict[str, LayerPair | None]) -> str | None:
     """Return what the target's name has where the source's has `token` at `i`; None if it has that, or several."""
-    if not token.isdigit():
+    if not is_number(token):
         if token in n.ours:
             return None
-        fitting = [t for t in dict.fromkeys(n.ours) if t in others and not t.isdigit()]
+        fitting = [t for t in dict.fromkeys(n.ours) if t in others and not is_number(t)]
         return fitting[0] if len(fitting) == 1 else None
     ours = numbers_of(n.ours)
     if len(ours) != len(numbers_of(n.theirs)):
@@ -127,6 +127,9 @@ def _same_containers(named: Sequence[_Named]) -> Iterator[Counterparts]:
     for n in named:
         key = (n.pair.alias, n.pair.parts, n.theirs)
         taken[key] = None if key in taken else n.pair
+    # Two or three of a container may be crossed themselves: what gives it two thirds of its layers, and at least three,
+    # is
+    # its counterpart.
     for mine, other in itertools.product(range(1, _MOST_DEPTH + 1), repeat=2):
         gives: dict[tuple[str, Tokens], Counter[Tokens]] = {}
         deep = [n for n in named if len(n.ours) > mine and len(n.theirs) > other]
@@ -181,13 +184,16 @@ def _same_steps(named: Sequence[_Named]) -> tuple[Counterparts, set[LayerPair]]:
 def _law_of(numbers: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], q: int) -> tuple[int, int, int] | None:
     """Return which of the target's numbers gives most q-th numbers of the source, times what and plus what.
 
-    It holds if at least three follow it, and three of five.
+    It holds if at least three follow it, since two points make a law of anything, and three of five: then two of five
+    layers may be exchanged, and the rest still say so.
     """
+    # A vote, not a fit by least squares: crossed layers are outliers, which must not bend the law.
     best: tuple[int, tuple[int, int, int]] | None = None
     for factor in _FACTORS:
         for p in range(len(numbers[0][0])):
             offsets = Counter(theirs[q] - factor * ours[p] for ours, theirs in numbers)
             offset, count = offsets.most_common(1)[0]
+            # Of equally good laws the simplest: the smaller factor, and the number at the same place in both names.
             if best is None or count > best[0] or (count == best[0] and p == q and factor == best[1][1]):
                 best = (count, (p, factor, offset))
     return best[1] if best and best[0] >= 3 and 5 * best[0] >= 3 * len(numbers) else None

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from transferpipe.planning.crossings.pairs import Counterparts, Cycle, LayerPair, find_cycles, steps_of
-from transferpipe.planning.crossings.tokens import Tokens, numbers_of, skeleton_of, tokens_of
+from transferpipe.planning.crossings.tokens import Tokens, is_number, numbers_of, skeleton_of, tokens_of
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
 
@@ -58,7 +58,7 @@ def _named(pairs: Sequence[LayerPair]) -> Iterator[Couple]:
     for pair in others:
         firsts.setdefault(_stem_of(pair.target, _CONVOLUTION), []).append(pair)
     for pair in norms:
-        earlier = by_target.get(_number_before(pair.target) or "")
+        earlier = by_target.get(_numbered(pair.target, -1) or "")
         found = [earlier] if earlier else firsts.get(_stem_of(pair.target, _NORMALIZATION), [])
         if len(found) == 1 and not is_normalization(found[0]):
             yield found[0], pair
@@ -69,14 +69,10 @@ def _stem_of(name: str, kinds: frozenset[str]) -> tuple[str, Tokens]:
     return parent, tuple(t for t in tokens_of(last) if t not in kinds)
 
 
-def _number_before(name: str) -> str | None:
-    return _numbered(name, -1)
-
-
 def _numbered(name: str, step: int) -> str | None:
     """Return `name` with its last segment, a number, plus `step`; None if that is no number."""
     parent, slash, last = name.rpartition("/")
-    return f"{parent}{slash}{int(last) + step}" if last.isdigit() and int(last) + step >= 0 else None
+    return f"{parent}{slash}{int(last) + step}" if is_number(last) and int(last) + step >= 0 else None
 
 
 def crossed_couples(couples: Sequence[Couple], source: Catalog | None = None) -> list[Cycle]:
@@ -166,4 +162,5 @@ def _order_of(couples: Sequence[Couple], source: Catalog | None) -> dict[str, st
     layers = list(dict.fromkeys(w.layer for w in source))
     follows = dict(itertools.pairwise(layers))
     right = sum(follows.get(first.source) == second.source for first, second in couples)
+    # As of numbers in names: three are no accident, and up to two of five may be what is crossed.
     return follows if right >= 3 and 5 * right >= 3 * len(couples) else {}

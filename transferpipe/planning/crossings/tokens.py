@@ -24,6 +24,13 @@ _WORDS = {
 }
 
 Tokens = tuple[str, ...]
+# Longer rows of digits are hashes. Python refuses to read more than 4300 at once, which a file may well hold.
+_MOST_DIGITS = 18
+
+
+def is_number(token: str) -> bool:
+    """Tell whether a word of a name is a number that counts something."""
+    return token.isascii() and token.isdigit() and len(token) <= _MOST_DIGITS
 
 
 @cache
@@ -35,7 +42,7 @@ def _tokens_of_segment(segment: str, counted: bool) -> Tokens:
     for word in re.split(r"[^0-9A-Za-z]+", segment):
         match = re.fullmatch(r"([A-Za-z]+)(\d+)", word)
         found.extend(match.groups() if match else [word] if word else [])
-    return tuple(str(int(t)) if t.isdigit() else _WORDS.get(t.lower(), t.lower()) for t in found)
+    return tuple(str(int(t)) if is_number(t) else _WORDS.get(t.lower(), t.lower()) for t in found)
 
 
 @lru_cache(1 << 16)  # names: each is asked for by several comparisons
@@ -54,9 +61,9 @@ def tokens_of(name: str, counted: bool = True) -> Tokens:
 
 def numbers_of(tokens: Tokens) -> tuple[int, ...]:
     """Return the numbers among `tokens`."""
-    return tuple(int(t) for t in tokens if t.isdigit())
+    return tuple(int(t) for t in tokens if is_number(t))
 
 
 def skeleton_of(tokens: Tokens) -> Tokens:
     """Return `tokens` with a ``#`` for each number."""
-    return tuple("#" if t.isdigit() else t for t in tokens)
+    return tuple("#" if is_number(t) else t for t in tokens)

@@ -8,7 +8,11 @@ from typing import Any
 
 Shape = tuple[int, ...]
 Steps = Callable[[Sequence[Shape], Shape], tuple[Any, ...]]
-"""Called with the shapes of the source weights and the shape of the target weight; returns transforms as written."""
+"""Called with the shapes of the source weights and the shape of the target weight; returns transforms as written.
+
+The shapes are those of anybody's files, and may be of any rank and with zeros: it gives steps for them all and divides
+by none, since what cannot be is refused, with both shapes, when the steps are planned.
+"""
 Back = tuple[Any, ...] | Callable[[Shape], tuple[Any, ...]]
 """Transforms as written, or what makes them from the shape of the Keras weight."""
 

@@ -67,6 +67,7 @@ def find_evidence(catalog: Catalog) -> Mapping[str, AxesEvidence]:
         elif bias in (rows, columns):
             certain[weight.name] = (OUT_IN if bias == rows else IN_OUT, weight)
     found = {name: AxesEvidence(axes) for name, (axes, _) in certain.items()}
+    # A file of torch's modules alone is (out, in) throughout: only a stranger in it puts the square ones in doubt.
     if any(axes == IN_OUT for axes, _ in certain.values()) and square:
         around = _Surroundings(certain.values())
         found |= {name: around.judge(name) for name in square}

@@ -86,6 +86,7 @@ def _tensors(
     found = find_counterpart(layout, weight.name, target)
     if found is None:
         return [(weight.name, None, ())]
+    # A fused tensor counts only if all three of its parts are there: else the weights are written apart.
     choices = [c for c in found.choices if c.back and joined(found.layer, c.names[0]) not in apart]
     if not choices:
         raise NoCounterpartError("that layout is only read")
@@ -141,6 +142,7 @@ def plan_import(layout: str, target: TargetStructure, catalog: Catalog) -> dict[
             for names in counterpart.names_in(module, choice)
             if all(name in catalog for name in names)
         ]
+        # The first form that is there, as when it is read: see `take_module`.
         for choice, names in there[:1]:
             found[weight.name] = Held(names, choice.steps_for([catalog[n].shape for n in names], weight.shape))
     return found

@@ -41,6 +41,7 @@ def _transposed(rank: int) -> dict[str, tuple[Adapted, ...]]:
     """From (k..., in, out) to (k..., out, in), turned round: jax.lax.conv_transpose correlates with its kernel."""
     space = list(range(rank))
     steps = {"transpose": [*space, rank + 1, rank]}, {"flip": space}
+    # Each undoes itself, and they touch different axes: the way back is the same two.
     return {"kernel": (Adapted(("kernel",), steps, (steps,)),), "bias": _same("bias")}
 
 

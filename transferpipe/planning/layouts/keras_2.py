@@ -82,6 +82,7 @@ class Keras2(Layout):
         if not is_kernel:
             return ()
         steps = _from_keras_1(weight, catalog)
+        # A Conv1D of Keras 1 was a Conv2D of width 1, whose axis is gone by then.
         rank = len(weight.shape) - (weight.layer_class == "Conv1D" and len(weight.shape) == 4)
         return (*steps, {"flip": list(range(rank - 2))}) if _is_of_theano(weight, catalog) else steps
 
@@ -159,5 +160,6 @@ def _gates(weight: WeightSpec, catalog: Catalog) -> int:
     bias, kernel = (catalog.by_name.get(prefix + own) for own in ("bias", "recurrent_kernel"))
     if bias is None or kernel is None or len(kernel.shape) != 2 or not kernel.shape[0]:
         return 0
+    # Six or eight numbers a unit: two biases of every gate, where Keras's own LSTM has one.
     gates, rest = divmod(kernel.shape[1], kernel.shape[0])
     return gates if gates in _CELLS.values() and not rest and bias.shape == (2 * kernel.shape[1],) else 0

@@ -18,7 +18,6 @@ from transferpipe.weights.spec import IN_OUT, Catalog, WeightSpec
 
 # Who sees three names of a kind knows which are meant.
 _SOME = 3
-_MATRIX = 2
 LIKE = "save.like"
 
 
@@ -55,7 +54,7 @@ class Reference:
         The bias beside a matrix tells it, also of square ones; where there is none, the shape does.
         """
         there = self.find(name)
-        if there is None or len(own) != _MATRIX or len(by_layout) != _MATRIX:
+        if there is None or len(own) != 2 or len(by_layout) != 2:
             return False
         found = self._evidence.get(there.name)
         if found is not None and found.axes is not None:

@@ -39,6 +39,7 @@ def onnx_cell(kind: str, own_name: str, inside: str = "", direction: int = 0) ->
 
 def _matrix(gates: Sequence[int], direction: int, sources: Sequence[Shape], _: Shape) -> tuple[Any, ...]:
     directions, rows, columns = (*sources[0], 1, 1, 1)[:3]
+    # The backward layer is the second direction, or the only one of an operator of its own.
     one = {"slice": [min(direction, max(0, directions - 1))]}
     return one, *_ordered(gates, 0, [len(gates), rows // len(gates), columns], [rows, columns]), {"transpose": [1, 0]}
 

@@ -217,6 +217,7 @@ def _recurrent(layout: Torch, cell: Counterpart, weight: str, target: TargetStru
     if not _is_bidirectional(both, target):
         more = layout.find_cell(cell.layer_class, own_name)
         return dataclasses.replace(cell, layer=layer, choices=(*more, *cell.choices))
+    # Keras puts these words before the names of the two: `Bidirectional.__init__`.
     backward = not direction.startswith("forward_")
     reverse = "_reverse" if backward else ""
     more = layout.find_cell(cell.layer_class, own_name, direction, int(backward))
@@ -228,6 +229,7 @@ def _is_bidirectional(layer: str, target: TargetStructure) -> bool:
     state = target.by_name.get(layer)
     if state and state.layer_class:
         return state.layer_class == "Bidirectional"
+    # A file without classes shows it by its two parts.
     parts = {n[len(layer) + 1 :].partition("/")[0] for n in target.catalog.layers.get(layer, ())}
     return len(parts) == 2 and any(part.startswith("forward_") for part in parts)
 

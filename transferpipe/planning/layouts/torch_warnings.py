@@ -10,7 +10,7 @@ from transferpipe.planning.layouts.torch_recurrent import is_fused
 from transferpipe.planning.lint.flatten import is_along_row, rows_of
 from transferpipe.planning.lint.padding import lint_padding
 from transferpipe.planning.lint.whole_plan import where_of
-from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
+from transferpipe.planning.model import Assignment, Plan, PlanWarning
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import parse_transforms
 from transferpipe.text.listing import listed
@@ -55,7 +55,7 @@ def lint_reset_after(plan: Plan, target: TargetStructure) -> Iterator[PlanWarnin
         is_before = a.target.endswith("/recurrent_kernel") and any(s.reset_after is False for s in states)
         if a.adapter and is_before:
             text = f"{a.target} is that of a GRU with reset_after=False, which computes something else than torch's"
-            yield PlanWarning("reset-after", f"mapping.{a.rule}", f"{text}: build it with reset_after=True")
+            yield PlanWarning("reset-after", where_of(a), f"{text}: build it with reset_after=True")
 
 
 def lint_directions(plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog]) -> Iterator[PlanWarning]:
@@ -73,8 +73,7 @@ def lint_directions(plan: Plan, target: TargetStructure, sources: Mapping[str, C
         runs_back = _runs_backwards(spec, a)
         layer = next((n for n in WeightName(a.target).ancestors if "go_backwards" in _settings_of(n, network)), None)
         if runs_back is not None and layer and bool(_settings_of(layer, network)["go_backwards"]) != runs_back:
-            where = UNMATCHED_RULE if a.rule == UNMATCHED_RULE else f"mapping.{a.rule}"
-            found.setdefault((where, runs_back), []).append(layer)
+            found.setdefault((where_of(a), runs_back), []).append(layer)
     for (where, runs_back), layers in found.items():
         ways = ("backwards", "forwards") if runs_back else ("forwards", "backwards")
         text = f"{listed(layers, _SOME)}: takes the weights of the direction that runs {ways[0]}, and runs {ways[1]}"
@@ -105,7 +104,7 @@ def lint_gates(a: Assignment, target: TargetStructure) -> Iterator[PlanWarning]:
     states = [target.by_name[n] for n in WeightName(a.target).ancestors if n in target.by_name]
     if named and not is_ordered and any(s.layer_class in ("GRU", "GRUCell") for s in states):
         text = f"{a.target} of a GRU takes {a.sources[0].name}, named as in torch, with its gates in torch's order"
-        yield PlanWarning("gate-order", f"mapping.{a.rule}", f"{text}: set `layout: torch`, which puts them in Keras's")
+        yield PlanWarning("gate-order", where_of(a), f"{text}: set `layout: torch`, which puts them in Keras's")
 
 
 def lint_fused_gates(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:

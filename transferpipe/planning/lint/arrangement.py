@@ -17,12 +17,13 @@ from typing import Any
 from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL, LayerFunction
 from transferpipe.weights.keras.setting_values import LINEAR
 from transferpipe.weights.name import WeightName
-from transferpipe.weights.network import Network, Node
+from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
 from transferpipe.weights.translations import layer_function
 
 # Layers between two others are few; only a graph that was made to cost time has more.
 _MOST_STEPS = 200
+_IDENTITY = {"scale": 1.0, "offset": 0.0}
 WRAPPERS = frozenset(["TimeDistributed", "SpectralNormalization", "Bidirectional"])
 """Layers whose weights are mostly those of a layer inside."""
 
@@ -90,6 +91,7 @@ class Arrangement:
     @cached_property
     def _weighted(self) -> Mapping[str, str]:
         """The layer that says what each node of the graph with weights does to its output."""
+        # Reversed, so that of several inside one wrapper the first one counts.
         return {graph: own for own, graph in reversed(list(self.in_graph.items()))}
 
     def has_weights(self, name: str) -> bool:
@@ -118,7 +120,8 @@ class Arrangement:
             node = self.network.by_name.get(name or "")
             if node is None:
                 return Path(None, ())
-            if node.name in self._weighted and not self._is_value_range(node):
+            # A Normalization has weights, and is compared with the Rescaling that may do its work.
+            if node.name in self._weighted and node.layer_class != "Normalization":
                 return Path(node.name, (*self.after(node.name), *reversed(steps)))
             if node.layer_class == "InputLayer" or len(node.inputs) > 1:
                 return Path(node.name, tuple(reversed(steps)))
@@ -127,9 +130,6 @@ class Arrangement:
                 return Path("", tuple(reversed(steps)))
             name = node.inputs[0]
         return Path(None, ())
-
-    def _is_value_range(self, node: Node) -> bool:
-        return node.layer_class == "Normalization"
 
     def after(self, name: str) -> tuple[GraphStep, ...]:
         """Return what a layer with weights does to its output itself."""
@@ -141,6 +141,7 @@ class Arrangement:
                 last = {"return_sequences": settings["return_sequences"]}
                 steps.append(GraphStep(own, LayerFunction(OUTPUTS, last)))
                 break
+        # Its node says which of its outputs are used, unless that is not clear; then nothing is compared.
         if not steps and self.network.framework == "onnx" and function.kind in ("LSTM", "GRU", "SimpleRNN"):
             steps.append(GraphStep(own, LayerFunction(OUTPUTS, known=False)))
         if function.activation != LINEAR:
@@ -210,13 +211,8 @@ def simplify(steps: Iterable[GraphStep], network: Network) -> list[GraphStep]:
             found.insert(-1, here)
         else:
             found.append(here)
-    return [s for s in found if not _does_nothing(s.function)]
-
-
-def _does_nothing(function: LayerFunction) -> bool:
-    nothing = {"scale": 1.0, "offset": 0.0}
-    settings = dict(function.settings)
-    return function.kind == "Rescaling" and settings == nothing
+    # Last, since two that undo each other, [0, 1] to [-1, 1] and back, are nothing together.
+    return [s for s in found if s.function.kind != "Rescaling" or dict(s.function.settings) != _IDENTITY]
 
 
 def _flat(step: GraphStep, network: Network) -> GraphStep | None:
@@ -227,6 +223,7 @@ def _flat(step: GraphStep, network: Network) -> GraphStep | None:
     shape = node.input_shapes[0] if node and len(node.input_shapes) == 1 else ()
     target = function.settings.get("target_shape")
     is_row = function.kind == "Reshape" and isinstance(target, tuple) and len(target) == 1
+    # A pooling over a map of one place gives that place: all that is left of it is the Flatten.
     one_place = function.kind.startswith("Global") and len(shape) > 2 and all(n == 1 for n in shape[1:-1])
     if function.kind == "Flatten" or is_row or (one_place and not function.settings.get("keepdims")):
         return GraphStep(step.node, LayerFunction("Flatten")) if len(shape) != 2 else None
@@ -245,6 +242,7 @@ def _composed(first: GraphStep, second: GraphStep) -> GraphStep | None:
     a, b = first.function.settings, second.function.settings
     if not all(isinstance(x[key], int | float) for x in (a, b) for key in ("scale", "offset") if key in x):
         return None
+    # b(a(x)) = (x * sa + oa) * sb + ob.
     scale = a.get("scale", 1.0) * b.get("scale", 1.0)
     offset = a.get("offset", 0.0) * b.get("scale", 1.0) + b.get("offset", 0.0)
     return GraphStep(second.node, dataclasses.replace(second.function, settings={"scale": scale, "offset": offset}))
@@ -252,6 +250,7 @@ def _composed(first: GraphStep, second: GraphStep) -> GraphStep | None:
 
 def _commute(before: LayerFunction, here: LayerFunction) -> bool:
     """Tell whether an activation that never falls may as well stand before the maximum that it follows."""
+    # max(f(x)) = f(max(x)) where f never falls; a negative slope of a leaky ReLU would make it fall.
     rising = here.kind == ACTIVATION and (here.activation or "").startswith(("relu", "sigmoid", "tanh", "leaky_relu(0"))
     return rising and bool(re.match(r"(Global|Adaptive)?MaxPooling", before.kind))
 
@@ -297,7 +296,7 @@ def _own_pads(padding: Any, kernel: Any, strides: Any, dilation: Any, sizes: tup
     found = []
     for axis, (k, s, d) in enumerate(zip(kernel, strides, dilation, strict=True)):
         size = sizes[axis] if axis < len(sizes) else None
-        total = d * (k - 1)
+        total = d * (k - 1)  # with a stride of 1 the output is as large as the input, whatever that is
         if s != 1:
             if size is None:
                 return None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transferpipe.planning.lint.arrangement import Arrangement
-from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning
+from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning, place_of_rule
 from transferpipe.text.listing import listed, listed_clauses
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
@@ -20,6 +20,8 @@ from transferpipe.weights.spec import Catalog
 _SOME = 3
 # Merges behind merges, as in a network of hostile depth; Python's own limit is at about a thousand calls.
 _DEEPEST = 100
+# A merge of merges holds all that goes into those: written out, that doubles wherever one takes its input twice.
+_MOST_PARTS = 1000
 _INPUT = "an input"
 # Merges in which it matters which input is which; all others are compared as if it did not.
 _ORDERED = frozenset(["Concatenate", "Subtract", "Dot", "Attention", "AdditiveAttention"])
@@ -80,6 +82,7 @@ class _Feeds:
     side: Arrangement
     names: Mapping[str, str]
     _known: dict[str, Form | None] = field(default_factory=dict)
+    _sizes: dict[str | None, int] = field(default_factory=dict)
 
     @property
     def _is_graph(self) -> bool:
@@ -117,16 +120,18 @@ class _Feeds:
                 return None
             kind = function.kind
         parts: list[Form] = []
+        size = 0
         for name in node.inputs:
             part = self._from(name, depth + 1)
-            if part is None:
+            size += self._sizes.get(self.side.path_from(name).end, 1)
+            if part is None or size > _MOST_PARTS:
                 return None
             same = kind in _ASSOCIATIVE and part[0] == kind
             parts += part[1:] if same else [part]
-        ordered = kind in _ORDERED
+        self._sizes[end] = size
         if self._is_graph and all(part == parts[0] for part in parts):  # x * f(x)
             return parts[0]
-        return (kind, *(parts if ordered else sorted(parts, key=repr)))
+        return (kind, *(parts if kind in _ORDERED else sorted(parts, key=repr)))
 
 
 def _words(forms: list[Form | None]) -> str:
@@ -155,7 +160,7 @@ def _connected_otherwise(
         found.setdefault(rules[two], []).append(text)
     for rule, texts in found.items():
         text = f"{listed_clauses(texts, _SOME, 'more like these')}; connect the target's layers as the source's"
-        yield PlanWarning("connected-otherwise", _where(rule), text)
+        yield PlanWarning("connected-otherwise", place_of_rule(rule), text)
 
 
 def _times(count: int) -> str:
@@ -163,11 +168,12 @@ def _times(count: int) -> str:
 
 
 def _differ(one: Form | None, two: Form | None) -> bool:
-    """Tell whether two inputs come from different places; merges of other kinds matter elsewhere."""
+    """Tell whether two inputs come from different places."""
     if one is None or two is None or one == two:
         return False
-    kinds = {one[0], two[0]}
-    return not ("" not in kinds and len(kinds) == 2 and sorted(one[1:], key=repr) == sorted(two[1:], key=repr))
+    # Merges of other kinds of the same inputs: `transferpipe.planning.lint.settings` says that.
+    of_other_kinds = "" not in (one[0], two[0]) and one[0] != two[0]
+    return not (of_other_kinds and sorted(one[1:], key=repr) == sorted(two[1:], key=repr))
 
 
 def _kept_between(plan: Plan, target: Arrangement, taking: set[str]) -> Iterator[PlanWarning]:
@@ -207,7 +213,3 @@ def _reached(network: Network, starts: set[str], *, backwards: bool = False) -> 
         if node.name in starts or node.name in found:
             found.update(node.inputs)
     return found
-
-
-def _where(rule: str) -> str:
-    return UNMATCHED_RULE if rule == UNMATCHED_RULE else f"mapping.{rule}"

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from transferpipe.planning.lint.arrangement import Arrangement
-from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
+from transferpipe.planning.model import Assignment, Plan, PlanWarning, place_of_rule
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import parse_transforms
 from transferpipe.planning.transforms.arranging.flatten import FlattenOrder
@@ -83,14 +83,11 @@ def rows_of(catalog: Catalog) -> Mapping[str, ValueRow]:
 def is_along_row(weight: str, row: ValueRow, target: TargetStructure) -> bool:
     """Tell whether the first axis of a target weight goes along the row that its layer sees."""
     spec = target.catalog[weight]
-    if spec.own_name != "kernel" and _class_of(spec.layer, target) == "Dense":
+    state = target.by_name.get(spec.layer)
+    # A bias may have as many numbers by chance. Of other classes it is not known which of their weights meet the row.
+    if spec.own_name != "kernel" and state and state.layer_class == "Dense":
         return False
     return spec.shape[:1] == (row.count,)
-
-
-def _class_of(layer: str, target: TargetStructure) -> str | None:
-    state = target.by_name.get(layer)
-    return state.layer_class if state else None
 
 
 def _warn(a: Assignment, row: ValueRow, theirs: Sequence[RowPart], who: str) -> Iterator[PlanWarning]:
@@ -112,8 +109,7 @@ def _warn(a: Assignment, row: ValueRow, theirs: Sequence[RowPart], who: str) -> 
         axes = (len(maps[0]), *range(1, len(maps[0])))
         text += ", and which other values are added to, or multiplied with"
         fix = f"put Permute({axes}) before the target's Flatten, which then has that order, and no flatten_order"
-    where = UNMATCHED_RULE if a.rule == UNMATCHED_RULE else f"mapping.{a.rule}"
-    yield PlanWarning("flatten-order", where, f"{text}: {fix}")
+    yield PlanWarning("flatten-order", place_of_rule(a.rule), f"{text}: {fix}")
 
 
 def _channels_first(network: Network, weight: str, row: ValueRow) -> list[bool]:
@@ -128,7 +124,8 @@ def _channels_first(network: Network, weight: str, row: ValueRow) -> list[bool]:
     found = _flags(side, inputs[0], row, 0) if len(inputs) == 1 else [True]
     if len(found) == len(row.parts):
         return found
-    return [all(found) or any(found)] * len(row.parts)
+    # The graph joins other parts than the target: their orders cannot be told apart, and torch's is the usual one.
+    return [any(found) or not found] * len(row.parts)
 
 
 def _flags(side: Arrangement, name: str, row: ValueRow, depth: int) -> list[bool]:

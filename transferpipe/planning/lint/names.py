@@ -1,4 +1,4 @@
-"""Warnings about names that are other ones tomorrow."""
+"""Warnings about names that the next build may give to other layers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from transferpipe.planning.crossings import order_agrees
 from transferpipe.planning.crossings.order import uncounted
-from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
+from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning, place_of_rule
 from transferpipe.text.listing import listed
 from transferpipe.weights.keras.layer_classes import is_made_up, stem
 from transferpipe.weights.spec import Catalog
@@ -45,8 +45,7 @@ def lint_names(
         text = f"relies on auto-generated names such as {listed(names, 1)}, which change with build order"
         order = rule != UNMATCHED_RULE and order_agrees(assignments, target, sources)
         fix = ", or use `pair: order`, which pairs the same layers here" if order else ""
-        where = rule if rule == UNMATCHED_RULE else f"mapping.{rule}"
-        yield PlanWarning("auto-names", where, f"{text}: name the layers where the model is built{fix}")
+        yield PlanWarning("auto-names", place_of_rule(rule), f"{text}: name the layers where the model is built{fix}")
 
 
 def _is_at_its_place(a: Assignment, ours: Places, theirs: Mapping[str, Places]) -> bool:

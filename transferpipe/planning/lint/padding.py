@@ -96,6 +96,11 @@ def _is_by_ceil_mode(window: SlidingWindow, sizes: Sizes) -> bool:
 
 
 def _fits(extent: int, stride: int, size: int) -> bool:
+    """Tell whether one number of zeros on both sides has the windows that padding='same' has along an axis.
+
+    The windows begin where they do if `before` zeros stand before the input, so that this is the only number to try;
+    whether as many behind it give as many windows is torch's formula of Conv2d's output size.
+    """
     outputs = -(-size // stride)
     before = max((outputs - 1) * stride + extent - size, 0) // 2
     return (size + 2 * before - extent) // stride + 1 == outputs
@@ -115,6 +120,7 @@ def _fix(node: Node, window: SlidingWindow, network: Network) -> str:
     if not any(pads):
         return valid
     padding = f"ZeroPadding{axes}D({_short(pads)})"
+    # Keras's pooling ignores what padding='same' adds; a ZeroPadding would let a zero win over negative numbers.
     if window.is_pooling and node.layer_class.startswith("Max") and not _is_never_negative(node, network):
         around = [(0, 0), *((p, p) for p in pads), (0, 0)]
         if node.settings.get("data_format") == "channels_first":

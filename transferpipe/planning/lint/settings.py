@@ -35,8 +35,8 @@ from transferpipe.weights.keras.setting_values import LINEAR
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Catalog
 
-_NOT_TOLD = "not stored in the source"
-_TARGET_TELLS_NOT = "not known of the target"
+_NOT_STORED = "not stored in the source"
+_TARGET_UNKNOWN = "not known of the target"
 _UNKNOWN = "settings of an unknown class"
 _WRAPPED = "one is a wrapper"
 _CONVERTED = "converted by the rule's transforms"
@@ -77,6 +77,7 @@ def compare_settings(
                 compared.add((alias, pair.source, pair.target))
         comparison.between()
         found += comparison.found
+    # What `units` changes by intention is no difference.
     found = [d for d in found if not _is_resized(d, plan)]
     order = {key: i for i, key in enumerate(pairs)}
     found.sort(key=lambda d: order.get((d.source, d.source_layer, d.target_layer), -1))
@@ -125,9 +126,9 @@ class _SettingsComparison:
             self._note(pair, "class", theirs.kind, ours.kind)
             return ""
         if pair.source not in self.source.network.by_name:
-            return _NOT_TOLD
+            return _NOT_STORED
         if pair.target not in self.target.network.by_name:
-            return _TARGET_TELLS_NOT
+            return _TARGET_UNKNOWN
         if not (theirs.known and ours.known):
             if theirs.kind == ours.kind and not (theirs.known or ours.known):
                 self._of_own_class(pair)
@@ -152,8 +153,7 @@ class _SettingsComparison:
 
     def _settings(self, pair: ComparedPair, theirs: LayerFunction, ours: LayerFunction) -> None:
         normalizes = theirs.kind.endswith("Normalization")
-        skipped = {*_ELSEWHERE}
-        for key in sorted((theirs.settings.keys() & ours.settings.keys()) - skipped):
+        for key in sorted((theirs.settings.keys() & ours.settings.keys()) - set(_ELSEWHERE)):
             one, two = theirs.settings[key], ours.settings[key]
             if key == "strides" and cuts_patches(theirs) and cuts_patches(ours):
                 continue
@@ -187,6 +187,8 @@ class _SettingsComparison:
                 words = [f"{p} ({q})" if any(zeros) else p for p, q in zip((one, two), pads, strict=True)]
                 self._note(pair, "padding", *words)
         elif (
+            # Words alone decide only where no ZeroPadding can stand before: torch's padding=1 is 'same' for a kernel of
+            # 3.
             one != two and isinstance(one, str) and not any(self._may_pad(side) for side in (self.source, self.target))
         ):
             self._note(pair, "padding", one, two)
@@ -194,7 +196,7 @@ class _SettingsComparison:
     def _before(self, side: Arrangement, name: str) -> list[GraphStep] | None:
         node = side.network.by_name[name]
         if not side.network.connected:
-            # Where both ends of each axis are told, nothing else pads.
+            # Where numbers are stored for both ends of each axis, nothing else pads.
             return [] if isinstance(side.function(name).settings.get("padding"), tuple) else None
         if len(node.inputs) != 1:
             return []
@@ -202,8 +204,7 @@ class _SettingsComparison:
 
     def _may_pad(self, side: Arrangement) -> bool:
         """Tell whether a model that does not tell its order may pad before a convolution."""
-        told = side.network.connected
-        return not told and any(n.layer_class.startswith("ZeroPadding") for n in side.network.nodes)
+        return not side.network.connected and any(n.layer_class.startswith("ZeroPadding") for n in side.network.nodes)
 
     # What stands between ---------------------------------------------------------------------------------------------
 
@@ -233,6 +234,7 @@ class _SettingsComparison:
         if len(theirs) != len(ours):
             return []
         commutes = (s, t) not in graph and self.target.function(t).kind in _COMMUTATIVE and len(ours) <= _MOST_INPUTS
+        # Puts each of ours that is paired beside its partner; those without one keep their order.
         for i, path in enumerate(theirs) if commutes else ():
             j = next((j for j in range(i, len(ours)) if (path.end, ours[j].end) in graph), i)
             ours[i], ours[j] = ours[j], ours[i]
@@ -253,6 +255,7 @@ class _SettingsComparison:
             return False
         if ends in graph or ends in known:
             return known.get(ends, True)
+        # While it is being answered, and for a network with a cycle, the answer is no.
         known[ends] = False
         starts = [e == "" or side.is_input(e) for e, side in zip(ends, (self.source, self.target), strict=True)]
         if any(starts):
@@ -397,6 +400,7 @@ def same_value(one: Any, two: Any) -> bool:
     if isinstance(one, tuple) and isinstance(two, tuple):
         return len(one) == len(two) and all(same_value(a, b) for a, b in zip(one, two, strict=True))
     if isinstance(one, int | float) and isinstance(two, int | float):
+        # float32 is exact to 6e-8, and no two settings that people choose are as near as 1e-5.
         return one == two or math.isclose(one, two, rel_tol=1e-5)
     return bool(one == two)
 

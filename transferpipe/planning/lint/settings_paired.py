@@ -7,13 +7,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from transferpipe.planning.learned_state import LEARNED_SETTINGS
-from transferpipe.planning.lint.arrangement import (
-    Arrangement,
-)
-from transferpipe.planning.model import (
-    Assignment,
-    Plan,
-)
+from transferpipe.planning.lint.arrangement import Arrangement
+from transferpipe.planning.model import Plan
 from transferpipe.weights.keras.layer_settings import LayerFunction, class_function
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Network, Node
@@ -65,7 +60,7 @@ def paired_layers(
                 pair = ComparedPair(ref.source, *names, a.rule, *functions)
                 pair.outer = tuple(_same_outer(source, theirs[1:], target, ours[1:]))
                 pairs[(ref.source, *names)] = pair
-            pair.converted |= _changes_rank(a, len(ref.shape))
+            pair.converted |= len(ref.shape) != len(a.shape) and bool(a.steps)
     return pairs
 
 
@@ -80,14 +75,11 @@ def _function(side: Arrangement, holders: list[str], weight: str) -> LayerFuncti
     return class_function(spec.layer_class if spec else None)
 
 
-def _changes_rank(a: Assignment, rank: int) -> bool:
-    return rank != len(a.shape) and bool(a.steps)
-
-
 def _same_outer(
     source: Arrangement, theirs: Iterable[str], target: Arrangement, ours: Iterable[str]
 ) -> Iterator[tuple[str, str]]:
     """Yield the layers around two paired ones that are of one class, such as Bidirectional."""
+    # Of two wrappers of one class the nearer one counts: it comes last in the reversed order.
     kinds = {source.function(name).kind: name for name in reversed(list(theirs))}
     for name in ours:
         function = target.function(name)

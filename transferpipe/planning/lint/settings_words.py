@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from transferpipe.planning.lint.arrangement import (
-    Arrangement,
-)
+from transferpipe.planning.lint.arrangement import Arrangement
 from transferpipe.planning.lint.settings_paired import ComparedPair
-from transferpipe.planning.model import (
-    UNMATCHED_RULE,
-    PlanWarning,
-    SettingDifference,
-)
+from transferpipe.planning.model import PlanWarning, SettingDifference, place_of_rule
 from transferpipe.text.listing import listed, listed_clauses
 from transferpipe.weights.keras.setting_values import version_of
 from transferpipe.weights.spec import Catalog
@@ -40,7 +34,7 @@ def warn_of_settings(found: Iterable[SettingDifference]) -> Iterator[PlanWarning
         group = groups.setdefault((_CODES.get(d.setting, "settings-differ"), d.rule), {})
         group.setdefault(d.target_layer, []).append(d)
     for (code, rule), layers in groups.items():
-        where = UNMATCHED_RULE if rule == UNMATCHED_RULE else f"mapping.{rule}"
+        where = place_of_rule(rule)
         alike: dict[str, list[str]] = {}
         for name, differences in layers.items():
             texts = [_difference(d) for d in sorted(differences, key=lambda d: d.setting)]
@@ -75,13 +69,13 @@ def warn_of_old_defaults(
     for pair in pairs:
         network = sources[pair.alias].network
         version = version_of(network.keras_version) if network and not network.nodes else None
-        told = pair.target in target.network.by_name
-        own = target.function(pair.target).settings.get("recurrent_activation") if told else None
+        is_known = pair.target in target.network.by_name
+        own = target.function(pair.target).settings.get("recurrent_activation") if is_known else None
         before = version is not None and version < (2, 3) and not str(network and network.keras_version).endswith("-tf")
         if before and own is not None and own != _OLD_HARD_SIGMOID:
             found.setdefault((pair.rule, pair.alias), []).append(pair)
     for (rule, alias), group in found.items():
-        where = UNMATCHED_RULE if rule == UNMATCHED_RULE else f"mapping.{rule}"
+        where = place_of_rule(rule)
         version_text = sources[alias].network.keras_version  # type: ignore[union-attr]
         own = target.function(group[0].target).settings["recurrent_activation"]
         text = (

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from transferpipe.planning.lint.layouts import lint_layouts
-from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning
+from transferpipe.planning.model import Assignment, Plan, PlanWarning, place_of_rule
 from transferpipe.planning.structure import BATCH_NORMALIZATION, TargetStructure
 from transferpipe.planning.transforms import parse_transforms
 from transferpipe.planning.transforms.arranging.axes import Transpose
@@ -23,12 +23,9 @@ _GAMMA_AND_BETA = dict.fromkeys(("gamma", "weight", "scale"), "gamma") | dict.fr
 _STATISTICS = dict.fromkeys(("mean", "moving_mean", "running_mean"), "mean") | dict.fromkeys(
     ("variance", "moving_variance", "running_var", "var"), "variance"
 )
-_CELL = {"kernel": "input", "recurrent_kernel": "state"} | {
-    f"weight_{w}_l{k}{d}": role
-    for w, role in (("ih", "input"), ("hh", "state"))
-    for k in range(4)
-    for d in ("", "_reverse")
-}
+_CELL = {"kernel": "input", "recurrent_kernel": "state", "weight_ih": "input", "weight_hh": "state"}
+# Which of torch's stacked layers it is, and in which direction, is not the role of a weight.
+_OF_STACK = re.compile(r"_l\d+(_reverse)?$")
 # flax has a Dense for each gate of the state.
 _GATE_OF_STATE = re.compile(r"(.*/)?h[ifgorzn]?/kernel")
 _ROLES: tuple[tuple[frozenset[str], Mapping[str, str]], ...] = (
@@ -86,6 +83,7 @@ def _joined(texts: list[str]) -> str:
     """Return one text for several: what they have in common once, around the first few of what differs, and a count."""
     words = [text.split(" ") for text in texts]
     shortest = min(map(len, words))
+    # The common end must not overlap the common beginning, or a word would be printed twice.
     begin = _alike(words, shortest)
     end = _alike([w[::-1] for w in words], shortest - begin)
     if len(texts) == 1 or begin == shortest:
@@ -104,7 +102,7 @@ def _alike(words: list[list[str]], most: int) -> int:
 
 def where_of(assignment: Assignment) -> str:
     """Return what messages call the rule behind an assignment."""
-    return UNMATCHED_RULE if assignment.rule == UNMATCHED_RULE else f"{_RULE}{assignment.rule}"
+    return place_of_rule(assignment.rule)
 
 
 def _is_foreign(source: str, target: str) -> bool:
@@ -124,6 +122,7 @@ def _square_kernels(plan: Plan) -> Iterator[PlanWarning]:
         foreign = not a.adapter and any(_is_foreign(r.name, a.target) for r in a.sources)
         own_steps = parse_transforms(a.own_steps)
         transposed = any(isinstance(step, Transpose) for step in own_steps)
+        # A weight of Keras's own name that nobody transposes has Keras's axes: only these two give rise to doubt.
         if square and (foreign or transposed) and _turned(a) not in shown:
             names = ", ".join(r.name for r in a.sources)
             text = f"{a.target} {a.shape} is square: its shape does not show whether {names} has to be transposed"
@@ -180,7 +179,7 @@ def _frozen_fresh(plan: Plan) -> Iterator[PlanWarning]:
     for name in plan.freezing.frozen_weights:
         if name not in assigned and plan.assignments and switched.intersection(ancestors(name)):
             rule = kept[name].rule if name in kept else "?"
-            found.setdefault(UNMATCHED_RULE if rule == UNMATCHED_RULE else f"mapping.{rule}", []).append(name)
+            found.setdefault(place_of_rule(rule), []).append(name)
     for where, names in found.items():
         if len(names) == 1:
             text = f"{names[0]} is frozen and keeps its fresh value: training will never change it"
@@ -232,10 +231,8 @@ def _switched_off_variables(target: TargetStructure) -> Iterator[PlanWarning]:
 
 
 def _nothing_trainable(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
-    loaded = any(
-        o.holds_architecture for o in outputs_of(plan.save)
-    )  # what is lost then trains after all, and that is said
-    if loaded and _lost_on_loading(plan, target):
+    # What loses its flag in the file trains after all once it is loaded, which another warning says.
+    if any(o.holds_architecture for o in outputs_of(plan.save)) and _lost_on_loading(plan, target):
         return
     # Kernels that are a Fourier transform, in a layer that is built switched off.
     trains = any(target.catalog[name].layer_class != "STFTSpectrogram" for name in target.trainable_weights)
@@ -278,7 +275,8 @@ def _swapped_roles(plan: Plan) -> Iterator[PlanWarning]:
             theirs = ref.own
             if own == "recurrent_kernel" and _GATE_OF_STATE.fullmatch(ref.name):
                 continue
-            if any(own in kind and roles.get(theirs, roles[own]) != roles[own] for kind, roles in _ROLES):
+            role = _OF_STACK.sub("", theirs)
+            if any(own in kind and roles.get(role, roles[own]) != roles[own] for kind, roles in _ROLES):
                 yield PlanWarning("other-role", where_of(a), f"{a.target} takes {ref.name}: {own} from {theirs}")
 
 
@@ -295,6 +293,6 @@ def _half_kept_layers(plan: Plan, target: TargetStructure) -> Iterator[PlanWarni
             got = next(n for n in names if n in assigned)
             yield PlanWarning(
                 "half-transferred",
-                f"mapping.{mismatched[kept[0]].rule}",
+                place_of_rule(mismatched[kept[0]].rule),
                 f"{got} is transferred, but {kept[0]} of the same layer is kept",
             )

@@ -37,6 +37,8 @@ def arrange(source: str, spec: WeightSpec, choice: Adapted, weight: str, pairing
     if pairing.stated is not None and not layout_called(pairing.stated).has_graph:
         return by_class
     has_graph = layout_called(pairing.layout(source)).has_graph
+    # Where a graph does not tell, the weight is taken as it is, and vouched for if the class would not change it
+    # either.
     untold = Taken(source, names, adapted=not by_class.steps) if has_graph else by_class
     if _begins_with_transpose(weight, pairing):
         return untold
@@ -55,12 +57,14 @@ def _begins_with_transpose(weight: str, pairing: Pairing) -> bool:
 
 def _is_matrix(spec: WeightSpec, choice: Adapted, by_class: Taken) -> bool:
     """Tell whether the weight is a matrix that torch keeps as (out, in)."""
+    # A third of a fused projection is cut out before it is transposed, so that its steps begin otherwise.
     return len(spec.shape) == 2 and (by_class.steps[:1] == (_TURN,) or choice.third is not None)
 
 
 def _turned(choice: Adapted, spec: WeightSpec, target: tuple[int, ...]) -> tuple[Any, ...]:
     """Return the transforms for a matrix that is kept as (in, out): to torch's order, and on from there."""
     steps = choice.steps_for([spec.shape[::-1]], target)
+    # Two transposes in a row are none: the plan shows the shorter form.
     return steps[1:] if steps[:1] == (_TURN,) else (_TURN, *steps)
 
 

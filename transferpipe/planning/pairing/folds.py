@@ -28,7 +28,9 @@ _STATISTICS: Mapping[str, tuple[str, ...]] = {
     "mean": ("moving_mean", "running_mean", "mean"),
     "variance": ("moving_variance", "running_var", "var"),
 }
+# The kernel is scaled, the bias scaled and shifted: the formula and its source stand in `FoldBatchNorm`.
 _OF_KERNEL, _OF_BIAS = ("gamma", "variance"), ("gamma", "beta", "mean", "variance")
+# The first of these that a layer has makes its outputs; the depthwise kernel before a pointwise one stays as it is.
 _KERNELS = ("pointwise_kernel", "kernel", "weight")
 _BIAS = "bias"
 # peft's names of the factors below the module, and of DoRA's magnitude; the adapter may have a name of its own.
@@ -89,6 +91,9 @@ class _Partner:
 
 def fold_rule(rule: Rule, units: Sequence[Unit], pairing: Pairing) -> dict[str, Folded]:
     """Return what every target weight that `rule` claims takes, with what is folded; problems leave some out."""
+    # A convolution before a normalization mostly has no bias: what an entry lacks is a problem only if the fold does
+    # not
+    # give it either. So each entry is paired alone, and its problems wait.
     scratch = dataclasses.replace(pairing, problems=Problems())
     alone = [pair_rule(dataclasses.replace(rule, froms=(origin,)), units, scratch) for origin in rule.froms]
     branches = [{weight: taken[0] for weight, taken in found.items()} for found in alone]
@@ -133,9 +138,8 @@ class _Fold:
     def look_for_statistics(self, units: Sequence[Unit]) -> None:
         """Note whether the rule folds normalizations: then each of its layers must have one."""
         places = ((weight, unit) for unit in units for weight in unit.weights)
-        own = [
-            (origin.source, origin.text) for origin in self.rule.froms
-        ]  # what a layer folds into itself is no partner
+        # What a layer folds into itself, its factors or scales, is not a partner behind it.
+        own = [(origin.source, origin.text) for origin in self.rule.froms]
         if [(origin.source, origin.text) for origin in self.rule.fold] != own:
             self.folds_statistics = any(p.statistics for place in places for p in self._partners(*place))
 
@@ -189,6 +193,7 @@ class _Fold:
         taken: list[Taken] = []
         of, epsilons = list[list[str]](), list[float]()
         for k, partner in enumerate(partners):
+            # Normalizations beyond the entries of `from` stand in branches without a layer (RepVGG's identity).
             first = firsts[k] if k < len(firsts) else None
             epsilon = self._epsilon(partner)
             if epsilon is None or not self._check_branch(weight, first, partner, k < len(firsts), own == kernel):
@@ -242,6 +247,7 @@ class _Fold:
         if found is None and partner.statistics:
             what = f"{partner.catalog.label} does not tell the epsilon of {partner.name}"
             self._refuse(what, "write fold_with: {epsilon: 0.001}, Keras's default, or 0.00001, torch's and ONNX's")
+        # None is left for what is not a normalization, which `_check_branch` refuses.
         return 0.0 if found is None else float(found)
 
     def _scale(self, weight: str, first: Taken, partner: _Partner) -> Folded | None:
@@ -255,6 +261,7 @@ class _Fold:
         target = self.pairing.target[weight]
         zero, blocks = partner.find(f"{theirs.own_name}_zero"), partner.find("g_idx")
         more = (zero, blocks) if zero is not None and blocks is not None else ()
+        # Another shape is int4: Keras packs two of its numbers into a byte (`keras.quantizers.pack_int4`).
         arguments: dict[str, Any] = {} if theirs.shape == target.shape else {"bits": 4}
         if axes := self._scaled_axes(target, bool(arguments)):
             arguments["axes"] = axes
@@ -263,6 +270,7 @@ class _Fold:
 
     def _scaled_axes(self, target: WeightSpec, packed: bool) -> list[int]:
         """Return the axes that the scales of a layer's weight go along, where these are not the last ones."""
+        # One scale a row of a table; of an einsum's kernel one for each index that its output keeps.
         if target.own_name == "embeddings":
             return [0]
         state = self.pairing.structure.by_name.get(target.layer)
@@ -302,11 +310,10 @@ class _Fold:
 
     def _base_axes(self, weight: str, first: Taken, partner: _Partner) -> str:
         """Return how the weight lies when the factors are added: as its target's, or the source's, layer has it."""
-        if partner.find(*(a for a, _ in _PEFT if "embedding" in a)):
-            return "in_out"
-        if first.adapted or WeightName(weight).own in ("kernel", "embeddings"):
-            return "in_out"
-        return "in_out" if partner.setting("fan_in_fan_out") else "out_in"
+        has_rows = partner.find(*(a for a, _ in _PEFT if "embedding" in a)) is not None
+        is_keras = first.adapted or WeightName(weight).own in ("kernel", "embeddings")
+        # peft sets fan_in_fan_out for GPT-2's Conv1D, whose weight is (in, out) under torch's name.
+        return "in_out" if has_rows or is_keras or partner.setting("fan_in_fan_out") else "out_in"
 
 
 _ADD = "name a BatchNormalization for each entry of `from`, and last one for each branch without a layer"
@@ -319,6 +326,9 @@ def _output_axes(spec: WeightSpec, channels: tuple[int, ...]) -> list[int]:
         return [-2, -1]
     if kind.endswith("Transpose"):
         return [-2]
-    if spec.own_name == "weight":  # torch's (out, in, ...), or (in, out, ...) of a transposed convolution
+    # torch's (out, in, ...), or (in, out, ...) of a transposed convolution; its files do not tell which, so that a
+    # square
+    # one is taken for the first.
+    if spec.own_name == "weight":
         return [0] if spec.shape[:1] == channels else [1]
     return [-1]

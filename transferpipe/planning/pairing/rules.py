@@ -47,6 +47,7 @@ def pair_rule(rule: Rule, units: Sequence[Unit], pairing: Pairing) -> dict[str, 
                 pairs.setdefault(weight, []).append(found[weight])
             else:
                 broken.add(weight)
+    # A merge of those entries alone that were found would be legal, and another merge than the one that was asked for.
     return {w: p for w, p in pairs.items() if w not in broken}
 
 
@@ -79,7 +80,7 @@ class _Lacking:
 
 
 def lookups(catalog: Catalog, is_layer: bool) -> tuple[Callable[[str], bool], ...]:
-    """Return what tells whether a source has the layer, or the weight, or at least the layer of a weight, of a name."""
+    """Return the tests of what a template may mean, the strictest first: a layer; or a weight, then its layer."""
     if is_layer:
         return (lambda name: name in catalog.layers or name in catalog.called_layers,)
     return (lambda name: name in catalog), (lambda name: WeightName(name).layer in catalog.layers)
@@ -87,6 +88,7 @@ def lookups(catalog: Catalog, is_layer: bool) -> tuple[Callable[[str], bool], ..
 
 def _pair_weight(wanted: WantedUnit, pairing: Pairing) -> dict[str, Taken]:
     name, catalog, unit = wanted.name, wanted.catalog, wanted.unit
+    # The surest evidence first: this very name, what an earlier Keras called it, and last its number in the layer.
     there = name if name in catalog else find_stored(name, catalog)
     there = there or pair_numbered(unit.name, WeightName(name).layer, catalog, pairing)
     if there:
@@ -94,6 +96,7 @@ def _pair_weight(wanted: WantedUnit, pairing: Pairing) -> dict[str, Taken]:
         return {unit.name: taken} if taken else {}
     if taken := take_namesake(wanted, pairing):
         return {unit.name: taken}
+    # Before it is called missing: near names would lead away from a weight that is there and cannot be read.
     if pairing.refuse_unreadable(
         wanted.source, unit.name, (name, called_in_source(wanted, pairing) or name), wanted.where
     ):
@@ -127,6 +130,8 @@ def _pair_layer(wanted: WantedUnit, lacking: dict[Hashable, _Lacking], pairing: 
                 )
             else:
                 names[weight] = wanted.unit.relative(weight)
+        # The note names the first weight of one layer; without that, layers of one class that lack the same are one
+        # problem.
         kind = tuple(names.values()), tuple(wanted.held), note.partition(" of ")[2]
         lacking.setdefault(kind, _Lacking(wanted, names, note)).count += 1
     return pairs
@@ -151,7 +156,7 @@ def take_layer(wanted: WantedUnit, pairing: Pairing) -> tuple[dict[str, Taken], 
                 )
                 continue
         else:
-            taken = _take(wanted, weight, pairing)
+            taken = _take_same_name(wanted, weight, pairing)
         if taken:
             pairs[weight] = taken
         else:
@@ -186,7 +191,7 @@ def _take_stated(wanted: WantedUnit, weight: str, pairing: Pairing) -> Taken | N
     return take_named(wanted.source, weight, name, wanted.where, pairing) if there else None
 
 
-def _take(wanted: WantedUnit, weight: str, pairing: Pairing) -> Taken | None:
+def _take_same_name(wanted: WantedUnit, weight: str, pairing: Pairing) -> Taken | None:
     """Return the source weight of the same name, or of the same number."""
     name = wanted.source_name(weight)
     there = pair_stored(weight, wanted.unit.name, wanted.name, wanted.catalog, pairing)
@@ -224,6 +229,7 @@ def _report_missing(kind: _Lacking, pairing: Pairing) -> None:
     elif unclear:
         fix = "; ".join(unclear)
     else:
+        # With several missing, one near name would mend the first and hide that the layer is another one.
         fix = pairing.near(missing[0], wanted.held) if len(missing) == 1 else ""
         fix = fix or advise_keeping(pairing.rule, list(lacking), pairing.target)
     source = wanted.name or wanted.catalog.label
@@ -279,6 +285,7 @@ def _pair_units(rule: Rule, source: str, units: tuple[Unit, Unit], pairing: Pair
         by_relative |= {r: n for r in relative if (n := find_stored(f"{other.name}/{r}", pairing.sources[source]))}
     if set(relative) <= set(by_relative):
         pairs = {w: by_relative[r] for w, r in zip(ours.weights, relative, strict=True)}
+    # An order over layers is one over their weights as well; roles that disagree then are warned of below.
     elif len(ours.weights) == len(other.weights):
         pairs = dict(zip(ours.weights, other.weights, strict=True))
     else:

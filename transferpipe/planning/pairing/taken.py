@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from transferpipe.errors import Problems, did_you_mean
@@ -26,6 +27,7 @@ from transferpipe.weights.spec import Catalog, WeightSpec
 _MOST_HINTS = 20
 _MADE_UP_WEIGHT = re.compile(r"(variable(_\d+)?|\d+)")  # what Keras calls a weight that nobody named
 _WHOLE = ("int8", "uint8")  # what Keras keeps quantised values in, packed or not
+# Keras's float8 keeps float kernels, and beside them scales and past maxima: `Dense._float8_build`.
 _OF_FLOAT8 = ("_scale", "_amax_history")
 _BUILT_IN_CLASSES = frozenset(BUILT_IN.values())
 
@@ -70,6 +72,7 @@ class Pairing:
     warnings: dict[PlanWarning, None] = field(default_factory=dict)
     rule: Rule | None = None
     judged: dict[str, dict[WeightSpec, AxesEvidence]] = field(default_factory=dict)
+    # `within` copies the references, so that all rules share what was found of a file, and the count of hints.
     _evidence: dict[str, Mapping[str, AxesEvidence]] = field(default_factory=dict)
     _hints: list[str] = field(default_factory=list)
 
@@ -188,6 +191,7 @@ def pair_stored(weight: str, ours: str, theirs: str, catalog: Catalog, pairing: 
     if any(pairing.target[o].shape != catalog[s].shape for o, s in zip(order, stored, strict=True)):
         return None
     roles = [(WeightName(o).own, WeightName(s).own) for o, s in zip(order, stored, strict=True)]
+    # Equal counts and shapes can be chance; names of roles that contradict each other show that it is one.
     if any(o != s and not o.isdigit() and not _MADE_UP_WEIGHT.fullmatch(s) for o, s in roles):
         return None
     return stored[order.index(weight)]
@@ -218,6 +222,7 @@ def pair_numbered(weight: str, layer: str, catalog: Catalog, pairing: Pairing) -
     if catalog[theirs[0]].layer_class in _BUILT_IN_CLASSES:
         return None
     kind, shapes = pairing.target[weight].layer_class, [catalog[n].shape for n in theirs]
+    # Empty where shapes leave it open which optional weights there are: one of two may be gamma as well as beta.
     if kind in _BUILT_IN_CLASSES and not weight_names(kind, None, shapes):
         return None
     if kind not in _BUILT_IN_CLASSES and len(set(shapes)) < len(shapes):  # else class or shapes say which is which
@@ -234,9 +239,11 @@ def _are_saved_alike(theirs: Sequence[WeightSpec], ours: Sequence[WeightSpec]) -
     """
     kinds = {w.layer_class for w in (*theirs, *ours)}
     named = kinds - {None}  # a file need not tell
-    if None in kinds and not named.isdisjoint(_BUILT_IN_CLASSES):
-        return False  # which optional weights it has cannot be known of a layer whose very class is not
-    place = _nearest_place if named.isdisjoint(_BUILT_IN_CLASSES) else _whole_place
+    has_built_in = not named.isdisjoint(_BUILT_IN_CLASSES)
+    # Which optional weights a layer has cannot be known if its very class is not.
+    if None in kinds and has_built_in:
+        return False
+    place: Callable[[WeightSpec], object] = attrgetter("where") if has_built_in else _nearest_place
     alike = all(place(a) and (place(a), a.shape) == (place(b), b.shape) for a, b in zip(theirs, ours, strict=True))
     return alike and len(named) < 2 and any(_are_numbered([w.name for w in side]) for side in (theirs, ours))
 
@@ -246,10 +253,6 @@ def _has_optional(numbered: Sequence[WeightSpec]) -> bool:
     kind, shapes = numbered[0].layer_class, [w.shape for w in numbered]
     is_open = kind in _BUILT_IN_CLASSES and _are_numbered([w.name for w in numbered])
     return is_open and len(set(shapes)) < len(shapes) and not weight_names(kind, None, shapes)
-
-
-def _whole_place(weight: WeightSpec) -> str:
-    return weight.where
 
 
 def _nearest_place(weight: WeightSpec) -> tuple[str, str] | None:
@@ -282,20 +285,14 @@ def unclear_names(ours: str, layer: str, catalog: Catalog) -> tuple[str, str] | 
         layer: the source layer.
         catalog: the source's catalog.
     """
-    numbered = _numbered_in(catalog, layer)
-    if not numbered:
+    numbered = _directly_in(catalog, layer)
+    if not (numbered and _are_numbered(numbered)):
         return None
     kind = catalog[numbered[0]].layer_class or "layer"
     what = f"the file numbers the weights of this {kind} and does not say which optional ones it has"
     fix = "if both layers are configured alike, use `pair: order`"
     alone = f" for this layer alone, in a rule of its own: {{to: '{ours}', from: '{layer}', pair: order}}"
     return what, fix + alone * bool(ours and layer)
-
-
-def _numbered_in(catalog: Catalog, layer: str) -> list[str]:
-    """Return the weights that the layer itself holds if the file only numbers them."""
-    theirs = _directly_in(catalog, layer)
-    return theirs if _are_numbered(theirs) else []
 
 
 def _directly_in(catalog: Catalog, layer: str) -> list[str]:

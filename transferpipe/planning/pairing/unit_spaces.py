@@ -92,6 +92,7 @@ class _SpaceWalk:
 
     def _use(self, node: Node, inputs: Sequence[UnitStretches]) -> str:
         """Note what a node does with the units of its inputs; return why that is not known, where it is not."""
+        # (None, 8) times (None, 1) is legal, and pairs no units of the two: broadcasting is not a merge of units.
         widths = {shape[-1] for shape in node.input_shapes if shape}
         if node.layer_class in _MERGES and len(widths) > 1:
             return f"{node.name} spreads one input over the units of another"

@@ -121,6 +121,7 @@ class _Chooser:
             if layer not in known:
                 fix = did_you_mean(layer, known) or f"the layers are {listed(list(known), 4)}"
                 self._note(f"{layer!r} is not a layer of the target whose units could be chosen", fix)
+        # All sizes before the first choice: what is concatenated shifts by those of the other spaces.
         sizes: dict[int, tuple[int, int]] = {}
         for place, space in enumerate(spaces):
             here, there = self._widths(space, 0)
@@ -307,6 +308,7 @@ class _Chooser:
 
 def _in_source(width: int, resized: tuple[int, int] | None) -> int:
     """Return how many numbers the source has where the target has `width`, of units of which these have so many."""
+    # A whole multiple: behind a Flatten every place of the map has all units once.
     return width // resized[1] * resized[0] if resized else width
 
 

@@ -97,6 +97,7 @@ def _filled(rule: Rule, target: Catalog, taken: set[str], problems: Problems) ->
         return
     for whole, own in found.values():
         names = {unit.name for unit in own}
+        # Each of the rules claims by the same pattern: what belongs to the others is taken out of it by name.
         others = "|".join(re.escape(unit.name) for unit in units if unit.name not in names)
         name = f"{rule.name} ({_describe_groups(rule, own)})"
         while name in taken:  # by an odd name of another rule

@@ -29,6 +29,7 @@ def assign_best(scores: Scores) -> NDArray[np.int64]:
         block = scores[np.ix_(rows, columns)]
         # Nothing fits as badly as staying alone, which costs nothing and is always possible.
         costs = np.where(np.isfinite(block), -block, 0.0)
+        # `_solve` gives every row a column.
         turned = costs.shape[0] > costs.shape[1]
         pairs = _solve(costs.T if turned else costs)
         for a, b in enumerate(pairs):
@@ -74,16 +75,21 @@ def _solve(costs: Scores) -> list[int]:
         while owner[column] != rows:
             done[column] = True
             at = owner[column]
+            # Prices keep every reduced cost at 0 or more, and at 0 along what is paired: so the nearest column that is
+            # open is
+            # settled, as in Dijkstra's search.
             reduced = costs[at] - row_price[at] - column_price[:columns]
             better = (reduced < distance) & ~done[:columns]
             distance[better], before[better] = reduced[better], column
             open_distance = np.where(done[:columns], np.inf, distance)
             nearest = int(np.argmin(open_distance))
             step = open_distance[nearest]
+            # All that the search has settled moves along, or the next row would find negative costs.
             row_price[owner[done]] += step
             column_price[done] -= step
             distance[~done[:columns]] -= step
             column = nearest
+        # A free column is reached: along the path back, every row takes the column that the path left it by.
         while column != columns:
             owner[column] = owner[before[column]]
             column = int(before[column])

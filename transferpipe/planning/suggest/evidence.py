@@ -24,12 +24,16 @@ from transferpipe.planning.suggest.words import Tokens, Vocabulary, words_of
 from transferpipe.recipe.model import SINGLE
 from transferpipe.weights.network import Network
 
-# How much each kind of evidence counts in the sum for a pair: more, the less often it is wrong.
+# How much each kind of evidence counts in the sum for a pair: more, the less often it is wrong. Chosen by hand; what
+# they
+# get right of pairs whose truth is known, `python -m tests.suggest_suite.run` counts.
 SAME, LAW, GRAPH, WORDS, ORDER, WHOLE, SETTINGS, NEAR, VALUES = 3.0, 2.0, 1.5, 1.0, 0.8, 0.3, 0.4, 0.8, 0.5
 
 # How much of a spread the statistics of a weight and of one that was trained on from it differ, and of others.
 _CLOSE, _FAR = 0.05, 0.2
+# Of fewer layers it is no oddity that most fit nothing.
 _FEW = 3
+# What is left of a law where another holds for more of the same layers: too little to decide, enough to break a tie.
 _BEATEN = 0.4
 _COMPARED = ("strides", "dilation_rate", "groups", "activation", "kernel_size", "data_format")
 
@@ -70,11 +74,12 @@ class Evidence:
     is_odd: list[bool]
     in_line: tuple[Flags, Flags]
 
-    def is_told(self, i: int, j: int) -> bool:
+    def is_supported(self, i: int, j: int) -> bool:
         """Tell whether names, all of the graph, or values speak for a pair: a part of the graph only counts up layers.
 
         Where one network is deeper, what comes first in both may be any of several.
         """
+        # 0.9 is only reached by what comes before and what comes behind together: see `_graph`.
         named = self.same[i, j] > 0 or max(self.law[i, j], self.words[i, j]) > 0.25
         return bool(named or self.graph[i, j] > 0.9 or self.values[i, j] > 0)
 
@@ -83,6 +88,7 @@ class Evidence:
         """The scores of all pairs, the order left out."""
         total = SAME * self.same + LAW * self.law + GRAPH * self.graph + WORDS * self.words + WHOLE * self.whole
         total += NEAR * self.near + VALUES * self.values
+        # Above 0 wherever it fits: `assign_best` leaves alone only what fits nothing that is free.
         return np.where(self.fits, np.maximum(total - SETTINGS * self.settings, 0) + 1e-3, NO_FIT)
 
     @property
@@ -173,6 +179,7 @@ def _same(fits: Fits, mask: Flags) -> Scores:
             found[i, j] = 0.3 * sure  # with counters from 0 and from 1, equal numbers may not mean the same
         elif ours.endswith(f"/{theirs}") or theirs.endswith(f"/{ours}"):
             found[i, j] = 0.8 * sure
+    # What ends like several is none of them for sure.
     partial = found == 0.8
     crowded = (partial.sum(axis=1, keepdims=True) > 1) | (partial.sum(axis=0, keepdims=True) > 1)
     exact = (found == 1).any(axis=1, keepdims=True) | (found == 1).any(axis=0, keepdims=True)
@@ -200,6 +207,7 @@ def _laws(fits: Fits, mask: Flags, words: Scores) -> Scores:
         popular[law] += len(follow)
     for law, follow, share in laws:
         others = popular[law] - len(follow)
+        # Two that obey a law prove half of what many do. What pairs of other words add saturates: four give half of it.
         strength = (1 - 1 / len(follow)) * share * max(0.0, 1 - cost_of(law))
         strength = 0.85 * strength + 0.15 * share * others / (others + 4)
         for i, j in follow:
@@ -257,6 +265,7 @@ def _graph(places: tuple[Place, Place], kinds: tuple[list[int], list[int]], mask
     if not all(place.is_connected for place in places):
         return found
     ours, theirs = colour(places, kinds)
+    # A new head changes what comes behind every layer, and what comes before none: so the latter counts more.
     before = np.equal.outer([c[0] for c in ours], [c[0] for c in theirs])
     behind = np.equal.outer([c[1] for c in ours], [c[1] for c in theirs])
     return np.where(mask, 0.6 * before + 0.4 * behind, 0.0)
@@ -312,6 +321,7 @@ def _distance(ours: tuple[float, ...], theirs: tuple[float, ...] | None) -> floa
     """Return by how much of a spread two values' statistics differ at most."""
     if theirs is None:
         return np.inf
+    # A constant has no spread: then any difference is infinitely many.
     return max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) / max(ours[1], theirs[1], 1e-30)
 
 
@@ -335,6 +345,7 @@ def _order(fits: Fits, places: tuple[Place, Place], evidence: Evidence) -> Score
     """Find what stands at one place of both orders: of the networks, or of the numbers in names of the same words."""
     found = np.zeros(evidence.fits.shape)
     ours = [i for i in places[0].order if evidence.fits[i].any()]
+    # A little for every pair, so that of equal alignments the one with more pairs is the best.
     scores = np.where(evidence.fits, np.maximum(evidence.without_order, 0) + 0.05, 0.0)
     if places[1].is_connected:
         groups: Iterator[list[int]] = iter([places[1].order])
@@ -346,6 +357,7 @@ def _order(fits: Fits, places: tuple[Place, Place], evidence: Evidence) -> Score
             theirs = group if kind is None else [j for j in group if evidence.kinds[1][j] == kind]
             mine = [i for i in ours if evidence.fits[i, theirs].any()]
             steps = _align(scores[np.ix_(mine, theirs)])
+            # Full marks only where every one has its partner: one more or less on a side shifts all that follow it.
             if len(steps) > 1 and len(steps) == min(len(mine), len(theirs)) == max(len(mine), len(theirs)):
                 for a, b in steps:
                     found[mine[a], theirs[b]] = 1.0
@@ -387,15 +399,15 @@ def _settings(fits: Fits, places: tuple[Place, Place], mask: Flags) -> Scores:
     networks = [place.catalog.network for place in places]
     if not all(n is not None and n.framework == "keras" for n in networks):
         return found
-    mine = [_told(p.name, networks[0]) for p in fits.targets]
-    other = [_told(p.name, networks[1]) for p in fits.sources]
+    mine = [_settings_of(p.name, networks[0]) for p in fits.targets]
+    other = [_settings_of(p.name, networks[1]) for p in fits.sources]
     for i, j in zip(*np.nonzero(mask), strict=True):
         shared = mine[i].keys() & other[j].keys()
         found[i, j] = min(1.0, sum(mine[i][k] != other[j][k] for k in shared) / 2)
     return found
 
 
-def _told(name: str, network: Network | None) -> dict[str, str]:
+def _settings_of(name: str, network: Network | None) -> dict[str, str]:
     node = network.by_name.get(name) if network else None
     return {k: str(node.settings[k]) for k in _COMPARED if k in node.settings} if node else {}
 

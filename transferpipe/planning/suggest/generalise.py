@@ -91,6 +91,8 @@ def find_rules(pairs: Sequence[Pair], expected: Mapping[str, Taken], pairing: Pa
     while open_pairs:
         best = _best_rule(open_pairs, (left, needs), pairing)
         if best is None:
+            # No draft settles anything more: each pair gets a rule of its own, containers first, which settle most at
+            # once.
             for pair in sorted(open_pairs, key=lambda p: -len(p.weights)):
                 alone = _alone(pair, pairing) if all(w in left for w in pair.weights) else None
                 if alone is not None:
@@ -118,6 +120,7 @@ def _best_rule(pairs: Sequence[Pair], wanted: Wanting, pairing: Pairing) -> Foun
     for k in sorted(
         range(len(drafts)), key=lambda k: (-sizes[k], drafts[k].by_order, len(drafts[k].to + drafts[k].source))
     ):
+        # A draft settles at most what it was made of: behind this one, none can be better.
         if best is not None and sizes[k] <= len(best.weights):
             break
         found = _tried(drafts[k], wanted, pairing)
@@ -128,6 +131,7 @@ def _best_rule(pairs: Sequence[Pair], wanted: Wanting, pairing: Pairing) -> Foun
 
 def _alone(pair: Pair, pairing: Pairing) -> FoundRule | None:
     """Return the rule of one pair alone, if the planner would do it."""
+    # A template gives meaning to backslashes and braces, which names may hold.
     literal = pair.source.replace("\\", "\\\\").replace("{", "{{").replace("}", "}}")
     draft = Draft(escape(pair.to), literal, (pair,))
     unit = Unit(NameMatch(pair.to), pair.to in pairing.target.layers, pair.weights)

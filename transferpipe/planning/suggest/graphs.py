@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -47,6 +45,7 @@ class Place:
             mine = held.get(node.name, ())
             for i in mine:
                 self.before[i] = given
+            # A node without a piece, such as an activation, passes on what arrives.
             arriving[node.name] = tuple(mine) or given
 
     @cached_property
@@ -137,12 +136,3 @@ def _spread(
         content = (way, kind[i], tuple(sorted(found[j] for j in given.get(i, ()))))
         found[i] = numbers.setdefault(content, len(numbers))
     return found
-
-
-def surprise(kinds: Sequence[Hashable]) -> float:
-    """Return how unlikely it is that an order chosen by chance has these kinds in it, as a power of ten.
-
-    The number of different arrangements of n things, of which n_k are alike: n! / (n_1! n_2! ...).
-    """
-    counts = Counter(kinds).values()
-    return (math.lgamma(len(kinds) + 1) - sum(math.lgamma(c + 1) for c in counts)) / math.log(10)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Numbers = tuple[int, ...]
 Counted = NDArray[np.int64]
+"""Numbers of names have at most 18 digits (`is_number`), so that three times one of them is still no overflow."""
 
 # Every layer, every second one, every third one; all combinations of terms are tried, so that both are bounded.
 _FACTORS = (1, 2, 3)
@@ -37,6 +38,7 @@ class Term:
     @property
     def cost(self) -> float:
         """How much less likely it is than a number that is simply copied."""
+        # Only ranks: counting from 0 or from 1 is common, every second layer rare, and large offsets are mostly chance.
         if self.place is None:
             return 0.06
         return 0.02 * (self.offset != 0) + 0.08 * (self.factor != 1) + 0.002 * min(abs(self.offset), 20)
@@ -68,6 +70,7 @@ def find_laws(pairs: Sequence[tuple[Numbers, Numbers]]) -> list[Law]:
 
 def cost_of(law: Law) -> float:
     """Return how much less likely a law is than one that copies every number in its turn."""
+    # Nested names number the outer container first on both sides, so that a law that turns them round is less likely.
     places = [term.place for term in law if term.place is not None]
     turned = sum(a >= b for a, b in itertools.pairwise(places))
     return sum(term.cost for term in law) + 0.15 * turned

@@ -16,6 +16,7 @@ from transferpipe.planning.suggest.sides import Statistics
 
 # What the second best way must lose, and what must speak for a pair that nothing else rules out.
 MARGIN, ENOUGH = 0.12, 0.5
+# What is decided may decide its neighbours in the next round; two rounds can also undo each other without end.
 _ROUNDS = 5
 
 
@@ -94,6 +95,7 @@ def match_pieces(
         decided = again
     second = _Seconds(evidence, owner_of)
     left = [i for i, j in enumerate(owner_of.tolist()) if j >= 0 and i not in decided]
+    # Values last: they are read from both files, and only statistics of the same training say anything.
     if statistics and left:
         candidates = {i: [int(owner_of[i]), *second.of(i)[1]] for i in left}
         evidence.values = find_values(fits, candidates, statistics)
@@ -139,7 +141,7 @@ def _decide(evidence: Evidence, fixed: Mapping[int, int | None]) -> tuple[NDArra
         margin, _ = second.of(i)
         if i not in fixed and (
             (evidence.is_odd[i] and evidence.same[i, j] < 0.8)
-            or (not evidence.is_told(i, j) and not second.is_complete(i))
+            or (not evidence.is_supported(i, j) and not second.is_complete(i))
         ):
             continue
         enough = scores[i, j] >= ENOUGH or evidence.order[i, j] >= 1 or second.is_complete(i)
@@ -196,26 +198,27 @@ class _Seconds:
             if j >= 0:
                 self._owner[j] = i
         free = np.where(self._owner[None, :] < 0, self._with, NO_FIT)
+        # Whoever loses its source may take a free one, or stay alone, which costs nothing.
         self._free = np.maximum(free.max(axis=1, initial=NO_FIT), 0.0)
-        kinds = evidence.kinds
-        self._left: dict[int, bool] = {}
-        self._both: dict[int, bool] = {}
-        for kind in set(kinds[0]):
-            alone = [k for i, k in enumerate(kinds[0]) if k == kind and owner_of[i] < 0]
-            loose = [k for j, k in enumerate(kinds[1]) if k == kind and self._owner[j] < 0]
-            self._left[kind] = bool(alone or loose)
-            self._both[kind] = bool(alone and loose)
+        # The kinds of which something has no partner, on either side.
+        alone = {kind for kind, j in zip(evidence.kinds[0], owner_of, strict=True) if j < 0}
+        loose = {kind for kind, i in zip(evidence.kinds[1], self._owner, strict=True) if i < 0}
+        self._left, self._both = alone | loose, alone & loose
 
     def is_complete(self, i: int) -> bool:
         """Tell whether all pieces of its kind are paired, on both sides, so that nothing could be mistaken for it."""
-        return not self._left[self._evidence.kinds[0][i]]
+        return self._evidence.kinds[0][i] not in self._left
 
     def may_be_shifted(self, i: int) -> bool:
         """Tell whether pieces of its kind are left over on both sides, as where a law is off by one."""
-        return self._both[self._evidence.kinds[0][i]]
+        return self._evidence.kinds[0][i] in self._both
 
     def of(self, i: int) -> tuple[float, list[int]]:
-        """Return what the second best way loses, and which sources come close."""
+        """Return what the second best way loses, and which sources come close.
+
+        Only single exchanges are looked at, since each longer one would be an assignment of its own: where three turn
+        in a circle, the second best way may lose less than is returned.
+        """
         j = int(self._of[i])
         others = np.flatnonzero(self._evidence.fits[i])
         others = others[others != j]
@@ -227,8 +230,11 @@ class _Seconds:
     def _losses(self, i: int, j: int, others: NDArray[np.int64]) -> Scores:
         """Return what is lost if `i` takes each of `others`, whose owner takes what `i` had, or what is free."""
         ours, theirs = self._evidence.in_line
+        # Of what nobody owns, -1 looks up the last row, which `is_owned` leaves out of the sum.
         owners = self._owner[others]
         is_owned = owners >= 0
+        # Exchanging two of which neither comes before the other contradicts no order: then order says nothing of either
+        # way.
         in_line = theirs[j, others] & (~is_owned | ours[i, owners])
         best = np.where(in_line, self._with[i, j], self._without[i, j])
         instead = np.where(in_line, self._with[i, others], self._without[i, others])

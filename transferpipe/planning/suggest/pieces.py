@@ -25,12 +25,13 @@ from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import SINGLE
 from transferpipe.recipe.patterns import NameMatch
 from transferpipe.weights.keras.layer_classes import BUILT_IN, is_made_up
-from transferpipe.weights.name import WeightName
+from transferpipe.weights.name import WeightName, ancestors
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
 
 # Larger layers are whole models, which are paired by their parts.
 _MOST_BELOW = 24
+# What flax puts in front of all names; the batch statistics of a layer lie apart from its parameters.
 _COLLECTIONS = ("params/", "batch_stats/")
 _STACKED = re.compile(r"(?:weight|bias)_(?:ih|hh)_(l\d+)(?:_reverse)?")
 _OPTIONAL = ("bias", "beta", "gamma", "scale")
@@ -76,6 +77,7 @@ class Fits:
     targets: list[Piece] = field(default_factory=list)
     sources: list[Piece] = field(default_factory=list)
     of: list[list[int]] = field(default_factory=list)
+    # A network has few signatures and many layers: each pair of signatures is asked of the planner once.
     _known: dict[tuple[Signature, Signature], bool] = field(default_factory=dict)
 
     def take(self, ours: Piece, theirs: Piece) -> Taking | None:
@@ -180,7 +182,7 @@ def _source_layers(pairing: Pairing) -> Iterator[Piece]:
         if not is_keras:
             inside = next((inside.removeprefix(c) for c in _COLLECTIONS if inside.startswith(c)), inside)
         layer = inside.rpartition("/")[0]
-        above = [layer] if is_keras else [layer, *_above(layer)]
+        above = [layer] if is_keras else [layer, *ancestors(layer)[:-1]]
         for name in above:
             seen.setdefault(name, []).append(weight.name)
         if not is_keras and (stack := _STACKED.fullmatch(weight.own_name)):
@@ -209,12 +211,6 @@ def _operators(catalog: Catalog, network: Network) -> Iterator[Piece]:
         elif groups and len(weight.shape) == 1:
             groups[-1].append(weight.name)
     yield from (Piece(group[0], tuple(group), is_loose=True) for group in groups)
-
-
-def _above(name: str) -> Iterator[str]:
-    while "/" in name:
-        name = name.rpartition("/")[0]
-        yield name
 
 
 def _target_signature(piece: Piece, pairing: Pairing) -> Signature:
@@ -246,6 +242,7 @@ def _inside_of(weight: str, layer: str) -> str:
 
 
 def _take(pairing: Pairing, ours: Piece, theirs: Piece) -> Taking | None:
+    # A trial must leave no trace: what does not fit here is not a problem of the recipe.
     trial = dataclasses.replace(pairing, problems=Problems(), warnings={}, judged={})
     found = _asked(trial, ours, theirs)
     missing = [w for w in ours.weights if w not in found]

@@ -31,6 +31,7 @@ from transferpipe.recipe.model import SINGLE
 from transferpipe.weights.name import WeightName
 
 _CROSSING = (NAMES, BRANCHES)
+# Leaving out what crosses can make others cross; what still does after these rounds the plan's own warnings take out.
 _ROUNDS = 4
 
 

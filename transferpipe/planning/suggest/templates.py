@@ -7,15 +7,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from transferpipe.planning.crossings.tokens import is_number
 from transferpipe.planning.suggest.laws import Law, Term, compute, find_laws
 
 _PIECES = re.compile(r"\d+|[A-Za-z]+|[^A-Za-z\d]+")
 _GROUP = re.compile(r"\\g<(\d+)>(?!\d)")  # what can be written shorter, since no digit follows
-_LETTERS = "ijklmnpqrstuvwxyz"
+_LETTERS = "ijklmnpqrstuvwxyz"  # o reads as 0
 # A pattern that lists more words, values or parts is longer than what it matches says, and is written as a class.
 _MOST_WORDS = 8
 _MOST_VALUES = 12
 _MOST_PARTS = 6
+_MOST_LAWS = 4
 
 Pieces = tuple[str, ...]
 
@@ -60,11 +62,11 @@ def split(name: str) -> Pieces:
 
 
 def _skeleton(pieces: Pieces) -> Pieces:
-    return tuple("#" if p.isdigit() else p for p in pieces)
+    return tuple("#" if is_number(p) else p for p in pieces)
 
 
 def _numbers(pieces: Pieces) -> tuple[int, ...]:
-    return tuple(int(p) for p in pieces if p.isdigit())
+    return tuple(int(p) for p in pieces if is_number(p))
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ def drafts_of(shape: _Shape, members: Sequence[tuple[Pair, str]]) -> Iterator[Dr
     laws = find_laws([(ours, theirs) for _, _, ours, theirs in numbered])
     seen: set[tuple[Pair, ...]] = set()
     ranked = sorted(laws, key=lambda law: -sum(compute(law, n[2]) == n[3] for n in numbered))
-    for law in ranked[:4]:
+    # Each draft costs a trial pairing of all that it claims: the laws that fewest obey are not worth one.
+    for law in ranked[:_MOST_LAWS]:
         obeying = [n for n in numbered if compute(law, n[2]) == n[3]]
         for part in (obeying, *_parts(obeying)):
             chosen = tuple(n[0] for n in part)
@@ -152,8 +155,9 @@ def _parts(members: Sequence[_Numbered]) -> Iterator[list[_Numbered]]:
 def _as_pattern(names: Sequence[Pieces], width: int) -> str:
     text = ""
     for column in zip(*names, strict=True):
-        part = _values({int(v) for v in column}, width) if column[0].isdigit() else escape(column[0])
-        text += f"(?:{part})" if column[0].isdigit() and "|" in part else part
+        counts = is_number(column[0])
+        part = _values({int(v) for v in column}, width) if counts else escape(column[0])
+        text += f"(?:{part})" if counts and "|" in part else part
     return text
 
 
@@ -176,7 +180,8 @@ def _written(shape: _Shape, law: Law, members: Sequence[tuple[str, tuple[int, ..
     """
     values = [{numbers[p] for _, numbers in members} for p in range(len(members[0][1]))]
     references: dict[int | None, str] = {}
-    pattern, letters, places = "", iter(_LETTERS), itertools.count()
+    letters = ("".join(name) for length in (1, 2) for name in itertools.product(_LETTERS, repeat=length))
+    pattern, places = "", itertools.count()
     groups = 0
     for piece in shape.to:
         if piece == "#":
@@ -258,7 +263,7 @@ def alternatives(names: Iterable[str]) -> str:
         groups.setdefault(_skeleton(pieces), []).append(pieces)
     found = []
     for members in groups.values():
-        columns = [sorted({int(v) for v in c}) for c in zip(*members, strict=True) if c[0].isdigit()]
+        columns = [sorted({int(v) for v in c}) for c in zip(*members, strict=True) if is_number(c[0])]
         count = 1
         for column in columns:
             count *= len(column)

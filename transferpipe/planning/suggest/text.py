@@ -15,6 +15,7 @@ from transferpipe.recipe.model import LIVE
 from transferpipe.text.visible import visible
 
 _PLAIN = re.compile(r"[A-Za-z_][\w/]*(?:[.-]\w+)*")
+# YAML 1.1 reads these as other things than text, in capitals too.
 _NOT_TEXT = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n", "none", "nan"})
 _BACKWARDS = (
     "The recipe runs backwards: its rules say which tensors of the source file each weight of the model would take, "
@@ -146,6 +147,7 @@ def quote(text: str) -> str:
 
 
 def _flow(data: Mapping[str, Any] | Sequence[Any]) -> str:
+    # So wide that YAML never breaks a line, whose second half would lose its comment sign or its indent.
     return str(yaml.safe_dump(data, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True)).strip()
 
 

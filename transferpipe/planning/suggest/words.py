@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
+from transferpipe.planning.crossings.tokens import is_number
 from transferpipe.weights.keras.layer_classes import is_made_up, stem
 
 NUMBER = "#"
@@ -93,9 +94,9 @@ def words_of(name: str) -> Words:
         tokens += _words_in(stem(segment) if made_up else segment)
         if made_up:  # the first of its class has no number
             tokens.append(segment[len(stem(segment)) + 1 :] or "0")
-    plain = tuple(str(int(t)) if t.isdigit() else t for t in tokens)
-    numbers = tuple(int(t) for t in plain if t.isdigit())
-    return Words(plain, tuple(NUMBER if t.isdigit() else t for t in plain), numbers, counted)
+    plain = tuple(str(int(t)) if is_number(t) else t for t in tokens)
+    numbers = tuple(int(t) for t in plain if is_number(t))
+    return Words(plain, tuple(NUMBER if is_number(t) else t for t in plain), numbers, counted)
 
 
 def _words_in(segment: str) -> list[str]:

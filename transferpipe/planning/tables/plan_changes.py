@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -74,14 +75,15 @@ class PlanChanges:
 def compare_plans(before: Plan, after: Plan) -> PlanChanges:
     """Return what is different in the plan `after`; the recipe's name, and what was compared of settings, are not."""
     after = plan_from_data(json.loads(json.dumps(after.to_data())))  # as `before` was read: its lists are lists
-    frozen = set(before.freezing.frozen_weights) ^ set(after.freezing.frozen_weights)
+    was_frozen, is_frozen = (set(plan.freezing.frozen_weights) for plan in (before, after))
+    weights = dict.fromkeys(w for plan in (after, before) for w in _weights(plan))  # in the order of the new one
     return PlanChanges(
         before,
         after,
         _changed(before, after, _keys),
         _changed(before, after, _weights),
         _changed(before, after, lambda p: {f"{w.source}:{w.name}": w.fate for w in p.source_weights}),
-        {name: name in after.freezing.frozen_weights for name in _in_order(before, after) if name in frozen},
+        {name: name in is_frozen for name in weights if (name in was_frozen) != (name in is_frozen)},
         _changed(before, after, _named_edits),
         _changed(before, after, lambda p: {m.target: m for m in p.state}),
         tuple(w for w in before.warnings if w not in after.warnings),
@@ -114,15 +116,11 @@ def _weights(plan: Plan) -> dict[str, Assignment | Kept]:
     return {a.target: a for a in plan.assignments} | {k.target: k for k in plan.kept}
 
 
-def _in_order(*plans: Plan) -> list[str]:
-    return [*dict.fromkeys(w for plan in reversed(plans) for w in _weights(plan))]
-
-
 def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int) else json.loads(json.dumps(asdict(value)))
 
 
 def _named_edits(plan: Plan) -> dict[str, Edit]:
     """Return the edits by their names, with the weight's where one edits several."""
-    names = [edit.name for edit in plan.edits]
-    return {e.name if names.count(e.name) == 1 else f"{e.name} {e.at}": e for e in plan.edits}
+    names = Counter(edit.name for edit in plan.edits)
+    return {e.name if names[e.name] == 1 else f"{e.name} {e.at}": e for e in plan.edits}

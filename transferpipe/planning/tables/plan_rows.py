@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from transferpipe.planning.model import Assignment, Kept, Plan, SourceRef, StateMove
+from transferpipe.planning.model import Assignment, Kept, Plan, StateMove
 from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.text.collapse import SeriesMember, braces, grids, is_plain, series_of, split_name, write
 
@@ -164,17 +164,17 @@ def _rows(plan: Plan, only: Collection[str] | None) -> list[PlanRow]:
     for weight in weights:
         if only is not None and weight.target not in only:
             continue
-        origins = () if isinstance(weight, Kept) else tuple(_origin(plan, ref) for ref in weight.sources)
+        origins = (
+            ()
+            if isinstance(weight, Kept)
+            else tuple(_place_of(ref.name, ref.source if len(plan.sources) > 1 else "") for ref in weight.sources)
+        )
         entry = _Entry(weight, _place_of(weight.target), origins, _notes(plan, weight, frozen))
         reason = weight.reason if isinstance(weight, Kept) else ""
         groups.setdefault((weight.rule, entry.notes, reason, len(origins)), []).append(entry)
     rows = [row for group in groups.values() for row in _collapsed(plan, group, owners)]
     rows.sort(key=lambda row: min(place[name] for name in row.names))
     return [*rows, *(_state_row(plan, move) for move in plan.state if only is None)]
-
-
-def _origin(plan: Plan, ref: SourceRef) -> _NameParts:
-    return _place_of(ref.name, ref.source if len(plan.sources) > 1 else "")
 
 
 class _Owners:

@@ -204,9 +204,8 @@ def _parameters(plan: Plan) -> list[str]:
 
 def frozen_layers(plan: Plan) -> str:
     """Return the layers that the plan freezes, collapsed, without those inside of others."""
-    layers = plan.freezing.layers
-    inner = {name for name in layers if any(above in layers for above in ancestors(name))}
-    outer = [name for name in layers if name not in inner]
+    layers = dict.fromkeys(plan.freezing.layers)
+    outer = [name for name in layers if not any(above in layers for above in ancestors(name))]
     if not outer:
         return ""
     return ", by the whole model" if outer == [""] else f", in {collapse(outer)}"

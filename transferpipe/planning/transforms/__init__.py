@@ -129,8 +129,8 @@ MERGES: Mapping[str, type[Transform]] = {
 }
 
 
-def _check_kind(thing: Any) -> str:
-    is_kind = isinstance(thing, type) and issubclass(thing, Transform)
+def _check_kind(kind: Any) -> str:
+    is_kind = isinstance(kind, type) and issubclass(kind, Transform)
     return "" if is_kind else "is not a class that inherits transferpipe.planning.transforms.Transform"
 
 
@@ -259,7 +259,7 @@ def _guarded(transform: Transform, ask: Callable[..., _Answer], *given: Any) -> 
         raise
     except Exception as error:
         if is_ours(transform):
-            raise
+            raise  # a fault of this package must not look like one of the recipe
         what = f"{transform} failed on shapes {given[0]}: {type(error).__name__}: {error}"
         raise TransformError(what, "report it to the package that adds it") from error
 

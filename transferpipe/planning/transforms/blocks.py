@@ -92,6 +92,7 @@ class InMemory(Inputs):
 
     def __post_init__(self) -> None:
         first = self.arrays[0]
+        # Frozen, and these are no fields: they are set once, past the guard.
         object.__setattr__(self, "shape", first.shape)
         object.__setattr__(self, "dtype", first.dtype)
         object.__setattr__(self, "count", len(self.arrays))

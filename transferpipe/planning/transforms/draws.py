@@ -27,10 +27,12 @@ def draw_uniform(seed: int, weight: str, stream: int, begin: int, end: int) -> N
         end: the place behind the last.
     """
     text = f"{seed}|{stream}|{weight}".encode()
+    # A cryptographic hash, so that seeds and names next to each other give unrelated sequences.
     key = np.frombuffer(hashlib.blake2b(text, digest_size=16).digest(), "<u8")
     skipped = begin % _EACH
     generator = np.random.Philox(key=key).advance((begin - skipped) // _EACH)
     raw = generator.random_raw(skipped + end - begin)[skipped:]
+    # The upper 53 bits, all that a float64 holds exactly: none rounds up to 1.
     drawn = (raw >> np.uint64(11)).astype(np.float64)
     drawn *= _TO_UNIT
     return drawn

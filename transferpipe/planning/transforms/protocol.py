@@ -119,6 +119,7 @@ class Transform(abc.ABC):
             where nobody said, so that a name is not checked before `parse` sees it.
     """
 
+    # A base without slots would give every step a dictionary, whatever `slots=True` of its dataclass says.
     __slots__ = ()
 
     name: ClassVar[str]

@@ -49,7 +49,7 @@ class Heads:
 
     def places(self, part: str) -> list[int]:
         """Return which stretches are those of a part, in its order."""
-        shared, k = self.queries // self.keys, _PARTS.index(part) - 1
+        shared, k = self.queries // self.keys, _PARTS.index(part) - 1  # k: 0 for the keys, 1 for the values
         if self.order == "concat":
             start = self.queries + k * self.keys if part != "q" else 0
             return list(range(start, start + (self.queries if part == "q" else self.keys)))
@@ -205,6 +205,7 @@ class FuseQkv(Transform):
             return whole
         size = whole.shape[axis] // heads.units  # -1 means nothing where another axis is empty
         cut = whole.reshape(*shapes[0][:axis], heads.units, size, *shapes[0][axis + 1 :])
+        # Sorting a permutation gives its inverse: from where each stretch of the result comes.
         back = np.argsort([place for part in _PARTS for place in heads.places(part)])
         return np.take(cut, back, axis=axis).reshape(whole.shape)
 

@@ -262,7 +262,7 @@ def _parse_place(key: str, value: Any, example: str) -> Any:
     if share and int(share[2]):
         return Fraction(int(share[1]), int(share[2]))
     if isinstance(value, float) and math.isfinite(value) and 0 <= value <= 1:
-        return Fraction(repr(value))
+        return Fraction(repr(value))  # 0.1 means a tenth, not the double next to it
     return parse_integer(f"{key} of slice, where it is not a share such as 1/3,", value, example)
 
 

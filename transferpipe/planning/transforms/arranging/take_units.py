@@ -65,17 +65,22 @@ class TakeUnits(Transform):
         after = parse_integer("after of units", given.get("after", 0), _EXAMPLE)
         times = parse_integer("times of units", given.get("times", 1), _EXAMPLE)
         each = parse_integer("each of units", given.get("each", 1), _EXAMPLE)
-        if "of" in given and "indices" not in given:
+        of = str(given["of"]) if "of" in given and "indices" not in given else ""
+        indices, wrong = None, None
+        if of:
             count = parse_integer("count of units", given.get("count"), _EXAMPLE)
-            return cls(axis, size, count, None, share, str(given["of"]), before, after, times, each)
-        indices = parse_integers("the indices of units", given.get("indices"), _EXAMPLE)
-        wrong = next((index for index in indices if not 0 <= index < size), None)
-        if not indices or wrong is not None or min(before, after, times - 1, each - 1) < 0:
-            what = f"index {wrong} is not one of {size} units" if wrong is not None else "there are no indices"
-            least = "before and after are at least 0, times and each at least 1"
-            what = what if wrong is not None or not indices else least
+        else:
+            indices = parse_integers("the indices of units", given.get("indices"), _EXAMPLE)
+            wrong = next((index for index in indices if not 0 <= index < size), None)
+            count = len(indices)
+        if wrong is not None or min(count, size, times, each) < 1 or min(before, after) < 0:
+            what = "size, times and each are at least 1, before and after at least 0"
+            if wrong is not None:
+                what = f"index {wrong} is not one of {size} units"
+            elif count < 1:
+                what = "there are no indices" if indices is not None else f"{count} units are none"
             raise TransformError(f"units: {what}", f"write {_EXAMPLE}, with indices from 0 to the size less 1")
-        return cls(axis, size, len(indices), indices, share, "", before, after, times, each)
+        return cls(axis, size, count, indices, share, of, before, after, times, each)
 
     def __str__(self) -> str:
         share = ", shared" * self.share
@@ -120,6 +125,8 @@ class TakeUnits(Transform):
         apart = units.reshape(*head, rounds, self.times, self.size, self.each, *tail)
         taken = apart.take(self.indices, axis + 2)
         if self.share:
+            # Before it is rounded once: a third three times must add up to what was there as nearly as the dtype can
+            # say.
             copies = np.bincount(self.indices, minlength=self.size)[list(self.indices)]
             copies = copies.reshape(-1, *[1] * (array.ndim - axis))
             taken = np.divide(taken, copies, dtype=np.float64).astype(numpy_dtype(array.dtype.name))

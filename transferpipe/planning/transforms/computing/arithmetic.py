@@ -135,6 +135,7 @@ class Noise(Arithmetic):
         """Return the standard deviation of the noise."""
         if not self.relative:
             return self.std
+        # In two passes: a sum of squares less the square of the sum loses all digits where the mean is large.
         mean = float(inputs.total(lambda b: as_floats(b.arrays[0]).sum())) / inputs.size
         squares = float(inputs.total(lambda b: np.square(as_floats(b.arrays[0]) - mean).sum()))
         return self.std * float(np.sqrt(squares / inputs.size))
@@ -143,6 +144,7 @@ class Noise(Arithmetic):
         """See `Blockwise`; two uniform numbers make a normal one (Box and Muller 1958)."""
         end = block.begin + block.size
         one, two = (draw_uniform(self.seed or 0, self.weight, stream, block.begin, end) for stream in (0, 1))
+        # Uniform numbers are below 1, so that log1p(-one) is finite; log(one) of a 0 would not be.
         noise: Floats = np.sqrt(-2 * np.log1p(-one)) * np.cos(2 * np.pi * two)
         noise *= measured
         noise += block.arrays[0]

@@ -170,6 +170,6 @@ def _is_blocked(shape: tuple[int, ...], shapes: Sequence[tuple[int, ...]], axis:
 def _unpack(packed: NDArray[Any], columns: int) -> NDArray[np.int8]:
     """Return two values of 4 bits for every byte, the lower half first; the last of them may be padding."""
     halves = np.stack([packed.view(np.uint8) & 15, packed.view(np.uint8) >> 4], axis=-1)
-    signed = (halves.astype(np.int8) ^ 8) - 8
+    signed = (halves.astype(np.int8) ^ 8) - 8  # from 8 on they stand for -8 to -1
     unpacked: NDArray[np.int8] = signed.reshape(len(packed), -1)[:, :columns]
     return unpacked

@@ -20,6 +20,7 @@ from transferpipe.planning.transforms.checks import (
     check_same_shape,
     find_axis,
     insert_size,
+    replace_size,
 )
 from transferpipe.planning.transforms.merging.merge import Mean
 from transferpipe.planning.transforms.protocol import PartialShape, Transform, TransformError
@@ -75,9 +76,9 @@ class Along(Transform):
         if any(not -rank <= axis < rank for axis in self.axes):
             return None
         before: PartialShape | None = after
-        for axis in sorted({axis % rank for axis in self.axes}):
-            kept = None if before is None or not self.keep else (*before[:axis], *before[axis + 1 :])
-            before = None if before is None else insert_size(kept if kept is not None else before, axis, None)
+        change = replace_size if self.keep else insert_size
+        for axis in sorted({axis % rank for axis in self.axes}):  # rising: each is counted in the whole shape
+            before = None if before is None else change(before, axis, None)
         return before
 
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -71,6 +71,7 @@ def find_cuts(inputs: Inputs, find_keys: Callable[[Block], list[Keys]], counts: 
             break
         found = inputs.total(lambda block, shift=shift: _histograms(find_keys(block), shift, open_, prefix))  # type: ignore[misc]
         for place, bins in zip(open_, found, strict=True):
+            # What lies above the bin is kept whole; what is left of the count is looked for inside of it.
             above = np.cumsum(bins[::-1])[::-1]  # how many lie in a bin or above it
             digit = int(np.flatnonzero(above >= left[place])[-1])
             equal[place] = int(bins[digit])
@@ -93,6 +94,7 @@ def _histograms(
     known: dict[tuple[int, int], NDArray[np.int64]] = {}
     for place in places:
         row = place[0]
+        # Several counts of one array share a histogram until they lie in different bins.
         if (row, prefix[place]) not in known:
             digits = keys[row] >> keys[row].dtype.type(shift)
             if shift + _DIGIT < keys[row].dtype.itemsize * 8:
@@ -104,6 +106,8 @@ def _histograms(
 
 def _find_place(inputs: Inputs, find_keys: Callable[[Block], list[Keys]], row: int, key: int, count: int) -> int:
     """Return the place behind the `count`-th number with this key."""
+    # Two more passes, first to a stretch and then to a place in it: equal numbers, such as zeros, may be all there are,
+    # and a list of their places would be larger than the array.
     stretches = -(-inputs.size // _BINS)
 
     def count_stretches(block: Block) -> NDArray[np.int64]:

@@ -196,10 +196,11 @@ class Slerp(Merge):
 
     def measure(self, inputs: Inputs) -> tuple[float, float]:
         """Return the two factors."""
+        # The squares of both norms, and the product of the two.
         one, two, both = inputs.total(products)[[0, 1, 0], [0, 1, 1]]
-        norms = math.sqrt(one) * math.sqrt(two)
+        norms = math.sqrt(one) * math.sqrt(two)  # each by itself: their product could be beyond float64
         cosine = both / norms if norms else 0.0
-        if not abs(cosine) <= _PARALLEL:
+        if not abs(cosine) <= _PARALLEL:  # so written that a NaN is parallel, too
             return 1 - self.t, self.t
         angle = math.acos(cosine)
         return math.sin((1 - self.t) * angle) / math.sin(angle), math.sin(self.t * angle) / math.sin(angle)
@@ -279,6 +280,7 @@ def weigh(arrays: Sequence[Any], weights: Sequence[float]) -> Floats:
     total = as_floats(arrays[0])
     total *= weights[0]
     for array, weight in zip(arrays[1:], weights[1:], strict=True):
+        # NumPy knows no safe cast from bfloat16, though float64 holds each of its numbers.
         total += np.multiply(array, weight, dtype=np.float64, casting="unsafe")
     return total
 

@@ -39,7 +39,8 @@ class RandomDrops(TaskVectors, abc.ABC):
 
     def fit(self, shapes: Sequence[tuple[int, ...]], goal: Goal) -> Self:
         """See `Transform`."""
-        return self if self.weight else replace(self, weight=goal.name, seed=_seed_of(self.seed, goal))
+        seed = goal.seed if self.seed is None else self.seed
+        return self if self.weight else replace(self, weight=goal.name, seed=seed)
 
     def _for_each_model(self) -> Sequence[tuple[str, tuple[float, ...]]]:
         return [("weights", self.weights), ("densities", self.density)]
@@ -141,6 +142,7 @@ class Della(RandomDrops):
             if density == 1:
                 continue
             sizes = np.abs(delta).reshape(-1, measured)
+            # The place of each in the sorted row; of equal magnitudes the first is the smaller one, on every machine.
             ranks = np.argsort(np.argsort(sizes, axis=1, kind="stable"), axis=1, kind="stable")
             keep = density - self.epsilon + 2 * self.epsilon * ranks.reshape(-1) / max(measured - 1, 1)
             drawn = draw_uniform(self.seed or 0, self.weight, model, block.begin, block.begin + block.size)
@@ -154,10 +156,6 @@ class Della(RandomDrops):
         no = [word for word, on in (("rescaled", self.rescale), ("normalized", self.normalize)) if not on]
         common = [t for t in TaskVectors._texts(self) if t != "normalize"]
         return [*common, *drawn, *["elect"] * self.elect, *[f"not {word}" for word in no]]
-
-
-def _seed_of(seed: int | None, goal: Goal) -> int:
-    return goal.seed if seed is None else seed
 
 
 def _seed_text(seed: int | None) -> list[str]:

@@ -48,8 +48,8 @@ class TaskVectors(Merge, abc.ABC):
         check_base(self, self.base, len(shapes))
         for what, given in self._for_each_model():
             if given and len(given) not in (1, len(shapes) - 1):
-                told = f"{self} has {len(given)} {what}, but there are {len(shapes) - 1} models beside the base"
-                raise TransformError(told, f"give {len(shapes) - 1} {what}, or one number for all")
+                problem = f"{self} has {len(given)} {what}, but there are {len(shapes) - 1} models beside the base"
+                raise TransformError(problem, f"give {len(shapes) - 1} {what}, or one number for all")
         return Merge.shape(self, shapes)
 
     def _for_each_model(self) -> Sequence[tuple[str, tuple[float, ...]]]:
@@ -140,6 +140,8 @@ class Ties(TaskVectors):
 
     def kept(self, deltas: Sequence[Floats], block: Block, measured: list[list[Cut]]) -> Sequence[Floats]:
         """See `TaskVectors`."""
+        # Keys anew, and not of `deltas`: these are float64, and the cut was found among differences as `_deltas` rounds
+        # them.
         for delta, keys, (cut,) in zip(deltas, _delta_keys(block, int(self.base)), measured, strict=True):
             delta *= cut.keeps(keys, block.begin)
         return deltas

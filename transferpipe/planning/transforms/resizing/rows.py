@@ -43,6 +43,7 @@ class _Drawn:
     weight: str = ""
 
     def generator(self) -> np.random.Generator:
+        # Unlike `draws`, the same rows only for one version of NumPy: NEP 19 lets `standard_normal` change.
         return np.random.default_rng([self.seed, zlib.crc32(self.weight.encode())])
 
 
@@ -407,8 +408,9 @@ class VocabularyRows(_NamedRows):
         return None if self.axis is None else _open_axis(after, self.axis)
 
     def _make(self, ours: NDArray[Any], new: NDArray[np.int64], theirs: NDArray[Any]) -> None:
-        super(VocabularyRows, self)._make(ours, new, theirs)
         if self.new != SUB_TOKENS:
+            # With slots, `dataclass` makes another class of this one, which a bare super() does not know.
+            super(VocabularyRows, self)._make(ours, new, theirs)
             return
         place = {name: i for i, name in enumerate(self.source.names())}
         longest = max(map(len, place))
