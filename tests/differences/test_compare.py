@@ -9,7 +9,9 @@ import pytest
 from safetensors.numpy import save_file
 
 import transferpipe as tp
+from transferpipe.differences.pairing import pair_rest
 from transferpipe.differences.table import diff_text
+from transferpipe.weights.spec import WeightSpec
 
 
 def build(units=5, strides=1, seed=1):
@@ -475,3 +477,10 @@ def test_the_text_keeps_to_the_width(tmp_path, width):
     lines = text.splitlines()
     assert max(len(line) for line in lines if not line.startswith(("A  ", "B  "))) <= width, text
     assert all(f"encoder/stage{i}/block/attention/query/kernel" in text for i in range(5))
+
+
+def test_what_is_left_is_paired_in_the_order_of_the_file():
+    layers = [f"layer{k}" for k in (7, 3, 9, 1, 8, 2, 6, 4, 5, 0)]
+    here = [WeightSpec(f"{name}/cell/kernel", (2, 3), "float32") for name in layers]
+    there = [WeightSpec(f"{name}/inner/kernel", (2, 3), "float32") for name in layers]
+    assert [a.target.split("/")[0] for a in pair_rest(here, there, "source", ("", ""))] == layers

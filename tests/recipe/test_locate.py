@@ -87,3 +87,7 @@ def test_a_path_that_leaves_the_package(package, inner):
     (package.parent / "secret.h5").write_text("")
     text = refused(f"pkg://some_weights/{inner}", UnsafeError)
     assert text == f"'pkg://some_weights/{inner}' leaves the package -> name a file inside of it"
+
+
+def test_a_name_that_no_file_can_have(package):
+    assert "holds no 'aaa" in refused("pkg://some_weights/" + "a" * 5000)

@@ -58,6 +58,10 @@ def test_forms_of_an_edit(edit, expected):
         ({"at": "w", "index": [0], "add": float("nan")}, "edit.e.add: must be a finite number, not number nan"),
         ({"at": "w", "index": [0], "add": float("-inf")}, "edit.e.add: must be a finite number, not number -inf"),
         ({"at": "w", "index": [0], "multiply": 10**400}, "edit.e.multiply: must be a finite number, not integer 1000"),
+        (
+            {"at": "w", "filters": [0], "set": ["a.npy"]},
+            "edit.e.set: must be a list of numbers, and has text 'a.npy' in it",
+        ),
     ],
 )
 def test_what_is_wrong_with_an_edit(edit, text):

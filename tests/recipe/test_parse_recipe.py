@@ -296,3 +296,11 @@ def test_whatever_stands_in_a_recipe_is_read_or_refused_with_places(changes):
         found = error.problems
         assert len(set(found)) == len(found)
         assert all(p.where.split(".")[0] in {*FULL, "sources"} for p in found)
+
+
+def test_numbers_beyond_floats_are_refused_in_words():
+    fold = {"to": "a", "from": "b", "fold": "n", "fold_with": {"epsilon": 10**400}}
+    assert one_problem({**SMALL, "mapping": {"r": fold}}).startswith("mapping.r.fold_with: epsilon: integer 1000")
+    parity = {"inputs": "x.npz", "expected": "y.npz", "atol": 10**400}
+    found = one_problem({**SMALL, "verify": {"parity": parity}})
+    assert found.startswith("verify.parity.atol: must be a number of at least 0, not integer 1000")

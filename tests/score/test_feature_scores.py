@@ -9,7 +9,7 @@ from score_models import all_bytes, blobs, mlp
 from transferpipe.errors import RecipeError, ScoreError
 from transferpipe.score import digits_data, h_score, linear_probe, logme
 from transferpipe.score.data.splits import make_splits
-from transferpipe.score.features import features
+from transferpipe.score.features import activations, features
 from transferpipe.score.formulas import h_score as h_formula
 from transferpipe.score.formulas import logme as logme_formula
 from transferpipe.zoo import digits_cnn
@@ -182,3 +182,16 @@ def test_a_logistic_probe_tells_clouds_apart():
 def test_a_solver_that_there_is_not():
     with pytest.raises(RecipeError, match=r"score.solver: 'logstic' is none of ridge, logistic -> did you mean 'logis"):
         linear_probe(mlp(), DATA, solver="logstic")
+
+
+def test_two_names_of_one_layer_are_watched_and_given_back():
+    model = Subclassed()
+    inputs = np.ones((2, 5), np.float32)
+    model(inputs)
+    expected = np.array(model.low(inputs))
+    model.low.call = own = model.low.call  # a layer may have a `call` that is not its class's
+    found = activations(model, {"low": model.low, "model/low": model.low, "out": model.out}, inputs)
+    assert np.array_equal(found["low"], expected)
+    assert np.array_equal(found["model/low"], expected)
+    assert model.low.__dict__["call"] is own
+    assert "call" not in model.out.__dict__

@@ -130,6 +130,7 @@ def compare(
     found = _WeightsComparison(recipe, two)
     by_rules = f"{BY_MAPPING} (which leads from B to A)" if swapped else BY_MAPPING
     paired, catalogs = by_rules if recipe.rules else BY_NAME, (here.source.catalog, there.source.catalog)
+    # Only where no name is on both sides: one more layer around everything must not be guessed beside names that agree.
     if not recipe.rules and not found.pairs_any and (below := rule_for_root(*catalogs, alias)):
         rule, root, label = below
         found = _WeightsComparison(replace(recipe, rules=(rule,)), two, root)
@@ -242,6 +243,7 @@ class _WeightsComparison:
             pair[::-1] if self._swapped else pair for pair in (shapes, dtypes)
         )
         note, difference = self._fates.unfit.get(assignment.target, ""), None
+        # The shapes first: values of unlike shapes are not read at all.
         if shape_a != shape_b or note:
             status = SHAPE
         else:

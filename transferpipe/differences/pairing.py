@@ -69,6 +69,7 @@ def _by_end(here: Sequence[WeightSpec], there: Sequence[WeightSpec]) -> Iterator
         longer, shorter = ends[0].get(weight.name, []), names[0]
         shorter_ones = [shorter[end] for end in _ends(weight.name) if end in shorter and len(ends[1].get(end, [])) == 1]
         found = [w for w in (*longer, *shorter_ones) if w.shape == weight.shape]
+        # A second one that ends so, whatever its shape, leaves open which is meant.
         if len(found) == 1 and len(longer) + len(shorter_ones) == 1:
             yield weight, found[0]
 
@@ -92,7 +93,8 @@ def _by_position(
     """
     found: dict[WeightSpec, WeightSpec] = {}
     theirs, ours = (_by_layer(side, root) for side, root in zip((here, there), roots, strict=True))
-    for layer in ours.keys() & theirs.keys() - {""}:
+    # In the order of the file, and not of a set: that of texts is another in every process.
+    for layer in (name for name in ours if name and name in theirs):
         pairs = list(zip(ours[layer], theirs[layer], strict=False))
         if len(ours[layer]) == len(theirs[layer]) and all(_may_be_same(b, a) for b, a in pairs):
             found |= dict(pairs)

@@ -7,9 +7,8 @@ import re
 import shlex
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any
 
 from transferpipe.differences.result import (
@@ -22,7 +21,6 @@ from transferpipe.differences.result import (
     ONLY_B,
     SHAPE,
     UNREADABLE,
-    ComparedSide,
     Diff,
     WeightDifference,
 )
@@ -75,8 +73,9 @@ def diff_html(diff: Diff) -> str:
 def _heads(diff: Diff) -> Iterator[str]:
     for letter, side in (("A", diff.a), ("B", diff.b)):
         others = f"; {side.others:,} further entries not compared" if side.others else ""
+        parameters = counted(side.parameters, "parameter")
         yield f"{letter}  {side.label}"
-        yield f"   {side.format}, {counted(side.weights, 'weight')}, {_numbers(side)}{others}"
+        yield f"   {side.format}, {counted(side.weights, 'weight')}, {parameters}{others}"
 
 
 def _advice(diff: Diff) -> Iterator[str]:
@@ -88,10 +87,6 @@ def _advice(diff: Diff) -> Iterator[str]:
         yield "nothing is paired; to pair weights of other names:"
         yield f"  transferpipe suggest source={a} target={b} --write recipes/pairs.yaml"
         yield f"  transferpipe diff {a} {b} recipe=pairs"
-
-
-def _numbers(side: ComparedSide) -> str:
-    return counted(side.parameters, "parameter")
 
 
 def _verdict(diff: Diff) -> str:
@@ -139,7 +134,10 @@ def _sections(diff: Diff, width: int, every: bool) -> Iterator[tuple[str, _Rows,
     by_status: dict[str, list[WeightDifference]] = {}
     for row in diff.rows:
         by_status.setdefault(row.status, []).append(row)
-    shapes = [(_called(r), _shapes(r)) for r in by_status.get(SHAPE, ())]
+    shapes = [
+        (_called(r), f"{r.shape_a} -> {r.shape_b}" + (f" ({r.note})" if r.note else ""))
+        for r in by_status.get(SHAPE, ())
+    ]
     yield "another shape (A -> B)", shapes, ""
     dtypes = [
         (_called(r), f"{r.dtype_a} -> {r.dtype_b}{'' if r.values else ', same values'}")
@@ -158,11 +156,6 @@ def _called(row: WeightDifference) -> str:
     """Return the weight's name; both, where they differ."""
     a, b = " + ".join(row.a), " + ".join(row.b)
     return b or a if a == b or not (a and b) else f"{b} <- {a}"
-
-
-def _shapes(row: WeightDifference) -> str:
-    note = f" ({row.note})" if row.note else ""
-    return f"{row.shape_a} -> {row.shape_b}{note}"
 
 
 def _settings(diff: Diff) -> Iterator[tuple[str, str]]:
@@ -195,6 +188,7 @@ class _Changes:
 def _changes(name: str, rows: Sequence[WeightDifference]) -> _Changes:
     values = [r.values for r in rows if r.values]
     largest = max(rows, key=lambda r: (r.values.largest or 0) if r.values else 0)
+    # Norms of a layer's weights add up in squares; that of A's values is what the relative ones were relative to.
     own = [v.norm / v.relative if v.relative else 0.0 for v in values]
     return _Changes(
         name,
@@ -212,7 +206,9 @@ def _pick_changed(diff: Diff, every: bool) -> tuple[list[_Changes], str]:
     found = [_changes(_called(r), [r]) for r in rows]
     if len(found) <= _MOST_CHANGED or every:
         return found, ""
-    layers = {layer: list(group) for layer, group in _by_layer(rows)}
+    layers: dict[str, list[WeightDifference]] = {}
+    for row in rows:
+        layers.setdefault(row.layer, []).append(row)
     held = Counter(row.layer for row in diff.rows)
     names = {layer: _together(layer, group, len(group) == held[layer]) for layer, group in layers.items()}
     found = [replace(_changes(names[layer], group), is_layer=True) for layer, group in layers.items()]
@@ -237,17 +233,6 @@ def _rest(left: str, where: str) -> list[str]:
     return [f"... and {left} ({where})"] if left else []
 
 
-def _by_layer(rows: Iterable[WeightDifference]) -> Iterator[tuple[str, Iterator[WeightDifference]]]:
-    return groupby(sorted(rows, key=_order_of_first(rows)), key=lambda r: r.layer)
-
-
-def _order_of_first(rows: Iterable[WeightDifference]) -> Callable[[WeightDifference], int]:
-    order: dict[str, int] = {}
-    for row in rows:
-        order.setdefault(row.layer, len(order))
-    return lambda row: order[row.layer]
-
-
 def _together(layer: str, rows: Sequence[WeightDifference], whole: bool = False) -> str:
     """Return the weights of a layer as one name; ``/*`` stands for all of them where there are several."""
     own = "*" if whole and len(rows) > 1 else braces([WeightName(r.name).own for r in rows])
@@ -262,8 +247,8 @@ def _cells(c: _Changes, short: bool = False) -> tuple[str, ...]:
     if c.is_layer:
         place = f"{c.row.name.rpartition('/')[2]}{place.replace(' ', '')}"
     numbers = f"{_number(values.before)} -> {_number(values.after)}"
-    told = not short or values.largest is None or c.differing == 1
-    at = ": ".join(filter(None, [place, numbers if told else ""]))
+    has_numbers = not short or values.largest is None or c.differing == 1
+    at = ": ".join(filter(None, [place, numbers if has_numbers else ""]))
     if not values.unequal:
         at += "; values equal, bits differ"
     elif values.nonfinite:
@@ -347,7 +332,8 @@ def _runs(rows: Sequence[WeightDifference], diff: Diff, width: int, every: bool)
     before: tuple[str, bool] | None = None
     for row in diff.rows:
         if id(row) not in here:
-            before = None if row.status in (EQUAL, CHANGED, SHAPE, DTYPE) or id(row) in here else before
+            # What is on one side only, or left out, does not part neighbours of the other.
+            before = None if row.status in (EQUAL, CHANGED, SHAPE, DTYPE) else before
             continue
         if before is None or not (whole[row.layer] or before[0] == row.layer):
             runs.append([])

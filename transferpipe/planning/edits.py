@@ -156,6 +156,7 @@ def _check_index(edit: Edit, shape: tuple[int, ...], problems: Problems) -> bool
 def _check_overlap(group: Sequence[Edit], shape: Shape, problems: Problems) -> None:
     for i, first in enumerate(group):
         for second in group[i + 1 :]:
+            # Each index is a box, a list along every axis: two of them meet where they meet along every axis.
             axes = zip(first.index, second.index, shape, strict=True)
             if all(np.intersect1d(_positions(a, n), _positions(b, n)).size for a, b, n in axes):
                 problems.add(

@@ -66,12 +66,13 @@ def pair_states(
             if node is not None and node.layer_class == ours[name].layer_class:
                 moves[name] = _move(recipe, ours[name], origin.source, node.name, rule.name)
             elif matches[name].name == name and not target.layers.get(name):  # the rule names this layer, which has
+                keeping = "from=null" if rule.to.text == name else advise_keeping(rule, [name], target)
                 found = f"{pairs.get(name) or origin.text} of {sources[origin.source].label}"
                 what = f"is no {ours[name].layer_class} whose {KINDS[ours[name].layer_class]} {name} could take"
                 problems.add(
                     f"{rule.where}.from",
                     f"{found} {what}",
-                    f"name one, or keep the target's: {_keeping(rule, name, target)}",
+                    f"name one, or keep the target's: {keeping}",
                 )
     if recipe.unmatched in ("same_name", "same_name_or_keep"):
         left = [node for name, node in ours.items() if name not in claimed]
@@ -85,10 +86,6 @@ def _namesakes(recipe: Recipe, left: Sequence[Node], theirs: Mapping[str, Mappin
         holders = [alias for alias, other in found.items() if other.layer_class == node.layer_class]
         if len(holders) == 1:
             yield _move(recipe, node, holders[0], node.name, UNMATCHED_RULE)
-
-
-def _keeping(rule: Rule, name: str, target: Catalog) -> str:
-    return "from=null" if rule.to.text == name else advise_keeping(rule, [name], target)
 
 
 def _note_several(name: str, claimed: Mapping[str, Rule], rule: Rule, target: Catalog, problems: Problems) -> None:

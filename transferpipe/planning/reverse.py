@@ -145,6 +145,7 @@ def _find_cut(chain: Sequence[Transform], shape: Shape) -> tuple[int, _Cut | Non
         cut = _cut_of(step, inputs[0]) if step.reverse_each(inputs) is None else None
         if cut is not None:
             found.append((at, cut))
+    # A part of a part leaves open which others would make the tensor whole again.
     return found[0] if len(found) == 1 else (0, None)
 
 

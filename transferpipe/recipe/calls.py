@@ -37,7 +37,7 @@ def parse_call(text: str, where: str) -> dict[str, Any]:
         found = _value(ast.parse(text, mode="eval").body)
         if not isinstance(found, dict) or "_target_" not in found:
             raise ValueError("it is not a call")
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:  # TypeError: a list as a key
         what = f"{text!r} cannot be read as a builder's call: {getattr(error, 'msg', None) or error}"
         raise RecipeError(Problem(where, what, "give arguments by name: package.function(name=value)")) from error
     return found
@@ -54,6 +54,9 @@ def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.List | ast.Tuple):
         return [_value(item) for item in node.elts]
     if isinstance(node, ast.Dict):
+        # ``{**other}`` has no key: what it would add is nowhere in the recipe, and must not be lost without a word.
+        if None in node.keys:
+            raise ValueError("a mapping has ** in it: write its keys out")
         return {ast.literal_eval(k): _value(v) for k, v in zip(node.keys, node.values, strict=True) if k is not None}
     value = ast.literal_eval(node)
     if value is not None and not isinstance(value, bool | int | float | str):

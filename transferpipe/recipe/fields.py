@@ -48,7 +48,7 @@ class Fields:
         value = self._data.get(self._rows[key].name)
         if not is_missing(value):
             return value
-        if key not in self._required:
+        if key not in self._required:  # a value may be asked for several times, and is missing once
             self._required.add(key)
             self.note(key, "a value is required", f"give one: {self.at(key)}=...")
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 from importlib.machinery import ModuleSpec
 from pathlib import Path, PurePosixPath
@@ -34,10 +35,19 @@ def locate(text: str, where: str = "") -> Path:
     folders = [Path(p) for p in spec.submodule_search_locations or ()]
     for folder in folders:
         # The files of a checkpoint go by what their names begin with.
-        if (folder / inner).exists() or (folder / f"{inner}.index").exists():
+        if _is_there(folder / inner) or _is_there(folder / f"{inner}.index"):
             return folder / inner
     near = [str(p.relative_to(f)) for f in folders for p in (f / inner).parent.glob("*")]
     raise FileError(Problem(where or text, f"the package {package!r} holds no {inner!r}", did_you_mean(inner, near)))
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False  # no file can be called so
 
 
 def _find(package: str) -> ModuleSpec | None:

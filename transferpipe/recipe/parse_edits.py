@@ -60,7 +60,7 @@ def _parse_choice(fields: Fields, key: str) -> Choice:
     if key in ("filters", "channels"):
         value = fields.raw(key)
         items = value if isinstance(value, list | tuple) else [value]
-        if not items or not all(_is_number(item) or _is_slice(item) for item in items):
+        if not items or not all(type(item) is int or _is_slice(item) for item in items):  # true is no number here
             fields.note(key, f"must be a list of integers, or of slices such as '0:3', not {describe(value)}")
             return Choice()
         return Choice("filters" if key == "filters" else "channels", tuple(items))
@@ -72,10 +72,6 @@ def _parse_choice(fields: Fields, key: str) -> Choice:
     ):
         fields.note(key, f"must be a number of at least 1, or a share between 0 and 1, not {describe(count)}")
     return Choice(fields.choice("of"), (), count, key == "largest", fields.choice("within"))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_slice(value: Any) -> bool:
@@ -100,6 +96,11 @@ def _parse_operands(fields: Fields, key: str, choice: Choice | None) -> float | 
     if choice is None or not choice.indices:
         what = "is a list, with a number for each of `filters` or `channels`, which are not there"
         fields.note(key, what, "filters=':'")
+    # A file holds the values of a whole weight: beside numbers it means nothing.
+    files = [item for item in value if isinstance(item, str | PathLike)]
+    if files:
+        fields.note(key, f"must be a list of numbers, and has {describe(fspath(files[0]))} in it")
+        return ()
     return tuple(float(_parse_operand(fields, key, item)) for item in value)
 
 

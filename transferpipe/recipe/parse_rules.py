@@ -211,7 +211,7 @@ def _parse_fold_with(fields: Fields) -> Mapping[str, Any]:
             continue
         number = float("nan")
         if not isinstance(value, bool):
-            with contextlib.suppress(TypeError, ValueError):
+            with contextlib.suppress(TypeError, ValueError, OverflowError):  # whole numbers may be of any size
                 number = float(value)
         if key not in ("epsilon", "alpha") or not (math.isfinite(number) and number >= 0):
             fields.note("fold_with", f"{key}: {describe(value)} is not a setting of folding", _FOLD_WITH)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +12,7 @@ from transferpipe.recipe.fields import Fields, describe
 from transferpipe.recipe.model import SINGLE, Build, ParityCheck, Verify
 from transferpipe.recipe.parse_origin import is_build, parse_build
 
+_LARGEST = sys.float_info.max
 _FORMS = "write parity: source, or parity: {inputs: x.npz, expected: y.npz}; see `transferpipe help parity`"
 
 
@@ -84,7 +85,8 @@ def _parse_tolerance(inner: Fields, key: str) -> float | None:
     if isinstance(value, str):  # YAML reads 1e-5 as a text
         with contextlib.suppress(ValueError):
             value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= _LARGEST:  # compared, as a whole number beyond float64 converts to none
         inner.note(key, f"must be a number of at least 0, not {describe(value)}", "such as 1.0e-4")
         return None
     return float(value)

@@ -57,6 +57,7 @@ class Pattern:
         if len(names) > len(compiled.groupindex):  # which of two groups a name means would depend on the library
             twice = next(n for n in names if names.count(n) > 1)
             raise ValueError(f"{self.text!r} has two groups named {twice!r}; give them different names")
+        # Frozen: equal texts are equal patterns, and what RE2 made of them is no part of that.
         object.__setattr__(self, "_compiled", compiled)
 
     def match(self, name: str) -> NameMatch | None:
@@ -83,6 +84,7 @@ class Pattern:
         if any(mark in self.text for mark in _NOT_PLAIN) or _FLAGS.search(self.text):
             return b""
         outside = re.sub(r"\\.|\[[^\]]*\]", "", self.text)
+        # Groups from the inside out, until none is left: an alternative outside of all of them may end in anything.
         while outside != (outside := re.sub(r"\([^()]*\)", "", outside)):
             pass
         start = _ENDING.search(self.text)

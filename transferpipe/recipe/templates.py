@@ -81,6 +81,7 @@ class Template:
             if len(words) == 1:  # brackets in a name
                 continue
             before = self.text[end : part.start()]
+            # Cut on the way: a few alternatives more, each of two, would be millions before they are counted.
             found = [f"{one}{before}{word}" for one in found[: _MOST_CHOICES + 1] for word in words]
             end = part.end()
         return tuple(f"{one}{self.text[end:]}" for one in found)
@@ -172,6 +173,7 @@ def _parse_sum(text: str) -> ast.expr:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise ValueError(f"{{{text}}} is not integer arithmetic on named groups, such as {{i+1}}") from None
+    # Parsed, and never run by Python: only these nodes are evaluated, by `_evaluate`.
     for node in ast.walk(tree):
         allowed = isinstance(node, ast.BinOp | ast.Name | ast.operator | ast.USub | ast.expr_context) or (
             (isinstance(node, ast.Constant) and type(node.value) is int)

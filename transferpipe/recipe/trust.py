@@ -158,6 +158,7 @@ def _check_spelling(dotted: str, where: str, trusted: Collection[str], folder: P
 
 def _check_parts(dotted: str, where: str) -> None:
     """Refuse what no package and no word makes better."""
+    # ``module.build.__globals__`` reaches everything, whoever wrote the module.
     if any(part.startswith("__") for part in dotted.split(".")[1:]):
         raise _refused_name(dotted, where, "", f"{dotted} leads through what Python keeps to itself")
     for library, makers in _MAKERS.items():
@@ -280,6 +281,7 @@ def _import_failure(name: str, where: str, error: BaseException) -> RecipeError:
 
 def _behind(found: Any) -> Any:
     """Return the function that a partial call, however nested, leads to."""
+    # A partial is functools' own: ``partial(os.system, ...)`` in a user's module must be judged by what it calls.
     while isinstance(found, functools.partial):
         found = found.func
     return found
@@ -293,7 +295,8 @@ def _is_allowed(found: Any, dotted: str, trusted: Collection[str], folder: Path)
     if top in trusted:
         return True
     if top == _US:
-        return any(found is _exported(package, name) for package in _OWN for name in _exports(package))
+        exported = (getattr(importlib.import_module(p), name) for p in _OWN for name in _exports(p))
+        return any(found is thing for thing in exported)
     for public, defined in _LIBRARIES.items():
         if dotted.startswith(f"{public}."):
             inside = module == defined or module.startswith(f"{defined}.")
@@ -304,10 +307,6 @@ def _is_allowed(found: Any, dotted: str, trusted: Collection[str], folder: Path)
 def _exports(package: str) -> Collection[str]:
     names: Collection[str] = importlib.import_module(package).__all__
     return names
-
-
-def _exported(package: str, name: str) -> Any:
-    return getattr(importlib.import_module(package), name)
 
 
 def _makes_a_model(found: Any) -> bool:

@@ -60,14 +60,14 @@ def evaluate(
         "top5_accuracy": float((top == labels[:, None]).any(axis=1).mean()),
     }
     finite = bool(np.isfinite(outputs).all())
-    told = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in values.items())
+    measured = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in values.items())
     return Score(
         value=values[metric] if finite else float("nan"),
         name=f"{part} {metric.replace('_', ' ')}",
         higher_is_better=metric != "loss",
         kind="measured",
         needs="one forward pass",
-        notes=(f"{data}; {told}; nothing was trained",),
+        notes=(f"{data}; {measured}; nothing was trained",),
         seconds=time.perf_counter() - started,
     )
 

@@ -147,16 +147,22 @@ def watched(layers: Mapping[str, Any], side: Literal["input", "output"]) -> Iter
         @functools.wraps(call)
         def watching(*args: Any, **kwargs: Any) -> Any:
             given = call(*args, **kwargs)
+            # Put last again, so that the order is that in which they ran last.
             seen[name] = notes = seen.pop(name)
             notes.append(given if side == "output" else (args or tuple(kwargs.values()))[0])
             return given
 
         return watching
 
+    # Two names may mean one layer, and a layer may have a `call` of its own that is not its class's.
+    before = {id(layer): (layer, layer.__dict__.get("call")) for layer in layers.values()}
     for name, layer in layers.items():
         layer.__dict__["call"] = watch(layer.call, name)
     try:
         yield seen
     finally:
-        for layer in layers.values():
-            del layer.__dict__["call"]
+        for layer, own in before.values():
+            if own is None:
+                del layer.__dict__["call"]
+            else:
+                layer.__dict__["call"] = own

@@ -17,7 +17,7 @@ from transferpipe.score.checks import check_data
 from transferpipe.score.data.splits import Splits
 from transferpipe.score.features import activations, check_layer, layer_called
 from transferpipe.score.formulas.leep import leep as formula
-from transferpipe.score.outputs import softmax
+from transferpipe.score.outputs import are_probabilities, softmax
 from transferpipe.score.result import Score, finite_or_nan
 from transferpipe.score.source_model import source_model
 
@@ -87,8 +87,7 @@ def _answers(head: Any, rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _probabilities(answers: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return rows of probabilities: logits go through a softmax, probabilities stay."""
-    already = (answers >= 0).all() and np.allclose(answers.sum(axis=1), 1, atol=1e-2)
-    return np.asarray(answers, np.float64) if already else softmax(answers)
+    return np.asarray(answers, np.float64) if are_probabilities(answers) else softmax(answers)
 
 
 def check_early(given: Given, target: TargetStructure) -> None:

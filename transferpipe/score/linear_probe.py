@@ -64,7 +64,8 @@ def linear_probe(  # noqa: PLR0913 - one argument a key of the recipe's `score`
         what = f"{len(penalties)} penalties, and {len(data.y_val)} examples in the validation part to choose one by"
         raise RecipeError(Problem("score.penalty", what, "give one penalty, or data with a validation part"))
 
-    raw = {part: features(model, getattr(data, f"x_{part}"), layer, pool) for part in _parts(data)}
+    parts = ("train", "val", "test") if len(data.y_val) else ("train", "test")
+    raw = {part: features(model, getattr(data, f"x_{part}"), layer, pool) for part in parts}
     values: dict[str, list[float]] = {"val": [], "test": [float("nan")]}
     chosen, converged = penalties[0], True
     if all(np.isfinite(rows).all() for rows in raw.values()):
@@ -101,10 +102,6 @@ def _check_penalties(penalty: Any) -> list[float]:
     for number in penalties:
         check_positive("penalty", number)
     return sorted(penalties)
-
-
-def _parts(data: Splits) -> tuple[str, ...]:
-    return ("train", "val", "test") if len(data.y_val) else ("train", "test")
 
 
 def check_early(given: Given, target: TargetStructure) -> None:

@@ -25,6 +25,7 @@ def gives_probabilities(model: keras.Model, inputs: NDArray[Any]) -> bool:
 def are_probabilities(outputs: NDArray[np.float32]) -> bool:
     """Tell whether outputs are probabilities, or logits; those that are not finite do not count."""
     finite = outputs[np.isfinite(outputs).all(-1)]
+    # Half precision rounds a sum of probabilities by this much; logits that add up so in every row are no accident.
     return bool((finite >= 0).all() and np.allclose(finite.sum(-1), 1, atol=1e-2))
 
 
@@ -45,7 +46,7 @@ def accuracy(outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
 def cross_entropy(outputs: NDArray[np.float32], labels: NDArray[np.int64], probabilities: bool) -> float:
     """Return the mean negative log-likelihood of the labels, from probabilities or from logits."""
     chosen = np.asarray(outputs, np.float64)[np.arange(len(labels)), labels]
-    if probabilities:
+    if probabilities:  # no less than `keras.config.epsilon()`, as in Keras's own loss; NaN stays NaN
         return float(-np.log(np.maximum(chosen, 1e-7) if np.isfinite(chosen).all() else chosen).mean())
     return float((_log_sum_exp(outputs) - chosen).mean())
 

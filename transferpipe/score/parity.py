@@ -63,6 +63,7 @@ def parity(  # noqa: PLR0913 - one argument a key of the recipe's `score`
     ours = activations(model, {t: layer_called(model, t, "score.layers") for t in pairs}, inputs)
     theirs = activations(origin, {s: layer_called(origin, s, "score.layers") for s in pairs.values()}, inputs)
     differences = _differences(ours, theirs, pairs)
+    # A difference that is not finite is the furthest of all: NaN alone would compare as neither more nor less.
     worst = max(differences, key=lambda name: (not np.isfinite(differences[name]), differences[name]))
     note = f"{len(inputs)} inputs, {len(pairs)} mapped layers; furthest apart: {worst} and {pairs[worst]}"
     return Score(

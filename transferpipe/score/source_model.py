@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import keras
 
 _WHERE = "score.source"
-_MEND = f"name a whole model: {_WHERE}=FILE.keras"
+_NAME_MODEL = f"name a whole model: {_WHERE}=FILE.keras"
 
 
 def source_model(source: Any, run: Run | None) -> keras.Model:
@@ -38,13 +38,13 @@ def source_model(source: Any, run: Run | None) -> keras.Model:
         return _load(source)
     if isinstance(source, import_keras().Model):
         return source
-    raise RecipeError(Problem(_WHERE, f"is an object of type {type(source).__name__}, not a model", _MEND))
+    raise RecipeError(Problem(_WHERE, f"is an object of type {type(source).__name__}, not a model", _NAME_MODEL))
 
 
 def _only_source(run: Run | None) -> keras.Model:
     origins: list[Origin] = list(run.recipe.sources.values()) if run else []
     if run is None or len(origins) != 1:
-        raise RecipeError(Problem(_WHERE, f"the run has {len(origins)} sources, one is needed", _MEND))
+        raise RecipeError(Problem(_WHERE, f"the run has {len(origins)} sources, one is needed", _NAME_MODEL))
     origin = origins[0]
     return _load(str(origin.path), origin.sha256) if origin.build is None else _build(origin.build, run)
 
@@ -60,7 +60,7 @@ def _load(text: str, pin: str | None = None) -> keras.Model:
     file = find(text, _WHERE, pin)
     found = open_found(file, _WHERE).format  # refuses a file whose sizes are lies before Keras believes them
     if found != "keras":
-        raise RecipeError(Problem(_WHERE, f"{text} ({found}) holds no model, only weights", _MEND))
+        raise RecipeError(Problem(_WHERE, f"{text} ({found}) holds no model, only weights", _NAME_MODEL))
     try:
         return load_once(file.path, "source")
     except Exception as error:

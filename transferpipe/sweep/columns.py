@@ -40,8 +40,11 @@ def columns_of(record: SweepRecord) -> tuple[tuple[str, ...], list[Row]]:
     inner = dict.fromkeys(key for e in record.entries for key in inner_settings(e))
     keys = [key for key in dict.fromkeys([*varying, *inner]) if key != SEED]
     names = {key: f"{key}=" if key in FIXED else key for key in keys}
-    rows: list[Row] = [{**_settings(e, names), **_told(e)} for e in record.entries]
-    rows += [{**_settings(v, names), **_left_out(v)} for v in record.left_out]
+    rows: list[Row] = [{**_settings(e, names), **_facts_of(e)} for e in record.entries]
+    rows += [
+        {**_settings(v, names), "control": v.control, "status": LEFT_OUT, "problems": _joined(v.reasons)}
+        for v in record.left_out
+    ]
     return (*names.values(), SEED, *FIXED), rows
 
 
@@ -60,11 +63,12 @@ def _settings(entry: Entry | LeftOutVariant, names: Mapping[str, str]) -> Row:
     return {**{name: known.get(key) for key, name in names.items()}, SEED: entry.overrides.get(SEED)}
 
 
-def _told(entry: Entry) -> Row:
+def _facts_of(entry: Entry) -> Row:
     result = entry.result or {}
     score = result.get("score") or {}
     curves = epoch_curves(score)
     best = [curve.best for curve in curves if curve.best is not None]
+    pruned = f"pruned at epoch {entry.pruned.epoch}: {entry.pruned.value:.4g}" if entry.pruned else None
     return {
         "control": entry.control,
         "status": result.get("status", "open"),
@@ -84,18 +88,10 @@ def _told(entry: Entry) -> Row:
         "problems": _joined(result.get("problems", ())),
         "stale": _joined(entry.stale),
         "rung": f"{entry.rung.number} of {entry.rung.of}: {entry.rung}" if entry.rung else None,
-        "stopped": str(entry.stop) if entry.stop else _pruned(entry),
+        "stopped": str(entry.stop) if entry.stop else pruned,
         "notes": _joined(score.get("notes", ())),
         "warnings": _joined(entry.warnings),
     }
-
-
-def _pruned(entry: Entry) -> str | None:
-    return f"pruned at epoch {entry.pruned.epoch}: {entry.pruned.value:.4g}" if entry.pruned else None
-
-
-def _left_out(left: LeftOutVariant) -> Row:
-    return {"control": left.control, "status": LEFT_OUT, "problems": _joined(left.reasons)}
 
 
 def _all_known(judged: Sequence[bool | None]) -> bool | None:

@@ -75,6 +75,7 @@ def merged(known: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
     Controls with one result are one, of which that is said which is true of all. Two with different results stay two,
     also where the same is said of them, unless one is of an earlier command.
     """
+    # A control of an earlier command of which the same is said is what this command has planned again.
     again = {_said(entry) for entry in new if entry.control}
     table: dict[Any, Entry] = {}
     for entry in (*(e for e in known if _said(e) not in again), *new):

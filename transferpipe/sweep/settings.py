@@ -89,6 +89,7 @@ def read_settings_of(data: Mapping[str, Any]) -> SweepSettings:
 def _note_value(row: Key, value: Any, problems: Problems) -> None:
     """Note if a key cannot have the value."""
     where = f"sweep.{row.name}"
+    # To Python, true is an integer as well.
     if not isinstance(value, _TYPES[row.kind]) or isinstance(value, bool) != (row.kind == "flag"):
         example = yaml.safe_dump({row.name: row.example}, default_flow_style=True).strip()[1:-1]
         problems.add(where, f"has the wrong type: {value!r}", f"write {example}")

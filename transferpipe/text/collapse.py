@@ -244,6 +244,7 @@ def _split(pairs: Sequence[SeriesMember]) -> list[Grid]:
     if len(pairs) == 1 or whole.holds:
         return [whole]
     parts: dict[str, list[SeriesMember]] = {}
+    # Divided at the outermost place that varies, as blocks hold layers; what this cuts apart, `_merged` joins again.
     place = next(k for k, column in enumerate(whole.columns) if isinstance(column, int) or len(column) > 1)
     for pair in whole.pairs:
         parts.setdefault(pair.target[place], []).append(pair)
@@ -253,6 +254,7 @@ def _split(pairs: Sequence[SeriesMember]) -> list[Grid]:
 def _merged(found: Sequence[Grid]) -> list[Grid]:
     """Merge grids that differ at one place."""
     merged = list(found)
+    # One place at a time: what agrees everywhere else is one grid if the values there make all combinations.
     for place in range(len(found[0].columns)):
         buckets: dict[Hashable, list[Grid]] = {}
         for grid in merged:
@@ -280,6 +282,7 @@ def _joined(bucket: Sequence[Grid]) -> list[Grid]:
 def _order(value: str) -> tuple[int, str, int]:
     """Return what sorts numbers by their size, letters by the alphabet, and ``4a`` behind ``3b``."""
     letters = value.lstrip("0123456789")
+    # Letters alone come first, as -1; of equal numbers the one with fewer digits: 1 before 01.
     digits = value[: len(value) - len(letters)]
     return (int(digits or -1), letters, len(digits))
 
@@ -334,6 +337,7 @@ def _runs(values: Sequence[str]) -> list[str]:
             runs[-1].append(value)
         else:
             runs.append([value])
+    # ``{1..2}`` alone reads better than ``{1,2}``; in a list a range of two saves nothing.
     least = 2 if len(runs) == 1 else 3
     return [text for run in runs for text in ([f"{run[0]}..{run[-1]}"] if len(run) >= least else run)]
 

@@ -88,6 +88,7 @@ def share(columns: Sequence[Sequence[str]], available: int) -> list[int] | None:
             known[text, width] = len(fold(text, width))
         return known[text, width]
 
+    # Every way is measured on all rows: a table has thousands, of which most cells are alike and are folded once.
     rows = list(dict.fromkeys(zip(*columns, strict=True)))
 
     def lines(widths: Sequence[int]) -> tuple[int, int]:

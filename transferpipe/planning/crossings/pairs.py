@@ -52,6 +52,8 @@ def layer_pairs(assignments: Sequence[Assignment]) -> list[LayerPair]:
         if len(layers) == 1 and a.merge is None:
             key = (a.layer, *layers.pop(), a.rule)
             found.setdefault(key, []).append(a)
+            # What several layers take has no one target that it belongs to: exchanging it repairs one and breaks
+            # another.
             if any(uses[ref.source, ref.name] > 1 for ref in a.sources):
                 shared.add(key)
     return [
@@ -86,6 +88,7 @@ def find_cycles(counterparts: Mapping[LayerPair, LayerPair]) -> Iterator[Cycle]:
             pair = step.get(pair)
         if pair is not None and pair in path:
             yield tuple(path)[path[pair] :]
+        # Every pair has one counterpart at most, so that a chain which runs into a known one has no new cycle.
         done.update(path)
 
 

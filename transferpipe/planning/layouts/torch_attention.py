@@ -37,6 +37,7 @@ def _bias(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
 
 def _part(number: int, steps: Any, sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
     """Cut the third called `number` out of the first axis, then go on as for weights that are kept apart."""
+    # A reshape into three, and not a slice by bounds: of a tensor whose rows are no three equal parts nothing is taken.
     rows, *rest = sources[0] or (0,)
     third = (rows // 3, *rest)
     return {"reshape": [3, *third]}, {"slice": [number]}, *steps([third], target)

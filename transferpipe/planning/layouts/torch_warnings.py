@@ -166,11 +166,11 @@ def lint_written(target: TargetStructure) -> Iterator[PlanWarning]:
         if row and maps and is_along_row(name, row, target):
             text = f"{name} is written with its rows in the order in which Keras flattens a map {list(maps[0])}"
             yield PlanWarning("flatten-order", _SAVE, f"{text}: torch's Flatten has the channels first")
-    halves = [x.name for x in target.layers if x.layer_class in _BOTH and _is_half(x.name, target)]
+    halves = [
+        x.name
+        for x in target.layers
+        if x.layer_class in _BOTH and (f"{x.name}/gamma" in target.catalog) != (f"{x.name}/beta" in target.catalog)
+    ]
     if halves:
         text = f"{listed(halves, _SOME)}: torch's has weight and bias, or neither; what lacks is not written"
         yield PlanWarning("half-affine", _SAVE, f"{text}, so load it with strict=False")
-
-
-def _is_half(layer: str, target: TargetStructure) -> bool:
-    return (f"{layer}/gamma" in target.catalog) != (f"{layer}/beta" in target.catalog)

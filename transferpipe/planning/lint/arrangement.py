@@ -145,7 +145,8 @@ class Arrangement:
         if not steps and self.network.framework == "onnx" and function.kind in ("LSTM", "GRU", "SimpleRNN"):
             steps.append(GraphStep(own, LayerFunction(OUTPUTS, known=False)))
         if function.activation != LINEAR:
-            steps.append(GraphStep(own, _activation(function.activation)))
+            known = function.activation is not None
+            steps.append(GraphStep(own, LayerFunction(ACTIVATION, activation=function.activation, known=known)))
         return tuple(steps)
 
     def activations_after(self, name: str) -> tuple[str | None, ...]:
@@ -183,10 +184,6 @@ class Arrangement:
             if not (passes or nothing):
                 return False
         return False
-
-
-def _activation(spelled: str | None) -> LayerFunction:
-    return LayerFunction(ACTIVATION, activation=spelled, known=spelled is not None)
 
 
 def simplify(steps: Iterable[GraphStep], network: Network) -> list[GraphStep]:

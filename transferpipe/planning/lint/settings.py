@@ -96,11 +96,6 @@ def _is_resized(difference: SettingDifference, plan: Plan) -> bool:
     return difference.setting == "groups" and difference.target_layer in changed
 
 
-def _is_folded(pair: ComparedPair) -> bool:
-    theirs, ours = pair.source_function, pair.target_function
-    return theirs.kind == "BatchNormalization" and ours.kind != theirs.kind
-
-
 @dataclass
 class _SettingsComparison:
     """The comparison of one source with the target."""
@@ -350,7 +345,11 @@ class _SettingsComparison:
         """Compare the activations of paired layers behind which nothing is paired."""
         connected = self.source.network.connected and self.target.network.connected
         # A layer with a normalization folded into it does what both did: its activation is the normalization's.
-        folded = {t: s for (s, t), pair in self.pairs.items() if _is_folded(pair)}
+        folded = {
+            t: s
+            for (s, t), pair in self.pairs.items()
+            if pair.source_function.kind == "BatchNormalization" != pair.target_function.kind
+        }
         for (s, t), pair in self.pairs.items():
             theirs, ours = pair.source_function, pair.target_function
             if t in folded:

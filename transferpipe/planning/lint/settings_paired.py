@@ -11,19 +11,20 @@ from transferpipe.planning.lint.arrangement import Arrangement
 from transferpipe.planning.model import Plan
 from transferpipe.weights.keras.layer_settings import LayerFunction, class_function
 from transferpipe.weights.name import WeightName
-from transferpipe.weights.network import Network, Node
+from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
 
 
 def arrange_network(catalog: Catalog, taken: Collection[str] = ()) -> Arrangement:
     """Return the arrangement of a network, without what the lookup layers `taken` learned: that comes along."""
     network = catalog.network or Network(())
-    nodes = tuple(_without_learned(node) if node.name in taken else node for node in network.nodes)
+    nodes = tuple(
+        dataclasses.replace(node, settings={k: v for k, v in node.settings.items() if k not in LEARNED_SETTINGS})
+        if node.name in taken
+        else node
+        for node in network.nodes
+    )
     return Arrangement(catalog, dataclasses.replace(network, nodes=nodes) if taken else network)
-
-
-def _without_learned(node: Node) -> Node:
-    return dataclasses.replace(node, settings={k: v for k, v in node.settings.items() if k not in LEARNED_SETTINGS})
 
 
 @dataclass

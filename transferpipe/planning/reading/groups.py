@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from transferpipe.errors import Problems, RecipeError
@@ -112,11 +112,11 @@ def _describe_groups(rule: Rule, units: Collection[Unit]) -> str:
         for unit in units:
             for group, value in Template(text).groups_in(unit.match).items():
                 values.setdefault(group, {})[value] = None
-    return ", ".join(f"{group}={_shortened(list(found))}" for group, found in values.items())
-
-
-def _shortened(values: Sequence[str]) -> str:
-    return "|".join(values if len(values) <= _MOST_SHOWN else [*values[:_MOST_SHOWN], "..."])
+    shown = {
+        group: [*found] if len(found) <= _MOST_SHOWN else [*[*found][:_MOST_SHOWN], "..."]
+        for group, found in values.items()
+    }
+    return ", ".join(f"{group}={'|'.join(found)}" for group, found in shown.items())
 
 
 def _fill_rule(rule: Rule, match: NameMatch) -> Rule:

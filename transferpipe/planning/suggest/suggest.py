@@ -56,13 +56,9 @@ def suggest_mapping(sides: Sides, hints: Mapping[str, str | None] | None = None)
     pairs = [pair for match in found.matches for pair in _pairs_of(match, expected, orders)]
     rules = find_rules(pairs, {w: t for w, (t, _) in expected.items()}, pairing)
     hinted = frozenset(w for i, j in fixed.items() if j is None for w in fits.targets[i].weights)
-    return _planned(sides, rules, replace(found, fitting=_fitting(fits)), hinted)
-
-
-def _fitting(fits: Fits) -> frozenset[str]:
-    """Return the target weights that something in the source would fit."""
     pieces = zip(fits.targets, fits.of, strict=True)
-    return frozenset(w for piece, others in pieces if others for w in piece.weights)
+    fitting = frozenset(w for piece, others in pieces if others for w in piece.weights)
+    return _planned(sides, rules, replace(found, fitting=fitting), hinted)
 
 
 def _without_crossings(found: Matching, fits: Fits, sides: Sides) -> tuple[dict[str, tuple[Taken, Match]], Matching]:
@@ -150,6 +146,7 @@ def _planned(sides: Sides, rules: Sequence[FoundRule], found: Matching, kept_by_
                 raise
         else:
             places = [name for w in plan.warnings if w.code in _CROSSING for name in w.where.split(", ")]
+        # Each round leaves out a rule at least, so that it ends.
         bad = {r.name for r in left if f"mapping.{r.name}" in places}
         if not bad:
             origins = sides.origins["source"], sides.origins["target"]

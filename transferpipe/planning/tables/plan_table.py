@@ -87,6 +87,7 @@ def _row_lines(rows: Sequence[PlanRow], width: int) -> list[tuple[int | None, st
         del columns["notes"]
     if columns["rule"] == columns["target"]:  # of a recipe that runs backwards, whose rules are its tensors
         del columns["rule"]
+    # Three ways, each of which needs less width than the one before; none leaves anything out.
     if lines := _side_by_side(columns, width):
         return lines
     rules = columns.pop("rule", ())

@@ -35,7 +35,7 @@ def training_share(data: Any, share: float, *, seed: int = 0) -> Splits:
     taken = np.zeros(len(whole.y_train), bool)
     for label in np.unique(whole.y_train):
         rows = random.permutation(np.flatnonzero(whole.y_train == label))
-        taken[rows[: math.ceil(share * len(rows) - 1e-9)]] = True
+        taken[rows[: math.ceil(share * len(rows) - 1e-9)]] = True  # 0.1 * 30 is more than 3 in floats
     name = whole.name if taken.all() else f"{whole.name}, {share:.4g} of the training examples"
     return replace(whole, x_train=whole.x_train[taken], y_train=whole.y_train[taken], name=name)
 

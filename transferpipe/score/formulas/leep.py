@@ -29,5 +29,6 @@ def leep(probabilities: NDArray[np.floating], labels: NDArray[np.int64], classes
     occurs = joint.sum(axis=0)
     given = joint / np.where(occurs > 0, occurs, 1.0)  # a source class that never occurs says nothing
     guessed = (theta @ given.T)[np.arange(len(labels)), labels]
+    # A label that nothing gives a chance has minus infinity, which the caller refuses in words.
     with np.errstate(divide="ignore"):
         return float(np.log(guessed).mean())

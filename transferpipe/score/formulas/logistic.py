@@ -65,6 +65,7 @@ def _minimum(inputs: Floats, onehot: Floats, penalty: float, start: Floats) -> t
 
         step, size = _solved(curve, -slope), 1.0
         gain = float((slope * step).sum())
+        # Below that a step is lost in the rounding of the loss: the slope then decides whether it was reached.
         while size > 1e-10 and _loss(inputs, onehot, strength, here + size * step)[0] > (
             value + _ENOUGH_DECREASE * size * gain
         ):
@@ -76,6 +77,7 @@ def _minimum(inputs: Floats, onehot: Floats, penalty: float, start: Floats) -> t
 def _loss(inputs: Floats, onehot: Floats, strength: Floats, weights: Floats) -> tuple[float, Floats]:
     """Return the loss and the chances of the classes."""
     scores = inputs @ weights
+    # A shift of a row changes no chance, and keeps the exponentials from overflowing.
     scores -= scores.max(axis=1, keepdims=True)
     total = np.log(np.exp(scores).sum(axis=1, keepdims=True))
     loss = -((scores - total) * onehot).sum() / len(inputs) + (strength * weights**2).sum() / 2
@@ -86,6 +88,7 @@ def _solved(curve: Callable[[Floats], Floats], wanted: Floats) -> Floats:
     """Return the step that `curve` turns into `wanted`, nearly: by conjugate gradients."""
     step, left = np.zeros_like(wanted), wanted.copy()
     direction, size = left.copy(), float((left * left).sum())
+    # As exact as the slope is small, so that steps near the minimum stay Newton's: Nocedal and Wright, section 7.1.
     enough = size * min(0.01, np.sqrt(size)) ** 2
     for _ in range(wanted.size):
         bent = curve(direction)

@@ -66,18 +66,15 @@ class Trained:
     def doubts(self) -> tuple[str, ...]:
         """Why it may not have converged, by the names in `DOUBTS`; empty if it has."""
         judged = self.val_loss or self.loss
+        best_is_last = bool(self.val_loss) and self.best == self.epochs
         found = {
             "loss-not-finite": not all(map(math.isfinite, (*self.loss, *self.val_loss))),
             "best-epoch-first": bool(self.val_loss) and self.best == 1 < self.epochs,
-            "best-epoch-last": self.ended == "limit" and (self.epochs == 1 or self._best_is_last),
+            "best-epoch-last": self.ended == "limit" and (self.epochs == 1 or best_is_last),
             "still-falling": still_falling(judged),
             "statistics-unsettled": self.settled is None or self.best < self.settled,
         }
         return tuple(name for name, present in found.items() if present)
-
-    @property
-    def _best_is_last(self) -> bool:
-        return bool(self.val_loss) and self.best == self.epochs
 
     @property
     def converged(self) -> bool:

@@ -85,7 +85,8 @@ def correct_after_training(
         key = ("fit", parts.trained is model, probabilities, epochs)
         fit = traced(model, key, lambda: _fit_function(model, parts.trained, probabilities, epochs))
         for run in runs:
-            _start_from(model, run.start, run.seed)
+            model.set_weights(run.start)
+            seed_states(model, run.seed)
             before = frozen_bytes(model)
             curves.append(fit(parts.frozen(run.labelled[0]), run.labelled[1]))
             held_out = [test] if run.held_out is None else [test, run.held_out]
@@ -185,9 +186,3 @@ class OptimizerState:
         """Give the optimizer that state."""
         for variable, value in self._state:
             variable.assign(np.zeros(variable.shape, variable.dtype) if value is None else value)
-
-
-def _start_from(model: keras.Model, start: Weights, seed: int) -> None:
-    """Set all weights, and the random states too."""
-    model.set_weights(start)
-    seed_states(model, seed)

@@ -36,6 +36,7 @@ def seeded(seed: int) -> Iterator[None]:
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
+            # TensorFlow has no way back from this; all that it costs what comes later is time.
             tf.config.experimental.enable_op_determinism()
         keras.utils.set_random_seed(seed)
         yield

@@ -52,6 +52,8 @@ def _may_need_source(score: Any) -> bool:
     if name.startswith(_OURS):
         return _SOURCE in _NEEDS.get(name, ()) and score.get(_SOURCE.given) is None
     module, _, attribute = name.rpartition(".")
+    # Asked of the function that is loaded, and not of its text: whether it takes the run is what counts when it is
+    # called.
     function = getattr(sys.modules.get(module), attribute, None)  # imported when its variants were planned
     try:
         return function is None or RUN in inspect.signature(function).parameters
@@ -147,7 +149,7 @@ def controls_of(name: str, variants: Sequence[Variant]) -> list[Variant]:
     return [
         Variant(
             recipes[text],
-            _told_apart(group, variants),
+            _describe_group(group, variants),
             name,
             _common([v.fixed for v in group]),
             words=group[0].words,
@@ -158,7 +160,7 @@ def controls_of(name: str, variants: Sequence[Variant]) -> list[Variant]:
     ]
 
 
-def _told_apart(group: Sequence[Variant], variants: Sequence[Variant]) -> dict[str, str]:
+def _describe_group(group: Sequence[Variant], variants: Sequence[Variant]) -> dict[str, str]:
     """Return what is true of those in `group`, and of no other variant if that can be said."""
     common = _common([v.overrides for v in group])
     if sum(1 for v in variants if common.items() <= v.overrides.items()) == len(group):

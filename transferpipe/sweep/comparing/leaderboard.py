@@ -276,11 +276,20 @@ def leaderboard(entries: Sequence[Entry], against: str | None = None, failed: Fa
         rows = _ranked(rows, seeds, better)
     rows = _with_tests(rows, seeds)
     rows.sort(key=lambda row: _place(row, better))
-    told = tuple(dict.fromkeys(name for row in rows for name in row.against))
+    compared_with = tuple(dict.fromkeys(name for row in rows for name in row.against))
     counted = sum(1 for row in rows if row.ranks and row.same_as is None)
     stopped = _count_stopped(rows)
     return Leaderboard(
-        keys, tuple(rows), " / ".join(names), better, " / ".join(kinds), alike, tuple(seeds), told, counted, stopped
+        keys,
+        tuple(rows),
+        " / ".join(names),
+        better,
+        " / ".join(kinds),
+        alike,
+        tuple(seeds),
+        compared_with,
+        counted,
+        stopped,
     )
 
 
@@ -363,6 +372,7 @@ def _over(row: Row, seeds: Sequence[str]) -> Row:
 def _ranked(rows: Sequence[Row], seeds: Sequence[str], higher_is_better: bool) -> list[Row]:
     """Return the rows with their ranks, their differences from the best, and the interval of that which was picked."""
     ranking = [row for row in rows if row.ranks]
+    # By identity: a row holds mappings, so that it has no hash, and equal settings may have equal rows.
     means = {id(row): exact_mean([row.values[seed] for seed in seeds]) for row in ranking}
     distinct = [row for row in ranking if row.same_as is None]
     order = sorted((means[id(row)] for row in distinct), reverse=higher_is_better)
@@ -429,7 +439,9 @@ def _compared_with(rows: Sequence[Row], entries: Sequence[Entry], against: str |
     others = {name: [e for e in scored if e.control == name] for name in names}
     named = [e for e in scored if not e.control and e.overrides.get(NAMED) == against] if against else []
     found: list[dict[str, Estimate]] = [{} for _ in rows]
-    for name, theirs in [*others.items(), (against, [replace(e, overrides=_without_name(e)) for e in named])]:
+    # Without its name, what is said of it may be true of every other variant of the same seed.
+    unnamed = [replace(e, overrides={k: v for k, v in e.overrides.items() if k != NAMED}) for e in named]
+    for name, theirs in [*others.items(), (against, unnamed)]:
         family_of = {
             i: gap
             for i, row in enumerate(rows)
@@ -448,10 +460,6 @@ def _is_itself(row: Row, name: str, is_control: bool) -> bool:
     if is_control:
         return row.control == name
     return bool(row.control) or all(e.overrides.get(NAMED) == name for e in row.entries)
-
-
-def _without_name(entry: Entry) -> dict[str, str]:
-    return {k: v for k, v in entry.overrides.items() if k != NAMED}
 
 
 def _gaps(row: Row, others: Sequence[Entry]) -> list[float]:

@@ -8,16 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from transferpipe.sweep.comparing.leaderboard import Entry, Row
 
 
-def _trainable(entry: Entry) -> float | None:
-    return entry.trainable_parameters
-
-
 def _seconds(entry: Entry) -> float | None:
     found = (entry.result or {}).get("seconds")
     return float(found) if isinstance(found, int | float) and entry.value is not None else None
 
 
-COSTS: Mapping[str, Callable[[Entry], float | None]] = {"trainable parameters": _trainable, "seconds": _seconds}
+COSTS: Mapping[str, Callable[[Entry], float | None]] = {
+    "trainable parameters": lambda entry: entry.trainable_parameters,
+    "seconds": _seconds,
+}
 """What a setting costs, by the name of that."""
 
 

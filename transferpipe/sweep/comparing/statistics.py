@@ -78,6 +78,7 @@ def estimate(values: Sequence[float]) -> Estimate:
         return Estimate(values[0], 0.0, count)
     if count < 2:
         return Estimate(mean, None, count)
+    # Deviations first: of accuracies near 1 the difference of two sums of squares keeps few digits.
     variance = math.fsum((v - mean) ** 2 for v in values) / (count - 1)
     return Estimate(mean, t_quantile(count - 1) * math.sqrt(variance / count), count)
 

@@ -89,7 +89,7 @@ def compare_sweeps(a: SweepRecord, b: SweepRecord) -> TwoSweeps:
     Raises:
         RecipeError: their scores do not measure the same, or one has none.
     """
-    present = [[e for e in record.entries if not (e.stale or _is_short(e))] for record in (a, b)]
+    present = [[e for e in record.entries if not e.stale and (e.rung is None or e.rung.is_last)] for record in (a, b)]
     scores = [_score_of(record.name, entries) for record, entries in zip((a, b), present, strict=True)]
     if scores[0] != scores[1]:
         what = f"the sweeps measure different things: {scores[0][0]} and {scores[1][0]}"
@@ -109,10 +109,6 @@ def compare_sweeps(a: SweepRecord, b: SweepRecord) -> TwoSweeps:
     return TwoSweeps(
         (a.name, b.name), *scores[0], tuple(ordered), (mine, theirs), _changed(present[0], present[1], [*varying])
     )
-
-
-def _is_short(entry: Entry) -> bool:
-    return entry.rung is not None and not entry.rung.is_last
 
 
 def _score_of(name: str, entries: Sequence[Entry]) -> tuple[str, bool]:

@@ -22,7 +22,7 @@ def digest_of(path: Path) -> str:
         FileError: it cannot be read.
     """
     place = str(path.absolute())
-    stamp = _stamp(path)
+    stamp = _stamp(path)  # before it is read: what changes meanwhile has another stamp the next time
     before = _known.get(place)
     if before is None or before[0] != stamp:
         before = _known[place] = (stamp, sha256(path))

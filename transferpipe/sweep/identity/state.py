@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from transferpipe.recipe.keys import RECIPE, SECTIONS
@@ -33,11 +33,8 @@ def changes(before: State, now: State) -> list[str]:
     found = [f"the {part}" for part in ("recipe", "score") if before.get(part) != now.get(part)]
     if before.get("versions", now.get("versions")) != now.get("versions"):  # earlier records have none
         found.append("the versions of packages")
-    return found + sorted(_changed(before.get("inputs") or {}, now.get("inputs") or {}))
-
-
-def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> Iterable[str]:
-    return (text for text in before.keys() | now.keys() if before.get(text) != now.get(text))
+    was, is_now = before.get("inputs") or {}, now.get("inputs") or {}
+    return found + sorted(text for text in was.keys() | is_now.keys() if was.get(text) != is_now.get(text))
 
 
 def _digest(value: Any) -> str:

@@ -45,6 +45,7 @@ def _descriptors_to(log: TextIO) -> Iterator[None]:
             os.dup2(log.fileno(), number)
         yield
     finally:
+        # A signal in between would leave the process writing into a closed log.
         with held_back():
             log.flush()
             for number, copy in kept.items():

@@ -114,7 +114,7 @@ def decide(entries: Sequence[Entry], keep: float, failed: Failed = "worst", spar
     Raises:
         RecipeError: the scores do not measure the same.
     """
-    here = [replace(e, rung=None, stop=None) for e in entries]  # as if there were no further one
+    here = [replace(e, rung=None, stop=None) for e in entries]  # a table ranks no setting of an earlier rung
     board = leaderboard(here, None, failed)
     if not board.comparable:
         raise RecipeError(Problem("sweep.halving", f"the scores measure different things: {board.name}"))

@@ -81,6 +81,7 @@ def run_variant(folder: Path, trusted: Collection[str] = (), leave: Leave | None
                 result |= {"epochs": [report.to_data() for report in reports], "by": by}
             if leave:
                 leave(folder, result)
+            # Last: whoever sees a result, another process of the sweep among them, takes the variant for finished.
             write_text(folder / RESULT, _as_text(result))
         except KeyboardInterrupt:  # unlike a death, it says nothing about the variant
             (folder / STARTED).unlink(missing_ok=True)
@@ -104,6 +105,8 @@ def read_result(folder: Path) -> Result | None:
         return None
     kinds = _FIELDS.get(str(result.get("status")))
     fits = kinds is not None and all(isinstance(result.get(key), kind) for key, kind in kinds.items())
+    written = result.get("artifacts", []) if fits else []
+    fits = fits and all(isinstance(file, dict) and isinstance(file.get("path"), str) for file in written)
     return result if fits else None
 
 
@@ -120,7 +123,7 @@ def texts_written(folder: Path) -> set[str]:
 def epochs_told(result: Result) -> list[EpochReport]:
     """Return what a search was told of a variant's epochs; nothing where none judged them, or the result is damaged."""
     try:
-        return [report_from_data(told) for told in result.get("epochs", ())]
+        return [report_from_data(report) for report in result.get("epochs", ())]
     except (TypeError, KeyError, ValueError):
         return []
 

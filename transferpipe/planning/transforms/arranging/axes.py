@@ -118,6 +118,7 @@ class Reshape(Transform):
         if goal.shape is None or goal.shape.count(None) > 1:
             what = f"{self}: the shape is taken from the target, but the steps behind it hide that"
             raise TransformError(what, "write the sizes, or make it the last step")
+        # One size that the steps behind hide is worked out of the others.
         return Reshape(tuple(-1 if size is None else size for size in goal.shape))
 
     def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

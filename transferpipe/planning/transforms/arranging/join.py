@@ -69,6 +69,7 @@ class Concat(Transform):
 
     def reverse_each(self, shapes: Sequence[tuple[int, ...]]) -> tuple[tuple[Transform, ...], ...] | None:
         """See `Transform`."""
+        # A slice of nothing is refused, so that an empty input has no way back.
         if any(shape[self.axis] == 0 for shape in shapes):
             return None
         ends = [0, *accumulate(shape[self.axis] for shape in shapes)]

@@ -172,16 +172,15 @@ class ResizePositions(Transform):
 
 def _advise_grid(places: int, rank: int, key: str) -> str:
     """Return how to say which grid `places` positions lie on."""
+    # The two sides nearest to each other: no more than a guess, shown as sizes so that it can be corrected.
     side = next(n for n in range(math.isqrt(places), 0, -1) if places % n == 0)
     sizes = [1] * (rank - 2) + [side, places // side]
-    tokens = next((t for t in range(1, min(_MOST_TOKENS, places - 1) + 1) if _is_square(places - t)), None)
+    tokens = next(
+        (t for t in range(1, min(_MOST_TOKENS, places - 1) + 1) if math.isqrt(places - t) ** 2 == places - t), None
+    )
     if rank == 2 and tokens is not None:
         return f"add prefix: {tokens} if that many tokens stand before the grid, or give its sizes: {key}: {sizes}"
     return f"give its sizes: {key}: {sizes}"
-
-
-def _is_square(number: int) -> bool:
-    return math.isqrt(number) ** 2 == number
 
 
 def _parse_grid(data: Any) -> tuple[int, ...]:
