@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,6 +85,53 @@ def test_a_tensor_that_two_weights_take_is_named(here, torch_file, capsys):
     rule = {"to": "rows/kernel", "from": ["a/weight"] * 3, "transform": [{"concat": 0}]}
     assert run(here, {"rows": rule}, "reverse=true", "hydra.run.dir=out") == 2
     assert "a/weight is taken by rows/kernel and rows/kernel and rows/kernel" in capsys.readouterr().err
+
+
+TIED = {
+    "tokens": {"to": "tokens/embeddings", "from": "wte/weight"},
+    "head": {"to": "head/kernel", "from": "wte/weight", "transform": ["transpose"]},
+}
+
+
+def run_tied(path, *more):
+    target = {"tokens/embeddings": (5, 3), "head/kernel": (3, 5)}
+    np.savez("k.npz", **{name: np.zeros(shape, "f4") for name, shape in target.items()})
+    recipe = {"source": {"path": path, "layout": "keras"}, "target": {"path": "k.npz"}, "mapping": TIED}
+    Path("recipes/r.yaml").write_text("# @package _global_\n" + json.dumps(recipe))
+    return main(["run", "recipe=r", *more])
+
+
+@pytest.mark.follows("Same.apply: they are not tied")
+def test_a_tensor_that_two_tied_weights_take_is_taken_once(here, capsys):
+    save_file({"wte.weight": draw(5, 3)}, here / "t.safetensors")
+    table = draw(5, 3)
+    np.savez("tuned.npz", **{"tokens/embeddings": table, "head/kernel": table.T})
+    back = ["reverse=true", "target.path=tuned.npz"]
+    assert run_tied("t.safetensors", *back, "hydra.run.dir=back") == 0
+    np.testing.assert_array_equal(load_file(here / "back/model.safetensors")["wte.weight"], table)
+    assert verify_run(here / "back").verdict.weights == "pass"
+    other = table.copy()
+    other[2, 1] += 1
+    np.savez("tuned.npz", **{"tokens/embeddings": table, "head/kernel": other.T})
+    capsys.readouterr()
+    assert run_tied("t.safetensors", *back, "hydra.run.dir=no") != 0
+    assert "source 2 differs from source 1 in 1 of 15" in capsys.readouterr().err
+    assert not (here / "no/model.safetensors").exists()
+    one = ["mapping.head.from=null", "~mapping.head.transform"]
+    assert run_tied("t.safetensors", *back, *one, "hydra.run.dir=one") == 0
+    np.testing.assert_array_equal(load_file(here / "one/model.safetensors")["wte.weight"], table)
+
+
+def test_both_names_of_a_tied_tensor_of_torch_change(here):
+    torch = pytest.importorskip("torch")
+    table = torch.zeros(5, 3)
+    torch.save({"wte.weight": table, "lm_head.weight": table, "other.weight": torch.ones(5, 3)}, here / "t.pt")
+    tuned = draw(5, 3)
+    np.savez("tuned.npz", **{"tokens/embeddings": tuned, "head/kernel": tuned.T})
+    assert run_tied("t.pt", "reverse=true", "target.path=tuned.npz", "hydra.run.dir=back") == 0
+    found = load_file(here / "back/model.safetensors")
+    for name, value in (("wte", tuned), ("lm_head", tuned), ("other", np.ones((5, 3)))):
+        np.testing.assert_array_equal(found[f"{name}.weight"], value)
 
 
 def test_a_sum_goes_back_whole_into_the_first_and_an_order_into_its_own(here):

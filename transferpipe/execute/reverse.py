@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Hashable
 from dataclasses import replace
 from pathlib import PurePath
 
@@ -13,8 +15,9 @@ from transferpipe.planning.layouts import layout_called
 from transferpipe.planning.planner import make_plan
 from transferpipe.planning.reverse import reverse_rules
 from transferpipe.recipe.layouts import KERAS
-from transferpipe.recipe.model import SINGLE, Recipe, Save
+from transferpipe.recipe.model import SINGLE, Recipe, Rule, Save
 from transferpipe.recipe.outputs import output_of
+from transferpipe.recipe.patterns import Pattern
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Source
 
@@ -46,7 +49,7 @@ def turn_back(recipe: Recipe, opened: Opened) -> tuple[Recipe, Opened]:
     turned = Recipe(
         target=recipe.sources[alias],
         sources={SINGLE: recipe.target},
-        rules=reverse_rules(forward),
+        rules=_with_tied(reverse_rules(forward), source),
         unmatched="keep",
         save=_save(recipe.save),
         verify=replace(recipe.verify, reload=False, parity=None),
@@ -61,6 +64,26 @@ def turn_back(recipe: Recipe, opened: Opened) -> tuple[Recipe, Opened]:
     # What is wrong with a pair is so both ways; what nothing takes shows in the plan, as kept.
     warnings = (*opened.warnings, *(w for w in forward.warnings if w.code != "unused"))
     return turned, Opened({SINGLE: start}, FileTarget(source), labels, {SINGLE: KERAS}, warnings)
+
+
+def _with_tied(rules: tuple[Rule, ...], source: FileSource) -> tuple[Rule, ...]:
+    """Return the rules, and one like them for each further name under which the file has one of their tensors.
+
+    torch keeps a tied tensor once, under both names: what changes under one changes under the other.
+    """
+    by_name = {rule.name: rule for rule in rules}
+    places = {place: name for name in by_name if (place := _place_of(name, source)) is not None}
+    tied = [
+        (spec.name, by_name[places[place]])
+        for spec in source.catalog
+        if spec.name not in by_name and (place := _place_of(spec.name, source)) in places
+    ]
+    return *rules, *(replace(rule, name=name, to=Pattern(re.escape(name))) for name, rule in tied)
+
+
+def _place_of(name: str, source: FileSource) -> Hashable | None:
+    spec, found = source.catalog[name], source.locate(name)
+    return (found.path, found.offset, spec.shape, spec.dtype) if found is not None and spec.size else None
 
 
 def _save(save: Save) -> Save:

@@ -44,6 +44,8 @@ def reverse_rules(plan: Plan) -> tuple[Rule, ...]:
         except _NoReverseError as error:
             problems.add(place_of_rule(a.rule), f"{a.target} cannot be turned back: {error}")
     for name, found in taken.items():
+        if _are_tied(found):
+            continue
         if any(way.cut is None for way in found) and len(found) > 1:
             targets = " and ".join(way.target for way in found)
             problems.add("reverse", f"{name} is taken by {targets}, so that it has no one value to get back")
@@ -52,6 +54,11 @@ def reverse_rules(plan: Plan) -> tuple[Rule, ...]:
                 problems.add(place_of_rule(way.rule), f"{way.target} cannot be turned back: {way.cut} has no reverse")
     problems.raise_as(RecipeError)
     return tuple(_rule(name, found) for name, found in taken.items())
+
+
+def _are_tied(ways: Sequence[_Way]) -> bool:
+    """Tell whether several weights take the whole of one tensor, such as a table of tokens and the head tied to it."""
+    return len(ways) > 1 and all(way.cut is None for way in ways) and len({way.target for way in ways}) == len(ways)
 
 
 @dataclass(frozen=True)
@@ -109,15 +116,15 @@ def _are_whole(cuts: Sequence[_Cut]) -> bool:
 
 
 def _rule(name: str, ways: Sequence[_Way]) -> Rule:
-    """Return the rule that gives a tensor the value of one weight, or joins those of several."""
+    """Return the rule that gives a tensor the value of one weight, of several that are the same, or joins these."""
     ordered = sorted(ways, key=lambda way: way.cut.begin if way.cut else 0)
     cut = ordered[0].cut
     froms = []
     for way in ordered:
         text = way.target.replace("\\", "\\\\").replace("{", "{{").replace("}", "}}")
-        froms.append(From(SINGLE, text, Template(text), transform=way.steps if cut else ()))
+        froms.append(From(SINGLE, text, Template(text), transform=way.steps if len(ways) > 1 else ()))
     join = {"stack" if cut.is_index else "concat": {"axis": cut.axis}} if cut else {}
-    steps = (join, *cut.before) if cut else ordered[0].steps
+    steps = (join, *cut.before) if cut else ({"same": None},) if len(ways) > 1 else ordered[0].steps
     return Rule(name, Pattern(re.escape(name)), tuple(froms), transform=steps)
 
 

@@ -21,6 +21,7 @@ EVERY = [
     {"take": {"axis": 0, "indices": [0]}},
     {"concat": -1},
     {"stack": 0},
+    {"same": None},
     {"split": {"axis": 0, "parts": 2, "part": 0}},
     {"unstack": 0},
     {"interleave": {"axis": 0}},
@@ -164,3 +165,10 @@ def test_several_inputs_need_something_that_combines_them(chain, what):
     with pytest.raises(TransformError) as error:
         apply_chain(transforms, [np.ones((2, 3))] * 3)
     assert str(error.value) == message
+
+
+@pytest.mark.follows("Same.parse: write same")
+def test_same_takes_no_arguments():
+    with pytest.raises(TransformError, match="same takes no arguments") as caught:
+        parse_transform({"same": 3})
+    assert str(parse_transform(caught.value.fix.removeprefix("write "))) == "same"

@@ -17,7 +17,7 @@ from transferpipe.planning.transforms.arranging.arrange import Interleave, NewAx
 from transferpipe.planning.transforms.arranging.attention import FuseQkv, UnfuseQkv
 from transferpipe.planning.transforms.arranging.axes import Reshape, Transpose
 from transferpipe.planning.transforms.arranging.flatten import FlattenOrder
-from transferpipe.planning.transforms.arranging.join import Concat, Stack
+from transferpipe.planning.transforms.arranging.join import Concat, Same, Stack
 from transferpipe.planning.transforms.arranging.legacy import Flip, FromCudnn
 from transferpipe.planning.transforms.arranging.pad import CropOrPad, Pad
 from transferpipe.planning.transforms.arranging.select import Slice, Take
@@ -69,6 +69,7 @@ TRANSFORMS: Mapping[str, type[Transform]] = {
         Take,
         Concat,
         Stack,
+        Same,
         Split,
         Unstack,
         Interleave,

@@ -1,4 +1,4 @@
-"""Transforms that join several weights: concat along an axis they have, stack along a new one."""
+"""Transforms that join several weights: concat along an axis they have, stack along a new one, same: they are one."""
 
 from __future__ import annotations
 
@@ -119,6 +119,56 @@ class Stack(Transform):
     def reverse_each(self, shapes: Sequence[tuple[int, ...]]) -> tuple[tuple[Transform, ...], ...] | None:
         """See `Transform`."""
         return tuple((Slice((k,), self.axis),) for k in range(len(shapes)))
+
+
+@dataclass(frozen=True, slots=True)
+class Same(Transform):
+    """Take inputs that are the same, bit for bit, as one: a tied weight that two layers hold; others are refused.
+
+    All have one shape, which the result has. Running a recipe backwards writes it, where two weights took one tensor.
+    """
+
+    name: ClassVar[str] = "same"
+    arguments: ClassVar[tuple[str, ...]] = ()
+    several: ClassVar[bool] = True
+    computes: ClassVar[bool] = False
+    keeps_rows: ClassVar[bool] = True
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Return the transform for ``same``."""
+        if data is not None:
+            raise TransformError(f"same takes no arguments, not {data!r}", "write same")
+        return cls()
+
+    def __str__(self) -> str:
+        return "same"
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """See `Transform`."""
+        return check_same_shape(self, shapes)
+
+    def dtype(self, dtypes: Sequence[str]) -> str:
+        """See `Transform`."""
+        return check_same_dtype(self, dtypes)
+
+    def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """See `Transform`."""
+        first, *others = arrays
+        for number, other in enumerate(others, 2):
+            if np.ascontiguousarray(first).tobytes() != np.ascontiguousarray(other).tobytes():
+                count = int(np.sum(~((first == other) | ((first != first) & (other != other)))))
+                what = f"{self}: source {number} differs from source 1 in {count} of {first.size} places"
+                raise TransformError(what, "they are not tied any more: keep one of them by a rule, `from: null`")
+        return first
+
+    def shape_before(self, after: PartialShape) -> PartialShape | None:
+        """See `Transform`."""
+        return after
+
+    def reverse_each(self, shapes: Sequence[tuple[int, ...]]) -> tuple[tuple[Transform, ...], ...] | None:
+        """See `Transform`."""
+        return tuple(() for _ in shapes)
 
 
 def _parse_axis(name: str, data: Any) -> int:
