@@ -12,7 +12,7 @@ import pytest
 from transferpipe.codes import WARNINGS
 from transferpipe.planning.model import Assignment, Freezing, Kept, Plan, PlanWarning, SourceRef, SourceWeight
 from transferpipe.recipe.model import Edit
-from transferpipe.show.network_picture import MOST, Layer, fates_of, fold_layers, network_picture
+from transferpipe.show.network_picture import MOST, MOST_PICTURES, Layer, fates_of, fold_layers, network_picture
 from transferpipe.show.report_page import report_page
 
 DIGEST = "xxh3:0123456789abcdef0123456789abcdef"
@@ -194,6 +194,28 @@ def test_folding_loses_nothing_and_ends(names):
 def test_blocks_that_differ_in_what_becomes_of_them_are_not_one():
     layers = [Layer(f"b{k}/{p}", {"kept" if k == 20 else "assigned": 1}, 1) for k in range(40) for p in "xy"]
     assert [group.label for group in fold_layers(layers)] == ["b{0..19}", "b20", "b{21..39}"]
+
+
+def test_of_many_layers_the_outermost_pictures_are_drawn_and_the_page_says_what_is_not():
+    names = [f"blocks/{k // 10}/layer{k % 10}/kernel" for k in range(4000)]
+    plan = plan_of(names)
+    picture = network_picture(plan, names)
+
+    def parts(one):
+        return [one, *(p for part in one.inner for p in parts(part))]
+
+    drawn = parts(picture)
+    assert len(drawn) == MOST_PICTURES
+    assert sorted(p.number for p in drawn) == [*range(MOST_PICTURES)]
+    opened = [box.opens for p in drawn for box in p.targets if box.opens is not None]
+    assert sorted(opened) == sorted(part.number for p in drawn for part in p.inner)
+    assert all(box.opens is not None for box in (*picture.targets, *picture.sources))
+    several = [b for p in drawn for b in (*p.sources, *p.targets) if " layers, " in b.text and b.opens is None]
+    page = report_page(plan, manifest_of(plan, names))
+    assert picture.closed == len(several) > 0
+    assert f"{picture.closed} boxes without it hold several layers as well" in page
+    assert all(f"<td>{name}</td>" in page for name in names)
+    assert len(page) < 400 * len(names) + 1_500_000
 
 
 # As people with a keyboard or a screen reader have it ----------------------------------------------------------------

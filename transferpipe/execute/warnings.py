@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.execute.upgrade import UPGRADED
-from transferpipe.files.segment import held_open
+from transferpipe.files.segment import Segment, held_open
 from transferpipe.planning.lint.whole_plan import summarise, where_of
 from transferpipe.planning.model import Assignment, Plan, PlanWarning
 from transferpipe.planning.transforms import parse_transforms
@@ -20,6 +21,7 @@ from transferpipe.values.cast_errors import WARNED, CastError
 from transferpipe.values.compare import digest, digest_segment
 from transferpipe.values.compute import Values
 from transferpipe.values.seen import SeenNumbers
+from transferpipe.values.small import digests_of, is_small
 from transferpipe.values.suspicious import Noticed, suspicious_values
 
 # What these hold in a layer that was built and never trained.
@@ -63,7 +65,7 @@ def _already_equal(plan: Plan, values: Values, digests: Mapping[str, str]) -> It
     # The smallest first: the first that differs ends it, and none should be drawn or read for nothing.
     kernels = [a.target for a in sorted(plan.assignments, key=lambda a: math.prod(a.shape)) if len(a.shape) > 1]
     with held_open():
-        is_unchanged = bool(kernels) and all(_is_unchanged(n, values, digests) for n in kernels)
+        is_unchanged = bool(kernels) and _are_unchanged(kernels, values, digests)
     if is_unchanged:
         text = f"the target already equals its source: all {len(kernels)} assigned kernels had these values before"
         yield PlanWarning("already-equal", "source", text)
@@ -82,9 +84,23 @@ def _changed_by_casts(plan: Plan, felt: Mapping[str, CastError]) -> Iterator[Pla
             yield PlanWarning("cast-error", where_of(a), text)
 
 
-def _is_unchanged(name: str, values: Values, digests: Mapping[str, str]) -> bool:
-    """Tell whether the target had the value before that was found in the finished file."""
-    before = values.kept.locate(name)
+def _are_unchanged(names: Sequence[str], values: Values, digests: Mapping[str, str]) -> bool:
+    """Tell whether the target had the values before that were found in the finished file."""
+    places = [values.kept.locate(names[0])]
+    if not _is_unchanged(names[0], places[0], values, digests):  # as nearly always
+        return False
+    places += [values.kept.locate(name) for name in names[1:]]
+    small = [(name, place) for name, place in zip(names, places, strict=True) if place is not None and is_small(place)]
+    wanted = (digests.get(name) or digest(values.before_edits(name)) for name, _ in small)
+    had = digests_of([place for _, place in small])
+    return all(map(operator.eq, had, wanted)) and all(
+        _is_unchanged(name, place, values, digests)
+        for name, place in zip(names, places, strict=True)
+        if place is None or not is_small(place)
+    )
+
+
+def _is_unchanged(name: str, before: Segment | None, values: Values, digests: Mapping[str, str]) -> bool:
     had = digest_segment(before) if before is not None else digest(values.kept.read(name))
     return had == (digests.get(name) or digest(values.before_edits(name)))
 

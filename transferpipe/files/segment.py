@@ -13,6 +13,7 @@ from typing import Protocol
 
 from transferpipe.errors import FileError, Problem
 from transferpipe.files.os_errors import cannot_be_read
+from transferpipe.files.stamp import checked_at_ends
 
 CHUNK = 1 << 20
 """Bytes that are moved at a time: small enough to stay in the processor's cache, large enough to be few calls."""
@@ -62,9 +63,10 @@ _HELD: ContextVar[tuple[dict[Path, int], ExitStack] | None] = ContextVar("held",
 def held_open() -> Iterator[None]:
     """Within this context, `opened` opens a file once: of thousands of small values, that is most of what each costs.
 
-    It holds for the thread that enters it, and for the first few files.
+    It holds for the thread that enters it, and for the first few files. That a file did not change is checked when it
+    is looked at first, and at the end (`checked_at_ends`).
     """
-    with ExitStack() as stack:
+    with checked_at_ends(), ExitStack() as stack:
         token = _HELD.set(({}, stack))
         try:
             yield

@@ -13,6 +13,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from transferpipe.errors import Problems
 from transferpipe.files.segment import CHUNK, Segment
@@ -27,6 +30,9 @@ from transferpipe.values.compare import (
     same_bits,
 )
 from transferpipe.values.compute import Values
+from transferpipe.values.refusals import NOTHING_REFUSED, Refusals
+from transferpipe.values.seen import SeenNumbers
+from transferpipe.values.small import SmallPair, SmallRun, is_small
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Catalog, WeightSpec, numpy_dtype
 
@@ -112,19 +118,29 @@ def match_weights(expected: Iterable[ExpectedWeight], there: Catalog, by_place: 
     return Matched(found, tuple(missing), tuple(differing), extra)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """How a weight of a finished file is compared with what the plan gives it.
 
     Attributes:
         segment: where it lies in the file as it is in memory, if it does.
-        is_apart: whether comparing it touches nothing but bytes, so that another thread may do it.
-        run: compares; all numbers pass what it is given first, and the CRC-32 is found where the second says so.
+        wanted: where what the plan gives it lies in a file as it is in memory, if it does. Then comparing touches
+            nothing but bytes, so that another thread may do it.
+        refusals: refuses values of what is wanted there.
+        compute: compares otherwise.
     """
 
     segment: Segment | None
-    is_apart: bool
-    run: Callable[[Look, bool], ComparedBits]
+    wanted: Segment | None = None
+    refusals: Refusals = NOTHING_REFUSED
+    compute: Callable[[Look, bool], ComparedBits] | None = None
+
+    def run(self, look: Look, with_crc: bool) -> ComparedBits:
+        """Compare; all numbers pass `look` first, and the CRC-32 is found as well where that is asked for."""
+        if self.compute is not None:
+            return self.compute(look, with_crc)
+        assert self.segment is not None and self.wanted is not None
+        return compare_segments(self.segment, self.wanted, look, self.refusals.check, with_crc)
 
 
 def comparison_of(source: FileSource, there: WeightSpec, values: Values, name: str) -> Comparison:
@@ -134,10 +150,7 @@ def comparison_of(source: FileSource, there: WeightSpec, values: Values, name: s
     """
     written, wanted = source.locate_entry(there), values.segment(name)
     if written is not None and wanted is not None and written.dtype == wanted.dtype:
-        check = values.checks(name)
-        return Comparison(
-            written, True, lambda look, with_crc: compare_segments(written, wanted, look, check, with_crc)
-        )
+        return Comparison(written, wanted, values.refusals(name))
 
     def compare(look: Look, with_crc: bool) -> ComparedBits:
         parts = values.parts(name) if written is not None else None
@@ -150,27 +163,45 @@ def comparison_of(source: FileSource, there: WeightSpec, values: Values, name: s
         look(found)
         return ComparedBits(same_bits(found, value), digest(found))
 
-    return Comparison(written, False, compare)
+    return Comparison(written, compute=compare)
 
 
-def in_turn(comparisons: Sequence[tuple[Comparison, Look]], with_crc: Callable[[Path], bool]) -> Iterator[ComparedBits]:
-    """Yield what the comparisons find, in their order; large values are compared by several threads.
+def in_turn(
+    comparisons: Sequence[tuple[Comparison, SeenNumbers | None]], with_crc: Callable[[Path], bool]
+) -> Iterator[ComparedBits]:
+    """Yield what the comparisons find, in their order: large values by several threads, small ones many at once.
 
     Args:
-        comparisons: what to compare, and what all numbers of each pass.
+        comparisons: what to compare, and what takes note of the numbers of each.
         with_crc: tells of a file whether the CRC-32 of what lies in it is wanted.
     """
-    tasks = list[Callable[[], ComparedBits]]()
+    tasks = list[Callable[[], Sequence[ComparedBits]]]()
+    small: SmallRun | None = None
     with ExitStack() as stack:
         pool = ThreadPoolExecutor(_THREADS)
         stack.callback(pool.shutdown, cancel_futures=True)
-        for comparison, look in comparisons:
-            place = comparison.segment
+        for comparison, seen in comparisons:
+            place, wanted = comparison.segment, comparison.wanted
+            if place is not None and wanted is not None and place.nbytes == wanted.nbytes and is_small(place):
+                pair = SmallPair(place, wanted, comparison.refusals, seen)
+                if small is None or not small.take(pair):
+                    small = SmallRun(pair)
+                    tasks.append(small.compare)
+                continue
+            small = None  # what is found is yielded in order
             is_large = place is not None and place.nbytes >= CHUNK
-            task = partial(comparison.run, look, is_large and place is not None and with_crc(place.path))
-            tasks.append(pool.submit(task).result if is_large and comparison.is_apart else task)
+            task = partial(_alone, comparison, seen, is_large and place is not None and with_crc(place.path))
+            tasks.append(pool.submit(task).result if is_large and wanted is not None else task)
         for done in tasks:
-            yield done()
+            yield from done()
+
+
+def _alone(comparison: Comparison, seen: SeenNumbers | None, with_crc: bool) -> tuple[ComparedBits]:
+    return (comparison.run(_ignore if seen is None else seen.look, with_crc),)
+
+
+def _ignore(_: NDArray[Any]) -> None:
+    pass
 
 
 def digest_weight(source: FileSource, there: WeightSpec) -> str:

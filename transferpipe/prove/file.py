@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from transferpipe.errors import Problems, VerificationError
 from transferpipe.files.atomic import final_name
@@ -88,9 +85,8 @@ def verify_file(
             for weight in catalog
             for there in matched.found[weight.name]
         ]
-        looks = [seen[weight.name].look if weight.name in seen else _ignore for weight, _, _ in rows]
         results = in_turn(
-            [(comparison, look) for (_, _, comparison), look in zip(rows, looks, strict=True)],
+            [(comparison, seen.get(weight.name)) for weight, _, comparison in rows],
             with_crc=lambda path: any(promise.path == path for promise in promises),
         )
         digests, summed, done = {}, [], 0
@@ -129,10 +125,6 @@ def _find_edits(source: FileSource, places: Mapping[str, WeightSpec], values: Va
         for name, there in places.items()
         if name in names
     )
-
-
-def _ignore(_: NDArray[Any]) -> None:
-    pass
 
 
 def _opened(path: Path, target: TargetStructure, plan: Plan) -> tuple[FileSource, Mapping[str, Held]]:

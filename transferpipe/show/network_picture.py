@@ -9,9 +9,9 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections import Counter, defaultdict
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict, deque
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
@@ -20,6 +20,9 @@ from transferpipe.text.collapse import collapse, counted
 
 MOST = 20
 """So many boxes a side are drawn beside each other; a picture of more is no picture."""
+MOST_PICTURES = 150
+"""So many pictures are drawn, the outermost first: all of a thousand layers. Those of ten thousand are 8 MB, and take a
+browser seconds to lay out."""
 WIDTH, BOX, HEIGHT, PITCH, HEAD = 1000, 390, 38, 48, 24
 """In pixels: of the picture, of a box, from one box to the next, of the line above the boxes."""
 _LETTERS, _SMALL = 50, 66  # that a box is wide, of 7.2 and of 5.6 pixels
@@ -62,8 +65,18 @@ class Layer:
     tokens: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kinds", tuple(sorted(self.fates.items())))
-        object.__setattr__(self, "tokens", tuple(_TOKEN.findall(self.name)))
+        object.__setattr__(self, "kinds", _sorted(tuple(self.fates.items())))
+        object.__setattr__(self, "tokens", _tokens_of(self.name))
+
+
+@lru_cache(1 << 10)  # most layers have the same few
+def _sorted(fates: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(fates))
+
+
+@lru_cache(1 << 14)  # both sides mostly call a layer the same
+def _tokens_of(name: str) -> tuple[str, ...]:
+    return tuple(_TOKEN.findall(name))
 
 
 @dataclass(frozen=True)
@@ -127,6 +140,7 @@ class Picture:
         flows: from the left to the right.
         height: in pixels.
         inner: the pictures of what is folded.
+        closed: of the outermost, how many boxes of several layers, here and in those, have no picture of their own.
     """
 
     number: int
@@ -136,11 +150,12 @@ class Picture:
     flows: tuple[Flow, ...]
     height: float
     inner: tuple[Picture, ...] = ()
+    closed: int = 0
 
 
 def network_picture(plan: Plan, order: Sequence[str] = ()) -> Picture:
     """Return the picture of a plan; `order` are the names of the target's weights as the network has them."""
-    return _Drawing(plan, order).draw("", *_sides(plan, order))
+    return _Drawing(plan, order).draw(*_sides(plan, order))
 
 
 def _sides(plan: Plan, order: Sequence[str]) -> tuple[list[Layer], list[Layer]]:
@@ -149,16 +164,19 @@ def _sides(plan: Plan, order: Sequence[str]) -> tuple[list[Layer], list[Layer]]:
     targets, sources = defaultdict[str, list[tuple[str, ...]]](list), defaultdict[str, list[tuple[str, ...]]](list)
     for name in names:
         targets[_layer_of(name)].append(fates[name])
+    several = len(plan.sources) > 1
     for weight in plan.source_weights:
-        sources[_source_layer(plan, weight.source, weight.name)].append((weight.fate,))
+        sources[_source_layer(several, weight.source, weight.name)].append((weight.fate,))
     return [_layer(*entry) for entry in sources.items()], [_layer(*entry) for entry in targets.items()]
 
 
 def _layer(name: str, fates: Sequence[Sequence[str]]) -> Layer:
-    counts: dict[str, int] = {}
-    for fate in itertools.chain.from_iterable(fates):
-        counts[fate] = counts.get(fate, 0) + 1
-    return Layer(name, counts, len(fates))
+    return Layer(name, _counts(tuple(fates)), len(fates))
+
+
+@lru_cache(1 << 10)  # most layers have the same few
+def _counts(fates: tuple[tuple[str, ...], ...]) -> Mapping[str, int]:
+    return Counter(itertools.chain.from_iterable(fates))
 
 
 def _layer_of(name: str) -> str:
@@ -167,73 +185,131 @@ def _layer_of(name: str) -> str:
     return name.rpartition(separator)[0] or name
 
 
-def _source_layer(plan: Plan, source: str, name: str) -> str:
-    return f"{source}: {_layer_of(name)}" if len(plan.sources) > 1 else _layer_of(name)
+def _source_layer(several: bool, source: str, name: str) -> str:
+    return f"{source}: {_layer_of(name)}" if several else _layer_of(name)
 
 
 Side = Literal["sources", "targets"]
+_SIDES: tuple[Side, Side] = ("sources", "targets")
+_Between = dict[tuple[int, int], dict[str, int]]
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A picture that is to be drawn.
+
+    Attributes:
+        label: what it is called.
+        sources: the layers on the left.
+        targets: those on the right.
+        opens: the sides whose boxes have pictures of what is in them.
+        above: the number of the picture with the box that leads to it.
+    """
+
+    label: str
+    sources: Sequence[Layer]
+    targets: Sequence[Layer]
+    opens: tuple[Side, ...]
+    above: int
 
 
 class _Drawing:
     """What all pictures of one plan have in common: the flows between layers, and their numbers."""
 
     def __init__(self, plan: Plan, order: Sequence[str]) -> None:
-        self._numbers = itertools.count()
         self._flows: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
-        fates = fates_of(plan)
+        several = len(plan.sources) > 1
         for a in plan.assignments:
-            kind = "transformed" if "transformed" in fates[a.target] else "assigned"
+            kind = "assigned" if a.is_copy and a.cast_from == a.dtype else "transformed"
             target = _layer_of(a.target)
-            for layer in dict.fromkeys([_source_layer(plan, ref.source, ref.name) for ref in a.sources]):
-                _add(self._flows[layer, target], {kind: 1})
+            layers = [_source_layer(several, ref.source, ref.name) for ref in a.sources]
+            for layer in layers if len(layers) == 1 else dict.fromkeys(layers):
+                flow = self._flows[layer, target]
+                flow[kind] = flow.get(kind, 0) + 1
         self._into, self._out_of = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
         for source, target in self._flows:
             self._into[target].append(source)
             self._out_of[source].append(target)
 
-    def draw(
-        self,
-        label: str,
-        sources: Sequence[Layer],
-        targets: Sequence[Layer],
-        opens: Collection[Side] = ("sources", "targets"),
-    ) -> Picture:
-        """Return the picture of these layers; the boxes of the sides in `opens` have pictures of what is in them."""
-        number = next(self._numbers)
-        left, right = fold_layers(sources), fold_layers(targets)
-        where = {layer.name: k for k, group in enumerate(left) for layer in group.layers}
+    def draw(self, sources: Sequence[Layer], targets: Sequence[Layer]) -> Picture:
+        """Return the picture of these layers, with the pictures of what is folded in it: the outermost first."""
+        drawn: list[tuple[Picture, int]] = []  # with the number of the picture whose box it is
+        wanted = deque([_Wanted("", sources, targets, ("sources", "targets"), -1)])
+        number = closed = 0
+        while wanted:
+            one = wanted.popleft()
+            folded = fold_layers(one.sources), fold_layers(one.targets)
+            between = self._between(*folded)
+            opens: dict[tuple[Side, int], int] = {}
+            first = number + len(wanted) + 1
+            inner = itertools.islice(self._inner(one, folded, between, number), max(0, MOST_PICTURES - first))
+            for place, (part, places) in enumerate(inner, first):
+                opens |= dict.fromkeys(places, place)
+                wanted.append(part)
+            for side, groups in zip(_SIDES, folded, strict=True):
+                closed += sum(len(g.layers) > 1 and (side, k) not in opens for k, g in enumerate(groups)) * (
+                    side in one.opens
+                )
+            drawn.append((_picture(number, one.label, folded, between, opens), one.above))
+            number += 1
+        parts: dict[int, list[Picture]] = defaultdict(list)
+        for picture, above in reversed(drawn):  # what is in a picture has a higher number
+            within = tuple(reversed(parts.pop(picture.number, ())))
+            parts[above].append(replace(picture, inner=within) if within else picture)
+        return replace(parts[-1][0], closed=closed)
+
+    def _between(self, left: Sequence[Group], right: Sequence[Group]) -> _Between:
+        """Return how many weights go from each box to each other, by what becomes of them."""
         there = {layer.name: k for k, group in enumerate(right) for layer in group.layers}
-        between: dict[tuple[int, int], dict[str, int]] = defaultdict(dict)
-        for name, place in where.items():
-            for target in self._out_of.get(name, ()):
-                if target in there:
-                    _add(between[place, there[target]], self._flows[name, target])
+        between: _Between = defaultdict(dict)
+        for place, group in enumerate(left):
+            for layer in group.layers:
+                for target in self._out_of.get(layer.name, ()):
+                    if target in there:
+                        _add(between[place, there[target]], self._flows[layer.name, target])
+        return between
+
+    def _inner(
+        self, one: _Wanted, folded: tuple[Sequence[Group], Sequence[Group]], between: _Between, number: int
+    ) -> Iterator[tuple[_Wanted, list[tuple[Side, int]]]]:
+        """Yield the pictures of what is folded in one, each with the boxes that lead to it."""
+        left, right = folded
         alone = _only_each_other(between)
-        inner: list[Picture] = []
-        links: dict[tuple[Side, int], int] = {}
-        both: tuple[Side, ...]
-        for j, group in enumerate(right if "targets" in opens else ()):
-            partner = alone.get(j) if "sources" in opens else None
-            if len(group.layers) > 1:
+        linked: set[int] = set()
+        for j, group in enumerate(right if "targets" in one.opens else ()):
+            partner = alone.get(j) if "sources" in one.opens else None
+            if len(group.layers) < 2:
+                continue
+            if partner is None:
                 fed = {name for layer in group.layers for name in self._into.get(layer.name, ())}
-                given = left[partner].layers if partner is not None else [s for s in sources if s.name in fed]
-                both = ("sources", "targets") if partner is not None else ("targets",)
-                inner.append(self.draw(group.label, given, group.layers, both))
-                links["targets", j] = inner[-1].number
-                if partner is not None and len(left[partner].layers) > 1:
-                    links["sources", partner] = inner[-1].number
-        for i, group in enumerate(left if "sources" in opens else ()):
-            if len(group.layers) > 1 and ("sources", i) not in links:
-                fed, both = {name for layer in group.layers for name in self._out_of.get(layer.name, ())}, ("sources",)
-                given = [t for t in targets if t.name in fed]
-                inner.append(self.draw(group.label, group.layers, given, both))
-                links["sources", i] = inner[-1].number
-        size = max(len(left), len(right), 1)
-        boxes_left = [_box(g, _middle(k, len(left), size), links.get(("sources", k))) for k, g in enumerate(left)]
-        boxes_right = [_box(g, _middle(k, len(right), size), links.get(("targets", k))) for k, g in enumerate(right)]
-        flows = tuple(_flows(between, boxes_left, boxes_right))
-        height = HEAD + size * PITCH
-        return Picture(number, label, tuple(boxes_left), tuple(boxes_right), flows, height, tuple(inner))
+                given = [s for s in one.sources if s.name in fed]
+                yield _Wanted(group.label, given, group.layers, ("targets",), number), [("targets", j)]
+                continue
+            places: list[tuple[Side, int]] = [("targets", j)]
+            if len(left[partner].layers) > 1:
+                linked.add(partner)
+                places.append(("sources", partner))
+            yield _Wanted(group.label, left[partner].layers, group.layers, ("sources", "targets"), number), places
+        for i, group in enumerate(left if "sources" in one.opens else ()):
+            if len(group.layers) > 1 and i not in linked:
+                fed = {name for layer in group.layers for name in self._out_of.get(layer.name, ())}
+                given = [t for t in one.targets if t.name in fed]
+                yield _Wanted(group.label, group.layers, given, ("sources",), number), [("sources", i)]
+
+
+def _picture(
+    number: int,
+    label: str,
+    folded: tuple[Sequence[Group], Sequence[Group]],
+    between: _Between,
+    opens: Mapping[tuple[Side, int], int],
+) -> Picture:
+    size = max(*map(len, folded), 1)
+    left, right = (
+        tuple(_box(g, _middle(k, len(groups), size), opens.get((side, k))) for k, g in enumerate(groups))
+        for side, groups in zip(_SIDES, folded, strict=True)
+    )
+    return Picture(number, label, left, right, tuple(_flows(between, left, right)), HEAD + size * PITCH)
 
 
 def _only_each_other(between: Mapping[tuple[int, int], Any]) -> dict[int, int]:
@@ -329,7 +405,12 @@ def fold_layers(layers: Sequence[Layer], most: int = MOST) -> list[Group]:
 
 def _count_alike(one: Sequence[str], other: Sequence[str]) -> int:
     """Return how many parts two names have in common at their beginnings."""
-    return next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    count = 0
+    for a, b in zip(one, other, strict=False):  # a loop: in thousands of names, a generator is most of the time
+        if a != b:
+            break
+        count += 1
+    return count
 
 
 def _count_series(tokens: Sequence[tuple[str, ...]], begins: Sequence[int], depth: int) -> int:

@@ -15,7 +15,7 @@ from transferpipe.files.crc import crc32
 from transferpipe.files.segment import CHUNK, Segment, opened, read_into, read_small
 from transferpipe.weights.spec import numpy_dtype
 
-_SMALL = 1 << 16
+SMALL = 1 << 16
 """Bytes up to which a value is read at once: what a large one needs to be read in parts costs more than its bytes."""
 Look = Callable[[NDArray[Any]], None]
 """Told each part of a value, as one row of numbers."""
@@ -34,7 +34,7 @@ def in_parts(value: NDArray[Any]) -> Iterator[NDArray[Any]]:
         yield flat[begin : begin + count]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ComparedBits:
     """What comparing a value of a finished file found.
 
@@ -83,7 +83,7 @@ def compare_segments(
         check: called with each part of `wanted`; raises on a refused value.
         with_crc: whether the CRC-32 of `written` is wanted as well.
     """
-    if written.nbytes == wanted.nbytes <= _SMALL and not with_crc:
+    if written.nbytes == wanted.nbytes <= SMALL and not with_crc:
         return _compare_small(written, wanted, look, check)
     same, dtype = written.nbytes == wanted.nbytes, numpy_dtype(wanted.dtype)
     reader, size = Reader(written, with_crc), min(CHUNK, written.nbytes)
@@ -126,7 +126,7 @@ def compare_parts(written: Segment, wanted: Iterable[NDArray[Any]], look: Look, 
 
 def digest_segment(segment: Segment) -> str:
     """Return the xxh3-128 of a value where it lies."""
-    if segment.nbytes <= _SMALL:
+    if segment.nbytes <= SMALL:
         with opened(segment.path) as file:
             return xxhash.xxh3_128_hexdigest(read_small(file, segment))
     reader = Reader(segment)

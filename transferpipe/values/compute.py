@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -32,6 +32,7 @@ from transferpipe.values.cast_errors import CastError
 from transferpipe.values.checks import cast, check_finite, check_step, check_variance
 from transferpipe.values.choices import Choices
 from transferpipe.values.edits import apply_edit
+from transferpipe.values.refusals import NOTHING_REFUSED, Refusals
 from transferpipe.values.streams import InFiles, merged_parts, turned_parts
 from transferpipe.values.units import ChosenUnits
 from transferpipe.weights.name import own_of
@@ -105,7 +106,7 @@ class Values:
     def segment(self, name: str) -> Segment | None:
         """Return where the value of `name` lies in a file exactly as it is to be, or None if it must be computed.
 
-        The values there are not checked here; see `checks`.
+        The values there are not checked here; see `refusals`.
         """
         if name in self._edits:
             return None
@@ -117,21 +118,21 @@ class Values:
             return None
         return self.sources[ref.source].locate(ref.name)
 
-    def checks(self, name: str) -> Callable[[NDArray[Any]], None]:
+    def refusals(self, name: str) -> Refusals:
         """Return what looks for refused values in a part of the value of `name`, as it lies in its segment."""
         assignment = self._assignments.get(name)
         if assignment is None:
-            return lambda _: None
-        ref = assignment.sources[0]
+            return NOTHING_REFUSED
+        ref, of_variance = assignment.sources[0], _is_variance(name)
 
         def check(part: NDArray[Any]) -> None:
             try:
-                self._check(part, ref, _is_variance(name))
+                self._check(part, ref, of_variance)
             except VerificationError:
-                self._check(self.sources[ref.source].read(ref.name), ref, _is_variance(name))  # says where in the whole
+                self._check(self.sources[ref.source].read(ref.name), ref, of_variance)  # says where in the whole
                 raise
 
-        return check
+        return Refusals(check, not (of_variance or _is_variance(ref.name)))
 
     def parts(self, name: str) -> Iterator[NDArray[Any]] | None:
         """Return what yields the final value of `name` in stretches, as one row of numbers; None where it is whole.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,10 @@ class SeenNumbers:
         zeros_last: how many at the end are zero.
         zeros_between: whether there are others, as pruning leaves them; of many parts, in those that end in a zero.
     """
+
+    __slots__ = (
+        "_count", "_sizes", "_squares", "_sum", "constant", "count", "first", "largest", "zeros_between", "zeros_last",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.count, self.constant = 0, True
@@ -63,6 +68,14 @@ class SeenNumbers:
             self.zeros_between |= self.zeros_last > 0 or others.size <= int(others[-1])
         self.zeros_last = flat.size - 1 - int(others[-1]) if others.size else self.zeros_last + flat.size
 
+    def _take(self, row: NDArray[Any], sizes: NDArray[Any], constant: bool, facts: tuple[float, float, float]) -> None:
+        """Take note of the whole weight, of which the rest is known."""
+        self.count, self.first, self.constant = len(row), row[0], constant
+        self._count_zeros(row)
+        largest, self._sum, self._squares = facts
+        self.largest, self._count = max(0.0, largest), len(row)
+        self._sizes.append(sizes)
+
     @property
     def usual(self) -> float:
         """The median size of its first numbers."""
@@ -79,3 +92,26 @@ class SeenNumbers:
             return 0.0
         mean = self._sum / self._count
         return math.sqrt(max(0.0, self._squares / self._count - mean * mean))
+
+
+def look_at_rows(seen: Sequence[SeenNumbers], rows: NDArray[Any]) -> None:
+    """Take note of whole weights of one size, each a row: what `SeenNumbers.look` finds of each, found of all at once.
+
+    Args:
+        seen: what has seen nothing yet, one a row.
+        rows: the numbers.
+    """
+    if rows.shape[1] > _SAMPLE:
+        for one, row in zip(seen, rows, strict=True):
+            one.look(row)
+        return
+    constant = (rows == rows[:, :1]).all(axis=1).tolist()
+    with np.errstate(all="ignore"):  # NaN and infinity may be allowed
+        numbers = rows.astype(np.float64)
+        sizes = np.abs(numbers)
+        facts = zip(
+            sizes.max(axis=1).tolist(), numbers.sum(axis=1).tolist(), (numbers * numbers).sum(axis=1).tolist(),
+            strict=True,
+        )  # fmt: skip
+    for one, row, size, same, fact in zip(seen, rows, sizes, constant, facts, strict=True):
+        one._take(row, size, same, fact)

@@ -14,6 +14,7 @@ import numpy as np
 from transferpipe.errors import FileError, Problem
 from transferpipe.files.crc import WrittenBytes, crc32, reading, segment_crcs, whole_crc
 from transferpipe.files.segment import CHUNK, Segment
+from transferpipe.files.stamp import checked_at_ends
 from transferpipe.files.stored_zip import write_at
 from transferpipe.save.writers.content import Content
 
@@ -50,6 +51,7 @@ Seal = Callable[[Sequence[WrittenBytes]], None]
 """Told the CRC-32 of everything that `fill` puts into the file, before the values that lie in other files are moved."""
 
 
+@checked_at_ends()
 def fill(descriptor: int, places: Sequence[FilePlace], content: Content, seal: Seal | None = None) -> None:
     """Put the value of every place into the file: computed values first, the others from its beginning to its end.
 
