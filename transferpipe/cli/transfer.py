@@ -15,7 +15,9 @@ from transferpipe.cli.compose.addresses import check_addresses
 from transferpipe.cli.compose.kept import Composition, compose_once, located
 from transferpipe.cli.terminal import in_colour, muted, width
 from transferpipe.cli.verbs import JSON, PRINTING, QUIET, Arguments
+from transferpipe.collector import collector_resting
 from transferpipe.errors import FileError, Problem, RecipeError
+from transferpipe.execute.open_recipe import builds_of
 from transferpipe.execute.prepare import prepare
 from transferpipe.models.opened import Prepared
 from transferpipe.planning.model import PlanWarning
@@ -27,6 +29,7 @@ from transferpipe.progress import SHOWN
 from transferpipe.prove.manifest import read_plan
 from transferpipe.prove.provenance import Request, recipe_text
 from transferpipe.recipe.model import Recipe
+from transferpipe.recipe.outputs import outputs_of
 from transferpipe.show.sweeps.verdict_table import verdict_text
 from transferpipe.text.fold import hang
 from transferpipe.text.visible import visible
@@ -40,6 +43,7 @@ _LONGEST_NAME, _LONGEST = 200, 1000
 _NAME = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)*")
 
 
+@collector_resting()
 def plan(arguments: Arguments) -> int:
     """Print the plan and write nothing."""
     composed, recipe = _read(arguments)
@@ -72,13 +76,21 @@ def run(arguments: Arguments) -> int:
     composed, recipe = _read(arguments)
     if _is_printed(arguments, composed):
         return 0
-    with muted(arguments):
+    # What Keras builds leaves garbage that holds values; files alone leave none, and the process ends soon.
+    with muted(arguments), contextlib.nullcontext() if _needs_keras(recipe) else collector_resting():
         report, score = _carry_out(arguments, composed, recipe)
     if JSON in arguments.flags:
         print(json.dumps({"folder": str(report.folder), **report.manifest, "score": score}, indent=1))
     elif QUIET in arguments.flags:
         _print_warnings(report.warnings)
     return 0
+
+
+def _needs_keras(recipe: Recipe) -> bool:
+    """Tell whether a recipe builds, runs or trains models."""
+    runs = recipe.score or recipe.quantize or recipe.verify.parity or recipe.verify.reload
+    outputs = outputs_of((recipe.save.path, *recipe.save.also))
+    return bool(runs) or any(True for _ in builds_of(recipe)) or not all(output.streams for output in outputs)
 
 
 def _carry_out(arguments: Arguments, composed: Composition, recipe: Recipe) -> tuple[Report, Mapping[str, Any] | None]:

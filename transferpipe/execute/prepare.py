@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
+from transferpipe.collector import collector_resting
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.like import check_kept, take_after
 from transferpipe.execute.open_recipe import builds_of, open_recipe
@@ -35,6 +36,7 @@ from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Catalog
 
 
+@collector_resting()
 def prepare(recipe: Recipe, trusted: Collection[str] = ()) -> Prepared:
     """Open everything and plan.
 

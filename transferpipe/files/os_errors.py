@@ -82,12 +82,20 @@ class refusals_said:  # noqa: N801 - it reads as what it does; a generator's con
         pass
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if not isinstance(error, OSError | TransferError):
-            return
-        refusal = refusal_of(error)
-        if refusal is not None:
-            part = refusal.filename if isinstance(refusal.filename, str) else self._path
-            raise cannot_be_read(part, refusal) from error
+        if isinstance(error, OSError | TransferError):
+            say_refusal(self._path, error)
+
+
+def say_refusal(path: Path, error: OSError | TransferError) -> None:
+    """Say of `path`, or the part of it, what the machine refused, if that is why `error` was raised.
+
+    Raises:
+        FileError: that.
+    """
+    refusal = refusal_of(error)
+    if refusal is not None:
+        part = refusal.filename if isinstance(refusal.filename, str) else path
+        raise cannot_be_read(part, refusal) from error
 
 
 def stopped_by_machine(error: OSError | MemoryError) -> FileError | None:

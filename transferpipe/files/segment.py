@@ -29,7 +29,7 @@ class KnownCrcs(Protocol):
         """Return the CRC-32 of `nbytes` bytes from `offset` on; None if it does not know them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A stretch of a file that holds one value: little endian, in C order, uncompressed.
 

@@ -10,7 +10,7 @@ from transferpipe.weights.name_index import NameIndex
 from transferpipe.weights.spec import Catalog
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unit:
     """A layer or a single weight that a pattern matched, with the weights that it brings.
 

@@ -78,6 +78,8 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken], f
         folded: the step, as written, that folds what the rule says into it, before the rule's own transforms.
     """
     spec = fates.target.catalog[name]
+    if not folded and len(found) == 1 and _assign_copy(fates, rule, spec, name, found[0]):
+        return
     where = rule.where if rule else UNMATCHED_RULE
     given = ((t.source, fates.sources[t.source][name]) for t in found for name in t.names)
     refs = tuple(SourceRef(source, w.name, w.shape, w.dtype) for source, w in given)
@@ -124,6 +126,35 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken], f
     fates.assignments[name] = Assignment(
         name, rule_name, refs, spec.shape, spec.dtype, dtype, merge, transforms, adapter, pair, items
     )
+
+
+def _assign_copy(fates: Fates, rule: Rule | None, spec: WeightSpec, name: str, taken: Taken) -> bool:
+    """Assign one source weight as it is, where nothing is to be done or said; return whether that was so.
+
+    So are most of thousands, which are then not led through what transforms need.
+    """
+    if taken.steps or taken.own or len(taken.names) > 1 or name in fates.target.closed:
+        return False
+    if rule and (rule.merge is not None or rule.transform or any(origin.transform for origin in rule.froms)):
+        return False
+    weight = fates.sources[taken.source][taken.names[0]]
+    if weight.shape != spec.shape or kind_of(weight.dtype) != kind_of(spec.dtype):
+        return False
+    fates.given[name] = spec.shape
+    fates.assignments[name] = Assignment(
+        name,
+        rule.name if rule else UNMATCHED_RULE,
+        (SourceRef(taken.source, weight.name, spec.shape, weight.dtype),),
+        spec.shape,
+        spec.dtype,
+        weight.dtype,
+        adapter=_ADAPTED if taken.adapted else (),
+        pair=rule.pair if rule else "same_name",
+    )
+    return True
+
+
+_ADAPTED = (Adaptation(1),)
 
 
 def _adapter(found: Sequence[Taken]) -> tuple[Adaptation, ...]:

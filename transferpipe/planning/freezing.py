@@ -64,6 +64,8 @@ def frozen_flags(target: TargetStructure, chosen: Collection[str]) -> dict[str, 
 
 
 def _is_on(weight: str, target: TargetStructure, flags: Mapping[str, bool]) -> bool:
+    if not target.layers:
+        return flags.get("", True)
     owners = [target.holder(name) for name in target.catalog.names_of(weight)]  # one that is off takes it along
     return flags.get("", True) and all(owner is None or flags[owner.name] for owner in owners)
 

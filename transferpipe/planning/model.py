@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
-from typing import Any, ClassVar, Literal
+from itertools import islice
+from typing import Any, Literal
 
 from transferpipe.recipe.model import Edit
 from transferpipe.text.collapse import counted
@@ -26,6 +27,7 @@ FORMAT_VERSION = 3
 """Of plan.json: 2 tells a layout's transforms from the user's, and how sources were found; 3 has steps of single
 sources before the merge, and edits of more than one place."""
 _NOT_DECISIVE = ("recipe", "warnings", "settings", "kept_values", "upgraded", "checksum", "format_version")
+_AT_ONCE = 1024  # entries of a long list that are text at a time
 _DEFAULT_FIELDS: Mapping[str, Any] = {"adapter": (), "pair": "name", "items": ()}
 """What plan.json leaves out of an assignment, because most have it."""
 
@@ -33,26 +35,38 @@ _DEFAULT_FIELDS: Mapping[str, Any] = {"adapter": (), "pair": "name", "items": ()
 class _OfWeight:
     """What belongs to one weight, which `name` names."""
 
-    _named_by: ClassVar[str] = "name"
+    __slots__ = ()
+    name: str
 
     @property
     def layer(self) -> str:
         """The name of the layer that has the weight."""
-        return layer_of(getattr(self, self._named_by))
+        return layer_of(self.name)
 
     @property
     def own(self) -> str:
         """The own name of the weight inside its layer, such as ``kernel``."""
-        return own_of(getattr(self, self._named_by))
+        return own_of(self.name)
 
 
-class _OfTarget(_OfWeight):
+class _OfTarget:
     """The same, named by `target`."""
 
-    _named_by: ClassVar[str] = "target"
+    __slots__ = ()
+    target: str
+
+    @property
+    def layer(self) -> str:
+        """The name of the layer that has the weight."""
+        return layer_of(self.target)
+
+    @property
+    def own(self) -> str:
+        """The own name of the weight inside its layer, such as ``kernel``."""
+        return own_of(self.target)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SourceRef(_OfWeight):
     """One weight of one source."""
 
@@ -99,7 +113,7 @@ def entries_of(
         start += adaptation.count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Assignment(_OfTarget):
     """A target weight and where its value comes from.
 
@@ -154,7 +168,7 @@ class Assignment(_OfTarget):
         return self.merge is None and not self.steps and len(self.sources) == 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Kept(_OfTarget):
     """A target weight that stays as it was built or saved, and why."""
 
@@ -165,7 +179,7 @@ class Kept(_OfTarget):
     dtype: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SourceWeight(_OfWeight):
     """A source weight and what becomes of it."""
 
@@ -490,22 +504,47 @@ class Plan:
     @cached_property
     def checksum(self) -> str:
         """A short digest of everything that decides what will be written; warnings and the recipe's name do not."""
-        data = self.to_data()
-        decisive = {k: v for k, v in data.items() if k not in _NOT_DECISIVE}
-        decisive["assignments"] = [_decisive(a) for a in data["assignments"]]
-        text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256()
+        for text in self._decisive_texts():
+            digest.update(text.encode())
         # 44 bits: plans do not meet by chance; against somebody who makes two alike they are no defence.
         # The letter keeps a digest such as 12e45 from being read as a number on a command line.
-        return "p" + hashlib.sha256(text.encode()).hexdigest()[:11]
+        return "p" + digest.hexdigest()[:11]
+
+    def _decisive_texts(self) -> Iterator[str]:
+        """Yield the JSON that the checksum is of, sorted by keys, in parts: of a hundred thousand weights, 40 MB."""
+        lists = {
+            "assignments": (_decisive(_assignment_data(a)) for a in self.assignments),
+            "source_weights": map(_source_weight_data, self.source_weights),
+        }
+        head = {key: value for key, value in self._head.items() if key not in _NOT_DECISIVE}
+        for place, key in enumerate(sorted((*head, *lists))):
+            yield f"{',' if place else '{'}{json.dumps(key)}:"
+            if key not in lists:
+                yield _compact(head[key])
+                continue
+            between = "["
+            while values := list(islice(lists[key], _AT_ONCE)):
+                yield between + _compact(values)[1:-1]
+                between = ","
+            yield "[]" if between == "[" else "]"
+        yield "}"
 
     def to_data(self) -> dict[str, Any]:
         """Return the plan as mappings, lists, texts and numbers, as in plan.json (without the checksum)."""
-        data: dict[str, Any] = json.loads(self._text)
-        return data
+        lists = {
+            "assignments": [_assignment_data(a) for a in self.assignments],
+            "source_weights": [*map(_source_weight_data, self.source_weights)],
+        }
+        head = self._head
+        known = ("format_version", *_names_of(Plan))
+        return {key: lists[key] if key in lists else head[key] for key in known if key in lists or key in head}
 
-    @cached_property
-    def _text(self) -> str:
-        data = {"format_version": FORMAT_VERSION, **_fields_of(self)}
+    @property
+    def _head(self) -> dict[str, Any]:
+        """All of the data but the longest two lists."""
+        left_out = ("assignments", "source_weights")
+        data = {"format_version": FORMAT_VERSION, **{k: v for k, v in _fields_of(self).items() if k not in left_out}}
         if self.save_layout == "keras":  # most plans, and all those of earlier versions
             del data["save_layout"]
         for key in ("save_shard", "quantize"):
@@ -522,7 +561,8 @@ class Plan:
             del data["optimizer"]
         elif not self.optimizer.slots:
             data["optimizer"] = {key: getattr(self.optimizer, key) for key in ("fate", "arrays", "reason")}
-        return json.dumps(data, default=_fields_of)
+        plain: dict[str, Any] = _plain(data)
+        return plain
 
     def __str__(self) -> str:
         # Imported here: `show` reads plans, and a plan is useful without it.
@@ -540,6 +580,37 @@ class Plan:
 
         labels = {"recipe": self.recipe, **self.sources, "target": self.target}
         return html_fragment(html_lines(f"{name}: {label}" for name, label in labels.items()), plan_html(self))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as it is read again from JSON."""
+    return json.loads(json.dumps(value, default=_fields_of))
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _source_weight_data(weight: SourceWeight) -> dict[str, str]:
+    return {"source": weight.source, "name": weight.name, "fate": weight.fate}
+
+
+def _assignment_data(a: Assignment) -> dict[str, Any]:
+    """Return an assignment as in plan.json: of thousands, by their fields is most of a plan's text."""
+    data = {
+        "target": a.target,
+        "rule": a.rule,
+        "sources": [{"source": r.source, "name": r.name, "shape": [*r.shape], "dtype": r.dtype} for r in a.sources],
+        "shape": [*a.shape],
+        "dtype": a.dtype,
+        "cast_from": a.cast_from,
+        "merge": a.merge if a.merge is None else _plain(a.merge),
+        "transforms": _plain(a.transforms) if a.transforms else [],
+    }
+    more = {key: getattr(a, key) for key in _DEFAULT_FIELDS}
+    if more != _DEFAULT_FIELDS:
+        data |= {key: _plain(value) for key, value in more.items() if value != _DEFAULT_FIELDS[key]}
+    return data
 
 
 def _fields_of(value: Any) -> dict[str, Any]:

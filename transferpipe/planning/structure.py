@@ -65,7 +65,7 @@ class TargetStructure:
     trained_beside: frozenset[str] = frozenset()
     loading_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def closed(self) -> frozenset[str]:
         """Weights that can only be kept."""
         return self.fixed - self.loadable
@@ -77,7 +77,7 @@ class TargetStructure:
 
     def holder(self, name: str) -> LayerState | None:
         """Return the nearest layer above `name`; None above the root."""
-        return next((self.by_name[n] for n in ancestors(name) if n in self.by_name), None)
+        return next((self.by_name[n] for n in ancestors(name) if n in self.by_name), None) if self.layers else None
 
     def flag_keeper(self, name: str) -> LayerState | None:
         """Return the layer that hands its recorded flag to its part `name`, which records none; None if none does."""

@@ -379,7 +379,7 @@ class Group:
     def form(self) -> Hashable:
         """What equal blocks have in common."""
         start = len("".join(self.tokens))
-        return tuple((layer.name[start:], layer.kinds) for layer in self.layers)
+        return tuple([(layer.name[start:], layer.kinds) for layer in self.layers])
 
 
 def fold_layers(layers: Sequence[Layer], most: int = MOST) -> list[Group]:
@@ -389,11 +389,15 @@ def fold_layers(layers: Sequence[Layer], most: int = MOST) -> list[Group]:
     tokens = [layer.tokens for layer in layers]
     alike = [*map(_count_alike, tokens, tokens[1:])]
     found: list[Group] = []
+    before: list[int] = []
     for depth in range(1, min(max(map(len, tokens)), _DEEPEST) + 1):
-        begins = [0, *(k for k, count in enumerate(alike, 1) if count < depth)]
+        begins = [0, *[k for k, count in enumerate(alike, 1) if count < depth]]
+        if begins == before and len({tokens[k][depth - 1 : depth] for k in begins}) == 1:
+            continue  # the same runs, with one more part that all of them have in common
+        before = begins
         least = max(len(found), 1)
         # What is joined is at most as many as the runs, and at least as many as the series.
-        if len(begins) <= least or _count_series(tokens, begins, depth) > most:
+        if len(begins) <= least or _has_more_series(tokens, begins, depth, most):
             continue
         runs = _runs(layers, tokens, begins, depth)
         for groups in (_joined(runs), runs):
@@ -413,9 +417,10 @@ def _count_alike(one: Sequence[str], other: Sequence[str]) -> int:
     return count
 
 
-def _count_series(tokens: Sequence[tuple[str, ...]], begins: Sequence[int], depth: int) -> int:
-    """Return how many series the runs that begin there are, those apart from each other counted apart."""
-    return sum(1 for _ in itertools.groupby(_series(tokens[k][:depth]) for k in begins))
+def _has_more_series(tokens: Sequence[tuple[str, ...]], begins: Sequence[int], depth: int, most: int) -> bool:
+    """Tell whether the runs that begin there are more than `most` series, those apart from each other counted apart."""
+    series = itertools.groupby(_series(tokens[k][:depth]) for k in begins)
+    return next(itertools.islice(series, most, None), None) is not None
 
 
 def _runs(layers: Sequence[Layer], tokens: Sequence[tuple[str, ...]], begins: Sequence[int], depth: int) -> list[Group]:

@@ -22,6 +22,7 @@ from itertools import pairwise
 _NUMBER, _LETTER = r"(?<!\d)\d{1,18}(?!\d)", r"(?<![^\W\d_])[A-Za-z](?![^\W\d_])"
 _INDEX = re.compile(f"{_NUMBER}|{_LETTER}")
 _COMPOUND = re.compile(rf"{_NUMBER}{_LETTER}|{_INDEX.pattern}")
+_PARTS = re.compile(f"({_COMPOUND.pattern})")
 _BRACES = re.compile(r"\{(?:[^{}]|\{[^{}]*\})*\}")
 _WRITTEN_OTHERWISE = re.compile(r"[{}*,\\]")
 
@@ -96,20 +97,20 @@ def split_name(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _stems(names: Sequence[str]) -> dict[str, tuple[tuple[str, ...], tuple[str, ...], str]]:
     """Return of each name the texts between its indices, these, and the words behind them that may take turns."""
-    shapes: dict[tuple[str, ...], list[str]] = {}
+    shapes: dict[tuple[str, ...], list[tuple[str, list[str]]]] = {}
     for name in names:
-        shapes.setdefault(tuple(_COMPOUND.split(name)), []).append(name)
+        parts = _PARTS.split(name)  # texts and indices in turn
+        shapes.setdefault(tuple(parts[::2]), []).append((name, parts))
     stems = {}
     for alike in shapes.values():
-        columns = list(zip(*(_COMPOUND.findall(n) for n in alike), strict=True))
+        columns = zip(*(parts[1::2] for _, parts in alike), strict=True)
         varying = [k for k, values in enumerate(columns) if len(set(values)) > 1]
-        for name in alike:
-            marks = list(_COMPOUND.finditer(name))[: varying[-1] + 1 if varying else 0]
-            end = marks[-1].end() if marks else 0
+        count = 2 * (varying[-1] + 1) if varying else 0
+        for name, parts in alike:
+            end = len("".join(parts[:count]))
             cut = _cut(name, end)
-            bounds = [0, *(edge for m in marks for edge in m.span()), cut]
-            pieces = tuple(name[a:b] for a, b in zip(bounds[::2], bounds[1::2], strict=True))
-            stems[name] = (pieces, tuple(m[0] for m in marks), name[cut:])
+            pieces = (*parts[:count:2], name[end:cut])
+            stems[name] = (pieces, tuple(parts[1:count:2]), name[cut:])
     return stems
 
 

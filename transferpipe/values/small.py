@@ -53,7 +53,7 @@ class Run:
 
     def takes(self, segment: Segment) -> bool:
         """Tell whether a segment can be read with those before; `add` adds it."""
-        if segment.path != self.path:
+        if segment.path is not self.path and segment.path != self.path:
             return False
         begin, end = min(self._begin, segment.offset), max(self._end, segment.offset + segment.nbytes)
         return end - begin <= min(CHUNK, 2 * (self._used + segment.nbytes))

@@ -158,11 +158,12 @@ def _outliers(assignments: list[Assignment], seen: Mapping[str, SeenNumbers]) ->
         if len(a.shape) > 1 and a.own in _KERNELS:
             gain = seen[a.target].spread * math.sqrt(_fan_in(a))
             kinds.setdefault(a.own, {})[a.target] = gain
-    siblings = {own: dict(leave_each_out(gains)) for own, gains in kinds.items()}
+    siblings = {own: dict(_far_ones(gains)) for own, gains in kinds.items()}
     for a in assignments:
-        if a.target not in kinds.get(a.own, {}):
+        others = siblings.get(a.own, {}).get(a.target)
+        if others is None:
             continue
-        gain, others = kinds[a.own][a.target], siblings[a.own][a.target]
+        gain = kinds[a.own][a.target]
         # One sibling alone may be the odd one itself, such as one that weight decay has shrunk to nothing.
         large = _LARGE if others.count > 1 else _OUTLIER / 2
         if others.median > 0 and math.isfinite(gain) and gain > max(_OUTLIER * others.median, large):
@@ -181,6 +182,17 @@ class Siblings:
     median: float
     least: float
     most: float
+
+
+def _far_ones(gains: Mapping[str, float]) -> Iterator[tuple[str, Siblings]]:
+    """Yield the kernels whose gains may be too large or too small, with their siblings': of thousands, hardly any.
+
+    Without one of them, the median is that of all, or one beside it.
+    """
+    ordered, middle = sorted(gains.values()), (len(gains) - 1) // 2
+    low, high = ordered[max(middle - 1, 0)], ordered[min(middle + 2, len(ordered) - 1)]
+    if any(not _NARROW * high <= gain <= _OUTLIER * low for gain in ordered):
+        yield from leave_each_out(gains)
 
 
 def leave_each_out(gains: Mapping[str, float]) -> Iterator[tuple[str, Siblings]]:

@@ -94,4 +94,5 @@ class FileSource:
         Raises:
             FileError: the file changed, or is damaged.
         """
-        return self.locate_entry(self.catalog.places_of(name)[-1])
+        catalog = self.catalog
+        return self.locate_entry(catalog.places_of(name)[-1] if catalog.doubles else catalog[name])

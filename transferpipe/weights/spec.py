@@ -40,6 +40,11 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     return np.dtype(extended if extended is not None else name)
 
 
+@cache
+def _itemsize(dtype: str) -> int:
+    return numpy_dtype(dtype).itemsize
+
+
 @dataclass(frozen=True, slots=True)
 class WeightSpec:
     """One weight without its value.
@@ -79,7 +84,7 @@ class WeightSpec:
     @property
     def nbytes(self) -> int:
         """Number of bytes of the value."""
-        return self.size * numpy_dtype(self.dtype).itemsize
+        return math.prod(self.shape) * _itemsize(self.dtype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,9 @@ def node_pairs(pairs: Sequence[LayerPair], target: Network | None, source: Netwo
             groups.setdefault((ours, theirs), []).append(pair)
     ours_count, theirs_count = Counter(o for o, _ in groups), Counter(t for _, t in groups)
     return [
-        LayerPair(o, t, group[0].alias, group[0].rule, tuple(sorted(part for p in group for part in p.parts)))
+        group[0]
+        if len(group) == 1 and (group[0].target, group[0].source) == (o, t)
+        else LayerPair(o, t, group[0].alias, group[0].rule, tuple(sorted(part for p in group for part in p.parts)))
         for (o, t), group in groups.items()
         if ours_count[o] == theirs_count[t] == 1
     ]

@@ -154,11 +154,15 @@ def _gates(weight: WeightSpec, catalog: Catalog) -> int:
 
     As in Keras 2, the length of the bias tells: a CuDNNLSTM has eight numbers a unit, a CuDNNGRU six.
     """
-    if weight.own_name not in _PARTS:
+    own = weight.own_name
+    if own not in _PARTS:
         return 0
-    prefix = f"{weight.layer}/" if weight.layer else ""
-    bias, kernel = (catalog.by_name.get(prefix + own) for own in ("bias", "recurrent_kernel"))
-    if bias is None or kernel is None or len(kernel.shape) != 2 or not kernel.shape[0]:
+    prefix = weight.name.removesuffix(own)
+    kernel = catalog.by_name.get(f"{prefix}recurrent_kernel")
+    if kernel is None:  # as nearly always
+        return 0
+    bias = catalog.by_name.get(f"{prefix}bias")
+    if bias is None or len(kernel.shape) != 2 or not kernel.shape[0]:
         return 0
     # Six or eight numbers a unit: two biases of every gate, where Keras's own LSTM has one.
     gates, rest = divmod(kernel.shape[1], kernel.shape[0])

@@ -93,16 +93,20 @@ def _runs_backwards(spec: WeightSpec, a: Assignment) -> bool | None:
     return own[1] is not None if own else None
 
 
+_OF_GATES = re.compile(r"(^|[/_])(weight|bias|w|b)_(ih|hh)(_l\d+)?(_reverse)?$")
+
+
 def lint_gates(a: Assignment, target: TargetStructure) -> Iterator[PlanWarning]:
     """Yield a warning of a GRU that takes torch's weights as they are, with its gates in torch's order.
 
     torch.nn.GRU has them as reset, update, new, Keras as update, reset, candidate. A transform that does more than
     turn axes and join biases may put them in order. An LSTM has one order in both.
     """
-    named = all(re.search(r"(^|[/_])(weight|bias|w|b)_(ih|hh)(_l\d+)?(_reverse)?$", r.name) for r in a.sources)
+    if not all(_OF_GATES.search(r.name) for r in a.sources):
+        return
     is_ordered = any(step.reorders for step in parse_transforms(a.steps))
     states = [target.by_name[n] for n in WeightName(a.target).ancestors if n in target.by_name]
-    if named and not is_ordered and any(s.layer_class in ("GRU", "GRUCell") for s in states):
+    if not is_ordered and any(s.layer_class in ("GRU", "GRUCell") for s in states):
         text = f"{a.target} of a GRU takes {a.sources[0].name}, named as in torch, with its gates in torch's order"
         yield PlanWarning("gate-order", where_of(a), f"{text}: set `layout: torch`, which puts them in Keras's")
 

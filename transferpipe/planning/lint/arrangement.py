@@ -71,6 +71,8 @@ class Arrangement:
 
     def holders(self, weight: str) -> list[str]:
         """Return the nodes that hold a weight, the nearest first."""
+        if not self.network.nodes:
+            return []
         found = [weight] if weight in self.network.by_name else []  # an operator without a name but its weight's
         name = WeightName(weight).layer
         while name:

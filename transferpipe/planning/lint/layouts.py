@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from transferpipe.planning.layouts import layout_called
 from transferpipe.planning.layouts.export import unknown_to
+from transferpipe.planning.layouts.layout import Layout
 from transferpipe.planning.model import Assignment, Plan, PlanWarning
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.recipe.layouts import KERAS, LAYOUTS
@@ -38,10 +39,12 @@ def lint_taken(
 
 def lint_layouts(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
     """Yield the warnings of weights that no layout adapts, and of what is written in one."""
+    layouts = [layout_called(name) for name in LAYOUTS]
+    warning = [layout for layout in layouts if type(layout).lint_untaken is not Layout.lint_untaken]
     for a in plan.assignments:
         if not a.adapter:
-            for name in LAYOUTS:
-                yield from layout_called(name).lint_untaken(a, target)
+            for layout in warning:
+                yield from layout.lint_untaken(a, target)
     if plan.save_layout == KERAS:
         return
     unknown = unknown_to(plan.save_layout, target)

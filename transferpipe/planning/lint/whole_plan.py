@@ -118,12 +118,13 @@ def _square_kernels(plan: Plan) -> Iterator[PlanWarning]:
     """
     shown = {_turned(a) for a in plan.assignments if len(a.shape) >= 2 and a.shape[-1] != a.shape[-2]}
     for a in plan.assignments:
-        square = len(a.shape) >= 2 and a.shape[-1] == a.shape[-2] > 1 and "kernel" in a.own
+        if not (len(a.shape) >= 2 and a.shape[-1] == a.shape[-2] > 1 and "kernel" in a.own):
+            continue
         foreign = not a.adapter and any(_is_foreign(r.name, a.target) for r in a.sources)
         own_steps = parse_transforms(a.own_steps)
         transposed = any(isinstance(step, Transpose) for step in own_steps)
         # A weight of Keras's own name that nobody transposes has Keras's axes: only these two give rise to doubt.
-        if square and (foreign or transposed) and _turned(a) not in shown:
+        if (foreign or transposed) and _turned(a) not in shown:
             names = ", ".join(r.name for r in a.sources)
             text = f"{a.target} {a.shape} is square: its shape does not show whether {names} has to be transposed"
             yield PlanWarning("square-kernel", where_of(a), text)

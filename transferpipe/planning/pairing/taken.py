@@ -32,7 +32,7 @@ _OF_FLOAT8 = ("_scale", "_amax_history")
 _BUILT_IN_CLASSES = frozenset(BUILT_IN.values())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Taken:
     """What a target weight takes of one source.
 
@@ -164,10 +164,10 @@ class WantedUnit:
 def take_as_keras(source: str, name: str, pairing: Pairing) -> Taken:
     """Return the source weight `name` of Keras's own layout, with what Keras 2 would convert on loading it."""
     catalog = pairing.sources[source]
-    keras = layout_called(KERAS)
-    steps, names = keras.convert(catalog[name], catalog), keras.gather(catalog[name], catalog)
+    keras, weight = layout_called(KERAS), catalog[name]
+    steps, names = keras.convert(weight, catalog), keras.gather(weight, catalog)
     is_other = name in catalog.file_names or name in catalog.called
-    return Taken(source, (catalog[name].name if is_other else name, *names[1:]), steps)
+    return Taken(source, (weight.name if is_other else name, *names[1:]), steps)
 
 
 def pair_stored(weight: str, ours: str, theirs: str, catalog: Catalog, pairing: Pairing) -> str | None:

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from transferpipe.planning.model import Assignment, Kept, Plan, StateMove
 from transferpipe.planning.reading.read_recipe import chain_of
@@ -54,8 +54,7 @@ class PlanRow:
     names: tuple[str, ...] = field(default=(), repr=False)
 
 
-@dataclass(frozen=True)
-class _NameParts:
+class _NameParts(NamedTuple):
     """A weight's name, split at its last `/`, or where it has none, as torch's have not, at its last dot.
 
     A name without either is that of a layer.
@@ -84,8 +83,7 @@ def _place_of(name: str, alias: str = "") -> _NameParts:
     return _NameParts(alias, layer, separator, own, is_plain(name), (alias, layer, separator))
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(NamedTuple):
     """One weight, and the names that its row collapses."""
 
     weight: Assignment | Kept
@@ -99,8 +97,7 @@ class _Entry:
         return self.place.is_plain and all(p.is_plain for p in self.origins)
 
 
-@dataclass(frozen=True)
-class _Layer:
+class _Layer(NamedTuple):
     """Weights of one layer that all come from one layer of each source.
 
     Attributes:
@@ -121,14 +118,14 @@ class _Layer:
     @property
     def moved(self) -> tuple[str, str, str] | None:
         """What stands before the part of the name that both sides have in common, in each, and that part."""
-        place, *origins = self.places
+        place, origins = self.entries[0].place, self.entries[0].origins
         if not origins:
             return "", "", place.layer
         if len(origins) > 1 or self.theirs[0] != self.own or origins[0].separator != place.separator:
             return None
-        ours, theirs = place.layer.split("/"), origins[0].layer.split("/")
-        if ours == theirs:
+        if origins[0].layer == place.layer:
             return "", "", place.layer
+        ours, theirs = place.layer.split("/"), origins[0].layer.split("/")
         common = 0
         while common < min(len(ours), len(theirs)) and ours[-1 - common] == theirs[-1 - common]:
             common += 1
@@ -193,8 +190,10 @@ class _Owners:
 
     def layer_of(self, weights: Iterable[_Entry]) -> _Layer:
         """Return weights of one layer with what is to be written behind its name."""
-        entries = tuple(sorted(weights, key=lambda e: self._rank[e.place.own]))
-        place, *origins = (entries[0].place, *entries[0].origins)
+        entries = tuple(weights)
+        if len(entries) > 1:
+            entries = tuple(sorted(entries, key=lambda e: self._rank[e.place.own]))
+        place, origins = entries[0].place, entries[0].origins
         own = [e.place.own for e in entries]
         theirs = [[e.origins[k].own for e in entries] for k in range(len(origins))]
         whole = place.separator == "/" and set(own) == self._target[place.home]
@@ -235,7 +234,7 @@ def _collapsed(plan: Plan, group: Sequence[_Entry], owners: _Owners) -> Iterator
 
 def _aligned(bundle: Sequence[_Entry], owners: _Owners) -> Iterator[_Layer]:
     """Yield weights of one layer together if each has one of its own in each source, or all the same."""
-    sides = range(len(bundle[0].origins))
+    sides = range(len(bundle[0].origins)) if len(bundle) > 1 else ()
     if all(len({e.origins[k].own for e in bundle}) in (1, len(bundle)) for k in sides):
         yield owners.layer_of(bundle)
     else:
@@ -336,7 +335,8 @@ def _state_row(plan: Plan, move: StateMove) -> PlanRow:
 def _notes(plan: Plan, entry: Assignment | Kept, frozen: Collection[str]) -> str:
     notes = []
     if isinstance(entry, Assignment):
-        notes += [*_adapted(entry), *(str(t) for t in chain_of(entry.merge, entry.transforms))]
+        if not entry.is_copy:  # most are
+            notes += [*_adapted(entry), *(str(t) for t in chain_of(entry.merge, entry.transforms))]
         if entry.cast_from != entry.dtype:
             notes.append(f"{entry.cast_from} -> {entry.dtype}")
     notes += [f"edit {e.name}" for e in plan.edits_of.get(entry.target, ())]

@@ -15,7 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem, RecipeError, TransferError, did_you_mean
-from transferpipe.files.os_errors import cannot_be_read, refusals_said
+from transferpipe.files.os_errors import cannot_be_read, refusals_said, say_refusal
 from transferpipe.files.segment import Segment
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.format import Format, outside
@@ -129,8 +129,11 @@ def _opened(format: str, path: Path, *select: str) -> FileSource:
             return read(spec)
 
     def locate_entry(spec: WeightSpec) -> Segment | None:
-        with refusals_said(path):
+        try:  # a context would cost more than finding one of thousands of weights
             return locate(spec)
+        except (OSError, TransferError) as error:
+            say_refusal(path, error)
+            raise
 
     return dataclasses.replace(source, read_entry=read_entry, locate_entry=locate_entry)
 

@@ -18,7 +18,7 @@ from transferpipe.weights.spec import WeightSpec, numpy_dtype
 _AGAIN = "the file is damaged or truncated: download or save it again"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stretch:
     """Where a value begins.
 

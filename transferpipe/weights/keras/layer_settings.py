@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from transferpipe.weights.keras.setting_values import (
@@ -55,6 +56,7 @@ class LayerFunction:
     guessed: bool = False
 
 
+@cache  # there are few classes, and each is asked for with every weight
 def class_function(layer_class: str | None) -> LayerFunction:
     """Return what can be said of a layer of which nothing but Keras's class is known."""
     kind, _ = _kind(layer_class or "")

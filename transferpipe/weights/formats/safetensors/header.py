@@ -32,7 +32,7 @@ _DTYPES = {
 _NARROW = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class HeaderEntry:
     """One value: its key, shape and dtype, and where it lies behind the header."""
 
