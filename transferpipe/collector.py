@@ -38,7 +38,7 @@ def collector_resting() -> Iterator[None]:
     """Do not collect garbage in the body, which makes much that stays and little that does not: catalogs and plans.
 
     Of a hundred thousand weights, looking through them again and again is an eighth of the time. What the body leaves
-    is looked at as everything else; if somebody else has switched the collector off, it is theirs and left alone.
+    is looked at with all that is old; if somebody else has switched the collector off, it is theirs and left alone.
     """
     if not gc.isenabled():
         yield
@@ -47,6 +47,9 @@ def collector_resting() -> Iterator[None]:
     try:
         yield
     finally:
+        if not gc.get_freeze_count():  # else what stays as long as the process would be looked at again
+            gc.freeze()  # and so is old at once: none of it is looked at because it is new
+            gc.unfreeze()
         gc.enable()
 
 
