@@ -14,9 +14,10 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import sys
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 _NUMBER, _LETTER = r"(?<!\d)\d{1,18}(?!\d)", r"(?<![^\W\d_])[A-Za-z](?![^\W\d_])"
@@ -97,20 +98,20 @@ def split_name(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _stems(names: Sequence[str]) -> dict[str, tuple[tuple[str, ...], tuple[str, ...], str]]:
     """Return of each name the texts between its indices, these, and the words behind them that may take turns."""
-    shapes: dict[tuple[str, ...], list[tuple[str, list[str]]]] = {}
+    shapes: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {}
     for name in names:
-        parts = _PARTS.split(name)  # texts and indices in turn
-        shapes.setdefault(tuple(parts[::2]), []).append((name, parts))
-    stems = {}
-    for alike in shapes.values():
-        columns = zip(*(parts[1::2] for _, parts in alike), strict=True)
-        varying = [k for k, values in enumerate(columns) if len(set(values)) > 1]
-        count = 2 * (varying[-1] + 1) if varying else 0
-        for name, parts in alike:
-            end = len("".join(parts[:count]))
-            cut = _cut(name, end)
-            pieces = (*parts[:count:2], name[end:cut])
-            stems[name] = (pieces, tuple(parts[1:count:2]), name[cut:])
+        parts = _PARTS.split(name)  # texts and indices in turn; of thousands of names, the indices are few
+        shapes.setdefault(tuple(parts[::2]), {})[name] = tuple(map(sys.intern, parts[1::2]))
+    stems: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {}
+    for texts, alike in shapes.items():
+        varying = [k for k, values in enumerate(zip(*alike.values(), strict=True)) if len(set(values)) > 1]
+        count = varying[-1] + 1 if varying else 0
+        # Behind what varies, all are the same.
+        first, marks = next(iter(alike.items()))
+        end = sum(map(len, (*texts[:count], *marks[:count])))
+        cut = _cut(first, end)
+        pieces, ending = (*texts[:count], first[end:cut]), first[cut:]
+        stems |= {name: (pieces, marks[:count], ending) for name, marks in alike.items()}
     return stems
 
 
@@ -162,7 +163,7 @@ Column = list[str] | int
 """The values at one place of a series, or the earlier place whose value it repeats."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SeriesMember:
     """What tells one of a series from the others, on both sides.
 
@@ -280,6 +281,7 @@ def _joined(bucket: Sequence[Grid]) -> list[Grid]:
     return found
 
 
+@lru_cache(1 << 14)  # few values stand in many names
 def _order(value: str) -> tuple[int, str, int]:
     """Return what sorts numbers by their size, letters by the alphabet, and ``4a`` behind ``3b``."""
     letters = value.lstrip("0123456789")

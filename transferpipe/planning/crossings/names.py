@@ -35,6 +35,8 @@ def counterparts_by_name(pairs: Sequence[LayerPair], by_order: frozenset[str]) -
         pairs: who takes whom.
         by_order: the rules that pair by order. Numbers that Keras counted up say nothing there.
     """
+    if all(is_same_layer(p.target, p.source) for p in pairs):
+        return
     named = [
         _Named(p, tokens_of(p.target, p.rule not in by_order), tokens_of(p.source, p.rule not in by_order))
         for p in pairs

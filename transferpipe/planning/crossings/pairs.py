@@ -12,7 +12,7 @@ Parts = tuple[tuple[str, tuple[int, ...], tuple[tuple[str, tuple[int, ...]], ...
 """Own names and shapes of the weights of a layer, each with those of what it takes, sorted."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LayerPair:
     """A target layer, or the part of its weights that one source layer gives, and that source layer.
 
@@ -45,6 +45,8 @@ Counterparts = dict[LayerPair, LayerPair]
 def layer_pairs(assignments: Sequence[Assignment]) -> list[LayerPair]:
     """Return who takes whom, without layers that merge several sources or share one with others."""
     uses = Counter((ref.source, ref.name) for a in assignments for ref in a.sources)
+    several = {use for use, count in uses.items() if count > 1}
+    del uses  # of a hundred thousand weights, 20 MB
     found: dict[tuple[str, str, str, str], list[Assignment]] = {}
     shared: set[tuple[str, str, str, str]] = set()
     for a in assignments:
@@ -54,26 +56,18 @@ def layer_pairs(assignments: Sequence[Assignment]) -> list[LayerPair]:
             found.setdefault(key, []).append(a)
             # What several layers take has no one target that it belongs to: exchanging it repairs one and breaks
             # another.
-            if any(uses[ref.source, ref.name] > 1 for ref in a.sources):
+            if several and any((ref.source, ref.name) in several for ref in a.sources):
                 shared.add(key)
+    kinds: dict[Parts, Parts] = {}  # of thousands of layers, most have the parts of others
     return [
-        LayerPair(target, source, alias, rule, _parts_of(group))
+        LayerPair(target, source, alias, rule, kinds.setdefault(parts := _parts_of(group), parts))
         for (target, alias, source, rule), group in found.items()
         if (target, alias, source, rule) not in shared
     ]
 
 
 def _parts_of(group: Iterable[Assignment]) -> Parts:
-    return tuple(
-        sorted(
-            (
-                a.own,
-                a.shape,
-                tuple((ref.own, ref.shape) for ref in a.sources),
-            )
-            for a in group
-        )
-    )
+    return tuple(sorted([(a.own, a.shape, tuple([(ref.own, ref.shape) for ref in a.sources])) for a in group]))
 
 
 def find_cycles(counterparts: Mapping[LayerPair, LayerPair]) -> Iterator[Cycle]:

@@ -52,8 +52,10 @@ def _connected(pairs: Sequence[LayerPair], network: Network) -> Iterator[Couple]
 def _named(pairs: Sequence[LayerPair]) -> Iterator[Couple]:
     """Yield the couples by their names: ``sc_conv`` and ``sc_bn``, ``d1`` and ``n1``, ``down/0`` and ``down/1``."""
     firsts: dict[tuple[str, Tokens], list[LayerPair]] = {}
-    by_target = {p.target: p for p in pairs}
     norms = [p for p in pairs if is_normalization(p)]
+    if not norms:
+        return
+    by_target = {p.target: p for p in pairs}
     others = [p for p in pairs if not is_normalization(p)]
     for pair in others:
         firsts.setdefault(_stem_of(pair.target, _CONVOLUTION), []).append(pair)

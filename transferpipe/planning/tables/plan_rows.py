@@ -7,11 +7,12 @@ the target has before them, ``enc/=`` by those with ``enc/`` before them.
 
 from __future__ import annotations
 
+import itertools
 import math
+import sys
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from transferpipe.planning.model import Assignment, Kept, Plan, StateMove
@@ -76,10 +77,26 @@ class _NameParts(NamedTuple):
     home: tuple[str, str, str]
 
 
-@lru_cache(1 << 14)  # each is asked for four times where both sides call a weight the same, and so is the same table's
-def _place_of(name: str, alias: str = "") -> _NameParts:
+class _Places:
+    """The parts of all names of one plan, each taken apart once, whatever asks for it."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._several = len(plan.sources) > 1
+        self._found: dict[str | tuple[str, str], _NameParts] = {}
+
+    def of(self, name: str, alias: str = "") -> _NameParts:
+        """Return the parts of a name; `alias` is that of its source, and empty for one of the target."""
+        key = (alias, name) if self._several and alias else name
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = _parts_of(name, alias if self._several else "")
+        return found
+
+
+def _parts_of(name: str, alias: str) -> _NameParts:
     separator = "/" if "/" in name else "." if "." in name else ""
     layer, _, own = name.rpartition(separator) if separator else (name, "", "")
+    own = sys.intern(own)  # few stand in many names
     return _NameParts(alias, layer, separator, own, is_plain(name), (alias, layer, separator))
 
 
@@ -154,19 +171,17 @@ def plan_rows(plan: Plan, only: Collection[str] | None = None) -> list[PlanRow]:
 
 
 def _rows(plan: Plan, only: Collection[str] | None) -> list[PlanRow]:
-    frozen, owners = set(plan.freezing.frozen_weights), _Owners(plan)
+    places = _Places(plan)
+    frozen, owners = set(plan.freezing.frozen_weights), _Owners(plan, places)
     groups: dict[tuple[Any, ...], list[_Entry]] = {}
     weights: tuple[Assignment | Kept, ...] = (*plan.assignments, *plan.kept)
     place = {weight.target: k for k, weight in enumerate(weights)}
     for weight in weights:
         if only is not None and weight.target not in only:
             continue
-        origins = (
-            ()
-            if isinstance(weight, Kept)
-            else tuple(_place_of(ref.name, ref.source if len(plan.sources) > 1 else "") for ref in weight.sources)
-        )
-        entry = _Entry(weight, _place_of(weight.target), origins, _notes(plan, weight, frozen))
+        refs = () if isinstance(weight, Kept) else weight.sources
+        origins = tuple([places.of(ref.name, ref.source) for ref in refs])
+        entry = _Entry(weight, places.of(weight.target), origins, _notes(plan, weight, frozen))
         reason = weight.reason if isinstance(weight, Kept) else ""
         groups.setdefault((weight.rule, entry.notes, reason, len(origins)), []).append(entry)
     rows = [row for group in groups.values() for row in _collapsed(plan, group, owners)]
@@ -174,19 +189,27 @@ def _rows(plan: Plan, only: Collection[str] | None) -> list[PlanRow]:
     return [*rows, *(_state_row(plan, move) for move in plan.state if only is None)]
 
 
+_NOTHING = frozenset[str]()
+
+
 class _Owners:
     """All weights of the layers of both sides, so that ``*`` is written where it stands for all of them alone."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._target, self._source = dict[Any, set[str]](), dict[Any, set[str]]()
+    def __init__(self, plan: Plan, places: _Places) -> None:
+        self._target, self._source = dict[Any, frozenset[str]](), dict[Any, frozenset[str]]()
         self._rank: dict[str, int] = {}
-        for name in (*(a.target for a in plan.assignments), *(k.target for k in plan.kept)):
-            place = _place_of(name)
+        self._kinds: dict[tuple[frozenset[str], str], frozenset[str]] = {}
+        for name in itertools.chain((a.target for a in plan.assignments), (k.target for k in plan.kept)):
+            place = places.of(name)
             self._rank.setdefault(place.own, len(self._rank))
-            self._target.setdefault(place.home, set()).add(place.own)
+            self._hold(self._target, place)
         for source in plan.source_weights:
-            place = _place_of(source.name, source.source if len(plan.sources) > 1 else "")
-            self._source.setdefault(place.home, set()).add(place.own)
+            self._hold(self._source, places.of(source.name, source.source))
+
+    def _hold(self, held: dict[Any, frozenset[str]], place: _NameParts) -> None:
+        """Note that a layer holds a weight; of thousands of layers, most hold what others do."""
+        key = (held.get(place.home, _NOTHING), place.own)
+        held[place.home] = self._kinds.get(key) or self._kinds.setdefault(key, key[0] | {place.own})
 
     def layer_of(self, weights: Iterable[_Entry]) -> _Layer:
         """Return weights of one layer with what is to be written behind its name."""
@@ -195,11 +218,12 @@ class _Owners:
             entries = tuple(sorted(entries, key=lambda e: self._rank[e.place.own]))
         place, origins = entries[0].place, entries[0].origins
         own = [e.place.own for e in entries]
+        all_of_them = frozenset(own)
         theirs = [[e.origins[k].own for e in entries] for k in range(len(origins))]
-        whole = place.separator == "/" and set(own) == self._target[place.home]
+        whole = place.separator == "/" and all_of_them == self._target[place.home]
         for origin, names in zip(origins, theirs, strict=True):
             same = names == own and (origin.layer, origin.separator) == (place.layer, place.separator)
-            whole &= same or (origin.separator == "/" and names == own and set(own) == self._source.get(origin.home))
+            whole &= same or (origin.separator == "/" and names == own and all_of_them == self._source.get(origin.home))
         if whole:
             return _Layer(entries, "*", ("*",) * len(origins))
         return _Layer(entries, braces(own), tuple(map(braces, theirs)))
@@ -215,6 +239,7 @@ def _collapsed(plan: Plan, group: Sequence[_Entry], owners: _Owners) -> Iterator
             origins = [_join(o, o.layer, o.own) for o in entry.origins]
             yield _row(plan, [entry], entry.weight.target, origins)
     layers = [layer for bundle in bundles.values() for layer in _aligned(bundle, owners)]
+    bundles.clear()  # of a hundred thousand weights, that is some of the memory
     prefixed: dict[tuple[Any, ...], dict[str, _Layer]] = {}
     others = []
     for layer in layers:
