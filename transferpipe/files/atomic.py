@@ -128,14 +128,28 @@ def publish(temporary: Path, path: Path, replace: bool = True) -> None:
     """
     with ExitStack() as undo:
         backup = publish_for_now(temporary, path, replace, undo)
+        flush_folder(path)
         undo.pop_all()
     remove(backup)
+
+
+def flush_folder(path: Path) -> None:
+    """Make the name of the file at `path` survive a power cut.
+
+    Raises:
+        FileError: that cannot be done.
+    """
+    try:
+        flush(path.parent)
+    except OSError as error:
+        raise cannot_be_written(path, error) from error
 
 
 def publish_for_now(temporary: Path, path: Path, replace: bool, undo: ExitStack, backup: Path | None = None) -> Path:
     """Give the finished file its name, and `undo` what takes it back: to be closed, or emptied once all is well.
 
-    Every step of `undo` is there before the step that it undoes: a flush may fail after the file has its name.
+    Every step of `undo` is there before the step that it undoes. The name is to be flushed (`flush_folder`): that may
+    fail as well, after the file has it.
 
     Returns:
         The second name of what stood there before, to be removed once all is well; nothing need be there.
@@ -152,7 +166,6 @@ def publish_for_now(temporary: Path, path: Path, replace: bool, undo: ExitStack,
             temporary.replace(path)
         else:
             _rename_to_free(temporary, path)
-        flush(path.parent)
     except FileExistsError as error:
         what = "exists already: something else wrote it during this run"
         raise FileError(Problem(str(path), what, "look at it, then choose another name")) from error

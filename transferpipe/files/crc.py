@@ -70,9 +70,12 @@ def segment_crcs(segments: Sequence[Segment]) -> list[int]:
     unknown = [segment for segment, crc in zip(segments, found, strict=True) if crc is None]
     if not unknown:
         return [crc for crc in found if crc is not None]
-    runs = in_runs(unknown, lambda segment: segment.nbytes, _RUN)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        read = iter([crc for crcs in pool.map(_crcs, runs) for crc in crcs])
+    if sum(segment.nbytes for segment in unknown) <= CHUNK:  # starting threads takes longer than that
+        read = iter(_crcs(unknown))
+    else:
+        runs = in_runs(unknown, lambda segment: segment.nbytes, _RUN)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            read = iter([crc for crcs in pool.map(_crcs, runs) for crc in crcs])
     return [next(read) if crc is None else crc for crc in found]
 
 

@@ -19,7 +19,16 @@ from types import MappingProxyType
 from typing import Any
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.files.atomic import NOTE, TEMPORARY, NotUndoneError, flush, publish_for_now, remove, temporary_beside
+from transferpipe.files.atomic import (
+    NOTE,
+    TEMPORARY,
+    NotUndoneError,
+    flush,
+    flush_folder,
+    publish_for_now,
+    remove,
+    temporary_beside,
+)
 from transferpipe.files.hashing import sha256
 from transferpipe.files.locks import lock_folder
 from transferpipe.files.os_errors import cannot_be_read, cannot_be_written, reason_of
@@ -74,6 +83,9 @@ def publish_together(
             undo.push(_undone(folder))  # last of all: until then the note tells how things stood
             for step in steps:
                 publish_for_now(step.temporary, step.path, step.replace, undo, step.backup)
+            # Once a folder: a power cut before that finds the note, whichever of the names it took.
+            for path in {step.path.parent: step.path for step in steps}.values():
+                flush_folder(path)
             _remove_note(folder)  # from here on it is done
             undo.pop_all()
     for step in steps:

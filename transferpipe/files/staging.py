@@ -44,6 +44,7 @@ class Staging:
         if folder is not None:  # before any temporary in it is taken for one that nobody needs
             settle(folder)
         self._stack, self._files, self._folders = contextlib.ExitStack(), list[_StagedFile](), set[Path]()
+        self._texts: list[tuple[Path, Path]] = []
 
     def __enter__(self) -> Staging:
         return self
@@ -84,16 +85,22 @@ class Staging:
         temporary = self.place(path)
         try:
             temporary.write_text(text, encoding="utf-8")
-            flush(temporary)
         except OSError as error:
             raise cannot_be_written(path, error) from error
+        self._texts.append((temporary, path))
 
     def publish(self, folder: Path, digests: Mapping[Path, str] = MappingProxyType({})) -> None:
         """Give all files their names, or, if one cannot have its own, none: see `publish_together`.
 
         Raises:
-            FileError: a name is taken, or cannot be given.
+            FileError: a name is taken, or cannot be given, or a small file cannot be flushed.
         """
+        for temporary, path in self._texts:  # one after the other: a journal mostly flushes all that was written before
+            try:
+                flush(temporary)
+            except OSError as error:
+                raise cannot_be_written(path, error) from error
+        self._texts.clear()
         publish_together(folder, [(f.temporary, f.path, f.replace) for f in self._files], digests)
         self._files.clear()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+# libyaml's writes the same in a tenth of the time; PyYAML can be built without it.
+YAML_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _PATIENCE = 10.0  # seconds; a repository that takes longer to look at is not worth the wait
 
 
@@ -24,11 +26,13 @@ class Request:
         command: the words of a command line that does the same; None where Python asked.
         recipe: the recipe as YAML, put together and filled in; None where it holds what YAML cannot.
         texts: further small files to leave in the run folder, by their paths in it.
+        git: tells the commit of a folder; of many runs as one, that is asked once.
     """
 
     command: tuple[str, ...] | None = None
     recipe: str | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
+    git: Callable[[Path], dict[str, Any] | None] = field(default=lambda folder: read_git(folder), repr=False)
 
     def to_data(self, started: datetime) -> dict[str, Any]:
         """Return the request as in manifest.json, of a run that `started` then."""
@@ -36,7 +40,7 @@ class Request:
             "time": started.isoformat(timespec="seconds"),
             "command": list(self.command) if self.command is not None else None,
             "recipe_text": self.recipe,
-            "git": read_git(Path.cwd()),
+            "git": self.git(Path.cwd()),
         }
 
 
@@ -48,7 +52,7 @@ def now() -> datetime:
 def recipe_text(data: Mapping[str, Any]) -> str | None:
     """Return a recipe as YAML; None where it holds what YAML cannot."""
     try:
-        return yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=120)
+        return yaml.dump(dict(data), Dumper=YAML_DUMPER, sort_keys=False, allow_unicode=True, width=120)
     except yaml.YAMLError:
         return None
 

@@ -7,6 +7,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from transferpipe.models.settings import folder_and_logging_kept
 from transferpipe.planning.model import Plan
 from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.prove.manifest import MANIFEST, PLAN, read_json
-from transferpipe.prove.provenance import Request, recipe_text
+from transferpipe.prove.provenance import Request, read_git, recipe_text
 from transferpipe.sweep.identity.digests import digest_of
 from transferpipe.sweep.identity.inputs import files_named
 from transferpipe.sweep.running.captured import captured
@@ -195,11 +196,16 @@ def _run(folder: Path, trusted: Collection[str]) -> dict[str, Any]:
     # What composes the recipe of a control is not what its variant says.
     further = variant.rung.words if variant.rung else ()
     command = None if variant.control or further is None else ("transferpipe", "run", *variant.words, *further)
-    report = execute(prepared, folder, None, Request(command, recipe_text(variant.recipe)))
+    report = execute(prepared, folder, None, Request(command, recipe_text(variant.recipe), git=_git))
     score = score_run(recipe, report, trusted) if recipe.score else None
     artifacts = [{"path": a["path"], "sha256": a["sha256"]} for a in report.manifest["artifacts"]]
     found = {"verdict": report.verdict.to_data(), "score": score, "artifacts": artifacts}
     return {"status": DONE, "checksum": checksum, **found, **_size(report.plan)}
+
+
+@lru_cache(1)  # programs that take longer than a small variant, and what runs was imported when the first one began
+def _git(folder: Path) -> dict[str, Any] | None:
+    return read_git(folder)
 
 
 def _size(plan: Plan) -> dict[str, int]:
