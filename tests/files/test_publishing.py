@@ -91,7 +91,7 @@ def test_killed_at_any_call_all_files_are_of_one_kind_once_settled(tmp_path, mom
         assert visible in (OLD, NEW), at
         assert cleaned == visible, at  # and the next run removes whatever else there was
         halves += not any(all(killed.get(n) == t for n, t in kind.items()) for kind in (OLD, NEW))
-    assert halves > 10  # without the note so many would have stayed so
+    assert halves > 5  # without the note so many would have stayed so
     assert len(rows) > 40
     assert "its files are now all in place" in done.stderr
 

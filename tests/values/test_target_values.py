@@ -136,12 +136,12 @@ def test_what_lies_there_is_checked_part_by_part():
     source = {"b/kernel": array(0), "b/w": array(0)}
     mapping = {"r": {"to": "a/kernel", "from": "b/kernel"}, "v": {"to": "a/moving_variance", "from": "b/w"}}
     found = values(target, source, mapping)
-    found.checks("k")(array(np.nan))
-    found.checks("a/kernel")(array(-1))
+    found.refusals("k").check(array(np.nan))
+    found.refusals("a/kernel").check(array(-1))
     for name, part in (("a/kernel", array(np.nan)), ("a/moving_variance", array(-1))):
         with pytest.raises(VerificationError, match=r"source\.h5: b/"):
-            found.checks(name)(part)
-        values(target, source, mapping, ALLOW).checks(name)(part)
+            found.refusals(name).check(part)
+        values(target, source, mapping, ALLOW).refusals(name).check(part)
 
 
 # Edits ----------------------------------------------------------------------------------------------------------------

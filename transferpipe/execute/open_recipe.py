@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection, Hashable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import Problem, RecipeError
@@ -43,6 +44,7 @@ from transferpipe.weights.spec import Source
 
 # Enough for a teacher, a student and their targets; an opened file holds no values.
 _FILES: Recent[tuple[FileSource, tuple[Stamp, ...]]] = Recent(8)
+_TARGETS: Recent[FileTarget] = Recent(4)
 _NAMED_FORMATS = ("safetensors", "safetensors_index", "npz")
 _MOST_SOURCES, _MOST_TARGETS = 2, 4  # models with all their values, and models whose weights are still to be drawn
 
@@ -194,12 +196,21 @@ def open_target(recipe: Recipe, trusted: Collection[str], name: str = "") -> Tar
         target = (
             build_upgraded(_allowed(file, trusted), describe_origin(origin), recipe.seed)
             if is_old
-            else FileTarget(_allowed(file, trusted))
+            else _file_target(file, trusted)
         )
     if not len(target.structure.catalog):
         what = f"{describe_origin(origin)} holds no weights, so there is nothing to transfer"
         raise RecipeError(Problem("target", what, "name another, or build all its layers in the builder"))
     return target
+
+
+def _file_target(file: FileSource, trusted: Collection[str]) -> FileTarget:
+    """Return a file as the target: of one that was opened before, with what is known of its structure by now."""
+    key = (id(file), Path.cwd(), *trusted)
+    known = _TARGETS.get(key)
+    if known is not None and known.source is file:  # what is kept keeps its file, so that no other has its number
+        return known
+    return _TARGETS.keep(key, FileTarget(_allowed(file, trusted)))
 
 
 def _allowed(source: FileSource, trusted: Collection[str]) -> FileSource:

@@ -42,7 +42,7 @@ def is_small(segment: Segment) -> bool:
     return 0 < segment.nbytes <= SMALL
 
 
-class Run:
+class ReadTogether:
     """Stretches of one file that are read at once: what lies between them is at most as much as they are."""
 
     __slots__ = ("_begin", "_end", "_used", "path")
@@ -78,14 +78,14 @@ class Run:
 def digests_of(segments: Sequence[Segment]) -> Iterator[str]:
     """Yield the xxh3-128 of each of some small values, one read for those that lie near each other."""
     pending: list[Segment] = []
-    run: Run | None = None
+    run: ReadTogether | None = None
     for segment in segments:
         if run is not None and run.takes(segment):
             run.add(segment)
         else:
             if run is not None:
                 yield from map(xxhash.xxh3_128_hexdigest, run.read(pending))
-            pending, run = [], Run(segment)
+            pending, run = [], ReadTogether(segment)
         pending.append(segment)
     if run is not None:
         yield from map(xxhash.xxh3_128_hexdigest, run.read(pending))
@@ -96,7 +96,7 @@ class SmallRun:
 
     def __init__(self, first: SmallPair) -> None:
         self._pairs = [first]
-        self._written, self._wanted = Run(first.written), Run(first.wanted)
+        self._written, self._wanted = ReadTogether(first.written), ReadTogether(first.wanted)
 
     def take(self, pair: SmallPair) -> bool:
         """Compare a pair with those before, if it lies near them; return whether it does."""
