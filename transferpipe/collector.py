@@ -34,11 +34,15 @@ def collector_paused() -> Iterator[None]:
 
 
 @contextmanager
-def collector_resting() -> Iterator[None]:
+def collector_resting(last: bool = False) -> Iterator[None]:
     """Do not collect garbage in the body, which makes much that stays and little that does not: catalogs and plans.
 
-    Of a hundred thousand weights, looking through them again and again is an eighth of the time. What the body leaves
-    is looked at with all that is old; if somebody else has switched the collector off, it is theirs and left alone.
+    Of a hundred thousand weights, looking through them again and again is an eighth of the time. If somebody else has
+    switched the collector off, it is theirs and left alone.
+
+    Args:
+        last: whether the body is all that the process does. What it leaves is old at once, and not looked at for being
+            new; of many such bodies, their garbage would stay.
     """
     if not gc.isenabled():
         yield
@@ -47,8 +51,8 @@ def collector_resting() -> Iterator[None]:
     try:
         yield
     finally:
-        if not gc.get_freeze_count():  # else what stays as long as the process would be looked at again
-            gc.freeze()  # and so is old at once: none of it is looked at because it is new
+        if last and not gc.get_freeze_count():  # else what stays as long as the process would be looked at again
+            gc.freeze()
             gc.unfreeze()
         gc.enable()
 

@@ -43,7 +43,7 @@ _LONGEST_NAME, _LONGEST = 200, 1000
 _NAME = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)*")
 
 
-@collector_resting()
+@collector_resting(last=True)
 def plan(arguments: Arguments) -> int:
     """Print the plan and write nothing."""
     composed, recipe = _read(arguments)
@@ -77,7 +77,7 @@ def run(arguments: Arguments) -> int:
     if _is_printed(arguments, composed):
         return 0
     # What Keras builds leaves garbage that holds values; files alone leave none, and the process ends soon.
-    with muted(arguments), contextlib.nullcontext() if _needs_keras(recipe) else collector_resting():
+    with muted(arguments), contextlib.nullcontext() if _needs_keras(recipe) else collector_resting(last=True):
         report, score = _carry_out(arguments, composed, recipe)
     if JSON in arguments.flags:
         print(json.dumps({"folder": str(report.folder), **report.manifest, "score": score}, indent=1))

@@ -38,7 +38,8 @@ def stamps_of(paths: Iterable[Path]) -> tuple[Stamp, ...]:
     return tuple(stamps)
 
 
-_CHECKED: ContextVar[dict[Path, Stamp] | None] = ContextVar("checked", default=None)
+# By the number of the stamp, which is kept with it: paths take longer to be looked up.
+_CHECKED: ContextVar[dict[int, tuple[Path, Stamp]] | None] = ContextVar("checked", default=None)
 
 
 @contextmanager
@@ -51,13 +52,13 @@ def checked_at_ends() -> Iterator[None]:
     Raises:
         FileError: at its end, where a file was replaced, changed or removed meanwhile.
     """
-    checked: dict[Path, Stamp] = {}
+    checked: dict[int, tuple[Path, Stamp]] = {}
     token = _CHECKED.set(checked)
     try:
         yield
     finally:
         _CHECKED.reset(token)
-    for path, stamp in checked.items():
+    for path, stamp in checked.values():
         check_unchanged(path, stamp)
 
 
@@ -68,7 +69,7 @@ def check_unchanged(path: Path, stamp: Stamp) -> None:
         FileError: it was replaced, changed or removed.
     """
     checked = _CHECKED.get()
-    if checked is not None and checked.get(path) == stamp:
+    if checked is not None and id(stamp) in checked:
         return
     now = file_stamp(path)
     if now != stamp:
@@ -77,4 +78,4 @@ def check_unchanged(path: Path, stamp: Stamp) -> None:
             Problem(str(path), f"changed{sizes} since it was opened", "run again once nothing writes to it")
         )
     if checked is not None:
-        checked[path] = stamp
+        checked[id(stamp)] = path, stamp

@@ -40,7 +40,7 @@ _THREADS = min(4, os.cpu_count() or 1)  # of more, the memory is the limit
 _PLACED = ("saved_model", "tf_checkpoint")  # formats that may call a weight by another name than the target does
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ExpectedWeight:
     """A weight that a file, or a loaded model, should hold.
 
@@ -92,7 +92,9 @@ def is_placed(source: FileSource) -> bool:
 def expected_of(catalog: Catalog) -> Iterator[ExpectedWeight]:
     """Yield what a target's catalog makes one expect."""
     for weight in catalog:
-        places = {place.where: place.name for place in catalog.places_of(weight.name)}
+        places = {weight.where: weight.name}
+        if catalog.doubles:
+            places = {place.where: place.name for place in catalog.places_of(weight.name)}
         yield ExpectedWeight(weight.name, places, weight.shape, weight.dtype)
 
 

@@ -375,7 +375,7 @@ class Group:
         """The name, with braces for several."""
         return collapse(self.names)
 
-    @cached_property
+    @property
     def form(self) -> Hashable:
         """What equal blocks have in common."""
         start = len("".join(self.tokens))
@@ -409,6 +409,9 @@ def fold_layers(layers: Sequence[Layer], most: int = MOST) -> list[Group]:
 
 def _count_alike(one: Sequence[str], other: Sequence[str]) -> int:
     """Return how many parts two names have in common at their beginnings."""
+    count = min(len(one), len(other)) - 1
+    if one[:count] == other[:count]:  # as most that follow each other
+        return count + (one[count] == other[count])
     count = 0
     for a, b in zip(one, other, strict=False):  # a loop: in thousands of names, a generator is most of the time
         if a != b:
