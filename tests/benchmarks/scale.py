@@ -100,8 +100,8 @@ def of_shards(folder, count):
 GROWING = {
     "weights": (of_weights, "plan", 2_500, 10_000, None, None),
     "rules, of 10,000 weights": (of_rules, "plan", 100, 1_000, 2.0, None),
-    "rules that begin with `.*`": (of_open_rules, "plan", 200, 1_000, None, None),
-    "edits": (of_edits, "plan", 200, 1_000, None, None),
+    "rules that begin with `.*`": (of_open_rules, "plan", 500, 2_500, None, None),
+    "edits": (of_edits, "plan", 500, 2_500, None, None),
     "levels, of 2,000 weights": (of_depth, "plan", 10, 80, None, None),
     "shards of 100 tensors": (of_shards, "plan", 100, 1_000, 8.0, 400),
 }
