@@ -60,6 +60,29 @@ def test_looking_runs_nothing_that_the_repository_names(repository):
     assert (folder / ".git" / "index").read_bytes() == index
 
 
+@pytest.mark.parametrize("kind", ["clean", "process"])
+@pytest.mark.parametrize("included", [False, True])
+def test_looking_runs_no_filter_of_the_repository(repository, kind, included):
+    folder, git = repository
+    where = ("config", "-f", str(folder / "more")) if included else ("config",)
+    git(*where, f"filter.x.{kind}", f"touch {folder / 'pwned'}; cat")
+    if included:
+        git("config", "include.path", str(folder / "more"))
+    (folder / ".gitattributes").write_text("* filter=x\n")
+    os.utime(folder / "a.txt", (0, 0))  # as unpacked: git looks at what such a file holds
+    assert read_git(folder)["dirty"] is None
+    assert not (folder / "pwned").exists()
+
+
+def test_filters_of_the_user_are_asked(repository, monkeypatch, tmp_path):
+    folder, git = repository
+    (tmp_path / "global").write_text('[filter "x"]\n\tclean = sed s/two/one/\n')
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "global"))
+    (folder / ".gitattributes").write_text("* filter=x\n")
+    (folder / "a.txt").write_text("two\n")
+    assert read_git(folder)["dirty"] is False
+
+
 def test_no_repository_no_commit_or_no_git(repository, tmp_path, monkeypatch):
     folder, _ = repository
     (tmp_path / "plain").mkdir()

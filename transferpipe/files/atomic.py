@@ -69,6 +69,7 @@ def remove_stale(folder: Path) -> bool:
         return found
     for entry in folder.glob(".*.part*"):
         match = TEMPORARY.fullmatch(entry.name)
+        # Only what this machine wrote: on a shared disk a process number of another machine means nothing here.
         if match and match["host"] == _this_host() and not _is_alive(int(match["pid"]), match["start"]):
             found = True
             with contextlib.suppress(OSError):  # another user's, or gone meanwhile
@@ -160,6 +161,7 @@ def publish_for_now(temporary: Path, path: Path, replace: bool, undo: ExitStack,
     backup = backup or temporary_beside(path)
     try:
         new = _identity(temporary)
+        # By its inode: which file stands there shows whether the rename took place before what failed.
         undo.callback(_take_back, path, new, backup)
         _keep(path, backup)
         if replace:

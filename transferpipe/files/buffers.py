@@ -24,6 +24,7 @@ def take(nbytes: int) -> Buffer:
         buffer = spare.pop()
     except IndexError:
         return np.empty(size, np.uint8)
+    # A large one that is too small is dropped: a run would hold it beside the larger one for nothing.
     return buffer if len(buffer) >= nbytes else np.empty(size, np.uint8)
 
 

@@ -121,6 +121,7 @@ class BlockCrcs:
             for piece, sums in zip(self._pieces[first:], self._sums[first:], strict=True):
                 stop = min(end, piece.offset + piece.nbytes)
                 before, after = (self._until(piece, sums, place, read) for place in (at, stop))
+                # after = combine(before, part, its length), so part = after ^ combine(before, 0, its length).
                 crc = combine(crc, after ^ combine(before, 0, stop - at), stop - at)
                 at = stop
                 if at == end:
@@ -256,5 +257,6 @@ def whole_crc(descriptor: int, start: int, size: int, written: Iterable[WrittenB
                 raise OSError(f"it ends at byte {at:,}, before what was just written to it")
             crc = crc32(gap, crc)
             at += len(gap)
+        # What was just written is not read back for its CRC: the proof reads the finished file in any case.
         crc = combine(crc, after.crc, after.nbytes)
     return crc

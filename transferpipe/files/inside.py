@@ -37,6 +37,7 @@ def file_inside(folder: Path, name: object, where: str) -> Path:
         raise UnsafeError(Problem(where, f"names the file {name!r}, which is not in its folder", _INLINE))
     path = folder / name
     try:
+        # The folder itself may be reached by a link, so both sides are resolved before they are compared.
         home, real = Path(os.path.realpath(folder)), Path(os.path.realpath(path))
         if not _belongs(real, home):
             raise UnsafeError(Problem(where, f"names {name!r}, which is a link to {str(real)!r}", _INLINE))
@@ -67,7 +68,7 @@ def files_below(folder: Path, prefix: str = "", depth: int = 0) -> Iterator[str]
     except OSError as error:
         raise cannot_be_read(folder, error) from error
     for entry in entries:
-        if not _is_text(entry.name):
+        if any("\udc80" <= character <= "\udcff" for character in entry.name):  # bytes that Python could not decode
             raise FileError(Problem(ascii(entry.path), "the name is not UTF-8", "rename it"))
         if entry.is_dir() and entry.is_symlink():
             raise UnsafeError(Problem(entry.path, "is a link to a folder, and links are not followed", "remove it"))
@@ -75,11 +76,6 @@ def files_below(folder: Path, prefix: str = "", depth: int = 0) -> Iterator[str]
             yield from files_below(Path(entry.path), f"{prefix}{entry.name}/", depth + 1)
         else:
             yield f"{prefix}{entry.name}"
-
-
-def _is_text(name: str) -> bool:
-    """Tell whether `name` can be written; what is not UTF-8 in the name of a file cannot."""
-    return not any("\udc80" <= character <= "\udcff" for character in name)
 
 
 def _belongs(real: Path, home: Path) -> bool:

@@ -62,6 +62,7 @@ def refusal_of(error: BaseException) -> OSError | None:
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in _OF_THE_MACHINE:
             return seen
+        # Libraries that raise inside of an `except` without `from` leave the refusal as the context.
         seen = seen.__cause__ or seen.__context__
     return None
 

@@ -81,6 +81,7 @@ class PrivateCache:
             temporary = temporary_beside(folder / _file_name(key))
             try:
                 temporary.write_bytes(_first_line(content) + content)
+                # Not flushed: an entry that a power cut damages fails its digest, and is computed again.
                 temporary.replace(folder / _file_name(key))
             finally:
                 temporary.unlink(missing_ok=True)

@@ -125,6 +125,7 @@ def read_into(descriptor: int, buffer: memoryview, offset: int, path: Path) -> N
     done = 0
     while done < len(buffer):
         try:
+            # Linux gives at most 2 GiB a call.
             count = os.preadv(descriptor, [buffer[done:]], offset + done)
         except OSError as error:
             raise cannot_be_read(path, error) from error

@@ -140,6 +140,7 @@ def _count_at_end(file: BinaryIO, size: int) -> int | None:
     """Return how many members the end of the archive says there are; None where it does not."""
     begin = max(0, size - _LONGEST_END)
     tail = os.pread(file.fileno(), size - begin, begin)
+    # Without a comment, as nearly always, the record is the last; only behind a comment is it searched for.
     at = len(tail) - 22 if tail[-22:-18] == b"PK\5\6" and tail[-2:] == b"\0\0" else tail.rfind(b"PK\5\6")
     if at < 0 or len(tail) < at + 22:
         return None

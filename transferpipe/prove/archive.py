@@ -33,6 +33,7 @@ def verify_archive(source: FileSource, target: Target, values: Values) -> None:
             problems.add(f"{name}: {group.path}", what)
     wanted = target.config(values.plan.freezing.layers) if source.format == "keras" else None
     if wanted is not None:
+        # As data: two writers may order and space the same configuration differently.
         if source.config != json.loads(wanted):
             problems.add(f"{name}: config.json", "does not describe the target's model")
         _check_members(source.path, assets_of(target), problems)

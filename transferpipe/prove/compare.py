@@ -192,6 +192,7 @@ def in_turn(
                 continue
             small = None  # what is found is yielded in order
             is_large = place is not None and place.nbytes >= CHUNK
+            # Small values are not worth a thread each, nor the CRC a second pass: reading them again takes less.
             task = partial(_alone, comparison, seen, is_large and place is not None and with_crc(place.path))
             tasks.append(pool.submit(task).result if is_large and wanted is not None else task)
         for done in tasks:

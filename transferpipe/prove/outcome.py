@@ -121,6 +121,7 @@ def _count_changed(before: NDArray[Any], after: NDArray[Any]) -> int:
     """Return how many elements have other bits."""
     if not before.size:
         return 0
+    # As bytes: -0.0 equals 0.0 and NaN nothing, and an edit that set either did change something.
     old, new = (np.ascontiguousarray(v).reshape(-1).view(np.uint8).reshape(v.size, -1) for v in (before, after))
     return int((old != new).any(axis=1).sum())
 

@@ -60,7 +60,8 @@ def recipe_text(data: Mapping[str, Any]) -> str | None:
 def read_git(folder: Path) -> dict[str, Any] | None:
     """Return the commit that is checked out where `folder` lies, and whether tracked files differ from it.
 
-    None where there is no repository, no commit in it, or no git to ask; ``dirty`` is None where git does not say.
+    None where there is no repository, no commit in it, or no git to ask; ``dirty`` is None where git does not say, or
+    would run programs of the repository's own to find out.
     """
     program = shutil.which("git")
     if program is None:
@@ -68,8 +69,27 @@ def read_git(folder: Path) -> dict[str, Any] | None:
     commit = _ask(program, folder, "rev-parse", "--verify", "HEAD")
     if not commit:
         return None
-    changed = _ask(program, folder, "status", "--porcelain", "--untracked-files=no")
+    changed = None
+    if not _names_filters(program, folder):
+        # Submodules have settings of their own, and are not looked into.
+        words = ("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty")
+        changed = _ask(program, folder, *words)
     return {"commit": commit.strip(), "dirty": None if changed is None else bool(changed.strip())}
+
+
+def _names_filters(program: str, folder: Path) -> bool:
+    """Tell whether the repository itself, and not its user, says what files are filtered by.
+
+    ``git status`` starts such a filter (gitattributes(5), `filter`) on every file whose time is not the one that the
+    index has, as all of an unpacked archive.
+    """
+    listed = _ask(program, folder, "config", "--list", "--show-scope", "--includes", "--name-only", "-z")
+    if listed is None:  # a git without scopes (before 2.26), or settings that it cannot read
+        return True
+    words = listed.split("\0")
+    return any(
+        s in ("local", "worktree") and n.startswith("filter.") for s, n in zip(words[::2], words[1::2], strict=False)
+    )
 
 
 def _ask(program: str, folder: Path, *words: str) -> str | None:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from transferpipe.files.segment import Segment
 from transferpipe.models.repeated import repeat_layers
 from transferpipe.models.state.averages import AVERAGES, KERAS_FORMATS, averaged_file
 from transferpipe.planning.layouts.export import Held
-from transferpipe.planning.model import Plan
+from transferpipe.planning.model import Assignment, Plan
 from transferpipe.planning.reading.read_plan import plan_from_data
 from transferpipe.progress import Progress
 from transferpipe.prove.compare import ExpectedWeight, comparison_of, digest_weight, is_placed, match_weights
@@ -82,6 +83,11 @@ class _Again:
     recomputed: int = 0
     by_digest: int = 0
 
+    @cached_property
+    def assigned(self) -> dict[str, Assignment]:
+        """The plan's assignments by the weights that they give a value."""
+        return {a.target: a for a in self.plan.assignments}
+
 
 def verify_run(folder: Path, on_progress: Progress | None = None, *, outside: bool = False) -> RunProof:
     """Prove the run in `folder` again.
@@ -112,8 +118,7 @@ def verify_run(folder: Path, on_progress: Progress | None = None, *, outside: bo
         ValueError,
         IndexError,
     ) as error:  # anybody can make a seal: it is against accidents
-        what = f"is not what this version of transferpipe writes: {type(error).__name__} {error}"
-        raise FileError(Problem(str(folder / MANIFEST), what, "run again")) from error
+        raise _not_ours(folder / MANIFEST, error) from error
 
 
 def _proved(folder: Path, again: _Again, on_progress: Progress | None) -> RunProof:
@@ -339,7 +344,7 @@ def _compare(source: FileSource, there: WeightSpec, entry: Mapping[str, Any], va
 
 def _other_source(name: str, again: _Again) -> str:
     """Say what the plan takes for `name` and its sources no longer hold; empty if they do."""
-    assignment = next((a for a in again.plan.assignments if a.target == name), None)
+    assignment = again.assigned.get(name)
     for ref in assignment.sources if assignment else ():
         catalog = again.sources[ref.source].catalog
         there = catalog.by_name.get(ref.name)

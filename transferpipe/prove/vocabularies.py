@@ -56,6 +56,7 @@ def _whole(layer_class: str, config: Mapping[str, Any]) -> Vocabulary:
     """Return the terms of a configuration with the special ones before them, as they are looked up."""
     special = [str(term) for term in special_terms(layer_class, config)]
     terms = [str(term) for term in config["vocabulary"]]
+    # A vocabulary may be given to a layer with its special terms in front, or without them.
     return tuple(terms if terms[: len(special)] == special else [*special, *terms])
 
 

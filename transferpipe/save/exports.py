@@ -148,6 +148,7 @@ def _write_checkpoint(path: Path, model: Any) -> dict[int, str]:
     checkpoint = tf.train.Checkpoint(model=model)
     checkpoint.write(str(path / STEM))
     nodes = _graph(path / f"{STEM}.index")
+    # The file numbers objects and the live graph does not: both are walked side by side to know which is which.
     view, live, waiting = tf.train.TrackableView(checkpoint), {0: checkpoint}, [0]
     while waiting:
         node = waiting.pop()

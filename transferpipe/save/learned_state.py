@@ -75,6 +75,7 @@ def plan_state(recipe: Recipe, plan: Plan, target: Target, sources: Mapping[str,
         if isinstance(most, int) and size + special > most:
             what = f"{move.target} takes at most {most} terms (max_tokens), {move.source_layer} has {size + special}"
             problems.add(where, what, "build the target with a larger max_tokens, or set state=keep")
+        # Boundaries of bins number one more bin than they are.
         whole = size + (special if move.kind == "vocabulary" else 1)
         warnings += _too_many(move, whole, where, target.structure.catalog.network)
         moves.append(replace(move, size=size))
@@ -83,7 +84,8 @@ def plan_state(recipe: Recipe, plan: Plan, target: Target, sources: Mapping[str,
     left = next((p for p in plan.save if output_of(p).streams and not output_of(p).is_model), None)
     if taken and left and not any(o.holds_architecture for o in outputs_of(plan.save)):
         for move in taken:
-            if read_state(_origin(target), move.target) == read_state(sources[move.source], move.source_layer):
+            origin = target.source if isinstance(target, FileTarget) else target
+            if read_state(origin, move.target) == read_state(sources[move.source], move.source_layer):
                 continue
             text = f"{left} holds weights only, not the {move.kind} that {move.target} takes from {move.source_layer}"
             warnings.append(PlanWarning("state-not-saved", "save", f"{text}; save a .keras file too"))
@@ -94,10 +96,6 @@ def _lacks_weights(move: StateMove, node: Node, plan: Plan) -> bool:
     """Tell whether a layer in mode tf_idf keeps the weights of its own terms, which go with no others."""
     weights = f"{move.target}/idf_weights"
     return node.settings.get("output_mode") == "tf_idf" and all(a.target != weights for a in plan.assignments)
-
-
-def _origin(target: Target) -> object:
-    return target.source if isinstance(target, FileTarget) else target
 
 
 def _too_many(move: StateMove, size: int, where: str, network: Network | None) -> Iterator[PlanWarning]:

@@ -291,6 +291,7 @@ def slot_value(slot: OptimizerArray, values: Values, read: Any, label: str) -> N
     else:
         value = np.full(slot.shape, slot.fill)
     where = f"the {slot.kind} of {slot.weight}" if slot.weight else slot.kind
+    # A copy: a slot that starts as its weight must not be the weight's own memory.
     return np.array(cast(np.asarray(value), slot.dtype, where)[0], copy=True)
 
 

@@ -110,6 +110,7 @@ def _why_keras(path: Path, target: Target) -> str | None:
 def _created(path: Path) -> Iterator[int]:
     """Yield a descriptor of the new file `path`; whatever goes wrong while it is written is said of its folder."""
     try:
+        # O_EXCL: the name is ours alone, and a link that somebody put there is not followed.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             yield descriptor

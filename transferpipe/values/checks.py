@@ -65,6 +65,7 @@ def cast(value: NDArray[Any], dtype: str, where: str) -> tuple[NDArray[Any], Cas
         return value, CastError()
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         result = value.astype(wanted)
+    # Between floats only becoming infinite is no fit; what rounding loses, `measure_cast` judges.
     if kind_of(dtype) in ("float", "c"):
         fits = np.isfinite(result) | ~np.isfinite(value)
     else:  # between dtypes of one width, numbers wrap around and back again, but change their sign

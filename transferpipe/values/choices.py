@@ -71,6 +71,7 @@ class Choices:
             return np.broadcast_to(each.reshape(-1, *[1] * (-1 - axis)), before.shape)[index]
         if edit.operation == "noise":
             text = f"{self.plan.seed}/{edit.name}/{edit.at}"
+            # By name: what is drawn for one weight does not depend on which others there are.
             key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
             drawn = np.random.Generator(np.random.Philox(key=key)).normal(0.0, edit.value, before.shape)
             return drawn[index]
@@ -197,6 +198,7 @@ def _pick(sizes: NDArray[Any], edit: Edit) -> NDArray[np.bool_]:
     if not number:
         return chosen
     order = -sizes if edit.choice.largest else sizes
+    # The value of the last that is chosen; a stable sort would give the same in more time.
     limit = np.partition(order, number - 1)[number - 1]
     chosen[order < limit] = True
     ties = np.flatnonzero(order == limit)

@@ -89,6 +89,7 @@ class Values:
         assignment = self._assignments.get(name)
         value = self._assigned(assignment) if assignment else self.kept.read(name)
         if name in self._edits:
+            # The array may be what its source keeps for the next who asks.
             before, value = value, value.copy()
             changed = np.zeros(value.shape, bool)
             for edit in self._edits[name]:

@@ -50,6 +50,7 @@ class SeenNumbers:
             sample = flat[:: max(1, flat.size // _SAMPLE)].astype(np.float64)
             sizes = np.abs(sample)
             whole = sample.size == flat.size
+            # The maximum is of all numbers, not of the sample: one flipped bit is what it is looked at for.
             largest = float(sizes.max()) if whole else max(float(flat.max()), -float(flat.min()))
             self.largest = max(self.largest, largest)
             self._count += sample.size

@@ -87,6 +87,7 @@ class Summarizer:
         """Return the finite ones as float64, in memory that may be written."""
         wide = self._wide[: len(numbers)]
         np.copyto(wide, np.abs(numbers) if numbers.dtype.kind == "c" else numbers, casting="unsafe")
+        # A sum is infinite or NaN where a number is; one that only overflows costs the mask and nothing else.
         return wide if math.isfinite(wide.sum()) else wide[np.isfinite(wide)]
 
 

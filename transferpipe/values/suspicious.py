@@ -56,16 +56,13 @@ def suspicious_values(plan: Plan, locate: Locate, found: Noticed) -> Iterator[Pl
         locate: where a source weight lies in a file as it is in memory, None if it does not.
         found: what is known of the values.
     """
-    telling = [a for a in plan.assignments if a.target in found.seen and not _is_filled(a)]
+    seen = [a for a in plan.assignments if a.target in found.seen]
+    telling = [a for a in seen if not any(step.fills for step in parse_transforms(a.steps))]
     yield from _constant_kernels(telling, found.seen)
     yield from _copies(telling, locate, found)
     yield from _reset_statistics(telling, found.seen)
     yield from _outliers(telling, found.seen)
     yield from _damaged(telling, found.seen)
-
-
-def _is_filled(assignment: Assignment) -> bool:
-    return any(step.fills for step in parse_transforms(assignment.steps))
 
 
 def _constant_kernels(assignments: list[Assignment], seen: Mapping[str, SeenNumbers]) -> Iterator[PlanWarning]:

@@ -173,6 +173,7 @@ def _best_order(likeness: NDArray[np.float64], bands: int) -> Order:
 
     Every group is compared with every other in the best order of its units, then the groups are put in order.
     """
+    # The best assignment stays the same when one number is added to all; `assign_best` takes numbers above zero.
     positive = likeness - likeness.min() + 1
     if bands in (1, len(likeness)):
         return assign_best(positive)

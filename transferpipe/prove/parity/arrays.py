@@ -57,6 +57,7 @@ def read_arrays(path: str | Path, where: str) -> dict[str, NDArray[Any]]:
     if not found:
         raise FileError(Problem(f"{where}: {path}", "holds no arrays", _AGAIN))
     if all(_NUMBERED.fullmatch(name) for name in found):
+        # By number: as texts arr_10 would come before arr_2, and the archive may have any order.
         return dict(sorted(found.items(), key=lambda item: int(item[0][4:])))
     return found
 

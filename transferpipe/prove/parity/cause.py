@@ -165,7 +165,7 @@ class _Search:
         before = self.setup.pairs.get(self.before or "", self.before)
         begin = labels.index(before) + 1 if before in labels else 0
         end = labels.index(self.first.reference) if self.first.reference in labels else len(calls)
-        return [c for c in calls[begin:end] if not c.layer.weights and "/" not in c.name[len(c.name) :]]
+        return [c for c in calls[begin:end] if not c.layer.weights]
 
     def _by_source_settings(self) -> str:
         """Return the setting of the original with which the candidates agree with it."""
@@ -179,6 +179,7 @@ class _Search:
     # What experiments show.
 
     def _by_trials(self) -> str:
+        # From the first that differs backwards: the fault lies in it, or just before it, more often than not.
         trials = [t for c in reversed(self.candidates) if c.layer is not None for t in trials_of(c, self.setup.trace)]
         # One forward pass a trial: where there are many layers, the likeliest families are all that is tried.
         trials.sort(key=lambda t: next((i for i, f in enumerate(_LIKELY) if t.words.startswith(f)), len(_LIKELY)))

@@ -245,6 +245,7 @@ def _rounding_of_both(
     labels |= dict(zip(runs.trace.outputs, runs.reference.outputs, strict=False))
     for label, its in labels.items():
         if its in other:
+            # Each may be moved by its own rounding, in any direction: at worst both add up.
             found[label] = found.get(label, 0.0) + other[its]
     return found
 

@@ -63,6 +63,7 @@ def fill_tokens(
     integers = [i for i, s in enumerate(specs) if s.dtype.startswith(("int", "uint")) and "mask" not in s.name]
     if not integers or not any(_limit(layer) for layer in runner.layers.values()):
         return data
+    # 0 and 1 are numbers that nearly every embedding takes, so that the probing runs do not fail.
     zeros = [np.zeros_like(a) if i in integers else a for i, a in enumerate(data)]
     before = {c.label: c for c in runner.run(zeros).calls if _limit(c.layer)}
     filled = list(data)

@@ -50,17 +50,19 @@ def with_weightless(
     Names that Keras gave by counting say nothing of the place and are left alone.
     """
     prefixes = Counter(_prefixes(t, s) for t, s in pairs.items()) or Counter({("", ""): 1})
-    found = dict(pairs)
+    commonest = [prefix for prefix, _ in prefixes.most_common()]
+    found, taken = dict(pairs), set(pairs.values())
     for name, layer in target.items():
         if name in found or _is_automatic(name, layer):
             continue
-        for (here, there), _ in prefixes.most_common():
+        for here, there in commonest:
             if here and not name.startswith(f"{here}/"):
                 continue
             rest = name[len(here) + 1 :] if here else name
             other = f"{there}/{rest}" if there else rest
-            if type(reference.get(other)).__name__ == type(layer).__name__ and other not in found.values():
+            if type(reference.get(other)).__name__ == type(layer).__name__ and other not in taken:
                 found[name] = other
+                taken.add(other)
                 break
     return found
 
@@ -99,6 +101,7 @@ def dependent(runner: KerasRunner, data: Sequence[NDArray[Any]], trace: Trace, k
         for name, value in floats.items():
             # Above zero stays above zero: a variance below would give NaN everywhere.
             factor = random.uniform(1.5, 2.5, value.shape)
+            # Plus a quarter: zeros, such as fresh biases, change as well.
             chosen[name].assign((value.astype(np.float64) * factor + 0.25).astype(value.dtype))
         other = runner.run(data)
     finally:

@@ -73,7 +73,7 @@ def fill(descriptor: int, places: Sequence[FilePlace], content: Content, seal: S
             written.append(_put(descriptor, place, content, seal is not None))
             continue
         assert segment.nbytes == place.nbytes, place
-        pieces += _cut(segment, place.offset)
+        pieces += [_Piece(part, place.offset + part.offset - segment.offset) for part in segment.cut(_PIECE)]
     pieces = _joined(sorted(pieces, key=lambda piece: piece.to))
     if seal is None:
         _move_all(descriptor, pieces, content)
@@ -81,6 +81,7 @@ def fill(descriptor: int, places: Sequence[FilePlace], content: Content, seal: S
     crcs = segment_crcs([piece.segment for piece in pieces])
     seal([*written, *(WrittenBytes(p.to, p.segment.nbytes, crc) for p, crc in zip(pieces, crcs, strict=True))])
     moved = _move_all(descriptor, pieces, content)
+    # The header holds the CRCs of the first reading; a source that changed between the two would make a damaged file.
     for piece, before, after in zip(pieces, crcs, moved, strict=True):
         if before != after:
             what, fix = "changed since it was opened", "run again once nothing writes to it"
@@ -113,10 +114,6 @@ def _follows(run: Sequence[_Piece], piece: _Piece) -> bool:
         and other.known is one.known
         and piece.to + other.nbytes - first.to <= CHUNK
     )
-
-
-def _cut(segment: Segment, to: int) -> list[_Piece]:
-    return [_Piece(part, to + part.offset - segment.offset) for part in segment.cut(_PIECE)]
 
 
 def _put(descriptor: int, place: FilePlace, content: Content, needs_crc: bool) -> WrittenBytes:

@@ -47,6 +47,8 @@ def lay_out(descriptor: int, base: int, content: Content) -> tuple[list[FilePlac
 
 def _datasets(file: BinaryIO, content: Content) -> list[FilePlace]:
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    # Room at once, so that each value has its place before any is written, and no zeros in it, which would be written
+    # once more.
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     properties.set_obj_track_times(False)

@@ -41,6 +41,7 @@ def write_npz(descriptor: int, content: Content) -> None:
         members.append(archive.end(name, len(header) + weight.nbytes))
         places.append(FilePlace(weight.name, start + len(header), weight.nbytes))
     if members:
+        # The whole length first: the CRC of what lies between the values is read back before all values are there.
         os.ftruncate(descriptor, members[-1].start + members[-1].size)
 
     def seal(written: Sequence[WrittenBytes]) -> None:

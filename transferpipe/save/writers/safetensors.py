@@ -41,6 +41,7 @@ def write_safetensors(descriptor: int, content: Content) -> None:
         offsets.append(at)
         at += weight.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
+    # The format lets spaces follow the header, so that the values begin at a multiple of 8.
     text += b" " * (-len(text) % 8)
     start = 8 + len(text)
     write_at(descriptor, len(text).to_bytes(8, "little") + text, 0)

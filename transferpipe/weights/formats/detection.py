@@ -43,6 +43,7 @@ def detect_format(path: Path) -> str:
             found = next((name for name, format in FORMATS.items() if ask(format, seen)), None)
             if found:
                 return found
+    # After all of ours: a package cannot take over the files of a format that was read before it was installed.
     for plugin, format in OUTSIDE.each():
         with contextlib.suppress(Exception):  # one that fails does not know the file
             if any(ask(format, seen) for ask in rounds):

@@ -18,6 +18,7 @@ def flat_names(keys: Iterable[str]) -> dict[str, str]:
     >>> flat_names(["block.1/kernel", "block.2"])
     {'block.1/kernel': 'block.1/kernel', 'block.2': 'block.2'}
     """
+    # Keras's names have slashes, and may have dots within a part; in torch's the dots stand between parts.
     keys = list(keys)
     if any("/" in key for key in keys):
         return {key: key for key in keys}

@@ -142,8 +142,8 @@ def called(function: Place | Callable[..., Any]) -> Callable[..., Any]:
     return found
 
 
-def _check(thing: Any) -> str:
-    return "" if isinstance(thing, Format) else "is not a transferpipe.weights.formats.format.Format"
+def _check(offered: Any) -> str:
+    return "" if isinstance(offered, Format) else "is not a transferpipe.weights.formats.format.Format"
 
 
 def outside(ours: Mapping[str, Format]) -> PlugInPoint[Format]:

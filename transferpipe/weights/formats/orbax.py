@@ -150,6 +150,7 @@ def _open_leaves(path: Path, tree: Path, metadata: Mapping[str, Any], files: Ite
     except ValueError as error:
         raise FileError(Problem(str(path), f"cannot be read: {_short(error)}", _AGAIN)) from error
     specs = {key: {"driver": driver, "kvstore": {**base, "path": f"{base['path']}{key}/"}} for key in keys}
+    # All at once, and waited for below: tensorstore opens them side by side.
     opening = {key: store.open(spec, open=True, read=True) for key, spec in specs.items()}
     chunks = _counts(held)
     for key, future in opening.items():

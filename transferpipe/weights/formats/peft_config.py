@@ -53,6 +53,7 @@ def _nodes(catalog: Catalog, config: Mapping[str, Any]) -> Iterator[Node]:
         "rank_stabilized": config.get("use_rslora") is True,
         "fan_in_fan_out": config.get("fan_in_fan_out") is True,
     }
+    # peft matches the keys as regular expressions, which are not run here: they come from a file.
     is_plain = isinstance(patterns, Mapping) and all(_LITERAL.issuperset(key) for key in patterns)
     if type(alpha) not in (int, float) or not is_plain:
         return

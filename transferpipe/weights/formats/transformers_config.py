@@ -80,9 +80,7 @@ def _nodes(catalog: Catalog, config: Mapping[str, Any]) -> Iterator[Node]:
         weight = own.get("weight") or own.get("gamma")
         if weight is not None and len(weight.shape) == 1:
             yield from _norm(layer, own, config)
-        elif heads and (
-            (_has(catalog, layer, _QUERIES) and _has(catalog, layer, _KEYS)) or _has(catalog, layer, _FUSED)
-        ):
+        elif heads and _attends(catalog, layer):
             yield Node(layer, "MultiHeadAttention", {"num_heads": heads})
         elif activation and weight is not None and any(f"/{layer}".endswith(f"/{name}") for name in _INNER):
             yield Node(layer, "Dense", {"activation": activation})

@@ -106,6 +106,7 @@ def check_classes(config: Any, label: str, vouched: Vouched, values: int | None 
 
 def _mappings(config: Any) -> Iterator[tuple[Mapping[str, Any], str]]:
     """Yield every mapping with the name of the innermost layer that it is, or is of; empty for the model itself."""
+    # A stack of its own: a configuration may be nested deeper than Python's calls go.
     waiting = [(config, "")]
     while waiting:
         here, layer = waiting.pop()
@@ -123,6 +124,8 @@ def _check_class(name: str, inner: Mapping[str, Any], where: str, vouched: Vouch
     module, registered = _text(inner, "module"), _text(inner, "registered_name")
     for spelled in (name, registered):
         short = spelled.rpartition(">")[2].rpartition(".")[2]
+        # Before anything that the user vouches for: the code of these lies in the file, or in a folder that it
+        # names, so that trusting a module says nothing of it.
         if short in _REFUSED:
             raise UnsafeError(Problem(where, f"its configuration holds {_REFUSED[short]}: it is not copied", _OWN_CODE))
     if name in ("TFOpLambda", "SlicingOpLambda"):
@@ -211,6 +214,7 @@ def _size(value: Any) -> int:
     if isinstance(value, int):
         return abs(value)
     if isinstance(value, float):
+        # JSON as Python reads it knows NaN and Infinity, which no comparison with a bound would catch.
         return 1 << 62 if not math.isfinite(value) or abs(value) > 1 << 62 else int(abs(value))
     if isinstance(value, list | tuple):
         if any(isinstance(item, list | tuple | Mapping) for item in value):

@@ -101,6 +101,8 @@ class _Children:
 
     def find(self, inner: str, name: str | None) -> Config | None:
         """Return the configuration of what is saved under `inner` and called `name`, if it is recorded."""
+        # From the surest to the least sure: a noted name, the place in a list, what the class makes of itself, what a
+        # wrapper wraps; last anything below of that name, which a class of the user's own may hold in any argument.
         if name is not None and name in self._by_name:
             return self._by_name[name]
         if name is None and inner in self._by_place:
@@ -110,6 +112,7 @@ class _Children:
         if part := part_class(holder, segment):
             return {"class_name": part, "name": part_name(holder, segment), "config": {}}
         wrapped = self._parent["config"].get(_WRAPPED.get(segment, ""))
+        # `Bidirectional.__init__` makes it of the forward layer's configuration where it is given none.
         if wrapped is None and segment == "backward_layer":
             wrapped = self._parent["config"].get("layer")
         if is_layer_config(wrapped):
@@ -144,4 +147,5 @@ def _below(data: Any) -> Iterator[Config]:
         if here is not data and is_layer_config(here):
             yield here
         values = list(here.values()) if isinstance(here, Mapping) else here if isinstance(here, list) else []
+        # In the order of the configuration: of two layers of one name the caller takes the first.
         waiting.extend(reversed(values))

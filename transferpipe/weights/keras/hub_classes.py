@@ -116,6 +116,7 @@ def hub_layers(
         if parent in shapes:
             parts.setdefault(parent, set()).add(segment.lstrip("_"))
     candidates: dict[str, tuple[str, ...]] = {}
+    # Holders before what they hold: what a layer may be follows from what its holder may be.
     for path in sorted(shapes, key=lambda p: p.count("/")):
         possible = dict.fromkeys(_possible(path, shapes, candidates))
         candidates[path] = tuple(c for c in possible if _fits(c, shapes[path], parts.get(path, set())))
@@ -165,6 +166,7 @@ def _is_of_kerashub(
         made = (str(c.get(key)) for c in configs.values() for key in ("module", "registered_name"))
         return any(m.startswith(_PACKAGE) for m in made)
     kinds = ((path, _kinds()[c]) for path, found in candidates.items() for c in found if c in _kinds())
+    # One part alone says little: many a class of somebody's own has just a `dense`.
     return any(len(held := parts.get(path, set())) > 1 and held <= kind.parts.keys() for path, kind in kinds)
 
 

@@ -148,6 +148,7 @@ def snake_case(class_name: str) -> str:
     >>> snake_case("Conv2DTranspose"), snake_case("PReLU")
     ('conv2d_transpose', 'p_re_lu')
     """
+    # Expression by expression that of `to_snake_case` in keras/src/utils/naming.py: names in files came from it.
     name = re.sub(r"\W+", "", class_name)
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
@@ -249,6 +250,7 @@ def weight_names(
     if switches is None:
         names = full[: len(shapes)]
     else:
+        # Without a configuration the number of weights decides, if all settings that give so many give the same ones.
         possible = [_present(full, switches, config)] if config else _all_present(full, switches)
         fitting = {names for names in possible if len(names) == len(shapes)}
         if len(fitting) != 1:
@@ -261,8 +263,10 @@ def weight_names(
 
 def _present(full: Sequence[str], switches: Mapping[str, tuple[str, bool]], config: Mapping[str, Any]) -> Names:
     """Return those of the weights `full` that a layer with `config` has."""
+    # LayerNormalization then makes no beta, and its gamma even with scale=False.
     if config.get("rms_scaling"):
         return ("gamma",)
+    # "concat" is the score_mode with which Attention has a weight; with "dot" it has none.
     return tuple(n for n in full if n not in switches or config.get(*switches[n]) in (True, "concat"))
 
 

@@ -63,7 +63,7 @@ def class_function(layer_class: str | None) -> LayerFunction:
     return LayerFunction(_TO_DENSE.get(kind, kind), activation=None, known=kind in _TABLE)
 
 
-_NOT_TOLD = object()  # a setting without a default that holds in every version
+_NO_DEFAULT = object()  # a setting without a default that holds in every version
 
 _NEUTRAL_CLASSES = frozenset([
     "ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise", "Identity", "InputLayer",
@@ -76,22 +76,22 @@ _NEUTRAL_CLASSES = frozenset([
 """Layers that change nothing at inference."""
 
 _SPATIAL = {"strides": 1, "dilation_rate": 1}  # one number an axis
-_PLACED = {"padding": "valid", "data_format": _NOT_TOLD}
+_PLACED = {"padding": "valid", "data_format": _NO_DEFAULT}
 _CONV = {**_SPATIAL, **_PLACED, "use_bias": True}
 _NORM = {"axis": -1, "epsilon": 1e-3, "center": True, "scale": True}
 _RNN = {"activation": "tanh", "go_backwards": False, "time_major": False, "use_bias": True, "return_sequences": False}
 # Settings of the layer around a cell.
 _OF_LOOP = ("go_backwards", "time_major", "return_sequences")
-_GATED = {**_RNN, "recurrent_activation": _NOT_TOLD}
+_GATED = {**_RNN, "recurrent_activation": _NO_DEFAULT}
 _POOL = {"pool_size": 2, "strides": None, **_PLACED}
 _LOOKUP = {"num_oov_indices": 1, "mask_token": None, "invert": False, "output_mode": "int"}
-_CALLED = {"use_causal_mask": _NOT_TOLD}  # an argument of the call, which the graph tells
+_CALLED = {"use_causal_mask": _NO_DEFAULT}  # an argument of the call, which the graph tells
 # Axes of a map: sequences, images, volumes. Keras has no layers of more.
 _RANKS = (1, 2, 3)
 
 _TABLE: dict[str, dict[str, Any]] = {
     "Dense": {"use_bias": True},
-    "EinsumDense": {"equation": _NOT_TOLD},
+    "EinsumDense": {"equation": _NO_DEFAULT},
     **{f"Conv{n}D": {**_CONV, "groups": 1} for n in _RANKS},
     **{f"Conv{n}DTranspose": {**_CONV, "output_padding": None} for n in _RANKS},
     **{f"DepthwiseConv{n}D": _CONV for n in _RANKS},
@@ -105,7 +105,7 @@ _TABLE: dict[str, dict[str, Any]] = {
     "Embedding": {"mask_zero": False},
     "PReLU": {},
     "LSTM": _GATED,
-    "GRU": {**_GATED, "reset_after": _NOT_TOLD},
+    "GRU": {**_GATED, "reset_after": _NO_DEFAULT},
     "SimpleRNN": _RNN,
     "RNN": {"go_backwards": False, "time_major": False, "return_sequences": False},
     **{f"ConvLSTM{n}D": {**_GATED, **_SPATIAL, **_PLACED} for n in _RANKS},
@@ -113,8 +113,8 @@ _TABLE: dict[str, dict[str, Any]] = {
     "TimeDistributed": {},
     "MultiHeadAttention": {
         **_CALLED,
-        "num_heads": _NOT_TOLD,
-        "key_dim": _NOT_TOLD,
+        "num_heads": _NO_DEFAULT,
+        "key_dim": _NO_DEFAULT,
         "value_dim": None,
         "attention_axes": None,
         "use_gate": False,
@@ -122,9 +122,9 @@ _TABLE: dict[str, dict[str, Any]] = {
     },
     "GroupedQueryAttention": {
         **_CALLED,
-        "head_dim": _NOT_TOLD,
-        "num_query_heads": _NOT_TOLD,
-        "num_key_value_heads": _NOT_TOLD,
+        "head_dim": _NO_DEFAULT,
+        "num_query_heads": _NO_DEFAULT,
+        "num_key_value_heads": _NO_DEFAULT,
         "use_gate": False,
         "sliding_window": None,
     },
@@ -133,23 +133,23 @@ _TABLE: dict[str, dict[str, Any]] = {
     # Without weights.
     **{f"{kind}Pooling{n}D": _POOL for n in _RANKS for kind in ("Max", "Average")},
     **{
-        f"Global{kind}Pooling{n}D": {"data_format": _NOT_TOLD, "keepdims": False}
+        f"Global{kind}Pooling{n}D": {"data_format": _NO_DEFAULT, "keepdims": False}
         for n in _RANKS
         for kind in ("Max", "Average")
     },
     **{
-        f"Adaptive{kind}Pooling{n}D": {"output_size": _NOT_TOLD, "data_format": _NOT_TOLD}
+        f"Adaptive{kind}Pooling{n}D": {"output_size": _NO_DEFAULT, "data_format": _NO_DEFAULT}
         for n in _RANKS
         for kind in ("Max", "Average")
     },
-    **{f"ZeroPadding{n}D": {"padding": 1, "data_format": _NOT_TOLD} for n in _RANKS},
-    **{f"Cropping{n}D": {"cropping": _NOT_TOLD, "data_format": _NOT_TOLD} for n in _RANKS},
-    **{f"UpSampling{n}D": {"size": 2, "interpolation": "nearest", "data_format": _NOT_TOLD} for n in _RANKS},
+    **{f"ZeroPadding{n}D": {"padding": 1, "data_format": _NO_DEFAULT} for n in _RANKS},
+    **{f"Cropping{n}D": {"cropping": _NO_DEFAULT, "data_format": _NO_DEFAULT} for n in _RANKS},
+    **{f"UpSampling{n}D": {"size": 2, "interpolation": "nearest", "data_format": _NO_DEFAULT} for n in _RANKS},
     "Rescaling": {"scale": 1.0, "offset": 0.0},
     "Normalization": {"axis": -1, "mean": None, "variance": None, "invert": False},
     "Discretization": {"bin_boundaries": None, "output_mode": "int"},
-    "CategoryEncoding": {"output_mode": "multi_hot", "num_tokens": _NOT_TOLD},
-    "Hashing": {"num_bins": _NOT_TOLD, "salt": None, "output_mode": "int"},
+    "CategoryEncoding": {"output_mode": "multi_hot", "num_tokens": _NO_DEFAULT},
+    "Hashing": {"num_bins": _NO_DEFAULT, "salt": None, "output_mode": "int"},
     "IntegerLookup": _LOOKUP,
     "StringLookup": {**_LOOKUP, "oov_token": "[UNK]"},
     "TextVectorization": {
@@ -160,21 +160,21 @@ _TABLE: dict[str, dict[str, Any]] = {
         "output_sequence_length": None,
     },
     "Resizing": {
-        "height": _NOT_TOLD,
-        "width": _NOT_TOLD,
+        "height": _NO_DEFAULT,
+        "width": _NO_DEFAULT,
         "interpolation": "bilinear",
         "crop_to_aspect_ratio": False,
         "pad_to_aspect_ratio": False,
         "antialias": False,
     },
-    "CenterCrop": {"height": _NOT_TOLD, "width": _NOT_TOLD},
+    "CenterCrop": {"height": _NO_DEFAULT, "width": _NO_DEFAULT},
     "Masking": {"mask_value": 0.0},
-    "Flatten": {"data_format": _NOT_TOLD},
-    "Reshape": {"target_shape": _NOT_TOLD},
-    "Permute": {"dims": _NOT_TOLD},
-    "RepeatVector": {"n": _NOT_TOLD},
+    "Flatten": {"data_format": _NO_DEFAULT},
+    "Reshape": {"target_shape": _NO_DEFAULT},
+    "Permute": {"dims": _NO_DEFAULT},
+    "RepeatVector": {"n": _NO_DEFAULT},
     "Concatenate": {"axis": -1},
-    "Dot": {"axes": _NOT_TOLD, "normalize": False},
+    "Dot": {"axes": _NO_DEFAULT, "normalize": False},
     **{name: {} for name in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")},
 }
 
@@ -219,12 +219,13 @@ def keras_function(node: Node, network: Network) -> LayerFunction:
     if kind in _NEUTRAL_CLASSES:
         return LayerFunction(NEUTRAL)
     if kind in _ACTIVATION_LAYERS:
-        return LayerFunction(ACTIVATION, activation=spell_activation(_as_object(kind, settings), version))
+        function = settings.get("activation") if kind == "Activation" else {"class_name": kind, "config": settings}
+        return LayerFunction(ACTIVATION, activation=spell_activation(function, version))
     if "arguments" in node.settings:
         return _operation(node, version)
     if kind not in _TABLE:
         return LayerFunction(node.layer_class, _of_any_class(settings, version), activation=None, known=False)
-    found = _told_settings(node, settings, network.keras_version)
+    found = _settings_of(node, settings, network.keras_version)
     activation: str | None = LINEAR
     if _OUTPUT_ACTIVATION.fullmatch(kind):
         told = not of_user or "activation" in settings
@@ -243,7 +244,7 @@ def _of_any_class(settings: Mapping[str, Any], version: tuple[int, ...] | None) 
     return found
 
 
-def _told_settings(node: Node, settings: Mapping[str, Any], keras_version: str | None) -> dict[str, Any]:
+def _settings_of(node: Node, settings: Mapping[str, Any], keras_version: str | None) -> dict[str, Any]:
     """Return the settings of a known class as far as they, or the defaults of that version of Keras, are told."""
     kind, of_user = _kind(node.layer_class)
     version = version_of(keras_version)
@@ -253,9 +254,9 @@ def _told_settings(node: Node, settings: Mapping[str, Any], keras_version: str |
     for key, default in _TABLE[kind].items():
         if node.layer_class.endswith("Cell") and key in _OF_LOOP:
             continue
-        value = settings.get(key, _NOT_TOLD if of_user else default)
-        value = _of_version(kind, key, keras_version) if value is _NOT_TOLD and not of_user else value
-        if value is not _NOT_TOLD and (value := spell_value(kind, key, value, node, version)) is not None:
+        value = settings.get(key, _NO_DEFAULT if of_user else default)
+        value = _of_version(kind, key, keras_version) if value is _NO_DEFAULT and not of_user else value
+        if value is not _NO_DEFAULT and (value := spell_value(kind, key, value, node, version)) is not None:
             found[key] = value
     return found
 
@@ -281,10 +282,6 @@ def _kind(layer_class: str) -> tuple[str, bool]:
     return _SAME_KIND.get(name, name), bool(package)
 
 
-def _as_object(kind: str, settings: Mapping[str, Any]) -> Any:
-    return settings.get("activation") if kind == "Activation" else {"class_name": kind, "config": settings}
-
-
 def _sizes(kind: str, settings: Mapping[str, Any]) -> tuple[int, ...] | None:
     size = settings.get("kernel_size")
     rank = int(re.sub(r"\D", "", kind))
@@ -302,13 +299,13 @@ def _of_version(kind: str, key: str, text: str | None) -> Any:
     """
     version = version_of(text)
     if version is None or (text or "").endswith("-tf"):
-        return _NOT_TOLD
+        return _NO_DEFAULT
     if key == "recurrent_activation":
         return "hard_sigmoid" if version < (2, 3) else "sigmoid"
     if key == "reset_after":
         # Keras 2 standalone: False; TensorFlow 2 (whose Keras is 2.4 and later) and Keras 3: True.
         return version >= (2, 4)
-    return _NOT_TOLD
+    return _NO_DEFAULT
 
 
 _ARITHMETIC = {
@@ -354,6 +351,7 @@ def _tensor_first(node: Node) -> bool:
 
 
 def _flat_constants(data: Any, depth: int) -> list[Any]:
+    # Slices in tuples in lists are as deep as arguments go; a file may nest as deeply as it likes.
     if depth > 8:
         return []
     if isinstance(data, Mapping):

@@ -21,6 +21,7 @@ def looks_built_in(shapes: Sequence[Shape]) -> bool:
     if len(first) == 1:  # a norm; one vector alone is rather a scale of somebody's own
         return bool(rest) and len(shapes) <= 4 and all(s == first for s in rest)
     if not rest:
+        # A kernel without bias, or an embedding. (1, n, m) is rather a class token or a table of positions.
         return first[0] != 1 or len(first) == 2
     if len(rest) == 1:
         return _is_bias(rest[0], first) or _is_pointwise(rest[0], first) or looks_like_cell(shapes)
@@ -38,6 +39,7 @@ def looks_like_cell(shapes: Sequence[Shape]) -> bool:
     kernel, recurrent, *bias = shapes
     units, width = recurrent[-2:]
     same = len(kernel) == len(recurrent) and kernel[-1] == width and width in [n * units for n in _GATES]
+    # GRU with reset_after, its default in Keras 3, adds one bias to the input's part and one to the recurrent part.
     return same and all(b in ((width,), (2, width)) for b in bias)
 
 
@@ -45,6 +47,8 @@ def _is_bias(bias: Shape, kernel: Shape) -> bool:
     """Tell whether a dense, convolution, depthwise, transposed or einsum kernel can have this bias."""
     if len(bias) > 1:
         return len(bias) < len(kernel) and all(n in kernel for n in bias)
+    # The filters of a convolution, those of a transposed one (whose kernel ends in filters, channels), or the channels
+    # of a depthwise one times its multiplier.
     last = {kernel[-1]} if len(kernel) == 2 else {kernel[-1], kernel[-2], kernel[-2] * kernel[-1]}
     return bias[0] in last
 

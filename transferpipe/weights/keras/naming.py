@@ -109,6 +109,7 @@ class _Evidence:
         for path in table:
             parent, _, segment = path.rpartition("/")
             self._children.setdefault(parent, set()).add(segment)
+            # What lies between two layers and is no layer is a list or a dict, whose segments Keras makes of classes.
             if parent and parent not in table:
                 self._classes.add(stem(segment))
                 owner, _, container = parent.rpartition("/")
@@ -131,6 +132,7 @@ class _Evidence:
             return stem(segment) in (name, stem(name))
         if segment in _DIRECTIONS:  # Bidirectional makes these names of the name of the layer that it wraps
             name = name.removeprefix(_DIRECTIONS[segment])
+        # `to_snake_case` gives nothing else: a capital, a dot or two underscores in a row were typed by somebody.
         if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
             return False
         return bool({name, stem(name)} & self._classes) or not self._is_built_in(layer)

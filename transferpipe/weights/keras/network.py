@@ -55,9 +55,9 @@ def keras_network(
     if is_model(root):
         outputs = walk.model(root, "", (), 0)
     else:
-        walk.told = False
+        walk.connected = False
         walk.parts(walk.held.get("", ()), 0)
-    nodes = _in_order(walk.nodes) if walk.told else None
+    nodes = _in_order(walk.nodes) if walk.connected else None
     found = nodes if nodes is not None else tuple(walk.nodes)
     told = tuple(name for name in outputs if name is not None)
     return Network(found, keras_version=version, backend=backend, connected=nodes is not None, outputs=told)
@@ -137,23 +137,23 @@ class _ConfigWalk:
     Attributes:
         held: the layers by their nearest holder.
         nodes: what was found.
-        told: whether all models on the way told what feeds what.
+        connected: whether all models on the way say what feeds what.
     """
 
     held: Mapping[str, Sequence[tuple[str, Config]]]
     nodes: list[Node] = field(default_factory=list)
-    told: bool = True
+    connected: bool = True
 
     def model(self, model: Config, prefix: str, inputs: Names, depth: int) -> Names:
         """Walk a model into which the outputs of the nodes `inputs` go, and return the nodes whose outputs it gives."""
         listed = [layer for c in model["config"]["layers"] if (layer := as_layer(c))]
         if depth > _DEEPEST:
-            self.told = False
+            self.connected = False
             return ()
         if "output_layers" in model["config"] and class_of(model) != "Sequential":
             return self._graph(model["config"], listed, prefix, inputs, depth)
         if class_of(model) != "Sequential":
-            self.told = False
+            self.connected = False
         for layer in listed:
             inputs = self._layer(layer, prefix, inputs, depth)
         return inputs
@@ -167,7 +167,7 @@ class _ConfigWalk:
                 outputs[name] = (outer[name],)
                 continue
             taken = [_output(outputs, n, k) for n, k in _references(_first_call(layer), 0)]
-            self.told = self.told and None not in taken
+            self.connected = self.connected and None not in taken
             outputs[name] = self._layer(layer, prefix, tuple(taken), depth)
             if isinstance(other := layer.get("name"), str):
                 outputs.setdefault(other, outputs[name])
@@ -179,6 +179,7 @@ class _ConfigWalk:
         if is_model(layer):
             start, calls = len(self.nodes), _calls(layer)
             outputs = self.model(layer, name, inputs, depth + 1)
+            # A nested model's layers are called as often as it is.
             if calls > 1:
                 self.nodes[start:] = [replace(n, calls=n.calls * calls) for n in self.nodes[start:]]
             return outputs
@@ -196,9 +197,9 @@ class _ConfigWalk:
         """Add the layers that one layer holds: none of them is connected with the others."""
         for name, layer in held if depth <= _DEEPEST else ():
             if is_model(layer):
-                told = self.told
+                told = self.connected
                 self.model(layer, name, (), depth + 1)
-                self.told = told
+                self.connected = told
                 continue
             if set(layer["config"]) - {"name"}:  # what a composite layer makes itself has no configuration
                 self.nodes.append(node_of(layer, name))
@@ -262,6 +263,8 @@ def _callable_order(layers: Sequence[Config]) -> list[Config]:
     ready = [i for i, n in enumerate(missing) if not n]
     order: dict[int, None] = {}
     while ready:
+        # The first that is free, not the last: where calls leave it open the order of the file stays, by which weights
+        # without names are matched.
         here = heapq.heappop(ready)
         order[here] = None
         for i in after.get(here, ()):
@@ -320,6 +323,7 @@ def _is_reference(data: Any) -> bool:
         isinstance(data, list)
         and len(data) >= 3
         and isinstance(data[0], str)
+        # Of a constant the third entry is its value, of any type.
         and all(isinstance(k, int) for k in (data[1:2] if data[0] == _CONSTANT else data[1:3]))
     )
 

@@ -120,6 +120,7 @@ def _axis(value: Any, node: Node) -> Any:
         return "None" if value is None else None
     ranks = {len(shape) for shape in node.input_shapes}
     if len(ranks) == 1:
+        # Keras 3 writes the axis of a built BatchNormalization as given, Keras 2 as counted from the front.
         axes = [a if a < 0 else a - rank for a in axes for rank in ranks]
     return None if any(a >= 0 for a in axes) else tuple(sorted(axes)) if len(axes) > 1 else axes[0]
 

@@ -142,3 +142,27 @@ def test_values_beside_the_model_do_not_lie_in_it(tmp_path):
     )
     with pytest.raises(FileError, match="is said to be the model itself"):
         open_source(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("op", "attribute"),
+    [
+        ("Flatten", field(1, "axis") + field(4, "a")),
+        ("Flatten", field(1, "axis") + field(8, 1) + field(8, 2)),
+        ("Reshape", field(1, "shape") + field(9, "a")),
+        ("Squeeze", field(1, "axes") + field(9, "a")),
+        ("Reshape", field(1, "operands") + field(3, 5)),
+        ("Squeeze", field(1, "operands") + field(3, 5)),
+    ],
+)
+def test_settings_of_another_kind_than_their_operator_has_are_not_believed(path, op, attribute):
+    nodes = b"".join(
+        field(1, field(1, name) + field(2, f"{name}'") + field(4, op) + field(5, attribute)) for name in "xi"
+    )
+    value = np.ones((1, 2), "f4")
+    path.write_bytes(
+        field(1, 8) + field(7, nodes + field(2, "net") + field(5, raw("x", value)) + field(11, field(1, "i")))
+    )
+    source = open_onnx(path)
+    assert np.array_equal(source.read("x"), value)
+    assert source.catalog.network is not None and [n.name for n in source.catalog.network.nodes] == ["i", "i'"]

@@ -185,7 +185,7 @@ def test_a_tensor_that_no_object_holds_is_not_lost(tmp_path):
 
 
 def test_graphs_whose_names_would_fill_the_memory(tmp_path):
-    started = time.perf_counter()
+    started = time.process_time()
     long = {"n" * 100_000: {f"v{i}": variable("x") for i in range(1500)}}
     deep = leaf = {}
     for _ in range(200):
@@ -198,14 +198,14 @@ def test_graphs_whose_names_would_fill_the_memory(tmp_path):
     tf.Checkpoint().add("a/" * 200, np.ones(2)).write(tmp_path / "flat")
     with pytest.raises(FileError, match="more than 128 parts"):
         open_source(tmp_path / "flat")
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_many_variables_in_one_list(tmp_path):
-    started = time.perf_counter()
+    started = time.process_time()
     root = {"vs": {str(i): variable("x") for i in range(4000)}}
     assert len(open_source(tf.object_checkpoint(root).write(tmp_path / "x")).catalog) == 4000
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 from transferpipe.errors import RecipeError
 from transferpipe.weights.keras.upgrade.classes import ARGUMENTS, CLASSES, GONE, MERGES
 from transferpipe.weights.keras.upgrade.model import upgrade_model
+from transferpipe.weights.keras.upgrade.operations import NoSuchOperationError, upgrade_operation
 
 BASE = ("name", "trainable", "dtype", "activity_regularizer")  # of every layer
 
@@ -195,3 +196,21 @@ def test_every_argument_is_one_of_keras_3():
     for name, known in ARGUMENTS.items():
         takes = inspect.signature(getattr(keras.layers, name)).parameters
         assert known - set(BASE) <= {*takes}, name
+
+
+def test_a_norm_over_the_whole_tensor_is_not_taken_for_one_over_the_last_axis():
+    # tf.math.l2_normalize divides by the norm over all axes unless it is given some.
+    operation = upgrade_operation("math.l2_normalize", "x", {"axis": 1})
+    assert (operation.class_name, operation.settings) == ("UnitNormalization", {"axis": 1})
+    with pytest.raises(NoSuchOperationError, match="l2_normalize over the whole tensor"):
+        upgrade_operation("math.l2_normalize", "x", {"axis": None})
+
+
+@pytest.mark.parametrize("constants", [{"a": 1.0}, {"-1": 1.0}, [1.0], {"5": 1.0}, "1", 1])
+def test_constants_of_a_graph_without_a_place_are_refused(constants):
+    node = layer("TensorFlowOpLayer", node_def={"op": "Mul"}, constants=constants)
+    first = {**layer("InputLayer", name="i", batch_input_shape=[None, 3]), "name": "i", "inbound_nodes": []}
+    second = {**node, "name": "x", "inbound_nodes": [[["i", 0, 0, {}]]]}
+    graph = {"name": "m", "layers": [first, second], "input_layers": [["i", 0, 0]], "output_layers": [["x", 0, 0]]}
+    with pytest.raises(RecipeError, match="layer 'x': with constants that have no place"):
+        upgrade_model({"class_name": "Model", "config": graph}, "old.h5", "2.3.0")

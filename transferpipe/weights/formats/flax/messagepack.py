@@ -79,6 +79,7 @@ def read_text(read: Read, item: Item, most: int) -> str:
 
 
 def _read_head(read: Read, at: int) -> Item:
+    # The type, and the longest number behind it.
     head = read(at, 9)
     if not head:
         raise ValueError(f"it ends at byte {at:,}")

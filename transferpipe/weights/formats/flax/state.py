@@ -85,6 +85,7 @@ def open_flax(path: Path) -> FileSource:
     if not found:
         raise FileError(Problem(str(path), "is MessagePack without an array of Flax in it", "keep only weights in it"))
     named = flat_names("/".join(keys) for keys, _ in found)
+    # A file of nothing but an optimizer's arrays is read as weights: somebody wants them, else there were none.
     left = [keys for keys, _ in found if not _is_beside(keys)]
     arrays: dict[str, _FlaxArray] = {}
     specs: list[WeightSpec] = []
@@ -183,6 +184,7 @@ class _Walk:
             if key in seen:
                 raise UnsafeError(Problem(str(self._path), f"has the key {key!r:.120} twice", "save the file again"))
             seen.add(key)
+            # Flax writes the mark first; behind other keys it would be somebody's own.
             if key == _CHUNKED and len(seen) == 1:
                 return (yield from self._chunks(item, keys, end))
             at = yield from self._tree(self._item(name.end, end), (*keys, key), end)

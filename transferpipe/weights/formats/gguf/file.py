@@ -172,6 +172,7 @@ def _check_tensors(header: GgufHeader, size: int) -> None:
     if twice:
         raise ValueError(f"two tensors are called {twice[0]!r:.120}")
     at, before = 0, ""
+    # By place: then each needs to be compared with the one before it alone.
     for entry in sorted(header.entries, key=lambda e: e.offset):
         nbytes = _nbytes(entry)
         if nbytes and entry.offset < at:

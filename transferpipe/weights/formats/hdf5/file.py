@@ -74,6 +74,7 @@ def _unshared(path: Path) -> BinaryIO:
         if file.id.get_intent() & h5py.h5f.ACC_RDWR:
             raise OSError("already open for writing")
     descriptor = os.open(path, os.O_RDONLY)
+    # The descriptor closes with the window, once h5py lets go of that.
     return io.BufferedReader(FileWindow(descriptor, 0, os.fstat(descriptor).st_size))
 
 

@@ -51,6 +51,7 @@ def try_in_child(path: Path, work: Callable[[], object]) -> None:
     if _KNOWN.get(path) == stamps:
         return
     ended = _run(work, min(_SECONDS + size * _SECONDS_A_BYTE, _MOST_SECONDS))
+    # A damaged archive is named as such: its checksum is surer than any guess at what HDF5 met in it.
     if os.WIFSIGNALED(ended) or os.WEXITSTATUS(ended) == _OUT_OF_MEMORY:
         _check_archive(path)
     from transferpipe.weights.formats.hdf5.dataset import AGAIN  # with h5py, which other files do not need
@@ -90,15 +91,12 @@ def _run(work: Callable[[], object], seconds: float) -> int:
     sys.stderr.flush()
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        for kind in (
-            DeprecationWarning,
-            RuntimeWarning,
-        ):  # Python's and JAX's of threads, which the child does not need
+        for kind in (DeprecationWarning, RuntimeWarning):  # Python's and JAX's of threads, which the child does without
             warnings.simplefilter("ignore", kind)
         child = os.fork()
     if not child:
         _be_child(work, seconds)
-    os.close(writer)
+    os.close(writer)  # the child's end closes with the child, however that ends, and wakes `select`
     ended, begun = None, time.monotonic()
     try:
         while not select.select([reader], [], [], 0.5)[0]:
@@ -123,6 +121,7 @@ def _be_child(work: Callable[[], object], seconds: float) -> None:
             signal.signal(number, signal.SIG_DFL)
         if "faulthandler" in sys.modules:
             sys.modules["faulthandler"].disable()
+        # Processor time, not time on the wall: on a busy machine a sound file must not be taken for an endless one.
         signal.setitimer(signal.ITIMER_PROF, seconds)
         nowhere = os.open(os.devnull, os.O_RDWR)
         os.dup2(nowhere, 1)
@@ -135,6 +134,7 @@ def _be_child(work: Callable[[], object], seconds: float) -> None:
     except BaseException:  # the parent meets it as well, and says it
         status = 0
     finally:
+        # Not `sys.exit`: handlers and buffers of the parent would run and be written a second time.
         os._exit(status)
 
 

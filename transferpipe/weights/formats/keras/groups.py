@@ -139,6 +139,7 @@ def _group(files: Sequence[StoreFile], inner: str, values: tuple[Value, ...]) ->
         name = name or (noted[0] if noted else None)
         parts = [group, file.items[inner.rpartition("/")[0]], *(v.dataset for v in values if v.home is file)]
         address = number * _FILE_SIZE + max(part.address for part in parts)
+    # Keys are numbers, and "10" comes behind "9". A layer's own keys stay in the order of the file, before them.
     ordered = sorted(values, key=lambda v: int(v.key) if v.key.isdigit() else -1)
     return StoreGroup(inner.removesuffix(_VARS).rstrip("/"), name, tuple(ordered), address)
 

@@ -151,6 +151,7 @@ def _layer_classes(
     """Return the class of each saved layer where it is known: by configuration, parent, path or name."""
     classes: dict[str, str] = {}
     paths = {g.path for g in groups}
+    # A layer's class tells those of its parts, so holders come first.
     for group in sorted(groups, key=lambda g: g.path.count("/")):
         parent, _, segment = group.path.rpartition("/")
         config = configs.get(group.path)

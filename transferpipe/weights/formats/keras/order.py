@@ -46,6 +46,7 @@ def walk_order(
             or _complete((links or {}).get(path, ()), inner, in_turn=is_list)
             or (_list_order(inner) if is_list else sorted(inner, key=_attribute_key))
         )
+        # Pushed last to first, so that the first is taken first.
         for segment in reversed(segments):
             below = f"{path}/{segment}" if path else segment
             waiting.append((below, segment in MODEL_LAYERS or below not in addresses))

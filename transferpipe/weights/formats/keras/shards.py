@@ -17,7 +17,6 @@ from transferpipe.errors import FileError, Problem
 from transferpipe.files.json_text import read_mapping
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.hdf5.file import StoredDataset
-from transferpipe.weights.formats.keras.groups import StoreFile
 from transferpipe.weights.formats.keras.h5 import open_store_file, read_store
 from transferpipe.weights.formats.shards import check_places, shard_paths
 from transferpipe.weights.keras.config import Config
@@ -52,17 +51,17 @@ def read_shards(path: Path, config: Config | None, format_name: str, version: st
     places = {place: names if isinstance(names, list) else [names] for place, names in data["weight_map"].items()}
     shards = shard_paths(path, (name for names in places.values() for name in names))
     files = {name: open_store_file(shard) for name, shard in shards.items()}
-    told: dict[str, list[str]] = {name: [] for name in shards}
+    listed: dict[str, list[str]] = {name: [] for name in shards}
     for place, names in places.items():
         for name in names:
-            told[name].append(place)
-    check_places(path, told, {name: _places(file) for name, file in files.items()})
+            listed[name].append(place)
+    held = {
+        name: {_place(inner) for inner, item in file.items.items() if isinstance(item, StoredDataset)}
+        for name, file in files.items()
+    }
+    check_places(path, listed, held)
     source = read_store(path, list(files.values()), config, format_name, version)
     return dataclasses.replace(source, parts=(path, *shards.values()))
-
-
-def _places(file: StoreFile) -> set[str]:
-    return {_place(inner) for inner, item in file.items.items() if isinstance(item, StoredDataset)}
 
 
 def _place(inner: str) -> str:

@@ -53,6 +53,7 @@ def _is_optimizer(path: str, kept: KeptObject) -> bool:
     segment = path.rpartition("/")[2]
     called = {segment, stem(segment), kept.name, stem(kept.name or "")}
     with_rate = kept.shapes[1:2] == ((),) and kept.dtypes[1].startswith(("float", "bfloat"))
+    # A whole number in front may be a counter of a layer's own; behind that of an optimizer stands its rate.
     return bool(called & _OPTIMIZERS) or segment.endswith("optimizer") or with_rate
 
 

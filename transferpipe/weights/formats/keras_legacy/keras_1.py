@@ -30,9 +30,13 @@ def modern_name(stored: str, tree: Sequence[LegacyLayer]) -> str:
         tree: the layer that the file groups the weight under, and all layers inside it.
     """
     own = re.sub(r":\d+$", "", stored)
-    owners = [layer for layer in tree if layer.name and own.startswith(f"{layer.name}_")]
-    if "/" in own.removeprefix(tree[0].name or "") or not owners:
+    # Of every later version, and the quick way out: below, each weight is compared with all layers of its group.
+    if "/" in own.removeprefix(tree[0].name or ""):
         return stored
+    owners = [layer for layer in tree if layer.name and own.startswith(f"{layer.name}_")]
+    if not owners:
+        return stored
+    # `conv_1` begins as `conv_1_2` does: the longest name is meant.
     layer = max(owners, key=lambda la: len(la.name or ""))
     own = re.sub(r"_\d+$", "", own.removeprefix(f"{layer.name}_"))
     modern = "embeddings" if (layer.layer_class, own) == ("Embedding", "W") else _WEIGHTS.get(own, own)

@@ -89,12 +89,12 @@ def name_all(weights: Sequence[LegacyWeight], config: Config | None) -> tuple[li
     layers = [layer for tree in trees.values() for layer in tree]
     readable = readable_names(SavedLayer(la.saved, la.name, tuple(shapes.get(la.saved, ()))) for la in layers)
     places = {layer.saved: i for i, layer in enumerate(layers)}
-    stated = _told_classes(weights)
+    stated = _stated_classes(weights)
     named = [_named(w, owners[k], readable, places, stated) for k, w in enumerate(weights)]
     return named, {readable[layer.saved]: layer.serialised for layer in layers}
 
 
-def _told_classes(weights: Sequence[LegacyWeight]) -> dict[Place, str]:
+def _stated_classes(weights: Sequence[LegacyWeight]) -> dict[Place, str]:
     """Return the classes of the layers of Keras 2 that the names of their weights tell.
 
     A kernel called ``depthwise_kernel`` is that of a separable convolution if there is a pointwise one, and of a
@@ -120,7 +120,7 @@ def _named(
 ) -> NamedWeight:
     layer, inside = owner.layer, owner.inside
     layer_class = (layer.layer_class if not inside else None) or stated.get((weight.group, weight.scope))
-    own = _own_name(weight, layer_class)
+    own = _KERAS_2.get((layer_class or "", weight.own_name), weight.own_name)
     inside = _without_made_up((weight.group, *inside), own)[1:]
     return NamedWeight("/".join((readable[layer.saved], *inside, own)), layer_class, places[layer.saved])
 
@@ -128,12 +128,9 @@ def _named(
 def _without_made_up(scope: Scope, own: str) -> Scope:
     """Replace the names that recurrent layers make up for their parts, where the file does not describe those."""
     parts = [scope[0], *(f"{m[1]}_layer" if (m := _DIRECTION.fullmatch(p)) else p for p in scope[1:])]
+    # Outside of a stack each layer has one cell, whose made-up name and counter tell nothing.
     if len(parts) > 1 and is_cell(parts[-1]) and stem(parts[-2]) != _STACK:
         parts[-1] = "cell"
     elif parts[-1] != scope[-1] and own in RECURRENT:
         parts.append("cell")
     return tuple(parts)
-
-
-def _own_name(weight: LegacyWeight, layer_class: str | None) -> str:
-    return _KERAS_2.get((layer_class or "", weight.own_name), weight.own_name)

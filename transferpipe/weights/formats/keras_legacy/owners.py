@@ -41,6 +41,7 @@ def find_owners(tree: Sequence[LegacyLayer], group: str, weights: Sequence[tuple
     index, by_saved = _index(tree), {layer.saved: layer for layer in tree}
     found: dict[int, Owner] = {}
     taken: set[tuple[str, Scope, str]] = set()
+    # Reading by reading over all weights, not weight by weight: what one reading takes is not free for a looser one.
     for reading in _readings(own_scope):
         for _ in range(2):  # the second time decides those that fitted several layers the first time
             for k, (scope, own_name) in enumerate(weights):

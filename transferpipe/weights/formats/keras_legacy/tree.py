@@ -126,6 +126,7 @@ def _directions(config: Config) -> Iterator[tuple[str, Config]]:
     forward, backward = as_layer(config.get("layer")), as_layer(config.get("backward_layer"))
     if forward:
         name = (layer_name(forward) or "").removeprefix("forward_")
+        # The backward one first: Keras 3 saves attributes by name.
         yield "backward_layer", backward or _renamed(forward, f"backward_{name}")
         yield "forward_layer", _renamed(forward, f"forward_{name}")
 

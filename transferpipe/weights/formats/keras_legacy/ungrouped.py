@@ -26,15 +26,12 @@ def name_ungrouped(stored: Sequence[UngroupedWeight], config: Config | None) -> 
     """
     alone = [(k, w.name, None) for k, w in enumerate(stored) if "/" not in w.name]
     inside = [k for k, w in enumerate(stored) if "/" in w.name]
-    groups = dict(zip(inside, outermost_layers([_scope(stored[k]) for k in inside], config), strict=True))
+    scopes = [tuple(stored[k].name.split("/")[:-1]) for k in inside]
+    groups = dict(zip(inside, outermost_layers(scopes, config), strict=True))
     inside.sort(key=lambda k: groups[k][0])
     named = name_weights([LegacyWeight(groups[k][1], stored[k].name, stored[k].shape) for k in inside], config)
     found = sorted(zip(inside, named, strict=True), key=lambda item: item[1].place)
     return [*alone, *((k, weight.name, weight.layer_class) for k, weight in found)]
-
-
-def _scope(stored: UngroupedWeight) -> Scope:
-    return tuple(stored.name.split("/")[:-1])
 
 
 def outermost_layers(scopes: Sequence[Scope], config: Config | None) -> list[tuple[int, str]]:

@@ -39,6 +39,7 @@ def is_leaves(path: Path, head: bytes) -> bool:
         except (FileError, UnsafeError):
             return False
         end = first.begin + first.nbytes
+        # Where the first array ends the next must begin: a `.npy` file with something else behind it is damaged.
         return not first.is_pickle and end < path.stat().st_size and _read_at(path, end, len(_MAGIC)) == _MAGIC
     return head[:1] in (b"{", b"[") and _end_of_line(path) > 0
 

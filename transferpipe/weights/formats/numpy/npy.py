@@ -121,4 +121,5 @@ def read_values(header: NpyHeader, stretch: Stretch, spec: WeightSpec) -> NDArra
     if header.dtype.kind == "b":
         typed = values != 0  # a byte that is neither 0 nor 1 would make a bool that equals neither
     shaped = typed.reshape(header.shape, order="F" if header.is_fortran else "C")
+    # `ascontiguousarray` gives a scalar one axis; the second `reshape` takes it away again.
     return np.ascontiguousarray(shaped).reshape(header.shape).astype(header.dtype.newbyteorder("="), copy=False)

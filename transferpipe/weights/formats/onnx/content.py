@@ -229,6 +229,7 @@ class OnnxContent:
     def _add(self, tensor: OnnxTensor, scope: _Scope, place: int) -> str:
         """Add a tensor and return its name in all of the file; of a function called again it is there already."""
         name = scope.define(tensor.name, is_stored=True)
+        # A function that is called twice gives its tensors twice, from one place in the file.
         if self._places.setdefault(name, place) != place or (name in self.tensors and not scope.call):
             raise UnsafeError(Problem(f"{self.path}: {tensor.name}", "is in the file twice", "save the model again"))
         self.tensors[name] = replace(tensor, name=name)
@@ -255,6 +256,7 @@ class OnnxContent:
     def _read_small(self) -> None:
         """Read the values of the tensors that can be shapes, axes, or factors."""
         for tensor in self.tensors.values():
+            # Another file may be large, slow or gone; shapes and axes lie in the model itself.
             lies_here = tensor.raw is None or tensor.raw.path == self.path
             is_small = math.prod(tensor.shape) <= _MOST_SMALL and len(tensor.shape) < 2
             if tensor.dtype in _SMALL and is_small and lies_here:

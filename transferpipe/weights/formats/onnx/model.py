@@ -135,6 +135,7 @@ def _source(content: OnnxContent) -> FileSource:
     names = name_weights(held, uses, content.homes, ordinals)
     specs = [WeightSpec(names[n], w.shape, w.dtype, None, n, w.axes) for n, w in held.items()]
     mine = [s for s in specs if is_weight(s.name) and s.where not in parts]
+    places = {s.where for s in mine}
     called = {s.where: s.name for s in mine if s.where != s.name}
     taken = {s.name for s in mine}
     operands = operands_of(content.nodes)
@@ -164,7 +165,7 @@ def _source(content: OnnxContent) -> FileSource:
         catalog=catalog,
         read_entry=read_entry,
         locate_entry=locate_entry,
-        others=tuple(s for s in specs if s not in mine),
+        others=tuple(s for s in specs if s.where not in places),
         parts=(
             content.path,
             *dict.fromkeys(t.raw.path for t in tensors.values() if t.raw and t.raw.path != content.path),

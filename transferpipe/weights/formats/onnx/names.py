@@ -59,6 +59,7 @@ def name_weights(
         # A name that nodes wanted to replace by one that another has, or that is a path, is better than a number.
         left = [n for n in names if find_layer in (_module, _whole_name) or not (n in asked or "/" in n)]
         wanted = {name: found for name in left if (found := _from_nodes(name, uses.get(name, ()), biases, find_layer))}
+        # What stays counts too: a name from a node must not be one that the file gives to something else.
         taken = Counter([*wanted.values(), *(plain[n] for n in names if n not in wanted)])
         plain |= {name: new for name, new in wanted.items() if taken[new] == 1 and plain[name] != new}
         uses = {name: found for name, found in uses.items() if plain.get(name) != wanted.get(name)}

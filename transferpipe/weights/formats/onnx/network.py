@@ -24,6 +24,8 @@ _NO_DATA = frozenset(["Constant", "Shape", "Size", "ConstantOfShape", "Range", "
 _LEADING = ("weight", "W")
 # x * f(x), which torch's exporter writes as two nodes.
 _MOST_BEHIND = 8
+# What is noted here beside an operator's attributes; a file may give its nodes attributes of these names too.
+_NOTED = frozenset(["rank", "kernel", "follows", "followed_by", "is_product", "operands", "behind", "peepholes"])
 _TIMES_ITSELF = {"Sigmoid": "Swish", "HardSigmoid": "HardSwish"}
 
 
@@ -118,6 +120,8 @@ class _NodeWalk:
             self.made[node.output] = taken[0]
             return
         name, spec = self.named.get(id(node), (node.name or node.output, None))
+        # The other inputs of a layer with weights are initial states, lengths, or what its weights were computed
+        # from: it is not applied to them.
         if node.op in RECURRENT or (spec is not None and node.op != "Gather"):
             taken = taken[:1]
         name = self._called_again(name) if spec is not None and name in self.nodes else self._new(node, name, taken)
@@ -147,7 +151,7 @@ class _NodeWalk:
         return bool(is_bias and not self.followers.get(taken[0]) and any(n in self.constants for n in node.inputs))
 
     def _node(self, node: GraphNode, name: str, taken: Sequence[str], spec: WeightSpec | None) -> Node:
-        settings: dict[str, Any] = dict(node.attributes)
+        settings: dict[str, Any] = {k: v for k, v in node.attributes.items() if k not in _NOTED}
         before = self.nodes[taken[0]]
         settings["rank"] = before.settings.get("rank")
         settings |= {"kernel": spec.shape, "follows": before.layer_class} if spec else {}
@@ -214,7 +218,7 @@ def _rank(node: GraphNode, settings: Mapping[str, Any], spec: WeightSpec | None)
         target = operands[0] if operands and operands[0] is not None else settings.get("shape")
         return len(target) if isinstance(target, tuple) else None
     if node.op in RECURRENT:
-        return 4
+        return 4  # steps, directions, samples, units: Y of https://onnx.ai/onnx/operators/onnx__LSTM.html
     if node.op in ("Squeeze", "Unsqueeze") and before is not None:
         axes = operands[0] if operands and operands[0] is not None else settings.get("axes")
         sign = 1 if node.op == "Unsqueeze" else -1

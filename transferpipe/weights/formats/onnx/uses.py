@@ -160,6 +160,7 @@ def _further(
     if node.op == "DequantizeLinear":
         return _dequantized(node, shape, steps)
     if node.op == "Transpose":
+        # Without `perm` the axes are reversed: https://onnx.ai/onnx/operators/onnx__Transpose.html.
         order = node.attributes.get("perm", tuple(range(len(shape)))[::-1])
         if not isinstance(order, tuple) or sorted(order) != list(range(len(shape))):
             return None
@@ -186,11 +187,14 @@ def _reshaped(node: GraphNode, shape: Shape, numbers: Mapping[str, tuple[int | f
     given = node.attributes.get("shape", given) if node.op == "Reshape" else given
     if node.op == "Flatten":
         axis = node.attributes.get("axis", 1)
-        return (math.prod(shape[:axis]), math.prod(shape[axis:]))
+        return (math.prod(shape[:axis]), math.prod(shape[axis:])) if isinstance(axis, int) else None
     if node.op not in ("Reshape", "Squeeze", "Unsqueeze") or not isinstance(given, tuple):
+        return None
+    if not all(isinstance(n, int) for n in given):  # floats or texts, which the operator does not take
         return None
     sizes = [int(n) for n in given]
     if node.op == "Reshape":
+        # 0 is the axis as it is, -1 what remains: https://onnx.ai/onnx/operators/onnx__Reshape.html (allowzero=0).
         whole = [shape[i] if n == 0 and i < len(shape) else n for i, n in enumerate(sizes)]
         known = math.prod(n for n in whole if n != -1)
         whole = [math.prod(shape) // known if n == -1 and known else n for n in whole]
@@ -272,6 +276,7 @@ def apply_steps(value: NDArray[Any], steps: Iterable[TensorStep], read: Callable
             scale_name, zero_name, axis = step.data
             scale = read(scale_name)
             zero = read(zero_name) if zero_name else np.zeros((), value.dtype)
+            # x - zero point leaves the range of 8 bits, so it is taken in wider numbers and is exact.
             wide = value.astype(np.int64) if value.dtype.kind in "iu" else value.astype(np.float32)
             zero = zero.astype(wide.dtype)
             value = ((wide - _along(zero, value, axis)).astype(scale.dtype) * _along(scale, value, axis)).astype(

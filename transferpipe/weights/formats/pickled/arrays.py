@@ -118,6 +118,7 @@ class PickledBuffers:
         strides = _strides(shape, is_fortran)
         if dtype.refused:
             return TensorView(Storage(key, DType("uint8"), size, size), numbers, 0, (), (), dtype.refused)
+        # The size of what is there decides; a shape alone may claim any.
         if math.prod(shape) * numbers.itemsize != size:
             raise PickleError(f"has {size:,} bytes for an array of shape {shape} of {dtype.name}")
         if dtype.is_big and numbers.itemsize > 1:

@@ -116,6 +116,7 @@ def _tensors(path: Path, header: Mapping[str, Any]) -> list[HeaderEntry]:
 def _tensor(key: str, entry: Any) -> HeaderEntry:
     if not isinstance(entry, dict):
         raise TypeError("is not described by a mapping")
+    # JSON may write half of a surrogate pair, which is text to Python and to nothing that writes it.
     key.encode("utf-8")
     named = entry["dtype"] if isinstance(entry["dtype"], str) else ""
     dtype = named if named in _NARROW else _DTYPES.get(named)

@@ -160,6 +160,7 @@ def slice_key(name: str, extents: Extents) -> bytes:
 
 def _unsigned(value: int) -> bytes:
     digits = value.to_bytes((value.bit_length() + 7) // 8, "big")
+    # Its length first, so that longer numbers sort behind shorter ones (`OrderedCode::WriteNumIncreasing`).
     return bytes([len(digits)]) + digits
 
 
@@ -168,6 +169,7 @@ def _signed(value: int) -> bytes:
     if value < 0:
         return bytes(byte ^ 0xFF for byte in _signed(~value))
     length = value.bit_length() // 7 + 1
+    # `OrderedCode::WriteSignedNumIncreasing` of tensorflow/core/lib/strings/ordered_code.cc: 7 bits of number a byte.
     marks = ((1 << length) - 1) << (8 * length - length)
     return (marks ^ value).to_bytes(length, "big") if length < 9 else _long(value, length)
 

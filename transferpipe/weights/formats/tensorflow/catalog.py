@@ -210,10 +210,10 @@ def _copies(kept: list[_KeptTensor], placed: tuple[Placed, ...], entries: Mappin
     listing = {p.node for p in placed if p.name == "_all_variables"}
     facts = {k.stored.key: (k.stored.name, *_facts(entries[k.stored.key])) for k in kept if k.step.cost <= LISTED}
     again = [k.stored.key for k in kept if k.step.parent in listing and k.stored.key in facts]
-    first = Counter(facts[key] for key in facts if key not in set(again))
+    first = Counter(facts[key] for key in facts.keys() - set(again))
     copies = set()
     for key in again:
-        if entries[key].checksum is not None and first[facts[key]]:
+        if first[facts[key]]:
             first[facts[key]] -= 1
             copies.add(key)
     return copies

@@ -74,6 +74,7 @@ def source_of(
     def prove(spec: WeightSpec) -> None:
         for part, stamp in stamps.items():
             check_unchanged(part, stamp)
+        # Before the first use of each tensor: to open a checkpoint must not take as long as reading it.
         if spec.where not in proved:
             check_sum(bundle, bundle.entries[spec.where])
             proved.add(spec.where)

@@ -116,7 +116,8 @@ def open_constants(path: Path, file: Path, format: str, find: Callable[[Read, in
     aside = len(readable) - len(kept)
     details = {"beside the weights": f"{counted(aside, 'constant')} (shapes, axes, factors)"} if aside else {}
     details |= {"not read": listed([u.name for u in unread], _MOST_LISTED)} if unread else {}
-    called = {file: name for file, name in names.items() if file != name and file not in names.values()}
+    taken_names = set(names.values())
+    called = {file: name for file, name in names.items() if file != name and file not in taken_names}
 
     def locate_entry(spec: WeightSpec) -> Segment | None:
         place = kept[spec.where].raw
@@ -301,5 +302,6 @@ def _repeated(numbers: NDArray[Any], constant: _Constant) -> NDArray[Any]:
         raise ValueError(f"holds {numbers.size:,} numbers, but shape {constant.shape} needs {count:,}")
     value = np.empty(count, numpy_dtype(constant.dtype))
     value[: numbers.size] = numbers
+    # `Tensor::FromProto` repeats the last value: tensorflow/core/framework/tensor.cc.
     value[numbers.size :] = numbers[-1] if numbers.size else 0
     return value.reshape(constant.shape)

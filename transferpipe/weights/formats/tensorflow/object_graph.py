@@ -166,6 +166,7 @@ def place(nodes: Sequence[ObjectNode], cost: Callable[[int, str, int], int], mos
     waiting[0].append(Placed(0, -1, "", 0))
     held: dict[int, list[Placed]] = {}
     depth: dict[int, int] = {-1: -1}
+    # A breadth-first search for each cost, the cheap ones first: a way may only become dearer.
     for level in range(most + 1):
         while waiting[level]:
             here = waiting[level].popleft()

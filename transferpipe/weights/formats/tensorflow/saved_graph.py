@@ -146,6 +146,7 @@ def _same(nodes: Sequence[ObjectNode], saved: Sequence[SavedNode]) -> dict[int, 
     while waiting:
         node = waiting.pop()
         held = dict(saved[same[node]].children)
+        # The two graphs number objects differently; only names lead from one to the other.
         for name, child in nodes[node].children:
             if name in held and child not in same:
                 same[child] = held[name]

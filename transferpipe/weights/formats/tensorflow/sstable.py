@@ -49,6 +49,7 @@ def table_entries(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """
     if len(data) < FOOTER or not data.endswith(MAGIC):
         raise ValueError("the footer of the table is missing")
+    # Keys share their beginnings, so that a small table could stand for very long ones.
     footer, room = memoryview(data)[-FOOTER:-8], _MOST_KEY + 64 * len(data)
     _, _, at = _handle(footer, 0)
     begin, size, _ = _handle(footer, at)

@@ -145,6 +145,7 @@ def _entry(weight: Mapping[str, Any], files: JoinedFiles, offset: int) -> Manife
     if not isinstance(weight, dict) or not isinstance(weight["name"], str) or not weight["name"]:
         raise TypeError("is not described by a mapping with a name")
     name, shape, dtype, packed = weight["name"], weight["shape"], weight["dtype"], weight.get("quantization")
+    # JSON may write half of a surrogate pair, which is text to Python and to nothing that writes it.
     name.encode("utf-8")
     if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < 1 << 63 for n in shape):
         raise TypeError(f"has the shape {str(shape)[:80]}, which is not a list of sizes")
@@ -165,6 +166,7 @@ def _packing(packed: Any, dtype: str) -> Packing:
     scale, lowest = (packed[key] for key in ("scale", "min"))
     if not all(type(n) in (int, float) and math.isfinite(n) for n in (scale, lowest)):
         raise ValueError(f"is packed with scale {scale} and min {lowest}, which are no numbers")
+    # Both ends of the line: what lies between them then fits as well.
     reached = max(abs(lowest), abs(float(np.iinfo(stored).max) * scale + lowest))
     if reached > (_MOST_INT32 if dtype == "int32" else float(np.finfo(dtype).max)):
         raise ValueError(f"is packed with scale {scale} and min {lowest}, which lead out of {dtype}")

@@ -180,6 +180,7 @@ def _read_model(read: Read, path: Path, stamp: Stamp) -> _TfliteContent:
         raise ValueError("it does not have the identifier TFL3")
     root = read_root(read)
     buffers = root.tables(_BUFFERS)
+    # The old field has one byte, and stays at 127 for operators beyond: schema_utils.cc (GetBuiltinCode).
     codes = [max(c.number(_OLD_CODE, 1), c.number(_NEW_CODE, 4)) for c in root.tables(_CODES)]
     found = _TfliteContent({}, [], [])
     seen = Counter[str]()
@@ -225,6 +226,7 @@ def _add_tensor(
 def _data(buffer: Table, size: int) -> tuple[int, int]:
     """Return where the values of a buffer lie; of a model beyond two gigabytes that is behind the tables."""
     offset, count = (buffer.number(n, 8, signed=False) for n in (_OFFSET, _SIZE))
+    # The converter writes 1 first and the place afterwards: 1 that stayed means that the values lie in the table.
     if offset > 1:
         if offset + count > size:
             raise ValueError(f"a buffer lies at bytes {offset:,} to {offset + count:,} of {size:,}")

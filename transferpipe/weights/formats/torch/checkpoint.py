@@ -246,6 +246,7 @@ def _value(tensor: TensorView, storages: Storages) -> NDArray[Any]:
     if tensor.contiguous:
         return flat.reshape(tensor.shape)
     strides = [step * dtype.itemsize for step in tensor.strides]
+    # The strides were compared with the span of the storage before (`TensorView.problem`), so no byte beyond is read.
     return np.array(np.ndarray(tensor.shape, dtype, flat, strides=strides), order="C")
 
 

@@ -48,6 +48,7 @@ def _is_foreign(name: str) -> bool:
     top, *rest = name.split(".")
     if not rest or top in _OF_PYTHON or not all(part.isidentifier() for part in (top, *rest)):
         return False
+    # Dunder names lead from any class to the interpreter; TorchScript mangles the names of its own with three.
     if any(part.startswith("__") for part in rest if not part.startswith("___torch_mangle_")):
         return False
     functions = name.startswith(("torch.nn.functional.", "torch._C._nn."))

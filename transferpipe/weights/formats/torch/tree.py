@@ -88,6 +88,7 @@ class Tree:
             PickleError: containers hold each other, or one is reached in very many ways.
         """
         waiting: list[tuple[Keys, Any]] = [((), top)]
+        # A container that is held often is walked as often; honest checkpoints share few, and none in a ring.
         most = 1000 + 4 * self._size
         while waiting:
             keys, value = waiting.pop()

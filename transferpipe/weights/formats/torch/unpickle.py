@@ -279,6 +279,7 @@ def _call(m: Machine, function: Any, arguments: Any, makes_object: bool = False)
     if isinstance(function, Foreign):
         known = makes_object or function.is_class
         m.stack.append(make_thing(function, arguments) if known else m.refuse(function.name))
+        # Copying the pairs takes their number of steps, or a memo could double them again and again.
         m.steps -= len(m.stack[-1].pairs) if known else 0
     elif isinstance(function, Opaque):
         m.stack.append(function)

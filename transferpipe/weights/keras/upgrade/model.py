@@ -186,6 +186,8 @@ class _Graph:
             for item in model["config"]["layers"]
             if (held := as_layer(item))
         }
+        # Listed once: every model inside asks for them, and a graph may hold thousands of both.
+        self._used = set(self._references())
         self._shift = {name: self._first_call(name, layer) for name, layer in self._layers.items()}
 
     def upgraded(self) -> Config:
@@ -206,10 +208,7 @@ class _Graph:
         calls = layer.get("inbound_nodes")
         if not is_model(layer) or not isinstance(calls, list):
             return 0
-        used = {call for reference, call in self._references() if reference == name}
-        if 0 in used:
-            return 0
-        return 1
+        return 0 if (name, 0) in self._used else 1
 
     def _references(self) -> Iterator[tuple[str, int]]:
         config = self._model["config"]
@@ -232,6 +231,8 @@ class _Graph:
             name, call, output = ends[:3]
             inside = self._layers.get(name)
             counts = inside is not None and is_model(inside) and class_of(inside) != "Sequential"
+            # Keras 3 takes one off the number of a nested Functional model, which begins with a call of its own
+            # (`get_tensor` of keras/src/models/functional.py). In ``inbound_nodes`` it does not.
             return [self._name(name), call - self._shift.get(name, 0) + counts, output]
         if isinstance(ends, list):
             found = [self._ends(end) for end in ends]
@@ -258,12 +259,14 @@ class _Graph:
         if isinstance(first, list) and len(first) == 1:
             first = first[0]
         if isinstance(first, list) and class_of(layer) in _RECURRENT:
+            # `RNN.__call__` of Keras 2 put states that are outputs of layers behind the input, in one list.
             first, given = first[0], {**given, "initial_state": first[1:]}
             if layer["config"].get("num_constants"):
                 self._found.refuse(name, "is called with constants, which Keras 3's recurrent layers do not take")
         for key in sorted(set(given) - _CALLED_WITH):
             self._found.refuse(name, f"is called with {key}, which is not an argument of a layer of Keras")
         if class_of(layer) == "Attention" and layer["config"].get("causal"):
+            # Once a setting of the layer, today an argument of its call.
             given["use_causal_mask"] = True
         return {"args": [first], "kwargs": given}
 
@@ -314,6 +317,7 @@ class _Graph:
 
     def _tensor(self, name: str, call: int, output: int) -> Config:
         history = [self._name(name), call - self._shift.get(name, 0), output]
+        # Keras looks up the history alone (`convert_revived_tensor`); shape and dtype must be there, whatever they are.
         config = {"shape": [None], "dtype": "float32", "keras_history": history}
         return {"class_name": "__keras_tensor__", "config": config}
 

@@ -42,6 +42,20 @@ _UNARY = {
 }
 _FLAGS = ("transpose", "adjoint", "keepdims", "conjugate", "a_is_sparse", "b_is_sparse", "antialias", "preserve")
 _REDUCED = {f"math.reduce_{n}": n.capitalize() for n in ("mean", "sum", "max", "min", "prod")}
+# Operations with settings: where Keras 3 has them, and for each setting TensorFlow's name of it and its default there.
+_WITH_SETTINGS: dict[str, tuple[str, str, dict[str, tuple[str, Any]]]] = {
+    "nn.softmax": (_NN, "Softmax", {"axis": ("axis", -1)}),
+    "nn.leaky_relu": (_NN, "LeakyRelu", {"negative_slope": ("alpha", 0.2)}),
+    "nn.gelu": (_NN, "Gelu", {"approximate": ("approximate", False)}),
+    "reshape": (_NUMPY, "Reshape", {"newshape": ("shape", None)}),
+    "concat": (_NUMPY, "Concatenate", {"axis": ("axis", None)}),
+    "stack": (_NUMPY, "Stack", {"axis": ("axis", 0)}),
+    "expand_dims": (_NUMPY, "ExpandDims", {"axis": ("axis", None)}),
+    "squeeze": (_NUMPY, "Squeeze", {"axis": ("axis", None)}),
+    "transpose": (_NUMPY, "Transpose", {"axes": ("perm", None)}),
+    "cast": (_CORE, "Cast", {"dtype": ("dtype", None)}),
+    "clip_by_value": (_NUMPY, "Clip", {"x_min": ("clip_value_min", None), "x_max": ("clip_value_max", None)}),
+}
 _OF_GRAPHS = {  # what TensorFlow 2.0 to 2.3 noted: the operation's name in a graph
     **{op: f"math.{op.lower()}" for op in ("Abs", "Exp", "Log", "Sqrt", "Square", "Sigmoid", "Tanh", "Rsqrt")},
     **{op: f"math.{op.lower()}" for op in ("Sin", "Cos", "Floor", "Softplus", "Softsign", "Maximum", "Minimum", "Pow")},
@@ -107,12 +121,20 @@ def _node_of_graph(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def inputs_of_graph(layer: Mapping[str, Any], tensors: list[Any]) -> list[Any]:
-    """Return what an operation of a graph is called on: its tensors, and between them its constants by their places."""
+    """Return what an operation of a graph is called on: its tensors, and between them its constants by their places.
+
+    Raises:
+        NoSuchOperationError: a constant has no place among them.
+    """
     config = layer.get("config")
-    constants = config.get("constants") if isinstance(config, Mapping) else None
+    constants = (config.get("constants") if isinstance(config, Mapping) else None) or {}
+    places = {str(k): k for k in range(len(tensors) + len(constants))} if isinstance(constants, Mapping) else {}
+    if not places or not constants.keys() <= places.keys():
+        raise NoSuchOperationError(f"{function_of(layer)} with constants that have no place among its inputs")
     found = list(tensors)
-    for place, value in sorted((constants or {}).items(), key=lambda item: int(item[0])):
-        found.insert(int(place), value)
+    # From the first place on, so that each constant counts those that stand before it.
+    for place in sorted(places[key] for key in constants):
+        found.insert(place, constants[str(place)])
     return found
 
 
@@ -129,6 +151,7 @@ def upgrade_operation(function: str, first: Any, rest: Mapping[str, Any]) -> Ope
     """
     function = function.removeprefix("compat.v1.")
     given = {k: v for k, v in rest.items() if v is not None and k != "name"}
+    # TensorFlow notes these switches in all calls; switched off they change nothing, and Keras 3 has no such argument.
     given = {k: v for k, v in given.items() if not (k.startswith(_FLAGS) and v is False)}
     if function in _BINARY:
         second = given.pop("y", given.pop("b", None))
@@ -138,6 +161,10 @@ def upgrade_operation(function: str, first: Any, rest: Mapping[str, Any]) -> Ope
     elif function in _REDUCED:
         settings = {"axis": given.pop("axis", None), "keepdims": given.pop("keepdims", False)}
         operation = Operation(_NUMPY, _REDUCED[function], [first], settings)
+    elif function in _WITH_SETTINGS:
+        module, class_name, wanted = _WITH_SETTINGS[function]
+        settings = {key: given.pop(argument, default) for key, (argument, default) in wanted.items()}
+        operation = Operation(module, class_name, [first], settings)
     elif function in _OTHERS:
         operation = _OTHERS[function](first, given)
     else:
@@ -155,62 +182,22 @@ def _holds_tensor(value: Any) -> bool:
     return isinstance(value, list) and any(map(_holds_tensor, value))
 
 
-def _softmax(x: Any, given: Config) -> Operation:
-    return Operation(_NN, "Softmax", [x], {"axis": given.pop("axis", -1)})
-
-
-def _leaky_relu(x: Any, given: Config) -> Operation:
-    return Operation(_NN, "LeakyRelu", [x], {"negative_slope": given.pop("alpha", 0.2)})
-
-
-def _gelu(x: Any, given: Config) -> Operation:
-    return Operation(_NN, "Gelu", [x], {"approximate": given.pop("approximate", False)})
-
-
-def _reshape(x: Any, given: Config) -> Operation:
-    return Operation(_NUMPY, "Reshape", [x], {"newshape": given.pop("shape", None)})
-
-
-def _concat(values: Any, given: Config) -> Operation:
-    return Operation(_NUMPY, "Concatenate", [values], {"axis": given.pop("axis", None)})
-
-
-def _stack(values: Any, given: Config) -> Operation:
-    return Operation(_NUMPY, "Stack", [values], {"axis": given.pop("axis", 0)})
-
-
-def _expand(x: Any, given: Config) -> Operation:
-    return Operation(_NUMPY, "ExpandDims", [x], {"axis": given.pop("axis", None)})
-
-
-def _squeeze(x: Any, given: Config) -> Operation:
-    return Operation(_NUMPY, "Squeeze", [x], {"axis": given.pop("axis", None)})
-
-
-def _transpose(x: Any, given: Config) -> Operation:
-    return Operation(_NUMPY, "Transpose", [x], {"axes": given.pop("perm", None)})
-
-
-def _cast(x: Any, given: Config) -> Operation:
-    return Operation(_CORE, "Cast", [x], {"dtype": given.pop("dtype", None)})
-
-
-def _clip(x: Any, given: Config) -> Operation:
-    limits = {"x_min": given.pop("clip_value_min", None), "x_max": given.pop("clip_value_max", None)}
-    return Operation(_NUMPY, "Clip", [x], limits)
-
-
 def _resize(x: Any, given: Config) -> Operation:
     size = given.pop("size", None)
     method = given.pop("method", "bilinear")
     if not isinstance(size, list) or len(size) != 2 or method not in ("bilinear", "nearest", "bicubic"):
         raise NoSuchOperationError(f"tf.image.resize to {size} by {method}")
+    # tf.image knows no other arrangement of the axes.
     settings = {"height": size[0], "width": size[1], "interpolation": method, "data_format": "channels_last"}
     return Operation("keras.layers", "Resizing", [x], settings)
 
 
 def _normalize(x: Any, given: Config) -> Operation:
-    return Operation("keras.layers", "UnitNormalization", [x], {"axis": given.pop("axis", -1)})
+    # UnitNormalization always has an axis; TensorFlow without one divides by the norm of all samples together. (They
+    # differ on vectors shorter than 1e-6 alone: 1e-12 bounds the sum of squares there, and the norm in Keras.)
+    if "axis" not in given:
+        raise NoSuchOperationError("tf.math.l2_normalize over the whole tensor")
+    return Operation("keras.layers", "UnitNormalization", [x], {"axis": given.pop("axis")})
 
 
 def _item(x: Any, given: Config) -> Operation:
@@ -228,19 +215,8 @@ def _slice(part: Any) -> Any:
 
 
 _OTHERS = {
-    "nn.softmax": _softmax,
     "image.resize": _resize,
     "math.l2_normalize": _normalize,
-    "nn.leaky_relu": _leaky_relu,
-    "nn.gelu": _gelu,
-    "reshape": _reshape,
-    "concat": _concat,
-    "stack": _stack,
-    "expand_dims": _expand,
-    "squeeze": _squeeze,
-    "transpose": _transpose,
-    "cast": _cast,
-    "clip_by_value": _clip,
     "__operators__.getitem": _item,
 }
 

@@ -110,6 +110,7 @@ def upgrade_object(kind: str, value: Any) -> Config | None:
         return None
     taken = {_IN_KERAS_1.get(k, k): plain_number(v) for k, v in arguments.items()}
     config = {k: v for k, v in taken.items() if k in found[1].split() and isinstance(v, int | float | str | None)}
+    # As `VarianceScaling` of tf_keras and of Keras 3 reads it.
     if config.get("distribution") == "normal":
         config["distribution"] = "truncated_normal"
     return serialised(found[0], config, f"keras.{module}")
