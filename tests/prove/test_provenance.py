@@ -75,7 +75,7 @@ def test_looking_runs_no_filter_of_the_repository(repository, kind, included):
 
 
 def test_filters_of_the_user_are_asked(repository, monkeypatch, tmp_path):
-    folder, git = repository
+    folder, _ = repository
     (tmp_path / "global").write_text('[filter "x"]\n\tclean = sed s/two/one/\n')
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "global"))
     (folder / ".gitattributes").write_text("* filter=x\n")

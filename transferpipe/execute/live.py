@@ -61,6 +61,7 @@ def transfer_live(
     before = {e.at: values.before_edits(e.at).copy() for e in plan.edits}
     untouched = {w.name: target.read(w.name) for w in target.structure.catalog if w.name not in new}
     with given_states(target, states) as given, ExitStack() as undo:
+        # First of all: what is undone last is the values, with which everything after them was made.
         undo.callback(target.assign(new))
         problems, now = Problems(), walk(target.model, target.label)  # anew: it holds what layers compute on saving
         for name, value in {**new, **untouched}.items():

@@ -234,6 +234,7 @@ def open_file(origin: Origin, where: str) -> FileSource:
     known = _FILES.get(key)
     if known and known[1] == stamps_of(known[0].files):
         return known[0]
+    # Before opening: a file that changes in between is then not kept under what it was.
     before = stamps_of([path])
     source = _open_selected(found, where, origin)
     if stamps_of([path]) == before:  # otherwise it changed while it was opened, and reading will say so

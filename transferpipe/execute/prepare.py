@@ -75,6 +75,7 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
     sources = {alias: source.catalog for alias, source in opened.sources.items()}
     plan = make_plan(recipe, sources, opened.target.structure, opened.labels, opened.layouts)
     crossed = warn_of_places(plan.assignments, unnamed, opened.target.structure.catalog) if unnamed else ()
+    # Digests before the checksum is compared: they are part of what decides what is written.
     plan = pin_files(plan, lambda name: opened.target.structure.catalog[name].shape)
     plan = judge_freezing(plan, opened.target)
     plan = replace(plan, optimizer=plan_optimizer(recipe, plan, opened.target, opened.sources, saves))

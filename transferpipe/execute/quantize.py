@@ -82,6 +82,7 @@ def _copy(target: ModelTarget) -> ModelTarget:
 
     try:
         config = keras.saving.serialize_keras_object(target.model)
+        # The copy is thrown away: its optimizer would be built, and a loss of the user's own looked for, for nothing.
         config.pop("compile_config", None)
         copied = ModelTarget(keras.saving.deserialize_keras_object(config), target.label)
         same = list(copied.structure.catalog) == list(target.structure.catalog)

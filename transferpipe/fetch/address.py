@@ -96,6 +96,7 @@ def is_private(host: str | None) -> bool:
             number = ipaddress.ip_address(socket.inet_aton(name))
         except (OSError, ValueError):
             return "." not in name or name.endswith(_PRIVATE_NAMES)
+    # ::ffff:127.0.0.1 is this machine too, and before Python 3.13 `is_global` does not look inside.
     return not (getattr(number, "ipv4_mapped", None) or number).is_global
 
 

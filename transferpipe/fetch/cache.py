@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +22,7 @@ from transferpipe.files.atomic import flush, publish, remove_stale, temporary_be
 from transferpipe.files.hashing import sha256
 from transferpipe.files.locks import lock_folder
 from transferpipe.files.os_errors import cannot_be_written, reason_of
+from transferpipe.files.private_cache import user_cache
 from transferpipe.progress import SHOWN, Progress
 
 Download = Callable[[WantedFile, IO[bytes], Progress], Mark | None]
@@ -34,12 +34,8 @@ _MOST_NAME = 120
 
 
 def cache_folder() -> Path:
-    """Return the folder of the cache: as the XDG Base Directory Specification says, which ignores relative paths.
-
-    https://specifications.freedesktop.org/basedir-spec/latest/
-    """
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (given if given.is_absolute() else Path.home() / ".cache") / "transferpipe" / "remote"
+    """Return the folder of the cache."""
+    return user_cache() / "remote"
 
 
 @dataclass(frozen=True)

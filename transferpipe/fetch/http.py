@@ -50,6 +50,7 @@ def download(wanted: WantedFile, out: IO[bytes], on_progress: Progress) -> Mark 
         FileError: not reachable, refused, or cut off.
         UnsafeError: the server redirects to somewhere that is not asked.
     """
+    # Not packed on the way: the announced length, and so the check of it, is that of the file.
     headers = {"User-Agent": "transferpipe", "Accept-Encoding": "identity"}
     if wanted.known and wanted.known.etag:
         headers["If-None-Match"] = wanted.known.etag
@@ -95,6 +96,7 @@ def _length(response: Any, wanted: WantedFile) -> int | None:
 def _opener(wanted: WantedFile) -> OpenerDirector:
     opener = OpenerDirector()
     handlers = [HTTPHandler(), HTTPSHandler(), HTTPDefaultErrorHandler(), HTTPErrorProcessor(), _Redirects(wanted)]
+    # A proxy would look for this machine's server on its own.
     if not is_local(urlsplit(wanted.url).hostname):
         handlers.append(ProxyHandler())
     for handler in handlers:

@@ -107,7 +107,7 @@ def _read(path: Path) -> tuple[str, ...]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileError(Problem(str(path), f"is not UTF-8 text: {error}", _FORMS)) from error
-    is_json = path.suffix.lower() == ".json" or text.lstrip()[:1] in ("{",)
+    is_json = path.suffix.lower() == ".json" or text.lstrip()[:1] == "{"
     names = _names_of_json(text, path) if is_json else _lines(text)
     return _check_names(names, path)
 

@@ -196,12 +196,6 @@ def tensorflow_kept() -> Iterator[None]:
             config.disable_op_determinism()
 
 
-def draw_deferred(variable: Any) -> None:
-    """Give a variable that was made without a value, in a scope that defers them, its initial value."""
-    if variable._value is None:
-        variable._deferred_initialize()
-
-
 def lookup_in(layer: Any) -> Any:
     """Return the StringLookup that a TextVectorization keeps its vocabulary in; any other layer is its own."""
     return getattr(layer, "_lookup_layer", layer)

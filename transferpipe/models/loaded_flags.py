@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.errors import RecipeError
-from transferpipe.models.keras_private import draw_deferred, get_global, set_global
+from transferpipe.models.deferred.attempt import draw_pending
+from transferpipe.models.keras_private import get_global, set_global
 from transferpipe.models.patches import patched
 from transferpipe.models.settings import keras_settings_kept
 from transferpipe.models.target import ModelTarget, Target
@@ -108,8 +109,7 @@ def _walk_loaded(model: Any) -> Walked:
     try:
         return walk(model, "")
     except Exception:
-        for variable in model.variables:
-            draw_deferred(variable)
+        draw_pending(model)
         return walk(model, "")
 
 

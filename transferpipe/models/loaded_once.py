@@ -52,6 +52,7 @@ def load_once(path: Path, role: str) -> Any:
         model.load_weights(path)
         return model
     model = keras.models.load_model(path, compile=False)
+    # Kept models hold their weights until another takes their place, so only small ones are.
     if sum(map(_bytes, model.weights)) <= _LARGEST and _is_plain(model):
         model.__dict__[_TRACES] = _Traces()
         _MODELS.keep(key, model)

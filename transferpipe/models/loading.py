@@ -43,6 +43,7 @@ def load_values(walked: Walked, values: Mapping[str, NDArray[Any]]) -> Callable[
             else:
                 for name in touched:
                     variable = walked.values[name]
+                    # What undoes a step is there before the step, which may fail half way.
                     undo.callback(variable.assign, walked.read(name))
                     variable.assign(values[name])
         return undo.pop_all().close

@@ -68,6 +68,7 @@ def _serialise(layer: Any) -> Config | None:
     import keras
 
     try:
+        # As a file would have it: tuples become lists, and what JSON cannot hold is as good as not recorded.
         found = json.loads(json.dumps(keras.saving.serialize_keras_object(layer), default=lambda _: None))
     except Exception:  # a user's own get_config may fail in any way
         return None

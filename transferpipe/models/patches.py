@@ -101,5 +101,6 @@ def _leave(owner: type | ModuleType, name: str, patch: _Patch) -> None:
         patch.blocks -= 1
         if not patch.blocks:
             del _PATCHES[owner, name]
+            # Another library may have put its own in place meanwhile, which is its to take away.
             if vars(owner).get(name) is patch.replacement:
                 setattr(owner, name, patch.original)

@@ -77,6 +77,7 @@ def file_structure(source: FileSource) -> TargetStructure:
         layer_class = found["class_name"] if found is not None else classes.get(name)
         state = LayerState(name, layer_class, trainable, recorded)
         layers.append(with_settings(state, found["config"] if found is not None else {}))
+    # The root, then outer before inner: flags are inherited downwards.
     layers.sort(key=lambda layer: (layer.name != "", layer.name.count("/")))
     trained = frozenset(w.name for w in source.catalog if _trains(w, source.catalog))
     return TargetStructure(source.label, source.catalog, loaded_flags(layers), trained)

@@ -128,6 +128,7 @@ def walk(model: Any, label: str) -> Walked:
         keys = (key for key, _ in group.entries)
         groups.append(SavedGroup(group.path, group.name, tuple(zip(keys, (s.name for s in specs), strict=True))))
         for spec, (_, value) in zip(specs, group.entries, strict=True):
+            # Keras saves a shared variable wherever it meets it: one weight, in several places.
             name = first.setdefault(id(value), spec.name) if isinstance(value, keras.Variable) else spec.name
             if name != spec.name:
                 doubles.append(Double(spec, name, len(weights) + len(doubles)))

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
+from transferpipe.files.private_cache import user_cache
 
 if TYPE_CHECKING:
     import keras
@@ -134,7 +135,7 @@ def _seed(task: Task, split: int) -> int:
 
 
 def _cached(task: Task, split: int) -> Path:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transferpipe"
+    folder = user_cache()
     versions = [importlib.metadata.version(p) for p in ("keras", "tensorflow", "numpy")]
     facts = repr((_VERSION, _FILTERS, _EPOCHS, _PATIENCE_STEPS, _PER_CLASS, versions, half(task, split)))
     return folder / f"digits_half_{task}_{split}_{hashlib.sha256(facts.encode()).hexdigest()[:12]}.npz"

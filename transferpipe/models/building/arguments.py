@@ -82,6 +82,7 @@ def is_large(build: Build) -> bool:
     given = (value for b in walk_builds(build) for key, value in b.arguments.items() if key != "seed")
     leaves = (leaf for value in given for leaf in _leaves(_plain(value)))
     sizes = sorted(abs(n) for n in leaves if isinstance(n, int | float) and not isinstance(n, bool))
+    # Two arguments multiplied are the largest matrix that a layer makes of them; three are rarely one weight.
     return bool(sizes) and (sizes[-1] > _LARGE or math.prod(sizes[-2:]) > _LARGE_MATRIX)
 
 

@@ -93,6 +93,7 @@ def baked_variables(model: Any, noted: Iterable[_Called] = ()) -> tuple[str, ...
                 found[_describe(variable)] = None
         constants = constants or (_is_number(value) and "float" in str(value.dtype) and len(value.shape) > 0)
     if constants:
+        # A variable that is gone counts as well: the model may hold what was computed with it.
         found |= {c.text: None for c in noted if id(c.variable()) not in owned}
     return tuple(found)
 

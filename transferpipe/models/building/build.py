@@ -1,4 +1,4 @@
-"""Calling the builders that a recipe names. The only room, with `keras_walk`, in which Keras models are made."""
+"""Calling the builders that a recipe names: each from one start of names, seeds and settings, whatever ran before."""
 
 from __future__ import annotations
 
@@ -110,6 +110,7 @@ def keras_settings() -> tuple[str, ...]:
 def _quiet_start() -> Iterator[None]:
     """Hold back what C++ code writes to the error stream; if the body fails, it is shown after all."""
     sys.stderr.flush()
+    # The descriptor, not `sys.stderr`: C++ code writes past Python.
     kept = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)

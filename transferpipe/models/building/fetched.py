@@ -84,6 +84,7 @@ def _note_file(proceed: Callable[..., Any], *args: Any, **keys: Any) -> Any:
     noted = _NOTED.get()
     if noted is None:
         return proceed(*args, **keys)
+    # The order of `keras.utils.get_file`'s first two arguments.
     named = dict(zip(("fname", "origin"), args, strict=False)) | keys
     url = str(named.get("origin"))
     try:

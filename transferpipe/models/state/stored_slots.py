@@ -153,10 +153,12 @@ def _by_name(spec: WeightSpec, owners: Mapping[str, WeightSpec], optimizer: str)
     *scope, own = _bare(spec.where.partition("/")[2]).split("/")
     if not spec.shape and shared_kind(own):
         return StoredSlot(shared_kind(own), "", spec.where, spec.shape)
+    # Before, it stands behind, and TensorFlow may have counted it.
     older = _NUMBER.sub("", own) if slot_kind(_NUMBER.sub("", own), optimizer) else ""
     for start in range(len(scope)):
         if older and "/".join(scope[start:]) in owners:
             return StoredSlot(older, owners["/".join(scope[start:])].name, spec.where, spec.shape)
+        # From Keras 2.11 on the slot stands before the weight's name, not behind it.
         weight = "/".join([*scope[start + 1 :], own])
         if slot_kind(scope[start], optimizer) and weight in owners:
             return StoredSlot(scope[start], owners[weight].name, spec.where, spec.shape)
