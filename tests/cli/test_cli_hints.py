@@ -313,7 +313,7 @@ def test_one_document(hint, planned, recipe, here):
     assert moved(planned("plan", override)) == BODY
 
 
-@follows("_check_score: save a .keras file")
+@follows("check_score: save a .keras file")
 def test_a_score_needs_a_model(hint, cli, here):
     (here / "my_scores.py").write_text("def score(model):\n    return float(model.layers[-1].units)\n")
     words = ("run", "recipe=own", "score={_target_: my_scores.score}", "save.path=m.npz", "hydra.run.dir=out")

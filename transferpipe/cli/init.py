@@ -48,6 +48,7 @@ def init(arguments: Arguments) -> int:
     with contextlib.redirect_stdout(sys.stderr):  # a builder may print
         found = propose(origins, hints, trusted)
         text = first_recipe(found, commands)
+        # Read as a command would read it, before it is written: what is left in ./recipes works.
         plan = _plan(text, name, trusted)
     with new_folders(path.parent):
         write_text(path, text, replace=False)

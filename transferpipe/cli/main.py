@@ -59,6 +59,7 @@ def _guarded(words: list[str]) -> int:
         with interruptions(signal.SIGINT, signal.SIGTERM):
             status = verb.run(arguments)
             raise_if_interrupted()
+        # Here, where an error still has a message and a status: at the interpreter's end it would have neither.
         sys.stdout.flush()
     except KeyboardInterrupt as error:
         return _interrupted(name, type(error))

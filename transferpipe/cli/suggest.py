@@ -121,6 +121,7 @@ def _check_free(path: Path) -> None:
 def _write(found: Suggestion, path: Path) -> None:
     command = f"# transferpipe run recipe={path.stem}  <- proposed by `transferpipe suggest`; look at every rule"
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Once more: proposing takes a while.
     _check_free(path)
     write_text(path, "\n".join([_HEADER, command, *recipe_lines(found), ""]))
     print(f"wrote    {path}; `transferpipe plan recipe={path.stem}` shows what it does", file=sys.stderr)

@@ -11,7 +11,7 @@ from transferpipe.execute.like import check_kept, take_after
 from transferpipe.execute.open_recipe import builds_of, open_recipe
 from transferpipe.execute.quantize import check_quantizable
 from transferpipe.execute.reverse import turn_back
-from transferpipe.execute.score_checks import _check_score, check_early
+from transferpipe.execute.score_checks import check_early, check_score
 from transferpipe.execute.upgrade import UpgradedTarget
 from transferpipe.models.building.build import check_names, require_keras
 from transferpipe.models.loaded_flags import judge_freezing
@@ -47,7 +47,7 @@ def prepare(recipe: Recipe, trusted: Collection[str] = ()) -> Prepared:
     check_names(builds_of(recipe), trusted)
     _check_installed(recipe)
     if recipe.score:
-        _check_score(recipe, recipe.score, trusted)
+        check_score(recipe, recipe.score, trusted)
     prepared = replace(prepare_opened(recipe, open_recipe(recipe, trusted)), trusted=tuple(trusted))
     if recipe.score:
         check_early(recipe.score, prepared.opened.target.structure, trusted)

@@ -48,7 +48,7 @@ RUN = "run"
 """The parameter of a score under which it gets the run whose result it gets."""
 
 
-def _check_score(recipe: Recipe, score: Build, trusted: Collection[str]) -> None:
+def check_score(recipe: Recipe, score: Build, trusted: Collection[str]) -> None:
     """Find out before a run what would keep its result from being scored."""
     if not is_ours(score):
         import_keras()  # as the user's module does, whose settings are for its score and not for the models

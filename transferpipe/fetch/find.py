@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from transferpipe.fetch.address import check_address, scheme_of
-from transferpipe.fetch.found import FoundFile, checked
+from transferpipe.fetch.found import FoundFile, identify_file
 from transferpipe.files.stamp import stamps_of
 from transferpipe.recent import Recent
 from transferpipe.recipe.locate import locate
@@ -37,7 +37,7 @@ def find(text: str, where: str = "", pin: str | None = None) -> FoundFile:
     if known and known.stamp == stamps_of([known.path]):
         return known
     if scheme is None:
-        found = checked(locate(text, where), None, pin, where)
+        found = identify_file(locate(text, where), None, pin, where)
     else:
         # Imported here: a path needs nothing of what speaks to servers.
         from transferpipe.fetch.schemes import WAYS

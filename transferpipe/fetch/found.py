@@ -32,7 +32,7 @@ class FoundFile:
     stamp: tuple[Stamp, ...] = ()
 
 
-def checked(path: Path, url: str | None, pin: str | None, where: str) -> FoundFile:
+def identify_file(path: Path, url: str | None, pin: str | None, where: str) -> FoundFile:
     """Return the file after its digest was computed and, if it is pinned, compared."""
     if path.is_dir():
         raise RecipeError(Problem(where, f"{ONE_FILE}, but {str(path)!r} is a folder", "leave it out"))

@@ -86,6 +86,7 @@ def _length(response: Any, wanted: WantedFile) -> int | None:
     if response.status != http.client.OK:
         raise wanted.failed(f"the server answers {response.status} where 200 is needed", "check the address")
     text = response.headers.get("Content-Length")
+    # http.client itself notices a chunked answer that ends early, and a pinned one is told by its digest.
     if response.chunked or (text is None and wanted.pinned):
         return None
     if text is None or not text.isascii() or not text.isdigit():
@@ -94,6 +95,7 @@ def _length(response: Any, wanted: WantedFile) -> int | None:
 
 
 def _opener(wanted: WantedFile) -> OpenerDirector:
+    # Not `build_opener`, which would open file: and ftp: as well.
     opener = OpenerDirector()
     handlers = [HTTPHandler(), HTTPSHandler(), HTTPDefaultErrorHandler(), HTTPErrorProcessor(), _Redirects(wanted)]
     # A proxy would look for this machine's server on its own.

@@ -8,7 +8,7 @@ from transferpipe.errors import FileError, Problem, RecipeError
 from transferpipe.fetch.address import scheme_of
 from transferpipe.fetch.cache import fetch
 from transferpipe.fetch.cloud import download as download_object
-from transferpipe.fetch.found import ONE_FILE, FoundFile, checked
+from transferpipe.fetch.found import ONE_FILE, FoundFile, identify_file
 from transferpipe.fetch.http import download as download_http
 from transferpipe.fetch.hub import HubPath, cached_hf, commit_of, fetch_hf, fetch_kaggle, parse_hf, parse_kaggle
 from transferpipe.fetch.request import WantedFile
@@ -33,12 +33,12 @@ def _hf(text: str, where: str, pin: str | None) -> FoundFile:
     address = parse_hf(text, where)
     _check_pin(address, where, pin, "a commit: hf://organisation/repository@commit/...")
     if pin and (cached := cached_hf(address, where)) and sha256(cached) == pin:
-        return checked(cached, text, pin, where)
+        return identify_file(cached, text, pin, where)
     path = fetch_hf(address, WantedFile(text, where, digest=None))
     if not path.exists():
         raise FileError(Problem(where, f"{address.repo} has no {address.inner!r}", "check the address"))
     if address.is_file:
-        return checked(path, text, pin, where)
+        return identify_file(path, text, pin, where)
     commit = commit_of(path)
     advice = "" if address.is_commit else f"name the commit: hf://{address.repo}@{commit}/{address.inner}"
     return FoundFile(path, text, None, advice, stamps_of([path]))
@@ -51,7 +51,7 @@ def _kaggle(text: str, where: str, pin: str | None) -> FoundFile:
     if not path.exists():
         raise FileError(Problem(where, f"{address.repo} has no {address.inner!r}", "check the address"))
     if address.is_file:
-        return checked(path, text, pin, where)
+        return identify_file(path, text, pin, where)
     return FoundFile(
         path, text, None, "" if address.revision else "name the version after the variation", stamps_of([path])
     )

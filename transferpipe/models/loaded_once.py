@@ -53,7 +53,8 @@ def load_once(path: Path, role: str) -> Any:
         return model
     model = keras.models.load_model(path, compile=False)
     # Kept models hold their weights until another takes their place, so only small ones are.
-    if sum(map(_bytes, model.weights)) <= _LARGEST and _is_plain(model):
+    size = 8 * sum(math.prod(weight.shape) for weight in model.weights)  # bytes, or less
+    if size <= _LARGEST and _is_plain(model):
         model.__dict__[_TRACES] = _Traces()
         _MODELS.keep(key, model)
     return model
@@ -68,10 +69,6 @@ def _settings(keras: Any) -> tuple[Hashable, ...]:
     """Return what of the process decides, beside its configuration, what a model computes."""
     config = keras.config
     return config.backend(), config.floatx(), config.epsilon(), config.image_data_format()
-
-
-def _bytes(weight: Any) -> int:
-    return int(math.prod(weight.shape)) * 8  # or less
 
 
 def _is_plain(model: Any) -> bool:

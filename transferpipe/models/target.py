@@ -120,7 +120,7 @@ class FileTarget:
         config = copy.deepcopy(dict(self.source.config))
         for name, found in configs_by_layer(self.source.groups, config).items():
             if name in frozen and found is not None:
-                _switch_off(found)
+                found["config"]["trainable"] = False
         assets: dict[str, bytes | None] = {}
         places = {name: path for path, name in names_by_path(self.groups).items()}
         paths = {group.path for group in self.groups}
@@ -142,10 +142,6 @@ def _recast(structure: TargetStructure, dtypes: Mapping[str, str]) -> TargetStru
         return structure
     weights = (dataclasses.replace(w, dtype=dtypes.get(w.name, w.dtype)) for w in structure.catalog)
     return dataclasses.replace(structure, catalog=dataclasses.replace(structure.catalog, weights=tuple(weights)))
-
-
-def _switch_off(layer: Config) -> None:
-    layer["config"]["trainable"] = False
 
 
 def is_worth_loading(target: Target) -> bool:

@@ -167,6 +167,7 @@ def _svg(draw: Callable[[Any, Any], None], labels: Mapping[str, str], height: fl
     from matplotlib.figure import Figure
 
     # Names come from recipes: a dollar sign is no mathematics.
+    # matplotlib draws the ids of an SVG by chance unless it has a salt.
     own = {"svg.hashsalt": "transferpipe", "svg.fonttype": "none", "font.size": 9, "text.parse_math": False}
     with matplotlib.rc_context(own):
         figure = Figure(figsize=(_SIZE[0], height), layout="constrained")

@@ -49,6 +49,7 @@ class AxisScale:
             inside = [t for t in found if self.low <= t <= self.high]
             return inside[:: math.ceil(len(inside) / _TICKS)] if len(inside) > 1 else [self.low, self.high]
         step = _round_step((self.high - self.low) / _TICKS)
+        # A billionth more, since 0.3 / 0.1 is 2.9999999999999996.
         return [i * step for i in range(math.ceil(self.low / step), math.floor(self.high / step + 1e-9) + 1)]
 
 

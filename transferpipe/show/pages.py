@@ -40,6 +40,7 @@ def _environment() -> Environment:
         loader=PackageLoader("transferpipe.show"),
         autoescape=True,
         finalize=_shown,
+        # A misspelled name in a template is an error, not an empty place on the page.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

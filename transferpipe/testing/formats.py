@@ -105,6 +105,7 @@ class FormatLaws:
                 assert found is None or _same(found, values), (file.name, length)
                 refused += found is None
             file.write_bytes(data)
+        # Else the law would hold of a reader that reads nothing.
         assert refused
 
     def test_changed_anywhere_it_gives_the_shapes_it_says_or_an_error_of_ours(

@@ -292,6 +292,7 @@ class Composer:
 
     def _check_hydra_is_ours(self, config: DictConfig, overrides: Sequence[str]) -> None:
         """Refuse a recipe that changes Hydra's own part, by whatever spelling: compose without it and compare."""
+        # Packages, defaults and interpolations all reach Hydra's part: comparing what comes out catches every way.
         without = self.load([f"~{_RECIPE}", *_beside_recipe(overrides)])
         here, there = (dict(_leaves(OmegaConf.to_container(c.hydra), "hydra")) for c in (config, without))
         changed = sorted(k for k in here.keys() | there.keys() if here.get(k) != there.get(k))

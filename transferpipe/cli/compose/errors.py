@@ -62,6 +62,7 @@ def explain(error: Exception, overrides: Sequence[str], known: Known) -> Transfe
         return RecipeError(yaml_problem(yaml_error, Path(mark.name if mark else "recipe")))
     if isinstance(error, OverrideParseException):
         return RecipeError([p for o in overrides if (p := _grammar_problem(o))] or [_plain(error)])
+    # Hydra has no types for these: its texts are all that tells them apart (hydra-core 1.3).
     several = re.search(r"(?:Ambiguous value for argument|Sweep parameters) '([^'=]+)=([^']*)'", str(error))
     if several:
         return RecipeError(_several_values(several[1], several[2]))

@@ -75,6 +75,7 @@ def hydra_lent(
         yield
     finally:
         version.version_base, current.cfg, job.conf = before[:3]
+        # In place: others hold the table itself.
         types.clear()
         types.update(before[3])
         for name, earlier in before[4].items():

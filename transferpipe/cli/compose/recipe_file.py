@@ -47,6 +47,7 @@ def check_recipe_file(path: Path) -> bool:
         UnsafeError: it is too large, or its aliases make it so.
     """
     text = _read(path)
+    # A value takes two characters at least; the slow parser would take seconds for what is refused in the end.
     if len(text) > 2 * _MOST_NODES and _has_too_many(text):
         raise UnsafeError(_too_many(path))
     try:

@@ -72,6 +72,7 @@ def split_axes(composer: Composer, overrides: Sequence[str]) -> Axes:
 def _values(override: Override, problems: Problems) -> tuple[str, ...]:
     key, text = override.get_key_element(), override.get_value_string()
     try:
+        # One more than are allowed: a range may have no end.
         found = tuple(itertools.islice(override.sweep_string_iterator(), _MOST_VALUES + 1))
     except (HydraException, ValueError, TypeError, ArithmeticError) as error:
         problems.add(key, f"{text!r} is not a list of values: {error}", "write KEY=A,B or KEY=range(5)")
@@ -143,6 +144,7 @@ def _where_it_varies(
     chosen: tuple[Choice, ...], fixed: Mapping[str, str], conditions: Mapping[str, dict[str, list[Any]]]
 ) -> tuple[Choice, ...]:
     """Return a combination without the axes whose condition it does not meet, nor those that depend on these."""
+    # An axis that falls away may be the condition of another: until none does.
     while True:
         have = {**fixed, **dict(chosen)}
         left = tuple((k, v) for k, v in chosen if k not in conditions or _fits(have, conditions[k]))

@@ -41,8 +41,10 @@ class Logs:
                 continue
             try:
                 log(entry, result)
+                # After the tool has it: a crash in between tells it twice rather than never.
                 mark.touch()
             except Exception as error:  # whatever the tool raises: a log is no reason to lose a sweep
+                # Not asked again in this command: it would fail, or wait for its network, with every variant.
                 del self._loggers[name]
                 what = f"{type(error).__name__}: {error} (the same command tells {name} of what is left)"
                 print(visible(f"warning  sweep.log: {what}"), file=sys.stderr)

@@ -147,6 +147,7 @@ def plan_sweep(
         RecipeError: there are too many, or none, or the sweep's name is none, or a setting names what is not there.
     """
     limit = _limit(base, settings)
+    # Before they are made: a product of axes outgrows any memory.
     _check_number(count(axes.axes, settings.variants), limit * (_MOST_LEFT_OUT if settings.when else 1))
     chosen = expand(axes, settings.variants, settings.drop, settings.when)
     _check_number(len(chosen), limit)
@@ -160,7 +161,8 @@ def plan_sweep(
     recall_digests(folder)
     means = _Means(base.composer, trusted, texts_written(folder))
     variants, unplanned = _planned(means, composed, on_progress)
-    controls = _controls(settings, [v.variant for v in variants])
+    varied = [v.variant for v in variants]
+    controls = [control for name in settings.controls for control in controls_of(name, varied)]
     possible, inapplicable = _applicable(controls)
     planned_controls, unplanned_controls = _planned(means, possible, on_progress)
     unsafe = [(v, error) for v, error in unplanned_controls if isinstance(error, UnsafeError)]
@@ -240,6 +242,7 @@ def _composed(
             # What goes along x may be a key of a named variant, or a variable that is computed from others.
             x = None if axes.shown is None or axes.shown in apart else found.value_of(axes.shown)
             apart |= {} if x is None else {str(axes.shown): as_override(x)}
+            # The control that transfers a network to its own task: Yosinski et al. 2014, arXiv:1411.1792, section 2.
             own = found.sweep.get("selffer")
             composed.append(replace(variant, recipe=found.recipe, overrides=apart, own=own))
         except TransferError as error:
@@ -303,10 +306,6 @@ def check_saves_inside(recipe: Mapping[str, Any]) -> None:
         if isinstance(path, str) and PurePath(path).is_absolute():
             what = f"{path!r} is absolute, so that all variants would write the same file"
             raise RecipeError(Problem("save", what, f"each has a folder of its own: save.path={PurePath(path).name}"))
-
-
-def _controls(settings: SweepSettings, variants: Sequence[Variant]) -> list[Variant]:
-    return [control for name in settings.controls for control in controls_of(name, variants)]
 
 
 def _files(base: Composed, axes: Axes) -> dict[str, str]:

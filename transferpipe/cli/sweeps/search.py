@@ -88,6 +88,7 @@ def search(config: DictConfig, axes: Axes, seed: int, name: str, attempt: Try) -
             pruner=_pruner(optuna, settings),
             load_if_exists=True,
         )
+        # A stored study has trials already, which count.
         for number in range(len(study.trials), settings.n_trials):
             trial = study.ask(space)
             with _told_of_an_interruption(optuna, study, trial):

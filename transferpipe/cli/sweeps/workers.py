@@ -143,6 +143,7 @@ def _watch(leader: Leader) -> None:
             time.sleep(_LEADER_POLL)
         for folder in _running:
             (folder / STARTED).unlink(missing_ok=True)
+        # A thread cannot end the process in any other way, and nobody is left to wait for an orderly end.
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -141,6 +141,7 @@ def _drawing(board: Leaderboard, settings: Mapping[str, Any]) -> dict[str, str]:
         drawn = curves_svg(curves(board, x), {**labels, "x": str(x).removeprefix("vars.")})
     drawn = drawn or dots_svg(board, labels)
     if drawn:
+        # Without the XML declaration and document type, which have no place inside of a page.
         drawn = drawn[drawn.index("<svg") :]
         for colour, style in _INKS.items():
             drawn = drawn.replace(colour, style)
