@@ -205,6 +205,7 @@ def _multiply(a: int, b: int) -> int:
 
 def _powers() -> list[int]:
     """Return x^(2^k) for k = 0..31: what appending one bit, two bits, four bits... does to a CRC."""
+    # x itself: in zlib's order of bits the highest is the coefficient of 1.
     powers = [1 << 30]
     for _ in range(31):
         powers.append(_multiply(powers[-1], powers[-1]))

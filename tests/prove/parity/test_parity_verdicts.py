@@ -7,6 +7,7 @@ from keras import layers
 from twins import filled
 
 import transferpipe as tp
+from transferpipe.prove.parity.pairs import with_weightless
 
 ALL = {"all": {"to": ".*"}}
 
@@ -225,3 +226,13 @@ def test_mapping_pairs_the_layers_of_two_models():
     assert (found.verdict, found.first) == ("fail", "x1")
     assert "activation of x1" in found.cause
     assert "x1 <- body" in str(found)
+
+
+@pytest.mark.parametrize("kind", ["MaxPooling2D", "PReLU", "Flatten"])
+def test_names_that_keras_gave_by_counting_pair_no_layers(kind):
+    """The first of a class has no number, and two models need not have it in one place."""
+    keras.utils.clear_session()
+    for _ in range(2):
+        layer = getattr(keras.layers, kind)()
+        assert with_weightless({}, {layer.name: layer}, {layer.name: layer}) == {}, layer.name
+    assert with_weightless({}, {"pool": layer}, {"pool": layer}) == {"pool": "pool"}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from transferpipe.planning.model import Plan
 from transferpipe.prove.parity.keras_trace import KerasRunner, Trace
+from transferpipe.weights.keras.layer_classes import snake_case
 from transferpipe.weights.name import WeightName
 
 _AUTOMATIC = re.compile(r"(.*?)_?\d+")
@@ -78,7 +79,8 @@ def _prefixes(target: str, source: str) -> tuple[str, str]:
 
 def _is_automatic(name: str, layer: Any) -> bool:
     own = WeightName(name).own
-    plain = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
+    plain = snake_case(type(layer).__name__)
+    # Without underscores: authors who count write relu1 and maxpooling2d_2.
     match = _AUTOMATIC.fullmatch(own)
     return own == plain or bool(match and match[1].replace("_", "") == plain.replace("_", ""))
 

@@ -41,6 +41,7 @@ def link_order(read: Read, address: int) -> list[str]:
 def _is_old_layout(read: Read) -> bool:
     """Tell whether the file begins as HDF5 does and addresses and sizes take eight bytes."""
     head = read(0, 16)
+    # The version of the superblock, and the bytes an address and a size take (HDF5 file format, section II.A).
     return head[:8] == _SIGNATURE and head[8] == 0 and head[13:15] == b"\x08\x08"
 
 

@@ -65,4 +65,5 @@ def _is_metric(path: str, kept: Mapping[str, KeptObject]) -> bool:
     """
     parent = path.rpartition("/")[0]
     listed = parent.rpartition("/")[2] == "metrics" and parent not in kept
+    # Keras's `Mean`, which a model keeps for its loss, holds a total and a count.
     return kept[path].name is None and (listed or kept[path].shapes == ((), ()))

@@ -156,6 +156,7 @@ def _details(data: Mapping[str, Any], texts: Sequence[str]) -> dict[str, str]:
 
 
 def _read(entry: ManifestEntry) -> NDArray[Any]:
+    # A truth value takes a byte (`decodeWeights` in tfjs-core/src/io/io_utils.ts).
     stored = numpy_dtype(entry.packing.dtype if entry.packing else "uint8" if entry.dtype == "bool" else entry.dtype)
     values = np.frombuffer(entry.files.read(entry.offset, entry.nbytes), stored.newbyteorder("<"))
     return unpack(values, entry.packing, entry.dtype).reshape(entry.shape)
