@@ -48,7 +48,8 @@ def names_by_path(groups: tuple[SavedGroup, ...]) -> dict[str, str]:
     return {g.path: WeightName(g.entries[0][1]).layer if g.entries else table[g.path] for g in groups}
 
 
-def _is_recorded(found: Config | None) -> bool:
+def is_recorded(found: Config | None) -> bool:
+    """Tell whether an entry of a configuration describes a layer, by class and name."""
     return found is not None and is_layer_config(found) and "name" in found["config"]
 
 
@@ -72,7 +73,7 @@ def file_structure(source: FileSource) -> TargetStructure:
     classes = {w.layer: w.layer_class for w in source.catalog}
     configs = configs_by_layer(source.groups, source.config)
     for name, found in configs.items():
-        recorded = _is_recorded(found)
+        recorded = is_recorded(found)
         trainable = bool(found["config"].get("trainable", True)) if found is not None and recorded else True
         layer_class = found["class_name"] if found is not None else classes.get(name)
         state = LayerState(name, layer_class, trainable, recorded)

@@ -22,9 +22,9 @@ from transferpipe.models.network import live_network
 from transferpipe.models.state.lookups import LearnedState, put_into_config, special_terms
 from transferpipe.models.structure import (
     SETTINGS,
-    _is_recorded,
     configs_by_layer,
     file_structure,
+    is_recorded,
     names_by_path,
     with_settings,
 )
@@ -209,7 +209,7 @@ class ModelTarget:
         for name, layer in sorted(self.walked.layers.items(), key=lambda item: (item[0] != "", item[0].count("/"))):
             is_norm = isinstance(layer, keras.layers.BatchNormalization)
             layer_class = "BatchNormalization" if is_norm else type(layer).__name__
-            state = LayerState(name, layer_class, bool(layer.trainable), _is_recorded(recorded.get(name)))
+            state = LayerState(name, layer_class, bool(layer.trainable), is_recorded(recorded.get(name)))
             settings = {key: getattr(layer, key, None) for key in SETTINGS}
             layers.append(with_settings(state, settings))
         walked = self.walked

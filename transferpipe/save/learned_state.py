@@ -21,7 +21,8 @@ from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spec import Source
 
-_NO_VALUES_CHANGED = ("Dropout", "Reshape", "Flatten", "Identity", "ExpandDims", "Squeeze", "Activation")
+# Between a lookup and an Embedding these pass the numbers of terms on as they are.
+_PASSING = ("Dropout", "Reshape", "Flatten", "Identity", "ExpandDims", "Squeeze", "Activation")
 
 
 def read_state(origin: object, layer: str) -> LearnedState | None:
@@ -38,8 +39,8 @@ def read_state(origin: object, layer: str) -> LearnedState | None:
     config = configs_by_layer(origin.groups, origin.config).get(layer)
     if config is None:  # files without such groups, as legacy .h5 ones, still describe the network
         node = lookups_of(origin.catalog).get(layer)
-        told = node is not None and (node.settings.get("bin_boundaries") or node.settings.get("vocabulary"))
-        return state_of_config(node.layer_class, node.settings, None) if node and told else None
+        is_stated = node is not None and (node.settings.get("bin_boundaries") or node.settings.get("vocabulary"))
+        return state_of_config(node.layer_class, node.settings, None) if node and is_stated else None
     place = {name: path for path, name in names_by_path(origin.groups).items()}[layer]
     texts = (b"".join(c) for name, c in archived(origin) if name == f"assets/{place}/vocabulary.txt")
     asset = next((text.decode() for text in texts), None)
@@ -114,7 +115,7 @@ def _too_many(move: StateMove, size: int, where: str, network: Network | None) -
                 f"all), and the Embedding {node.name} that it feeds has input_dim {rows}"
             )
             yield PlanWarning("vocabulary-size", where, text)
-        if node.layer_class in _NO_VALUES_CHANGED:
+        if node.layer_class in _PASSING:
             waiting += network.consumers.get(node.name, ())
 
 

@@ -76,7 +76,7 @@ def sweep_page(record: SweepRecord, board: Leaderboard) -> str:
     """Return the page of a sweep with the ranked rows of `board`."""
     settings = record.settings
     gaps = [f"against {name}" for name in board.against]
-    costs = _costs(board)
+    costs = [name for name in COSTS if any(cost_of(row, name) is not None for row in board.rows)]
     return render(
         "sweep.html",
         title=str(settings.get("title") or record.name),
@@ -110,11 +110,6 @@ def sweep_page(record: SweepRecord, board: Leaderboard) -> str:
 def _figures(board: Leaderboard) -> list[Figure]:
     across = axes_figure(board)
     return [*cost_figures(board), *([across] if across else []), *epoch_figures(board)]
-
-
-def _costs(board: Leaderboard) -> list[str]:
-    """Return what settings cost, as far as any row says so."""
-    return [name for name in COSTS if any(cost_of(row, name) is not None for row in board.rows)]
 
 
 def _tokens_of(entry: Entry) -> str:

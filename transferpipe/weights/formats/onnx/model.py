@@ -62,7 +62,7 @@ def open_onnx(path: Path) -> FileSource:
     except (OSError, ValueError) as error:
         raise FileError(Problem(str(path), f"is not a readable ONNX file: {error}", AGAIN)) from error
     source = _source(content)
-    left = tuple(replace(u, name=_plain(u.name), where=u.name) for u in unreadable)
+    left = tuple(replace(u, name=name_weights([u.name], {})[u.name], where=u.name) for u in unreadable)
     if not source.catalog.weights:
         raise _without_weights(content, left)
     note = {"not read": listed([u.name for u in left], _MOST_LISTED)} if left else {}
@@ -181,7 +181,3 @@ def _ordinals(nodes: Sequence[GraphNode]) -> dict[int, int]:
         found[id(node)] = seen[node.op]
         seen[node.op] += 1
     return found
-
-
-def _plain(name: str) -> str:
-    return name_weights([name], {})[name]
