@@ -133,6 +133,12 @@ def is_basic_sweeper(config: DictConfig) -> bool:
     return str(config.hydra.sweeper._target_) == f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
 
 
+def node_inside(node: Node | None, name: str) -> Node | None:
+    """Return the node that a mapping has under a name, nothing resolved; None if it has none, or is no mapping."""
+    found = node._get_node(name) if isinstance(node, DictConfig) and not node._is_none() else None
+    return found if isinstance(found, Node) else None
+
+
 def value_in(node: Node) -> Any:
     """Return what a node holds, nothing resolved."""
     return node._value()

@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, Node
 
-from transferpipe.cli.compose.hydra_private import value_in
+from transferpipe.cli.compose.hydra_private import node_inside, value_in
 from transferpipe.recipe.keys import SECTIONS, find_meant_key
 from transferpipe.recipe.model import Save
 
@@ -86,6 +86,6 @@ def _text_at(config: DictConfig, holder: str) -> str | None:
     """Return the text that stands at a key with dots, nothing resolved; None if it is something else."""
     node: Node | None = config
     for name in holder.split("."):
-        node = node._get_node(name) if isinstance(node, DictConfig) and not node._is_none() else None
-    value = value_in(node) if isinstance(node, Node) else None
+        node = node_inside(node, name)
+    value = None if node is None else value_in(node)
     return value if isinstance(value, str) else None

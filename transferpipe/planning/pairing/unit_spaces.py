@@ -257,7 +257,7 @@ class _SpaceWalk:
             width = shape[-1] if shape else None
             if width is None or (len(taken) > 1 and sum(p.width for p in taken) != width):
                 return False
-            parts += taken if len(taken) > 1 else [taken[0]._replace(width=width)]
+            parts += taken if len(taken) > 1 else [UnitStretch(taken[0].space, taken[0].each, width)]
         self.outputs[node.name] = tuple(parts)
         return True
 

@@ -120,9 +120,8 @@ def open_source(path: Path, format: str | None = None, select: str | None = None
 def _opened(format: str, path: Path, *select: str) -> FileSource:
     """Open the file; what the machine refuses is said in the same words of every format, then and later."""
     with refusals_said(path):
-        opener = format_called(format).opener
         # Opening is guarded as reading is: the machine's refusals hide in what libraries make of them.
-        source = _with_config((opener if format in FORMATS else _guarded(format, opener))(path, *select))
+        source = _with_config(_opener(format)(path, *select))
     _check_empty(source)
     read, locate = source.read_entry, source.locate_entry
 
@@ -172,6 +171,11 @@ def format_called(name: str) -> Format:
         fix = did_you_mean(name, (*FORMATS, *OUTSIDE.names())) or listed_formats()
         raise RecipeError(Problem("format", f"there is no format {name!r}", fix))
     return found
+
+
+def _opener(format: str) -> Callable[..., FileSource]:
+    opener = format_called(format).opener
+    return opener if format in FORMATS else _guarded(format, opener)
 
 
 def _guarded(format: str, opener: Callable[..., FileSource]) -> Callable[..., FileSource]:
