@@ -220,7 +220,7 @@ def test_each_filter_and_channel_has_a_number_of_its_own(here, edit, expected):
         ({"filters": "6:", "set": 0}, "edit.e.filters: chooses none of the 6 filters of a/kernel"),
         ({"filters": [1, -5], "set": [1, 2]}, "edit.e.filters: names one twice"),
         ({"filters": "0:2:0", "set": 0}, "edit.e.filters: must be a list of integers"),
-        ({"filters": [0], "multiply": ["x"]}, "edit.e.multiply: must be a number"),
+        ({"filters": [0], "multiply": ["x"]}, "edit.e.multiply: must be a list of numbers"),
         ({"filters": [0], "noise": [1]}, "edit.e.noise: must be a number"),
     ],
 )
