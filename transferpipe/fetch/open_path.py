@@ -11,7 +11,7 @@ from transferpipe.files.publishing import settle
 from transferpipe.files.stamp import stamps_of
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
-from transferpipe.weights.formats.hdf5.guarded import try_in_child
+from transferpipe.weights.formats.hdf5.guarded import open_guarded
 
 
 def open_path(text: str, where: str, format: str | None = None, select: str | None = None) -> FileSource:
@@ -33,8 +33,7 @@ def open_found(found: FoundFile, where: str, format: str | None = None, select: 
     if not found.url:
         settle(found.path.parent)  # a run that was killed may have left a new model beside earlier records
     try:
-        try_in_child(found.path, lambda: open_source(found.path, format, select))
-        source = open_source(found.path, format, select)
+        source = open_guarded(found.path, lambda: open_source(found.path, format, select))
     except TransferError as error:
         raise type(error)([_named(problem, found) for problem in error.problems]) from error
     if found.stamp and stamps_of([found.path]) != found.stamp:

@@ -40,6 +40,20 @@ def lock_file_if_free(path: Path) -> Iterator[bool]:
         yield _take(handle, wait=False)
 
 
+def is_held_for_writing(descriptor: int) -> bool:
+    """Tell whether another keeps readers of this open file away, as HDF5 does of a file that it writes."""
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # the file system has no locks
+        return False
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
+
+
 def is_locked(path: Path) -> bool:
     """Tell whether somebody holds the lock on `path`."""
     try:

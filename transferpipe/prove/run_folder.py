@@ -35,7 +35,7 @@ from transferpipe.values.compute import Values
 from transferpipe.values.layout import as_keras
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
-from transferpipe.weights.formats.hdf5.guarded import try_in_child
+from transferpipe.weights.formats.hdf5.guarded import open_guarded
 from transferpipe.weights.spec import Source, WeightSpec
 
 
@@ -224,10 +224,9 @@ def _read_edit_files(again: _Again) -> None:
 def _try_open(entry: Mapping[str, Any], alias: str, again: _Again) -> FileSource | None:
     try:
         path = _copy_of(entry)
-        try_in_child(path, lambda: open_source(path, entry["format"]))
         if entry["select"] in AVERAGES and entry["format"] in KERAS_FORMATS:
-            return averaged_file(open_source(path, entry["format"]))
-        source = open_source(path, entry["format"], entry["select"])
+            return averaged_file(open_guarded(path, lambda: open_source(path, entry["format"])))
+        source = open_guarded(path, lambda: open_source(path, entry["format"], entry["select"]))
         repeats = parse_repeats(entry.get("repeat", {}), alias, again.problems)
         return repeat_layers(source, repeats) if repeats else source
     except TransferError as error:
@@ -257,8 +256,7 @@ def _verify_artifact(folder: Path, artifact: Mapping[str, Any], again: _Again, o
         what = f"its SHA-256 is {found}, the manifest says {artifact['sha256']}"
         again.problems.add(str(path), what, "it was changed after the run")
     try:
-        try_in_child(path, lambda: open_source(path))
-        source = _as_planned(open_source(path), artifact)
+        source = _as_planned(open_guarded(path, lambda: open_source(path)), artifact)
         _compare_weights(source, artifact.get("places", {}), again, on_progress)
     except (FileError, UnsafeError):
         if found == artifact["sha256"]:

@@ -13,9 +13,8 @@ import json
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
@@ -24,6 +23,9 @@ from transferpipe.models.keras_private import variables_trained_by
 from transferpipe.models.walk import record, to_numpy, walk
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Catalog, WeightSpec
+
+if TYPE_CHECKING:
+    import h5py
 
 WHERE = "optimizer"
 _LISTS_OF_ITS_OWN = ("_variables", "_trainable_variables")
@@ -194,6 +196,8 @@ def compiled_with(source: FileSource) -> Mapping[str, Any] | None:
         found = compiled.get("optimizer")
         return _as_config(found)
     if source.format == "h5":
+        import h5py
+
         with h5py.File(source.path) as file:
             text = file.attrs.get("training_config")
         found = json.loads(text).get("optimizer_config") if text is not None else None
@@ -228,6 +232,8 @@ def stored_places(source: FileSource, slots: Slots) -> dict[str, WeightSpec] | N
     """Return what the file holds of every array, by its place; None where it holds others than Keras would load."""
     specs = {spec.where: spec for spec in optimizer_of(source)}
     if source.format == "h5":
+        import h5py
+
         with h5py.File(source.path) as file:
             order = [f"optimizer_weights/{n}" for n in stored_names(file["optimizer_weights"])]
         ordered = [specs[n] for n in order if n in specs]

@@ -10,9 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
-
-import h5py
+from typing import TYPE_CHECKING, Any
 
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.models.state.optimizer_slots import (
@@ -32,6 +30,9 @@ from transferpipe.weights.stored_optimizer import (
     shared_kind,
     slot_kind,
 )
+
+if TYPE_CHECKING:
+    import h5py
 
 _TENSORFLOW = ("tf_checkpoint", "saved_model")
 _ORDERED = {
@@ -113,6 +114,8 @@ def _of_keras_2(source: FileSource) -> StoredOptimizer | None:
     config = compiled_with(source) or {}
     optimizer = str(config.get("class_name", "")).rpartition(">")[2]
     specs = {spec.where: spec for spec in optimizer_of(source)}
+    import h5py
+
     with h5py.File(source.path) as file:
         places = [f"optimizer_weights/{name}" for name in stored_names(file["optimizer_weights"])]
         weights = _weights_in_order(source, file)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from transferpipe.weights.formats.format import Names
 
+_OF_LEGACY = ("layer_names", "layer_names0")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
@@ -25,12 +27,19 @@ def is_legacy_hdf5(path: Path, head: bytes) -> bool:
     """Tell whether it is HDF5 as Keras wrote it before version 3, with the names of its layers."""
     if not is_hdf5(path, head):
         return False
+    from transferpipe.weights.formats.hdf5.plain import read_root
+
+    with path.open("rb") as plain:
+        root = read_root(lambda place, size: os.pread(plain.fileno(), size, place), path.stat().st_size)
+    if root is not None:
+        members, attributes = root
+        return any(name in attributes for name in _OF_LEGACY) or "model_weights" in members
     from transferpipe.weights.formats.hdf5.dataset import damage_named
     from transferpipe.weights.formats.hdf5.file import open_hdf5
 
     with open_hdf5(path, str(path)) as file, damage_named(str(path)):
         # Names are compared one by one, because `in` would follow a link to another file.
-        return any(name in file.attrs for name in ("layer_names", "layer_names0")) or "model_weights" in list(file)
+        return any(name in file.attrs for name in _OF_LEGACY) or "model_weights" in list(file)
 
 
 def is_safetensors(path: Path, head: bytes) -> bool:

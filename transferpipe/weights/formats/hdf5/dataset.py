@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import h5py
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem, UnsafeError
+from transferpipe.weights.formats.hdf5.stored import StoredDataset
 from transferpipe.weights.spec import numpy_dtype
 
 H5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, NotImplementedError)
@@ -39,25 +39,6 @@ def damage_named(where: str) -> Iterator[None]:
         yield
     except H5_ERRORS as error:
         raise FileError(Problem(where, f"cannot be read: {error}", AGAIN)) from error
-
-
-@dataclass(frozen=True, slots=True)
-class StoredDataset:
-    """A dataset that was found to be harmless, and what the file says of it, asked for once: HDF5 is slow to answer.
-
-    Attributes:
-        id: HDF5's handle of it.
-        address: where its header lies in the file.
-        shape: its shape.
-        dtype: the NumPy name of its dtype.
-        offset: where its values begin in the HDF5 file if they lie there as in memory, in one piece; else None.
-    """
-
-    id: h5py.h5d.DatasetID
-    address: int
-    shape: tuple[int, ...]
-    dtype: str
-    offset: int | None
 
 
 def check_dataset(dataset: h5py.h5d.DatasetID, where: str, file_size: int) -> StoredDataset:
@@ -91,7 +72,7 @@ def check_dataset(dataset: h5py.h5d.DatasetID, where: str, file_size: int) -> St
         # Stored bools are an enumeration of any values.
         plain = dtype.kind != "b" and dtype.isnative and dtype.itemsize == itemsize
         address = int(h5py.h5o.get_info(dataset).addr)
-    return StoredDataset(dataset, address, shape, name, offset if plain else None)
+    return StoredDataset(address, shape, name, offset if plain else None, dataset)
 
 
 def _check_size(size: int, most: int, where: str) -> None:

@@ -11,7 +11,6 @@ import io
 import os
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,16 +22,15 @@ from transferpipe.weights.formats.hdf5.dataset import (
     AGAIN,
     H5_ERRORS,
     INLINE,
-    StoredDataset,
     check_dataset,
     damage_named,
     read_dataset,
     read_strings,
 )
+from transferpipe.weights.formats.hdf5.guarded import check_library_allowed
+from transferpipe.weights.formats.hdf5.stored import MOST_DEPTH, StoredDataset, StoredGroup, are_too_many_groups
 
 __all__ = [
-    "StoredDataset",
-    "StoredGroup",
     "close_with",
     "open_hdf5",
     "read_dataset",
@@ -40,11 +38,6 @@ __all__ = [
     "walk_datasets",
     "walk_items",
 ]
-
-# Models nest a few levels; only a file made to exhaust the stack nests more.
-_MOST_DEPTH = 100
-# A layer without weights has two groups; so many of them, and hardly a value, make no model.
-_MOST_GROUPS, _GROUPS_A_DATASET = 5_000, 50
 
 
 def open_hdf5(file: Path | BinaryIO, label: str) -> h5py.File:
@@ -57,6 +50,7 @@ def open_hdf5(file: Path | BinaryIO, label: str) -> h5py.File:
     Raises:
         FileError: missing, not readable, not HDF5, truncated or damaged.
     """
+    check_library_allowed()
     try:
         return h5py.File(_unshared(file) if isinstance(file, Path) else file, "r")
     except H5_ERRORS as error:
@@ -101,19 +95,6 @@ def _why_unreadable(error: Exception, label: str) -> Problem:
     return Problem(label, f"cannot be opened as HDF5: {text}", AGAIN)
 
 
-@dataclass(frozen=True, slots=True)
-class StoredGroup:
-    """A group.
-
-    Attributes:
-        id: HDF5's handle of it.
-        address: where its header lies in the file.
-    """
-
-    id: h5py.h5g.GroupID
-    address: int
-
-
 def walk_datasets(group: h5py.Group, label: str) -> Iterator[tuple[str, StoredDataset]]:
     """Yield every dataset below `group` with its path relative to it, in the order of the file, all checked.
 
@@ -145,7 +126,7 @@ def walk_items(group: h5py.Group, label: str) -> Iterator[tuple[str, StoredGroup
             continue
         where = f"{label}: {path}/"
         with damage_named(where):
-            found, names = StoredGroup(item, int(h5py.h5o.get_info(item).addr)), _names(item)
+            found, names = StoredGroup(int(h5py.h5o.get_info(item).addr), item), _names(item)
         _check_group(found, path, where, seen)
         yield path, found
         members = []
@@ -158,7 +139,7 @@ def walk_items(group: h5py.Group, label: str) -> Iterator[tuple[str, StoredGroup
             elif isinstance(opened, h5py.h5g.GroupID):
                 groups += 1
                 members.append((inner, opened))
-            if groups > _MOST_GROUPS + _GROUPS_A_DATASET * datasets:
+            if are_too_many_groups(groups, datasets):
                 what = f"holds {groups:,} groups in a row, and {datasets:,} datasets: no model has so many empty ones"
                 raise UnsafeError(Problem(label, what, "save the model again"))
         waiting += reversed(members)
@@ -174,8 +155,8 @@ def _names(group: h5py.h5g.GroupID) -> list[str]:
 def _check_group(group: StoredGroup, path: str, where: str, seen: set[int]) -> None:
     if group.address in seen:
         raise UnsafeError(Problem(where, "is a group that the file holds in two places, or inside itself", INLINE))
-    if path.count("/") >= _MOST_DEPTH:
-        raise UnsafeError(Problem(where, f"lies more than {_MOST_DEPTH} groups deep", INLINE))
+    if path.count("/") >= MOST_DEPTH:
+        raise UnsafeError(Problem(where, f"lies more than {MOST_DEPTH} groups deep", INLINE))
     seen.add(group.address)
 
 

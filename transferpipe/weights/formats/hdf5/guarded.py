@@ -1,7 +1,8 @@
 """Looking at an HDF5 file in a child first: HDF5 can loop for ever over damage, crash, or ask for any memory.
 
 Within a call of the HDF5 library Python sees no signal, so that neither Ctrl-C nor SIGTERM would end it. A child with
-limits does all that opening does; what it survives is done again here. Where there is no `fork`, nothing is done.
+limits does all that opening does; what it survives is done again here. Where there is no `fork`, nothing is done; nor
+is it where opening gets on without the library (`plain.py`).
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ import sys
 import time
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
+from typing import TypeVar
 
 from transferpipe.errors import FileError, Problem
 from transferpipe.files.crc import noting_promises
 from transferpipe.files.stamp import Stamp, stamps_of
 from transferpipe.recent import Recent
-from transferpipe.weights.formats.format import Seen
-from transferpipe.weights.formats.signatures import is_hdf5
 
+Opened = TypeVar("Opened")
 # Opening takes a fraction of a second of processor time; a file of very many datasets has megabytes of headers.
 _SECONDS, _SECONDS_A_BYTE, _MOST_SECONDS = 2.0, 1e-6, 120.0
 _MOST_MEMORY = 1 << 30  # beside what the process has already; opening reads no value
@@ -32,18 +34,50 @@ _OUT_OF_MEMORY = 3
 # A child that does nothing, and so needs no processor time, waits for a lock that it inherited: not the file's fault.
 _PATIENCE = 30.0
 _KNOWN: Recent[tuple[Stamp, ...]] = Recent(64)
+_ALLOWED: ContextVar[bool] = ContextVar("allowed", default=True)
+
+
+class _LibraryNeeded(BaseException):  # nobody on the way takes it for a fault of the file
+    """The HDF5 library would have to open a file."""
+
+
+def open_guarded(path: Path, opening: Callable[[], Opened]) -> Opened:
+    """Return what `opening` makes of `path`; where the HDF5 library takes part in that, it is done in a child first.
+
+    Raises:
+        FileError: the child did not come to an end, crashed, or ran out of memory; or as `opening` does.
+    """
+    if not hasattr(os, "fork"):
+        return opening()
+    with contextlib.suppress(_LibraryNeeded), _without_library():
+        return opening()
+    try_in_child(path, opening)
+    return opening()
+
+
+def check_library_allowed() -> None:
+    """Give up opening a file that has to be tried in a child first: whoever calls the HDF5 library asks this."""
+    if not _ALLOWED.get():
+        raise _LibraryNeeded
+
+
+@contextlib.contextmanager
+def _without_library() -> Iterator[None]:
+    token = _ALLOWED.set(False)
+    try:
+        yield
+    finally:
+        _ALLOWED.reset(token)
 
 
 def try_in_child(path: Path, work: Callable[[], object]) -> None:
-    """Do `work`, which opens `path`, in a child first where HDF5 takes part in it.
+    """Do `work`, in which the HDF5 library opens `path`, in a child first.
 
     What it raises in the child is left to be raised here.
 
     Raises:
         FileError: the child did not come to an end, crashed, or ran out of memory.
     """
-    if not hasattr(os, "fork") or not _has_hdf5(path):
-        return
     try:
         stamps, size = stamps_of([path]), path.stat().st_size
     except OSError:
@@ -71,18 +105,6 @@ def _check_archive(path: Path) -> None:
         from transferpipe.weights.formats.keras.archive import check_weights
 
         check_weights(path)
-
-
-def _has_hdf5(path: Path) -> bool:
-    seen = Seen(path)
-    try:
-        if path.is_dir():
-            return any(name.endswith((".h5", ".hdf5")) for name in seen.names)
-        if not path.is_file():  # whoever reads from a pipe waits for its writer
-            return False
-        return is_hdf5(path, seen.head) or any(name.endswith(".h5") for name in seen.members)
-    except Exception:  # whatever is wrong with it, opening says so
-        return False
 
 
 def _run(work: Callable[[], object], seconds: float) -> int:

@@ -20,9 +20,9 @@ from transferpipe.files.segment import Segment
 from transferpipe.files.window import FileWindow
 from transferpipe.files.zip_members import MOST_OF_KERAS, check_members, check_names, member_offset, too_many
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.formats.hdf5.file import open_hdf5
-from transferpipe.weights.formats.keras.groups import StoreFile
+from transferpipe.weights.formats.hdf5.guarded import check_library_allowed
 from transferpipe.weights.formats.keras.h5 import read_store
+from transferpipe.weights.formats.keras.store_file import open_by_library, read_plain
 from transferpipe.weights.keras.config import is_layer_config
 from transferpipe.weights.spec import WeightSpec
 
@@ -52,11 +52,15 @@ def open_keras(path: Path) -> FileSource:
         raise FileError(
             Problem(str(path), f"{CONFIG} does not describe a Keras model", "save it again with model.save")
         )
-    file, base = _weights_file(path, archive)
+    info = archive.getinfo(WEIGHTS)
+    base = member_offset(path, info) if info.compress_type == zipfile.ZIP_STORED else None
+    plain = read_plain(path, base, info.file_size) if base is not None else None
+    if plain is None:
+        check_library_allowed()  # before the checksum, which would be computed in the child again
     check = _CheckOnce(path, archive, base)
-    if archive.getinfo(WEIGHTS).file_size <= _CHECKED_FIRST:
+    if info.file_size <= _CHECKED_FIRST:
         check()
-    weights = StoreFile(open_hdf5(file, str(path)), file, path, base)
+    weights = plain if plain is not None else open_by_library(_weights_file(path, archive), path, base)
     version = metadata.get("keras_version")
     store = read_store(path, [weights], config, "keras", str(version) if version else None)
 
@@ -124,20 +128,18 @@ def _read_json(path: Path, archive: zipfile.ZipFile, member: str) -> dict[str, A
     return data
 
 
-def _weights_file(path: Path, archive: zipfile.ZipFile) -> tuple[BinaryIO, int | None]:
-    """Return the weights member as a seekable file, and where it begins if it is read in place."""
+def _weights_file(path: Path, archive: zipfile.ZipFile) -> BinaryIO:
+    """Return the weights member as a seekable file."""
     info = archive.getinfo(WEIGHTS)
     try:
         if info.compress_type == zipfile.ZIP_STORED:
-            base = member_offset(path, info)
-            window = FileWindow(os.open(path, os.O_RDONLY), base, info.file_size)
-            return io.BufferedReader(window), base
+            return io.BufferedReader(FileWindow(os.open(path, os.O_RDONLY), member_offset(path, info), info.file_size))
         with tempfile.TemporaryFile() as unpacked, archive.open(info) as member:
             while chunk := member.read(_CHUNK):
                 unpacked.write(chunk)
             unpacked.flush()
             # The descriptor keeps the file, which has no name any more, as long as the source needs it.
-            return io.BufferedReader(FileWindow(os.dup(unpacked.fileno()), 0, info.file_size)), None
+            return io.BufferedReader(FileWindow(os.dup(unpacked.fileno()), 0, info.file_size))
     except _DAMAGED as error:
         raise FileError(Problem(f"{path}: {WEIGHTS}", f"cannot be read: {error}", "copy or save it again")) from error
 

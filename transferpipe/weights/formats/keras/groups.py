@@ -6,43 +6,17 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import BinaryIO
-
-import h5py
 
 from transferpipe.errors import Problem, UnsafeError
-from transferpipe.weights.formats.hdf5.file import StoredDataset, StoredGroup, read_strings, walk_items
-from transferpipe.weights.formats.hdf5.link_order import link_order
+from transferpipe.weights.formats.hdf5.stored import StoredDataset, StoredGroup
 from transferpipe.weights.formats.keras.order import walk_order
+from transferpipe.weights.formats.keras.store_file import StoreFile
 from transferpipe.weights.keras.config import Config, child_layers, layer_configs, layer_name
 from transferpipe.weights.keras.layer_classes import Shape
 from transferpipe.weights.keras.naming import MODEL_LAYERS
 
 _VARS = "vars"
 _FILE_SIZE = 1 << 64  # more than any file has
-
-
-@dataclass(frozen=True)
-class StoreFile:
-    """One open HDF5 file of a store; a store is one file, or several that share its groups.
-
-    Attributes:
-        h5: the open file.
-        file: the same for reading plain bytes.
-        path: where it lies: itself, or the archive that it is in.
-        base: where in `path` it begins; None if it does not lie there as it is.
-    """
-
-    h5: h5py.File
-    file: Path | BinaryIO
-    path: Path
-    base: int | None = 0
-
-    @cached_property
-    def items(self) -> dict[str, StoredGroup | StoredDataset]:
-        """Every group and dataset by its path in the file, all checked: see `walk_items`."""
-        return dict(walk_items(self.h5, str(self.path)))
 
 
 @dataclass(frozen=True)
@@ -135,8 +109,7 @@ def _group(files: Sequence[StoreFile], inner: str, values: tuple[Value, ...]) ->
         group = file.items.get(inner)
         if not isinstance(group, StoredGroup):
             continue
-        noted = read_strings(group.id, "name", f"{file.path}: {inner}") if inner else None
-        name = name or (noted[0] if noted else None)
+        name = name or (file.name_of(inner) if inner else None)
         parts = [group, file.items[inner.rpartition("/")[0]], *(v.dataset for v in values if v.home is file)]
         address = number * _FILE_SIZE + max(part.address for part in parts)
     # Keys are numbers, and "10" comes behind "9". A layer's own keys stay in the order of the file, before them.
@@ -164,21 +137,6 @@ def _made(files: Sequence[StoreFile], paths: Iterable[str]) -> dict[str, list[st
     above = {"/".join(parts[:i]) for p in paths if (parts := p.split("/")) for i in range(len(parts))}
     made: dict[str, dict[str, None]] = {path: {} for path in above}
     for file in files:
-        for path, members in _made_in(file, above).items():
+        for path, members in file.made_in(above).items():
             made[path].update(dict.fromkeys(members))
     return {path: list(members) for path, members in made.items()}
-
-
-def _made_in(file: StoreFile, paths: Iterable[str]) -> dict[str, list[str]]:
-    addresses = {p: group.address for p in paths if isinstance(group := file.items.get(p), StoredGroup)}
-    raw = file.file.open("rb") if isinstance(file.file, Path) else file.file
-
-    def read(place: int, size: int) -> bytes:
-        raw.seek(place)
-        return raw.read(size)
-
-    try:
-        return {p: link_order(read, address) for p, address in addresses.items()}
-    finally:
-        if raw is not file.file:
-            raw.close()

@@ -10,9 +10,9 @@ from typing import Any
 from transferpipe.files.segment import Segment
 from transferpipe.files.stamp import check_unchanged, file_stamp
 from transferpipe.weights.file_source import FileSource, SavedGroup
-from transferpipe.weights.formats.hdf5.file import close_with, open_hdf5, read_dataset
-from transferpipe.weights.formats.keras.groups import StoreFile, StoreGroup, Value, read_groups
+from transferpipe.weights.formats.keras.groups import StoreGroup, Value, read_groups
 from transferpipe.weights.formats.keras.state import KeptObject, training_state
+from transferpipe.weights.formats.keras.store_file import StoreFile, open_store_file
 from transferpipe.weights.keras.config import Config, layer_class
 from transferpipe.weights.keras.hub_classes import HubLayer, hub_layers
 from transferpipe.weights.keras.layer_classes import (
@@ -41,11 +41,6 @@ def open_weights_h5(path: Path) -> FileSource:
     return read_store(path, [open_store_file(path)], None, "weights_h5")
 
 
-def open_store_file(path: Path) -> StoreFile:
-    """Return the file of a store at `path`."""
-    return StoreFile(open_hdf5(path, str(path)), path, path)
-
-
 def read_store(
     path: Path, files: Sequence[StoreFile], config: Config | None, format_name: str, version: str | None = None
 ) -> FileSource:
@@ -64,7 +59,7 @@ def read_store(
     saved, catalog, held = _layers([g for g in groups if g.path not in state], configs, label)
     read_entry, locate_entry = _access(groups)
     for file in files:
-        close_with(read_entry, file.h5)
+        file.close_with(read_entry)
     return FileSource(
         path=path,
         format=format_name,
@@ -132,7 +127,7 @@ def _access(groups: Sequence[StoreGroup]) -> tuple[Callable[[WeightSpec], Any], 
     def read_entry(spec: WeightSpec) -> Any:
         value = values[spec.where]
         check_unchanged(value.home.path, stamps[value.home.path])
-        return read_dataset(value.dataset, str(value.home.path))
+        return value.home.read(value.dataset)
 
     def locate_entry(spec: WeightSpec) -> Segment | None:
         value, home = values[spec.where], values[spec.where].home

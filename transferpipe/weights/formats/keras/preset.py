@@ -16,8 +16,9 @@ from transferpipe.files.inside import file_inside
 from transferpipe.files.json_text import read_mapping
 from transferpipe.files.segment import Segment
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.formats.keras.h5 import open_store_file, open_weights_h5, read_store
+from transferpipe.weights.formats.keras.h5 import open_weights_h5, read_store
 from transferpipe.weights.formats.keras.shards import read_shards
+from transferpipe.weights.formats.keras.store_file import open_store_file
 from transferpipe.weights.keras.config import Config, is_layer_config
 from transferpipe.weights.spec import WeightSpec
 

@@ -16,8 +16,9 @@ from typing import Any
 from transferpipe.errors import FileError, Problem
 from transferpipe.files.json_text import read_mapping
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.formats.hdf5.file import StoredDataset
-from transferpipe.weights.formats.keras.h5 import open_store_file, read_store
+from transferpipe.weights.formats.hdf5.stored import StoredDataset
+from transferpipe.weights.formats.keras.h5 import read_store
+from transferpipe.weights.formats.keras.store_file import open_store_file
 from transferpipe.weights.formats.shards import check_places, shard_paths
 from transferpipe.weights.keras.config import Config
 

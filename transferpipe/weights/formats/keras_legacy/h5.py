@@ -16,13 +16,13 @@ from transferpipe.files.segment import Segment
 from transferpipe.files.stamp import check_unchanged, file_stamp
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.hdf5.file import (
-    StoredDataset,
     close_with,
     open_hdf5,
     read_dataset,
     read_strings,
     walk_datasets,
 )
+from transferpipe.weights.formats.hdf5.stored import StoredDataset
 from transferpipe.weights.formats.keras_legacy.lora import find_lora
 from transferpipe.weights.formats.keras_legacy.names import LegacyWeight, name_all
 from transferpipe.weights.keras.network import keras_network
