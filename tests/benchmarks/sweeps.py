@@ -6,6 +6,7 @@ and a result of its own, and none is scored: this is what transferpipe adds to a
 """
 
 import argparse
+import os
 import shutil
 import statistics
 import subprocess
@@ -62,9 +63,11 @@ class Sweeps:
 
     def __init__(self, folder, count):
         self.folder, self.count = folder, count
+        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
 
     def clean(self):
-        """Remove what the last run wrote."""
+        """Remove what the last run wrote, and what it kept of models: a single run is to build its own."""
+        shutil.rmtree(self.folder / "cache" / "transferpipe" / "built", ignore_errors=True)
         shutil.rmtree(self.folder / "out", ignore_errors=True)
 
     def measure(self, *words, keep=False):

@@ -27,6 +27,8 @@ from transferpipe.models.building.build import (
     keras_settings,
 )
 from transferpipe.models.building.fetched import files_noted
+from transferpipe.models.building.kept import kept, read_kept
+from transferpipe.models.building.pure import is_pure, key_of
 from transferpipe.models.opened import Opened
 from transferpipe.models.repeated import repeat_layers, warn_of_counts
 from transferpipe.models.source import ModelSource, live_model
@@ -37,6 +39,7 @@ from transferpipe.planning.model import PlanWarning
 from transferpipe.recent import Recent
 from transferpipe.recipe.layouts import AUTO
 from transferpipe.recipe.model import UNNAMED, Build, Origin, Recipe
+from transferpipe.recipe.outputs import outputs_of
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.detection import detect_format
 from transferpipe.weights.keras.allowed import check_classes
@@ -187,7 +190,8 @@ def open_target(recipe: Recipe, trusted: Collection[str], name: str = "") -> Tar
     origin = recipe.target
     assert origin is not None
     if origin.build:
-        target: Target = _build(origin.build, recipe.seed, trusted, name)
+        key = key_of(origin.build, recipe.seed) if _is_kept(recipe, trusted) else None
+        target: Target = _kept_or_built(key, origin.build, recipe.seed, trusted, name)
     else:
         file = open_file(origin, "target.path")
         if origin.repeat:
@@ -271,6 +275,24 @@ def _build_source(build: Build, seed: int, trusted: Collection[str], recipe: str
     baked = baked_variables(model, noted)
     target = ModelTarget(model, describe_build(build), baked=baked, fetched=tuple(files.values()))
     return kept.sources.keep(key, target) if kept else target
+
+
+def _is_kept(recipe: Recipe, trusted: Collection[str]) -> bool:
+    """Tell whether the target may be one that was built before: no code of the user's runs, and no model is needed."""
+    outputs = outputs_of((recipe.save.path, *recipe.save.also))
+    needs_model = recipe.score or recipe.quantize or recipe.verify.reload or recipe.verify.parity
+    changes = recipe.reverse or recipe.save.like or recipe.optimizer == "transfer"
+    if trusted or needs_model or changes or _KEPT.get() is not None or not all(o.streams for o in outputs):
+        return False
+    return all(map(is_pure, builds_of(recipe)))
+
+
+def _kept_or_built(key: str | None, build: Build, seed: int, trusted: Collection[str], recipe: str) -> ModelTarget:
+    """Return a model that was built before under `key`, or build it."""
+    if key is None:
+        return _build(build, seed, trusted, recipe)
+    found = read_kept(key, describe_build(build), lambda: _build(build, seed, trusted, recipe))
+    return found if found is not None else kept(key, _build(build, seed, trusted, recipe))
 
 
 def _build(build: Build, seed: int, trusted: Collection[str], recipe: str) -> ModelTarget:

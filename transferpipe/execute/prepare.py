@@ -14,6 +14,7 @@ from transferpipe.execute.reverse import turn_back
 from transferpipe.execute.score_checks import check_early, check_score
 from transferpipe.execute.upgrade import UpgradedTarget
 from transferpipe.models.building.build import check_names, require_keras
+from transferpipe.models.building.kept import keep_asked
 from transferpipe.models.loaded_flags import judge_freezing
 from transferpipe.models.opened import Opened, Prepared
 from transferpipe.models.target import FileTarget, Target
@@ -51,6 +52,7 @@ def prepare(recipe: Recipe, trusted: Collection[str] = ()) -> Prepared:
     prepared = replace(prepare_opened(recipe, open_recipe(recipe, trusted)), trusted=tuple(trusted))
     if recipe.score:
         check_early(recipe.score, prepared.opened.target.structure, trusted)
+    keep_asked(prepared.opened.target)
     return prepared
 
 

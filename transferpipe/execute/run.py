@@ -18,6 +18,7 @@ from transferpipe.fetch.name_list import NameFile
 from transferpipe.files.atomic import final_name
 from transferpipe.files.os_errors import cannot_be_read, refusal_of
 from transferpipe.files.staging import Staging
+from transferpipe.models.building.kept import keep_asked
 from transferpipe.models.keras_private import closing_name_scopes
 from transferpipe.models.loaded_flags import prove_freezing
 from transferpipe.models.opened import Prepared
@@ -180,6 +181,7 @@ def execute(
             staging.rename(temporary, final_names(temporary, path))
             digests |= part_digests(temporary, artifact)
         staging.publish(folder, digests)
+    keep_asked(prepared.opened.target)
     files = tuple(folder / name for name in called)
     outcome = tuple(outcome_lines(plan, made.found.digests, made.edited)) if finished is None else ()
     return Report(plan, verdict, folder, files, manifest, warnings, len(made.found.digests), made.parity, outcome)

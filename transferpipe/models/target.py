@@ -153,7 +153,7 @@ def is_worth_loading(target: Target) -> bool:
     if isinstance(target, FileTarget):
         return bool(target.source.catalog.doubles or target.source.assets or target.learned)
     assert isinstance(target, ModelTarget)
-    return bool(target.structure.catalog.doubles) or has_assets(target.model) or has_own_hooks(target.model)
+    return bool(target.structure.catalog.doubles) or target.keeps_files or target.loads_otherwise
 
 
 @dataclass
@@ -181,6 +181,26 @@ class ModelTarget:
     def is_light(self) -> bool:
         """Whether its weights are still to be drawn; an export draws them all."""
         return not all(has_value(variable) for variable in self.model.variables)
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer that it is compiled with; None if it is not."""
+        return getattr(self.model, "optimizer", None)
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether a layer saves files beside its weights, such as a vocabulary."""
+        return has_assets(self.model)
+
+    @property
+    def loads_otherwise(self) -> bool:
+        """Whether a layer saves or loads in a way that is not Keras's own."""
+        return has_own_hooks(self.model)
+
+    @property
+    def lookups(self) -> tuple[Any, ...]:
+        """The layers that have a vocabulary."""
+        return tuple(layer for layer in self.walked.layers.values() if hasattr(layer, "get_vocabulary"))
 
     @cached_property
     def walked(self) -> Walked:

@@ -30,8 +30,10 @@ def vocabularies_of(origin: object) -> frozenset[Vocabulary]:
         found = [*_in_assets(assets_of(origin)), *_in_config(json.loads(origin.config(()) or "null"))]
     elif isinstance(origin, FileSource):
         found = [*_in_assets(archived(origin)), *_in_config(origin.config)]
-    elif isinstance(origin, ModelTarget | ModelSource):
-        found = [_of_layer(layer) for layer in origin.walked.layers.values()]
+    elif isinstance(origin, ModelTarget):
+        found = [_of_layer(layer) for layer in origin.lookups]
+    elif isinstance(origin, ModelSource):
+        found = [_of_layer(layer) for layer in origin.model.lookups]
     else:
         found = []
     return frozenset(v for v in found if v)

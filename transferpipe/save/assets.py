@@ -18,7 +18,7 @@ def assets_of(target: Target) -> Iterable[tuple[str, Iterable[bytes]]]:
     """Return the further members of the archive that `target` is saved as: names, and their bytes in parts."""
     if isinstance(target, FileTarget):
         return _with_learned(target)
-    return asset_files(target.model) if isinstance(target, ModelTarget) else ()
+    return asset_files(target.model) if isinstance(target, ModelTarget) and target.keeps_files else ()
 
 
 def _with_learned(target: FileTarget) -> Iterator[tuple[str, Iterable[bytes]]]:

@@ -137,7 +137,7 @@ def _count_of_target(target: Target) -> int:
     if isinstance(target, FileTarget):
         return len(optimizer_of(target.source))
     if isinstance(target, ModelTarget):
-        optimizer = getattr(target.model, "optimizer", None)
+        optimizer = target.optimizer
         return len(optimizer.variables) if optimizer is not None and optimizer.built else 0
     return 0
 

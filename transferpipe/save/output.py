@@ -102,7 +102,7 @@ def _why_keras(path: Path, target: Target) -> str | None:
     """Return why Keras must save the model before its file can be written; None where its variables tell all."""
     if not isinstance(target, ModelTarget) or not output_of(path.name).has_groups:
         return None
-    fixed = [w.name for w in target.structure.catalog if w.name in target.walked.fixed]
+    fixed = [w.name for w in target.structure.catalog if w.name in target.structure.fixed]
     return f"{fixed[0]} is not a variable but what its layer computes on saving" if fixed else None
 
 
