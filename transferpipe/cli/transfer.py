@@ -30,7 +30,6 @@ from transferpipe.prove.manifest import read_plan
 from transferpipe.prove.provenance import Request, recipe_text
 from transferpipe.recipe.model import Recipe
 from transferpipe.recipe.outputs import outputs_of
-from transferpipe.show.sweeps.verdict_table import verdict_text
 from transferpipe.text.fold import hang
 from transferpipe.text.visible import visible
 
@@ -244,6 +243,8 @@ def _print_report(report: Report) -> None:
     manifest = report.manifest
     if later := report.warnings[len(report.plan.warnings) :]:
         print(warnings_text(later, colour=in_colour(), width=width()))
+    from transferpipe.show.sweeps.verdict_table import verdict_text
+
     print(verdict_text(report.verdict, report.checked, width()))
     for label, text in report.outcome:
         _print_line(label, text)

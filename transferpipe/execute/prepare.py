@@ -9,7 +9,6 @@ from transferpipe.collector import collector_resting
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.like import check_kept, take_after
 from transferpipe.execute.open_recipe import builds_of, open_recipe
-from transferpipe.execute.quantize import check_quantizable
 from transferpipe.execute.reverse import turn_back
 from transferpipe.execute.score_checks import check_early, check_score
 from transferpipe.execute.upgrade import UpgradedTarget
@@ -94,6 +93,8 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
         what = f"the recipe expects the plan {recipe.expect}, but this plan is {plan.checksum}"
         raise RecipeError(Problem("expect", what, "look at the plan; if it is right, expect its checksum"))
     if recipe.quantize:
+        from transferpipe.execute.quantize import check_quantizable  # which few recipes need
+
         check_quantizable(recipe.quantize, opened.target)
     if saves:
         _check_formats(recipe, opened)

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transferpipe.errors import FileError, Problem, VerificationError
-from transferpipe.execute.quantize import quantize
 from transferpipe.execute.upgrade import UpgradedTarget
 from transferpipe.execute.warnings import value_warnings
 from transferpipe.fetch.name_list import NameFile
@@ -58,6 +57,9 @@ from transferpipe.values.compute import Values
 from transferpipe.values.suspicious import Noticed
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Catalog, Source
+
+if TYPE_CHECKING:
+    from transferpipe.execute.quantize import Finished
 
 _NOBODY = Request()
 
@@ -157,7 +159,7 @@ def execute(
         temporaries = [
             staging.place(path, recipe.save.overwrite and not _is_several(path, recipe.save)) for path in paths
         ]
-        finished = quantize(prepared) if recipe.quantize else None
+        finished = _quantized(prepared) if recipe.quantize else None
         made = _make(finished.prepared if finished else prepared, temporaries, on_progress)
         if finished:
             made = replace(made, casts=finished.casts)
@@ -185,6 +187,12 @@ def execute(
     files = tuple(folder / name for name in called)
     outcome = tuple(outcome_lines(plan, made.found.digests, made.edited)) if finished is None else ()
     return Report(plan, verdict, folder, files, manifest, warnings, len(made.found.digests), made.parity, outcome)
+
+
+def _quantized(prepared: Prepared) -> Finished:
+    from transferpipe.execute.quantize import quantize  # which few recipes need
+
+    return quantize(prepared)
 
 
 @dataclass(frozen=True)

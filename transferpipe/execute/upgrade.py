@@ -10,7 +10,7 @@ import copy
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transferpipe.errors import Problem, RecipeError, UnsafeError
 from transferpipe.models.building.build import import_keras
@@ -18,14 +18,13 @@ from transferpipe.models.deferred.attempt import DeclaredTooMuchError, check_dec
 from transferpipe.models.settings import settings_kept
 from transferpipe.models.target import ModelTarget
 from transferpipe.planning.model import PlanWarning
-from transferpipe.planning.planner import make_plan
-from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.recipe.model import SINGLE, Recipe, Verify
 from transferpipe.recipe.outputs import outputs_of
-from transferpipe.values.compute import Values
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.keras.setting_values import version_of
-from transferpipe.weights.keras.upgrade.model import Upgraded, upgrade_model
+
+if TYPE_CHECKING:
+    from transferpipe.weights.keras.upgrade.model import Upgraded
 
 # Beside four times the bytes of the file, which may hold its weights in a narrower dtype than they are built in.
 _LITTLE = 1 << 26
@@ -72,6 +71,8 @@ def build_upgraded(source: FileSource, label: str, seed: int) -> UpgradedTarget:
         RecipeError: it has layers that Keras 3 cannot compute, all of which are named, or weights without a place.
         UnsafeError: its configuration declares far more weights than the file holds.
     """
+    from transferpipe.weights.keras.upgrade.model import upgrade_model  # which targets of today do not need
+
     version = source.details.get("keras_version")
     upgraded = upgrade_model(source.config, source.label, version)
     model = _build(upgraded, source, seed)
@@ -109,6 +110,10 @@ def _build(upgraded: Upgraded, source: FileSource, seed: int) -> Any:
 
 def _fill(target: UpgradedTarget, source: FileSource) -> None:
     """Give the model the values of the file, converted as in any transfer."""
+    from transferpipe.planning.planner import make_plan
+    from transferpipe.planning.reading.read_recipe import read_recipe
+    from transferpipe.values.compute import Values
+
     origins = {"source": {"path": str(source.path)}, "target": {"path": str(source.path)}, "unmatched": "same_name"}
     recipe = read_recipe(origins)
     plan = make_plan(recipe, {SINGLE: source.catalog}, target.structure, {SINGLE: source.label, "target": target.label})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import platform
 from collections.abc import Mapping
@@ -83,11 +82,13 @@ def versions() -> dict[str, str]:
 
 @cache
 def _versions() -> dict[str, str]:
+    from importlib import metadata  # with what reads mail; a plan records nothing
+
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
             continue
     return found
 

@@ -11,10 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-# libyaml's writes the same in a tenth of the time; PyYAML can be built without it.
-YAML_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _PATIENCE = 10.0  # seconds; a repository that takes longer to look at is not worth the wait
 
 
@@ -49,10 +45,19 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def yaml_dumper() -> Any:
+    """Return libyaml's dumper, which writes the same in a tenth of the time; PyYAML can be built without it."""
+    import yaml
+
+    return getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
 def recipe_text(data: Mapping[str, Any]) -> str | None:
     """Return a recipe as YAML; None where it holds what YAML cannot."""
+    import yaml  # a plan tells nobody
+
     try:
-        return yaml.dump(dict(data), Dumper=YAML_DUMPER, sort_keys=False, allow_unicode=True, width=120)
+        return yaml.dump(dict(data), Dumper=yaml_dumper(), sort_keys=False, allow_unicode=True, width=120)
     except yaml.YAMLError:
         return None
 

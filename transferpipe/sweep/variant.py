@@ -17,7 +17,7 @@ from transferpipe.files.os_errors import cannot_be_written
 from transferpipe.models.opened import Prepared
 from transferpipe.planning.advice.warned import shorten_warnings
 from transferpipe.prove.manifest import read_json
-from transferpipe.prove.provenance import YAML_DUMPER
+from transferpipe.prove.provenance import yaml_dumper
 from transferpipe.sweep.identity.digests import digest_of
 from transferpipe.sweep.identity.inputs import inputs_of, versions_of
 from transferpipe.sweep.identity.state import State
@@ -158,7 +158,7 @@ def write_variant(folder: Path, planned: Planned) -> None:
         raise cannot_be_written(folder, error) from error
     for name, content in hydra.items():
         write_text(
-            folder / ".hydra" / f"{name}.yaml", yaml.dump(content, Dumper=YAML_DUMPER, sort_keys=False), lasting=False
+            folder / ".hydra" / f"{name}.yaml", yaml.dump(content, Dumper=yaml_dumper(), sort_keys=False), lasting=False
         )
     write_text(folder / VARIANT, json.dumps(data, indent=1), lasting=False)
 

@@ -46,9 +46,12 @@ _AGAIN = "the file is damaged: download or save it again"
 
 def vouched_by(trusted: Collection[str]) -> Vouched:
     """Return what tells whether the user vouches for a class: by a word, its place, or by having registered it."""
+    known: dict[str, bool] = {}  # a configuration names a few modules a thousand times
 
     def vouched(module: str, registered: str) -> bool:
-        if module and vouches_for(module, trusted):
+        if module and module not in known:
+            known[module] = vouches_for(module, trusted)
+        if module and known[module]:
             return True
         package = registered.rpartition(">")[0]
         if package and package in trusted:

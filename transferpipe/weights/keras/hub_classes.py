@@ -110,6 +110,8 @@ def hub_layers(
         dtypes: their dtypes.
         configs: the configurations that the file records, by saved path.
     """
+    if configs and not _names_kerashub(configs):
+        return {}
     parts: dict[str, set[str]] = {}
     for path in shapes:
         parent, _, segment = path.rpartition("/")
@@ -120,7 +122,7 @@ def hub_layers(
     for path in sorted(shapes, key=lambda p: p.count("/")):
         possible = dict.fromkeys(_possible(path, shapes, candidates))
         candidates[path] = tuple(c for c in possible if _fits(c, shapes[path], parts.get(path, set())))
-    if not _is_of_kerashub(configs, candidates, parts):
+    if not configs and not _holds_kerashub(candidates, parts):
         return {}
     return {
         path: HubLayer(_only({c.partition(":")[0] for c in found}), _names(found, shapes[path], dtypes[path]))
@@ -155,16 +157,17 @@ def _own(kind: _Kind, shapes: Sequence[Shape]) -> Names | None:
     return next((tuple(n for n, _ in ws) for ws in kind.weights if [a for _, a in ws] == axes), None)
 
 
-def _is_of_kerashub(
-    configs: Mapping[str, Config], candidates: Mapping[str, tuple[str, ...]], parts: Mapping[str, set[str]]
-) -> bool:
-    """Tell whether KerasHub made the file: by its configuration, or by a layer whose parts are those of a class of it.
+def _names_kerashub(configs: Mapping[str, Config]) -> bool:
+    """Tell whether a file's configuration says that KerasHub made it."""
+    made = (str(c.get(key)) for c in configs.values() for key in ("module", "registered_name"))
+    return any(m.startswith(_PACKAGE) for m in made)
+
+
+def _holds_kerashub(candidates: Mapping[str, tuple[str, ...]], parts: Mapping[str, set[str]]) -> bool:
+    """Tell whether KerasHub made a file without a configuration: by a layer whose parts are those of a class of it.
 
     A user's own class may well have the name of one of KerasHub's, and other weights.
     """
-    if configs:
-        made = (str(c.get(key)) for c in configs.values() for key in ("module", "registered_name"))
-        return any(m.startswith(_PACKAGE) for m in made)
     kinds = ((path, _kinds()[c]) for path, found in candidates.items() for c in found if c in _kinds())
     # One part alone says little: many a class of somebody's own has just a `dense`.
     return any(len(held := parts.get(path, set())) > 1 and held <= kind.parts.keys() for path, kind in kinds)

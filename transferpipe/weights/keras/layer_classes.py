@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 Shape = tuple[int, ...]
@@ -138,10 +139,12 @@ RENAMED = {
 """What the classes of Keras 1 and TensorFlow 1 are called today."""
 
 
+_NAMES = 4096  # of classes and layers, each of which a file says many times
 # Configurations call this class by the name under which Keras exports it.
 _ALIASES = {"GroupQueryAttention": "GroupedQueryAttention"}
 
 
+@lru_cache(_NAMES)
 def snake_case(class_name: str) -> str:
     """Return the stem from which Keras makes up a layer's name.
 
@@ -158,6 +161,7 @@ BUILT_IN: dict[str, str] = {snake_case(name): name for name in (*_WITHOUT_WEIGHT
 """The built-in layer classes by the stem of their made-up names."""
 
 
+@lru_cache(_NAMES)
 def stem(segment: str) -> str:
     """Return `segment` without the counter that Keras appends: ``dense_12`` gives ``dense``."""
     return re.sub(r"_\d+$", "", segment)

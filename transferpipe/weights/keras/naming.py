@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from transferpipe.errors import Problems, RecipeError
 from transferpipe.weights.keras.hub_classes import hub_stems
@@ -105,17 +106,24 @@ class _Evidence:
     def __init__(self, table: Mapping[str, SavedLayer]) -> None:
         self._table = table
         self._children: dict[str, set[str]] = {}
-        self._classes = set(BUILT_IN) | hub_stems()  # as they stand in made-up names
         for path in table:
             parent, _, segment = path.rpartition("/")
             self._children.setdefault(parent, set()).add(segment)
             # What lies between two layers and is no layer is a list or a dict, whose segments Keras makes of classes.
             if parent and parent not in table:
-                self._classes.add(stem(segment))
                 owner, _, container = parent.rpartition("/")
                 self._children.setdefault(owner, set()).add(container)
-        names = {layer.name for path, layer in table.items() if path and layer.name}
-        self._classes |= {stem(n) for n in names if stem(n) != n and stem(n) in names}
+
+    @cached_property
+    def _classes(self) -> set[str]:
+        """The classes that the file shows, as they stand in made-up names."""
+        names = {layer.name for path, layer in self._table.items() if path and layer.name}
+        found = {stem(n) for n in names if stem(n) != n and stem(n) in names}
+        for path in self._table:
+            parent, _, segment = path.rpartition("/")
+            if parent and parent not in self._table:
+                found.add(stem(segment))
+        return found | set(BUILT_IN) | hub_stems()
 
     def made_up(self, layer: SavedLayer) -> bool:
         """Tell whether Keras made up the name of a layer that an attribute, a list or a dict holds.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from transferpipe.weights.network import Node
@@ -21,6 +22,7 @@ OLD_HARD_SIGMOID = "hard_sigmoid_of_keras_2"
 """The name of the two layers that stand for the hard_sigmoid of Keras 1 and 2 in a model of Keras 3."""
 
 
+@lru_cache(64)
 def version_of(text: str | None) -> tuple[int, ...] | None:
     """Return a version of Keras as numbers, None if there is none.
 
@@ -31,9 +33,16 @@ def version_of(text: str | None) -> tuple[int, ...] | None:
     return tuple(int(n) for n in numbers.groups() if n) if numbers else None
 
 
+@lru_cache(256)
+def _rank(kind: str) -> int:
+    """Return the number of axes that a class has in its name; 0 if it has none."""
+    digits = re.sub(r"\D", "", kind)
+    return int(digits) if digits else 0
+
+
 def spell_value(kind: str, key: str, value: Any, node: Node, version: tuple[int, ...] | None) -> Any:
     """Return the value of a setting in one spelling; None if it is not told, or cannot be compared."""
-    rank = int(digits) if (digits := re.sub(r"\D", "", kind)) else 0
+    rank = _rank(kind)
     if key in ("activation", "recurrent_activation"):
         return spell_activation(value, version)
     if key == "data_format":
