@@ -27,7 +27,7 @@ from transferpipe.models.building.build import (
     keras_settings,
 )
 from transferpipe.models.building.fetched import files_noted
-from transferpipe.models.building.kept import kept, read_kept
+from transferpipe.models.building.kept import kept, read_kept, warnings_noted
 from transferpipe.models.building.pure import is_pure, key_of
 from transferpipe.models.opened import Opened
 from transferpipe.models.repeated import repeat_layers, warn_of_counts
@@ -292,7 +292,11 @@ def _kept_or_built(key: str | None, build: Build, seed: int, trusted: Collection
     if key is None:
         return _build(build, seed, trusted, recipe)
     found = read_kept(key, describe_build(build), lambda: _build(build, seed, trusted, recipe))
-    return found if found is not None else kept(key, _build(build, seed, trusted, recipe))
+    if found is not None:
+        return found
+    with warnings_noted() as noted:
+        made = _build(build, seed, trusted, recipe)
+    return made if noted else kept(key, made)  # what warned is to warn again
 
 
 def _build(build: Build, seed: int, trusted: Collection[str], recipe: str) -> ModelTarget:

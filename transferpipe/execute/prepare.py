@@ -9,7 +9,6 @@ from transferpipe.collector import collector_resting
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.like import check_kept, take_after
 from transferpipe.execute.open_recipe import builds_of, open_recipe
-from transferpipe.execute.reverse import turn_back
 from transferpipe.execute.score_checks import check_early, check_score
 from transferpipe.execute.upgrade import UpgradedTarget
 from transferpipe.models.building.build import check_names, require_keras
@@ -69,6 +68,8 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
     opened, unnamed = _call_by_places(opened)
     recipe = pin_inputs(fill_groups(recipe, opened.target.structure.catalog.expanded))
     if recipe.reverse:
+        from transferpipe.execute.reverse import turn_back
+
         recipe, opened = turn_back(recipe, opened)
     tensors: tuple[Exported, ...] = ()
     if saves and recipe.save.like:
@@ -93,7 +94,7 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
         what = f"the recipe expects the plan {recipe.expect}, but this plan is {plan.checksum}"
         raise RecipeError(Problem("expect", what, "look at the plan; if it is right, expect its checksum"))
     if recipe.quantize:
-        from transferpipe.execute.quantize import check_quantizable  # which few recipes need
+        from transferpipe.execute.quantize import check_quantizable
 
         check_quantizable(recipe.quantize, opened.target)
     if saves:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,7 @@ def test_a_process_that_uses_it_imports_neither_keras_nor_its_backend(home):
     (home / "recipe.json").write_text(json.dumps({"target": MLP}))
     code = """
 import sys
+import warnings
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_kept_builders import recipe, prepare, execute
@@ -263,6 +265,19 @@ def test_a_model_that_is_drawn_already_or_saves_files_is_not_kept(home):
     drawn = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     made = ModelTarget(drawn, "x")
     assert kept.kept("key", made) is made
+
+
+def test_a_builder_that_warns_warns_again(home, monkeypatch):
+    build = open_recipe.build_model
+
+    def warn(*args, **keys):
+        warnings.warn("old", UserWarning, stacklevel=1)
+        return build(*args, **keys)
+
+    monkeypatch.setattr(open_recipe, "build_model", warn)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="old"):
+            assert not isinstance(prepare(recipe()).opened.target, kept.KeptTarget)
 
 
 def test_what_is_kept_comes_back_as_it_was(home):

@@ -8,7 +8,9 @@ run, to export) builds the model then, as ever: so nothing that is kept decides 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+import warnings
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -157,6 +159,21 @@ class KeptTarget(ModelTarget):
         if _VALUES in asked.fresh:
             _CACHE.keep(f"{self._key}\n{_VALUES}", _pack(asked.values))
         asked.fresh.clear()
+
+
+@contextmanager
+def warnings_noted() -> Iterator[list[str]]:
+    """Yield a list to which whatever the body warns of is added; it is shown as ever."""
+    noted: list[str] = []
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def note_and_show(*args: Any, **kwargs: Any) -> None:
+            noted.append(str(args[0] if args else kwargs.get("message")))
+            show(*args, **kwargs)
+
+        warnings.showwarning = note_and_show
+        yield noted
 
 
 def keep_asked(target: Target) -> None:

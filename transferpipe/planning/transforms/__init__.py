@@ -5,6 +5,7 @@ What a transform is stands on its class; here is which there are. To add one: `p
 
 from __future__ import annotations
 
+import importlib
 import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,31 +14,7 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from transferpipe.errors import did_you_mean
-from transferpipe.planning.transforms.arranging.arrange import Interleave, NewAxis, Repeat, Split, Unstack
-from transferpipe.planning.transforms.arranging.attention import FuseQkv, UnfuseQkv
-from transferpipe.planning.transforms.arranging.axes import Reshape, Transpose
-from transferpipe.planning.transforms.arranging.flatten import FlattenOrder
-from transferpipe.planning.transforms.arranging.join import Concat, Same, Stack
-from transferpipe.planning.transforms.arranging.legacy import Flip, FromCudnn
-from transferpipe.planning.transforms.arranging.pad import CropOrPad, Pad
-from transferpipe.planning.transforms.arranging.select import Slice, Take
-from transferpipe.planning.transforms.arranging.take_units import TakeUnits
-from transferpipe.planning.transforms.computing.arithmetic import Add, Noise, Normalize, Zero
-from transferpipe.planning.transforms.computing.combine import SpectralNorm, WeightNorm
-from transferpipe.planning.transforms.computing.dequantize import Dequantize
-from transferpipe.planning.transforms.computing.folding import FoldBatchNorm
-from transferpipe.planning.transforms.computing.lora import MergeLora
-from transferpipe.planning.transforms.computing.reduce import Max, MeanAlong, Sum
-from transferpipe.planning.transforms.computing.values import Cast, Fill, Identity, Scale
-from transferpipe.planning.transforms.merging.merge import Fisher, Lerp, Linear, Mean, Slerp
-from transferpipe.planning.transforms.merging.random_drops import Dare, Della
-from transferpipe.planning.transforms.merging.task_vectors import Breadcrumbs, ModelStock, TaskArithmetic, Ties
 from transferpipe.planning.transforms.protocol import NO_GOAL, Goal, Transform, TransformError
-from transferpipe.planning.transforms.resizing.channels import Channels
-from transferpipe.planning.transforms.resizing.dimensions import Deflate, Inflate
-from transferpipe.planning.transforms.resizing.positions import ResizePositions
-from transferpipe.planning.transforms.resizing.resize import Resize, ResizePatches
-from transferpipe.planning.transforms.resizing.rows import Classes, ClassNames, VocabularyRows
 from transferpipe.plugins import PlugInPoint
 
 __all__ = [
@@ -59,75 +36,95 @@ __all__ = [
 
 _Answer = TypeVar("_Answer")
 
-# What may stand in a rule's `transform`, by name.
-TRANSFORMS: Mapping[str, type[Transform]] = {
-    kind.name: kind
-    for kind in (
-        Transpose,
-        Reshape,
-        Slice,
-        Take,
-        Concat,
-        Stack,
-        Same,
-        Split,
-        Unstack,
-        Interleave,
-        Repeat,
-        NewAxis,
-        FuseQkv,
-        UnfuseQkv,
-        Sum,
-        MeanAlong,
-        Max,
-        WeightNorm,
-        SpectralNorm,
-        Pad,
-        Cast,
-        Scale,
-        Fill,
-        Identity,
-        Add,
-        Noise,
-        Normalize,
-        Zero,
-        FlattenOrder,
-        Flip,
-        FromCudnn,
-        Classes,
-        ClassNames,
-        VocabularyRows,
-        FoldBatchNorm,
-        MergeLora,
-        Dequantize,
-        Channels,
-        CropOrPad,
-        Resize,
-        ResizePatches,
-        ResizePositions,
-        Inflate,
-        Deflate,
-        TakeUnits,
-    )
-}
 
-# What may stand in a rule's `merge`, by name.
-MERGES: Mapping[str, type[Transform]] = {
-    kind.name: kind
-    for kind in (
-        Mean,
-        Linear,
-        Lerp,
-        Slerp,
-        TaskArithmetic,
-        Ties,
-        Breadcrumbs,
-        Dare,
-        Della,
-        ModelStock,
-        Fisher,
-    )
-}
+class _Kinds(Mapping[str, type[Transform]]):
+    """Classes by the names that recipes call them, each imported when it is asked for: most recipes need a few."""
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        self._places = places
+
+    def __getitem__(self, name: str) -> type[Transform]:
+        module, _, kind = self._places[name].partition(":")
+        found: type[Transform] = getattr(importlib.import_module(f"{__name__}.{module}"), kind)
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+# What may stand in a rule's `transform`, by name: the module of its family, and the class there.
+TRANSFORMS = _Kinds(
+    {
+        "transpose": "arranging.axes:Transpose",
+        "reshape": "arranging.axes:Reshape",
+        "slice": "arranging.select:Slice",
+        "take": "arranging.select:Take",
+        "concat": "arranging.join:Concat",
+        "stack": "arranging.join:Stack",
+        "same": "arranging.join:Same",
+        "split": "arranging.arrange:Split",
+        "unstack": "arranging.arrange:Unstack",
+        "interleave": "arranging.arrange:Interleave",
+        "repeat": "arranging.arrange:Repeat",
+        "new_axis": "arranging.arrange:NewAxis",
+        "fuse_qkv": "arranging.attention:FuseQkv",
+        "unfuse_qkv": "arranging.attention:UnfuseQkv",
+        "sum": "computing.reduce:Sum",
+        "mean": "computing.reduce:MeanAlong",
+        "max": "computing.reduce:Max",
+        "weight_norm": "computing.combine:WeightNorm",
+        "spectral_norm": "computing.combine:SpectralNorm",
+        "pad": "arranging.pad:Pad",
+        "cast": "computing.values:Cast",
+        "scale": "computing.values:Scale",
+        "fill": "computing.values:Fill",
+        "identity": "computing.values:Identity",
+        "add": "computing.arithmetic:Add",
+        "noise": "computing.arithmetic:Noise",
+        "normalize": "computing.arithmetic:Normalize",
+        "zero": "computing.arithmetic:Zero",
+        "flatten_order": "arranging.flatten:FlattenOrder",
+        "flip": "arranging.legacy:Flip",
+        "from_cudnn": "arranging.legacy:FromCudnn",
+        "classes": "resizing.rows:Classes",
+        "class_names": "resizing.rows:ClassNames",
+        "vocabulary": "resizing.rows:VocabularyRows",
+        "fold_batchnorm": "computing.folding:FoldBatchNorm",
+        "merge_lora": "computing.lora:MergeLora",
+        "dequantize": "computing.dequantize:Dequantize",
+        "channels": "resizing.channels:Channels",
+        "crop_or_pad": "arranging.pad:CropOrPad",
+        "resize": "resizing.resize:Resize",
+        "resize_patches": "resizing.resize:ResizePatches",
+        "resize_positions": "resizing.positions:ResizePositions",
+        "inflate": "resizing.dimensions:Inflate",
+        "deflate": "resizing.dimensions:Deflate",
+        "units": "arranging.take_units:TakeUnits",
+    }
+)
+
+# What may stand in a rule's `merge`, likewise.
+MERGES = _Kinds(
+    {
+        "mean": "merging.merge:Mean",
+        "linear": "merging.merge:Linear",
+        "lerp": "merging.merge:Lerp",
+        "slerp": "merging.merge:Slerp",
+        "task_arithmetic": "merging.task_vectors:TaskArithmetic",
+        "ties": "merging.task_vectors:Ties",
+        "breadcrumbs": "merging.task_vectors:Breadcrumbs",
+        "dare": "merging.random_drops:Dare",
+        "della": "merging.random_drops:Della",
+        "model_stock": "merging.task_vectors:ModelStock",
+        "fisher": "merging.merge:Fisher",
+    }
+)
 
 
 def _check_kind(kind: Any) -> str:

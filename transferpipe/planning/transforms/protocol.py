@@ -5,7 +5,7 @@ To add one:
 1. write a frozen dataclass that inherits `Transform`, in the module of its family or in one of its own;
 2. say its `name`, and of the facts those that are not as they are here: what you do not say has the careful answer;
 3. write `parse`, whose docstring shows the YAML between double backquotes, and `shape` and `apply`;
-4. add the class to the tuple in ``__init__.py``; from outside, an entry point ``NAME = "package:Class"`` under
+4. add its name and place to the table in ``__init__.py``; from outside, an entry point ``NAME = "package:Class"`` under
    ``transferpipe.transforms`` in its place;
 5. let it pass `transferpipe.testing.TransformLaws`, and compare its values with an independent formula.
 """
