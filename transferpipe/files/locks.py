@@ -42,8 +42,10 @@ def lock_file_if_free(path: Path) -> Iterator[bool]:
 
 def is_held_for_writing(descriptor: int) -> bool:
     """Tell whether another keeps readers of this open file away, as HDF5 does of a file that it writes."""
-    import fcntl
-
+    try:
+        import fcntl
+    except ImportError:  # on Windows, where such a file cannot be opened
+        return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

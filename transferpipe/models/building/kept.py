@@ -8,6 +8,7 @@ run, to export) builds the model then, as ever: so nothing that is kept decides 
 from __future__ import annotations
 
 import json
+import threading
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -61,13 +62,18 @@ class KeptTarget(ModelTarget):
 
     def __init__(self, key: str, label: str, asked: _Asked, make: Callable[[], ModelTarget]) -> None:
         self._key, self._asked, self._make = key, asked, make
+        self._lock = threading.Lock()
+        self._made: ModelTarget | None = None
         self._handed_out = False
         self.label, self.keras_version = label, asked.keras_version
         self.baked, self.fetched, self.dtypes, self._written = (), (), {}, {}
 
-    @cached_property
+    @property
     def _built(self) -> ModelTarget:
-        return self._make()
+        with self._lock:  # values are compared on several threads
+            if self._made is None:
+                self._made = self._make()
+            return self._made
 
     @property
     def model(self) -> Any:
