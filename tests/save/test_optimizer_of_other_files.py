@@ -108,6 +108,85 @@ def test_keras_3_into_a_model_of_other_layers(kind, more, tmp_path):
     assert f"that of {tmp_path}" in str(report.plan.optimizer)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:tf_keras", "ignore:You are saving your model")
+@pytest.mark.parametrize(
+    ("kind", "scaled", "target_scaled"), [("h5", False, False), ("saved_model", False, False), ("h5", True, False),
+                                          ("h5", True, True), ("saved_model", True, True)],
+)  # fmt: skip
+def test_nadam_and_scaled_losses_of_keras_2(old_keras, kind, scaled, target_scaled, tmp_path):
+    name = "Adam" if scaled else "Nadam"
+    original = build(framework=old_keras, optimizer=name, learning_rate=0.01)
+    if scaled:
+        scaling = old_keras.mixed_precision.LossScaleOptimizer(original.optimizer, initial_scale=4.0)
+        original.compile(scaling, "mse", run_eagerly=True)
+    train(original)
+    source = tmp_path / ("s.h5" if kind == "h5" else "folder")
+    original.save(source)
+    target = build(optimizer=name, learning_rate=0.01)
+    if target_scaled:
+        scaling = keras.optimizers.LossScaleOptimizer(target.optimizer, initial_scale=4.0)
+        target.compile(scaling, "mse", run_eagerly=True)
+    transfer(source, target)
+    for model in (original, target):
+        train(model)
+    for one, other in zip(original.get_weights(), target.get_weights(), strict=True):
+        assert np.allclose(one, other, atol=1e-6)
+
+
+def step_of_tensorflow_1(weights, slots, powers, gradients, rate=0.01, epsilon=1e-7):
+    """Do what `tf.compat.v1.train.AdamOptimizer` does in a step (training_ops.cc, ApplyAdam), in float64."""
+    rate *= np.sqrt(1 - powers[1]) / (1 - powers[0])
+    for name, gradient in gradients.items():
+        m, v = slots[name]
+        m += (1 - 0.9) * (gradient - m)
+        v += (1 - 0.999) * (gradient**2 - v)
+        weights[name] -= rate * m / (np.sqrt(v) + epsilon)
+    powers[0] *= 0.9
+    powers[1] *= 0.999
+
+
+@follows("_counted: compile the target with")
+def test_adam_of_tensorflow_1_goes_on(tmp_path):
+    random = np.random.default_rng(5)
+    weights = {name: random.normal(size=shape) for name, shape in SHAPES.items()}
+    slots, powers = {name: (np.zeros(shape), np.zeros(shape)) for name, shape in SHAPES.items()}, [0.9, 0.999]
+    gradients = [{name: random.normal(size=shape) for name, shape in SHAPES.items()} for _ in range(45)]
+    for each in gradients[:40]:
+        step_of_tensorflow_1(weights, slots, powers, each)
+    checkpoint = tf.Checkpoint()
+    for name, value in weights.items():
+        place = "/".join(name.rsplit("_", 1))
+        for own, array in (("", value), ("/Adam", slots[name][0]), ("/Adam_1", slots[name][1])):
+            checkpoint.add(place + own, array.astype("float32"))
+    for name, power in zip(("beta1_power", "beta2_power"), powers, strict=True):
+        checkpoint.add(name, np.array(power, "float32"))
+    checkpoint.write(tmp_path / "ckpt")
+    target = build(learning_rate=0.01)
+    report = transfer(tmp_path / "ckpt", target)
+    assert int(target.optimizer.iterations) == 40 and "iterations included" in str(report.plan.optimizer)
+    for each in gradients[40:]:
+        step_of_tensorflow_1(weights, slots, powers, each)
+        of = [each["_".join(v.path.split("/")[-2:])].astype("float32") for v in target.trainable_variables]
+        target.optimizer.apply(of, target.trainable_variables)
+    for variable in target.trainable_variables:
+        assert np.allclose(variable, weights["_".join(variable.path.split("/")[-2:])], atol=1e-5)
+    with pytest.raises(RecipeError, match=r"other powers than those of the target's betas, 0\.8 and") as caught:
+        transfer(tmp_path / "ckpt", build(learning_rate=0.01, beta_1=0.8))
+    assert caught.value.problems[0].fix.startswith("compile the target with the betas of the original")
+
+
+@pytest.mark.parametrize("slot", ["Momentum", "RMSProp"])
+def test_other_optimizers_of_tensorflow_1_are_refused_by_name(slot, tmp_path):
+    checkpoint = tf.Checkpoint()
+    for name, shape in SHAPES.items():
+        checkpoint.add("/".join(name.rsplit("_", 1)), np.ones(shape, "float32"))
+        checkpoint.add("/".join(name.rsplit("_", 1)) + f"/{slot}", np.ones(shape, "float32"))
+    checkpoint.write(tmp_path / "ckpt")
+    with pytest.raises(RecipeError, match=f"TensorFlow 1's {slot}"):
+        transfer(tmp_path / "ckpt", build(optimizer="SGD", learning_rate=0.01, momentum=0.9))
+    tp.transfer(tmp_path / "ckpt", build(), mapping={"all": {"to": ".*"}}, optimizer="drop")
+
+
 SHAPES = {f"{n}_{w}": (4, 2 if n == "out" else 4)[w == "bias" :] for n in NAMES for w in ("kernel", "bias")}
 VALUES = {(k, n): RANDOM.uniform(1, 2, s).astype("float32") for k in ("one", "two") for n, s in SHAPES.items()}
 

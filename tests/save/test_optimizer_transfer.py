@@ -73,6 +73,16 @@ def test_training_goes_on_as_that_of_the_original(kind, tmp_path):
         assert np.allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.parametrize(("source", "target"), [("scaled", "adam"), ("adam", "scaled")])
+def test_a_scale_of_the_loss_is_no_part_of_the_state(source, target, tmp_path):
+    original = fit(make(optimizer=OPTIMIZERS[source]()))
+    original.save(tmp_path / "s.keras")
+    goes_on = make(optimizer=OPTIMIZERS[target]())
+    tp.transfer(tmp_path / "s.keras", goes_on, mapping=ALL, optimizer="transfer")
+    for one, other in zip(fit(original).get_weights(), fit(goes_on).get_weights(), strict=True):
+        assert np.allclose(one, other, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("source", "target"),
     [("s.keras", "t.keras"), ("s.h5", "t.keras"), ("s.weights.h5", "t.keras"), ("s.h5", "live"), ("live", "live")],

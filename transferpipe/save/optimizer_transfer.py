@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ from transferpipe.values.compute import Values
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Source
 
+_SCALING, _INNER = "LossScaleOptimizer", "inner "
 _AVERAGE, _STARTS_AS_WEIGHT = "average", (("ScheduleFreeAdamW", "momentum"),)
 _PLAIN_PATH = re.compile(r"(layers/[^/]+/)+(cell/)?vars/\d+")
 _STATISTICS = ("moving_mean", "moving_variance", "mean", "variance", "count", "vector_u")
@@ -62,6 +63,20 @@ class _Theirs:
     label: str
     optimizer: str
     arrays: Mapping[tuple[str, str], tuple[str, Slot]] = field(repr=False)
+
+    def as_part_of(self, optimizer: str) -> _Theirs:
+        """Return the same as that of an optimizer which scales the loss around it, or of the one inside.
+
+        The scale itself is no state of the weights: it starts anew, or is left behind.
+        """
+        if self.optimizer == f"{_SCALING}/{optimizer}":
+            inside = {key: value for key, value in self.arrays.items() if key[1]}
+            shared = {(k.removeprefix(_INNER), ""): v for (k, w), v in self.arrays.items() if not w and _INNER in k}
+            return replace(self, optimizer=optimizer, arrays=inside | shared)
+        if optimizer == f"{_SCALING}/{self.optimizer}":
+            shared = {(f"{_INNER}{k}", ""): v for (k, w), v in self.arrays.items() if not w}
+            return replace(self, optimizer=optimizer, arrays={**self.arrays, **shared})
+        return self
 
 
 def plan_transfer(plan: Plan, target: Target, sources: Mapping[str, Source], saves: bool) -> Optimizer:
@@ -84,7 +99,7 @@ def plan_transfer(plan: Plan, target: Target, sources: Mapping[str, Source], sav
         raise _refused(what, f"save a {' or '.join(suffixes_with('has_groups'))} file too: save.also=[...]")
     source = _holder(sources)
     ours = _slots_of_target(target, plan)
-    theirs = _slots_of_source(source, sources[source], ours, target, plan.target)
+    theirs = _slots_of_source(source, sources[source], ours, target, plan.target).as_part_of(ours.optimizer)
     if ours.optimizer != theirs.optimizer:
         what = f"{theirs.label} was trained with {theirs.optimizer}, {plan.target} is compiled with {ours.optimizer}"
         raise _refused(what, "compile the target with the same class, or set optimizer=drop")
@@ -110,7 +125,7 @@ def _holder(sources: Mapping[str, Source]) -> str:
     if not having:
         labels = ", ".join(source.label for source in sources.values()) or "there is no source, so it"
         what = f"{labels} holds no state of an optimizer that can be transferred: that of Keras's files and live models"
-        what += ", of TensorFlow 2's checkpoints and of SavedModels can be"
+        what += ", of TensorFlow's checkpoints and of SavedModels can be"
         raise _refused(what, "name a model that was compiled, trained and saved with its optimizer, or leave it out")
     return having[0]
 
@@ -151,7 +166,8 @@ def _slots_of_source(alias: str, source: Source, ours: Slots, target: Target, la
         return _Theirs(alias, source.label, found.optimizer, {(s.kind, s.weight): (s.place, s) for s in found.slots})
     assert isinstance(source, FileSource)
     if says_itself(source):
-        found = slots_by_itself(source, ours, label)
+        inside = replace(ours, optimizer=ours.optimizer.removeprefix(f"{_SCALING}/"))
+        found = slots_by_itself(source, inside, label, _settings_of(target))
         arrays = {(s.kind, s.weight): (s.place, s) for s in found.slots}
         return _Theirs(alias, source.label, found.optimizer, arrays)
     if source.format in ("weights_h5", "weights_json"):
@@ -191,6 +207,15 @@ def _slots_of_weights(source: FileSource, ours: Slots, target: Target) -> Slots:
     return build_slots(_optimizer_of(target), variables, {id(v): s.name for v, s in zip(variables, specs, strict=True)})
 
 
+def _settings_of(target: Target) -> Mapping[str, Any]:
+    """Return the settings of the target's optimizer, or of the one inside of it."""
+    made = _optimizer_of(target)
+    config = made if isinstance(made, Mapping) else import_keras().optimizers.serialize(made)
+    inner = config["config"].get("inner_optimizer")
+    settings: Mapping[str, Any] = (inner if isinstance(inner, Mapping) else config)["config"]
+    return settings
+
+
 def _optimizer_of(target: Target) -> Any:
     if isinstance(target, FileTarget):
         return compiled_with(target.source)
@@ -201,6 +226,10 @@ def _optimizer_of(target: Target) -> Any:
 def _array(slot: Slot, feeding: Assignment | None, theirs: _Theirs, optimizer: str) -> OptimizerArray:
     """Return where the value of one of the target's arrays comes from."""
     origin, transforms = "", ()
+    counted = theirs.arrays.get((slot.kind, ""), ("", None))[1] if not slot.weight else None
+    if counted is not None and counted.variable is not None and not counted.place:
+        known = float(counted.variable)
+        return OptimizerArray(slot.place, slot.kind, "", slot.shape, slot.dtype, "", (), known)
     if not slot.weight or _is_movable(feeding, theirs.alias):
         weight = feeding.sources[0].name if feeding else ""
         place, there = theirs.arrays.get((slot.kind, weight), ("", None))
@@ -241,9 +270,10 @@ def _initial(slot: Slot) -> float:
 
 def _describe(slots: Collection[OptimizerArray], theirs: _Theirs, feeding: Mapping[str, Assignment]) -> str:
     """Return whose state it is, what comes along for all weights, what starts anew and what is left behind."""
-    shared = [slot.kind for slot in slots if slot.origin and not slot.weight]
+    counted = {slot.kind for place, slot in theirs.arrays.values() if not place}
+    shared = [slot.kind for slot in slots if not slot.weight and (slot.origin or slot.kind in counted)]
     text = f"that of {theirs.label} ({theirs.optimizer}), {', '.join(dict.fromkeys(shared)) or 'no count'} included"
-    anew = [slot for slot in slots if not slot.origin]
+    anew = [slot for slot in slots if not slot.origin and (slot.weight or slot.kind not in counted)]
     if anew:
         first = anew[0]
         reason = _why_anew(first, feeding.get(first.weight), theirs.alias)

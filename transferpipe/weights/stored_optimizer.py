@@ -10,7 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 ITERATIONS, LEARNING_RATE = "iterations", "learning_rate"
-_SHARED = {"iter": ITERATIONS, "iteration": ITERATIONS, ITERATIONS: ITERATIONS, LEARNING_RATE: LEARNING_RATE}
+U_PRODUCT = "u_product"
+"""Nadam's product of momenta, in Keras 2.11 and later."""
+_SHARED = {"iter": ITERATIONS, "iteration": ITERATIONS}
+_SHARED |= {name: name for name in (ITERATIONS, LEARNING_RATE, U_PRODUCT)}
 _KINDS = {
     "m": "momentum",
     "momentums": "momentum",
@@ -31,8 +34,12 @@ _KINDS = {
     "model_variables_moving_average": "average",
 }
 _SAME = frozenset({*_KINDS.values()})
-# Of these, Keras 2 keeps other numbers under the same names: Nadam's product of momenta has another base.
+# Of these, Keras 2 keeps other numbers under the same names: the product of momenta of a Nadam before 2.11 (and of the
+# legacy one) has another base.
 NOT_THE_SAME = frozenset({"Nadam", "Adafactor"})
+OF_TENSORFLOW_1 = "TensorFlow 1's "
+"""What the class of an optimizer of TensorFlow 1 begins with, where Keras 3 keeps other numbers: a momentum without the
+learning rate, mean squares that begin with ones. Its Adam is that of Keras."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +67,14 @@ class StoredOptimizer:
         optimizer: the class; empty where the file does not record it.
         slots: the arrays.
         count: how many optimizers there are.
+        powers: the places of beta_1 and beta_2 to the power of the next step, which TensorFlow 1's Adam keeps and from
+            which its count of steps follows; empty elsewhere.
     """
 
     optimizer: str = ""
     slots: tuple[StoredSlot, ...] = ()
     count: int = 1
+    powers: tuple[str, ...] = ()
 
 
 def shared_kind(name: str) -> str:

@@ -7,10 +7,14 @@ order of `model.trainable_weights`, one list after the other (keras/optimizers.p
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.models.state.optimizer_slots import (
@@ -25,6 +29,8 @@ from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import WeightSpec
 from transferpipe.weights.stored_optimizer import (
     NOT_THE_SAME,
+    OF_TENSORFLOW_1,
+    U_PRODUCT,
     StoredOptimizer,
     StoredSlot,
     shared_kind,
@@ -44,6 +50,9 @@ _ORDERED = {
     "Adamax": ("m", "v"),
 }
 _STATISTICS = ("moving_mean", "moving_variance", "mean", "variance", "count", "u")
+_OF_SCALE = re.compile(r"(^|/)(current_loss_scale|good_steps|loss_scale)(_\d+)?(:0)?$")
+_TINY = 1.2e-38  # below it, float32 keeps too few digits to count by
+_MOST_STEPS = 10_000  # a product of so many numbers below 1 is zero
 _NUMBER = re.compile(r"_\d+$")
 _DROP = "set optimizer=drop"
 
@@ -57,13 +66,14 @@ def says_itself(source: FileSource) -> bool:
     return source.format in _TENSORFLOW or (source.format == "h5" and not version.startswith("3"))
 
 
-def slots_by_itself(source: FileSource, ours: Slots, target: str) -> Slots:
+def slots_by_itself(source: FileSource, ours: Slots, target: str, settings: Mapping[str, Any]) -> Slots:
     """Return the arrays of such a file as those of Keras 3's optimizer of the target's class.
 
     Args:
         source: the file.
         ours: the arrays of the target's optimizer.
         target: what messages call the target.
+        settings: those of the target's optimizer.
 
     Raises:
         RecipeError: the file says too little, or its optimizer keeps other numbers than that of the target.
@@ -76,10 +86,43 @@ def slots_by_itself(source: FileSource, ours: Slots, target: str) -> Slots:
     if stored.count > 1:
         what = f"{source.label} holds the state of {stored.count} optimizers, and the target has one"
         raise RecipeError(Problem(WHERE, what, f"save a checkpoint with one of them, or {_DROP}"))
+    if stored.optimizer.startswith("LossScaleOptimizer"):  # the graph has the slots of the one inside
+        stored = replace(stored, optimizer="")
     name = stored.optimizer or ours.optimizer
     slots = tuple(_as_keras_3(stored.slots, name))
-    _check_same(source.label, stored, Slots(name, slots), ours, target)
-    return Slots(name, slots)
+    counted = _counted(source, stored, name, settings)
+    _check_same(source.label, stored, Slots(name, (*slots, *counted)), ours, target)
+    return Slots(name, (*slots, *counted))
+
+
+def _counted(source: FileSource, stored: StoredOptimizer, optimizer: str, settings: Mapping[str, Any]) -> list[Slot]:
+    """Return what follows from the count of steps, which files of before keep in another form, or not at all."""
+    places = {spec.where: spec for spec in source.others}
+    slots = {s.kind: s.where for s in stored.slots if not s.weight}
+
+    def number(place: str) -> float:
+        return float(source.read_entry(places[place]))
+
+    if stored.powers and not {"iter", "iterations"} & slots.keys():
+        betas = [
+            float(settings.get(name, usual)) for name, usual in (("beta_1", 0.9), ("beta_2", 0.999))
+        ]  # Keras's own
+        powers = [number(place) for place in stored.powers]  # both begin as beta itself
+        within = [(p, b) for p, b in zip(powers, betas, strict=True) if _TINY < p < 1 and 0 < b < 1]
+        counts = [math.log(p) / math.log(b) - 1 for p, b in within]
+        if not counts and max(powers) <= _TINY and 0 < betas[1] < 1:  # nothing corrects the bias any more
+            counts = [math.log(_TINY) / math.log(betas[1])]
+        agree = counts and max(counts) - min(counts) <= 0.01 * max(counts) + 0.5
+        if not agree or min(abs(count - round(count)) for count in counts) > 0.05 + 1e-4 * max(counts):
+            what = f"{source.label} keeps other powers than those of the target's betas, {betas[0]:g} and {betas[1]:g}"
+            raise RecipeError(Problem(WHERE, what, f"compile the target with the betas of the original, or {_DROP}"))
+        return [Slot("", "iterations", "", (), "int64", np.array(round(counts[-1])))]
+    is_later = source.format == "h5" and not any(s.kind.startswith("momentum_cache") for s in stored.slots)
+    if optimizer == "Nadam" and U_PRODUCT not in slots and "iterations" in slots and is_later:
+        beta = float(settings.get("beta_1", 0.9))
+        steps = np.arange(1, min(int(number(slots["iterations"])), _MOST_STEPS) + 1)
+        return [Slot("", U_PRODUCT, "", (), "float32", np.prod(beta * (1 - 0.5 * np.power(0.96, steps))))]
+    return []
 
 
 def _as_keras_3(slots: Collection[StoredSlot], optimizer: str) -> Iterator[Slot]:
@@ -91,7 +134,8 @@ def _as_keras_3(slots: Collection[StoredSlot], optimizer: str) -> Iterator[Slot]
 
 def _check_same(label: str, stored: StoredOptimizer, theirs: Slots, ours: Slots, target: str) -> None:
     """Check that both optimizers keep the same numbers of a weight; only the target always records its class."""
-    if theirs.optimizer in NOT_THE_SAME:
+    is_other = theirs.optimizer in NOT_THE_SAME or theirs.optimizer.startswith(OF_TENSORFLOW_1)
+    if is_other and not any(slot.kind == U_PRODUCT for slot in theirs.slots):
         what = f"{label} was trained with {theirs.optimizer}, of which Keras 3 keeps other numbers"
         raise RecipeError(Problem(WHERE, what, _DROP))
     if theirs.optimizer != ours.optimizer:
@@ -112,6 +156,8 @@ def _listed(kinds: Collection[str]) -> str:
 def _of_keras_2(source: FileSource) -> StoredOptimizer | None:
     """Return whose arrays those of a whole-model `.h5` of Keras 1 or 2 are; None where neither name nor order tell."""
     config = compiled_with(source) or {}
+    inner = config.get("config", {}).get("inner_optimizer")  # of one that scales the loss
+    config = inner if isinstance(inner, Mapping) else config
     optimizer = str(config.get("class_name", "")).rpartition(">")[2]
     specs = {spec.where: spec for spec in optimizer_of(source)}
     import h5py
@@ -121,7 +167,7 @@ def _of_keras_2(source: FileSource) -> StoredOptimizer | None:
         weights = _weights_in_order(source, file)
     if not specs.keys() >= {*places}:
         return None
-    arrays = [specs[place] for place in places]
+    arrays = [specs[place] for place in places if not _OF_SCALE.search(place)]
     owners = _by_python_name(weights)
     named = [_by_name(spec, owners, optimizer) for spec in arrays]
     slots = named if all(named) else _by_order(arrays, [spec for _, spec in weights], optimizer, source)

@@ -14,7 +14,7 @@ from transferpipe.weights.formats.tensorflow.bundle_entry import BundleEntry
 from transferpipe.weights.formats.tensorflow.bundle_values import read_strings
 from transferpipe.weights.formats.tensorflow.graph_names import GraphNames
 from transferpipe.weights.formats.tensorflow.graph_state import LISTED, STATE, holding_cost, is_state
-from transferpipe.weights.formats.tensorflow.names import training_names
+from transferpipe.weights.formats.tensorflow.names import named_optimizer, training_names
 from transferpipe.weights.formats.tensorflow.object_graph import (
     GRAPH_KEY,
     MOST_DEEP,
@@ -115,7 +115,9 @@ def found_by_name(bundle: Bundle) -> BundleContents:
     state = training_names({key: e.shape for key, e in entries.items()})
     specs = [_spec(key, e) for key, e in entries.items()]
     weights = tuple(s for s in specs if s.name not in state)
-    return BundleContents(weights, tuple(s for s in specs if s.name in state), _skipped(bundle))
+    others = tuple(s for s in specs if s.name in state)
+    optimizer = named_optimizer(others, {w.where: w.name for w in weights})
+    return BundleContents(weights, others, _skipped(bundle), optimizer=optimizer)
 
 
 def found_in_graph(bundle: Bundle, nodes: tuple[ObjectNode, ...], facts: ObjectFacts | None = None) -> BundleContents:
