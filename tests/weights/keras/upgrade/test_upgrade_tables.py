@@ -212,5 +212,5 @@ def test_constants_of_a_graph_without_a_place_are_refused(constants):
     first = {**layer("InputLayer", name="i", batch_input_shape=[None, 3]), "name": "i", "inbound_nodes": []}
     second = {**node, "name": "x", "inbound_nodes": [[["i", 0, 0, {}]]]}
     graph = {"name": "m", "layers": [first, second], "input_layers": [["i", 0, 0]], "output_layers": [["x", 0, 0]]}
-    with pytest.raises(RecipeError, match="layer 'x': with constants that have no place"):
+    with pytest.raises(RecipeError, match="with constants that have no place among its inputs"):
         upgrade_model({"class_name": "Model", "config": graph}, "old.h5", "2.3.0")
