@@ -110,9 +110,7 @@ def read_record(folder: Path) -> SweepRecord:
     data = read_json(folder / SWEEP, FORMAT_VERSION)
     try:
         entries = [_entry(v) for v in data["variants"]]
-        left_out = [
-            LeftOutVariant(dict(v["overrides"]), v["control"], tuple(v["reasons"])) for v in data.get("left_out", ())
-        ]
+        left_out = [_left_out(v) for v in data.get("left_out", ())]
         settings = dict(data.get("settings") or {})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"is not what this version of transferpipe writes: {error}"
@@ -121,9 +119,25 @@ def read_record(folder: Path) -> SweepRecord:
     return SweepRecord(name, tuple(with_results(folder, entries)), settings, tuple(left_out))
 
 
+def _check_texts(*texts: Any) -> None:
+    """Refuse what is not a text: rows are told apart by these, and tables show them, with no word of the file then."""
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"{text!r} is not a text")
+
+
+def _left_out(data: Mapping[str, Any]) -> LeftOutVariant:
+    overrides, control, reasons = dict(data["overrides"]), data["control"], tuple(data["reasons"])
+    _check_texts(*overrides, *overrides.values(), *(() if control is None else (control,)), *reasons)
+    return LeftOutVariant(overrides, control, reasons)
+
+
 def _entry(data: Mapping[str, Any]) -> Entry:
-    entry = Entry(dict(data["overrides"]), data["control"], data["key"], data["checksum"])
+    overrides, control, key, checksum = dict(data["overrides"]), data["control"], data["key"], data["checksum"]
     words, stale, warnings = (tuple(data.get(key, ())) for key in ("words", "stale", "warnings"))
+    called = () if control is None else (control,)
+    _check_texts(*overrides, *overrides.values(), key, checksum, *called, *words, *stale, *warnings)
+    entry = Entry(overrides, control, key, checksum)
     rung, stop = rung_from_data(data.get("rung")), stop_from_data(data.get("stop"))
     entry = replace(entry, rung=rung, stop=stop)
     return replace(entry, state=dict(data.get("state", {})), words=words, stale=stale, warnings=warnings)

@@ -183,5 +183,7 @@ def torch_function(node: Node, _: Network) -> LayerFunction:
 def is_padded_evenly(settings: Mapping[str, Any]) -> bool:
     """Tell whether an operator of ONNX says that it adds as much at the end of every axis as at its beginning."""
     pads = settings.get("pads", ())
+    if not isinstance(pads, tuple | list):  # an attribute of any type may go by that name
+        return False
     half = len(pads) // 2
     return settings.get("auto_pad", "NOTSET") == "NOTSET" and any(pads) and pads[:half] == pads[half:]

@@ -15,6 +15,7 @@ import transferpipe as tp
 from transferpipe.planning.lint.settings import compare_settings
 from transferpipe.planning.model import SettingsCompared
 from transferpipe.planning.reading.read_plan import plan_from_data
+from transferpipe.planning.structure import TargetStructure
 from transferpipe.weights.keras.layer_settings import spell_activation
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.translations import layer_function
@@ -546,3 +547,30 @@ def test_inputs_of_one_shape_that_one_model_transposes():
     assert "Permute" in warned(plan_between(turned, plain))["between-differs"]
     # Inputs of another shape may have been transposed before they went in.
     assert warned(plan_between(turned, row(kl.Flatten(), dense(), shape=(4, 5)))) == {}
+
+
+def padded_convolution(padding=((1, 1), (1, 1)), **settings):
+    """A catalog of one strided convolution behind a ZeroPadding, with its network."""
+    window = {"kernel_size": (3, 3), "strides": (2, 2), "padding": "same"}
+    nodes = (
+        Node("in", "InputLayer"),
+        Node("pad", "ZeroPadding2D", {"padding": padding}, ("in",), ((None, 8, 8, 3),)),
+        Node("c", "Conv2D", window | settings, ("pad",), ((None, 10, 10, 3),)),
+    )
+    return dataclasses.replace(catalog("c/kernel 3x3x3x4 float32 Conv2D"), network=Network(nodes, connected=True))
+
+
+@pytest.mark.parametrize("odd", [3, (3,), "x", (0, 0), ((3, 3), 3), 0.5, {"a": 1}, [[1], 2]])
+@pytest.mark.parametrize("key", ["kernel_size", "strides", "dilation_rate", "padding"])
+def test_settings_that_no_layer_has_end_no_plan(key, odd):
+    both = padded_convolution(), padded_convolution(**{key: odd})
+    for source, target in (both, both[::-1]):
+        plan = plan_of(TargetStructure("target", target), source, {"r": {"to": "c"}})
+        assert len(plan.assignments) == 1
+
+
+def test_settings_that_layers_have_are_compared():
+    plan = plan_of(
+        TargetStructure("target", padded_convolution(strides=(1, 1))), padded_convolution(), {"r": {"to": "c"}}
+    )
+    assert [w.code for w in plan.warnings] == ["settings-differ"]

@@ -197,3 +197,22 @@ def test_names_of_many_numbers_that_all_shift_get_a_rule():
     best = max(drafts, key=lambda draft: len(draft.pairs))
     for pair in pairs:
         assert Template(best.source).fill(Pattern(best.to).match(pair.to), lambda name: True) == pair.source
+
+
+@pytest.mark.parametrize("names", ["層 積 卷", "² ³ ¹", "Σ Ω Π", "- + !"])
+def test_names_of_other_alphabets_are_paired_by_what_else_is_known(names):
+    layers = made([("line", 4), ("line", 5)])
+    called = dict(zip([name for name, *_ in layers], names.split(), strict=True))
+    found = propose(catalog_of(layers), catalog_of(layers, called))
+    assert len(found.plan.assignments) == 2 * len(layers)
+
+
+def test_kept_layers_are_claimed_by_numbers_with_zeros_before_them():
+    sizes = {"head_01": (7, 3), "head_02": (9, 3), "head_03": (4, 3)}
+    target = Catalog(
+        tuple(WeightSpec(f"{name}/kernel", shape, "float32", "Dense") for name, shape in sizes.items()), "a"
+    )
+    source = Catalog((WeightSpec("head_03/kernel", (4, 3), "float32", "Dense"),), "b")
+    found = propose(source, target)
+    assert list(taken(found)) == ["head_03/kernel"]
+    assert {k.target for k in found.plan.kept} == {"head_01/kernel", "head_02/kernel"}

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from transferpipe.errors import FileError
+from transferpipe.sweep.record import read_record
 from transferpipe.sweep.running.job import DONE, RESULT, is_finished, read_result
 from transferpipe.sweep.variant import FORMAT_VERSION
 
@@ -20,3 +22,34 @@ def test_a_result_with_names_is_read(tmp_path):
     result = {"format_version": FORMAT_VERSION, "status": DONE, "checksum": "p1", "artifacts": [{"path": "m.keras"}]}
     (tmp_path / RESULT).write_text(json.dumps(result))
     assert read_result(tmp_path)["artifacts"] == [{"path": "m.keras"}]
+
+
+@pytest.mark.parametrize(
+    "score", [[], 5, {}, {"value": "x"}, {"value": [1]}, {"value": 0.5, "test": "x"}, {"value": 10**400}]
+)
+def test_a_result_with_a_score_that_is_no_number_is_damaged(tmp_path, score):
+    result = {"format_version": FORMAT_VERSION, "status": DONE, "checksum": "p1", "artifacts": [], "score": score}
+    (tmp_path / RESULT).write_text(json.dumps(result))
+    assert read_result(tmp_path) is None
+
+
+VARIANT = {"overrides": {"freeze": "none"}, "control": None, "key": "v1", "checksum": "p1"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"overrides": {"freeze": {}}},
+        {"key": 1.5},
+        {"checksum": []},
+        {"stale": [None]},
+        {"rung": {"over": "x", "at": "y"}},
+    ],
+)
+def test_a_sweep_that_is_damaged_is_said_to_be(tmp_path, damage):
+    data = {"format_version": FORMAT_VERSION, "name": "s", "variants": [VARIANT]}
+    (tmp_path / "sweep.json").write_text(json.dumps(data))
+    assert [entry.key for entry in read_record(tmp_path).entries] == ["v1"]
+    (tmp_path / "sweep.json").write_text(json.dumps({**data, "variants": [VARIANT | damage]}))
+    with pytest.raises(FileError, match="is not what this version of transferpipe writes"):
+        read_record(tmp_path)

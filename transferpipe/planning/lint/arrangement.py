@@ -267,29 +267,42 @@ def explicit_padding(function: LayerFunction, steps: list[GraphStep], shape: tup
     """
     settings = function.settings
     kernel, padding = settings.get("kernel_size"), settings.get("padding")
-    if kernel is None or padding is None:
+    if not isinstance(kernel, tuple) or padding is None:
         return None
     ones = (1,) * len(kernel)
     strides, dilation = settings.get("strides", ones), settings.get("dilation_rate", ones)
+    if not all(_are_counts(numbers, len(kernel)) for numbers in (kernel, strides, dilation)):
+        return None
     first = settings.get("data_format") == "channels_first"
     sizes = shape[2:] if first else shape[1:-1]
     own = _own_pads(padding, kernel, strides, dilation, sizes)
     if own is None:
         return None
     if steps and steps[-1].function.kind.startswith("ZeroPadding"):
-        before = steps[-1].function.settings.get("padding")
-        if not isinstance(before, tuple) or len(before) != len(own):
+        before: Any = steps[-1].function.settings.get("padding")
+        if not _are_pads(before) or len(before) != len(own):
             return None
         steps.pop()
         own = tuple((a + c, b + d) for (a, b), (c, d) in zip(own, before, strict=True))
     return own
 
 
+def _are_counts(numbers: Any, count: int) -> bool:
+    """Tell whether a setting is so many whole numbers from 1 up: a file may say anything there."""
+    return isinstance(numbers, tuple) and len(numbers) == count and all(isinstance(n, int) and n > 0 for n in numbers)
+
+
+def _are_pads(padding: Any) -> bool:
+    """Tell whether a setting has a whole number for both ends of every axis."""
+    pairs = padding if isinstance(padding, tuple) else (None,)
+    return all(isinstance(p, tuple) and len(p) == 2 and all(isinstance(n, int) for n in p) for p in pairs)
+
+
 def _own_pads(padding: Any, kernel: Any, strides: Any, dilation: Any, sizes: tuple[int | None, ...]) -> Pads | None:
     if padding == "valid":
         return ((0, 0),) * len(kernel)
     if isinstance(padding, tuple):
-        return padding if all(isinstance(p, tuple) and len(p) == 2 for p in padding) else None
+        return padding if _are_pads(padding) else None
     if padding != "same":
         return None
     found = []

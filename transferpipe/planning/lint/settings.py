@@ -422,7 +422,7 @@ def same_step(key: str, one: Any, two: Any, of_other_rank: bool) -> bool:
     """
     if not (isinstance(one, tuple) and isinstance(two, tuple)):
         return same_value(one, two)
-    if key == "target_shape" and len(one) == len(two) and -1 not in (*one, *two):
+    if key == "target_shape" and len(one) == len(two) and all(type(n) is int and n != -1 for n in (*one, *two)):
         # Other numbers of values come from an input of another size.
         return one[-1:] == two[-1:] if math.prod(one) != math.prod(two) else one == two
     shared = min(len(one), len(two)) if of_other_rank else max(len(one), len(two))

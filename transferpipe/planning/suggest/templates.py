@@ -3,6 +3,7 @@ r"""Writing many pairs of names as one pattern and one template: ``block(?P<i>\d
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -263,11 +264,10 @@ def alternatives(names: Iterable[str]) -> str:
         groups.setdefault(_skeleton(pieces), []).append(pieces)
     found = []
     for members in groups.values():
-        columns = [sorted({int(v) for v in c}) for c in zip(*members, strict=True) if is_number(c[0])]
-        count = 1
-        for column in columns:
-            count *= len(column)
-        if count == len(members):
+        columns = [set(c) for c in zip(*members, strict=True) if is_number(c[0])]
+        # Written as ranges, numbers lose the zeros before them.
+        are_plain = all(text == str(int(text)) for column in columns for text in column)
+        if are_plain and math.prod(map(len, columns)) == len(members):
             found.append(_as_pattern(members, 2))
         else:
             found += [escape("".join(m)) for m in members]

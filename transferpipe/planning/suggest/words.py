@@ -54,7 +54,7 @@ _WORD_OF = {word: one for one, _, words in _LINES for word in words.split()}
 _SILENT = frozenset(
     {"model", "features", "backbone", "net", "network", "base", "params", "self", "1d", "2d", "3d", "d"}
 )
-_PIECES = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_PIECES = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\dA-Za-z_]+")  # last, letters of other alphabets
 _AXES = re.compile(r"(?<=[a-z])[123][dD](?![a-z])")
 
 _COUNTING = "abcdefg"
@@ -107,7 +107,7 @@ def _words_in(segment: str) -> list[str]:
 
 def _without_letters(pieces: list[str]) -> Iterator[str]:
     """Yield `pieces` with a number for each letter that counts (``block1a``, ``conv_b``): one before no number."""
-    for piece, after in zip(pieces, [*pieces[1:], ""], strict=True):
+    for piece, after in zip(pieces, [*pieces[1:], ""], strict=False):  # a name of signs alone has no pieces
         counts = len(piece) == 1 and piece in _COUNTING and not after.isdigit()
         yield str(_COUNTING.index(piece)) if counts else "block" if piece == "b" else piece
 

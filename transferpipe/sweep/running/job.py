@@ -36,6 +36,7 @@ LOGGED = "logged-"  # and the name of a tool that was told of the result
 # In a process of its own: once may be the machine's fault (memory, a restart); twice is the variant's.
 MOST_DEATHS = 2
 _LOCK = ".lock"
+_BEYOND_FLOATS = 1 << 1023
 _FIELDS: Mapping[str, Mapping[str, type]] = {
     DONE: {"checksum": str, "artifacts": list},
     FAILED: {"problems": list, "exit": int},
@@ -106,9 +107,24 @@ def read_result(folder: Path) -> Result | None:
         return None
     kinds = _FIELDS.get(str(result.get("status")))
     fits = kinds is not None and all(isinstance(result.get(key), kind) for key, kind in kinds.items())
-    written = result.get("artifacts", []) if fits else []
-    fits = fits and all(isinstance(file, dict) and isinstance(file.get("path"), str) for file in written)
-    return result if fits else None
+    fits = fits and all(isinstance(problem, str) for problem in result.get("problems", ()))
+    return result if fits and _are_artifacts(result.get("artifacts", [])) and _is_score(result.get("score")) else None
+
+
+def _are_artifacts(files: Any) -> bool:
+    return all(isinstance(file, dict) and isinstance(file.get("path"), str) for file in files)
+
+
+def _is_score(score: Any) -> bool:
+    """Tell whether a result has no score, or one whose numbers can be ranked and whose notes can be shown."""
+    if not isinstance(score, dict):
+        return score is None
+    others = (score.get(key) for key in ("test", "worst", "spread", "test_spread"))
+    numbers, notes = [score.get("value"), *(n for n in others if n is not None)], score.get("notes", [])
+    are_numbers = all(isinstance(n, float) or (type(n) is int and abs(n) < _BEYOND_FLOATS) for n in numbers)
+    trainings = score.get("trainings", [])
+    are_trainings = isinstance(trainings, list) and all(isinstance(training, dict) for training in trainings)
+    return are_numbers and are_trainings and isinstance(notes, list) and all(isinstance(note, str) for note in notes)
 
 
 def texts_written(folder: Path) -> set[str]:

@@ -102,12 +102,25 @@ class Stop:
 
 def rung_from_data(data: Any) -> Rung | None:
     """Return the rung that was written as data; None where there is none, as in sweeps without halving."""
-    return Rung(data["over"], data["at"], int(data["number"]), int(data["of"])) if data else None
+    if data and data["over"] not in OVER:
+        raise ValueError(f"{data['over']!r} is not a kind of rung")
+    return Rung(data["over"], float(data["at"]), int(data["number"]), int(data["of"])) if data else None
 
 
 def stop_from_data(data: Any) -> Stop | None:
     """Return the same of a stop."""
-    return Stop(**data) if data else None
+    if not data:
+        return None
+    place, mean, last, tied = data["place"], data["mean"], data["last"], data.get("tied")
+    return Stop(
+        place=None if place is None else int(place),
+        compared=int(data["compared"]),
+        went_on=int(data["went_on"]),
+        seeds=int(data["seeds"]),
+        mean=None if mean is None else float(mean),
+        last=None if last is None else float(last),
+        tied=None if tied is None else bool(tied),
+    )
 
 
 def to_data(found: Rung | Stop | None) -> dict[str, Any] | None:
