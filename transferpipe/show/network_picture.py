@@ -238,7 +238,7 @@ class _Drawing:
         number = closed = 0
         while wanted:
             one = wanted.popleft()
-            folded = fold_layers(one.sources), fold_layers(one.targets)
+            folded = _fold_both(one.sources, one.targets)
             between = self._between(*folded)
             opens: dict[tuple[Side, int], int] = {}
             first = number + len(wanted) + 1
@@ -380,6 +380,22 @@ class Group:
         """What equal blocks have in common."""
         start = len("".join(self.tokens))
         return tuple([(layer.name[start:], layer.kinds) for layer in self.layers])
+
+
+def _fold_both(sources: Sequence[Layer], targets: Sequence[Layer]) -> tuple[list[Group], list[Group]]:
+    """Return both sides folded: once, where they have the same layers, and each the same fate throughout."""
+    left = fold_layers(sources)
+    alike = len(sources) == len(targets) > MOST and all(
+        len({layer.kinds for layer in s}) == 1 for s in (sources, targets)
+    )
+    if not alike or any(one.name != other.name for one, other in zip(sources, targets, strict=True)):
+        return left, fold_layers(targets)
+    right, at = [], 0
+    for group in left:
+        end = at + len(group.layers)
+        right.append(replace(group, layers=tuple(targets[at:end])))
+        at = end
+    return left, right
 
 
 def fold_layers(layers: Sequence[Layer], most: int = MOST) -> list[Group]:
