@@ -73,12 +73,13 @@ class Keras2(Layout):
 
     def convert(self, weight: WeightSpec, catalog: Catalog) -> tuple[Any, ...]:
         """See `Layout`."""
+        own = weight.own_name
         gates = _gates(weight, catalog)
         if gates:
-            return ({"from_cudnn": {"part": weight.own_name, "gates": gates}},)
-        if len(self.gather(weight, catalog)) > 1:
+            return ({"from_cudnn": {"part": own, "gates": gates}},)
+        if "_" in own and len(self.gather(weight, catalog)) > 1:
             return ({"concat": {"axis": -1}},)
-        is_kernel = weight.own_name in _PARTS and len(weight.shape) > 2 and weight.layer_class in _FLIPPED
+        is_kernel = own in _PARTS and len(weight.shape) > 2 and weight.layer_class in _FLIPPED
         if not is_kernel:
             return ()
         steps = _from_keras_1(weight, catalog)

@@ -121,8 +121,7 @@ def _square_kernels(plan: Plan) -> Iterator[PlanWarning]:
         if not (len(a.shape) >= 2 and a.shape[-1] == a.shape[-2] > 1 and "kernel" in a.own):
             continue
         foreign = not a.adapter and any(_is_foreign(r.name, a.target) for r in a.sources)
-        own_steps = parse_transforms(a.own_steps)
-        transposed = any(isinstance(step, Transpose) for step in own_steps)
+        transposed = any(isinstance(step, Transpose) for step in parse_transforms(a.own_steps))
         # A weight of Keras's own name that nobody transposes has Keras's axes: only these two give rise to doubt.
         if (foreign or transposed) and _turned(a) not in shown:
             names = ", ".join(r.name for r in a.sources)
@@ -274,6 +273,8 @@ def _swapped_roles(plan: Plan) -> Iterator[PlanWarning]:
         own = a.own
         for ref in a.sources:
             theirs = ref.own
+            if theirs == own:  # as most are
+                continue
             if own == "recurrent_kernel" and _GATE_OF_STATE.fullmatch(ref.name):
                 continue
             role = _OF_STACK.sub("", theirs)
@@ -283,11 +284,13 @@ def _swapped_roles(plan: Plan) -> Iterator[PlanWarning]:
 
 def _half_kept_layers(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
     """A layer of which some weights are new and some stay as built computes something that neither model did."""
+    mismatched = {k.target: k for k in plan.kept if k.reason == "shape differs"}
+    if not mismatched:
+        return
     assigned = {a.target: a for a in plan.assignments}
     layers: dict[str, list[str]] = {}
     for weight in target.catalog:
         layers.setdefault(weight.layer, []).append(weight.name)
-    mismatched = {k.target: k for k in plan.kept if k.reason == "shape differs"}
     for names in layers.values():
         kept = [n for n in names if n in mismatched]
         if kept and any(n in assigned for n in names):
