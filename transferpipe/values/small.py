@@ -42,26 +42,30 @@ def is_small(segment: Segment) -> bool:
     return 0 < segment.nbytes <= SMALL
 
 
-class ReadTogether:
-    """Stretches of one file that are read at once: what lies between them is at most as much as they are."""
+# What may lie between two values that are read at once: it costs less to be read than another call.
+_MOST_BETWEEN = 4096
 
-    __slots__ = ("_begin", "_end", "_used", "path")
+
+class ReadTogether:
+    """Stretches of one file that are read at once: what lies between them is little, or at most as much as they are."""
+
+    __slots__ = ("_begin", "_end", "_free", "path")
 
     def __init__(self, first: Segment) -> None:
-        self.path, self._begin, self._end, self._used = first.path, first.offset, first.offset + first.nbytes, 0
-        self._used = first.nbytes
+        self.path, self._begin, self._end = first.path, first.offset, first.offset + first.nbytes
+        self._free = 2 * first.nbytes + _MOST_BETWEEN
 
     def takes(self, segment: Segment) -> bool:
         """Tell whether a segment can be read with those before; `add` adds it."""
         if segment.path is not self.path and segment.path != self.path:
             return False
         begin, end = min(self._begin, segment.offset), max(self._end, segment.offset + segment.nbytes)
-        return end - begin <= min(CHUNK, 2 * (self._used + segment.nbytes))
+        return end - begin <= min(CHUNK, self._free + 2 * segment.nbytes)
 
     def add(self, segment: Segment) -> None:
         """Read a segment as well."""
         self._begin, self._end = min(self._begin, segment.offset), max(self._end, segment.offset + segment.nbytes)
-        self._used += segment.nbytes
+        self._free += 2 * segment.nbytes + _MOST_BETWEEN
 
     def read(self, segments: Iterable[Segment]) -> list[bytes]:
         """Return the bytes of segments of the run.
