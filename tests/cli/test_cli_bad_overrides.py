@@ -26,7 +26,7 @@ OWN = ("plan", "recipe=own")
         (["plan", "--trust"], ["--trust: needs a value"]),
         (["plan", "--cfg", "jobs"], ["--cfg: is one of job, hydra, all, not 'jobs'"]),
         (["plan", "--config-dir", "nowhere"], ["there is no folder 'nowhere'", "recipe/*.yaml"]),
-        (["plan", "own"], ["'own' is no KEY=VALUE and no recipe's file", "transferpipe plan recipe=own"]),
+        (["plan", "own"], ["'own' is neither KEY=VALUE nor the path of a recipe", "transferpipe plan recipe=own"]),
         (["plan", "recipe=onw"], ["there is no recipe called 'onw'", "did you mean 'own'?"]),
         (["plan", "recipe=zzz"], ["there is no recipe called 'zzz'", "digits", "own", "same_layer"]),
         (["inspect"], ["inspect: takes one path, not 0", "transferpipe inspect PATH"]),

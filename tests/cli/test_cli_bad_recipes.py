@@ -33,7 +33,7 @@ TARGET = "target: {_target_: transferpipe.zoo.small_mlp}\nunmatched: keep\n"
         ("# nothing but a comment\n", ["target: a target is required"]),
         ("# @package elsewhere\n" + TARGET, ["`# @package elsewhere`", "write `# @package _global_`"]),
         (TARGET + "name: '${'\n", ["name: no viable alternative at input '${'"]),
-        (TARGET + "seed: ${seeds.one}\n", ["seed: Interpolation key 'seeds.one' not found"]),
+        (TARGET + "seed: ${seeds.one}\n", ["seed: ${seeds.one} names no key of this recipe"]),
         (TARGET + "seed: ${seed}\n", ["seed: Recursive interpolation detected"]),
         (TARGET + "seed: ${shell:ls}\n", ["seed: Unsupported interpolation type shell"]),
         (TARGET + "3: 4\n", ["3: unknown key", "known here: "]),

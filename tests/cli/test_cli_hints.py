@@ -285,7 +285,7 @@ def test_an_extra_that_holds_a_launcher(refuses, monkeypatch):
     assert any(r.startswith("hydra-ray-launcher") for r in EXTRAS[extra])
 
 
-@follows("_check_package: write `# @package _global_`")
+@follows("_check_package: write `# @package …`")
 def test_the_package_of_a_recipe(hint, planned, recipe, here):
     text = (here / "recipes/own.yaml").read_text()
     override = recipe(f"# @package recipe\n{text}")

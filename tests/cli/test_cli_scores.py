@@ -33,14 +33,14 @@ def test_a_score_of_ones_own(cli, here, body, value):
         ("{_target_: my_scores.scor}", ["my_scores has no 'scor'", "did you mean 'score'?"]),
         (
             "{_target_: my_scores.score, scael: 2}",
-            ["score: my_scores.score: got an unexpected keyword argument 'scael'"],
+            ["score.scael: my_scores.score takes no argument 'scael'"],
         ),
         ("{_target_: os.system}", ["os.system"]),
         ("my_scores.score", ["there is no score called 'my_scores.score'", "type 'score={_target_: my_scores.score}'"]),
         ("{_target_: my_scores.score, scale: {_target_: my_scores.scale}}", ["score.scale._target_: my_scores has no"]),
         (
             "{_target_: my_scores.score, scale: {_target_: transferpipe.score.digits_data, lables: [1]}}",
-            ["score.scale: transferpipe.score.digits_data: got an unexpected keyword argument 'lables'"],
+            ["score.scale.lables: transferpipe.score.digits_data takes no argument 'lables'"],
         ),
         ("{_target_: my_scores.score, scale: {_target_: os.getcwd}}", ["score.scale._target_: os.getcwd"]),
         ("linear_prob", ["there is no score called 'linear_prob'", "did you mean 'linear_probe'?"]),

@@ -127,9 +127,20 @@ def test_a_folder_with_two_files():
     assert np.array_equal(open_source(Path("folder", two)).read("a/kernel"), 2 * VALUES["a/kernel"])
 
 
-@follows("live_model: give a path or")
+@follows("live_model: call it: a model", "live_model: call it: a model #2")
 def test_what_is_no_model():
     made = keras.Sequential([keras.Input((2,)), layers.Dense(3, name="a")])
+
+    def build():
+        return made
+
+    wrong = refused(tp.plan, "source.safetensors", build, mapping={"r": {"to": "a"}})
+    assert (wrong.what, wrong.fix.partition(":")[0]) == ("is of the type function, not a keras.Model", "call it")
+    assert len(tp.plan("source.safetensors", build(), mapping={"r": {"to": "a"}}).assignments) == 2
+    unbuilt = keras.Sequential([layers.Dense(3, name="a")])
+    assert "model.build(input_shape)" in refused(tp.plan, "source.safetensors", unbuilt, mapping={"r": {"to": "a"}}).fix
+    unbuilt.build((None, 2))
+    assert len(tp.plan("source.safetensors", unbuilt, mapping={"r": {"to": "a"}}).assignments) == 2
     assert refused(tp.transfer, "source.safetensors", made.layers[0], mapping={"r": {"to": "a"}}).fix == (
         "give a path or a built model"
     )

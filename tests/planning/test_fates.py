@@ -64,7 +64,7 @@ def test_a_transform_that_does_not_fit():
     (text,) = problems_of("a/kernel 2x3", "b/kernel 2x3", {"r": rule})
     assert text == (
         "mapping.r: a/kernel from b/kernel: transpose(0, 1, 2) permutes 3 axes, but the shape (2, 3) has 2"
-        " -> list 2 axes"
+        " -> list 2 axes, or transpose other weights alone: transform: {kernel: [...]}"
     )
 
 

@@ -23,6 +23,7 @@ from transferpipe.cli.verbs import (
     verbs_with,
 )
 from transferpipe.errors import Problem, RecipeError, did_you_mean
+from transferpipe.recipe.keys import RECIPE, SECTIONS
 
 HELP, VERSION = ("-h", "--help"), "--version"
 RECIPE_FILES = (".yaml", ".yml")
@@ -65,7 +66,7 @@ def _split(argv: Sequence[str]) -> tuple[list[str], set[str], dict[str, tuple[st
             words.append(word)
             continue
         name, equals, value = word.partition("=")
-        flag = _flag(name)
+        flag = _flag(name, argv)
         if flag.takes_value:
             if not equals and not rest:
                 raise RecipeError(Problem(flag.name, "needs a value", f"write {name} VALUE"))
@@ -77,9 +78,14 @@ def _split(argv: Sequence[str]) -> tuple[list[str], set[str], dict[str, tuple[st
     return words, flags, values
 
 
-def _flag(name: str) -> Flag:
+def _flag(name: str, argv: Sequence[str]) -> Flag:
     found = FLAGS.get(name) or SHORT.get(name)
     if found is None:
+        usage = next((VERBS[word].usage for word in argv if word in VERBS), "")
+        if f"[{name[2:]}=" in usage:
+            raise RecipeError(
+                Problem("command line", f"unknown flag {name!r}", f"write it without dashes: {name[2:]}=X")
+            )
         hint = did_you_mean(name, [*FLAGS, *HELP[1:], VERSION]) or "see transferpipe --help"
         raise RecipeError(Problem("command line", f"unknown flag {name!r}", hint))
     return found
@@ -114,8 +120,10 @@ def _as_override(word: str, verb: Verb) -> str:
         return word
     if word.endswith(RECIPE_FILES):
         return f"recipe={word}"
-    what = f"{word!r} is no KEY=VALUE and no recipe's file"
+    what = f"{word!r} is neither KEY=VALUE nor the path of a recipe"
     hint = f"choose a recipe by its name: transferpipe {verb.name} recipe={word}"
+    if word.partition(".")[0] in SECTIONS[RECIPE]:
+        hint = f"give it a value: {word}=..."
     raise RecipeError(Problem("command line", what, hint))
 
 

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 
 from transferpipe.cli.arguments import HELP, help_text, help_width, idle_keys, parse_arguments, verb_help
 from transferpipe.cli.interrupted import farewell, status_of
-from transferpipe.cli.verbs import JSON, QUIET, VERBS, Verb
+from transferpipe.cli.verbs import JSON, QUIET, VERBS, Arguments, Verb
 from transferpipe.errors import Problem, TransferError
 from transferpipe.files.os_errors import stopped_by_machine
 from transferpipe.interruption import interruption, interruptions, raise_if_interrupted
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _guarded(words: list[str]) -> int:
-    show_trace, trouble, name = "--traceback" in words, None, ""
+    show_trace, trouble, name, arguments = "--traceback" in words, None, "", None
     try:
         arguments = parse_arguments(words)
         verb, name = VERBS[arguments.verb], arguments.verb
@@ -72,10 +72,22 @@ def _guarded(words: list[str]) -> int:
         if show_trace:
             traceback.print_exc()
         print("error: " + "\n".join(said.lines()), file=sys.stderr)
+        if _has_no_recipe(arguments):
+            print(_NO_RECIPE, file=sys.stderr)
         return _as_json(words, said.title, said.problems, trouble or said.status)
     except Exception as error:
         return _internal(error, words, name, trouble)
     return status
+
+
+_NO_RECIPE = """note: no recipe was chosen, so that this is about the recipe `digits`; choose one with recipe=NAME.
+  `transferpipe init A B` writes one for two files or builders."""
+
+
+def _has_no_recipe(arguments: Arguments | None) -> bool:
+    """Tell whether somebody names a source or a target of their own, but no recipe."""
+    words = arguments.overrides if arguments else ()
+    return any(w.startswith(("source", "target")) for w in words) and not any(w.startswith("recipe=") for w in words)
 
 
 def _internal(error: Exception, words: list[str], verb: str, trouble: int | None) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.open_recipe import layout_of, open_recipe
 from transferpipe.execute.upgrade import UpgradedTarget
 from transferpipe.models.opened import Opened
@@ -18,6 +19,7 @@ from transferpipe.planning.suggest.hints import turn_hints, without
 from transferpipe.planning.suggest.sides import Sides, Statistics
 from transferpipe.planning.suggest.suggest import suggest_mapping
 from transferpipe.planning.suggest.suggestion import Suggestion
+from transferpipe.recipe.fields import describe
 from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import SINGLE
 
@@ -43,6 +45,9 @@ def propose(
         RecipeError: one of the two is missing or written wrongly, or a hint is wrong.
         FileError, UnsafeError: a file cannot be read, or asks for more than it may.
     """
+    if not isinstance(hints, Mapping):
+        what = f"must be pairs, not {describe(hints)}"
+        raise RecipeError(Problem("hints", what, "write hints={TARGET: SOURCE}"))
     opened = _open(origins, trusted, live)
     if not _is_foreign(origins, opened):
         return suggest_mapping(_sides(origins, opened), hints)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
-from transferpipe.models.building.build import import_keras
+from transferpipe.models.building.build import find_unknown, import_keras, unknown_argument
 from transferpipe.models.settings import settings_kept
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.recipe.model import Build, Recipe, walk_builds
@@ -77,6 +77,9 @@ def _check_arguments(build: Build, trusted: Collection[str], first: tuple[None, 
         filled = {RUN: None} if first and RUN in signature.parameters else {}
         signature.bind(*first, **{**filled, **build.arguments})
     except TypeError as error:
+        if unknown := find_unknown(function, build.arguments):
+            name, taken = unknown
+            raise RecipeError(unknown_argument(build, name, [n for n in taken[len(first) :] if n != RUN])) from error
         raise RecipeError(Problem(build.where, f"{build.target}: {error}", "fix its arguments")) from error
     except ValueError:  # written in C, without a signature
         pass

@@ -157,7 +157,7 @@ class Promise:
         path: the file.
         offset: where the stretch begins.
         nbytes: how long it is.
-        settle: told the CRC-32 that was found there; raises if the archive says another.
+        settle: called with the CRC-32 that was found there; raises if the archive says another.
     """
 
     path: Path

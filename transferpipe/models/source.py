@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,9 +54,13 @@ def live_model(model: Any, name: str) -> ModelTarget:
     """
     keras = import_keras()
     if not isinstance(model, keras.Model):
-        raise RecipeError(
-            Problem(name, f"is a {type(model).__name__}, not a keras.Model", "give a path or a built model")
+        kind = "None" if model is None else f"of the type {type(model).__name__}"
+        fix = (
+            "call it: a model is meant, not what builds one"
+            if inspect.isroutine(model) or inspect.isclass(model)
+            else "give a path or a built model"
         )
+        raise RecipeError(Problem(name, f"is {kind}, not a keras.Model", fix))
     if not model.built:
         fix = "build it first: model.build(input_shape), or call it on data"
         raise RecipeError(Problem(name, f"{model.name!r} has no weights yet", fix))

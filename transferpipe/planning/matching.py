@@ -33,6 +33,8 @@ def select_weights(
         names = {w.name for w in catalog if _is_named(w.name, text)}
     if not (names or further or unread):
         near = did_you_mean(text, [*catalog.layers, *catalog.by_name])
+        if any(text in name for name in catalog.by_name):
+            near = f"a pattern stands for whole names: match='*{text}*'"
         raise RecipeError(Problem("match", f"no layer or weight of {source.label} is called {text!r}", near))
     weights = tuple(w for w in catalog if w.name in names)
     kept = dataclasses.replace(catalog, weights=weights, doubles=(), unreadable=unread)

@@ -16,8 +16,9 @@ from transferpipe.planning.transforms.arranging.axes import Reshape, Transpose
 from transferpipe.planning.transforms.arranging.flatten import FlattenOrder
 from transferpipe.planning.transforms.arranging.legacy import Flip
 from transferpipe.planning.transforms.arranging.select import Slice, Take
-from transferpipe.planning.transforms.computing.reduce import NOTHING, Sum
+from transferpipe.planning.transforms.computing.reduce import Sum
 from transferpipe.planning.transforms.computing.values import Fill
+from transferpipe.planning.transforms.protocol import NOTHING
 from transferpipe.recipe.model import SINGLE, From, Rule
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.recipe.templates import Template

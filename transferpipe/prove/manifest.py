@@ -175,6 +175,8 @@ def read_json(path: Path, newest: int | None = None) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         fix = "give the folder of a finished run: it holds plan.json and manifest.json"
+        if not path.parent.is_dir():
+            raise FileError(Problem(str(path.parent), "there is no such folder", fix)) from error
         raise FileError(Problem(str(path), "there is no such file", fix)) from error
     except (OSError, ValueError, RecursionError) as error:
         raise FileError(

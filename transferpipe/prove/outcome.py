@@ -139,7 +139,7 @@ def _ends(values: NDArray[Any]) -> tuple[Any, Any]:
 
 
 def range_text(ends: tuple[Any, Any], beside: tuple[Any, Any]) -> str:
-    """Return a number, or two ends, short, but so that they can be told from those they stand beside.
+    """Return a number, or two ends, short, but so that they differ from those they stand beside.
 
     >>> range_text((-0.03123, -0.03123), (99.0, 99.0)), range_text((0.50001, 0.50001), (0.5, 0.5))
     ('-0.0312', '0.50001')

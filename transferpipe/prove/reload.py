@@ -35,7 +35,7 @@ def verify_reload(
     Weights are found by their place in the file, as Keras finds them: a layer whose name Keras makes up may get another
     one. What layers compute on saving is not compared, because they may compute it anew after loading.
 
-    A forward pass that raises proves nothing against the file: its inputs are made up, and may be none that the model
+    A forward pass that raises proves nothing against the file: its inputs are random, and may be none that the model
     takes. The weights are compared all the same.
 
     Returns:

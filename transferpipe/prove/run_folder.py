@@ -98,7 +98,7 @@ def verify_run(folder: Path, on_progress: Progress | None = None, *, outside: bo
 
     Args:
         folder: that of the run.
-        on_progress: told how far it is.
+        on_progress: called with how far it is.
         outside: whether artifacts are read that the command line of the run put elsewhere.
 
     Raises:

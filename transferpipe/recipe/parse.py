@@ -174,7 +174,8 @@ def _parse_score(fields: Fields) -> Build | None:
     if value is None:
         return None
     if not is_build(value):
-        fields.note("score", f"must name a callable with `_target_:`, not {describe(value)}")
+        named = f"write score: {{_target_: transferpipe.score.{value}}}" if isinstance(value, str) else ""
+        fields.note("score", f"must name a callable with `_target_:`, not {describe(value)}", named)
         return None
     return parse_build(value, "score", fields.problems)
 

@@ -81,9 +81,9 @@ def parse_build(value: Mapping[str, Any], where: str, problems: Problems) -> Bui
         problems.add(f"{where}.{_TARGET}", "a value is required", f"give one: {where}.{_TARGET}=...")
         return None
     if not isinstance(name, str) or not _DOTTED.fullmatch(name):
-        problems.add(
-            f"{where}.{_TARGET}", f"must be a dotted Python name such as my_models.build, not {describe(name)}"
-        )
+        near = f"write the module before it: MODULE.{name}" if isinstance(name, str) and name.isidentifier() else ""
+        what = f"must be a dotted Python name such as my_models.build, not {describe(name)}"
+        problems.add(f"{where}.{_TARGET}", what, near)
         return None
     arguments = {}
     for key, inner in value.items():

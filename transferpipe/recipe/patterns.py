@@ -80,7 +80,7 @@ class Pattern:
 
     @cached_property
     def ending(self) -> bytes:
-        """A text, in UTF-8, that everything that matches ends with; empty if there is none, or it cannot be told."""
+        """A text, in UTF-8, that everything that matches ends with; empty if there is none, or it is unknown."""
         if any(mark in self.text for mark in _NOT_PLAIN) or _FLAGS.search(self.text):
             return b""
         outside = re.sub(r"\\.|\[[^\]]*\]", "", self.text)

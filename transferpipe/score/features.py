@@ -132,7 +132,8 @@ def activations(
                 continue
             parts[name].append(to_numpy(tensors[0]).astype(np.float32))
         problems.raise_as(RecipeError)
-    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    # A layer may give one number for all of a batch, which is no row; whoever wants rows says so.
+    return {name: np.concatenate([np.atleast_1d(a) for a in arrays]) for name, arrays in parts.items()}
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def cast(value: NDArray[Any], dtype: str, where: str) -> tuple[NDArray[Any], Cas
     """Return `value` as `dtype` and what the cast changes.
 
     Raises:
-        VerificationError: a value does not fit the dtype, or the weight is lost in it.
+        VerificationError: the dtype cannot hold a value, or the weight is lost in it.
     """
     wanted = numpy_dtype(dtype)
     if value.dtype == wanted:

@@ -83,7 +83,8 @@ class Values:
         """Return the final value of the target weight `name`; the caller must not write into it.
 
         Raises:
-            VerificationError: a value is NaN or infinite, a variance negative, or a cast or an edit does not fit.
+            VerificationError: a value is NaN or infinite, a variance negative, or too large for the dtype of its
+                weight.
             FileError: a source cannot be read.
         """
         assignment = self._assignments.get(name)

@@ -25,7 +25,7 @@ def apply_edit(value: NDArray[Any], edit: Edit, index: Any = None, operand: Any 
         operand: the number, or an array of the shape of the elements; the edit's own number where it is left out.
 
     Raises:
-        VerificationError: a new value does not fit the weight's dtype; nothing was changed.
+        VerificationError: the weight's dtype cannot hold a new value; nothing was changed.
     """
     index = index_of(edit, value.shape) if index is None else index
     operand = edit.value if operand is None else operand

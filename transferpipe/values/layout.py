@@ -138,7 +138,7 @@ def as_keras(source: FileSource, places: Mapping[str, Held]) -> FileSource:
 
     Args:
         source: the opened file.
-        places: where it has each weight. One that is not there, or does not fit, is left out.
+        places: where it has each weight. One that is not there, or has another shape, is left out.
     """
     found = {name: spec for name, held in places.items() if (spec := _spec(name, held, source.catalog))}
     used = {name for weight in found for name in places[weight].names}

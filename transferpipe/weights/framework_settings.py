@@ -117,7 +117,7 @@ def _pooling(node: Node) -> LayerFunction:
 
 
 def _zero_pads(stated: Mapping[str, Any]) -> tuple[tuple[int, int], ...] | None:
-    """Return how many zeros a Pad adds at both ends of the spatial axes; None if that, or what it adds, is not told."""
+    """Return how many zeros a Pad adds at both ends of the spatial axes; None if that, or what it adds, is unknown."""
     operands = stated.get("operands", ())
     pads = operands[0] if operands else stated.get("pads")
     value = operands[1] if len(operands) > 1 else (stated.get("value", 0),)

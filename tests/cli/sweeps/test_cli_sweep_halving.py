@@ -140,7 +140,7 @@ def test_a_dry_run_says_what_it_will_cost(cli, here):
     [
         (["score.epochs=5"], "its rungs give score.epochs its values"),
         (["score.epochs=5,6"], "and so does the command"),
-        (["sweep.halving={over: epochs, rungs: [3]}"], "sweep.halving.rungs: [3] are not at least two rising"),
+        (["sweep.halving={over: epochs, rungs: [3]}"], "sweep.halving.rungs: must be at least two rising"),
         (["sweep.halving={over: data, rungs: [0.1, 1]}"], "the score has no `data` that could be shortened"),
     ],
 )
@@ -148,15 +148,18 @@ def test_refused(refuses, words, said):
     refuses(2, [*ARGV, *words], said)
 
 
+@pytest.mark.follows("_check_free: leave score.epochs out; the")
 def test_leaving_the_epochs_out_is_right(cli, here):
     assert cli(*ARGV, "score.epochs=5").status == 2
     assert cli(*ARGV, "score.tag=1").status == 0
 
 
+@pytest.mark.follows("Rung.apply: choose a score that")
 def test_a_score_that_trains_can_be_halved(cli, here):
     words = ("sweep", "recipe=digits", "freeze=none,transferred", "sweep.halving={over: epochs, rungs: [1, 2]}")
     assert "the score has no `epochs`" in cli(*words, "score=evaluate").err
-    answer = cli(*words, "score=finetune", "score.data.train_per_class=4", "score.patience_steps=0")
+    named = cli(*words, "score=evaluate").err.rpartition("such as ")[2].strip()
+    answer = cli(*words, named, "score.data.train_per_class=4", "score.patience_steps=0")
     assert answer.status == 0, answer.err
     table = sorted(row["epochs"] for row in rows(here / "outputs/sweeps/digits"))
     assert table == ["1", "2"]

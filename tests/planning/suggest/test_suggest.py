@@ -127,6 +127,13 @@ def test_a_hint_must_name_what_is_there():
     assert tp.suggest(twin("wolf", "bear"), twin("iron", "gold"), hints={"iron": "wolf"}).undecided == ()
 
 
+@pytest.mark.follows("propose: write hints={TARGET: SOURCE}")
+def test_hints_are_pairs():
+    with pytest.raises(RecipeError, match=r"hints: must be pairs, not list \['iron'\] -> write hints={TARGET: SOURCE}"):
+        tp.suggest(twin("wolf", "bear"), twin("iron", "gold"), hints=["iron"])
+    assert not tp.suggest(twin("wolf", "bear"), twin("iron", "gold"), hints={"iron": "wolf"}).undecided
+
+
 @pytest.mark.follows("_refuse: did you mean …?")
 def test_a_hint_must_pair_what_fits():
     with pytest.raises(RecipeError, match=r"iron cannot take join: its shapes or weights differ"):

@@ -27,7 +27,7 @@ def numbers(fix):
 CASES = [
     ("Transpose.__post_init__: name each axis from", [{"transpose": [0, 0]}], [X],
      lambda fix: [{"transpose": [*range(numbers(fix)[0], numbers(fix)[1] + 1)][::-1]}], X.T),
-    ("Transpose.shape: list … axes", [{"transpose": [0]}], [X],
+    ("Transpose.shape: list … axes, or", [{"transpose": [0]}], [X],
      lambda fix: [{"transpose": [*range(numbers(fix)[0])][::-1]}], X.T),
     ("Reshape.__post_init__: use sizes from 0,", [{"reshape": [-2, 4]}], [X],
      lambda fix: [{"reshape": [numbers(fix)[1], 4]}], X.reshape(-1, 4)),

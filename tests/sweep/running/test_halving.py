@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+import yaml
 
 from transferpipe.errors import RecipeError
 from transferpipe.show.curves import curves
@@ -139,20 +140,52 @@ def test_a_rung_that_nobody_compared_yet_says_so():
 @pytest.mark.parametrize(
     "data, said_of_it",
     [
-        ({"over": "steps", "rungs": [1, 2]}, "'steps' is none of epochs, data"),
+        ({"over": "steps", "rungs": [1, 2]}, "must be one of epochs, data, not text 'steps'"),
         ({"over": "epochs"}, "at least two rising"),
         ({"over": "epochs", "rungs": [5, 5]}, "at least two rising"),
         ({"over": "epochs", "rungs": [0.5, 1]}, "whole numbers of epochs"),
         ({"over": "epochs", "rungs": [0, 5]}, "whole numbers of epochs"),
         ({"over": "data", "rungs": [0.5, 1.5]}, "shares of the training examples"),
         ({"over": "data", "rungs": [0.5, True]}, "shares of the training examples"),
-        ({"over": "data", "rungs": [0.5, 1], "keep": 1}, "keep: 1 is not a share"),
+        ({"over": "data", "rungs": [0.5, 1], "keep": 1}, "keep: must be a share above 0 and below 1, not integer 1"),
         ({"over": "data", "rungs": [0.5, 1], "eta": 3}, "sweep.halving.eta: unknown key"),
     ],
 )
 def test_what_is_wrong_with_it_is_said(data, said_of_it):
     with pytest.raises(RecipeError, match=said_of_it):
         read_halving(data)
+
+
+@pytest.mark.follows(
+    "read_halving: did you mean …?",
+    "read_halving: did you mean …? #2",
+    "read_halving: such as rungs: …",
+    "read_halving: such as keep: 0.5",
+)
+def test_what_is_advised_is_read():
+    right = {"over": "data", "rungs": [0.1, 0.3, 1.0], "keep": 0.25}
+    for key, wrong in (
+        ("over", "dat"),
+        ("over", None),
+        ("rungs", 3),
+        ("rungs", [2, 1]),
+        ("keep", 50),
+        ("keep", "half"),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            read_halving({**right, key: wrong})
+        (problem,) = caught.value.problems
+        assert problem.where == f"sweep.halving.{key}"
+        fix = problem.fix
+        value = "data" if "'data'" in fix or "over: data" in fix else yaml.safe_load(fix.removeprefix("such as "))[key]
+        found = read_halving({**right, key: value})
+        assert (found.over, found.rungs[-1]) == ("data", 1)
+    for wrong, key in (("rung", "rungs"), ("kep", "keep")):
+        with pytest.raises(RecipeError, match=f"{wrong}: unknown key -> did you mean '{key}'"):
+            read_halving({**right, wrong: right[key]})
+    with pytest.raises(RecipeError, match="unknown key -> the keys are over, rungs, keep"):
+        read_halving({**right, "eta": 3})
+    assert read_halving(right).steps[0].at == 0.1
 
 
 def test_what_is_right_is_read():

@@ -382,7 +382,8 @@ def without_hydra(config: DictConfig) -> DictConfig:
 def _recipe_of(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Return what of the resolved configuration is the recipe's.
 
-    A file that the command line gives for a source or the target takes the place of the recipe's builder.
+    A file that the command line gives for a source or the target takes the place of the recipe's builder, a builder
+    that of its file.
     """
     data.pop("vars", None)  # they have been filled in where the recipe names them
     if isinstance(name := data.get("mapping"), str):  # no such group: Hydra took it for a value
@@ -396,6 +397,8 @@ def _recipe_of(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
         where, origin = name if holder is data else f"sources.{name}", holder.get(name)
         if isinstance(origin, dict) and origin.get("path") and "_target_" in origin and f"{where}.path" in given:
             holder[name] = {k: v for k, v in origin.items() if k in OF_A_FILE or f"{where}.{k}" in given}
+        elif isinstance(origin, dict) and origin.get("path") and f"{where}._target_" in given:
+            holder[name] = {k: v for k, v in origin.items() if k not in OF_A_FILE or f"{where}.{k}" in given}
     return data
 
 

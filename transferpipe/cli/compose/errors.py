@@ -15,7 +15,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
 from transferpipe.cli.compose.folders import Loaded
-from transferpipe.cli.compose.recipe_file import find_default, yaml_problem
+from transferpipe.cli.compose.recipe_file import find_default, shown, yaml_problem
 from transferpipe.cli.compose.resolving import find_cause
 from transferpipe.cli.compose.shorthand import quote_text
 from transferpipe.errors import Problem, RecipeError, TransferError, did_you_mean
@@ -47,6 +47,10 @@ class Known(Protocol):
         """Compose without a check."""
 
 
+_PAIRS = {"[": "]", "{": "}", "(": ")"}
+_OPENING = re.compile(r"[\[{]|(?:range|choice|glob|sort|shuffle|interval)\(")
+_CALL = re.compile(r"((?:\w+\.)+\w+)\(.*\)", re.DOTALL)
+_ORIGINS = ("source", "target", "source.path", "target.path")
 _MAPPING_OR_LIST = re.compile(r"\{.*:.*\}|\[.*,.*\]", re.DOTALL)
 
 
@@ -69,6 +73,17 @@ def explain(error: Exception, overrides: Sequence[str], known: Known) -> Transfe
     missing = re.search(r"Could not find '([^']+)'", str(error)) or re.search(r"load '([^']+)'", str(error))
     if missing:
         return _missing_config(missing[1], known)
+    listed = re.search(r"Invalid defaults list in '(?:recipe/)?([^']+)', defaults must be a list", str(error))
+    if listed:
+        place = shown(known.loaded.files[-1]) if known.loaded.files else ""
+        return RecipeError(Problem("defaults", "must be a list", "write defaults: [NAME]", place))
+    again = re.search(r"Multiple values for ([\w/]+)\. To override", str(error))
+    if again:
+        place = find_default(known.loaded.files, again[1], "")
+        what = f"choose {again[1]} in the place that belongs to the command line"
+        return RecipeError(
+            Problem("defaults", what, f"write it without the slash: defaults: [{again[1]}: NAME]", place)
+        )
     key = re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", str(error))
     if key:
         problem = _unknown_key(key[1], str(error), overrides, known)
@@ -97,12 +112,33 @@ def _grammar_problem(override: str) -> Problem | None:
         key, equals, value = override.partition("=")
         if not equals:
             return Problem(override, "is not an override", "write KEY=VALUE, or ~KEY to delete")
+        if (call := _CALL.fullmatch(value)) and key in _ORIGINS:
+            return Problem(key, f"{value!r} is a call", f"write {_builder_words(key, call[1])}")
+        if _OPENING.match(value) and (rest := _unclosed(value)):
+            closed = shlex.quote(f"{key}={value}{rest}")
+            return Problem(key, f"{value!r} has a bracket that is not closed", f"close it, such as {closed}")
         # In quotes a mapping or a list would be read as a text; a template ({i+1}) and a pattern ([ab]c) are texts.
         quoted = None if _MAPPING_OR_LIST.fullmatch(value) else _quoted(key, value)
         if quoted is None:
             return Problem(key, str(error).splitlines()[0], "write it into a file in ./recipes instead")
         return Problem(key, f"Hydra's grammar cannot read {value!r} unquoted", f"type {quoted}")
     return None
+
+
+def _unclosed(value: str) -> str:
+    """Return what closes the brackets that `value` opens and leaves open."""
+    closing: list[str] = []
+    for character in value:
+        if character in _PAIRS:
+            closing.append(_PAIRS[character])
+        elif closing and character == closing[-1]:
+            closing.pop()
+    return "".join(reversed(closing))
+
+
+def _builder_words(key: str, name: str) -> str:
+    """Return the override that makes a builder of a source or the target."""
+    return f"+{key}._target_={name}"
 
 
 def _quoted(key: str, value: str) -> str | None:
@@ -126,6 +162,13 @@ def _missing_config(name: str, known: Known) -> RecipeError:
     choices = known.options(group)
     if not choices:  # Hydra looks for what a recipe builds on beside the recipe
         group = group.removeprefix("recipe/")
+        choices = known.options(group)
+    place = find_default(known.loaded.files, group, option)
+    if group == SCORE and option in choices:
+        what = f"a recipe's defaults choose recipes and rules, and {option!r} is a score"
+        return RecipeError(Problem("defaults", what, f"choose it on the command line: {group}={option}", place))
+    if option in choices:
+        return RecipeError(Problem(group, f"{name!r} has a folder more than its name", f"write {option}", place))
     hint = did_you_mean(option, choices) or (f"there are {', '.join(choices)}" if choices else "")
     if group == SCORE and "." in option:
         hint = f"for a function of your own, type {shlex.quote(f'{SCORE}={{_target_: {option}}}')}"
@@ -133,9 +176,7 @@ def _missing_config(name: str, known: Known) -> RecipeError:
         hint = f"put rules into recipes/mapping/{option}.yaml; mapping=none is for no others than the recipe's"
     if not choices:
         hint = did_you_mean(group, GROUPS) or f"there are {', '.join(GROUPS)}"
-    return RecipeError(
-        Problem(group, f"there is no {group} called {option!r}", hint, find_default(known.loaded.files, group, option))
-    )
+    return RecipeError(Problem(group, f"there is no {group} called {option!r}", hint, place))
 
 
 def _unknown_key(key: str, message: str, overrides: Sequence[str], composer: Known) -> Problem:
@@ -163,6 +204,8 @@ def _unknown_key(key: str, message: str, overrides: Sequence[str], composer: Kno
         near = did_you_mean(last, [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == holder], most=1)
     else:
         near = did_you_mean(key, known, most=1)
+    if not near and holder and f"{holder}._target_" not in known:
+        near = did_you_mean(last, list(find_keys(tuple(holder.split(".")))), most=1)
     if near or adding.startswith("~"):
         return Problem(key, "unknown key", near)
     top = f"the keys are {', '.join(sorted({k for k in known if '.' not in k}))}" if known else ""

@@ -17,7 +17,7 @@ from transferpipe.cli.compose.observed import note_path, note_time
 from transferpipe.cli.compose.recipe_file import check_recipe_file, shown
 from transferpipe.errors import FileError, Problem, RecipeError, UnsafeError, did_you_mean
 
-_GROUP = "recipe"
+_GROUP, _RULES = "recipe", "mapping"
 RECIPE_FILES = (".yaml", ".yml")
 
 
@@ -108,7 +108,8 @@ class UserFolder(WatchedFolder):
         result = super().load_config(inner)
         package = result.header.get("package")
         if config_path.startswith(f"{_GROUP}/"):  # a recipe without a header is a whole recipe
-            result.header["package"] = package = package or "_global_"
+            rules = config_path.startswith(f"{_GROUP}/{_RULES}/")  # which a recipe chooses in its defaults
+            result.header["package"] = package = package or (_RULES if rules else "_global_")
         _check_package(package, config_path, path)
         return result
 
@@ -165,9 +166,10 @@ def _check_package(package: str | None, config_path: str, path: Path) -> None:
     if package.removeprefix("_global_.").partition(".")[0] == "hydra":
         fix = "set it on the command line: hydra.KEY=..."
         raise UnsafeError(Problem(shown(path), f"{header}: a recipe cannot set keys of hydra", fix))
-    if config_path.startswith(f"{_GROUP}/") and package != "_global_":
+    place = _RULES if config_path.startswith(f"{_GROUP}/{_RULES}/") else "_global_"
+    if config_path.startswith(f"{_GROUP}/") and package != place:
         raise RecipeError(
-            Problem(shown(path), f"{header}, but a recipe stands at the top", "write `# @package _global_`")
+            Problem(shown(path), f"{header}, but a recipe stands at the top", f"write `# @package {place}`")
         )
 
 

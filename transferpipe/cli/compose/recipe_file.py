@@ -23,6 +23,7 @@ _NUMBER = re.compile(r"[-+]?(?:0[xob])?[\da-fA-F_:.]+")
 _HYDRA = re.compile(r"(?:.*[@/ ])?(?:_global_\.)?hydra(?:[./@].*)?", re.DOTALL)
 _TAGS = {"!", *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq"))}
 _COUNTER = getattr(yaml, "CSafeLoader", None)  # twenty times as fast, where libyaml is installed
+_OPENED = re.compile(r"flow (mapping|sequence)")
 LOADER = yaml.SafeLoader  # the parser that OmegaConf uses: the faster one differs in what it accepts
 
 
@@ -84,7 +85,15 @@ def yaml_problem(error: yaml.YAMLError, path: Path) -> Problem:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     what = getattr(error, "problem", None) or str(error)
     where = f"{shown(path)}, line {mark.line + 1}" if mark else shown(path)
-    return Problem(where, f"{what}", "fix the YAML: quote strings that contain special characters")
+    start, opened = getattr(error, "context_mark", None), _OPENED.search(str(getattr(error, "context", None)))
+    if "duplicate key" in what:
+        return Problem(where, what, "keep one of the two")
+    if r"'\t'" in what:
+        return Problem(where, what, "indent with spaces, not with tabs")
+    if opened and start:
+        bracket = "{" if opened[1] == "mapping" else "["
+        return Problem(where, what, f"close the {bracket} of line {start.line + 1}, or quote strings that contain one")
+    return Problem(where, what, "fix the YAML: quote strings that contain special characters")
 
 
 def shown(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -13,11 +13,12 @@ from omegaconf.errors import OmegaConfBaseException
 from transferpipe.cli.compose.hydra_private import value_in
 from transferpipe.cli.compose.process_state import WHOLE, Count, interpolations_counted, recipe_read
 from transferpipe.cli.compose.source_config import explain_missing, with_source_config, without_source_config
-from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
+from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError, did_you_mean
 
 # Without a limit, thirty short lines could fill the memory. A step is one interpolation; a unit, a character or value.
 _MOST_UNITS = 200_000
 _UNITS_A_STEP = 100
+_MISSING = re.compile(r"Interpolation key '([^']+)' not found")
 _Error = TypeVar("_Error", bound=BaseException)
 
 
@@ -47,10 +48,25 @@ def resolve(job: DictConfig, config: DictConfig | None = None) -> Mapping[str, A
         if missing := explain_missing(str(error), job):
             raise RecipeError(missing) from error
         where = str(getattr(error, "full_key", "") or "recipe")
+        if unknown := _MISSING.search(str(error)):
+            keys = [*_keys_of(OmegaConf.to_container(job, resolve=False))]
+            ends = [key for key in keys if key.rpartition(".")[2] == unknown[1].rpartition(".")[2]]
+            near = f"did you mean '${{{ends[0]}}}'?" if len(ends) == 1 else did_you_mean(unknown[1], keys, most=1)
+            what = f"${{{unknown[1]}}} names no key of this recipe"
+            raise RecipeError(
+                Problem(where, what, near or "put it under vars: vars: {NAME: VALUE}, and ${vars.NAME}")
+            ) from error
         raise RecipeError(Problem(where, str(error).splitlines()[0], "fix the interpolation")) from error
     assert isinstance(data, dict)
     without_source_config(data, places)  # type: ignore[arg-type]
     return {str(k): v for k, v in data.items()}
+
+
+def _keys_of(data: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the keys with dots that an interpolation could name."""
+    for key, inner in data.items() if isinstance(data, dict) else ():
+        yield f"{prefix}{key}"
+        yield from _keys_of(inner, f"{prefix}{key}.")
 
 
 def find_cause(error: BaseException, kind: type[_Error]) -> _Error | None:

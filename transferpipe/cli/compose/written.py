@@ -63,9 +63,11 @@ def locate_problems(composer: Composer, problems: Sequence[Problem], overrides: 
         places += [p for override in overrides if (p := _in_override(problem.where, override))]
         if not places:
             lines = (
-                f"{shown(path)}, line {line + 1}" for _, node, path in files for line in _naming(node, problem.where)
+                f"{shown(path)}, line {line + 1}"
+                for _, node, path in reversed(files)
+                for line in _naming(node, problem.where)
             )
-            yield replace(problem, place=next(lines, ""))
+            yield replace(problem, place=next(lines, ""))  # of files, the last that names it
             continue
         longest = max((p.length for p in places), default=0)
         last = [p for p in places if p.length == longest][-1:]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import sys
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from transferpipe.collector import collector_paused
@@ -243,6 +244,8 @@ def call(build: Build, trusted: Collection[str] = ()) -> Any:
         raise
     except (Exception, SystemExit) as error:
         what = f"{build.target} raised {type(error).__name__}: {error}"
+        if isinstance(error, TypeError) and (unknown := find_unknown(function, arguments)):
+            raise RecipeError(unknown_argument(build, *unknown)) from error
         raise RecipeError(Problem(build.where, what, "fix the builder or its arguments")) from error
 
 
@@ -279,3 +282,23 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_text(v) for v in value) + "]"
     return repr(value)
+
+
+def find_unknown(function: Any, arguments: Iterable[str]) -> tuple[str, list[str]] | None:
+    """Return the first argument that a callable does not take, and what it takes; None where that cannot be told."""
+    try:
+        taken = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        return None
+    names = [name for name, p in taken.items() if p.kind is not p.POSITIONAL_ONLY]
+    return next(((name, names) for name in arguments if name not in names), None)
+
+
+def unknown_argument(build: Build, name: str, taken: Sequence[str]) -> Problem:
+    """Return what is wrong where a builder is given an argument that it does not take."""
+    near = did_you_mean(name, taken, most=1) or (
+        f"it takes {', '.join(taken)}" if taken else "it takes none: leave it out"
+    )
+    return Problem(f"{build.where}.{name}", f"{build.target} takes no argument {name!r}", near)

@@ -99,7 +99,7 @@ def _tensors(
 
 
 def _kept_apart(layout: str, target: TargetStructure) -> set[str]:
-    """Return the names of tensors of three parts that cannot be, since the parts do not fit below each other."""
+    """Return the names of tensors of three parts that cannot be, since the parts have different shapes."""
     shapes: dict[str, list[Shape]] = {}
     for weight in target.catalog:
         counterpart = find_counterpart(layout, weight.name, target)

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from transferpipe.planning.layouts.adapter import Adapted, Adapters, Back, NoCounterpartError, Shape
-from transferpipe.planning.transforms.computing.reduce import NOTHING
+from transferpipe.planning.transforms.protocol import NOTHING
 
 _TRANSPOSE = ({"transpose": [1, 0]},)
 _GATES = {"take": {"axis": 0, "indices": [1, 0, 2]}}

@@ -20,7 +20,7 @@ def read_hints(hints: Mapping[str, str | None], fits: Fits) -> dict[int, int | N
     """Return by target piece the source piece that a hint gives it; None where it keeps what it has.
 
     Raises:
-        RecipeError: a hint names what is not there, or pairs what does not fit.
+        RecipeError: a hint names what is not there, or pairs layers of different shapes.
     """
     problems = Problems()
     fixed: dict[int, int | None] = {}

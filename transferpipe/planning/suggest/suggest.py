@@ -44,7 +44,7 @@ def suggest_mapping(sides: Sides, hints: Mapping[str, str | None] | None = None)
             keeps what it names.
 
     Raises:
-        RecipeError: a hint names what is not there, or pairs what does not fit.
+        RecipeError: a hint names what is not there, or pairs layers of different shapes.
     """
     pairing = make_pairing(sides.target, sides.source, sides.layout)
     fits = find_fits(pairing)

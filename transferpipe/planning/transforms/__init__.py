@@ -204,7 +204,7 @@ def fit_chain(
         goal: what the chain as a whole works towards.
 
     Raises:
-        TransformError: a transform does not fit what it is given, or several inputs meet none that combines them.
+        TransformError: a transform cannot be applied to its inputs, or several inputs meet none that combines them.
     """
     return tuple(step for step, _ in _fitted(transforms, shapes, goal))
 
@@ -220,7 +220,7 @@ def infer(
     The first transform takes all inputs, every other one the result before it.
 
     Raises:
-        TransformError: a transform does not fit what it is given, or several inputs meet none that combines them.
+        TransformError: a transform cannot be applied to its inputs, or several inputs meet none that combines them.
     """
     for step, shape in _fitted(transforms, shapes, goal):
         dtypes = (_guarded(step, step.dtype, dtypes),)

@@ -27,6 +27,9 @@ PartialShape = tuple[int | None, ...]
 _BLOCK = 1 << 22
 """How many bytes of each input are taken at a time: enough that the calls cost nothing, few enough for a cache."""
 
+# Added to any number, -0.0 gives that number, bit for bit; 0.0 would make 0.0 of -0.0.
+NOTHING = -0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Goal:
@@ -70,7 +73,7 @@ NO_GOAL = Goal()
 
 
 class TransformError(ValueError):
-    """A transform is written wrongly, or does not fit the weights it is given.
+    """A transform is written wrongly, or cannot be applied to the weights it is given.
 
     Attributes:
         what: what is wrong, beginning with the transform, with both values where two disagree.
@@ -148,7 +151,7 @@ class Transform(abc.ABC):
         What it returns depends on nothing else, and returns itself when it is asked again.
 
         Raises:
-            TransformError: a size that is left open cannot be told.
+            TransformError: a size that is left open cannot be inferred.
         """
         return self
 
@@ -157,14 +160,14 @@ class Transform(abc.ABC):
         """Return the shape of the result for inputs of `shapes`.
 
         Raises:
-            TransformError: it does not fit these shapes.
+            TransformError: it cannot be applied to these shapes.
         """
 
     def dtype(self, dtypes: Sequence[str]) -> str:
         """Return the NumPy name of the result's dtype for inputs of `dtypes`.
 
         Raises:
-            TransformError: it does not fit these dtypes.
+            TransformError: it cannot be applied to these dtypes.
         """
         return dtypes[0]
 

@@ -29,7 +29,7 @@ class Logger(Protocol):
     It is called in the process that leads the sweep, with every variant as it is finished, in whatever order that
     happens, and at the start with those that an earlier command finished. It must not change what it is given, may
     leave something in the folder of the sweep, and may raise whatever the tool raises: the sweep then goes on without
-    it, and the same command tells it later of what is left. It may be told twice of a variant that is run again.
+    it, and the same command tells it later of what is left. It may get a variant twice that is run again.
     """
 
     def __call__(self, entry: Entry, result: Result, /) -> None:

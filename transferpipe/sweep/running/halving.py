@@ -8,13 +8,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from transferpipe.errors import Problem, Problems, RecipeError
+from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
+from transferpipe.recipe.fields import describe
 from transferpipe.sweep.comparing.leaderboard import Entry, Failed, Leaderboard, Row, leaderboard
 from transferpipe.sweep.plan import SweepPlan
 from transferpipe.sweep.running.rung import OVER, Over, Rung, Stop
 from transferpipe.sweep.variant import NAMED, SEED
 
 _KEYS = ("over", "rungs", "keep")
+_RUNGS: Mapping[Over, Sequence[float]] = {"epochs": [5, 20, 80], "data": [0.1, 0.3, 1.0]}  # as an example
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,19 @@ def read_halving(data: Mapping[str, Any]) -> Halving | None:
     over, rungs, keep = data.get("over"), data.get("rungs"), data.get("keep", 0.5)
     for key in data:
         if key not in _KEYS:
-            problems.add(f"sweep.halving.{key}", f"unknown key: there are {', '.join(_KEYS)}")
+            near = did_you_mean(str(key), _KEYS, most=1) or f"the keys are {', '.join(_KEYS)}"
+            problems.add(f"sweep.halving.{key}", "unknown key", near)
     if over not in OVER:
-        problems.add("sweep.halving.over", f"{over!r} is none of {', '.join(OVER)}")
+        given = "is required" if over is None else f"must be one of {', '.join(OVER)}, not {describe(over)}"
+        near = did_you_mean(str(over), OVER) or "write over: epochs, or over: data for shares of the training examples"
+        problems.add("sweep.halving.over", given, near)
     elif not _are_rungs(rungs, over):
-        what = {"epochs": "whole numbers of epochs from 1 up", "data": "shares of the training examples up to 1"}[over]
-        problems.add("sweep.halving.rungs", f"{rungs!r} are not at least two rising {what}")
+        kind = {"epochs": "whole numbers of epochs from 1 up", "data": "shares of the training examples up to 1"}[over]
+        what = f"must be at least two rising {kind}, not {describe(rungs)}"
+        problems.add("sweep.halving.rungs", what, f"such as rungs: {_RUNGS[over]}")
     if not isinstance(keep, float) or not 0 < keep < 1:
-        problems.add("sweep.halving.keep", f"{keep!r} is not a share between 0 and 1")
+        what = f"must be a share above 0 and below 1, not {describe(keep)}"
+        problems.add("sweep.halving.keep", what, "such as keep: 0.5")
     problems.raise_as(RecipeError)
     assert over in OVER and isinstance(rungs, Sequence)
     return Halving(over, tuple(rungs), float(keep))

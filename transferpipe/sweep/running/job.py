@@ -46,7 +46,7 @@ _FIELDS: Mapping[str, Mapping[str, type]] = {
 Result = Mapping[str, Any]
 """What a variant came to: ``status``, ``seconds``, and ``score`` and ``artifacts``, or ``problems`` and ``exit``.
 
-Where a search judged its epochs, ``epochs`` are what it was told, and ``by`` its rules. One that it ended is ``pruned``
+Where a search judged its epochs, ``epochs`` are what it got, and ``by`` its rules. One that it ended is ``pruned``
 and has nothing else.
 """
 Leave = Callable[[Path, Result], None]
@@ -138,7 +138,7 @@ def texts_written(folder: Path) -> set[str]:
 
 
 def epochs_told(result: Result) -> list[EpochReport]:
-    """Return what a search was told of a variant's epochs; nothing where none judged them, or the result is damaged."""
+    """Return what a search got of a variant's epochs; nothing where none judged them, or the result is damaged."""
     try:
         return [report_from_data(report) for report in result.get("epochs", ())]
     except (TypeError, KeyError, ValueError):
@@ -276,7 +276,7 @@ def wait_until_free(folder: Path) -> None:
 
 
 def _begin(folder: Path) -> None:
-    """Note that the variant in `folder` is begun, and that nobody was told of what will come of it."""
+    """Note that the variant in `folder` is begun, and that no search was given what will come of it."""
     try:
         for name in (RESULT, *(path.name for path in folder.glob(f"{LOGGED}*"))):
             (folder / name).unlink(missing_ok=True)

@@ -53,7 +53,7 @@ class Rung:
         key = "epochs" if self.over == "epochs" else "data"
         if not isinstance(score, Mapping) or score.get(key) is None:
             what = f"the score has no `{key}` that could be shortened, as a score that trains has"
-            raise RecipeError(Problem("sweep.halving", what))
+            raise RecipeError(Problem("sweep.halving", what, "choose a score that trains, such as score=finetune"))
         if self.over == "epochs":
             return {**recipe, "score": {**score, "epochs": int(self.at)}}
         if self.at == 1:  # the same run as without halving

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -221,8 +222,15 @@ def _check_path(path: Path) -> None:
         raise FileError(Problem(str(path), "is empty", "download or save it again"))
 
 
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+
+
 def _near(path: Path) -> str:
     """Say what there is instead of `path`."""
+    if _DOTTED.fullmatch(str(path)) and Path(f"{str(path).partition('.')[0]}.py").is_file():
+        return (
+            f"for a builder, write _target_: {path} (on the command line +source._target_={path}, or +target._target_=)"
+        )
     if not path.parent.is_dir():
         return f"there is no folder {str(path.parent)!r} either"
     try:

@@ -60,7 +60,7 @@ def test_transpose_refuses_another_number_of_axes():
     with pytest.raises(TransformError) as error:
         Transpose((1, 0)).shape([(3, 3, 64)])
     assert error.value.what == "transpose(1, 0) permutes 2 axes, but the shape (3, 3, 64) has 3"
-    assert error.value.fix == "list 3 axes"
+    assert error.value.fix.startswith("list 3 axes, or")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,8 @@ class Transpose(Transform):
             return shape[::-1]
         if len(self.axes) != len(shape):
             what = f"{self} permutes {len(self.axes)} axes, but the shape {shape} has {len(shape)}"
-            raise TransformError(what, f"list {len(shape)} axes")
+            fix = f"list {len(shape)} axes, or transpose other weights alone: transform: {{kernel: [...]}}"
+            raise TransformError(what, fix)
         return tuple(shape[axis] for axis in self.axes)
 
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -25,8 +25,6 @@ from transferpipe.planning.transforms.checks import (
 from transferpipe.planning.transforms.merging.merge import Mean
 from transferpipe.planning.transforms.protocol import PartialShape, Transform, TransformError
 
-# Added to any number, -0.0 gives that number, bit for bit; 0.0 would make 0.0 of -0.0.
-NOTHING = -0.0
 _FLOATING = "put a cast before it, such as {cast: float32}"
 
 

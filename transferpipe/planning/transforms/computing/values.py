@@ -28,7 +28,7 @@ DTYPES = (
 class Cast(Transform):
     """Give the values another dtype, as `numpy.ndarray.astype` does: to integers it rounds toward zero.
 
-    What does not fit the dtype becomes what NumPy makes of it; reporting that is the part of whoever sees both values.
+    A number that the dtype cannot hold becomes what NumPy makes of it; whoever sees both values reports that.
 
     Attributes:
         to: one of `DTYPES`.

@@ -22,7 +22,7 @@ class Owner:
 
 
 def is_cell(name: str) -> bool:
-    """Tell whether a recurrent layer made up `name` for its cell."""
+    """Tell whether a recurrent layer generated `name` for its cell."""
     return _CELL.fullmatch(name) is not None
 
 

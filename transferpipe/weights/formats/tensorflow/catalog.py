@@ -80,8 +80,8 @@ class BundleContents:
         others: state of training.
         skipped: the keys of what holds no numbers.
         copies: how many tensors were left out because the file holds them twice.
-        network: what is told of the layers beside their weights, if anything is.
-        optimizer: whose slots the state of training is, where that is told.
+        network: what is known of the layers beside their weights, if anything is.
+        optimizer: whose slots the state of training is, where that is known.
     """
 
     weights: tuple[WeightSpec, ...]
@@ -167,7 +167,7 @@ def _network(facts: ObjectFacts, names: GraphNames) -> Network:
 
 
 def _class_above(name: str, layers: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the class of the nearest layer around one; empty if none is told."""
+    """Return the class of the nearest layer around one; empty if unknown."""
     above = name.rpartition("/")[0]
     while above and above not in layers:
         above = above.rpartition("/")[0]

@@ -78,7 +78,7 @@ def name_constants(shapes: Mapping[str, Shape], operations: Sequence[GraphOperat
 
     Args:
         shapes: the shapes of the constants by their names.
-        operations: the graph's nodes, as far as it is told.
+        operations: the graph's nodes, as far as it is known.
 
     >>> name_constants({"a/BiasAdd/ReadVariableOp": (3,), "d/kernel:0": (2, 3)})
     {'a/BiasAdd/ReadVariableOp': 'a/bias', 'd/kernel:0': 'd/kernel'}

@@ -65,7 +65,7 @@ def find_optimizers(
         nodes: the graph.
         titles: the names of weights by the keys of their tensors.
         shapes: the shapes of tensors by their keys.
-        known: the class that is told of the one optimizer; empty if none is.
+        known: the class of the one optimizer; empty if unknown.
     """
     graph = _StoredGraph(nodes, titles, shapes)
     found = [(node, tuple(_slots(graph, node))) for node in nodes if is_optimizer(node)]
