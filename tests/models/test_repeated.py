@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from safetensors.numpy import load_file, save_file
 
+import transferpipe as tp
 from transferpipe.cli import main
 
 follows = pytest.mark.follows
@@ -133,7 +135,37 @@ def test_a_configuration_that_does_not_say_the_number_of_the_file_is_not_known(c
 
 def test_a_whole_model_is_refused_without_its_layers_being_built(base, capsys):
     assert run({LAYERS: "0-2"}, save="deep.keras") != 0
-    assert "no Keras layout" in capsys.readouterr().err.replace("\n         ", " ")
+    assert "has the weights of repeated layers and no model" in capsys.readouterr().err.replace("\n         ", " ")
+
+
+@follows("_check_formats: save as .safetensors or")
+def test_a_deeper_model_is_built_and_takes_its_layers_by_rules(capsys):
+    keras = pytest.importorskip("keras")
+
+    def made(count):
+        keras.utils.clear_session()
+        blocks = [keras.layers.Dense(3, activation="tanh", name=f"block_{k}") for k in range(count)]
+        return keras.Sequential([keras.Input((3,)), *blocks, keras.layers.Dense(2, name="head")])
+
+    small, deep = made(3), made(5)
+    random = np.random.default_rng(0)
+    small.set_weights([random.normal(size=w.shape) for w in small.weights])
+    small.save("base.keras")
+    repeat = {r"block_(\d+)": "0-1, 0-2"}
+    assert run(repeat, "base.keras", "deep.keras") == 2
+    fix = " ".join(capsys.readouterr().err.split())
+    mapping = {f"r{k}": yaml.safe_load(text) for k, text in enumerate(re.findall(r"\{to: .*?\}'\}", fix))}
+    assert list(mapping.values()) == [{"to": "block_(?P<i>2|3|4)", "from": "block_{i-2}"}]
+    assert "with unmatched=same_name" in fix
+    tp.transfer("base.keras", deep, mapping=mapping, unmatched="same_name", strict=True)
+    x = wanted = np.ones((1, 3), "float32")
+    for name in ("block_0", "block_1", "block_0", "block_1", "block_2", "head"):
+        wanted = small.get_layer(name)(wanted)
+    np.testing.assert_array_equal(deep(x), wanted)
+    assert run(repeat, "base.keras", "deep.safetensors") == 0
+    np.testing.assert_array_equal(
+        load_file("deep/deep.safetensors")["block_3/kernel"], small.get_layer("block_1").kernel
+    )
 
 
 def refusal(capsys, repeat, **recipe):

@@ -15,6 +15,7 @@ from transferpipe.models.building.build import check_names, require_keras
 from transferpipe.models.building.kept import keep_asked
 from transferpipe.models.loaded_flags import judge_freezing
 from transferpipe.models.opened import Opened, Prepared
+from transferpipe.models.repeated import advise_building
 from transferpipe.models.target import FileTarget, Target
 from transferpipe.packages import is_installed, missing_package
 from transferpipe.planning.advice.warned import refuse_warnings
@@ -157,6 +158,11 @@ def _check_formats(recipe: Recipe, opened: Opened) -> None:
     target = opened.target
     for path in (recipe.save.path, *recipe.save.also):
         output = output_of(path)
+        if isinstance(target, FileTarget) and target.repeats and not output.names_tensors:
+            label = opened.labels["target"]
+            what = f"{label} has the weights of repeated layers and no model, so {path} cannot be written"
+            fix = advise_building(target.structure.catalog, target.repeats)
+            raise RecipeError(Problem("save", what, f"save as .safetensors or .npz, or {fix}"))
         if output.has_groups and not target.groups:
             what = f"{opened.labels['target']} has no Keras layout, so {path} cannot be written"
             raise RecipeError(Problem("save", what, "save as .safetensors or .npz, or give a builder as the target"))

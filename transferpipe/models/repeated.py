@@ -166,6 +166,31 @@ def warn_of_counts(source: FileSource, repeats: Sequence[RepeatedLayers]) -> Ite
                 yield PlanWarning("layer-count", WHERE, f"{text}: {fix}")
 
 
+def advise_building(catalog: Catalog, repeats: Sequence[RepeatedLayers]) -> str:
+    """Return how a model of the repeated layers is made, of which the file has the weights alone.
+
+    Args:
+        catalog: what the repeated file holds.
+        repeats: what is repeated in it.
+    """
+    rules: dict[str, None] = {}
+    for repeat in repeats:
+        numbers: dict[str, set[int]] = {}
+        for unit in find_units(repeat.pattern, catalog):
+            if place := repeat.pattern.place_of_group(unit.name):
+                numbers.setdefault(unit.name[: place[0]], set()).add(int(unit.name[slice(*place)]))
+        for beginning, found in numbers.items():
+            at, end = min(found), max(found)
+            for first, last in repeat.ranges:
+                count = end - at + 1 if last is None else last - first + 1
+                which = "|".join(str(number) for number in range(at, at + count))
+                rule = f"{{to: '{beginning}(?P<i>{which})', from: '{beginning}{{i{first - at:+}}}'}}"
+                rules |= {rule: None} if at != first else {}
+                at += count
+    build = "build the deeper model as the target and take the file as the source, with unmatched=same_name"
+    return f"{build} and the rules {', '.join(rules)}" if rules else build
+
+
 def _read_config(path: Path) -> Mapping[str, object]:
     try:
         return read_mapping(path, _MOST_BYTES)
