@@ -154,7 +154,8 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
         "flatten-order": WarningKind(
             "A Dense layer follows a Flatten of a feature map. torch flattens (channels, height, width), Keras "
             "(height, "
-            "width, channels): the rows of the kernel stand in another order.",
+            "width, channels): the rows of the kernel stand in another order. So do the columns of a Dense whose "
+            "output is reshaped to a map.",
             "mapping.fc: fc1 follows a Flatten of a map (7, 7, 64), which torch flattens in another order",
             "Give the rule the transform that the warning names: transform: {kernel: [{flatten_order: [C, H, W]}]}.",
         ),

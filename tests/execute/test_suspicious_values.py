@@ -74,6 +74,16 @@ def test_a_layer_that_holds_a_copy_of_another():
     assert found["duplicate-weights"].startswith("c1 and c3 hold the same values, bit for bit (kernel")
 
 
+def test_forget_gates_as_they_are_built_are_no_copies():
+    def recurrent():
+        parts = [layers.LSTM(3, return_sequences=True, name="one"), layers.LSTM(3, name="two")]
+        return keras.Sequential([keras.Input((5, 3)), *parts])
+
+    source = recurrent()  # its two biases are zeros, with ones for the forget gates
+    assert source.layers[0].cell.bias.shape == source.layers[1].cell.bias.shape
+    assert "duplicate-weights" not in warned(source, recurrent)
+
+
 def test_one_source_for_two_layers_is_no_copy():
     mapping = {"c3": {"to": "c3", "from": "c1"}, "rest": {"to": "[cdn].*", "except": "c3"}}
     assert warned(trained(), mapping=mapping, unmatched="keep", ignore=["c3"]) == {}
@@ -211,3 +221,22 @@ def test_an_edit_of_a_file_is_not_told_that_nothing_changes(tmp_path):
     codes = [[w.code for w in tp.transfer(path, path, mapping=ALL, folder=tmp_path / str(i), **keys).warnings]
              for i, keys in enumerate([{"edit": edit}, {}])]  # fmt: skip
     assert ["already-equal" in c for c in codes] == [False, True]
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+@pytest.mark.parametrize("same", [False, True])
+def test_a_kernel_whose_rows_follow_another_vocabulary(same, adapted, tmp_path):
+    def build(words):
+        lookup = layers.StringLookup(vocabulary=None if adapted else words, output_mode="one_hot", name="look")
+        if adapted:
+            lookup.adapt(np.array([w for i, w in enumerate(words) for _ in range(9 - i)]))
+        inputs = keras.Input((1,), dtype="string")
+        return keras.Model(inputs, layers.Dense(2, name="d")(lookup(inputs)))
+
+    trained(build=lambda: build(["a", "b", "c"])).save(tmp_path / "s.keras")
+    target = build(["a", "b", "c"] if same else ["c", "b", "a"])
+    report = tp.transfer(str(tmp_path / "s.keras"), target, mapping={"d": {"to": "d"}}, state="keep")
+    found = {w.code for w in report.warnings} - {"untrained-source"}
+    assert ("other-vocabulary" in found) == (not same)
+    assert same or adapted or "between-differs" in found
+    assert not same or found == set()

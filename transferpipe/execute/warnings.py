@@ -119,13 +119,14 @@ def _untrained(plan: Plan, values: Values) -> Iterator[PlanWarning]:
 def _other_vocabulary(plan: Plan, values: Values) -> Iterator[PlanWarning]:
     """Rows of an embedding stand for words by their number; another vocabulary gives the numbers to other words.
 
-    No file tells which lookup feeds which embedding: one that fits and is the same in both is taken to be the one.
+    So do those of a kernel that takes as many values, which a lookup gives that counts words or marks them. No file
+    tells which lookup feeds which embedding: one that fits and is the same in both is taken to be the one.
     """
     embeddings = [a for a in plan.assignments if _keeps_rows(a)]
     known = vocabularies_of(values.kept) if embeddings else frozenset()
     theirs = {s.source: vocabularies_of(values.sources[s.source]) for a in embeddings for s in a.sources if known}
     for a in embeddings:
-        ours = {v for v in known if len(v) <= a.shape[0]}
+        ours = {v for v in known if len(v) == a.shape[0] or (len(v) < a.shape[0] and a.own == "embeddings")}
         for alias in sorted({s.source for s in a.sources if theirs}):
             if ours and theirs[alias] and ours.isdisjoint(theirs[alias]):
                 text = f"the rows of {a.target} follow the vocabulary of {alias}, the target has another"
@@ -133,6 +134,6 @@ def _other_vocabulary(plan: Plan, values: Values) -> Iterator[PlanWarning]:
 
 
 def _keeps_rows(assignment: Assignment) -> bool:
-    """Tell whether an assignment brings an embedding with its rows in their order."""
-    steps = parse_transforms(assignment.steps)
-    return assignment.own == "embeddings" and all(step.keeps_rows for step in steps)
+    """Tell whether an assignment brings an embedding, or the kernel of a Dense, with its rows in their order."""
+    has_rows = assignment.own == "embeddings" or (assignment.own == "kernel" and len(assignment.shape) == 2)
+    return has_rows and all(step.keeps_rows for step in parse_transforms(assignment.steps))

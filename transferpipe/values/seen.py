@@ -82,6 +82,11 @@ class SeenNumbers:
         """The median size of its first numbers."""
         return float(np.median(np.concatenate(self._sizes))) if self._sizes else 0.0
 
+    @property
+    def only_zeros_and_ones(self) -> bool:
+        """Whether all numbers are 0 or 1, as the initial biases of an LSTM are; sampled as the spread is."""
+        return self.largest == 1 and self._sum == self._squares
+
     def holds_only(self, number: float) -> bool:
         """Tell whether there are numbers, and all of them are `number`."""
         return self.count > 0 and self.constant and bool(self.first == number)

@@ -108,7 +108,7 @@ def _copies(assignments: list[Assignment], locate: Locate, found: Noticed) -> It
 
 def seen_enough(seen: SeenNumbers) -> bool:
     """Tell whether there are so many different numbers that two weights do not agree in all of them by chance."""
-    return seen.count >= _FEW and not seen.constant
+    return seen.count >= _FEW and not seen.constant and not seen.only_zeros_and_ones
 
 
 def _layer(assignment: Assignment) -> str:

@@ -69,14 +69,66 @@ def _between(node: Node) -> LayerFunction:
         return LayerFunction("Flatten")
     if kind == "Pad" and (pads := _zero_pads(stated)) is not None:
         return LayerFunction(f"ZeroPadding{len(pads)}D", {"padding": pads})
-    return LayerFunction(kind, activation=None, known=False)
+    return _computed(node) or LayerFunction(kind, activation=None, known=False)
+
+
+def _computed(node: Node) -> LayerFunction | None:
+    """Return the layer of Keras that does what an operator with constant operands does."""
+    stated, kind = node.settings, node.layer_class
+    given = [o for o in stated.get("operands", ()) if o is not None]
+    if kind in ("Add", "Sub", "Mul", "Div") and len(stated.get("operands", ())) == len(given) == 1 == len(given[0]):
+        number = float(given[0][0])
+        scale = number if kind == "Mul" else 1 / number if kind == "Div" and number else 1.0
+        return LayerFunction("Rescaling", {"scale": scale, "offset": {"Add": number, "Sub": -number}.get(kind, 0.0)})
+    if kind in ("ReduceMean", "ReduceMax"):
+        rank, axes = stated.get("rank_before"), given[0] if given else stated.get("axes")
+        if rank in _MAPS and isinstance(axes, tuple) and all(type(a) is int for a in axes):
+            places = sorted(a % rank for a in axes)
+            if places == list(range(2, rank)) or (rank == 3 and places == [1]):  # (B, T, C), without convolutions
+                pooled = f"Global{'Max' if kind == 'ReduceMax' else 'Average'}Pooling{rank - 2}D"
+                return LayerFunction(pooled, {"keepdims": bool(stated.get("keepdims", 1))})
+    if kind in ("Resize", "Upsample"):
+        return _resized(stated)
+    if kind == "Clip":
+        low, high = _limits(stated)
+        return LayerFunction(kind, {"x_min": low, "x_max": high}, None, known=False)
+    return None
+
+
+_MAPS = (3, 4, 5)
+
+
+def _resized(stated: Mapping[str, Any]) -> LayerFunction | None:
+    """Return the UpSampling that a Resize by whole factors is.
+
+    torch's interpolate with ``align_corners=True`` puts the outer places onto each other; Keras has no such layer.
+    """
+    scales = next((o for o in stated.get("operands", ()) if o and len(o) in _MAPS and o[:2] == (1, 1)), None)
+    mode = _text(stated.get("mode"), "nearest")
+    where = _text(stated.get("coordinate_transformation_mode"), "half_pixel")
+    rank = len(scales) if scales else stated.get("rank_before")
+    if rank not in _MAPS or mode not in ("nearest", "linear"):
+        return None
+    interpolation = "nearest" if mode == "nearest" else "bilinear"
+    if mode == "linear" and where not in ("half_pixel", "pytorch_half_pixel"):
+        interpolation = f"bilinear with {where}"
+    settings: dict[str, Any] = {"interpolation": interpolation}
+    if scales and all(float(n).is_integer() for n in scales):
+        settings["size"] = tuple(int(n) for n in scales[2:])
+    return LayerFunction(f"UpSampling{rank - 2}D", settings, known=scales is not None)
+
+
+def _text(value: Any, default: str) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value if isinstance(value, str) else default
 
 
 def _activation(node: Node) -> str | None:
     """Return the activation that an operator is, None if it is none that can be named."""
     stated, kind = node.settings, node.layer_class
     if kind == "Softmax" or kind == "LogSoftmax":
-        last = stated.get("axis", -1) in (-1, (stated.get("rank") or 0) - 1)
+        rank, axis = stated.get("rank") or 0, stated.get("axis", -1)
+        # Of images and volumes the second axis holds the channels, which Keras has last.
+        last = axis in (-1, rank - 1) or (rank in _MAPS[1:] and axis == 1)
         return ("softmax" if kind == "Softmax" else "log_softmax") if last else None
     if kind == "LeakyRelu":
         return f"leaky_relu({stated.get('alpha', 0.01):.6g})"
@@ -85,8 +137,8 @@ def _activation(node: Node) -> str | None:
     if kind == "HardSigmoid":
         slope, offset = stated.get("alpha", 0.2), stated.get("beta", 0.5)
         return _HARD_SIGMOIDS.get((round(slope, 5), round(offset, 5)))
-    if kind == "Swish":
-        return "silu"
+    if kind in ("Swish", "Mish"):
+        return "silu" if kind == "Swish" else "mish"
     if kind == "HardSwish":
         return "hard_silu"
     if kind == "Clip":
@@ -111,9 +163,15 @@ def _pooling(node: Node) -> LayerFunction:
     stated = node.settings
     shape = stated.get("kernel_shape", ())
     kind = f"{'Max' if node.layer_class == 'MaxPool' else 'Average'}Pooling{len(shape)}D"
-    plain = stated.get("auto_pad", "NOTSET") in ("NOTSET", "VALID") and not any(stated.get("pads", ()))
-    settings = {"pool_size": shape, "strides": stated.get("strides", (1,) * len(shape))}
-    return LayerFunction(kind, settings, known=plain and not stated.get("ceil_mode"))
+    settings: dict[str, Any] = {"pool_size": shape, "strides": stated.get("strides", (1,) * len(shape))}
+    padding = _padding(stated, len(shape)).get("padding")
+    plain = padding is not None and not stated.get("ceil_mode") and set(stated.get("dilations", (1,))) == {1}
+    if plain:
+        counts = node.layer_class == "AveragePool" and stated.get("count_include_pad")
+        is_padded = isinstance(padding, tuple) and any(map(any, padding))
+        settings["padding"] = padding if is_padded or padding == "same" else "valid"
+        settings |= {"what lies around": "zeros" if counts else "nothing"} if is_padded else {}
+    return LayerFunction(kind, settings, known=plain)
 
 
 def _zero_pads(stated: Mapping[str, Any]) -> tuple[tuple[int, int], ...] | None:

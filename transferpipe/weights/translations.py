@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from transferpipe.weights.framework_settings import onnx_function, torch_function
-from transferpipe.weights.keras.layer_settings import LayerFunction, keras_function
+from transferpipe.weights.keras.layer_settings import LayerFunction
+from transferpipe.weights.keras.operation_settings import keras_node_function
 from transferpipe.weights.network import Network, Node
 
 TRANSLATIONS: dict[str, Callable[[Node, Network], LayerFunction]] = {
-    "keras": keras_function,
+    "keras": keras_node_function,
     "onnx": onnx_function,
     "torch": torch_function,
 }

@@ -55,6 +55,11 @@ BERT = {
 WRONG = {
     "two same names": (same("a", "b", "c"), "a", "b"),
     "two of a row": (same(*"abcdefg"), "c", "f"),
+    "names inside longer ones": (
+        {"net_z_mean": "z_mean", "net_z_log_var": "z_log_var", "net_h": "h"},
+        "net_z_mean",
+        "net_z_log_var",
+    ),
     "names inside other models": ({"net/a": "a", "net/b": "b"}, "net/a", "net/b"),
     "parts of two blocks": (
         {"block_b/query": "block_a/query", "block_b/key": "block_a/key"},

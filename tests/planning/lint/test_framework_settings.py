@@ -124,3 +124,81 @@ def test_the_activation_inside(activation, found, tmp_path):
     tensors = {"h.fc1.weight": rand(6, 4), "h.fc1.bias": rand(6)}
     path = saved(tmp_path, tensors, model_type="vit", hidden_act="gelu")
     assert list(codes(tp.plan(path, model, mapping={"a": {"to": "fc1", "from": "h/fc1"}}))) == found
+
+
+def between_plan(tmp_path, nodes, layers, numbers=None):
+    """Return the warnings of a graph of two convolutions with `nodes` from ``a`` to ``b`` between them, and a model."""
+    tensors = {"c.weight": rand(4, 3, 3, 3), "d.weight": rand(2, 4, 3, 3), **(numbers or {})}
+    conv = {"strides": [1, 1], "pads": [0, 0, 0, 0], "dilations": [1, 1], "group": 1}
+    ends = [("Conv", ["x", "c.weight"], "a", conv), ("Conv", ["b", "d.weight"], "y", conv)]
+    path = onnx_file(tmp_path, [ends[0], *nodes, ends[1]], tensors, [1, 3, 10, 10])
+    parts = [kl.Conv2D(4, 3, use_bias=False, name="c"), *layers, kl.Conv2D(2, 3, use_bias=False, name="d")]
+    return codes(tp.plan(path, keras.Sequential([keras.Input((10, 10, 3)), *parts]), mapping={"m": {"to": "[cd]"}}))
+
+
+def pool(op, **attributes):
+    return [(op, ["a"], "b", {"kernel_shape": [3, 3], "strides": [2, 2], **attributes})]
+
+
+def scalar(number):
+    return {"n": np.array(number, "float32")}
+
+
+SCALES = {"roi": np.zeros(0, "float32"), "scales": np.array([1, 1, 2, 2], "float32")}
+AROUND = [1, 1, 1, 1]
+# The nodes, their numbers, the layers of Keras that do the same, and such as do not. torch computes with them what
+# onnxruntime does: https://onnx.ai/onnx/operators/ says what.
+OPERATORS = {
+    "pooling with padding": (
+        pool("MaxPool", pads=AROUND), {}, None, [kl.MaxPooling2D(3, 2, padding="same")],
+    ),
+    "pooling without": (pool("MaxPool"), {}, [kl.MaxPooling2D(3, 2)], [kl.MaxPooling2D(3, 2, padding="same")]),
+    "a mean with zeros": (
+        pool("AveragePool", pads=AROUND, count_include_pad=1), {},
+        [kl.ZeroPadding2D(1), kl.AveragePooling2D(3, 2)], [kl.AveragePooling2D(3, 2, padding="same")],
+    ),
+    "a mean without zeros": (
+        pool("AveragePool", pads=AROUND), {}, None, [kl.ZeroPadding2D(1), kl.AveragePooling2D(3, 2)],
+    ),
+    "resizing": (
+        [("Resize", ["a", "roi", "scales"], "b", {"mode": "linear", "coordinate_transformation_mode": "half_pixel"})],
+        SCALES, [kl.UpSampling2D(2, interpolation="bilinear")], [kl.UpSampling2D(2)],
+    ),
+    "resizing by corners": (
+        [("Resize", ["a", "roi", "scales"], "b", {"mode": "linear", "coordinate_transformation_mode": "align_corners"})],
+        SCALES, None, [kl.UpSampling2D(2, interpolation="bilinear")],
+    ),
+    "a scale": ([("Mul", ["a", "n"], "b", {})], scalar(2), [kl.Rescaling(2.0)], [kl.Rescaling(3.0)]),
+    "a shift": ([("Sub", ["a", "n"], "b", {})], scalar(1), [kl.Rescaling(1.0, -1.0)], [kl.Rescaling(1.0, 1.0)]),
+    "mish": (
+        [("Softplus", ["a"], "s", {}), ("Tanh", ["s"], "t", {}), ("Mul", ["a", "t"], "b", {})], {},
+        [kl.Activation("mish")], [kl.Activation("silu")],
+    ),
+    "softmax over channels": ([("Softmax", ["a"], "b", {"axis": 1})], {}, [kl.Softmax()], [kl.Softmax(axis=1)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "is_same"),
+    [(n, same) for n, case in OPERATORS.items() for same in (True, False) if same is False or case[2]],
+)
+def test_operators_between_convolutions(name, is_same, tmp_path):
+    nodes, numbers, same, other = OPERATORS[name]
+    layers = same if is_same else other
+    found = between_plan(tmp_path, nodes, layers, numbers)
+    assert set(found) <= ({"unused"} if is_same else {"settings-differ", "between-differs", "same-padding", "unused"})
+    assert is_same or set(found) & {"settings-differ", "between-differs"}
+
+
+def test_a_mean_over_places_as_a_reduction(tmp_path):
+    tensors = {"c.weight": rand(4, 3, 3, 3), "d.weight": rand(2, 4)}
+    nodes = [
+        ("Conv", ["x", "c.weight"], "a", {"strides": [1, 1], "pads": [0] * 4, "dilations": [1, 1], "group": 1}),
+        ("ReduceMean", ["a"], "b", {"axes": [2, 3], "keepdims": 0}),
+        ("Gemm", ["b", "d.weight"], "y", {"transB": 1}),
+    ]
+    path = onnx_file(tmp_path, nodes, tensors, [1, 3, 10, 10])
+    for layer, expected in ((kl.GlobalAveragePooling2D, []), (kl.GlobalMaxPooling2D, ["between-differs"])):
+        parts = [kl.Conv2D(4, 3, use_bias=False, name="c"), layer(), kl.Dense(2, use_bias=False, name="d")]
+        model = keras.Sequential([keras.Input((10, 10, 3)), *parts])
+        assert list(codes(tp.plan(path, model, mapping={"m": {"to": "[cd]"}}))) == expected

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from compact import catalog, plan_of, structure
 from keras import layers as kl
+from keras import ops
 from unfolded import unfolded
 
 import transferpipe as tp
@@ -60,6 +61,7 @@ def computes_the_same(source, target):
     for layer in (layer for layer in target.layers if layer.weights):
         layer.set_weights(source.get_layer(layer.name).get_weights())
     x = np.random.default_rng(5).normal(size=(3, *source.input_shape[1:])).astype("float32")
+    x[0, 2:] = 0  # what a Masking leaves out
     one, two = np.asarray(source(x)), np.asarray(target(x))
     return one.shape == two.shape and np.allclose(one, two, atol=1e-5)
 
@@ -77,6 +79,80 @@ PAIRS = {
     "relu6 is not relu": (lambda: chain(conv(activation="relu6")), lambda: chain(conv(activation="relu"))),
     "slopes": (lambda: chain(conv(), kl.LeakyReLU(0.1)), lambda: chain(conv(), kl.ReLU(negative_slope=0.1))),
     "other slopes": (lambda: chain(conv(), kl.LeakyReLU(0.1), conv("e")), lambda: chain(conv(), kl.LeakyReLU(), conv("e"))),
+    "a slope given to the operation": (
+        lambda: chain(conv(), kl.LeakyReLU(0.1), conv("e")),
+        lambda: chain(conv(), lambda t: ops.leaky_relu(t, negative_slope=0.1), conv("e")),
+    ),
+    "another slope given to the operation": (
+        lambda: chain(conv(), lambda t: ops.leaky_relu(-t, 0.1), conv("e")),
+        lambda: chain(conv(), lambda t: ops.leaky_relu(-t, 0.4), conv("e")),
+    ),
+    "gelu as an operation": (
+        lambda: row(dense(activation="gelu"), dense("e")),
+        lambda: row(dense(), lambda t: ops.gelu(t, approximate=False), dense("e")),
+    ),
+    "gelu of the operation's default": (
+        lambda: row(dense(activation="gelu"), dense("e")), lambda: row(dense(), ops.gelu, dense("e"))
+    ),
+    "celu of another alpha": (
+        lambda: row(dense(), lambda t: ops.celu(-t, 0.5), dense("e")),
+        lambda: row(dense(), lambda t: ops.celu(-t, 2.0), dense("e")),
+    ),
+    "clip as relu6": (
+        lambda: row(dense(), lambda t: ops.clip(t, 0, 6), dense("e")), lambda: row(dense(activation="relu6"), dense("e"))
+    ),
+    "clip to other limits": (
+        lambda: row(dense(), lambda t: ops.clip(t, -1, 1), dense("e")),
+        lambda: row(dense(), lambda t: ops.clip(t, 0, 1), dense("e")),
+    ),
+    "the mean over time as an operation": (
+        lambda: row(dense(), lambda t: ops.mean(t, axis=1), dense("e")),
+        lambda: row(dense(), kl.GlobalAveragePooling1D(), dense("e")),
+    ),
+    "the maximum over time instead of the mean": (
+        lambda: row(dense(), lambda t: ops.mean(t, axis=1), dense("e")),
+        lambda: row(dense(), lambda t: ops.max(t, axis=1), dense("e")),
+    ),
+    "a transposition missing": (
+        lambda: row(dense(), lambda t: ops.transpose(t, (0, 2, 1)), dense("e"), shape=(4, 4)),
+        lambda: row(dense(), dense("e"), shape=(4, 4)),
+    ),
+    "axes swapped by an operation": (
+        lambda: row(dense(), lambda t: ops.swapaxes(t, 1, 2), dense("e"), shape=(4, 4)),
+        lambda: row(dense(), kl.Permute((2, 1)), dense("e"), shape=(4, 4)),
+    ),
+    "resizing by another interpolation": (
+        lambda: chain(conv(), lambda t: ops.image.resize(t, (9, 9), interpolation="bilinear"), conv("e")),
+        lambda: chain(conv(), lambda t: ops.image.resize(t, (9, 9), interpolation="nearest"), conv("e")),
+    ),
+    "zeros around by an operation": (
+        lambda: chain(lambda t: ops.pad(t, ((0, 0), (1, 1), (1, 1), (0, 0))), conv()),
+        lambda: chain(conv(padding="same")),
+    ),
+    "ones around by an operation": (
+        lambda: chain(lambda t: ops.pad(t, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1.0), conv()),
+        lambda: chain(lambda t: ops.pad(t, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=2.0), conv()),
+    ),
+    "pooling over the whole map": (
+        lambda: chain(conv(), kl.AveragePooling2D(6), kl.Flatten(), dense()),
+        lambda: chain(conv(), kl.GlobalAveragePooling2D(), dense()),
+    ),
+    "zeros around a maximum of what is positive": (
+        lambda: chain(conv(activation="relu"), kl.ZeroPadding2D(1), kl.MaxPooling2D(3, 1), conv("e")),
+        lambda: chain(conv(activation="relu"), kl.MaxPooling2D(3, 1, padding="same"), conv("e")),
+    ),
+    "zeros around a mean": (
+        lambda: chain(conv(), kl.ZeroPadding2D(1), kl.AveragePooling2D(3, 1), conv("e")),
+        lambda: chain(conv(), kl.AveragePooling2D(3, 1, padding="same"), conv("e")),
+    ),
+    "a masking missing": (
+        lambda: row(kl.Masking(0.0), kl.LSTM(3, name="l"), dense()),
+        lambda: row(kl.LSTM(3, name="l"), dense()),
+    ),
+    "an activation behind a masked layer": (
+        lambda: row(kl.Masking(0.0), kl.LSTM(3, name="l"), dense(activation="relu"), dense("e")),
+        lambda: row(kl.Masking(0.0), kl.LSTM(3, name="l"), dense(activation="tanh"), dense("e")),
+    ),
     "leaky_relu by name": (
         lambda: chain(conv(activation="leaky_relu"), conv("e")), lambda: chain(conv(), kl.LeakyReLU(0.2), conv("e"))
     ),
@@ -574,3 +650,53 @@ def test_settings_that_layers_have_are_compared():
         TargetStructure("target", padded_convolution(strides=(1, 1))), padded_convolution(), {"r": {"to": "c"}}
     )
     assert [w.code for w in plan.warnings] == ["settings-differ"]
+
+
+def attention_of_its_own():
+    """Return a model that computes what MultiHeadAttention does, of layers of its own."""
+    inputs = keras.Input((5, 4))
+    q, k, v = (
+        kl.EinsumDense("abc,cde->abde", (None, 2, 2), bias_axes="de", name=n)(inputs) for n in ("wq", "wk", "wv")
+    )
+    weights = ops.softmax(ops.einsum("athd,ashd->ahts", q, k) / 2**0.5)
+    mixed = ops.einsum("ahts,ashd->athd", weights, v)
+    return keras.Model(inputs, kl.EinsumDense("abcd,cde->abe", (None, 4), bias_axes="e", name="wo")(mixed))
+
+
+def test_projections_of_an_attention_that_is_made_of_layers():
+    inputs = keras.Input((5, 4))
+    target = keras.Model(inputs, kl.MultiHeadAttention(2, 2, name="m")(inputs, inputs))
+    source = attention_of_its_own()
+    rng = np.random.default_rng(1)
+    for weight in source.weights:
+        weight.assign(rng.normal(size=weight.shape))
+    names = {"m/query": "wq", "m/key": "wk", "m/value": "wv", "m/attention_output": "wo"}
+    mapping = {own: {"to": name, "from": own} for name, own in names.items()}
+    report = tp.transfer(source, target, mapping=mapping)
+    x = np.random.default_rng(2).normal(size=(2, 5, 4)).astype("float32")
+    np.testing.assert_allclose(source(x), target(x), atol=1e-5)
+    assert report.warnings == ()
+    mapping["wq"]["from"], mapping["wk"]["from"] = "wk", "wq"
+    assert {w.code for w in plan_between(source, target, mapping).warnings} == {"names-disagree"}
+
+
+@pytest.mark.parametrize("odd", [3, (3,), "x", (0, 0), 0.5, {"a": 1}, [[1], 2], [1, [2]]])
+@pytest.mark.parametrize("key", ["pool_size", "strides", "padding", "data_format"])
+def test_settings_that_no_pooling_has_end_no_plan(key, odd):
+    def pooled(**settings):
+        found = {"pool_size": (2, 2), "strides": (2, 2), "padding": "same", **settings}
+        maps = ((None, 8, 8, 3),)
+        nodes = (
+            Node("in", "InputLayer"),
+            Node("a", "Conv2D", {}, ("in",), maps),
+            Node("pad", "ZeroPadding2D", {"padding": 1}, ("a",), maps),
+            Node("p", "MaxPooling2D", found, ("pad",), maps),
+            Node("c", "Conv2D", {}, ("p",), maps),
+        )
+        held = catalog("a/kernel 3x3x3x4 float32 Conv2D\nc/kernel 3x3x3x4 float32 Conv2D")
+        return dataclasses.replace(held, network=Network(nodes, connected=True))
+
+    both = pooled(), pooled(**{key: odd})
+    for source, target in (both, both[::-1]):
+        plan = plan_of(TargetStructure("target", target), source, {"r": {"to": "[ac]"}})
+        assert len(plan.assignments) == 2

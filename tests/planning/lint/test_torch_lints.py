@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import yaml
 from keras import layers as kl
 from safetensors.numpy import save_file
 
@@ -147,6 +148,97 @@ def test_a_normalization_of_the_row(tmp_path):
     assert list(warnings(tp.plan(source, model, mapping=rule))) == ["flatten-order"]
     rule["r"]["transform"] = [{"flatten_order": [4, 3, 2]}]
     assert warnings(tp.plan(source, model, mapping=rule)) == {}
+
+
+def test_all_weights_of_a_layer_in_one_line(tmp_path):
+    model = keras.Sequential([keras.Input((3, 2, 4)), kl.Flatten(), kl.LayerNormalization(name="ln", epsilon=1e-5)])
+    source = save(tmp_path, {"ln.weight": (24,), "ln.bias": (24,)})
+    text = warnings(tp.plan(source, model, mapping={"r": {"to": "ln"}}))["flatten-order"]
+    assert text.endswith("the transform {gamma: [{flatten_order: [4, 3, 2]}], beta: [{flatten_order: [4, 3, 2]}]}")
+
+
+def decoder(*between):
+    """Return a model whose Dense gives what becomes a map, as those of autoencoders do."""
+    parts = [kl.Dense(24, name="fc"), *between, kl.Reshape((3, 2, 4), name="map"), kl.Conv2D(2, 1, name="c")]
+    return keras.Sequential([keras.Input((5,)), *parts])
+
+
+def decode_as_torch(tensors, x):
+    """Compute what torch does with ``conv(fc(x).view(-1, 4, 3, 2))``, with the channels last."""
+    row = x @ tensors["fc.weight"].T + tensors["fc.bias"]
+    maps = row.reshape(-1, 4, 3, 2)
+    return np.einsum("nchw,oc->nhwo", maps, tensors["c.weight"][:, :, 0, 0]) + tensors["c.bias"]
+
+
+def test_a_row_that_becomes_a_map(tmp_path):
+    rng = np.random.default_rng(0)
+    shapes = {"fc.weight": (24, 5), "fc.bias": (24,), "c.weight": (2, 4, 1, 1), "c.bias": (2,)}
+    tensors = {k: rng.normal(size=s).astype("float32") for k, s in shapes.items()}
+    save_file(tensors, tmp_path / "d.safetensors", {"format": "pt"})
+    model, x = decoder(), rng.normal(size=(3, 5)).astype("float32")
+    plain = {"fc": {"to": "fc"}, "c": {"to": "c"}}
+    with pytest.warns(tp.TransferWarning, match="fc gives the row that map makes a map"):
+        report = tp.transfer(str(tmp_path / "d.safetensors"), model, mapping=plain)
+    (text,) = [w.text for w in report.warnings]
+    assert not np.allclose(model(x), decode_as_torch(tensors, x), atol=1e-4)
+    steps = yaml.safe_load(text.partition("the transform ")[2])
+    tp.transfer(str(tmp_path / "d.safetensors"), model, mapping={**plain, "fc": {"to": "fc", "transform": steps}})
+    np.testing.assert_allclose(model(x), decode_as_torch(tensors, x), atol=1e-5)
+
+
+def test_a_normalization_between_a_dense_and_its_map(tmp_path):
+    names = ("weight", "bias", "running_mean", "running_var")
+    shapes = {"fc.weight": (24, 5), "fc.bias": (24,), "c.weight": (2, 4, 1, 1), "c.bias": (2,)}
+    source = save(tmp_path, {**shapes, **{f"bn.{n}": (24,) for n in names}})
+    model = decoder(kl.BatchNormalization(name="bn", epsilon=1e-5), kl.ReLU())
+    found = tp.plan(source, model, mapping={"all": {"to": ".*"}}).warnings
+    assert [w.code for w in found] == ["flatten-order"]
+    assert "bn gives the row" in found[0].text
+    assert "fc gives the row" in found[0].text
+
+
+def test_a_row_that_no_convolution_sees(tmp_path):
+    source = save(tmp_path, {"fc.weight": (24, 5), "fc.bias": (24,)})
+    model = keras.Sequential([keras.Input((5,)), kl.Dense(24, name="fc"), kl.Reshape((6, 4))])
+    assert warnings(tp.plan(source, model, mapping={"r": {"to": "fc"}})) == {}
+
+
+@pytest.mark.parametrize(
+    ("layer", "says"),
+    [
+        (kl.LSTM(2, name="r"), ""),
+        (kl.LSTM(2, activation="relu", name="r"), "activation is relu, and torch's has tanh"),
+        (kl.LSTM(2, recurrent_activation="hard_sigmoid", name="r"), "and torch's has sigmoid"),
+        (kl.GRU(2, activation="elu", name="r"), "activation is elu"),
+        (kl.SimpleRNN(2, activation="relu", name="r"), ""),
+        (kl.SimpleRNN(2, activation="gelu", name="r"), "torch's has tanh or relu"),
+    ],
+)
+def test_activations_that_torchs_recurrent_layers_do_not_have(layer, says, tmp_path):
+    gates = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}[type(layer).__name__] * 2
+    shapes = {"weight_ih_l0": (gates, 4), "weight_hh_l0": (gates, 2), "bias_ih_l0": (gates,), "bias_hh_l0": (gates,)}
+    source = save(tmp_path, {f"r.{n}": s for n, s in shapes.items()})
+    plan = tp.plan(source, keras.Sequential([keras.Input((3, 4)), layer]), mapping={"r": {"to": "r"}})
+    assert [w.code for w in plan.warnings] == ["settings-differ"] * bool(says)
+    assert all(says in w.text for w in plan.warnings)
+
+
+@pytest.mark.parametrize(("name", "found"), [("w", ["square-kernel"]), ("w.weight", []), ("to_out.weight", [])])
+def test_a_square_parameter_of_no_module(name, found, tmp_path):
+    rng = np.random.default_rng(0)
+    tensors = {"a.weight": rng.normal(size=(4, 4)).astype("float32"), name: rng.normal(size=(4, 4)).astype("float32")}
+    save_file(tensors, tmp_path / "m.safetensors", {"format": "pt"})
+    layers = [kl.Dense(4, use_bias=False, name=n) for n in ("a", "w")]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    mapping = {"a": {"to": "a"}, "w": {"to": "w/kernel", "from": name.replace(".", "/")}}
+    plan = tp.plan(str(tmp_path / "m.safetensors"), model, mapping=mapping)
+    assert [w.code for w in plan.warnings] == found
+    if found:  # what the warning says leads to `x @ w`
+        assert plan.warnings[0].text.endswith("set `layout: keras` for its rule")
+        mapping["w"]["layout"] = "keras"
+        report = tp.transfer(str(tmp_path / "m.safetensors"), model, mapping=mapping)
+        np.testing.assert_array_equal(layers[1].kernel, tensors["w"])
+        assert report.warnings == ()
 
 
 def written(*layers, shape=(3, 2, 4)):

@@ -14,6 +14,8 @@ from transferpipe.weights.keras.layer_classes import is_made_up
 # A container is found by what is left of a name without its last words: ``stage/block/conv`` are three, and deeper the
 # containers hold so much that their majority says nothing of one layer.
 _MOST_DEPTH = 3
+# The last words of a name say which layer it is; before them are the models around it.
+_MOST_WORDS = 8
 _FACTORS = (1, 2, 3)  # every layer, every second one, every third one
 # Two out of place among fewer layers are no accident only if the numbers say more than their order.
 _ENOUGH_IN_ORDER = 8
@@ -48,6 +50,7 @@ def counterparts_by_name(pairs: Sequence[LayerPair], by_order: frozenset[str]) -
     yield steps
     open_ones = [n for n in open_ones if n.pair not in settled]
     yield _same_names(named, open_ones, by_order)
+    yield _same_phrases(open_ones)
     yield from _same_tokens(named, open_ones)
     yield from _same_containers(named)
     yield _same_places(named)
@@ -73,6 +76,25 @@ def _same_names(named: Sequence[_Named], open_ones: Sequence[_Named], by_order: 
         other = same[0] if same else spelled.get((pair.alias, pair.parts, n.ours))
         if other and not drifts:
             found[pair] = other
+    return found
+
+
+def _same_phrases(open_ones: Sequence[_Named]) -> Counterparts:
+    """Find the source layer whose whole name stands in the target's: for ``net_z_mean`` it is ``z_mean``.
+
+    The longest such name counts.
+    """
+    index: dict[tuple[str, Parts, Tokens], LayerPair | None] = {}
+    for n in open_ones:
+        key = (n.pair.alias, n.pair.parts, n.theirs)
+        index[key] = None if key in index else n.pair
+    found: Counterparts = {}
+    for n in open_ones:
+        ours = n.ours[-_MOST_WORDS:]
+        runs = (ours[i : i + size] for size in range(len(ours), 0, -1) for i in range(len(ours) - size + 1))
+        held = next(((run, other) for run in runs if (other := index.get((n.pair.alias, n.pair.parts, run)))), None)
+        if held and held[1] is not n.pair and not all(word.isdigit() for word in held[0]):
+            found[n.pair] = held[1]
     return found
 
 

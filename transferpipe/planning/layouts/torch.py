@@ -19,7 +19,7 @@ from transferpipe.planning.layouts.layout import Counterpart, Layout, joined
 from transferpipe.planning.layouts.torch_attention import ATTENTION
 from transferpipe.planning.layouts.torch_einsum import einsum_adapters
 from transferpipe.planning.layouts.torch_recurrent import CELLS, name_gates
-from transferpipe.planning.lint.flatten import lint_flatten
+from transferpipe.planning.lint.flatten import lint_flatten, lint_unflatten
 from transferpipe.planning.model import Assignment, Plan, PlanWarning
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.weights.name import WeightName
@@ -189,6 +189,9 @@ class Torch(Layout):
         yield from torch_warnings.lint_fused_gates(plan, target)
         if self.resets_after:
             yield from torch_warnings.lint_reset_after(plan, target)
+            yield from torch_warnings.lint_cells(plan, target)
+            yield from torch_warnings.lint_parameters(plan)
+            yield from lint_unflatten(plan, target)
 
     def lint_untaken(self, a: Assignment, target: TargetStructure) -> Iterable[PlanWarning]:
         """See `Layout`."""

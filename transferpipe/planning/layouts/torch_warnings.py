@@ -14,6 +14,7 @@ from transferpipe.planning.model import Assignment, Plan, PlanWarning
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import parse_transforms
 from transferpipe.text.listing import listed
+from transferpipe.weights.keras.setting_values import spell_activation
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spec import GATES, Catalog, WeightSpec
@@ -91,6 +92,50 @@ def _runs_backwards(spec: WeightSpec, a: Assignment) -> bool | None:
         return a.adapter[0].transforms[:1] == ({"slice": [1]},) if spec.shape[:1] == (2,) else None
     own = re.search(r"weight_hh_l\d+(_reverse)?$", spec.name)
     return own[1] is not None if own else None
+
+
+def lint_cells(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
+    """Yield a warning of recurrent layers whose activations torch's cannot have.
+
+    The formulas of torch.nn.LSTM and GRU have tanh and sigmoid, that of RNN tanh or relu.
+    """
+    network = target.catalog.network
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for a in plan.assignments:
+        layers = (network.by_name.get(name) for name in WeightName(a.target).ancestors) if network else ()
+        node = next((n for n in layers if n and n.layer_class.removesuffix("Cell") in _CELLS), None)
+        if not a.adapter or node is None or not a.target.endswith("/recurrent_kernel"):
+            continue
+        for key, kinds in _CELLS[node.layer_class.removesuffix("Cell")].items():
+            value = spell_activation(node.settings.get(key, kinds[0]), (3,))
+            if value not in (None, *kinds):
+                text = f"{key} is {value}, and torch's has {' or '.join(kinds)}: build it with {key}={kinds[0]!r}"
+                found.setdefault((where_of(a), text), {})[node.name] = None
+    for (where, text), names in found.items():
+        yield PlanWarning("settings-differ", where, f"{listed(list(names), _SOME)}: {text}")
+
+
+_GATED = {"activation": ("tanh",), "recurrent_activation": ("sigmoid",)}
+_CELLS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "LSTM": _GATED,
+    "GRU": _GATED,
+    "SimpleRNN": {"activation": ("tanh", "relu")},
+}
+
+
+def lint_parameters(plan: Plan) -> Iterator[PlanWarning]:
+    """Yield a warning of square kernels that are taken from parameters of no module.
+
+    ``nn.Linear`` keeps (out, in), and calls it ``weight``; whoever writes ``x @ self.w`` has it as (in, out).
+    """
+    for a in plan.assignments:
+        is_square = len(a.shape) == 2 and a.shape[0] == a.shape[1] > 1 and a.own == "kernel"
+        is_turned = len(a.sources) == 1 and any(step.transforms for step in a.adapter)
+        if is_square and is_turned and "weight" not in a.sources[0].own and not a.own_steps:
+            name = a.sources[0].name
+            text = f"{a.target} {a.shape} is square, and {name} is not the weight of a module: its shape does not show"
+            fix = "if the original computes x @ w, set `layout: keras` for its rule"
+            yield PlanWarning("square-kernel", where_of(a), f"{text} whether it has to be transposed, as it is: {fix}")
 
 
 _OF_GATES = re.compile(r"(^|[/_])(weight|bias|w|b)_(ih|hh)(_l\d+)?(_reverse)?$")

@@ -18,6 +18,7 @@ from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL, Layer
 from transferpipe.weights.keras.setting_values import LINEAR
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Network
+from transferpipe.weights.spatial import spatial_sizes
 from transferpipe.weights.spec import Catalog
 from transferpipe.weights.translations import layer_function
 
@@ -29,6 +30,9 @@ WRAPPERS = frozenset(["TimeDistributed", "SpectralNormalization", "Bidirectional
 
 OUTPUTS = "the outputs of a recurrent layer"
 """The kind of the step that says whether a recurrent layer gives all its outputs or the last one."""
+
+AROUND = "what lies around"
+"""The setting of a pooling that pads: whether zeros are counted there, or nothing is."""
 
 Pads = tuple[tuple[int, int], ...]
 
@@ -89,6 +93,11 @@ class Arrangement:
                 connected = (h for h in holders if self.network.by_name[h].inputs)
                 found[holders[0]] = next(connected, holders[-1])
         return found
+
+    @cached_property
+    def sizes(self) -> Mapping[str, tuple[int | None, ...]]:
+        """The sizes of the maps that go into the layers of Keras, as far as they are known."""
+        return spatial_sizes(self.network) if self.network.framework == "keras" else {}
 
     @cached_property
     def _weighted(self) -> Mapping[str, str]:
@@ -204,7 +213,9 @@ def simplify(steps: Iterable[GraphStep], network: Network) -> list[GraphStep]:
         if before and here.function.kind == "Flatten" and before.function.kind.startswith("Global"):
             found[-1] = GraphStep(before.node, _without_axes(before.function))
             continue
-        if before and before.function.kind == here.function.kind == "Rescaling" and (both := _composed(before, here)):
+        if before and before.function.kind.startswith("ZeroPadding") and (pool := _padded_pool(found, here)):
+            found[-1] = pool
+        elif before and before.function.kind == here.function.kind == "Rescaling" and (both := _composed(before, here)):
             found[-1] = both
         elif before and _commute(before.function, here.function):
             found.insert(-1, here)
@@ -224,9 +235,58 @@ def _flat(step: GraphStep, network: Network) -> GraphStep | None:
     is_row = function.kind == "Reshape" and isinstance(target, tuple) and len(target) == 1
     # A pooling over a map of one place gives that place: all that is left of it is the Flatten.
     one_place = function.kind.startswith("Global") and len(shape) > 2 and all(n == 1 for n in shape[1:-1])
+    if (whole := _whole_pool(function, shape)) is not None:
+        return GraphStep(step.node, whole)
     if function.kind == "Flatten" or is_row or (one_place and not function.settings.get("keepdims")):
         return GraphStep(step.node, LayerFunction("Flatten")) if len(shape) != 2 else None
     return step
+
+
+def _whole_pool(function: LayerFunction, shape: tuple[int | None, ...]) -> LayerFunction | None:
+    """Return the pooling over a whole map that a pooling is whose window is as large as the map; None for any other."""
+    first = function.settings.get("data_format") == "channels_first"
+    places = shape[2:] if first else shape[1:-1]
+    matched = re.fullmatch(r"(Max|Average)(Pooling\dD)", function.kind)
+    is_whole = matched and places and function.settings.get("pool_size") == places and max(p or 0 for p in places) > 1
+    if not is_whole or function.settings.get("padding", "valid") != "valid":
+        return None
+    kept = {k: v for k, v in function.settings.items() if k == "data_format"}
+    return dataclasses.replace(function, kind=f"Global{function.kind}", settings={**kept, "keepdims": True})
+
+
+def _padded_pool(found: list[GraphStep], here: GraphStep) -> GraphStep | None:
+    """Return a pooling together with the ZeroPadding that `found` ends with; None if `here` is none, or pads itself.
+
+    A maximum of what is never negative is the same whether zeros or nothing lies around it.
+    """
+    function, zeros = here.function, found[-1].function.settings.get("padding")
+    rank = function.settings.get("pool_size", ())
+    if not re.fullmatch(r"(Max|Average)Pooling\dD", function.kind) or not isinstance(rank, tuple):
+        return None
+    if not isinstance(zeros, tuple) or not _are_pads(zeros):
+        return None
+    if function.settings.get("padding") != "valid" or len(zeros) != len(rank) or function.settings.get(AROUND):
+        return None
+    before = found[-2].function if len(found) > 1 else None
+    positive = before is not None and before.kind == ACTIVATION and before.activation in _NEVER_NEGATIVE
+    around = "nothing" if positive and function.kind.startswith("Max") else "zeros"
+    return GraphStep(
+        here.node, dataclasses.replace(function, settings={**function.settings, "padding": zeros, AROUND: around})
+    )
+
+
+_NEVER_NEGATIVE = ("relu", "relu(max_value=6)", "sigmoid", "softplus", "exponential", "softmax")
+
+
+def pool_padding(function: LayerFunction, sizes: tuple[int | None, ...]) -> Pads | None:
+    """Return what a pooling adds at both ends of each axis of a map of these sizes; None if that is not known."""
+    settings = function.settings
+    size, strides = settings.get("pool_size", ()), settings.get("strides", ())
+    if not all(isinstance(x, tuple) and x and all(type(n) is int and n > 0 for n in x) for x in (size, strides)):
+        return None
+    if len(size) != len(strides):
+        return None
+    return _own_pads(settings.get("padding"), size, strides, (1,) * len(size), sizes)
 
 
 def _without_axes(function: LayerFunction) -> LayerFunction:
@@ -278,6 +338,8 @@ def explicit_padding(function: LayerFunction, steps: list[GraphStep], shape: tup
     own = _own_pads(padding, kernel, strides, dilation, sizes)
     if own is None:
         return None
+    if steps and steps[-1].function.kind == "Pad" and not steps[-1].function.known:
+        return None  # of a graph that computes how much it pads
     if steps and steps[-1].function.kind.startswith("ZeroPadding"):
         before: Any = steps[-1].function.settings.get("padding")
         if not _are_pads(before) or len(before) != len(own):

@@ -129,9 +129,12 @@ class _Feeds:
             same = kind in _ASSOCIATIVE and part[0] == kind
             parts += part[1:] if same else [part]
         self._sizes[end] = size
+        # The product of two rows is one number, whichever comes first.
+        is_symmetric = kind == "Dot" and bool(node.input_shapes) and all(len(s) == 2 for s in node.input_shapes)
+        ordered = kind in _ORDERED and not is_symmetric
         if self._is_graph and all(part == parts[0] for part in parts):  # x * f(x)
             return parts[0]
-        return (kind, *(parts if kind in _ORDERED else sorted(parts, key=repr)))
+        return (kind, *(parts if ordered else sorted(parts, key=repr)))
 
 
 def _words(forms: list[Form | None]) -> str:

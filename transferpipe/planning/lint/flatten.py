@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -32,8 +33,15 @@ def lint_flatten(plan: Plan, target: TargetStructure, sources: Mapping[str, Cata
         target: the target's structure.
         sources: the catalogs of the sources by their names.
     """
+    layers: dict[tuple[str, str], list[Assignment]] = {}
     for a, row, parts, who in _rows_taken(plan.assignments, target, sources):
-        yield from _warn(a, row, parts, who)
+        found = _problem(a, row, parts, who)
+        if found is not None:
+            layers.setdefault(found, []).append(a)
+    for (text, order), weights in layers.items():
+        steps = ", ".join(f"{a.own}: [{{flatten_order: {order}}}]" for a in weights)
+        fix = f"give its rule the transform {{{steps}}}" if order else ""
+        yield PlanWarning("flatten-order", place_of_rule(weights[0].rule), text + fix)
 
 
 def find_flatten_orders(
@@ -75,6 +83,77 @@ def _rows_taken(
                 yield a, row, other.parts, "the source"
 
 
+def lint_unflatten(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
+    """Yield the warnings of layers whose output becomes a map, as in decoders: torch has its values in another order.
+
+    Args:
+        plan: has the assignments that are taken in torch's layout.
+        target: the target's structure.
+    """
+    network = target.catalog.network
+    if network is None or not network.connected:
+        return
+    taken: dict[str, list[Assignment]] = {}
+    for a in plan.assignments:
+        if a.adapter:
+            taken.setdefault(a.layer, []).append(a)
+    for node in network.nodes:
+        sizes = node.settings.get("target_shape") if node.layer_class == "Reshape" else None
+        if not isinstance(sizes, list | tuple) or len(sizes) not in _RANKS or not all(type(n) is int for n in sizes):
+            continue
+        *places, channels = sizes
+        if min(sizes) < 1 or channels == 1 or max(places) == 1 or not _feeds_convolution(network, node.name):
+            continue
+        for layer in _behind_one_dense(network, node.inputs):
+            ours = [a for a in taken.get(layer, ()) if (channels * math.prod(places)) in a.shape[-1:]]
+            open_ones = [a for a in ours if not any(step.reorders for step in parse_transforms(a.own_steps))]
+            if open_ones:
+                order = {"flatten_order": [channels, *places]}
+                turned = [{"transpose": [1, 0]}, order, {"transpose": [1, 0]}]
+                steps = {a.own: turned if len(a.shape) == 2 else [order] for a in open_ones}
+                words = str(steps).replace("'", "")
+                text = (
+                    f"{layer} gives the row that {node.name} makes a map {list(sizes)} of, and torch has another order"
+                )
+                yield PlanWarning(
+                    "flatten-order", place_of_rule(open_ones[0].rule), f"{text}: give its rule the transform {words}"
+                )
+
+
+# Of sequences, images and volumes, with their channels.
+_RANKS = (2, 3, 4)
+_ROW_LAYERS = frozenset(["Activation", "ReLU", "LeakyReLU", "ELU", "PReLU", "Dropout", "BatchNormalization"])
+
+
+def _behind_one_dense(network: Network, inputs: Sequence[str]) -> Iterator[str]:
+    """Yield the layers of a row, the last first, back to the Dense that makes it; none if no Dense does."""
+    found: list[str] = []
+    for _ in range(_MOST_STEPS):
+        node = network.by_name.get(inputs[0]) if len(inputs) == 1 else None
+        if node is None or node.layer_class not in (*_ROW_LAYERS, "Dense"):
+            return
+        found.append(node.name)
+        if node.layer_class == "Dense":
+            yield from found
+            return
+        inputs = node.inputs
+
+
+def _feeds_convolution(network: Network, name: str) -> bool:
+    """Tell whether a map goes into a convolution with its channels last, by way of what leaves its values in place."""
+    for _ in range(_MOST_STEPS):
+        behind = network.consumers.get(name, ())
+        node = network.by_name.get(behind[0]) if len(behind) == 1 else None
+        if node is None:
+            return False
+        if "Conv" in node.layer_class:
+            return node.settings.get("data_format") != "channels_first"
+        if node.layer_class not in _ROW_LAYERS and not node.layer_class.startswith(("UpSampling", "ZeroPadding")):
+            return False
+        name = node.name
+    return False
+
+
 def rows_of(catalog: Catalog) -> Mapping[str, ValueRow]:
     """Return the rows with maps in them that go into the layers of a model or file."""
     return rows_before(catalog.network) if catalog.network else {}
@@ -90,26 +169,25 @@ def is_along_row(weight: str, row: ValueRow, target: TargetStructure) -> bool:
     return spec.shape[:1] == (row.count,)
 
 
-def _warn(a: Assignment, row: ValueRow, theirs: Sequence[RowPart], who: str) -> Iterator[PlanWarning]:
-    """Yield the warning if the source has the parts of the row in the order of `theirs`."""
+def _problem(a: Assignment, row: ValueRow, theirs: Sequence[RowPart], who: str) -> tuple[str, str] | None:
+    """Return what is wrong if the source has the parts of the row in the order of `theirs`, and the right order."""
     wanted = _order(row.parts, theirs)
     given = parse_transforms(a.own_steps)
     order = next((step for step in given if isinstance(step, FlattenOrder)), None)
     if wanted is None:
-        return
+        return None
     if not row.is_mixed and (order == FlattenOrder.parse(wanted) or (order is None and any(s.reorders for s in given))):
-        return
-    layer, own = a.layer, a.own
+        return None
     maps = [list(p.sizes) for p in row.parts if p.is_map]
     what = f"a map {maps[0]}" + (" joined with other values" if len(row.parts) > 1 else "")
     but = f", and not in that of {order}" if order and not row.is_mixed else ""
-    text = f"{layer} follows a Flatten of {what}, which {who} flattens in another order{but}"
-    fix = f"give its rule the transform {{{own}: [{{flatten_order: {wanted}}}]}}"
+    text = f"{a.layer} follows a Flatten of {what}, which {who} flattens in another order{but}"
     if row.is_mixed:
         axes = (len(maps[0]), *range(1, len(maps[0])))
         text += ", and which other values are added to, or multiplied with"
         fix = f"put Permute({axes}) before the target's Flatten, which then has that order, and no flatten_order"
-    yield PlanWarning("flatten-order", place_of_rule(a.rule), f"{text}: {fix}")
+        return f"{text}: {fix}", ""
+    return f"{text}: ", str(wanted)
 
 
 def _channels_first(network: Network, weight: str, row: ValueRow) -> list[bool]:

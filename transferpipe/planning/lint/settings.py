@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transferpipe.planning.lint.arrangement import (
+    AROUND,
     OUTPUTS,
     WRAPPERS,
     Arrangement,
     GraphStep,
     Path,
     explicit_padding,
+    pool_padding,
     simplify,
 )
 from transferpipe.planning.lint.settings_paired import ComparedPair, arrange_network, paired_layers
@@ -51,7 +53,7 @@ _OF_WEIGHTS = ("center", "use_bias")
 # What may be done outside of a model as well as at its beginning.
 _ENCODERS = frozenset([
     "StringLookup", "IntegerLookup", "TextVectorization", "CategoryEncoding", "Hashing", "Discretization", "Resizing",
-    "CenterCrop", "Permute", "Reshape", "Flatten", "RepeatVector", "Masking",
+    "CenterCrop", "Permute", "Reshape", "Flatten", "RepeatVector",
 ])  # fmt: skip
 
 
@@ -335,11 +337,31 @@ class _SettingsComparison:
             names = a.function.activation, b.function.activation
             if None not in names and names[0] != names[1] and a.function.kind == ACTIVATION:
                 self._note(pair, "between", *names)
-            for key in a.function.settings.keys() & b.function.settings.keys():
+            for key in sorted(a.function.settings.keys() & b.function.settings.keys()):
                 values = a.function.settings[key], b.function.settings[key]
+                if key in ("padding", AROUND) and "Pooling" in a.function.kind:
+                    if key == AROUND or (values[0] == values[1] and isinstance(values[0], str)):
+                        continue
+                    values = self._pools(a, b)
                 if not same_step(key, *values, a.function.kind != b.function.kind):
                     words = [f"{s.node} {key} {_words(v)}" for s, v in zip((a, b), values, strict=True)]
                     self._note(pair, "between", *words)
+
+    def _pools(self, one: GraphStep, two: GraphStep) -> tuple[Any, Any]:
+        """Return what two poolings of other padding add, in words that differ only if what they compute does."""
+        told = [s.function.settings["padding"] for s in (one, two)]
+        pads = [
+            pool_padding(s.function, side.sizes.get(s.node, ()))
+            for s, side in zip((one, two), (self.source, self.target), strict=True)
+        ]
+        if None in pads:
+            strings = isinstance(told[0], str) and isinstance(told[1], str)
+            return (told[0], told[1]) if strings else ("", "")
+        around = [s.function.settings.get(AROUND, "nothing") for s in (one, two)]
+        same = pads[0] == pads[1] and (around[0] == around[1] or not any(map(any, pads[0] or ())))
+        if same:
+            return "", ""
+        return tuple(f"{t} ({p}, with {a} around)" for t, p, a in zip(told, pads, around, strict=True))  # type: ignore[return-value]
 
     def _last_activations(self) -> None:
         """Compare the activations of paired layers behind which nothing is paired."""

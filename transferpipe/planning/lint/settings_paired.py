@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from transferpipe.planning.learned_state import LEARNED_SETTINGS
@@ -55,9 +55,14 @@ def paired_layers(
             pair = pairs.get((ref.source, *names))
             if pair is None:
                 if theirs and (ours or theirs[0] == ref.layer):
-                    functions = source.function(theirs[0]), _function(target, ours, a.target)
+                    functions = (
+                        source.function(theirs[0]),
+                        target.function(ours[0]) if ours else _part(target, a.target),
+                    )
+                    if functions[0].kind != functions[1].kind:
+                        functions = _part(source, ref.name, theirs), _part(target, a.target, ours)
                 else:  # of a part inside a layer, both sides know the class as the file's names tell it
-                    functions = _function(source, [], ref.name), _function(target, [], a.target)
+                    functions = _part(source, ref.name), _part(target, a.target)
                 pair = ComparedPair(ref.source, *names, a.rule, *functions)
                 pair.outer = tuple(_same_outer(source, theirs[1:], target, ours[1:]))
                 pairs[(ref.source, *names)] = pair
@@ -69,11 +74,16 @@ def _name(holders: list[str], weight: str) -> str:
     return holders[0] if holders else WeightName(weight).layer
 
 
-def _function(side: Arrangement, holders: list[str], weight: str) -> LayerFunction:
-    if holders:
-        return side.function(holders[0])
+def _part(side: Arrangement, weight: str, holders: Sequence[str] = ()) -> LayerFunction:
+    """Return what the layer computes that owns a weight, which may be a part that one of the `holders` makes."""
     spec = side.catalog.by_name.get(weight)
-    return class_function(spec.layer_class if spec else None)
+    own = class_function(spec.layer_class if spec else None)
+    if not holders:
+        return own
+    holder = side.function(holders[0])
+    # A projection of an attention is the same Dense whether a layer of its own or the attention makes it.
+    is_part = holders[0] != WeightName(weight).layer and holder.kind.endswith("Attention")
+    return own if is_part and own.known else holder
 
 
 def _same_outer(

@@ -27,7 +27,19 @@ _HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads", "encoder_atte
 _KEY_HEADS = ("num_key_value_heads",)
 _TIED = "tie_word_embeddings"  # whether the table of tokens is also the head, which then need not be in the file
 _ACTIVATION = ("hidden_act", "activation_function", "hidden_activation", "activation")
-_INNER = ("intermediate/dense", "fc1", "lin1", "c_fc", "dense_h_to_4h", "gate_proj")
+_INNER = (
+    "intermediate/dense",
+    "fc1",
+    "lin1",
+    "c_fc",
+    "fc_in",
+    "dense_h_to_4h",
+    "gate_proj",
+    "wi",
+    "wi_0",
+    "ffn",
+    "intermediate_dense",
+)
 _QUERIES = ("q_proj", "query", "q_lin", "q")
 _FUSED = ("c_attn", "qkv", "query_key_value")
 _KEYS = ("k_proj", "key", "k_lin", "k")

@@ -28,6 +28,7 @@ from transferpipe.weights.keras.setting_values import (
     LINEAR,
     is_number,
     spell_activation,
+    spell_axis,
     spell_per_axis,
     spell_value,
     version_of,
@@ -84,7 +85,7 @@ _RNN = {"activation": "tanh", "go_backwards": False, "time_major": False, "use_b
 _OF_LOOP = ("go_backwards", "time_major", "return_sequences")
 _GATED = {**_RNN, "recurrent_activation": _NO_DEFAULT}
 _POOL = {"pool_size": 2, "strides": None, **_PLACED}
-_LOOKUP = {"num_oov_indices": 1, "mask_token": None, "invert": False, "output_mode": "int"}
+_LOOKUP = {"num_oov_indices": 1, "mask_token": None, "invert": False, "output_mode": "int", "vocabulary": None}
 _CALLED = {"use_causal_mask": _NO_DEFAULT}  # an argument of the call, which the graph tells
 # Axes of a map: sequences, images, volumes. Keras has no layers of more.
 _RANKS = (1, 2, 3)
@@ -158,6 +159,7 @@ _TABLE: dict[str, dict[str, Any]] = {
         "ngrams": None,
         "output_mode": "int",
         "output_sequence_length": None,
+        "vocabulary": None,
     },
     "Resizing": {
         "height": _NO_DEFAULT,
@@ -205,10 +207,6 @@ _KERAS_1 = {
 _OUTPUT_ACTIVATION = re.compile(r"Dense|EinsumDense|(Depthwise|Separable)?Conv\dD(Transpose)?")
 # Layers that are the same as the activation of this name.
 _ACTIVATION_LAYERS = frozenset(["Activation", "ReLU", "LeakyReLU", "ELU", "Softmax", "ThresholdedReLU"])
-_ACTIVATION_OPERATIONS = frozenset([
-    "relu", "relu6", "softmax", "sigmoid", "tanh", "elu", "selu", "gelu", "silu", "swish", "softplus", "softsign",
-    "leakyrelu", "hardsigmoid", "hardsilu", "hardswish", "logsoftmax", "exp", "mish",
-])  # fmt: skip
 
 
 def keras_function(node: Node, network: Network) -> LayerFunction:
@@ -219,12 +217,13 @@ def keras_function(node: Node, network: Network) -> LayerFunction:
     if kind in _NEUTRAL_CLASSES:
         return LayerFunction(NEUTRAL)
     if kind in _ACTIVATION_LAYERS:
+        if kind == "Softmax" and "axis" in settings:
+            settings["axis"] = spell_axis(settings["axis"], node)
         function = settings.get("activation") if kind == "Activation" else {"class_name": kind, "config": settings}
         return LayerFunction(ACTIVATION, activation=spell_activation(function, version))
-    if "arguments" in node.settings:
-        return _operation(node, version)
     if kind not in _TABLE:
-        return LayerFunction(node.layer_class, _of_any_class(settings, version), activation=None, known=False)
+        own = _of_any_class(settings, version) if of_user else plain_settings(settings)
+        return LayerFunction(node.layer_class, own, activation=None, known=False)
     found = _settings_of(node, settings, network.keras_version)
     activation: str | None = LINEAR
     if _OUTPUT_ACTIVATION.fullmatch(kind):
@@ -233,6 +232,29 @@ def keras_function(node: Node, network: Network) -> LayerFunction:
     if re.fullmatch(r"(Depthwise|Separable)?Conv\dD", kind) and (sizes := _sizes(kind, settings)):
         found["kernel_size"] = sizes
     return LayerFunction(_TO_DENSE.get(kind, kind), found, activation)
+
+
+_MEANINGLESS = frozenset(["name", "dtype", "trainable", "seed", "batch_input_shape", "batch_shape", "input_dtype"])
+"""Settings that every class of Keras has, or that change nothing at inference."""
+
+
+def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those settings of a class of Keras's without a row in the table that say what it computes."""
+    told = {k: _plain_setting(v) for k, v in settings.items() if k not in _MEANINGLESS}
+    return {k: v for k, v in told.items() if v is not None}
+
+
+def _plain_setting(value: Any) -> Any:
+    if isinstance(value, bool | str) or is_number(value):
+        return value
+    if not isinstance(value, list | tuple) or len(value) > _MOST_NUMBERS:
+        return None
+    found = tuple(_plain_setting(v) for v in value)
+    return None if None in found else found
+
+
+# A setting of more numbers is no setting but data, such as a table.
+_MOST_NUMBERS = 100
 
 
 def _of_any_class(settings: Mapping[str, Any], version: tuple[int, ...] | None) -> dict[str, Any]:
@@ -306,56 +328,3 @@ def _of_version(kind: str, key: str, text: str | None) -> Any:
         # Keras 2 standalone: False; TensorFlow 2 (whose Keras is 2.4 and later) and Keras 3: True.
         return version >= (2, 4)
     return _NO_DEFAULT
-
-
-_ARITHMETIC = {
-    **dict.fromkeys(("add", "subtract", "multiply", "maximum", "minimum"), None),
-    "truedivide": "divide",
-    "truediv": "divide",
-    "divide": "divide",
-    "sub": "subtract",
-    "mul": "multiply",
-}
-
-
-def _operation(node: Node, version: tuple[int, ...] | None) -> LayerFunction:
-    """Return what an operation such as ``x / 255`` computes."""
-    called = node.settings.get("function", node.layer_class)
-    name = str(called).rpartition(".")[2].replace("_", "").lower()
-    constants = [n for n in _flat_constants(node.settings.get("arguments"), 0) if not isinstance(n, bool)]
-    if name in _ACTIVATION_OPERATIONS and len(node.inputs) == 1:
-        return LayerFunction(ACTIVATION, activation=spell_activation(name, version))
-    if name in ("identity", "stopgradient", "cast"):
-        return LayerFunction(NEUTRAL)
-    if name in _ARITHMETIC:
-        verb = _ARITHMETIC[name] or name
-        if len(node.inputs) == 2:
-            return LayerFunction(verb.capitalize())
-        if len(constants) == 1 and verb not in ("maximum", "minimum") and _tensor_first(node):
-            return LayerFunction("Rescaling", _rescaling(verb, constants[0]))
-    if name in ("concatenate", "concat"):
-        return LayerFunction("Concatenate")
-    return LayerFunction(node.layer_class, {"arguments": tuple(constants)}, None, known=False)
-
-
-def _rescaling(verb: str, number: float) -> dict[str, Any]:
-    scale = number if verb == "multiply" else 1 / number if verb == "divide" and number else 1.0
-    return {"scale": scale, "offset": number if verb == "add" else -number if verb == "subtract" else 0.0}
-
-
-def _tensor_first(node: Node) -> bool:
-    """Tell whether the tensor stands before the number, as in ``x - 1`` and not in ``1 - x``."""
-    arguments = node.settings.get("arguments")
-    args = arguments.get("args") if isinstance(arguments, Mapping) else arguments
-    return not isinstance(args, list) or not args or not isinstance(args[0], int | float)
-
-
-def _flat_constants(data: Any, depth: int) -> list[Any]:
-    # Slices in tuples in lists are as deep as arguments go; a file may nest as deeply as it likes.
-    if depth > 8:
-        return []
-    if isinstance(data, Mapping):
-        return [n for v in data.values() for n in _flat_constants(v, depth + 1)]
-    if isinstance(data, list):
-        return [n for v in data for n in _flat_constants(v, depth + 1)]
-    return [data] if is_number(data) else []

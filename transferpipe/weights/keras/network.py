@@ -7,12 +7,14 @@ is left out, and nothing here raises.
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from transferpipe.weights.keras.config import Config, is_layer_config, layer_class, layer_name
 from transferpipe.weights.keras.layer_classes import RENAMED, class_label, makes_parts
+from transferpipe.weights.keras.setting_values import is_number
 from transferpipe.weights.network import Network, Node
 
 _MODELS = frozenset(["Sequential", "Functional", "Model"])
@@ -26,6 +28,8 @@ _MASKING = frozenset(
     ["MultiHeadAttention", "GroupedQueryAttention", "GroupQueryAttention", "Attention", "AdditiveAttention"]
 )
 _CONSTANT = "_CONSTANT_VALUE"
+# Arguments that Keras fills in by itself where a layer before masks: no inputs of the layer's own.
+_MASKS = frozenset(["mask", "query_mask", "value_mask", "key_mask"])
 
 Names = tuple[str | None, ...]
 
@@ -89,6 +93,10 @@ def node_of(layer: Config, name: str, inputs: Names = ()) -> Node:
     calls = _first_call(layer)
     if set(settings) <= {"name"} or "function" in settings:  # an operation such as `x + 1`, which has no settings
         settings["arguments"] = _constants(calls, 0)
+    elif re.match(r"keras\.(src\.)?ops\b", str(layer.get("module"))):
+        settings["operation"] = layer["class_name"]
+        if _holds_number(given := _constants(calls, 0), 0):  # beside its settings, such as what `ops.pad` fills with
+            settings["arguments"] = given
     if calls and class_of(layer) in _MASKING:
         settings["use_causal_mask"] = _is_switched_on("use_causal_mask", calls, 0)
     known = tuple(i for i in inputs if i is not None)
@@ -287,7 +295,10 @@ def _in_order(nodes: Sequence[Node]) -> tuple[Node, ...] | None:
 def _first_call(layer: Config) -> Any:
     """Return what a configuration says of the first call of a layer."""
     nodes = layer.get("inbound_nodes")
-    return nodes[0] if isinstance(nodes, list) and nodes else None
+    call = nodes[0] if isinstance(nodes, list) and nodes else None
+    if isinstance(call, Mapping) and isinstance(given := call.get("kwargs"), Mapping) and not _MASKS.isdisjoint(given):
+        return {**call, "kwargs": {k: v for k, v in given.items() if k not in _MASKS}}
+    return call
 
 
 def _references(data: Any, depth: int) -> Iterator[tuple[str, int]]:
@@ -338,6 +349,13 @@ def _constants(data: Any, depth: int) -> Any:
         first = data[2] if data[0] == _CONSTANT else None
         return [first, *(_constants(v, depth + 1) for v in data[3:])]
     return [_constants(v, depth + 1) for v in data] if isinstance(data, list) else data
+
+
+def _holds_number(data: Any, depth: int) -> bool:
+    """Tell whether the arguments of an operation hold any but its tensors."""
+    if isinstance(data, Mapping | list) and depth <= _DEEPEST:
+        return any(_holds_number(v, depth + 1) for v in (data.values() if isinstance(data, Mapping) else data))
+    return is_number(data)
 
 
 def _input_shapes(layer: Config, call: Any) -> tuple[tuple[int | None, ...], ...]:

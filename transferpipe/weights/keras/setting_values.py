@@ -122,7 +122,7 @@ def _pairs(value: Any, rank: int) -> Any:
     return tuple(tuple(_plain(v)) if isinstance(v, list | tuple) else (v, v) for v in value)
 
 
-def _axis(value: Any, node: Node) -> Any:
+def spell_axis(value: Any, node: Node) -> Any:
     """Return axes counted from the end; None where that needs to know how many there are."""
     axes = value if isinstance(value, list | tuple) else [value]
     if not axes or not all(type(a) is int for a in axes):
@@ -142,7 +142,7 @@ def _equation(value: Any) -> str | None:
     return "".join(chr(ord("a") + list(letters).index(c)) if c in letters else c for c in value.replace(" ", ""))
 
 
-_READERS: dict[str, Callable[[Any, Node], Any]] = {"axis": _axis, "equation": lambda value, _: _equation(value)}
+_READERS: dict[str, Callable[[Any, Node], Any]] = {"axis": spell_axis, "equation": lambda value, _: _equation(value)}
 
 _ALIASES = {
     "swish": "silu",

@@ -163,6 +163,7 @@ class _NodeWalk:
         kind, inputs = node.op, tuple(taken)
         if kind == "Mul" and len(taken) == 2:
             kind, inputs = self._times_itself(inputs)
+        settings["rank_before"] = settings["rank"]
         settings["rank"] = _rank(node, settings, spec)
         if before.layer_class in RECURRENT and node.op in ("Gather", "Slice", "Squeeze", "Transpose", "Reshape"):
             settings["behind"] = before.layer_class
@@ -177,6 +178,9 @@ class _NodeWalk:
             gate = self.nodes[other]
             if gate.layer_class in _TIMES_ITSELF and gate.inputs == (one,):
                 return _TIMES_ITSELF[gate.layer_class], (one,)
+            inner = self.nodes.get(gate.inputs[0]) if gate.layer_class == "Tanh" and gate.inputs else None
+            if inner is not None and inner.layer_class == "Softplus" and inner.inputs == (one,):
+                return "Mish", (one,)
         return "Mul", inputs
 
     def with_followers(self, node: Node) -> Node:

@@ -1,0 +1,176 @@
+"""What the operations of ``keras.ops`` compute that stand between layers, in the spelling of `layer_settings`.
+
+An operation that does what a layer does is read as that layer: ``ops.mean`` over the places of a map is
+GlobalAveragePooling, ``ops.transpose`` is Permute. Of any other its arguments are compared where both sides have it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from transferpipe.weights.keras.layer_settings import (
+    ACTIVATION,
+    NEUTRAL,
+    LayerFunction,
+    keras_function,
+    plain_settings,
+)
+from transferpipe.weights.keras.setting_values import is_number, spell_activation, spell_axis, version_of
+from transferpipe.weights.network import Network, Node
+
+OPERATION = "operation"
+"""The setting of a node that is an operation, not a layer: the name of what was called."""
+ARGUMENTS = "arguments"
+"""The setting that holds the constants an operation was called with."""
+
+# Functions of one value, which are the same whether an operation, a layer or the setting of a layer says them.
+_ACTIVATIONS = frozenset([
+    "relu", "relu6", "sigmoid", "tanh", "selu", "silu", "swish", "softplus", "softsign", "hardsigmoid", "hardsilu",
+    "hardswish", "logsoftmax", "exp", "mish", "hardtanh", "tanhshrink", "squareplus", "logsigmoid", "sparsesigmoid",
+])  # fmt: skip
+# Functions of one value with a parameter, and the layer of Keras that has the same one.
+_WITH_PARAMETERS = {"leakyrelu": "LeakyReLU", "elu": "ELU", "softmax": "Softmax"}
+_DEFAULTS = {"celu": ("alpha", 1.0), "hardshrink": ("threshold", 0.5), "softshrink": ("threshold", 0.5)}
+_POOLED = {"mean": "Average", "max": "Max"}
+_REDUCTIONS = ("mean", "max", "min", "sum", "prod", "std", "var")
+_ARITHMETIC = {
+    **dict.fromkeys(("add", "subtract", "multiply", "maximum", "minimum"), None),
+    "truedivide": "divide",
+    "truediv": "divide",
+    "divide": "divide",
+    "sub": "subtract",
+    "mul": "multiply",
+}
+# The ranks of sequences, images and volumes with samples and channels.
+_MAPS = (3, 4, 5)
+
+
+def keras_node_function(node: Node, network: Network) -> LayerFunction:
+    """Return what a layer of Keras, or an operation between layers, computes beside its weights."""
+    if OPERATION in node.settings or ARGUMENTS in node.settings:
+        return _operation(node, version_of(network.keras_version))
+    return keras_function(node, network)
+
+
+def _operation(node: Node, version: tuple[int, ...] | None) -> LayerFunction:
+    called = str(node.settings.get("function", node.layer_class)).rpartition(".")[2]
+    name = called.replace("_", "").lower()
+    settings = {k: v for k, v in node.settings.items() if k not in (OPERATION, ARGUMENTS, "function")}
+    constants = [n for n in _flat_constants(node.settings.get(ARGUMENTS), 0) if not isinstance(n, bool)]
+    if name in ("identity", "stopgradient", "cast"):
+        return LayerFunction(NEUTRAL)
+    if len(node.inputs) == 1 and (spelled := _activation(called, name, settings, node, version)) is not None:
+        return LayerFunction(ACTIVATION, activation=spelled)
+    if name in _ARITHMETIC:
+        verb = _ARITHMETIC[name] or name
+        if len(node.inputs) == 2:
+            return LayerFunction(verb.capitalize())
+        if len(constants) == 1 and verb not in ("maximum", "minimum") and _tensor_first(node):
+            return LayerFunction("Rescaling", _rescaling(verb, constants[0]))
+    if name in ("concatenate", "concat"):
+        return LayerFunction("Concatenate", {"axis": spell_axis(settings["axis"], node)} if "axis" in settings else {})
+    as_layer = _reduction(name, settings, node) or _moved(name, settings, node) or _padded(name, settings, node)
+    if as_layer is not None:
+        return as_layer
+    more = {ARGUMENTS: tuple(constants)} if constants else {}
+    return LayerFunction(node.layer_class, plain_settings(settings) | more, None, known=False)
+
+
+def _activation(
+    called: str, name: str, settings: Mapping[str, Any], node: Node, version: tuple[int, ...] | None
+) -> str | None:
+    """Return the activation that an operation is; None if it is none, or its parameters are not told."""
+    told = {k: v for k, v in settings.items() if k != "name"}
+    if name == "gelu":  # the default of ops.gelu is the approximation, that of the activation "gelu" is not
+        approximate = told.get("approximate")
+        return None if approximate is None else "gelu_approximate" if approximate else "gelu"
+    if name == "clip" and (told.get("x_min"), told.get("x_max")) == (0, 6):
+        return "relu(max_value=6)"
+    if name in _WITH_PARAMETERS:
+        if "axis" in told:
+            told["axis"] = spell_axis(told["axis"], node)
+        if name == "leakyrelu":
+            told.setdefault("negative_slope", 0.2)  # that of the operation, where the layer has 0.3
+        return spell_activation({"class_name": _WITH_PARAMETERS[name], "config": told}, version)
+    if name in _DEFAULTS:
+        key, default = _DEFAULTS[name]
+        value = told.get(key, default)
+        return name if value == default or not is_number(value) else f"{name}({key}={value:g})"
+    if name not in _ACTIVATIONS or (name == "logsoftmax" and spell_axis(told.get("axis", -1), node) != -1):
+        return None
+    return spell_activation(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", called).lower(), version)
+
+
+def _reduction(name: str, settings: Mapping[str, Any], node: Node) -> LayerFunction | None:
+    if name not in _REDUCTIONS or len(node.inputs) != 1 or "axis" not in settings:
+        return None
+    rank = len(node.input_shapes[0]) if node.input_shapes else None
+    axes = settings["axis"] if isinstance(settings["axis"], list | tuple) else [settings["axis"]]
+    keeps = {"keepdims": bool(settings.get("keepdims"))}
+    if rank is None or not all(type(a) is int for a in axes):
+        return LayerFunction(name.capitalize(), keeps)
+    places = sorted(a % rank for a in axes)
+    if name in _POOLED and rank in _MAPS and places == list(range(1, rank - 1)):
+        return LayerFunction(f"Global{_POOLED[name]}Pooling{rank - 2}D", keeps)
+    return LayerFunction(name.capitalize(), {"axis": tuple(places), **keeps})
+
+
+def _moved(name: str, settings: Mapping[str, Any], node: Node) -> LayerFunction | None:
+    """Return the layer that moves axes, or values, as an operation does."""
+    rank = len(node.input_shapes[0]) if len(node.input_shapes) == 1 else None
+    order: list[Any] | None = None
+    if name == "transpose" and isinstance(settings.get("axes"), list | tuple):
+        order = list(settings["axes"])
+    elif name in ("swapaxes", "moveaxis") and rank:
+        keys = ("axis1", "axis2") if name == "swapaxes" else ("source", "destination")
+        one, two = (settings.get(key) for key in keys)
+        if type(one) is int and type(two) is int and max(abs(one), abs(two)) <= rank:
+            order, one, two = list(range(rank)), one % rank, two % rank
+            if name == "swapaxes":
+                order[one], order[two] = two, one
+            else:
+                order.insert(two, order.pop(one))
+    if order is not None:
+        first = order[:1] == [0] and sorted(map(str, order)) == sorted(map(str, range(len(order))))
+        return LayerFunction("Permute", {"dims": tuple(order[1:])}) if first else None
+    shape = settings.get("newshape")
+    if name == "reshape" and isinstance(shape, list | tuple) and len(shape) > 1 and shape[0] in (-1, None):
+        return LayerFunction("Reshape", {"target_shape": tuple(-1 if n is None else n for n in shape[1:])})
+    return None
+
+
+def _padded(name: str, settings: Mapping[str, Any], node: Node) -> LayerFunction | None:
+    """Return the ZeroPadding that an operation is; None if it pads samples, channels, or with something else."""
+    pads = settings.get("pad_width")
+    if name != "pad" or settings.get("mode", "constant") != "constant" or not isinstance(pads, list | tuple):
+        return None
+    value = _flat_constants(node.settings.get(ARGUMENTS), 0)
+    pairs = [tuple(p) for p in pads if isinstance(p, list | tuple) and len(p) == 2]
+    if any(value) or len(pairs) != len(pads) or len(pairs) not in _MAPS or any(pairs[0]) or any(pairs[-1]):
+        return None
+    return LayerFunction(f"ZeroPadding{len(pairs) - 2}D", {"padding": tuple(pairs[1:-1])})
+
+
+def _rescaling(verb: str, number: float) -> dict[str, Any]:
+    scale = number if verb == "multiply" else 1 / number if verb == "divide" and number else 1.0
+    return {"scale": scale, "offset": number if verb == "add" else -number if verb == "subtract" else 0.0}
+
+
+def _tensor_first(node: Node) -> bool:
+    """Tell whether the tensor stands before the number, as in ``x - 1`` and not in ``1 - x``."""
+    arguments = node.settings.get(ARGUMENTS)
+    args = arguments.get("args") if isinstance(arguments, Mapping) else arguments
+    return not isinstance(args, list) or not args or not isinstance(args[0], int | float)
+
+
+def _flat_constants(data: Any, depth: int) -> list[Any]:
+    # Slices in tuples in lists are as deep as arguments go; a file may nest as deeply as it likes.
+    if depth > 8:
+        return []
+    if isinstance(data, Mapping):
+        return [n for v in data.values() for n in _flat_constants(v, depth + 1)]
+    if isinstance(data, list):
+        return [n for v in data for n in _flat_constants(v, depth + 1)]
+    return [data] if is_number(data) else []
