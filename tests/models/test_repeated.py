@@ -138,7 +138,7 @@ def test_a_whole_model_is_refused_without_its_layers_being_built(base, capsys):
     assert "has the weights of repeated layers and no model" in capsys.readouterr().err.replace("\n         ", " ")
 
 
-@follows("_check_formats: build the deeper model")
+@follows("_refuse_model: save as .safetensors or")
 def test_a_deeper_model_is_built_and_takes_its_layers_by_rules(capsys):
     keras = pytest.importorskip("keras")
 

@@ -159,10 +159,7 @@ def _check_formats(recipe: Recipe, opened: Opened) -> None:
     for path in (recipe.save.path, *recipe.save.also):
         output = output_of(path)
         if isinstance(target, FileTarget) and target.repeats and not output.names_tensors:
-            label = opened.labels["target"]
-            what = f"{label} has the weights of repeated layers and no model, so {path} cannot be written"
-            fix = advise_building(target.structure.catalog, target.repeats)
-            raise RecipeError(Problem("save", what, f"save as .safetensors or .npz, or {fix}"))
+            _refuse_model(path, target, opened.labels["target"])
         if output.has_groups and not target.groups:
             what = f"{opened.labels['target']} has no Keras layout, so {path} cannot be written"
             raise RecipeError(Problem("save", what, "save as .safetensors or .npz, or give a builder as the target"))
@@ -173,3 +170,10 @@ def _check_formats(recipe: Recipe, opened: Opened) -> None:
             what = f"{opened.labels['target']} holds weights without a model, so {path} cannot be written"
             fix = "save as .safetensors or .npz, or give a builder or a .keras file as the target"
             raise RecipeError(Problem("save", what, fix))
+
+
+def _refuse_model(path: str, target: FileTarget, label: str) -> None:
+    """Refuse to write a model of repeated layers, with the rules by which one takes them."""
+    what = f"{label} has the weights of repeated layers and no model, so {path} cannot be written"
+    way = advise_building(target.structure.catalog, target.repeats)
+    raise RecipeError(Problem("save", what, f"save as .safetensors or .npz, or {way}"))
