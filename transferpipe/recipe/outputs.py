@@ -124,6 +124,7 @@ def output_of(name: str) -> Output:
     >>> output_of("runs/model.weights.h5").label
     'Keras weights'
     """
+    # By how the name ends: of `.weights.h5`, a path's suffix is the last part alone.
     ours = next((output for output in OUTPUTS if output.suffix and name.endswith(output.suffix)), None)
     return ours or (_outside(name) if PurePath(name).suffix else None) or _BARE
 

@@ -127,6 +127,7 @@ def _check_save_path(path: str, key: str, inner: Fields, absolute: bool) -> None
         inner.note(key, f"{path!r} is a suffix without a name", f"such as model{PurePath(path).name}")
     if len(path) > _LONGEST or len(name.encode(errors="replace")) > _LONGEST_NAME:
         inner.note(key, f"{path[:40]!r}... has {len(path):,} characters", "choose a shorter name")
+    # Such a name would be a command to the terminal of whoever lists the folder.
     if not path.isprintable():
         inner.refuse(key, f"{path!r} has characters that cannot be shown", "take it out")
     if path.startswith("~"):

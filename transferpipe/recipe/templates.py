@@ -163,6 +163,7 @@ def _reference(token: re.Match[str]) -> int | str | None:
     text: str | None = token["named"] if token["number"] is None else token["number"]
     if text is None or not text.isdecimal():
         return text
+    # Python refuses to read thousands of digits, with another error than a recipe's.
     return int(text) if len(text) <= len(str(_MOST_GROUPS)) else _MOST_GROUPS + 1
 
 

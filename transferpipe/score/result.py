@@ -89,6 +89,7 @@ class Score:
     def __post_init__(self) -> None:
         if self.trainings:
             object.__setattr__(self, "converged", all(trained.converged for trained in self.trainings))
+        # The one of the two that is not finite, if one is, so that the message shows it.
         number = self.value if self.test is None or not math.isfinite(self.value) else self.test
         if not math.isfinite(number):
             what = f"{self.name} is {number}, not a finite number"

@@ -57,6 +57,7 @@ def render_lines(lines: Iterable[Text], *, colour: bool = False) -> str:
         return "\n".join(line.plain for line in lines)
     out = io.StringIO()
     console = _console(out, colour)
+    # Folded already: rich would fold once more where it counts columns in another way.
     for line in lines:
         console.print(line, soft_wrap=True)
     return out.getvalue().removesuffix("\n")

@@ -48,6 +48,7 @@ def counterparts_by_name(pairs: Sequence[LayerPair], by_order: frozenset[str]) -
         return
     steps, settled = _same_steps(named)
     yield steps
+    # Where numbers follow a step such as {i+1}, equal numbers on both sides no longer speak for each other.
     open_ones = [n for n in open_ones if n.pair not in settled]
     yield _same_names(named, open_ones, by_order)
     yield _same_phrases(open_ones)

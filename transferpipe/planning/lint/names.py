@@ -40,6 +40,8 @@ def lint_names(
             rules.setdefault(a.rule, []).append(a)
     for rule, assignments in rules.items():
         names = dict.fromkeys(name for a in assignments for name in _counted(a, built) if name not in given)
+        # Two builds of one architecture count alike, whatever they begin with: then names and order agree, and either
+        # is right.
         if not names or all(_is_at_its_place(a, ours, theirs) for a in assignments):
             continue
         text = f"relies on auto-generated names such as {listed(names, 1)}, which change with build order"

@@ -174,6 +174,7 @@ def _frozen_fresh(plan: Plan) -> Iterator[PlanWarning]:
     """One warning a rule, with all weights that it leaves fresh and frozen."""
     assigned = {a.target for a in plan.assignments}
     kept = {k.target: k for k in plan.kept}
+    # Only what this plan switches off: a target that comes frozen, and stays so, was meant that way.
     switched = set(plan.freezing.layers)
     found: dict[str, list[str]] = {}
     for name in plan.freezing.frozen_weights:

@@ -169,6 +169,7 @@ class UnitJoins:
         large, small = max(each, of_other), min(each, of_other)
         if large % small:
             return False
+        # The coarser space stays, since its units are blocks of the finer one's; of equal ones the earlier.
         fine.parent, fine.factor = (at if coarse is first else other_at), large // small
         coarse.uses += [replace(use, each=use.each * fine.factor) for use in fine.uses]
         coarse.groupings += [replace(group, each=group.each * fine.factor) for group in fine.groupings]

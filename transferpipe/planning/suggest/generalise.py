@@ -161,6 +161,7 @@ def _tried(draft: Draft, wanted: Wanting, pairing: Pairing) -> FoundRule | None:
             units = find_units(rule.to, pairing.target, rule.excepts)
     except ValueError:  # what the names have is no pattern: too large, or a brace
         return None
+    # Cheap looks first: most drafts claim too much, and asking the planner costs the most.
     claimed = [w for unit in units for w in unit.weights]
     if not claimed or any(w not in left or needs[w] != draft.pairs[0].transform for w in claimed):
         return None

@@ -71,6 +71,7 @@ def _without_crossings(found: Matching, fits: Fits, sides: Sides) -> tuple[dict[
             taking = fits.take(match.ours, match.theirs) or {}
             for weight, taken in taking.items():
                 expected[weight] = (taken, match)
+                # Three weights may take the thirds of one tensor; anything else has one taker at most.
                 for name in taken.names if not any(is_part(t) for t in taking.values()) else ():
                     first = used.setdefault(name, match)
                     if first is not match:
@@ -90,6 +91,7 @@ def _without_crossings(found: Matching, fits: Fits, sides: Sides) -> tuple[dict[
 def _moved(found: Matching, out: Mapping[str, tuple[str, ...]]) -> Matching:
     matches, undecided = [], list(found.undecided)
     for match in found.matches:
+        # Half a layer is no proposal: what stands above or below one that is left out goes with it.
         above = [
             n
             for n in out

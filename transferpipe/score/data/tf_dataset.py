@@ -59,6 +59,7 @@ def _read(dataset: Any, part: str, batched: bool) -> Part:
     where = f"tf_data.datasets: {part}"
     if not hasattr(dataset, "as_numpy_iterator"):
         raise RecipeError(Problem(where, f"is a {type(dataset).__name__}, not a tf.data.Dataset"))
+    # `tf.data.INFINITE_CARDINALITY`. Of an unknown one, -2, the bound on its bytes finds the end.
     if int(dataset.cardinality()) == -1:
         raise RecipeError(Problem(where, "never ends", "take a part: dataset.take(...)"))
     inputs: list[Any] = []

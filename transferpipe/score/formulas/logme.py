@@ -65,6 +65,7 @@ def _evidence(left: Floats, squares: Floats, y: Floats) -> float:
         weight_size, error, effective = target.at(alpha / beta)
         if error <= 0:  # as many features as rows, and no noise: the last step has reached the limit
             break
+        # MacKay's step: what the data decide of the weights, and what they leave to noise, each by its own size.
         alpha, beta = effective / weight_size, (n - effective) / error
         evidence = target.log_evidence((alpha, beta))
         if abs(evidence - last) <= _SMALL * max(abs(evidence), 1.0):

@@ -147,6 +147,7 @@ def _at_once(pairs: Sequence[_Pair]) -> list[SharedSetting]:
     done = []
     for row, gaps in pairs:
         gap = next(found) if gaps else None
+        # An interval of zero width would call any difference certain: how seeds would spread is unknown here.
         if gap is not None and len(set(gaps)) == 1:  # seeds did not change it
             gap = replace(gap, half_width=None)
         done.append(replace(row, gap=gap))

@@ -354,6 +354,7 @@ class Repeat(Transform):
         """See `Transform`."""
         shape = arrays[0].shape
         axis, groups, block = self._blocks(shape)
+        # With an axis of 1 in front of every stretch, repeating along it repeats the stretch as a whole.
         cut = arrays[0].reshape(*shape[:axis], groups, 1, block, *shape[axis + 1 :])
         return np.repeat(cut, self.times or 1, axis=axis + 1).reshape(self.shape([shape]))
 
@@ -368,6 +369,7 @@ class Repeat(Transform):
         axis, groups, block = self._blocks(shape)
         if not shape[axis] or self.times is None:
             return None
+        # All copies are equal, so that the first of each is what there was, bit for bit.
         cut = (*shape[:axis], groups, self.times, block, *shape[axis + 1 :])
         return (Reshape(cut), Slice((0,), axis + 1), Reshape(shape))
 

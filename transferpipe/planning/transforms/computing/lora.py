@@ -124,6 +124,9 @@ class MergeLora(Transform):
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             factor: Any = 1.0
             if magnitude is not None:
+                # The norm needs all sums before the first is written. They are computed twice: held in float64, they
+                # would take twice
+                # the weight's memory.
                 squares = [np.sum(s * s, axis=1 if by_row else 0) for _, s in self._sums(base, left, right)]
                 norm = np.sqrt(np.concatenate(squares) if by_row else np.sum(squares, axis=0))
                 factor = magnitude / norm

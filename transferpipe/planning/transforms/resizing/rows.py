@@ -83,6 +83,7 @@ class _Rows(Transform):
         (array,) = arrays
         axis, rows = self.rows(array.shape)
         result = np.zeros((*array.shape[:axis], len(rows), *array.shape[axis + 1 :]), array.dtype)
+        # Views: what is put into `ours` stands in the result.
         theirs, ours = np.moveaxis(array, axis, 0), np.moveaxis(result, axis, 0)
         places = np.asarray(rows, np.int64)
         known = np.flatnonzero(places != _NEW)
@@ -99,6 +100,7 @@ class _Rows(Transform):
         if self.new == MEAN:
             ours[new] = mean
         elif self.new == DRAW:
+            # From the mean, and not as a difference of squares, which loses all digits where the mean is large.
             deviation = np.sqrt(_mean(theirs, lambda block: (block - mean) ** 2))
             generator = (self.drawn or _Drawn()).generator()
             for part in _blocks(new, theirs):
