@@ -27,14 +27,14 @@ def open_logger(folder: Path, name: str) -> Logger:
         raise ConnectionError("nobody is logged in: `wandb login`, or WANDB_MODE=offline")
 
     def log(entry: Entry, result: Result) -> None:
-        told: dict[str, Any] = {**entry.overrides, "control": entry.control or ""}
-        told |= {"transferpipe.plan": entry.checksum, "transferpipe.folder": str((folder / entry.key).absolute())}
-        told |= {f"sha256.{a['path']}": a["sha256"] for a in result.get("artifacts", ())}
+        config: dict[str, Any] = {**entry.overrides, "control": entry.control or ""}
+        config |= {"transferpipe.plan": entry.checksum, "transferpipe.folder": str((folder / entry.key).absolute())}
+        config |= {f"sha256.{a['path']}": a["sha256"] for a in result.get("artifacts", ())}
         score, problems = result.get("score"), result.get("problems", ())
         run = wandb.init(
             project=_name(name),
             name=label_in(folder / entry.key, entry)[:_LONGEST],
-            config=told,
+            config=config,
             dir=str(folder),
             mode=mode,
             reinit="finish_previous",
