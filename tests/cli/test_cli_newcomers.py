@@ -208,3 +208,40 @@ def test_a_run_folder_that_is_not_there(refuses):
 
 def test_a_key_of_sweep_that_was_meant(hint):
     assert hint("sweep", "recipe=own", "sweep.fail_fst=true") == "did you mean 'fail_fast'?"
+
+
+@follows("Composer.compose: write its settings here,")
+def test_a_sweep_that_a_recipe_names(child, hint, here, cli):
+    said = hint("sweep", child("defaults: [own]\nsweep: mine\n")[1], "--dry-run")
+    path, word = re.search(r"line, (\S+): (\S+)$", said).groups()
+    (here / path).parent.mkdir()
+    (here / path).write_text("axes: {seed: [1, 2]}\n")
+    answers = [cli("sweep", child("defaults: [own]\n")[1], word, "--dry-run")]
+    answers.append(cli("sweep", child("defaults: [own]\nsweep: {axes: {seed: [1, 2]}}\n")[1], "--dry-run"))
+    for answer in answers:
+        assert (answer.status, answer.out.count("seed=")) == (0, 2), answer.err
+
+
+@follows("further_places: it should hold recipe/*.yaml")
+def test_a_folder_of_recipes_that_is_not_there(hint, here, taken):
+    assert hint("plan", "--config-dir", "mine", "recipe=there") == "it should hold recipe/*.yaml"
+    (here / "mine/recipe").mkdir(parents=True)
+    (here / "mine/recipe/there.yaml").write_text("# @package _global_\n" + RECIPE)
+    assert taken("plan", "--config-dir", "mine", "recipe=there") == BODY
+
+
+@follows("diff: transferpipe … …")
+def test_one_file_to_compare(hint, cli):
+    usage = shlex.split(hint("diff", "weights.safetensors"))
+    words = [{"A": "weights.safetensors", "B": "weights.safetensors"}.get(word, "") for word in usage[2:4]]
+    assert cli(usage[1], *words).status == 0
+
+
+@follows("read_json: give the folder of", "read_json: give the folder of #2")
+def test_the_folder_of_a_finished_run(hint, here, cli):
+    (here / "empty").mkdir()
+    for folder in ("nowhere", "empty"):
+        assert "holds plan.json and manifest.json" in hint("verify", folder, status=4)
+    assert cli("run", "recipe=own", "save.path=m.npz", "hydra.run.dir=done").status == 0
+    assert {"plan.json", "manifest.json"} <= {path.name for path in (here / "done").iterdir()}
+    assert cli("verify", "done").status == 0

@@ -18,6 +18,7 @@ from transferpipe.errors import TransferError
 from transferpipe.execute.prepare import prepare
 from transferpipe.execute.run import execute
 from transferpipe.fetch.find import find
+from transferpipe.models.source import live_model
 from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.prove.parity.arrays import as_expected, as_inputs, read_arrays
 from transferpipe.prove.parity.keras_trace import InputSpec
@@ -26,12 +27,13 @@ from transferpipe.score.data.digits import digits_data
 from transferpipe.score.data.npz import npz_data
 from transferpipe.score.data.splits import make_splits
 from transferpipe.score.data.tf_dataset import tf_data
-from transferpipe.score.features import features
+from transferpipe.score.features import check_layer, features
 from transferpipe.score.linear_probe import linear_probe
 from transferpipe.score.result import Score
 from transferpipe.sweep.comparing.controls import _only_source
 from transferpipe.weights.formats import open_source
 from transferpipe.weights.formats.numpy.header import read_leading_header
+from transferpipe.weights.formats.torch.index import _choose
 from transferpipe.weights.keras.naming import refuse_namesakes
 from transferpipe.zoo.builders import _check_backbone
 
@@ -341,7 +343,7 @@ def test_what_is_in_the_way():
     assert all(v.all() for v in load_file(first).values())
 
 
-@follows("checked: leave it out")
+@follows("identify_file: leave it out")
 def test_a_digest_of_a_folder():
     np.savez("a.npz", w=X)
     Path("folder").mkdir()
@@ -422,3 +424,25 @@ def test_what_is_selected_of_a_live_model():
     tp.transfer({"path": model, key.rstrip(":"): value}, target, mapping=rules)
     averages = model.optimizer._model_variables_moving_average
     np.testing.assert_array_equal(target.layers[0].kernel, averages[0])
+
+
+@follows("_path_of: write the whole name")
+def test_a_name_that_two_layers_have():
+    parts = [keras.Input((2,)), layers.Dense(2, name="fc")]
+    towers = [
+        keras.Sequential(parts, name="one"),
+        keras.Sequential([*parts[:1], layers.Dense(3, name="fc")], name="two"),
+    ]
+    model = keras.Sequential([keras.Input((2,)), *towers])
+    structure = live_model(model, "model").structure
+    assert advised(check_layer, "fc", structure) == "write the whole name"
+    check_layer("two/fc", structure)
+
+
+@follows("_choose: name one of them #2")
+def test_two_indices_in_a_folder():
+    for name in ("one", "two"):
+        Path(f"{name}.bin.index.json").write_text('{"weight_map": {}}')
+    assert advised(_choose, Path()) == "name one of them"
+    Path("one.bin.index.json").unlink()
+    assert _choose(Path()).name == "two.bin.index.json"

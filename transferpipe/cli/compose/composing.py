@@ -198,7 +198,8 @@ class Composer:
         data = dict(resolve(without_hydra(config), config))
         sweep = data.pop("sweep", None)
         if isinstance(sweep, str):
-            fix = f"put it into recipes/sweep/{sweep}.yaml"
+            fix = "write its settings here, or choose their file on the command line, recipes/sweep/"
+            fix += f"{sweep}.yaml: sweep={sweep}"
             raise RecipeError(Problem("sweep", f"there is no sweep called {sweep!r}", fix))
         settings, own = (part if isinstance(part, dict) else {} for part in (sweep, data.get("vars")))
         return Composed(_recipe_of(data, overrides), config, tuple(overrides), self, settings, own)
