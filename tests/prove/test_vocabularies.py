@@ -102,3 +102,25 @@ def test_rows_that_are_put_in_order(tmp_path):
         rule = {"e": {"to": "e", "transform": [step]}}
         found = told(tmp_path / "source.keras", model(string_given, OTHERS), tmp_path / str(said), mapping=rule)
         assert bool(found) is said
+
+
+@pytest.mark.parametrize("mode", ["multi_hot", "count"])
+@pytest.mark.parametrize("live", [True, False])
+def test_a_kernel_whose_rows_are_words(mode, live, tmp_path):
+    """A lookup that counts words or marks them feeds a Dense; one that numbers them feeds none, whatever its size."""
+
+    def bag(words, mode):
+        keras.utils.clear_session()
+        inputs = keras.Input((3,), dtype="string")
+        found = kl.StringLookup(vocabulary=words, output_mode=mode, name="w")(inputs)
+        found = found if mode != "int" else keras.ops.cast(kl.Concatenate()([found, found[:, :1]]), "float32")
+        return keras.Model(inputs, kl.Dense(2, name="h")(found))
+
+    for used, said in ((mode, True), ("int", False)):
+        bag(WORDS, used).save(tmp_path / "source.keras")
+        target = bag(OTHERS, used)
+        if not live:
+            target.save(tmp_path / "target.keras")
+            target = {"path": str(tmp_path / "target.keras")}
+        found = told(tmp_path / "source.keras", target, tmp_path / used, mapping={"h": {"to": "h"}}, state="keep")
+        assert bool(found) is said

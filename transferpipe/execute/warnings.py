@@ -16,7 +16,7 @@ from transferpipe.planning.lint.whole_plan import summarise, where_of
 from transferpipe.planning.model import Assignment, Plan, PlanWarning
 from transferpipe.planning.transforms import parse_transforms
 from transferpipe.prove.file import worth_seeing
-from transferpipe.prove.vocabularies import vocabularies_of
+from transferpipe.prove.vocabularies import gives_counts, vocabularies_of
 from transferpipe.values.cast_errors import WARNED, CastError
 from transferpipe.values.compare import digest, digest_segment
 from transferpipe.values.compute import Values
@@ -123,6 +123,8 @@ def _other_vocabulary(plan: Plan, values: Values) -> Iterator[PlanWarning]:
     tells which lookup feeds which embedding: one that fits and is the same in both is taken to be the one.
     """
     embeddings = [a for a in plan.assignments if _keeps_rows(a)]
+    if any(a.own == "kernel" for a in embeddings) and not gives_counts(values.kept):
+        embeddings = [a for a in embeddings if a.own == "embeddings"]
     known = vocabularies_of(values.kept) if embeddings else frozenset()
     theirs = {s.source: vocabularies_of(values.sources[s.source]) for a in embeddings for s in a.sources if known}
     for a in embeddings:

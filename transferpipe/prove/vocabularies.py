@@ -18,6 +18,7 @@ Vocabulary = tuple[str, ...]
 """Every term by its index, those for masking and for unknown words among them."""
 
 _ASSET = "vocabulary.txt"
+_NUMBERS = "int"  # the output mode of a lookup that gives every word its number, which is the default
 
 
 def vocabularies_of(origin: object) -> frozenset[Vocabulary]:
@@ -37,6 +38,21 @@ def vocabularies_of(origin: object) -> frozenset[Vocabulary]:
     else:
         found = []
     return frozenset(v for v in found if v)
+
+
+def gives_counts(target: object) -> bool:
+    """Tell whether a lookup layer of a target gives a value for each word, which a kernel takes, not words' numbers."""
+    if isinstance(target, ModelTarget):
+        return any(getattr(layer, "output_mode", _NUMBERS) != _NUMBERS for layer in target.lookups)
+    return isinstance(target, FileTarget) and any(_modes_in(json.loads(target.config(()) or "null")))
+
+
+def _modes_in(data: Any) -> Iterator[bool]:
+    """Yield of every lookup layer in a configuration whether it gives one value a word."""
+    if isinstance(data, Mapping) and is_layer_config(data) and "vocabulary" in data["config"]:
+        yield data["config"].get("output_mode", _NUMBERS) != _NUMBERS
+    for value in data.values() if isinstance(data, Mapping) else data if isinstance(data, list) else ():
+        yield from _modes_in(value)
 
 
 def _in_assets(members: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator[Vocabulary]:
