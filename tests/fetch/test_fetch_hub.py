@@ -11,6 +11,7 @@ from file_server import weights
 
 from transferpipe.errors import FileError, VerificationError
 from transferpipe.fetch.find import find
+from transferpipe.fetch.hub import parse_hf
 from transferpipe.fetch.open_path import open_path
 
 COMMIT, NEXT = "a" * 40, "b" * 40
@@ -173,3 +174,12 @@ def test_files_and_folders_of_kaggle(kaggle):
 def test_what_kaggle_does_not_have(kaggle):
     assert "cannot be fetched: KaggleApiHTTPError: 404 -> check the address" in refused("kaggle://missing/b/c/d/1/e.h5")
     assert "has no 'nothing'" in refused("kaggle://keras/bert/keras/base/2/nothing")
+
+
+@pytest.mark.parametrize(
+    ("inner", "is_file"),
+    [("model.safetensors", True), ("v1.0", False), ("a/v1.5", False), ("a.b/weights", False), ("a/w.h5", True),
+     ("model.safetensors.index.json", False)],
+)  # fmt: skip
+def test_what_is_one_file(inner, is_file):
+    assert parse_hf(f"hf://somebody/models/{inner}", "source").is_file is is_file

@@ -37,7 +37,8 @@ class HubPath:
     @property
     def is_file(self) -> bool:
         """Tell one file from a folder, or several files: nothing but the name is known before it is fetched."""
-        return "." in self.inner.rpartition("/")[2] and not self.inner.endswith(_INDEX)
+        _, dot, suffix = self.inner.rpartition("/")[2].rpartition(".")
+        return bool(dot) and not suffix.isdigit() and not self.inner.endswith(_INDEX)  # `v1.0` is a folder's name
 
     @property
     def is_commit(self) -> bool:

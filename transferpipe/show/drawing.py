@@ -102,7 +102,7 @@ def svg(
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {}" role="img" aria-labelledby="{n}-t {n}-d">'
         '<title id="{n}-t">{}</title><desc id="{n}-d">{}</desc>'
     ).format(*size, title, description, n=name)
-    return head + Markup("").join(map(Markup, parts)) + Markup("</svg>")
+    return head + Markup("").join(parts) + Markup("</svg>")
 
 
 def text_at(x: float, y: float, text: str, anchor: str = "middle", full: str = "") -> Markup:

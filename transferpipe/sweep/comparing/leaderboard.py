@@ -17,7 +17,6 @@ from transferpipe.sweep.variant import NAMED, SEED
 
 _EITHER = " | "
 Failed = Literal["worst", "drop"]
-FAILED_SEEDS: tuple[Failed, ...] = ("worst", "drop")
 """What becomes of the seeds of a setting that failed: they count as the worst value, or they are left out."""
 
 
