@@ -51,7 +51,7 @@ def test_an_interval_is_left_to_a_sweeper(composer):
         ("hydra.sweep.dir=a,b", "cannot be varied"),
         ("+hydra.x=a,b", "cannot be varied"),
         ("sweep=a,b", "cannot be varied"),
-        ("seed=range(", "grammar"),
+        ("seed=range(", "bracket that is not closed$"),
     ],
 )
 def test_refused_axes(composer, text, words):

@@ -115,8 +115,9 @@ def _grammar_problem(override: str) -> Problem | None:
         if (call := _CALL.fullmatch(value)) and key in _ORIGINS:
             return Problem(key, f"{value!r} is a call", f"write {_builder_words(key, call[1])}")
         if _OPENING.match(value) and (rest := _unclosed(value)):
-            closed = shlex.quote(f"{key}={value}{rest}")
-            return Problem(key, f"{value!r} has a bracket that is not closed", f"close it, such as {closed}")
+            closed, what = f"{key}={value}{rest}", f"{value!r} has a bracket that is not closed"
+            is_enough = _grammar_problem(closed) is None  # `range(` lacks more than that
+            return Problem(key, what, f"close it, such as {shlex.quote(closed)}" if is_enough else "")
         # In quotes a mapping or a list would be read as a text; a template ({i+1}) and a pattern ([ab]c) are texts.
         quoted = None if _MAPPING_OR_LIST.fullmatch(value) else _quoted(key, value)
         if quoted is None:
