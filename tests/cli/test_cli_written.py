@@ -106,7 +106,7 @@ def test_in_files_of_other_groups(refuses, recipe):
     assert places(answer, 1) == ["recipes/mapping/bad.yaml, line 2: mapping=bad: mapping.body.form: unknown key"]
     recipe("_target_: transferpipe.score.head_training\nrepets: 3\n", "score/mine")
     (line,) = places(refuses(2, ["plan", "recipe=own", "score=mine"]), 1)
-    assert line.startswith("recipes/score/mine.yaml: score: ") and "'repets'" in line
+    assert line.startswith("recipes/score/mine.yaml, line 2: score.repets: ") and "'repets'" in line
 
 
 @pytest.mark.parametrize("part", ["maping: fine", "score/dta: npz"])
