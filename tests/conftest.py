@@ -6,6 +6,7 @@ import importlib.util
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -20,6 +21,38 @@ os.environ["COLUMNS"] = "200"  # what is printed is looked for in one line; how 
 os.environ["TRANSFERPIPE_NO_CACHE"] = "1"
 
 PASSED = pytest.StashKey[bool]()
+
+# What takes half of the time of all tests in a ninth of them: `pytest` leaves it to `pytest -m long`, and `.ci/run` runs
+# both. Everything else is done in five minutes on two cores, so that nobody puts it off.
+LONG = {
+    "whole sweeps": ("cli/sweeps/", "cli/test_cli_settings_kept.py"),
+    "trainings": ("score/training/", "score/test_finetune.py", "score/test_head_training.py", "cli/test_cli_scores.py"),
+    "harnesses, in their short forms": (
+        *("reliability/", "faults/", "keras_suite/", "execute/test_killed_and_concurrent.py"),
+    ),
+    "what Keras does with a zoo of models": (
+        *("save/writers/test_written_keras.py", "save/test_optimizer_transfer.py", "save/test_optimizer_state.py"),
+        *("weights/formats/test_catalog_zoo_keras.py", "weights/formats/keras/test_names_keras.py"),
+        *("weights/formats/keras_legacy/test_legacy_h5_keras.py", "prove/parity/test_quantized_parity.py"),
+        *("models/deferred/", "models/test_loaded_once.py", "planning/pairing/test_units.py"),
+    ),
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` is asked
+def pytest_collection_modifyitems(config, items):
+    """Mark what is long, unless it was asked for by its path."""
+    here = Path(__file__).parent
+    places = tuple(place for group in LONG.values() for place in group)
+
+    def is_long(path):
+        return path.is_relative_to(here) and f"{path.relative_to(here).as_posix()}/".startswith(places)
+
+    asked = [Path(config.invocation_params.dir, arg.partition("::")[0]) for arg in config.args]
+    named = tuple(path for path in asked if is_long(path)) if "not long" in config.option.markexpr else ()
+    for item in items:
+        if is_long(item.path) and not any(item.path.is_relative_to(path) for path in named):
+            item.add_marker(pytest.mark.long)
 
 
 def pytest_collection_finish():
