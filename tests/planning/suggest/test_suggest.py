@@ -108,6 +108,22 @@ def test_branches_that_nothing_tells_apart_are_left_open():
     assert yaml.safe_load(str(found))["unmatched"] == "keep"
 
 
+@pytest.mark.parametrize("pair", range(0, 12, 4))
+def test_few_values_that_are_alike_by_chance_decide_nothing(pair):
+    """Two of some hundred fresh kernels of 30 values each have nearly the same mean, spread and bounds."""
+    bound = np.sqrt(6 / 11)  # Glorot's
+    fresh = np.random.default_rng(0).uniform(-bound, bound, (2000, 30))
+    known = np.stack([fresh.mean(1), fresh.std(1), fresh.min(1), fresh.max(1)], axis=1)
+    apart = np.abs(known[:1000, None] - known[None, 1000:]).max(-1) / fresh.std()
+    source, target = (twin(*names) for names in (("wolf", "bear"), ("iron", "gold")))
+    ours, theirs = np.unravel_index(np.argsort(apart, axis=None)[2000 + 40 * pair], apart.shape)
+    far = np.argmax(np.abs(known - known[theirs + 1000]).max(-1))
+    for model, values in ((source, (ours, far)), (target, (theirs + 1000, far - 1))):
+        for layer, k in zip(model.layers[1:3], values, strict=True):
+            layer.kernel.assign(fresh[k].reshape(6, 5))
+    assert {c.target for c in tp.suggest(source, target).undecided} >= {"iron"}
+
+
 @pytest.mark.parametrize("hint", [{"iron": "bear"}, {"gold": "wolf"}, {"iron": "bear", "gold": "wolf"}])
 def test_one_hint_decides_both(hint):
     found = tp.suggest(twin("wolf", "bear"), twin("iron", "gold"), hints=hint)

@@ -7,6 +7,7 @@ pairs for which all else is equal.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from transferpipe.planning.suggest.sides import Statistics
 from transferpipe.planning.suggest.words import Tokens, Vocabulary, words_of
 from transferpipe.recipe.model import SINGLE
 from transferpipe.weights.network import Network
+from transferpipe.weights.spec import Catalog
 
 # How much each kind of evidence counts in the sum for a pair: more, the less often it is wrong. Chosen by hand; what
 # they
@@ -30,7 +32,8 @@ from transferpipe.weights.network import Network
 SAME, LAW, GRAPH, WORDS, ORDER, WHOLE, SETTINGS, NEAR, VALUES = 3.0, 2.0, 1.5, 1.0, 0.8, 0.3, 0.4, 0.8, 0.5
 
 # How much of a spread the statistics of a weight and of one that was trained on from it differ, and of others.
-_CLOSE, _FAR = 0.05, 0.2
+# Chance alone moves the statistics of n values by about 1/√n of a spread: at 400, others are not that close by chance.
+_CLOSE, _FAR, _MANY = 0.05, 0.2, 400
 # Of fewer layers it is no oddity that most fit nothing.
 _FEW = 3
 # What is left of a law where another holds for more of the same layers: too little to decide, enough to break a tie.
@@ -302,19 +305,21 @@ def find_values(
     """
     found = np.zeros((len(fits.targets), len(fits.sources)))
     catalogs = fits.pairing.sources[SINGLE], fits.pairing.target
-    numbers_of = [
-        {k: of(max(pieces[k].weights, key=lambda w, c=catalog: c[w].size)) for k in wanted}  # type: ignore[misc]
-        for of, catalog, pieces, wanted in (
-            (statistics[0], catalogs[0], fits.sources, {j for others in undecided.values() for j in others}),
-            (statistics[1], catalogs[1], fits.targets, set(undecided)),
-        )
-    ]
+    candidates = {j for others in undecided.values() for j in others}
+    theirs = {j: _largest(fits.sources[j], catalogs[0], statistics[0]) for j in candidates}
     for i, others in undecided.items():
-        mine = numbers_of[1][i]
-        distances = sorted((_distance(mine, numbers_of[0][j]), j) for j in others) if mine else []
-        if len(distances) > 1 and distances[0][0] < _CLOSE and distances[1][0] > _FAR:
+        size, mine = _largest(fits.targets[i], catalogs[1], statistics[1])
+        distances = sorted((_distance(mine, theirs[j][1]), j) for j in others) if mine else []
+        close = _CLOSE * min(1.0, math.sqrt(size / _MANY))
+        if len(distances) > 1 and distances[0][0] < close and distances[1][0] > _FAR:
             found[i, distances[0][1]] = 1.0
     return found
+
+
+def _largest(piece: Piece, catalog: Catalog, statistics: Statistics) -> tuple[int, tuple[float, ...] | None]:
+    """Return how many values the largest weight of a piece has, and their statistics."""
+    name = max(piece.weights, key=lambda weight: catalog[weight].size)
+    return catalog[name].size, statistics(name)
 
 
 def _distance(ours: tuple[float, ...], theirs: tuple[float, ...] | None) -> float:
