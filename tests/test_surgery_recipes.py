@@ -85,6 +85,7 @@ def test_narrower(run, colours):
 
 def test_rebasin(run):
     model, manifest = run("rebasin")
+    assert manifest["warnings"] == [], "the output's bias of the other network is not for taking"
     assert manifest["verdict"]["function"] == "pass"
     one, two = (load_file(DATA / f"digits_mlp_{name}.safetensors") for name in ("run1", "other"))
     made = {f"{x.name}/{w.name}": np.asarray(w) for x in model.layers for w in x.weights}

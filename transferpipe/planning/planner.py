@@ -331,8 +331,11 @@ def _account(
     recipe: Recipe, sources: Mapping[str, Catalog], fates: Fates, problems: Problems
 ) -> tuple[SourceWeight, ...]:
     used = {(ref.source, ref.name) for a in fates.assignments.values() for ref in a.sources}
-    others = (use.reference for choice in fates.units for use in choice.uses)
-    used |= {(ref.source, ref.name) for entry in others if entry is not None for ref in entry.sources}
+    others = [use.reference for choice in fates.units for use in choice.uses if use.reference is not None]
+    references = {ref for entry in others for ref in entry.sources}
+    used |= {(ref.source, ref.name) for ref in references}
+    # What else lies in the layers that units are aligned with (the bias of an output) says nothing of their order.
+    beside = {(ref.source, ref.layer) for ref in references}
     ignored: set[tuple[str, str]] = set()
     for ignore in recipe.ignore:
         for alias, catalog in sources.items():
@@ -343,7 +346,8 @@ def _account(
     for alias, catalog in sorted(sources.items()):
         for weight in catalog:
             key = (alias, weight.name)
-            left = "ignored" if key in ignored or weight.name in catalog.operands else "unused"
+            is_expected = key in ignored or weight.name in catalog.operands or (alias, weight.layer) in beside
+            left = "ignored" if is_expected else "unused"
             account.append(SourceWeight(*key, "used" if key in used else left))  # type: ignore[arg-type]
         for unread in catalog.unreadable:
             expected = any(i.source in (None, alias) and _reaches(i.pattern, unread.name) for i in recipe.ignore)
