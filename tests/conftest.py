@@ -28,12 +28,13 @@ LONG = {
     "whole sweeps": ("cli/sweeps/", "cli/test_cli_settings_kept.py"),
     "trainings": ("score/training/", "score/test_finetune.py", "score/test_head_training.py", "cli/test_cli_scores.py"),
     "harnesses, in their short forms": (
-        *("reliability/", "faults/", "keras_suite/", "execute/test_killed_and_concurrent.py"),
+        *("reliability/", "faults/", "keras_suite/", "execute/test_killed_and_concurrent.py", "test_without_keras.py"),
     ),
     "what Keras does with a zoo of models": (
         *("save/writers/test_written_keras.py", "save/test_optimizer_transfer.py", "save/test_optimizer_state.py"),
         *("weights/formats/test_catalog_zoo_keras.py", "weights/formats/keras/test_names_keras.py"),
         *("weights/formats/keras_legacy/test_legacy_h5_keras.py", "prove/parity/test_quantized_parity.py"),
+        "prove/parity/test_causes.py",
         *("models/deferred/", "models/test_loaded_once.py", "planning/pairing/test_units.py"),
     ),
 }
