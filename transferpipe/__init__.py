@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from transferpipe.execute.run import Report
-    from transferpipe.planning.model import Plan
+    from transferpipe.planning.plan import Plan
     from transferpipe.planning.suggest.suggestion import Suggestion
     from transferpipe.prove.parity.result import Parity
     from transferpipe.prove.run_folder import RunProof

@@ -20,7 +20,7 @@ from transferpipe.fetch.open_path import open_path
 from transferpipe.models.opened import Prepared
 from transferpipe.models.source import live_model
 from transferpipe.planning.advice.user_warnings import warn_caller
-from transferpipe.planning.model import Plan
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_recipe import read_comparison, read_recipe
 from transferpipe.planning.suggest.suggestion import Suggestion
 from transferpipe.prove.parity.result import Parity

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from compact import plan_of, structure
 
-from transferpipe.planning.model import Adaptation, Assignment, Plan, SourceRef
+from transferpipe.planning.model import Adaptation, Assignment, SourceRef
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_plan import plan_from_data
 
 TARGET = "enc/kernel 2x3\n enc/bias 3 float16\n bn/gamma 4 float32 BatchNormalization\n head/kernel 3x4\n head/bias 4"

@@ -10,7 +10,8 @@ from html.parser import HTMLParser
 import pytest
 
 from transferpipe.codes import WARNINGS
-from transferpipe.planning.model import Assignment, Freezing, Kept, Plan, PlanWarning, SourceRef, SourceWeight
+from transferpipe.planning.model import Assignment, Freezing, Kept, PlanWarning, SourceRef, SourceWeight
+from transferpipe.planning.plan import Plan
 from transferpipe.recipe.model import Edit
 from transferpipe.show.network_picture import MOST, MOST_PICTURES, Layer, fates_of, fold_layers, network_picture
 from transferpipe.show.report_page import report_page

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from transferpipe.errors import RecipeError
-from transferpipe.planning.model import Plan
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.planner import make_plan
 from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.planning.structure import LayerState, TargetStructure

@@ -1,6 +1,6 @@
 """What is printed, as one line: how it is folded is tested where it is."""
 
-from transferpipe.planning.model import Plan
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.tables.plan_table import plan_text
 
 

@@ -22,7 +22,7 @@ from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.prepare import prepare
 from transferpipe.execute.propose import SIDES, propose
 from transferpipe.files.atomic import new_folders, write_text
-from transferpipe.planning.model import Plan
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.planning.suggest.first_recipe import first_recipe
 from transferpipe.recipe.calls import is_call, parse_call

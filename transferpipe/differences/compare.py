@@ -34,7 +34,8 @@ from transferpipe.planning.claims import find_units
 from transferpipe.planning.fates import Fates
 from transferpipe.planning.learned_state import pair_states
 from transferpipe.planning.lint.settings import compare_settings
-from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, SettingDifference, SettingsCompared
+from transferpipe.planning.model import UNMATCHED_RULE, Assignment, SettingDifference, SettingsCompared
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.planner import pair_weights
 from transferpipe.planning.reading.groups import fill_groups
 from transferpipe.planning.reading.read_recipe import chain_of

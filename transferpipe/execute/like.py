@@ -11,7 +11,8 @@ from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.planning.layouts import layout_called
 from transferpipe.planning.layouts.export import plan_export
 from transferpipe.planning.layouts.like import LIKE, Reference, dtypes_of, fill
-from transferpipe.planning.model import Exported, Plan
+from transferpipe.planning.model import Exported
+from transferpipe.planning.plan import Plan
 from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import Recipe
 from transferpipe.recipe.outputs import output_of

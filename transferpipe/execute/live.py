@@ -20,7 +20,8 @@ from transferpipe.models.opened import Prepared
 from transferpipe.models.target import ModelTarget
 from transferpipe.models.walk import Walked, walk
 from transferpipe.planning.advice.warned import refuse_warnings
-from transferpipe.planning.model import Plan, PlanWarning
+from transferpipe.planning.model import PlanWarning
+from transferpipe.planning.plan import Plan
 from transferpipe.prove.outcome import find_edits, outcome_lines
 from transferpipe.prove.parity.result import Parity
 from transferpipe.prove.verdict import verdict_of, with_parity

@@ -19,7 +19,8 @@ from transferpipe.models.deferred.attempt import draw_pending
 from transferpipe.models.keras_private import layers_in
 from transferpipe.models.target import ModelTarget, Target
 from transferpipe.planning.freezing import effective, frozen_flags
-from transferpipe.planning.model import Kept, Plan, PlanWarning
+from transferpipe.planning.model import Kept, PlanWarning
+from transferpipe.planning.plan import Plan
 from transferpipe.values.compare import same_bits
 from transferpipe.values.compute import Values
 

@@ -26,7 +26,8 @@ from transferpipe.models.source import ModelSource
 from transferpipe.models.target import FileTarget, ModelTarget, Target, is_worth_loading
 from transferpipe.packages import is_installed
 from transferpipe.planning.advice.warned import describe_warnings, refuse_warnings
-from transferpipe.planning.model import Plan, PlanWarning
+from transferpipe.planning.model import PlanWarning
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.inputs import inputs_of
 from transferpipe.progress import Progress
 from transferpipe.prove.archive import verify_archive

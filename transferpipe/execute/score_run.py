@@ -23,7 +23,7 @@ from transferpipe.models.keras_private import closing_name_scopes
 from transferpipe.models.loaded_once import load_once
 from transferpipe.models.settings import settings_kept
 from transferpipe.models.state.random_states import seed_states
-from transferpipe.planning.model import Plan
+from transferpipe.planning.plan import Plan
 from transferpipe.recipe.model import Build, Recipe
 from transferpipe.recipe.outputs import output_of
 from transferpipe.recipe.trust import resolve

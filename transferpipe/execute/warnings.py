@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from transferpipe.execute.upgrade import UPGRADED
 from transferpipe.files.segment import Segment, held_open
 from transferpipe.planning.lint.whole_plan import summarise, where_of
-from transferpipe.planning.model import Assignment, Plan, PlanWarning
+from transferpipe.planning.model import Assignment, PlanWarning
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.transforms import parse_transforms
 from transferpipe.prove.file import worth_seeing
 from transferpipe.prove.vocabularies import gives_counts, vocabularies_of

@@ -22,7 +22,7 @@ from transferpipe.models.settings import keras_settings_kept
 from transferpipe.models.target import ModelTarget, Target
 from transferpipe.models.walk import Walked, walk
 from transferpipe.planning.freezing import warn_of_loading
-from transferpipe.planning.model import Plan
+from transferpipe.planning.plan import Plan
 
 NOT_SAVED = "freeze-not-saved"
 _UNINITIALIZED = "uninitialized_variables"

@@ -22,7 +22,7 @@ from transferpipe.planning.lint.layouts import lint_taken
 from transferpipe.planning.lint.names import lint_names
 from transferpipe.planning.lint.settings import compare_settings
 from transferpipe.planning.lint.whole_plan import lint, lint_reordered
-from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning, SourceWeight
+from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning, SourceWeight
 from transferpipe.planning.one_variable import close_claims, put_together, settle_names, unclaimed
 from transferpipe.planning.pairing.axes import warn_of_judged
 from transferpipe.planning.pairing.folds import Folded, fold_rule
@@ -36,6 +36,7 @@ from transferpipe.planning.pairing.taken import (
     unclear_names,
 )
 from transferpipe.planning.pairing.units import choose_units
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.quantized import refuse_floats
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.recipe.layouts import KERAS

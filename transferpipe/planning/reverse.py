@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from transferpipe.errors import Problems, RecipeError
-from transferpipe.planning.model import Assignment, Plan, place_of_rule
+from transferpipe.planning.model import Assignment, place_of_rule
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.transforms import Goal, Transform, fit_chain
 from transferpipe.planning.transforms.arranging.arrange import Split

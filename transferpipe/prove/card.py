@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.planning.model import Plan
+from transferpipe.planning.plan import Plan
 from transferpipe.recipe.outputs import output_of
 from transferpipe.text.collapse import collapse, counted
 from transferpipe.text.listing import listed_clauses

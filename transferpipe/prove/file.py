@@ -14,7 +14,8 @@ from transferpipe.models.structure import file_structure
 from transferpipe.planning.dtypes import kind_of
 from transferpipe.planning.freezing import effective
 from transferpipe.planning.layouts.export import Held
-from transferpipe.planning.model import Assignment, Plan
+from transferpipe.planning.model import Assignment
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.progress import Progress
 from transferpipe.prove.compare import comparison_of, expected_of, in_turn, is_placed, match_weights

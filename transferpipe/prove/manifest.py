@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.planning.model import Assignment, Plan
+from transferpipe.planning.model import Assignment
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_plan import plan_from_data
 from transferpipe.weights.spec import Catalog
 

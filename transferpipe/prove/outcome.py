@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.planning.model import Assignment, Plan
+from transferpipe.planning.model import Assignment
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.tables.plan_rows import KEPT_VALUES
 from transferpipe.planning.tables.plan_table import edit_place
 from transferpipe.recipe.model import Edit

@@ -18,7 +18,8 @@ from transferpipe.files.atomic import final_name
 from transferpipe.models.building.build import import_keras
 from transferpipe.models.target import ModelTarget, Target
 from transferpipe.models.walk import Walked, own_classes, to_numpy, walk
-from transferpipe.planning.model import Plan, PlanWarning
+from transferpipe.planning.model import PlanWarning
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.prove.compare import expected_of, match_weights
 from transferpipe.recipe.outputs import output_of

@@ -21,7 +21,8 @@ from transferpipe.files.segment import Segment
 from transferpipe.models.repeated import repeat_layers
 from transferpipe.models.state.averages import AVERAGES, KERAS_FORMATS, averaged_file
 from transferpipe.planning.layouts.export import Held
-from transferpipe.planning.model import Assignment, Plan
+from transferpipe.planning.model import Assignment
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_plan import plan_from_data
 from transferpipe.progress import Progress
 from transferpipe.prove.compare import ExpectedWeight, comparison_of, digest_weight, is_placed, match_weights

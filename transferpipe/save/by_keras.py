@@ -13,7 +13,7 @@ from transferpipe.files.atomic import final_name, temporary_beside
 from transferpipe.files.os_errors import cannot_be_written
 from transferpipe.models.target import ModelTarget
 from transferpipe.models.walk import has_assets, save_assets
-from transferpipe.planning.model import Plan
+from transferpipe.planning.plan import Plan
 from transferpipe.recipe.outputs import output_of
 from transferpipe.values.compute import Values
 from transferpipe.weights.file_source import FileSource

@@ -15,7 +15,7 @@ from transferpipe.models.building.build import import_keras
 from transferpipe.models.keras_private import draw_value, has_value
 from transferpipe.models.target import ModelTarget, Target
 from transferpipe.models.walk import Walked, walk
-from transferpipe.planning.model import Plan
+from transferpipe.planning.plan import Plan
 from transferpipe.recipe.outputs import output_of
 from transferpipe.save.artifacts import STEM
 from transferpipe.text.listing import listed

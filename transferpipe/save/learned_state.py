@@ -13,7 +13,8 @@ from transferpipe.models.state.lookups import LearnedState, give_state, special_
 from transferpipe.models.structure import configs_by_layer, names_by_path
 from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.planning.learned_state import lookups_of
-from transferpipe.planning.model import Plan, PlanWarning, StateMove
+from transferpipe.planning.model import PlanWarning, StateMove
+from transferpipe.planning.plan import Plan
 from transferpipe.recipe.model import Recipe
 from transferpipe.recipe.outputs import output_of, outputs_of
 from transferpipe.save.assets import archived

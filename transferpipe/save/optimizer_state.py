@@ -17,7 +17,8 @@ from transferpipe.files.atomic import final_name
 from transferpipe.files.segment import Segment
 from transferpipe.models.state.optimizer_slots import optimizer_of
 from transferpipe.models.target import FileTarget, ModelTarget, Target
-from transferpipe.planning.model import Optimizer, Plan
+from transferpipe.planning.model import Optimizer
+from transferpipe.planning.plan import Plan
 from transferpipe.recipe.model import Recipe
 from transferpipe.recipe.outputs import outputs_of, suffixes_with
 from transferpipe.save.optimizer_transfer import plan_transfer, reader_of, slot_value, slot_values

@@ -32,7 +32,8 @@ from transferpipe.models.state.optimizer_slots import (
 from transferpipe.models.state.stored_slots import says_itself, slots_by_itself
 from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.models.walk import own_classes
-from transferpipe.planning.model import Assignment, Optimizer, OptimizerArray, Plan
+from transferpipe.planning.model import Assignment, Optimizer, OptimizerArray
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.transforms import apply_chain
 from transferpipe.recipe.outputs import outputs_of, suffixes_with

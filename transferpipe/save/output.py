@@ -17,7 +17,7 @@ from transferpipe.files.atomic import final_name
 from transferpipe.files.hashing import followed
 from transferpipe.files.os_errors import cannot_be_written
 from transferpipe.models.target import FileTarget, ModelTarget, Target
-from transferpipe.planning.model import Plan
+from transferpipe.planning.plan import Plan
 from transferpipe.progress import Progress
 from transferpipe.recipe.outputs import output_of
 from transferpipe.save.assets import archived, assets_of

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problem, Problems, RecipeError
 from transferpipe.execute.score_checks import Given
 from transferpipe.execute.score_run import Run
-from transferpipe.planning.model import Plan
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_data, check_takes, check_whole_numbers
 from transferpipe.score.data.splits import Splits

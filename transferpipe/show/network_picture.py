@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
-from transferpipe.planning.model import Plan
+from transferpipe.planning.plan import Plan
 from transferpipe.text.collapse import collapse, counted
 
 MOST = 20

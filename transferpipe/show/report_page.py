@@ -14,7 +14,8 @@ from markupsafe import Markup
 
 from transferpipe.codes import WARNINGS
 from transferpipe.planning.advice.warned import group_by_code
-from transferpipe.planning.model import Plan, PlanWarning
+from transferpipe.planning.model import PlanWarning
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_plan import warning_from_data
 from transferpipe.planning.tables.plan_rows import plan_rows
 from transferpipe.planning.tables.plan_table import summary_lines

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problem, RecipeError, VerificationError
 from transferpipe.files.hashing import sha256
 from transferpipe.planning.edits import index_of, units_axis
-from transferpipe.planning.model import Plan
+from transferpipe.planning.plan import Plan
 from transferpipe.recipe.model import Edit
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problem, VerificationError
 from transferpipe.files.segment import CHUNK, Segment
 from transferpipe.planning.dtypes import kind_of
-from transferpipe.planning.model import AssignedEntry, Assignment, Plan, SourceRef
+from transferpipe.planning.model import AssignedEntry, Assignment, SourceRef
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.transforms import (
     Goal,

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from transferpipe.files.segment import Segment
 from transferpipe.planning.layouts import layout_by_names, layout_called
 from transferpipe.planning.layouts.export import Held, plan_export, plan_import
-from transferpipe.planning.model import Exported, Plan
+from transferpipe.planning.model import Exported
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import TransformError, apply_chain, infer

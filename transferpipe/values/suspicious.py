@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from transferpipe.files.segment import Segment
 from transferpipe.planning.lint.whole_plan import where_of
-from transferpipe.planning.model import Assignment, Plan, PlanWarning, SourceRef
+from transferpipe.planning.model import Assignment, PlanWarning, SourceRef
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.transforms import parse_transforms
 from transferpipe.text.listing import listed
 from transferpipe.values.cast_errors import CastError

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.planning.model import AssignedEntry, ChosenUse, Plan, UnitChoice
+from transferpipe.planning.model import AssignedEntry, ChosenUse, UnitChoice
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.suggest.assignment import assign_best
 from transferpipe.weights.name import WeightName
 

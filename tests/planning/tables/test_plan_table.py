@@ -9,7 +9,8 @@ from expanding import pairs_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transferpipe.planning.model import Assignment, Plan, SourceRef, SourceWeight
+from transferpipe.planning.model import Assignment, SourceRef, SourceWeight
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_plan import plan_from_data
 from transferpipe.planning.tables.plan_rows import plan_rows
 from transferpipe.planning.tables.plan_table import plan_html, plan_text

@@ -18,7 +18,8 @@ from transferpipe.planning.crossings.pairs import (
 )
 from transferpipe.planning.crossings.siblings import couples_of, crossed_couples
 from transferpipe.planning.crossings.tokens import skeleton_of, tokens_of
-from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning, place_of_rule
+from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning, place_of_rule
+from transferpipe.planning.plan import Plan
 from transferpipe.text.listing import and_more, listed
 from transferpipe.weights.keras.layer_classes import is_made_up
 from transferpipe.weights.name import ancestors

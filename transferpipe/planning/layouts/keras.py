@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from transferpipe.planning.layouts.keras_2 import Keras2
 from transferpipe.planning.layouts.layout import Layout
 from transferpipe.planning.lint.flatten import lint_flatten
-from transferpipe.planning.model import Plan, PlanWarning
+from transferpipe.planning.model import PlanWarning
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.weights.spec import Catalog, WeightSpec
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from transferpipe.planning.layouts.adapter import Adapted, Adapters
-from transferpipe.planning.model import Assignment, Plan, PlanWarning
+from transferpipe.planning.model import Assignment, PlanWarning
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.weights.name import ancestors
 from transferpipe.weights.network import Node

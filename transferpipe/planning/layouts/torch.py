@@ -20,7 +20,8 @@ from transferpipe.planning.layouts.torch_attention import ATTENTION
 from transferpipe.planning.layouts.torch_einsum import einsum_adapters
 from transferpipe.planning.layouts.torch_recurrent import CELLS, name_gates
 from transferpipe.planning.lint.flatten import lint_flatten, lint_unflatten
-from transferpipe.planning.model import Assignment, Plan, PlanWarning
+from transferpipe.planning.model import Assignment, PlanWarning
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Node

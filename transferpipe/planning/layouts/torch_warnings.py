@@ -10,7 +10,8 @@ from transferpipe.planning.layouts.torch_recurrent import is_fused
 from transferpipe.planning.lint.flatten import is_along_row, rows_of
 from transferpipe.planning.lint.padding import lint_padding
 from transferpipe.planning.lint.whole_plan import where_of
-from transferpipe.planning.model import Assignment, Plan, PlanWarning
+from transferpipe.planning.model import Assignment, PlanWarning
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import parse_transforms
 from transferpipe.text.listing import listed

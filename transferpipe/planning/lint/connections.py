@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transferpipe.planning.lint.arrangement import Arrangement
-from transferpipe.planning.model import UNMATCHED_RULE, Plan, PlanWarning, place_of_rule
+from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning, place_of_rule
+from transferpipe.planning.plan import Plan
 from transferpipe.text.listing import listed, listed_clauses
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog

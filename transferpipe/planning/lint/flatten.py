@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from transferpipe.planning.lint.arrangement import Arrangement
-from transferpipe.planning.model import Assignment, Plan, PlanWarning, place_of_rule
+from transferpipe.planning.model import Assignment, PlanWarning, place_of_rule
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import parse_transforms
 from transferpipe.planning.transforms.arranging.flatten import FlattenOrder

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from transferpipe.planning.layouts import layout_called
 from transferpipe.planning.layouts.export import unknown_to
 from transferpipe.planning.layouts.layout import Layout
-from transferpipe.planning.model import Assignment, Plan, PlanWarning
+from transferpipe.planning.model import Assignment, PlanWarning
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.recipe.layouts import KERAS, LAYOUTS
 from transferpipe.recipe.model import Recipe

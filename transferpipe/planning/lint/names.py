@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 
 from transferpipe.planning.crossings import order_agrees
 from transferpipe.planning.crossings.order import uncounted
-from transferpipe.planning.model import UNMATCHED_RULE, Assignment, Plan, PlanWarning, place_of_rule
+from transferpipe.planning.model import UNMATCHED_RULE, Assignment, PlanWarning, place_of_rule
+from transferpipe.planning.plan import Plan
 from transferpipe.text.listing import listed
 from transferpipe.weights.keras.layer_classes import is_made_up, stem
 from transferpipe.weights.spec import Catalog

@@ -25,12 +25,8 @@ from transferpipe.planning.lint.arrangement import (
 )
 from transferpipe.planning.lint.settings_paired import ComparedPair, arrange_network, paired_layers
 from transferpipe.planning.lint.settings_words import warn_of_old_defaults, warn_of_settings
-from transferpipe.planning.model import (
-    Plan,
-    PlanWarning,
-    SettingDifference,
-    SettingsCompared,
-)
+from transferpipe.planning.model import PlanWarning, SettingDifference, SettingsCompared
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.weights.keras.layer_settings import ACTIVATION, LayerFunction
 from transferpipe.weights.keras.setting_values import LINEAR

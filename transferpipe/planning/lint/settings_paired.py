@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from transferpipe.planning.learned_state import LEARNED_SETTINGS
 from transferpipe.planning.lint.arrangement import Arrangement
-from transferpipe.planning.model import Plan
+from transferpipe.planning.plan import Plan
 from transferpipe.weights.keras.layer_settings import LayerFunction, class_function
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Network

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from transferpipe.planning.lint.layouts import lint_layouts
-from transferpipe.planning.model import Assignment, Plan, PlanWarning, place_of_rule
+from transferpipe.planning.model import Assignment, PlanWarning, place_of_rule
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import BATCH_NORMALIZATION, TargetStructure
 from transferpipe.planning.transforms import parse_transforms
 from transferpipe.planning.transforms.arranging.axes import Transpose

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from transferpipe.errors import Problems, RecipeError, TransferError
-from transferpipe.planning.model import Plan
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.groups import names_group
 from transferpipe.planning.transforms import TransformError, parse_transform
 from transferpipe.recipe.model import From, Recipe, Rule, Steps

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from transferpipe.planning.model import (
-    FORMAT_VERSION,
     Adaptation,
     AssignedEntry,
     Assignment,
@@ -16,7 +15,6 @@ from transferpipe.planning.model import (
     Kept,
     Optimizer,
     OptimizerArray,
-    Plan,
     PlanWarning,
     SettingDifference,
     SettingsCompared,
@@ -26,6 +24,7 @@ from transferpipe.planning.model import (
     TensorPart,
     UnitChoice,
 )
+from transferpipe.planning.plan import FORMAT_VERSION, Plan
 from transferpipe.recipe.model import Choice, Edit
 
 

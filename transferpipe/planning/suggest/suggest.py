@@ -13,8 +13,9 @@ from transferpipe.planning.crossings.pairs import layer_pairs
 from transferpipe.planning.fates import Fates, assign
 from transferpipe.planning.layouts import layout_called
 from transferpipe.planning.lint.flatten import find_flatten_orders
-from transferpipe.planning.model import Assignment, Plan
+from transferpipe.planning.model import Assignment
 from transferpipe.planning.pairing.taken import Taken
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.planner import make_plan
 from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.planning.suggest.generalise import FoundRule, find_rules

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from transferpipe.planning.model import Plan
+from transferpipe.planning.plan import Plan
 from transferpipe.recipe.model import LIVE, Unmatched
 from transferpipe.recipe.outputs import output_of, suffixes_with
 from transferpipe.text.collapse import counted

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from rich.text import Text
 
-from transferpipe.planning.model import Freezing, Plan
+from transferpipe.planning.model import Freezing
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.tables.plan_changes import PlanChanges
 from transferpipe.planning.tables.plan_rows import plan_rows
 from transferpipe.planning.tables.plan_table import describe_edit, table_lines

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from transferpipe.planning.model import Assignment, Kept, Plan, PlanWarning
+from transferpipe.planning.model import Assignment, Kept, PlanWarning
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_plan import plan_from_data
 from transferpipe.recipe.model import Edit
 

@@ -15,7 +15,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from transferpipe.planning.model import Assignment, Kept, Plan, StateMove
+from transferpipe.planning.model import Assignment, Kept, StateMove
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.text.collapse import SeriesMember, braces, grids, is_plain, series_of, split_name, write
 

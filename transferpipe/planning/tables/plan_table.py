@@ -11,7 +11,8 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from transferpipe.planning.advice.warned import describe_warnings, group_by_code
-from transferpipe.planning.model import Plan, PlanWarning, SettingsCompared
+from transferpipe.planning.model import PlanWarning, SettingsCompared
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.tables.plan_rows import KEPT_VALUES, PlanRow, plan_rows
 from transferpipe.recipe.model import Edit
 from transferpipe.text.collapse import collapse, counted

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problems, RecipeError
 from transferpipe.files.hashing import sha256
 from transferpipe.models.settings import settings_kept
-from transferpipe.planning.model import Plan
+from transferpipe.planning.plan import Plan
 from transferpipe.prove.parity.arrays import ExpectedArrays, as_expected, as_inputs, read_arrays
 from transferpipe.prove.parity.compare import (
     Tolerance,

@@ -14,7 +14,8 @@ from transferpipe.models.keras_private import draw_value, has_value
 from transferpipe.models.opened import Prepared
 from transferpipe.models.settings import settings_kept
 from transferpipe.models.target import FileTarget, ModelTarget
-from transferpipe.planning.model import Plan, PlanWarning
+from transferpipe.planning.model import PlanWarning
+from transferpipe.planning.plan import Plan
 from transferpipe.prove.parity.arrays import read_arrays
 from transferpipe.prove.parity.check import WHERE, Case, check_parity, sha256_of
 from transferpipe.prove.parity.keras_trace import KerasRunner

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.planning.model import Plan
+from transferpipe.planning.plan import Plan
 from transferpipe.prove.parity.keras_trace import KerasRunner, Trace
 from transferpipe.weights.keras.layer_classes import snake_case
 from transferpipe.weights.name import WeightName

@@ -15,7 +15,7 @@ from transferpipe.models.building.build import import_keras
 from transferpipe.models.keras_private import closing_name_scopes
 from transferpipe.models.settings import settings_kept
 from transferpipe.models.source import live_model
-from transferpipe.planning.model import Plan
+from transferpipe.planning.plan import Plan
 from transferpipe.prove.parity.check import Given, compare_runners, runner_dtypes
 from transferpipe.prove.parity.compare import tolerance_for
 from transferpipe.prove.parity.keras_trace import KerasRunner

@@ -10,7 +10,8 @@ from typing import Any, get_args
 
 from transferpipe.execute import score_run
 from transferpipe.planning.layouts.export import Held
-from transferpipe.planning.model import FORMAT_VERSION, Plan, PlanWarning
+from transferpipe.planning.model import PlanWarning
+from transferpipe.planning.plan import FORMAT_VERSION, Plan
 from transferpipe.prove import manifest
 from transferpipe.prove.parity.result import Parity
 from transferpipe.prove.verdict import Function, Weights

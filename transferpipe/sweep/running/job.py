@@ -21,7 +21,7 @@ from transferpipe.files.locks import lock_file
 from transferpipe.files.os_errors import cannot_be_written
 from transferpipe.interruption import raise_if_interrupted
 from transferpipe.models.settings import folder_and_logging_kept
-from transferpipe.planning.model import Plan
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.prove.manifest import MANIFEST, PLAN, read_json
 from transferpipe.prove.provenance import Request, read_git, recipe_text
