@@ -8,42 +8,36 @@ that imports Keras.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 # Objects made before the collector looks; Python's own 700 is for programs that make garbage in loops.
 _THRESHOLDS = (100_000, 50, 100)
 
 
-@contextmanager
-def collector_paused() -> Iterator[None]:
+def collector_paused() -> AbstractContextManager[None]:
     """Do not collect garbage in the body, whose objects are to stay as long as the process: imports.
 
-    Everything that lives at its end is never looked at again (`gc.freeze`). If somebody else has switched the
-    collector off, it is theirs and left alone.
+    Everything that lives at its end is never looked at again (`gc.freeze`).
     """
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
+    return _switched_off(gc.freeze)
 
 
-@contextmanager
-def collector_resting(last: bool = False) -> Iterator[None]:
+def collector_resting(last: bool = False) -> AbstractContextManager[None]:
     """Do not collect garbage in the body, which makes much that stays and little that does not: catalogs and plans.
 
-    Of a hundred thousand weights, looking through them again and again is an eighth of the time. If somebody else has
-    switched the collector off, it is theirs and left alone.
+    Of a hundred thousand weights, looking through them again and again is an eighth of the time.
 
     Args:
         last: whether the body is all that the process does. What it leaves is old at once, and not looked at for being
             new; of many such bodies, their garbage would stay.
     """
+    return _switched_off(_make_old if last else lambda: None)
+
+
+@contextmanager
+def _switched_off(at_the_end: Callable[[], object]) -> Iterator[None]:
+    """Switch the collector off in the body; if somebody else has, it is theirs and left alone."""
     if not gc.isenabled():
         yield
         return
@@ -51,10 +45,14 @@ def collector_resting(last: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        if last and not gc.get_freeze_count():  # else what stays as long as the process would be looked at again
-            gc.freeze()
-            gc.unfreeze()
+        at_the_end()
         gc.enable()
+
+
+def _make_old() -> None:
+    if not gc.get_freeze_count():  # else what stays as long as the process would be looked at again
+        gc.freeze()
+        gc.unfreeze()
 
 
 def collect_rarely() -> None:
