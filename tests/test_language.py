@@ -76,6 +76,17 @@ def test_no_text_is_written_in_the_old_dialect(pattern):
     assert not found, f"say instead: {DIALECT[pattern]}"
 
 
+def test_no_docstring_is_written_in_it_either():
+    """Of the words alone that mean something else in English; names of attributes (`told`) are code."""
+    pattern = re.compile(r"(?<![`.\w])(told\b(?![`:])|mend(s|ed|ing)?\b|made[ -]up\b|what it must be\b)|\bas built\b")
+    found = []
+    for path, tree in trees().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node)):
+                found += [f"{path}: {text[max(0, m.start() - 40) : m.end() + 40]!r}" for m in pattern.finditer(text)]
+    assert not found
+
+
 @pytest.mark.parametrize("pattern", DIALECT)
 def test_every_pattern_can_be_found(pattern):
     """A pattern that is written wrongly would find nothing for ever."""

@@ -109,7 +109,7 @@ def compare(
         recipe: the checked recipe.
         trusted: packages the command line vouched for.
         live: models of the user's own process that stand for ``source`` or ``target``.
-        on_progress: told how many bytes have been compared.
+        on_progress: called with how many bytes have been compared.
 
     Raises:
         RecipeError: a builder raises, or a rule matches nothing, or finds nothing.

@@ -295,7 +295,7 @@ class ModelTarget:
 
 
 class _Frozen:
-    """Switches layers off, outermost first, and puts every flag back on leaving unless told to commit."""
+    """Switches layers off, outermost first, and puts every flag back on leaving, unless `commit` was called."""
 
     def __init__(self, layers: Mapping[str, Any], names: Collection[str]) -> None:
         self._layers, self._names, self._keep = layers, names, False

@@ -209,7 +209,7 @@ class Freezing:
         frozen_weights: names of all weights that training will not change because a layer or one above it is frozen.
         trainable_parameters: elements that training will change.
         parameters: elements of all weights.
-        batch_norms: BatchNormalization layers, and of them those that run on stored statistics.
+        batch_norms: BatchNormalization layers, and of them those that are frozen (using moving averages).
         stored_statistics: those of `batch_norms` that neither use nor update batch statistics during training.
     """
 

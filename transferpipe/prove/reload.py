@@ -192,7 +192,7 @@ def verify_served(path: Path) -> None:
 
 
 def _run_forward(model: Any, name: str, problems: Problems) -> Iterator[PlanWarning]:
-    """Run the model on made-up inputs, where its configuration tells what it takes."""
+    """Run the model on random inputs, where its configuration shows what it takes."""
     if not getattr(model, "inputs", None):
         yield PlanWarning("reload-forward", name, "forward pass not checked: the model declares no inputs")
         return

@@ -168,7 +168,7 @@ class Rule:
         name: its key in `mapping`.
         to: pattern over target names.
         froms: where values come from; empty with `keep`; one without text means "the same name".
-        keep: ``from: null``, the weights stay as built.
+        keep: ``from: null``, the weights keep their initial values.
         pair: by ``name`` or by ``order``.
         excepts: patterns taken out of `to`.
         transform: the steps of what the entries give together, as written.

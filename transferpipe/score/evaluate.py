@@ -40,7 +40,7 @@ def evaluate(
         part: the part of the data that is looked at.
 
     Raises:
-        RecipeError: model and data do not fit, or an argument is none of its choices.
+        RecipeError: model and data have different shapes, or an argument is none of its choices.
         ScoreError: outputs are not finite.
     """
     started = time.perf_counter()

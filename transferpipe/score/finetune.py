@@ -67,8 +67,8 @@ def finetune(  # noqa: PLR0913 - one argument a key of the recipe's `score`
         seed: repetition i gets its seed from NumPy's ``SeedSequence([seed, i])``.
 
     Raises:
-        RecipeError: Keras does not run on TensorFlow, model and data do not fit, nothing is trainable, or an argument
-            is out of range.
+        RecipeError: Keras does not run on TensorFlow, model and data have different shapes, nothing is trainable, or
+            an argument is out of range.
         ScoreError: the training went astray: outputs that are not finite.
         VerificationError: a frozen weight changed.
     """

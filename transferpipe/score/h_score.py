@@ -32,7 +32,7 @@ def h_score(
             as many features as examples give the largest value whatever the labels.
 
     Raises:
-        RecipeError: no such layer, or it does not fit the data.
+        RecipeError: no such layer, or its inputs have another shape than the data.
         ScoreError: the features are not finite.
     """
     started = time.perf_counter()

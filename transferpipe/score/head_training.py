@@ -64,7 +64,8 @@ def head_training(  # noqa: PLR0913 - one argument a key of the recipe's `score`
         The mean accuracy, 0 to 1, with the standard deviation over repetitions as spread.
 
     Raises:
-        RecipeError: the model does not fit the digits, nothing in it is trainable, or an argument is out of range.
+        RecipeError: the model takes inputs of another shape than the digits, nothing in it is trainable, or an
+            argument is out of range.
         VerificationError: a frozen weight changed during the training.
     """
     require_tensorflow("score", "head_training")

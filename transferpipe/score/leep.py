@@ -50,7 +50,7 @@ def leep(  # noqa: PLR0913 - one argument a key of the recipe's `score`
         run: the finished run; filled in.
 
     Raises:
-        RecipeError: the source has no model or no such head, or the head does not fit the features.
+        RecipeError: the source has no model or no such head, or the head takes features of another length.
         ScoreError: the answers are not finite, or leave no chance to a label.
     """
     started = time.perf_counter()

@@ -28,7 +28,7 @@ def logme(model: keras.Model, data: Splits, *, layer: str | None = None, pool: P
         pool: what becomes of maps: ``flatten``, or the ``average`` over all places.
 
     Raises:
-        RecipeError: no such layer, or it does not fit the data.
+        RecipeError: no such layer, or its inputs have another shape than the data.
         ScoreError: the features are not finite, or the evidence has no maximum.
     """
     started = time.perf_counter()

@@ -120,7 +120,7 @@ def read_record(folder: Path) -> SweepRecord:
 
 
 def _check_texts(*texts: Any) -> None:
-    """Refuse what is not a text: rows are told apart by these, and tables show them, with no word of the file then."""
+    """Refuse what is not a text: rows are distinguished by these, and tables show them without the file."""
     for text in texts:
         if not isinstance(text, str):
             raise TypeError(f"{text!r} is not a text")

@@ -125,7 +125,7 @@ def check_named(settings: SweepSettings, keys: Sequence[str]) -> None:
         keys: those to which the command, an axis or a variable of the recipe gives a value.
 
     Raises:
-        RecipeError: `x` is no key that varies or could, or `against` is no named variant.
+        RecipeError: `x` is not a key that varies or could, or `against` is not a named variant.
     """
     problems = Problems()
     known = list(dict.fromkeys([*keys, *(key for values in settings.variants.values() for key in values or ())]))

@@ -67,7 +67,7 @@ class FormatLaws:
                 assert read.tobytes() == value.tobytes(), name
 
     def test_every_weight_has_a_name_of_its_own(self, written: tuple[Path, Arrays]) -> None:
-        """Two weights of one name could not be told apart by a recipe."""
+        """A recipe could not distinguish two weights of one name."""
         catalog = open_source(written[0]).catalog
         assert len({w.name for w in catalog}) == len(catalog.weights)
         assert all(name and name == name.strip("/") for name in catalog.by_name)

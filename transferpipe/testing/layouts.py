@@ -144,7 +144,7 @@ class LayoutLaws:
         return found, catalog_of(specs)
 
     def test_sources_of_other_shapes_are_refused_by_an_error_of_ours(self) -> None:
-        """Somebody pairs the wrong weights some day: whatever their shapes, the steps are transforms, or do not fit."""
+        """Somebody pairs the wrong weights some day: whatever their shapes, it gives transforms, or refuses."""
         layout = self.layout()
         for kind, target in self.targets():
             for weight in target.catalog:

@@ -1,4 +1,4 @@
-"""The laws of a logger: every variant is told of, whatever became of it, and nothing else is touched."""
+"""The laws of a logger: every variant is logged, whatever became of it, and nothing else is touched."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LoggerLaws:
     name: ClassVar[str]
 
     def told(self, folder: Path, sweep: str) -> Collection[str]:
-        """Return what the tool was told, by code that is not the logger's: a text a variant, with its plan."""
+        """Return what the tool has logged, by code that is not the logger's: a text a variant, with its plan."""
         raise NotImplementedError
 
     @pytest.fixture
@@ -75,7 +75,7 @@ class LoggerLaws:
             assert sum(entry.checksum in text for text in told) == 1, entry
 
     def test_another_command_goes_on(self, folder: Path) -> None:
-        """A logger that is opened again adds to what it was told of before."""
+        """A logger that is opened again adds to what it has logged before."""
         first, *others = self.entries(folder)
         log = open_loggers([self.name], folder, "a sweep")[self.name]
         log(first, first.result or {})

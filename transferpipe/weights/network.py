@@ -16,11 +16,11 @@ class Node:
         name: the layer's readable name, as weights are called by it; of a layer without weights the name that they
             would have, such as ``backbone/flatten``.
         layer_class: its class as in a catalog (``Conv2D``), or the operation of a graph (``Gemm``).
-        settings: its own configuration as plain values, without the layers it holds; empty where nothing is told.
+        settings: its own configuration as plain values, without the layers it holds; empty where nothing is stored.
         inputs: names of the nodes whose outputs its first call takes, in their order; a nested model does not appear
             between its layers and theirs.
-        input_shapes: the shapes of these, with the batch, None for an open size; empty where they are not told.
-        calls: how often it is called, as far as that is told; a layer of a nested model once for each call of that.
+        input_shapes: the shapes of these, with the batch, None for an open size; empty where they are not known.
+        calls: how often it is called, as far as that is known; a layer of a nested model once for each call of that.
     """
 
     name: str
@@ -40,8 +40,8 @@ class Network:
         framework: whose classes and settings these are: ``keras``, ``torch`` or ``onnx``.
         keras_version: the version of Keras that wrote them, whose defaults hold for what is not written.
         backend: the backend that Keras ran on then.
-        connected: whether `Node.inputs` are told; a subclassed model's are not.
-        outputs: names of the nodes whose outputs are the model's, as far as they are told.
+        connected: whether `Node.inputs` are known; a subclassed model's are not.
+        outputs: names of the nodes whose outputs are the model's, as far as they are known.
     """
 
     nodes: tuple[Node, ...]

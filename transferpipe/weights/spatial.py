@@ -122,7 +122,7 @@ def _outputs(node: Node, sizes: Sizes) -> Sizes | None:
 
 
 def _amounts(value: Any, axes: int) -> list[int]:
-    """Return how much is added in all along each axis; empty if that is not told."""
+    """Return how much is added in all along each axis; empty if that is not known."""
     pairs = [value] if axes == 1 and isinstance(value, list | tuple) else value
     if not isinstance(pairs, list | tuple) or len(pairs) != axes:
         return []

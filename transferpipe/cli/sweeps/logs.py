@@ -14,7 +14,7 @@ from transferpipe.text.visible import visible
 
 
 class Logs:
-    """The loggers of one sweep. What each was told of is remembered beside the result, until that is made anew."""
+    """The loggers of one sweep. What each has logged is remembered beside the result, until that is made anew."""
 
     def __init__(self, names: Sequence[str], folder: Path, name: str) -> None:
         self._loggers, self._folder = open_loggers(names, folder, name), folder

@@ -1,4 +1,4 @@
-"""Optuna's search through its ask-and-tell interface: it says what to try, and is told what came of it.
+"""Optuna's search through its ask-and-tell interface: it says what to try, and gets the value of each trial.
 
 Hydra's own plug-in needs Optuna 2 and composes trials by itself; here a trial is composed as any variant of a sweep.
 """

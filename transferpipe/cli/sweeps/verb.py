@@ -117,7 +117,7 @@ class _Running:
         overrides: of the command.
         engine: runs variants.
         terms: what its processes go by.
-        logs: what is told of results.
+        logs: where results are logged.
     """
 
     base: Composed

@@ -56,7 +56,7 @@ class Leader:
         return bool(self.started) and _started(self.pid) == self.started
 
     def is_watched_from_here(self) -> bool:
-        """Tell whether this is another process that can see whether it lives."""
+        """Tell whether the process runs on this computer, or is the parent, and is not this one."""
         near = self.host == _host() and self.is_alive()
         return self.pid != os.getpid() and (near or os.getppid() == self.pid)
 
@@ -83,7 +83,7 @@ def _started(pid: int) -> str:
 
 @dataclass(frozen=True)
 class Terms:
-    """What every worker is told beside its variant.
+    """What every worker gets beside its variant.
 
     Attributes:
         trusted: packages that recipes may name.

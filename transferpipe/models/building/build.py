@@ -285,7 +285,7 @@ def _text(value: Any) -> str:
 
 
 def find_unknown(function: Any, arguments: Iterable[str]) -> tuple[str, list[str]] | None:
-    """Return the first argument that a callable does not take, and what it takes; None where that cannot be told."""
+    """Return the first argument that a callable does not take, and what it takes; None where that is not known."""
     try:
         taken = inspect.signature(function).parameters
     except (TypeError, ValueError):

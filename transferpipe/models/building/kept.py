@@ -1,7 +1,7 @@
 """What pure builders made before, used again without importing Keras: a structure, and what was asked of the model.
 
 Building takes seconds, most of them to import Keras; and a run takes of its target a structure, a configuration, and
-the few values that it keeps. Those are kept, as they were told once. Whatever else is asked for (a model to load, to
+the few values that it keeps. Those are kept, as the model gave them. Whatever else is asked for (a model to load, to
 run, to export) builds the model then, as ever: so nothing that is kept decides anything but how soon it is there.
 """
 

@@ -1,8 +1,8 @@
 """What an optimizer's arrays are: which slot of which weight each of them is, in the order in which Keras saves them.
 
 Files number the arrays, and the order goes by `model.trainable_variables`, which another model of the same layers need
-not share. So Keras builds the optimizer of the file's configuration on the file's model, and every array is told by the
-list of the optimizer that it stands in: Keras keeps one list a slot (`_momentums`, `_velocities`), parallel to the
+not share. So Keras builds the optimizer of the file's configuration on the file's model, and every array is known by
+the list of the optimizer that it stands in: Keras keeps one list a slot (`_momentums`, `_velocities`), parallel to the
 variables that it was built with (keras/src/optimizers/base_optimizer.py, `_get_variable_index`).
 """
 

@@ -1,7 +1,7 @@
 """Comparing what paired layers compute beside their weights: classes, settings, and what stands between them.
 
-Two layers are paired where at least one weight of the target's is taken from the source's. What is kept as built, such
-as a new head, is not compared, nor what one side does not tell.
+Two layers are paired where at least one weight of the target's is taken from the source's. What keeps its initial
+values, such as a new head, is not compared, nor what one side does not tell.
 """
 
 from __future__ import annotations

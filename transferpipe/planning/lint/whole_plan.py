@@ -285,7 +285,7 @@ def _swapped_roles(plan: Plan) -> Iterator[PlanWarning]:
 
 
 def _half_kept_layers(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
-    """A layer of which some weights are new and some stay as built computes something that neither model did."""
+    """A layer with some new weights and some initial values computes what neither model did."""
     mismatched = {k.target: k for k in plan.kept if k.reason == "shape differs"}
     if not mismatched:
         return

@@ -175,7 +175,7 @@ class _Chooser:
         return space.groupings[-1] if len(found) > 1 else found.pop() if found else ()
 
     def _groups_in_source(self, grouping: Grouping, place: int) -> int:
-        """Return how many groups a normalization has in an entry's source; as many as here where that is not told."""
+        """Return how many groups a normalization has in an entry's source; as many as here where that is not known."""
         names = [f"{grouping.layer}/{own}" for own in ("gamma", "beta")]
         taken = next((self.found[name][place] for name in names if name in self.found), None)
         network = self.pairing.sources[taken.source].network if taken else None

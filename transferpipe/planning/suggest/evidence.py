@@ -153,7 +153,7 @@ def _kinds(mask: Flags) -> tuple[list[int], list[int]]:
 
 
 def _odd(fits: Fits) -> list[bool]:
-    """Find targets whose shape is another layer's by chance: in a wider network, sizes of different layers agree."""
+    """Find targets that have a layer's shape by chance: in a wider network, sizes of different layers agree."""
     groups = [words_of(p.name).skeleton for p in fits.targets]
     sizes, fitting = Counter(groups), Counter(g for g, others in zip(groups, fits.of, strict=True) if others)
     return [sizes[g] >= _FEW and 2 * fitting[g] < sizes[g] for g in groups]

@@ -80,7 +80,7 @@ class Inputs(abc.ABC):
 
 
 def chunk_of(unit: int) -> int:
-    """Return how many numbers a block has, given what it must be a multiple of."""
+    """Return how many numbers a block has: a multiple of `unit`."""
     return max(unit, CHUNK // unit * unit)
 
 

@@ -107,7 +107,7 @@ class _Search:
     def _before_candidates(self) -> dict[str, Override]:
         """Return calls that give what the layers before the candidates gave: they need not compute once more.
 
-        Where a layer is called several times its calls are told apart by their number, so that none may be left out.
+        Where a layer is called several times its calls are distinguished by their number, so that none may be left out.
         """
         calls = self.setup.trace.calls
         if not self.candidates or any(call.number > 1 for call in calls):

@@ -21,7 +21,7 @@ class Content:
         catalog: names, shapes and dtypes.
         value: returns the value of the weight called so.
         segment: returns where that value lies in a file as it is, or None if it must be computed.
-        moved: told how many bytes of segments were moved.
+        moved: called with how many bytes of segments were moved.
         groups: the Keras layout, for the formats that have one.
         config: config.json, for the format that holds the architecture.
         format: what a safetensors file says of its names and axes.
@@ -29,7 +29,8 @@ class Content:
         keras_version: the version of Keras that the file claims.
         assets: further members of the archive: (name, its bytes in parts).
         parts: yields the value of a weight in stretches, as one row of numbers; None where it is computed as a whole.
-        settled: told up to where the bytes of the file are what they will be; the rest follows when the writer ends.
+        settled: called with the place up to where the bytes of the file are what they will be; the rest follows when
+            the writer ends.
     """
 
     catalog: Catalog

@@ -267,7 +267,7 @@ def _is(count: int) -> str:
 
 
 def _of_a_reference(board: Leaderboard, name: str) -> str:
-    """Return which row is furthest from what it is compared with, among those of which chance is known."""
+    """Return the row that differs most from what it is compared with, among those of which chance is known."""
     gaps = [(row, gap) for row in board.rows if (gap := row.against.get(name)) and not row.control]
     clear = [(row, gap) for row, gap in gaps if gap.half_width and not gap.low <= 0 <= gap.high]
     if not clear:

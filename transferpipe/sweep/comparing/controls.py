@@ -45,7 +45,7 @@ def random_initialisation(recipe: Recipe) -> dict[str, Any]:
 
 
 def _may_need_source(score: Any) -> bool:
-    """Tell whether a score needs the source, or, if it is the user's own, is told of the run and may look there."""
+    """Tell whether a score needs the source, or, if it is the user's own, gets the run and may look there."""
     if not isinstance(score, Mapping):
         return False
     name = str(score.get("_target_"))
@@ -89,8 +89,8 @@ def source_unchanged(recipe: Recipe) -> dict[str, Any]:
 def selffer(recipe: Recipe, own: Recipe) -> dict[str, Any]:
     """Return the recipe with the network `own` for its source: the target task's own, cut and grown again.
 
-    Everything else stays, so that what a variant loses by being cut at a layer is told from what it loses by coming
-    from another task (Yosinski et al. 2014, https://arxiv.org/abs/1411.1792, section 2, "selffer" networks).
+    Everything else stays, so that what a variant loses by being cut at a layer is distinguished from what it loses by
+    coming from another task (Yosinski et al. 2014, https://arxiv.org/abs/1411.1792, section 2, "selffer" networks).
 
     Raises:
         RecipeError: the recipe has not exactly one source.

@@ -2,7 +2,7 @@
 
 Names of the keys: ``src/peft/tuners/lora/config.py`` at https://github.com/huggingface/peft. `rank_pattern` is not
 needed, for the factors' shapes tell the rank; a key of `alpha_pattern` is the end of a module's name here, and where it
-is an expression the alpha of no module is told.
+is an expression no module's alpha is known.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files that are not read, told by how they begin, so that a refusal says what they are and what to do instead.
+"""Files that are not read, recognized by how they begin, so that a refusal says what they are and what to do instead.
 
 Signatures are those of the formats' own specifications, most of them collected in
 https://github.com/file/file/tree/master/magic/Magdir.

@@ -158,7 +158,7 @@ def snake_case(class_name: str) -> str:
 
 
 BUILT_IN: dict[str, str] = {snake_case(name): name for name in (*_WITHOUT_WEIGHTS, *_WEIGHTS)}
-"""The built-in layer classes by the stem of their made-up names."""
+"""The built-in layer classes by the stem of their auto-generated names."""
 
 
 @lru_cache(_NAMES)

@@ -1,7 +1,7 @@
 """What a layer computes beside its weights: one table of the settings that change it.
 
 Layers of different versions and frameworks are compared by their `LayerFunction`: a class in Keras's name of today, and
-those settings that change what it computes. A setting that is not told is left out, and what is left out is not
+those settings that change what it computes. A setting that is not stored is left out, and what is left out is not
 compared.
 
 To add a framework:
@@ -44,8 +44,8 @@ class LayerFunction:
 
     Attributes:
         kind: its class in Keras's name of today; `NEUTRAL` and `ACTIVATION` stand for many.
-        settings: the settings that change what it computes, in one spelling; what is not told is left out.
-        activation: what is applied to its output; None where that is not told, or cannot be compared.
+        settings: the settings that change what it computes, in one spelling; what is not stored is left out.
+        activation: what is applied to its output; None where that is not stored, or cannot be compared.
         known: whether the class is one whose settings are known.
         guessed: whether another class may stand for the same, so that only settings of that class are compared.
     """
@@ -267,7 +267,7 @@ def _of_any_class(settings: Mapping[str, Any], version: tuple[int, ...] | None) 
 
 
 def _settings_of(node: Node, settings: Mapping[str, Any], keras_version: str | None) -> dict[str, Any]:
-    """Return the settings of a known class as far as they, or the defaults of that version of Keras, are told."""
+    """Return the settings of a known class as far as they, or the defaults of that version of Keras, are known."""
     kind, of_user = _kind(node.layer_class)
     version = version_of(keras_version)
     if node.layer_class in ("CuDNNLSTM", "CuDNNGRU"):  # they have no such settings; cuDNN computes these

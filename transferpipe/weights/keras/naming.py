@@ -44,7 +44,7 @@ def readable_names(layers: Iterable[SavedLayer]) -> dict[str, str]:
 
     The segment ``layers`` is left out, and a layer held there goes by its own name, as ``summary()`` shows it. A layer
     held in an attribute, a list or a dict goes by its own name where that was given, and by its segment where Keras
-    made the name up (see `_Evidence.made_up` for how that is told).
+    made the name up (see `_Evidence.made_up` for how that is recognized).
 
     >>> readable_names([SavedLayer("layers/dense_1", "head"), SavedLayer("block3/layers/conv2d", "conv"),
     ...                 SavedLayer("block3", "sequential_2")])
@@ -101,7 +101,7 @@ def _is_on_both(holder: Sequence[str], table: Mapping[str, SavedLayer]) -> bool:
 
 
 class _Evidence:
-    """What the whole file says about which names were made up."""
+    """What the whole file says about which names Keras generated."""
 
     def __init__(self, table: Mapping[str, SavedLayer]) -> None:
         self._table = table
@@ -116,7 +116,7 @@ class _Evidence:
 
     @cached_property
     def _classes(self) -> set[str]:
-        """The classes that the file shows, as they stand in made-up names."""
+        """The classes that the file shows, as they stand in auto-generated names."""
         names = {layer.name for path, layer in self._table.items() if path and layer.name}
         found = {stem(n) for n in names if stem(n) != n and stem(n) in names}
         for path in self._table:
@@ -126,13 +126,13 @@ class _Evidence:
         return found | set(BUILT_IN) | hub_stems()
 
     def made_up(self, layer: SavedLayer) -> bool:
-        """Tell whether Keras made up the name of a layer that an attribute, a list or a dict holds.
+        """Tell whether Keras generated the name of a layer that an attribute, a list or a dict holds.
 
         Keras makes a name from the class: ``Dense`` gives ``dense``, ``dense_1``... In a list the segment tells the
         class, and for the built-in classes the name does. A user's own class in an attribute is not written in the
-        file: its name counts as made up where the file shows its stem as that of a class (a list holds one, or
+        file: its name counts as generated where the file shows its stem as that of a class (a list holds one, or
         ``block`` and ``block_1`` both occur), and otherwise unless the layer is recognisably of a built-in class, whose
-        made-up name would have been another one.
+        generated name would have been another one.
         """
         parent, _, segment = layer.path.rpartition("/")
         name = layer.name or ""

@@ -81,7 +81,7 @@ def _operation(node: Node, version: tuple[int, ...] | None) -> LayerFunction:
 def _activation(
     called: str, name: str, settings: Mapping[str, Any], node: Node, version: tuple[int, ...] | None
 ) -> str | None:
-    """Return the activation that an operation is; None if it is none, or its parameters are not told."""
+    """Return the activation that an operation is; None if it is none, or its parameters are not stored."""
     told = {k: v for k, v in settings.items() if k != "name"}
     if name == "gelu":  # the default of ops.gelu is the approximation, that of the activation "gelu" is not
         approximate = told.get("approximate")

@@ -41,7 +41,7 @@ def _rank(kind: str) -> int:
 
 
 def spell_value(kind: str, key: str, value: Any, node: Node, version: tuple[int, ...] | None) -> Any:
-    """Return the value of a setting in one spelling; None if it is not told, or cannot be compared."""
+    """Return the value of a setting in one spelling; None if it is not stored, or cannot be compared."""
     rank = _rank(kind)
     if key in ("activation", "recurrent_activation"):
         return spell_activation(value, version)

@@ -77,7 +77,7 @@ class Mean(Merge):
 class Linear(Merge):
     """The sum of every input times its weight; the weights need not sum to 1, so that task vectors can be written.
 
-    mergekit's method of this name divides by the sum of the weights unless it is told not to; here `normalize: true`
+    mergekit's method of this name divides by the sum of the weights by default; here `normalize: true`
     does that. Task vectors: Ilharco et al. 2023, arXiv:2212.04089.
 
     Attributes:

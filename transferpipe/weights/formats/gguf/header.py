@@ -2,7 +2,7 @@
 
 The package gguf maps the whole file into memory, so that a file cut short while it is read ends the process, makes
 objects of every token of a vocabulary (seconds and gigabytes), and believes the counts, shapes and offsets that it
-finds: a made-up one is an error of Python's, or values of another tensor. So the header is read here, each length
+finds: an invented one is an error of Python's, or values of another tensor. So the header is read here, each length
 compared with the file. Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 

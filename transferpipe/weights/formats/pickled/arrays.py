@@ -58,7 +58,7 @@ class PickledDType(Unfinished):
 
 
 class PickledArray(Unfinished):
-    """An array before its state is told."""
+    """An array before its state is set."""
 
     def __init__(self, buffers: PickledBuffers) -> None:
         self._buffers = buffers

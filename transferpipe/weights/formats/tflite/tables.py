@@ -1,8 +1,8 @@
 """Tables of FlatBuffers in a file, each place checked before it is read.
 
 The flatbuffers package needs a class generated for each table, wants the whole file in memory, values included, and
-follows every offset unchecked: a made-up one leads anywhere, and to another error each time. What is needed is little:
-a table points back to a list of where its fields lie, https://flatbuffers.dev/internals/.
+follows every offset unchecked: an invented one leads anywhere, and to another error each time. What is needed is
+little: a table points back to a list of where its fields lie, https://flatbuffers.dev/internals/.
 """
 
 from __future__ import annotations

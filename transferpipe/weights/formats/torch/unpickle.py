@@ -66,7 +66,7 @@ class Thing(Entries):
 
     Attributes:
         name: the name of its class.
-        state: its attributes; None before they are told.
+        state: its attributes; None before they are set.
     """
 
     __slots__ = ("name", "state")
@@ -94,7 +94,7 @@ class FarBytes:
 
 
 class Unfinished:
-    """An object that is complete only once its state is told."""
+    """An object that is complete only once its state is set."""
 
     def finished(self, state: Any) -> Any:
         """Return what it is then, itself or another object in its place."""
