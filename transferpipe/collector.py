@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 # Objects made before the collector looks; Python's own 700 is for programs that make garbage in loops.
 _THRESHOLDS = (100_000, 50, 100)
 
 
-def collector_paused() -> AbstractContextManager[None]:
+@contextmanager
+def collector_paused() -> Iterator[None]:
     """Do not collect garbage in the body, whose objects are to stay as long as the process: imports.
 
     Everything that lives at its end is never looked at again (`gc.freeze`).
     """
-    return _switched_off(gc.freeze)
+    with _switched_off(gc.freeze):
+        yield
 
 
-def collector_resting(last: bool = False) -> AbstractContextManager[None]:
+@contextmanager
+def collector_resting(last: bool = False) -> Iterator[None]:
     """Do not collect garbage in the body, which makes much that stays and little that does not: catalogs and plans.
 
     Of a hundred thousand weights, looking through them again and again is an eighth of the time.
@@ -32,7 +35,8 @@ def collector_resting(last: bool = False) -> AbstractContextManager[None]:
         last: whether the body is all that the process does. What it leaves is old at once, and not looked at for being
             new; of many such bodies, their garbage would stay.
     """
-    return _switched_off(_make_old if last else lambda: None)
+    with _switched_off(_make_old if last else lambda: None):
+        yield
 
 
 @contextmanager

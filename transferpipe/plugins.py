@@ -119,18 +119,18 @@ class PlugInPoint(Generic[Thing]):
             packages = " and ".join(p.package for p in found)
             what = f"the {self.kind} {name} is offered by the packages {packages}, so it is not clear which is meant"
             raise RecipeError(Problem(where, what, f"uninstall one of them: pip uninstall {found[-1].package}"))
-        thing, fault = self._try(found[0])
-        if thing is None:
+        loaded, fault = self._try(found[0])
+        if loaded is None:
             fix = f"update or repair that package: pip install --upgrade {found[0].package}"
             raise RecipeError(Problem(where, f"{found[0].label} {fault}", fix))
-        return thing
+        return loaded
 
     def each(self) -> Iterator[tuple[PlugIn, Thing]]:
         """Yield everything that can be used; what cannot be loaded is left out, for nobody has named it."""
         for plugin in self.offered():
-            thing = None if self.clash(plugin) else self._try(plugin)[0]
-            if thing is not None:
-                yield plugin, thing
+            loaded = None if self.clash(plugin) else self._try(plugin)[0]
+            if loaded is not None:
+                yield plugin, loaded
 
     def clash(self, plugin: PlugIn) -> str:
         """Return why the name of a plug-in keeps it from being used; nothing if it does not."""
@@ -146,11 +146,11 @@ class PlugInPoint(Generic[Thing]):
     def _try(self, plugin: PlugIn) -> tuple[Thing | None, str]:
         """Return the object, or what is wrong with it."""
         try:
-            thing: Thing = plugin.load()
+            loaded: Thing = plugin.load()
         except (Exception, SystemExit) as error:  # code of others may raise anything while it is imported
             return None, f"cannot be loaded from {plugin.value}: {type(error).__name__}: {error}"
-        wrong = self._check(thing)
-        return (None, f"is not one: {plugin.value} {wrong}") if wrong else (thing, "")
+        wrong = self._check(loaded)
+        return (None, f"is not one: {plugin.value} {wrong}") if wrong else (loaded, "")
 
 
 def _installed() -> tuple[PlugIn, ...]:

@@ -129,10 +129,10 @@ def output_of(name: str) -> Output:
     return ours or (_outside(name) if PurePath(name).suffix else None) or _BARE
 
 
-def _check(thing: Any) -> str:
-    if not isinstance(thing, Output):
+def _check(output: Any) -> str:
+    if not isinstance(output, Output):
         return "is not a transferpipe.recipe.outputs.Output"
-    return "" if thing.streams and thing.files == "one" else "does not stream into one file, which packages may add"
+    return "" if output.streams and output.files == "one" else "does not stream into one file, which packages may add"
 
 
 OUTSIDE: PlugInPoint[Output] = PlugInPoint("writer", lambda: [s.removeprefix(".") for s in SUFFIXES], _check)

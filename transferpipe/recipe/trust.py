@@ -52,7 +52,7 @@ _OWN_FUNCTION = "write a function that makes it in a module of your own, beside 
 _ABSENT = object()
 
 OUTSIDE: PlugInPoint[Callable[..., Any]] = PlugInPoint(
-    "score", lambda: _exports(_SCORES), lambda thing: "" if callable(thing) else "cannot be called"
+    "score", lambda: _exports(_SCORES), lambda score: "" if callable(score) else "cannot be called"
 )
 
 
@@ -296,7 +296,7 @@ def _is_allowed(found: Any, dotted: str, trusted: Collection[str], folder: Path)
         return True
     if top == _US:
         exported = (getattr(importlib.import_module(p), name) for p in _OWN for name in _exports(p))
-        return any(found is thing for thing in exported)
+        return any(found is ours for ours in exported)
     for public, defined in _LIBRARIES.items():
         if dotted.startswith(f"{public}."):
             inside = module == defined or module.startswith(f"{defined}.")

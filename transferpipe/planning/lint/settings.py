@@ -345,19 +345,19 @@ class _SettingsComparison:
 
     def _pools(self, one: GraphStep, two: GraphStep) -> tuple[Any, Any]:
         """Return what two poolings of other padding add, in words that differ only if what they compute does."""
-        told = [s.function.settings["padding"] for s in (one, two)]
+        paddings = [s.function.settings["padding"] for s in (one, two)]
         pads = [
             pool_padding(s.function, side.sizes.get(s.node, ()))
             for s, side in zip((one, two), (self.source, self.target), strict=True)
         ]
         if None in pads:
-            strings = isinstance(told[0], str) and isinstance(told[1], str)
-            return (told[0], told[1]) if strings else ("", "")
+            strings = isinstance(paddings[0], str) and isinstance(paddings[1], str)
+            return (paddings[0], paddings[1]) if strings else ("", "")
         around = [s.function.settings.get(AROUND, "nothing") for s in (one, two)]
         same = pads[0] == pads[1] and (around[0] == around[1] or not any(map(any, pads[0] or ())))
         if same:
             return "", ""
-        return tuple(f"{t} ({p}, with {a} around)" for t, p, a in zip(told, pads, around, strict=True))  # type: ignore[return-value]
+        return tuple(f"{t} ({p}, with {a} around)" for t, p, a in zip(paddings, pads, around, strict=True))  # type: ignore[return-value]
 
     def _last_activations(self) -> None:
         """Compare the activations of paired layers behind which nothing is paired."""

@@ -111,8 +111,8 @@ class Entry:
     def pruned(self) -> EpochReport | None:
         """After which epoch a search ended its training, and with which value; None where it did not."""
         result = self.result or {}
-        told = epochs_told(result) if result.get("status") == PRUNED else []
-        return told[-1] if told else None
+        reports = epochs_told(result) if result.get("status") == PRUNED else []
+        return reports[-1] if reports else None
 
     @property
     def seed(self) -> str:

@@ -61,8 +61,8 @@ def label_in(folder: Path, entry: Entry) -> str:
     return " ".join(f"{k}={v}" for k, v in entry.overrides.items()) or entry.key
 
 
-def _check(thing: Any) -> str:
-    return "" if callable(thing) else "is not a function that takes a folder and a name, and returns a logger"
+def _check(logger: Any) -> str:
+    return "" if callable(logger) else "is not a function that takes a folder and a name, and returns a logger"
 
 
 OUTSIDE: PlugInPoint[OpenLogger] = PlugInPoint("logger", lambda: LOGGERS, _check)

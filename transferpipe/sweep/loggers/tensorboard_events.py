@@ -32,8 +32,8 @@ def open_logger(folder: Path, _: str) -> Logger:
                 for key, value in values.items():
                     tf.summary.scalar(f"epochs/{key}", value, step=step)
             digests = [f"{a['path']} sha256 {a['sha256']}" for a in result.get("artifacts", ())]
-            told = [f"plan {entry.checksum}", *digests]
-            tf.summary.text("result", "\n\n".join([*told, *result.get("problems", ())]), step=0)
+            lines = [f"plan {entry.checksum}", *digests]
+            tf.summary.text("result", "\n\n".join([*lines, *result.get("problems", ())]), step=0)
         writer.close()
 
     return log
