@@ -7,7 +7,7 @@ import pytest
 
 import transferpipe as tp
 from transferpipe.errors import MissingPackageError
-from transferpipe.sweep.comparing.leaderboard import Entry
+from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.record import LeftOutVariant, SweepRecord, write_record
 
 

@@ -12,7 +12,7 @@ import pytest
 import transferpipe as tp
 from transferpipe.recipe import keywords
 from transferpipe.recipe.keys import SECTIONS
-from transferpipe.sweep.comparing.leaderboard import Entry
+from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.record import SweepRecord, write_record
 
 FUNCTIONS = (

@@ -15,7 +15,7 @@ from transferpipe.prove.run_folder import verify_run
 from transferpipe.prove.verdict import Verdict, verdict_from_data, verdict_of
 from transferpipe.show.report_page import report_page
 from transferpipe.show.sweeps.verdict_table import verdict_text
-from transferpipe.sweep.comparing.leaderboard import Entry
+from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.record import SweepRecord, read_record, write_record
 
 SAME = {"all": {"to": "a", "from": "a"}}

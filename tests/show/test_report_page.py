@@ -13,7 +13,8 @@ from transferpipe.codes import WARNINGS
 from transferpipe.planning.model import Assignment, Freezing, Kept, PlanWarning, SourceRef, SourceWeight
 from transferpipe.planning.plan import Plan
 from transferpipe.recipe.model import Edit
-from transferpipe.show.network_picture import MOST, MOST_PICTURES, Layer, fates_of, fold_layers, network_picture
+from transferpipe.show.folded_layers import MOST, Layer, fold_layers
+from transferpipe.show.network_picture import MOST_PICTURES, fates_of, network_picture
 from transferpipe.show.report_page import report_page
 
 DIGEST = "xxh3:0123456789abcdef0123456789abcdef"

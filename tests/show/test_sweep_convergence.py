@@ -6,7 +6,8 @@ from transferpipe.score.training.convergence import DOUBTS, Trained
 from transferpipe.show.sweeps.sweep_page import sweep_page
 from transferpipe.show.sweeps.sweep_table import leaderboard_text
 from transferpipe.show.sweeps.sweep_words import cautions, notes_of, said
-from transferpipe.sweep.comparing.leaderboard import Entry, leaderboard
+from transferpipe.sweep.comparing.entry import Entry
+from transferpipe.sweep.comparing.leaderboard import leaderboard
 from transferpipe.sweep.record import SweepRecord, record_data
 
 FLAT = (1.0, 0.6, 0.5) + (0.5,) * 9

@@ -9,7 +9,8 @@ import pytest
 from transferpipe.show.drawing import AxisScale, scale_of
 from transferpipe.show.sweeps.sweep_figures import axes_figure, cost_figures, epoch_figures
 from transferpipe.show.sweeps.sweep_page import sweep_page
-from transferpipe.sweep.comparing.leaderboard import Entry, leaderboard
+from transferpipe.sweep.comparing.entry import Entry
+from transferpipe.sweep.comparing.leaderboard import leaderboard
 from transferpipe.sweep.record import SweepRecord
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 from transferpipe.show.curves import curves, curves_svg
 from transferpipe.show.sweeps.sweep_page import sweep_page
 from transferpipe.show.sweeps.sweep_table import leaderboard_text
-from transferpipe.sweep.comparing.leaderboard import Entry, leaderboard
+from transferpipe.sweep.comparing.entry import Entry
+from transferpipe.sweep.comparing.leaderboard import leaderboard
 from transferpipe.sweep.record import LeftOutVariant, SweepRecord
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from transferpipe.show.sweeps.sweep_table import leaderboard_text
 from transferpipe.show.sweeps.sweep_words import CONSTANT, ranks, said
-from transferpipe.sweep.comparing.leaderboard import Entry, leaderboard
+from transferpipe.sweep.comparing.entry import Entry
+from transferpipe.sweep.comparing.leaderboard import leaderboard
 
 FAILED = {"status": "failed", "problems": ["score: odd"], "exit": 3}
 

@@ -6,7 +6,8 @@ import json
 import yaml
 
 from transferpipe.sweep.best import write_best
-from transferpipe.sweep.comparing.leaderboard import Entry, leaderboard
+from transferpipe.sweep.comparing.entry import Entry
+from transferpipe.sweep.comparing.leaderboard import leaderboard
 from transferpipe.sweep.variant import Planned, Variant, write_variant
 
 

@@ -6,7 +6,7 @@ import io
 import pytest
 
 from transferpipe.sweep.columns import FIXED, columns_of, epochs_csv, harmless, table_csv
-from transferpipe.sweep.comparing.leaderboard import Entry
+from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.epochs import epoch_curves
 from transferpipe.sweep.record import LeftOutVariant, SweepRecord
 

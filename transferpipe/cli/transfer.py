@@ -133,7 +133,7 @@ class _LoggedRun:
         if not self._names:
             return
         from transferpipe.cli.sweeps.expansion import values_by_key
-        from transferpipe.sweep.comparing.leaderboard import Entry
+        from transferpipe.sweep.comparing.entry import Entry
         from transferpipe.sweep.loggers import open_loggers
         from transferpipe.sweep.running.job import DONE, FAILED
 

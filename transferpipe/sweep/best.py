@@ -9,7 +9,8 @@ from pathlib import Path
 import yaml
 
 from transferpipe.files.atomic import write_text
-from transferpipe.sweep.comparing.leaderboard import Entry, Leaderboard, Row
+from transferpipe.sweep.comparing.entry import Entry
+from transferpipe.sweep.comparing.leaderboard import Leaderboard, Row
 from transferpipe.sweep.running.job import is_finished
 from transferpipe.sweep.variant import SEED, read_variant
 

@@ -8,7 +8,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from transferpipe.sweep.comparing.leaderboard import Entry, varying_keys
+from transferpipe.sweep.comparing.entry import Entry
+from transferpipe.sweep.comparing.leaderboard import varying_keys
 from transferpipe.sweep.epochs import epoch_curves
 from transferpipe.sweep.variant import NAMED, SEED
 

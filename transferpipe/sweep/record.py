@@ -16,7 +16,8 @@ from transferpipe.planning.advice.warned import shorten_warnings
 from transferpipe.planning.reading.read_plan import warning_from_data
 from transferpipe.prove.manifest import MANIFEST, read_json
 from transferpipe.sweep.columns import epochs_csv, inner_settings, table_csv
-from transferpipe.sweep.comparing.leaderboard import Entry, Leaderboard, leaderboard
+from transferpipe.sweep.comparing.entry import Entry
+from transferpipe.sweep.comparing.leaderboard import Leaderboard, leaderboard
 from transferpipe.sweep.running.job import DONE, read_result
 from transferpipe.sweep.running.rung import rung_from_data, stop_from_data, to_data
 from transferpipe.sweep.variant import FORMAT_VERSION, VARIANT, Planned, read_variant

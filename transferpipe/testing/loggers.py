@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from transferpipe.sweep.comparing.leaderboard import Entry
+from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.loggers import check_loggers, open_loggers
 from transferpipe.sweep.running.job import DONE, FAILED, RESULT
 from transferpipe.sweep.variant import Planned, Variant, write_variant

@@ -8,7 +8,7 @@ from sweeps import OUT, SCORE, SCORED
 from transferpipe.cli.sweeps.progress import sweep_progress
 from transferpipe.show.sweeps.sweep_words import MOST_WHOLE
 from transferpipe.show.sweeps.variants_table import variants_text
-from transferpipe.sweep.comparing.leaderboard import Entry
+from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.record import SweepRecord, write_record
 from transferpipe.sweep.variant import Planned, Variant
 

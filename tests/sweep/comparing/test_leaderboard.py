@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from transferpipe.sweep.comparing.leaderboard import Entry, leaderboard, varying_keys
+from transferpipe.sweep.comparing.entry import Entry
+from transferpipe.sweep.comparing.leaderboard import leaderboard, varying_keys
 from transferpipe.sweep.comparing.statistics import estimate
 from transferpipe.sweep.record import merged
 

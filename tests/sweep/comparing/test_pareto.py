@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transferpipe.sweep.comparing.leaderboard import Entry, leaderboard
+from transferpipe.sweep.comparing.entry import Entry
+from transferpipe.sweep.comparing.leaderboard import leaderboard
 from transferpipe.sweep.comparing.pareto import cost_of, pareto_front
 
 NUMBERS = st.integers(-3, 3).map(float)

@@ -7,7 +7,7 @@ import pytest
 
 from transferpipe.errors import RecipeError
 from transferpipe.show.sweeps.two_sweeps_table import two_sweeps_text
-from transferpipe.sweep.comparing.leaderboard import Entry
+from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.comparing.two_sweeps import compare_sweeps
 from transferpipe.sweep.record import SweepRecord
 

@@ -8,7 +8,8 @@ import yaml
 from transferpipe.errors import RecipeError
 from transferpipe.show.curves import curves
 from transferpipe.show.sweeps.sweep_words import cautions, notes_of, said
-from transferpipe.sweep.comparing.leaderboard import Entry, leaderboard
+from transferpipe.sweep.comparing.entry import Entry
+from transferpipe.sweep.comparing.leaderboard import leaderboard
 from transferpipe.sweep.running.halving import Halving, decide, read_halving
 from transferpipe.sweep.running.rung import Rung, Stop, rung_from_data, stop_from_data, to_data
 

@@ -10,7 +10,7 @@ from transferpipe.cli.compose.composing import Composer, Variants
 from transferpipe.cli.sweeps.expansion import as_override
 from transferpipe.errors import Problem, Problems, TransferError
 from transferpipe.show.sweeps.sweep_words import some
-from transferpipe.sweep.comparing.leaderboard import Entry
+from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.identity.state import changes, state_of
 from transferpipe.sweep.plan import Broken, SweepPlan
 from transferpipe.sweep.record import LeftOutVariant

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from transferpipe.sweep.comparing.leaderboard import Entry
+from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.loggers import open_loggers
 from transferpipe.sweep.running.job import LOGGED, OnResult, Result
 from transferpipe.text.visible import visible

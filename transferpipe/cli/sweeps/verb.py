@@ -28,7 +28,7 @@ from transferpipe.files.atomic import new_folders, remove_stale
 from transferpipe.show.sweeps.halving_words import decision_text, halving_text, rung_text
 from transferpipe.show.sweeps.variants_table import variants_text
 from transferpipe.sweep.about import about
-from transferpipe.sweep.comparing.leaderboard import Entry
+from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.identity.digests import remember_digests
 from transferpipe.sweep.loggers import check_loggers
 from transferpipe.sweep.plan import SweepPlan

@@ -14,7 +14,8 @@ from transferpipe.show.drawing import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, A
 from transferpipe.show.sweeps.score_table import number_text
 from transferpipe.show.sweeps.sweep_words import label_of, ranks, value_under
 from transferpipe.sweep.columns import number_or_none
-from transferpipe.sweep.comparing.leaderboard import Entry, Leaderboard, Row
+from transferpipe.sweep.comparing.entry import Entry
+from transferpipe.sweep.comparing.leaderboard import Leaderboard, Row
 from transferpipe.sweep.comparing.pareto import COSTS, cost_of, pareto_front
 from transferpipe.sweep.epochs import EpochCurve, epoch_curves
 from transferpipe.text.collapse import counted

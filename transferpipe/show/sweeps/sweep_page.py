@@ -28,7 +28,8 @@ from transferpipe.show.sweeps.sweep_words import (
     verdicts,
 )
 from transferpipe.sweep.best import BEST
-from transferpipe.sweep.comparing.leaderboard import Entry, Leaderboard
+from transferpipe.sweep.comparing.entry import Entry
+from transferpipe.sweep.comparing.leaderboard import Leaderboard
 from transferpipe.sweep.comparing.pareto import COSTS, cost_of
 from transferpipe.sweep.comparing.statistics import Estimate
 from transferpipe.sweep.record import LeftOutVariant, SweepRecord

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from transferpipe.packages import missing_package
 from transferpipe.show.sweeps.sweep_table import leaderboard_text
 from transferpipe.sweep.columns import columns_of, number_or_none
-from transferpipe.sweep.comparing.leaderboard import Entry, Leaderboard, Row
+from transferpipe.sweep.comparing.entry import Entry
+from transferpipe.sweep.comparing.leaderboard import Leaderboard, Row
 from transferpipe.sweep.record import SweepRecord, board_of_record, read_contents, record_data, require_sweep
 from transferpipe.text.collapse import counted
 from transferpipe.text.table import NARROW

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from transferpipe.score.training.convergence import DOUBTS, cure_for
 from transferpipe.show.sweeps.score_table import number_text
-from transferpipe.sweep.comparing.leaderboard import Entry, Leaderboard, Row
+from transferpipe.sweep.comparing.entry import Entry
+from transferpipe.sweep.comparing.leaderboard import Leaderboard, Row
 from transferpipe.sweep.comparing.statistics import Estimate
 from transferpipe.sweep.running.rung import Rung
 from transferpipe.sweep.variant import SEED

@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
-from transferpipe.sweep.comparing.leaderboard import Entry, Row
+from transferpipe.sweep.comparing.entry import Entry
+from transferpipe.sweep.comparing.leaderboard import Row
 
 
 def _seconds(entry: Entry) -> float | None:

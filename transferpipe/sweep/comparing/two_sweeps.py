@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.sweep.comparing.leaderboard import Entry, varying_keys
+from transferpipe.sweep.comparing.entry import Entry
+from transferpipe.sweep.comparing.leaderboard import varying_keys
 from transferpipe.sweep.comparing.simultaneous import family
 from transferpipe.sweep.comparing.statistics import Estimate, differences, estimate
 from transferpipe.sweep.record import SweepRecord

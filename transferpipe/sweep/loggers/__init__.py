@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from transferpipe.errors import MissingPackageError, Problem, Problems, RecipeError, did_you_mean
 from transferpipe.packages import is_installed, missing_package
 from transferpipe.plugins import PlugInPoint
-from transferpipe.sweep.comparing.leaderboard import Entry
+from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.running.job import Result
 from transferpipe.sweep.variant import VARIANT, read_variant
 

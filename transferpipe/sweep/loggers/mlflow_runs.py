@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from transferpipe.sweep.comparing.leaderboard import Entry
+from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.epochs import steps_of
 from transferpipe.sweep.loggers import Logger, label_in
 from transferpipe.sweep.running.job import RESULT, Result

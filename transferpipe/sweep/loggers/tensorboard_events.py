@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from transferpipe.sweep.comparing.leaderboard import Entry
+from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.epochs import steps_of
 from transferpipe.sweep.loggers import Logger
 from transferpipe.sweep.running.job import Result

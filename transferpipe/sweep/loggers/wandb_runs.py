@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transferpipe.sweep.comparing.leaderboard import Entry
+from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.epochs import steps_of
 from transferpipe.sweep.loggers import Logger, label_in
 from transferpipe.sweep.running.job import Result

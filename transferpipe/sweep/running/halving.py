@@ -10,7 +10,8 @@ from typing import Any
 
 from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
 from transferpipe.recipe.fields import describe
-from transferpipe.sweep.comparing.leaderboard import Entry, Failed, Leaderboard, Row, leaderboard
+from transferpipe.sweep.comparing.entry import Entry
+from transferpipe.sweep.comparing.leaderboard import Failed, Leaderboard, Row, leaderboard
 from transferpipe.sweep.plan import SweepPlan
 from transferpipe.sweep.running.rung import OVER, Over, Rung, Stop
 from transferpipe.sweep.variant import NAMED, SEED
