@@ -121,7 +121,7 @@ def test_listing_recipes(tmp_path):
         ("target", "os.system"),
         ("target", "keras.utils.get_file"),
         ("target", "transferpipe.recipe.trust.importlib.import_module"),
-        ("target", "transferpipe.files.atomic.remove"),
+        ("target", "transferpipe.files.publishing.atomic.remove"),
         ("source", "subprocess.run"),
         ("score", "shutil.rmtree"),
     ],

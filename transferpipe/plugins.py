@@ -21,7 +21,7 @@ To add a kind:
 1. make a `PlugInPoint` beside the table of ours, with a check of what is loaded;
 2. ask it where the table has no answer;
 3. write its laws in `transferpipe.testing`, and let ours pass them;
-4. name it in `transferpipe.cli.plugins`, and in ``transferpipe help plugins``.
+4. name it in `transferpipe.cli.commands.plugins`, and in ``transferpipe help plugins``.
 """
 
 from __future__ import annotations

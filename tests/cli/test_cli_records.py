@@ -85,7 +85,7 @@ def test_plan_json_and_errors(cli, here):
 
 
 def test_a_bug_of_ours_is_an_error_too(cli, monkeypatch):
-    monkeypatch.setattr("transferpipe.cli.inspect.open_path", lambda *_: 1 / 0)
+    monkeypatch.setattr("transferpipe.cli.commands.inspect.open_path", lambda *_: 1 / 0)
     data = json.loads(cli("inspect", "weights.safetensors", "--json").out)
     assert (data["error"], data["status"]) == ("internal error", 1)
     assert "ZeroDivisionError" in data["problems"][0]["what"]

@@ -215,7 +215,7 @@ def test_what_a_killed_download_left_is_removed(url):
     stale = path.parents[1] / f".model.safetensors.{'0' * 8}-1-{'0' * 8}.part.safetensors"
     child = os.fork()
     if not child:
-        from transferpipe.files.atomic import temporary_beside
+        from transferpipe.files.publishing.atomic import temporary_beside
 
         temporary_beside(path.parents[1] / path.name).write_bytes(b"half")
         stale.write_bytes(b"another machine's")

@@ -10,9 +10,9 @@ import pytest
 
 import transferpipe
 from transferpipe.errors import FileError, Problem
-from transferpipe.files.atomic import new_folders, write_text
 from transferpipe.files.json_text import read_mapping
 from transferpipe.files.os_errors import cannot_be_read, cannot_be_written, refusals_said, stopped_by_machine
+from transferpipe.files.publishing.atomic import new_folders, write_text
 from transferpipe.weights.formats import open_source
 
 PACKAGE = Path(transferpipe.__file__).parent

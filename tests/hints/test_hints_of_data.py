@@ -10,9 +10,9 @@ import yaml
 from keras import layers
 from safetensors.numpy import load_file
 
+from transferpipe.cli.commands.transfer import check_name
 from transferpipe.cli.compose.recipe_file import check_recipe_file
 from transferpipe.cli.sweeps.plan import check_keys
-from transferpipe.cli.transfer import check_name
 from transferpipe.digits import load_digits
 from transferpipe.errors import TransferError
 from transferpipe.execute.prepare import prepare

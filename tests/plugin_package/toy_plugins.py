@@ -15,8 +15,8 @@ from typing import ClassVar
 import numpy as np
 
 from transferpipe.errors import FileError, Problem, ScoreError
+from transferpipe.files.archives.stored_zip import write_at
 from transferpipe.files.stamp import file_stamp
-from transferpipe.files.stored_zip import write_at
 from transferpipe.planning.layouts.adapter import Adapted
 from transferpipe.planning.layouts.layout import Layout
 from transferpipe.planning.transforms import Transform, TransformError

@@ -2,8 +2,8 @@
 
 import pytest
 
+from transferpipe.cli.commands.plugins import points
 from transferpipe.cli.main import main
-from transferpipe.cli.plugins import points
 from transferpipe.show.help_pages import read_topic
 
 POWER = """

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from transferpipe.errors import Problems, RecipeError
 from transferpipe.planning.reading.read_recipe import read_recipe
-from transferpipe.recipe.fields import Fields
 from transferpipe.recipe.keys import ANY, SECTIONS, find_keys, walk_keys
+from transferpipe.recipe.parsing.fields import Fields
 from transferpipe.sweep.settings import read_settings_of
 
 KEYS = {".".join(path): (path, key) for path, key in walk_keys()}

@@ -28,7 +28,7 @@ ROOMS = (
     "api.py",
 )
 # Arrays that a user gives, a file that Keras reads by its suffix, and a member of an archive: no outputs.
-ELSE = {"recipe/outputs.py", "recipe/parse_verify.py", "prove/parity/references.py", "prove/parity/arrays.py"}
+ELSE = {"recipe/outputs.py", "recipe/parsing/verify.py", "prove/parity/references.py", "prove/parity/arrays.py"}
 STREAMED = [o for o in OUTPUTS if o.streams]
 
 

@@ -8,7 +8,7 @@ from recipe_data import refused_name
 
 from transferpipe.errors import Problems, RecipeError
 from transferpipe.recipe.model import walk_builds
-from transferpipe.recipe.parse_origin import parse_build
+from transferpipe.recipe.parsing.origins import parse_build
 from transferpipe.recipe.trust import resolve
 
 # The user's own modules -----------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def test_what_a_module_imports_from_python_is_seen_before_it_runs(folder):
             "posix.system",
         ),
         *("importlib.import_module", "pickle.loads", "keras.models.load_model", "tensorflow.io.write_file"),
-        *("transferpipe.cli.main.main", "transferpipe.api.transfer", "transferpipe.files.atomic.write_text"),
+        *("transferpipe.cli.main.main", "transferpipe.api.transfer", "transferpipe.files.publishing.atomic.write_text"),
         *("_pytest.main.Session", "wave.open", "this.x", "__phello__.main", "_ctypes_test.func_si"),
     ],
 )

@@ -107,5 +107,5 @@ def test_our_own_sources_in_the_working_directory_grant_nothing(monkeypatch):
     import transferpipe
 
     monkeypatch.chdir(Path(transferpipe.__file__).parents[1])
-    for name in ("cli.main.main", "files.atomic.write_text", "recipe.trust.resolve", "digits.load_digits"):
+    for name in ("cli.main.main", "files.publishing.atomic.write_text", "recipe.trust.resolve", "digits.load_digits"):
         refused_name(f"transferpipe.{name}")

@@ -19,7 +19,7 @@ from typing import Any
 from hand_made import dense, write_archive
 
 from transferpipe.errors import TransferError
-from transferpipe.files.atomic import TEMPORARY, final_name
+from transferpipe.files.publishing.atomic import TEMPORARY, final_name
 
 from .calls import CHANGES, REFUSES, Calls
 from .children import End, call, command, start, warm

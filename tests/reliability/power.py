@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import TransferError
-from transferpipe.files.atomic import NOTE, TEMPORARY
-from transferpipe.files.publishing import settle
+from transferpipe.files.publishing.atomic import NOTE, TEMPORARY
+from transferpipe.files.publishing.publish import settle
 
 from .children import call
 from .ended import KINDS, NEVER_OVER, Place, judge_settled, make_place

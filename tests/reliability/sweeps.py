@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transferpipe.files.atomic import TEMPORARY
+from transferpipe.files.publishing.atomic import TEMPORARY
 from transferpipe.sweep.running.job import DONE, STARTED, read_result
 
 from .children import Child, End, command, start, warm

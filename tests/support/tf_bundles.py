@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from transferpipe.weights.formats.tensorflow.bundle_entry import NUMBERS, slice_key
-from transferpipe.weights.formats.tensorflow.crc32c import crc32c, mask
+from transferpipe.weights.formats.tensorflow.bundle.crc32c import crc32c, mask
+from transferpipe.weights.formats.tensorflow.bundle.entry import NUMBERS, slice_key
+from transferpipe.weights.formats.tensorflow.bundle.sstable import MAGIC
 from transferpipe.weights.formats.tensorflow.object_graph import GRAPH_KEY
-from transferpipe.weights.formats.tensorflow.sstable import MAGIC
 
 CODES = {name: code for code, name in reversed(list(NUMBERS.items()))}
 TAIL = "/.ATTRIBUTES/VARIABLE_VALUE"

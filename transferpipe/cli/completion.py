@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from transferpipe.cli.shells import SCRIPTS
+from transferpipe.cli.commands.shells import SCRIPTS
 from transferpipe.cli.verbs import DEFAULT, FLAGS, OF_EVERY_VERB, VERBS, Verb
 from transferpipe.errors import TransferError
 

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"transferpipe {__version__}")
         if "--plugins" in words:
-            from transferpipe.cli.plugins import plugins_text
+            from transferpipe.cli.commands.plugins import plugins_text
 
             print(plugins_text())
         return 0

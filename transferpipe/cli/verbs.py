@@ -185,7 +185,7 @@ VERBS: Mapping[str, Verb] = _by_name(
             "carry out a recipe: plan, copy, verify, save (the default)",
             OVERRIDES,
             (JSON, QUIET, DRY_RUN, STRICT, *_OF_RECIPES, *_OF_HYDRA),
-            "transfer:run",
+            "commands.transfer:run",
             "transferpipe run recipe=same_layer seed=7",
         ),
         Verb(
@@ -193,7 +193,7 @@ VERBS: Mapping[str, Verb] = _by_name(
             "print the plan of a recipe and write nothing",
             OVERRIDES,
             (JSON, "--against", QUIET, STRICT, *_OF_RECIPES, *_OF_HYDRA),
-            "transfer:plan",
+            "commands.transfer:plan",
             "transferpipe plan recipe=same_layer unmatched=keep",
         ),
         Verb(
@@ -201,7 +201,7 @@ VERBS: Mapping[str, Verb] = _by_name(
             "list the weights of a file",
             "PATH [match=X] [format=X] [select=X]",
             (JSON, "--all", "--stats", "--tree"),
-            "inspect:inspect",
+            "commands.inspect:inspect",
             "transferpipe inspect pkg://transferpipe/zoo/data/digits_0_4.keras --stats",
         ),
         Verb(
@@ -227,7 +227,7 @@ VERBS: Mapping[str, Verb] = _by_name(
             "verify a finished run again",
             "FOLDER",
             (JSON, QUIET, "--outside"),
-            "verify:verify",
+            "commands.verify:verify",
             "transferpipe verify outputs/digits/2026-01-31_12-00-00-p0123456789a",
         ),
         Verb(
@@ -235,7 +235,7 @@ VERBS: Mapping[str, Verb] = _by_name(
             "compare what two models compute",
             "A B",
             (JSON, "--all", "--inputs", "--atol", "--rtol"),
-            "parity:parity",
+            "commands.parity:parity",
             "transferpipe parity old.keras new.keras --atol 1e-5",
         ),
         Verb(
@@ -243,7 +243,7 @@ VERBS: Mapping[str, Verb] = _by_name(
             "compare two sets of weights",
             "A B [KEY=VALUE ...]",
             (JSON, "--all", *_OF_RECIPES),
-            "diff:diff",
+            "commands.diff:diff",
             "transferpipe diff before.keras after.safetensors",
             trouble=2,
         ),
@@ -252,7 +252,7 @@ VERBS: Mapping[str, Verb] = _by_name(
             "propose a mapping, as YAML for review",
             "source=A target=B",
             (JSON, "--write", *_OF_RECIPES),
-            "suggest:suggest",
+            "commands.suggest:suggest",
             "transferpipe suggest source=old.h5 target=new.keras --write recipes/new.yaml",
         ),
         Verb(
@@ -260,7 +260,7 @@ VERBS: Mapping[str, Verb] = _by_name(
             "write a commented recipe for two files or builders",
             "A B [NAME] [hints=X]",
             (JSON, "--trust"),
-            "init:init",
+            "commands.init:init",
             "transferpipe init old.h5 'my_models.build(classes=2)' mine",
         ),
         Verb(
@@ -268,7 +268,7 @@ VERBS: Mapping[str, Verb] = _by_name(
             "list the recipes with their commands",
             "",
             (JSON, "--config-dir"),
-            "recipes:recipes",
+            "commands.recipes:recipes",
             "transferpipe recipes",
         ),
         Verb(
@@ -276,7 +276,7 @@ VERBS: Mapping[str, Verb] = _by_name(
             "print the JSON Schema of recipes, or of a record",
             "[KIND]",
             (),
-            "schema:print_schema",
+            "commands.schema:print_schema",
             "transferpipe schema recipe",
         ),
         Verb(
@@ -284,7 +284,7 @@ VERBS: Mapping[str, Verb] = _by_name(
             "print the script that makes your shell complete",
             "bash|zsh|fish",
             (),
-            "shells:print_script",
+            "commands.shells:print_script",
             "transferpipe completion bash",
         ),
         Verb(
@@ -292,7 +292,7 @@ VERBS: Mapping[str, Verb] = _by_name(
             "list the reference pages, or show one, or a verb's flags",
             "[TOPIC]",
             (),
-            "topics:show_help",
+            "commands.topics:show_help",
             "transferpipe help transforms",
         ),
     )

@@ -19,9 +19,9 @@ from transferpipe.planning.suggest.hints import turn_hints, without
 from transferpipe.planning.suggest.sides import Sides, Statistics
 from transferpipe.planning.suggest.suggest import suggest_mapping
 from transferpipe.planning.suggest.suggestion import Suggestion
-from transferpipe.recipe.fields import describe
 from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import SINGLE
+from transferpipe.recipe.parsing.fields import describe
 
 _FEWEST = 8  # numbers whose statistics say anything
 SIDES = ("source", "target")

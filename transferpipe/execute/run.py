@@ -14,9 +14,9 @@ from transferpipe.errors import FileError, Problem, VerificationError
 from transferpipe.execute.upgrade import UpgradedTarget
 from transferpipe.execute.warnings import value_warnings
 from transferpipe.fetch.name_list import NameFile
-from transferpipe.files.atomic import final_name
 from transferpipe.files.os_errors import cannot_be_read, refusal_of
-from transferpipe.files.staging import Staging
+from transferpipe.files.publishing.atomic import final_name
+from transferpipe.files.publishing.staging import Staging
 from transferpipe.models.building.kept import keep_asked
 from transferpipe.models.keras_private import closing_name_scopes
 from transferpipe.models.loaded_flags import prove_freezing

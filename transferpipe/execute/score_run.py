@@ -17,7 +17,7 @@ import numpy as np
 from transferpipe.errors import Problem, ScoreError, TransferError
 from transferpipe.execute.run import Report
 from transferpipe.execute.score_checks import RUN, is_ours, split_label
-from transferpipe.files.atomic import write_text
+from transferpipe.files.publishing.atomic import write_text
 from transferpipe.models.building.build import import_keras, values_of
 from transferpipe.models.keras_private import closing_name_scopes
 from transferpipe.models.loaded_once import load_once

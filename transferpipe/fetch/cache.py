@@ -18,11 +18,11 @@ from urllib.parse import unquote, urlsplit
 
 from transferpipe.errors import FileError, Problem, VerificationError
 from transferpipe.fetch.request import Mark, WantedFile
-from transferpipe.files.atomic import flush, publish, remove_stale, temporary_beside, write_text
 from transferpipe.files.hashing import sha256
 from transferpipe.files.locks import lock_folder
 from transferpipe.files.os_errors import cannot_be_written, reason_of
 from transferpipe.files.private_cache import user_cache
+from transferpipe.files.publishing.atomic import flush, publish, remove_stale, temporary_beside, write_text
 from transferpipe.progress import SHOWN, Progress
 
 Download = Callable[[WantedFile, IO[bytes], Progress], Mark | None]

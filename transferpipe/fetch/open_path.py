@@ -7,7 +7,7 @@ from dataclasses import replace
 from transferpipe.errors import FileError, Problem, RecipeError, TransferError
 from transferpipe.fetch.find import find
 from transferpipe.fetch.found import FoundFile
-from transferpipe.files.publishing import settle
+from transferpipe.files.publishing.publish import settle
 from transferpipe.files.stamp import stamps_of
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source

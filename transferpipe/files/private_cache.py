@@ -13,7 +13,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from transferpipe.files.atomic import temporary_beside
+from transferpipe.files.publishing.atomic import temporary_beside
 
 OFF = "TRANSFERPIPE_NO_CACHE"
 """The variable that switches these caches off where it holds anything but nothing or 0."""

@@ -11,7 +11,7 @@ import numpy as np
 from transferpipe.errors import Problems, did_you_mean
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.recipe.model import Edit
-from transferpipe.recipe.parse_edits import REST, as_slice
+from transferpipe.recipe.parsing.edits import REST, as_slice
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.weights.spec import Catalog
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from transferpipe.errors import Problems, VerificationError
-from transferpipe.files.atomic import final_name
 from transferpipe.files.crc import crc32
+from transferpipe.files.publishing.atomic import final_name
 from transferpipe.files.segment import CHUNK
 from transferpipe.models.target import Target
 from transferpipe.save.assets import assets_of

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from transferpipe.errors import Problems, VerificationError
-from transferpipe.files.atomic import final_name
 from transferpipe.files.crc import Promise, WrittenBytes, noting_promises, whole_crc
+from transferpipe.files.publishing.atomic import final_name
 from transferpipe.files.segment import held_open, opened
 from transferpipe.models.structure import file_structure
 from transferpipe.planning.dtypes import kind_of

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from transferpipe.errors import Problem, Problems, VerificationError
-from transferpipe.files.atomic import final_name
+from transferpipe.files.publishing.atomic import final_name
 from transferpipe.models.building.build import import_keras
 from transferpipe.models.state.lookups import LearnedState
 from transferpipe.models.target import ModelTarget, Target

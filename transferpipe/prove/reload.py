@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, Problems, VerificationError
-from transferpipe.files.atomic import final_name
+from transferpipe.files.publishing.atomic import final_name
 from transferpipe.models.building.build import import_keras
 from transferpipe.models.target import ModelTarget, Target
 from transferpipe.models.walk import Walked, own_classes, to_numpy, walk

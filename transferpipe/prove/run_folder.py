@@ -16,7 +16,7 @@ from transferpipe.errors import FileError, Problem, Problems, TransferError, Uns
 from transferpipe.fetch.cache import kept_copy
 from transferpipe.fetch.name_list import NameFile
 from transferpipe.files.hashing import sha256
-from transferpipe.files.publishing import settle
+from transferpipe.files.publishing.publish import settle
 from transferpipe.files.segment import Segment
 from transferpipe.models.repeated import repeat_layers
 from transferpipe.models.state.averages import AVERAGES, KERAS_FORMATS, averaged_file
@@ -29,7 +29,7 @@ from transferpipe.prove.compare import ExpectedWeight, comparison_of, digest_wei
 from transferpipe.prove.manifest import FORMAT_VERSION, MANIFEST, PLAN, is_sealed, read_json
 from transferpipe.prove.verdict import Verdict, Weights, verdict_from_data, with_parity
 from transferpipe.recipe.model import Verify
-from transferpipe.recipe.parse_repeats import parse_repeats
+from transferpipe.recipe.parsing.repeats import parse_repeats
 from transferpipe.save.artifacts import digest_again
 from transferpipe.values.choices import with_files_at
 from transferpipe.values.compute import Values

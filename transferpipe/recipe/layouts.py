@@ -25,7 +25,7 @@ class LayoutPlace(NamedTuple):
 
 LAYOUTS: Mapping[str, LayoutPlace] = {
     KERAS: LayoutPlace(f"{_HOME}.keras:Keras"),
-    "torch": LayoutPlace(f"{_HOME}.torch:Torch"),
+    "torch": LayoutPlace(f"{_HOME}.torch.layout:Torch"),
     "onnx": LayoutPlace(f"{_HOME}.onnx:Onnx", is_written=False),
     "flax": LayoutPlace(f"{_HOME}.flax:Flax"),
     "tflite": LayoutPlace(f"{_HOME}.tflite:Tflite", is_written=False),

@@ -391,7 +391,7 @@ QUANTIZE: tuple[QuantizeChoice, ...] = ("int8", "int4", "float8")
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole recipe. See `transferpipe.recipe.parse.parse_recipe` for the keys."""
+    """A whole recipe. See `transferpipe.recipe.parsing.recipe.parse_recipe` for the keys."""
 
     target: Origin | None
     sources: Mapping[str, Origin] = field(default_factory=dict)

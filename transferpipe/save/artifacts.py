@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transferpipe.files.atomic import flush
 from transferpipe.files.hashing import sha256
+from transferpipe.files.publishing.atomic import flush
 from transferpipe.recipe.outputs import output_of
 from transferpipe.save.writers.safetensors_shards import INDEX
 from transferpipe.weights.spec import Catalog

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from transferpipe.errors import Problem, RecipeError, TransferError
-from transferpipe.files.atomic import final_name, temporary_beside
 from transferpipe.files.os_errors import cannot_be_written
+from transferpipe.files.publishing.atomic import final_name, temporary_beside
 from transferpipe.models.target import ModelTarget
 from transferpipe.models.walk import has_assets, save_assets
 from transferpipe.planning.plan import Plan

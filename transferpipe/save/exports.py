@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import FileError, Problem, RecipeError, TransferError
-from transferpipe.files.atomic import temporary_beside
 from transferpipe.files.os_errors import cannot_be_written
+from transferpipe.files.publishing.atomic import temporary_beside
 from transferpipe.models.building.build import import_keras
 from transferpipe.models.keras_private import draw_value, has_value
 from transferpipe.models.target import ModelTarget, Target
@@ -20,7 +20,7 @@ from transferpipe.recipe.outputs import output_of
 from transferpipe.save.artifacts import STEM
 from transferpipe.text.listing import listed
 from transferpipe.values.compute import Values
-from transferpipe.weights.formats.tensorflow.bundle import open_bundle
+from transferpipe.weights.formats.tensorflow.bundle.index import open_bundle
 from transferpipe.weights.formats.tensorflow.catalog import bundle_graph
 from transferpipe.weights.formats.tensorflow.object_graph import VARIABLE, ObjectNode
 from transferpipe.weights.formats.tensorflow.paths import VARIABLES

@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, Problems, RecipeError
-from transferpipe.files.atomic import final_name
+from transferpipe.files.publishing.atomic import final_name
 from transferpipe.files.segment import Segment
 from transferpipe.models.state.optimizer_slots import optimizer_of
 from transferpipe.models.target import FileTarget, ModelTarget, Target

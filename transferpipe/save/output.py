@@ -13,9 +13,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from transferpipe.files.atomic import final_name
 from transferpipe.files.hashing import followed
 from transferpipe.files.os_errors import cannot_be_written
+from transferpipe.files.publishing.atomic import final_name
 from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.planning.plan import Plan
 from transferpipe.progress import Progress

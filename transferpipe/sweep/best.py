@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from transferpipe.files.atomic import write_text
+from transferpipe.files.publishing.atomic import write_text
 from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.comparing.leaderboard import Leaderboard, Row
 from transferpipe.sweep.running.job import is_finished

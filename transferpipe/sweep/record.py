@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import FileError, Problem, RecipeError
-from transferpipe.files.atomic import write_text
+from transferpipe.files.publishing.atomic import write_text
 from transferpipe.planning.advice.warned import shorten_warnings
 from transferpipe.planning.reading.read_plan import warning_from_data
 from transferpipe.prove.manifest import MANIFEST, read_json

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from transferpipe.errors import Problems, RecipeError, did_you_mean
-from transferpipe.recipe.fields import hint_key
 from transferpipe.recipe.keys import SECTIONS, Key, Kind
+from transferpipe.recipe.parsing.fields import hint_key
 from transferpipe.sweep.comparing.leaderboard import Failed
 from transferpipe.sweep.running.halving import Halving, read_halving
 

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.files.atomic import write_text
 from transferpipe.files.os_errors import cannot_be_written
+from transferpipe.files.publishing.atomic import write_text
 from transferpipe.models.opened import Prepared
 from transferpipe.planning.advice.warned import shorten_warnings
 from transferpipe.prove.manifest import read_json

@@ -69,7 +69,7 @@ def test_a_table_of_contents_that_is_lost_is_made_of_the_variants(cli, here, arg
 
 
 def test_what_a_killed_writer_left_in_the_sweeps_folder_is_removed(cli, here):
-    from transferpipe.files.atomic import temporary_beside
+    from transferpipe.files.publishing.atomic import temporary_beside
 
     cli(*TWO)
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)

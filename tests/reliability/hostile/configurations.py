@@ -29,7 +29,7 @@ KINDS: dict[str, Data] = {
     "operation of Python": layer("TFOpLambda", None, function="numpy_function"),
     "type of others": {"class_name": "__typespec__", "spec_name": "Popen", "module": "subprocess", "config": []},
     "no class": {"module": "os", "config": {}},
-    "ours": layer("remove", "transferpipe.files.atomic"),
+    "ours": layer("remove", "transferpipe.files.publishing.atomic"),
     "huge units": layer("Dense", units=10**9),
     "huge shape": layer("InputLayer", batch_shape=[None, 10**6, 10**6]),
     "huge padding": layer("ZeroPadding1D", padding=[10**12, 0]),

@@ -31,7 +31,7 @@ NAMES = (
     *("keras_hub.src.utils.preset_utils.os.system", "keras_hub.upload_preset", "keras_hub.src.utils.preset_utils.get_file",
       "keras_hub.models.Backbone.save_to_preset", "keras_hub.models.Backbone.__init__.__globals__.get",
       "keras_hub.utils.os.system", "keras_hub.models.__builtins__.exec", "keras_hub.models.Backbone.from_config"),
-    *("transferpipe.cli.main.main", "transferpipe.files.atomic.remove", "transferpipe.recipe.trust.vouches_for",
+    *("transferpipe.cli.main.main", "transferpipe.files.publishing.atomic.remove", "transferpipe.recipe.trust.vouches_for",
       "transferpipe.recipe.trust.importlib.import_module", "transferpipe.zoo.os.system", "transferpipe.zoo.digits.os",
       "transferpipe.score.os.system", "transferpipe.score.training.fit.Path", "transferpipe.execute.run.execute", "transferpipe.run",
       "transferpipe.testing.formats.Path", "transferpipe.plugins.importlib.import_module", "transferpipe.zoo.__builtins__.eval",

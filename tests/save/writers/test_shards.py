@@ -118,7 +118,7 @@ def test_nothing_is_replaced_by_several_files(recipe, taken, capsys):
 
 
 def test_a_file_that_appears_during_the_run_is_not_replaced(recipe, monkeypatch):
-    from transferpipe.files.staging import Staging
+    from transferpipe.files.publishing.staging import Staging
 
     publish = Staging.publish
 

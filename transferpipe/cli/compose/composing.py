@@ -27,7 +27,7 @@ from transferpipe.cli.compose.resolving import resolve
 from transferpipe.cli.compose.shorthand import changes_part_of_text, write_out
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 from transferpipe.recent import Recent
-from transferpipe.recipe.parse_origin import OF_A_FILE
+from transferpipe.recipe.parsing.origins import OF_A_FILE
 from transferpipe.recipe.trust import OUTSIDE
 from transferpipe.text.listing import listed
 

@@ -27,7 +27,7 @@ from transferpipe.cli.sweeps.workers import run_with_page
 from transferpipe.errors import Problem, Problems, RecipeError, TransferError
 from transferpipe.execute.epoch_reports import Judge, judged
 from transferpipe.execute.prepare import prepare
-from transferpipe.files.atomic import write_text
+from transferpipe.files.publishing.atomic import write_text
 from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.show.sweeps.sweep_words import in_short
 from transferpipe.sweep.record import entries_in

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from transferpipe.cli.commands.transfer import check_name
 from transferpipe.cli.compose.addresses import check_addresses
 from transferpipe.cli.compose.composing import Composed, Composer
 from transferpipe.cli.compose.written import located
@@ -22,7 +23,6 @@ from transferpipe.cli.sweeps.expansion import (
     split_axes,
     values_by_key,
 )
-from transferpipe.cli.transfer import check_name
 from transferpipe.errors import Problem, Problems, RecipeError, TransferError, UnsafeError
 from transferpipe.execute.prepare import prepare
 from transferpipe.interruption import raise_if_interrupted

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transferpipe.cli.terminal import height, in_colour, width
 from transferpipe.errors import TransferError
-from transferpipe.files.atomic import write_text
+from transferpipe.files.publishing.atomic import write_text
 from transferpipe.show.sweeps.sweep_page import sweep_page
 from transferpipe.show.sweeps.sweep_table import leaderboard_text
 from transferpipe.sweep.best import write_best

@@ -24,7 +24,7 @@ from transferpipe.cli.terminal import in_colour, muted, width
 from transferpipe.cli.verbs import DRY_RUN, JSON, Arguments
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.open_recipe import builds_kept
-from transferpipe.files.atomic import new_folders, remove_stale
+from transferpipe.files.publishing.atomic import new_folders, remove_stale
 from transferpipe.show.sweeps.halving_words import decision_text, halving_text, rung_text
 from transferpipe.show.sweeps.variants_table import variants_text
 from transferpipe.sweep.about import about

@@ -19,7 +19,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from transferpipe.files.atomic import write_text
+from transferpipe.files.publishing.atomic import write_text
 from transferpipe.interruption import interruptions
 from transferpipe.planning.reading.read_plan import plan_from_data
 from transferpipe.prove.manifest import MANIFEST, PLAN, read_json

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from transferpipe.planning.layouts.adapter import Adapted, Adapters, Shape
 from transferpipe.planning.layouts.onnx_recurrent import onnx_cell
-from transferpipe.planning.layouts.torch import ADAPTERS, Torch
+from transferpipe.planning.layouts.torch.layout import ADAPTERS, Torch
 from transferpipe.planning.model import Assignment, PlanWarning
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.weights.framework_settings import is_padded_evenly

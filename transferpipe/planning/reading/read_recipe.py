@@ -11,7 +11,7 @@ from transferpipe.planning.reading.groups import check_groups, names_group
 from transferpipe.planning.transforms import Transform, TransformError, parse_merge, parse_transform
 from transferpipe.recipe.layouts import WRITTEN
 from transferpipe.recipe.model import Recipe, Rule
-from transferpipe.recipe.parse import parse_recipe
+from transferpipe.recipe.parsing.recipe import parse_recipe
 
 
 def chain_of(merge: Any, transforms: Sequence[Any]) -> tuple[Transform, ...]:

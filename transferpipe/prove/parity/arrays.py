@@ -19,7 +19,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem, Problems, RecipeError, UnsafeError, did_you_mean
-from transferpipe.files.zip_members import check_members
+from transferpipe.files.archives.zip_members import check_members
 from transferpipe.prove.parity.keras_trace import InputSpec, finite
 from transferpipe.recipe.locate import locate
 from transferpipe.weights.formats.numpy.header import MOST_HEADER

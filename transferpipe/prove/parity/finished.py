@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import Problem, RecipeError, VerificationError
-from transferpipe.files.atomic import temporary_beside
+from transferpipe.files.publishing.atomic import temporary_beside
 from transferpipe.models.building.build import import_keras
 from transferpipe.models.keras_private import draw_value, has_value
 from transferpipe.models.opened import Prepared

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from transferpipe.errors import FileError, Problem
+from transferpipe.files.archives.stored_zip import write_at
 from transferpipe.files.crc import WrittenBytes, crc32, reading, segment_crcs, whole_crc
 from transferpipe.files.segment import CHUNK, Segment
 from transferpipe.files.stamp import checked_at_ends
-from transferpipe.files.stored_zip import write_at
 from transferpipe.save.writers.content import Content
 
 __all__ = ["FilePlace", "Seal", "WrittenBytes", "fill", "whole_crc"]

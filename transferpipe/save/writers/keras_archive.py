@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from transferpipe.files.stored_zip import StoredZip
+from transferpipe.files.archives.stored_zip import StoredZip
 from transferpipe.save.writers.content import Content
 from transferpipe.save.writers.fill import fill, whole_crc
 from transferpipe.save.writers.h5_layout import lay_out

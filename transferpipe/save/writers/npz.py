@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.files.stored_zip import Member, StoredZip, write_at
+from transferpipe.files.archives.stored_zip import Member, StoredZip, write_at
 from transferpipe.save.writers.content import Content
 from transferpipe.save.writers.fill import FilePlace, WrittenBytes, fill, whole_crc
 from transferpipe.weights.formats.numpy.npz import NOTED_DTYPES

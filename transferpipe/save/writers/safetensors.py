@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.files.stored_zip import write_at
+from transferpipe.files.archives.stored_zip import write_at
 from transferpipe.save.writers.content import Content
 from transferpipe.save.writers.fill import FilePlace, fill
 from transferpipe.weights.spec import WeightSpec, numpy_dtype

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from transferpipe.files.atomic import write_text
+from transferpipe.files.publishing.atomic import write_text
 from transferpipe.files.runs import in_runs
 from transferpipe.recipe.outputs import output_of
 from transferpipe.save.writers.content import Content

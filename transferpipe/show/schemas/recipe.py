@@ -15,7 +15,7 @@ from transferpipe.planning.transforms import MERGES, TRANSFORMS, Transform
 from transferpipe.planning.transforms import OUTSIDE as OTHER_TRANSFORMS
 from transferpipe.recipe.keys import RECIPE, SECTIONS, Key, Kind
 from transferpipe.recipe.layouts import OUTSIDE
-from transferpipe.recipe.parse_edits import FILE, REST, SLICE
+from transferpipe.recipe.parsing.edits import FILE, REST, SLICE
 from transferpipe.recipe.sizes import SIZE
 
 Schema = dict[str, Any]

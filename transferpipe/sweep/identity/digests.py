@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 from transferpipe.errors import FileError
-from transferpipe.files.atomic import write_text
 from transferpipe.files.hashing import sha256
 from transferpipe.files.os_errors import cannot_be_read
+from transferpipe.files.publishing.atomic import write_text
 
 _REMEMBERED = ".digests.json"
 _known: dict[str, tuple[list[int], str]] = {}

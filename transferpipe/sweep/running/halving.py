@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
-from transferpipe.recipe.fields import describe
+from transferpipe.recipe.parsing.fields import describe
 from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.comparing.leaderboard import Failed, Leaderboard, Row, leaderboard
 from transferpipe.sweep.plan import SweepPlan

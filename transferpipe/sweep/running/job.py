@@ -16,9 +16,9 @@ from transferpipe.execute.epoch_reports import EpochReport, PrunedError, report_
 from transferpipe.execute.prepare import prepare
 from transferpipe.execute.run import execute
 from transferpipe.execute.score_run import score_run
-from transferpipe.files.atomic import write_text
 from transferpipe.files.locks import lock_file
 from transferpipe.files.os_errors import cannot_be_written
+from transferpipe.files.publishing.atomic import write_text
 from transferpipe.interruption import raise_if_interrupted
 from transferpipe.models.settings import folder_and_logging_kept
 from transferpipe.planning.plan import Plan

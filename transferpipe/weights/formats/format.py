@@ -20,8 +20,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from transferpipe.files.archives.zip_members import check_count
 from transferpipe.files.json_text import read_mapping
-from transferpipe.files.zip_members import check_count
 from transferpipe.plugins import PlugInPoint
 from transferpipe.weights.file_source import FileSource
 

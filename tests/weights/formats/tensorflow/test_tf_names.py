@@ -231,7 +231,7 @@ def test_a_graph_changed_anywhere_is_refused_or_makes_other_names(tmp_path, chec
     checkpoint = tf.object_checkpoint({"a": {"layer-0": dense("x")}, "b": variable("w", 2)})
     if not checked:  # as if it had been made to mislead, with checksums that fit
         for name in ("crc32c", "unmask"):
-            monkeypatch.setattr(f"transferpipe.weights.formats.tensorflow.bundle_values.{name}", lambda *_: 0)
+            monkeypatch.setattr(f"transferpipe.weights.formats.tensorflow.bundle.values.{name}", lambda *_: 0)
     prefix = checkpoint.write(tmp_path / "x")
     shard = prefix.with_name("x.data-00000-of-00001")
     sound = shard.read_bytes()

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from transferpipe.errors import FileError, Problem, UnsafeError
+from transferpipe.files.archives.zip_members import MOST_OF_KERAS, check_members, check_names, member_offset, too_many
 from transferpipe.files.crc import BlockCrcs, Promise, note_promise
 from transferpipe.files.segment import Segment
 from transferpipe.files.window import FileWindow
-from transferpipe.files.zip_members import MOST_OF_KERAS, check_members, check_names, member_offset, too_many
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.hdf5.guarded import check_library_allowed
 from transferpipe.weights.formats.keras.h5 import read_store

@@ -19,8 +19,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem
+from transferpipe.files.archives.zip_members import check_members
 from transferpipe.files.stamp import check_unchanged, file_stamp
-from transferpipe.files.zip_members import check_members
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.flat_names import flat_names, is_weight
 from transferpipe.weights.formats.numpy.header import MOST_HEADER, read_npy_header

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from transferpipe.weights.formats.tensorflow.bundle import Bundle
-from transferpipe.weights.formats.tensorflow.bundle_entry import BundleEntry
-from transferpipe.weights.formats.tensorflow.bundle_values import read_strings
+from transferpipe.weights.formats.tensorflow.bundle.entry import BundleEntry
+from transferpipe.weights.formats.tensorflow.bundle.index import Bundle
+from transferpipe.weights.formats.tensorflow.bundle.values import read_strings
 from transferpipe.weights.formats.tensorflow.graph_names import GraphNames
 from transferpipe.weights.formats.tensorflow.graph_state import LISTED, STATE, holding_cost, is_state
 from transferpipe.weights.formats.tensorflow.names import named_optimizer, training_names

@@ -17,8 +17,8 @@ from transferpipe.files.segment import Segment
 from transferpipe.files.stamp import check_unchanged, file_stamp
 from transferpipe.text.listing import listed
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.formats.tensorflow.bundle import AGAIN, Bundle, open_bundle
-from transferpipe.weights.formats.tensorflow.bundle_values import check_sum, locate_value, read_value, shards_of
+from transferpipe.weights.formats.tensorflow.bundle.index import AGAIN, Bundle, open_bundle
+from transferpipe.weights.formats.tensorflow.bundle.values import check_sum, locate_value, read_value, shards_of
 from transferpipe.weights.formats.tensorflow.catalog import ObjectFacts, bundle_graph, found_by_name, found_in_graph
 from transferpipe.weights.formats.tensorflow.object_graph import ObjectNode
 from transferpipe.weights.formats.tensorflow.paths import find_index

@@ -36,7 +36,7 @@ from transferpipe.text.collapse import counted
 from transferpipe.text.listing import listed
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.raw_value import Stretch
-from transferpipe.weights.formats.tensorflow.bundle_entry import NUMBERS, STRING
+from transferpipe.weights.formats.tensorflow.bundle.entry import NUMBERS, STRING
 from transferpipe.weights.formats.tensorflow.constant_names import GraphOperation, name_constants, weights_among
 from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec, numpy_dtype
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from transferpipe.errors import FileError, Problem, did_you_mean
 from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.text.listing import quoted
-from transferpipe.weights.formats.tensorflow.sstable import is_table
+from transferpipe.weights.formats.tensorflow.bundle.sstable import is_table
 
 STATE = "checkpoint"
 _INDEX = ".index"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transferpipe.errors import FileError, Problem
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.formats.tensorflow.bundle import open_bundle
+from transferpipe.weights.formats.tensorflow.bundle.index import open_bundle
 from transferpipe.weights.formats.tensorflow.catalog import ObjectFacts
 from transferpipe.weights.formats.tensorflow.checkpoint import source_of
 from transferpipe.weights.formats.tensorflow.graph_def import open_constants

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.files.zip_members import check_members, member_offset
+from transferpipe.files.archives.zip_members import check_members, member_offset
 from transferpipe.weights.formats.torch.limited import Limited, PickleError
 from transferpipe.weights.formats.torch.storages import AGAIN, Storages, StoredBytes
 from transferpipe.weights.formats.torch.unpickle import MOST_PICKLE, Machine, read_pickle

@@ -1,0 +1,1 @@
+"""Zip archives: what their members declare, and writing them in place."""

@@ -1,0 +1,1 @@
+"""torch's names and axes: a module a family of layers."""
