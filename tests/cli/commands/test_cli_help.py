@@ -71,7 +71,9 @@ def test_a_row_without_a_function_cannot_start(function):
         Verb("new", "does something", "", (), function, "transferpipe new")
 
 
-@pytest.mark.parametrize(("function", "error"), [("commands.recipes:nothing", LookupError), ("nothing:recipes", ImportError)])
+@pytest.mark.parametrize(
+    ("function", "error"), [("commands.recipes:nothing", LookupError), ("nothing:recipes", ImportError)]
+)
 def test_a_row_whose_function_is_missing_is_an_error_and_never_another_verb(function, error):
     with pytest.raises(error, match="nothing"):
         Verb("new", "does something", "", (), function, "transferpipe new").run(Arguments("new"))
