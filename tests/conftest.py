@@ -22,13 +22,17 @@ os.environ["TRANSFERPIPE_NO_CACHE"] = "1"
 
 PASSED = pytest.StashKey[bool]()
 
-# What takes half of the time of all tests in a ninth of them: `pytest` leaves it to `pytest -m long`, and `.ci/run` runs
+# What takes more than half of the time of all tests in an eighth of them: `pytest` leaves it to `pytest -m long`, and `.ci/run` runs
 # both. Everything else is done in five minutes on two cores, so that nobody puts it off.
 LONG = {
     "whole sweeps": ("cli/sweeps/", "cli/test_cli_settings_kept.py"),
+    "every shipped recipe, run": (
+        *("test_shipped_recipes.py", "test_vision_recipes.py", "test_surgery_recipes.py", "test_merge_recipes.py"),
+    ),
     "trainings": ("score/training/", "score/test_finetune.py", "score/test_head_training.py", "cli/test_cli_scores.py"),
     "harnesses, in their short forms": (
         *("reliability/", "faults/", "keras_suite/", "execute/test_killed_and_concurrent.py", "test_without_keras.py"),
+        *("execute/test_passes.py", "test_other_systems.py"),
     ),
     "what Keras does with a zoo of models": (
         *("save/writers/test_written_keras.py", "save/test_optimizer_transfer.py", "save/test_optimizer_state.py"),
