@@ -59,16 +59,17 @@ def passes(make, names, out, **recipe):
     return (counts[1] - counts[0]) / MORE
 
 
-def test_keras_files_are_read_six_times_and_written_once(tmp_path):
-    """The source's checksum, moving, comparing; the output's SHA-256, and its checksum while it is compared; the target's."""
+def test_keras_files_are_read_five_times_and_written_once(tmp_path):
+    """The source's checksum, moving, comparing; the output, compared, with both its checksums; the target's checksum."""
     read, written = passes(keras, ["s.keras", "t.keras"], tmp_path)
-    assert read <= 5 + 1 + SLACK  # the sixth is the target, another file: what it keeps must not be damaged
+    assert read <= 5 + SLACK
     assert written <= 1 + SLACK
 
 
-def test_safetensors_are_read_four_times_and_written_once(tmp_path):
+def test_safetensors_are_read_three_times_and_written_once(tmp_path):
+    """The source is moved and compared; the output compared, with its SHA-256; of the target only the header is needed."""
     read, written = passes(tensors, ["s.safetensors", "t.safetensors"], tmp_path)
-    assert read <= 4 + SLACK
+    assert read <= 3 + SLACK
     assert written <= 1 + SLACK
 
 
@@ -76,7 +77,7 @@ def test_a_merge_reads_each_source_to_write_and_to_prove(tmp_path):
     names = [f"{name}.safetensors" for name in "abct"]
     rule = {"to": ".*", "from": [rf"s{i}:\0" for i in range(3)], "merge": "mean"}
     read, written = passes(tensors, names, tmp_path, all=rule)
-    assert read <= 2 * 3 + 2 + SLACK
+    assert read <= 2 * 3 + 1 + SLACK
     assert written <= 1 + SLACK
     folder = tmp_path / f"{MANY}"
     arrays = [load_file(folder / name) for name in names[:-1]]

@@ -1,5 +1,6 @@
 """The proof of a fresh file and the proof of a run folder see the same in the same damage, whatever wrote the file."""
 
+import hashlib
 import zipfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from safetensors.numpy import save_file as save_safetensors
 
 import transferpipe as tp
 from transferpipe.execute import run as run_module
+from transferpipe.prove import file as file_module
 from transferpipe.prove.run_folder import verify_run
 from transferpipe.save.output import save_file
 
@@ -105,7 +107,9 @@ def spoil(path, damage):
 @pytest.fixture
 def transfer(tmp_path):
     """Return a function that makes a run of three layers, of which one keeps its value, into a new folder."""
-    source = write_archive(tmp_path / "s.keras", [dense(f"d{i}", 6, 4, i) for i in range(3)])
+    layers = [dense(f"d{i}", 6, 4, i) for i in range(3)]
+    np.save(tmp_path / "s.npy", layers[0]["arrays"][0])
+    source = write_archive(tmp_path / "s.keras", layers)
     target = write_archive(tmp_path / "t.keras", [dense(f"d{i}", 6, 4, 50 + i) for i in range(3)])
     rules = {"all": {"to": "d[01]/.*"}, "kept": {"to": "d2/.*", "from": None}}
 
@@ -153,3 +157,54 @@ def test_both_proofs_see_the_same(transfer, tmp_path, monkeypatch, name, save, d
     assert bool(seen(fresh, name)) == (damage != "nothing")
     assert (fresh is None) == (damage == "nothing")
     assert not (damage != "nothing" and Path(tmp_path / "fresh" / name).exists())
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.weights.h5", "m.safetensors", "m.npz"])
+@pytest.mark.parametrize("stage", ["written", "opened by the proof", "half compared"])
+def test_a_bit_that_flips_before_it_is_compared_is_found(transfer, tmp_path, monkeypatch, name, stage):
+    """Whenever that is: what the manifest's SHA-256 is of are the bytes that were compared."""
+    value = np.load(tmp_path / "s.npy").tobytes()
+    places = []
+
+    def flip_in(path):
+        data = bytearray(path.read_bytes())
+        places.append(data.index(value))
+        data[places[-1] + 5] ^= 1
+        with path.open("r+b") as file:
+            file.write(data)
+
+    def spoiled(real, after):
+        def call(path, *arguments):
+            result = real(path, *arguments) if after else None
+            flip_in(path)
+            return result if after else real(path, *arguments)
+
+        return call
+
+    if stage == "written":
+        monkeypatch.setattr(run_module, "save_file", spoiled(save_file, after=True))
+    elif stage == "opened by the proof":
+        monkeypatch.setattr(file_module, "HashedRead", spoiled(file_module.HashedRead, after=False))
+    else:
+        for method in ("read", "entry"):  # whichever is called first
+            real = getattr(file_module.HashedRead, method)
+
+            def spoil_first(hashed, *arguments, real=real):
+                if not places:
+                    flip_in(hashed._path)
+                return real(hashed, *arguments)
+
+            monkeypatch.setattr(file_module.HashedRead, method, spoil_first)
+    found = "d0/kernel: the value in the file is not the one|is damaged|Bad CRC-32|changed since it was opened"
+    with pytest.raises(tp.VerificationError, match=found):
+        transfer("fresh", name, {})
+    assert len(places) == 1
+    assert not (tmp_path / "fresh" / name).exists()
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.weights.h5", "m.safetensors", "m.npz"])
+def test_the_manifest_has_the_digest_of_the_published_file(transfer, tmp_path, name):
+    report = transfer("fresh", name, {})
+    data = (tmp_path / "fresh" / name).read_bytes()
+    (artifact,) = report.manifest["artifacts"]
+    assert (artifact["bytes"], artifact["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())

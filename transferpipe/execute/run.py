@@ -221,17 +221,18 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], on_progress: Progress
     """Write every output and prove it."""
     started = time.perf_counter()
     values = _values(prepared)
-    # Hashing and waiting for the disk take no part in writing and comparing: they go on beside it.
-    with ThreadPoolExecutor(3 * len(temporaries)) as pool:
-        written, entries, flushed = [], [], []
+    # Waiting for the disk takes no part in writing and comparing: it goes on beside it.
+    with ThreadPoolExecutor(2 * len(temporaries)) as pool:
+        written, flushed = [], []
         for temporary in temporaries:
             written.append(save_file(temporary, prepared.opened.target, values, on_progress, pool))
-            entries.append(written[-1].entry or pool.submit(output_digest, temporary))
             flushed.append(pool.submit(flush_output, temporary))
         saved = time.perf_counter()
+        folders = {t: pool.submit(output_digest, t) for t in temporaries if t.is_dir()}
         proofs = [_prove(t, prepared, on_progress, w.places) for t, w in zip(temporaries, written, strict=True)]
         for done in flushed:
             done.result()
+        entries = [proof.entry or folders[t].result() for t, proof in zip(temporaries, proofs, strict=True)]
     notes = [*_check_reload(temporaries, prepared)]
     states = states_taken(prepared.plan, prepared.opened.sources)  # read anew: what was written is not the measure
     for temporary in temporaries:
@@ -239,7 +240,7 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], on_progress: Progress
             notes += verify_states(temporary, prepared.opened.target, states)
     parity, open_questions = _check_parity(prepared, temporaries, values)
     artifacts = tuple(
-        {**entry.result(), "freezing": proof.freezing, "writer": w.how, **_places(w, proof)}
+        {**entry, "freezing": proof.freezing, "writer": w.how, **_places(w, proof)}
         for entry, proof, w in zip(entries, proofs, written, strict=True)
     )
     seconds = {"save": round(saved - started, 3), "verify": round(time.perf_counter() - saved, 3)}

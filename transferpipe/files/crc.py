@@ -14,16 +14,15 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from isal.isal_zlib import crc32
 
-from transferpipe.files.runs import in_runs
 from transferpipe.files.segment import CHUNK, Segment, opened, read_into
 
 __all__ = [
-    "BlockCrcs", "Promise", "WrittenBytes", "combine", "crc32", "note_promise", "noting_promises", "reading",
-    "segment_crcs", "whole_crc",
+    "BlockCrcs", "Promise", "SummedSegment", "WrittenBytes", "combine", "crc32", "note_promise", "noting_promises",
+    "reading", "settle_promises", "whole_crc",
 ]  # fmt: skip
 
 # zlib releases the interpreter while it sums; from two threads on the disk is what is waited for.
@@ -59,35 +58,6 @@ def reading() -> Iterator[Read]:
                 yield chunk
 
         yield chunks
-
-
-def segment_crcs(segments: Sequence[Segment]) -> list[int]:
-    """Return the CRC-32 of every segment. Cut large ones (see `Segment.cut`): a segment is read by one thread.
-
-    What is known from opening the file is not read again.
-    """
-    found = [segment.known.crc_of(segment.offset, segment.nbytes) if segment.known else None for segment in segments]
-    unknown = [segment for segment, crc in zip(segments, found, strict=True) if crc is None]
-    if not unknown:
-        return [crc for crc in found if crc is not None]
-    if sum(segment.nbytes for segment in unknown) <= CHUNK:  # starting threads takes longer than that
-        read = iter(_crcs(unknown))
-    else:
-        runs = in_runs(unknown, lambda segment: segment.nbytes, _RUN)
-        with ThreadPoolExecutor(_THREADS) as pool:
-            read = iter([crc for crcs in pool.map(_crcs, runs) for crc in crcs])
-    return [next(read) if crc is None else crc for crc in found]
-
-
-def _crcs(segments: Iterable[Segment]) -> list[int]:
-    found = []
-    with reading() as read:
-        for segment in segments:
-            crc = 0
-            for chunk in read(segment):
-                crc = crc32(chunk, crc)
-            found.append(crc)
-    return found
 
 
 class BlockCrcs:
@@ -183,6 +153,27 @@ def noting_promises() -> Iterator[list[Promise]]:
         _NOTED.reset(token)
 
 
+SummedSegment = tuple[Segment, int]
+"""A stretch of a file that was read, and its CRC-32."""
+
+
+def settle_promises(promises: Sequence[Promise], read: Iterable[SummedSegment]) -> None:
+    """Hold what archives say of their checksums against what was `read` of them just now; only the rest is read again.
+
+    Raises:
+        FileError: one is damaged, or cannot be read.
+    """
+    in_order = sorted(read, key=lambda entry: entry[0].offset) if promises else []
+    for promise in promises:
+        known, at = list[WrittenBytes](), promise.offset
+        for segment, crc in in_order:
+            if segment.path == promise.path and segment.offset >= at:  # a value may have been read for two weights
+                known.append(WrittenBytes(segment.offset, segment.nbytes, crc))
+                at = segment.offset + segment.nbytes
+        with opened(promise.path) as descriptor:
+            promise.settle(whole_crc(descriptor, promise.offset, promise.nbytes, known))
+
+
 def note_promise(promise: Promise) -> bool:
     """Note `promise` if somebody is going to settle it; tell whether that is so."""
     noted = _NOTED.get()
@@ -236,8 +227,7 @@ def combine(first: int, second: int, length: int) -> int:
     return _multiply(shift, first) ^ second
 
 
-@dataclass(frozen=True)
-class WrittenBytes:
+class WrittenBytes(NamedTuple):
     """Bytes of a file that are, or will be, there, and their CRC-32."""
 
     to: int

@@ -58,13 +58,16 @@ def _trains(weight: WeightSpec, catalog: Catalog) -> bool:
 
     Keras makes the values of a quantised layer, their scales and zero points non-trainable; those of float8 train on.
     """
-    if weight.own_name in _NEVER_TRAINED or weight.layer_class == "STFTSpectrogram" or weight.dtype in _WHOLE:
+    own = weight.own_name
+    if own in _NEVER_TRAINED or weight.layer_class == "STFTSpectrogram" or weight.dtype in _WHOLE:
         return False
-    if weight.own_name in ("g_idx", "awq_scales"):
+    if own in ("g_idx", "awq_scales"):
         return False
-    value, _, part = weight.own_name.rpartition("_")
+    value, _, part = own.rpartition("_")
+    if part not in ("scale", "zero"):
+        return True
     beside = catalog.by_name.get(f"{weight.layer}/{value}".lstrip("/"))
-    return part not in ("scale", "zero") or beside is None or beside.dtype not in _WHOLE
+    return beside is None or beside.dtype not in _WHOLE
 
 
 def file_structure(source: FileSource) -> TargetStructure:

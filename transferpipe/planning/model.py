@@ -150,7 +150,7 @@ class Assignment(_OfTarget):
     @property
     def is_copy(self) -> bool:
         """Whether the value is that of one source weight, apart from a cast."""
-        return self.merge is None and not self.steps and len(self.sources) == 1
+        return self.merge is None and len(self.sources) == 1 and not self.steps
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problems
+from transferpipe.files.hashing import HashedRead
 from transferpipe.files.segment import CHUNK, Segment
 from transferpipe.values.compare import (
     ComparedBits,
     Look,
+    ReadingBack,
     compare_parts,
     compare_segments,
     digest,
@@ -40,8 +42,7 @@ _THREADS = min(4, os.cpu_count() or 1)  # of more, the memory is the limit
 _PLACED = ("saved_model", "tf_checkpoint")  # formats that may call a weight by another name than the target does
 
 
-@dataclass(frozen=True, slots=True)
-class ExpectedWeight:
+class ExpectedWeight(NamedTuple):
     """A weight that a file, or a loaded model, should hold.
 
     Attributes:
@@ -120,8 +121,7 @@ def match_weights(expected: Iterable[ExpectedWeight], there: Catalog, by_place: 
     return Matched(found, tuple(missing), tuple(differing), extra)
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(NamedTuple):
     """How a weight of a finished file is compared with what the plan gives it.
 
     Attributes:
@@ -135,14 +135,14 @@ class Comparison:
     segment: Segment | None
     wanted: Segment | None = None
     refusals: Refusals = NOTHING_REFUSED
-    compute: Callable[[Look, bool], ComparedBits] | None = None
+    compute: Callable[[Look, ReadingBack], ComparedBits] | None = None
 
-    def run(self, look: Look, with_crc: bool) -> ComparedBits:
-        """Compare; all numbers pass `look` first, and the CRC-32 is found as well where that is asked for."""
+    def run(self, look: Look, back: ReadingBack) -> ComparedBits:
+        """Compare; all numbers pass `look` first, and the file is read as `back` says."""
         if self.compute is not None:
-            return self.compute(look, with_crc)
+            return self.compute(look, back)
         assert self.segment is not None and self.wanted is not None
-        return compare_segments(self.segment, self.wanted, look, self.refusals.check, with_crc)
+        return compare_segments(self.segment, self.wanted, look, self.refusals.check, back)
 
 
 def comparison_of(source: FileSource, there: WeightSpec, values: Values, name: str) -> Comparison:
@@ -154,13 +154,13 @@ def comparison_of(source: FileSource, there: WeightSpec, values: Values, name: s
     if written is not None and wanted is not None and written.dtype == wanted.dtype:
         return Comparison(written, wanted, values.refusals(name))
 
-    def compare(look: Look, with_crc: bool) -> ComparedBits:
+    def compare(look: Look, back: ReadingBack) -> ComparedBits:
         parts = values.parts(name) if written is not None else None
         if written is not None and parts is not None:
-            return compare_parts(written, parts, look, with_crc)
+            return compare_parts(written, parts, look, back)
         value = values.value(name)
         if written is not None and value.shape == there.shape and value.dtype == numpy_dtype(written.dtype):
-            return compare_parts(written, in_parts(value), look, with_crc)
+            return compare_parts(written, in_parts(value), look, back)
         found = source.read_entry(there)
         look(found)
         return ComparedBits(same_bits(found, value), digest(found))
@@ -169,13 +169,16 @@ def comparison_of(source: FileSource, there: WeightSpec, values: Values, name: s
 
 
 def in_turn(
-    comparisons: Sequence[tuple[Comparison, SeenNumbers | None]], with_crc: Callable[[Path], bool]
+    comparisons: Sequence[tuple[Comparison, SeenNumbers | None]],
+    with_crc: Callable[[Path], bool],
+    hashed: HashedRead | None = None,
 ) -> Iterator[ComparedBits]:
     """Yield what the comparisons find, in their order: large values by several threads, small ones many at once.
 
     Args:
         comparisons: what to compare, and what takes note of the numbers of each.
         with_crc: tells of a file whether the CRC-32 of what lies in it is wanted.
+        hashed: reads the finished file where its SHA-256 is wanted; one thread then compares what another one hashes.
     """
     tasks = list[Callable[[], Sequence[ComparedBits]]]()
     small: SmallRun | None = None
@@ -188,19 +191,21 @@ def in_turn(
                 pair = SmallPair(place, wanted, comparison.refusals, seen)
                 if small is None or not small.take(pair):
                     small = SmallRun(pair)
-                    tasks.append(small.compare)
+                    tasks.append(partial(small.compare, hashed))
                 continue
             small = None  # what is found is yielded in order
             is_large = place is not None and place.nbytes >= CHUNK
             # Small values are not worth a thread each, nor the CRC a second pass: reading them again takes less.
-            task = partial(_alone, comparison, seen, is_large and place is not None and with_crc(place.path))
-            tasks.append(pool.submit(task).result if is_large and wanted is not None else task)
+            summed = is_large and place is not None and with_crc(place.path)
+            task = partial(_alone, comparison, seen, ReadingBack(summed, hashed))
+            apart = is_large and wanted is not None and hashed is None
+            tasks.append(pool.submit(task).result if apart else task)
         for done in tasks:
             yield from done()
 
 
-def _alone(comparison: Comparison, seen: SeenNumbers | None, with_crc: bool) -> tuple[ComparedBits]:
-    return (comparison.run(_ignore if seen is None else seen.look, with_crc),)
+def _alone(comparison: Comparison, seen: SeenNumbers | None, back: ReadingBack) -> tuple[ComparedBits]:
+    return (comparison.run(_ignore if seen is None else seen.look, back),)
 
 
 def _ignore(_: NDArray[Any]) -> None:

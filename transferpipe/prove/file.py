@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from transferpipe.errors import Problems, VerificationError
-from transferpipe.files.crc import Promise, WrittenBytes, noting_promises, whole_crc
+from transferpipe.files.crc import Promise, SummedSegment, noting_promises, settle_promises
+from transferpipe.files.hashing import HashedRead
 from transferpipe.files.publishing.atomic import final_name
-from transferpipe.files.segment import held_open, opened
+from transferpipe.files.segment import Segment, held_open
 from transferpipe.models.structure import file_structure
 from transferpipe.planning.dtypes import kind_of
 from transferpipe.planning.freezing import effective
@@ -18,8 +20,9 @@ from transferpipe.planning.model import Assignment
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.progress import Progress
-from transferpipe.prove.compare import comparison_of, expected_of, in_turn, is_placed, match_weights
+from transferpipe.prove.compare import Comparison, comparison_of, expected_of, in_turn, is_placed, match_weights
 from transferpipe.prove.outcome import EditedWeight, find_edits
+from transferpipe.values.compare import ComparedBits
 from transferpipe.values.compute import Values
 from transferpipe.values.layout import as_keras, is_arranged, places_in
 from transferpipe.values.seen import SeenNumbers
@@ -42,6 +45,7 @@ class Proof:
         source: the finished file, opened.
         seen: what was noticed of the numbers of the assigned weights, by name.
         edited: what edits changed, as the file has it.
+        entry: size and SHA-256 of the file, of the bytes that were compared; None of a folder.
     """
 
     digests: Mapping[str, str]
@@ -50,6 +54,7 @@ class Proof:
     tensors: Mapping[str, Held] = field(default_factory=dict)
     seen: Mapping[str, SeenNumbers] = field(default_factory=dict)
     edited: tuple[EditedWeight, ...] = ()
+    entry: Mapping[str, Any] | None = None
 
 
 def worth_seeing(plan: Plan) -> list[Assignment]:
@@ -82,41 +87,66 @@ def verify_file(
         matched.note(final_name(source.path), "plan", problems)
         seen = {a.target: SeenNumbers() for a in worth_seeing(plan)}
         rows = [
-            (weight, there, comparison_of(source, there, values, weight.name))
+            _Row(weight, there, comparison_of(source, there, values, weight.name), seen.get(weight.name))
             for weight in catalog
             for there in matched.found[weight.name]
         ]
-        results = in_turn(
-            [(comparison, seen.get(weight.name)) for weight, _, comparison in rows],
-            with_crc=lambda path: any(promise.path == path for promise in promises),
-        )
-        digests, summed, done = {}, [], 0
-        for (weight, _, comparison), found in zip(rows, results, strict=True):
-            digests[weight.name] = found.digest
-            if not found.same:
-                what = "the value in the file is not the one that the plan gives"
-                problems.add(f"{final_name(path)}: {weight.name}", what)
-            if comparison.segment is not None and found.crc is not None:
-                summed.append(WrittenBytes(comparison.segment.offset, comparison.segment.nbytes, found.crc))
-            done += weight.nbytes
-            if on_progress:
-                on_progress("verify", min(done, catalog.nbytes), catalog.nbytes)
-    _settle(promises, summed)
-    edited = _find_edits(source, {weight.name: there for weight, there, _ in reversed(rows)}, values)
+        found, entry = _compare(path, rows, promises, on_progress)
+    digests, summed = {}, list[SummedSegment]()
+    for row, result in zip(rows, found, strict=True):
+        digests[row.weight.name] = result.digest
+        if not result.same:
+            what = "the value in the file is not the one that the plan gives"
+            problems.add(f"{final_name(path)}: {row.weight.name}", what)
+        if row.comparison.segment is not None and result.crc is not None:
+            summed.append((row.comparison.segment, result.crc))
+    settle_promises(promises, summed)
+    edited = _find_edits(source, {row.weight.name: row.there for row in reversed(rows)}, values)
     freezing = _prove_freezing(source, plan, problems)
     problems.raise_as(VerificationError)
-    return Proof(digests, freezing, source, places, seen, edited)
+    return Proof(digests, freezing, source, places, seen, edited, entry)
 
 
-def _settle(promises: Sequence[Promise], summed: Sequence[WrittenBytes]) -> None:
-    """Hold what an archive says of its checksum against what was read of it just now; only the rest is read again.
+class _Row(NamedTuple):
+    """A weight of the target, as it is in the file, with how it is compared and what takes note of its numbers."""
 
-    Raises:
-        FileError: it is damaged.
-    """
-    for promise in promises:
-        with opened(promise.path) as descriptor:
-            promise.settle(whole_crc(descriptor, promise.offset, promise.nbytes, summed))
+    weight: WeightSpec
+    there: WeightSpec
+    comparison: Comparison
+    seen: SeenNumbers | None
+
+
+def _compare(
+    path: Path, rows: Sequence[_Row], promises: Sequence[Promise], on_progress: Progress | None
+) -> tuple[list[ComparedBits], dict[str, Any] | None]:
+    """Return what comparing each row finds, and size and SHA-256 of a single file, of the bytes that were compared."""
+
+    def is_promised(path: Path) -> bool:
+        return any(promise.path == path for promise in promises)
+
+    found, done, total = dict[int, ComparedBits](), 0, sum(row.weight.nbytes for row in rows)
+
+    def compare(order: Sequence[int], hashed: HashedRead | None = None) -> None:
+        nonlocal done
+        results = in_turn([(rows[k].comparison, rows[k].seen) for k in order], is_promised, hashed)
+        for k, result in zip(order, results, strict=True):
+            found[k] = result
+            done += rows[k].weight.nbytes
+            if on_progress:
+                on_progress("verify", done, total)
+
+    entry, places = None, {k: row.comparison.segment for k, row in enumerate(rows)}
+    if not path.is_dir():
+        with HashedRead(path) as hashed:
+            compare(sorted((k for k in places if places[k] is not None), key=lambda k: _offset(places[k])), hashed)
+            entry = hashed.entry()
+    # What does not lie there as it is in memory is read by other ways, and after it was hashed: no change is missed.
+    compare([k for k in places if k not in found])
+    return [found[k] for k in places], entry
+
+
+def _offset(place: Segment | None) -> int:
+    return 0 if place is None else place.offset
 
 
 def _find_edits(source: FileSource, places: Mapping[str, WeightSpec], values: Values) -> tuple[EditedWeight, ...]:

@@ -151,7 +151,7 @@ def advise_loading(error: Exception) -> str:
 def _paired(target: TargetStructure, walked: Walked, problems: Problems) -> Iterator[tuple[str, str]]:
     """Yield the names of every weight in the target and in the loaded model."""
     # Keras loads a variable that is saved in several places once; the first is where its walk finds it again.
-    first = (replace(e, places=dict([next(iter(e.places.items()))])) for e in expected_of(target.catalog))
+    first = (e._replace(places=dict([next(iter(e.places.items()))])) for e in expected_of(target.catalog))
     matched = match_weights(first, replace(walked.catalog, doubles=()), by_place=True)
     for name in matched.missing:
         problems.add(name, "is not in the model that Keras loads")

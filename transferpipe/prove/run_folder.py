@@ -32,6 +32,7 @@ from transferpipe.recipe.model import Verify
 from transferpipe.recipe.parsing.repeats import parse_repeats
 from transferpipe.save.artifacts import digest_again
 from transferpipe.values.choices import with_files_at
+from transferpipe.values.compare import ReadingBack
 from transferpipe.values.compute import Values
 from transferpipe.values.layout import as_keras
 from transferpipe.weights.file_source import FileSource
@@ -333,7 +334,7 @@ def _compare(source: FileSource, there: WeightSpec, entry: Mapping[str, Any], va
         again.problems.add(where, f"cannot be computed again: {different}", "the source was changed after the run")
         return
     try:
-        same = comparison_of(source, there, values, name).run(lambda _: None, False).same
+        same = comparison_of(source, there, values, name).run(lambda _: None, ReadingBack()).same
     except TransferError as error:
         again.problems.add(where, f"cannot be computed again: {error}", "the source was changed after the run")
         return

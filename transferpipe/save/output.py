@@ -6,14 +6,14 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from transferpipe.files.hashing import followed
+from transferpipe.files.hashing import written_back
 from transferpipe.files.os_errors import cannot_be_written
 from transferpipe.files.publishing.atomic import final_name
 from transferpipe.models.target import FileTarget, ModelTarget, Target
@@ -40,12 +40,10 @@ class WrittenOutput:
     Attributes:
         how: ``direct``, or who wrote it and why.
         places: where each weight lies in it by its name, if neither names nor the order of layers tell.
-        entry: its size and SHA-256, still being computed; None if nobody has begun to.
     """
 
     how: str
     places: Mapping[str, str] = field(default_factory=dict)
-    entry: Future[dict[str, Any]] | None = None
 
 
 def save_file(
@@ -58,7 +56,7 @@ def save_file(
         target: what the plan starts from.
         values: the values that the plan gives its weights.
         on_progress: called with how far it is.
-        pool: hashes a single file while it is written.
+        pool: begins to flush a single file while it is written.
 
     Raises:
         FileError: the file cannot be written (no space, no permission), or a source cannot be read.
@@ -83,12 +81,11 @@ def save_file(
             content = _content_of_file(saved, content)
         if output.has_groups and (state := state_to_save(target, values)):
             content = _with_optimizer(content, state)
-        descriptor, entry = stack.enter_context(_created(path)), None
+        descriptor = stack.enter_context(_created(path))
         if pool:
-            following, entry = stack.enter_context(followed(path, pool))
-            content = dataclasses.replace(content, settled=following.settled)
+            content = dataclasses.replace(content, settled=stack.enter_context(written_back(path, pool)).settled)
         writer_for(path.name)(descriptor, content)
-    return WrittenOutput(f"keras: {reason}" if reason else DIRECT, entry=entry)
+    return WrittenOutput(f"keras: {reason}" if reason else DIRECT)
 
 
 def _write_shards(folder: Path, content: Content, limit: int) -> None:

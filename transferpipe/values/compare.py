@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from transferpipe.files.buffers import borrowed
 from transferpipe.files.crc import crc32
+from transferpipe.files.hashing import HashedRead
 from transferpipe.files.segment import CHUNK, Segment, opened, read_into, read_small
 from transferpipe.weights.spec import numpy_dtype
 
@@ -34,8 +36,7 @@ def in_parts(value: NDArray[Any]) -> Iterator[NDArray[Any]]:
         yield flat[begin : begin + count]
 
 
-@dataclass(frozen=True, slots=True)
-class ComparedBits:
+class ComparedBits(NamedTuple):
     """What comparing a value of a finished file found.
 
     Attributes:
@@ -49,17 +50,54 @@ class ComparedBits:
     crc: int | None = None
 
 
-class Reader:
-    """Reads a value of a finished file from its beginning to its end, and sums it up on the way."""
+@dataclass(frozen=True, slots=True)
+class ReadingBack:
+    """How the values of a finished file are read.
 
-    def __init__(self, segment: Segment, with_crc: bool = False) -> None:
-        self._segment, self._at, self._state = segment, 0, xxhash.xxh3_128()
+    Attributes:
+        with_crc: whether the CRC-32 of each is wanted as well.
+        hashed: reads the file where its SHA-256 is wanted; then values best come in the order of the file.
+    """
+
+    with_crc: bool = False
+    hashed: HashedRead | None = None
+
+    @contextlib.contextmanager
+    def opened(self, segment: Segment) -> Iterator[Reader]:
+        """Yield what reads the value that lies there."""
+        if self.hashed is not None:
+            yield Reader(segment, self.hashed.read, self.with_crc)
+            return
+        with opened(segment.path) as descriptor, contextlib.ExitStack() as stack:
+
+            def read(offset: int, nbytes: int) -> NDArray[np.uint8]:
+                stack.close()  # the buffer that was handed out before
+                part = stack.enter_context(borrowed(nbytes))
+                read_into(descriptor, part.data, offset, segment.path)
+                return part
+
+            yield Reader(segment, read, self.with_crc)
+
+
+_PLAINLY = ReadingBack()
+
+
+class Reader:
+    """Reads a value of a finished file from its beginning to its end, and sums it up on the way.
+
+    Args:
+        segment: where it lies.
+        read: returns bytes of the file: where they begin, and how many there are.
+        with_crc: whether to find its CRC-32.
+    """
+
+    def __init__(self, segment: Segment, read: Callable[[int, int], NDArray[np.uint8]], with_crc: bool) -> None:
+        self._segment, self._read, self._at, self._state = segment, read, 0, xxhash.xxh3_128()
         self._crc = 0 if with_crc else None
 
-    def next(self, descriptor: int, buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Fill `buffer` as far as there are bytes left, and return that part of it."""
-        part = buffer[: min(len(buffer), self._segment.nbytes - self._at)]
-        read_into(descriptor, part.data, self._segment.offset + self._at, self._segment.path)
+    def next(self, most: int) -> NDArray[np.uint8]:
+        """Return the next bytes, at most so many; they are gone when the next are asked for."""
+        part = self._read(self._segment.offset + self._at, min(most, self._segment.nbytes - self._at))
         self._state.update(part.data)
         if self._crc is not None:
             self._crc = crc32(part.data, self._crc)
@@ -72,7 +110,7 @@ class Reader:
 
 
 def compare_segments(
-    written: Segment, wanted: Segment, look: Look, check: Look, with_crc: bool = False
+    written: Segment, wanted: Segment, look: Look, check: Look, back: ReadingBack = _PLAINLY
 ) -> ComparedBits:
     """Compare two values where they lie, in small parts.
 
@@ -81,15 +119,15 @@ def compare_segments(
         wanted: the value in the source.
         look: called with each part of `written`.
         check: called with each part of `wanted`; raises on a refused value.
-        with_crc: whether the CRC-32 of `written` is wanted as well.
+        back: how `written` is read.
     """
-    if written.nbytes == wanted.nbytes <= SMALL and not with_crc:
+    if written.nbytes == wanted.nbytes <= SMALL and back == _PLAINLY:
         return _compare_small(written, wanted, look, check)
     same, dtype = written.nbytes == wanted.nbytes, numpy_dtype(wanted.dtype)
-    reader, size = Reader(written, with_crc), min(CHUNK, written.nbytes)
-    with opened(written.path) as here, opened(wanted.path) as there, borrowed(size) as one, borrowed(size) as other:
+    size = min(CHUNK, written.nbytes)
+    with back.opened(written) as reader, opened(wanted.path) as there, borrowed(size) as other:
         for begin in range(0, written.nbytes, CHUNK):
-            mine = reader.next(here, one)
+            mine = reader.next(CHUNK)
             theirs = other[: len(mine)]
             read_into(there, theirs.data, wanted.offset + begin, wanted.path)
             check(theirs.view(dtype))
@@ -109,18 +147,19 @@ def _compare_small(written: Segment, wanted: Segment, look: Look, check: Look) -
     return ComparedBits(mine == theirs, xxhash.xxh3_128_hexdigest(mine))
 
 
-def compare_parts(written: Segment, wanted: Iterable[NDArray[Any]], look: Look, with_crc: bool = False) -> ComparedBits:
+def compare_parts(
+    written: Segment, wanted: Iterable[NDArray[Any]], look: Look, back: ReadingBack = _PLAINLY
+) -> ComparedBits:
     """Compare a value where it lies with one that comes in stretches, one after the other, as one row of numbers.
 
     The other arguments are those of `compare_segments`.
     """
-    reader, same, dtype = Reader(written, with_crc), True, numpy_dtype(written.dtype)
-    with opened(written.path) as file:
+    same, dtype = True, numpy_dtype(written.dtype)
+    with back.opened(written) as reader:
         for part in wanted:
-            with borrowed(part.nbytes) as buffer:
-                mine = reader.next(file, buffer)
-                look(mine.view(dtype))
-                same = same and part.dtype == dtype and same_bytes(mine, part.view(np.uint8))
+            mine = reader.next(part.nbytes)
+            look(mine.view(dtype))
+            same = same and part.dtype == dtype and same_bytes(mine, part.view(np.uint8))
     return reader.compared(same)
 
 
@@ -129,9 +168,8 @@ def digest_segment(segment: Segment) -> str:
     if segment.nbytes <= SMALL:
         with opened(segment.path) as file:
             return xxhash.xxh3_128_hexdigest(read_small(file, segment))
-    reader = Reader(segment)
-    with opened(segment.path) as file, borrowed(min(CHUNK, segment.nbytes)) as buffer:
-        while len(reader.next(file, buffer)):
+    with _PLAINLY.opened(segment) as reader:
+        while len(reader.next(CHUNK)):
             pass
     return reader.compared(True).digest
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import xxhash
 
+from transferpipe.files.hashing import HashedRead
 from transferpipe.files.segment import CHUNK, Segment, opened, read_small
 from transferpipe.planning.dtypes import kind_of
 from transferpipe.values.compare import SMALL, ComparedBits
@@ -67,15 +68,18 @@ class ReadTogether:
         self._begin, self._end = min(self._begin, segment.offset), max(self._end, segment.offset + segment.nbytes)
         self._free += 2 * segment.nbytes + _MOST_BETWEEN
 
-    def read(self, segments: Iterable[Segment]) -> list[bytes]:
-        """Return the bytes of segments of the run.
+    def read(self, segments: Iterable[Segment], hashed: HashedRead | None = None) -> list[bytes]:
+        """Return the bytes of segments of the run; where the file is `hashed`, as that reads them.
 
         Raises:
             FileError: the file ends early, or cannot be read.
         """
         begin = self._begin
-        with opened(self.path) as descriptor:
-            data = read_small(descriptor, Segment(self.path, begin, self._end - begin, "uint8"))
+        if hashed is not None:
+            data = hashed.read(begin, self._end - begin).tobytes()
+        else:
+            with opened(self.path) as descriptor:
+                data = read_small(descriptor, Segment(self.path, begin, self._end - begin, "uint8"))
         return [data[s.offset - begin : s.offset - begin + s.nbytes] for s in segments]
 
 
@@ -111,14 +115,14 @@ class SmallRun:
         self._pairs.append(pair)
         return True
 
-    def compare(self) -> list[ComparedBits]:
-        """Return what comparing each pair finds.
+    def compare(self, hashed: HashedRead | None = None) -> list[ComparedBits]:
+        """Return what comparing each pair finds; `hashed` reads the finished file where its SHA-256 is wanted.
 
         Raises:
             VerificationError: a value of a source is refused.
             FileError: a file ends early, or cannot be read.
         """
-        mine = self._written.read(p.written for p in self._pairs)
+        mine = self._written.read((p.written for p in self._pairs), hashed)
         theirs = self._wanted.read(p.wanted for p in self._pairs)
         self._refuse(theirs)
         self._look(mine)

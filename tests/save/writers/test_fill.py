@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from transferpipe.errors import FileError
+from transferpipe.errors import FileError, Problem, VerificationError
 from transferpipe.files import crc as crc_module
 from transferpipe.files.segment import Segment
 from transferpipe.save.writers import fill as fill_module
@@ -92,7 +92,7 @@ def check(sources, path):
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_segments_of_every_size_around_the_boundaries(sources, tmp_path, monkeypatch, threads):
-    monkeypatch.setattr(crc_module, "_THREADS", threads)
+    monkeypatch.setattr(fill_module, "_THREADS", threads)
     for i, size in enumerate(SIZES):
         array = np.random.default_rng(i).integers(0, 256, size, dtype=np.uint8)
         sources.in_file(f"w{i}", array, file="abc"[i % 3], before=i)
@@ -106,7 +106,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads(sources, tmp_path, mon
         (sources.in_file if i % 4 else sources.in_memory)(f"w{i}", array)
     found = set()
     for threads in (1, 2, 4, 9):
-        monkeypatch.setattr(crc_module, "_THREADS", threads)
+        monkeypatch.setattr(fill_module, "_THREADS", threads)
         found.add(check(sources, tmp_path / f"out{threads}"))
     assert len(found) == 1
 
@@ -131,7 +131,7 @@ def test_arrays_that_do_not_lie_in_one_piece(sources, tmp_path):
 
 
 def test_what_is_settled_is_what_the_file_will_hold(sources, tmp_path):
-    """Whoever follows the writer must never read a byte that changes later, whatever the order of the places."""
+    """Whoever follows the writer has all that is written so far but for the head, whatever the order of the places."""
     for i, size in enumerate(SIZES):
         array = np.random.default_rng(i).integers(1, 256, size, dtype=np.uint8)
         (sources.in_file if i % 3 else sources.in_memory)(f"w{i}", array)
@@ -146,14 +146,67 @@ def test_what_is_settled_is_what_the_file_will_hold(sources, tmp_path):
     whole = (tmp_path / "out").read_bytes()
     assert seen
     assert [end for end, _ in seen] == sorted(end for end, _ in seen)
-    assert all(whole[:end] == known for end, known in seen)
+    assert whole[:4] == b"head"
+    assert all(whole[4:end] == known[4:] for end, known in seen)
 
 
 def test_a_source_that_changes_between_its_checksum_and_its_copy(sources, tmp_path):
-    sources.in_file("w", np.arange(1000, dtype=np.uint8), before=0)
-    change = lambda _: sources.segments["w"].path.write_bytes(bytes(1000))  # noqa: E731
+    array = np.arange(300_000, dtype=np.uint32)
+    sources.in_file("w", array, before=0)
+    (segment,) = sources.segments.values()
+    sources.segments["w"] = dataclasses.replace(segment, known=crc_module.BlockCrcs(segment))
+    check(sources, tmp_path / "as it was")
+    array[123_456] ^= 1
+    segment.path.write_bytes(array.tobytes())
     with (tmp_path / "out").open("wb+") as file, pytest.raises(FileError, match="a: changed since it was opened"):
-        fill(file.fileno(), sources.places()[0], sources.content(), change)
+        fill(file.fileno(), sources.places()[0], sources.content())
+
+
+@pytest.mark.parametrize("place", [0, 20, 3000, -1, None])
+def test_what_an_archive_says_of_its_values_is_held_against_what_was_moved(sources, tmp_path, place):
+    """Also of bytes between the values, and where one value is moved to two places."""
+    for k in range(4):
+        sources.in_file(f"w{k}", np.random.default_rng(k).random(100 + 70 * k), before=13)
+    sources.segments["again"], sources.values["again"] = sources.segments["w1"], sources.values["w1"]
+    path, settled = tmp_path / "a", []
+    data = bytearray(path.read_bytes())
+    wanted = zlib.crc32(data)
+    if place is not None:
+        data[place] ^= 4
+        path.write_bytes(data)
+    found = sources.content()
+
+    def settle(crc):
+        settled.append(crc)
+        if crc != wanted:
+            raise FileError(Problem("a", "is damaged"))
+
+    def segment(name):
+        crc_module.note_promise(crc_module.Promise(path, 0, len(data), settle))
+        return found.segment(name)
+
+    content = dataclasses.replace(found, segment=segment)
+    with (tmp_path / "out").open("wb+") as file:
+        damaged = pytest.raises(FileError, match="is damaged") if place is not None else contextlib.nullcontext()
+        with damaged:
+            fill(file.fileno(), sources.places()[0], content)
+    assert settled == [zlib.crc32(data)]
+
+
+def test_a_value_that_is_refused_in_a_damaged_source_is_said_to_be_damaged(sources, tmp_path):
+    sources.in_memory("w", np.zeros(3))
+    (tmp_path / "a").write_bytes(bytes(10))
+
+    def settle(crc):
+        raise FileError(Problem("a", "is damaged"))
+
+    def value(name):
+        crc_module.note_promise(crc_module.Promise(tmp_path / "a", 0, 10, settle))
+        raise VerificationError(Problem("w", "is NaN"))
+
+    content = dataclasses.replace(sources.content(), value=value)
+    with (tmp_path / "out").open("wb+") as file, pytest.raises(FileError, match="is damaged"):
+        fill(file.fileno(), sources.places()[0], content)
 
 
 def test_nothing_to_do(sources, tmp_path):

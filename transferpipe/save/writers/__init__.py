@@ -23,7 +23,7 @@ class Writer(Protocol):
     2. For each weight it asks `Content.segment` where the bytes lie in another file as they are, and copies them if
        they do; otherwise `Content.value` for the array, one at a time, which it may not keep or change.
        `transferpipe.save.writers.fill.fill` does both, through one small buffer.
-    3. It should say with `Content.settled` up to where the bytes are final: they are hashed, and flushed, on the way.
+    3. It should say with `Content.settled` up to where the file is written: it is flushed on the way.
 
     It must write the same bytes for the same content (no times, no random order); must refuse with a `FileError`, which
     names the weight and says what to do, what the format cannot hold (a dtype, a name); and must let every error of the

@@ -29,8 +29,8 @@ class Content:
         keras_version: the version of Keras that the file claims.
         assets: further members of the archive: (name, its bytes in parts).
         parts: yields the value of a weight in stretches, as one row of numbers; None where it is computed as a whole.
-        settled: called with the place up to where the bytes of the file are what they will be; the rest follows when
-            the writer ends.
+        settled: called with the place up to where the file is written, so that it is flushed on the way; what changes
+            after that is flushed in the end.
     """
 
     catalog: Catalog

@@ -1,31 +1,37 @@
 """Putting values where a layout has made room for them: whole stretches of files through one small buffer.
 
-What stands before the values of an archive holds their CRC-32. So that a file can be written from its beginning to its
-end, and be hashed while it is, the CRCs are found first: bytes that are only looked at pass at the speed of memory.
+Bytes are summed up while they pass: what stands before the values of an archive holds their CRC-32 and is written last,
+and a source that is an archive too has said what it is to be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
-from transferpipe.errors import FileError, Problem
+from transferpipe.errors import FileError, Problem, TransferError
 from transferpipe.files.archives.stored_zip import write_at
-from transferpipe.files.crc import WrittenBytes, crc32, reading, segment_crcs, whole_crc
+from transferpipe.files.crc import WrittenBytes, crc32, noting_promises, reading, settle_promises, whole_crc
+from transferpipe.files.runs import in_runs
 from transferpipe.files.segment import CHUNK, Segment
 from transferpipe.files.stamp import checked_at_ends
 from transferpipe.save.writers.content import Content
 
 __all__ = ["FilePlace", "Seal", "WrittenBytes", "fill", "whole_crc"]
 
-# Large values are cut, so that several threads share the search for their CRCs.
+# Large values are cut, so that several threads share the search for their CRCs, and moving them.
 _PIECE = 32 << 20
+# One file is written to by one at a time; more than two would wait for each other.
+_THREADS = 2
 
 
-@dataclass(frozen=True)
-class FilePlace:
+class FilePlace(NamedTuple):
     """Where in the file the value of one weight belongs.
 
     Attributes:
@@ -39,8 +45,7 @@ class FilePlace:
     nbytes: int
 
 
-@dataclass(frozen=True)
-class _Piece:
+class _Piece(NamedTuple):
     """Bytes of another file and where they go."""
 
     segment: Segment
@@ -48,7 +53,7 @@ class _Piece:
 
 
 Seal = Callable[[Sequence[WrittenBytes]], None]
-"""Told the CRC-32 of everything that `fill` puts into the file, before the values that lie in other files are moved."""
+"""Told the CRC-32 of everything that `fill` has put into the file."""
 
 
 @checked_at_ends()
@@ -62,30 +67,45 @@ def fill(descriptor: int, places: Sequence[FilePlace], content: Content, seal: S
         seal: writes what depends on the CRC-32 of the values.
 
     Raises:
-        FileError: a source cannot be read, ends early, or changes while it is read.
+        FileError: a source cannot be read, ends early, is damaged, or changes while it is read.
         OSError: the file cannot be written.
     """
+    with noting_promises() as promises:
+        try:
+            written, moved = _put_all(descriptor, places, content, seal is not None)
+        except TransferError:
+            settle_promises(promises, ())  # a source that is damaged is the reason for whatever else is wrong
+            raise
+    settle_promises(promises, [(piece.segment, crc) for piece, crc in moved])
+    for piece, crc in moved:
+        _check_known(piece.segment, crc)
+    if seal is not None:
+        seal([*written, *(WrittenBytes(piece.to, piece.segment.nbytes, crc) for piece, crc in moved)])
+
+
+def _put_all(
+    descriptor: int, places: Sequence[FilePlace], content: Content, needs_crc: bool
+) -> tuple[list[WrittenBytes], list[tuple[_Piece, int]]]:
+    """Put everything into the file; return what was computed, and the pieces that were moved with their CRC-32."""
     pieces: list[_Piece] = []
     written: list[WrittenBytes] = []
     for place in places:
         segment = content.segment(place.name)
         if segment is None:
-            written.append(_put(descriptor, place, content, seal is not None))
+            written.append(_put(descriptor, place, content, needs_crc))
             continue
         assert segment.nbytes == place.nbytes, place
         pieces += [_Piece(part, place.offset + part.offset - segment.offset) for part in segment.cut(_PIECE)]
     pieces = _joined(sorted(pieces, key=lambda piece: piece.to))
-    if seal is None:
-        _move_all(descriptor, pieces, content)
-        return
-    crcs = segment_crcs([piece.segment for piece in pieces])
-    seal([*written, *(WrittenBytes(p.to, p.segment.nbytes, crc) for p, crc in zip(pieces, crcs, strict=True))])
-    moved = _move_all(descriptor, pieces, content)
-    # The header holds the CRCs of the first reading; a source that changed between the two would make a damaged file.
-    for piece, before, after in zip(pieces, crcs, moved, strict=True):
-        if before != after:
-            what, fix = "changed since it was opened", "run again once nothing writes to it"
-            raise FileError(Problem(str(piece.segment.path), what, fix))
+    return written, list(zip(pieces, _move_all(descriptor, pieces, content), strict=True))
+
+
+def _check_known(segment: Segment, crc: int) -> None:
+    """Refuse what is not what it was when its file was opened, where that was summed up."""
+    known = segment.known.crc_of(segment.offset, segment.nbytes) if segment.known else None
+    if known is not None and known != crc:
+        what, fix = "changed since it was opened", "run again once nothing writes to it"
+        raise FileError(Problem(str(segment.path), what, fix))
 
 
 def _joined(pieces: Sequence[_Piece]) -> list[_Piece]:
@@ -129,17 +149,38 @@ def _put(descriptor: int, place: FilePlace, content: Content, needs_crc: bool) -
     return WrittenBytes(place.offset, place.nbytes, crc)
 
 
-def _move_all(descriptor: int, pieces: Iterable[_Piece], content: Content) -> list[int]:
+def _move_all(descriptor: int, pieces: Sequence[_Piece], content: Content) -> list[int]:
     """Move the pieces, in the order of the file, and return the CRC-32 of each."""
+    found: list[int] = []
+    for run, crcs in _moved_in_order(descriptor, in_runs(pieces, lambda piece: piece.segment.nbytes, _PIECE)):
+        found += crcs
+        for piece in run:
+            content.moved(piece.segment.nbytes)
+            content.settled(piece.to + piece.segment.nbytes)
+    return found
+
+
+def _moved_in_order(
+    descriptor: int, runs: Sequence[Sequence[_Piece]]
+) -> Iterator[tuple[Sequence[_Piece], Sequence[int]]]:
+    """Yield runs of pieces that were moved, in their order: while one is written, the next is read."""
+    if len(runs) == 1:  # as of small models: starting threads takes longer than that
+        yield runs[0], _move_run(descriptor, runs[0])
+        return
+    with ExitStack() as stack:
+        pool = ThreadPoolExecutor(_THREADS)
+        stack.callback(pool.shutdown, cancel_futures=True)
+        yield from zip(runs, pool.map(partial(_move_run, descriptor), runs), strict=True)
+
+
+def _move_run(descriptor: int, run: Sequence[_Piece]) -> list[int]:
     with reading() as read:
-        return [_move(descriptor, piece, read(piece.segment), content) for piece in pieces]
+        return [_move(descriptor, piece, read(piece.segment)) for piece in run]
 
 
-def _move(descriptor: int, piece: _Piece, chunks: Iterable[memoryview], content: Content) -> int:
+def _move(descriptor: int, piece: _Piece, chunks: Iterable[memoryview]) -> int:
     at, crc = piece.to, 0
     for chunk in chunks:
         write_at(descriptor, chunk, at)
         at, crc = at + len(chunk), crc32(chunk, crc)
-        content.settled(at)
-    content.moved(piece.segment.nbytes)
     return crc

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from transferpipe.errors import FileError, Problem, Problems
 from transferpipe.files.json_text import parse_mapping
@@ -32,8 +32,7 @@ _DTYPES = {
 _NARROW = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderEntry:
+class HeaderEntry(NamedTuple):
     """One value: its key, shape and dtype, and where it lies behind the header."""
 
     key: str
