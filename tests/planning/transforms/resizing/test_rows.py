@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from transferpipe.planning.transforms import NO_GOAL, Goal, TransformError, apply_chain, infer, parse_transform
-from transferpipe.planning.transforms.resizing.rows import split_token
+from transferpipe.planning.transforms.resizing.vocabulary import split_token
 
 follows = pytest.mark.follows
 RANDOM = np.random.default_rng(2)
@@ -153,11 +153,11 @@ LONG = np.concatenate([ROWS[:1], ROWS])
 CASES = [
     ("VocabularyRows._wrong_size: give the list of", "vocabulary", {}, ROWS[:2],
      lambda fix: ({}, ROWS if "this very source" in fix else None), lambda found: found.shape == (6, 3)),
-    ("_NamedRows._find_axis: write axis: … for", "vocabulary", {}, SQUARE,
+    ("NamedRows._find_axis: write axis: … for", "vocabulary", {}, SQUARE,
      lambda fix: ({"axis": int(fix.split()[2])}, SQUARE), lambda found: np.array_equal(found[0], SQUARE[2])),
-    ("_NamedRows._wrong_size: give the list of", "class_names", {}, LONG,
+    ("NamedRows._wrong_size: give the list of", "class_names", {}, LONG,
      lambda fix: ({}, ROWS if "this very source" in fix else None), lambda found: found.shape == (6, 3)),
-    ("_NamedRows._wrong_size: give the list of", "class_names", {"axis": 1}, ROWS,
+    ("NamedRows._wrong_size: give the list of", "class_names", {"axis": 1}, ROWS,
      lambda fix: ({"axis": 0}, ROWS), lambda found: found.shape == (6, 3)),
     ("VocabularyRows._wrong_size: write reserved: …… if", "vocabulary", {}, LONG,
      lambda fix: ({"reserved": int(fix.split("reserved: ")[1].split()[0])}, LONG), lambda found: found.shape == (7, 3)),
@@ -167,11 +167,11 @@ CASES = [
      lambda fix: ({"padded": True, "size": 6, "axis": 0}, ROWS), lambda found: found.shape == (6, 3)),
     ("VocabularyRows.rows: give the list of", "vocabulary", {"padded": True, "size": 4, "axis": 0}, ROWS,
      lambda fix: ({"padded": True, "size": 6, "axis": 0}, ROWS), lambda found: found.shape == (6, 3)),
-    ("_parse_new: write one of …", "class_names", {"new": "average"}, ROWS,
+    ("parse_new: write one of …", "class_names", {"new": "average"}, ROWS,
      lambda fix: ({"new": fix.split()[3].rstrip(",")}, ROWS), lambda found: np.allclose(found[1], ROWS.mean(0))),
     ("VocabularyRows.parse: reserved is a count", "vocabulary", {"padded": "yes"}, ROWS,
      lambda fix: ({"reserved": 0, "padded": fix.split()[-1] == "true"}, ROWS), lambda found: found.shape == (6, 3)),
-    ("_Rows.dtype: put a cast before", "class_names", {}, ROWS.astype("int8"),
+    ("Rows.dtype: put a cast before", "class_names", {}, ROWS.astype("int8"),
      lambda fix: (written("write {a: {" + fix.split("write ")[1] + "}}"), ROWS.astype("int8")), lambda found: found[1].any() == 0),
 ]  # fmt: skip
 
@@ -199,7 +199,7 @@ def test_classes_that_are_none_are_refused_with_what_to_write(key, wrong, right)
     assert np.allclose(found[:, -1], ROWS.mean(0))
 
 
-@follows("_NamedRows._common: give two lists that")
+@follows("NamedRows._common: give two lists that")
 def test_lists_without_a_name_in_common_are_refused(files, tmp_path):
     (tmp_path / "other.txt").write_text("Cat\nDog\n")
     with pytest.raises(
@@ -210,7 +210,7 @@ def test_lists_without_a_name_in_common_are_refused(files, tmp_path):
     assert np.array_equal(take("class_names", {**files, "to": str(tmp_path / "other.txt")}, ROWS), ROWS[:2])
 
 
-@follows("_NamedRows.pinned: write common: …, or")
+@follows("NamedRows.pinned: write common: …, or")
 def test_a_count_in_common_that_differs_is_refused(files):
     with pytest.raises(TransformError) as caught:
         parse_transform({"class_names": {**files, "common": 2}}).pinned()
@@ -226,7 +226,7 @@ def test_files_are_paths_or_pinned_paths(files):
     assert parse_transform({"vocabulary": {"from": {"path": files["from"], "sha256": None}, "to": files["to"]}})
 
 
-@follows("_Rows.shape: write new: zero")
+@follows("Rows.shape: write new: zero")
 def test_nothing_has_no_mean():
     empty = np.zeros((3, 0), "float32")
     with pytest.raises(TransformError, match="axis 1 of \\(3, 0\\) is empty -> write new: zero"):
