@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from . import damaged, ended, mutations, power, structures, sweeps, together
+from . import damaged, ended, guided, mutations, power, structures, sweeps, together
 from .hostile import measured as hostile
 from .rows import Row, upper_bound
 
@@ -41,6 +41,7 @@ MEASUREMENTS = {
     "mutations": Measurement(mutations.measure_mutations, 8, 310),
     "whole-runs": Measurement(mutations.measure_whole_runs, 5, 200),
     "structures": Measurement(structures.measure_structures, 30, 10_000),
+    "structures-guided": Measurement(guided.measure_guided, 0, 10_000),
     "damaged": Measurement(damaged.measure_damaged, 8, 300),
     "together": Measurement(together.measure_together, 2, 100),
     **{f"hostile-{name}": Measurement(partial(hostile.measure_hostile, name), 8, 10_000) for name in hostile.CORPORA},

@@ -455,7 +455,7 @@ def measure_structures(
     folder: Path, most: int, drawn: random.Random, readers: Collection[str] = tuple(READERS)
 ) -> Iterator[Row]:
     """Every reader of our own that is in `readers`: `most` files of the right form."""
-    signal.signal(signal.SIGALRM, _hang)
+    signal.signal(signal.SIGALRM, end_hang)
     for name, (format, change) in READERS.items():
         number = drawn.randrange(1 << 32)  # whichever are chosen
         if name not in readers:
@@ -465,11 +465,12 @@ def measure_structures(
         path = FORMATS[format].write(place)
         sound = {p: p.read_bytes() for p in place.rglob("*") if p.is_file()}
         row = Row(f"structure of {name}", "read, or refused with an error of ours, in 10 s")
-        _look_at(row, partial(_write_changed, path, sound, change), most, number)
+        _look_at(row, partial(write_changed, path, sound, change), most, number)
         yield row
 
 
-def _write_changed(path: Path, sound: dict[Path, bytes], change: Callable, case: random.Random) -> Path:
+def write_changed(path: Path, sound: dict[Path, bytes], change: Callable, case: random.Random) -> Path:
+    """Put the sound files back, change what `case` draws, and return the path."""
     for file, data in sound.items():
         file.write_bytes(data)
     change(path, case)
@@ -485,12 +486,13 @@ def _look_at(row: Row, write: Callable[[random.Random], Path], most: int, number
     )
     @given(st.randoms(use_true_random=True))
     def look(case: random.Random) -> None:
-        row.count(*_looked(write(case)), f"seed {number}, example {row.cases}")
+        row.count(*looked(write(case)), f"seed {number}, example {row.cases}")
 
     look()
 
 
-def _looked(path: Path) -> tuple[str, list[str]]:
+def looked(path: Path) -> tuple[str, list[str]]:
+    """Return what reading a file comes to, and what is wrong with that."""
     signal.alarm(SECONDS)
     try:
         read_all(path)
@@ -509,5 +511,6 @@ def _looked(path: Path) -> tuple[str, list[str]]:
     return "read", []
 
 
-def _hang(*_: object) -> None:
+def end_hang(*_: object) -> None:
+    """Handle the alarm of a case that takes too long."""
     raise HangError

@@ -47,3 +47,12 @@ def test_what_it_holds_is_run(tmp_path):
     one = model()
     one.save(tmp_path / "m.keras")
     assert tp.parity(str(tmp_path / "m.keras"), one).verdict == "pass"
+
+
+def test_random_inputs_are_drawn_of_what_fits_into_memory(tmp_path):
+    """A picture of 6,000 by 6,000 would be followed by layers of gigabytes; inputs of one's own are run all the same."""
+    wide = keras.Sequential([keras.Input((6000, 6000, 1)), kl.MaxPooling2D(3000), kl.Flatten(), kl.Dense(2)])
+    wide.save(tmp_path / "m.keras")
+    found = tp.parity(str(tmp_path / "m.keras"), wide)
+    assert found.verdict == "inconclusive"
+    assert "36,000,000 values a sample" in str(found)

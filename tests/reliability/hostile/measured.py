@@ -18,6 +18,7 @@ from typing import Any
 
 from tests.reliability.rows import Row
 
+from .builders import hostile_builders
 from .case import Case, Pair, RecipeText, make_folder, write_recipe
 from .configurations import hostile_configurations
 from .files import hostile_files
@@ -26,6 +27,7 @@ from .recipes import SECRET, hostile_recipes
 
 CORPORA: dict[str, Callable[[], Iterator[Pair]]] = {
     "recipes": hostile_recipes,
+    "builders": hostile_builders,
     "names": hostile_names,
     "configurations": hostile_configurations,
     "files": hostile_files,

@@ -8,8 +8,6 @@ as they are but for configurations of code.
 from __future__ import annotations
 
 import json
-import math
-import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -20,6 +18,16 @@ from transferpipe.errors import FileError, Problem, RecipeError, UnsafeError
 from transferpipe.fetch.open_path import open_path
 from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.models.building.fetched import note_read
+from transferpipe.models.building.sizes import (
+    LIBRARIES,
+    Number,
+    check_calls,
+    check_sizes,
+    check_together,
+    is_usual,
+    numbers_in,
+    plain,
+)
 from transferpipe.models.loading import load_values
 from transferpipe.models.walk import walk
 from transferpipe.recipe.model import Build, walk_builds
@@ -35,12 +43,7 @@ _NAMED = re.compile(r"[\w-]+")
 _PRESET = re.compile(r"(?:kaggle|hf|modelscope)://[\w./@-]+|[\w.-]+(?:/[\w.-]+)*")
 # How HDF5 and zip begin.
 _LOADED = (b"\x89HDF", b"PK\3\4")
-_MOST = 10**8
 _MOST_CONFIG = 1 << 26
-_MOST_SHAPE = 10**10  # of values a sample has: a hundred pictures of the largest cameras
-# Wider layers, and larger matrices, are those of vocabularies and of mistakes: what they come to is looked at first.
-_LARGE, _LARGE_MATRIX = 200_000, 5 * 10**8
-_UNKNOWN_MEMORY = 1 << 36
 _AGAIN = "the file is damaged: download or save it again"
 
 
@@ -70,31 +73,47 @@ def check_arguments(builds: Iterable[Build], trusted: Collection[str] = ()) -> N
         UnsafeError: code, a file that may not be read, an absurd size.
         FileError: a file of weights cannot be read.
     """
-    for build in walk_builds(list(builds)):
+    calls = list(builds)
+    check_calls(calls)
+    for build in walk_builds(calls):
         for key, value in build.arguments.items():
             where = f"{build.where}.{key}"
-            check_classes(_plain(value), where, vouched_by(trusted))
-            if build.target.startswith((_APPLICATIONS, _HUB, "transferpipe.")):
+            check_classes(plain(value), where, vouched_by(trusted))
+            if build.target.startswith(LIBRARIES):
                 _check_library(build, key, value, where)
+        if build.target.startswith(LIBRARIES):
+            check_together(build, _numbers(build))
         if file := weights_file(build):
             open_path(file, f"{build.where}.{_WEIGHTS}")
 
 
-def is_large(build: Build) -> bool:
-    """Tell whether a call has an argument that may make its model larger than any machine."""
-    given = (value for b in walk_builds(build) for key, value in b.arguments.items() if key != "seed")
-    leaves = (leaf for value in given for leaf in _leaves(_plain(value)))
-    sizes = sorted(abs(n) for n in leaves if isinstance(n, int | float) and not isinstance(n, bool))
-    # Two arguments multiplied are the largest matrix that a layer makes of them; three are rarely one weight.
-    return bool(sizes) and (sizes[-1] > _LARGE or math.prod(sizes[-2:]) > _LARGE_MATRIX)
+def is_of_libraries(build: Build) -> bool:
+    """Tell whether a call, and all in it, are those of libraries, so that no code of the user's runs."""
+    return all(b.target.startswith(LIBRARIES) for b in walk_builds(build))
 
 
-def memory_of_machine() -> int:
-    """Return how many bytes of memory this machine has."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # Windows does not say
-        return _UNKNOWN_MEMORY
+def needs_trial(build: Build) -> bool:
+    """Tell whether a call of libraries' builders has arguments that no published model has."""
+    return not all(is_usual(_numbers(b), plain(b.arguments)) for b in walk_builds(build))
+
+
+def _numbers(build: Build) -> list[Number]:
+    """Return all numbers that a call is made with: its own, and those of a preset in a folder."""
+    found = [number for key, value in build.arguments.items() for number in numbers_in(key, plain(value))]
+    for value in build.arguments.values():
+        if build.target.startswith(_HUB) and isinstance(value, str) and (folder := _folder(value)):
+            found += [n for path in sorted(folder.glob("*.json")) for n in numbers_in("", _sizes_of(path))]
+    return found
+
+
+def _folder(text: str) -> Path | None:
+    is_path = "://" not in text and "\0" not in text and len(text) <= 1000
+    return Path(text) if is_path and Path(text).is_dir() else None
+
+
+def _sizes_of(path: Path) -> Any:
+    data = _json(path)
+    return data.get("config") if isinstance(data, dict) else None
 
 
 def weights_file(build: Build) -> str | None:
@@ -126,28 +145,15 @@ def load_weights_file(model: Any, build: Build, file: str) -> None:
         note_read(file, path)
 
 
-def _plain(value: Any) -> Any:
-    """Return a value without the calls in it, whose arguments are looked at by themselves."""
-    if isinstance(value, Build):
-        return None
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
 def _check_library(build: Build, key: str, value: Any, where: str) -> None:
     if key == _WEIGHTS and build.target.startswith(_APPLICATIONS) and not isinstance(value, str | None):
         raise RecipeError(Problem(where, "must be a name, a file or null", "leave it out"))
     if isinstance(value, Mapping) and build.target.startswith(_APPLICATIONS):
         raise UnsafeError(Problem(where, "is a mapping, which Keras would make an object of", "leave it out"))
-    sizes = [n for n in value if isinstance(n, int)] if isinstance(value, list) else []
-    if math.prod(max(1, abs(n)) for n in sizes) > _MOST_SHAPE:
-        raise UnsafeError(Problem(where, f"{str(value)[:40]} is larger than any model needs", "leave it out"))
-    for leaf in _leaves(_plain(value)):
-        if isinstance(leaf, int | float) and key != "seed" and not (math.isfinite(leaf) and abs(leaf) <= _MOST):
-            raise UnsafeError(Problem(where, f"{str(leaf)[:40]} is larger than any model needs", "leave it out"))
+    check_sizes(build, key, plain(value), where)
+    for leaf in _leaves(plain(value)):
         if isinstance(leaf, str) and build.target.startswith(_HUB):
-            _check_hub_text(leaf, where)
+            _check_hub_text(build, leaf, where)
 
 
 def _leaves(value: Any) -> Iterator[Any]:
@@ -158,7 +164,7 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _check_hub_text(text: str, where: str) -> None:
+def _check_hub_text(build: Build, text: str, where: str) -> None:
     """Refuse what KerasHub would open itself, but for presets of its own and folders that were looked through."""
     if "://" in text and not _PRESET.fullmatch(text):
         raise UnsafeError(Problem(where, f"{text!r} is not an address of a preset", "name the folder of the preset"))
@@ -166,7 +172,7 @@ def _check_hub_text(text: str, where: str) -> None:
     if "://" in text or "\0" in text or len(text) > 1000 or not path.exists():
         return
     if path.is_dir():
-        _check_preset(path, where)
+        _check_preset(build, path, where)
     elif not path.resolve().is_relative_to(Path.cwd().resolve()):
         raise UnsafeError(
             Problem(where, f"names the file {text!r} outside of the working directory", "copy the file itself")
@@ -183,9 +189,11 @@ def _begins(path: Path) -> bytes:
         raise cannot_be_read(path, error) from error
 
 
-def _check_preset(folder: Path, where: str) -> None:
+def _check_preset(build: Build, folder: Path, where: str) -> None:
     for path in sorted(folder.rglob("*.json")):
         check_classes(_json(path), f"{where}: {path}", vouched_by(()))
+        for key, value in (_sizes_of(path) or {}).items() if isinstance(_sizes_of(path), Mapping) else ():
+            check_sizes(build, str(key), value, f"{where}: {path}: {key}")
     for path in sorted(folder.rglob("*.h5")):
         source: FileSource = open_source(path)
         note_read(str(path), source.path)

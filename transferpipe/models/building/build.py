@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 import os
 import sys
 import tempfile
@@ -14,12 +15,23 @@ from transferpipe.collector import collector_paused
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError, did_you_mean
 from transferpipe.models.building.arguments import (
     check_arguments,
-    is_large,
+    is_of_libraries,
     load_weights_file,
-    memory_of_machine,
+    needs_trial,
     weights_file,
 )
 from transferpipe.models.building.baked import forget_calls
+from transferpipe.models.building.limits import (
+    MOST_SECONDS,
+    WITHOUT_VALUES,
+    Limits,
+    OverLimitError,
+    counted,
+    memory_limited,
+    room_for_values,
+)
+from transferpipe.models.building.sizes import LIBRARIES, is_large, memory_of_machine
+from transferpipe.models.building.tried import SMALLER, is_of_memory, try_in_child
 from transferpipe.models.deferred.attempt import DeclaredTooMuchError, build_deferred, check_declared, has_pending
 from transferpipe.models.keras_private import get_global
 from transferpipe.models.settings import DTYPE_POLICY, settings_kept
@@ -148,40 +160,57 @@ def build_model(build: Build, seed: int, trusted: Collection[str] = (), *, may_d
     # Jax's and torch's variables cannot be watched as TensorFlow's can (see `refusals`): they are drawn at once.
     may_defer = may_defer and keras.backend.backend() == TENSORFLOW
     may_defer = may_defer and not any(map(weights_file, walk_builds(build)))
-    with settings_kept() as restore:
+    most = (WITHOUT_VALUES, room_for_values()) if is_of_libraries(build) else (None, None)
+    with _limited(keras, build) as limits, settings_kept() as restore:
 
         def start_over() -> None:
             forget_calls()
             keras.utils.clear_session(free_memory=False)
             restore()
             keras.utils.set_random_seed(seed)
+            limits.start_over()
 
         start_over()
-        _check_declared(keras, build, trusted)
+        _look_without_values(keras, build, trusted, limits)
         start_over()
         callables_of(build, trusted)  # imports, so that models which a module makes on import are ordinary ones
-        deferred = model = build_deferred(keras, lambda: call(build, trusted), start_over) if may_defer else None
+        with memory_limited(most[0]):
+            deferred = model = build_deferred(keras, lambda: call(build, trusted), start_over) if may_defer else None
         if deferred is None:
             start_over()
-            model = call(build, trusted)
+            with memory_limited(most[1]):
+                model = call(build, trusted)
             _check_model(keras, model, build)
     return model, deferred is not None
 
 
-def _check_declared(keras: Any, build: Build, trusted: Collection[str]) -> None:
-    """Refuse a call with large arguments that would make more weights than this machine has memory, before it does.
+@contextlib.contextmanager
+def _limited(keras: Any, build: Build) -> Iterator[Limits]:
+    """Try a call of unusual size in a child, and count what it makes in the body.
 
     Raises:
-        UnsafeError: it would.
+        UnsafeError: it takes more than a builder may.
     """
-    if not is_large(build):
-        return
-    most = memory_of_machine()
+    is_of_library = is_of_libraries(build)
+    if is_of_library and needs_trial(build):
+        try_in_child(build, describe_build(build))
+    limits = Limits(memory_of_machine(), MOST_SECONDS if is_of_library else math.inf)
     try:
-        check_declared(keras, lambda: call(build, trusted), most)
-    except DeclaredTooMuchError:
-        what = f"{build.target} would make more than {most:,} bytes of weights, which is all the memory of this machine"
-        raise UnsafeError(Problem(build.where, what, "give it smaller arguments")) from None
+        with counted(keras, limits):
+            yield limits
+    except OverLimitError as error:
+        raise UnsafeError(Problem(build.where, f"{build.target} {error.what}", SMALLER)) from None
+
+
+def _look_without_values(keras: Any, build: Build, trusted: Collection[str], limits: Limits) -> None:
+    """Count what a call with large arguments would make, before any of it has values.
+
+    Raises:
+        OverLimitError: it is too much.
+    """
+    if is_large(build):
+        with contextlib.suppress(DeclaredTooMuchError):  # of which the limits are the first to know
+            check_declared(keras, lambda: call(build, trusted), limits.bytes)
 
 
 def _check_model(keras: Any, model: Any, build: Build) -> None:
@@ -232,7 +261,7 @@ def call(build: Build, trusted: Collection[str] = ()) -> Any:
         UnsafeError: the recipe may not name it.
     """
     function = resolve(build.target, f"{build.where}._target_", trusted)
-    arguments = values_of(build.arguments, trusted)
+    arguments = _values(build.arguments, trusted)
     if file := weights_file(build):
         arguments["weights"] = None
     try:
@@ -244,17 +273,27 @@ def call(build: Build, trusted: Collection[str] = ()) -> Any:
         raise
     except (Exception, SystemExit) as error:
         what = f"{build.target} raised {type(error).__name__}: {error}"
+        if build.target.startswith(LIBRARIES) and is_of_memory(error):
+            what = f"{build.target} takes more memory than a builder may"
+            raise UnsafeError(Problem(build.where, what, SMALLER)) from error
         if isinstance(error, TypeError) and (unknown := find_unknown(function, arguments)):
             raise RecipeError(unknown_argument(build, *unknown)) from error
         raise RecipeError(Problem(build.where, what, "fix the builder or its arguments")) from error
 
 
 def values_of(arguments: Mapping[str, Any], trusted: Collection[str] = ()) -> dict[str, Any]:
-    """Return the arguments of a build with the calls in them carried out.
+    """Return the arguments of a score, or of what stands for one, with the calls in them carried out within limits.
 
     Raises:
         RecipeError, UnsafeError: as `call`.
     """
+    with contextlib.ExitStack() as stack:
+        for build in walk_builds(dict(arguments)):
+            stack.enter_context(_limited(import_keras(), build))
+        return _values(arguments, trusted)
+
+
+def _values(arguments: Mapping[str, Any], trusted: Collection[str]) -> dict[str, Any]:
     return {key: _value(value, trusted) for key, value in arguments.items()}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import re
 import warnings
 import zipfile
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem, Problems, RecipeError, UnsafeError, did_you_mean
 from transferpipe.files.archives.zip_members import check_members
+from transferpipe.models.building.limits import free_memory
 from transferpipe.prove.parity.keras_trace import InputSpec, finite
 from transferpipe.recipe.locate import locate
 from transferpipe.weights.formats.numpy.header import MOST_HEADER
@@ -60,17 +60,6 @@ def read_arrays(path: str | Path, where: str) -> dict[str, NDArray[Any]]:
         # By number: as texts arr_10 would come before arr_2, and the archive may have any order.
         return dict(sorted(found.items(), key=lambda item: int(item[0][4:])))
     return found
-
-
-def free_memory() -> int:
-    """Return how many bytes of memory are free, as Linux tells; elsewhere half of what there is."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def _declared(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> int:

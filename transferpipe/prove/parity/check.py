@@ -44,6 +44,8 @@ from transferpipe.recipe.model import ParityCheck
 from transferpipe.weights.spec import Source
 
 WHERE = "verify.parity"
+# Values of one sample: a picture of 3,000 by 3,000. What a model computes of more need not fit into memory.
+_MOST_DRAWN = 3 * 10**7
 _NOT_MEASURED = "how far quantization moves {label} cannot be measured ({error}); give atol, which replaces that"
 
 
@@ -261,6 +263,8 @@ def _run_target(
         return data, run_model(target, data, asked=True), f"inputs from {path}" if path != "inputs" else "given inputs"
     if not specs:
         raise CannotRunError(f"{target.label} does not say what inputs it takes; {FILE_ADVICE}")
+    if (most := max(math.prod(n or 1 for n in spec.shape[1:]) for spec in specs)) > _MOST_DRAWN:
+        raise CannotRunError(f"{target.label} takes {most:,} values a sample, too many to draw; {FILE_ADVICE}")
     drawer = target if isinstance(target, KerasRunner) else reference
     reason = ""
     for drawn in draw_inputs(specs, drawer, given.seed):

@@ -1,0 +1,159 @@
+"""A call of a library's builder with unusual arguments, carried out in a process of its own first.
+
+What it would take (memory, time, weights, a crash) is found out where it harms nobody: the child has limits, and Ctrl-C
+ends it. It is a new interpreter, and no fork of this one, which may have threads that a fork would leave waiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from transferpipe.errors import Problem, TransferError, UnsafeError
+from transferpipe.models.building.limits import (
+    WITHOUT_VALUES,
+    Limits,
+    OverLimitError,
+    counted,
+    memory_limited,
+    room_for_values,
+)
+from transferpipe.models.building.sizes import memory_of_machine
+from transferpipe.recent import Recent
+from transferpipe.recipe.model import Build
+
+SMALLER = "give it smaller arguments"
+# This interpreter's places of modules first: with an option for isolation others could be found, or none.
+_PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.stdin.readline()); "
+    "from transferpipe.models.building.tried import be_child; be_child()"
+)
+_SECONDS, _PATIENCE = 60, 600.0  # of processor time; on the wall, for one that waits
+_CALL = "_call_"
+_PASSED: Recent[bool] = Recent(64)
+
+
+def try_in_child(build: Build, called: str) -> None:
+    """Carry out a call in a child, and return if it takes no more there than a builder may.
+
+    What it raises there is left to be raised here.
+
+    Args:
+        build: the call, in which everything is a library's.
+        called: the call as text.
+
+    Raises:
+        UnsafeError: it takes too much, or ends the process.
+    """
+    if _PASSED.get(called):
+        return
+    if over := _try(build):
+        raise UnsafeError(Problem(build.where, f"{build.target} {over}", SMALLER))
+    _PASSED.keep(called, True)
+
+
+def _try(build: Build) -> str:
+    """Return what the call takes too much of; empty if it does not."""
+    request = f"{json.dumps(sys.path)}\n{json.dumps([_to_data(build), memory_of_machine(), _SECONDS])}"
+    with subprocess.Popen(  # noqa: S603 -- ourselves
+        [sys.executable, "-P", "-c", _PROGRAM],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        try:
+            out, _ = process.communicate(request, timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            return f"is still at work after {_PATIENCE:.0f} seconds"
+        finally:  # Ctrl-C as well
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    if process.returncode == -getattr(signal, "SIGXCPU", 0):
+        return f"takes more than {_SECONDS} seconds of processor time"
+    if process.returncode < 0:
+        return f"ends the process that it was tried in ({signal.Signals(-process.returncode).name})"
+    with contextlib.suppress(ValueError):
+        return str(json.loads(out.rpartition("\n")[2] or '""'))
+    return ""
+
+
+def be_child() -> None:
+    """Carry out the call that standard input names, and say on standard output what it takes too much of."""
+    build, weights, seconds = json.loads(sys.stdin.read())
+    answer = os.dup(1)
+    os.dup2(2, 1)  # what libraries print is not the answer
+    over = _carry_out(_from_data(build), weights, seconds)
+    os.write(answer, f"\n{json.dumps(over)}".encode())
+    os._exit(0)  # nothing that is to be put in order
+
+
+def _carry_out(build: Build, weights: int, seconds: int) -> str:
+    from transferpipe.models.building.build import call, import_keras
+
+    keras = import_keras()
+    _limit_time(seconds)
+
+    def without_values() -> None:
+        with keras.StatelessScope(initialize_variables=False):
+            call(build)
+
+    over, is_whole = _taken(keras, without_values, Limits(weights), WITHOUT_VALUES)
+    if over or is_whole:
+        return over
+    keras.utils.clear_session(free_memory=False)
+    return _taken(keras, lambda: call(build), Limits(weights), room_for_values())[0]
+
+
+def _taken(keras: Any, make: Callable[[], object], limits: Limits, memory: int) -> tuple[str, bool]:
+    """Return what `make` takes too much of, and whether it came to its end."""
+    try:
+        with memory_limited(memory), counted(keras, limits):
+            make()
+    except OverLimitError as error:
+        return error.what, False
+    except (TransferError, MemoryError) as error:
+        return limits.over or (f"takes more than {memory:,} bytes of memory" if is_of_memory(error) else ""), False
+    except BaseException:  # the parent meets it as well, and says it
+        return limits.over, False
+    return "", True
+
+
+def is_of_memory(error: BaseException | None) -> bool:
+    """Tell whether an error, or one that led to it, says that there is not enough memory."""
+    while error is not None:
+        if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":  # TensorFlow's
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _limit_time(seconds: int) -> None:
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        used = int(sum(os.times()[:2]))
+        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, hard))
+
+
+def _to_data(value: Any) -> Any:
+    if isinstance(value, Build):
+        arguments = {key: _to_data(inner) for key, inner in value.arguments.items()}
+        return {_CALL: value.target, "where": value.where, "arguments": arguments}
+    if isinstance(value, Mapping):
+        return {key: _to_data(inner) for key, inner in value.items()}
+    return [_to_data(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _from_data(data: Any) -> Any:
+    if isinstance(data, dict) and _CALL in data:
+        return Build(data[_CALL], {key: _from_data(v) for key, v in data["arguments"].items()}, data["where"])
+    if isinstance(data, dict):
+        return {key: _from_data(inner) for key, inner in data.items()}
+    return [_from_data(inner) for inner in data] if isinstance(data, list) else data
