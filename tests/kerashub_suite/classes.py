@@ -30,11 +30,11 @@ def read_classes(models: Iterable[Any]) -> dict[str, dict[str, Any]]:
             owner = walked.owners[group.path]
             parent, _, attribute = group.path.rpartition("/")
             holder = walked.owners.get(parent)
-            if holder is not None and parent and type(holder).__module__.startswith("keras_hub."):
+            if holder is not None and attribute and type(holder).__module__.startswith("keras_hub."):
                 parts = found.setdefault(type(holder).__name__, {"weights": [], "parts": {}})["parts"]
                 kinds = parts.setdefault(attribute.lstrip("_"), [])
                 kinds += [label] if (label := _label(owner, group, specs)) not in kinds else []
-            if type(owner).__module__.startswith("keras_hub.") and group.path:
+            if type(owner).__module__.startswith("keras_hub.") and (group.path or group.entries):
                 entry = found.setdefault(type(owner).__name__, {"weights": [], "parts": {}})
                 names = [f"{specs[name].own_name}:{len(specs[name].shape)}" for _, name in group.entries]
                 if all(key.isdigit() for key, _ in group.entries) and names not in entry["weights"]:

@@ -175,16 +175,82 @@ def test_adam_of_tensorflow_1_goes_on(tmp_path):
     assert caught.value.problems[0].fix.startswith("compile the target with the betas of the original")
 
 
-@pytest.mark.parametrize("slot", ["Momentum", "RMSProp"])
-def test_other_optimizers_of_tensorflow_1_are_refused_by_name(slot, tmp_path):
+TENSORFLOW_1 = {
+    "Momentum": ("SGD", {"momentum": 0.9}, {"momentum": 0.9}),
+    "Momentum, nesterov": ("SGD", {"momentum": 0.9, "use_nesterov": True}, {"momentum": 0.9, "nesterov": True}),
+    "RMSProp": ("RMSprop", {"epsilon": 1e-7}, {}),
+    "RMSProp, centered": ("RMSprop", {"epsilon": 1e-7, "centered": True, "momentum": 0.5},
+                          {"centered": True, "momentum": 0.5}),
+    "Adagrad": ("Adagrad", {}, {}),
+    "Adadelta": ("Adadelta", {"epsilon": 1e-7}, {}),
+    "Ftrl": ("Ftrl", {"l1_regularization_strength": 0.01}, {"l1_regularization_strength": 0.01}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TENSORFLOW_1)
+def test_other_optimizers_of_tensorflow_1_go_on(kind, tmp_path):
+    v1 = pytest.importorskip("tensorflow").compat.v1
+    optimizer, theirs, ours = TENSORFLOW_1[kind]
+    called = kind.partition(",")[0]
+    with v1.Graph().as_default() as graph:
+        step = v1.train.get_or_create_global_step()
+        variables = {}
+        for k, (name, shape) in enumerate(SHAPES.items()):
+            first = np.random.default_rng(k).normal(size=shape).astype("float32")
+            variables[name] = v1.get_variable("/".join(name.rsplit("_", 1)), initializer=first)
+        made = getattr(v1.train, f"{called}Optimizer")(0.05, **theirs)
+        given = {name: v1.placeholder("float32", shape) for name, shape in SHAPES.items()}
+        train_op = made.apply_gradients([(given[n], v) for n, v in variables.items()], global_step=step)
+        gradients = [{n: RANDOM.normal(size=s).astype("float32") for n, s in SHAPES.items()} for _ in range(6)]
+        with v1.Session(graph=graph) as session:
+            session.run(v1.global_variables_initializer())
+            for each in gradients[:4]:
+                session.run(train_op, {given[n]: g for n, g in each.items()})
+            v1.train.Saver().save(session, str(tmp_path / "ckpt"))
+            for each in gradients[4:]:
+                session.run(train_op, {given[n]: g for n, g in each.items()})
+            expected = session.run(variables)
+    target = build(optimizer=optimizer, learning_rate=0.05, **ours)
+    transfer(tmp_path / "ckpt", target)
+    assert int(target.optimizer.iterations) == 4
+    for each in gradients[4:]:
+        of = [each["_".join(v.path.split("/")[-2:])] for v in target.trainable_variables]
+        target.optimizer.apply(of, target.trainable_variables)
+    for variable in target.trainable_variables:
+        assert np.allclose(variable, expected["_".join(variable.path.split("/")[-2:])], atol=1e-5)
+
+
+def write_slots(path, *slots, more=()):
     checkpoint = tf.Checkpoint()
     for name, shape in SHAPES.items():
-        checkpoint.add("/".join(name.rsplit("_", 1)), np.ones(shape, "float32"))
-        checkpoint.add("/".join(name.rsplit("_", 1)) + f"/{slot}", np.ones(shape, "float32"))
-    checkpoint.write(tmp_path / "ckpt")
-    with pytest.raises(RecipeError, match=f"TensorFlow 1's {slot}"):
-        transfer(tmp_path / "ckpt", build(optimizer="SGD", learning_rate=0.01, momentum=0.9))
-    tp.transfer(tmp_path / "ckpt", build(), mapping={"all": {"to": ".*"}}, optimizer="drop")
+        for k, own in enumerate(("", *slots)):
+            checkpoint.add("/".join([*name.rsplit("_", 1), *([own] if own else [])]), np.full(shape, k, "float32"))
+    for name, value in more:
+        checkpoint.add(name, np.array(value))
+    checkpoint.write(path)
+
+
+def test_the_rate_of_a_schedule_and_adamax_of_tensorflow_1(tmp_path):
+    write_slots(tmp_path / "ckpt", "Momentum", more=[("global_step", np.int64(7))])
+    rate = keras.optimizers.schedules.PiecewiseConstantDecay([5], [0.5, 0.25])
+    target = build(optimizer="SGD", learning_rate=rate, momentum=0.9)
+    report = transfer(tmp_path / "ckpt", target)
+    assert all((value == -0.25).all() for name, value in slots(target).items() if name.endswith("momentum"))
+    assert report.plan.optimizer.slots[-1].transforms == ({"scale": -0.25},)
+    write_slots(tmp_path / "other", "AdaMax", "AdaMax_1", more=[("beta1_power", np.float32(0.9**4))])
+    target = build(optimizer="Adamax", learning_rate=0.01)
+    transfer(tmp_path / "other", target)
+    assert int(target.optimizer.iterations) == 3
+    assert all((v == 1 + (n[-4:] == "norm")).all() for n, v in slots(target).items() if v.ndim)
+
+
+def test_two_optimizers_of_tensorflow_1_for_the_same_weights(tmp_path):
+    write_slots(tmp_path / "ckpt", "Adam", "Adam_1", "Adam_2", "Adam_3")
+    with pytest.raises(RecipeError, match="holds the state of 2 optimizers"):
+        transfer(tmp_path / "ckpt", build(learning_rate=0.01))
+    write_slots(tmp_path / "one", "Momentum")
+    with pytest.raises(RecipeError, match="was trained with SGD, .* is compiled with Adam"):
+        transfer(tmp_path / "one", build(learning_rate=0.01))
 
 
 SHAPES = {f"{n}_{w}": (4, 2 if n == "out" else 4)[w == "bias" :] for n in NAMES for w in ("kernel", "bias")}

@@ -44,7 +44,7 @@ def configs_by_layer(groups: tuple[SavedGroup, ...], config: Config | None) -> d
 def names_by_path(groups: tuple[SavedGroup, ...]) -> dict[str, str]:
     """Return the readable name of every group by its saved path."""
     # The names of the weights are settled already; a layer with weights goes by what stands before theirs.
-    table = readable_names(SavedLayer(g.path, g.name) for g in groups)
+    table = readable_names(SavedLayer(g.path, g.name, ((),) * len(g.entries)) for g in groups)
     return {g.path: WeightName(g.entries[0][1]).layer if g.entries else table[g.path] for g in groups}
 
 

@@ -238,7 +238,7 @@ def _array(slot: Slot, feeding: Assignment | None, theirs: _Theirs, optimizer: s
         # What is kept for rows and columns alone (Adafactor) cannot be permuted as the weight is.
         whole = feeding is None or not chain or slot.shape == feeding.shape
         if there is not None and whole and (chain or there.shape == slot.shape):
-            origin, transforms = place, chain
+            origin, transforms = place, (*chain, {"scale": there.factor}) if there.factor != 1 else chain
     fill = None if origin or _starts_as_weight(slot, optimizer) else _initial(slot)
     return OptimizerArray(slot.place, slot.kind, slot.weight, slot.shape, slot.dtype, origin, tuple(transforms), fill)
 

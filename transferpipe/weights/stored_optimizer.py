@@ -37,11 +37,6 @@ _SAME = frozenset({*_KINDS.values()})
 # Of these, Keras 2 keeps other numbers under the same names: the product of momenta of a Nadam before 2.11 (and of the
 # legacy one) has another base.
 NOT_THE_SAME = frozenset({"Nadam", "Adafactor"})
-OF_TENSORFLOW_1 = "TensorFlow 1's "
-"""What the class of an optimizer of TensorFlow 1 begins with, where Keras 3 keeps other numbers: a momentum without the
-learning rate, mean squares that begin with ones. Its Adam is that of Keras."""
-
-
 @dataclass(frozen=True)
 class StoredSlot:
     """One array of an optimizer.
@@ -68,13 +63,16 @@ class StoredOptimizer:
         slots: the arrays.
         count: how many optimizers there are.
         powers: the places of beta_1 and beta_2 to the power of the next step, which TensorFlow 1's Adam keeps and from
-            which its count of steps follows; empty elsewhere.
+            which its count of steps follows (AdaMax: that of beta_1 alone); empty elsewhere.
+        of_tensorflow_1: whether an optimizer of TensorFlow 1 keeps them: its Momentum without the learning rate that
+            Keras multiplies in, and RMSProp's momentum also where it is 0 (core/kernels/training_ops.cc).
     """
 
     optimizer: str = ""
     slots: tuple[StoredSlot, ...] = ()
     count: int = 1
     powers: tuple[str, ...] = ()
+    of_tensorflow_1: bool = False
 
 
 def shared_kind(name: str) -> str:

@@ -45,6 +45,7 @@ class Slot:
         shape: its shape.
         dtype: its dtype.
         variable: the Keras variable.
+        factor: what turns the file's number into Keras's.
     """
 
     place: str
@@ -53,6 +54,7 @@ class Slot:
     shape: tuple[int, ...]
     dtype: str
     variable: Any = field(repr=False, compare=False)
+    factor: float = 1.0
 
     def value(self) -> NDArray[Any]:
         """Return what the variable holds."""
@@ -64,7 +66,7 @@ class Slots:
     """The arrays of one optimizer.
 
     Attributes:
-        optimizer: its class, such as ``Adam``; that of the inner one for a LossScaleOptimizer is behind a slash.
+        optimizer: its class, such as ``Adam``; those inside a LossScaleOptimizer or MultiOptimizer are behind slashes.
         slots: its arrays in Keras's order.
         averages: whether it keeps moving averages of the weights.
     """
@@ -110,6 +112,7 @@ def read_slots(optimizer: Any, names: Mapping[int, str]) -> Slots:
 def _parts(optimizer: Any) -> Iterator[Any]:
     while optimizer is not None:
         yield optimizer
+        yield from getattr(optimizer, "optimizers", ())  # of a MultiOptimizer
         optimizer = getattr(optimizer, "inner_optimizer", None)
 
 
@@ -117,15 +120,18 @@ def _labels(optimizer: Any, names: Mapping[int, str]) -> Iterator[tuple[int, tup
     """Yield what every array is, by the identity of its variable: the kind of slot, and the name of the weight."""
     import keras
 
+    several = hasattr(optimizer, "optimizers")
     for depth, part in enumerate(_parts(optimizer)):
-        owners = variables_trained_by(part)
+        owners = variables_trained_by(part) if part.built else []
+        # What one of several optimizers keeps of a weight is nothing to another class that a weight goes to.
+        of = f"{type(part).__name__} " if several else ""
         for attribute, value in vars(part).items():
             if isinstance(value, keras.Variable):
                 yield id(value), ("inner " * depth + attribute.strip("_"), "")
             elif isinstance(value, list) and attribute not in _LISTS_OF_ITS_OWN and len(value) == len(owners):
                 for owner, slot in zip(owners, value, strict=True):
                     if isinstance(slot, keras.Variable):
-                        yield id(slot), (_kind(slot, owner, attribute), names.get(id(owner), owner.path))
+                        yield id(slot), (of + _kind(slot, owner, attribute), names.get(id(owner), owner.path))
 
 
 def _kind(slot: Any, owner: Any, attribute: str) -> str:
@@ -146,9 +152,6 @@ def build_slots(optimizer: Any, variables: list[Any], names: Mapping[int, str]) 
     config = optimizer if isinstance(optimizer, Mapping) else keras.optimizers.serialize(optimizer)
     own = {} if isinstance(optimizer, Mapping) else {type(optimizer).__name__: type(optimizer)}
     fresh = keras.optimizers.deserialize(copy.deepcopy(dict(config)), custom_objects=own)  # which it empties
-    if hasattr(fresh, "optimizers"):
-        what = f"a {type(fresh).__name__} of several optimizers cannot be taken apart"
-        raise RecipeError(Problem(WHERE, what, "set optimizer=drop"))
     fresh.build(variables)
     return read_slots(fresh, names)
 

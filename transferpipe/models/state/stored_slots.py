@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transferpipe.errors import Problem, RecipeError
+from transferpipe.models.building.build import import_keras
 from transferpipe.models.state.optimizer_slots import (
     WHERE,
     Slot,
@@ -28,8 +29,8 @@ from transferpipe.models.state.optimizer_slots import (
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import WeightSpec
 from transferpipe.weights.stored_optimizer import (
+    ITERATIONS,
     NOT_THE_SAME,
-    OF_TENSORFLOW_1,
     U_PRODUCT,
     StoredOptimizer,
     StoredSlot,
@@ -90,9 +91,26 @@ def slots_by_itself(source: FileSource, ours: Slots, target: str, settings: Mapp
         stored = replace(stored, optimizer="")
     name = stored.optimizer or ours.optimizer
     slots = tuple(_as_keras_3(stored.slots, name))
+    if stored.of_tensorflow_1 and name == "SGD":
+        rate = _rate(settings, _steps(source, slots))
+        slots = tuple(replace(s, factor=-rate) if s.kind == "momentum" else s for s in slots)
     counted = _counted(source, stored, name, settings)
     _check_same(source.label, stored, Slots(name, (*slots, *counted)), ours, target)
     return Slots(name, (*slots, *counted))
+
+
+def _rate(settings: Mapping[str, Any], steps: int) -> float:
+    """Return the learning rate of the next step."""
+    rate = settings.get("learning_rate", 0.01)
+    if isinstance(rate, Mapping):
+        rate = import_keras().optimizers.schedules.deserialize(rate)(steps)
+    return float(rate)
+
+
+def _steps(source: FileSource, slots: Collection[Slot]) -> int:
+    """Return how many steps a file counts; 0 where it counts none."""
+    places = {spec.where: spec for spec in source.others}
+    return next((int(source.read_entry(places[s.place])) for s in slots if s.kind == ITERATIONS), 0)
 
 
 def _counted(source: FileSource, stored: StoredOptimizer, optimizer: str, settings: Mapping[str, Any]) -> list[Slot]:
@@ -108,7 +126,7 @@ def _counted(source: FileSource, stored: StoredOptimizer, optimizer: str, settin
             float(settings.get(name, usual)) for name, usual in (("beta_1", 0.9), ("beta_2", 0.999))
         ]  # Keras's own
         powers = [number(place) for place in stored.powers]  # both begin as beta itself
-        within = [(p, b) for p, b in zip(powers, betas, strict=True) if _TINY < p < 1 and 0 < b < 1]
+        within = [(p, b) for p, b in zip(powers, betas, strict=False) if _TINY < p < 1 and 0 < b < 1]
         counts = [math.log(p) / math.log(b) - 1 for p, b in within]
         if not counts and max(powers) <= _TINY and 0 < betas[1] < 1:  # nothing corrects the bias any more
             counts = [math.log(_TINY) / math.log(betas[1])]
@@ -134,13 +152,14 @@ def _as_keras_3(slots: Collection[StoredSlot], optimizer: str) -> Iterator[Slot]
 
 def _check_same(label: str, stored: StoredOptimizer, theirs: Slots, ours: Slots, target: str) -> None:
     """Check that both optimizers keep the same numbers of a weight; only the target always records its class."""
-    is_other = theirs.optimizer in NOT_THE_SAME or theirs.optimizer.startswith(OF_TENSORFLOW_1)
-    if is_other and not any(slot.kind == U_PRODUCT for slot in theirs.slots):
+    if theirs.optimizer in NOT_THE_SAME and not any(slot.kind == U_PRODUCT for slot in theirs.slots):
         what = f"{label} was trained with {theirs.optimizer}, of which Keras 3 keeps other numbers"
         raise RecipeError(Problem(WHERE, what, _DROP))
     if theirs.optimizer != ours.optimizer:
         return  # which the caller refuses, as of other files
     there, here = ({s.kind for s in slots if s.weight} - {"average"} for slots in (theirs.slots, ours.slots))
+    if stored.of_tensorflow_1 and theirs.optimizer == "RMSprop":  # which keeps a momentum of 0, too
+        there -= {"momentum"} - here
     if there != here:
         unknown = "" if stored.optimizer else ", which records no class of an optimizer,"
         what = (

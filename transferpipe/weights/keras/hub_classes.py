@@ -10,7 +10,7 @@ weights it has (a name and how many axes) and the classes of its parts; it is re
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -115,19 +115,19 @@ def hub_layers(
     parts: dict[str, set[str]] = {}
     for path in shapes:
         parent, _, segment = path.rpartition("/")
-        if parent in shapes:
+        if path and parent in shapes:
             parts.setdefault(parent, set()).add(segment.lstrip("_"))
     candidates: dict[str, tuple[str, ...]] = {}
     # Holders before what they hold: what a layer may be follows from what its holder may be.
-    for path in sorted(shapes, key=lambda p: p.count("/")):
-        possible = dict.fromkeys(_possible(path, shapes, candidates))
+    for path in sorted(shapes, key=lambda p: (p.count("/"), p != "")):
+        possible = dict.fromkeys(_possible(path, shapes, candidates) if path else _roots(configs.get(""), shapes, parts))
         candidates[path] = tuple(c for c in possible if _fits(c, shapes[path], parts.get(path, set())))
     if not configs and not _holds_kerashub(candidates, parts):
         return {}
     return {
         path: HubLayer(_only({c.partition(":")[0] for c in found}), _names(found, shapes[path], dtypes[path]))
         for path, found in candidates.items()
-        if found and path
+        if found and (path or shapes[path])
     }
 
 
@@ -139,6 +139,14 @@ def _possible(path: str, saved: Mapping[str, Any], candidates: Mapping[str, tupl
     for holder in candidates.get(parent, ()):
         kind = _kinds().get(holder)
         yield from kind.parts.get(segment.lstrip("_"), ()) if kind else ()
+
+
+def _roots(config: Config | None, saved: Iterable[str], parts: Mapping[str, set[str]]) -> Iterator[str]:
+    """Yield the classes that the whole model may be of, where it holds more than the layers of its graph."""
+    if config:
+        yield str(config.get("class_name"))
+    elif any(path.startswith("layers/") for path in saved):
+        yield from (name for name, kind in _kinds().items() if parts.get("", set()) <= kind.parts.keys())
 
 
 def _fits(layer_class: str, shapes: Sequence[Shape], parts: set[str]) -> bool:
@@ -168,7 +176,7 @@ def _holds_kerashub(candidates: Mapping[str, tuple[str, ...]], parts: Mapping[st
 
     A user's own class may well have the name of one of KerasHub's, and other weights.
     """
-    kinds = ((path, _kinds()[c]) for path, found in candidates.items() for c in found if c in _kinds())
+    kinds = ((path, _kinds()[c]) for path, found in candidates.items() if path for c in found if c in _kinds())
     # One part alone says little: many a class of somebody's own has just a `dense`.
     return any(len(held := parts.get(path, set())) > 1 and held <= kind.parts.keys() for path, kind in kinds)
 

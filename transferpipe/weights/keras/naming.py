@@ -7,7 +7,7 @@ both sides hand the same facts, those that the file holds, to the same function:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -44,7 +44,8 @@ def readable_names(layers: Iterable[SavedLayer]) -> dict[str, str]:
 
     The segment ``layers`` is left out, and a layer held there goes by its own name, as ``summary()`` shows it. A layer
     held in an attribute, a list or a dict goes by its own name where that was given, and by its segment where Keras
-    made the name up (see `_Evidence.made_up` for how that is recognized).
+    made the name up (see `_Evidence.made_up` for how that is recognized). Layers of one name, which Keras allows there,
+    go by their segments, which differ.
 
     >>> readable_names([SavedLayer("layers/dense_1", "head"), SavedLayer("block3/layers/conv2d", "conv"),
     ...                 SavedLayer("block3", "sequential_2")])
@@ -53,8 +54,27 @@ def readable_names(layers: Iterable[SavedLayer]) -> dict[str, str]:
     table = {layer.path: layer for layer in layers}
     if not table:  # of a file without layers there is nothing to look up
         return {}
-    evidence = _Evidence(table)
-    return {path: _readable(path, table, evidence) for path in table}
+    evidence, by_segment = _Evidence(table), set[str]()
+    while True:
+        named = {path: _readable(path, table, evidence, by_segment) for path in table}
+        namesakes = _namesakes(named, (path for path, layer in table.items() if layer.shapes)) - by_segment
+        if not namesakes:
+            return named
+        by_segment |= namesakes
+
+
+def _with_parents(paths: Iterable[str]) -> set[str]:
+    return {"/".join(parts[:i]) for p in paths if (parts := p.split("/")) for i in range(1, len(parts) + 1)}
+
+
+def _namesakes(named: Mapping[str, str], owners: Iterable[str]) -> set[str]:
+    """Return the paths of layers that hold weights and share a name, the outermost alone."""
+    holders, paths = _with_parents(owners), dict[str, list[str]]()
+    for path, name in named.items():
+        if path in holders and path:
+            paths.setdefault(name, []).append(path)
+    shared = {path for same in paths.values() if len(same) > 1 for path in same}
+    return {path for path in shared if shared.isdisjoint(_with_parents([path.rpartition("/")[0]]))}
 
 
 def refuse_namesakes(readable: Mapping[str, str], owners: Iterable[str], label: str) -> None:
@@ -68,7 +88,7 @@ def refuse_namesakes(readable: Mapping[str, str], owners: Iterable[str], label: 
     Raises:
         RecipeError: naming every such pair and where both are.
     """
-    holders = {"/".join(parts[:i]) for p in owners if (parts := p.split("/")) for i in range(1, len(parts) + 1)}
+    holders = _with_parents(owners)
     seen: dict[str, str] = {}
     problems = Problems()
     for path, name in readable.items():
@@ -79,13 +99,14 @@ def refuse_namesakes(readable: Mapping[str, str], owners: Iterable[str], label: 
     problems.raise_as(RecipeError)
 
 
-def _readable(path: str, table: Mapping[str, SavedLayer], evidence: _Evidence) -> str:
+def _readable(path: str, table: Mapping[str, SavedLayer], evidence: _Evidence, by_segment: Collection[str]) -> str:
     segments, parts = path.split("/") if path else [], []
     for i, segment in enumerate(segments):
-        layer = table.get("/".join(segments[: i + 1]))
+        here = "/".join(segments[: i + 1])
+        layer = table.get(here)
         if segment in MODEL_LAYERS and layer is None and i + 1 < len(segments):
             continue
-        if layer is None or layer.name is None or layer.name == segment:
+        if layer is None or layer.name is None or layer.name == segment or here in by_segment:
             parts.append(segment)
         elif i > 0 and segments[i - 1] in MODEL_LAYERS and "/".join(segments[:i]) not in table:
             parts.append(layer.name)

@@ -164,36 +164,29 @@ def test_an_archive_whose_weights_were_copied_by_name_keeps_the_order_of_its_con
 # Refusals -------------------------------------------------------------------------------------------------------------
 
 
-def namesakes():
-    return zoo.held(a=lambda: [kl.Dense(4, name="x"), kl.Dense(4, name="x")])()
+@pytest.mark.parametrize(
+    ("parts", "names"),
+    [
+        ({"a": lambda: [kl.Dense(4, name="x"), kl.Dense(4, name="x")]}, ["a/dense", "a/dense_1"]),
+        ({"a": lambda: {"p": kl.Dense(4, name="x"), "q": [kl.Dense(4, name="x")]}}, ["a/x", "a/container/x"]),
+        ({"a": lambda: kl.Dense(4, name="x"), "b": lambda: kl.Dense(4, name="x"), "c": lambda: kl.Dense(4, name="y")},
+         ["a", "b", "y"]),
+        ({"a": lambda: [zoo.Block(4, name="x"), keras.Sequential([kl.Dense(4, name="other")], name="x")]},
+         ["a/block/inner", "a/block/norm", "a/sequential/other"]),
+    ],
+)  # fmt: skip
+def test_layers_of_one_name_go_by_their_places(parts, names, tmp_path):
+    """Keras saves and loads them, and what is said of one of them must reach that one."""
+    assert held(tmp_path, **parts) == names
 
 
-def test_siblings_of_one_name_are_refused_with_both_places(tmp_path):
-    model = namesakes()
-    model.save_weights(tmp_path / "m.weights.h5")
-    for look, label in (
-        (lambda: tp.catalog(model), "Held 'held'"),
-        (lambda: tp.catalog(tmp_path / "m.weights.h5"), "m.w"),
-    ):
-        with pytest.raises(RecipeError) as refusal:
-            look()
-        [problem] = refusal.value.problems
-        for part in (label, "a/x: two layers have this name", "one at a/dense and one at a/dense_1", "different names"):
-            assert part in str(problem)
-
-
-def test_layers_of_one_name_are_refused_also_if_their_weights_differ(tmp_path):
-    """Freezing that name would reach only one of them."""
-    parts = {
-        "a": lambda: [zoo.Block(4, name="x"), keras.Sequential([kl.Dense(4, name="other")], name="x")],
-    }
-    model = zoo.held(**parts)()
-    model.save_weights(tmp_path / "m.weights.h5")
-    for look in (lambda: tp.catalog(model), lambda: tp.catalog(tmp_path / "m.weights.h5")):
-        with pytest.raises(
-            RecipeError, match=r"a/x: two layers have this name, one at a/block and one at a/sequential"
-        ):
-            look()
+def test_layers_of_one_name_are_transferred_and_frozen_one_by_one(tmp_path):
+    build = zoo.held(a=lambda: [kl.Dense(4, name="x"), kl.Dense(4, name="x")])
+    source, target = build(), build()
+    source.save_weights(tmp_path / "m.weights.h5")
+    tp.transfer(tmp_path / "m.weights.h5", target, unmatched="same_name", freeze=["a/dense_1"])
+    assert all(np.array_equal(x, y) for x, y in zip(source.weights, target.weights, strict=True))
+    assert [layer.trainable for layer in target.a] == [True, False]
 
 
 def test_layers_of_one_name_without_weights_are_not_refused(tmp_path):

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from transferpipe.weights.spec import WeightSpec
-from transferpipe.weights.stored_optimizer import OF_TENSORFLOW_1, StoredOptimizer, StoredSlot
+from transferpipe.weights.stored_optimizer import StoredOptimizer, StoredSlot
 
 _SLOTS = re.compile(
     r"(Adadelta|Adagrad|AdagradDA|Adam|AdaMax|AdamWeightDecay|Ftrl|LAMB|Momentum|RMSProp|ExponentialMovingAverage"
     r"|adam_[mv]|lamb_[mv]|m|v|vhat|momentum|rms|accumulator)(Optimizer)?(_\d+)?"
 )
-_KEPT = re.compile(r"(Adadelta|Adagrad|Adam|Ftrl|Momentum|RMSProp)(_\d+)?")
-_KINDS = {"Adam": {"": "m", "_1": "v"}}
+# The class in Keras, and in which order TensorFlow 1 makes the slots of a variable: `w/RMSProp`, `w/RMSProp_1`...
+# (`_create_slots` in tensorflow/python/training/*.py and contrib/opt/python/training/adamax.py, of 1.15).
+_CLASSES: Mapping[str, tuple[str, tuple[tuple[str, ...], ...]]] = {
+    "AdaMax": ("Adamax", (("m", "v"),)),
+    "Adadelta": ("Adadelta", (("accum_grad", "accum_var"),)),
+    "Adagrad": ("Adagrad", (("accumulator",),)),
+    "Adam": ("Adam", (("m", "v"),)),
+    "Ftrl": ("Ftrl", (("accumulator", "linear"),)),
+    "Momentum": ("SGD", (("momentum",),)),
+    "RMSProp": ("RMSprop", (("rms", "momentum"), ("rms", "mg", "momentum"))),
+}
+_KEPT = re.compile(rf"({'|'.join(_CLASSES)})(?:_(\d+))?")
+_STEPS = "global_step"
 _POWERS = re.compile(r"beta([12])_power")
 _COUNTERS = re.compile(r"(beta[12]_power|global_step|save_counter)(_\d+)?")
 _TRAINING = re.compile(r"training(_\d+)?/[A-Z][A-Za-z]+(_\d+)?/.+")  # where tf.keras 1 kept its optimizers
@@ -41,25 +52,40 @@ def named_optimizer(specs: Iterable[WeightSpec], weights: Mapping[str, str]) -> 
         specs: the state of training.
         weights: the names of the weights by those that the file has for them.
     """
-    found: dict[str, list[StoredSlot]] = {}
-    powers: dict[str, list[str]] = {}
+    found: dict[str, dict[str, list[WeightSpec]]] = {}
+    powers: dict[str, str] = {}
+    steps = ""
     for spec in specs:
         owner, _, own = spec.where.rpartition("/")
         kind = _KEPT.fullmatch(own)
         while kind and owner and owner not in weights:
             owner = owner.partition("/")[2]
         if kind and owner:
-            slot = StoredSlot(_KINDS.get(kind[1], {}).get(kind[2] or "", own), weights[owner], spec.where, spec.shape)
-            found.setdefault(kind[1], []).append(slot)
+            found.setdefault(kind[1], {}).setdefault(weights[owner], []).append(spec)
         if power := _POWERS.fullmatch(own):
-            powers.setdefault(power[1], []).append(spec.where)
+            powers.setdefault(power[1], spec.where)
+        steps = spec.where if own == _STEPS else steps
     if not found:
         return None
-    (optimizer, slots), *_ = found.items()
-    places = [powers.get(beta, [])[:1] for beta in "12"]
-    together = tuple(place for here in places for place in here)
-    called = optimizer if optimizer in _KINDS else f"{OF_TENSORFLOW_1}{optimizer}"
-    return StoredOptimizer(called, tuple(slots), len(found), together if len(together) == 2 else ())
+    (called, slots), *_ = found.items()
+    optimizer, orders = _CLASSES[called]
+    count = max(len(s) for s in slots.values())
+    kinds = next((kinds for kinds in orders if len(kinds) == count), ())
+    if not kinds:  # a second optimizer of the class for the same weights goes on counting
+        numbered = (StoredSlot(s.where, weight, s.where, s.shape) for weight, held in slots.items() for s in held)
+        return StoredOptimizer(optimizer, tuple(numbered), len(found) + 1)
+    named = [s for weight, held in slots.items() for s in _in_order(weight, held, kinds)]
+    if not powers and steps:
+        named.append(StoredSlot("iter", "", steps, ()))
+    places = tuple(powers[beta] for beta in "12" if beta in powers)
+    return StoredOptimizer(optimizer, tuple(named), len(found), places, of_tensorflow_1=True)
+
+
+def _in_order(weight: str, held: Iterable[WeightSpec], kinds: Sequence[str]) -> Iterator[StoredSlot]:
+    for spec in held:
+        kind = _KEPT.fullmatch(spec.where.rpartition("/")[2])
+        if kind and (place := int(kind[2] or 0)) < len(kinds):
+            yield StoredSlot(kinds[place], weight, spec.where, spec.shape)
 
 
 def _is_counter(name: str, shape: tuple[int, ...]) -> bool:
