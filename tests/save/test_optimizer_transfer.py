@@ -59,7 +59,6 @@ OPTIMIZERS = {
     "nadam": lambda: keras.optimizers.Nadam(0.01),
     "adafactor": lambda: keras.optimizers.Adafactor(0.01),
     "scaled": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01)),
-    "several": several,
 }
 
 
@@ -77,6 +76,20 @@ def test_training_goes_on_as_that_of_the_original(kind, tmp_path):
     fit(resumed)
     for one, other in zip(loaded.get_weights(), resumed.get_weights(), strict=True):
         assert np.allclose(one, other, atol=1e-6)
+
+
+def test_several_optimizers_in_one(tmp_path):
+    original, target = fit(make(optimizer=several())), make(("b", "z", "a"), several())
+    tp.transfer(original, target, mapping=ALL, optimizer="transfer")
+    ours, theirs = slots(target), slots(original)
+    assert {n for n in theirs if n.endswith("velocity")} == {"b_kernel_velocity", "b_bias_velocity"}
+    for name in theirs:
+        assert np.array_equal(ours[name], theirs[name]), name
+    # The weight of one class's slots goes to a weight of another's, which start anew.
+    target = make(("b", "z", "a"), several())
+    crossed = {"all": {"to": "z|a|out"}, "b": {"to": "b", "from": "z"}}
+    report = tp.transfer(original, target, mapping=crossed, optimizer="transfer")
+    assert not slots(target)["b_kernel_momentum"].any() and "z/kernel has none" in str(report.plan.optimizer)
 
 
 @pytest.mark.parametrize(("source", "target"), [("scaled", "adam"), ("adam", "scaled")])

@@ -318,5 +318,4 @@ def _agree(names: Names, shapes: Sequence[Shape], dtypes: Sequence[str]) -> bool
             return False
         if of_float8 and what in ("scale", "history") and len(shape[name]) != (what == "history"):
             return False
-    scales = {s for n, s in shape.items() if n.endswith("_scale")}
-    return of_float8 or all(len(shape[n]) > 1 and shape[n] not in scales for n in _VALUES if n in shape)
+    return of_float8 or all(len(shape[n]) > 1 for n in _VALUES if n in shape)
