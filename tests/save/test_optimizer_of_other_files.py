@@ -249,7 +249,7 @@ def test_two_optimizers_of_tensorflow_1_for_the_same_weights(tmp_path):
     with pytest.raises(RecipeError, match="holds the state of 2 optimizers"):
         transfer(tmp_path / "ckpt", build(learning_rate=0.01))
     write_slots(tmp_path / "one", "Momentum")
-    with pytest.raises(RecipeError, match="was trained with SGD, .* is compiled with Adam"):
+    with pytest.raises(RecipeError, match=r"was trained with SGD, .* is compiled with Adam"):
         transfer(tmp_path / "one", build(learning_rate=0.01))
 
 

@@ -49,7 +49,9 @@ def transfer(folder, source, target, **recipe):
 
 def several():
     rest = keras.optimizers.SGD(0.01, momentum=0.9)
-    return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(rest, {".*/b/.*": keras.optimizers.Adam(0.01)}))
+    return keras.optimizers.MultiOptimizer(
+        keras.optimizers.OptimizerMap(rest, {".*/b/.*": keras.optimizers.Adam(0.01)})
+    )
 
 
 OPTIMIZERS = {

@@ -37,6 +37,8 @@ _SAME = frozenset({*_KINDS.values()})
 # Of these, Keras 2 keeps other numbers under the same names: the product of momenta of a Nadam before 2.11 (and of the
 # legacy one) has another base.
 NOT_THE_SAME = frozenset({"Nadam", "Adafactor"})
+
+
 @dataclass(frozen=True)
 class StoredSlot:
     """One array of an optimizer.

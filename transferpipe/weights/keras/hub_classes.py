@@ -120,7 +120,9 @@ def hub_layers(
     candidates: dict[str, tuple[str, ...]] = {}
     # Holders before what they hold: what a layer may be follows from what its holder may be.
     for path in sorted(shapes, key=lambda p: (p.count("/"), p != "")):
-        possible = dict.fromkeys(_possible(path, shapes, candidates) if path else _roots(configs.get(""), shapes, parts))
+        possible = dict.fromkeys(
+            _possible(path, shapes, candidates) if path else _roots(configs.get(""), shapes, parts)
+        )
         candidates[path] = tuple(c for c in possible if _fits(c, shapes[path], parts.get(path, set())))
     if not configs and not _holds_kerashub(candidates, parts):
         return {}
