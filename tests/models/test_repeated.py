@@ -133,7 +133,7 @@ def test_a_configuration_that_does_not_say_the_number_of_the_file_is_not_known(c
     assert "layer-count" not in capsys.readouterr().out
 
 
-def test_a_whole_model_is_refused_without_its_layers_being_built(base, capsys):
+def test_a_whole_model_is_refused_of_weights_alone(base, capsys):
     assert run({LAYERS: "0-2"}, save="deep.keras") != 0
     assert "has the weights of repeated layers and no model" in capsys.readouterr().err.replace("\n         ", " ")
 
@@ -144,8 +144,10 @@ def test_a_deeper_model_is_built_and_takes_its_layers_by_rules(capsys):
 
     def made(count):
         keras.utils.clear_session()
-        blocks = [keras.layers.Dense(3, activation="tanh", name=f"block_{k}") for k in range(count)]
-        return keras.Sequential([keras.Input((3,)), *blocks, keras.layers.Dense(2, name="head")])
+        x = inputs = keras.Input((3,))
+        for k in range(count):
+            x = keras.layers.Dense(3, name=f"block_{k}")(keras.layers.Add()([x, inputs]))
+        return keras.Model(inputs, keras.layers.Dense(2, name="head")(x))
 
     small, deep = made(3), made(5)
     random = np.random.default_rng(0)
@@ -153,15 +155,16 @@ def test_a_deeper_model_is_built_and_takes_its_layers_by_rules(capsys):
     small.save("base.keras")
     repeat = {r"block_(\d+)": "0-1, 0-2"}
     assert run(repeat, "base.keras", "deep.keras") == 2
-    fix = " ".join(capsys.readouterr().err.split())
+    what, fix = " ".join(capsys.readouterr().err.split()).split(" -> ")
+    assert "cannot be written: block 0 takes the outputs of input_layer" in what
     mapping = {f"r{k}": yaml.safe_load(text) for k, text in enumerate(re.findall(r"\{to: .*?\}'\}", fix))}
     assert list(mapping.values()) == [{"to": "block_(?P<i>2|3|4)", "from": "block_{i-2}"}]
     assert "with unmatched=same_name" in fix
     tp.transfer("base.keras", deep, mapping=mapping, unmatched="same_name", strict=True)
     x = wanted = np.ones((1, 3), "float32")
-    for name in ("block_0", "block_1", "block_0", "block_1", "block_2", "head"):
-        wanted = small.get_layer(name)(wanted)
-    np.testing.assert_array_equal(deep(x), wanted)
+    for name in ("block_0", "block_1", "block_0", "block_1", "block_2"):
+        wanted = small.get_layer(name)(wanted + x)
+    np.testing.assert_array_equal(deep(x), small.get_layer("head")(wanted))
     assert run(repeat, "base.keras", "deep.safetensors") == 0
     np.testing.assert_array_equal(
         load_file("deep/deep.safetensors")["block_3/kernel"], small.get_layer("block_1").kernel
@@ -227,7 +230,7 @@ FOLLOWED = [
         lambda fix: {r"model/layers/(\d/attention)/.*".replace(r"(\d/attention)", fix.split()[1] + "/attention"): "0-"},
     ),
     (
-        "repeat_layers: let the pattern match",
+        "_repeat_weights: let the pattern match",
         "model/layers/([01])",
         "0-,0-",
         "would both be called",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.execute.upgrade import UpgradedTarget, build_upgraded, is_to_upgrade, upgrade_warnings
+from transferpipe.execute.upgrade import UpgradedTarget, build_upgraded, held_in_memory, is_to_upgrade, upgrade_warnings
 from transferpipe.fetch.find import find
 from transferpipe.fetch.found import FoundFile
 from transferpipe.fetch.open_path import open_found
@@ -194,18 +194,24 @@ def open_target(recipe: Recipe, trusted: Collection[str], name: str = "") -> Tar
         target: Target = _kept_or_built(key, origin.build, recipe.seed, trusted, name)
     else:
         file = open_file(origin, "target.path")
+        if is_to_upgrade(file, recipe):
+            target = build_upgraded(_allowed(file, trusted), describe_origin(origin), recipe.seed)
+            file = held_in_memory(target, file) if origin.repeat else file
+        elif not origin.repeat:
+            target = _file_target(file, trusted)
         if origin.repeat:
-            return FileTarget(repeat_layers(file, origin.repeat), repeats=origin.repeat)
-        is_old = is_to_upgrade(file, recipe)
-        target = (
-            build_upgraded(_allowed(file, trusted), describe_origin(origin), recipe.seed)
-            if is_old
-            else _file_target(file, trusted)
-        )
+            return _repeated_target(file, origin, recipe, trusted)
     if not len(target.structure.catalog):
         what = f"{describe_origin(origin)} holds no weights, so there is nothing to transfer"
         raise RecipeError(Problem("target", what, "name another, or build all its layers in the builder"))
     return target
+
+
+def _repeated_target(file: FileSource, origin: Origin, recipe: Recipe, trusted: Collection[str]) -> FileTarget:
+    """Return a file of repeated layers as the target: as a model where one is to be saved, else its weights alone."""
+    as_model = any(output.has_groups or output.is_model for output in outputs_of((recipe.save.path, *recipe.save.also)))
+    repeated = repeat_layers(_allowed(file, trusted) if as_model else file, origin.repeat, as_model)
+    return FileTarget(repeated.source, repeats=origin.repeat, no_model=repeated.no_model)
 
 
 def _file_target(file: FileSource, trusted: Collection[str]) -> FileTarget:

@@ -158,7 +158,7 @@ def _check_formats(recipe: Recipe, opened: Opened) -> None:
     target = opened.target
     for path in (recipe.save.path, *recipe.save.also):
         output = output_of(path)
-        if isinstance(target, FileTarget) and target.repeats and not output.names_tensors:
+        if isinstance(target, FileTarget) and target.repeats and not target.groups and not output.names_tensors:
             _refuse_model(path, target, opened.labels["target"])
         if output.has_groups and not target.groups:
             what = f"{opened.labels['target']} has no Keras layout, so {path} cannot be written"
@@ -175,5 +175,7 @@ def _check_formats(recipe: Recipe, opened: Opened) -> None:
 def _refuse_model(path: str, target: FileTarget, label: str) -> None:
     """Refuse to write a model of repeated layers, with the rules by which one takes them."""
     what = f"{label} has the weights of repeated layers and no model, so {path} cannot be written"
+    if target.no_model:
+        what = f"a model of {label} cannot be made, so {path} cannot be written: {target.no_model}"
     way = advise_building(target.structure.catalog, target.repeats)
     raise RecipeError(Problem("save", what, f"save as .safetensors or .npz, or {way}"))

@@ -7,6 +7,7 @@ and the weights are paired, converted and given as in any transfer, from the fil
 from __future__ import annotations
 
 import copy
+import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,6 +81,21 @@ def build_upgraded(source: FileSource, label: str, seed: int) -> UpgradedTarget:
     target = UpgradedTarget(model, made, source=source, notes=upgraded.notes, doubts=upgraded.doubts)
     _fill(target, source)
     return target
+
+
+def held_in_memory(target: ModelTarget, source: FileSource) -> FileSource:
+    """Return an upgraded model as the file that it would be saved as."""
+    config = json.loads(target.config(()))
+    return FileSource(
+        source.path,
+        source.format,
+        target.catalog,
+        lambda spec: target.read(spec.name),
+        config=config,
+        groups=target.groups,
+        parts=source.files,
+        details={"keras_version": target.keras_version},
+    )
 
 
 def _build(upgraded: Upgraded, source: FileSource, seed: int) -> Any:

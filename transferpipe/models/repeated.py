@@ -2,7 +2,8 @@
 
 Layers are stacked so by mergekit's passthrough (https://github.com/arcee-ai/mergekit), and models scaled up in depth:
 Kim et al., "SOLAR 10.7B: Scaling Large Language Models with Simple yet Effective Depth Up-Scaling", arXiv:2312.15166,
-section 3. Only names change: a value is read, or copied as it lies there, from the layer that it comes from.
+section 3. Only names change: a value is read, or copied as it lies there, from the layer that it comes from. Of a Keras
+model the configuration changes with them, as data (`transferpipe.weights.keras.deeper`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from transferpipe.planning.model import PlanWarning
 from transferpipe.recipe.model import RepeatedLayers
 from transferpipe.text.listing import listed
 from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.keras.deeper.file import deeper_file
+from transferpipe.weights.keras.deeper.graph import RepeatError
+from transferpipe.weights.keras.deeper.model import deepen
+from transferpipe.weights.keras.deeper.rows import Numbered
 from transferpipe.weights.spec import Catalog, WeightSpec
 
 WHERE = "target.repeat"
@@ -67,10 +72,26 @@ class _Stack:
         return tuple(result)
 
 
-def repeat_layers(source: FileSource, repeats: Sequence[RepeatedLayers]) -> FileSource:
+@dataclass(frozen=True)
+class Repeated:
+    """A file in which layers follow one another otherwise.
+
+    Attributes:
+        source: the file.
+        no_model: why it is not a model, though the file that it is like is one; empty where it is, or nobody asked.
+    """
+
+    source: FileSource
+    no_model: str = ""
+
+
+def repeat_layers(source: FileSource, repeats: Sequence[RepeatedLayers], as_model: bool = False) -> Repeated:
     """Return a file like `source` in which layers follow one another as `repeats` say, numbered anew from its first.
 
-    Of a model it keeps the weights alone: its configuration is that of another depth.
+    Args:
+        source: the file.
+        repeats: what is repeated.
+        as_model: whether its configuration is to have these layers, too; otherwise only the weights are kept.
 
     Raises:
         RecipeError: a pattern matches nothing, layers that are not there, or numbers that are none.
@@ -80,6 +101,32 @@ def repeat_layers(source: FileSource, repeats: Sequence[RepeatedLayers]) -> File
     stacks, owner = _find_stacks(catalog, repeats, problems)
     orders = {beginning: stack.order(beginning, problems) for beginning, stack in stacks.items()}
     problems.raise_as(RecipeError)
+    no_model = ""
+    if as_model and source.config is not None and source.groups:
+        numbered = [
+            Numbered(
+                stack.repeat.pattern,
+                beginning,
+                {number: [spec.name for spec, *_ in found] for number, found in stack.layers.items()},
+                orders[beginning],
+            )
+            for beginning, stack in stacks.items()
+        ]
+        try:
+            return Repeated(deeper_file(source, deepen(source.config, source.groups, numbered)))
+        except RepeatError as error:
+            no_model = str(error)
+    return Repeated(_repeat_weights(source, stacks, orders, owner), no_model)
+
+
+def _repeat_weights(
+    source: FileSource,
+    stacks: Mapping[str, _Stack],
+    orders: Mapping[str, Sequence[int]],
+    owner: Mapping[str, str],
+) -> FileSource:
+    """Return a file of the weights alone, named anew."""
+    problems, catalog = Problems(), source.catalog.expanded
     weights: list[WeightSpec] = []
     origins: dict[str, WeightSpec] = {}
     done: set[str] = set()

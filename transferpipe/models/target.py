@@ -70,12 +70,14 @@ class FileTarget:
         learned: what its lookup layers take from elsewhere, by their names.
         dtypes: the weights that are to have another dtype than in the file.
         repeats: which layers of the file on the disk follow one another in it; empty where it is that file.
+        no_model: why the repeated layers are not a model, where the file on the disk is one.
     """
 
     source: FileSource
     learned: Mapping[str, LearnedState] = field(default_factory=dict)
     dtypes: Mapping[str, str] = field(default_factory=dict)
     repeats: tuple[RepeatedLayers, ...] = ()
+    no_model: str = ""
 
     @property
     def groups(self) -> tuple[SavedGroup, ...]:
@@ -148,10 +150,12 @@ def is_worth_loading(target: Target) -> bool:
     """Tell whether what Keras loads need not be what the file holds.
 
     That is so where a variable stands in several places, where a class has hooks of its own, and where layers keep
-    files beside their weights: lookups, whose vocabularies Keras checks only on loading.
+    files beside their weights: lookups, whose vocabularies Keras checks only on loading. A configuration of other
+    layers than its file's has never been built.
     """
     if isinstance(target, FileTarget):
-        return bool(target.source.catalog.doubles or target.source.assets or target.learned)
+        is_deeper = bool(target.repeats and target.groups)
+        return is_deeper or bool(target.source.catalog.doubles or target.source.assets or target.learned)
     assert isinstance(target, ModelTarget)
     return bool(target.structure.catalog.doubles) or target.keeps_files or target.loads_otherwise
 

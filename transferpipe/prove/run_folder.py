@@ -230,7 +230,7 @@ def _try_open(entry: Mapping[str, Any], alias: str, again: _Again) -> FileSource
             return averaged_file(open_guarded(path, lambda: open_source(path, entry["format"])))
         source = open_guarded(path, lambda: open_source(path, entry["format"], entry["select"]))
         repeats = parse_repeats(entry.get("repeat", {}), alias, again.problems)
-        return repeat_layers(source, repeats) if repeats else source
+        return repeat_layers(source, repeats, as_model=True).source if repeats else source
     except TransferError as error:
         again.notes.append(f"{alias} cannot be read any more: {error}")
         return None

@@ -149,6 +149,8 @@ def _why_not(plan: Plan, target: Target) -> str:
         return "a model that is built and saved keeps its optimizer's settings alone"
     if target.source.format not in FORMATS:
         return f"a file of the format {target.source.format} is written without it"
+    if target.repeats:
+        return "it is that of other layers"
     if plan.freezing.layers:
         return "frozen layers have no part in it, so Keras could not load it"
     if not any(o.has_groups for o in outputs_of(plan.save)):

@@ -248,7 +248,7 @@ def _nothing_trainable(plan: Plan, target: TargetStructure) -> Iterator[PlanWarn
 
 def _nothing_transferred(plan: Plan) -> Iterator[PlanWarning]:
     count = len(plan.source_weights)
-    if count and not plan.assignments:
+    if count and not plan.assignments and not plan.edits:  # else what is wanted are the edits
         text = f"nothing is transferred: none of the source weights ({count}) is used"
         yield PlanWarning("nothing-transferred", "mapping", text)
 

@@ -1,0 +1,256 @@
+"""A `.keras` model whose numbered layers follow one another otherwise: its configuration, and where its weights lie."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from transferpipe.weights.file_source import SavedGroup
+from transferpipe.weights.keras.config import Config, child_layers, layer_class, layer_configs, layer_name
+from transferpipe.weights.keras.deeper.blocks import check_order, find_blocks
+from transferpipe.weights.keras.deeper.counted import recounted, renumbered
+from transferpipe.weights.keras.deeper.graph import ModelGraph, RepeatError, keras_order, read_graph
+from transferpipe.weights.keras.deeper.rewriting import BlockStack, rewrite
+from transferpipe.weights.keras.deeper.rows import Child, Numbered, NumberedRow
+from transferpipe.weights.keras.layer_classes import snake_case
+from transferpipe.weights.keras.naming import MODEL_LAYERS, SavedLayer, readable_names
+from transferpipe.weights.keras.network import is_model
+
+
+@dataclass(frozen=True)
+class Moved:
+    """One group of the new file.
+
+    Attributes:
+        path: where it lies there.
+        origin: where it lies in the old one.
+        name: its layer's own name there.
+    """
+
+    path: str
+    origin: str
+    name: str | None
+
+
+@dataclass(frozen=True)
+class Deeper:
+    """A model of other layers.
+
+    Attributes:
+        config: its configuration.
+        groups: the groups of its file, in Keras's order.
+    """
+
+    config: Config
+    groups: tuple[Moved, ...]
+
+
+def deepen(config: Config, groups: Sequence[SavedGroup], stacks: Sequence[Numbered]) -> Deeper:
+    """Return a model in which numbered layers follow one another in a new order, numbered anew.
+
+    Args:
+        config: the configuration of the model as it is.
+        groups: the groups of its file.
+        stacks: what is repeated.
+
+    Raises:
+        RepeatError: it cannot be; which layers, and why.
+    """
+    model = _Model(groups, layer_configs(config, {group.path: group.name for group in groups}))
+    for stack in stacks:
+        model.take(stack)
+    changed: dict[int, Config] = {}
+    # Inner models first: the outer ones copy what became of them.
+    for path in sorted(model.rows, key=lambda path: -path.count("/")):
+        changed[id(model.configs[path])] = model.rewritten(path, changed)
+    return Deeper(_replaced(config, changed), tuple(model.moved("", "", None)))
+
+
+@dataclass
+class _Model:
+    """A model while it is rewritten.
+
+    Attributes:
+        groups: the groups of its file.
+        configs: its serialised layers by the paths of their groups.
+        rows: by the path of the model that lists them, the numbered layers with a new order.
+        children: by the path of a model that changes, its layers in the new order.
+    """
+
+    groups: Sequence[SavedGroup]
+    configs: Mapping[str, Config]
+    rows: dict[str, list[NumberedRow]] = field(default_factory=dict)
+    children: dict[str, list[Child]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        readable = readable_names(SavedLayer(group.path, group.name) for group in self.groups)
+        readable |= {g.path: g.entries[0][1].rpartition("/")[0] for g in self.groups if g.entries}
+        self._paths = {name: path for path, name in reversed(readable.items())}
+
+    def take(self, stack: Numbered) -> None:
+        """Find the model that lists the layers of a stack.
+
+        Raises:
+            RepeatError: the stack is of weights that are not layers of a model.
+        """
+        container, _, beginning = stack.beginning.rpartition("/")
+        row, shift, start = NumberedRow(stack), len(stack.beginning) - len(beginning), len(beginning)
+        for number, weights in stack.weights.items():
+            for weight in weights:
+                own, is_layer, _ = weight[shift:].partition("/")
+                digits = re.match(r"\d+", own[start:])
+                if not is_layer or digits is None:
+                    raise RepeatError(f"the pattern names {weight}, which is a weight and not a layer")
+                row.add(number, own, (start, start + len(digits[0])))
+        path = self._paths.get(container)
+        if path is None or path not in self.configs:
+            raise RepeatError(f"its configuration does not list the layers of {container or 'the model'}")
+        self.rows.setdefault(path, []).append(row)
+
+    def rewritten(self, path: str, changed: Mapping[int, Config]) -> Config:
+        """Return the model at `path` with its stacks in their new orders, and note its layers.
+
+        Args:
+            path: the path of its group.
+            changed: what became of models inside, by the identity of their configurations.
+
+        Raises:
+            RepeatError: they cannot be in these orders.
+        """
+        rows, places = self.rows[path], self._places(path)
+        config = _replaced(self.configs[path], changed)
+        if not is_model(config):
+            names = {group.path: group.name for group in self.groups}
+            self.children[path] = renumbered(rows, [(place, names[f"{path}/{place}".lstrip("/")]) for place in places])
+            return recounted(config, rows)
+        graph = read_graph(config)
+        if "output_layers" in config["config"] and keras_order(graph) != list(graph.layers):
+            raise RepeatError("its configuration lists its layers in another order than Keras builds them in")
+        found = _segments(config, list(graph.layers))
+        if any(place not in found.values() for place in places if place.partition("/")[0] in MODEL_LAYERS):
+            raise RepeatError("its file numbers its layers otherwise than its configuration lists them")
+        stacks = [stack for together in _by_pattern(rows) for stack in _stacks(graph, together)]
+        self._check_named(stacks, rows, {name for name, place in found.items() if self._has_weights(path, place)})
+        made = rewrite(config, graph, stacks)
+        segments = _segments(made.config, list(made.origins))
+        self.children[path] = [Child(segment, found[made.origins[name]], name) for name, segment in segments.items()]
+        return made.config
+
+    def _places(self, path: str) -> list[str]:
+        """Return where the layers of a model lie, seen from its group, in the order of the file."""
+        start = f"{path}/" if path else ""
+        inner = [g.path[len(start) :] for g in self.groups if g.path.startswith(start) and g.path != path]
+        return list(dict.fromkeys("/".join(place.split("/")[:2]) for place in inner if "/" in place))
+
+    def _has_weights(self, path: str, place: str) -> bool:
+        whole = f"{path}/{place}".lstrip("/")
+        return any(g.entries and (g.path == whole or g.path.startswith(f"{whole}/")) for g in self.groups)
+
+    def _check_named(self, stacks: Sequence[BlockStack], rows: Sequence[NumberedRow], with_weights: set[str]) -> None:
+        named = {name for row in rows for name in row.places}
+        for block in (block for stack in stacks for block in stack.blocks):
+            odd = [name for name in block.layers if name in with_weights and name not in named]
+            if odd:
+                raise RepeatError(f"block {block.number} has {odd[0]} in it, whose weights the pattern does not name")
+
+    def moved(self, path: str, origin: str, name: str | None) -> Iterator[Moved]:
+        """Yield the groups at and below `path` of the new file, which come from those at and below `origin`."""
+        below = [g for g in self.groups if g.path == origin or not origin or g.path.startswith(f"{origin}/")]
+        if origin in self.children:
+            yield from (Moved(path, origin, name) for group in below if group.path == origin)
+            seen = {f"{origin}/{place}".lstrip("/") for place in self._places(origin)} & self._listed(origin)
+            held = {group.path for group in below}
+            for child in self.children[origin]:
+                place = f"{origin}/{child.origin}".lstrip("/")
+                if any(p == place or p.startswith(f"{place}/") for p in held):
+                    yield from self.moved(f"{path}/{child.segment}".lstrip("/"), place, child.name)
+            below = [g for g in below if g.path != origin and not any(_is_in(g.path, place) for place in seen)]
+        inner = [p for p in self.children if p != origin and (not origin or p.startswith(f"{origin}/"))]
+        done: set[str] = set()
+        for group in below:
+            model = next((p for p in inner if _is_in(group.path, p)), None)
+            if model is None:
+                own = name if group.path == origin else group.name
+                yield Moved(f"{path}{group.path[len(origin) :]}".lstrip("/"), group.path, own)
+            elif model not in done:
+                done.add(model)
+                own = next((g.name for g in self.groups if g.path == model), None)
+                yield from self.moved(f"{path}{model[len(origin) :]}".lstrip("/"), model, own)
+
+    def _listed(self, path: str) -> set[str]:
+        return {f"{path}/{child}".lstrip("/") for child in self._places(path)}
+
+
+def _is_in(path: str, holder: str) -> bool:
+    return path == holder or path.startswith(f"{holder}/")
+
+
+def _segments(config: Config, names: Sequence[str]) -> dict[str, str]:
+    """Return where Keras saves each layer that a model lists, by its name: counted for each class."""
+    layers = {layer_name(layer): layer for layer in child_layers(config)}
+    counts: dict[str, int] = {}
+    found: dict[str, str] = {}
+    for name in names:
+        if name in layers:  # what is only an operation is not counted
+            base = snake_case(layer_class(layers[name]).rpartition(".")[2])
+            count = counts[base] = counts.get(base, -1) + 1
+            found[name] = f"layers/{base}_{count}" if count else f"layers/{base}"
+    return found
+
+
+def _by_pattern(rows: Sequence[NumberedRow]) -> list[list[NumberedRow]]:
+    found: dict[str, list[NumberedRow]] = {}
+    for row in rows:
+        found.setdefault(row.stack.pattern.text, []).append(row)
+    return list(found.values())
+
+
+def _stacks(graph: ModelGraph, rows: Sequence[NumberedRow]) -> list[BlockStack]:
+    """Return the stacks that rows of one pattern are: one together, or where that cannot be one each."""
+    if len({(row.stack.order, tuple(sorted(row.stack.weights))) for row in rows}) == 1:
+        try:
+            return [_stack(graph, rows)]
+        except RepeatError:
+            if len(rows) == 1:
+                raise
+    return [_stack(graph, [row]) for row in rows]
+
+
+def _stack(graph: ModelGraph, rows: Sequence[NumberedRow]) -> BlockStack:
+    """Return the blocks that the layers of some rows are, with what is named of the layers without weights."""
+    first = rows[0].stack
+    named = {number: dict[str, str]() for number in first.weights}
+    places: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        for number, names in row.named.items():
+            named[number] |= names
+        places |= row.places
+    container = first.beginning.rpartition("/")[0]
+    shift = len(container) + 1 if container else 0
+    beginnings = {row.stack.beginning for row in rows}
+    for name in graph.layers:
+        whole = f"{container}/{name}".lstrip("/")
+        place = first.pattern.place_of_group(whole) if name not in places else None
+        if place is None or place[0] < shift or (len(rows) == 1 and whole[: place[0]] not in beginnings):
+            continue
+        start, stop = place[0] - shift, place[1] - shift
+        if not name[start:stop].isdigit() or int(name[start:stop]) not in named:
+            raise RepeatError(f"{name} has the number of a block that has no weights")
+        named[int(name[start:stop])][f"{name[:start]}#{name[stop:]}"] = name
+        places[name] = start, stop
+    if missing := [name for name in places if name not in graph.layers]:
+        raise RepeatError(f"its configuration does not list {missing[0]}")
+    blocks = find_blocks(graph, named)
+    check_order(graph, blocks, first.order)
+    return BlockStack(tuple(blocks), first.order, places)
+
+
+def _replaced(data: Any, changed: Mapping[int, Any]) -> Any:
+    """Return a copy of a configuration with what changed in it."""
+    if id(data) in changed:
+        return changed[id(data)]
+    if isinstance(data, Mapping):
+        return {key: _replaced(value, changed) for key, value in data.items()}
+    return [_replaced(value, changed) for value in data] if isinstance(data, list) else data
