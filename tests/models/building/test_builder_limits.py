@@ -95,7 +95,8 @@ def own(tmp_path, monkeypatch):
     def run(**arguments):
         return building.build_model(Build("many_models.build", arguments, "source"), 0)[0]
 
-    return run
+    yield run
+    sys.modules.pop("many_models", None)  # which lies in another folder the next time
 
 
 @pytest.mark.follows("_limited: give it smaller arguments")

@@ -23,12 +23,9 @@ from transferpipe.models.building.arguments import (
 from transferpipe.models.building.baked import forget_calls
 from transferpipe.models.building.limits import (
     MOST_SECONDS,
-    WITHOUT_VALUES,
     Limits,
     OverLimitError,
     counted,
-    memory_limited,
-    room_for_values,
 )
 from transferpipe.models.building.sizes import LIBRARIES, is_large, memory_of_machine
 from transferpipe.models.building.tried import SMALLER, is_of_memory, try_in_child
@@ -160,7 +157,6 @@ def build_model(build: Build, seed: int, trusted: Collection[str] = (), *, may_d
     # Jax's and torch's variables cannot be watched as TensorFlow's can (see `refusals`): they are drawn at once.
     may_defer = may_defer and keras.backend.backend() == TENSORFLOW
     may_defer = may_defer and not any(map(weights_file, walk_builds(build)))
-    most = (WITHOUT_VALUES, room_for_values()) if is_of_libraries(build) else (None, None)
     with _limited(keras, build) as limits, settings_kept() as restore:
 
         def start_over() -> None:
@@ -174,12 +170,10 @@ def build_model(build: Build, seed: int, trusted: Collection[str] = (), *, may_d
         _look_without_values(keras, build, trusted, limits)
         start_over()
         callables_of(build, trusted)  # imports, so that models which a module makes on import are ordinary ones
-        with memory_limited(most[0]):
-            deferred = model = build_deferred(keras, lambda: call(build, trusted), start_over) if may_defer else None
+        deferred = model = build_deferred(keras, lambda: call(build, trusted), start_over) if may_defer else None
         if deferred is None:
             start_over()
-            with memory_limited(most[1]):
-                model = call(build, trusted)
+            model = call(build, trusted)
             _check_model(keras, model, build)
     return model, deferred is not None
 

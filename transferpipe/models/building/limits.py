@@ -1,7 +1,9 @@
 """What a builder may take while it builds: weights, calls of layers, memory and time.
 
-A builder is a loop over layers, and each call of one and each weight passes here first. What a builder of a
-library computes beside them (tables of positions, anchors) is bounded by the memory that the process may take.
+A builder is a loop over layers, and each call of one and each weight passes here first. What a builder of a library
+computes beside them (tables of positions, anchors) is bounded by its arguments (`sizes.py`), and where those are
+unusual by the memory that the child may take (`tried.py`). This process itself has no such limit: the system counts
+addresses, of which the context of a GPU reserves more than any model needs.
 """
 
 from __future__ import annotations

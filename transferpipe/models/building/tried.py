@@ -34,6 +34,11 @@ _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.stdin.readline()); "
     "from transferpipe.models.building.tried import be_child; be_child()"
 )
+# The limit is one of addresses: contexts of GPUs, and threads with memory of their own, would use it up by themselves.
+_WITHOUT_ADDRESSES = {
+    "CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu", "MALLOC_ARENA_MAX": "2",
+    "TF_NUM_INTEROP_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1",
+}  # fmt: skip
 _SECONDS, _PATIENCE = 60, 600.0  # of processor time; on the wall, for one that waits
 _CALL = "_call_"
 _PASSED: Recent[bool] = Recent(64)
@@ -64,6 +69,7 @@ def _try(build: Build) -> str:
     with subprocess.Popen(  # noqa: S603 -- ourselves
         [sys.executable, "-P", "-c", _PROGRAM],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env={**os.environ, **_WITHOUT_ADDRESSES},
     ) as process:  # fmt: skip
         try:
             out, _ = process.communicate(request, timeout=_PATIENCE)
