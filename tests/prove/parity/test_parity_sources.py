@@ -115,6 +115,31 @@ def test_onnx_is_run_layer_by_layer_with_channels_first(onnx_file):
     assert "padding of c" in raised.value.problems[0].fix
 
 
+@pytest.mark.parametrize("samples", [1, 2, 3, "n"])
+def test_an_onnx_model_of_a_fixed_number_of_samples_is_run_on_so_many_at_a_time(samples, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    weights = [random.normal(size=(4, 3)).astype("float32"), random.normal(size=3).astype("float32")]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Gemm", ["x", "fc.weight", "fc.bias"], ["y"])],
+        "net",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [samples, 4])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [samples, 3])],
+        [onnx.numpy_helper.from_array(w, name) for w, name in zip(weights, ["fc.weight", "fc.bias"], strict=True)],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, "net.onnx")
+    dense = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="fc")])
+    dense.set_weights(weights)
+
+    assert tp.parity("net.onnx", dense).verdict == "pass"
+
+    dense.set_weights([weights[0], weights[1] + 0.01])
+    assert tp.parity("net.onnx", dense).verdict == "fail"
+
+
 def test_onnx_without_its_runtime_names_the_package(onnx_file, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(

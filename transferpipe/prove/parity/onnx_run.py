@@ -52,7 +52,9 @@ class OnnxRunner:
         self._own = _graph_outputs(data)
         self._operators = {name for _, _, names in _nodes(data) for name in names}
         options = onnxruntime.SessionOptions()
+        # Fatal errors only: what else it would print of a refusal is in the exception.
         options.log_severity_level = 4
+        # A model that is given as bytes does not tell onnxruntime where its external data lie.
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(source.path.absolute().parent)
         )
@@ -100,12 +102,49 @@ class OnnxRunner:
         return dict.fromkeys(self._by_layer)
 
     def run(self, data: Sequence[NDArray[Any]]) -> Trace:
-        """Run the graph."""
+        """Run the graph; one that was exported for a fixed number of samples on so many at a time.
+
+        Raises:
+            CannotRunError: it was, and an output has no entry for each sample.
+        """
+        from transferpipe.prove.parity.references import CannotRunError
+
         feed = {spec.name: array for spec, array in zip(self.inputs, data, strict=True)}
         names = [*dict.fromkeys([*self._own, *self._by_layer.values()])]
-        values = dict(zip(names, self._session.run(names, feed), strict=True))
-        calls = [Call(layer, 1, None, (), {}, np.asarray(values[tensor])) for layer, tensor in self._by_layer.items()]
-        return Trace({name: np.asarray(values[name]) for name in self._own}, tuple(calls))
+        runs = [self._session.run(names, part) for part in self._parts(feed)]
+        count = max((len(array) for array in feed.values() if array.ndim), default=0)
+        values = {name: _joined([run[i] for run in runs], count) for i, name in enumerate(names)}
+        for name in self._own:
+            if values[name] is None:
+                what = f"its output {name!r} has no entry for each sample, and it takes a fixed number of samples"
+                raise CannotRunError(f"{self.label} cannot be run on these inputs: {what}")
+        layers = {layer: values[tensor] for layer, tensor in self._by_layer.items()}
+        calls = [Call(layer, 1, None, (), {}, value) for layer, value in layers.items() if value is not None]
+        return Trace({name: value for name in self._own if (value := values[name]) is not None}, tuple(calls))
+
+    def _parts(self, feed: Mapping[str, NDArray[Any]]) -> list[Mapping[str, NDArray[Any]]]:
+        """Return the inputs in parts of as many samples as the graph takes: torch exports for one, unless told."""
+        sizes = {i.shape[0] for i in self._session.get_inputs() if i.shape and isinstance(i.shape[0], int)}
+        counts = {len(array) for array in feed.values() if array.ndim}
+        if len(sizes) != 1 or len(counts) != 1 or sizes == counts or min(*sizes, *counts) < 1:
+            return [feed]
+        (size,), (count,) = sizes, counts
+        # The last sample fills up the last part; what is computed of it once more is cut off again.
+        order = [*range(count), *[count - 1] * (-count % size)]
+        return [
+            {name: array[order[k : k + size]] if array.ndim else array for name, array in feed.items()}
+            for k in range(0, len(order), size)
+        ]
+
+
+def _joined(parts: Sequence[Any], count: int) -> NDArray[Any] | None:
+    """Return one value of several runs as one; None where it has no entry for each sample."""
+    arrays = [np.asarray(part) for part in parts]
+    if len(arrays) == 1:
+        return arrays[0]
+    if any(not array.ndim for array in arrays) or not count <= sum(map(len, arrays)) < count + len(arrays[0]):
+        return None
+    return np.concatenate(arrays)[:count]
 
 
 def _outputs_by_layer(data: bytes, source: FileSource) -> dict[str, str]:
