@@ -64,6 +64,7 @@ def find_laws(pairs: Sequence[tuple[Numbers, Numbers]]) -> list[Law]:
     ours = np.array([o for o, _ in pairs], dtype=np.int64).reshape(len(pairs), -1)
     theirs = np.array([t for _, t in pairs], dtype=np.int64).reshape(len(pairs), -1)
     choices = [_terms(rows, ours, theirs[:, q], q) for q in range(theirs.shape[1])]
+    # The terms come sorted, so that what is cut off are the laws with unlikely first terms.
     laws = itertools.islice(itertools.product(*choices), _MOST_LAWS)
     return sorted(laws, key=cost_of)
 
@@ -88,7 +89,8 @@ def _terms(rows: Counted, ours: Counted, theirs: Counted, q: int) -> list[Term]:
                     counted[Term(place, factor, offset)] = count
     for value, count in _counts(theirs, rows).items():
         counted[Term(None, 0, value)] = count
-    ranked = sorted(counted, key=lambda t: (-counted[t] * (1 - t.cost), t.cost, t.place == q))
+    # Of equals the number at the same place first: `_MOST_TERMS` would cut it off in names of four numbers.
+    ranked = sorted(counted, key=lambda t: (-counted[t] * (1 - t.cost), t.cost, t.place != q))
     moving = [t for t in ranked if t.place is not None][:_MOST_TERMS]
     fixed = [t for t in ranked if t.place is None][: _MOST_TERMS - 1]
     return [*moving, *fixed]

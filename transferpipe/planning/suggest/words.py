@@ -31,7 +31,7 @@ _ONE_WORD = """
     key: key k wk
     value: value v wv
     output: output out o wo
-    embedding: embedding embeddings embed emb wte tok token tokens word wpe
+    embedding: embedding embeddings embed emb wte tok token tokens word
     position: position pos positional positions wpe
     type: type segment
     encoder: encoder enc encode
@@ -55,8 +55,10 @@ _SILENT = frozenset(
     {"model", "features", "backbone", "net", "network", "base", "params", "self", "1d", "2d", "3d", "d"}
 )
 _PIECES = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\dA-Za-z_]+")  # last, letters of other alphabets
+# The 2 of `conv2d` counts axes: as a number of the name it would take part in laws.
 _AXES = re.compile(r"(?<=[a-z])[123][dD](?![a-z])")
 
+# Up to g: `h`, `k` and `l` are words above. EfficientNetB4 and larger count past it (`block6h`), which costs likeness.
 _COUNTING = "abcdefg"
 
 Tokens = tuple[str, ...]
@@ -107,6 +109,7 @@ def _words_in(segment: str) -> list[str]:
 
 def _without_letters(pieces: list[str]) -> Iterator[str]:
     """Yield `pieces` with a number for each letter that counts (``block1a``, ``conv_b``): one before no number."""
+    # `b1` is a block (EfficientNet, T5's files), `block1b` the second of several.
     for piece, after in zip(pieces, [*pieces[1:], ""], strict=False):  # a name of signs alone has no pieces
         counts = len(piece) == 1 and piece in _COUNTING and not after.isdigit()
         yield str(_COUNTING.index(piece)) if counts else "block" if piece == "b" else piece

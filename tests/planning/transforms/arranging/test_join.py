@@ -113,3 +113,20 @@ def test_both_show_themselves():
     assert [str(Concat(-1)), str(Stack(0))] == ["concat(axis=-1)", "stack(axis=0)"]
     assert Concat.several
     assert Stack.several
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int64"])
+def test_same_takes_equal_bits_and_counts_every_place_that_differs(dtype):
+    array = np.arange(6).reshape(2, 3).astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    other = array.copy()
+    other[1] = 7
+    assert parse_transform("same").apply([array, array.copy()]) is array
+    with pytest.raises(TransformError, match="source 2 differs from source 1 in 3 of 6 places"):
+        parse_transform("same").apply([array, other])
+
+
+def test_same_tells_zeros_of_two_signs_apart_and_takes_one_nan_for_itself():
+    array = np.array([0.0, np.nan])
+    assert parse_transform("same").apply([array, array.copy()]) is array
+    with pytest.raises(TransformError, match="in 1 of 2 places"):
+        parse_transform("same").apply([array, np.array([-0.0, np.nan])])
