@@ -12,6 +12,7 @@ from transferpipe.weights.name import ancestors
 from transferpipe.weights.network import Network
 
 # Merges whose inputs may be exchanged; all others (Concatenate, Subtract, attention) give each its place.
+# Keras's names, then ONNX's.
 _ANY_ORDER = frozenset({"Add", "Average", "Maximum", "Minimum", "Multiply", "Mul", "Sum", "Mean", "Max", "Min"})
 
 
@@ -143,8 +144,7 @@ def _follow(pairs: Sequence[LayerPair], target: Sequence[_Step], source: Sequenc
     found: Counterparts = {}
     leaving: dict[str, int] = {}  # the nodes of the target
     # Level by level: what a layer should take is decided before those behind it are asked, so that one crossing does
-    # not
-    # make every layer behind it look wrong.
+    # not make every layer behind it look wrong.
     for level in _levels(target, by_target):
         given = {by_target[s.name]: meanings.arriving(s, leaving) for s in level if s.name in by_target}
         right = {pair for pair, number in given.items() if arrives[pair.source] == number}

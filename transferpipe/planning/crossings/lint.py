@@ -53,8 +53,7 @@ def lint_crossings(
     names = crossed_names(pairs, frozenset(by_order), frozenset(by_arithmetic))
     yield from _warn_of_cycles(NAMES, names, by_order)
     # The strongest evidence first: what crosses by name is repaired before connections are compared, so that one
-    # mistake
-    # is not said twice, and does not make its neighbours look crossed.
+    # mistake is not said twice, and does not make its neighbours look crossed.
     known = {name for cycle in names for p in cycle for name in (p.target, *ancestors(p.target)[:-1])}
     repaired = {p: dataclasses.replace(p, source=q.source) for cycle in names for p, q in steps_of(cycle)}
     for alias, catalog in sources.items():

@@ -37,6 +37,7 @@ def counterparts_by_name(pairs: Sequence[LayerPair], by_order: frozenset[str]) -
         pairs: who takes whom.
         by_order: the rules that pair by order. Numbers that Keras counted up say nothing there.
     """
+    # Most plans pair equal names: then nothing can cross, and no name has to be split into words.
     if all(is_same_layer(p.target, p.source) for p in pairs):
         return
     named = [
@@ -65,6 +66,7 @@ def _same_names(named: Sequence[_Named], open_ones: Sequence[_Named], by_order: 
         pair = n.pair
         for tail in tails(pair.source):
             key = (pair.alias, pair.parts, tail)
+            # An ending that two sources have tells neither; a whole name always tells its own.
             index[key] = None if key in index and tail != pair.source else pair
         words = (pair.alias, pair.parts, n.theirs)
         spelled[words] = None if words in spelled else pair
@@ -153,8 +155,7 @@ def _same_containers(named: Sequence[_Named]) -> Iterator[Counterparts]:
         key = (n.pair.alias, n.pair.parts, n.theirs)
         taken[key] = None if key in taken else n.pair
     # Two or three of a container may be crossed themselves: what gives it two thirds of its layers, and at least three,
-    # is
-    # its counterpart.
+    # is its counterpart.
     for mine, other in itertools.product(range(1, _MOST_DEPTH + 1), repeat=2):
         gives: dict[tuple[str, Tokens], Counter[Tokens]] = {}
         deep = [n for n in named if len(n.ours) > mine and len(n.theirs) > other]

@@ -40,6 +40,7 @@ def _tokens_of_segment(segment: str, counted: bool) -> Tokens:
         return (stem(segment), *((number,) if number and counted else ()))
     found: list[str] = []
     for word in re.split(r"[^0-9A-Za-z]+", segment):
+        # `conv2d` stays one word: a number inside of a word is not a count of layers.
         match = re.fullmatch(r"([A-Za-z]+)(\d+)", word)
         found.extend(match.groups() if match else [word] if word else [])
     return tuple(str(int(t)) if is_number(t) else _WORDS.get(t.lower(), t.lower()) for t in found)

@@ -71,6 +71,7 @@ def find_layout(format: str, tag: str | None, keys: Collection[str], is_named: b
     """
     for layout in _candidates(format, tag):
         if format in layout.formats or (tag is not None and tag == layout.tag):
+            # A tag says what a tool meant; names that cannot be of that layout say that it did not do so.
             return layout.name if layout.may_hold(keys) else KERAS
     by_names = layout_by_names(keys) if is_named and tag is None else None
     return by_names.name if by_names and by_names.may_hold(keys) else KERAS

@@ -56,6 +56,7 @@ class Adapted:
 
 def permuted(name: str, *axes: int) -> Adapted:
     """Return the adapter of a weight whose axes alone stand in another order; `axes` lead to that of Keras."""
+    # Where each axis went is where it has to come back from.
     inverse = [axes.index(i) for i in range(len(axes))]
     return Adapted((name,), ({"transpose": list(axes)},), (({"transpose": inverse},),))
 

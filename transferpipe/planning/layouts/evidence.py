@@ -91,6 +91,7 @@ class _Surroundings:
         if known is not None and len(known) == 1 and known.keys() == nearest.keys():
             return AxesEvidence(next(iter(known)))  # GPT-2's attn/c_proj: as mlp/c_proj, and as attn/c_attn beside it
         if known is None or len(known) > 1:
+            # The last container is the file itself, which holds all that is certain: there always is one.
             known = next(self._containers[c] for c in _containers(name) if c in self._containers)
         if len(known) > 1:
             return AxesEvidence(None, known[IN_OUT])

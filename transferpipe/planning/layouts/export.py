@@ -121,6 +121,7 @@ def _joined(name: str, parts: Sequence[tuple[int | None, TensorPart]], target: T
     weights = [target.catalog[part.weight] for part in ordered]
     if len(parts) > 1 and any(third is None for third, _ in parts):
         raise NoCounterpartError(f"{', '.join(w.name for w in weights)} would all be {name}: rename a layer")
+    # A scalar has no rows to join.
     rows, *rest = _shape(ordered[0].steps, weights[0]) or (0,)
     shape = (rows * len(parts), *rest) if len(parts) > 1 else _shape(ordered[0].steps, weights[0])
     return Exported(name, shape, weights[0].dtype, tuple(ordered), key)

@@ -27,6 +27,7 @@ def _same(name: str) -> tuple[Adapted, ...]:
 
 def _depthwise(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
     """From (k..., 1, C*m) of a Conv with one group a channel to (k..., C, m): output c*m + j is channel c's j-th."""
+    # Of any shape that a file may have: see `Steps`. What cannot be is refused later, with both shapes.
     *kernel, _, outputs = (*sources[0], 1, 1) if len(sources[0]) < 2 else sources[0]
     multiplier = max(1, target[-1]) if target else 1
     return ({"reshape": [*kernel, outputs // multiplier, multiplier]},)

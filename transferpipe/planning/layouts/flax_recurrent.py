@@ -32,6 +32,7 @@ def _gru_bias(sources: Sequence[Shape], _: Shape) -> tuple[Any, ...]:
     """From the biases of hn, iz, ir and in to the two rows: those of the input, and (0, 0, that of hn)."""
     units = sources[0][0] if sources[0] else 0
     before = {"pad": {"axis": 0, "before": 2 * units, "after": 0}}
+    # hn, iz, ir, in, with two zeros before: as two rows (0, 0, hn) and (iz, ir, in). Keras has the input's row first.
     return {"concat": {"axis": 0}}, before, {"reshape": [2, 3 * units]}, {"take": {"axis": 0, "indices": [1, 0]}}
 
 

@@ -84,6 +84,8 @@ class Keras2(Layout):
             return ()
         steps = _from_keras_1(weight, catalog)
         # A Conv1D of Keras 1 was a Conv2D of width 1, whose axis is gone by then.
+        # Theano convolves with its kernels, TensorFlow correlates: Keras 2's `conv_utils.convert_kernel` turns all
+        # spatial axes round.
         rank = len(weight.shape) - (weight.layer_class == "Conv1D" and len(weight.shape) == 4)
         return (*steps, {"flip": list(range(rank - 2))}) if _is_of_theano(weight, catalog) else steps
 

@@ -162,6 +162,7 @@ class Counterpart:
 def class_of(layer: str, weight: str, target: TargetStructure) -> str | None:
     """Return the Keras class of `layer`, which holds `weight`; None if nothing tells it."""
     spec, state = target.catalog[weight], target.by_name.get(layer)
+    # The catalog knows the class of the layer that owns the weight; what stands above that, only the structure.
     kind = spec.layer_class if layer == spec.layer else state.layer_class if state else None
     if kind is None and layer and all(f"{layer}/{head}" in target.catalog.layers for head in _HEADS):
         return "MultiHeadAttention"  # a file without a configuration knows only its parts
@@ -179,6 +180,7 @@ def like_of(kind: str | None, adapters: Adapters, layer: str, target: TargetStru
     below = target.catalog.layers.get(layer, ())
     if all(f"{layer}/{head}" in target.catalog.layers for head in _HEADS):
         query, key = (target.catalog.by_name.get(f"{layer}/{head}/kernel") for head in _HEADS[:2])
+        # Kernels are (inputs, heads, size): queries with more heads than keys share these.
         is_grouped = query is not None and key is not None and query.shape[1:2] != key.shape[1:2]
         return "GroupedQueryAttention" if is_grouped else "MultiHeadAttention"
     is_norm = "norm" in kind.lower() and below == (f"{layer}/scale",)

@@ -38,6 +38,7 @@ class Reference:
     @cached_property
     def specs(self) -> Mapping[str, WeightSpec]:
         """Its tensors by their names as they stand in the file."""
+        # `numpy.savez` calls the member of an array NAME.npy.
         return {spec.where.removesuffix(".npy"): spec for spec in self.catalog}
 
     @cached_property

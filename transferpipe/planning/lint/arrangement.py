@@ -88,6 +88,8 @@ class Arrangement:
     def in_graph(self) -> Mapping[str, str]:
         """The node that stands in the graph for each node with weights: itself, or the wrapper around it."""
         found = {}
+        # Keras records connections for the layers of a model alone: the wrapper around an LSTM has inputs, the LSTM
+        # none.
         for weight in self.catalog:
             if holders := self.holders(weight.name):
                 connected = (h for h in holders if self.network.by_name[h].inputs)
@@ -129,11 +131,13 @@ class Arrangement:
         name: str | None = start
         for _ in range(_MOST_STEPS):
             node = self.network.by_name.get(name or "")
+            # A connection to nothing: the file is damaged or cut short, and nothing is concluded from it.
             if node is None:
                 return Path(None, ())
             # A Normalization has weights, and is compared with the Rescaling that may do its work.
             if node.name in self._weighted and node.layer_class != "Normalization":
                 return Path(node.name, (*self.after(node.name), *reversed(steps)))
+            # A merge ends a path: what goes into it is compared input by input, as a place of its own.
             if node.layer_class == "InputLayer" or len(node.inputs) > 1:
                 return Path(node.name, tuple(reversed(steps)))
             steps.append(GraphStep(node.name, self.function(node.name)))
@@ -147,6 +151,7 @@ class Arrangement:
         own = self._weighted.get(name, name)
         function = self.function(own)
         steps = []
+        # Of a Bidirectional both the layer inside and the wrapper tell it; the layer's own word counts.
         for settings in (function.settings, self.function(name).settings):
             if "return_sequences" in settings:
                 last = {"return_sequences": settings["return_sequences"]}
@@ -165,6 +170,7 @@ class Arrangement:
         found = [s.function.activation for s in self.after(name) if s.function.kind == ACTIVATION]
         for _ in range(_MOST_STEPS):
             behind = self.network.consumers.get(name, ())
+            # Where an output goes two ways, an activation on one of them is not what the layer does.
             if len(behind) != 1 or behind[0] in self._weighted:
                 break
             name = behind[0]
@@ -205,11 +211,15 @@ def simplify(steps: Iterable[GraphStep], network: Network) -> list[GraphStep]:
         if here is None:
             continue
         before = found[-1] if found else None
+        # Two in a row are one.
         if before and before.function.kind == here.function.kind == "Flatten":
             continue
+        # No value moves in a Reshape: only the last shape of a row of them is left to compare.
         if before and here.function.kind == "Reshape" and before.function.kind in ("Flatten", "Reshape"):
             found[-1] = here
             continue
+        # GlobalAveragePooling2D(keepdims=True) and a Flatten are one without keepdims; torch's AdaptiveAvgPool2d is the
+        # former.
         if before and here.function.kind == "Flatten" and before.function.kind.startswith("Global"):
             found[-1] = GraphStep(before.node, _without_axes(before.function))
             continue
@@ -217,6 +227,7 @@ def simplify(steps: Iterable[GraphStep], network: Network) -> list[GraphStep]:
             found[-1] = pool
         elif before and before.function.kind == here.function.kind == "Rescaling" and (both := _composed(before, here)):
             found[-1] = both
+        # One order for what computes the same in two, or every network written the other way would be warned of.
         elif before and _commute(before.function, here.function):
             found.insert(-1, here)
         else:
@@ -247,6 +258,7 @@ def _whole_pool(function: LayerFunction, shape: tuple[int | None, ...]) -> Layer
     first = function.settings.get("data_format") == "channels_first"
     places = shape[2:] if first else shape[1:-1]
     matched = re.fullmatch(r"(Max|Average)(Pooling\dD)", function.kind)
+    # AvgPool2d(7) at the end of a ResNet for images of 224 is a GlobalAveragePooling; over one place it is nothing.
     is_whole = matched and places and function.settings.get("pool_size") == places and max(p or 0 for p in places) > 1
     if not is_whole or function.settings.get("padding", "valid") != "valid":
         return None
@@ -282,6 +294,7 @@ def pool_padding(function: LayerFunction, sizes: tuple[int | None, ...]) -> Pads
     """Return what a pooling adds at both ends of each axis of a map of these sizes; None if that is not known."""
     settings = function.settings
     size, strides = settings.get("pool_size", ()), settings.get("strides", ())
+    # `type`, since True is an int, and a file may say anything here.
     if not all(isinstance(x, tuple) and x and all(type(n) is int and n > 0 for n in x) for x in (size, strides)):
         return None
     if len(size) != len(strides):
@@ -374,6 +387,9 @@ def _own_pads(padding: Any, kernel: Any, strides: Any, dilation: Any, sizes: tup
         if s != 1:
             if size is None:
                 return None
+            # What the last window needs beyond the map: ceil(size / stride) windows, each `stride` behind the one
+            # before.
             total = max((math.ceil(size / s) - 1) * s + total + 1 - size, 0)
+        # The odd one goes behind, in TensorFlow; even padding, as torch has it, cannot do the same.
         found.append((total // 2, total - total // 2))
     return tuple(found)

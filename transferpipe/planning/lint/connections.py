@@ -40,6 +40,7 @@ def lint_connections(plan: Plan, sources: Mapping[str, Catalog], target: Catalog
     rules = _rules(plan, there)
     for alias, catalog in sources.items():
         network = catalog.network
+        # Graphs of other frameworks have nodes smaller than a layer; those of ONNX alone are read as layers.
         if network is not None and network.connected and network.framework in (target.network.framework, "onnx"):
             here = Arrangement(catalog, network)
             yield from _connected_otherwise(here, there, _partners(plan, alias, here, there), rules)
@@ -127,6 +128,7 @@ class _Feeds:
             size += self._sizes.get(self.side.path_from(name).end, 1)
             if part is None or size > _MOST_PARTS:
                 return None
+            # (a + b) + c and a + (b + c) are one sum, whichever the builder wrote.
             same = kind in _ASSOCIATIVE and part[0] == kind
             parts += part[1:] if same else [part]
         self._sizes[end] = size
@@ -135,6 +137,7 @@ class _Feeds:
         ordered = kind in _ORDERED and not is_symmetric
         if self._is_graph and all(part == parts[0] for part in parts):  # x * f(x)
             return parts[0]
+        # Forms are nested tuples of unlike members, which do not compare: their texts do, and any fixed order will do.
         return (kind, *(parts if ordered else sorted(parts, key=repr)))
 
 
@@ -150,6 +153,7 @@ def _word(form: Form) -> str:
 def _connected_otherwise(
     source: Arrangement, target: Arrangement, partners: Mapping[str, str], rules: Mapping[str, str]
 ) -> Iterator[PlanWarning]:
+    # Both sides in the names of the target, so that equal means the same place.
     feeds = _Feeds(source, partners), _Feeds(target, {name: name for name in partners.values()})
     found: dict[str, list[str]] = {}
     for one, two in partners.items():

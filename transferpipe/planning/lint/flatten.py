@@ -103,6 +103,7 @@ def lint_unflatten(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]
         if not isinstance(sizes, list | tuple) or len(sizes) not in _RANKS or not all(type(n) is int for n in sizes):
             continue
         *places, channels = sizes
+        # With one channel, or one place, both orders are the same.
         if min(sizes) < 1 or channels == 1 or max(places) == 1 or not _feeds_convolution(network, node.name):
             continue
         for layer in _behind_one_dense(network, node.inputs):
@@ -110,6 +111,8 @@ def lint_unflatten(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]
             open_ones = [a for a in ours if not any(step.reorders for step in parse_transforms(a.own_steps))]
             if open_ones:
                 order = {"flatten_order": [channels, *places]}
+                # `flatten_order` goes along the first axis; of a kernel the outputs are the last, so it is turned there
+                # and back.
                 turned = [{"transpose": [1, 0]}, order, {"transpose": [1, 0]}]
                 steps = {a.own: turned if len(a.shape) == 2 else [order] for a in open_ones}
                 words = str(steps).replace("'", "")
@@ -177,6 +180,7 @@ def _problem(a: Assignment, row: ValueRow, theirs: Sequence[RowPart], who: str) 
     order = next((step for step in given if isinstance(step, FlattenOrder)), None)
     if wanted is None:
         return None
+    # A step of the user's that moves rows may be meant to do this: what it does is not guessed at.
     if not row.is_mixed and (order == FlattenOrder.parse(wanted) or (order is None and any(s.reorders for s in given))):
         return None
     maps = [list(p.sizes) for p in row.parts if p.is_map]
@@ -215,6 +219,7 @@ def _flags(side: Arrangement, name: str, row: ValueRow, depth: int) -> list[bool
         if function.kind == "Concatenate" and not flattened and depth < _DEEPEST:
             return [flag for other in node.inputs for flag in _flags(side, other, row, depth + 1)]
         flattened = flattened or function.kind == "Flatten"
+        # The exporters of TensorFlow (tf2onnx) turn the map to channels last before they flatten it as TensorFlow does.
         if node.layer_class == "Transpose" and flattened:
             return [node.settings.get("perm") not in _CHANNELS_LAST]
         if node.layer_class == "InputLayer":

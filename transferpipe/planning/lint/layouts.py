@@ -41,6 +41,7 @@ def lint_taken(
 def lint_layouts(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
     """Yield the warnings of weights that no layout adapts, and of what is written in one."""
     layouts = [layout_called(name) for name in LAYOUTS]
+    # Most layouts have nothing to say here, and a plan may have a hundred thousand assignments to ask about.
     warning = [layout for layout in layouts if type(layout).lint_untaken is not Layout.lint_untaken]
     for a in plan.assignments:
         if not a.adapter:

@@ -87,6 +87,7 @@ def _is_by_ceil_mode(window: SlidingWindow, sizes: Sizes) -> bool:
     for extent, stride, size in zip(window.extents, window.strides, sizes, strict=True):
         if size is None:
             return False
+        # Ceilings as negated floors: whole numbers throughout, exact at any size.
         outputs = -(-size // stride)
         before = max((outputs - 1) * stride + extent - size, 0) // 2
         of_torch = -(-max(size - extent, 0) // stride) + 1
@@ -112,6 +113,8 @@ def _fix(node: Node, window: SlidingWindow, network: Network) -> str:
     if window.is_transposed:
         cut = [max(extent - stride, 0) for extent, stride in zip(window.extents, window.strides, strict=True)]
         sides = tuple(((c + 1) // 2, c // 2) for c in cut)
+        # ConvTranspose2d gives (n - 1) * stride - 2 * padding + extent + output_padding. For n * stride that leaves 2 *
+        # padding - output_padding = extent - stride, and output_padding is at most 1 here.
         given = f"padding={_short([(c + 1) // 2 for c in cut])} and output_padding={_short([c % 2 for c in cut])}"
         crop = f"Cropping{axes}D({sides if axes > 1 else sides[0]})"
         return f"where torch's has {given}, set padding='valid' and put {crop} behind it"

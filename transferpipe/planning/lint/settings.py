@@ -110,6 +110,7 @@ class _SettingsComparison:
         """Compare two layers alone, and return why not if they cannot be compared."""
         theirs, ours = pair.source_function, pair.target_function
         if theirs.known and ours.known and theirs.kind != ours.kind:
+            # A class that was guessed from a name is no proof of a difference.
             if theirs.guessed or ours.guessed:
                 return _UNKNOWN
             if pair.converted:
@@ -336,6 +337,7 @@ class _SettingsComparison:
             for key in sorted(a.function.settings.keys() & b.function.settings.keys()):
                 values = a.function.settings[key], b.function.settings[key]
                 if key in ("padding", AROUND) and "Pooling" in a.function.kind:
+                    # What lies around means nothing without how much: `_pools` compares the two together.
                     if key == AROUND or (values[0] == values[1] and isinstance(values[0], str)):
                         continue
                     values = self._pools(a, b)

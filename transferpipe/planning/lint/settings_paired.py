@@ -59,6 +59,8 @@ def paired_layers(
                         source.function(theirs[0]),
                         target.function(ours[0]) if ours else _part(target, a.target),
                     )
+                    # Before two classes are called different: one side may make a layer of what is a part inside on the
+                    # other.
                     if functions[0].kind != functions[1].kind:
                         functions = _part(source, ref.name, theirs), _part(target, a.target, ours)
                 else:  # of a part inside a layer, both sides know the class as the file's names tell it

@@ -20,6 +20,7 @@ _FIXES = {
     "between-differs": "build the target with the same layers between them",
     "momentum-differs": "it changes how training goes on, and nothing until then",
 }
+# Keras 3's is relu6(x + 3) / 6, whose slope is 1/6: keras/src/activations/activations.py, `hard_sigmoid`.
 _OLD_HARD_SIGMOID = "hard_sigmoid (0.2x + 0.5)"
 _HARD_SIGMOID_FIX = (
     "hard_sigmoid of Keras 1 and 2 is keras.ops.clip(0.2 * x + 0.5, 0, 1): register a function that returns it, called "

@@ -158,6 +158,7 @@ def _reversed_axes(plan: Plan) -> Iterator[PlanWarning]:
     """
     for a in plan.assignments:
         spatial = len(a.shape) - 2
+        # Unequal sides would not fit after the exchange, and a filter of one place has none to exchange.
         if "kernel" not in a.own or spatial < 2 or len({*a.shape[:spatial]}) > 1 or a.shape[0] < 2:
             continue
         reverse = tuple(range(spatial + 2))[::-1]

@@ -72,6 +72,7 @@ def _by_evidence(source: str, spec: WeightSpec, pairing: Pairing) -> Axes | None
     found = pairing.evidence(source, spec.name)
     if found is None:
         return None
+    # Only what the neighbours say against torch's own order is worth a warning: else class and evidence agree.
     if found.witness is not None and found.axes != OUT_IN:
         pairing.judged.setdefault(pairing.where, {})[spec] = found
     return found.axes

@@ -92,8 +92,7 @@ class _Partner:
 def fold_rule(rule: Rule, units: Sequence[Unit], pairing: Pairing) -> dict[str, Folded]:
     """Return what every target weight that `rule` claims takes, with what is folded; problems leave some out."""
     # A convolution before a normalization mostly has no bias: what an entry lacks is a problem only if the fold does
-    # not
-    # give it either. So each entry is paired alone, and its problems wait.
+    # not give it either. So each entry is paired alone, and its problems wait.
     scratch = dataclasses.replace(pairing, problems=Problems())
     alone = [pair_rule(dataclasses.replace(rule, froms=(origin,)), units, scratch) for origin in rule.froms]
     branches = [{weight: taken[0] for weight, taken in found.items()} for found in alone]
@@ -259,6 +258,8 @@ class _Fold:
         if theirs.dtype not in _INTEGERS or scale is None:
             return None
         target = self.pairing.target[weight]
+        # Zero points, and which group each row is in: only both together are Keras's quantization in groups (int4,
+        # GPTQ).
         zero, blocks = partner.find(f"{theirs.own_name}_zero"), partner.find("g_idx")
         more = (zero, blocks) if zero is not None and blocks is not None else ()
         # Another shape is int4: Keras packs two of its numbers into a byte (`keras.quantizers.pack_int4`).
@@ -288,6 +289,7 @@ class _Fold:
         pairs = [of_keras, *((partner.find(a), partner.find(b)) for a, b in _PEFT)]
         a, b = next(((a, b) for a, b in pairs if a is not None and b is not None), (None, None))
         is_keras = of_keras[0] is not None
+        # peft's factors belong to the module's weight and say nothing of its bias.
         if a is None or b is None or (not is_keras and own == _BIAS):
             return None
         alpha = self.rule.fold_with.get("alpha")
@@ -295,6 +297,7 @@ class _Fold:
             (v for v in (alpha, partner.setting("lora_alpha"), partner.setting("alpha")) if v is not None), None
         )
         if alpha is None:
+            # Keras's b is (rank, out), peft's (out, rank), and of a convolution (out, rank, 1, 1).
             rank = b.shape[0] if is_keras else b.shape[-1] if len(b.shape) == 2 else b.shape[1]
             what = f"{partner.catalog.label} does not tell the alpha of {partner.name}'s factors of rank {rank}"
             self._refuse(what, "write fold_with: {alpha: 16}, the number that it was trained with")
@@ -322,13 +325,14 @@ _ADD = "name a BatchNormalization for each entry of `from`, and last one for eac
 def _output_axes(spec: WeightSpec, channels: tuple[int, ...]) -> list[int]:
     """Return the axes of a kernel that a BatchNormalization of so many channels goes along."""
     kind = spec.layer_class or ""
+    # Keras's kernel is (..., channels, multiplier): an output for each pair of the two.
     if kind.startswith("DepthwiseConv"):
         return [-2, -1]
+    # Keras's transposed kernels are (..., out, in), since they are those of the convolution that they reverse.
     if kind.endswith("Transpose"):
         return [-2]
     # torch's (out, in, ...), or (in, out, ...) of a transposed convolution; its files do not tell which, so that a
-    # square
-    # one is taken for the first.
+    # square one is taken for the first.
     if spec.own_name == "weight":
         return [0] if spec.shape[:1] == channels else [1]
     return [-1]

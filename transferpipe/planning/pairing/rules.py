@@ -298,6 +298,7 @@ def _pair_units(rule: Rule, source: str, units: tuple[Unit, Unit], pairing: Pair
         taken = take_named(source, weight, name, rule.where, pairing)
         if taken:
             found[weight] = taken
+        # A number names nothing that could disagree.
         if not vouched(source, weight, name, pairing) and not WeightName(name).own.isdigit():
             pairing.warn("names-disagree", rule.where, f"by order, {weight} takes {name}: the names disagree")
     return found

@@ -123,6 +123,7 @@ class UnitJoins:
     def _root(self, stretch: UnitStretch) -> tuple[_Space, int, int]:
         """Return the space that a stretch's was joined to, how many numbers one of its units has, and its place."""
         place, each = stretch.space, stretch.each
+        # A union-find whose edges carry how many units of the finer space make one of the coarser.
         while self._spaces[place].parent != place:
             each *= self._spaces[place].factor
             place = self._spaces[place].parent
@@ -163,10 +164,12 @@ class UnitJoins:
     def unite(self, one: UnitStretch, other: UnitStretch) -> bool:
         """Note that the same numbers are units of two spaces; tell whether the units of one hold those of the other."""
         (first, each, at), (second, of_other, other_at) = self._root(one), self._root(other)
+        # Joined already: blocks of another size would tie units to their own neighbours.
         if first is second:
             return each == of_other
         coarse, fine = (first, second) if (each, -at) >= (of_other, -other_at) else (second, first)
         large, small = max(each, of_other), min(each, of_other)
+        # Blocks that hold no whole number of the finer ones cannot move together.
         if large % small:
             return False
         # The coarser space stays, since its units are blocks of the finer one's; of equal ones the earlier.

@@ -21,6 +21,7 @@ from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spec import Catalog
 
 _CONVOLUTIONS = tuple(f"Conv{rank}D" for rank in (1, 2, 3))
+# keras/src/layers/convolutional/base_conv_transpose.py: a transposed kernel is (..., out, in).
 _KERNELS: Mapping[str, tuple[int, int]] = {
     "Dense": (-2, -1),
     **dict.fromkeys(_CONVOLUTIONS, (-2, -1)),
@@ -87,6 +88,7 @@ class _SpaceWalk:
             for parts in inputs:
                 self.joins.fix(parts, reason)
             self.outputs[node.name] = self.joins.new(reason)
+        # What nothing takes leaves the model, whether the network lists it as an output or not.
         if not self.network.consumers.get(node.name):
             self.joins.fix(self.outputs[node.name], f"{node.name} gives an output of the model")
 
@@ -121,6 +123,7 @@ class _SpaceWalk:
             return True
         axes: Mapping[str, int] = {}
         if self._normalizes(node) and weights <= _STATISTICS | {"scale"}:
+            # Along other axes than the last, its weights have no number for each unit: nothing of it has to change.
             axes = dict.fromkeys(sorted(weights), -1) if -1 in (_normalized_axes(node) or (-1,)) else {}
         elif weights or kind not in _PASSES_ON | _MERGES:
             return False
@@ -288,6 +291,7 @@ def _normalized_axes(node: Node) -> tuple[int, ...] | None:
     axis = node.settings.get("axis", -1) if node.layer_class == "LayerNormalization" else -1
     axes = axis if isinstance(axis, list | tuple) else [axis]
     ranks = {len(shape) for shape in node.input_shapes}
+    # `type`, since a bool is an int to isinstance: True would be axis 1.
     if not axes or not all(type(a) is int for a in axes) or (max(axes) >= 0 and len(ranks) != 1):
         return None
     return tuple(a if a < 0 else a - max(ranks) for a in axes)
@@ -307,6 +311,7 @@ def _conv_groups(node: Node) -> int:
 
 def _groups(node: Node) -> int:
     """Return how many groups of units a normalization has; 1 where it compares all of them."""
+    # A configuration may leave out Keras's default, 32; -1 makes every channel its own group.
     groups = node.settings.get("groups", 32) if node.layer_class == "GroupNormalization" else 1
     widths = {shape[-1] for shape in node.input_shapes if shape}
     if groups == -1 and len(widths) == 1:

@@ -61,6 +61,8 @@ def _with_steps(weight: str, taken: Sequence[Taken], choices: Sequence[UnitChoic
         # What stands last along an axis comes first: what is before it is then still as in the source.
         for choice, use in sorted(here, key=lambda found: -found[1].before):
             step: dict[str, Any] = {"of": choice.name, "axis": use.axis, "size": choice.size, "count": choice.count}
+            # Copies of a unit share what it gave on, so that the sum behind them stays (Net2Net, arXiv:1511.05641,
+            # section 2.2).
             if use.side == "in" and choice.method == "widen":
                 step["share"] = True
             if use.before or use.behind:
@@ -235,11 +237,13 @@ class _Chooser:
         others = {weight: taken[0] for weight, taken in pair_rule(rule, units, self.pairing).items()}
         count = 0
         for place, origin in enumerate(self.rule.froms):
+            # The reference keeps its own order; the others are put in that.
             if (origin.source, origin.text) == (reference.source, reference.text):
                 continue
             for space in spaces:
                 here, there = self._widths(space, place)
                 claimed = all(use.weight in self.found and use.weight in others for use in space.uses)
+                # Unlike resizing, this may leave a space alone: its width is the same on both sides.
                 if space.fixed or not claimed or len(here) != 1 or here != there:
                     continue
                 if not isinstance(self._bands(space, place, max(here)), Grouping):

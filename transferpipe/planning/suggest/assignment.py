@@ -25,6 +25,7 @@ def assign_best(scores: Scores) -> NDArray[np.int64]:
     [1, 0]
     """
     found = np.full(scores.shape[0], -1, dtype=np.int64)
+    # The search costs the cube of a side: kinds of layers of which no pair fits are solved one by one.
     for rows, columns in _components(np.isfinite(scores)):
         block = scores[np.ix_(rows, columns)]
         # Nothing fits as badly as staying alone, which costs nothing and is always possible.
@@ -76,8 +77,7 @@ def _solve(costs: Scores) -> list[int]:
             done[column] = True
             at = owner[column]
             # Prices keep every reduced cost at 0 or more, and at 0 along what is paired: so the nearest column that is
-            # open is
-            # settled, as in Dijkstra's search.
+            # open is settled, as in Dijkstra's search.
             reduced = costs[at] - row_price[at] - column_price[:columns]
             better = (reduced < distance) & ~done[:columns]
             distance[better], before[better] = reduced[better], column

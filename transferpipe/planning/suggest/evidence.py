@@ -27,8 +27,7 @@ from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
 
 # How much each kind of evidence counts in the sum for a pair: more, the less often it is wrong. Chosen by hand; what
-# they
-# get right of pairs whose truth is known, `python -m tests.suggest_suite.run` counts.
+# they get right of pairs whose truth is known, `python -m tests.suggest_suite.run` counts.
 SAME, LAW, GRAPH, WORDS, ORDER, WHOLE, SETTINGS, NEAR, VALUES = 3.0, 2.0, 1.5, 1.0, 0.8, 0.3, 0.4, 0.8, 0.5
 
 # How much of a spread the statistics of a weight and of one that was trained on from it differ, and of others.
@@ -123,6 +122,7 @@ def gather(fits: Fits, places: tuple[Place, Place]) -> Evidence:
         is_odd=_odd(fits),
         in_line=(_in_line(places[0]), _in_line(places[1])),
     )
+    # Branches of one kind side by side (query, key, value) stand in the order in which somebody wrote them: a quarter.
     found.order = np.where(_has_parallel(found), 0.25, 1.0) * _order(fits, places, found)
     return found
 
@@ -175,11 +175,13 @@ def _same(fits: Fits, mask: Flags) -> Scores:
     for i, j in zip(*np.nonzero(mask), strict=True):
         ours, theirs = fits.targets[i].name, fits.sources[j].name
         a, b = words_of(ours), words_of(theirs)
+        # Keras counts `conv2d_3` up over a whole session, so that the same number need not be the same layer.
         sure = 0.3 if a.made_up or b.made_up else 1.0
         if ours == theirs:
             found[i, j] = sure
         elif a.tokens == b.tokens and a.tokens:
             found[i, j] = 0.3 * sure  # with counters from 0 and from 1, equal numbers may not mean the same
+        # A model inside of another has one scope more: surer than words, less than the very name.
         elif ours.endswith(f"/{theirs}") or theirs.endswith(f"/{ours}"):
             found[i, j] = 0.8 * sure
     # What ends like several is none of them for sure.
@@ -214,6 +216,7 @@ def _laws(fits: Fits, mask: Flags, words: Scores) -> Scores:
         strength = (1 - 1 / len(follow)) * share * max(0.0, 1 - cost_of(law))
         strength = 0.85 * strength + 0.15 * share * others / (others + 4)
         for i, j in follow:
+            # Of two laws that hold equally, the one between names that share words is the likelier.
             found[i, j] = max(found[i, j], strength * (0.7 + 0.3 * words[i, j]))
     return found
 
@@ -286,6 +289,7 @@ def find_near(fits: Fits, place: Place, evidence: Evidence, sure: Mapping[int, i
     found = np.zeros(evidence.fits.shape)
     near = _nearness([p.name.split("/") for p in fits.sources])
     for i, before in place.before.items():
+        # As in `_graph`: a new head changes what comes behind, and nothing that comes before.
         for others, weight in ((before, 1.0), (place.behind.get(i, ()), 0.7)):
             known = [sure[k] for k in others if k in sure]
             if known:
@@ -310,7 +314,9 @@ def find_values(
     for i, others in undecided.items():
         size, mine = _largest(fits.targets[i], catalogs[1], statistics[1])
         distances = sorted((_distance(mine, theirs[j][1]), j) for j in others) if mine else []
+        # Few values are near others by chance: the fewer there are, the nearer they must be.
         close = _CLOSE * min(1.0, math.sqrt(size / _MANY))
+        # Near by itself, and the next one far: the nearest of several near ones would be chance.
         if len(distances) > 1 and distances[0][0] < close and distances[1][0] > _FAR:
             found[i, distances[0][1]] = 1.0
     return found
@@ -318,6 +324,7 @@ def find_values(
 
 def _largest(piece: Piece, catalog: Catalog, statistics: Statistics) -> tuple[int, tuple[float, ...] | None]:
     """Return how many values the largest weight of a piece has, and their statistics."""
+    # The more values, the less chance moves their statistics; biases that are new are all 0.
     name = max(piece.weights, key=lambda weight: catalog[weight].size)
     return catalog[name].size, statistics(name)
 
@@ -342,6 +349,7 @@ def _nearness(names: Sequence[list[str]]) -> Scores:
         common += alike
     longest = np.maximum.outer(lengths, lengths) - 1
     found: Scores = np.where(longest > 0, np.minimum(common / np.maximum(longest, 1), 1.0), 0.0)
+    # What a neighbour takes already is not to be taken once more.
     np.fill_diagonal(found, val=0.0)
     return found
 
@@ -366,6 +374,7 @@ def _order(fits: Fits, places: tuple[Place, Place], evidence: Evidence) -> Score
             if len(steps) > 1 and len(steps) == min(len(mine), len(theirs)) == max(len(mine), len(theirs)):
                 for a, b in steps:
                     found[mine[a], theirs[b]] = 1.0
+            # A part of the order counts by how much of both sides it covers, and never as much as all of it.
             elif len(steps) > 1 and kind is None:
                 for a, b in steps:
                     found[mine[a], theirs[b]] = 0.7 * len(steps) / max(len(mine), len(theirs))
@@ -377,11 +386,14 @@ def _align(scores: Scores) -> list[tuple[int, int]]:
     rows, columns = scores.shape
     best = np.zeros((rows + 1, columns + 1))
     for i in range(rows):
+        # Gaps cost nothing, so that the recurrence along the row, `max(left, above, diagonal + score)`, is a running
+        # maximum.
         step = np.maximum(best[i, 1:], best[i, :-1] + scores[i])
         best[i + 1, 1:] = np.maximum.accumulate(step)
     pairs: list[tuple[int, int]] = []
     i, j = rows, columns
     while i and j:
+        # Equality of floats is right here: each entry is a copy of the one that it came from.
         if best[i, j] == best[i - 1, j]:
             i -= 1
         elif best[i, j] == best[i, j - 1]:
@@ -402,6 +414,7 @@ def _whole(fits: Fits, mask: Flags) -> Scores:
 def _settings(fits: Fits, places: tuple[Place, Place], mask: Flags) -> Scores:
     found = np.zeros(mask.shape)
     networks = [place.catalog.network for place in places]
+    # Only Keras's own names and spellings of settings can be compared as text.
     if not all(n is not None and n.framework == "keras" for n in networks):
         return found
     mine = [_settings_of(p.name, networks[0]) for p in fits.targets]

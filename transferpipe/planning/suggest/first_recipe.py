@@ -56,6 +56,7 @@ def _undecided(found: Suggestion) -> Iterator[str]:
     yield from (f"  {line}" for line in comment_lines("UNDECIDED: of each, take the # from one line", _WIDTH - 2))
     for choice in found.undecided:
         stem = re.sub(r"\W+", "_", choice.target, flags=re.ASCII).strip("_") or "rule"
+        # Of one name more than are in use, one is free.
         name = next(n for n in (stem, *(f"{stem}_{i}" for i in range(2, len(names) + 3))) if n not in names)
         names.add(name)
         to = _text(escape(choice.target))
@@ -87,6 +88,7 @@ def _unused_parts(found: Suggestion) -> list[str]:
     """Return the outermost parts of the source all of whose weights are unused."""
     used = {w.name for w in found.plan.source_weights if w.fate != "unused"}
     above = {p for name in used for p in _prefixes(name)}
+    # A pattern that covers used weights too would stay silent on the day when one of them is no longer used.
     parts = (next((p for p in _prefixes(name) if p not in above), name) for name in found.unused)
     return list(dict.fromkeys(parts))
 
@@ -99,6 +101,7 @@ def _prefixes(name: str) -> list[str]:
 def _further(found: Suggestion) -> list[str]:
     """Return what somebody may want next: one line a key, commented out but for what the target asks for."""
     recipe = SECTIONS["recipe"]
+    # Parity computes with the source, which a file of weights alone cannot.
     runs = "_target_" in found.source or output_of(str(found.source.get("path", ""))).holds_architecture
     parity = "source" if runs else "{inputs: x.npz, expected: y.npz}"
     lines = ["", "# Further keys; `transferpipe help recipe` lists all."]

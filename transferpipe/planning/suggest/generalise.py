@@ -85,6 +85,7 @@ def find_rules(pairs: Sequence[Pair], expected: Mapping[str, Taken], pairing: Pa
     place = {w.name: i for i, w in enumerate(pairing.target)}
     left = dict(expected)
     needs = {w: p.transform for p in pairs for w in p.weights}
+    # Containers compete as pairs of their own: one rule for `encoder`, where forty for its layers would do the same.
     open_pairs = [*pairs, *_containers(pairs, pairing)]
     rules: list[FoundRule] = []
     names: set[str] = set()

@@ -65,6 +65,8 @@ class Place:
     @cached_property
     def is_ordered(self) -> bool:
         """Whether the order of the side says anything: names in the order of letters say no more than the names."""
+        # Tools that write names sorted (safetensors, HDF5 without tracked order) give the order of letters, not of
+        # layers.
         names = [w.where or w.name for w in self.catalog]
         plain = [w.name for w in self.catalog]
         return self.is_connected or (names != sorted(names) and plain != sorted(plain))
@@ -86,6 +88,7 @@ class Place:
             key=lambda i: (words_of(self.pieces[i].name).skeleton, words_of(self.pieces[i].name).numbers, i),
         )
 
+    # Sets as bits of one integer: joining what arrives at a node is one operation, however many layers that is.
     @cached_property
     def _reached(self) -> list[int]:
         """For each piece, as bits, those whose output arrives at it in the end."""
@@ -99,6 +102,8 @@ class Place:
         """Tell whether one of two pieces comes before the other, as far as that is known."""
         if self.is_connected and i in self.before and j in self.before:
             return bool(self._reached[i] >> j & 1 or self._reached[j] >> i & 1)
+        # Without a graph, equal words with other numbers are taken for a chain; numbered branches look the same from
+        # here.
         a, b = words_of(self.pieces[i].name), words_of(self.pieces[j].name)
         return a.skeleton == b.skeleton and a.numbers != b.numbers
 
@@ -115,6 +120,7 @@ def colour(
     The same number is the same tree of kinds, as in the colour refinement of Weisfeiler and Leman (1968), once along
     the network and once against it.
     """
+    # One table for both sides makes their numbers comparable, and exact: no two trees can collide, as hashes might.
     numbers: dict[Hashable, int] = {}
     found: list[list[tuple[int, int]]] = []
     for place, kind in zip(places, kinds, strict=True):
@@ -133,6 +139,7 @@ def _spread(
 ) -> list[int]:
     found = [-1] * len(order)
     for i in order:
+        # The direction is part of the content: no tree of what comes before is taken for one of what comes behind.
         content = (way, kind[i], tuple(sorted(found[j] for j in given.get(i, ()))))
         found[i] = numbers.setdefault(content, len(numbers))
     return found

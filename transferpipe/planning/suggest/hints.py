@@ -79,6 +79,7 @@ def turn_hints(hints: Mapping[str, str | None], sides: Sides) -> tuple[list[str]
             if name is None:
                 kept += unit.weights
             elif name in target.layers or name in target:
+                # The pair is turned round: the target's name becomes the pattern, and the tensor's the template.
                 pairs[escape(name)] = unit.name.replace("\\", "\\\\").replace("{", "{{").replace("}", "}}")
             else:
                 what = f"{sides.labels['target']} has nothing called {name!r}"

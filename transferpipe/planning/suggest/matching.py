@@ -139,11 +139,13 @@ def _decide(evidence: Evidence, fixed: Mapping[int, int | None]) -> tuple[NDArra
         if j < 0:
             continue
         margin, _ = second.of(i)
+        # Where its kind has layers left over, order or a part of the graph could have met any of them.
         if i not in fixed and (
             (evidence.is_odd[i] and evidence.same[i, j] < 0.8)
             or (not evidence.is_supported(i, j) and not second.is_complete(i))
         ):
             continue
+        # The order decides between two ways, but speaks for a pair alone only where both sides line up one to one.
         enough = scores[i, j] >= ENOUGH or evidence.order[i, j] >= 1 or second.is_complete(i)
         if i in fixed or (margin >= MARGIN and enough):
             decided[i] = margin

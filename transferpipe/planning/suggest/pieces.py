@@ -33,7 +33,9 @@ from transferpipe.weights.spec import Catalog
 _MOST_BELOW = 24
 # What flax puts in front of all names; the batch statistics of a layer lie apart from its parameters.
 _COLLECTIONS = ("params/", "batch_stats/")
+# torch's LSTM, GRU and RNN keep all stacked layers in one module, by these endings; Keras has a layer for each.
 _STACKED = re.compile(r"(?:weight|bias)_(?:ih|hh)_(l\d+)(?:_reverse)?")
+# A layer built without these (use_bias, center, scale) is still the same layer.
 _OPTIONAL = ("bias", "beta", "gamma", "scale")
 _BUILT_IN_CLASSES = frozenset(BUILT_IN.values())
 
@@ -109,6 +111,8 @@ def find_fits(pairing: Pairing) -> Fits:
     for levels in _levels_of_target(pairing):
         for level in levels:
             found = [(piece, _fitting(fits, piece, signed[piece.is_layer])) for piece in level]
+            # The coarsest level at which anything fits; the last one in any case, so that what fits nothing is listed
+            # too.
             if any(others for _, others in found) or level is levels[-1]:
                 chosen += found
                 break
@@ -227,6 +231,7 @@ def _target_signature(piece: Piece, pairing: Pairing) -> Signature:
 
 def _source_signature(piece: Piece, pairing: Pairing) -> Signature:
     specs = [pairing.sources[SINGLE][w] for w in piece.weights]
+    # Layer 3 of a stack fits where layer 0 does: the number is left out of what decides.
     own = [re.sub(r"_l\d+", "_l", _inside_of(s.name, piece.name)) if piece.is_layer else s.own_name for s in specs]
     if piece.is_loose:
         own = [f"operand {k}" for k in range(len(specs))]
@@ -274,6 +279,7 @@ def is_part(taken: Taken) -> bool:
 
 def _may_be_left(theirs: Piece, left: Sequence[str]) -> bool:
     """Tell whether a layer may be taken without the weights `left`: without its bias, or, of a container, others."""
+    # If more is left than taken, another layer is meant.
     if len(left) > len(theirs.weights) // 2:
         return False
     inside = [_inside_of(name, theirs.name) if theirs.is_layer else name for name in left]

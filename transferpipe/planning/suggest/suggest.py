@@ -115,6 +115,7 @@ def _assignments(expected: Mapping[str, tuple[Taken, Match]], sides: Sides) -> l
 
 def _orders(expected: Mapping[str, tuple[Taken, Match]], sides: Sides) -> dict[str, Any]:
     """Return by target weight the flatten_order that it needs."""
+    # What has its channels last flattens in Keras's order: nothing has to be put in another one.
     if sides.layout != KERAS and layout_called(sides.layout).is_channels_last:
         return {}
     return find_flatten_orders(_assignments(expected, sides), sides.target, {SINGLE: sides.source})
@@ -147,6 +148,7 @@ def _planned(sides: Sides, rules: Sequence[FoundRule], found: Matching, kept_by_
             places = [problem.where.partition(".from")[0] for problem in error.problems]
             if not any(f"mapping.{r.name}" in place for place in places for r in left):
                 raise
+        # Alone, each rule was tried on what nobody else claims; only all of them together show what crosses.
         else:
             places = [name for w in plan.warnings if w.code in _CROSSING for name in w.where.split(", ")]
         # Each round leaves out a rule at least, so that it ends.

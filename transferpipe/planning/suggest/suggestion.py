@@ -124,6 +124,7 @@ class Suggestion:
         return f"<Suggestion: {rules}, {len(self.undecided):,} undecided>"
 
     def __str__(self) -> str:
+        # `text` imports this module.
         from transferpipe.planning.suggest.text import suggestion_text
 
         return suggestion_text(self)

@@ -97,6 +97,7 @@ def cluster(pairs: Sequence[Pair]) -> list[tuple[_Shape, list[tuple[Pair, str]]]
             found.setdefault(shape, []).append((pair, word))
     kept: list[tuple[_Shape, list[tuple[Pair, str]]]] = []
     for shape, members in found.items():
+        # With `@` for one word only, the shape says no more than the one that spells that word out.
         if len(members) > 1 and ("@" not in shape.to or len({word for _, word in members}) > 1):
             kept.append((shape, members))
     return kept
@@ -113,6 +114,7 @@ def _shapes_of(pair: Pair) -> Iterator[tuple[_Shape, str]]:
     for length in range(1, min(len(ours), len(theirs)) + 1):
         if ours[-length:] != theirs[-length:]:
             break
+        # A tail begins behind a sign on both sides: cut inside of a word or number, names agree by chance.
         if all(len(side) == length or not side[-length - 1].isalnum() for side in (ours, theirs)):
             tail = "".join(ours[-length:])
             yield _Shape((*to[:-length], "@"), (*source[:-length], "@"), is_tail=True), tail
@@ -197,6 +199,7 @@ def _written(shape: _Shape, law: Law, members: Sequence[tuple[str, tuple[int, ..
         else:
             text = escape(piece)
         pattern += text
+        # Named groups count too: `\g<2>` is the second of all.
         groups += piece in "#@" and text.startswith("(") and not text.startswith("(?:")
     terms = iter(law)
     parts = [_source_piece(piece, terms, references) for piece in shape.source]
@@ -214,6 +217,7 @@ def _number(values: set[int], terms: Sequence[Term], width: int, naming: tuple[I
     """
     text = _values(values, width)
     letters, group = naming
+    # What is computed with needs a name; what is copied only the number of its group.
     if any((t.factor, t.offset) != (1, 0) for t in terms):
         letter = next(letters)
         return f"(?P<{letter}>{text})", letter
@@ -253,6 +257,7 @@ def _values(values: set[int], width: int) -> str:
 
 def escape(text: str) -> str:
     """Return a pattern that matches `text` alone, with no backslash that is not needed."""
+    # `re.escape` also escapes what has a meaning only inside of a set or under re.VERBOSE; a reader would stumble.
     return re.sub(r"\\([-/ #&~])", r"\1", re.escape(text))
 
 

@@ -48,6 +48,7 @@ class _Kinds(Mapping[str, type[Transform]]):
         found: type[Transform] = getattr(importlib.import_module(f"{__name__}.{module}"), kind)
         return found
 
+    # Else `Mapping` would import the module to answer.
     def __contains__(self, name: object) -> bool:
         return name in self._places
 

@@ -144,9 +144,11 @@ class Blockwise(Transform):
             unit: how many numbers, one after the other, are computed together.
             result: as many numbers as the block has.
         """
+        # Overflow is looked for in the result, where the weight's name is known; a warning of NumPy's has none.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
             for piece in block.cut(max(unit, PIECE // unit * unit)):
                 at = piece.begin - block.begin
+                # Here it is rounded, once, to the dtype of the result.
                 result[at : at + piece.size] = self.combine(piece, measured)
 
     def apply(self, arrays: Sequence[Array]) -> Array:

@@ -182,6 +182,7 @@ class Transform(abc.ABC):
         """Return the result for `arrays`, which the step is fitted to; block by block where it is `elementwise`."""
         step = self.fit([array.shape for array in arrays], goal)
         first = arrays[0]
+        # Blocks are rows: a single one cannot be cut, and of a small weight the pieces would only cost calls.
         if not step.elementwise or first.nbytes <= _BLOCK or len(first) == 1:
             return step.apply(arrays)
         result = np.empty(first.shape, numpy_dtype(step.dtype([array.dtype.name for array in arrays])))

@@ -26,6 +26,7 @@ from transferpipe.weights.formats.numpy.header import MOST_HEADER
 
 _NPY = ".npy"
 _AGAIN = "write the file again with numpy.savez"
+# What zipfile, zlib and NumPy raise of a damaged file; headers of npy are Python literals, whose parser adds two.
 _ERRORS = (OSError, ValueError, EOFError, RuntimeError, TypeError, SyntaxError, zipfile.BadZipFile, zlib.error)
 _NUMBERED = re.compile(r"arr_(\d+)")
 _READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -43,6 +44,7 @@ def read_arrays(path: str | Path, where: str) -> dict[str, NDArray[Any]]:
         with zipfile.ZipFile(file) as archive:
             check_members(file, archive, file.stat().st_size)
             members = [m for m in archive.infolist() if m.filename.endswith(_NPY)]
+            # Of all members together: each of them alone may fit into memory.
             needed = sum(_declared(archive, m, f"{path}: {m.filename}") for m in members)
             free = free_memory()
             if needed > free:
@@ -69,6 +71,7 @@ def _declared(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> 
     version = npy.read_magic(head)
     if version not in _READERS:
         raise ValueError(f"{member.filename} has npy version {version}, which only arrays with named fields need")
+    # NumPy warns of headers that Python 2 wrote, which it reads as well.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         shape, _, dtype = _READERS[version](head)
@@ -114,6 +117,7 @@ def as_inputs(arrays: Mapping[str, NDArray[Any]], specs: Sequence[InputSpec], wh
 
 
 def _plain(name: str) -> str:
+    # TensorFlow calls the tensors of an operation NAME:0, NAME:1.
     return name.partition(":")[0]
 
 
@@ -140,6 +144,7 @@ def _fitted(array: NDArray[Any], spec: InputSpec, where: str, problems: Problems
     place = f"{where}: {spec.name}"
     if not fits(array.shape, spec.shape):
         problems.add(place, f"has shape {array.shape}; the model takes {spec.shape}", _transposed(array, spec))
+    # Whole numbers may stand for floats, as labels of pixels do; floats for whole numbers are another input.
     kinds = {"string": "US", "bool": "b"}.get(spec.dtype, "fiub" if "float" in spec.dtype else "iub")
     if array.dtype.kind not in kinds:
         problems.add(place, f"has dtype {array.dtype}; the model takes {spec.dtype}", f"convert it to {spec.dtype}")
@@ -153,6 +158,7 @@ def _fitted(array: NDArray[Any], spec: InputSpec, where: str, problems: Problems
     from transferpipe.weights.spec import numpy_dtype
 
     cast = array.astype(numpy_dtype(spec.dtype))
+    # A cast would wrap it round: 300 is 44 in a uint8.
     if array.dtype.kind in "iu" and cast.dtype.kind in "iu" and not np.array_equal(cast, array):
         problems.add(place, f"has values that {spec.dtype} cannot hold", "write smaller values")
     return cast
@@ -196,6 +202,7 @@ def as_expected(
     named = {n: a for n, a in arrays.items() if n in outputs}
     of_layers = {n: a for n, a in arrays.items() if n not in named and n in layers}
     rest = {n: a for n, a in arrays.items() if n not in named and n not in of_layers}
+    # Not where a name has a slash: it means a layer, and is misspelled.
     if rest and not named and (len(rest) == len(outputs)) and not any("/" in n for n in rest):
         named, rest = dict(zip(outputs, rest.values(), strict=True)), {}
     for name in rest:

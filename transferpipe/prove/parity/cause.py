@@ -242,6 +242,7 @@ class _Search:
             shifts.append((np.asarray(as_array(bias), np.float64), "its kernel"))
         for shift, whose in shifts:
             ours, theirs = got.astype(np.float64) - shift, self.expected.astype(np.float64) - shift
+            # Least squares: the factor that brings ours nearest to theirs is <ours, theirs> / <ours, ours>.
             norm = float(np.sum(ours * ours))
             factor = float(np.sum(ours * theirs)) / norm if norm else 0.0
             if factor and compare(factor * ours, theirs, self.setup.tolerance_of(self.first.name)).agrees:
@@ -273,6 +274,7 @@ class _Search:
         assert isinstance(setup.target, KerasRunner)
         call = setup.trace.by_label.get(self.first.name)
         try:
+            # Where the layer itself is replaced, its inputs are known, and the network before it need not run.
             if data is None and call is not None and list(overrides) == [self.first.name]:
                 got = as_array(overrides[call.name](call.args, dict(call.kwargs)))
             else:
@@ -284,8 +286,10 @@ class _Search:
         if got is None:
             return False
         result = compare(got, self.expected, setup.tolerance_of(self.first.name))
+        # Only what came nearer than the target did is worth adding a second fault to.
         if words and result.largest < self.first.difference:
             self.tried.append((result.largest, words, dict(overrides)))
+        # An agreement that says nothing names no cause.
         return result.agrees and result.conclusive
 
 
@@ -306,6 +310,7 @@ def _oddities(call: Call) -> Iterator[str]:
     """Yield what is odd about a layer's weights by themselves."""
     for weight in call.layer.weights:
         value = as_array(weight)
+        # "V" is what NumPy calls the kind of bfloat16 and the float8s of ml_dtypes.
         if value is None or value.size < 2 or value.dtype.kind not in "fV":
             continue
         if "kernel" in weight.name and not np.any(value):

@@ -127,6 +127,7 @@ def _checked(case: Case) -> Parity:
         tolerance = tolerance_for(_dtypes(target, case.plan), check.atol, check.rtol)
         inputs, against = f"inputs from {check.inputs}", check.expected
         given = Given(check.inputs, case.plan.seed, tolerance, kept, rounded=_rounded(case.plan))
+        # Tolerances that somebody gives hold as they are: nothing is added to them.
         exact = check.atol is not None or check.rtol is not None
         rounding = {} if exact else _rounding(target, data, trace, given)
         return judge(Setup(target, trace, data, inputs, against, reference, pairs, tolerance, rounding, kept))
@@ -177,6 +178,7 @@ class _Runs:
 
 def _rounded(plan: Plan) -> Rounded:
     """Return the weights of floats that are made of a source's integers."""
+    # Of several sources the coarsest counts: the fewest steps.
     steps = {a.target: [LEVELS[r.dtype] for r in a.sources if r.dtype in LEVELS] for a in plan.assignments}
     return Rounded({a.target: min(steps[a.target]) for a in plan.assignments if steps[a.target]})
 
@@ -276,6 +278,7 @@ def _run_target(
             )
             return data, run_model(target, data), f"random inputs (seed {given.seed})"
         except CannotRunError as error:
+            # The first reason: sizes that are tried later are the odder ones, and so is what is said of them.
             reason = reason or str(error)
         except Exception as error:  # in counting tokens: layers of a user's own
             reason = reason or describe_error(error)
@@ -315,6 +318,7 @@ def _check_shapes(expected: ExpectedArrays, trace: Trace, where: str) -> None:
 
 
 def _dtypes(target: KerasRunner, plan: Plan) -> list[str]:
+    # A weight that was kept in float16 was rounded there, whatever it is computed in.
     stored = [d for a in plan.assignments for d in (a.dtype, *(r.dtype for r in a.sources))]
     return [*stored, *_compute_dtypes(target)]
 

@@ -17,6 +17,7 @@ from transferpipe.prove.parity.keras_trace import Call, as_array, finite
 _RELATIVE, _FLOOR = 1e-4, 1e-5
 # Two Keras models on one machine run the same kernels: what differs then is the order of sums, if anything.
 _RELATIVE_ALIKE, _FLOOR_ALIKE = 2e-5, 5e-6
+# One unit in the last place of 1: 2**-52, 2**-23, 2**-10 and 2**-7.
 _EPS = {"float64": 2.3e-16, "float32": 1.2e-7, "float16": 9.8e-4, "bfloat16": 7.9e-3}
 BOTH = "the values of both models hold NaN or infinity"
 _COARSE = 16  # units of rounding that a network of short floats adds up to
@@ -86,6 +87,7 @@ def spread(value: NDArray[Any]) -> float:
 def is_constant(value: NDArray[Any]) -> bool:
     """Tell whether an output does not depend on its input, beyond what rounding leaves."""
     largest = float(np.max(np.abs(value.astype(np.float64)), initial=0.0))
+    # A unit or two in the last place of float32.
     return spread(value) <= 2e-7 * largest
 
 
@@ -118,6 +120,7 @@ def compare(got: NDArray[Any], expected: NDArray[Any], tolerance: Tolerance) -> 
 
 
 def _orders(value: NDArray[Any]) -> list[NDArray[Any]]:
+    # Without places, channels cannot lie before or behind them.
     if value.ndim < 3:
         return [value]
     return [value, np.moveaxis(value, 1, -1), np.moveaxis(value, -1, 1)]
@@ -126,6 +129,7 @@ def _orders(value: NDArray[Any]) -> list[NDArray[Any]]:
 def _difference(got: NDArray[Any], expected: NDArray[Any], tolerance: Tolerance, scale: float) -> Difference:
     if not got.size:
         return Difference(0.0, 0.0, scale, True, conclusive=False, reason="no elements")
+    # Classes and tokens: no rounding moves a whole number.
     if got.dtype.kind in "iub" and expected.dtype.kind in "iub":
         largest = float(np.max(np.abs(got.astype(np.float64) - expected.astype(np.float64))))
         return Difference(largest, 0.0, scale, largest == 0)

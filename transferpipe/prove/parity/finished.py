@@ -128,6 +128,7 @@ class _NotLoadedError(Exception):
 
 def _load(path: Path) -> Any:
     try:
+        # Not compiled: computing needs no optimizer and no metrics, whose classes may be anybody's.
         return import_keras().models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
         raise _NotLoadedError(f"Keras cannot load the finished file: {type(error).__name__}: {error}") from error

@@ -39,6 +39,7 @@ def _shape(spec: InputSpec, size: int) -> tuple[int, ...]:
 
 
 def _drawn(spec: InputSpec, shape: tuple[int, ...], runner: object, seed: tuple[int, int]) -> NDArray[Any]:
+    # A generator for each input: one input more does not change the others.
     random = np.random.default_rng(seed)
     if spec.dtype == "string":
         return random.choice(np.array(_words(runner), dtype=object), shape)
@@ -48,8 +49,10 @@ def _drawn(spec: InputSpec, shape: tuple[int, ...], runner: object, seed: tuple[
     if "float" in spec.dtype:
         scaled = _scales_images(runner)
         return (random.uniform(0, 255, shape) if scaled else random.standard_normal(shape)).astype(dtype)
+    # All tokens count: a mask by chance would hide parts of what is compared.
     if "mask" in spec.name:
         return np.ones(shape, dtype)
+    # 0 and 1, which nearly every embedding takes; `fill_tokens` draws them anew where it finds the embedding.
     return random.integers(0, _BYTES if spec.dtype == "uint8" else 2, shape).astype(dtype)
 
 
@@ -91,6 +94,7 @@ def _words(runner: object) -> list[str]:
     for layer in getattr(runner, "layers", {}).values():
         vocabulary = getattr(layer, "get_vocabulary", None)
         if vocabulary is not None:
+            # Not [UNK] and [MASK], which stand for other words.
             words = [str(word) for word in vocabulary() if str(word) and "[" not in str(word)]
             if words:
                 return words
@@ -101,6 +105,7 @@ def _scales_images(runner: object) -> bool:
     """Tell whether a layer turns values up to 255 into small ones."""
     for layer in getattr(runner, "layers", {}).values():
         scale = getattr(layer, "scale", None) if type(layer).__name__ == "Rescaling" else None
+        # 1 / 255 and 1 / 127.5 are below, and a scale near 1 is something else.
         if isinstance(scale, int | float) and 0 < scale < 0.1:
             return True
     return False
@@ -138,6 +143,8 @@ def _as_wanted(array: NDArray[Any], spec: InputSpec, channels_first: bool) -> ND
     orders = [array]
     if array.ndim > 2:
         first, last = np.moveaxis(array, -1, 1), np.moveaxis(array, 1, -1)
+        # Sequences are (batch, time, features) nearly everywhere: their channels are moved only if nothing else will
+        # do.
         orders = [first, array] if channels_first and array.ndim > 3 else [array, first, last]
     found = next((o for o in orders if fits(o.shape, spec.shape)), None)
     if found is None:

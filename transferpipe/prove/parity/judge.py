@@ -206,6 +206,7 @@ def _behind(trace: Trace, call: Call) -> list[NDArray[Any]]:
     values = [call.value] if call.value is not None else []
     at = call
     for later in trace.calls[trace.calls.index(call) + 1 :] if call.layer is not None else ():
+        # The very tensor, by identity: another branch with equal values is not what follows.
         if type(later.layer).__name__ in _ACTIVATIONS and later.args and later.args[0] is at.output:
             at = later
             values += [later.value] if later.value is not None else []

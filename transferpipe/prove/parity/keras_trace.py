@@ -101,6 +101,7 @@ class KerasRunner:
     def __init__(self, model: Any, label: str, walked: Walked | None = None) -> None:
         self.model, self.label = model, label
         self.walked = walked or walk(model, label)
+        # `walked` keeps the layers alive, so that no other object can get the id of one of them.
         self._names = {id(layer): name for name, layer in self.walked.layers.items() if name}
 
     @cached_property
@@ -211,4 +212,5 @@ def describe_error(error: BaseException) -> str:
 
 def finite(value: NDArray[Any]) -> bool:
     """Tell whether a value has neither NaN nor infinity; texts and integers have none."""
+    # "V" is the kind of bfloat16 and of the float8s, for which NumPy has no `isfinite` of its own.
     return value.dtype.kind not in "fcV" or bool(np.all(np.isfinite(value.astype(np.float64))))

@@ -98,6 +98,7 @@ def dependent(runner: KerasRunner, data: Sequence[NDArray[Any]], trace: Trace, k
     floats = {n: v for n, v in old.items() if v.dtype.kind in "fV"}
     if not floats:
         return set()
+    # Always the same numbers, so that a check that is made again says the same.
     random = np.random.default_rng(0)
     try:
         for name, value in floats.items():

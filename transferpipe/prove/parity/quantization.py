@@ -103,6 +103,7 @@ def measure_rounding(
                 other = runner.run(data, adjust=adjust)
             for label, off in _differences(trace, other):
                 squares.setdefault(label, []).append(float(np.mean(off**2)))
+                # The largest errors go by the label and a NUL, which no layer's name holds.
                 squares.setdefault(f"{label}\0", []).append(float(np.max(off)))
     except Exception as error:
         raise NotMeasuredError(describe_error(error)) from error
@@ -137,6 +138,7 @@ def _quantized(name: str, layer: Any) -> _Part:
     if mode == "float8":
         kernels = tuple((v, _move_short) for v in layer.variables if len(v.shape) > 1)
         return _Part(name, layer, kernels, lambda random: partial(_adjusted, partial(_move_short, random=random)))
+    # The policy of GPTQ is called gptq/BITS/GROUP.
     packed = mode in ("int4", "awq") or "gptq/4/" in str(layer.dtype_policy.name)
     return _Part(name, layer, tuple((v, _move_halves if packed else _move_integers) for v in _integers(layer)))
 
@@ -153,6 +155,7 @@ def _floats(runner: KerasRunner, rounded: Rounded, without: set[str]) -> list[_P
         if len(value.shape) < 2 or "float" not in keras.backend.standardize_dtype(value.dtype):
             continue
         if name in rounded.weights:
+            # Keras scales a table row by row, and every other kernel channel by channel.
             axes = (-1,) if "Embedding" in type(runner.layers[layer]).__name__ else tuple(range(len(value.shape) - 1))
             moved = partial(_move_steps, axes=axes, levels=rounded.weights[name])
             by_layer.setdefault(layer, []).append((value, moved))
@@ -213,6 +216,7 @@ def _move_halves(value: NDArray[Any], random: np.random.Generator) -> NDArray[An
     """Move both halves of bytes that hold two numbers each, the first in the lower bits."""
     signed = 8 if value.dtype == np.int8 else 0
     byte = value.view(np.uint8).astype(np.int32)
+    # From 8 on, four bits stand for -8 to -1 (two's complement).
     halves = [((byte >> shift & 15) ^ signed) - signed for shift in (0, 4)]
     low, high = (np.clip(h + _steps(h.shape, random), -signed, 15 - signed) & 15 for h in halves)
     joined: NDArray[np.uint8] = (low | high << 4).astype(np.uint8)

@@ -74,6 +74,7 @@ class Parity:
     def to_data(self) -> dict[str, Any]:
         """Return it as mappings, lists, texts and numbers; numbers that JSON has not are texts."""
         data = asdict(self)
+        # `v - v == 0` is false of NaN and infinity alone, which JSON cannot hold.
         data["entries"] = [
             {k: (v if not isinstance(v, float) or v - v == 0 else str(v)) for k, v in asdict(e).items()}
             for e in self.entries

@@ -63,6 +63,7 @@ def trials_of(call: Call, trace: Trace) -> Iterator[Trial]:
 
 def clone(layer: Any, changes: Mapping[str, Any], change: Change | None = None) -> Override:
     """Return a call of a layer that is like `layer` but for some settings, or for its weights."""
+    # Made by the first call, which has the inputs that build it, and kept for the calls of a shared layer.
     made: list[Any] = []
 
     def call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -286,6 +287,7 @@ def _statistics(call: Call, _: Trace) -> Iterator[Trial]:
     held = {w.name: v for w, v in zip(layer.weights, layer.get_weights(), strict=True) if w.name in _STATISTICS}
     if len({v.shape for v in held.values()}) == 1:
         orders = (dict(zip(held, order, strict=True)) for order in itertools.permutations(held))
+        # Two that are exchanged are likelier than three or four: the smallest change first.
         for moved in sorted(orders, key=lambda m: sum(a != b for a, b in m.items())):
             changed = [f"{b} as {a}" for a, b in moved.items() if a != b]
             if changed:
@@ -318,6 +320,7 @@ def _gates(call: Call, _: Trace) -> Iterator[Trial]:
         if order == tuple(range(count)):
             continue
 
+        # `order` is bound now: the loop has gone on by the time a trial is made.
         def change(_: str, value: NDArray[Any], order: Sequence[int] = order) -> NDArray[Any]:
             blocks = np.split(value, count, axis=-1)
             return np.concatenate([blocks[i] for i in order], axis=-1)
@@ -389,6 +392,7 @@ def input_trials(data: Sequence[NDArray[Any]]) -> Iterator[tuple[str, list[NDArr
     images = [i for i, a in enumerate(data) if a.dtype.kind == "f"]
     if not images:
         return
+    # Of RGB from 0 to 1, as in torchvision's transforms of its pretrained models.
     mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     changes: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
         "value range: with inputs divided by 255": lambda x: x / 255,

@@ -123,6 +123,7 @@ def _mappings(config: Any) -> Iterator[tuple[Mapping[str, Any], str]]:
 def _check_class(name: str, inner: Mapping[str, Any], where: str, vouched: Vouched) -> None:
     module, registered = _text(inner, "module"), _text(inner, "registered_name")
     for spelled in (name, registered):
+        # Registered classes are called PACKAGE>NAME, and some versions write a class with its module: MODULE.NAME.
         short = spelled.rpartition(">")[2].rpartition(".")[2]
         # Before anything that the user vouches for: the code of these lies in the file, or in a folder that it
         # names, so that trusting a module says nothing of it.

@@ -116,6 +116,7 @@ def hub_layers(
     for path in shapes:
         parent, _, segment = path.rpartition("/")
         if path and parent in shapes:
+            # The underscore before an attribute differs between versions of Keras.
             parts.setdefault(parent, set()).add(segment.lstrip("_"))
     candidates: dict[str, tuple[str, ...]] = {}
     # Holders before what they hold: what a layer may be follows from what its holder may be.

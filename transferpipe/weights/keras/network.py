@@ -175,8 +175,10 @@ class _ConfigWalk:
                 outputs[name] = (outer[name],)
                 continue
             taken = [_output(outputs, n, k) for n, k in _references(_first_call(layer), 0)]
+            # A call on something that is not there: then none of the connections is to be believed.
             self.connected = self.connected and None not in taken
             outputs[name] = self._layer(layer, prefix, tuple(taken), depth)
+            # Keras 1 and 2 note a name beside the configuration as well, and calls go by that one.
             if isinstance(other := layer.get("name"), str):
                 outputs.setdefault(other, outputs[name])
         return tuple(_output(outputs, n, k) for n, k in _references(config.get("output_layers"), 0))

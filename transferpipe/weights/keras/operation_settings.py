@@ -67,6 +67,7 @@ def _operation(node: Node, version: tuple[int, ...] | None) -> LayerFunction:
         verb = _ARITHMETIC[name] or name
         if len(node.inputs) == 2:
             return LayerFunction(verb.capitalize())
+        # The larger of a value and a number is a clip, and no scaling.
         if len(constants) == 1 and verb not in ("maximum", "minimum") and _tensor_first(node):
             return LayerFunction("Rescaling", _rescaling(verb, constants[0]))
     if name in ("concatenate", "concat"):
@@ -112,6 +113,7 @@ def _reduction(name: str, settings: Mapping[str, Any], node: Node) -> LayerFunct
     if rank is None or not all(type(a) is int for a in axes):
         return LayerFunction(name.capitalize(), keeps)
     places = sorted(a % rank for a in axes)
+    # Over all places and neither samples nor channels: what a pooling over the whole map does.
     if name in _POOLED and rank in _MAPS and places == list(range(1, rank - 1)):
         return LayerFunction(f"Global{_POOLED[name]}Pooling{rank - 2}D", keeps)
     return LayerFunction(name.capitalize(), {"axis": tuple(places), **keeps})

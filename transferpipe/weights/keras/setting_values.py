@@ -49,6 +49,7 @@ def spell_value(kind: str, key: str, value: Any, node: Node, version: tuple[int,
         return _DATA_FORMATS.get(value, value) if isinstance(value, str) else None
     if key == _PAIRS.get(re.sub(r"\d.*", "", kind)):
         return _pairs(value, rank)
+    # A pooling that does not say its strides goes on by its own window.
     if key == "strides" and value is None and "Pooling" in kind:
         return spell_per_axis(node.settings.get("pool_size", node.settings.get("pool_length")) or 2, rank)
     if key in _PER_AXIS and rank:
@@ -152,6 +153,7 @@ _ALIASES = {
     "None": LINEAR,
     "identity": LINEAR,
     "relu6": "relu(max_value=6)",
+    # The function's default; that of the layer is 0.3.
     "leaky_relu": "leaky_relu(0.2)",
     "hard_sigmoid_keras_2": "hard_sigmoid (0.2x + 0.5)",  # the name that the warning gives to it
     "hardsigmoid": "hard_sigmoid",

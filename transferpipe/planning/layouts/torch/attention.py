@@ -45,6 +45,7 @@ def _part(number: int, steps: Any, sources: Sequence[Shape], target: Shape) -> t
 
 def _fused(number: int, steps: Any, sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
     """Cut a third out of what is (in, 3*H*D), or (3*H*D, in) where that is the longer axis."""
+    # GPT-2's Conv1D keeps (in, out), and fuses three outputs: the longer axis is the one to cut. Square there is none.
     shape = sources[0] or (0,)
     if len(shape) == 1 or shape[0] > shape[1]:
         return _part(number, steps, sources, target)
@@ -90,6 +91,7 @@ def _linear_back(target: Shape) -> tuple[Any, ...]:
 
 
 def _projection(number: int, name: str) -> dict[str, tuple[Adapted, ...]]:
+    # Behind the names of torch and timm, BERT's and ViT's by the module around them, and DistilBERT's `q_lin`.
     modules = (f"{name[0]}_proj", name, f"self/{name}", f"attention/{name}", f"{name[0]}_lin")
     return {
         f"{name}/kernel": (
@@ -119,6 +121,7 @@ def _projection(number: int, name: str) -> dict[str, tuple[Adapted, ...]]:
 def _separate(name: str) -> dict[str, tuple[Adapted, ...]]:
     """Return the adapters of a projection that nobody fuses with others."""
     return {
+        # `q_proj_weight` is torch.nn.MultiheadAttention's own, and that has no grouped heads.
         own: tuple(c for c in choices if c.third is None and "_proj_" not in c.names[0])
         for own, choices in _projection(0, name).items()
     }

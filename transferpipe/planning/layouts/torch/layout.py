@@ -241,6 +241,7 @@ def _is_bidirectional(layer: str, target: TargetStructure) -> bool:
 def _normed(found: Counterpart) -> Counterpart:
     """Add the forms in which torch keeps a weight under a norm: with its length g and direction v, or with u and v."""
     single = [c for c in found.choices if len(c.names) == 1 and c.names[0].endswith("weight")]
+    # `torch.nn.utils.weight_norm` and its successor in `parametrizations`, whose original0 is g and original1 is v.
     parts = ("{}_g", "{}_v"), ("parametrizations/{}/original0", "parametrizations/{}/original1")
     more = [_under_norm(choice, names) for choice in single for names in parts]
     axis = int(found.layer_class.endswith("Transpose"))  # whose weight torch has as (in, out, ...)

@@ -20,6 +20,7 @@ from transferpipe.planning.layouts.adapter import Adapted, Adapters, Back, NoCou
 from transferpipe.planning.transforms.protocol import NOTHING
 
 _TRANSPOSE = ({"transpose": [1, 0]},)
+# From r, z, n to z, r, h. Exchanging two undoes itself, so that the way back has the same.
 _GATES = {"take": {"axis": 0, "indices": [1, 0, 2]}}
 
 
@@ -31,6 +32,7 @@ def _gru_kernel(sources: Sequence[Shape], _: Shape) -> tuple[Any, ...]:
 def _gru_bias(sources: Sequence[Shape], _: Shape) -> tuple[Any, ...]:
     rows = sources[0][0] if sources[0] else 0
     take = {"take": {"axis": 1, "indices": [1, 0, 2]}}
+    # torch adds both biases, as Keras does with `reset_after`: they stay two rows, the input's first.
     return {"stack": 0}, {"reshape": [2, 3, rows // 3]}, take, {"reshape": [2, rows]}
 
 
@@ -72,6 +74,7 @@ def _rows_of_biases(sources: Sequence[Shape], _: Shape) -> tuple[Any, ...]:
 
 _LSTM, _GRU = "ifgo", "zrn"
 _BIASES = ("bias_ih", "bias_hh")
+# Of Keras's one bias torch has two, which it adds: on the way back the second is 0.
 _NOTHING = ({"fill": NOTHING},)
 _LINEARS = (("x2h", "h2h"), ("xh", "hh"), ("i2h", "h2h"), ("ih", "hh"), ("input_to_hidden", "hidden_to_hidden"))
 
@@ -124,6 +127,7 @@ CELLS: Adapters = {
 }
 
 _FORMULAS = {"LSTMCell": _LSTM, "GRUCell": _GRU}
+# `W_xi` for the kernel of the input is as usual as `W_ii`.
 _SIDES = {"kernel": "ix", "recurrent_kernel": "h"}
 
 

@@ -90,6 +90,7 @@ def _settings_of(name: str, network: Network) -> Mapping[str, Any]:
 def _runs_backwards(spec: WeightSpec, a: Assignment) -> bool | None:
     """Return whether a recurrent kernel is that of the direction that runs backwards; None if this does not show."""
     if spec.axes == GATES:
+        # ONNX has both directions in one tensor: the slice that the adapter takes says which.
         return a.adapter[0].transforms[:1] == ({"slice": [1]},) if spec.shape[:1] == (2,) else None
     own = re.search(r"weight_hh_l\d+(_reverse)?$", spec.name)
     return own[1] is not None if own else None

@@ -101,6 +101,7 @@ class Split(Transform):
         """See `Transform`."""
         share = self.shares[self.part]
         size = after[self.axis] if -len(after) <= self.axis < len(after) else None
+        # Worked back only where a whole number comes out: anything else is no part of such an axis.
         return replace_size(
             after, self.axis, None if size is None or size % share else size // share * sum(self.shares)
         )
@@ -146,6 +147,7 @@ class Unstack(Transform):
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
         axis = self.axis % arrays[0].ndim
+        # The ellipsis keeps it an array where no axis is left.
         return np.moveaxis(arrays[0], axis, 0)[self.index, ...]
 
     def shape_before(self, after: PartialShape) -> PartialShape | None:
@@ -197,6 +199,7 @@ class InterleaveParts(Transform):
             what = f"{self}: axis {axis} of shape {shape} has {shape[axis]} values, which {count} does not divide"
             raise TransformError(what, "choose parts and groups whose product divides it")
         parts, rest = abs(self.parts), shape[axis] // count
+        # On the way back, the number of parts and the length of each have changed places.
         return (axis, parts, rest) if self.parts > 0 else (axis, rest, parts)
 
     def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
@@ -208,6 +211,7 @@ class InterleaveParts(Transform):
         """See `Transform`."""
         shape = arrays[0].shape
         axis, first, second = self._sizes(shape)
+        # In every group a matrix of parts by length: read column by column, it has the parts in turns.
         cut = arrays[0].reshape(*shape[:axis], self.groups, first, second, *shape[axis + 1 :])
         return cut.swapaxes(axis + 1, axis + 2).reshape(shape)
 
@@ -262,6 +266,7 @@ class Interleave(Transform):
 
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
+        # Stacked behind the axis and then flattened, every index has all inputs one after the other.
         axis = self.axis % arrays[0].ndim
         return np.stack(arrays, axis=axis + 1).reshape(self.shape([array.shape for array in arrays]))
 

@@ -179,6 +179,7 @@ class FuseQkv(Transform):
             raise TransformError(what, f"give it weights that differ at most in axis {axis}, key and value not at all")
         queries, keys = self.heads.queries, self.heads.keys
         if self.heads.order == "concat" and queries == 1 and query[axis] and key[axis]:  # their number does not matter
+            # One behind the other, heads do not show: the fewest equal stretches that both consist of will do.
             common = gcd(query[axis], key[axis])
             return axis, Heads("concat", query[axis] // common, key[axis] // common)
         if query[axis] % queries or key[axis] * queries != query[axis] * keys or not query[axis]:

@@ -68,6 +68,7 @@ class Transpose(Transform):
         if len(self.axes) != len(after):
             return None
         axes = [axis % len(after) for axis in self.axes]
+        # The way back of the permutation.
         return tuple(after[axes.index(i)] for i in range(len(axes)))
 
     def reverse(self, shape: tuple[int, ...]) -> tuple[Transform, ...] | None:

@@ -101,6 +101,7 @@ class FromCudnn(Transform):
         (shape,) = shapes
         columns = shape[-1] if shape else 0
         rank, parts = (1, 2 * self.gates) if self.part == "bias" else (2, self.gates)
+        # Each gate of a recurrent kernel is a square, from units to units.
         square = self.part != "recurrent_kernel" or shape[:1] == (columns // self.gates,)
         if len(shape) != rank or columns % parts or not square:
             what = f"{self}: no {self.part} of a CuDNN{_GATES[self.gates]} has shape {shape}"
@@ -114,6 +115,8 @@ class FromCudnn(Transform):
         (array,) = arrays
         if self.part == "bias":
             both = array.reshape(2, -1)
+            # cuDNN adds a bias to each of the two products. An LSTM can have their sum; a GRU resets one of them, and
+            # needs both.
             return both[0] + both[1] if _GATES[self.gates] == "LSTM" else both
         gates = np.split(array, self.gates, axis=1)
         if self.part == "recurrent_kernel":

@@ -213,6 +213,7 @@ def _holds(dtype: str, value: int | float) -> bool:
         limits = ml_dtypes.iinfo(numpy_dtype(dtype))
         return value == int(value) and limits.min <= value <= limits.max
     with np.errstate(over="ignore"):
+        # float8_e4m3fn has no infinity, and makes NaN of what is too large: `isfinite` finds both.
         return bool(np.isfinite(np.asarray(float(value)).astype(numpy_dtype(dtype))))
 
 

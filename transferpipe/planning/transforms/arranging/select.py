@@ -93,6 +93,7 @@ class Slice(Transform):
             what = f"{self}: stop {part.stop} lies outside axis {axis} of shape {shape}"
             raise TransformError(what, f"use a stop from {-size} to {size}, or leave it out to reach the end")
         count = part.count(size)
+        # Of an axis without values nothing can be selected, whatever is written.
         if count == 0 and size:
             raise TransformError(f"{self}: {part} selects nothing of axis {axis} of shape {shape}", "widen the range")
         return count
@@ -110,6 +111,8 @@ class Slice(Transform):
             return None
         before: PartialShape | None = after
         for axis in range(self.axis or 0, (self.axis or 0) + len(self.parts)):
+            # A negative axis counts from the end; parts that run past the last axis begin at one that this does not
+            # tell.
             before = None if before is None or (self.axis or 0) < 0 <= axis else replace_size(before, axis, None)
         return before
 
@@ -174,6 +177,7 @@ class SizedSlice(Transform):
         def count(place: Place | str) -> int:
             if isinstance(place, str):
                 return goal.size(self, axis, len(shape))
+            # As a fraction, since a float's third of a size may just miss the whole number that it is.
             part = place * shape[axis] if isinstance(place, Fraction) else Fraction(place)
             if part.denominator != 1:
                 what = f"{self}: {place} of the {shape[axis]} values along axis {axis} are not a whole number"

@@ -121,6 +121,8 @@ class SpectralNorm(Transform):
         weight, u, v = (np.asarray(array, dtype=np.float64) for array in arrays)
         rows = np.moveaxis(weight, self.axis, 0).reshape(len(u), len(v))
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            # Sums in one order, where a BLAS may add in another with another number of threads: a proof repeats the
+            # bits.
             value = np.sum(u * np.sum(rows * v, axis=1))
             return np.asarray(weight / value).astype(arrays[0].dtype, copy=False)
 

@@ -104,6 +104,8 @@ class Dequantize(Transform):
             if axis is not None:
                 return (axis,)
         else:
+            # Along an axis of size 1 the scale is constant; of a scale of one number alone, that one is left to look
+            # for.
             sizes = tuple(size for size in scale if size != 1) or scale[:1]
             for axes in self._possible(len(shape), len(sizes)):
                 if tuple(shape[axis] for axis in axes) == sizes:

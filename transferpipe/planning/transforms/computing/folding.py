@@ -122,6 +122,7 @@ class FoldBatchNorm(Transform):
     def _check_identity(self, shape: tuple[int, ...]) -> None:
         """Refuse a branch without a kernel where the layer gives other channels than it takes."""
         whole = len(shape) > 1 and all(size % 2 for size in shape[:-2])
+        # A depthwise convolution passes a channel on only if it makes one of each.
         same = shape[-1] == 1 if len(self.axes) > 1 else whole and shape[-1] % max(1, shape[-2]) == 0
         if not whole or not same or self.axes not in ((-1,), (-2, -1)):
             what = f"{self}: a branch without a kernel has no place in a kernel of shape {shape}"

@@ -125,8 +125,7 @@ class MergeLora(Transform):
             factor: Any = 1.0
             if magnitude is not None:
                 # The norm needs all sums before the first is written. They are computed twice: held in float64, they
-                # would take twice
-                # the weight's memory.
+                # would take twice the weight's memory.
                 squares = [np.sum(s * s, axis=1 if by_row else 0) for _, s in self._sums(base, left, right)]
                 norm = np.sqrt(np.concatenate(squares) if by_row else np.sum(squares, axis=0))
                 factor = magnitude / norm
@@ -161,6 +160,7 @@ class MergeLora(Transform):
         for start in range(0, rows, step):
             part = slice(start, min(start + step, rows))
             total = base[part].astype(np.float64)
+            # The product adds up by itself, as A @ B does, and meets W once.
             added = np.zeros_like(total)
             for k in range(left.shape[1]):
                 added += left[part, k, None] * right[k]

@@ -214,5 +214,6 @@ class Max(Transform):
         """See `Transform`."""
         largest = arrays[0]
         for array in arrays[1:]:
+            # `maximum`, not `fmax`: a NaN must not hide behind the other inputs.
             largest = np.maximum(largest, array)
         return np.asarray(largest)

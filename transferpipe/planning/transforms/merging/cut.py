@@ -48,6 +48,7 @@ class Cut:
 def magnitude_keys(numbers: NDArray[Any]) -> Keys:
     """Return whole numbers in the order of the magnitudes: of float32, or of float64 for float64."""
     if numbers.dtype == np.float64:
+        # Without the bit of the sign. NaN lies above infinity, and so counts as the largest.
         return numbers.view(np.uint64) & np.uint64(0x7FFFFFFFFFFFFFFF)
     return numbers.astype(np.float32, copy=False).view(np.uint32) & np.uint32(0x7FFFFFFF)
 

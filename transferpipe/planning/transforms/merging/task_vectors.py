@@ -185,6 +185,7 @@ class Breadcrumbs(TaskVectors):
         counts = []
         for density in for_each(self.density, inputs.count - 1):
             wanted = int(density * inputs.size)
+            # The density holds even where gamma asks for more than that leaves.
             outliers = min(int(self.gamma * inputs.size), inputs.size - wanted)
             counts.append([outliers, outliers + wanted])
         return find_cuts(inputs, lambda block: _delta_keys(block, int(self.base)), counts)
@@ -237,6 +238,7 @@ class ModelStock(Merge):
         dots = inputs.total(lambda block: products(Block(block.begin, _deltas(block, int(self.base)))))
         norms = np.sqrt(np.diag(dots))
         with np.errstate(invalid="ignore", divide="ignore"):
+            # A task vector of zeros has no direction, and 0 / 0 counts as 0; rounding may carry a cosine past 1.
             cosines = np.clip(np.nan_to_num(dots / np.outer(norms, norms)), -1, 1)
         count = inputs.count - 1
         cosine = float(cosines[np.triu_indices(count, 1)].mean())
@@ -283,6 +285,7 @@ def sum_up(deltas: Sequence[Floats], weights: Sequence[float], *, elect: bool, n
         total += delta
         divisor += np.multiply(delta > 0, weight, dtype=np.float64)
     if normalize:
+        # Where nobody agrees the sum is 0, and divided by 1 it stays so.
         divisor += divisor == 0
         total /= divisor
     total *= signs

@@ -121,6 +121,7 @@ class Channels(Transform):
         rescale = _RESCALED[how] if self.rescale is None else self.rescale
         with np.errstate(over="ignore", invalid="ignore"):
             if how == "sum":
+                # Cut into rows of m, channel j, j + m, j + 2m, ... stand below each other.
                 result = channels.reshape(old // new, new, *channels.shape[1:]).sum(0)
             elif how == "repeat":
                 result = channels[np.arange(new) % old]

@@ -35,19 +35,25 @@ def resize_matrix(old: int, new: int, method: str, antialias: bool) -> NDArray[n
     matrix = np.zeros((new, old))
     rows = np.arange(new)
     if method == "nearest":
+        # torch's floor(i * old / new), in whole numbers, so that no quotient falls just short of one.
         matrix[rows, rows * old // new] = 1
         return matrix
+    # Samples are the middles of their intervals: align_corners=False.
     places = (rows + 0.5) * (old / new) - 0.5
     if antialias:
+        # The filter is as wide as a step between the new places, so that no sample falls between two of them.
         stretch = max(old / new, 1.0)
         distances = np.abs(np.arange(old) - places[:, None]) / stretch
         matrix = _cubic(distances, _ANTIALIASED_SHARPNESS) if method == "bicubic" else np.maximum(1 - distances, 0)
+        # The border cuts the filter off; what is left of it is scaled to a sum of 1 again, as Pillow does.
         return np.asarray(matrix / matrix.sum(1, keepdims=True))
+    # torch moves places before the first sample onto it, but not for cubics (`area_pixel_compute_source_index`).
     places = places if method == "bicubic" else np.maximum(places, 0)
     first = np.floor(places).astype(int)
     for tap in range(-1, 3) if method == "bicubic" else range(2):
         distance = np.abs(places - first - tap)
         weight = _cubic(distance, _SHARPNESS) if method == "bicubic" else 1 - distance
+        # `add.at`, since beyond the border several taps fall on one sample, and all of them count.
         np.add.at(matrix, (rows, np.clip(first + tap, 0, old - 1)), weight)
     return matrix
 

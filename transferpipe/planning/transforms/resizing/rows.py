@@ -194,6 +194,7 @@ class NamedRows(Rows):
 
     def _matched(self) -> list[int]:
         place = {name: i for i, name in enumerate(self.source.names())}
+        # For its refusal: two lists with nothing in common are a mistake, and no new vocabulary.
         self._common()
         return [place.get(name, NEW_ROW) for name in self.target.names()]
 

@@ -156,6 +156,7 @@ class _Reader:
         _expect(0 < self._leaf <= 1 << 14 and 0 < self._inner <= 1 << 14 and not flags)
         base, free, end, driver = struct.unpack_from("<QQQQ", head, 24)
         _expect((base, free, driver) == (0, _UNDEFINED, _UNDEFINED) and end <= self._size)
+        # Where the superblock says that the file ends; what follows is none of HDF5's.
         self._size = end
         offset, header, kind, zero = struct.unpack_from("<QQII", head, 56)
         _expect(offset == 0 and kind == 1 and not zero)
@@ -223,6 +224,7 @@ class _Reader:
         for leaf, before, last in nodes:
             name = _name_at(names, before)
             for member, found in self._leaf_members(leaf, names):
+                # Names rise: the library finds a member by halving, and one out of order it would not find.
                 _expect(name < found)
                 name = found
                 yield member
@@ -280,6 +282,7 @@ class _Reader:
 
     def _collection(self, address: int) -> dict[int, bytes]:
         """Return the objects of a global heap (III.E)."""
+        # Many attributes have their texts in one collection, and no block may be read twice.
         if address in self._texts:
             return self._texts[address]
         signature, size = struct.unpack("<8sQ", self._new(address, 16))

@@ -122,6 +122,7 @@ class OnnxContent:
         self._functions = {key: function for field in functions for key, function in _read_function(read, field)}
         self._taken, self._homes, self._count = Counter[tuple[str, str]](), dict[int, str](), 0
         self._read_graph(graph, _Scope())
+        # Only now: whether a shorter name is free shows when all of them are known.
         self._shorten()
         self.inputs |= {n: s for n, s in read_inputs(read, graph).items() if n not in self.tensors}
         self._read_small()
@@ -129,6 +130,7 @@ class OnnxContent:
     def _read_graph(self, graph: Field, scope: _Scope) -> None:
         if scope.depth > _DEEPEST:
             raise ValueError(f"nodes hold graphs more than {_DEEPEST} deep")
+        # What the body of a Loop takes hides tensors around it that have the same name.
         if scope.prefix:
             for name in read_inputs(self._read, graph):
                 scope.define(name)
@@ -160,6 +162,7 @@ class OnnxContent:
                 continue
             for attribute, graph in node.graphs:
                 called = f"{node.name or node.output}/{attribute}/"
+                # A graph inside sees the names around it; what it defines itself is seen there alone.
                 inner = replace(scope, names=scope.names.new_child(), depth=scope.depth + 1)
                 self._read_graph(graph, self._own_names(inner, called, scope.home + called, graph.begin))
             outputs = tuple(scope.define(name) for name in node.outputs)
@@ -173,11 +176,13 @@ class OnnxContent:
         named = node.name or node.output
         called = f"{scope.call.name}/{named}" if scope.call else named
         call = replace(node, name=called, attributes={**function.defaults, **node.attributes})
+        # A function sees only what it is called with.
         inner = replace(scope, names=ChainMap(), call=call, depth=scope.depth + 1)
         inner = self._own_names(inner, f"{named}/", f"{function.name}/", function.place)
         inner.names.update(zip(function.takes, node.inputs, strict=False))
         self._read_nodes(iter(function.nodes), inner)
         for own, given in zip(node.outputs, function.gives, strict=False):
+            # What a function gives is what its caller gets, under the caller's names for it.
             inside = inner.names.get(given, given)
             if own and inside:
                 self.nodes.append(GraphNode("", "Identity", (inside,), (scope.define(own),)))

@@ -150,6 +150,7 @@ def _whole_numbers(read: Read, part: Field) -> list[int]:
         return [part.signed]
     if part.kind != BYTES or part.value > 10 * _MOST_NUMBERS:
         return []
+    # Negative numbers stand in varints as two's complement of 64 bits, in ten bytes each.
     return [n - (1 << 64) if n >> 63 else n for n in varints(read(part.begin, part.value))]
 
 

@@ -18,11 +18,14 @@ from transferpipe.weights.formats.onnx.graph import GraphNode
 from transferpipe.weights.formats.onnx.uses import RECURRENT, Use
 
 FindLayer = Callable[[GraphNode], str]
+# Names that exporters count up: onnx::MatMul_123 and val_4 of torch's two, Constant_5_output_0 of nodes,
+# const_fold_opt__12 of tf2onnx, and TensorFlow's ReadVariableOp.
 _USELESS = re.compile(
     r"onnx::\w+|[_v]*\d+|val_\d+|const\w*_\d+|.*Constant(_\d+)?(_output_\d+)?|.*const_fold_opt__\d+"
     r"|(.*/)?ReadVariableOp(_\d+)?(:\d+)?(__\d+)?"
 )
 _OF_KERAS = re.compile(r"(.*)/(kernel|bias|gamma|beta|moving_mean|moving_variance|embeddings)(:0)?")
+# Names of operators, as names of nodes end with them.
 _OF_NODES = re.compile(
     r"(Fused)?(MatMul|Gemm|Conv|ConvTranspose|Conv\dD|DepthwiseConv2dNative|depthwise|BiasAdd|Add|BatchNormalization"
     r"|FusedBatchNorm(V\d)?|LayerNormalization|InstanceNormalization|GroupNormalization|PRelu|Gather|ResourceGather"

@@ -148,6 +148,7 @@ class _NodeWalk:
             return True
         before = self.nodes[taken[0]]
         is_bias = node.op == "Add" and len(taken) == 1 and before.settings.get("is_product")
+        # Only if nothing takes the product without its bias.
         return bool(is_bias and not self.followers.get(taken[0]) and any(n in self.constants for n in node.inputs))
 
     def _node(self, node: GraphNode, name: str, taken: Sequence[str], spec: WeightSpec | None) -> Node:
@@ -194,6 +195,7 @@ class _NodeWalk:
     def _gives_all(self, node: Node) -> bool | None:
         """Return whether all outputs of a recurrent operator are used, or the last alone; None if that is not clear."""
         used = self.used.get(node.name, set())
+        # The outputs of the operator: 0 is every step's, 1 the last state.
         if used == {1}:
             return False
         name = node.name
@@ -203,6 +205,7 @@ class _NodeWalk:
                 return None
             if behind[0].layer_class in ("Gather", "Slice"):
                 is_last = behind[0].layer_class == "Gather" and behind[0].settings.get("operands") == ((-1,),)
+                # Run backwards, the last place is that of the first step, which was computed last.
                 one_way = node.settings.get("direction", "forward") == "forward"
                 return False if is_last and one_way else None
             if behind[0].layer_class not in ("Squeeze", "Transpose", "Reshape"):

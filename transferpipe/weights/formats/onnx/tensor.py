@@ -90,6 +90,7 @@ class OnnxTensor:
             return np.not_equal(bits, 0).reshape(self.shape)
         narrow = np.dtype(f"u{dtype.itemsize}") if dtype.kind not in "iu" else dtype
         values = bits.astype(narrow)
+        # What is too large for the dtype would be cut off in silence.
         if not np.array_equal(values.astype(np.uint64), bits):
             raise ValueError(f"holds numbers that are no {self.dtype}")
         decoded: NDArray[Any] = values.view(dtype).reshape(self.shape)
@@ -242,11 +243,13 @@ def _typed(tensor: OnnxTensor, found: Mapping[int, list[tuple[int, int]]], path:
     """Return `tensor` with the numbers that stand for its values; floats lie there as they are in memory."""
     number, chunks = next(iter(found.items()), (_RAW, []))
     size, count = sum(end - begin for begin, end in chunks), math.prod(tensor.shape)
+    # `int32_data` holds everything of up to 16 bits as well, floats by their bits (onnx.proto, TensorProto).
     narrow = numpy_dtype(tensor.dtype).itemsize <= 2 or tensor.dtype == "int32"
     if chunks and (tensor.dtype not in _NUMBERS[number] if number in _NUMBERS else not narrow):
         raise ValueError(f"keeps values of {tensor.dtype} in field {number}")
     if number in _FIXED and size != count * numpy_dtype(tensor.dtype).itemsize:
         raise ValueError(f"has {size:,} bytes, but shape {tuple(tensor.shape)} of {tensor.dtype} needs another number")
+    # A varint has one to ten bytes.
     if number in _WHOLE and not count <= size <= 10 * count:
         raise ValueError(f"has {size:,} bytes for {count:,} numbers")
     if len(chunks) <= 1 and number not in _WHOLE:
@@ -262,6 +265,7 @@ def _external(entry: Mapping[str, str], path: Path) -> tuple[Stretch, int]:
         raise ValueError("keeps its values in a file beside the model, which is said to be the model itself")
     stamp = file_stamp(file)
     texts = entry.get("offset", "0"), entry.get("length", "")
+    # Of twenty digits no file is that large, and `int` takes long over thousands of them.
     if not all(t.isascii() and t.isdigit() and len(t) < 20 for t in texts if t):
         raise ValueError(f"lies at offset {texts[0][:40]!r}, length {texts[1][:40]!r} of {file.name!r}")
     offset = int(texts[0] or 0)

@@ -113,6 +113,7 @@ def find_uses(
                 continue
             origin, steps, shape = ways[name]
             steps = (*steps, *_factor(node, role))
+            # The bias that an Add brings belongs to the product before it: both are weights of one layer.
             taker = products.get(_other(node, place)) or node if node.op == "Add" else node
             found.setdefault(origin, []).append(Use(taker, role, _axes(node, role), steps, shape))
     return found
@@ -314,6 +315,7 @@ def operands_of(nodes: Iterable[GraphNode]) -> set[str]:
     found: set[str] = set()
     others: set[str] = set()
     for node in nodes:
+        # Behind X, W, R and B of a recurrent operator stand lengths, initial states, and the peepholes.
         first = _OPERANDS_FROM.get(node.op, 4 if node.op in RECURRENT else None)
         if node.op.startswith("Reduce"):
             first = 1

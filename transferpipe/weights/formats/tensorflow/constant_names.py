@@ -180,9 +180,11 @@ class _ReadRoles:
         yield from ((role, name) for role, name in known if role != "embeddings" or self._is_table(name))
         if len(inputs) != 2 or roles:
             return
+        # Products and sums may be written either way round.
         for name, other in (inputs, inputs[::-1]):
             if name in self._origin and other not in self._origin and (role := self._in_sum(o, name, other)):
                 yield role, name
+            # variance + epsilon, whose reciprocal root is taken next.
             elif name in self._origin and self._is_number(other) and self._leads_to(o, "Rsqrt"):
                 yield "moving_variance", name
 
@@ -190,8 +192,10 @@ class _ReadRoles:
         """Return the role of one side of a product or a sum, whose other side is computed."""
         before = self._kinds.get(other)
         kind = before.op if before else ""
+        # m = rsqrt(variance + epsilon) * gamma, by which x is multiplied next.
         if o.op == "Mul" and kind == "Rsqrt" and self._leads_to(o, "Mul"):
             return "gamma"
+        # mean * m, which is taken from beta next.
         if o.op == "Mul" and kind in ("Mul", "Rsqrt") and self._leads_to(o, "Sub"):
             return "moving_mean"
         if o.op == "Sub" and kind == "Mul" and plain_input(o.inputs[0]) == name:

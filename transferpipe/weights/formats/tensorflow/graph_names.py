@@ -161,4 +161,5 @@ def _distinct(labels: Mapping[int, str], placed: Mapping[int, Placed]) -> dict[i
 
 
 def _escape(segment: str) -> str:
+    # As TensorFlow writes a slash inside of a name into a key.
     return segment.replace("/", ".S")

@@ -89,6 +89,7 @@ def _named(state: Path) -> str | None:
     if not state.is_file():
         return None
     with state.open("rb") as file:
+        # Escapes are bytes in octal: as latin-1 each is one letter, until all of them together are read as UTF-8.
         found = _NAMED.search(file.read(_MOST_STATE).decode("latin-1"))
     if not found:
         return None

@@ -180,6 +180,7 @@ def _unwrapped(
     """Return the entries, the names of the first `count` without what a wrapper puts before them, and the old names."""
     named = {}
     weights = [spec for spec, _ in tensors[:count]]
+    # Both may have wrapped the module, in either order.
     while prefix := next((p for p in _WRAPPED if weights and all(s.name.startswith(p) for s in weights)), ""):
         weights = [dataclasses.replace(s, name=s.name.removeprefix(prefix)) for s in weights]
     for (spec, _), new in zip(tensors, weights, strict=False):
@@ -225,6 +226,7 @@ def _segment(tensor: TensorView, spec: WeightSpec, storages: Storages) -> Segmen
     stored = storages.stored.get(tensor.storage.key)
     if not tensor.contiguous or not spec.nbytes or stored is None or stored.offset is None:
         return None
+    # Copied as they lie are only bytes that mean the same in this machine's memory, and that need no look.
     if spec.dtype == "bool" or sys.byteorder != "little" or (storages.big_endian and tensor.dtype.itemsize > 1):
         return None
     storages.check(tensor.storage.key)

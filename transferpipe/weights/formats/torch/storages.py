@@ -69,6 +69,7 @@ class Storages:
             FileError: it is wrong.
         """
         one = self.stored[key]
+        # Weights are read by several threads, and many tensors may lie in one storage: it is summed up once.
         with self._lock:
             if key in self._checked or one.offset is None or one.checksum is None:
                 return

@@ -240,6 +240,7 @@ def _pairs_of_object(thing: Thing) -> list[tuple[Any, Any]]:
     if not ("_parameters" in found and "_modules" in found):
         return thing.state.pairs
     beside = found.get("_non_persistent_buffers_set")
+    # Sets are read as lists: see EMPTY_SET in `unpickle`.
     left = {key for key in beside if isinstance(key, str)} if isinstance(beside, list) else set[str]()
     parts = [_pairs(found.get(name)) for name in ("_parameters", "_buffers", "_modules")]
     return [*parts[0], *((k, v) for k, v in parts[1] if not (isinstance(k, str) and k in left)), *parts[2]]
@@ -265,6 +266,7 @@ def _holders(root: Any) -> tuple[set[int], int]:
 
     Every container is looked at once, however often it is held.
     """
+    # By identity, which holds as long as the root does: what a file gives may have no hash, or hashes made to collide.
     seen: set[int] = {id(root)}
     parents: dict[int, list[int]] = {}
     size = 1

@@ -168,6 +168,7 @@ def read_pickle(file: Limited, machine: Machine) -> Any:
     Raises:
         PickleError: it is damaged, takes too long, or uses opcodes that no data needs.
     """
+    # Every pickle of a file has its own stack and memo; the steps are counted over all of them.
     machine.stack, machine.marks, machine.memo = [], [], {}
     try:
         for name, argument in _opcodes(file, machine.leaves_bytes):
@@ -215,6 +216,7 @@ def _push(m: Machine, value: Any) -> None:
 
 
 def _pop(m: Machine, _: Any) -> None:
+    # POP takes a mark away where that is on top (CPython's `load_pop`).
     if m.marks and m.marks[-1] == len(m.stack):
         m.marks.pop()
     else:

@@ -119,6 +119,7 @@ def upgrade_layer(layer: Mapping[str, Any], found: Findings, upgrade_inner: Call
         key = _argument(old_key, kind)
         if key not in ARGUMENTS[kind]:
             _leave_out(name, key, value, found)
+        # Of an argument that stands there under an old and a new name, the first counts.
         elif key not in taken:
             taken |= _upgrade_argument((name, kind), key, value, found, upgrade_inner)
     return serialised(kind, taken)
@@ -221,6 +222,7 @@ def _fill_in(kind: str, old_class: str, config: Config, found: Findings) -> Conf
     if old_class.startswith("CuDNN"):  # cuDNN has no others
         config |= {"activation": "tanh", "recurrent_activation": "sigmoid"}
     if kind in ("GRU", "GRUCell") and found.is_old:
+        # Files of tf.keras always say it; those of Keras itself, which may not, are of a GRU that had False.
         config["reset_after"] = True if old_class == "CuDNNGRU" else config.get("reset_after", False)
     if kind == "BatchNormalization":
         _one_axis(config, found)

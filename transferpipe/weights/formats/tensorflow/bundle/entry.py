@@ -175,6 +175,7 @@ def _signed(value: int) -> bytes:
 
 
 def _long(value: int, length: int) -> bytes:
+    # From nine bytes on, the marks fill the first byte and go on in the second.
     marks = (0xFF, 0x80) if length == 9 else (0xFF, 0xC0)
     digits = bytearray(value.to_bytes(length, "big"))
     digits[0] ^= marks[0]

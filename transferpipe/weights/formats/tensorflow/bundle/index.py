@@ -114,6 +114,7 @@ def _wrong_with_pieces(entry: BundleEntry, pieces: Mapping[bytes, BundleEntry]) 
     if len(cut) > 1:
         return f"is cut into pieces along {len(cut)} axes; only pieces along one axis are read"
     ends = sorted(box[cut[0]] for box in boxes) if cut else []
+    # Sorted, each piece has to begin where the one before it ends, the first at 0, and the last to end with the axis.
     covered = [0, *(stop for _, stop in ends)] == [*(start for start, _ in ends), entry.shape[cut[0]]] if cut else None
     return "" if (covered if cut else len(boxes) == 1) else "is cut into pieces that do not cover it exactly"
 

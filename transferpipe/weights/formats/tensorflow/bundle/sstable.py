@@ -78,6 +78,7 @@ def _block(data: bytes, begin: int, size: int) -> memoryview:
     if end + _TRAILER > len(data) - FOOTER:
         raise ValueError(f"a block lies at bytes {begin:,} to {end:,}, but the table has {len(data):,}")
     stored = unmask(int.from_bytes(data[end + 1 : end + _TRAILER], "little"))
+    # The checksum covers the byte behind the block too, which says how it is packed.
     if crc32c(data[begin : end + 1]) != stored:
         raise ValueError(f"the checksum of the block at byte {begin:,} is wrong")
     if data[end]:
