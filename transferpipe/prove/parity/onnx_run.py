@@ -123,7 +123,7 @@ class OnnxRunner:
         return Trace({name: value for name in self._own if (value := values[name]) is not None}, tuple(calls))
 
     def _parts(self, feed: Mapping[str, NDArray[Any]]) -> list[Mapping[str, NDArray[Any]]]:
-        """Return the inputs in parts of as many samples as the graph takes: torch exports for one, unless told."""
+        """Return the inputs in parts of as many samples as the graph takes: torch exports for one by default."""
         sizes = {i.shape[0] for i in self._session.get_inputs() if i.shape and isinstance(i.shape[0], int)}
         counts = {len(array) for array in feed.values() if array.ndim}
         if len(sizes) != 1 or len(counts) != 1 or sizes == counts or min(*sizes, *counts) < 1:
