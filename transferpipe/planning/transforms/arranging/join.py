@@ -157,9 +157,9 @@ class Same(Transform):
         first, *others = arrays
         for number, other in enumerate(others, 2):
             # By their bytes: two equal NaNs are the same weight, and -0.0 is not 0.0.
-            pair = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (first, other)]
-            if not np.array_equal(*pair):
-                count = int(np.any((pair[0] != pair[1]).reshape(first.size, -1), axis=1).sum())
+            one, two = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (first, other))
+            if not np.array_equal(one, two):
+                count = int(np.any((one != two).reshape(first.size, -1), axis=1).sum())
                 what = f"{self}: source {number} differs from source 1 in {count} of {first.size} places"
                 raise TransformError(what, "they are not tied any more: keep one of them by a rule, `from: null`")
         return first
