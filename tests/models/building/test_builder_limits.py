@@ -87,6 +87,7 @@ def own(tmp_path, monkeypatch):
     """Return a function that builds with a module of the user's, which is beside the recipe."""
     pytest.importorskip("keras")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))  # to which building adds the folder
     (tmp_path / "many_models.py").write_text(
         "import keras\n\ndef build(layers, units=1):\n"
         "    return keras.Sequential([keras.Input((1,)), *(keras.layers.Dense(units) for _ in range(layers))])\n"
