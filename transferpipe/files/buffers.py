@@ -21,6 +21,7 @@ def take(nbytes: int) -> Buffer:
     """Return a buffer of at least `nbytes`, whatever it holds; whoever is done with it may `give_back` it."""
     spare, size = (_SPARE, _SIZE) if nbytes <= _SIZE else (_LARGE, nbytes)
     try:
+        # Threads take and give back at once: `pop` and `append` of a deque need no lock.
         buffer = spare.pop()
     except IndexError:
         return np.empty(size, np.uint8)
@@ -30,6 +31,7 @@ def take(nbytes: int) -> Buffer:
 
 def give_back(buffer: Buffer) -> None:
     """Keep a buffer for the next one who needs one; nobody may use it any more."""
+    # Each goes where `take` looks for it; a deque that is full drops the one that waits longest at its other end.
     if len(buffer) == _SIZE:
         _SPARE.append(buffer)
     elif len(buffer) <= _MOST:

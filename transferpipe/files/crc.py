@@ -50,6 +50,7 @@ def reading() -> Iterator[Read]:
 
         def chunks(segment: Segment) -> Iterator[memoryview]:
             path = segment.path
+            # Pieces of one file follow each other: opening it anew for each would cost more than reading a small one.
             if path not in descriptors:
                 descriptors[path] = stack.enter_context(opened(path))
             for begin in range(0, segment.nbytes, CHUNK):
@@ -73,19 +74,23 @@ class BlockCrcs:
     def __init__(self, whole: Segment) -> None:
         self._whole = whole
         self._pieces = whole.cut(_RUN)
+        # Opening the file waits for this in any case: the threads live no longer than that.
         with ThreadPoolExecutor(_THREADS) as pool:
             self._sums = list(pool.map(_running, self._pieces))
         self.crc = 0
         for piece, sums in zip(self._pieces, self._sums, strict=True):
+            # Every piece was summed up from zero; one after the other they give the sum of the whole.
             self.crc = combine(self.crc, sums[-1], piece.nbytes)
 
     def crc_of(self, offset: int, nbytes: int) -> int | None:
         """Return the CRC-32 of a part of the file; None where reading it is no more than reading its ends."""
+        # Up to a block is read again at either end: of a part so short that may be half of it.
         if nbytes < 4 * _BLOCK or offset < self._whole.offset:
             return None
         if offset + nbytes > self._whole.offset + self._whole.nbytes:
             return None
         crc, at, end = 0, offset, offset + nbytes
+        # The piece in which the part begins; it may end in a later one.
         first = bisect_right(self._pieces, at, key=lambda piece: piece.offset) - 1
         with reading() as read:
             for piece, sums in zip(self._pieces[first:], self._sums[first:], strict=True):
@@ -101,6 +106,7 @@ class BlockCrcs:
     def _until(self, piece: Segment, sums: Sequence[int], place: int, read: Read) -> int:
         """Return the CRC-32 from the beginning of `piece` to `place`."""
         blocks, rest = divmod(place - piece.offset, _BLOCK)
+        # The end of a piece need not be the end of a block, and its sum is known all the same.
         if place == piece.offset + piece.nbytes:
             return sums[-1]
         crc = sums[blocks]
@@ -115,6 +121,7 @@ def _running(piece: Segment) -> list[int]:
     with reading() as read:
         for chunk in read(piece):
             for begin in range(0, len(chunk), _BLOCK):
+                # A chunk is a whole number of blocks, so that only the last block of a piece may be shorter.
                 sums.append(crc32(chunk[begin : begin + _BLOCK], sums[-1]))
     return sums
 
@@ -163,6 +170,7 @@ def settle_promises(promises: Sequence[Promise], read: Iterable[SummedSegment]) 
     Raises:
         FileError: one is damaged, or cannot be read.
     """
+    # Sorted once for all promises; where there are none, as of most formats, not even that.
     in_order = sorted(read, key=lambda entry: entry[0].offset) if promises else []
     for promise in promises:
         known, at = list[WrittenBytes](), promise.offset
@@ -171,6 +179,7 @@ def settle_promises(promises: Sequence[Promise], read: Iterable[SummedSegment]) 
                 known.append(WrittenBytes(segment.offset, segment.nbytes, crc))
                 at = segment.offset + segment.nbytes
         with opened(promise.path) as descriptor:
+            # Whatever was not read of it for a value, such as what lies between values, is read now.
             promise.settle(whole_crc(descriptor, promise.offset, promise.nbytes, known))
 
 
@@ -179,6 +188,7 @@ def note_promise(promise: Promise) -> bool:
     noted = _NOTED.get()
     if noted is None:
         return False
+    # A member is noted once, however many weights lie in it.
     if not any(known.path == promise.path and known.offset == promise.offset for known in noted):
         noted.append(promise)
     return True
@@ -187,6 +197,7 @@ def note_promise(promise: Promise) -> bool:
 def _multiply(a: int, b: int) -> int:
     """Multiply two polynomials over GF(2) modulo the CRC's, bits reflected."""
     product = 0
+    # From the highest bit, which is the coefficient of 1, to the lowest, as zlib's crc32_combine does.
     for bit in range(31, -1, -1):
         if a >> bit & 1:
             product ^= b
@@ -237,13 +248,16 @@ class WrittenBytes(NamedTuple):
 
 def whole_crc(descriptor: int, start: int, size: int, written: Iterable[WrittenBytes]) -> int:
     """Return the CRC-32 of `size` bytes from `start` on, reading only what lies between the values `written` there."""
+    # Values were put by several threads, in whatever order they were done.
     ordered = sorted(written, key=lambda w: w.to)
+    # Two of no bytes at either end: what lies before the first and behind the last value is then a gap as any other.
     ends = [WrittenBytes(start, 0, 0), *ordered, WrittenBytes(start + size, 0, 0)]
     crc = 0
     for before, after in pairwise(ends):
         at = before.to + before.nbytes
         while at < after.to:
             gap = os.pread(descriptor, min(CHUNK, after.to - at), at)
+            # A file that ends here would be read without end.
             if not gap:
                 raise OSError(f"it ends at byte {at:,}, before what was just written to it")
             crc = crc32(gap, crc)

@@ -36,6 +36,7 @@ class Following:
     def settled(self, end: int) -> None:
         """Say that the bytes before `end` are written."""
         with self._changed:
+            # Several threads write: what one settled may end before what another has.
             self._end = max(self._end, end)
             self._changed.notify_all()
 
@@ -52,6 +53,7 @@ class Following:
         """
         done = 0
         with contextlib.suppress(OSError, FileError), opened(self._path) as descriptor:
+            # Less than a whole stretch comes only once nothing more is settled: that little is flushed with the file.
             while (end := self._beyond(done + _WRITE_BACK)) >= done + _WRITE_BACK:
                 _flush_data(descriptor)
                 done = end
@@ -71,6 +73,7 @@ def written_back(path: Path, pool: Executor) -> Iterator[Following]:
     try:
         yield following
     finally:
+        # Whatever became of the body: the thread would wait for more, and the pool for the thread.
         following.ended()
 
 
@@ -91,6 +94,7 @@ class HashedRead:
         self._stack = contextlib.ExitStack()
         self._descriptor = self._stack.enter_context(opened_anew(self._path))
         self._pool = ThreadPoolExecutor(1)
+        # Before the file is closed (the stack runs backwards): what waits to be hashed is in memory and need not be.
         self._stack.callback(self._pool.shutdown, cancel_futures=True)
         return self
 
@@ -107,6 +111,7 @@ class HashedRead:
             self._next(min(CHUNK, offset - self._at))
         if self._at == offset:
             return self._next(nbytes)
+        # What lies before was hashed when it passed first: it is read for who asks, and not hashed again.
         buffer = self._free(nbytes)
         read_into(self._descriptor, buffer[:nbytes].data, offset, self._path)
         self._waiting.append((buffer, None))
@@ -121,6 +126,7 @@ class HashedRead:
         size = os.fstat(self._descriptor).st_size
         while self._at < size:
             self._next(min(CHUNK, size - self._at))
+        # The state is whole only when the thread has hashed what is still waiting.
         while self._waiting:
             self._oldest()
         return {"bytes": self._at, "sha256": self._state.hexdigest()}
@@ -129,11 +135,13 @@ class HashedRead:
         buffer = self._free(nbytes)
         part = buffer[:nbytes]
         read_into(self._descriptor, part.data, self._at, self._path)
+        # One thread, and so in the order of the file, as a digest must see it.
         self._waiting.append((buffer, self._pool.submit(self._state.update, part.data)))
         self._at += nbytes
         return part
 
     def _free(self, nbytes: int) -> Buffer:
+        # The oldest buffer is what the reader had asked for longest ago, so that nobody looks at it any more.
         while len(self._waiting) > _BEHIND:
             self._oldest()
         return take(nbytes)
@@ -154,4 +162,5 @@ def sha256(path: Path) -> str:
 
 
 def _open_at_once(path: str, flags: int) -> int:
+    # Opening a pipe for reading would wait until somebody writes to it.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

@@ -30,8 +30,10 @@ def file_inside(folder: Path, name: object, where: str) -> Path:
         FileError: no name of a file, or there is no such file.
         UnsafeError: it leads out of the folder.
     """
+    # The name comes from a file: it may be anything that JSON or protobuf can hold.
     if not isinstance(name, str) or not name or "\0" in name:
         raise FileError(Problem(where, f"has {str(name)[:80]!r} where the name of a file belongs", "save it again"))
+    # By the rules of both systems, so that a model that is refused on one is not opened on the other.
     leads_out = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or ".." in PurePosixPath(name).parts
     if leads_out or "\\" in name:
         raise UnsafeError(Problem(where, f"names the file {name!r}, which is not in its folder", _INLINE))
@@ -45,6 +47,7 @@ def file_inside(folder: Path, name: object, where: str) -> Path:
             what = f"names the file {name!r}, but there is no such file in {str(folder)!r}"
             raise FileError(Problem(where, what, "download or copy all files of the model"))
     except (OSError, ValueError) as error:
+        # A name may be longer than the system allows, or no text that it can encode.
         raise FileError(Problem(where, f"names {name[:80]!r}, which cannot be read: {error}", "check it")) from error
     return path
 
@@ -64,12 +67,15 @@ def files_below(folder: Path, prefix: str = "", depth: int = 0) -> Iterator[str]
     if depth > _MOST_DEPTH:
         raise FileError(Problem(str(folder), f"lies more than {_MOST_DEPTH} folders deep", "keep only weights in it"))
     try:
+        # By name: the order in which a system lists a folder differs from disk to disk, and with it would what is
+        # written.
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise cannot_be_read(folder, error) from error
     for entry in entries:
         if any("\udc80" <= character <= "\udcff" for character in entry.name):  # bytes that Python could not decode
             raise FileError(Problem(ascii(entry.path), "the name is not UTF-8", "rename it"))
+        # A link may lead out, or back to where it is, and then there is no end.
         if entry.is_dir() and entry.is_symlink():
             raise UnsafeError(Problem(entry.path, "is a link to a folder, and links are not followed", "remove it"))
         if entry.is_dir():
@@ -82,4 +88,5 @@ def _belongs(real: Path, home: Path) -> bool:
     """Tell whether the file `real` is in the folder `home`, or among the blobs that it is a snapshot of."""
     if real.is_relative_to(home):
         return True
+    # Of the same model only: `blobs` beside the `snapshots` that the folder is one of.
     return home.parent.name == "snapshots" and real.parent == home.parent.parent / "blobs"

@@ -42,6 +42,7 @@ def read_list(path: Path, most: int = MOST_JSON) -> list[Any]:
 def _read_text(path: Path, most: int) -> bytes:
     try:
         with opened(path) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
+            # One byte more than may be there: whether the file is longer shows without its size, which may change.
             text = file.read(most + 1)
     except OSError as error:
         raise cannot_be_read(path, error) from error
@@ -58,6 +59,7 @@ def parse_mapping(text: bytes, where: str, part: str) -> dict[str, Any]:
         FileError: not JSON, or not a mapping.
         UnsafeError: a key stands there twice. The last would win, and other readers may take the first.
     """
+    # JSON allows any value at the top; a list or a number there is another kind of file.
     found = _parse(text, where, part)
     if not isinstance(found, dict):
         raise FileError(Problem(where, f"{part} is a {type(found).__name__}, not a mapping", _AGAIN))
@@ -68,6 +70,7 @@ def _parse(text: bytes, where: str, part: str) -> Any:
     def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
+            # Only then is it looked for which: nearly all mappings have no key twice.
             seen: set[str] = set()
             twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
             raise UnsafeError(Problem(where, f"{part} has the key {twice!r} twice", "save the file again"))
@@ -76,4 +79,5 @@ def _parse(text: bytes, where: str, part: str) -> Any:
     try:
         return json.loads(text.decode("utf-8"), object_pairs_hook=without_duplicates)
     except (ValueError, RecursionError) as error:
+        # Brackets in brackets exceed Python's depth long before a file of this size ends.
         raise FileError(Problem(where, f"{part} cannot be read: {error}", _AGAIN)) from error

@@ -59,6 +59,7 @@ def is_held_for_writing(descriptor: int) -> bool:
 def is_locked(path: Path) -> bool:
     """Tell whether somebody holds the lock on `path`."""
     try:
+        # To look whether somebody holds it, nothing need be written, and the file need not be ours.
         handle = os.open(path, os.O_RDONLY)
     except OSError:
         return False
@@ -101,6 +102,7 @@ def _open(path: Path) -> Iterator[int]:
     try:
         yield handle
     finally:
+        # Closing releases the lock, as the end of the process does.
         os.close(handle)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from transferpipe.errors import FileError, Problem, TransferError
 
 # What has to do with the machine, and nothing with what a file holds. That there is none is left to who looks for it.
+# By name: `errno` has only those that the system has.
 _OF_THE_MACHINE = frozenset(
     getattr(errno, name)
     for name in ("EACCES", "EPERM", "EIO", "EMFILE", "ENFILE", "ENOMEM", "ENOSPC", "EDQUOT", "EROFS", "ESTALE")

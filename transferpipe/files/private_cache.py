@@ -56,28 +56,35 @@ class PrivateCache:
             folder = self._folder()
             if folder is None or not _is_private(folder):
                 return None
+            # The key itself may be long, or hold what no file name may.
             path = folder / _file_name(key)
             data = path.read_bytes()
             with contextlib.suppress(OSError):
                 os.utime(path)  # it was used
         except (OSError, RuntimeError):
+            # RuntimeError: `Path.home()` where the user has no home.
             return None
         content = data[_LINE:]
         return content if data[:_LINE] == _first_line(content) else None
 
     def keep(self, key: str, content: bytes) -> None:
         """Keep `content` under `key`, where that is possible: a cache that cannot be written is no reason to fail."""
+        # It would drive out what many other runs have use of.
         if len(content) > self.most_bytes // 4:
             return
         try:
             folder = self._folder()
             if folder is None:
                 return
+            # The folder above is one of other programs' rules; only our own is kept to ourselves.
             folder.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):
+                # Whoever made it meanwhile may be another run, or somebody else: that is judged next, of what stands
+                # there.
                 folder.mkdir(mode=0o700)
             if not _is_private(folder):
                 return
+            # Another run may read the entry right now: it finds the old one or the new one, each whole.
             temporary = temporary_beside(folder / _file_name(key))
             try:
                 temporary.write_bytes(_first_line(content) + content)
@@ -98,6 +105,7 @@ class PrivateCache:
         total = sum(status.st_size for status, _ in found)
         if len(found) <= self.most and total <= self.most_bytes:
             return
+        # Oldest first by the time that reading renews; what other runs deleted meanwhile counts as gone as well.
         count = len(found)
         for status, path in sorted(found, key=lambda entry: entry[0].st_mtime_ns):
             if count <= _LEFT * self.most and total <= _LEFT * self.most_bytes:
@@ -108,6 +116,7 @@ class PrivateCache:
 
 
 def _file_name(key: str) -> str:
+    # A path in a key may hold bytes that are no UTF-8, which Python keeps as surrogates.
     return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
 
 
@@ -117,6 +126,7 @@ def _first_line(content: bytes) -> bytes:
 
 def _is_private(folder: Path) -> bool:
     """Tell whether a folder is one, is the user's own, and lets nobody else in."""
+    # Not through a link, whose end somebody else may choose.
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):
         return False

@@ -49,6 +49,7 @@ class Field:
     @property
     def signed(self) -> int:
         """The number as an int32 or int64, which are stored in 64 bits."""
+        # Negative numbers are written as ten bytes, in two's complement of 64 bits, even those declared as int32.
         return self.value - (1 << 64) if self.value >> 63 else self.value
 
 
@@ -60,6 +61,7 @@ def read_fields(read: Read, begin: int, end: int) -> Iterator[Field]:
     """
     at, count = begin, 0
     while at < end:
+        # Counted, not collected: a message of a gigabyte takes no memory until its reader keeps something.
         count += 1
         if count > _MOST_FIELDS:
             raise ValueError(f"a message has more than {_MOST_FIELDS:,} fields")
@@ -79,9 +81,11 @@ def varints(data: bytes | bytearray) -> Iterator[int]:
     """
     value = shift = 0
     for byte in data:
+        # Seven bits a byte, the lowest first; the eighth tells whether another byte follows.
         value |= (byte & 0x7F) << shift
         shift += 7
         if byte < 0x80:
+            # Ten bytes have room for 70 bits, a number has 64.
             yield value & (1 << 64) - 1
             value = shift = 0
         elif shift == 7 * _MOST_VARINT:
@@ -96,6 +100,7 @@ def window_reader(descriptor: int) -> Read:
 
     def read(at: int, size: int) -> bytes:
         nonlocal start, window
+        # What is longer would push out what the next small fields lie in.
         if size > _WINDOW:
             return os.pread(descriptor, size, at)
         if not start <= at <= at + size <= start + len(window):
@@ -108,12 +113,14 @@ def window_reader(descriptor: int) -> Read:
 def _read_field(read: Read, at: int, end: int) -> Field:
     key, behind = _read_varint(read, at, end)
     number, kind = key >> 3, key & 7
+    # The numbers that a schema may give: 1 to 2^29 - 1.
     if not 0 < number < 1 << 29:
         raise ValueError(f"byte {at:,} begins a field of the number {number}, which there cannot be")
     if kind == VARINT:
         value, stop = _read_varint(read, behind, end)
         return Field(number, kind, behind, stop, value)
     if kind in _FIXED:
+        # Cut at the end of the message, so that nothing behind it is read; `_checked` then says what is missing.
         value = int.from_bytes(read(behind, min(_FIXED[kind], end - behind)), "little")
         return _checked(Field(number, kind, behind, behind + _FIXED[kind], value), end)
     if kind == BYTES:
@@ -131,6 +138,7 @@ def _checked(field: Field, end: int) -> Field:
 
 def _read_varint(read: Read, at: int, end: int) -> tuple[int, int]:
     """Return the number that begins at `at`, and where it ends."""
+    # Within the message: a number that would go on behind it does not end.
     data = read(at, min(_MOST_VARINT, end - at))
     for count, byte in enumerate(data, 1):
         if byte < 0x80:
@@ -161,6 +169,7 @@ def read_varint(data: memoryview, at: int) -> tuple[int, int]:
         if byte < 0x80:
             break
         shift += 7
+        # Ten bytes: the tenth begins at bit 63.
         if shift > 63:
             raise ValueError("a number has more than 64 bits")
     if value >> 64:
@@ -174,6 +183,7 @@ def fields(data: memoryview) -> Iterator[tuple[int, Value]]:
     Raises:
         ValueError: these are not the bytes of a message.
     """
+    # The bytes are in memory already; only values are handed out without a copy.
     for field in read_fields(lambda at, size: bytes(data[at : at + size]), 0, len(data)):
         yield field.number, data[field.begin : field.end] if field.kind == BYTES else field.value
 
@@ -186,6 +196,7 @@ def number(value: Value) -> int:
     """
     if not isinstance(value, int):
         raise ValueError("bytes lie where a number belongs")
+    # Of an int64 that would be negative, and no size is.
     if value >> 63:
         raise ValueError(f"the number {value - (1 << 64)} lies where a size belongs")
     return value

@@ -17,6 +17,7 @@ def in_runs(items: Iterable[Item], size: Callable[[Item], int], most: int) -> li
     runs: list[list[Item]] = [[]]
     total = 0
     for item in items:
+        # A run that is still empty takes any item, however large.
         if total + size(item) > most and runs[-1]:
             runs.append([])
             total = 0

@@ -49,6 +49,7 @@ class Segment:
 
     def cut(self, size: int) -> list[Segment]:
         """Return the segment in pieces of at most `size` bytes, in a row."""
+        # Nearly always: most values are small, and copying the record costs more than the comparison.
         if self.nbytes <= size:
             return [self]
         begins = range(0, self.nbytes, size)
@@ -87,6 +88,7 @@ def opened(path: Path) -> Iterator[int]:
             yield descriptor
         return
     descriptors, stack = held
+    # By its path: what is opened twice is one file, and `stamp` tells whether it is still the same.
     if path not in descriptors:
         if len(descriptors) >= _MOST_HELD:
             with opened_anew(path) as descriptor:
@@ -108,6 +110,7 @@ def opened_anew(path: Path) -> Iterator[int]:
     except OSError as error:
         raise cannot_be_read(path, error) from error
     try:
+        # Of what was opened, not of the name, which may mean something else a moment later.
         mode = os.fstat(descriptor).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of a folder, the system itself says that it cannot be read
             raise FileError(Problem(str(path), "is not an ordinary file", "name a file"))
@@ -142,11 +145,13 @@ def read_small(descriptor: int, segment: Segment) -> bytes:
         FileError: the file ends early, or cannot be read.
     """
     try:
+        # One call and no buffer of ours: of thousands of small values, making buffers would be much of what each costs.
         data = os.pread(descriptor, segment.nbytes, segment.offset)
     except OSError as error:
         raise cannot_be_read(segment.path, error) from error
     if len(data) == segment.nbytes:
         return data
+    # It was short: reading piece by piece finds out whether the file ends there, and says so.
     buffer = bytearray(segment.nbytes)
     read_into(descriptor, memoryview(buffer), segment.offset, segment.path)
     return bytes(buffer)

@@ -24,6 +24,7 @@ def file_stamp(path: Path) -> Stamp:
         status = os.stat(path)  # noqa: PTH116 - half of the time of the method, with every weight
     except OSError as error:
         raise cannot_be_read(path, error) from error
+    # An editor that saves a file gives it a new inode; what is written in place changes the time.
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -34,6 +35,7 @@ def stamps_of(paths: Iterable[Path]) -> tuple[Stamp, ...]:
         try:
             stamps.append(file_stamp(path))
         except FileError:
+            # Whoever compares it later sees a change, and says then what is the matter.
             stamps.append((-1, -1, -1))
     return tuple(stamps)
 
@@ -58,6 +60,7 @@ def checked_at_ends() -> Iterator[None]:
         yield
     finally:
         _CHECKED.reset(token)
+    # Outside of the context, so that each is really looked at again; if the body fails, its error is what counts.
     for path, stamp in checked.values():
         check_unchanged(path, stamp)
 
@@ -78,4 +81,5 @@ def check_unchanged(path: Path, stamp: Stamp) -> None:
             Problem(str(path), f"changed{sizes} since it was opened", "run again once nothing writes to it")
         )
     if checked is not None:
+        # The stamp is held with it: its number could else become that of another one.
         checked[id(stamp)] = path, stamp

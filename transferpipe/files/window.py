@@ -53,7 +53,10 @@ class FileWindow(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Read at the position; beyond what was written, but inside the window, there are zeros."""
         view = memoryview(buffer).cast("B")[: max(0, self.size - self._at)]
+        # A window of a fixed size lies inside of a file that was measured; HDF5 sees the short count if that was cut
+        # since.
         count = os.preadv(self._descriptor, [view], self._start + self._at) if len(view) else 0
+        # HDF5 reads what it has room for and has not written yet: the file behind may still be shorter.
         if not self._fixed and count < len(view):
             view[count:] = bytes(len(view) - count)
             count = len(view)
@@ -69,8 +72,10 @@ class FileWindow(io.RawIOBase):
             while done < len(view) and not self.error:
                 done += os.pwrite(self._descriptor, view[done:], self._start + self._at + done)
         except OSError as error:
+            # HDF5 must not learn of it; the caller looks here once HDF5 is done.
             self.error = error
         if len(view):
+            # As if all was written: HDF5 goes on to its end without another error.
             self._at += len(view)
             self.size = max(self.size, self._at)
         return len(view)

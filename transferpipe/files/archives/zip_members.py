@@ -51,12 +51,15 @@ def check_members(path: Path, archive: zipfile.ZipFile, size: int) -> None:
         if member.compress_type not in (zipfile.ZIP_STORED, *_PACKED):
             what = f"is packed by the method {member.compress_type}, which cannot be read"
             raise FileError(Problem(where, what, "pack it with deflate"))
+        # Stored members must be as long as they say; packed ones cannot be longer than their method allows.
         if member.file_size > (_MOST_RATIO if member.compress_type in _PACKED else 1) * member.compress_size:
             what = f"declares {member.file_size:,} bytes out of {member.compress_size:,}"
             raise UnsafeError(Problem(where, what, _AGAIN))
         unpacked += member.file_size if member.compress_type in _PACKED else 0
+    # Members that share their bytes are how a small archive unpacks to very much.
     if sum(m.compress_size for m in archive.infolist()) > size:
         raise UnsafeError(Problem(str(path), "declares members larger than the archive, so they overlap", _AGAIN))
+    # Both limits: a small archive may well be text that packs well, and a large one takes as much room by itself.
     if unpacked > max(_MOST_UNPACKED, _MOST_GROWTH * size):
         what = f"has {size:,} bytes and would unpack to {unpacked:,}"
         raise UnsafeError(Problem(str(path), what, "save the file again"))
@@ -73,6 +76,8 @@ def check_count(path: Path, head: bytes) -> None:
     Raises:
         UnsafeError: it has.
     """
+    # The first member's name stands in the first local header: the directory, which may be what is too long, is not
+    # read for it.
     name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
     if name not in _OF_KERAS:
         return
@@ -95,9 +100,11 @@ def check_names(path: Path, archive: zipfile.ZipFile) -> None:
     """
     for member in archive.infolist():
         where, name = f"{path}: {member.filename}", member.orig_filename
+        # By the rules of both systems: an archive that is harmless on one may lead out of the folder on the other.
         leads_out = name.startswith("/") or ".." in PurePosixPath(name).parts or PureWindowsPath(name).drive
         if leads_out or "\\" in name:
             raise UnsafeError(Problem(where, "is not a name inside of the archive", "save the file again"))
+        # The upper half holds Unix's mode, which is 0 where the archive was made on another system.
         kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise UnsafeError(Problem(where, "is a link or a device, not a file", "save the file again"))
@@ -109,14 +116,17 @@ def _check_directory(path: Path, archive: zipfile.ZipFile, size: int) -> None:
     A directory whose lengths were damaged skips members without a word, and bytes that belong to no member are either
     the remains of one or something hidden.
     """
+    # The directory may list them in any order.
     members = sorted(archive.infolist(), key=lambda m: m.header_offset)
     with path.open("rb") as file:
+        # `zipfile` reads as many bytes of entries as the end says, and does not compare how many entries they were.
         counted = _count_at_end(file, size)
         if counted is not None and counted != len(members):
             what = f"lists {len(members):,} members, and its end says {counted:,}"
             raise FileError(Problem(str(path), what, _AGAIN))
         at = room = 0
         for member in members:
+            # Less is an overlap, more a gap; either lets one archive show different members to different readers.
             if not 0 <= member.header_offset - at <= room:
                 what = f"lies at byte {member.header_offset:,}, and what is before it ends at {at:,}"
                 raise FileError(Problem(f"{path}: {member.filename}", what, _AGAIN))
@@ -124,6 +134,7 @@ def _check_directory(path: Path, archive: zipfile.ZipFile, size: int) -> None:
             if len(header) < 30 or header[:4] != b"PK\3\4":
                 raise FileError(Problem(f"{path}: {member.filename}", "has no header of its own", _AGAIN))
             name, extra = struct.unpack_from("<HH", header, 26)
+            # Tools that read a stream go by these names, others by those of the directory.
             own = os.pread(file.fileno(), name, member.header_offset + 30)
             if own != member.orig_filename.encode("utf-8" if member.flag_bits & _UTF8 else "cp437"):
                 what = f"is called {own.decode('utf-8', 'backslashreplace')!r} in its own header"
@@ -131,6 +142,7 @@ def _check_directory(path: Path, archive: zipfile.ZipFile, size: int) -> None:
             at = member.header_offset + 30 + name + extra + member.compress_size
             # Behind a member that was streamed lie its checksum and sizes.
             room = _DESCRIPTOR if member.flag_bits & _STREAMED else 0
+        # The same for what lies behind the last member, before the directory.
         if not 0 <= archive.start_dir - at <= room:
             what = f"its members end at byte {at:,}, and their list begins at {archive.start_dir:,}"
             raise FileError(Problem(str(path), what, _AGAIN))
@@ -145,9 +157,11 @@ def _count_at_end(file: BinaryIO, size: int) -> int | None:
     if at < 0 or len(tail) < at + 22:
         return None
     count: int = struct.unpack_from("<H", tail, at + 10)[0]
+    # The locator of zip64 lies directly before the end; without it the short count is all there is.
     if at < 20 or tail[at - 20 : at - 16] != b"PK\6\7":
         return count
     (wide,) = struct.unpack_from("<Q", tail, at - 12)
+    # What the locator points to is read only inside of the file; where no record is there, the short count stands.
     record = os.pread(file.fileno(), 56, wide) if wide < size else b""
     return int(struct.unpack_from("<Q", record, 32)[0]) if record[:4] == b"PK\6\6" and len(record) == 56 else count
 

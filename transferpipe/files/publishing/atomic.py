@@ -19,6 +19,7 @@ from transferpipe.recipe.outputs import suffix_of
 
 TEMPORARY = re.compile(
     r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<pid>\d{1,9})-(?:(?P<start>[0-9a-f]{1,12})-)?[0-9a-f]{8}\.part(\..*)?",
+    # A name of a file may hold the end of a line.
     re.DOTALL,
 )
 """Names that `temporary_beside` gives."""
@@ -34,12 +35,14 @@ def _this_host() -> str:
     """Return what tells this machine from others that may share the folder: a process number means nothing there."""
     import hashlib  # as where it is needed below: it takes as long as finding and opening a small file
 
+    # Hashed: names of machines may be long, and hold what no file name may.
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def temporary_beside(path: Path) -> Path:
     """Return a hidden name beside `path` with the same suffix, which tells the machine and process that write it."""
     suffix = suffix_of(path.name)
+    # The same suffix, because formats, and Keras, go by it; random digits, because one process may write a name twice.
     return path.with_name(f".{path.name}.{_writer(_this_host(), os.getpid())}-{os.urandom(4).hex()}.part{suffix}")
 
 
@@ -94,9 +97,12 @@ def _started(pid: int) -> str:
 
 
 def _is_alive(pid: int, start: str | None) -> bool:
+    # Where the system does not say when a process started, its number alone decides: better something left than
+    # something in use removed.
     if start and (now := _started(pid)) and now != f"-{start}":
         return False
     try:
+        # Signal 0 is not sent: the system only says whether it could be.
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
@@ -128,6 +134,7 @@ def publish(temporary: Path, path: Path, replace: bool = True) -> None:
         FileError: that cannot be done, or something stands there that is not to be replaced.
     """
     with ExitStack() as undo:
+        # If the name cannot be flushed, closing `undo` takes the file away again.
         backup = publish_for_now(temporary, path, replace, undo)
         flush_folder(path)
         undo.pop_all()
@@ -158,6 +165,7 @@ def publish_for_now(temporary: Path, path: Path, replace: bool, undo: ExitStack,
     Raises:
         FileError: it cannot have its name, or something stands there that is not to be replaced.
     """
+    # Named by the caller where a note must tell the name before the file is there.
     backup = backup or temporary_beside(path)
     try:
         new = _identity(temporary)
@@ -179,6 +187,7 @@ def publish_for_now(temporary: Path, path: Path, replace: bool, undo: ExitStack,
 def _identity(path: Path) -> tuple[int, int] | None:
     """Return what tells the file at `path` from all others, whatever its name; None if there is none."""
     try:
+        # A link is a file of its own here: what it points to stays where it is.
         found = path.stat(follow_symlinks=False)
     except FileNotFoundError:
         return None
@@ -188,6 +197,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def _keep(path: Path, backup: Path) -> None:
     """Give what stands at `path`, if anything does, a second name."""
     try:
+        # A second name costs nothing, and what stands at `path` is never missing, which a rename to `backup` would not
+        # give.
         os.link(path, backup)
     except FileNotFoundError:
         return
@@ -202,9 +213,11 @@ def _take_back(path: Path, new: tuple[int, int] | None, backup: Path) -> None:
     Raises:
         NotUndoneError: that fails too; the backup is left, and named.
     """
+    # Otherwise the rename never took place, or somebody else has replaced the file since.
     if new is not None and _identity(path) == new:
         try:
             if backup.exists():
+                # In one step: at no time is there no file of this name.
                 backup.replace(path)
             else:
                 path.unlink()
@@ -270,9 +283,11 @@ def new_folders(folder: Path) -> Iterator[None]:
     made: list[Path] = []
     with removed_on_failure(made):
         try:
+            # The innermost first, so that each is empty when its turn to be removed comes.
             made += [p for p in (folder, *folder.parents) if not p.exists()]
             folder.mkdir(parents=True, exist_ok=True)
             flush_names(made)
+            # Now rather than after hours of computing.
             if not os.access(folder, os.W_OK):
                 raise PermissionError(errno.EACCES, "no permission to write in it")
         except FileExistsError as error:

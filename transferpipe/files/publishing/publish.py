@@ -76,9 +76,12 @@ def publish_together(
         FileError: a name is taken, or cannot be given.
     """
     with lock_folder(folder):
+        # What a killed run left half done comes first: its note would be overwritten by this one's.
         _settle_locked(folder)
+        # Sizes and digests of the finished files: nobody may change them any more.
         steps = [_step(*file, digests.get(file[0])) for file in files]
         _write_note(folder, steps)
+        # Closed by an error, it runs backwards: the last file that got its name gives it up first.
         with ExitStack() as undo:
             undo.push(_undone(folder))  # last of all: until then the note tells how things stood
             for step in steps:
@@ -89,6 +92,7 @@ def publish_together(
             _remove_note(folder)  # from here on it is done
             undo.pop_all()
     for step in steps:
+        # Outside of the lock and of all that is undone: what is left of them harms nobody.
         remove(step.backup)
 
 
@@ -117,6 +121,7 @@ def settle(folder: Path) -> None:
         with lock_folder(folder):
             _settle_locked(folder)
     except (OSError, FileError) as failure:
+        # What cannot be read or written is not what the user asked for now: the message says whose work it was.
         error = failure if isinstance(failure, OSError) else failure.__cause__
         if not isinstance(error, OSError):  # what is wrong is the note
             raise
@@ -128,6 +133,7 @@ def settle(folder: Path) -> None:
 def _step(temporary: Path, path: Path, replace: bool, digest: str | None) -> _StagedStep:
     try:
         size = None if temporary.is_dir() else temporary.stat().st_size
+        # Outputs were hashed while they were proved; small files are cheap, and a large one goes by its size.
         if digest is None and size is not None and size <= _MOST_HASHED:
             digest = sha256(temporary)
     except OSError as error:
@@ -149,7 +155,9 @@ def _write_note(folder: Path, steps: Sequence[_StagedStep]) -> None:
             flush(kept)
         temporary.write_text(json.dumps({"steps": [_to_data(step, folder) for step in inside]}), encoding="utf-8")
         flush(temporary)
+        # The note itself is there as a whole or not at all.
         temporary.replace(note)
+        # Before any file gets its name: a power cut after that finds the note.
         flush(folder)
     except OSError as error:
         remove(note)
@@ -185,10 +193,13 @@ def _settle_locked(folder: Path) -> None:
         return
     except OSError as error:
         raise cannot_be_read(note, error) from error
+    # Nothing is touched until every step has been read and found to be one of ours.
     steps = _read_note(note, text)
+    # All or none: one file that is missing or damaged means that the others go back.
     finished = all(_is_new(step, step.path) or _is_ready(step) for step in steps)
     for step in steps:
         (_finish if finished else _undo)(step)
+    # Before the temporaries and the note go: after a power cut here, they settle it once more.
     for kept in {step.path.parent for step in steps}:
         flush(kept)
     for step in steps:
@@ -213,6 +224,7 @@ def _from_data(entry: dict[str, Any], folder: Path) -> _StagedStep:
     Raises:
         ValueError: it is none.
     """
+    # Unknown keys are a TypeError, which means that the note is none.
     step = _StagedStep(**{**entry, **{key: _inside(entry[key], folder) for key in ("temporary", "path", "backup")}})
     if not TEMPORARY.fullmatch(step.backup.name) or not any(
         TEMPORARY.fullmatch(name) for name in (step.temporary.name, step.temporary.parent.name)
@@ -225,6 +237,7 @@ def _from_data(entry: dict[str, Any], folder: Path) -> _StagedStep:
 
 def _inside(name: str, folder: Path) -> Path:
     parts = PurePosixPath(name).parts
+    # Names come from a file: whoever can write into the folder must not reach anything outside of it.
     path = folder.joinpath(*parts)
     if not parts or ".." in parts or PurePosixPath(name).is_absolute() or "\0" in name:
         raise ValueError("outside")
@@ -235,6 +248,7 @@ def _inside(name: str, folder: Path) -> Path:
 
 def _is_ready(step: _StagedStep) -> bool:
     """Tell whether the file still waits, whole, for its name, which it may have."""
+    # What somebody else wrote meanwhile under a name that was free is not replaced.
     free = step.replace or not (step.path.exists() or step.path.is_symlink())
     return free and _is_new(step, step.temporary)
 
@@ -243,6 +257,7 @@ def _is_new(step: _StagedStep, path: Path) -> bool:
     """Tell whether the step's new file is what stands at `path`."""
     if path.is_symlink() or step.size is None:
         return path.is_dir() and not path.is_symlink()
+    # The size first: a digest means reading all of the file.
     return path.is_file() and path.stat().st_size == step.size and (step.digest is None or sha256(path) == step.digest)
 
 
@@ -253,6 +268,7 @@ def _finish(step: _StagedStep) -> None:
 
 def _undo(step: _StagedStep) -> None:
     """Put back what stood at the file's name, if the file has it; leave alone what somebody else put there."""
+    # Some files already have their names: the run was stopped between two of them.
     if not _is_new(step, step.path):
         return
     if not step.replaced:

@@ -62,6 +62,7 @@ class Staging:
         """
         if path.parent not in self._folders:
             self._stack.enter_context(new_folders(path.parent))
+            # Settled first: what the note there names are temporaries, which would be removed as stale.
             settle(path.parent)
             remove_stale(path.parent)
             self._folders.add(path.parent)
@@ -73,6 +74,8 @@ class Staging:
     def rename(self, temporary: Path, names: Mapping[Path, Path]) -> None:
         """Give what was written to `temporary` other names than it: `names`, for the parts that it consists of."""
         file = next(f for f in self._files if f.temporary == temporary)
+        # At the same place: files get their names in the order in which they were asked for, the index of shards after
+        # these.
         at = self._files.index(file)
         self._files[at : at + 1] = [_StagedFile(part, path, file.replace) for part, path in names.items()]
 
@@ -115,10 +118,12 @@ def unused_folder(folder: Path) -> Iterator[Path]:
         FileError: no such folder can be made.
     """
     with new_folders(folder.parent):
+        # Runs leave their temporaries in folders of their own, where no later run would come by.
         _remove_stale_beside(folder)
         for count in itertools.count(1):
             chosen = folder if count == 1 else folder.with_name(f"{folder.name}-{count}")
             try:
+                # The system settles who made it: two runs that begin in the same second get two folders.
                 chosen.mkdir()
             except FileExistsError:
                 continue
@@ -135,6 +140,8 @@ def unused_folder(folder: Path) -> Iterator[Path]:
 
 def _remove_stale_beside(folder: Path) -> None:
     """Settle and remove what killed runs have left in the latest folders beside `folder`, and these if then empty."""
+    # Names of run folders begin with the time: the latest sort last, and a folder with thousands of old runs costs no
+    # more.
     beside = sorted((p for p in folder.parent.iterdir() if p.is_dir()), reverse=True)
     for other in beside[:_MOST_BESIDE]:
         settle(other)
