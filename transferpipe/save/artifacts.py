@@ -38,6 +38,7 @@ def taken_names(path: Path, shard: int | None = None) -> tuple[Path, ...]:
     """Return the names that the output `path` may take: itself, or those of a checkpoint's files, or of shards."""
     output = output_of(path.name)
     if shard and output.splits:
+        # The names of folders and models may hold brackets, which a pattern would take for its own.
         stem = glob.escape(path.name.removesuffix(output.suffix))
         return (path, path.with_name(path.name + INDEX), *sorted(path.parent.glob(f"{stem}-*-of-*{output.suffix}")))
     if output.files == "beside":
@@ -47,6 +48,7 @@ def taken_names(path: Path, shard: int | None = None) -> tuple[Path, ...]:
 
 def placed(catalog: Catalog, places: Mapping[str, str]) -> Catalog:
     """Return `catalog` with the places that its weights have in an output."""
+    # Only exported outputs have places of their own; all others are found by their names or layout.
     if not places:
         return catalog
     return Catalog(tuple(dataclasses.replace(w, where=places[w.name]) for w in catalog), catalog.label)
@@ -58,9 +60,13 @@ def final_names(temporary: Path, path: Path) -> dict[Path, Path]:
     A folder is renamed as a whole; the files of a checkpoint, and shards, leave theirs, the index last.
     """
     if is_sharded(temporary):
+        # Sorted, so that the index (".safetensors.index.json") comes behind the shards ("-00001-of-"): whoever finds it
+        # finds all.
         return {part: path.with_name(part.name) for part in sorted(temporary.iterdir())}
     if output_of(path.name).files != "beside":
         return {temporary: path}
+    # What else lies in the folder is not the checkpoint's: a file "checkpoint", say, which names the latest of a
+    # folder.
     parts = sorted(p for p in temporary.iterdir() if p.name.startswith(f"{STEM}."))
     return {part: path.with_name(path.name + part.name.removeprefix(STEM)) for part in parts}
 
@@ -77,6 +83,7 @@ def _ends(temporary: Path) -> dict[str, Path]:
 
 def flush_output(temporary: Path) -> None:
     """Make an output, and everything in it if it is a folder, survive a power cut."""
+    # Folders as well: the names of new files stand in them.
     for inner in temporary.rglob("*") if temporary.is_dir() else ():
         flush(inner)
     flush(temporary)
@@ -89,6 +96,7 @@ def output_digest(temporary: Path) -> dict[str, Any]:
     """
     if not temporary.is_dir():
         return {"bytes": temporary.stat().st_size, "sha256": sha256(temporary)}
+    # By the ends of the paths: a manifest then holds wherever the output is moved to.
     files = _ends(temporary)
     digests = {end: sha256(file) for end, file in files.items()}
     size = sum(file.stat().st_size for file in files.values())
@@ -110,10 +118,13 @@ def digest_again(path: Path, artifact: Mapping[str, Any]) -> str | None:
         return sha256(path) if path.is_file() else None
     shards = path.name.endswith(INDEX)
     files = {end: path.with_name(end) if shards else Path(f"{path}{end}") for end in artifact["files"]}
+    # Files that were added count as well: a SavedModel is all that lies in its folder.
     if path.is_dir():
         files |= _ends(path)
+    # A missing file is another answer than a changed one.
     if not all(file.is_file() for file in files.values()):
         return None
+    # Sorted by the same ends as when they were first counted.
     return _of_list({end: sha256(file) for end, file in sorted(files.items())})
 
 

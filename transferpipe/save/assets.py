@@ -25,6 +25,7 @@ def _with_learned(target: FileTarget) -> Iterator[tuple[str, Iterable[bytes]]]:
     """Yield the members of the target's archive, those of lookup layers as these take them from elsewhere."""
     learned = target.learned_assets
     for name, chunks in archived(target.source):
+        # What these layers learned before is replaced: of two members of one name, readers would take either.
         if name not in learned:
             yield name, chunks
     yield from ((name, [text]) for name, text in learned.items() if text is not None)
@@ -41,6 +42,7 @@ def archived(source: FileSource) -> Iterator[tuple[str, Iterable[bytes]]]:
     try:
         with zipfile.ZipFile(source.path) as archive:
             for name in source.assets:
+                # In parts, while the archive is open: a vocabulary need not fit into memory.
                 yield name, _chunks(source, archive, name)
     except (OSError, zipfile.BadZipFile) as error:
         raise FileError(Problem(source.label, f"cannot be read: {error}", "run again")) from error

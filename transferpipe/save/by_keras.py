@@ -34,16 +34,20 @@ def saved_by_keras(path: Path, target: ModelTarget, plan: Plan, values: Values) 
         RecipeError: Keras refuses.
     """
     folder = temporary_beside(path)
+    # Under its final suffix: by that Keras chooses the format.
     scratch = folder / final_name(path)
+    # Only what the plan changes: every other value is in the model already.
     changed = {a.target for a in plan.assignments} | {e.at for e in plan.edits}
     try:
         with target.frozen(plan.freezing.layers):
             undo = target.assign({name: values.value(name) for name in sorted(changed)})
             try:
+                # After the values are assigned: a value that is refused leaves no folder behind.
                 folder.mkdir()
                 _save(target, scratch)
             finally:
                 undo()
+        # Keras's file is read as any other: what comes of it is written once more, without the time of saving.
         yield open_source(scratch)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -54,6 +58,7 @@ def _save(target: ModelTarget, scratch: Path) -> None:
     try:
         save(scratch)
     except TransferError:
+        # A layer may raise one of ours, which already says what is wrong.
         raise
     except OSError as error:
         raise cannot_be_written(scratch.parent.parent, error) from error
@@ -68,5 +73,6 @@ def asset_files(model: object) -> Iterator[tuple[str, Iterable[bytes]]]:
         return
     with tempfile.TemporaryDirectory() as folder:
         save_assets(model, Path(folder))
+        # The order of a folder differs from disk to disk; the archive's must not.
         for file in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
             yield f"assets/{file.relative_to(folder).as_posix()}", [file.read_bytes()]

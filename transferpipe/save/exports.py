@@ -49,6 +49,7 @@ def export_model(
         RecipeError: Keras or TensorFlow refuses, or would leave weights out.
         FileError: it cannot be written.
     """
+    # Before anything is loaded or drawn: with JAX or torch, Keras cannot do it.
     _check_backend(target)
     with _planned(path, target, plan, values, write) as (model, walked), _refusals(target, path):
         path.mkdir()
@@ -82,10 +83,13 @@ def _planned(
             finally:
                 undo()
         return
+    # A file is no model yet: Keras is given it with the planned values, and builds what it exports.
     scratch = temporary_beside(path.with_name("model.keras"))
     try:
         write(scratch)
         with _refusals(target, path):
+            # Uncompiled: an optimizer would add variables that are not the model's. In safe mode: the file is a
+            # stranger's.
             model = import_keras().models.load_model(scratch, compile=False, safe_mode=True)
         yield model, walk(model, target.structure.label)
     finally:
@@ -99,15 +103,18 @@ def _draw(target: ModelTarget) -> None:
     """
     import tensorflow as tf
 
+    # Variables of Keras compare as arrays: only identity tells one from another.
     named = {id(variable): name for name, variable in target.walked.values.items()}
     for variable in target.model.variables:
         if not has_value(variable):
+            # In the name scope of its layer: Keras gives TensorFlow only the last part of a path as the name.
             layer = named.get(id(variable), variable.path).rpartition("/")[0]
             with tf.name_scope(f"{layer}/") if layer else contextlib.nullcontext():
                 draw_value(variable)
 
 
 def _check_variables(target: ModelTarget) -> None:
+    # TensorFlow saves variables; what a layer computes on saving is none, and would be missing.
     fixed = [w.name for w in target.structure.catalog if w.name in target.walked.fixed]
     if fixed:
         what = f"{fixed[0]} is not a variable but what its layer computes on saving"
@@ -125,7 +132,9 @@ def _refusals(target: Target, path: Path) -> Iterator[None]:
         raise cannot_be_written(path.parent, error) from error
     except Exception as error:
         # The first line of what Keras raises often says only in which layer it was raised.
+        # Keras colours what it prints for a terminal, which is noise in a message.
         text = " ".join(line for line in _COLOUR.sub("", str(error)).splitlines()[:3] if line)
+        # What is wrong with the disk is not to be blamed on the model.
         if _is_of_disk(error):
             what = f"cannot be written: {text}"
             raise FileError(Problem(str(path.parent), what, "make room, or save elsewhere")) from error
@@ -146,14 +155,18 @@ def _write_checkpoint(path: Path, model: Any) -> dict[int, str]:
     import tensorflow as tf
 
     checkpoint = tf.train.Checkpoint(model=model)
+    # `write` rather than `save`, which would number the files and keep a list of them.
     checkpoint.write(str(path / STEM))
+    # The keys that TensorFlow gave are read back rather than guessed.
     nodes = _graph(path / f"{STEM}.index")
     # The file numbers objects and the live graph does not: both are walked side by side to know which is which.
     view, live, waiting = tf.train.TrackableView(checkpoint), {0: checkpoint}, [0]
     while waiting:
         node = waiting.pop()
+        # What TensorFlow itself sees as children: attributes, and what lists and dicts hold.
         held = view.children(live[node])
         for name, child in nodes[node].children:
+            # An object that several hold is visited once.
             if child not in live and name in held:
                 live[child] = held[name]
                 waiting.append(child)
@@ -165,6 +178,7 @@ def _write_saved_model(path: Path, model: Any) -> dict[int, str]:
     model.export(path, format="tf_saved_model", verbose=False)
     nodes = _graph(path / VARIABLES)
     keys = _keys(nodes)
+    # `model.export` lists the variables of the model, in their order, as the children of "variables".
     listed = dict(nodes[dict(nodes[0].children)["variables"]].children)
     return {id(v): keys[listed[str(i)]] for i, v in enumerate(model.variables) if str(i) in listed}
 
@@ -179,6 +193,7 @@ def _keys(nodes: Sequence[ObjectNode]) -> dict[int, str]:
 
 def _named(walked: Walked, places: Mapping[int, str], target: Target) -> dict[str, str]:
     """Return the keys by the names of the weights; every weight must have one."""
+    # A checkpoint without some weights loads without a word, and leaves these at their initial values.
     missing = [name for name, variable in walked.values.items() if id(variable) not in places]
     if missing:
         what = f"TensorFlow would leave out {listed(missing, _MOST_NAMED)}: Keras 3 hides layers in lists"

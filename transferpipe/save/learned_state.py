@@ -42,7 +42,9 @@ def read_state(origin: object, layer: str) -> LearnedState | None:
         node = lookups_of(origin.catalog).get(layer)
         is_stated = node is not None and (node.settings.get("bin_boundaries") or node.settings.get("vocabulary"))
         return state_of_config(node.layer_class, node.settings, None) if node and is_stated else None
+    # Keras lays assets of a layer where it lays its weights.
     place = {name: path for path, name in names_by_path(origin.groups).items()}[layer]
+    # Lazily: the archive is read up to the vocabulary asked for, and no further.
     texts = (b"".join(c) for name, c in archived(origin) if name == f"assets/{place}/vocabulary.txt")
     asset = next((text.decode() for text in texts), None)
     return state_of_config(str(config["class_name"]), config["config"], asset)
@@ -59,6 +61,7 @@ def plan_state(recipe: Recipe, plan: Plan, target: Target, sources: Mapping[str,
     named = {rule.name: rule for rule in recipe.rules}
     for move in plan.state:
         state, rule = read_state(sources[move.source], move.source_layer), named.get(move.rule)
+        # Not an error: a source may well be a file of weights, of which nobody expects a vocabulary.
         if state is None and move.fate == "taken":
             text = f"the {move.kind} of {move.source_layer} cannot be read from {plan.sources[move.source]}"
             where = rule.where if rule else move.rule
@@ -67,10 +70,12 @@ def plan_state(recipe: Recipe, plan: Plan, target: Target, sources: Mapping[str,
         size = len(state.values) if state else 0
         if move.fate == "kept" or not size or _lacks_weights(move, node, plan):
             if move.fate == "taken" and state and not size and rule and rule.to.match(move.target):
+                # Asked for by a rule, an empty vocabulary is an error: the target would know no term at all.
                 what = f"{move.source_layer} of {plan.sources[move.source]} has no {move.kind}: {move.target} needs one"
                 problems.add(f"{rule.where}.from", what, "adapt that layer, or keep the target's: state=keep")
             moves.append(replace(move, size=size, fate="kept"))
             continue
+        # Terms such as [UNK] take the first numbers, and are counted in max_tokens.
         special = len(special_terms(node.layer_class, node.settings)) if move.kind == "vocabulary" else 0
         most = node.settings.get("max_tokens")
         where = rule.where if rule else move.rule
@@ -82,12 +87,14 @@ def plan_state(recipe: Recipe, plan: Plan, target: Target, sources: Mapping[str,
         warnings += _too_many(move, whole, where, target.structure.catalog.network)
         moves.append(replace(move, size=size))
     problems.raise_as(RecipeError)
+    # Of outputs, only those with an architecture hold what lookups learned: the others are warned of.
     taken = [m for m in moves if m.fate == "taken"]
     left = next((p for p in plan.save if output_of(p).streams and not output_of(p).is_model), None)
     if taken and left and not any(o.holds_architecture for o in outputs_of(plan.save)):
         for move in taken:
             origin = target.source if isinstance(target, FileTarget) else target
             if read_state(origin, move.target) == read_state(sources[move.source], move.source_layer):
+                # Nothing is lost: both know the same.
                 continue
             text = f"{left} holds weights only, not the {move.kind} that {move.target} takes from {move.source_layer}"
             warnings.append(PlanWarning("state-not-saved", "save", f"{text}; save a .keras file too"))
@@ -96,26 +103,31 @@ def plan_state(recipe: Recipe, plan: Plan, target: Target, sources: Mapping[str,
 
 def _lacks_weights(move: StateMove, node: Node, plan: Plan) -> bool:
     """Tell whether a layer in mode tf_idf keeps the weights of its own terms, which go with no others."""
+    # One weight a term, in the order of the vocabulary.
     weights = f"{move.target}/idf_weights"
     return node.settings.get("output_mode") == "tf_idf" and all(a.target != weights for a in plan.assignments)
 
 
 def _too_many(move: StateMove, size: int, where: str, network: Network | None) -> Iterator[PlanWarning]:
     """Yield a warning of every Embedding behind a lookup that has no rows for its last numbers."""
+    # Numbers of terms pass through some layers unchanged: what matters is the Embedding that they reach.
     waiting = list(network.consumers.get(move.target, ())) if network and network.connected else []
     seen: set[str] = set()
     while waiting and network:
         node = network.by_name[waiting.pop()]
+        # Networks may join again behind a branch.
         if node.name in seen:
             continue
         seen.add(node.name)
         rows = node.settings.get("input_dim")
+        # What a number beyond the last row gives depends on backend and device: only some refuse it.
         if node.layer_class == "Embedding" and isinstance(rows, int) and rows < size:
             text = (
                 f"{move.target} gives numbers up to {size - 1} with the {move.kind} of {move.source_layer} ({size} in "
                 f"all), and the Embedding {node.name} that it feeds has input_dim {rows}"
             )
             yield PlanWarning("vocabulary-size", where, text)
+        # Any other layer makes other numbers of them.
         if node.layer_class in _PASSING:
             waiting += network.consumers.get(node.name, ())
 
@@ -135,6 +147,7 @@ def given_states(target: Target, states: Mapping[str, LearnedState]) -> Iterator
     """
     with ExitStack() as undo:
         if isinstance(target, ModelTarget) and states:
+            # First in, last out: the configuration is forgotten after the layers have their old terms back.
             undo.callback(target.forget_config)
             for name, state in states.items():
                 try:

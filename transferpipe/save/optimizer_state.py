@@ -41,6 +41,7 @@ def plan_optimizer(
     Raises:
         RecipeError: the recipe asks to keep or to transfer what cannot be.
     """
+    # Asked for in so many words, it comes before what a target of its own would have.
     if recipe.optimizer == "transfer":
         return plan_transfer(plan, target, sources, saves)
     if not saves:
@@ -50,10 +51,12 @@ def plan_optimizer(
         if recipe.optimizer == "keep":
             what = f"{target.structure.label} holds no state of an optimizer that could be kept"
             raise RecipeError(Problem("optimizer", what, "leave `optimizer` out"))
+        # Nothing is lost of the target, but a source's state stays behind, and the plan says so.
         theirs = {alias: len(optimizer_of(s)) for alias, s in sources.items() if isinstance(s, FileSource)}
         alias = next((alias for alias, number in theirs.items() if number), None)
         return Optimizer("dropped", theirs[alias], f"that of {sources[alias].label}") if alias else Optimizer()
     reason = _why_not(plan, target)
+    # With nothing assigned, the target's weights are those that its state was made with.
     is_own = recipe.optimizer == "auto" and not plan.assignments
     wanted = "keep" if is_own else recipe.optimizer
     if recipe.optimizer == "keep" and reason:
@@ -89,12 +92,14 @@ def state_to_save(target: Target, values: Values) -> SavedState | None:
         assert isinstance(target, FileTarget)
         source = target.source
         kept = {spec.name: spec for spec in optimizer_of(source)}
+        # Laid out again at the same places: Keras finds the arrays by these, not by their order in the file.
         groups = _groups([(spec.where, spec.name) for spec in kept.values()])
         return SavedState(
             groups, tuple(kept.values()), lambda n: source.read_entry(kept[n]), lambda n: source.locate_entry(kept[n])
         )
     if optimizer.fate != "transferred":
         return None
+    # Computed anew for each output rather than held: the state of Adam is twice as large as the model.
     slots, read = {slot.place: slot for slot in optimizer.slots}, reader_of(values)
     specs = tuple(WeightSpec(s.place, s.shape, s.dtype, where=s.place) for s in optimizer.slots)
     label = values.sources[optimizer.source].label
@@ -104,6 +109,7 @@ def state_to_save(target: Target, values: Values) -> SavedState | None:
 
 def _groups(entries: list[tuple[str, str]]) -> tuple[SavedGroup, ...]:
     """Return the groups of the arrays at these places, each with the name that it is asked for by."""
+    # Keras saves what one object holds under its path, in a group "vars" with numbers for keys.
     held: dict[str, list[tuple[str, str]]] = {}
     for place, name in entries:
         path, _, key = place.rpartition("/vars/")
@@ -114,6 +120,7 @@ def _groups(entries: list[tuple[str, str]]) -> tuple[SavedGroup, ...]:
 def prove_optimizer(finished: FileSource, values: Values, target: Target, problems: Problems) -> None:
     """Note what differs of the optimizer's state in a finished Keras file from what the plan says of it."""
     found, plan = {spec.where: spec for spec in optimizer_of(finished)}, values.plan
+    # What messages name is the file as it will be called.
     name = final_name(finished.path)
     if plan.optimizer.fate == "kept" and isinstance(target, FileTarget):
         for spec in optimizer_of(target.source):
@@ -124,10 +131,12 @@ def prove_optimizer(finished: FileSource, values: Values, target: Target, proble
                 problems.add(f"{name}: {spec.where}", "differs from the state in the target's file")
     if plan.optimizer.fate == "transferred":
         for slot, value in slot_values(values):
+            # What is left in the end is in the file and in no plan.
             there = found.pop(slot.place, None)
             if there is None:
                 problems.add(f"{name}: {slot.place}", "is missing from the file")
             elif not same_bits(finished.read_entry(there), value):
+                # Kept means byte for byte, NaN included.
                 what = f"is not the {slot.kind} of {slot.weight or 'all weights'} that the plan gives it"
                 problems.add(f"{name}: {slot.place}", what)
     for where in found:
@@ -138,6 +147,7 @@ def _count_of_target(target: Target) -> int:
     if isinstance(target, FileTarget):
         return len(optimizer_of(target.source))
     if isinstance(target, ModelTarget):
+        # Before `build`, an optimizer has its settings but no variables of weights.
         optimizer = target.optimizer
         return len(optimizer.variables) if optimizer is not None and optimizer.built else 0
     return 0
@@ -145,6 +155,7 @@ def _count_of_target(target: Target) -> int:
 
 def _why_not(plan: Plan, target: Target) -> str:
     """Return why the state of the target's optimizer cannot be kept; empty where it can."""
+    # In the order in which a user can do something about it.
     if not isinstance(target, FileTarget):
         return "a model that is built and saved keeps its optimizer's settings alone"
     if target.source.format not in FORMATS:

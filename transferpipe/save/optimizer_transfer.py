@@ -70,6 +70,7 @@ class _Theirs:
 
         The scale itself is no state of the weights: it starts anew, or is left behind.
         """
+        # Its class, and around it "LossScaleOptimizer/", is how an optimizer that scales the loss is called here.
         if self.optimizer == f"{_SCALING}/{optimizer}":
             inside = {key: value for key, value in self.arrays.items() if key[1]}
             shared = {(k.removeprefix(_INNER), ""): v for (k, w), v in self.arrays.items() if not w and _INNER in k}
@@ -93,6 +94,7 @@ def plan_transfer(plan: Plan, target: Target, sources: Mapping[str, Source], sav
         RecipeError: no source, or more than one, has such state; the target has no optimizer, or one of another class;
             or nothing that is saved can hold it.
     """
+    # Quantizing replaces float kernels by integers and scales, none of which trains.
     if plan.quantize:
         raise _refused("a quantized model has other trainable weights than its source", "set optimizer=drop")
     if saves and not any(o.has_groups for o in outputs_of(plan.save)):
@@ -101,11 +103,14 @@ def plan_transfer(plan: Plan, target: Target, sources: Mapping[str, Source], sav
     source = _holder(sources)
     ours = _slots_of_target(target, plan)
     theirs = _slots_of_source(source, sources[source], ours, target, plan.target).as_part_of(ours.optimizer)
+    # The same array means another thing in another class.
     if ours.optimizer != theirs.optimizer:
         what = f"{theirs.label} was trained with {theirs.optimizer}, {plan.target} is compiled with {ours.optimizer}"
         raise _refused(what, "compile the target with the same class, or set optimizer=drop")
     feeding = {a.target: a for a in plan.assignments}
+    # One for each array that the target's optimizer has, whether anything comes for it or not.
     slots = tuple(_array(slot, feeding.get(slot.weight), theirs, ours.optimizer) for slot in ours.slots)
+    # Only a count of iterations would come along, and the moments of no weight: that is hardly what was wanted.
     if not any(slot.origin and slot.weight for slot in slots) and any(slot.weight for slot in ours.slots):
         what = f"no trainable weight of {plan.target} takes its value unchanged from a trained weight of {theirs.label}"
         raise _refused(what, "set optimizer=drop, or take weights of that source as they are")
@@ -151,8 +156,10 @@ def _slots_of_target(target: Target, plan: Plan) -> Slots:
     if optimizer is None:
         what = f"{plan.target} is not compiled: it has no optimizer"
         raise _refused(what, "call model.compile in the builder, or set optimizer=drop")
+    # As it will train: Keras keeps moments of trainable weights only.
     with target.frozen(plan.freezing.layers):
         variables = target.model.trainable_variables
+    # Keras refuses variables that an optimizer was not built for, in the first step of training.
     if optimizer.built and {id(v) for v in variables_trained_by(optimizer)} != {id(v) for v in variables}:
         what = f"the optimizer of {plan.target} was built for other trainable weights than will train"
         raise _refused(what, "call model.compile again after the layers are frozen or unfrozen")
@@ -163,9 +170,11 @@ def _slots_of_target(target: Target, plan: Plan) -> Slots:
 
 def _slots_of_source(alias: str, source: Source, ours: Slots, target: Target, label: str) -> _Theirs:
     if isinstance(source, ModelSource):
+        # A live model tells by its variables which array belongs to which weight.
         found = read_slots(source.model.model.optimizer, _names_of(source.model))
         return _Theirs(alias, source.label, found.optimizer, {(s.kind, s.weight): (s.place, s) for s in found.slots})
     assert isinstance(source, FileSource)
+    # TensorFlow's files and Keras 2's say which weight an array belongs to; Keras 3's only number them.
     if says_itself(source):
         inside = replace(ours, optimizer=ours.optimizer.removeprefix(f"{_SCALING}/"))
         found = slots_by_itself(source, inside, label, _settings_of(target))
@@ -175,6 +184,7 @@ def _slots_of_source(alias: str, source: Source, ours: Slots, target: Target, la
         found = _slots_of_weights(source, ours, target)
     else:
         found = slots_of_file(source, own=own_classes(target.model) if isinstance(target, ModelTarget) else None)
+    # Where places, shapes or dtypes do not fit, another version of Keras made the arrays: none of them is guessed at.
     places = stored_places(source, found)
     if places is None:
         held, made = len(optimizer_of(source)), len(found.slots)
@@ -194,16 +204,19 @@ def _slots_of_weights(source: FileSource, ours: Slots, target: Target) -> Slots:
     """
     theirs = {spec.where: spec for spec in source.catalog}
     by_place = {w.where: w for w in target.structure.catalog}
+    # The same places and shapes: the file is one of this architecture.
     if {p: s.shape for p, s in theirs.items()} == {p: s.shape for p, s in by_place.items()}:
         order = list(dict.fromkeys(slot.weight for slot in ours.slots if slot.weight))
         specs = [theirs[target.structure.catalog[name].where] for name in order]
     elif all(_PLAIN_PATH.fullmatch(place) for place in theirs):
         names = [name for group in source.groups for _, name in group.entries]
+        # What does not train has no slots: a file of weights tells that by the names alone.
         specs = [source.catalog[name] for name in names if source.catalog[name].own_name not in _STATISTICS]
     else:
         what = f"{source.label} numbers its optimizer's arrays and does not record in which order weights are trained"
         raise _refused(what, "save the whole model as .keras and take that, or set optimizer=drop")
     keras = import_keras()
+    # Stand-ins of the same shapes, to have Keras say which arrays it makes, and in which order.
     variables = [keras.Variable(np.zeros(s.shape), dtype=s.dtype, name=s.own_name) for s in specs]
     return build_slots(_optimizer_of(target), variables, {id(v): s.name for v, s in zip(variables, specs, strict=True)})
 
@@ -227,6 +240,7 @@ def _optimizer_of(target: Target) -> Any:
 def _array(slot: Slot, feeding: Assignment | None, theirs: _Theirs, optimizer: str) -> OptimizerArray:
     """Return where the value of one of the target's arrays comes from."""
     origin, transforms = "", ()
+    # A count that its source states as a number rather than as an array has no place to be read from.
     counted = theirs.arrays.get((slot.kind, ""), ("", None))[1] if not slot.weight else None
     if counted is not None and counted.variable is not None and not counted.place:
         known = float(counted.variable)
@@ -245,8 +259,10 @@ def _array(slot: Slot, feeding: Assignment | None, theirs: _Theirs, optimizer: s
 
 def _is_movable(feeding: Assignment | None, alias: str) -> bool:
     """Tell whether a weight takes its values from one weight of `alias`, at most rearranged."""
+    # The moments of a mean are not the mean of the moments.
     if feeding is None or feeding.merge is not None or [ref.source for ref in feeding.sources] != [alias]:
         return False
+    # A scaled weight has gradients of another scale.
     return all(step.permutes for step in chain_of(None, feeding.steps))
 
 
@@ -262,6 +278,7 @@ def _starts_as_weight(slot: Slot, optimizer: str) -> bool:
 
 def _initial(slot: Slot) -> float:
     value = slot.value()
+    # The plan is written down: one number a slot, rather than an array.
     first = value.reshape(-1)[0] if value.size else np.zeros(())
     if value.size and not (value == first).all():
         what = f"the {slot.kind} of {slot.weight or 'all weights'} has no counterpart, and no single initial value"
@@ -318,6 +335,7 @@ def slot_value(slot: OptimizerArray, values: Values, read: Any, label: str) -> N
             check_finite(value, f"{label}: {slot.origin}")
         value = apply_chain(chain_of(None, slot.transforms), [value]) if slot.transforms else value
     elif slot.fill is None:
+        # What the plan gives the weight itself.
         value = values.value(slot.weight)
     else:
         value = np.full(slot.shape, slot.fill)

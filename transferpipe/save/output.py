@@ -63,6 +63,7 @@ def save_file(
         VerificationError: a value was refused.
     """
     plan, output = values.plan, output_of(path.name)
+    # TensorFlow writes these from a model in memory; the others take one value after the other.
     if not output.streams:
         from transferpipe.save.exports import export_model  # which few outputs need
 
@@ -70,6 +71,7 @@ def save_file(
             *export_model(path, target, plan, values, lambda p: save_file(p, target, values, on_progress))
         )
     content = content_of(path, target, plan, values, on_progress)
+    # One file where everything fits into it: readers then need no index.
     if plan.save_shard and output.splits and content.catalog.nbytes > plan.save_shard:
         _write_shards(path, content, plan.save_shard)
         return WrittenOutput(DIRECT)
@@ -78,10 +80,13 @@ def save_file(
         if reason:
             assert isinstance(target, ModelTarget)
             saved = stack.enter_context(saved_by_keras(path, target, plan, values))
+            # Its values, but all else as planned.
             content = _content_of_file(saved, content)
         if output.has_groups and (state := state_to_save(target, values)):
             content = _with_optimizer(content, state)
         descriptor = stack.enter_context(_created(path))
+        # Shards are flushed by themselves; of one large file, waiting for the disk in the end would take as long as
+        # writing it.
         if pool:
             content = dataclasses.replace(content, settled=stack.enter_context(written_back(path, pool)).settled)
         writer_for(path.name)(descriptor, content)
@@ -99,6 +104,7 @@ def _why_keras(path: Path, target: Target) -> str | None:
     """Return why Keras must save the model before its file can be written; None where its variables tell all."""
     if not isinstance(target, ModelTarget) or not output_of(path.name).has_groups:
         return None
+    # The value exists only once Keras has computed it, and only Keras knows how.
     fixed = [w.name for w in target.structure.catalog if w.name in target.structure.fixed]
     return f"{fixed[0]} is not a variable but what its layer computes on saving" if fixed else None
 
@@ -119,15 +125,19 @@ def _created(path: Path) -> Iterator[int]:
 
 def content_of(path: Path, target: Target, plan: Plan, values: Values, on_progress: Progress | None) -> Content:
     """Return what the writer of `path` needs."""
+    # In the layout of the output: names and axes may be others than the target's.
     written = arranged(path.name, target.structure, values)
     names_tensors = output_of(path.name).names_tensors
     if isinstance(target, FileTarget) and plan.save_layout == KERAS and names_tensors:
+        # Under the names that the file has: whoever reads it expects these, not Keras's.
         written = as_in_file(written, target.source)
+    # Keras's groups list a weight once for each place where it is saved.
     whole = written.catalog.expanded if target.groups else written.catalog
     moved = _counter(on_progress, whole.nbytes)
 
     def value(name: str) -> NDArray[Any]:
         array = written.value(name)
+        # Segments are counted where they are moved: these values pass no other place.
         moved(written.catalog[name].nbytes)
         return array
 
@@ -144,6 +154,7 @@ def content_of(path: Path, target: Target, plan: Plan, values: Values, on_progre
         groups=target.groups,
         config=target.config(plan.freezing.layers) if output_of(path.name).holds_architecture else None,
         format=written.format,
+        # What the target's file said of itself goes along; a source's would be a claim of others.
         metadata=target.source.metadata if isinstance(target, FileTarget) and names_tensors else {},
         keras_version=target.keras_version,
         assets=lambda: assets_of(target),
@@ -155,6 +166,7 @@ def _with_optimizer(content: Content, state: SavedState) -> Content:
     extra = {spec.name for spec in state.specs}
     return dataclasses.replace(
         content,
+        # One catalog: the writers ask for arrays of the optimizer as for weights.
         catalog=catalog_of([*content.catalog, *state.specs], content.catalog.label),
         value=lambda name: state.value(name) if name in extra else content.value(name),
         segment=lambda name: state.segment(name) if name in extra else content.segment(name),
@@ -164,6 +176,7 @@ def _with_optimizer(content: Content, state: SavedState) -> Content:
 
 def _counted(parts: Iterator[NDArray[Any]], moved: Callable[[int], None]) -> Iterator[NDArray[Any]]:
     for part in parts:
+        # Counted after it was written: a part that was only computed is no progress of the file.
         yield part
         moved(part.nbytes)
 
@@ -186,6 +199,7 @@ def _content_of_file(saved: FileSource, planned: Content) -> Content:
         planned,
         catalog=saved.catalog,
         value=saved.read,
+        # Read from the finished file, each is whole already.
         parts=lambda _: None,
         segment=saved.locate,
         groups=saved.groups,

@@ -37,6 +37,7 @@ class Writer(Protocol):
 def writer_for(path: str) -> Writer:
     """Return the writer of an output that is streamed."""
     output = output_of(path)
+    # A package gives the function itself, our own table a name: a writer is imported only when it is used.
     if callable(output.writer):
         return _guarded(output)
     module, _, name = output.writer.partition(":")
@@ -53,6 +54,7 @@ def _guarded(output: Output) -> Writer:
         try:
             write(descriptor, content)
         except (TransferError, OSError):
+            # What the content or the system refuses says itself what is wrong.
             raise
         except Exception as error:
             what = f"the writer of {output.suffix} files failed: {type(error).__name__}: {error}"

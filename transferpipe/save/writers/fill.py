@@ -70,6 +70,7 @@ def fill(descriptor: int, places: Sequence[FilePlace], content: Content, seal: S
         FileError: a source cannot be read, ends early, is damaged, or changes while it is read.
         OSError: the file cannot be written.
     """
+    # An archive's checksums are checked while its bytes pass, not before: it is read once.
     with noting_promises() as promises:
         try:
             written, moved = _put_all(descriptor, places, content, seal is not None)
@@ -77,9 +78,11 @@ def fill(descriptor: int, places: Sequence[FilePlace], content: Content, seal: S
             settle_promises(promises, ())  # a source that is damaged is the reason for whatever else is wrong
             raise
     settle_promises(promises, [(piece.segment, crc) for piece, crc in moved])
+    # After all is moved: what changed while it was read shows only then.
     for piece, crc in moved:
         _check_known(piece.segment, crc)
     if seal is not None:
+        # The header of an archive's member stands before the values and holds their CRC: it is written last.
         seal([*written, *(WrittenBytes(piece.to, piece.segment.nbytes, crc) for piece, crc in moved)])
 
 
@@ -89,13 +92,16 @@ def _put_all(
     """Put everything into the file; return what was computed, and the pieces that were moved with their CRC-32."""
     pieces: list[_Piece] = []
     written: list[WrittenBytes] = []
+    # What must be computed comes first: it needs memory and may fail, and moving the rest takes longest.
     for place in places:
         segment = content.segment(place.name)
         if segment is None:
             written.append(_put(descriptor, place, content, needs_crc))
             continue
         assert segment.nbytes == place.nbytes, place
+        # Cut where large: several threads then share even a single value.
         pieces += [_Piece(part, place.offset + part.offset - segment.offset) for part in segment.cut(_PIECE)]
+    # By where they go: the file is then written from its beginning to its end, as disks like it and flushing needs it.
     pieces = _joined(sorted(pieces, key=lambda piece: piece.to))
     return written, list(zip(pieces, _move_all(descriptor, pieces, content), strict=True))
 
@@ -119,6 +125,7 @@ def _joined(pieces: Sequence[_Piece]) -> list[_Piece]:
             runs.append([piece])
     for run in runs:
         first, last = run[0], run[-1]
+        # Without a gap in either file, the pieces are one stretch of bytes, whatever their dtypes.
         nbytes = last.to + last.segment.nbytes - first.to
         found.append(first if first is last else _Piece(replace(first.segment, nbytes=nbytes, dtype="uint8"), first.to))
     return found
@@ -132,6 +139,7 @@ def _follows(run: Sequence[_Piece], piece: _Piece) -> bool:
         and other.offset == one.offset + one.nbytes
         and other.path == one.path
         and other.known is one.known
+        # Longer runs gain nothing: they would be cut into chunks again.
         and piece.to + other.nbytes - first.to <= CHUNK
     )
 
@@ -139,11 +147,14 @@ def _follows(run: Sequence[_Piece], piece: _Piece) -> bool:
 def _put(descriptor: int, place: FilePlace, content: Content, needs_crc: bool) -> WrittenBytes:
     parts = content.parts(place.name)
     at, crc = place.offset, 0
+    # In stretches where that is possible, so that a large value is never in memory as a whole.
     for array in (content.value(place.name),) if parts is None else parts:
+        # Bytes, because dtypes of ml_dtypes have no buffer format that `memoryview` could cast.
         view = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         # One byte more would silently be the beginning of another value.
         assert at + len(view) <= place.offset + place.nbytes, (place, array.dtype, array.shape)
         write_at(descriptor, view, at)
+        # Only archives have checksums; elsewhere summing up would cost for nothing.
         at, crc = at + len(view), crc32(view, crc) if needs_crc else 0
     assert at == place.offset + place.nbytes, place
     return WrittenBytes(place.offset, place.nbytes, crc)
@@ -156,6 +167,7 @@ def _move_all(descriptor: int, pieces: Sequence[_Piece], content: Content) -> li
         found += crcs
         for piece in run:
             content.moved(piece.segment.nbytes)
+            # In the order of the file, though several threads move: what lies before a settled place is all there.
             content.settled(piece.to + piece.segment.nbytes)
     return found
 
@@ -169,6 +181,7 @@ def _moved_in_order(
         return
     with ExitStack() as stack:
         pool = ThreadPoolExecutor(_THREADS)
+        # After an error nobody needs what is still waiting.
         stack.callback(pool.shutdown, cancel_futures=True)
         yield from zip(runs, pool.map(partial(_move_run, descriptor), runs), strict=True)
 

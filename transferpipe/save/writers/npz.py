@@ -28,6 +28,7 @@ def write_npz(descriptor: int, content: Content) -> None:
     Raises:
         FileError: NumPy has no such dtype, and no reader knows it by a note.
     """
+    # Before a byte is written: hours may lie between the first weight and the last.
     for weight in content.catalog:
         if _is_extended(weight) and weight.dtype not in NOTED_DTYPES:
             what = f"is {weight.dtype}, which an npz archive cannot hold"
@@ -35,7 +36,9 @@ def write_npz(descriptor: int, content: Content) -> None:
     archive = StoredZip(descriptor)
     members, places = [], []
     for weight in content.catalog:
+        # `np.load` takes the suffix off again.
         name, header = f"{weight.name}.npy", _header(weight)
+        # All headers first; the values then go to places that are known.
         start = archive.begin(name)
         write_at(descriptor, header, start)
         members.append(archive.end(name, len(header) + weight.nbytes))
@@ -49,6 +52,7 @@ def write_npz(descriptor: int, content: Content) -> None:
             archive.seal(member, whole_crc(descriptor, member.start, member.size, inside))
 
     fill(descriptor, [p for p in places if p.nbytes], content, seal)
+    # Nothing is added to an archive that plain NumPy reads as it is.
     extended = {w.name: w.dtype for w in content.catalog if _is_extended(w)}
     if extended:
         archive.add(_DTYPES, [json.dumps({"dtypes": extended}).encode()])
@@ -62,9 +66,11 @@ def _is_extended(weight: WeightSpec) -> bool:
 
 def _header(weight: WeightSpec) -> bytes:
     dtype = numpy_dtype(weight.dtype)
+    # As unsigned integers, which every NumPy reads, where NumPy's header has no name for the dtype.
     stored = np.dtype(f"u{dtype.itemsize}") if _is_extended(weight) else dtype
     text = io.BytesIO()
     described = {"descr": npy.dtype_to_descr(stored), "fortran_order": False, "shape": weight.shape}
+    # Version 1.0 holds headers of up to 64 kB; one of a plain shape has some hundred bytes.
     npy.write_array_header_1_0(text, described)
     return text.getvalue()
 
@@ -74,5 +80,6 @@ def _by_member(members: Sequence[Member], written: Sequence[WrittenBytes]) -> li
     starts = [m.start for m in members]
     found: list[list[WrittenBytes]] = [[] for _ in members]
     for part in written:
+        # The members lie in a row, so the last that begins before is the one.
         found[bisect_right(starts, part.to) - 1].append(part)
     return found

@@ -32,7 +32,9 @@ def write_safetensors(descriptor: int, content: Content) -> None:
     Raises:
         FileError: the format knows no such dtype.
     """
+    # Sorting is stable: within one size, the catalog's order stays.
     weights = sorted(content.catalog, key=lambda w: -numpy_dtype(w.dtype).itemsize)
+    # transformers looks for "format" here, and has refused files without it.
     header: dict[str, Any] = {"__metadata__": {**content.metadata, "format": content.format}}
     at = 0
     offsets = []
@@ -46,6 +48,7 @@ def write_safetensors(descriptor: int, content: Content) -> None:
     start = 8 + len(text)
     write_at(descriptor, len(text).to_bytes(8, "little") + text, 0)
     os.ftruncate(descriptor, start + at)
+    # Weights of no bytes stand in the header alone.
     places = [FilePlace(w.name, start + o, w.nbytes) for w, o in zip(weights, offsets, strict=True) if w.nbytes]
     fill(descriptor, places, content)
 

@@ -53,10 +53,12 @@ def write_shards(folder: Path, name: str, content: Content, limit: int, create: 
     stem = name.removesuffix(suffix)
     places: dict[str, str] = {}
     for number, part in enumerate(parts, 1):
+        # The names that transformers and huggingface_hub give shards, counted from one.
         shard = f"{stem}-{number:05}-of-{len(parts):05}{suffix}"
         with create(folder / shard) as descriptor:
             write_safetensors(descriptor, replace(content, catalog=part))
         places |= dict.fromkeys((w.name for w in part), shard)
     metadata = {"total_size": content.catalog.nbytes, "format": content.format}
+    # Sorted, as huggingface_hub's own tools write it, and last: an index without its shards would be worse than none.
     index = {"metadata": metadata, "weight_map": dict(sorted(places.items()))}
     write_text(folder / f"{name}{INDEX}", json.dumps(index, indent=2) + "\n")
