@@ -116,8 +116,10 @@ def compare(
         FileError, UnsafeError: one of the two cannot be read.
     """
     assert recipe.target is not None
+    # The recipe that a comparison is made of has one source, A, and the target is B.
     ((alias, origin),) = recipe.sources.items()
     try:
+        # Names are checked for both before either is opened: opening builds models, which may take minutes.
         check_names(builds_of(recipe), trusted)
         here = _open(origin, alias, recipe, trusted, live or {})
         there = _open(recipe.target, TARGET, recipe, trusted, live or {})
@@ -129,6 +131,7 @@ def compare(
         here, there = there, here
     two = _Two(alias, here, there, swapped)
     found = _WeightsComparison(recipe, two)
+    # Readers see from where to where the rules were read; names have no direction.
     by_rules = f"{BY_MAPPING} (which leads from B to A)" if swapped else BY_MAPPING
     paired, catalogs = by_rules if recipe.rules else BY_NAME, (here.source.catalog, there.source.catalog)
     # Only where no name is on both sides: one more layer around everything must not be guessed beside names that agree.
@@ -147,6 +150,7 @@ def _leads_back(recipe: Recipe, here: _Side, there: _Side) -> bool:
     """
     is_foreign = here.layout == _KERAS != there.layout
     if not recipe.rules or not _claims_any(recipe, here):
+        # Rules claim what is the target's: those that claim nothing of A lead to B.
         return is_foreign and not recipe.rules
     return not _claims_any(recipe, there) or (is_foreign and not any(rule.transform for rule in recipe.rules))
 
@@ -158,6 +162,7 @@ def _claims_any(recipe: Recipe, side: _Side) -> bool:
 
 
 def _open(origin: Origin, name: str, recipe: Recipe, trusted: Collection[str], live: Mapping[str, Any]) -> _Side:
+    # A model at hand is asked about as it is: nothing is built, and no file is read.
     if name in live:
         model = ModelSource(live_model(live[name], "B" if name == TARGET else "A"))
         return _Side(model, model.label, _KERAS)
@@ -167,6 +172,7 @@ def _open(origin: Origin, name: str, recipe: Recipe, trusted: Collection[str], l
 
 def _renamed(problem: Problem, letters: Mapping[str, str]) -> Problem:
     """Return the problem under the names that the user knows the two sides by."""
+    # The command has no recipe that its user wrote: "source" and "target" would mean nothing there.
     for place, letter in letters.items():
         if problem.where in (place, f"{place}.path"):
             return replace(problem, where=letter)
@@ -189,17 +195,21 @@ class _WeightsComparison:
         self._structure = there.structure
         self._catalogs = {alias: here.source.catalog}
         layout = here.layout if here.layout != there.layout else _KERAS  # of one layout both are as they are
+        # By the planner itself: a comparison pairs what a transfer would fill.
         self._fates: Fates = pair_weights(recipe, self._catalogs, self._structure, {alias: layout})
         self.pairs_any = bool(self._fates.assignments)
+        # In an adapted layout, names are made to match; what is left there belongs to nothing.
         if layout == _KERAS and recipe.unmatched != "keep":
             self._pair_rest(root)
         self._comparer = Comparer()
 
     def _pair_rest(self, root: str) -> None:
         here, there = self._here.source.catalog, self._there.source.catalog
+        # Only of the side that has it: below it, names are the other's.
         roots = tuple(f"{root}/" if root and root == root_of(catalog) else "" for catalog in (here, there))
         used = {ref.name for a in self._fates.assignments.values() for ref in a.sources}
         free = [w for w in there if w.name not in self._fates.assignments]
+        # What a rule keeps (`from: null`) is left alone; what only nothing was found for may still be paired.
         free = [w for w in free if (kept := self._fates.kept.get(w.name)) is None or kept.rule == UNMATCHED_RULE]
         left = [w for w in here if w.name not in used], free
         for found in pair_rest(*left, self._alias, roots):
@@ -207,6 +217,7 @@ class _WeightsComparison:
             self._fates.given[found.target] = found.sources[0].shape
 
     def run(self, on_progress: Progress | None) -> Diff:
+        # In B's order; then what only A has, then what cannot be read.
         rows = [*self._paired(on_progress), *self._unpaired(), *self._unreadable()]
         a, b = self._a_and_b(self._here.about, self._there.about)
         return Diff(a, b, tuple(rows), self._settings())
@@ -228,6 +239,7 @@ class _WeightsComparison:
             if assignment is not None:
                 yield self._compare(assignment, weight)
             elif weight.name in unread:
+                # The name is on both sides, but one of them cannot be read: that is another thing than being absent.
                 yield self._row((weight.name,), (weight.name,), status=UNREADABLE, note=unread[weight.name].reason)
             else:
                 yield self._only_there(weight)
@@ -249,6 +261,7 @@ class _WeightsComparison:
             status = SHAPE
         else:
             sides = self._given(assignment, given), self._held(self._there.source, weight.name, weight)
+            # Even of another dtype, values are compared: a cast that changed nothing is worth knowing.
             difference = self._comparer.compare(*self._a_and_b(*sides))
             status = DTYPE if dtype_a != dtype_b else CHANGED if difference else EQUAL
         return self._row(
@@ -269,12 +282,14 @@ class _WeightsComparison:
     def _given(self, assignment: Assignment, shape: tuple[int, ...]) -> StoredValue:
         """Return what a weight of the other side is to be compared with: one of this side, or what is made of it."""
         source = self._here.source
+        # Read as it lies in its file, a stretch at a time: nothing is computed of it.
         if assignment.is_copy:
             name = assignment.sources[0].name
             return self._held(source, name, source.catalog[name])
 
         def read() -> NDArray[Any]:
             whole = chain_of(assignment.merge, assignment.transforms)
+            # The seed, because a merge may draw what it adds, and must draw what the transfer drew.
             goal = Goal(assignment.shape, assignment.target, self._recipe.seed)
             before, arrays = goal_before(whole, goal), []
             for entry in assignment.entries:
@@ -289,6 +304,7 @@ class _WeightsComparison:
     def _only_there(self, weight: WeightSpec) -> WeightDifference:
         kept = self._fates.kept.get(weight.name)
         by_rule = kept is not None and kept.rule != UNMATCHED_RULE
+        # Only what somebody wrote down is left out; all else that has no counterpart is a difference.
         note = "from: null" if by_rule else "unmatched: keep" if kept and self._recipe.unmatched == "keep" else ""
         status = LEFT_OUT if note else ONLY_A if self._swapped else ONLY_B
         return self._on_one_side(weight, there=True, status=status, note=note)
@@ -301,9 +317,11 @@ class _WeightsComparison:
     def _unpaired(self) -> Iterator[WeightDifference]:
         """Yield the weights of `here` that nothing was compared with."""
         catalog = self._here.source.catalog
+        # A weight that several rules read is paired once it is read by one.
         used = {ref.name for a in self._fates.assignments.values() for ref in a.sources}
         ignored = {
             catalog[name].name
+            # Patterns may claim groups of weights: a unit is what one match takes.
             for ignore in self._recipe.ignore
             for unit in find_units(ignore.pattern, catalog.expanded)
             for name in unit.weights
@@ -312,6 +330,7 @@ class _WeightsComparison:
             if weight.name in used:
                 continue
             note = "ignore" if weight.name in ignored else ""
+            # Operands such as an ONNX graph's shapes stand among the weights, and no model has them.
             note = note or ("no weight: says how something is computed" if weight.name in catalog.operands else "")
             status = LEFT_OUT if note else ONLY_B if self._swapped else ONLY_A
             yield self._on_one_side(weight, there=False, status=status, note=note)
@@ -319,7 +338,9 @@ class _WeightsComparison:
     def _unreadable(self) -> Iterator[WeightDifference]:
         """Yield what cannot be read, where the other side has nothing that is called so, or cannot read it either."""
         here, there = self._here.source.catalog.unread, self._there.source.catalog.unread
+        # A name that is unreadable on both sides is one row.
         for name in dict.fromkeys((*here, *there)):
+            # `_paired` has said that already.
             if name in here and name in self._there.source.catalog:
                 continue
             sides = (name,) if name in here else (), (name,) if name in there else ()
@@ -329,6 +350,7 @@ class _WeightsComparison:
 
     def _settings(self) -> SettingsCompared:
         moves = pair_states(self._recipe, self._structure.catalog, self._catalogs, Problems())
+        # The comparison of settings is the planner's, which asks a plan for what goes where.
         plan = Plan(
             recipe="",
             target=self._there.label,
@@ -342,6 +364,7 @@ class _WeightsComparison:
         learned = list(compare_learned(moves, self._here.source, self._there.source))
         differences = (*found.differences, *(d for d in learned if d))
         here, there = self._a_and_b("A", "B")
+        # It speaks of source and target, and here there are A and B.
         reasons = {
             "not stored in the source": f"not stored in {here}",
             "not known of the target": f"not stored in {there}",

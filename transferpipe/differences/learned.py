@@ -24,12 +24,14 @@ def compare_learned(moves: Sequence[StateMove], here: Source, there: Source) -> 
     """
     for move in moves:
         one, other = read_state(here, move.source_layer), read_state(there, move.target)
+        # A file of weights alone holds no vocabulary: nothing can be said of it, not even that it differs.
         if one is None or other is None:
             continue
         if one.values == other.values:
             yield None
             continue
         values = (one.values, other.values)
+        # Past the end of the shorter one, the filler is equal to nothing that stands there.
         at = next(k for k, (a, b) in enumerate(zip_longest(*values, fillvalue=values)) if a != b)
         words = [_words(v, at, move.kind) for v in values]
         yield SettingDifference(move.rule, move.source, move.source_layer, move.target, move.kind, *words)
@@ -37,5 +39,6 @@ def compare_learned(moves: Sequence[StateMove], here: Source, there: Source) -> 
 
 def _words(values: Sequence[Any], at: int, kind: str) -> str:
     noun = "terms" if kind == "vocabulary" else "values"
+    # Counted from one, and left out where a term is long: a row is a line.
     shown = f", number {at + 1} is {values[at]!r}" if at < len(values) else ""
     return f"{len(values):,} {noun}{shown if len(shown) < 80 else ''}"

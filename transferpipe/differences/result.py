@@ -70,6 +70,7 @@ class WeightDifference:
 
     def to_data(self) -> dict[str, Any]:
         """Return it as mappings, lists, texts and numbers."""
+        # What is empty says nothing, and of thousands of weights would be most of the text.
         data: dict[str, Any] = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
         return {k: v for k, v in data.items() if v not in (None, "", [])}
 
@@ -167,6 +168,7 @@ class Diff:
 
     def to_json(self) -> str:
         """Return `to_data` as JSON."""
+        # NaN is no JSON: strict readers refuse it, and `_plain` has made a text of it.
         return json.dumps(self.to_data(), indent=1, allow_nan=False)
 
 

@@ -48,12 +48,14 @@ def diff_text(diff: Diff, width: int = 80, every: bool = False) -> str:
         width: columns to keep to; only single names may be longer.
         every: show every weight in a line of its own, and cut nothing.
     """
+    # What was compared and the verdict come first: whoever reads no further knows whether they are equal.
     lines = [*_heads(diff), *_wrapped(_verdict(diff), width), *_advice(diff)]
     if changed := list(_changed_lines(diff, width, every)):
         lines += ["", CHANGED, *changed]
     for title, rows, left in _sections(diff, width, every):
         if rows:
             lines += ["", title, *_pairs(rows, width), *_rest(left, _ALL)]
+    # Names come from files: control characters in them would steer the terminal.
     return "\n".join(visible(line) for line in lines)
 
 
@@ -66,6 +68,7 @@ def diff_html(diff: Diff) -> str:
     for title, rows, left in _sections(diff, NARROW, every=False):
         if rows:
             table = html_table((title, ""), rows) + html_lines(_rest(left, _IN_ROWS))
+            # What is equal is the longest list and the least read: it is folded up.
             parts.append(html_details(f"{title}: {rows[0][0]}, {rows[0][1]}", table) if title == EQUAL else table)
     return html_fragment(*parts)
 
@@ -80,8 +83,10 @@ def _heads(diff: Diff) -> Iterator[str]:
 
 def _advice(diff: Diff) -> Iterator[str]:
     """Yield how to pair two files that have no names in common."""
+    # Where anything is paired, names are alike enough: what is left is really on one side.
     if any(row.a and row.b for row in diff.rows):
         return
+    # `suggest` takes files; and with a mapping, its writer knows already.
     if MODEL not in (diff.a.format, diff.b.format) and diff.paired == BY_NAME:
         a, b = shlex.quote(diff.a.label), shlex.quote(diff.b.label)
         yield "nothing is paired; to pair weights of other names:"
@@ -101,6 +106,7 @@ def _verdict(diff: Diff) -> str:
     }
     found = [f"{counts[status]:,} {word}" for status, word in words.items() if counts.get(status)]
     equal = f"{counts.get(EQUAL, 0):,} equal"
+    # "All equal" may stand only where nothing is missing on either side.
     if diff.weights_equal:
         first = f"weights: all {counts.get(EQUAL, 0):,} equal, bit for bit"
     else:
@@ -143,6 +149,7 @@ def _sections(diff: Diff, width: int, every: bool) -> Iterator[tuple[str, _Rows,
         (_called(r), f"{r.dtype_a} -> {r.dtype_b}{'' if r.values else ', same values'}")
         for r in by_status.get(DTYPE, ())
     ]
+    # Often a whole model was cast: series are then one line.
     yield "another dtype (A -> B)", _merged(dtypes), ""
     for status in (ONLY_A, ONLY_B):
         yield status, *_runs(by_status.get(status, ()), diff, width, every)
@@ -161,6 +168,7 @@ def _called(row: WeightDifference) -> str:
 def _settings(diff: Diff) -> Iterator[tuple[str, str]]:
     for d in diff.settings.differences:
         called = d.target_layer if d.target_layer == d.source_layer else f"{d.target_layer} <- {d.source_layer}"
+        # What stands between layers is no setting of one, and reads as what comes before it.
         setting = "before it:" if d.setting == "between" else d.setting
         yield called, f"{setting} {d.source_value} -> {d.target_value}"
 
@@ -187,6 +195,7 @@ class _Changes:
 
 def _changes(name: str, rows: Sequence[WeightDifference]) -> _Changes:
     values = [r.values for r in rows if r.values]
+    # The row to show is the one with the largest change, whatever its share of the norm.
     largest = max(rows, key=lambda r: (r.values.largest or 0) if r.values else 0)
     # Norms of a layer's weights add up in squares; that of A's values is what the relative ones were relative to.
     own = [v.norm / v.relative if v.relative else 0.0 for v in values]
@@ -209,9 +218,11 @@ def _pick_changed(diff: Diff, every: bool) -> tuple[list[_Changes], str]:
     layers: dict[str, list[WeightDifference]] = {}
     for row in rows:
         layers.setdefault(row.layer, []).append(row)
+    # "/*" may only stand where all weights of the layer changed, those included that are equal.
     held = Counter(row.layer for row in diff.rows)
     names = {layer: _together(layer, group, len(group) == held[layer]) for layer, group in layers.items()}
     found = [replace(_changes(names[layer], group), is_layer=True) for layer, group in layers.items()]
+    # The most changed are chosen, and shown in the order of the file, which readers know.
     shown = sorted(sorted(found, key=lambda c: -c.relative)[:_MOST_CHANGED], key=found.index)
     left = len(found) - len(shown)
     return shown, f"{counted(left, 'more layer')} that changed less" if left else ""
@@ -222,6 +233,7 @@ def _changed_lines(diff: Diff, width: int, every: bool) -> Iterator[str]:
     if not found:
         return
     whole = [_cells(c) for c in found]
+    # Both numbers at the largest change are left out for all rows, or for none: columns stay columns.
     if sum(max(len(cells[k]) for cells in (_HEADER, *whole)) + _GAP for k in range(len(_HEADER))) - _GAP > width:
         yield from _table((*_HEADER[:-1], "at"), [_cells(c, short=True) for c in found], width)
     else:
@@ -245,14 +257,17 @@ def _cells(c: _Changes, short: bool = False) -> tuple[str, ...]:
     assert values is not None
     place = f"{list(values.index)}" if values.index else ""
     if c.is_layer:
+        # Of a layer, also which of its weights it was.
         place = f"{c.row.name.rpartition('/')[2]}{place.replace(' ', '')}"
     numbers = f"{_number(values.before)} -> {_number(values.after)}"
     has_numbers = not short or values.largest is None or c.differing == 1
     at = ": ".join(filter(None, [place, numbers if has_numbers else ""]))
+    # -0.0 and 0.0, and NaNs with other bits, are equal as numbers and yet other bytes.
     if not values.unequal:
         at += "; values equal, bits differ"
     elif values.nonfinite:
         at += f"; {values.nonfinite:,} with NaN or infinity"
+    # A's values were all zero: there is nothing that the change could be relative to.
     relative = "-" if c.relative == math.inf else f"{c.relative:.2g}"
     largest = "-" if values.largest is None else _number(values.largest)
     return c.name, _part(c.differing, c.size), _number(c.norm), relative, largest, at
@@ -262,6 +277,7 @@ def _part(count: int, size: int) -> str:
     """Return how many of all: exactly where they are few, of many the share."""
     if count == size:
         return "all"
+    # Under a percent, a share would say 0%; of few values, the count is as short.
     if count * 100 < size or size < 10_000:
         return f"{count:,} of {size:,}"
     return ">99%" if count * 100 > size * 99 else f"{count / size:.0%}"
@@ -275,8 +291,11 @@ def _number(value: Any) -> str:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
     """Yield a table: numbers to the right, and names that leave no room for them on a line of their own."""
+    # Numbers are never broken, so that their columns are as wide as the widest.
     inner = [max(len(r[k]) for r in (header, *rows)) for k in range(1, len(header) - 1)]
+    # The last column may be broken after a colon or semicolon.
     last = max(len(word) for r in (header, *rows) for word in re.split(r"(?<=[:;]) ", r[-1]))
+    # Names take what the others leave, and at least twelve columns.
     left = width - sum(inner) - _GAP * (len(header) - 1) - min(last, _LAST)
     name = max(12, min(max(len(r[0]) for r in (header, *rows)), left))
     room = max(16, width - name - sum(inner) - _GAP * (len(header) - 1))
@@ -297,6 +316,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> 
 def _pairs(rows: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
     """Yield names with what is said of each beside it, or below it where there is no room."""
     longest, said = (max((len(row[k]) for row in rows), default=0) for k in (0, 1))
+    # The names get half of the line, or more where what is said of them is short.
     name = min(longest, max(width // 2, width - said - _GAP))
     for called, text in rows:
         room = width - name - _GAP

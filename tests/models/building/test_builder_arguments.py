@@ -120,6 +120,13 @@ def test_a_preset_folder_is_looked_through(tmp_path):
         check_arguments([build])
 
 
+def test_imagenet_is_a_name_beside_a_folder_of_that_name(tmp_path, monkeypatch):
+    """Keras takes it for one, and pictures often lie in such a folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "imagenet").mkdir()
+    check_arguments([Build("keras.applications.VGG16", {"weights": "imagenet"}, "target")])
+
+
 @pytest.mark.parametrize(
     ("target", "arguments"),
     [

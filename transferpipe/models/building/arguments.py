@@ -54,11 +54,13 @@ def vouched_by(trusted: Collection[str]) -> Vouched:
     def vouched(module: str, registered: str) -> bool:
         if module and module not in known:
             known[module] = vouches_for(module, trusted)
+        # By where the class comes from, or by the package that it was registered for.
         if module and known[module]:
             return True
         package = registered.rpartition(">")[0]
         if package and package in trusted:
             return True
+        # Not imported for this: a class that is registered has imported it.
         saving = getattr(sys.modules.get("keras"), "saving", None)
         return saving is not None and saving.get_registered_object(registered) is not None
 
@@ -74,16 +76,19 @@ def check_arguments(builds: Iterable[Build], trusted: Collection[str] = ()) -> N
         FileError: a file of weights cannot be read.
     """
     calls = list(builds)
+    # The number of calls first: what follows walks through all of them.
     check_calls(calls)
     for build in walk_builds(calls):
         for key, value in build.arguments.items():
             where = f"{build.where}.{key}"
+            # Inner calls are looked at by themselves, and are no data.
             check_classes(plain(value), where, vouched_by(trusted))
             if build.target.startswith(LIBRARIES):
                 _check_library(build, key, value, where)
         if build.target.startswith(LIBRARIES):
             check_together(build, _numbers(build))
         if file := weights_file(build):
+            # Opened now, so that a file that cannot be read is said before anything is built.
             open_path(file, f"{build.where}.{_WEIGHTS}")
 
 
@@ -101,12 +106,14 @@ def _numbers(build: Build) -> list[Number]:
     """Return all numbers that a call is made with: its own, and those of a preset in a folder."""
     found = [number for key, value in build.arguments.items() for number in numbers_in(key, plain(value))]
     for value in build.arguments.values():
+        # A preset's sizes stand in its folder, not in the call.
         if build.target.startswith(_HUB) and isinstance(value, str) and (folder := _folder(value)):
             found += [n for path in sorted(folder.glob("*.json")) for n in numbers_in("", _sizes_of(path))]
     return found
 
 
 def _folder(text: str) -> Path | None:
+    # Most texts are names, and the system would refuse the longest with an error.
     is_path = "://" not in text and "\0" not in text and len(text) <= 1000
     return Path(text) if is_path and Path(text).is_dir() else None
 
@@ -121,6 +128,9 @@ def weights_file(build: Build) -> str | None:
     given = build.arguments.get(_WEIGHTS)
     if not build.target.startswith(_APPLICATIONS) or not isinstance(given, str):
         return None
+    # A name to Keras in any case; pictures often lie in a folder that is called so.
+    if given == "imagenet":
+        return None
     return given if not _NAMED.fullmatch(given) or Path(given).exists() else None
 
 
@@ -131,9 +141,11 @@ def load_weights_file(model: Any, build: Build, file: str) -> None:
         RecipeError: the file does not hold exactly the model's weights.
     """
     where = f"{build.where}.{_WEIGHTS}"
+    # By our own readers, which check what the file declares, and by name rather than by the order of layers.
     source, walked = open_path(file, where), walk(model, build.target)
     there = {w.name: tuple(w.shape) for w in source.catalog}
     wanted = {w.name: tuple(w.shape) for w in walked.catalog}
+    # Exactly the model's weights: Keras would refuse others too, and half of a file is no start.
     for name in (*wanted, *there):
         if wanted.get(name) != there.get(name):
             held = f"{there[name]} in the file" if name in there else "missing from the file"
@@ -142,15 +154,18 @@ def load_weights_file(model: Any, build: Build, file: str) -> None:
             raise RecipeError(Problem(where, f"{file}: {name} is {held} and {needed}", fix))
     load_values(walked, {name: source.read(name) for name in wanted})
     for path in source.files:
+        # The manifest names what a builder has read, as it does sources.
         note_read(file, path)
 
 
 def _check_library(build: Build, key: str, value: Any, where: str) -> None:
     if key == _WEIGHTS and build.target.startswith(_APPLICATIONS) and not isinstance(value, str | None):
         raise RecipeError(Problem(where, "must be a name, a file or null", "leave it out"))
+    # `keras.applications` takes no configurations; what it is given as `input_tensor` would be made an object.
     if isinstance(value, Mapping) and build.target.startswith(_APPLICATIONS):
         raise UnsafeError(Problem(where, "is a mapping, which Keras would make an object of", "leave it out"))
     check_sizes(build, key, plain(value), where)
+    # KerasHub opens texts wherever they stand in an argument.
     for leaf in _leaves(plain(value)):
         if isinstance(leaf, str) and build.target.startswith(_HUB):
             _check_hub_text(build, leaf, where)
@@ -166,18 +181,22 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 def _check_hub_text(build: Build, text: str, where: str) -> None:
     """Refuse what KerasHub would open itself, but for presets of its own and folders that were looked through."""
+    # Addresses of other kinds would be fetched by whatever library knows them.
     if "://" in text and not _PRESET.fullmatch(text):
         raise UnsafeError(Problem(where, f"{text!r} is not an address of a preset", "name the folder of the preset"))
     path = Path(text)
+    # What is no file here is a name of a preset, or a plain word.
     if "://" in text or "\0" in text or len(text) > 1000 or not path.exists():
         return
     if path.is_dir():
         _check_preset(build, path, where)
     elif not path.resolve().is_relative_to(Path.cwd().resolve()):
+        # A recipe of a stranger must not read the user's files elsewhere, a token say.
         raise UnsafeError(
             Problem(where, f"names the file {text!r} outside of the working directory", "copy the file itself")
         )
     elif _begins(path) in _LOADED:
+        # By its first bytes: a suffix is only what somebody called it.
         raise UnsafeError(Problem(where, f"names the file {text!r}, which KerasHub would load", "leave it out"))
 
 
@@ -190,10 +209,13 @@ def _begins(path: Path) -> bytes:
 
 
 def _check_preset(build: Build, folder: Path, where: str) -> None:
+    # Every one, whatever its name: KerasHub reads several, such as config.json, task.json and tokenizer.json.
     for path in sorted(folder.rglob("*.json")):
+        # Nobody vouches for what a folder names: the word on the command line was for the recipe.
         check_classes(_json(path), f"{where}: {path}", vouched_by(()))
         for key, value in (_sizes_of(path) or {}).items() if isinstance(_sizes_of(path), Mapping) else ():
             check_sizes(build, str(key), value, f"{where}: {path}: {key}")
+    # Opening one checks that it is what it claims; the manifest then names it.
     for path in sorted(folder.rglob("*.h5")):
         source: FileSource = open_source(path)
         note_read(str(path), source.path)
@@ -201,16 +223,9 @@ def _check_preset(build: Build, folder: Path, where: str) -> None:
 
 def _json(path: Path) -> Any:
     try:
+        # Before it is read: a configuration of gigabytes would be read whole.
         if path.stat().st_size > _MOST_CONFIG:
-            raise UnsafeError(
-                Problem(
-                    str(path),
-                    f"is larger than {_MOST_CONFIG:,} bytes",
-                    "the file is damaged: download or save it again",
-                )
-            )
+            raise UnsafeError(Problem(str(path), f"is larger than {_MOST_CONFIG:,} bytes", _AGAIN))
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise FileError(
-            Problem(str(path), f"cannot be read: {error}", "the file is damaged: download or save it again")
-        ) from error
+        raise FileError(Problem(str(path), f"cannot be read: {error}", _AGAIN)) from error

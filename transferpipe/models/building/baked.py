@@ -42,6 +42,7 @@ def calls_noted() -> Iterator[list[_Called]]:
     noted: list[_Called] = []
     token = _NOTED.set(noted)
     try:
+        # Only while a builder runs: every call of every layer passes here.
         with patched(keras.layers.Layer, "__call__", _note_call):
             yield noted
     finally:
@@ -57,9 +58,11 @@ def forget_calls() -> None:
 def _note_call(proceed: Callable[..., Any], layer: Any, /, *args: Any, **keys: Any) -> Any:
     import keras
 
+    # After the call, in which the layer makes its variables.
     result = proceed(layer, *args, **keys)
     noted = _NOTED.get()
     if noted is not None and any(_is_number(x) for x in keras.tree.flatten(result)):
+        # Held weakly: what a builder tries and drops would otherwise stay in memory to the end.
         noted += [_Called(_describe(v), weakref.ref(v)) for v in layer.variables if _is_learned(v)]
     return result
 
@@ -70,6 +73,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_learned(variable: Any) -> bool:
+    # Counters and seeds are made by layers themselves, and no file is missed without them.
     return "float" in str(variable.dtype)
 
 
@@ -89,8 +93,10 @@ def baked_variables(model: Any, noted: Iterable[_Called] = ()) -> tuple[str, ...
     constants = False
     for value in _captured(model):
         for variable in _variables_of(value):
+            # What another model of the builder owns is not owned by this one: its file has it not.
             if id(variable) not in owned and _is_learned(variable):
                 found[_describe(variable)] = None
+        # Plain numbers without axes are settings, such as a rate.
         constants = constants or (_is_number(value) and "float" in str(value.dtype) and len(value.shape) > 0)
     if constants:
         # A variable that is gone counts as well: the model may hold what was computed with it.
@@ -104,6 +110,7 @@ def _captured(model: Any) -> Iterator[Any]:
         yield from vars(layer).values()
         yield from arguments_in_graph(layer)
         function = getattr(layer, "function", None)
+        # A Lambda's function reaches variables by its closure: attributes do not show them.
         for cell in getattr(function, "__closure__", None) or ():
             if cell is not None and _is_set(cell):
                 yield cell.cell_contents

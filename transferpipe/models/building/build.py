@@ -44,7 +44,9 @@ _BACKENDS = {TENSORFLOW: "tensorflow", "jax": "jax", "torch": "torch"}
 def backend_of_keras() -> str:
     """Return the backend that Keras runs on, or would run on, in this process."""
     if "keras" in sys.modules:
+        # Once imported, Keras keeps its backend whatever the variable says.
         return str(sys.modules["keras"].backend.backend())
+    # Keras would also look into ~/.keras/keras.json; `import_keras` sets the variable, which comes before that.
     return os.environ.get("KERAS_BACKEND") or TENSORFLOW
 
 
@@ -77,6 +79,7 @@ def require_keras(where: str, what: str) -> None:
     if backend not in _BACKENDS:
         fix = did_you_mean(backend, _BACKENDS) or f"Keras has the backends {', '.join(_BACKENDS)}"
         raise RecipeError(Problem("KERAS_BACKEND", f"{backend!r} is not a backend that models can be built on", fix))
+    # Found on the path, not imported: importing TensorFlow takes seconds.
     if not is_installed(_BACKENDS[backend]):
         others = [name for name, needed in _BACKENDS.items() if is_installed(needed)]
         instead = f"set KERAS_BACKEND={others[0]}, which is installed" if others else ""
@@ -94,6 +97,7 @@ def import_keras() -> Any:
     if "keras" in sys.modules:
         return sys.modules["keras"]
     require_keras("Keras", "a model that Keras builds, loads or runs")
+    # All of them before the import: TensorFlow reads them as it starts, and a user's own value stays.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     # oneDNN's reordered sums make results differ from machine to machine; recipes promise the same bytes.
@@ -119,6 +123,7 @@ def keras_settings() -> tuple[str, ...]:
 @contextlib.contextmanager
 def _quiet_start() -> Iterator[None]:
     """Hold back what C++ code writes to the error stream; if the body fails, it is shown after all."""
+    # What Python has printed so far belongs before what is held back.
     sys.stderr.flush()
     # The descriptor, not `sys.stderr`: C++ code writes past Python.
     kept = os.dup(2)
@@ -160,14 +165,17 @@ def build_model(build: Build, seed: int, trusted: Collection[str] = (), *, may_d
     with _limited(keras, build) as limits, settings_kept() as restore:
 
         def start_over() -> None:
+            # All that an earlier attempt left: names that count up, seeds, and what was counted of it.
             forget_calls()
             keras.utils.clear_session(free_memory=False)
+            # After clearing the session, which forgets settings such as the dtype policy.
             restore()
             keras.utils.set_random_seed(seed)
             limits.start_over()
 
         start_over()
         _look_without_values(keras, build, trusted, limits)
+        # Looking makes names and draws seeds too.
         start_over()
         callables_of(build, trusted)  # imports, so that models which a module makes on import are ordinary ones
         deferred = model = build_deferred(keras, lambda: call(build, trusted), start_over) if may_defer else None
@@ -188,6 +196,7 @@ def _limited(keras: Any, build: Build) -> Iterator[Limits]:
     is_of_library = is_of_libraries(build)
     if is_of_library and needs_trial(build):
         try_in_child(build, describe_build(build))
+    # A user's own builder may take what time it wants; memory has an end for everybody.
     limits = Limits(memory_of_machine(), MOST_SECONDS if is_of_library else math.inf)
     try:
         with counted(keras, limits):
@@ -257,6 +266,7 @@ def call(build: Build, trusted: Collection[str] = ()) -> Any:
     function = resolve(build.target, f"{build.where}._target_", trusted)
     arguments = _values(build.arguments, trusted)
     if file := weights_file(build):
+        # Keras makes the architecture; the values come from our own readers.
         arguments["weights"] = None
     try:
         made = function(**arguments)
@@ -266,10 +276,12 @@ def call(build: Build, trusted: Collection[str] = ()) -> Any:
     except TransferError:
         raise
     except (Exception, SystemExit) as error:
+        # A builder that ends the process would end the run, and in a notebook the kernel.
         what = f"{build.target} raised {type(error).__name__}: {error}"
         if build.target.startswith(LIBRARIES) and is_of_memory(error):
             what = f"{build.target} takes more memory than a builder may"
             raise UnsafeError(Problem(build.where, what, SMALLER)) from error
+        # Only once it has failed: a builder may take more than its signature says.
         if isinstance(error, TypeError) and (unknown := find_unknown(function, arguments)):
             raise RecipeError(unknown_argument(build, *unknown)) from error
         raise RecipeError(Problem(build.where, what, "fix the builder or its arguments")) from error
@@ -304,6 +316,7 @@ def _value(value: Any, trusted: Collection[str]) -> Any:
 def describe_build(build: Build) -> str:
     """Return the call as text, such as ``my_models.build(classes=2)``; equal texts mean equal calls."""
     arguments = ", ".join(f"{k}={_text(v)}" for k, v in sorted(build.arguments.items()))
+    # Sorted by name: the order in a recipe means nothing in a call.
     return f"{build.target}({arguments})"
 
 
@@ -320,9 +333,11 @@ def _text(value: Any) -> str:
 def find_unknown(function: Any, arguments: Iterable[str]) -> tuple[str, list[str]] | None:
     """Return the first argument that a callable does not take, and what it takes; None where that is not known."""
     try:
+        # Not every callable of C code has one.
         taken = inspect.signature(function).parameters
     except (TypeError, ValueError):
         return None
+    # It takes any name, and hands it on to we do not know whom.
     if any(p.kind is p.VAR_KEYWORD for p in taken.values()):
         return None
     names = [name for name, p in taken.items() if p.kind is not p.POSITIONAL_ONLY]

@@ -17,6 +17,7 @@ from transferpipe.files.hashing import sha256
 from transferpipe.models.keras_private import cache_of_keras, modules_that_fetch
 from transferpipe.models.patches import patched
 
+# Everything in Keras and KerasHub that downloads a single file goes through this function.
 _FETCH = "get_file"
 _NOTED: ContextVar[_Noted | None] = ContextVar("noted_files", default=None)
 
@@ -66,6 +67,7 @@ def files_noted(where: str, recipe: str) -> Iterator[dict[str, Fetched]]:
     token = _NOTED.set(noted)
     try:
         with ExitStack() as patches:
+            # Modules that imported the function by name hold it themselves: each is patched.
             for module in modules_that_fetch():
                 patches.enter_context(patched(module, _FETCH, _note_file))
             yield noted.files
@@ -90,10 +92,13 @@ def _note_file(proceed: Callable[..., Any], *args: Any, **keys: Any) -> Any:
     try:
         path = proceed(*args, **keys)
     except Exception as error:
+        # Keras names the file by the end of its address where it is given no name.
         name = str(named.get("fname") or url.rpartition("/")[2])
         raise RecipeError(_not_fetched(noted, url, name, str(named.get("cache_subdir", "datasets")), error)) from error
+    # `md5_hash` is the older argument, which Keras still takes.
     digest = named.get("file_hash") or named.get("md5_hash")
     how = "md5" if not named.get("file_hash") else named.get("hash_algorithm", "auto")
+    # Of an archive, Keras returns the folder that it was unpacked to, which has no digest.
     if Path(path).is_file():
         checked = None if digest is None else f"{_algorithm(how, digest)} {digest}"
         noted.files[str(path)] = Fetched(url, str(path), sha256(Path(path)), checked)
@@ -106,6 +111,7 @@ def _algorithm(how: Any, digest: Any) -> str:
 
 
 def _not_fetched(noted: _Noted, url: str, name: str, folder: str, error: Exception) -> Problem:
+    # Keras's own text repeats the address, and ends with the reason behind two dashes.
     what = f"Keras cannot fetch {url}: {str(error).rpartition(' -- ')[2] or type(error).__name__}"
     put = f"put it into {cache_of_keras(folder)}"
     if noted.where == "target":  # whose builder makes more of it than what the file holds

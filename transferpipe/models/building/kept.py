@@ -78,6 +78,7 @@ class KeptTarget(ModelTarget):
     @property
     def model(self) -> Any:
         """The model itself. Whoever has it may change it, so that from now on it is asked again, and nothing kept."""
+        # Not known what its holder does with it; asking the model itself is right in any case.
         self._handed_out = True
         return self._built.model
 
@@ -128,6 +129,7 @@ class KeptTarget(ModelTarget):
 
     def config(self, frozen: Collection[str]) -> str:
         """Return the configuration that the model has while the layers called `frozen` are switched off."""
+        # One text for one set, whatever its order.
         key = json.dumps(sorted(frozen))
         if self._handed_out:
             return self._built.config(frozen)
@@ -145,22 +147,27 @@ class KeptTarget(ModelTarget):
         """Return the variable's value."""
         if self._handed_out:
             return self._built.read(name)
+        # Read at the first question, once: most runs ask for few values, many for none.
         if not self._asked.values:
             self._asked.values.update(_read_values(self._key))
         if name not in self._asked.values:
             value = self._built.read(name)
+            # Beyond that, reading them back would take longer than drawing them.
             if value.nbytes + sum(v.nbytes for v in self._asked.values.values()) > _MOST_VALUES:
                 return value
             self._asked.values[name] = value
             self._asked.fresh.add(_VALUES)
+        # Whoever gets a value may change it, and the next one asks for it again.
         return self._asked.values[name].copy()
 
     def keep(self) -> None:
         """Keep what was asked for the first time."""
         asked = self._asked
         if _STRUCTURE in asked.fresh:
+            # The latest: a sweep over frozen layers would else make the entry grow without end.
             configs = dict([*asked.configs.items()][-_MOST_CONFIGS:])
             parts = to_plain((asked.structure, asked.groups, asked.keras_version, configs))
+            # Structure and values apart: most runs need no values at all.
             _CACHE.keep(f"{self._key}\n{_STRUCTURE}", json.dumps(parts).encode())
         if _VALUES in asked.fresh:
             _CACHE.keep(f"{self._key}\n{_VALUES}", _pack(asked.values))
@@ -172,6 +179,7 @@ def warnings_noted() -> Iterator[list[str]]:
     """Yield a list to which whatever the body warns of is added; it is shown as ever."""
     noted: list[str] = []
     with warnings.catch_warnings():
+        # In place of `showwarning`, not of `warn`: filters have their say first, and `-W error` raises as ever.
         show = warnings.showwarning
 
         def note_and_show(*args: Any, **kwargs: Any) -> None:
@@ -215,19 +223,23 @@ def kept(key: str, made: ModelTarget) -> ModelTarget:
     structure = made.structure
     if not made.is_light or made.baked or made.fetched or structure.fixed or structure.switched_off:
         return made
+    # What hooks, vocabularies or an optimizer decide is not in structure and values.
     if is_worth_loading(made) or made.lookups or made.optimizer is not None:
         return made
     try:
         asked = _Asked(structure, made.groups, made.keras_version, {}, fresh={_STRUCTURE})
+        # Tried now: whether all of it can be written down decides whether anything is kept.
         to_plain((asked.structure, asked.groups))
     except TypeError:  # an argument, or a setting, that is an object
         return made
+    # Classes of a user's own may do anything when a configuration is asked for.
     if any(not type(layer).__module__.startswith(("keras.", "keras_hub.")) for layer in layers_in(made.model)):
         return made
     return KeptTarget(key, made.label, asked, lambda: made)
 
 
 def _pack(values: dict[str, NDArray[Any]]) -> bytes:
+    # Names, dtypes and shapes first, in a line of its own: JSON has no raw ends of lines.
     head = [[name, value.dtype.name, list(value.shape)] for name, value in values.items()]
     return b"\n".join([json.dumps(head).encode(), b"".join(np.ascontiguousarray(v).tobytes() for v in values.values())])
 
@@ -242,6 +254,7 @@ def _read_values(key: str) -> dict[str, NDArray[Any]]:
         for name, dtype_name, shape in json.loads(head):
             dtype = numpy_dtype(dtype_name)
             size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+            # Not copied here: `read` hands out copies.
             values[name] = np.frombuffer(data[at : at + size], dtype).reshape(shape)
             at += size
     except (ValueError, TypeError, LookupError):  # of another version, by accident

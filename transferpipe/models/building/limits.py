@@ -68,10 +68,12 @@ class Limits:
         Raises:
             OverLimitError: it is more than the builder may make.
         """
+        # Before it is made: afterwards there may be no memory left to say so.
         self._taken[0] += size
         self._taken[1] += 1
         if self._taken[0] > self.bytes:
             self._end(f"would make more than {self.bytes:,} bytes of weights, which is all the memory of this machine")
+        # Many small ones take little memory and very long.
         if self._taken[1] > MOST_WEIGHTS:
             self._end(f"would make more than {MOST_WEIGHTS:,} weights")
         self.check_time()
@@ -93,6 +95,7 @@ class Limits:
         Raises:
             OverLimitError: it does.
         """
+        # Of the processor, not by the clock: a machine that is busy, or asleep, is not the builder's fault.
         if time.process_time() - self._begun > self.seconds:
             self._end(f"takes more than {self.seconds:.0f} seconds of processor time")
 
@@ -102,11 +105,13 @@ class Limits:
         Raises:
             OverLimitError: the builder took too much.
         """
+        # TensorFlow turns whatever is raised inside of its functions into errors of its own.
         if self.over:
             raise OverLimitError(self.over)
 
     def _end(self, what: str) -> None:
         self.over = self.over or what
+        # What was too much first stays the reason.
         raise OverLimitError(self.over)
 
 
@@ -126,6 +131,7 @@ def counted(keras: Any, limits: Limits) -> Iterator[None]:
         limits.note_call()
         return proceed(layer, *args, **keys)
 
+    # Patched on the class, for this thread alone: other threads may build models at the same time.
     with ExitStack() as stack:
         stack.enter_context(patched(keras.Variable, "__init__", note_weight))
         stack.enter_context(patched(keras.layers.Layer, "__call__", note_call))
@@ -138,6 +144,7 @@ def _size(args: tuple[Any, ...], keys: dict[str, Any]) -> int:
     given = dict(zip(("initializer", "shape", "dtype"), args, strict=False)) | keys
     shape = given.get("shape")
     if shape is None:
+        # Without a shape, an array is the initial value itself.
         return int(getattr(given.get("initializer"), "nbytes", 0) or 0)
     try:
         return math.prod(int(n) for n in shape) * numpy_dtype(str(given.get("dtype") or "float32")).itemsize
@@ -152,6 +159,7 @@ def memory_limited(most: int | None) -> Iterator[None]:
     Raises:
         MemoryError: the body takes more.
     """
+    # Where nobody says what the process takes now, "more than now" cannot be said to the system.
     pages = _pages()
     if most is None or pages is None:
         yield
@@ -159,7 +167,9 @@ def memory_limited(most: int | None) -> Iterator[None]:
     import resource
 
     before = soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    # Addresses, not memory in use: that is what the system can refuse, and TensorFlow reserves many that it never uses.
     wanted = pages * resource.getpagesize() + most
+    # A limit that is there already is never raised.
     known = [limit for limit in (soft, hard, wanted) if limit != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_AS, (min(known), hard))
     try:
@@ -172,6 +182,7 @@ def free_memory() -> int:
     """Return how many bytes of memory are free, as Linux tells; elsewhere half of what there is."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            # What can be had without swapping, caches included; MemFree leaves these out.
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     return memory_of_machine() // 2
@@ -179,6 +190,7 @@ def free_memory() -> int:
 
 def room_for_values() -> int:
     """Return how many bytes a builder of a library may take where its weights have values."""
+    # On a busy machine the models that are published must still be built.
     return max(_LEAST_MEMORY, free_memory())
 
 

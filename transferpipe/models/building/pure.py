@@ -39,6 +39,7 @@ def is_pure(build: Build) -> bool:
 
 
 def _is_pure(build: Build) -> bool:
+    # An object may hold anything, and its text says nothing of it.
     if not all(_is_plain(value) for value in build.arguments.values()):
         return False
     if build.target.startswith(_APPLICATIONS):  # which fetch weights, or read a file, unless they are told not to
@@ -46,6 +47,7 @@ def _is_pure(build: Build) -> bool:
     if build.target.startswith(_HUB):  # where any text may be a preset, or a file
         texts = (value for value in build.arguments.values() if _has_text(value))
         return _CLASS_OF_HUB.fullmatch(build.target) is not None and not any(True for _ in texts)
+    # Our own architectures read nothing.
     return build.target.startswith(_ZOO)
 
 
@@ -69,8 +71,10 @@ def key_of(build: Build, seed: int) -> str | None:
         return None
     hub = any(b.target.startswith(_HUB) for b in walk_builds(build))
     try:
+        # What computes the draws, and what gives shapes and dtypes.
         places = [_package(name) for name in ("keras", backend, "numpy", "ml_dtypes", *(["keras_hub"] if hub else []))]
         folders = sorted({str(place.parent) for place in places})
+        # By names and times, not by content: hashing the libraries would take longer than building.
         return json.dumps(
             [
                 *(_FORMAT, _version(), describe_build(build), seed, backend, sys.version),
@@ -97,6 +101,7 @@ def _package(name: str) -> Path:
         LookupError: it is not there, or lies where somebody works on it.
     """
     spec = importlib.util.find_spec(name)
+    # A package that somebody works on changes without its folder showing it.
     places = spec.submodule_search_locations if spec else None
     if not places or Path(places[0]).parent.name not in _INSTALLED:
         raise LookupError(name)
@@ -116,6 +121,7 @@ def _version() -> str:
 def _own_code() -> Iterator[tuple[str, int, int]]:
     """Yield what tells of a checkout whether it builds, and looks at what was built, as it did."""
     for part in _OWN:
+        # A checkout keeps its version while its code changes.
         for folder, _, names in os.walk(_HERE / part):
             yield from (_stamp(Path(folder, name)) for name in sorted(names) if name.endswith(".py"))
 
@@ -125,6 +131,7 @@ def _settings_of_keras() -> Iterator[str | None]:
     homes = (os.environ.get("KERAS_HOME"), "~/.keras", "/tmp/.keras")  # noqa: S108 - this is where Keras looks
     for home in homes:
         path = Path(home).expanduser() / "keras.json" if home else None
+        # By content: it is small, and decides dtypes and the order of axes.
         yield path.read_text(encoding="utf-8") if path is not None and path.is_file() else None
 
 
@@ -134,6 +141,7 @@ def _processor() -> Iterator[str]:
     if path.exists():
         with path.open(encoding="utf-8", errors="replace") as file:
             for line in file:
+                # All processors of a machine are alike: the first says what they can do.
                 if not line.strip():
                     return
                 if line.startswith(_OF_PROCESSOR):

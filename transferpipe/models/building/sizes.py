@@ -74,12 +74,15 @@ def check_sizes(build: Build, key: str, value: Any, where: str) -> None:
     Raises:
         UnsafeError: it is.
     """
+    # Every number counts by its size: a negative one is multiplied with others as well.
     numbers = list(numbers_in(key, value))
     for name, number in numbers:
         if not math.isfinite(number) or abs(number) > _most(name, build.target):
             raise UnsafeError(Problem(where, f"{str(number)[:40]} is larger than any model needs", _LEAVE_OUT))
+    # The product of all sides: each may be small, and the picture too large.
     if _SHAPES.fullmatch(key) and _values(value) > _MOST_SAMPLE:
         raise UnsafeError(Problem(where, f"{str(value)[:40]} is larger than any model needs", _LEAVE_OUT))
+    # The sum: several arguments may each name a stack of layers.
     layers = sum(abs(n) for name, n in numbers if _LAYERS.fullmatch(name) and isinstance(n, int))
     if layers > _MOST_LAYERS or _in_lists(value) > _MOST_IN_LISTS:
         what = f"{str(value)[:40]} makes more layers than any model has: {_MOST_LAYERS:,} are allowed"
@@ -93,6 +96,7 @@ def check_together(build: Build, numbers: Iterable[Number]) -> None:
         UnsafeError: they do.
     """
     sizes = _sizes(numbers)
+    # The two largest: whichever two a layer multiplies, it is no more.
     if math.prod(sizes[-2:]) > _MOST_MATRIX:
         what = f"{build.target} with {sizes[-1]:,.0f} times {sizes[-2]:,.0f} of something is larger than any model"
         raise UnsafeError(Problem(build.where, what, "give it smaller arguments"))
@@ -115,6 +119,7 @@ def is_usual(numbers: Iterable[Number], arguments: Mapping[str, Any]) -> bool:
         and max(samples, default=0) <= _USUAL_SAMPLE
         and sum(map(_in_lists, arguments.values())) <= _USUAL_IN_LISTS
         and all(abs(n) <= _USUAL_GRID for name, n in known if _GRIDS.fullmatch(name))
+        # EfficientNet-B7 and the like multiply by up to 3.1.
         and all(abs(n) <= 4 for name, n in known if _FACTORS.fullmatch(name))
     )
 
@@ -129,6 +134,7 @@ def is_large(build: Build) -> bool:
 def memory_of_machine() -> int:
     """Return how many bytes of memory this machine has."""
     try:
+        # What there is, not what is free: the same recipe is refused on the same machine every time.
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # Windows does not say
         return _UNKNOWN_MEMORY
@@ -143,6 +149,7 @@ def numbers_in(key: str, value: Any) -> Iterator[Number]:
         for inner in value:
             yield from numbers_in(key, inner)
     elif isinstance(value, int | float) and not isinstance(value, bool):
+        # True and False are ints in Python, and sizes of nothing.
         yield key, value
 
 
@@ -156,6 +163,7 @@ def plain(value: Any) -> Any:
 
 
 def _most(name: str, target: str) -> float:
+    # A seed may be any number.
     if _NO_SIZE.fullmatch(name):
         return math.inf
     if name == "classes" and target.startswith("keras.applications."):
@@ -173,6 +181,7 @@ def _sizes(numbers: Iterable[Number]) -> list[float]:
 def _values(shape: Any) -> int:
     """Return how many values there are in a shape; sizes that it leaves open count as one."""
     whole = (n for n in shape if isinstance(n, int)) if isinstance(shape, list) else ()
+    # An axis of zero must not hide how large the others are.
     return math.prod(max(1, abs(n)) for n in whole)
 
 

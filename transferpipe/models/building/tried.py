@@ -56,6 +56,7 @@ def try_in_child(build: Build, called: str) -> None:
     Raises:
         UnsafeError: it takes too much, or ends the process.
     """
+    # Equal texts are equal calls: a sweep tries each of its builders once.
     if _PASSED.get(called):
         return
     if over := _try(build):
@@ -65,8 +66,10 @@ def try_in_child(build: Build, called: str) -> None:
 
 def _try(build: Build) -> str:
     """Return what the call takes too much of; empty if it does not."""
+    # By standard input: arguments on a command line would be seen by every user of the machine.
     request = f"{json.dumps(sys.path)}\n{json.dumps([_to_data(build), memory_of_machine(), _SECONDS])}"
     with subprocess.Popen(  # noqa: S603 -- ourselves
+        # -P: what lies in the working directory is not imported in place of a library.
         [sys.executable, "-P", "-c", _PROGRAM],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         env={**os.environ, **_WITHOUT_ADDRESSES},
@@ -79,10 +82,12 @@ def _try(build: Build) -> str:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+    # The system ended it at the limit of processor time.
     if process.returncode == -getattr(signal, "SIGXCPU", 0):
         return f"takes more than {_SECONDS} seconds of processor time"
     if process.returncode < 0:
         return f"ends the process that it was tried in ({signal.Signals(-process.returncode).name})"
+    # A child that ended without an answer has found nothing that would be too much: the call itself says what is wrong.
     with contextlib.suppress(ValueError):
         return str(json.loads(out.rpartition("\n")[2] or '""'))
     return ""
@@ -91,9 +96,11 @@ def _try(build: Build) -> str:
 def be_child() -> None:
     """Carry out the call that standard input names, and say on standard output what it takes too much of."""
     build, weights, seconds = json.loads(sys.stdin.read())
+    # Kept before 1 leads elsewhere.
     answer = os.dup(1)
     os.dup2(2, 1)  # what libraries print is not the answer
     over = _carry_out(_from_data(build), weights, seconds)
+    # In a line of its own: it is told apart from whatever went before.
     os.write(answer, f"\n{json.dumps(over)}".encode())
     os._exit(0)  # nothing that is to be put in order
 
@@ -102,13 +109,16 @@ def _carry_out(build: Build, weights: int, seconds: int) -> str:
     from transferpipe.models.building.build import call, import_keras
 
     keras = import_keras()
+    # After the import, whose time is not the call's.
     _limit_time(seconds)
 
     def without_values() -> None:
+        # Variables without values first: they take no memory, and nearly all that is absurd shows.
         with keras.StatelessScope(initialize_variables=False):
             call(build)
 
     over, is_whole = _taken(keras, without_values, Limits(weights), WITHOUT_VALUES)
+    # A builder that computes with values cannot be carried out without them: it is tried with them then.
     if over or is_whole:
         return over
     keras.utils.clear_session(free_memory=False)
@@ -142,15 +152,19 @@ def _limit_time(seconds: int) -> None:
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
+        # A crash is expected here: its image of memory would fill the disk.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        # The limit counts from the start of the process, the import included.
         used = int(sum(os.times()[:2]))
         hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        # The soft one: a signal ends the process by which the parent knows why.
         resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, hard))
 
 
 def _to_data(value: Any) -> Any:
     if isinstance(value, Build):
         arguments = {key: _to_data(inner) for key, inner in value.arguments.items()}
+        # As JSON, not as pickles: what the child reads cannot be code.
         return {_CALL: value.target, "where": value.where, "arguments": arguments}
     if isinstance(value, Mapping):
         return {key: _to_data(inner) for key, inner in value.items()}
