@@ -55,6 +55,14 @@ class End:
         return self.status in (1, RAISED) or (self.status or 0) < 0 or "Traceback" in self.err + self.out
 
 
+def is_at_work(pid: int) -> bool:
+    """Tell whether a process lives; one that only waits to be noticed does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 @dataclass
 class Child:
     """A child at work."""

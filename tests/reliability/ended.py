@@ -22,7 +22,7 @@ from transferpipe.errors import TransferError
 from transferpipe.files.publishing.atomic import TEMPORARY, final_name
 
 from .calls import CHANGES, REFUSES, Calls
-from .children import End, call, command, start, warm
+from .children import Child, End, call, command, is_at_work, start, warm
 from .rows import Row
 from .seeds import read_all
 
@@ -204,18 +204,45 @@ def measure_kills_of_exports(folder: Path, most: int, drawn: random.Random) -> I
 
 
 def measure_random_kills(folder: Path, times: int, drawn: random.Random) -> Iterator[Row]:
-    """SIGKILL at random times of a run whose writing takes most of its time."""
-    row = Row("SIGKILL at a random time", "old or new and whole, all of one kind; the next run cleans")
-    place = make_place(folder / "random", KINDS["three outputs"], layers=8, width=400)
-    place.put_back(False)
-    took = call(place.run("b"), place.folder).seconds
-    for number in range(times):
-        place.put_back(False)
-        child, wait = start(place.run("b"), place.folder), drawn.uniform(0, took)
-        time.sleep(wait)
-        os.kill(child.pid, signal.SIGKILL)
-        _judge_killed(row, place, child.finish(), False, f"time {number}, after {wait:.3f} s")
-    yield row
+    """SIGKILL at `times` random times, for each kind of output, between a run's first file and its end."""
+    for name, words in KINDS.items():
+        row = Row(
+            f"SIGKILL at a random time of writing, {name}", "old or new and whole, all of one kind; the next run cleans"
+        )
+        fresh = name in NEVER_OVER
+        place = make_place(folder / f"random {name}", words, layers=8, width=400)
+        took = max(_time_of_writing(place, fresh) for _ in range(3))
+        for number in range(times):
+            child, wait = _begin_writing(place, fresh), drawn.uniform(0, took)
+            time.sleep(wait)
+            os.kill(child.pid, signal.SIGKILL)
+            _judge_killed(row, place, child.finish(), fresh, f"time {number}, {wait:.4f} s after its first file")
+        yield row
+
+
+def _begin_writing(place: Place, fresh: bool) -> Child:
+    """Start a run, and return once it has made its first file, or is over."""
+    place.put_back(fresh)
+    before = _names_in(place)
+    child = start(place.run("b"), place.folder)
+    while _names_in(place) == before and is_at_work(child.pid):
+        time.sleep(0.0002)
+    return child
+
+
+def _time_of_writing(place: Place, fresh: bool) -> float:
+    """Return how long a run takes from its first file to its end."""
+    child = _begin_writing(place, fresh)
+    begun = time.monotonic()
+    while is_at_work(child.pid):
+        time.sleep(0.0002)
+    took = time.monotonic() - begun
+    child.finish()
+    return took
+
+
+def _names_in(place: Place) -> set[str]:
+    return {path.name for path in place.out.glob("*")} if place.out.exists() else set()
 
 
 def _with_calls(place: Place, calls: Calls) -> Callable[[], int]:

@@ -36,7 +36,7 @@ MEASUREMENTS = {
     "kills": Measurement(ended.measure_kills, 3, 10_000),
     "kills-of-exports": Measurement(ended.measure_kills_of_exports, 0, 30),
     "power-cuts": Measurement(power.measure_power_cuts, 3, 10_000),
-    "random-kills": Measurement(ended.measure_random_kills, 2, 100),
+    "random-kills": Measurement(ended.measure_random_kills, 1, 100),
     "faults": Measurement(ended.measure_faults, 1, 10_000),
     "mutations": Measurement(mutations.measure_mutations, 8, 310),
     "whole-runs": Measurement(mutations.measure_whole_runs, 5, 200),

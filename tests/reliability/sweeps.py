@@ -17,7 +17,7 @@ import numpy as np
 from transferpipe.files.publishing.atomic import TEMPORARY
 from transferpipe.sweep.running.job import DONE, STARTED, read_result
 
-from .children import Child, End, command, start, warm
+from .children import Child, End, command, is_at_work, start, warm
 from .rows import Row
 from .seeds import write_safetensors
 
@@ -33,6 +33,7 @@ save: {path: out.npz}
 ENGINES = {
     "joblib": ("hydra_plugins.hydra_joblib_launcher", ["hydra/launcher=processes", "hydra.launcher.n_jobs=2"]),
     "submitit": ("hydra_plugins.hydra_submitit_launcher", ["hydra/launcher=slurm_here"]),
+    "Ray": ("hydra_plugins.hydra_ray_launcher", ["hydra/launcher=ray_here"]),
 }
 _WANTED = "0 repeated, 0 lost, 0 different, nothing left running or half done"
 _LONGEST = 900.0  # seconds
@@ -91,7 +92,7 @@ class Sweeps:
 
     def finish(self, child: Child) -> End:
         """Wait for the end of a sweep, and look at its results meanwhile."""
-        while _is_at_work(child.pid):
+        while is_at_work(child.pid):
             self.look()
             time.sleep(_POLL)
         # A process whose first thread is done may go on with others; its time counts from its start.
@@ -106,7 +107,7 @@ class Sweeps:
 
     def wait(self, child: Child, done: int, seconds: float) -> None:
         """Wait until that moment, or the end of the sweep."""
-        while len(self.seen) < done and _is_at_work(child.pid):
+        while len(self.seen) < done and is_at_work(child.pid):
             self.look()
             time.sleep(_POLL / 5)
         time.sleep(seconds)
@@ -127,7 +128,7 @@ class Sweeps:
                 pid = int(path.read_text() or 0)
             except (OSError, ValueError):
                 continue
-            if pid and not (path.parent / "result.json").exists() and _is_at_work(pid):
+            if pid and not (path.parent / "result.json").exists() and is_at_work(pid):
                 found[pid] = path.parent.name
         return found
 
@@ -145,17 +146,9 @@ class Sweeps:
                 same = Path(os.readlink(place / "cwd")) == self.folder
             except OSError:  # it is gone, or another user's
                 continue
-            if same and int(place.name) != os.getpid() and _is_at_work(int(place.name)):
+            if same and int(place.name) != os.getpid() and is_at_work(int(place.name)):
                 found.append(int(place.name))
         return found
-
-
-def _is_at_work(pid: int) -> bool:
-    """Tell whether a process lives; one that only waits to be noticed does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def make_sweeps(folder: Path, words: list[str]) -> Sweeps:
@@ -169,7 +162,7 @@ def make_sweeps(folder: Path, words: list[str]) -> Sweeps:
     sweeps.start_over()
     sweeps.words = words
     child = start(sweeps.run(), folder)
-    while not any(sweeps.out.glob(f"v*/{STARTED}")) and _is_at_work(child.pid):
+    while not any(sweeps.out.glob(f"v*/{STARTED}")) and is_at_work(child.pid):
         time.sleep(_POLL)
     sweeps.first = time.monotonic() - child.started
     end = sweeps.finish(child)
@@ -232,7 +225,7 @@ def _worker_killed(sweeps: Sweeps, name: str, most: int, drawn: random.Random) -
         when = sweeps.moment(drawn)
         child, killed = start(sweeps.run(), sweeps.folder), ""
         sweeps.wait(child, *when)
-        while not killed and _is_at_work(child.pid):
+        while not killed and is_at_work(child.pid):
             sweeps.look()
             if busy := {pid: key for pid, key in sweeps.busy().items() if pid != child.pid}:
                 pid = drawn.choice(sorted(busy))

@@ -21,6 +21,7 @@ class SweepPlan:
         variants: those that can be planned, controls last.
         broken: the others, each with the reason.
         inapplicable: controls that cannot be had, each with the reason.
+        notes: what is to be said of its conditions.
     """
 
     name: str
@@ -28,3 +29,4 @@ class SweepPlan:
     variants: tuple[Planned, ...]
     broken: tuple[Broken, ...] = field(default=())
     inapplicable: tuple[Broken, ...] = field(default=())
+    notes: tuple[str, ...] = ()

@@ -49,6 +49,8 @@ def _plan(cli, *words):
         (["vars.minus=${vars.a}"], ("vars.a", ["0.1", "-2"])),
         (['++vars.c="${mul:2,${vars.a}}"', "mapping.all.transform=[{scale: ${vars.c}}]"], ("vars.a", ["1", "3"])),
         (["edit.other.set=${vars.i}"], ("vars.i", ["0", "1", "2"])),
+        # Where the recipe's own value of what varies, 0.25, is not the number of an item.
+        (['vars.chosen="${item:${vars.list},${vars.a}}"'], ("vars.a", ["0", "2"])),
         (["mapping={all: {to: '.*', transform: [{scale: '${vars.a}'}]}}"], ("vars.a", ["0.5", "2"])),
     ],
 )

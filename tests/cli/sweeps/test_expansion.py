@@ -4,7 +4,16 @@ import pytest
 from omegaconf import OmegaConf
 
 from transferpipe.cli.compose.composing import Composer
-from transferpipe.cli.sweeps.expansion import Axes, as_override, count, expand, named_axes, split_axes, values_by_key
+from transferpipe.cli.sweeps.expansion import (
+    Axes,
+    as_override,
+    count,
+    expand,
+    named_axes,
+    split_axes,
+    unmet,
+    values_by_key,
+)
 from transferpipe.errors import RecipeError
 
 
@@ -114,6 +123,42 @@ def test_dropped_combinations(rule, left):
     else:
         with pytest.raises(RecipeError, match="leaves no variant"):
             expand(axes, {}, [rule])
+
+
+@pytest.mark.parametrize("rule", [{"seed": 2}, {"seed": 2.0}, {"seed": [2, 7]}])
+@pytest.mark.parametrize("values", [("1", "2"), ("1.0", "2.0")])
+def test_a_number_is_the_same_number_however_it_is_written(rule, values):
+    axes = Axes((), {"seed": values, "x": ("0.1", "0.2")})
+    assert len(expand(axes, {}, [], {"x": rule})) == 3
+    assert len(expand(axes, {}, [rule])) == 2
+    assert list(unmet(axes, {}, [rule], {"x": rule})) == []
+
+
+@pytest.mark.parametrize(
+    ("drop", "when", "said"),
+    [
+        ([], {"x": {"seed": 7}}, "sweep.when.x: no variant has seed=7; it is 1, 2 in this sweep"),
+        (
+            [],
+            {"x": {"freeze": ["all", "some"]}},
+            "sweep.when.x: no variant has freeze=all or some; it is none in this sweep",
+        ),
+        ([{"x": 0.1}, {"x": 0.3, "seed": 1}], {}, "sweep.drop.1: no variant has x=0.3; it is 0.1, 0.2 in this sweep"),
+        ([{"variant": "c"}], {}, "sweep.drop.0: no variant has variant=c; it is a, b in this sweep"),
+    ],
+)
+def test_a_condition_that_nothing_meets_is_told(drop, when, said):
+    """It is a slip, or a part of a larger sweep, so that nothing is refused."""
+    axes = Axes(("freeze=none",), {"seed": ("1", "2"), "x": ("0.1", "0.2")})
+    assert list(unmet(axes, {"a": {"y": 1}, "b": {"y": 2}}, drop, when)) == [said]
+
+
+@pytest.mark.parametrize("name", ["ü.h5", "名.h5", "a²1.h5", "²", "a b", "m[1].h5", "g'h.h5", "e=f.h5", "b$x", "٣.h5"])
+def test_files_of_any_name_are_an_axis(composer, here, name):
+    (here / "found").mkdir()
+    (here / "found" / name).touch()
+    (value,) = split_axes(composer, ["vars.v=glob(found/*)"]).axes["vars.v"]
+    assert composer.parse([f"+vars.v={value}"])[0].value() in (f"found/{name}", f"found/{name}".replace("'", "\\'"))
 
 
 def test_a_rule_about_a_key_that_nothing_gives():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from glob import iglob
@@ -23,7 +23,8 @@ from transferpipe.sweep.variant import NAMED
 
 # Of one axis: a range may be written that never ends in practice, and each value is composed and planned.
 _MOST_VALUES = 10_000
-_PLAIN = re.compile(r"[A-Za-z_][\w./+-]*")
+# Hydra's grammar knows no other letters outside of quotes.
+_PLAIN = re.compile(r"[A-Za-z_][\w./+-]*", re.ASCII)
 
 Choice = tuple[str, str]
 """A key and its value, both as they stand in an override."""
@@ -100,7 +101,7 @@ def _matching_files(override: Override, problems: Problems) -> tuple[str, ...]:
 
 
 def _naturally(name: str) -> list[Any]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def expand(
@@ -209,9 +210,40 @@ def _fits(have: Mapping[str, str], rule: Mapping[str, list[Any]]) -> bool:
 
 
 def _meaning(text: str) -> Any:
-    """Return what the text of an override means, so that `true` is `True` but not 1."""
+    """Return what the text of an override means, so that `true` is `True` but not 1, and 2.0 is 2."""
     value = OverridesParser.create().parse_override(f"key={text}").value()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return str(value) if isinstance(value, bool) else json.dumps(value, default=str)
+
+
+def unmet(
+    axes: Axes,
+    variants: Mapping[str, Any],
+    drop: Sequence[Mapping[str, Any]],
+    when: Mapping[str, Mapping[str, Any]],
+) -> Iterator[str]:
+    """Yield what is to be said of conditions and of combinations to drop that no variant meets: a slip, or a part.
+
+    Args:
+        axes: what varies, and what is fixed.
+        variants: by name, the values of each key.
+        drop: combinations that make no sense.
+        when: by the key of an axis, what other keys must have for it to vary.
+    """
+    have = {key: [value] for key, value in values_by_key(axes.fixed).items()} | {k: [*v] for k, v in axes.axes.items()}
+    for values in variants.values():
+        for key, value in _choices(values):
+            have.setdefault(key, []).append(value)
+    have |= {NAMED: [as_override(name) for name in variants]} if variants else {}
+    rules = [(f"sweep.when.{key}", rule) for key, rule in when.items()]
+    rules += [(f"sweep.drop.{i}", rule) for i, rule in enumerate(drop)]
+    for where, rule in rules:
+        for key, values in _rule(rule).items():
+            if key in have and not set(values) & {_meaning(value) for value in have[key]}:
+                wanted = " or ".join(as_override(value) for value in _listed(rule[key]))
+                there = ", ".join(dict.fromkeys(have[key]))
+                yield f"{where}: no variant has {key}={wanted}; it is {there} in this sweep"
 
 
 def named_axes(composer: Composer, axes: Mapping[str, Any]) -> Axes:

@@ -21,6 +21,7 @@ from transferpipe.cli.sweeps.expansion import (
     expand,
     named_axes,
     split_axes,
+    unmet,
     values_by_key,
 )
 from transferpipe.errors import Problem, Problems, RecipeError, TransferError, UnsafeError
@@ -109,15 +110,20 @@ def _recipe_of(composer: Composer, given: Axes) -> str | None:
 
 
 def _base(composer: Composer, axes: Axes) -> Composed:
-    """Return the composition of the first values that compose: a file that does not exist breaks its variants only."""
+    """Return the composition of the first values that compose: a file that does not exist breaks its variants only.
+
+    Without what varies at first. A variable that is computed from an axis may have no value there.
+    """
     rounds = max((len(values) for values in axes.axes.values()), default=1)
     first: TransferError | None = None
     for i in range(rounds):
-        chosen = (f"{key}={values[min(i, len(values) - 1)]}" for key, values in axes.axes.items() if _is_group(key))
-        try:
-            return composer.compose([*axes.fixed, *chosen])
-        except TransferError as error:
-            first = first or error
+        chosen = {key: f"{key}={values[min(i, len(values) - 1)]}" for key, values in axes.axes.items()}
+        groups = [text for key, text in chosen.items() if _is_group(key)]
+        for words in (groups, [*chosen.values()]):
+            try:
+                return composer.compose([*axes.fixed, *words])
+            except TransferError as error:
+                first = first or error
     assert first is not None
     raise first
 
@@ -169,7 +175,8 @@ def plan_sweep(
     # What a variant can and its control cannot is no fault of the variant: nothing of it keeps the sweep from running.
     inapplicable += [(v, error) for v, error in unplanned_controls if not isinstance(error, UnsafeError)]
     everything = (*variants, *planned_controls)
-    return SweepPlan(name, folder, everything, (*broken, *unplanned, *unsafe), tuple(inapplicable))
+    notes = tuple(unmet(axes, settings.variants, settings.drop, settings.when))
+    return SweepPlan(name, folder, everything, (*broken, *unplanned, *unsafe), tuple(inapplicable), notes)
 
 
 def plan_rung(

@@ -68,6 +68,8 @@ def _sweep(arguments: Arguments) -> tuple[int, Mapping[str, Any] | None]:
         if found.variants:
             whole = DRY_RUN in arguments.flags
             print(variants_text([*found.variants], colour=in_colour(), width=width(), whole=whole), flush=True)
+        for note in found.notes:
+            print(visible(f"note     {note}"), flush=True)
         if settings.halving and found.variants:
             print(halving_text(settings.halving, found), flush=True)
         report_broken(found, skip="--skip-broken" in arguments.flags)
