@@ -93,7 +93,7 @@ class Summarizer:
 
 
 def _range(numbers: Array) -> list[float | int]:
-    # NumPy finds no smallest of these itself.
+    # As plain integers, which JSON knows; 16 bits hold all of these.
     if is_whole(numbers.dtype) and numbers.dtype.kind not in "iu":  # truth values, and integers of less than 8 bits
         numbers = numbers.astype(np.int16)
     return [numbers.min().item(), numbers.max().item()]

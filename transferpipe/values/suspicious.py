@@ -58,7 +58,7 @@ def suspicious_values(plan: Plan, locate: Locate, found: Noticed) -> Iterator[Pl
         found: what is known of the values.
     """
     seen = [a for a in plan.assignments if a.target in found.seen]
-    # What is filled with a constant, as `fill` does, is constant on purpose.
+    # What a step puts in of its own, such as padding, is alike on purpose.
     telling = [a for a in seen if not any(step.fills for step in parse_transforms(a.steps))]
     yield from _constant_kernels(telling, found.seen)
     yield from _copies(telling, locate, found)
