@@ -1,4 +1,4 @@
-r"""Move weights between Keras models by a YAML recipe: planned, checked, proved, saved.
+r"""Move weights between Keras models by a YAML recipe: planned, checked, verified, saved.
 
 import transferpipe as tp
 

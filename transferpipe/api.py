@@ -113,7 +113,7 @@ def plan(  # noqa: PLR0913 (a keyword is a key of a recipe)
         edit: changes of single elements, after the mapping.
         freeze: patterns of target layers to freeze; ``transferred`` is all whose weights came from a source as a whole.
         save: the file to write, or a mapping as under `save:`.
-        verify: how strict the proof is: `reload`, `nonfinite`, `negative_variance`, `parity`.
+        verify: how strictly the result is verified: `reload`, `nonfinite`, `negative_variance`, `parity`.
         strict: whether warnings are errors.
         allow: codes of warnings that pass all the same.
         quantize: how Keras quantizes the finished model, such as ``int8``.
@@ -167,7 +167,7 @@ def transfer(  # noqa: PLR0913 (a keyword is a key of a recipe)
 
     A live model as the target is changed only after every value has been computed and checked, and only as a whole: if
     anything fails, a warning that is an error included, it is what it was. With `save` (or with a target that is not a
-    live model) the result is also written, and proved, in `folder`.
+    live model) the result is also written, and verified, in `folder`.
 
     >>> import numpy as np
     >>> import transferpipe as tp
@@ -192,7 +192,7 @@ def transfer(  # noqa: PLR0913 (a keyword is a key of a recipe)
         freeze: patterns of target layers to freeze.
         save: the file to write, or a mapping as under `save:`; ``model.keras`` where it is left out and the target is
             not a live model.
-        verify: how strict the proof is.
+        verify: how strictly the result is verified.
         strict: whether warnings are errors.
         allow: codes of warnings that pass all the same.
         quantize: how Keras quantizes the finished model.
@@ -301,7 +301,7 @@ def inspect(  # noqa: PLR0913 (a keyword is a question)
         path: a path or an address of a file.
         match: a pattern of names of layers or weights, which chooses a part.
         stats: whether the values are read, once and in small parts, for their statistics.
-        others: whether entries that are no weights are listed, too.
+        others: whether entries that are not weights are listed, too.
         select: keys on the way to the part of the file that is wanted, as under `source:` in a recipe.
         format: the file's format, where its content does not show it.
 

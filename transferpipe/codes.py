@@ -86,7 +86,7 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "model in float32 and add `quantize: int8` to the recipe.",
         ),
         "class-differs": WarningKind(
-            "A layer takes its weights from one of another class, which computes something else of them.",
+            "A layer takes its weights from one of another class, which computes something else from them.",
             "mapping.all: 1 layer (source -> target): x: class Conv2DTranspose -> Conv2D",
             "Build the target's layer of the source's class.",
         ),
@@ -162,12 +162,12 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
         "freeze-not-saved": WarningKind(
             "The plan freezes layers, and a file that is saved does not hold that: a file of weights alone, or a layer "
             "whose flag Keras does not write.",
-            "save: model.weights.h5 holds weights only, not the freezing",
+            "save: model.weights.h5 holds weights only, not which layers are frozen",
             "Save a .keras file too (save.also=[model.keras]), or set `trainable = False` again after loading.",
         ),
         "frozen-fresh": WarningKind(
             "A frozen layer got nothing from a source: it keeps random initial values that training will never change.",
-            "freeze: head/kernel is frozen and keeps its fresh value: training will never change it",
+            "freeze: head/kernel is frozen and keeps its initial value: training will never change it",
             "Take the layer out of `freeze`, or add a rule that transfers its weights. `freeze: [transferred]` freezes "
             "only layers all of whose weights came from a source.",
         ),
@@ -325,7 +325,7 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "A file has the rows of a weight in another order than its model: llama.cpp's converter interleaves "
             "the two halves of every head of query and key for its rotary embedding; transformers and KerasHub do not.",
             "mapping.query: the rows of blk/0/attn_q/weight are interleaved for the rotary embedding of llama, in each "
-            "of the 32 heads: of its rows, the even ones have to come first, then the odd",
+            "of the 32 heads: the even rows have to come first, then the odd ones",
             "Take the weights from the safetensors that the file was made of, or put the rows back. Of H heads of D "
             "rows and N columns: `transform: [{reshape: [H, D/2, 2, N]}, {transpose: [0, 2, 1, 3]}, {reshape: [H*D, "
             "N]}]`; where the layout has turned the kernel into (N, H*D): `[{reshape: [N, H, D/2, 2]}, {transpose: [0, "
@@ -340,7 +340,7 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
         ),
         "settings-differ": WarningKind(
             "A layer has other settings than the one that it takes its weights from (activation, strides, padding, "
-            "epsilon, ...), so it computes something else of the same weights.",
+            "epsilon, ...), so it computes something else from the same weights.",
             "mapping.all: 1 layer (source -> target): conv: activation relu -> linear, strides (1, 1) -> (2, 2)",
             "Build the target's layer with the source's value, which stands before the arrow.",
         ),
@@ -404,7 +404,7 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
         ),
         "variable-flag": WarningKind(
             "A variable was switched off by its own flag (`variable.trainable = False`), which no file keeps.",
-            "target: head/kernel is switched off by its variable's own flag, which no file keeps",
+            "target: head/kernel is frozen by its variable's own flag, which no file stores",
             "Freeze the layer that holds it: freeze: [head].",
         ),
         "vocabulary-size": WarningKind(

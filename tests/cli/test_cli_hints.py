@@ -641,3 +641,48 @@ def test_the_values_are_those_that_a_run_writes(cli, here):
     assert cli("run", "recipe=own", "save.path=m.safetensors", "hydra.run.dir=out").status == 0
     written = load_file(here / "out/m.safetensors")
     assert all(np.array_equal(written[n], weights()[n]) for n in BODY)
+
+
+# Interpolations, folders ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", ["${nothing:2}", "${seed.x.y}"])
+@follows("resolve: write ${KEY} with a")
+def test_an_interpolation_that_means_nothing(wrong, hint, recipe, planned):
+    text = "target: {{_target_: transferpipe.zoo.small_mlp, hidden: {}}}\nseed: 5\nunmatched: keep\n"
+    fix = hint(2, "plan", recipe(text.format(f"'{wrong}'")))
+    key = re.search(r"write \$\{(\w+)\} with a key of this recipe, or the value itself", fix)[1]
+    for right in (f"'${{{key}}}'".replace("KEY", "seed"), "5"):
+        assert "hidden=5" in planned("plan", recipe(text.format(right)))["target"]
+
+
+@follows("_limit.count: write the values out")
+def test_interpolations_that_unfold_to_very_much(hint, recipe, planned):
+    chain = "".join(f"  a{i}: '{f'${{vars.a{i - 1}}}' * 9}'\n" for i in range(1, 12))
+    text = "target: {_target_: transferpipe.zoo.small_mlp}\nunmatched: keep\nvars:\n  a0: xxxxxxxxxx\n"
+    assert hint(5, "plan", recipe(text + chain)) == "write the values out"
+    written = f"  a1: '{'x' * 90}'\n"
+    assert planned("plan", recipe(text + written))["kept"]
+
+
+@follows("Composition.name_run_folder: name a folder, such")
+def test_a_run_folder_that_cannot_be_filled_in(hint, cli, here):
+    fix = hint(2, "run", "recipe=own", "hydra.run.dir=${nothing:1}/x")
+    folder = re.search(r"such as (hydra\.run\.dir=(\S+))", fix)
+    assert cli("run", "recipe=own", folder[1]).status == 0
+    assert (here / folder[2] / "model.keras").is_file()
+
+
+@follows("conf_folder: install transferpipe again")
+def test_an_installation_without_its_recipes(hint, cli, tmp_path, monkeypatch):
+    import transferpipe
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transferpipe, "__file__", str(tmp_path / "elsewhere" / "transferpipe" / "__init__.py"))
+        assert hint(4, "plan", "recipe=own") == "install transferpipe again"
+    assert cli("plan", "recipe=own").status == 0
+
+
+@follows("_compare: leave it out")
+def test_two_sweeps_are_not_followed(hint):
+    assert hint(2, "report", "a", "b", "--watch") == "leave it out"

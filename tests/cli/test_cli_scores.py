@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import transferpipe.score
 from transferpipe.cli.compose.folders import conf_folder
 
 RUN = ("run", "recipe=own", "hydra.run.dir=out")
+follows = pytest.mark.follows
 
 
 def _scoring(here, body):
@@ -56,10 +58,24 @@ def test_a_score_needs_a_model(refuses, here):
     refuses(2, [*RUN, "score={_target_: my_scores.score}", "save.path=m.npz"], "score: needs a model", "save a .keras")
 
 
+CORRECTED = (
+    "return 0.5",
+    "import transferpipe.score as s; return s.Score(0.5, 'mine', True, 'heuristic', seconds=0.0)",
+)
+
+
 @pytest.mark.parametrize(
-    "body, words", [("raise ValueError('odd')", "raised ValueError: odd"), ("return 'x'", "of type str"),
-                    ("return float('nan')", "returned nan, not a finite number")]
-)  # fmt: skip
+    "body, words",
+    [
+        pytest.param("raise ValueError('odd')", "raised ValueError: odd", marks=follows("_call: fix the score or")),
+        pytest.param("return 'x'", "of type str", marks=follows("_from_number: return a float or")),
+        pytest.param(
+            "return float('nan')",
+            "returned nan, not a finite number",
+            marks=follows("_from_number: return a float or"),
+        ),
+    ],
+)
 def test_a_score_that_fails_leaves_the_proved_model(cli, here, body, words):
     _scoring(here, body)
     answer = cli(*RUN, "score={_target_: my_scores.score}")
@@ -69,6 +85,24 @@ def test_a_score_that_fails_leaves_the_proved_model(cli, here, body, words):
     assert not (here / "out" / "score.json").exists()
     assert cli("verify", "out").status == 0
     assert (here / "out" / "report.html").is_file()
+    for number, right in enumerate(CORRECTED):
+        sys.modules.pop("my_scores")
+        _scoring(here, f"{right}  # {number}")
+        assert cli(*RUN[:2], f"hydra.run.dir=out{number}", "score={_target_: my_scores.score}").status == 0
+        assert json.loads((here / f"out{number}" / "score.json").read_text())["value"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "given, key", [("", "scale"), (", model: 3, scale: 2", "let it take the model first")], ids=["lacking", "twice"]
+)
+@follows("_check_arguments: give it …")
+def test_arguments_that_a_score_does_not_take(cli, refuses, here, given, key):
+    (here / "my_scores.py").write_text("def score(model, scale):\n    return 2 * scale\n")
+    answer = refuses(2, [*RUN, f"score={{_target_: my_scores.score{given}}}"], key)
+    lacking = re.search(r"-> give it (\w+)", answer.err)
+    scale = f"{lacking[1] if lacking else 'scale'}: 2"
+    assert cli(*RUN, f"score={{_target_: my_scores.score, {scale}}}").status == 0
+    assert json.loads((here / "out" / "score.json").read_text())["value"] == 4
 
 
 def test_a_score_of_ones_own_takes_data_and_says_its_direction(cli, here):
@@ -153,7 +187,7 @@ def test_what_is_no_number_is_none(cli, here, value):
         (["score=logme", "score.pool=mean"], ["score.pool: 'mean' is none of flatten, average"]),
         (["score=linear_probe", "score.solver=ridg"], ["did you mean 'ridge'?"]),
         (["score=linear_probe", "score.penalty=-1"], ["score.penalty: -1"]),
-        (["score=finetune", "score.epochs=0"], ["score.epochs: 0 is not a whole number from 1 up"]),
+        (["score=finetune", "score.epochs=0"], ["score.epochs: 0 is not a whole number of at least 1"]),
         (["score=finetune", "score.data.labels=[11]"], ["11"]),
         (["score=head_training", "score.seeds=0"], ["score.seeds: 0"]),
         (["score=leep", "score.layer=l9"], ["has no layer 'l9'"]),

@@ -64,7 +64,7 @@ def test_row_15_the_flag_of_a_variable(tmp_path, source):
     assert len(only_weights.trainable_variables) == 6
 
     warned = [w.text for w in tp.plan(source, kept, mapping=TRUNK, unmatched="keep").warnings]
-    assert any("head/kernel is switched off by its variable's own flag, which no file keeps" in w for w in warned)
+    assert any("head/kernel is frozen by its variable's own flag, which no file stores" in w for w in warned)
     tp.transfer(source, kept, mapping=TRUNK, unmatched="keep")
     assert not kept.get_layer("head").kernel.trainable
     with pytest.raises(tp.RecipeError, match="it matches the weight trunk/inner/kernel, and freezing is set on layers"):
@@ -84,7 +84,7 @@ def test_row_15_the_flag_of_a_variable(tmp_path, source):
     report = tp.transfer(
         source, model(2), unmatched="same_name", freeze=["trunk"], save=alone, folder=tmp_path / "alone"
     )
-    assert "m.weights.h5 holds weights only, not the freezing" in [w.text for w in report.warnings]
+    assert "m.weights.h5 holds weights only, not which layers are frozen" in [w.text for w in report.warnings]
     assert_frozen_in_training(folder / "m.keras", source)
 
 

@@ -95,5 +95,5 @@ def test_a_store_that_fails(store, monkeypatch, error, said):
 def test_a_part_of_an_object_is_refused_and_not_kept(store, monkeypatch):
     about = store.info(store.url)
     monkeypatch.setattr(type(store), "info", lambda *_, **__: {**about, "size": about["size"] + 1})
-    assert f"{about['size']} of {about['size'] + 1} bytes came -> run again" in refused(store.url)
+    assert f"{about['size']} of {about['size'] + 1} bytes arrived -> run again" in refused(store.url)
     assert not [p for p in cache_folder().rglob("*") if p.is_file()]

@@ -1,9 +1,11 @@
 """Hints are code: each case provokes a message, follows what it advises, and compares with an independent value."""
 
+import importlib
 import json
 import re
 import sys
 import textwrap
+import zipfile
 
 import keras
 import numpy as np
@@ -390,6 +392,33 @@ def test_what_keras_does_not_explain_is_not_advised_on():
 
     assert advise_loading(OSError("disk full")) == ""
     assert advise_loading(ValueError("a model with a `Lambda` in its config={'class_name': 'Lambda'}")) == ""
+
+
+@follows("_finished_model: correct the class that")
+def test_a_finished_model_that_keras_cannot_load(module):
+    kernel, x = draw(3, 4), draw(2, 3)
+    np.savez("s.npz", **{"a/kernel": kernel})
+    np.savez("x.npz", x)
+    np.savez("y.npz", x @ kernel)
+    check = {"parity": {"inputs": "x.npz", "expected": "y.npz"}}
+    keys = {"mapping": {"r": {"to": "a", "from": "a", "pair": "order"}}, "save": "m.keras", "verify": check}
+    for name, old, new in (("broken", b'"units": 4', b'"unitz": 4'), ("corrected", b"", b"")):
+        given = module(name, scaled(REGISTER, WHOLE))
+        importlib.import_module(given["_target_"].partition(".")[0]).build().save(f"{name}.keras")
+        with zipfile.ZipFile(f"{name}.keras") as archive:
+            held = {n: archive.read(n) for n in archive.namelist()}
+        with zipfile.ZipFile(f"{name}.keras", "w") as archive:
+            for n, data in held.items():
+                archive.writestr(n, data.replace(old, new) if old else data)
+        if name == "broken":
+            with pytest.raises(TransferError) as caught:
+                tp.transfer("s.npz", {"path": "broken.keras"}, folder="broken", **keys)
+    fix = caught.value.problems[0].fix
+    assert fix == "correct the class that it names, or give the builder of the model as the target"
+    tp.transfer("s.npz", {"path": "corrected.keras"}, folder="corrected", **keys)
+    assert np.allclose(keras.models.load_model("corrected/m.keras")(x), x @ kernel, atol=1e-6)
+    report = tp.transfer("s.npz", module("builder", scaled("", WHOLE)), folder="of_builder", **keys)
+    assert report.parity.verdict == "pass"
 
 
 def test_a_configuration_that_cannot_be_written(module):

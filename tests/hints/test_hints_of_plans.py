@@ -228,6 +228,27 @@ def test_patterns_that_match_unlike_counts(rule, right, wanted):
     assert moved(plan(recipe)) == wanted
 
 
+@pytest.mark.parametrize("beside", ["arith/constant 4", "zeros 3x3\n shape -\n axes -\n more 2", "other/a/kernel 2x3"])
+@pytest.mark.parametrize("alias", ["", "one:"])
+@follows("_pair_by_order: correct `from`: it matches")
+def test_what_lies_beside_the_layers_of_a_graph(beside, alias):
+    """As in a file of TensorFlow Lite, whose layers have a home of their own, and constants lie elsewhere."""
+    target = "a/kernel 2x3\n a/bias 3\n b/kernel 3x3\n b/bias 3\n head/kernel 3x2"
+    source = "node/x/kernel 3x2\n node/x/bias 3\n node/y/kernel 3x3\n node/y/bias 3\n node/z/kernel 2x3"
+    recipe = {"mapping": {"r": {"to": ".*", "from": f"{alias}.*", "pair": "order"}}, "unused": "report"}
+    given = f"{source}\n{beside}"
+    given = {"one": given, "two": "z 1"} if alias else given
+    with pytest.raises(RecipeError) as caught:
+        plan(recipe, given, target)
+    found = re.search(r"write from: '(.*)'", caught.value.problems[0].fix)[1]
+    assert found == f"{alias}node/.*"
+    recipe["mapping"]["r"] |= {"from": found, "transform": {"kernel": ["transpose"]}}
+    names = [line.split()[0] for line in target.splitlines()]
+    assert moved(plan(recipe, given, target)) == {
+        name: f"{alias}node/{name.replace('a/', 'x/').replace('b/', 'y/').replace('head', 'z')}" for name in names
+    }
+
+
 @follows("_pair_units: pair them by name")
 def test_layers_that_hold_unlike_counts():
     recipe = {"mapping": {"r": {"to": "enc/a", "from": "x", "pair": "order"}}, "unmatched": "keep"}

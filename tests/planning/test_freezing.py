@@ -173,7 +173,7 @@ def test_a_frozen_layer_that_kept_fresh_weights():
     found = warned(plan_frozen(["enc"], source=WEIGHTS, mapping=mapping), "frozen-fresh")
     assert found[0] == (
         "mapping.bn",
-        "4 weights are frozen and keep their fresh values, which training will never change: enc/bn/gamma, enc/bn/beta, "
+        "4 weights are frozen and keep their initial values, which training will never change: enc/bn/gamma, enc/bn/beta, "
         "enc/bn/moving_mean and 1 more",
     )
     assert len(found) == 1
@@ -196,7 +196,7 @@ def test_nothing_trainable():
 
 def test_freezing_that_a_file_of_weights_does_not_hold():
     found = warned(plan_frozen(["head"], save="w.npz"), "freeze-not-saved")
-    assert found == [("save", "w.npz holds weights only, not the freezing")]
+    assert found == [("save", "w.npz holds weights only, not which layers are frozen")]
     assert warned(plan_frozen(["head"], save={"also": ["w.npz"]}), "freeze-not-saved") == []  # model.keras holds it
     assert warned(plan_frozen(["head"], save={"also": ["b.keras"]}), "freeze-not-saved") == []
     assert warned(plan_frozen(None, save="w.npz"), "freeze-not-saved") == []
@@ -208,7 +208,7 @@ def test_freezing_that_a_configuration_does_not_record():
         (
             "freeze",
             "enc is saved without the flags of its parts: enc/bn is trainable again after load_model;"
-            " switch it off there once more",
+            " set trainable=False there again",
         )
     ]
     assert len(warned(plan_frozen(["enc"], layers), "freeze-not-saved")) == 1

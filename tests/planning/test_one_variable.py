@@ -269,7 +269,7 @@ class OfAnotherShape(Doubling):
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        (Doubling, "own/w: has another value in the model that Keras loads"),
+        (Doubling, "own/w: has a different value in the model that Keras loads"),
         (ReadingNothing, "nowhere/w.npy|could not be loaded"),
         (OfAnotherShape, "could not be loaded|shape"),
     ],

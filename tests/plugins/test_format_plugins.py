@@ -86,7 +86,8 @@ def test_folders_archives_and_json_are_recognized_too(toy, tmp_path):
         open_source(tmp_path / "b.json")
 
 
-def test_what_the_package_does_wrong_is_said_of_the_file_and_the_package(toy, path):
+@pytest.mark.follows("_guarded.guard.call: report it to the")
+def test_what_the_package_does_wrong_is_said_of_the_file_and_the_package(toy, path, install):
     path.write_bytes(b"TOY!bad")
     with pytest.raises(
         FileError, match=r"a.bin: the format toy of the package toys 1.0 failed: ZeroDivisionError: a mis"
@@ -99,6 +100,9 @@ def test_what_the_package_does_wrong_is_said_of_the_file_and_the_package(toy, pa
     path.write_bytes(b"TOY!short, so that a value is not there"[:7])
     with pytest.raises(FileError, match="cannot be read"):
         open_source(path).read("d/kernel")
+    path.write_bytes(b"TOY!" + VALUES.tobytes())
+    install("toys", {"format": {"toy": "FORMAT"}}, TOY.replace('b"bad"', "None"), version="1.1")  # once it is corrected
+    assert (open_source(path).read("d/kernel") == VALUES).all()
 
 
 def test_a_broken_package_disturbs_no_other_file_and_is_named_where_it_may_have_helped(install, path):

@@ -159,7 +159,7 @@ def test_a_forward_pass_that_raises_leaves_it_open(tmp_path):
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        (Forgetful(3), "it/bias: has another value in the model that Keras loads"),
+        (Forgetful(3), "it/bias: has a different value in the model that Keras loads"),
         (Broken(), "forward pass: the model that Keras loads gives NaN or infinity on random inputs"),
     ],
 )

@@ -35,12 +35,14 @@ def test_plain_paths():
     assert locate("../pkg:/b.h5") == Path("../pkg:/b.h5")
 
 
+@pytest.mark.follows("_expand: write the whole path")
 def test_a_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/somebody")
     assert locate("~/b.h5") == Path("/home/somebody/b.h5")
     text = refused("~nobody_of_that_name/b.h5")
     assert text.startswith("'~nobody_of_that_name/b.h5' names no home folder: ")
-    assert text.endswith(" -> write it out")
+    assert text.endswith(" -> write the whole path")
+    assert locate("/home/nobody_of_that_name/b.h5") == Path("/home/nobody_of_that_name/b.h5")
 
 
 def test_a_file_in_a_package_that_is_not_imported(package):

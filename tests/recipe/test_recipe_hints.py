@@ -69,7 +69,7 @@ CASES = [
      lambda fix: save(path="home/o.npz") if "folder out" in fix else None),
     ("_check_save_path: give a path without", save(path="../o.npz"),
      lambda fix: save(path="../o.npz".replace(re.search("'(.*)'", fix)[1] + "/", ""))),
-    ("parse_origin: give it to the", {"target": {"path": "t.npz", "layout": "torch"}},
+    ("parse_origin: set it on the", {"target": {"path": "t.npz", "layout": "torch"}},
      lambda fix: {fix.split()[-1]: {"path": "s.npz", "layout": "keras"}}),
     ("parse_origin: keep one of them", {"source": {"path": "s.npz", "_target_": "a.b"}}, lambda fix: {}),
     ("parse_origin: name a file or", {"source": {"format": "npz"}},

@@ -62,7 +62,9 @@ def test_the_object_counts_however_it_is_reached(folder, dotted, module):
     "inner", ["build.__call__", "build.__globals__.clear", "build.__class__", "Net.__subclasses__"]
 )
 def test_what_python_keeps_to_itself_leads_nowhere(folder, inner):
-    assert refused_name(f"my_models.{inner}").startswith(f"my_models.{inner} leads through what Python keeps to itself")
+    assert refused_name(f"my_models.{inner}").startswith(
+        f"my_models.{inner} goes through a private attribute of Python"
+    )
     assert "my_models" not in sys.modules
 
 
@@ -91,7 +93,7 @@ def test_what_a_module_imports_from_python_is_seen_before_it_runs(folder):
 )
 def test_what_is_installed_is_refused(folder, dotted, capsys):
     top = dotted.partition(".")[0]
-    expected = f"{dotted} is not one of the things a recipe may name -> "
+    expected = f"{dotted} is not something that a recipe may name -> "
     refused = refused_name(dotted)
     assert refused.startswith(expected)
     # A word is offered for packages of others only: nothing makes what is refused as dangerous less so.
@@ -144,7 +146,7 @@ def test_an_environment_below_the_working_directory_is_not_the_users(folder, mon
     (place / "pkg").mkdir(parents=True)
     (place / "pkg" / "__init__.py").write_text("raise SystemExit('imported')\n")
     monkeypatch.syspath_prepend(place)
-    assert refused_name("pkg.build").startswith("pkg.build is not one of the things a recipe may name")
+    assert refused_name("pkg.build").startswith("pkg.build is not something that a recipe may name")
     assert "pkg" not in sys.modules
 
 

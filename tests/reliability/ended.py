@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hand_made import dense, write_archive
+from one_of_each import read_all
 
 from transferpipe.errors import TransferError
 from transferpipe.files.publishing.atomic import TEMPORARY, final_name
@@ -24,7 +25,6 @@ from transferpipe.files.publishing.atomic import TEMPORARY, final_name
 from .calls import CHANGES, REFUSES, Calls
 from .children import Child, End, call, command, is_at_work, start, warm
 from .rows import Row
-from .seeds import read_all
 
 RECIPE = """
 source: {path: a.keras}

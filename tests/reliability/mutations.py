@@ -8,12 +8,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from one_of_each import FORMATS, read_all
+
 from transferpipe.errors import TransferError
 
 from .children import End, call, command, warm
 from .ended import KINDS, make_place
 from .rows import Row
-from .seeds import FORMATS, read_all
 
 SECONDS = 10
 MOST_MEMORY = 500 << 20

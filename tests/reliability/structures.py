@@ -23,11 +23,11 @@ import tf_bundles
 import torch_files
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from one_of_each import BIAS, FORMATS, KERNEL, checkpoint, read_all, write_lite
 
 from transferpipe.errors import TransferError
 
 from .rows import Row
-from .seeds import BIAS, FORMATS, KERNEL, checkpoint, read_all, write_lite
 
 ODD = (
     None, True, False, 0, 1, -1, 2, 3, 255, 1 << 31, 1 << 63, -(1 << 63), 1 << 64, 10**40, 1.5, -0.0, float("inf"), float("nan"), "", "a", "../x",

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from one_of_each import write_safetensors
 
 from transferpipe.files.publishing.atomic import TEMPORARY
 from transferpipe.sweep.running.job import DONE, STARTED, read_result
 
 from .children import Child, End, command, is_at_work, start, warm
 from .rows import Row
-from .seeds import write_safetensors
 
 VARIANTS = 12
 RECIPE = """

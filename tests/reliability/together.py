@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from one_of_each import read_all
+
 from transferpipe.errors import TransferError
 
 from .children import call, command, start
 from .ended import KINDS, make_place, strays
 from .rows import Row
-from .seeds import read_all
 
 
 def measure_together(folder: Path, most: int, drawn: random.Random) -> Iterator[Row]:

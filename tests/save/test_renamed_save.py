@@ -241,7 +241,7 @@ def test_a_template_of_unknown_groups_is_refused(here):
 @pytest.mark.follows("_note_unnamed: save one of … #3")
 def test_names_need_a_file_of_named_tensors(here):
     text, fix = refused({r"enc1": "a"}, path="m.keras")
-    assert "renames the tensors of files of named tensors alone" in text
+    assert "applies only to files of named tensors" in text
     for suffix in fix.removeprefix("save one of ").split(", "):
         plan(save={"path": f"m{suffix}", "names": {"enc1": "a"}})
 

@@ -178,5 +178,5 @@ def test_the_reference_is_a_file(keras_file, here):
 def test_a_reference_is_for_files_of_named_tensors(keras_file, here):
     write_reference(torch_tensors())
     text, fix = refused(keras_file, names={}, path="m.keras")
-    assert "is a reference for files of named tensors alone" in text
+    assert "applies only to files of named tensors" in text
     run(keras_file, path=f"m{fix.removeprefix('save one of ').split(', ')[0]}")

@@ -180,10 +180,15 @@ class Creeping(layers.Layer):
         return inputs
 
 
+@pytest.mark.follows("check_unchanged: take the assignment out")
 def test_a_frozen_weight_that_moves_is_found():
     model = keras.Sequential([layers.Input((6,)), Creeping(trainable=False), layers.Dense(3, activation="softmax")])
     with pytest.raises(VerificationError, match="this frozen weight changed during the training"):
         finetune(model, DATA, **FAST)
+    still = layers.Activation("linear", trainable=False)  # the assignment is taken out of its call
+    for layer in (still, Creeping()):  # or it is unfrozen
+        model = keras.Sequential([layers.Input((6,)), layer, layers.Dense(3, activation="softmax")])
+        assert np.isfinite(finetune(model, DATA, **FAST).value)
 
 
 def test_a_training_that_goes_astray_gives_no_score():
@@ -194,7 +199,7 @@ def test_a_training_that_goes_astray_gives_no_score():
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"epochs": 0}, "score.epochs: 0 is not a whole number from 1 up"),
+        ({"epochs": 0}, "score.epochs: 0 is not a whole number of at least 1"),
         ({"repeats": 1.5}, "score.repeats: 1.5"),
         ({"learning_rate": float("nan")}, "score.learning_rate: nan is not a finite number above 0"),
         ({"metric": "f1"}, "score.metric: 'f1' is none of accuracy, loss"),

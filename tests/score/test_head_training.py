@@ -231,7 +231,7 @@ def test_an_initializer_with_a_fixed_seed_is_drawn_anew():
         (lambda: digits_cnn(3), {}, r"score.labels: the model gives \(3,\) for an example, 5 digits need \(5,\)"),
         (digits_cnn, {"labels": [5, 6]}, r"the model gives \(5,\) for an example, 2 digits need \(2,\)"),
         (digits_cnn, {"labels": [5, 55]}, "labels"),
-        (digits_cnn, {"seeds": 0}, "score.seeds: 0 is not a whole number from 1 up"),
+        (digits_cnn, {"seeds": 0}, "score.seeds: 0 is not a whole number of at least 1"),
         (digits_cnn, {"epochs": "many"}, "score.epochs: 'many'"),
         (digits_cnn, {"seed": -1}, "score.seed: -1 is not a whole number from 0 up"),
         (digits_cnn, {"train_per_class": 1000}, "per_class: 1000 images of each digit wanted"),

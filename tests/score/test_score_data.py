@@ -46,7 +46,7 @@ def test_fewer_digits_to_learn_from_are_a_part_of_more_and_the_seed_decides_whic
     ("arguments", "words"),
     [
         ({"labels": [3, 3]}, "labels: "),
-        ({"train_per_class": 0}, "digits_data.train_per_class: 0 is not a whole number from 1 up"),
+        ({"train_per_class": 0}, "digits_data.train_per_class: 0 is not a whole number of at least 1"),
         ({"val_per_class": True}, "digits_data.val_per_class: True"),
         ({"train_per_class": 500}, "520 images of each digit are needed for training and validation; there are 116"),
         ({"val_per_class": 119}, "120 images of each digit are needed for training and validation; there are 116"),
@@ -176,10 +176,15 @@ def test_tf_data_that_does_not_do(datasets, words):
         tf_data(datasets)
 
 
+@pytest.mark.follows("_read: take a part: take(...)")
 def test_tf_data_that_is_too_large_is_not_read_to_its_end(monkeypatch):
     monkeypatch.setattr(tf_dataset, "_MOST_BYTES", 100)
-    with pytest.raises(RecipeError, match="holds more than"):
+    with pytest.raises(RecipeError, match=r"holds more than .* -> take a part: take\(...\)"):
         tf_data({"train": dataset(X, Y, 4)})
+    monkeypatch.setattr(tf_dataset, "_MOST_BYTES", X.nbytes - 1)
+    half = len(X) // 2 // 4
+    parts = {name: dataset(X, Y, 4).take(half) for name in ("train", "val", "test")}
+    assert np.array_equal(tf_data(parts).x_train, X[: half * 4])
 
 
 def test_one_example_of_every_class_stays_to_learn_from():

@@ -177,3 +177,12 @@ def test_labels_of_a_score_of_ones_own():
         assert labelled(higher_is_better=yaml.safe_load(value)) == {"higher_is_better": yaml.safe_load(value)}
     text = advised(labelled, measures=3).partition(": ")[2]
     assert labelled(measures=text) == {"name": text}
+
+
+@follows("parity: name pairs: score.layers={TARGET: SOURCE}")
+def test_pairs_where_the_plan_has_none(source, target):
+    fix = advised(parity, target, DATA, source=source)
+    assert [*keys_of(fix)] == ["layers"]
+    found = re.search(r"\{(\w+): (\w+)\}", fix)
+    assert found.groups() == ("TARGET", "SOURCE")
+    assert parity(target, DATA, source=source, layers={"high": "high"}).value == 0

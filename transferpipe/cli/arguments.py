@@ -55,7 +55,7 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], set[str], dict[str, tuple[str, ...]]]:
-    """Return the words that are no flags, the flags, and the values of those that take one."""
+    """Return the words that are not flags, the flags, and the values of those that take one."""
     words: list[str] = []
     flags: set[str] = set()
     values: dict[str, tuple[str, ...]] = {}

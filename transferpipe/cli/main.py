@@ -80,7 +80,7 @@ def _guarded(words: list[str]) -> int:
     return status
 
 
-_NO_RECIPE = """note: no recipe was chosen, so that this is about the recipe `digits`; choose one with recipe=NAME.
+_NO_RECIPE = """note: no recipe was chosen, so this uses the recipe `digits`; choose one with recipe=NAME.
   `transferpipe init A B` writes one for two files or builders."""
 
 

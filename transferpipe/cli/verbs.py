@@ -154,7 +154,7 @@ _FLAGS = (
     Flag("--write", "write the proposed recipe: --write recipes/NAME.yaml", takes_value=True),
     Flag("--against", "what is different from a plan.json or a run folder; status 1 if anything is", takes_value=True),
     Flag(DRY_RUN, "plan, print what would be done, and stop"),
-    Flag("--skip-broken", "run the others where a variant cannot be planned"),
+    Flag("--skip-broken", "if a variant cannot be planned, run the others"),
     Flag("--watch", "print the table again and again until the sweep is finished"),
     Flag(MULTIRUN, "the same as the verb sweep; with plan, as sweep --dry-run", short="-m"),
     Flag("--outside", "also read what the run saved outside of its folder"),

@@ -367,7 +367,7 @@ class _WeightsComparison:
         # It speaks of source and target, and here there are A and B.
         reasons = {
             "not stored in the source": f"not stored in {here}",
-            "not known of the target": f"not stored in {there}",
+            "unknown for the target": f"not stored in {there}",
         }
         return replace(
             found,

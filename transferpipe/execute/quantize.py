@@ -1,7 +1,7 @@
 """Quantizing the finished model as Keras does it: the step after the transfer, with Keras's own scales.
 
 The plan is carried out in float and its values are read back from the model. Then Keras quantizes, and what is written
-and proved is the quantized model: weights that stayed as they were are computed anew from the sources, integers and
+and verified is the quantized model: weights that stayed as they were are computed anew from the sources, integers and
 scales are compared with those that Keras made.
 """
 
@@ -33,7 +33,7 @@ QUANTIZED = "quantize"
 
 @dataclass(frozen=True)
 class Finished:
-    """What is to be written and proved.
+    """What is to be written and verified.
 
     Attributes:
         prepared: the plan of what quantizing left as it was, into the quantized model.

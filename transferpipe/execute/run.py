@@ -198,7 +198,7 @@ def _quantized(prepared: Prepared) -> Finished:
 
 @dataclass(frozen=True)
 class _Made:
-    """The finished files, proved but not yet published."""
+    """The finished files, verified but not yet published."""
 
     artifacts: tuple[Mapping[str, Any], ...]
     found: Noticed

@@ -45,6 +45,7 @@ def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 RUN = "run"
+_ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 """The parameter of a score under which it gets the run whose result it gets."""
 
 
@@ -80,7 +81,10 @@ def _check_arguments(build: Build, trusted: Collection[str], first: tuple[None, 
         if unknown := find_unknown(function, build.arguments):
             name, taken = unknown
             raise RecipeError(unknown_argument(build, name, [n for n in taken[len(first) :] if n != RUN])) from error
-        raise RecipeError(Problem(build.where, f"{build.target}: {error}", "fix its arguments")) from error
+        needed = [n for n, p in signature.parameters.items() if p.default is p.empty and p.kind not in _ANY_NUMBER]
+        lacking = [n for n in needed[len(first) :] if n not in build.arguments and n != RUN]
+        fix = f"give it {', '.join(lacking)}" if lacking else "let it take the model first: the recipe does not give it"
+        raise RecipeError(Problem(build.where, f"{build.target}: {error}", fix)) from error
     except ValueError:  # written in C, without a signature
         pass
 

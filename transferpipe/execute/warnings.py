@@ -24,6 +24,7 @@ from transferpipe.values.compute import Values
 from transferpipe.values.seen import SeenNumbers
 from transferpipe.values.small import digests_of, is_small
 from transferpipe.values.suspicious import Noticed, suspicious_values
+from transferpipe.weights.file_source import FileSource
 
 # What these hold in a layer that was built and never trained.
 _FRESH = {"bias": 0.0, "beta": 0.0, "gamma": 1.0, "moving_mean": 0.0, "moving_variance": 1.0}
@@ -60,9 +61,9 @@ def found_in(plan: Plan, new: Mapping[str, NDArray[Any]], values: Values) -> Not
 def _already_equal(plan: Plan, values: Values, digests: Mapping[str, str]) -> Iterator[PlanWarning]:
     if plan.edits:  # what is wanted of it is the edit
         return
-    file, upgraded, _ = plan.target.partition(f", {UPGRADED} ")
-    if upgraded and set(plan.sources.values()) == {file}:
-        return  # a file that is upgraded is its own source
+    file = plan.target.partition(f", {UPGRADED} ")[0]
+    if all(label == file and isinstance(values.sources[alias], FileSource) for alias, label in plan.sources.items()):
+        return  # a file that is upgraded, or written in another format, is its own source
     # The smallest first: the first that differs ends it, and none should be drawn or read for nothing.
     kernels = [a.target for a in sorted(plan.assignments, key=lambda a: math.prod(a.shape)) if len(a.shape) > 1]
     with held_open():

@@ -70,7 +70,7 @@ def check_address(text: str, where: str) -> None:
     if not host:
         raise FileError(Problem(where, f"{text!r} names no host, repository or bucket", "check how it is written"))
     if scheme == "http" and not is_local(host):
-        what = f"{host} would be asked over plain http, which anybody on the way can change"
+        what = f"{host} would be reached over plain http, which can be changed on the way"
         raise UnsafeError(Problem(where, what, "write https://"))
 
 

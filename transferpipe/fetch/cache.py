@@ -92,7 +92,7 @@ def _download(wanted: WantedFile, folder: Path, pin: str | None, download: Downl
             return wanted.digest
         digest = sha256(temporary)
         if pin not in (None, digest):
-            fix = "find out which of them is right; nothing of the file was read or kept"
+            fix = f"if the new file is meant, write sha256: {digest}; nothing of it was read or kept"
             what = f"{wanted.url} has the SHA-256 {digest}, the recipe pins {pin}"
             raise VerificationError(Problem(wanted.where, what, fix))
         _keep(temporary, kept_copy(wanted.url, digest))
@@ -146,7 +146,7 @@ def _open_folder(folder: Path) -> Iterator[Path]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         what = f"the cache cannot be written: {reason_of(error)}"
-        raise FileError(Problem(str(folder), what, "set XDG_CACHE_HOME to a folder that can be")) from error
+        raise FileError(Problem(str(folder), what, "set XDG_CACHE_HOME to a folder that can be written")) from error
     with lock_folder(folder):
         remove_stale(folder)
         yield folder

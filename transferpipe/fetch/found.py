@@ -44,6 +44,6 @@ def identify_file(path: Path, url: str | None, pin: str | None, where: str) -> F
         raise FileError(Problem(where, what, "check the path and who may read it")) from error
     if pin not in (None, digest):
         what = f"{url or str(path)} has the SHA-256 {digest}, the recipe pins {pin}"
-        fix = "find out which of them is right; nothing of the file was read"
+        fix = f"if this file is meant, write sha256: {digest}, else name the one that was; nothing of it was read"
         raise VerificationError(Problem(where, what, fix))
     return FoundFile(path, url, digest, "" if pin else f"add sha256: {digest}", stamp)

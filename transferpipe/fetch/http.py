@@ -124,8 +124,9 @@ class _Redirects(HTTPRedirectHandler):
 
     def _check(self, old: str, code: int, new: str | None) -> None:
         if not new:
-            raise self._wanted.failed(f"the server answers {code} without saying where to", "check the address")
+            raise self._wanted.failed(f"the server answers {code} without an address", "check the address")
         try:
             check_redirect(old, urljoin(old, new), self._wanted.where)
         except ValueError as error:
-            raise self._wanted.failed(f"the server redirects to an invalid address: {error}", "check it") from error
+            what = f"the server redirects to an invalid address: {error}"
+            raise self._wanted.failed(what, "check the address") from error

@@ -80,7 +80,7 @@ def parse_kaggle(url: str, where: str) -> HubPath:
 def _parts(url: str, where: str) -> list[str]:
     parts = [part for part in url.partition("://")[2].split("/") if part]
     if ".." in PurePosixPath(*parts).parts or "\\" in url:
-        raise UnsafeError(Problem(where, f"{url!r} leaves what it names", "name a file inside of it"))
+        raise UnsafeError(Problem(where, f"{url!r} leads out of what it names", "name a file inside of it"))
     return parts
 
 

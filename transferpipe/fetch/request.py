@@ -57,7 +57,7 @@ class WantedFile:
 def copy(
     read: Callable[[int], bytes], out: IO[bytes], length: int | None, wanted: WantedFile, on_progress: Progress
 ) -> int:
-    """Copy until the end and return how many bytes came.
+    """Copy until the end and return how many bytes arrived.
 
     Raises:
         FileError: there is no room.
@@ -85,9 +85,9 @@ def check_length(done: int, length: int | None, wanted: WantedFile) -> None:
     """Refuse a part of a file.
 
     Raises:
-        FileError: more or fewer bytes came than were said.
+        FileError: more or fewer bytes arrived than were said.
     """
     if length is not None and done != length:
-        raise wanted.failed(f"{done:,} of {length:,} bytes came", "run again")
+        raise wanted.failed(f"{done:,} of {length:,} bytes arrived", "run again")
     if not done:
         raise wanted.failed("it is empty", "check the address")

@@ -48,7 +48,7 @@ def file_inside(folder: Path, name: object, where: str) -> Path:
             raise FileError(Problem(where, what, "download or copy all files of the model"))
     except (OSError, ValueError) as error:
         # A name may be longer than the system allows, or no text that it can encode.
-        raise FileError(Problem(where, f"names {name[:80]!r}, which cannot be read: {error}", "check it")) from error
+        raise FileError(Problem(where, f"names {name[:80]!r}, which cannot be read: {error}", _INLINE)) from error
     return path
 
 
@@ -61,11 +61,12 @@ def files_below(folder: Path, prefix: str = "", depth: int = 0) -> Iterator[str]
         depth: how deep the folder lies in the one that was asked for.
 
     Raises:
-        FileError: folders that cannot be read, or are nested too deeply; a name that is no text.
+        FileError: folders that cannot be read, or are nested too deeply; a name that is not text.
         UnsafeError: a link to a folder.
     """
     if depth > _MOST_DEPTH:
-        raise FileError(Problem(str(folder), f"lies more than {_MOST_DEPTH} folders deep", "keep only weights in it"))
+        what = f"lies more than {_MOST_DEPTH} folders deep"
+        raise FileError(Problem(str(folder), what, "name the folder that holds the weights themselves"))
     try:
         # By name: the order in which a system lists a folder differs from disk to disk, and with it would what is
         # written.
@@ -74,10 +75,11 @@ def files_below(folder: Path, prefix: str = "", depth: int = 0) -> Iterator[str]
         raise cannot_be_read(folder, error) from error
     for entry in entries:
         if any("\udc80" <= character <= "\udcff" for character in entry.name):  # bytes that Python could not decode
-            raise FileError(Problem(ascii(entry.path), "the name is not UTF-8", "rename it"))
+            raise FileError(Problem(ascii(entry.path), "its name is not UTF-8", "give it a name in UTF-8"))
         # A link may lead out, or back to where it is, and then there is no end.
         if entry.is_dir() and entry.is_symlink():
-            raise UnsafeError(Problem(entry.path, "is a link to a folder, and links are not followed", "remove it"))
+            fix = "put a copy of the folder in its place"
+            raise UnsafeError(Problem(entry.path, "is a link to a folder, and links are not followed", fix))
         if entry.is_dir():
             yield from files_below(Path(entry.path), f"{prefix}{entry.name}/", depth + 1)
         else:

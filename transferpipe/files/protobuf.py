@@ -57,7 +57,7 @@ def read_fields(read: Read, begin: int, end: int) -> Iterator[Field]:
     """Yield the fields of the message that lies from `begin` to `end`.
 
     Raises:
-        ValueError: the bytes are no message, or one of more fields than any model has.
+        ValueError: the bytes are not a message, or one of more fields than any model has.
     """
     at, count = begin, 0
     while at < end:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.errors import Problem, RecipeError
 from transferpipe.models.keras_private import config_text, layers_in, own_variables, record_saving, save_assets_below
 from transferpipe.models.settings import keras_settings_kept
 from transferpipe.weights.file_source import SavedGroup
@@ -85,7 +86,11 @@ class Recorded:
 
 
 def record(saved: Any, path: str = "") -> list[Recorded]:
-    """Return every group that Keras would write of a model, or of an optimizer saved below `path`, in its order."""
+    """Return every group that Keras would write of a model, or of an optimizer saved below `path`, in its order.
+
+    Raises:
+        RecipeError: a layer of the user's own raises while it hands over what it saves.
+    """
     groups: list[Recorded] = []
 
     def make(inner: str, name: str | None, owner: Any) -> None:
@@ -95,8 +100,13 @@ def record(saved: Any, path: str = "") -> list[Recorded]:
         # A layer of a user's own may hand over a plain number or a list, which Keras turns into an array.
         groups[-1].entries.append((key, value if hasattr(value, "dtype") else np.asarray(value)))
 
-    with keras_settings_kept():
-        record_saving(saved, path, make, add)
+    try:
+        with keras_settings_kept():
+            record_saving(saved, path, make, add)
+    except Exception as error:  # a user's own code may raise anything
+        owner = groups[-1] if groups else Recorded(path, None, saved, [])
+        what = f"{type(owner.owner).__name__} cannot save its weights: {type(error).__name__}: {error}"
+        raise RecipeError(Problem(owner.path or "the model", what, "correct its save_own_variables")) from error
     return groups
 
 
@@ -237,7 +247,7 @@ def _own_names(group: Recorded) -> list[str]:
 def _serialized_names(group: Recorded) -> list[str]:
     """Return what Keras's own list calls the weights that a layer saves in its quantization mode; empty without one.
 
-    With LoRA these are no variables, which would have the names: Keras computes them from the factors. The list is
+    With LoRA these are not variables, which would have the names: Keras computes them from the factors. The list is
     `variable_serialization_spec`; its `save_own_variables` leaves out what the layer does not have.
     """
     specs = getattr(group.owner, "variable_serialization_spec", None)

@@ -122,7 +122,7 @@ def _compare(
     pairs = list(_paired(target, walked, problems))
     for weight, there in pairs:
         if weight not in target.fixed and not same_bits(walked.read(there), expected(weight)):
-            problems.add(weight, "has another value in the model that Keras loads")
+            problems.add(weight, "has a different value in the model that Keras loads")
     return pairs
 
 
@@ -156,7 +156,7 @@ def _paired(target: TargetStructure, walked: Walked, problems: Problems) -> Iter
     for name in matched.missing:
         problems.add(name, "is not in the model that Keras loads")
     for name, *_ in matched.differing:
-        problems.add(name, "has another value in the model that Keras loads")
+        problems.add(name, "has a different value in the model that Keras loads")
     for name, there in matched.found.items():
         yield from ((name, weight.name) for weight in there)
 

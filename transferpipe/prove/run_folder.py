@@ -40,6 +40,9 @@ from transferpipe.weights.formats import open_source
 from transferpipe.weights.formats.hdf5.guarded import open_guarded
 from transferpipe.weights.spec import Source, WeightSpec
 
+_BACK = "put it back as the run wrote it, or run again"
+_SOURCE_BACK = "put the sources back as they were, or run again"
+
 
 @dataclass(frozen=True, repr=False)
 class RunProof:
@@ -158,7 +161,7 @@ def _function_again(folder: Path, again: _Again) -> tuple[Verdict, tuple[str, ..
 
 
 def _of_the_run(verdict: Verdict) -> Verdict:
-    """Return what a run found of the function, said to be its: no model runs when it is proved again."""
+    """Return what a run found of the function, marked as such: no model runs when it is verified again."""
     if verdict.function == "not checked":
         return verdict
     return replace(verdict, reason=": ".join(filter(None, ["recorded by the run", verdict.reason])))
@@ -170,7 +173,7 @@ def _load(folder: Path) -> _Again:
     same = {MANIFEST: is_sealed(manifest), PLAN: manifest.get("plan_sha256") == sha256(folder / PLAN)}
     if changed := [name for name in same if not same[name]]:
         what = "is not as the run wrote it: its digest differs"
-        raise VerificationError([Problem(str(folder / name), what, "run again") for name in changed])
+        raise VerificationError([Problem(str(folder / name), what, _BACK) for name in changed])
     try:
         return _Again(plan_from_data(data), manifest, verdict_from_data(manifest["verdict"]))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -217,7 +220,7 @@ def _read_edit_files(again: _Again) -> None:
             again.notes.append(f"{written} cannot be read any more: there is no such file")
         elif (found := sha256(path)) != entry["sha256"]:
             what = f"its SHA-256 is {found}, the run read {entry['sha256']}"
-            again.problems.add(written, what, "it was changed after the run")
+            again.problems.add(written, what, "put the file back as it was, or run again")
             again.lost_edits |= {e.at for e in again.plan.edits if written in dict(e.files)}
         places[written] = str(path)
     again.plan = with_files_at(again.plan, places)
@@ -245,7 +248,8 @@ def _copy_of(entry: Mapping[str, Any]) -> Path:
     if not copies:
         raise FileError(Problem(url, "is no longer in the cache", f"fetch it again: transferpipe inspect {url}"))
     if not any(sha256(copy) == digest for copy in copies):
-        raise FileError(Problem(url, "its copy in the cache was changed since", f"delete {copies[0]}"))
+        fix = f"delete {copies[0]}, and fetch it again: transferpipe inspect {url}"
+        raise FileError(Problem(url, "its copy in the cache was changed since", fix))
     return next(copy for copy in copies if sha256(copy) == digest)
 
 
@@ -253,10 +257,10 @@ def _verify_artifact(folder: Path, artifact: Mapping[str, Any], again: _Again, o
     path = _path_of(folder, artifact, again.outside)
     found = digest_again(path, artifact)
     if found is None:
-        raise FileError(Problem(str(path), "the artifact, or a part of it, is missing", "run again"))
+        raise FileError(Problem(str(path), "the artifact, or a part of it, is missing", "put it back, or run again"))
     if found != artifact["sha256"]:
         what = f"its SHA-256 is {found}, the manifest says {artifact['sha256']}"
-        again.problems.add(str(path), what, "it was changed after the run")
+        again.problems.add(str(path), what, _BACK)
     try:
         source = _as_planned(open_guarded(path, lambda: open_source(path)), artifact)
         _compare_weights(source, artifact.get("places", {}), again, on_progress)
@@ -320,7 +324,7 @@ def _compare(source: FileSource, there: WeightSpec, entry: Mapping[str, Any], va
     """Compare the weight `there` of an artifact with its digest, and with what its sources give now."""
     name, where = entry["name"], f"{source.path.name}: {entry['name']}"
     if f"xxh3:{digest_weight(source, there)}" != entry["digest"]:
-        again.problems.add(where, "its digest is not the one in the manifest", "the file was changed after the run")
+        again.problems.add(where, "its digest is not the one in the manifest", _BACK)
         return
     needed = {s.partition(":")[0] for s in entry.get("sources", ())}
     inputs = (digest for digest in again.lost if digest in json.dumps(entry))
@@ -331,15 +335,15 @@ def _compare(source: FileSource, there: WeightSpec, entry: Mapping[str, Any], va
         return
     again.recomputed += 1
     if different := _other_source(name, again):
-        again.problems.add(where, f"cannot be computed again: {different}", "the source was changed after the run")
+        again.problems.add(where, f"cannot be computed again: {different}", _SOURCE_BACK)
         return
     try:
         same = comparison_of(source, there, values, name).run(lambda _: None, ReadingBack()).same
     except TransferError as error:
-        again.problems.add(where, f"cannot be computed again: {error}", "the source was changed after the run")
+        again.problems.add(where, f"cannot be computed again: {error}", _SOURCE_BACK)
         return
     if not same:
-        again.problems.add(where, "differs from what its sources give now", "a source was changed after the run")
+        again.problems.add(where, "differs from what its sources give now", _SOURCE_BACK)
 
 
 def _other_source(name: str, again: _Again) -> str:

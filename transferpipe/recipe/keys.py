@@ -104,9 +104,7 @@ _RECIPE = (
     Key("defaults", "defaults", "other recipes to build on, and files of rules", ["digits", "_self_"], composed=True),
     Key("name", "text", "what runs of the recipe are called; its file name if left out", "my_run", beside=True),
     Key("source", "origin", "where weights come from", {"path": "a.keras"}, section="origin"),
-    Key(
-        "sources", "named origins", "the same, several by name", {"teacher": {"path": "a.keras"}}, {}, section="origin"
-    ),
+    Key("sources", "named origins", "several sources by name", {"teacher": {"path": "a.keras"}}, {}, section="origin"),
     Key(
         "target",
         "origin",
@@ -151,7 +149,7 @@ _RECIPE = (
         (TRANSFERRED, NOTHING),
     ),
     Key("save", "file or section", "the files to write", {"path": "model.keras"}, section="save", beside=True),
-    Key("verify", "section", "how strict the proof is", {"reload": True}, {}, section="verify", beside=True),
+    Key("verify", "section", "how strictly the result is checked", {"reload": True}, {}, section="verify", beside=True),
     Key("strict", "flag", "whether warnings are errors", True, Recipe.strict, beside=True),
     Key("allow", "words", "codes of warnings that may pass all the same", ["unused"], [], tuple(WARNINGS), beside=True),
     Key(
@@ -483,7 +481,7 @@ def find_keys(holder: tuple[str, ...]) -> Mapping[str, Key]:
 
 
 def find_meant_key(path: tuple[str, ...]) -> str:
-    """Return the key of a mapping that a text at `path` is short for; nothing where a text is no mapping's."""
+    """Return the key of a mapping that a text at `path` is short for; nothing where a text is not a mapping's."""
     key = find_keys(path[:-1]).get(path[-1])
     if key is None and len(path) > 1:  # a name of the writer's own
         key = find_keys(path[:-2]).get(path[-2])

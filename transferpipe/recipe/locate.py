@@ -61,4 +61,5 @@ def _expand(text: str, where: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise FileError(Problem(where or text, f"{text!r} names no home folder: {error}", "write it out")) from error
+        what = f"{text!r} names no home folder: {error}"
+        raise FileError(Problem(where or text, what, "write the whole path")) from error

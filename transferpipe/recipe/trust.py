@@ -6,8 +6,9 @@ user's word on the command line. What counts is the object that was reached, not
 
 What an installed package offers under ``transferpipe.scores`` is named as if it were a score of ours, such as
 ``transferpipe.score.NAME``, and needs no further word: installed is trusted (see `transferpipe.plugins`, which also
-says why the working directory is no place of installed packages). The same holds for its formats, transforms, layouts,
-writers and loggers: an entry point may do what any Python code may do, but a recipe reaches it by its name alone.
+says why the working directory is not a place of installed packages). The same holds for its formats, transforms,
+layouts, writers and loggers: an entry point may do what any Python code may do, but a recipe reaches it by its name
+alone.
 """
 
 from __future__ import annotations
@@ -160,14 +161,14 @@ def _check_parts(dotted: str, where: str) -> None:
     """Refuse what no package and no word makes better."""
     # ``module.build.__globals__`` reaches everything, whoever wrote the module.
     if any(part.startswith("__") for part in dotted.split(".")[1:]):
-        raise _refused_name(dotted, where, "", f"{dotted} leads through what Python keeps to itself")
+        raise _refused_name(dotted, where, "", f"{dotted} goes through a private attribute of Python")
     for library, makers in _MAKERS.items():
         if dotted.startswith(f"{library}.") and not makers.fullmatch(dotted):
             raise _refused_name(dotted, where, "")
 
 
 def _refused_name(dotted: str, where: str, top: str, what: str = "") -> UnsafeError:
-    what = what or f"{dotted} is not one of the things a recipe may name"
+    what = what or f"{dotted} is not something that a recipe may name"
     if _may_be_vouched(top):
         return UnsafeError(Problem(where, what, _advise(top, where)))
     return UnsafeError(Problem(where, what, _OWN_FUNCTION))

@@ -55,7 +55,7 @@ def placed(catalog: Catalog, places: Mapping[str, str]) -> Catalog:
 
 
 def final_names(temporary: Path, path: Path) -> dict[Path, Path]:
-    """Return what is to be renamed to what once the output that was written to `temporary` is proved.
+    """Return what is to be renamed to what once the output that was written to `temporary` is verified.
 
     A folder is renamed as a whole; the files of a checkpoint, and shards, leave theirs, the index last.
     """

@@ -63,7 +63,7 @@ def export_model(
 def _check_backend(target: Target) -> None:
     backend = import_keras().config.backend()
     if backend != "tensorflow":
-        what = f"Keras runs on {backend}, and only on TensorFlow can it write SavedModels and checkpoints"
+        what = f"Keras runs on {backend}; it writes SavedModels and checkpoints only on TensorFlow"
         raise RecipeError(Problem(target.structure.label, what, "set KERAS_BACKEND=tensorflow, or save as .keras"))
 
 

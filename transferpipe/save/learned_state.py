@@ -1,4 +1,4 @@
-"""What lookup layers learned, on its way from a source into the target: read, judged, given, proved."""
+"""What lookup layers learned, on its way from a source into the target: read, judged, given, verified."""
 
 from __future__ import annotations
 

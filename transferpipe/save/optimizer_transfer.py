@@ -68,7 +68,7 @@ class _Theirs:
     def as_part_of(self, optimizer: str) -> _Theirs:
         """Return the same as that of an optimizer which scales the loss around it, or of the one inside.
 
-        The scale itself is no state of the weights: it starts anew, or is left behind.
+        The scale itself is not a state of the weights: it starts anew, or is left behind.
         """
         # Its class, and around it "LossScaleOptimizer/", is how an optimizer that scales the loss is called here.
         if self.optimizer == f"{_SCALING}/{optimizer}":

@@ -18,7 +18,7 @@ def check_whole_numbers(numbers: dict[str, tuple[Any, int]]) -> None:
     problems = Problems()
     for name, (number, least) in numbers.items():
         if not isinstance(number, int) or isinstance(number, bool) or number < least:
-            what = f"{number!r} is not a whole number from {least} up"
+            what = f"{number!r} is not a whole number of at least {least}"
             problems.add(f"score.{name}", what, f"write one, such as {name}={least}")
     problems.raise_as(RecipeError)
 

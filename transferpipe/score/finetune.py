@@ -45,7 +45,7 @@ def finetune(  # noqa: PLR0913 - one argument a key of the recipe's `score`
 ) -> Score:
     """Train what is trainable in `model` with Adam until it has converged, and test it.
 
-    Frozen parts stay frozen, which is proved after the training: their weights are compared bit for bit. The training
+    Frozen parts stay frozen, which is verified after the training: their weights are compared bit for bit. The training
     starts from the weights the model has, and stops when the loss on ``data.val`` has not fallen for `patience` epochs
     and `patience_steps` steps, and moving statistics have settled; the weights with the smallest such loss are tested.
     Whether it converged is in the score, with its curves. Equal arguments give equal scores on the same machine.

@@ -57,7 +57,8 @@ def parity(  # noqa: PLR0913 - one argument a key of the recipe's `score`
     origin = source_model(source, run)
     pairs = dict(layers) if layers is not None else _mapped_layers(run.plan) if run else {}
     if not pairs:
-        raise RecipeError(Problem("score.layers", "no layer got all its weights from one source layer", "name pairs"))
+        what = "no layer got all its weights from one source layer"
+        raise RecipeError(Problem("score.layers", what, "name pairs: score.layers={TARGET: SOURCE}"))
     inputs = _inputs(model, data, examples, seed)
     check_takes(origin, inputs.shape[1:], "the inputs of the finished model")
     ours = activations(model, {t: layer_called(model, t, "score.layers") for t in pairs}, inputs)

@@ -44,7 +44,7 @@ def numeric_key(board: Leaderboard) -> str | None:
 
 
 def curves(board: Leaderboard, x: str) -> list[Curve]:
-    """Return the lines of `board` along the key `x`; a row where that is no number is a line across the whole width."""
+    """Return the lines of `board` along the key `x`; a row where that is not a number is a line across the width."""
     rows = _present(board)
     places = sorted({p for row in rows if (p := _number(row.setting.get(x))) is not None})
     lines: dict[str, list[tuple[float, Estimate]]] = {}

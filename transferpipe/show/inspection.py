@@ -37,7 +37,7 @@ class Inspection:
 
     @property
     def others(self) -> tuple[WeightSpec, ...]:
-        """What is no weight: the state of training, counters."""
+        """What is not a weight: the state of training, counters."""
         return tuple(self.shown.others)
 
     @property
@@ -83,7 +83,7 @@ def inspect_source(source: FileSource, match: str | None, stats: bool, others: b
         source: the file.
         match: a pattern of the part that is wanted.
         stats: whether its values are read.
-        others: whether entries that are no weights are listed.
+        others: whether entries that are not weights are listed.
 
     Raises:
         RecipeError: nothing is called as the pattern says.

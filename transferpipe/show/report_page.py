@@ -86,7 +86,7 @@ def _facts(plan: Plan, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]
 
 
 def _verdict(verdict: Verdict, weights: int) -> Iterator[dict[str, str]]:
-    """Yield a line for the bits and one for what the model computes: green is only what was proved."""
+    """Yield a line for the bits and one for what the model computes: green is only what was verified."""
     lines = verdict.lines(describe_compared(weights))
     for found, line in zip((verdict.weights, verdict.function), lines, strict=True):
         word, _, why = line.partition(", ")

@@ -27,7 +27,7 @@ class RowPart:
 
     Attributes:
         sizes: of a flattened map its sizes and last its channels; of anything else the count of its values. A map of
-            one place or of one channel is the same in every order, and so is no map.
+            one place or of one channel is the same in every order, and so is not a map.
         is_first: whether the map was flattened with its channels first, as torch does it.
     """
 

@@ -131,7 +131,7 @@ class Catalog:
         in_loading_order: whether the weights of each outermost layer stand in the order of Keras's `layer.weights`, by
             which Keras itself finds them again: in its legacy files, whose names need not be those of the layers.
         doubles: the second names of weights, in Keras's order.
-        operands: the names of those that are no weights but say how something is computed, such as shapes and axes.
+        operands: the names of those that are not weights but say how something is computed, such as shapes and axes.
         file_names: the names by which the file calls weights, where it calls them otherwise, with those of here.
         called: names by which another model calls weights that Keras would save at the same places, with those of here:
             of files that note no names of layers.

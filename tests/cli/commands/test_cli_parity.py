@@ -49,6 +49,7 @@ def test_equal_models_pass_and_verify_repeats_it(cli, here, models):
     assert (again.status, "function: pass, 3 outputs equal" in again.out) == (0, True)
 
 
+@pytest.mark.follows("difference: likely cause: …")
 def test_a_difference_publishes_nothing(cli, here, models):
     before = tree(here)
     answer = cli("run", "recipe=twin", "+target.activation=relu", "hydra.run.dir=out")
@@ -56,6 +57,7 @@ def test_a_difference_publishes_nothing(cli, here, models):
     assert "a is the first that differs" in answer.err
     assert "likely cause: activation of a: relu, the original has tanh" in answer.err
     assert tree(here) == before
+    assert cli("run", "recipe=twin", "+target.activation=tanh", "hydra.run.dir=out").status == 0
 
 
 @pytest.mark.parametrize("path", ["m.weights.h5", "m.safetensors"])

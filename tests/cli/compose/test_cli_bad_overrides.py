@@ -17,7 +17,7 @@ OWN = ("plan", "recipe=own")
         (["run", "--stats"], ["--stats does not go with 'run'", "it goes with inspect"]),
         (
             ["plan", "recipe=own", "--resolve"],
-            ["--resolve: says how --cfg prints, which is not given", "add --cfg job"],
+            ["--resolve: goes with --cfg, which is not given", "add --cfg job"],
         ),
         (["plan", "recipe=own", "-c", "job", "-p", "maping"], ["there is no part 'maping'", "did you mean 'mapping'?"]),
         (["plan", "recipe=own", "--info", "serchpath"], ["--info: is one of", "did you mean 'searchpath'?"]),

@@ -101,7 +101,7 @@ def test_a_kept_study_knows_which_trials_were_ended(cli, here, optuna):
 def test_a_score_that_tells_nothing_of_its_epochs_is_named(cli, here, optuna):
     answer = cli(*COMMAND, *PRUNED, "score.tells=false", "hydra.sweeper.n_trials=3")
     assert answer.status == 0
-    assert "pruned   nothing: the score says nothing of its epochs" in answer.out
+    assert "pruned   nothing: the score does not report its epochs" in answer.out
     assert {row["status"] for row in rows(here / OUT)} == {"done"}
 
 
@@ -109,7 +109,7 @@ def test_a_score_that_tells_nothing_of_its_epochs_is_named(cli, here, optuna):
     "words, said",
     [
         (["hydra.sweeper.pruner=mean"], "hydra.sweeper.pruner: 'mean' is none of median, halving"),
-        ([*PRUNED, "hydra.sweeper.prune_after=0"], "hydra.sweeper.prune_after: 0 is not a whole number from 1 up"),
+        ([*PRUNED, "hydra.sweeper.prune_after=0"], "hydra.sweeper.prune_after: 0 is not a whole number of at least 1"),
         ([*PRUNED, "hydra.sweeper.startup_trials=x"], "hydra.sweeper.startup_trials: 'x' is not a whole number"),
     ],
 )

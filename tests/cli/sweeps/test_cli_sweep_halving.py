@@ -138,7 +138,7 @@ def test_a_dry_run_says_what_it_will_cost(cli, here):
 @pytest.mark.parametrize(
     "words, said",
     [
-        (["score.epochs=5"], "its rungs give score.epochs its values"),
+        (["score.epochs=5"], "its rungs set score.epochs"),
         (["score.epochs=5,6"], "and so does the command"),
         (["sweep.halving={over: epochs, rungs: [3]}"], "sweep.halving.rungs: must be at least two rising"),
         (["sweep.halving={over: data, rungs: [0.1, 1]}"], "the score has no `data` that could be shortened"),
@@ -148,7 +148,7 @@ def test_refused(refuses, words, said):
     refuses(2, [*ARGV, *words], said)
 
 
-@pytest.mark.follows("_check_free: leave score.epochs out; the")
+@pytest.mark.follows("_check_free: leave score.epochs out: the")
 def test_leaving_the_epochs_out_is_right(cli, here):
     assert cli(*ARGV, "score.epochs=5").status == 2
     assert cli(*ARGV, "score.tag=1").status == 0

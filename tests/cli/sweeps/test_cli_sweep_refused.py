@@ -89,5 +89,5 @@ def test_a_report_of_what_is_no_sweep(refuses, argv):
 def test_an_interval_needs_a_score(refuses, here):
     pytest.importorskip("optuna")
     (here / "my_scores.py").write_text(SCORE)
-    refuses(2, [*OWN, "hydra/sweeper=optuna", "seed=choice(1,2)"], "a sweeper needs a number to go by")
+    refuses(2, [*OWN, "hydra/sweeper=optuna", "seed=choice(1,2)"], "a sweeper needs a number to optimise")
     refuses(2, [*OWN, "hydra/sweeper=optuna", "seed=choice(1,2)", SCORED, "--dry-run"], "--dry-run: does not go with")

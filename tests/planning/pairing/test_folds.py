@@ -291,7 +291,7 @@ def test_what_is_not_linear_or_goes_elsewhere_too_is_refused():
 
 NONSENSE = [
     ({"from": None}, "has nothing to work on"),
-    ({"from": ["conv1", "conv2"]}, "names 1 for the 2 entries of `from`"),
+    ({"from": ["conv1", "conv2"]}, "has 1 entries, `from` has 2"),
     ({"merge": "mean"}, "cannot go with `merge`, `pair: order`, or steps of single sources -> write the sources and a transform"),
     ({"fold_with": {"eps": 1}}, "eps: integer 1 is not a setting of folding -> write fold_with: {epsilon: 0.001}"),
     ({"fold_with": {"epsilon": "small"}}, "epsilon: text 'small' is not a setting of folding"),

@@ -59,7 +59,7 @@ def test_counts_must_agree():
     (text,) = problems_of(TARGET, SOURCE, order("first", "dense_.*"), unmatched="keep")
     assert text == (
         "mapping.r: `pair: order` needs equally many on both sides: `to` matches 1 ('first'), `from` matches 2"
-        " ('dense_7', 'dense_9') -> narrow `from`"
+        " ('dense_7', 'dense_9') -> let `from` match fewer"
     )
     (text,) = problems_of(TARGET, SOURCE, order("first|second", "conv.*"))
     assert "`to` matches 2 ('first', 'second'), `from` matches 0 (nothing)" in text

@@ -12,6 +12,7 @@ import transferpipe as tp
 from transferpipe.prove.parity import arrays
 
 ALL = {"all": {"to": ".*"}}
+follows = pytest.mark.follows
 
 
 @pytest.fixture
@@ -88,7 +89,16 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("x", "y", "words"), WRONG.values(), ids=WRONG)
+FOLLOWED = {"samples": "_check_shapes: compute it from the", "other shape": "_check_shapes: compute it from the"}
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "words"),
+    [
+        pytest.param(*case, id=name, marks=[pytest.mark.follows(FOLLOWED[name])] if name in FOLLOWED else [])
+        for name, case in WRONG.items()
+    ],
+)
 def test_what_is_wrong_with_the_arrays_is_said(models, x, y, words):
     def changed(change, values):
         found = {}
@@ -102,6 +112,7 @@ def test_what_is_wrong_with_the_arrays_is_said(models, x, y, words):
     with pytest.raises(tp.RecipeError, match=words):
         check(models, changed(x, inputs), changed(y, expected))
     assert all(np.array_equal(a, b) for a, b in zip(before, target.get_weights(), strict=True))
+    assert check(models).verdict == "pass"  # with the model's own inputs, and what it computed from them
 
 
 def test_following_the_advice_on_channels_is_right(models):
@@ -142,3 +153,84 @@ def test_unreadable_files_are_refused(models, tmp_path, content):
     source, target, _, _ = models
     with pytest.raises(tp.FileError, match=r"y\.npz"):
         tp.transfer(source, target, mapping=ALL, verify={"parity": {"inputs": "x.npz", "expected": "y.npz"}})
+
+
+def advised(*args, **keys):
+    with pytest.raises(tp.TransferError) as caught:
+        check(*args, **keys)
+    return caught.value.problems[0].fix
+
+
+@follows("difference: likely cause: …")
+def test_a_difference_without_a_cause_is_looked_for_layer_by_layer(models):
+    y = models[3]
+    wrong = y | {"one": y["one"] + np.linspace(0, 1, 3, dtype="f4")}
+    del wrong["body/conv"]
+    fix = advised(models, expected=wrong)
+    assert fix.startswith("compare layer by layer: give expected outputs of layers")
+    wrong["body/conv"] = y["body/conv"] + 1
+    with pytest.raises(tp.VerificationError, match="body/conv is the first that differs"):
+        check(models, expected=wrong)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda p: p.write_bytes(p.read_bytes()[:-30]), marks=follows("read_arrays: write the file again")),
+        pytest.param(lambda p: np.savez(p), marks=follows("read_arrays: write the file again #2")),
+        pytest.param(
+            lambda p: np.savez(p, np.zeros(3, "c8")), marks=follows("_declared: write the file again")
+        ),
+        pytest.param(
+            lambda p: rewrite(p, lambda data: data[:-4]), marks=follows("_declared: write the file again #2")
+        ),
+    ],
+)  # fmt: skip
+def test_a_file_of_arrays_that_is_damaged(models, damage, tmp_path):
+    source, target, x, y = models
+    np.savez("x.npz", **x)
+    np.savez("y.npz", **y)
+    damage(tmp_path / "x.npz")
+    parity = {"parity": {"inputs": "x.npz", "expected": "y.npz"}}
+    with pytest.raises(tp.TransferError) as caught:
+        tp.transfer(source, target, mapping=ALL, verify=parity)
+    assert caught.value.problems[0].fix == "write the file again with numpy.savez"
+    np.savez("x.npz", **x)
+    assert tp.transfer(source, target, mapping=ALL, verify=parity).parity.verdict == "pass"
+
+
+def rewrite(path, change):
+    """Write the members of an archive again, one of them changed."""
+    with zipfile.ZipFile(path) as archive:
+        held = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, (name, data) in enumerate(held.items()):
+            archive.writestr(name, change(data) if not number else data)
+
+
+@follows("read_arrays: write fewer samples into")
+def test_more_samples_than_memory(models, monkeypatch):
+    _, _, x, y = models
+    with monkeypatch.context() as patch:
+        patch.setattr(arrays, "free_memory", lambda: sum(v[:1].nbytes for v in x.values()) + 99)
+        assert advised(models) == "write fewer samples into it"
+        few = {name: value[:1] for name, value in y.items()}
+        patch.setattr(arrays, "free_memory", lambda: 10**6)
+        assert check(models, {name: value[:1] for name, value in x.items()}, few).verdict == "pass"
+
+
+@follows("_check_shapes: name another layer")
+def test_a_layer_of_several_outputs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def build():
+        inputs = keras.Input((5, 4))
+        sequence = keras.layers.LSTM(3, return_sequences=True, return_state=True, name="lstm")(inputs)[0]
+        return keras.Model(inputs, keras.layers.Dense(2, name="head")(sequence))
+
+    source, target = filled(build()), build()
+    x = np.random.default_rng(0).normal(size=(2, 5, 4)).astype("f4")
+    given = source, target, {"x": x}, {"output": source(x).numpy()}
+    outputs = source.layers[1](x)[0].numpy()
+    assert advised(given, expected={"head": given[3]["output"], "lstm": outputs}) == "name another layer"
+    assert check(given, expected={"head": given[3]["output"]}).verdict == "pass"

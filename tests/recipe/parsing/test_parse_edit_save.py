@@ -60,7 +60,7 @@ def test_forms_of_an_edit(edit, expected):
         ({"at": "w", "index": [0], "multiply": 10**400}, "edit.e.multiply: must be a finite number, not integer 1000"),
         (
             {"at": "w", "filters": [0], "set": ["a.npy"]},
-            "edit.e.set: must be a list of numbers, and has text 'a.npy' in it",
+            "edit.e.set: must be a list of numbers, not a list with text 'a.npy' in it",
         ),
     ],
 )

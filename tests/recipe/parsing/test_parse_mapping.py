@@ -125,7 +125,7 @@ def test_what_is_wrong_with_a_rule(rule, text):
 
 def test_names_of_rules():
     assert one_problem({**SMALL, "mapping": {"unmatched": {"to": "a"}}}) == (
-        "mapping.unmatched: is what plans call the weights without a rule -> choose another name"
+        "mapping.unmatched: is reserved for the weights without a rule -> choose another name"
     )
     text = one_problem({**SMALL, "mapping": {1: {"to": "a"}, "1": {"to": "b"}}})
     assert text == "mapping.1: names two rules -> choose another name"

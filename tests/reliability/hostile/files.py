@@ -18,10 +18,9 @@ import torch_files
 from crc_of_zeros import crc_of_zeros
 from graph_defs import graph_def
 from hand_made import config_of, write_archive, write_weights
+from one_of_each import BIAS, KERNEL, checkpoint, write_safetensors
 from protobuf_messages import field, onnx_model, packed, raw, varint
 from tfjs_models import weight, write_model
-
-from tests.reliability.seeds import BIAS, KERNEL, checkpoint, write_safetensors
 
 from .case import COMMAND, LAYERS, UNREADABLE, UNSAFE, Case, Pair
 

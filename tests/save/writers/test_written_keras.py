@@ -262,6 +262,7 @@ def test_a_computed_value_is_given_as_its_layer_loads_it(tmp_path):
         assert np.all(np.asarray(found.get_layer("halved").gain) == 3)
 
 
+@pytest.mark.follows("_save: save as .safetensors or")
 def test_keras_refuses_to_save(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise ValueError("not today")
@@ -270,6 +271,11 @@ def test_keras_refuses_to_save(tmp_path, monkeypatch):
     with pytest.raises(tp.RecipeError, match="Keras cannot save it: ValueError: not today"):
         tp.transfer(None, builder("odd"), folder=tmp_path, unmatched="keep", seed=SEED)
     assert list(tmp_path.iterdir()) == []
+    tp.transfer(None, builder("odd"), folder=tmp_path, unmatched="keep", seed=SEED, save="m.npz")  # as it advises
+    written = walk(ordinary("odd", SEED), "")
+    with np.load(tmp_path / "m.npz") as found:
+        assert {*found} == {*written.catalog.by_name}
+        assert all(np.array_equal(value, written.read(name)) for name, value in found.items())
 
 
 def test_no_room_for_what_keras_saves(tmp_path, monkeypatch):
@@ -281,3 +287,8 @@ def test_no_room_for_what_keras_saves(tmp_path, monkeypatch):
     with pytest.raises(tp.FileError, match="cannot be written: No space left on device"):
         tp.transfer(None, builder("odd"), folder=tmp_path, unmatched="keep", seed=SEED)
     assert list(tmp_path.iterdir()) == []
+    tp.transfer(None, builder("odd"), folder=tmp_path, unmatched="keep", seed=SEED, save="m.npz")  # as it advises
+    written = walk(ordinary("odd", SEED), "")
+    with np.load(tmp_path / "m.npz") as found:
+        assert {*found} == {*written.catalog.by_name}
+        assert all(np.array_equal(value, written.read(name)) for name, value in found.items())

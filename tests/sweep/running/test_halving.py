@@ -212,3 +212,13 @@ def test_a_rung_shortens_the_score_and_nothing_else():
     assert dataclasses.replace(LAST, over="data", at=1).apply(recipe) == recipe
     with pytest.raises(RecipeError, match="no `epochs` that could be shortened"):
         FIRST.apply({"score": {"_target_": "f"}})
+
+
+@pytest.mark.follows("decide: compare variants of one")
+def test_variants_of_two_scores_are_not_compared():
+    one, other = at_rung({"w": [0.9], "x": [0.7]}), at_rung({"y": [0.5]}, name="loss", better=False)
+    with pytest.raises(RecipeError) as caught:
+        decide([*one, *other], 0.5)
+    (problem,) = caught.value.problems
+    assert problem.fix == "compare variants of one score: take `score` out of the sweep"
+    assert names(decide([*one, *at_rung({"y": [0.5]})], 0.5)) == ["y"]

@@ -106,7 +106,7 @@ def metadata_of(step, change):
     [
         (lambda d: d.pop("tree_metadata"), "has no mapping `tree_metadata`"),
         (lambda d: d["tree_metadata"].update(x=3), "does not describe a tree"),
-        (lambda d: d["tree_metadata"].update(x={}), "does not describe a tree: no 'key_metadata'"),
+        (lambda d: d["tree_metadata"].update(x={}), "does not describe a tree: it has no 'key_metadata'"),
         (lambda d: d["tree_metadata"]["trainable_variables.head.bias"].pop("value_metadata"), "no 'value_metadata'"),
         (lambda d: d.update(use_zarr3=False), "trainable_variables.head.bias: cannot be read: NOT_FOUND"),
     ],

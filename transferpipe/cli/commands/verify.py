@@ -1,4 +1,4 @@
-"""The verb `verify`: a finished run, proved again."""
+"""The verb `verify`: a finished run, verified again."""
 
 from __future__ import annotations
 

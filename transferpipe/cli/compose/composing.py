@@ -298,7 +298,7 @@ class Composer:
         here, there = (dict(_leaves(OmegaConf.to_container(c.hydra), "hydra")) for c in (config, without))
         changed = sorted(k for k in here.keys() | there.keys() if here.get(k) != there.get(k))
         if changed:
-            what = f"a recipe cannot set keys of hydra, but {listed(changed)} would be another with it"
+            what = f"a recipe cannot set keys of hydra, but with this one {listed(changed)} would change"
             place = find_hydra(self.loaded.files)
             raise UnsafeError(Problem("recipe", what, f"set it on the command line: {changed[0]}=...", place))
 

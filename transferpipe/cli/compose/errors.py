@@ -80,7 +80,7 @@ def explain(error: Exception, overrides: Sequence[str], known: Known) -> Transfe
     again = re.search(r"Multiple values for ([\w/]+)\. To override", str(error))
     if again:
         place = find_default(known.loaded.files, again[1], "")
-        what = f"choose {again[1]} in the place that belongs to the command line"
+        what = f"choose {again[1]} as only the command line may"
         return RecipeError(
             Problem("defaults", what, f"write it without the slash: defaults: [{again[1]}: NAME]", place)
         )
@@ -100,7 +100,7 @@ def _plain(error: Exception) -> Problem:
         key = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), "")
         said = [line for line in lines if not line.startswith(("full_key:", "object_type", "reference_type"))]
         if said:
-            return Problem(key or "recipe or override", " ".join(said[:3]), "fix the recipe or the override")
+            return Problem(key or "recipe or override", " ".join(said[:3]))
         here = here.__cause__ or here.__context__
     return Problem("recipe or override", type(error).__name__)
 
@@ -169,7 +169,7 @@ def _missing_config(name: str, known: Known) -> RecipeError:
         what = f"a recipe's defaults choose recipes and rules, and {option!r} is a score"
         return RecipeError(Problem("defaults", what, f"choose it on the command line: {group}={option}", place))
     if option in choices:
-        return RecipeError(Problem(group, f"{name!r} has a folder more than its name", f"write {option}", place))
+        return RecipeError(Problem(group, f"{name!r} is given with a folder", f"write {option}", place))
     hint = did_you_mean(option, choices) or (f"there are {', '.join(choices)}" if choices else "")
     if group == SCORE and "." in option:
         hint = f"for a function of your own, type {shlex.quote(f'{SCORE}={{_target_: {option}}}')}"

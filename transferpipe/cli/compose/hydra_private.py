@@ -134,7 +134,7 @@ def is_basic_sweeper(config: DictConfig) -> bool:
 
 
 def node_inside(node: Node | None, name: str) -> Node | None:
-    """Return the node that a mapping has under a name, nothing resolved; None if it has none, or is no mapping."""
+    """Return the node that a mapping has under a name, nothing resolved; None if it has none, or is not a mapping."""
     found = node._get_node(name) if isinstance(node, DictConfig) and not node._is_none() else None
     return found if isinstance(found, Node) else None
 

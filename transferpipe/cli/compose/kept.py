@@ -77,7 +77,8 @@ class Composition:
             try:
                 return self.live.value_of_hydra("run.dir", plan_checksum=lambda: checksum)
             except OmegaConfBaseException as error:
-                raise RecipeError(Problem("hydra.run.dir", str(error).splitlines()[0], "give a folder")) from error
+                fix = "name a folder, such as hydra.run.dir=outputs/mine"
+                raise RecipeError(Problem("hydra.run.dir", str(error).splitlines()[0], fix)) from error
 
         def fill(part: re.Match[str]) -> str:
             if part["time"]:

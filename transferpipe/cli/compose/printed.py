@@ -28,7 +28,7 @@ def print_config(arguments: Arguments, composed: Composed) -> bool:
     else:
         for flag in ("--resolve", "--package"):
             if flag in arguments.flags or flag in arguments.values:
-                raise RecipeError(Problem(flag, "says how --cfg prints, which is not given", "add --cfg job"))
+                raise RecipeError(Problem(flag, "goes with --cfg, which is not given", "add --cfg job"))
         return False
     return True
 

@@ -188,7 +188,7 @@ def _check_scalar(event: yaml.ScalarEvent, path: Path) -> None:
     if "\0" in event.value:
         raise RecipeError(Problem(where, "a text has a zero byte in it", "take it out"))
     if any("\ud800" <= character <= "\udfff" for character in event.value):
-        raise RecipeError(Problem(where, "a text has half a character in it, a surrogate of UTF-16", "take it out"))
+        raise RecipeError(Problem(where, "a text has a lone surrogate of UTF-16 in it", "take it out"))
     if event.implicit[0] and len(event.value) > _MOST_DIGITS and _NUMBER.fullmatch(event.value):
         raise RecipeError(Problem(where, f"a number has {len(event.value):,} digits", "write smaller values"))
 
@@ -196,9 +196,7 @@ def _check_scalar(event: yaml.ScalarEvent, path: Path) -> None:
 def _meaning(event: yaml.AliasEvent, known: dict[str, _Node], open_nodes: list[_Node], path: Path) -> _Node:
     anchor = str(event.anchor)
     if any(node.anchor == anchor for node in open_nodes):
-        raise UnsafeError(
-            Problem(shown(path), f"*{anchor} stands inside of what it stands for", "write the values out")
-        )
+        raise UnsafeError(Problem(shown(path), f"*{anchor} refers to itself", "write the values out"))
     meant = known.get(anchor, _Node(None))
     return _Node(None, meant.nodes, meant.levels)
 
@@ -213,7 +211,7 @@ def _add(node: _Node, inner: _Node, path: Path) -> None:
 
 def _too_many(path: Path) -> Problem:
     what = f"unfolds to more than {_MOST_NODES:,} values"
-    return Problem(shown(path), what, "a recipe needs no such size: patterns stand for many names")
+    return Problem(shown(path), what, "write patterns, which match many names")
 
 
 def _check_levels(levels: int, path: Path) -> None:

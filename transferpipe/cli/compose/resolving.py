@@ -56,7 +56,8 @@ def resolve(job: DictConfig, config: DictConfig | None = None) -> Mapping[str, A
             raise RecipeError(
                 Problem(where, what, near or "put it under vars: vars: {NAME: VALUE}, and ${vars.NAME}")
             ) from error
-        raise RecipeError(Problem(where, str(error).splitlines()[0], "fix the interpolation")) from error
+        fix = "write ${KEY} with a key of this recipe, or the value itself"
+        raise RecipeError(Problem(where, str(error).splitlines()[0], fix)) from error
     assert isinstance(data, dict)
     without_source_config(data, places)  # type: ignore[arg-type]
     return {str(k): v for k, v in data.items()}

@@ -121,7 +121,7 @@ def tell_stale(entries: Sequence[Entry]) -> None:
     if stale:
         changed = ", ".join(dict.fromkeys(part for e in stale for part in e.stale))
         print(
-            f"earlier  {len(stale)} of {len(entries)} variants were made before {changed} changed: they stand apart "
-            "and are not ranked; run again, they are like the others",
+            f"earlier  {len(stale)} of {len(entries)} variants were made before {changed} changed: they are listed "
+            "apart and not ranked; repeat the command to run them again",
             flush=True,
         )

@@ -90,7 +90,7 @@ def _search(base: Composed, axes: Axes, config: DictConfig, trials: _Trials) -> 
     search(config, axes, int(base.data.get("seed") or 0), Path(trials.folder).name, attempt)
     results = [e.result for e in entries_in(Path(trials.folder)) if e.result]
     if pruner and results and not any(epochs_told(result) for result in results):
-        print("pruned   nothing: the score says nothing of its epochs, as finetune does", flush=True)
+        print("pruned   nothing: the score does not report its epochs, as finetune does", flush=True)
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def check_optimising(base: Composed, axes: Axes, settings: SweepSettings) -> Non
     """
     problems = Problems()
     if base.data.get("score") is None:
-        problems.add("score", "a sweeper needs a number to go by", "give the recipe a `score`")
+        problems.add("score", "a sweeper needs a number to optimise", "give the recipe a `score`")
     check_search(base.config, problems)
     given = {key: getattr(settings, key) for key in ("controls", "variants", "drop", "halving")}
     for key in (key for key, value in given.items() if value):

@@ -216,8 +216,8 @@ def _check_free(settings: SweepSettings, keys: Collection[str]) -> None:
     """
     inner = [key for values in settings.variants.values() for key in values or ()]
     if settings.halving and settings.halving.over == "epochs" and EPOCHS in {k.lstrip("+") for k in (*keys, *inner)}:
-        what = f"its rungs give {EPOCHS} its values, and so does the command or a named variant"
-        raise RecipeError(Problem("sweep.halving", what, f"leave {EPOCHS} out; the last rung is what it would be"))
+        what = f"its rungs set {EPOCHS}, and so does the command or a named variant"
+        raise RecipeError(Problem("sweep.halving", what, f"leave {EPOCHS} out: the last rung sets it"))
 
 
 def _limit(base: Composed, settings: SweepSettings) -> int:

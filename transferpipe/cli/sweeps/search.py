@@ -127,7 +127,7 @@ def check_search(config: DictConfig, problems: Problems) -> None:
     for key in ("startup_trials", "prune_after"):
         number = settings[key]
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            problems.add(f"hydra.sweeper.{key}", f"{number!r} is not a whole number from 1 up")
+            problems.add(f"hydra.sweeper.{key}", f"{number!r} is not a whole number of at least 1")
 
 
 def _pruner(optuna: Any, settings: DictConfig) -> Any:

@@ -233,7 +233,7 @@ def _end(folder: Path, record: SweepRecord, mine: Sequence[Entry]) -> int:
             else f"{counted(len(failed) - len(controls), 'variant')} too"
         )
         names = ", ".join(dict.fromkeys(str(e.control) for e in controls))
-        print(f"failed   {counted(len(controls), 'control')} ({names}), {others}: what stands against them is missing")
+        print(f"failed   {counted(len(controls), 'control')} ({names}), {others}: no result is compared with them")
     print(f"record   {folder}/{PAGE}")
     return _status(mine)
 

@@ -73,7 +73,7 @@ def _host() -> str:
 
 
 def _started(pid: int) -> str:
-    """Return when a process that is no zombie was started; empty if there is none, or no /proc to look into."""
+    """Return when a process that is not a zombie was started; empty if there is none, or no /proc to look into."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:

@@ -62,7 +62,7 @@ def check_members(path: Path, archive: zipfile.ZipFile, size: int) -> None:
     # Both limits: a small archive may well be text that packs well, and a large one takes as much room by itself.
     if unpacked > max(_MOST_UNPACKED, _MOST_GROWTH * size):
         what = f"has {size:,} bytes and would unpack to {unpacked:,}"
-        raise UnsafeError(Problem(str(path), what, "save the file again"))
+        raise UnsafeError(Problem(str(path), what, "save it again without compression"))
     _check_directory(path, archive, size)
 
 

@@ -178,7 +178,8 @@ def publish_for_now(temporary: Path, path: Path, replace: bool, undo: ExitStack,
             _rename_to_free(temporary, path)
     except FileExistsError as error:
         what = "exists already: something else wrote it during this run"
-        raise FileError(Problem(str(path), what, "look at it, then choose another name")) from error
+        fix = "it was left alone: choose another name, or move it away, and run again"
+        raise FileError(Problem(str(path), what, fix)) from error
     except OSError as error:
         raise cannot_be_written(path, error) from error
     return backup
@@ -223,8 +224,10 @@ def _take_back(path: Path, new: tuple[int, int] | None, backup: Path) -> None:
                 path.unlink()
         except OSError as error:
             what = f"cannot be put back as it was: {reason_of(error)}"
-            fix = f"the earlier file is {backup}: copy it now, the next run here removes it"
-            raise NotUndoneError(Problem(str(path), what, fix if backup.exists() else "remove it")) from error
+            fix = "remove it: the run that failed wrote it"
+            if backup.exists():
+                fix = f"the earlier file is {backup}: copy it now, the next run here removes it"
+            raise NotUndoneError(Problem(str(path), what, fix)) from error
     remove(backup)
 
 

@@ -72,7 +72,7 @@ def _stem_of(name: str, kinds: frozenset[str]) -> tuple[str, Tokens]:
 
 
 def _numbered(name: str, step: int) -> str | None:
-    """Return `name` with its last segment, a number, plus `step`; None if that is no number."""
+    """Return `name` with its last segment, a number, plus `step`; None if that is not a number."""
     parent, slash, last = name.rpartition("/")
     return f"{parent}{slash}{int(last) + step}" if is_number(last) and int(last) + step >= 0 else None
 

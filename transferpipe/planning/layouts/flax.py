@@ -81,7 +81,7 @@ class Flax(Layout):
         return _PARAMS in tops and tops <= {_PARAMS, _STATS}
 
     def find_counterpart(self, weight: str, target: TargetStructure) -> Counterpart | None:
-        """See `Layout`. An EinsumDense that is no part of an attention is a DenseGeneral, a cell its layer's."""
+        """See `Layout`. An EinsumDense that is not a part of an attention is a DenseGeneral, a cell its layer's."""
         found = super().find_counterpart(weight, target)
         if found is not None and found.layer_class in CELLS and found.layer.rpartition("/")[2] == "cell":
             return dataclasses.replace(found, layer=found.layer.rpartition("/")[0])

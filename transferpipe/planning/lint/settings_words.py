@@ -16,9 +16,9 @@ _SOME = 5
 _CODES = {"class": "class-differs", "between": "between-differs", "momentum": "momentum-differs"}
 _FIXES = {
     "settings-differ": "weights do not carry settings: build the target with the source's",
-    "class-differs": "it computes something else of the same weights: build the target with the source's class",
+    "class-differs": "it computes something else from the same weights: build the target with the source's class",
     "between-differs": "build the target with the same layers between them",
-    "momentum-differs": "it changes how training goes on, and nothing until then",
+    "momentum-differs": "it affects further training only",
 }
 # Keras 3's is relu6(x + 3) / 6, whose slope is 1/6: keras/src/activations/activations.py, `hard_sigmoid`.
 _OLD_HARD_SIGMOID = "hard_sigmoid (0.2x + 0.5)"

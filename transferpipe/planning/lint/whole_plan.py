@@ -140,9 +140,7 @@ def lint_reordered(plan: Plan, sources: Mapping[str, Catalog]) -> Iterator[PlanW
         for ref in a.sources:
             order = sources[ref.source].reordered.get(ref.name)
             if order is not None:
-                text = (
-                    f"the rows of {ref.name} are {order}: of its rows, the even ones have to come first, then the odd"
-                )
+                text = f"the rows of {ref.name} are {order}: the even rows have to come first, then the odd ones"
                 yield PlanWarning("row-order", where_of(a), text)
 
 
@@ -185,9 +183,9 @@ def _frozen_fresh(plan: Plan) -> Iterator[PlanWarning]:
             found.setdefault(place_of_rule(rule), []).append(name)
     for where, names in found.items():
         if len(names) == 1:
-            text = f"{names[0]} is frozen and keeps its fresh value: training will never change it"
+            text = f"{names[0]} is frozen and keeps its initial value: training will never change it"
         else:
-            text = f"{len(names)} weights are frozen and keep their fresh values, which training will never change"
+            text = f"{len(names)} weights are frozen and keep their initial values, which training will never change"
             text = f"{text}: {listed(names, _MANY)}"
         yield PlanWarning("frozen-fresh", where, text)
 
@@ -197,7 +195,8 @@ def _unrecorded_freezing(plan: Plan, target: TargetStructure) -> Iterator[PlanWa
         return
     weights_only = [p for p in plan.save if not output_of(p).holds_architecture]
     if plan.save and len(weights_only) == len(plan.save):  # else one of the files is a model, which holds it
-        yield PlanWarning("freeze-not-saved", "save", f"{weights_only[0]} holds weights only, not the freezing")
+        text = f"{weights_only[0]} holds weights only, not which layers are frozen"
+        yield PlanWarning("freeze-not-saved", "save", text)
         return
     if not plan.save:
         return
@@ -207,7 +206,7 @@ def _unrecorded_freezing(plan: Plan, target: TargetStructure) -> Iterator[PlanWa
     for holder, names in parts.items():
         what = f"{holder} is" if holder else "the model is"
         text = f"{what} saved without the flags of its parts: {listed(names, 1)} is trainable again after load_model"
-        yield PlanWarning("freeze-not-saved", "freeze", f"{text}; switch it off there once more")
+        yield PlanWarning("freeze-not-saved", "freeze", f"{text}; set trainable=False there again")
 
 
 def _lost_on_loading(plan: Plan, target: TargetStructure) -> list[str]:
@@ -229,7 +228,7 @@ def _recording(name: str, target: TargetStructure) -> str:
 
 def _switched_off_variables(target: TargetStructure) -> Iterator[PlanWarning]:
     for name in sorted(target.switched_off):
-        text = f"{name} is switched off by its variable's own flag, which no file keeps: freeze its layer instead"
+        text = f"{name} is frozen by its variable's own flag, which no file stores: freeze its layer instead"
         yield PlanWarning("variable-flag", "target", text)
 
 

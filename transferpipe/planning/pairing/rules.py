@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ from transferpipe.planning.pairing.taken import (
     unclear_names,
 )
 from transferpipe.recipe.model import From, Rule
+from transferpipe.recipe.patterns import Pattern
 from transferpipe.text.listing import and_more, quoted
 from transferpipe.weights.keras.layer_classes import is_made_up
 from transferpipe.weights.name import WeightName
@@ -265,13 +267,32 @@ def _pair_by_order(rule: Rule, origin: From, units: Sequence[Unit], pairing: Pai
         what = f"`to` matches {len(units)} ({ours}), `from` matches {len(theirs)} ({others})"
         fix = "correct `from`: it matches no name there"
         if theirs:
-            fix = "narrow `from`" if len(theirs) > len(units) else "narrow `to`, or take layers out of it with `except`"
+            fix = "let `from` match fewer" if len(theirs) > len(units) else "take layers out of `to` with `except`"
+            if len(theirs) > len(units) or any("/" in unit.relative(w) for unit in theirs for w in unit.weights):
+                fix = _narrower(origin, units, pairing) or fix
         pairing.problems.add(rule.where, f"`pair: order` needs equally many on both sides: {what}", fix)
         return {}
     found: dict[str, Taken] = {}
     for ours_unit, other in zip(units, theirs, strict=True):
         found.update(_pair_units(rule, origin.source, (ours_unit, other), pairing))
     return found
+
+
+def _narrower(origin: From, units: Sequence[Unit], pairing: Pairing) -> str:
+    """Return a `from` without what lies beside the layers, such as constants of a graph; empty where none is found."""
+    catalog, wanted = pairing.sources[origin.source], [_sizes(unit, pairing.target) for unit in units]
+    count = sum(map(len, wanted))
+    for home in (home for home, names in catalog.layers.items() if home and len(names) == count):
+        text = f"{re.escape(home)}/.*"
+        if [_sizes(unit, catalog) for unit in find_units(Pattern(text), catalog)] == wanted:
+            alias = f"{origin.source}:" if len(pairing.sources) > 1 else ""
+            return f"write from: '{alias}{text}'"
+    return ""
+
+
+def _sizes(unit: Unit, catalog: Catalog) -> list[int]:
+    """Return how many numbers each weight has; another framework may have their axes in another order."""
+    return sorted(catalog[name].size for name in unit.weights)
 
 
 def _pair_units(rule: Rule, source: str, units: tuple[Unit, Unit], pairing: Pairing) -> dict[str, Taken]:

@@ -40,7 +40,7 @@ class Taken:
         source: the source's name.
         names: the names of its weights, more than one only if the source's layout keeps the weight in parts.
         steps: the transforms, as written, from the source's layout to that of Keras.
-        adapted: whether the layout knows the weight, so that its names and axes are no guess.
+        adapted: whether the layout knows the weight, so that its names and axes are not a guess.
         own: the transforms, as written, that the rule puts behind those, before all that it states.
     """
 

@@ -64,7 +64,7 @@ def read_comparison(one: Any, other: Any, recipe: Mapping[str, Any]) -> Recipe:
         data["unmatched"] = "same_name_or_keep"
     sources: Mapping[str, Any] = recipe.get("sources") or {}
     if len(sources) > 1:
-        what = f"the recipe has {len(sources)} sources, and two things are compared: A with B"
+        what = f"the recipe has {len(sources)} sources; A and B must be one each"
         raise RecipeError(Problem("sources", what, "choose a recipe with one source"))
     if sources:
         data["sources"] = {alias: _in_place_of(origin, one) for alias, origin in sources.items()}

@@ -190,7 +190,7 @@ def _explain(evidence: Evidence, i: int, j: int, given: bool, choices: int) -> t
 
 
 class _Seconds:
-    """How much the best assignment loses if a piece takes something else: less than a little is no decision."""
+    """How much the best assignment loses if a piece takes something else: less than a little is not a decision."""
 
     def __init__(self, evidence: Evidence, owner_of: NDArray[np.int64]) -> None:
         self._evidence, self._of = evidence, owner_of

@@ -343,7 +343,7 @@ def _row(plan: Plan, entries: Sequence[_Entry], target: str, origins: Sequence[s
 
 
 def _state_row(plan: Plan, move: StateMove) -> PlanRow:
-    """Return the line of what a lookup layer learned, which is no weight and counts as none."""
+    """Return the line of what a lookup layer learned, which is not a weight and counts as none."""
     origin = f"{move.source}:{move.source_layer}" if len(plan.sources) > 1 else move.source_layer
     kept = move.fate == "kept"
     what = "terms" if move.kind == "vocabulary" else "values"

@@ -191,7 +191,7 @@ def _parse_outside(name: str, kind: type[Transform], arguments: Any) -> Transfor
         raise
     except Exception as error:
         what = f"{name} does not take {reprlib.repr(arguments)}: {type(error).__name__}: {error}"
-        raise TransformError(what, "look up its arguments in what its package says of it") from error
+        raise TransformError(what, "see the documentation of its package for its arguments") from error
 
 
 def fit_chain(

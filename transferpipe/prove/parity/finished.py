@@ -17,6 +17,7 @@ from transferpipe.models.target import FileTarget, ModelTarget
 from transferpipe.planning.model import PlanWarning
 from transferpipe.planning.plan import Plan
 from transferpipe.prove.parity.arrays import read_arrays
+from transferpipe.prove.parity.cause import NOT_FOUND
 from transferpipe.prove.parity.check import WHERE, Case, check_parity, sha256_of
 from transferpipe.prove.parity.keras_trace import KerasRunner
 from transferpipe.prove.parity.references import check_config, check_runnable, open_callable
@@ -109,7 +110,8 @@ def _finished_model(
             return
         except _NotLoadedError as error:
             if not isinstance(target, ModelTarget):
-                raise VerificationError(Problem(WHERE, str(error), "look at the layer that it names")) from error
+                fix = "correct the class that it names, or give the builder of the model as the target"
+                raise VerificationError(Problem(WHERE, str(error), fix)) from error
     if isinstance(target, ModelTarget):
         with _with_values(target, values):
             yield KerasRunner(target.model, target.label, target.walked)
@@ -149,7 +151,7 @@ def _with_values(target: ModelTarget, values: Values) -> Iterator[None]:
 
 
 def require_parity(parity: Parity) -> Parity:
-    """Return what was found if it is no difference.
+    """Return what was found if it is not a difference.
 
     Raises:
         VerificationError: the outputs differ, with the first that does and the likely cause.
@@ -161,7 +163,10 @@ def require_parity(parity: Parity) -> Parity:
 
 def difference(parity: Parity) -> Problem:
     """Return a difference as a problem."""
-    fix = f"likely cause: {parity.cause}" if parity.cause else "compare layer by layer: give expected outputs of layers"
+    fix = f"likely cause: {parity.cause}"
+    if not parity.cause or parity.cause.startswith(NOT_FOUND):
+        fix = "compare layer by layer: give expected outputs of layers"
+        fix += f" (the cause was {parity.cause})" if parity.cause else ""
     what = f"{parity.reason}; compared with {parity.against}, {parity.inputs}"
     return Problem(WHERE, what, fix)
 

@@ -38,7 +38,7 @@ def parse_edit(name: str, value: Any, problems: Problems) -> Edit | None:
         fields.note("at", "the name of a target weight is required")
     chosen = [key for key in _CHOICES if fields.raw(key) is not None]
     if len(chosen) > 1:
-        fields.note(chosen[1], f"says which elements, as `{chosen[0]}` does", "keep one of them")
+        fields.note(chosen[1], f"chooses the elements, as `{chosen[0]}` does", "keep one of them")
     index = _parse_index(fields) if not chosen or chosen[0] == "index" else ()
     choice = _parse_choice(fields, chosen[0]) if chosen and chosen[0] != "index" else None
     _check_counted(fields, choice)
@@ -83,7 +83,7 @@ def _check_counted(fields: Fields, choice: Choice | None) -> None:
     counted = choice is not None and choice.count is not None
     for key in ("of", "within"):
         if fields.has(key) and not counted:
-            fields.note(key, "says how `smallest` or `largest` count, and neither is there")
+            fields.note(key, "belongs to `smallest` or `largest`, and neither is given")
     if choice is not None and choice.within == "filter" and choice.units != "elements":
         fields.note("within", f"{choice.units} are not counted inside of filters", "within=weight or within=all")
 
@@ -94,12 +94,12 @@ def _parse_operands(fields: Fields, key: str, choice: Choice | None) -> float | 
     if not isinstance(value, list | tuple) or key == "noise":
         return _parse_operand(fields, key, value)
     if choice is None or not choice.indices:
-        what = "is a list, with a number for each of `filters` or `channels`, which are not there"
+        what = "is a list with a number for each of `filters` or `channels`, and neither is given"
         fields.note(key, what, "filters=':'")
     # A file holds the values of a whole weight: beside numbers it means nothing.
     files = [item for item in value if isinstance(item, str | PathLike)]
     if files:
-        fields.note(key, f"must be a list of numbers, and has {describe(fspath(files[0]))} in it")
+        fields.note(key, f"must be a list of numbers, not a list with {describe(fspath(files[0]))} in it")
         return ()
     return tuple(float(_parse_operand(fields, key, item)) for item in value)
 
@@ -137,7 +137,8 @@ def _parse_index(fields: Fields) -> tuple[int | str | tuple[int, ...], ...]:
                 f"an entry must be an integer, a list of integers, or a slice such as '0:3', not {describe(item)}",
             )
     if sum(item == REST for item in items) > 1:
-        fields.note("index", f"has {REST!r} twice, which can mean the axes only once", "write ':' for a whole axis")
+        what = f"has {REST!r} twice; it can stand for the other axes only once"
+        fields.note("index", what, "write ':' for a whole axis")
     return tuple(tuple(item) if isinstance(item, list) else item for item in items)
 
 

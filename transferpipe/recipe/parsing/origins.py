@@ -32,7 +32,7 @@ def parse_origin(value: Any, where: str, problems: Problems, section: str = "ori
         problems.add(where, f"must be a path or a mapping, not {describe(value)}")
         return None
     if where == "target" and value.get("layout") != KERAS and is_layout(value.get("layout")):
-        problems.add(f"{where}.layout", "the target is a Keras model: it has Keras's layout", "give it to the source")
+        problems.add(f"{where}.layout", "the target is a Keras model, whose layout is Keras's", "set it on the source")
     if _TARGET in value and value.get("path") is None:  # a place for one on the command line
         value = {key: inner for key, inner in value.items() if key != "path"}
     if "path" in value and _TARGET in value:

@@ -150,7 +150,7 @@ def _parse_rules(fields: Fields, sources: tuple[str, ...], check: RuleCheck) -> 
         if value is None:  # an overlay switched the rule off
             continue
         if name == _UNMATCHED or str(name) in rules:
-            what = "is what plans call the weights without a rule" if name == _UNMATCHED else "names two rules"
+            what = "is reserved for the weights without a rule" if name == _UNMATCHED else "names two rules"
             fields.note(f"mapping.{name}", what, "choose another name")
         rule = parse_rule(str(name), value, sources, fields.problems)
         if rule:

@@ -106,8 +106,8 @@ def _check_combination(fields: Fields, rule: Rule) -> None:
         what = "cannot go with `merge`, `pair: order`, or steps of single sources"
         fields.note("fold", what, "write the sources and a transform such as fold_batchnorm in its place")
     if rule.fold and len(rule.fold) < len(rule.froms):
-        what = f"names {len(rule.fold)} for the {len(rule.froms)} entries of `from`"
-        fields.note("fold", what, "name one for each, and last one for each branch without a layer")
+        what = f"has {len(rule.fold)} entries, `from` has {len(rule.froms)}"
+        fields.note("fold", what, "name one for each, and at the end one for each branch without a layer")
     if rule.units and (rule.fold or rule.pair == "order"):
         fields.note("units", "cannot go with `fold` or `pair: order`", "do that in a run before this one")
     if rule.units and rule.units.method != "align" and len(rule.froms) > 1:
@@ -182,7 +182,7 @@ def _parse_units(fields: Fields, to: Pattern | None, froms: Sequence[From], sour
     if not found and inner.raw("norm") is None:  # all are switched off, or one is wrong
         return None
     if len(found) != 1 and len(fields.problems.found) == before:
-        fields.note("units", f"has {len(found)} ways to choose units, and takes one", _UNITS)
+        fields.note("units", f"has {len(found)} ways to choose units; it takes one", _UNITS)
     if len(found) != 1 or len(fields.problems.found) > before:
         return None
     if reference and [(f.source, f.text) for f in froms] == [(reference.source, reference.text)]:

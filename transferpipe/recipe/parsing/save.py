@@ -66,9 +66,9 @@ def _note_unnamed(save: Save, inner: Fields) -> None:
     if save.layout != Save.layout:
         inner.note("layout", f"{save.layout} needs a file of named tensors", fix)
     if save.like:
-        inner.note("like", "is a reference for files of named tensors alone", fix)
+        inner.note("like", "applies only to files of named tensors", fix)
     if save.names:
-        inner.note("names", "renames the tensors of files of named tensors alone", fix)
+        inner.note("names", "applies only to files of named tensors", fix)
 
 
 def _parse_names(inner: Fields) -> tuple[Renaming, ...]:

@@ -64,7 +64,7 @@ def _check_counts(classes: NDArray[np.int64], train: Any, val: Any) -> None:
     wanted = [("val_per_class", val, 0), *([] if train is None else [("train_per_class", train, 1)])]
     for name, number, least in wanted:
         if not isinstance(number, int) or isinstance(number, bool) or number < least:
-            what = f"{number!r} is not a whole number from {least} up"
+            what = f"{number!r} is not a whole number of at least {least}"
             raise RecipeError(Problem(f"digits_data.{name}", what, f"write one, such as {name}={max(1, least)}"))
     total = val + (1 if train is None else train)
     if total > fewest:

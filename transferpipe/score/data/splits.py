@@ -70,7 +70,7 @@ def make_splits(name: str, train: Any, val: Any = None, test: Any = None) -> Spl
         test: the same, or None for an empty part.
 
     Raises:
-        RecipeError: with everything that is wrong: lengths, shapes, labels that are no class numbers, a class
+        RecipeError: with everything that is wrong: lengths, shapes, labels that are not class numbers, a class
             without an example to learn from, a value that is not finite.
     """
     problems = Problems()

@@ -40,5 +40,6 @@ def check_unchanged(before: list[tuple[str, bytes]], after: list[tuple[str, byte
     problems = Problems()
     for (path, old), (_, new) in zip(before, after, strict=True):
         if old != new:
-            problems.add(path, "this frozen weight changed during the training", "see what the call of its layer does")
+            what = "this frozen weight changed during the training: the call of its layer assigns to it"
+            problems.add(path, what, "take the assignment out of the call, or unfreeze the layer")
     problems.raise_as(VerificationError)

@@ -66,7 +66,7 @@ def label_of(overrides: Mapping[str, str], control: str | None, keys: Sequence[s
 
 
 def estimate_text(found: Estimate, signed: bool = False) -> str:
-    """Return mean and half the interval; only the number where all values are equal, which is no measured spread."""
+    """Return mean and half the interval; only the number where all values are equal, which is not a measured spread."""
     sign = "+" if signed and found.mean >= 0 else ""
     if found.half_width is None or found.is_constant:
         return f"{sign}{number_text(found.mean)}"

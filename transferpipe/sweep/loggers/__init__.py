@@ -77,7 +77,6 @@ def check_loggers(names: Sequence[str]) -> None:
     """
     problems, missing = Problems(), []
     for name in names:
-        # All of them before anything is said: one message names every one that is missing.
         if name not in LOGGERS:
             _check_outside(name, problems)
         elif not is_installed(name):
@@ -99,7 +98,6 @@ def _check_outside(name: str, problems: Problems) -> None:
 
 def _open(name: str, folder: Path, sweep: str) -> Logger:
     where = f"sweep.log.{name}"
-    # Our own names cannot be taken by a package.
     outside = None if name in LOGGERS else OUTSIDE.load(name, where)
     opener: OpenLogger = outside or importlib.import_module(LOGGERS[name]).open_logger
     logger = opener(folder, sweep)
@@ -121,5 +119,6 @@ def open_loggers(names: Sequence[str], folder: Path, name: str) -> dict[str, Log
             loggers[logger] = _open(logger, folder, name)
         except Exception as error:  # whatever the tool raises where it cannot write
             what = f"cannot be opened: {type(error).__name__}: {error}"
-            raise RecipeError(Problem(f"sweep.log.{logger}", what, "fix it, or leave it out")) from error
+            fix = f"correct that, or take {logger} out of sweep.log"
+            raise RecipeError(Problem(f"sweep.log.{logger}", what, fix)) from error
     return loggers

@@ -59,10 +59,11 @@ def read_halving(data: Mapping[str, Any]) -> Halving | None:
         near = did_you_mean(str(over), OVER) or "write over: epochs, or over: data for shares of the training examples"
         problems.add("sweep.halving.over", given, near)
     elif not _are_rungs(rungs, over):
-        kind = {"epochs": "whole numbers of epochs from 1 up", "data": "shares of the training examples up to 1"}[over]
+        kind = {"epochs": "whole numbers of epochs, at least 1", "data": "shares of the training examples up to 1"}[
+            over
+        ]
         what = f"must be at least two rising {kind}, not {describe(rungs)}"
         problems.add("sweep.halving.rungs", what, f"such as rungs: {_RUNGS[over]}")
-    # 1 would keep all, and 0 none: neither is halving.
     if not isinstance(keep, float) or not 0 < keep < 1:
         what = f"must be a share above 0 and below 1, not {describe(keep)}"
         problems.add("sweep.halving.keep", what, "such as keep: 0.5")
@@ -77,7 +78,6 @@ def _are_rungs(rungs: Any, over: Over) -> bool:
         return False
     if not all(isinstance(at, kinds) and not isinstance(at, bool) and at > 0 for at in rungs):
         return False
-    # A rung that trains no longer than the one before compares the same again.
     rising = all(a < b for a, b in itertools.pairwise(rungs))
     return rising and (over == "epochs" or rungs[-1] <= 1)
 
@@ -127,10 +127,11 @@ def decide(entries: Sequence[Entry], keep: float, failed: Failed = "worst", spar
     here = [replace(e, rung=None, stop=None) for e in entries]  # a table ranks no setting of an earlier rung
     board = leaderboard(here, None, failed)
     if not board.comparable:
-        raise RecipeError(Problem("sweep.halving", f"the scores measure different things: {board.name}"))
+        what = f"the scores measure different things: {board.name}"
+        fix = "compare variants of one score: take `score` out of the sweep"
+        raise RecipeError(Problem("sweep.halving", what, fix))
     ranked = [row for row in board.rows if row.ranks]
     distinct = [row for row in ranked if row.same_as is None]
-    # Counted without doubles: two names of one setting are one place.
     last = number_kept(len(distinct), keep)
     on = [row for row in ranked if row.rank and row.rank <= last]
     mean = on[-1].compared.mean if on and on[-1].compared else None
@@ -138,7 +139,6 @@ def decide(entries: Sequence[Entry], keep: float, failed: Failed = "worst", spar
     as_came = {id(one): entry for one, entry in zip(here, entries, strict=True)}
     stopped = []
     for row in board.rows:
-        # What has other seeds than the rest cannot be judged here, and goes on.
         ends = row.score is None or (row.ranks and row not in on)
         if ends and not any(e.overrides.get(NAMED) in spared for e in row.entries):
             why = _stop(row, board, (len(distinct), went_on, mean))

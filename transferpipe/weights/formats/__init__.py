@@ -101,8 +101,9 @@ def open_source(path: Path, format: str | None = None, select: str | None = None
         RecipeError: there is no such format, nothing is at `select`, or two weights of the file have one name.
         UnsafeError: the file asks for more than data may ask for.
     """
-    if format is not None:
-        format_called(format)
+    if format is not None and format_called(format).is_folder is None and path.is_dir():
+        fix = f"name a file in it, or leave out `format: {format}`"
+        raise FileError(Problem(str(path), f"is a folder; {format} is a format of files", fix))
     _check_path(path)
     if format is None:
         from transferpipe.weights.formats.detection import detect_format

@@ -56,7 +56,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        if path.is_dir() and isinstance(error, OSError):
+        if isinstance(error, OSError):
             raise cannot_be_read(path, error) from error
         raise FileError(Problem(str(path), f"cannot be read: {error}", "download or save it again")) from error
 

@@ -177,7 +177,8 @@ def _keys(path: Path, metadata: Mapping[str, Any]) -> dict[str, list[str]]:
             names = [str(part["key"]) for part in entry["key_metadata"]]
             value_type = entry["value_metadata"]["value_type"]
         except (KeyError, TypeError) as error:
-            raise FileError(Problem(str(path), f"{TREE} does not describe a tree: no {error}", _AGAIN)) from error
+            what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            raise FileError(Problem(str(path), f"{TREE} does not describe a tree: {what}", _AGAIN)) from error
         if value_type not in _WITHOUT_VALUES and names:
             if ".." in names or any("\0" in name or name.startswith("/") for name in names):
                 raise UnsafeError(Problem(str(path), f"{TREE} names {'.'.join(names)[:80]!r}", _AGAIN))

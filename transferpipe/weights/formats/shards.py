@@ -18,7 +18,7 @@ def shard_paths(index: Path, names: Iterable[object]) -> dict[str, Path]:
     """Return the files that `index` names, by those names, in their order, which is how writers number them.
 
     Raises:
-        FileError: what is no name, or no file; all are reported.
+        FileError: what is not a name, or no file; all are reported.
         UnsafeError: a file is not in the folder of the index.
     """
     problems, paths = Problems(), {}

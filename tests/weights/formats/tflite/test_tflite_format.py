@@ -114,7 +114,7 @@ def test_what_is_not_read_is_counted(path):
 
 def test_a_model_without_weights_is_refused(path):
     write_tflite(path, {"x": None, "s": np.int32([3]), "y": None}, [(RESHAPE, [0, 1], [2])])
-    with pytest.raises(FileError, match="holds no weights that can be read: 1 tensor with values"):
+    with pytest.raises(FileError, match="holds no weights that can be read: 1 stored tensor"):
         open_source(path)
 
 

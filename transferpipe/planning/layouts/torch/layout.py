@@ -68,7 +68,7 @@ _DEPTHWISE = {"kernel": (Adapted(("weight",), _depthwise, (_depthwise_back,)),),
 
 
 def _separable(rank: int) -> dict[str, tuple[Adapted, ...]]:
-    """Return the adapters of what is no module of torch: a depthwise convolution, and then one of size 1, in one."""
+    """Return the adapters of what is not a module of torch: a depthwise convolution, and then one of size 1, in one."""
     return {
         "depthwise_kernel": tuple(
             Adapted((f"{n}/weight",), _depthwise, (_depthwise_back,)) for n in ("depthwise", "0")

@@ -255,7 +255,7 @@ class Fisher(Merge):
         return Merge.shape(self, shapes)
 
     def measure(self, inputs: Inputs) -> None:
-        """Refuse what is no information."""
+        """Refuse weights of the Fisher information that cannot be such."""
         models = inputs.count // 2
         least = inputs.each(lambda block: min(float(a.min()) for a in block.arrays[models:]))
         if (lowest := min(least)) < 0:

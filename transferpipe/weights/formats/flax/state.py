@@ -83,7 +83,8 @@ def open_flax(path: Path) -> FileSource:
     except (ValueError, OverflowError) as error:
         raise FileError(Problem(str(path), f"is not a readable file of Flax: {error}", _AGAIN)) from error
     if not found:
-        raise FileError(Problem(str(path), "is MessagePack without an array of Flax in it", "keep only weights in it"))
+        what = "is MessagePack without an array of Flax in it"
+        raise FileError(Problem(str(path), what, "name a file that flax.serialization.to_bytes wrote"))
     named = flat_names("/".join(keys) for keys, _ in found)
     # A file of nothing but an optimizer's arrays is read as weights: somebody wants them, else there were none.
     left = [keys for keys, _ in found if not _is_beside(keys)]

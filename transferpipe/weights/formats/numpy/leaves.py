@@ -2,7 +2,7 @@
 
 ``equinox.tree_serialise_leaves`` calls ``numpy.save`` for leaf after leaf; many write a line of JSON with the model's
 settings before (https://docs.kidger.site/equinox/examples/serialisation/). Nothing names a leaf, so names are their
-places, from ``0`` on; numbers that are no arrays, such as the rate of a dropout, have theirs too, and are no weights.
+places, from ``0`` on; numbers that are not arrays, such as the rate of a dropout, have theirs too, and are not weights.
 bfloat16 has no name in NumPy's header: two bytes of no type are that.
 """
 

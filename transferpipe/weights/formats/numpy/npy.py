@@ -31,7 +31,7 @@ def open_npy(path: Path) -> FileSource:
 
     Raises:
         FileError: not readable, damaged, or no array of numbers.
-        UnsafeError: objects that are no arrays, lists or dicts of such.
+        UnsafeError: objects that are not arrays, lists or dicts of such.
     """
     header, _ = _open(path)
     if header.is_pickle:

@@ -42,7 +42,7 @@ def open_npz(path: Path) -> FileSource:
 
     Raises:
         FileError: not readable, damaged, or an array that cannot lie in the file or holds no numbers.
-        UnsafeError: pickled objects that are no arrays, or a member that the archive lists twice.
+        UnsafeError: pickled objects that are not arrays, or a member that the archive lists twice.
     """
     stamp = file_stamp(path)
     try:

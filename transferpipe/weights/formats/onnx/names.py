@@ -107,7 +107,7 @@ def _module(node: GraphNode) -> str:
 
 
 def _whole_name(node: GraphNode) -> str:
-    """Return the path that a node is called by; empty if its name is no path."""
+    """Return the path that a node is called by; empty if its name is not a path."""
     return _joined(_path(node))
 
 

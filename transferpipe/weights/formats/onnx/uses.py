@@ -299,7 +299,7 @@ def constants_used(nodes: Iterable[GraphNode], uses: Mapping[str, Any], tensors:
     """Return the names of the tensors in ``Constant`` nodes that are weights.
 
     These are what a node takes as a weight, and arrays of floats that some arithmetic takes. Shapes, axes, and single
-    numbers are no weights.
+    numbers are not weights.
     """
     found = {node.output for node in nodes if node.op == "Constant" and node.output in uses}
     for node in nodes:

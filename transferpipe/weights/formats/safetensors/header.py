@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from transferpipe.errors import FileError, Problem, Problems
 from transferpipe.files.json_text import parse_mapping
+from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.files.stamp import Stamp, file_stamp
 from transferpipe.weights.formats.raw_value import Stretch
 from transferpipe.weights.spec import numpy_dtype
@@ -95,7 +96,7 @@ def _read_header(path: Path, size: int) -> tuple[dict[str, Any], int]:
                 raise FileError(Problem(str(path), f"declares a header of {length:,} bytes, where {most}", _AGAIN))
             text = file.read(length)
     except OSError as error:
-        raise FileError(Problem(str(path), f"the header cannot be read: {error}", _AGAIN)) from error
+        raise cannot_be_read(path, error) from error
     return parse_mapping(text, str(path), "the header"), 8 + length
 
 

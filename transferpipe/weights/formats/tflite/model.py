@@ -144,9 +144,7 @@ def open_tflite(path: Path) -> FileSource:
     roles = _roles(found)
     kept = {key: t for key, t in found.tensors.items() if key in roles or _may_be_weight(t)}
     if not kept:
-        reasons = [f"{u.name!r} {u.reason}" for u in found.unread] or [
-            counted(len(found.tensors), "tensor with values")
-        ]
+        reasons = [f"{u.name!r} {u.reason}" for u in found.unread] or [counted(len(found.tensors), "stored tensor")]
         what = f"holds no weights that can be read: {listed(reasons, _MOST_LISTED)}"
         raise FileError(Problem(str(path), what, "convert the model again with its weights"))
     names = _names(kept, roles)

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem, Problems, TransferError, UnsafeError
+from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.files.segment import Segment
 from transferpipe.files.stamp import check_unchanged, file_stamp
 from transferpipe.weights.file_source import FileSource
@@ -130,7 +131,7 @@ def _read(path: Path, size: int) -> tuple[Any, Storages]:
         with path.open("rb") as file:
             legacy = is_legacy(file.read(64))
     except OSError as error:
-        raise FileError(Problem(str(path), f"cannot be read: {error}", AGAIN)) from error
+        raise cannot_be_read(path, error) from error
     try:
         root, storages = (
             read_legacy(path, size, machine, declared) if legacy else read_zip(path, size, machine, declared)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from transferpipe.errors import FileError, Problem
+from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.weights.formats.torch.limited import Limited, PickleError
-from transferpipe.weights.formats.torch.storages import AGAIN, Storages, StoredBytes
+from transferpipe.weights.formats.torch.storages import Storages, StoredBytes
 from transferpipe.weights.formats.torch.tensors import Storage
 from transferpipe.weights.formats.torch.unpickle import MOST_PICKLE, Machine, read_pickle
 
@@ -57,7 +57,7 @@ def read_legacy(path: Path, size: int, machine: Machine, declared: Mapping[str, 
                 raise PickleError("does not list the keys of its storages")
             return root, _storages(path, keys, declared, _Values(file, stream.tell(), size))
     except OSError as error:
-        raise FileError(Problem(str(path), f"cannot be read: {error}", AGAIN)) from error
+        raise cannot_be_read(path, error) from error
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ class Tree:
         """Return what a container holds, by its keys as text.
 
         Raises:
-            PickleError: a key that leads to tensors is no text or number.
+            PickleError: a key that leads to tensors is not a text or number.
             UnsafeError: a key is there twice.
         """
         found: dict[str, Any] = {}
@@ -234,7 +234,7 @@ def _pairs_of_object(thing: Thing) -> list[tuple[Any, Any]]:
     """Return what an object holds; of a module of torch what its state dict would have, in that order.
 
     Parameters, then buffers, then modules (``_save_to_state_dict`` in torch/nn/modules/module.py). Whatever else is an
-    attribute of a module is no part of it, and may lead back to it.
+    attribute of a module is not a part of it, and may lead back to it.
     """
     found = {key: value for key, value in thing.state.pairs if isinstance(key, str)}
     if not ("_parameters" in found and "_modules" in found):

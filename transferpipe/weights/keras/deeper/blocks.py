@@ -56,7 +56,7 @@ def find_blocks(graph: ModelGraph, named: Mapping[int, Mapping[str, str]]) -> li
             raise RepeatError(_several_entries(graph, row, numbers, k))
     problem = None
     for chosen in _alike(graph, cuts):
-        made = _Row(graph, named, [set(found) for found in inside], chosen)
+        made = _Series(graph, named, [set(found) for found in inside], chosen)
         try:
             return made.blocks()
         except RepeatError as error:
@@ -112,7 +112,7 @@ def _several_entries(graph: ModelGraph, inside: Sequence[set[str]], numbers: Seq
 
 
 @dataclass
-class _Row:
+class _Series:
     """The blocks while they are put together.
 
     Attributes:

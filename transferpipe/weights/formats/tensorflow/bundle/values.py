@@ -92,7 +92,7 @@ def read_strings(bundle: Bundle, entry: BundleEntry, most: int) -> list[memoryvi
         most: how many bytes are read at most.
 
     Raises:
-        ValueError: it is no tensor of texts, too large, or damaged.
+        ValueError: it is not a tensor of texts, too large, or damaged.
         FileError: the shard ends early.
 
     The lengths come first, each a varint, then a checksum of them, each taken as four bytes, then all texts; the

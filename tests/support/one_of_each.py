@@ -42,11 +42,11 @@ class Format:
     forks: bool = True
 
 
-def read_all(path: Path) -> dict[str, str]:
+def read_all(path: Path, format: str | None = None) -> dict[str, str]:
     """Return dtype, shape and digest of every value, as transferpipe reads them."""
     from transferpipe.weights.formats import open_source
 
-    source, found = open_source(path), {}
+    source, found = open_source(path, format), {}
     for spec in source.catalog:
         value = np.ascontiguousarray(source.read_entry(spec))
         found[spec.name] = f"{value.dtype} {value.shape} {hashlib.sha1(value.tobytes()).hexdigest()}"
