@@ -40,7 +40,7 @@ LONG = {
         *("weights/formats/keras_legacy/test_legacy_h5_keras.py", "prove/parity/test_quantized_parity.py"),
         "prove/parity/test_causes.py",
         *("models/deferred/", "models/test_loaded_once.py", "planning/pairing/test_units.py"),
-        "models/test_repeated_models.py",
+        *("models/test_repeated_models.py", "planning/pairing/test_unit_groups.py"),
     ),
 }
 

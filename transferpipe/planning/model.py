@@ -374,6 +374,7 @@ class ChosenUse:
         behind: how many the target has there.
         times: how often each unit stands between those, where there are any.
         each: how many neighbouring numbers along the axis a unit has.
+        groups: of a grouped convolution, whose kernel has its inputs for one group, how many groups there are.
     """
 
     weight: str
@@ -386,6 +387,7 @@ class ChosenUse:
     behind: int = 0
     times: int = 1
     each: int = 1
+    groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -407,6 +409,8 @@ class UnitChoice:
         bands: how many groups of neighbouring units a normalization has in the source, and in the target: where these
             are as many, every group stays where it is and has its own units, else groups go as a whole; none where
             nothing holds neighbours together, and (1, 1) where all units are compared.
+        copies: of ``widen``, what there may be of each unit: ``any`` number of copies, an ``even`` number of all, or
+            any, each of them divided by the root of that number.
     """
 
     name: str
@@ -420,3 +424,4 @@ class UnitChoice:
     norm: Literal["l1", "l2"] = "l1"
     indices: tuple[int, ...] = ()
     bands: tuple[int, ...] = ()
+    copies: Literal["any", "even", "root"] = "any"

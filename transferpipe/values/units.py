@@ -63,8 +63,15 @@ class ChosenUnits:
             return np.array(choice.indices, np.int64)
         here, there = choice.bands or (1, 1)
         together = choice.size // here if here != there else 1  # units that go as a whole
-        if choice.method == "widen" and choice.bands and here == there:
+        if choice.method == "widen" and choice.copies == "even" and here == there:
+            # Every unit of a band as often as the others, in place, so that bands stay bands.
             return np.repeat(np.arange(choice.size), choice.count // choice.size)
+        if choice.method == "widen" and here == there > 1:  # each group gets copies of its own
+            apart = np.arange(choice.size).reshape(here, -1)
+            more = _generator(self.plan.seed, choice.layer).integers(
+                0, apart.shape[1], (here, choice.count // here - apart.shape[1])
+            )
+            return np.concatenate([apart, np.take_along_axis(apart, more, 1)], 1).ravel()
         size, count = choice.size // together, choice.count // together
         if choice.method == "widen":
             more = _generator(self.plan.seed, choice.layer).integers(0, size, count - size)

@@ -198,14 +198,6 @@ def places(a, b):
     return keras.Model(images, layers.Dense(3, name="last")(x))
 
 
-def grouped_parts(a, b):
-    """A group may have units of two layers."""
-    x = images = keras.Input((5, 1))
-    x = layers.Concatenate(name="join")([layers.Dense(a, name="one")(x), layers.Dense(2, name="side")(x)])
-    x = layers.Dense(b, name="two")(layers.Flatten(name="flat")(layers.GroupNormalization(2, name="norm")(x)))
-    return keras.Model(images, layers.Dense(3, name="last")(x))
-
-
 def convolved_parts(a, b):
     x = images = keras.Input((5, 1))
     x = layers.Concatenate(name="join")([layers.Dense(a, name="one")(x), layers.Dense(2, name="side")(x)])
@@ -222,7 +214,7 @@ def masked(a, b):
     return keras.Model(images, layers.Dense(3, name="last")(x))
 
 
-FIXED = [two_outputs, compared, joined, spread, masked, grouped_parts, convolved_parts]
+FIXED = [two_outputs, compared, joined, spread, masked, convolved_parts]
 COMPARED = [normalized, grouped, places]
 
 
@@ -505,13 +497,14 @@ def shared_heads(queries, keys):
     return keras.Model(tokens, layers.Dense(2, name="last")(x))
 
 
-@follows("_Chooser._differs_inside: give it …", "_Chooser._differs_inside: give the target groups")
+@follows("_Chooser._differs_inside: give it depth_multiplier=…", "_Chooser._differs_inside: give the target groups")
+@follows("_Chooser.inner: give it groups of")
 def test_what_belongs_together_goes_as_a_whole(tmp_path):
     source = built(one_kind, 8, 2, 1)
     path = saved(source, tmp_path / "a.keras")
-    found = refused(path, built(one_kind, 16, 2, 1), WIDEN["all"])
-    assert found.what.startswith("groups takes 4 channels for a group in the source and 8 in the target")
-    assert found.fix == "give it groups of 4 channels"
+    found = refused(path, built(one_kind, 16, 1, 1), WIDEN["all"])
+    assert found.what.startswith("groups has 2 groups of 4 channels in the source and 1 of 16 in the target")
+    assert found.fix == "give it groups of 4 channels, or 2 groups"
     found = refused(path, built(one_kind, 8, 2, 3), WIDEN["all"])
     assert (found.what[:47], found.fix) == (
         "depth makes 1 channels of each channel in the s",
@@ -521,7 +514,11 @@ def test_what_belongs_together_goes_as_a_whole(tmp_path):
     other = saved(heads, tmp_path / "b.keras")
     found = refused(other, built(shared_heads, 9, 3), WIDEN["all"])
     assert found.fix == "give the target groups of the source's size"
-    for file, model, target in ((path, source, (one_kind, 8, 2, 1)), (other, heads, (shared_heads, 6, 3))):
+    for file, model, target in (
+        (path, source, (one_kind, 16, 4, 1)),
+        (path, source, (one_kind, 12, 2, 1)),
+        (other, heads, (shared_heads, 6, 3)),
+    ):
         wide = built(*target, seed=2)
         tp.transfer(file, wide, mapping=WIDEN, strict=True)
         np.testing.assert_allclose(outputs(wide)[0], outputs(model)[0], rtol=1e-4, atol=1e-5)

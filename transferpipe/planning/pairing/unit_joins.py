@@ -28,6 +28,7 @@ class UnitUse:
         parts: behind a Concatenate, what lies along the axis, this space among others: the place of each space, or -1
             where it has none, and how many numbers the target has of it; empty where the axis has these units alone.
         at: which of the parts it is.
+        groups: of a grouped convolution, whose kernel has its inputs for one group, how many groups there are.
     """
 
     weight: str
@@ -36,18 +37,20 @@ class UnitUse:
     each: int = 1
     parts: tuple[tuple[int, int], ...] = ()
     at: int = 0
+    groups: int = 1
 
 
 @dataclass(frozen=True)
 class Grouping:
-    """A normalization by what neighbouring units have together.
+    """A normalization, or a grouped convolution, by what neighbouring units have together.
 
     Attributes:
         layer: its name.
         layer_class: its class.
-        groups: how many groups it has in the target; 1 if it compares all units.
+        groups: how many groups it has of these units in the target; 1 if it compares all of them.
         width: how many numbers a group has there.
         each: how many of these a unit has.
+        part: whether the units are some of those that it has groups of, one behind the other.
     """
 
     layer: str
@@ -55,6 +58,12 @@ class Grouping:
     groups: int
     width: int
     each: int = 1
+    part: bool = False
+
+    @property
+    def compares(self) -> bool:
+        """Whether it computes something else where there are more copies of one unit than of another."""
+        return not self.layer_class.startswith("Conv")
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,11 @@ class UnitSpace:
         single: why there must be no copies of some of them; empty where there may.
         groupings: what normalizes neighbours together.
         wholes: axes of weights within a unit, from the end, which are as long in every source.
+        ordered: why they have to stay in their order, and all of them; empty where they need not. There may be copies.
+        normed: a layer that divides the units by a norm over all of them, if there is one.
+        bent: why a unit must not be divided among its copies before it is normalized, empty where it may.
+        tied: what normalizes them together with others, whose copies must be as many: each with the places of the
+            spaces, -1 for what is not one.
     """
 
     layers: tuple[str, ...]
@@ -76,6 +90,10 @@ class UnitSpace:
     single: str = ""
     groupings: tuple[Grouping, ...] = ()
     wholes: tuple[tuple[str, int], ...] = ()
+    ordered: str = ""
+    normed: str = ""
+    bent: str = ""
+    tied: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
 class UnitStretch(NamedTuple):
@@ -107,6 +125,10 @@ class _Space:
     wholes: list[tuple[str, int]] = field(default_factory=list)
     fixed: str = ""
     single: str = ""
+    ordered: str = ""
+    normed: str = ""
+    bent: str = ""
+    tied: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
 
 
 @dataclass
@@ -141,6 +163,23 @@ class UnitJoins:
             space = self._root(part)[0]
             space.single = space.single or reason
 
+    def norm(self, part: UnitStretch, layer: str) -> None:
+        """Note a layer that divides the units of a space by their norm."""
+        self._root(part)[0].normed = layer
+
+    def bend(self, parts: Sequence[UnitStretch], reason: str) -> None:
+        """Note why a unit's half would not become half of what it became, unless a reason is known already."""
+        for part in parts:
+            space = self._root(part)[0]
+            space.bent = space.bent or reason
+
+    def tie(self, parts: Sequence[UnitStretch], layer: str, ordered: str = "") -> None:
+        """Note what normalizes the units of several spaces together, and why these keep their order, if so."""
+        for part in parts:
+            space = self._root(part)[0]
+            space.ordered = space.ordered or ordered
+            space.tied.append((layer, tuple(p.space for p in parts)))
+
     def name(self, part: UnitStretch, layer: str) -> None:
         """Note a layer that makes the units of a space."""
         self._root(part)[0].layers.append(layer)
@@ -154,12 +193,12 @@ class UnitJoins:
         """Note an axis of a weight within a unit, which is as long in every source."""
         self._root(part)[0].wholes.append((weight, axis))
 
-    def use(self, parts: Sequence[UnitStretch], side: Side, axes: Sequence[tuple[str, int]]) -> None:
+    def use(self, parts: Sequence[UnitStretch], side: Side, axes: Sequence[tuple[str, int]], groups: int = 1) -> None:
         """Note axes of weights that go along the units of an output."""
         whole = tuple((part.space, part.width) for part in parts) if len(parts) > 1 else ()
         for at, part in enumerate(parts):
             space, each, _ = self._root(part)
-            space.uses += [UnitUse(weight, axis, side, each, whole, at) for weight, axis in axes]
+            space.uses += [UnitUse(weight, axis, side, each, whole, at, groups) for weight, axis in axes]
 
     def unite(self, one: UnitStretch, other: UnitStretch) -> bool:
         """Note that the same numbers are units of two spaces; tell whether the units of one hold those of the other."""
@@ -179,6 +218,9 @@ class UnitJoins:
         coarse.layers[:] = first.layers + second.layers if at < other_at else second.layers + first.layers
         coarse.wholes += fine.wholes
         coarse.fixed, coarse.single = coarse.fixed or fine.fixed, coarse.single or fine.single
+        coarse.ordered = coarse.ordered or fine.ordered
+        coarse.normed, coarse.bent = coarse.normed or fine.normed, coarse.bent or fine.bent
+        coarse.tied += fine.tied
         return True
 
     def spaces(self) -> Iterator[UnitSpace]:
@@ -192,7 +234,19 @@ class UnitJoins:
 
         for place in used:
             space = self._spaces[place]
-            uses, groupings, wholes = map(placed, space.uses), space.groupings, space.wholes
+            tied = {
+                layer: tuple(places.get(self._root(UnitStretch(part))[2], -1) for part in parts)
+                for layer, parts in space.tied
+            }
             yield UnitSpace(
-                tuple(space.layers), tuple(uses), space.fixed, space.single, tuple(groupings), tuple(wholes)
+                tuple(space.layers),
+                tuple(map(placed, space.uses)),
+                space.fixed,
+                space.single,
+                tuple(space.groupings),
+                tuple(space.wholes),
+                space.ordered,
+                space.normed,
+                space.bent,
+                tuple(tied.items()),
             )

@@ -12,7 +12,7 @@ A layer that is not in the tables here may do anything with its inputs: the unit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from transferpipe.planning.pairing.unit_joins import Grouping, Side, UnitJoins, UnitSpace, UnitStretch, UnitStretches
@@ -20,12 +20,13 @@ from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spec import Catalog
 
-_CONVOLUTIONS = tuple(f"Conv{rank}D" for rank in (1, 2, 3))
+CONVOLUTIONS = tuple(f"Conv{rank}D" for rank in (1, 2, 3))
+"""The convolutions that may have groups."""
 # keras/src/layers/convolutional/base_conv_transpose.py: a transposed kernel is (..., out, in).
 _KERNELS: Mapping[str, tuple[int, int]] = {
     "Dense": (-2, -1),
-    **dict.fromkeys(_CONVOLUTIONS, (-2, -1)),
-    **dict.fromkeys([f"{name}Transpose" for name in _CONVOLUTIONS], (-1, -2)),
+    **dict.fromkeys(CONVOLUTIONS, (-2, -1)),
+    **dict.fromkeys([f"{name}Transpose" for name in CONVOLUTIONS], (-1, -2)),
 }
 """The axes of a kernel for its inputs and its outputs, by class."""
 _PASSES_ON = frozenset(
@@ -46,17 +47,26 @@ _BY_UNIT = frozenset(
     ]
 )
 """Activations that compute a unit from itself alone."""
+_EVEN = frozenset(["linear", "relu", "leaky_relu"])
+"""Activations that make half of a number half of what they make of it."""
 _STATISTICS = frozenset(["gamma", "beta", "moving_mean", "moving_variance"])
 _OVER_ALL = frozenset(["LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization"])
 """Normalizations by the mean or the norm over all units, or over neighbours: in whatever order, but copies of some of
-them change it. A mean is the same where there are as many copies of each."""
+them change it. A mean is the same where there are as many copies of each; a norm, where the square of a unit is
+divided among its copies."""
 _ATTENTION = ("MultiHeadAttention", "GroupedQueryAttention")
 _QUERY, _GATE, _VALUE, _KEY, _OUTPUT = "query", "gate", "value", "key", "attention_output"
 
 
-def find_unit_spaces(catalog: Catalog, network: Network) -> tuple[UnitSpace, ...]:
-    """Return the spaces of a network whose connections are known, each with what uses it, in its order."""
-    walk = _SpaceWalk(catalog, network)
+def find_unit_spaces(catalog: Catalog, network: Network, inner: Collection[str] = ()) -> tuple[UnitSpace, ...]:
+    """Return the spaces of a network whose connections are known, each with what uses it, in its order.
+
+    Args:
+        catalog: its weights.
+        network: its layers.
+        inner: grouped convolutions whose groups stay, and change inside; of others groups are units, as a whole.
+    """
+    walk = _SpaceWalk(catalog, network, frozenset(inner))
     for node in network.nodes:
         walk.visit(node)
     for name in network.outputs:
@@ -71,12 +81,14 @@ class _SpaceWalk:
     Attributes:
         catalog: its weights.
         network: its layers.
+        inner: grouped convolutions whose groups change inside.
         outputs: the space of each node's output; of what is concatenated, several.
         joins: the spaces.
     """
 
     catalog: Catalog
     network: Network
+    inner: frozenset[str] = frozenset()
     outputs: dict[str, UnitStretches] = field(default_factory=dict)
     joins: UnitJoins = field(default_factory=UnitJoins)
 
@@ -105,12 +117,14 @@ class _SpaceWalk:
         known = known or self._group(node, inputs, weights) or self._attend(node, inputs)
         if not (known or self._concatenate(node, inputs)):
             kind = node.layer_class
-            if kind in _CONVOLUTIONS and _conv_groups(node) > 1:
+            if kind in CONVOLUTIONS and conv_groups(node) > 1:
                 return f"{node.name} has groups, which take parts of several layers, or other parts than its input has"
             return f"{node.name} is a {kind}, which may do anything with them" if inputs else f"{node.name} is an input"
         activation = node.settings.get("activation", "linear")
         if activation is not None and (not isinstance(activation, str) or activation not in _BY_UNIT):
             self.joins.fix(self.outputs[node.name], f"the activation of {node.name} may look at all of them together")
+        if reason := _bends(node, activation):
+            self.joins.bend(self.outputs[node.name], reason)
         return ""
 
     def _pass_on(self, node: Node, inputs: Sequence[UnitStretches], weights: set[str]) -> bool:
@@ -133,6 +147,8 @@ class _SpaceWalk:
                 self.joins.fix(parts, f"{node.name} puts together what is grouped in different ways")
         if kind in _OVER_ALL and _compares_units(node):
             self._normalize(node, inputs[0])
+        if kind.endswith("Normalization") and kind != "UnitNormalization":
+            self.joins.bend(inputs[0], f"{node.name} is a {kind}")
         self._note(node, inputs[0], "along", axes)
         self.outputs[node.name] = inputs[0]
         return True
@@ -146,6 +162,8 @@ class _SpaceWalk:
         made = tuple(UnitStretch(part.space, part.each * times, part.width * times) for part in taken)
         self._note(node, taken, "along", {"kernel": -2})
         self._note(node, made, "along", {"bias": -1})
+        if f"{node.name}/bias" in self.catalog:
+            self.joins.bend(taken, f"{node.name} adds a bias")
         for part in taken:
             self.joins.keep_whole(part, f"{node.name}/kernel", -1)
         self.outputs[node.name] = made
@@ -155,14 +173,23 @@ class _SpaceWalk:
         widths = {shape[-1] for shape in node.input_shapes if shape}
         width, kind = (widths.pop() if len(widths) == 1 else None), node.layer_class
         groups = _groups(node)
-        if kind == "UnitNormalization" or len(taken) > 1 or width is None:
+        if kind == "UnitNormalization":
+            for part in taken:
+                self.joins.norm(part, node.name)
+        elif width is None:
             if groups > 1:
-                self.joins.fix(taken, f"{node.name} is a {kind}, whose groups may have neighbours of different layers")
+                self.joins.fix(taken, f"{node.name} is a {kind} of groups, and does not say how large these are")
             self.joins.forbid_copies(taken, f"{node.name} is a {kind}, which copies of some change")
         elif width % groups:
             self.joins.fix(taken, f"{node.name} has {groups} groups for {width} units")
-        else:
+        elif len(taken) == 1:
             self.joins.group(taken[0], Grouping(node.name, kind, groups, width // groups))
+        elif groups > 1 and all(part.width % (width // groups) == 0 for part in taken):
+            each = width // groups
+            for part in taken:
+                self.joins.group(part, Grouping(node.name, kind, part.width // each, each, part=True))
+        else:
+            self.joins.tie(taken, node.name, f"a group of {node.name} has units of two layers" if groups > 1 else "")
 
     def _normalizes(self, node: Node) -> bool:
         """Tell whether a node is a normalization along the last axis, or along others alone."""
@@ -178,7 +205,7 @@ class _SpaceWalk:
         kind = node.layer_class
         along: Mapping[str, int] = {}
         within: Mapping[str, int] = {}
-        if kind in _KERNELS and "kernel" in weights <= {"kernel", "bias"} and _conv_groups(node) == 1:
+        if kind in _KERNELS and "kernel" in weights <= {"kernel", "bias"} and conv_groups(node) == 1:
             taken, made = _KERNELS[kind]
             axes, within = {"kernel": made, "bias": -1}, {"kernel": taken}
         elif kind.startswith("SeparableConv") and {"depthwise_kernel", "pointwise_kernel"} <= weights:
@@ -207,19 +234,27 @@ class _SpaceWalk:
         A group takes its part of the input as a whole, and makes its part of the output of it: groups may change their
         places, be left out or be repeated, together with what they take (the cardinality of arXiv:1611.05431).
         """
-        groups = _conv_groups(node)
-        if groups < 2 or node.layer_class not in _CONVOLUTIONS or not "kernel" in weights <= {"kernel", "bias"}:
+        groups = conv_groups(node)
+        if groups < 2 or node.layer_class not in CONVOLUTIONS or not "kernel" in weights <= {"kernel", "bias"}:
             return False
         if len(inputs) != 1 or len(inputs[0]) != 1:
             return False
         *_, width, made = self.catalog[f"{node.name}/kernel"].shape
         space = self.joins.new()[0]
+        if node.name in self.inner and made % groups == 0:
+            self.joins.name(space, node.name)
+            self.joins.group(inputs[0][0], Grouping(node.name, node.layer_class, groups, width))
+            self.joins.group(space, Grouping(node.name, node.layer_class, groups, made // groups))
+            self._note(node, (space,), "out", {"kernel": -1, "bias": -1})
+            self.joins.use(inputs[0], "in", [(f"{node.name}/kernel", -2)], groups)
+            self.outputs[node.name] = (space,)
+            return True
         out = UnitStretch(space.space, made // groups)
         if made % groups or not self.joins.unite(inputs[0][0], UnitStretch(space.space, width)):
             return False
         self.joins.name(space, node.name)
+        self.joins.bend((out,), f"{node.name} takes and makes the units of a group together")
         self._note(node, (out,), "out", {"kernel": -1, "bias": -1})
-        self.joins.keep_whole(space, f"{node.name}/kernel", -2)
         self.outputs[node.name] = (out,)
         return True
 
@@ -286,6 +321,14 @@ class _SpaceWalk:
         self.joins.use(parts, side, [(name, axis) for name, axis in names if name in self.catalog])
 
 
+def _bends(node: Node, activation: object) -> str:
+    """Return why half of a unit does not become half of what a node makes of it; empty where it does."""
+    limits = [node.settings.get("max_value"), node.settings.get("threshold")] if node.layer_class == "ReLU" else []
+    if activation not in (None, *_EVEN) or node.layer_class in ("ELU", "Multiply") or any(limits):
+        return f"{node.name} is not linear, and not a ReLU"
+    return ""
+
+
 def _normalized_axes(node: Node) -> tuple[int, ...] | None:
     """Return the axes along which a LayerNormalization works, from the end; None where they are not known."""
     axis = node.settings.get("axis", -1) if node.layer_class == "LayerNormalization" else -1
@@ -304,7 +347,8 @@ def _is_last_axis(node: Node) -> bool:
     return axis == -1 or (isinstance(axis, int) and ranks == {axis + 1})
 
 
-def _conv_groups(node: Node) -> int:
+def conv_groups(node: Node) -> int:
+    """Return how many groups a convolution has."""
     groups = node.settings.get("groups", 1)
     return groups if isinstance(groups, int) else 1
 

@@ -17,12 +17,13 @@ from transferpipe.planning.model import AssignedEntry, ChosenUse, SourceRef, Uni
 from transferpipe.planning.pairing.rules import pair_rule
 from transferpipe.planning.pairing.taken import Pairing, Taken
 from transferpipe.planning.pairing.unit_joins import Grouping, UnitSpace
-from transferpipe.planning.pairing.unit_spaces import find_unit_spaces
+from transferpipe.planning.pairing.unit_spaces import CONVOLUTIONS, conv_groups, find_unit_spaces
 from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.transforms import TransformError, infer
 from transferpipe.recipe.model import Rule, RuleUnits
 from transferpipe.text.listing import listed
 from transferpipe.weights.name import WeightName
+from transferpipe.weights.network import Network
 
 Found = Mapping[str, Sequence[Taken]]
 _GRAPH = "give the target as a Sequential or Functional model, or as a file with its configuration"
@@ -45,7 +46,10 @@ def choose_units(
         return None
     chooser = _Chooser(rule, rule.units, found, pairing)
     before = len(pairing.problems.found)
-    spaces = find_unit_spaces(pairing.target, network)
+    inner = chooser.inner(network)
+    if len(pairing.problems.found) > before:
+        return None
+    spaces = find_unit_spaces(pairing.target, network, inner)
     choices = tuple(chooser.align(spaces, units) if rule.units.method == "align" else chooser.resize(spaces))
     if len(pairing.problems.found) > before:
         return None
@@ -63,12 +67,16 @@ def _with_steps(weight: str, taken: Sequence[Taken], choices: Sequence[UnitChoic
             step: dict[str, Any] = {"of": choice.name, "axis": use.axis, "size": choice.size, "count": choice.count}
             # Copies of a unit share what it gave on, so that the sum behind them stays (Net2Net, arXiv:1511.05641,
             # section 2.2).
-            if use.side == "in" and choice.method == "widen":
+            if choice.copies == "root" and choice.method == "widen" and use.side != "along":
+                step["root"] = True
+            elif use.side == "in" and choice.method == "widen":
                 step["share"] = True
             if use.before or use.behind:
                 step |= {"before": use.before, "after": use.behind, "times": use.times}
             if use.each > 1:
                 step["each"] = use.each
+            if use.groups > 1:
+                step["groups"] = use.groups
             steps.append({"units": step})
         result.append(dataclasses.replace(item, own=tuple(steps)))
     return result
@@ -106,6 +114,33 @@ class _Chooser:
         except TransformError:
             return ()
 
+    def inner(self, network: Network) -> set[str]:
+        """Return the grouped convolutions whose groups are as many in the source, and of other sizes."""
+        found = set()
+        for node in network.nodes:
+            name, groups = f"{node.name}/kernel", conv_groups(node)
+            if node.layer_class not in CONVOLUTIONS or name not in self.found:
+                continue
+            shape, target = self._shape(self._entry(self.found[name][0])), self.pairing.target[name].shape
+            here = self._conv_groups_in_source(name, groups)
+            if len(shape) != len(target) or max(groups, here) < 2:
+                continue
+            taken, made = (shape[-2], target[-2]), (shape[-1] / here, target[-1] / groups)
+            if here == groups and (taken[0] != taken[1] or made[0] != made[1]):
+                found.add(node.name)
+            elif here != groups and taken[0] != taken[1]:
+                counts = f"{node.name} has {here} groups of {taken[0]} channels in the source"
+                what = f"{counts} and {groups} of {taken[1]} in the target, and what a group takes cannot be parted"
+                self._note(what, f"give it groups of {taken[0]} channels, or {here} groups")
+        return found
+
+    def _conv_groups_in_source(self, weight: str, groups: int) -> int:
+        """Return how many groups a convolution has in the source; as many as in the target where that is not known."""
+        taken = self.found[weight][0]
+        network = self.pairing.sources[taken.source].network
+        here = network.by_name.get(WeightName(taken.names[0]).layer) if network else None
+        return conv_groups(here) if here is not None and here.layer_class in CONVOLUTIONS else groups
+
     def _widths(self, space: UnitSpace, place: int) -> tuple[set[int], set[int]]:
         """Return how many units the layers of a space have in an entry's source, and in the target."""
         here, there = set(), set()
@@ -132,7 +167,26 @@ class _Chooser:
             if len(here) == 1 and self._can_resize(space, max(here), max(there)):
                 sizes[place] = max(here), max(there)
         for place in sizes:
-            yield self._choice(spaces[place], 0, sizes[place], sizes)
+            if self.units.method != "widen" or self._is_even(spaces, place, sizes):
+                yield self._choice(spaces[place], 0, sizes[place], sizes)
+
+    def _is_even(self, spaces: Sequence[UnitSpace], place: int, sizes: Mapping[int, tuple[int, int]]) -> bool:
+        """Tell whether all units that are normalized together get as many copies."""
+        for layer, together in spaces[place].tied:
+            shares = {sizes[at][1] / sizes[at][0] if at in sizes else 1.0 for at in together}
+            if len(shares) == 1 and shares.pop() % 1 == 0:
+                continue
+            made = [" + ".join(spaces[at].layers) if at >= 0 else "" for at in dict.fromkeys(together)]
+            size, count = sizes[place]
+            widths = f"{' + '.join(spaces[place].layers)} has {size} units in the source and {count} in the target"
+            if all(made):
+                fix = f"give all that it normalizes ({listed(made, 4)}) the same multiple of their units"
+                self._note(f"{widths}, and {layer} normalizes them with others", fix)
+            else:
+                what = f"{widths}, and {layer} normalizes them with what cannot be made more"
+                self._note(what, "give it the source's width")
+            return False
+        return True
 
     def _differs_inside(self, space: UnitSpace, here: set[int]) -> bool:
         """Tell whether the source has other numbers in a unit than the target, which nothing here can change."""
@@ -144,11 +198,9 @@ class _Chooser:
             layer, target = WeightName(weight).layer, self.pairing.target[weight].shape
             shape = self._shape(self._entry(self.found[weight][0])) if weight in self.found else ()
             if len(shape) == len(target) and shape[axis] != target[axis]:
-                differ, word = True, "takes" if axis == -2 else "makes"
-                of = "for a group" if axis == -2 else "of each channel"
-                what = f"{layer} {word} {shape[axis]} channels {of} in the source and {target[axis]} in the target"
-                way = f"groups of {shape[axis]} channels" if axis == -2 else f"depth_multiplier={shape[axis]}"
-                self._note(f"{what}, which cannot be changed: what belongs together goes as a whole", f"give it {way}")
+                differ, counts = True, f"{shape[axis]} channels of each channel in the source and {target[axis]}"
+                what = f"{layer} makes {counts} in the target, which cannot be changed: they go as a whole"
+                self._note(what, f"give it depth_multiplier={shape[axis]}")
         return differ
 
     def _bands(self, space: UnitSpace, place: int, size: int) -> tuple[int, ...] | Grouping:
@@ -163,12 +215,13 @@ class _Chooser:
         """
         found: set[tuple[int, ...]] = set()
         for grouping in space.groupings:
-            here, each = self._groups_in_source(grouping, place), grouping.each
-            width, rest = divmod(size * each, here)
+            each = grouping.each
+            here = self._groups_in_source(grouping, place, size * each)
+            width, rest = divmod(size * each, max(here, 1))
             as_large = width == grouping.width
             if as_large and each % width == 0:
                 continue  # a unit has whole groups
-            if rest or width % each or grouping.width % each or not (as_large or here == grouping.groups):
+            if not here or rest or width % each or grouping.width % each or not (as_large or here == grouping.groups):
                 return grouping
             found.add((here, grouping.groups))
         # All units stay compared with all others where there is the same of each, or where none has a copy.
@@ -176,15 +229,27 @@ class _Chooser:
             found.discard((1, 1))
         return space.groupings[-1] if len(found) > 1 else found.pop() if found else ()
 
-    def _groups_in_source(self, grouping: Grouping, place: int) -> int:
-        """Return how many groups a normalization has in an entry's source; as many as here where that is not known."""
-        names = [f"{grouping.layer}/{own}" for own in ("gamma", "beta")]
+    def _groups_in_source(self, grouping: Grouping, place: int, count: int) -> int:
+        """Return how many groups a layer has in an entry's source; as many as here where that is not known.
+
+        Args:
+            grouping: the layer.
+            place: the entry of `from`.
+            count: how many numbers these groups have.
+        """
+        names = [f"{grouping.layer}/{own}" for own in ("gamma", "beta", "kernel")]
         taken = next((self.found[name][place] for name in names if name in self.found), None)
         network = self.pairing.sources[taken.source].network if taken else None
         node = network.by_name.get(WeightName(taken.names[0]).layer) if taken and network else None
-        stated = node.settings.get("groups", 32) if node and node.layer_class == grouping.layer_class else None
-        is_known = grouping.layer_class == "GroupNormalization" and isinstance(stated, int) and stated > 0
-        return stated if is_known and stated else grouping.groups
+        default = 32 if grouping.layer_class == "GroupNormalization" else None
+        is_same = node is not None and node.layer_class == grouping.layer_class
+        stated = node.settings.get("groups", default) if node and is_same else None
+        if not isinstance(stated, int) or stated < 1 or taken is None:
+            return grouping.groups
+        if grouping.part:  # of all that it has groups of
+            whole = self._shape(self._entry(taken))[-1]
+            return count * stated // whole if count * stated % whole == 0 else 0
+        return stated
 
     def _can_resize(self, space: UnitSpace, size: int, count: int) -> bool:
         name = " + ".join(space.layers)
@@ -192,7 +257,9 @@ class _Chooser:
         missing = [use.weight for use in space.uses if use.weight not in self.found]
         found = self._bands(space, 0, size)
         bands = () if isinstance(found, Grouping) else found
-        reason = space.fixed or (space.single if self.units.method == "widen" else "")
+        reason = space.fixed or (space.single if self.units.method == "widen" else space.ordered)
+        if self.units.method == "widen" and space.normed and space.bent:
+            reason = reason or f"{space.normed} divides them by their norm, which copies change, and {space.bent}"
         if isinstance(found, Grouping):
             reason = reason or f"{found.layer} has groups of another number and size, or others than its neighbours"
         if reason:
@@ -204,8 +271,8 @@ class _Chooser:
             self._note(f"{widths}: widen makes it no narrower", "write units: {keep: largest}")
         elif self.units.method != "widen" and count > size:
             self._note(f"{widths}: choosing makes it no wider", "write units: {widen: copies}")
-        elif self.units.method == "widen" and bands and len(set(bands)) == 1 and count % size:
-            layer = space.groupings[0]
+        elif self.units.method == "widen" and bands and len(set(bands)) == 1 and count % size and _compares(space):
+            layer = next(grouping for grouping in space.groupings if grouping.compares)
             what = f"{layer.layer} is a {layer.layer_class}, which computes the same of as many copies of each unit"
             self._note(f"{widths}: {what}", f"give it a multiple of {size} units, such as {2 * size}")
         else:
@@ -244,13 +311,14 @@ class _Chooser:
                 here, there = self._widths(space, place)
                 claimed = all(use.weight in self.found and use.weight in others for use in space.uses)
                 # Unlike resizing, this may leave a space alone: its width is the same on both sides.
-                if space.fixed or not claimed or len(here) != 1 or here != there:
+                if space.fixed or space.ordered or not claimed or len(here) != 1 or here != there:
                     continue
                 if not isinstance(self._bands(space, place, max(here)), Grouping):
                     count += 1
                     yield self._choice(space, place, (max(here), max(there)), {}, others)
         if not count:
-            reasons = [f"{' + '.join(s.layers)}: {s.fixed}" for s in spaces if s.layers and s.fixed]
+            reasons = [f"{' + '.join(s.layers)}: {s.fixed or s.ordered}" for s in spaces if s.layers]
+            reasons = [reason for reason in reasons if not reason.endswith(": ")]
             what = f"there are no units that could be put in the order of {reference.text!r}"
             what += f" ({listed(reasons, 2)})" * bool(reasons)
             self._note(what, "claim a layer together with those that take its output, or leave `units` out")
@@ -289,6 +357,7 @@ class _Chooser:
                     behind=sum(target for _, target in sizes[use.at + 1 :]),
                     times=use.parts[use.at][1] // (widths[1] * use.each) if use.parts else 1,
                     each=use.each,
+                    groups=use.groups,
                 )
             )
         bands = self._bands(space, place, widths[0])
@@ -307,6 +376,7 @@ class _Chooser:
             norm=self.units.norm,
             indices=tuple(named) if self.units.method == "indices" else (),
             bands=() if isinstance(bands, Grouping) else bands,
+            copies="root" if space.normed else "even" if space.tied or (bands and _compares(space)) else "any",
         )
 
 
@@ -314,6 +384,10 @@ def _in_source(width: int, resized: tuple[int, int] | None) -> int:
     """Return how many numbers the source has where the target has `width`, of units of which these have so many."""
     # A whole multiple: behind a Flatten every place of the map has all units once.
     return width // resized[1] * resized[0] if resized else width
+
+
+def _compares(space: UnitSpace) -> bool:
+    return any(grouping.compares for grouping in space.groupings)
 
 
 def _mixed_group(indices: Sequence[int], here: int, there: int) -> tuple[int, int] | None:
