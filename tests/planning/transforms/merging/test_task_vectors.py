@@ -83,6 +83,16 @@ def test_ties_averages_those_that_agree_with_the_sign_of_the_sum():
     assert result.tolist() == [20, 16, 18, 23]
 
 
+def test_weights_that_cancel_but_for_rounding_are_not_divided_by():
+    """0.1 + 0.2 - 0.3 is 5.6e-17 in floats: a sum of weights that nobody means to divide by."""
+    base, weights = np.zeros(3, "float32"), [0.1, 0.2, -0.3]
+    models = [np.float32([1, 2, -1]), np.float32([1, 2, -1]), np.float32([-1, -2, 1])]
+    found = merged({"ties": {"base": 0, "density": 1, "weights": weights}}, base, *models)
+    assert np.allclose(found, [0.6, 1.2, -0.6])
+    with pytest.raises(TransformError, match="sum to 0"):
+        parse_merge({"linear": {"weights": weights, "normalize": True}})
+
+
 def test_breadcrumbs_drops_outliers_and_small_numbers():
     base, vector = np.zeros(10, "float32"), np.arange(1, 11, dtype="float32")
     result = merged({"breadcrumbs": {"base": 0, "density": 0.6, "gamma": 0.2, "weights": [0.5]}}, base, vector)

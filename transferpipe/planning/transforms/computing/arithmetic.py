@@ -129,6 +129,7 @@ class Noise(Arithmetic):
     def fit(self, shapes: Sequence[tuple[int, ...]], goal: Goal) -> Self:
         """See `Transform`."""
         seed = goal.seed if self.seed is None else self.seed
+        # Fitted once: a chain that is fitted again, for its shapes, must draw the same.
         return self if self.weight else replace(self, weight=goal.name, seed=seed)
 
     def measure(self, inputs: Inputs) -> float:
@@ -143,6 +144,7 @@ class Noise(Arithmetic):
     def combine(self, block: Block, measured: float) -> Floats:
         """See `Blockwise`; two uniform numbers make a normal one (Box and Muller 1958)."""
         end = block.begin + block.size
+        # Drawn for the places of the block, so that it does not matter how a weight is cut into blocks.
         one, two = (draw_uniform(self.seed or 0, self.weight, stream, block.begin, end) for stream in (0, 1))
         # Uniform numbers are below 1, so that log1p(-one) is finite; log(one) of a 0 would not be.
         noise: Floats = np.sqrt(-2 * np.log1p(-one)) * np.cos(2 * np.pi * two)

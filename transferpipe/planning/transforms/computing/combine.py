@@ -65,6 +65,8 @@ class WeightNorm(Transform):
         g, v = (np.asarray(array, dtype=np.float64) for array in arrays)
         axes = tuple(i for i in range(v.ndim) if not g.ndim or g.shape[i] == 1)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            # g of size 1 along an axis means that the norm is over it; torch writes a norm over everything as a scalar
+            # g.
             norm = np.sqrt(np.sum(v * v, axis=axes, keepdims=True))
             return np.asarray(v * (g / norm)).astype(arrays[1].dtype, copy=False)
 
@@ -119,6 +121,8 @@ class SpectralNorm(Transform):
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
         weight, u, v = (np.asarray(array, dtype=np.float64) for array in arrays)
+        # As torch's spectral_norm lays the matrix out: the axis of the outputs first, all others behind it in their
+        # order.
         rows = np.moveaxis(weight, self.axis, 0).reshape(len(u), len(v))
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             # Sums in one order, where a BLAS may add in another with another number of threads: a proof repeats the

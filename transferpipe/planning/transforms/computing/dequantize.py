@@ -66,6 +66,7 @@ class Dequantize(Transform):
 
     def fit(self, shapes: Sequence[tuple[int, ...]], goal: Goal) -> Transform:
         """See `Transform`."""
+        # Of 4 bits, the packed shape has lost whether the last value is padding: only the target knows.
         if self.bits == 8 or self.sizes is not None or goal.shape is None or None in goal.shape:
             return self
         return replace(self, sizes=tuple(size for size in goal.shape if size is not None))
@@ -117,6 +118,7 @@ class Dequantize(Transform):
         if self.axes is not None:
             return [tuple(sorted(find_axis(self, axis, (1,) * rank) for axis in self.axes))]
         last, first = tuple(range(rank - count, rank)), tuple(range(count))
+        # The last ones first: kernels, which have their outputs there, are what is quantized most.
         return [axes for axes in (last, first) if count <= rank]
 
     def dtype(self, dtypes: Sequence[str]) -> str:
@@ -124,6 +126,7 @@ class Dequantize(Transform):
         if dtypes[0] not in _INTEGERS:
             what = f"{self}: the values are {dtypes[0]}, not {' or '.join(_INTEGERS)}"
             raise TransformError(what, "name the quantized values first, then their scale")
+        # The scale's dtype is what the layer computed in before it was quantized.
         return check_floating(self, dtypes[1], "name the values first, then their scale")
 
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:

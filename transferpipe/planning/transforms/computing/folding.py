@@ -55,6 +55,7 @@ class FoldBatchNorm(Transform):
         """Return the transform for ``fold_batchnorm: {of: [kernel, gamma, variance], epsilon: 0.001, axes: [-1]}``."""
         named = parse_named("fold_batchnorm", data, _EXAMPLE, cls.arguments, ("of", "epsilon"))
         given = parse_list("`of` of fold_batchnorm", named["of"], _EXAMPLE)
+        # One branch may be written without a list around it.
         branches = given if any(isinstance(part, list | tuple) for part in given) else (given,)
         of = tuple(_parse_branch(branch) for branch in branches)
         written = named["epsilon"]
@@ -91,6 +92,7 @@ class FoldBatchNorm(Transform):
     def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """See `Transform`."""
         named = self._named(shapes)
+        # The result has the shape of what makes it: of kernels the largest, of biases that of the statistics.
         first = next(branch for branch in named if not self.is_kernel or _KERNEL in branch)
         shape = self._kernel_shape(named) if self.is_kernel else first[_MEAN]
         channels = math.prod(shape[find_axis(self, axis, shape)] for axis in self.axes) if self.is_kernel else 0
@@ -112,6 +114,7 @@ class FoldBatchNorm(Transform):
         largest = max(kernels, key=math.prod)
         for kernel in kernels:
             fits = len(kernel) == len(largest) and kernel[-2:] == largest[-2:]
+            # An even difference alone leaves as many places on both sides: another kernel would look beside the pixel.
             if not fits or any(n > m or (m - n) % 2 for n, m in zip(kernel, largest, strict=True)):
                 what = f"{self}: a kernel of shape {kernel} has no middle place in one of shape {largest}"
                 raise TransformError(what, "give it branches with the same channels, and with odd sizes or equal ones")
@@ -146,6 +149,7 @@ class FoldBatchNorm(Transform):
                 if self.is_kernel:
                     self._add_kernel(total, branch.get(_KERNEL), scale)
                 else:
+                    # The kernel is scaled elsewhere by the same number, so that only the constant part stands here.
                     total += (branch.get(_BIAS, 0.0) - branch[_MEAN]) * scale + branch.get(_BETA, 0.0)
             return total.astype(arrays[0].dtype, copy=False)
 

@@ -75,6 +75,7 @@ class MergeLora(Transform):
             what = f"{self} takes a weight, A and B, and DoRA's magnitude where there is one, not {len(shapes)} inputs"
             raise TransformError(what, "name the sources in this order")
         rows, columns, by_row = self._matrix(shapes)
+        # DoRA's magnitude goes along the outputs, which are W's rows or columns.
         outputs = rows if by_row else columns
         if len(shapes) == 4 and math.prod(shapes[3]) != outputs:
             what = f"{self}: the magnitude has shape {shapes[3]}, where the weight has {outputs} outputs"
@@ -93,6 +94,7 @@ class MergeLora(Transform):
     def _products(self, a: tuple[int, ...], b: tuple[int, ...]) -> Iterator[tuple[tuple[int, int], bool]]:
         """Yield the matrices that the product can be, by the axes that W may have."""
         if self.style == "keras":
+            # Keras keeps the factors in W's own axes, so that nothing has to be asked.
             if len(a) > 1 and len(b) == 2 and a[-1] == b[0] > 0:
                 yield (math.prod(a[:-1]), b[1]), False
             return
@@ -100,6 +102,7 @@ class MergeLora(Transform):
         if (not is_kernel and not len(a) == len(b) == 2) or a[0] != b[1] or not a[0]:
             return
         inputs, outputs = math.prod(a[1:]), b[0]
+        # Either way the shapes fit, and the wrong one would add the transposed product without a word.
         if self.axes is None and inputs == outputs:
             what = f"{self}: the weight is square, ({outputs}, {inputs}), and the shapes do not tell its axes"
             raise TransformError(what, "write axes: in_out for a kernel of Keras, axes: out_in for a weight of torch")
@@ -128,6 +131,7 @@ class MergeLora(Transform):
                 # would take twice the weight's memory.
                 squares = [np.sum(s * s, axis=1 if by_row else 0) for _, s in self._sums(base, left, right)]
                 norm = np.sqrt(np.concatenate(squares) if by_row else np.sum(squares, axis=0))
+                # As peft merges, with the norm of the sum, not of W alone.
                 factor = magnitude / norm
             for part, values in self._sums(base, left, right):
                 result[part] = values * (factor[part][:, None] if by_row and magnitude is not None else factor)
@@ -156,6 +160,7 @@ class MergeLora(Transform):
         One column of the factors after the other: the sums do not depend on how a library divides them among threads.
         """
         rows, columns = base.shape
+        # At least one row, however long rows are.
         step = max(1, _BLOCK // max(1, columns))
         for start in range(0, rows, step):
             part = slice(start, min(start + step, rows))

@@ -61,6 +61,7 @@ class Cast(Transform):
     def dtype(self, dtypes: Sequence[str]) -> str:
         """See `Transform`."""
         (dtype,) = dtypes
+        # NumPy would only warn, and drop half of the numbers.
         if dtype.startswith("complex") and not self.to.startswith("complex"):
             raise TransformError(f"{self} would lose the imaginary part of {dtype}", "cast to complex64 or complex128")
         if not np.can_cast(numpy_dtype(dtype), numpy_dtype(self.to), casting="unsafe"):

@@ -65,6 +65,7 @@ def find_cuts(inputs: Inputs, find_keys: Callable[[Block], list[Keys]], counts: 
     places = [(row, k) for row, wanted in enumerate(counts) for k in range(len(wanted))]
     prefix = dict.fromkeys(places, 0)
     left = {(row, k): counts[row][k] for row, k in places}
+    # Nothing and everything are known without looking at a number.
     open_ = [place for place in places if 0 < left[place] < size]
     equal: dict[tuple[int, int], int] = {}
     for shift in range(bits - _DIGIT, -1, -_DIGIT):
@@ -81,8 +82,10 @@ def find_cuts(inputs: Inputs, find_keys: Callable[[Block], list[Keys]], counts: 
     cuts = {}
     for place in places:
         if place not in open_:
+            # A key that no number has, the bit of the sign being left out; or the least of all.
             cuts[place] = Cut((1 << bits) - 1, 0) if left[place] <= 0 else Cut(0, size)
         elif left[place] == equal[place] or not prefix[place]:  # of zeros it does not matter which are kept
+            # All with this key are kept: no place need be found.
             cuts[place] = Cut(prefix[place], size)
         else:
             cuts[place] = Cut(prefix[place], _find_place(inputs, find_keys, place[0], prefix[place], left[place]))
@@ -99,6 +102,7 @@ def _histograms(
         if (row, prefix[place]) not in known:
             digits = keys[row] >> keys[row].dtype.type(shift)
             if shift + _DIGIT < keys[row].dtype.itemsize * 8:
+                # Only of numbers that share the digits found so far.
                 digits = digits[digits >> digits.dtype.type(_DIGIT) == prefix[place]]
                 digits = digits & digits.dtype.type(_BINS - 1)
             known[row, prefix[place]] = np.bincount(digits.astype(np.intp), minlength=_BINS)

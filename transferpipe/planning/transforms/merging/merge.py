@@ -100,7 +100,8 @@ class Linear(Merge):
         weights = parse_list("the weights of linear", given["weights"], _LINEAR)
         numbers = tuple(float(parse_number("each of the weights of linear", w, _LINEAR)) for w in weights)
         normalize = parse_flag("normalize of linear", given.get("normalize", False))
-        if normalize and not math.fsum(numbers):
+        # Beside their sizes: 0.1 + 0.2 - 0.3 is no zero in floats.
+        if normalize and abs(math.fsum(numbers)) <= 1e-12 * math.fsum(map(abs, numbers)):
             what = f"the weights of linear sum to 0: {list(numbers)} cannot be normalized"
             raise TransformError(what, "leave out normalize, or give weights with another sum")
         return cls(numbers, normalize)
@@ -118,6 +119,7 @@ class Linear(Merge):
     @property
     def passes_nonfinite(self) -> bool:
         """See `Blockwise`."""
+        # An input that counts with 0 is looked at itself, whatever 0 times it gives.
         return all(self.weights)
 
     def combine(self, block: Block, measured: Any) -> Floats:
@@ -159,6 +161,7 @@ class Lerp(Merge):
     @property
     def passes_nonfinite(self) -> bool:
         """See `Blockwise`."""
+        # At either end one input counts with 0: it is looked at itself.
         return self.t not in (0, 1)
 
     def combine(self, block: Block, measured: Any) -> Floats:
@@ -197,6 +200,7 @@ class Slerp(Merge):
     def measure(self, inputs: Inputs) -> tuple[float, float]:
         """Return the two factors."""
         # The squares of both norms, and the product of the two.
+        # All three sums in one pass over the weights.
         one, two, both = inputs.total(products)[[0, 1, 0], [0, 1, 1]]
         norms = math.sqrt(one) * math.sqrt(two)  # each by itself: their product could be beyond float64
         cosine = both / norms if norms else 0.0
@@ -257,6 +261,7 @@ class Fisher(Merge):
     def measure(self, inputs: Inputs) -> None:
         """Refuse weights of the Fisher information that cannot be such."""
         models = inputs.count // 2
+        # First of all numbers: a result that was half written would have to be thrown away.
         least = inputs.each(lambda block: min(float(a.min()) for a in block.arrays[models:]))
         if (lowest := min(least)) < 0:
             what = f"{self}: a Fisher information is a mean of squares and cannot be negative, but one is {lowest:g}"
@@ -268,6 +273,7 @@ class Fisher(Merge):
         weights = self.weights or (1.0,) * models
         total, divisor = np.zeros(block.size), np.zeros(block.size)
         for array, known, weight in zip(block.arrays[:models], block.arrays[models:], weights, strict=True):
+            # The floor keeps the divisor above 0, so that what no model knows anything of becomes the plain mean.
             counts = np.maximum(as_floats(known), self.floor) * weight
             divisor += counts
             total += counts * array

@@ -78,9 +78,11 @@ class Dare(RandomDrops):
     def kept(self, deltas: Sequence[Floats], block: Block, measured: Any) -> Sequence[Floats]:
         """See `TaskVectors`."""
         for model, (delta, density) in enumerate(zip(deltas, for_each(self.density, len(deltas)), strict=True)):
+            # By the model's place in `from`: two models drop other numbers, whatever else is merged.
             drawn = draw_uniform(self.seed or 0, self.weight, model, block.begin, block.begin + block.size)
             delta *= drawn < density
             if self.rescale:
+                # So that the expected value of each number stays what it was.
                 delta /= density
         return deltas
 
@@ -122,6 +124,7 @@ class Della(RandomDrops):
         others = {"normalize": True, "epsilon": 0.1, "seed": None, "elect": True, "rescale": True}
         given = parse_method(cls, data, TASKS | others, ("density",))
         for density in given["density"]:
+            # A density of 1 keeps all, whatever epsilon says.
             if density < 1 and not given["epsilon"] < min(density, 1 - density):
                 what = f"della keeps numbers with probabilities from {density:g} - {given['epsilon']:g} to their sum"
                 fix = f"give an epsilon below {min(density, 1 - density):g}, so that all lie between 0 and 1"
@@ -130,6 +133,7 @@ class Della(RandomDrops):
 
     def unit(self, shape: tuple[int, ...]) -> int:
         """See `Blockwise`."""
+        # Blocks end with rows: ranks are those within a row.
         return shape[-1] if shape and shape[-1] else 1
 
     def measure(self, inputs: Inputs) -> int:

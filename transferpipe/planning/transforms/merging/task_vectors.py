@@ -62,6 +62,7 @@ class TaskVectors(Merge, abc.ABC):
     def combine(self, block: Block, measured: Any) -> Floats:
         """See `Blockwise`."""
         base = as_floats(block.arrays[int(self.base)])
+        # In float64: a model and its base differ in their last digits, which float32 would round again.
         deltas = [as_floats(a) for a in without(block.arrays, int(self.base))]
         for delta in deltas:
             delta -= base
@@ -135,6 +136,7 @@ class Ties(TaskVectors):
 
     def measure(self, inputs: Inputs) -> list[list[Cut]]:
         """Return which numbers are kept of each model."""
+        # Rounded down, as mergekit does.
         counts = [[int(d * inputs.size)] for d in for_each(self.density, inputs.count - 1)]
         return find_cuts(inputs, lambda block: _delta_keys(block, int(self.base)), counts)
 
@@ -193,6 +195,7 @@ class Breadcrumbs(TaskVectors):
     def kept(self, deltas: Sequence[Floats], block: Block, measured: list[list[Cut]]) -> Sequence[Floats]:
         """See `TaskVectors`."""
         for delta, keys, (outliers, rest) in zip(deltas, _delta_keys(block, int(self.base)), measured, strict=True):
+            # What is large enough, without what is too large.
             delta *= rest.keeps(keys, block.begin) & ~outliers.keeps(keys, block.begin)
         return deltas
 
@@ -241,6 +244,7 @@ class ModelStock(Merge):
             # A task vector of zeros has no direction, and 0 / 0 counts as 0; rounding may carry a cosine past 1.
             cosines = np.clip(np.nan_to_num(dots / np.outer(norms, norms)), -1, 1)
         count = inputs.count - 1
+        # Each pair once, without those of a model and itself.
         cosine = float(cosines[np.triu_indices(count, 1)].mean())
         below = 1 + (count - 1) * cosine
         # Task vectors that cancel each other have the base as their mean: any way there leads to it.
@@ -252,6 +256,7 @@ class ModelStock(Merge):
         models = without(block.arrays, int(self.base))
         for array in models:
             total += array
+        # Two factors instead of a mean that is interpolated: one rounding less.
         total *= measured / len(models)
         total += np.multiply(block.arrays[int(self.base)], 1 - measured, dtype=np.float64, casting="unsafe")
         return total
@@ -285,8 +290,9 @@ def sum_up(deltas: Sequence[Floats], weights: Sequence[float], *, elect: bool, n
         total += delta
         divisor += np.multiply(delta > 0, weight, dtype=np.float64)
     if normalize:
-        # Where nobody agrees the sum is 0, and divided by 1 it stays so.
-        divisor += divisor == 0
+        # Where nobody agrees the sum is 0, and divided by 1 it stays so; where weights of both signs cancel, what
+        # rounding leaves of them (0.1 + 0.2 - 0.3 is 6e-17) would blow up the sum.
+        divisor[np.abs(divisor) < _NO_WEIGHT] = 1
         total /= divisor
     total *= signs
     return total
