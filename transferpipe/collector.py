@@ -19,10 +19,15 @@ _THRESHOLDS = (100_000, 50, 100)
 def collector_paused() -> Iterator[None]:
     """Do not collect garbage in the body, whose objects are to stay as long as the process: imports.
 
-    Everything that lives at its end is never looked at again (`gc.freeze`).
+    Everything that lives at its end is never looked at again (`gc.freeze`), also where the body is inside of one in
+    which the collector rests: looking at all that was imported once more takes as long as a fifth of the imports.
     """
-    with _switched_off(gc.freeze):
-        yield
+    with _switched_off():
+        try:
+            yield
+        finally:
+            if _SWITCHED_OFF:
+                gc.freeze()
 
 
 @contextmanager
@@ -39,16 +44,21 @@ def collector_resting(last: bool = False) -> Iterator[None]:
         yield
 
 
+_SWITCHED_OFF: list[None] = []  # an entry while it is off, and it was us
+
+
 @contextmanager
-def _switched_off(at_the_end: Callable[[], object]) -> Iterator[None]:
+def _switched_off(at_the_end: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Switch the collector off in the body; if somebody else has, it is theirs and left alone."""
     if not gc.isenabled():
         yield
         return
     gc.disable()
+    _SWITCHED_OFF.append(None)
     try:
         yield
     finally:
+        _SWITCHED_OFF.clear()
         at_the_end()
         gc.enable()
 

@@ -1,10 +1,11 @@
 """Python's garbage collector while a plan is made: off, and afterwards as it was."""
 
+import contextlib
 import gc
 
 import pytest
 
-from transferpipe.collector import collector_resting
+from transferpipe.collector import collector_paused, collector_resting
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +38,28 @@ def test_who_switched_it_off_keeps_it_off():
     with collector_resting(last=True):
         pass
     assert not gc.isenabled()
+
+
+@pytest.mark.parametrize("rests", [False, True])
+def test_what_is_imported_is_never_looked_at_again(rests):
+    """Also by an import while a plan is made."""
+    gc.enable()
+    imported = [[] for _ in range(10)]
+    with collector_resting() if rests else contextlib.nullcontext(), collector_paused():
+        imported += [[] for _ in range(10)]
+    try:
+        looked_at = set(map(id, gc.get_objects()))
+        assert looked_at.isdisjoint(map(id, imported))
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()
+
+
+def test_nothing_is_frozen_where_somebody_else_switched_it_off():
+    gc.disable()
+    with collector_paused():
+        mine = [[]]
+    assert id(mine) in set(map(id, gc.get_objects()))
 
 
 def test_many_bodies_leave_no_garbage():

@@ -13,7 +13,7 @@ from transferpipe.codes import WARNINGS
 from transferpipe.planning.model import Assignment, Freezing, Kept, PlanWarning, SourceRef, SourceWeight
 from transferpipe.planning.plan import Plan
 from transferpipe.recipe.model import Edit
-from transferpipe.show.folded_layers import MOST, Layer, fold_layers
+from transferpipe.show.folded_layers import MOST, fold_layers, layer_called
 from transferpipe.show.network_picture import MOST_PICTURES, fates_of, network_picture
 from transferpipe.show.report_page import report_page
 
@@ -190,11 +190,11 @@ def test_folding_loses_nothing_and_ends(names):
             if len(group.layers) > 1:
                 check([*group.layers])
 
-    check([Layer(name, {"assigned": 1}, 1) for name in names])
+    check([layer_called(name, [("assigned",)]) for name in names])
 
 
 def test_blocks_that_differ_in_what_becomes_of_them_are_not_one():
-    layers = [Layer(f"b{k}/{p}", {"kept" if k == 20 else "assigned": 1}, 1) for k in range(40) for p in "xy"]
+    layers = [layer_called(f"b{k}/{p}", [("kept" if k == 20 else "assigned",)]) for k in range(40) for p in "xy"]
     assert [group.label for group in fold_layers(layers)] == ["b{0..19}", "b20", "b{21..39}"]
 
 

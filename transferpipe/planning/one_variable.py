@@ -87,7 +87,8 @@ def put_together(
     Yields:
         What was said of one name and does not hold, because the weight is assigned by another.
     """
-    for name, assignment in fates.assignments.items():
+    is_called_otherwise = any(source.aliases for source in sources.values())
+    for name, assignment in fates.assignments.items() if is_called_otherwise else ():
         own = [sources[ref.source][ref.name].name for ref in assignment.sources]
         if any(ref.name != called for ref, called in zip(assignment.sources, own, strict=True)):
             refs = tuple(dataclasses.replace(r, name=n) for r, n in zip(assignment.sources, own, strict=True))

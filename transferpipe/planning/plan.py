@@ -187,7 +187,7 @@ def _plain(value: Any) -> Any:
 
 
 def _compact(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), check_circular=False)
 
 
 def _source_weight_data(weight: SourceWeight) -> dict[str, str]:
@@ -206,9 +206,9 @@ def _assignment_data(a: Assignment) -> dict[str, Any]:
         "merge": a.merge if a.merge is None else _plain(a.merge),
         "transforms": _plain(a.transforms) if a.transforms else [],
     }
-    more = {key: getattr(a, key) for key in _DEFAULT_FIELDS}
-    if more != _DEFAULT_FIELDS:
-        data |= {key: _plain(value) for key, value in more.items() if value != _DEFAULT_FIELDS[key]}
+    for key, usual in _DEFAULT_FIELDS.items():
+        if (value := getattr(a, key)) != usual:
+            data[key] = _plain(value)
     return data
 
 
@@ -229,8 +229,10 @@ def _names_of(kind: type) -> tuple[str, ...]:
     return tuple(f.name for f in fields(kind))
 
 
-def _decisive(assignment: Mapping[str, Any]) -> dict[str, Any]:
+def _decisive(assignment: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return an assignment as plans of format 1 have it, with one list of transforms: checksums stay what they were."""
+    if "adapter" not in assignment and "pair" not in assignment:
+        return assignment
     found = {k: v for k, v in assignment.items() if k not in ("pair", "adapter")}
     adapter = assignment.get("adapter", [])
     if len(adapter) == 1:

@@ -347,9 +347,11 @@ def _account(
     for alias, catalog in sorted(sources.items()):
         for weight in catalog:
             key = (alias, weight.name)
+            if key in used:
+                account.append(SourceWeight(alias, weight.name, "used"))
+                continue
             is_expected = key in ignored or weight.name in catalog.operands or (alias, weight.layer) in beside
-            left = "ignored" if is_expected else "unused"
-            account.append(SourceWeight(*key, "used" if key in used else left))  # type: ignore[arg-type]
+            account.append(SourceWeight(alias, weight.name, "ignored" if is_expected else "unused"))
         for unread in catalog.unreadable:
             expected = any(i.source in (None, alias) and _reaches(i.pattern, unread.name) for i in recipe.ignore)
             account.append(SourceWeight(alias, unread.name, "ignored" if expected else "unreadable"))

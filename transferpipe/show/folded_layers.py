@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 from transferpipe.text.collapse import collapse
 
@@ -18,32 +20,49 @@ _TOKEN = re.compile(r"\d+|[^\W\d_]+|.", re.DOTALL)
 _INDEX = re.compile(r"\d+|[^\W\d_]")
 
 
-@dataclass(frozen=True)
-class Layer:
+Counts = tuple[tuple[str, int], ...]
+"""How many weights have each fate."""
+
+
+@dataclass(frozen=True, eq=False)
+class LayerFates:
+    """What becomes of the weights of a layer: of thousands of layers, most have one of few, and share it.
+
+    Attributes:
+        weights: how many it has.
+        counts: how many of these have each fate, in the order of the weights.
+        kinds: what equal layers have in common beside their names.
+    """
+
+    weights: int
+    counts: Counts
+    kinds: Counts
+
+
+@lru_cache(1 << 10)
+def fates_together(fates: tuple[tuple[str, ...], ...]) -> LayerFates:
+    """Return what becomes of weights that have these fates, each one or more."""
+    counts = tuple(Counter(itertools.chain.from_iterable(fates)).items())
+    return LayerFates(len(fates), counts, tuple(sorted(counts)))
+
+
+class Layer(NamedTuple):
     """A layer with weights.
 
     Attributes:
         name: its name, behind that of its source where there are several.
-        fates: how many of its weights have each fate.
-        weights: how many it has.
-        kinds: what equal layers have in common beside their names.
+        fates: what becomes of its weights.
         tokens: the parts of its name, which layers are folded by.
     """
 
     name: str
-    fates: Mapping[str, int]
-    weights: int
-    kinds: tuple[tuple[str, int], ...] = field(init=False, repr=False)
-    tokens: tuple[str, ...] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "kinds", _sorted(tuple(self.fates.items())))
-        object.__setattr__(self, "tokens", _tokens_of(self.name))
+    fates: LayerFates
+    tokens: tuple[str, ...]
 
 
-@lru_cache(1 << 10)  # most layers have the same few
-def _sorted(fates: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
-    return tuple(sorted(fates))
+def layer_called(name: str, fates: Iterable[tuple[str, ...]]) -> Layer:
+    """Return the layer of this name whose weights have these fates."""
+    return Layer(name, fates_together(tuple(fates)), _tokens_of(name))
 
 
 @lru_cache(1 << 14)  # both sides mostly call a layer the same
@@ -74,14 +93,14 @@ class Group:
     def form(self) -> Hashable:
         """What equal blocks have in common."""
         start = len("".join(self.tokens))
-        return tuple([(layer.name[start:], layer.kinds) for layer in self.layers])
+        return tuple([(layer.name[start:], layer.fates.kinds) for layer in self.layers])
 
 
 def fold_both(sources: Sequence[Layer], targets: Sequence[Layer]) -> tuple[list[Group], list[Group]]:
     """Return both sides folded: once, where they have the same layers, and each the same fate throughout."""
     left = fold_layers(sources)
     alike = len(sources) == len(targets) > MOST and all(
-        len({layer.kinds for layer in s}) == 1 for s in (sources, targets)
+        len({layer.fates.kinds for layer in s}) == 1 for s in (sources, targets)
     )
     if not alike or any(one.name != other.name for one, other in zip(sources, targets, strict=True)):
         return left, fold_layers(targets)

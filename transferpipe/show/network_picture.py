@@ -10,11 +10,11 @@ import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property
 from typing import Any, Literal
 
 from transferpipe.planning.plan import Plan
-from transferpipe.show.folded_layers import Group, Layer, fold_both
+from transferpipe.show.folded_layers import Counts, Group, Layer, fold_both, layer_called
 from transferpipe.text.collapse import counted
 
 MOST_PICTURES = 150
@@ -31,13 +31,14 @@ def fates_of(plan: Plan) -> dict[str, tuple[str, ...]]:
     That is ``transformed``, which a value is that is only cast, too, ``edited``, and ``frozen``.
     """
     edited, frozen = {e.at for e in plan.edits}, set(plan.freezing.frozen_weights)
-    found = {a.target: ["assigned", *([] if a.is_copy and a.cast_from == a.dtype else ["transformed"])]
-             for a in plan.assignments}  # fmt: skip
-    found |= {k.target: ["kept"] for k in plan.kept}
+    as_it_is: tuple[str, ...] = ("assigned",)
+    changed, kept = ("assigned", "transformed"), ("kept",)
+    found = {a.target: as_it_is if a.is_copy and a.cast_from == a.dtype else changed for a in plan.assignments}
+    found |= {k.target: kept for k in plan.kept}
     for more, names in (("edited", edited), ("frozen", frozen)):
         for name in names & found.keys():
-            found[name].append(more)
-    return {name: tuple(fates) for name, fates in found.items()}
+            found[name] = (*found[name], more)
+    return found
 
 
 @dataclass(frozen=True)
@@ -128,16 +129,7 @@ def _sides(plan: Plan, order: Sequence[str]) -> tuple[list[Layer], list[Layer]]:
     several = len(plan.sources) > 1
     for weight in plan.source_weights:
         sources[_source_layer(several, weight.source, weight.name)].append((weight.fate,))
-    return [_layer(*entry) for entry in sources.items()], [_layer(*entry) for entry in targets.items()]
-
-
-def _layer(name: str, fates: Sequence[Sequence[str]]) -> Layer:
-    return Layer(name, _counts(tuple(fates)), len(fates))
-
-
-@lru_cache(1 << 10)  # most layers have the same few
-def _counts(fates: tuple[tuple[str, ...], ...]) -> Mapping[str, int]:
-    return Counter(itertools.chain.from_iterable(fates))
+    return [*itertools.starmap(layer_called, sources.items())], [*itertools.starmap(layer_called, targets.items())]
 
 
 def _layer_of(name: str) -> str:
@@ -178,19 +170,25 @@ class _Drawing:
     """What all pictures of one plan have in common: the flows between layers, and their numbers."""
 
     def __init__(self, plan: Plan, order: Sequence[str]) -> None:
-        self._flows: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
         several = len(plan.sources) > 1
-        for a in plan.assignments:
-            kind = "assigned" if a.is_copy and a.cast_from == a.dtype else "transformed"
-            target = _layer_of(a.target)
-            layers = [_source_layer(several, ref.source, ref.name) for ref in a.sources]
-            for layer in layers if len(layers) == 1 else dict.fromkeys(layers):
-                flow = self._flows[layer, target]
-                flow[kind] = flow.get(kind, 0) + 1
-        self._into, self._out_of = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
-        for source, target in self._flows:
-            self._into[target].append(source)
-            self._out_of[source].append(target)
+        flows = Counter(
+            (layer, _layer_of(a.target), "assigned" if a.is_copy and a.cast_from == a.dtype else "transformed")
+            for a in plan.assignments
+            for layer in dict.fromkeys([_source_layer(several, ref.source, ref.name) for ref in a.sources])
+        )
+        self._out_of: dict[str, dict[str, Counts]] = {}
+        for (source, target, kind), count in flows.items():
+            given = self._out_of.setdefault(source, {})
+            given[target] = (*given.get(target, ()), (kind, count))
+
+    @cached_property
+    def _into(self) -> Mapping[str, Sequence[str]]:
+        """The layers that each layer of the target takes from."""
+        found = defaultdict[str, list[str]](list)
+        for source, given in self._out_of.items():
+            for target in given:
+                found[target].append(source)
+        return found
 
     def draw(self, sources: Sequence[Layer], targets: Sequence[Layer]) -> Picture:
         """Return the picture of these layers, with the pictures of what is folded in it: the outermost first."""
@@ -222,12 +220,17 @@ class _Drawing:
     def _between(self, left: Sequence[Group], right: Sequence[Group]) -> _Between:
         """Return how many weights go from each box to each other, by what becomes of them."""
         there = {layer.name: k for k, group in enumerate(right) for layer in group.layers}
+        none: dict[str, Counts] = {}
+        given = Counter(
+            (place, there[target], counts)
+            for place, group in enumerate(left)
+            for layer in group.layers
+            for target, counts in self._out_of.get(layer.name, none).items()
+            if target in there
+        )
         between: _Between = defaultdict(dict)
-        for place, group in enumerate(left):
-            for layer in group.layers:
-                for target in self._out_of.get(layer.name, ()):
-                    if target in there:
-                        _add(between[place, there[target]], self._flows[layer.name, target])
+        for (i, j, counts), times in given.items():
+            _add(between[i, j], counts, times)
         return between
 
     def _inner(
@@ -279,10 +282,10 @@ def _only_each_other(between: Mapping[tuple[int, int], Any]) -> dict[int, int]:
     return {j: i for i, j in between if given[i] == taken[j] == 1}
 
 
-def _add(counts: dict[str, int], more: Mapping[str, int]) -> None:
-    """Count `more` as well: for few kinds, a loop takes a third of the time of `Counter.update`."""
-    for kind, count in more.items():
-        counts[kind] = counts.get(kind, 0) + count
+def _add(counts: dict[str, int], more: Counts, times: int) -> None:
+    """Count `more` as well, so many times: of thousands of layers, most have the same few counts."""
+    for kind, count in more:
+        counts[kind] = counts.get(kind, 0) + count * times
 
 
 def _middle(place: int, count: int, size: int) -> float:
@@ -302,10 +305,10 @@ def _flows(
 
 
 def _box(group: Group, y: float, opens: int | None) -> Box:
-    fates: dict[str, int] = {}
-    for layer in group.layers:
-        _add(fates, layer.fates)
-    weights = sum(layer.weights for layer in group.layers)
+    fates, weights = dict[str, int](), 0
+    for each, times in Counter([layer.fates for layer in group.layers]).items():
+        _add(fates, each.counts, times)
+        weights += each.weights * times
     blocks = f"{len(group.names)} equal blocks, " if len(group.names) > 1 else ""
     size = f"{blocks}{counted(len(group.layers), 'layer')}, " if len(group.layers) > 1 else ""
     told = ", ".join(fate if n == weights else f"{n:,} {fate}" for fate, n in fates.items() if fate != "used")

@@ -44,15 +44,16 @@ Counterparts = dict[LayerPair, LayerPair]
 
 def layer_pairs(assignments: Sequence[Assignment]) -> list[LayerPair]:
     """Return who takes whom, without layers that merge several sources or share one with others."""
-    uses = Counter((ref.source, ref.name) for a in assignments for ref in a.sources)
+    uses = Counter([(ref.source, ref.name) for a in assignments for ref in a.sources])
     several = {use for use, count in uses.items() if count > 1}
     del uses  # of a hundred thousand weights, 20 MB
     found: dict[tuple[str, str, str, str], list[Assignment]] = {}
     shared: set[tuple[str, str, str, str]] = set()
     for a in assignments:
-        layers = {(ref.source, ref.layer) for ref in a.sources}
-        if len(layers) == 1 and a.merge is None:
-            key = (a.layer, *layers.pop(), a.rule)
+        first = a.sources[0]
+        alias, layer = first.source, first.layer
+        if a.merge is None and all((ref.source, ref.layer) == (alias, layer) for ref in a.sources[1:]):
+            key = (a.layer, alias, layer, a.rule)
             found.setdefault(key, []).append(a)
             # What several layers take has no one target that it belongs to: exchanging it repairs one and breaks
             # another.

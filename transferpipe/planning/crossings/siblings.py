@@ -52,11 +52,13 @@ def _connected(pairs: Sequence[LayerPair], network: Network) -> Iterator[Couple]
 def _named(pairs: Sequence[LayerPair]) -> Iterator[Couple]:
     """Yield the couples by their names: ``sc_conv`` and ``sc_bn``, ``d1`` and ``n1``, ``down/0`` and ``down/1``."""
     firsts: dict[tuple[str, Tokens], list[LayerPair]] = {}
-    norms = [p for p in pairs if is_normalization(p)]
+    # Of thousands of layers, most have the parts of others.
+    kinds = {parts: is_normalization(pair) for parts, pair in {p.parts: p for p in pairs}.items()}
+    norms = [p for p in pairs if kinds[p.parts]]
     if not norms:
         return
     by_target = {p.target: p for p in pairs}
-    others = [p for p in pairs if not is_normalization(p)]
+    others = [p for p in pairs if not kinds[p.parts]]
     for pair in others:
         firsts.setdefault(_stem_of(pair.target, _CONVOLUTION), []).append(pair)
     for pair in norms:

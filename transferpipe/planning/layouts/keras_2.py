@@ -18,6 +18,8 @@ from transferpipe.weights.spec import Catalog, WeightSpec
 
 _CELLS = {"CuDNNLSTM": 4, "CuDNNGRU": 3}
 _PARTS = ("kernel", "recurrent_kernel", "bias")
+# The gates that Keras 1 kept apart, of a weight that is called by the first of them.
+_FIRST_GATES = {"i": "ifco", "z": "zrh"}
 # Those whose kernels Keras 2 flipped; a ConvLSTM2D has two.
 _FLIPPED = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "ConvLSTM2D", "ConvLSTMCell")
 _KERAS_1_GATES = {
@@ -64,7 +66,7 @@ class Keras2(Layout):
         and those of a GRU as z, r, h.
         """
         kind, _, gate = weight.own_name.partition("_")
-        order = {"i": "ifco", "z": "zrh"}.get(gate)
+        order = _FIRST_GATES.get(gate)
         if order is None:
             return (weight.name,)
         prefix = f"{weight.layer}/" if weight.layer else ""

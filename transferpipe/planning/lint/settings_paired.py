@@ -10,7 +10,7 @@ from transferpipe.planning.learned_state import LEARNED_SETTINGS
 from transferpipe.planning.lint.arrangement import Arrangement
 from transferpipe.planning.plan import Plan
 from transferpipe.weights.keras.layer_settings import LayerFunction, class_function
-from transferpipe.weights.name import WeightName
+from transferpipe.weights.name import WeightName, layer_of
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
 
@@ -66,14 +66,14 @@ def paired_layers(
                 else:  # of a part inside a layer, both sides know the class as the file's names tell it
                     functions = _part(source, ref.name), _part(target, a.target)
                 pair = ComparedPair(ref.source, *names, a.rule, *functions)
-                pair.outer = tuple(_same_outer(source, theirs[1:], target, ours[1:]))
+                pair.outer = tuple(_same_outer(source, theirs[1:], target, ours[1:])) if ours[1:] else ()
                 pairs[(ref.source, *names)] = pair
             pair.converted |= len(ref.shape) != len(a.shape) and bool(a.steps)
     return pairs
 
 
 def _name(holders: list[str], weight: str) -> str:
-    return holders[0] if holders else WeightName(weight).layer
+    return holders[0] if holders else layer_of(weight)
 
 
 def _part(side: Arrangement, weight: str, holders: Sequence[str] = ()) -> LayerFunction:

@@ -157,7 +157,7 @@ def _reversed_axes(plan: Plan) -> Iterator[PlanWarning]:
     for a in plan.assignments:
         spatial = len(a.shape) - 2
         # Unequal sides would not fit after the exchange, and a filter of one place has none to exchange.
-        if "kernel" not in a.own or spatial < 2 or len({*a.shape[:spatial]}) > 1 or a.shape[0] < 2:
+        if spatial < 2 or a.shape[0] < 2 or "kernel" not in a.own or len({*a.shape[:spatial]}) > 1:
             continue
         reverse = tuple(range(spatial + 2))[::-1]
         for step in parse_transforms(a.own_steps):

@@ -191,6 +191,7 @@ def _rows(plan: Plan, only: Collection[str] | None) -> list[PlanRow]:
 
 
 _NOTHING = frozenset[str]()
+_ALL = ("*",)
 
 
 class _Owners:
@@ -215,9 +216,14 @@ class _Owners:
     def layer_of(self, weights: Iterable[_Entry]) -> _Layer:
         """Return weights of one layer with what is to be written behind its name."""
         entries = tuple(weights)
+        place, origins = entries[0].place, entries[0].origins
+        if len(entries) == 1 and len(origins) == 1 and origins[0] is place:
+            # As of most of thousands: one weight of that layer, which has the same name in the source.
+            whole = place.separator == "/" and len(self._target[place.home]) == 1
+            return _Layer(entries, "*", _ALL) if whole else _Layer(entries, place.own, (place.own,))
         if len(entries) > 1:
             entries = tuple(sorted(entries, key=lambda e: self._rank[e.place.own]))
-        place, origins = entries[0].place, entries[0].origins
+            place, origins = entries[0].place, entries[0].origins
         own = [e.place.own for e in entries]
         all_of_them = frozenset(own)
         theirs = [[e.origins[k].own for e in entries] for k in range(len(origins))]

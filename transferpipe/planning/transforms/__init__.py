@@ -154,6 +154,8 @@ def parse_transforms(data: Any) -> tuple[Transform, ...]:
     Raises:
         TransformError: a name or an argument is wrong.
     """
+    if not data and isinstance(data, list | tuple):  # as of most weights
+        return ()
     return tuple(parse_transform(item) for item in (data if isinstance(data, list | tuple) else [data]))
 
 

@@ -145,15 +145,16 @@ def _counts(data: Any) -> tuple[int, ...]:
 def _check_layout(path: Path, tensors: Iterable[HeaderEntry], size: int) -> None:
     """Refuse values that overlap, leave a gap, or go past the end: the format allows none of it."""
     problems, at, before = Problems(), 0, "the header"
-    for tensor in tensors:
-        where, lies = f"{path}: {tensor.key}", f"lies at bytes {tensor.begin:,} to {tensor.end:,}"
-        if tensor.begin < at:
-            problems.add(where, f"{lies} and overlaps {before!r}, which ends at {at:,}", _AGAIN)
-        elif tensor.begin > at:
-            problems.add(where, f"{lies}, after a gap: {before!r} ends at {at:,}", _AGAIN)
-        if tensor.end > size:
-            problems.add(where, f"{lies}, but the values end at {size:,}", _AGAIN)
-        at, before = max(at, tensor.end), tensor.key
+    for key, _, _, begin, end in tensors:
+        if begin != at or end > size:
+            where, lies = f"{path}: {key}", f"lies at bytes {begin:,} to {end:,}"
+            if begin < at:
+                problems.add(where, f"{lies} and overlaps {before!r}, which ends at {at:,}", _AGAIN)
+            elif begin > at:
+                problems.add(where, f"{lies}, after a gap: {before!r} ends at {at:,}", _AGAIN)
+            if end > size:
+                problems.add(where, f"{lies}, but the values end at {size:,}", _AGAIN)
+        at, before = max(at, end), key
     if at < size and not problems.found:
         problems.add(str(path), f"has {size - at:,} bytes behind the last tensor that nothing describes", _AGAIN)
     problems.raise_as(FileError)
