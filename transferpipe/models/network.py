@@ -9,9 +9,9 @@ from typing import Any
 
 from transferpipe.models.settings import keras_settings_kept
 from transferpipe.models.walk import keras_version
-from transferpipe.weights.keras.config import Config
+from transferpipe.weights.keras.config import Config, as_layer, is_model
 from transferpipe.weights.keras.layer_classes import class_label, makes_parts
-from transferpipe.weights.keras.network import as_layer, is_model, keras_network, node_of, with_layers
+from transferpipe.weights.keras.network import keras_network, node_of, with_layers
 from transferpipe.weights.network import Network, Node
 
 

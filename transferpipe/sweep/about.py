@@ -21,8 +21,10 @@ def about(overrides: Sequence[str], plan: SweepPlan, before: About) -> About:
         plan: what they came to.
         before: the same of the sweep so far.
     """
+    # Controls follow from the variants, and would only repeat what is said of these.
     ordinary = [p for p in plan.variants if not p.variant.control]
     now = {"command": [f"transferpipe sweep {shlex.join(overrides)}"], **_made_of(ordinary)}
+    # A folder may be swept by many commands: the last ones are what its present results come from.
     return {key: [*dict.fromkeys([*before.get(key, ()), *texts])][-_MOST:] for key, texts in now.items() if texts}
 
 

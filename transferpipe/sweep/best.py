@@ -29,13 +29,16 @@ def write_best(folder: Path, board: Leaderboard) -> None:
     Raises:
         FileError: it cannot be written, or the folder of the variant is damaged.
     """
+    # Of scores that measure different things, none is the best.
     row = next((row for row in board.rows if row.ranks), None) if board.comparable else None
     entry = _best_seed(row, board.higher_is_better) if row else None
+    # What named the best of an earlier state would be a wrong answer now.
     if row is None or entry is None or not is_finished(folder / entry.key):
         for path in (folder / BEST, folder / _RECIPE):
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
         return
+    # Keys that say nothing are left out: this file is for people to read.
     recipe = {k: v for k, v in read_variant(folder / entry.key)[0].recipe.items() if v is not None}
     write_text(folder / _RECIPE, yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
     write_text(folder / BEST, _HEAD + yaml.safe_dump(_said(folder, row, entry, board), sort_keys=False, width=1000))
@@ -45,6 +48,7 @@ def _best_seed(row: Row, higher_is_better: bool) -> Entry | None:
     scored = [(entry, entry.value) for entry in row.entries if entry.value is not None]
     if not scored:
         return None
+    # The seed's model is what lies in a folder; its score is not that of the setting, which the head of the file says.
     choose = max if higher_is_better else min
     return choose(scored, key=lambda pair: pair[1])[0]
 

@@ -36,6 +36,7 @@ def columns_of(record: SweepRecord) -> tuple[tuple[str, ...], list[Row]]:
     What differs between variants comes first, with the keys that named variants set, each under its own name; a key
     with the name of one of the other columns has an ``=`` behind it. What is not known is None.
     """
+    # Controls have keys of their own, in which nothing varies that anybody chose.
     settings = [e.overrides for e in record.entries if not e.control]
     varying = varying_keys([*settings, *(v.overrides for v in record.left_out if not v.control)])
     inner = dict.fromkeys(key for e in record.entries for key in inner_settings(e))
@@ -53,6 +54,7 @@ def inner_settings(entry: Entry | LeftOutVariant) -> dict[str, str]:
     """Return what the named variant that an entry is sets, by key, as its command would write it."""
     if NAMED not in entry.overrides or entry.control:
         return {}
+    # Hydra's signs of adding and removing are no part of a key.
     said = {key.lstrip("+~") for key in entry.overrides}
     pairs = [word.partition("=") for word in getattr(entry, "words", ())]
     found = {key.lstrip("+~"): value for key, _, value in pairs}
@@ -134,6 +136,7 @@ def _at(values: Sequence[float], place: int) -> float | None:
 
 def _csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO()
+    # The same bytes on every system, so that results can be compared by their digests.
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([harmless(name) for name in head])
     writer.writerows([["" if v is None else harmless(v) for v in row] for row in rows])
@@ -148,6 +151,7 @@ def harmless(value: Any) -> Any:
     """
     if not isinstance(value, str) or not value.startswith(_FORMULA):
         return value
+    # A negative number begins as a formula does, and is none.
     return value if number_or_none(value) is not None else f"'{value}"
 
 
@@ -158,6 +162,7 @@ def number_or_none(text: str) -> float | None:
     (0.001, None, None)
     """
     try:
+        # Python reads more than JSON writes: blanks around a number, and underscores in it.
         return float(text) if text.strip() == text and "_" not in text else None
     except ValueError:
         return None

@@ -32,6 +32,7 @@ class EpochCurve:
 
 def epoch_curves(score: Mapping[str, Any] | None) -> tuple[EpochCurve, ...]:
     """Return the trainings of a score, one a repetition; none where its record has none, as earlier ones."""
+    # Records of other versions, or of scores of a user's own, may hold anything here.
     found = (score or {}).get("trainings")
     whole = [_curve(training) for training in _listed(found) if isinstance(training, Mapping)]
     return tuple(curve for curve in whole if curve.values)
@@ -47,6 +48,7 @@ def steps_of(score: Mapping[str, Any] | None) -> list[dict[str, float]]:
     for number, curve in enumerate(curves):
         for name, values in curve.values.items():
             for step, value in zip(steps, values, strict=False):
+                # Tools that draw curves refuse NaN, or draw nothing at all.
                 if math.isfinite(value):
                     step[f"{name}/{number}" if number else name] = value
     return steps
@@ -57,6 +59,7 @@ def _curve(training: Mapping[str, Any]) -> EpochCurve:
     best, converged, seed = (training.get(key) for key in ("best_epoch", "converged", "seed"))
     return EpochCurve(
         {name: values for name, values in found.items() if values},
+        # `True` is an int to `isinstance`, and no epoch.
         best if type(best) is int else None,
         converged if isinstance(converged, bool) else None,
         seed if type(seed) is int else None,

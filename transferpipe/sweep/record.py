@@ -80,6 +80,7 @@ def merged(known: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
     again = {_said(entry) for entry in new if entry.control}
     table: dict[Any, Entry] = {}
     for entry in (*(e for e in known if _said(e) not in again), *new):
+        # A control is known by what it computes, a variant by what was said of it.
         place = (entry.control, entry.key) if entry.control else _said(entry)
         same = table.get(place)
         if same and entry.control:
@@ -150,6 +151,7 @@ def entries_in(folder: Path) -> list[Entry]:
     Raises:
         FileError: their files are damaged.
     """
+    # The newest last: of two that say the same, the later one counts.
     found = sorted(folder.glob(f"*/{VARIANT}"), key=lambda path: path.stat().st_mtime_ns)
     entries = []
     for path in found:
@@ -167,6 +169,7 @@ def with_results(folder: Path, entries: Sequence[Entry]) -> list[Entry]:
 def _with_result(folder: Path, entry: Entry) -> Entry:
     result = read_result(folder)
     manifest = folder / MANIFEST
+    # Only a run that came to its end has a manifest that belongs to its result.
     if not result or result["status"] != DONE or not manifest.is_file():
         return replace(entry, result=result)
     with contextlib.suppress(FileError, TypeError):  # damaged, or not what a run writes: the variant runs again
@@ -185,6 +188,7 @@ def write_record(folder: Path, record: SweepRecord) -> None:
     Raises:
         FileError: they cannot be written.
     """
+    # The record first: the tables are made of it, and can be made again.
     write_text(folder / SWEEP, json.dumps(record_data(record), indent=1))
     write_text(folder / TABLE, table_csv(record))
     if epochs := epochs_csv(record):

@@ -62,6 +62,7 @@ def read_settings_of(data: Mapping[str, Any]) -> SweepSettings:
         if key not in _KEYS:
             problems.add(f"sweep.{key}", "unknown key", hint_key(str(key), _KEYS))
     for key, row in _KEYS.items():
+        # null stands for a key that is left out, as in recipes.
         if data.get(key) is not None:
             _note_value(row, data[key], problems)
     _check_parts(data, problems)
@@ -104,6 +105,7 @@ def _check_parts(data: Mapping[str, Any], problems: Problems) -> None:
             problems.add(
                 f"sweep.variants.{name}", f"is not a mapping of keys to values: {values!r}", "write {freeze: none}"
             )
+    # An empty rule would drop everything.
     for i, rule in enumerate(data["drop"] if isinstance(data.get("drop"), list) else ()):
         if not isinstance(rule, Mapping) or not rule:
             problems.add(f"sweep.drop.{i}", f"is not a mapping of keys to values: {rule!r}")

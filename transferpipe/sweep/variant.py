@@ -113,6 +113,7 @@ def planned(variant: Variant, prepared: Prepared, written: Collection[str] = ())
     if prepared.recipe.strict:  # a result that came with warnings is none of a run that refuses them
         decisive["strict"] = sorted(prepared.recipe.allow)
     text = json.dumps(decisive, sort_keys=True, default=str)
+    # Named by what it is made of: the same variant of any later command finds its own folder.
     key = hashlib.sha256(text.encode()).hexdigest()[:10]
     warnings = tuple(shorten_warnings(plan.warnings))
     return Planned(variant, plan.checksum, f"v{key}", (len(plan.assignments), len(plan.kept)), warnings)

@@ -57,27 +57,33 @@ def measure_cast(before: NDArray[Any], after: NDArray[Any]) -> CastError:
     """Return how much a cast from `before` to `after` changed; a truth value only tells zero from the rest."""
     if after.dtype.kind == "b" or before.dtype == after.dtype:
         return CastError()
+    # Once over all numbers first: which of them count depends on the whole weight.
     norm_before, count = _sum_squares(before)
     least = _COUNTS * math.sqrt(norm_before / count) if count else 0.0
     largest, felt, lost, counting, changed, example = 0.0, 0.0, 0, 0, 0.0, (0, 0)
     for old, new in _parts(before, after):
+        # Zero stays zero, and what is not finite is judged elsewhere (`checks`).
         known = np.isfinite(old) & (old != 0)
         old, new = old[known], new[known]
         with np.errstate(all="ignore"):
             size = np.abs(old)
             off = np.abs(new - old)
+            # A number that overflowed is off by infinitely much, and the manifest is JSON.
             errors = np.nan_to_num(off / size, nan=_LARGEST, posinf=_LARGEST)
         largest = max(largest, float(errors.max(initial=0.0)))
+        # `cast` refuses what became infinite where that is no fit; here it must not hide all other changes.
         finite = np.isfinite(new)
         with np.errstate(over="ignore"):
             changed += float(np.square(off[finite]).sum())
         counts = size >= least
         counting += int(counts.sum())
+        # At least as far off as it is large: zero would have been as good.
         lost += int((counts & finite & (errors >= 1)).sum())
         worst = float(errors[counts].max(initial=0.0))
         if worst > felt:
             at = int(np.argmax(np.where(counts, errors, -1)))
             felt, example = worst, (old[at], new[at])
+    # A norm beyond float64's range says nothing: the count of lost numbers then decides.
     norm = math.sqrt(changed / norm_before) if norm_before and math.isfinite(changed) else 0.0
     return CastError(largest, felt, lost, counting, norm, example)
 
@@ -95,6 +101,7 @@ def _sum_squares(value: NDArray[Any]) -> tuple[float, int]:
 
 def _parts(*values: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
     """Yield arrays of one shape part by part, as float64, or as complex128 where one is complex."""
+    # Wide enough that the measure itself loses nothing of float32 and narrower.
     wide = np.complex128 if any(v.dtype.kind == "c" for v in values) else np.float64
     flat = [v.reshape(-1) for v in values]
     for begin in range(0, flat[0].size, _PART):

@@ -17,11 +17,13 @@ from transferpipe.weights.spec import numpy_dtype
 
 def check_finite(value: NDArray[Any], where: str) -> None:
     """Raise if `value` holds NaN or infinity."""
+    # Whole numbers are always finite, and NumPy knows no NaN of some of them.
     if kind_of(value.dtype.name) != "float":
         return
     finite = np.isfinite(value)
     if not finite.all():
         bad = ~finite
+        # As plain ints: a message shows [0, 3], not NumPy's own types.
         first = [int(i) for i in np.argwhere(bad)[0]]
         what = f"holds {int(bad.sum())} values that are NaN or infinite, the first, {value[tuple(first)]}, at {first}"
         raise VerificationError(
@@ -47,6 +49,7 @@ def check_step(step: Transform, before: list[NDArray[Any]], after: NDArray[Any],
     """
     if isinstance(step, Cast):
         return _check_loss(before[0], after, where)
+    # What was not finite before is the source's: that was refused there, or allowed.
     if step.computes and not np.isfinite(after).all() and all(np.isfinite(b).all() for b in before):
         count = int((~np.isfinite(after)).sum())
         what = f"{step} makes {count} finite values infinite or NaN: {after.dtype.name} cannot hold them"
@@ -61,6 +64,7 @@ def cast(value: NDArray[Any], dtype: str, where: str) -> tuple[NDArray[Any], Cas
         VerificationError: the dtype cannot hold a value, or the weight is lost in it.
     """
     wanted = numpy_dtype(dtype)
+    # Most weights: nothing is looked at, let alone copied.
     if value.dtype == wanted:
         return value, CastError()
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
@@ -71,6 +75,7 @@ def cast(value: NDArray[Any], dtype: str, where: str) -> tuple[NDArray[Any], Cas
     else:  # between dtypes of one width, numbers wrap around and back again, but change their sign
         fits = (result.astype(value.dtype) == value) & ((result < 0) == (value < 0))
     if not fits.all():
+        # One number that its reader can look for in the source.
         first = value[~fits].flat[0]
         fix = f"give the target weight a dtype that holds it, such as {value.dtype.name}"
         raise VerificationError(

@@ -46,6 +46,7 @@ class Choices:
         choice = edit.choice
         if choice is None:
             return index_of(edit, before.shape)
+        # Any number but zero chooses, so that a mask may come as floats, as from another tool.
         if choice.mask is not None:
             return self._of_file(edit, choice.mask) != 0
         axis = units_axis(edit)
@@ -53,6 +54,7 @@ class Choices:
             chosen = np.zeros(before.shape[axis or 0], bool)
             chosen[choice.numbers] = True
         elif choice.within == "all":
+            # Once for all weights of the edit: the share is one of all of them together.
             if edit.name not in self._shared:
                 self._shared[edit.name] = self._choose_together(edit)
             chosen = self._shared[edit.name][edit.at]
@@ -68,6 +70,7 @@ class Choices:
             axis = units_axis(edit) or -1
             each = np.zeros(before.shape[axis])
             each[edit.choice.numbers] = edit.value
+            # A number for each filter or channel, spread over its elements.
             return np.broadcast_to(each.reshape(-1, *[1] * (-1 - axis)), before.shape)[index]
         if edit.operation == "noise":
             text = f"{self.plan.seed}/{edit.name}/{edit.at}"
@@ -86,6 +89,7 @@ class Choices:
 
     def _choose_together(self, edit: Edit) -> dict[str, NDArray[np.bool_]]:
         """Return what is chosen of each weight, where those of all weights of an edit are counted together."""
+        # Before any edit: what is chosen must not depend on the order of the edits.
         sizes = {e.at: _magnitudes(e, self.read(e.at)) for e in self._groups[edit.name]}
         chosen = _pick(np.concatenate([v.ravel() for v in sizes.values()]), edit)
         found, start = {}, 0
@@ -108,6 +112,7 @@ def _open_pinned(edit: Edit, path: str) -> FileSource:
         VerificationError: it is not the one that was planned with.
     """
     pinned = dict(edit.files).get(path)
+    # A plan may be carried out later, and what it was made with is what its reader agreed to.
     if pinned is not None and sha256(Path(path)) != pinned:
         what = f"{path} changed after the plan was made: its SHA-256 is not {pinned}"
         raise VerificationError(Problem(edit.where, what, "run again"))
@@ -131,6 +136,7 @@ def pin_files(plan: Plan, shapes: Callable[[str], tuple[int, ...]]) -> Plan:
             if path not in opened:  # a file in parts has no digest of its own
                 opened[path] = open_source(Path(path)), sha256(Path(path)) if Path(path).is_file() else None
             source, digest = opened[path]
+            # Shapes are compared now: a file that would spread over the weight by NumPy's rules is a mistake.
             found, shape = _find(edit, path, source), shapes(edit.at)
             if found.shape != shape:
                 what = f"{found.name} of {path} has shape {found.shape}, {edit.at} has shape {shape}"
@@ -174,6 +180,7 @@ def _magnitudes(edit: Edit, value: NDArray[Any]) -> NDArray[Any]:
     """Return the magnitude of every element, or of every filter or channel, that may be chosen."""
     axis = units_axis(edit)
     small = value.dtype.itemsize <= 4 and value.dtype.kind not in "biuc"  # float32 holds these exactly
+    # What is squared and summed, of filters and channels, is in float64.
     sizes = np.abs(value.astype(np.float32 if small and axis is None else np.float64, copy=False))
     if axis is None:
         return np.asarray(sizes)
@@ -193,6 +200,7 @@ def _pick(sizes: NDArray[Any], edit: Edit) -> NDArray[np.bool_]:
     """Return which of a row of magnitudes are chosen: a share is rounded to the nearest number of elements."""
     assert edit.choice is not None and edit.choice.count is not None
     count = edit.choice.count
+    # More than there are means all of them.
     number = min(sizes.size, count if isinstance(count, int) else round(count * sizes.size))
     chosen = np.zeros(sizes.size, bool)
     if not number:
@@ -201,6 +209,7 @@ def _pick(sizes: NDArray[Any], edit: Edit) -> NDArray[np.bool_]:
     # The value of the last that is chosen; a stable sort would give the same in more time.
     limit = np.partition(order, number - 1)[number - 1]
     chosen[order < limit] = True
+    # Of equal ones the first, so that exactly as many are chosen.
     ties = np.flatnonzero(order == limit)
     chosen[ties[: number - int(chosen.sum())]] = True
     return chosen
@@ -212,4 +221,5 @@ def _spread(chosen: NDArray[np.bool_], shape: tuple[int, ...], axis: int | None)
         return chosen
     along = [1] * len(shape)
     along[axis] = shape[axis]
+    # A view: the mask of a large kernel takes no memory of its own.
     return np.broadcast_to(chosen.reshape(along), shape)

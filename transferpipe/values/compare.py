@@ -25,6 +25,7 @@ Look = Callable[[NDArray[Any]], None]
 
 def digest(value: NDArray[Any]) -> str:
     """Return the xxh3-128 of the value's bytes in C order."""
+    # Not against forgery, for which the file's SHA-256 stands: this tells weights apart, at the speed of memory.
     return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
 
 
@@ -32,6 +33,7 @@ def in_parts(value: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Yield a value that is in memory in parts, in C order, as one row of numbers."""
     flat = np.ascontiguousarray(value).reshape(-1)
     count = max(1, CHUNK // flat.itemsize)
+    # Whole numbers a part, of about what fits into the processor's cache.
     for begin in range(0, flat.size, count):
         yield flat[begin : begin + count]
 
@@ -98,6 +100,7 @@ class Reader:
     def next(self, most: int) -> NDArray[np.uint8]:
         """Return the next bytes, at most so many; they are gone when the next are asked for."""
         part = self._read(self._segment.offset + self._at, min(most, self._segment.nbytes - self._at))
+        # The digest is that of what lies in the file, whatever it is compared with.
         self._state.update(part.data)
         if self._crc is not None:
             self._crc = crc32(part.data, self._crc)
@@ -130,6 +133,7 @@ def compare_segments(
             mine = reader.next(CHUNK)
             theirs = other[: len(mine)]
             read_into(there, theirs.data, wanted.offset + begin, wanted.path)
+            # Looked at while it is in memory: refusing costs no second reading.
             check(theirs.view(dtype))
             look(mine.view(dtype))
             same = same and same_bytes(mine, theirs)
@@ -144,6 +148,7 @@ def _compare_small(written: Segment, wanted: Segment, look: Look, check: Look) -
         mine, theirs = read_small(here, written), read_small(there, wanted)
     check(np.frombuffer(theirs, dtype))
     look(np.frombuffer(mine, dtype))
+    # As Python's bytes: of a few numbers, setting up arrays costs more than comparing them.
     return ComparedBits(mine == theirs, xxhash.xxh3_128_hexdigest(mine))
 
 
@@ -155,10 +160,12 @@ def compare_parts(
     The other arguments are those of `compare_segments`.
     """
     same, dtype = True, numpy_dtype(written.dtype)
+    # To the end even after a difference: the digest is of the whole value.
     with back.opened(written) as reader:
         for part in wanted:
             mine = reader.next(part.nbytes)
             look(mine.view(dtype))
+            # A stretch of another dtype may have the same bytes and mean other numbers.
             same = same and part.dtype == dtype and same_bytes(mine, part.view(np.uint8))
     return reader.compared(same)
 

@@ -39,6 +39,7 @@ from transferpipe.values.units import ChosenUnits
 from transferpipe.weights.name import own_of
 from transferpipe.weights.spec import Source
 
+# Of Keras (BatchNormalization, Normalization) and of torch.
 _VARIANCES = ("moving_variance", "variance", "running_var")
 
 
@@ -74,6 +75,7 @@ class Values:
 
     def __post_init__(self) -> None:
         self._assignments = {a.target: a for a in self.plan.assignments}
+        # What magnitudes choose is measured on values without edits.
         self.choices = Choices(self.plan, self.before_edits)
         self.units = ChosenUnits(self.plan, self._held)
         self._edits: dict[str, list[Edit]] = {}
@@ -93,6 +95,7 @@ class Values:
         if name in self._edits:
             # The array may be what its source keeps for the next who asks.
             before, value = value, value.copy()
+            # What two edits make of one element would depend on their order.
             changed = np.zeros(value.shape, bool)
             for edit in self._edits[name]:
                 index = self.choices.index(edit, before)
@@ -111,12 +114,14 @@ class Values:
 
         The values there are not checked here; see `refusals`.
         """
+        # What is computed lies in no file.
         if name in self._edits:
             return None
         assignment = self._assignments.get(name)
         if assignment is None:
             return self.kept.locate(name)
         ref = assignment.sources[0]
+        # Through another dtype on the way, or into another one, the bytes are not the same.
         if not assignment.is_copy or not ref.dtype == assignment.cast_from == assignment.dtype:
             return None
         return self.sources[ref.source].locate(ref.name)
@@ -135,6 +140,7 @@ class Values:
                 self._check(self.sources[ref.source].read(ref.name), ref, of_variance)  # says where in the whole
                 raise
 
+        # A variance may be refused though all its numbers are finite.
         return Refusals(check, not (of_variance or _is_variance(ref.name)))
 
     def parts(self, name: str) -> Iterator[NDArray[Any]] | None:
@@ -148,20 +154,24 @@ class Values:
             FileError: a source cannot be read.
         """
         assignment = self._assignments.get(name)
+        # Kept values are the target's own, and stay what they are.
         if assignment is None or name in self._edits:
             return None
         if assignment.merge is None:
             return self._turned(assignment)
+        # Steps after a merge need it whole.
         if assignment.steps:
             return None
         refs = assignment.sources
         places = [self.sources[ref.source].locate(ref.name) for ref in refs]
+        # Values that are computed, or cast, have no bytes that could be read piece by piece.
         located = [place for place in places if place is not None and place.dtype == assignment.dtype]
         if len(located) < len(refs) or assignment.cast_from != assignment.dtype or _is_variance(name):
             return None
         goal = Goal(assignment.shape, name, self.plan.seed)
         (step,) = fit_chain(chain_of(assignment.merge, ()), [ref.shape for ref in refs], goal)
         inputs = InFiles(located, assignment.shape)
+        # Other merges, such as SVDs, need all of their inputs at once.
         return self._merged(step, inputs, refs, name) if isinstance(step, Blockwise) else None
 
     def _merged(
@@ -170,12 +180,14 @@ class Values:
         checked = self.verify.nonfinite == "error"
 
         def check(place: int, part: NDArray[Any]) -> None:
+            # Reading the whole again takes time, and only when a run is ending anyway.
             if not _are_finite(part):
                 self._read(refs[place])  # says where in the whole
 
         try:
             for part in merged_parts(step, inputs, check if checked and not step.passes_nonfinite else None):
                 if checked and not _are_finite(part):
+                    # Such a step gives NaN only where a source has it: the sources tell where.
                     for ref in refs if step.passes_nonfinite else ():
                         self._read(ref)
                     check_step(step, [], part, target)
@@ -195,6 +207,7 @@ class Values:
         segment = self.sources[ref.source].locate(ref.name)
         if segment is None or not segment.dtype == ref.dtype == assignment.cast_from == assignment.dtype:
             return None
+        # Small ones are read at once: cutting costs more than it saves. Variances have checks of their own.
         if segment.nbytes < CHUNK or _is_variance(target) or _is_variance(ref.name):
             return None
         return self._turned_parts(steps, segment, ref)
@@ -202,6 +215,7 @@ class Values:
     def _turned_parts(self, steps: Sequence[Transform], segment: Segment, ref: SourceRef) -> Iterator[NDArray[Any]]:
         checked = self.verify.nonfinite == "error" and kind_of(ref.dtype) == "float"
         for part in turned_parts(segment, ref.shape, lambda whole: apply_chain(steps, [whole])):
+            # Permuting moves numbers and makes none, so that what is turned is as good to check.
             if checked and not _are_finite(part):
                 self._read(ref)  # says where in the whole
             yield part
@@ -215,6 +229,7 @@ class Values:
         errors = list[CastError]()
 
         def apply(steps: Sequence[Transform], arrays: list[NDArray[Any]], goal: Goal) -> list[NDArray[Any]]:
+            # Checked after every step, so that a message names the step at which a number was lost.
             for step in self._fitted(steps, arrays, goal):
                 before, arrays = arrays, [self._applied(step, arrays, assignment.target)]
                 if self.verify.nonfinite == "error" or isinstance(step, Cast):
@@ -223,6 +238,7 @@ class Values:
 
         whole = chain_of(assignment.merge, self.units.resolve(assignment.transforms))
         goal = Goal(assignment.shape, assignment.target, self.plan.seed)
+        # Entries are brought to the shape that the merge wants of them, where it says so.
         before, arrays = goal_before(whole, goal), list[NDArray[Any]]()
         for entry in assignment.entries:
             arrays += apply(
@@ -230,9 +246,11 @@ class Values:
             )
         arrays = apply(whole, arrays, goal)
         result, last = cast(arrays[0], assignment.dtype, assignment.target)
+        # The largest of all casts on the way: the last one alone may have nothing left to lose.
         if largest := max(e.largest for e in (*errors, last)):
             self.casts[assignment.target] = largest
             self.felt[assignment.target] = max((*errors, last), key=lambda e: e.felt)
+        # After the cast, which is what is written.
         if self.verify.negative_variance == "error" and _is_variance(assignment.target):
             check_variance(result, assignment.target)
         return result
@@ -256,6 +274,7 @@ class Values:
         Raises:
             VerificationError: it fails, or gives another shape or dtype than it said.
         """
+        # Ours are tested to do what they say; checking them again would cost each weight of each run.
         if is_ours(step):
             try:
                 return apply_chain([step], arrays)
@@ -263,9 +282,11 @@ class Values:
                 raise VerificationError(Problem(target, error.what, error.fix)) from error
         fix = "report it to the package that adds it"
         try:
+            # A list or a number would otherwise pass as an array further on.
             result = np.asarray(apply_chain([step], arrays))
             said = infer([step], [a.shape for a in arrays], [a.dtype.name for a in arrays])
         except Exception as error:
+            # Code of others may raise anything, and a traceback names no weight.
             raise VerificationError(Problem(target, f"{step} failed: {type(error).__name__}: {error}", fix)) from error
         if (result.shape, result.dtype.name) != said:
             what = f"{step} said that it gives {said[1]} {said[0]}, and gives {result.dtype.name} {result.shape}"
@@ -278,6 +299,7 @@ class Values:
         return value
 
     def _check(self, value: NDArray[Any], ref: SourceRef, becomes_variance: bool = False) -> None:
+        # Two steps: for plain floats that are fine, nothing more is asked.
         if self.verify.nonfinite == "error" and not (value.dtype.kind == "f" and np.isfinite(value).all()):
             check_finite(value, self._where(ref))
         if self.verify.negative_variance == "error" and (becomes_variance or _is_variance(ref.name)):
@@ -290,6 +312,7 @@ class Values:
 def _are_finite(part: NDArray[Any]) -> bool:
     """Tell whether all numbers are; their sum is found sooner than that each of them is, and is finite as a rule."""
     with np.errstate(over="ignore", invalid="ignore"):
+        # Infinities of both signs make NaN, and NaN stays: no one of them can hide in a sum.
         total = part.sum(dtype=np.float64 if part.dtype == np.float64 else np.float32)
     return bool(np.isfinite(total)) or bool(np.isfinite(part).all())
 

@@ -62,6 +62,7 @@ class Comparer:
 
     def __init__(self) -> None:
         self._buffers = np.empty(CHUNK, np.uint8), np.empty(CHUNK, np.uint8)
+        # Buffers are kept for all pairs: a fresh one for each part would cost as much as reading it.
         self._wide = np.empty(_PART), np.empty(_PART)
 
     def compare(self, one: StoredValue, other: StoredValue) -> ValueDifference | None:
@@ -71,6 +72,7 @@ class Comparer:
             FileError: a value cannot be read.
         """
         dtypes = numpy_dtype(one.dtype), numpy_dtype(other.dtype)
+        # As many numbers of either side, however wide they are.
         count = max(1, CHUNK // max(d.itemsize for d in dtypes))
         alike, tally = dtypes[0] == dtypes[1], None
         with contextlib.ExitStack() as stack, np.errstate(all="ignore"):
@@ -78,14 +80,17 @@ class Comparer:
             for begin in range(0, one.size, count):
                 end = min(begin + count, one.size)
                 mine, theirs = (read(begin, end) for read in parts)
+                # Bytes first: of most weights nothing differs, and then no number is computed with.
                 if alike and np.array_equal(_bits(mine), _bits(theirs)):
                     if tally:
                         tally.add_norm(mine)
                     continue
+                # Only now is the norm of A needed, so that what is equal throughout is read once.
                 if tally is None:
                     tally = _Tally(one.size, self._wide)
                     for before in range(0, begin, count):  # equal so far, but the norm of A is that of all of it
                         tally.add_norm(parts[0](before, min(before + count, begin)))
+                    # Read again: reading what lies before has overwritten the buffer.
                     mine = parts[0](begin, end)
                 tally.add(begin, mine, theirs, alike)
         return tally.result(one.shape) if tally else None
@@ -93,6 +98,7 @@ class Comparer:
 
 def _bits(values: Array) -> Array:
     """Return the same memory as whole numbers, as wide as divides it: wide ones compare faster."""
+    # Views must be aligned, and parts of mapped files need not be.
     width = next(w for w in (8, 4, 2, 1) if values.nbytes % w == 0 and values.ctypes.data % w == 0)
     return values.view(np.uint8).view(f"u{width}")
 
@@ -101,6 +107,7 @@ def _widen(values: Array) -> Array:
     """Return the numbers in a dtype in which a difference loses nothing, or as little as can be."""
     if values.dtype.kind == "c":
         return values.astype(np.complex128)
+    # Two numbers of at most 32 bits differ by something that 64 bits hold.
     if is_whole(values.dtype):
         return values.astype(np.uint64 if values.dtype == np.uint64 else np.int64)
     return values.astype(np.float64)
@@ -134,16 +141,19 @@ class _Tally:
     def _as_float(self, values: Array, place: int) -> NDArray[np.float64]:
         if values.dtype.kind == "c":
             return np.abs(values).astype(np.float64)
+        # Two buffers, one for either side.
         wide = self._wide[place][: len(values)]
         np.copyto(wide, values, casting="unsafe")
         return wide
 
     def add(self, begin: int, mine: Array, theirs: Array, alike: bool) -> None:
         """Add numbers of which some differ; `begin` is where they stand, `alike` whether both have one dtype."""
+        # float64 holds whole numbers of 32 bits exactly, those of 64 bits not.
         exact = all(is_whole(v.dtype) for v in (mine, theirs)) and max(v.dtype.itemsize for v in (mine, theirs)) > 4
         simple = not exact and all(v.dtype.kind != "c" for v in (mine, theirs))
         for at in range(0, len(mine), _PART):
             one, other = mine[at : at + _PART], theirs[at : at + _PART]
+            # The quick way is tried for each part: one NaN slows down its own part alone.
             if not (simple and self._add_finite(begin + at, one, other, alike)):
                 self._add_any(begin + at, one, other, alike)
 
@@ -152,11 +162,14 @@ class _Tally:
         a, d = self._as_float(one, 0), self._as_float(other, 1)
         np.subtract(d, a, out=d)
         squares, norm = _squares(d), _squares(a)
+        # Nothing was counted yet, so that the slow way can do all of it.
         if not math.isfinite(squares) or not math.isfinite(norm):
             return False
         self._squares, self._norm = self._squares + squares, self._norm + norm
         np.abs(d, out=d)
+        # The least distance says at once whether all differ, as after training.
         unequal = len(d) if d.min() > 0 else int(np.count_nonzero(d))
+        # Numbers that are equal may still differ in bits, as 0 and -0 do.
         differing = unequal if unequal == len(d) or not alike else int(np.count_nonzero(_bitwise(one, other)))
         at = int(d.argmax())
         self._count(differing, unequal, 0)
@@ -176,6 +189,7 @@ class _Tally:
         else:
             finite = np.isfinite(a) & np.isfinite(b)
             unequal = ~((a == b) | (np.isnan(a) & np.isnan(b)))
+            # Infinities would make the norm infinite, and hide what all other numbers do.
             distance = np.abs(np.where(finite & unequal, b - a, 0))
         self._squares += _squares(distance.astype(np.float64))
         self._add_norm(one)
@@ -193,6 +207,7 @@ class _Tally:
         self._nonfinite += nonfinite
 
     def _note(self, begin: int, at: int, largest: float | int, one: Array, other: Array) -> None:
+        # Copied, because the part lies in a buffer that is filled anew.
         if largest > (self._largest or 0):
             self._largest, self._at, self._pair = largest, begin + at, (one[at].copy(), other[at].copy())
 
@@ -242,6 +257,7 @@ def _bitwise(one: Array, other: Array) -> NDArray[np.bool_]:
 
 
 def _plain(number: Any) -> Number:
+    # `item()` of an extended float gives the array scalar again, and JSON knows none.
     if number.dtype.type.__module__.startswith(ml_dtypes.__name__):
         return int(number) if is_whole(number.dtype) else float(number)
     value: Number = number.item()

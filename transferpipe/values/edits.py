@@ -36,6 +36,7 @@ def apply_edit(value: NDArray[Any], edit: Edit, index: Any = None, operand: Any 
 
 def _edited(old: NDArray[Any], edit: Edit, number: Any) -> NDArray[Any]:
     if edit.operation == "set":
+        # As the weight's dtype at once: rounding happens once, there.
         return np.array(np.broadcast_to(number, old.shape), dtype=old.dtype)
     return np.asarray(old * number if edit.operation == "multiply" else old + number)
 
@@ -43,7 +44,9 @@ def _edited(old: NDArray[Any], edit: Edit, number: Any) -> NDArray[Any]:
 def _whole(old: NDArray[Any], edit: Edit, operand: Any) -> NDArray[Any]:
     """Compute with whole numbers exactly: a float does not hold all that 64 bits do."""
     low, high = (0, 1) if old.dtype.kind == "b" else (ml_dtypes.iinfo(old.dtype).min, ml_dtypes.iinfo(old.dtype).max)
+    # As Python's ints, which have no end; ml_dtypes' narrow ones go through int64.
     whole = old.astype(np.int64) if old.dtype != np.uint64 else old
+    # 0.1 as the fraction that the float is: a product is whole only if it really is.
     exactly = np.vectorize(Fraction, otypes=[object])(operand) if np.size(operand) else operand
     new = _edited(whole.astype(object), edit, exactly)
     for number in new.flat:
@@ -60,6 +63,7 @@ def _rounded(old: NDArray[Any], edit: Edit, operand: Any) -> NDArray[Any]:
     overflow = ~np.isfinite(back) & (np.isfinite(old) | np.isfinite(new))
     lost = overflow | ((back == 0) & (new != 0))
     if lost.any():
+        # What underflows to zero is lost as much as what overflows.
         raise _does_not_fit(edit, new[lost].flat[0], old)
     return back
 

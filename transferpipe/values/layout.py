@@ -62,6 +62,7 @@ def arranged(path: str, target: TargetStructure, values: Values) -> WrittenModel
     Raises:
         RecipeError: the layout cannot hold it.
     """
+    # In Keras's layout nothing is renamed, and stretches and segments stay what they are.
     if not is_arranged(values.plan, path):
         return WrittenModel(target.catalog, values.value, values.segment, "keras", values.parts)
     table, tag = _tensors_of(values.plan, target), layout_called(values.plan.save_layout).tag
@@ -69,6 +70,7 @@ def arranged(path: str, target: TargetStructure, values: Values) -> WrittenModel
 
     def segment(name: str) -> Segment | None:
         parts = table[name].parts
+        # Only what is neither joined nor turned lies in a source as it is to be written.
         return values.segment(parts[0].weight) if len(parts) == 1 and not parts[0].steps else None
 
     return WrittenModel(catalog, lambda name: _value(table[name], values), segment, tag or KERAS)
@@ -82,6 +84,7 @@ def as_in_file(written: WrittenModel, source: FileSource) -> WrittenModel:
     """
     if not has_dots(source):
         return written
+    # A file that does not say its format is judged by its names.
     layout = layout_by_names([_key(spec) for spec in source.catalog])
     format = source.details.get("format") or (layout.tag if layout and layout.tag else written.format)
     if any(weight.name not in source.catalog for weight in written.catalog):  # `save.names` has given them names
@@ -101,12 +104,14 @@ def as_in_file(written: WrittenModel, source: FileSource) -> WrittenModel:
 def has_dots(source: FileSource) -> bool:
     """Tell whether the names of a file of named tensors have dots where its catalog shows slashes, as torch's have."""
     places = [_key(spec) for spec in source.catalog]
+    # Two tensors of one place could not be told apart under it.
     if source.groups or source.format not in NAMED or len(set(places)) < len(places):
         return False
     return places == [spec.name.replace("/", ".") for spec in source.catalog]
 
 
 def _key(spec: WeightSpec) -> str:
+    # The members of an npz archive have it, and names in it do not.
     return spec.where.removesuffix(".npy")
 
 
@@ -123,6 +128,7 @@ def places_in(source: FileSource, plan: Plan, target: TargetStructure) -> Mappin
     names = {key: tensor.name for key, tensor in _tensors_of(plan, target).items()}
     there = {names[_key(spec)]: spec for spec in source.catalog if _key(spec) in names}
     specs = (dataclasses.replace(spec, name=name) for name, spec in there.items())
+    # The same rules as for a source: what is read for the proof is read as others will read it.
     held = plan_import(plan.save_layout, target, catalog_of(specs, source.catalog.label))
     places = {
         weight: dataclasses.replace(found, names=tuple(there[name].name for name in found.names))
@@ -143,6 +149,7 @@ def as_keras(source: FileSource, places: Mapping[str, Held]) -> FileSource:
     """
     found = {name: spec for name, held in places.items() if (spec := _spec(name, held, source.catalog))}
     used = {name for weight in found for name in places[weight].names}
+    # What the plan does not know of stays visible, so that the proof can say that it is too much.
     rest = [w for w in source.catalog if w.name not in used]
 
     def read(spec: WeightSpec) -> NDArray[Any]:

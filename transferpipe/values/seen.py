@@ -44,15 +44,18 @@ class SeenNumbers:
             self.first = flat[0]
         self.count += flat.size
         if self.constant:  # most weights end it with their second number
+            # The last number first: it tells nearly all weights apart from constants.
             self.constant = bool(flat[-1] == self.first) and bool((flat == self.first).all())
         self._count_zeros(flat)
         with np.errstate(all="ignore"):  # NaN and infinity may be allowed
+            # Every n-th, so that no part of the weight is missed.
             sample = flat[:: max(1, flat.size // _SAMPLE)].astype(np.float64)
             sizes = np.abs(sample)
             whole = sample.size == flat.size
             # The maximum is of all numbers, not of the sample: one flipped bit is what it is looked at for.
             largest = float(sizes.max()) if whole else max(float(flat.max()), -float(flat.min()))
             self.largest = max(self.largest, largest)
+            # Sums rather than moments: parts can be added up, and rounding is far below the sample's error.
             self._count += sample.size
             self._sum += float(sample.sum())
             self._squares += float(sample @ sample)
@@ -64,6 +67,7 @@ class SeenNumbers:
             self.zeros_between |= self.zeros_last > 0
             self.zeros_last = 0
             return
+        # Only of parts that end in a zero, which are few.
         others = np.flatnonzero(flat)
         if others.size:
             self.zeros_between |= self.zeros_last > 0 or others.size <= int(others[-1])
@@ -80,11 +84,13 @@ class SeenNumbers:
     @property
     def usual(self) -> float:
         """The median size of its first numbers."""
+        # Of a weight's beginning: enough to see what one number is out of scale with.
         return float(np.median(np.concatenate(self._sizes))) if self._sizes else 0.0
 
     @property
     def only_zeros_and_ones(self) -> bool:
         """Whether all numbers are 0 or 1, as the initial biases of an LSTM are; sampled as the spread is."""
+        # x and x² have the same sum where each is 0 or 1; of other numbers only by a rare accident.
         return self.largest == 1 and self._sum == self._squares
 
     def holds_only(self, number: float) -> bool:
@@ -96,6 +102,7 @@ class SeenNumbers:
         """The standard deviation, estimated from a sample."""
         if not self._count:
             return 0.0
+        # Never below zero, which rounding may make of a constant.
         mean = self._sum / self._count
         return math.sqrt(max(0.0, self._squares / self._count - mean * mean))
 
@@ -108,6 +115,7 @@ def look_at_rows(seen: Sequence[SeenNumbers], rows: NDArray[Any]) -> None:
         rows: the numbers.
     """
     if rows.shape[1] > _SAMPLE:
+        # Rows this long gain nothing from being looked at together.
         for one, row in zip(seen, rows, strict=True):
             one.look(row)
         return

@@ -40,6 +40,7 @@ class SmallPair:
 
 def is_small(segment: Segment) -> bool:
     """Tell whether a value may be read together with others."""
+    # Nothing to read is nothing to read together.
     return 0 < segment.nbytes <= SMALL
 
 
@@ -54,10 +55,12 @@ class ReadTogether:
 
     def __init__(self, first: Segment) -> None:
         self.path, self._begin, self._end = first.path, first.offset, first.offset + first.nbytes
+        # A stretch may be about twice as long as what is wanted of it.
         self._free = 2 * first.nbytes + _MOST_BETWEEN
 
     def takes(self, segment: Segment) -> bool:
         """Tell whether a segment can be read with those before; `add` adds it."""
+        # Identity first: comparing paths takes longer than all else here.
         if segment.path is not self.path and segment.path != self.path:
             return False
         begin, end = min(self._begin, segment.offset), max(self._end, segment.offset + segment.nbytes)
@@ -76,6 +79,7 @@ class ReadTogether:
         """
         begin = self._begin
         if hashed is not None:
+            # A copy, because the next read overwrites the buffer.
             data = hashed.read(begin, self._end - begin).tobytes()
         else:
             with opened(self.path) as descriptor:
@@ -85,6 +89,7 @@ class ReadTogether:
 
 def digests_of(segments: Sequence[Segment]) -> Iterator[str]:
     """Yield the xxh3-128 of each of some small values, one read for those that lie near each other."""
+    # Digests come in the order of the segments: a run ends where one lies elsewhere.
     pending: list[Segment] = []
     run: ReadTogether | None = None
     for segment in segments:
@@ -108,6 +113,7 @@ class SmallRun:
 
     def take(self, pair: SmallPair) -> bool:
         """Compare a pair with those before, if it lies near them; return whether it does."""
+        # Near in both files: otherwise one read there would be many here.
         if not (self._written.takes(pair.written) and self._wanted.takes(pair.wanted)):
             return False
         self._written.add(pair.written)
@@ -124,6 +130,7 @@ class SmallRun:
         """
         mine = self._written.read((p.written for p in self._pairs), hashed)
         theirs = self._wanted.read(p.wanted for p in self._pairs)
+        # Before the comparison: a refused value is the reason for whatever else is wrong.
         self._refuse(theirs)
         self._look(mine)
         digest = xxhash.xxh3_128_hexdigest
@@ -134,6 +141,7 @@ class SmallRun:
         finite: dict[str, list[bytes]] = {}
         for pair, data in zip(self._pairs, theirs, strict=True):
             if pair.refusals.only_finite and kind_of(pair.wanted.dtype) == "float":
+                # By dtype: bytes of one dtype can be looked at as one array.
                 finite.setdefault(pair.wanted.dtype, []).append(data)
         fine = {name for name, parts in finite.items() if _are_finite(b"".join(parts), name)}
         for pair, data in zip(self._pairs, theirs, strict=True):  # in their order, so that the first is said
@@ -144,6 +152,7 @@ class SmallRun:
         alike: dict[tuple[str, int], tuple[list[SeenNumbers], list[bytes]]] = {}
         for pair, data in zip(self._pairs, mine, strict=True):
             if pair.seen is not None:
+                # Rows of one array have one dtype and one length.
                 seen, parts = alike.setdefault((pair.written.dtype, len(data)), ([], []))
                 seen.append(pair.seen)
                 parts.append(data)

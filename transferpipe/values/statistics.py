@@ -71,6 +71,7 @@ class Summarizer:
                         continue
                     extremes += _range(numbers if is_whole(numbers.dtype) else finite)
                     own = float(finite.mean())
+                    # Centred on the part's own mean before squaring: squares of large means would swallow the spread.
                     np.subtract(finite, own, out=finite)
                     apart = own - mean
                     count += len(finite)
@@ -92,6 +93,7 @@ class Summarizer:
 
 
 def _range(numbers: Array) -> list[float | int]:
+    # As plain integers, which JSON knows; 16 bits hold all of these.
     if is_whole(numbers.dtype) and numbers.dtype.kind not in "iu":  # truth values, and integers of less than 8 bits
         numbers = numbers.astype(np.int16)
     return [numbers.min().item(), numbers.max().item()]

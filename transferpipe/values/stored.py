@@ -45,6 +45,7 @@ def reading(value: StoredValue, buffer: NDArray[np.uint8]) -> Iterator[Callable[
     dtype = numpy_dtype(value.dtype)
     segment = value.segment
     if segment is None:
+        # What must be computed is held as a whole, once.
         whole = np.ascontiguousarray(value.read(), dtype).reshape(-1)
         yield lambda begin, end: whole[begin:end]
         return

@@ -52,6 +52,7 @@ class InFiles(Inputs):
     def each(self, find: Callable[[Block], Any], unit: int = 1) -> Iterator[Any]:
         """See `Inputs`; blocks are read and looked at on several threads."""
         with contextlib.ExitStack() as stack:
+            # Opened once for all blocks; reading at a place needs no position of its own, so that threads share it.
             files = [stack.enter_context(opened(s.path)) for s in self.segments]
             yield from _in_order([partial(self._find, find, files, part) for part in _cut(self.size, chunk_of(unit))])
 
@@ -78,11 +79,13 @@ def merged_parts(step: Blockwise, inputs: InFiles, check: Check | None) -> Itera
     """
     if not inputs.size:
         return
+    # First what must be known of all numbers, such as a threshold; then the blocks.
     measured, unit = step.measure(inputs), step.unit(inputs.shape)
 
     def compute(block: Block) -> tuple[Buffer, Array]:
         for place, array in enumerate(block.arrays if check else ()):
             check(place, array)  # type: ignore[misc]  # there is one
+        # Threads take and give back buffers of one size: none is made anew in the steady state.
         buffer = take(block.size * inputs.dtype.itemsize)
         result = buffer[: block.size * inputs.dtype.itemsize].view(inputs.dtype)
         step.compute(block, measured, unit, result)
@@ -107,6 +110,7 @@ def turned_parts(segment: Segment, shape: tuple[int, ...], turn: Callable[[Array
         read_into(file, buffer.data, segment.offset, segment.path)
         turned = turn(buffer.view(dtype).reshape(shape))
         count = max(1, CHUNK_BYTES // max(1, turned.nbytes // len(turned)))
+        # Rows of the result are computed in order: whoever writes them goes from the beginning to the end.
         yield from _given_back(_in_order([partial(_rows, turned, b, e) for b, e in _cut(len(turned), count)]))
 
 
@@ -145,10 +149,12 @@ def _in_order(tasks: Sequence[Callable[[], Any]]) -> Iterator[Any]:
         running: deque[Future[Any]] = deque()
         waiting = iter(tasks)
         try:
+            # No more than a few: each holds a block of memory until it is taken.
             running.extend(pool.submit(task) for task in itertools.islice(waiting, _AHEAD))
             while running:
                 yield running.popleft().result()
                 running.extend(pool.submit(task) for task in itertools.islice(waiting, 1))
         finally:
             for future in running:
+                # Whoever asked for the values has failed, or needs no more of them.
                 future.cancel()

@@ -58,6 +58,7 @@ def suspicious_values(plan: Plan, locate: Locate, found: Noticed) -> Iterator[Pl
         found: what is known of the values.
     """
     seen = [a for a in plan.assignments if a.target in found.seen]
+    # What a step puts in of its own, such as padding, is alike on purpose.
     telling = [a for a in seen if not any(step.fills for step in parse_transforms(a.steps))]
     yield from _constant_kernels(telling, found.seen)
     yield from _copies(telling, locate, found)
@@ -70,12 +71,14 @@ def _constant_kernels(assignments: list[Assignment], seen: Mapping[str, SeenNumb
     """A kernel of one number gives every unit the same output; trained ones never are."""
     for a in assignments:
         values = seen[a.target]
+        # Biases and scales are constant before training, and often after it.
         if len(a.shape) < 2 or a.own not in (*_KERNELS, *_EMBEDDING) or not values.constant:
             continue
         names = ", ".join(r.name for r in a.sources)
         if values.holds_only(0) and values.count >= _FEW_ZEROS:
             yield PlanWarning("constant-kernel", where_of(a), f"{a.target} gets only zeros, from {names}")
         elif values.count >= _FEW:
+            # Other constants than zero need more numbers to be no accident.
             text = f"{a.target} gets {values.first:.6g} in all its places, from {names}"
             yield PlanWarning("constant-kernel", where_of(a), text)
 
@@ -88,15 +91,18 @@ def _copies(assignments: list[Assignment], locate: Locate, found: Noticed) -> It
     """
     groups: dict[tuple[str, tuple[int, ...], str], list[Assignment]] = {}
     for a in assignments:
+        # Constants are alike in many layers, and mean nothing.
         if seen_enough(found.seen[a.target]) and a.target in found.digests and a.own not in _EMBEDDING:
             groups.setdefault((found.digests[a.target], a.shape, a.dtype), []).append(a)
     pairs: dict[tuple[str, str], list[Assignment]] = {}
     for group in groups.values():
+        # Each is compared with the first alone: of n copies, n - 1 warnings say it all.
         first = group[0]
         for other in group[1:]:
             if _are_copies(first, other, locate):
                 layers = (_layer(first), _layer(other))
                 pairs.setdefault(layers, []).append(other)
+    # Layers with a kernel: others, such as normalizations, are copied by chance more easily.
     holding = {_layer(a) for a in assignments if len(a.shape) > 1}
     copied = {layer for pair in pairs for layer in pair if layer in holding}
     if len(pairs) >= _BY_DESIGN and 2 * len(copied) > len(holding):
@@ -123,6 +129,7 @@ def _are_copies(one: Assignment, two: Assignment, locate: Locate) -> bool:
     if one.sources[0].layer == two.sources[0].layer:
         return False
     here, there = locate(one.sources[0]), locate(two.sources[0])
+    # A tensor that two names share in the file is one tensor, and tied on purpose.
     return here is None or there is None or (here.path, here.offset) != (there.path, there.offset)
 
 
@@ -139,6 +146,7 @@ def _reset_statistics(assignments: list[Assignment], seen: Mapping[str, SeenNumb
         for layer in means.keys() & variances.keys()
         if seen[means[layer].target].holds_only(0) and seen[variances[layer].target].holds_only(1)
     ]
+    # Where all are at their initial values, the network was never trained: nothing was lost.
     if len(reset) < len(means):
         for layer in sorted(reset, key=list(means).index):
             ref = means[layer].sources[0].layer
@@ -156,6 +164,7 @@ def _outliers(assignments: list[Assignment], seen: Mapping[str, SeenNumbers]) ->
         if len(a.shape) > 1 and a.own in _KERNELS:
             gain = seen[a.target].spread * math.sqrt(_fan_in(a))
             kinds.setdefault(a.own, {})[a.target] = gain
+    # Kernels are compared with those of their own kind: depthwise ones are of another scale.
     siblings = {own: dict(_far_ones(gains)) for own, gains in kinds.items()}
     for a in assignments:
         others = siblings.get(a.own, {}).get(a.target)
@@ -202,6 +211,7 @@ def leave_each_out(gains: Mapping[str, float]) -> Iterator[tuple[str, Siblings]]
             yield name, Siblings(0, 0.0, 0.0, 0.0)
             continue
 
+        # The k-th of all the others, without making a list of them for each.
         def other(k: int, place: int = place) -> float:
             return values[k + (k >= place)]
 
@@ -212,6 +222,7 @@ def _is_narrow(gain: float, others: Siblings) -> bool:
     """Tell whether a kernel is the only one that is small among several, and not so small that it is unused."""
     if others.count < 2:
         return False
+    # Only where the siblings agree among each other does it say anything that one does not.
     alone = others.median < _ALIKE * others.least and others.most < _ALIKE * others.median
     return alone and _COLLAPSED * others.median < gain < _NARROW * others.median
 
@@ -222,9 +233,11 @@ def _damaged(assignments: list[Assignment], seen: Mapping[str, SeenNumbers]) -> 
         values = seen[a.target]
         is_kernel = len(a.shape) > 1 and a.own in _KERNELS
         few = _MANY_CUT if values.zeros_between else _FEW_CUT  # where others are zero as well, some are so at the end
+        # Both: a quarter of a small kernel is a handful, and a handful of a large one is nothing.
         if is_kernel and not values.constant and values.zeros_last >= max(few, _CUT * values.count):
             text = f"the last {values.zeros_last:,} of the {values.count:,} values of {a.target} are zero"
             yield PlanWarning("zeros-at-end", where_of(a), f"{text}: was the file cut short?")
+        # As such and beside the others: a weight of large numbers is no damage, nor is one number among zeros.
         if values.largest > _ABSURD and values.largest > _ABSURD * values.usual > 0:
             text = f"{a.target} holds {values.largest:.3g}, where its values are usually about {values.usual:.3g}"
             yield PlanWarning("outlier-value", where_of(a), text)
@@ -234,4 +247,5 @@ def _fan_in(assignment: Assignment) -> int:
     own, shape = assignment.own, assignment.shape
     if own == "weight":  # torch's names, and its axes: the outputs are first
         return math.prod(shape[1:])
+    # A depthwise filter sees one channel: its inputs are its window.
     return math.prod(shape[:-2] if own == "depthwise_kernel" else shape[:-1])

@@ -44,6 +44,7 @@ class ChosenUnits:
         given = step.get("units") if isinstance(step, Mapping) else None
         if not given or given.get("of") not in self._choices:
             return step
+        # The same step with numbers: what follows knows nothing of choices.
         kept = {key: value for key, value in given.items() if key not in ("of", "count")}
         return {"units": {**kept, "indices": [int(i) for i in self.indices(given["of"])]}}
 
@@ -52,6 +53,8 @@ class ChosenUnits:
         if name not in self._found:
             choice = self._choices[name]
             if choice.method == "align":
+                # Units of one group are permuted together: the best order of one layer depends on that of its
+                # neighbours.
                 together = [c for c in self.plan.units if c.group == choice.group]
                 self._found |= _Alignment(together, self.read, self.plan.seed).match()
             else:
@@ -62,6 +65,7 @@ class ChosenUnits:
         if choice.method == "indices":
             return np.array(choice.indices, np.int64)
         here, there = choice.bands or (1, 1)
+        # Bands of other sizes on both sides, such as heads, are taken or left as a whole.
         together = choice.size // here if here != there else 1  # units that go as a whole
         if choice.method == "widen" and choice.copies == "even" and here == there:
             # Every unit of a band as often as the others, in place, so that bands stay bands.
@@ -74,11 +78,13 @@ class ChosenUnits:
             return np.concatenate([apart, np.take_along_axis(apart, more, 1)], 1).ravel()
         size, count = choice.size // together, choice.count // together
         if choice.method == "widen":
+            # Net2Wider draws the units that are doubled (Chen et al., arXiv:1511.05641).
             more = _generator(self.plan.seed, choice.layer).integers(0, size, count - size)
             chosen = np.concatenate([np.arange(size), more])
         else:
             bands = here if here == there else 1
             norms = self._norms(choice).reshape(bands, size // bands, together).sum(2)
+            # The strongest, in their old order: what is not permuted needs no other weight to follow.
             kept = np.sort(np.argsort(-norms, axis=1, kind="stable")[:, : count // bands], axis=1)
             chosen = (kept + np.arange(bands)[:, None] * (size // bands)).ravel()
         return (chosen[:, None] * together + np.arange(together)).ravel()
@@ -87,8 +93,10 @@ class ChosenUnits:
         """Return the norm of each unit's part of the kernels that make it."""
         sizes = np.zeros(choice.size)
         for use in choice.uses:
+            # The kernels that make a unit, not those that read it; a bias says little of a unit's use.
             if use.side == "out" and WeightName(use.weight).own != "bias":
                 rows = _rows(self.read(use.entry, use.weight), use, choice.size)
+                # Squares need no root to be put in order.
                 sizes += np.abs(rows).sum(1) if choice.norm == "l1" else (rows**2).sum(1)
         return sizes
 
@@ -104,6 +112,7 @@ def _apart(value: Array, use: ChosenUse, size: int) -> tuple[Array, int]:
     axis = use.axis % value.ndim
     head, tail = value.shape[:axis], value.shape[axis + 1 :]
     width = use.before + use.times * use.each * size + use.after
+    # What stands before and behind belongs to other layers that were concatenated.
     inside = np.split(value.reshape(*head, -1, width, *tail), [use.before, width - use.after], axis + 1)[1]
     return inside.reshape(*inside.shape[: axis + 1], use.times, size, use.each, *tail), axis + 2
 
@@ -116,6 +125,7 @@ def _rows(value: Array, use: ChosenUse, size: int) -> NDArray[np.float64]:
 
 def _taken(value: Array, use: ChosenUse, order: Order) -> Array:
     axis, width = use.axis % value.ndim, use.before + use.times * use.each * len(order) + use.after
+    # What lies around the units stays as it is.
     result = value.copy()
     whole = result.reshape(*value.shape[:axis], -1, width, *value.shape[axis + 1 :])
     apart, along = _apart(value, use, len(order))
@@ -146,11 +156,13 @@ class _Alignment:
             for use in choice.uses:
                 self.along.setdefault(use.weight, []).append((use, choice.name))
                 if use.weight not in self.own and use.reference is not None:
+                    # Each weight once, however many layers' units it has on its axes.
                     self.own[use.weight] = self.read(use.entry, use.weight)
                     self.other[use.weight] = self.read(use.reference, use.weight)
 
     def match(self) -> dict[str, Order]:
         """Return the order of each choice, by its name."""
+        # The order of layers decides which of several good solutions is found: drawn, but always alike.
         generator = _generator(self.seed, self.choices[0].group)
         for _ in range(_MOST_ROUNDS):
             better = [self._improve(self.choices[k]) for k in generator.permutation(len(self.choices))]
@@ -164,6 +176,7 @@ class _Alignment:
         for use in choice.uses:
             value = self.own[use.weight]
             for other, name in self.along[use.weight]:
+                # All other axes are in the orders known so far; its own is what is looked for.
                 if (other.axis, name) != (use.axis, choice.name):
                     value = _taken(value, other, self.orders[name])
             likeness += _rows(self.other[use.weight], use, choice.size) @ _rows(value, use, choice.size).T

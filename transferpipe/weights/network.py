@@ -9,6 +9,15 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class NodeOutput:
+    """Where a value comes from: which output of which call of a node."""
+
+    node: str
+    call: int = 0
+    output: int = 0
+
+
+@dataclass(frozen=True)
 class Node:
     """One layer, or one operation between layers.
 
@@ -42,6 +51,10 @@ class Network:
         backend: the backend that Keras ran on then.
         connected: whether `Node.inputs` are known; a subclassed model's are not.
         outputs: names of the nodes whose outputs are the model's, as far as they are known.
+        inputs: names of the nodes that are the model's inputs, in its order, as far as that is known.
+        results: where the model's outputs come from, in its order, as far as that is known.
+        arguments: what each call of a node takes; empty for a network whose nodes are called once each, with the first
+            outputs of others, which `Node.inputs` tells.
     """
 
     nodes: tuple[Node, ...]
@@ -50,6 +63,15 @@ class Network:
     backend: str | None = None
     connected: bool = False
     outputs: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    results: tuple[NodeOutput, ...] = ()
+    arguments: Mapping[str, tuple[tuple[NodeOutput, ...], ...]] = field(default_factory=dict)
+
+    def taken_by(self, name: str) -> tuple[tuple[NodeOutput, ...], ...]:
+        """Return what goes into every call of a node."""
+        if name in self.arguments:
+            return self.arguments[name]
+        return (tuple(NodeOutput(other) for other in self.by_name[name].inputs),)
 
     @cached_property
     def by_name(self) -> dict[str, Node]:

@@ -17,7 +17,7 @@ from typing import Any
 from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL, LayerFunction
 from transferpipe.weights.keras.setting_values import LINEAR
 from transferpipe.weights.name import WeightName
-from transferpipe.weights.network import Network
+from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spatial import spatial_sizes
 from transferpipe.weights.spec import Catalog
 from transferpipe.weights.translations import layer_function
@@ -25,6 +25,9 @@ from transferpipe.weights.translations import layer_function
 # Layers between two others are few; only a graph that was made to cost time has more.
 _MOST_STEPS = 200
 _IDENTITY = {"scale": 1.0, "offset": 0.0}
+_OF_IMAGES = 4  # samples, height, width, channels
+# A third is not exact in float32.
+_ONE = 1e-6
 WRAPPERS = frozenset(["TimeDistributed", "SpectralNormalization", "Bidirectional"])
 """Layers whose weights are mostly those of a layer inside."""
 
@@ -70,8 +73,44 @@ class Arrangement:
     def function(self, name: str) -> LayerFunction:
         """Return what the node called `name` computes."""
         if name not in self._functions:
-            self._functions[name] = layer_function(self.network.by_name[name], self.network)
+            own = layer_function(self.network.by_name[name], self.network)
+            self._functions[name] = self._of_mean(name, own) or self._of_each_step(name, own) or own
         return self._functions[name]
+
+    def _of_each_step(self, name: str, own: LayerFunction) -> LayerFunction | None:
+        """Return what a TimeDistributed without weights does to each step, by the layer that it holds."""
+        if own.kind != "TimeDistributed" or self.has_weights(name):
+            return None
+        held = [node.name for node in self.network.nodes if node.name.startswith(f"{name}/")]
+        inner = self.function(held[0]) if len(held) == 1 else None
+        if inner is None or inner.kind in (NEUTRAL, ACTIVATION):
+            return inner
+        return dataclasses.replace(inner, kind=f"{own.kind} {inner.kind}")
+
+    def _of_mean(self, name: str, own: LayerFunction) -> LayerFunction | None:
+        """Return the Average that a sum divided by how many it sums is, and nothing in the place of the division."""
+        node = self.network.by_name[name]
+        if own.kind == "Add" and len(node.inputs) > 1:
+            behind = self.network.consumers.get(name, ())
+            last = self.network.by_name[behind[0]] if len(behind) == 1 else None
+            return LayerFunction("Average") if last is not None and self._divides(last, len(node.inputs)) else None
+        if own.kind == "Rescaling" and len(node.inputs) == 1:
+            before = self.network.by_name[node.inputs[0]]
+            is_sum = len(before.inputs) > 1 and self.network.consumers.get(before.name) == (name,)
+            if (
+                is_sum
+                and layer_function(before, self.network).kind == "Add"
+                and self._divides(node, len(before.inputs))
+            ):
+                return LayerFunction(NEUTRAL)
+        return None
+
+    def _divides(self, node: Node, count: int) -> bool:
+        function = layer_function(node, self.network)
+        scale, offset = function.settings.get("scale"), function.settings.get("offset")
+        return (
+            function.kind == "Rescaling" and isinstance(scale, float) and not offset and abs(scale * count - 1) < _ONE
+        )
 
     def holders(self, weight: str) -> list[str]:
         """Return the nodes that hold a weight, the nearest first."""
@@ -246,11 +285,37 @@ def _flat(step: GraphStep, network: Network) -> GraphStep | None:
     is_row = function.kind == "Reshape" and isinstance(target, tuple) and len(target) == 1
     # A pooling over a map of one place gives that place: all that is left of it is the Flatten.
     one_place = function.kind.startswith("Global") and len(shape) > 2 and all(n == 1 for n in shape[1:-1])
-    if (whole := _whole_pool(function, shape)) is not None:
-        return GraphStep(step.node, whole)
+    if (same := _whole_pool(function, shape) or _enlarged(function, shape) or _scaled(function)) is not None:
+        return GraphStep(step.node, same)
     if function.kind == "Flatten" or is_row or (one_place and not function.settings.get("keepdims")):
         return GraphStep(step.node, LayerFunction("Flatten")) if len(shape) != 2 else None
     return step
+
+
+def _enlarged(function: LayerFunction, shape: tuple[int | None, ...]) -> LayerFunction | None:
+    """Return the UpSampling2D that a Resizing to a multiple of its input's size is; None for any other step."""
+    settings = function.settings
+    sizes = (settings.get("height"), settings.get("width"))
+    plain = not any(settings.get(key) for key in ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias"))
+    if function.kind != "Resizing" or not plain or len(shape) != _OF_IMAGES:
+        return None
+    counts = [
+        size // n if type(size) is int and type(n) is int and n > 0 and not size % n else 0
+        for size, n in zip(sizes, shape[1:3], strict=True)
+    ]
+    told = {"size": tuple(counts), "interpolation": settings.get("interpolation")}
+    return LayerFunction("UpSampling2D", told) if all(counts) else None
+
+
+def _scaled(function: LayerFunction) -> LayerFunction | None:
+    """Return the Rescaling that a Normalization by one given mean and variance is; None for any other step."""
+    mean, variance = function.settings.get("mean"), function.settings.get("variance")
+    if function.kind != "Normalization" or function.settings.get("invert"):
+        return None
+    if not (isinstance(mean, int | float) and isinstance(variance, int | float) and variance > 0):
+        return None
+    deviation = math.sqrt(variance)
+    return LayerFunction("Rescaling", {"scale": 1 / deviation, "offset": -mean / deviation})
 
 
 def _whole_pool(function: LayerFunction, shape: tuple[int | None, ...]) -> LayerFunction | None:
@@ -378,6 +443,8 @@ def _own_pads(padding: Any, kernel: Any, strides: Any, dilation: Any, sizes: tup
         return ((0, 0),) * len(kernel)
     if isinstance(padding, tuple):
         return padding if _are_pads(padding) else None
+    if padding == "causal":  # of sequences: every place sees what lies before it, and itself
+        return tuple((d * (k - 1), 0) for k, d in zip(kernel, dilation, strict=True))
     if padding != "same":
         return None
     found = []

@@ -6,7 +6,7 @@ what a path comes from counts: a paired layer, an input, or a merge of such.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,20 +14,26 @@ from transferpipe.planning.lint.arrangement import Arrangement
 from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning, place_of_rule
 from transferpipe.planning.plan import Plan
 from transferpipe.text.listing import listed, listed_clauses
-from transferpipe.weights.network import Network
+from transferpipe.weights.network import Network, Node, NodeOutput
 from transferpipe.weights.spec import Catalog
 
 # Each is a whole clause with two names: three fill a line or two.
 _SOME = 3
 # Merges behind merges, as in a network of hostile depth; Python's own limit is at about a thousand calls.
 _DEEPEST = 100
+# Steps without weights between two layers are few; only a graph that was made to cost time has more.
+_MOST_STEPS = 200
 # A merge of merges holds all that goes into those: written out, that doubles wherever one takes its input twice.
 _MOST_PARTS = 1000
-_INPUT = "an input"
-# Merges in which it matters which input is which; all others are compared as if it did not.
-_ORDERED = frozenset(["Concatenate", "Subtract", "Dot", "Attention", "AdditiveAttention"])
+_INPUT, _CALL = "an input", "a call"
+# What gives parts of a value; which of them is taken is part of where a value comes from.
+_SPLIT = "Split"
+# Merges in which it does not matter which input is which; in all others it does.
+_COMMUTATIVE = frozenset(["Add", "Multiply", "Average", "Maximum", "Minimum"])
 # Merges of merges that are one merge of all.
 _ASSOCIATIVE = frozenset(["Add", "Multiply", "Maximum", "Minimum"])
+# Recurrent layers whose first output is the state that they end with, unless they give all their outputs.
+_ENDS_WITH_STATE = frozenset(["LSTM", "GRU", "SimpleRNN", "RNN"])
 
 Form = tuple[Any, ...]
 
@@ -79,100 +85,219 @@ def _partners(plan: Plan, alias: str, source: Arrangement, target: Arrangement) 
 
 @dataclass
 class _Feeds:
-    """What feeds the nodes of one side, in the names of the target's layers."""
+    """What feeds the nodes of one side, in the names of the target's layers.
+
+    Attributes:
+        side: the side.
+        names: the target's name of each node that both sides have.
+        inputs: what each input of the model is called in both; empty where that does not matter.
+        shared: the target's names of the layers that both sides call several times.
+    """
 
     side: Arrangement
     names: Mapping[str, str]
-    _known: dict[str, Form | None] = field(default_factory=dict)
-    _sizes: dict[str | None, int] = field(default_factory=dict)
+    inputs: Mapping[str, str]
+    shared: Collection[str]
+    _known: dict[NodeOutput, tuple[Form | None, int]] = field(default_factory=dict)
 
     @property
     def _is_graph(self) -> bool:
         """Whether the side is a graph of operators, each of which does less than a layer."""
         return self.side.network.framework == "onnx"
 
-    def into(self, name: str) -> list[Form | None]:
-        """Return what goes into a node, input by input; None for what cannot be compared."""
-        return [self._from(i, 0) for i in self.side.network.by_name[name].inputs]
+    def into(self, name: str) -> list[tuple[Form | None, ...]]:
+        """Return what goes into each call of a node, input by input; None for what cannot be compared."""
+        return [tuple(self.form(o) for o in call) for call in self.side.network.taken_by(name)]
 
-    def _from(self, name: str, depth: int) -> Form | None:
-        path = self.side.path_from(name)
-        end = path.end
+    def form(self, origin: NodeOutput) -> Form | None:
+        """Return where a value comes from: a layer, an input, or a merge of such."""
+        return self._from(origin, 0)[0]
+
+    def _from(self, origin: NodeOutput, depth: int) -> tuple[Form | None, int]:
+        if depth > _DEEPEST:
+            return None, 0
+        if origin not in self._known:
+            self._known[origin] = None, 0  # what goes round in a circle
+            self._known[origin] = self._walked(origin, depth)
+        return self._known[origin]
+
+    def _walked(self, origin: NodeOutput, depth: int) -> tuple[Form | None, int]:
+        """Return the form of a value and of how many parts it is, back to where several values, or weights, are."""
+        network = self.side.network
         # What a graph computes by several operators, such as GELU, is no merge of layers.
-        if self._is_graph and not all(step.function.known for step in path.steps):
-            return None
-        if end is None or depth > _DEEPEST:
-            return None
-        if end not in self._known:
-            self._known[end] = self._form(end, depth)
-        return self._known[end]
+        steps = self.side.path_from(origin.node).steps if self._is_graph else ()
+        if not all(step.function.known or step.function.kind == _SPLIT for step in steps):
+            return None, 0
+        outputs: list[int] = []
+        for _ in range(_MOST_STEPS):
+            node = network.by_name.get(origin.node)
+            calls = network.taken_by(origin.node) if node is not None else ()
+            if node is None or not 0 <= origin.call < len(calls):
+                return None, 0
+            if output := self._output(origin):
+                outputs.append(output)
+            taken = calls[origin.call]
+            # A Normalization has weights, and is compared with the Rescaling that may do its work.
+            has_weights = self.side.has_weights(node.name) and node.layer_class != "Normalization"
+            if has_weights or node.layer_class == "InputLayer" or len(taken) != 1:
+                form, size = self._ended(origin, taken, depth)
+                for number in outputs[::-1] if form is not None else ():
+                    form = (f"output {number}", form)
+                return form, size
+            origin = taken[0]
+        return None, 0
 
-    def _form(self, end: str, depth: int) -> Form | None:
-        if end in self.names:
-            return ("", self.names[end])
-        node = self.side.network.by_name.get(end)
-        if node is None or node.layer_class == "InputLayer":
-            return ("", _INPUT)
-        if len(node.inputs) < 2 or end in self.side.in_graph.values():
-            return None
-        kind = node.layer_class
-        if self._is_graph:
-            function = self.side.function(end)
-            if not function.known:
-                return None
-            kind = function.kind
-        parts: list[Form] = []
+    def _output(self, origin: NodeOutput) -> int:
+        """Return which output of its node a value is, one number for those that are the same."""
+        settings = self.side.function(origin.node).settings if origin.output == 1 else {}
+        kind = self.side.network.by_name[origin.node].layer_class
+        is_state = kind in _ENDS_WITH_STATE and settings.get("return_sequences") is False
+        return 0 if is_state else origin.output
+
+    def _ended(self, origin: NodeOutput, taken: tuple[NodeOutput, ...], depth: int) -> tuple[Form | None, int]:
+        """Return the form of what a node gives that has weights, is an input, or takes several values or none."""
+        name = self.names.get(origin.node)
+        if name is not None:
+            if name not in self.shared:
+                return ("", name), 1
+            found = [self._from(o, depth + 1) for o in taken]
+            return _whole((_CALL, ("", name)), [form for form, _ in found], sum(size for _, size in found))
+        node = self.side.network.by_name[origin.node]
+        if not taken or node.layer_class == "InputLayer":
+            return ("", self.inputs.get(node.name, _INPUT)), 1
+        if self.side.has_weights(node.name):
+            return None, 0
+        return self._merged(node, taken, depth)
+
+    def _merged(self, node: Node, taken: tuple[NodeOutput, ...], depth: int) -> tuple[Form | None, int]:
+        function = self.side.function(node.name)
+        if self._is_graph and not function.known:
+            return None, 0
+        kind = function.kind if function.known else node.layer_class
+        parts: list[Form | None] = []
         size = 0
-        for name in node.inputs:
-            part = self._from(name, depth + 1)
-            size += self._sizes.get(self.side.path_from(name).end, 1)
+        for origin in taken:
+            part, more = self._from(origin, depth + 1)
+            size += more
             if part is None or size > _MOST_PARTS:
-                return None
+                return None, 0
             # (a + b) + c and a + (b + c) are one sum, whichever the builder wrote.
-            same = kind in _ASSOCIATIVE and part[0] == kind
-            parts += part[1:] if same else [part]
-        self._sizes[end] = size
+            parts += part[1:] if part[0] == kind and self._is_one_merge(kind) else [part]
         # The product of two rows is one number, whichever comes first.
         is_symmetric = kind == "Dot" and bool(node.input_shapes) and all(len(s) == 2 for s in node.input_shapes)
-        ordered = kind in _ORDERED and not is_symmetric
         if self._is_graph and all(part == parts[0] for part in parts):  # x * f(x)
-            return parts[0]
+            return parts[0], size
+        is_ordered = kind not in _COMMUTATIVE and not is_symmetric
         # Forms are nested tuples of unlike members, which do not compare: their texts do, and any fixed order will do.
-        return (kind, *(parts if ordered else sorted(parts, key=repr)))
+        return _whole((kind,), parts if is_ordered else sorted(parts, key=repr), size)
+
+    def _is_one_merge(self, kind: str) -> bool:
+        """Tell whether a merge of merges of this kind is one merge of all; of Concatenate that takes one axis."""
+        if kind != "Concatenate":
+            return kind in _ASSOCIATIVE
+        functions = (self.side.function(node.name) for node in self.side.network.nodes if len(node.inputs) > 1)
+        return len({f.settings.get("axis") for f in functions if f.kind == kind}) == 1
 
 
-def _words(forms: list[Form | None]) -> str:
+def _whole(start: Form, parts: Sequence[Form | None], size: int) -> tuple[Form | None, int]:
+    return (None, 0) if None in parts or size > _MOST_PARTS else ((*start, *parts), size)
+
+
+def _words(forms: Iterable[Form | None]) -> str:
     return ", ".join(_word(f) if f else "?" for f in forms)
 
 
 def _word(form: Form) -> str:
     kind, *parts = form
-    return f"{kind} of ({', '.join(map(_word, parts))})" if kind else str(parts[0])
+    if kind == _CALL:
+        return f"{parts[0][1]} of ({_words(parts[1:])})"
+    if kind.startswith("output "):
+        return f"{kind} of {_word(parts[0])}"
+    return f"{kind} of ({_words(parts)})" if kind else str(parts[0])
 
 
 def _connected_otherwise(
     source: Arrangement, target: Arrangement, partners: Mapping[str, str], rules: Mapping[str, str]
 ) -> Iterator[PlanWarning]:
+    calls = {
+        two: (source.network.by_name[one].calls, target.network.by_name[two].calls) for one, two in partners.items()
+    }
+    shared = frozenset(name for name, (a, b) in calls.items() if a == b > 1)
+    theirs_called, ours_called = _inputs_called(source.network, target.network)
     # Both sides in the names of the target, so that equal means the same place.
-    feeds = _Feeds(source, partners), _Feeds(target, {name: name for name in partners.values()})
+    here = _Feeds(source, partners, theirs_called, shared)
+    there = _Feeds(target, {name: name for name in partners.values()}, ours_called, shared)
     found: dict[str, list[str]] = {}
     for one, two in partners.items():
-        theirs, ours = feeds[0].into(one), feeds[1].into(two)
-        calls = source.network.by_name[one].calls, target.network.by_name[two].calls
-        if len(theirs) == len(ours) and any(_differ(a, b) for a, b in zip(theirs, ours, strict=True)):
-            text = f"{two} takes {_words(theirs)} in the source, {_words(ours)} in the target"
-        elif calls[0] != calls[1]:
-            text = f"{two} is called {_times(calls[0])} in the source, {_times(calls[1])} in the target"
+        theirs, ours = here.into(one), there.into(two)
+        if two in shared:
+            theirs, ours = (sorted(into, key=repr) for into in (theirs, ours))
+        first = next(((a, b) for a, b in zip(theirs, ours, strict=False) if _take_otherwise(a, b, source)), None)
+        if first is not None:
+            text = f"{two} takes {_words(first[0])} in the source, {_words(first[1])} in the target"
+        elif calls[two][0] != calls[two][1]:
+            text = f"{two} is called {_times(calls[two][0])} in the source, {_times(calls[two][1])} in the target"
         else:
             continue
         found.setdefault(rules[two], []).append(text)
     for rule, texts in found.items():
         text = f"{listed_clauses(texts, _SOME, 'more like these')}; connect the target's layers as in the source"
         yield PlanWarning("connected-otherwise", place_of_rule(rule), text)
+    if not found:
+        yield from _ends_in_another_order(here, there)
+
+
+def _inputs_called(source: Network, target: Network) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what the inputs of both models are called, where both have several.
+
+    By name where all names agree, else by place, where every input has the shape of the one at its place.
+    """
+    theirs, ours = source.inputs, target.inputs
+    if len(theirs) != len(ours) or len(ours) < 2:
+        return {}, {}
+    if set(theirs) == set(ours):
+        partners = theirs
+    elif all(_shape(source, a) == _shape(target, b) for a, b in zip(theirs, ours, strict=True)):
+        partners = ours
+    else:
+        return {}, {}
+    return dict(zip(theirs, partners, strict=True)), {name: name for name in ours}
+
+
+def _shape(network: Network, name: str) -> str:
+    """Return the shape and dtype of an input as text, without its samples."""
+    node = network.by_name.get(name)
+    settings = node.settings if node is not None else {}
+    shape = settings.get("batch_shape") or settings.get("batch_input_shape")
+    return f"{tuple(shape[1:]) if isinstance(shape, list | tuple) else None} {settings.get('dtype')}"
+
+
+def _ends_in_another_order(source: _Feeds, target: _Feeds) -> Iterator[PlanWarning]:
+    """Yield a warning of models that take the same inputs, or give the same outputs, in another order.
+
+    A program that has them by their places gets others than it thinks.
+    """
+    one, two = source.side.network, target.side.network
+    if one.inputs != two.inputs and set(one.inputs) == set(two.inputs):
+        places = zip(one.inputs, two.inputs, strict=True)
+        if any(a != b and _shape(one, a) == _shape(two, b) for a, b in places):
+            text = f"takes its inputs as {listed(two.inputs, _SOME)}, the source as {listed(one.inputs, _SOME)}"
+            yield PlanWarning("connected-otherwise", "target", f"{text}: build it with the source's order")
+    theirs, ours = [source.form(o) for o in one.results], [target.form(o) for o in two.results]
+    if None not in theirs and len(set(ours)) == len(ours) and theirs != ours and set(theirs) == set(ours):
+        text = f"gives its outputs as {_words(ours)}, the source as {_words(theirs)}"
+        yield PlanWarning("connected-otherwise", "target", f"{text}: build it with the source's order")
 
 
 def _times(count: int) -> str:
     return {1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def _take_otherwise(theirs: Sequence[Form | None], ours: Sequence[Form | None], source: Arrangement) -> bool:
+    """Tell whether one call takes something else on both sides, or a layer of Keras takes more on one."""
+    if len(theirs) != len(ours):
+        return source.network.framework == "keras" and bool(theirs) and bool(ours)
+    return any(_differ(a, b) for a, b in zip(theirs, ours, strict=True))
 
 
 def _differ(one: Form | None, two: Form | None) -> bool:

@@ -29,8 +29,10 @@ from transferpipe.planning.model import PlanWarning, SettingDifference, Settings
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.weights.keras.layer_settings import ACTIVATION, LayerFunction
+from transferpipe.weights.keras.operation_settings import ARGUMENTS, OPERATION
 from transferpipe.weights.keras.setting_values import LINEAR
 from transferpipe.weights.name import WeightName
+from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
 
 _NOT_STORED = "not stored in the source"
@@ -274,6 +276,8 @@ class _SettingsComparison:
         theirs, ours = self.source.function(one), self.target.function(two)
         if theirs.known and ours.known and theirs.kind != ours.kind:
             self._note(pair, "between", describe([GraphStep(one, theirs)]), describe([GraphStep(two, ours)]))
+        elif theirs.kind == ours.kind:
+            self._step_by_step(pair, [GraphStep(one, theirs)], [GraphStep(two, ours)])
         return True
 
     def _paths(
@@ -297,8 +301,15 @@ class _SettingsComparison:
         kinds_of = [[without_rank(s.function.kind) if converted else s.function.kind for s in x] for x in (one, two)]
         if kinds_of[0] == kinds_of[1]:
             self._step_by_step(pair, one, two)
-        elif all(s.function.known for s in (*one, *two)):
+        elif (
+            all(s.function.known for s in (*one, *two))
+            or (not two and self._all_compute(one, self.source))
+            or (not one and self._all_compute(two, self.target))
+        ):
             self._note(pair, "between", describe(one), describe(two))
+
+    def _all_compute(self, steps: list[GraphStep], side: Arrangement) -> bool:
+        return all(_computes(step, side.network) for step in steps)
 
     def _take_alike(self, theirs: Path, ours: Path) -> bool:
         """Tell whether two paths begin with inputs of one known shape whose axes differ in size."""
@@ -326,6 +337,7 @@ class _SettingsComparison:
         return rests[0], rests[1]
 
     def _activations(self, pair: ComparedPair, one: tuple[str | None, ...], two: tuple[str | None, ...]) -> None:
+        one, two = _once(one), _once(two)
         if one != two and None not in (*one, *two):
             self._note(pair, "activation", " + ".join(map(str, one)) or LINEAR, " + ".join(map(str, two)) or LINEAR)
 
@@ -407,6 +419,31 @@ class _SettingsComparison:
     def _note(self, pair: ComparedPair, setting: str, one: Any, two: Any) -> None:
         words = _words(one), _words(two)
         self.found.append(SettingDifference(pair.rule, self.alias, pair.source, pair.target, setting, *words))
+
+
+def _once(activations: tuple[str | None, ...]) -> tuple[str | None, ...]:
+    """Return activations without those that change nothing behind the one before: a ReLU behind a ReLU."""
+    found: list[str | None] = []
+    for name in activations:
+        if not (found and name == found[-1] and (name or "").startswith("relu")):
+            found.append(name)
+    return tuple(found)
+
+
+# What a class is called that changes nothing at inference, or only moves values.
+_PASSES = re.compile(
+    r"drop|noise|random|augment|identity|cast|stop|stochastic|print|debug|log|monitor|loss|regulari|metric|probe|input|"
+    r"shape|permute|transpose|expand|squeeze|flatten|patch|token|slice|split|position|mask",
+    re.IGNORECASE,
+)
+
+
+def _computes(step: GraphStep, network: Network) -> bool:
+    """Tell whether a step most likely computes something, which the other model does not if it has nothing there."""
+    node = network.by_name.get(step.node)
+    is_layer = node is not None and node.settings.keys().isdisjoint((OPERATION, ARGUMENTS))
+    is_layer |= step.function.kind == "Lambda"
+    return step.function.known or (is_layer and network.framework == "keras" and not _PASSES.search(step.function.kind))
 
 
 def _shape(side: Arrangement, name: str) -> tuple[int | None, ...]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.prove.parity.compare import activated_like, compare
-from transferpipe.prove.parity.keras_trace import Call, KerasRunner, Override, Trace, as_array
+from transferpipe.prove.parity.keras_trace import MASK, Call, KerasRunner, Override, Trace, as_array
 from transferpipe.prove.parity.result import Compared
 from transferpipe.prove.parity.trials import Trial, clone, input_trials, trials_of
 from transferpipe.text.listing import listed
@@ -119,7 +119,7 @@ class _Search:
         if self.expected is None:
             return self._from_settings() or ""
         known = self._from_settings()
-        found = self._by_source_settings() or self._by_trials()
+        found = self._by_source_settings() or self._by_call() or self._by_trials()
         return found or known or f"{self._not_found()}{self.cut}"
 
     def _not_found(self) -> str:
@@ -129,10 +129,14 @@ class _Search:
         where = f"after {self.before}" if self.before else "from the inputs on"
         if self.first.scale and self.first.difference < _SMALL * self.first.scale:
             return f"{NOT_FOUND}; it is as small as lower precision, an approximation or another epsilon makes it"
+        if moved := self._takes_otherwise():
+            return moved
         if len(self.candidates) > 1:
             names = listed([f"{c.name} ({type(c.layer).__name__})" for c in self.candidates], 4)
             return f"{NOT_FOUND}; the difference arises {where}, in {names}"
-        return f"{NOT_FOUND}; its weights or settings differ from the original's"
+        if (theirs := self._reference_call()) is not None:
+            return f"{NOT_FOUND}; it takes what it takes in the original, {self._of_weights(theirs)}"
+        return f"{NOT_FOUND}; its weights, its settings or what goes into it differ from the original's"
 
     # What both models say of themselves.
 
@@ -149,6 +153,80 @@ class _Search:
             if found:
                 return f"settings of {call.name}: {'; '.join(found)}"
         return self._layers_between()
+
+    def _reference_call(self) -> Call | None:
+        """Return the original's call of the layer that is the first to differ, if both are of Keras and known."""
+        call = self.setup.reference.by_label.get(self.first.reference)
+        is_known = call is not None and call.layer is not None and self.first.name in self.setup.trace.by_label
+        return call if is_known else None
+
+    def _by_call(self) -> str:
+        """Return the switches, or the order of inputs, with which a layer or one around it is called otherwise."""
+        ours, theirs = self.setup.trace.by_label, self.setup.reference.by_label
+        names = self.first.name, self.first.reference
+        while all(names):
+            one, two = ours.get(names[0]), theirs.get(names[1])
+            keys = sorted(one.kwargs.keys() | two.kwargs.keys()) if one and two and two.layer is not None else ()
+            for key in keys:
+                mine, other = (call.kwargs.get(key) for call in (one, two) if call is not None)
+                if key.endswith(MASK) and (mine is None) != (other is None):
+                    who, whose = ("the target's", "the original") if other is None else ("the original's", "the target")
+                    return f"mask of {names[0]}: {who} is given a mask ({key}), and {whose} has none there"
+                if isinstance(mine, bool | None) and isinstance(other, bool | None) and bool(mine) != bool(other):
+                    return f"{key} of {names[0]}: it is called with {key}={mine}, in the original with {other}"
+            names = names[0].rpartition("/")[0], names[1].rpartition("/")[0]
+        return self._by_order()
+
+    def _by_order(self) -> str:
+        """Return that a layer takes its inputs in another order, where they are the original's."""
+        call = self._reference_call()
+        given, wanted = (c.arrays if c else () for c in (self.setup.trace.by_label.get(self.first.name), call))
+        pairs = list(zip(given, wanted, strict=False))
+        if len(given) != len(wanted) or len(given) < 2 or all(self._same(a, b) for a, b in pairs):
+            return ""
+        moved = all(any(self._same(a, b) for a in given) for b in wanted)
+        return f"{self.first.name} takes its {len(given)} inputs in another order than in the original" if moved else ""
+
+    def _takes_otherwise(self) -> str:
+        """Return what goes into the first layer that differs, where that differs already; empty where it does not."""
+        theirs = self._reference_call()
+        if theirs is None:
+            return ""
+        ours = self.setup.trace.by_label[self.first.name]
+        given, wanted = ours.arrays, theirs.arrays
+        if len(given) != len(wanted):
+            return f"{self.first.name} is called with {len(given)} values, in the original with {len(wanted)}"
+        other = [i for i, (a, b) in enumerate(zip(given, wanted, strict=True)) if not self._same(a, b)]
+        if not other:
+            return ""
+        gives = self._giver(wanted[other[0]])
+        what = f": there it takes what {gives} gives" if gives else ""
+        return (
+            f"{self.first.name} takes another input than in the original{what}; compare what stands before it in both"
+        )
+
+    def _of_weights(self, theirs: Call) -> str:
+        """Return in which weights a layer and its original differ."""
+        ours = self.setup.trace.by_label[self.first.name].layer
+        mine, other = ({w.name: as_array(w) for w in layer.weights} for layer in (ours, theirs.layer))
+        if not mine or mine.keys() != other.keys():
+            return "and its weights or settings differ"
+        pairs = [(name, value, other[name]) for name, value in mine.items()]
+        names = [n for n, a, b in pairs if a is not None and b is not None and not np.array_equal(a, b)]
+        return (
+            f"and its {listed(names, 3)} {'has' if len(names) == 1 else 'have'} other values"
+            if names
+            else ("with the same weights: its settings, or what its class computes, differ")
+        )
+
+    def _giver(self, value: NDArray[Any]) -> str:
+        """Return the target's layer that gives a value, or the input that is one."""
+        calls = self.setup.trace.calls
+        found = next((c.label for c in calls if c.value is not None and self._same(c.value, value)), "")
+        return found or next((f"input {i + 1}" for i, a in enumerate(self.setup.data) if self._same(a, value)), "")
+
+    def _same(self, one: NDArray[Any], two: NDArray[Any]) -> bool:
+        return one.shape == two.shape and compare(one, two, self.setup.tolerance).agrees
 
     def _layers_between(self) -> str:
         there = self._reference_between()

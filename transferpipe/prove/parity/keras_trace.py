@@ -23,6 +23,9 @@ Override = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 Adjust = Callable[[tuple[Any, ...]], tuple[Any, ...]]
 """Changes what a layer is called with."""
 
+MASK = "mask"
+"""How the arguments end by which Keras hands masks on."""
+_DEEPEST = 8  # lists in dicts of arguments
 _MOST_CALLS = 8  # a cell is called once a step, a shared layer once a branch
 
 
@@ -57,6 +60,12 @@ class Call:
         return as_array(self.output)
 
     @cached_property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """All values that the layer was called with, whether alone, in a list or by name; masks are none of them."""
+        named = {key: self.kwargs[key] for key in sorted(self.kwargs) if not key.endswith(MASK)}
+        return tuple(_arrays((self.args, named), 0))
+
+    @cached_property
     def input(self) -> NDArray[Any] | None:
         """The first argument as an array; None where it is several, or no value."""
         return as_array(self.args[0]) if self.args else None
@@ -73,6 +82,14 @@ class Trace:
     def by_label(self) -> dict[str, Call]:
         """The calls by the layer's name and number."""
         return {call.label: call for call in self.calls}
+
+
+def _arrays(value: Any, depth: int) -> Iterator[NDArray[Any]]:
+    if isinstance(value, Mapping | list | tuple) and depth < _DEEPEST:
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _arrays(part, depth + 1)
+    elif (found := as_array(value)) is not None:
+        yield found
 
 
 def as_array(value: Any) -> NDArray[Any] | None:

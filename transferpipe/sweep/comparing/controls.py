@@ -39,6 +39,7 @@ def random_initialisation(recipe: Recipe) -> dict[str, Any]:
     What a variant freezes is not frozen here: fresh weights that never learn would make any transfer look good. The
     source is left out unless the score may look at it, so that variants of different sources share the control.
     """
+    # "keep" and "report": a control must not fail because nothing is assigned.
     nothing = {"mapping": {}, "unmatched": "keep", "unused": "report", "ignore": [], "edit": {}, "freeze": []}
     sources: dict[str, Any] = {} if _may_need_source(recipe.get("score")) else {"source": None, "sources": {}}
     return {**recipe, **nothing, **sources, "expect": None}
@@ -49,6 +50,7 @@ def _may_need_source(score: Any) -> bool:
     if not isinstance(score, Mapping):
         return False
     name = str(score.get("_target_"))
+    # Of our own scores it is known which look at the source; of others only their arguments tell.
     if name.startswith(_OURS):
         return _SOURCE in _NEEDS.get(name, ()) and score.get(_SOURCE.given) is None
     module, _, attribute = name.rpartition(".")
@@ -143,6 +145,7 @@ def controls_of(name: str, variants: Sequence[Variant]) -> list[Variant]:
     recipes: dict[str, dict[str, Any]] = {}
     for variant in variants:
         recipe = _of_variant(name, variant)
+        # Two variants whose controls are the same recipe share one run; the name alone makes no other.
         text = json.dumps({k: v for k, v in recipe.items() if k != "name"}, sort_keys=True, default=str)
         shared.setdefault(text, []).append(variant)
         recipes.setdefault(text, recipe)
@@ -163,6 +166,7 @@ def controls_of(name: str, variants: Sequence[Variant]) -> list[Variant]:
 def _describe_group(group: Sequence[Variant], variants: Sequence[Variant]) -> dict[str, str]:
     """Return what is true of those in `group`, and of no other variant if that can be said."""
     common = _common([v.overrides for v in group])
+    # What is true of the group alone says all that a reader needs.
     if sum(1 for v in variants if common.items() <= v.overrides.items()) == len(group):
         return common
     keys = [k for k in group[0].overrides if all(k in v.overrides for v in group)]

@@ -80,6 +80,7 @@ class Row:
     @property
     def is_constant(self) -> bool:
         """Whether several seeds gave one value: nothing in it depended on the seed."""
+        # A single seed says nothing about what depends on seeds.
         return len(self.values) > 1 and len(set(self.values.values())) == 1
 
     @property
@@ -157,16 +158,20 @@ def leaderboard(entries: Sequence[Entry], against: str | None = None, failed: Fa
         failed: what becomes of the seeds of a setting that failed.
     """
     keys = varying_keys([e.overrides for e in entries if not e.control])
+    # Results of an earlier recipe stay in the table and say nothing about today's.
     present = [e for e in entries if not e.stale] or entries
     scores: list[Mapping[str, Any]] = [e.result["score"] for e in present if e.result and e.result.get("score")]
     names = list(dict.fromkeys(str(s.get("name", "score")) for s in scores)) or ["score"]
     kinds = list(dict.fromkeys(str(s["kind"]) for s in scores if s.get("kind")))
+    # Which way is better belongs to the name of the score: where names agree, the first says it for all.
     better = bool(scores[0].get("higher_is_better", True)) if scores else True
     alike = len(names) == 1
     rows = _rows(entries, keys)
     if failed == "worst" and alike:
+        # Before seeds are chosen: a seed that failed would otherwise be missing for everybody.
         rows = [_filled(row, _worst(scores, better)) for row in rows]
     rows = _compared_with(rows, present, against)
+    # Means over different seeds differ by the seeds as well.
     seeds = shared_seeds([set(row.values) for row in rows if _could_rank(row)])
     rows = [_over(row, seeds) for row in rows]
     if alike:
@@ -210,6 +215,7 @@ def shared_seeds(sets: Sequence[set[str]]) -> list[str]:
     shared = set.intersection(*sets)
     if len(shared) < 2 and any(seeds != shared for seeds in sets):
         shared = max(sets, key=lambda seeds: (sets.count(seeds), len(seeds)))
+    # By length first: 2 comes before 10.
     return sorted(shared, key=lambda seed: (len(seed), seed))
 
 
@@ -217,11 +223,13 @@ def _rows(entries: Sequence[Entry], keys: Sequence[str]) -> list[Row]:
     groups: dict[Any, list[Entry]] = {}
     for entry in entries:
         setting = tuple((k, entry.overrides[k]) for k in keys if k in entry.overrides)
+        # Results of different states are different rows, although they are called alike.
         groups.setdefault((entry.control, entry.stale, setting, entry.rung, entry.stop), []).append(entry)
     rows = [Row(dict(where), name, tuple(g), None, stale=stale) for (name, stale, where, *_), g in groups.items()]
     rows = [replace(r, score=estimate(list(r.values.values()))) if r.values else r for r in rows]
     first: dict[Any, Row] = {}
     for i, row in enumerate(rows):
+        # Two ways to write one recipe are one setting: counted twice, they would make chance look larger.
         if _could_rank(row) and first.setdefault(_made_of(row), row) is not row:
             rows[i] = replace(row, same_as=first[_made_of(row)].setting)
     return rows
@@ -272,6 +280,7 @@ def _ranked(rows: Sequence[Row], seeds: Sequence[str], higher_is_better: bool) -
     # By identity: a row holds mappings, so that it has no hash, and equal settings may have equal rows.
     means = {id(row): exact_mean([row.values[seed] for seed in seeds]) for row in ranking}
     distinct = [row for row in ranking if row.same_as is None]
+    # Equal means share a place, and the next one counts all before it.
     order = sorted((means[id(row)] for row in distinct), reverse=higher_is_better)
     places = {id(row): order.index(means[id(row)]) + 1 for row in ranking}
     best = next((row for row in distinct if places[id(row)] == 1), None)
@@ -305,6 +314,7 @@ def _with_tests(rows: Sequence[Row], seeds: Sequence[str]) -> list[Row]:
     """
     tested = [row for row in rows if any(e.test is not None for e in row.entries)]
     found = {id(row): estimate(list(row.reported_values.values())) for row in tested}
+    # Over the same seeds as the ranking, so that both parts speak of the same trainings.
     ranking = [row for row in tested if row.ranks and set(seeds) <= set(row.reported_values)]
     if len(seeds) > 1 and ranking:
         distinct = sum(1 for row in ranking if row.same_as is None) + _count_stopped(rows)
@@ -338,6 +348,7 @@ def _compared_with(rows: Sequence[Row], entries: Sequence[Entry], against: str |
     found: list[dict[str, Estimate]] = [{} for _ in rows]
     # Without its name, what is said of it may be true of every other variant of the same seed.
     unnamed = [replace(e, overrides={k: v for k, v in e.overrides.items() if k != NAMED}) for e in named]
+    # Each control is a family of its own: an interval holds for all differences from it at once.
     for name, theirs in [*others.items(), (against, unnamed)]:
         family_of = {
             i: gap
@@ -361,12 +372,14 @@ def _is_itself(row: Row, name: str, is_control: bool) -> bool:
 
 def _gaps(row: Row, others: Sequence[Entry]) -> list[float]:
     """Return the differences seed by seed, over the seeds that both have."""
+    # Seed by seed: what a seed does to both falls out of the difference.
     theirs = {e.seed: c.reported for e in row.entries if (c := _like(e, others)) and c.reported is not None}
     return differences(row.reported_values, theirs)
 
 
 def _like(entry: Entry, others: Sequence[Entry]) -> Entry | None:
     """Return the one of `others` that belongs to the variant: what is said of it is true of the variant too."""
+    # Scores of two names measure different things; a variant without a score has none to compare.
     fitting = (o for o in others if entry.score_name in (o.score_name, None))
     return next((o for o in fitting if all(is_said(entry, k, v) for k, v in o.overrides.items())), None)
 

@@ -23,6 +23,7 @@ COSTS: Mapping[str, Callable[[Entry], float | None]] = {
 
 def cost_of(row: Row, name: str) -> float | None:
     """Return what a setting costs, the mean over its seeds; None where no seed says so."""
+    # A seed of which nobody noted a cost must not hide those of the others.
     found = [cost for entry in row.entries if (cost := COSTS[name](entry)) is not None]
     return statistics.fmean(found) if found else None
 
@@ -38,6 +39,7 @@ def pareto_front(points: Sequence[tuple[float, float]], higher_is_better: bool) 
     sign = -1 if higher_is_better else 1
     order = sorted(range(len(points)), key=lambda i: (points[i][0], sign * points[i][1]))
     front: list[int] = []
+    # From the cheapest: whoever comes later costs as much or more, and must score better.
     for i in order:
         if not front or points[i] == points[front[-1]] or sign * points[i][1] < sign * points[front[-1]][1]:
             front.append(i)

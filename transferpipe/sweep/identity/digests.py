@@ -21,6 +21,7 @@ def digest_of(path: Path) -> str:
     Raises:
         FileError: it cannot be read.
     """
+    # Not resolved: a link that leads elsewhere now is another file, and its stamp says so.
     place = str(path.absolute())
     stamp = _stamp(path)  # before it is read: what changes meanwhile has another stamp the next time
     before = _known.get(place)
@@ -49,4 +50,5 @@ def recall_digests(folder: Path) -> None:
 def remember_digests(folder: Path) -> None:
     """Leave what is known of files in the folder of a sweep, for the next command."""
     with contextlib.suppress(FileError):  # it costs time, and nothing else
+        # Need not survive a power cut: what is missing is read again.
         write_text(folder / _REMEMBERED, json.dumps(_known), lasting=False)

@@ -37,9 +37,11 @@ def inputs_of(recipe: Mapping[str, Any], written: Collection[str] = ()) -> list[
         recipe: the composed recipe.
         written: texts that the score is known to write to, such as a log: they change nothing.
     """
+    # Each text once, in the order of the recipe.
     found = dict.fromkeys(pair for part in _READING for pair in _texts(recipe.get(part)))
     marks: dict[str, list[Any]] = {}
     for key, text in found:
+        # A log that a score appends to would make its own result stale.
         if key in _READ or text not in written:
             marks.setdefault(text, _mark(text) or (_beginning(text) if key == "path" else []))
     return [[text, *mark] for text, mark in marks.items() if mark]
@@ -57,6 +59,7 @@ def files_named(recipe: Mapping[str, Any]) -> dict[str, str | None]:
 
 def versions_of(recipe: Mapping[str, Any]) -> dict[str, str]:
     """Return the versions of the packages on which numbers depend; of files alone, that is this one."""
+    # Where nothing is built and nothing scored, no number depends on Keras.
     builds = any("_target_" in str(recipe.get(part)) for part in _READING)
     found = {name: _version(name) for name in (_VERSIONS if builds else _VERSIONS[:1])}
     return {name: version for name, version in found.items() if version}
@@ -88,6 +91,7 @@ def _mark(text: str) -> list[Any]:
         if path.is_file():
             return [digest_of(path)]
         # The working directory and what it lies in hold what the sweep writes.
+        # Digests of what a sweep writes would make every result stale as soon as it is there.
         if text and path.is_dir() and not Path.cwd().is_relative_to(path.resolve()):
             return _digests(path.rglob("*"))
         return [digest_of(module) for module in own_modules(text)]

@@ -22,6 +22,7 @@ def own_modules(name: str) -> list[Path]:
     found: dict[Path, None] = {}
     queue = [first] if first else []
     while queue:
+        # Breadth first, and each file once: modules may import each other.
         path = queue.pop(0)
         if path not in found:
             found[path] = None
@@ -34,9 +35,11 @@ def own_modules(name: str) -> list[Path]:
 def _module_of(name: str) -> Path | None:
     """Return the user's file that holds what `name` names, whether it has been imported or not."""
     parts = name.split(".")
+    # The longest beginning that is a module: what follows are attributes of it.
     for count in range(len(parts) - 1, 0, -1):
         module = sys.modules.get(".".join(parts[:count]))
         file = getattr(module, "__file__", None)
+        # What was imported is what runs, wherever a file of that name lies now.
         if file:
             path = Path(file)
             return path if _is_own(path) and path.is_file() else None
@@ -48,6 +51,7 @@ def _module_of(name: str) -> Path | None:
 def _files_of(name: str) -> Iterator[Path]:
     """Yield the user's files that importing a module runs: those of its packages too."""
     parts = name.split(".")
+    # Importing a.b.c runs a/__init__.py and a/b/__init__.py first.
     for count in range(1, len(parts) + 1):
         if path := _file_of(parts[:count]):
             yield path
@@ -67,6 +71,7 @@ def _file_of(parts: Sequence[str]) -> Path | None:
 
 
 def _is_own(path: Path) -> bool:
+    # Below the working directory lies what somebody works on; what is installed has a version.
     return path.is_relative_to(Path.cwd()) and _INSTALLED not in path.parts
 
 
@@ -78,15 +83,18 @@ def _imports(path: Path) -> Sequence[str]:
 def _imports_in(path: Path, _: int, __: int) -> Sequence[str]:
     """Return the names of modules that a file imports, and of what may be one: `from package import module`."""
     try:
+        # Parsed, not imported: planning a sweep must run nothing of what its recipes name.
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):  # whoever imports it says so
         return ()
     found: list[str] = []
+    # Imports inside of functions too: they run when the builder does.
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(filter(None, [_package(path, node.level), node.module]))
+            # Whether the name is a module or something in one shows only when it is looked for.
             found += [base, *(f"{base}.{alias.name}" if base else alias.name for alias in node.names)]
     return tuple(name for name in dict.fromkeys(found) if name)
 

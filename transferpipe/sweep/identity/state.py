@@ -21,6 +21,7 @@ def state_of(recipe: Mapping[str, Any], written: Collection[str] = ()) -> State:
     transfer = {k: v for k, v in recipe.items() if k not in beside and not (k == "quantize" and v is None)}
     inputs = {text: _digest(mark) for text, *mark in inputs_of(recipe, written)}
     return {
+        # Apart from each other, so that a reader is told which part is not the same any more.
         "recipe": _digest(transfer),
         "score": _digest(recipe.get("score")),
         "inputs": inputs,
@@ -38,4 +39,5 @@ def changes(before: State, now: State) -> list[str]:
 
 
 def _digest(value: Any) -> str:
+    # Eight digits: two states of one sweep are compared, not all that there ever were.
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:8]

@@ -77,6 +77,7 @@ def check_loggers(names: Sequence[str]) -> None:
     """
     problems, missing = Problems(), []
     for name in names:
+        # All of them before anything is said: one message names every one that is missing.
         if name not in LOGGERS:
             _check_outside(name, problems)
         elif not is_installed(name):
@@ -98,6 +99,7 @@ def _check_outside(name: str, problems: Problems) -> None:
 
 def _open(name: str, folder: Path, sweep: str) -> Logger:
     where = f"sweep.log.{name}"
+    # Our own names cannot be taken by a package.
     outside = None if name in LOGGERS else OUTSIDE.load(name, where)
     opener: OpenLogger = outside or importlib.import_module(LOGGERS[name]).open_logger
     logger = opener(folder, sweep)

@@ -21,6 +21,7 @@ def open_logger(folder: Path, name: str) -> Logger:
     from mlflow.entities import Metric
 
     client = MlflowClient()
+    # A sweep that goes on adds its runs to the experiment that it began.
     known = client.get_experiment_by_name(name)
     experiment = known.experiment_id if known else client.create_experiment(name)
 
@@ -29,8 +30,10 @@ def open_logger(folder: Path, name: str) -> Logger:
         began, ended = _times(place, result)
         tags = {"transferpipe.plan": entry.checksum, "transferpipe.folder": str(place.absolute()), **_digests(result)}
         label = label_in(place, entry)[:_LONGEST]
+        # Through the client: the fluent interface keeps a current run, which a user's own code may have opened.
         run = client.create_run(experiment, start_time=began, run_name=label, tags=tags).info.run_id
         for key, value in {**entry.overrides, "control": entry.control or ""}.items():
+            # MLflow refuses a second value of a parameter, so that each is told once.
             client.log_param(run, _key(key), value[:_LONGEST])
         score = result.get("score")
         if score:

@@ -21,6 +21,7 @@ def open_logger(folder: Path, name: str) -> Logger:
     """
     import wandb
 
+    # It would otherwise take over the streams of the process, and send the source of the program.
     settings = wandb.Settings(console="off", silent=True, disable_code=True)
     mode = str(wandb.setup(settings).settings.mode or "online")
     if mode in ("online", "shared") and not wandb.api.api_key:

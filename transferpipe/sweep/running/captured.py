@@ -36,6 +36,7 @@ def _descriptors_to(log: TextIO) -> Iterator[None]:
     kept = {}
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # closed, or something else that stands for it
+            # What was printed before belongs to the terminal, not to the log of this variant.
             stream.flush()
     for number in _STREAMS:
         with contextlib.suppress(OSError):  # a process without it

@@ -64,6 +64,7 @@ def read_halving(data: Mapping[str, Any]) -> Halving | None:
         ]
         what = f"must be at least two rising {kind}, not {describe(rungs)}"
         problems.add("sweep.halving.rungs", what, f"such as rungs: {_RUNGS[over]}")
+    # 1 would keep all, and 0 none: neither is halving.
     if not isinstance(keep, float) or not 0 < keep < 1:
         what = f"must be a share above 0 and below 1, not {describe(keep)}"
         problems.add("sweep.halving.keep", what, "such as keep: 0.5")
@@ -78,6 +79,7 @@ def _are_rungs(rungs: Any, over: Over) -> bool:
         return False
     if not all(isinstance(at, kinds) and not isinstance(at, bool) and at > 0 for at in rungs):
         return False
+    # A rung that trains no longer than the one before compares the same again.
     rising = all(a < b for a, b in itertools.pairwise(rungs))
     return rising and (over == "epochs" or rungs[-1] <= 1)
 
@@ -132,6 +134,7 @@ def decide(entries: Sequence[Entry], keep: float, failed: Failed = "worst", spar
         raise RecipeError(Problem("sweep.halving", what, fix))
     ranked = [row for row in board.rows if row.ranks]
     distinct = [row for row in ranked if row.same_as is None]
+    # Counted without doubles: two names of one setting are one place.
     last = number_kept(len(distinct), keep)
     on = [row for row in ranked if row.rank and row.rank <= last]
     mean = on[-1].compared.mean if on and on[-1].compared else None
@@ -139,6 +142,7 @@ def decide(entries: Sequence[Entry], keep: float, failed: Failed = "worst", spar
     as_came = {id(one): entry for one, entry in zip(here, entries, strict=True)}
     stopped = []
     for row in board.rows:
+        # What has other seeds than the rest cannot be judged here, and goes on.
         ends = row.score is None or (row.ranks and row not in on)
         if ends and not any(e.overrides.get(NAMED) in spared for e in row.entries):
             why = _stop(row, board, (len(distinct), went_on, mean))

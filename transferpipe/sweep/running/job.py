@@ -66,13 +66,16 @@ def run_variant(folder: Path, trusted: Collection[str] = (), leave: Leave | None
     Raises:
         FileError: the folder cannot be read or written.
     """
+    # Another process of the sweep may have been given the same variant.
     with lock_file(folder / _LOCK):
+        # After the lock is had: whoever held it may have finished it.
         finished = read_result(folder)
         if finished and is_finished(folder):
             return finished
         started = time.perf_counter()
         _begin(folder)
         try:
+            # Which files the score writes shows only by comparing before and after.
             before = _named(folder)
             result = _attempt(folder, trusted)
             raise_if_interrupted()  # otherwise what a signal was made into would be the variant's result
@@ -105,6 +108,7 @@ def read_result(folder: Path) -> Result | None:
         result = read_json(folder / RESULT, FORMAT_VERSION) if (folder / RESULT).is_file() else {}
     except FileError:
         return None
+    # A result is a file that anybody may have touched: it is believed only if all that is asked of it is there.
     kinds = _FIELDS.get(str(result.get("status")))
     fits = kinds is not None and all(isinstance(result.get(key), kind) for key, kind in kinds.items())
     fits = fits and all(isinstance(problem, str) for problem in result.get("problems", ()))
@@ -121,6 +125,7 @@ def _is_score(score: Any) -> bool:
         return score is None
     others = (score.get(key) for key in ("test", "worst", "spread", "test_spread"))
     numbers, notes = [score.get("value"), *(n for n in others if n is not None)], score.get("notes", [])
+    # An int beyond float's range is a number to JSON, and cannot be ranked.
     are_numbers = all(isinstance(n, float) or (type(n) is int and abs(n) < _BEYOND_FLOATS) for n in numbers)
     trainings = score.get("trainings", [])
     are_trainings = isinstance(trainings, list) and all(isinstance(training, dict) for training in trainings)
@@ -133,6 +138,7 @@ def texts_written(folder: Path) -> set[str]:
     for path in folder.glob(f"*/{RESULT}"):
         result = read_result(path.parent)
         if result and "wrote" in result:
+            # What only some variants wrote to may be an input of others.
             found = {*result["wrote"]} if found is None else found & {*result["wrote"]}
     return found or set()
 
@@ -164,6 +170,7 @@ def _lost(folder: Path, result: Result) -> list[str]:
     names = [a["path"] for a in result.get("artifacts", ())] + [MANIFEST, PLAN] * (result["status"] == DONE)
     missing = [f"{name} is missing" for name in names if not (folder / name).exists()]
     written = {a["path"]: a.get("sha256") for a in result.get("artifacts", ())}
+    # Compared by content, so that a model that was overwritten is not ranked under its old score.
     changed = [name for name, digest in written.items() if digest and _is_other(folder / name, digest)]
     for name in (MANIFEST, PLAN) if not missing and result["status"] == DONE else ():
         try:
@@ -185,10 +192,12 @@ def _as_text(result: Result) -> str:
 
 
 def _attempt(folder: Path, trusted: Collection[str]) -> dict[str, Any]:
+    # A variant may change the folder, and set up logging, for its own process only.
     with folder_and_logging_kept(), captured(folder / LOG) as log:
         try:
             return _run(folder, trusted)
         except PrunedError:
+            # The search that ended it has its value; there is no model, and nothing went wrong.
             return {"status": PRUNED}
         except TransferError as error:
             traceback.print_exc(file=log)
@@ -207,12 +216,14 @@ def failed(problems: Sequence[str], status: int) -> dict[str, Any]:
 def _run(folder: Path, trusted: Collection[str]) -> dict[str, Any]:
     variant, checksum = read_variant(folder)
     save = {**(variant.recipe.get("save") or {}), "overwrite": True}  # what a killed run left there
+    # "expect": the plan must be the one that the folder is named for, also if a file was changed since.
     recipe = read_recipe({**variant.recipe, "save": save, "expect": checksum})
     prepared = prepare(recipe, trusted)
     # What composes the recipe of a control is not what its variant says.
     further = variant.rung.words if variant.rung else ()
     command = None if variant.control or further is None else ("transferpipe", "run", *variant.words, *further)
     report = execute(prepared, folder, None, Request(command, recipe_text(variant.recipe), git=_git))
+    # After the run is proved: a score of something that was not saved would say nothing.
     score = score_run(recipe, report, trusted) if recipe.score else None
     artifacts = [{"path": a["path"], "sha256": a["sha256"]} for a in report.manifest["artifacts"]]
     found = {"verdict": report.verdict.to_data(), "score": score, "artifacts": artifacts}
@@ -245,6 +256,7 @@ def forget_attempt(folder: Path) -> None:
         FileError: it cannot be removed.
     """
     with lock_file(folder / _LOCK):
+        # Begun and without a result: its process died.
         if is_begun(folder):
             (folder / DEATHS).touch()
         if not is_finished(folder):
@@ -278,6 +290,7 @@ def wait_until_free(folder: Path) -> None:
 def _begin(folder: Path) -> None:
     """Note that the variant in `folder` is begun, and that no search was given what will come of it."""
     try:
+        # Tools are told of the new result again.
         for name in (RESULT, *(path.name for path in folder.glob(f"{LOGGED}*"))):
             (folder / name).unlink(missing_ok=True)
         (folder / STARTED).write_text(str(os.getpid()), encoding="utf-8")

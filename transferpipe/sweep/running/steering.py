@@ -38,10 +38,12 @@ class Steering:
         """Make up to so many attempts at the variant in `folder`, and note if a failure ends the sweep."""
         result = attempt()
         for _ in range(self.retries):
+            # What a recipe says wrongly is as wrong the next time.
             if result["status"] != FAILED or result["exit"] in _CERTAIN:
                 break
             result = attempt()
         if self.fail_fast and result["status"] == FAILED:
+            # A file, because the processes of a sweep share nothing but their folder.
             (folder.parent / _STOPPED).touch()
         return result
 

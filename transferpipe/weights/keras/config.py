@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from transferpipe.weights.keras.layer_classes import class_label, counter, part_class, part_name, snake_case, stem
+from transferpipe.weights.keras.layer_classes import (
+    RENAMED,
+    class_label,
+    counter,
+    part_class,
+    part_name,
+    snake_case,
+    stem,
+)
 from transferpipe.weights.keras.naming import MODEL_LAYERS
 
 Config = Mapping[str, Any]
 
+_MODELS = frozenset(["Sequential", "Functional", "Model"])
 # Where wrappers keep the layers they wrap, by the attribute under which Keras saves those.
 _WRAPPED = {"layer": "layer", "forward_layer": "layer", "backward_layer": "backward_layer", "cell": "cell"}
 
@@ -149,3 +158,23 @@ def _below(data: Any) -> Iterator[Config]:
         values = list(here.values()) if isinstance(here, Mapping) else here if isinstance(here, list) else []
         # In the order of the configuration: of two layers of one name the caller takes the first.
         waiting.extend(reversed(values))
+
+
+def as_layer(data: Any) -> Config | None:
+    """Return `data` if it is a serialised layer; the list that is a Keras 1 Sequential's ``config`` gets its key."""
+    if isinstance(data, Mapping) and isinstance(data.get("config"), list):
+        data = {**data, "config": {"layers": data["config"]}}
+    return data if is_layer_config(data) else None
+
+
+def is_model(layer: Config) -> bool:
+    """Tell whether a serialised layer is a model whose layers its configuration lists."""
+    config = layer["config"]
+    return isinstance(config.get("layers"), list) and (class_of(layer) in _MODELS or "output_layers" in config)
+
+
+def class_of(layer: Config) -> str:
+    """Return the class of a serialised layer as catalogs call it, in its name of today."""
+    package, _, name = str(layer["class_name"]).rpartition(">")  # Keras 2 writes registered classes so
+    label = class_label(name, package) if package else layer_class(layer)
+    return RENAMED.get(label, label)

@@ -25,6 +25,7 @@ from functools import cache
 from typing import Any
 
 from transferpipe.weights.keras.setting_values import (
+    LAST_AXIS,
     LINEAR,
     is_number,
     spell_activation,
@@ -69,7 +70,7 @@ _NO_DEFAULT = object()  # a setting without a default that holds in every versio
 _NEUTRAL_CLASSES = frozenset([
     "ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise", "Identity", "InputLayer",
     "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "MixUp", "CutMix", "AugMix", "RandAugment",
-    "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter", "RandomContrast", "RandomCrop",
+    "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter", "RandomContrast",
     "RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur", "RandomGrayscale", "RandomHue",
     "RandomInvert", "RandomPerspective", "RandomPosterization", "RandomRotation", "RandomSaturation",
     "RandomSharpness", "RandomShear", "RandomTranslation", "RandomZoom", "StopGradient", "Dropout1D",
@@ -80,18 +81,20 @@ _SPATIAL = {"strides": 1, "dilation_rate": 1}  # one number an axis
 _PLACED = {"padding": "valid", "data_format": _NO_DEFAULT}
 _CONV = {**_SPATIAL, **_PLACED, "use_bias": True}
 _NORM = {"axis": -1, "epsilon": 1e-3, "center": True, "scale": True}
-_RNN = {"activation": "tanh", "go_backwards": False, "time_major": False, "use_bias": True, "return_sequences": False}
+_LOOP = {"go_backwards": False, "time_major": False, "return_sequences": False, "zero_output_for_mask": False}
+_RNN = {**_LOOP, "activation": "tanh", "use_bias": True}
 # Settings of the layer around a cell.
-_OF_LOOP = ("go_backwards", "time_major", "return_sequences")
+_OF_LOOP = ("go_backwards", "time_major", "return_sequences", "zero_output_for_mask")
 _GATED = {**_RNN, "recurrent_activation": _NO_DEFAULT}
 _POOL = {"pool_size": 2, "strides": None, **_PLACED}
 _LOOKUP = {"num_oov_indices": 1, "mask_token": None, "invert": False, "output_mode": "int", "vocabulary": None}
+_SIZES = {"height": _NO_DEFAULT, "width": _NO_DEFAULT}
 _CALLED = {"use_causal_mask": _NO_DEFAULT}  # an argument of the call, which the graph tells
 # Axes of a map: sequences, images, volumes. Keras has no layers of more.
 _RANKS = (1, 2, 3)
 
 _TABLE: dict[str, dict[str, Any]] = {
-    "Dense": {"use_bias": True},
+    "Dense": {"use_bias": True, "equation": LAST_AXIS},
     "EinsumDense": {"equation": _NO_DEFAULT},
     **{f"Conv{n}D": {**_CONV, "groups": 1} for n in _RANKS},
     **{f"Conv{n}DTranspose": {**_CONV, "output_padding": None} for n in _RANKS},
@@ -101,14 +104,14 @@ _TABLE: dict[str, dict[str, Any]] = {
     "LayerNormalization": {**_NORM, "rms_scaling": False},
     "GroupNormalization": {**_NORM, "groups": 32},
     "RMSNormalization": {"axis": -1, "epsilon": 1e-6},
-    "UnitNormalization": {"axis": -1},
+    "UnitNormalization": {"axis": -1, "order": 2},
     "SpectralNormalization": {},
-    "Embedding": {"mask_zero": False},
+    "Embedding": {"mask_zero": False, "logit_soft_cap": None},
     "PReLU": {},
     "LSTM": _GATED,
     "GRU": {**_GATED, "reset_after": _NO_DEFAULT},
     "SimpleRNN": _RNN,
-    "RNN": {"go_backwards": False, "time_major": False, "return_sequences": False},
+    "RNN": _LOOP,
     **{f"ConvLSTM{n}D": {**_GATED, **_SPATIAL, **_PLACED} for n in _RANKS},
     "Bidirectional": {"merge_mode": "concat"},
     "TimeDistributed": {},
@@ -169,7 +172,8 @@ _TABLE: dict[str, dict[str, Any]] = {
         "pad_to_aspect_ratio": False,
         "antialias": False,
     },
-    "CenterCrop": {"height": _NO_DEFAULT, "width": _NO_DEFAULT},
+    "CenterCrop": _SIZES,
+    "RandomCrop": _SIZES,  # which crops the middle out of an image at inference
     "Masking": {"mask_value": 0.0},
     "Flatten": {"data_format": _NO_DEFAULT},
     "Reshape": {"target_shape": _NO_DEFAULT},
@@ -222,8 +226,7 @@ def keras_function(node: Node, network: Network) -> LayerFunction:
         function = settings.get("activation") if kind == "Activation" else {"class_name": kind, "config": settings}
         return LayerFunction(ACTIVATION, activation=spell_activation(function, version))
     if kind not in _TABLE:
-        own = _of_any_class(settings, version) if of_user else plain_settings(settings)
-        return LayerFunction(node.layer_class, own, activation=None, known=False)
+        return LayerFunction(node.layer_class, _of_any_class(settings, version), activation=None, known=False)
     found = _settings_of(node, settings, network.keras_version)
     activation: str | None = LINEAR
     if _OUTPUT_ACTIVATION.fullmatch(kind):
@@ -231,6 +234,9 @@ def keras_function(node: Node, network: Network) -> LayerFunction:
         activation = spell_activation(settings.get("activation"), version) if told else None
     if re.fullmatch(r"(Depthwise|Separable)?Conv\dD", kind) and (sizes := _sizes(kind, settings)):
         found["kernel_size"] = sizes
+        if isinstance(dilation := found.get("dilation_rate"), tuple) and len(dilation) == len(sizes):
+            # There is nothing to be dilated in a window of one place.
+            found["dilation_rate"] = tuple(d if k > 1 else 1 for d, k in zip(dilation, sizes, strict=True))
     return LayerFunction(_TO_DENSE.get(kind, kind), found, activation)
 
 
@@ -258,8 +264,11 @@ _MOST_NUMBERS = 100
 
 
 def _of_any_class(settings: Mapping[str, Any], version: tuple[int, ...] | None) -> dict[str, Any]:
-    """Return those settings of a class of the user's own whose names mean the same in every class."""
-    found = {k: settings[k] for k in _ANYWHERE if type(settings.get(k)) in (bool, int, float, str)}
+    """Return those settings of a class without a row in the table that may change what it computes.
+
+    They are compared with those of the same class alone.
+    """
+    found = {k: v for k, v in plain_settings(settings).items() if not _OF_TRAINING.search(k)}
     for key in ("activation", "recurrent_activation"):
         if key in settings and (spelled := spell_activation(settings[key], version)) is not None:
             found[key] = spelled
@@ -283,19 +292,14 @@ def _settings_of(node: Node, settings: Mapping[str, Any], keras_version: str | N
     return found
 
 
-_TO_DENSE = {"EinsumDense": "Dense"}
-# Settings whose names a class of the user's own has for what Keras's mean by them, foremost a subclass of Dense.
-_ANYWHERE = (
-    "strides",
-    "padding",
-    "dilation_rate",
-    "groups",
-    "epsilon",
-    "go_backwards",
-    "merge_mode",
-    "num_heads",
-    "equation",
+# Settings of anybody's classes that say how a layer is trained, or how large what goes into it is: the first change
+# nothing at inference, and of the second the shapes of weights tell all that matters.
+_OF_TRAINING = re.compile(
+    r"drop|(^|_)(rate|prob|p|seed|noise|std(dev)?|init\w*|regulariz\w*|constraint|momentum|decay|verbose|debug|training|"
+    r"autocast|implementation|unroll|stateful)(_|$)|image_size|img_size|(input|image)_(shape|size|dim|resolution)|"
+    r"resolution|max_(len|pos|seq|tok)|(sequence|seq)_len|num_classes|classes|vocab|batch"
 )
+_TO_DENSE = {"EinsumDense": "Dense"}
 
 
 def _kind(layer_class: str) -> tuple[str, bool]:

@@ -12,24 +12,26 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from transferpipe.weights.keras.config import Config, is_layer_config, layer_class, layer_name
-from transferpipe.weights.keras.layer_classes import RENAMED, class_label, makes_parts
+from transferpipe.weights.keras.calls import ATTENTIONS, arguments_of_calls
+from transferpipe.weights.keras.config import Config, as_layer, class_of, is_layer_config, is_model, layer_name
+from transferpipe.weights.keras.layer_classes import makes_parts
+from transferpipe.weights.keras.references import (
+    CONSTANT,
+    DEEPEST,
+    TensorReference,
+    first_call,
+    is_reference,
+    is_tensor,
+    references,
+)
 from transferpipe.weights.keras.setting_values import is_number
-from transferpipe.weights.network import Network, Node
+from transferpipe.weights.network import Network, Node, NodeOutput
 
-_MODELS = frozenset(["Sequential", "Functional", "Model"])
 # What a layer holds is a node of its own; what a model says of its graph is in `Node.inputs`.
 _HELD = frozenset(
     ["layers", "input_layers", "output_layers", "layer", "cell", "cells", "forward_layer", "backward_layer"]
 )
-# No real model is nested as deeply; a file that is must not exhaust the stack.
-_DEEPEST = 50
-_MASKING = frozenset(
-    ["MultiHeadAttention", "GroupedQueryAttention", "GroupQueryAttention", "Attention", "AdditiveAttention"]
-)
-_CONSTANT = "_CONSTANT_VALUE"
-# Arguments that Keras fills in by itself where a layer before masks: no inputs of the layer's own.
-_MASKS = frozenset(["mask", "query_mask", "value_mask", "key_mask"])
+_MASKING = ATTENTIONS | {"Attention", "AdditiveAttention"}
 
 Names = tuple[str | None, ...]
 
@@ -58,39 +60,31 @@ def keras_network(
     outputs: Names = ()
     if is_model(root):
         outputs = walk.model(root, "", (), 0)
+        walk.takes_parts |= isinstance(root["config"].get("output_layers"), Mapping)
     else:
         walk.connected = False
         walk.parts(walk.held.get("", ()), 0)
     nodes = _in_order(walk.nodes) if walk.connected else None
     found = nodes if nodes is not None else tuple(walk.nodes)
     told = tuple(name for name in outputs if name is not None)
-    return Network(found, keras_version=version, backend=backend, connected=nodes is not None, outputs=told)
+    network = Network(found, keras_version=version, backend=backend, connected=nodes is not None, outputs=told)
+    return _with_calls(network, root, walk.takes_parts) if network.connected else network
 
 
-def as_layer(data: Any) -> Config | None:
-    """Return `data` if it is a serialised layer; the list that is a Keras 1 Sequential's ``config`` gets its key."""
-    if isinstance(data, Mapping) and isinstance(data.get("config"), list):
-        data = {**data, "config": {"layers": data["config"]}}
-    return data if is_layer_config(data) else None
-
-
-def is_model(layer: Config) -> bool:
-    """Tell whether a serialised layer is a model whose layers its configuration lists."""
-    config = layer["config"]
-    return isinstance(config.get("layers"), list) and (class_of(layer) in _MODELS or "output_layers" in config)
-
-
-def class_of(layer: Config) -> str:
-    """Return the class of a serialised layer as catalogs call it, in its name of today."""
-    package, _, name = str(layer["class_name"]).rpartition(">")  # Keras 2 writes registered classes so
-    label = class_label(name, package) if package else layer_class(layer)
-    return RENAMED.get(label, label)
+def _with_calls(network: Network, root: Config, takes_parts: bool) -> Network:
+    """Return `network` with the order of its inputs and outputs, and what every call takes where there are several."""
+    given = root["config"].get("input_layers")
+    listed = [given[key] for key in sorted(given)] if isinstance(given, Mapping) else given
+    inputs = tuple(reference.layer for reference in references(listed))
+    several = takes_parts or any(node.calls > 1 or node.layer_class in ATTENTIONS for node in network.nodes)
+    taken, results = arguments_of_calls(root) if several else ({}, tuple(NodeOutput(name) for name in network.outputs))
+    return replace(network, inputs=inputs, results=results, arguments=taken)
 
 
 def node_of(layer: Config, name: str, inputs: Names = ()) -> Node:
     """Return the node of a serialised layer."""
     settings = {key: value for key, value in layer["config"].items() if key not in _HELD}
-    calls = _first_call(layer)
+    calls = first_call(layer)
     if set(settings) <= {"name"} or "function" in settings:  # an operation such as `x + 1`, which has no settings
         settings["arguments"] = _constants(calls, 0)
     elif re.match(r"keras\.(src\.)?ops\b", str(layer.get("module"))):
@@ -107,7 +101,7 @@ def node_of(layer: Config, name: str, inputs: Names = ()) -> Node:
 
 def _is_switched_on(key: str, call: Any, depth: int) -> bool:
     """Tell whether a layer is called with this argument and a true value."""
-    if depth > _DEEPEST:
+    if depth > DEEPEST:
         return False
     if isinstance(call, Mapping):
         return call.get(key) is True or any(_is_switched_on(key, v, depth + 1) for v in call.values())
@@ -146,16 +140,18 @@ class _ConfigWalk:
         held: the layers by their nearest holder.
         nodes: what was found.
         connected: whether all models on the way say what feeds what.
+        takes_parts: whether a layer takes another output of a layer than the first.
     """
 
     held: Mapping[str, Sequence[tuple[str, Config]]]
     nodes: list[Node] = field(default_factory=list)
     connected: bool = True
+    takes_parts: bool = False
 
     def model(self, model: Config, prefix: str, inputs: Names, depth: int) -> Names:
         """Walk a model into which the outputs of the nodes `inputs` go, and return the nodes whose outputs it gives."""
         listed = [layer for c in model["config"]["layers"] if (layer := as_layer(c))]
-        if depth > _DEEPEST:
+        if depth > DEEPEST:
             self.connected = False
             return ()
         if "output_layers" in model["config"] and class_of(model) != "Sequential":
@@ -167,21 +163,23 @@ class _ConfigWalk:
         return inputs
 
     def _graph(self, config: Config, listed: Sequence[Config], prefix: str, inputs: Names, depth: int) -> Names:
-        outer = dict(zip((n for n, _ in _references(config.get("input_layers"), 0)), inputs, strict=False))
+        outer = dict(zip((r.layer for r in references(config.get("input_layers"))), inputs, strict=False))
         outputs: dict[str, Names] = {}
         for layer in _callable_order(listed):
             name = layer_name(layer) or ""
             if name in outer:
                 outputs[name] = (outer[name],)
                 continue
-            taken = [_output(outputs, n, k) for n, k in _references(_first_call(layer), 0)]
+            given = list(references(first_call(layer)))
+            self.takes_parts = self.takes_parts or any(reference.output for reference in given)
+            taken = [_output(outputs, reference) for reference in given]
             # A call on something that is not there: then none of the connections is to be believed.
             self.connected = self.connected and None not in taken
             outputs[name] = self._layer(layer, prefix, tuple(taken), depth)
             # Keras 1 and 2 note a name beside the configuration as well, and calls go by that one.
             if isinstance(other := layer.get("name"), str):
                 outputs.setdefault(other, outputs[name])
-        return tuple(_output(outputs, n, k) for n, k in _references(config.get("output_layers"), 0))
+        return tuple(_output(outputs, r) for r in references(config.get("output_layers")))
 
     def _layer(self, layer: Config, prefix: str, inputs: Names, depth: int) -> Names:
         own = layer_name(layer) or _text(layer, "name") or ""
@@ -205,7 +203,7 @@ class _ConfigWalk:
 
     def parts(self, held: Iterable[tuple[str, Config]], depth: int) -> None:
         """Add the layers that one layer holds: none of them is connected with the others."""
-        for name, layer in held if depth <= _DEEPEST else ():
+        for name, layer in held if depth <= DEEPEST else ():
             if is_model(layer):
                 told = self.connected
                 self.model(layer, name, (), depth + 1)
@@ -247,11 +245,11 @@ def _wrapped(layer: Config, name: str) -> list[tuple[str, Config]]:
     return [(f"{name}/{attribute}", found) for key, found in inner.items() if found for attribute in names[key]]
 
 
-def _output(outputs: Mapping[str, Names], name: str, place: int) -> str | None:
-    found = outputs.get(name, ())
+def _output(outputs: Mapping[str, Names], reference: TensorReference) -> str | None:
+    found = outputs.get(reference.layer, ())
     if len(found) == 1:  # several outputs of one layer
         return found[0]
-    return found[place] if 0 <= place < len(found) else None
+    return found[reference.output] if 0 <= reference.output < len(found) else None
 
 
 def _callable_order(layers: Sequence[Config]) -> list[Config]:
@@ -260,9 +258,7 @@ def _callable_order(layers: Sequence[Config]) -> list[Config]:
     What goes round in a circle comes last.
     """
     places = {layer_name(layer): i for i, layer in enumerate(layers)}
-    before = [
-        [p for n, _ in _references(_first_call(layer), 0) if (p := places.get(n)) is not None] for layer in layers
-    ]
+    before = [[p for r in references(first_call(layer)) if (p := places.get(r.layer)) is not None] for layer in layers]
     if all(p < i for i, needed in enumerate(before) for p in needed):
         return list(layers)
     after: dict[int, list[int]] = {}
@@ -294,68 +290,21 @@ def _in_order(nodes: Sequence[Node]) -> tuple[Node, ...] | None:
     return tuple(nodes)
 
 
-def _first_call(layer: Config) -> Any:
-    """Return what a configuration says of the first call of a layer."""
-    nodes = layer.get("inbound_nodes")
-    call = nodes[0] if isinstance(nodes, list) and nodes else None
-    if isinstance(call, Mapping) and isinstance(given := call.get("kwargs"), Mapping) and not _MASKS.isdisjoint(given):
-        return {**call, "kwargs": {k: v for k, v in given.items() if k not in _MASKS}}
-    return call
-
-
-def _references(data: Any, depth: int) -> Iterator[tuple[str, int]]:
-    """Yield the layers, and which output of each, that a piece of a configuration refers to.
-
-    Keras 3 writes tensors (``__keras_tensor__``), Keras 1 and 2 lists of a name and two numbers, which further
-    arguments may follow.
-    """
-    if depth > _DEEPEST:
-        return
-    if isinstance(data, Mapping):
-        history = data.get("config", {}).get("keras_history") if _is_tensor(data) else None
-        if isinstance(history, list) and history and isinstance(history[0], str):
-            yield history[0], history[2] if len(history) > 2 and isinstance(history[2], int) else 0
-            return
-        for value in data.values():
-            yield from _references(value, depth + 1)
-    elif _is_reference(data):
-        if data[0] != _CONSTANT:
-            yield data[0], data[2]
-        yield from _references(data[3:], depth + 1)
-    elif isinstance(data, list):
-        for value in data:
-            yield from _references(value, depth + 1)
-
-
-def _is_tensor(data: Mapping[str, Any]) -> bool:
-    return data.get("class_name") == "__keras_tensor__" and isinstance(data.get("config"), Mapping)
-
-
-def _is_reference(data: Any) -> bool:
-    return (
-        isinstance(data, list)
-        and len(data) >= 3
-        and isinstance(data[0], str)
-        # Of a constant the third entry is its value, of any type.
-        and all(isinstance(k, int) for k in (data[1:2] if data[0] == _CONSTANT else data[1:3]))
-    )
-
-
 def _constants(data: Any, depth: int) -> Any:
     """Return the arguments of an operation with None in the place of every tensor."""
-    if depth > _DEEPEST:
+    if depth > DEEPEST:
         return None
     if isinstance(data, Mapping):
-        return None if _is_tensor(data) else {k: _constants(v, depth + 1) for k, v in data.items()}
-    if _is_reference(data):
-        first = data[2] if data[0] == _CONSTANT else None
+        return None if is_tensor(data) else {k: _constants(v, depth + 1) for k, v in data.items()}
+    if is_reference(data):
+        first = data[2] if data[0] == CONSTANT else None
         return [first, *(_constants(v, depth + 1) for v in data[3:])]
     return [_constants(v, depth + 1) for v in data] if isinstance(data, list) else data
 
 
 def _holds_number(data: Any, depth: int) -> bool:
     """Tell whether the arguments of an operation hold any but its tensors."""
-    if isinstance(data, Mapping | list) and depth <= _DEEPEST:
+    if isinstance(data, Mapping | list) and depth <= DEEPEST:
         return any(_holds_number(v, depth + 1) for v in (data.values() if isinstance(data, Mapping) else data))
     return is_number(data)
 
@@ -371,9 +320,9 @@ def _input_shapes(layer: Config, call: Any) -> tuple[tuple[int | None, ...], ...
 
 
 def _tensors(data: Any, depth: int) -> Iterator[Mapping[str, Any]]:
-    if isinstance(data, Mapping) and _is_tensor(data):
+    if isinstance(data, Mapping) and is_tensor(data):
         yield data["config"]
-    elif isinstance(data, Mapping | list) and depth <= _DEEPEST:
+    elif isinstance(data, Mapping | list) and depth <= DEEPEST:
         for value in data.values() if isinstance(data, Mapping) else data:
             yield from _tensors(value, depth + 1)
 

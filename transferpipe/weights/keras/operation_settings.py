@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
+from zlib import crc32
 
 from transferpipe.weights.keras.layer_settings import (
     ACTIVATION,
@@ -33,6 +34,12 @@ _ACTIVATIONS = frozenset([
 # Functions of one value with a parameter, and the layer of Keras that has the same one.
 _WITH_PARAMETERS = {"leakyrelu": "LeakyReLU", "elu": "ELU", "softmax": "Softmax"}
 _DEFAULTS = {"celu": ("alpha", 1.0), "hardshrink": ("threshold", 0.5), "softshrink": ("threshold", 0.5)}
+# Functions that change values and not their number: a model without one computes something else.
+_OF_VALUES = frozenset([
+    "abs", "absolute", "square", "sqrt", "rsqrt", "log", "log1p", "log2", "log10", "expm1", "exp2", "sin", "cos",
+    "sign", "negative", "reciprocal", "round", "floor", "ceil", "cumsum", "cumprod", "flip", "roll", "sort", "clip",
+    "threshold", "celu", "glu", "power", "pow", "logsumexp", "erf", "arctan", "sinh", "cosh",
+])  # fmt: skip
 _POOLED = {"mean": "Average", "max": "Max"}
 _REDUCTIONS = ("mean", "max", "min", "sum", "prod", "std", "var")
 _ARITHMETIC = {
@@ -43,6 +50,7 @@ _ARITHMETIC = {
     "sub": "subtract",
     "mul": "multiply",
 }
+_MOST = 100  # numbers that a comparison needs one by one
 # The ranks of sequences, images and volumes with samples and channels.
 _MAPS = (3, 4, 5)
 
@@ -67,16 +75,21 @@ def _operation(node: Node, version: tuple[int, ...] | None) -> LayerFunction:
         verb = _ARITHMETIC[name] or name
         if len(node.inputs) == 2:
             return LayerFunction(verb.capitalize())
-        # The larger of a value and a number is a clip, and no scaling.
-        if len(constants) == 1 and verb not in ("maximum", "minimum") and _tensor_first(node):
-            return LayerFunction("Rescaling", _rescaling(verb, constants[0]))
+        if len(constants) == 1 and len(node.inputs) == 1:
+            return _with_number(verb, constants[0], is_first=not _tensor_first(node))
+        if len(constants) > 1 and len(node.inputs) == 1:  # an array, such as positions
+            return LayerFunction(f"{verb} by numbers", {ARGUMENTS: _shortened(constants)})
+    if name == "normalize" and type(settings.get("order", 2)) is int:
+        axis = spell_axis(settings.get("axis", -1), node)
+        return LayerFunction("UnitNormalization", {"axis": axis, "order": settings.get("order", 2)})
     if name in ("concatenate", "concat"):
         return LayerFunction("Concatenate", {"axis": spell_axis(settings["axis"], node)} if "axis" in settings else {})
     as_layer = _reduction(name, settings, node) or _moved(name, settings, node) or _padded(name, settings, node)
     if as_layer is not None:
         return as_layer
     more = {ARGUMENTS: tuple(constants)} if constants else {}
-    return LayerFunction(node.layer_class, plain_settings(settings) | more, None, known=False)
+    known = name in _OF_VALUES and len(node.inputs) == 1
+    return LayerFunction(name if known else node.layer_class, plain_settings(settings) | more, None, known)
 
 
 def _activation(
@@ -155,9 +168,20 @@ def _padded(name: str, settings: Mapping[str, Any], node: Node) -> LayerFunction
     return LayerFunction(f"ZeroPadding{len(pairs) - 2}D", {"padding": tuple(pairs[1:-1])})
 
 
-def _rescaling(verb: str, number: float) -> dict[str, Any]:
-    scale = number if verb == "multiply" else 1 / number if verb == "divide" and number else 1.0
-    return {"scale": scale, "offset": number if verb == "add" else -number if verb == "subtract" else 0.0}
+def _with_number(verb: str, number: float, *, is_first: bool) -> LayerFunction:
+    """Return what arithmetic with one number does; `is_first` where the number stands before the value."""
+    if verb in ("maximum", "minimum") or (verb == "divide" and (is_first or not number)):
+        return LayerFunction(f"{verb} {'of' if is_first else 'by'} a number", {ARGUMENTS: (number,)})
+    scale = number if verb == "multiply" else 1 / number if verb == "divide" else 1.0
+    offset = number if verb == "add" else -number if verb == "subtract" else 0.0
+    if verb == "subtract" and is_first:
+        scale, offset = -1.0, number
+    return LayerFunction("Rescaling", {"scale": scale, "offset": offset})
+
+
+def _shortened(numbers: list[float]) -> tuple[Any, ...]:
+    """Return numbers, or of very many how many they are and what tells them from others."""
+    return tuple(numbers) if len(numbers) <= _MOST else (len(numbers), crc32(repr(numbers).encode()))
 
 
 def _tensor_first(node: Node) -> bool:

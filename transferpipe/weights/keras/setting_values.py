@@ -76,6 +76,7 @@ _NONE_SAYS = (
     "mask_token",
     "standardize",
     "split",
+    "logit_soft_cap",
 )
 
 
@@ -135,15 +136,35 @@ def spell_axis(value: Any, node: Node) -> Any:
     return None if any(a >= 0 for a in axes) else tuple(sorted(axes)) if len(axes) > 1 else axes[0]
 
 
+LAST_AXIS = "along the last axis"
+"""The equation of an EinsumDense that does what a Dense does."""
+# Whatever stands before, then what is summed over, which the kernel begins with.
+_OF_DENSE = re.compile(r"(?:\.\.\.)?(\w*?)(\w+),\2(\w+)->(?:\.\.\.)?\1\3")
+
+
 def _equation(value: Any) -> str | None:
     """Return an einsum equation with its letters in the order of the alphabet: which ones were taken means nothing."""
     if not isinstance(value, str):
         return None
+    if value == LAST_AXIS or _OF_DENSE.fullmatch(value.replace(" ", "")):
+        return LAST_AXIS
     letters = dict.fromkeys(c for c in value if c.isalpha())
     return "".join(chr(ord("a") + list(letters).index(c)) if c in letters else c for c in value.replace(" ", ""))
 
 
-_READERS: dict[str, Callable[[Any, Node], Any]] = {"axis": spell_axis, "equation": lambda value, _: _equation(value)}
+def _groups(value: Any, node: Node) -> Any:
+    """Return the number of groups; -1 stands for as many as there are channels in GroupNormalization."""
+    axis = node.settings.get("axis", -1)
+    shape = node.input_shapes[0] if len(node.input_shapes) == 1 else ()
+    whole = value == -1 and type(axis) is int and -len(shape) <= axis < len(shape)
+    return shape[axis] if whole else _plain(value)
+
+
+_READERS: dict[str, Callable[[Any, Node], Any]] = {
+    "axis": spell_axis,
+    "equation": lambda value, _: _equation(value),
+    "groups": _groups,
+}
 
 _ALIASES = {
     "swish": "silu",

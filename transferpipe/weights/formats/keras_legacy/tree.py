@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from transferpipe.weights.keras.config import layer_name
+from transferpipe.weights.keras.config import as_layer, layer_name
 from transferpipe.weights.keras.layer_classes import BUILT_IN, RENAMED, part_class, snake_case, stem
-from transferpipe.weights.keras.network import as_layer
 
 Config = Mapping[str, Any]
 Scope = tuple[str, ...]

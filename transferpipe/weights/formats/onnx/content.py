@@ -32,6 +32,7 @@ from transferpipe.weights.formats.onnx.graph import (
     read_attribute,
     read_inputs,
     read_nodes,
+    read_outputs,
 )
 from transferpipe.weights.formats.onnx.tensor import OnnxTensor, read_literal, read_tensor, tensor_name
 from transferpipe.weights.spec import WeightSpec, numpy_dtype
@@ -98,6 +99,7 @@ class OnnxContent:
         nodes: all nodes that are not calls, those of a graph inside of a node before that node.
         numbers: the values of the small tensors.
         inputs: the shapes of the graph's inputs.
+        outputs: the names of the graph's outputs.
         sparse: the names of sparse tensors, which are not read.
     """
 
@@ -109,6 +111,7 @@ class OnnxContent:
     nodes: list[GraphNode] = with_default(default_factory=list)
     numbers: dict[str, tuple[int | float, ...]] = with_default(default_factory=dict)
     inputs: dict[str, tuple[int | None, ...]] = with_default(default_factory=dict)
+    outputs: tuple[str, ...] = ()
     sparse: list[str] = with_default(default_factory=list)
 
     def read(self, read: Read, graph: Field, functions: Sequence[Field]) -> None:
@@ -124,6 +127,7 @@ class OnnxContent:
         self._read_graph(graph, _Scope())
         # Only now: whether a shorter name is free shows when all of them are known.
         self._shorten()
+        self.outputs = read_outputs(read, graph)
         self.inputs |= {n: s for n, s in read_inputs(read, graph).items() if n not in self.tensors}
         self._read_small()
 

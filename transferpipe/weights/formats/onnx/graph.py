@@ -13,7 +13,7 @@ from typing import Any
 from transferpipe.files.protobuf import BYTES, FIXED32, VARINT, Field, Read, read_fields, varints
 
 # Numbers of fields in GraphProto, NodeProto and AttributeProto: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
-NODES, _INPUTS = 1, 11
+NODES, _INPUTS, _OUTPUTS = 1, 11, 12
 _INPUT, _OUTPUT, _NAME, _OP, _ATTRIBUTE, _DOMAIN, _OVERLOAD = 1, 2, 3, 4, 5, 7, 8
 _ATTRIBUTE_NAME, _FLOAT, _INT, _TEXT, _TENSOR, _GRAPH, _FLOATS, _INTS, _TEXTS, _GRAPHS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 11
 _REFERENCE, _SPARSE_TENSOR = 21, 22
@@ -178,6 +178,12 @@ def read_inputs(read: Read, graph: Field) -> dict[str, tuple[int | None, ...]]:
                 sizes.append(known[0] if known and known[0] > 0 else None)
             found[names[0] if names else ""] = tuple(sizes)
     return found
+
+
+def read_outputs(read: Read, graph: Field) -> tuple[str, ...]:
+    """Return the names of a graph's outputs in their order."""
+    told = [m for m in read_fields(read, graph.begin, graph.end) if m.number == _OUTPUTS and m.kind == BYTES]
+    return tuple(_text(read, name) for name in _inside(read, told, 1))
 
 
 def _inside(read: Read, messages: list[Field], number: int) -> list[Field]:

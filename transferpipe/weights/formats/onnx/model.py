@@ -142,7 +142,7 @@ def _source(content: OnnxContent) -> FileSource:
     catalog = Catalog(
         tuple(mine),
         str(content.path),
-        network_of(content.nodes, content.inputs, uses, {s.where: s for s in mine}, content.numbers),
+        network_of(content, uses, {s.where: s for s in mine}),
         operands=frozenset(s.name for s in mine if s.where in operands),
         file_names={file: name for file, name in called.items() if file not in taken},
     )

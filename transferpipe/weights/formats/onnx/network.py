@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from transferpipe.weights.formats.onnx.content import OnnxContent
 from transferpipe.weights.formats.onnx.graph import GraphNode
 from transferpipe.weights.formats.onnx.uses import RECURRENT, Use, is_product
-from transferpipe.weights.network import Network, Node
+from transferpipe.weights.network import Network, Node, NodeOutput
 from transferpipe.weights.spec import WeightSpec
 
 Numbers = Mapping[str, tuple[int | float, ...]]
@@ -29,13 +30,7 @@ _NOTED = frozenset(["rank", "kernel", "follows", "followed_by", "is_product", "o
 _TIMES_ITSELF = {"Sigmoid": "Swish", "HardSigmoid": "HardSwish"}
 
 
-def network_of(
-    nodes: Sequence[GraphNode],
-    inputs: Mapping[str, tuple[int | None, ...]],
-    uses: Mapping[str, Sequence[Use]],
-    specs: Mapping[str, WeightSpec],
-    numbers: Numbers,
-) -> Network:
+def network_of(content: OnnxContent, uses: Mapping[str, Sequence[Use]], specs: Mapping[str, WeightSpec]) -> Network:
     """Return the network of a graph.
 
     A node with weights is called as the layer of these is, or as its weight if another node has the same layer. Beside
@@ -43,18 +38,22 @@ def network_of(
     output is ``followed_by`` if that is the only one.
 
     Args:
-        nodes: the nodes in the order in which they compute.
-        inputs: the graph's inputs with their shapes, without its initialisers.
+        content: what is found in the file.
         uses: how nodes take the tensors of the file.
         specs: the weights by their names in the file.
-        numbers: the values of the small tensors.
     """
-    walk = _NodeWalk(numbers, _names(uses, specs), frozenset(specs))
-    walk.add_inputs(inputs)
-    for node in nodes:
+    walk = _NodeWalk(content.numbers, _names(uses, specs), frozenset(specs))
+    walk.add_inputs(content.inputs)
+    for node in content.nodes:
         walk.add(node)
     found = tuple(walk.with_followers(node) for node in walk.nodes.values())
-    return Network(found, framework="onnx", connected=not any(node.graphs for node in nodes))
+    connected = not any(node.graphs for node in content.nodes)
+    several = any(node.calls > 1 for node in found) or any(origin.output for origin in walk.origins.values())
+    arguments = {name: tuple(calls) for name, calls in walk.arguments.items()} if several else {}
+    results = tuple(walk.origins[name] for name in content.outputs if name in walk.origins)
+    told = results if len(results) == len(content.outputs) else ()
+    inputs = tuple(content.inputs)
+    return Network(found, "onnx", connected=connected, inputs=inputs, results=told, arguments=arguments)
 
 
 Named = tuple[str, WeightSpec | None]
@@ -88,6 +87,8 @@ class _NodeWalk:
         constants: the names of tensors that no value of the network goes into.
         nodes: what was found.
         made: the node that gives each tensor.
+        origins: the same with the call and the number of the output.
+        arguments: what each call of a node takes.
         followers: the nodes that take each node's output.
         places: which output of a recurrent operator a tensor is.
         used: which outputs of each are taken.
@@ -98,6 +99,8 @@ class _NodeWalk:
     constants: frozenset[str]
     nodes: dict[str, Node] = field(default_factory=dict)
     made: dict[str, str] = field(default_factory=dict)
+    origins: dict[str, NodeOutput] = field(default_factory=dict)
+    arguments: dict[str, list[tuple[NodeOutput, ...]]] = field(default_factory=dict)
     followers: dict[str, list[str]] = field(default_factory=dict)
     places: dict[str, int] = field(default_factory=dict)
     used: dict[str, set[int]] = field(default_factory=dict)
@@ -107,10 +110,12 @@ class _NodeWalk:
         for name, shape in inputs.items():
             self.nodes[name] = Node(name, "InputLayer", {"batch_shape": shape, "rank": len(shape)})
             self.made[name] = name
+            self.origins[name] = NodeOutput(name)
 
     def add(self, node: GraphNode) -> None:
         """Add a node, or note what its output is if it is none of the network's."""
-        taken = [self.made[name] for name in node.inputs if name in self.made]
+        values = [name for name in node.inputs if name in self.made]
+        taken = [self.made[name] for name in values]
         if not taken or node.op in _NO_DATA:
             return
         for taken_name in node.inputs:
@@ -118,14 +123,19 @@ class _NodeWalk:
                 self.used.setdefault(self.made[taken_name], set()).add(self.places[taken_name])
         if self._is_handed_on(node, taken):
             self.made[node.output] = taken[0]
+            self.origins[node.output] = self.origins[values[0]]
             return
         name, spec = self.named.get(id(node), (node.name or node.output, None))
         # The other inputs of a layer with weights are initial states, lengths, or what its weights were computed
         # from: it is not applied to them.
         if node.op in RECURRENT or (spec is not None and node.op != "Gather"):
-            taken = taken[:1]
+            taken, values = taken[:1], values[:1]
         name = self._called_again(name) if spec is not None and name in self.nodes else self._new(node, name, taken)
         self.made |= {output: name for output in node.outputs if output}
+        calls = self.arguments.setdefault(name, [])
+        self.origins |= {output: NodeOutput(name, len(calls), i) for i, output in enumerate(node.outputs) if output}
+        # x * f(x) takes one value, whatever the exporter made of it.
+        calls.append(tuple(self.origins[value] for value in values[: len(self.nodes[name].inputs)]))
         if node.op in RECURRENT:
             self.places |= {output: place for place, output in enumerate(node.outputs) if output}
 
@@ -195,8 +205,8 @@ class _NodeWalk:
     def _gives_all(self, node: Node) -> bool | None:
         """Return whether all outputs of a recurrent operator are used, or the last alone; None if that is not clear."""
         used = self.used.get(node.name, set())
-        # The outputs of the operator: 0 is every step's, 1 the last state.
-        if used == {1}:
+        # The outputs of the operator: 0 is every step's, 1 the last state, 2 that of an LSTM's cell.
+        if used in ({1}, {2}):
             return False
         name = node.name
         for _ in range(_MOST_BEHIND):

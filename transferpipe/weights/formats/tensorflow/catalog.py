@@ -26,8 +26,9 @@ from transferpipe.weights.formats.tensorflow.object_graph import (
     place,
 )
 from transferpipe.weights.formats.tensorflow.optimizer_nodes import find_optimizers, slot_keys
+from transferpipe.weights.keras.config import as_layer, class_of, is_model
 from transferpipe.weights.keras.layer_classes import makes_parts
-from transferpipe.weights.keras.network import as_layer, class_of, is_model, keras_network, node_of, with_layers
+from transferpipe.weights.keras.network import keras_network, node_of, with_layers
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import WeightSpec
 from transferpipe.weights.stored_optimizer import StoredOptimizer

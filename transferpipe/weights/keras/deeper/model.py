@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transferpipe.weights.file_source import SavedGroup
-from transferpipe.weights.keras.config import Config, child_layers, layer_class, layer_configs, layer_name
+from transferpipe.weights.keras.config import Config, child_layers, is_model, layer_class, layer_configs, layer_name
 from transferpipe.weights.keras.deeper.blocks import check_order, find_blocks
 from transferpipe.weights.keras.deeper.counted import recounted, renumbered
 from transferpipe.weights.keras.deeper.graph import ModelGraph, RepeatError, keras_order, read_graph
@@ -16,7 +16,6 @@ from transferpipe.weights.keras.deeper.rewriting import BlockStack, rewrite
 from transferpipe.weights.keras.deeper.rows import Child, Numbered, NumberedRow
 from transferpipe.weights.keras.layer_classes import snake_case
 from transferpipe.weights.keras.naming import MODEL_LAYERS, SavedLayer, readable_names
-from transferpipe.weights.keras.network import is_model
 
 
 @dataclass(frozen=True)

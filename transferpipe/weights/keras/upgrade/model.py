@@ -13,7 +13,7 @@ from typing import Any
 
 from transferpipe.errors import RecipeError
 from transferpipe.text.listing import listed
-from transferpipe.weights.keras.network import as_layer, is_model
+from transferpipe.weights.keras.config import as_layer, is_model
 from transferpipe.weights.keras.upgrade.layers import (
     Findings,
     class_of,
