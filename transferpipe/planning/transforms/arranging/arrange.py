@@ -80,6 +80,7 @@ class Split(Transform):
     def bounds(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """Return the axis, where the part begins, and where it ends."""
         axis, total = find_axis(self, self.axis, shape), sum(self.shares)
+        # Refused rather than rounded: three rules that take three thirds must have taken everything.
         if shape[axis] % total or not shape[axis]:
             what = f"{self}: axis {axis} of shape {shape} has {shape[axis]} values, which {total} does not divide"
             raise TransformError(what, "choose parts whose sum divides it, or use slice")
@@ -177,6 +178,7 @@ class InterleaveParts(Transform):
     reorders: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        # One part, or one number a part, is the order that there is.
         if self.parts in (0, 1, -1) or self.groups < 1:
             raise TransformError(f"{self} changes nothing that there is", f"write {_INTERLEAVE}, groups from 1")
 
@@ -276,6 +278,7 @@ class Interleave(Transform):
 
     def reverse_each(self, shapes: Sequence[tuple[int, ...]]) -> tuple[tuple[Transform, ...], ...] | None:
         """See `Transform`."""
+        # A slice of nothing is refused, so that empty inputs have no way back.
         if shapes[0][self.axis] == 0:
             return None
         return tuple((Slice((Range(k, None, len(shapes)),), self.axis),) for k in range(len(shapes)))
@@ -334,6 +337,7 @@ class Repeat(Transform):
         (shape,) = shapes
         axis = find_axis(self, self.axis, shape)
         wanted = goal.size(self, axis, len(shape))
+        # Part of a last repetition would give some units more copies than others.
         if not shape[axis] or wanted % shape[axis] or not wanted:
             what = f"{self}: axis {axis} of shape {shape} is to become {wanted}, which {shape[axis]} does not divide"
             raise TransformError(what, "write how many times, and cut the rest with slice")

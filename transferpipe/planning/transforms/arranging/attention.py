@@ -68,6 +68,7 @@ def _parse_heads(name: str, named: Mapping[str, Any], example: str) -> Heads:
     if order not in _ORDERS:
         what = f"{name} has no order {order!r}"
         raise TransformError(what, did_you_mean(str(order), _ORDERS) or f"its orders are {', '.join(_ORDERS)}")
+    # One behind the other, all queries are one stretch; by head, only their number tells where one ends.
     if order == "by_head" and named.get("heads") is None:
         raise TransformError(f"{name} with order by_head needs the number of heads", f"write {example}, heads: 12")
     heads = parse_integer(f"heads of {name}", named.get("heads") or 1, example)
@@ -174,6 +175,7 @@ class FuseQkv(Transform):
         query, key, value = shapes
         axis = find_axis(self, self.axis, query)
         rest = [(*s[:axis], *s[axis + 1 :]) for s in shapes]
+        # Query and key differ where several queries share a key, and nowhere else.
         if key != value or len(key) != len(query) or rest[0] != rest[1]:
             what = f"{self}: the query has shape {query}, the key {key}, the value {value}"
             raise TransformError(what, f"give it weights that differ at most in axis {axis}, key and value not at all")

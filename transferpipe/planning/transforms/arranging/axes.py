@@ -117,6 +117,7 @@ class Reshape(Transform):
         """See `Transform`."""
         if self.sizes is not None:
             return self
+        # Two open sizes have many solutions.
         if goal.shape is None or goal.shape.count(None) > 1:
             what = f"{self}: the shape is taken from the target, but the steps behind it hide that"
             raise TransformError(what, "write the sizes, or make it the last step")
@@ -133,6 +134,7 @@ class Reshape(Transform):
         if -1 not in self.sizes and known != values:
             what = f"{self} holds {known} values, but the shape {shape} has {values}"
             raise TransformError(what, "give sizes whose product is the same, or one -1")
+        # Beside a size of 0, any number in the place of -1 holds as many values: none.
         if -1 in self.sizes and (known == 0 or values % known):
             what = f"{self} needs a multiple of {known} values, but the shape {shape} has {values}"
             raise TransformError(what, f"give sizes whose product divides {values}")

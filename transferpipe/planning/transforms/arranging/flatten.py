@@ -50,6 +50,7 @@ class FlattenOrder(Transform):
                 if part < 1:
                     raise TransformError(f"{self} has a part of no values", f"leave it out: {_PARTS_EXAMPLE}")
             elif len(part) < 2 or min(part) < 1:
+                # A map without places has no order that could be another.
                 what = f"flatten_order({_listed(part)}) is not the shape of a spatial map"
                 raise TransformError(what, f"give the channels, then every spatial size: {_EXAMPLE}")
 

@@ -48,6 +48,7 @@ class Flip(Transform):
     def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """See `Transform`."""
         (shape,) = shapes
+        # Flipping an axis twice would undo it.
         if len({find_axis(self, axis, shape) for axis in self.axes}) < len(self.axes):
             raise TransformError(f"{self} names an axis twice", "name every axis once")
         return shape

@@ -76,6 +76,7 @@ class Pad(Transform):
         if self.axis is not None:
             axis = find_axis(self, self.axis, shape)
             return [self.widths[0] if i == axis else (0, 0) for i in range(len(shape))]
+        # NumPy would take one pair for all axes.
         if len(self.widths) != len(shape):
             what = f"{self} pads {len(self.widths)} axes, but the shape {shape} has {len(shape)}"
             raise TransformError(what, f"give {len(shape)} pairs of widths, or name one axis: {_AXIS_EXAMPLE}")
@@ -211,6 +212,7 @@ def _holds(dtype: str, value: int | float) -> bool:
         return value in (0, 1)
     if dtype.startswith(("int", "uint")):
         limits = ml_dtypes.iinfo(numpy_dtype(dtype))
+        # A fraction would be cut off without a word.
         return value == int(value) and limits.min <= value <= limits.max
     with np.errstate(over="ignore"):
         # float8_e4m3fn has no infinity, and makes NaN of what is too large: `isfinite` finds both.

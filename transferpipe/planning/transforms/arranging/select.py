@@ -87,6 +87,7 @@ class Slice(Transform):
             check_index(self, part, axis, shape)
             return None
         size = shape[axis]
+        # NumPy would clip it, and take less than was written.
         if part.start is not None:
             check_index(self, part.start, axis, shape)
         if part.stop is not None and not -size <= part.stop <= size:
@@ -107,6 +108,7 @@ class Slice(Transform):
 
     def shape_before(self, after: PartialShape) -> PartialShape | None:
         """See `Transform`."""
+        # The result does not tell how many there were along an axis that is gone.
         if any(isinstance(part, int) for part in self.parts):  # which removes an axis
             return None
         before: PartialShape | None = after
@@ -156,6 +158,7 @@ class SizedSlice(Transform):
             raise TransformError(f"slice has no place {at!r}", f"at is one of {', '.join(_AT)}")
         if "step" in named or (stop is not None and size is not None) or (size is None and "at" in named):
             raise TransformError(f"slice cannot do with {reprlib.repr(dict(data))}", f"write {example}")
+        # One start for all axes is hardly ever meant.
         if axis is None and (start is not None or stop is not None):
             raise TransformError("slice with start or stop needs an axis", f"write {example}")
         return cls(axis, start, stop, size, at)
@@ -255,7 +258,8 @@ class Take(Transform):
         indices = [index % size for index in self.indices]
         if sorted(indices) != list(range(size)):
             return None
-        return (Take(tuple(indices.index(place) for place in range(size)), self.axis),)
+        # Sorting a permutation gives its inverse, of a vocabulary's size as soon as of a layer's.
+        return (Take(tuple(np.argsort(indices).tolist()), self.axis),)
 
 
 def _parse_place(key: str, value: Any, example: str) -> Any:

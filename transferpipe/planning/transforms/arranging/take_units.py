@@ -73,6 +73,7 @@ class TakeUnits(Transform):
         each = parse_integer("each of units", given.get("each", 1), _EXAMPLE)
         groups = parse_integer("groups of units", given.get("groups", 1), _EXAMPLE)
         root = parse_flag("root of units", given.get("root", False))
+        # Of a plan that was made, the numbers count: the choice has been made.
         of = str(given["of"]) if "of" in given and "indices" not in given else ""
         indices, wrong = None, None
         if of:
@@ -115,6 +116,7 @@ class TakeUnits(Transform):
         (shape,) = shapes
         axis = find_axis(self, self.axis, shape)
         width, becomes = self._widths
+        # An axis may have the units several times, as the flattened map of a convolution has.
         if self.size < 1 or shape[axis] % width:
             what = f"{self}: axis {axis} of shape {shape} does not have {self.size} units, once or several times"
             raise TransformError(what, "write how many units the axis has")

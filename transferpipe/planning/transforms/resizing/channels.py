@@ -100,6 +100,7 @@ class Channels(Transform):
         old, new = shape[axis], self.size or 0
         if old == 0:
             raise TransformError(f"{self}: axis {axis} of shape {shape} has no channels", "name the axis that has")
+        # Channels that do not come out even would be added up to unequal sums.
         if self.how == "sum" and (new > old or old % new):
             what = f"{self}: {old} channels cannot be added up to {new}"
             raise TransformError(what, "write {channels: repeat}, which takes them in turn")

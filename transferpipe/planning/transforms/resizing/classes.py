@@ -90,6 +90,7 @@ class Classes(Rows):
         """See `Rows`."""
         axis = find_axis(self, self.axis, shape)
         count = shape[axis]
+        # Classes keep their places: what one side has more of stands behind.
         indices = self.indices or tuple(i if i < count else None for i in range(self.size or count))
         for index in indices:
             if index is not None and not -count <= index < count:

@@ -92,6 +92,7 @@ class Inflate(Transform):
         """See `Transform`."""
         (array,) = arrays
         size = self.size or 0
+        # Built along the first axis, where a slice lies in one piece, and moved to its place at the end.
         result = np.zeros((size, *array.shape), array.dtype)
         if self.how == "centre":
             result[centre_of(size)] = array

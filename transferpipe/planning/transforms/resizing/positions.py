@@ -85,6 +85,7 @@ class ResizePositions(Transform):
     def __post_init__(self) -> None:
         check_antialias(self, self.method, self.antialias)
         for key, (old, new) in (("prefix", self.prefix), ("suffix", self.suffix)):
+            # A token that the source has not cannot be interpolated.
             if not 0 <= new <= old:
                 what = f"{self}: {key} keeps {new} of {old} tokens"
                 raise TransformError(what, "give the source's number, then the target's, which is at most that")
@@ -122,6 +123,7 @@ class ResizePositions(Transform):
         if len(grid) == 1:
             return (places,)
         side = math.isqrt(places)
+        # A square is the one grid that a number alone tells, as timm and transformers take it.
         if len(grid) == 2 and side * side == places:
             return (side, side)
         kind = "square grid" if len(grid) == 2 else f"cube of {len(grid)} axes"
@@ -155,9 +157,11 @@ class ResizePositions(Transform):
         count = len(positions)
         before, places, behind = np.split(positions, [self.prefix[0], count - self.suffix[0]])
         old, new = self._source_grid(count), self.to or ()
+        # Equal grids are copied: interpolating would round.
         if old != new:
             result = np.asarray(places, dtype=np.float64).reshape(*old, -1)
             with np.errstate(over="ignore", invalid="ignore"):
+                # One axis after the other, which gives the same as both at once, the interpolation being separable.
                 for axis, (had, gets) in enumerate(zip(old, new, strict=True)):
                     matrix = resize_matrix(had, gets, self.method, self.antialias)
                     result = multiply_along(result, matrix, axis) if had != gets else result
@@ -175,6 +179,7 @@ def _advise_grid(places: int, rank: int, key: str) -> str:
     # The two sides nearest to each other: no more than a guess, shown as sizes so that it can be corrected.
     side = next(n for n in range(math.isqrt(places), 0, -1) if places % n == 0)
     sizes = [1] * (rank - 2) + [side, places // side]
+    # Most often a class token was forgotten: a number that is one off a square says so.
     tokens = next(
         (t for t in range(1, min(_MOST_TOKENS, places - 1) + 1) if math.isqrt(places - t) ** 2 == places - t), None
     )

@@ -32,6 +32,7 @@ def resize_matrix(old: int, new: int, method: str, antialias: bool) -> NDArray[n
 
     Source: ATen/native/UpSample.h and UpSampleKernel.cpp of PyTorch.
     """
+    # A matrix rather than a loop: the same numbers for every kernel, and its pseudoinverse is needed too.
     matrix = np.zeros((new, old))
     rows = np.arange(new)
     if method == "nearest":
@@ -153,6 +154,7 @@ class Resize(Transform):
         result = np.asarray(array, dtype=np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             for axis, size in zip(find_axes(self, self.axes, array.shape), self.sizes or (), strict=True):
+                # Along an axis that keeps its size nothing may change, not even by rounding.
                 if size != array.shape[axis]:
                     result = multiply_along(result, self._matrix(array.shape[axis], size), axis)
             return result.astype(array.dtype)
@@ -203,6 +205,7 @@ class ResizePatches(Resize):
 
     def _matrix(self, old: int, new: int) -> NDArray[np.float64]:
         matrix = resize_matrix(old, new, self.method, self.antialias)
+        # Where patches grow, products with them stay exactly what they were; where they shrink, as nearly as can be.
         return np.asarray(np.linalg.pinv(matrix.T)) if self.pseudoinverse else matrix
 
 

@@ -67,12 +67,14 @@ class Rows(Transform):
         """See `Transform`."""
         (shape,) = shapes
         axis, rows = self.rows(shape)
+        # A mean of nothing is NaN.
         if self.new != ZERO and NEW_ROW in rows and not shape[axis]:
             raise TransformError(f"{self}: axis {axis} of {shape} is empty", "write new: zero")
         return (*shape[:axis], len(rows), *shape[axis + 1 :])
 
     def dtype(self, dtypes: Sequence[str]) -> str:
         """See `Transform`."""
+        # Rows that are copied, and zeros, exist in every dtype.
         return dtypes[0] if self.new == ZERO else check_floating(self, dtypes[0], _FLOATING)
 
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -84,6 +86,7 @@ class Rows(Transform):
         theirs, ours = np.moveaxis(array, axis, 0), np.moveaxis(result, axis, 0)
         places = np.asarray(rows, np.int64)
         known = np.flatnonzero(places != NEW_ROW)
+        # In blocks: indexing with all rows at once would copy the whole embedding once more.
         for part in _blocks(known, theirs):
             ours[part] = theirs[places[part]]
         new = np.flatnonzero(places == NEW_ROW)
@@ -147,11 +150,13 @@ class NamedRows(Rows):
     def pinned(self) -> Mapping[str, Any] | None:
         """See `Transform`."""
         source, target = self.source.pinned(), self.target.pinned()
+        # Without the count, which is what is to be compared.
         step = replace(self, source=source, target=target, common=None)
         common = self._common()
         if self.common not in (None, common):
             what = f"{self}: {source} and {target} have {common} names in common"
             raise TransformError(what, f"write common: {common}, or leave it out")
+        # A plan says how many names fit: a list that was changed since is then noticed.
         return {self.name: {**step.written(), "common": common}}
 
     def written(self) -> dict[str, Any]:
@@ -183,6 +188,7 @@ class NamedRows(Rows):
         if not axes:
             what = f"{self}: no axis of {shape} has the {size} rows that {self.source} lists"
             raise self._wrong_size(what, max(shape, default=0), size)
+        # As many classes as features: taking the wrong axis would mix up the features.
         if len(axes) > 1:
             what = f"{self}: axes {' and '.join(map(str, axes))} of {shape} both have {size} rows"
             raise TransformError(what, f"write axis: {axes[0]} for rows, axis: {axes[-1]} for columns")

@@ -90,6 +90,7 @@ class VocabularyRows(NamedRows):
         return replace(self, drawn=self._fit_drawn(goal), size=size)
 
     def _padded_axis(self, shape: tuple[int, ...]) -> int:
+        # Of padded sizes none need be equal to the number of tokens, by which the axis is found otherwise.
         if self.axis is None and len(shape) != 1:
             what = f"{self}: with padding, the sizes of {shape} do not tell which axis the tokens lie along"
             raise TransformError(what, "write axis: 0 for an embedding, axis: -1 for what goes back to tokens")
@@ -105,6 +106,7 @@ class VocabularyRows(NamedRows):
         listed = self.reserved + len(self.source.names())
         axis = self._padded_axis(shape) if self.padded else self._find_axis(shape, listed)
         tokens = [NEW_ROW if i == NEW_ROW else i + self.reserved for i in self._matched()]
+        # Reserved rows stand before the first token on both sides.
         rows = [*range(self.reserved), *tokens]
         size = self.size if self.padded and self.size is not None else len(rows)
         if size < len(rows):
@@ -130,10 +132,12 @@ class VocabularyRows(NamedRows):
             super(VocabularyRows, self)._make(ours, new, theirs)
             return
         place = {name: i for i, name in enumerate(self.source.names())}
+        # No token is longer: looking further would only cost time.
         longest = max(map(len, place))
         names, mean = self.target.names(), mean_row(theirs)
         for row in new.tolist():
             at = row - self.reserved
+            # Padding behind the last token has no name that could be cut up.
             pieces = split_token(names[at], place, longest) if 0 <= at < len(names) else []
             parts = theirs[[self.reserved + p for p in pieces]].astype(np.float64)
             ours[row] = np.sum(parts, axis=0) / len(pieces) if pieces else mean
