@@ -47,6 +47,7 @@ def find_blocks(graph: ModelGraph, named: Mapping[int, Mapping[str, str]]) -> li
     row = [inside[0]]  # of each block what depends on the one before: a layer in it may take something else alone
     for k, two in enumerate(inside[1:], 1):
         row.append(two & graph.behind(row[-1]))
+        # Layers that lie between those of two blocks belong to neither: such blocks run side by side, not in a row.
         if inside[k - 1] & two or not row[-1]:
             names = [_named(graph, named[number].values()) for number in numbers[k - 1 : k + 1]]
             raise RepeatError(f"its layers are not a row of blocks: {names[1]} does not lie behind {names[0]}")
@@ -54,6 +55,8 @@ def find_blocks(graph: ModelGraph, named: Mapping[int, Mapping[str, str]]) -> li
     for k, found in enumerate(cuts):
         if not found:
             raise RepeatError(_several_entries(graph, row, numbers, k))
+    # Which layer parts two blocks is often open (an addition, or the activation behind it): what makes blocks of all of
+    # them is taken.
     problem = None
     for chosen in _alike(graph, cuts):
         made = _Series(graph, named, [set(found) for found in inside], chosen)
@@ -71,6 +74,7 @@ def _named(graph: ModelGraph, names: Collection[str]) -> str:
 
 def _between(graph: ModelGraph, names: Collection[str]) -> set[str]:
     """Return these layers and those that lie between any two of them."""
+    # What a pattern does not name, such as activations, is found by where it lies.
     return graph.behind(names) & graph.before(names)
 
 
@@ -80,9 +84,11 @@ def _cuts(graph: ModelGraph, inside: Sequence[set[str]], k: int) -> Iterator[str
     later = set().union(*inside[k:])
     whole = graph.behind(inside[0]) & graph.before(inside[-1])
     for name in sorted(graph.behind(inside[k - 1]) & graph.before(inside[k]), key=graph.places.__getitem__):
+        # Everything of the later blocks must come from here, and nothing of the first ones behind it.
         behind = graph.behind([name]) - {name}
         if name in later or not later <= behind or first & behind:
             continue
+        # One output of this one layer is all that passes: a skip connection around it would be a second one.
         taken = {t for v in whole & behind for t in graph.taken(v) if t.layer in whole and t.layer not in behind}
         if len(taken) == 1 and next(iter(taken)).layer == name:
             yield name
@@ -93,10 +99,12 @@ def _alike(graph: ModelGraph, cuts: Sequence[Sequence[str]]) -> list[list[str]]:
 
     Of a block's layers those without names are not known yet: a cut may be one of what goes around it.
     """
+    # Blocks are alike, so that the same kind of layer parts each two of them.
     classes = [[layer_class(graph.layers[name]) for name in names] for names in cuts]
     fewest = min(classes, key=len, default=[])
     found = [
         [next(name for name in reversed(names) if layer_class(graph.layers[name]) == kind) for names in cuts]
+        # Farthest behind first: an activation after an addition belongs to the block that it ends.
         for kind in dict.fromkeys(reversed(fewest))
         if all(kind in names for names in classes)
     ]
@@ -136,12 +144,15 @@ class _Series:
         Raises:
             RepeatError: one takes or gives more than one output.
         """
+        # What is named, before more is added: the others are counted from there.
         cores = [set(part) for part in self.parts]
         whole = self.graph.behind(cores[0]) & self.graph.before(cores[-1])
         ends = [self.graph.behind([cut]) - {cut} for cut in self.cuts]
         for k, part in enumerate(self.parts):
             behind = ends[k - 1] if k else whole
             part |= (whole & behind) - (ends[k] if k < len(ends) else set())
+        # No cut lies before the first block and behind the last: what belongs to them there is seen by their
+        # neighbours.
         if len(self.parts) > 1:
             self._complete_first(cores)
             self._complete_last(cores)
@@ -152,6 +163,7 @@ class _Series:
         """Add to the first block what stands before its named layers, where the second has such layers too."""
         head = self.parts[1] - self.graph.behind(cores[1])
         twins = self._twins(cores, 1, 0)
+        # Backwards from the named layers: each is found as what a known one takes.
         for name in sorted(head, key=self.graph.places.__getitem__, reverse=True):
             pairs = [
                 (ours, theirs)
@@ -175,6 +187,7 @@ class _Series:
         entries = [self._entry_of(last - 1)] if last > 1 else sorted(self._entries(0), reverse=True)
         problem = None
         for entry in entries:
+            # What both take from elsewhere is the same layer.
             twins = {t.layer: t.layer for t in self._entries(last - 1)} | self._twins(cores, last - 1, last)
             try:
                 self.parts[last] |= self._behind(sorted(tail, key=self.graph.places.__getitem__), entry, twins)
@@ -213,6 +226,7 @@ class _Series:
         rows = [self._by_class(cores[place]) for place in (k, other)]
         for kind, names in rows[0].items():
             if len(names) == len(rows[1].get(kind, ())):
+                # Names say more than places.
                 found = dict(zip(names, rows[1][kind], strict=True)) | found
         return found
 
@@ -239,6 +253,7 @@ class _Series:
             taken = self._entries(k)
             return next(tensor for tensor in taken if tensor.layer == self.cuts[k - 1])
         others = self._entries(1) if len(self.parts) > 1 else set()
+        # What every block takes besides, such as a mask, is not what goes from one to the next.
         entries = self._entries(0) - others
         if len(entries) != 1:
             names = _named(self.graph, {t.layer for t in self._entries(0)}) if self._entries(0) else "nothing"
@@ -252,10 +267,12 @@ class _Series:
     def _block(self, k: int, entries: Sequence[set[Tensor]]) -> LayerBlock:
         graph, part, number = self.graph, self.parts[k], self.numbers[k]
         for name in sorted(part, key=graph.places.__getitem__):
+            # A copy would have weights of its own where one layer was used twice.
             if len(graph.calls[name]) > 1:
                 raise RepeatError(f"{name} is called {len(graph.calls[name])} times: its weights are shared")
         entry = self._entry_of(k)
         sides = entries[k] - {entry}
+        # A block that is put elsewhere must find there whatever it takes.
         if sides != entries[0] - {self._entry_of(0)}:
             odd = _named(graph, {t.layer for t in sides} or {t.layer for t in entries[0]})
             raise RepeatError(f"block {number} takes the output of {odd} besides, which the other blocks do not take")
@@ -272,6 +289,7 @@ class _Series:
         exit_ = next(iter(given))
         following = self.parts[k + 1] if k + 1 < len(self.parts) else None
         takers = {taker for taker in graph.takers[exit_.layer] if taker not in part}
+        # A block in between would be bypassed there.
         if following is not None and (not takers <= following or exit_ in graph.outputs):
             where = _named(graph, takers - following) if takers - following else "the outputs of the model"
             raise RepeatError(f"the output of block {number} goes into {where} too, which is not of the next block")
@@ -288,6 +306,7 @@ def check_order(graph: ModelGraph, blocks: Sequence[LayerBlock], order: Sequence
     """
     known = {block.number: block for block in blocks}
     entry = blocks[0].entry
+    # Shapes that are not recorded are not guessed at: Keras then says what does not fit.
     before: Shape | None = graph.shapes.get(entry)
     what = f"what comes before block {blocks[0].number}"
     for number in order:

@@ -28,11 +28,13 @@ def recounted(config: Config, rows: Sequence[NumberedRow]) -> Config:
         RepeatError: none of its arguments says it, or layers that it counts too are not repeated as often.
     """
     name, given = str(config["class_name"]), config["config"]
+    # One argument counts all of them.
     counts = {len(row.stack.weights) for row in rows}
     orders = {len(row.stack.order) for row in rows}
     if len(counts) > 1 or len(orders) > 1:
         raise RepeatError(f"{name} makes layers of one number, and {listed(sorted(map(str, orders)))} are asked for")
     count, wanted = counts.pop(), orders.pop()
+    # Two arguments that say as many could each be the one: none is changed by guess.
     keys = [key for key in _COUNTS if given.get(key) == count]
     if len(keys) != 1:
         has = {key: given[key] for key in _COUNTS if isinstance(given.get(key), int)}
@@ -64,11 +66,13 @@ def renumbered(rows: Sequence[NumberedRow], places: Sequence[tuple[str, str | No
         if id(row) in done:
             continue
         done.add(id(row))
+        # Numbers go on from where they began: some classes count from 1.
         first = min(row.named)
         for number, origin in enumerate(row.stack.order, first):
             for old in row.named[origin].values():
                 start, stop = row.places[old]
                 listed_layers.append((by_name[old], f"{old[:start]}{number}{old[stop:]}"))
+    # The file must be numbered as is assumed here, or nothing that follows would be where Keras looks.
     if _counted([place for place, _ in places]) != [place for place, _ in places]:
         raise RepeatError("its file does not number its layers one after the other")
     segments = _counted([place for place, _ in listed_layers])

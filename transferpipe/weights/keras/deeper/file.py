@@ -20,6 +20,7 @@ def deeper_file(source: FileSource, deeper: Deeper) -> FileSource:
     Raises:
         RepeatError: a layer outside of the blocks keeps a file, such as a vocabulary, and gets another place.
     """
+    # A vocabulary lies by the path of its layer; moving it would mean to write the archive's other members anew.
     for asset in source.assets:
         moved = next((m for m in deeper.groups if m.path != m.origin and asset.startswith(f"assets/{m.origin}/")), None)
         if moved:
@@ -31,6 +32,7 @@ def deeper_file(source: FileSource, deeper: Deeper) -> FileSource:
     groups, specs = [], []
     origins: dict[str, WeightSpec] = {}
     doubles: list[Double] = []
+    # A block that is repeated reads the same values twice: only names and places are new.
     for moved in deeper.groups:
         entries = []
         for key, name in old[moved.origin].entries:
@@ -53,6 +55,7 @@ def deeper_file(source: FileSource, deeper: Deeper) -> FileSource:
     return dataclasses.replace(
         source,
         catalog=dataclasses.replace(catalog, network=network),
+        # Lazily: the values are read from the old file when the new one is written.
         read_entry=lambda spec: read(origins[spec.name]),
         locate_entry=lambda spec: locate(origins[spec.name]),
         config=deeper.config,
@@ -66,5 +69,6 @@ def _first_of(name: str, moved: Moved, source: FileSource, readable: Mapping[str
     holder = next((g for g in source.groups if any(n == first for _, n in g.entries)), None) if first else None
     if holder is None or first is None or not moved.origin.startswith(f"{holder.path}/"):
         return None
+    # The holder moved as its inner layer did: the same beginning in both paths.
     path = moved.path[: len(moved.path) - len(moved.origin) + len(holder.path)]
     return f"{readable[path]}/{first.rpartition('/')[2]}"

@@ -107,11 +107,13 @@ def read_graph(model: Config) -> ModelGraph:
         layers[name] = layer
     if "output_layers" in config:
         return _read_functional(model, layers)
+    # A Sequential is a chain, and says no calls.
     names = list(layers)
     calls, shapes = {}, {}
     for before, name in zip([_INPUT, *names], names, strict=False):
         is_input = before == _INPUT and layer_class(layers[name]) == "InputLayer"
         calls[name] = [] if is_input else [[Tensor(before, 0, 0)]]
+        # Its tensors are not written down; the shape that each layer was built with is.
         built = layers[name].get("build_config")
         shape = built.get("input_shape") if isinstance(built, Mapping) else None
         if isinstance(shape, list) and all(n is None or type(n) is int for n in shape):
@@ -125,6 +127,7 @@ def _read_functional(model: Config, layers: Mapping[str, Config]) -> ModelGraph:
     calls: dict[str, list[list[Tensor]]] = {}
     shapes: dict[Tensor, Shape] = {}
     numbers: dict[str, int] = {}
+    # By one name for the only call: its number in the file also counts calls outside of this model.
     once = {name for name, layer in layers.items() if len(layer.get("inbound_nodes") or ()) < 2}
     for name, layer in layers.items():
         calls[name] = []
@@ -191,6 +194,7 @@ def _ends(data: Any, depth: int = 0) -> Iterator[Tensor]:
     if isinstance(data, list) and len(data) == 3 and isinstance(data[0], str):
         yield Tensor(*data)
     elif isinstance(data, list | Mapping) and depth <= _DEEPEST:
+        # As Keras's tree of nested arguments: mappings by their keys, in order.
         for item in [data[key] for key in sorted(data, key=str)] if isinstance(data, Mapping) else data:
             yield from _ends(item, depth + 1)
 
@@ -207,7 +211,9 @@ def keras_order(graph: ModelGraph) -> list[str]:
     finished, met = _search(graph)
     depths: dict[tuple[str, int], int] = {}
     layer_depths: dict[str, int] = {}
+    # From the outputs on, so that the depth of whatever takes a call is known before its own.
     for name, call in reversed(finished):
+        # A layer that is called several times is listed by its deepest call.
         depth = max(depths.get((name, call), 0), layer_depths.get(name, 0))
         layer_depths[name] = depths[name, call] = depth
         for before in _calls_before(graph, name, call):
@@ -224,6 +230,7 @@ def _search(graph: ModelGraph) -> tuple[list[tuple[str, int]], dict[str, int]]:
     met: dict[str, int] = {}
     open_calls: set[tuple[str, int]] = set()
     for output in graph.outputs:
+        # Without recursion, of which a network of a thousand layers would exceed Python's depth.
         waiting: list[tuple[tuple[str, int], bool]] = [(_call_of(graph, output), False)]
         while waiting:
             here, is_done = waiting.pop()
@@ -248,4 +255,5 @@ def _calls_before(graph: ModelGraph, name: str, call: int) -> list[tuple[str, in
 
 
 def _call_of(graph: ModelGraph, tensor: Tensor) -> tuple[str, int]:
+    # Calls outside of this model, which the number counts too, are not in the list.
     return tensor.layer, min(tensor.call, max(len(graph.calls[tensor.layer]) - 1, 0))

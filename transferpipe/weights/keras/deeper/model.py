@@ -86,6 +86,7 @@ class _Model:
     def __post_init__(self) -> None:
         readable = readable_names(SavedLayer(group.path, group.name) for group in self.groups)
         readable |= {g.path: g.entries[0][1].rpartition("/")[0] for g in self.groups if g.entries}
+        # Where two have one name, the first one's path counts, as in the catalog.
         self._paths = {name: path for path, name in reversed(readable.items())}
 
     def take(self, stack: Numbered) -> None:
@@ -95,6 +96,7 @@ class _Model:
             RepeatError: the stack is of weights that are not layers of a model.
         """
         container, _, beginning = stack.beginning.rpartition("/")
+        # The number stands in the layer's own name, seen from the model that lists it.
         row, shift, start = NumberedRow(stack), len(stack.beginning) - len(beginning), len(beginning)
         for number, weights in stack.weights.items():
             for weight in weights:
@@ -120,16 +122,20 @@ class _Model:
         """
         rows, places = self.rows[path], self._places(path)
         config = _replaced(self.configs[path], changed)
+        # A class of its own makes its layers in its constructor: only its arguments can ask for more.
         if not is_model(config):
             names = {group.path: group.name for group in self.groups}
             self.children[path] = renumbered(rows, [(place, names[f"{path}/{place}".lstrip("/")]) for place in places])
             return recounted(config, rows)
         graph = read_graph(config)
+        # Checked on the model as it is: whether Keras's order is understood shows where the answer is known.
         if "output_layers" in config["config"] and keras_order(graph) != list(graph.layers):
             raise RepeatError("its configuration lists its layers in another order than Keras builds them in")
         found = _segments(config, list(graph.layers))
+        # Likewise of the places of weights in the file.
         if any(place not in found.values() for place in places if place.partition("/")[0] in MODEL_LAYERS):
             raise RepeatError("its file numbers its layers otherwise than its configuration lists them")
+        # Patterns such as those of attention and of dense layers may name parts of the same blocks.
         stacks = [stack for together in _by_pattern(rows) for stack in _stacks(graph, together)]
         self._check_named(stacks, rows, {name for name, place in found.items() if self._has_weights(path, place)})
         made = rewrite(config, graph, stacks)
@@ -150,6 +156,7 @@ class _Model:
     def _check_named(self, stacks: Sequence[BlockStack], rows: Sequence[NumberedRow], with_weights: set[str]) -> None:
         named = {name for row in rows for name in row.places}
         for block in (block for stack in stacks for block in stack.blocks):
+            # Copying a block copies all its weights, those too that nobody asked for by name.
             odd = [name for name in block.layers if name in with_weights and name not in named]
             if odd:
                 raise RepeatError(f"block {block.number} has {odd[0]} in it, whose weights the pattern does not name")
@@ -161,6 +168,7 @@ class _Model:
             yield from (Moved(path, origin, name) for group in below if group.path == origin)
             seen = {f"{origin}/{place}".lstrip("/") for place in self._places(origin)} & self._listed(origin)
             held = {group.path for group in below}
+            # In the new order, in which Keras will look for them.
             for child in self.children[origin]:
                 place = f"{origin}/{child.origin}".lstrip("/")
                 if any(p == place or p.startswith(f"{place}/") for p in held):
@@ -212,6 +220,7 @@ def _stacks(graph: ModelGraph, rows: Sequence[NumberedRow]) -> list[BlockStack]:
         try:
             return [_stack(graph, rows)]
         except RepeatError:
+            # Rows that are no blocks together may still be one each.
             if len(rows) == 1:
                 raise
     return [_stack(graph, [row]) for row in rows]
@@ -232,6 +241,7 @@ def _stack(graph: ModelGraph, rows: Sequence[NumberedRow]) -> BlockStack:
     for name in graph.layers:
         whole = f"{container}/{name}".lstrip("/")
         place = first.pattern.place_of_group(whole) if name not in places else None
+        # Of a single row, only what begins as it does: other rows of the pattern are other stacks.
         if place is None or place[0] < shift or (len(rows) == 1 and whole[: place[0]] not in beginnings):
             continue
         start, stop = place[0] - shift, place[1] - shift
@@ -248,6 +258,7 @@ def _stack(graph: ModelGraph, rows: Sequence[NumberedRow]) -> BlockStack:
 
 def _replaced(data: Any, changed: Mapping[int, Any]) -> Any:
     """Return a copy of a configuration with what changed in it."""
+    # By identity: two inner models may have equal configurations, and only one of them changes.
     if id(data) in changed:
         return changed[id(data)]
     if isinstance(data, Mapping):

@@ -57,6 +57,7 @@ def rewrite(model: Config, graph: ModelGraph, stacks: Sequence[BlockStack]) -> R
         RepeatError: two layers get one name, or stacks overlap.
     """
     writer = _Writer(graph, stacks)
+    # A stack may take what another one gives: what stands for that must be known by then.
     for stack in sorted(stacks, key=lambda s: graph.places[s.blocks[0].entry.layer]):
         writer.add(stack)
     listed = writer.listed()
@@ -67,6 +68,7 @@ def rewrite(model: Config, graph: ModelGraph, stacks: Sequence[BlockStack]) -> R
     result = {**model, "config": config}
     names = list(listed)
     if "output_layers" in config:
+        # The new model is read as the old one was: Keras lists what it builds in this order, and numbers weights by it.
         names = keras_order(read_graph(result))
         missing = [name for name in listed if name not in names]  # cannot be: what led to no output was not listed
         config["layers"] = [listed[name][0] for name in (*names, *missing)]
@@ -121,14 +123,18 @@ class _Writer:
             block = known[origin]
             for name in block.layers:
                 if name not in names:
+                    # The first copy of a layer without a number keeps its name, so that a model that stays as it was
+                    # keeps all of them.
                     names[name] = name if origin not in seen and name not in self.used else self._fresh(name)
                     self.used.add(names[name])
             taken = {Tensor(old, 0, k): Tensor(new, 0, k) for old, new in names.items() for k in self._outputs(old)}
+            # Each block takes what the one before it in the new order gives.
             taken[block.entry] = before
             self.copies.setdefault(id(stack), []).extend((names[name], name, taken) for name in block.layers)
             self.origins |= {new: old for old, new in names.items()}
             before = block.exit._replace(layer=names[block.exit.layer])
             seen.add(origin)
+        # Whatever came behind the last block comes behind the new last one.
         self.moved[stack.blocks[-1].exit] = before
 
     def _use(self, name: str) -> None:
@@ -139,6 +145,7 @@ class _Writer:
     def _fresh(self, name: str) -> str:
         """Return a name of the same stem that no layer has, as Keras counts them."""
         base, number = stem(name), counter(name) + 1
+        # Names of the old model are not used again for other layers: weights of both could not be told apart.
         while f"{base}_{number}" in self.used or f"{base}_{number}" in self.graph.layers:
             number += 1
         return f"{base}_{number}"
@@ -163,6 +170,7 @@ class _Writer:
 
     def _copied(self, layer: Config, name: str, taken: Mapping[Tensor, Tensor]) -> Config:
         """Return a copy of a serialised layer under another name, which takes other tensors."""
+        # Several copies come of one layer, each with names and inputs of its own.
         result = copy.deepcopy(dict(layer))
         if "name" in result:
             result["name"] = name
