@@ -192,6 +192,13 @@ MERGES = {
     "task_arithmetic": "{task_arithmetic: {base: base, weights: [0.6, 0.4]}}",
     "ties": "{ties: {base: base, density: 0.5}}",
 }
+# The same in mergekit's words: its method, and the weights of base, one and two. `mergekit-pytorch` takes any tensors.
+OF_MERGEKIT = {
+    "mean": ("linear", (1, 1, 1)),
+    "linear": ("linear", (0.2, 0.5, 0.3)),
+    "task_arithmetic": ("task_arithmetic", (None, 0.6, 0.4)),
+    "ties": ("ties", (None, 1, 1)),
+}
 MERGE_RECIPE = """
 sources: {{base: {folder}/base.safetensors, one: {folder}/one.safetensors, two: {folder}/two.safetensors}}
 target: {{path: {folder}/base.safetensors}}
@@ -229,8 +236,30 @@ def stacked(folder):
     yield replace(alone("48 layers of a file of 32, 4 GiB", [run]), most_megabytes=300)
 
 
+def mergekit(folder, method):
+    """Return the command by which mergekit merges the same files with a method; None where it is not on the path."""
+    command = shutil.which("mergekit-pytorch")
+    if command is None:
+        return None
+    kind, weights = OF_MERGEKIT[method]
+    models = [
+        {"model": str(folder / f"{name}.safetensors"), "parameters": {"weight": weight, "density": 0.5}}
+        for name, weight in zip(("base", "one", "two"), weights, strict=True)
+        if weight is not None
+    ]
+    config = {"merge_method": kind, "models": models, "dtype": "float32"}
+    if weights[0] is None:
+        config["base_model"] = str(folder / "base.safetensors")
+    path = folder / f"mergekit_{method}.yaml"
+    path.write_text(json.dumps(config))
+    return [command, str(path), str(folder / "out")]
+
+
 def merges(folder, count):
-    """Yield a row a method: three models of 503 MB merged, verified and flushed, against a script; then the memory."""
+    """Yield a row a method: three models of 503 MB merged, verified and flushed, against a script; then the memory.
+
+    Where `mergekit-pytorch` is on the path, a row follows in which that stands in the place of the script.
+    """
     subprocess.run([sys.executable, "-c", MAKE_MERGED, str(folder)], check=True)
     for method, merge in MERGES.items():
         text = MERGE_RECIPE.format(folder=folder, merge=merge)
@@ -239,6 +268,9 @@ def merges(folder, count):
         script = [sys.executable, str(HERE / "scripts.py"), "merge", method, str(folder), str(folder / "out.keras")]
         mine, theirs = pairs(ours, script, folder, count, clean(folder))
         yield compared(f"{method} of 3 x 503 MB", mine, theirs, 1.5, 150)
+        if other := mergekit(folder, method):
+            mine, theirs = pairs(ours, other, folder, count, clean(folder))
+            yield compared(f"{method} of 3 x 503 MB, against mergekit", mine, theirs, 1.0, 150)
 
 
 def start_up(folder, count):

@@ -13,6 +13,7 @@ from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.transforms import apply_chain
 
 LSTM = "lstm/cell/kernel 4x12 float32 LSTMCell\n lstm/cell/recurrent_kernel 3x12 float32 LSTMCell\n lstm/cell/bias 12 float32 LSTMCell"
+GRU = "gru/cell/kernel 4x9 float32 GRUCell\n gru/cell/recurrent_kernel 3x9 float32 GRUCell\n gru/cell/bias 2x9 float32 GRUCell"
 TORCH = "rnn/weight_ih_l0 12x4\n rnn/weight_hh_l0 12x3\n rnn/bias_ih_l0 12\n rnn/bias_hh_l0 12"
 
 
@@ -147,16 +148,16 @@ def test_a_foreign_name_takes_the_steps_of_a_weight_of_its_own():
 
 
 def test_one_linear_for_all_gates(tmp_path):
-    """Cells as tutorials write them compute what Keras's layers do."""
+    """Cells as tutorials write them compute what Keras's layers do, with biases in both, or in one alone."""
     torch = pytest.importorskip("torch")
     keras = pytest.importorskip("keras")
 
     class Cell(torch.nn.Module):
-        def __init__(self, gates, names):
+        def __init__(self, gates, names, biased):
             super().__init__()
             self.gates, self.names = gates, names
-            setattr(self, names[0], torch.nn.Linear(4, gates * 3))
-            setattr(self, names[1], torch.nn.Linear(3, gates * 3))
+            setattr(self, names[0], torch.nn.Linear(4, gates * 3, bias="x" in biased))
+            setattr(self, names[1], torch.nn.Linear(3, gates * 3, bias="h" in biased))
 
         def forward(self, x, h, c):
             a, b = getattr(self, self.names[0])(x), getattr(self, self.names[1])(h)
@@ -169,9 +170,10 @@ def test_one_linear_for_all_gates(tmp_path):
             return new + torch.sigmoid(az + bz) * (h - new), c
 
     x = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
-    cases = [(4, ("x2h", "h2h")), (4, ("xh", "hh")), (3, ("i2h", "h2h"))]
-    for gates, names in cases:
-        cell = Cell(gates, names)
+    cases = [(4, ("x2h", "h2h"), "xh"), (4, ("xh", "hh"), "h"), (3, ("i2h", "h2h"), "xh")]
+    cases += [(3, ("x2h", "h2h"), "x"), (3, ("ih", "hh"), "h")]
+    for gates, names, biased in cases:
+        cell = Cell(gates, names, biased)
         torch.save({f"rnn.cell.{k}": v for k, v in cell.state_dict().items()}, tmp_path / "c.pt")
         layer = keras.layers.LSTM(3, name="out") if gates == 4 else keras.layers.GRU(3, name="out")
         model = keras.Sequential([keras.Input((5, 4)), layer])
@@ -180,7 +182,19 @@ def test_one_linear_for_all_gates(tmp_path):
         h = c = torch.zeros(2, 3)
         for step in range(5):
             h, c = cell(x[:, step], h, c)
-        assert np.allclose(np.asarray(model(x.numpy())), h.detach().numpy(), atol=1e-5), names
+        assert np.allclose(np.asarray(model(x.numpy())), h.detach().numpy(), atol=1e-5), (names, biased)
+
+
+@pytest.mark.parametrize(("side", "row"), [("i", 0), ("h", 1)])
+def test_gates_whose_biases_are_on_one_side_alone(side, row):
+    source = "\n".join(f"c/W_{s}{g}/weight 3x{4 if s == 'i' else 3}" for s in "ih" for g in "rzn")
+    source += "".join(f"\nc/W_{side}{g}/bias 3" for g in "rzn")
+    plan = torch_plan(GRU, source, {"r": {"to": "gru", "from": "c"}})
+    bias = next(a for a in plan.assignments if a.target == "gru/cell/bias")
+    parts = [np.full(3, "rzn".index(ref.name.split("/")[1][-1]) + 1.0) for ref in bias.sources]
+    wanted = np.zeros((2, 9))
+    wanted[row] = [2, 2, 2, 1, 1, 1, 3, 3, 3]  # Keras's z, r, h
+    np.testing.assert_array_equal(apply_chain(chain_of(None, bias.transforms), parts), wanted)
 
 
 @pytest.mark.follows("code: assumed")

@@ -36,6 +36,14 @@ def _gru_bias(sources: Sequence[Shape], _: Shape) -> tuple[Any, ...]:
     return {"stack": 0}, {"reshape": [2, 3, rows // 3]}, take, {"reshape": [2, rows]}
 
 
+def _gru_bias_alone(row: int, sources: Sequence[Shape], _: Shape) -> tuple[Any, ...]:
+    """Return the steps of a bias that the input alone has, or the state: the other's is 0."""
+    rows = len(sources) * sources[0][0] if sources[0] else 0
+    join = ({"concat": 0},) if len(sources) > 1 else ()
+    order = ({"reshape": [3, rows // 3]}, _GATES, {"reshape": [rows]}) if len(sources) == 1 else ()
+    return *join, *order, {"new_axis": 0}, {"pad": {"axis": 0, "before": row, "after": 1 - row}}
+
+
 def _gru_kernel_back(target: Shape) -> tuple[Any, ...]:
     inputs, rows = target
     return *_TRANSPOSE, {"reshape": [3, rows // 3, inputs]}, _GATES, {"reshape": [rows, inputs]}
@@ -84,14 +92,17 @@ def _fused(side: int, steps: Any) -> tuple[Adapted, ...]:
     return tuple(Adapted((f"{pair[side]}/weight",), steps) for pair in _LINEARS)
 
 
-def _fused_biases(steps: Any) -> tuple[Adapted, ...]:
-    return tuple(Adapted(tuple(f"{name}/bias" for name in pair), steps) for pair in _LINEARS)
+def _fused_biases(steps: Any, *alone: Any) -> tuple[Adapted, ...]:
+    """Return the biases of both `torch.nn.Linear`, or that of the input's, or the state's, where the other has none."""
+    both = tuple(Adapted(tuple(f"{name}/bias" for name in pair), steps) for pair in _LINEARS)
+    sides = [(f"{pair[side]}/bias", alone[side]) for side in (0, 1) for pair in _LINEARS]
+    return *both, *(Adapted((name,), steps_of_one) for name, steps_of_one in sides)
 
 
 _SIMPLE = {
     "kernel": (*_both(["weight_ih"], _TRANSPOSE, _TRANSPOSE), *_fused(0, _TRANSPOSE)),
     "recurrent_kernel": (*_both(["weight_hh"], _TRANSPOSE, _TRANSPOSE), *_fused(1, _TRANSPOSE)),
-    "bias": (*_both(_BIASES, ("sum",), (), _NOTHING), *_fused_biases(("sum",))),
+    "bias": (*_both(_BIASES, ("sum",), (), _NOTHING), *_fused_biases(("sum",), (), ())),
 }
 
 CELLS: Adapters = {
@@ -102,7 +113,7 @@ CELLS: Adapters = {
             *_SIMPLE["bias"],
             Adapted(_gate_biases(_LSTM), _summed_biases),
             Adapted(_gate_biases(_LSTM, name="b_{}"), _summed_biases),
-            Adapted(_gate_biases(_LSTM, "i"), ({"concat": 0},)),
+            *(Adapted(_gate_biases(_LSTM, side), ({"concat": 0},)) for side in "ih"),
         ),
     },
     "SimpleRNNCell": _SIMPLE,
@@ -121,7 +132,8 @@ CELLS: Adapters = {
             *_both(_BIASES, _gru_bias, partial(_gru_bias_back, 0), partial(_gru_bias_back, 1)),
             Adapted(_gate_biases(_GRU), _rows_of_biases),
             Adapted(_gate_biases(_GRU, name="b_{}"), _rows_of_biases),
-            *_fused_biases(_gru_bias),
+            *(Adapted(_gate_biases(_GRU, "ih"[row]), partial(_gru_bias_alone, row)) for row in (0, 1)),
+            *_fused_biases(_gru_bias, partial(_gru_bias_alone, 0), partial(_gru_bias_alone, 1)),
         ),
     },
 }
