@@ -172,6 +172,7 @@ def trial(monkeypatch):
     return run
 
 
+@pytest.mark.long
 @pytest.mark.follows("try_in_child: give it smaller arguments")
 def test_a_call_of_unusual_size_is_tried_in_a_child(trial):
     with pytest.raises(UnsafeError, match="small_mlp would make more than 1,048,576 bytes of weights"):

@@ -87,7 +87,7 @@ def _search(base: Composed, axes: Axes, config: DictConfig, trials: _Trials) -> 
         return Outcome(_told(trials, label, result), result["status"] == PRUNED)
 
     pruner = pruner_text(config)
-    search(config, axes, int(base.data.get("seed") or 0), Path(trials.folder).name, attempt)
+    search(config, axes, int(base.data.get("seed") or 0), Path(trials.folder), attempt)
     results = [e.result for e in entries_in(Path(trials.folder)) if e.result]
     if pruner and results and not any(epochs_told(result) for result in results):
         print("pruned   nothing: the score does not report its epochs, as finetune does", flush=True)

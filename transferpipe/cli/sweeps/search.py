@@ -10,8 +10,10 @@ import functools
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import DictConfig
@@ -24,6 +26,8 @@ from transferpipe.packages import missing_package
 TARGET = "transferpipe.cli.sweeps.search"
 """What `conf/hydra/sweeper/optuna.yaml` names in place of a class of Hydra's."""
 _PRUNERS = ("median", "halving")
+# What a stored study keeps: of a trial the folder of its sweep, of the study the trials that were cut off.
+_PLACE, _CUT_OFF = "transferpipe_folder", "transferpipe_cut_off"
 _SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler"}
 
 Report = Callable[[int, float], bool]
@@ -52,17 +56,17 @@ def is_ours(config: DictConfig) -> bool:
     return str(config.hydra.sweeper._target_) == TARGET
 
 
-def search(config: DictConfig, axes: Axes, seed: int, name: str, attempt: Try) -> None:
+def search(config: DictConfig, axes: Axes, seed: int, folder: Path, attempt: Try) -> None:
     """Try values until the study has as many trials as its settings say.
 
     Without a storage the same command asks for the same values again, so that what is finished is not repeated. With
-    one, the study goes on where it stood.
+    one, the study goes on where it stood, first with what was cut off.
 
     Args:
         config: the composed configuration; `hydra.sweeper` has the settings.
         axes: what varies.
         seed: of the sampler.
-        name: of the study, where the settings give none.
+        folder: of the sweep, whose name the study has where the settings give none.
         attempt: runs a trial.
 
     Raises:
@@ -82,15 +86,17 @@ def search(config: DictConfig, axes: Axes, seed: int, name: str, attempt: Try) -
         warnings.simplefilter("ignore")  # of what Optuna calls experimental or is going to rename
         study = optuna.create_study(
             storage=settings.storage,
-            study_name=settings.study_name or name,
+            study_name=settings.study_name or folder.name,
             direction=settings.direction or "maximize",
-            sampler=getattr(optuna.samplers, _SAMPLERS[settings.sampler])(seed=seed),
             pruner=_pruner(optuna, settings),
             load_if_exists=True,
         )
-        # A stored study has trials already, which count.
-        for number in range(len(study.trials), settings.n_trials):
+        place = str(folder.resolve())
+        done = _take_up(optuna, study, place)
+        study.sampler = getattr(optuna.samplers, _SAMPLERS[settings.sampler])(seed=_seed_of(seed, len(study.trials)))
+        for number in range(done, settings.n_trials):
             trial = study.ask(space)
+            trial.set_user_attr(_PLACE, place)
             with _told_of_an_interruption(optuna, study, trial):
                 values = {key: str(value) for key, value in trial.params.items()}
                 outcome = attempt(number, values, functools.partial(_report, trial))
@@ -100,6 +106,27 @@ def search(config: DictConfig, axes: Axes, seed: int, name: str, attempt: Try) -
                 study.tell(trial, outcome.value)
             else:
                 study.tell(trial, state=states.PRUNED if outcome.is_pruned else states.FAIL)
+
+
+def _take_up(optuna: Any, study: Any, place: str) -> int:
+    """Ask first for what trials of this folder were trying that were cut off, and return how many others there are.
+
+    Nobody else is at work in the folder, so that a trial of it that seems to run is one whose process was killed.
+    """
+    states = optuna.trial.TrialState
+    cut_off: list[int] = study.user_attrs.get(_CUT_OFF, [])
+    for trial in study.trials:
+        if trial.state == states.RUNNING and trial.user_attrs.get(_PLACE) == place:
+            study.tell(trial.number, state=states.FAIL)
+            study.enqueue_trial(trial.params)
+            cut_off = [*cut_off, trial.number]
+            study.set_user_attr(_CUT_OFF, cut_off)
+    return sum(1 for trial in study.trials if trial.state != states.WAITING and trial.number not in cut_off)
+
+
+def _seed_of(seed: int, trials: int) -> int:
+    """Return the seed of a sampler: with the one that it had, a study that goes on would ask for the same again."""
+    return int(np.random.SeedSequence([seed, trials]).generate_state(1)[0]) if trials else seed
 
 
 def _report(trial: Any, epoch: int, value: float) -> bool:
@@ -145,11 +172,13 @@ def _pruner(optuna: Any, settings: DictConfig) -> Any:
 
 @contextlib.contextmanager
 def _told_of_an_interruption(optuna: Any, study: Any, trial: Any) -> Any:
-    """Let no trial of a stored study seem to run for ever."""
+    """Let no trial of a stored study seem to run for ever, and have it tried again by the next command."""
     try:
         yield
     except BaseException:
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+        study.set_user_attr(_CUT_OFF, [*study.user_attrs.get(_CUT_OFF, []), trial.number])
         raise
 
 
