@@ -46,6 +46,7 @@ def open_keras(path: Path) -> FileSource:
     """
     archive = _open_zip(path)
     _check_members(path, archive)
+    # Read as data: what it names is looked up in tables, and nothing of it is imported.
     config = _read_json(path, archive, CONFIG)
     metadata = _read_json(path, archive, METADATA) if METADATA in archive.namelist() else {}
     if not is_layer_config(config):
@@ -54,6 +55,7 @@ def open_keras(path: Path) -> FileSource:
         )
     info = archive.getinfo(WEIGHTS)
     base = member_offset(path, info) if info.compress_type == zipfile.ZIP_STORED else None
+    # By our own reader where the file is as Keras writes it: h5py takes as long to import as all else here.
     plain = read_plain(path, base, info.file_size) if base is not None else None
     if plain is None:
         check_library_allowed()  # before the checksum, which would be computed in the child again
@@ -69,6 +71,7 @@ def open_keras(path: Path) -> FileSource:
         return store.read_entry(spec)
 
     def locate_entry(spec: WeightSpec) -> Segment | None:
+        # Before the first value that anybody sees, once.
         check()
         found = store.locate_entry(spec)
         return found if found is None else dataclasses.replace(found, known=check.known)
@@ -99,6 +102,7 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 
 
 def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
+    # A model has a few members: a million of them would keep every check busy.
     if (count := len(archive.infolist())) > MOST_OF_KERAS:
         raise too_many(path, count)
     check_members(path, archive, path.stat().st_size)
@@ -109,6 +113,7 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
             raise FileError(Problem(str(path), f"holds no {needed}, so it is not a model that Keras 3 saved"))
     for name in names - {CONFIG, METADATA, WEIGHTS}:
         if not name.startswith(_ASSETS):
+            # Loading may unpack the archive: what does not belong there is refused before anybody does.
             what = "is not a file that Keras puts into an archive"
             raise UnsafeError(Problem(f"{path}: {name}", what, "save the model again"))
 
@@ -134,6 +139,7 @@ def _weights_file(path: Path, archive: zipfile.ZipFile) -> BinaryIO:
     try:
         if info.compress_type == zipfile.ZIP_STORED:
             return io.BufferedReader(FileWindow(os.open(path, os.O_RDONLY), member_offset(path, info), info.file_size))
+        # HDF5 seeks back and forth, which a packed member cannot: it is unpacked once, to disk and not to memory.
         with tempfile.TemporaryFile() as unpacked, archive.open(info) as member:
             while chunk := member.read(_CHUNK):
                 unpacked.write(chunk)
@@ -160,8 +166,10 @@ class _CheckOnce:
         if self._done or self._base is None:
             return
         whole = Segment(self._path, self._base, self._info.file_size, "uint8")
+        # Whoever reads the whole file in any case checks it on the way.
         if note_promise(Promise(self._path, whole.offset, whole.nbytes, self._settle)):
             return
+        # Values are read on several threads, and summing up a gigabyte twice would double the time.
         with self._lock:
             if not self._done:
                 known = BlockCrcs(whole)

@@ -91,6 +91,7 @@ def _find(files: Sequence[StoreFile]) -> list[StoreGroup]:
         for inner, item in file.items.items():
             if isinstance(item, StoredDataset):
                 parent, _, key = inner.rpartition("/")
+                # Two files that hold one value each have their own truth of it.
                 first = members.setdefault(parent, {}).setdefault(key, Value(key, item, file))
                 if first.home is not file:
                     what = f"is in {first.home.path.name!r} and in {file.path.name!r}"
@@ -98,6 +99,7 @@ def _find(files: Sequence[StoreFile]) -> list[StoreGroup]:
     for file in files:
         for inner, item in file.items.items():
             if isinstance(item, StoredGroup) and inner.rpartition("/")[2] == _VARS:
+                # Groups without values count too: a layer without weights has its place among those that have some.
                 members.setdefault(inner, {})
     return [_group(files, inner, tuple(values.values())) for inner, values in members.items()]
 
@@ -111,6 +113,7 @@ def _group(files: Sequence[StoreFile], inner: str, values: tuple[Value, ...]) ->
             continue
         name = name or (file.name_of(inner) if inner else None)
         parts = [group, file.items[inner.rpartition("/")[0]], *(v.dataset for v in values if v.home is file)]
+        # The later file's addresses lie behind all of the one before, so that one number orders everything.
         address = number * _FILE_SIZE + max(part.address for part in parts)
     # Keys are numbers, and "10" comes behind "9". A layer's own keys stay in the order of the file, before them.
     ordered = sorted(values, key=lambda v: int(v.key) if v.key.isdigit() else -1)

@@ -89,6 +89,7 @@ def _layers(
         specs = list(_specs(group, readable[group.path], classes.get(group.path), own_names[group.path]))
         for spec in specs:
             if spec.where in doubled:
+                # Both places get a name of their own, and the file is written with both again.
                 first = next(w.name for w in weights if w.where == doubled[spec.where])
                 doubles.append(Double(spec, first, len(weights) + len(doubles)))
             else:
@@ -122,6 +123,7 @@ def _doubled(
 def _access(groups: Sequence[StoreGroup]) -> tuple[Callable[[WeightSpec], Any], Callable[[WeightSpec], Segment | None]]:
     """Return what reads and what locates a value."""
     values: dict[str, Value] = {f"{g.place}/{v.key}": v for g in groups for v in g.values}
+    # Taken when the catalog was made: values of a file that changed since belong to other names.
     stamps = {path: file_stamp(path) for path in {v.home.path for v in values.values()}}
 
     def read_entry(spec: WeightSpec) -> Any:
@@ -133,6 +135,7 @@ def _access(groups: Sequence[StoreGroup]) -> tuple[Callable[[WeightSpec], Any], 
         value, home = values[spec.where], values[spec.where].home
         check_unchanged(home.path, stamps[home.path])
         offset = value.dataset.offset
+        # Compressed, in chunks, or in a packed archive: there are no such bytes to be moved.
         if offset is None or home.base is None:
             return None
         return Segment(home.path, home.base + offset, spec.nbytes, spec.dtype)
@@ -155,6 +158,7 @@ def _layer_classes(
         elif group.path in hub:
             known = hub[group.path].layer_class
         elif parent and parent not in paths:  # in a list, the segment is made of the class
+            # Keras counts layers of one class in a list: dense, dense_1, dense_2.
             known = BUILT_IN.get(segment) or BUILT_IN.get(stem(segment))
         else:
             known = part_class(classes.get(parent), segment) or (_class_by_name(group) if group.path else None)

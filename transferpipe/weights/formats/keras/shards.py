@@ -49,6 +49,7 @@ def read_shards(path: Path, config: Config | None, format_name: str, version: st
     if not is_shard_list(data):
         what = "has no mapping `weight_map` from groups, such as '/layers/dense/vars', to files"
         raise FileError(Problem(str(path), what, _AGAIN))
+    # Keras writes a text for one file and a list for several.
     places = {place: names if isinstance(names, list) else [names] for place, names in data["weight_map"].items()}
     shards = shard_paths(path, (name for names in places.values() for name in names))
     files = {name: open_store_file(shard) for name, shard in shards.items()}
@@ -56,6 +57,7 @@ def read_shards(path: Path, config: Config | None, format_name: str, version: st
     for place, names in places.items():
         for name in names:
             listed[name].append(place)
+    # What the list says is compared with what the files hold: a file of another model may bear the right name.
     held = {
         name: {_place(inner) for inner, item in file.items.items() if isinstance(item, StoredDataset)}
         for name, file in files.items()

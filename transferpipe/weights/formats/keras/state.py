@@ -34,8 +34,10 @@ def training_state(kept: Mapping[str, KeptObject], layers: Collection[str]) -> s
     """
     parents = {p.rpartition("/")[0] for p in kept}
     found: set[str] = set()
+    # Holders first: whatever an optimizer holds is its state too.
     for path in sorted(kept, key=lambda p: p.count("/")):
         parent = path.rpartition("/")[0]
+        # What a model lists is a layer, whatever it is called.
         if path in layers or not path or parent.rpartition("/")[2] in MODEL_LAYERS:
             continue
         inside = any(path.startswith(f"{p}/") for p in found)
@@ -48,6 +50,7 @@ def _is_optimizer(path: str, kept: KeptObject) -> bool:
     """Tell whether these are the values of an optimizer: the first counts its steps."""
     if path == "optimizer":
         return True
+    # A step counter is a whole number without axes.
     if not kept.shapes or kept.shapes[0] or not kept.dtypes[0].startswith(("int", "uint")):
         return False
     segment = path.rpartition("/")[2]

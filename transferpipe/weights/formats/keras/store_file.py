@@ -71,11 +71,13 @@ class PlainFile:
             FileError: the file ends early, or cannot be read.
         """
         dtype = numpy_dtype(dataset.dtype)
+        # Writable memory of our own: what is handed out may not change with the file.
         data = bytearray(math.prod(dataset.shape) * dtype.itemsize)
         if dataset.offset is not None:
             with opened(self.path) as descriptor:
                 read_into(descriptor, memoryview(data), self.base + dataset.offset, self.path)
         values = np.frombuffer(data, dtype.newbyteorder("<")).reshape(dataset.shape)
+        # Copied only where the machine's order of bytes is another.
         return values.astype(dtype, copy=False)
 
     def close_with(self, owner: object) -> None:
@@ -102,6 +104,7 @@ def read_plain(path: Path, base: int, size: int, whole: bool = False) -> PlainFi
         whole: whether it is all of the file, which others may be writing.
     """
     with opened_anew(path) as descriptor:
+        # The library is then asked to open it, and says why that cannot be.
         if whole and is_held_for_writing(descriptor):
             return None
 

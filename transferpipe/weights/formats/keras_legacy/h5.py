@@ -44,12 +44,14 @@ def open_h5(path: Path) -> FileSource:
         UnsafeError: the file points outside of itself.
         RecipeError: two weights got one name.
     """
+    # Before it is opened: what changes in between is noticed at the first value.
     stamp = file_stamp(path)
     h5 = open_hdf5(path, str(path))
     try:
         file = _H5File(path, h5, dict(walk_datasets(h5, str(path))))
         return _source(file, lambda: check_unchanged(path, stamp))
     except BaseException:
+        # The library keeps a file locked as long as it is open.
         h5.close()
         raise
 
@@ -83,6 +85,7 @@ class _H5File:
             return whole
         found: list[str] = []
         part = 0
+        # HDF5 keeps at most 64 kB in the header of an object, so that Keras cuts longer lists.
         while (strings := read_strings(group.id, f"{name}{part}", f"{self.label}: {group.name}")) is not None:
             found.extend(strings)
             part += 1
@@ -101,6 +104,7 @@ def _source(file: _H5File, check: Callable[[], None]) -> FileSource:
     version, backend = (details.get(key) for key in _DETAILS)
     network = keras_network(config, held, version, backend) if config or details else None
     used = {s.where for s in (*lora.specs, *lora.parts)}
+    # Whatever no layer lists, such as the optimizer's, stays visible as something else.
     others = [
         WeightSpec(where, dataset.shape, dataset.dtype, None, where)
         for where, dataset in file.datasets.items()
@@ -118,6 +122,7 @@ def _source(file: _H5File, check: Callable[[], None]) -> FileSource:
     def locate_entry(spec: WeightSpec) -> Segment | None:
         check()
         offset = file.datasets[spec.where].offset
+        # A kernel with factors is computed, and lies nowhere as it is.
         if offset is None or spec.where in lora.factors:
             return None
         return Segment(file.path, offset, spec.nbytes, spec.dtype)
@@ -136,6 +141,7 @@ def _source(file: _H5File, check: Callable[[], None]) -> FileSource:
 
 
 def _details(file: _H5File) -> dict[str, str]:
+    # Whole models note the version at the root, weights alone in their group.
     places = [file.group(file.top), file.h5]
     return {key: text for key in _DETAILS for place in reversed(places) if (text := file.text(place, key))}
 
@@ -160,6 +166,7 @@ def _entries(file: _H5File, group: str) -> Iterator[tuple[str, str, StoredDatase
     """Yield the stored name, the place and the dataset of every weight that a group lists."""
     for stored in file.listed(file.group(group), "weight_names"):
         where = f"{group}/{stored}"
+        # A list that names what is not there: such a file was cut, or put together by hand.
         if where not in file.datasets:
             raise FileError(Problem(f"{file.label}: {where}", "is listed, but there is no such dataset", _AGAIN))
         yield stored, where, file.datasets[where]

@@ -29,6 +29,7 @@ def modern_name(stored: str, tree: Sequence[LegacyLayer]) -> str:
         stored: the name.
         tree: the layer that the file groups the weight under, and all layers inside it.
     """
+    # TensorFlow's number of the output.
     own = re.sub(r":\d+$", "", stored)
     # Of every later version, and the quick way out: below, each weight is compared with all layers of its group.
     if "/" in own.removeprefix(tree[0].name or ""):

@@ -43,6 +43,7 @@ class Factors:
         change = np.zeros(kernel.shape, np.float32)
         for k in range(b.shape[0]):
             change += a[..., k, None] * b[k]
+        # In float32 at least, in float64 where the kernel is, and rounded once.
         wide = np.result_type(np.float32, kernel.dtype) if kernel.dtype.kind == "f" else np.dtype(np.float32)
         merged: NDArray[Any] = kernel.astype(wide) + wide.type(self.scale) * change
         return merged.astype(kernel.dtype)

@@ -84,6 +84,7 @@ def name_all(weights: Sequence[LegacyWeight], config: Config | None) -> tuple[li
         owners.update(zip(members, found, strict=True))
     shapes: dict[str, list[Shape]] = {}
     for k, owner in sorted(owners.items()):
+        # Only weights whose owner is known say what shapes it has.
         if not owner.inside:
             shapes.setdefault(owner.layer.saved, []).append(weights[k].shape)
     layers = [layer for tree in trees.values() for layer in tree]

@@ -82,6 +82,7 @@ def _fitting(index: Mapping[Scope, list[LegacyLayer]], scope: Scope) -> list[Own
     """Return the layers that the longest known beginning of `scope` stands for."""
     for end in range(len(scope), 0, -1):
         if layers := index.get(scope[:end]):
+            # A model has hardly weights of its own: of a layer and a model of one name, the layer is meant.
             leaves = [layer for layer in layers if not layer.has_layers]
             return [Owner(layer, scope[end:]) for layer in leaves or layers]
     return []
@@ -91,6 +92,7 @@ def _descend(owner: Owner, own_name: str, by_saved: Mapping[str, LegacyLayer]) -
     """Return the layer inside `owner` that the weight belongs to, where Keras leaves that one out or counts it."""
     layer, inside = owner.layer, owner.inside
     wrapped = by_saved.get(f"{layer.saved}/layer")
+    # Keras 2 gives a wrapped layer's weights the wrapper's scope.
     if wrapped and not inside and layer.layer_class == "TimeDistributed" and not wrapped.has_layers:
         return _descend(Owner(wrapped), own_name, by_saved)
     cell = by_saved.get(f"{layer.saved}/cell")

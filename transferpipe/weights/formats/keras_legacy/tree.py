@@ -97,6 +97,7 @@ def _walk(layer: Config, saved: str, scope: Scope, depth: int = 0) -> Iterator[L
     if depth > _MOST_DEPTH:
         raise ValueError(f"layers are nested more than {_MOST_DEPTH} levels deep")
     name, children = layer_name(layer), list(_children(layer))
+    # A name may hold slashes, which scopes count as levels.
     scope = (*scope, *(name or "").split("/"))
     has_layers = any(segment.startswith("layers/") for segment, _ in children)
     yield LegacyLayer(saved, scope, name, _class_of(layer), has_layers, layer)

@@ -28,6 +28,7 @@ def name_ungrouped(stored: Sequence[UngroupedWeight], config: Config | None) -> 
     inside = [k for k, w in enumerate(stored) if "/" in w.name]
     scopes = [tuple(stored[k].name.split("/")[:-1]) for k in inside]
     groups = dict(zip(inside, outermost_layers(scopes, config), strict=True))
+    # In the order of the model, whichever the format had.
     inside.sort(key=lambda k: groups[k][0])
     named = name_weights([LegacyWeight(groups[k][1], stored[k].name, stored[k].shape) for k in inside], config)
     found = sorted(zip(inside, named, strict=True), key=lambda item: item[1].place)

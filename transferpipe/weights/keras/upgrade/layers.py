@@ -109,6 +109,7 @@ def upgrade_layer(layer: Mapping[str, Any], found: Findings, upgrade_inner: Call
         known = GONE.get(kind)
         what = f"is a {kind}" + (f": {known}" if known else ", which is not a class of Keras that can be built here")
         found.refuse(name, what)
+        # Something stands in its place, so that all that cannot be built is found in one go.
         return serialised(kind, {"name": name})
     given = dict(config) if isinstance(config, Mapping) else {}
     if kind == "Merge":
@@ -132,6 +133,7 @@ def _argument(key: str, kind: str) -> str:
 
 
 def _leave_out(name: str, key: str, value: Any, found: Findings) -> None:
+    # What computes otherwise is refused; what only trains otherwise is noted; what nobody knows is a doubt.
     if key in ONLY_IF:
         if value not in ONLY_IF[key]:
             found.refuse(name, f"has {key}={value!r}, which Keras 3 cannot compute")
@@ -161,6 +163,7 @@ def _upgrade_argument(
         return {key: new} if new is not None else {}
     if key == "dtype":
         dtype = upgrade_dtype(value)
+        # Keras 1 and 2 noted an Embedding's input as its dtype; taken for that of its numbers, it would round them.
         is_whole = kind == "Embedding" and dtype is not None and "float" not in dtype  # that of its input
         return {} if dtype is None or kind in _LOOKUPS or is_whole else {key: dtype}
     if key == "data_format":
@@ -212,6 +215,7 @@ def _upgrade_merge(name: str, config: Config, found: Findings) -> tuple[str, Con
 
 def _fill_in(kind: str, old_class: str, config: Config, found: Findings) -> Config:
     """Return the arguments with what a class of old left unsaid, or said in parts."""
+    # A copy: the configuration of the file stays as it is for other readers.
     config = dict(config)
     if "nb_row" in config and "nb_col" in config:
         config["kernel_size"] = [config.pop("nb_row"), config.pop("nb_col")]

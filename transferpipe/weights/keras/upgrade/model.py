@@ -77,6 +77,7 @@ def upgrade_model(config: Any, label: str, keras_version: str | None) -> Upgrade
         what = f"its configuration tells of no layers (it is a {kind}): what calls what is Python code of its own"
         raise RecipeError(problem_of_model(label, what))
     model = _upgrade(root, found)
+    # After the whole model was gone through: a user learns of every layer at once.
     found.problems.raise_as(RecipeError)
     return Upgraded(model, _sentences(found.notes), _sentences(found.doubts), found.renamed)
 
@@ -120,9 +121,11 @@ def _upgrade_sequential(model: Mapping[str, Any], found: Findings, depth: int) -
         return _Graph(_as_graph(model, layers), found, depth).upgraded()
     name = name_of(model, found) or "sequential"
     new = [_upgrade(layer, found, depth + 1) for layer in layers]
+    # Old Sequentials had no InputLayer: the first layer said what goes in, which no layer of Keras 3 does.
     if layers and class_of(layers[0]) != "InputLayer" and not is_model(layers[0]):
         shape = layers[0]["config"].get("batch_input_shape") or config.get("build_input_shape")
         if shape is None:
+            # Inside of another model, the tensors that it is called on say the shape.
             if depth == 0:
                 what = f"Sequential {name!r} does not say the shape of its input"
                 found.problems.add(found.label, what, problem_of_model(found.label, "").fix)
@@ -159,6 +162,7 @@ def _as_graph(model: Mapping[str, Any], layers: list[Mapping[str, Any]]) -> Conf
         if chain and shape is not None and class_of(chain[0]) != "InputLayer":
             first = _input(name, chain[0], shape)
             chain.insert(0, {"class_name": "InputLayer", "config": first["config"]})
+        # Each layer of a chain takes the one before it.
         before = ""
         for layer in chain:
             own = str(layer["config"].get("name"))
@@ -256,6 +260,7 @@ class _Graph:
         if isinstance(call, Mapping) and {"args", "kwargs"} <= set(call):  # of Keras 3
             return {"args": self._tensors(call["args"]), "kwargs": self._tensors(call["kwargs"])}
         first, given = self._first(call), self._arguments(call)
+        # A list of one tensor was one tensor to Keras 1 and 2.
         if isinstance(first, list) and len(first) == 1:
             first = first[0]
         if isinstance(first, list) and class_of(layer) in _RECURRENT:
@@ -263,6 +268,7 @@ class _Graph:
             first, given = first[0], {**given, "initial_state": first[1:]}
             if layer["config"].get("num_constants"):
                 self._found.refuse(name, "is called with constants, which Keras 3's recurrent layers do not take")
+        # An argument that nobody takes would be dropped, or fail, only when the model is built.
         for key in sorted(set(given) - _CALLED_WITH):
             self._found.refuse(name, f"is called with {key}, which is not an argument of a layer of Keras")
         if class_of(layer) == "Attention" and layer["config"].get("causal"):
@@ -281,6 +287,7 @@ class _Graph:
                     inputs = inputs_of_graph(layer, tensors)
                     first, given = inputs[0], {"y": inputs[1]} if len(inputs) > 1 else {}
                 operation = upgrade_operation(function, first, given)
+                # One layer in Keras 3 whatever number of calls: its settings are those of the layer.
                 made.append(serialised_operation(operation, self._name(name)))
                 nodes.append({"args": operation.inputs, "kwargs": {}})
             if made and any(m != made[0] for m in made):
@@ -304,6 +311,7 @@ class _Graph:
             held = call[3] if len(call) > 3 and isinstance(call[3], Mapping) else {}
             return {k: self._tensors(v) for k, v in held.items() if v is not None}
         items = call.values() if isinstance(call, Mapping) else call if isinstance(call, list) else ()
+        # The first that has any: all repeat the same.
         return next((found for item in items if (found := self._arguments(item))), {})
 
     def _tensors(self, value: Any) -> Any:
