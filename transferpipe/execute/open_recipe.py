@@ -34,6 +34,7 @@ from transferpipe.models.repeated import repeat_layers, warn_of_counts
 from transferpipe.models.source import ModelSource, live_model
 from transferpipe.models.state.averages import AVERAGES, KERAS_FORMATS, averaged_file, averaged_model
 from transferpipe.models.target import FileTarget, ModelTarget, Target
+from transferpipe.models.walk import recordings_noted
 from transferpipe.planning.layouts import find_layout, layout_called
 from transferpipe.planning.model import PlanWarning
 from transferpipe.recent import Recent
@@ -312,10 +313,11 @@ def _build(build: Build, seed: int, trusted: Collection[str], recipe: str) -> Mo
     known = kept.targets.get(key) if kept else None
     if known and known.is_light:
         return known
-    with calls_noted() as noted, files_noted(build.where, recipe) as files:
+    with calls_noted() as noted, files_noted(build.where, recipe) as files, recordings_noted() as recorded:
         model, deferred = build_model(build, seed, trusted)
     baked = baked_variables(model, noted)
-    target = ModelTarget(model, describe_build(build), baked=baked, fetched=tuple(files.values()))
+    saved = recorded.get(id(model)) if deferred else None
+    target = ModelTarget(model, describe_build(build), baked=baked, fetched=tuple(files.values()), recorded=saved)
     return kept.targets.keep(key, target) if kept and deferred else target
 
 

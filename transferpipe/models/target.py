@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -28,7 +28,16 @@ from transferpipe.models.structure import (
     names_by_path,
     with_settings,
 )
-from transferpipe.models.walk import Walked, has_assets, has_own_hooks, keras_version, loading_order, model_config, walk
+from transferpipe.models.walk import (
+    Recorded,
+    Walked,
+    has_assets,
+    has_own_hooks,
+    keras_version,
+    loading_order,
+    model_config,
+    walk,
+)
 from transferpipe.planning.structure import LayerState, TargetStructure
 from transferpipe.recipe.model import RepeatedLayers
 from transferpipe.weights.file_source import FileSource, SavedGroup
@@ -171,6 +180,7 @@ class ModelTarget:
         baked: the variables that it computes with and does not hold.
         fetched: the files that Keras fetched for it.
         dtypes: the weights that are to be written with another dtype than theirs.
+        recorded: what was recorded of it while it was built.
     """
 
     model: Any = field(repr=False)
@@ -179,6 +189,7 @@ class ModelTarget:
     baked: tuple[str, ...] = ()
     fetched: tuple[Fetched, ...] = ()
     dtypes: Mapping[str, str] = field(default_factory=dict)
+    recorded: Sequence[Recorded] | None = field(default=None, repr=False)
     _written: dict[frozenset[str], str] = field(default_factory=dict, repr=False)
 
     @property
@@ -209,7 +220,7 @@ class ModelTarget:
     @cached_property
     def walked(self) -> Walked:
         """The model as Keras would save it."""
-        return walk(self.model, self.label)
+        return walk(self.model, self.label, self.recorded)
 
     @property
     def groups(self) -> tuple[SavedGroup, ...]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,22 +112,49 @@ def record(saved: Any, path: str = "") -> list[Recorded]:
     return groups
 
 
-def saved_values(model: Any) -> list[Any]:
-    """Return what Keras would save of the layers of the built `model`: variables, and what layers compute on saving."""
+def saved_values(recorded: Iterable[Recorded]) -> list[Any]:
+    """Return what Keras would save of the layers of a model: variables, and what layers compute on saving."""
     import keras
 
-    return [v for g in record(model) if isinstance(g.owner, keras.layers.Layer) for _, v in g.entries]
+    return [v for g in recorded if isinstance(g.owner, keras.layers.Layer) for _, v in g.entries]
 
 
-def walk(model: Any, label: str) -> Walked:
+_NOTED: ContextVar[dict[int, list[Recorded]] | None] = ContextVar("noted recordings", default=None)
+
+
+@contextmanager
+def recordings_noted() -> Iterator[dict[int, list[Recorded]]]:
+    """Yield what is recorded of models while they are built, by their `id`, so that it is not recorded once more."""
+    noted: dict[int, list[Recorded]] = {}
+    token = _NOTED.set(noted)
+    try:
+        yield noted
+    finally:
+        _NOTED.reset(token)
+
+
+def note_recording(model: Any, recorded: list[Recorded]) -> None:
+    """Note what was recorded of a model that is about to be handed out, if somebody asks."""
+    noted = _NOTED.get()
+    if noted is not None:
+        noted[id(model)] = recorded
+
+
+def walk(model: Any, label: str, recorded: Sequence[Recorded] | None = None) -> Walked:
     """Return what Keras would save of the built `model`.
+
+    Args:
+        model: the model.
+        label: what messages call it.
+        recorded: what `record` gives of it, where that is known.
 
     Raises:
         RecipeError: two weights, or two layers that own weights, get one name.
     """
     import keras
 
-    recorded = [group for group in record(model) if isinstance(group.owner, keras.layers.Layer)]
+    made = record(model) if recorded is None else recorded
+    recorded = [group for group in made if isinstance(group.owner, keras.layers.Layer)]
     readable = readable_names(SavedLayer(g.path, g.name, tuple(_shape(v) for _, v in g.entries)) for g in recorded)
     refuse_namesakes(readable, (g.path for g in recorded if g.entries), label)
     weights: list[WeightSpec] = []

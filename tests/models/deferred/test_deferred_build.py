@@ -16,7 +16,7 @@ from keras.src.backend.common import global_state
 import transferpipe as tp
 from transferpipe.models.building.build import build_model
 from transferpipe.models.deferred.initializers import is_repeatable
-from transferpipe.models.walk import walk
+from transferpipe.models.walk import record, recordings_noted, walk
 from transferpipe.recipe.model import Build
 
 SEED = 5
@@ -246,6 +246,28 @@ def test_the_policy_of_the_process_is_left_as_it_was(name):
         assert keras.config.dtype_policy().name == "mixed_float16"
     finally:
         keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("name", ["shared", "many", "recurrent", "norms", "nested_twice", "customs"])
+def test_what_is_recorded_while_it_is_built_is_what_is_recorded_later(name):
+    with recordings_noted() as noted:
+        model, deferred = build_model(zoo(name), SEED)
+    assert deferred
+    first, again = noted.pop(id(model)), record(model)
+    assert not noted
+    assert [(g.path, g.name, [key for key, _ in g.entries]) for g in first] == [
+        (g.path, g.name, [key for key, _ in g.entries]) for g in again
+    ]
+    assert all(
+        a.owner is b.owner and all(v is w for (_, v), (_, w) in zip(a.entries, b.entries, strict=True))
+        for a, b in zip(first, again, strict=True)
+    )
+
+
+def test_nothing_is_recorded_of_what_is_built_at_once():
+    with recordings_noted() as noted:
+        _, deferred = build_model(tricky("compiles"), SEED)
+    assert not deferred and not noted
 
 
 def test_names_start_over():

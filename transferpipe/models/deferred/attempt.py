@@ -176,12 +176,23 @@ def _attempt(keras: Any, make: Callable[[], Any]) -> _Attempt:
 
 def _is_certain(keras: Any, attempt: _Attempt) -> bool:
     """Tell whether what is drawn later is what an ordinary build draws, and everything that the builder did lasts."""
+    from transferpipe.models.walk import note_recording, record, saved_values
+
     model = attempt.model
     if not isinstance(model, keras.Model) or not model.built or model.compiled:
         return False
     if attempt.assigned or attempt.refused or not attempt.intact:
         return False
-    return attempt.pending.repeatable and _saves_variables_only(keras, model)
+    if not attempt.pending.repeatable:
+        return False
+    try:
+        recorded = record(model)
+    except Exception:  # whatever is wrong shows again, and better, in the ordinary build
+        return False
+    if not all(_is_drawn_alike(keras, value) for value in saved_values(recorded)):
+        return False
+    note_recording(model, recorded)
+    return True
 
 
 def _is_ours(attempt: _Attempt) -> bool:
@@ -192,15 +203,9 @@ def _is_ours(attempt: _Attempt) -> bool:
     return are_held_only_by(attempt, [attempt.model, *attempt.pending], harmless=node_class())
 
 
-def _saves_variables_only(keras: Any, model: Any) -> bool:
-    """Tell whether all that Keras would save are variables that have a value, or can be given it at any time."""
-    from transferpipe.models.walk import saved_values
-
-    try:
-        values = saved_values(model)
-    except Exception:  # whatever is wrong shows again, and better, in the ordinary build
-        return False
-    return all(isinstance(v, keras.Variable) and (has_value(v) or is_repeatable(initializer_of(v))) for v in values)
+def _is_drawn_alike(keras: Any, value: Any) -> bool:
+    """Tell whether what Keras would save is a variable that has a value, or can be given it at any time."""
+    return isinstance(value, keras.Variable) and (has_value(value) or is_repeatable(initializer_of(value)))
 
 
 def _settle(survivors: list[tuple[weakref.ref[Any], Any]]) -> None:
