@@ -33,12 +33,15 @@ class Adapted:
         back: for each of `names`, the transforms from the Keras weight to it; None for a form that is only read.
         third: which third of the tensor is meant, where the module keeps three weights of the Keras layer one below the
             other; a source weight that goes by no known name is not taken for such a tensor.
+        half: whether the module has nothing in the place of another summand, which most have: one that goes by no known
+            name is not taken for that either.
     """
 
     names: tuple[str, ...]
     steps: tuple[Any, ...] | Steps = ()
     back: tuple[Back, ...] | None = None
     third: int | None = None
+    half: bool = False
 
     def steps_for(self, sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
         """Return the transforms for weights of these shapes."""

@@ -58,7 +58,7 @@ def take_named(source: str, weight: str, name: str, where: str, pairing: Pairing
         return take_as_keras(source, name, pairing)
     single = [choice for choice in counterpart.choices if len(choice.names) == 1]
     # The form that the name ends with; of a name that says nothing, one that is not cut out of a fused tensor.
-    fitting = [c for c in single if _ends(name, c.names[0])] or [c for c in single if c.third is None]
+    fitting = [c for c in single if _ends(name, c.names[0])] or [c for c in single if c.third is None and not c.half]
     if fitting:
         return _taken(source, (name,), fitting[0], weight, pairing)
     what = f"{weight} of the {counterpart.layer_class} consists of {counterpart.expected}, but gets {name} alone"

@@ -192,9 +192,10 @@ def test_gates_whose_biases_are_on_one_side_alone(side, row):
     plan = torch_plan(GRU, source, {"r": {"to": "gru", "from": "c"}})
     bias = next(a for a in plan.assignments if a.target == "gru/cell/bias")
     parts = [np.full(3, "rzn".index(ref.name.split("/")[1][-1]) + 1.0) for ref in bias.sources]
+    (adapted,) = bias.adapter
     wanted = np.zeros((2, 9))
     wanted[row] = [2, 2, 2, 1, 1, 1, 3, 3, 3]  # Keras's z, r, h
-    np.testing.assert_array_equal(apply_chain(chain_of(None, bias.transforms), parts), wanted)
+    np.testing.assert_array_equal(apply_chain(chain_of(None, adapted.transforms), parts), wanted)
 
 
 @pytest.mark.follows("code: assumed")

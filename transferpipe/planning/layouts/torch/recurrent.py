@@ -96,7 +96,7 @@ def _fused_biases(steps: Any, *alone: Any) -> tuple[Adapted, ...]:
     """Return the biases of both `torch.nn.Linear`, or that of the input's, or the state's, where the other has none."""
     both = tuple(Adapted(tuple(f"{name}/bias" for name in pair), steps) for pair in _LINEARS)
     sides = [(f"{pair[side]}/bias", alone[side]) for side in (0, 1) for pair in _LINEARS]
-    return *both, *(Adapted((name,), steps_of_one) for name, steps_of_one in sides)
+    return *both, *(Adapted((name,), steps_of_one, half=True) for name, steps_of_one in sides)
 
 
 _SIMPLE = {
