@@ -172,6 +172,29 @@ def test_a_saved_model_that_reaches_for_files_is_refused(tmp_path):
         tp.parity(tmp_path / "saved", keras_net())
 
 
+@pytest.mark.parametrize("op", ["SaveV2", "TextLineDataset"])
+def test_a_saved_model_that_writes_or_reads_as_savers_do_is_refused(op, tmp_path):
+    """Every SavedModel has such operations in what saves its variables, which nothing here runs."""
+    import tensorflow as tf
+
+    class Writer(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 3))])
+        def serve(self, x):
+            if op == "SaveV2":
+                tf.raw_ops.SaveV2(
+                    prefix=str(tmp_path / "written"), tensor_names=["x"], shape_and_slices=[""], tensors=[x]
+                )
+            else:
+                x += tf.cast(tf.data.TextLineDataset("/etc/hostname").cardinality(), tf.float32)
+            return x
+
+    module = Writer()
+    tf.saved_model.save(module, str(tmp_path / "saved"), signatures={"serving_default": module.serve})
+    with pytest.raises(tp.UnsafeError, match=op):
+        tp.parity(tmp_path / "saved", keras_net())
+    assert not list(tmp_path.glob("written*"))
+
+
 @pytest.mark.filterwarnings("ignore:.*HDF5.*")
 def test_legacy_file_that_keras_loads(tmp_path):
     source, twin = filled(keras_net()), keras_net()

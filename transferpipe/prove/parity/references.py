@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +32,22 @@ _REACHING = (
     *("PrintV2", "RpcCall", "RpcClient", "WriteSummary", "CreateSummaryFileWriter", "CreateSummaryDbWriter"),
     *("WriteGraphSummary", "WriteScalarSummary", "DebugIdentityV2", "RegisterDataset", "DataServiceDatasetV4"),
 )
+# What restores variables reads their files; the saver of every SavedModel has it, and writes them.
+_RESTORING = ("RestoreV2", "Restore", "RestoreSlice")
+# Operations on files that may stand in a graph as long as nothing that is run gets to them: what saves the variables,
+# and what fed a training with data.
+_ON_FILES = (
+    *_RESTORING,
+    *("SaveV2", "MergeV2Checkpoints", "Save", "SaveSlices", "SaveDataset", "SaveDatasetV2", "LoadDataset"),
+    *("TextLineDataset", "TFRecordDataset", "TFRecordDatasetV2", "FixedLengthRecordDataset", "SqlDataset"),
+    *("FixedLengthRecordDatasetV2", "LMDBDataset", "SnapshotDataset", "SnapshotDatasetV2", "CacheDataset"),
+    *("CacheDatasetV2", "DatasetToTFRecord", "WholeFileReader", "TextLineReader", "TextLineReaderV2"),
+    *("TFRecordReader", "TFRecordReaderV2", "FixedLengthRecordReader", "FixedLengthRecordReaderV2", "LMDBReader"),
+    *("WriteAudioSummary", "WriteHistogramSummary", "WriteImageSummary", "WriteRawProtoSummary", "ImportEvent"),
+    *("DebugIdentity", "DebugIdentityV3", "RegisterDatasetV2", "DataServiceDataset", "DataServiceDatasetV2"),
+)
+# Where TensorFlow 1 notes what is run when a model is loaded (`tensorflow/python/saved_model/constants.py`).
+_RUN_ON_LOADING = ("saved_model_main_op", "legacy_init_op")
 
 
 class CannotRunError(Exception):
@@ -121,12 +137,65 @@ def _check_operations(path: Path) -> None:
         message.ParseFromString((path / "saved_model.pb").read_bytes())
     except Exception as error:
         raise CannotRunError(f"{path} cannot be read: {describe_error(error)}") from error
-    for graph in (g.graph_def for g in message.meta_graphs):
-        nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-        for node in nodes:
-            if node.op in _REACHING:
-                what = f"its graph has the operation {node.op}, which reaches beyond the model: it is not run"
-                raise UnsafeError(Problem(str(path), what, ELSEWHERE))
+    for meta in message.meta_graphs:
+        graph = meta.graph_def
+        found = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+        refused = [node.op for node in found if node.op in _REACHING]
+        refused += sorted(_operations_run(meta).intersection(_ON_FILES))
+        # A model of TensorFlow 1 is restored by a node that the file names, whatever that does.
+        restoring = [meta.saver_def.restore_op_name] if meta.saver_def.restore_op_name else []
+        refused += sorted(_reached(graph, restoring, ()).intersection(_ON_FILES).difference(_RESTORING))
+        if refused:
+            what = f"its graph has the operation {refused[0]}, which reaches beyond the model: it is not run"
+            raise UnsafeError(Problem(str(path), what, ELSEWHERE))
+
+
+def _operations_run(meta: Any) -> set[str]:
+    """Return the operations that a signature, an initializer or a function of one of the model's objects gets to."""
+    names: list[str] = []
+    for signature in meta.signature_def.values():
+        for end in signature.outputs.values():
+            sparse = end.coo_sparse
+            names += [end.name, sparse.values_tensor_name, sparse.indices_tensor_name, sparse.dense_shape_tensor_name]
+            names += [part.name for part in end.composite_tensor.components]
+    for key in _RUN_ON_LOADING:
+        if key in meta.collection_def:
+            names += meta.collection_def[key].node_list.value
+    return _reached(meta.graph_def, names, meta.object_graph_def.concrete_functions)
+
+
+def _reached(graph: Any, names: Iterable[str], functions: Iterable[str]) -> set[str]:
+    """Return the operations of nodes, of all that these depend on, and of all functions that any of them calls."""
+    nodes = {node.name: node for node in graph.node}
+    bodies = {function.signature.name: function.node_def for function in graph.library.function}
+    here: dict[str, Any] = {}
+    waiting = [_node_name(name) for name in names]
+    while waiting:
+        name = waiting.pop()
+        if name in nodes and name not in here:
+            here[name] = nodes[name]
+            waiting += map(_node_name, nodes[name].input)
+    operations, called, done = set[str](), [*functions, *_called(here.values())], set[str]()
+    while called:
+        name = called.pop()
+        if name in bodies and name not in done:
+            done.add(name)
+            operations |= {node.op for node in bodies[name]}
+            called += _called(bodies[name])
+    return operations | {node.op for node in here.values()}
+
+
+def _node_name(name: str) -> str:
+    """Return the node of an input: ^NODE where only the order counts, NODE:NUMBER where a value does."""
+    return name.lstrip("^").partition(":")[0]
+
+
+def _called(nodes: Iterable[Any]) -> Iterator[str]:
+    """Yield the functions that nodes call: those of their arguments, or the operation itself in TensorFlow 1."""
+    for node in nodes:
+        yield node.op
+        for value in node.attr.values():
+            yield from (value.func.name, *(function.name for function in value.list.func))
 
 
 def load_keras(source: FileSource) -> Any:
