@@ -686,3 +686,57 @@ def test_an_installation_without_its_recipes(hint, cli, tmp_path, monkeypatch):
 @follows("_compare: leave it out")
 def test_two_sweeps_are_not_followed(hint):
     assert hint(2, "report", "a", "b", "--watch") == "leave it out"
+
+
+@follows("_as_override: name the file as a")
+def test_a_recipes_path_without_its_suffix_is_completed(cli, planned):
+    Path("recipes").mkdir(exist_ok=True)
+    Path("recipes/bare.yaml").write_text("source: {path: s.npz}\ntarget: {path: s.npz}\nmapping: {all: {to: '.*'}}\n")
+    np.savez("s.npz", a=np.ones(3, "float32"))
+    answer = cli("plan", "recipes/bare")
+    assert answer.status == 2
+    words = shlex.split(advised(answer).partition("transferpipe ")[2])
+    assert planned(*words)["assignments"][0]["target"] == "a"
+
+
+@follows("_list_for_mapping: give each entry a")
+def test_a_list_of_rules_is_told_with_its_line(cli, planned):
+    Path("recipes").mkdir(exist_ok=True)
+    np.savez("s.npz", a=np.ones(3, "float32"))
+    head = "source: {path: s.npz}\ntarget: {path: s.npz}\n"
+    Path("recipes/listed.yaml").write_text(f"{head}mapping: [{{to: a}}]\n")
+    answer = cli("plan", "recipe=listed")
+    assert "recipes/listed.yaml, line 3: mapping: must be a mapping, not a list" in answer.err
+    assert advised(answer) == "give each entry a name"
+    Path("recipes/listed.yaml").write_text(f"{head}mapping: {{one: {{to: a}}}}\n")
+    assert planned("recipe=listed")["assignments"][0]["rule"] == "one"
+
+
+@follows("read_side: write the call, with")
+@follows("read_side: '…()'")
+@pytest.mark.parametrize("typed", ["sized.build", "sized.build(size=", "sized.build("])
+def test_a_builder_is_written_as_a_call(typed, cli, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(Path.cwd())
+    keras_lines = ["import keras", "def build(size=3):", "    return keras.Sequential([keras.Input((2,)),"]
+    Path("sized.py").write_text("\n".join([*keras_lines, "        keras.layers.Dense(size)])"]) + "\n")
+    np.savez("s.npz", a=np.ones(3, "float32"))
+    answer = cli("diff", "s.npz", typed)
+    assert answer.status == 2
+    call = re.search(r"'(sized[^']*)'$", advised(answer))[1]
+    assert cli("diff", call, call).status == 0
+
+
+@follows("select_weights: its names are like")
+def test_what_matches_nothing_is_answered_with_a_name(cli):
+    np.savez("s.npz", **{"enc/kernel": np.ones(3, "float32")})
+    answer = cli("inspect", "s.npz", "match=zzzzzz")
+    assert answer.status == 2
+    assert cli("inspect", "s.npz", f"match={word(advised(answer), 'like ')}").status == 0
+
+
+@follows("inspect: did you mean …?")
+def test_an_option_of_inspect_is_corrected(cli):
+    np.savez("s.npz", a=np.ones(3, "float32"))
+    answer = cli("inspect", "s.npz", "mach=a")
+    assert "inspect reads format=, match=, select= and no mach=" in answer.err
+    assert cli("inspect", "s.npz", f"{meant(advised(answer))}=a").status == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
 from transferpipe.cli.verbs import (
     DEFAULT,
@@ -122,6 +123,9 @@ def _as_override(word: str, verb: Verb) -> str:
         return f"recipe={word}"
     what = f"{word!r} is neither KEY=VALUE nor the path of a recipe"
     hint = f"choose a recipe by its name: transferpipe {verb.name} recipe={word}"
+    for path in (f"{word}{suffix}" for suffix in RECIPE_FILES):
+        if Path(path).is_file():
+            hint = f"name the file as a whole: transferpipe {verb.name} {path}"
     if word.partition(".")[0] in SECTIONS[RECIPE]:
         hint = f"give it a value: {word}=..."
     raise RecipeError(Problem("command line", what, hint))

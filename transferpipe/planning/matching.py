@@ -35,6 +35,8 @@ def select_weights(
         near = did_you_mean(text, [*catalog.layers, *catalog.by_name])
         if any(text in name for name in catalog.by_name):
             near = f"a pattern stands for whole names: match='*{text}*'"
+        first = next(iter(catalog.by_name), "")
+        near = near or (f"its names are like {first!r}; without match= all are listed" if first else "")
         raise RecipeError(Problem("match", f"no layer or weight of {source.label} is called {text!r}", near))
     weights = tuple(w for w in catalog if w.name in names)
     kept = dataclasses.replace(catalog, weights=weights, doubles=(), unreadable=unread)

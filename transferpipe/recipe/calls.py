@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import Problem, RecipeError
 
 _CALL = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+\(.*\)", re.DOTALL)
+_BEGUN = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)(?:(\()[^)]*)?$")
 _LONGEST = 10_000
 """Of a call: more is a mistake or an attack, and would nest deeper than Python reads."""
 
@@ -20,6 +22,28 @@ def is_call(text: str) -> bool:
     (True, False)
     """
     return _CALL.fullmatch(text) is not None
+
+
+def read_side(text: str, where: str) -> dict[str, Any]:
+    """Return what stands in a recipe for a word of the command line: a file or folder, or the call of a builder.
+
+    >>> read_side("old.h5", "A")
+    {'path': 'old.h5'}
+
+    Raises:
+        RecipeError: it is meant as a call and is none.
+    """
+    if is_call(text):
+        return parse_call(text, where)
+    begun = _BEGUN.match(text)
+    if begun is None or Path(text).exists():
+        return {"path": text}
+    if begun[2]:
+        raise RecipeError(Problem(where, f"{text!r} is not a call: its brackets are not closed", f"'{begun[1]}()'"))
+    if Path(f"{begun[1].partition('.')[0]}.py").is_file():
+        what = f"{text!r} is neither a file nor the call of a builder"
+        raise RecipeError(Problem(where, what, f"write the call, with its arguments: '{text}()'"))
+    return {"path": text}
 
 
 def parse_call(text: str, where: str) -> dict[str, Any]:

@@ -106,6 +106,7 @@ def catalog_data(source: FileSource, others: Sequence[WeightSpec], stats: Stats)
     catalog = source.catalog
     nodes = catalog.network.nodes if catalog.network else ()
     return {
+        "format_version": 1,
         "path": source.label,
         "format": source.format,
         "details": dict(source.details),

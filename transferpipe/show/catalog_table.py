@@ -128,7 +128,7 @@ def _width_of(rows: Sequence[Sequence[str]]) -> int:
 
 
 def _cells(weight: WeightSpec, stats: Stats) -> list[str]:
-    cells = [weight.name, "x".join(map(str, weight.shape)) or "scalar", weight.dtype, weight.layer_class or "?"]
+    cells = [weight.name, str(tuple(weight.shape)), weight.dtype, weight.layer_class or "?"]
     if stats:
         own = stats[weight.name]
         cells += [*map(_number, (own.mean, own.std, own.min, own.max)), _share(own.zeros), _share(own.nan)]

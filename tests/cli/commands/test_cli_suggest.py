@@ -75,10 +75,11 @@ def test_nothing_is_overwritten(cli, here, models):
     assert cli(*WORDS, "--write", "recipes/other.yaml").status == 0
 
 
-@pytest.mark.follows("_check_free: --write ….yaml")
-def test_a_recipe_ends_with_yaml(cli, here, models):
-    answer = cli(*WORDS, "--write", "recipes/mine")
-    assert (answer.status, "-> --write recipes/mine.yaml" in answer.err) == (2, True)
+@pytest.mark.follows("_check_free: --write …")
+@pytest.mark.parametrize("name", ["mine", "mine.yml"])
+def test_a_recipe_ends_with_yaml(name, cli, here, models):
+    answer = cli(*WORDS, "--write", f"recipes/{name}")
+    assert (answer.status, "-> --write recipes/mine.yaml\n" in answer.err) == (2, True)
     assert cli(*WORDS, "--write", "recipes/mine.yaml").status == 0
 
 
@@ -123,3 +124,8 @@ def test_what_is_written_runs_whatever_the_target_is(cli, here, models, name):
     assert cli("suggest", "source=old.keras", f"target={name}", "--write", "recipes/mine.yaml").status == 0
     assert cli("run", "recipe=mine", "hydra.run.dir=out", "-q").status == 0
     assert cli("diff", "old.keras", *(here / "out").glob("model.*")).status == 0
+
+
+def test_two_words_are_source_and_target(cli, here, models):
+    long, short = cli(*WORDS), cli("suggest", "old.keras", "my_models.classifier()")
+    assert (short.status, short.out) == (0, long.out)

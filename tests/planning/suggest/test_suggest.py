@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 import transferpipe as tp
 from transferpipe import RecipeError
+from transferpipe.planning.suggest.words import words_of
 
 
 def keras_resnet(depths=(2, 2, 2, 2), width=8, classes=10):
@@ -152,9 +153,14 @@ def test_hints_are_pairs():
 
 @pytest.mark.follows("_refuse: did you mean …?")
 def test_a_hint_must_pair_what_fits():
-    with pytest.raises(RecipeError, match=r"iron cannot take join: its shapes or weights differ"):
+    with pytest.raises(
+        RecipeError, match=r"iron \(kernel \(6, 5\), bias \(5,\)\) cannot take join \(kernel \(5, 2\), bias"
+    ):
         tp.suggest(twin("wolf", "bear"), twin("iron", "gold"), hints={"iron": "join"})
-    with pytest.raises(RecipeError, match=r"iron cannot take wof: the source has none -> did you mean 'wolf'\?"):
+    with pytest.raises(
+        RecipeError,
+        match=r"bias \(5,\)\) cannot take wof: the source has nothing of that name -> did you mean 'wolf'\?",
+    ):
         tp.suggest(twin("wolf", "bear"), twin("iron", "gold"), hints={"iron": "wof"})
     assert taken(tp.suggest(twin("wolf", "bear"), twin("iron", "gold"), hints={"iron": "wolf"}))["iron"] == {"wolf"}
 
@@ -285,3 +291,89 @@ def test_what_has_its_sizes_along_other_axes_is_left_to_the_user(tmp_path):
         "fc/kernel": ("fc/weight",),
     }
     assert {w for r in found.rules if r.keeps for w in r.weights} == {"head/kernel"}
+
+
+def write_in_order(path, names, width=8):
+    """Write square kernels and scales as torch has them, in an order that is not that of letters."""
+    np.savez(
+        path, **{n: RANDOM.random((width, width) if n.endswith("fc.weight") else width, np.float32) for n in names}
+    )
+    return {"path": path, "layout": "torch"}
+
+
+RANDOM = np.random.default_rng(0)
+
+
+def two_norms(names, width=8, depth=3):
+    """Return blocks of two norms and two layers, called by `names`."""
+    inputs = x = keras.Input((width,))
+    for k in range(depth):
+        for norm, dense in (names[:2], names[2:]):
+            y = layers.LayerNormalization(name=norm.format(k))(x)
+            x = layers.Add()([x, layers.Dense(width, use_bias=False, name=dense.format(k))(y)])
+    return keras.Model(inputs, x)
+
+
+def test_two_norms_of_a_block_go_by_the_order_in_the_file_which_is_doubtful(tmp_path):
+    """``post_attention_layernorm`` stands behind the attention: it is the norm of what comes next."""
+    own = ("attn.fc.weight", "mlp.fc.weight", "input_layernorm.{}", "post_attention_layernorm.{}")
+    files = [o.format(w) for o in own for w in (("weight", "bias") if "{}" in o else ("",))]
+    names = [f"layers.{k}.{o}" for k in range(3) for o in files]
+    source = write_in_order(tmp_path / "llama.npz", names)
+    found = tp.suggest(source, two_norms(("l{}_attention_norm", "l{}_attention", "l{}_mlp_norm", "l{}_mlp")))
+    assert not found.undecided
+    pairs = taken(found)
+    for k in range(3):
+        assert pairs[f"l{k}_attention_norm"] == {f"layers/{k}/input_layernorm"}
+        assert pairs[f"l{k}_mlp_norm"] == {f"layers/{k}/post_attention_layernorm"}
+    doubts = {d for rule in found.rules if any("norm" in w for w in rule.weights) for d in rule.doubts}
+    assert doubts == {"by the order in the file alone"}
+
+
+def test_of_numbers_that_all_could_be_meant_those_at_the_same_place_are(tmp_path):
+    """All blocks have one shape and the file has no order: only the law of the numbers tells them apart."""
+    parts = [(s, u, q) for s in range(1, 4) for u in range(1, 4) for q in (1, 2)]
+    names = [f"layer{s}.{u - 1}.bn{q}.{own}" for s, u, q in parts for own in ("weight", "bias")]
+    source = write_in_order(tmp_path / "file.npz", RANDOM.permutation(names).tolist())
+    inputs = x = keras.Input((8,))
+    for s, u, q in parts:
+        x = layers.LayerNormalization(name=f"stage{s}_unit{u}_bn{q}")(x)
+    found = tp.suggest(source, keras.Model(inputs, x))
+    assert taken(found) == {f"stage{s}_unit{u}_bn{q}": {f"layer{s}/{u - 1}/bn{q}"} for s, u, q in parts}
+
+
+def test_layers_whose_names_tell_nothing_of_their_numbers_are_left_open_or_doubted(tmp_path):
+    """Left and right are 1 and 2, or 2 and 1; first, second and third are 0, 3 and 5, which no step makes of 1, 2, 3."""
+    names = [
+        f"stage{s}.branch{b}.{n}.{o}" for s in (2, 3) for b in (1, 2) for n in (1, 4, 6) for o in ("weight", "bias")
+    ]
+    source = write_in_order(tmp_path / "file.npz", names)
+    inputs = keras.Input((8,))
+    x = inputs
+    for s in (2, 3):
+        sides = []
+        for side in "rl":
+            y = x
+            for n in (1, 2, 3):
+                y = layers.LayerNormalization(name=f"s{s}_{side}_norm{n}")(y)
+            sides.append(y)
+        x = layers.Add()(sides)
+    found = tp.suggest(source, keras.Model(inputs, x))
+    doubtful = {w.rpartition("/")[0] for rule in found.rules if rule.doubts for w in rule.weights}
+    for name, sources in taken(found).items():
+        number = {"1": "1", "2": "4", "3": "6"}[name[-1]]
+        right = f"stage{name[1]}/branch{1 + (name[3] == 'r')}/{number}"
+        assert sources == {right} or name in doubtful
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens"),
+    [
+        ("mixed_3b_1x1_conv", ("mixed", "3", "1", "1", "x", "1", "conv")),
+        ("s2b1_bn", ("block", "2", "block", "1", "norm")),
+        ("block1a_dwconv", ("block", "1", "0", "depthwise")),
+        ("post_attention_layernorm", ("post", "norm")),
+    ],
+)
+def test_letters_count_unless_a_number_follows_them_at_once(name, tokens):
+    assert words_of(name).tokens == tokens

@@ -276,3 +276,18 @@ def test_html_has_the_same_and_escapes_it():
     assert f"<div>plan {plan.checksum}</div>" in page
     assert "<li>unused [unused]: 1 source weight is not used: more</li>" in page
     assert "<div>2 target weights: 1 assigned (6 parameters), 1 kept (6 parameters, values of the file)</div>" in page
+
+
+def test_rules_that_are_called_as_their_weights_fold_as_one():
+    """So are those of a recipe that runs backwards, each of which writes one tensor."""
+    names = [f"layer{k}.{own}" for k in range(4) for own in ("weight", "bias")]
+    target = "\n".join(name.replace(".", "/") + " 4" for name in names)
+    rules = {n.replace(".", "/"): {"to": n.replace(".", "/"), "from": f"net/{n.replace('.', '/')}"} for n in names}
+    plan = plan_of(target, target.replace("layer", "net/layer"), rules)
+    assert [(r.rule, r.target, r.origin) for r in plan_rows(plan)] == [
+        ("layer{0..3}/*", "layer{0..3}/*", "net/layer{0..3}/*")
+    ]
+    for width in (80, 120, 200):
+        lines = plan_text(plan, width=width).splitlines()
+        assert sum("layer{" in line for line in lines) == 1
+        assert not any(line.startswith("rule") for line in lines)

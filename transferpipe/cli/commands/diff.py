@@ -13,7 +13,7 @@ from transferpipe.cli.terminal import width
 from transferpipe.cli.verbs import VERBS, Arguments
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.progress import Progress
-from transferpipe.recipe.calls import is_call, parse_call
+from transferpipe.recipe.calls import is_call, read_side
 from transferpipe.recipe.model import Recipe
 
 _OVERRIDE = re.compile(r"[+~]*[\w./@-]+=.*", re.DOTALL)
@@ -68,5 +68,5 @@ def _composed(overrides: list[str], config_dir: str | None) -> Mapping[str, Any]
 def _recipe(words: list[str], composed: Mapping[str, Any]) -> Recipe:
     from transferpipe.planning.reading.read_recipe import read_comparison
 
-    sides = [parse_call(word, letter) if is_call(word) else word for letter, word in zip("AB", words, strict=True)]
+    sides = [read_side(word, letter) for letter, word in zip("AB", words, strict=True)]
     return read_comparison(sides[0], sides[1], composed)

@@ -25,7 +25,7 @@ from transferpipe.files.publishing.atomic import new_folders, write_text
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.planning.suggest.first_recipe import first_recipe
-from transferpipe.recipe.calls import is_call, parse_call
+from transferpipe.recipe.calls import read_side
 from transferpipe.text.visible import visible
 
 _NAME = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
@@ -35,10 +35,7 @@ _NOT_NAMES = frozenset({"null", "none", "true", "false", "yes", "no", "on", "off
 def init(arguments: Arguments) -> int:
     """Write a recipe that is proposed for A and B, and print the commands that come next."""
     words, hints = _split_hints(arguments)
-    origins = {
-        side: parse_call(word, letter) if is_call(word) else {"path": word}
-        for side, letter, word in zip(SIDES, "AB", words, strict=False)
-    }
+    origins = {side: read_side(word, letter) for side, letter, word in zip(SIDES, "AB", words, strict=False)}
     name = words[2] if len(words) > len(SIDES) else _name_of(origins["target"])
     path = user_folder() / f"{name}.yaml"
     _check_name(name, path)

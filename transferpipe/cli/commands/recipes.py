@@ -14,6 +14,7 @@ from transferpipe.text.visible import visible
 
 def recipes(arguments: Arguments) -> int:
     """Print the recipes, each with the command it starts with."""
+    arguments.take_words(0, "no words")
     found = find_recipes(arguments.value("--config-dir"))
     if "--json" in arguments.flags:
         print(

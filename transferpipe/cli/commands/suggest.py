@@ -20,6 +20,7 @@ from transferpipe.execute.propose import SIDES, propose
 from transferpipe.files.publishing.atomic import write_text
 from transferpipe.planning.suggest.suggestion import Suggestion
 from transferpipe.planning.suggest.text import recipe_lines, suggestion_text
+from transferpipe.recipe.calls import is_call, read_side
 
 _KEYS = (*SIDES, "hints", "recipe")
 _WIDTH = 80  # what is read, pasted and compared goes no wider on a wide terminal or in a pipe
@@ -49,7 +50,11 @@ def _read_words(arguments: Arguments) -> dict[str, Any]:
     """
     problems = Problems()
     given: dict[str, Any] = {}
+    plain: list[str] = []
     for word in arguments.positional:
+        if (is_call(word) or "=" not in word) and len(plain) < len(SIDES):
+            plain.append(word)
+            continue
         key, equals, text = word.partition("=")
         first, _, inner = key.partition(".")
         if not equals or first not in _KEYS or (first == "recipe" and inner):
@@ -61,6 +66,7 @@ def _read_words(arguments: Arguments) -> dict[str, Any]:
         except yaml.YAMLError:
             value = text  # a path with a character that YAML knows
         _put(given, first, inner, value)
+    given |= {side: read_side(word, side) for side, word in zip(SIDES, plain, strict=False)}
     if "recipe" in given:
         composer, words = Composer.of([f"recipe={given.pop('recipe')}"], arguments.value("--config-dir"))
         composed = composer.compose(words)
@@ -111,11 +117,13 @@ def suggestion_data(found: Suggestion) -> dict[str, Any]:
 
 def _check_free(path: Path) -> None:
     """Refuse to write over a file, and names that no recipe can have, before any work is done."""
+    given = path
     check_name(path.stem)
     if path.exists():
         raise RecipeError(Problem("--write", f"{path} exists, and nothing is overwritten", "choose another name"))
     if path.suffix != ".yaml":
-        raise RecipeError(Problem("--write", f"{path} does not end with .yaml", f"--write {path}.yaml"))
+        path = path.with_suffix(".yaml") if path.suffix == ".yml" else path.with_name(f"{path.name}.yaml")
+        raise RecipeError(Problem("--write", f"{given} does not end with .yaml", f"--write {path}"))
 
 
 def _write(found: Suggestion, path: Path) -> None:

@@ -21,7 +21,12 @@ def verify(arguments: Arguments) -> int:
     with SHOWN.get()() as report_progress:
         proof = verify_run(Path(folder), report_progress, outside="--outside" in arguments.flags)
     if JSON in arguments.flags:
-        told = {"verdict": proof.verdict.to_data(), "checked": proof.checked, "notes": list(proof.notes)}
+        told = {
+            "format_version": 1,
+            "verdict": proof.verdict.to_data(),
+            "checked": proof.checked,
+            "notes": list(proof.notes),
+        }
         print(json.dumps(told, indent=1))
     elif QUIET in arguments.flags:
         for note in proof.notes:

@@ -15,13 +15,13 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
 from transferpipe.cli.compose.folders import Loaded
-from transferpipe.cli.compose.recipe_file import find_default, shown, yaml_problem
+from transferpipe.cli.compose.recipe_file import LOADER, find_default, shown, yaml_problem
 from transferpipe.cli.compose.resolving import find_cause
 from transferpipe.cli.compose.shorthand import quote_text
 from transferpipe.errors import Problem, RecipeError, TransferError, did_you_mean
 from transferpipe.files.os_errors import cannot_be_read, refusal_of
 from transferpipe.packages import missing_package
-from transferpipe.recipe.keys import find_keys
+from transferpipe.recipe.keys import RECIPE, SECTIONS, find_keys
 
 GROUPS = ("recipe", "mapping", "score")
 """The groups of files from which a recipe is put together."""
@@ -89,7 +89,23 @@ def explain(error: Exception, overrides: Sequence[str], known: Known) -> Transfe
         problem = _unknown_key(key[1], str(error), overrides, known)
         typed = any(o.lstrip("+~").partition("=")[0] == key[1] for o in overrides)
         return RecipeError(replace(problem, place=COMMAND_LINE) if typed else problem)
-    return RecipeError(_plain(error))
+    return RecipeError(_list_for_mapping(str(error), known.loaded.files) or _plain(error))
+
+
+def _list_for_mapping(error: str, files: Sequence[Path]) -> Problem | None:
+    """Return which key of the files holds a list where only a mapping can be merged with what they build on."""
+    for path in reversed(files if "with ListConfig" in error else ()):
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=LOADER)
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+            row = SECTIONS[RECIPE].get(str(key.value))
+            if (
+                isinstance(value, yaml.SequenceNode)
+                and row
+                and row.kind in ("named", "named origins", "section", "mapping")
+            ):
+                place = f"{shown(path)}, line {key.start_mark.line + 1}"
+                return Problem(key.value, "must be a mapping, not a list", "give each entry a name", place)
+    return None
 
 
 def _plain(error: Exception) -> Problem:

@@ -51,7 +51,8 @@ def _part(wanted: str, arguments: Arguments, composed: Composed) -> str:
         raise RecipeError(Problem("--cfg", f"is one of {', '.join(parts)}, not {wanted!r}", "--cfg job"))
     resolve, package = "--resolve" in arguments.flags, arguments.value("--package")
     part = OmegaConf.create(dict(composed.data)) if resolve and wanted == "job" else parts[wanted]()
-    inner = part if package is None else OmegaConf.select(part, package)
+    # As in other applications of Hydra, a part is named from the top, whichever of them is printed.
+    inner = part if package in (None, wanted) else OmegaConf.select(part, str(package).removeprefix(f"{wanted}."))
     if inner is None:
         hint = did_you_mean(str(package), map(str, part)) or f"there are {', '.join(map(str, part))}"
         raise RecipeError(Problem("--package", f"there is no part {package!r}", hint))

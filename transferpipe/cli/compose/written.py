@@ -59,8 +59,9 @@ def locate_problems(composer: Composer, problems: Sequence[Problem], overrides: 
             yield problem
             continue
         files = [*_files(composer, overrides)] if files is None else files
-        places = [p for file in files if (p := _in_file(problem.where, *file))] if _KEY.fullmatch(problem.where) else []
-        places += [p for override in overrides if (p := _in_override(problem.where, override))]
+        where = problem.where.partition(", ")[0]  # of several rules, the first
+        places = [p for file in files if (p := _in_file(where, *file))] if _KEY.fullmatch(where) else []
+        places += [p for override in overrides if (p := _in_override(where, override))]
         if not places:
             lines = (
                 f"{shown(path)}, line {line + 1}"
@@ -150,8 +151,13 @@ def _in_override(where: str, override: str) -> _WrittenPlace | None:
     except (HydraException, ValueError):  # Python reads no integer of thousands of digits
         return None
     key = parsed.key_or_group
-    if (key in GROUPS and isinstance(value, str)) or not (where == key or where.startswith(f"{key}.")):
+    if key in GROUPS and isinstance(value, str):
         return None
+    if not (where == key or where.startswith(f"{key}.")):  # what adds a key writes what stands above it, too
+        common = [a for a, b in zip(key.split("."), where.split("."), strict=False) if a == b]
+        above = ".".join(common)
+        is_above = parsed.is_add() and len(common) > 1 and where.startswith(above) and key.startswith(f"{above}.")
+        return _WrittenPlace(len(above), COMMAND_LINE) if is_above else None
     return _WrittenPlace(len(key) + _written_in(value, where[len(key) + 1 :]), COMMAND_LINE)
 
 

@@ -48,7 +48,7 @@ def sweep(arguments: Arguments) -> int:
     with muted(arguments):
         status, data = _sweep(arguments)
     if JSON in arguments.flags and data is not None:
-        print(json.dumps(data, indent=1))
+        print(json.dumps({"format_version": 1, **data}, indent=1))
     return status
 
 

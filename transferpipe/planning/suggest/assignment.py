@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 Scores = NDArray[np.float64]
 NO_FIT = -np.inf
+# All ways around cost the cube of the pieces: more than these of one kind would take longer than all the rest.
+_MOST_IN_CIRCLES = 800
 
 
 def assign_best(scores: Scores) -> NDArray[np.int64]:
@@ -38,6 +40,64 @@ def assign_best(scores: Scores) -> NDArray[np.int64]:
             if np.isfinite(block[row, column]):
                 found[rows[row]] = columns[column]
     return found
+
+
+def losses_of_others(scores: Scores, found: NDArray[np.int64]) -> Scores:
+    """Return what the best assignment loses at least if a row takes another column, or none: that is the last one.
+
+    Another assignment differs from the best in circles: a row takes what a second one had, which takes what a third
+    one had, until one takes what the first one had. One of them may also take what nobody has, or nothing. What the
+    cheapest circle through a row costs is found by the shortest ways between all rows (Floyd, "Algorithm 97", CACM 5
+    (1962)): the best assignment leaves none that would cost less than nothing.
+
+    Args:
+        scores: as for `assign_best`.
+        found: what that has found.
+
+    Returns:
+        For each row and column the loss; infinite where they do not fit, and where the row has the column already.
+
+    >>> scores = np.array([[2.0, 1.0, NO_FIT], [NO_FIT, 2.0, 2.0], [2.0, NO_FIT, 2.0]])
+    >>> losses_of_others(scores, np.array([0, 1, 2])).tolist()  # only all three together can change
+    [[inf, 1.0, inf, 2.0], [inf, inf, 1.0, 2.0], [1.0, inf, inf, 2.0]]
+    """
+    losses = np.full((scores.shape[0], scores.shape[1] + 1), np.inf)
+    for rows, columns in _components(np.isfinite(scores)):
+        block = scores[np.ix_(rows, columns)]
+        place = {column: k for k, column in enumerate(columns)}
+        owned = np.array([place.get(int(found[row]), -1) for row in rows])
+        mine = np.flatnonzero(owned >= 0)
+        if 0 < mine.size <= _MOST_IN_CIRCLES:
+            columns_and_none = [*columns, scores.shape[1]]
+            losses[np.ix_([rows[k] for k in mine], columns_and_none)] = _losses_in(block, mine, owned)
+    return losses
+
+
+def _losses_in(block: Scores, mine: NDArray[np.int64], owned: NDArray[np.int64]) -> Scores:
+    """Return the losses of the rows `mine`, which have the columns `owned`, in one part of the scores."""
+    count = mine.size
+    has = owned[mine]
+    best = block[mine, has]
+    is_free = np.ones(block.shape[1], dtype=bool)
+    is_free[has] = False
+    alone = owned < 0
+    # One more place than rows stands for what nobody has: whoever goes there takes that or nothing, and from there
+    # comes a row that has nothing yet.
+    ways = np.full((count + 1, count + 1), np.inf)
+    ways[:count, :count] = best[:, None] - block[np.ix_(mine, has)]
+    ways[:count, count] = best - block[np.ix_(mine, is_free)].max(axis=1, initial=0.0)
+    ways[count, :count] = -block[np.ix_(alone, has)].max(axis=0, initial=0.0)
+    np.fill_diagonal(ways, np.inf)
+    for k in range(count + 1):
+        np.minimum(ways, ways[:, k, None] + ways[k], out=ways)
+    back = ways[count, :count]  # how a row that has left its column gets another to take it
+    losses = np.full((count, block.shape[1] + 1), np.inf)
+    # A row that takes what another had: what it loses itself, and the way from there back to what it left.
+    losses[:, has] = best[:, None] - block[np.ix_(mine, has)] + ways[:count, :count].T
+    losses[:, np.flatnonzero(is_free)] = best[:, None] - block[np.ix_(mine, is_free)] + back[:, None]
+    losses[:, -1] = best + back
+    losses[np.arange(count), has] = np.inf
+    return losses
 
 
 def _components(fits: NDArray[np.bool_]) -> Iterator[tuple[list[int], list[int]]]:

@@ -33,8 +33,12 @@ SAME, LAW, GRAPH, WORDS, ORDER, WHOLE, SETTINGS, NEAR, VALUES = 3.0, 2.0, 1.5, 1
 # How much of a spread the statistics of a weight and of one that was trained on from it differ, and of others.
 # Chance alone moves the statistics of n values by about 1/√n of a spread: at 400, others are not that close by chance.
 _CLOSE, _FAR, _MANY = 0.05, 0.2, 400
-# Of fewer layers it is no oddity that most fit nothing.
+# Of fewer layers it is no oddity that most fit nothing, and no law that their numbers are multiples.
 _FEW = 3
+# What an order tells of layers beside which others stand: the second is too little to decide anything alone.
+_BESIDE, _BESIDE_UNKNOWN = 0.25, 0.1
+# How near a layer of the same container is that is known not to stand next to the other.
+_NOT_NEXT = 0.8
 # What is left of a law where another holds for more of the same layers: too little to decide, enough to break a tie.
 _BEATEN = 0.4
 _COMPARED = ("strides", "dilation_rate", "groups", "activation", "kernel_size", "data_format")
@@ -122,8 +126,10 @@ def gather(fits: Fits, places: tuple[Place, Place]) -> Evidence:
         is_odd=_odd(fits),
         in_line=(_in_line(places[0]), _in_line(places[1])),
     )
-    # Branches of one kind side by side (query, key, value) stand in the order in which somebody wrote them: a quarter.
-    found.order = np.where(_has_parallel(found), 0.25, 1.0) * _order(fits, places, found)
+    # Branches of one kind side by side (query, key, value) stand in the order in which somebody wrote them: a quarter;
+    # without a graph, in that of their numbers, which says next to nothing.
+    beside = _BESIDE if places[1].is_connected else _BESIDE_UNKNOWN
+    found.order = np.where(_has_parallel(found), beside, 1.0) * _order(fits, places, found)
     return found
 
 
@@ -250,8 +256,13 @@ def _laws_of(
         # Blocks shifted by one obey a law that holds for all of them but one: where another holds for all, it is none.
         mine_of = {a for a, _ in some}
         beaten = any(len(b) > len(some) and 2 * len(mine_of & {a for a, _ in b}) >= len(some) for _, b in found)
-        share = len(some) / fewest * (_BEATEN if beaten else 1.0)
+        share = len(some) / fewest * (_BEATEN if beaten or _is_chance(law, [ours[a] for a, _ in some]) else 1.0)
         yield law, [(mine[a], other[b]) for a, b in some], share
+
+
+def _is_chance(law: Law, numbers: Sequence[Numbers]) -> bool:
+    """Tell whether a law multiplies what has two values at most: through two points there is always a line."""
+    return any(t.place is not None and t.factor != 1 and len({n[t.place] for n in numbers}) < _FEW for t in law)
 
 
 def _one_to_one(follow: list[tuple[int, int]], ours: list[Numbers]) -> Iterator[list[tuple[int, int]]]:
@@ -277,20 +288,23 @@ def _graph(places: tuple[Place, Place], kinds: tuple[list[int], list[int]], mask
     return np.where(mask, 0.6 * before + 0.4 * behind, 0.0)
 
 
-def find_near(fits: Fits, place: Place, evidence: Evidence, sure: Mapping[int, int]) -> Scores:
+def find_near(fits: Fits, places: tuple[Place, Place], evidence: Evidence, sure: Mapping[int, int]) -> Scores:
     """Find how near, in containers, a source stands to what the neighbours of a target take.
 
     Args:
         fits: what fits.
-        place: the target.
+        places: target and source.
         evidence: what is known so far.
         sure: what is decided, by places of target and source.
     """
     found = np.zeros(evidence.fits.shape)
     near = _nearness([p.name.split("/") for p in fits.sources])
-    for i, before in place.before.items():
+    for row in places[1].rows:
+        beside = np.abs(np.subtract.outer(range(len(row)), range(len(row)))) == 1
+        near[np.ix_(row, row)] *= np.where(beside, 1.0, _NOT_NEXT)
+    for i, before in places[0].before.items():
         # As in `_graph`: a new head changes what comes behind, and nothing that comes before.
-        for others, weight in ((before, 1.0), (place.behind.get(i, ()), 0.7)):
+        for others, weight in ((before, 1.0), (places[0].behind.get(i, ()), 0.7)):
             known = [sure[k] for k in others if k in sure]
             if known:
                 found[i] = np.maximum(found[i], weight * near[:, known].max(axis=1))

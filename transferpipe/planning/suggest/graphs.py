@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from transferpipe.planning.crossings.tokens import is_number
 from transferpipe.planning.suggest.pieces import Piece
 from transferpipe.planning.suggest.words import words_of
 from transferpipe.weights.name import ancestors
@@ -89,6 +90,19 @@ class Place:
         )
 
     # Sets as bits of one integer: joining what arrives at a node is one operation, however many layers that is.
+    @cached_property
+    def rows(self) -> list[list[int]]:
+        """The numbered pieces of each container one behind the other, as torch's `Sequential` has them.
+
+        Of a connected side this says nothing that the connections do not say better.
+        """
+        inside: dict[str, list[tuple[int, int]]] = {}
+        for k, piece in enumerate(() if self.is_connected else self.pieces):
+            container, _, last = piece.name.rpartition("/")
+            if piece.is_layer and is_number(last):
+                inside.setdefault(container, []).append((int(last), k))
+        return [[k for _, k in sorted(found)] for found in inside.values() if len(found) > 1]
+
     @cached_property
     def _reached(self) -> list[int]:
         """For each piece, as bits, those whose output arrives at it in the end."""

@@ -15,6 +15,9 @@ from transferpipe.recipe.patterns import Pattern
 from transferpipe.recipe.templates import Template
 from transferpipe.weights.spec import Catalog
 
+_MOST_SHOWN = 4
+"""Weights of a layer that a message lists; more are those of a container."""
+
 
 def read_hints(hints: Mapping[str, str | None], fits: Fits) -> dict[int, int | None]:
     """Return by target piece the source piece that a hint gives it; None where it keeps what it has.
@@ -108,5 +111,11 @@ def _refuse(where: str, pair: tuple[Piece, str], fits: Fits, problems: Problems)
     piece, wanted = pair
     catalog = fits.pairing.sources[SINGLE]
     there = wanted in catalog.layers or wanted in catalog
-    what = f"{piece.name} cannot take {wanted}: " + ("its shapes or weights differ" if there else "the source has none")
+    weights = [catalog[w] for w in catalog.layers.get(wanted, (wanted,))] if there else []
+    theirs = ", ".join(f"{w.own_name} {w.shape}" for w in weights[:_MOST_SHOWN])
+    ours = ", ".join(
+        f"{w.own_name} {w.shape}" for w in map(fits.pairing.target.__getitem__, piece.weights[:_MOST_SHOWN])
+    )
+    what = f"{piece.name} ({ours}) cannot take {wanted}"
+    what += f" ({theirs}): their shapes or weights differ" if there else ": the source has nothing of that name"
     problems.add(where, what, "" if there else did_you_mean(wanted, [*catalog.layers, *catalog.by_name]))

@@ -20,7 +20,8 @@ Counted = NDArray[np.int64]
 # Every layer, every second one, every third one; all combinations of terms are tried, so that both are bounded.
 _FACTORS = (1, 2, 3)
 _MOST_TERMS = 3
-_MOST_LAWS = 60
+_MOST_CONSTANTS = 6
+_MOST_LAWS = 120
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,10 @@ def _terms(rows: Counted, ours: Counted, theirs: Counted, q: int) -> list[Term]:
     # Of equals the number at the same place first: `_MOST_TERMS` would cut it off in names of four numbers.
     ranked = sorted(counted, key=lambda t: (-counted[t] * (1 - t.cost), t.cost, t.place != q))
     moving = [t for t in ranked if t.place is not None][:_MOST_TERMS]
-    fixed = [t for t in ranked if t.place is None][: _MOST_TERMS - 1]
-    return [*moving, *fixed]
+    fixed = [t for t in ranked if t.place is None]
+    # Of constants that do equally well, one is no likelier than another: all of them, or those that do better.
+    best = [t for t in fixed if counted[t] == counted[fixed[0]]]
+    return [*moving, *(best if len(best) >= _MOST_TERMS - 1 else fixed[: _MOST_TERMS - 1])[:_MOST_CONSTANTS]]
 
 
 def _counts(values: Counted, of: Counted) -> dict[int, int]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.planning.suggest.assignment import NO_FIT, Scores, assign_best
+from transferpipe.planning.suggest.assignment import NO_FIT, Scores, assign_best, losses_of_others
 from transferpipe.planning.suggest.evidence import Evidence, find_near, find_values, gather
 from transferpipe.planning.suggest.graphs import Place
 from transferpipe.planning.suggest.pieces import Fits, Piece
 from transferpipe.planning.suggest.sides import Statistics
+from transferpipe.recipe.model import SINGLE
 
 # What the second best way must lose, and what must speak for a pair that nothing else rules out.
 MARGIN, ENOUGH = 0.12, 0.5
+_BY_FILE = "order in the file"
 # What is decided may decide its neighbours in the next round; two rounds can also undo each other without end.
 _ROUNDS = 5
 
@@ -29,12 +32,14 @@ class Match:
         theirs: that of the source.
         evidence: what speaks for it, in words, the strongest first.
         doubt: what to look at before it is believed; empty if nothing.
+        score: the sum of what speaks for it.
     """
 
     ours: Piece
     theirs: Piece
     evidence: tuple[str, ...]
     doubt: str = ""
+    score: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ def match_pieces(
     owner_of, decided = _decide(evidence, fixed)
     for _ in range(_ROUNDS):  # what is decided tells what stands near it
         sure = {i: int(owner_of[i]) for i in decided}
-        evidence.near = find_near(fits, places[0], evidence, sure)
+        evidence.near = find_near(fits, places, evidence, sure)
         owner_of, again = _decide(evidence, fixed)
         if again.keys() == decided.keys():
             break
@@ -101,21 +106,54 @@ def match_pieces(
         evidence.values = find_values(fits, candidates, statistics)
         owner_of, decided = _decide(evidence, fixed)
         second = _Seconds(evidence, owner_of)
+    is_torch = fits.pairing.layout(SINGLE) == "torch"
+    by_file = _settle_by_file(second, owner_of, decided, places) if is_torch else {}
+    scores = evidence.scores
     matches, undecided, unmatched = [], [], []
     for i, piece in enumerate(fits.targets):
-        j = int(owner_of[i])
+        j = by_file.get(i, int(owner_of[i]))
         if j < 0:
             unmatched.append(piece)
+        elif i in by_file:
+            matches.append(Match(piece, fits.sources[j], (_BY_FILE, "shapes"), f"by the {_BY_FILE} alone"))
         elif i in decided:
             reason, doubt = _explain(evidence, i, j, i in fixed, len(fits.of[i]))
             if second.may_be_shifted(i) and reason[0] == "numbers":
                 doubt = doubt or "by numbers, and both sides have layers of this kind left over"
             if fits.sources[j].is_loose and len(fits.sources[j].weights) > 1:
                 doubt = doubt or "the bias is what the file has next to the kernel"
-            matches.append(Match(piece, fits.sources[j], reason, doubt))
+            matches.append(Match(piece, fits.sources[j], reason, doubt, float(scores[i, j])))
         else:
             undecided.append(_leave_open(fits, evidence, second, (i, j)))
     return Matching(tuple(matches), tuple(undecided), tuple(unmatched))
+
+
+def _settle_by_file(
+    second: _Seconds, owner_of: NDArray[np.int64], decided: Mapping[int, float], places: tuple[Place, Place]
+) -> dict[int, int]:
+    """Return what pieces take between which nothing decides but that one comes before the other.
+
+    Files of torch list layers as they were defined, which is nearly always as they compute. That is too little to tell
+    which block is which; of two norms in one container, it does.
+    """
+    if places[1].is_connected or not places[1].is_ordered:
+        return {}
+    close = {
+        i: frozenset((int(j), *second.of(i)[1]))
+        for i, j in enumerate(owner_of.tolist())
+        if j >= 0 and i not in decided and second.is_complete(i)
+    }
+    rank = {i: k for k, i in enumerate(places[0].order)}
+    found: dict[int, int] = {}
+    for sources in dict.fromkeys(close.values()):
+        ours = sorted((i for i, others in close.items() if others == sources), key=lambda i: rank[i])
+        if len({places[1].pieces[j].name.rpartition("/")[0] for j in sources}) > 1:
+            continue
+        in_line = all(places[0].are_in_line(a, b) for a, b in itertools.pairwise(ours))
+        # Exactly as many as there are candidates, all of which these have among themselves.
+        if 1 < len(ours) == len(sources) == len({int(owner_of[i]) for i in ours} & sources) and in_line:
+            found |= dict(zip(ours, sorted(sources), strict=True))
+    return found
 
 
 def _leave_open(fits: Fits, evidence: Evidence, second: _Seconds, pair: tuple[int, int]) -> Undecided:
@@ -195,6 +233,7 @@ class _Seconds:
     def __init__(self, evidence: Evidence, owner_of: NDArray[np.int64]) -> None:
         self._evidence, self._of = evidence, owner_of
         self._with, self._without = evidence.scores, evidence.without_order
+        self._circles = losses_of_others(self._with, owner_of)
         self._owner = np.full(evidence.fits.shape[1], -1, dtype=np.int64)
         for i, j in enumerate(owner_of):
             if j >= 0:
@@ -218,15 +257,17 @@ class _Seconds:
     def of(self, i: int) -> tuple[float, list[int]]:
         """Return what the second best way loses, and which sources come close.
 
-        Only single exchanges are looked at, since each longer one would be an assignment of its own: where three turn
-        in a circle, the second best way may lose less than is returned.
+        Every other assignment counts; of those that exchange two alone, also what they lose without the order.
         """
         j = int(self._of[i])
         others = np.flatnonzero(self._evidence.fits[i])
         others = others[others != j]
-        losses = self._losses(i, j, others)
+        losses = np.minimum(self._losses(i, j, others), self._circles[i, others])
         rivals = np.flatnonzero(self._evidence.fits[:, j] & (self._of < 0))
-        lost = np.concatenate([losses, self._losses_to(i, j, rivals)])
+        # That it could take nothing is no doubt: only that something else would take what it has.
+        alone = self._circles[i, -1:]
+        alone = alone[alone < self._with[i, j]]
+        lost = np.concatenate([losses, self._losses_to(i, j, rivals), alone])
         return float(lost.min(initial=np.inf)), others[losses < MARGIN].tolist()
 
     def _losses(self, i: int, j: int, others: NDArray[np.int64]) -> Scores:

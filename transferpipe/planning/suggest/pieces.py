@@ -116,7 +116,9 @@ def find_fits(pairing: Pairing) -> Fits:
             if any(others for _, others in found) or level is levels[-1]:
                 chosen += found
                 break
-    chosen = [(piece, _without_namesake(piece, others, layers)) for piece, others in chosen]
+    # A container of other layers is no layer of its name.
+    plain = [p for p in layers if all("/" not in _inside_of(w, p.name) for w in p.weights)]
+    chosen = [(piece, _without_namesake(piece, others, plain)) for piece, others in chosen]
     wanted = {other: None for _, others in chosen for other in others}
     place = {w.name: i for i, w in enumerate(pairing.sources[SINGLE])}
     fits.sources = sorted(wanted, key=lambda p: (place[p.weights[0]], len(p.weights)))

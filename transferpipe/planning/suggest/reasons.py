@@ -8,14 +8,17 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from transferpipe.planning.claims import find_units
 from transferpipe.planning.suggest.generalise import FoundRule
+from transferpipe.planning.suggest.laws import Numbers
 from transferpipe.planning.suggest.matching import Match, Matching
 from transferpipe.planning.suggest.sides import Sides
 from transferpipe.planning.suggest.suggestion import OpenChoice, SuggestedRule
 from transferpipe.planning.suggest.templates import alternatives, escape
-from transferpipe.planning.suggest.words import words_of
+from transferpipe.planning.suggest.words import Tokens, Words, words_of
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.weights.spec import WeightSpec
 
+_MIXED = "names that differ in numbers alone take layers of several kinds"
+_PARTLY = "others whose names differ in numbers alone are undecided"
 _NOTHING_FITS = "no weight of the source has its shapes"
 
 
@@ -24,7 +27,8 @@ def describe(
 ) -> tuple[tuple[SuggestedRule, ...], tuple[OpenChoice, ...]]:
     """Return the rules with their reasons, those that keep weights among them, and what is left to the user."""
     of = {w: m for m in found.matches for w in m.ours.weights}
-    described = [_with_reasons(rule, of) for rule in rules]
+    doubts = find_family_doubts(found)
+    described = [_with_reasons(rule, of, doubts) for rule in rules]
     claimed = {w for rule in rules for w in rule.weights}
     undecided = [OpenChoice(u.ours.name, u.ours.weights, u.candidates, u.reason) for u in found.undecided]
     lost = [m for m in found.matches if not set(m.ours.weights) & claimed]
@@ -44,10 +48,49 @@ def describe(
     return tuple(described), tuple(undecided)
 
 
-def _with_reasons(rule: FoundRule, of: Mapping[str, Match]) -> SuggestedRule:
+def find_family_doubts(found: Matching) -> dict[str, str]:
+    """Return the doubts about layers of the target that come of others whose names differ in numbers alone.
+
+    Nearly always ``block3_conv`` takes what ``block2_conv`` takes, with other numbers; or one number says which it
+    takes, as where the first block is another. What has the same name, or the same place in the graph, needs no others
+    to be right.
+    """
+    families: dict[Tokens, list[tuple[Words, Match]]] = {}
+    for match in found.matches:
+        words = words_of(match.ours.name)
+        if words.numbers and not words.made_up and not {"same name", "graph", "your hint"} & set(match.evidence):
+            families.setdefault(words.skeleton, []).append((words, match))
+    undecided = {words_of(u.ours.name).skeleton for u in found.undecided}
+    doubts: dict[str, str] = {}
+    for skeleton, family in families.items():
+        doubt = _MIXED if not _is_regular(family) else _PARTLY if skeleton in undecided else ""
+        doubts |= dict.fromkeys((m.ours.name for _, m in family), doubt)
+    return doubts
+
+
+def _is_regular(family: Sequence[tuple[Words, Match]]) -> bool:
+    """Tell whether one number of the names, or none, decides which words are taken, with numbers that rise along."""
+    taken = [(words.numbers, words_of(match.theirs.name)) for words, match in family]
+    for place in (None, *range(len(taken[0][0]))):
+        parts: dict[int | None, list[tuple[Numbers, Words]]] = {}
+        for numbers, theirs in taken:
+            parts.setdefault(None if place is None else numbers[place], []).append((numbers, theirs))
+        if all(len({theirs.skeleton for _, theirs in part}) == 1 and _rise(part) for part in parts.values()):
+            return True
+    return False
+
+
+def _rise(part: Sequence[tuple[Numbers, Words]]) -> bool:
+    """Tell whether names of higher numbers take names of higher numbers."""
+    found = [theirs.numbers for _, theirs in sorted(part, key=lambda entry: entry[0])]
+    return found == sorted(found)
+
+
+def _with_reasons(rule: FoundRule, of: Mapping[str, Match], family_doubts: Mapping[str, str]) -> SuggestedRule:
     matches = list({of[w].ours.name: of[w] for w in rule.weights if w in of}.values())
     counts = Counter(e for m in matches for e in m.evidence)
-    doubts = Counter(m.doubt for m in matches if m.doubt)
+    doubts = Counter(m.doubt or family_doubts.get(m.ours.name, "") for m in matches)
+    del doubts[""]
     unique = counts.pop("unique shapes", 0)
     counts["shapes"] += unique
     reasons = [e if n == len(matches) else f"{e} ({n})" for e, n in counts.most_common()]

@@ -21,7 +21,7 @@ from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.planning.suggest.generalise import FoundRule, find_rules
 from transferpipe.planning.suggest.graphs import Place
 from transferpipe.planning.suggest.hints import read_hints
-from transferpipe.planning.suggest.matching import Match, Matching, Undecided, match_pieces
+from transferpipe.planning.suggest.matching import MARGIN, Match, Matching, Undecided, match_pieces
 from transferpipe.planning.suggest.pieces import Fits, find_fits, is_part, make_pairing
 from transferpipe.planning.suggest.reasons import describe
 from transferpipe.planning.suggest.sides import Sides
@@ -76,7 +76,7 @@ def _without_crossings(found: Matching, fits: Fits, sides: Sides) -> tuple[dict[
                 for name in taken.names if not any(is_part(t) for t in taking.values()) else ():
                     first = used.setdefault(name, match)
                     if first is not match:
-                        out[match.ours.name] = (match.theirs.name,)
+                        out |= {m.ours.name: (m.theirs.name,) for m in _weaker(first, match)}
         assignments = _assignments(expected, sides)
         pairs = layer_pairs(assignments)
         cycles = [*crossed_names(pairs), *crossed_branches(pairs, sides.target.catalog.network, sides.source)]
@@ -87,6 +87,13 @@ def _without_crossings(found: Matching, fits: Fits, sides: Sides) -> tuple[dict[
             return expected, found
         found = _moved(found, out)
     return expected, found
+
+
+def _weaker(a: Match, b: Match) -> tuple[Match, ...]:
+    """Return which of two matches that take the same is the weaker; both, where neither is clearly so."""
+    if abs(a.score - b.score) < MARGIN:
+        return a, b
+    return (min(a, b, key=lambda match: match.score),)
 
 
 def _moved(found: Matching, out: Mapping[str, tuple[str, ...]]) -> Matching:

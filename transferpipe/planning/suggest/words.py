@@ -54,6 +54,7 @@ _WORD_OF = {word: one for one, _, words in _LINES for word in words.split()}
 _SILENT = frozenset(
     {"model", "features", "backbone", "net", "network", "base", "params", "self", "1d", "2d", "3d", "d"}
 )
+_WHERE = frozenset({"post", "after", "behind"})
 _PIECES = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\dA-Za-z_]+")  # last, letters of other alphabets
 # The 2 of `conv2d` counts axes: as a number of the name it would take part in laws.
 _AXES = re.compile(r"(?<=[a-z])[123][dD](?![a-z])")
@@ -103,14 +104,17 @@ def words_of(name: str) -> Words:
 
 def _words_in(segment: str) -> list[str]:
     segment = _AXES.sub("", segment)
-    pieces = [piece.lower() for piece in _PIECES.findall(segment)]
-    return [_WORD_OF.get(piece, piece) for piece in _without_letters(pieces)]
+    pieces = list(_without_letters(segment))
+    # What stands behind the attention is not the attention's: ``post_attention_layernorm`` is that of the next part.
+    pieces = [piece for before, piece in zip(["", *pieces], pieces, strict=False) if before not in _WHERE]
+    return [_WORD_OF.get(piece, piece) for piece in pieces]
 
 
-def _without_letters(pieces: list[str]) -> Iterator[str]:
-    """Yield `pieces` with a number for each letter that counts (``block1a``, ``conv_b``): one before no number."""
+def _without_letters(segment: str) -> Iterator[str]:
+    """Yield words and numbers, with a number for each letter that counts: ``block1a``, ``conv_b``, but not ``s2b1``."""
     # `b1` is a block (EfficientNet, T5's files), `block1b` the second of several.
-    for piece, after in zip(pieces, [*pieces[1:], ""], strict=False):  # a name of signs alone has no pieces
+    for found in _PIECES.finditer(segment):
+        piece, after = found[0].lower(), segment[found.end() : found.end() + 1]
         counts = len(piece) == 1 and piece in _COUNTING and not after.isdigit()
         yield str(_COUNTING.index(piece)) if counts else "block" if piece == "b" else piece
 

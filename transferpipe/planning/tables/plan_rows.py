@@ -184,7 +184,9 @@ def _rows(plan: Plan, only: Collection[str] | None) -> list[PlanRow]:
         origins = tuple([places.of(ref.name, ref.source) for ref in refs])
         entry = _Entry(weight, places.of(weight.target), origins, _notes(plan, weight, frozen))
         reason = weight.reason if isinstance(weight, Kept) else ""
-        groups.setdefault((weight.rule, entry.notes, reason, len(origins)), []).append(entry)
+        # Of a recipe that runs backwards, each rule is called as the one tensor that it writes.
+        rule = SAME if weight.rule == weight.target else weight.rule
+        groups.setdefault((rule, entry.notes, reason, len(origins)), []).append(entry)
     rows = [row for group in groups.values() for row in _collapsed(plan, group, owners)]
     rows.sort(key=lambda row: min(place[name] for name in row.names))
     return [*rows, *(_state_row(plan, move) for move in plan.state if only is None)]
@@ -337,7 +339,7 @@ def _row(plan: Plan, entries: Sequence[_Entry], target: str, origins: Sequence[s
         reason = first.weight.reason
         origin = f"kept: {reason}" if reason != "from: null" else f"kept ({KEPT_VALUES[plan.kept_values]})"
     return PlanRow(
-        rule=first.weight.rule,
+        rule=target if first.weight.rule == first.weight.target else first.weight.rule,
         target=target,
         origin=origin,
         weights=len(entries),

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from transferpipe.planning.advice.warned import describe_warnings, group_by_code
-from transferpipe.planning.model import PlanWarning, SettingsCompared
+from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning, SettingsCompared
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.tables.plan_rows import KEPT_VALUES, PlanRow, plan_rows
 from transferpipe.recipe.model import Edit
@@ -86,7 +86,8 @@ def _row_lines(rows: Sequence[PlanRow], width: int) -> list[tuple[int | None, st
     columns = {name: list(column) for name, column in zip(_NAMES, zip(*cells, strict=True), strict=True)}
     if not any(columns["notes"]):
         del columns["notes"]
-    if columns["rule"] == columns["target"]:  # of a recipe that runs backwards, whose rules are its tensors
+    # Of a recipe that runs backwards, whose rules are its tensors.
+    if any(r.rule == r.target for r in rows) and all(r.rule in (r.target, UNMATCHED_RULE) for r in rows):
         del columns["rule"]
     # Three ways, each of which needs less width than the one before; none leaves anything out.
     if lines := _side_by_side(columns, width):
