@@ -101,7 +101,7 @@ def test_how_inspect_is_called(hint, cli):
     words = usage.replace("[", "").replace("]", "").replace("PATH", "weights.safetensors").split()[1:]
     values = {"match": "hidden", "format": "safetensors"}
     words = [w.replace("=X", f"={values[key]}") if (key := w.partition("=")[0]) in values else w for w in words]
-    assert "8x6" in cli(*[w for w in words if not w.endswith("=X")]).out
+    assert "(8, 6)" in cli(*[w for w in words if not w.endswith("=X")]).out
 
 
 @follows("read_topic: did you mean …?")
@@ -688,10 +688,12 @@ def test_two_sweeps_are_not_followed(hint):
     assert hint(2, "report", "a", "b", "--watch") == "leave it out"
 
 
-@follows("_as_override: name the file as a")
+@follows("_as_override: choose a recipe by")
 def test_a_recipes_path_without_its_suffix_is_completed(cli, planned):
     Path("recipes").mkdir(exist_ok=True)
-    Path("recipes/bare.yaml").write_text("source: {path: s.npz}\ntarget: {path: s.npz}\nmapping: {all: {to: '.*'}}\n")
+    Path("recipes/bare.yaml").write_text(
+        "source: {path: s.npz}\ntarget: {path: s.npz}\nmapping: {all: {to: '.*'}}\nsave: {path: o.npz}\n"
+    )
     np.savez("s.npz", a=np.ones(3, "float32"))
     answer = cli("plan", "recipes/bare")
     assert answer.status == 2
@@ -703,30 +705,41 @@ def test_a_recipes_path_without_its_suffix_is_completed(cli, planned):
 def test_a_list_of_rules_is_told_with_its_line(cli, planned):
     Path("recipes").mkdir(exist_ok=True)
     np.savez("s.npz", a=np.ones(3, "float32"))
-    head = "source: {path: s.npz}\ntarget: {path: s.npz}\n"
+    head = "source: {path: s.npz}\ntarget: {path: s.npz}\nsave: {path: o.npz}\n"
     Path("recipes/listed.yaml").write_text(f"{head}mapping: [{{to: a}}]\n")
     answer = cli("plan", "recipe=listed")
-    assert "recipes/listed.yaml, line 3: mapping: must be a mapping, not a list" in answer.err
+    assert "recipes/listed.yaml, line 4: mapping: must be a mapping, not a list" in answer.err
     assert advised(answer) == "give each entry a name"
     Path("recipes/listed.yaml").write_text(f"{head}mapping: {{one: {{to: a}}}}\n")
-    assert planned("recipe=listed")["assignments"][0]["rule"] == "one"
+    assert planned("plan", "recipe=listed")["assignments"][0]["rule"] == "one"
 
 
-@follows("read_side: write the call, with")
-@follows("read_side: '…()'")
-@pytest.mark.parametrize("typed", ["sized.build", "sized.build(size=", "sized.build("])
-def test_a_builder_is_written_as_a_call(typed, cli, monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(Path.cwd())
-    keras_lines = ["import keras", "def build(size=3):", "    return keras.Sequential([keras.Input((2,)),"]
-    Path("sized.py").write_text("\n".join([*keras_lines, "        keras.layers.Dense(size)])"]) + "\n")
+def check_call(cli, typed):
+    """Compare with what is typed, then with the call that the answer gives."""
+    lines = ["import keras", "def build(size=3):", "    return keras.Sequential([keras.Input((2,)),"]
+    Path("sized.py").write_text("\n".join([*lines, "        keras.layers.Dense(size)])"]) + "\n")
     np.savez("s.npz", a=np.ones(3, "float32"))
     answer = cli("diff", "s.npz", typed)
     assert answer.status == 2
-    call = re.search(r"'(sized[^']*)'$", advised(answer))[1]
-    assert cli("diff", call, call).status == 0
+    assert re.search(r"'(sized[^']*)'$", advised(answer))[1] == "sized.build()"
 
 
-@follows("select_weights: its names are like")
+@follows("read_side: write the call, with")
+def test_a_builder_is_written_as_a_call(cli, monkeypatch):
+    monkeypatch.syspath_prepend(Path.cwd())
+    check_call(cli, "sized.build")
+    assert cli("diff", "sized.build()", "s.npz").status == 1
+
+
+@follows("read_side: '…()'")
+def test_the_brackets_of_a_call_are_closed(cli, monkeypatch):
+    monkeypatch.syspath_prepend(Path.cwd())
+    for typed in ("sized.build(size=", "sized.build("):
+        check_call(cli, typed)
+    assert cli("diff", "sized.build()", "s.npz").status == 1
+
+
+@follows("select_weights: did you mean …?")
 def test_what_matches_nothing_is_answered_with_a_name(cli):
     np.savez("s.npz", **{"enc/kernel": np.ones(3, "float32")})
     answer = cli("inspect", "s.npz", "match=zzzzzz")
