@@ -165,6 +165,12 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "save: model.weights.h5 holds weights only, not which layers are frozen",
             "Save a .keras file too (save.also=[model.keras]), or set `trainable = False` again after loading.",
         ),
+        "frozen-divided": WarningKind(
+            "A frozen SpectralNormalization divides the kernel in it by its largest singular value in every training "
+            "step: Keras assigns to it whatever the flags are.",
+            "freeze: sn is frozen, and SpectralNormalization divides the kernel in every training step all the same",
+            "Build the target without the wrapper, whose kernel the layer takes (`from: sn/fc`), or allow it.",
+        ),
         "frozen-fresh": WarningKind(
             "A frozen layer got nothing from a source: it keeps random initial values that training will never change.",
             "freeze: head/kernel is frozen and keeps its initial value: training will never change it",

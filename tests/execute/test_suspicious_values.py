@@ -74,6 +74,20 @@ def test_a_layer_that_holds_a_copy_of_another():
     assert found["duplicate-weights"].startswith("c1 and c3 hold the same values, bit for bit (kernel")
 
 
+def test_weights_that_are_equal_in_the_target_too_are_tied(tmp_path):
+    """A class of somebody's own ties them, and Keras saves the one variable in both places of the file."""
+    source, target = trained(), trained()
+    for name, model in (("s", source), ("t", target)):
+        for one, two in zip(model.get_layer("c3").weights, model.get_layer("c1").weights, strict=True):
+            one.assign(two + (name == "t"))
+            two.assign(one)
+        model.save(tmp_path / f"{name}.keras")
+    report = tp.transfer(
+        tmp_path / "s.keras", tmp_path / "t.keras", unmatched="same_name", save="o.keras", folder=tmp_path / "out"
+    )
+    assert "duplicate-weights" not in {w.code for w in report.warnings}
+
+
 def test_forget_gates_as_they_are_built_are_no_copies():
     def recurrent():
         parts = [layers.LSTM(3, return_sequences=True, name="one"), layers.LSTM(3, name="two")]

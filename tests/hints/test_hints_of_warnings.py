@@ -599,3 +599,16 @@ def test_inputs_that_a_model_accepts(here):
     assert "parity-inconclusive" not in codes(right)
     if "parity-inconclusive" not in codes(found):
         pytest.skip("Keras took the random numbers")
+
+
+@follows("code: frozen-divided")
+def test_a_frozen_layer_that_training_divides():
+    wrapped = [kl.SpectralNormalization(kl.Dense(4, name="fc"), name="sn"), kl.Dense(2, name="out")]
+    source = keras.Sequential([keras.Input((3,)), *wrapped])
+    plain = keras.Sequential([keras.Input((3,)), kl.Dense(4, name="d"), kl.Dense(2, name="out")])
+    assert "frozen-divided" in codes(plan(source, source, ALL, freeze=["sn"]))
+    origin = re.search("`from: (.*?)`", fix("frozen-divided"))[1]
+    mapping = {"d": {"to": "d", "from": origin}, "o": {"to": "out"}}
+    found = transfer(source, plain, mapping, freeze=["d"])
+    assert "frozen-divided" not in codes(found)
+    assert np.array_equal(plain.get_layer("d").kernel, source.get_layer("sn").layer.kernel)

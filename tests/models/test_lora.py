@@ -141,3 +141,33 @@ def test_quantized_layers_into_the_same(mode, lora, name, tmp_path):
     like = build("dense", 1, mode=mode, lora=lora)
     like.load_weights(tmp_path / "own.keras")
     assert all(np.array_equal(a, b) for a, b in zip(target.get_weights(), like.get_weights(), strict=True))
+
+
+WRAPPED = {
+    "dense": lambda: layers.Dense(4, name="lay"),
+    "no bias": lambda: layers.Dense(4, use_bias=False),
+    "einsum": lambda: layers.EinsumDense("ab,bc->ac", 4, bias_axes="c", name="lay"),
+}
+
+
+def wrapped(kind, seed):
+    """Return SpectralNormalization around a layer with LoRA on: it holds the kernel that the factors are merged into."""
+    keras.utils.clear_session()
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.SpectralNormalization(WRAPPED[kind](), name="sn")(inputs))
+    model.get_layer("sn").layer.enable_lora(2)
+    random = np.random.default_rng(seed)
+    for w in model.weights:
+        w.assign(random.normal(size=w.shape))
+    return model
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_lora_within_spectral_normalization(kind, tmp_path):
+    source, expected, target = wrapped(kind, 0), wrapped(kind, 1), wrapped(kind, 2)
+    path = saved(source, "a.weights.h5", tmp_path)
+    expected.load_weights(path)
+    assert kind == "no bias" or [w.name for w in tp.catalog(path)] == [w.name for w in tp.catalog(source)]
+    tp.transfer(path, target, unmatched="same_name")
+    for ours, theirs in zip(target.weights, expected.weights, strict=True):
+        assert np.array_equal(ours, theirs), ours.path

@@ -246,3 +246,11 @@ def test_loras_factors_train_though_no_file_holds_them():
     assert "nothing-trainable" in codes(plan_of(target, "d/kernel 2x3", {"r": {"to": "d"}}))
     lora = dataclasses.replace(target, trained_beside=frozenset({"d"}))
     assert "nothing-trainable" not in codes(plan_of(lora, "d/kernel 2x3", {"r": {"to": "d"}}))
+
+
+def test_spectral_normalization_divides_its_kernel_frozen_or_not():
+    layers = LAYERS.replace("head Dense", "head SpectralNormalization")
+    found = warned(plan_frozen(["head"], layers), "frozen-divided")
+    assert len(found) == 1 and "head is frozen, and SpectralNormalization divides the kernel" in str(found)
+    assert warned(plan_frozen(["enc"], layers), "frozen-divided") == []
+    assert warned(plan_frozen(None, layers), "frozen-divided") == []

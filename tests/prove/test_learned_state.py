@@ -440,3 +440,26 @@ def test_a_finished_file_that_keras_refuses(tmp_path, monkeypatch):
     monkeypatch.setattr(keras.models, "load_model", load)
     report = run(tmp_path / "s.keras", target, tmp_path, **kept(caught))
     assert report.verdict.weights == "pass"
+
+
+def test_more_bins_than_the_layer_behind_takes_are_refused_and_the_state_can_be_kept(tmp_path):
+    """Keras loads neither target nor source otherwise, so that it is the result that it refuses."""
+    for name, count in (("s", 5), ("t", 3)):
+        bins = kl.Discretization(bin_boundaries=[float(n) for n in range(count)], output_mode="one_hot", name="l")
+        keras.Sequential([keras.Input((1,)), bins, kl.Dense(2, name="d")]).save(tmp_path / f"{name}.keras")
+    recipe = {"mapping": {"l": {"to": "l"}}, "unmatched": "keep", "folder": tmp_path / "out", "save": "m.keras"}
+    with pytest.raises(VerificationError, match=r"refuses it.*expected axis -1 of input shape to have value 4"):
+        tp.transfer(tmp_path / "s.keras", tmp_path / "t.keras", **recipe)
+    assert not (tmp_path / "out" / "m.keras").exists()
+    tp.transfer(tmp_path / "s.keras", tmp_path / "t.keras", state="keep", **recipe)
+    assert keras.models.load_model(tmp_path / "out" / "m.keras").get_layer("l").bin_boundaries == [0.0, 1.0, 2.0]
+
+
+def test_a_model_that_only_looks_up(tmp_path):
+    for name, words in (("s", WORDS), ("t", OTHERS)):
+        lookup = kl.StringLookup(vocabulary=words, name="l")
+        keras.Sequential([keras.Input((1,), dtype="string"), lookup]).save(tmp_path / f"{name}.keras")
+    recipe = {"mapping": {"l": {"to": "l"}}, "folder": tmp_path / "out", "save": "m.keras"}
+    tp.transfer(tmp_path / "s.keras", tmp_path / "t.keras", **recipe)
+    loaded = keras.models.load_model(tmp_path / "out" / "m.keras")
+    assert [str(w) for w in loaded.get_layer("l").get_vocabulary()[1:]] == WORDS

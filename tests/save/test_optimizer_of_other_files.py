@@ -60,6 +60,28 @@ def write_checkpoint(model, optimizer, folder):
     return tensorflow.train.Checkpoint(model=model, optimizer=optimizer).write(str(folder / "ckpt"))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:tf_keras", "ignore:You are saving your model")
+def test_a_momentum_of_zero_is_left_behind(old_keras, tmp_path):
+    """From Keras 2.11 on SGD keeps one whatever it is; Keras 3 does not."""
+    original = train(build(framework=old_keras, optimizer="SGD", learning_rate=0.05))
+    original.save(tmp_path / "s.h5")
+    target = build(optimizer="SGD", learning_rate=0.05)
+    report = transfer(tmp_path / "s.h5", target)
+    assert "6 of the source are not used" in str(report.plan.optimizer)
+    for model in (original, target):
+        train(model)
+    for one, other in zip(original.get_weights(), target.get_weights(), strict=True):
+        assert np.allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:tf_keras", "ignore:You are saving your model")
+def test_nadam_before_keras_2_11_is_refused_by_name(old_keras, tmp_path):
+    made = old_keras.optimizers.legacy
+    train(build(framework=old_keras, optimizer="Nadam", optimizers=made, learning_rate=0.01)).save(tmp_path / "s.h5")
+    with pytest.raises(RecipeError, match="trained with Nadam, of which Keras 3 keeps other numbers"):
+        transfer(tmp_path / "s.h5", build(optimizer="Nadam", learning_rate=0.01))
+
+
 CASES = [("h5", name) for name in OPTIMIZERS]
 CASES += [(kind, name) for kind in ("checkpoint", "weights", "saved_model") for name in ("Adam", "SGD")]
 
@@ -106,6 +128,39 @@ def test_keras_3_into_a_model_of_other_layers(kind, more, tmp_path):
         assert np.array_equal(ours[name], theirs[name]), name
     assert not more or not ours["new_kernel_velocity"].any()
     assert f"that of {tmp_path}" in str(report.plan.optimizer)
+
+
+IN_CHECKPOINTS = {
+    "Adam": {"learning_rate": 0.01, "gradient_accumulation_steps": 2},
+    "SGD": {"learning_rate": keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5), "momentum": 0.9},
+    "Lamb": {"learning_rate": 0.01},
+}
+
+
+@pytest.mark.parametrize("optimizer", IN_CHECKPOINTS)
+def test_checkpoints_of_keras_3(optimizer, tmp_path):
+    original = train(build(optimizer=optimizer, **IN_CHECKPOINTS[optimizer]), 3)
+    write_checkpoint(original, original.optimizer, tmp_path)
+    target = build(optimizer=optimizer, **IN_CHECKPOINTS[optimizer])
+    transfer(tmp_path / "ckpt", target, MODEL)
+    for model in (original, target):
+        train(model)
+    for one, other in zip(original.get_weights(), target.get_weights(), strict=True):
+        assert np.allclose(one, other, atol=1e-6)
+
+
+BY_MODULE_OR_PATH = {"Lamb": {"learning_rate": 0.01}, "Muon": {"learning_rate": 0.01, "exclude_layers": ["z"]}}
+
+
+@pytest.mark.parametrize("optimizer", BY_MODULE_OR_PATH)
+@pytest.mark.parametrize("name", ["s.keras", "s.weights.h5"])
+def test_optimizers_that_keras_reads_by_module_or_that_choose_by_path(optimizer, name, tmp_path):
+    original = train(build(optimizer=optimizer, **BY_MODULE_OR_PATH[optimizer]), 3)
+    (original.save if name == "s.keras" else original.save_weights)(tmp_path / name)
+    target = build(optimizer=optimizer, **BY_MODULE_OR_PATH[optimizer])
+    transfer(tmp_path / name, target)
+    for ours, theirs in zip(target.optimizer.variables, original.optimizer.variables, strict=True):
+        assert np.array_equal(ours, theirs), ours.path
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:tf_keras", "ignore:You are saving your model")

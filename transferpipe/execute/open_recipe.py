@@ -36,6 +36,7 @@ from transferpipe.models.state.averages import AVERAGES, KERAS_FORMATS, averaged
 from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.models.walk import recordings_noted
 from transferpipe.planning.layouts import find_layout, layout_called
+from transferpipe.planning.learned_state import lookups_of
 from transferpipe.planning.model import PlanWarning
 from transferpipe.recent import Recent
 from transferpipe.recipe.layouts import AUTO
@@ -202,7 +203,7 @@ def open_target(recipe: Recipe, trusted: Collection[str], name: str = "") -> Tar
             target = _file_target(file, trusted)
         if origin.repeat:
             return _repeated_target(file, origin, recipe, trusted)
-    if not len(target.structure.catalog):
+    if not len(target.structure.catalog) and not lookups_of(target.structure.catalog):
         what = f"{describe_origin(origin)} holds no weights, so there is nothing to transfer"
         raise RecipeError(Problem("target", what, "name another, or build all its layers in the builder"))
     return target

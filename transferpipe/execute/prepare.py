@@ -21,7 +21,7 @@ from transferpipe.packages import is_installed, missing_package
 from transferpipe.planning.advice.warned import refuse_warnings
 from transferpipe.planning.layouts.export import plan_export
 from transferpipe.planning.model import Exported, PlanWarning
-from transferpipe.planning.pairing.places import UNNAMED_FORMATS, call_by_places, warn_of_places
+from transferpipe.planning.pairing.places import UNNAMED_FORMATS, call_by_order, call_by_places, warn_of_places
 from transferpipe.planning.planner import make_plan
 from transferpipe.planning.reading.groups import fill_groups
 from transferpipe.planning.reading.inputs import pin_inputs
@@ -105,15 +105,21 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
 
 
 def _call_by_places(opened: Opened) -> tuple[Opened, dict[str, Catalog]]:
-    """Return what is opened with the names of the target for files that note none, and these files' catalogs."""
+    """Return what is opened with the names of the target for files that note none, and these files' catalogs.
+
+    Those of legacy files are not among the catalogs: their names are those of layers, as far as they go.
+    """
     sources, unnamed = dict(opened.sources), {}
     for alias, source in opened.sources.items():
+        if isinstance(source, FileSource) and source.catalog.in_loading_order:
+            sources[alias] = replace(source, catalog=call_by_order(source.catalog, opened.target.structure))
         if isinstance(source, FileSource) and source.format in UNNAMED_FORMATS and opened.target.groups:
             noted = source.config is not None or any(group.name for group in source.groups)
             catalog = source.catalog if noted else call_by_places(source.catalog, opened.target.structure.catalog)
             if catalog is not source.catalog:
                 sources[alias], unnamed[alias] = replace(source, catalog=catalog), catalog
-    return (replace(opened, sources=sources) if unnamed else opened), unnamed
+    changed = any(sources[alias] is not source for alias, source in opened.sources.items())
+    return (replace(opened, sources=sources) if changed else opened), unnamed
 
 
 def _check_installed(recipe: Recipe) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,9 +45,19 @@ def value_warnings(plan: Plan, values: Values, found: Noticed) -> Iterator[PlanW
             *_untrained(plan, values),
             *_other_vocabulary(plan, values),
             *_changed_by_casts(plan, found.felt),
-            *suspicious_values(plan, lambda ref: values.sources[ref.source].locate(ref.name), found),
+            *suspicious_values(plan, lambda ref: values.sources[ref.source].locate(ref.name), found, _tied(values)),
         ]
     )
+
+
+def _tied(values: Values) -> Callable[[str, str], bool]:
+    """Return what tells whether two weights of the target had equal values, of more than one number, before."""
+
+    def tied(one: str, two: str) -> bool:
+        held = [np.asarray(values.kept.read(name)) for name in (one, two)]
+        return held[0].tobytes() == held[1].tobytes() and bool((held[0] != held[0].reshape(-1)[:1]).any())
+
+    return tied
 
 
 def found_in(plan: Plan, new: Mapping[str, NDArray[Any]], values: Values) -> Noticed:

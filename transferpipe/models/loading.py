@@ -62,7 +62,8 @@ def _load(layer: Any, path: str, store: Mapping[str, NDArray[Any]]) -> None:
         else:
             for key, variable in enumerate(itertools.chain(*own_variables(layer))):
                 variable.assign(store[str(key)])
-            layer.finalize_state()
+            if callable(getattr(layer, "finalize_state", None)):
+                layer.finalize_state()
     except Exception as error:  # a user's own code may raise anything
         what = f"{type(layer).__name__} cannot load its weights: {type(error).__name__}: {error}"
         raise RecipeError(Problem(path or "the model", what, "correct its load_own_variables")) from error

@@ -248,6 +248,7 @@ class ModelTarget:
             settings = {key: getattr(layer, key, None) for key in SETTINGS}
             layers.append(with_settings(state, settings))
         walked = self.walked
+        order = loading_order(self.model, walked)
         structure = TargetStructure(
             self.label,
             self.catalog,
@@ -257,7 +258,8 @@ class ModelTarget:
             walked.switched_off,
             loadable=walked.loadable,
             trained_beside=frozenset(n for n, layer in walked.layers.items() if getattr(layer, "lora_enabled", False)),
-            loading_order=loading_order(self.model, walked),
+            loading_order=order,
+            loading_names={name: walked.layers[name].name for name in order},
         )
         return _recast(structure, self.dtypes)
 

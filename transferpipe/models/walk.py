@@ -161,9 +161,10 @@ def walk(model: Any, label: str, recorded: Sequence[Recorded] | None = None) -> 
     doubles: list[Double] = []
     groups: list[SavedGroup] = []
     values: dict[str, Any] = {}
-    first: dict[int, str] = {}
+    specs_of = {group.path: _specs(group, readable[group.path]) for group in recorded}
+    first = _merged_by_lora(recorded, specs_of)
     for group in recorded:
-        specs = _specs(group, readable[group.path])
+        specs = specs_of[group.path]
         keys = (key for key, _ in group.entries)
         groups.append(SavedGroup(group.path, group.name, tuple(zip(keys, (s.name for s in specs), strict=True))))
         for spec, (_, value) in zip(specs, group.entries, strict=True):
@@ -186,6 +187,20 @@ def walk(model: Any, label: str, recorded: Sequence[Recorded] | None = None) -> 
         owners=owners,
         loadable=flags["fixed"] & hooked,
     )
+
+
+def _merged_by_lora(recorded: Sequence[Recorded], specs_of: Mapping[str, Sequence[WeightSpec]]) -> dict[int, str]:
+    """Return by their identity the variables that a layer with LoRA saves merged with its factors, with these names.
+
+    Whoever holds such a variable too (SpectralNormalization) saves it as it is, and Keras loads the merged one later.
+    """
+    found = {}
+    for group in recorded:
+        held = getattr(group.owner, "_kernel", getattr(group.owner, "_embeddings", None))
+        if held is not None and getattr(group.owner, "lora_enabled", False):
+            named = (s.name for s in specs_of[group.path] if s.own_name in ("kernel", "embeddings"))
+            found.update({id(held): name for name in named})
+    return found
 
 
 def takes_by_hook(layer: Any) -> bool:
@@ -288,10 +303,11 @@ def _serialized_names(group: Recorded) -> list[str]:
 def loading_order(model: Any, walked: Walked) -> dict[str, tuple[str, ...]]:
     """Return the names of the weights of each of the model's own layers in the order in which Keras's legacy files go.
 
+    Those that a model holds in attributes, lists and dicts are among them, in the order of `model.layers`.
     That is `layer.trainable_weights` and then the others (keras/src/legacy/saving/legacy_h5_format.py, Keras 3).
     """
     names = {id(value): name for name, value in walked.values.items()}
-    layers = {id(layer): name for name, layer in walked.layers.items() if name and "/" not in name}
+    layers = {id(layer): name for name, layer in walked.layers.items() if name}
     found = {}
     for layer in model.layers:
         weights = [names.get(id(v)) for v in (*layer.trainable_weights, *layer.non_trainable_weights)]

@@ -52,7 +52,9 @@ class TargetStructure:
         switched_off: weights of trainable layers that only the flag of their own variable keeps from training.
         loadable: those of `fixed` that their layers take on loading, so that they can be assigned after all.
         trained_beside: layers with LoRA on, whose factors train and are in no file: Keras merges them on saving.
-        loading_order: the weights of each outermost layer in the order of Keras's `layer.weights`, where it is known.
+        loading_order: the weights of each of the model's own layers in the order of Keras's `layer.weights`, where
+            that is known.
+        loading_names: what Keras calls these layers, which is not their name here where it made it up.
     """
 
     label: str
@@ -64,6 +66,7 @@ class TargetStructure:
     loadable: frozenset[str] = frozenset()
     trained_beside: frozenset[str] = frozenset()
     loading_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    loading_names: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def closed(self) -> frozenset[str]:

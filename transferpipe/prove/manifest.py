@@ -137,8 +137,9 @@ def weight_entries(
     for entry in entries:
         if edits := plan.edits_of.get(entry["name"]):
             entry["edits"] = [e.name for e in edits]
-        first, *others = catalog.places_of(entry["name"])
-        entry |= {"where": first.where, **({"also": [place.where for place in others]} if others else {})}
+        where = catalog[entry["name"]].where
+        others = [place.where for place in catalog.places_of(entry["name"]) if place.where != where]
+        entry |= {"where": where, **({"also": others} if others else {})}
         entry["digest"] = f"xxh3:{digests[entry['name']]}"
     order = {weight.name: place for place, weight in enumerate(catalog)}
     return sorted(entries, key=lambda entry: order.get(entry["name"], len(order)))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problem, Problems, VerificationError
 from transferpipe.files.publishing.atomic import final_name
 from transferpipe.models.building.build import import_keras
-from transferpipe.models.target import ModelTarget, Target
+from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.models.walk import Walked, own_classes, to_numpy, walk
 from transferpipe.planning.model import PlanWarning
 from transferpipe.planning.plan import Plan
@@ -69,7 +69,7 @@ def verify_loaded(path: Path, target: Target, expected: Callable[[str], NDArray[
 
     Raises:
         VerificationError: something differs, a layer cannot load what the file holds of it, or the file of a model that
-            was built of Keras's own classes does not load.
+            was built of Keras's own classes, or was a file that Keras loads, does not load.
     """
     name, own = final_name(path), own_classes(target.model) if isinstance(target, ModelTarget) else {}
     is_model = output_of(path.name).is_model
@@ -83,8 +83,7 @@ def verify_loaded(path: Path, target: Target, expected: Callable[[str], NDArray[
                 rebuilt.load_weights(path)
             model = rebuilt or import_keras().models.load_model(path, custom_objects=own, compile=False)
     except Exception as error:
-        built = isinstance(target, ModelTarget) and not own
-        if built or "objects could not be loaded" in str(error):
+        if loaded_before(target, own) or "objects could not be loaded" in str(error):
             raise VerificationError(_refused(name, error)) from error
         text = f"cannot be compared with what Keras loads: {type(error).__name__}: {_in_short(error)}"
         return [PlanWarning("not-loaded", name, text)]
@@ -92,6 +91,21 @@ def verify_loaded(path: Path, target: Target, expected: Callable[[str], NDArray[
     _compare(walk(model, name), target.structure, expected, problems)
     problems.raise_as(VerificationError)
     return []
+
+
+def loaded_before(target: Target, own: Mapping[str, type]) -> bool:
+    """Tell whether Keras would load the target without what is transferred, so that it is this which it refuses."""
+    if isinstance(target, ModelTarget):
+        return not own
+    if not isinstance(target, FileTarget) or not output_of(target.source.path.name).is_model:
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import_keras().models.load_model(target.source.path, compile=False)
+    except Exception:  # classes of the user's own, most often
+        return False
+    return True
 
 
 def _rebuild(target: Target, own: Mapping[str, type]) -> Any | None:
@@ -150,9 +164,10 @@ def advise_loading(error: Exception) -> str:
 
 def _paired(target: TargetStructure, walked: Walked, problems: Problems) -> Iterator[tuple[str, str]]:
     """Yield the names of every weight in the target and in the loaded model."""
-    # Keras loads a variable that is saved in several places once; the first is where its walk finds it again.
-    first = (e._replace(places=dict([next(iter(e.places.items()))])) for e in expected_of(target.catalog))
-    matched = match_weights(first, replace(walked.catalog, doubles=()), by_place=True)
+    # Keras loads a variable that is saved in several places once; its own place is where the walk finds it again.
+    own = {w.name: w.where for w in target.catalog}
+    once = (e._replace(places={own[e.name]: e.name}) for e in expected_of(target.catalog))
+    matched = match_weights(once, replace(walked.catalog, doubles=()), by_place=True)
     for name in matched.missing:
         problems.add(name, "is not in the model that Keras loads")
     for name, *_ in matched.differing:

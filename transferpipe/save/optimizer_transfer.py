@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -217,7 +218,12 @@ def _slots_of_weights(source: FileSource, ours: Slots, target: Target) -> Slots:
         raise _refused(what, "save the whole model as .keras and take that, or set optimizer=drop")
     keras = import_keras()
     # Stand-ins of the same shapes, to have Keras say which arrays it makes, and in which order.
-    variables = [keras.Variable(np.zeros(s.shape), dtype=s.dtype, name=s.own_name) for s in specs]
+    variables = []
+    for spec in specs:
+        with ExitStack() as scopes:  # an optimizer may choose by paths: Muon's `exclude_layers`
+            for layer in spec.layer.split("/") if spec.layer else ():
+                scopes.enter_context(keras.name_scope(layer))
+            variables.append(keras.Variable(np.zeros(spec.shape), dtype=spec.dtype, name=spec.own_name))
     return build_slots(_optimizer_of(target), variables, {id(v): s.name for v, s in zip(variables, specs, strict=True)})
 
 

@@ -49,19 +49,22 @@ class Noticed:
     felt: Mapping[str, CastError] = field(default_factory=dict)
 
 
-def suspicious_values(plan: Plan, locate: Locate, found: Noticed) -> Iterator[PlanWarning]:
+def suspicious_values(
+    plan: Plan, locate: Locate, found: Noticed, tied: Callable[[str, str], bool] = lambda *_: False
+) -> Iterator[PlanWarning]:
     """Yield the warnings about the assigned weights.
 
     Args:
         plan: the plan.
         locate: where a source weight lies in a file as it is in memory, None if it does not.
         found: what is known of the values.
+        tied: whether two weights of the target had equal values before.
     """
     seen = [a for a in plan.assignments if a.target in found.seen]
     # What a step puts in of its own, such as padding, is alike on purpose.
     telling = [a for a in seen if not any(step.fills for step in parse_transforms(a.steps))]
     yield from _constant_kernels(telling, found.seen)
-    yield from _copies(telling, locate, found)
+    yield from _copies(telling, locate, found, tied)
     yield from _reset_statistics(telling, found.seen)
     yield from _outliers(telling, found.seen)
     yield from _damaged(telling, found.seen)
@@ -83,11 +86,14 @@ def _constant_kernels(assignments: list[Assignment], seen: Mapping[str, SeenNumb
             yield PlanWarning("constant-kernel", where_of(a), text)
 
 
-def _copies(assignments: list[Assignment], locate: Locate, found: Noticed) -> Iterator[PlanWarning]:
+def _copies(
+    assignments: list[Assignment], locate: Locate, found: Noticed, tied: Callable[[str, str], bool]
+) -> Iterator[PlanWarning]:
     """Two layers are never trained to the same bits: one was written over the other, or they are tied on purpose.
 
-    Tied on purpose are embeddings, tensors that share their place in the file, and networks that a model holds twice
-    (a momentum encoder, the target network of reinforcement learning), which are known by their number.
+    Tied on purpose are embeddings, tensors that share their place in the file, weights that were equal in the target
+    too, which its class ties, and networks that a model holds twice (a momentum encoder, the target network of
+    reinforcement learning), which are known by their number.
     """
     groups: dict[tuple[str, tuple[int, ...], str], list[Assignment]] = {}
     for a in assignments:
@@ -99,7 +105,7 @@ def _copies(assignments: list[Assignment], locate: Locate, found: Noticed) -> It
         # Each is compared with the first alone: of n copies, n - 1 warnings say it all.
         first = group[0]
         for other in group[1:]:
-            if _are_copies(first, other, locate):
+            if _are_copies(first, other, locate) and not tied(first.target, other.target):
                 layers = (_layer(first), _layer(other))
                 pairs.setdefault(layers, []).append(other)
     # Layers with a kernel: others, such as normalizations, are copied by chance more easily.

@@ -210,13 +210,22 @@ class Catalog:
     def names_of(self, name: str) -> tuple[str, ...]:
         """Return all names of a weight in Keras's order, which is that of loading: the last place wins."""
         first = self.aliases.get(name, name)
-        return (first, *(d.spec.name for d in self.doubles if d.name == first)) if self.doubles else (first,)
+        return tuple(spec.name for spec in self._doubled[first]) if first in self._doubled else (first,)
 
     def places_of(self, name: str) -> tuple[WeightSpec, ...]:
         """Return a weight as it stands in all of its places, in Keras's order."""
-        if not self.doubles:
-            return (self[name],)
-        return (self[name], *(d.spec for d in self.doubles if d.name == self[name].name))
+        spec = self[name]
+        return self._doubled.get(spec.name, (spec,))
+
+    @cached_property
+    def _doubled(self) -> dict[str, tuple[WeightSpec, ...]]:
+        """The weights with several names as they stand in all places, in Keras's order."""
+        found: dict[str, list[WeightSpec]] = {double.name: [] for double in self.doubles}
+        for spec in self.expanded if found else ():
+            first = self.aliases.get(spec.name, spec.name)
+            if first in found:
+                found[first].append(spec)
+        return {name: tuple(places) for name, places in found.items()}
 
     @cached_property
     def expanded(self) -> Catalog:

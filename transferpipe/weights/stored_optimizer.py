@@ -19,6 +19,7 @@ _KINDS = {
     "momentums": "momentum",
     "v": "velocity",
     "velocities": "velocity",
+    "accumulated_gradients": "gradient_accumulator",
     "rms": "velocity",
     "vhat": "velocity_hat",
     "velocity_hats": "velocity_hat",
@@ -68,6 +69,7 @@ class StoredOptimizer:
             which its count of steps follows (AdaMax: that of beta_1 alone); empty elsewhere.
         of_tensorflow_1: whether an optimizer of TensorFlow 1 keeps them: its Momentum without the learning rate that
             Keras multiplies in, and RMSProp's momentum also where it is 0 (core/kernels/training_ops.cc).
+        of_keras_3: whether Keras 3 wrote it, whose numbers are always those of Keras 3.
     """
 
     optimizer: str = ""
@@ -75,6 +77,7 @@ class StoredOptimizer:
     count: int = 1
     powers: tuple[str, ...] = ()
     of_tensorflow_1: bool = False
+    of_keras_3: bool = False
 
 
 def shared_kind(name: str) -> str:

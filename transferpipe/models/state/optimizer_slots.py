@@ -151,7 +151,12 @@ def build_slots(optimizer: Any, variables: list[Any], names: Mapping[int, str]) 
     keras = import_keras()
     config = optimizer if isinstance(optimizer, Mapping) else keras.optimizers.serialize(optimizer)
     own = {} if isinstance(optimizer, Mapping) else {type(optimizer).__name__: type(optimizer)}
-    fresh = keras.optimizers.deserialize(copy.deepcopy(dict(config)), custom_objects=own)  # which it empties
+    config = copy.deepcopy(dict(config))  # which it empties
+    # Keras 3.15 does not know all that it exports by a short name: Lamb is read by its module.
+    if isinstance(getattr(keras.optimizers, str(config["class_name"]), None), type):
+        config = {"module": "keras.optimizers", "registered_name": None, **config}
+    read = keras.saving.deserialize_keras_object if config.get("module") else keras.optimizers.deserialize
+    fresh = read(config, custom_objects=own)
     fresh.build(variables)
     return read_slots(fresh, names)
 

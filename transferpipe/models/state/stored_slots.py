@@ -152,13 +152,17 @@ def _as_keras_3(slots: Collection[StoredSlot], optimizer: str) -> Iterator[Slot]
 
 def _check_same(label: str, stored: StoredOptimizer, theirs: Slots, ours: Slots, target: str) -> None:
     """Check that both optimizers keep the same numbers of a weight; only the target always records its class."""
-    if theirs.optimizer in NOT_THE_SAME and not any(slot.kind == U_PRODUCT for slot in theirs.slots):
+    same = stored.of_keras_3 or any(slot.kind == U_PRODUCT for slot in theirs.slots)
+    if theirs.optimizer in NOT_THE_SAME and not same:
         what = f"{label} was trained with {theirs.optimizer}, of which Keras 3 keeps other numbers"
         raise RecipeError(Problem(WHERE, what, _DROP))
     if theirs.optimizer != ours.optimizer:
         return  # which the caller refuses, as of other files
     there, here = ({s.kind for s in slots if s.weight} - {"average"} for slots in (theirs.slots, ours.slots))
-    if stored.of_tensorflow_1 and theirs.optimizer == "RMSprop":  # which keeps a momentum of 0, too
+    # These keep a momentum of 0, too: RMSProp of TensorFlow 1, and SGD of Keras 2.11 to 2.15 (`m`, `momentums`).
+    kinds = {s.kind.lstrip("_") for s in stored.slots if s.weight}
+    later = theirs.optimizer == "SGD" and kinds <= {"m", "momentums"} and not stored.of_keras_3
+    if later or (stored.of_tensorflow_1 and theirs.optimizer == "RMSprop"):
         there -= {"momentum"} - here
     if there != here:
         unknown = "" if stored.optimizer else ", which records no class of an optimizer,"
@@ -219,6 +223,8 @@ def _by_python_name(weights: Sequence[tuple[str, WeightSpec]]) -> dict[str, Weig
 def _by_name(spec: WeightSpec, owners: Mapping[str, WeightSpec], optimizer: str) -> StoredSlot | None:
     """Return whose an array is by its name; None where the name does not tell."""
     *scope, own = _bare(spec.where.partition("/")[2]).split("/")
+    if not spec.shape and own.startswith("momentum_cache"):  # of a Nadam before 2.11, which Keras 3 does not have
+        return StoredSlot("momentum_cache", "", spec.where, spec.shape)
     if not spec.shape and shared_kind(own):
         return StoredSlot(shared_kind(own), "", spec.where, spec.shape)
     # Before, it stands behind, and TensorFlow may have counted it.

@@ -14,7 +14,7 @@ from transferpipe.planning.transforms import parse_transforms
 from transferpipe.planning.transforms.arranging.axes import Transpose
 from transferpipe.recipe.outputs import output_of, outputs_of
 from transferpipe.text.listing import listed, listed_clauses
-from transferpipe.weights.name import ancestors
+from transferpipe.weights.name import WeightName, ancestors
 from transferpipe.weights.spec import Catalog
 
 # A code at a few places is said at each of them; at more, once with the others' names, as one cause is likely.
@@ -51,6 +51,7 @@ def lint(plan: Plan, target: TargetStructure, found: tuple[PlanWarning, ...] = (
         *_reversed_axes(plan),
         *_frozen_fresh(plan),
         *_unrecorded_freezing(plan, target),
+        *_frozen_and_divided(plan, target),
         *_switched_off_variables(target),
         *_nothing_trainable(plan, target),
         *_nothing_transferred(plan),
@@ -188,6 +189,17 @@ def _frozen_fresh(plan: Plan) -> Iterator[PlanWarning]:
             text = f"{len(names)} weights are frozen and keep their initial values, which training will never change"
             text = f"{text}: {listed(names, _MANY)}"
         yield PlanWarning("frozen-fresh", where, text)
+
+
+def _frozen_and_divided(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
+    """SpectralNormalization assigns to its kernel whenever it is called in training, and asks no flag before."""
+    wrappers = [layer.name for layer in target.layers if layer.layer_class == "SpectralNormalization"]
+    named = (name for weight in plan.freezing.frozen_weights for name in target.catalog.names_of(weight))
+    frozen = {WeightName(name).layer for name in named}
+    divided = [name for name in wrappers if name in frozen]
+    if divided and plan.freezing.layers:
+        text = f"{listed(divided, _MANY)} {'is' if len(divided) == 1 else 'are'} frozen, and SpectralNormalization"
+        yield PlanWarning("frozen-divided", "freeze", f"{text} divides the kernel in every training step all the same")
 
 
 def _unrecorded_freezing(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:

@@ -1,17 +1,23 @@
-"""Files of weights that note no names of layers: those of a target that Keras would save at the same places.
+"""Files that Keras loads by places, and not by names: they go by the names of a target with the same places, too.
 
 Keras before 3.8 wrote `.weights.h5` files with a group for every layer by its class and number (`layers/conv2d_1`), and
 no name. It loads them by these places, so a model that would be saved at the same places tells which layer is which.
+A legacy `.h5` has the names of `model.layers` and no attributes; Keras loads it in the order of these layers.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from transferpipe.planning.model import Assignment, PlanWarning
+from transferpipe.planning.structure import TargetStructure
+from transferpipe.weights.keras.layer_classes import stem
+from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Catalog
 
+_MADE_UP_WEIGHT = re.compile(r"(variable(_\d+)?|\d+)")  # what Keras calls a weight that nobody named
 UNNAMED_FORMATS = ("weights_h5", "weights_json")
 """Of files that may note no names."""
 
@@ -27,6 +33,35 @@ def call_by_places(source: Catalog, target: Catalog) -> Catalog:
         return source
     called = {s.name: source[theirs[place].name].name for place, s in ours.items() if s.name not in source}
     return replace(source, called=called)
+
+
+def call_by_order(source: Catalog, target: TargetStructure) -> Catalog:
+    """Return the catalog of a legacy `.h5`, whose weights also go by the names that a target has for them.
+
+    Where the layers of the file are not those of the target in their order, by name and shapes, nothing is changed.
+    """
+    theirs: dict[str, list[str]] = {}
+    for spec in source:
+        theirs.setdefault(spec.name.partition("/")[0], []).append(spec.name)
+    called: dict[str, str] = {}
+    if len(theirs) != len(target.loading_order):
+        return source
+    for (layer, weights), (ours, order) in zip(theirs.items(), target.loading_order.items(), strict=True):
+        # What Keras made up counts on from one model to the next: `dense_3` of a file is `dense_7` of another model.
+        if stem(layer) != stem(target.loading_names[ours]) or len(weights) != len(order):
+            return source
+        if any(target.catalog[o].shape != source[w].shape for o, w in zip(order, weights, strict=True)):
+            return source
+        if any(are_other_roles(o, w) for o, w in zip(order, weights, strict=True)):
+            return source
+        called.update((o, w) for o, w in zip(order, weights, strict=True) if o not in source)
+    return replace(source, called=called) if called else source
+
+
+def are_other_roles(ours: str, theirs: str) -> bool:
+    """Tell whether two weights of one place in their layers are named for roles that contradict each other."""
+    own, other = WeightName(ours).own, WeightName(theirs).own
+    return own != other and not own.isdigit() and not _MADE_UP_WEIGHT.fullmatch(other)
 
 
 def warn_of_places(

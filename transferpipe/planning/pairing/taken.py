@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -15,6 +14,7 @@ from transferpipe.planning.claims import Unit
 from transferpipe.planning.layouts import Counterpart, find_counterpart, layout_called
 from transferpipe.planning.layouts.evidence import AxesEvidence, find_evidence
 from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning
+from transferpipe.planning.pairing.places import are_other_roles
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import Rule
@@ -25,7 +25,6 @@ from transferpipe.weights.spec import Catalog, WeightSpec
 # A look for near names compares with every name of the source; a template that is wrong is so for all of its layers,
 # and the first hints say it.
 _MOST_HINTS = 20
-_MADE_UP_WEIGHT = re.compile(r"(variable(_\d+)?|\d+)")  # what Keras calls a weight that nobody named
 _WHOLE = ("int8", "uint8")  # what Keras keeps quantised values in, packed or not
 # Keras's float8 keeps float kernels, and beside them scales and past maxima: `Dense._float8_build`.
 _OF_FLOAT8 = ("_scale", "_amax_history")
@@ -190,9 +189,8 @@ def pair_stored(weight: str, ours: str, theirs: str, catalog: Catalog, pairing: 
         return None  # the names say it
     if any(pairing.target[o].shape != catalog[s].shape for o, s in zip(order, stored, strict=True)):
         return None
-    roles = [(WeightName(o).own, WeightName(s).own) for o, s in zip(order, stored, strict=True)]
     # Equal counts and shapes can be chance; names of roles that contradict each other show that it is one.
-    if any(o != s and not o.isdigit() and not _MADE_UP_WEIGHT.fullmatch(s) for o, s in roles):
+    if any(are_other_roles(o, s) for o, s in zip(order, stored, strict=True)):
         return None
     return stored[order.index(weight)]
 

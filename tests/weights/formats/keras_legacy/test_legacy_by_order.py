@@ -98,3 +98,42 @@ def test_two_weights_of_one_name_go_by_their_numbers(suffix, tmp_path):
     assert [w.name for w in tp.catalog(target)][2:] == ["a/0", "a/1", "a/scale"]
     tp.transfer(path, target, mapping={"all": {"to": ".*"}})
     assert all(map(np.array_equal, arrays(source), arrays(target)))
+
+
+class Holding(keras.Model):
+    """A model whose legacy file has the names of its layers, and not those of the attributes."""
+
+    def __init__(self, shift=0):
+        super().__init__()
+        self.blocks = [keras.layers.Dense(4, name="one"), keras.layers.Dense(4)]
+        self.head = {"a": keras.layers.Dense(4 + shift, name="last"), "b": keras.layers.BatchNormalization()}
+        self.enc = keras.Sequential([keras.layers.Dense(4, name="in_it"), keras.layers.Dense(4)])
+
+    def build(self, _):
+        for layer in (*self.blocks, *self.head.values(), self.enc):
+            layer.build((None, 4))
+        self.built = True
+
+
+def filled(model, seed):
+    model.build((None, 4))
+    for k, w in enumerate(model.weights):
+        w.assign(np.random.default_rng((seed, k)).uniform(1, 2, w.shape))
+    return model
+
+
+@pytest.mark.parametrize("recipe", [{"unmatched": "same_name"}, {"mapping": {"all": {"to": ".*"}}},
+                                    {"mapping": {"b": {"to": "blocks"}}, "unmatched": "keep"}])  # fmt: skip
+def test_layers_in_lists_and_dicts_go_by_the_order_of_the_models_layers(recipe, tmp_path):
+    source, target = filled(Holding(), 0), filled(Holding(), 1)
+    legacy_h5_format.save_model_to_hdf5(source, str(tmp_path / "m.h5"))
+    tp.transfer(tmp_path / "m.h5", target, **recipe)
+    pairs = zip(source.weights, target.weights, strict=True)
+    same = [np.array_equal(x, y) for x, y in pairs]
+    assert all(same) if "unmatched" not in recipe or recipe["unmatched"] == "same_name" else sum(same) == 4
+
+
+def test_another_shape_shows_that_they_are_other_layers(tmp_path):
+    legacy_h5_format.save_model_to_hdf5(filled(Holding(), 0), str(tmp_path / "m.h5"))
+    with pytest.raises(RecipeError, match="no source has a weight called blocks/one/kernel"):
+        tp.transfer(tmp_path / "m.h5", filled(Holding(1), 1), unmatched="same_name")

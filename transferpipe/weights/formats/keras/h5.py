@@ -81,17 +81,18 @@ def _layers(
     classes = _layer_classes(groups, configs, hub)
     own_names = {g.path: _own_names(g, classes.get(g.path), configs.get(g.path)) for g in groups}
     own_names |= {g.path: h.names for g in groups if (h := hub.get(g.path)) and h.names and not own_names[g.path]}
-    doubled = dict(_doubled(groups, classes, own_names))
+    doubled = dict(_doubled(groups, classes, own_names, configs))
     saved: list[SavedGroup] = []
     weights: list[WeightSpec] = []
     doubles: list[Double] = []
+    specs_of = {g.path: list(_specs(g, readable[g.path], classes.get(g.path), own_names[g.path])) for g in groups}
+    names = {spec.where: spec.name for specs in specs_of.values() for spec in specs} if doubled else {}
     for group in groups:
-        specs = list(_specs(group, readable[group.path], classes.get(group.path), own_names[group.path]))
+        specs = specs_of[group.path]
         for spec in specs:
             if spec.where in doubled:
                 # Both places get a name of their own, and the file is written with both again.
-                first = next(w.name for w in weights if w.where == doubled[spec.where])
-                doubles.append(Double(spec, first, len(weights) + len(doubles)))
+                doubles.append(Double(spec, names[doubled[spec.where]], len(weights) + len(doubles)))
             else:
                 weights.append(spec)
         entries = tuple((v.key, s.name) for v, s in zip(group.values, specs, strict=True))
@@ -102,22 +103,44 @@ def _layers(
 
 
 def _doubled(
-    groups: Sequence[StoreGroup], classes: Mapping[str, str], own_names: dict[str, Names | None]
+    groups: Sequence[StoreGroup],
+    classes: Mapping[str, str],
+    own_names: dict[str, Names | None],
+    configs: Mapping[str, Config],
 ) -> Iterator[tuple[str, str]]:
     """Yield the places of values that are there twice, each with its first place; both get one name of their own.
 
-    `SpectralNormalization` holds the kernel, or the embeddings, of the layer in it as its own first weight.
+    `SpectralNormalization` holds the kernel, or the embeddings, of the layer in it as its own first weight. With LoRA
+    on, that layer saves the kernel with the factors merged into it, which is what Keras has after loading.
     """
     by_path = {group.path: group for group in groups}
     for group in groups:
         inner = by_path.get(f"{group.path}/layer")
         if classes.get(group.path) != "SpectralNormalization" or inner is None or not group.values or not inner.values:
             continue
+        if inner.path not in classes and _are_kernel_and_bias(inner):
+            own_names[inner.path] = ("kernel", "bias")
         theirs = own_names[inner.path]
         if group.shapes[0] == inner.shapes[0] and (theirs is None or theirs[0] in _NORMALIZED):
             if theirs:
                 own_names[group.path] = (theirs[0], *(own_names[group.path] or ())[1:])
-            yield f"{inner.place}/{inner.values[0].key}", f"{group.place}/{group.values[0].key}"
+            places = f"{inner.place}/{inner.values[0].key}", f"{group.place}/{group.values[0].key}"
+            has_lora = _has_lora(configs.get(inner.path), group.values[0], inner.values[0])
+            yield places[::-1] if has_lora else places
+
+
+def _are_kernel_and_bias(group: StoreGroup) -> bool:
+    """Tell whether what SpectralNormalization wraps, whose class is not known, has the weights that it mostly has."""
+    numbered = all(v.key.isdigit() for v in group.values)
+    return numbered and [len(s) for s in group.shapes[1:]] == [1] and len(group.shapes[0]) > 1
+
+
+def _has_lora(config: Config | None, outer: Value, inner: Value) -> bool:
+    """Tell whether a wrapped layer has LoRA on; where no configuration says it, by its kernel, which differs then."""
+    if config is not None:
+        return bool(config["config"].get("lora_rank"))
+    held = [value.home.read(value.dataset) for value in (outer, inner)]
+    return bool(held[0].tobytes() != held[1].tobytes())
 
 
 def _access(groups: Sequence[StoreGroup]) -> tuple[Callable[[WeightSpec], Any], Callable[[WeightSpec], Segment | None]]:

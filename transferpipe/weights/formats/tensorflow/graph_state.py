@@ -48,9 +48,13 @@ def holding_cost(
 
 
 def is_optimizer(node: ObjectNode) -> bool:
-    """Tell whether a node is an optimizer: it has slots, or the counter and the rate that all of Keras's have."""
+    """Tell whether a node is an optimizer: it has slots, or the counter and the rate that all of Keras's have.
+
+    A rate that follows a schedule is no variable; from Keras 2.11 on, the list of all variables is there beside it.
+    """
     names = {name for name, _ in node.children}
-    return bool(node.slots) or {"_iterations", "_learning_rate"} <= names or {"iter", "learning_rate"} <= names
+    counted = any({"_iterations", other} <= names for other in ("_learning_rate", "_variables"))
+    return bool(node.slots) or counted or {"iter", "learning_rate"} <= names
 
 
 def _is_metric(nodes: Sequence[ObjectNode], node: int) -> bool:

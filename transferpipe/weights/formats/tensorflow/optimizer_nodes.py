@@ -69,11 +69,13 @@ def find_optimizers(
     """
     graph = _StoredGraph(nodes, titles, shapes)
     found = [(node, tuple(_slots(graph, node))) for node in nodes if is_optimizer(node)]
-    held = [(node, slots) for node, slots in found if slots]
+    # A LossScaleOptimizer lists the variables of the one inside as its own.
+    held = [(node, slots) for node, slots in found if slots and "inner_optimizer" not in dict(node.children)]
     if not held:
         return None
     node, slots = held[0]
-    return StoredOptimizer(known or _class_of(node), slots, len(held))
+    is_keras_3 = _OWNERS in dict(node.children)
+    return StoredOptimizer(known or _class_of(node), slots, len(held), of_keras_3=is_keras_3)
 
 
 def slot_keys(nodes: Sequence[ObjectNode]) -> set[str]:
@@ -86,6 +88,8 @@ def _class_of(node: ObjectNode) -> str:
     names = {name for name, _ in node.children}
     if names & {"_u_product", "momentum_cache"}:
         return "Nadam"
+    if "adam_velocities" in names:
+        return "Muon"
     if "_velocities" in names or "_m" in names:
         return ""
     return "SGD" if "momentums" in names else "Lion" if "_momentums" in names else ""
@@ -106,8 +110,9 @@ def _slots(graph: _StoredGraph, node: ObjectNode) -> Iterator[StoredSlot]:
         if not slot_kind(name, ""):
             continue
         variables = _listed(graph, child)
-        if len(owners) == len(variables):
-            for (_, variable), weight in zip(variables, owners, strict=True):
+        if owners:  # a list has no entry for a weight without such a slot
+            for number, variable in variables:
+                weight = owners[number] if number < len(owners) else ""
                 yield from graph.slot(name, weight, variable) if weight else ()
             continue
         for _, variable in variables:
