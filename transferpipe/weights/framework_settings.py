@@ -7,22 +7,36 @@ class, nothing is said.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL, LayerFunction
-from transferpipe.weights.keras.setting_values import LINEAR, spell_activation
+from transferpipe.weights.keras.setting_values import CEIL_MODE, LINEAR, spell_activation
 from transferpipe.weights.network import Network, Node
 
 _ACTIVATIONS = {
     "Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Softmax": "softmax", "Selu": "selu",
-    "Softplus": "softplus", "Softsign": "softsign", "HardSwish": "hard_silu",
+    "Softplus": "softplus", "Softsign": "softsign", "HardSwish": "hard_silu", "Exp": "exponential",
 }  # fmt: skip
 _NORMS = ("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization")
+# Operators of one value, and the functions of `keras.ops` that are the same.
+_OF_VALUES = {
+    "Abs": "abs", "Sqrt": "sqrt", "Log": "log", "Neg": "negative", "Reciprocal": "reciprocal", "Sign": "sign",
+    "Floor": "floor", "Ceil": "ceil", "Round": "round", "Sin": "sin", "Cos": "cos", "Erf": "erf",
+}  # fmt: skip
 _EPSILON = 1e-5  # the default of all of ONNX's normalizations
 
 
-_MERGES = {"Add": "Add", "Sum": "Add", "Sub": "Subtract", "Mul": "Multiply", "Max": "Maximum", "Min": "Minimum"}
+_MERGES = {
+    "Add": "Add",
+    "Sum": "Add",
+    "Sub": "Subtract",
+    "Div": "Divide",
+    "Mul": "Multiply",
+    "Max": "Maximum",
+    "Min": "Minimum",
+}
 _RECURRENT = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "SimpleRNN"}
 _DEFAULT_ACTIVATIONS = {"LSTM": ("Sigmoid", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
 # Orders of axes that only bring channels, or time, to the place where the operator wants them.
@@ -57,29 +71,80 @@ def _between(node: Node) -> LayerFunction:
         return LayerFunction(known) if known else LayerFunction(kind, activation=None, known=False)
     if (spelled := _activation(node)) is not None:
         return LayerFunction(ACTIVATION, activation=spelled)
-    if kind == "Transpose" and stated.get("perm") in _CHANNELS_MOVED:
-        return LayerFunction(NEUTRAL)
     if kind in ("MaxPool", "AveragePool"):
         return _pooling(node)
     if kind in ("GlobalAveragePool", "GlobalMaxPool") and type(stated.get("rank")) is int:
         return LayerFunction(f"Global{'Max' if 'Max' in kind else 'Average'}Pooling{stated['rank'] - 2}D")
+    if kind == "Pad":
+        return _padded(stated)
+    found = _moved(node) or _normed(node) or _with_number(node) or _computed(node)
+    return found or LayerFunction(kind, activation=None, known=False)
+
+
+def _moved(node: Node) -> LayerFunction | None:
+    """Return what an operator does that moves or takes values; None for any other, and where it is not certain."""
+    stated, kind = node.settings, node.layer_class
+    if kind == "Transpose" and stated.get("perm") in _CHANNELS_MOVED:
+        return LayerFunction(NEUTRAL)
+    place = next((o for o in stated.get("operands", ()) if o is not None), ())
+    # The last step of a recurrent layer that runs forwards is what it gives by itself.
+    is_own = place == (_LAST,) and stated.get("way") == "forward"
+    if kind == "Gather" and len(place) == 1 and stated.get("axis") == 1 and not is_own:
+        return LayerFunction("GetItem", {"arguments": place})
     if kind in ("Squeeze", "Transpose", "Reshape", "Gather", "Slice") and stated.get("behind") in _RECURRENT:
         return LayerFunction(NEUTRAL)
-    if kind == "Flatten" or (kind in ("Reshape", "Squeeze") and stated.get("rank") == 2):
-        return LayerFunction("Flatten")
-    if kind == "Pad" and (pads := _zero_pads(stated)) is not None:
+    is_row = kind in ("Reshape", "Squeeze") and stated.get("rank") == _OF_ROWS
+    return LayerFunction("Flatten") if kind == "Flatten" or is_row else None
+
+
+def _normed(node: Node) -> LayerFunction | None:
+    """Return the normalization without a scale and a shift that an operator is."""
+    stated, kind = node.settings, node.layer_class
+    if kind in _NORMS:
+        return LayerFunction(kind, {"epsilon": stated["epsilon"]} if "epsilon" in stated else {})
+    return LayerFunction("UnitNormalization", {"order": stated.get("p", 2)}) if kind == "LpNormalization" else None
+
+
+def _padded(stated: Mapping[str, Any]) -> LayerFunction:
+    """Return what a Pad does: how much it adds may be computed in the graph, but not what."""
+    mode, operands = _text(stated.get("mode"), "constant"), stated.get("operands", ())
+    if mode != "constant":
+        return LayerFunction(f"padding by {mode}")
+    if (pads := _zero_pads(stated)) is not None:
         return LayerFunction(f"ZeroPadding{len(pads)}D", {"padding": pads})
-    return _computed(node) or LayerFunction(kind, activation=None, known=False)
+    value = operands[1] if len(operands) > 1 else (stated.get("value", 0),)
+    if value is not None and len(value) == 1 and value[0]:
+        return LayerFunction(f"padding by {value[0]:g}")
+    return LayerFunction("Pad", activation=None, known=False)
+
+
+def _with_number(node: Node) -> LayerFunction | None:
+    """Return the layer of Keras that does what arithmetic with one number does."""
+    stated, kind = node.settings, node.layer_class
+    given = [o for o in stated.get("operands", ()) if o is not None]
+    if len(stated.get("operands", ())) != len(given) or len(given) != 1 or len(given[0]) != 1:
+        return None
+    number = float(given[0][0])
+    if kind == "Pow":
+        return LayerFunction("square") if number == _SQUARED and not stated.get("number_first") else None
+    if kind not in ("Add", "Sub", "Mul", "Div"):
+        return None
+    if stated.get("number_first") and kind == "Div":
+        return LayerFunction("divide of a number", {"arguments": (number,)})
+    if stated.get("number_first") and kind == "Sub":
+        return LayerFunction("Rescaling", {"scale": -1.0, "offset": number})
+    scale = number if kind == "Mul" else 1 / number if kind == "Div" and number else 1.0
+    return LayerFunction("Rescaling", {"scale": scale, "offset": {"Add": number, "Sub": -number}.get(kind, 0.0)})
 
 
 def _computed(node: Node) -> LayerFunction | None:
-    """Return the layer of Keras that does what an operator with constant operands does."""
+    """Return the layer of Keras, or the function of `keras.ops`, that an operator is."""
     stated, kind = node.settings, node.layer_class
     given = [o for o in stated.get("operands", ()) if o is not None]
-    if kind in ("Add", "Sub", "Mul", "Div") and len(stated.get("operands", ())) == len(given) == 1 == len(given[0]):
-        number = float(given[0][0])
-        scale = number if kind == "Mul" else 1 / number if kind == "Div" and number else 1.0
-        return LayerFunction("Rescaling", {"scale": scale, "offset": {"Add": number, "Sub": -number}.get(kind, 0.0)})
+    if kind in _OF_VALUES:
+        return LayerFunction(_OF_VALUES[kind])
+    if kind == "CumSum":
+        return LayerFunction("cumsum", {"axis": given[0][0]} if given and given[0] else {})
     if kind in ("ReduceMean", "ReduceMax"):
         rank, axes = stated.get("rank_before"), given[0] if given else stated.get("axes")
         if rank in _MAPS and isinstance(axes, tuple) and all(type(a) is int for a in axes):
@@ -96,6 +161,10 @@ def _computed(node: Node) -> LayerFunction | None:
 
 
 _MAPS = (3, 4, 5)
+# The place of the last step, and the coefficient of the cubic function of Keras, which is that of TensorFlow.
+_LAST, _OF_KERAS = -1, -0.5
+# Samples and values; the exponent of a square.
+_OF_ROWS, _SQUARED = 2, 2
 
 
 def _resized(stated: Mapping[str, Any]) -> LayerFunction | None:
@@ -107,9 +176,11 @@ def _resized(stated: Mapping[str, Any]) -> LayerFunction | None:
     mode = _text(stated.get("mode"), "nearest")
     where = _text(stated.get("coordinate_transformation_mode"), "half_pixel")
     rank = len(scales) if scales else stated.get("rank_before")
-    if rank not in _MAPS or mode not in ("nearest", "linear"):
+    if rank not in _MAPS or mode not in ("nearest", "linear", "cubic"):
         return None
-    interpolation = "nearest" if mode == "nearest" else "bilinear"
+    interpolation = {"nearest": "nearest", "linear": "bilinear", "cubic": "bicubic"}[mode]
+    if mode == "cubic" and not math.isclose(stated.get("cubic_coeff_a", -0.75), _OF_KERAS):
+        interpolation = f"bicubic with a = {stated.get('cubic_coeff_a', -0.75):g}"
     if mode == "linear" and where not in ("half_pixel", "pytorch_half_pixel"):
         interpolation = f"bilinear with {where}"
     settings: dict[str, Any] = {"interpolation": interpolation}
@@ -165,11 +236,14 @@ def _pooling(node: Node) -> LayerFunction:
     kind = f"{'Max' if node.layer_class == 'MaxPool' else 'Average'}Pooling{len(shape)}D"
     settings: dict[str, Any] = {"pool_size": shape, "strides": stated.get("strides", (1,) * len(shape))}
     padding = _padding(stated, len(shape)).get("padding")
-    plain = padding is not None and not stated.get("ceil_mode") and set(stated.get("dilations", (1,))) == {1}
+    plain = padding is not None and set(stated.get("dilations", (1,))) == {1}
+    is_padded = isinstance(padding, tuple) and any(map(any, padding))
+    plain = plain and not (stated.get("ceil_mode") and is_padded)
     if plain:
         counts = node.layer_class == "AveragePool" and stated.get("count_include_pad")
-        is_padded = isinstance(padding, tuple) and any(map(any, padding))
         settings["padding"] = padding if is_padded or padding == "same" else "valid"
+        if stated.get("ceil_mode"):
+            settings["padding"] = CEIL_MODE
         settings |= {"what lies around": "zeros" if counts else "nothing"} if is_padded else {}
     return LayerFunction(kind, settings, known=plain)
 

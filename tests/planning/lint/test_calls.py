@@ -120,6 +120,11 @@ def parts(a, other):
     return dense("top")(ops.concatenate([two, one] if other else [one, two]))
 
 
+def gates(a, other):
+    one, two = ops.split(dense("long", 8)(a), 2, axis=-1)
+    return dense("top")(two * ops.sigmoid(one) if other else one * ops.sigmoid(two))
+
+
 def two_by(do):
     return both(lambda a, other: dense("top")(do(dense("one")(a), dense("two")(a), other)), (6,))
 
@@ -171,6 +176,8 @@ PAIRS = {
     "an attention without its mask": both(masked, (5, 4), (5, 5)),
     "the values as keys": both(keyed, (5, 4), (5, 4)),
     "parts exchanged": both(parts, (6,)),
+    "gates exchanged": both(gates, (6,)),
+    "a swish by its formula": one_by(ops.silu, lambda x: x * ops.sigmoid(x)),
     "divided the other way round": two_by(lambda x, y, o: ops.divide(y, 2 + x) if o else ops.divide(x, 2 + y)),
     "multiplied the other way round": matrices(lambda x, y, o: ops.matmul(y, x) if o else ops.matmul(x, y)),
     "another einsum": matrices(lambda x, y, o: ops.einsum("bij,bjk->bki" if o else "bij,bjk->bik", x, y)),

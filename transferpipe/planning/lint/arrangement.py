@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL, LayerFunction
-from transferpipe.weights.keras.setting_values import LINEAR
+from transferpipe.weights.keras.setting_values import CEIL_MODE, LINEAR
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spatial import spatial_sizes
@@ -445,6 +445,9 @@ def _own_pads(padding: Any, kernel: Any, strides: Any, dilation: Any, sizes: tup
         return padding if _are_pads(padding) else None
     if padding == "causal":  # of sequences: every place sees what lies before it, and itself
         return tuple((d * (k - 1), 0) for k, d in zip(kernel, dilation, strict=True))
+    if padding == CEIL_MODE and None not in sizes and len(sizes) == len(kernel):
+        whole = zip(kernel, strides, sizes, strict=True)
+        return tuple((0, -(-max(n - k, 0) // s) * s + k - n) for k, s, n in whole if n is not None)
     if padding != "same":
         return None
     found = []

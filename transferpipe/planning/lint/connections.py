@@ -14,6 +14,7 @@ from transferpipe.planning.lint.arrangement import Arrangement
 from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning, place_of_rule
 from transferpipe.planning.plan import Plan
 from transferpipe.text.listing import listed, listed_clauses
+from transferpipe.weights.keras.layer_settings import ACTIVATION
 from transferpipe.weights.network import Network, Node, NodeOutput
 from transferpipe.weights.spec import Catalog
 
@@ -185,11 +186,24 @@ class _Feeds:
             parts += part[1:] if part[0] == kind and self._is_one_merge(kind) else [part]
         # The product of two rows is one number, whichever comes first.
         is_symmetric = kind == "Dot" and bool(node.input_shapes) and all(len(s) == 2 for s in node.input_shapes)
-        if self._is_graph and all(part == parts[0] for part in parts):  # x * f(x)
-            return parts[0], size
+        if kind in _COMMUTATIVE and len(parts) == len(taken) and len({_base(part) for part in parts}) < len(parts):
+            gates = [self._activations(origin) for origin in taken]
+            if (
+                kind == "Multiply"
+                and all(part == parts[0] for part in parts)
+                and (self._is_graph or len(set(gates)) > 1)
+            ):
+                return parts[0], size  # x * f(x), which is an activation of x
+            # Which half of a value is the gate of the other one shows in the activations alone.
+            parts = [(" + ".join(gate), part) if gate else part for gate, part in zip(gates, parts, strict=True)]
         is_ordered = kind not in _COMMUTATIVE and not is_symmetric
         # Forms are nested tuples of unlike members, which do not compare: their texts do, and any fixed order will do.
         return _whole((kind,), parts if is_ordered else sorted(parts, key=repr), size)
+
+    def _activations(self, origin: NodeOutput) -> tuple[str, ...]:
+        """Return the activations between a value and the layer, or the merge, that it comes from."""
+        steps = self.side.path_from(origin.node).steps
+        return tuple(s.function.activation for s in steps if s.function.kind == ACTIVATION and s.function.activation)
 
     def _is_one_merge(self, kind: str) -> bool:
         """Tell whether a merge of merges of this kind is one merge of all; of Concatenate that takes one axis."""
@@ -197,6 +211,13 @@ class _Feeds:
             return kind in _ASSOCIATIVE
         functions = (self.side.function(node.name) for node in self.side.network.nodes if len(node.inputs) > 1)
         return len({f.settings.get("axis") for f in functions if f.kind == kind}) == 1
+
+
+def _base(form: Form | None) -> Form | None:
+    """Return what a value comes from, whichever output it is."""
+    while form is not None and form[0].startswith("output "):
+        form = form[1]
+    return form
 
 
 def _whole(start: Form, parts: Sequence[Form | None], size: int) -> tuple[Form | None, int]:
@@ -265,11 +286,11 @@ def _inputs_called(source: Network, target: Network) -> tuple[dict[str, str], di
 
 
 def _shape(network: Network, name: str) -> str:
-    """Return the shape and dtype of an input as text, without its samples."""
+    """Return the shape of an input as text, without its samples."""
     node = network.by_name.get(name)
     settings = node.settings if node is not None else {}
     shape = settings.get("batch_shape") or settings.get("batch_input_shape")
-    return f"{tuple(shape[1:]) if isinstance(shape, list | tuple) else None} {settings.get('dtype')}"
+    return str(tuple(shape[1:])) if isinstance(shape, list | tuple) else ""
 
 
 def _ends_in_another_order(source: _Feeds, target: _Feeds) -> Iterator[PlanWarning]:

@@ -361,7 +361,8 @@ class _SettingsComparison:
         """Return what two poolings of other padding add, in words that differ only if what they compute does."""
         paddings = [s.function.settings["padding"] for s in (one, two)]
         pads = [
-            pool_padding(s.function, side.sizes.get(s.node, ()))
+            # The maps of both are as large: a graph does not always say how large.
+            pool_padding(s.function, side.sizes.get(s.node, ()) or self.target.sizes.get(two.node, ()))
             for s, side in zip((one, two), (self.source, self.target), strict=True)
         ]
         if None in pads:

@@ -88,6 +88,7 @@ def _operation(node: Node, version: tuple[int, ...] | None) -> LayerFunction:
     if as_layer is not None:
         return as_layer
     more = {ARGUMENTS: tuple(constants)} if constants else {}
+    name = "abs" if name == "absolute" else name
     known = name in _OF_VALUES and len(node.inputs) == 1
     return LayerFunction(name if known else node.layer_class, plain_settings(settings) | more, None, known)
 

@@ -10,6 +10,8 @@ from typing import Any
 from transferpipe.weights.network import Node
 
 LINEAR = "linear"
+CEIL_MODE = "ceil_mode"
+"""The padding of a pooling whose last window may reach over the end, as torch's with ``ceil_mode=True``."""
 
 # Which settings have one number an axis of the map, and which of these a pair of numbers.
 _PER_AXIS = ("strides", "dilation_rate", "pool_size", "size", "output_padding", "output_size")

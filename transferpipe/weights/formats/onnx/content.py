@@ -23,6 +23,7 @@ from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.files.protobuf import BYTES, Field, Read, read_fields
 from transferpipe.files.segment import read_stretches
 from transferpipe.files.stamp import Stamp, check_unchanged
+from transferpipe.weights.formats.onnx.folding import fold_numbers
 from transferpipe.weights.formats.onnx.graph import (
     NODES,
     NUMBERS,
@@ -270,6 +271,17 @@ class OnnxContent:
             is_small = math.prod(tensor.shape) <= _MOST_SMALL and len(tensor.shape) < 2
             if tensor.dtype in _SMALL and is_small and lies_here:
                 self.numbers[tensor.name] = tuple(self.value(tensor.name).reshape(-1).tolist())
+        known = {name: np.array(v).reshape(self.tensors[name].shape) for name, v in self.numbers.items()}
+        folded = fold_numbers(self.nodes, known, self._filling)
+        self.numbers |= {name: tuple(value.reshape(-1).tolist()) for name, value in folded.items()}
+
+    def _filling(self, node: GraphNode) -> float:
+        """Return what a ConstantOfShape fills with: 0 unless it says something else."""
+        fields = node.data.get(TENSOR)
+        if not fields:
+            return 0.0
+        tensor = read_tensor(self._read, fields[0], self.path, self.stamp, node.output)
+        return float(self._value_of(tensor).reshape(-1)[0])
 
     def value(self, name: str) -> NDArray[Any]:
         """Return the value of a tensor as it lies in the file.
@@ -277,9 +289,11 @@ class OnnxContent:
         Raises:
             FileError: the file changed, or is damaged.
         """
-        tensor = self.tensors[name]
+        return self._value_of(self.tensors[name])
+
+    def _value_of(self, tensor: OnnxTensor) -> NDArray[Any]:
         if tensor.raw:
-            return tensor.raw.read(WeightSpec(name, tensor.shape, tensor.dtype, None, name))
+            return tensor.raw.read(WeightSpec(tensor.name, tensor.shape, tensor.dtype, None, tensor.name))
         return _read_numbers(self.path, self.stamp, tensor)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from transferpipe.weights.formats.onnx.content import OnnxContent
 from transferpipe.weights.formats.onnx.graph import GraphNode
+from transferpipe.weights.formats.onnx.patterns import OperatorPattern, PatternReader
 from transferpipe.weights.formats.onnx.uses import RECURRENT, Use, is_product
 from transferpipe.weights.network import Network, Node, NodeOutput
 from transferpipe.weights.spec import WeightSpec
@@ -23,11 +24,14 @@ _HANDS_ON = frozenset(["Identity", "Cast", "Dropout", "QuantizeLinear", "Dequant
 _NO_DATA = frozenset(["Constant", "Shape", "Size", "ConstantOfShape", "Range", "RandomNormal", "RandomUniform"])
 # Roles of which one alone names the node: a bias may be called otherwise than the matrix that it belongs to.
 _LEADING = ("weight", "W")
-# x * f(x), which torch's exporter writes as two nodes.
 _MOST_BEHIND = 8
 # What is noted here beside an operator's attributes; a file may give its nodes attributes of these names too.
-_NOTED = frozenset(["rank", "kernel", "follows", "followed_by", "is_product", "operands", "behind", "peepholes"])
-_TIMES_ITSELF = {"Sigmoid": "Swish", "HardSigmoid": "HardSwish"}
+_NOTED = frozenset(
+    ["rank", "kernel", "follows", "followed_by", "is_product", "operands", "behind", "peepholes", "number_first", "way"]
+)
+# What may be written as several operators, to which a scale and a shift are added by two more.
+_SCALED = ("LayerNormalization", "RMSNormalization")
+_ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min")
 
 
 def network_of(content: OnnxContent, uses: Mapping[str, Sequence[Use]], specs: Mapping[str, WeightSpec]) -> Network:
@@ -42,7 +46,7 @@ def network_of(content: OnnxContent, uses: Mapping[str, Sequence[Use]], specs: M
         uses: how nodes take the tensors of the file.
         specs: the weights by their names in the file.
     """
-    walk = _NodeWalk(content.numbers, _names(uses, specs), frozenset(specs))
+    walk = _NodeWalk(content.numbers, _names(uses, specs), specs)
     walk.add_inputs(content.inputs)
     for node in content.nodes:
         walk.add(node)
@@ -84,7 +88,7 @@ class _NodeWalk:
     Attributes:
         numbers: the values of small tensors.
         named: the names of the nodes with weights.
-        constants: the names of tensors that no value of the network goes into.
+        constants: the weights by the names of their tensors, into which no value of the network goes.
         nodes: what was found.
         made: the node that gives each tensor.
         origins: the same with the call and the number of the output.
@@ -96,7 +100,7 @@ class _NodeWalk:
 
     numbers: Numbers
     named: Mapping[int, Named]
-    constants: frozenset[str]
+    constants: Mapping[str, WeightSpec]
     nodes: dict[str, Node] = field(default_factory=dict)
     made: dict[str, str] = field(default_factory=dict)
     origins: dict[str, NodeOutput] = field(default_factory=dict)
@@ -125,6 +129,10 @@ class _NodeWalk:
             self.made[node.output] = taken[0]
             self.origins[node.output] = self.origins[values[0]]
             return
+        pattern = self._pattern(node, tuple(self.origins[value] for value in values))
+        if pattern is not None:
+            self._replace(node, pattern)
+            return
         name, spec = self.named.get(id(node), (node.name or node.output, None))
         # The other inputs of a layer with weights are initial states, lengths, or what its weights were computed
         # from: it is not applied to them.
@@ -134,10 +142,48 @@ class _NodeWalk:
         self.made |= {output: name for output in node.outputs if output}
         calls = self.arguments.setdefault(name, [])
         self.origins |= {output: NodeOutput(name, len(calls), i) for i, output in enumerate(node.outputs) if output}
-        # x * f(x) takes one value, whatever the exporter made of it.
-        calls.append(tuple(self.origins[value] for value in values[: len(self.nodes[name].inputs)]))
+        calls.append(tuple(self.origins[value] for value in values))
         if node.op in RECURRENT:
             self.places |= {output: place for place, output in enumerate(node.outputs) if output}
+
+    def _pattern(self, node: GraphNode, taken: tuple[NodeOutput, ...]) -> OperatorPattern | None:
+        """Return what the node computes together with others before it, if they are not needed for anything else."""
+        if id(node) in self.named:
+            return None
+        before = self.nodes[taken[0].node] if len(taken) == 1 else None
+        weights = [self.constants[name] for name in node.inputs if name in self.constants]
+        if node.op == "Mul" and before is not None and before.layer_class in _SCALED and len(weights) == 1:
+            if "kernel" in before.settings:
+                return None
+            told = {"kernel": weights[0].shape, "epsilon": before.settings.get("epsilon"), "layer": weights[0].layer}
+            origin = self.arguments[before.name][taken[0].call][0]
+            return self._alone(OperatorPattern(before.layer_class, origin, (before.name,), told))
+        found = PatternReader(self.nodes, self.arguments).find(node.op, taken)
+        return self._alone(found) if found is not None else None
+
+    def _alone(self, pattern: OperatorPattern) -> OperatorPattern | None:
+        """Return a pattern if what it consists of feeds nothing else."""
+        inside = set(pattern.nodes)
+        outside = [f for name in inside for f in self.followers.get(name, ()) if f not in inside]
+        return None if outside or pattern.origin.node in inside else pattern
+
+    def _replace(self, node: GraphNode, pattern: OperatorPattern) -> None:
+        """Put one node in the place of those of a pattern."""
+        before = pattern.origin.node
+        for name in pattern.nodes:
+            del self.nodes[name], self.arguments[name]
+            self.followers.pop(name, None)
+        self.followers[before] = [n for n in self.followers.get(before, ()) if n in self.nodes]
+        settings = {**pattern.settings}
+        name = settings.pop("layer", "") or node.name or node.output
+        while name in self.nodes:
+            name = f"{name}'"
+        ranks = dict.fromkeys(("rank", "rank_before"), self.nodes[before].settings.get("rank"))
+        self.nodes[name] = Node(name, pattern.kind, settings | ranks, (before,))
+        self.followers[before].append(name)
+        self.arguments[name] = [(pattern.origin,)]
+        self.made[node.output] = name
+        self.origins[node.output] = NodeOutput(name)
 
     def _called_again(self, name: str) -> str:
         known = self.nodes[name]
@@ -157,7 +203,10 @@ class _NodeWalk:
         if node.op in _HANDS_ON:
             return True
         before = self.nodes[taken[0]]
-        is_bias = node.op == "Add" and len(taken) == 1 and before.settings.get("is_product")
+        if node.op == "Mul" and before.layer_class == "Gelu" and len(taken) == 1:  # the half in x * 0.5 * (1 + erf(x))
+            return any(self.numbers.get(name) == (0.5,) for name in node.inputs)
+        has_bias = before.settings.get("is_product") or (before.layer_class in _SCALED and "kernel" in before.settings)
+        is_bias = node.op == "Add" and len(taken) == 1 and has_bias
         # Only if nothing takes the product without its bias.
         return bool(is_bias and not self.followers.get(taken[0]) and any(n in self.constants for n in node.inputs))
 
@@ -167,32 +216,26 @@ class _NodeWalk:
         settings["rank"] = before.settings.get("rank")
         settings |= {"kernel": spec.shape, "follows": before.layer_class} if spec else {}
         settings |= {"is_product": True} if is_product(node) else {}
-        given = [self.numbers.get(n) if n in self.numbers else None for n in node.inputs[1:]]
+        # Of two operands of arithmetic the number may be the first.
+        others = node.inputs[1:]
+        if node.op in _ARITHMETIC and len(node.inputs) == 2 and len(taken) == 1 and node.inputs[0] not in self.made:
+            others = node.inputs[:1]
+            settings["number_first"] = True
+        given = [self.numbers.get(n) if n in self.numbers else None for n in others]
         settings |= {"operands": tuple(given)} if given else {}
         if node.op in RECURRENT:
             settings["peepholes"] = len(node.inputs) > 7 and bool(node.inputs[7])
         kind, inputs = node.op, tuple(taken)
-        if kind == "Mul" and len(taken) == 2:
-            kind, inputs = self._times_itself(inputs)
         settings["rank_before"] = settings["rank"]
         settings["rank"] = _rank(node, settings, spec)
-        if before.layer_class in RECURRENT and node.op in ("Gather", "Slice", "Squeeze", "Transpose", "Reshape"):
-            settings["behind"] = before.layer_class
-        elif node.op in ("Gather", "Slice", "Squeeze", "Transpose", "Reshape"):
-            settings["behind"] = before.settings.get("behind") or before.layer_class
+        if node.op in ("Gather", "Slice", "Squeeze", "Transpose", "Reshape"):
+            is_first = before.layer_class in RECURRENT
+            settings["behind"] = before.layer_class if is_first else before.settings.get("behind") or before.layer_class
+            way = before.settings.get("direction", "forward") if is_first else before.settings.get("way")
+            settings |= {"way": way} if way is not None else {}
         if "Pool" in node.op:
             settings["behind"] = None
         return Node(name, kind, settings, inputs)
-
-    def _times_itself(self, inputs: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-        for one, other in (inputs, inputs[::-1]):
-            gate = self.nodes[other]
-            if gate.layer_class in _TIMES_ITSELF and gate.inputs == (one,):
-                return _TIMES_ITSELF[gate.layer_class], (one,)
-            inner = self.nodes.get(gate.inputs[0]) if gate.layer_class == "Tanh" and gate.inputs else None
-            if inner is not None and inner.layer_class == "Softplus" and inner.inputs == (one,):
-                return "Mish", (one,)
-        return "Mul", inputs
 
     def with_followers(self, node: Node) -> Node:
         """Return a node with the operator behind it, and with which of its outputs are used."""
@@ -214,14 +257,21 @@ class _NodeWalk:
             if used != {0} or len(behind) != 1:
                 return None
             if behind[0].layer_class in ("Gather", "Slice"):
-                is_last = behind[0].layer_class == "Gather" and behind[0].settings.get("operands") == ((-1,),)
+                place = _place(behind[0])
                 # Run backwards, the last place is that of the first step, which was computed last.
                 one_way = node.settings.get("direction", "forward") == "forward"
-                return False if is_last and one_way else None
+                return None if place is None else not (place == -1 and one_way)
             if behind[0].layer_class not in ("Squeeze", "Transpose", "Reshape"):
                 return True
             name = behind[0].name
         return None
+
+
+def _place(node: Node) -> int | None:
+    """Return the one place that a Gather takes; None where it takes several, or does not say which."""
+    operands = node.settings.get("operands", ())
+    known = operands[0] if node.layer_class == "Gather" and operands else None
+    return int(known[0]) if known is not None and len(known) == 1 else None
 
 
 def _rank(node: GraphNode, settings: Mapping[str, Any], spec: WeightSpec | None) -> int | None:

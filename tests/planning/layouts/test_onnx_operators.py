@@ -1,0 +1,253 @@
+"""What operators of an ONNX graph compute together, and how much they move: warned of where the target does otherwise."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+from keras import ops
+from onnx_models import onnx, rand, run_onnx, write_onnx
+
+import transferpipe as tp
+
+helper = onnx.helper
+
+
+def node(op, inputs, outputs="y", **attributes):
+    return helper.make_node(op, inputs.split(" "), outputs.split(), f"/{outputs.split()[0]}/{op}", **attributes)
+
+
+def dense(name, inputs, output):
+    return node("Gemm", f"{inputs} {name}.weight {name}.bias", output, transB=1)
+
+
+def numbers(**values):
+    return {name: np.float32(value) for name, value in values.items()}
+
+
+def tensors(**shapes):
+    return {f"{name}.{own}": rand(*(shape if own == "weight" else shape[:1])) for name, shape in shapes.items()
+            for own in ("weight", "bias")}  # fmt: skip
+
+
+ROW = tensors(a=(8, 6), b=(8, 6), c=(3, 8))
+GELU = [
+    node("Div", "p root", "q"),
+    node("Erf", "q", "e"),
+    node("Add", "e one", "f"),
+    node("Mul", "p f", "g"),
+    node("Mul", "g half", "r"),
+]
+NORM = [
+    node("ReduceMean", "p", "m", axes=[-1]),
+    node("Sub", "p m", "s"),
+    node("Pow", "s two", "t"),
+    node("ReduceMean", "t", "v", axes=[-1]),
+    node("Add", "v eps", "w"),
+    node("Sqrt", "w", "d"),
+    node("Div", "s d", "r"),
+]
+NUMBERS = numbers(root=np.sqrt(2), one=1, half=0.5, two=2, eps=0.1)
+
+
+def between(nodes):
+    """Dense, the nodes from `p` to `r`, Dense."""
+    return [dense("a", "x", "p"), *nodes, dense("c", "r", "y")], {**ROW, **NUMBERS}, (6,)
+
+
+def of_two(nodes):
+    """Two Dense, the nodes from `p` and `q` to `r`, Dense."""
+    return [dense("a", "x", "p"), dense("b", "x", "q"), *nodes, dense("c", "r", "y")], {**ROW, **NUMBERS}, (6,)
+
+
+def keras_between(step):
+    def build():
+        given = keras.Input((6,))
+        return keras.Model(given, kl.Dense(3, name="c")(step(kl.Dense(8, name="a")(given))))
+
+    return build
+
+
+def keras_of_two(step):
+    def build():
+        given = keras.Input((6,))
+        return keras.Model(
+            given, kl.Dense(3, name="c")(step(kl.Dense(8, name="a")(given), kl.Dense(8, name="b")(given)))
+        )
+
+    return build
+
+
+def norm(epsilon):
+    return lambda x: kl.LayerNormalization(epsilon=epsilon, center=False, scale=False)(x)
+
+
+HALVES = [node("Split", "p", "u v", axis=-1), node("Sigmoid", "v", "w"), node("Mul", "u w", "h"),
+          node("Concat", "h h", "r", axis=-1)]  # fmt: skip
+
+
+def gated(first):
+    def step(x):
+        one, two = ops.split(x, 2, axis=-1)
+        half = one * ops.sigmoid(two) if first else two * ops.sigmoid(one)
+        return ops.concatenate([half, half], axis=-1)
+
+    return step
+
+
+def of_map(nodes, **more):
+    """A convolution, the nodes from `p` to `r`, a convolution, the mean of all places."""
+    weights = tensors(k=(4, 2, 3, 3), l=(3, 4, 3, 3))
+    first = [node("Conv", "x k.weight k.bias", "p", pads=[1, 1, 1, 1])]
+    last = [node("Conv", "r l.weight l.bias", "o"), node("GlobalAveragePool", "o", "y")]
+    return [*first, *nodes, *last], {**weights, **more}, (2, 8, 8)
+
+
+def keras_of_map(*steps):
+    def build():
+        two = kl.Conv2D(4, 3, padding="same", name="k"), kl.Conv2D(3, 3, name="l")
+        return keras.Sequential([keras.Input((8, 8, 2)), two[0], *(s() for s in steps), two[1],
+                                 kl.GlobalAveragePooling2D(keepdims=True)])  # fmt: skip
+
+    return build
+
+
+AMOUNTS = {"pads": np.int64([1, 0, 1, 0]), "rest": np.int64([4]), "rows": np.int64([-1, 2]), "flat": np.int64([-1]),
+           "from": np.int64([-1]), "to": np.int64([-9223372036854775807]), "axis": np.int64([0]),
+           "step": np.int64([-1])}  # fmt: skip
+# As torch's exporter writes ZeroPad2d((1, 0, 1, 0)): the last axis first, to be turned round.
+TURNED = [
+    node("ConstantOfShape", "rest", "none", value=helper.make_tensor("v", 7, [1], [0])),
+    node("Concat", "pads none", "all", axis=0),
+    node("Reshape", "all rows", "pairs"),
+    node("Slice", "pairs from to axis step", "back"),
+    node("Transpose", "back", "sides", perm=[1, 0]),
+    node("Reshape", "sides flat", "amounts"),
+    node("Cast", "amounts", "whole", to=7),
+    node("Pad", "p whole", "r"),
+]
+FIXED = {"amounts": np.int64([0, 0, 1, 1, 0, 0, 1, 1]), "value": np.float32(1)}
+
+GRAPHS = {
+    "gelu": (lambda: between(GELU), keras_between(kl.Activation("gelu"))),
+    "gelu and relu": (lambda: between(GELU), keras_between(kl.ReLU())),
+    "gelu and nothing": (lambda: between(GELU), keras_between(lambda x: x)),
+    "normalization": (lambda: between(NORM), keras_between(norm(0.1))),
+    "epsilon of a normalization": (lambda: between(NORM), keras_between(norm(1e-5))),
+    "no normalization": (lambda: between(NORM), keras_between(lambda x: x)),
+    "one less": (lambda: between([node("Sub", "one p", "r")]), keras_between(lambda x: 1.0 - x)),
+    "less one": (lambda: between([node("Sub", "one p", "r")]), keras_between(lambda x: x - 1.0)),
+    "absolute values": (lambda: between([node("Abs", "p", "r")]), keras_between(ops.abs)),
+    "no absolute values": (lambda: between([node("Abs", "p", "r")]), keras_between(lambda x: x)),
+    "half of it": (lambda: between([node("Mul", "half p", "r")]), keras_between(lambda x: x * 0.5)),
+    "gated": (lambda: between(HALVES), keras_between(gated(True))),
+    "gated the other way round": (lambda: between(HALVES), keras_between(gated(False))),
+    "divided": (lambda: of_two([node("Exp", "q", "e"), node("Div", "p e", "r")]),
+                keras_of_two(lambda x, y: x / ops.exp(y))),
+    "divided the other way round": (lambda: of_two([node("Exp", "q", "e"), node("Div", "p e", "r")]),
+                                    keras_of_two(lambda x, y: y / ops.exp(x))),
+    "mean": (lambda: of_two([node("Add", "p q", "s"), node("Mul", "s half", "r")]),
+             keras_of_two(lambda x, y: kl.Average()([x, y]))),
+    "padded by reflection": (lambda: of_map([node("Pad", "p amounts", "r", mode="reflect")], **FIXED),
+                             keras_of_map(lambda: kl.ZeroPadding2D(1))),
+    "padded by ones": (lambda: of_map([node("Pad", "p amounts value", "r")], **FIXED),
+                       keras_of_map(lambda: kl.ZeroPadding2D(1))),
+    "padded by computed amounts": (lambda: of_map(TURNED, **AMOUNTS),
+                                   keras_of_map(lambda: kl.ZeroPadding2D(((1, 0), (1, 0))))),
+    "padded by other amounts": (lambda: of_map(TURNED, **AMOUNTS),
+                                keras_of_map(lambda: kl.ZeroPadding2D(((0, 1), (0, 1))))),
+    "last windows left out": (
+        lambda: of_map([node("MaxPool", "p", "r", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)]),
+        keras_of_map(lambda: kl.MaxPooling2D(3, 2))),
+    "last windows": (lambda: of_map([node("MaxPool", "p", "r", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)]),
+                     keras_of_map(lambda: kl.MaxPooling2D(3, 2, padding="same"))),
+    "enlarged by cubics": (
+        lambda: of_map([node("Resize", "p  sizes", "r", mode="cubic")], sizes=np.float32([1, 1, 2, 2])),
+        keras_of_map(lambda: kl.UpSampling2D(2, interpolation="bilinear"))),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::transferpipe.TransferWarning")
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_warning_where_the_graph_computes_something_else(name, tmp_path):
+    make, build = GRAPHS[name]
+    nodes, values, shape = make()
+    path, model = write_onnx(tmp_path, nodes, values, shape, 4 if len(shape) > 1 else 2), build()
+    mapping = {
+        key: {"to": key} for key in sorted({n.split(".")[0] for n in values if n.endswith((".weight", ".bias"))})
+    }
+    mapping = {key: rule for key, rule in mapping.items() if any(x.name == key for x in model.layers)}
+    report = tp.transfer(path, model, mapping=mapping)
+    told = {w.code for w in report.plan.warnings} - {"unused"}  # numbers of the graph that no node of it takes
+    x = rand(3, *shape)
+    expected = run_onnx(path, x)
+    found = np.asarray(model(np.moveaxis(x, 1, -1) if x.ndim > 2 else x, training=False))
+    found = np.moveaxis(found, -1, 1) if found.ndim > 2 else found
+    if found.shape == expected.shape and np.allclose(found, expected, atol=1e-4):
+        assert told == set()
+    else:
+        assert told & {"settings-differ", "between-differs", "connected-otherwise"}
+
+
+def step_of(direction, place):
+    """A recurrent layer of which one step is taken."""
+    ways = 2 if direction == "bidirectional" else 1
+    values = {"r.W": rand(ways, 20, 4), "r.R": rand(ways, 20, 5), "r.B": rand(ways, 40), **tensors(c=(3, 5 * ways))}
+    values |= {"place": np.int64(place), "flat": np.int64([0, 0, -1])}
+    nodes = [
+        node("Transpose", "x", "t", perm=[1, 0, 2]),
+        node("LSTM", "t r.W r.R r.B", "s", hidden_size=5, direction=direction),
+        node("Transpose", "s", "u", perm=[0, 2, 1, 3]),
+        node("Reshape", "u flat", "v"),
+        node("Transpose", "v", "w", perm=[1, 0, 2]),
+        node("Gather", "w place", "g", axis=1),
+        dense("c", "g", "y"),
+    ]
+    return nodes, values
+
+
+@pytest.mark.filterwarnings("ignore::transferpipe.TransferWarning")
+@pytest.mark.parametrize(("direction", "place"), [("forward", -1), ("forward", 0), ("bidirectional", -1)])
+def test_which_step_of_a_recurrent_layer_is_taken(direction, place, tmp_path):
+    nodes, values = step_of(direction, place)
+    path = write_onnx(tmp_path, nodes, values, (7, 4), 2)
+    layer = kl.LSTM(5, name="r")
+    layer = kl.Bidirectional(layer, name="r") if direction == "bidirectional" else layer
+    model = keras.Sequential([keras.Input((7, 4)), layer, kl.Dense(3, name="c")])
+    report = tp.transfer(path, model, mapping={"r": {"to": "r"}, "c": {"to": "c"}})
+    x = rand(3, 7, 4)
+    same = np.allclose(model(x), run_onnx(path, x), atol=1e-4)
+    assert same == ((direction, place) == ("forward", -1))
+    assert bool(report.plan.warnings) != same
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_tower_called_twice(swapped, tmp_path):
+    nodes = [node("Split", "x", "l m", axis=-1), dense("a", "l", "p"), dense("a", "m", "q"), node("Sub", "p q", "r"),
+             dense("c", "r", "y")]  # fmt: skip
+    values = tensors(a=(8, 3), c=(3, 8))
+    path = write_onnx(tmp_path, nodes, values, (6,), 2)
+    given = keras.Input((6,))
+    tower = kl.Dense(8, name="a")
+    one, two = (tower(part) for part in ops.split(given, 2, axis=-1))
+    both = [two, one] if swapped else [one, two]
+    model = keras.Model(given, kl.Dense(3, name="c")(kl.Subtract()(both)))
+    plan = tp.plan(path, model, mapping={"a": {"to": "a"}, "c": {"to": "c"}})
+    assert [w.code for w in plan.warnings] == (["connected-otherwise"] if swapped else [])
+
+
+@pytest.mark.filterwarnings("ignore::transferpipe.TransferWarning")
+def test_biases_of_projections_are_taken_by_heads(tmp_path):
+    nodes = [node("MatMul", f"x {name}.weight", f"{name}0") for name in "qkv"]
+    nodes += [node("Add", f"{name}0 {name}.bias", name) for name in "qkv"]
+    nodes += [node("Add", "q k", "s"), node("Add", "s v", "y")]
+    values = {f"{name}.{own}": rand(*shape) for name in "qkv" for own, shape in (("weight", (8, 8)), ("bias", (8,)))}
+    path = write_onnx(tmp_path, nodes, values, (5, 8), 3)
+    given = keras.Input((5, 8))
+    model = keras.Model(given, kl.MultiHeadAttention(2, 4, name="m")(given, given))
+    named = {"query": "q", "key": "k", "value": "v"}
+    mapping = {ours: {"to": f"m/{ours}", "from": theirs} for ours, theirs in named.items()}
+    tp.transfer(path, model, mapping=mapping, unmatched="keep")
+    taken = {w.path: np.asarray(w) for w in model.weights}
+    for ours, theirs in named.items():
+        assert np.array_equal(taken[f"m/{ours}/bias"], values[f"{theirs}.bias"].reshape(2, 4))
+        assert np.array_equal(taken[f"m/{ours}/kernel"], values[f"{theirs}.weight"].reshape(8, 2, 4))
