@@ -1,5 +1,8 @@
 """Objects beside and around the tensors of a checkpoint: harmless ones stay closed, nothing of theirs is run."""
 
+import pickle
+import zipfile
+
 import numpy as np
 import pytest
 from torch_files import Call, Named, Pairs, Raw, code, plain, storage, tensor, write_legacy, write_zip
@@ -119,3 +122,32 @@ def test_a_tensor_of_an_unknown_class_is_the_only_thing_that_is_not_read(path):
 def test_what_could_reach_the_system_is_still_refused(path, evil):
     for file in both(path, {"w": tensor(storage("0", "float32", 24), (24,)), "x": evil}):
         refused(file, UnsafeError, "which no checkpoint of tensors needs; nothing of it was executed")
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_arrays_of_numpy_in_the_place_of_tensors(tmp_path, protocol):
+    """As `torch.save` writes a dict of them: nothing but the pickle; numbers beside them are not weights."""
+    arrays = {"a.weight": np.arange(6, dtype="float32").reshape(2, 3), "b": np.arange(3, dtype=">f4")}
+    held = {"state_dict": {**arrays, "c": np.asfortranarray(arrays["a.weight"])}, "epoch": 3, "sizes": slice(1, 2)}
+    with zipfile.ZipFile(tmp_path / "x.pt", "w") as archive:
+        archive.writestr("x/data.pkl", pickle.dumps(held, protocol))
+        archive.writestr("x/version", "3\n")
+    source = open_source(tmp_path / "x.pt")
+    found = {w.name: source.read(w.name) for w in source.catalog}
+    wanted = {"a/weight": arrays["a.weight"], "b": arrays["b"].astype("float32"), "c": arrays["a.weight"]}
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert found[name].dtype == np.float32
+        np.testing.assert_array_equal(found[name], value)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_the_constants_of_a_frozen_module(tmp_path):
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2)).eval()
+    torch.jit.save(torch.jit.freeze(torch.jit.script(model)), tmp_path / "x.pt")
+    source = open_source(tmp_path / "x.pt")
+    found = [source.read(w.name) for w in source.catalog]
+    assert [w.name for w in source.catalog] == [f"constants/{k}" for k in range(4)]
+    for value in model.state_dict().values():
+        assert sum(np.array_equal(value.numpy(), f) for f in found) == 1

@@ -31,9 +31,9 @@ from transferpipe.weights.formats.torch.limited import PickleError
 from transferpipe.weights.formats.torch.objects import meaning_of, storage_of
 from transferpipe.weights.formats.torch.storages import AGAIN, Storages
 from transferpipe.weights.formats.torch.tensors import Storage, TensorView
-from transferpipe.weights.formats.torch.tree import CheckpointPart, Keys, part_of
-from transferpipe.weights.formats.torch.unpickle import Machine, steps_for
-from transferpipe.weights.formats.torch.zip_form import read_zip
+from transferpipe.weights.formats.torch.tree import CheckpointPart, Keys, leads_to_tensors, part_of
+from transferpipe.weights.formats.torch.unpickle import Entries, Machine, steps_for
+from transferpipe.weights.formats.torch.zip_form import CONSTANTS, PICKLE, read_zip
 from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec, numpy_dtype
 
 _ONLY_TENSORS = "save only the tensors: torch.save(model.state_dict(), path), or as safetensors"
@@ -117,7 +117,34 @@ def open_tree(
 
 
 def _read(path: Path, size: int) -> tuple[Any, Storages]:
-    """Return what the file's pickle describes, and where the values lie."""
+    """Return what the file's pickle describes, and where the values lie.
+
+    Where it leads to no tensor: the constants of a frozen module of TorchScript, or else NumPy's arrays.
+    """
+    root, storages = _read_pickle(path, size, meaning_of)
+    if leads_to_tensors(root):
+        return root, storages
+    constants, stored = _read_pickle(path, size, meaning_of, CONSTANTS)
+    if leads_to_tensors(constants):
+        named = Entries()
+        named.pairs.append(("constants", constants))
+        return named, stored
+    from transferpipe.weights.formats.pickled.arrays import PickledBuffers  # which few checkpoints need
+
+    buffers = PickledBuffers()
+    arrays, _ = _read_pickle(path, size, buffers.meaning_of)
+    return (arrays, buffers.storages(path)) if leads_to_tensors(arrays) else (root, storages)
+
+
+def _read_pickle(path: Path, size: int, names: Callable[[str], Any], pickle: str = PICKLE) -> tuple[Any, Storages]:
+    """Return what one pickle of the file describes, and where the values lie.
+
+    Args:
+        path: the file.
+        size: its size.
+        names: what the names in it mean.
+        pickle: which of the pickles of an archive.
+    """
     declared: dict[str, Storage] = {}
 
     def persistent(saved: Any) -> Any:
@@ -126,7 +153,7 @@ def _read(path: Path, size: int) -> tuple[Any, Storages]:
             raise PickleError(f"declares two sizes of the storage {storage.key!r:.80}")
         return storage
 
-    machine = Machine(meaning_of, persistent, steps=steps_for(size))
+    machine = Machine(names, persistent, steps=steps_for(size))
     try:
         with path.open("rb") as file:
             legacy = is_legacy(file.read(64))
@@ -134,7 +161,7 @@ def _read(path: Path, size: int) -> tuple[Any, Storages]:
         raise cannot_be_read(path, error) from error
     try:
         root, storages = (
-            read_legacy(path, size, machine, declared) if legacy else read_zip(path, size, machine, declared)
+            read_legacy(path, size, machine, declared) if legacy else read_zip(path, size, machine, declared, pickle)
         )
     except PickleError:
         refuse_names(path, machine.refused, _ONLY_TENSORS)  # what it names tells more than where it breaks off

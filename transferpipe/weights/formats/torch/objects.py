@@ -243,9 +243,10 @@ def _names(module: str, names: str) -> tuple[str, ...]:
 _OPAQUE = frozenset(
     (
         *_PLAIN_TENSORS,
-        *_names("builtins", "list tuple int float str bool bytes bytearray complex slice range object"),
+        *_names("builtins", "list tuple int float str bool bytes bytearray complex slice range object Ellipsis"),
         *_names(
-            "__builtin__", "list tuple int long float str bytes unicode bool bytearray complex slice xrange object"
+            "__builtin__",
+            "list tuple int long float str bytes unicode bool bytearray complex slice xrange object Ellipsis",
         ),
         *_names("argparse", "Namespace"),
         *_names("types", "SimpleNamespace"),

@@ -149,6 +149,11 @@ def _beside(tree: Tree, entries: dict[str, Any]) -> tuple[str, ...]:
     return tuple(key for key, value in entries.items() if not tree.holds(value))
 
 
+def leads_to_tensors(root: Any) -> bool:
+    """Tell whether an unpickled object is a tensor, or holds one somewhere."""
+    return Tree(root).holds(root)
+
+
 def _wrapper(tree: Tree, top: dict[str, Any]) -> Keys:
     if "batch_stats" in top:  # Flax's, which belong to its params
         return ()

@@ -1,6 +1,7 @@
 """The zip form of a PyTorch checkpoint: ``NAME/data.pkl``, ``NAME/data/0``, ``NAME/data/1``... and notes.
 
-TorchScript's archives have the same form; the program that they hold beside their tensors is not looked at.
+TorchScript's archives have the same form; the program that they hold beside their tensors is not looked at. Of a frozen
+module (`torch.jit.freeze`) the tensors are constants of that program: ``NAME/constants.pkl``, ``NAME/constants/0``.
 
 Written by `torch.save` since 1.6: ``torch/serialization.py`` and ``caffe2/serialize/inline_container.h``.
 """
@@ -21,7 +22,7 @@ from transferpipe.weights.formats.torch.limited import Limited, PickleError
 from transferpipe.weights.formats.torch.storages import AGAIN, Storages, StoredBytes
 from transferpipe.weights.formats.torch.unpickle import MOST_PICKLE, Machine, read_pickle
 
-PICKLE = "data.pkl"
+PICKLE, CONSTANTS = "data.pkl", "constants.pkl"
 ZIP_ERRORS = (
     OSError,
     ValueError,
@@ -42,14 +43,17 @@ def pickle_member(names: Iterable[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def read_zip(path: Path, size: int, machine: Machine, declared: Mapping[str, Any]) -> tuple[Any, Storages]:
-    """Return what the archive's pickle describes, and where the values lie.
+def read_zip(
+    path: Path, size: int, machine: Machine, declared: Mapping[str, Any], pickle: str = PICKLE
+) -> tuple[Any, Storages]:
+    """Return what a pickle of the archive describes, and where the values lie.
 
     Args:
         path: the archive.
         size: its size.
         machine: what to read with.
         declared: the storages that the machine has met, by their keys; it fills while the pickle is read.
+        pickle: which pickle; of `CONSTANTS`, which few archives have, the object is None where there is none.
 
     Raises:
         FileError: not readable, or damaged.
@@ -65,10 +69,12 @@ def read_zip(path: Path, size: int, machine: Machine, declared: Mapping[str, Any
     if found is None:
         raise FileError(Problem(str(path), f"holds no {PICKLE}, so it is no PyTorch checkpoint", AGAIN))
     prefix = found.removesuffix(PICKLE)
+    if f"{prefix}{pickle}" not in archive.NameToInfo:
+        return None, Storages(path, {}, _unpacker(path, archive, {}), False)
     try:
-        content = _content(path, archive, archive.getinfo(found), MOST_PICKLE)
+        content = _content(path, archive, archive.getinfo(f"{prefix}{pickle}"), MOST_PICKLE)
         root = read_pickle(Limited(io.BytesIO(content), len(content)), machine)
-        names = {key: f"{prefix}data/{key}" for key in declared}
+        names = {key: f"{prefix}{pickle.removesuffix('.pkl')}/{key}" for key in declared}
         members = {key: archive.NameToInfo[name] for key, name in names.items() if name in archive.NameToInfo}
         stored = {key: _stored(path, member) for key, member in members.items()}
         _check_apart(stored, size)
