@@ -17,6 +17,7 @@ from hand_made import assert_same, dense, named, read_weights, write_archive
 
 import transferpipe as tp
 from transferpipe.save.writers import fill
+from transferpipe.weights.formats.keras import archive
 
 SUFFIXES = [".keras", ".weights.h5", ".safetensors", ".npz"]
 OLD = b"what stood there before"
@@ -177,6 +178,28 @@ def test_a_source_that_is_replaced_while_it_is_copied(files, monkeypatch, suffix
 def test_a_source_that_vanishes_while_it_is_copied(files, monkeypatch, suffix):
     in_the_middle(monkeypatch, files[0].unlink)
     with pytest.raises(tp.FileError, match=r"s\.keras: cannot be read: No such file"):
+        run(files, suffix)
+    assert_untouched(files[2])
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("which", ["source", "target"])
+@pytest.mark.parametrize("place", ["moved", "not moved", "between"])
+def test_a_large_file_that_is_damaged(files, monkeypatch, suffix, which, place):
+    """One that is not summed up when it is opened: also where the damage is in what nobody takes."""
+    monkeypatch.setattr(archive, "_CHECKED_FIRST", 0)
+    path, seed = files[which == "target"], 100 if which == "target" else 0
+    data = bytearray(path.read_bytes())
+    # Of the source d0 to d3 are taken, of the target the others are kept.
+    taken, left = ("d1", "d5") if which == "source" else ("d5", "d1")
+    if place == "between":  # an alignment of HDF5, or of the archive's member
+        name, at = taken, -1
+    else:
+        name, at = (taken if place == "moved" else left), 5
+    number = int(name[1])
+    data[data.index(dense(name, 20, 10, seed + number)["arrays"][0].tobytes()) + at] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(tp.FileError, match=f"{path}: model.weights.h5: is damaged: its checksum is"):
         run(files, suffix)
     assert_untouched(files[2])
 
