@@ -149,5 +149,6 @@ def _other_vocabulary(plan: Plan, values: Values) -> Iterator[PlanWarning]:
 
 def _keeps_rows(assignment: Assignment) -> bool:
     """Tell whether an assignment brings an embedding, or the kernel of a Dense, with its rows in their order."""
-    has_rows = assignment.own == "embeddings" or (assignment.own == "kernel" and len(assignment.shape) == 2)
+    own = assignment.own
+    has_rows = own == "embeddings" or (own == "kernel" and len(assignment.shape) == 2)
     return has_rows and all(step.keeps_rows for step in parse_transforms(assignment.steps))

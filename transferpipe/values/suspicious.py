@@ -167,12 +167,12 @@ def _outliers(assignments: list[Assignment], seen: Mapping[str, SeenNumbers]) ->
     """
     kinds: dict[str, dict[str, float]] = {}
     for a in assignments:
-        if len(a.shape) > 1 and a.own in _KERNELS:
-            gain = seen[a.target].spread * math.sqrt(_fan_in(a))
-            kinds.setdefault(a.own, {})[a.target] = gain
+        own = a.own
+        if len(a.shape) > 1 and own in _KERNELS:
+            kinds.setdefault(own, {})[a.target] = seen[a.target].spread * math.sqrt(_fan_in(own, a.shape))
     # Kernels are compared with those of their own kind: depthwise ones are of another scale.
-    siblings = {own: dict(_far_ones(gains)) for own, gains in kinds.items()}
-    for a in assignments:
+    siblings = {own: far for own, gains in kinds.items() if (far := dict(_far_ones(gains)))}
+    for a in assignments if siblings else ():  # most models have none that stand out
         others = siblings.get(a.own, {}).get(a.target)
         if others is None:
             continue
@@ -249,8 +249,7 @@ def _damaged(assignments: list[Assignment], seen: Mapping[str, SeenNumbers]) -> 
             yield PlanWarning("outlier-value", where_of(a), text)
 
 
-def _fan_in(assignment: Assignment) -> int:
-    own, shape = assignment.own, assignment.shape
+def _fan_in(own: str, shape: tuple[int, ...]) -> int:
     if own == "weight":  # torch's names, and its axes: the outputs are first
         return math.prod(shape[1:])
     # A depthwise filter sees one channel: its inputs are its window.
