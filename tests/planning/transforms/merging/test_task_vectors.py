@@ -83,6 +83,13 @@ def test_ties_averages_those_that_agree_with_the_sign_of_the_sum():
     assert result.tolist() == [20, 16, 18, 23]
 
 
+@pytest.mark.parametrize("known", [([np.nan, 1], [-1, 1]), ([np.nan, -1], [1, 1])])
+def test_nan_does_not_hide_a_negative_information(known):
+    one, two = (np.float32(values) for values in known)
+    with pytest.raises(TransformError, match="one is -1"):
+        merged("fisher", np.float32([1, 2]), np.float32([3, 4]), one, two)
+
+
 def test_weights_that_cancel_but_for_rounding_are_not_divided_by():
     """0.1 + 0.2 - 0.3 is 5.6e-17 in floats: a sum of weights that nobody means to divide by."""
     base, weights = np.zeros(3, "float32"), [0.1, 0.2, -0.3]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from transferpipe.planning.transforms.arguments import parse_flag, parse_list, parse_named, parse_number
 from transferpipe.planning.transforms.blocks import Block, Blockwise, Floats, Inputs, as_floats
@@ -262,7 +263,7 @@ class Fisher(Merge):
         """Refuse weights of the Fisher information that cannot be such."""
         models = inputs.count // 2
         # First of all numbers: a result that was half written would have to be thrown away.
-        least = inputs.each(lambda block: min(float(a.min()) for a in block.arrays[models:]))
+        least = inputs.each(lambda block: min(map(_least_negative, block.arrays[models:])))
         if (lowest := min(least)) < 0:
             what = f"{self}: a Fisher information is a mean of squares and cannot be negative, but one is {lowest:g}"
             raise TransformError(what, "give the mean of the squared gradients, after the weights in `from`")
@@ -298,6 +299,12 @@ def products(block: Block) -> Floats:
         floats = [as_floats(a) for a in piece.arrays]
         total += [[float(a @ b) for b in floats] for a in floats]
     return total
+
+
+def _least_negative(array: NDArray[Any]) -> float:
+    """Return the smallest number below 0, or 0; that of all numbers would be NaN where one is, which is not below 0."""
+    with np.errstate(invalid="ignore"):  # ml_dtypes warns of comparing a NaN
+        return float(array.min(where=array < 0, initial=0))
 
 
 def _parse_t(kind: type[Transform], data: Any) -> float:
