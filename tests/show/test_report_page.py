@@ -8,6 +8,7 @@ from collections import Counter
 from html.parser import HTMLParser
 
 import pytest
+from markupsafe import escape
 
 from transferpipe.codes import WARNINGS
 from transferpipe.planning.model import Assignment, Freezing, Kept, PlanWarning, SourceRef, SourceWeight
@@ -99,11 +100,13 @@ def test_warnings_of_one_code_stand_together_with_what_to_do():
     warnings = tuple(PlanWarning("unused", "unused", f"number {k}") for k in range(8))
     plan = plan_of(["a/kernel"], warnings=warnings)
     told = [w.to_data() for w in (*warnings, later)]
-    texts = _Page(report_page(plan, manifest_of(plan, ["a/kernel"], warnings=told))).texts
+    page = report_page(plan, manifest_of(plan, ["a/kernel"], warnings=told))
+    texts = _Page(page).texts
     assert "unused (8)" in texts and "outlier-value (1)" in texts
     assert "unused: number 7" in texts and "mapping.all: odd value" in texts
     for code in ("unused", "outlier-value"):
-        assert f" {WARNINGS[code].fix}" in texts
+        assert f" {WARNINGS[code].fix.replace('`', '')}" in "".join(texts)
+        assert all(f"<code>{escape(word)}</code>" in page for word in WARNINGS[code].fix.split("`")[1::2])
 
 
 def test_files_are_linked():

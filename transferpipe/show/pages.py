@@ -34,6 +34,17 @@ def escaped(text: str) -> str:
     return str(escape(shown)) if _MARKUP.search(shown) else shown
 
 
+def coded(text: str) -> Markup:
+    """Return a text of ours as markup: what stands between backticks is code.
+
+    >>> str(coded("set `a: <b>`, or leave it"))
+    'set <code>a: &lt;b&gt;</code>, or leave it'
+    """
+    parts = [escaped(part) for part in text.split("`")]
+    marked = (f"<code>{part}</code>" if k % 2 else part for k, part in enumerate(parts))
+    return Markup("".join(marked))  # noqa: S704 - escaped
+
+
 @functools.cache
 def _environment() -> Environment:
     environment = Environment(
@@ -46,6 +57,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["sha256"] = _digest
+    environment.filters["coded"] = coded
     return environment
 
 
