@@ -90,8 +90,8 @@ def _mark(text: str) -> list[Any]:
         path = Path(text)
         if path.is_file():
             return [digest_of(path)]
-        # The working directory and what it lies in hold what the sweep writes.
-        # Digests of what a sweep writes would make every result stale as soon as it is there.
+        # The working directory and what it lies in hold what the sweep writes, whose digests would make every result
+        # stale as soon as it is there.
         if text and path.is_dir() and not Path.cwd().is_relative_to(path.resolve()):
             return _digests(path.rglob("*"))
         return [digest_of(module) for module in own_modules(text)]

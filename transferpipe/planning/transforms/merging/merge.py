@@ -200,8 +200,7 @@ class Slerp(Merge):
 
     def measure(self, inputs: Inputs) -> tuple[float, float]:
         """Return the two factors."""
-        # The squares of both norms, and the product of the two.
-        # All three sums in one pass over the weights.
+        # The squares of both norms, and the product of the two, in one pass over the weights.
         one, two, both = inputs.total(products)[[0, 1, 0], [0, 1, 1]]
         norms = math.sqrt(one) * math.sqrt(two)  # each by itself: their product could be beyond float64
         cosine = both / norms if norms else 0.0
